@@ -1,0 +1,69 @@
+# Every command a person needs. `make help` lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PROTOS := $(wildcard proto/stepwave/v1/*.proto)
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help
+help: ## Say what each target does
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+.PHONY: setup
+setup: $(STAMP) ## Make the virtual environment in .venv and install everything into it
+
+.PHONY: demo
+demo: $(STAMP) ## Start a server, run the briefing example with the live view, compare parallel with sequential time
+	@$(BIN)/python client/examples/briefing/demo.py
+
+.PHONY: test
+test: $(STAMP) ## Run all tests
+	$(BIN)/python -m pytest
+
+.PHONY: check
+check: $(STAMP) ## Check format, lint, types, import contracts, generated code and the contract
+	ruff format --check
+	ruff check
+	mypy
+	lint-imports
+	$(MAKE) --no-print-directory proto-check
+	buf lint proto
+	buf format --diff --exit-code proto
+
+.PHONY: format
+format: $(STAMP) ## Format the code and mend what the linter can
+	ruff check --fix
+	ruff format
+	buf format --write proto
+
+GENERATE = python -m grpc_tools.protoc -I proto --python_out=$(1) --grpc_python_out=$(1) --mypy_out=$(1) --mypy_grpc_out=$(1) $(PROTOS)
+
+.PHONY: proto
+proto: $(STAMP) ## Generate client/stepwave/v1 from proto/
+	$(call GENERATE,client)
+
+.PHONY: proto-check
+proto-check: $(STAMP) # Fail when the generated code is not what proto/ says
+	@out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; $(call GENERATE,"$$out"); \
+	diff -r --exclude=__init__.py --exclude=__pycache__ "$$out/stepwave/v1" client/stepwave/v1 \
+	  || { echo 'client/stepwave/v1 is not what proto/ says: make proto'; exit 1; }
+
+.PHONY: bench
+bench: $(STAMP) ## Measure speed against a bare loop and a bare stream, in one run
+	@$(BIN)/python -m tests.benchmarks
+
+.PHONY: clean
+clean: ## Remove the virtual environment and every cache
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

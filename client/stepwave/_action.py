@@ -1,0 +1,142 @@
+"""What an action is: the `action` mark, the `Context` an action may ask for, and explicit answers of streams."""
+
+import inspect
+import logging
+import re
+from collections.abc import Callable, MutableMapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeVar, cast, overload
+
+from ._payload import JSON, Blob
+
+__all__ = ["Answer", "Context", "action", "action_name"]
+
+_MARK = "__stepwave_action__"
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+
+Target = TypeVar("Target", bound=Callable[..., object])
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The explicit answer of a streaming action; without one, a stream's chunks are its answer.
+
+    Yield it last: `yield Answer({"words": 12})`. What is yielded after it is an error.
+    """
+
+    value: JSON | Blob
+
+
+class Context:
+    """What an attempt knows of itself, and its line back to the run's watchers.
+
+    An action gets it by annotating a parameter: `async def search(query: str, context: Context)`. Every method may be called from
+    any thread, and none blocks.
+
+    Attributes:
+        run_id: The run.
+        step_id: The step.
+        attempt: The attempt, from 1.
+        idempotency_key: Equal for all attempts of the step, and unique to it: hand it to services that take one.
+        deadline: When the attempt's timeout passes, in UTC; `None` if it has none.
+        logger: A logger whose records carry `run_id`, `step_id` and `attempt`.
+    """
+
+    __slots__ = ("_emit", "_progress", "attempt", "deadline", "idempotency_key", "logger", "run_id", "step_id")
+
+    def __init__(
+        self,
+        *,
+        run_id: str,
+        step_id: str,
+        attempt: int = 1,
+        idempotency_key: str = "",
+        deadline: datetime | None = None,
+        emit: Callable[[JSON | Blob], None] | None = None,
+        progress: Callable[[float | None, str], None] | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.step_id = step_id
+        self.attempt = attempt
+        self.idempotency_key = idempotency_key or f"default/{run_id}/{step_id}"
+        self.deadline = deadline
+        self._emit = emit
+        self._progress = progress
+        facts = {"run_id": run_id, "step_id": step_id, "attempt": attempt}
+        self.logger = _AttemptLogger(logging.getLogger("stepwave.action"), facts)
+
+    def emit(self, chunk: JSON | Blob) -> None:
+        """Send a part of the answer to whoever watches. Chunks are not kept, and a slow watcher may miss some.
+
+        Raises:
+            ValueError: JSON cannot hold the chunk.
+        """
+        if self._emit is not None:
+            self._emit(chunk)
+
+    def progress(self, fraction: float | None = None, message: str = "") -> None:
+        """Say how much is done, from 0 to 1 (`None`: unknown), and in a few words what is going on.
+
+        Raises:
+            ValueError: The fraction is not between 0 and 1.
+        """
+        if fraction is not None and not 0 <= fraction <= 1:
+            raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
+        if self._progress is not None:
+            self._progress(fraction, message)
+
+
+class _AttemptLogger(logging.LoggerAdapter[logging.Logger]):
+    """Adds the attempt's ids to every record, beside what the caller adds."""
+
+    def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[object, MutableMapping[str, Any]]:
+        kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
+        return msg, kwargs
+
+
+@overload
+def action(target: Target, /) -> Target: ...
+
+
+@overload
+def action(name: str, /) -> Callable[[Target], Target]: ...
+
+
+def action(target: Target | str, /) -> Target | Callable[[Target], Target]:
+    """Mark a function, or a class with `invoke` and/or `stream`, as an action.
+
+    The function or class itself is returned unchanged: it can be called and tested as before. Parameters are filled from the keys of
+    the step's input by name and checked against their type hints; one named `input` takes the whole input; one annotated
+    `Context` gets the attempt's context. Async functions run on the server's event loop, others on threads; generators, async or
+    not, answer in chunks.
+
+    Args:
+        target: What to mark, when used as `@action`; its name is the function's or class's own.
+        name: The action's name, when used as `@action("name")`: `[A-Za-z_][A-Za-z0-9_.-]{0,127}`.
+
+    Raises:
+        TypeError: The target is neither a function nor a class with `invoke` or `stream`.
+        ValueError: The name is malformed.
+    """
+    if isinstance(target, str):
+        return lambda marked: _mark(marked, cast("str", target))
+    return _mark(target, target.__name__)
+
+
+def _mark(target: Target, name: str) -> Target:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"malformed action name {name!r}: want {_NAME.pattern}")
+    if inspect.isclass(target):
+        if not (hasattr(target, "invoke") or hasattr(target, "stream")):
+            raise TypeError(f"class {target.__name__} has neither `invoke` nor `stream`")
+    elif not inspect.isroutine(target):
+        raise TypeError(f"an action is a function or a class, got {type(target).__name__}")
+    setattr(target, _MARK, name)
+    return target
+
+
+def action_name(target: object) -> str | None:
+    """Return the name that `action` gave to a target; `None` if it is not marked."""
+    name = getattr(target, _MARK, None)
+    return name if isinstance(name, str) else None

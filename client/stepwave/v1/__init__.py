@@ -1,0 +1,1 @@
+"""Generated from `proto/stepwave/v1`; never edited. `make proto` writes it again."""
