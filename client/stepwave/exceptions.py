@@ -15,6 +15,8 @@
     └── RunFailed              the run ended without success; `result` says how
         ├── RunCancelled       it was cancelled
         └── ParallelFailed     a call of `parallel`: the lowest failing index, and the answers there are
+
+Facts are attributes, never to be read from the words.
 """
 
 from collections.abc import Sequence
@@ -48,7 +50,8 @@ class StepwaveError(Exception):
     """The root of the tree.
 
     Attributes:
-        reason: The stable reason from the server's `google.rpc.ErrorInfo`, for example `RUN_NOT_FOUND`; empty if there is none.
+        reason: The stable reason from the server's `google.rpc.ErrorInfo`, for example `RUN_NOT_FOUND`; empty if there
+            is none.
     """
 
     def __init__(self, message: str, *, reason: str = "") -> None:
@@ -125,7 +128,15 @@ class DeadlineExceeded(StepwaveError):
 
 
 class ServerUnavailable(StepwaveError):
-    """Raised when nobody answers at the address, or the server is about to stop."""
+    """Raised when nobody answers at the address, or the server is about to stop.
+
+    Attributes:
+        address: Where the server was looked for.
+    """
+
+    def __init__(self, message: str, *, address: str = "", reason: str = "") -> None:
+        super().__init__(message, reason=reason)
+        self.address = address
 
 
 class ServerError(StepwaveError):
@@ -142,6 +153,9 @@ class RunFailed(StepwaveError):
     def __init__(self, result: "RunResult") -> None:
         super().__init__(_describe(result))
         self.result = result
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.result,)
 
     @property
     def failure(self) -> "Failure | None":
@@ -169,6 +183,9 @@ class ParallelFailed(RunFailed):
         self.partial = tuple(partial)
         self.answered = tuple(answered)
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.result, self.index, self.partial, self.answered)
+
 
 def _describe(result: "RunResult") -> str:
     if not result.failures:
@@ -179,5 +196,5 @@ def _describe(result: "RunResult") -> str:
 
 
 def _describe_step(result: "RunResult", index: int) -> str:
-    failure = next((step.failure for step in result.steps.values() if step.step_id == f"p{index}" and step.failure), None)
-    return failure.message if failure else _describe(result)
+    step = result.steps.get(f"p{index}")
+    return step.failure.message if step and step.failure else _describe(result)

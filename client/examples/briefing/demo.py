@@ -1,0 +1,90 @@
+"""The demo: starts what the briefing needs, runs it with the live view, and compares parallel with sequential time.
+
+It works from any folder and reaches nothing beyond this machine: `python client/examples/briefing/demo.py`.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, NoReturn
+
+from briefing import INPUT, briefing
+from weather_service import weather_service
+
+from stepwave import Client
+
+HERE = Path(__file__).parent
+STEPWAVE = str(Path(sys.executable).with_name("stepwave"))
+STOP_SECONDS = 20
+
+
+@contextmanager
+def stepwave_server(weather: str) -> Iterator[str]:
+    """Run a Stepwave server that has the briefing's actions, and give its address."""
+    command = [STEPWAVE, "serve", "--listen", "127.0.0.1:0", "--actions", "tools"]
+    environment = {**os.environ, "WEATHER_SERVICE": weather}
+    with TemporaryFile("w+") as log:
+        process = subprocess.Popen(  # noqa: S603 - the command is ours
+            command, cwd=HERE, env=environment, stdout=subprocess.PIPE, stderr=log, text=True, process_group=0
+        )
+        with process:
+            try:
+                yield _address(process) or _give_up(log)
+            finally:
+                _end(process)
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    """Read the address: the first line the server prints, once it takes calls. Empty: it ended without one."""
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def _give_up(log: IO[str]) -> NoReturn:
+    log.seek(0)
+    raise SystemExit(f"the server did not start:\n{log.read()}")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+
+
+def run_with_live_view(address: str) -> None:
+    """Run the workflow file from the command line: a live view on a terminal, a line for each event elsewhere."""
+    command = ["stepwave", "run", "briefing.yaml", "--server", address, "--input", "@input.json"]
+    print("$", *command, flush=True)
+    code = subprocess.run([STEPWAVE, *command[1:]], cwd=HERE, check=False).returncode  # noqa: S603 - the command is ours
+    if code:
+        raise SystemExit(code)
+
+
+def compare(parallel: timedelta, sequential: timedelta) -> str:
+    """Set two times side by side."""
+    times = {"parallel": f"{parallel.total_seconds():.2f} s", "sequential": f"{sequential.total_seconds():.2f} s"}
+    times["speed-up"] = f"{sequential / parallel:.1f} ×"
+    return "\n".join(f"{name:<12}{value:>8}" for name, value in times.items())
+
+
+def main() -> None:
+    with weather_service() as weather, stepwave_server(weather) as address, Client(address) as client:
+        run_with_live_view(address)
+        run = next(iter(client.runs(workflow="briefing")))
+        parallel = client.result(run.run_id)
+        print("\nThe same workflow with max_parallelism=1 …\n", flush=True)
+        sequential = client.run(briefing(max_parallelism=1), json.loads(INPUT.read_text("utf-8")))
+    print(parallel.outputs["combine"]["text"], end="\n\n")
+    print(compare(parallel.duration, sequential.duration))
+
+
+if __name__ == "__main__":
+    main()

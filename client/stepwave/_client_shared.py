@@ -1,0 +1,251 @@
+"""What a client does, once for both faces: every call of the contract, as results of the SDK.
+
+It is written as coroutines over a transport. The asynchronous face awaits them; the synchronous one has a transport that
+blocks instead of suspending, and drives each to its end in one step.
+"""
+
+import re
+import secrets
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import Protocol, TypeAlias, TypeVar
+
+from stepwave.v1 import event_pb2, run_pb2, workflow_pb2
+from stepwave.v1 import orchestrator_pb2 as pb
+
+from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
+from ._collect import Collector, put_together
+from ._convert import (
+    action_from_proto,
+    plan_from_proto,
+    run_from_proto,
+    server_info_from_proto,
+    step_from_proto,
+    workflow_from_proto,
+)
+from ._follow import Follower
+from ._link import Link
+from ._live import LiveRun, Watch, checked
+from ._payload import JSON, Blob, to_payload
+from ._results import Run, RunResult, State, StepResult
+from ._time import Seconds, to_duration, to_seconds
+from ._transport import ACTIONS, CANCEL, DELETE, GET, INFO, PLAN, RESULT, RUNS, START, STEPS, WORKFLOWS, Unary
+from ._workflow import ActionLike, Workflow, name_of
+from .exceptions import ParallelFailed
+
+__all__ = ["Definition", "Session"]
+
+# What to run: a workflow under construction, one as a message of the contract, or the name of one that the server has.
+Definition: TypeAlias = Workflow | workflow_pb2.Workflow | str
+
+_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no letter looks like a digit
+_STEPS_A_PAGE = 10_000
+_RUNS_A_PAGE = 1_000
+
+
+class _PageRequest(Protocol):
+    page_token: str
+
+
+class _Page(Protocol):
+    @property
+    def next_page_token(self) -> str: ...
+
+
+Paged = TypeVar("Paged", bound=_PageRequest)
+APage = TypeVar("APage", bound=_Page)
+
+
+class Session:
+    """A client without a face.
+
+    Args:
+        link: The way to the server.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._namespace = link.settings.namespace
+
+    def run(self, workflow: Definition, input: JSON | Blob, *, run_id: str | None, timeout: Seconds | None) -> LiveRun:
+        """Prepare a run that starts when it is opened or completed."""
+        request = pb.ExecuteWorkflowRequest(namespace=self._namespace)
+        _define(request, workflow)
+        _identify(request, input, run_id)
+        request.reconnect_window.CopyFrom(to_duration(self._link.settings.reconnect_window))
+        return LiveRun(self._link, request, timeout=None if timeout is None else to_seconds(timeout))
+
+    async def start(self, workflow: Definition, input: JSON | Blob, *, run_id: str | None) -> Run:
+        """Start a run that nobody holds."""
+        request = pb.StartRunRequest(namespace=self._namespace)
+        _define(request, workflow)
+        _identify(request, input, run_id)
+        return run_from_proto((await self._link.call(START, request)).run)
+
+    def watch(self, run_id: str, *, after: int, kinds: Iterable[str], attach: bool) -> Watch:
+        """Prepare to watch a run."""
+        return Watch(self._follower(run_id, after=after, kinds=kinds, attach=attach), Collector())
+
+    async def get(self, run_id: str) -> Run:
+        """Return a run as it stands now."""
+        request = pb.GetRunRequest(namespace=self._namespace, run_id=run_id)
+        return run_from_proto((await self._link.call(GET, request)).run)
+
+    async def result(self, run_id: str) -> RunResult:
+        """Return what a run came to."""
+        request = pb.GetResultRequest(namespace=self._namespace, run_id=run_id)
+        message = (await self._link.call(RESULT, request)).result
+        return put_together(message, {step.step_id: step async for step in self.steps(run_id)})
+
+    async def wait(self, run_id: str, *, check: bool, within: Seconds | None) -> RunResult:
+        """Wait for a run's end, and return what it came to."""
+        follower = self._follower(
+            run_id, kinds=("run_finished",), timeout=None if within is None else to_seconds(within)
+        )
+        try:
+            while await follower.read():
+                pass
+        finally:
+            follower.close()
+        result = await self.result(run_id)
+        return checked(result) if check else result
+
+    async def steps(self, run_id: str) -> AsyncIterator[StepResult]:
+        """Yield what a run's steps came to so far."""
+        request = pb.ListStepResultsRequest(namespace=self._namespace, run_id=run_id, page_size=_STEPS_A_PAGE)
+        async for page in self._pages(STEPS, request):
+            for message in page.step_results:
+                yield step_from_proto(message)
+
+    async def runs(
+        self, *, states: Iterable[State | str], workflow: str | None, prefix: str, limit: int | None
+    ) -> AsyncIterator[Run]:
+        """Yield runs, the newest first."""
+        left = limit if limit is not None else -1
+        request = pb.ListRunsRequest(
+            namespace=self._namespace,
+            states=[run_pb2.State.Value(f"STATE_{State(state).name}") for state in states],
+            workflow_name=workflow or "",
+            run_id_prefix=prefix,
+            page_size=min(_RUNS_A_PAGE, limit) if limit else _RUNS_A_PAGE,
+        )
+        if left == 0:
+            return
+        async for page in self._pages(RUNS, request):
+            for message in page.runs:
+                yield run_from_proto(message)
+                left -= 1
+                if left == 0:
+                    return
+
+    async def cancel(self, run_id: str, reason: str) -> Run:
+        """Cancel a run."""
+        request = pb.CancelRunRequest(namespace=self._namespace, run_id=run_id, reason=reason)
+        return run_from_proto((await self._link.call(CANCEL, request)).run)
+
+    async def delete(self, run_id: str) -> None:
+        """Forget a run that has ended."""
+        await self._link.call(DELETE, pb.DeleteRunRequest(namespace=self._namespace, run_id=run_id))
+
+    async def plan(self, workflow: Definition) -> Plan:
+        """Validate a workflow and explain how it would run."""
+        request = pb.PlanWorkflowRequest(namespace=self._namespace, page_size=_STEPS_A_PAGE)
+        _define(request, workflow)
+        pages = [page async for page in self._pages(PLAN, request)]
+        return plan_from_proto(pages[0].plan, [step for page in pages for step in page.plan.steps])
+
+    async def actions(self) -> list[ActionInfo]:
+        """Return the actions of the server."""
+        request = pb.ListActionsRequest(namespace=self._namespace)
+        return [action_from_proto(item) async for page in self._pages(ACTIONS, request) for item in page.actions]
+
+    async def workflows(self) -> list[NamedWorkflow]:
+        """Return the named workflows of the server."""
+        request = pb.ListWorkflowsRequest(namespace=self._namespace)
+        return [workflow_from_proto(item) async for page in self._pages(WORKFLOWS, request) for item in page.workflows]
+
+    async def server_info(self) -> ServerInfo:
+        """Return what the server is and can do."""
+        request = pb.GetServerInfoRequest(namespace=self._namespace)
+        return server_info_from_proto((await self._link.call(INFO, request)).server_info)
+
+    async def parallel(
+        self, actions: Sequence[ActionLike], input: JSON | Blob, *, within: Seconds | None
+    ) -> list[JSON | Blob]:
+        """Run actions side by side on the same input, and return their answers in the order of the arguments."""
+        if not actions:
+            return []
+        # `continue`: which index is the lowest to fail must not depend on which fails first.
+        workflow = Workflow("parallel", failure_policy="continue")
+        for index, action in enumerate(actions):
+            workflow.step(f"p{index}", action)
+        return _answers(await self.run(workflow, input, run_id=None, timeout=within).complete(), len(actions))
+
+    async def close(self) -> None:
+        """Free the connection. Idempotent."""
+        await self._link.transport.close()
+
+    def _follower(
+        self,
+        run_id: str,
+        *,
+        after: int = 0,
+        kinds: Iterable[str] = (),
+        attach: bool = False,
+        timeout: float | None = None,
+    ) -> Follower:
+        request = pb.WatchRunRequest(
+            namespace=self._namespace,
+            run_id=run_id,
+            after_sequence=after,
+            attach=attach,
+            kinds=[_kind_number(kind) for kind in kinds],
+        )
+        return Follower(self._link, request, timeout=timeout)
+
+    async def _pages(self, method: Unary[Paged, APage], request: Paged) -> AsyncIterator[APage]:
+        while True:
+            page = await self._link.call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+
+def _answers(result: RunResult, count: int) -> list[JSON | Blob]:
+    if result.state is State.CANCELLED:
+        checked(result)
+    steps = [result.steps[f"p{index}"] for index in range(count)]
+    answered = [step.state is State.SUCCEEDED for step in steps]
+    answers = [step.output for step in steps]
+    if not all(answered):
+        raise ParallelFailed(result, answered.index(False), answers, answered)
+    return answers
+
+
+def _define(
+    request: pb.ExecuteWorkflowRequest | pb.StartRunRequest | pb.PlanWorkflowRequest, workflow: Definition
+) -> None:
+    if isinstance(workflow, str):
+        request.workflow_name = workflow
+    else:
+        request.workflow.CopyFrom(workflow.to_proto() if isinstance(workflow, Workflow) else workflow)
+
+
+def _identify(request: pb.ExecuteWorkflowRequest | pb.StartRunRequest, input: JSON | Blob, run_id: str | None) -> None:
+    """Set the run's input, and its id: with one, the call can be made again without starting a second run."""
+    if input is not None:
+        request.input.CopyFrom(to_payload(input))
+    request.run_id = run_id or _new_run_id(request.workflow_name or request.workflow.name)
+
+
+def _new_run_id(name: str) -> str:
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or "run"
+    return f"{slug}-{''.join(secrets.choice(_ID_ALPHABET) for _ in range(8))}"
+
+
+def _kind_number(kind: str) -> event_pb2.EventKind.ValueType:
+    try:
+        return event_pb2.EventKind.Value(f"EVENT_KIND_{kind.upper()}")
+    except ValueError:
+        known = ", ".join(name.removeprefix("EVENT_KIND_").lower() for name in event_pb2.EventKind.keys()[1:])
+        raise ValueError(f"unknown kind of event {kind!r}; there are {known}") from None

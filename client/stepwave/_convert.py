@@ -1,0 +1,222 @@
+"""Messages of the contract to results, plans and what servers say of themselves; events are in `_convert_events`."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from google.protobuf import duration_pb2, timestamp_pb2
+
+from stepwave.v1 import orchestrator_pb2, run_pb2, workflow_pb2
+
+from ._catalog import (
+    ActionInfo,
+    InputRule,
+    NamedWorkflow,
+    Plan,
+    PlannedBinding,
+    PlannedStep,
+    ServerInfo,
+    ServerLimits,
+)
+from ._payload import JSON, Blob, from_payload, load_json
+from ._results import Counts, Failure, FailureReason, Run, RunResult, SkipCause, SkipReason, State, StepResult
+
+__all__ = [
+    "action_from_proto",
+    "enum_values",
+    "failure_from_proto",
+    "moment",
+    "plan_from_proto",
+    "result_from_proto",
+    "run_from_proto",
+    "server_info_from_proto",
+    "step_from_proto",
+    "workflow_from_proto",
+]
+
+Known = TypeVar("Known", bound=StrEnum)
+
+
+class _EnumType(Protocol):
+    """An enum of the contract."""
+
+    def items(self) -> Iterable[tuple[str, int]]: ...
+
+
+def enum_values(names: _EnumType, prefix: str, known: Callable[[str], Known]) -> dict[int, Known]:
+    """Pair the numbers of an enum of the contract with their values here; 0, never sent, is unknown."""
+    return {number: known(name.removeprefix(prefix).lower()) for name, number in names.items() if number}
+
+
+_STATES = enum_values(run_pb2.State, "STATE_", State)
+_REASONS = enum_values(run_pb2.FailureReason, "FAILURE_REASON_", FailureReason)
+_CAUSES = enum_values(run_pb2.SkipCause, "SKIP_CAUSE_", SkipCause)
+_RULES = enum_values(orchestrator_pb2.InputRule, "INPUT_RULE_", InputRule)
+
+
+def moment(stamp: timestamp_pb2.Timestamp) -> datetime:
+    """Turn a timestamp into a time in UTC, to the microsecond."""
+    # A double holds the microseconds of any date before 2106, and this takes a third of the time of `ToDatetime`.
+    return datetime.fromtimestamp(stamp.seconds + stamp.nanos * 1e-9, UTC)
+
+
+def _span(duration: duration_pb2.Duration) -> timedelta:
+    return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
+
+
+def run_from_proto(message: run_pb2.Run) -> Run:
+    """Turn a run of the contract into ours."""
+    return Run(
+        run_id=message.run_id,
+        namespace=message.namespace,
+        workflow_name=message.workflow_name,
+        state=_STATES.get(message.state, State.UNKNOWN),
+        labels=dict(message.labels),
+        create_time=moment(message.create_time),
+        start_time=moment(message.start_time) if message.HasField("start_time") else None,
+        end_time=moment(message.end_time) if message.HasField("end_time") else None,
+        counts=_counts(message.counts),
+        last_sequence=message.last_sequence,
+        open=message.open,
+        stopping=message.stopping,
+    )
+
+
+def _counts(message: run_pb2.StateCounts) -> Counts:
+    return Counts(
+        pending=message.pending,
+        running=message.running,
+        succeeded=message.succeeded,
+        failed=message.failed,
+        cancelled=message.cancelled,
+        skipped=message.skipped,
+    )
+
+
+def step_from_proto(message: run_pb2.StepResult) -> StepResult:
+    """Turn a step's result of the contract into ours."""
+    has = message.HasField
+    return StepResult(
+        message.step_id,
+        message.action,
+        _STATES.get(message.state, State.UNKNOWN),
+        message.wave,
+        message.attempts,
+        from_payload(message.output),
+        failure_from_proto(message.failure) if has("failure") else None,
+        _skip_reason(message.skip_reason) if has("skip_reason") else None,
+        moment(message.ready_time) if has("ready_time") else None,
+        moment(message.start_time) if has("start_time") else None,
+        moment(message.end_time) if has("end_time") else None,
+        message.abandoned,
+    )
+
+
+def failure_from_proto(message: run_pb2.Failure) -> Failure:
+    """Turn a failure of the contract into ours."""
+    return Failure(
+        reason=_REASONS.get(message.reason, FailureReason.UNKNOWN),
+        message=message.message,
+        retryable=message.retryable,
+        retry_after=_span(message.retry_after) if message.HasField("retry_after") else None,
+        step_id=message.step_id,
+        attempt=message.attempt,
+        details=dict(message.details),
+    )
+
+
+def _skip_reason(message: run_pb2.SkipReason) -> SkipReason:
+    return SkipReason(cause=_CAUSES.get(message.cause, SkipCause.UNKNOWN), step_id=message.step_id)
+
+
+def result_from_proto(
+    message: run_pb2.Result, *, outputs: Mapping[str, JSON | Blob], steps: Mapping[str, StepResult]
+) -> RunResult:
+    """Turn a result of the contract into ours, with the outputs and steps that were put together for it."""
+    return RunResult(
+        run_id=message.run_id,
+        workflow_name=message.workflow_name,
+        state=_STATES.get(message.state, State.UNKNOWN),
+        outputs=outputs,
+        steps=steps,
+        failures=tuple(map(failure_from_proto, message.failures)),
+        failure_count=message.failure_count,
+        create_time=moment(message.create_time),
+        start_time=moment(message.start_time) if message.HasField("start_time") else None,
+        end_time=moment(message.end_time),
+        counts=_counts(message.counts),
+        omitted_output_count=max(0, len(message.outputs) + message.omitted_output_count - len(outputs)),
+    )
+
+
+def plan_from_proto(message: orchestrator_pb2.Plan, steps: Iterable[orchestrator_pb2.PlannedStep]) -> Plan:
+    """Turn a plan of the contract, and the steps of all its pages, into ours."""
+    return Plan(
+        workflow_name=message.workflow_name,
+        step_count=message.step_count,
+        edge_count=message.edge_count,
+        wave_sizes=tuple(message.wave_sizes),
+        width=message.width,
+        outputs=tuple(message.outputs),
+        steps=tuple(map(_planned_step, steps)),
+    )
+
+
+def _planned_step(message: orchestrator_pb2.PlannedStep) -> PlannedStep:
+    return PlannedStep(
+        step_id=message.step_id,
+        action=message.action,
+        wave=message.wave,
+        depends_on=tuple(message.depends_on),
+        input_rule=_RULES.get(message.input_rule, InputRule.UNKNOWN),
+        input=from_payload(message.input),
+        bindings=tuple(map(_planned_binding, message.bindings)),
+    )
+
+
+def _planned_binding(message: workflow_pb2.Binding) -> PlannedBinding:
+    source = message.WhichOneof("source") or "unknown"
+    if source == "step":
+        return PlannedBinding(message.target, source, message.step.id, message.step.path)
+    path = getattr(message, source) if source != "unknown" else ""
+    return PlannedBinding(message.target, source, "", path)
+
+
+def action_from_proto(message: orchestrator_pb2.Action) -> ActionInfo:
+    """Turn an action of the contract into ours."""
+    schema = load_json(message.input_schema) if message.input_schema else {}
+    return ActionInfo(
+        name=message.name,
+        description=message.description,
+        input_schema=schema if isinstance(schema, dict) else {},
+        streaming=message.streaming,
+        source=message.source,
+    )
+
+
+def workflow_from_proto(message: orchestrator_pb2.NamedWorkflow) -> NamedWorkflow:
+    """Turn a named workflow of the contract into ours."""
+    return NamedWorkflow(name=message.name, step_count=message.step_count, labels=dict(message.labels))
+
+
+def server_info_from_proto(message: orchestrator_pb2.ServerInfo) -> ServerInfo:
+    """Turn what a server says of itself into ours."""
+    limits = message.limits
+    return ServerInfo(
+        version=message.version,
+        engine=message.engine,
+        journal=message.journal,
+        limits=ServerLimits(
+            max_steps=limits.max_steps,
+            max_edges=limits.max_edges,
+            max_payload_bytes=limits.max_payload_bytes,
+            max_message_bytes=limits.max_message_bytes,
+            max_runs=limits.max_runs,
+            max_attempts_in_flight=limits.max_attempts_in_flight,
+            default_step_timeout=_span(limits.default_step_timeout),
+        ),
+        capabilities=tuple(message.capabilities),
+        start_time=moment(message.start_time),
+        draining=message.draining,
+    )

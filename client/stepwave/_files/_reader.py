@@ -1,0 +1,203 @@
+"""A tree to the contract's `Workflow`: walks the messages' descriptors, collects every problem and every place."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+from math import isfinite
+from typing import Any, TypeVar, cast
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+
+from stepwave.v1 import payload_pb2, workflow_pb2
+
+from ._contract import (
+    INTEGER_BOUNDS,
+    choices,
+    enum_names,
+    holds_references,
+    is_map,
+    map_value,
+    parse_duration,
+)
+from ._inputs import data_json, read_input
+from ._tree import Entry, FileProblem, Kind, ListNode, MapNode, Node, Place, Scalar, describe
+
+__all__ = ["Reader"]
+
+_PLURALS = {
+    FieldDescriptor.CPPTYPE_STRING: "strings",
+    FieldDescriptor.CPPTYPE_MESSAGE: "mappings",
+    FieldDescriptor.CPPTYPE_ENUM: "names",
+}
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+
+class Reader:
+    """Reads one file.
+
+    Attributes:
+        problems: What is wrong, in no order.
+        where: The place of every field that the file gives, by its path in the contract.
+    """
+
+    def __init__(self) -> None:
+        self.problems: list[FileProblem] = []
+        self.where: dict[str, Place] = {}
+
+    def read(self, root: Node) -> workflow_pb2.Workflow:
+        """Turn a tree into a workflow; with problems, it holds what could be read."""
+        self.where[""] = root.place
+        return self._message(workflow_pb2.Workflow(), root, "")
+
+    def _message(self, message: AnyMessage, node: Node, path: str) -> AnyMessage:
+        if not isinstance(node, MapNode):
+            self._wrong(node, path, "a mapping")
+            return message
+        descriptor = cast("Descriptor", message.DESCRIPTOR)  # the stubs have two equal classes for it
+        fields = descriptor.fields_by_name
+        known = [entry for entry in node if self._is_known(entry, fields)]
+        # By number, not in the file's order: bindings that an `input` holds come before those of `bindings`.
+        for key_place, key, value in sorted(known, key=lambda entry: fields[entry.key].number):
+            at = f"{path}.{key}" if path else key
+            self.where[at] = value.place if isinstance(value, Scalar) else key_place
+            self._field(message, fields[key], value, at)
+        self._check_choices(descriptor, known)
+        return message
+
+    def _is_known(self, entry: Entry, fields: Iterable[str]) -> bool:
+        if entry.key in fields:
+            return True
+        self.problems.append(FileProblem(entry.place, f'unknown key "{entry.key}"; {_suggest(entry.key, fields)}'))
+        return False
+
+    def _check_choices(self, descriptor: Descriptor, given: list[Entry]) -> None:
+        for choice in choices(descriptor):
+            names = [field.name for field in choice.fields]
+            rivals = [entry for entry in given if entry.key in names]
+            for entry in rivals[1:]:
+                message = f'"{entry.key}" and "{rivals[0].key}" exclude each other'
+                self.problems.append(FileProblem(entry.place, message))
+
+    def _field(self, message: Message, field: FieldDescriptor, node: Node, path: str) -> None:
+        is_message = field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE
+        if holds_references(field):
+            self._input(message, node, path)
+        elif is_map(field):
+            self._map(getattr(message, field.name), field, node, path)
+        elif field.is_repeated:
+            self._list(getattr(message, field.name), field, node, path)
+        elif is_message:
+            getattr(message, field.name).SetInParent()
+            self._submessage(getattr(message, field.name), node, path)
+        elif (value := self._scalar(field, node, path)) is not None:
+            setattr(message, field.name, value)
+
+    # Containers and the messages in them are typed by their descriptors alone, hence `Any`.
+
+    def _list(self, container: Any, field: FieldDescriptor, node: Node, path: str) -> None:
+        if not isinstance(node, ListNode):
+            self._wrong(node, path, f"a list of {_PLURALS.get(field.cpp_type, 'values')}")
+            return
+        start = len(container)
+        for index, item in enumerate(node.items, start):
+            at = f"{path}[{index}]"
+            self.where[at] = item.place
+            if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
+                self._submessage(container.add(), item, at)
+            elif (value := self._scalar(field, item, at)) is not None:
+                container.append(value)
+
+    def _map(self, container: Any, field: FieldDescriptor, node: Node, path: str) -> None:
+        if not isinstance(node, MapNode):
+            self._wrong(node, path, "a mapping")
+            return
+        for _, key, item in node:
+            at = f"{path}.{key}"
+            self.where[at] = item.place
+            value = self._scalar(map_value(field), item, at)
+            if value is not None:
+                container[key] = value
+
+    def _submessage(self, message: Message, node: Node, path: str) -> None:
+        match message:
+            case Duration():
+                self._duration(message, node, path)
+            case payload_pb2.Payload():
+                message.json = data_json(node, lambda place, text: self.problems.append(FileProblem(place, text, path)))
+            case _:
+                self._message(message, node, path)
+
+    def _input(self, message: Any, node: Node, path: str) -> None:
+        text, bindings = read_input(node, lambda place, text: self.problems.append(FileProblem(place, text, path)))
+        if text is not None:
+            message.input.json = text
+        for index, (binding, place) in enumerate(bindings):
+            self.where[f"{path.removesuffix('input')}bindings[{index}]"] = place
+            message.bindings.append(binding)
+
+    def _duration(self, message: Duration, node: Node, path: str) -> None:
+        if not (isinstance(node, Scalar) and node.kind is Kind.STRING):
+            self._wrong(node, path, "a duration such as 300ms, 5s, 2m or 1h")
+            return
+        try:
+            message.CopyFrom(parse_duration(node.text))
+        except ValueError as error:
+            self.problems.append(FileProblem(node.place, str(error), path))
+
+    def _scalar(self, field: FieldDescriptor, node: Node, path: str) -> str | bool | int | float | None:
+        match field.cpp_type, node:
+            case FieldDescriptor.CPPTYPE_STRING, Scalar(kind=Kind.STRING, text=text):
+                return self._text(node.place, text, path)
+            case FieldDescriptor.CPPTYPE_BOOL, Scalar(kind=Kind.BOOLEAN, text=text):
+                return text == "true"
+            case FieldDescriptor.CPPTYPE_ENUM, Scalar(kind=Kind.STRING, text=text):
+                return self._choice(field, node.place, text, path)
+            case kind, Scalar(kind=Kind.NUMBER, text=text) if (number := _number(kind, text)) is not None:
+                return number
+        self._wrong(node, path, _wanted(field))
+        return None
+
+    def _text(self, place: Place, text: str, path: str) -> str | None:
+        if not any("\ud800" <= character <= "\udfff" for character in text):
+            return text
+        self.problems.append(FileProblem(place, "half of a surrogate pair is not text", path))
+        return None
+
+    def _choice(self, field: FieldDescriptor, place: Place, text: str, path: str) -> int | None:
+        names = enum_names(field.enum_type)
+        if text not in names:
+            self.problems.append(FileProblem(place, f'unknown value "{text}"; {_suggest(text, names)}', path))
+        return names.get(text)
+
+    def _wrong(self, node: Node, path: str, wanted: str) -> None:
+        self.problems.append(FileProblem(node.place, f"expected {wanted}, got {describe(node)}", path))
+
+
+def _wanted(field: FieldDescriptor) -> str:
+    match field.cpp_type:
+        case FieldDescriptor.CPPTYPE_STRING:
+            return "a string"
+        case FieldDescriptor.CPPTYPE_BOOL:
+            return "true or false"
+        case FieldDescriptor.CPPTYPE_ENUM:
+            return "one of " + ", ".join(enum_names(field.enum_type))
+        case kind if kind in INTEGER_BOUNDS:
+            return "a whole number from {} to {}".format(*INTEGER_BOUNDS[kind])
+        case _:
+            return "a number"
+
+
+def _suggest(word: str, known: Iterable[str]) -> str:
+    near = get_close_matches(word.lower(), known, n=1)
+    return f'did you mean "{near[0]}"?' if near else "known: " + ", ".join(known)
+
+
+def _number(kind: int, text: str) -> int | float | None:
+    """Return the number that a field of this kind holds; `None` if it holds no such number."""
+    if kind in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT):
+        return float(text) if isfinite(float(text)) else None
+    low, high = INTEGER_BOUNDS.get(kind, (0, -1))
+    fits = text.lstrip("-").isdecimal() and len(text) <= 20 and low <= int(text) <= high
+    return int(text) if fits else None

@@ -1,0 +1,105 @@
+"""One client's link to its server: calls that are tried again while nobody answers, and the patience they have."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from ._transport import Transport, Unary
+from .exceptions import DeadlineExceeded, ServerUnavailable
+
+__all__ = ["Link", "LinkSettings", "Patience"]
+
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 5.0
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+class Patience:
+    """Pauses between tries, until a window has passed without success.
+
+    They grow from 0.1 s by doubling to 5 s, and each is drawn from the whole of that length ("full jitter": Marc
+    Brooker, "Exponential Backoff and Jitter"), so that the clients of a server that comes back don't all come at once.
+    """
+
+    def __init__(self, window: float, *, now: Callable[[], float], draw: Callable[[], float]) -> None:
+        self.window = window
+        self._now = now
+        self._draw = draw
+        self._longest = 0.0
+        self._since: float | None = None
+
+    def pause(self) -> float | None:
+        """Return how long to wait before the next try, in seconds; `None`: the window has passed."""
+        now = self._now()
+        if self._since is None:
+            self._since = now
+        left = self._since + self.window - now
+        if left <= 0:
+            return None
+        self._longest = min(_LONGEST_PAUSE, 2 * self._longest) if self._longest else _FIRST_PAUSE
+        return min(left, self._draw() * self._longest)
+
+    def renew(self) -> None:
+        """Start afresh, after a success."""
+        self._longest = 0.0
+        self._since = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSettings:
+    """What a client was told about its calls. All times in seconds.
+
+    Attributes:
+        namespace: The namespace of all calls; empty: the server's default.
+        timeout: How long a call may take, its tries together.
+        connect_timeout: For how long a call is tried again while nobody answers.
+        reconnect_window: For how long a stream that was lost is looked for, and a run outlives the stream that held it.
+    """
+
+    namespace: str
+    timeout: float
+    connect_timeout: float
+    reconnect_window: float
+
+
+class Link:
+    """A transport, and how to use it."""
+
+    def __init__(
+        self, transport: Transport, settings: LinkSettings, *, draw: Callable[[], float] = random.random
+    ) -> None:
+        self.transport = transport
+        self.settings = settings
+        self._draw = draw
+
+    def patience(self, window: float) -> Patience:
+        """Return a new patience for a window in seconds."""
+        return Patience(window, now=self.transport.now, draw=self._draw)
+
+    async def call(
+        self, method: Unary[Request, Response], request: Request, *, within: float | None = None
+    ) -> Response:
+        """Make a call, again and again while nobody answers and patience lasts; the contract's calls allow that.
+
+        Args:
+            method: The call.
+            request: What to send.
+            within: How long it may take in seconds, its tries together; `None`: the client's timeout.
+
+        Raises:
+            StepwaveError: The call failed.
+        """
+        deadline = self.transport.now() + (self.settings.timeout if within is None else within)
+        patience = self.patience(self.settings.connect_timeout)
+        while (left := deadline - self.transport.now()) > 0:
+            try:
+                return await self.transport.unary(method, request, left)
+            except ServerUnavailable:
+                pause = patience.pause()
+                if pause is None:
+                    raise
+                await self.transport.sleep(min(pause, left))
+        raise DeadlineExceeded(f"{method.name}: no answer from {self.transport.address} in time")

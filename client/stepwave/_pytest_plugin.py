@@ -1,0 +1,1 @@
+"""The pytest plugin: the marker and the fixtures that `stepwave.testing` documents."""

@@ -1,0 +1,111 @@
+"""What the client's logic needs of the outside: calls, streams, time. Two transports give it, one for each face."""
+
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from stepwave.v1 import orchestrator_pb2 as pb
+
+__all__ = [
+    "ACTIONS",
+    "CANCEL",
+    "DELETE",
+    "EXECUTE",
+    "GET",
+    "INFO",
+    "PLAN",
+    "RESULT",
+    "RUNS",
+    "START",
+    "STEPS",
+    "WATCH",
+    "WORKFLOWS",
+    "MessageStream",
+    "Stream",
+    "Transport",
+    "Unary",
+]
+
+Request_contra = TypeVar("Request_contra", contravariant=True)
+Response_co = TypeVar("Response_co", covariant=True)
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True)
+class Unary(Generic[Request_contra, Response_co]):
+    """A call of the contract with one answer, by its name and types."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stream(Generic[Request_contra, Response_co]):
+    """A call of the contract that answers with a stream, by its name and types."""
+
+    name: str
+
+
+EXECUTE: Stream[pb.ExecuteWorkflowRequest, pb.ExecuteWorkflowResponse] = Stream("ExecuteWorkflow")
+WATCH: Stream[pb.WatchRunRequest, pb.WatchRunResponse] = Stream("WatchRun")
+
+START: Unary[pb.StartRunRequest, pb.StartRunResponse] = Unary("StartRun")
+GET: Unary[pb.GetRunRequest, pb.GetRunResponse] = Unary("GetRun")
+RESULT: Unary[pb.GetResultRequest, pb.GetResultResponse] = Unary("GetResult")
+STEPS: Unary[pb.ListStepResultsRequest, pb.ListStepResultsResponse] = Unary("ListStepResults")
+RUNS: Unary[pb.ListRunsRequest, pb.ListRunsResponse] = Unary("ListRuns")
+CANCEL: Unary[pb.CancelRunRequest, pb.CancelRunResponse] = Unary("CancelRun")
+DELETE: Unary[pb.DeleteRunRequest, pb.DeleteRunResponse] = Unary("DeleteRun")
+PLAN: Unary[pb.PlanWorkflowRequest, pb.PlanWorkflowResponse] = Unary("PlanWorkflow")
+ACTIONS: Unary[pb.ListActionsRequest, pb.ListActionsResponse] = Unary("ListActions")
+WORKFLOWS: Unary[pb.ListWorkflowsRequest, pb.ListWorkflowsResponse] = Unary("ListWorkflows")
+INFO: Unary[pb.GetServerInfoRequest, pb.GetServerInfoResponse] = Unary("GetServerInfo")
+
+
+class MessageStream(Protocol[Response_co]):
+    """The answers of one streaming call."""
+
+    async def read(self) -> Response_co | None:
+        """Return the next message; `None` at the end. Nothing is read ahead of the caller.
+
+        Raises:
+            StepwaveError: The call failed.
+        """
+
+    def cancel(self) -> None:
+        """Free the call. Idempotent; without effect on one that has ended."""
+
+
+class Transport(Protocol):
+    """Calls, streams and time.
+
+    A transport for synchronous use blocks in its coroutines instead of suspending them, so that a coroutine that awaits
+    nothing else runs to its end at the first step.
+    """
+
+    address: str
+
+    async def unary(
+        self, method: Unary[Request_contra, Response_co], request: Request_contra, within: float
+    ) -> Response_co:
+        """Make a call, and wait for its answer for `within` seconds at most.
+
+        Raises:
+            StepwaveError: The call failed.
+        """
+
+    def stream(
+        self, method: Stream[Request_contra, Response_co], request: Request_contra, within: float | None
+    ) -> MessageStream[Response_co]:
+        """Begin a streaming call that may last for `within` seconds; `None`: for ever."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+
+    def now(self) -> float:
+        """Return the time in seconds, by a clock that never goes back."""
+
+    async def shielded(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run something to its end, even if the caller is cancelled meanwhile; that cancellation goes on afterwards."""
+
+    async def close(self) -> None:
+        """Free the connection; calls under way are cut off. Idempotent."""

@@ -1,0 +1,82 @@
+"""The command line's commands under one roof, and the boundary where errors become messages and exit codes."""
+
+import os
+import sys
+from importlib.metadata import version
+from typing import Annotated, NoReturn
+
+import typer
+
+from stepwave._schema import workflow_schema
+from stepwave.exceptions import StepwaveError
+
+from .errors import CommandError, ExitCode, code_of_error
+from .lists import actions, runs
+from .output import print_error, print_json, print_line, use_utf8
+from .plan import plan
+from .run import run
+from .serve import serve
+from .single import cancel, result
+from .watch import watch
+
+__all__ = ["app", "run_app"]
+
+_DEBUG = "STEPWAVE_DEBUG"
+
+app = typer.Typer(
+    name="stepwave",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print_line(f"stepwave {version('stepwave')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _stepwave(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Run workflows of waiting steps as fast as their dependencies allow, and see every completion as it happens."""
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of workflow files, for editors."""
+    print_json(workflow_schema())
+
+
+for _command in (serve, run, plan, watch, runs, result, cancel, actions):
+    app.command()(_command)
+
+
+def run_app() -> NoReturn:
+    """Run the command that the process's arguments name, and exit.
+
+    With `STEPWAVE_DEBUG` set, errors show where they come from.
+    """
+    use_utf8()
+    try:
+        app()
+    except CommandError as error:
+        _end(error, str(error), error.code)
+    except StepwaveError as error:
+        _end(error, str(error), code_of_error(error))
+    except Exception as error:
+        _end(error, f"unexpected {type(error).__name__}: {error} ({_DEBUG}=1 shows where)", ExitCode.RUN_FAILED)
+    sys.exit(ExitCode.SUCCEEDED)
+
+
+def _end(error: Exception, message: str, code: ExitCode) -> NoReturn:
+    if os.environ.get(_DEBUG):
+        raise error
+    print_error(message)
+    sys.exit(code)

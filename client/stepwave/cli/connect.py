@@ -1,0 +1,131 @@
+"""How commands reach a server, or one in this process, and find a run by the beginning of its id."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TypeVar
+
+from stepwave import AsyncClient
+from stepwave._channel import is_local, resolve_address
+from stepwave._results import Run
+from stepwave.exceptions import InvalidWorkflow, NotFound, ServerUnavailable
+
+from .errors import CommandError, ExitCode
+from .output import kept_for_answers
+from .text import time_text
+
+__all__ = ["Target", "find_run", "make_cwd_importable", "require_server_extra", "run_async"]
+
+Answer = TypeVar("Answer")
+
+_CANDIDATES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a command talks to.
+
+    Attributes:
+        server: The server's address; `None`: the default one.
+        insecure: Whether plain text may leave this machine.
+        actions: Modules whose actions run in this process, which then takes the server's place.
+    """
+
+    server: str | None
+    insecure: bool = False
+    actions: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.server and self.actions:
+            raise CommandError("--actions runs in this process, without a server: leave --server out, or --actions")
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[AsyncClient]:
+        """Give a client, closed at the end.
+
+        Raises:
+            CommandError: The address is malformed or needs `--insecure`, nobody answers there, an extra is missing, or
+                the actions cannot be loaded.
+        """
+        try:
+            async with self._in_process() if self.actions else self._remote() as client:
+                yield client
+        except ServerUnavailable as error:
+            raise CommandError(_explain(error), ExitCode.NO_SERVER) from error
+
+    def _remote(self) -> AsyncClient:
+        try:
+            address = resolve_address(self.server)
+        except ValueError as error:
+            raise CommandError(str(error)) from error
+        if not (self.insecure or is_local(address)):
+            raise CommandError(f"{address} is another machine, and nothing is encrypted: allow that with --insecure")
+        return AsyncClient(address, insecure=self.insecure)
+
+    @asynccontextmanager
+    async def _in_process(self) -> AsyncIterator[AsyncClient]:
+        require_server_extra()
+        from stepwave_server.actions.registry import ActionsError
+
+        make_cwd_importable()
+        try:
+            with kept_for_answers():  # what actions print is no part of the answer
+                async with AsyncClient.local(actions=self.actions) as client:
+                    yield client
+        except ActionsError as error:
+            raise CommandError(str(error)) from error
+
+
+def require_server_extra() -> None:
+    """Check that a server can run in this process.
+
+    Raises:
+        CommandError: Something that it needs is not installed.
+    """
+    try:
+        import_module("stepwave_server.app")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("stepwave"):
+            raise
+        raise CommandError("running a server needs more: pip install 'stepwave[server]'") from error
+
+
+def make_cwd_importable() -> None:
+    """Let action modules be found in the working directory, as `python -m` does."""
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+
+
+def run_async(work: Coroutine[None, None, Answer]) -> Answer:
+    """Run a command's work on a loop of its own."""
+    return asyncio.run(work)
+
+
+async def find_run(client: AsyncClient, beginning: str) -> Run:
+    """Return the run of this id, or the only one whose id begins so.
+
+    Raises:
+        CommandError: There is none, or there are several.
+    """
+    try:
+        return await client.get(beginning)
+    except (NotFound, InvalidWorkflow):
+        found = [run async for run in client.runs(prefix=beginning, limit=_CANDIDATES + 1)]
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise CommandError(f'no run\'s id begins with "{beginning}"; these there are: stepwave runs')
+    shown = [f"  {run.run_id}  {run.state}  {time_text(run.create_time)}" for run in found[:_CANDIDATES]]
+    more = ["  …"] if len(found) > _CANDIDATES else []
+    raise CommandError("\n".join([f'"{beginning}" begins the ids of several runs:', *shown, *more]))
+
+
+def _explain(error: ServerUnavailable) -> str:
+    if error.reason:  # the server itself said so
+        return str(error)
+    return f"no server at {error.address}. Start one: stepwave serve --actions tools"

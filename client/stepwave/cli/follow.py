@@ -1,0 +1,42 @@
+"""How a run is followed: its events shown while it lasts, then what it came to."""
+
+from collections.abc import AsyncIterator
+
+from stepwave._events import Event, RunFinished
+from stepwave._results import RunResult
+from stepwave.exceptions import ServerUnavailable
+
+from .displays import Display, OutputMode
+from .errors import CommandError, ExitCode, code_of_run
+from .report import print_failures, print_outputs
+
+__all__ = ["follow", "report"]
+
+
+async def follow(events: AsyncIterator[Event], display: Display) -> RunResult:
+    """Show events to the last one, and return the result that it holds.
+
+    Raises:
+        CommandError: The server was lost, or the run was deleted, before the run's end.
+    """
+    heard = False
+    try:
+        async for event in events:
+            heard = True
+            display.show(event)
+            if isinstance(event, RunFinished):
+                return event.result
+    except ServerUnavailable as error:
+        if heard and not error.reason:
+            raise CommandError(str(error), ExitCode.NO_SERVER) from error
+        raise
+    raise CommandError("the events ended before the run did", ExitCode.NO_SERVER)
+
+
+def report(result: RunResult, mode: OutputMode | None, *, verbose: bool) -> ExitCode:
+    """Say what a run came to, unless the events on standard output said it; return the exit code."""
+    if mode is not OutputMode.JSON:
+        print_failures(result, verbose=verbose)
+        if result.outputs or mode is OutputMode.RESULT:
+            print_outputs(result)
+    return code_of_run(result.state)

@@ -1,0 +1,98 @@
+"""`stepwave runs` and `stepwave actions`: what a server has."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, cast
+
+import typer
+
+from stepwave._catalog import ActionInfo
+from stepwave._results import Run, State
+
+from .connect import Target, run_async
+from .options import ActionsOption, Format, FormatOption, InsecureOption, ServerOption
+from .output import note, print_json, print_table
+from .text import counts_text, duration_text, one_line, time_text
+
+__all__ = ["actions", "runs"]
+
+
+class RunState(StrEnum):
+    """The states of runs."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+def runs(
+    state: Annotated[
+        list[RunState] | None, typer.Option("--state", help="Only runs in this state. Repeatable.", show_default=False)
+    ] = None,
+    workflow: Annotated[
+        str | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many runs at most.")] = 50,
+    server: ServerOption = None,
+    insecure: InsecureOption = False,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """List runs, the newest first."""
+    states = [State(item.value) for item in state or ()]
+    found = run_async(_runs(Target(server, insecure), states, workflow, limit + 1))
+    shown = found[:limit]
+    if output is Format.JSON:
+        print_json([run.to_dict() for run in shown])
+        return
+    print_table(
+        ("RUN", "WORKFLOW", "STATE", "STARTED", "TIME", "STEPS"), [_run_row(run) for run in shown], right_aligned={4}
+    )
+    if len(found) > limit:
+        note(f"there are more: --limit {limit * 10}")
+
+
+async def _runs(target: Target, states: Sequence[State], workflow: str | None, limit: int) -> list[Run]:
+    async with target.open() as client:
+        return [run async for run in client.runs(states=states, workflow=workflow, limit=limit)]
+
+
+def _run_row(run: Run) -> tuple[str, ...]:
+    spent = (run.end_time or datetime.now(UTC)) - run.start_time if run.start_time else None
+    state = "stopping" if run.stopping and not run.state.ended else run.state
+    times = (time_text(run.start_time or run.create_time), duration_text(spent))
+    return (run.run_id, run.workflow_name, state, *times, counts_text(run.counts))
+
+
+def actions(
+    modules: ActionsOption = None,
+    server: ServerOption = None,
+    insecure: InsecureOption = False,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """List what steps can do: the server's actions, or those of a module."""
+    found = run_async(_actions(Target(server, insecure, tuple(modules or ()))))
+    if output is Format.JSON:
+        print_json([action.to_dict() for action in found])
+        return
+    print_table(("ACTION", "INPUT", "FROM", "DESCRIPTION"), [_action_row(action) for action in found])
+
+
+async def _actions(target: Target) -> list[ActionInfo]:
+    async with target.open() as client:
+        return await client.actions()
+
+
+def _action_row(action: ActionInfo) -> tuple[str, ...]:
+    return (action.name, _inputs(action), action.source, one_line(action.description))
+
+
+def _inputs(action: ActionInfo) -> str:
+    """Return the keys of an action's input, optional ones marked; anything for one that takes the whole."""
+    keys = action.input_schema.get("properties")
+    if not isinstance(keys, Mapping):
+        return "anything"
+    required = cast("Sequence[str]", action.input_schema.get("required", ()))
+    return ", ".join(key if key in required else f"{key}?" for key in keys) or "nothing"

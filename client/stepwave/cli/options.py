@@ -1,0 +1,121 @@
+"""Options that several commands share, and how their words become values."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, TypeAlias
+
+import typer
+
+from stepwave._files._contract import parse_duration
+from stepwave._payload import JSON, load_json
+
+from .displays import OutputMode
+from .errors import CommandError
+
+__all__ = [
+    "ActionsOption",
+    "Format",
+    "FormatOption",
+    "InsecureOption",
+    "OutputOption",
+    "RunArgument",
+    "ServerOption",
+    "VerboseOption",
+    "WorkflowArgument",
+    "parse_input",
+    "parse_seconds",
+]
+
+
+class Format(StrEnum):
+    """How an answer is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+WorkflowArgument: TypeAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="FILE|NAME", help="A workflow file, or the name of a workflow that the server has.", show_default=False
+    ),
+]
+ServerOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--server",
+        metavar="ADDR",
+        help="The server, as HOST:PORT or unix:PATH. Default: $STEPWAVE_SERVER, else 127.0.0.1:50051.",
+        show_default=False,
+    ),
+]
+InsecureOption: TypeAlias = Annotated[
+    bool, typer.Option("--insecure", help="Send plain text to another machine.", show_default=False)
+]
+ActionsOption: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--actions",
+        metavar="MODULE",
+        help="Need no server: run in this process, with the actions of this module. Repeatable.",
+        show_default=False,
+    ),
+]
+RunArgument: TypeAlias = Annotated[
+    str, typer.Argument(metavar="RUN", help="The run's id, or a beginning that only it has.", show_default=False)
+]
+FormatOption: TypeAlias = Annotated[Format, typer.Option("--output", help="For people, or JSON for programs.")]
+OutputOption: TypeAlias = Annotated[
+    OutputMode | None,
+    typer.Option(
+        "--output",
+        help="A live view, a line for each event, events as JSON lines, or the outputs alone. "
+        "Default: live on a terminal, else text.",
+        show_default=False,
+    ),
+]
+VerboseOption: TypeAlias = Annotated[bool, typer.Option("--verbose", "-v", help="Show the tracebacks of failures.")]
+
+
+def parse_input(text: str | None) -> JSON:
+    """Read the run's input: JSON, `@FILE`, or `@-` for standard input; nothing is `null`.
+
+    Raises:
+        CommandError: It is not JSON, or the file cannot be read.
+    """
+    if text is None:
+        return None
+    try:
+        return load_json(_contents(text[1:]) if text.startswith("@") else text)
+    except OSError as error:
+        raise CommandError(f"--input: cannot read {text[1:]}: {error.strerror}") from error
+    except ValueError as error:
+        remedy = f"; for the file's contents write @{text}" if _is_file(text) else ""
+        raise CommandError(f"--input: not JSON: {error}{remedy}") from error
+
+
+def _contents(file: str) -> str:
+    return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):  # no path at all, as long JSON is
+        return False
+
+
+def parse_seconds(option: str, text: str | None) -> float | None:
+    """Read a duration such as `90s` or `2m`; a bare number is seconds.
+
+    Raises:
+        CommandError: It is not one.
+    """
+    if text is None:
+        return None
+    try:
+        duration = parse_duration(text if not text.replace(".", "", 1).isdecimal() else f"{text}s")
+    except ValueError as error:
+        raise CommandError(f"{option}: {error}") from error
+    return duration.seconds + duration.nanos / 1e9

@@ -1,0 +1,94 @@
+"""`stepwave plan`: says how a workflow would run, and runs nothing."""
+
+import json
+from collections.abc import Iterator, Mapping
+from itertools import groupby
+from typing import cast
+
+from stepwave._catalog import InputRule, Plan, PlannedBinding, PlannedStep
+from stepwave._payload import JSON, Blob
+
+from .connect import Target, run_async
+from .options import ActionsOption, Format, FormatOption, InsecureOption, ServerOption, WorkflowArgument
+from .output import columns, fit, print_json, print_line
+from .source import Source, find_workflow
+from .text import plural, value_text
+
+__all__ = ["plan"]
+
+_SOURCES = {"input": "$input", "item": "$item", "secret": "$secret", "expression": "$cel"}
+
+
+def plan(
+    workflow: WorkflowArgument,
+    server: ServerOption = None,
+    insecure: InsecureOption = False,
+    actions: ActionsOption = None,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """Check a workflow and explain it: its waves, what each step waits for and what it gets. Nothing runs."""
+    target = Target(server, insecure, tuple(actions or ()))
+    explained = run_async(_ask(target, find_workflow(workflow)))
+    if output is Format.JSON:
+        print_json(explained.to_dict())
+        return
+    for line in _lines(explained):
+        print_line(fit(line))
+
+
+async def _ask(target: Target, source: Source) -> Plan:
+    async with target.open() as client:
+        with source.located():
+            return await client.plan(source.definition)
+
+
+def _lines(plan: Plan) -> Iterator[str]:
+    dependencies = "1 dependency" if plan.edge_count == 1 else f"{plan.edge_count:,} dependencies"
+    waves = f"{plural(len(plan.wave_sizes), 'wave')}, width {plan.width:,}"
+    yield f"{plan.workflow_name}: {plural(plan.step_count, 'step')}, {dependencies}, {waves}"
+    rows = zip(columns([(step.step_id, step.action) for step in plan.steps]), plan.steps, strict=True)
+    for wave, steps in groupby(rows, key=lambda row: row[1].wave):
+        yield f"\nwave {wave}"
+        for name, step in steps:
+            yield from (f"  {line}" for line in _step_lines(name, step))
+    yield f"\noutputs: {', '.join(plan.outputs)}"
+
+
+def _step_lines(name: str, step: PlannedStep) -> Iterator[str]:
+    yield name
+    if step.depends_on:
+        yield f"    after {', '.join(step.depends_on)}"
+    yield f"    gets {_what_it_gets(step)}"
+
+
+def _what_it_gets(step: PlannedStep) -> str:
+    match step.input_rule:
+        case InputRule.RUN:
+            return "the run's input"
+        case InputRule.DEPENDENCIES:
+            return "their outputs by id"
+    if isinstance(step.input, Blob):
+        return value_text(step.input)
+    value = cast("JSON", json.loads(json.dumps(step.input)))  # a copy, to be filled in
+    for binding in step.bindings:
+        value = _filled(value, binding.target.split("/")[1:], _reference(binding))
+    return value_text(value)
+
+
+def _reference(binding: PlannedBinding) -> dict[str, JSON]:
+    """Write a binding as a workflow file does."""
+    if binding.source == "step":
+        return {"$from": binding.step_id + binding.path}
+    return {_SOURCES.get(binding.source, f"${binding.source}"): binding.path}
+
+
+def _filled(value: JSON, path: list[str], reference: Mapping[str, JSON]) -> JSON:
+    """Put a reference into a value, at the parts of a JSON Pointer."""
+    if not path:
+        return reference
+    key = path[0].replace("~1", "/").replace("~0", "~")
+    if isinstance(value, dict):
+        value[key] = _filled(value.get(key), path[1:], reference)
+    elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
+        value[int(key)] = _filled(value[int(key)], path[1:], reference)
+    return value

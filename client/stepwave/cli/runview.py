@@ -1,0 +1,183 @@
+"""What a run looks like so far: its events folded into waves, steps and counts, ready to be drawn."""
+
+from collections import Counter, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from stepwave._events import (
+    Event,
+    RunFinished,
+    RunStarted,
+    RunStopping,
+    StepChunk,
+    StepFinished,
+    StepProgress,
+    StepRetrying,
+    StepsAdded,
+    StepStarted,
+    StepWaiting,
+    Wave,
+)
+from stepwave._results import Failure, RunResult, State, StepResult
+
+from .text import failure_line, one_line, skip_line, value_text
+
+__all__ = ["RunView", "StepView", "WaveView"]
+
+_TAIL = 400
+_RECENT = 200
+
+
+@dataclass(slots=True)
+class StepView:
+    """A step as far as events told.
+
+    Attributes:
+        order: Counts the steps in the order of the plan.
+        note: What it does just now, or why it did not succeed, on one line.
+        tail: The end of what its attempt streamed.
+        retrying: Whether it pauses before another attempt.
+    """
+
+    step_id: str
+    wave: int
+    order: int
+    action: str = ""
+    state: State = State.PENDING
+    attempt: int = 0
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    fraction: float | None = None
+    note: str = ""
+    tail: str = ""
+    retrying: bool = False
+
+
+@dataclass(slots=True)
+class WaveView:
+    """A wave: its steps in declaration order, and how many are in which state."""
+
+    index: int
+    steps: list[StepView] = field(default_factory=list)
+    counts: Counter[State] = field(default_factory=Counter)
+
+    @property
+    def done(self) -> bool:
+        """Whether every step of it has ended."""
+        return not (self.counts[State.PENDING] or self.counts[State.RUNNING])
+
+
+class RunView:
+    """Folds a run's events, in constant time each; `actions` are known before the steps start, by step id.
+
+    Attributes:
+        run_id: Empty until the run started, as is `workflow_name`.
+        steps: Every step by id.
+        waves: By index.
+        counts: How many steps are in which state.
+        running: The running steps, the longest-running first.
+        failed: The failed steps, the earliest first.
+        recent: The last steps that ended otherwise, the latest last.
+        result: What the run came to, once it ended.
+    """
+
+    def __init__(self, actions: Mapping[str, str] | None = None) -> None:
+        self.run_id = ""
+        self.workflow_name = ""
+        self.steps: dict[str, StepView] = {}
+        self.waves: dict[int, WaveView] = {}
+        self.counts: Counter[State] = Counter()
+        self.running: dict[str, StepView] = {}
+        self.failed: list[StepView] = []
+        self.recent: deque[StepView] = deque(maxlen=_RECENT)
+        self.start_time: datetime | None = None
+        self.stopping: Failure | None = None
+        self.result: RunResult | None = None
+        self._actions = actions or {}
+
+    @property
+    def ended(self) -> int:
+        """How many steps have ended."""
+        return len(self.steps) - self.counts[State.PENDING] - self.counts[State.RUNNING]
+
+    def apply(self, event: Event) -> None:
+        """Take the next event; kinds that change nothing here are ignored."""
+        match event:
+            case RunStarted():
+                self.run_id, self.workflow_name = event.run_id, event.workflow_name
+                self.start_time = self.start_time or event.time
+                self._add(event.waves)
+            case StepsAdded():
+                self._add(event.waves)
+            case StepStarted():
+                self._begin(event)
+            case StepFinished(result=result):
+                self._end(self._step(result.step_id, result.wave), result)
+            case StepChunk() | StepProgress() | StepWaiting() | StepRetrying():
+                self._note(self.steps.get(event.step_id), event)
+            case RunStopping(failure=failure):
+                self.stopping = failure
+            case RunFinished(result=result):
+                self.result = result
+
+    def _add(self, waves: tuple[Wave, ...]) -> None:
+        for wave in waves:
+            for step_id in wave.step_ids:
+                self._step(step_id, wave.index)
+
+    def _step(self, step_id: str, wave: int) -> StepView:
+        step = self.steps.get(step_id)
+        if step is None:
+            step = self.steps[step_id] = StepView(step_id, wave, len(self.steps), self._actions.get(step_id, ""))
+            home = self.waves.setdefault(wave, WaveView(wave))
+            home.steps.append(step)
+            home.counts[step.state] += 1
+            self.counts[step.state] += 1
+        return step
+
+    def _move(self, step: StepView, state: State) -> None:
+        for counts in (self.counts, self.waves[step.wave].counts):
+            counts[step.state] -= 1
+            counts[state] += 1
+        step.state = state
+
+    def _begin(self, event: StepStarted) -> None:
+        step = self._step(event.step_id, event.wave)
+        self._move(step, State.RUNNING)
+        step.action, step.attempt = event.action, event.attempt
+        step.start_time = step.start_time or event.time
+        step.fraction, step.note, step.tail, step.retrying = None, "", "", False
+        self.running[step.step_id] = step
+
+    def _end(self, step: StepView, result: StepResult) -> None:
+        self._move(step, result.state)
+        self.running.pop(step.step_id, None)
+        step.action = result.action or step.action
+        step.start_time, step.end_time = result.start_time, result.end_time
+        step.fraction, step.tail, step.retrying = None, "", False
+        step.note = _outcome(result)
+        (self.failed if result.state is State.FAILED else self.recent).append(step)
+
+    def _note(self, step: StepView | None, event: StepChunk | StepProgress | StepWaiting | StepRetrying) -> None:
+        if step is None:
+            return
+        match event:
+            case StepChunk(value=value):
+                step.tail = (step.tail + value if isinstance(value, str) else value_text(value))[-_TAIL:]
+            case StepProgress(fraction=fraction, message=message):
+                step.fraction = fraction if fraction is not None else step.fraction
+                step.note = one_line(message)
+            case StepWaiting(cause=cause, message=message):
+                step.note = f"waits for {one_line(message) or cause}"
+            case StepRetrying(failure=failure):
+                step.retrying = True
+                step.note = f"tries again: {failure_line(failure)}"
+
+
+def _outcome(result: StepResult) -> str:
+    if result.failure is not None:
+        return failure_line(result.failure)
+    if result.skip_reason is not None:
+        return skip_line(result.skip_reason)
+    return f"attempt {result.attempts}" if result.attempts > 1 else ""

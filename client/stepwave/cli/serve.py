@@ -1,0 +1,132 @@
+"""`stepwave serve`: a server in the foreground, until it is told to stop."""
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stepwave._files import WorkflowFileError
+
+from .connect import require_server_extra, run_async
+from .errors import CommandError
+from .logs import start_logging
+from .options import parse_seconds
+
+if TYPE_CHECKING:
+    from stepwave_server.config import Settings
+
+__all__ = ["serve"]
+
+
+class LogLevel(StrEnum):
+    """How much of the log is shown."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def serve(
+    listen: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where to listen, or unix:PATH. Default: 127.0.0.1:50051."),
+    ] = None,
+    actions: Annotated[
+        list[str] | None, typer.Option(metavar="MODULE", help="A module with actions. Repeatable.", show_default=False)
+    ] = None,
+    workflows: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="A folder of workflow files, to be run by name.")
+    ] = None,
+    journal: Annotated[str, typer.Option(metavar="memory", help="Where runs' events are kept.")] = "memory",
+    engine: Annotated[str, typer.Option(metavar="local", help="What drives runs.")] = "local",
+    drain_timeout: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long runs may go on once it is to stop. Default: 30s.")
+    ] = None,
+    step_timeout: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="How long an attempt may take. Default: 10m."),
+    ] = None,
+    max_attempts: Annotated[int | None, typer.Option(help="Attempts in flight at once. Default: 1000.")] = None,
+    max_runs: Annotated[int | None, typer.Option(help="Runs under way at once. Default: 10000.")] = None,
+    max_steps: Annotated[int | None, typer.Option(help="Steps in a workflow. Default: 200000.")] = None,
+    keep_runs: Annotated[int | None, typer.Option(help="Ended runs that are kept. Default: 1000.")] = None,
+    keep_age: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="How long an ended run is kept. Default: 24h.")
+    ] = None,
+    no_tracebacks: Annotated[
+        bool, typer.Option("--no-tracebacks", help="Keep tracebacks of actions out of failures.")
+    ] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Serve plain text beyond this machine.")] = False,
+    log_level: Annotated[LogLevel, typer.Option(help="How much of the log is shown.")] = LogLevel.INFO,
+) -> None:
+    """Run a server until Ctrl-C or SIGTERM; then take no new runs, and let those under way end.
+
+    The address is the first line of standard output; once it is there, calls succeed. Every setting can be given as
+    STEPWAVE_<NAME> too, as in STEPWAVE_MAX_RUNS=50.
+
+    [bold]Examples[/bold]
+
+    stepwave serve --actions tools
+
+    stepwave serve --listen 127.0.0.1:0 --actions tools --actions more.tools --workflows flows/
+    """
+    _refuse_unserved(journal, engine)
+    require_server_extra()
+    given = {
+        "listen": listen,
+        "workflows": workflows,
+        "drain_timeout": parse_seconds("--drain-timeout", drain_timeout),
+        "step_timeout": parse_seconds("--step-timeout", step_timeout),
+        "max_attempts": max_attempts,
+        "max_runs": max_runs,
+        "max_steps": max_steps,
+        "keep_runs": keep_runs,
+        "keep_age": parse_seconds("--keep-age", keep_age),
+        "tracebacks": False if no_tracebacks else None,
+        "insecure": insecure or None,
+    }
+    settings = _settings({name: value for name, value in given.items() if value is not None})
+    start_logging(log_level)
+    _serve(settings, actions or [])
+
+
+def _refuse_unserved(journal: str, engine: str) -> None:
+    if journal != "memory":
+        raise CommandError(f"--journal {journal}: this version keeps events in memory only")
+    if engine != "local":
+        raise CommandError(f"--engine {engine}: this version has the local engine only")
+
+
+def _settings(given: dict[str, object]) -> "Settings":
+    from pydantic import ValidationError
+
+    from stepwave_server.config import Settings
+
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        lines = [f"{_option(str(problem['loc'][0]))}: {problem['msg']}" for problem in error.errors()]
+        raise CommandError("\n".join(lines)) from error
+
+
+def _option(setting: str) -> str:
+    return "--" + setting.replace("_", "-")
+
+
+def _serve(settings: "Settings", actions: list[str]) -> None:
+    from stepwave_server.actions import ActionsError
+    from stepwave_server.app import serve as serve_until_told
+    from stepwave_server.rpc.server import ListenError
+
+    try:
+        run_async(serve_until_told(settings, actions, _announce))
+    except (ActionsError, ListenError, WorkflowFileError, ValueError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _announce(address: str) -> None:
+    sys.stdout.write(f"{address}\n")
+    sys.stdout.flush()

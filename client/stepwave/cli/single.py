@@ -1,0 +1,61 @@
+"""`stepwave result` and `stepwave cancel`: one run's outcome, and its end."""
+
+from typing import Annotated
+
+import typer
+
+from stepwave._results import Run, RunResult
+from stepwave.exceptions import FailedPrecondition
+
+from .connect import Target, find_run, run_async
+from .errors import CommandError, code_of_run
+from .options import Format, FormatOption, InsecureOption, RunArgument, ServerOption
+from .output import note, print_json
+from .report import print_failures, print_outputs
+
+__all__ = ["cancel", "result"]
+
+
+def result(
+    run: RunArgument, output: FormatOption = Format.TEXT, server: ServerOption = None, insecure: InsecureOption = False
+) -> None:
+    """Print what a run came to: its outputs to standard output, its failures to standard error.
+
+    With --output json, all of it: every step's result, times and failures. Exits as `stepwave run` does.
+    """
+    found = run_async(_result(Target(server, insecure), run))
+    if output is Format.JSON:
+        print_json(found.to_dict())
+    else:
+        print_failures(found, verbose=True)
+        print_outputs(found)
+    raise typer.Exit(code_of_run(found.state))
+
+
+async def _result(target: Target, beginning: str) -> RunResult:
+    async with target.open() as client:
+        run = await find_run(client, beginning)
+        try:
+            return await client.result(run.run_id)
+        except FailedPrecondition as error:
+            raise CommandError(f"{run.run_id} has not ended; see it: stepwave watch {run.run_id}") from error
+
+
+def cancel(
+    run: RunArgument,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the run's result.", show_default=False)] = "",
+    server: ServerOption = None,
+    insecure: InsecureOption = False,
+) -> None:
+    """Cancel a run: nothing more starts, and what runs is interrupted. A run that has ended stays as it is."""
+    found = run_async(_cancel(Target(server, insecure), run, reason))
+    if found.state.ended:
+        note(f"{found.run_id} has ended already: {found.state}")
+    else:
+        note(f"cancelling {found.run_id}; see it end: stepwave watch {found.run_id}")
+
+
+async def _cancel(target: Target, beginning: str, reason: str) -> Run:
+    async with target.open() as client:
+        run = await find_run(client, beginning)
+        return await client.cancel(run.run_id, reason or "cancelled at the command line")

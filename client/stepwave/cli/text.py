@@ -1,0 +1,106 @@
+"""Words for people: spans of time, counts, failures and values, each on one line that cannot disturb a terminal."""
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from stepwave._payload import JSON, Blob
+from stepwave._results import Counts, Failure, SkipCause, SkipReason, State
+
+__all__ = [
+    "counts_text",
+    "duration_text",
+    "failure_line",
+    "failure_place",
+    "one_line",
+    "plural",
+    "skip_line",
+    "tally_text",
+    "time_text",
+    "value_text",
+]
+
+_LONGEST = 2_000
+_SKIPS = {
+    SkipCause.DEPENDENCY: "needs {}",
+    SkipCause.CONDITION: "its condition was false",
+    SkipCause.FAIL_FAST: "{} failed first",
+    SkipCause.CANCELLED: "the run was cancelled",
+    SkipCause.TIMEOUT: "the run timed out",
+    SkipCause.NOT_NEEDED: "{} was enough",
+}
+
+
+def one_line(text: str) -> str:
+    """Put a text on one line: runs of space become one, control and invisible characters vanish."""
+    cut = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return " ".join("".join(character if character.isprintable() else " " for character in cut).split())
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 step`, `2 steps`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def duration_text(duration: timedelta | None) -> str:
+    """Return a span of time in at most seven characters: `5 ms`, `1.25 s`, `2m 05s`, `3h 07m`; nothing for none."""
+    if duration is None:
+        return ""
+    seconds = max(duration.total_seconds(), 0.0)
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02}m" if hours < 100 else f"{hours // 24}d {hours % 24:02}h"
+
+
+def time_text(time: datetime | None) -> str:
+    """Return a point in time in the local zone; nothing for none."""
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else ""
+
+
+def counts_text(counts: Counts) -> str:
+    """Return how many steps are in which state, leaving out states that none is in."""
+    return tally_text({state: getattr(counts, state) for state in State if state is not State.UNKNOWN})
+
+
+def tally_text(tally: Mapping[State, int]) -> str:
+    """Return `3 succeeded, 1 failed`, in the order of the states' lives."""
+    return ", ".join(f"{tally[state]:,} {state}" for state in State if tally.get(state)) or "no steps"
+
+
+def failure_place(failure: Failure) -> str:
+    """Return where the failing code stands, `tools.py:14`, relative to the working directory; nothing if unknown."""
+    file, line = failure.details.get("file"), failure.details.get("line")
+    if not file:
+        return ""
+    path = Path(file)
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return one_line(os.fspath(path) + (f":{line}" if line else ""))
+
+
+def failure_line(failure: Failure) -> str:
+    """Return a failure on one line, its place in the code first: narrow terminals cut the end."""
+    place = failure_place(failure)
+    words = one_line(failure.message) or str(failure.reason)
+    return f"{place}: {words}" if place else words
+
+
+def skip_line(reason: SkipReason) -> str:
+    """Say why a step was never invoked."""
+    template = _SKIPS.get(reason.cause, str(reason.cause))
+    return f"skipped: {template.format(reason.step_id)}"
+
+
+def value_text(value: JSON | Blob) -> str:
+    """Return a value on one line: strings bare, blobs by size, anything else as JSON."""
+    if isinstance(value, Blob):
+        return f"{plural(len(value.data), 'byte')} of {one_line(value.content_type)}"
+    return one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))

@@ -1,0 +1,62 @@
+"""`stepwave watch`: shows a run, from its beginning, until it ends or the watcher leaves."""
+
+import asyncio
+from collections.abc import Coroutine
+
+import typer
+
+from stepwave._results import RunResult
+
+from .connect import Target, find_run, run_async
+from .displays import Display, OutputMode, make_display
+from .errors import ExitCode
+from .follow import follow, report
+from .interrupts import on_interrupt
+from .options import InsecureOption, OutputOption, RunArgument, ServerOption, VerboseOption
+from .output import note
+
+__all__ = ["watch"]
+
+
+def watch(
+    run: RunArgument,
+    output: OutputOption = None,
+    server: ServerOption = None,
+    insecure: InsecureOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Show a run from its beginning until it ends; Ctrl-C leaves it running.
+
+    Prints and exits as `stepwave run` does; with 0 when left before the end.
+    """
+    raise typer.Exit(run_async(_watch(Target(server, insecure), run, output, verbose=verbose)))
+
+
+async def _watch(target: Target, beginning: str, mode: OutputMode | None, *, verbose: bool) -> ExitCode:
+    display = make_display(mode)
+    try:
+        async with target.open() as client:
+            run_id = (await find_run(client, beginning)).run_id
+            async with client.watch(run_id) as events:
+                result = await _unless_left(follow(events, display), display)
+    finally:
+        display.close()
+    if result is None:
+        note(f"left {run_id} running; come back: stepwave watch {run_id}")
+        return ExitCode.SUCCEEDED
+    return report(result, mode, verbose=verbose)
+
+
+async def _unless_left(following: Coroutine[None, None, RunResult], display: Display) -> RunResult | None:
+    """Await the run's end; `None` if an interrupt came first."""
+    task = asyncio.create_task(following)
+
+    def leave() -> None:
+        task.cancel()
+
+    try:
+        with on_interrupt(leave, display.close):
+            await asyncio.wait({task})
+    finally:
+        task.cancel()
+    return None if task.cancelled() else task.result()

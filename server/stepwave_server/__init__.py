@@ -1,0 +1,1 @@
+"""The Stepwave server: runs workflows, keeps their events, and streams them over gRPC."""

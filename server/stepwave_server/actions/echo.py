@@ -1,0 +1,11 @@
+"""`core.echo`: answers with its input."""
+
+from stepwave import action
+
+__all__ = ["echo"]
+
+
+@action("core.echo")
+async def echo(input: object = None) -> object:  # noqa: A002 - the name takes the whole input
+    """Answer with the input, unchanged."""
+    return input

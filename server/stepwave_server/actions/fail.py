@@ -1,0 +1,35 @@
+"""`core.fail`: fails, for trying out what becomes of a run then."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from stepwave import action
+from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.core.model import Reason
+
+__all__ = ["fail"]
+
+ReasonName = Literal[
+    "rate_limited",
+    "timeout",
+    "unavailable",
+    "invalid_input",
+    "unauthorized",
+    "not_found",
+    "action_error",
+    "cancelled",
+    "interrupted",
+    "resource_exhausted",
+    "internal",
+]
+
+
+@action("core.fail")
+async def fail(
+    message: Annotated[str, Field(description="What the failure says.")] = "failed on request",
+    reason: Annotated[ReasonName, Field(description="The kind of failure.")] = "action_error",
+    retryable: Annotated[bool, Field(description="Whether another attempt could help.")] = False,
+) -> None:
+    """Fail with a reason and a message."""
+    raise ActionFailed(Reason[reason.upper()], message, retryable=retryable)

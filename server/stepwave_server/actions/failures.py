@@ -1,0 +1,87 @@
+"""Exceptions of actions to failures."""
+
+import traceback
+from types import TracebackType
+
+from stepwave_server.core.model import Failure, Reason
+
+__all__ = ["ActionFailed", "cut", "failure_of"]
+
+MOST_MESSAGE = 2_048
+MOST_TRACEBACK = 8_192
+OWN_PACKAGES = ("stepwave_server.", "asyncio.", "pydantic.", "pydantic_core.")
+
+
+class ActionFailed(Exception):
+    """Raised where an attempt's failure is known by its kind, rather than by an exception of the action's code.
+
+    Attributes:
+        reason: The kind of failure.
+        retryable: Whether another attempt could help.
+    """
+
+    def __init__(self, reason: Reason, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.retryable = retryable
+
+
+def failure_of(error: BaseException, step_id: str, attempt: int, *, tracebacks: bool = True) -> Failure:
+    """Return what an attempt that raised fails with."""
+    if isinstance(error, ActionFailed):
+        return Failure(error.reason, cut(str(error), MOST_MESSAGE), error.retryable, step_id=step_id, attempt=attempt)
+    kind = type(error).__qualname__
+    message = _message(error)
+    details = {"exception": kind}
+    if tracebacks:
+        details |= _place(error.__traceback__)
+        details["traceback"] = _traceback(error)
+    return Failure(
+        Reason.ACTION_ERROR,
+        cut(f"{kind}: {message}" if message else kind, MOST_MESSAGE),
+        retryable=isinstance(error, Exception),
+        step_id=step_id,
+        attempt=attempt,
+        details=tuple(sorted(details.items())),
+    )
+
+
+def cut(text: str, most: int) -> str:
+    """Shorten a text to a number of characters, and make it one that UTF-8 can hold."""
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception as broken:
+        return f"(its text cannot be had: {type(broken).__name__})"
+
+
+def _traceback(error: BaseException) -> str:
+    """Return the traceback's text from the action's code on, the last part of it if it is long."""
+    try:
+        tb = error.__traceback__
+        while tb is not None and tb.tb_next is not None and _is_ours(tb):
+            tb = tb.tb_next
+        text = "".join(traceback.format_exception(type(error), error, tb, limit=-50))
+    except Exception as broken:
+        return f"(the traceback cannot be had: {type(broken).__name__})"
+    text = text.encode(errors="replace").decode()
+    return text if len(text) <= MOST_TRACEBACK else "…" + text[-MOST_TRACEBACK:]
+
+
+def _place(tb: TracebackType | None) -> dict[str, str]:
+    """Return the innermost file, line and function outside the server."""
+    place: dict[str, str] = {}
+    while tb is not None:
+        if not _is_ours(tb):
+            code = tb.tb_frame.f_code
+            place = {"file": code.co_filename, "line": str(tb.tb_lineno), "function": code.co_qualname}
+        tb = tb.tb_next
+    return place
+
+
+def _is_ours(tb: TracebackType) -> bool:
+    return str(tb.tb_frame.f_globals.get("__name__", "")).startswith(OWN_PACKAGES)

@@ -1,0 +1,201 @@
+"""The server put together: settings in, an address out; how it starts, drains and stops."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
+from types import TracebackType
+from typing import Self
+
+from stepwave.v1 import orchestrator_pb2
+from stepwave_server.actions import Registry
+from stepwave_server.config import Settings
+from stepwave_server.engine.lag import LagMonitor
+from stepwave_server.engine.local import LocalEngine
+from stepwave_server.journal import Journal, MemoryJournal
+from stepwave_server.rpc.handlers import Bounds
+from stepwave_server.rpc.holds import Holds
+from stepwave_server.rpc.requests import Preparer
+from stepwave_server.rpc.server import GrpcServer
+from stepwave_server.rpc.servicer import Orchestrator
+from stepwave_server.rpc.workflows import Workflows
+from stepwave_server.telemetry import Telemetry
+from stepwave_server.wire.server import to_action, to_limits, to_server_info
+from stepwave_server.wire.values import SECOND
+
+__all__ = ["Server", "serve"]
+
+logger = logging.getLogger(__name__)
+
+STREAM_GRACE = 1.0
+"""Seconds that streams get to close after the last run has ended."""
+
+
+class Server:
+    """A Stepwave server in this process: `async with Server(settings, actions=[…]) as server: server.address`.
+
+    Args:
+        settings: What it is told; by default what the environment says.
+        actions: What steps can do, beside built-in ones and those of installed packages: marked functions or classes, modules, or names
+            of modules.
+        telemetry: Where spans go; by default as the standard `OTEL_…` environment says.
+        journal: Where events are kept; by default in memory.
+
+    Raises:
+        ActionsError: An action cannot be loaded.
+        ListenError: The address is not allowed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        actions: Iterable[object] = (),
+        telemetry: Telemetry | None = None,
+        journal: Journal | None = None,
+    ) -> None:
+        self.settings = settings or Settings()
+        self.address = ""
+        self._telemetry = telemetry or Telemetry.from_environment()
+        self._journal = journal or MemoryJournal(time.time_ns, self.settings.retention())
+        self._registry = Registry(_importable(actions), entry_points=self.settings.entry_points)
+        self._workflows = Workflows.load(self.settings.workflows) if self.settings.workflows else Workflows()
+
+    async def __aenter__(self) -> Self:
+        """Start the server; calls succeed from now on."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        """Stop the server at once: runs under way are cancelled."""
+        await self.stop()
+
+    async def start(self) -> None:
+        """Begin to serve at `address`.
+
+        Raises:
+            ListenError: The address cannot be had.
+        """
+        settings = self.settings
+        self.engine = LocalEngine(
+            journal=self._journal,
+            actions=self._registry,
+            clock=time.time_ns,
+            options=settings.engine_options(),
+            telemetry=self._telemetry,
+        )
+        self._holds = Holds(self.engine.cancel)
+        preparer = Preparer(self.engine, self._workflows, settings.engine_options())
+        orchestrator = Orchestrator(self.engine, preparer, self._holds, self._info(), self._actions())
+        bounds = Bounds(settings.max_calls, settings.max_streams, settings.max_message_bytes)
+        self._grpc = GrpcServer(orchestrator, settings.listen, bounds, insecure=settings.insecure)
+        self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning)
+        self.address = await self._grpc.start()
+        self._lag.start()
+
+    async def drain(self) -> None:
+        """Take no new runs, let those under way end within `drain_timeout`, cancel the rest, then stop."""
+        await self._grpc.set_serving(serving=False)
+        self._holds.release_all()
+        await self.engine.drain(self.settings.drain_timeout)
+        await self._stop_serving()
+
+    async def stop(self) -> None:
+        """Stop at once."""
+        await self._grpc.set_serving(serving=False)
+        self._holds.release_all()
+        await self.engine.drain(0)
+        await self._stop_serving()
+
+    async def _stop_serving(self) -> None:
+        self._lag.stop()
+        await self.engine.close()
+        await self._grpc.stop(STREAM_GRACE)
+        if self._telemetry is not None:
+            await asyncio.to_thread(self._telemetry.shutdown)
+
+    def _actions(self) -> list[orchestrator_pb2.Action]:
+        return [
+            to_action(
+                name=action.name,
+                description=action.description,
+                input_schema=action.input_schema,
+                streaming=action.streaming,
+                source=action.source,
+            )
+            for action in self._registry
+        ]
+
+    def _info(self) -> orchestrator_pb2.ServerInfo:
+        settings = self.settings
+        limits = to_limits(
+            max_steps=settings.max_steps,
+            max_edges=settings.max_edges,
+            max_payload_bytes=settings.max_payload_bytes,
+            max_message_bytes=settings.max_message_bytes,
+            max_runs=settings.max_runs,
+            max_attempts_in_flight=settings.max_attempts,
+            step_timeout=round(settings.step_timeout * SECOND),
+        )
+        return to_server_info(
+            version=version("stepwave"),
+            engine=LocalEngine.name,
+            journal=self._journal.name,
+            limits=limits,
+            start_time=time.time_ns(),
+        )
+
+
+async def serve(settings: Settings, actions: Sequence[str], ready: Callable[[str], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second SIGINT stops at once.
+
+    Args:
+        settings: What the server is told.
+        actions: Names of modules with actions.
+        ready: Called with the address once calls succeed.
+
+    Raises:
+        ActionsError, ListenError, ValueError: The server cannot start.
+    """
+    server = Server(settings, actions=actions)
+    await server.start()
+    asked = asyncio.Event()
+    hurried = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        (hurried if asked.is_set() else asked).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    ready(server.address)
+    await asked.wait()
+    logger.info("draining: no new runs; those under way get %g s", settings.drain_timeout)
+    await _drain(server, hurried)
+
+
+async def _drain(server: Server, hurried: asyncio.Event) -> None:
+    drain = asyncio.create_task(server.drain())
+    hurry = asyncio.create_task(hurried.wait())
+    await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
+    if hurry.done() and not drain.done():
+        drain.cancel()
+        await asyncio.wait({drain})
+        await server.stop()
+    else:
+        hurry.cancel()
+        await drain
+
+
+def _importable(actions: Iterable[object]) -> list[object]:
+    """Make modules of the working directory importable, if any are named."""
+    named = list(actions)
+    if any(isinstance(action, str) for action in named) and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return named

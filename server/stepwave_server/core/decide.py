@@ -1,0 +1,342 @@
+"""What a run does next: inputs to events and commands.
+
+For one input, events come in this order: the finished step, skips in declaration order (a step's after those of its
+dependencies), finished waves, then what starts. Every event is applied as it is made, so the run is up to date when
+`decide` returns.
+"""
+
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from .evaluate import EvaluationFailed, Evaluator
+from .evolve import evolve
+from .messages import (
+    AddSteps,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptStarted,
+    AttemptSucceeded,
+    CancelRequested,
+    Command,
+    Event,
+    Finish,
+    Input,
+    Interrupt,
+    Invoke,
+    RunStopping,
+    Started,
+    StartTimer,
+    StepFinished,
+    StepsAdded,
+    StepStarted,
+    Timer,
+    TimerFired,
+    WaveFinished,
+    WaveStarted,
+)
+from .model import Failure, Payload, Reason, Skip, SkipCause, State
+from .plan import plan_events, waves_of
+from .result import run_finished
+from .state import CLEANUP_GRACE, SECOND, RunState, StepState
+from .validate import Violation, validate_addition
+
+__all__ = ["Decision", "Refused", "attempt_of", "decide", "input_of", "stop_failure"]
+
+
+class Refused(Exception):
+    """Raised when an input cannot be accepted. Nothing has changed.
+
+    Attributes:
+        violations: What is wrong with it; empty if the run takes no such input any more.
+    """
+
+    def __init__(self, message: str, violations: list[Violation]) -> None:
+        super().__init__(message)
+        self.violations = violations
+
+
+@dataclass(slots=True)
+class Decision:
+    """What inputs led to: events to commit, and commands to carry out once they are."""
+
+    events: list[Event] = field(default_factory=list)
+    commands: list[Command] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Decider:
+    """One decision in the making."""
+
+    run: RunState
+    now: int
+    evaluator: Evaluator
+    events: list[Event]
+    commands: list[Command]
+
+    def emit(self, event: Event) -> None:
+        evolve(self.run, event)
+        self.events.append(event)
+
+    def finish_step(
+        self,
+        step: StepState,
+        state: State,
+        *,
+        output: Payload | None = None,
+        failure: Failure | None = None,
+        skip: Skip | None = None,
+        abandoned: bool = False,
+    ) -> None:
+        spec = step.spec
+        self.emit(
+            StepFinished(
+                self.now,
+                spec.id,
+                spec.action,
+                state,
+                step.wave,
+                step.attempt,
+                output,
+                failure,
+                skip,
+                step.ready_time,
+                step.start_time,
+                abandoned,
+            )
+        )
+
+
+def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision: Decision | None = None) -> Decision:
+    """Decide what an input leads to, and bring the run up to date.
+
+    An input that comes too late, as the start of an attempt that was skipped meanwhile, leads to nothing.
+
+    Args:
+        run: The run; changed.
+        given: What happened.
+        now: When, in nanoseconds since the epoch. Earlier than the run's last event counts as then.
+        evaluator: What puts inputs together.
+        decision: What earlier inputs led to, to be gone on with; by default a new one.
+
+    Raises:
+        Refused: Steps cannot be added.
+    """
+    decision = decision or Decision()
+    decider = _Decider(run, max(now, run.time), evaluator, decision.events, decision.commands)
+    if run.finished is None:
+        was_failing = run.failing
+        _take(decider, given)
+        _carry_on(decider)
+        if not was_failing and run.failing:
+            _watch_cleanup(decider)
+    elif isinstance(given, AddSteps):
+        raise Refused("the run has ended", [])
+    return decision
+
+
+def _take(decider: _Decider, given: Input) -> None:  # the most frequent first
+    match given:
+        case AttemptStarted():
+            _attempt_started(decider, given)
+        case AttemptSucceeded():
+            _attempt_succeeded(decider, given)
+        case AttemptFailed():
+            _attempt_failed(decider, given)
+        case AttemptInterrupted():
+            _attempt_interrupted(decider, given)
+        case TimerFired():
+            _timer_fired(decider, given)
+        case CancelRequested():
+            _cancel_requested(decider, given)
+        case AddSteps():
+            _add_steps(decider, given)
+        case Started():
+            _started(decider)
+        case _:
+            assert_never(given)
+
+
+def _started(decider: _Decider) -> None:
+    run = decider.run
+    if run.started:
+        return
+    timeout = run.workflow.timeout
+    deadline = None if timeout is None else decider.now + timeout
+    for event in plan_events(run, decider.now, deadline):
+        decider.emit(event)
+    if deadline is not None:
+        decider.commands.append(StartTimer(Timer("run"), deadline))
+
+
+def _attempt_started(decider: _Decider, given: AttemptStarted) -> None:
+    run = decider.run
+    step = run.dispatched.get(given.step_id)
+    if step is None or given.step_id in run.running or given.attempt != step.attempt + 1:
+        return
+    if step.wave not in run.waves_open:
+        decider.emit(WaveStarted(decider.now, step.wave))
+    spec = step.spec
+    deadline = decider.now + (run.options.step_timeout if spec.timeout is None else spec.timeout)
+    ready = decider.now if step.ready_time is None else step.ready_time
+    decider.emit(StepStarted(decider.now, spec.id, spec.action, step.wave, given.attempt, deadline, ready))
+    decider.commands.append(StartTimer(Timer("attempt", spec.id, given.attempt), deadline))
+
+
+def _attempt_succeeded(decider: _Decider, given: AttemptSucceeded) -> None:
+    step = attempt_of(decider.run, given.step_id, given.attempt)
+    if step is not None:
+        decider.finish_step(step, State.SUCCEEDED, output=given.output)
+
+
+def _attempt_failed(decider: _Decider, given: AttemptFailed) -> None:
+    step = attempt_of(decider.run, given.step_id, given.attempt)
+    if step is not None:
+        decider.finish_step(step, State.FAILED, failure=given.failure)
+
+
+def _attempt_interrupted(decider: _Decider, given: AttemptInterrupted) -> None:
+    step = attempt_of(decider.run, given.step_id, given.attempt)
+    if step is not None:
+        state = State.CANCELLED if given.failure.reason is Reason.CANCELLED else State.FAILED
+        decider.finish_step(step, state, failure=given.failure, abandoned=given.abandoned)
+
+
+def _timer_fired(decider: _Decider, given: TimerFired) -> None:
+    run, timer = decider.run, given.timer
+    if timer.kind == "attempt":
+        step = attempt_of(run, timer.step_id, timer.attempt)
+        if step is not None:
+            decider.commands.append(Interrupt(timer.step_id, timer.attempt, _attempt_timeout(run, step)))
+    elif run.stopping is None:
+        decider.emit(RunStopping(decider.now, _run_timeout(run, timer)))
+
+
+def _cancel_requested(decider: _Decider, given: CancelRequested) -> None:
+    if decider.run.stopping is None:
+        message = f"cancelled: {given.reason}" if given.reason else "cancelled"
+        decider.emit(RunStopping(decider.now, Failure(Reason.CANCELLED, message)))
+
+
+def _add_steps(decider: _Decider, given: AddSteps) -> None:
+    run = decider.run
+    if not run.open:
+        raise Refused("the run takes no more steps", [])
+    existing = {step.spec.id: step.spec for step in run.by_index}
+    violations = validate_addition(given.steps, existing, run.options.limits, seal=given.seal)
+    if violations:
+        raise Refused("the steps cannot be added", violations)
+    fresh = tuple(step for step in given.steps if step.id not in existing)
+    if fresh or given.seal:
+        decider.emit(StepsAdded(decider.now, fresh, waves_of(run, fresh), given.seal))
+
+
+def _carry_on(decider: _Decider) -> None:
+    """Do what follows from the events so far, until nothing does."""
+    run = decider.run
+    while run.doomed or run.fresh:
+        if run.doomed:
+            step = run.by_index[run.doomed[0]]
+            if step.dispatched:
+                decider.commands.append(Interrupt(step.spec.id, step.attempt + 1, stop_failure(run, step)))
+            decider.finish_step(step, State.SKIPPED, skip=_skip(run, step))
+        else:
+            fresh, run.fresh = run.fresh, []
+            _invoke(decider, fresh)
+    if run.waves_done:
+        _finish_waves(decider)
+    if run.stale:
+        _interrupt(decider)
+    if run.unfinished == 0 and not run.open and run.started:
+        decider.emit(run_finished(run, decider.now))
+        decider.commands.append(Finish())
+
+
+def _invoke(decider: _Decider, steps: list[StepState]) -> None:
+    for step in steps:
+        if step.doomed or step.ended:
+            continue
+        try:
+            payload = input_of(decider.run, step, decider.evaluator)
+        except EvaluationFailed as error:
+            failure = Failure(Reason.INVALID_INPUT, str(error), step_id=step.spec.id)
+            decider.finish_step(step, State.FAILED, failure=failure)
+        else:
+            decider.commands.append(Invoke(step.spec.id, step.attempt + 1, step.spec.action, payload))
+
+
+def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
+    """Return what a step's action gets.
+
+    Raises:
+        EvaluationFailed: A binding has no value.
+    """
+    spec = step.spec
+    if spec.input is None and not spec.bindings and not step.deps:
+        return run.input
+    outputs = {dep: run.steps[dep].output for dep in step.deps}
+    return evaluator.input_of(spec, run.input, outputs)
+
+
+def _finish_waves(decider: _Decider) -> None:
+    run = decider.run
+    if not run.open:
+        for wave in sorted(run.waves_done):
+            decider.emit(WaveFinished(decider.now, wave))
+
+
+def _interrupt(decider: _Decider) -> None:
+    run = decider.run
+    stale, run.stale = run.stale, []
+    for step in stale:
+        if not step.ended:
+            decider.commands.append(Interrupt(step.spec.id, step.attempt, stop_failure(run, step)))
+
+
+def _watch_cleanup(decider: _Decider) -> None:
+    """Bound the time that clean-up may take after a fail-fast failure."""
+    run = decider.run
+    if any(step.cleans_up and not step.ended for step in run.by_index):
+        decider.commands.append(StartTimer(Timer("cleanup"), run.failed_time + CLEANUP_GRACE))
+
+
+def attempt_of(run: RunState, step_id: str, attempt: int) -> StepState | None:
+    """Return the step whose running attempt this is; `None` if it has ended."""
+    step = run.running.get(step_id)
+    return step if step is not None and step.attempt == attempt else None
+
+
+def stop_failure(run: RunState, step: StepState) -> Failure:
+    """Return what an attempt fails with that may not go on."""
+    if run.stopping is not None:
+        message = run.stopping.message
+    elif step.unneeded:
+        message = f'no longer needed: step "{step.unneeded}" answered'
+    else:
+        message = f'step "{run.failed_by}" failed'
+    return Failure(Reason.CANCELLED, message, step_id=step.spec.id, attempt=step.attempt)
+
+
+def _skip(run: RunState, step: StepState) -> Skip:
+    if step.unneeded:
+        return Skip(SkipCause.NOT_NEEDED, step.unneeded)
+    if step.blame_failed or (step.blame and run.admits(step)):
+        return Skip(SkipCause.DEPENDENCY, step.blame)
+    if run.stopping is None:
+        return Skip(SkipCause.FAIL_FAST, run.failed_by)
+    return Skip(SkipCause.CANCELLED if run.stopping.reason is Reason.CANCELLED else SkipCause.TIMEOUT)
+
+
+def _attempt_timeout(run: RunState, step: StepState) -> Failure:
+    timeout = step.spec.timeout
+    allowed = run.options.step_timeout if timeout is None else timeout
+    whose = "the server's default" if timeout is None else "its"
+    message = f"the attempt took longer than {whose} timeout of {allowed / SECOND:g} s"
+    return Failure(Reason.TIMEOUT, message, retryable=True, step_id=step.spec.id, attempt=step.attempt)
+
+
+def _run_timeout(run: RunState, timer: Timer) -> Failure:
+    if timer.kind == "cleanup":
+        return Failure(Reason.TIMEOUT, f"clean-up took longer than {CLEANUP_GRACE / SECOND:g} s")
+    return Failure(
+        Reason.TIMEOUT, f"the run took longer than its timeout of {(run.workflow.timeout or 0) / SECOND:g} s"
+    )

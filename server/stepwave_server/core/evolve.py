@@ -1,0 +1,357 @@
+"""How events change a run: the only place where its state does.
+
+A run costs O(steps + edges): each end of a step counts down its dependents' unmet dependencies. A step is settled
+(ready, or doomed to be skipped) when its last dependency has ended, so that its `step_finished` comes after theirs; an
+`ANY` join that is met settles at once.
+"""
+
+import heapq
+from collections.abc import Iterable
+from typing import assert_never
+
+from .graph import waves
+from .messages import (
+    Event,
+    RunFinished,
+    RunStarted,
+    RunStopping,
+    StepFinished,
+    StepsAdded,
+    StepStarted,
+    WaveFinished,
+    WaveStarted,
+)
+from .model import Failure, Join, Payload, State, Step, Workflow
+from .state import RunOptions, RunState, StepState
+
+__all__ = ["evolve", "fold", "new_run"]
+
+MOST_FAILURES = 100
+
+
+def new_run(workflow: Workflow, input: Payload = "null", options: RunOptions | None = None) -> RunState:  # noqa: A002 - DESIGN's word
+    """Return a run before its first event. The workflow must be valid."""
+    run = RunState(workflow, input, options or RunOptions())
+    run.open = run.options.open
+    _add_steps(run, workflow.steps)
+    return run
+
+
+def fold(run: RunState, events: Iterable[Event]) -> RunState:
+    """Apply events in order, and return the run."""
+    for event in events:
+        evolve(run, event)
+    return run
+
+
+def evolve(run: RunState, event: Event) -> None:
+    """Apply one event."""
+    run.sequence += 1
+    run.time = event.time
+    _apply(run, event)
+    if run.ready:
+        _dispatch(run)
+
+
+def _apply(run: RunState, event: Event) -> None:  # the most frequent first
+    match event:
+        case StepFinished():
+            _step_finished(run, event)
+        case StepStarted():
+            _step_started(run, event)
+        case WaveStarted():
+            run.waves_open.add(event.wave)
+        case WaveFinished():
+            run.waves_open.discard(event.wave)
+            run.waves_done.discard(event.wave)
+        case RunStarted():
+            _run_started(run, event)
+        case StepsAdded():
+            _steps_added(run, event)
+        case RunStopping():
+            _run_stopping(run, event)
+        case RunFinished():
+            run.finished = event.state
+        case _:
+            assert_never(event)
+
+
+def _run_started(run: RunState, event: RunStarted) -> None:
+    run.start_time = event.time
+    run.deadline = event.deadline
+    if event.more:
+        return
+    run.started = True
+    for step in run.by_index:
+        if step.pending == 0:
+            _settle(run, step)
+
+
+def _step_started(run: RunState, event: StepStarted) -> None:
+    step = run.steps[event.step_id]
+    if step.state is State.PENDING:
+        step.start_time = event.time
+        _count(run, step, State.RUNNING)
+    step.attempt = event.attempt
+    step.deadline = event.deadline
+    run.running[step.spec.id] = step
+
+
+def _step_finished(run: RunState, event: StepFinished) -> None:
+    step = run.steps[event.step_id]
+    _count(run, step, event.state)
+    step.end_time = event.time
+    step.finish = run.sequence
+    step.output, step.failure, step.skip, step.abandoned = event.output, event.failure, event.skip, event.abandoned
+    if step.doomed:
+        heapq.heappop(run.doomed)
+    if step.dispatched:
+        del run.dispatched[step.spec.id]
+        run.running.pop(step.spec.id, None)
+    run.unfinished -= 1
+    if event.failure is not None and event.state is State.FAILED:
+        _note_failure(run, event.failure)
+    for dependent in step.dependents:
+        _dependency_ended(run, dependent, step)
+    if event.state is State.FAILED and not _handled(step):
+        _fail(run, step.spec.id)
+    left = run.wave_left[step.wave] = run.wave_left[step.wave] - 1
+    if not left:
+        if step.wave in run.waves_open:
+            run.waves_done.add(step.wave)
+        _advance_barrier(run)
+
+
+def _steps_added(run: RunState, event: StepsAdded) -> None:
+    fresh = _add_steps(run, event.steps)
+    if event.sealed:
+        run.open = False
+    for step in fresh:
+        if step.pending == 0 or (step.spec.join is Join.ANY and step.answered):
+            _settle(run, step)
+
+
+def _run_stopping(run: RunState, event: RunStopping) -> None:
+    run.stopping = event.failure
+    _note_failure(run, event.failure)
+    _halt(run)
+
+
+def _add_steps(run: RunState, specs: Iterable[Step]) -> list[StepState]:
+    fresh = []
+    for spec in specs:
+        step = StepState(spec, len(run.by_index), spec.dependencies())
+        run.steps[spec.id] = step
+        run.by_index.append(step)
+        run.unplaced[spec.id] = step
+        fresh.append(step)
+    for step in fresh:
+        _link(run, step)
+    run.unfinished += len(fresh)
+    run.counts[State.PENDING.value - 1] += len(fresh)
+    _place(run)
+    return fresh
+
+
+def _link(run: RunState, step: StepState) -> None:
+    """Wire a new step to its dependencies, and to earlier steps that waited for it to come."""
+    for dep_id in step.deps:
+        dep = run.steps.get(dep_id)
+        if dep is None:
+            run.unknown.setdefault(dep_id, []).append(step)
+            step.pending += 1
+            continue
+        dep.dependents.append(step)
+        dep.needed_by += 1
+        if dep.ended:
+            _account(step, dep)
+        else:
+            step.pending += 1
+    for dependent in run.unknown.pop(step.spec.id, ()):
+        step.dependents.append(dependent)
+        step.needed_by += 1
+
+
+def _place(run: RunState) -> None:
+    """Give a wave to every step whose ancestors are known by now; in a closed run, unknown ones count for nothing."""
+    loose = {
+        step_id: step.deps if run.open else tuple(dep for dep in step.deps if dep in run.steps)
+        for step_id, step in run.unplaced.items()
+    }
+    known = {
+        dep: run.steps[dep].wave for deps in loose.values() for dep in deps if dep not in loose and dep in run.steps
+    }
+    for step_id, wave in waves(loose, known).items():
+        run.unplaced.pop(step_id).wave = wave
+        run.wave_left.extend([0] * (wave + 1 - len(run.wave_left)))
+        run.wave_left[wave] += 1
+        run.waves_done.discard(wave)
+
+
+def _dependency_ended(run: RunState, step: StepState, dep: StepState) -> None:
+    step.pending -= 1
+    _account(step, dep)
+    if step.pending == 0 or (step.spec.join is Join.ANY and step.answered and not step.met):
+        _settle(run, step)
+
+
+def _account(step: StepState, dep: StepState) -> None:
+    """Note what a dependency's end means for the step's join."""
+    if dep.state is State.SUCCEEDED:
+        step.answered += 1
+        return
+    if dep.state is State.FAILED and dep.spec.allow_failure and step.spec.join is Join.ALL:
+        return
+    failed = dep.state is State.FAILED or dep.blame_failed
+    if not step.blame or (failed and not step.blame_failed):
+        step.blame = dep.spec.id if dep.state is not State.SKIPPED else dep.blame or dep.spec.id
+        step.blame_failed = failed
+
+
+def _settle(run: RunState, step: StepState) -> None:
+    """Decide the step's join, and with it whether the step may begin or must be skipped."""
+    if step.met or step.doomed or not run.started:
+        return
+    if run.admits(step) and _join_met(step):
+        _meet(run, step)
+    elif step.pending == 0:
+        if run.admits(step) and step.spec.join is Join.ANY and step.blame_failed:
+            _fail_late(run, step)
+        _doom(run, step)
+
+
+def _meet(run: RunState, step: StepState) -> None:
+    step.met = True
+    if step.spec.join is Join.ANY:
+        _release_losers(run, step)
+    if run.eager or step.wave <= run.barrier:
+        _make_ready(run, step)
+    else:
+        run.held.setdefault(step.wave, []).append(step)
+
+
+def _join_met(step: StepState) -> bool:
+    match step.spec.join:
+        case Join.ALL:
+            return not step.blame
+        case Join.ANY:
+            return step.answered > 0
+        case Join.ALL_DONE:
+            return True
+
+
+def _make_ready(run: RunState, step: StepState) -> None:
+    step.ready_time = run.time
+    run.ready.append(step)
+
+
+def _dispatch(run: RunState) -> None:
+    """Give the run's free places to ready steps, first come, first served."""
+    most = run.workflow.max_parallelism
+    while run.ready and (not most or len(run.dispatched) < most):
+        step = run.ready.popleft()
+        if not step.doomed:
+            step.dispatched = True
+            run.dispatched[step.spec.id] = step
+            run.fresh.append(step)
+
+
+def _doom(run: RunState, step: StepState) -> None:
+    if not step.doomed:
+        step.doomed = True
+        heapq.heappush(run.doomed, step.index)
+
+
+def _fail_late(run: RunState, step: StepState) -> None:
+    """Fail the run for a dependency whose failure was handled while another could still answer the `ANY` join."""
+    if not run.steps[step.blame].spec.allow_failure:
+        _fail(run, step.blame)
+
+
+def _release_losers(run: RunState, winner: StepState) -> None:
+    """Let go of the dependencies that only met `ANY` joins waited for.
+
+    Not in an open run: others may still come to need them.
+    """
+    if run.open:
+        return
+    answer = next(dep_id for dep_id in winner.deps if run.steps[dep_id].state is State.SUCCEEDED)
+    for dep_id in winner.deps:
+        dep = run.steps[dep_id]
+        dep.needed_by -= 1
+        if not dep.needed_by and not dep.ended and dep_id not in run.workflow.outputs:
+            dep.unneeded = answer
+            if dep_id in run.running:
+                run.stale.append(dep)
+            elif dep.met:
+                _doom(run, dep)
+
+
+def _handled(step: StepState) -> bool:
+    """Say whether a failure is taken care of: allowed, or no dependent's join needs the step."""
+    if step.spec.allow_failure:
+        return True
+    return bool(step.dependents) and all(_does_without(dependent) for dependent in step.dependents)
+
+
+def _does_without(step: StepState) -> bool:
+    if step.spec.join is Join.ALL_DONE or step.unneeded:
+        return True
+    return step.spec.join is Join.ANY and (step.met or step.pending > 0)
+
+
+def _fail(run: RunState, step_id: str) -> None:
+    if run.failed_by:
+        return
+    run.failed_by = step_id
+    run.failed_time = run.time
+    if run.fails_fast:
+        _halt(run)
+
+
+def _halt(run: RunState) -> None:
+    """Doom every step that could begin but may not any more; those behind running ones follow when these have ended."""
+    run.stale += [step for step in run.running.values() if not run.admits(step)]
+    waiting = [step for step in run.dispatched.values() if step.spec.id not in run.running]
+    waiting += run.ready
+    waiting += [step for steps in run.held.values() for step in steps]
+    for step in waiting:
+        if not run.admits(step) and not step.ended:
+            _doom(run, step)
+    if run.open:
+        _forget_unknown(run)
+
+
+def _forget_unknown(run: RunState) -> None:
+    """Close a run that ends early: what is still to come never will."""
+    run.open = False
+    unknown, run.unknown = run.unknown, {}
+    _place(run)
+    for dep_id, steps in unknown.items():
+        for step in steps:
+            step.pending -= 1
+            step.blame = step.blame or dep_id
+            if step.pending == 0:
+                _settle(run, step)
+
+
+def _advance_barrier(run: RunState) -> None:
+    if run.eager:
+        return
+    while run.barrier < len(run.wave_left) and run.wave_left[run.barrier] == 0:
+        run.barrier += 1
+        for step in sorted(run.held.pop(run.barrier, ()), key=lambda step: step.index):
+            if not step.doomed:
+                _make_ready(run, step)
+
+
+def _count(run: RunState, step: StepState, state: State) -> None:
+    run.counts[step.state - 1] -= 1
+    run.counts[state - 1] += 1
+    step.state = state
+
+
+def _note_failure(run: RunState, failure: Failure) -> None:
+    run.failure_count += 1
+    if len(run.failures) < MOST_FAILURES:
+        run.failures.append(failure)

@@ -1,0 +1,51 @@
+"""A run as others see it: its identity, and how it stands now."""
+
+from typing import NamedTuple
+
+from .model import State
+from .record import record
+from .state import RunState
+
+__all__ = ["RunInfo", "RunKey", "info_of"]
+
+
+class RunKey(NamedTuple):
+    """What names a run."""
+
+    namespace: str
+    run_id: str
+
+
+@record
+class RunInfo:
+    """A run as it stands now. `counts` is by `State`, in its order; times are nanoseconds since the epoch."""
+
+    key: RunKey
+    workflow_name: str
+    state: State
+    labels: dict[str, str]
+    create_time: int
+    start_time: int | None
+    end_time: int | None
+    counts: tuple[int, ...]
+    last_sequence: int
+    open: bool
+    stopping: bool
+
+
+def info_of(key: RunKey, create_time: int, run: RunState) -> RunInfo:
+    """Return how a run stands."""
+    state = run.finished or (State.RUNNING if run.started else State.PENDING)
+    return RunInfo(
+        key,
+        run.workflow.name,
+        state,
+        run.workflow.labels,
+        create_time,
+        run.start_time if run.started else None,
+        run.time if run.finished else None,
+        tuple(run.counts),
+        run.sequence,
+        run.open and run.finished is None,
+        (run.stopping is not None or run.failing) and run.finished is None,
+    )

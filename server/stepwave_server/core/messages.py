@@ -1,0 +1,278 @@
+"""What goes into a run and what comes out: inputs, events, commands, and timers.
+
+Events are the truth: every decision stands in one. An event's number is its place in the run's list, from 1.
+"""
+
+from typing import Literal, NamedTuple, TypeAlias
+
+from .model import Failure, Payload, Skip, State, Step
+from .record import record
+
+__all__ = [
+    "AddSteps",
+    "AttemptFailed",
+    "AttemptInterrupted",
+    "AttemptStarted",
+    "AttemptSucceeded",
+    "CancelRequested",
+    "Command",
+    "Event",
+    "Finish",
+    "Input",
+    "Interrupt",
+    "Invoke",
+    "RunFinished",
+    "RunStarted",
+    "RunStopping",
+    "StartTimer",
+    "Started",
+    "StepFinished",
+    "StepStarted",
+    "StepsAdded",
+    "Timer",
+    "TimerFired",
+    "Wave",
+    "WaveFinished",
+    "WaveStarted",
+]
+
+
+class Timer(NamedTuple):
+    """What a timer is for: an attempt's timeout, the run's, or the end of clean-up."""
+
+    kind: Literal["attempt", "run", "cleanup"]
+    step_id: str = ""
+    attempt: int = 0
+
+
+# Inputs: what the engine tells the core.
+
+
+@record
+class Started:
+    """The run may begin. Always the first input."""
+
+
+@record
+class AttemptStarted:
+    """Admission let an attempt in: it starts now."""
+
+    step_id: str
+    attempt: int
+
+
+@record
+class AttemptSucceeded:
+    """An attempt answered."""
+
+    step_id: str
+    attempt: int
+    output: Payload
+
+
+@record
+class AttemptFailed:
+    """An attempt ended without an answer, by its own fault."""
+
+    step_id: str
+    attempt: int
+    failure: Failure
+
+
+@record
+class AttemptInterrupted:
+    """An interrupted attempt has ended without an answer, or its grace is over (`abandoned`).
+
+    `failure` is the one that the `Interrupt` command carried.
+    """
+
+    step_id: str
+    attempt: int
+    failure: Failure
+    abandoned: bool = False
+
+
+@record
+class TimerFired:
+    """A timer's due time has come."""
+
+    timer: Timer
+
+
+@record
+class CancelRequested:
+    """Somebody wants the run to end."""
+
+    reason: str = ""
+
+
+@record
+class AddSteps:
+    """A planner adds steps to an open run; `seal`: they are the last."""
+
+    steps: tuple[Step, ...]
+    seal: bool = False
+
+
+Input: TypeAlias = (
+    Started
+    | AttemptStarted
+    | AttemptSucceeded
+    | AttemptFailed
+    | AttemptInterrupted
+    | TimerFired
+    | CancelRequested
+    | AddSteps
+)
+
+# Events: what is true from now on.
+
+
+@record
+class Wave:
+    """A topological level, or a part of one, in declaration order."""
+
+    index: int
+    step_ids: tuple[str, ...]
+
+
+@record
+class RunStarted:
+    """The run began. A long plan spans several, all but the last with `more`."""
+
+    time: int
+    waves: tuple[Wave, ...]
+    more: bool
+    step_count: int
+    deadline: int | None
+    open: bool
+
+
+@record
+class WaveStarted:
+    """The first step of a wave is about to start."""
+
+    time: int
+    wave: int
+
+
+@record
+class StepStarted:
+    """An attempt starts."""
+
+    time: int
+    step_id: str
+    action: str
+    wave: int
+    attempt: int
+    deadline: int
+    ready_time: int
+
+
+@record
+class StepFinished:
+    """A step ended, in whatever state. Exactly one for every step."""
+
+    time: int
+    step_id: str
+    action: str
+    state: State
+    wave: int
+    attempts: int
+    output: Payload | None = None
+    failure: Failure | None = None
+    skip: Skip | None = None
+    ready_time: int | None = None
+    start_time: int | None = None
+    abandoned: bool = False
+
+
+@record
+class WaveFinished:
+    """Every step of a wave has ended."""
+
+    time: int
+    wave: int
+
+
+@record
+class StepsAdded:
+    """Steps were added, and the waves that thereby became known."""
+
+    time: int
+    steps: tuple[Step, ...]
+    waves: tuple[Wave, ...]
+    sealed: bool
+
+
+@record
+class RunStopping:
+    """The run was cancelled or timed out: nothing more starts."""
+
+    time: int
+    failure: Failure
+
+
+@record
+class RunFinished:
+    """The run ended. Terminal.
+
+    `outputs` are the run's, as far as they fit; `omitted` the ids of the first that did not. `counts` is by `State`, in
+    its order.
+    """
+
+    time: int
+    state: State
+    start_time: int
+    outputs: tuple[tuple[str, Payload], ...]
+    omitted: tuple[str, ...]
+    omitted_count: int
+    failures: tuple[Failure, ...]
+    failure_count: int
+    counts: tuple[int, ...]
+
+
+Event: TypeAlias = (
+    RunStarted | WaveStarted | StepStarted | StepFinished | WaveFinished | StepsAdded | RunStopping | RunFinished
+)
+
+# Commands: what the engine shall do, once the events beside them are committed.
+
+
+@record
+class Invoke:
+    """An attempt is ready: let admission start it, with this input."""
+
+    step_id: str
+    attempt: int
+    action: str
+    input: Payload
+
+
+@record
+class StartTimer:
+    """Feed `TimerFired(timer)` when `due` has come, unless what it watches has ended."""
+
+    timer: Timer
+    due: int
+
+
+@record
+class Interrupt:
+    """End an attempt: withdraw it from admission, or cancel it and await its clean-up.
+
+    Then feed its answer, if it gave one all the same, else `AttemptInterrupted` with this failure. An attempt that is
+    being interrupted already keeps its first failure.
+    """
+
+    step_id: str
+    attempt: int
+    failure: Failure
+
+
+@record
+class Finish:
+    """The run has ended: release what it holds."""
+
+
+Command: TypeAlias = Invoke | StartTimer | Interrupt | Finish

@@ -1,0 +1,181 @@
+"""What a workflow is, and the vocabulary of outcomes: data alone, no behaviour."""
+
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import TypeAlias
+
+from .record import record
+
+__all__ = [
+    "Binding",
+    "Blob",
+    "Failure",
+    "FailurePolicy",
+    "FromInput",
+    "FromStep",
+    "Join",
+    "Payload",
+    "Reason",
+    "Scheduling",
+    "Skip",
+    "SkipCause",
+    "State",
+    "Step",
+    "Workflow",
+]
+
+
+class State(IntEnum):
+    """What has become of a run or a step. Values are those of the contract."""
+
+    PENDING = 1
+    RUNNING = 2
+    SUCCEEDED = 3
+    FAILED = 4
+    CANCELLED = 5
+    SKIPPED = 6
+
+
+class Scheduling(Enum):
+    """When a step becomes ready: by its own dependencies, or by whole waves."""
+
+    EAGER = 1
+    WAVE = 2
+
+
+class FailurePolicy(Enum):
+    """What an unhandled failure does to the rest of the run."""
+
+    FAIL_FAST = 1
+    CONTINUE = 2
+
+
+class Join(Enum):
+    """What a step asks of its dependencies."""
+
+    ALL = 1
+    ANY = 2
+    ALL_DONE = 3
+
+
+class Reason(IntEnum):
+    """The kinds of failures. Values are those of the contract."""
+
+    RATE_LIMITED = 1
+    TIMEOUT = 2
+    UNAVAILABLE = 3
+    INVALID_INPUT = 4
+    UNAUTHORIZED = 5
+    NOT_FOUND = 6
+    ACTION_ERROR = 7
+    CANCELLED = 8
+    INTERRUPTED = 9
+    RESOURCE_EXHAUSTED = 10
+    INTERNAL = 11
+
+
+class SkipCause(IntEnum):
+    """The kinds of reasons for skipping a step. Values are those of the contract."""
+
+    DEPENDENCY = 1
+    CONDITION = 2
+    FAIL_FAST = 3
+    CANCELLED = 4
+    TIMEOUT = 5
+    NOT_NEEDED = 6
+
+
+@record
+class Blob:
+    """Bytes that are not JSON."""
+
+    content_type: str
+    data: bytes
+
+
+Payload: TypeAlias = str | Blob
+"""A value as it travels: JSON text, or a blob."""
+
+
+@record
+class Failure:
+    """Why a step or run did not succeed. `retry_after` is in nanoseconds; `step_id` is empty for the run itself."""
+
+    reason: Reason
+    message: str
+    retryable: bool = False
+    retry_after: int | None = None
+    step_id: str = ""
+    attempt: int = 0
+    details: tuple[tuple[str, str], ...] = ()
+
+
+@record
+class Skip:
+    """Why a step was never invoked, and the step to blame (empty: none)."""
+
+    cause: SkipCause
+    step_id: str = ""
+
+
+@record
+class FromStep:
+    """(Part of) another step's output."""
+
+    step_id: str
+    path: str = ""
+
+
+@record
+class FromInput:
+    """(Part of) the run's input."""
+
+    path: str = ""
+
+
+@record
+class Binding:
+    """A value put into a step's input: `target` and paths are JSON Pointers.
+
+    `position` is its index in the step's bindings.
+    """
+
+    target: str
+    source: FromStep | FromInput
+    default: Payload | None = None
+    position: int = 0
+
+
+@record
+class Step:
+    """One unit of work. `timeout` is in nanoseconds; `None`: the default."""
+
+    id: str
+    action: str
+    depends_on: tuple[str, ...] = ()
+    input: Payload | None = None
+    bindings: tuple[Binding, ...] = ()
+    timeout: int | None = None
+    join: Join = Join.ALL
+    allow_failure: bool = False
+
+    def dependencies(self) -> tuple[str, ...]:
+        """Return the ids it depends on, those its bindings imply included, each once, in order."""
+        if not self.bindings:
+            return self.depends_on if len(self.depends_on) < 2 else tuple(dict.fromkeys(self.depends_on))
+        implied = (binding.source.step_id for binding in self.bindings if isinstance(binding.source, FromStep))
+        return tuple(dict.fromkeys((*self.depends_on, *implied)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workflow:
+    """The definition of a run: its steps in declaration order, and its policies. `timeout` is in nanoseconds."""
+
+    name: str
+    steps: tuple[Step, ...] = ()
+    scheduling: Scheduling = Scheduling.EAGER
+    failure_policy: FailurePolicy = FailurePolicy.FAIL_FAST
+    max_parallelism: int = 0
+    timeout: int | None = None
+    labels: dict[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()

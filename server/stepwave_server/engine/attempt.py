@@ -1,0 +1,191 @@
+"""One attempt of a step, from admission to its end."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from contextvars import Context as ContextVars
+from datetime import UTC, datetime
+from typing import Protocol
+
+from stepwave import Context
+from stepwave_server.actions import Action
+from stepwave_server.actions.failures import ActionFailed, failure_of
+from stepwave_server.actions.values import dump
+from stepwave_server.core.info import RunKey
+from stepwave_server.core.messages import AttemptFailed, AttemptInterrupted, AttemptSucceeded, Input, Invoke
+from stepwave_server.core.model import Failure, Payload
+
+__all__ = ["Attempt", "AttemptOwner"]
+
+
+class AttemptOwner(Protocol):
+    """The run that an attempt belongs to."""
+
+    key: RunKey
+
+    def tell(self, given: Input) -> None:
+        """Note what happened, for the run's next turn."""
+        ...
+
+    def expired(self, attempt: "Attempt") -> None:
+        """Take that an attempt has taken longer than it may."""
+        ...
+
+    def attempt_ended(self, attempt: "Attempt", outcome: Input) -> None:
+        """Take what an attempt came to. Called once for every attempt that was started."""
+        ...
+
+    def show_chunk(self, attempt: "Attempt", chunk: Payload) -> None:
+        """Show the run's watchers a chunk."""
+        ...
+
+    def show_progress(self, attempt: "Attempt", fraction: float | None, message: str) -> None:
+        """Show the run's watchers how far the attempt got."""
+        ...
+
+
+class Attempt:
+    """An attempt: waits for admission, runs as an asyncio task, and reports its end to its run exactly once.
+
+    Attributes:
+        run: The run it belongs to.
+        step_id: The step.
+        number: The attempt, from 1.
+        action: What it does.
+        input: What with.
+        withdrawn: It waits for admission no more.
+        chunks: How many chunks it has shown.
+        task: What runs it; `None`: it has not started.
+        timeout: How long it may take, in seconds.
+    """
+
+    __slots__ = (
+        "_begun",
+        "_ended",
+        "_failure",
+        "_grace",
+        "_loop",
+        "_thread",
+        "action",
+        "chunks",
+        "input",
+        "number",
+        "run",
+        "step_id",
+        "task",
+        "timeout",
+        "withdrawn",
+    )
+
+    def __init__(self, run: AttemptOwner, invoke: Invoke, action: Action) -> None:
+        self.run = run
+        self.step_id = invoke.step_id
+        self.number = invoke.attempt
+        self.input = invoke.input
+        self.action = action
+        self.withdrawn = False
+        self.chunks = 0
+        self.task: asyncio.Task[None] | None = None
+        self.timeout = 0.0
+        self._begun = self._ended = False
+        self._failure: Failure | None = None
+        self._grace: asyncio.TimerHandle | None = None
+
+    @property
+    def run_key(self) -> RunKey:
+        """The run whose turn it takes at admission."""
+        return self.run.key
+
+    def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        deadline: int,
+        most_bytes: int,
+        tracebacks: bool,
+        variables: ContextVars | None,
+    ) -> None:
+        """Run the action as a task of the loop, in the given context variables."""
+        self._loop = loop
+        self._thread = threading.get_ident()
+        work = self._perform(deadline, most_bytes, tracebacks)
+        name = f"{self.run.key.run_id}/{self.step_id}"
+        self.task = loop.create_task(work, name=name, context=variables)
+
+    def interrupt(self, failure: Failure, grace: float) -> None:
+        """Cancel the action and await its clean-up for `grace` seconds; then it is abandoned. The first failure counts."""
+        if self._failure is not None or self._ended or self.task is None:
+            return
+        self._failure = failure
+        self.task.cancel()
+        if not self._begun:  # the coroutine will never run, so it cannot report
+            self._end(AttemptInterrupted(self.step_id, self.number, failure))
+        elif self.action.threaded:  # nothing can interrupt a thread
+            self._abandon()
+        else:
+            self._grace = self._loop.call_later(grace, self._abandon)
+
+    async def _perform(self, deadline: int, most_bytes: int, tracebacks: bool) -> None:
+        self._begun = True
+        try:
+            output = await self.action.run(
+                self.input, lambda: self._context(deadline, most_bytes), self._show_chunk, most_bytes
+            )
+            outcome: Input = AttemptSucceeded(self.step_id, self.number, output)
+        except BaseException as error:
+            outcome = self._outcome_of(error, tracebacks)
+        self._end(outcome)
+
+    def _outcome_of(self, error: BaseException, tracebacks: bool) -> Input:
+        if self._failure is not None:
+            return AttemptInterrupted(self.step_id, self.number, self._failure)
+        if isinstance(error, asyncio.CancelledError):
+            error = RuntimeError("the action cancelled itself")
+        failure = failure_of(error, self.step_id, self.number, tracebacks=tracebacks)
+        return AttemptFailed(self.step_id, self.number, failure)
+
+    def _abandon(self) -> None:
+        assert self._failure is not None
+        self._end(AttemptInterrupted(self.step_id, self.number, self._failure, abandoned=True))
+
+    def _end(self, outcome: Input) -> None:
+        if self._ended:
+            return
+        self._ended = True
+        if self._grace is not None:
+            self._grace.cancel()
+        self.run.attempt_ended(self, outcome)
+
+    def _context(self, deadline: int, most_bytes: int) -> Context:
+        namespace, run_id = self.run.key
+
+        def emit(chunk: object) -> None:
+            try:
+                payload = dump(chunk, most_bytes)
+            except ActionFailed as error:
+                raise ValueError(str(error)) from None
+            self._show_chunk(payload)
+
+        return Context(
+            run_id=run_id,
+            step_id=self.step_id,
+            attempt=self.number,
+            idempotency_key=f"{namespace}/{run_id}/{self.step_id}",
+            deadline=datetime.fromtimestamp(deadline / 1e9, UTC),
+            emit=emit,
+            progress=self._show_progress,
+        )
+
+    def _show_chunk(self, chunk: Payload) -> None:
+        self._on_loop(lambda: self.run.show_chunk(self, chunk))
+
+    def _show_progress(self, fraction: float | None, message: str) -> None:
+        self._on_loop(lambda: self.run.show_progress(self, fraction, message))
+
+    def _on_loop(self, call: Callable[[], None]) -> None:
+        """Show something unless the attempt has ended: what an abandoned one still says is ignored."""
+        if self._ended:
+            return
+        if threading.get_ident() == self._thread:
+            call()
+        else:
+            self._loop.call_soon_threadsafe(lambda: None if self._ended else call())

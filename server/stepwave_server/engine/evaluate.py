@@ -1,0 +1,103 @@
+"""The evaluator of bindings: JSON Pointers over JSON text whose numbers keep their digits."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+
+import jsonpointer
+import simplejson
+
+from stepwave_server.core.evaluate import EvaluationFailed
+from stepwave_server.core.model import Binding, Blob, FromStep, Payload, Step
+
+__all__ = ["JsonEvaluator"]
+
+
+class JsonEvaluator:
+    """Puts a step's input together. Values that are passed on whole are spliced as text, never parsed."""
+
+    def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+        """Return what the step's action gets; see `core.evaluate.Evaluator`."""
+        if step.input is None and not step.bindings:
+            return _object_of(outputs)
+        if not step.bindings:
+            assert step.input is not None
+            return step.input
+        return _fill(step, run_input, outputs)
+
+
+def _object_of(outputs: Mapping[str, Payload | None]) -> str:
+    parts = (f'"{step_id}":{_text(output, step_id)}' for step_id, output in outputs.items())
+    return f"{{{','.join(parts)}}}"
+
+
+def _text(output: Payload | None, step_id: str) -> str:
+    if output is None:
+        return "null"
+    if isinstance(output, Blob):
+        raise EvaluationFailed(f'the output of step "{step_id}" is a blob: bind it whole, to the target ""')
+    return output
+
+
+def _fill(step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+    whole: Payload = "null" if step.input is None else step.input
+    document: object = None
+    for binding in step.bindings:
+        value = _value(binding, run_input, outputs)
+        if not binding.target:
+            whole, document = value, None
+            continue
+        if document is None:
+            document = _parse_own(whole)
+        document = _put(document, binding, _text(value, _source(binding)))
+    return whole if document is None else simplejson.dumps(document, use_decimal=True, ensure_ascii=False)
+
+
+def _parse_own(whole: Payload) -> object:
+    if isinstance(whole, Blob):
+        raise EvaluationFailed("a blob has no places to bind to")
+    parsed: object = simplejson.loads(whole, use_decimal=True)
+    return {} if parsed is None else parsed  # no input of its own: bindings make an object
+
+
+def _put(document: object, binding: Binding, text: str) -> object:
+    try:
+        return jsonpointer.set_pointer(document, binding.target, simplejson.RawJSON(text), inplace=True)
+    except (jsonpointer.JsonPointerException, TypeError, KeyError, IndexError) as error:
+        raise EvaluationFailed(f'nothing can be put at "{binding.target}" of the input: {error}') from error
+
+
+def _value(binding: Binding, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+    if isinstance(binding.source, FromStep):
+        source = outputs[binding.source.step_id]
+        if source is None:
+            return "null" if binding.default is None else binding.default
+    else:
+        source = run_input
+    path = binding.source.path
+    if not path:
+        return source
+    if isinstance(source, Blob):
+        raise EvaluationFailed(f'{_source(binding)} is a blob: it has no "{path}"')
+    try:
+        found = jsonpointer.resolve_pointer(_parse(source), path)
+    except jsonpointer.JsonPointerException as error:
+        if binding.default is None:
+            raise EvaluationFailed(f'{_source(binding)} has no "{path}": {error}') from error
+        return binding.default
+    if isinstance(found, jsonpointer.EndOfList):
+        raise EvaluationFailed(f'{_source(binding)} has no "{path}": "-" is past the end of a list')
+    text: str = simplejson.dumps(found, use_decimal=True, ensure_ascii=False)
+    return text
+
+
+@lru_cache(maxsize=64)
+def _parse(text: str) -> object:
+    """Parse an output that several steps may bind parts of; callers must not change what they get."""
+    parsed: object = simplejson.loads(text, use_decimal=True)
+    return parsed
+
+
+def _source(binding: Binding) -> str:
+    return (
+        f'the output of step "{binding.source.step_id}"' if isinstance(binding.source, FromStep) else "the run's input"
+    )

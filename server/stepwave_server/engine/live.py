@@ -1,0 +1,65 @@
+"""What running attempts said so far: transient events for watchers who are there, and a bounded memory for those who join."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from stepwave_server.wire.events import Kind
+
+__all__ = ["Live", "Transient"]
+
+MOST_BYTES = 64 * 1024
+
+
+class Transient(NamedTuple):
+    """An event that is not kept.
+
+    Attributes:
+        after: The number of the newest event when it was made: it is shown after that one.
+        kind: What kind of event it is.
+        data: A `WatchRunResponse` with it alone.
+    """
+
+    after: int
+    kind: Kind
+    data: bytes
+
+
+@dataclass(slots=True)
+class _Said:
+    """What one running attempt said: its newest chunks, and how far it got."""
+
+    chunks: deque[Transient] = field(default_factory=deque)
+    size: int = 0
+    progress: Transient | None = None
+
+
+@dataclass(slots=True)
+class Live:
+    """What the running attempts of one run said so far."""
+
+    _steps: dict[str, _Said] = field(default_factory=dict)
+
+    def add(self, step_id: str, transient: Transient) -> None:
+        """Remember an event; the oldest chunks of the step make room for it."""
+        said = self._steps.setdefault(step_id, _Said())
+        if transient.kind is Kind.STEP_PROGRESS:
+            said.progress = transient
+            return
+        said.chunks.append(transient)
+        said.size += len(transient.data)
+        while said.size > MOST_BYTES and len(said.chunks) > 1:
+            said.size -= len(said.chunks.popleft().data)
+
+    def forget(self, step_id: str) -> None:
+        """Forget what a step's attempt said: it has ended."""
+        self._steps.pop(step_id, None)
+
+    def so_far(self) -> list[Transient]:
+        """Return what a watcher who joins now gets."""
+        found: list[Transient] = []
+        for said in self._steps.values():
+            found += said.chunks
+            if said.progress is not None:
+                found.append(said.progress)
+        return sorted(found, key=lambda transient: transient.after)

@@ -1,0 +1,38 @@
+"""How the steps of a run stand, page by page: those that have ended from their events, the others from the run's state."""
+
+from collections.abc import Sequence
+
+from stepwave_server.core.info import RunKey
+from stepwave_server.core.state import StepState
+from stepwave_server.engine.base import StepPage
+from stepwave_server.journal import Journal
+from stepwave_server.wire.events import Record
+
+__all__ = ["kept_page", "live_page"]
+
+MOST_BYTES = 1 << 20
+
+
+async def kept_page(journal: Journal, key: RunKey, finishes: Sequence[int], start: int, most: int) -> StepPage:
+    """Return a page of a run that has ended; `finishes` are the numbers of its `step_finished` events."""
+    records = await journal.pick(key, finishes[start : start + most])
+    return _page(records, start, len(finishes))
+
+
+async def live_page(journal: Journal, key: RunKey, steps: Sequence[StepState], start: int, most: int) -> StepPage:
+    """Return a page of a run under way, all of whose events are committed."""
+    chosen = steps[start : start + most]
+    records = iter(await journal.pick(key, [step.finish for step in chosen if step.finish]))
+    return _page([next(records) if step.finish else step for step in chosen], start, len(steps))
+
+
+def _page(pieces: Sequence[Record | StepState], start: int, total: int) -> StepPage:
+    """Cut a page where it would grow too long; there is always one step, if there is any."""
+    size = count = 0
+    for piece in pieces:
+        size += len(piece.data) if isinstance(piece, Record) else len(piece.spec.id) + len(piece.spec.action)
+        if count and size > MOST_BYTES:
+            break
+        count += 1
+    following = start + count
+    return StepPage(pieces[:count], following if following < total else 0)

@@ -1,0 +1,114 @@
+"""The journal in memory: commits at once, forgets with the process; ended runs are kept up to a count and an age."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from stepwave_server.core.info import RunInfo, RunKey
+from stepwave_server.journal.base import Header, Kept, Listing
+from stepwave_server.wire.events import Kind, Record
+
+__all__ = ["MemoryJournal", "Retention"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """How long ended runs are kept: the newest `count`, none older than `age` nanoseconds, all within `size` bytes of events."""
+
+    count: int = 1_000
+    age: int = 24 * 3600 * 1_000_000_000
+    size: int = 1 << 30
+
+
+@dataclass(slots=True)
+class _Log:
+    """A run's events. Two flat sequences take half the memory of one of records."""
+
+    kinds: list[Kind] = field(default_factory=list)
+    data: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def record(self, sequence: int) -> Record:
+        return Record(self.kinds[sequence - 1], self.data[sequence - 1])
+
+
+class MemoryJournal:
+    """Keeps events in this process.
+
+    Args:
+        clock: Nanoseconds since the epoch, for the age of ended runs.
+        retention: How long these are kept.
+    """
+
+    name = "memory"
+
+    def __init__(self, clock: Callable[[], int], retention: Retention | None = None) -> None:
+        self._clock = clock
+        self._retention = retention or Retention()
+        self._logs: dict[RunKey, _Log] = {}
+        self._kept: dict[RunKey, Kept] = {}  # in the order in which they ended
+        self._size = 0
+
+    def create(self, header: Header) -> None:
+        """Open a run."""
+        self._logs[header.key] = _Log()
+
+    def append(self, key: RunKey, records: Sequence[Record], committed: Callable[[], None]) -> None:
+        """Add events to a run and commit them at once."""
+        log = self._logs[key]
+        for kind, data in records:
+            log.kinds.append(kind)
+            log.data.append(data)
+            log.size += len(data)
+        committed()
+
+    def finish(self, kept: Kept) -> None:
+        """Note that a run has ended, and forget ended runs that are too many or too old."""
+        self._kept[kept.header.key] = kept
+        self._size += self._logs[kept.header.key].size
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Forget ended runs that are too many, too old, or too large together; the newest one is kept whatever its size."""
+        bounds = self._retention
+        while self._kept:
+            oldest = next(iter(self._kept.values()))
+            aged = (oldest.info.end_time or 0) < self._clock() - bounds.age
+            large = self._size > bounds.size and len(self._kept) > 1
+            if not aged and not large and len(self._kept) <= bounds.count:
+                return
+            self.delete(oldest.header.key)
+
+    async def read(self, key: RunKey, after: int, most_bytes: int) -> Sequence[Record] | None:
+        """Return events after a number."""
+        log = self._logs.get(key)
+        if log is None:
+            return None
+        records = []
+        size = 0
+        for index in range(after, len(log.data)):
+            records.append(log.record(index + 1))
+            size += len(log.data[index])
+            if size >= most_bytes:
+                break
+        return records
+
+    async def pick(self, key: RunKey, sequences: Sequence[int]) -> Sequence[Record]:
+        """Return the events with these numbers."""
+        log = self._logs[key]
+        return [log.record(sequence) for sequence in sequences]
+
+    def kept(self, key: RunKey) -> Kept | None:
+        """Return a run that has ended."""
+        return self._kept.get(key)
+
+    def list_kept(self, listing: Listing) -> Sequence[RunInfo]:
+        """Return the runs that have ended and match."""
+        return [kept.info for kept in self._kept.values() if listing.matches(kept.info)]
+
+    def delete(self, key: RunKey) -> None:
+        """Forget a run that has ended."""
+        del self._kept[key]
+        self._size -= self._logs.pop(key).size
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing outstanding."""

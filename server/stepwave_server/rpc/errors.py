@@ -1,0 +1,132 @@
+"""Errors to codes, in one place: every refused call carries a `google.rpc.ErrorInfo`, and the fields to blame."""
+
+from collections.abc import Sequence
+
+from typing import cast
+
+import grpc
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from stepwave_server.core.validate import Violation
+from stepwave_server.engine.errors import (
+    EngineError,
+    InvalidRun,
+    NotAccepting,
+    RunBroken,
+    RunExists,
+    RunNotEnded,
+    RunNotFound,
+    SequenceOutOfRange,
+    TooManyRuns,
+)
+
+__all__ = [
+    "CallRefused",
+    "InvalidCall",
+    "MessageTooLarge",
+    "NotServed",
+    "TooManyCalls",
+    "WorkflowNotFound",
+    "status_of",
+]
+
+DOMAIN = "stepwave"
+MOST_VIOLATIONS = 100
+MOST_TEXT = 2_000
+
+
+class CallRefused(Exception):
+    """Raised by the edge itself when a call cannot be accepted."""
+
+    code = code_pb2.INTERNAL
+    reason = "INTERNAL"
+
+
+class InvalidCall(CallRefused):
+    """Raised when fields of a request are malformed; lists all of them."""
+
+    code = code_pb2.INVALID_ARGUMENT
+    reason = "INVALID_ARGUMENT"
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__(_summary(violations))
+        self.violations = tuple(violations)
+
+
+class NotServed(CallRefused):
+    """Raised when a request uses what this server does not serve; lists all of it."""
+
+    code = code_pb2.UNIMPLEMENTED
+    reason = "NOT_SUPPORTED"
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__(_summary(violations))
+        self.violations = tuple(violations)
+
+
+class WorkflowNotFound(CallRefused):
+    """Raised when the server has no workflow of a name."""
+
+    code = code_pb2.NOT_FOUND
+    reason = "WORKFLOW_NOT_FOUND"
+
+
+class MessageTooLarge(CallRefused):
+    """Raised when a message passes the server's bound."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+    reason = "MESSAGE_TOO_LARGE"
+
+
+class TooManyCalls(CallRefused):
+    """Raised when as many calls or streams are open as the server allows."""
+
+    code = code_pb2.RESOURCE_EXHAUSTED
+    reason = "TOO_MANY_CALLS"
+
+
+_ENGINE_CODES: dict[type[EngineError], tuple[int, str]] = {
+    InvalidRun: (code_pb2.INVALID_ARGUMENT, "INVALID_WORKFLOW"),
+    NotAccepting: (code_pb2.UNAVAILABLE, "SERVER_DRAINING"),
+    RunBroken: (code_pb2.INTERNAL, "RUN_BROKEN"),
+    RunExists: (code_pb2.ALREADY_EXISTS, "RUN_EXISTS"),
+    RunNotEnded: (code_pb2.FAILED_PRECONDITION, "RUN_NOT_ENDED"),
+    RunNotFound: (code_pb2.NOT_FOUND, "RUN_NOT_FOUND"),
+    SequenceOutOfRange: (code_pb2.OUT_OF_RANGE, "SEQUENCE_OUT_OF_RANGE"),
+    TooManyRuns: (code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_RUNS"),
+}
+
+
+def status_of(error: CallRefused | EngineError) -> grpc.Status:
+    """Return what a call ends with that met the error."""
+    code, reason = (error.code, error.reason) if isinstance(error, CallRefused) else _ENGINE_CODES[type(error)]
+    status = status_pb2.Status(code=code, message=str(error)[:MOST_TEXT])
+    _attach(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
+    if isinstance(error, (InvalidCall, NotServed, InvalidRun)):
+        _attach(status, _bad_request(error.violations))
+    return cast("grpc.Status", rpc_status.to_status(status))
+
+
+def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
+    return error_details_pb2.BadRequest(
+        field_violations=[
+            error_details_pb2.BadRequest.FieldViolation(
+                field=violation.field[:MOST_TEXT], description=violation.description[:MOST_TEXT]
+            )
+            for violation in violations[:MOST_VIOLATIONS]
+        ]
+    )
+
+
+def _attach(status: status_pb2.Status, detail: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> None:
+    packed = AnyMessage()
+    packed.Pack(detail)
+    status.details.append(packed)
+
+
+def _summary(violations: Sequence[Violation]) -> str:
+    first = "; ".join(f"{violation.field}: {violation.description}" for violation in violations[:3])
+    more = len(violations) - 3
+    return first + (f"; and {more} more" if more > 0 else "")

@@ -1,0 +1,135 @@
+"""How methods meet gRPC: errors to statuses, bounds of open calls and streams, and bytes that need no serializer."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import dataclass
+from typing import cast
+
+import grpc
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc.aio import ServicerContext
+
+from stepwave.v1 import orchestrator_pb2
+from stepwave_server.engine.errors import EngineError
+from stepwave_server.rpc.errors import CallRefused, MessageTooLarge, TooManyCalls, status_of
+from stepwave_server.rpc.servicer import Orchestrator
+
+__all__ = ["SERVICE", "Bounds", "orchestrator_handler"]
+
+_DESCRIPTOR = orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"]
+SERVICE = _DESCRIPTOR.full_name
+
+Context = ServicerContext[Message, Message]
+StreamContext = ServicerContext[Message, bytes]
+Unary = Callable[[Message, Context], Awaitable[Message]]
+Streaming = Callable[[Message, StreamContext], AsyncIterator[bytes]]
+
+
+@dataclass(slots=True)
+class Bounds:
+    """How many calls and streams may be open at once, and how many bytes a message may have.
+
+    Long streams don't use up the places of short calls.
+    """
+
+    calls: int
+    streams: int
+    message_bytes: int
+    open_calls: int = 0
+    open_streams: int = 0
+
+    def check(self, request: Message) -> None:
+        """Refuse a message that is too large.
+
+        Raises:
+            MessageTooLarge: It is.
+        """
+        size = request.ByteSize()
+        if size > self.message_bytes:
+            raise MessageTooLarge(f"a message of {size:,} bytes is larger than the {self.message_bytes:,} allowed")
+
+    @contextmanager
+    def call(self) -> Iterator[None]:
+        """Take the place of a call while inside.
+
+        Raises:
+            TooManyCalls: There is none.
+        """
+        if self.open_calls >= self.calls:
+            raise TooManyCalls(f"{self.calls:,} calls are open, as many as this server allows")
+        self.open_calls += 1
+        try:
+            yield
+        finally:
+            self.open_calls -= 1
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """Take the place of a stream while inside.
+
+        Raises:
+            TooManyCalls: There is none.
+        """
+        if self.open_streams >= self.streams:
+            raise TooManyCalls(f"{self.streams:,} streams are open, as many as this server allows")
+        self.open_streams += 1
+        try:
+            yield
+        finally:
+            self.open_streams -= 1
+
+
+def orchestrator_handler(orchestrator: Orchestrator, bounds: Bounds) -> grpc.GenericRpcHandler:
+    """Return what serves `OrchestratorService`."""
+    handlers: dict[str, grpc.RpcMethodHandler[Message, Message]] = {}
+    for method in _DESCRIPTOR.methods:
+        function = getattr(orchestrator, method.name)
+        parse = GetMessageClass(method.input_type).FromString
+        if method.server_streaming:
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(
+                _streaming(function, bounds), request_deserializer=parse
+            )
+        else:
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(
+                _unary(function, bounds), request_deserializer=parse, response_serializer=_serialize
+            )
+    return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+
+def _serialize(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _unary(method: Unary, bounds: Bounds) -> Unary:
+    async def serve(request: Message, context: Context) -> Message:
+        try:
+            bounds.check(request)
+            with bounds.call():
+                return await method(request, context)
+        except (CallRefused, EngineError) as error:
+            refusal = error
+        await context.abort_with_status(status_of(refusal))
+        return None
+
+    return serve
+
+
+def _streaming(method: Streaming, bounds: Bounds) -> Callable[[Message, StreamContext], Awaitable[None]]:
+    """Write what a method yields. Unlike a handler that yields, this one hears at once that its caller has gone."""
+
+    async def serve(request: Message, context: StreamContext) -> None:
+        try:
+            bounds.check(request)
+            with bounds.stream():
+                async with aclosing(cast("AsyncGenerator[bytes, None]", method(request, context))) as batches:
+                    async for data in batches:
+                        await context.write(data)
+                return
+        except (CallRefused, EngineError) as error:
+            refusal = error
+        except grpc.aio.InternalError:  # the caller went away while a write was under way
+            return
+        await context.abort_with_status(status_of(refusal))
+
+    return serve

@@ -1,0 +1,94 @@
+"""Who holds a run: an attached run is cancelled when no stream holds it any more."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from stepwave_server.core.info import RunKey
+
+__all__ = ["Hold", "Holds"]
+
+DEADLINE_SLACK = 0.05
+"""A caller's own clock may end the call this many seconds before the server's does."""
+
+
+@dataclass(slots=True)
+class _Held:
+    window: float
+    streams: int = 0
+    timer: asyncio.TimerHandle | None = None
+
+
+@dataclass(slots=True)
+class Hold:
+    """One stream's hold; `ended`: it saw the run's last event."""
+
+    ended: bool = False
+
+
+class Holds:
+    """The runs that are held, and by how many streams.
+
+    Args:
+        cancel: Cancels a run that nobody holds any more, for a reason.
+    """
+
+    def __init__(self, cancel: Callable[[RunKey, str], None]) -> None:
+        self._cancel = cancel
+        self._held: dict[RunKey, _Held] = {}
+        self._released = False
+
+    def begin(self, key: RunKey, window: float) -> None:
+        """Make a new run a held one, that outlives its last stream by `window` seconds."""
+        self._held[key] = _Held(window)
+
+    def detach(self, key: RunKey) -> None:
+        """Let a run go on whoever leaves."""
+        held = self._held.pop(key, None)
+        if held is not None and held.timer is not None:
+            held.timer.cancel()
+
+    def release_all(self) -> None:
+        """Let every run go on: a server that stops is not a loss of its callers."""
+        self._released = True
+        for key in list(self._held):
+            self.detach(key)
+
+    @contextmanager
+    def hold(self, key: RunKey, time_remaining: Callable[[], float | None]) -> Iterator[Hold]:
+        """Hold a run while inside; a run that is not held stays so.
+
+        Args:
+            key: The run.
+            time_remaining: Seconds until the caller's deadline; `None`: it has none.
+        """
+        hold = Hold()
+        held = self._held.get(key)
+        if held is None:
+            yield hold
+            return
+        held.streams += 1
+        if held.timer is not None:
+            held.timer.cancel()
+        try:
+            yield hold
+        finally:
+            held.streams -= 1
+            if self._held.get(key) is held and not held.streams:
+                self._let_go(key, held, hold, time_remaining())
+
+    def _let_go(self, key: RunKey, held: _Held, hold: Hold, remaining: float | None) -> None:
+        if hold.ended:
+            self.detach(key)
+        elif remaining is not None and remaining < DEADLINE_SLACK:
+            self._end(key, "the caller's deadline passed")
+        elif held.window <= 0:
+            self._end(key, "the caller went away")
+        else:
+            loop = asyncio.get_running_loop()
+            held.timer = loop.call_later(held.window, self._end, key, "the caller did not come back")
+
+    def _end(self, key: RunKey, reason: str) -> None:
+        if self._held.pop(key, None) is not None and not self._released:
+            self._cancel(key, reason)

@@ -1,0 +1,140 @@
+"""Where spans go and what they say of the service, by OpenTelemetry's environment variables."""
+
+import os
+import sys
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+
+from opentelemetry.environment_variables import OTEL_TRACES_EXPORTER
+from opentelemetry.sdk.environment_variables import (
+    OTEL_BSP_MAX_QUEUE_SIZE,
+    OTEL_EXPORTER_OTLP_ENDPOINT,
+    OTEL_EXPORTER_OTLP_PROTOCOL,
+    OTEL_EXPORTER_OTLP_TRACES_ENDPOINT,
+    OTEL_EXPORTER_OTLP_TRACES_PROTOCOL,
+    OTEL_SDK_DISABLED,
+)
+from opentelemetry.sdk.resources import SERVICE_NAME, OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import SpanProcessor, SynchronousMultiSpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
+from opentelemetry.sdk.trace.sampling import Sampler
+
+__all__ = ["TelemetryUnavailable", "processor", "resource", "sampler"]
+
+GROUP = "opentelemetry_traces_exporter"
+
+PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
+"""The entry points of the OTLP exporters, by OpenTelemetry's names of the protocols."""
+
+PACKAGES = {
+    "otlp_proto_grpc": "opentelemetry-exporter-otlp-proto-grpc",
+    "otlp_proto_http": "opentelemetry-exporter-otlp-proto-http",
+}
+
+MOST_WAITING = 1 << 15
+"""Spans that may wait for export, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise.
+
+OpenTelemetry's 2048 are few where a wide wave ends thousands at once.
+"""
+
+
+class TelemetryUnavailable(Exception):
+    """Raised when the environment asks for an export of spans that cannot be had.
+
+    Attributes:
+        variable: The environment variable to blame.
+    """
+
+    def __init__(self, variable: str, message: str) -> None:
+        super().__init__(f"{variable}: {message}")
+        self.variable = variable
+
+
+def processor() -> SpanProcessor | None:
+    """Return what exports spans as the environment says; `None` if it asks for none.
+
+    Raises:
+        TelemetryUnavailable: It asks for what cannot be had.
+    """
+    exporters = [_exporter(name) for name in _names()]
+    if not exporters:
+        return None
+    processors = [_batching(exporter) for exporter in exporters]
+    if len(processors) == 1:
+        return processors[0]
+    several = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]  # the SDK left it untyped
+    for each in processors:
+        several.add_span_processor(each)
+    return several
+
+
+def resource() -> Resource:
+    """Return the service that spans come from: `stepwave`, unless the environment names it."""
+    name = OTELResourceDetector().detect().attributes.get(SERVICE_NAME)
+    return Resource.create({SERVICE_NAME: name or "stepwave"})
+
+
+def sampler() -> Sampler:
+    """Return the sampler that `OTEL_TRACES_SAMPLER` names, as the SDK reads it; `parentbased_always_on` by default."""
+    return TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False).sampler
+
+
+def _names() -> list[str]:
+    """Return the exporters asked for. An endpoint alone means `otlp`."""
+    if _read(OTEL_SDK_DISABLED).lower() == "true":
+        return []
+    chosen = _read(OTEL_TRACES_EXPORTER)
+    if chosen:
+        return [] if chosen.lower() == "none" else [name.strip() for name in chosen.split(",")]
+    return ["otlp"] if _read(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) or _read(OTEL_EXPORTER_OTLP_ENDPOINT) else []
+
+
+def _exporter(name: str) -> SpanExporter:
+    variable, point_name = _otlp() if name == "otlp" else (OTEL_TRACES_EXPORTER, name)
+    point = next(iter(entry_points(group=GROUP, name=point_name)), None)
+    if point is None:
+        raise TelemetryUnavailable(variable, _not_installed(point_name))
+    try:
+        return _make(point)
+    except Exception as error:
+        raise TelemetryUnavailable(variable, f'the exporter "{name}" cannot be set up: {error}') from error
+
+
+def _otlp() -> tuple[str, str]:
+    """Return the variable that decides on OTLP's protocol, and the entry point for it."""
+    variable = OTEL_EXPORTER_OTLP_TRACES_PROTOCOL
+    if not _read(variable):
+        variable = OTEL_EXPORTER_OTLP_PROTOCOL
+    protocol = _read(variable) or "grpc"
+    if protocol not in PROTOCOLS:
+        raise TelemetryUnavailable(variable, f'unknown protocol "{protocol}"; there are {", ".join(PROTOCOLS)}')
+    return variable, PROTOCOLS[protocol]
+
+
+def _not_installed(name: str) -> str:
+    if name in PACKAGES:
+        return f"this needs {PACKAGES[name]}: pip install {PACKAGES[name]}"
+    return f'no exporter "{name}" is installed; there are {", ".join(_installed(entry_points(group=GROUP)))}, none'
+
+
+def _installed(points: Iterable[EntryPoint]) -> list[str]:
+    return sorted({"otlp" if point.name in PACKAGES else point.name for point in points})
+
+
+def _make(point: EntryPoint) -> SpanExporter:
+    kind: type[SpanExporter] = point.load()
+    if issubclass(kind, ConsoleSpanExporter):
+        return kind(out=sys.stderr)  # standard output begins with the server's address
+    return kind()
+
+
+def _batching(exporter: SpanExporter) -> SpanProcessor:
+    most = None if _read(OTEL_BSP_MAX_QUEUE_SIZE) else MOST_WAITING
+    try:
+        return BatchSpanProcessor(exporter, max_queue_size=most)
+    except ValueError as error:
+        raise TelemetryUnavailable("OTEL_BSP_*", str(error)) from error
+
+
+def _read(variable: str) -> str:
+    return os.environ.get(variable, "").strip()  # empty means unset, says OpenTelemetry

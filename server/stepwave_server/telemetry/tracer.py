@@ -1,0 +1,215 @@
+"""What of a run is under way, by its events, and the export of what ends."""
+
+import logging
+from collections.abc import Iterable
+from typing import assert_never
+
+from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Event as SpanEvent
+from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.util import BoundedList
+from opentelemetry.trace import NonRecordingSpan, set_span_in_context
+from opentelemetry.util.types import AttributeValue
+
+from stepwave_server.core.messages import (
+    Event,
+    RunFinished,
+    RunStarted,
+    RunStopping,
+    StepFinished,
+    StepsAdded,
+    StepStarted,
+    WaveFinished,
+    WaveStarted,
+)
+from stepwave_server.core.model import Failure, State
+from stepwave_server.telemetry.outcome import Outcome, broken_off, outcome_of, run_outcome
+from stepwave_server.telemetry.spans import OpenStep, OpenWave, RunSpans
+
+__all__ = ["RunTracer"]
+
+logger = logging.getLogger(__name__)
+
+MOST_EVENTS = 128
+"""How many span events the run's span keeps, the newest: OpenTelemetry's own bound. The span tells how many were dropped."""
+
+
+class RunTracer:
+    """Turns the committed events of one run into spans, each exported when it ends. `Telemetry.run` makes it.
+
+    It holds what is under way and no more. A step that never started has no span, for nothing ran: it is a span event of the
+    run's span. Not thread-safe.
+
+    Args:
+        run_id: The run, for the log.
+        spans: Makes its spans.
+        processor: Where they go; `None`: the run is not sampled, there are none.
+    """
+
+    __slots__ = (
+        "_broken",
+        "_events",
+        "_processor",
+        "_replaying",
+        "_run_id",
+        "_spans",
+        "_start",
+        "_steps",
+        "_stopping",
+        "_waves",
+    )
+
+    def __init__(self, run_id: str, spans: RunSpans, processor: SpanProcessor | None) -> None:
+        self._run_id = run_id
+        self._spans = spans
+        self._processor = processor
+        self._replaying = self._broken = False
+        self._start = 0
+        self._waves: dict[int, OpenWave] = {}
+        self._steps: dict[str, OpenStep] = {}
+        self._stopping: Failure | None = None
+        self._events: BoundedList[SpanEvent] = BoundedList(MOST_EVENTS)
+
+    def record(self, events: Iterable[Event]) -> None:
+        """Take the run's next committed events, in order. Never raises: a trace is worth less than its run."""
+        if self._processor is None:
+            return
+        for event in events:
+            try:
+                self._take(event)
+            except Exception:
+                self._complain()
+
+    def replay(self, events: Iterable[Event]) -> None:
+        """Take events that an earlier process recorded, in order. Spans that ended with them were its to export."""
+        self._replaying = True
+        self.record(events)
+        self._replaying = False
+
+    def abandon(self, time: int, message: str) -> None:
+        """End every span that is under way, in error, because the run will have no more events. Never raises.
+
+        Args:
+            time: When, in nanoseconds since the epoch.
+            message: Why.
+        """
+        if self._processor is None:
+            return
+        try:
+            self._end_leftovers(time, message)
+            self._end_run(self._start or time, time, {}, broken_off(message))
+        except Exception:
+            self._complain()
+
+    def attempt_context(self, step_id: str, wave: int, attempt: int) -> Context:
+        """Return the context to run an attempt's action in: its attempt's span is the current one, sampled or not."""
+        span = NonRecordingSpan(self._spans.attempt_context(wave, step_id, attempt))
+        return set_span_in_context(span, Context())
+
+    def _take(self, event: Event) -> None:  # the most frequent first
+        match event:
+            case StepFinished():
+                self._step_finished(event)
+            case StepStarted():
+                self._step_started(event)
+            case WaveStarted():
+                self._waves[event.wave] = self._spans.open_wave(event.wave, event.time)
+            case WaveFinished():
+                self._end_wave(self._waves[event.wave])
+            case RunStarted():
+                self._start = event.time
+            case RunStopping():
+                self._run_stopping(event)
+            case RunFinished():
+                self._run_finished(event)
+            case StepsAdded():
+                pass
+            case _:
+                assert_never(event)
+
+    def _step_started(self, event: StepStarted) -> None:
+        step = self._steps.get(event.step_id)
+        if step is None:
+            self._steps[event.step_id] = OpenStep(event)
+            self._waves[event.wave].ran += 1
+        else:
+            step.retry(event)
+
+    def _step_finished(self, event: StepFinished) -> None:
+        wave = self._waves.get(event.wave)
+        if wave is not None:
+            wave.note(event)
+        step = self._steps.get(event.step_id)
+        if step is None:
+            self._note_unstarted(event)
+            return
+        outcome = outcome_of(event.state, event.failure, event.time, abandoned=event.abandoned)
+        self._end_attempt(step, event.time, outcome)
+        self._end_step(step, event.time, outcome)
+
+    def _note_unstarted(self, event: StepFinished) -> None:
+        attributes: dict[str, AttributeValue] = {
+            **outcome_of(event.state, event.failure, event.time).attributes,
+            "stepwave.step_id": event.step_id,
+            "stepwave.wave": event.wave,
+        }
+        if event.skip is not None:
+            attributes["stepwave.skip.cause"] = event.skip.cause.name.lower()
+            if event.skip.step_id:
+                attributes["stepwave.skip.step_id"] = event.skip.step_id
+        self._events.append(SpanEvent(f"stepwave.step_{event.state.name.lower()}", attributes, event.time))
+
+    def _run_stopping(self, event: RunStopping) -> None:
+        self._stopping = event.failure
+        attributes = {
+            "stepwave.failure.reason": event.failure.reason.name.lower(),
+            "stepwave.failure.message": event.failure.message,
+        }
+        self._events.append(SpanEvent("stepwave.run_stopping", attributes, event.time))
+
+    def _run_finished(self, event: RunFinished) -> None:
+        self._end_leftovers(event.time, "the run ended first")
+        attributes = {
+            f"stepwave.steps.{state.name.lower()}": count
+            for state, count in zip(State, event.counts, strict=True)
+            if state not in (State.PENDING, State.RUNNING)
+        }
+        self._end_run(event.start_time, event.time, attributes, run_outcome(event, self._stopping))
+
+    def _end_attempt(self, step: OpenStep, time: int, outcome: Outcome) -> None:
+        step.attempting = False
+        if self._processor is not None and not self._replaying:
+            self._processor.on_end(self._spans.attempt(step.last, time, outcome))
+
+    def _end_step(self, step: OpenStep, time: int, outcome: Outcome) -> None:
+        del self._steps[step.first.step_id]
+        if self._processor is not None and not self._replaying:
+            self._processor.on_end(self._spans.step(step, self._waves[step.first.wave], time, outcome))
+
+    def _end_wave(self, wave: OpenWave) -> None:
+        del self._waves[wave.index]
+        if self._processor is not None and not self._replaying:
+            self._processor.on_end(self._spans.wave(wave))
+
+    def _end_run(self, start: int, end: int, attributes: dict[str, int], outcome: Outcome) -> None:
+        self._events.extend(outcome.events)
+        outcome = Outcome(outcome.status, outcome.attributes, self._events)
+        if self._processor is not None and not self._replaying:
+            self._processor.on_end(self._spans.run(start, end, attributes, outcome))
+
+    def _end_leftovers(self, time: int, message: str) -> None:
+        """End what did not end of itself, from the inside out."""
+        outcome = broken_off(message)
+        for step in [*self._steps.values()]:
+            if step.attempting:
+                self._end_attempt(step, time, outcome)
+            self._waves[step.first.wave].end = time
+            self._end_step(step, time, outcome)
+        for wave in [*self._waves.values()]:
+            self._end_wave(wave)
+
+    def _complain(self) -> None:
+        """Log once that the trace is not whole: what broke it once would do so with every event."""
+        if not self._broken:
+            self._broken = True
+            logger.exception("the trace of a run is incomplete", extra={"run_id": self._run_id})

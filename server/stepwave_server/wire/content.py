@@ -1,0 +1,40 @@
+"""Whether two submissions say the same: their canonical form."""
+
+import json
+
+from stepwave.v1 import payload_pb2, workflow_pb2
+from stepwave_server.core.model import Blob, Payload
+
+__all__ = ["same_content"]
+
+
+def same_content(workflow: bytes, given: Payload, other_workflow: bytes, other_given: Payload) -> bool:
+    """Say whether two workflows and inputs are the same, but for the order of keys and the white space in JSON."""
+    if _canonical_payload(given) != _canonical_payload(other_given):
+        return False
+    return workflow == other_workflow or _canonical(workflow) == _canonical(other_workflow)
+
+
+def _canonical(workflow: bytes) -> bytes:
+    message = workflow_pb2.Workflow.FromString(workflow)
+    for step in message.steps:
+        for payload in _payloads(step):
+            payload.json = _canonical_json(payload.json)
+    return message.SerializeToString(deterministic=True)
+
+
+def _payloads(step: workflow_pb2.Step) -> list[payload_pb2.Payload]:
+    """Return the JSON payloads of a step."""
+    found = [step.input] if step.HasField("input") else []
+    found += [binding.default for binding in step.bindings if binding.HasField("default")]
+    return [payload for payload in found if payload.HasField("json")]
+
+
+def _canonical_payload(payload: Payload) -> str | tuple[str, bytes]:
+    return (payload.content_type, payload.data) if isinstance(payload, Blob) else _canonical_json(payload)
+
+
+def _canonical_json(text: str) -> str:
+    """Write JSON with sorted keys and no spaces. Numbers with a point are marked and kept digit by digit."""
+    value = json.loads(text, parse_float=lambda digits: ["\0number", digits])
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

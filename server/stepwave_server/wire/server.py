@@ -1,0 +1,47 @@
+"""What a server is and has, as messages."""
+
+from stepwave.v1 import orchestrator_pb2
+from stepwave_server.wire.values import SECOND, fill_time
+
+__all__ = ["to_action", "to_limits", "to_server_info"]
+
+
+def to_action(
+    *, name: str, description: str, input_schema: str, streaming: bool, source: str
+) -> orchestrator_pb2.Action:
+    """Return an action as a message."""
+    return orchestrator_pb2.Action(
+        name=name, description=description, input_schema=input_schema, streaming=streaming, source=source
+    )
+
+
+def to_limits(
+    *,
+    max_steps: int,
+    max_edges: int,
+    max_payload_bytes: int,
+    max_message_bytes: int,
+    max_runs: int,
+    max_attempts_in_flight: int,
+    step_timeout: int,
+) -> orchestrator_pb2.ServerLimits:
+    """Return a server's bounds as a message; `step_timeout` is in nanoseconds."""
+    limits = orchestrator_pb2.ServerLimits(
+        max_steps=max_steps,
+        max_edges=max_edges,
+        max_payload_bytes=max_payload_bytes,
+        max_message_bytes=max_message_bytes,
+        max_runs=max_runs,
+        max_attempts_in_flight=max_attempts_in_flight,
+    )
+    limits.default_step_timeout.seconds, limits.default_step_timeout.nanos = divmod(step_timeout, SECOND)
+    return limits
+
+
+def to_server_info(
+    *, version: str, engine: str, journal: str, limits: orchestrator_pb2.ServerLimits, start_time: int
+) -> orchestrator_pb2.ServerInfo:
+    """Return what a server is as a message."""
+    info = orchestrator_pb2.ServerInfo(version=version, engine=engine, journal=journal, limits=limits)
+    fill_time(info.start_time, start_time)
+    return info

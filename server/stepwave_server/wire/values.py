@@ -1,0 +1,99 @@
+"""Scalars and small messages of the contract: times, durations, payloads, failures."""
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from stepwave.v1 import payload_pb2, run_pb2
+from stepwave_server.core.model import Blob, Failure, Payload, Reason, Skip
+
+__all__ = [
+    "SECOND",
+    "fill_failure",
+    "fill_payload",
+    "fill_time",
+    "from_duration",
+    "from_failure",
+    "from_payload",
+    "from_time",
+    "to_failure",
+    "to_payload",
+    "to_skip",
+]
+
+SECOND = 1_000_000_000
+
+
+def fill_time(message: Timestamp, nanos: int) -> None:
+    """Set a timestamp to nanoseconds since the epoch."""
+    message.seconds, message.nanos = divmod(nanos, SECOND)
+
+
+def from_time(message: Timestamp) -> int:
+    """Return nanoseconds since the epoch."""
+    return message.seconds * SECOND + message.nanos
+
+
+def from_duration(message: Duration) -> int:
+    """Return nanoseconds."""
+    return message.seconds * SECOND + message.nanos
+
+
+def fill_payload(message: payload_pb2.Payload, payload: Payload) -> None:
+    """Set a payload."""
+    if isinstance(payload, str):
+        message.json = payload
+    else:
+        message.blob.content_type = payload.content_type
+        message.blob.data = payload.data
+
+
+def to_payload(payload: Payload) -> payload_pb2.Payload:
+    """Return a payload as a message."""
+    message = payload_pb2.Payload()
+    fill_payload(message, payload)
+    return message
+
+
+def from_payload(message: payload_pb2.Payload) -> Payload:
+    """Return a payload; an empty message is `null`."""
+    if message.HasField("blob"):
+        return Blob(message.blob.content_type or "application/octet-stream", message.blob.data)
+    return message.json if message.HasField("json") else "null"
+
+
+def fill_failure(message: run_pb2.Failure, failure: Failure) -> None:
+    """Set a failure."""
+    message.reason = run_pb2.FailureReason.ValueType(failure.reason.value)
+    message.message = failure.message
+    message.retryable = failure.retryable
+    if failure.retry_after is not None:
+        message.retry_after.seconds, message.retry_after.nanos = divmod(failure.retry_after, SECOND)
+    message.step_id = failure.step_id
+    message.attempt = failure.attempt
+    for key, value in failure.details:
+        message.details[key] = value
+
+
+def to_failure(failure: Failure) -> run_pb2.Failure:
+    """Return a failure as a message."""
+    message = run_pb2.Failure()
+    fill_failure(message, failure)
+    return message
+
+
+def from_failure(message: run_pb2.Failure) -> Failure:
+    """Return a failure."""
+    return Failure(
+        Reason(message.reason),
+        message.message,
+        message.retryable,
+        from_duration(message.retry_after) if message.HasField("retry_after") else None,
+        message.step_id,
+        message.attempt,
+        tuple(sorted(message.details.items())),
+    )
+
+
+def to_skip(skip: Skip) -> run_pb2.SkipReason:
+    """Return a skip's reason as a message."""
+    return run_pb2.SkipReason(cause=run_pb2.SkipCause.ValueType(skip.cause.value), step_id=skip.step_id)

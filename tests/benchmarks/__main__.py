@@ -1,0 +1,106 @@
+"""Measures Stepwave beside its limits, all in one go: `python -m tests.benchmarks --help`.
+
+The servers are processes of their own, and this process is their client, over loopback. A run counts from the making of
+its definition to its last event, every event received. A missed goal is said, never a failure: machines differ.
+"""
+
+import argparse
+import asyncio
+import os
+import platform
+import sys
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import grpc.aio
+
+from stepwave import AsyncClient
+from stepwave.v1 import orchestrator_pb2_grpc
+
+from .contenders import BARE_LOOP, BARE_STREAM, RAW_STUB, SDK, BareLoop, BareStream, Contender, RawStub, Sdk
+from .loads import Load, all_loads
+from .processes import started
+from .report import Report, markdown, plain
+from .rounds import Measurement, measure_all
+
+STEPWAVE = (str(Path(sys.executable).with_name("stepwave")), "serve", "--listen", "127.0.0.1:0")
+SERVE = (*STEPWAVE, "--actions", "tests.benchmarks.actions")
+SERVE_BARE = (sys.executable, "-m", "tests.benchmarks.bare_stream")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure as the command line says, and print the table."""
+    options = _parser().parse_args(arguments)
+    loads = [load for load in all_loads(quick=options.quick) if load.name in (options.only or load.name)]
+    rounds = options.rounds or (1 if options.quick else 5)
+    text = asyncio.run(_measure(loads, rounds, as_markdown=options.markdown))
+    sys.stdout.write(text)
+
+
+def _parser() -> argparse.ArgumentParser:
+    names = [load.name for load in all_loads()]
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description="Measure speed beside its limits.")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="how often to measure everything (default: 5; quick: 1)"
+    )
+    parser.add_argument("--quick", action="store_true", help="a tenth of the size, to see that it works")
+    parser.add_argument("--only", action="append", choices=names, help="only this load; may be repeated")
+    parser.add_argument("--markdown", action="store_true", help="write the table for a README")
+    return parser
+
+
+async def _measure(loads: Sequence[Load], rounds: int, *, as_markdown: bool) -> str:
+    """Measure everything, and write the report."""
+    async with _contenders(loads) as contenders:
+        names = [contender.name for contender in contenders]
+        measurements = [each async for each in _tell(measure_all(contenders, loads, rounds=rounds), rounds)]
+    report = Report(measurements, limits=(BARE_LOOP, BARE_STREAM), judged=(RAW_STUB, SDK))
+    rows = report.rows(names, [load.name for load in loads])
+    facts = [_machine(rounds), *[await _memory(load) for load in loads if load.name == "wide"]]
+    return "\n".join(["", markdown(rows) if as_markdown else plain(rows), "", *facts, ""])
+
+
+@asynccontextmanager
+async def _contenders(loads: Iterable[Load]) -> AsyncIterator[Sequence[Contender]]:
+    """Start both servers and give everyone who runs the loads, the limits first."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(started(*SERVE))
+        bare = await stack.enter_async_context(started(*SERVE_BARE))
+        raw = RawStub(await _stub(stack, server.address))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(bare.address))
+        recorded = {load.name: await raw.record(load) for load in loads}
+        streams = [BareStream(channel, recorded, batch) for batch in (1, 256)]
+        client = await stack.enter_async_context(AsyncClient(server.address))
+        yield [BareLoop(), *streams, raw, Sdk(client), Sdk(client, "wave")]
+
+
+async def _stub(stack: AsyncExitStack, address: str) -> "orchestrator_pb2_grpc.OrchestratorServiceAsyncStub":
+    channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
+    return orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+
+
+async def _memory(load: Load) -> str:
+    """Run a load once on a server of its own, and tell what memory that took."""
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(started(*SERVE))
+        raw, idle = RawStub(await _stub(stack, server.address)), server.memory("VmRSS")
+        await raw.run(load)
+        return f"Server memory: {idle} MiB idle, {server.memory('VmHWM')} MiB at most while it ran {load.title}."
+
+
+def _machine(rounds: int) -> str:
+    versions = f"Python {platform.python_version()}, grpcio {grpc.__version__}"
+    return f"{os.cpu_count()} cores, {versions}; median [lowest..highest] of {rounds} rounds in one go."
+
+
+async def _tell(measurements: AsyncIterator[Measurement], rounds: int) -> AsyncIterator[Measurement]:
+    """Pass measurements on, and say on standard error how far they are."""
+    async for each in measurements:
+        told = f"round {each.round + 1} of {rounds}: {each.load.name}: {each.contender}: {each.sample.seconds:.3f} s\n"
+        sys.stderr.write(told)
+        yield each
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Who runs the loads: the bare loop, the bare stream, and Stepwave through its raw stub and through its SDK."""
+
+import json
+from collections.abc import AsyncIterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import grpc.aio
+
+from stepwave import AsyncClient, Workflow
+from stepwave.v1 import event_pb2, orchestrator_pb2, orchestrator_pb2_grpc, payload_pb2, run_pb2, workflow_pb2
+
+from . import bare_loop, bare_stream
+from .loads import Load
+
+BARE_LOOP = "bare loop"
+BARE_STREAM = "bare stream, 256 a message"
+RAW_STUB = "Stepwave, raw stub"
+SDK = "Stepwave, SDK"
+
+
+class Contender(Protocol):
+    """Runs the graph of a load once, from its definition to its last event."""
+
+    @property
+    def name(self) -> str:
+        """What the report calls it."""
+
+    def takes(self, load: Load) -> bool:
+        """Say whether it runs such a load."""
+
+    async def run(self, load: Load) -> None:
+        """Run the graph once."""
+
+
+class BareLoop:
+    """The counting scheduler in this process."""
+
+    name = BARE_LOOP
+
+    def takes(self, load: Load) -> bool:
+        return True
+
+    async def run(self, load: Load) -> None:
+        await bare_loop.run_graph(load.dependencies, bare_loop.invoke_for(load))
+
+
+@dataclass(frozen=True)
+class BareStream:
+    """The bare server, sending as many events as the load's run has, taken from that run.
+
+    Attributes:
+        channel: The line to the bare server.
+        recorded: The events of one run of every load, by the load's name.
+        batch: How many events there are in a message.
+    """
+
+    channel: grpc.aio.Channel
+    recorded: Mapping[str, tuple[event_pb2.RunEvent, ...]]
+    batch: int
+
+    @property
+    def name(self) -> str:
+        return f"bare stream, {self.batch} a message"
+
+    def takes(self, load: Load) -> bool:
+        return not load.seconds
+
+    async def run(self, load: Load) -> None:
+        events = self.recorded[load.name]
+        await bare_stream.receive(self.channel, bare_stream.Order(len(events), self.batch, sample(events)))
+
+
+def sample(events: tuple[event_pb2.RunEvent, ...], size: int = 64) -> tuple[event_pb2.RunEvent, ...]:
+    """Take events spread over a run, its plan left out: that one is sent once and grows with the run."""
+    kept = [event for event in events if event.WhichOneof("kind") != "run_started"]
+    return tuple(kept[:: -(-len(kept) // size)])
+
+
+@dataclass(frozen=True)
+class RawStub:
+    """Stepwave without its SDK: the contract's messages, sent and read as they are.
+
+    Attributes:
+        stub: The line to the server.
+    """
+
+    stub: "orchestrator_pb2_grpc.OrchestratorServiceAsyncStub"  # quoted: only the typed stubs have the name
+
+    name = RAW_STUB
+
+    def takes(self, load: Load) -> bool:
+        return True
+
+    async def run(self, load: Load) -> None:
+        last, expected = event_pb2.RunEvent(), 1
+        async for response in self._responses(load):
+            for last in response.events:
+                if last.sequence:  # transient events have none
+                    assert last.sequence == expected
+                    expected += 1
+        assert last.run_finished.result.state == run_pb2.STATE_SUCCEEDED
+
+    async def record(self, load: Load) -> tuple[event_pb2.RunEvent, ...]:
+        """Run the graph once and give every event."""
+        return tuple([event async for response in self._responses(load) for event in response.events])
+
+    def _responses(self, load: Load) -> AsyncIterable[orchestrator_pb2.ExecuteWorkflowResponse]:
+        return self.stub.ExecuteWorkflow(orchestrator_pb2.ExecuteWorkflowRequest(workflow=_as_message(load)))
+
+
+def _as_message(load: Load) -> workflow_pb2.Workflow:
+    steps = [_as_step(load, index) for index in range(len(load.dependencies))]
+    return workflow_pb2.Workflow(name=load.name, steps=steps)
+
+
+def _as_step(load: Load, index: int) -> workflow_pb2.Step:
+    depends_on = [f"s{other}" for other in load.dependencies[index]]
+    if not load.seconds:
+        return workflow_pb2.Step(id=f"s{index}", action="noop", depends_on=depends_on)
+    pause = payload_pb2.Payload(json=json.dumps({"seconds": load.seconds[index]}))
+    return workflow_pb2.Step(id=f"s{index}", action="sleep", depends_on=depends_on, input=pause)
+
+
+@dataclass(frozen=True)
+class Sdk:
+    """Stepwave as a program uses it: built with `Workflow`, run with `AsyncClient`.
+
+    Attributes:
+        client: The line to the server.
+        scheduling: `eager` or `wave`; the latter runs only sleeping loads, for comparison.
+    """
+
+    client: AsyncClient
+    scheduling: Literal["eager", "wave"] = "eager"
+
+    @property
+    def name(self) -> str:
+        return SDK if self.scheduling == "eager" else f"{SDK}, wave"
+
+    def takes(self, load: Load) -> bool:
+        return self.scheduling == "eager" or load.wave_path > load.critical_path
+
+    async def run(self, load: Load) -> None:
+        expected = 1
+        async with self.client.run(self._workflow(load)) as run:
+            async for event in run:
+                if event.sequence:
+                    assert event.sequence == expected
+                    expected += 1
+        assert run.result.succeeded
+
+    def _workflow(self, load: Load) -> Workflow:
+        flow = Workflow(load.name, scheduling=self.scheduling)
+        for index, others in enumerate(load.dependencies):
+            depends_on = [f"s{other}" for other in others]
+            if load.seconds:
+                flow.step(f"s{index}", "sleep", {"seconds": load.seconds[index]}, depends_on=depends_on)
+            else:
+                flow.step(f"s{index}", "noop", depends_on=depends_on)
+        return flow

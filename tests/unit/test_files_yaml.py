@@ -1,0 +1,129 @@
+"""YAML texts become the JSON values that they look like, or a problem with its place."""
+
+import json
+
+import pytest
+
+from stepwave._files import WorkflowFileError, parse_workflow
+
+
+def read_value(text: str) -> object:
+    """Return what a step's input of this YAML text becomes, as JSON."""
+    loaded = parse_workflow(f"name: a\nsteps:\n- id: s\n  action: x\n  input: {text}\n", "flow.yaml")
+    return json.loads(loaded.message.steps[0].input.json, parse_float=str, parse_int=str)
+
+
+def problems(text: str) -> list[str]:
+    """Return the lines that reading this text complains with."""
+    with pytest.raises(WorkflowFileError) as caught:
+        parse_workflow(text, "flow.yaml")
+    return str(caught.value).splitlines()
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("2024-01-01", "2024-01-01"),
+        ("2024-01-01T10:00:00Z", "2024-01-01T10:00:00Z"),
+        ("yes", "yes"),
+        ("no", "no"),
+        ("on", "on"),
+        ("1:30", "1:30"),
+        ("1_000", "1_000"),
+        ("0x1F", "0x1F"),
+        ("NO", "NO"),
+        ("'5'", "5"),
+        ("!!str 5", "5"),
+        ("! 5", "5"),
+        ('"true"', "true"),
+        ("<<", "<<"),
+        ("|\n    two\n    lines", "two\nlines\n"),
+        ("true", True),
+        ("False", False),
+        ("null", None),
+        ("~", None),
+        ("", None),
+    ],
+)
+def test_only_what_json_knows_is_more_than_a_string(text: str, value: object) -> None:
+    assert read_value(text) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "digits"),
+    [
+        ("9007199254740993", "9007199254740993"),
+        ("1.50", "1.50"),
+        ("-0.0", "-0.0"),
+        ("1e400", "1e400"),
+        (".5", "0.5"),
+        ("1.", "1.0"),
+        ("+3", "3"),
+        ("-.5e-3", "-0.5e-3"),
+    ],
+)
+def test_numbers_keep_their_digits(text: str, digits: str) -> None:
+    assert read_value(text) == digits
+
+
+@pytest.mark.parametrize("text", [".inf", "-.Inf", ".nan", "[1, .NAN]"])
+def test_numbers_that_json_lacks_are_refused(text: str) -> None:
+    (line,) = problems(f"steps: [{{id: s, action: x, input: {text}}}]")
+    assert "is not a JSON number" in line
+
+
+def test_a_leading_zero_is_refused_because_readers_disagree_about_it() -> None:
+    (line,) = problems("name: a\nsteps: [{id: s, action: x, input: 0644}]")
+    assert line == "flow.yaml:2:35: 0644 could be octal: drop the leading zero, or put it in quotes if it is text"
+
+
+def test_an_alias_repeats_its_anchor() -> None:
+    assert read_value("{a: &x {k: [1]}, b: *x, c: [*x]}") == {"a": {"k": ["1"]}, "b": {"k": ["1"]}, "c": [{"k": ["1"]}]}
+
+
+def test_aliases_that_multiply_are_refused() -> None:
+    levels = "".join(f"b{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 12))
+    (line,) = problems(f"a: &a0 [{', '.join('1' * 10)}]\n{levels}")
+    assert "aliases repeat more than 100,000 values" in line
+
+
+def test_an_alias_inside_its_own_anchor_is_refused() -> None:
+    assert problems("name: &a [*a]") == ["flow.yaml:1:11: *a stands inside what it repeats"]
+
+
+def test_deep_nesting_is_refused_without_recursing() -> None:
+    assert problems("[" * 100_000) == ["flow.yaml:1:101: nested more than 100 levels deep"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "1:1: empty: a workflow has a name and steps"),
+        ("# nothing\n", "1:1: empty: a workflow has a name and steps"),
+        ("just text", '1:1: expected a mapping, got the string "just text"'),
+        ("- a", "1:1: expected a mapping, got a list"),
+        ("name: a: b", "1:8: mapping values are not allowed in this context"),
+        ("name: *x", "1:7: unknown alias *x"),
+        ("name: a\n---\nname: b", "2:1: a second document begins here; a workflow file holds one workflow"),
+        ("name: a\nname: b", '2:1: duplicate key "name", first on line 1'),
+        ("name: a\0", '1:8: YAML does not allow the character "\\u0000"'),
+        ("labels: !!binary aGk=\nname: a", "1:9: unknown tag !!binary; a workflow file holds what JSON can hold"),
+        ("<<: {name: a}", "1:1: merge keys (<<) are not read; repeat the keys, or put it in quotes if it is data"),
+        ("1: a", "1:1: a key must be a string, got 1; put it in quotes"),
+        ("[a]: b", "1:1: a key must be a string, got a list or mapping"),
+    ],
+)
+def test_what_is_no_workflow_is_placed(text: str, complaint: str) -> None:
+    assert problems(text)[0] == f"flow.yaml:{complaint}"
+
+
+def test_a_tab_is_answered_with_the_remedy() -> None:
+    (line,) = problems("name: a\nsteps:\n\t- id: b")
+    assert line.startswith("flow.yaml:3:1: found character")
+    assert "indent with spaces" in line
+
+
+def test_every_problem_is_listed_in_the_files_order() -> None:
+    text = "nmae: a\nsteps:\n- id: 5\n  depend_on: []\n  depends_on: b\n  timeout: .inf\ntimeout: soon\n"
+    places = [line.split(":")[1:3] for line in problems(text)]
+    assert places == [["1", "1"], ["3", "7"], ["4", "3"], ["5", "15"], ["6", "12"], ["6", "12"], ["7", "10"]]
