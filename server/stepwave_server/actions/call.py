@@ -10,7 +10,8 @@ from pydantic.errors import PydanticUserError
 
 from stepwave import Blob, Context
 from stepwave_server.actions.failures import ActionFailed
-from stepwave_server.core.model import Reason
+from stepwave_server.actions.values import load
+from stepwave_server.core.model import Payload, Reason
 
 __all__ = ["Signature", "SignatureError"]
 
@@ -72,21 +73,19 @@ class Signature:
         model = _model(function, fields, names) if fields else None
         return cls(model, names, whole, context, spills, _schema(model, whole))
 
-    def arguments(self, value: object, context: Callable[[], Context]) -> dict[str, object]:
-        """Return the function's keyword arguments for an input.
+    def arguments(self, payload: Payload, context: Callable[[], Context]) -> dict[str, object]:
+        """Return the function's keyword arguments for an input; one that nobody asks for is not even read.
 
         Raises:
             ActionFailed: The input does not fit, with everything that is wrong.
         """
         arguments: dict[str, object] = {}
         if self.model is not None or self.open:
-            arguments = self._whole(value) if self.whole else self._by_name(value)
+            value = load(payload)
+            arguments = self._checked({self.whole: value}) if self.whole else self._by_name(value)
         if self.context:
             arguments[self.context] = context()
         return arguments
-
-    def _whole(self, value: object) -> dict[str, object]:
-        return self._checked({self.whole: value})
 
     def _by_name(self, value: object) -> dict[str, object]:
         if value is None:

@@ -13,7 +13,7 @@ from stepwave import Context
 from stepwave._action import action_name
 from stepwave_server.actions.call import Signature
 from stepwave_server.actions.threads import run_in_thread
-from stepwave_server.actions.values import Chunks, dump, load
+from stepwave_server.actions.values import Chunks, dump
 from stepwave_server.core.model import Payload
 from stepwave_server.core.validate import did_you_mean
 
@@ -87,7 +87,7 @@ class Action:
             ActionFailed: The input does not fit, or the answer cannot be taken.
             BaseException: Whatever the action raises.
         """
-        arguments = self._signature.arguments(load(payload), context)
+        arguments = self._signature.arguments(payload, context)
         if self.streaming:
             return dump(await self._stream(arguments, emit, Chunks(most_bytes)), most_bytes)
         if self.threaded:

@@ -48,13 +48,7 @@ def evolve(run: RunState, event: Event) -> None:
     """Apply one event."""
     run.sequence += 1
     run.time = event.time
-    _apply(run, event)
-    if run.ready:
-        _dispatch(run)
-
-
-def _apply(run: RunState, event: Event) -> None:  # the most frequent first
-    match event:
+    match event:  # the most frequent first
         case StepFinished():
             _step_finished(run, event)
         case StepStarted():
@@ -74,6 +68,8 @@ def _apply(run: RunState, event: Event) -> None:  # the most frequent first
             run.finished = event.state
         case _:
             assert_never(event)
+    if run.ready:
+        _dispatch(run)
 
 
 def _run_started(run: RunState, event: RunStarted) -> None:
@@ -143,37 +139,59 @@ def _add_steps(run: RunState, specs: Iterable[Step]) -> list[StepState]:
         step = StepState(spec, len(run.by_index), spec.dependencies())
         run.steps[spec.id] = step
         run.by_index.append(step)
-        run.unplaced[spec.id] = step
         fresh.append(step)
     for step in fresh:
         _link(run, step)
     run.unfinished += len(fresh)
-    run.counts[State.PENDING.value - 1] += len(fresh)
-    _place(run)
+    run.counts[State.PENDING - 1] += len(fresh)
+    if run.unplaced:
+        _place_late(run)
     return fresh
 
 
 def _link(run: RunState, step: StepState) -> None:
     """Wire a new step to its dependencies, and to earlier steps that waited for it to come."""
+    wave = 0
     for dep_id in step.deps:
         dep = run.steps.get(dep_id)
         if dep is None:
             run.unknown.setdefault(dep_id, []).append(step)
             step.pending += 1
+            wave = -1
             continue
         dep.dependents.append(step)
         dep.needed_by += 1
-        if dep.ended:
-            _account(step, dep)
-        else:
+        if dep.end_time is None:
             step.pending += 1
+        else:
+            _account(step, dep)
+        if wave >= 0:
+            wave = max(wave, dep.wave + 1) if dep.wave >= 0 else -1
+    if run.unknown:
+        _answer_waiting(run, step)
+    if wave >= 0:
+        _place(run, step, wave)
+    else:
+        run.unplaced[step.spec.id] = step
+
+
+def _answer_waiting(run: RunState, step: StepState) -> None:
+    """Wire a step to earlier ones that refer to it."""
     for dependent in run.unknown.pop(step.spec.id, ()):
         step.dependents.append(dependent)
         step.needed_by += 1
 
 
-def _place(run: RunState) -> None:
-    """Give a wave to every step whose ancestors are known by now; in a closed run, unknown ones count for nothing."""
+def _place(run: RunState, step: StepState, wave: int) -> None:
+    step.wave = wave
+    if wave >= len(run.wave_left):
+        run.wave_left.extend([0] * (wave + 1 - len(run.wave_left)))
+    run.wave_left[wave] += 1
+    run.waves_done.discard(wave)
+
+
+def _place_late(run: RunState) -> None:
+    """Place the steps that were declared before a dependency; in a closed run, one that never came counts for nothing."""
     loose = {
         step_id: step.deps if run.open else tuple(dep for dep in step.deps if dep in run.steps)
         for step_id, step in run.unplaced.items()
@@ -182,10 +200,7 @@ def _place(run: RunState) -> None:
         dep: run.steps[dep].wave for deps in loose.values() for dep in deps if dep not in loose and dep in run.steps
     }
     for step_id, wave in waves(loose, known).items():
-        run.unplaced.pop(step_id).wave = wave
-        run.wave_left.extend([0] * (wave + 1 - len(run.wave_left)))
-        run.wave_left[wave] += 1
-        run.waves_done.discard(wave)
+        _place(run, run.unplaced.pop(step_id), wave)
 
 
 def _dependency_ended(run: RunState, step: StepState, dep: StepState) -> None:
@@ -326,7 +341,7 @@ def _forget_unknown(run: RunState) -> None:
     """Close a run that ends early: what is still to come never will."""
     run.open = False
     unknown, run.unknown = run.unknown, {}
-    _place(run)
+    _place_late(run)
     for dep_id, steps in unknown.items():
         for step in steps:
             step.pending -= 1

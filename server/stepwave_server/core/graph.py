@@ -1,6 +1,5 @@
 """The graph of a workflow: waves, and cycles by name. All of it is linear in steps and edges, and none recurses."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["Edges", "cycles", "waves"]
@@ -21,21 +20,28 @@ def waves(edges: Edges, known: Mapping[str, int] | None = None) -> dict[str, int
         known: Waves of steps placed earlier.
     """
     known = known or {}
-    unmet = {step_id: sum(dep not in known for dep in deps) for step_id, deps in edges.items()}
-    level = {
-        step_id: max((known[dep] + 1 for dep in deps if dep in known), default=0) for step_id, deps in edges.items()
-    }
-    dependents = _dependents(edges)
-    free = deque(step_id for step_id, count in unmet.items() if count == 0)
+    unmet: dict[str, int] = {}
+    dependents: dict[str, list[str]] = {}
+    level: dict[str, int] = {}
+    for step_id, deps in edges.items():
+        waiting = len(deps)
+        for dep in deps:
+            if dep in known:
+                waiting -= 1
+                level[step_id] = max(level.get(step_id, 0), known[dep] + 1)
+            else:
+                dependents.setdefault(dep, []).append(step_id)
+        unmet[step_id] = waiting
+    front = [step_id for step_id, count in unmet.items() if count == 0]
     placed: dict[str, int] = {}
-    while free:
-        step_id = free.popleft()
-        placed[step_id] = level[step_id]
+    for step_id in front:  # grows as it goes
+        wave = placed[step_id] = level.get(step_id, 0)
         for dependent in dependents.get(step_id, ()):
+            if level.get(dependent, 0) <= wave:
+                level[dependent] = wave + 1
             unmet[dependent] -= 1
-            level[dependent] = max(level[dependent], placed[step_id] + 1)
             if unmet[dependent] == 0:
-                free.append(dependent)
+                front.append(dependent)
     return placed
 
 
@@ -68,11 +74,3 @@ def _walk(edges: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
         step_id = edges[step_id][0]
     trail = list(path)[path[step_id] :]
     return (*trail, step_id)
-
-
-def _dependents(edges: Edges) -> dict[str, list[str]]:
-    dependents: dict[str, list[str]] = {}
-    for step_id, deps in edges.items():
-        for dep in deps:
-            dependents.setdefault(dep, []).append(step_id)
-    return dependents

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .graph import cycles
-from .model import FromStep, Scheduling, Step, Workflow
+from .model import Binding, FromStep, Scheduling, Step, Workflow
 from .record import record
 
 __all__ = ["Limits", "Violation", "did_you_mean", "pointer_problem", "validate", "validate_addition"]
@@ -100,48 +100,52 @@ def _within(check: _Check, limits: Limits) -> bool:
 
 def _check_steps(check: _Check) -> None:
     for index, step in enumerate(check.steps):
-        _check_id(check, index, step)
+        if problem := _id_problem(check, index, step):
+            check.blame(f"steps[{index}].id", problem)
+    ordered = True
     for index, step in enumerate(check.steps):
-        _check_references(check, index, step)
-    _check_cycles(check)
+        for position, dep in enumerate(step.depends_on):
+            if problem := _dependency_problem(check, step, dep):
+                check.blame(f"steps[{index}].depends_on[{position}]", problem)
+            ordered = ordered and check.ids.get(dep, index) < index
+        for binding in step.bindings:
+            _check_binding(check, step, binding, f"steps[{index}].bindings[{binding.position}]")
+            ordered = False
+    if not ordered:  # where every dependency is declared before its dependents, no cycle can be
+        _check_cycles(check)
 
 
-def _check_id(check: _Check, index: int, step: Step) -> None:
-    path = f"steps[{index}].id"
+def _id_problem(check: _Check, index: int, step: Step) -> str:
+    first = check.ids.setdefault(step.id, index)
     if not STEP_ID.fullmatch(step.id):
-        check.blame(path, _malformed(step.id, STEP_ID))
-    elif step.id in check.ids:
-        check.blame(path, f'"{step.id}" is the id of steps[{check.ids[step.id]}] already')
-    elif check.existing.get(step.id, step) != step:
-        check.blame(path, f'the run has another step "{step.id}" already')
-    check.ids.setdefault(step.id, index)
+        return _malformed(step.id, STEP_ID)
+    if first != index:
+        return f'"{step.id}" is the id of steps[{first}] already'
+    if check.existing and check.existing.get(step.id, step) != step:
+        return f'the run has another step "{step.id}" already'
+    return ""
 
 
-def _check_references(check: _Check, index: int, step: Step) -> None:
-    for position, dep in enumerate(step.depends_on):
-        _check_dependency(check, step, dep, f"steps[{index}].depends_on[{position}]")
-    for binding in step.bindings:
-        path = f"steps[{index}].bindings[{binding.position}]"
-        if problem := pointer_problem(binding.target):
-            check.blame(f"{path}.target", problem)
-        if isinstance(binding.source, FromStep):
-            _check_dependency(check, step, binding.source.step_id, f"{path}.step.id")
-            _check_pointer(check, binding.source.path, f"{path}.step.path")
-        else:
-            _check_pointer(check, binding.source.path, f"{path}.input")
-
-
-def _check_dependency(check: _Check, step: Step, dep: str, path: str) -> None:
+def _dependency_problem(check: _Check, step: Step, dep: str) -> str:
     if dep == step.id:
-        check.blame(path, f'step "{dep}" depends on itself')
-    elif check.forward and not STEP_ID.fullmatch(dep):
-        check.blame(path, _malformed(dep, STEP_ID))
-    elif not check.forward and dep not in check.ids and dep not in check.existing:
-        check.blame(path, _unknown(dep, check.ids))
+        return f'step "{dep}" depends on itself'
+    if dep in check.ids or dep in check.existing:
+        return ""
+    if not check.forward:
+        return _unknown(dep, check.ids)
+    return "" if STEP_ID.fullmatch(dep) else _malformed(dep, STEP_ID)
 
 
-def _check_pointer(check: _Check, pointer: str, path: str) -> None:
-    if problem := pointer_problem(pointer):
+def _check_binding(check: _Check, step: Step, binding: Binding, path: str) -> None:
+    if problem := pointer_problem(binding.target):
+        check.blame(f"{path}.target", problem)
+    if isinstance(binding.source, FromStep):
+        if problem := _dependency_problem(check, step, binding.source.step_id):
+            check.blame(f"{path}.step.id", problem)
+        path = f"{path}.step.path"
+    else:
+        path = f"{path}.input"
+    if problem := pointer_problem(binding.source.path):
         check.blame(path, problem)
 
 

@@ -1,9 +1,8 @@
 """One attempt of a step, from admission to its end."""
 
 import asyncio
-import threading
+import contextvars
 from collections.abc import Callable
-from contextvars import Context as ContextVars
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -12,8 +11,16 @@ from stepwave_server.actions import Action
 from stepwave_server.actions.failures import ActionFailed, failure_of
 from stepwave_server.actions.values import dump
 from stepwave_server.core.info import RunKey
-from stepwave_server.core.messages import AttemptFailed, AttemptInterrupted, AttemptSucceeded, Input, Invoke
+from stepwave_server.core.messages import (
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptSucceeded,
+    Input,
+    Invoke,
+    StepStarted,
+)
 from stepwave_server.core.model import Failure, Payload
+from stepwave_server.engine.base import EngineOptions
 
 __all__ = ["Attempt", "AttemptOwner"]
 
@@ -49,6 +56,7 @@ class Attempt:
 
     Attributes:
         run: The run it belongs to.
+        run_key: What names that, for its turn at admission.
         step_id: The step.
         number: The attempt, from 1.
         action: What it does.
@@ -61,16 +69,18 @@ class Attempt:
 
     __slots__ = (
         "_begun",
+        "_deadline",
         "_ended",
         "_failure",
         "_grace",
         "_loop",
-        "_thread",
+        "_options",
         "action",
         "chunks",
         "input",
         "number",
         "run",
+        "run_key",
         "step_id",
         "task",
         "timeout",
@@ -79,6 +89,7 @@ class Attempt:
 
     def __init__(self, run: AttemptOwner, invoke: Invoke, action: Action) -> None:
         self.run = run
+        self.run_key = run.key
         self.step_id = invoke.step_id
         self.number = invoke.attempt
         self.input = invoke.input
@@ -91,25 +102,20 @@ class Attempt:
         self._failure: Failure | None = None
         self._grace: asyncio.TimerHandle | None = None
 
-    @property
-    def run_key(self) -> RunKey:
-        """The run whose turn it takes at admission."""
-        return self.run.key
-
     def start(
         self,
         loop: asyncio.AbstractEventLoop,
-        deadline: int,
-        most_bytes: int,
-        tracebacks: bool,
-        variables: ContextVars | None,
+        event: StepStarted,
+        options: EngineOptions,
+        variables: contextvars.Context | None,
     ) -> None:
-        """Run the action as a task of the loop, in the given context variables."""
+        """Run the action as a task of the loop, now that its start is committed; in these context variables, if given."""
         self._loop = loop
-        self._thread = threading.get_ident()
-        work = self._perform(deadline, most_bytes, tracebacks)
+        self._deadline = event.deadline
+        self._options = options
+        self.timeout = (event.deadline - event.time) / 1e9
         name = f"{self.run.key.run_id}/{self.step_id}"
-        self.task = loop.create_task(work, name=name, context=variables)
+        self.task = loop.create_task(self._perform(), name=name, context=variables)
 
     def interrupt(self, failure: Failure, grace: float) -> None:
         """Cancel the action and await its clean-up for `grace` seconds; then it is abandoned. The first failure counts."""
@@ -124,23 +130,21 @@ class Attempt:
         else:
             self._grace = self._loop.call_later(grace, self._abandon)
 
-    async def _perform(self, deadline: int, most_bytes: int, tracebacks: bool) -> None:
+    async def _perform(self) -> None:
         self._begun = True
         try:
-            output = await self.action.run(
-                self.input, lambda: self._context(deadline, most_bytes), self._show_chunk, most_bytes
-            )
+            output = await self.action.run(self.input, self._context, self._show_chunk, self._options.max_payload_bytes)
             outcome: Input = AttemptSucceeded(self.step_id, self.number, output)
-        except BaseException as error:
-            outcome = self._outcome_of(error, tracebacks)
+        except BaseException as error:  # an action that raises anything never stops the server
+            outcome = self._outcome_of(error)
         self._end(outcome)
 
-    def _outcome_of(self, error: BaseException, tracebacks: bool) -> Input:
+    def _outcome_of(self, error: BaseException) -> Input:
         if self._failure is not None:
             return AttemptInterrupted(self.step_id, self.number, self._failure)
         if isinstance(error, asyncio.CancelledError):
             error = RuntimeError("the action cancelled itself")
-        failure = failure_of(error, self.step_id, self.number, tracebacks=tracebacks)
+        failure = failure_of(error, self.step_id, self.number, tracebacks=self._options.tracebacks)
         return AttemptFailed(self.step_id, self.number, failure)
 
     def _abandon(self) -> None:
@@ -155,25 +159,24 @@ class Attempt:
             self._grace.cancel()
         self.run.attempt_ended(self, outcome)
 
-    def _context(self, deadline: int, most_bytes: int) -> Context:
+    def _context(self) -> Context:
         namespace, run_id = self.run.key
-
-        def emit(chunk: object) -> None:
-            try:
-                payload = dump(chunk, most_bytes)
-            except ActionFailed as error:
-                raise ValueError(str(error)) from None
-            self._show_chunk(payload)
-
         return Context(
             run_id=run_id,
             step_id=self.step_id,
             attempt=self.number,
             idempotency_key=f"{namespace}/{run_id}/{self.step_id}",
-            deadline=datetime.fromtimestamp(deadline / 1e9, UTC),
-            emit=emit,
+            deadline=datetime.fromtimestamp(self._deadline / 1e9, UTC),
+            emit=self._emit,
             progress=self._show_progress,
         )
+
+    def _emit(self, chunk: object) -> None:
+        try:
+            payload = dump(chunk, self._options.max_payload_bytes)
+        except ActionFailed as error:
+            raise ValueError(str(error)) from None
+        self._show_chunk(payload)
 
     def _show_chunk(self, chunk: Payload) -> None:
         self._on_loop(lambda: self.run.show_chunk(self, chunk))
@@ -185,7 +188,15 @@ class Attempt:
         """Show something unless the attempt has ended: what an abandoned one still says is ignored."""
         if self._ended:
             return
-        if threading.get_ident() == self._thread:
+        if _on(self._loop):
             call()
         else:
             self._loop.call_soon_threadsafe(lambda: None if self._ended else call())
+
+
+def _on(loop: asyncio.AbstractEventLoop) -> bool:
+    """Say whether this is the loop's own thread."""
+    try:
+        return asyncio.get_running_loop() is loop
+    except RuntimeError:
+        return False

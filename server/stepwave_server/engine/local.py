@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Iterable
 
 from stepwave_server.actions import Registry
 from stepwave_server.core.info import RunInfo, RunKey
@@ -259,17 +259,26 @@ class LocalEngine:
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Let every run that has inputs work them off, then fill the places that came free, until nothing moves.
+        """Let every run that has inputs decide on them and fill the places that came free, until nothing moves; then commit.
 
-        All that happens in one iteration of the loop is so decided and committed together, a group for every run.
+        All that happens in one iteration of the loop is so decided and committed together, one group for every run.
         """
+        while self._ready:
+            for run in self._settle():
+                run.commit()
+        self._turning = False
+
+    def _settle(self) -> Iterable[LocalRun]:
+        """Decide until nothing moves, and return the runs that have decided something."""
+        moved: dict[LocalRun, None] = {}
         while self._ready:
             ready, self._ready = self._ready, []
             for run in ready:
-                run.work()
+                run.decide()
+                moved[run] = None
             while (attempt := self._admission.admit()) is not None:
                 attempt.run.tell(AttemptStarted(attempt.step_id, attempt.number))
-        self._turning = False
+        return moved
 
     def _keep_abandoned(self, task: asyncio.Task[None]) -> None:
         """Keep a task that may go on from being collected, until it ends or the engine closes."""

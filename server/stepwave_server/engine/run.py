@@ -92,6 +92,7 @@ class LocalRun:
         self._loop = asyncio.get_running_loop()
         self._encoder = Encoder(header.key.run_id, state.workflow.name, header.create_time)
         self._inbox: list[Input] = []
+        self._decision = Decision()
         self._attempts: dict[str, Attempt] = {}
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._watchers: set[Watcher] = set()
@@ -179,38 +180,39 @@ class LocalRun:
 
     # How it goes on.
 
-    def work(self) -> None:
-        """Let the core decide on what happened since the last turn, and commit that in one piece."""
+    def decide(self) -> None:
+        """Let the core decide on what happened since the last time, and ask admission for what it wants to invoke."""
         inbox, self._inbox = self._inbox, []
         try:
             if self._broken is None:
-                self._commit(self._decide(inbox))
+                self._decide(inbox)
                 return
         except Exception:
             logger.exception("a defect of the server broke a run", extra={"run_id": self.key.run_id})
         self._give_up(inbox)
 
-    def _decide(self, inbox: list[Input]) -> Decision:
-        decision = Decision()
-        now = self._services.clock()
-        for given in inbox:
-            before = len(decision.events)
-            decide(self.state, given, now, EVALUATOR, decision)
-            if len(decision.events) == before and isinstance(given, AttemptStarted):  # it came too late
-                self._services.release()
-        return decision
-
-    def _commit(self, decision: Decision) -> None:
-        if decision.events:
+    def commit(self) -> None:
+        """Commit in one piece what has been decided, and carry it out when that is done."""
+        decision, self._decision = self._decision, Decision()
+        if decision.events and self._broken is None:
             first = self.state.sequence - len(decision.events) + 1
             encode = self._encoder.encode
             records = [encode(sequence, event) for sequence, event in enumerate(decision.events, start=first)]
             self._services.journal.append(self.key, records, partial(self._carry_out, decision))
         elif decision.commands:
             self._carry_out(decision)
-        for command in decision.commands:
-            if isinstance(command, Invoke):
-                self._request(command)
+
+    def _decide(self, inbox: list[Input]) -> None:
+        decision = self._decision
+        now = self._services.clock()
+        for given in inbox:
+            events, commands = len(decision.events), len(decision.commands)
+            decide(self.state, given, now, EVALUATOR, decision)
+            if len(decision.events) == events and isinstance(given, AttemptStarted):  # it came too late
+                self._services.release()
+            for command in decision.commands[commands:]:
+                if isinstance(command, Invoke):
+                    self._request(command)
 
     def _request(self, invoke: Invoke) -> None:
         """Ask admission for a place. That is no effect of the decision: the attempt's start will be an event of its own."""
@@ -236,15 +238,17 @@ class LocalRun:
             self._release_settled()
 
     def _launch(self, event: StepStarted) -> None:
-        options = self._services.options
-        variables = None
-        if self._tracer is not None:
-            variables = contextvars.copy_context()
-            variables.run(otel_context.attach, self._tracer.attempt_context(event.step_id, event.wave, event.attempt))
         attempt = self._attempts[event.step_id]
-        attempt.start(self._loop, event.deadline, options.max_payload_bytes, options.tracebacks, variables)
-        attempt.timeout = (event.deadline - event.time) / 1e9
+        attempt.start(self._loop, event, self._services.options, self._variables(event))
         self._services.deadlines.begin(attempt, attempt.timeout)
+
+    def _variables(self, event: StepStarted) -> contextvars.Context | None:
+        """Return the context in which what the action does is under its attempt's span; `None`: nobody traces."""
+        if self._tracer is None:
+            return None
+        variables = contextvars.copy_context()
+        variables.run(otel_context.attach, self._tracer.attempt_context(event.step_id, event.wave, event.attempt))
+        return variables
 
     def _obey(self, command: Command) -> None:
         match command:

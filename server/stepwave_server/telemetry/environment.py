@@ -85,8 +85,12 @@ def _names() -> list[str]:
         return []
     chosen = _read(OTEL_TRACES_EXPORTER)
     if chosen:
-        return [] if chosen.lower() == "none" else [name.strip() for name in chosen.split(",")]
+        return [] if chosen.lower() == "none" else _listed(chosen)
     return ["otlp"] if _read(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) or _read(OTEL_EXPORTER_OTLP_ENDPOINT) else []
+
+
+def _listed(text: str) -> list[str]:
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def _exporter(name: str) -> SpanExporter:

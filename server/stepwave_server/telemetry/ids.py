@@ -8,9 +8,9 @@ __all__ = ["SpanIds"]
 class SpanIds:
     """Derives ids by hash: the same in every process, after a crash, and on another replica.
 
-    A span id is the BLAKE2b hash of the run's identity and of the span's place in the run. The time at which the run was
-    accepted belongs to its identity: a run id may come again, when its run is forgotten or on another server, and traces
-    must not merge then.
+    A span id is the BLAKE2b hash of the run's identity and of the span's place in the run. The time at which the run
+    was accepted belongs to its identity: a run id may come again, when its run is forgotten or on another server, and
+    traces must not merge then.
 
     Args:
         namespace: The run's namespace.

@@ -10,7 +10,7 @@ from stepwave_server.core.messages import RunFinished
 from stepwave_server.core.model import Failure, State
 from stepwave_server.core.record import record
 
-__all__ = ["Outcome", "broken_off", "outcome_of", "run_outcome", "wave_outcome"]
+__all__ = ["Outcome", "broken_off", "failure_attributes", "outcome_of", "run_outcome", "wave_outcome"]
 
 MOST_CHARACTERS = 2_048
 """Messages are cut to so many. A traceback is bounded where it is made."""
@@ -80,6 +80,15 @@ def broken_off(message: str) -> Outcome:
     return Outcome(_status(State.FAILED, message), {"error.type": "internal"})
 
 
+def failure_attributes(failure: Failure) -> dict[str, AttributeValue]:
+    """Return what a span or a span event says of a failure."""
+    return {
+        "stepwave.failure.reason": failure.reason.name.lower(),
+        "stepwave.failure.message": _cut(failure.message),
+        "stepwave.failure.retryable": failure.retryable,
+    }
+
+
 def _status(state: State, description: str) -> Status:
     return Status(StatusCode.ERROR, _cut(description) or None) if state is State.FAILED else UNSET
 
@@ -87,12 +96,9 @@ def _status(state: State, description: str) -> Status:
 def _attributes(state: State, failure: Failure | None) -> dict[str, AttributeValue]:
     attributes: dict[str, AttributeValue] = {"stepwave.state": state.name.lower()}
     if failure is not None:
-        reason = failure.reason.name.lower()
-        attributes["stepwave.failure.reason"] = reason
-        attributes["stepwave.failure.message"] = _cut(failure.message)
-        attributes["stepwave.failure.retryable"] = failure.retryable
-        if state is State.FAILED:
-            attributes["error.type"] = reason
+        attributes |= failure_attributes(failure)
+        if state is State.FAILED:  # OpenTelemetry's own attribute, for spans that end in error alone
+            attributes["error.type"] = failure.reason.name.lower()
     return attributes
 
 

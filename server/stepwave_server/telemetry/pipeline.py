@@ -27,8 +27,9 @@ class Telemetry:
     """Exports the spans of runs.
 
     Args:
-        processor: Takes spans as they end, by `on_end` alone: there is no live span to start. `shutdown` shuts it down.
-        sampler: Decides once for every run; by default the caller's flag counts, and a run without a caller's span is kept.
+        processor: Takes spans as they end, by `on_end` alone: none is ever live. `shutdown` shuts it down.
+        sampler: Decides once for every run; by default the caller's flag counts, and runs without a caller's span are
+            kept.
         resource: The service; by default as the environment says.
     """
 
@@ -65,8 +66,8 @@ class Telemetry:
             run_id: The run.
             workflow_name: What it runs.
             parent: The caller's span; `None`: the run begins a trace.
-            create_time: When the run was accepted, in nanoseconds since the epoch. Ids of spans are made of it, the namespace
-                and the run id: without it, runs that bear the same id one after another share a trace.
+            create_time: When the run was accepted, in nanoseconds since the epoch. Ids of spans are made of it, the
+                namespace and the run id: without it, runs that bear the same id one after another share a trace.
         """
         ids = SpanIds(namespace, run_id, create_time)
         context = Context() if parent is None else parent.context()
@@ -82,8 +83,8 @@ class Telemetry:
     def provider(self) -> TracerProvider:
         """Return a provider whose spans go the same way.
 
-        A process that only serves makes it its own, by `opentelemetry.trace.set_tracer_provider`: then the spans of actions,
-        and of instrumented libraries that they call, are exported beside those of their runs.
+        A process that only serves makes it its own, by `opentelemetry.trace.set_tracer_provider`: then the spans of
+        actions, and of instrumented libraries that they call, are exported beside those of their runs.
         """
         provider = TracerProvider(self._sampler, self._origin.resource, shutdown_on_exit=False)
         provider.add_span_processor(self._processor)

@@ -23,7 +23,7 @@ from stepwave_server.core.messages import (
     WaveStarted,
 )
 from stepwave_server.core.model import Failure, State
-from stepwave_server.telemetry.outcome import Outcome, broken_off, outcome_of, run_outcome
+from stepwave_server.telemetry.outcome import Outcome, broken_off, failure_attributes, outcome_of, run_outcome
 from stepwave_server.telemetry.spans import OpenStep, OpenWave, RunSpans
 
 __all__ = ["RunTracer"]
@@ -31,14 +31,14 @@ __all__ = ["RunTracer"]
 logger = logging.getLogger(__name__)
 
 MOST_EVENTS = 128
-"""How many span events the run's span keeps, the newest: OpenTelemetry's own bound. The span tells how many were dropped."""
+"""How many span events a run's span keeps, the newest, as OpenTelemetry bounds them; it tells how many were dropped."""
 
 
 class RunTracer:
     """Turns the committed events of one run into spans, each exported when it ends. `Telemetry.run` makes it.
 
-    It holds what is under way and no more. A step that never started has no span, for nothing ran: it is a span event of the
-    run's span. Not thread-safe.
+    It holds what is under way and no more. A step that never started has no span, for nothing ran: it is a span event
+    of the run's span. Not thread-safe.
 
     Args:
         run_id: The run, for the log.
@@ -83,8 +83,10 @@ class RunTracer:
     def replay(self, events: Iterable[Event]) -> None:
         """Take events that an earlier process recorded, in order. Spans that ended with them were its to export."""
         self._replaying = True
-        self.record(events)
-        self._replaying = False
+        try:
+            self.record(events)
+        finally:
+            self._replaying = False
 
     def abandon(self, time: int, message: str) -> None:
         """End every span that is under way, in error, because the run will have no more events. Never raises.
@@ -148,11 +150,9 @@ class RunTracer:
         self._end_step(step, event.time, outcome)
 
     def _note_unstarted(self, event: StepFinished) -> None:
-        attributes: dict[str, AttributeValue] = {
-            **outcome_of(event.state, event.failure, event.time).attributes,
-            "stepwave.step_id": event.step_id,
-            "stepwave.wave": event.wave,
-        }
+        attributes: dict[str, AttributeValue] = {"stepwave.step_id": event.step_id, "stepwave.wave": event.wave}
+        if event.failure is not None:
+            attributes |= failure_attributes(event.failure)
         if event.skip is not None:
             attributes["stepwave.skip.cause"] = event.skip.cause.name.lower()
             if event.skip.step_id:
@@ -161,11 +161,7 @@ class RunTracer:
 
     def _run_stopping(self, event: RunStopping) -> None:
         self._stopping = event.failure
-        attributes = {
-            "stepwave.failure.reason": event.failure.reason.name.lower(),
-            "stepwave.failure.message": event.failure.message,
-        }
-        self._events.append(SpanEvent("stepwave.run_stopping", attributes, event.time))
+        self._events.append(SpanEvent("stepwave.run_stopping", failure_attributes(event.failure), event.time))
 
     def _run_finished(self, event: RunFinished) -> None:
         self._end_leftovers(event.time, "the run ended first")

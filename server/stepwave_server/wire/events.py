@@ -6,9 +6,8 @@ plain concatenation of kept events, and the journal, every watcher and every str
 
 from collections.abc import Callable, Iterable, Iterator
 from enum import IntEnum
+from functools import lru_cache
 from typing import NamedTuple
-
-from google.protobuf.message import Message
 
 from stepwave.v1 import event_pb2, orchestrator_pb2, run_pb2
 from stepwave_server.core.messages import (
@@ -38,10 +37,12 @@ _EVENT = b"\x0a"
 _RUN_ID = b"\x0a"
 _SEQUENCE = b"\x10"
 _TIME = b"\x1a"
+_WAVE_STARTED = b"\x5a"
 _STARTED = b"\x62"
 _FINISHED = b"\x8a\x01"
+_WAVE_FINISHED = b"\x92\x01"
 _STATES = {state: b"\x18" + varint(state.value) for state in State}
-_NULL = b"\x0a\x04null"
+_NULL = b"\x32\x06\x0a\x04null"
 
 
 class Kind(IntEnum):
@@ -92,6 +93,10 @@ class Encoder:
                 return Record(Kind.STEP_FINISHED, self._join(sequence, event.time, _FINISHED, _step_finished(event)))
             case StepStarted():
                 return Record(Kind.STEP_STARTED, self._join(sequence, event.time, _STARTED, _step_started(event)))
+            case WaveStarted():
+                return Record(Kind.WAVE_STARTED, self._join(sequence, event.time, _WAVE_STARTED, _wave(event.wave)))
+            case WaveFinished():
+                return Record(Kind.WAVE_FINISHED, self._join(sequence, event.time, _WAVE_FINISHED, _wave(event.wave)))
             case _:
                 return self._encode_rare(sequence, event)
 
@@ -163,16 +168,13 @@ def _transient(run_id: str, time: int, fill: Callable[[event_pb2.RunEvent], None
 def _step_finished(event: StepFinished) -> bytes:
     """Return a `StepFinished`: its only field is a `StepResult`, whose fields follow in their order."""
     parts = [
-        b"\x0a",
-        text(event.step_id),
-        b"\x12",
-        text(event.action),
+        _step(event.step_id, event.action),
         _STATES[event.state],
         b"\x20" + varint(event.wave) if event.wave else b"",
         b"\x28" + varint(event.attempts) if event.attempts else b"",
     ]
     if event.output is not None:
-        parts += (b"\x32", prefixed(_payload(event.output)))
+        parts.append(_output(event.output))
     if event.failure is not None:
         parts += (b"\x3a", prefixed(to_failure(event.failure).SerializeToString()))
     if event.skip is not None:
@@ -191,10 +193,7 @@ def _step_started(event: StepStarted) -> bytes:
     """Return a `StepStarted`, whose fields follow in their order."""
     return b"".join(
         (
-            b"\x0a",
-            text(event.step_id),
-            b"\x12",
-            text(event.action),
+            _step(event.step_id, event.action),
             b"\x18" + varint(event.wave) if event.wave else b"",
             b"\x20",
             varint(event.attempt),
@@ -206,10 +205,22 @@ def _step_started(event: StepStarted) -> bytes:
     )
 
 
-def _payload(payload: Payload) -> bytes:
+@lru_cache(maxsize=4096)
+def _step(step_id: str, action: str) -> bytes:
+    """Return the first two fields of a `StepStarted` and a `StepResult`; the second finds what the first has cached."""
+    return b"".join((b"\x0a", text(step_id), b"\x12", text(action)))
+
+
+def _output(payload: Payload) -> bytes:
     if payload == "null":
         return _NULL
-    return b"\x0a" + text(payload) if isinstance(payload, str) else to_payload(payload).SerializeToString()
+    body = b"\x0a" + text(payload) if isinstance(payload, str) else to_payload(payload).SerializeToString()
+    return b"\x32" + prefixed(body)
+
+
+def _wave(wave: int) -> bytes:
+    """Return a `WaveStarted` or `WaveFinished`: the wave is their only field."""
+    return b"\x08" + varint(wave) if wave else b""
 
 
 def _fill_other(message: event_pb2.RunEvent, workflow_name: str, event: Event) -> Kind:
@@ -217,14 +228,6 @@ def _fill_other(message: event_pb2.RunEvent, workflow_name: str, event: Event) -
         case RunStarted():
             _run_started(message.run_started, workflow_name, event)
             return Kind.RUN_STARTED
-        case WaveStarted():
-            message.wave_started.wave = event.wave
-            _mark(message.wave_started)
-            return Kind.WAVE_STARTED
-        case WaveFinished():
-            message.wave_finished.wave = event.wave
-            _mark(message.wave_finished)
-            return Kind.WAVE_FINISHED
         case StepsAdded():
             _steps_added(message.steps_added, event)
             return Kind.STEPS_ADDED
@@ -235,11 +238,6 @@ def _fill_other(message: event_pb2.RunEvent, workflow_name: str, event: Event) -
             raise TypeError(f"no event: {event!r}")
 
 
-def _mark(message: Message) -> None:
-    """Set a field whose message may be all defaults, as in wave 0: touching its fields alone would not."""
-    message.SetInParent()
-
-
 def _run_started(message: event_pb2.RunStarted, workflow_name: str, event: RunStarted) -> None:
     message.workflow_name = workflow_name
     message.more = event.more
@@ -247,16 +245,16 @@ def _run_started(message: event_pb2.RunStarted, workflow_name: str, event: RunSt
     message.open = event.open
     if event.deadline is not None:
         fill_time(message.deadline, event.deadline)
-    message.waves.extend(map(_wave, event.waves))
+    message.waves.extend(map(_to_wave, event.waves))
 
 
 def _steps_added(message: event_pb2.StepsAdded, event: StepsAdded) -> None:
     for step in event.steps:
         fill_step(message.steps.add(), step)
-    message.waves.extend(map(_wave, event.waves))
+    message.waves.extend(map(_to_wave, event.waves))
     message.sealed = event.sealed
-    _mark(message)
+    message.SetInParent()  # all its fields may be defaults
 
 
-def _wave(wave: Wave) -> event_pb2.Wave:
+def _to_wave(wave: Wave) -> event_pb2.Wave:
     return event_pb2.Wave(index=wave.index, step_ids=wave.step_ids)

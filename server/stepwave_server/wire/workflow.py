@@ -74,19 +74,25 @@ def parse_workflow(message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
 
 def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:
     """Return a message as the core's step; `path` names it in problems."""
-    if not message.action:
+    step_id, action, depends_on = message.id, message.action, tuple(message.depends_on)
+    if not action:
         parsed.blame(f"{path}.action", "must not be empty")
-    for descriptor, _ in message.ListFields():
+    fields = message.ListFields()
+    if len(fields) == bool(step_id) + bool(action) + bool(
+        depends_on
+    ):  # nothing else is set, as in most large workflows
+        return Step(step_id, action, depends_on)
+    for descriptor, _ in fields:
         if descriptor.name in LATER_STEP_FIELDS:
             parsed.refuse(f"{path}.{descriptor.name}")
     return Step(
-        message.id,
-        message.action,
-        tuple(message.depends_on),
+        step_id,
+        action,
+        depends_on,
         parse_payload(message.input, f"{path}.input", parsed) if message.HasField("input") else None,
         _bindings(message.bindings, path, parsed),
         _timeout(message, f"{path}.timeout", parsed),
-        _choice(message.join, Join.ALL, f"{path}.join", parsed) if message.join else Join.ALL,
+        _choice(message.join, Join.ALL, f"{path}.join", parsed),
         message.allow_failure,
     )
 
