@@ -12,6 +12,8 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import Self
 
+from opentelemetry import trace
+
 from stepwave.v1 import orchestrator_pb2
 from stepwave_server.actions import Registry
 from stepwave_server.config import Settings
@@ -41,8 +43,8 @@ class Server:
 
     Args:
         settings: What it is told; by default what the environment says.
-        actions: What steps can do, beside built-in ones and those of installed packages: marked functions or classes, modules, or names
-            of modules.
+        actions: What steps can do, beside built-in ones and those of installed packages: marked functions or classes,
+            modules, or names of modules.
         telemetry: Where spans go; by default as the standard `OTEL_…` environment says.
         journal: Where events are kept; by default in memory.
 
@@ -162,9 +164,12 @@ async def serve(settings: Settings, actions: Sequence[str], ready: Callable[[str
         ready: Called with the address once calls succeed.
 
     Raises:
-        ActionsError, ListenError, ValueError: The server cannot start.
+        ActionsError, ListenError, TelemetryUnavailable, ValueError: The server cannot start.
     """
-    server = Server(settings, actions=actions)
+    telemetry = Telemetry.from_environment()
+    if telemetry is not None:  # what actions trace by themselves goes the same way
+        trace.set_tracer_provider(telemetry.provider())
+    server = Server(settings, actions=actions, telemetry=telemetry)
     await server.start()
     _calm_collector()
     asked = asyncio.Event()
@@ -183,8 +188,10 @@ async def serve(settings: Settings, actions: Sequence[str], ready: Callable[[str
 
 
 def _calm_collector() -> None:
-    """Look for garbage less often. Runs make many small objects that live a while and die by their counts; a third of the time of a
-    wide run would go into looking through them.
+    """Look for garbage less often.
+
+    Runs make many small objects that live a while and die by their counts; looking through them took a third of a
+    wide run's time.
     """
     gc.collect()
     gc.freeze()

@@ -21,8 +21,8 @@ _lock = threading.Lock()
 async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function on a thread of its own and return its answer.
 
-    Threads are daemons, and their number is bounded by admission alone: a pool with a fixed number would be used up by actions that
-    never end. When the awaiting task is cancelled, the thread goes on and what it comes to is ignored.
+    Threads are daemons, and their number is bounded by admission alone: a pool with a fixed number would be used up by
+    actions that never end. When the awaiting task is cancelled, the thread goes on and what it comes to is ignored.
 
     Raises:
         BaseException: Whatever the function raises.

@@ -21,7 +21,7 @@ def load(payload: Payload) -> object:
 
 
 def dump(value: object, most_bytes: int) -> Payload:
-    """Return the payload for an action's value. Beside JSON's own types, dataclasses, pydantic models, dates and the like are taken.
+    """Return the payload for an action's value: JSON's own types, dataclasses, pydantic models, dates and the like.
 
     Raises:
         ActionFailed: JSON cannot hold it, or it is larger than `most_bytes`.
@@ -52,7 +52,7 @@ def _bounded(payload: Payload, size: int, most_bytes: int) -> Payload:
 
 @dataclass(slots=True)
 class Chunks:
-    """What a stream said so far, and the answer it comes to: the explicit one, else its chunks, joined if all are strings."""
+    """What a stream said so far; it comes to its explicit answer, else its chunks, joined if all are strings."""
 
     most_bytes: int
     said: list[object] = field(default_factory=list)

@@ -6,6 +6,7 @@ dependencies), finished waves, then what starts. Every event is applied as it is
 """
 
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import assert_never
 
 from .evaluate import EvaluationFailed, Evaluator
@@ -41,6 +42,8 @@ from .state import CLEANUP_GRACE, SECOND, RunState, StepState
 from .validate import Violation, validate_addition
 
 __all__ = ["Decision", "Refused", "attempt_of", "decide", "input_of", "stop_failure"]
+
+_by_index = attrgetter("index")
 
 
 class Refused(Exception):
@@ -127,7 +130,7 @@ def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision
         was_failing = run.failing
         _take(decider, given)
         _carry_on(decider)
-        if not was_failing and run.failing:
+        if not was_failing and run.failing and run.stopping is None:
             _watch_cleanup(decider)
     elif isinstance(given, AddSteps):
         raise Refused("the run has ended", [])
@@ -241,7 +244,7 @@ def _carry_on(decider: _Decider) -> None:
             decider.finish_step(step, State.SKIPPED, skip=_skip(run, step))
         else:
             fresh, run.fresh = run.fresh, []
-            _invoke(decider, fresh)
+            _invoke(decider, sorted(fresh, key=_by_index) if len(fresh) > 1 else fresh)
     if run.waves_done:
         _finish_waves(decider)
     if run.stale:
@@ -273,7 +276,8 @@ def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
     spec = step.spec
     if spec.input is None and not spec.bindings and not step.deps:
         return run.input
-    outputs = {dep: run.steps[dep].output for dep in step.deps}
+    steps = run.steps
+    outputs = {dep: steps[dep].output if dep in steps else None for dep in step.deps}  # one that never came has none
     return evaluator.input_of(spec, run.input, outputs)
 
 
@@ -319,8 +323,8 @@ def stop_failure(run: RunState, step: StepState) -> Failure:
 def _skip(run: RunState, step: StepState) -> Skip:
     if step.unneeded:
         return Skip(SkipCause.NOT_NEEDED, step.unneeded)
-    if step.blame_failed or (step.blame and run.admits(step)):
-        return Skip(SkipCause.DEPENDENCY, step.blame)
+    if step.lost and step.blame is not None and (step.blame.state is State.FAILED or run.admits(step)):
+        return Skip(SkipCause.DEPENDENCY, step.blame.spec.id)
     if run.stopping is None:
         return Skip(SkipCause.FAIL_FAST, run.failed_by)
     return Skip(SkipCause.CANCELLED if run.stopping.reason is Reason.CANCELLED else SkipCause.TIMEOUT)

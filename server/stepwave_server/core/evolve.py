@@ -7,6 +7,7 @@ A run costs O(steps + edges): each end of a step counts down its dependents' unm
 
 import heapq
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import assert_never
 
 from .graph import waves
@@ -21,12 +22,14 @@ from .messages import (
     WaveFinished,
     WaveStarted,
 )
-from .model import Failure, Join, Payload, State, Step, Workflow
+from .model import Failure, Join, Payload, SkipCause, State, Step, Workflow
 from .state import RunOptions, RunState, StepState
 
 __all__ = ["evolve", "fold", "new_run"]
 
 MOST_FAILURES = 100
+
+_by_index = attrgetter("index")
 
 
 def new_run(workflow: Workflow, input: Payload = "null", options: RunOptions | None = None) -> RunState:  # noqa: A002 - DESIGN's word
@@ -119,10 +122,10 @@ def _step_finished(run: RunState, event: StepFinished) -> None:
 
 
 def _steps_added(run: RunState, event: StepsAdded) -> None:
-    fresh = _add_steps(run, event.steps)
+    placed = _add_steps(run, event.steps)
     if event.sealed:
         run.open = False
-    for step in fresh:
+    for step in placed:
         if step.pending == 0 or (step.spec.join is Join.ANY and step.answered):
             _settle(run, step)
 
@@ -134,6 +137,7 @@ def _run_stopping(run: RunState, event: RunStopping) -> None:
 
 
 def _add_steps(run: RunState, specs: Iterable[Step]) -> list[StepState]:
+    """Add steps, and return those that thereby got a wave, new or not."""
     fresh = []
     for spec in specs:
         step = StepState(spec, len(run.by_index), spec.dependencies())
@@ -144,9 +148,11 @@ def _add_steps(run: RunState, specs: Iterable[Step]) -> list[StepState]:
         _link(run, step)
     run.unfinished += len(fresh)
     run.counts[State.PENDING - 1] += len(fresh)
+    placed = [step for step in fresh if step.wave >= 0]
     if run.unplaced:
-        _place_late(run)
-    return fresh
+        placed += _place_late(run)
+        placed.sort(key=_by_index)
+    return placed
 
 
 def _link(run: RunState, step: StepState) -> None:
@@ -190,8 +196,8 @@ def _place(run: RunState, step: StepState, wave: int) -> None:
     run.waves_done.discard(wave)
 
 
-def _place_late(run: RunState) -> None:
-    """Place the steps that were declared before a dependency; in a closed run, one that never came counts for nothing."""
+def _place_late(run: RunState) -> list[StepState]:
+    """Place steps that were declared before a dependency; in a closed run, one that never came counts for nothing."""
     loose = {
         step_id: step.deps if run.open else tuple(dep for dep in step.deps if dep in run.steps)
         for step_id, step in run.unplaced.items()
@@ -199,8 +205,12 @@ def _place_late(run: RunState) -> None:
     known = {
         dep: run.steps[dep].wave for deps in loose.values() for dep in deps if dep not in loose and dep in run.steps
     }
+    placed = []
     for step_id, wave in waves(loose, known).items():
-        _place(run, run.unplaced.pop(step_id), wave)
+        step = run.unplaced.pop(step_id)
+        _place(run, step, wave)
+        placed.append(step)
+    return placed
 
 
 def _dependency_ended(run: RunState, step: StepState, dep: StepState) -> None:
@@ -215,29 +225,39 @@ def _account(step: StepState, dep: StepState) -> None:
     if dep.state is State.SUCCEEDED:
         step.answered += 1
         return
-    if dep.state is State.FAILED and dep.spec.allow_failure and step.spec.join is Join.ALL:
+    allowed = dep.state is State.FAILED and dep.spec.allow_failure
+    if step.spec.join is Join.ALL_DONE or (allowed and step.spec.join is Join.ALL):
         return
-    failed = dep.state is State.FAILED or dep.blame_failed
-    if not step.blame or (failed and not step.blame_failed):
-        step.blame = dep.spec.id if dep.state is not State.SKIPPED else dep.blame or dep.spec.id
-        step.blame_failed = failed
+    passed_on = dep.skip is not None and dep.skip.cause is SkipCause.DEPENDENCY and dep.blame is not None
+    culprit = dep.blame if passed_on else dep
+    if _gravity(culprit) > _gravity(step.blame):
+        step.blame = culprit
+
+
+def _gravity(step: StepState | None) -> int:
+    """Rank who is to blame: above all one whose failure fails the run, then one who failed, then anyone."""
+    if step is None:
+        return 0
+    if step.state is not State.FAILED:
+        return 1
+    return 2 if step.spec.allow_failure else 3
 
 
 def _settle(run: RunState, step: StepState) -> None:
     """Decide the step's join, and with it whether the step may begin or must be skipped."""
-    if step.met or step.doomed or not run.started:
+    if step.met or step.doomed or not run.started or step.wave < 0:
         return
     if run.admits(step) and _join_met(step):
         _meet(run, step)
     elif step.pending == 0:
-        if run.admits(step) and step.spec.join is Join.ANY and step.blame_failed:
+        if run.admits(step):
             _fail_late(run, step)
         _doom(run, step)
 
 
 def _meet(run: RunState, step: StepState) -> None:
     step.met = True
-    if step.spec.join is Join.ANY:
+    if step.spec.join is Join.ANY and step.deps:
         _release_losers(run, step)
     if run.eager or step.wave <= run.barrier:
         _make_ready(run, step)
@@ -248,9 +268,9 @@ def _meet(run: RunState, step: StepState) -> None:
 def _join_met(step: StepState) -> bool:
     match step.spec.join:
         case Join.ALL:
-            return not step.blame
+            return step.blame is None
         case Join.ANY:
-            return step.answered > 0
+            return step.answered > 0 or not step.deps
         case Join.ALL_DONE:
             return True
 
@@ -278,9 +298,9 @@ def _doom(run: RunState, step: StepState) -> None:
 
 
 def _fail_late(run: RunState, step: StepState) -> None:
-    """Fail the run for a dependency whose failure was handled while another could still answer the `ANY` join."""
-    if not run.steps[step.blame].spec.allow_failure:
-        _fail(run, step.blame)
+    """Fail the run for a failure that was handled until this join turned out to need the step."""
+    if step.blame is not None and step.blame.state is State.FAILED and not step.blame.spec.allow_failure:
+        _fail(run, step.blame.spec.id)
 
 
 def _release_losers(run: RunState, winner: StepState) -> None:
@@ -342,12 +362,12 @@ def _forget_unknown(run: RunState) -> None:
     run.open = False
     unknown, run.unknown = run.unknown, {}
     _place_late(run)
-    for dep_id, steps in unknown.items():
-        for step in steps:
-            step.pending -= 1
-            step.blame = step.blame or dep_id
-            if step.pending == 0:
-                _settle(run, step)
+    waiting = [step for steps in unknown.values() for step in steps]
+    for step in waiting:
+        step.pending -= 1
+    for step in sorted(waiting, key=_by_index):
+        if step.pending == 0:
+            _settle(run, step)
 
 
 def _advance_barrier(run: RunState) -> None:
@@ -355,7 +375,7 @@ def _advance_barrier(run: RunState) -> None:
         return
     while run.barrier < len(run.wave_left) and run.wave_left[run.barrier] == 0:
         run.barrier += 1
-        for step in sorted(run.held.pop(run.barrier, ()), key=lambda step: step.index):
+        for step in sorted(run.held.pop(run.barrier, ()), key=_by_index):
             if not step.doomed:
                 _make_ready(run, step)
 

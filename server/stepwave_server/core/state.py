@@ -45,8 +45,7 @@ class StepState:
         wave: Its wave; -1 while an ancestor is unknown.
         pending: How many dependencies have not ended.
         answered: How many dependencies succeeded.
-        blame: The id of the step because of which its `ALL` or `ANY` join may fail, itself a root cause.
-        blame_failed: Whether that step failed, rather than being cancelled or skipped.
+        blame: The step because of which its `ALL` or `ANY` join may fail, itself a root cause.
         needed_by: How many dependents still need it: all but those whose `ANY` join is met.
         unneeded: The id of the step that answered in its stead; empty while it is needed.
         met: Its join is met.
@@ -62,8 +61,7 @@ class StepState:
     wave: int = -1
     pending: int = 0
     answered: int = 0
-    blame: str = ""
-    blame_failed: bool = False
+    blame: "StepState | None" = None
     needed_by: int = 0
     unneeded: str = ""
     met: bool = False
@@ -85,6 +83,11 @@ class StepState:
     def ended(self) -> bool:
         """Whether it has come to an end state."""
         return self.end_time is not None
+
+    @property
+    def lost(self) -> bool:
+        """Whether its dependencies, which have all ended, did not meet its join."""
+        return self.blame is not None and not (self.answered and self.spec.join is Join.ANY)
 
     @property
     def cleans_up(self) -> bool:

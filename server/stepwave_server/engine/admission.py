@@ -1,4 +1,4 @@
-"""The server-wide gate before an attempt starts: how many may be in flight, shared fairly among runs. Pure: no clock, no I/O."""
+"""The server-wide gate before an attempt starts: how many may be in flight, shared fairly among runs. Pure."""
 
 from collections import deque
 from collections.abc import Hashable
@@ -27,7 +27,7 @@ T = TypeVar("T", bound=Ticket)
 
 @dataclass(slots=True)
 class Admission(Generic[T]):
-    """Lets at most `limit` attempts be in flight. Runs that wait take turns, one attempt each, so that a wide run holds up no other.
+    """Lets at most `limit` attempts be in flight. Runs take turns, one attempt each: a wide run holds up no other.
 
     Attributes:
         limit: Attempts in flight at once, over all runs.

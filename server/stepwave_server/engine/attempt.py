@@ -109,7 +109,7 @@ class Attempt:
         options: EngineOptions,
         variables: contextvars.Context | None,
     ) -> None:
-        """Run the action as a task of the loop, now that its start is committed; in these context variables, if given."""
+        """Run the action as a task of the loop, in these context variables, now that its start is committed."""
         self._loop = loop
         self._deadline = event.deadline
         self._options = options
@@ -118,7 +118,7 @@ class Attempt:
         self.task = loop.create_task(self._perform(), name=name, context=variables)
 
     def interrupt(self, failure: Failure, grace: float) -> None:
-        """Cancel the action and await its clean-up for `grace` seconds; then it is abandoned. The first failure counts."""
+        """Cancel the action and await its clean-up for `grace` seconds, then abandon it. The first failure counts."""
         if self._failure is not None or self._ended or self.task is None:
             return
         self._failure = failure

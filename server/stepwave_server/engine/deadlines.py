@@ -12,8 +12,9 @@ T = TypeVar("T", bound=Hashable)
 class Deadlines(Generic[T]):
     """Calls back when something has taken longer than it may.
 
-    Things of one timeout are due in the order in which they began, so a dictionary keeps them sorted: to begin and to end costs two
-    of its operations, where a timer of the loop's own is made, pushed on a heap, and most often thrown away.
+    Things of one timeout are due in the order in which they began, so a dictionary keeps them sorted: to begin and to
+    end costs two of its operations, where a timer of the loop's own is made, pushed on a heap, and most often thrown
+    away.
 
     Args:
         loop: The loop whose clock counts.
@@ -47,7 +48,7 @@ class Deadlines(Generic[T]):
         self._lanes.clear()
 
     def _sweep(self, seconds: float) -> None:
-        """Call back with all that is due, and look again when the next is; a lane in which nothing waits is given up."""
+        """Call back with all that is due, and look again when the next is; give up a lane in which nothing waits."""
         lane = self._lanes[seconds]
         now = self._loop.time()
         while lane:

@@ -15,8 +15,8 @@ logger = logging.getLogger(__name__)
 class LagMonitor:
     """Warns once for every time the loop is blocked for longer than `threshold` seconds.
 
-    The loop beats several times per threshold; a thread looks whether it did. It does no more than read a number, so that it costs
-    nothing measurable.
+    The loop beats several times per threshold; a thread looks whether it did. It does no more than read a number, so
+    that it costs nothing measurable.
 
     Args:
         loop: The loop to watch.
@@ -62,7 +62,7 @@ class LagMonitor:
         stack = traceback.extract_stack(frame, limit=None)[-1:] if frame is not None else []
         where = f"{stack[0].filename}:{stack[0].lineno}" if stack else "an unknown place"
         logger.warning(
-            "%s blocks the event loop for more than %.0f ms, at %s: make the action a plain function, so that it runs on a thread",
+            "%s blocks the event loop for more than %.0f ms, at %s: a plain function would run on a thread instead",
             name,
             self._threshold * 1000,
             where,

@@ -1,4 +1,4 @@
-"""What running attempts said so far: transient events for watchers who are there, and a bounded memory for those who join."""
+"""What running attempts said so far: transient events, remembered within bounds for watchers who join."""
 
 from collections import deque
 from dataclasses import dataclass, field

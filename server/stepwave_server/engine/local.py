@@ -127,13 +127,23 @@ class LocalEngine:
 
     def _begin(self, submission: Submission) -> None:
         key, state, parent = submission.key, submission.state, submission.parent
-        header = Header(key, submission.definition, state.input, state.options, self._clock())
-        if parent is not None:
-            header.traceparent, header.tracestate = parent.traceparent, parent.tracestate  # type: ignore[misc]  # not shared yet
+        header = Header(
+            key,
+            submission.definition,
+            state.input,
+            state.options,
+            self._clock(),
+            parent.traceparent if parent is not None else "",
+            parent.tracestate if parent is not None else "",
+        )
         tracer = None
         if self._telemetry is not None:
             tracer = self._telemetry.run(
-                namespace=key.namespace, run_id=key.run_id, workflow_name=state.workflow.name, parent=parent
+                namespace=key.namespace,
+                run_id=key.run_id,
+                workflow_name=state.workflow.name,
+                parent=parent,
+                create_time=header.create_time,
             )
         run = self._runs[key] = LocalRun(header, state, self._services, tracer)
         self._idle.clear()
@@ -223,7 +233,7 @@ class LocalEngine:
         self._journal.delete(key)
 
     async def drain(self, patience: float) -> None:
-        """Take no new runs, and wait for those under way; after `patience` seconds cancel them and wait for their end."""
+        """Take no new runs and wait for those under way; after `patience` seconds cancel them and wait again."""
         self._draining = True
         if not await self._wait_idle(patience):
             for run in list(self._runs.values()):
@@ -259,7 +269,7 @@ class LocalEngine:
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Let every run that has inputs decide on them and fill the places that came free, until nothing moves; then commit.
+        """Let runs decide on their inputs and fill the places that came free until nothing moves, then commit.
 
         All that happens in one iteration of the loop is so decided and committed together, one group for every run.
         """

@@ -74,8 +74,9 @@ class Services:
 class LocalRun:
     """A run under way.
 
-    The order that keeps promise 1: what the core decides is appended to the journal, and only when it is committed do attempts start,
-    timers run, and watchers see it. Asking admission for a place is no effect: the attempt's start is an event of its own.
+    The order that keeps promise 1: what the core decides is appended to the journal, and only when it is committed do
+    attempts start, timers run, and watchers see it. Asking admission for a place is no effect: the attempt's start is
+    an event of its own.
 
     Attributes:
         key: What names it.
@@ -215,7 +216,7 @@ class LocalRun:
                     self._request(command)
 
     def _request(self, invoke: Invoke) -> None:
-        """Ask admission for a place. That is no effect of the decision: the attempt's start will be an event of its own."""
+        """Ask admission for a place: no effect of the decision, for the attempt's start will be an event of its own."""
         action = self._services.actions.get(invoke.action)
         assert action is not None, f"action {invoke.action!r} was there when the run was accepted"
         attempt = self._attempts[invoke.step_id] = Attempt(self, invoke, action)
@@ -302,6 +303,8 @@ class LocalRun:
         if self._broken is not None:
             return
         self._broken = RunBroken(self.key)
+        if self._tracer is not None:
+            self._tracer.abandon(self._services.clock(), str(self._broken))
         self.close_watchers(self._broken)
         for task in self.tasks():
             task.cancel()

@@ -1,4 +1,4 @@
-"""How the steps of a run stand, page by page: those that have ended from their events, the others from the run's state."""
+"""How a run's steps stand, page by page: those that have ended from their events, the others from its state."""
 
 from collections.abc import Sequence
 

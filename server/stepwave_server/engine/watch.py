@@ -28,8 +28,8 @@ QUIET_TURNS = 3
 class Watcher:
     """One stream of a run's events.
 
-    Numbered events come from the journal, so a slow watcher costs nothing but its place in it. Transient ones wait in a bounded
-    queue, whose oldest make room: a slow watcher misses some.
+    Numbered events come from the journal, so a slow watcher costs nothing but its place in it. Transient ones wait in a
+    bounded queue, whose oldest make room: a slow watcher misses some.
 
     Args:
         journal: Where the events are.
@@ -115,9 +115,10 @@ class Watcher:
         return batch
 
     async def _gather(self) -> None:
-        """Let a burst go on for a moment, so that its events go together; a lone event waits for a few turns of an idle loop, microseconds.
+        """Let a burst go on for a moment, so that its events go together; a lone event waits for microseconds.
 
-        A message costs as much as ten steps, so a stream that sent one for every step of a chain would slow the chain down.
+        A message costs as much as ten steps, so a stream that sent one for every step of a chain would slow the chain
+        down.
         """
         end = self._loop.time() + MOST_BURST
         quiet = 0
@@ -134,7 +135,7 @@ class Watcher:
         await self._waiter
 
     def _beat(self) -> None:
-        """End a wait that was silent for too long. One timer serves many waits: it looks again when the next could be."""
+        """End a wait that was silent for too long. One timer serves many waits: it looks again when the next may be."""
         silent = self._loop.time() - self._heard
         due = self._heartbeat if silent >= self._heartbeat else self._heartbeat - silent
         self._pulse = self._loop.call_later(due, self._beat)

@@ -79,7 +79,10 @@ class Journal(Protocol):
         ...
 
     def append(self, key: RunKey, records: Sequence[Record], committed: Callable[[], None]) -> None:
-        """Add events to a run, all or none; `committed` is called on the event loop once they are safe, perhaps before this returns."""
+        """Add events to a run, all or none.
+
+        `committed` is called on the event loop once they are safe, perhaps before this returns.
+        """
         ...
 
     def finish(self, kept: Kept) -> None:
@@ -87,7 +90,7 @@ class Journal(Protocol):
         ...
 
     async def read(self, key: RunKey, after: int, most_bytes: int) -> Sequence[Record] | None:
-        """Return committed events after a number: at least one if there is any, more while they stay below `most_bytes`.
+        """Return committed events after a number: one if there is any, more while they stay below `most_bytes`.
 
         `None`: the run is not kept.
         """

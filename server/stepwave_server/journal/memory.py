@@ -12,7 +12,7 @@ __all__ = ["MemoryJournal", "Retention"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retention:
-    """How long ended runs are kept: the newest `count`, none older than `age` nanoseconds, all within `size` bytes of events."""
+    """How long ended runs are kept: the newest `count`, none older than `age` nanoseconds, within `size` bytes."""
 
     count: int = 1_000
     age: int = 24 * 3600 * 1_000_000_000
@@ -68,7 +68,7 @@ class MemoryJournal:
         self.sweep()
 
     def sweep(self) -> None:
-        """Forget ended runs that are too many, too old, or too large together; the newest one is kept whatever its size."""
+        """Forget ended runs that are too many, too old, or too large together; the newest stays whatever its size."""
         bounds = self._retention
         while self._kept:
             oldest = next(iter(self._kept.values()))

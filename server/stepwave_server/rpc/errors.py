@@ -1,7 +1,6 @@
 """Errors to codes, in one place: every refused call carries a `google.rpc.ErrorInfo`, and the fields to blame."""
 
 from collections.abc import Sequence
-
 from typing import cast
 
 import grpc

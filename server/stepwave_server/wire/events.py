@@ -1,7 +1,7 @@
 """Events to bytes, once.
 
-An event is kept as a `WatchRunResponse` that holds it alone. Protobuf messages concatenate by joining their bytes, so a batch is the
-plain concatenation of kept events, and the journal, every watcher and every stream share the same bytes.
+An event is kept as a `WatchRunResponse` that holds it alone. Protobuf messages concatenate by joining their bytes, so a
+batch is the plain concatenation of kept events, and the journal, every watcher and every stream share the same bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -16,7 +16,7 @@ MOST_BYTES = 1 << 20
 
 
 def to_plan(workflow: Workflow, start: int, most: int) -> tuple[orchestrator_pb2.Plan, int]:
-    """Return the plan of a valid workflow with a page of its steps, and the index to go on at (0: there are no more)."""
+    """Return the plan of a valid workflow with a page of its steps, and the index to go on at; 0: at none."""
     level = waves({step.id: step.dependencies() for step in workflow.steps})
     sizes = Counter(level.values())
     plan = orchestrator_pb2.Plan(

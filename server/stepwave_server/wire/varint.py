@@ -1,7 +1,8 @@
 """The few protobuf encodings that the hottest messages are made of, by hand: tags, varints, strings, timestamps.
 
-A run makes two events for every step. Building them as messages and serializing these takes 5 µs a step, joining their bytes 2 µs; see
-https://protobuf.dev/programming-guides/encoding/ for what the bytes mean. Tests hold every encoding here against protobuf's own.
+A run makes two events for every step. Building them as messages and serializing these takes 5 µs a step, joining their
+bytes 2 µs; see https://protobuf.dev/programming-guides/encoding/ for what the bytes mean. Tests hold every encoding
+here against protobuf's own.
 """
 
 from functools import lru_cache

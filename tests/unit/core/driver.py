@@ -1,7 +1,7 @@
-"""A second, tiny engine: feeds the core one input at a time, in virtual time, and checks that folding equals deciding."""
+"""A second, tiny engine: feeds the core in virtual time, and checks at every step that folding equals deciding."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias, TypeVar
 from unittest import mock
 
 from stepwave_server.core import decide as decide_module
@@ -22,69 +22,39 @@ from stepwave_server.core.messages import (
     Interrupt,
     Invoke,
     RunFinished,
-    RunStarted,
     RunStopping,
     Started,
     StartTimer,
     StepFinished,
-    StepsAdded,
     StepStarted,
     Timer,
     TimerFired,
-    WaveFinished,
-    WaveStarted,
 )
-from stepwave_server.core.model import Binding, Failure, FromInput, Join, Payload, Reason, Skip, State, Step, Workflow
+from stepwave_server.core.model import Failure, Payload, Reason, Skip, State, Step, Workflow
 from stepwave_server.core.resume import resume
-from stepwave_server.core.state import SECOND, RunOptions, RunState, StepState
+from stepwave_server.core.state import SECOND, RunOptions, RunState
+from unit.core.build import NOWHERE, brief
 from unit.core.rules import Rules
 from unit.core.snapshot import snapshot
 
-__all__ = ["NOWHERE", "Drive", "TextEvaluator", "brief", "flow", "invoked", "step"]
+__all__ = ["EVALUATOR", "NOON", "Drive"]
 
 NOON = 1_700_000_000 * SECOND
-NOWHERE = Binding("", FromInput("/nowhere"))
-"""A binding that has no value."""
 
+T = TypeVar("T")
 Key: TypeAlias = tuple[str, str]
-
-
-def step(
-    step_id: str,
-    *depends_on: str,
-    join: Join = Join.ALL,
-    allow_failure: bool = False,
-    timeout: int | None = None,
-    bindings: tuple[Binding, ...] = (),
-) -> Step:
-    """Return a step; `timeout` is in seconds."""
-    nanoseconds = None if timeout is None else timeout * SECOND
-    return Step(
-        step_id,
-        "echo",
-        depends_on,
-        bindings=bindings,
-        timeout=nanoseconds,
-        join=join,
-        allow_failure=allow_failure,
-    )
-
-
-def flow(*steps: Step) -> Workflow:
-    """Return a workflow of these steps, with the default policies."""
-    return Workflow(name="flow", steps=steps)
 
 
 class TextEvaluator:
     """Tells dependencies' outputs as text; a binding to `/nowhere` has no value."""
 
     def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
-        """Return `{"a":1,"b":null}`, or the step's own input."""
+        """Return the step's own input, else `{"a":1,"b":null}`."""
         if NOWHERE in step.bindings:
             raise EvaluationFailed('the run\'s input has no "/nowhere"')
         if step.input is not None:
             return step.input
-        return "{" + ",".join(f'"{dep}":{output or "null"}' for dep, output in outputs.items()) + "}"
+        return "{" + ",".join(f'"{dep}":{output or "null"!s}' for dep, output in outputs.items()) + "}"
 
 
 EVALUATOR = TextEvaluator()
@@ -93,16 +63,16 @@ EVALUATOR = TextEvaluator()
 class Drive:
     """A run, the virtual clock that it lives by, and everything it said.
 
-    With `checked`, after every event the state is compared with that of a run that only saw the events, and after every decision
-    with a fold from the very first event; `resume` must give what is outstanding then; and `Rules` must hold.
+    Unless told not to be `checked`: after every event the state equals that of a run which only saw the events; after
+    every decision it equals a fold from the very first event, and `resume` gives what is outstanding; the `Rules` hold.
 
     Attributes:
         run: The run.
         now: The clock, in nanoseconds.
-        events: What happened so far.
-        commands: What it wanted so far.
-        outstanding: The commands that were given and are not done.
         inputs: What was fed, and when.
+        events: What happened.
+        commands: What was wanted.
+        outstanding: The commands that are not done.
     """
 
     def __init__(
@@ -116,20 +86,21 @@ class Drive:
         self.workflow = workflow
         self.run_input = run_input
         self.options = options
+        self.checked = checked
         self.run = self.new_run()
         self.now = NOON
+        self.inputs: list[tuple[int, Input]] = []
         self.events: list[Event] = []
         self.commands: list[Command] = []
         self.outstanding: dict[Key, Command] = {}
-        self.inputs: list[tuple[int, Input]] = []
-        self._shadow = self.new_run() if checked else None
+        self._shadow = self.new_run()
         self._rules = Rules(workflow)
-        self._said: list[str] = []
+        self._fired: set[Timer] = set()
 
     @classmethod
-    def begun(cls, workflow: Workflow, *, open_run: bool = False, checked: bool = True) -> "Drive":
+    def begun(cls, workflow: Workflow, *, is_open: bool = False, checked: bool = True) -> "Drive":
         """Return a run that has been started."""
-        drive = cls(workflow, options=RunOptions(open=open_run), checked=checked)
+        drive = cls(workflow, options=RunOptions(open=is_open), checked=checked)
         drive.begin()
         return drive
 
@@ -137,77 +108,78 @@ class Drive:
         """Return the run as it was before its first event."""
         return new_run(self.workflow, self.run_input, self.options)
 
-    # What an engine would tell.
+    # What an engine tells. Each returns what that led to, in brief.
 
-    def begin(self) -> Decision:
+    def begin(self) -> list[str]:
         """Let the run begin."""
-        return self.feed(Started())
+        return self.tell(Started())
 
     def start(self, *step_ids: str) -> list[str]:
-        """Let attempts in, in this order; return what happened, in brief."""
-        before = len(self.events)
-        for step_id in step_ids:
-            self.feed(AttemptStarted(step_id, self.run.steps[step_id].attempt + 1))
-        return [brief(event) for event in self.events[before:]]
+        """Let attempts in, in this order."""
+        return [
+            said
+            for step_id in step_ids
+            for said in self.tell(AttemptStarted(step_id, self.run.steps[step_id].attempt + 1))
+        ]
 
     def succeed(self, step_id: str, output: Payload = "1") -> list[str]:
-        """Answer an attempt, started first if need be; return what the answer led to, in brief."""
-        return self._end(AttemptSucceeded(step_id, self._running(step_id), output))
+        """Answer an attempt, started first if need be."""
+        return self.tell(AttemptSucceeded(step_id, self._running(step_id), output))
 
     def fail(self, step_id: str, reason: Reason = Reason.ACTION_ERROR) -> list[str]:
-        """Fail an attempt, started first if need be; return what that led to, in brief."""
+        """Fail an attempt, started first if need be."""
         attempt = self._running(step_id)
         failure = Failure(reason, f"{step_id} broke", step_id=step_id, attempt=attempt)
-        return self._end(AttemptFailed(step_id, attempt, failure))
+        return self.tell(AttemptFailed(step_id, attempt, failure))
 
     def give_in(self, step_id: str, *, abandoned: bool = False) -> list[str]:
-        """End an interrupted attempt without an answer; return what that led to, in brief."""
-        interrupt = next(command for command in self.interrupts() if command.step_id == step_id)
-        return self._end(AttemptInterrupted(step_id, interrupt.attempt, interrupt.failure, abandoned))
+        """End an interrupted attempt without an answer."""
+        first = next(command for command in self.interrupts() if command.step_id == step_id)
+        return self.tell(AttemptInterrupted(step_id, first.attempt, first.failure, abandoned))
 
     def cancel(self, reason: str = "") -> list[str]:
-        """Ask the run to end; return what that led to, in brief."""
-        return self._end(CancelRequested(reason))
+        """Ask the run to end."""
+        return self.tell(CancelRequested(reason))
 
     def add(self, *steps: Step, seal: bool = False) -> list[str]:
-        """Add steps; return what that led to, in brief."""
-        return self._end(AddSteps(steps, seal))
+        """Add steps."""
+        return self.tell(AddSteps(steps, seal))
 
     def wait(self, seconds: int) -> list[str]:
-        """Let time pass, and timers fire as they fall due; return what that led to, in brief."""
-        before, until = len(self.events), self.now + seconds * SECOND
+        """Let time pass, and timers fire as they fall due."""
+        said: list[str] = []
+        until = self.now + seconds * SECOND
         while (timer := self.next_timer()) is not None and timer.due <= until:
-            self.fire(timer)
-        self.now = until
-        return [brief(event) for event in self.events[before:]]
+            said += self.fire(timer)
+        self.now = max(self.now, until)
+        return said
 
-    def fire(self, timer: StartTimer) -> Decision:
-        """Let time pass until a timer falls due, and tell so."""
+    def fire(self, timer: StartTimer) -> list[str]:
+        """Let time pass until a timer falls due."""
         self.now = max(self.now, timer.due)
-        self.outstanding.pop(_key(timer), None)
-        decision = self.feed(TimerFired(timer.timer))
-        if timer.timer.kind == "attempt" and self.run.finished is None and timer.timer.step_id in self.run.running:
-            self.outstanding["fired", timer.timer.step_id] = timer
-        return decision
+        self._fired.add(timer.timer)
+        return self.tell(TimerFired(timer.timer))
 
     def finish(self) -> None:
         """Let every step that is invoked succeed, first come, first served, until the run has ended."""
-        while invocation := next((one for one in self.outstanding.values() if isinstance(one, Invoke)), None):
-            self.succeed(invocation.step_id)
+        while waiting := self.waiting():
+            self.succeed(waiting[0])
+
+    def tell(self, given: Input) -> list[str]:
+        """Feed the core."""
+        return [brief(event) for event in self.feed(given).events]
 
     def feed(self, given: Input) -> Decision:
         """Feed the core, and check what became of it."""
         self.inputs.append((self.now, given))
-        if self._shadow is None:
+        if not self.checked:
             decision = decide(self.run, given, self.now, EVALUATOR)
-        else:
-            with mock.patch.object(decide_module, "evolve", self._evolve_both):
-                decision = decide(self.run, given, self.now, EVALUATOR)
-        self.events += decision.events
-        self.commands += decision.commands
+            self._note(decision)
+            return decision
+        with mock.patch.object(decide_module, "evolve", self._evolve_both):
+            decision = decide(self.run, given, self.now, EVALUATOR)
         self._note(decision)
-        if self._shadow is not None:
-            self._check(decision)
+        self._check_fold()
         return decision
 
     # What can be seen.
@@ -220,21 +192,21 @@ class Drive:
         """Return what has become of every step."""
         return {step_id: step.state for step_id, step in self.run.steps.items()}
 
-    def skip(self, step_id: str) -> Skip | None:
-        """Return why a step was skipped."""
-        return self.finished(step_id).skip
-
     def finished(self, step_id: str) -> StepFinished:
         """Return how a step ended."""
         (event,) = [event for event in self.of(StepFinished) if event.step_id == step_id]
         return event
+
+    def skip(self, step_id: str) -> Skip | None:
+        """Return why a step was skipped."""
+        return self.finished(step_id).skip
 
     def result(self) -> RunFinished:
         """Return how the run ended."""
         (event,) = self.of(RunFinished)
         return event
 
-    def of[T: Event](self, kind: type[T]) -> list[T]:
+    def of(self, kind: type[T]) -> list[T]:
         """Return the events of a kind."""
         return [event for event in self.events if isinstance(event, kind)]
 
@@ -252,5 +224,85 @@ class Drive:
 
     def next_timer(self) -> StartTimer | None:
         """Return the timer that falls due next."""
-        timers = [timer for key, timer in self.outstanding.items() if isinstance(timer, StartTimer) and key[0] != "fired"]
+        timers = [
+            command
+            for command in self.outstanding.values()
+            if isinstance(command, StartTimer) and command.timer not in self._fired
+        ]
         return min(timers, key=lambda timer: timer.due, default=None)
+
+    # How it is done.
+
+    def _running(self, step_id: str) -> int:
+        if step_id not in self.run.running:
+            self.start(step_id)
+        return self.run.steps[step_id].attempt
+
+    def _note(self, decision: Decision) -> None:
+        """Keep account of what is outstanding: commands are done by events, or by what they watch having ended."""
+        self.events += decision.events
+        self.commands += decision.commands
+        for event in decision.events:
+            self._strike(event)
+        for command in decision.commands:
+            if not self._is_done(command):
+                self.outstanding[_key(command)] = command
+        if all(step.ended for step in self.run.by_index if step.cleans_up):
+            self.outstanding.pop(("cleanup", ""), None)
+
+    def _strike(self, event: Event) -> None:
+        match event:
+            case StepStarted():
+                self.outstanding.pop(("invoke", event.step_id), None)
+            case StepFinished():
+                for what in ("invoke", "interrupt", "attempt"):
+                    self.outstanding.pop((what, event.step_id), None)
+            case RunStopping():
+                self.outstanding.pop(("run", ""), None)
+                self.outstanding.pop(("cleanup", ""), None)
+            case RunFinished():
+                self.outstanding.clear()
+
+    def _is_done(self, command: Command) -> bool:
+        """Say whether nothing is left of a command to carry out after a crash.
+
+        The withdrawal of an attempt that never started is done with its skip; a timed-out attempt is interrupted again
+        when its timer, which lasts as long as the attempt, is started again and fires at once.
+        """
+        if not isinstance(command, Interrupt):
+            return False
+        return command.step_id not in self.run.running or command.failure.reason is Reason.TIMEOUT
+
+    def _evolve_both(self, run: RunState, event: Event) -> None:
+        evolve(run, event)
+        evolve(self._shadow, event)
+        assert snapshot(run) == snapshot(self._shadow), "only evolve changes a run"
+        assert run.time == event.time
+        self._rules.see(event)
+
+    def _check_fold(self) -> None:
+        folded = fold(self.new_run(), self.events)
+        assert snapshot(folded) == snapshot(self.run), "folding equals deciding"
+        assert self.run.sequence == len(self.events), "sequences have no gaps"
+        assert _keyed(resume(folded, EVALUATOR)) == self.outstanding, "resume gives what is outstanding"
+
+
+def _keyed(commands: Iterable[Command]) -> dict[Key, Command]:
+    keyed: dict[Key, Command] = {}
+    for command in commands:
+        key = _key(command)
+        assert key not in keyed, f"{key} is given twice"
+        keyed[key] = command
+    return keyed
+
+
+def _key(command: Command) -> Key:
+    match command:
+        case Invoke():
+            return "invoke", command.step_id
+        case Interrupt():
+            return "interrupt", command.step_id
+        case StartTimer():
+            return command.timer.kind, command.timer.step_id
+        case Finish():
+            return "finish", ""

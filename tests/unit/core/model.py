@@ -1,0 +1,276 @@
+"""A slow, obvious scheduler, written from DESIGN §4: it looks at everything again after whatever happens.
+
+It says what must have become of every step. It makes no events, keeps no counts, and knows nothing of the core's
+insides.
+"""
+
+from collections.abc import Iterator
+
+from stepwave_server.core.messages import (
+    AddSteps,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptStarted,
+    AttemptSucceeded,
+    CancelRequested,
+    Input,
+    Started,
+    TimerFired,
+)
+from stepwave_server.core.model import (
+    FailurePolicy,
+    Join,
+    Reason,
+    Scheduling,
+    Skip,
+    SkipCause,
+    State,
+    Step,
+    Workflow,
+)
+from unit.core.build import NOWHERE
+
+__all__ = ["Model"]
+
+
+class Model:
+    """What a run must have come to.
+
+    Attributes:
+        state: What has become of every step.
+        places: The steps that were invoked and have not ended, running or not.
+        running: The steps with a running attempt.
+        skips: For every skipped step, the reasons that may be given; more than one where DESIGN leaves the choice.
+    """
+
+    def __init__(self, workflow: Workflow, *, is_open: bool = False) -> None:
+        self.workflow = workflow
+        self.open = is_open
+        self.steps = {step.id: step for step in workflow.steps}
+        self.state = dict.fromkeys(self.steps, State.PENDING)
+        self.skips: dict[str, set[tuple[SkipCause, str]]] = {}
+        self.began: set[str] = set()
+        self.ready: list[str] = []
+        self.places: list[str] = []
+        self.running: set[str] = set()
+        self.let_go: dict[str, set[str]] = {}
+        self.unneeded: dict[str, set[str]] = {}
+        self.culprits: set[str] = set()
+        self.started = False
+        self.stopping: SkipCause | None = None
+
+    def take(self, given: Input) -> None:
+        """Go on after an input."""
+        if self.run_state is not None:
+            return
+        match given:
+            case Started():
+                self.started = True
+            case AttemptStarted():
+                if given.step_id in self.places:
+                    self.running.add(given.step_id)
+                    self.state[given.step_id] = State.RUNNING
+            case AttemptSucceeded():
+                self._end(given.step_id, State.SUCCEEDED)
+            case AttemptFailed():
+                self._end(given.step_id, State.FAILED)
+            case AttemptInterrupted():
+                by_cancel = given.failure.reason is Reason.CANCELLED
+                self._end(given.step_id, State.CANCELLED if by_cancel else State.FAILED)
+            case TimerFired():
+                if given.timer.kind != "attempt":
+                    self._stop(SkipCause.TIMEOUT)
+            case CancelRequested():
+                self._stop(SkipCause.CANCELLED)
+            case AddSteps():
+                self._add(given)
+        self._go_on()
+
+    @property
+    def run_state(self) -> State | None:
+        """What the run came to; `None` while it lasts."""
+        if not self.started or self.open or any(not self._ended(step_id) for step_id in self.steps):
+            return None
+        if self.stopping is not None:
+            return State.CANCELLED if self.stopping is SkipCause.CANCELLED else State.FAILED
+        return State.FAILED if self.culprits else State.SUCCEEDED
+
+    @property
+    def interrupted(self) -> set[str]:
+        """The running steps that may not go on."""
+        return {step_id for step_id in self.running if not self._may_run(self.steps[step_id])}
+
+    def _add(self, given: AddSteps) -> None:
+        if not self.open:
+            return
+        for step in given.steps:
+            if step.id not in self.steps:
+                self.steps[step.id] = step
+                self.state[step.id] = State.PENDING
+        self.open = not given.seal
+
+    def _stop(self, cause: SkipCause) -> None:
+        self.stopping = self.stopping or cause
+
+    def _end(self, step_id: str, state: State) -> None:
+        if step_id in self.places:
+            self.running.discard(step_id)
+            self.places.remove(step_id)
+            self.state[step_id] = state
+
+    def _go_on(self) -> None:
+        """Look at everything until nothing changes."""
+        while self.started:
+            self._notice_failures()
+            if self.stopping is not None or self._failing:
+                self.open = False
+            self._notice_joins()
+            self._give_places()
+            doomed = next((step for step in self.steps.values() if self._must_be_skipped(step)), None)
+            unfit = [step_id for step_id in self.places if NOWHERE in self.steps[step_id].bindings]
+            if doomed is not None:
+                self._skip(doomed)
+            elif unfit:
+                self._end(min(unfit, key=list(self.steps).index), State.FAILED)
+            else:
+                return
+
+    # A step's dependencies, and what they came to.
+
+    def _ended(self, step_id: str) -> bool:
+        return step_id in self.state and self.state[step_id] not in {State.PENDING, State.RUNNING}
+
+    def _dependents(self, step_id: str) -> Iterator[Step]:
+        return (step for step in self.steps.values() if step_id in step.dependencies())
+
+    def _all_ended(self, step: Step) -> bool:
+        """Say whether every dependency has ended; one still to come does when the run closes without it."""
+        return all(self._ended(dep) or (dep not in self.steps and not self.open) for dep in step.dependencies())
+
+    def _answered(self, step: Step) -> set[str]:
+        return {dep for dep in step.dependencies() if self.state.get(dep) is State.SUCCEEDED}
+
+    def _allowed(self, dep: str) -> bool:
+        return self.state.get(dep) is State.FAILED and self.steps[dep].allow_failure
+
+    def _met(self, step: Step) -> bool:
+        deps = step.dependencies()
+        if step.join is Join.ANY and deps:
+            return bool(self._answered(step))
+        if step.join is Join.ALL_DONE:
+            return self._all_ended(step)
+        return all(dep in self._answered(step) or self._allowed(dep) for dep in deps)
+
+    def _wave(self, step_id: str) -> int | None:
+        """Return a step's wave; `None` while an ancestor is still to come."""
+        if step_id not in self.steps:
+            return None
+        waves = [self._wave(dep) for dep in self.steps[step_id].dependencies()]
+        return None if None in waves else max((wave + 1 for wave in waves if wave is not None), default=0)
+
+    def _turn_has_come(self, step: Step) -> bool:
+        wave = self._wave(step.id)
+        if wave is None:
+            return not self.open
+        if self.workflow.scheduling is Scheduling.EAGER:
+            return True
+        waves = {step_id: self._wave(step_id) for step_id in self.steps}
+        return all(self._ended(step_id) for step_id, other in waves.items() if other is not None and other < wave)
+
+    # What may run, and what does.
+
+    @property
+    def _failing(self) -> bool:
+        return bool(self.culprits) and self.workflow.failure_policy is FailurePolicy.FAIL_FAST
+
+    def _may_run(self, step: Step) -> bool:
+        if self.stopping is not None or step.id in self.unneeded:
+            return False
+        return not self._failing or step.join is Join.ALL_DONE
+
+    def _notice_joins(self) -> None:
+        """Let begin what may: a join that is met stays met, and lets its losers go."""
+        for step in self.steps.values():
+            if step.id not in self.began and self.state[step.id] is State.PENDING:
+                placed = not self.open or self._wave(step.id) is not None
+                if self._may_run(step) and self._met(step) and placed:
+                    self.began.add(step.id)
+                    self._let_losers_go(step)
+
+    def _let_losers_go(self, winner: Step) -> None:
+        if winner.join is not Join.ANY or self.open:
+            return
+        self.let_go[winner.id] = self._answered(winner)
+        for loser in winner.dependencies():
+            needed = any(step.id not in self.let_go for step in self._dependents(loser))
+            if not needed and not self._ended(loser) and loser not in self.workflow.outputs:
+                self.unneeded[loser] = self._answered(winner)
+
+    def _give_places(self) -> None:
+        """Serve first who was ready first; of those ready together, who was declared first."""
+        for step in self.steps.values():
+            if step.id in self.began and step.id not in self.ready and self._turn_has_come(step):
+                self.ready.append(step.id)
+        for step_id in self.ready:
+            waits = self.state[step_id] is State.PENDING and step_id not in self.places
+            full = 0 < self.workflow.max_parallelism <= len(self.places)
+            if waits and not full and self._may_run(self.steps[step_id]):
+                self.places.append(step_id)
+
+    # What fails, and what is skipped for it.
+
+    def _notice_failures(self) -> None:
+        """Find failures that nobody handles. The first ones found are to blame from then on."""
+        if not self.culprits:
+            self.culprits = {step.id for step in self.steps.values() if self._is_unhandled(step)}
+
+    def _is_unhandled(self, step: Step) -> bool:
+        if self.state[step.id] is not State.FAILED or step.allow_failure:
+            return False
+        dependents = list(self._dependents(step.id))
+        return not dependents or any(self._is_lost_without(dependent) for dependent in dependents)
+
+    def _is_lost_without(self, step: Step) -> bool:
+        if step.join is Join.ALL_DONE or step.id in self.unneeded:
+            return False
+        if step.join is Join.ALL:
+            return True
+        return step.id not in self.began and self._all_ended(step) and not self._answered(step)
+
+    def _must_be_skipped(self, step: Step) -> bool:
+        if self.state[step.id] is not State.PENDING:
+            return False
+        if step.id in self.began:
+            return not self._may_run(step)
+        return self._all_ended(step) and (not self._met(step) or not self._may_run(step))
+
+    def _skip(self, step: Step) -> None:
+        if step.id in self.unneeded:
+            reasons = {(SkipCause.NOT_NEEDED, winner) for winner in self.unneeded[step.id]}
+        else:
+            reasons = {(SkipCause.DEPENDENCY, culprit) for culprit in self._to_blame(step)}
+        if not self._may_run(step) and step.id not in self.unneeded:
+            if self.stopping is not None:
+                reasons.add((self.stopping, ""))
+            if self._failing:
+                reasons |= {(SkipCause.FAIL_FAST, culprit) for culprit in self.culprits}
+        self.skips[step.id] = reasons
+        self.state[step.id] = State.SKIPPED
+        if step.id in self.places:
+            self.places.remove(step.id)
+
+    def _to_blame(self, step: Step) -> set[str]:
+        """Return the steps whose failure keeps a join from being met, directly or through skipped ones."""
+        if self._met(step) or step.id in self.began:
+            return set()
+        culprits = set()
+        for dep in step.dependencies():
+            if self.state.get(dep) is State.FAILED and not (step.join is Join.ALL and self._allowed(dep)):
+                culprits.add(dep)
+            elif self.state.get(dep) is State.SKIPPED:
+                culprits |= {culprit for cause, culprit in self.skips[dep] if cause is SkipCause.DEPENDENCY}
+        return culprits
+
+    def agrees(self, step_id: str, skip: Skip | None) -> bool:
+        """Say whether a step may have been skipped for this reason."""
+        return skip is not None and (skip.cause, skip.step_id) in self.skips[step_id]

@@ -1,0 +1,147 @@
+"""What holds in every run, whatever happens: checked event by event, from the events alone."""
+
+from stepwave_server.core.messages import (
+    Event,
+    RunFinished,
+    RunStarted,
+    RunStopping,
+    StepFinished,
+    StepsAdded,
+    StepStarted,
+    Wave,
+    WaveFinished,
+    WaveStarted,
+)
+from stepwave_server.core.model import Join, Scheduling, State, Step, Workflow
+
+__all__ = ["Rules"]
+
+SUCCESS = State.SUCCEEDED
+
+
+class Rules:
+    """Sees a run's events one by one, and complains of what must not be."""
+
+    def __init__(self, workflow: Workflow) -> None:
+        self.workflow = workflow
+        self.steps: dict[str, Step] = {step.id: step for step in workflow.steps}
+        self.told: dict[str, int] = {}
+        self.states: dict[str, State] = {}
+        self.running: set[str] = set()
+        self.waves_open: set[int] = set()
+        self.waves_done: set[int] = set()
+        self.open = False
+        self.planned = False
+        self.stopping = False
+        self.finished = False
+        self.time = 0
+
+    def see(self, event: Event) -> None:
+        """Check one event."""
+        assert not self.finished, "the terminal event is the last"
+        assert event.time >= self.time, "time never goes back"
+        self.time = event.time
+        match event:
+            case RunStarted():
+                self._run_started(event)
+            case StepsAdded():
+                self._steps_added(event)
+            case WaveStarted():
+                assert event.wave not in self.waves_open | self.waves_done, "a wave starts once"
+                self.waves_open.add(event.wave)
+            case StepStarted():
+                self._step_started(event)
+            case StepFinished():
+                self._step_finished(event)
+            case WaveFinished():
+                self._wave_finished(event)
+            case RunStopping():
+                assert not self.stopping, "a run stops once"
+                self.stopping = True
+            case RunFinished():
+                self._run_finished(event)
+
+    def _run_started(self, event: RunStarted) -> None:
+        assert not self.planned, "a run starts once"
+        self.planned = not event.more
+        self.open = event.open
+        assert event.step_count == len(self.steps)
+        self._tell(event.waves)
+
+    def _steps_added(self, event: StepsAdded) -> None:
+        assert self.open, "only an open run takes steps"
+        for step in event.steps:
+            assert step.id not in self.steps, "a step is added once"
+            self.steps[step.id] = step
+        self._tell(event.waves)
+        self.open = not event.sealed
+
+    def _tell(self, waves: tuple[Wave, ...]) -> None:
+        for wave in waves:
+            for step_id in wave.step_ids:
+                assert step_id not in self.told, "a step's wave is told once"
+                self.told[step_id] = wave.index
+        for wave in waves:
+            for step_id in wave.step_ids:
+                deps = self.steps[step_id].dependencies()
+                assert wave.index == max((self.told[dep] + 1 for dep in deps), default=0)
+
+    def _step_started(self, event: StepStarted) -> None:
+        assert self.planned, "the plan comes first"
+        assert not self.stopping, "nothing starts in a run that stops"
+        assert event.step_id not in self.states
+        assert event.wave == self.told[event.step_id], "a step starts in the wave that was told"
+        assert event.wave in self.waves_open, "a wave starts before its steps"
+        assert self._join_met(self.steps[event.step_id]), "a step starts when its join is met"
+        assert event.ready_time <= event.time < event.deadline
+        self.running.add(event.step_id)
+        most = self.workflow.max_parallelism
+        assert not most or len(self.running) <= most, "never more in flight than max_parallelism"
+        if self.workflow.scheduling is Scheduling.WAVE:
+            earlier = [step_id for step_id, wave in self.told.items() if wave < event.wave]
+            assert all(step_id in self.states for step_id in earlier), "a wave waits for all earlier ones"
+
+    def _join_met(self, step: Step) -> bool:
+        deps = {dep: self.states.get(dep) for dep in step.dependencies()}
+        match step.join:
+            case Join.ANY:
+                return SUCCESS in deps.values() or not deps
+            case Join.ALL:
+                return all(
+                    state is SUCCESS or (state is State.FAILED and self.steps[dep].allow_failure)
+                    for dep, state in deps.items()
+                )
+            case Join.ALL_DONE:
+                return all(state is not None or dep not in self.steps for dep, state in deps.items())
+
+    def _step_finished(self, event: StepFinished) -> None:
+        assert event.step_id not in self.states, "a step finishes once"
+        step = self.steps[event.step_id]
+        ended = [self.states.get(dep) for dep in step.dependencies() if dep in self.steps]
+        assert None not in ended or (step.join is Join.ANY and SUCCESS in ended), (
+            "a step finishes after its dependencies"
+        )
+        was_running = event.step_id in self.running
+        assert was_running == (event.attempts > 0) == (event.start_time is not None)
+        assert event.state in {SUCCESS, State.FAILED, State.CANCELLED} if was_running else event.state is not SUCCESS
+        assert (event.output is not None) == (event.state is SUCCESS)
+        assert (event.failure is not None) == (event.state in {State.FAILED, State.CANCELLED})
+        assert (event.skip is not None) == (event.state is State.SKIPPED)
+        assert event.wave == self.told.get(event.step_id, event.wave)
+        self.running.discard(event.step_id)
+        self.states[event.step_id] = event.state
+
+    def _wave_finished(self, event: WaveFinished) -> None:
+        assert event.wave in self.waves_open, "a wave finishes once, after it started"
+        assert not self.open, "more steps may join a wave of an open run"
+        steps = [step_id for step_id, wave in self.told.items() if wave == event.wave]
+        assert all(step_id in self.states for step_id in steps), "a wave finishes after its steps"
+        self.waves_open.remove(event.wave)
+        self.waves_done.add(event.wave)
+
+    def _run_finished(self, event: RunFinished) -> None:
+        assert self.states.keys() == self.steps.keys(), "a run finishes after its steps"
+        assert not self.waves_open, "a run finishes after its waves"
+        states = list(self.states.values())
+        assert event.counts == tuple(states.count(state) for state in State)
+        self.finished = True

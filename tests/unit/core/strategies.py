@@ -1,0 +1,108 @@
+"""Random workflows, and what may happen next in a run of one."""
+
+import os
+from collections.abc import Iterator, Sequence
+
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from stepwave_server.core.messages import (
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptStarted,
+    AttemptSucceeded,
+    Input,
+    Interrupt,
+    Timer,
+    TimerFired,
+)
+from stepwave_server.core.model import Failure, Join, Reason, Step, Workflow
+from unit.core.build import NOWHERE, flow, step
+from unit.core.driver import Drive
+
+__all__ = ["batches", "late", "likely", "soak", "step_lists", "workflows"]
+
+JOINS = [Join.ALL, Join.ALL, Join.ANY, Join.ALL_DONE]
+
+
+def soak(examples: int) -> settings:
+    """Return settings for so many examples, always the same ones; `SOAK=20` in the environment: for 20 times as many."""
+    factor = int(os.environ.get("SOAK", "0"))
+    return settings(max_examples=examples * max(1, factor), deadline=None, derandomize=not factor, database=None)
+
+
+@st.composite
+def step_lists(draw: st.DrawFn, most: int = 8) -> list[Step]:
+    """Draw the steps of a graph, declared in any order."""
+    order = draw(st.permutations([chr(ord("a") + place) for place in range(draw(st.integers(1, most)))]))
+    steps = []
+    for place, step_id in enumerate(order):
+        deps = draw(st.lists(st.sampled_from(order[:place]), max_size=4, unique=True)) if place else []
+        steps.append(
+            step(
+                step_id,
+                *deps,
+                join=draw(st.sampled_from(JOINS)),
+                allow_failure=draw(st.integers(0, 4)) == 4,
+                timeout=draw(st.sampled_from([None, 5])),
+                bindings=(NOWHERE,) if draw(st.integers(0, 15)) == 15 else (),
+            )
+        )
+    return sorted(steps, key=lambda step: step.id)
+
+
+@st.composite
+def workflows(draw: st.DrawFn, most: int = 8) -> Workflow:
+    """Draw a workflow with any policies."""
+    steps = draw(step_lists(most))
+    ids = [step.id for step in steps]
+    return flow(
+        *steps,
+        go_on=draw(st.booleans()),
+        by_waves=draw(st.booleans()),
+        max_parallelism=draw(st.sampled_from([0, 0, 1, 2, 3])),
+        timeout=draw(st.sampled_from([None, None, 3])),
+        outputs=tuple(draw(st.lists(st.sampled_from(ids), max_size=2, unique=True))),
+    )
+
+
+@st.composite
+def batches(draw: st.DrawFn, steps: Sequence[Step]) -> list[tuple[Step, ...]]:
+    """Draw how a planner adds steps: all of them, bit by bit, in any order."""
+    rest = list(draw(st.permutations(steps)))
+    parts = []
+    while rest:
+        size = draw(st.integers(1, len(rest)))
+        parts.append(tuple(rest[:size]))
+        rest = rest[size:]
+    return parts
+
+
+def likely(drive: Drive) -> Iterator[Input]:
+    """Yield what attempts and admission may tell next."""
+    for step_id in drive.waiting():
+        yield AttemptStarted(step_id, 1)
+    for step_id in drive.run.running:
+        yield AttemptSucceeded(step_id, 1, f'"{step_id}"')
+        yield AttemptFailed(step_id, 1, Failure(Reason.ACTION_ERROR, "broke", step_id=step_id, attempt=1))
+    for interrupt in _first_interrupts(drive):
+        if interrupt.step_id in drive.run.running:
+            yield AttemptInterrupted(interrupt.step_id, 1, interrupt.failure, abandoned=False)
+            yield AttemptInterrupted(interrupt.step_id, 1, interrupt.failure, abandoned=True)
+
+
+def late(drive: Drive) -> Iterator[Input]:
+    """Yield what comes too late to matter, or too early."""
+    for step_id, step in drive.run.steps.items():
+        if step_id not in drive.waiting():
+            yield AttemptStarted(step_id, 1)
+        if not step.attempt or step.ended:
+            yield AttemptSucceeded(step_id, 1, '"late"')
+            yield TimerFired(Timer("attempt", step_id, 1))
+        yield AttemptStarted(step_id, 7)
+        yield AttemptFailed(step_id, 7, Failure(Reason.ACTION_ERROR, "no such attempt"))
+
+
+def _first_interrupts(drive: Drive) -> list[Interrupt]:
+    """Return the interruptions that count: an attempt keeps its first failure."""
+    return list({interrupt.step_id: interrupt for interrupt in reversed(drive.interrupts())}.values())

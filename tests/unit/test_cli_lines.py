@@ -1,0 +1,55 @@
+"""A run as text: one line for each event."""
+
+import pytest
+
+from stepwave._events import Event, UnknownEvent
+from stepwave._results import State
+from stepwave.cli.lines import EventLines
+from unit.cli_script import RUN_ID, START, Script, failure
+
+
+def lines(script: Script) -> list[str]:
+    """Return a script's lines, without the times."""
+    writer = EventLines()
+    return [writer.line(event).split(" s  ", 1)[1] for event in script.events]
+
+
+def test_each_kind_of_event_has_its_line() -> None:
+    why = failure("no route\nto host", file="/app/tools.py", line="14")
+    script = Script(("search", "weather"), ("brief",)).wave_started(0).started("search", "weather")
+    script.chunk("search", {"n": 1}).progress("search", 0.5, "halfway").waiting("brief").retrying("weather", why)
+    script.succeeded("search").failed("weather", why).skipped("brief", "weather").stopping("enough")
+    script.finished(State.FAILED)
+    assert lines(script) == [
+        "run      started    briefing-7k3f9q2m: briefing, 3 steps in 2 waves",
+        "wave 0   started",
+        "search   started    tools.search",
+        "weather  started    tools.search",
+        'search   chunk      {"n": 1}',
+        "search   progress   50% halfway",
+        "brief    waiting    for concurrency",
+        "weather  retrying   attempt 1 failed: /app/tools.py:14: no route to host",
+        "search   succeeded  600 ms",
+        "weather  failed     600 ms: /app/tools.py:14: no route to host",
+        "brief    skipped    needs weather",
+        "run      stopping   enough",
+        "run      failed     1.20 s, 1 succeeded, 1 failed, 1 skipped",
+    ]
+
+
+def test_times_count_from_the_runs_start_in_one_column() -> None:
+    writer = EventLines()
+    written = [writer.line(event) for event in Script(("a",)).started("a").events]
+    assert [line[:11] for line in written] == ["    0.000 s", "    0.100 s"]
+
+
+@pytest.mark.parametrize("event", [UnknownEvent(RUN_ID, 3, START)])
+def test_an_unknown_event_is_a_line_too(event: Event) -> None:
+    assert EventLines().line(event).endswith("run     unknown")
+
+
+def test_every_event_is_one_line_whatever_it_says() -> None:
+    script = (
+        Script(("a",)).started("a").chunk("a", "x\ny\x1b[2J").progress("a", None, "p\r\nq").failed("a", failure("\n"))
+    )
+    assert all(line.isprintable() for line in lines(script))

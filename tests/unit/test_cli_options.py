@@ -1,0 +1,105 @@
+"""How the words of options become values, and how errors become exit codes."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stepwave._results import State
+from stepwave.cli.errors import CommandError, code_of_error, code_of_run
+from stepwave.cli.options import parse_input, parse_seconds
+from stepwave.cli.source import find_workflow
+from stepwave.exceptions import DeadlineExceeded, InvalidWorkflow, ServerUnavailable, StepwaveError, Violation
+
+
+def test_an_input_is_json() -> None:
+    assert parse_input('{"big": 9007199254740993}') == {"big": 9007199254740993}
+
+
+def test_no_input_is_null() -> None:
+    assert parse_input(None) is None
+
+
+def test_an_input_is_read_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "input.json").write_text('["é"]', encoding="utf-8")
+    assert parse_input(f"@{tmp_path / 'input.json'}") == ["é"]
+
+
+def test_an_input_is_read_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("[1]"))
+    assert parse_input("@-") == [1]
+
+
+@pytest.mark.parametrize("text", ["{", "NaN", "", "Oslo", "x" * 10_000])
+def test_an_input_that_is_not_json_is_refused(text: str) -> None:
+    with pytest.raises(CommandError, match=r"^--input: not JSON: "):
+        parse_input(text)
+
+
+def test_a_file_given_without_the_sign_is_explained(tmp_path: Path) -> None:
+    path = tmp_path / "input.json"
+    path.touch()
+    with pytest.raises(CommandError, match=rf"for the file's contents write @{path}$"):
+        parse_input(str(path))
+
+
+def test_an_input_file_that_is_not_there_is_named() -> None:
+    with pytest.raises(CommandError, match=r"^--input: cannot read gone\.json: No such file or directory$"):
+        parse_input("@gone.json")
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90.0), ("2m", 120.0), ("300ms", 0.3), ("5", 5.0), ("0.5", 0.5)])
+def test_a_duration_may_lack_its_unit(text: str, seconds: float) -> None:
+    assert parse_seconds("--timeout", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["soon", "-5", "5 s", "", "1e3"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(CommandError, match=r"^--timeout: "):
+        parse_seconds("--timeout", text)
+
+
+@pytest.mark.parametrize("name", ["gone.yaml", "flows/gone", "."])
+def test_a_file_that_cannot_be_read_is_named(name: str) -> None:
+    with pytest.raises(CommandError, match=rf"^cannot read {name}: "):
+        find_workflow(name)
+
+
+def test_what_is_no_file_is_a_name() -> None:
+    source = find_workflow("briefing")
+    assert (source.definition, source.loaded, source.actions) == ("briefing", None, {})
+
+
+def test_a_servers_blame_is_placed_in_the_file_and_the_rest_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    path.write_text("name: a\nsteps:\n- {id: b, action: c}\n")
+    source = find_workflow(str(path))
+    violations = [Violation("steps[0].action", 'unknown action "c"'), Violation("input", "too large")]
+    with pytest.raises(CommandError) as caught, source.located():
+        raise InvalidWorkflow("", violations)
+    assert str(caught.value) == f'{path}:3:19: steps[0].action: unknown action "c"\ninput: too large'
+    assert caught.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "code"), [(State.SUCCEEDED, 0), (State.FAILED, 1), (State.CANCELLED, 130), (State.UNKNOWN, 1)]
+)
+def test_a_runs_end_is_the_exit_code(state: State, code: int) -> None:
+    assert code_of_run(state) == code
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(ServerUnavailable(""), 3), (DeadlineExceeded(""), 1), (InvalidWorkflow(""), 2)]
+)
+def test_an_errors_kind_is_the_exit_code(error: StepwaveError, code: int) -> None:
+    assert code_of_error(error) == code
+
+
+@pytest.mark.parametrize("module", ["typer", "rich", "yaml"])
+def test_a_missing_extra_is_answered_with_the_line_that_brings_it(module: str) -> None:
+    script = f"import sys; sys.modules[{module!r}] = None; from stepwave.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "the command line needs more: pip install 'stepwave[cli]'\n"
