@@ -59,6 +59,14 @@ proto-check: $(STAMP) # Fail when the generated code is not what proto/ says
 	diff -r --exclude=__init__.py --exclude=__pycache__ "$$out/stepwave/v1" client/stepwave/v1 \
 	  || { echo 'client/stepwave/v1 is not what proto/ says: make proto'; exit 1; }
 
+.PHONY: sdk-check
+sdk-check: $(STAMP) ## Install the SDK alone beside the oldest and the newest protobuf it allows, and import it
+	@for protobuf in 'protobuf==6.31.1' 'protobuf==6.33.*' 'protobuf==7.36.*'; do \
+	  out=$$(mktemp -d); $(PYTHON) -m venv "$$out"; \
+	  "$$out/bin/python" -m pip install --quiet . "$$protobuf"; \
+	  "$$out/bin/python" -W error tests/sdk_alone.py; rm -rf "$$out"; \
+	done
+
 .PHONY: bench
 bench: $(STAMP) ## Measure speed against a bare loop and a bare stream, in one run
 	@$(BIN)/python -m tests.benchmarks

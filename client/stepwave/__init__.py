@@ -1,6 +1,172 @@
-"""The SDK of Stepwave: build workflows, run them, watch what happens."""
+"""The SDK of Stepwave: build workflows, run them, watch what happens.
+
+    from stepwave import AsyncClient, Workflow
+
+    flow = Workflow("briefing")
+    search, weather = flow.step("search", "search"), flow.step("weather", "weather")
+    flow.step("brief", "summarise", {"facts": [search.output, weather.output["summary"]]})
+
+    async with AsyncClient() as client:
+        result = await client.run(flow, {"city": "Oslo"})
+
+The clients, and with them gRPC, are imported when they are first asked for: a module of actions needs none of it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ._action import Answer, Context, action
+from ._catalog import (
+    ActionInfo,
+    InputRule,
+    NamedWorkflow,
+    Plan,
+    PlannedBinding,
+    PlannedStep,
+    ServerInfo,
+    ServerLimits,
+)
+from ._events import (
+    Event,
+    RunFinished,
+    RunStarted,
+    RunStopping,
+    StepChunk,
+    StepFinished,
+    StepProgress,
+    StepRetrying,
+    StepsAdded,
+    StepStarted,
+    StepWaiting,
+    UnknownEvent,
+    WaitCause,
+    Wave,
+    WaveFinished,
+    WaveStarted,
+)
 from ._payload import JSON, Blob
+from ._refs import Reference, StepHandle
+from ._results import (
+    Counts,
+    Failure,
+    FailureReason,
+    Run,
+    RunResult,
+    SkipCause,
+    SkipReason,
+    State,
+    StepResult,
+)
+from ._workflow import Retry, Workflow
+from .exceptions import (
+    AccessDenied,
+    AlreadyExists,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidWorkflow,
+    LimitExceeded,
+    NotFound,
+    OutOfRange,
+    ParallelFailed,
+    RunCancelled,
+    RunFailed,
+    ServerError,
+    ServerUnavailable,
+    StepwaveError,
+    Unsupported,
+    Violation,
+)
 
-__all__ = ["JSON", "Answer", "Blob", "Context", "action"]
+if TYPE_CHECKING:
+    from ._client_async import AsyncClient
+    from ._client_sync import Client
+    from ._streams_async import EventStream, RunHandle
+    from ._streams_sync import SyncEventStream, SyncRunHandle
+
+__all__ = [
+    "JSON",
+    "AccessDenied",
+    "ActionInfo",
+    "AlreadyExists",
+    "Answer",
+    "AsyncClient",
+    "Blob",
+    "Client",
+    "Context",
+    "Counts",
+    "DeadlineExceeded",
+    "Event",
+    "EventStream",
+    "FailedPrecondition",
+    "Failure",
+    "FailureReason",
+    "InputRule",
+    "InvalidWorkflow",
+    "LimitExceeded",
+    "NamedWorkflow",
+    "NotFound",
+    "OutOfRange",
+    "ParallelFailed",
+    "Plan",
+    "PlannedBinding",
+    "PlannedStep",
+    "Reference",
+    "Retry",
+    "Run",
+    "RunCancelled",
+    "RunFailed",
+    "RunFinished",
+    "RunHandle",
+    "RunResult",
+    "RunStarted",
+    "RunStopping",
+    "ServerError",
+    "ServerInfo",
+    "ServerLimits",
+    "ServerUnavailable",
+    "SkipCause",
+    "SkipReason",
+    "State",
+    "StepChunk",
+    "StepFinished",
+    "StepHandle",
+    "StepProgress",
+    "StepResult",
+    "StepRetrying",
+    "StepStarted",
+    "StepWaiting",
+    "StepsAdded",
+    "StepwaveError",
+    "SyncEventStream",
+    "SyncRunHandle",
+    "UnknownEvent",
+    "Unsupported",
+    "Violation",
+    "WaitCause",
+    "Wave",
+    "WaveFinished",
+    "WaveStarted",
+    "Workflow",
+    "action",
+]
+
+_HOMES = {
+    "AsyncClient": "_client_async",
+    "Client": "_client_sync",
+    "EventStream": "_streams_async",
+    "RunHandle": "_streams_async",
+    "SyncEventStream": "_streams_sync",
+    "SyncRunHandle": "_streams_sync",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_HOMES]

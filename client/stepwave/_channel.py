@@ -3,7 +3,7 @@
 import ipaddress
 import os
 
-__all__ = ["DEFAULT_ADDRESS", "channel_options", "check_plain_text", "resolve_address"]
+__all__ = ["DEFAULT_ADDRESS", "channel_options", "check_plain_text", "is_local", "resolve_address"]
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 

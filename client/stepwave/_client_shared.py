@@ -1,18 +1,19 @@
 """What a client does, once for both faces: every call of the contract, as results of the SDK.
 
-It is written as coroutines over a transport. The asynchronous face awaits them; the synchronous one has a transport that
-blocks instead of suspending, and drives each to its end in one step.
+It is written as coroutines over a transport. The asynchronous face awaits them; the synchronous one has a transport
+that blocks instead of suspending, and drives each to its end in one step.
 """
 
 import re
 import secrets
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
 from stepwave.v1 import event_pb2, run_pb2, workflow_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
 from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
+from ._channel import check_plain_text, resolve_address
 from ._collect import Collector, put_together
 from ._convert import (
     action_from_proto,
@@ -23,16 +24,30 @@ from ._convert import (
     workflow_from_proto,
 )
 from ._follow import Follower
-from ._link import Link
+from ._link import Link, LinkSettings
 from ._live import LiveRun, Watch, checked
 from ._payload import JSON, Blob, to_payload
 from ._results import Run, RunResult, State, StepResult
 from ._time import Seconds, to_duration, to_seconds
-from ._transport import ACTIONS, CANCEL, DELETE, GET, INFO, PLAN, RESULT, RUNS, START, STEPS, WORKFLOWS, Unary
-from ._workflow import ActionLike, Workflow, name_of
+from ._transport import (
+    ACTIONS,
+    CANCEL,
+    DELETE,
+    GET,
+    INFO,
+    PLAN,
+    RESULT,
+    RUNS,
+    START,
+    STEPS,
+    WORKFLOWS,
+    Transport,
+    Unary,
+)
+from ._workflow import ActionLike, Workflow
 from .exceptions import ParallelFailed
 
-__all__ = ["Definition", "Session"]
+__all__ = ["Definition", "Session", "connect"]
 
 # What to run: a workflow under construction, one as a message of the contract, or the name of one that the server has.
 Definition: TypeAlias = Workflow | workflow_pb2.Workflow | str
@@ -55,6 +70,32 @@ Paged = TypeVar("Paged", bound=_PageRequest)
 APage = TypeVar("APage", bound=_Page)
 
 
+def connect(
+    transport: Callable[[str], Transport],
+    address: str | None,
+    *,
+    timeout: Seconds,
+    connect_timeout: Seconds,
+    reconnect_window: Seconds,
+    namespace: str,
+    insecure: bool,
+) -> "Session":
+    """Return a session by the settings of a client; nothing is sent yet.
+
+    Raises:
+        ValueError: The address is malformed, or is another machine's and `insecure` was not said.
+    """
+    resolved = resolve_address(address)
+    check_plain_text(resolved, insecure=insecure)
+    settings = LinkSettings(
+        namespace=namespace,
+        timeout=to_seconds(timeout),
+        connect_timeout=to_seconds(connect_timeout),
+        reconnect_window=to_seconds(reconnect_window),
+    )
+    return Session(Link(transport(resolved), settings))
+
+
 class Session:
     """A client without a face.
 
@@ -65,6 +106,11 @@ class Session:
     def __init__(self, link: Link) -> None:
         self._link = link
         self._namespace = link.settings.namespace
+
+    @property
+    def address(self) -> str:
+        """Where the server is looked for."""
+        return self._link.transport.address
 
     def run(self, workflow: Definition, input: JSON | Blob, *, run_id: str | None, timeout: Seconds | None) -> LiveRun:
         """Prepare a run that starts when it is opened or completed."""
@@ -105,7 +151,7 @@ class Session:
             while await follower.read():
                 pass
         finally:
-            follower.close()
+            await follower.close()
         result = await self.result(run_id)
         return checked(result) if check else result
 

@@ -79,10 +79,14 @@ class Follower:
                 return events
         return ()
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Free the stream. Idempotent."""
         stream, self._stream = self._stream, None
-        if stream is not None:
+        if stream is None:
+            return
+        if self.ended:
+            await stream.finish()
+        else:
             stream.cancel()
 
     def _opened(self) -> MessageStream[pb.ExecuteWorkflowResponse | pb.WatchRunResponse]:
@@ -130,7 +134,7 @@ class Follower:
             ServerUnavailable: Patience is at its end.
             DeadlineExceeded: The timeout passed.
         """
-        self.close()
+        await self.close()
         pause, left = self._patience.pause(), self._left()
         if pause is None:
             self.held = False  # out of reach: the server cancels it by itself once nobody holds it

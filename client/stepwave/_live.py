@@ -5,11 +5,11 @@ import logging
 from stepwave.v1 import orchestrator_pb2 as pb
 
 from ._collect import Collector
+from ._convert import run_from_proto
 from ._events import Event
 from ._follow import Follower
 from ._link import Link
 from ._results import Run, RunResult, State
-from ._convert import run_from_proto
 from ._transport import CANCEL
 from .exceptions import RunCancelled, RunFailed, StepwaveError
 
@@ -26,6 +26,7 @@ class Watch:
     def __init__(self, follower: Follower, collector: Collector) -> None:
         self._follower = follower
         self._collector = collector
+        self._left = False
 
     @property
     def result(self) -> RunResult | None:
@@ -33,7 +34,12 @@ class Watch:
         return self._collector.result
 
     def open(self) -> None:
-        """Begin to watch. Idempotent."""
+        """Begin to watch. Idempotent.
+
+        Raises:
+            RuntimeError: It was left.
+        """
+        self._check_not_left()
         self._follower.open()
 
     async def events(self) -> list[Event]:
@@ -42,7 +48,12 @@ class Watch:
 
     async def leave(self) -> None:
         """Free the stream. Idempotent."""
-        self._follower.close()
+        self._left = True
+        await self._follower.close()
+
+    def _check_not_left(self) -> None:
+        if self._left:
+            raise RuntimeError("a run is followed only once, and this one was left before its end")
 
 
 class LiveRun(Watch):
@@ -61,7 +72,9 @@ class LiveRun(Watch):
 
         Raises:
             StepwaveError: The run was refused, or its server was lost.
+            RuntimeError: It was left before its end.
         """
+        self._check_not_left()
         try:
             while messages := await self._follower.read():
                 self._collector.absorb(messages)
@@ -77,15 +90,15 @@ class LiveRun(Watch):
     async def leave(self) -> None:
         """Free the stream, and cancel the run if it may still be under way. Idempotent."""
         under_way, self._follower.held = self._follower.held, False
-        # First the stream: a start that is still on its way to the server then ends there, and cannot come after the cancel.
-        self._follower.close()
+        # First the stream: a start that is still on its way then ends there, and cannot come after the cancel.
+        await super().leave()
         if under_way:
             await self._link.transport.shielded(self._cancel_quietly())
 
     async def _cancel_quietly(self) -> None:
         try:
             await self._cancel("its caller left before the end", within=_CANCEL_WITHIN)
-        except StepwaveError as error:  # then the server does it, when the reconnect window has passed
+        except (StepwaveError, RuntimeError) as error:  # then the server does it, once the reconnect window has passed
             _logger.debug("could not cancel run %s: %s", self.run_id, error)
 
     async def _cancel(self, reason: str, *, within: float | None) -> Run:

@@ -11,6 +11,7 @@ __all__ = [
     "CANCEL",
     "DELETE",
     "EXECUTE",
+    "FINISH_WITHIN",
     "GET",
     "INFO",
     "PLAN",
@@ -25,6 +26,9 @@ __all__ = [
     "Transport",
     "Unary",
 ]
+
+FINISH_WITHIN = 1.0
+"""Seconds that a call has to end by itself after its last message."""
 
 Request_contra = TypeVar("Request_contra", contravariant=True)
 Response_co = TypeVar("Response_co", covariant=True)
@@ -69,6 +73,12 @@ class MessageStream(Protocol[Response_co]):
 
         Raises:
             StepwaveError: The call failed.
+        """
+
+    async def finish(self) -> None:
+        """Free a call whose last message was read.
+
+        It gets a moment to end by itself: a server that is cut off while it says goodbye takes it for a failure.
         """
 
     def cancel(self) -> None:

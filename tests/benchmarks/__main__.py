@@ -25,14 +25,14 @@ from .report import Report, markdown, plain
 from .rounds import Measurement, measure_all
 
 STEPWAVE = (str(Path(sys.executable).with_name("stepwave")), "serve", "--listen", "127.0.0.1:0")
-SERVE = (*STEPWAVE, "--actions", "tests.benchmarks.actions")
+SERVE = (*STEPWAVE, "--actions", "tests.benchmarks.actions", "--log-level", "warning")
 SERVE_BARE = (sys.executable, "-m", "tests.benchmarks.bare_stream")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure as the command line says, and print the table."""
     options = _parser().parse_args(arguments)
-    loads = [load for load in all_loads(quick=options.quick) if load.name in (options.only or load.name)]
+    loads = [load for load in all_loads(quick=options.quick) if not options.only or load.name in options.only]
     rounds = options.rounds or (1 if options.quick else 5)
     text = asyncio.run(_measure(loads, rounds, as_markdown=options.markdown))
     sys.stdout.write(text)
@@ -70,7 +70,7 @@ async def _contenders(loads: Iterable[Load]) -> AsyncIterator[Sequence[Contender
         raw = RawStub(await _stub(stack, server.address))
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(bare.address))
         recorded = {load.name: await raw.record(load) for load in loads}
-        streams = [BareStream(channel, recorded, batch) for batch in (1, 256)]
+        streams = [BareStream(channel, recorded, batched=batched) for batched in (False, True)]
         client = await stack.enter_async_context(AsyncClient(server.address))
         yield [BareLoop(), *streams, raw, Sdk(client), Sdk(client, "wave")]
 
@@ -91,7 +91,7 @@ async def _memory(load: Load) -> str:
 
 def _machine(rounds: int) -> str:
     versions = f"Python {platform.python_version()}, grpcio {grpc.__version__}"
-    return f"{os.cpu_count()} cores, {versions}; median [lowest..highest] of {rounds} rounds in one go."
+    return f"{os.cpu_count()} cores, {versions}; median [lowest..highest] of the rounds ({rounds}), in one go."
 
 
 async def _tell(measurements: AsyncIterator[Measurement], rounds: int) -> AsyncIterator[Measurement]:

@@ -14,7 +14,7 @@ from . import bare_loop, bare_stream
 from .loads import Load
 
 BARE_LOOP = "bare loop"
-BARE_STREAM = "bare stream, 256 a message"
+BARE_STREAM = "bare stream"
 RAW_STUB = "Stepwave, raw stub"
 SDK = "Stepwave, SDK"
 
@@ -46,35 +46,53 @@ class BareLoop:
 
 
 @dataclass(frozen=True)
+class Recording:
+    """What one run of a load sent.
+
+    Attributes:
+        events: Its events.
+        messages: In how many messages they came.
+    """
+
+    events: tuple[event_pb2.RunEvent, ...]
+    messages: int
+
+    @property
+    def batch(self) -> int:
+        """How many events there were in a message, on average."""
+        return -(-len(self.events) // self.messages)
+
+    def sample(self, size: int = 64) -> tuple[event_pb2.RunEvent, ...]:
+        """Take events spread over the run, its plan left out: that one is sent once and grows with the run."""
+        kept = [event for event in self.events if event.WhichOneof("kind") != "run_started"]
+        return tuple(kept[:: -(-len(kept) // size)])
+
+
+@dataclass(frozen=True)
 class BareStream:
     """The bare server, sending as many events as the load's run has, taken from that run.
 
     Attributes:
         channel: The line to the bare server.
-        recorded: The events of one run of every load, by the load's name.
-        batch: How many events there are in a message.
+        recorded: One run of every load, by the load's name.
+        batched: Whether as many events share a message as in that run; otherwise every event has its own.
     """
 
     channel: grpc.aio.Channel
-    recorded: Mapping[str, tuple[event_pb2.RunEvent, ...]]
-    batch: int
+    recorded: Mapping[str, Recording]
+    batched: bool
 
     @property
     def name(self) -> str:
-        return f"bare stream, {self.batch} a message"
+        return BARE_STREAM if self.batched else f"{BARE_STREAM}, unbatched"
 
     def takes(self, load: Load) -> bool:
         return not load.seconds
 
     async def run(self, load: Load) -> None:
-        events = self.recorded[load.name]
-        await bare_stream.receive(self.channel, bare_stream.Order(len(events), self.batch, sample(events)))
-
-
-def sample(events: tuple[event_pb2.RunEvent, ...], size: int = 64) -> tuple[event_pb2.RunEvent, ...]:
-    """Take events spread over a run, its plan left out: that one is sent once and grows with the run."""
-    kept = [event for event in events if event.WhichOneof("kind") != "run_started"]
-    return tuple(kept[:: -(-len(kept) // size)])
+        recording = self.recorded[load.name]
+        batch = recording.batch if self.batched else 1
+        await bare_stream.receive(self.channel, bare_stream.Order(len(recording.events), batch, recording.sample()))
 
 
 @dataclass(frozen=True)
@@ -101,9 +119,10 @@ class RawStub:
                     expected += 1
         assert last.run_finished.result.state == run_pb2.STATE_SUCCEEDED
 
-    async def record(self, load: Load) -> tuple[event_pb2.RunEvent, ...]:
-        """Run the graph once and give every event."""
-        return tuple([event async for response in self._responses(load) for event in response.events])
+    async def record(self, load: Load) -> Recording:
+        """Run the graph once and keep what comes."""
+        responses = [response async for response in self._responses(load)]
+        return Recording(tuple(event for response in responses for event in response.events), len(responses))
 
     def _responses(self, load: Load) -> AsyncIterable[orchestrator_pb2.ExecuteWorkflowResponse]:
         return self.stub.ExecuteWorkflow(orchestrator_pb2.ExecuteWorkflowRequest(workflow=_as_message(load)))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tools import calendar, combine, search, weather
 
-from stepwave import Client, Workflow
+from stepwave import Client, RunResult, Workflow
 
 INPUT = Path(__file__).with_name("input.json")
 
@@ -22,10 +22,19 @@ def briefing(*, max_parallelism: int = 0) -> Workflow:
     return flow
 
 
+def text_of(result: RunResult) -> str:
+    """Take the text out of what a run of the briefing came to."""
+    match result.outputs["combine"]:
+        case {"text": str(text)}:
+            return text
+        case other:
+            raise TypeError(f"not a briefing: {other!r}")
+
+
 def main() -> None:
     with Client() as client:
         result = client.run(briefing(), json.loads(INPUT.read_text("utf-8")))
-    print(result.outputs["combine"]["text"])
+    print(text_of(result))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, NoReturn
 
-from briefing import INPUT, briefing
+from briefing import INPUT, briefing, text_of
 from weather_service import weather_service
 
 from stepwave import Client
@@ -60,12 +60,15 @@ def _end(process: subprocess.Popen[str]) -> None:
 
 
 def run_with_live_view(address: str) -> None:
-    """Run the workflow file from the command line: a live view on a terminal, a line for each event elsewhere."""
-    command = ["stepwave", "run", "briefing.yaml", "--server", address, "--input", "@input.json"]
-    print("$", *command, flush=True)
-    code = subprocess.run([STEPWAVE, *command[1:]], cwd=HERE, check=False).returncode  # noqa: S603 - the command is ours
-    if code:
-        raise SystemExit(code)
+    """Run the workflow file from the command line: a live view on a terminal, a line for each event elsewhere.
+
+    Both go to standard error. The answer, on standard output, is read from the server later.
+    """
+    command = ["run", "briefing.yaml", "--server", address, "--input", "@input.json"]
+    print("$ stepwave", *command, ">/dev/null", flush=True)
+    done = subprocess.run([STEPWAVE, *command], cwd=HERE, stdout=subprocess.DEVNULL, check=False)  # noqa: S603 - ours
+    if done.returncode:
+        raise SystemExit(done.returncode)
 
 
 def compare(parallel: timedelta, sequential: timedelta) -> str:
@@ -80,11 +83,13 @@ def main() -> None:
         run_with_live_view(address)
         run = next(iter(client.runs(workflow="briefing")))
         parallel = client.result(run.run_id)
-        print("\nThe same workflow with max_parallelism=1 …\n", flush=True)
+        print(f"\n{text_of(parallel)}\n\nThe same workflow, one step at a time (max_parallelism=1) …\n", flush=True)
         sequential = client.run(briefing(max_parallelism=1), json.loads(INPUT.read_text("utf-8")))
-    print(parallel.outputs["combine"]["text"], end="\n\n")
     print(compare(parallel.duration, sequential.duration))
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit(130)

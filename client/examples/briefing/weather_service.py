@@ -6,11 +6,11 @@
 import json
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from urllib.parse import parse_qs, urlsplit
 
 # The service runs beside its caller and would answer in a millisecond. The pause stands for the way to a real one.
@@ -63,12 +63,9 @@ def weather_service() -> Iterator[str]:
 
 
 def main() -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        print(f"127.0.0.1:{server.server_port}", flush=True)
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            return
+    with suppress(KeyboardInterrupt), weather_service() as address:
+        print(address, flush=True)
+        Event().wait()
 
 
 if __name__ == "__main__":

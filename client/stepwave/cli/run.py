@@ -72,11 +72,10 @@ def run(
     The outputs go to standard output, everything else to standard error. Exits with 0 if the run succeeded, 1 if it
     failed, 130 if it was cancelled.
 
-    [bold]Examples[/bold]
-
+    ```
     stepwave run flow.yaml --actions tools
-
     stepwave run flow.yaml --input '{"city": "Oslo"}' --output result | jq .brief
+    ```
     """
     target = Target(server, insecure, tuple(actions or ()))
     order = _Order(

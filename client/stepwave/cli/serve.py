@@ -67,11 +67,10 @@ def serve(
     The address is the first line of standard output; once it is there, calls succeed. Every setting can be given as
     STEPWAVE_<NAME> too, as in STEPWAVE_MAX_RUNS=50.
 
-    [bold]Examples[/bold]
-
+    ```
     stepwave serve --actions tools
-
-    stepwave serve --listen 127.0.0.1:0 --actions tools --actions more.tools --workflows flows/
+    stepwave serve --listen 127.0.0.1:0 --actions tools --workflows flows/
+    ```
     """
     _refuse_unserved(journal, engine)
     require_server_extra()

@@ -1,5 +1,6 @@
 """The workflow that a command names: a file, or a workflow that the server has; and its errors, placed in the file."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass

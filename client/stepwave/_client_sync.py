@@ -1,0 +1,182 @@
+"""The synchronous face of the SDK: the same client without asyncio, on the caller's own thread."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import Any, Self
+
+from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
+from ._client_shared import Definition, connect
+from ._live import checked
+from ._payload import JSON, Blob
+from ._results import Run, RunResult, State, StepResult
+from ._streams_sync import SyncEventStream, SyncRunHandle
+from ._time import Seconds
+from ._transport_sync import SyncTransport, drive, drive_each
+from ._workflow import ActionLike
+
+__all__ = ["Client"]
+
+
+class Client:
+    """A client of a Stepwave server that blocks; `AsyncClient` without the `await`, and with its arguments.
+
+        with Client() as client:
+            result = client.run(flow, {"city": "Oslo"})
+
+    Two methods take the place of `AsyncClient.run`: `run` gives the result, `stream` the events. It runs on the thread
+    that calls it, so Ctrl-C ends a call as it would end any other, and cancels a run. Threads may share a client.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout: Seconds = 30,
+        connect_timeout: Seconds = 3,
+        reconnect_window: Seconds = 30,
+        namespace: str = "",
+        insecure: bool = False,
+    ) -> None:
+        self._session = connect(
+            SyncTransport,
+            address,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            reconnect_window=reconnect_window,
+            namespace=namespace,
+            insecure=insecure,
+        )
+
+    @property
+    def address(self) -> str:
+        """Where the server is looked for."""
+        return self._session.address
+
+    @staticmethod
+    def local(actions: Iterable[object] = (), **settings: Any) -> AbstractContextManager["Client"]:
+        """Run a server in this process, on a thread and a private socket, and give a client of it.
+
+        As `AsyncClient.local`.
+        """
+        from ._local import local_sync_client
+
+        return local_sync_client(actions, settings)
+
+    def run(
+        self,
+        workflow: Definition,
+        input: JSON | Blob = None,
+        *,
+        run_id: str | None = None,
+        timeout: Seconds | None = None,
+        check: bool = True,
+    ) -> RunResult:
+        """Run a workflow, and return what it came to. An interrupt meanwhile cancels it.
+
+        Args:
+            workflow: A `Workflow`, a message of the contract, or the name of a workflow that the server has.
+            input: The run's input: a value that JSON can hold, or a `Blob`.
+            run_id: Its id; one is made if there is none. A run of that id and the same content is joined.
+            timeout: How long it may take, in seconds or as a `timedelta`; `None`: for ever.
+            check: Whether to raise if it ends without success.
+
+        Raises:
+            RunFailed, RunCancelled: It ended so, and `check` is true.
+            DeadlineExceeded: The timeout passed; the run is cancelled.
+            StepwaveError: The server refused the run, or was lost.
+            ValueError: JSON cannot hold the input.
+        """
+        result = drive(self._session.run(workflow, input, run_id=run_id, timeout=timeout).complete())
+        return checked(result) if check else result
+
+    def stream(
+        self,
+        workflow: Definition,
+        input: JSON | Blob = None,
+        *,
+        run_id: str | None = None,
+        timeout: Seconds | None = None,
+    ) -> SyncRunHandle:
+        """Run a workflow, as a context manager that iterates over its events; leaving before the end cancels it.
+
+        Arguments as for `run`.
+        """
+        return SyncRunHandle(self._session.run(workflow, input, run_id=run_id, timeout=timeout))
+
+    def start(self, workflow: Definition, input: JSON | Blob = None, *, run_id: str | None = None) -> Run:
+        """Start a run that nobody holds. As `AsyncClient.start`."""
+        return drive(self._session.start(workflow, input, run_id=run_id))
+
+    def watch(self, run_id: str, *, after: int = 0, kinds: Iterable[str] = (), attach: bool = False) -> SyncEventStream:
+        """Watch a run from outside, as a context manager that iterates over its events. As `AsyncClient.watch`."""
+        return SyncEventStream(self._session.watch(run_id, after=after, kinds=kinds, attach=attach))
+
+    def get(self, run_id: str) -> Run:
+        """Return a run as it stands now."""
+        return drive(self._session.get(run_id))
+
+    def result(self, run_id: str) -> RunResult:
+        """Return what a run came to. As `AsyncClient.result`."""
+        return drive(self._session.result(run_id))
+
+    def wait(self, run_id: str, *, check: bool = True, timeout: Seconds | None = None) -> RunResult:
+        """Wait for a run's end, and return what it came to. As `AsyncClient.wait`."""
+        return drive(self._session.wait(run_id, check=check, within=timeout))
+
+    def steps(self, run_id: str) -> Iterator[StepResult]:
+        """Iterate over a run's steps and what they came to so far. As `AsyncClient.steps`."""
+        return drive_each(self._session.steps(run_id))
+
+    def runs(
+        self,
+        *,
+        states: Iterable[State | str] = (),
+        workflow: str | None = None,
+        prefix: str = "",
+        limit: int | None = None,
+    ) -> Iterator[Run]:
+        """Iterate over runs, the newest first. As `AsyncClient.runs`."""
+        return drive_each(self._session.runs(states=states, workflow=workflow, prefix=prefix, limit=limit))
+
+    def cancel(self, run_id: str, reason: str = "") -> Run:
+        """Cancel a run. As `AsyncClient.cancel`."""
+        return drive(self._session.cancel(run_id, reason))
+
+    def delete(self, run_id: str) -> None:
+        """Forget a run that has ended."""
+        drive(self._session.delete(run_id))
+
+    def plan(self, workflow: Definition) -> Plan:
+        """Validate a workflow and explain how it would run. As `AsyncClient.plan`."""
+        return drive(self._session.plan(workflow))
+
+    def actions(self) -> list[ActionInfo]:
+        """Return the actions of the server, by name."""
+        return drive(self._session.actions())
+
+    def workflows(self) -> list[NamedWorkflow]:
+        """Return the named workflows of the server, by name."""
+        return drive(self._session.workflows())
+
+    def server_info(self) -> ServerInfo:
+        """Return what the server is and can do."""
+        return drive(self._session.server_info())
+
+    def parallel(
+        self, actions: Sequence[ActionLike], input: JSON | Blob = None, *, timeout: Seconds | None = None
+    ) -> list[JSON | Blob]:
+        """Run actions side by side on the same input. As `AsyncClient.parallel`."""
+        return drive(self._session.parallel(actions, input, within=timeout))
+
+    def close(self) -> None:
+        """Free the connection; calls of other threads are cut off."""
+        drive(self._session.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,92 @@
+"""A server in this process, for notebooks, tests and the command line; imported only when one is asked for."""
+
+import asyncio
+import socket
+import tempfile
+import threading
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+
+from ._client_async import AsyncClient
+from ._client_sync import Client
+
+__all__ = ["local_client", "local_sync_client", "server_on_thread"]
+
+# A socket's path holds 104 bytes on some systems; this leaves room for the name of the folder and of the socket.
+_LONGEST_FOLDER = 70
+
+
+@asynccontextmanager
+async def local_client(actions: Iterable[object], settings: Mapping[str, object]) -> AsyncIterator[AsyncClient]:
+    """Run a server on this event loop, and give a client of it.
+
+    Args:
+        actions: What steps can do, beside the built-in actions.
+        settings: Settings of the server, by name.
+
+    Raises:
+        ModuleNotFoundError: The server is not installed.
+    """
+    async with _server(actions, settings) as address, AsyncClient(address) as client:
+        yield client
+
+
+@contextmanager
+def local_sync_client(actions: Iterable[object], settings: Mapping[str, object]) -> Iterator[Client]:
+    """Run a server on a thread of its own, and give a client of it. Arguments as for `local_client`."""
+    with server_on_thread(actions, settings) as address, Client(address) as client:
+        yield client
+
+
+@contextmanager
+def server_on_thread(actions: Iterable[object], settings: Mapping[str, object]) -> Iterator[str]:
+    """Run a server on a thread and event loop of its own, and give its address. Arguments as for `local_client`."""
+    started: Future[tuple[str, Callable[[], object]]] = Future()
+    thread = threading.Thread(target=_serve, args=(actions, settings, started), name="stepwave-server", daemon=True)
+    thread.start()
+    try:
+        address, stop = started.result()
+        try:
+            yield address
+        finally:
+            stop()
+    finally:
+        thread.join()
+
+
+def _serve(
+    actions: Iterable[object], settings: Mapping[str, object], started: Future[tuple[str, Callable[[], object]]]
+) -> None:
+    async def serve() -> None:
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        async with _server(actions, settings) as address:
+            started.set_result((address, lambda: loop.call_soon_threadsafe(stopped.set)))
+            await stopped.wait()
+
+    try:
+        asyncio.run(serve())
+    except BaseException as error:
+        if started.done():
+            raise
+        started.set_exception(error)  # the caller raises it
+
+
+@asynccontextmanager
+async def _server(actions: Iterable[object], settings: Mapping[str, object]) -> AsyncIterator[str]:
+    """Run a server, by default on a socket that only this user can reach, and give its address."""
+    try:
+        from stepwave_server.app import Server
+        from stepwave_server.config import Settings
+    except ModuleNotFoundError as error:
+        message = f"a server in this process needs {error.name}: pip install 'stepwave[server]'"
+        raise ModuleNotFoundError(message, name=error.name) from error
+    with tempfile.TemporaryDirectory(prefix="stepwave-", dir=_socket_home()) as folder:
+        listen = f"unix:{folder}/s" if hasattr(socket, "AF_UNIX") else "127.0.0.1:0"
+        async with Server(Settings.model_validate({"listen": listen, **settings}), actions=actions) as server:
+            yield server.address
+
+
+def _socket_home() -> str | None:
+    return "/tmp" if len(tempfile.gettempdir()) > _LONGEST_FOLDER else None  # noqa: S108 - a private folder in it

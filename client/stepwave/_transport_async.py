@@ -1,0 +1,129 @@
+"""The transport of the asynchronous face: grpc.aio on the caller's event loop."""
+
+import asyncio
+import time
+from collections.abc import Coroutine
+from typing import Any, Generic, TypeVar, cast
+
+import grpc
+from grpc import aio
+
+from stepwave.v1 import orchestrator_pb2_grpc
+
+from ._channel import channel_options
+from ._errors import from_rpc_error
+from ._trace import trace_metadata
+from ._transport import FINISH_WITHIN, MessageStream, Stream, Unary
+
+__all__ = ["AsyncTransport"]
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Result = TypeVar("Result")
+
+
+class AsyncTransport:
+    """Calls by grpc.aio. The channel is made at the first call, on the loop that runs then.
+
+    Args:
+        address: Where the server is.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._channel: aio.Channel | None = None
+        self._stub: orchestrator_pb2_grpc.OrchestratorServiceAsyncStub | None = None
+        self._closed = False
+
+    async def unary(self, method: Unary[Request, Response], request: Request, within: float) -> Response:
+        """Make a call, and wait for its answer for `within` seconds at most."""
+        call = self._call(method.name, request, within)
+        try:
+            response: Response = await call
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self.address) from error
+        except asyncio.CancelledError:
+            self.check_open()
+            raise
+        return response
+
+    def stream(
+        self, method: Stream[Request, Response], request: Request, within: float | None
+    ) -> MessageStream[Response]:
+        """Begin a streaming call that may last for `within` seconds; `None`: for ever."""
+        return _AsyncStream(self, self._call(method.name, request, within))
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        await asyncio.sleep(seconds)
+
+    def now(self) -> float:
+        """Return the time in seconds, by a clock that never goes back."""
+        return time.monotonic()
+
+    async def shielded(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run something to its end, even if the caller is cancelled meanwhile; that cancellation goes on afterwards."""
+        task = asyncio.ensure_future(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            try:
+                await asyncio.wait({task})
+            finally:  # cancelled once more: the caller will not wait any longer
+                task.cancel()
+            raise
+
+    async def close(self) -> None:
+        """Free the connection; calls under way are cut off. Idempotent."""
+        self._closed = True
+        channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            await channel.close()
+
+    def check_open(self) -> None:
+        """Tell the end of a call by `close` from the cancellation of the task that waits for it: both come as one.
+
+        Raises:
+            RuntimeError: The client was closed, and the task goes on.
+        """
+        task = asyncio.current_task()
+        if self._closed and not (task and task.cancelling()):
+            raise RuntimeError("this client is closed")
+
+    def _call(self, name: str, request: object, within: float | None) -> Any:
+        self.check_open()
+        if self._stub is None:
+            self._channel = aio.insecure_channel(self.address, options=channel_options(self.address))
+            self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
+        return getattr(self._stub, name)(request, timeout=within, metadata=trace_metadata())
+
+
+class _AsyncStream(Generic[Response]):
+    """A streaming call of grpc.aio; a message is asked for only when the caller wants one."""
+
+    __slots__ = ("_call", "_transport")
+
+    def __init__(self, transport: AsyncTransport, call: aio.UnaryStreamCall[Any, Response]) -> None:
+        self._transport = transport
+        self._call = call
+
+    async def read(self) -> Response | None:
+        try:
+            message = await self._call.read()
+        except grpc.RpcError as error:
+            raise from_rpc_error(error, self._transport.address) from error
+        except asyncio.CancelledError:
+            self._transport.check_open()
+            raise
+        return None if message is aio.EOF else cast("Response", message)
+
+    async def finish(self) -> None:
+        try:
+            await asyncio.wait_for(self._call.code(), FINISH_WITHIN)
+        except TimeoutError:
+            pass
+        finally:
+            self._call.cancel()
+
+    def cancel(self) -> None:
+        self._call.cancel()

@@ -1,0 +1,22 @@
+"""The benchmarks' command measures every contender against real servers and says what it found."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_command_prints_a_row_for_every_contender_and_the_memory() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks", "--quick", "--only", "wide", "--markdown"]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| 1,000 steps wide")]
+    assert [row[1] for row in rows] == [
+        "bare loop",
+        "bare stream, unbatched",
+        "bare stream",
+        "Stepwave, raw stub",
+        "Stepwave, SDK",
+    ]
+    assert "while it ran 1,000 steps wide." in done.stdout
