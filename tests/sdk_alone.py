@@ -1,4 +1,4 @@
-"""Run by `make sdk-check` where the SDK is installed without extras: it imports, and nothing but its three dependencies is there."""
+"""Run by `make sdk-check` where the SDK is installed without extras: it imports, and its dependencies alone are there."""
 
 import importlib.metadata
 import sys
@@ -9,8 +9,8 @@ import stepwave
 
 ALLOWED = {"stepwave", "grpcio", "protobuf", "googleapis-common-protos", "typing-extensions", "pip", "setuptools"}
 
-installed = {distribution.metadata["Name"].lower().replace("_", "-") for distribution in importlib.metadata.distributions()}
-surplus = installed - ALLOWED
+names = (distribution.metadata["Name"] for distribution in importlib.metadata.distributions())
+surplus = {name.lower().replace("_", "-") for name in names} - ALLOWED
 if surplus:
     sys.exit(f"the SDK brought more than it may: {', '.join(sorted(surplus))}")
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar, cast, overload
+from typing import Any, TypeVar, overload
 
 from ._payload import JSON, Blob
 
@@ -31,8 +31,8 @@ class Answer:
 class Context:
     """What an attempt knows of itself, and its line back to the run's watchers.
 
-    An action gets it by annotating a parameter: `async def search(query: str, context: Context)`. Every method may be called from
-    any thread, and none blocks.
+    An action gets it by annotating a parameter: `async def search(query: str, context: Context)`. Every method may be
+    called from any thread, and none blocks.
 
     Attributes:
         run_id: The run.
@@ -106,10 +106,10 @@ def action(name: str, /) -> Callable[[Target], Target]: ...
 def action(target: Target | str, /) -> Target | Callable[[Target], Target]:
     """Mark a function, or a class with `invoke` and/or `stream`, as an action.
 
-    The function or class itself is returned unchanged: it can be called and tested as before. Parameters are filled from the keys of
-    the step's input by name and checked against their type hints; one named `input` takes the whole input; one annotated
-    `Context` gets the attempt's context. Async functions run on the server's event loop, others on threads; generators, async or
-    not, answer in chunks.
+    The function or class itself is returned unchanged: it can be called and tested as before. Parameters are filled
+    from the keys of the step's input by name and checked against their type hints; one named `input` takes the whole
+    input; one annotated `Context` gets the attempt's context. Async functions run on the server's event loop, others on
+    threads; generators, async or not, answer in chunks.
 
     Args:
         target: What to mark, when used as `@action`; its name is the function's or class's own.
@@ -120,7 +120,7 @@ def action(target: Target | str, /) -> Target | Callable[[Target], Target]:
         ValueError: The name is malformed.
     """
     if isinstance(target, str):
-        return lambda marked: _mark(marked, cast("str", target))
+        return lambda marked: _mark(marked, target)
     return _mark(target, target.__name__)
 
 

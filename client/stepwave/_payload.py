@@ -29,7 +29,7 @@ def dump_json(value: object) -> str:
     """
     try:
         text = _ENCODER.encode(value)
-    except (TypeError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"JSON cannot hold the value: {error}") from error
     try:
         text.encode()

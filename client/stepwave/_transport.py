@@ -115,7 +115,10 @@ class Transport(Protocol):
         """Return the time in seconds, by a clock that never goes back."""
 
     async def shielded(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run something to its end, even if the caller is cancelled meanwhile; that cancellation goes on afterwards."""
+        """Run something to its end, even if the caller is cancelled meanwhile; that cancellation goes on afterwards.
+
+        Of a caller that had been cancelled before, another cancellation ends it.
+        """
 
     async def close(self) -> None:
         """Free the connection; calls under way are cut off. Idempotent."""

@@ -63,13 +63,15 @@ class AsyncTransport:
 
     async def shielded(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run something to its end, even if the caller is cancelled meanwhile; that cancellation goes on afterwards."""
-        task = asyncio.ensure_future(work)
+        caller, task = asyncio.current_task(), asyncio.ensure_future(work)
+        hurried = caller is not None and caller.cancelling() > 0
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             try:
-                await asyncio.wait({task})
-            finally:  # cancelled once more: the caller will not wait any longer
+                if not hurried:  # else it is cancelled for the second time, and will not wait any longer
+                    await asyncio.wait({task})
+            finally:
                 task.cancel()
             raise
 

@@ -14,7 +14,8 @@ With pytest, fixtures bring it; they work in synchronous and asynchronous tests 
 - `stepwave_client` is a `Client` of that server;
 - `stepwave_actions` gives actions for all tests that see it: override it in a `conftest.py` or a module.
 
-Without pytest, `serve` does the same.
+Without pytest, `serve` does the same. An asynchronous test that wants the server on its own event loop takes
+`AsyncClient.local` instead.
 """
 
 from collections.abc import Iterable, Iterator

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from stepwave._results import State
+from stepwave.cli import app as boundary
 from stepwave.cli.errors import CommandError, code_of_error, code_of_run
 from stepwave.cli.options import parse_input, parse_seconds
 from stepwave.cli.source import find_workflow
@@ -91,10 +92,35 @@ def test_a_runs_end_is_the_exit_code(state: State, code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(ServerUnavailable(""), 3), (DeadlineExceeded(""), 1), (InvalidWorkflow(""), 2)]
+    ("error", "code"), [(ServerUnavailable(""), 3), (DeadlineExceeded(""), 3), (InvalidWorkflow(""), 2)]
 )
 def test_an_errors_kind_is_the_exit_code(error: StepwaveError, code: int) -> None:
     assert code_of_error(error) == code
+
+
+@pytest.mark.parametrize("command", ["['serve']", "['run', 'flow', '--actions', 'tools']"])
+def test_a_missing_server_is_answered_with_the_line_that_brings_it(command: str) -> None:
+    script = f"import sys; sys.modules['pydantic_settings'] = None; sys.argv[1:] = {command}; "
+    script += "from stepwave.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "running a server needs more: pip install 'stepwave[server]'\n"
+
+
+def test_a_defect_is_said_in_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(boundary, "app", lambda: 1 // 0)
+    monkeypatch.delenv("STEPWAVE_DEBUG", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        boundary.run_app()
+    assert caught.value.code == 1
+    assert capsys.readouterr().err.startswith("unexpected ZeroDivisionError: ")
+
+
+def test_a_defect_shows_where_it_is_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boundary, "app", lambda: 1 // 0)
+    monkeypatch.setenv("STEPWAVE_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        boundary.run_app()
 
 
 @pytest.mark.parametrize("module", ["typer", "rich", "yaml"])

@@ -1,6 +1,10 @@
 """Inputs in a file become a payload and the bindings that fill it in."""
 
+import json
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stepwave._files import WorkflowFileError, parse_workflow
 from stepwave.v1 import workflow_pb2
@@ -17,6 +21,19 @@ def complaint(text: str) -> str:
         read_step(text)
     (line,) = str(caught.value).splitlines()
     return line.split(": ", 1)[1]
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+        max_leaves=15,
+    )
+)
+def test_an_input_without_references_is_the_payload_as_it_stands(value: object) -> None:
+    step = parse_workflow(json.dumps({"steps": [{"input": value}]}), "f.json").message.steps[0]
+    assert json.loads(step.input.json) == value
+    assert not step.bindings
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,20 @@
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from stepwave._files import WorkflowFileError, parse_workflow
+from stepwave._files._tree import to_json
+from stepwave._files._yaml import parse_yaml
+
+# Beyond the basic plane JSON escapes a character as two halves, which YAML has not.
+TEXTS = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]), max_size=50)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=20,
+)
 
 
 def read_value(text: str) -> object:
@@ -18,6 +30,14 @@ def problems(text: str) -> list[str]:
     with pytest.raises(WorkflowFileError) as caught:
         parse_workflow(text, "flow.yaml")
     return str(caught.value).splitlines()
+
+
+@given(VALUES)
+def test_json_is_yaml(value: object) -> None:
+    root, problems = parse_yaml(json.dumps(value))
+    assert root is not None
+    assert problems == []
+    assert json.loads(to_json(root)) == value
 
 
 @pytest.mark.parametrize(

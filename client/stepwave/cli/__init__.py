@@ -1,5 +1,6 @@
 """The command line, `stepwave`: this module is its entry point, and says what to install when something is missing."""
 
+import os
 import sys
 
 __all__ = ["main"]
@@ -7,6 +8,7 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run the command line with the process's arguments, and exit."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes to standard error what the exceptions say better
     try:
         from .app import run_app
     except ModuleNotFoundError as error:

@@ -12,7 +12,7 @@ from stepwave.exceptions import StepwaveError
 
 from .errors import CommandError, ExitCode, code_of_error
 from .lists import actions, runs
-from .output import print_error, print_json, print_line, use_utf8
+from .output import flush_answers, print_error, print_json, print_line, use_utf8
 from .plan import plan
 from .run import run
 from .serve import serve
@@ -48,14 +48,14 @@ def _stepwave(
     """Run workflows of waiting steps as fast as their dependencies allow, and see every completion as it happens."""
 
 
+for _command in (serve, run, plan, watch, runs, result, cancel, actions):
+    app.command()(_command)
+
+
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of workflow files, for editors."""
     print_json(workflow_schema())
-
-
-for _command in (serve, run, plan, watch, runs, result, cancel, actions):
-    app.command()(_command)
 
 
 def run_app() -> NoReturn:
@@ -72,6 +72,8 @@ def run_app() -> NoReturn:
         _end(error, str(error), code_of_error(error))
     except Exception as error:
         _end(error, f"unexpected {type(error).__name__}: {error} ({_DEBUG}=1 shows where)", ExitCode.RUN_FAILED)
+    finally:
+        flush_answers()
     sys.exit(ExitCode.SUCCEEDED)
 
 

@@ -1,13 +1,9 @@
 """How commands reach a server, or one in this process, and find a run by the beginning of its id."""
 
-import asyncio
-import sys
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
-from typing import TypeVar
 
 from stepwave import AsyncClient
 from stepwave._channel import is_local, resolve_address
@@ -15,14 +11,13 @@ from stepwave._results import Run
 from stepwave.exceptions import InvalidWorkflow, NotFound, ServerUnavailable
 
 from .errors import CommandError, ExitCode
-from .output import kept_for_answers
+from .output import columns, kept_for_answers
 from .text import time_text
 
-__all__ = ["Target", "find_run", "make_cwd_importable", "require_server_extra", "run_async"]
-
-Answer = TypeVar("Answer")
+__all__ = ["Target", "find_run", "require_server_extra"]
 
 _CANDIDATES = 10
+_PATIENCE = 1.0  # seconds: a server that was started just before may need them, and somebody waits
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +59,13 @@ class Target:
             raise CommandError(str(error)) from error
         if not (self.insecure or is_local(address)):
             raise CommandError(f"{address} is another machine, and nothing is encrypted: allow that with --insecure")
-        return AsyncClient(address, insecure=self.insecure)
+        return AsyncClient(address, insecure=self.insecure, connect_timeout=_PATIENCE)
 
     @asynccontextmanager
     async def _in_process(self) -> AsyncIterator[AsyncClient]:
         require_server_extra()
         from stepwave_server.actions.registry import ActionsError
 
-        make_cwd_importable()
         try:
             with kept_for_answers():  # what actions print is no part of the answer
                 async with AsyncClient.local(actions=self.actions) as client:
@@ -94,18 +88,6 @@ def require_server_extra() -> None:
         raise CommandError("running a server needs more: pip install 'stepwave[server]'") from error
 
 
-def make_cwd_importable() -> None:
-    """Let action modules be found in the working directory, as `python -m` does."""
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-
-
-def run_async(work: Coroutine[None, None, Answer]) -> Answer:
-    """Run a command's work on a loop of its own."""
-    return asyncio.run(work)
-
-
 async def find_run(client: AsyncClient, beginning: str) -> Run:
     """Return the run of this id, or the only one whose id begins so.
 
@@ -120,9 +102,9 @@ async def find_run(client: AsyncClient, beginning: str) -> Run:
         return found[0]
     if not found:
         raise CommandError(f'no run\'s id begins with "{beginning}"; these there are: stepwave runs')
-    shown = [f"  {run.run_id}  {run.state}  {time_text(run.create_time)}" for run in found[:_CANDIDATES]]
+    rows = [("", run.run_id, run.state, time_text(run.create_time)) for run in found[:_CANDIDATES]]
     more = ["  …"] if len(found) > _CANDIDATES else []
-    raise CommandError("\n".join([f'"{beginning}" begins the ids of several runs:', *shown, *more]))
+    raise CommandError("\n".join([f'"{beginning}" begins the ids of several runs:', *columns(rows), *more]))
 
 
 def _explain(error: ServerUnavailable) -> str:

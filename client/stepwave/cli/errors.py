@@ -40,9 +40,9 @@ def code_of_run(state: State) -> ExitCode:
 def code_of_error(error: StepwaveError) -> ExitCode:
     """Return the exit code for an error of the SDK: what is neither a run's nor a server's is the caller's."""
     match error:
-        case ServerUnavailable():
+        case ServerUnavailable() | DeadlineExceeded():
             return ExitCode.NO_SERVER
-        case RunFailed() | DeadlineExceeded() | ServerError():
+        case RunFailed() | ServerError():
             return ExitCode.RUN_FAILED
         case _:
             return ExitCode.USAGE

@@ -1,5 +1,6 @@
 """`stepwave runs` and `stepwave actions`: what a server has."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -10,7 +11,7 @@ import typer
 from stepwave._catalog import ActionInfo
 from stepwave._results import Run, State
 
-from .connect import Target, run_async
+from .connect import Target
 from .options import ActionsOption, Format, FormatOption, InsecureOption, ServerOption
 from .output import note, print_json, print_table
 from .text import counts_text, duration_text, one_line, time_text
@@ -42,7 +43,7 @@ def runs(
 ) -> None:
     """List runs, the newest first."""
     states = [State(item.value) for item in state or ()]
-    found = run_async(_runs(Target(server, insecure), states, workflow, limit + 1))
+    found = asyncio.run(_runs(Target(server, insecure), states, workflow, limit + 1))
     shown = found[:limit]
     if output is Format.JSON:
         print_json([run.to_dict() for run in shown])
@@ -73,7 +74,7 @@ def actions(
     output: FormatOption = Format.TEXT,
 ) -> None:
     """List what steps can do: the server's actions, or those of a module."""
-    found = run_async(_actions(Target(server, insecure, tuple(modules or ()))))
+    found = asyncio.run(_actions(Target(server, insecure, tuple(modules or ()))))
     if output is Format.JSON:
         print_json([action.to_dict() for action in found])
         return

@@ -20,6 +20,7 @@ from .text import one_line
 __all__ = [
     "columns",
     "fit",
+    "flush_answers",
     "has_live_terminal",
     "kept_for_answers",
     "note",
@@ -35,10 +36,10 @@ _kept: ContextVar[TextIO | None] = ContextVar("_kept", default=None)
 
 
 def use_utf8() -> None:
-    """Make both streams speak UTF-8, whatever the locale: what a lone surrogate is in it is shown as `?`."""
+    """Make both streams speak UTF-8, whatever the locale; half a surrogate pair is escaped, as JSON does it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="replace")
+            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def stderr_console() -> Console:
@@ -71,6 +72,15 @@ def print_json(value: JSON, *, pretty: bool = True) -> None:
     """Write a JSON value as the answer, at once: over several lines for people, or on one for programs that follow."""
     print_line(json.dumps(value, ensure_ascii=False, indent=2 if pretty else None))
     (_kept.get() or sys.stdout).flush()
+
+
+def flush_answers() -> None:
+    """Write what is left of the answer; a reader that has gone away is no error."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # The interpreter flushes once more as it ends, and would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def note(message: str) -> None:

@@ -1,7 +1,8 @@
 """What a command says once a run has ended: its failures to standard error, its outputs to standard output."""
 
+from textwrap import indent
+
 from rich.console import Console
-from rich.padding import Padding
 from rich.text import Text
 
 from stepwave._results import Failure, FailureReason, RunResult
@@ -43,7 +44,7 @@ def _print_failure(console: Console, failure: Failure, *, verbose: bool) -> None
     console.print(Text.assemble((f"{symbol} {who}", style), f": {one_line(failure.message)}"), soft_wrap=True)
     traceback = failure.details.get("traceback", "")
     if verbose and traceback:
-        console.print(Padding(Text(_harmless(traceback)), (0, 0, 0, 4)))
+        console.print(indent(_harmless(traceback), "    "), soft_wrap=True)
     elif place := failure_place(failure):
         function = failure.details.get("function")
         console.print(f"    at {place}" + (f" in {one_line(function)}" if function else ""), soft_wrap=True)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,7 +13,7 @@ from stepwave._payload import JSON
 from stepwave._results import RunResult
 from stepwave.exceptions import StepwaveError
 
-from .connect import Target, run_async
+from .connect import Target
 from .displays import Display, OutputMode, make_display
 from .errors import CommandError, ExitCode
 from .follow import follow, report
@@ -70,11 +70,11 @@ def run(
     """Run a workflow and show it while it lasts; Ctrl-C cancels it.
 
     The outputs go to standard output, everything else to standard error. Exits with 0 if the run succeeded, 1 if it
-    failed, 130 if it was cancelled.
+    failed, 130 if it was cancelled; 2 if the workflow or an option is wrong, 3 if there is no server.
 
     ```
     stepwave run flow.yaml --actions tools
-    stepwave run flow.yaml --input '{"city": "Oslo"}' --output result | jq .brief
+    stepwave run flow.yaml --input '{"city": "Oslo"}' | jq .brief
     ```
     """
     target = Target(server, insecure, tuple(actions or ()))
@@ -83,9 +83,9 @@ def run(
     )
     if detach:
         _check_detached(target, order)
-        run_async(_start(target, order))
+        asyncio.run(_start(target, order))
     else:
-        raise typer.Exit(run_async(_run(target, order)))
+        raise typer.Exit(asyncio.run(_run(target, order)))
 
 
 def _check_detached(target: Target, order: _Order) -> None:
@@ -106,27 +106,23 @@ async def _start(target: Target, order: _Order) -> None:
 
 
 async def _run(target: Target, order: _Order) -> ExitCode:
-    display = make_display(order.mode, order.source.actions)
-    try:
-        async with target.open() as client:
-            with order.source.located():
-                result = await _follow(client, order, display)
-    finally:
-        display.close()
+    async with target.open() as client:
+        with order.source.located(), closing(make_display(order.mode, order.source.actions)) as display:
+            result = await _follow(client, order, display)
     return report(result, order.mode, verbose=order.verbose)
 
 
 async def _follow(client: AsyncClient, order: _Order, display: Display) -> RunResult:
-    handle = client.run(order.source.definition, order.input, run_id=order.run_id, timeout=order.timeout)
-    async with handle, _cancelled_by_interrupt(handle, display):
+    handle = client.run(order.source.definition, order.input, run_id=order.run_id)
+    async with handle, _cancelled_when_due(handle, display, order.timeout):
         return await follow(handle, display)
 
 
 @asynccontextmanager
-async def _cancelled_by_interrupt(handle: RunHandle, display: Display) -> AsyncIterator[None]:
-    """Cancel the run at the first interrupt, and go on with the body, which sees it end."""
+async def _cancelled_when_due(handle: RunHandle, display: Display, within: float | None) -> AsyncIterator[None]:
+    """Cancel the run at the first interrupt or after a timeout, and go on with the body, which sees it end."""
     asked = asyncio.Event()
-    canceller = asyncio.create_task(_cancel_when(asked, handle, display))
+    canceller = asyncio.create_task(_cancel_when_due(asked, handle, display, within))
     try:
         with on_interrupt(asked.set, display.close):
             yield
@@ -135,10 +131,14 @@ async def _cancelled_by_interrupt(handle: RunHandle, display: Display) -> AsyncI
         await asyncio.wait({canceller})
 
 
-async def _cancel_when(asked: asyncio.Event, handle: RunHandle, display: Display) -> None:
-    await asked.wait()
-    display.say(f"cancelling {handle.run_id}; Ctrl-C again leaves at once")
+async def _cancel_when_due(asked: asyncio.Event, handle: RunHandle, display: Display, within: float | None) -> None:
     try:
-        await handle.cancel("interrupted at the command line")
+        await asyncio.wait_for(asked.wait(), within)
+        why, hint = "Ctrl-C", "Ctrl-C again leaves at once"
+    except TimeoutError:
+        why = hint = f"its --timeout of {within:g} s has passed"
+    display.say(f"cancelling {handle.run_id}; {hint}")
+    try:
+        await handle.cancel(why)
     except StepwaveError as error:
         display.say(f"could not cancel {handle.run_id}: {error}")

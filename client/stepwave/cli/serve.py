@@ -1,5 +1,6 @@
 """`stepwave serve`: a server in the foreground, until it is told to stop."""
 
+import asyncio
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -9,7 +10,7 @@ import typer
 
 from stepwave._files import WorkflowFileError
 
-from .connect import require_server_extra, run_async
+from .connect import require_server_extra
 from .errors import CommandError
 from .logs import start_logging
 from .options import parse_seconds
@@ -121,7 +122,7 @@ def _serve(settings: "Settings", actions: list[str]) -> None:
     from stepwave_server.rpc.server import ListenError
 
     try:
-        run_async(serve_until_told(settings, actions, _announce))
+        asyncio.run(serve_until_told(settings, actions, _announce))
     except (ActionsError, ListenError, WorkflowFileError, ValueError) as error:
         raise CommandError(str(error)) from error
 

@@ -1,5 +1,6 @@
 """`stepwave result` and `stepwave cancel`: one run's outcome, and its end."""
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -7,7 +8,7 @@ import typer
 from stepwave._results import Run, RunResult
 from stepwave.exceptions import FailedPrecondition
 
-from .connect import Target, find_run, run_async
+from .connect import Target, find_run
 from .errors import CommandError, code_of_run
 from .options import Format, FormatOption, InsecureOption, RunArgument, ServerOption
 from .output import note, print_json
@@ -23,7 +24,7 @@ def result(
 
     With --output json, all of it: every step's result, times and failures. Exits as `stepwave run` does.
     """
-    found = run_async(_result(Target(server, insecure), run))
+    found = asyncio.run(_result(Target(server, insecure), run))
     if output is Format.JSON:
         print_json(found.to_dict())
     else:
@@ -48,7 +49,7 @@ def cancel(
     insecure: InsecureOption = False,
 ) -> None:
     """Cancel a run: nothing more starts, and what runs is interrupted. A run that has ended stays as it is."""
-    found = run_async(_cancel(Target(server, insecure), run, reason))
+    found = asyncio.run(_cancel(Target(server, insecure), run, reason))
     if found.state.ended:
         note(f"{found.run_id} has ended already: {found.state}")
     else:
@@ -58,4 +59,4 @@ def cancel(
 async def _cancel(target: Target, beginning: str, reason: str) -> Run:
     async with target.open() as client:
         run = await find_run(client, beginning)
-        return await client.cancel(run.run_id, reason or "cancelled at the command line")
+        return await client.cancel(run.run_id, reason)

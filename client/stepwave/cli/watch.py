@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import closing
 
 import typer
 
 from stepwave._results import RunResult
 
-from .connect import Target, find_run, run_async
+from .connect import Target, find_run
 from .displays import Display, OutputMode, make_display
 from .errors import ExitCode
 from .follow import follow, report
@@ -29,18 +30,15 @@ def watch(
 
     Prints and exits as `stepwave run` does; with 0 when left before the end.
     """
-    raise typer.Exit(run_async(_watch(Target(server, insecure), run, output, verbose=verbose)))
+    raise typer.Exit(asyncio.run(_watch(Target(server, insecure), run, output, verbose=verbose)))
 
 
 async def _watch(target: Target, beginning: str, mode: OutputMode | None, *, verbose: bool) -> ExitCode:
-    display = make_display(mode)
-    try:
-        async with target.open() as client:
-            run_id = (await find_run(client, beginning)).run_id
+    async with target.open() as client:
+        run_id = (await find_run(client, beginning)).run_id
+        with closing(make_display(mode)) as display:
             async with client.watch(run_id) as events:
                 result = await _unless_left(follow(events, display), display)
-    finally:
-        display.close()
     if result is None:
         note(f"left {run_id} running; come back: stepwave watch {run_id}")
         return ExitCode.SUCCEEDED

@@ -6,6 +6,6 @@ __all__ = ["echo"]
 
 
 @action("core.echo")
-async def echo(input: object = None) -> object:  # noqa: A002 - the name takes the whole input
+async def echo(input: object = None) -> object:
     """Answer with the input, unchanged."""
     return input

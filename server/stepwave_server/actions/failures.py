@@ -9,6 +9,8 @@ __all__ = ["ActionFailed", "cut", "failure_of"]
 
 MOST_MESSAGE = 2_048
 MOST_TRACEBACK = 8_192
+"""Bytes: details have at most 16 KiB in all."""
+
 OWN_PACKAGES = ("stepwave_server.", "asyncio.", "pydantic.", "pydantic_core.")
 
 
@@ -55,7 +57,7 @@ def cut(text: str, most: int) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception as broken:
+    except BaseException as broken:  # its `__str__` is the action's code
         return f"(its text cannot be had: {type(broken).__name__})"
 
 
@@ -66,10 +68,10 @@ def _traceback(error: BaseException) -> str:
         while tb is not None and tb.tb_next is not None and _is_ours(tb):
             tb = tb.tb_next
         text = "".join(traceback.format_exception(type(error), error, tb, limit=-50))
-    except Exception as broken:
+    except BaseException as broken:
         return f"(the traceback cannot be had: {type(broken).__name__})"
-    text = text.encode(errors="replace").decode()
-    return text if len(text) <= MOST_TRACEBACK else "…" + text[-MOST_TRACEBACK:]
+    data = text.encode(errors="replace")
+    return data.decode() if len(data) <= MOST_TRACEBACK else "…" + data[-MOST_TRACEBACK:].decode(errors="ignore")
 
 
 def _place(tb: TracebackType | None) -> dict[str, str]:

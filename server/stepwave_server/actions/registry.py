@@ -4,7 +4,9 @@ import importlib
 import importlib.metadata
 import inspect
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+import threading
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
+from contextlib import aclosing, closing
 from dataclasses import dataclass
 from types import ModuleType
 from typing import cast
@@ -95,24 +97,37 @@ class Action:
         return dump(await cast("Awaitable[object]", self._function(**arguments)), most_bytes)
 
     async def _stream(self, arguments: dict[str, object], emit: Emit, chunks: Chunks) -> object:
+        stream = self._function(**arguments)
         if self.threaded:
-            items = cast("Iterable[object]", self._function(**arguments))
-            await run_in_thread(_drain, items, emit, chunks)
-            return chunks.result()
-        stream = cast("AsyncGenerator[object, None]", self._function(**arguments))
-        try:
-            async for item in stream:
-                if (chunk := chunks.add(item)) is not None:
-                    emit(chunk)
-        finally:
-            await stream.aclose()
+            await _drain_on_thread(cast("Generator[object, None, None]", stream), emit, chunks)
+        else:
+            await _drain(cast("AsyncGenerator[object, None]", stream), emit, chunks)
         return chunks.result()
 
 
-def _drain(stream: Iterable[object], emit: Emit, chunks: Chunks) -> None:
-    for item in stream:
-        if (chunk := chunks.add(item)) is not None:
-            emit(chunk)
+async def _drain(stream: AsyncGenerator[object, None], emit: Emit, chunks: Chunks) -> None:
+    async with aclosing(stream):
+        async for item in stream:
+            if (chunk := chunks.add(item)) is not None:
+                emit(chunk)
+
+
+async def _drain_on_thread(stream: Generator[object, None, None], emit: Emit, chunks: Chunks) -> None:
+    """Drain a stream that is not async. A thread cannot be ended; when nobody waits, its stream is."""
+    gone = threading.Event()
+
+    def drain() -> None:
+        with closing(stream):
+            for item in stream:
+                if gone.is_set():
+                    return
+                if (chunk := chunks.add(item)) is not None:
+                    emit(chunk)
+
+    try:
+        await run_in_thread(drain)
+    finally:
+        gone.set()
 
 
 def _entry(target: Callable[..., object]) -> Callable[..., object]:

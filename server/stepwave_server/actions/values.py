@@ -1,6 +1,7 @@
 """Payloads to Python values and back, and the answers of streams."""
 
 import json
+import re
 from dataclasses import dataclass, field
 
 import pydantic_core
@@ -11,6 +12,8 @@ from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.core.model import Blob, Payload, Reason
 
 __all__ = ["Chunks", "dump", "load"]
+
+CONTENT_TYPE = re.compile(r"[ -~]{0,255}")
 
 
 def load(payload: Payload) -> object:
@@ -29,6 +32,8 @@ def dump(value: object, most_bytes: int) -> Payload:
     if value is None:
         return "null"
     if isinstance(value, SdkBlob):
+        if not CONTENT_TYPE.fullmatch(value.content_type):
+            raise ActionFailed(Reason.ACTION_ERROR, "it answered a blob whose content type is malformed")
         return _bounded(Blob(value.content_type, bytes(value.data)), len(value.data), most_bytes)
     try:
         text = json.dumps(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import assert_never
 
+from .addition import addition_events, present_for, was_made
 from .evaluate import EvaluationFailed, Evaluator
 from .evolve import evolve
 from .messages import (
@@ -28,7 +29,6 @@ from .messages import (
     Started,
     StartTimer,
     StepFinished,
-    StepsAdded,
     StepStarted,
     Timer,
     TimerFired,
@@ -36,7 +36,7 @@ from .messages import (
     WaveStarted,
 )
 from .model import Failure, Payload, Reason, Skip, SkipCause, State
-from .plan import plan_events, waves_of
+from .plan import plan_events
 from .result import run_finished
 from .state import CLEANUP_GRACE, SECOND, RunState, StepState
 from .validate import Violation, validate_addition
@@ -133,7 +133,7 @@ def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision
         if not was_failing and run.failing and run.stopping is None:
             _watch_cleanup(decider)
     elif isinstance(given, AddSteps):
-        raise Refused("the run has ended", [])
+        _require_made(run, given)
     return decision
 
 
@@ -223,14 +223,20 @@ def _cancel_requested(decider: _Decider, given: CancelRequested) -> None:
 def _add_steps(decider: _Decider, given: AddSteps) -> None:
     run = decider.run
     if not run.open:
-        raise Refused("the run takes no more steps", [])
-    existing = {step.spec.id: step.spec for step in run.by_index}
-    violations = validate_addition(given.steps, existing, run.options.limits, seal=given.seal)
+        _require_made(run, given)
+        return
+    violations = validate_addition(given.steps, present_for(run, given), run.options.limits, seal=given.seal)
     if violations:
         raise Refused("the steps cannot be added", violations)
-    fresh = tuple(step for step in given.steps if step.id not in existing)
+    fresh = [step for step in given.steps if step.id not in run.steps]
     if fresh or given.seal:
-        decider.emit(StepsAdded(decider.now, fresh, waves_of(run, fresh), given.seal))
+        for event in addition_events(run, fresh, decider.now, sealed=given.seal):
+            decider.emit(event)
+
+
+def _require_made(run: RunState, given: AddSteps) -> None:
+    if not was_made(run, given):
+        raise Refused("the run takes no more steps", [])
 
 
 def _carry_on(decider: _Decider) -> None:
@@ -268,7 +274,7 @@ def _invoke(decider: _Decider, steps: list[StepState]) -> None:
 
 
 def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
-    """Return what a step's action gets.
+    """Return what a step's action gets: what its dependencies had answered when it took its place, then and ever after.
 
     Raises:
         EvaluationFailed: A binding has no value.
@@ -276,8 +282,8 @@ def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
     spec = step.spec
     if spec.input is None and not spec.bindings and not step.deps:
         return run.input
-    steps = run.steps
-    outputs = {dep: steps[dep].output if dep in steps else None for dep in step.deps}  # one that never came has none
+    steps, taken = run.steps, step.dispatched
+    outputs = {dep: steps[dep].output if dep in steps and steps[dep].finish <= taken else None for dep in step.deps}
     return evaluator.input_of(spec, run.input, outputs)
 
 

@@ -7,10 +7,10 @@ A run costs O(steps + edges): each end of a step counts down its dependents' unm
 
 import heapq
 from collections.abc import Iterable
+from itertools import chain
 from operator import attrgetter
 from typing import assert_never
 
-from .graph import waves
 from .messages import (
     Event,
     RunFinished,
@@ -32,7 +32,7 @@ MOST_FAILURES = 100
 _by_index = attrgetter("index")
 
 
-def new_run(workflow: Workflow, input: Payload = "null", options: RunOptions | None = None) -> RunState:  # noqa: A002 - DESIGN's word
+def new_run(workflow: Workflow, input: Payload = "null", options: RunOptions | None = None) -> RunState:
     """Return a run before its first event. The workflow must be valid."""
     run = RunState(workflow, input, options or RunOptions())
     run.open = run.options.open
@@ -110,8 +110,11 @@ def _step_finished(run: RunState, event: StepFinished) -> None:
     run.unfinished -= 1
     if event.failure is not None and event.state is State.FAILED:
         _note_failure(run, event.failure)
-    for dependent in step.dependents:
-        _dependency_ended(run, dependent, step)
+    if event.state is State.SUCCEEDED:
+        _answer(run, step)
+    else:
+        for dependent in step.dependents:
+            _dependency_ended(run, dependent, step)
     if event.state is State.FAILED and not _handled(step):
         _fail(run, step.spec.id)
     left = run.wave_left[step.wave] = run.wave_left[step.wave] - 1
@@ -125,7 +128,10 @@ def _steps_added(run: RunState, event: StepsAdded) -> None:
     placed = _add_steps(run, event.steps)
     if event.sealed:
         run.open = False
-    for step in placed:
+    for spec in event.steps:
+        if spec.join is Join.ALL:
+            _fail_late(run, run.steps[spec.id])
+    for step in sorted(placed, key=_by_index):
         if step.pending == 0 or (step.spec.join is Join.ANY and step.answered):
             _settle(run, step)
 
@@ -144,26 +150,30 @@ def _add_steps(run: RunState, specs: Iterable[Step]) -> list[StepState]:
         run.steps[spec.id] = step
         run.by_index.append(step)
         fresh.append(step)
+    placed: list[StepState] = []
     for step in fresh:
-        _link(run, step)
+        wave = _link(run, step)
+        if not step.unplaced:
+            _place(run, step, wave)
+            placed.append(step)
+            if step.dependents:
+                placed += _place_dependents(run, step)
     run.unfinished += len(fresh)
     run.counts[State.PENDING - 1] += len(fresh)
-    placed = [step for step in fresh if step.wave >= 0]
-    if run.unplaced:
-        placed += _place_late(run)
-        placed.sort(key=_by_index)
+    if run.open:
+        run.edges += sum(step.spec.edges for step in fresh)
     return placed
 
 
-def _link(run: RunState, step: StepState) -> None:
-    """Wire a new step to its dependencies, and to earlier steps that waited for it to come."""
+def _link(run: RunState, step: StepState) -> int:
+    """Wire a new step to its dependencies, and return its wave as far as these have one."""
     wave = 0
     for dep_id in step.deps:
         dep = run.steps.get(dep_id)
         if dep is None:
             run.unknown.setdefault(dep_id, []).append(step)
             step.pending += 1
-            wave = -1
+            step.unplaced += 1
             continue
         dep.dependents.append(step)
         dep.needed_by += 1
@@ -171,14 +181,13 @@ def _link(run: RunState, step: StepState) -> None:
             step.pending += 1
         else:
             _account(step, dep)
-        if wave >= 0:
-            wave = max(wave, dep.wave + 1) if dep.wave >= 0 else -1
+        if dep.wave < 0:
+            step.unplaced += 1
+        elif dep.wave >= wave:
+            wave = dep.wave + 1
     if run.unknown:
         _answer_waiting(run, step)
-    if wave >= 0:
-        _place(run, step, wave)
-    else:
-        run.unplaced[step.spec.id] = step
+    return wave
 
 
 def _answer_waiting(run: RunState, step: StepState) -> None:
@@ -196,21 +205,30 @@ def _place(run: RunState, step: StepState, wave: int) -> None:
     run.waves_done.discard(wave)
 
 
-def _place_late(run: RunState) -> list[StepState]:
-    """Place steps that were declared before a dependency; in a closed run, one that never came counts for nothing."""
-    loose = {
-        step_id: step.deps if run.open else tuple(dep for dep in step.deps if dep in run.steps)
-        for step_id, step in run.unplaced.items()
-    }
-    known = {
-        dep: run.steps[dep].wave for deps in loose.values() for dep in deps if dep not in loose and dep in run.steps
-    }
-    placed = []
-    for step_id, wave in waves(loose, known).items():
-        step = run.unplaced.pop(step_id)
-        _place(run, step, wave)
-        placed.append(step)
+def _place_dependents(run: RunState, step: StepState) -> list[StepState]:
+    """Place, and return, steps declared before their dependencies, now that the last one of these has its wave."""
+    placed: list[StepState] = []
+    for dep in chain((step,), placed):  # grows as it goes
+        for dependent in dep.dependents:
+            dependent.unplaced -= 1
+            if not dependent.unplaced:
+                _place(run, dependent, _wave_of(run, dependent))
+                placed.append(dependent)
     return placed
+
+
+def _wave_of(run: RunState, step: StepState) -> int:
+    """Return the wave of a step whose dependencies have theirs; those that never came count for nothing."""
+    return max((run.steps[dep].wave + 1 for dep in step.deps if dep in run.steps), default=0)
+
+
+def _answer(run: RunState, step: StepState) -> None:
+    """Tell a step's dependents that it succeeded: by far the most frequent case, hence on its own."""
+    for dependent in step.dependents:
+        dependent.pending -= 1
+        dependent.answered += 1
+        if not dependent.pending or dependent.spec.join is Join.ANY:
+            _settle(run, dependent)
 
 
 def _dependency_ended(run: RunState, step: StepState, dep: StepState) -> None:
@@ -286,7 +304,7 @@ def _dispatch(run: RunState) -> None:
     while run.ready and (not most or len(run.dispatched) < most):
         step = run.ready.popleft()
         if not step.doomed:
-            step.dispatched = True
+            step.dispatched = run.sequence
             run.dispatched[step.spec.id] = step
             run.fresh.append(step)
 
@@ -360,11 +378,14 @@ def _halt(run: RunState) -> None:
 def _forget_unknown(run: RunState) -> None:
     """Close a run that ends early: what is still to come never will."""
     run.open = False
-    unknown, run.unknown = run.unknown, {}
-    _place_late(run)
-    waiting = [step for steps in unknown.values() for step in steps]
+    waiting = [step for steps in run.unknown.values() for step in steps]
+    run.unknown.clear()
     for step in waiting:
         step.pending -= 1
+        step.unplaced -= 1
+        if not step.unplaced:
+            _place(run, step, _wave_of(run, step))
+            _place_dependents(run, step)
     for step in sorted(waiting, key=_by_index):
         if step.pending == 0:
             _settle(run, step)

@@ -262,7 +262,7 @@ class Interrupt:
     """End an attempt: withdraw it from admission, or cancel it and await its clean-up.
 
     Then feed its answer, if it gave one all the same, else `AttemptInterrupted` with this failure. An attempt that is
-    being interrupted already keeps its first failure.
+    being interrupted already keeps its first failure; one that was never invoked needs nothing.
     """
 
     step_id: str

@@ -22,6 +22,7 @@ __all__ = [
     "State",
     "Step",
     "Workflow",
+    "payload_size",
 ]
 
 
@@ -97,6 +98,13 @@ Payload: TypeAlias = str | Blob
 """A value as it travels: JSON text, or a blob."""
 
 
+def payload_size(payload: Payload) -> int:
+    """Return how many bytes a value takes."""
+    if isinstance(payload, Blob):
+        return len(payload.data)
+    return len(payload) if payload.isascii() else len(payload.encode())
+
+
 @record
 class Failure:
     """Why a step or run did not succeed. `retry_after` is in nanoseconds; `step_id` is empty for the run itself."""
@@ -158,6 +166,11 @@ class Step:
     timeout: int | None = None
     join: Join = Join.ALL
     allow_failure: bool = False
+
+    @property
+    def edges(self) -> int:
+        """How many dependencies it may have, as bounds count them."""
+        return len(self.depends_on) + len(self.bindings)
 
     def dependencies(self) -> tuple[str, ...]:
         """Return the ids it depends on, those its bindings imply included, each once, in order."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from .messages import RunFinished
-from .model import Blob, Failure, Payload, Reason, State
+from .model import Failure, Payload, Reason, State, payload_size
 from .state import RunState
 
 __all__ = ["end_state", "run_finished"]
@@ -18,11 +18,11 @@ def run_finished(run: RunState, now: int) -> RunFinished:
     omitted: list[str] = []
     omitted_count = size = 0
     for step_id, output in _outputs(run):
-        size += _size(output) + len(step_id)
+        size += payload_size(output) + len(step_id)
         if size <= MOST_BYTES:
             kept.append((step_id, output))
             continue
-        size -= _size(output) + len(step_id)
+        size -= payload_size(output) + len(step_id)
         omitted_count += 1
         if omitted_count <= MOST_OMITTED:
             omitted.append(step_id)
@@ -57,13 +57,8 @@ def _outputs(run: RunState) -> Iterator[tuple[str, Payload]]:
 def _within(failures: list[Failure]) -> Iterator[Failure]:
     size = 0
     for failure in failures:
-        size += _size(failure.message) + sum(_size(key) + _size(value) for key, value in failure.details)
+        details = sum(payload_size(key) + payload_size(value) for key, value in failure.details)
+        size += payload_size(failure.message) + details
         if size > MOST_BYTES:
             return
         yield failure
-
-
-def _size(payload: Payload) -> int:
-    if isinstance(payload, Blob):
-        return len(payload.data)
-    return len(payload) if payload.isascii() else len(payload.encode())

@@ -43,13 +43,15 @@ class StepState:
         deps: Its dependencies' ids.
         dependents: The steps that wait for it.
         wave: Its wave; -1 while an ancestor is unknown.
+        unplaced: How many dependencies have no wave.
         pending: How many dependencies have not ended.
         answered: How many dependencies succeeded.
         blame: The step because of which its `ALL` or `ANY` join may fail, itself a root cause.
         needed_by: How many dependents still need it: all but those whose `ANY` join is met.
         unneeded: The id of the step that answered in its stead; empty while it is needed.
         met: Its join is met.
-        dispatched: It takes one of the run's places: its attempt is in admission's hands or running.
+        dispatched: The number of the event with which it took one of the run's places, its attempt being in admission's
+            hands or running; 0: it has taken none.
         doomed: It will be skipped.
         finish: The number of its `step_finished` event; 0: it has not ended.
     """
@@ -59,13 +61,14 @@ class StepState:
     deps: tuple[str, ...]
     dependents: list["StepState"] = field(default_factory=list)
     wave: int = -1
+    unplaced: int = 0
     pending: int = 0
     answered: int = 0
     blame: "StepState | None" = None
     needed_by: int = 0
     unneeded: str = ""
     met: bool = False
-    dispatched: bool = False
+    dispatched: int = 0
     doomed: bool = False
     state: State = State.PENDING
     attempt: int = 0
@@ -105,6 +108,7 @@ class RunState:
         options: What it was given beside.
         steps: Every step by id, in declaration order.
         unknown: For ids that steps refer to and that are still to come, those steps.
+        edges: How many dependencies its steps name; counted in an open run only.
         sequence: The number of the newest event.
         time: When it happened.
         started: The whole plan has been told.
@@ -119,7 +123,6 @@ class RunState:
         ready: Steps that wait for such a place.
         fresh: Steps that took a place since `decide` last looked; what it works off, no part of the truth.
         stale: Running steps that may not go on any more; likewise `decide`'s to work off.
-        unplaced: Steps without a wave, because an ancestor is unknown.
         held: Under `WAVE`, steps whose join is met but whose wave is still to come.
         barrier: Under `WAVE`, the wave that may run.
         doomed: A heap of the indexes of steps to skip.
@@ -137,6 +140,7 @@ class RunState:
     options: RunOptions
     steps: dict[str, StepState] = field(default_factory=dict)
     unknown: dict[str, list[StepState]] = field(default_factory=dict)
+    edges: int = 0
     sequence: int = 0
     time: int = 0
     start_time: int = 0
@@ -153,7 +157,6 @@ class RunState:
     ready: deque[StepState] = field(default_factory=deque)
     fresh: list[StepState] = field(default_factory=list)
     stale: list[StepState] = field(default_factory=list)
-    unplaced: dict[str, StepState] = field(default_factory=dict)
     held: dict[int, list[StepState]] = field(default_factory=dict)
     barrier: int = 0
     doomed: list[int] = field(default_factory=list)

@@ -2,21 +2,24 @@
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .graph import cycles
 from .model import Binding, FromStep, Scheduling, Step, Workflow
 from .record import record
 
-__all__ = ["Limits", "Violation", "did_you_mean", "pointer_problem", "validate", "validate_addition"]
+__all__ = ["Limits", "Present", "Violation", "did_you_mean", "pointer_problem", "validate", "validate_addition"]
 
 STEP_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 
-MOST_SUGGESTIONS = 2_000
-"""More known names than this are not searched for near ones: it would take seconds."""
+MOST_KNOWN = 2_000
+MOST_COMPARED = 500_000
+"""More names, or more pairs of letters, are not searched for near ones, nor are they
+for more than so many unknown names: what takes milliseconds once would take minutes."""
+MOST_HINTS = 20
 
 
 @record
@@ -35,15 +38,35 @@ class Limits:
     max_edges: int = 1_000_000
 
 
+@record
+class Present:
+    """What a run has already, as far as it matters to steps that are to be added.
+
+    Attributes:
+        names: The ids of all its steps.
+        same: Those of its steps that are added again.
+        loose: Steps without a wave that may be on a cycle with new ones.
+        awaited: For ids that are still to come, a step that refers to each.
+        edges: How many dependencies it has.
+    """
+
+    names: Collection[str] = ()
+    same: Mapping[str, Step] = field(default_factory=dict)
+    loose: Mapping[str, Step] = field(default_factory=dict)
+    awaited: Mapping[str, str] = field(default_factory=dict)
+    edges: int = 0
+
+
 @dataclass(slots=True)
 class _Check:
-    """The steps under scrutiny, those a run has already, and what was found."""
+    """The steps under scrutiny, what the run has already, and what was found."""
 
     steps: Sequence[Step]
-    existing: dict[str, Step] = field(default_factory=dict)
+    present: Present = field(default_factory=Present)
     forward: bool = False
     found: list[Violation] = field(default_factory=list)
     ids: dict[str, int] = field(default_factory=dict)
+    hints: int = MOST_HINTS
 
     def blame(self, path: str, description: str) -> None:
         self.found.append(Violation(path, description))
@@ -69,15 +92,13 @@ def validate(workflow: Workflow, limits: Limits, *, open_run: bool = False) -> l
     _check_steps(check)
     for position, step_id in enumerate(workflow.outputs):
         if step_id not in check.ids and not open_run:
-            check.blame(f"outputs[{position}]", _unknown(step_id, check.ids))
+            check.blame(f"outputs[{position}]", _unknown(check, step_id))
     return check.found
 
 
-def validate_addition(
-    steps: Sequence[Step], existing: dict[str, Step], limits: Limits, *, seal: bool
-) -> list[Violation]:
-    """Return every problem of steps to be added to an open run that has the `existing` ones."""
-    check = _Check(steps, existing=existing, forward=not seal)
+def validate_addition(steps: Sequence[Step], present: Present, limits: Limits, *, seal: bool) -> list[Violation]:
+    """Return every problem of steps to be added to an open run."""
+    check = _Check(steps, present, forward=not seal)
     if _within(check, limits):
         _check_steps(check)
         if seal:
@@ -87,11 +108,12 @@ def validate_addition(
 
 def _within(check: _Check, limits: Limits) -> bool:
     """Say whether the graph keeps its bounds; one that doesn't is not looked at any further."""
-    steps = len(check.steps) + len(check.existing)
+    fresh = [step for step in check.steps if step.id not in check.present.same]
+    steps = len(check.present.names) + len(fresh)
     if steps > limits.max_steps:
         check.blame("steps", f"{steps:,} steps are more than the {limits.max_steps:,} allowed")
         return False
-    edges = sum(len(step.depends_on) + len(step.bindings) for step in (*check.existing.values(), *check.steps))
+    edges = check.present.edges + sum(step.edges for step in fresh)
     if edges > limits.max_edges:
         check.blame("steps", f"{edges:,} dependencies are more than the {limits.max_edges:,} allowed")
         return False
@@ -107,7 +129,7 @@ def _check_steps(check: _Check) -> None:
         for position, dep in enumerate(step.depends_on):
             if problem := _dependency_problem(check, step, dep):
                 check.blame(f"steps[{index}].depends_on[{position}]", problem)
-            ordered = ordered and check.ids.get(dep, index) < index
+            ordered = ordered and (check.ids[dep] < index if dep in check.ids else dep not in check.present.loose)
         for binding in step.bindings:
             _check_binding(check, step, binding, f"steps[{index}].bindings[{binding.position}]")
             ordered = False
@@ -121,7 +143,7 @@ def _id_problem(check: _Check, index: int, step: Step) -> str:
         return _malformed(step.id, STEP_ID)
     if first != index:
         return f'"{step.id}" is the id of steps[{first}] already'
-    if check.existing and check.existing.get(step.id, step) != step:
+    if check.present.same and check.present.same.get(step.id, step) != step:
         return f'the run has another step "{step.id}" already'
     return ""
 
@@ -129,10 +151,10 @@ def _id_problem(check: _Check, index: int, step: Step) -> str:
 def _dependency_problem(check: _Check, step: Step, dep: str) -> str:
     if dep == step.id:
         return f'step "{dep}" depends on itself'
-    if dep in check.ids or dep in check.existing:
+    if dep in check.ids or dep in check.present.names:
         return ""
     if not check.forward:
-        return _unknown(dep, check.ids)
+        return _unknown(check, dep)
     return "" if STEP_ID.fullmatch(dep) else _malformed(dep, STEP_ID)
 
 
@@ -151,7 +173,8 @@ def _check_binding(check: _Check, step: Step, binding: Binding, path: str) -> No
 
 def _check_cycles(check: _Check) -> None:
     """Name every cycle. Steps that are there already can be on one only through a reference to a step still to come."""
-    edges = {step.id: [dep for dep in step.dependencies() if dep != step.id] for step in _all_steps(check)}
+    steps = (*check.present.loose.values(), *check.steps)
+    edges = {step.id: [dep for dep in step.dependencies() if dep != step.id] for step in steps}
     for cycle in cycles(edges):
         index = min((check.ids[step_id] for step_id in cycle if step_id in check.ids), default=0)
         check.blame(f"steps[{index}].depends_on", f"dependency cycle: {' → '.join(_rotate(cycle, check, index))}")
@@ -166,15 +189,9 @@ def _rotate(cycle: tuple[str, ...], check: _Check, index: int) -> tuple[str, ...
 
 def _check_sealed(check: _Check) -> None:
     """Refuse a seal while steps that are there already refer to some that never came."""
-    for step in check.existing.values():
-        for dep in step.dependencies():
-            if dep not in check.ids and dep not in check.existing:
-                check.blame("seal", f'step "{step.id}" depends on "{dep}", which was never added')
-
-
-def _all_steps(check: _Check) -> Iterator[Step]:
-    yield from check.existing.values()
-    yield from (step for step in check.steps if step.id not in check.existing)
+    for dep, step_id in check.present.awaited.items():
+        if dep not in check.ids:
+            check.blame("seal", f'step "{step_id}" depends on "{dep}", which was never added')
 
 
 def pointer_problem(pointer: str) -> str:
@@ -188,14 +205,16 @@ def pointer_problem(pointer: str) -> str:
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """Return `; did you mean "x"?` for a near one of the known names, else nothing."""
-    if len(known) > MOST_SUGGESTIONS:
+    if len(known) > MOST_KNOWN or len(name) * sum(map(len, known)) > MOST_COMPARED:
         return ""
     near = difflib.get_close_matches(name, known, n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
 
 
-def _unknown(step_id: str, known: Collection[str]) -> str:
-    return f'unknown step "{step_id}"{did_you_mean(step_id, known)}'
+def _unknown(check: _Check, step_id: str) -> str:
+    check.hints -= 1
+    hint = did_you_mean(step_id, (*check.present.names, *check.ids)) if check.hints >= 0 else ""
+    return f'unknown step "{step_id}"{hint}'
 
 
 def _malformed(name: str, pattern: re.Pattern[str]) -> str:

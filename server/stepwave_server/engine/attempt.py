@@ -62,7 +62,9 @@ class Attempt:
         action: What it does.
         input: What with.
         withdrawn: It waits for admission no more.
+        admitted: It has a place among the attempts in flight.
         chunks: How many chunks it has shown.
+        said: It has shown something, chunks or progress.
         task: What runs it; `None`: it has not started.
         timeout: How long it may take, in seconds.
     """
@@ -76,11 +78,13 @@ class Attempt:
         "_loop",
         "_options",
         "action",
+        "admitted",
         "chunks",
         "input",
         "number",
         "run",
         "run_key",
+        "said",
         "step_id",
         "task",
         "timeout",
@@ -94,8 +98,9 @@ class Attempt:
         self.number = invoke.attempt
         self.input = invoke.input
         self.action = action
-        self.withdrawn = False
+        self.withdrawn = self.admitted = False
         self.chunks = 0
+        self.said = False
         self.task: asyncio.Task[None] | None = None
         self.timeout = 0.0
         self._begun = self._ended = False

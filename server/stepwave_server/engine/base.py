@@ -1,6 +1,6 @@
 """What every engine does, whatever drives it."""
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -118,7 +118,7 @@ class Engine(Protocol):
         """Return runs that match, newest first, from after `(create_time, run_id)`."""
         ...
 
-    def watch(self, key: RunKey, after: int, kinds: Collection[Kind]) -> AsyncIterator[Batch]:
+    def watch(self, key: RunKey, after: int, kinds: Collection[Kind]) -> AsyncGenerator[Batch, None]:
         """Stream a run's events after a number. An empty batch is a sign of life."""
         ...
 

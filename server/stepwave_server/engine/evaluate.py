@@ -22,11 +22,17 @@ class JsonEvaluator:
         if not step.bindings:
             assert step.input is not None
             return step.input
-        return _fill(step, run_input, outputs)
+        try:
+            return _fill(step, run_input, outputs)
+        except RecursionError as error:
+            raise EvaluationFailed("the values to put together are nested too deeply") from error
 
 
 def _object_of(outputs: Mapping[str, Payload | None]) -> str:
-    parts = (f'"{step_id}":{_text(output, step_id)}' for step_id, output in outputs.items())
+    parts = [
+        f'"{step_id}":{output if isinstance(output, str) else _text(output, step_id)}'
+        for step_id, output in outputs.items()
+    ]
     return f"{{{','.join(parts)}}}"
 
 
@@ -49,13 +55,13 @@ def _fill(step: Step, run_input: Payload, outputs: Mapping[str, Payload | None])
         if document is None:
             document = _parse_own(whole)
         document = _put(document, binding, _text(value, _source(binding)))
-    return whole if document is None else simplejson.dumps(document, use_decimal=True, ensure_ascii=False)
+    return whole if document is None else _dump(document)
 
 
 def _parse_own(whole: Payload) -> object:
     if isinstance(whole, Blob):
         raise EvaluationFailed("a blob has no places to bind to")
-    parsed: object = simplejson.loads(whole, use_decimal=True)
+    parsed = _load(whole)
     return {} if parsed is None else parsed  # no input of its own: bindings make an object
 
 
@@ -86,15 +92,24 @@ def _value(binding: Binding, run_input: Payload, outputs: Mapping[str, Payload |
         return binding.default
     if isinstance(found, jsonpointer.EndOfList):
         raise EvaluationFailed(f'{_source(binding)} has no "{path}": "-" is past the end of a list')
-    text: str = simplejson.dumps(found, use_decimal=True, ensure_ascii=False)
-    return text
+    return _dump(found)
 
 
 @lru_cache(maxsize=64)
 def _parse(text: str) -> object:
     """Parse an output that several steps may bind parts of; callers must not change what they get."""
-    parsed: object = simplejson.loads(text, use_decimal=True)
+    return _load(text)
+
+
+def _load(text: str) -> object:
+    """Parse JSON; numbers stay as they are written."""
+    parsed: object = simplejson.loads(text, parse_float=simplejson.RawJSON, parse_int=simplejson.RawJSON)
     return parsed
+
+
+def _dump(value: object) -> str:
+    text: str = simplejson.dumps(value, ensure_ascii=False)
+    return text
 
 
 def _source(binding: Binding) -> str:

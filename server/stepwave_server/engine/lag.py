@@ -1,4 +1,4 @@
-"""Watches the event loop from a thread: an async action that blocks it is named, with the line where it stands."""
+"""Watches the event loop from a thread: an async action that blocks it is named, with its line."""
 
 import asyncio
 import logging
@@ -6,10 +6,14 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Sequence
+from types import FrameType
 
 __all__ = ["LagMonitor"]
 
 logger = logging.getLogger(__name__)
+
+CALLS_ACTIONS = "stepwave_server.actions.registry"
 
 
 class LagMonitor:
@@ -57,14 +61,31 @@ class LagMonitor:
 
     def _warn(self) -> None:
         task = asyncio.current_task(self._loop)
-        name = task.get_name() if task is not None else "the server itself"
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the documented way to see another thread's stack
-        stack = traceback.extract_stack(frame, limit=None)[-1:] if frame is not None else []
-        where = f"{stack[0].filename}:{stack[0].lineno}" if stack else "an unknown place"
+        place, of_action = _place([frame for frame, _ in traceback.walk_stack(frame)])
+        who = task.get_name() if task is not None and of_action else "the server itself"
+        advice = ": a plain function would run on a thread instead" if of_action else ""
         logger.warning(
-            "%s blocks the event loop for more than %.0f ms, at %s: a plain function would run on a thread instead",
-            name,
+            "%s blocks the event loop for more than %.0f ms, at %s%s",
+            who,
             self._threshold * 1000,
-            where,
-            extra={"blocked": name, "place": where},
+            place,
+            advice,
+            extra={"blocked": who, "place": place},
         )
+
+
+def _place(frames: Sequence[FrameType]) -> tuple[str, bool]:
+    """Return the line to blame, and whether it is an action's; frames come innermost first.
+
+    That is the line of the action itself, wherever its calls lead, else the server's own.
+    """
+    called = None
+    for frame in frames:
+        module = str(frame.f_globals.get("__name__", ""))
+        if module.startswith("stepwave_server."):
+            of_action = called is not None and module == CALLS_ACTIONS
+            blamed = called if called is not None and of_action else frame
+            return f"{blamed.f_code.co_filename}:{blamed.f_lineno}", of_action
+        called = frame
+    return (f"{frames[0].f_code.co_filename}:{frames[0].f_lineno}" if frames else "an unknown place"), True

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+from contextlib import aclosing, suppress
+from copy import copy
 
 from stepwave_server.actions import Registry
 from stepwave_server.core.info import RunInfo, RunKey
@@ -15,6 +17,7 @@ from stepwave_server.engine.base import Batch, EngineOptions, Page, StepPage, Su
 from stepwave_server.engine.deadlines import Deadlines
 from stepwave_server.engine.errors import (
     NotAccepting,
+    RunBroken,
     RunExists,
     RunNotEnded,
     RunNotFound,
@@ -150,14 +153,17 @@ class LocalEngine:
         self._journal.create(header)
         run.tell(Started())
         self._turn()
+        if run.broken is not None:
+            raise run.broken
 
     async def info(self, key: RunKey) -> RunInfo:
         """Return how a run stands, by what is committed."""
         run = self._runs.get(key)
         if run is None:
             return self._kept(key).info
-        await run.settle()
-        return run.info()
+        info = run.info()
+        await run.settle(info.last_sequence)
+        return info
 
     async def result(self, key: RunKey) -> Record:
         """Return the record of a run's `run_finished`."""
@@ -170,8 +176,9 @@ class LocalEngine:
         """Return how steps stand, from an index in declaration order."""
         run = self._runs.get(key)
         if run is not None:
-            await run.settle()
-            return await live_page(self._journal, key, run.state.by_index, start, most)
+            page = [step if step.finish else copy(step) for step in run.state.by_index[start : start + most]]
+            await run.settle(run.state.sequence)
+            return await live_page(self._journal, key, page, start, len(run.state.by_index))
         return await kept_page(self._journal, key, self._kept(key).finishes, start, most)
 
     async def list_runs(self, listing: Listing, before: tuple[int, str] | None, most: int) -> Page:
@@ -182,7 +189,16 @@ class LocalEngine:
         found.sort(key=_age, reverse=True)
         if before is not None:
             found = [info for info in found if _age(info) < before]
+        for info in found[:most]:
+            await self._settled(info)
         return Page(found[:most], len(found) > most)
+
+    async def _settled(self, info: RunInfo) -> None:
+        """Wait until what a run's information tells is committed."""
+        run = self._runs.get(info.key)
+        if run is not None:
+            with suppress(RunBroken):
+                await run.settle(info.last_sequence)
 
     def content(self, key: RunKey) -> tuple[bytes, Payload]:
         """Return the workflow and input that a run was started with."""
@@ -190,17 +206,17 @@ class LocalEngine:
         header = run.header if run is not None else self._kept(key).header
         return header.workflow, header.input
 
-    async def watch(self, key: RunKey, after: int, kinds: Collection[Kind]) -> AsyncIterator[Batch]:
+    async def watch(self, key: RunKey, after: int, kinds: Collection[Kind]) -> AsyncGenerator[Batch, None]:
         """Stream a run's events after a number.
 
         Raises:
             RunNotFound: There is no such run, or it is forgotten meanwhile.
             SequenceOutOfRange: The number is beyond its newest event.
         """
-        last = (await self.info(key)).last_sequence
+        run = self._runs.get(key)
+        last = run.committed if run is not None else self._kept(key).info.last_sequence
         if after > last:
             raise SequenceOutOfRange(after, last)
-        run = self._runs.get(key)
         if run is None and after == last:
             return
         so_far = run.said_so_far() if run is not None else ()
@@ -209,8 +225,10 @@ class LocalEngine:
         if run is not None:
             run.join(watcher)
         try:
-            async for batch in watcher.batches():
-                yield batch
+            with self._journal.reading(key):
+                async with aclosing(watcher.batches()) as batches:
+                    async for batch in batches:
+                        yield batch
         finally:
             self._watchers.discard(watcher)
             if run is not None:
@@ -287,6 +305,7 @@ class LocalEngine:
                 run.decide()
                 moved[run] = None
             while (attempt := self._admission.admit()) is not None:
+                attempt.admitted = True
                 attempt.run.tell(AttemptStarted(attempt.step_id, attempt.number))
         return moved
 

@@ -26,7 +26,7 @@ from stepwave_server.core.messages import (
     Timer,
     TimerFired,
 )
-from stepwave_server.core.model import Payload
+from stepwave_server.core.model import Failure, Payload, Reason
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.attempt import Attempt
 from stepwave_server.engine.base import EngineOptions
@@ -82,6 +82,8 @@ class LocalRun:
         key: What names it.
         header: What it was given.
         state: Where it stands, decided; perhaps not yet committed.
+        committed: The number of the newest event that is committed.
+        broken: Why it cannot go on, by a defect of the server; `None` if it can.
     """
 
     def __init__(self, header: Header, state: RunState, services: Services, tracer: RunTracer | None) -> None:
@@ -98,9 +100,9 @@ class LocalRun:
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._watchers: set[Watcher] = set()
         self._live = Live()
-        self._committed = 0
+        self.committed = 0
         self._settled: list[tuple[int, asyncio.Future[None]]] = []
-        self._broken: RunBroken | None = None
+        self.broken: RunBroken | None = None
 
     # What others ask of it.
 
@@ -111,21 +113,27 @@ class LocalRun:
             self._services.turn(self)
 
     def info(self) -> RunInfo:
-        """Return how it stands."""
+        """Return how it stands, decided; perhaps not yet committed."""
         return info_of(self.key, self.header.create_time, self.state)
 
-    async def settle(self) -> None:
-        """Wait until all that has been decided is committed."""
-        if self._committed < self.state.sequence:
+    async def settle(self, sequence: int) -> None:
+        """Wait until the event of this number is committed.
+
+        Raises:
+            RunBroken: It never will be.
+        """
+        if self.broken is not None:
+            raise self.broken
+        if self.committed < sequence:
             waiter = self._loop.create_future()
-            self._settled.append((self.state.sequence, waiter))
+            self._settled.append((sequence, waiter))
             await waiter
 
     def join(self, watcher: Watcher) -> None:
         """Wake a watcher whenever there is more."""
         self._watchers.add(watcher)
-        if self._broken is not None:
-            watcher.close(self._broken)
+        if self.broken is not None:
+            watcher.close(self.broken)
 
     def leave(self, watcher: Watcher) -> None:
         """Forget a watcher."""
@@ -149,12 +157,12 @@ class LocalRun:
     def attempt_ended(self, attempt: Attempt, outcome: Input) -> None:
         """Take what an attempt came to."""
         del self._attempts[attempt.step_id]
-        if attempt.chunks:
+        if attempt.said:
             self._live.forget(attempt.step_id)
         if isinstance(outcome, AttemptInterrupted) and outcome.abandoned and attempt.task is not None:
             self._services.abandoned(attempt.task)
         self._services.deadlines.end(attempt, attempt.timeout)
-        self._services.release()
+        self._free(attempt)
         self.tell(outcome)
 
     def expired(self, attempt: Attempt) -> None:
@@ -165,16 +173,17 @@ class LocalRun:
         """Show the watchers a chunk."""
         run_id, now = self.key.run_id, self._services.clock()
         data = encode_chunk(run_id, now, attempt.step_id, attempt.number, attempt.chunks, chunk)
-        self._show(attempt, Transient(self._committed, Kind.STEP_CHUNK, data))
+        attempt.chunks += 1
+        self._show(attempt, Transient(self.committed, Kind.STEP_CHUNK, data))
 
     def show_progress(self, attempt: Attempt, fraction: float | None, message: str) -> None:
         """Show the watchers how far an attempt got."""
         run_id, now = self.key.run_id, self._services.clock()
         data = encode_progress(run_id, now, attempt.step_id, attempt.number, fraction, message)
-        self._show(attempt, Transient(self._committed, Kind.STEP_PROGRESS, data))
+        self._show(attempt, Transient(self.committed, Kind.STEP_PROGRESS, data))
 
     def _show(self, attempt: Attempt, transient: Transient) -> None:
-        attempt.chunks += 1
+        attempt.said = True
         self._live.add(attempt.step_id, transient)
         for watcher in self._watchers:
             watcher.show(transient)
@@ -184,24 +193,40 @@ class LocalRun:
     def decide(self) -> None:
         """Let the core decide on what happened since the last time, and ask admission for what it wants to invoke."""
         inbox, self._inbox = self._inbox, []
+        if self.broken is not None:
+            return
         try:
-            if self._broken is None:
-                self._decide(inbox)
-                return
+            self._decide(inbox)
         except Exception:
-            logger.exception("a defect of the server broke a run", extra={"run_id": self.key.run_id})
-        self._give_up(inbox)
+            self._give_up()
 
     def commit(self) -> None:
         """Commit in one piece what has been decided, and carry it out when that is done."""
         decision, self._decision = self._decision, Decision()
-        if decision.events and self._broken is None:
+        if self.broken is not None:
+            return
+        try:
+            self._commit(decision)
+        except Exception:
+            self._give_up()
+
+    def _commit(self, decision: Decision) -> None:
+        if decision.events:
             first = self.state.sequence - len(decision.events) + 1
             encode = self._encoder.encode
             records = [encode(sequence, event) for sequence, event in enumerate(decision.events, start=first)]
-            self._services.journal.append(self.key, records, partial(self._carry_out, decision))
+            self._services.journal.append(self.key, records, partial(self._committed, decision))
         elif decision.commands:
             self._carry_out(decision)
+
+    def _committed(self, decision: Decision) -> None:
+        """Carry out what is committed now; perhaps called by the journal, whom a defect here is no business of."""
+        if self.broken is not None:
+            return
+        try:
+            self._carry_out(decision)
+        except Exception:
+            self._give_up()
 
     def _decide(self, inbox: list[Input]) -> None:
         decision = self._decision
@@ -209,11 +234,16 @@ class LocalRun:
         for given in inbox:
             events, commands = len(decision.events), len(decision.commands)
             decide(self.state, given, now, EVALUATOR, decision)
-            if len(decision.events) == events and isinstance(given, AttemptStarted):  # it came too late
-                self._services.release()
+            if len(decision.events) == events and isinstance(given, AttemptStarted):
+                self._came_late(given)
             for command in decision.commands[commands:]:
                 if isinstance(command, Invoke):
                     self._request(command)
+
+    def _came_late(self, given: AttemptStarted) -> None:
+        attempt = self._attempts.get(given.step_id)
+        if attempt is not None and attempt.number == given.attempt:
+            self._free(attempt)
 
     def _request(self, invoke: Invoke) -> None:
         """Ask admission for a place: no effect of the decision, for the attempt's start will be an event of its own."""
@@ -224,7 +254,7 @@ class LocalRun:
 
     def _carry_out(self, decision: Decision) -> None:
         """Do what a decision causes, now that it is committed."""
-        self._committed += len(decision.events)
+        self.committed += len(decision.events)
         if self._tracer is not None:
             self._tracer.record(decision.events)
         for event in decision.events:
@@ -279,7 +309,14 @@ class LocalRun:
             attempt.interrupt(command.failure, self._services.options.cancel_grace)
         else:
             attempt.withdrawn = True
+            self._free(attempt)
             del self._attempts[command.step_id]
+
+    def _free(self, attempt: Attempt) -> None:
+        """Give back an attempt's place among those in flight, if it has one."""
+        if attempt.admitted:
+            attempt.admitted = False
+            self._services.release()
 
     def _finish(self) -> None:
         for handle in self._timers.values():
@@ -289,23 +326,29 @@ class LocalRun:
         self._services.finished(self)
 
     def _release_settled(self) -> None:
-        ready = [waiter for target, waiter in self._settled if target <= self._committed]
-        self._settled = [entry for entry in self._settled if entry[0] > self._committed]
+        ready = [waiter for target, waiter in self._settled if target <= self.committed]
+        self._settled = [entry for entry in self._settled if entry[0] > self.committed]
         for waiter in ready:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _give_up(self, inbox: list[Input]) -> None:
+    def _refuse_settled(self, error: RunBroken) -> None:
+        waiting, self._settled = self._settled, []
+        for _, waiter in waiting:
+            if not waiter.done():
+                waiter.set_exception(error)
+
+    def _give_up(self) -> None:
         """Contain a defect: this run ends here, the others go on."""
-        for given in inbox:
-            if isinstance(given, AttemptStarted) and self._attempts[given.step_id].task is None:
-                self._services.release()
-        if self._broken is not None:
-            return
-        self._broken = RunBroken(self.key)
+        logger.exception("a defect of the server broke a run", extra={"run_id": self.key.run_id})
+        self.broken = RunBroken(self.key)
         if self._tracer is not None:
-            self._tracer.abandon(self._services.clock(), str(self._broken))
-        self.close_watchers(self._broken)
-        for task in self.tasks():
-            task.cancel()
+            self._tracer.abandon(self._services.clock(), str(self.broken))
+        self.close_watchers(self.broken)
+        self._refuse_settled(self.broken)
+        for handle in self._timers.values():
+            handle.cancel()
+        failure = Failure(Reason.INTERNAL, str(self.broken))
+        for attempt in list(self._attempts.values()):
+            self._interrupt(Interrupt(attempt.step_id, attempt.number, failure))
         self._services.finished(self)

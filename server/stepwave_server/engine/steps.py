@@ -19,11 +19,10 @@ async def kept_page(journal: Journal, key: RunKey, finishes: Sequence[int], star
     return _page(records, start, len(finishes))
 
 
-async def live_page(journal: Journal, key: RunKey, steps: Sequence[StepState], start: int, most: int) -> StepPage:
-    """Return a page of a run under way, all of whose events are committed."""
-    chosen = steps[start : start + most]
-    records = iter(await journal.pick(key, [step.finish for step in chosen if step.finish]))
-    return _page([next(records) if step.finish else step for step in chosen], start, len(steps))
+async def live_page(journal: Journal, key: RunKey, steps: Sequence[StepState], start: int, total: int) -> StepPage:
+    """Return a page of a run under way, of steps as they stood when all that had happened was committed."""
+    records = iter(await journal.pick(key, [step.finish for step in steps if step.finish]))
+    return _page([next(records) if step.finish else step for step in steps], start, total)
 
 
 def _page(pieces: Sequence[Record | StepState], start: int, total: int) -> StepPage:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 
 from stepwave_server.core.info import RunKey
 from stepwave_server.engine.base import Batch
@@ -16,7 +16,8 @@ __all__ = ["Watcher"]
 MOST_BATCH_BYTES = 256 * 1024
 """A batch ends with the event that passes this, so a message has at most this and one event more."""
 
-MOST_TRANSIENTS = 1_000
+MOST_TRANSIENT_BYTES = 1 << 20
+"""Transient events of more bytes than this don't wait for a watcher: the oldest make room."""
 
 MOST_BURST = 0.001
 """Seconds that a burst may go on before its events are sent."""
@@ -54,7 +55,8 @@ class Watcher:
         self._position = after
         self._kinds = frozenset(kinds)
         self._heartbeat = heartbeat
-        self._transients = deque(so_far, MOST_TRANSIENTS)
+        self._transients: deque[Transient] = deque()
+        self._transient_bytes = 0
         self._loop = asyncio.get_running_loop()
         self._stirred = True
         self._waiter: asyncio.Future[None] | None = None
@@ -62,6 +64,8 @@ class Watcher:
         self._heard = 0.0
         self._ended: EngineError | None = None
         self._closed = False
+        for transient in so_far:
+            self._queue(transient)
 
     def wake(self) -> None:
         """Look into the journal again."""
@@ -71,7 +75,7 @@ class Watcher:
 
     def show(self, transient: Transient) -> None:
         """Stream a transient event, when the numbered ones before it have been."""
-        self._transients.append(transient)
+        self._queue(transient)
         self.wake()
 
     def close(self, error: EngineError | None = None) -> None:
@@ -79,7 +83,7 @@ class Watcher:
         self._closed, self._ended = True, error
         self.wake()
 
-    async def batches(self) -> AsyncIterator[Batch]:
+    async def batches(self) -> AsyncGenerator[Batch, None]:
         """Stream batches, each with all that is ready, until the run's last event.
 
         Raises:
@@ -110,7 +114,8 @@ class Watcher:
         if records is None:
             raise RunNotFound(self._key)
         batch = self._batch(records)
-        if self._closed or (batch is not None and len(batch.data) >= MOST_BATCH_BYTES):
+        filtered = bool(records and self._kinds)  # what was read may have been all that one read gives
+        if self._closed or filtered or (batch is not None and len(batch.data) >= MOST_BATCH_BYTES):
             self._stirred = True
         return batch
 
@@ -144,21 +149,38 @@ class Watcher:
 
     def _batch(self, records: Sequence[Record]) -> Batch | None:
         parts: list[bytes] = []
+        room = MOST_BATCH_BYTES
+        kind = None
         for record in records:
             if self._transients:
-                self._take_transients(parts)
+                room = self._take_transients(parts, room)
+            if room <= 0:
+                break
             self._position += 1
-            if not self._kinds or record.kind in self._kinds or record.kind is Kind.RUN_FINISHED:
+            kind = record.kind
+            if not self._kinds or kind in self._kinds or kind is Kind.RUN_FINISHED:
                 parts.append(record.data)
-        self._take_transients(parts)
+                room -= len(record.data)
+        self._take_transients(parts, room)
         if not parts:
             return None
         parts.append(position(self._position))
-        return Batch(b"".join(parts), last=bool(records) and records[-1].kind is Kind.RUN_FINISHED)
+        return Batch(b"".join(parts), last=kind is Kind.RUN_FINISHED)
 
-    def _take_transients(self, parts: list[bytes]) -> None:
-        """Take the transient events that belong before the next numbered one."""
-        while self._transients and self._transients[0].after <= self._position:
-            transient = self._transients.popleft()
-            if not self._kinds or transient.kind in self._kinds:
-                parts.append(transient.data)
+    def _queue(self, transient: Transient) -> None:
+        """Let a transient event wait to be streamed; the oldest make room for it."""
+        if self._kinds and transient.kind not in self._kinds:
+            return
+        self._transients.append(transient)
+        self._transient_bytes += len(transient.data)
+        while self._transient_bytes > MOST_TRANSIENT_BYTES and len(self._transients) > 1:
+            self._transient_bytes -= len(self._transients.popleft().data)
+
+    def _take_transients(self, parts: list[bytes], room: int) -> int:
+        """Take the transient events that belong before the next numbered one; return what room they leave."""
+        while room > 0 and self._transients and self._transients[0].after <= self._position:
+            data = self._transients.popleft().data
+            self._transient_bytes -= len(data)
+            parts.append(data)
+            room -= len(data)
+        return room

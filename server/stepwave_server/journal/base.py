@@ -2,6 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import NamedTuple, Protocol
 
 from stepwave_server.core.info import RunInfo, RunKey
@@ -94,6 +95,10 @@ class Journal(Protocol):
 
         `None`: the run is not kept.
         """
+        ...
+
+    def reading(self, key: RunKey) -> AbstractContextManager[None]:
+        """Keep retention from forgetting a run while inside: who reads it, reads it to its end."""
         ...
 
     async def pick(self, key: RunKey, sequences: Sequence[int]) -> Sequence[Record]:

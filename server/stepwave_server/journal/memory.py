@@ -1,6 +1,8 @@
 """The journal in memory: commits at once, forgets with the process; ended runs are kept up to a count and an age."""
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from stepwave_server.core.info import RunInfo, RunKey
@@ -46,6 +48,7 @@ class MemoryJournal:
         self._retention = retention or Retention()
         self._logs: dict[RunKey, _Log] = {}
         self._kept: dict[RunKey, Kept] = {}  # in the order in which they ended
+        self._readers: Counter[RunKey] = Counter()
         self._size = 0
 
     def create(self, header: Header) -> None:
@@ -68,15 +71,21 @@ class MemoryJournal:
         self.sweep()
 
     def sweep(self) -> None:
-        """Forget ended runs that are too many, too old, or too large together; the newest stays whatever its size."""
-        bounds = self._retention
-        while self._kept:
-            oldest = next(iter(self._kept.values()))
-            aged = (oldest.info.end_time or 0) < self._clock() - bounds.age
-            large = self._size > bounds.size and len(self._kept) > 1
-            if not aged and not large and len(self._kept) <= bounds.count:
-                return
+        """Forget ended runs that are too many, too old, or too large together; the newest stays whatever its size.
+
+        A run that is being read stays until it is not.
+        """
+        while (oldest := self._oldest()) is not None and self._exceeds(oldest):
             self.delete(oldest.header.key)
+
+    def _oldest(self) -> Kept | None:
+        return next((kept for key, kept in self._kept.items() if key not in self._readers), None)
+
+    def _exceeds(self, oldest: Kept) -> bool:
+        bounds = self._retention
+        aged = (oldest.info.end_time or 0) < self._clock() - bounds.age
+        large = self._size > bounds.size and len(self._kept) > 1
+        return aged or large or len(self._kept) > bounds.count
 
     async def read(self, key: RunKey, after: int, most_bytes: int) -> Sequence[Record] | None:
         """Return events after a number."""
@@ -92,6 +101,18 @@ class MemoryJournal:
                 break
         return records
 
+    @contextmanager
+    def reading(self, key: RunKey) -> Iterator[None]:
+        """Keep retention from forgetting a run while inside."""
+        self._readers[key] += 1
+        try:
+            yield
+        finally:
+            self._readers[key] -= 1
+            if not self._readers[key]:
+                del self._readers[key]
+                self.sweep()
+
     async def pick(self, key: RunKey, sequences: Sequence[int]) -> Sequence[Record]:
         """Return the events with these numbers."""
         log = self._logs[key]
@@ -99,10 +120,12 @@ class MemoryJournal:
 
     def kept(self, key: RunKey) -> Kept | None:
         """Return a run that has ended."""
+        self.sweep()
         return self._kept.get(key)
 
     def list_kept(self, listing: Listing) -> Sequence[RunInfo]:
         """Return the runs that have ended and match."""
+        self.sweep()
         return [kept.info for kept in self._kept.values() if listing.matches(kept.info)]
 
     def delete(self, key: RunKey) -> None:

@@ -1,9 +1,8 @@
 """How methods meet gRPC: errors to statuses, bounds of open calls and streams, and bytes that need no serializer."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from typing import cast
 
 import grpc
 from google.protobuf.message import Message
@@ -23,7 +22,7 @@ SERVICE = _DESCRIPTOR.full_name
 Context = ServicerContext[Message, Message]
 StreamContext = ServicerContext[Message, bytes]
 Unary = Callable[[Message, Context], Awaitable[Message]]
-Streaming = Callable[[Message, StreamContext], AsyncIterator[bytes]]
+Streaming = Callable[[Message, StreamContext], AsyncGenerator[bytes, None]]
 
 
 @dataclass(slots=True)
@@ -122,7 +121,7 @@ def _streaming(method: Streaming, bounds: Bounds) -> Callable[[Message, StreamCo
         try:
             bounds.check(request)
             with bounds.stream():
-                async with aclosing(cast("AsyncGenerator[bytes, None]", method(request, context))) as batches:
+                async with aclosing(method(request, context)) as batches:
                     async for data in batches:
                         await context.write(data)
                 return

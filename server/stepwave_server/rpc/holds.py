@@ -2,10 +2,11 @@
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from stepwave_server.core.info import RunKey
+from stepwave_server.engine.errors import RunNotFound
 
 __all__ = ["Hold", "Holds"]
 
@@ -41,6 +42,7 @@ class Holds:
 
     def begin(self, key: RunKey, window: float) -> None:
         """Make a new run a held one, that outlives its last stream by `window` seconds."""
+        self.detach(key)  # an earlier run of the same id may be waited for still
         self._held[key] = _Held(window)
 
     def detach(self, key: RunKey) -> None:
@@ -91,4 +93,5 @@ class Holds:
 
     def _end(self, key: RunKey, reason: str) -> None:
         if self._held.pop(key, None) is not None and not self._released:
-            self._cancel(key, reason)
+            with suppress(RunNotFound):  # ended and forgotten meanwhile
+                self._cancel(key, reason)

@@ -1,5 +1,7 @@
 """The gRPC server: its services, its options, its address, and how it stops."""
 
+import re
+
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_health.v1.health_pb2 import HealthCheckResponse
@@ -10,6 +12,8 @@ from stepwave_server.rpc.servicer import Orchestrator
 
 __all__ = ["GrpcServer", "ListenError"]
 
+ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(\d+)")
+MOST_PORT = 65535
 LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
 HARD_LIMIT_FACTOR = 2
 """gRPC itself cuts off messages of so many times the bound; below, the answer says what is wrong."""
@@ -29,10 +33,12 @@ class GrpcServer:
         insecure: Listen beyond loopback.
 
     Raises:
-        ListenError: The address is not loopback, and `insecure` is not said.
+        ListenError: The address is malformed, or not loopback and `insecure` is not said.
     """
 
     def __init__(self, orchestrator: Orchestrator, listen: str, bounds: Bounds, *, insecure: bool) -> None:
+        if not _is_address(listen):
+            raise ListenError(f"{listen!r} is no address: want HOST:PORT, as 127.0.0.1:50051, or unix:PATH")
         if not insecure and not listen.startswith(LOOPBACK):
             raise ListenError(f"{listen} is not loopback: plain text is served there only with --insecure")
         self._listen = listen
@@ -71,6 +77,13 @@ class GrpcServer:
         """Take no more calls, and give open ones `grace` seconds."""
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
+
+
+def _is_address(listen: str) -> bool:
+    if listen.startswith("unix:"):
+        return listen != "unix:"
+    found = ADDRESS.fullmatch(listen)
+    return found is not None and int(found[1]) <= MOST_PORT  # gRPC takes a larger one modulo 65536
 
 
 def _options(most_bytes: int) -> list[tuple[str, int]]:

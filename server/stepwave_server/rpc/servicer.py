@@ -1,6 +1,7 @@
 """`OrchestratorService`: each method parses, calls the engine, and converts."""
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
 from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import Message
@@ -52,15 +53,16 @@ class Orchestrator:
 
     async def ExecuteWorkflow(  # noqa: N802 - the contract's name, as below
         self, request: pb.ExecuteWorkflowRequest, context: Context
-    ) -> AsyncIterator[bytes]:
+    ) -> AsyncGenerator[bytes, None]:
         """Start a run, hold it, and stream its events."""
         kinds = _kinds(request.kinds)
         window = _window(request)
         submission = await self._preparer.submission(request, _parent(context))
         if self._engine.start(submission):
             self._holds.begin(submission.key, window)
-        async for data in self._held(submission.key, 0, kinds, context):
-            yield data
+        async with aclosing(self._held(submission.key, 0, kinds, context)) as stream:
+            async for data in stream:
+                yield data
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:  # noqa: N802
         """Start a run that nobody holds."""
@@ -69,26 +71,31 @@ class Orchestrator:
             self._holds.detach(submission.key)
         return pb.StartRunResponse(run=to_run(await self._engine.info(submission.key)))
 
-    async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncIterator[bytes]:  # noqa: N802
+    async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncGenerator[bytes, None]:  # noqa: N802
         """Stream a run's events after a number."""
         key = run_key(request.namespace, request.run_id)
         kinds = _kinds(request.kinds)
         if request.attach:
-            stream = self._held(key, request.after_sequence, kinds, context)
+            watch = self._held(key, request.after_sequence, kinds, context)
         else:
-            stream = self._plain(key, request.after_sequence, kinds)
-        async for data in stream:
-            yield data
+            watch = self._plain(key, request.after_sequence, kinds)
+        async with aclosing(watch) as stream:
+            async for data in stream:
+                yield data
 
-    async def _plain(self, key: RunKey, after: int, kinds: Sequence[Kind]) -> AsyncIterator[bytes]:
-        async for batch in self._engine.watch(key, after, kinds):
-            yield batch.data
-
-    async def _held(self, key: RunKey, after: int, kinds: Sequence[Kind], context: Context) -> AsyncIterator[bytes]:
-        with self._holds.hold(key, context.time_remaining) as hold:
-            async for batch in self._engine.watch(key, after, kinds):
-                hold.ended = batch.last
+    async def _plain(self, key: RunKey, after: int, kinds: Sequence[Kind]) -> AsyncGenerator[bytes, None]:
+        async with aclosing(self._engine.watch(key, after, kinds)) as batches:
+            async for batch in batches:
                 yield batch.data
+
+    async def _held(
+        self, key: RunKey, after: int, kinds: Sequence[Kind], context: Context
+    ) -> AsyncGenerator[bytes, None]:
+        with self._holds.hold(key, context.time_remaining) as hold:
+            async with aclosing(self._engine.watch(key, after, kinds)) as batches:
+                async for batch in batches:
+                    hold.ended = batch.last
+                    yield batch.data
 
     async def AddSteps(self, request: pb.AddStepsRequest, context: Context) -> pb.AddStepsResponse:  # noqa: N802
         """Refuse: no run is open yet."""

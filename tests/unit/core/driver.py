@@ -1,5 +1,6 @@
 """A second, tiny engine: feeds the core in virtual time, and checks at every step that folding equals deciding."""
 
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import TypeAlias, TypeVar
 from unittest import mock
@@ -162,8 +163,11 @@ class Drive:
 
     def finish(self) -> None:
         """Let every step that is invoked succeed, first come, first served, until the run has ended."""
-        while waiting := self.waiting():
-            self.succeed(waiting[0])
+        queue = deque(self.waiting())
+        while queue:
+            known = len(self.commands)
+            self.succeed(queue.popleft())
+            queue += (command.step_id for command in self.commands[known:] if isinstance(command, Invoke))
 
     def tell(self, given: Input) -> list[str]:
         """Feed the core."""
@@ -218,6 +222,10 @@ class Drive:
         """Return the interruptions that were ordered so far."""
         return [command for command in self.commands if isinstance(command, Interrupt)]
 
+    def invoked(self) -> dict[str, Payload]:
+        """Return what every step got that was invoked so far."""
+        return {command.step_id: command.input for command in self.commands if isinstance(command, Invoke)}
+
     def waiting(self) -> list[str]:
         """Return the steps that were invoked and have not started."""
         return [command.step_id for command in self.outstanding.values() if isinstance(command, Invoke)]
@@ -239,16 +247,21 @@ class Drive:
         return self.run.steps[step_id].attempt
 
     def _note(self, decision: Decision) -> None:
-        """Keep account of what is outstanding: commands are done by events, or by what they watch having ended."""
+        """Keep account of what is outstanding. What ends in a decision strikes out what the same decision asked for it.
+
+        An attempt that timed out is interrupted again when its timer, which lasts as long as it does, starts again and
+        fires at once: only the timer is outstanding.
+        """
         self.events += decision.events
         self.commands += decision.commands
+        for command in decision.commands:
+            if not (isinstance(command, Interrupt) and command.failure.reason is Reason.TIMEOUT):
+                self.outstanding[_key(command)] = command
         for event in decision.events:
             self._strike(event)
-        for command in decision.commands:
-            if not self._is_done(command):
-                self.outstanding[_key(command)] = command
-        if all(step.ended for step in self.run.by_index if step.cleans_up):
-            self.outstanding.pop(("cleanup", ""), None)
+        cleanup = ("cleanup", "")
+        if cleanup in self.outstanding and all(step.ended for step in self.run.by_index if step.cleans_up):
+            del self.outstanding[cleanup]
 
     def _strike(self, event: Event) -> None:
         match event:
@@ -261,17 +274,7 @@ class Drive:
                 self.outstanding.pop(("run", ""), None)
                 self.outstanding.pop(("cleanup", ""), None)
             case RunFinished():
-                self.outstanding.clear()
-
-    def _is_done(self, command: Command) -> bool:
-        """Say whether nothing is left of a command to carry out after a crash.
-
-        The withdrawal of an attempt that never started is done with its skip; a timed-out attempt is interrupted again
-        when its timer, which lasts as long as the attempt, is started again and fires at once.
-        """
-        if not isinstance(command, Interrupt):
-            return False
-        return command.step_id not in self.run.running or command.failure.reason is Reason.TIMEOUT
+                self.outstanding = {("finish", ""): Finish()}
 
     def _evolve_both(self, run: RunState, event: Event) -> None:
         evolve(run, event)

@@ -4,7 +4,7 @@ It says what must have become of every step. It makes no events, keeps no counts
 insides.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from stepwave_server.core.messages import (
     AddSteps,
@@ -121,19 +121,29 @@ class Model:
     def _go_on(self) -> None:
         """Look at everything until nothing changes."""
         while self.started:
-            self._notice_failures()
-            if self.stopping is not None or self._failing:
-                self.open = False
-            self._notice_joins()
-            self._give_places()
+            self._look_around()
             doomed = next((step for step in self.steps.values() if self._must_be_skipped(step)), None)
-            unfit = [step_id for step_id in self.places if NOWHERE in self.steps[step_id].bindings]
+            unfit = [step for step in self.steps.values() if step.id in self.places and NOWHERE in step.bindings]
             if doomed is not None:
                 self._skip(doomed)
             elif unfit:
-                self._end(min(unfit, key=list(self.steps).index), State.FAILED)
+                self._fail_unfit(unfit)
             else:
                 return
+
+    def _look_around(self) -> None:
+        self._notice_failures()
+        if self.stopping is not None or self._failing:
+            self.open = False
+        self._notice_joins()
+        self._give_places()
+
+    def _fail_unfit(self, steps: Iterable[Step]) -> None:
+        """Fail those whose input cannot be put together; the first one may spare the others."""
+        for step in steps:
+            if self._may_run(step):
+                self._end(step.id, State.FAILED)
+                self._look_around()
 
     # A step's dependencies, and what they came to.
 

@@ -12,7 +12,7 @@ from stepwave_server.core.messages import (
     WaveFinished,
     WaveStarted,
 )
-from stepwave_server.core.model import Join, Scheduling, State, Step, Workflow
+from stepwave_server.core.model import FailurePolicy, Join, Scheduling, State, Step, Workflow
 
 __all__ = ["Rules"]
 
@@ -20,7 +20,10 @@ SUCCESS = State.SUCCEEDED
 
 
 class Rules:
-    """Sees a run's events one by one, and complains of what must not be."""
+    """Sees a run's events one by one, and complains of what must not be.
+
+    The waves of steps whose ancestors never came are told by their own events alone.
+    """
 
     def __init__(self, workflow: Workflow) -> None:
         self.workflow = workflow
@@ -58,6 +61,7 @@ class Rules:
             case RunStopping():
                 assert not self.stopping, "a run stops once"
                 self.stopping = True
+                self.open = False
             case RunFinished():
                 self._run_finished(event)
 
@@ -90,7 +94,7 @@ class Rules:
         assert self.planned, "the plan comes first"
         assert not self.stopping, "nothing starts in a run that stops"
         assert event.step_id not in self.states
-        assert event.wave == self.told[event.step_id], "a step starts in the wave that was told"
+        assert event.wave == self.told.get(event.step_id, event.wave), "a step starts in the wave that was told"
         assert event.wave in self.waves_open, "a wave starts before its steps"
         assert self._join_met(self.steps[event.step_id]), "a step starts when its join is met"
         assert event.ready_time <= event.time < event.deadline
@@ -133,7 +137,8 @@ class Rules:
 
     def _wave_finished(self, event: WaveFinished) -> None:
         assert event.wave in self.waves_open, "a wave finishes once, after it started"
-        assert not self.open, "more steps may join a wave of an open run"
+        may_fail_fast = self.workflow.failure_policy is FailurePolicy.FAIL_FAST and State.FAILED in self.states.values()
+        assert not self.open or may_fail_fast, "more steps may join a wave of an open run"
         steps = [step_id for step_id, wave in self.told.items() if wave == event.wave]
         assert all(step_id in self.states for step_id in steps), "a wave finishes after its steps"
         self.waves_open.remove(event.wave)

@@ -26,7 +26,7 @@ JOINS = [Join.ALL, Join.ALL, Join.ANY, Join.ALL_DONE]
 
 
 def soak(examples: int) -> settings:
-    """Return settings for so many examples, always the same ones; `SOAK=20` in the environment: for 20 times as many."""
+    """Return settings for so many examples, always the same; `SOAK=20` in the environment: 20 times as many, new."""
     factor = int(os.environ.get("SOAK", "0"))
     return settings(max_examples=examples * max(1, factor), deadline=None, derandomize=not factor, database=None)
 
@@ -93,10 +93,10 @@ def likely(drive: Drive) -> Iterator[Input]:
 
 def late(drive: Drive) -> Iterator[Input]:
     """Yield what comes too late to matter, or too early."""
-    for step_id, step in drive.run.steps.items():
+    for step_id in drive.run.steps:
         if step_id not in drive.waiting():
             yield AttemptStarted(step_id, 1)
-        if not step.attempt or step.ended:
+        if step_id not in drive.run.running:
             yield AttemptSucceeded(step_id, 1, '"late"')
             yield TimerFired(Timer("attempt", step_id, 1))
         yield AttemptStarted(step_id, 7)

@@ -1,20 +1,19 @@
 """Random runs come to what a slow, obvious model says, whatever happens and in whatever order."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwave_server.core.decide import Decision
-from stepwave_server.core.messages import (
-    AddSteps,
-    Input,
-)
-from stepwave_server.core.model import State, Workflow
+from stepwave_server.core.decide import Decision, decide
+from stepwave_server.core.messages import AddSteps, Input
+from stepwave_server.core.model import FailurePolicy, State, Step, Workflow
 from stepwave_server.core.state import SECOND, RunOptions
-from unit.core.driver import Drive
+from unit.core.build import flow
+from unit.core.driver import EVALUATOR, Drive
 from unit.core.model import Model
-from unit.core.strategies import likely, soak, workflows
+from unit.core.strategies import batches, late, likely, soak, step_lists, workflows
 
 
 class Compared(Drive):
@@ -68,3 +67,65 @@ def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddS
 @given(workflows(), st.data())
 def test_a_run_comes_to_what_the_model_says(workflow: Workflow, data: st.DataObject) -> None:
     go_for_a_walk(Compared(workflow), data)
+
+
+@soak(250)
+@given(step_lists(), st.data())
+def test_a_run_that_grows_comes_to_what_the_model_says(steps: list[Step], data: st.DataObject) -> None:
+    parts = data.draw(batches(steps))
+    go_on, most = data.draw(st.booleans()), data.draw(st.sampled_from([0, 0, 1, 2]))
+    first = flow(*parts[0], go_on=go_on, max_parallelism=most) if data.draw(st.booleans()) else flow(go_on=go_on)
+    rest = parts[len(first.steps) and 1 :]
+    seal_at_once = data.draw(st.booleans())
+    additions = [AddSteps(part, seal=seal_at_once and part is rest[-1]) for part in rest]
+    go_for_a_walk(Compared(first, is_open=True), data, [*additions, AddSteps((), seal=True)])
+
+
+def play(workflow: Workflow, failing: Sequence[str], data: st.DataObject) -> Drive:
+    """Run a workflow whose steps end as they are told to, in any order."""
+    drive = Drive.begun(workflow)
+    while drive.run.finished is None:
+        step_id = data.draw(st.sampled_from([*drive.waiting(), *drive.run.running]))
+        if step_id not in drive.run.running:
+            drive.start(step_id)
+        elif step_id in failing:
+            drive.fail(step_id)
+        else:
+            drive.succeed(step_id, f'"{step_id}"')
+    return drive
+
+
+@soak(150)
+@given(workflows(), st.data())
+def test_the_outcomes_of_a_workflow_without_races_do_not_depend_on_the_order(
+    workflow: Workflow, data: st.DataObject
+) -> None:
+    """No step loses a race where all go on, and where every output is wanted."""
+    ids = tuple(step.id for step in workflow.steps)
+    tame = replace(workflow, failure_policy=FailurePolicy.CONTINUE, timeout=None, outputs=ids)
+    failing = data.draw(st.lists(st.sampled_from(ids), unique=True))
+    one, other = play(tame, failing, data), play(tame, failing, data)
+    assert one.states() == other.states()
+    assert one.result().state is other.result().state
+    assert dict(one.result().outputs) == dict(other.result().outputs)
+
+
+@soak(100)
+@given(workflows(), st.data())
+def test_equal_ordered_inputs_give_equal_events_and_commands(workflow: Workflow, data: st.DataObject) -> None:
+    drive = Compared(workflow)
+    go_for_a_walk(drive, data)
+    run, decision = drive.new_run(), Decision()
+    for now, given_input in drive.inputs:
+        decide(run, given_input, now, EVALUATOR, decision)
+    assert decision == Decision(drive.events, drive.commands)
+
+
+@soak(100)
+@given(workflows(), st.data())
+def test_what_comes_too_late_or_too_early_leads_to_nothing(workflow: Workflow, data: st.DataObject) -> None:
+    drive = Drive.begun(workflow)
+    while choices := list(likely(drive)):
+        drive.feed(data.draw(st.sampled_from(choices)))
+        for nonsense in late(drive):
+            assert drive.feed(nonsense) == Decision()

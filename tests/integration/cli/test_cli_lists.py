@@ -1,0 +1,99 @@
+"""`stepwave runs`, `actions`, `plan`, `schema` and `--version`: what there is, for people and for programs."""
+
+import json
+from importlib.metadata import version
+
+from integration.cli.shell import Shell
+from stepwave._schema import workflow_schema
+
+
+def test_runs_are_listed_newest_first(shell: Shell) -> None:
+    for run_id in ("listed-one", "listed-two"):
+        shell.run("run", "greeting", "--input", '{"name": "ann"}', "--run-id", run_id)
+    lines = shell.run("runs", "--limit", "2").stdout.splitlines()
+    assert lines[0].split() == ["RUN", "WORKFLOW", "STATE", "STARTED", "TIME", "STEPS"]
+    assert [line.split()[:3] for line in lines[1:]] == [
+        ["listed-two", "greeting", "succeeded"],
+        ["listed-one", "greeting", "succeeded"],
+    ]
+    assert lines[1].endswith("2 succeeded")
+
+
+def test_a_cut_list_says_so(shell: Shell) -> None:
+    for run_id in ("cut-one", "cut-two"):
+        shell.run("run", "greeting", "--detach", "--run-id", run_id, "--input", '{"name": "ann"}')
+    done = shell.run("runs", "--limit", "1")
+    assert (len(done.stdout.splitlines()), done.stderr) == (2, "there are more: --limit 10\n")
+
+
+def test_a_reader_that_has_gone_is_no_error(shell: Shell) -> None:
+    with shell.start("runs") as started:
+        assert started.process.stdout is not None
+        assert started.process.stderr is not None
+        started.process.stdout.close()
+        assert started.process.stderr.read() == ""
+
+
+def test_runs_are_filtered_by_workflow_and_state(shell: Shell) -> None:
+    shell.run("run", "failing", "--run-id", "filtered")
+    found = json.loads(shell.run("runs", "--workflow", "failing", "--state", "failed", "--output", "json").stdout)
+    assert {(run["workflow_name"], run["state"]) for run in found} == {("failing", "failed")}
+    assert json.loads(shell.run("runs", "--workflow", "nothing", "--output", "json").stdout) == []
+
+
+def test_actions_are_listed_with_what_they_take(shell: Shell) -> None:
+    lines = shell.run("actions").stdout.splitlines()
+    (line,) = [line for line in lines if line.startswith("shout")]
+    assert line.split(maxsplit=3) == ["shout", "text", "tools:shout", "Say it louder."]
+
+
+def test_actions_of_a_module_need_no_server(alone: Shell) -> None:
+    found = json.loads(alone.run("actions", "--actions", "tools", "--output", "json").stdout)
+    (shout,) = [action for action in found if action["name"] == "shout"]
+    assert shout["input_schema"]["properties"]["text"]["type"] == "string"
+
+
+def test_a_plan_says_when_each_step_runs_and_what_it_gets(shell: Shell) -> None:
+    assert shell.run("plan", "flows/greeting.yaml").stdout.splitlines() == [
+        "greeting: 2 steps, 1 dependency, 2 waves, width 1",
+        "",
+        "wave 0",
+        "  hello  shout",
+        '      gets {"text": {"$input": "/name"}}',
+        "",
+        "wave 1",
+        "  twice  core.echo",
+        "      after hello",
+        '      gets [{"$from": "hello"}, {"$from": "hello"}]',
+        "",
+        "outputs: twice",
+    ]
+
+
+def test_a_plan_needs_no_server_with_actions(alone: Shell) -> None:
+    plan = json.loads(alone.run("plan", "flows/greeting.yaml", "--actions", "tools", "--output", "json").stdout)
+    assert (plan["wave_sizes"], plan["outputs"]) == ([1, 1], ["twice"])
+
+
+def test_a_plan_of_a_malformed_workflow_exits_with_2(alone: Shell) -> None:
+    done = alone.run("plan", "flows/greeting.yaml", "--actions", "json.tool")
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_the_schema_is_printed_as_json(alone: Shell) -> None:
+    assert json.loads(alone.run("schema").stdout) == workflow_schema()
+
+
+def test_the_version_is_the_distributions(alone: Shell) -> None:
+    assert alone.run("--version").stdout == f"stepwave {version('stepwave')}\n"
+
+
+def test_every_command_explains_itself(alone: Shell) -> None:
+    for command in ("serve", "run", "plan", "watch", "runs", "result", "cancel", "actions", "schema"):
+        done = alone.run(command, "--help")
+        assert (done.returncode, done.stderr) == (0, "")
+        assert f"stepwave {command}" in done.stdout
+
+
+def test_without_a_server_lists_exit_with_3(alone: Shell) -> None:
+    assert alone.run("runs", "--server", "unix:/nowhere/at/all").returncode == 3

@@ -1,0 +1,186 @@
+"""`stepwave run`: outputs on standard output, everything else on standard error, and exit codes that tell."""
+
+import json
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from integration.cli.shell import Shell, line_of_code
+
+GREETING = ("run", "flows/greeting.yaml", "--input", '{"name": "ann"}')
+OUTPUTS = {"twice": ["ANN", "ANN"]}
+
+
+def test_a_file_runs_in_process_with_actions_of_the_working_directory(alone: Shell) -> None:
+    done = alone.run(*GREETING, "--actions", "tools")
+    assert (done.returncode, json.loads(done.stdout)) == (0, OUTPUTS)
+
+
+def test_a_file_runs_on_the_server(shell: Shell) -> None:
+    done = shell.run(*GREETING)
+    assert (done.returncode, json.loads(done.stdout)) == (0, OUTPUTS)
+
+
+def test_a_workflow_of_the_server_runs_by_its_name(shell: Shell) -> None:
+    done = shell.run("run", "greeting", "--input", "@-", stdin='{"name": "ann"}')
+    assert (done.returncode, json.loads(done.stdout)) == (0, OUTPUTS)
+
+
+def test_piped_each_event_is_a_line_of_standard_error(shell: Shell) -> None:
+    done = shell.run(*GREETING, "--run-id", "greeting-lines")
+    lines = [line.split(" s  ", 1)[1] for line in done.stderr.splitlines()]
+    assert lines[0] == "run     started    greeting-lines: greeting, 2 steps in 2 waves"
+    assert [line.split()[:2] for line in lines[1:-1]] == [
+        ["wave", "0"],
+        ["hello", "started"],
+        ["hello", "succeeded"],
+        ["wave", "0"],
+        ["wave", "1"],
+        ["twice", "started"],
+        ["twice", "succeeded"],
+        ["wave", "1"],
+    ]
+    assert lines[-1].startswith("run     succeeded")
+
+
+def test_as_json_each_event_is_a_line_of_standard_output(shell: Shell) -> None:
+    done = shell.run(*GREETING, "--output", "json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    assert (events[0]["kind"], events[-1]["kind"], done.stderr) == ("run_started", "run_finished", "")
+    numbers = [event["sequence"] for event in events if event["sequence"]]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert events[-1]["result"]["outputs"] == OUTPUTS
+
+
+def test_as_result_the_outputs_are_all_there_is(shell: Shell) -> None:
+    done = shell.run(*GREETING, "--output", "result")
+    assert (json.loads(done.stdout), done.stderr) == (OUTPUTS, "")
+
+
+def test_what_actions_print_is_kept_out_of_the_answer(alone: Shell, tmp_path: Path) -> None:
+    flow = tmp_path / "flow.yaml"
+    flow.write_text("name: a\nsteps: [{id: talk, action: chatter}]")
+    done = alone.run("run", str(flow), "--actions", "tools", "--output", "result")
+    assert json.loads(done.stdout) == {"talk": None}
+    assert done.stderr == "chatter, chatter\n"
+
+
+def test_a_failed_run_shows_the_line_of_code_and_exits_with_1(shell: Shell) -> None:
+    done = shell.run("run", "failing")
+    assert done.returncode == 1
+    place = f"tools.py:{line_of_code('raise LookupError')}"
+    assert f"✗ broken: LookupError: no such thing\n    at {place} in broken\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.loads(done.stdout) == {"aside": 2}
+
+
+def test_verbose_shows_the_traceback(shell: Shell) -> None:
+    done = shell.run("run", "failing", "--verbose")
+    assert '    raise LookupError("no such thing")\n' in done.stderr
+
+
+def test_the_first_interrupt_cancels_the_run_and_says_so(shell: Shell) -> None:
+    with shell.start("run", "holding", "--run-id", "interrupted") as started:
+        started.wait_for_error("holding")
+        started.process.send_signal(signal.SIGINT)
+        started.wait_for_error("cancelling interrupted; Ctrl-C again leaves at once")
+        code, out, err = started.end()
+    assert (code, json.loads(out)) == (130, {"quick": 1})
+    assert "■ run: cancelled: Ctrl-C" in err
+    assert json.loads(shell.run("runs", "--output", "json").stdout)[0]["state"] == "cancelled"
+
+
+def test_the_second_interrupt_leaves_at_once(alone: Shell, tmp_path: Path) -> None:
+    flow = tmp_path / "flow.yaml"
+    flow.write_text("name: a\nsteps: [{id: cling, action: cling}]")
+    with alone.start("run", str(flow), "--actions", "tools") as started:
+        started.wait_for_error("clinging")
+        started.process.send_signal(signal.SIGINT)
+        started.wait_for_error("stopping")
+        started.process.send_signal(signal.SIGINT)
+        assert started.end()[0] == 130
+
+
+def test_a_timeout_cancels_the_run(shell: Shell) -> None:
+    done = shell.run("run", "holding", "--timeout", "100ms")
+    assert done.returncode == 130
+    assert "its --timeout of 0.1 s has passed" in done.stderr
+
+
+def test_detached_a_run_goes_on_by_itself(shell: Shell) -> None:
+    started = shell.run("run", "holding", "--detach")
+    run_id = started.stdout.strip()
+    assert started.stderr == f"see it: stepwave watch {run_id}\n"
+    assert json.loads(shell.run("runs", "--output", "json", "--state", "running").stdout)[0]["run_id"] == run_id
+    shell.run("cancel", run_id)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--detach", "--actions", "tools"),
+        ("--detach", "--timeout", "1s"),
+        ("--detach", "--output", "json"),
+        ("--server", "127.0.0.1:1", "--actions", "tools"),
+        ("--server", "nonsense"),
+        ("--server", "example.org:443"),
+        ("--input", "{"),
+        ("--output", "xml"),
+        ("--bogus",),
+        ("--actions", "no_such_module"),
+        ("--run-id", "not an id"),
+    ],
+)
+def test_bad_usage_exits_with_2(shell: Shell, arguments: tuple[str, ...]) -> None:
+    done = shell.run("run", "flows/greeting.yaml", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_malformed_file_names_every_problem_and_its_place(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text("name: a\nsteps:\n- id: b\n  acton: c\n  depends_on: d\n")
+    done = Shell(shell.server, folder=tmp_path).run("run", "flow.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        'flow.yaml:4:3: unknown key "acton"; did you mean "action"?',
+        'flow.yaml:5:15: steps[0].depends_on: expected a list of strings, got the string "d"',
+    ]
+
+
+def test_what_the_server_refuses_is_placed_in_the_file(shell: Shell, tmp_path: Path) -> None:
+    text = "name: a\nsteps:\n- {id: search, action: shout}\n- id: brief\n  action: shot\n  depends_on: [serach]\n"
+    (tmp_path / "flow.yaml").write_text(text)
+    done = Shell(shell.server, folder=tmp_path).run("run", "flow.yaml")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        'flow.yaml:5:11: steps[1].action: unknown action "shot"; did you mean "shout"?',
+        'flow.yaml:6:16: steps[1].depends_on[0]: unknown step "serach"; did you mean "search"?',
+    ]
+
+
+def test_a_name_that_the_server_does_not_have_is_refused(shell: Shell) -> None:
+    done = shell.run("run", "greting")
+    assert (done.returncode, done.stderr) == (2, 'no workflow "greting" on this server; did you mean "greeting"?\n')
+
+
+def test_no_server_is_said_with_the_remedy(alone: Shell) -> None:
+    with socket.socket() as taken:  # bound but not listening: nobody answers, and nobody else can come
+        taken.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = alone.run("run", "flows/greeting.yaml", "--server", address)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == f"no server at {address}. Start one: stepwave serve --actions tools\n"
+
+
+def test_a_reader_that_leaves_is_no_error(shell: Shell) -> None:
+    with shell.start("run", "holding", "--output", "json", "--run-id", "unread") as started:
+        started.wait_for_output("step_started")
+        assert started.process.stdout is not None
+        started.process.stdout.close()
+        shell.run("cancel", "unread")
+        started.process.wait()
+        assert started.process.stderr is not None
+        assert started.process.stderr.read() == ""

@@ -1,0 +1,98 @@
+"""`stepwave serve`: says its address, serves, drains, and refuses what it cannot do."""
+
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from integration.cli.shell import Shell, serving
+
+
+def test_the_address_is_the_first_line_and_calls_then_succeed() -> None:
+    with serving() as (address, server):
+        assert Shell(address).run("actions").returncode == 0
+        server.process.terminate()
+        assert server.end()[1] == ""
+
+
+def test_it_listens_on_a_socket_of_the_file_system(tmp_path: Path) -> None:
+    with Shell().start("serve", "--listen", f"unix:{tmp_path}/s") as server:
+        assert server.wait_for_output("unix:") == f"unix:{tmp_path}/s\n"
+        assert Shell(f"unix:{tmp_path}/s").run("runs").returncode == 0
+
+
+def test_told_to_stop_it_ends_when_its_runs_have() -> None:
+    with serving("--actions", "tools", "--drain-timeout", "0") as (address, server):
+        with Shell(address).start("run", "flows/holding.yaml") as run:
+            run.wait_for_error("holding")
+            server.process.send_signal(signal.SIGTERM)
+            code, _, err = run.end()
+        assert server.end()[0] == 0
+    assert code == 130
+    assert "■ run: cancelled: the server stopped" in err
+
+
+def test_the_second_interrupt_stops_it_at_once() -> None:
+    with serving("--actions", "tools", "--drain-timeout", "1h") as (address, server):
+        Shell(address).run("run", "flows/holding.yaml", "--detach")
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_error("draining")
+        server.process.send_signal(signal.SIGINT)
+        assert server.end()[0] == 0
+
+
+def test_a_draining_server_takes_no_new_runs() -> None:
+    with serving("--actions", "tools") as (address, server):
+        with Shell(address).start("run", "flows/holding.yaml") as run:
+            run.wait_for_error("holding")
+            server.process.send_signal(signal.SIGTERM)
+            server.wait_for_error("draining")
+            refused = Shell(address).run("run", "flows/greeting.yaml", "--detach")
+            run.process.send_signal(signal.SIGINT)
+            run.end()
+        server.end()
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert "Start one" not in refused.stderr
+
+
+def test_tracebacks_are_kept_out_of_failures_on_request() -> None:
+    with serving("--actions", "tools", "--no-tracebacks") as (address, _):
+        done = Shell(address).run("run", "flows/failing.yaml", "--verbose")
+    assert "✗ broken: LookupError: no such thing\n" in done.stderr
+    assert "tools.py" not in done.stderr
+
+
+def test_the_environment_sets_what_options_do() -> None:
+    with Shell().start("serve", STEPWAVE_LISTEN="127.0.0.1:0") as server:
+        assert server.wait_for_output(":").startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--journal", "sqlite:runs.db"), "--journal sqlite:runs.db: this version keeps events in memory only"),
+        (("--engine", "temporal"), "--engine temporal: this version has the local engine only"),
+        (("--listen", "0.0.0.0:0"), "plain text is served there only with --insecure"),
+        (("--actions", "no_such_module"), "no module named 'no_such_module'"),
+        (("--workflows", "no_such_folder"), "no_such_folder"),
+        (("--drain-timeout", "soon"), '--drain-timeout: "soon" is not a duration'),
+        (("--max-runs", "0"), "--max-runs: "),
+        (("--max-runs", "many"), "--max-runs"),
+    ],
+)
+def test_what_it_cannot_do_is_refused_with_2(alone: Shell, arguments: tuple[str, ...], message: str) -> None:
+    done = alone.run("serve", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_taken_port_is_refused(alone: Shell) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        done = alone.run("serve", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("cannot listen at 127.0.0.1:")
+    assert len(done.stderr.splitlines()) == 1

@@ -1,0 +1,353 @@
+"""The asynchronous client and a real server, in one process."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+
+from integration.client.fake import GUARD
+from stepwave import (
+    AsyncClient,
+    Blob,
+    Context,
+    DeadlineExceeded,
+    FailedPrecondition,
+    FailureReason,
+    InvalidWorkflow,
+    NotFound,
+    ParallelFailed,
+    Retry,
+    RunCancelled,
+    RunFailed,
+    RunFinished,
+    State,
+    StepChunk,
+    StepFinished,
+    StepProgress,
+    StepStarted,
+    Unsupported,
+    Workflow,
+    action,
+)
+from stepwave.exceptions import AlreadyExists, OutOfRange
+
+
+class Gate:
+    """Holds actions back until a test lets them go on.
+
+    Attributes:
+        reached: Set once an action has come to the gate.
+        left: Set once one that was held has gone, in whatever way.
+    """
+
+    def __init__(self) -> None:
+        self.reached = asyncio.Event()
+        self.open = asyncio.Event()
+        self.left = asyncio.Event()
+
+    async def wait(self) -> None:
+        self.reached.set()
+        try:
+            await self.open.wait()
+        finally:
+            self.left.set()
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@action
+async def boom(input: object) -> None:
+    raise LookupError("nothing there")
+
+
+@action
+async def talk(context: Context) -> AsyncIterator[str]:
+    context.progress(0.5, "half")
+    yield "to"
+    yield "gether"
+
+
+@pytest.fixture
+async def client(gate: Gate) -> AsyncIterator[AsyncClient]:
+    @action
+    async def gated(input: object) -> object:
+        await gate.wait()
+        return input
+
+    async with AsyncClient.local([gated, boom, talk], entry_points=False) as client:
+        yield client
+
+
+def diamond() -> Workflow:
+    flow = Workflow("diamond")
+    top = flow.step("top", "core.echo", {"n": flow.input["n"], "list": [1, {"deep/key": "x"}]})
+    left = flow.step("left", "core.echo", {"got": top.output["n"]})
+    right = flow.step("right", "core.echo", {"got": top.output["list"][1]["deep/key"]})
+    flow.step("bottom", "core.echo", {"both": [left.output["got"], right.output["got"]], "all": top.output})
+    return flow
+
+
+def one(name: str, what: str = "gated") -> Workflow:
+    flow = Workflow(name)
+    flow.step("a", what)
+    return flow
+
+
+async def soon(event: asyncio.Event) -> None:
+    async with asyncio.timeout(GUARD):
+        await event.wait()
+
+
+async def test_a_workflow_runs_and_answers(client: AsyncClient) -> None:
+    result = await client.run(diamond(), {"n": 2**53 + 1})
+    whole = {"n": 2**53 + 1, "list": [1, {"deep/key": "x"}]}
+    assert result.outputs == {"bottom": {"both": [2**53 + 1, "x"], "all": whole}}
+    assert list(result.steps) == ["top", "left", "right", "bottom"]
+    assert [step.wave for step in result.steps.values()] == [0, 1, 1, 2]
+    assert result.counts.succeeded == result.counts.total == 4
+
+
+async def test_the_result_of_a_run_can_be_had_again(client: AsyncClient) -> None:
+    result = await client.run(diamond(), {"n": 1})
+    assert await client.result(result.run_id) == result
+    assert await client.wait(result.run_id) == result
+
+
+async def test_events_come_in_order_and_the_last_one_holds_the_result(client: AsyncClient) -> None:
+    async with client.run(diamond(), {"n": 1}) as run:
+        events = [event async for event in run]
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert isinstance(events[-1], RunFinished)
+    assert events[-1].result == run.result == await client.result(run.run_id)
+
+
+async def test_watching_from_any_event_gives_the_rest(client: AsyncClient) -> None:
+    run_id = (await client.run(diamond(), {"n": 1})).run_id
+    async with client.watch(run_id) as watch:
+        events = [event async for event in watch]
+    for after in range(len(events)):
+        async with client.watch(run_id, after=after) as watch:
+            assert [event.sequence async for event in watch] == [event.sequence for event in events[after:]]
+
+
+async def test_a_watch_can_be_limited_to_kinds(client: AsyncClient) -> None:
+    run_id = (await client.run(diamond(), {"n": 1})).run_id
+    async with client.watch(run_id, kinds=["step_finished"]) as watch:
+        kinds = [event.kind async for event in watch]
+    assert kinds == ["step_finished"] * 4 + ["run_finished"]
+
+
+async def test_watching_beyond_the_end_is_out_of_range(client: AsyncClient) -> None:
+    run_id = (await client.run(diamond(), {"n": 1})).run_id
+    async with client.watch(run_id, after=1_000) as watch:
+        with pytest.raises(OutOfRange):
+            await anext(watch)
+
+
+async def test_a_failed_run_is_an_error_that_carries_the_result(client: AsyncClient) -> None:
+    with pytest.raises(RunFailed, match="step 'a' failed: LookupError: nothing there") as caught:
+        await client.run(one("failing", "boom"))
+    failure = caught.value.failure
+    assert failure is not None
+    assert (failure.reason, failure.step_id) == (FailureReason.ACTION_ERROR, "a")
+    assert "traceback" in failure.details
+    assert caught.value.result.steps["a"].state is State.FAILED
+
+
+async def test_a_failed_run_is_a_result_when_nobody_checks(client: AsyncClient) -> None:
+    result = await client.run(one("failing", "boom"), check=False)
+    assert result.state is State.FAILED
+    assert await client.wait(result.run_id, check=False) == result
+
+
+async def test_leaving_early_interrupts_what_runs(client: AsyncClient, gate: Gate) -> None:
+    async with client.run(one("held")) as run:
+        async for event in run:
+            if isinstance(event, StepStarted):
+                break
+        await soon(gate.reached)
+    await soon(gate.left)
+    result = await client.wait(run.run_id, check=False)
+    assert result.state is State.CANCELLED
+    assert "its caller left before the end" in result.failures[0].message
+
+
+async def test_a_run_can_be_cancelled_and_followed_to_its_end(client: AsyncClient, gate: Gate) -> None:
+    async with client.run(one("held")) as run:
+        async for event in run:
+            if isinstance(event, StepStarted):
+                await run.cancel("no longer wanted")
+    assert run.result.state is State.CANCELLED
+    assert "no longer wanted" in run.result.failures[0].message
+
+
+async def test_a_run_that_somebody_cancelled_raises_so(client: AsyncClient, gate: Gate) -> None:
+    waiting = asyncio.ensure_future(client.run(one("held"), run_id="held-1"))
+    await soon(gate.reached)
+    assert (await client.cancel("held-1", "enough")).run_id == "held-1"
+    with pytest.raises(RunCancelled):
+        await waiting
+
+
+async def test_a_timeout_interrupts_what_runs(client: AsyncClient, gate: Gate) -> None:
+    with pytest.raises(DeadlineExceeded, match="did not end within"):
+        await client.run(one("held"), timeout=0.3)
+    await soon(gate.left)
+
+
+async def test_a_detached_run_goes_on_whoever_watches(client: AsyncClient, gate: Gate) -> None:
+    started = await client.start(one("held"), "kept")
+    assert (started.state.ended, started.workflow_name) == (False, "held")
+    async with client.watch(started.run_id) as watch:
+        await anext(watch)
+    await soon(gate.reached)
+    gate.open.set()
+    assert (await client.wait(started.run_id)).outputs == {"a": "kept"}
+    assert (await client.get(started.run_id)).state is State.SUCCEEDED
+
+
+async def test_chunks_and_progress_are_seen_while_a_step_runs(client: AsyncClient) -> None:
+    async with client.run(one("talking", "talk")) as run:
+        events = [event async for event in run]
+    assert [event.value for event in events if isinstance(event, StepChunk)] == ["to", "gether"]
+    assert [(event.fraction, event.message) for event in events if isinstance(event, StepProgress)] == [(0.5, "half")]
+    assert run.result.outputs == {"a": "together"}
+
+
+async def test_a_fast_step_is_seen_while_a_slow_one_is_held(client: AsyncClient, gate: Gate) -> None:
+    flow = one("race")
+    flow.step("b", "core.echo")
+    async with client.run(flow) as run:
+        async for event in run:
+            if isinstance(event, StepFinished) and event.result.step_id == "b":
+                assert not gate.open.is_set()
+                gate.open.set()
+    assert run.result.succeeded
+
+
+async def test_submitting_twice_joins_and_other_content_is_refused(client: AsyncClient) -> None:
+    first = await client.run(diamond(), {"n": 1}, run_id="once")
+    assert await client.run(diamond(), {"n": 1}, run_id="once") == first
+    with pytest.raises(AlreadyExists):
+        await client.run(diamond(), {"n": 2}, run_id="once")
+
+
+async def test_another_content_under_a_taken_id_leaves_the_run_alone(client: AsyncClient, gate: Gate) -> None:
+    mine = asyncio.ensure_future(client.run(one("held"), run_id="taken"))
+    await soon(gate.reached)
+    with pytest.raises(AlreadyExists):
+        await client.run(diamond(), run_id="taken")
+    gate.open.set()
+    assert (await mine).succeeded
+
+
+async def test_every_problem_of_a_workflow_is_listed(client: AsyncClient) -> None:
+    flow = Workflow("broken")
+    flow.step("a", "core.echoo", depends_on=["nobody"])
+    flow.step("a", "core.echo")
+    with pytest.raises(InvalidWorkflow) as caught:
+        await client.run(flow)
+    blamed = [violation.field for violation in caught.value.violations]
+    assert {"steps[0].action", "steps[0].depends_on[0]", "steps[1].id"} <= set(blamed)
+    assert await anext(client.runs(), None) is None
+
+
+async def test_what_the_server_does_not_serve_yet_is_unsupported_by_name(client: AsyncClient) -> None:
+    flow = Workflow("patient")
+    flow.step("a", "core.echo", retry=Retry(max_attempts=3))
+    with pytest.raises(Unsupported) as caught:
+        await client.run(flow)
+    assert [violation.field for violation in caught.value.violations] == ["steps[0].retry"]
+
+
+async def test_an_unknown_run_is_not_found(client: AsyncClient) -> None:
+    for call in (client.get("nobody"), client.result("nobody"), client.wait("nobody"), client.cancel("nobody")):
+        with pytest.raises(NotFound):
+            await call
+
+
+async def test_the_result_of_a_run_under_way_is_not_there_yet(client: AsyncClient, gate: Gate) -> None:
+    run_id = (await client.start(one("held"))).run_id
+    with pytest.raises(FailedPrecondition):
+        await client.result(run_id)
+    with pytest.raises(FailedPrecondition):
+        await client.delete(run_id)
+
+
+async def test_steps_of_a_run_under_way_are_listed_as_they_stand(client: AsyncClient, gate: Gate) -> None:
+    flow = Workflow("held")
+    flow.step("b", "core.echo", depends_on=[flow.step("a", "gated")])
+    run_id = (await client.start(flow)).run_id
+    await soon(gate.reached)
+    states = {step.step_id: step.state async for step in client.steps(run_id)}
+    assert states == {"a": State.RUNNING, "b": State.PENDING}
+
+
+async def test_runs_are_listed_newest_first_and_found_by_what_they_are(client: AsyncClient) -> None:
+    for run_id in ("x-1", "y-2", "y-3"):
+        await client.run(one("w", "boom" if run_id == "y-2" else "core.echo"), run_id=run_id, check=False)
+    assert [run.run_id async for run in client.runs()] == ["y-3", "y-2", "x-1"]
+    assert [run.run_id async for run in client.runs(prefix="y", limit=1)] == ["y-3"]
+    assert [run.run_id async for run in client.runs(states=[State.FAILED])] == ["y-2"]
+    assert [run.run_id async for run in client.runs(workflow="other")] == []
+
+
+async def test_a_deleted_run_is_forgotten(client: AsyncClient) -> None:
+    run_id = (await client.run(one("w", "core.echo"))).run_id
+    await client.delete(run_id)
+    with pytest.raises(NotFound):
+        await client.get(run_id)
+
+
+async def test_parallel_answers_in_the_order_of_its_arguments(client: AsyncClient, gate: Gate) -> None:
+    gate.open.set()
+    assert await client.parallel(["gated", "core.echo"], {"n": 1}) == [{"n": 1}, {"n": 1}]
+    assert await client.parallel(["core.echo"]) == [None]
+    assert await client.parallel([]) == []
+
+
+async def test_parallel_names_the_lowest_index_that_failed_and_keeps_the_answers(client: AsyncClient) -> None:
+    with pytest.raises(ParallelFailed, match="action 1: LookupError: nothing there") as caught:
+        await client.parallel(["core.echo", boom, "core.echo", boom], "x")
+    assert caught.value.partial == ("x", None, "x", None)
+
+
+async def test_a_blob_comes_back_as_it_went(client: AsyncClient) -> None:
+    blob = Blob(bytes(range(256)), "image/png")
+    assert await client.parallel(["core.echo"], blob) == [blob]
+
+
+async def test_a_plan_explains_without_running_anything(client: AsyncClient) -> None:
+    plan = await client.plan(diamond())
+    assert (plan.step_count, plan.edge_count, plan.wave_sizes, plan.width) == (4, 5, (1, 2, 1), 2)
+    assert plan.outputs == ("bottom",)
+    assert [step.step_id for step in plan.steps] == ["top", "left", "right", "bottom"]
+    assert await anext(client.runs(), None) is None
+
+
+async def test_the_server_says_what_it_can_do(client: AsyncClient) -> None:
+    actions = {info.name: info for info in await client.actions()}
+    assert {"boom", "core.echo", "core.sleep", "gated", "talk"} <= set(actions)
+    assert actions["talk"].streaming
+    assert not actions["boom"].streaming
+    assert await client.workflows() == []
+    assert (await client.server_info()).engine == "local"
+
+
+async def test_more_outputs_than_a_message_holds_are_all_there(client: AsyncClient) -> None:
+    flow, text = Workflow("large"), "x" * 1_000
+    for number in range(2_500):
+        flow.step(f"s{number}", "core.echo", [number, text])
+    result = await client.run(flow)
+    assert list(result.outputs) == [f"s{number}" for number in range(2_500)]
+    assert result.outputs["s2499"] == [2_499, text]
+    assert result.omitted_output_count == 0
+
+
+async def test_many_runs_at_once_keep_apart(client: AsyncClient) -> None:
+    results = await asyncio.gather(*(client.run(diamond(), {"n": number}) for number in range(50)))
+    seen = [result.steps["left"].output for result in results]
+    assert seen == [{"got": number} for number in range(50)]

@@ -1,0 +1,150 @@
+"""Workflows in a line, and what their events came to."""
+
+import json
+from collections.abc import Iterable, Mapping
+from types import EllipsisType
+
+from google.protobuf.duration_pb2 import Duration
+
+from stepwave.v1 import payload_pb2, run_pb2, workflow_pb2
+from stepwave.v1.event_pb2 import RunEvent
+from stepwave.v1.run_pb2 import State
+
+__all__ = [
+    "bind",
+    "end_of",
+    "finished",
+    "flow",
+    "kind_of",
+    "kinds_of",
+    "payload",
+    "reason_of",
+    "seconds",
+    "sequences",
+    "state_of",
+    "states",
+    "step",
+    "text",
+    "value_of",
+]
+
+
+def payload(value: object) -> payload_pb2.Payload:
+    """Return a payload for a value; one already is returned as it is."""
+    return value if isinstance(value, payload_pb2.Payload) else payload_pb2.Payload(json=json.dumps(value))
+
+
+def text(value: str) -> payload_pb2.Payload:
+    """Return a payload of JSON text, digit for digit; what it says may be no JSON."""
+    return payload_pb2.Payload(json=value)
+
+
+def value_of(message: payload_pb2.Payload) -> object:
+    value: object = json.loads(message.json)
+    return value
+
+
+def seconds(value: float) -> Duration:
+    whole, rest = divmod(round(value * 1_000_000_000), 1_000_000_000)
+    return Duration(seconds=whole, nanos=rest)
+
+
+def step(
+    step_id: str,
+    action: str = "noop",
+    *,
+    after: Iterable[str] = (),
+    given: object = None,
+    bindings: Iterable[workflow_pb2.Binding] = (),
+    timeout: float | None = None,
+    join: workflow_pb2.Join.ValueType = workflow_pb2.JOIN_UNSPECIFIED,
+    allow_failure: bool = False,
+) -> workflow_pb2.Step:
+    """Return a step; `given` is its input, `None`: it has none of its own."""
+    return workflow_pb2.Step(
+        id=step_id,
+        action=action,
+        depends_on=after,
+        input=None if given is None else payload(given),
+        bindings=bindings,
+        timeout=None if timeout is None else seconds(timeout),
+        join=join,
+        allow_failure=allow_failure,
+    )
+
+
+def bind(target: str, source: str, path: str = "", *, default: object | EllipsisType = ...) -> workflow_pb2.Binding:
+    """Return a binding to a step's output, or to the run's input if the source is `input`."""
+    binding = workflow_pb2.Binding(target=target)
+    if source == "input":
+        binding.input = path
+    else:
+        binding.step.id, binding.step.path = source, path
+    if default is not ...:
+        binding.default.CopyFrom(payload(default))
+    return binding
+
+
+def flow(
+    *steps: workflow_pb2.Step,
+    name: str = "test",
+    scheduling: workflow_pb2.Scheduling.ValueType = workflow_pb2.SCHEDULING_UNSPECIFIED,
+    failure_policy: workflow_pb2.FailurePolicy.ValueType = workflow_pb2.FAILURE_POLICY_UNSPECIFIED,
+    max_parallelism: int = 0,
+    timeout: float | None = None,
+    labels: Mapping[str, str] | None = None,
+    outputs: Iterable[str] = (),
+) -> workflow_pb2.Workflow:
+    return workflow_pb2.Workflow(
+        name=name,
+        steps=steps,
+        scheduling=scheduling,
+        failure_policy=failure_policy,
+        max_parallelism=max_parallelism,
+        timeout=None if timeout is None else seconds(timeout),
+        labels=labels,
+        outputs=outputs,
+    )
+
+
+def kind_of(event: RunEvent) -> str:
+    kind = event.WhichOneof("kind")
+    assert kind is not None, "an event of no kind"
+    return kind
+
+
+def kinds_of(events: Iterable[RunEvent]) -> list[str]:
+    return [kind_of(event) for event in events]
+
+
+def sequences(events: Iterable[RunEvent]) -> list[int]:
+    """Return the numbers of the numbered events."""
+    return [event.sequence for event in events if event.sequence]
+
+
+def finished(events: Iterable[RunEvent]) -> dict[str, run_pb2.StepResult]:
+    """Return what every step came to, in the order in which they ended."""
+    results = [event.step_finished.result for event in events if event.HasField("step_finished")]
+    by_id = {result.step_id: result for result in results}
+    assert len(by_id) == len(results), "a step finished twice"
+    return by_id
+
+
+def states(events: Iterable[RunEvent]) -> dict[str, str]:
+    """Return every step's end state, as `succeeded`."""
+    return {step_id: state_of(result.state) for step_id, result in finished(events).items()}
+
+
+def state_of(state: State.ValueType) -> str:
+    return State.Name(state).removeprefix("STATE_").lower()
+
+
+def reason_of(failure: run_pb2.Failure) -> str:
+    return run_pb2.FailureReason.Name(failure.reason).removeprefix("FAILURE_REASON_").lower()
+
+
+def end_of(events: Iterable[RunEvent]) -> run_pb2.Result:
+    """Return what the run came to, by its terminal event."""
+    *_, last = events
+    assert last.HasField("run_finished"), "the last event is not the terminal one"
+    return last.run_finished.result

@@ -1,0 +1,213 @@
+"""A caller that speaks the contract raw, as one in any language would: generated stubs, and nothing between."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Iterable, Sequence
+from types import TracebackType
+from typing import Self, TypeAlias, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2
+from grpc.aio import AioRpcError, UnaryStreamCall
+
+from integration.server.build import kind_of, payload, seconds
+from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import orchestrator_pb2_grpc, run_pb2, workflow_pb2
+from stepwave.v1.event_pb2 import EventKind, RunEvent
+
+__all__ = ["GUARD", "MOST_BYTES", "Caller", "Refusal", "Stream", "refusal"]
+
+GUARD = 5.0
+"""Seconds after which a wait is given up: a guard, never an order."""
+
+MOST_BYTES = 3 << 20
+"""No message of the server is longer; callers take none that is."""
+
+M = TypeVar("M", bound=Message)
+Call: TypeAlias = (
+    UnaryStreamCall[pb.ExecuteWorkflowRequest, pb.ExecuteWorkflowResponse]
+    | UnaryStreamCall[pb.WatchRunRequest, pb.WatchRunResponse]
+)
+
+
+class Stream:
+    """The events of one call. Leaving it goes away from the server, as a caller does whose process ends.
+
+    Attributes:
+        seen: The events read so far.
+        messages: How many messages they came in.
+        position: The last message's `last_sequence`.
+    """
+
+    def __init__(self, call: Call) -> None:
+        self.call = call
+        self.seen: list[RunEvent] = []
+        self.messages = 0
+        self.position = 0
+        self._read: deque[RunEvent] = deque()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
+    ) -> None:
+        self.call.cancel()
+
+    async def message(self) -> Sequence[RunEvent] | None:
+        """Read the next message; `None` at the end."""
+        response = await self.call.read()
+        if not isinstance(response, pb.ExecuteWorkflowResponse | pb.WatchRunResponse):
+            return None
+        assert response.ByteSize() <= MOST_BYTES
+        self.messages += 1
+        self.position = response.last_sequence
+        self.seen += response.events
+        return response.events
+
+    async def next(self) -> RunEvent | None:
+        """Return the next event; `None` at the end."""
+        while not self._read:
+            events = await self.message()
+            if events is None:
+                return None
+            self._read.extend(events)
+        return self._read.popleft()
+
+    async def until(self, kind: str, step_id: str = "") -> RunEvent:
+        """Return the next event of a kind, and of a step if one is named."""
+        async with asyncio.timeout(GUARD):
+            while (event := await self.next()) is not None:
+                if kind_of(event) == kind and step_id in {"", _step_of(event)}:
+                    return event
+        raise AssertionError(f"the stream ended before {kind} {step_id}")
+
+    async def rest(self) -> list[RunEvent]:
+        """Read to the end, and return every event there was."""
+        async with asyncio.timeout(GUARD):
+            while await self.message() is not None:
+                pass
+        return self.seen
+
+
+def _step_of(event: RunEvent) -> str:
+    body = getattr(event, kind_of(event))
+    step_id: str = body.result.step_id if event.HasField("step_finished") else getattr(body, "step_id", "")
+    return step_id
+
+
+class Caller:
+    """A channel to a server, and its calls in short."""
+
+    def __init__(self, address: str) -> None:
+        options = [("grpc.max_receive_message_length", MOST_BYTES), ("grpc.use_local_subchannel_pool", 1)]
+        self.channel = grpc.aio.insecure_channel(address, options=options)
+        self.stub: orchestrator_pb2_grpc.OrchestratorServiceAsyncStub
+        self.stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self.channel)
+
+    def execute(
+        self,
+        workflow: workflow_pb2.Workflow,
+        *,
+        given: object = None,
+        run_id: str = "",
+        window: float = 0.0,
+        kinds: Iterable[EventKind.ValueType] = (),
+        timeout: float | None = None,
+        metadata: Sequence[tuple[str, str]] = (),
+    ) -> Stream:
+        """Start a run and hold it; `window` is its reconnect window."""
+        request = pb.ExecuteWorkflowRequest(
+            workflow=workflow,
+            input=None if given is None else payload(given),
+            run_id=run_id,
+            reconnect_window=seconds(window),
+            kinds=kinds,
+        )
+        return Stream(self.stub.ExecuteWorkflow(request, timeout=timeout, metadata=tuple(metadata)))
+
+    async def run(self, workflow: workflow_pb2.Workflow, *, given: object = None, run_id: str = "") -> list[RunEvent]:
+        """Run a workflow to its end, and return its events."""
+        return await self.execute(workflow, given=given, run_id=run_id).rest()
+
+    async def start(self, workflow: workflow_pb2.Workflow, *, given: object = None, run_id: str = "") -> run_pb2.Run:
+        """Start a run that nobody holds."""
+        request = pb.StartRunRequest(workflow=workflow, input=None if given is None else payload(given), run_id=run_id)
+        return (await self.stub.StartRun(request)).run
+
+    def watch(
+        self, run_id: str, *, after: int = 0, attach: bool = False, kinds: Iterable[EventKind.ValueType] = ()
+    ) -> Stream:
+        """Stream a run's events after a number."""
+        request = pb.WatchRunRequest(run_id=run_id, after_sequence=after, attach=attach, kinds=kinds)
+        return Stream(self.stub.WatchRun(request))
+
+    async def events(self, run_id: str) -> list[RunEvent]:
+        """Watch a run to its end."""
+        return await self.watch(run_id).rest()
+
+    async def get(self, run_id: str) -> run_pb2.Run:
+        return (await self.stub.GetRun(pb.GetRunRequest(run_id=run_id))).run
+
+    async def cancel(self, run_id: str, reason: str = "") -> run_pb2.Run:
+        return (await self.stub.CancelRun(pb.CancelRunRequest(run_id=run_id, reason=reason))).run
+
+    async def result(self, run_id: str) -> run_pb2.Result:
+        return (await self.stub.GetResult(pb.GetResultRequest(run_id=run_id))).result
+
+    async def delete(self, run_id: str) -> None:
+        await self.stub.DeleteRun(pb.DeleteRunRequest(run_id=run_id))
+
+    async def close(self) -> None:
+        await self.channel.close()
+
+
+class Refusal:
+    """A refused call: its code, its stable reason, and the fields to blame."""
+
+    def __init__(self, error: AioRpcError) -> None:
+        self.code = error.code()
+        self.message = error.details() or ""
+        status = _status(error)
+        info = _unpacked(status, error_details_pb2.ErrorInfo())
+        self.domain, self.reason = info.domain, info.reason
+        blamed = _unpacked(status, error_details_pb2.BadRequest())
+        self.violations = [(violation.field, violation.description) for violation in blamed.field_violations]
+
+    @property
+    def fields(self) -> list[str]:
+        """The fields to blame, in order."""
+        return [field for field, _ in self.violations]
+
+    def says(self, field: str) -> str:
+        """Return what is wrong with a field."""
+        return "; ".join(description for blamed, description in self.violations if blamed == field)
+
+
+async def refusal(call: Awaitable[object]) -> Refusal:
+    """Return why a call was refused.
+
+    Raises:
+        AssertionError: It was not.
+    """
+    try:
+        async with asyncio.timeout(GUARD):
+            await call
+    except AioRpcError as error:
+        return Refusal(error)
+    raise AssertionError("the call was accepted")
+
+
+def _status(error: AioRpcError) -> status_pb2.Status:
+    trailers = error.trailing_metadata() or ()
+    for key, value in trailers:
+        if key == "grpc-status-details-bin" and isinstance(value, bytes):
+            return status_pb2.Status.FromString(value)
+    return status_pb2.Status()
+
+
+def _unpacked(status: status_pb2.Status, message: M) -> M:
+    """Return the detail of the message's type; the message itself if there is none."""
+    any(detail.Unpack(message) for detail in status.details)
+    return message

@@ -1,0 +1,428 @@
+"""Actions that misbehave: each is a failed step with a reason, and the server serves on."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError
+
+from integration.server.build import bind, end_of, finished, flow, reason_of, state_of, step, text, value_of
+from integration.server.caller import GUARD, Caller, refusal
+from integration.server.serving import Call, Serve
+from integration.server.stage import Stage
+from stepwave import Blob, Context, action
+from stepwave.v1 import run_pb2
+from stepwave_server.core.info import RunKey
+from stepwave_server.journal import MemoryJournal
+from stepwave_server.wire.events import Record
+
+
+class Odd(BaseException):
+    """Raised by an action that means no harm, yet derives from BaseException."""
+
+
+async def _fails(caller: Caller, name: str = "bad", *, given: object = None) -> run_pb2.Failure:
+    """Run one step that fails, see the server serve on, and return the failure."""
+    events = await caller.run(flow(step("s", name, given=given)))
+    assert state_of(end_of(events).state) == "failed"
+    after = await caller.run(flow(step("s", "core.echo")), given="still there")
+    assert value_of(finished(after)["s"].output) == "still there"
+    return finished(events)["s"].failure
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("no"),
+        Odd("no"),
+        SystemExit("no"),
+        KeyboardInterrupt("no"),
+        GeneratorExit("no"),
+        StopAsyncIteration("no"),
+        TimeoutError("no"),
+        MemoryError("no"),
+        RecursionError("no"),
+        ExceptionGroup("no", [ValueError("inner")]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("threaded", [False, True], ids=["async", "thread"])
+async def test_whatever_an_action_raises_is_a_failed_step(
+    serve: Serve, call: Call, error: BaseException, threaded: bool
+) -> None:
+    @action("bad")
+    async def on_loop() -> None:
+        raise error
+
+    @action("bad")
+    def on_thread() -> None:
+        raise error
+
+    failure = await _fails(call(await serve(on_thread if threaded else on_loop)))
+    assert reason_of(failure) == "action_error"
+    assert "no" in failure.message
+    assert failure.details["exception"]
+
+
+async def test_an_action_on_a_thread_that_raises_stop_iteration_is_a_failed_step(serve: Serve, call: Call) -> None:
+    """No future of asyncio can carry it."""
+
+    @action
+    def bad() -> object:
+        return next(iter(()))
+
+    assert "StopIteration" in (await _fails(call(await serve(bad)))).message
+
+
+async def test_an_action_that_cancels_itself_is_a_failed_step(serve: Serve, call: Call) -> None:
+    @action
+    async def bad() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(GUARD)
+
+    failure = await _fails(call(await serve(bad)))
+    assert (reason_of(failure), failure.message) == ("action_error", "RuntimeError: the action cancelled itself")
+
+
+async def test_an_action_that_raises_cancelled_error_is_a_failed_step(serve: Serve, call: Call) -> None:
+    @action
+    async def bad() -> None:
+        raise asyncio.CancelledError
+
+    assert reason_of(await _fails(call(await serve(bad)))) == "action_error"
+
+
+async def test_an_exception_that_cannot_be_printed_is_a_failed_step(serve: Serve, call: Call) -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("not even that")
+
+    @action
+    async def bad() -> None:
+        raise Unprintable
+
+    failure = await _fails(call(await serve(bad)))
+    assert "Unprintable" in failure.message
+
+
+async def test_an_exception_whose_text_exits_is_a_failed_step(serve: Serve, call: Call) -> None:
+    class Hostile(Exception):
+        def __str__(self) -> str:
+            raise SystemExit
+
+    @action
+    async def bad() -> None:
+        raise Hostile
+
+    assert "Hostile" in (await _fails(call(await serve(bad)))).message
+
+
+async def test_a_failures_details_are_bounded_in_bytes(serve: Serve, call: Call) -> None:
+    @action
+    async def bad() -> None:
+        raise ValueError("🙂" * 50_000)
+
+    failure = await _fails(call(await serve(bad)))
+    assert sum(len(key.encode()) + len(value.encode()) for key, value in failure.details.items()) <= 16 * 1024
+    assert len(failure.message.encode()) <= 16 * 1024
+
+
+async def test_tracebacks_can_be_withheld(serve: Serve, call: Call) -> None:
+    @action
+    async def bad() -> None:
+        raise ValueError("no")
+
+    failure = await _fails(call(await serve(bad, tracebacks=False)))
+    assert dict(failure.details) == {"exception": "ValueError"}
+
+
+def _cycle() -> object:
+    ring: list[object] = []
+    ring.append(ring)
+    return ring
+
+
+def _deep() -> object:
+    nest: list[object] = []
+    for _ in range(100_000):
+        nest = [nest]
+    return nest
+
+
+@pytest.mark.parametrize(
+    "value",
+    [object(), float("nan"), [float("inf")], {"a": {1: object()}}, _cycle(), _deep(), threading.Lock()],
+    ids=["object", "nan", "infinity", "object inside", "cycle", "depth", "lock"],
+)
+async def test_an_answer_that_json_cannot_hold_is_a_failed_step(serve: Serve, call: Call, value: object) -> None:
+    @action
+    async def bad() -> object:
+        return value
+
+    failure = await _fails(call(await serve(bad)))
+    assert reason_of(failure) == "action_error"
+    assert "JSON cannot hold" in failure.message
+
+
+async def test_dates_and_dataclasses_are_answers_that_json_holds(serve: Serve, call: Call) -> None:
+    @dataclass
+    class Day:
+        on: date
+
+    @action
+    async def fine() -> object:
+        return Day(date(2026, 11, 24))
+
+    events = await call(await serve(fine)).run(flow(step("s", "fine")))
+    assert value_of(finished(events)["s"].output) == {"on": "2026-11-24"}
+
+
+async def test_a_lone_surrogate_survives_as_an_escape(serve: Serve, call: Call) -> None:
+    @action
+    async def fine() -> str:
+        return "\ud800"
+
+    events = await call(await serve(fine)).run(flow(step("s", "fine")))
+    assert value_of(finished(events)["s"].output) == "\ud800"
+
+
+async def test_an_answer_that_is_too_large_is_a_failed_step(serve: Serve, call: Call) -> None:
+    failure = await _fails(call(await serve(max_payload_bytes=2_000)), "bulk", given={"size": 3_000})
+    assert reason_of(failure) == "resource_exhausted"
+    assert "3,002 bytes" in failure.message
+
+
+async def test_an_attempt_that_never_ends_fails_by_its_timeout(caller: Caller, stage: Stage) -> None:
+    events = await caller.run(flow(step("s", "gated", timeout=0.05)))
+    failure = finished(events)["s"].failure
+    assert (reason_of(failure), failure.retryable) == ("timeout", True)
+    assert failure.message == "the attempt took longer than its timeout of 0.05 s"
+    assert stage.cancelled == ["s"]
+
+
+async def test_the_servers_default_timeout_is_named_in_the_failure(serve: Serve, call: Call) -> None:
+    caller = call(await serve(step_timeout=0.05))
+    failure = finished(await caller.run(flow(step("s", "gated"))))["s"].failure
+    assert failure.message == "the attempt took longer than the server's default timeout of 0.05 s"
+
+
+async def test_a_blocked_thread_fails_by_its_timeout_and_holds_nobody_up(serve: Serve, call: Call) -> None:
+    let = threading.Event()
+
+    @action
+    def bad() -> None:
+        let.wait(GUARD)
+
+    caller = call(await serve(bad, max_attempts=1))
+    events = await caller.run(flow(step("s", "bad", timeout=0.05)))
+    result = finished(events)["s"]
+    assert reason_of(result.failure) == "timeout"
+    assert result.abandoned
+    assert state_of(end_of(await caller.run(flow(step("t")))).state) == "succeeded"
+    let.set()
+
+
+async def test_more_blocked_threads_than_a_pool_would_hold_stop_nothing(serve: Serve, call: Call) -> None:
+    let = threading.Event()
+
+    @action
+    def bad() -> None:
+        let.wait(GUARD)
+
+    @action
+    def good() -> str:
+        return "ran"
+
+    caller = call(await serve(bad, good))
+    stuck = [step(f"s{i}", "bad", timeout=0.05, allow_failure=True) for i in range(60)]
+    await caller.run(flow(*stuck))
+    assert value_of(finished(await caller.run(flow(step("t", "good"))))["t"].output) == "ran"
+    let.set()
+
+
+async def test_an_action_that_swallows_cancellation_is_abandoned_after_its_grace(
+    serve: Serve, call: Call, stage: Stage
+) -> None:
+    server = await serve(cancel_grace=0.05)
+    caller = call(server)
+    events = await caller.run(flow(step("s", "stubborn", timeout=0.05)))
+    result = finished(events)["s"]
+    assert (state_of(result.state), reason_of(result.failure), result.abandoned) == ("failed", "timeout", True)
+    assert server.engine.attempts_in_flight == 0
+    stage.let("s")
+
+
+async def test_clean_up_within_the_grace_is_awaited(serve: Serve, call: Call, stage: Stage) -> None:
+    order: list[str] = []
+
+    @action
+    async def careful(context: Context) -> None:
+        try:
+            await stage.enter(context.step_id)
+        finally:
+            await asyncio.sleep(0)
+            order.append("cleaned")
+
+    caller = call(await serve(careful))
+    async with caller.execute(flow(step("s", "careful")), run_id="live") as run:
+        await stage.here("s")
+        await caller.cancel("live")
+        result = finished(await run.rest())["s"]
+        order.append("ended")
+    assert order == ["cleaned", "ended"]
+    assert (state_of(result.state), result.abandoned) == ("cancelled", False)
+
+
+async def test_an_answer_that_arrives_in_spite_of_cancellation_counts(serve: Serve, call: Call, stage: Stage) -> None:
+    @action
+    async def calm(context: Context) -> str:
+        try:
+            await stage.enter(context.step_id)
+        except asyncio.CancelledError:
+            return "saved"
+        return "let"
+
+    caller = call(await serve(calm))
+    await caller.start(flow(step("s", "calm")), run_id="live")
+    await stage.here("s")
+    await caller.cancel("live")
+    events = await caller.events("live")
+    assert state_of(finished(events)["s"].state) == "succeeded"
+    assert value_of(finished(events)["s"].output) == "saved"
+    assert state_of(end_of(events).state) == "cancelled"
+
+
+async def test_what_clean_up_raises_does_not_hide_why_it_ran(serve: Serve, call: Call, stage: Stage) -> None:
+    @action
+    async def clumsy(context: Context) -> None:
+        try:
+            await stage.enter(context.step_id)
+        finally:
+            raise OSError("broke it")
+
+    caller = call(await serve(clumsy))
+    await caller.start(flow(step("s", "clumsy")), run_id="live")
+    await stage.here("s")
+    await caller.cancel("live", "enough")
+    result = finished(await caller.events("live"))["s"]
+    assert (state_of(result.state), result.failure.message) == ("cancelled", "cancelled: enough")
+
+
+async def test_an_async_action_that_blocks_the_loop_is_named_with_its_place(
+    serve: Serve, call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    warned = threading.Event()
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warned.set()
+
+    @action
+    async def bad() -> None:
+        warned.wait(GUARD)
+
+    caller = call(await serve(bad, lag_warning=0.05))
+    ear = Ear()
+    logger = logging.getLogger("stepwave_server.engine.lag")
+    logger.addHandler(ear)
+    try:
+        with caplog.at_level(logging.WARNING, logger=logger.name):
+            await caller.run(flow(step("s", "bad")), run_id="live")
+    finally:
+        logger.removeHandler(ear)
+    (record,) = caplog.records
+    assert "live/s blocks the event loop for more than 50 ms" in record.getMessage()
+    assert "test_isolation.py:" in record.getMessage()
+
+
+async def test_a_loop_that_is_not_blocked_is_not_warned_of(
+    serve: Serve, call: Call, stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    caller = call(await serve())
+    with caplog.at_level(logging.WARNING):
+        await caller.run(flow(*(step(f"s{i}") for i in range(100))))
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("digits", ["1e9999", f"1e{'9' * 30}", f"-0.{'1' * 2_000}"], ids=["large", "huge", "long"])
+async def test_no_number_that_is_bound_breaks_a_run(caller: Caller, digits: str) -> None:
+    part = step("part", "noop", bindings=[bind("/x", "input", "/n/0")])
+    inside = step("inside", "noop", given={"n": 1}, bindings=[bind("/x", "input", "/n")])
+    events = await caller.run(flow(part, inside), given=text(f'{{"n":[{digits}]}}'))
+    assert set(finished(events)) == {"part", "inside"}
+
+
+@pytest.mark.parametrize("depth", range(900, 1_000, 11))
+async def test_no_depth_that_is_bound_breaks_a_run(caller: Caller, depth: int) -> None:
+    part = step("part", "noop", bindings=[bind("/x", "input", "/n")])
+    inside = step("inside", "noop", given={"n": 1}, bindings=[bind("/x", "part", "/n")])
+    given = text(f'{{"n":{"[" * depth}{"]" * depth}}}')
+    try:
+        events = await caller.run(flow(part, inside), given=given)
+    except AioRpcError as error:
+        assert error.code() is StatusCode.INVALID_ARGUMENT  # noqa: PT017 - either is right
+    else:
+        assert set(finished(events)) == {"part", "inside"}
+
+
+@pytest.mark.parametrize("content_type", ["\ud800", "x" * 100_000, "a/b\n"], ids=["surrogate", "long", "newline"])
+async def test_a_blob_of_an_impossible_type_is_a_failed_step(serve: Serve, call: Call, content_type: str) -> None:
+    @action
+    async def bad() -> Blob:
+        return Blob(b"data", content_type)
+
+    failure = await _fails(call(await serve(bad)))
+    assert reason_of(failure) == "action_error"
+    assert "content type" in failure.message
+
+
+async def test_progress_that_no_message_can_hold_harms_nobody(serve: Serve, call: Call) -> None:
+    @action
+    def odd(context: Context) -> str:
+        context.progress(0.5, "\ud800")
+        return "done"
+
+    events = await call(await serve(odd)).run(flow(step("s", "odd")))
+    assert value_of(finished(events)["s"].output) == "done"
+
+
+class _Faulty(MemoryJournal):
+    """Cannot keep the events of one run, from a certain number on."""
+
+    def __init__(self, good: int) -> None:
+        super().__init__(time.time_ns)
+        self._good = good
+
+    def append(self, key: RunKey, records: Sequence[Record], committed: Callable[[], None]) -> None:
+        if key.run_id == "bad":
+            if self._good <= 0:
+                raise OSError("the disk is full")
+            self._good -= len(records)
+        super().append(key, records, committed)
+
+
+@pytest.mark.parametrize("good", [0, 1, 4])
+async def test_a_defect_of_the_server_breaks_one_run_and_no_other(
+    serve: Serve, call: Call, stage: Stage, caplog: pytest.LogCaptureFixture, good: int
+) -> None:
+    server = await serve(journal=_Faulty(good), max_attempts=4)
+    caller = call(server)
+    await caller.start(flow(step("a", "gated"), step("b", after=["a"])), run_id="other")
+    await stage.here("a")
+    refused = await refusal(
+        caller.run(flow(*(step(f"s{i}", after=["s0"] if i else []) for i in range(50))), run_id="bad")
+    )
+    assert (refused.code, refused.reason) == (StatusCode.INTERNAL, "RUN_BROKEN")
+    assert "the disk is full" in caplog.text
+    stage.let("a")
+    assert state_of(end_of(await caller.events("other")).state) == "succeeded"
+    assert server.engine.attempts_in_flight == 0
+    assert state_of(end_of(await caller.run(flow(step("c")))).state) == "succeeded"

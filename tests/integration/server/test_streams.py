@@ -1,0 +1,386 @@
+"""Streaming actions: chunks on their way, and the answers they come to."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from integration.server.build import end_of, finished, flow, kind_of, reason_of, state_of, step, value_of
+from integration.server.caller import GUARD
+from integration.server.serving import Call, Serve
+from integration.server.stage import Stage
+from stepwave import Answer, Blob, Context, action
+from stepwave.v1 import event_pb2
+from stepwave.v1.event_pb2 import RunEvent
+
+ONE = flow(step("s", "said"))
+
+
+def _chunks(events: list[RunEvent]) -> list[object]:
+    return [value_of(event.step_chunk.payload) for event in events if event.HasField("step_chunk")]
+
+
+def _answer(events: list[RunEvent], step_id: str = "s") -> object:
+    result = finished(events)[step_id]
+    assert state_of(result.state) == "succeeded", result.failure.message
+    return value_of(result.output)
+
+
+async def test_an_async_generators_chunks_are_shown_in_order(serve: Serve, call: Call) -> None:
+    @action
+    async def said() -> AsyncIterator[str]:
+        for word in ("to", "be", "or"):
+            yield word
+
+    events = await call(await serve(said)).run(ONE)
+    assert _chunks(events) == ["to", "be", "or"]
+    assert [event.step_chunk.index for event in events if event.HasField("step_chunk")] == [0, 1, 2]
+
+
+async def test_a_sync_generators_chunks_are_shown_in_order(serve: Serve, call: Call) -> None:
+    @action
+    def said() -> Iterator[str]:
+        yield from ("to", "be", threading.current_thread().name)
+
+    assert _chunks(await call(await serve(said)).run(ONE)) == ["to", "be", "stepwave-action"]
+
+
+async def test_chunks_come_between_their_steps_start_and_end(serve: Serve, call: Call) -> None:
+    @action
+    async def said() -> AsyncIterator[int]:
+        for number in range(10):
+            yield number
+            await asyncio.sleep(0)
+
+    events = await call(await serve(said)).run(flow(step("s", "said"), step("t", "said"), step("u", after=["s"])))
+    for step_id in ("s", "t"):
+        about = [event for event in events if f'step_id: "{step_id}"' in str(event)]
+        kinds = [kind_of(event) for event in about if not event.HasField("run_started")]
+        assert kinds == ["step_started", *["step_chunk"] * 10, "step_finished"]
+
+
+async def test_a_chunk_is_seen_while_its_action_goes_on(serve: Serve, call: Call, stage: Stage) -> None:
+    @action
+    async def said(context: Context) -> AsyncIterator[str]:
+        yield "first"
+        await stage.enter(context.step_id)
+        yield "last"
+
+    async with call(await serve(said)).execute(ONE) as run:
+        assert value_of((await run.until("step_chunk")).step_chunk.payload) == "first"
+        stage.let("s")
+        assert _answer(await run.rest()) == "firstlast"
+
+
+async def test_chunks_that_are_strings_are_joined(serve: Serve, call: Call) -> None:
+    @action
+    async def said() -> AsyncIterator[str]:
+        yield "wor"
+        yield "ds"
+
+    assert _answer(await call(await serve(said)).run(ONE)) == "words"
+
+
+async def test_other_chunks_become_a_list(serve: Serve, call: Call) -> None:
+    @action
+    async def said() -> AsyncIterator[object]:
+        yield "a"
+        yield {"b": 1}
+
+    assert _answer(await call(await serve(said)).run(ONE)) == ["a", {"b": 1}]
+
+
+async def test_a_stream_that_says_nothing_answers_with_an_empty_list(serve: Serve, call: Call) -> None:
+    @action
+    async def said() -> AsyncIterator[str]:
+        for word in list[str]():
+            yield word
+
+    assert _answer(await call(await serve(said)).run(ONE)) == []
+
+
+@pytest.mark.parametrize("value", [None, {"words": 2}, "said"])
+async def test_an_explicit_answer_counts_and_is_no_chunk(serve: Serve, call: Call, value: object) -> None:
+    @action
+    async def said() -> AsyncIterator[object]:
+        yield "wor"
+        yield "ds"
+        yield Answer(value)  # type: ignore[arg-type]  # parametrized
+
+    events = await call(await serve(said)).run(ONE)
+    assert _chunks(events) == ["wor", "ds"]
+    assert _answer(events) == value
+
+
+async def test_a_sync_generators_explicit_answer_counts(serve: Serve, call: Call) -> None:
+    @action
+    def said() -> Iterator[object]:
+        yield "draft"
+        yield Answer(7)
+
+    assert _answer(await call(await serve(said)).run(ONE)) == 7
+
+
+async def test_going_on_after_the_answer_fails_the_step(serve: Serve, call: Call) -> None:
+    @action
+    async def said() -> AsyncIterator[object]:
+        yield Answer(1)
+        yield 2
+
+    failure = finished(await call(await serve(said)).run(ONE))["s"].failure
+    assert (reason_of(failure), failure.message) == ("action_error", "it went on after its answer")
+
+
+async def test_chunks_may_be_blobs(serve: Serve, call: Call) -> None:
+    @action
+    async def said() -> AsyncIterator[object]:
+        yield Blob(b"\x00\xff", "image/png")
+        yield Answer(Blob(b"\x01"))
+
+    events = await call(await serve(said)).run(ONE)
+    chunk = next(event.step_chunk for event in events if event.HasField("step_chunk"))
+    assert (chunk.payload.blob.content_type, chunk.payload.blob.data) == ("image/png", b"\x00\xff")
+    assert finished(events)["s"].output.blob.data == b"\x01"
+
+
+async def test_any_action_can_emit_chunks_and_progress(serve: Serve, call: Call) -> None:
+    @action
+    async def said(context: Context) -> str:
+        context.emit({"draft": 1})
+        context.progress(0.5, "half way")
+        context.emit({"draft": 2})
+        return "done"
+
+    events = await call(await serve(said)).run(ONE)
+    chunks = [event.step_chunk for event in events if event.HasField("step_chunk")]
+    assert [value_of(chunk.payload) for chunk in chunks] == [{"draft": 1}, {"draft": 2}]
+    assert [chunk.index for chunk in chunks] == [0, 1]
+    progress = next(event.step_progress for event in events if event.HasField("step_progress"))
+    assert (progress.step_id, progress.attempt, progress.fraction, progress.message) == ("s", 1, 0.5, "half way")
+    assert _answer(events) == "done"
+
+
+async def test_progress_of_an_unknown_share_has_no_fraction(serve: Serve, call: Call) -> None:
+    @action
+    async def said(context: Context) -> None:
+        context.progress(message="still there")
+
+    events = await call(await serve(said)).run(ONE)
+    progress = next(event.step_progress for event in events if event.HasField("step_progress"))
+    assert not progress.HasField("fraction")
+
+
+async def test_an_action_on_a_thread_can_emit(serve: Serve, call: Call) -> None:
+    @action
+    def said(context: Context) -> None:
+        for number in range(50):
+            context.emit(number)
+
+    assert _chunks(await call(await serve(said)).run(ONE)) == list(range(50))
+
+
+async def test_emitting_what_json_cannot_hold_raises_where_it_is_done(serve: Serve, call: Call) -> None:
+    @action
+    async def said(context: Context) -> str:
+        try:
+            context.emit(float("nan"))
+        except ValueError as error:
+            return str(error)
+        return "accepted"
+
+    assert "JSON cannot hold" in str(_answer(await call(await serve(said)).run(ONE)))
+
+
+async def test_transient_events_have_no_number_and_are_not_replayed(serve: Serve, call: Call) -> None:
+    @action
+    async def said() -> AsyncIterator[str]:
+        yield "gone"
+
+    caller = call(await serve(said))
+    live = await caller.run(ONE, run_id="past")
+    assert [event.sequence for event in live if event.HasField("step_chunk")] == [0]
+    assert await caller.events("past") == [event for event in live if event.sequence]
+
+
+async def test_who_joins_late_gets_the_chunks_so_far(serve: Serve, call: Call, stage: Stage) -> None:
+    @action
+    async def said(context: Context) -> AsyncIterator[str]:
+        yield "early"
+        yield "bird"
+        context.progress(0.9, "nearly")
+        await stage.enter(context.step_id)
+        yield "late"
+
+    caller = call(await serve(said))
+    await caller.start(ONE, run_id="live")
+    await stage.here("s")
+    for after in (0, 3):
+        async with caller.watch("live", after=after) as late:
+            progress = await late.until("step_progress")
+            assert progress.step_progress.message == "nearly"
+            assert _chunks(late.seen) == ["early", "bird"]
+    stage.let("s")
+    await caller.events("live")
+
+
+async def test_what_a_step_said_is_forgotten_when_it_has_ended(serve: Serve, call: Call, stage: Stage) -> None:
+    @action
+    async def said(context: Context) -> AsyncIterator[str]:
+        yield "early"
+        context.progress(1.0)
+
+    caller = call(await serve(said))
+    await caller.start(flow(step("s", "said"), step("t", "gated", after=["s"])), run_id="live")
+    await stage.here("t")
+    late = caller.watch("live")
+    await late.until("step_started", "t")
+    stage.let("t")
+    assert all(event.sequence for event in await late.rest())
+
+
+async def test_a_long_stream_is_remembered_up_to_a_bound(serve: Serve, call: Call, stage: Stage) -> None:
+    @action
+    async def said(context: Context) -> None:
+        for number in range(40):
+            context.emit(f"{number:03}" + "x" * 10_000)
+        await stage.enter(context.step_id)
+
+    caller = call(await serve(said))
+    await caller.start(ONE, run_id="live")
+    await stage.here("s")
+    late = caller.watch("live")
+    await late.until("step_chunk")
+    stage.let("s")
+    numbers = [int(str(chunk)[:3]) for chunk in _chunks(await late.rest())]
+    assert numbers[-1] == 39
+    assert 0 < len(numbers) < 10
+    assert numbers == list(range(numbers[0], 40))
+
+
+async def test_no_burst_of_chunks_makes_a_message_too_long(serve: Serve, call: Call) -> None:
+    """The caller takes no message of more than 3 MiB."""
+
+    @action
+    async def said(context: Context) -> str:
+        for _ in range(12):
+            context.emit("x" * 900_000)
+        return "y" * 900_000
+
+    assert len(str(_answer(await call(await serve(said)).run(ONE)))) == 900_000
+
+
+async def test_a_slow_watcher_misses_chunks_rather_than_use_memory(serve: Serve, call: Call, stage: Stage) -> None:
+    """More is said than the transport and the watcher's queue take in together, and nobody reads."""
+
+    @action
+    async def said(context: Context) -> None:
+        await stage.enter(context.step_id)
+        for _ in range(60):
+            context.emit("x" * 500_000)
+            await asyncio.sleep(0)
+
+    caller = call(await serve(said))
+    slow = caller.execute(flow(step("s", "said")), run_id="live", window=60)
+    await slow.until("step_started", "s")
+    stage.let("s")
+    others = await caller.events("live")
+    events = await slow.rest()
+    assert [event for event in events if event.sequence] == [event for event in others if event.sequence]
+    assert len(_chunks(events)) < 60
+
+
+async def test_chunks_are_filtered_like_other_kinds(serve: Serve, call: Call) -> None:
+    @action
+    async def said(context: Context) -> AsyncIterator[str]:
+        yield "a"
+        context.progress(0.5)
+        yield "b"
+
+    caller = call(await serve(said))
+    events = await caller.execute(ONE, kinds=[event_pb2.EVENT_KIND_STEP_CHUNK]).rest()
+    assert [kind_of(event) for event in events] == ["step_chunk", "step_chunk", "run_finished"]
+
+
+async def test_a_stream_that_raises_fails_its_step_and_keeps_no_answer(serve: Serve, call: Call) -> None:
+    @action
+    async def said() -> AsyncIterator[str]:
+        yield "half"
+        raise ValueError("lost the thread")
+
+    events = await call(await serve(said)).run(ONE)
+    assert _chunks(events) == ["half"]
+    assert finished(events)["s"].failure.message == "ValueError: lost the thread"
+    assert not finished(events)["s"].HasField("output")
+
+
+async def test_chunks_that_pass_the_bound_together_fail_the_step(serve: Serve, call: Call) -> None:
+    @action
+    async def said() -> AsyncIterator[str]:
+        for _ in range(5):
+            yield "x" * 300_000
+
+    failure = finished(await call(await serve(said)).run(ONE))["s"].failure
+    assert reason_of(failure) == "resource_exhausted"
+
+
+async def test_a_cancelled_stream_is_closed(serve: Serve, call: Call, stage: Stage) -> None:
+    closed = asyncio.Event()
+
+    @action
+    async def said(context: Context) -> AsyncIterator[str]:
+        try:
+            yield "first"
+            await stage.enter(context.step_id)
+        finally:
+            closed.set()
+
+    caller = call(await serve(said))
+    await caller.start(ONE, run_id="live")
+    await stage.here("s")
+    await caller.cancel("live")
+    assert state_of(end_of(await caller.events("live")).state) == "cancelled"
+    assert closed.is_set()
+
+
+async def test_an_abandoned_sync_stream_ends_with_its_next_chunk(serve: Serve, call: Call) -> None:
+    begun, let, closed = threading.Event(), threading.Event(), threading.Event()
+
+    @action
+    def said() -> Iterator[str]:
+        try:
+            begun.set()
+            let.wait(GUARD)
+            while True:
+                yield "and so on"
+        finally:
+            closed.set()
+
+    caller = call(await serve(said))
+    await caller.start(ONE, run_id="live")
+    assert await asyncio.to_thread(begun.wait, GUARD)
+    await caller.cancel("live")
+    events = await caller.events("live")
+    assert finished(events)["s"].abandoned
+    let.set()
+    assert await asyncio.to_thread(closed.wait, GUARD)
+
+
+async def test_what_an_abandoned_attempt_still_says_is_ignored(serve: Serve, call: Call, stage: Stage) -> None:
+    lines: list[Context] = []
+
+    @action
+    async def said(context: Context) -> None:
+        lines.append(context)
+        await stage.enter(context.step_id)
+
+    caller = call(await serve(said))
+    await caller.start(flow(step("s", "said"), step("t", "gated")), run_id="live")
+    await stage.here("s", "t")
+    async with caller.watch("live") as watch:
+        stage.let("s")
+        await watch.until("step_finished", "s")
+        lines[0].emit("late")
+        lines[0].progress(1.0)
+        stage.let("t")
+        assert all(event.sequence for event in await watch.rest())

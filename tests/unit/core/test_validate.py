@@ -1,0 +1,223 @@
+"""Every problem of a workflow's graph is named, with the field to blame, and all of them at once."""
+
+import pytest
+
+from stepwave_server.core.model import Binding, FromInput, FromStep, Join, Scheduling, Step, Workflow
+from stepwave_server.core.validate import Limits, Violation, did_you_mean, pointer_problem, validate
+from unit.core.build import flow, step
+
+ID_PATTERN = "[A-Za-z_][A-Za-z0-9_-]{0,127}"
+
+
+def problems(*steps: Step, open_run: bool = False, limits: Limits | None = None) -> list[tuple[str, str]]:
+    """Return what is wrong with a workflow of these steps."""
+    found = validate(flow(*steps), limits or Limits(), open_run=open_run)
+    return [(violation.field, violation.description) for violation in found]
+
+
+def test_a_sound_workflow_has_no_problems() -> None:
+    steps = (step("a"), step("b", "a", join=Join.ANY), step("c", "b", "a", join=Join.ALL_DONE))
+    assert problems(*steps) == []
+
+
+def test_a_workflow_needs_a_step() -> None:
+    assert problems() == [("steps", "a workflow needs at least one step")]
+
+
+def test_an_open_run_needs_no_step() -> None:
+    assert problems(open_run=True) == []
+
+
+@pytest.mark.parametrize("name", ["a b", "1st", "-", "x" * 129, "a/b", "naïve", "a\n"])
+def test_an_odd_workflow_name_is_named(name: str) -> None:
+    found = validate(Workflow(name=name, steps=(step("a"),)), Limits())
+    assert found == [Violation("name", f'malformed name "{name}": want [A-Za-z_][A-Za-z0-9_.-]{{0,127}}')]
+
+
+def test_an_empty_workflow_name_is_named() -> None:
+    assert validate(Workflow(name="", steps=(step("a"),)), Limits()) == [Violation("name", "must not be empty")]
+
+
+# Ids.
+
+
+def test_an_empty_id_is_named() -> None:
+    assert problems(step("a"), step("")) == [("steps[1].id", "must not be empty")]
+
+
+@pytest.mark.parametrize("odd", ["1a", "a.b", "a/b", "a[0]", "a b", "é", "-a", "x" * 129, "a\n"])
+def test_an_odd_id_is_named(odd: str) -> None:
+    assert problems(step(odd)) == [("steps[0].id", f'malformed name "{odd}": want {ID_PATTERN}')]
+
+
+@pytest.mark.parametrize("good", ["a", "_", "A-1_b", "x" * 128])
+def test_a_good_id_is_no_problem(good: str) -> None:
+    assert problems(step(good)) == []
+
+
+def test_a_duplicate_id_is_named_with_its_first_owner() -> None:
+    assert problems(step("b"), step("a"), step("c"), step("a")) == [
+        ("steps[3].id", '"a" is the id of steps[1] already'),
+    ]
+
+
+# References.
+
+
+def test_an_unknown_dependency_is_named_as_such() -> None:
+    assert problems(step("a"), step("b", "a", "zzz")) == [("steps[1].depends_on[1]", 'unknown step "zzz"')]
+
+
+def test_a_near_name_is_suggested() -> None:
+    assert problems(step("search"), step("b", "serach")) == [
+        ("steps[1].depends_on[0]", 'unknown step "serach"; did you mean "search"?'),
+    ]
+
+
+def test_an_unknown_dependency_is_never_called_a_cycle() -> None:
+    assert problems(step("a", "nobody"), step("b", "a"), step("c", "b")) == [
+        ("steps[0].depends_on[0]", 'unknown step "nobody"'),
+    ]
+
+
+def test_a_step_that_depends_on_itself_is_named() -> None:
+    assert problems(step("a", "a")) == [("steps[0].depends_on[0]", 'step "a" depends on itself')]
+
+
+def test_a_binding_to_its_own_step_is_named() -> None:
+    assert problems(step("a", bindings=(Binding("", FromStep("a")),))) == [
+        ("steps[0].bindings[0].step.id", 'step "a" depends on itself'),
+    ]
+
+
+def test_a_binding_to_an_unknown_step_is_named_by_its_place_in_the_message() -> None:
+    bindings = (Binding("/a", FromInput()), Binding("/b", FromStep("serach"), position=4))
+    assert problems(step("search"), step("b", bindings=bindings)) == [
+        ("steps[1].bindings[4].step.id", 'unknown step "serach"; did you mean "search"?'),
+    ]
+
+
+def test_malformed_pointers_are_named() -> None:
+    bindings = (Binding("a", FromInput("b"), position=0), Binding("/~2", FromStep("a", "/x~"), position=1))
+    begin = 'it must be empty or begin with "/"'
+    tilde = '"~" must be followed by 0 or 1'
+    assert problems(step("a"), step("b", bindings=bindings)) == [
+        ("steps[1].bindings[0].target", f'malformed JSON Pointer "a": {begin}'),
+        ("steps[1].bindings[0].input", f'malformed JSON Pointer "b": {begin}'),
+        ("steps[1].bindings[1].target", f'malformed JSON Pointer "/~2": {tilde}'),
+        ("steps[1].bindings[1].step.path", f'malformed JSON Pointer "/x~": {tilde}'),
+    ]
+
+
+@pytest.mark.parametrize("pointer", ["", "/", "/a", "/a/0/b", "/~0~1", "//", "/é\n", "/-"])
+def test_what_rfc_6901_allows_is_a_pointer(pointer: str) -> None:
+    assert pointer_problem(pointer) == ""
+
+
+def test_an_open_run_may_refer_to_steps_still_to_come() -> None:
+    assert problems(step("a", "later"), step("b", bindings=(Binding("", FromStep("later")),)), open_run=True) == []
+
+
+def test_an_open_run_may_not_refer_to_steps_that_can_never_come() -> None:
+    bindings = (Binding("", FromStep("")),)
+    assert problems(step("a", "b/c", bindings=bindings), open_run=True) == [
+        ("steps[0].depends_on[0]", f'malformed name "b/c": want {ID_PATTERN}'),
+        ("steps[0].bindings[0].step.id", "must not be empty"),
+    ]
+
+
+def test_an_unknown_output_is_named() -> None:
+    found = validate(flow(step("a"), outputs=("a", "b")), Limits())
+    assert found == [Violation("outputs[1]", 'unknown step "b"')]
+
+
+def test_the_outputs_of_an_open_run_may_be_still_to_come() -> None:
+    assert validate(flow(step("a"), outputs=("b",)), Limits(), open_run=True) == []
+
+
+def test_an_open_run_cannot_be_scheduled_by_waves() -> None:
+    workflow = Workflow(name="flow", scheduling=Scheduling.WAVE)
+    assert validate(workflow, Limits(), open_run=True) == [
+        Violation("scheduling", "an open run cannot be scheduled by waves"),
+    ]
+
+
+# Cycles.
+
+
+def test_a_cycle_is_named_by_its_path() -> None:
+    assert problems(step("a", "b"), step("b", "a")) == [("steps[0].depends_on", "dependency cycle: a → b → a")]
+
+
+def test_a_cycle_through_bindings_is_named() -> None:
+    assert problems(step("a", bindings=(Binding("", FromStep("b")),)), step("b", "a")) == [
+        ("steps[0].depends_on", "dependency cycle: a → b → a"),
+    ]
+
+
+def test_a_cycles_path_leaves_out_what_only_leads_to_it() -> None:
+    steps = (step("x", "a"), step("y", "c"), step("c", "b"), step("a", "c"), step("b", "a"), step("z"))
+    assert problems(*steps) == [("steps[2].depends_on", "dependency cycle: c → b → a → c")]
+
+
+def test_every_cycle_is_named() -> None:
+    steps = (step("a", "b"), step("b", "a"), step("c", "d"), step("d", "c"), step("e", "a", "c"))
+    assert problems(*steps) == [
+        ("steps[0].depends_on", "dependency cycle: a → b → a"),
+        ("steps[2].depends_on", "dependency cycle: c → d → c"),
+    ]
+
+
+def test_a_cycle_is_named_though_its_steps_also_have_unknown_dependencies() -> None:
+    assert problems(step("a", "nobody", "b"), step("b", "a")) == [
+        ("steps[0].depends_on[0]", 'unknown step "nobody"'),
+        ("steps[0].depends_on", "dependency cycle: a → b → a"),
+    ]
+
+
+def test_a_cycle_through_the_last_of_many_steps_is_found() -> None:
+    steps = [step("s0", "s999"), *(step(f"s{n}", f"s{n - 1}") for n in range(1, 1000))]
+    ((field, description),) = problems(*steps)
+    assert field == "steps[0].depends_on"
+    assert description.startswith("dependency cycle: s0 → s999 → s998 → ")
+    assert description.endswith(" → s1 → s0")
+
+
+# Bounds, and all at once.
+
+
+def test_too_many_steps_are_refused() -> None:
+    assert problems(step("a"), step("b"), limits=Limits(max_steps=1)) == [
+        ("steps", "2 steps are more than the 1 allowed"),
+    ]
+
+
+def test_too_many_dependencies_are_refused_those_of_bindings_counted() -> None:
+    steps = (step("a"), step("b", "a", bindings=(Binding("", FromStep("a")),)))
+    assert problems(*steps, limits=Limits(max_edges=2)) == []
+    assert problems(*steps, limits=Limits(max_edges=1)) == [("steps", "2 dependencies are more than the 1 allowed")]
+
+
+def test_all_problems_are_named_at_once() -> None:
+    steps = (step("1"), step("a", "a"), step("a"), step("b", "c", "x"), step("c", "b"))
+    workflow = Workflow(name="", steps=steps, outputs=("y",))
+    assert [violation.field for violation in validate(workflow, Limits())] == [
+        "name",
+        "steps[0].id",
+        "steps[2].id",
+        "steps[1].depends_on[0]",
+        "steps[3].depends_on[1]",
+        "steps[3].depends_on",
+        "outputs[0]",
+    ]
+
+
+def test_only_the_first_unknown_names_are_compared_with_all_others() -> None:
+    steps = [step("search"), *(step(f"s{n}", "serach") for n in range(100))]
+    hints = [description.endswith('did you mean "search"?') for _, description in problems(*steps)]
+    assert hints == [True] * 20 + [False] * 80
+
+
+def test_names_are_not_compared_where_there_are_too_many() -> None:
+    assert did_you_mean("serach", ["search"] * 2_001) == ""
+    assert did_you_mean("x" * 128, ["y" * 128] * 100) == ""

@@ -1,0 +1,51 @@
+"""What `import stepwave` gives, and what it costs."""
+
+import ast
+import subprocess
+import sys
+
+import stepwave
+
+SURFACE = {
+    "exceptions": "AccessDenied AlreadyExists DeadlineExceeded FailedPrecondition InvalidWorkflow LimitExceeded "
+    "NotFound OutOfRange ParallelFailed RunCancelled RunFailed ServerError ServerUnavailable StepwaveError Unsupported "
+    "Violation",
+    "clients": "AsyncClient Client EventStream RunHandle SyncEventStream SyncRunHandle",
+    "building": "Reference Retry StepHandle Workflow",
+    "actions": "Answer Blob Context JSON action",
+    "results": "Counts Failure FailureReason Run RunResult SkipCause SkipReason State StepResult",
+    "events": "Event RunFinished RunStarted RunStopping StepChunk StepFinished StepProgress StepRetrying StepStarted "
+    "StepWaiting StepsAdded UnknownEvent WaitCause Wave WaveFinished WaveStarted",
+    "servers": "ActionInfo InputRule NamedWorkflow Plan PlannedBinding PlannedStep ServerInfo ServerLimits",
+}
+
+
+def modules_after(statement: str) -> set[str]:
+    """Return the modules that a fresh interpreter has imported after a statement."""
+    code = f"{statement}\nimport sys\nprint(sorted(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return set(ast.literal_eval(ran.stdout))
+
+
+def test_the_public_names_are_these() -> None:
+    assert sorted(stepwave.__all__) == sorted(name for names in SURFACE.values() for name in names.split())
+
+
+def test_every_public_name_is_there() -> None:
+    assert all(getattr(stepwave, name) is not None for name in stepwave.__all__)
+    assert set(stepwave.__all__) <= set(dir(stepwave))
+
+
+def test_importing_the_sdk_loads_nothing_that_only_servers_or_the_command_line_need() -> None:
+    heavy = {"stepwave_server", "opentelemetry", "pydantic", "rich", "typer", "yaml", "grpc", "asyncio", "pytest"}
+    assert not heavy & modules_after("import stepwave")
+
+
+def test_a_client_loads_grpc_and_no_server() -> None:
+    loaded = modules_after("from stepwave import AsyncClient, Client")
+    assert "grpc" in loaded
+    assert not {"stepwave_server", "opentelemetry", "pydantic", "rich", "typer", "yaml", "grpc_status"} & loaded
+
+
+def test_the_pytest_plugin_loads_no_client() -> None:
+    assert not {"stepwave_server", "grpc", "stepwave._local"} & modules_after("import stepwave._pytest_plugin")

@@ -1,0 +1,196 @@
+"""What the workflow builder makes."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from stepwave import Blob, FailureReason, Retry, Workflow, action
+from stepwave.v1 import payload_pb2, run_pb2
+from stepwave.v1 import workflow_pb2 as pb
+
+
+@action("summarise.short")
+async def summarise(facts: list[str], city: str) -> str:
+    return f"{city}: {facts}"
+
+
+@action
+class Search:
+    def invoke(self) -> None: ...
+
+
+def unmarked() -> None: ...
+
+
+def only_step(flow: Workflow) -> pb.Step:
+    (step,) = flow.to_proto().steps
+    return step
+
+
+def test_a_workflow_says_everything_it_was_told() -> None:
+    flow = Workflow(
+        "briefing",
+        scheduling="wave",
+        failure_policy="continue",
+        max_parallelism=3,
+        timeout=1.5,
+        labels={"team": "a"},
+        outputs=["brief"],
+    )
+    said = flow.to_proto()
+    assert (said.name, said.max_parallelism, dict(said.labels)) == ("briefing", 3, {"team": "a"})
+    assert (said.scheduling, said.failure_policy) == (pb.SCHEDULING_WAVE, pb.FAILURE_POLICY_CONTINUE)
+    assert said.timeout.ToTimedelta() == timedelta(seconds=1.5)
+    assert list(said.outputs) == ["brief"]
+
+
+def test_an_action_is_named_by_its_mark_or_by_its_name() -> None:
+    flow = Workflow("w")
+    flow.step("a", summarise)
+    flow.step("b", Search)
+    flow.step("c", "core.echo")
+    assert [step.action for step in flow.to_proto().steps] == ["summarise.short", "Search", "core.echo"]
+
+
+def test_an_unmarked_function_is_refused_with_the_way_to_mark_it() -> None:
+    with pytest.raises(TypeError, match=r"mark it with @stepwave\.action"):
+        Workflow("w").step("a", unmarked)
+
+
+def test_references_become_bindings_and_leave_null() -> None:
+    flow = Workflow("briefing")
+    search, weather = flow.step("search", "search"), flow.step("weather", "weather")
+    flow.step(
+        "brief", summarise, {"facts": [search.output, weather.output["summary"]], "city": flow.input["city"], "n": 1}
+    )
+    brief = flow.to_proto().steps[2]
+    assert brief.input.json == '{"facts":[null,null],"city":null,"n":1}'
+    assert list(brief.bindings) == [
+        pb.Binding(target="/facts/0", step=pb.StepOutput(id="search")),
+        pb.Binding(target="/facts/1", step=pb.StepOutput(id="weather", path="/summary")),
+        pb.Binding(target="/city", input="/city"),
+    ]
+
+
+def test_a_bare_reference_leaves_no_fixed_input() -> None:
+    flow = Workflow("w")
+    flow.step("b", "core.echo", flow.step("a", "core.echo").output["x"])
+    step = flow.to_proto().steps[1]
+    assert not step.HasField("input")
+    assert list(step.bindings) == [pb.Binding(target="", step=pb.StepOutput(id="a", path="/x"))]
+
+
+def test_no_input_is_not_null() -> None:
+    flow = Workflow("w")
+    flow.step("without", "core.echo")
+    flow.step("null", "core.echo", None)
+    without, null = flow.to_proto().steps
+    assert not without.HasField("input")
+    assert null.input == payload_pb2.Payload(json="null")
+
+
+def test_a_blob_is_an_input() -> None:
+    flow = Workflow("w")
+    flow.step("a", "core.echo", Blob(b"\0", "image/png"))
+    assert only_step(flow).input.blob == payload_pb2.Blob(content_type="image/png", data=b"\0")
+
+
+def test_an_input_that_json_cannot_hold_is_refused_where_it_is_given() -> None:
+    with pytest.raises(ValueError, match="JSON cannot hold the value"):
+        Workflow("w").step("a", "core.echo", {"at": {1, 2}})  # type: ignore[dict-item]  # what is tested
+
+
+def test_dependencies_are_handles_or_ids() -> None:
+    flow = Workflow("w")
+    first = flow.step("first", "core.echo")
+    flow.step("last", "core.echo", depends_on=[first, "second"])
+    assert list(flow.to_proto().steps[1].depends_on) == ["first", "second"]
+
+
+@pytest.mark.parametrize("given", [5, 5.0, timedelta(seconds=5)])
+def test_a_timeout_is_seconds_or_a_timedelta(given: float | timedelta) -> None:
+    flow = Workflow("w")
+    flow.step("a", "core.echo", timeout=given)
+    assert only_step(flow).timeout.seconds == 5
+
+
+def test_a_timeout_keeps_its_microseconds() -> None:
+    flow = Workflow("w")
+    flow.step("a", "core.echo", timeout=0.000_25)
+    assert only_step(flow).timeout.nanos == 250_000
+
+
+@pytest.mark.parametrize("length", [float("inf"), float("nan"), 1e300])
+def test_an_endless_timeout_is_refused(length: float) -> None:
+    with pytest.raises(ValueError, match=r"finite|too long"):
+        Workflow("w", timeout=length)
+
+
+def test_joins_and_allowed_failures_are_said() -> None:
+    flow = Workflow("w")
+    flow.step("a", "core.echo", join="all_done", allow_failure=True)
+    assert (only_step(flow).join, only_step(flow).allow_failure) == (pb.JOIN_ALL_DONE, True)
+
+
+@pytest.mark.parametrize("choice", [{"scheduling": "waves"}, {"failure_policy": "stop"}])
+def test_an_unknown_choice_is_refused_with_those_there_are(choice: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"must be one of (eager, wave|fail_fast, continue), got"):
+        Workflow("w", **choice)
+
+
+def test_a_retry_policy_is_said_for_the_workflow_and_for_a_step() -> None:
+    told = Retry(
+        max_attempts=3,
+        initial_backoff=0.5,
+        backoff_multiplier=3,
+        max_backoff=timedelta(minutes=1),
+        jitter=0,
+        retryable_reasons=("timeout", FailureReason.UNAVAILABLE),
+    )
+    flow = Workflow("w", retry=Retry(max_attempts=2))
+    flow.step("a", "core.echo", retry=told)
+    assert flow.to_proto().retry == pb.Retry(max_attempts=2)
+    said = only_step(flow).retry
+    assert (said.max_attempts, said.backoff_multiplier, said.jitter, said.HasField("jitter")) == (3, 3.0, 0.0, True)
+    assert (said.initial_backoff.nanos, said.max_backoff.seconds) == (500_000_000, 60)
+    assert list(said.retryable_reasons) == [run_pb2.FAILURE_REASON_TIMEOUT, run_pb2.FAILURE_REASON_UNAVAILABLE]
+
+
+def test_what_belongs_to_another_workflow_is_refused_at_once() -> None:
+    mine, other = Workflow("mine"), Workflow("other")
+    stranger = other.step("stranger", "core.echo")
+    with pytest.raises(ValueError, match=r"step 'a': stranger\.output belongs to another workflow, <Workflow 'other'"):
+        mine.step("a", "core.echo", [stranger.output])
+    with pytest.raises(ValueError, match="<step 'stranger'> belongs to another workflow"):
+        mine.step("a", "core.echo", depends_on=[stranger])
+    mine.outputs = [stranger]
+    with pytest.raises(ValueError, match="belongs to another workflow"):
+        mine.to_proto()
+
+
+def test_a_refused_step_is_not_added() -> None:
+    flow = Workflow("w")
+    with pytest.raises(ValueError, match="another workflow"):
+        flow.step("a", "core.echo", Workflow("other").input)
+    assert not flow.to_proto().steps
+
+
+def test_outputs_can_be_named_last() -> None:
+    flow = Workflow("w")
+    flow.outputs = [flow.step("a", "core.echo"), "b"]
+    assert list(flow.to_proto().outputs) == ["a", "b"]
+
+
+def test_what_is_wrong_with_the_graph_is_left_to_the_server() -> None:
+    flow = Workflow("w")
+    flow.step("a", "core.echo", depends_on=["a", "nobody"])
+    flow.step("a", "core.echo")
+    assert len(flow.to_proto().steps) == 2
+
+
+def test_a_message_does_not_change_with_the_builder() -> None:
+    flow = Workflow("w")
+    before = flow.to_proto()
+    flow.step("a", "core.echo")
+    assert not before.steps
