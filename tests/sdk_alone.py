@@ -1,4 +1,4 @@
-"""Run by `make sdk-check` where the SDK is installed without extras: it imports, and its dependencies alone are there."""
+"""Run by `make sdk-check` where the SDK is installed alone: it imports, and no more than its dependencies is there."""
 
 import importlib.metadata
 import sys

@@ -1,6 +1,7 @@
 """How an action's code is called: parameters from the input's keys by name, checked against type hints."""
 
 import inspect
+import types
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -56,7 +57,7 @@ class Signature:
         spills = False
         for parameter in inspect.signature(function).parameters.values():
             hint = hints.get(parameter.name, object if parameter.annotation is parameter.empty else None)
-            if hint is Context:
+            if _is_context(hint):
                 context = parameter.name
             elif parameter.kind is parameter.VAR_KEYWORD:
                 spills = True
@@ -115,6 +116,12 @@ def _hints(function: Callable[..., object]) -> dict[str, object]:
         return typing.get_type_hints(target, include_extras=True)
     except (NameError, TypeError) as error:
         raise SignatureError(f"its type hints cannot be read: {error}") from error
+
+
+def _is_context(hint: object) -> bool:
+    """Say whether a parameter asks for the context; it may be optional, for calls without a server."""
+    wraps = typing.get_origin(hint) in {typing.Union, types.UnionType, typing.Annotated}
+    return hint is Context or (wraps and any(part is Context for part in typing.get_args(hint)))
 
 
 def _model(

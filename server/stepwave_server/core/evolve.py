@@ -1,4 +1,4 @@
-"""How events change a run: the only place where its state does.
+"""How events change a run: the only way its state does.
 
 A run costs O(steps + edges): each end of a step counts down its dependents' unmet dependencies. A step is settled
 (ready, or doomed to be skipped) when its last dependency has ended, so that its `step_finished` comes after theirs; an
@@ -7,7 +7,6 @@ A run costs O(steps + edges): each end of a step counts down its dependents' unm
 
 import heapq
 from collections.abc import Iterable
-from itertools import chain
 from operator import attrgetter
 from typing import assert_never
 
@@ -22,8 +21,9 @@ from .messages import (
     WaveFinished,
     WaveStarted,
 )
-from .model import Failure, Join, Payload, SkipCause, State, Step, Workflow
+from .model import Failure, Join, Payload, State, Workflow
 from .state import RunOptions, RunState, StepState
+from .wiring import account, add_steps, forget_unknown
 
 __all__ = ["evolve", "fold", "new_run"]
 
@@ -36,7 +36,7 @@ def new_run(workflow: Workflow, input: Payload = "null", options: RunOptions | N
     """Return a run before its first event. The workflow must be valid."""
     run = RunState(workflow, input, options or RunOptions())
     run.open = run.options.open
-    _add_steps(run, workflow.steps)
+    add_steps(run, workflow.steps)
     return run
 
 
@@ -125,7 +125,7 @@ def _step_finished(run: RunState, event: StepFinished) -> None:
 
 
 def _steps_added(run: RunState, event: StepsAdded) -> None:
-    placed = _add_steps(run, event.steps)
+    placed = add_steps(run, event.steps)
     if event.sealed:
         run.open = False
     for spec in event.steps:
@@ -142,86 +142,6 @@ def _run_stopping(run: RunState, event: RunStopping) -> None:
     _halt(run)
 
 
-def _add_steps(run: RunState, specs: Iterable[Step]) -> list[StepState]:
-    """Add steps, and return those that thereby got a wave, new or not."""
-    fresh = []
-    for spec in specs:
-        step = StepState(spec, len(run.by_index), spec.dependencies())
-        run.steps[spec.id] = step
-        run.by_index.append(step)
-        fresh.append(step)
-    placed: list[StepState] = []
-    for step in fresh:
-        wave = _link(run, step)
-        if not step.unplaced:
-            _place(run, step, wave)
-            placed.append(step)
-            if step.dependents:
-                placed += _place_dependents(run, step)
-    run.unfinished += len(fresh)
-    run.counts[State.PENDING - 1] += len(fresh)
-    if run.open:
-        run.edges += sum(step.spec.edges for step in fresh)
-    return placed
-
-
-def _link(run: RunState, step: StepState) -> int:
-    """Wire a new step to its dependencies, and return its wave as far as these have one."""
-    wave = 0
-    for dep_id in step.deps:
-        dep = run.steps.get(dep_id)
-        if dep is None:
-            run.unknown.setdefault(dep_id, []).append(step)
-            step.pending += 1
-            step.unplaced += 1
-            continue
-        dep.dependents.append(step)
-        dep.needed_by += 1
-        if dep.end_time is None:
-            step.pending += 1
-        else:
-            _account(step, dep)
-        if dep.wave < 0:
-            step.unplaced += 1
-        elif dep.wave >= wave:
-            wave = dep.wave + 1
-    if run.unknown:
-        _answer_waiting(run, step)
-    return wave
-
-
-def _answer_waiting(run: RunState, step: StepState) -> None:
-    """Wire a step to earlier ones that refer to it."""
-    for dependent in run.unknown.pop(step.spec.id, ()):
-        step.dependents.append(dependent)
-        step.needed_by += 1
-
-
-def _place(run: RunState, step: StepState, wave: int) -> None:
-    step.wave = wave
-    if wave >= len(run.wave_left):
-        run.wave_left.extend([0] * (wave + 1 - len(run.wave_left)))
-    run.wave_left[wave] += 1
-    run.waves_done.discard(wave)
-
-
-def _place_dependents(run: RunState, step: StepState) -> list[StepState]:
-    """Place, and return, steps declared before their dependencies, now that the last one of these has its wave."""
-    placed: list[StepState] = []
-    for dep in chain((step,), placed):  # grows as it goes
-        for dependent in dep.dependents:
-            dependent.unplaced -= 1
-            if not dependent.unplaced:
-                _place(run, dependent, _wave_of(run, dependent))
-                placed.append(dependent)
-    return placed
-
-
-def _wave_of(run: RunState, step: StepState) -> int:
-    """Return the wave of a step whose dependencies have theirs; those that never came count for nothing."""
-    return max((run.steps[dep].wave + 1 for dep in step.deps if dep in run.steps), default=0)
-
-
 def _answer(run: RunState, step: StepState) -> None:
     """Tell a step's dependents that it succeeded: by far the most frequent case, hence on its own."""
     for dependent in step.dependents:
@@ -233,32 +153,9 @@ def _answer(run: RunState, step: StepState) -> None:
 
 def _dependency_ended(run: RunState, step: StepState, dep: StepState) -> None:
     step.pending -= 1
-    _account(step, dep)
+    account(step, dep)
     if step.pending == 0 or (step.spec.join is Join.ANY and step.answered and not step.met):
         _settle(run, step)
-
-
-def _account(step: StepState, dep: StepState) -> None:
-    """Note what a dependency's end means for the step's join."""
-    if dep.state is State.SUCCEEDED:
-        step.answered += 1
-        return
-    allowed = dep.state is State.FAILED and dep.spec.allow_failure
-    if step.spec.join is Join.ALL_DONE or (allowed and step.spec.join is Join.ALL):
-        return
-    passed_on = dep.skip is not None and dep.skip.cause is SkipCause.DEPENDENCY and dep.blame is not None
-    culprit = dep.blame if passed_on else dep
-    if _gravity(culprit) > _gravity(step.blame):
-        step.blame = culprit
-
-
-def _gravity(step: StepState | None) -> int:
-    """Rank who is to blame: above all one whose failure fails the run, then one who failed, then anyone."""
-    if step is None:
-        return 0
-    if step.state is not State.FAILED:
-        return 1
-    return 2 if step.spec.allow_failure else 3
 
 
 def _settle(run: RunState, step: StepState) -> None:
@@ -372,23 +269,9 @@ def _halt(run: RunState) -> None:
         if not run.admits(step) and not step.ended:
             _doom(run, step)
     if run.open:
-        _forget_unknown(run)
-
-
-def _forget_unknown(run: RunState) -> None:
-    """Close a run that ends early: what is still to come never will."""
-    run.open = False
-    waiting = [step for steps in run.unknown.values() for step in steps]
-    run.unknown.clear()
-    for step in waiting:
-        step.pending -= 1
-        step.unplaced -= 1
-        if not step.unplaced:
-            _place(run, step, _wave_of(run, step))
-            _place_dependents(run, step)
-    for step in sorted(waiting, key=_by_index):
-        if step.pending == 0:
-            _settle(run, step)
+        for step in sorted(forget_unknown(run), key=_by_index):
+            if step.pending == 0:
+                _settle(run, step)
 
 
 def _advance_barrier(run: RunState) -> None:

@@ -1,6 +1,6 @@
 """The evaluator of bindings: JSON Pointers over JSON text whose numbers keep their digits."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 import jsonpointer
@@ -47,6 +47,7 @@ def _text(output: Payload | None, step_id: str) -> str:
 def _fill(step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
     whole: Payload = "null" if step.input is None else step.input
     document: object = None
+    parents = _parents(step.bindings)
     for binding in step.bindings:
         value = _value(binding, run_input, outputs)
         if not binding.target:
@@ -54,7 +55,8 @@ def _fill(step: Step, run_input: Payload, outputs: Mapping[str, Payload | None])
             continue
         if document is None:
             document = _parse_own(whole)
-        document = _put(document, binding, _text(value, _source(binding)))
+        text = _text(value, _source(binding))
+        document = _put(document, binding, _load(text) if binding.target in parents else simplejson.RawJSON(text))
     return whole if document is None else _dump(document)
 
 
@@ -65,9 +67,15 @@ def _parse_own(whole: Payload) -> object:
     return {} if parsed is None else parsed  # no input of its own: bindings make an object
 
 
-def _put(document: object, binding: Binding, text: str) -> object:
+def _parents(bindings: Sequence[Binding]) -> set[str]:
+    """Return the places in which others of the targets lie."""
+    targets = [binding.target for binding in bindings] if len(bindings) > 1 else []
+    return {target[:place] for target in targets for place, letter in enumerate(target) if letter == "/"}
+
+
+def _put(document: object, binding: Binding, value: object) -> object:
     try:
-        return jsonpointer.set_pointer(document, binding.target, simplejson.RawJSON(text), inplace=True)
+        return jsonpointer.set_pointer(document, binding.target, value, inplace=True)
     except (jsonpointer.JsonPointerException, TypeError, KeyError, IndexError) as error:
         raise EvaluationFailed(f'nothing can be put at "{binding.target}" of the input: {error}') from error
 

@@ -73,7 +73,7 @@ class MemoryJournal:
     def sweep(self) -> None:
         """Forget ended runs that are too many, too old, or too large together; the newest stays whatever its size.
 
-        A run that is being read stays until it is not.
+        A run that is being read stays until it is not, and does not count.
         """
         while (oldest := self._oldest()) is not None and self._exceeds(oldest):
             self.delete(oldest.header.key)
@@ -83,9 +83,14 @@ class MemoryJournal:
 
     def _exceeds(self, oldest: Kept) -> bool:
         bounds = self._retention
-        aged = (oldest.info.end_time or 0) < self._clock() - bounds.age
-        large = self._size > bounds.size and len(self._kept) > 1
-        return aged or large or len(self._kept) > bounds.count
+        if (oldest.info.end_time or 0) < self._clock() - bounds.age:
+            return True
+        if len(self._kept) <= bounds.count and self._size <= bounds.size:  # as nearly always
+            return False
+        read = [key for key in self._readers if key in self._kept]
+        count = len(self._kept) - len(read)
+        size = self._size - sum(self._logs[key].size for key in read)
+        return count > bounds.count or (size > bounds.size and count > 1)
 
     async def read(self, key: RunKey, after: int, most_bytes: int) -> Sequence[Record] | None:
         """Return events after a number."""

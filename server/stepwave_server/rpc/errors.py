@@ -32,8 +32,11 @@ __all__ = [
 ]
 
 DOMAIN = "stepwave"
-MOST_VIOLATIONS = 100
-MOST_TEXT = 2_000
+MOST_TRAILER = 7_000
+"""Bytes of metadata that an answer may use: beyond 8 KiB, callers get `RESOURCE_EXHAUSTED` in its stead."""
+
+MOST_MESSAGE = 1_000
+MOST_TEXT = 700
 
 
 class CallRefused(Exception):
@@ -101,22 +104,33 @@ _ENGINE_CODES: dict[type[EngineError], tuple[int, str]] = {
 def status_of(error: CallRefused | EngineError) -> grpc.Status:
     """Return what a call ends with that met the error."""
     code, reason = (error.code, error.reason) if isinstance(error, CallRefused) else _ENGINE_CODES[type(error)]
-    status = status_pb2.Status(code=code, message=str(error)[:MOST_TEXT])
+    status = status_pb2.Status(code=code, message=_cut(str(error), MOST_MESSAGE))
     _attach(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
     if isinstance(error, (InvalidCall, NotServed, InvalidRun)):
-        _attach(status, _bad_request(error.violations))
+        _attach(status, _bad_request(error.violations, _room(status)))
     return cast("grpc.Status", rpc_status.to_status(status))
 
 
-def _bad_request(violations: Sequence[Violation]) -> error_details_pb2.BadRequest:
-    return error_details_pb2.BadRequest(
-        field_violations=[
-            error_details_pb2.BadRequest.FieldViolation(
-                field=violation.field[:MOST_TEXT], description=violation.description[:MOST_TEXT]
-            )
-            for violation in violations[:MOST_VIOLATIONS]
-        ]
-    )
+def _room(status: status_pb2.Status) -> int:
+    """Return how many bytes of details a status can still take: it travels once as it is, once in base64."""
+    spoken = sum(1 if " " <= letter <= "~" else 3 * len(letter.encode()) for letter in status.message)
+    taken: int = status.ByteSize()
+    return (MOST_TRAILER - spoken) * 3 // 4 - taken
+
+
+def _bad_request(violations: Sequence[Violation], room: int) -> error_details_pb2.BadRequest:
+    """Return as many fields to blame as there is room for; the last entry then says how many more there are."""
+    blamed = error_details_pb2.BadRequest()
+    for count, violation in enumerate(violations):
+        entry = error_details_pb2.BadRequest.FieldViolation(
+            field=_cut(violation.field, MOST_TEXT), description=_cut(violation.description, MOST_TEXT)
+        )
+        room -= entry.ByteSize() + 4
+        if room < 0:
+            blamed.field_violations.add(description=f"and {len(violations) - count:,} more problems")
+            break
+        blamed.field_violations.append(entry)
+    return blamed
 
 
 def _attach(status: status_pb2.Status, detail: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> None:
@@ -126,6 +140,15 @@ def _attach(status: status_pb2.Status, detail: error_details_pb2.ErrorInfo | err
 
 
 def _summary(violations: Sequence[Violation]) -> str:
-    first = "; ".join(f"{violation.field}: {violation.description}" for violation in violations[:3])
-    more = len(violations) - 3
-    return first + (f"; and {more} more" if more > 0 else "")
+    first = violations[:3]
+    told = "; ".join(
+        _cut(f"{violation.field}: {violation.description}", MOST_TEXT // len(first)) for violation in first
+    )
+    more = len(violations) - len(first)
+    return told + (f"; and {more:,} more" if more > 0 else "")
+
+
+def _cut(text: str, most: int) -> str:
+    """Shorten a text to a number of bytes."""
+    data = text.encode()
+    return text if len(data) <= most else data[: most - 3].decode(errors="ignore") + "…"

@@ -5,53 +5,89 @@ import base64
 import json
 import re
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.core.evolve import new_run
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.model import Payload, Workflow
-from stepwave_server.core.validate import Violation
 from stepwave_server.engine.base import Engine, EngineOptions, Submission
 from stepwave_server.rpc.errors import InvalidCall, NotServed, WorkflowNotFound
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.telemetry import TraceParent
 from stepwave_server.wire.workflow import Parsed, parse_payload, parse_workflow
 
-__all__ = ["Preparer", "from_token", "namespace_of", "page_size", "run_key", "to_token"]
+__all__ = [
+    "Preparer",
+    "checked",
+    "page_size",
+    "parse_key",
+    "parse_namespace",
+    "parse_token",
+    "run_key",
+    "to_token",
+]
 
 DEFAULT_NAMESPACE = "default"
 RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no look-alikes
+UNNAMED = "_"
 LARGE = 1_000
 """Workflows of more steps than this are prepared on a thread, so that the loop goes on meanwhile."""
 
-Definition = (
-    orchestrator_pb2.ExecuteWorkflowRequest | orchestrator_pb2.StartRunRequest | orchestrator_pb2.PlanWorkflowRequest
-)
+Start = orchestrator_pb2.ExecuteWorkflowRequest | orchestrator_pb2.StartRunRequest
+Definition = Start | orchestrator_pb2.PlanWorkflowRequest
 
 
-def namespace_of(namespace: str) -> str:
-    """Return the namespace of a request.
+@contextmanager
+def checked() -> Iterator[Parsed]:
+    """Note what is wrong with a request while inside, and refuse it at the end with all of it.
 
     Raises:
-        NotServed: It is another than `default`.
+        InvalidCall, NotServed: Something is wrong.
     """
+    parsed = Parsed()
+    yield parsed
+    refuse(parsed)
+
+
+def refuse(parsed: Parsed) -> None:
+    """Refuse a request with all that was found wrong with it, if anything was.
+
+    Raises:
+        InvalidCall, NotServed: Something was.
+    """
+    if parsed.invalid:
+        raise InvalidCall([*parsed.invalid, *parsed.unsupported])
+    if parsed.unsupported:
+        raise NotServed(parsed.unsupported)
+
+
+def parse_namespace(namespace: str, parsed: Parsed) -> str:
+    """Return the namespace of a request: this server has one."""
     if namespace not in {"", DEFAULT_NAMESPACE}:
-        raise NotServed([Violation("namespace", f'this server has the namespace "{DEFAULT_NAMESPACE}" only')])
+        parsed.refuse("namespace", f'this server has the namespace "{DEFAULT_NAMESPACE}" only')
     return DEFAULT_NAMESPACE
+
+
+def parse_key(namespace: str, run_id: str, parsed: Parsed) -> RunKey:
+    """Return the run that a request names."""
+    if not RUN_ID.fullmatch(run_id):
+        problem = f'malformed run id "{run_id}": want {RUN_ID.pattern}' if run_id else "must not be empty"
+        parsed.blame("run_id", problem)
+    return RunKey(parse_namespace(namespace, parsed), run_id)
 
 
 def run_key(namespace: str, run_id: str) -> RunKey:
     """Return the run that a request names.
 
     Raises:
-        InvalidCall: The id is missing or malformed.
+        InvalidCall, NotServed: It names none.
     """
-    if not RUN_ID.fullmatch(run_id):
-        problem = f'malformed run id "{run_id}": want {RUN_ID.pattern}' if run_id else "must not be empty"
-        raise InvalidCall([Violation("run_id", problem)])
-    return RunKey(namespace_of(namespace), run_id)
+    with checked() as parsed:
+        return parse_key(namespace, run_id, parsed)
 
 
 def new_run_id(workflow_name: str) -> str:
@@ -70,12 +106,8 @@ def to_token(*values: int | str) -> str:
     return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
 
 
-def from_token(token: str, *types: type) -> tuple[int | str, ...] | None:
-    """Return what a page token says; `None` for an empty one.
-
-    Raises:
-        InvalidCall: This server did not make it.
-    """
+def parse_token(token: str, parsed: Parsed, *types: type) -> tuple[int | str, ...] | None:
+    """Return what a page token says, values of these types; `None` for an empty one."""
     if not token:
         return None
     try:
@@ -83,7 +115,8 @@ def from_token(token: str, *types: type) -> tuple[int | str, ...] | None:
     except (ValueError, TypeError):
         values = ()
     if tuple(map(type, values)) != types:
-        raise InvalidCall([Violation("page_token", "this server did not make it")])
+        parsed.blame("page_token", "this server did not make it")
+        return None
     return values
 
 
@@ -95,49 +128,51 @@ class Preparer:
     workflows: Workflows
     options: EngineOptions
 
-    async def workflow(self, request: Definition) -> Workflow:
-        """Return the workflow of a request.
+    def parsed(self) -> Parsed:
+        """Return what takes note of all that is wrong with a request."""
+        return Parsed(self.options.max_payload_bytes)
+
+    async def workflow(self, request: Definition, parsed: Parsed) -> Workflow:
+        """Return the workflow of a request, other fields of which have been `parsed`.
 
         Raises:
             InvalidCall, NotServed, WorkflowNotFound: It cannot run here.
         """
-        message = self._definition(request)
+        message = self._definition(request, parsed)
         if len(message.steps) > LARGE:
-            return await asyncio.to_thread(self._checked, message)
-        return self._checked(message)
+            return await asyncio.to_thread(self._checked, message, parsed)
+        return self._checked(message, parsed)
 
-    async def submission(
-        self,
-        request: orchestrator_pb2.ExecuteWorkflowRequest | orchestrator_pb2.StartRunRequest,
-        parent: TraceParent | None,
-    ) -> Submission:
-        """Return a run, ready to start.
+    async def submission(self, request: Start, parent: TraceParent | None, parsed: Parsed) -> Submission:
+        """Return a run, ready to start; other fields of the request have been `parsed`.
 
         Raises:
             InvalidCall, NotServed, WorkflowNotFound: It cannot be; nothing has been invoked.
         """
-        message = self._definition(request)
-        key = run_key(request.namespace, request.run_id or new_run_id(message.name))
+        if request.open:
+            parsed.refuse("open")
+        key = parse_key(request.namespace, request.run_id or UNNAMED, parsed)
+        message = self._definition(request, parsed)
+        if not request.run_id:
+            key = RunKey(key.namespace, new_run_id(message.name))
         if len(message.steps) > LARGE:
-            return await asyncio.to_thread(self._submission, request, message, key, parent)
-        return self._submission(request, message, key, parent)
+            return await asyncio.to_thread(self._submission, request, message, key, parent, parsed)
+        return self._submission(request, message, key, parent, parsed)
 
     def _submission(
         self,
-        request: orchestrator_pb2.ExecuteWorkflowRequest | orchestrator_pb2.StartRunRequest,
+        request: Start,
         message: workflow_pb2.Workflow,
         key: RunKey,
         parent: TraceParent | None,
+        parsed: Parsed,
     ) -> Submission:
-        parsed = Parsed(self.options.max_payload_bytes)
-        if request.open:
-            parsed.refuse("open")
         given: Payload = parse_payload(request.input, "input", parsed) if request.HasField("input") else "null"
         workflow = self._checked(message, parsed)
         definition = message.SerializeToString(deterministic=True)
         return Submission(key, new_run(workflow, given, self.options.run), definition, parent)
 
-    def _definition(self, request: Definition) -> workflow_pb2.Workflow:
+    def _definition(self, request: Definition, parsed: Parsed) -> workflow_pb2.Workflow:
         match request.WhichOneof("definition"):
             case "workflow":
                 return request.workflow
@@ -147,14 +182,11 @@ class Preparer:
                     raise WorkflowNotFound(self.workflows.unknown(request.workflow_name))
                 return found
             case _:
-                raise InvalidCall([Violation("workflow", "is required: set `workflow` or `workflow_name`")])
+                parsed.blame("workflow", "is required: set `workflow` or `workflow_name`")
+                raise InvalidCall([*parsed.invalid, *parsed.unsupported])
 
-    def _checked(self, message: workflow_pb2.Workflow, parsed: Parsed | None = None) -> Workflow:
-        parsed = parsed or Parsed(self.options.max_payload_bytes)
+    def _checked(self, message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
         workflow = parse_workflow(message, parsed)
-        invalid = [*parsed.invalid, *self.engine.check(workflow, open_run=False)]
-        if invalid:
-            raise InvalidCall([*invalid, *parsed.unsupported])
-        if parsed.unsupported:
-            raise NotServed(parsed.unsupported)
+        parsed.invalid += self.engine.check(workflow, open_run=False)
+        refuse(parsed)
         return workflow

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from enum import IntEnum
 from typing import TypeAlias, TypeVar
 
 from google.protobuf.message import Message
@@ -13,22 +14,33 @@ from stepwave_server.core.model import State
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.base import Engine
 from stepwave_server.journal import Listing
-from stepwave_server.rpc.errors import InvalidCall, NotServed
+from stepwave_server.rpc.errors import NotServed
 from stepwave_server.rpc.holds import Holds
-from stepwave_server.rpc.requests import Preparer, from_token, namespace_of, page_size, run_key, to_token
+from stepwave_server.rpc.requests import (
+    Preparer,
+    checked,
+    page_size,
+    parse_key,
+    parse_namespace,
+    parse_token,
+    run_key,
+    to_token,
+)
 from stepwave_server.telemetry import TraceParent
 from stepwave_server.wire.events import Kind, decode, to_step_results
 from stepwave_server.wire.plan import to_plan
 from stepwave_server.wire.results import to_run
-from stepwave_server.wire.values import from_duration
+from stepwave_server.wire.values import SECOND, from_duration
+from stepwave_server.wire.workflow import Parsed
 
 __all__ = ["Orchestrator"]
 
-T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 Context: TypeAlias = ServicerContext[Message, Message]
 
 MOST_WINDOW = 3600
 MOST_REASON = 1_024
+MOST_BYTES = 1 << 20
 
 
 class Orchestrator:
@@ -55,9 +67,10 @@ class Orchestrator:
         self, request: pb.ExecuteWorkflowRequest, context: Context
     ) -> AsyncGenerator[bytes, None]:
         """Start a run, hold it, and stream its events."""
-        kinds = _kinds(request.kinds)
-        window = _window(request)
-        submission = await self._preparer.submission(request, _parent(context))
+        parsed = self._preparer.parsed()
+        kinds = _kinds(request.kinds, parsed)
+        window = _window(request, parsed)
+        submission = await self._preparer.submission(request, _parent(context), parsed)
         if self._engine.start(submission):
             self._holds.begin(submission.key, window)
         async with aclosing(self._held(submission.key, 0, kinds, context)) as stream:
@@ -66,15 +79,16 @@ class Orchestrator:
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:  # noqa: N802
         """Start a run that nobody holds."""
-        submission = await self._preparer.submission(request, _parent(context))
+        submission = await self._preparer.submission(request, _parent(context), self._preparer.parsed())
         if not self._engine.start(submission):
             self._holds.detach(submission.key)
         return pb.StartRunResponse(run=to_run(await self._engine.info(submission.key)))
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncGenerator[bytes, None]:  # noqa: N802
         """Stream a run's events after a number."""
-        key = run_key(request.namespace, request.run_id)
-        kinds = _kinds(request.kinds)
+        with checked() as parsed:
+            key = parse_key(request.namespace, request.run_id, parsed)
+            kinds = _kinds(request.kinds, parsed)
         if request.attach:
             watch = self._held(key, request.after_sequence, kinds, context)
         else:
@@ -125,29 +139,33 @@ class Orchestrator:
         context: Context,
     ) -> pb.ListStepResultsResponse:
         """Return a page of a run's steps."""
-        key = run_key(request.namespace, request.run_id)
-        token = from_token(request.page_token, int)
+        with checked() as parsed:
+            key = parse_key(request.namespace, request.run_id, parsed)
+            token = parse_token(request.page_token, parsed, int)
         page = await self._engine.steps(key, int(token[0]) if token else 0, page_size(request.page_size, 1_000, 10_000))
         following = to_token(page.next_index) if page.next_index else ""
         return pb.ListStepResultsResponse(step_results=to_step_results(page.steps), next_page_token=following)
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:  # noqa: N802
         """Return a page of runs, the newest first."""
-        token = from_token(request.page_token, int, str)
-        listing = Listing(
-            namespace_of(request.namespace), _states(request.states), request.workflow_name, request.run_id_prefix
-        )
+        with checked() as parsed:
+            namespace = parse_namespace(request.namespace, parsed)
+            states = _states(request.states, parsed)
+            token = parse_token(request.page_token, parsed, int, str)
+        listing = Listing(namespace, states, request.workflow_name, request.run_id_prefix)
         before = (int(token[0]), str(token[1])) if token else None
         page = await self._engine.list_runs(listing, before, page_size(request.page_size, 100, 1_000))
-        last = page.runs[-1] if page.more else None
+        runs = _within([to_run(info) for info in page.runs])
+        last = page.runs[len(runs) - 1] if page.more or len(runs) < len(page.runs) else None
         following = to_token(last.create_time, last.key.run_id) if last else ""
-        return pb.ListRunsResponse(runs=map(to_run, page.runs), next_page_token=following)
+        return pb.ListRunsResponse(runs=runs, next_page_token=following)
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:  # noqa: N802
         """Ask a run to end."""
-        key = run_key(request.namespace, request.run_id)
-        if len(request.reason) > MOST_REASON:
-            raise InvalidCall([Violation("reason", f"must have at most {MOST_REASON:,} characters")])
+        with checked() as parsed:
+            key = parse_key(request.namespace, request.run_id, parsed)
+            if len(request.reason) > MOST_REASON:
+                parsed.blame("reason", f"must have at most {MOST_REASON:,} characters")
         self._engine.cancel(key, request.reason)
         return pb.CancelRunResponse(run=to_run(await self._engine.info(key)))
 
@@ -158,16 +176,17 @@ class Orchestrator:
 
     async def PlanWorkflow(self, request: pb.PlanWorkflowRequest, context: Context) -> pb.PlanWorkflowResponse:  # noqa: N802
         """Explain how a workflow would run."""
-        namespace_of(request.namespace)
-        token = from_token(request.page_token, int)
-        workflow = await self._preparer.workflow(request)
+        parsed = self._preparer.parsed()
+        parse_namespace(request.namespace, parsed)
+        token = parse_token(request.page_token, parsed, int)
+        workflow = await self._preparer.workflow(request, parsed)
         plan, following = to_plan(workflow, int(token[0]) if token else 0, page_size(request.page_size, 1_000, 10_000))
         return pb.PlanWorkflowResponse(plan=plan, next_page_token=to_token(following) if following else "")
 
     async def ListActions(self, request: pb.ListActionsRequest, context: Context) -> pb.ListActionsResponse:  # noqa: N802
         """Return a page of the actions."""
-        namespace_of(request.namespace)
-        page, following = _page(self._actions, lambda action: action.name, request.page_size, request.page_token)
+        after = _after(request)
+        page, following = _page(self._actions, lambda action: action.name, request.page_size, after)
         return pb.ListActionsResponse(actions=page, next_page_token=following)
 
     async def ListWorkflows(  # noqa: N802
@@ -176,12 +195,12 @@ class Orchestrator:
         context: Context,
     ) -> pb.ListWorkflowsResponse:
         """Return a page of the named workflows."""
-        namespace_of(request.namespace)
+        after = _after(request)
         known = [
             pb.NamedWorkflow(name=workflow.name, step_count=len(workflow.steps), labels=workflow.labels)
             for workflow in self._preparer.workflows
         ]
-        page, following = _page(known, lambda workflow: workflow.name, request.page_size, request.page_token)
+        page, following = _page(known, lambda workflow: workflow.name, request.page_size, after)
         return pb.ListWorkflowsResponse(workflows=page, next_page_token=following)
 
     async def GetServerInfo(  # noqa: N802
@@ -190,7 +209,8 @@ class Orchestrator:
         context: Context,
     ) -> pb.GetServerInfoResponse:
         """Say who is there."""
-        namespace_of(request.namespace)
+        with checked() as parsed:
+            parse_namespace(request.namespace, parsed)
         response = pb.GetServerInfoResponse(server_info=self._info)
         response.server_info.draining = self._engine.draining
         return response
@@ -201,32 +221,49 @@ def _parent(context: Context) -> TraceParent | None:
     return TraceParent.parse({key: value for key, value in metadata if isinstance(value, str)})
 
 
-def _window(request: pb.ExecuteWorkflowRequest) -> float:
-    seconds = from_duration(request.reconnect_window) / 1e9
+def _window(request: pb.ExecuteWorkflowRequest, parsed: Parsed) -> float:
+    seconds = from_duration(request.reconnect_window) / SECOND
     if not 0 <= seconds <= MOST_WINDOW:
-        raise InvalidCall([Violation("reconnect_window", f"must be between 0 and {MOST_WINDOW} s, got {seconds:g} s")])
+        parsed.blame("reconnect_window", f"must be between 0 and {MOST_WINDOW} s, got {seconds:g} s")
     return seconds
 
 
-def _kinds(values: Sequence[int]) -> list[Kind]:
-    known = {kind.value for kind in Kind}
-    unknown = [value for value in values if value not in known]
+def _kinds(values: Sequence[int], parsed: Parsed) -> list[Kind]:
+    return [Kind(value) for value in _known(values, Kind, "kinds", parsed)]
+
+
+def _states(values: Sequence[int], parsed: Parsed) -> frozenset[State]:
+    return frozenset(State(value) for value in _known(values, State, "states", parsed))
+
+
+def _known(values: Sequence[int], choices: type[IntEnum], path: str, parsed: Parsed) -> Sequence[int]:
+    unknown = sorted(set(values) - {choice.value for choice in choices})
     if unknown:
-        raise NotServed([Violation("kinds", f"this server does not know the value {unknown[0]}")])
-    return [Kind(value) for value in values]
+        parsed.refuse(path, f"this server does not know the value {unknown[0]}")
+        return ()
+    return values
 
 
-def _states(values: Sequence[int]) -> frozenset[State]:
-    known = {state.value for state in State}
-    unknown = [value for value in values if value not in known]
-    if unknown:
-        raise NotServed([Violation("states", f"this server does not know the value {unknown[0]}")])
-    return frozenset(State(value) for value in values)
+def _after(request: pb.ListActionsRequest | pb.ListWorkflowsRequest) -> str:
+    """Return the name after which a page begins."""
+    with checked() as parsed:
+        parse_namespace(request.namespace, parsed)
+        token = parse_token(request.page_token, parsed, str)
+    return str(token[0]) if token else ""
 
 
-def _page(items: Sequence[T], name: Callable[[T], str], size: int, token: str) -> tuple[Sequence[T], str]:
+def _page(items: Sequence[M], name: Callable[[M], str], size: int, after: str) -> tuple[Sequence[M], str]:
     """Return a page of items sorted by name, and the token for the next one."""
-    after = from_token(token, str)
-    rest = [item for item in items if after is None or name(item) > str(after[0])]
-    page = rest[: page_size(size, 100, 1_000)]
+    rest = [item for item in items if name(item) > after]
+    page = _within(rest[: page_size(size, 100, 1_000)])
     return page, to_token(name(page[-1])) if len(rest) > len(page) else ""
+
+
+def _within(messages: Sequence[M]) -> Sequence[M]:
+    """Cut a page where it would grow too long; there is always one item, if there is any."""
+    size = 0
+    for count, message in enumerate(messages):
+        size += message.ByteSize()
+        if count and size > MOST_BYTES:
+            return messages[:count]
+    return messages

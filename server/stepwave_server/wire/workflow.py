@@ -31,6 +31,9 @@ E = TypeVar("E", Scheduling, FailurePolicy, Join)
 
 MOST_LABELS = 64
 MOST_LABEL_LENGTH = 256
+MOST_DURATION = 36_525 * 24 * 3600 * SECOND
+"""Longer ones lead to times that no timestamp can hold."""
+
 LATER_STEP_FIELDS = frozenset(
     {"when", "retry", "total_timeout", "fallback", "for_each", "concurrency_key", "on_interrupt"}
 )
@@ -41,7 +44,7 @@ LATER_STEP_FIELDS = frozenset(
 class Parsed:
     """What parsing found wrong: fields that are malformed, and fields that this server does not serve yet."""
 
-    max_payload_bytes: int
+    max_payload_bytes: int = 1 << 20
     invalid: list[Violation] = field(default_factory=list)
     unsupported: list[Violation] = field(default_factory=list)
 
@@ -182,6 +185,8 @@ def _duration_problem(message: Duration, nanos: int) -> str:
         return "malformed duration: nanos must be below one second and have the sign of seconds"
     if nanos <= 0:
         return f"must be positive, got {nanos / SECOND:g} s"
+    if nanos > MOST_DURATION:
+        return f"must be at most {MOST_DURATION // SECOND:,} s (a hundred years), got {nanos / SECOND:g} s"
     return ""
 
 

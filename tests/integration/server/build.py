@@ -45,8 +45,9 @@ def value_of(message: payload_pb2.Payload) -> object:
 
 
 def seconds(value: float) -> Duration:
-    whole, rest = divmod(round(value * 1_000_000_000), 1_000_000_000)
-    return Duration(seconds=whole, nanos=rest)
+    message = Duration()
+    message.FromNanoseconds(round(value * 1_000_000_000))
+    return message
 
 
 def step(

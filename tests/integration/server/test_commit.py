@@ -26,9 +26,8 @@ CHAIN = flow(step("a", "gated"), step("b", "gated", after=["a"]))
 
 
 @pytest.fixture
-async def journal() -> AsyncIterator[SlowJournal]:
-    journal = SlowJournal()
-    yield journal
+async def journal() -> SlowJournal:
+    return SlowJournal()
 
 
 @pytest.fixture
@@ -217,7 +216,7 @@ async def test_a_chunk_comes_after_its_steps_committed_start(serve: Serve, call:
 
 
 async def test_nothing_overtakes_a_commit_in_many_runs_at_once(serve: Serve, call: Call, journal: SlowJournal) -> None:
-    """Every action looks whether what allows it to run is committed, while each commit comes a turn of the loop late."""
+    """Every action looks whether what allows it to run is committed; each commit comes a turn of the loop late."""
     early: list[str] = []
 
     def know(kind: str, run_id: str, step_id: str) -> bool:

@@ -169,6 +169,12 @@ class Drive:
             self.succeed(queue.popleft())
             queue += (command.step_id for command in self.commands[known:] if isinstance(command, Invoke))
 
+    def recover(self) -> list[Command]:
+        """Lose everything but the events, and go on from them; return what is resumed."""
+        self.run = fold(self.new_run(), self.events)
+        self._fired.clear()
+        return resume(self.run, EVALUATOR)
+
     def tell(self, given: Input) -> list[str]:
         """Feed the core."""
         return [brief(event) for event in self.feed(given).events]

@@ -166,6 +166,14 @@ def test_a_wave_finishes_only_after_the_seal() -> None:
     assert drive.succeed("b") == ["b succeeded", "wave 0 finished", "run succeeded"]
 
 
+def test_what_an_answer_makes_ready_is_decided_in_declaration_order() -> None:
+    """Were `c` looked at before `a`, its join would be met, and `b` let go with it."""
+    drive = Drive.begun(flow(step("a", "d", "b", "c", join=ANY), step("b", "d")), is_open=True)
+    drive.add(step("c", "d", "b", join=ANY), step("d"), seal=True)
+    drive.succeed("d")
+    assert drive.waiting() == ["a", "b"]
+
+
 # Additions that are made again.
 
 

@@ -210,6 +210,22 @@ def test_continue_names_the_root_culprit_all_the_way_down() -> None:
     assert [drive.skip(step_id) for step_id in "bcd"] == [Skip(SkipCause.DEPENDENCY, "a")] * 3
 
 
+def test_of_several_culprits_the_first_to_fail_is_named() -> None:
+    drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b"), go_on=True))
+    drive.fail("b")
+    drive.fail("a")
+    assert drive.skip("c") == Skip(SkipCause.DEPENDENCY, "b")
+
+
+def test_a_dependency_that_failed_is_to_blame_before_one_that_was_interrupted() -> None:
+    drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b"), step("x")))
+    drive.start("a", "b")
+    drive.fail("x")
+    drive.give_in("a")
+    drive.fail("b")
+    assert drive.skip("c") == Skip(SkipCause.DEPENDENCY, "b")
+
+
 def test_continue_interrupts_nothing_and_reports_every_failure() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c"), go_on=True))
     drive.start("a", "b", "c")

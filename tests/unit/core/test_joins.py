@@ -169,11 +169,11 @@ def test_all_done_is_skipped_for_the_cancel_and_not_for_a_dependency() -> None:
 
 
 def test_a_met_any_that_is_skipped_is_skipped_for_the_cancel_and_not_for_a_dependency() -> None:
-    drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b", join=ANY), go_on=True))
+    drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b", join=ANY), step("d", "c"), go_on=True))
     drive.fail("a")
     drive.succeed("b")
     drive.cancel()
-    assert drive.skip("c") == Skip(SkipCause.CANCELLED)
+    assert drive.skip("c") == drive.skip("d") == Skip(SkipCause.CANCELLED)
 
 
 def test_what_waits_for_an_interrupted_step_is_skipped_for_the_failure_that_interrupted_it() -> None:

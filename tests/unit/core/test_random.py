@@ -37,6 +37,20 @@ class Compared(Drive):
         return decision
 
 
+class Fragile(Compared):
+    """A run that is lost and recovered every now and then."""
+
+    def __init__(self, workflow: Workflow, data: st.DataObject, *, is_open: bool = False) -> None:
+        super().__init__(workflow, is_open=is_open)
+        self.data = data
+
+    def feed(self, given: Input) -> Decision:
+        decision = super().feed(given)
+        if self.data.draw(st.booleans(), label="crash"):
+            self.recover()
+        return decision
+
+
 def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddSteps] = ()) -> None:
     """Let anything happen that can, until nothing can."""
     to_add = list(additions)
@@ -79,6 +93,22 @@ def test_a_run_that_grows_comes_to_what_the_model_says(steps: list[Step], data: 
     seal_at_once = data.draw(st.booleans())
     additions = [AddSteps(part, seal=seal_at_once and part is rest[-1]) for part in rest]
     go_for_a_walk(Compared(first, is_open=True), data, [*additions, AddSteps((), seal=True)])
+
+
+@soak(150)
+@given(workflows(), st.data())
+def test_a_run_recovered_at_any_time_goes_on_as_if_nothing_had_happened(
+    workflow: Workflow, data: st.DataObject
+) -> None:
+    go_for_a_walk(Fragile(workflow, data), data)
+
+
+@soak(100)
+@given(step_lists(), st.data())
+def test_a_run_that_grows_may_be_recovered_too(steps: list[Step], data: st.DataObject) -> None:
+    parts = data.draw(batches(steps))
+    additions = [*(AddSteps(part) for part in parts), AddSteps((), seal=True)]
+    go_for_a_walk(Fragile(flow(), data, is_open=True), data, additions)
 
 
 def play(workflow: Workflow, failing: Sequence[str], data: st.DataObject) -> Drive:

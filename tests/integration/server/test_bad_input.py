@@ -1,0 +1,363 @@
+"""Calls that cannot be accepted: each field is named, all problems at once, and nothing is invoked."""
+
+from collections.abc import AsyncIterator
+
+import grpc
+import pytest
+from google.protobuf.duration_pb2 import Duration
+
+from integration.server.build import bind, end_of, flow, payload, state_of, step, text
+from integration.server.caller import Caller, Refusal, refusal
+from integration.server.serving import Call, Serve
+from integration.server.stage import Stage
+from stepwave.v1 import event_pb2, payload_pb2, workflow_pb2
+from stepwave.v1 import orchestrator_pb2 as pb
+
+INVALID = grpc.StatusCode.INVALID_ARGUMENT
+UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_invoked(stage: Stage) -> AsyncIterator[None]:
+    yield
+    assert stage.invoked == []
+
+
+async def _refused(caller: Caller, workflow: workflow_pb2.Workflow, **given: object) -> Refusal:
+    """Send a workflow by every call that takes one, and return the answer they have in common."""
+    execute = pb.ExecuteWorkflowRequest(workflow=workflow, **given)  # type: ignore[arg-type]  # fields by name
+    start = pb.StartRunRequest(workflow=workflow, **given)  # type: ignore[arg-type]
+    answers = [
+        await refusal(caller.stub.ExecuteWorkflow(execute).read()),
+        await refusal(caller.stub.StartRun(start)),
+    ]
+    if not given:
+        answers.append(await refusal(caller.stub.PlanWorkflow(pb.PlanWorkflowRequest(workflow=workflow))))
+    first = answers[0]
+    for answer in answers:
+        assert (answer.code, answer.reason, answer.violations) == (first.code, first.reason, first.violations)
+        assert answer.domain == "stepwave"
+    return first
+
+
+@pytest.mark.parametrize(
+    ("bad", "field", "problem"),
+    [
+        (flow(), "steps", "a workflow needs at least one step"),
+        (flow(step("a"), name=""), "name", "must not be empty"),
+        (flow(step("a"), name="no spaces"), "name", "malformed name"),
+        (flow(step("")), "steps[0].id", "must not be empty"),
+        (flow(step("a.b")), "steps[0].id", 'malformed name "a.b": want [A-Za-z_][A-Za-z0-9_-]{0,127}'),
+        (flow(step("1a")), "steps[0].id", 'malformed name "1a"'),
+        (flow(step("a[0]")), "steps[0].id", "malformed name"),
+        (flow(step("é")), "steps[0].id", "malformed name"),
+        (flow(step("a" * 129)), "steps[0].id", "malformed name"),
+        (flow(step("a\n")), "steps[0].id", "malformed name"),
+        (flow(step("a"), step("b"), step("a")), "steps[2].id", '"a" is the id of steps[0] already'),
+        (flow(step("a"), step("b", after=["x"])), "steps[1].depends_on[0]", 'unknown step "x"'),
+        (flow(step("search"), step("b", after=["serach"])), "steps[1].depends_on[0]", 'did you mean "search"?'),
+        (flow(step("a", after=["a"])), "steps[0].depends_on[0]", 'step "a" depends on itself'),
+        (flow(step("a", after=["b"]), step("b", after=["a"])), "steps[0].depends_on", "dependency cycle: a → b → a"),
+        (flow(step("a", "")), "steps[0].action", "must not be empty"),
+        (flow(step("a", "nop")), "steps[0].action", 'unknown action "nop"; did you mean "noop"?'),
+        (flow(step("a", "zzz")), "steps[0].action", 'unknown action "zzz"; there are: bulk'),
+        (flow(step("a", bindings=[bind("", "x")])), "steps[0].bindings[0].step.id", 'unknown step "x"'),
+        (flow(step("a", bindings=[bind("", "a")])), "steps[0].bindings[0].step.id", "depends on itself"),
+        (
+            flow(step("a", bindings=[bind("x", "input")])),
+            "steps[0].bindings[0].target",
+            'it must be empty or begin with "/"',
+        ),
+        (
+            flow(step("a", bindings=[bind("/~2", "input")])),
+            "steps[0].bindings[0].target",
+            '"~" must be followed by 0 or 1',
+        ),
+        (flow(step("a", bindings=[bind("", "input", "x")])), "steps[0].bindings[0].input", "malformed JSON Pointer"),
+        (
+            flow(step("a"), step("b", bindings=[bind("", "a", "x")])),
+            "steps[1].bindings[0].step.path",
+            "malformed JSON Pointer",
+        ),
+        (flow(step("a", bindings=[workflow_pb2.Binding()])), "steps[0].bindings[0]", "names no source"),
+        (flow(step("a", given=text("{"))), "steps[0].input.json", "is not JSON"),
+        (flow(step("a", given=text(""))), "steps[0].input.json", "is not JSON"),
+        (flow(step("a", given=text("NaN"))), "steps[0].input.json", "NaN is not allowed"),
+        (flow(step("a", given=text("[Infinity]"))), "steps[0].input.json", "Infinity is not allowed"),
+        (flow(step("a", given=text("1 2"))), "steps[0].input.json", "is not JSON"),
+        (flow(step("a", given=text("[" * 5_000))), "steps[0].input.json", "nested too deeply"),
+        (flow(step("a", given=payload_pb2.Payload())), "steps[0].input", "holds no value"),
+        (flow(step("a", given="x" * (1 << 20))), "steps[0].input", "bytes are more than the 1,048,576 allowed"),
+        (
+            flow(step("a", bindings=[bind("", "input", default=text("{"))])),
+            "steps[0].bindings[0].default.json",
+            "is not JSON",
+        ),
+        (flow(step("a", timeout=-1)), "steps[0].timeout", "must be positive, got -1 s"),
+        (flow(step("a", timeout=0)), "steps[0].timeout", "must be positive, got 0 s"),
+        (flow(step("a"), timeout=-0.5), "timeout", "must be positive, got -0.5 s"),
+        (flow(step("a"), outputs=["b"]), "outputs[0]", 'unknown step "b"'),
+        (flow(step("a"), labels={"": "x"}), "labels['']", "keys need 1 to 256 characters"),
+        (flow(step("a"), labels={f"l{i}": "" for i in range(65)}), "labels", "65 labels are more than the 64 allowed"),
+    ],
+    ids=lambda value: value if isinstance(value, str) and value[:1].islower() and "[" not in value else None,
+)
+async def test_a_malformed_workflow_is_refused(
+    caller: Caller, bad: workflow_pb2.Workflow, field: str, problem: str
+) -> None:
+    refused = await _refused(caller, bad)
+    assert (refused.code, refused.reason) == (INVALID, "INVALID_ARGUMENT")
+    assert refused.fields == [field]
+    assert problem in refused.says(field)
+    assert field in refused.message
+
+
+@pytest.mark.parametrize(
+    "duration",
+    [
+        Duration(seconds=1, nanos=-1),
+        Duration(nanos=1_000_000_000),
+        Duration(seconds=-1, nanos=1),
+        Duration(seconds=400_000_000_000),
+        Duration(seconds=(1 << 63) - 1),
+    ],
+    ids=["signs", "nanos", "signs again", "beyond 10,000 years", "beyond everything"],
+)
+async def test_an_impossible_duration_is_refused(caller: Caller, duration: Duration) -> None:
+    bad = flow(step("a"))
+    bad.timeout.CopyFrom(duration)
+    bad.steps[0].timeout.CopyFrom(duration)
+    assert sorted((await _refused(caller, bad)).fields) == ["steps[0].timeout", "timeout"]
+
+
+async def test_all_problems_come_in_one_answer(caller: Caller) -> None:
+    bad = flow(
+        step("1", "nop", after=["lost"]),
+        step("b", given=text("{"), timeout=-1, after=["c"]),
+        step("c", after=["b"], bindings=[bind("x", "gone")]),
+        name="",
+        timeout=-1,
+        outputs=["nobody"],
+    )
+    refused = await _refused(caller, bad, input=text("nul"), run_id="not an id")
+    assert sorted(refused.fields) == [
+        "input.json",
+        "name",
+        "outputs[0]",
+        "run_id",
+        "steps[0].action",
+        "steps[0].depends_on[0]",
+        "steps[0].id",
+        "steps[1].depends_on",
+        "steps[1].input.json",
+        "steps[1].timeout",
+        "steps[2].bindings[0].step.id",
+        "steps[2].bindings[0].target",
+        "timeout",
+    ]
+
+
+async def test_problems_of_the_call_and_of_the_workflow_come_together(caller: Caller) -> None:
+    request = pb.ExecuteWorkflowRequest(
+        workflow=flow(step("a", "nop")),
+        run_id="no id",
+        namespace="other",
+        kinds=[event_pb2.EventKind.ValueType(99)],
+    )
+    request.reconnect_window.seconds = -1
+    refused = await refusal(caller.stub.ExecuteWorkflow(request).read())
+    assert refused.code is INVALID
+    assert sorted(refused.fields) == ["kinds", "namespace", "reconnect_window", "run_id", "steps[0].action"]
+
+
+async def test_more_problems_than_an_answer_holds_are_counted(caller: Caller) -> None:
+    """An answer with them all would be longer than the metadata that callers take."""
+    bad = flow(*(step(f"step{i}", "noop", after=[f"an-unknown-step-of-a-rather-long-name-{i}"]) for i in range(500)))
+    refused = await _refused(caller, bad)
+    assert refused.code is INVALID
+    assert len(refused.violations) > 20
+    assert refused.violations[0][0] == "steps[0].depends_on[0]"
+    assert "and " in refused.message
+    assert "more" in refused.message
+
+
+@pytest.mark.parametrize("length", [500, 5_000, 500_000])
+async def test_a_problem_that_is_itself_long_still_arrives(caller: Caller, length: int) -> None:
+    refused = await _refused(caller, flow(step("→" * length, "noop", after=["é" * length])))
+    assert refused.code is INVALID
+    assert refused.fields == ["steps[0].id", "steps[0].depends_on[0]"]
+
+
+async def test_every_step_of_a_longer_cycle_is_on_its_path(caller: Caller) -> None:
+    ring = [step(f"s{i}", after=[f"s{(i + 1) % 5}"]) for i in range(5)]
+    refused = await _refused(caller, flow(step("free"), *ring))
+    assert refused.says("steps[1].depends_on") == "dependency cycle: s0 → s1 → s2 → s3 → s4 → s0"
+
+
+async def test_an_unknown_dependency_is_never_called_a_cycle(caller: Caller) -> None:
+    refused = await _refused(caller, flow(step("a", after=["x"]), step("b", after=["a"])))
+    assert refused.fields == ["steps[0].depends_on[0]"]
+    assert "cycle" not in refused.message
+
+
+async def test_a_huge_cycle_is_found_without_recursion(caller: Caller) -> None:
+    ring = flow(*(step(f"s{i}", after=[f"s{(i + 1) % 20_000}"]) for i in range(20_000)))
+    refused = await _refused(caller, ring)
+    assert refused.says("steps[0].depends_on").startswith("dependency cycle: s0 → s1 → ")
+
+
+async def test_too_many_steps_are_refused(serve: Serve, call: Call) -> None:
+    refused = await _refused(call(await serve(max_steps=3)), flow(*(step(f"s{i}") for i in range(4))))
+    assert refused.says("steps") == "4 steps are more than the 3 allowed"
+
+
+async def test_too_many_edges_are_refused(serve: Serve, call: Call) -> None:
+    wide = flow(step("a"), *(step(f"s{i}", after=["a"]) for i in range(4)))
+    refused = await _refused(call(await serve(max_edges=3)), wide)
+    assert refused.says("steps") == "4 dependencies are more than the 3 allowed"
+
+
+async def test_a_message_over_the_limit_is_refused_by_name(caller: Caller) -> None:
+    large = flow(*(step(f"s{i}", given="x" * 900_000) for i in range(4)))
+    refused = await refusal(caller.start(large))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
+    assert "3,145,728 allowed" in refused.message
+
+
+async def test_a_message_far_over_the_limit_is_cut_off(caller: Caller) -> None:
+    large = flow(*(step(f"s{i}", given="x" * 900_000) for i in range(12)))
+    assert (await refusal(caller.start(large))).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize("run_id", ["-a", "a b", "a/b", "é", "x" * 129, "a\n"])
+async def test_a_malformed_run_id_is_refused(caller: Caller, run_id: str) -> None:
+    refused = await _refused(caller, flow(step("a")), run_id=run_id)
+    assert (refused.code, refused.fields) == (INVALID, ["run_id"])
+
+
+@pytest.mark.parametrize("name", ["GetRun", "GetResult", "ListStepResults", "CancelRun", "DeleteRun", "WatchRun"])
+async def test_calls_about_a_run_want_its_id(caller: Caller, name: str) -> None:
+    request = getattr(pb, f"{name}Request")()
+    call = getattr(caller.stub, name)(request)
+    refused = await refusal(call.read() if name == "WatchRun" else call)
+    assert (refused.code, refused.violations) == (INVALID, [("run_id", "must not be empty")])
+
+
+async def test_a_call_without_a_workflow_is_refused(caller: Caller) -> None:
+    for refused in (
+        await refusal(caller.stub.StartRun(pb.StartRunRequest())),
+        await refusal(caller.stub.ExecuteWorkflow(pb.ExecuteWorkflowRequest()).read()),
+        await refusal(caller.stub.PlanWorkflow(pb.PlanWorkflowRequest())),
+    ):
+        assert (refused.code, refused.fields) == (INVALID, ["workflow"])
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["GetServerInfo", "ListActions", "ListWorkflows", "ListRuns"],
+)
+async def test_another_namespace_is_not_served(caller: Caller, name: str) -> None:
+    call = getattr(caller.stub, name)(getattr(pb, f"{name}Request")(namespace="other"))
+    refused = await refusal(call)
+    assert (refused.code, refused.reason, refused.fields) == (UNIMPLEMENTED, "NOT_SUPPORTED", ["namespace"])
+
+
+async def test_the_default_namespace_may_be_named(caller: Caller, stage: Stage) -> None:
+    request = pb.StartRunRequest(workflow=flow(step("a", "core.echo")), namespace="default", run_id="mine")
+    assert (await caller.stub.StartRun(request)).run.namespace == "default"
+    assert state_of(end_of(await caller.events("mine")).state) == "succeeded"
+
+
+def _with_step(**fields: object) -> workflow_pb2.Workflow:
+    full = flow(step("a"))
+    full.steps[0].MergeFrom(workflow_pb2.Step(**fields))  # type: ignore[arg-type]  # fields by name
+    return full
+
+
+@pytest.mark.parametrize(
+    ("field", "workflow"),
+    [
+        ("retry", workflow_pb2.Workflow(name="test", steps=[step("a")], retry=workflow_pb2.Retry())),
+        ("steps[0].when", _with_step(when="true")),
+        ("steps[0].retry", _with_step(retry=workflow_pb2.Retry(max_attempts=2))),
+        ("steps[0].total_timeout", _with_step(total_timeout=Duration(seconds=1))),
+        ("steps[0].fallback", _with_step(fallback=workflow_pb2.Fallback(value=payload(1)))),
+        ("steps[0].for_each", _with_step(for_each=workflow_pb2.ForEach(input=""))),
+        ("steps[0].concurrency_key", _with_step(concurrency_key="")),
+        ("steps[0].on_interrupt", _with_step(on_interrupt=workflow_pb2.ON_INTERRUPT_FAIL)),
+        ("steps[0].bindings[0].item", _with_step(bindings=[workflow_pb2.Binding(item="")])),
+        ("steps[0].bindings[0].secret", _with_step(bindings=[workflow_pb2.Binding(secret="KEY")])),
+        ("steps[0].bindings[0].expression", _with_step(bindings=[workflow_pb2.Binding(expression="1")])),
+        ("steps[0].join", _with_step(join=99)),
+        ("scheduling", workflow_pb2.Workflow(name="test", steps=[step("a")], scheduling=99)),  # type: ignore[arg-type]
+        ("failure_policy", workflow_pb2.Workflow(name="test", steps=[step("a")], failure_policy=99)),  # type: ignore[arg-type]
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_what_later_versions_bring_is_refused_by_name(
+    caller: Caller, field: str, workflow: workflow_pb2.Workflow
+) -> None:
+    refused = await _refused(caller, workflow)
+    assert (refused.code, refused.reason, refused.fields) == (UNIMPLEMENTED, "NOT_SUPPORTED", [field])
+
+
+UNKNOWN = b"\xf8\x3f\x01"  # field 1023, a varint
+
+
+@pytest.mark.parametrize(
+    ("where", "names", "bad"),
+    [
+        ("workflow", "Workflow", flow(step("a")).SerializeToString() + UNKNOWN),
+        (
+            "steps[1]",
+            "Step",
+            b"\x0a\x01t" + b"\x12\x09\x0a\x01a\x12\x04noop" + b"\x12\x0c\x0a\x01b\x12\x04noop" + UNKNOWN,
+        ),
+        (
+            "steps[0].bindings[0].step",
+            "StepOutput",
+            b"\x0a\x01t\x12\x12\x0a\x01a\x12\x04noop\x2a\x07\x12\x05\x0a\x00" + UNKNOWN,
+        ),
+        ("steps[0].input", "Payload", b"\x0a\x01t\x12\x11\x0a\x01a\x12\x04noop\x22\x06\x0a\x011" + UNKNOWN),
+    ],
+    ids=["workflow", "step", "binding", "payload"],
+)
+async def test_a_field_that_the_server_does_not_know_is_refused_by_name(
+    caller: Caller, where: str, names: str, bad: bytes
+) -> None:
+    workflow = workflow_pb2.Workflow.FromString(bad)
+    request = pb.StartRunRequest.FromString(pb.StartRunRequest(workflow=workflow).SerializeToString())
+    refused = await refusal(caller.stub.StartRun(request))
+    assert refused.code in {UNIMPLEMENTED, INVALID}
+    assert f"this server does not know field 1023 of stepwave.v1.{names}" in refused.says(where)
+
+
+async def test_what_is_wrong_and_what_is_not_served_come_together(caller: Caller) -> None:
+    bad = _with_step(when="true", depends_on=["x"])
+    refused = await _refused(caller, bad)
+    assert refused.code is INVALID
+    assert refused.fields == ["steps[0].depends_on[0]", "steps[0].when"]
+
+
+async def test_an_open_run_is_not_served_yet(caller: Caller) -> None:
+    refused = await _refused(caller, flow(step("a")), open=True)
+    assert (refused.code, refused.fields) == (UNIMPLEMENTED, ["open"])
+
+
+async def test_calls_that_are_not_served_yet_say_so(caller: Caller) -> None:
+    for refused in (
+        await refusal(caller.stub.AddSteps(pb.AddStepsRequest(run_id="a"))),
+        await refusal(caller.stub.CompleteStep(pb.CompleteStepRequest(run_id="a"))),
+    ):
+        assert (refused.code, refused.reason) == (UNIMPLEMENTED, "NOT_SUPPORTED")
+
+
+@pytest.mark.parametrize("token", ["x", "bm90IGpzb24=", "WzEsMl0=", "WyJ4Il0=", "é"])
+async def test_a_page_token_that_the_server_did_not_make_is_refused(caller: Caller, token: str) -> None:
+    refused = await refusal(caller.stub.ListRuns(pb.ListRunsRequest(page_token=token)))
+    assert (refused.code, refused.fields) == (INVALID, ["page_token"])
+
+
+async def test_a_run_input_that_is_not_json_is_refused(caller: Caller) -> None:
+    refused = await _refused(caller, flow(step("a")), input=text("{'a': 1}"))
+    assert (refused.code, refused.fields) == (INVALID, ["input.json"])

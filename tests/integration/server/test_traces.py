@@ -1,0 +1,212 @@
+"""One trace for every run: client, run, wave, step and attempt, with the right parents however much goes on at once."""
+
+import asyncio
+
+import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+
+from integration.server.build import flow, step
+from integration.server.caller import Caller
+from integration.server.serving import Call, Serve
+from integration.server.stage import Stage
+from stepwave import action
+from stepwave_server.telemetry import Telemetry
+
+DIAMOND = flow(step("a"), step("b", "looks", after=["a"]), step("c", "looks", after=["a"]), step("d", after=["b", "c"]))
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN = "00f067aa0ba902b7"
+
+
+@pytest.fixture
+def exporter() -> InMemorySpanExporter:
+    return InMemorySpanExporter()
+
+
+@pytest.fixture
+def seen() -> list[tuple[int, int]]:
+    """The trace and span that actions found themselves under."""
+    return []
+
+
+@pytest.fixture
+async def caller(serve: Serve, call: Call, exporter: InMemorySpanExporter, seen: list[tuple[int, int]]) -> Caller:
+    @action
+    async def looks() -> None:
+        await asyncio.sleep(0)
+        context = trace.get_current_span().get_span_context()
+        seen.append((context.trace_id, context.span_id))
+
+    @action
+    def looks_on_thread() -> None:
+        context = trace.get_current_span().get_span_context()
+        seen.append((context.trace_id, context.span_id))
+
+    telemetry = Telemetry(SimpleSpanProcessor(exporter))
+    return call(await serve(looks, looks_on_thread, telemetry=telemetry))
+
+
+def _id(span: ReadableSpan) -> int:
+    context = span.get_span_context()
+    assert context is not None
+    return context.span_id
+
+
+def _trace(span: ReadableSpan) -> int:
+    context = span.get_span_context()
+    assert context is not None
+    return context.trace_id
+
+
+def _label(span: ReadableSpan) -> str:
+    """Return what a span is of, as `step b`."""
+    said = {key: str(value) for key, value in (span.attributes or {}).items()}
+    kind = span.name.removeprefix("stepwave.")
+    match kind:
+        case "run":
+            return f"run {said['stepwave.run_id']}"
+        case "wave":
+            return f"wave {said['stepwave.wave']}"
+        case _:
+            return f"{kind} {said['stepwave.step_id']}"
+
+
+def _tree(spans: tuple[ReadableSpan, ...], run_id: str) -> dict[str, str]:
+    """Return for every span of a run what its parent is of; an empty string: one from outside, or none."""
+    own = [span for span in spans if (span.attributes or {}).get("stepwave.run_id") == run_id]
+    labels = {_id(span): _label(span) for span in own}
+    assert len(labels) == len(own), "two spans have one id"
+    return {_label(span): labels.get(span.parent.span_id, "") if span.parent else "" for span in own}
+
+
+def _diamond_tree(run_id: str) -> dict[str, str]:
+    waves = {"a": "wave 0", "b": "wave 1", "c": "wave 1", "d": "wave 2"}
+    return {
+        f"run {run_id}": "",
+        **dict.fromkeys(waves.values(), f"run {run_id}"),
+        **{f"step {step_id}": wave for step_id, wave in waves.items()},
+        **{f"attempt {step_id}": f"step {step_id}" for step_id in waves},
+    }
+
+
+async def test_spans_nest_as_run_wave_step_and_attempt(caller: Caller, exporter: InMemorySpanExporter) -> None:
+    await caller.run(DIAMOND, run_id="mine")
+    spans = exporter.get_finished_spans()
+    assert _tree(spans, "mine") == _diamond_tree("mine")
+    assert len({_trace(span) for span in spans}) == 1
+
+
+async def test_runs_at_once_have_a_trace_each_with_correct_parents(
+    caller: Caller, exporter: InMemorySpanExporter
+) -> None:
+    names = [f"run{i}" for i in range(25)]
+    await asyncio.gather(*(caller.run(DIAMOND, run_id=name) for name in names))
+    spans = exporter.get_finished_spans()
+    assert len({_trace(span) for span in spans}) == len(names)
+    for name in names:
+        assert _tree(spans, name) == _diamond_tree(name)
+        assert len({_trace(span) for span in spans if (span.attributes or {})["stepwave.run_id"] == name}) == 1
+
+
+async def test_a_callers_span_is_the_parent_of_its_run(caller: Caller, exporter: InMemorySpanExporter) -> None:
+    metadata = [("traceparent", f"00-{TRACE}-{SPAN}-01"), ("tracestate", "vendor=x")]
+    await caller.execute(DIAMOND, run_id="mine", metadata=metadata).rest()
+    spans = exporter.get_finished_spans()
+    assert {f"{_trace(span):032x}" for span in spans} == {TRACE}
+    (run,) = [span for span in spans if span.name == "stepwave.run"]
+    assert run.parent is not None
+    assert f"{run.parent.span_id:016x}" == SPAN
+    assert run.context is not None
+    assert run.context.trace_state.get("vendor") == "x"
+
+
+async def test_many_callers_spans_are_told_apart(caller: Caller, exporter: InMemorySpanExporter) -> None:
+    async def run(number: int) -> None:
+        metadata = [("traceparent", f"00-{number:032x}-{number:016x}-01")]
+        await caller.execute(DIAMOND, run_id=f"run{number}", metadata=metadata).rest()
+
+    await asyncio.gather(*(run(number) for number in range(1, 21)))
+    for span in exporter.get_finished_spans():
+        assert (span.attributes or {})["stepwave.run_id"] == f"run{_trace(span)}"
+
+
+@pytest.mark.parametrize("header", ["nonsense", "00-0-0-01", f"00-{'0' * 32}-{SPAN}-01", f"ff-{TRACE}-{SPAN}-01"])
+async def test_a_malformed_caller_context_begins_a_trace_of_its_own(
+    caller: Caller, exporter: InMemorySpanExporter, header: str
+) -> None:
+    await caller.execute(DIAMOND, metadata=[("traceparent", header)]).rest()
+    (run,) = [span for span in exporter.get_finished_spans() if span.name == "stepwave.run"]
+    assert run.parent is None
+
+
+async def test_a_caller_that_is_not_sampled_has_no_spans_exported(
+    caller: Caller, exporter: InMemorySpanExporter
+) -> None:
+    await caller.execute(DIAMOND, metadata=[("traceparent", f"00-{TRACE}-{SPAN}-00")]).rest()
+    assert exporter.get_finished_spans() == ()
+
+
+@pytest.mark.parametrize("name", ["looks", "looks_on_thread"])
+async def test_an_action_runs_under_its_attempts_span(
+    caller: Caller, exporter: InMemorySpanExporter, seen: list[tuple[int, int]], name: str
+) -> None:
+    await caller.run(flow(*(step(f"s{i}", name) for i in range(10))))
+    attempts = [span for span in exporter.get_finished_spans() if span.name == "stepwave.attempt"]
+    assert sorted(seen) == sorted((_trace(span), _id(span)) for span in attempts)
+
+
+async def test_what_an_action_traces_hangs_under_its_attempt(
+    serve: Serve, call: Call, exporter: InMemorySpanExporter
+) -> None:
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    tracer = provider.get_tracer("tools")
+
+    @action
+    async def calls() -> None:
+        with tracer.start_as_current_span("outgoing"):
+            await asyncio.sleep(0)
+
+    caller = call(await serve(calls, telemetry=Telemetry(SimpleSpanProcessor(exporter))))
+    await caller.run(flow(step("s", "calls")))
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    parent = spans["outgoing"].parent
+    assert parent is not None
+    assert parent.span_id == _id(spans["stepwave.attempt"])
+
+
+async def test_spans_end_on_every_path(caller: Caller, exporter: InMemorySpanExporter, stage: Stage) -> None:
+    stage.let("bad")
+    await caller.run(flow(step("bad", "fails"), step("held", "gated"), step("next", after=["held"])), run_id="failed")
+    await caller.start(flow(step("held", "gated"), step("next", after=["held"])), run_id="cancelled")
+    await stage.here("held")
+    await caller.cancel("cancelled")
+    await caller.events("cancelled")
+    spans = exporter.get_finished_spans()
+    assert set(_tree(spans, "cancelled")) == {"run cancelled", "wave 0", "step held", "attempt held"}
+    assert "step next" not in _tree(spans, "failed")
+    assert set(_tree(spans, "failed")) >= {"run failed", "wave 0", "step bad", "step held", "attempt held"}
+    assert all(span.end_time is not None for span in spans)
+
+
+async def test_a_failure_sets_error_and_records_the_exception(
+    caller: Caller, exporter: InMemorySpanExporter, stage: Stage
+) -> None:
+    stage.let("bad")
+    await caller.run(flow(step("bad", "fails")), run_id="failed")
+    spans = {span.name: span for span in exporter.get_finished_spans()}
+    for name in ("stepwave.run", "stepwave.wave", "stepwave.step", "stepwave.attempt"):
+        assert spans[name].status.status_code is StatusCode.ERROR
+    (event,) = spans["stepwave.attempt"].events
+    assert event.name == "exception"
+    assert (event.attributes or {})["exception.type"] == "ValueError"
+
+
+async def test_a_later_run_of_the_same_id_has_another_trace(caller: Caller, exporter: InMemorySpanExporter) -> None:
+    for _ in range(2):
+        await caller.run(flow(step("a")), run_id="mine")
+        await caller.delete("mine")
+    assert len({_trace(span) for span in exporter.get_finished_spans()}) == 2

@@ -1,0 +1,28 @@
+"""What the README shows works as it is written."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def test_the_first_example_runs_as_it_is_written(tmp_path: Path) -> None:
+    script = tmp_path / "first.py"
+    script.write_text(blocks("python")[0])
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
+    assert done.stdout == "rain in Oslo; Oslo opens a library\n", done.stderr
+
+
+def test_the_workflow_file_runs_with_the_first_examples_actions(tmp_path: Path) -> None:
+    (tmp_path / "tools.py").write_text(blocks("python")[0].split("flow = ")[0])
+    (tmp_path / "flow.yaml").write_text(blocks("yaml")[0])
+    command = ["run", "flow.yaml", "--actions", "tools", "--input", '{"city": "Oslo"}', "--output", "result"]
+    stepwave = Path(sys.executable).with_name("stepwave")
+    done = subprocess.run([stepwave, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert '"rain in Oslo; Oslo opens a library"' in done.stdout, done.stderr

@@ -1,0 +1,131 @@
+"""Payloads to values and back, and what the answers of streams come to."""
+
+import json
+from dataclasses import dataclass
+from datetime import date
+from enum import Enum
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel
+
+from stepwave import Answer, Blob
+from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.values import Chunks, dump, load
+from stepwave_server.core.model import Blob as CoreBlob
+from stepwave_server.core.model import Reason
+
+MOST = 1_000
+
+
+class Colour(Enum):
+    RED = "red"
+
+
+class Point(BaseModel):
+    x: int
+
+
+@dataclass
+class Pair:
+    left: int
+    right: Point
+
+
+@pytest.mark.parametrize("value", [None, True, 0, -5, 1.5, "", "text", [], [1, [2]], {}, {"a": {"b": None}}, 1 << 60])
+def test_values_of_json_go_there_and_back(value: object) -> None:
+    assert load(dump(value, MOST)) == value
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Pair(1, Point(x=2)), '{"left":1,"right":{"x":2}}'),
+        (date(2026, 11, 24), '"2026-11-24"'),
+        (Colour.RED, '"red"'),
+        (UUID(int=1), '"00000000-0000-0000-0000-000000000001"'),
+        (Path("/a"), '"/a"'),
+        ({"when": [date(2026, 1, 1)]}, '{"when":["2026-01-01"]}'),
+        ((1, 2), "[1,2]"),
+        ({1: "a"}, '{"1":"a"}'),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_more_than_json_has_is_written_as_json(value: object, text: str) -> None:
+    assert dump(value, MOST) == text
+
+
+def test_text_is_written_as_it_is() -> None:
+    assert dump("café 🙂", MOST) == '"café 🙂"'
+
+
+def test_a_lone_surrogate_becomes_an_escape() -> None:
+    assert dump(["\ud800"], MOST) == '["\\ud800"]'
+
+
+@pytest.mark.parametrize("value", [object(), float("nan"), float("-inf"), {(1, 2): 3}, lambda: 1, [{1, 2}, object()]])
+def test_what_json_cannot_hold_is_refused(value: object) -> None:
+    with pytest.raises(ActionFailed, match="it answered what JSON cannot hold") as failed:
+        dump(value, MOST)
+    assert failed.value.reason is Reason.ACTION_ERROR
+
+
+@pytest.mark.parametrize("value", ["x" * 2_000, "é" * 600, Blob(b"x" * 2_000)], ids=["letters", "bytes", "blob"])
+def test_what_is_too_large_is_refused(value: object) -> None:
+    with pytest.raises(ActionFailed, match=r"more than the 1,000 allowed") as failed:
+        dump(value, MOST)
+    assert failed.value.reason is Reason.RESOURCE_EXHAUSTED
+
+
+def test_blobs_go_there_and_back() -> None:
+    payload = dump(Blob(b"\x00", "image/png"), MOST)
+    assert payload == CoreBlob("image/png", b"\x00")
+    assert load(payload) == Blob(b"\x00", "image/png")
+
+
+def _said(*items: object) -> Chunks:
+    chunks = Chunks(MOST)
+    for item in items:
+        chunks.add(item)
+    return chunks
+
+
+@pytest.mark.parametrize(
+    ("items", "result"),
+    [
+        (("a", "b"), "ab"),
+        (("",), ""),
+        ((), []),
+        (("a", 1), ["a", 1]),
+        ((None,), [None]),
+        (([1], [2]), [[1], [2]]),
+        (("draft", Answer({"n": 1})), {"n": 1}),
+        (("draft", Answer(None)), None),
+        ((Answer("only"),), "only"),
+    ],
+    ids=str,
+)
+def test_a_streams_answer_is_its_explicit_one_else_its_chunks(items: tuple[object, ...], result: object) -> None:
+    assert _said(*items).result() == result
+
+
+def test_a_chunk_is_shown_as_json_and_an_answer_is_not() -> None:
+    chunks = Chunks(MOST)
+    assert chunks.add({"a": 1}) == '{"a":1}'
+    assert chunks.add(Answer(2)) is None
+
+
+def test_nothing_comes_after_the_answer() -> None:
+    with pytest.raises(ActionFailed, match="it went on after its answer"):
+        _said(Answer(1), "more")
+
+
+def test_chunks_are_bounded_together() -> None:
+    with pytest.raises(ActionFailed, match="its chunks pass the 1,000 bytes allowed"):
+        _said(*["x" * 300] * 4)
+
+
+def test_a_large_answer_of_many_small_chunks_keeps_the_bound() -> None:
+    said = _said(*["x"] * 300)
+    assert json.loads(str(dump(said.result(), MOST))) == "x" * 300

@@ -1,0 +1,172 @@
+"""Who holds a run: windows, deadlines, and what becomes of them."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from stepwave_server.core.info import RunKey
+from stepwave_server.engine.errors import RunNotFound
+from stepwave_server.rpc.holds import Hold, Holds
+from unit.server.clocked import ClockedLoop
+
+KEY = RunKey("default", "run")
+
+
+@pytest.fixture
+def cancelled() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def holds(cancelled: list[str]) -> Holds:
+    return Holds(lambda key, reason: cancelled.append(f"{key.run_id}: {reason}"))
+
+
+@contextmanager
+def _stream(loop: ClockedLoop, holds: Holds, remaining: float | None = None) -> Iterator[Hold]:
+    """Hold the run while inside, as a stream on the loop does."""
+
+    async def enter() -> Hold:
+        return stack.enter_context(holds.hold(KEY, lambda: remaining))
+
+    async def leave() -> None:
+        stack.close()
+
+    stack = ExitStack()
+    yield loop.run(enter())
+    loop.run(leave())
+
+
+def test_who_leaves_without_a_window_cancels_at_once(loop: ClockedLoop, holds: Holds, cancelled: list[str]) -> None:
+    holds.begin(KEY, 0)
+    with _stream(loop, holds):
+        assert cancelled == []
+    assert cancelled == ["run: the caller went away"]
+
+
+def test_a_window_begins_when_the_last_stream_has_gone(loop: ClockedLoop, holds: Holds, cancelled: list[str]) -> None:
+    holds.begin(KEY, 30)
+    with _stream(loop, holds):
+        with _stream(loop, holds):
+            pass
+        loop.advance(100)
+    loop.advance(29.9)
+    assert cancelled == []
+    loop.advance(0.2)
+    assert cancelled == ["run: the caller did not come back"]
+
+
+def test_who_comes_back_within_the_window_keeps_the_run(loop: ClockedLoop, holds: Holds, cancelled: list[str]) -> None:
+    holds.begin(KEY, 30)
+    with _stream(loop, holds):
+        pass
+    loop.advance(29)
+    with _stream(loop, holds):
+        loop.advance(100)
+        assert cancelled == []
+
+
+def test_every_leave_begins_the_window_anew(loop: ClockedLoop, holds: Holds, cancelled: list[str]) -> None:
+    holds.begin(KEY, 30)
+    for _ in range(3):
+        with _stream(loop, holds):
+            pass
+        loop.advance(20)
+    assert cancelled == []
+    loop.advance(11)
+    assert len(cancelled) == 1
+
+
+def test_a_passed_deadline_cancels_in_spite_of_the_window(
+    loop: ClockedLoop, holds: Holds, cancelled: list[str]
+) -> None:
+    holds.begin(KEY, 30)
+    with _stream(loop, holds, remaining=0.01):
+        pass
+    assert cancelled == ["run: the caller's deadline passed"]
+
+
+def test_a_deadline_that_has_not_passed_starts_the_window(
+    loop: ClockedLoop, holds: Holds, cancelled: list[str]
+) -> None:
+    holds.begin(KEY, 30)
+    with _stream(loop, holds, remaining=5):
+        pass
+    assert cancelled == []
+
+
+def test_who_saw_the_end_cancels_nothing(loop: ClockedLoop, holds: Holds, cancelled: list[str]) -> None:
+    holds.begin(KEY, 0)
+    with _stream(loop, holds) as hold:
+        hold.ended = True
+    loop.advance(100)
+    assert cancelled == []
+
+
+def test_a_run_that_is_not_held_is_held_by_nobody(loop: ClockedLoop, holds: Holds, cancelled: list[str]) -> None:
+    with _stream(loop, holds):
+        pass
+    assert cancelled == []
+
+
+def test_a_detached_run_goes_on(loop: ClockedLoop, holds: Holds, cancelled: list[str]) -> None:
+    holds.begin(KEY, 0)
+    with _stream(loop, holds):
+        holds.detach(KEY)
+    assert cancelled == []
+
+
+def test_detaching_within_the_window_stops_its_clock(loop: ClockedLoop, holds: Holds, cancelled: list[str]) -> None:
+    holds.begin(KEY, 30)
+    with _stream(loop, holds):
+        pass
+    holds.detach(KEY)
+    loop.advance(100)
+    assert cancelled == []
+
+
+def test_a_server_that_stops_lets_every_run_go_on(loop: ClockedLoop, holds: Holds, cancelled: list[str]) -> None:
+    holds.begin(KEY, 0)
+    with _stream(loop, holds):
+        holds.release_all()
+    assert cancelled == []
+
+
+def test_an_earlier_runs_window_does_not_touch_a_later_run_of_the_same_id(
+    loop: ClockedLoop, holds: Holds, cancelled: list[str]
+) -> None:
+    holds.begin(KEY, 30)
+    with _stream(loop, holds):
+        pass
+    holds.begin(KEY, 600)
+    with _stream(loop, holds):
+        loop.advance(100)
+    assert cancelled == []
+
+
+def test_a_window_that_outlives_its_run_harms_nobody(loop: ClockedLoop) -> None:
+    complaints: list[object] = []
+
+    def forgotten(key: RunKey, reason: str) -> None:
+        raise RunNotFound(key)
+
+    loop.set_exception_handler(lambda _, context: complaints.append(context))
+    holds = Holds(forgotten)
+    holds.begin(KEY, 30)
+    with _stream(loop, holds):
+        pass
+    loop.advance(31)
+    assert complaints == []
+
+
+def test_a_stream_that_breaks_lets_go_too(loop: ClockedLoop, holds: Holds, cancelled: list[str]) -> None:
+    async def breaks() -> None:
+        with holds.hold(KEY, lambda: None):
+            raise asyncio.CancelledError
+
+    holds.begin(KEY, 0)
+    with pytest.raises(asyncio.CancelledError):
+        loop.run(breaks())
+    assert cancelled == ["run: the caller went away"]
