@@ -34,8 +34,8 @@ __all__ = ["Server", "serve"]
 
 logger = logging.getLogger(__name__)
 
-STREAM_GRACE = 1.0
-"""Seconds that streams get to close after the last run has ended."""
+STREAM_GRACE = 5.0
+"""Seconds that streams get to deliver what is left after the last run has ended."""
 
 
 class Server:
@@ -84,6 +84,7 @@ class Server:
 
         Raises:
             ListenError: The address cannot be had.
+            ValueError: A named workflow cannot run here.
         """
         settings = self.settings
         self.engine = LocalEngine(
@@ -99,7 +100,12 @@ class Server:
         bounds = Bounds(settings.max_calls, settings.max_streams, settings.max_message_bytes)
         self._grpc = GrpcServer(orchestrator, settings.listen, bounds, insecure=settings.insecure)
         self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning)
-        self.address = await self._grpc.start()
+        try:
+            await preparer.check_named()
+            self.address = await self._grpc.start()
+        except BaseException:
+            await self._stop_serving()
+            raise
         self._lag.start()
 
     async def drain(self) -> None:

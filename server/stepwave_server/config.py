@@ -12,11 +12,14 @@ from stepwave_server.journal import Retention
 
 __all__ = ["Settings"]
 
+MOST_SECONDS = 36_525 * 24 * 3600
+"""A hundred years: what a workflow may ask for as well."""
+
 
 class Settings(BaseSettings):
     """What a server is told. Durations are in seconds, sizes in bytes; every field can be set as `STEPWAVE_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix="STEPWAVE_", frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(env_prefix="STEPWAVE_", frozen=True, extra="forbid", allow_inf_nan=False)
 
     listen: str = Field(default="127.0.0.1:50051", description="HOST:PORT (port 0 picks one) or unix:PATH.")
     insecure: bool = Field(default=False, description="Serve plain text beyond loopback.")
@@ -30,7 +33,10 @@ class Settings(BaseSettings):
         default=10.0, ge=0, description="How long the clean-up of an interrupted attempt is awaited."
     )
     step_timeout: float = Field(
-        default=600.0, gt=0, description="How long an attempt may take, unless its step says otherwise."
+        default=600.0,
+        gt=0,
+        le=MOST_SECONDS,
+        description="How long an attempt may take, unless its step says otherwise.",
     )
     heartbeat: float = Field(default=15.0, gt=0, description="How long a stream may be silent.")
     lag_warning: float = Field(default=0.25, gt=0, description="How long an action may block the event loop unnoticed.")
@@ -44,7 +50,7 @@ class Settings(BaseSettings):
     )
     max_calls: int = Field(default=1_000, ge=1, description="Calls open at once, streams not counted.")
     max_streams: int = Field(default=10_000, ge=1, description="Streams open at once.")
-    keep_runs: int = Field(default=1_000, ge=0, description="Ended runs that are kept, the newest.")
+    keep_runs: int = Field(default=1_000, ge=1, description="Ended runs that are kept, the newest.")
     keep_age: float = Field(default=24 * 3600.0, gt=0, description="How long an ended run is kept.")
     keep_bytes: int = Field(default=1 << 30, ge=0, description="Bytes of events of ended runs that are kept.")
 

@@ -5,7 +5,7 @@ import importlib.metadata
 import inspect
 import json
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from types import ModuleType
@@ -70,8 +70,9 @@ class Action:
             signature = Signature.of(function)
         except Exception as error:
             raise ActionsError(f"action {name!r} ({where}): {error}") from error
-        streaming = inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function)
-        threaded = not (inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function))
+        inner = inspect.unwrap(function)  # what a decorator wraps says how it is to be called
+        streaming = inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner)
+        threaded = not (inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner))
         description = (inspect.getdoc(target) or "").split("\n\n")[0].replace("\n", " ")
         schema = json.dumps(signature.schema)
         return cls(name, description, schema, streaming, threaded, where, function, signature)
@@ -93,8 +94,9 @@ class Action:
         if self.streaming:
             return dump(await self._stream(arguments, emit, Chunks(most_bytes)), most_bytes)
         if self.threaded:
-            return dump(await run_in_thread(self._function, **arguments), most_bytes)
-        return dump(await cast("Awaitable[object]", self._function(**arguments)), most_bytes)
+            return await run_in_thread(lambda: dump(self._function(**arguments), most_bytes))
+        value = self._function(**arguments)
+        return dump(await value if inspect.isawaitable(value) else value, most_bytes)
 
     async def _stream(self, arguments: dict[str, object], emit: Emit, chunks: Chunks) -> object:
         stream = self._function(**arguments)

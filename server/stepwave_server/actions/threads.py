@@ -7,6 +7,9 @@ import threading
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
+from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.core.model import Reason
+
 __all__ = ["run_in_thread"]
 
 P = ParamSpec("P")
@@ -16,20 +19,29 @@ MOST_IDLE = 32
 
 _idle: list["_Thread"] = []
 _lock = threading.Lock()
+_abandoned: set[object] = set()
+
+MOST_ABANDONED = 1_000
+"""Threads that may be blocked by calls whose outcome nobody awaits any more."""
 
 
 async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function on a thread of its own and return its answer.
 
-    Threads are daemons, and their number is bounded by admission alone: a pool with a fixed number would be used up by
+    Threads are daemons, and their number is bounded by admission and `MOST_ABANDONED`: a small pool would be used up by
     actions that never end. When the awaiting task is cancelled, the thread goes on and what it comes to is ignored.
 
     Raises:
+        ActionFailed: Too many threads of earlier calls are still blocked.
         BaseException: Whatever the function raises.
     """
+    if len(_abandoned) >= MOST_ABANDONED:
+        message = f"{MOST_ABANDONED:,} threads are still blocked by attempts that were given up: no more are started"
+        raise ActionFailed(Reason.RESOURCE_EXHAUSTED, message, retryable=True)
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[tuple[R | None, BaseException | None]] = loop.create_future()
     context = contextvars.copy_context()
+    running = {answer}
 
     def settle(value: R | None, error: BaseException | None) -> None:
         if not answer.done():
@@ -41,13 +53,21 @@ async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwa
             value = context.run(function, *args, **kwargs)
         except BaseException as raised:
             error = raised
+        with _lock:
+            running.clear()
+            _abandoned.discard(answer)
         try:
             loop.call_soon_threadsafe(settle, value, error)
         except RuntimeError:
             return  # the loop is closed: nobody waits any more
 
     _thread().calls.put(call)
-    value, error = await answer
+    try:
+        value, error = await answer
+    except asyncio.CancelledError:
+        with _lock:
+            _abandoned.update(running)
+        raise
     if error is not None:
         raise error
     return value  # type: ignore[return-value]  # no error: the function returned an R

@@ -41,7 +41,10 @@ from .result import run_finished
 from .state import CLEANUP_GRACE, SECOND, RunState, StepState
 from .validate import Violation, validate_addition
 
-__all__ = ["Decision", "Refused", "attempt_of", "decide", "input_of", "stop_failure"]
+__all__ = ["Decision", "Refused", "attempt_of", "decide", "input_of", "invoke", "stop_failure"]
+
+MOST_CARRIED = 4_096
+"""Characters of an input that a command carries."""
 
 _by_index = attrgetter("index")
 
@@ -267,10 +270,16 @@ def _invoke(decider: _Decider, steps: list[StepState]) -> None:
         try:
             payload = input_of(decider.run, step, decider.evaluator)
         except EvaluationFailed as error:
-            failure = Failure(Reason.INVALID_INPUT, str(error), step_id=step.spec.id)
+            failure = Failure(error.reason, str(error), step_id=step.spec.id)
             decider.finish_step(step, State.FAILED, failure=failure)
         else:
-            decider.commands.append(Invoke(step.spec.id, step.attempt + 1, step.spec.action, payload))
+            decider.commands.append(invoke(decider.run, step, payload))
+
+
+def invoke(run: RunState, step: StepState, payload: Payload) -> Invoke:
+    """Return the command to invoke a step with an input, which it carries if that is small or the run's own."""
+    light = payload is run.input or (isinstance(payload, str) and len(payload) <= MOST_CARRIED)
+    return Invoke(step.spec.id, step.attempt + 1, step.spec.action, payload if light else None)
 
 
 def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:

@@ -3,13 +3,21 @@
 from collections.abc import Mapping
 from typing import Protocol
 
-from .model import Payload, Step
+from .model import Payload, Reason, Step
 
 __all__ = ["EvaluationFailed", "Evaluator"]
 
 
 class EvaluationFailed(Exception):
-    """Raised when a binding or condition has no value. The message is for the step's failure."""
+    """Raised when a binding or condition has no value, or too large a one. The message is for the step's failure.
+
+    Attributes:
+        reason: The kind of failure.
+    """
+
+    def __init__(self, message: str, reason: Reason = Reason.INVALID_INPUT) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class Evaluator(Protocol):
@@ -24,6 +32,6 @@ class Evaluator(Protocol):
             outputs: The outputs of its dependencies by id, in order; `None` for one that did not succeed.
 
         Raises:
-            EvaluationFailed: A binding has no value.
+            EvaluationFailed: A binding has no value, or the input is too large.
         """
         ...

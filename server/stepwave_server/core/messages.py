@@ -241,12 +241,16 @@ Event: TypeAlias = (
 
 @record
 class Invoke:
-    """An attempt is ready: let admission start it, with this input."""
+    """An attempt is ready: let admission start it, with this input.
+
+    `None`: it is large, and `decide.input_of` gives it again when the attempt starts, so that attempts that wait for
+    admission do not hold it.
+    """
 
     step_id: str
     attempt: int
     action: str
-    input: Payload
+    input: Payload | None
 
 
 @record

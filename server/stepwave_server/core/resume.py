@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from .decide import input_of, stop_failure
+from .decide import input_of, invoke, stop_failure
 from .evaluate import Evaluator
-from .messages import Command, Finish, Interrupt, Invoke, StartTimer, Timer
+from .messages import Command, Finish, Interrupt, StartTimer, Timer
 from .state import CLEANUP_GRACE, RunState
 
 __all__ = ["resume"]
@@ -41,4 +41,4 @@ def _interrupts(run: RunState) -> Iterator[Command]:
 def _invocations(run: RunState, evaluator: Evaluator) -> Iterator[Command]:
     for step in run.dispatched.values():
         if step.spec.id not in run.running:
-            yield Invoke(step.spec.id, step.attempt + 1, step.spec.action, input_of(run, step, evaluator))
+            yield invoke(run, step, input_of(run, step, evaluator))

@@ -60,7 +60,7 @@ class Attempt:
         step_id: The step.
         number: The attempt, from 1.
         action: What it does.
-        input: What with.
+        input: What with; `None`: it is large, and given when the attempt starts.
         withdrawn: It waits for admission no more.
         admitted: It has a place among the attempts in flight.
         chunks: How many chunks it has shown.
@@ -138,6 +138,7 @@ class Attempt:
     async def _perform(self) -> None:
         self._begun = True
         try:
+            assert self.input is not None, "it was given before the start"
             output = await self.action.run(self.input, self._context, self._show_chunk, self._options.max_payload_bytes)
             outcome: Input = AttemptSucceeded(self.step_id, self.number, output)
         except BaseException as error:  # an action that raises anything never stops the server

@@ -8,6 +8,9 @@ __all__ = ["Deadlines"]
 
 T = TypeVar("T", bound=Hashable)
 
+MOST_EMPTY = 64
+"""Lanes that are kept although nothing waits in them, as a chain would else make one for each step."""
+
 
 class Deadlines(Generic[T]):
     """Calls back when something has taken longer than it may.
@@ -37,8 +40,11 @@ class Deadlines(Generic[T]):
     def end(self, thing: T, seconds: float) -> None:
         """Forget a thing that began with this timeout."""
         lane = self._lanes.get(seconds)
-        if lane is not None:
-            lane.pop(thing, None)
+        if lane is None:
+            return
+        lane.pop(thing, None)
+        if not lane and len(self._lanes) > MOST_EMPTY:
+            self._give_up(seconds)
 
     def close(self) -> None:
         """Forget everything."""
@@ -58,5 +64,8 @@ class Deadlines(Generic[T]):
                 return
             del lane[thing]
             self._expired(thing)
+        self._give_up(seconds)
+
+    def _give_up(self, seconds: float) -> None:
         del self._lanes[seconds]
-        del self._handles[seconds]
+        self._handles.pop(seconds).cancel()

@@ -7,33 +7,100 @@ import jsonpointer
 import simplejson
 
 from stepwave_server.core.evaluate import EvaluationFailed
-from stepwave_server.core.model import Binding, Blob, FromStep, Payload, Step
+from stepwave_server.core.model import Binding, Blob, FromStep, Payload, Reason, Step
 
 __all__ = ["JsonEvaluator"]
 
 
+MOST_PARSED = 4
+"""Outputs that are kept parsed while one decision is made: a parsed one takes fifty times the memory of its text."""
+
+
 class JsonEvaluator:
-    """Puts a step's input together. Values that are passed on whole are spliced as text, never parsed."""
+    """Puts a step's input together. Values that are passed on whole are spliced as text, never parsed.
+
+    Args:
+        most_bytes: The bound of an input that is put together.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._parse = lru_cache(MOST_PARSED)(_load)  # what it gives must not be changed
 
     def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
         """Return what the step's action gets; see `core.evaluate.Evaluator`."""
         if step.input is None and not step.bindings:
-            return _object_of(outputs)
+            return self._object_of(outputs)
         if not step.bindings:
             assert step.input is not None
             return step.input
         try:
-            return _fill(step, run_input, outputs)
+            return self._fill(step, run_input, outputs)
         except RecursionError as error:
             raise EvaluationFailed("the values to put together are nested too deeply") from error
 
+    def forget(self) -> None:
+        """Forget what was parsed for the decisions made so far."""
+        self._parse.cache_clear()
 
-def _object_of(outputs: Mapping[str, Payload | None]) -> str:
-    parts = [
-        f'"{step_id}":{output if isinstance(output, str) else _text(output, step_id)}'
-        for step_id, output in outputs.items()
-    ]
-    return f"{{{','.join(parts)}}}"
+    def _object_of(self, outputs: Mapping[str, Payload | None]) -> str:
+        size = 0
+        for output in outputs.values():
+            size += len(output) if isinstance(output, str) else 0
+        self._check(size)
+        parts = [
+            f'"{step_id}":{output if isinstance(output, str) else _text(output, step_id)}'
+            for step_id, output in outputs.items()
+        ]
+        return f"{{{','.join(parts)}}}"
+
+    def _fill(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+        whole: Payload = "null" if step.input is None else step.input
+        document: object = None
+        parents = _parents(step.bindings)
+        size = 0
+        for binding in step.bindings:
+            value = self._value(binding, run_input, outputs)
+            if not binding.target:
+                whole, document, size = value, None, 0
+                continue
+            if document is None:
+                document = _parse_own(whole)
+                size = len(whole) if isinstance(whole, str) else 0
+            text = _text(value, _source(binding))
+            size += len(text)
+            self._check(size)
+            document = _put(document, binding, _load(text) if binding.target in parents else simplejson.RawJSON(text))
+        return whole if document is None else _dump(document)
+
+    def _check(self, size: int) -> None:
+        if size > self._most_bytes:
+            message = f"its input would have {size:,} bytes or more, and {self._most_bytes:,} are allowed"
+            raise EvaluationFailed(message, Reason.RESOURCE_EXHAUSTED)
+
+    def _value(self, binding: Binding, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+        if isinstance(binding.source, FromStep):
+            source = outputs[binding.source.step_id]
+            if source is None:
+                return "null" if binding.default is None else binding.default
+        else:
+            source = run_input
+        return self._part(binding, source) if binding.source.path else source
+
+    def _part(self, binding: Binding, source: Payload) -> Payload:
+        """Return the part of a value that a binding's path leads to, else its default."""
+        path = binding.source.path
+        if isinstance(source, Blob):
+            raise EvaluationFailed(f'{_source(binding)} is a blob: it has no "{path}"')
+        try:
+            found = jsonpointer.resolve_pointer(self._parse(source), path)
+        except jsonpointer.JsonPointerException as error:
+            if binding.default is None:
+                raise EvaluationFailed(f'{_source(binding)} has no "{path}"') from error
+            return binding.default
+        if isinstance(found, jsonpointer.EndOfList):
+            raise EvaluationFailed(f'{_source(binding)} has no "{path}": "-" is past the end of a list')
+        return _dump(found)
 
 
 def _text(output: Payload | None, step_id: str) -> str:
@@ -42,22 +109,6 @@ def _text(output: Payload | None, step_id: str) -> str:
     if isinstance(output, Blob):
         raise EvaluationFailed(f'the output of step "{step_id}" is a blob: bind it whole, to the target ""')
     return output
-
-
-def _fill(step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
-    whole: Payload = "null" if step.input is None else step.input
-    document: object = None
-    parents = _parents(step.bindings)
-    for binding in step.bindings:
-        value = _value(binding, run_input, outputs)
-        if not binding.target:
-            whole, document = value, None
-            continue
-        if document is None:
-            document = _parse_own(whole)
-        text = _text(value, _source(binding))
-        document = _put(document, binding, _load(text) if binding.target in parents else simplejson.RawJSON(text))
-    return whole if document is None else _dump(document)
 
 
 def _parse_own(whole: Payload) -> object:
@@ -77,36 +128,7 @@ def _put(document: object, binding: Binding, value: object) -> object:
     try:
         return jsonpointer.set_pointer(document, binding.target, value, inplace=True)
     except (jsonpointer.JsonPointerException, TypeError, KeyError, IndexError) as error:
-        raise EvaluationFailed(f'nothing can be put at "{binding.target}" of the input: {error}') from error
-
-
-def _value(binding: Binding, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
-    if isinstance(binding.source, FromStep):
-        source = outputs[binding.source.step_id]
-        if source is None:
-            return "null" if binding.default is None else binding.default
-    else:
-        source = run_input
-    path = binding.source.path
-    if not path:
-        return source
-    if isinstance(source, Blob):
-        raise EvaluationFailed(f'{_source(binding)} is a blob: it has no "{path}"')
-    try:
-        found = jsonpointer.resolve_pointer(_parse(source), path)
-    except jsonpointer.JsonPointerException as error:
-        if binding.default is None:
-            raise EvaluationFailed(f'{_source(binding)} has no "{path}": {error}') from error
-        return binding.default
-    if isinstance(found, jsonpointer.EndOfList):
-        raise EvaluationFailed(f'{_source(binding)} has no "{path}": "-" is past the end of a list')
-    return _dump(found)
-
-
-@lru_cache(maxsize=64)
-def _parse(text: str) -> object:
-    """Parse an output that several steps may bind parts of; callers must not change what they get."""
-    return _load(text)
+        raise EvaluationFailed(f'nothing can be put at "{binding.target}" of the input') from error
 
 
 def _load(text: str) -> object:

@@ -24,6 +24,7 @@ from stepwave_server.engine.errors import (
     SequenceOutOfRange,
     TooManyRuns,
 )
+from stepwave_server.engine.evaluate import JsonEvaluator
 from stepwave_server.engine.run import LocalRun, Services
 from stepwave_server.engine.steps import kept_page, live_page
 from stepwave_server.engine.watch import Watcher
@@ -35,6 +36,9 @@ from stepwave_server.wire.events import Kind, Record
 __all__ = ["LocalEngine"]
 
 logger = logging.getLogger(__name__)
+
+MOST_ABANDONED = 1_000
+"""Interrupted attempts that may cling on without a place among those in flight."""
 
 SHUTDOWN_GRACE = 2.0
 """Seconds that cancelled attempts get to end when the engine closes."""
@@ -82,6 +86,7 @@ class LocalEngine:
             clock=clock,
             journal=journal,
             actions=actions,
+            evaluator=JsonEvaluator(self.options.max_payload_bytes),
             options=self.options,
             turn=self._request_turn,
             submit=self._admission.submit,
@@ -304,18 +309,32 @@ class LocalEngine:
             for run in ready:
                 run.decide()
                 moved[run] = None
-            while (attempt := self._admission.admit()) is not None:
-                attempt.admitted = True
-                attempt.run.tell(AttemptStarted(attempt.step_id, attempt.number))
+            self._admit()
         return moved
+
+    def _admit(self) -> None:
+        while (attempt := self._admission.admit()) is not None:
+            attempt.admitted = True
+            attempt.run.tell(AttemptStarted(attempt.step_id, attempt.number))
 
     def _keep_abandoned(self, task: asyncio.Task[None]) -> None:
         """Keep a task that may go on from being collected, until it ends or the engine closes."""
+        if len(self._abandoned) < MOST_ABANDONED:
+            task.add_done_callback(self._abandoned.discard)
+        else:  # it keeps its place until it ends: what clings on is bounded too
+            self._admission.in_flight += 1
+            task.add_done_callback(self._end_abandoned)
         self._abandoned.add(task)
-        task.add_done_callback(self._abandoned.discard)
+
+    def _end_abandoned(self, task: asyncio.Task[None]) -> None:
+        self._abandoned.discard(task)
+        self._admission.release()
+        self._admit()
 
     def _run_finished(self, run: LocalRun) -> None:
         del self._runs[run.key]
+        if run.broken is not None:
+            self._journal.discard(run.key)
         if not self._runs:
             self._idle.set()
 

@@ -11,7 +11,7 @@ from functools import partial
 from opentelemetry import context as otel_context
 
 from stepwave_server.actions import Registry
-from stepwave_server.core.decide import Decision, decide
+from stepwave_server.core.decide import Decision, decide, input_of
 from stepwave_server.core.info import RunInfo, info_of
 from stepwave_server.core.messages import (
     AttemptInterrupted,
@@ -43,8 +43,6 @@ __all__ = ["LocalRun", "Services"]
 
 logger = logging.getLogger(__name__)
 
-EVALUATOR = JsonEvaluator()
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
@@ -62,6 +60,7 @@ class Services:
     clock: Callable[[], int]
     journal: Journal
     actions: Registry
+    evaluator: JsonEvaluator
     options: EngineOptions
     turn: Callable[["LocalRun"], None]
     submit: Callable[[Attempt], None]
@@ -231,14 +230,16 @@ class LocalRun:
     def _decide(self, inbox: list[Input]) -> None:
         decision = self._decision
         now = self._services.clock()
+        evaluator = self._services.evaluator
         for given in inbox:
             events, commands = len(decision.events), len(decision.commands)
-            decide(self.state, given, now, EVALUATOR, decision)
+            decide(self.state, given, now, evaluator, decision)
             if len(decision.events) == events and isinstance(given, AttemptStarted):
                 self._came_late(given)
             for command in decision.commands[commands:]:
                 if isinstance(command, Invoke):
                     self._request(command)
+        evaluator.forget()
 
     def _came_late(self, given: AttemptStarted) -> None:
         attempt = self._attempts.get(given.step_id)
@@ -270,6 +271,8 @@ class LocalRun:
 
     def _launch(self, event: StepStarted) -> None:
         attempt = self._attempts[event.step_id]
+        if attempt.input is None:
+            attempt.input = input_of(self.state, self.state.steps[event.step_id], self._services.evaluator)
         attempt.start(self._loop, event, self._services.options, self._variables(event))
         self._services.deadlines.begin(attempt, attempt.timeout)
 

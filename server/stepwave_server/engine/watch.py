@@ -112,7 +112,7 @@ class Watcher:
         await self._gather()
         records = await self._journal.read(self._key, self._position, MOST_BATCH_BYTES)
         if records is None:
-            raise RunNotFound(self._key)
+            raise self._ended or RunNotFound(self._key)
         batch = self._batch(records)
         filtered = bool(records and self._kinds)  # what was read may have been all that one read gives
         if self._closed or filtered or (batch is not None and len(batch.data) >= MOST_BATCH_BYTES):

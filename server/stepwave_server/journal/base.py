@@ -117,6 +117,10 @@ class Journal(Protocol):
         """Forget a run that has ended."""
         ...
 
+    def discard(self, key: RunKey) -> None:
+        """Forget a run that has not ended and never will: a defect broke it."""
+        ...
+
     async def close(self) -> None:
         """Commit what is outstanding and release everything."""
         ...

@@ -113,7 +113,9 @@ def status_of(error: CallRefused | EngineError) -> grpc.Status:
 
 def _room(status: status_pb2.Status) -> int:
     """Return how many bytes of details a status can still take: it travels once as it is, once in base64."""
-    spoken = sum(1 if " " <= letter <= "~" else 3 * len(letter.encode()) for letter in status.message)
+    message: str = status.message
+    plain = sum(" " <= letter <= "~" and letter != "%" for letter in message)
+    spoken = plain + 3 * (len(message.encode()) - plain)
     taken: int = status.ByteSize()
     return (MOST_TRAILER - spoken) * 3 // 4 - taken
 

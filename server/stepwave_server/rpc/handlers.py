@@ -1,5 +1,6 @@
 """How methods meet gRPC: errors to statuses, bounds of open calls and streams, and bytes that need no serializer."""
 
+import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from stepwave_server.rpc.errors import CallRefused, MessageTooLarge, TooManyCall
 from stepwave_server.rpc.servicer import Orchestrator
 
 __all__ = ["SERVICE", "Bounds", "orchestrator_handler"]
+
+logger = logging.getLogger(__name__)
 
 _DESCRIPTOR = orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"]
 SERVICE = _DESCRIPTOR.full_name
@@ -96,6 +99,12 @@ def orchestrator_handler(orchestrator: Orchestrator, bounds: Bounds) -> grpc.Gen
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
+def _defect() -> CallRefused:
+    """Note an error that nobody foresaw; the caller learns no more than that there was one."""
+    logger.exception("a defect of the server ended a call")
+    return CallRefused("the server met a defect of its own; its log says more")
+
+
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
@@ -107,7 +116,9 @@ def _unary(method: Unary, bounds: Bounds) -> Unary:
             with bounds.call():
                 return await method(request, context)
         except (CallRefused, EngineError) as error:
-            refusal = error
+            refusal: CallRefused | EngineError = error
+        except Exception:
+            refusal = _defect()
         await context.abort_with_status(status_of(refusal))
         return None
 
@@ -126,9 +137,11 @@ def _streaming(method: Streaming, bounds: Bounds) -> Callable[[Message, StreamCo
                         await context.write(data)
                 return
         except (CallRefused, EngineError) as error:
-            refusal = error
+            refusal: CallRefused | EngineError = error
         except grpc.aio.InternalError:  # the caller went away while a write was under way
             return
+        except Exception:
+            refusal = _defect()
         await context.abort_with_status(status_of(refusal))
 
     return serve

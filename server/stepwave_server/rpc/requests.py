@@ -17,7 +17,7 @@ from stepwave_server.engine.base import Engine, EngineOptions, Submission
 from stepwave_server.rpc.errors import InvalidCall, NotServed, WorkflowNotFound
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.telemetry import TraceParent
-from stepwave_server.wire.workflow import Parsed, parse_payload, parse_workflow
+from stepwave_server.wire.workflow import Parsed, parse_payload, parse_workflow, refuse_unknown_fields
 
 __all__ = [
     "Preparer",
@@ -112,9 +112,9 @@ def parse_token(token: str, parsed: Parsed, *types: type) -> tuple[int | str, ..
         return None
     try:
         values = tuple(json.loads(base64.urlsafe_b64decode(token.encode())))
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         values = ()
-    if tuple(map(type, values)) != types:
+    if tuple(map(type, values)) != types or any(isinstance(value, int) and value < 0 for value in values):
         parsed.blame("page_token", "this server did not make it")
         return None
     return values
@@ -127,6 +127,19 @@ class Preparer:
     engine: Engine
     workflows: Workflows
     options: EngineOptions
+
+    async def check_named(self) -> None:
+        """Check the named workflows, now that the actions are known.
+
+        Raises:
+            ValueError: One cannot run here; the message names it and all that is wrong.
+        """
+        for message in self.workflows:
+            try:
+                await self.workflow(orchestrator_pb2.PlanWorkflowRequest(workflow=message), self.parsed())
+            except (InvalidCall, NotServed) as error:
+                problems = "; ".join(f"{problem.field}: {problem.description}" for problem in error.violations)
+                raise ValueError(f'workflow "{message.name}" cannot run here: {problems}') from error
 
     def parsed(self) -> Parsed:
         """Return what takes note of all that is wrong with a request."""
@@ -152,6 +165,7 @@ class Preparer:
         if request.open:
             parsed.refuse("open")
         key = parse_key(request.namespace, request.run_id or UNNAMED, parsed)
+        refuse_unknown_fields(request, parsed)
         message = self._definition(request, parsed)
         if not request.run_id:
             key = RunKey(key.namespace, new_run_id(message.name))

@@ -80,8 +80,8 @@ class Orchestrator:
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:  # noqa: N802
         """Start a run that nobody holds."""
         submission = await self._preparer.submission(request, _parent(context), self._preparer.parsed())
-        if not self._engine.start(submission):
-            self._holds.detach(submission.key)
+        self._engine.start(submission)
+        self._holds.detach(submission.key)
         return pb.StartRunResponse(run=to_run(await self._engine.info(submission.key)))
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncGenerator[bytes, None]:  # noqa: N802

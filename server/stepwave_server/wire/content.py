@@ -35,6 +35,10 @@ def _canonical_payload(payload: Payload) -> str | tuple[str, bytes]:
 
 
 def _canonical_json(text: str) -> str:
-    """Write JSON with sorted keys and no spaces. Numbers with a point are marked and kept digit by digit."""
-    value = json.loads(text, parse_float=lambda digits: ["\0number", digits])
+    """Write JSON with sorted keys and no spaces. Numbers are marked and kept digit by digit."""
+    value = json.loads(text, parse_float=_number, parse_int=_number)
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
+def _number(digits: str) -> list[str]:
+    return ["\0number", digits]

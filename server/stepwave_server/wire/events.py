@@ -115,7 +115,7 @@ class Encoder:
             kind = Kind.RUN_FINISHED
         else:
             kind = _fill_other(message, self._workflow_name, event)
-        return Record(kind, response.SerializeToString())
+        return Record(kind, response.SerializeToString(deterministic=True))
 
 
 def decode(record: Record) -> event_pb2.RunEvent:
@@ -176,7 +176,7 @@ def _step_finished(event: StepFinished) -> bytes:
     if event.output is not None:
         parts.append(_output(event.output))
     if event.failure is not None:
-        parts += (b"\x3a", prefixed(to_failure(event.failure).SerializeToString()))
+        parts += (b"\x3a", prefixed(to_failure(event.failure).SerializeToString(deterministic=True)))
     if event.skip is not None:
         parts += (b"\x42", prefixed(to_skip(event.skip).SerializeToString()))
     if event.ready_time is not None:

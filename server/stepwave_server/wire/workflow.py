@@ -25,7 +25,15 @@ from stepwave_server.core.validate import Violation
 
 from .values import SECOND, fill_payload, from_duration, from_payload
 
-__all__ = ["Parsed", "fill_binding", "fill_step", "parse_payload", "parse_step", "parse_workflow"]
+__all__ = [
+    "Parsed",
+    "fill_binding",
+    "fill_step",
+    "parse_payload",
+    "parse_step",
+    "parse_workflow",
+    "refuse_unknown_fields",
+]
 
 E = TypeVar("E", Scheduling, FailurePolicy, Join)
 
@@ -34,10 +42,11 @@ MOST_LABEL_LENGTH = 256
 MOST_DURATION = 36_525 * 24 * 3600 * SECOND
 """Longer ones lead to times that no timestamp can hold."""
 
-LATER_STEP_FIELDS = frozenset(
-    {"when", "retry", "total_timeout", "fallback", "for_each", "concurrency_key", "on_interrupt"}
+SERVED_FIELDS = frozenset(
+    {"name", "steps", "scheduling", "failure_policy", "max_parallelism", "timeout", "labels", "outputs"}
 )
-"""Fields of a step that the contract has and this server does not serve yet."""
+SERVED_STEP_FIELDS = frozenset({"id", "action", "depends_on", "input", "bindings", "timeout", "join", "allow_failure"})
+"""What this server does of a workflow and a step; whatever else the contract has is refused, never ignored."""
 
 
 @dataclass(slots=True)
@@ -60,8 +69,9 @@ class Parsed:
 def parse_workflow(message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
     """Return a message as the core's workflow; what is wrong with it is noted in `parsed`."""
     _refuse_unknown_fields(message, parsed, "")
-    if message.HasField("retry"):
-        parsed.refuse("retry")
+    for descriptor, _ in message.ListFields():
+        if descriptor.name not in SERVED_FIELDS:
+            parsed.refuse(descriptor.name)
     _check_labels(message, parsed)
     return Workflow(
         name=message.name,
@@ -86,7 +96,7 @@ def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:
     ):  # nothing else is set, as in most large workflows
         return Step(step_id, action, depends_on)
     for descriptor, _ in fields:
-        if descriptor.name in LATER_STEP_FIELDS:
+        if descriptor.name not in SERVED_STEP_FIELDS:
             parsed.refuse(f"{path}.{descriptor.name}")
     return Step(
         step_id,
@@ -194,7 +204,7 @@ def _json_problem(text: str) -> str:
     if text == "null":
         return ""
     try:
-        json.loads(text, parse_constant=_no_constant)
+        json.loads(text, parse_constant=_no_constant, parse_int=str)  # digits are kept, however many
     except RecursionError:
         return "is nested too deeply"
     except ValueError as error:
@@ -212,6 +222,14 @@ def _check_labels(message: workflow_pb2.Workflow, parsed: Parsed) -> None:
     for key, value in message.labels.items():
         if not key or len(key) > MOST_LABEL_LENGTH or len(value) > MOST_LABEL_LENGTH:
             parsed.blame(f"labels[{key!r}]", f"keys need 1 to {MOST_LABEL_LENGTH} characters, values at most as many")
+
+
+def refuse_unknown_fields(message: Message, parsed: Parsed) -> None:
+    """Note the fields of a request itself that this version of the contract does not know."""
+    unknown = UnknownFieldSet(message)
+    for index in range(len(unknown)):
+        where = f"field {unknown[index].field_number} of {message.DESCRIPTOR.full_name}"
+        parsed.refuse("request", f"this server does not know {where}")
 
 
 def _refuse_unknown_fields(message: Message, parsed: Parsed, path: str) -> None:

@@ -18,7 +18,7 @@ from stepwave.v1.event_pb2 import EventKind, RunEvent
 
 __all__ = ["GUARD", "MOST_BYTES", "Caller", "Refusal", "Stream", "refusal"]
 
-GUARD = 5.0
+GUARD = 30.0
 """Seconds after which a wait is given up: a guard, never an order."""
 
 MOST_BYTES = 3 << 20
@@ -57,7 +57,8 @@ class Stream:
 
     async def message(self) -> Sequence[RunEvent] | None:
         """Read the next message; `None` at the end."""
-        response = await self.call.read()
+        async with asyncio.timeout(GUARD):
+            response = await self.call.read()
         if not isinstance(response, pb.ExecuteWorkflowResponse | pb.WatchRunResponse):
             return None
         assert response.ByteSize() <= MOST_BYTES

@@ -21,7 +21,7 @@ from stepwave_server.rpc.server import ListenError
 
 FOLDER = {
     "evening.json": '{"name": "evening", "steps": [{"id": "a", "action": "core.echo"}]}',
-    "morning.yaml": "name: morning\nlabels: {team: red}\nsteps: [{id: a, action: core.echo}, {id: b, action: x}]\n",
+    "morning.yaml": "name: morning\nlabels: {team: red}\nsteps: [{id: a, action: core.echo}, {id: b, action: noop}]\n",
     "notes.txt": "no workflow",
 }
 

@@ -88,12 +88,13 @@ async def test_runs_that_outlast_the_drain_timeout_are_cancelled_and_their_ends_
 ) -> None:
     server = await serve(drain_timeout=0.1)
     caller = call(server)
-    runs = [caller.execute(HELD, run_id=f"run{i}") for i in range(5)]
-    watch = caller.watch("run0")
-    for stream in (*runs, watch):
+    streams = [caller.execute(HELD, run_id=f"run{i}") for i in range(5)]
+    for stream in streams:
         await stream.until("step_started", "held")
+    streams.append(caller.watch("run0"))
+    await streams[-1].until("step_started", "held")
     drain = _draining(server)
-    for stream in (*runs, watch):
+    for stream in streams:
         events = await stream.rest()
         assert states(events) == {"held": "cancelled", "next": "skipped"}
         assert end_of(events).failures[0].message == "cancelled: the server stopped"

@@ -76,6 +76,17 @@ async def test_executing_again_holds_too(server: Server, caller: Caller, stage: 
             assert state_of(end_of(await second.rest()).state) == "succeeded"
 
 
+async def test_an_attached_watch_holds(server: Server, caller: Caller, stage: Stage) -> None:
+    async with caller.execute(HELD, run_id="live") as first:
+        await stage.here("held")
+        async with caller.watch("live", attach=True) as second:
+            await second.until("step_started", "held")
+            first.call.cancel()
+            await _gone(server, but=1)
+            assert not (await caller.get("live")).stopping
+    assert await _end(caller) == ("cancelled", "cancelled: the caller went away")
+
+
 async def test_start_run_is_held_by_nobody(server: Server, caller: Caller, stage: Stage) -> None:
     await caller.start(HELD, run_id="live")
     async with caller.watch("live", attach=True) as watch:

@@ -128,6 +128,20 @@ async def test_a_slow_watcher_holds_nobody_up_and_loses_no_numbered_event(caller
     assert await slow.rest() == others
 
 
+async def test_who_leaves_while_a_write_is_under_way_is_forgotten_without_a_word(
+    serve: Serve, call: Call, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = await serve()
+    caller = call(server)
+    wide = flow(*(step(f"s{i}", "bulk", given={"size": 400_000}) for i in range(40)))
+    async with caller.execute(wide, run_id="wide") as slow:
+        await slow.until("run_started")
+        await caller.events("wide")
+        assert server.engine.watchers == 1
+    await settles(lambda: server.engine.watchers == 0)
+    assert [record for record in caplog.records if record.name.startswith("stepwave_server")] == []
+
+
 async def test_a_watcher_of_a_finished_run_that_saw_its_end_gets_nothing_more(caller: Caller) -> None:
     events = await caller.run(flow(step("a")), run_id="past")
     assert await caller.watch("past", after=len(events)).rest() == []
@@ -144,8 +158,13 @@ async def test_watchers_that_have_gone_are_forgotten(serve: Serve, call: Call, s
 
 
 async def test_retention_does_not_cut_off_who_still_reads(serve: Serve, call: Call) -> None:
-    caller = call(await serve(keep_runs=0))
-    runs = [caller.execute(flow(step("a"), step("b", after=["a"]))) for _ in range(3)]
+    """All runs have ended before the first is read to its end, and one alone is kept."""
+    server = await serve(keep_runs=1)
+    caller = call(server)
+    runs = [caller.execute(flow(step("a"), step("b", after=["a"]))) for _ in range(5)]
+    for run in runs:
+        await run.until("run_started")
+    await settles(lambda: server.engine.attempts_in_flight == 0)
     for run in runs:
         assert end_of(await run.rest()).counts.succeeded == 2
 

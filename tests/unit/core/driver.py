@@ -230,7 +230,11 @@ class Drive:
 
     def invoked(self) -> dict[str, Payload]:
         """Return what every step got that was invoked so far."""
-        return {command.step_id: command.input for command in self.commands if isinstance(command, Invoke)}
+        return {
+            command.step_id: command.input
+            for command in self.commands
+            if isinstance(command, Invoke) and command.input is not None
+        }
 
     def waiting(self) -> list[str]:
         """Return the steps that were invoked and have not started."""

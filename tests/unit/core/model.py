@@ -38,7 +38,7 @@ class Model:
 
     Attributes:
         state: What has become of every step.
-        places: The steps that were invoked and have not ended, running or not.
+        places: The steps that were invoked and have not ended, running or not, in order.
         running: The steps with a running attempt.
         skips: For every skipped step, the reasons that may be given; more than one where DESIGN leaves the choice.
     """

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator, Sequence
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from stepwave_server.core.messages import (
@@ -28,7 +28,13 @@ JOINS = [Join.ALL, Join.ALL, Join.ANY, Join.ALL_DONE]
 def soak(examples: int) -> settings:
     """Return settings for so many examples, always the same; `SOAK=20` in the environment: 20 times as many, new."""
     factor = int(os.environ.get("SOAK", "0"))
-    return settings(max_examples=examples * max(1, factor), deadline=None, derandomize=not factor, database=None)
+    return settings(
+        max_examples=examples * max(1, factor),
+        derandomize=not factor,
+        database=None,
+        deadline=None,
+        suppress_health_check=[HealthCheck.too_slow],
+    )
 
 
 @st.composite

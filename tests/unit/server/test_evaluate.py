@@ -6,7 +6,7 @@ import math
 import pytest
 
 from stepwave_server.core.evaluate import EvaluationFailed
-from stepwave_server.core.model import Binding, Blob, FromInput, FromStep, Payload, Step
+from stepwave_server.core.model import Binding, Blob, FromInput, FromStep, Payload, Reason, Step
 from stepwave_server.engine.evaluate import JsonEvaluator
 
 IMAGE = Blob("image/png", b"\x89")
@@ -17,7 +17,7 @@ def _input(
 ) -> Payload:
     """Return what a step gets of these bindings, the run's input, and its dependencies' outputs."""
     step = Step("s", "noop", tuple(outputs), own, bindings)
-    return JsonEvaluator().input_of(step, given, outputs)
+    return JsonEvaluator(1 << 20).input_of(step, given, outputs)
 
 
 def _value(
@@ -194,3 +194,14 @@ def test_depth_is_put_together_or_refused(depth: int) -> None:
     else:
         assert isinstance(answer, str)
         assert math.isclose(len(answer), 2 * depth, abs_tol=20)
+
+
+def test_an_input_that_would_be_too_large_is_refused_before_it_is_put_together() -> None:
+    evaluator = JsonEvaluator(100)
+    large = f'"{"x" * 60}"'
+    of_outputs = Step("s", "noop", ("a", "b"))
+    of_bindings = Step("s", "noop", ("a", "b"), None, (_from("a", to="/a"), _from("b", to="/b")))
+    for step in (of_outputs, of_bindings):
+        with pytest.raises(EvaluationFailed, match="and 100 are allowed") as failed:
+            evaluator.input_of(step, "null", {"a": large, "b": large})
+        assert failed.value.reason is Reason.RESOURCE_EXHAUSTED

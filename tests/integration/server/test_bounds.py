@@ -1,0 +1,168 @@
+"""What is bounded stays within its bound, and a defect or a bad neighbour costs no more than itself."""
+
+import functools
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from integration.server.build import bind, end_of, finished, flow, step
+from integration.server.caller import refusal
+from integration.server.serving import Call, Serve
+from integration.server.stage import Stage
+from stepwave import action
+from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1.run_pb2 import FAILURE_REASON_RESOURCE_EXHAUSTED, STATE_FAILED, STATE_SUCCEEDED
+from stepwave_server.actions import threads
+from stepwave_server.app import Server
+from stepwave_server.config import Settings
+from stepwave_server.engine import local
+
+MIB = 1 << 20
+
+
+@action
+async def large(size: int) -> str:
+    """Answer with so many letters."""
+    return "x" * size
+
+
+@action
+async def measure(input: object = None) -> int:
+    """Answer with the length of what it got."""
+    return len(str(input))
+
+
+async def test_an_input_put_together_beyond_the_bound_fails_its_step(serve: Serve, call: Call) -> None:
+    caller = call(await serve(large))
+    sources = [step(f"s{i}", "large", given={"size": MIB // 2}) for i in range(3)]
+    events = await caller.run(flow(*sources, step("joined", after=["s0", "s1", "s2"])))
+    joined = finished(events)["joined"]
+    assert joined.failure.reason == FAILURE_REASON_RESOURCE_EXHAUSTED
+    assert "1,048,576 are allowed" in joined.failure.message
+
+
+async def test_large_inputs_reach_their_actions_whole(serve: Serve, call: Call) -> None:
+    caller = call(await serve(large, measure, max_attempts=1))
+    takers = [step(f"t{i}", "measure", bindings=[bind("", "source")]) for i in range(3)]
+    events = await caller.run(flow(step("source", "large", given={"size": MIB // 2}), *takers))
+    assert {finished(events)[f"t{i}"].output.json for i in range(3)} == {str(MIB // 2)}
+
+
+async def test_threads_of_abandoned_attempts_are_bounded(
+    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release = threading.Event()
+
+    @action
+    def blocks() -> None:
+        release.wait(20)
+
+    monkeypatch.setattr(threads, "MOST_ABANDONED", 2)
+    caller = call(await serve(blocks))
+    try:
+        await caller.run(flow(*(step(f"s{i}", "blocks", timeout=0.05) for i in range(2))))
+        refused = finished(await caller.run(flow(step("late", "blocks", timeout=5))))["late"]
+        assert refused.failure.reason == FAILURE_REASON_RESOURCE_EXHAUSTED
+    finally:
+        release.set()
+
+
+async def test_attempts_that_cling_on_beyond_the_bound_keep_their_places(
+    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "MOST_ABANDONED", 0)
+    server = await serve(max_attempts=1, cancel_grace=0.01)
+    caller = call(server)
+    stubborn = end_of(await caller.run(flow(step("a", "stubborn", timeout=0.05))))
+    assert stubborn.state == STATE_FAILED
+    assert server.engine.attempts_in_flight == 1
+
+
+async def test_a_place_kept_by_what_clings_on_comes_free_when_it_ends(
+    serve: Serve, call: Call, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(local, "MOST_ABANDONED", 0)
+    caller = call(await serve(max_attempts=1, cancel_grace=0.01))
+    await caller.run(flow(step("a", "stubborn", timeout=0.05)))
+    waiting = caller.execute(flow(step("b")))
+    await waiting.until("run_started")
+    stage.let("a")
+    assert end_of(await waiting.rest()).state == STATE_SUCCEEDED
+
+
+async def test_an_async_action_behind_a_decorator_runs_on_the_loop(serve: Serve, call: Call) -> None:
+    def traced(function: Callable[[], Awaitable[str]]) -> Callable[[], Awaitable[str]]:
+        @functools.wraps(function)
+        def wrapper() -> Awaitable[str]:
+            return function()
+
+        return wrapper
+
+    @action("wrapped")
+    @traced
+    async def wrapped() -> str:
+        return threading.current_thread().name
+
+    events = await call(await serve(wrapped)).run(flow(step("a", "wrapped")))
+    assert finished(events)["a"].output.json == f'"{threading.current_thread().name}"'
+
+
+async def test_an_unforeseen_error_ends_its_call_as_internal_and_says_no_more(
+    server: Server, call: Call, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(*_: object) -> None:
+        raise RuntimeError("a secret of the server")
+
+    monkeypatch.setattr(server.engine, "info", broken)
+    refused = await refusal(call(server).get("any"))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
+    assert "secret" not in refused.message
+    assert "a secret of the server" in caplog.text
+
+
+async def test_a_detached_run_is_not_cancelled_by_the_hold_of_an_earlier_one(
+    serve: Serve, call: Call, stage: Stage
+) -> None:
+    server = await serve()
+    caller = call(server)
+    async with caller.execute(flow(step("a", "gated")), run_id="same", window=0.2) as held:
+        await held.until("step_started")
+    stage.let("a")
+    await caller.events("same")
+    await caller.delete("same")
+    await caller.start(flow(step("b", "gated")), run_id="same")
+    async with caller.execute(flow(step("c", "gated")), run_id="other", window=0.3) as other:
+        await other.until("step_started")
+    assert end_of(await caller.events("other")).counts.cancelled == 1  # by now, the earlier hold would have ended too
+    assert (await caller.get("same")).stopping is False
+
+
+async def test_an_unknown_field_of_a_request_is_refused_by_name(server: Server, call: Call) -> None:
+    caller = call(server)
+    request = pb.StartRunRequest.FromString(
+        pb.StartRunRequest(workflow=flow(step("a"))).SerializeToString() + b"\xf8\x06\x01"
+    )
+    refused = await refusal(caller.stub.StartRun(request))
+    assert refused.code == grpc.StatusCode.UNIMPLEMENTED
+    assert "field 111 of stepwave.v1.StartRunRequest" in refused.says("request")
+
+
+async def test_a_server_does_not_start_with_a_named_workflow_that_cannot_run(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text("name: morning\nsteps: [{id: a, action: nope}]\n")
+    server = Server(Settings(listen="127.0.0.1:0", workflows=tmp_path))
+    with pytest.raises(
+        ValueError, match=r'workflow "morning" cannot run here: steps\[0\].action: unknown action "nope"'
+    ):
+        await server.start()
+
+
+@pytest.mark.parametrize("token", ["Wy0xXQ==", "Ww" * 50_000])
+async def test_a_page_token_that_is_not_the_servers_is_refused(server: Server, call: Call, token: str) -> None:
+    caller = call(server)
+    await caller.run(flow(step("a")), run_id="past")
+    ask = pb.ListStepResultsRequest(run_id="past", page_token=token)
+    refused = await refusal(caller.stub.ListStepResults(ask))
+    assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["page_token"])

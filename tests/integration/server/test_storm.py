@@ -1,0 +1,150 @@
+"""Everything at once: random graphs that fail, stream, time out and are cancelled, and watchers that come and go."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from integration.server.build import end_of, finished, flow, kind_of, sequences, state_of, step
+from integration.server.caller import GUARD, Caller
+from integration.server.serving import Call, Serve, settles
+from integration.server.slow_journal import SlowJournal
+from stepwave import Context, action
+from stepwave.v1 import workflow_pb2
+from stepwave.v1.event_pb2 import RunEvent
+from stepwave_server.journal import Journal
+
+RUNS = 60
+
+
+@action
+async def turns(count: int) -> int:
+    """Wait for some turns of the loop."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+    return count
+
+
+@action
+async def breaks(count: int) -> None:
+    """Wait for some turns of the loop, then raise."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+    raise ValueError(count)
+
+
+@action
+async def talks(context: Context, count: int) -> AsyncIterator[int]:
+    """Say something in every turn of the loop."""
+    for number in range(count):
+        context.progress(number / count)
+        yield number
+        await asyncio.sleep(0)
+
+
+@action
+def rumbles(count: int) -> Iterator[int]:
+    """Say something from a thread."""
+    yield from range(count)
+
+
+@action
+async def lingers() -> None:
+    """Never end."""
+    await asyncio.Event().wait()
+
+
+def _flow(dice: random.Random) -> workflow_pb2.Workflow:
+    """Return a random workflow."""
+    actions = ["turns"] * 10 + ["talks", "rumbles", "breaks", "lingers"]
+    steps = []
+    for number in range(dice.randint(1, 25)):
+        name = dice.choice(actions)
+        steps.append(
+            step(
+                f"s{number}",
+                name,
+                after={f"s{dice.randrange(number)}" for _ in range(dice.randint(0, 3))} if number else [],
+                given={"count": dice.randint(1, 8)},
+                timeout=0.02 if name == "lingers" else None,
+                join=dice.choice([workflow_pb2.JOIN_ALL] * 3 + [workflow_pb2.JOIN_ANY, workflow_pb2.JOIN_ALL_DONE]),
+                allow_failure=dice.random() < 0.2,
+            )
+        )
+    return flow(
+        *steps,
+        scheduling=dice.choice([workflow_pb2.SCHEDULING_EAGER, workflow_pb2.SCHEDULING_WAVE]),
+        failure_policy=dice.choice([workflow_pb2.FAILURE_POLICY_FAIL_FAST, workflow_pb2.FAILURE_POLICY_CONTINUE]),
+        max_parallelism=dice.choice([0, 0, 1, 3]),
+    )
+
+
+async def _follow(caller: Caller, run_id: str, dice: random.Random) -> list[RunEvent]:
+    """Watch a run to its end, going away and coming back at random; return its numbered events."""
+    seen: list[RunEvent] = []
+    while not seen or kind_of(seen[-1]) != "run_finished":
+        async with caller.watch(run_id, after=len(seen), attach=dice.random() < 0.5) as watch:
+            for _ in range(dice.randint(1, 4)):
+                events = await watch.message()
+                if events is None:
+                    break
+                seen += [event for event in events if event.sequence]
+    return seen
+
+
+async def _live(caller: Caller, number: int, dice: random.Random) -> tuple[workflow_pb2.Workflow, list[RunEvent]]:
+    """Run a random workflow, disturb it, and return its events."""
+    run_id, workflow = f"run{number}", _flow(dice)
+    if dice.random() < 0.5:
+        await caller.start(workflow, run_id=run_id)
+    else:
+        async with caller.execute(workflow, run_id=run_id, window=dice.choice([0, 600])) as run:
+            await run.message()
+    if dice.random() < 0.2:
+        await caller.cancel(run_id)
+    watchers = [_follow(caller, run_id, random.Random(dice.random())) for _ in range(2)]
+    events, others = await asyncio.gather(*watchers)
+    assert events == others
+    return workflow, events
+
+
+def _check(workflow: workflow_pb2.Workflow, events: list[RunEvent]) -> None:
+    """See that events keep every promise about them."""
+    assert sequences(events) == list(range(1, len(events) + 1))
+    assert [kind_of(event) for event in events].count("run_finished") == 1
+    ends = finished(events)
+    assert set(ends) == {spec.id for spec in workflow.steps}
+    order = list(ends)
+    for spec in workflow.steps:
+        if spec.join != workflow_pb2.JOIN_ANY:
+            assert all(order.index(dep) < order.index(spec.id) for dep in spec.depends_on)
+    result = end_of(events)
+    counts = result.counts
+    assert counts.succeeded + counts.failed + counts.cancelled + counts.skipped == len(workflow.steps)
+    assert counts.succeeded == sum(state_of(end.state) == "succeeded" for end in ends.values())
+    for place, event in enumerate(events):
+        if event.HasField("step_started"):
+            assert place < events.index(next(e for e in events[place:] if _ends(e, event.step_started.step_id)))
+
+
+def _ends(event: RunEvent, step_id: str) -> bool:
+    return event.HasField("step_finished") and event.step_finished.result.step_id == step_id
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("slow", [False, True], ids=["prompt commits", "late commits"])
+async def test_every_promise_holds_in_a_storm(serve: Serve, call: Call, seed: int, slow: bool) -> None:
+    journal: Journal | None = None
+    if slow:
+        journal = SlowJournal()
+        journal.let_go()
+    server = await serve(turns, breaks, talks, rumbles, lingers, journal=journal, max_attempts=7, cancel_grace=0.5)
+    caller = call(server)
+    dice = random.Random(seed)
+    async with asyncio.timeout(GUARD):
+        lives = [_live(caller, number, random.Random(dice.random())) for number in range(RUNS)]
+        for workflow, events in await asyncio.gather(*lives):
+            _check(workflow, events)
+    assert server.engine.attempts_in_flight == 0
+    await settles(lambda: server.engine.watchers == 0)

@@ -1,0 +1,236 @@
+"""The engine's timers, on a loop whose time the test moves: what counts from when, and what waits for its commit."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+
+import pytest
+
+from integration.server.slow_journal import SlowJournal
+from stepwave import Context, action
+from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1.event_pb2 import RunEvent
+from stepwave_server.actions import Registry
+from stepwave_server.core.evolve import new_run
+from stepwave_server.core.info import RunKey
+from stepwave_server.core.model import FailurePolicy, Join, Step, Workflow
+from stepwave_server.core.state import RunOptions
+from stepwave_server.engine.base import Batch, EngineOptions, Submission
+from stepwave_server.engine.local import LocalEngine
+from stepwave_server.wire.events import Kind
+from unit.server.clocked import ClockedLoop
+
+KEY = RunKey("default", "run")
+SECOND = 1_000_000_000
+OPTIONS = RunOptions(step_timeout=600 * SECOND)
+
+
+class Bench:
+    """An engine on a clocked loop.
+
+    Attributes:
+        log: What its actions did, in order.
+    """
+
+    def __init__(self, loop: ClockedLoop) -> None:
+        self.loop = loop
+        self.log: list[str] = []
+        self.gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
+        self.journal = SlowJournal()
+        self.engine = loop.run(self._make())
+
+    async def _make(self) -> LocalEngine:
+        @action
+        async def waits(context: Context) -> None:
+            self.log.append(f"{context.step_id} began")
+            try:
+                await self.gates[context.step_id].wait()
+            except asyncio.CancelledError:
+                self.log.append(f"{context.step_id} interrupted")
+                raise
+
+        @action
+        async def stubborn(context: Context) -> None:
+            while not self.gates[context.step_id].is_set():
+                try:
+                    await self.gates[context.step_id].wait()
+                except asyncio.CancelledError:
+                    self.log.append(f"{context.step_id} goes on")
+
+        @action
+        async def fails(context: Context) -> None:
+            await self.gates[context.step_id].wait()
+            raise ValueError
+
+        registry = Registry([waits, stubborn, fails], entry_points=False)
+        options = EngineOptions(cancel_grace=10, heartbeat=15, run=OPTIONS)
+        return LocalEngine(journal=self.journal, actions=registry, clock=self.loop.nanos, options=options)
+
+    def start(self, *steps: Step, timeout: float | None = None, prompt: bool = True) -> None:
+        """Start a run; `prompt`: its events are committed soon after they come."""
+        nanos = None if timeout is None else round(timeout * SECOND)
+        workflow = Workflow(name="flow", steps=steps, timeout=nanos, failure_policy=FailurePolicy.FAIL_FAST)
+
+        async def submit() -> None:
+            if prompt:
+                self.journal.let_go()
+            self.engine.start(Submission(KEY, new_run(workflow, "null", OPTIONS), b""))
+
+        self.loop.run(submit())
+        self.loop.turn()
+
+    def commit(self) -> None:
+        """Commit all that waits, on the loop."""
+        self.loop.call_soon(self.journal.commit)
+        self.loop.turn()
+
+    def cancel(self) -> None:
+        self.loop.call_soon(self.engine.cancel, KEY, "enough")
+        self.loop.turn()
+
+    def let(self, step_id: str) -> None:
+        self.gates[step_id].set()
+        self.loop.turn()
+
+    def watch(self, *kinds: Kind) -> tuple[list[Batch], "asyncio.Task[None]"]:
+        """Watch the run; return where its batches go, and what ends with the stream."""
+        got: list[Batch] = []
+
+        async def follow() -> None:
+            async for batch in self.engine.watch(KEY, 0, kinds):
+                got.append(batch)  # noqa: PERF401 - each is looked at as it comes
+
+        return got, self.loop.create_task(follow())
+
+    def kinds(self) -> list[str]:
+        """Return the kinds of the committed events."""
+        return [str(event.WhichOneof("kind")) for event in self.journal.committed]
+
+    def last(self) -> RunEvent:
+        return self.journal.committed[-1]
+
+
+@pytest.fixture
+def bench(loop: ClockedLoop) -> Iterator[Bench]:
+    bench = Bench(loop)
+    yield bench
+    for gate in bench.gates.values():
+        gate.set()
+    bench.loop.turn()
+    bench.loop.run(bench.engine.close())
+
+
+def test_an_attempts_timeout_counts_from_its_start(bench: Bench) -> None:
+    bench.start(Step("a", "waits", timeout=5 * SECOND))
+    bench.loop.advance(4.9)
+    assert bench.log == ["a began"]
+    bench.loop.advance(0.2)
+    assert bench.log == ["a began", "a interrupted"]
+    assert "run_finished" in bench.kinds()
+
+
+def test_the_default_timeout_is_ten_minutes(bench: Bench) -> None:
+    bench.start(Step("a", "waits"))
+    bench.loop.advance(599)
+    assert bench.log == ["a began"]
+    bench.loop.advance(2)
+    assert bench.log == ["a began", "a interrupted"]
+
+
+def test_a_runs_timeout_counts_from_its_start(bench: Bench) -> None:
+    bench.start(Step("a", "waits"), timeout=30)
+    bench.loop.advance(29)
+    assert "run_stopping" not in bench.kinds()
+    bench.loop.advance(2)
+    assert bench.kinds()[-1] == "run_finished"
+    assert bench.last().run_finished.result.failures[0].message == "the run took longer than its timeout of 30 s"
+
+
+def test_no_timer_runs_before_its_events_are_committed(bench: Bench) -> None:
+    bench.start(Step("a", "waits", timeout=5 * SECOND), timeout=30, prompt=False)
+    waiting = bench.journal.waiting()
+    bench.loop.advance(100)
+    assert bench.journal.waiting() == waiting
+    assert bench.log == []
+
+
+def test_a_deadline_that_passed_while_its_commit_was_awaited_has_passed(bench: Bench) -> None:
+    bench.start(Step("a", "waits"), timeout=30, prompt=False)
+    bench.loop.advance(100)
+    bench.commit()
+    bench.loop.advance(0.001)
+    assert "run_stopping" in [event.WhichOneof("kind") for event in bench.journal.waiting()]
+
+
+def test_clean_up_that_ends_within_the_grace_is_awaited(bench: Bench) -> None:
+    bench.start(Step("a", "stubborn"))
+    bench.cancel()
+    bench.loop.advance(9)
+    assert "run_finished" not in bench.kinds()
+    bench.let("a")
+    assert bench.kinds()[-1] == "run_finished"
+
+
+def test_an_attempt_is_abandoned_when_its_grace_is_over(bench: Bench) -> None:
+    bench.start(Step("a", "stubborn"))
+    bench.cancel()
+    bench.loop.advance(10.1)
+    assert bench.kinds()[-1] == "run_finished"
+    (result,) = [event.step_finished.result for event in bench.journal.committed if event.HasField("step_finished")]
+    assert result.abandoned
+    assert bench.engine.attempts_in_flight == 0
+
+
+def test_a_second_cancel_does_not_prolong_the_grace(bench: Bench) -> None:
+    bench.start(Step("a", "stubborn"))
+    bench.cancel()
+    bench.loop.advance(6)
+    bench.cancel()
+    bench.loop.advance(4.1)
+    assert bench.kinds()[-1] == "run_finished"
+    assert bench.log == ["a goes on"]
+
+
+def test_clean_up_steps_get_thirty_seconds_after_a_failure(bench: Bench) -> None:
+    tidy = Step("tidy", "waits", ("bad",), join=Join.ALL_DONE)
+    bench.start(Step("bad", "fails"), Step("next", "waits", ("bad",)), tidy)
+    bench.let("bad")
+    bench.loop.advance(29)
+    assert bench.log == ["tidy began"]
+    bench.loop.advance(2)
+    assert bench.log == ["tidy began", "tidy interrupted"]
+    assert bench.kinds()[-1] == "run_finished"
+
+
+def test_a_run_that_ends_leaves_no_timer(bench: Bench) -> None:
+    bench.start(Step("a", "waits", timeout=5 * SECOND), timeout=30)
+    bench.let("a")
+    told = bench.kinds()
+    bench.loop.advance(1_000)
+    assert bench.kinds() == told
+
+
+def test_a_watch_gives_a_sign_of_life_when_it_was_silent_for_so_long(bench: Bench) -> None:
+    bench.start(Step("a", "waits"))
+    got, task = bench.watch()
+    bench.loop.advance(0)
+    assert len(got) == 1
+    bench.loop.advance(14.9)
+    assert len(got) == 1
+    for expected in (2, 3, 4):
+        bench.loop.advance(15)
+        assert len(got) == expected
+        assert not pb.WatchRunResponse.FromString(got[-1].data).events
+    bench.let("a")
+    assert task.done()
+
+
+def test_a_watch_that_hears_enough_needs_no_sign_of_life(bench: Bench) -> None:
+    chain = [Step(f"s{i}", "waits", (f"s{i - 1}",) if i else ()) for i in range(5)]
+    bench.start(*chain)
+    got, task = bench.watch(Kind.STEP_STARTED)
+    for spec in chain:
+        bench.loop.advance(10)
+        bench.let(spec.id)
+    assert task.done()
+    assert [batch.last for batch in got] == [False] * 5 + [True]

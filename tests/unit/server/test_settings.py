@@ -1,0 +1,56 @@
+"""What a server is told, and how it comes from the environment."""
+
+import pytest
+from pydantic import ValidationError
+
+from stepwave_server.config import Settings
+from stepwave_server.core.state import SECOND
+
+
+def test_defaults_are_those_that_are_documented() -> None:
+    settings = Settings()
+    assert (settings.listen, settings.insecure, settings.drain_timeout) == ("127.0.0.1:50051", False, 30)
+    options = settings.engine_options()
+    assert (options.run.step_timeout, options.cancel_grace, options.heartbeat) == (600 * SECOND, 10, 15)
+    assert settings.retention().age == 24 * 3600 * SECOND
+
+
+def test_every_field_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPWAVE_LISTEN", "127.0.0.1:0")
+    monkeypatch.setenv("STEPWAVE_MAX_STEPS", "7")
+    monkeypatch.setenv("STEPWAVE_TRACEBACKS", "false")
+    settings = Settings()
+    assert (settings.listen, settings.max_steps, settings.tracebacks) == ("127.0.0.1:0", 7, False)
+    assert settings.engine_options().run.limits.max_steps == 7
+
+
+def test_what_is_said_counts_more_than_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPWAVE_MAX_STEPS", "7")
+    assert Settings(max_steps=9).max_steps == 9
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"step_timeout": 0},
+        {"step_timeout": float("inf")},
+        {"step_timeout": float("nan")},
+        {"step_timeout": 1e12},
+        {"cancel_grace": -1},
+        {"heartbeat": 0},
+        {"max_runs": 0},
+        {"max_attempts": 0},
+        {"max_payload_bytes": 2 << 20},
+        {"drain_timeout": -1},
+        {"no_such_setting": 1},
+    ],
+    ids=str,
+)
+def test_what_makes_no_sense_is_refused(told: dict[str, float]) -> None:
+    with pytest.raises(ValidationError):
+        Settings.model_validate(told)
+
+
+def test_settings_do_not_change() -> None:
+    with pytest.raises(ValidationError):
+        Settings().max_runs = 5
