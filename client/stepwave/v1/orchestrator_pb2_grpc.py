@@ -29,7 +29,8 @@ class OrchestratorServiceStub(object):
     """Runs workflows and streams what happens.
 
     A call that cannot be accepted fails with a canonical code and a `google.rpc.ErrorInfo` (domain `stepwave`, a stable reason), and
-    a `google.rpc.BadRequest` with every field to blame; nothing has been invoked then. A step's failure is data in events and
+    a `google.rpc.BadRequest` with every field to blame (of very many the first, as far as 7 KB reach, and how many more there are);
+    nothing has been invoked then. A step's failure is data in events and
     results, never the failure of a call. No message passes 3 MiB.
     """
 
@@ -120,7 +121,8 @@ class OrchestratorServiceServicer(object):
     """Runs workflows and streams what happens.
 
     A call that cannot be accepted fails with a canonical code and a `google.rpc.ErrorInfo` (domain `stepwave`, a stable reason), and
-    a `google.rpc.BadRequest` with every field to blame; nothing has been invoked then. A step's failure is data in events and
+    a `google.rpc.BadRequest` with every field to blame (of very many the first, as far as 7 KB reach, and how many more there are);
+    nothing has been invoked then. A step's failure is data in events and
     results, never the failure of a call. No message passes 3 MiB.
     """
 
@@ -325,7 +327,8 @@ class OrchestratorService(object):
     """Runs workflows and streams what happens.
 
     A call that cannot be accepted fails with a canonical code and a `google.rpc.ErrorInfo` (domain `stepwave`, a stable reason), and
-    a `google.rpc.BadRequest` with every field to blame; nothing has been invoked then. A step's failure is data in events and
+    a `google.rpc.BadRequest` with every field to blame (of very many the first, as far as 7 KB reach, and how many more there are);
+    nothing has been invoked then. A step's failure is data in events and
     results, never the failure of a call. No message passes 3 MiB.
     """
 

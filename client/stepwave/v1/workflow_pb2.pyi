@@ -174,7 +174,7 @@ class Workflow(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long the whole run may take from its start. Not set: no limit. Must be positive."""
+        """How long the whole run may take from its start. Not set: no limit. Must be positive, and at most 100 years."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -266,7 +266,9 @@ class Step(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long one attempt may take. Not set: the server's default (10 minutes unless configured). Must be positive."""
+        """How long one attempt may take. Not set: the server's default (10 minutes unless configured). Must be positive, and at most
+        100 years.
+        """
 
     @_builtins.property
     def total_timeout(self) -> _duration_pb2.Duration:

@@ -83,7 +83,7 @@ async def test_an_attached_watch_holds(server: Server, caller: Caller, stage: St
             await second.until("step_started", "held")
             first.call.cancel()
             await _gone(server, but=1)
-            assert not (await caller.get("live")).stopping
+            assert state_of((await caller.get("live")).state) == "running"
     assert await _end(caller) == ("cancelled", "cancelled: the caller went away")
 
 

@@ -239,57 +239,6 @@ async def test_what_a_step_said_is_forgotten_when_it_has_ended(serve: Serve, cal
     assert all(event.sequence for event in await late.rest())
 
 
-async def test_a_long_stream_is_remembered_up_to_a_bound(serve: Serve, call: Call, stage: Stage) -> None:
-    @action
-    async def said(context: Context) -> None:
-        for number in range(40):
-            context.emit(f"{number:03}" + "x" * 10_000)
-        await stage.enter(context.step_id)
-
-    caller = call(await serve(said))
-    await caller.start(ONE, run_id="live")
-    await stage.here("s")
-    late = caller.watch("live")
-    await late.until("step_chunk")
-    stage.let("s")
-    numbers = [int(str(chunk)[:3]) for chunk in _chunks(await late.rest())]
-    assert numbers[-1] == 39
-    assert 0 < len(numbers) < 10
-    assert numbers == list(range(numbers[0], 40))
-
-
-async def test_no_burst_of_chunks_makes_a_message_too_long(serve: Serve, call: Call) -> None:
-    """The caller takes no message of more than 3 MiB."""
-
-    @action
-    async def said(context: Context) -> str:
-        for _ in range(12):
-            context.emit("x" * 900_000)
-        return "y" * 900_000
-
-    assert len(str(_answer(await call(await serve(said)).run(ONE)))) == 900_000
-
-
-async def test_a_slow_watcher_misses_chunks_rather_than_use_memory(serve: Serve, call: Call, stage: Stage) -> None:
-    """More is said than the transport and the watcher's queue take in together, and nobody reads."""
-
-    @action
-    async def said(context: Context) -> None:
-        await stage.enter(context.step_id)
-        for _ in range(60):
-            context.emit("x" * 500_000)
-            await asyncio.sleep(0)
-
-    caller = call(await serve(said))
-    slow = caller.execute(flow(step("s", "said")), run_id="live", window=60)
-    await slow.until("step_started", "s")
-    stage.let("s")
-    others = await caller.events("live")
-    events = await slow.rest()
-    assert [event for event in events if event.sequence] == [event for event in others if event.sequence]
-    assert len(_chunks(events)) < 60
-
-
 async def test_chunks_are_filtered_like_other_kinds(serve: Serve, call: Call) -> None:
     @action
     async def said(context: Context) -> AsyncIterator[str]:
@@ -314,16 +263,6 @@ async def test_a_stream_that_raises_fails_its_step_and_keeps_no_answer(serve: Se
     assert not finished(events)["s"].HasField("output")
 
 
-async def test_chunks_that_pass_the_bound_together_fail_the_step(serve: Serve, call: Call) -> None:
-    @action
-    async def said() -> AsyncIterator[str]:
-        for _ in range(5):
-            yield "x" * 300_000
-
-    failure = finished(await call(await serve(said)).run(ONE))["s"].failure
-    assert reason_of(failure) == "resource_exhausted"
-
-
 async def test_a_cancelled_stream_is_closed(serve: Serve, call: Call, stage: Stage) -> None:
     closed = asyncio.Event()
 
@@ -345,6 +284,7 @@ async def test_a_cancelled_stream_is_closed(serve: Serve, call: Call, stage: Sta
 
 async def test_an_abandoned_sync_stream_ends_with_its_next_chunk(serve: Serve, call: Call) -> None:
     begun, let, closed = threading.Event(), threading.Event(), threading.Event()
+    yielded: list[str] = []
 
     @action
     def said() -> Iterator[str]:
@@ -352,7 +292,8 @@ async def test_an_abandoned_sync_stream_ends_with_its_next_chunk(serve: Serve, c
             begun.set()
             let.wait(GUARD)
             while True:
-                yield "and so on"
+                yielded.append("and so on")
+                yield yielded[-1]
         finally:
             closed.set()
 
@@ -364,6 +305,7 @@ async def test_an_abandoned_sync_stream_ends_with_its_next_chunk(serve: Serve, c
     assert finished(events)["s"].abandoned
     let.set()
     assert await asyncio.to_thread(closed.wait, GUARD)
+    assert yielded == ["and so on"]
 
 
 async def test_what_an_abandoned_attempt_still_says_is_ignored(serve: Serve, call: Call, stage: Stage) -> None:

@@ -87,6 +87,17 @@ def test_a_handled_failure_turns_out_unhandled_when_a_step_that_needs_it_is_adde
     assert drive.log()[-1] == "run failed"
 
 
+def test_a_handled_failure_stays_so_when_a_step_that_another_may_answer_is_added() -> None:
+    steps = (step("a"), step("b"), step("c", "a", join=ALL_DONE))
+    drive = Drive.begun(flow(*steps), is_open=True)
+    drive.start("b")
+    drive.fail("a")
+    drive.add(step("d", "a", "b", join=ANY))
+    assert drive.interrupts() == []
+    drive.succeed("b")
+    assert drive.waiting() == ["c", "d"]
+
+
 def test_an_added_any_step_is_met_by_an_answer_from_before() -> None:
     drive = Drive.begun(flow(step("a"), step("b")), is_open=True)
     drive.succeed("a")
