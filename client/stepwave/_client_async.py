@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
 from ._client_shared import Definition, connect
-from ._payload import JSON, Blob
+from ._payload import JSON, Blob, Output
 from ._results import Run, RunResult, State, StepResult
 from ._streams_async import EventStream, RunHandle
 from ._time import Seconds
@@ -217,7 +217,7 @@ class AsyncClient:
         input: JSON | Blob = None,
         *,
         timeout: Seconds | None = None,  # noqa: ASYNC109 - the server hears of it as the call's deadline
-    ) -> list[JSON | Blob]:
+    ) -> list[Output]:
         """Run actions side by side, each on the same input, and return their answers in the order of the arguments.
 
         Args:

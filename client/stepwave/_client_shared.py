@@ -4,8 +4,6 @@ It is written as coroutines over a transport. The asynchronous face awaits them;
 that blocks instead of suspending, and drives each to its end in one step.
 """
 
-import re
-import secrets
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Protocol, TypeAlias, TypeVar
 
@@ -24,9 +22,10 @@ from ._convert import (
     workflow_from_proto,
 )
 from ._follow import Follower
+from ._ids import new_run_id
 from ._link import Link, LinkSettings
 from ._live import LiveRun, Watch, checked
-from ._payload import JSON, Blob, to_payload
+from ._payload import JSON, Blob, Output, to_payload
 from ._results import Run, RunResult, State, StepResult
 from ._time import Seconds, to_duration, to_seconds
 from ._transport import (
@@ -52,7 +51,6 @@ __all__ = ["Definition", "Session", "connect"]
 # What to run: a workflow under construction, one as a message of the contract, or the name of one that the server has.
 Definition: TypeAlias = Workflow | workflow_pb2.Workflow | str
 
-_ID_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32: no letter looks like a digit
 _STEPS_A_PAGE = 10_000
 _RUNS_A_PAGE = 1_000
 
@@ -216,7 +214,7 @@ class Session:
 
     async def parallel(
         self, actions: Sequence[ActionLike], input: JSON | Blob, *, within: Seconds | None
-    ) -> list[JSON | Blob]:
+    ) -> list[Output]:
         """Run actions side by side on the same input, and return their answers in the order of the arguments."""
         if not actions:
             return []
@@ -257,7 +255,7 @@ class Session:
             request.page_token = page.next_page_token
 
 
-def _answers(result: RunResult, count: int) -> list[JSON | Blob]:
+def _answers(result: RunResult, count: int) -> list[Output]:
     if result.state is State.CANCELLED:
         checked(result)
     steps = [result.steps[f"p{index}"] for index in range(count)]
@@ -281,12 +279,7 @@ def _identify(request: pb.ExecuteWorkflowRequest | pb.StartRunRequest, input: JS
     """Set the run's input, and its id: with one, the call can be made again without starting a second run."""
     if input is not None:
         request.input.CopyFrom(to_payload(input))
-    request.run_id = run_id or _new_run_id(request.workflow_name or request.workflow.name)
-
-
-def _new_run_id(name: str) -> str:
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower())[:40].strip("-") or "run"
-    return f"{slug}-{''.join(secrets.choice(_ID_ALPHABET) for _ in range(8))}"
+    request.run_id = run_id or new_run_id(request.workflow_name or request.workflow.name)
 
 
 def _kind_number(kind: str) -> event_pb2.EventKind.ValueType:

@@ -8,7 +8,7 @@ from typing import Any, Self
 from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
 from ._client_shared import Definition, connect
 from ._live import checked
-from ._payload import JSON, Blob
+from ._payload import JSON, Blob, Output
 from ._results import Run, RunResult, State, StepResult
 from ._streams_sync import SyncEventStream, SyncRunHandle
 from ._time import Seconds
@@ -165,7 +165,7 @@ class Client:
 
     def parallel(
         self, actions: Sequence[ActionLike], input: JSON | Blob = None, *, timeout: Seconds | None = None
-    ) -> list[JSON | Blob]:
+    ) -> list[Output]:
         """Run actions side by side on the same input. As `AsyncClient.parallel`."""
         return drive(self._session.parallel(actions, input, within=timeout))
 

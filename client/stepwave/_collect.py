@@ -10,7 +10,7 @@ from stepwave.v1 import event_pb2, run_pb2, workflow_pb2
 from ._convert import result_from_proto, step_from_proto
 from ._convert_events import event_from_proto
 from ._events import Event, RunStarted, StepFinished, Wave
-from ._payload import JSON, Blob, from_payload
+from ._payload import Output, from_payload
 from ._results import RunResult, State, StepResult
 
 __all__ = ["Collector", "put_together"]
@@ -83,7 +83,7 @@ def put_together(
     if message.omitted_output_count > len(message.omitted_outputs) and workflow is not None:
         omitted = _output_ids(workflow)
     succeeded = {step_id for step_id in omitted if step_id in steps and steps[step_id].state is State.SUCCEEDED}
-    outputs: dict[str, JSON | Blob] = {
+    outputs: dict[str, Output] = {
         step_id: step.output for step_id, step in steps.items() if step_id in message.outputs or step_id in succeeded
     }
     for step_id, payload in message.outputs.items():  # of steps that ended before a watch began

@@ -19,7 +19,7 @@ from ._catalog import (
     ServerInfo,
     ServerLimits,
 )
-from ._payload import JSON, Blob, from_payload, load_json
+from ._payload import Output, from_payload, load_json
 from ._results import Counts, Failure, FailureReason, Run, RunResult, SkipCause, SkipReason, State, StepResult
 
 __all__ = [
@@ -131,7 +131,7 @@ def _skip_reason(message: run_pb2.SkipReason) -> SkipReason:
 
 
 def result_from_proto(
-    message: run_pb2.Result, *, outputs: Mapping[str, JSON | Blob], steps: Mapping[str, StepResult]
+    message: run_pb2.Result, *, outputs: Mapping[str, Output], steps: Mapping[str, StepResult]
 ) -> RunResult:
     """Turn a result of the contract into ours, with the outputs and steps that were put together for it."""
     return RunResult(

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar
 
-from ._payload import JSON, Blob
+from ._payload import JSON, Output
 from ._plain import PAYLOAD, Plain
 from ._results import Failure, RunResult, StepResult
 
@@ -147,7 +147,7 @@ class StepChunk(Event):
     step_id: str
     attempt: int
     index: int
-    value: JSON | Blob = field(metadata=PAYLOAD)
+    value: Output = field(metadata=PAYLOAD)
 
 
 @dataclass(frozen=True, slots=True)

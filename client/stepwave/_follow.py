@@ -49,6 +49,7 @@ class Follower:
         self._deadline: float | None = None
         self._last = watch.after_sequence
         self._heard = False
+        self._chunks: dict[str, tuple[int, int]] = {}  # by step: the attempt, and the index of its next chunk
         self._patience = link.patience(link.settings.connect_timeout)
         self._stream: MessageStream[pb.ExecuteWorkflowResponse | pb.WatchRunResponse] | None = None
 
@@ -123,9 +124,22 @@ class Follower:
                 if sequence != last + 1 and not gaps:
                     raise ServerError(f"run {self._watch.run_id!r}: event {sequence} came after event {last}")
                 last = sequence
+            elif self._repeats(event):
+                continue
             fresh.append(event)
         self._last = last
         return fresh
+
+    def _repeats(self, event: event_pb2.RunEvent) -> bool:
+        """Say whether a chunk was handed out before: who joins again gets those so far once more."""
+        if not event.HasField("step_chunk"):
+            return False
+        chunk = event.step_chunk
+        attempt, following = self._chunks.get(chunk.step_id, (0, 0))
+        if attempt == chunk.attempt and chunk.index < following:
+            return True
+        self._chunks[chunk.step_id] = (chunk.attempt, chunk.index + 1)
+        return False
 
     async def _bear(self, error: ServerUnavailable | None) -> None:
         """Pause before the next stream.

@@ -3,13 +3,16 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from stepwave.v1 import payload_pb2
 
-__all__ = ["JSON", "Blob", "dump_json", "from_payload", "load_json", "to_payload"]
+__all__ = ["JSON", "Blob", "Output", "dump_json", "from_payload", "load_json", "to_payload"]
 
 JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
+
+Output: TypeAlias = Any
+"""What comes out of a run: JSON as Python values, or a `Blob`. As with `json.loads`, the workflow knows its type."""
 
 
 @dataclass(frozen=True, slots=True)

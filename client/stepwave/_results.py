@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from ._payload import JSON, Blob
+from ._payload import Output
 from ._plain import PAYLOAD, PAYLOADS, Plain
 
 __all__ = [
@@ -134,7 +134,7 @@ class StepResult(Plain):
     state: State
     wave: int
     attempts: int
-    output: JSON | Blob = field(metadata=PAYLOAD)
+    output: Output = field(metadata=PAYLOAD)
     failure: Failure | None
     skip_reason: SkipReason | None
     ready_time: datetime | None
@@ -224,7 +224,7 @@ class RunResult(Plain):
     run_id: str
     workflow_name: str
     state: State
-    outputs: Mapping[str, JSON | Blob] = field(metadata=PAYLOADS)
+    outputs: Mapping[str, Output] = field(metadata=PAYLOADS)
     steps: Mapping[str, StepResult]
     failures: tuple[Failure, ...]
     failure_count: int

@@ -11,10 +11,10 @@ from stepwave._client_shared import Session
 from stepwave._link import Link, LinkSettings
 from stepwave._transport import MessageStream, Stream, Unary
 from stepwave.exceptions import ServerUnavailable, StepwaveError
-from stepwave.v1 import event_pb2, run_pb2
+from stepwave.v1 import event_pb2, payload_pb2, run_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
-__all__ = ["ADDRESS", "LOST", "Wire", "batch", "finished", "run_finished", "session", "started", "transient"]
+__all__ = ["ADDRESS", "LOST", "Wire", "batch", "chunk", "finished", "run_finished", "session", "started", "transient"]
 
 ADDRESS = "127.0.0.1:50051"
 LOST = ServerUnavailable(f"no server at {ADDRESS}", address=ADDRESS)
@@ -138,6 +138,12 @@ def started(sequence: int, step_id: str = "a") -> event_pb2.RunEvent:
 
 def transient(text: str, step_id: str = "a") -> event_pb2.RunEvent:
     return _event(0, step_progress=event_pb2.StepProgress(step_id=step_id, attempt=1, message=text))
+
+
+def chunk(attempt: int, index: int, step_id: str = "a") -> event_pb2.RunEvent:
+    payload = payload_pb2.Payload(json=f'"{index}"')
+    said = event_pb2.StepChunk(step_id=step_id, attempt=attempt, index=index, payload=payload)
+    return _event(0, step_chunk=said)
 
 
 def finished(

@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from stepwave._events import Event, RunFinished, StepProgress
+from stepwave._events import Event, RunFinished, StepChunk, StepProgress
 from stepwave._live import Watch
 from stepwave._transport_sync import drive
 from stepwave.exceptions import (
@@ -17,7 +17,7 @@ from stepwave.exceptions import (
 )
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1.event_pb2 import EVENT_KIND_STEP_FINISHED
-from unit.sdk_wire import ADDRESS, LOST, Wire, batch, finished, run_finished, session, started, transient
+from unit.sdk_wire import ADDRESS, LOST, Wire, batch, chunk, finished, run_finished, session, started, transient
 
 
 def read_all(live: Watch) -> list[Event]:
@@ -51,6 +51,21 @@ def test_events_that_come_again_are_dropped() -> None:
     wire.stream_answers(batch(started(1), finished(2)), LOST)
     wire.stream_answers(batch(finished(2)), batch(started(1), run_finished(3)))
     assert sequences(session(wire).run("w", None, run_id="r", timeout=None)) == [1, 2, 3]
+
+
+def test_chunks_that_come_again_with_a_new_stream_are_dropped() -> None:
+    wire = Wire()
+    wire.stream_answers(batch(started(1), chunk(1, 0), chunk(1, 1)), LOST)
+    wire.stream_answers(batch(chunk(1, 0), chunk(1, 1), chunk(1, 2), finished(2), run_finished(3)))
+    events = read_all(session(wire).run("w", None, run_id="r", timeout=None))
+    assert [event.index for event in events if isinstance(event, StepChunk)] == [0, 1, 2]
+
+
+def test_chunks_of_a_new_attempt_begin_anew() -> None:
+    wire = Wire()
+    wire.stream_answers(batch(started(1), chunk(1, 0), chunk(2, 0), finished(2), run_finished(3)))
+    events = read_all(session(wire).run("w", None, run_id="r", timeout=None))
+    assert [event.attempt for event in events if isinstance(event, StepChunk)] == [1, 2]
 
 
 def test_a_missing_event_is_an_error_of_the_server() -> None:

@@ -4,11 +4,11 @@ import asyncio
 import base64
 import json
 import re
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from stepwave._ids import new_run_id
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.core.evolve import new_run
 from stepwave_server.core.info import RunKey
@@ -32,7 +32,6 @@ __all__ = [
 
 DEFAULT_NAMESPACE = "default"
 RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
-ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no look-alikes
 UNNAMED = "_"
 LARGE = 1_000
 """Workflows of more steps than this are prepared on a thread, so that the loop goes on meanwhile."""
@@ -88,12 +87,6 @@ def run_key(namespace: str, run_id: str) -> RunKey:
     """
     with checked() as parsed:
         return parse_key(namespace, run_id, parsed)
-
-
-def new_run_id(workflow_name: str) -> str:
-    """Make a short, readable run id, as `briefing-7k3f9q2m`."""
-    slug = re.sub(r"[^a-z0-9]+", "-", workflow_name.lower()).strip("-")[:40] or "run"
-    return f"{slug}-{''.join(secrets.choice(ALPHABET) for _ in range(8))}"
 
 
 def page_size(asked: int, default: int, most: int) -> int:

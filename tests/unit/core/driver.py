@@ -228,13 +228,9 @@ class Drive:
         """Return the interruptions that were ordered so far."""
         return [command for command in self.commands if isinstance(command, Interrupt)]
 
-    def invoked(self) -> dict[str, Payload]:
+    def invoked(self) -> dict[str, Payload | None]:
         """Return what every step got that was invoked so far."""
-        return {
-            command.step_id: command.input
-            for command in self.commands
-            if isinstance(command, Invoke) and command.input is not None
-        }
+        return {command.step_id: command.input for command in self.commands if isinstance(command, Invoke)}
 
     def waiting(self) -> list[str]:
         """Return the steps that were invoked and have not started."""

@@ -58,16 +58,3 @@ def test_invocations_follow_the_events_that_allow_them() -> None:
     before = len(drive.commands)
     drive.succeed("a")
     assert drive.commands[before:] == [Invoke("b", 1, "echo", '{"a":1}'), Invoke("c", 1, "echo", '{"a":1}')]
-
-
-def test_a_step_without_dependencies_gets_the_runs_input() -> None:
-    drive = Drive(flow(step("a"), step("b", payload='"own"')), run_input='{"city": "Ghent"}')
-    drive.begin()
-    assert drive.invoked() == {"a": '{"city": "Ghent"}', "b": '"own"'}
-
-
-def test_a_step_with_dependencies_gets_an_object_of_their_outputs_by_id() -> None:
-    drive = Drive.begun(flow(step("a"), step("b"), step("c", "b", "a")))
-    drive.succeed("a", '"from a"')
-    drive.succeed("b", '"from b"')
-    assert drive.invoked()["c"] == '{"b":"from b","a":"from a"}'

@@ -2,12 +2,12 @@
 
 import pytest
 
+from stepwave._ids import new_run_id
 from stepwave_server.core.info import RunKey
 from stepwave_server.rpc.errors import InvalidCall, NotServed
 from stepwave_server.rpc.requests import (
     RUN_ID,
     checked,
-    new_run_id,
     page_size,
     parse_key,
     parse_namespace,
