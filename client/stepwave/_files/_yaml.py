@@ -15,6 +15,7 @@ __all__ = ["parse_yaml"]
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # some builds of PyYAML lack the fast one
 _MAX_ALIASED = 100_000
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS = {"true": "true", "True": "true", "TRUE": "true", "false": "false", "False": "false", "FALSE": "false"}
 _NUMBER = re.compile(r"([+-]?)(\d+)?(?:(\.)(\d*))?([eE][+-]?\d+)?")
@@ -88,7 +89,7 @@ class _Composer:
     def _begin(self, event: yaml.CollectionStartEvent, *, is_map: bool) -> None:
         place = _place(event)
         if len(self._open) >= MAX_DEPTH:
-            raise SyntaxProblem(place, f"nested more than {MAX_DEPTH} levels deep")
+            raise SyntaxProblem(place, _TOO_DEEP)
         if event.tag not in _COLLECTION_TAGS:
             self._blame(place, _unknown_tag(event.tag))
         if event.anchor is not None:
@@ -192,7 +193,9 @@ def _bad_key(key: Node) -> str:
 def _explain(error: yaml.MarkedYAMLError) -> SyntaxProblem:
     place = _place_of_mark(error.problem_mark or error.context_mark)
     problem = error.problem or error.context or "not YAML"
-    if "cannot start any token" in problem:
+    if "maximum nesting depth" in problem:  # the parser's own bound, met before it gave its first event
+        problem = _TOO_DEEP
+    elif "cannot start any token" in problem:
         problem = f"{problem}; indent with spaces, and put text that begins with a special character in quotes"
     elif error.context and error.problem:
         problem = f"{problem} ({error.context})"
