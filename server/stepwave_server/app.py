@@ -17,9 +17,10 @@ from opentelemetry import trace
 from stepwave.v1 import orchestrator_pb2
 from stepwave_server.actions import Registry
 from stepwave_server.config import Settings
+from stepwave_server.engine.base import Recover
 from stepwave_server.engine.lag import LagMonitor
 from stepwave_server.engine.local import LocalEngine
-from stepwave_server.journal import Journal, MemoryJournal
+from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
 from stepwave_server.rpc.handlers import Bounds
 from stepwave_server.rpc.holds import Holds
 from stepwave_server.rpc.requests import Preparer
@@ -34,6 +35,8 @@ __all__ = ["Server", "serve"]
 
 logger = logging.getLogger(__name__)
 
+DONE = {Recover.RESUME: "resumed", Recover.PAUSE: "left alone", Recover.FAIL: "failed"}
+
 STREAM_GRACE = 5.0
 """Seconds that streams get to deliver what is left after the last run has ended."""
 
@@ -46,7 +49,7 @@ class Server:
         actions: What steps can do, beside built-in ones and those of installed packages: marked functions or classes,
             modules, or names of modules.
         telemetry: Where spans go; by default as the standard `OTEL_…` environment says.
-        journal: Where events are kept; by default in memory.
+        journal: Where events are kept, closed with the server; by default as the settings say.
 
     Raises:
         ActionsError: An action cannot be loaded.
@@ -64,7 +67,8 @@ class Server:
         self.settings = settings or Settings()
         self.address = ""
         self._telemetry = telemetry or Telemetry.from_environment()
-        self._journal = journal or MemoryJournal(time.time_ns, self.settings.retention())
+        self._journal = journal
+        self._notices: set[asyncio.Task[None]] = set()
         self._registry = Registry(_importable(actions), entry_points=self.settings.entry_points)
         self._workflows = Workflows.load(self.settings.workflows) if self.settings.workflows else Workflows()
 
@@ -76,19 +80,21 @@ class Server:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Stop the server at once: runs under way are cancelled."""
+        """Stop the server at once: runs under way are cancelled, or left to the next server by a durable journal."""
         await self.stop()
 
     async def start(self) -> None:
-        """Begin to serve at `address`.
+        """Take up the runs that an earlier server left under way, and begin to serve at `address`.
 
         Raises:
+            JournalError: The journal cannot be opened.
             ListenError: The address cannot be had.
             ValueError: A named workflow cannot run here.
         """
         settings = self.settings
+        journal = self._journal = self._journal or open_journal(settings)
         self.engine = LocalEngine(
-            journal=self._journal,
+            journal=journal,
             actions=self._registry,
             clock=time.time_ns,
             options=settings.engine_options(),
@@ -96,17 +102,47 @@ class Server:
         )
         self._holds = Holds(self.engine.cancel)
         preparer = Preparer(self.engine, self._workflows, settings.engine_options())
-        orchestrator = Orchestrator(self.engine, preparer, self._holds, self._info(), self._actions())
+        orchestrator = Orchestrator(self.engine, preparer, self._holds, self._info(journal), self._actions())
         bounds = Bounds(settings.max_calls, settings.max_streams, settings.max_message_bytes)
         self._grpc = GrpcServer(orchestrator, settings.listen, bounds, insecure=settings.insecure)
         self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning)
         try:
             await preparer.check_named()
-            self.address = await self._grpc.start()
+            self.address = self._grpc.bind()
+            await self._recover(journal)
+            self.engine.listen(self._take_trouble)
+            await self._grpc.start()
         except BaseException:
             await self._stop_serving()
             raise
         self._lag.start()
+
+    async def _recover(self, journal: Journal) -> None:
+        """Take up the runs that an earlier server left under way, before anybody asks for them."""
+        how = self.settings.recover
+        recovery = await self.engine.recover(how)
+        for key, window in recovery.held.items():
+            self._holds.wait(key, window)
+        if journal.durable:
+            logger.info("journal: %s", journal.place)
+        if recovery.runs:
+            done, runs, attempts = DONE[how], recovery.runs, recovery.attempts
+            logger.info("%s %d runs, %d attempts of which had been running", done, runs, attempts)
+        for run_id, actions in recovery.missing.items():
+            logger.warning("run %s waits for a server with the action %s", run_id, ", ".join(actions))
+        for run_id, why in recovery.unreadable.items():
+            logger.error("run %s cannot go on here, and is left as it is: %s", run_id, why)
+
+    def _take_trouble(self, trouble: str) -> None:
+        """Tell health checks, and the log, that nothing can be committed, or that it can be again."""
+        if trouble:
+            logger.error("%s; no new runs until it can", trouble)
+        else:
+            logger.info("the journal commits again")
+        serving = not trouble and not self.engine.draining
+        notice = asyncio.get_running_loop().create_task(self._grpc.set_serving(serving=serving))
+        self._notices.add(notice)
+        notice.add_done_callback(self._notices.discard)
 
     async def drain(self) -> None:
         """Take no new runs, let those under way end within `drain_timeout`, cancel the rest, then stop."""
@@ -124,8 +160,12 @@ class Server:
 
     async def _stop_serving(self) -> None:
         self._lag.stop()
-        await self.engine.close()
-        await self._grpc.stop(STREAM_GRACE)
+        try:
+            await self.engine.close()
+        finally:
+            await self._grpc.stop(STREAM_GRACE)
+            if self._journal is not None:
+                await self._journal.close()
         if self._telemetry is not None:
             await asyncio.to_thread(self._telemetry.shutdown)
 
@@ -141,7 +181,7 @@ class Server:
             for action in self._registry
         ]
 
-    def _info(self) -> orchestrator_pb2.ServerInfo:
+    def _info(self, journal: Journal) -> orchestrator_pb2.ServerInfo:
         settings = self.settings
         limits = to_limits(
             max_steps=settings.max_steps,
@@ -155,10 +195,22 @@ class Server:
         return to_server_info(
             version=version("stepwave"),
             engine=LocalEngine.name,
-            journal=self._journal.name,
+            journal=journal.name,
             limits=limits,
             start_time=time.time_ns(),
         )
+
+
+def open_journal(settings: Settings) -> Journal:
+    """Return the journal that the settings name.
+
+    Raises:
+        JournalError: It cannot be opened.
+    """
+    path, retention = settings.journal_path(), settings.retention()
+    if path is None:
+        return MemoryJournal(time.time_ns, retention)
+    return SqliteJournal.open(path, clock=time.time_ns, retention=retention, synchronous=settings.synchronous)
 
 
 async def serve(settings: Settings, actions: Sequence[str], ready: Callable[[str], None]) -> None:
@@ -170,7 +222,7 @@ async def serve(settings: Settings, actions: Sequence[str], ready: Callable[[str
         ready: Called with the address once calls succeed.
 
     Raises:
-        ActionsError, ListenError, TelemetryUnavailable, ValueError: The server cannot start.
+        ActionsError, JournalError, ListenError, TelemetryUnavailable, ValueError: The server cannot start.
     """
     telemetry = Telemetry.from_environment()
     if telemetry is not None:  # what actions trace by themselves goes the same way

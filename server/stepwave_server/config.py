@@ -1,19 +1,28 @@
 """The settings of a server, from arguments and the environment (`STEPWAVE_…`)."""
 
 from pathlib import Path
+from typing import Literal
 
-from pydantic import Field
+from platformdirs import user_data_path
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stepwave_server.core.state import SECOND, RunOptions
 from stepwave_server.core.validate import Limits
-from stepwave_server.engine.base import EngineOptions
+from stepwave_server.engine.base import EngineOptions, Recover
 from stepwave_server.journal import Retention
 
 __all__ = ["Settings"]
 
+MEMORY = "memory"
+SQLITE = "sqlite"
+
 MOST_SECONDS = 36_525 * 24 * 3600
 """A hundred years: what a workflow may ask for as well."""
+
+
+_IN_MEMORY = Retention()
+_ON_DISK = Retention(count=10_000, age=30 * 24 * 3600 * SECOND, size=10 << 30)
 
 
 class Settings(BaseSettings):
@@ -25,6 +34,15 @@ class Settings(BaseSettings):
     insecure: bool = Field(default=False, description="Serve plain text beyond loopback.")
     entry_points: bool = Field(default=True, description="Load actions of installed packages.")
     workflows: Path | None = Field(default=None, description="A folder of named workflows.")
+    journal: str = Field(
+        default=MEMORY, description="memory, sqlite (a file in the platform's data folder), or sqlite:PATH."
+    )
+    synchronous: Literal["full", "normal"] = Field(
+        default="full", description="Whether a commit survives a power cut (full), or only the end of the process."
+    )
+    recover: Recover = Field(
+        default=Recover.RESUME, description="What to do with runs that were under way: resume, pause or fail."
+    )
     tracebacks: bool = Field(default=True, description="Failures carry the traceback of the action's code.")
     drain_timeout: float = Field(
         default=30.0, ge=0, description="How long runs under way may go on when the server stops."
@@ -50,13 +68,39 @@ class Settings(BaseSettings):
     )
     max_calls: int = Field(default=1_000, ge=1, description="Calls open at once, streams not counted.")
     max_streams: int = Field(default=10_000, ge=1, description="Streams open at once.")
-    keep_runs: int = Field(default=1_000, ge=1, description="Ended runs that are kept, the newest.")
-    keep_age: float = Field(default=24 * 3600.0, gt=0, description="How long an ended run is kept.")
-    keep_bytes: int = Field(default=1 << 30, ge=0, description="Bytes of events of ended runs that are kept.")
+    keep_runs: int | None = Field(
+        default=None, ge=1, description="Ended runs that are kept, the newest; 1,000 in memory, 10,000 on disk."
+    )
+    keep_age: float | None = Field(
+        default=None, gt=0, description="How long an ended run is kept; a day in memory, 30 days on disk."
+    )
+    keep_bytes: int | None = Field(
+        default=None, ge=0, description="Bytes of events of ended runs that are kept; 1 GiB in memory, 10 GiB on disk."
+    )
+
+    @field_validator("journal")
+    @classmethod
+    def _is_journal(cls, journal: str) -> str:
+        kind, _, path = journal.partition(":")
+        if journal == MEMORY or (kind == SQLITE and (path or ":" not in journal)):
+            return journal
+        raise ValueError(f"unknown journal {journal!r}: want memory, sqlite or sqlite:PATH")
+
+    def journal_path(self) -> Path | None:
+        """Return the file of the journal; `None`: it is in memory."""
+        kind, _, path = self.journal.partition(":")
+        if kind == MEMORY:
+            return None
+        return Path(path) if path else user_data_path("stepwave", appauthor=False) / "journal.db"
 
     def retention(self) -> Retention:
         """Return how long ended runs are kept."""
-        return Retention(count=self.keep_runs, age=round(self.keep_age * SECOND), size=self.keep_bytes)
+        usual = _IN_MEMORY if self.journal == MEMORY else _ON_DISK
+        return Retention(
+            count=usual.count if self.keep_runs is None else self.keep_runs,
+            age=usual.age if self.keep_age is None else round(self.keep_age * SECOND),
+            size=usual.size if self.keep_bytes is None else self.keep_bytes,
+        )
 
     def engine_options(self) -> EngineOptions:
         """Return the engine's bounds and manners."""

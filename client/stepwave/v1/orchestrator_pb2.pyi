@@ -62,6 +62,7 @@ class ExecuteWorkflowRequest(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
     WORKFLOW_NAME_FIELD_NUMBER: _builtins.int
+    RERUN_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     OPEN_FIELD_NUMBER: _builtins.int
@@ -78,6 +79,10 @@ class ExecuteWorkflowRequest(_message.Message):
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The workflow itself."""
+
+    @_builtins.property
+    def rerun(self) -> Global___Rerun:
+        """The workflow and input of an earlier run; `input` must not be set."""
 
     @_builtins.property
     def input(self) -> _payload_pb2.Payload:
@@ -97,17 +102,18 @@ class ExecuteWorkflowRequest(_message.Message):
         namespace: _builtins.str = ...,
         workflow: _workflow_pb2.Workflow | None = ...,
         workflow_name: _builtins.str = ...,
+        rerun: Global___Rerun | None = ...,
         input: _payload_pb2.Payload | None = ...,
         run_id: _builtins.str = ...,
         open: _builtins.bool = ...,
         reconnect_window: _duration_pb2.Duration | None = ...,
         kinds: _abc.Iterable[_event_pb2.EventKind.ValueType] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "reconnect_window", b"reconnect_window", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "reconnect_window", b"reconnect_window", "rerun", b"rerun", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "kinds", b"kinds", "namespace", b"namespace", "open", b"open", "reconnect_window", b"reconnect_window", "run_id", b"run_id", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "kinds", b"kinds", "namespace", b"namespace", "open", b"open", "reconnect_window", b"reconnect_window", "rerun", b"rerun", "run_id", b"run_id", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_definition: _TypeAlias = _typing.Literal["workflow", "workflow_name"]  # noqa: Y015
+    _WhichOneofReturnType_definition: _TypeAlias = _typing.Literal["workflow", "workflow_name", "rerun"]  # noqa: Y015
     _WhichOneofArgType_definition: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_definition) -> _WhichOneofReturnType_definition | None: ...
 
@@ -150,6 +156,7 @@ class StartRunRequest(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
     WORKFLOW_NAME_FIELD_NUMBER: _builtins.int
+    RERUN_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     OPEN_FIELD_NUMBER: _builtins.int
@@ -166,6 +173,10 @@ class StartRunRequest(_message.Message):
         """The workflow itself."""
 
     @_builtins.property
+    def rerun(self) -> Global___Rerun:
+        """The workflow and input of an earlier run; `input` must not be set."""
+
+    @_builtins.property
     def input(self) -> _payload_pb2.Payload:
         """The run's input. Not set: `null`."""
 
@@ -175,19 +186,48 @@ class StartRunRequest(_message.Message):
         namespace: _builtins.str = ...,
         workflow: _workflow_pb2.Workflow | None = ...,
         workflow_name: _builtins.str = ...,
+        rerun: Global___Rerun | None = ...,
         input: _payload_pb2.Payload | None = ...,
         run_id: _builtins.str = ...,
         open: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "rerun", b"rerun", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "namespace", b"namespace", "open", b"open", "run_id", b"run_id", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "namespace", b"namespace", "open", b"open", "rerun", b"rerun", "run_id", b"run_id", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_definition: _TypeAlias = _typing.Literal["workflow", "workflow_name"]  # noqa: Y015
+    _WhichOneofReturnType_definition: _TypeAlias = _typing.Literal["workflow", "workflow_name", "rerun"]  # noqa: Y015
     _WhichOneofArgType_definition: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_definition) -> _WhichOneofReturnType_definition | None: ...
 
 Global___StartRunRequest: _TypeAlias = StartRunRequest  # noqa: Y015
+
+@_typing.final
+class Rerun(_message.Message):
+    """An earlier run, to be run again with its workflow and input."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    FROM_FAILED_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run; it must have ended. Required."""
+    from_failed: _builtins.bool
+    """True: a step that succeeded, and whose dependencies are all taken over, is taken over with its output, and not run again.
+    False: every step runs.
+    """
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        from_failed: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["from_failed", b"from_failed", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rerun: _TypeAlias = Rerun  # noqa: Y015
 
 @_typing.final
 class StartRunResponse(_message.Message):
@@ -577,12 +617,35 @@ class ListRunsRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class LabelsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAMESPACE_FIELD_NUMBER: _builtins.int
     STATES_FIELD_NUMBER: _builtins.int
     WORKFLOW_NAME_FIELD_NUMBER: _builtins.int
     RUN_ID_PREFIX_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     workflow_name: _builtins.str
@@ -597,6 +660,18 @@ class ListRunsRequest(_message.Message):
     def states(self) -> _containers.RepeatedScalarFieldContainer[_run_pb2.State.ValueType]:
         """Only runs in one of these states. Empty: in any."""
 
+    @_builtins.property
+    def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """Only runs whose workflow has all these labels. Empty: any."""
+
+    @_builtins.property
+    def create_time_from(self) -> _timestamp_pb2.Timestamp:
+        """Only runs accepted at this time or later. Not set: however early."""
+
+    @_builtins.property
+    def create_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Only runs accepted before this time. Not set: however late."""
+
     def __init__(
         self,
         *,
@@ -606,10 +681,13 @@ class ListRunsRequest(_message.Message):
         run_id_prefix: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        create_time_from: _timestamp_pb2.Timestamp | None = ...,
+        create_time_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time_before", b"create_time_before", "create_time_from", b"create_time_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "page_size", b"page_size", "page_token", b"page_token", "run_id_prefix", b"run_id_prefix", "states", b"states", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "labels", b"labels", "namespace", b"namespace", "page_size", b"page_size", "page_token", b"page_token", "run_id_prefix", b"run_id_prefix", "states", b"states", "workflow_name", b"workflow_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -739,6 +817,132 @@ class DeleteRunResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DeleteRunResponse: _TypeAlias = DeleteRunResponse  # noqa: Y015
+
+@_typing.final
+class ExportRunRequest(_message.Message):
+    """Which run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace. Empty: `default`."""
+    run_id: _builtins.str
+    """The run. Required."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportRunRequest: _TypeAlias = ExportRunRequest  # noqa: Y015
+
+@_typing.final
+class ExportRunResponse(_message.Message):
+    """A part of what is kept of a run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    DEFINITION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
+        """Its next events, in order; transient ones are not kept."""
+
+    @_builtins.property
+    def definition(self) -> Global___RunDefinition:
+        """What the run was given. In the first message, and in no other."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_event_pb2.RunEvent] | None = ...,
+        definition: Global___RunDefinition | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "events", b"events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExportRunResponse: _TypeAlias = ExportRunResponse  # noqa: Y015
+
+@_typing.final
+class RunDefinition(_message.Message):
+    """What a run was given. With it and the run's events, every decision can be made again."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    OPEN_FIELD_NUMBER: _builtins.int
+    DEFAULT_STEP_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_STEPS_FIELD_NUMBER: _builtins.int
+    MAX_EDGES_FIELD_NUMBER: _builtins.int
+    SCHEDULER_VERSION_FIELD_NUMBER: _builtins.int
+    RERUN_OF_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The run."""
+    namespace: _builtins.str
+    """The namespace it lives in."""
+    open: _builtins.bool
+    """True: steps may be added while the run lasts."""
+    max_steps: _builtins.int
+    """Steps it may have in all."""
+    max_edges: _builtins.int
+    """Dependencies it may have in all."""
+    scheduler_version: _builtins.int
+    """The version of the scheduler that decides."""
+    rerun_of: _builtins.str
+    """The run whose workflow and input it took, and perhaps outputs. Empty: it is no rerun."""
+    @_builtins.property
+    def workflow(self) -> _workflow_pb2.Workflow:
+        """The workflow as it was sent."""
+
+    @_builtins.property
+    def input(self) -> _payload_pb2.Payload:
+        """The run's input. Not set: `null`."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was accepted."""
+
+    @_builtins.property
+    def default_step_timeout(self) -> _duration_pb2.Duration:
+        """How long an attempt may take, unless its step says otherwise."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        namespace: _builtins.str = ...,
+        workflow: _workflow_pb2.Workflow | None = ...,
+        input: _payload_pb2.Payload | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        open: _builtins.bool = ...,
+        default_step_timeout: _duration_pb2.Duration | None = ...,
+        max_steps: _builtins.int = ...,
+        max_edges: _builtins.int = ...,
+        scheduler_version: _builtins.int = ...,
+        rerun_of: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_step_timeout", b"default_step_timeout", "input", b"input", "workflow", b"workflow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_step_timeout", b"default_step_timeout", "input", b"input", "max_edges", b"max_edges", "max_steps", b"max_steps", "namespace", b"namespace", "open", b"open", "rerun_of", b"rerun_of", "run_id", b"run_id", "scheduler_version", b"scheduler_version", "workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RunDefinition: _TypeAlias = RunDefinition  # noqa: Y015
 
 @_typing.final
 class PlanWorkflowRequest(_message.Message):

@@ -95,6 +95,11 @@ class OrchestratorServiceStub(object):
                 request_serializer=stepwave_dot_v1_dot_orchestrator__pb2.DeleteRunRequest.SerializeToString,
                 response_deserializer=stepwave_dot_v1_dot_orchestrator__pb2.DeleteRunResponse.FromString,
                 _registered_method=True)
+        self.ExportRun = channel.unary_stream(
+                '/stepwave.v1.OrchestratorService/ExportRun',
+                request_serializer=stepwave_dot_v1_dot_orchestrator__pb2.ExportRunRequest.SerializeToString,
+                response_deserializer=stepwave_dot_v1_dot_orchestrator__pb2.ExportRunResponse.FromString,
+                _registered_method=True)
         self.PlanWorkflow = channel.unary_unary(
                 '/stepwave.v1.OrchestratorService/PlanWorkflow',
                 request_serializer=stepwave_dot_v1_dot_orchestrator__pb2.PlanWorkflowRequest.SerializeToString,
@@ -209,6 +214,14 @@ class OrchestratorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExportRun(self, request, context):
+        """Streams all that is kept of a run, as far as it has come: what it was given, then its events. With them its decisions can be
+        made again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PlanWorkflow(self, request, context):
         """Validates a workflow and explains it: waves, width, dependencies, what each step gets. Invokes nothing.
         """
@@ -294,6 +307,11 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
                     servicer.DeleteRun,
                     request_deserializer=stepwave_dot_v1_dot_orchestrator__pb2.DeleteRunRequest.FromString,
                     response_serializer=stepwave_dot_v1_dot_orchestrator__pb2.DeleteRunResponse.SerializeToString,
+            ),
+            'ExportRun': grpc.unary_stream_rpc_method_handler(
+                    servicer.ExportRun,
+                    request_deserializer=stepwave_dot_v1_dot_orchestrator__pb2.ExportRunRequest.FromString,
+                    response_serializer=stepwave_dot_v1_dot_orchestrator__pb2.ExportRunResponse.SerializeToString,
             ),
             'PlanWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.PlanWorkflow,
@@ -619,6 +637,33 @@ class OrchestratorService(object):
             '/stepwave.v1.OrchestratorService/DeleteRun',
             stepwave_dot_v1_dot_orchestrator__pb2.DeleteRunRequest.SerializeToString,
             stepwave_dot_v1_dot_orchestrator__pb2.DeleteRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExportRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/stepwave.v1.OrchestratorService/ExportRun',
+            stepwave_dot_v1_dot_orchestrator__pb2.ExportRunRequest.SerializeToString,
+            stepwave_dot_v1_dot_orchestrator__pb2.ExportRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -69,6 +69,10 @@ class OrchestratorServiceStub:
     """Cancels a run: nothing more starts, what runs is interrupted. Returns at once. Idempotent; a run that has ended stays as it is."""
     DeleteRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.DeleteRunRequest, _orchestrator_pb2.DeleteRunResponse]
     """Forgets a run that has ended. `FAILED_PRECONDITION`: it has not."""
+    ExportRun: _grpc.UnaryStreamMultiCallable[_orchestrator_pb2.ExportRunRequest, _orchestrator_pb2.ExportRunResponse]
+    """Streams all that is kept of a run, as far as it has come: what it was given, then its events. With them its decisions can be
+    made again.
+    """
     PlanWorkflow: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.PlanWorkflowRequest, _orchestrator_pb2.PlanWorkflowResponse]
     """Validates a workflow and explains it: waves, width, dependencies, what each step gets. Invokes nothing."""
     ListActions: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ListActionsRequest, _orchestrator_pb2.ListActionsResponse]
@@ -119,6 +123,10 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     """Cancels a run: nothing more starts, what runs is interrupted. Returns at once. Idempotent; a run that has ended stays as it is."""
     DeleteRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.DeleteRunRequest, _orchestrator_pb2.DeleteRunResponse]  # type: ignore[assignment]
     """Forgets a run that has ended. `FAILED_PRECONDITION`: it has not."""
+    ExportRun: _aio.UnaryStreamMultiCallable[_orchestrator_pb2.ExportRunRequest, _orchestrator_pb2.ExportRunResponse]  # type: ignore[assignment]
+    """Streams all that is kept of a run, as far as it has come: what it was given, then its events. With them its decisions can be
+    made again.
+    """
     PlanWorkflow: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.PlanWorkflowRequest, _orchestrator_pb2.PlanWorkflowResponse]  # type: ignore[assignment]
     """Validates a workflow and explains it: waves, width, dependencies, what each step gets. Invokes nothing."""
     ListActions: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ListActionsRequest, _orchestrator_pb2.ListActionsResponse]  # type: ignore[assignment]
@@ -232,6 +240,16 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.DeleteRunResponse, _abc.Awaitable[_orchestrator_pb2.DeleteRunResponse]]:
         """Forgets a run that has ended. `FAILED_PRECONDITION`: it has not."""
+
+    @_abc_1.abstractmethod
+    def ExportRun(
+        self,
+        request: _orchestrator_pb2.ExportRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_orchestrator_pb2.ExportRunResponse], _abc.AsyncIterator[_orchestrator_pb2.ExportRunResponse]]:
+        """Streams all that is kept of a run, as far as it has come: what it was given, then its events. With them its decisions can be
+        made again.
+        """
 
     @_abc_1.abstractmethod
     def PlanWorkflow(

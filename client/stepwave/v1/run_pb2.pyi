@@ -200,6 +200,9 @@ class Run(_message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     OPEN_FIELD_NUMBER: _builtins.int
     STOPPING_FIELD_NUMBER: _builtins.int
+    RERUN_OF_FIELD_NUMBER: _builtins.int
+    PAUSED_FIELD_NUMBER: _builtins.int
+    MISSING_ACTIONS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """Unique in its namespace. Chosen by the caller or the server."""
     namespace: _builtins.str
@@ -214,6 +217,10 @@ class Run(_message.Message):
     """True: steps may still be added."""
     stopping: _builtins.bool
     """True: it was cancelled or timed out, and waits for running attempts to end."""
+    rerun_of: _builtins.str
+    """The run whose workflow and input it took, and perhaps outputs. Empty: it is no rerun."""
+    paused: _builtins.bool
+    """True: a server found it under way when it started, and was told to leave such runs alone."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The workflow's labels."""
@@ -234,6 +241,12 @@ class Run(_message.Message):
     def counts(self) -> Global___StateCounts:
         """How many of its steps are in which state."""
 
+    @_builtins.property
+    def missing_actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Actions that its steps wait for and that this server does not have, the first 20. It goes on when a server starts that has
+        them.
+        """
+
     def __init__(
         self,
         *,
@@ -249,10 +262,13 @@ class Run(_message.Message):
         last_sequence: _builtins.int = ...,
         open: _builtins.bool = ...,
         stopping: _builtins.bool = ...,
+        rerun_of: _builtins.str = ...,
+        paused: _builtins.bool = ...,
+        missing_actions: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "labels", b"labels", "last_sequence", b"last_sequence", "namespace", b"namespace", "open", b"open", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "stopping", b"stopping", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "labels", b"labels", "last_sequence", b"last_sequence", "missing_actions", b"missing_actions", "namespace", b"namespace", "open", b"open", "paused", b"paused", "rerun_of", b"rerun_of", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "stopping", b"stopping", "workflow_name", b"workflow_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -318,6 +334,7 @@ class StepResult(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     ABANDONED_FIELD_NUMBER: _builtins.int
+    REUSED_FROM_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The step."""
     action: _builtins.str
@@ -330,6 +347,8 @@ class StepResult(_message.Message):
     """How many attempts were started."""
     abandoned: _builtins.bool
     """True: an attempt was interrupted and did not end within its grace; what it still does is ignored."""
+    reused_from: _builtins.str
+    """The run from which its output was taken over; no attempt was made then. Empty: it answered itself."""
     @_builtins.property
     def output(self) -> _payload_pb2.Payload:
         """Its answer. Set if and only if it succeeded."""
@@ -369,10 +388,11 @@ class StepResult(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         abandoned: _builtins.bool = ...,
+        reused_from: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "output", b"output", "ready_time", b"ready_time", "skip_reason", b"skip_reason", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "action", b"action", "attempts", b"attempts", "end_time", b"end_time", "failure", b"failure", "output", b"output", "ready_time", b"ready_time", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "step_id", b"step_id", "wave", b"wave"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "action", b"action", "attempts", b"attempts", "end_time", b"end_time", "failure", b"failure", "output", b"output", "ready_time", b"ready_time", "reused_from", b"reused_from", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "step_id", b"step_id", "wave", b"wave"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -16,6 +16,7 @@ from .messages import (
     AddSteps,
     AttemptFailed,
     AttemptInterrupted,
+    AttemptLost,
     AttemptStarted,
     AttemptSucceeded,
     CancelRequested,
@@ -29,16 +30,18 @@ from .messages import (
     Started,
     StartTimer,
     StepFinished,
+    StepRetrying,
     StepStarted,
+    StopRequested,
     Timer,
     TimerFired,
     WaveFinished,
     WaveStarted,
 )
-from .model import Failure, Payload, Reason, Skip, SkipCause, State
+from .model import Failure, OnInterrupt, Payload, Reason, Skip, SkipCause, State
 from .plan import plan_events
 from .result import run_finished
-from .state import CLEANUP_GRACE, SECOND, RunState, StepState
+from .state import CLEANUP_GRACE, MOST_INTERRUPTIONS, SECOND, RunState, StepState
 from .validate import Violation, validate_addition
 
 __all__ = ["Decision", "Refused", "attempt_of", "decide", "input_of", "invoke", "stop_failure"]
@@ -92,6 +95,7 @@ class _Decider:
         failure: Failure | None = None,
         skip: Skip | None = None,
         abandoned: bool = False,
+        reused_from: str = "",
     ) -> None:
         spec = step.spec
         self.emit(
@@ -108,6 +112,7 @@ class _Decider:
                 step.ready_time,
                 step.start_time,
                 abandoned,
+                reused_from,
             )
         )
 
@@ -150,19 +155,23 @@ def _take(decider: _Decider, given: Input) -> None:  # the most frequent first
             _attempt_failed(decider, given)
         case AttemptInterrupted():
             _attempt_interrupted(decider, given)
+        case AttemptLost():
+            _attempt_lost(decider, given)
         case TimerFired():
             _timer_fired(decider, given)
         case CancelRequested():
-            _cancel_requested(decider, given)
+            _stop(decider, _cancelled(given))
+        case StopRequested():
+            _stop(decider, given.failure)
         case AddSteps():
             _add_steps(decider, given)
         case Started():
-            _started(decider)
+            _started(decider, given)
         case _:
             assert_never(given)
 
 
-def _started(decider: _Decider) -> None:
+def _started(decider: _Decider, given: Started) -> None:
     run = decider.run
     if run.started:
         return
@@ -172,6 +181,10 @@ def _started(decider: _Decider) -> None:
         decider.emit(event)
     if deadline is not None:
         decider.commands.append(StartTimer(Timer("run"), deadline))
+    for step_id, output in given.reused:
+        step = run.steps[step_id]
+        if not step.doomed:  # an `ANY` join that is met already may have no need of it
+            decider.finish_step(step, State.SUCCEEDED, output=output, reused_from=given.reused_from)
 
 
 def _attempt_started(decider: _Decider, given: AttemptStarted) -> None:
@@ -207,20 +220,35 @@ def _attempt_interrupted(decider: _Decider, given: AttemptInterrupted) -> None:
         decider.finish_step(step, state, failure=given.failure, abandoned=given.abandoned)
 
 
+def _attempt_lost(decider: _Decider, given: AttemptLost) -> None:
+    run = decider.run
+    step = attempt_of(run, given.step_id, given.attempt)
+    if step is None:
+        return
+    if not run.admits(step):
+        decider.finish_step(step, State.CANCELLED, failure=stop_failure(run, step))
+        return
+    again = step.spec.on_interrupt is OnInterrupt.RETRY and step.interruptions < MOST_INTERRUPTIONS
+    failure = _interruption(step, again=again)
+    if again:
+        decider.emit(StepRetrying(decider.now, step.spec.id, step.attempt, failure, decider.now))
+    else:
+        decider.finish_step(step, State.FAILED, failure=failure)
+
+
 def _timer_fired(decider: _Decider, given: TimerFired) -> None:
     run, timer = decider.run, given.timer
     if timer.kind == "attempt":
         step = attempt_of(run, timer.step_id, timer.attempt)
         if step is not None:
             decider.commands.append(Interrupt(timer.step_id, timer.attempt, _attempt_timeout(run, step)))
-    elif run.stopping is None:
-        decider.emit(RunStopping(decider.now, _run_timeout(run, timer)))
+    else:
+        _stop(decider, _run_timeout(run, timer))
 
 
-def _cancel_requested(decider: _Decider, given: CancelRequested) -> None:
+def _stop(decider: _Decider, failure: Failure) -> None:
     if decider.run.stopping is None:
-        message = f"cancelled: {given.reason}" if given.reason else "cancelled"
-        decider.emit(RunStopping(decider.now, Failure(Reason.CANCELLED, message)))
+        decider.emit(RunStopping(decider.now, failure))
 
 
 def _add_steps(decider: _Decider, given: AddSteps) -> None:
@@ -250,7 +278,10 @@ def _carry_on(decider: _Decider) -> None:
             step = run.by_index[run.doomed[0]]
             if step.dispatched:
                 decider.commands.append(Interrupt(step.spec.id, step.attempt + 1, stop_failure(run, step)))
-            decider.finish_step(step, State.SKIPPED, skip=_skip(run, step))
+            if step.attempt:  # between two attempts
+                decider.finish_step(step, State.CANCELLED, failure=stop_failure(run, step))
+            else:
+                decider.finish_step(step, State.SKIPPED, skip=_skip(run, step))
         else:
             fresh, run.fresh = run.fresh, []
             _invoke(decider, sorted(fresh, key=_by_index) if len(fresh) > 1 else fresh)
@@ -342,7 +373,18 @@ def _skip(run: RunState, step: StepState) -> Skip:
         return Skip(SkipCause.DEPENDENCY, step.blame.spec.id)
     if run.stopping is None:
         return Skip(SkipCause.FAIL_FAST, run.failed_by)
-    return Skip(SkipCause.CANCELLED if run.stopping.reason is Reason.CANCELLED else SkipCause.TIMEOUT)
+    return Skip(SkipCause.TIMEOUT if run.stopping.reason is Reason.TIMEOUT else SkipCause.CANCELLED)
+
+
+def _cancelled(given: CancelRequested) -> Failure:
+    return Failure(Reason.CANCELLED, f"cancelled: {given.reason}" if given.reason else "cancelled")
+
+
+def _interruption(step: StepState, *, again: bool) -> Failure:
+    message = "the server stopped while the attempt ran"
+    if not again and step.interruptions:
+        message += f", as it had {step.interruptions} times before"
+    return Failure(Reason.INTERRUPTED, message, retryable=again, step_id=step.spec.id, attempt=step.attempt)
 
 
 def _attempt_timeout(run: RunState, step: StepState) -> Failure:

@@ -16,12 +16,13 @@ from .messages import (
     RunStarted,
     RunStopping,
     StepFinished,
+    StepRetrying,
     StepsAdded,
     StepStarted,
     WaveFinished,
     WaveStarted,
 )
-from .model import Failure, Join, Payload, State, Workflow
+from .model import Failure, Join, Payload, Reason, State, Workflow
 from .state import RunOptions, RunState, StepState
 from .wiring import account, add_steps, forget_unknown
 
@@ -63,6 +64,8 @@ def evolve(run: RunState, event: Event) -> None:
             run.waves_done.discard(event.wave)
         case RunStarted():
             _run_started(run, event)
+        case StepRetrying():
+            _step_retrying(run, event)
         case StepsAdded():
             _steps_added(run, event)
         case RunStopping():
@@ -94,6 +97,14 @@ def _step_started(run: RunState, event: StepStarted) -> None:
     step.attempt = event.attempt
     step.deadline = event.deadline
     run.running[step.spec.id] = step
+
+
+def _step_retrying(run: RunState, event: StepRetrying) -> None:
+    """Take an attempt off those that run; its step keeps its place, and is invoked again."""
+    step = run.running.pop(event.step_id)
+    if event.failure.reason is Reason.INTERRUPTED:
+        step.interruptions += 1
+    run.fresh.append(step)
 
 
 def _step_finished(run: RunState, event: StepFinished) -> None:
@@ -200,7 +211,7 @@ def _dispatch(run: RunState) -> None:
     most = run.workflow.max_parallelism
     while run.ready and (not most or len(run.dispatched) < most):
         step = run.ready.popleft()
-        if not step.doomed:
+        if not step.doomed and not step.ended:
             step.dispatched = run.sequence
             run.dispatched[step.spec.id] = step
             run.fresh.append(step)
@@ -280,7 +291,7 @@ def _advance_barrier(run: RunState) -> None:
     while run.barrier < len(run.wave_left) and run.wave_left[run.barrier] == 0:
         run.barrier += 1
         for step in sorted(run.held.pop(run.barrier, ()), key=_by_index):
-            if not step.doomed:
+            if not step.doomed and not step.ended:
                 _make_ready(run, step)
 
 

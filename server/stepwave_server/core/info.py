@@ -18,7 +18,11 @@ class RunKey(NamedTuple):
 
 @record
 class RunInfo:
-    """A run as it stands now. `counts` is by `State`, in its order; times are nanoseconds since the epoch."""
+    """A run as it stands now.
+
+    `counts` is by `State`, in its order; times are nanoseconds since the epoch. `rerun_of` is empty if it is no rerun;
+    `paused` says that its server leaves it alone; `missing` are actions that its steps wait for, the first of them.
+    """
 
     key: RunKey
     workflow_name: str
@@ -31,6 +35,14 @@ class RunInfo:
     last_sequence: int
     open: bool
     stopping: bool
+    rerun_of: str = ""
+    paused: bool = False
+    missing: tuple[str, ...] = ()
+
+    @property
+    def position(self) -> tuple[int, str]:
+        """Its place in lists, which are sorted by it, newest first."""
+        return self.create_time, self.key.run_id
 
 
 def info_of(key: RunKey, create_time: int, run: RunState) -> RunInfo:

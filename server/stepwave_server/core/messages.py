@@ -12,6 +12,7 @@ __all__ = [
     "AddSteps",
     "AttemptFailed",
     "AttemptInterrupted",
+    "AttemptLost",
     "AttemptStarted",
     "AttemptSucceeded",
     "CancelRequested",
@@ -27,8 +28,10 @@ __all__ = [
     "StartTimer",
     "Started",
     "StepFinished",
+    "StepRetrying",
     "StepStarted",
     "StepsAdded",
+    "StopRequested",
     "Timer",
     "TimerFired",
     "Wave",
@@ -50,7 +53,14 @@ class Timer(NamedTuple):
 
 @record
 class Started:
-    """The run may begin. Always the first input."""
+    """The run may begin. Always the first input.
+
+    `reused` are outputs of steps that an earlier run has answered, by step id, after those of their dependencies;
+    `reused_from` is that run.
+    """
+
+    reused: tuple[tuple[str, Payload], ...] = ()
+    reused_from: str = ""
 
 
 @record
@@ -93,6 +103,14 @@ class AttemptInterrupted:
 
 
 @record
+class AttemptLost:
+    """A running attempt ended with the server that ran it; whether it did what it was to do is not known."""
+
+    step_id: str
+    attempt: int
+
+
+@record
 class TimerFired:
     """A timer's due time has come."""
 
@@ -104,6 +122,13 @@ class CancelRequested:
     """Somebody wants the run to end."""
 
     reason: str = ""
+
+
+@record
+class StopRequested:
+    """The server ends the run, which fails with this failure."""
+
+    failure: Failure
 
 
 @record
@@ -120,8 +145,10 @@ Input: TypeAlias = (
     | AttemptSucceeded
     | AttemptFailed
     | AttemptInterrupted
+    | AttemptLost
     | TimerFired
     | CancelRequested
+    | StopRequested
     | AddSteps
 )
 
@@ -170,8 +197,22 @@ class StepStarted:
 
 
 @record
+class StepRetrying:
+    """An attempt failed, and another follows, not before `next_time`."""
+
+    time: int
+    step_id: str
+    attempt: int
+    failure: Failure
+    next_time: int
+
+
+@record
 class StepFinished:
-    """A step ended, in whatever state. Exactly one for every step."""
+    """A step ended, in whatever state. Exactly one for every step.
+
+    `reused_from` is the run from which its output was taken over; empty if it answered itself.
+    """
 
     time: int
     step_id: str
@@ -185,6 +226,7 @@ class StepFinished:
     ready_time: int | None = None
     start_time: int | None = None
     abandoned: bool = False
+    reused_from: str = ""
 
 
 @record
@@ -233,7 +275,15 @@ class RunFinished:
 
 
 Event: TypeAlias = (
-    RunStarted | WaveStarted | StepStarted | StepFinished | WaveFinished | StepsAdded | RunStopping | RunFinished
+    RunStarted
+    | WaveStarted
+    | StepStarted
+    | StepRetrying
+    | StepFinished
+    | WaveFinished
+    | StepsAdded
+    | RunStopping
+    | RunFinished
 )
 
 # Commands: what the engine shall do, once the events beside them are committed.

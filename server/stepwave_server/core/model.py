@@ -14,6 +14,7 @@ __all__ = [
     "FromInput",
     "FromStep",
     "Join",
+    "OnInterrupt",
     "Payload",
     "Reason",
     "Scheduling",
@@ -57,6 +58,13 @@ class Join(Enum):
     ALL = 1
     ANY = 2
     ALL_DONE = 3
+
+
+class OnInterrupt(Enum):
+    """What a server restart does to a running attempt."""
+
+    RETRY = 1
+    FAIL = 2
 
 
 class Reason(IntEnum):
@@ -166,6 +174,7 @@ class Step:
     timeout: int | None = None
     join: Join = Join.ALL
     allow_failure: bool = False
+    on_interrupt: OnInterrupt = OnInterrupt.RETRY
 
     @property
     def edges(self) -> int:

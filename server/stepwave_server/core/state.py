@@ -6,11 +6,23 @@ from dataclasses import dataclass, field
 from .model import Failure, FailurePolicy, Join, Payload, Scheduling, Skip, State, Step, Workflow
 from .validate import Limits
 
-__all__ = ["CLEANUP_GRACE", "CORE_VERSION", "DEFAULT_TIMEOUT", "SECOND", "RunOptions", "RunState", "StepState"]
+__all__ = [
+    "CLEANUP_GRACE",
+    "CORE_VERSION",
+    "DEFAULT_TIMEOUT",
+    "MOST_INTERRUPTIONS",
+    "SECOND",
+    "RunOptions",
+    "RunState",
+    "StepState",
+]
 
 SECOND = 1_000_000_000
 DEFAULT_TIMEOUT = 600 * SECOND
 CLEANUP_GRACE = 30 * SECOND
+
+MOST_INTERRUPTIONS = 3
+"""Attempts that a step may lose to restarts of the server: one that brings it down must not do so for ever."""
 
 CORE_VERSION = 1
 """Recorded with every run; a change of the core's decisions raises it and keeps the old ones for old runs."""
@@ -52,7 +64,8 @@ class StepState:
         met: Its join is met.
         dispatched: The number of the event with which it took one of the run's places, its attempt being in admission's
             hands or running; 0: it has taken none.
-        doomed: It will be skipped.
+        doomed: It will be skipped, or cancelled if it has been attempted.
+        interruptions: How many of its attempts were lost by restarts of the server.
         finish: The number of its `step_finished` event; 0: it has not ended.
     """
 
@@ -72,6 +85,7 @@ class StepState:
     doomed: bool = False
     state: State = State.PENDING
     attempt: int = 0
+    interruptions: int = 0
     deadline: int = 0
     output: Payload | None = None
     failure: Failure | None = None

@@ -1,19 +1,29 @@
 """What every engine does, whatever drives it."""
 
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from stepwave_server.core.info import RunInfo, RunKey
+from stepwave_server.core.messages import StepFinished
 from stepwave_server.core.model import Payload, Workflow
 from stepwave_server.core.record import record
 from stepwave_server.core.state import RunOptions, RunState, StepState
 from stepwave_server.core.validate import Violation
-from stepwave_server.journal import Listing
+from stepwave_server.journal import Header, Listing, Position
 from stepwave_server.telemetry import TraceParent
 from stepwave_server.wire.events import Kind, Record
 
-__all__ = ["Batch", "Engine", "EngineOptions", "Page", "StepPage", "Submission"]
+__all__ = ["Batch", "Engine", "EngineOptions", "Page", "Recover", "Recovery", "StepPage", "Submission"]
+
+
+class Recover(StrEnum):
+    """What a starting server does with the runs that it finds under way: goes on, leaves them alone, or fails them."""
+
+    RESUME = "resume"
+    PAUSE = "pause"
+    FAIL = "fail"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,12 +58,37 @@ class Submission:
         state: The run before its first event.
         definition: The workflow as it was sent, a `Workflow` message in bytes.
         parent: The caller's span; `None` if it has none.
+        window: How many seconds it outlives the last stream that held it; `None`: nobody holds it.
+        rerun_of: The run whose workflow and input it takes; empty if it is no rerun.
+        reused: Outputs that it takes over from that run, by step id.
     """
 
     key: RunKey
     state: RunState
     definition: bytes
     parent: TraceParent | None = None
+    window: float | None = None
+    rerun_of: str = ""
+    reused: tuple[tuple[str, Payload], ...] = ()
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What became of the runs that a starting engine found under way.
+
+    Attributes:
+        runs: How many there were.
+        attempts: How many of their attempts had been running.
+        held: Runs that are held, and how many seconds they outlive their last stream.
+        missing: Actions that they wait for and that are not here, by run id.
+        unreadable: Runs that this version cannot go on with, and why; they are left as they are.
+    """
+
+    runs: int = 0
+    attempts: int = 0
+    held: dict[RunKey, float] = field(default_factory=dict)
+    missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
 
 
 class Batch(NamedTuple):
@@ -94,12 +129,20 @@ class Engine(Protocol):
         """Return every reason why a workflow cannot run here."""
         ...
 
-    def start(self, submission: Submission) -> bool:
+    async def start(self, submission: Submission) -> bool:
         """Start a run; `False`: a run of the same id and content exists.
 
         Raises:
-            NotAccepting, TooManyRuns, RunExists: It cannot be started.
+            NotAccepting, TooManyRuns, RunExists, JournalUnavailable: It cannot be started.
         """
+        ...
+
+    async def recover(self, how: Recover) -> Recovery:
+        """Take up the runs that an earlier engine left under way. Called once, before anything else."""
+        ...
+
+    def listen(self, told: Callable[[str], None]) -> None:
+        """Tell why nothing can be committed, when that begins; and the empty text when it is over."""
         ...
 
     async def info(self, key: RunKey) -> RunInfo:
@@ -114,8 +157,8 @@ class Engine(Protocol):
         """Return how steps stand, from an index in declaration order."""
         ...
 
-    async def list_runs(self, listing: Listing, before: tuple[int, str] | None, most: int) -> Page:
-        """Return runs that match, newest first, from after `(create_time, run_id)`."""
+    async def list_runs(self, listing: Listing, before: Position | None, most: int) -> Page:
+        """Return runs that match, newest first, from after a position."""
         ...
 
     def watch(self, key: RunKey, after: int, kinds: Collection[Kind]) -> AsyncGenerator[Batch, None]:
@@ -130,6 +173,18 @@ class Engine(Protocol):
         """Forget a run that has ended."""
         ...
 
-    def content(self, key: RunKey) -> tuple[bytes, Payload]:
-        """Return the workflow and input that a run was started with."""
+    async def detach(self, key: RunKey) -> None:
+        """Note that nobody holds a run any more; one that has ended stays as it is."""
+        ...
+
+    async def header(self, key: RunKey) -> Header:
+        """Return what a run was given."""
+        ...
+
+    def export(self, key: RunKey) -> AsyncGenerator[bytes, None]:
+        """Yield the events of a run as far as they are committed, each an `ExportRunResponse` in bytes."""
+        ...
+
+    async def finished_steps(self, key: RunKey) -> Sequence[StepFinished]:
+        """Return how the steps of a run that has ended did, in the order in which they ended."""
         ...

@@ -8,6 +8,7 @@ from stepwave_server.core.validate import Violation
 __all__ = [
     "EngineError",
     "InvalidRun",
+    "JournalUnavailable",
     "NotAccepting",
     "RunBroken",
     "RunExists",
@@ -68,6 +69,14 @@ class NotAccepting(EngineError):
 
     def __init__(self) -> None:
         super().__init__("the server is about to stop and takes no new runs")
+
+
+class JournalUnavailable(EngineError):
+    """Raised when the journal cannot commit: what the call asks for would not last."""
+
+    def __init__(self, trouble: str) -> None:
+        super().__init__(trouble)
+        self.trouble = trouble
 
 
 class TooManyRuns(EngineError):

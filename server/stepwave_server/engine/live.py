@@ -27,24 +27,24 @@ class Transient(NamedTuple):
 
 @dataclass(slots=True)
 class _Said:
-    """What one running attempt said: its newest chunks, and how far it got."""
+    """What one step said: its attempt's newest chunks, and the newest of every other kind."""
 
     chunks: deque[Transient] = field(default_factory=deque)
     size: int = 0
-    progress: Transient | None = None
+    others: dict[Kind, Transient] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
 class Live:
-    """What the running attempts of one run said so far."""
+    """What the running attempts of one run said so far, and what its other steps wait for."""
 
     _steps: dict[str, _Said] = field(default_factory=dict)
 
     def add(self, step_id: str, transient: Transient) -> None:
         """Remember an event; the oldest chunks of the step make room for it."""
         said = self._steps.setdefault(step_id, _Said())
-        if transient.kind is Kind.STEP_PROGRESS:
-            said.progress = transient
+        if transient.kind is not Kind.STEP_CHUNK:
+            said.others[transient.kind] = transient
             return
         said.chunks.append(transient)
         said.size += len(transient.data)
@@ -52,7 +52,7 @@ class Live:
             said.size -= len(said.chunks.popleft().data)
 
     def forget(self, step_id: str) -> None:
-        """Forget what a step's attempt said: it has ended."""
+        """Forget what a step said: it has ended, or waits no more."""
         self._steps.pop(step_id, None)
 
     def so_far(self) -> list[Transient]:
@@ -60,6 +60,5 @@ class Live:
         found: list[Transient] = []
         for said in self._steps.values():
             found += said.chunks
-            if said.progress is not None:
-                found.append(said.progress)
+            found += said.others.values()
         return sorted(found, key=lambda transient: transient.after)

@@ -2,36 +2,49 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
-from copy import copy
+from dataclasses import replace
 
 from stepwave_server.actions import Registry
-from stepwave_server.core.info import RunInfo, RunKey
-from stepwave_server.core.messages import AttemptStarted, CancelRequested, Started
-from stepwave_server.core.model import Payload, Workflow
+from stepwave_server.core.info import RunKey
+from stepwave_server.core.messages import (
+    AttemptStarted,
+    CancelRequested,
+    Event,
+    Started,
+    StopRequested,
+)
+from stepwave_server.core.model import Workflow
 from stepwave_server.core.validate import Violation, validate
 from stepwave_server.engine.admission import Admission
 from stepwave_server.engine.attempt import Attempt
-from stepwave_server.engine.base import Batch, EngineOptions, Page, StepPage, Submission
+from stepwave_server.engine.base import (
+    Batch,
+    EngineOptions,
+    Recover,
+    Recovery,
+    Submission,
+)
 from stepwave_server.engine.deadlines import Deadlines
+from stepwave_server.engine.directory import Directory
 from stepwave_server.engine.errors import (
+    JournalUnavailable,
     NotAccepting,
     RunBroken,
     RunExists,
-    RunNotEnded,
     RunNotFound,
     SequenceOutOfRange,
     TooManyRuns,
 )
 from stepwave_server.engine.evaluate import JsonEvaluator
+from stepwave_server.engine.recovery import FAILED_BY_RESTART, Revived, Unreadable, revive
 from stepwave_server.engine.run import LocalRun, Services
-from stepwave_server.engine.steps import kept_page, live_page
 from stepwave_server.engine.watch import Watcher
-from stepwave_server.journal import Header, Journal, Kept, Listing
-from stepwave_server.telemetry import Telemetry
+from stepwave_server.journal import Header, Journal
+from stepwave_server.telemetry import RunTracer, Telemetry, TraceParent
 from stepwave_server.wire.content import same_content
-from stepwave_server.wire.events import Kind, Record
+from stepwave_server.wire.events import Kind
 
 __all__ = ["LocalEngine"]
 
@@ -44,7 +57,7 @@ SHUTDOWN_GRACE = 2.0
 """Seconds that cancelled attempts get to end when the engine closes."""
 
 
-class LocalEngine:
+class LocalEngine(Directory):
     """Drives runs on this process's event loop.
 
     Args:
@@ -66,15 +79,14 @@ class LocalEngine:
         options: EngineOptions | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
+        super().__init__(journal)
         self.options = options or EngineOptions()
         self.actions = actions
-        self._journal = journal
         self._clock = clock
         self._telemetry = telemetry
         self._admission: Admission[Attempt] = Admission(self.options.max_attempts_in_flight)
         self._loop = asyncio.get_running_loop()
         self._deadlines: Deadlines[Attempt] = Deadlines(self._loop, lambda attempt: attempt.run.expired(attempt))
-        self._runs: dict[RunKey, LocalRun] = {}
         self._ready: list[LocalRun] = []
         self._turning = False
         self._watchers: set[Watcher] = set()
@@ -119,19 +131,30 @@ class LocalEngine:
                 violations.append(Violation(f"steps[{index}].action", self.actions.unknown(step.action)))
         return violations
 
-    def start(self, submission: Submission) -> bool:
+    async def start(self, submission: Submission) -> bool:
         """Start a run; `False`: a run of the same id and content exists."""
         key = submission.key
-        if key in self._runs or self._journal.kept(key) is not None:
-            if not same_content(submission.definition, submission.state.input, *self.content(key)):
+        while (header := await self._found(key)) is not None:  # forgotten while it was looked for: look again
+            if not _same_content(submission, header):
                 raise RunExists(key)
             return False
         if self._draining:
             raise NotAccepting
+        if self._trouble:
+            raise JournalUnavailable(self._trouble)
         if len(self._runs) >= self.options.max_runs:
             raise TooManyRuns(self.options.max_runs)
         self._begin(submission)
         return True
+
+    async def _found(self, key: RunKey) -> Header | None:
+        """Return what the run of a key was given; for a key that is free, without giving others a turn."""
+        while key in self._runs or self._journal.has_ended(key):
+            with suppress(RunNotFound):
+                return await self.header(key)
+        if key in self._broken:
+            raise self._broken[key]
+        return None
 
     def _begin(self, submission: Submission) -> None:
         key, state, parent = submission.key, submission.state, submission.parent
@@ -143,73 +166,64 @@ class LocalEngine:
             self._clock(),
             parent.traceparent if parent is not None else "",
             parent.tracestate if parent is not None else "",
+            submission.window,
+            submission.rerun_of,
         )
-        tracer = None
-        if self._telemetry is not None:
-            tracer = self._telemetry.run(
-                namespace=key.namespace,
-                run_id=key.run_id,
-                workflow_name=state.workflow.name,
-                parent=parent,
-                create_time=header.create_time,
-            )
-        run = self._runs[key] = LocalRun(header, state, self._services, tracer)
-        self._idle.clear()
+        run = self._add(header, Revived(state, []))
         self._journal.create(header)
-        run.tell(Started())
+        run.tell(Started(submission.reused, submission.rerun_of if submission.reused else ""))
         self._turn()
         if run.broken is not None:
             raise run.broken
 
-    async def info(self, key: RunKey) -> RunInfo:
-        """Return how a run stands, by what is committed."""
-        run = self._runs.get(key)
-        if run is None:
-            return self._kept(key).info
-        info = run.info()
-        await run.settle(info.last_sequence)
-        return info
+    def _add(self, header: Header, revived: Revived) -> LocalRun:
+        tracer = self._tracer(header, revived.state.workflow.name, revived.events)
+        run = self._runs[header.key] = LocalRun(header, revived.state, self._services, tracer)
+        self._idle.clear()
+        return run
 
-    async def result(self, key: RunKey) -> Record:
-        """Return the record of a run's `run_finished`."""
-        if key in self._runs:
-            raise RunNotEnded(key)
-        kept = self._kept(key)
-        return (await self._journal.pick(key, [kept.info.last_sequence]))[0]
+    def _tracer(self, header: Header, workflow_name: str, events: Sequence[Event]) -> RunTracer | None:
+        if self._telemetry is None:
+            return None
+        tracer = self._telemetry.run(
+            namespace=header.key.namespace,
+            run_id=header.key.run_id,
+            workflow_name=workflow_name,
+            parent=TraceParent(header.traceparent, header.tracestate) if header.traceparent else None,
+            create_time=header.create_time,
+        )
+        tracer.replay(events)
+        return tracer
 
-    async def steps(self, key: RunKey, start: int, most: int) -> StepPage:
-        """Return how steps stand, from an index in declaration order."""
-        run = self._runs.get(key)
-        if run is not None:
-            page = [step if step.finish else copy(step) for step in run.state.by_index[start : start + most]]
-            await run.settle(run.state.sequence)
-            return await live_page(self._journal, key, page, start, len(run.state.by_index))
-        return await kept_page(self._journal, key, self._kept(key).finishes, start, most)
+    async def recover(self, how: Recover) -> Recovery:
+        """Take up the runs that an earlier engine left under way, the oldest first."""
+        recovery = Recovery()
+        async for unfinished in self._journal.unfinished():
+            key = unfinished.header.key
+            try:
+                run = self._add(unfinished.header, await asyncio.to_thread(revive, unfinished))
+            except Unreadable as error:
+                self._broken[key] = RunBroken(key)
+                self._journal.discard(key)
+                recovery.unreadable[key.run_id] = str(error)
+            else:
+                self._take_up(run, how, recovery)
+        self._turn()
+        return recovery
 
-    async def list_runs(self, listing: Listing, before: tuple[int, str] | None, most: int) -> Page:
-        """Return runs that match, newest first, from after `(create_time, run_id)`."""
-        live = [run.info() for run in self._runs.values()]
-        found = [info for info in live if listing.matches(info)]
-        found += self._journal.list_kept(listing)
-        found.sort(key=_age, reverse=True)
-        if before is not None:
-            found = [info for info in found if _age(info) < before]
-        for info in found[:most]:
-            await self._settled(info)
-        return Page(found[:most], len(found) > most)
-
-    async def _settled(self, info: RunInfo) -> None:
-        """Wait until what a run's information tells is committed."""
-        run = self._runs.get(info.key)
-        if run is not None:
-            with suppress(RunBroken):
-                await run.settle(info.last_sequence)
-
-    def content(self, key: RunKey) -> tuple[bytes, Payload]:
-        """Return the workflow and input that a run was started with."""
-        run = self._runs.get(key)
-        header = run.header if run is not None else self._kept(key).header
-        return header.workflow, header.input
+    def _take_up(self, run: LocalRun, how: Recover, recovery: Recovery) -> None:
+        recovery.runs += 1
+        recovery.attempts += len(run.state.running)
+        if run.header.window is not None:
+            recovery.held[run.key] = run.header.window
+        if how is Recover.RESUME:
+            run.resume()
+        elif how is Recover.FAIL:
+            run.tell(StopRequested(FAILED_BY_RESTART))
+        else:
+            run.paused = True
+        if run.missing:
+            recovery.missing[run.key.run_id] = run.missing
 
     async def watch(self, key: RunKey, after: int, kinds: Collection[Kind]) -> AsyncGenerator[Batch, None]:
         """Stream a run's events after a number.
@@ -219,7 +233,7 @@ class LocalEngine:
             SequenceOutOfRange: The number is beyond its newest event.
         """
         run = self._runs.get(key)
-        last = run.committed if run is not None else self._kept(key).info.last_sequence
+        last = run.committed if run is not None else (await self._ended(key)).last_sequence
         if after > last:
             raise SequenceOutOfRange(after, last)
         if run is None and after == last:
@@ -245,27 +259,41 @@ class LocalEngine:
         if run is not None:
             run.tell(CancelRequested(reason))
             self._turn()
-        else:
-            self._kept(key)
+        elif not self._journal.has_ended(key):
+            raise RunNotFound(key)
+
+    async def detach(self, key: RunKey) -> None:
+        """Note that nobody holds a run any more; one that has ended stays as it is."""
+        run = self._runs.get(key)
+        if run is not None and run.header.window is not None:
+            run.header = replace(run.header, window=None)
+            await self._journal.detach(key)
 
     async def delete(self, key: RunKey) -> None:
         """Forget a run that has ended."""
-        if key in self._runs:
-            raise RunNotEnded(key)
-        self._kept(key)
-        self._journal.delete(key)
+        self._require_ended(key)
+        if not self._journal.has_ended(key):
+            raise RunNotFound(key)
+        await self._journal.delete(key)
 
     async def drain(self, patience: float) -> None:
-        """Take no new runs and wait for those under way; after `patience` seconds cancel them and wait again."""
+        """Take no new runs and wait for those under way.
+
+        After `patience` seconds they are left to the next server, if the journal outlives this one; else they are
+        cancelled, and waited for again.
+        """
         self._draining = True
-        if not await self._wait_idle(patience):
+        self._check_idle()
+        if not await self._wait_idle(patience) and not self._journal.durable:
             for run in list(self._runs.values()):
                 run.tell(CancelRequested("the server stopped"))
             await self._wait_idle(self.options.cancel_grace + SHUTDOWN_GRACE)
 
     async def close(self) -> None:
-        """End every stream, cancel every attempt, and release everything."""
+        """End every stream and cancel every attempt. Streams may still read what they lack: the journal stays open."""
         self._draining = True
+        for run in self._runs.values():
+            run.freeze()
         tasks = [*self._abandoned, *(task for run in self._runs.values() for task in run.tasks())]
         for watcher in list(self._watchers):
             watcher.close()
@@ -276,7 +304,6 @@ class LocalEngine:
             if stuck:
                 logger.warning("attempts did not end: %s", ", ".join(sorted(task.get_name() for task in stuck)))
         self._deadlines.close()
-        await self._journal.close()
 
     async def _wait_idle(self, patience: float) -> bool:
         try:
@@ -333,17 +360,17 @@ class LocalEngine:
 
     def _run_finished(self, run: LocalRun) -> None:
         del self._runs[run.key]
-        if run.broken is not None:
-            self._journal.discard(run.key)
-        if not self._runs:
+        if run.broken is not None and self._journal.discard(run.key):
+            self._broken[run.key] = run.broken
+        self._check_idle()
+
+    def _check_idle(self) -> None:
+        """Note whether all has ended that a drain would wait for: not runs that wait for another server."""
+        if all(self._draining and run.stalled for run in self._runs.values()):
             self._idle.set()
 
-    def _kept(self, key: RunKey) -> Kept:
-        kept = self._journal.kept(key)
-        if kept is None:
-            raise RunNotFound(key)
-        return kept
 
-
-def _age(info: RunInfo) -> tuple[int, str]:
-    return info.create_time, info.key.run_id
+def _same_content(submission: Submission, header: Header) -> bool:
+    return submission.rerun_of == header.rerun_of and same_content(
+        submission.definition, submission.state.input, header.workflow, header.input
+    )

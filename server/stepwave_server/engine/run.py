@@ -5,28 +5,32 @@ import contextvars
 import logging
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from opentelemetry import context as otel_context
 
 from stepwave_server.actions import Registry
-from stepwave_server.core.decide import Decision, decide, input_of
+from stepwave_server.core.decide import Decision, attempt_of, decide, input_of
 from stepwave_server.core.info import RunInfo, info_of
 from stepwave_server.core.messages import (
     AttemptInterrupted,
+    AttemptLost,
     AttemptStarted,
     Command,
+    Event,
     Finish,
     Input,
     Interrupt,
     Invoke,
+    RunFinished,
     StartTimer,
     StepStarted,
     Timer,
     TimerFired,
 )
 from stepwave_server.core.model import Failure, Payload, Reason
+from stepwave_server.core.resume import resume
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.attempt import Attempt
 from stepwave_server.engine.base import EngineOptions
@@ -34,14 +38,18 @@ from stepwave_server.engine.deadlines import Deadlines
 from stepwave_server.engine.errors import EngineError, RunBroken
 from stepwave_server.engine.evaluate import JsonEvaluator
 from stepwave_server.engine.live import Live, Transient
+from stepwave_server.engine.settled import Settled
 from stepwave_server.engine.watch import Watcher
-from stepwave_server.journal import Header, Journal, Kept
+from stepwave_server.journal import Ended, Header, Journal
 from stepwave_server.telemetry import RunTracer
-from stepwave_server.wire.events import Encoder, Kind, encode_chunk, encode_progress
+from stepwave_server.wire.events import Encoder, Kind, encode_action_missing, encode_chunk, encode_progress
 
 __all__ = ["LocalRun", "Services"]
 
 logger = logging.getLogger(__name__)
+
+MOST_MISSING = 20
+"""Actions that a run's information names at most, of those that its steps wait for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,8 +89,15 @@ class LocalRun:
         key: What names it.
         header: What it was given.
         state: Where it stands, decided; perhaps not yet committed.
-        committed: The number of the newest event that is committed.
+        settled: How far it is committed.
+        paused: It was found under way, and is left alone.
         broken: Why it cannot go on, by a defect of the server; `None` if it can.
+
+    Args:
+        header: What it was given.
+        state: Where it stands: before its first event, or folded from those that are committed.
+        services: What it needs of its engine.
+        tracer: What makes its spans; `None`: nobody traces.
     """
 
     def __init__(self, header: Header, state: RunState, services: Services, tracer: RunTracer | None) -> None:
@@ -99,34 +114,57 @@ class LocalRun:
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._watchers: set[Watcher] = set()
         self._live = Live()
-        self.committed = 0
-        self._settled: list[tuple[int, asyncio.Future[None]]] = []
+        self._missing: dict[str, str] = {}
+        self.settled = Settled(state.sequence)
+        self.paused = self._frozen = False
         self.broken: RunBroken | None = None
 
     # What others ask of it.
 
     def tell(self, given: Input) -> None:
         """Note what happened; the core decides on it in the run's next turn."""
+        if self._frozen:
+            return
         self._inbox.append(given)
         if len(self._inbox) == 1:
             self._services.turn(self)
 
+    def resume(self) -> int:
+        """Go on after a recovery: do again what is outstanding; return how many attempts were lost with the server."""
+        lost = list(self.state.running.values())
+        for command in resume(self.state, self._services.evaluator):
+            if isinstance(command, Invoke):
+                self._request(command)
+            else:
+                self._obey(command)
+        for step in lost:
+            self.tell(AttemptLost(step.spec.id, step.attempt))
+        return len(lost)
+
+    def freeze(self) -> None:
+        """Take note of nothing more: what still happens to its attempts, as their engine ends, is not the run's."""
+        self._frozen = True
+
+    @property
+    def stalled(self) -> bool:
+        """Whether it can get no further here."""
+        return self.paused or (bool(self._missing) and not self._attempts)
+
+    @property
+    def committed(self) -> int:
+        """The number of the newest event that is committed."""
+        return self.settled.committed
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The actions that its steps wait for, each once."""
+        return tuple(dict.fromkeys(self._missing.values()))
+
     def info(self) -> RunInfo:
         """Return how it stands, decided; perhaps not yet committed."""
-        return info_of(self.key, self.header.create_time, self.state)
-
-    async def settle(self, sequence: int) -> None:
-        """Wait until the event of this number is committed.
-
-        Raises:
-            RunBroken: It never will be.
-        """
-        if self.broken is not None:
-            raise self.broken
-        if self.committed < sequence:
-            waiter = self._loop.create_future()
-            self._settled.append((sequence, waiter))
-            await waiter
+        info = info_of(self.key, self.header.create_time, self.state)
+        paused = self.paused and self.state.stopping is None
+        return replace(info, rerun_of=self.header.rerun_of, paused=paused, missing=self.missing[:MOST_MISSING])
 
     def join(self, watcher: Watcher) -> None:
         """Wake a watcher whenever there is more."""
@@ -183,7 +221,10 @@ class LocalRun:
 
     def _show(self, attempt: Attempt, transient: Transient) -> None:
         attempt.said = True
-        self._live.add(attempt.step_id, transient)
+        self._tell_watchers(attempt.step_id, transient)
+
+    def _tell_watchers(self, step_id: str, transient: Transient) -> None:
+        self._live.add(step_id, transient)
         for watcher in self._watchers:
             watcher.show(transient)
 
@@ -214,9 +255,17 @@ class LocalRun:
             first = self.state.sequence - len(decision.events) + 1
             encode = self._encoder.encode
             records = [encode(sequence, event) for sequence, event in enumerate(decision.events, start=first)]
-            self._services.journal.append(self.key, records, partial(self._committed, decision))
+            ended = self._ended(decision.events[-1])
+            self._services.journal.append(self.key, records, partial(self._committed, decision), ended)
         elif decision.commands:
             self._carry_out(decision)
+
+    def _ended(self, last: Event) -> Ended | None:
+        if not isinstance(last, RunFinished):
+            return None
+        steps = self.state.steps
+        finishes = array("I", (step.finish for step in self.state.by_index))
+        return Ended(self.info(), finishes, array("I", (steps[step_id].finish for step_id, _ in last.outputs)))
 
     def _committed(self, decision: Decision) -> None:
         """Carry out what is committed now; perhaps called by the journal, whom a defect here is no business of."""
@@ -249,25 +298,35 @@ class LocalRun:
     def _request(self, invoke: Invoke) -> None:
         """Ask admission for a place: no effect of the decision, for the attempt's start will be an event of its own."""
         action = self._services.actions.get(invoke.action)
-        assert action is not None, f"action {invoke.action!r} was there when the run was accepted"
+        if action is None:
+            self._wait_for_action(invoke)
+            return
         attempt = self._attempts[invoke.step_id] = Attempt(self, invoke, action)
         self._services.submit(attempt)
 
+    def _wait_for_action(self, invoke: Invoke) -> None:
+        """Let a step wait for a server that has its action: the run was accepted by another one, before a restart."""
+        self._missing[invoke.step_id] = invoke.action
+        data = encode_action_missing(self.key.run_id, self._services.clock(), invoke.step_id, invoke.action)
+        self._tell_watchers(invoke.step_id, Transient(self.state.sequence, Kind.STEP_WAITING, data))
+
     def _carry_out(self, decision: Decision) -> None:
         """Do what a decision causes, now that it is committed."""
-        self.committed += len(decision.events)
+        self.settled.advance(len(decision.events))
         if self._tracer is not None:
             self._tracer.record(decision.events)
+        if not self._frozen:
+            self._act(decision)
+        for watcher in self._watchers:
+            watcher.wake()
+
+    def _act(self, decision: Decision) -> None:
         for event in decision.events:
             if isinstance(event, StepStarted):
                 self._launch(event)
         for command in decision.commands:
             if not isinstance(command, Invoke):
                 self._obey(command)
-        for watcher in self._watchers:
-            watcher.wake()
-        if self._settled:
-            self._release_settled()
 
     def _launch(self, event: StepStarted) -> None:
         attempt = self._attempts[event.step_id]
@@ -307,13 +366,20 @@ class LocalRun:
     def _interrupt(self, command: Interrupt) -> None:
         attempt = self._attempts.get(command.step_id)
         if attempt is None or attempt.number != command.attempt:
-            return
-        if attempt.task is not None:
+            self._interrupt_absent(command)
+        elif attempt.task is not None:
             attempt.interrupt(command.failure, self._services.options.cancel_grace)
         else:
             attempt.withdrawn = True
             self._free(attempt)
             del self._attempts[command.step_id]
+
+    def _interrupt_absent(self, command: Interrupt) -> None:
+        """End an attempt that an earlier server ran, or that waits for a server with its action; or none at all."""
+        if self._missing.pop(command.step_id, None) is not None:
+            self._live.forget(command.step_id)
+        if attempt_of(self.state, command.step_id, command.attempt) is not None:
+            self.tell(AttemptInterrupted(command.step_id, command.attempt, command.failure))
 
     def _free(self, attempt: Attempt) -> None:
         """Give back an attempt's place among those in flight, if it has one."""
@@ -324,22 +390,7 @@ class LocalRun:
     def _finish(self) -> None:
         for handle in self._timers.values():
             handle.cancel()
-        finishes = array("I", (step.finish for step in self.state.by_index))
-        self._services.journal.finish(Kept(self.header, self.info(), finishes))
         self._services.finished(self)
-
-    def _release_settled(self) -> None:
-        ready = [waiter for target, waiter in self._settled if target <= self.committed]
-        self._settled = [entry for entry in self._settled if entry[0] > self.committed]
-        for waiter in ready:
-            if not waiter.done():
-                waiter.set_result(None)
-
-    def _refuse_settled(self, error: RunBroken) -> None:
-        waiting, self._settled = self._settled, []
-        for _, waiter in waiting:
-            if not waiter.done():
-                waiter.set_exception(error)
 
     def _give_up(self) -> None:
         """Contain a defect: this run ends here, the others go on."""
@@ -348,7 +399,7 @@ class LocalRun:
         if self._tracer is not None:
             self._tracer.abandon(self._services.clock(), str(self.broken))
         self.close_watchers(self.broken)
-        self._refuse_settled(self.broken)
+        self.settled.refuse(self.broken)
         for handle in self._timers.values():
             handle.cancel()
         failure = Failure(Reason.INTERNAL, str(self.broken))

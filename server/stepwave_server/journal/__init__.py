@@ -1,6 +1,20 @@
 """Events at rest: what a journal is, and the journals there are."""
 
-from stepwave_server.journal.base import Header, Journal, Kept, Listing
-from stepwave_server.journal.memory import MemoryJournal, Retention
+from stepwave_server.journal.base import Ended, Header, Journal, JournalError, Listing, Position, Unfinished
+from stepwave_server.journal.memory import MemoryJournal
+from stepwave_server.journal.retention import Retention
+from stepwave_server.journal.sqlite import SqliteJournal, backup
 
-__all__ = ["Header", "Journal", "Kept", "Listing", "MemoryJournal", "Retention"]
+__all__ = [
+    "Ended",
+    "Header",
+    "Journal",
+    "JournalError",
+    "Listing",
+    "MemoryJournal",
+    "Position",
+    "Retention",
+    "SqliteJournal",
+    "Unfinished",
+    "backup",
+]

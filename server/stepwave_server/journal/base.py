@@ -1,9 +1,10 @@
 """What every journal does. Commits complete later, in the order of the calls; effects wait for them."""
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, TypeAlias
 
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.model import Payload, State
@@ -11,7 +12,17 @@ from stepwave_server.core.record import record
 from stepwave_server.core.state import RunOptions
 from stepwave_server.wire.events import Record
 
-__all__ = ["Header", "Journal", "Kept", "Listing"]
+__all__ = ["Ended", "Header", "Journal", "JournalError", "Listing", "Position", "Trouble", "Unfinished"]
+
+Position: TypeAlias = tuple[int, str]
+"""Where in a list of runs, newest first, a page begins: after the run of this creation time and id."""
+
+Trouble: TypeAlias = Callable[[str], None]
+"""Told why a journal cannot commit, in a sentence; empty once it can again."""
+
+
+class JournalError(Exception):
+    """Raised when a journal cannot be opened or read. The message is for a person, and names the journal."""
 
 
 @record
@@ -26,6 +37,8 @@ class Header:
         create_time: When it was accepted, in nanoseconds since the epoch.
         traceparent: The caller's W3C trace context; empty if there was none.
         tracestate: Its vendor part.
+        window: How many seconds it outlives the last stream that held it; `None`: nobody holds it.
+        rerun_of: The run whose workflow and input it took; empty if it is no rerun.
     """
 
     key: RunKey
@@ -35,30 +48,53 @@ class Header:
     create_time: int
     traceparent: str = ""
     tracestate: str = ""
+    window: float | None = None
+    rerun_of: str = ""
 
 
 @record
-class Kept:
-    """A run that has ended.
+class Ended:
+    """How a run ended; committed together with its last event.
 
     Attributes:
-        header: What it was given.
-        info: How it ended.
+        info: How it stands, for ever.
         finishes: For every step in declaration order, the number of its `step_finished` event.
+        outputs: The numbers of the `step_finished` events whose outputs the run's last event tells again.
     """
 
-    header: Header
     info: RunInfo
     finishes: "array[int]"
+    outputs: "array[int]"
 
 
-class Listing(NamedTuple):
-    """Which runs to list."""
+class Unfinished(NamedTuple):
+    """A run that had not ended when its server did, and its events so far."""
+
+    header: Header
+    records: Sequence[Record]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Which runs to list. Times are nanoseconds since the epoch; what is empty or `None` leaves all in.
+
+    Attributes:
+        namespace: Only runs of this namespace.
+        states: Only runs in one of these states.
+        workflow_name: Only runs of this workflow.
+        prefix: Only runs whose id begins so.
+        labels: Only runs that have all these labels.
+        since: Only runs accepted then or later.
+        until: Only runs accepted before.
+    """
 
     namespace: str
     states: frozenset[State] = frozenset()
     workflow_name: str = ""
     prefix: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    since: int | None = None
+    until: int | None = None
 
     def matches(self, info: RunInfo) -> bool:
         """Say whether a run belongs to the list."""
@@ -67,27 +103,46 @@ class Listing(NamedTuple):
             and info.key.run_id.startswith(self.prefix)
             and (not self.states or info.state in self.states)
             and (not self.workflow_name or info.workflow_name == self.workflow_name)
+            and self.labels.items() <= info.labels.items()
+            and (self.since is None or info.create_time >= self.since)
+            and (self.until is None or info.create_time < self.until)
         )
 
 
 class Journal(Protocol):
-    """Keeps the events of runs."""
+    """Keeps the events of runs.
+
+    A run is *under way* from `create` on, and has *ended* once an `append` with `ended` is committed.
+    """
 
     name: str
+    durable: bool
+    """Whether it outlives the process."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for people."""
+        ...
 
     def create(self, header: Header) -> None:
         """Open a run. It is committed with its first events."""
         ...
 
-    def append(self, key: RunKey, records: Sequence[Record], committed: Callable[[], None]) -> None:
+    def append(
+        self, key: RunKey, records: Sequence[Record], committed: Callable[[], None], ended: Ended | None = None
+    ) -> None:
         """Add events to a run, all or none.
 
-        `committed` is called on the event loop once they are safe, perhaps before this returns.
+        Args:
+            key: The run, under way.
+            records: The events.
+            committed: Called on the event loop once they are safe, perhaps before this returns.
+            ended: How the run ended, if its last event is among them. From now on retention may forget it.
         """
         ...
 
-    def finish(self, kept: Kept) -> None:
-        """Note that a run has ended; its events are committed. From now on retention may forget it."""
+    async def detach(self, key: RunKey) -> None:
+        """Forget that a run under way is held; done when that is committed."""
         ...
 
     async def read(self, key: RunKey, after: int, most_bytes: int) -> Sequence[Record] | None:
@@ -102,23 +157,47 @@ class Journal(Protocol):
         ...
 
     async def pick(self, key: RunKey, sequences: Sequence[int]) -> Sequence[Record]:
-        """Return the committed events with these numbers."""
+        """Return the committed events with these numbers, in their order; none if the run is not kept."""
         ...
 
-    def kept(self, key: RunKey) -> Kept | None:
-        """Return a run that has ended; `None` if there is none."""
+    def has_ended(self, key: RunKey) -> bool:
+        """Say whether a run has ended and is kept."""
         ...
 
-    def list_kept(self, listing: Listing) -> Sequence[RunInfo]:
-        """Return the runs that have ended and match, in no order."""
+    async def header(self, key: RunKey) -> Header | None:
+        """Return what a run that has ended was given; `None` if there is none."""
         ...
 
-    def delete(self, key: RunKey) -> None:
-        """Forget a run that has ended."""
+    async def info(self, key: RunKey) -> RunInfo | None:
+        """Return how a run that has ended stands; `None` if there is none."""
         ...
 
-    def discard(self, key: RunKey) -> None:
-        """Forget a run that has not ended and never will: a defect broke it."""
+    async def finishes(self, key: RunKey) -> Sequence[int] | None:
+        """Return the numbers of the `step_finished` events of a run that has ended; `None` if there is none."""
+        ...
+
+    async def list_ended(self, listing: Listing, before: Position | None, most: int) -> Sequence[RunInfo]:
+        """Return runs that have ended and match, newest first, from after a position."""
+        ...
+
+    async def delete(self, key: RunKey) -> None:
+        """Forget a run that has ended; done when that is committed."""
+        ...
+
+    def discard(self, key: RunKey) -> bool:
+        """Let go of a run under way that a defect broke: it has no more events while this journal is open.
+
+        Returns:
+            Whether it is kept all the same, for another server to go on with; its id is not free then.
+        """
+        ...
+
+    def unfinished(self) -> AsyncIterator[Unfinished]:
+        """Yield the runs that an earlier process left under way, the oldest first; they are under way again."""
+        ...
+
+    def listen(self, told: Trouble) -> None:
+        """Tell when commits begin to fail, and when they succeed again. At once, if they fail now."""
         ...
 
     async def close(self) -> None:

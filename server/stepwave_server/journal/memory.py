@@ -1,33 +1,27 @@
 """The journal in memory: commits at once, forgets with the process; ended runs are kept up to a count and an age."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from heapq import nlargest
 
 from stepwave_server.core.info import RunInfo, RunKey
-from stepwave_server.journal.base import Header, Kept, Listing
+from stepwave_server.journal.base import Ended, Header, Listing, Position, Trouble, Unfinished
+from stepwave_server.journal.retention import Retention, Shelf
 from stepwave_server.wire.events import Kind, Record
 
-__all__ = ["MemoryJournal", "Retention"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retention:
-    """How long ended runs are kept: the newest `count`, none older than `age` nanoseconds, within `size` bytes."""
-
-    count: int = 1_000
-    age: int = 24 * 3600 * 1_000_000_000
-    size: int = 1 << 30
+__all__ = ["MemoryJournal"]
 
 
 @dataclass(slots=True)
 class _Log:
-    """A run's events. Two flat sequences take half the memory of one of records."""
+    """A run's events, what it was given and how it ended. Two flat sequences take half the memory of one of records."""
 
+    header: Header
     kinds: list[Kind] = field(default_factory=list)
     data: list[bytes] = field(default_factory=list)
     size: int = 0
+    ended: Ended | None = None
 
     def record(self, sequence: int) -> Record:
         return Record(self.kinds[sequence - 1], self.data[sequence - 1])
@@ -42,55 +36,38 @@ class MemoryJournal:
     """
 
     name = "memory"
+    durable = False
+    place = "memory"
 
     def __init__(self, clock: Callable[[], int], retention: Retention | None = None) -> None:
-        self._clock = clock
-        self._retention = retention or Retention()
         self._logs: dict[RunKey, _Log] = {}
-        self._kept: dict[RunKey, Kept] = {}  # in the order in which they ended
-        self._readers: Counter[RunKey] = Counter()
-        self._size = 0
+        self._shelf = Shelf(clock, retention or Retention(), self.sweep)
 
     def create(self, header: Header) -> None:
         """Open a run."""
-        self._logs[header.key] = _Log()
+        self._logs[header.key] = _Log(header)
 
-    def append(self, key: RunKey, records: Sequence[Record], committed: Callable[[], None]) -> None:
-        """Add events to a run and commit them at once."""
+    def append(
+        self, key: RunKey, records: Sequence[Record], committed: Callable[[], None], ended: Ended | None = None
+    ) -> None:
+        """Add events to a run and commit them at once; forget ended runs that are too many or too old."""
         log = self._logs[key]
         for kind, data in records:
             log.kinds.append(kind)
             log.data.append(data)
             log.size += len(data)
+        if ended is not None:
+            log.ended = ended
+            self._shelf.put(key, ended.info.end_time or 0, log.size)
         committed()
 
-    def finish(self, kept: Kept) -> None:
-        """Note that a run has ended, and forget ended runs that are too many or too old."""
-        self._kept[kept.header.key] = kept
-        self._size += self._logs[kept.header.key].size
-        self.sweep()
+    async def detach(self, key: RunKey) -> None:
+        """Do nothing: who holds a run is forgotten with the process."""
 
     def sweep(self) -> None:
-        """Forget ended runs that are too many, too old, or too large together; the newest stays whatever its size.
-
-        A run that is being read stays until it is not, and does not count.
-        """
-        while (oldest := self._oldest()) is not None and self._exceeds(oldest):
-            self.delete(oldest.header.key)
-
-    def _oldest(self) -> Kept | None:
-        return next((kept for key, kept in self._kept.items() if key not in self._readers), None)
-
-    def _exceeds(self, oldest: Kept) -> bool:
-        bounds = self._retention
-        if (oldest.info.end_time or 0) < self._clock() - bounds.age:
-            return True
-        if len(self._kept) <= bounds.count and self._size <= bounds.size:  # as nearly always
-            return False
-        read = [key for key in self._readers if key in self._kept]
-        count = len(self._kept) - len(read)
-        size = self._size - sum(self._logs[key].size for key in read)
-        return count > bounds.count or (size > bounds.size and count > 1)
+        """Forget ended runs that are too many, too old, or too large together."""
+        while (key := self._shelf.oldest_in_excess()) is not None:
+            self._forget(key)
 
     async def read(self, key: RunKey, after: int, most_bytes: int) -> Sequence[Record] | None:
         """Return events after a number."""
@@ -106,41 +83,65 @@ class MemoryJournal:
                 break
         return records
 
-    @contextmanager
-    def reading(self, key: RunKey) -> Iterator[None]:
+    def reading(self, key: RunKey) -> AbstractContextManager[None]:
         """Keep retention from forgetting a run while inside."""
-        self._readers[key] += 1
-        try:
-            yield
-        finally:
-            self._readers[key] -= 1
-            if not self._readers[key]:
-                del self._readers[key]
-                self.sweep()
+        return self._shelf.reading(key)
 
     async def pick(self, key: RunKey, sequences: Sequence[int]) -> Sequence[Record]:
         """Return the events with these numbers."""
-        log = self._logs[key]
-        return [log.record(sequence) for sequence in sequences]
+        log = self._logs.get(key)
+        return [] if log is None else [log.record(sequence) for sequence in sequences]
 
-    def kept(self, key: RunKey) -> Kept | None:
-        """Return a run that has ended."""
+    def has_ended(self, key: RunKey) -> bool:
+        """Say whether a run has ended and is kept."""
         self.sweep()
-        return self._kept.get(key)
+        return key in self._shelf
 
-    def list_kept(self, listing: Listing) -> Sequence[RunInfo]:
-        """Return the runs that have ended and match."""
+    async def header(self, key: RunKey) -> Header | None:
+        """Return what a run that has ended was given."""
+        return self._logs[key].header if self.has_ended(key) else None
+
+    async def info(self, key: RunKey) -> RunInfo | None:
+        """Return how a run that has ended stands."""
+        ended = self._ended(key)
+        return None if ended is None else ended.info
+
+    async def finishes(self, key: RunKey) -> Sequence[int] | None:
+        """Return the numbers of the `step_finished` events of a run that has ended."""
+        ended = self._ended(key)
+        return None if ended is None else ended.finishes
+
+    async def list_ended(self, listing: Listing, before: Position | None, most: int) -> Sequence[RunInfo]:
+        """Return runs that have ended and match, newest first."""
         self.sweep()
-        return [kept.info for kept in self._kept.values() if listing.matches(kept.info)]
+        infos = (log.ended.info for log in self._logs.values() if log.ended is not None)
+        found = (info for info in infos if listing.matches(info) and (before is None or info.position < before))
+        return nlargest(most, found, key=lambda info: info.position)
 
-    def delete(self, key: RunKey) -> None:
+    async def delete(self, key: RunKey) -> None:
         """Forget a run that has ended."""
-        del self._kept[key]
-        self._size -= self._logs.pop(key).size
+        if key in self._shelf:
+            self._forget(key)
 
-    def discard(self, key: RunKey) -> None:
-        """Forget a run that never will end."""
+    def discard(self, key: RunKey) -> bool:
+        """Forget a run that a defect broke."""
         self._logs.pop(key, None)
+        return False
+
+    async def unfinished(self) -> AsyncIterator[Unfinished]:
+        """Yield nothing: no run outlives its process."""
+        return
+        yield
+
+    def listen(self, told: Trouble) -> None:
+        """Do nothing: commits never fail."""
 
     async def close(self) -> None:
         """Do nothing: there is nothing outstanding."""
+
+    def _ended(self, key: RunKey) -> Ended | None:
+        return self._logs[key].ended if self.has_ended(key) else None
+
+    def _forget(self, key: RunKey) -> None:
+        self._shelf.remove(key)
+        del self._logs[key]

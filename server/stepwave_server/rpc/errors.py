@@ -12,6 +12,7 @@ from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import (
     EngineError,
     InvalidRun,
+    JournalUnavailable,
     NotAccepting,
     RunBroken,
     RunExists,
@@ -91,6 +92,7 @@ class TooManyCalls(CallRefused):
 
 _ENGINE_CODES: dict[type[EngineError], tuple[int, str]] = {
     InvalidRun: (code_pb2.INVALID_ARGUMENT, "INVALID_WORKFLOW"),
+    JournalUnavailable: (code_pb2.UNAVAILABLE, "JOURNAL_UNAVAILABLE"),
     NotAccepting: (code_pb2.UNAVAILABLE, "SERVER_DRAINING"),
     RunBroken: (code_pb2.INTERNAL, "RUN_BROKEN"),
     RunExists: (code_pb2.ALREADY_EXISTS, "RUN_EXISTS"),

@@ -45,6 +45,11 @@ class Holds:
         self.detach(key)  # an earlier run of the same id may be waited for still
         self._held[key] = _Held(window)
 
+    def wait(self, key: RunKey, window: float) -> None:
+        """Make a run a held one whose streams were all lost, as by a restart of the server: its window begins now."""
+        self.begin(key, window)
+        self._start_window(key, self._held[key])
+
     def detach(self, key: RunKey) -> None:
         """Let a run go on whoever leaves."""
         held = self._held.pop(key, None)
@@ -88,8 +93,11 @@ class Holds:
         elif held.window <= 0:
             self._end(key, "the caller went away")
         else:
-            loop = asyncio.get_running_loop()
-            held.timer = loop.call_later(held.window, self._end, key, "the caller did not come back")
+            self._start_window(key, held)
+
+    def _start_window(self, key: RunKey, held: _Held) -> None:
+        loop = asyncio.get_running_loop()
+        held.timer = loop.call_later(held.window, self._end, key, "the caller did not come back")
 
     def _end(self, key: RunKey, reason: str) -> None:
         if self._held.pop(key, None) is not None and not self._released:

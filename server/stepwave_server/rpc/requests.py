@@ -4,7 +4,7 @@ import asyncio
 import base64
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -12,7 +12,9 @@ from stepwave._ids import new_run_id
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.core.evolve import new_run
 from stepwave_server.core.info import RunKey
+from stepwave_server.core.messages import StepFinished
 from stepwave_server.core.model import Payload, Workflow
+from stepwave_server.core.reuse import reusable
 from stepwave_server.engine.base import Engine, EngineOptions, Submission
 from stepwave_server.rpc.errors import InvalidCall, NotServed, WorkflowNotFound
 from stepwave_server.rpc.workflows import Workflows
@@ -71,11 +73,11 @@ def parse_namespace(namespace: str, parsed: Parsed) -> str:
     return DEFAULT_NAMESPACE
 
 
-def parse_key(namespace: str, run_id: str, parsed: Parsed) -> RunKey:
-    """Return the run that a request names."""
+def parse_key(namespace: str, run_id: str, parsed: Parsed, path: str = "run_id") -> RunKey:
+    """Return the run that a request names; `path` is the field that does."""
     if not RUN_ID.fullmatch(run_id):
         problem = f'malformed run id "{run_id}": want {RUN_ID.pattern}' if run_id else "must not be empty"
-        parsed.blame("run_id", problem)
+        parsed.blame(path, problem)
     return RunKey(parse_namespace(namespace, parsed), run_id)
 
 
@@ -114,6 +116,27 @@ def parse_token(token: str, parsed: Parsed, *types: type) -> tuple[int | str, ..
 
 
 @dataclass(frozen=True, slots=True)
+class _Earlier:
+    """A run to run again: what it was given, and how its steps ended, as far as their outputs may be taken over."""
+
+    run_id: str
+    workflow: workflow_pb2.Workflow
+    input: Payload
+    finished: Sequence[StepFinished]
+
+
+@dataclass(frozen=True, slots=True)
+class _Draft:
+    """A run to start whose workflow is still to be checked."""
+
+    key: RunKey
+    workflow: workflow_pb2.Workflow
+    parent: TraceParent | None
+    window: float | None
+    earlier: _Earlier | None
+
+
+@dataclass(frozen=True, slots=True)
 class Preparer:
     """Turns definitions into what can be started, or names everything that is wrong with them."""
 
@@ -149,35 +172,63 @@ class Preparer:
             return await asyncio.to_thread(self._checked, message, parsed)
         return self._checked(message, parsed)
 
-    async def submission(self, request: Start, parent: TraceParent | None, parsed: Parsed) -> Submission:
+    async def submission(
+        self, request: Start, parent: TraceParent | None, parsed: Parsed, window: float | None = None
+    ) -> Submission:
         """Return a run, ready to start; other fields of the request have been `parsed`.
+
+        Args:
+            request: What to run.
+            parent: The caller's span.
+            parsed: What is wrong with the request so far.
+            window: How many seconds the run outlives the last stream that held it; `None`: nobody holds it.
 
         Raises:
             InvalidCall, NotServed, WorkflowNotFound: It cannot be; nothing has been invoked.
+            RunNotFound, RunNotEnded: The run to run again is not there, or not to its end.
         """
         if request.open:
             parsed.refuse("open")
         key = parse_key(request.namespace, request.run_id or UNNAMED, parsed)
         refuse_unknown_fields(request, parsed)
-        message = self._definition(request, parsed)
+        earlier = await self._earlier(request, key.namespace, parsed)
+        message = self._definition(request, parsed) if earlier is None else earlier.workflow
         if not request.run_id:
             key = RunKey(key.namespace, new_run_id(message.name))
+        draft = _Draft(key, message, parent, window, earlier)
         if len(message.steps) > LARGE:
-            return await asyncio.to_thread(self._submission, request, message, key, parent, parsed)
-        return self._submission(request, message, key, parent, parsed)
+            return await asyncio.to_thread(self._submission, request, draft, parsed)
+        return self._submission(request, draft, parsed)
 
-    def _submission(
-        self,
-        request: Start,
-        message: workflow_pb2.Workflow,
-        key: RunKey,
-        parent: TraceParent | None,
-        parsed: Parsed,
-    ) -> Submission:
-        given: Payload = parse_payload(request.input, "input", parsed) if request.HasField("input") else "null"
-        workflow = self._checked(message, parsed)
-        definition = message.SerializeToString(deterministic=True)
-        return Submission(key, new_run(workflow, given, self.options.run), definition, parent)
+    async def _earlier(self, request: Start, namespace: str, parsed: Parsed) -> "_Earlier | None":
+        """Return the run that is to be run again, if one is."""
+        if request.WhichOneof("definition") != "rerun":
+            return None
+        key = parse_key(namespace, request.rerun.run_id, parsed, "rerun.run_id")
+        if request.HasField("input"):
+            parsed.blame("input", "must not be set with `rerun`: it is the earlier run's")
+        refuse(parsed)
+        header = await self.engine.header(key)
+        finished = await self.engine.finished_steps(key)
+        message = workflow_pb2.Workflow.FromString(header.workflow)
+        return _Earlier(key.run_id, message, header.input, finished if request.rerun.from_failed else ())
+
+    def _submission(self, request: Start, draft: "_Draft", parsed: Parsed) -> Submission:
+        earlier = draft.earlier
+        if earlier is not None:
+            given: Payload = earlier.input
+        else:
+            given = parse_payload(request.input, "input", parsed) if request.HasField("input") else "null"
+        workflow = self._checked(draft.workflow, parsed)
+        return Submission(
+            draft.key,
+            new_run(workflow, given, self.options.run),
+            draft.workflow.SerializeToString(deterministic=True),
+            draft.parent,
+            draft.window,
+            earlier.run_id if earlier is not None else "",
+            reusable(workflow, earlier.finished) if earlier is not None else (),
+        )
 
     def _definition(self, request: Definition, parsed: Parsed) -> workflow_pb2.Workflow:
         match request.WhichOneof("definition"):
@@ -189,7 +240,7 @@ class Preparer:
                     raise WorkflowNotFound(self.workflows.unknown(request.workflow_name))
                 return found
             case _:
-                parsed.blame("workflow", "is required: set `workflow` or `workflow_name`")
+                parsed.blame("workflow", f"is required: set {_choices(request)}")
                 raise InvalidCall([*parsed.invalid, *parsed.unsupported])
 
     def _checked(self, message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
@@ -197,3 +248,9 @@ class Preparer:
         parsed.invalid += self.engine.check(workflow, open_run=False)
         refuse(parsed)
         return workflow
+
+
+def _choices(request: Definition) -> str:
+    """Name the ways to say what is meant."""
+    *first, last = (f"`{field.name}`" for field in request.DESCRIPTOR.oneofs_by_name["definition"].fields)
+    return f"{', '.join(first)} or {last}"

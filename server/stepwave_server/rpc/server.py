@@ -49,11 +49,11 @@ class GrpcServer:
         names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
-    async def start(self) -> str:
-        """Begin to serve, and return the address; calls succeed from now on.
+    def bind(self) -> str:
+        """Take the address, and return it; who calls from now on waits until the server serves.
 
         Raises:
-            ListenError: The address cannot be had.
+            ListenError: It cannot be had.
         """
         try:
             port = self._server.add_insecure_port(self._listen)
@@ -61,11 +61,14 @@ class GrpcServer:
             raise ListenError(
                 f"cannot listen at {self._listen}: is it taken, or no address of this machine?"
             ) from error
-        await self._server.start()
-        await self.set_serving(serving=True)
         if self._listen.startswith("unix:"):
             return self._listen
         return f"{self._listen.rpartition(':')[0]}:{port}"
+
+    async def start(self) -> None:
+        """Begin to serve; calls succeed from now on."""
+        await self._server.start()
+        await self.set_serving(serving=True)
 
     async def set_serving(self, *, serving: bool) -> None:
         """Tell health checks whether to send calls here."""

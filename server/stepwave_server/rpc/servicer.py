@@ -27,10 +27,11 @@ from stepwave_server.rpc.requests import (
     to_token,
 )
 from stepwave_server.telemetry import TraceParent
+from stepwave_server.wire.definition import to_definition
 from stepwave_server.wire.events import Kind, decode, to_step_results
 from stepwave_server.wire.plan import to_plan
 from stepwave_server.wire.results import to_run
-from stepwave_server.wire.values import SECOND, from_duration
+from stepwave_server.wire.values import SECOND, from_duration, from_time
 from stepwave_server.wire.workflow import Parsed
 
 __all__ = ["Orchestrator"]
@@ -70,8 +71,8 @@ class Orchestrator:
         parsed = self._preparer.parsed()
         kinds = _kinds(request.kinds, parsed)
         window = _window(request, parsed)
-        submission = await self._preparer.submission(request, _parent(context), parsed)
-        if self._engine.start(submission):
+        submission = await self._preparer.submission(request, _parent(context), parsed, window)
+        if await self._engine.start(submission):
             self._holds.begin(submission.key, window)
         async with aclosing(self._held(submission.key, 0, kinds, context)) as stream:
             async for data in stream:
@@ -80,8 +81,9 @@ class Orchestrator:
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:  # noqa: N802
         """Start a run that nobody holds."""
         submission = await self._preparer.submission(request, _parent(context), self._preparer.parsed())
-        self._engine.start(submission)
-        self._holds.detach(submission.key)
+        if not await self._engine.start(submission):
+            self._holds.detach(submission.key)
+            await self._engine.detach(submission.key)
         return pb.StartRunResponse(run=to_run(await self._engine.info(submission.key)))
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncGenerator[bytes, None]:  # noqa: N802
@@ -152,7 +154,15 @@ class Orchestrator:
             namespace = parse_namespace(request.namespace, parsed)
             states = _states(request.states, parsed)
             token = parse_token(request.page_token, parsed, int, str)
-        listing = Listing(namespace, states, request.workflow_name, request.run_id_prefix)
+        listing = Listing(
+            namespace,
+            states,
+            request.workflow_name,
+            request.run_id_prefix,
+            dict(request.labels),
+            from_time(request.create_time_from) if request.HasField("create_time_from") else None,
+            from_time(request.create_time_before) if request.HasField("create_time_before") else None,
+        )
         before = (int(token[0]), str(token[1])) if token else None
         page = await self._engine.list_runs(listing, before, page_size(request.page_size, 100, 1_000))
         runs = _within([to_run(info) for info in page.runs])
@@ -173,6 +183,23 @@ class Orchestrator:
         """Forget a run that has ended."""
         await self._engine.delete(run_key(request.namespace, request.run_id))
         return pb.DeleteRunResponse()
+
+    async def ExportRun(self, request: pb.ExportRunRequest, context: Context) -> AsyncGenerator[bytes, None]:  # noqa: N802
+        """Stream all that is kept of a run."""
+        key = run_key(request.namespace, request.run_id)
+        header = await self._engine.header(key)
+        definition = to_definition(
+            key=header.key,
+            workflow=header.workflow,
+            input=header.input,
+            options=header.options,
+            create_time=header.create_time,
+            rerun_of=header.rerun_of,
+        )
+        yield pb.ExportRunResponse(definition=definition).SerializeToString()
+        async with aclosing(self._engine.export(key)) as parts:
+            async for data in parts:
+                yield data
 
     async def PlanWorkflow(self, request: pb.PlanWorkflowRequest, context: Context) -> pb.PlanWorkflowResponse:  # noqa: N802
         """Explain how a workflow would run."""

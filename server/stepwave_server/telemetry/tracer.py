@@ -17,6 +17,7 @@ from stepwave_server.core.messages import (
     RunStarted,
     RunStopping,
     StepFinished,
+    StepRetrying,
     StepsAdded,
     StepStarted,
     WaveFinished,
@@ -118,6 +119,8 @@ class RunTracer:
                 self._waves[event.wave] = self._spans.open_wave(event.wave, event.time)
             case WaveFinished():
                 self._end_wave(self._waves[event.wave])
+            case StepRetrying():
+                self._step_retrying(event)
             case RunStarted():
                 self._start = event.time
             case RunStopping():
@@ -137,6 +140,10 @@ class RunTracer:
         else:
             step.retry(event)
 
+    def _step_retrying(self, event: StepRetrying) -> None:
+        step = self._steps[event.step_id]
+        self._end_attempt(step, event.time, outcome_of(State.FAILED, event.failure, event.time, abandoned=False))
+
     def _step_finished(self, event: StepFinished) -> None:
         wave = self._waves.get(event.wave)
         if wave is not None:
@@ -146,13 +153,16 @@ class RunTracer:
             self._note_unstarted(event)
             return
         outcome = outcome_of(event.state, event.failure, event.time, abandoned=event.abandoned)
-        self._end_attempt(step, event.time, outcome)
+        if step.attempting:
+            self._end_attempt(step, event.time, outcome)
         self._end_step(step, event.time, outcome)
 
     def _note_unstarted(self, event: StepFinished) -> None:
         attributes: dict[str, AttributeValue] = {"stepwave.step_id": event.step_id, "stepwave.wave": event.wave}
         if event.failure is not None:
             attributes |= failure_attributes(event.failure)
+        if event.reused_from:
+            attributes["stepwave.reused_from"] = event.reused_from
         if event.skip is not None:
             attributes["stepwave.skip.cause"] = event.skip.cause.name.lower()
             if event.skip.step_id:

@@ -16,6 +16,7 @@ from stepwave_server.core.messages import (
     RunStarted,
     RunStopping,
     StepFinished,
+    StepRetrying,
     StepsAdded,
     StepStarted,
     Wave,
@@ -29,7 +30,17 @@ from stepwave_server.wire.values import fill_failure, fill_payload, fill_time, t
 from stepwave_server.wire.varint import prefixed, text, timestamp, varint
 from stepwave_server.wire.workflow import fill_step
 
-__all__ = ["Encoder", "Kind", "Record", "decode", "encode_chunk", "encode_progress", "position", "to_step_results"]
+__all__ = [
+    "Encoder",
+    "Kind",
+    "Record",
+    "decode",
+    "encode_action_missing",
+    "encode_chunk",
+    "encode_progress",
+    "position",
+    "to_step_results",
+]
 
 
 # Tags of `WatchRunResponse.events` and of the fields of `RunEvent`: the field's number and its wire type.
@@ -151,6 +162,17 @@ def encode_progress(run_id: str, time: int, step_id: str, attempt: int, fraction
     return _transient(run_id, time, fill)
 
 
+def encode_action_missing(run_id: str, time: int, step_id: str, action: str) -> bytes:
+    """Return a transient `step_waiting`, for a server that has the action, as bytes."""
+
+    def fill(message: event_pb2.RunEvent) -> None:
+        waiting = message.step_waiting
+        waiting.step_id, waiting.cause = step_id, event_pb2.WAIT_CAUSE_ACTION_MISSING
+        waiting.message = f'this server has no action "{action}"'
+
+    return _transient(run_id, time, fill)
+
+
 def position(last_sequence: int) -> bytes:
     """Return the end of a batch, or a sign of life: a `WatchRunResponse` with its `last_sequence` alone."""
     return orchestrator_pb2.WatchRunResponse(last_sequence=last_sequence).SerializeToString()
@@ -186,6 +208,8 @@ def _step_finished(event: StepFinished) -> bytes:
     parts += (b"\x5a", timestamp(event.time))
     if event.abandoned:
         parts.append(b"\x60\x01")
+    if event.reused_from:
+        parts += (b"\x6a", text(event.reused_from))
     return b"\x0a" + prefixed(b"".join(parts))
 
 
@@ -228,6 +252,9 @@ def _fill_other(message: event_pb2.RunEvent, workflow_name: str, event: Event) -
         case RunStarted():
             _run_started(message.run_started, workflow_name, event)
             return Kind.RUN_STARTED
+        case StepRetrying():
+            _step_retrying(message.step_retrying, event)
+            return Kind.STEP_RETRYING
         case StepsAdded():
             _steps_added(message.steps_added, event)
             return Kind.STEPS_ADDED
@@ -246,6 +273,13 @@ def _run_started(message: event_pb2.RunStarted, workflow_name: str, event: RunSt
     if event.deadline is not None:
         fill_time(message.deadline, event.deadline)
     message.waves.extend(map(_to_wave, event.waves))
+
+
+def _step_retrying(message: event_pb2.StepRetrying, event: StepRetrying) -> None:
+    message.step_id = event.step_id
+    message.attempt = event.attempt
+    fill_failure(message.failure, event.failure)
+    fill_time(message.next_time, event.next_time)
 
 
 def _steps_added(message: event_pb2.StepsAdded, event: StepsAdded) -> None:

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 
 from stepwave.v1 import run_pb2
-from stepwave_server.core.info import RunInfo
+from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.messages import RunFinished
 from stepwave_server.core.model import State
 from stepwave_server.core.state import StepState
 
-from .values import fill_failure, fill_payload, fill_time
+from .values import fill_failure, fill_payload, fill_time, from_time
 
-__all__ = ["fill_result", "to_run", "to_state", "to_step_result"]
+__all__ = ["fill_result", "from_run", "to_run", "to_state", "to_step_result"]
 
 
 def to_state(state: State) -> run_pb2.State.ValueType:
@@ -30,6 +30,9 @@ def to_run(info: RunInfo) -> run_pb2.Run:
         last_sequence=info.last_sequence,
         open=info.open,
         stopping=info.stopping,
+        rerun_of=info.rerun_of,
+        paused=info.paused,
+        missing_actions=info.missing,
     )
     fill_time(message.create_time, info.create_time)
     if info.start_time is not None:
@@ -37,6 +40,27 @@ def to_run(info: RunInfo) -> run_pb2.Run:
     if info.end_time is not None:
         fill_time(message.end_time, info.end_time)
     return message
+
+
+def from_run(message: run_pb2.Run) -> RunInfo:
+    """Return how a run stands."""
+    counts = message.counts
+    return RunInfo(
+        RunKey(message.namespace, message.run_id),
+        message.workflow_name,
+        State(message.state),
+        dict(message.labels),
+        from_time(message.create_time),
+        from_time(message.start_time) if message.HasField("start_time") else None,
+        from_time(message.end_time) if message.HasField("end_time") else None,
+        (counts.pending, counts.running, counts.succeeded, counts.failed, counts.cancelled, counts.skipped),
+        message.last_sequence,
+        message.open,
+        message.stopping,
+        message.rerun_of,
+        message.paused,
+        tuple(message.missing_actions),
+    )
 
 
 def to_step_result(step: StepState) -> run_pb2.StepResult:

@@ -16,6 +16,7 @@ from stepwave_server.core.model import (
     FromInput,
     FromStep,
     Join,
+    OnInterrupt,
     Payload,
     Scheduling,
     Step,
@@ -35,7 +36,7 @@ __all__ = [
     "refuse_unknown_fields",
 ]
 
-E = TypeVar("E", Scheduling, FailurePolicy, Join)
+E = TypeVar("E", Scheduling, FailurePolicy, Join, OnInterrupt)
 
 MOST_LABELS = 64
 MOST_LABEL_LENGTH = 256
@@ -45,7 +46,9 @@ MOST_DURATION = 36_525 * 24 * 3600 * SECOND
 SERVED_FIELDS = frozenset(
     {"name", "steps", "scheduling", "failure_policy", "max_parallelism", "timeout", "labels", "outputs"}
 )
-SERVED_STEP_FIELDS = frozenset({"id", "action", "depends_on", "input", "bindings", "timeout", "join", "allow_failure"})
+SERVED_STEP_FIELDS = frozenset(
+    {"id", "action", "depends_on", "input", "bindings", "timeout", "join", "allow_failure", "on_interrupt"}
+)
 """What this server does of a workflow and a step; whatever else the contract has is refused, never ignored."""
 
 
@@ -107,6 +110,7 @@ def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:
         _timeout(message, f"{path}.timeout", parsed),
         _choice(message.join, Join.ALL, f"{path}.join", parsed),
         message.allow_failure,
+        _choice(message.on_interrupt, OnInterrupt.RETRY, f"{path}.on_interrupt", parsed),
     )
 
 
@@ -135,6 +139,8 @@ def fill_step(message: workflow_pb2.Step, step: Step) -> None:
         message.timeout.seconds, message.timeout.nanos = divmod(step.timeout, SECOND)
     message.join = workflow_pb2.Join.ValueType(step.join.value)
     message.allow_failure = step.allow_failure
+    if step.on_interrupt is not OnInterrupt.RETRY:
+        message.on_interrupt = workflow_pb2.OnInterrupt.ValueType(step.on_interrupt.value)
 
 
 def fill_binding(message: workflow_pb2.Binding, binding: Binding) -> None:

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from itertools import count
+from pathlib import Path
 
 import pytest
 
@@ -31,9 +33,10 @@ async def stage() -> Stage:
     return Stage()
 
 
-@pytest.fixture
-async def serve(quiet: None, stage: Stage) -> AsyncIterator[Serve]:
-    """Start servers with the stage's actions, and others that are given."""
+@pytest.fixture(params=["memory", "sqlite"])
+async def serve(request: pytest.FixtureRequest, quiet: None, stage: Stage, tmp_path: Path) -> AsyncIterator[Serve]:
+    """Start servers with the stage's actions, and others that are given; every claim holds with every journal."""
+    numbers = count()
     async with AsyncExitStack() as stack:
 
         async def start(
@@ -42,7 +45,9 @@ async def serve(quiet: None, stage: Stage) -> AsyncIterator[Serve]:
             telemetry: Telemetry | None = None,
             **settings: object,
         ) -> Server:
-            told = Settings.model_validate({"listen": "127.0.0.1:0", "entry_points": False, **settings})
+            place = f"sqlite:{tmp_path / f'journal-{next(numbers)}.db'}" if request.param == "sqlite" else "memory"
+            usual = {"listen": "127.0.0.1:0", "entry_points": False, "journal": place}
+            told = Settings.model_validate({**usual, **settings})
             server = Server(told, actions=[*stage.actions(), *actions], journal=journal, telemetry=telemetry)
             return await stack.enter_async_context(server)
 

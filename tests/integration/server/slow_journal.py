@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from integration.server.caller import GUARD
 from stepwave.v1.event_pb2 import RunEvent
 from stepwave_server.core.info import RunKey
-from stepwave_server.journal import MemoryJournal
+from stepwave_server.journal import Ended, MemoryJournal
 from stepwave_server.wire.events import Record, decode
 
 __all__ = ["SlowJournal"]
@@ -24,13 +24,15 @@ class SlowJournal(MemoryJournal):
     def __init__(self) -> None:
         super().__init__(time.time_ns)
         self.committed: list[RunEvent] = []
-        self._waiting: deque[tuple[RunKey, Sequence[Record], Callable[[], None]]] = deque()
+        self._waiting: deque[tuple[RunKey, Sequence[Record], Callable[[], None], Ended | None]] = deque()
         self._came = asyncio.Event()
         self._prompt = False
 
-    def append(self, key: RunKey, records: Sequence[Record], committed: Callable[[], None]) -> None:
+    def append(
+        self, key: RunKey, records: Sequence[Record], committed: Callable[[], None], ended: Ended | None = None
+    ) -> None:
         """Take events to commit."""
-        self._waiting.append((key, records, committed))
+        self._waiting.append((key, records, committed, ended))
         self._came.set()
         if self._prompt:
             asyncio.get_running_loop().call_soon(self.commit_next)
@@ -43,7 +45,7 @@ class SlowJournal(MemoryJournal):
 
     def waiting(self) -> list[RunEvent]:
         """Return what is to be committed."""
-        return [decode(record) for _, records, _ in self._waiting for record in records]
+        return [decode(record) for _, records, _, _ in self._waiting for record in records]
 
     def commit(self) -> None:
         """Commit all that waits."""
@@ -54,9 +56,9 @@ class SlowJournal(MemoryJournal):
     def commit_next(self) -> None:
         """Commit what has waited longest."""
         if self._waiting:
-            key, records, committed = self._waiting.popleft()
+            key, records, committed, ended = self._waiting.popleft()
             self.committed += map(decode, records)
-            super().append(key, records, committed)
+            super().append(key, records, committed, ended)
 
     def let_go(self) -> None:
         """Commit what waits, and from now on a turn of the loop after it comes."""

@@ -286,7 +286,7 @@ def _with_step(**fields: object) -> workflow_pb2.Workflow:
         ("steps[0].fallback", _with_step(fallback=workflow_pb2.Fallback(value=payload(1)))),
         ("steps[0].for_each", _with_step(for_each=workflow_pb2.ForEach(input=""))),
         ("steps[0].concurrency_key", _with_step(concurrency_key="")),
-        ("steps[0].on_interrupt", _with_step(on_interrupt=workflow_pb2.ON_INTERRUPT_FAIL)),
+        ("steps[0].on_interrupt", _with_step(on_interrupt=99)),
         ("steps[0].bindings[0].item", _with_step(bindings=[workflow_pb2.Binding(item="")])),
         ("steps[0].bindings[0].secret", _with_step(bindings=[workflow_pb2.Binding(secret="KEY")])),
         ("steps[0].bindings[0].expression", _with_step(bindings=[workflow_pb2.Binding(expression="1")])),

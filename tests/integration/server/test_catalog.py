@@ -61,10 +61,11 @@ async def test_reflection_describes_the_service(caller: Caller) -> None:
 
 
 async def test_server_info_tells_version_engine_journal_and_limits(serve: Serve, call: Call) -> None:
-    caller = call(await serve(max_steps=7, max_attempts=9, step_timeout=1.5))
+    server = await serve(max_steps=7, max_attempts=9, step_timeout=1.5)
+    caller = call(server)
     info = (await caller.stub.GetServerInfo(pb.GetServerInfoRequest())).server_info
     assert info.version
-    assert (info.engine, info.journal, info.draining) == ("local", "memory", False)
+    assert (info.engine, info.journal, info.draining) == ("local", server.settings.journal.partition(":")[0], False)
     assert (info.limits.max_steps, info.limits.max_attempts_in_flight) == (7, 9)
     assert info.limits.max_payload_bytes == 1 << 20
     assert info.limits.default_step_timeout.ToMilliseconds() == 1_500

@@ -13,7 +13,7 @@ from integration.server.serving import Call, Serve
 from integration.server.stage import Stage
 from stepwave import Blob, Context, action
 from stepwave_server.core.info import RunKey
-from stepwave_server.journal import MemoryJournal
+from stepwave_server.journal import Ended, MemoryJournal
 from stepwave_server.wire.events import Record
 
 
@@ -66,12 +66,14 @@ class _Faulty(MemoryJournal):
         super().__init__(time.time_ns)
         self._good = good
 
-    def append(self, key: RunKey, records: Sequence[Record], committed: Callable[[], None]) -> None:
+    def append(
+        self, key: RunKey, records: Sequence[Record], committed: Callable[[], None], ended: Ended | None = None
+    ) -> None:
         if key.run_id == "bad":
             if self._good <= 0:
                 raise OSError("the disk is full")
             self._good -= len(records)
-        super().append(key, records, committed)
+        super().append(key, records, committed, ended)
 
 
 @pytest.mark.parametrize("good", [0, 1, 4])

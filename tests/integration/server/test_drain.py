@@ -83,6 +83,7 @@ async def test_a_drain_lets_running_runs_finish(server: Server, caller: Caller, 
     await drain
 
 
+@pytest.mark.parametrize("serve", ["memory"], indirect=True)
 async def test_runs_that_outlast_the_drain_timeout_are_cancelled_and_their_ends_delivered(
     serve: Serve, call: Call, stage: Stage
 ) -> None:
@@ -146,6 +147,7 @@ async def test_a_slow_reader_still_gets_the_end_of_its_run(serve: Serve, call: C
     await drain
 
 
+@pytest.mark.parametrize("serve", ["memory"], indirect=True)
 async def test_a_stubborn_action_does_not_stop_the_server_from_stopping(serve: Serve, call: Call, stage: Stage) -> None:
     server = await serve(drain_timeout=0.05, cancel_grace=0.05)
     caller = call(server)
@@ -159,6 +161,7 @@ async def test_a_stubborn_action_does_not_stop_the_server_from_stopping(serve: S
         await drain
 
 
+@pytest.mark.parametrize("serve", ["memory"], indirect=True)
 async def test_stopping_at_once_cancels_what_runs(server: Server, caller: Caller, stage: Stage) -> None:
     run = caller.execute(HELD)
     await run.until("step_started", "held")

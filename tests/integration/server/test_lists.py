@@ -50,6 +50,21 @@ async def _steps(caller: Caller, run_id: str, size: int = 0) -> list[run_pb2.Ste
             return found
 
 
+async def test_runs_are_listed_by_labels_and_time(caller: Caller) -> None:
+    await caller.run(flow(step("a"), labels={"team": "red", "tier": "1"}), run_id="one")
+    await caller.run(flow(step("a"), labels={"team": "red"}), run_id="two")
+    middle = (await caller.get("two")).create_time
+
+    async def listed(**fields: object) -> list[str]:
+        return [run.run_id for run in (await caller.stub.ListRuns(pb.ListRunsRequest(**fields))).runs]  # type: ignore[arg-type]
+
+    assert await listed(labels={"team": "red"}) == ["two", "one"]
+    assert await listed(labels={"team": "red", "tier": "1"}) == ["one"]
+    assert await listed(labels={"team": "blue"}) == []
+    assert await listed(create_time_from=middle) == ["two"]
+    assert await listed(create_time_before=middle) == ["one"]
+
+
 async def test_runs_are_listed_newest_first(caller: Caller, stage: Stage) -> None:
     for name in ("one", "two", "three"):
         await caller.run(flow(step("a")), run_id=name)

@@ -8,12 +8,23 @@ from stepwave_server.core.messages import (
     RunStarted,
     RunStopping,
     StepFinished,
+    StepRetrying,
     StepsAdded,
     StepStarted,
     WaveFinished,
     WaveStarted,
 )
-from stepwave_server.core.model import Binding, FailurePolicy, FromInput, Join, Payload, Scheduling, Step, Workflow
+from stepwave_server.core.model import (
+    Binding,
+    FailurePolicy,
+    FromInput,
+    Join,
+    OnInterrupt,
+    Payload,
+    Scheduling,
+    Step,
+    Workflow,
+)
 from stepwave_server.core.state import SECOND
 
 __all__ = ["NOWHERE", "brief", "flow", "step"]
@@ -30,10 +41,11 @@ def step(
     timeout: int | None = None,
     payload: Payload | None = None,
     bindings: tuple[Binding, ...] = (),
+    on_interrupt: OnInterrupt = OnInterrupt.RETRY,
 ) -> Step:
     """Return a step; `timeout` is in seconds."""
     nanoseconds = None if timeout is None else timeout * SECOND
-    return Step(step_id, "echo", depends_on, payload, bindings, nanoseconds, join, allow_failure)
+    return Step(step_id, "echo", depends_on, payload, bindings, nanoseconds, join, allow_failure, on_interrupt)
 
 
 def flow(
@@ -61,6 +73,8 @@ def brief(event: Event) -> str:
     match event:
         case StepStarted():
             return f"{event.step_id} started"
+        case StepRetrying():
+            return f"{event.step_id} retrying"
         case StepFinished():
             return f"{event.step_id} {event.state.name.lower()}"
         case WaveStarted():

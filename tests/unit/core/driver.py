@@ -13,6 +13,7 @@ from stepwave_server.core.messages import (
     AddSteps,
     AttemptFailed,
     AttemptInterrupted,
+    AttemptLost,
     AttemptStarted,
     AttemptSucceeded,
     CancelRequested,
@@ -27,7 +28,9 @@ from stepwave_server.core.messages import (
     Started,
     StartTimer,
     StepFinished,
+    StepRetrying,
     StepStarted,
+    StopRequested,
     Timer,
     TimerFired,
 )
@@ -137,6 +140,16 @@ class Drive:
         """End an interrupted attempt without an answer."""
         first = next(command for command in self.interrupts() if command.step_id == step_id)
         return self.tell(AttemptInterrupted(step_id, first.attempt, first.failure, abandoned))
+
+    def lose(self, *step_ids: str) -> list[str]:
+        """Lose running attempts with the server that ran them."""
+        return [
+            said for step_id in step_ids for said in self.tell(AttemptLost(step_id, self.run.running[step_id].attempt))
+        ]
+
+    def stop(self, failure: Failure) -> list[str]:
+        """Let the server end the run."""
+        return self.tell(StopRequested(failure))
 
     def cancel(self, reason: str = "") -> list[str]:
         """Ask the run to end."""
@@ -273,6 +286,9 @@ class Drive:
         match event:
             case StepStarted():
                 self.outstanding.pop(("invoke", event.step_id), None)
+            case StepRetrying():
+                for what in ("interrupt", "attempt"):
+                    self.outstanding.pop((what, event.step_id), None)
             case StepFinished():
                 for what in ("invoke", "interrupt", "attempt"):
                     self.outstanding.pop((what, event.step_id), None)

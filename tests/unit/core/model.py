@@ -4,12 +4,14 @@ It says what must have become of every step. It makes no events, keeps no counts
 insides.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from stepwave_server.core.messages import (
     AddSteps,
     AttemptFailed,
     AttemptInterrupted,
+    AttemptLost,
     AttemptStarted,
     AttemptSucceeded,
     CancelRequested,
@@ -20,6 +22,7 @@ from stepwave_server.core.messages import (
 from stepwave_server.core.model import (
     FailurePolicy,
     Join,
+    OnInterrupt,
     Reason,
     Scheduling,
     Skip,
@@ -53,6 +56,7 @@ class Model:
         self.ready: list[str] = []
         self.places: list[str] = []
         self.running: set[str] = set()
+        self.losses: Counter[str] = Counter()
         self.let_go: dict[str, set[str]] = {}
         self.unneeded: dict[str, set[str]] = {}
         self.culprits: set[str] = set()
@@ -70,13 +74,10 @@ class Model:
                 if given.step_id in self.places:
                     self.running.add(given.step_id)
                     self.state[given.step_id] = State.RUNNING
-            case AttemptSucceeded():
-                self._end(given.step_id, State.SUCCEEDED)
-            case AttemptFailed():
-                self._end(given.step_id, State.FAILED)
-            case AttemptInterrupted():
-                by_cancel = given.failure.reason is Reason.CANCELLED
-                self._end(given.step_id, State.CANCELLED if by_cancel else State.FAILED)
+            case AttemptSucceeded() | AttemptFailed() | AttemptInterrupted():
+                self._end(given.step_id, _end_state(given))
+            case AttemptLost():
+                self._lose(given.step_id)
             case TimerFired():
                 if given.timer.kind != "attempt":
                     self._stop(SkipCause.TIMEOUT)
@@ -99,6 +100,19 @@ class Model:
     def interrupted(self) -> set[str]:
         """The running steps that may not go on."""
         return {step_id for step_id in self.running if not self._may_run(self.steps[step_id])}
+
+    def _lose(self, step_id: str) -> None:
+        """Take an attempt that a restart ended for interrupted, and the step for one to start again, three times."""
+        step = self.steps[step_id]
+        if step_id not in self.running:
+            return
+        if not self._may_run(step):
+            self._end(step_id, State.CANCELLED)
+        elif step.on_interrupt is OnInterrupt.FAIL or self.losses[step_id] == 3:
+            self._end(step_id, State.FAILED)
+        else:
+            self.losses[step_id] += 1
+            self.running.remove(step_id)
 
     def _add(self, given: AddSteps) -> None:
         if not self.open:
@@ -123,9 +137,12 @@ class Model:
         while self.started:
             self._look_around()
             doomed = next((step for step in self.steps.values() if self._must_be_skipped(step)), None)
+            stranded = [step for step in self.steps.values() if self._must_be_cancelled(step)]
             unfit = [step for step in self.steps.values() if step.id in self.places and NOWHERE in step.bindings]
             if doomed is not None:
                 self._skip(doomed)
+            elif stranded:
+                self._end(stranded[0].id, State.CANCELLED)
             elif unfit:
                 self._fail_unfit(unfit)
             else:
@@ -254,6 +271,11 @@ class Model:
             return not self._may_run(step)
         return self._all_ended(step) and (not self._met(step) or not self._may_run(step))
 
+    def _must_be_cancelled(self, step: Step) -> bool:
+        """Say whether a step stands between two attempts and may not start the second."""
+        between = self.state[step.id] is State.RUNNING and step.id not in self.running
+        return between and not self._may_run(step)
+
     def _skip(self, step: Step) -> None:
         if step.id in self.unneeded:
             reasons = {(SkipCause.NOT_NEEDED, winner) for winner in self.unneeded[step.id]}
@@ -284,3 +306,10 @@ class Model:
     def agrees(self, step_id: str, skip: Skip | None) -> bool:
         """Say whether a step may have been skipped for this reason."""
         return skip is not None and (skip.cause, skip.step_id) in self.skips[step_id]
+
+
+def _end_state(given: AttemptSucceeded | AttemptFailed | AttemptInterrupted) -> State:
+    if isinstance(given, AttemptSucceeded):
+        return State.SUCCEEDED
+    by_cancel = isinstance(given, AttemptInterrupted) and given.failure.reason is Reason.CANCELLED
+    return State.CANCELLED if by_cancel else State.FAILED

@@ -6,6 +6,7 @@ from stepwave_server.core.messages import (
     RunStarted,
     RunStopping,
     StepFinished,
+    StepRetrying,
     StepsAdded,
     StepStarted,
     Wave,
@@ -31,6 +32,7 @@ class Rules:
         self.told: dict[str, int] = {}
         self.states: dict[str, State] = {}
         self.running: set[str] = set()
+        self.between: set[str] = set()
         self.waves_open: set[int] = set()
         self.waves_done: set[int] = set()
         self.open = False
@@ -54,6 +56,10 @@ class Rules:
                 self.waves_open.add(event.wave)
             case StepStarted():
                 self._step_started(event)
+            case StepRetrying():
+                assert not self.stopping, "no attempt follows in a run that stops"
+                self.running.remove(event.step_id)
+                self.between.add(event.step_id)
             case StepFinished():
                 self._step_finished(event)
             case WaveFinished():
@@ -99,8 +105,9 @@ class Rules:
         assert self._join_met(self.steps[event.step_id]), "a step starts when its join is met"
         assert event.ready_time <= event.time < event.deadline
         self.running.add(event.step_id)
+        self.between.discard(event.step_id)
         most = self.workflow.max_parallelism
-        assert not most or len(self.running) <= most, "never more in flight than max_parallelism"
+        assert not most or len(self.running | self.between) <= most, "never more in flight than max_parallelism"
         if self.workflow.scheduling is Scheduling.WAVE:
             earlier = [step_id for step_id, wave in self.told.items() if wave < event.wave]
             assert all(step_id in self.states for step_id in earlier), "a wave waits for all earlier ones"
@@ -125,14 +132,16 @@ class Rules:
         assert None not in ended or (step.join is Join.ANY and SUCCESS in ended), (
             "a step finishes after its dependencies"
         )
-        was_running = event.step_id in self.running
+        was_running = event.step_id in self.running | self.between
         assert was_running == (event.attempts > 0) == (event.start_time is not None)
-        assert event.state in {SUCCESS, State.FAILED, State.CANCELLED} if was_running else event.state is not SUCCESS
+        answered = event.state in {SUCCESS, State.FAILED, State.CANCELLED}
+        assert answered if was_running else (event.state is SUCCESS) == bool(event.reused_from)
         assert (event.output is not None) == (event.state is SUCCESS)
         assert (event.failure is not None) == (event.state in {State.FAILED, State.CANCELLED})
         assert (event.skip is not None) == (event.state is State.SKIPPED)
         assert event.wave == self.told.get(event.step_id, event.wave)
         self.running.discard(event.step_id)
+        self.between.discard(event.step_id)
         self.states[event.step_id] = event.state
 
     def _wave_finished(self, event: WaveFinished) -> None:

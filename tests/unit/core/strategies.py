@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from stepwave_server.core.messages import (
     AttemptFailed,
     AttemptInterrupted,
+    AttemptLost,
     AttemptStarted,
     AttemptSucceeded,
     Input,
@@ -16,11 +17,11 @@ from stepwave_server.core.messages import (
     Timer,
     TimerFired,
 )
-from stepwave_server.core.model import Failure, Join, Reason, Step, Workflow
+from stepwave_server.core.model import Failure, Join, OnInterrupt, Reason, Step, Workflow
 from unit.core.build import NOWHERE, flow, step
 from unit.core.driver import Drive
 
-__all__ = ["batches", "late", "likely", "soak", "step_lists", "workflows"]
+__all__ = ["batches", "late", "likely", "lost", "soak", "step_lists", "workflows"]
 
 JOINS = [Join.ALL, Join.ALL, Join.ANY, Join.ALL_DONE]
 
@@ -52,6 +53,7 @@ def step_lists(draw: st.DrawFn, most: int = 8) -> list[Step]:
                 allow_failure=draw(st.integers(0, 4)) == 4,
                 timeout=draw(st.sampled_from([None, 5])),
                 bindings=(NOWHERE,) if draw(st.integers(0, 15)) == 15 else (),
+                on_interrupt=OnInterrupt.FAIL if draw(st.integers(0, 4)) == 4 else OnInterrupt.RETRY,
             )
         )
     return sorted(steps, key=lambda step: step.id)
@@ -87,14 +89,18 @@ def batches(draw: st.DrawFn, steps: Sequence[Step]) -> list[tuple[Step, ...]]:
 def likely(drive: Drive) -> Iterator[Input]:
     """Yield what attempts and admission may tell next."""
     for step_id in drive.waiting():
-        yield AttemptStarted(step_id, 1)
-    for step_id in drive.run.running:
-        yield AttemptSucceeded(step_id, 1, f'"{step_id}"')
-        yield AttemptFailed(step_id, 1, Failure(Reason.ACTION_ERROR, "broke", step_id=step_id, attempt=1))
+        yield AttemptStarted(step_id, drive.run.steps[step_id].attempt + 1)
+    for step_id, running in drive.run.running.items():
+        yield AttemptSucceeded(step_id, running.attempt, f'"{step_id}"')
+        yield AttemptFailed(step_id, running.attempt, Failure(Reason.ACTION_ERROR, "broke", step_id=step_id))
     for interrupt in _first_interrupts(drive):
-        if interrupt.step_id in drive.run.running:
-            yield AttemptInterrupted(interrupt.step_id, 1, interrupt.failure, abandoned=False)
-            yield AttemptInterrupted(interrupt.step_id, 1, interrupt.failure, abandoned=True)
+        yield AttemptInterrupted(interrupt.step_id, interrupt.attempt, interrupt.failure, abandoned=False)
+        yield AttemptInterrupted(interrupt.step_id, interrupt.attempt, interrupt.failure, abandoned=True)
+
+
+def lost(drive: Drive) -> list[Input]:
+    """Return what is told after a restart of the server: none of its attempts is left."""
+    return [AttemptLost(step_id, step.attempt) for step_id, step in drive.run.running.items()]
 
 
 def late(drive: Drive) -> Iterator[Input]:
@@ -104,11 +110,14 @@ def late(drive: Drive) -> Iterator[Input]:
             yield AttemptStarted(step_id, 1)
         if step_id not in drive.run.running:
             yield AttemptSucceeded(step_id, 1, '"late"')
+            yield AttemptLost(step_id, 1)
             yield TimerFired(Timer("attempt", step_id, 1))
         yield AttemptStarted(step_id, 7)
         yield AttemptFailed(step_id, 7, Failure(Reason.ACTION_ERROR, "no such attempt"))
 
 
 def _first_interrupts(drive: Drive) -> list[Interrupt]:
-    """Return the interruptions that count: an attempt keeps its first failure."""
-    return list({interrupt.step_id: interrupt for interrupt in reversed(drive.interrupts())}.values())
+    """Return the interruptions of running attempts that count: an attempt keeps its first failure."""
+    running = {(step_id, step.attempt) for step_id, step in drive.run.running.items()}
+    ordered = [one for one in drive.interrupts() if (one.step_id, one.attempt) in running]
+    return list({interrupt.step_id: interrupt for interrupt in reversed(ordered)}.values())

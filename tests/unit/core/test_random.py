@@ -13,7 +13,7 @@ from stepwave_server.core.state import SECOND, RunOptions
 from unit.core.build import flow
 from unit.core.driver import EVALUATOR, Drive
 from unit.core.model import Model
-from unit.core.strategies import batches, late, likely, soak, step_lists, workflows
+from unit.core.strategies import batches, late, likely, lost, soak, step_lists, workflows
 
 
 class Compared(Drive):
@@ -42,7 +42,7 @@ class Compared(Drive):
 
 
 class Fragile(Compared):
-    """A run that is lost and recovered every now and then."""
+    """A run that is lost and recovered every now and then; its attempts may survive that, or be lost too."""
 
     def __init__(self, workflow: Workflow, data: st.DataObject, *, is_open: bool = False) -> None:
         super().__init__(workflow, is_open=is_open)
@@ -50,8 +50,13 @@ class Fragile(Compared):
 
     def feed(self, given: Input) -> Decision:
         decision = super().feed(given)
-        if self.data.draw(st.booleans(), label="crash"):
-            self.recover()
+        match self.data.draw(st.sampled_from(["", "", "alone", "with its attempts"]), label="crash"):
+            case "alone":
+                self.recover()
+            case "with its attempts":
+                self.recover()
+                for each in lost(self):
+                    super().feed(each)
         return decision
 
 
@@ -66,6 +71,7 @@ def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddS
             drive.cancel("why not")
             continue
         choices: list[Input | None] = list(likely(drive))
+        choices += lost(drive) if data.draw(st.integers(0, 3), label="restart") == 3 else []
         if to_add and drive.run.open:
             choices.append(to_add[0])
         if drive.next_timer() is not None and (not choices or patience == 0):

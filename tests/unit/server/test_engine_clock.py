@@ -74,7 +74,7 @@ class Bench:
         async def submit() -> None:
             if prompt:
                 self.journal.let_go()
-            self.engine.start(Submission(KEY, new_run(workflow, "null", OPTIONS), b""))
+            await self.engine.start(Submission(KEY, new_run(workflow, "null", OPTIONS), b""))
 
         self.loop.run(submit())
         self.loop.turn()

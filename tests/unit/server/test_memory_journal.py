@@ -2,13 +2,14 @@
 
 import asyncio
 from array import array
+from collections.abc import Sequence
 
 import pytest
 
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.model import State
 from stepwave_server.core.state import RunOptions
-from stepwave_server.journal import Header, Kept, Listing, MemoryJournal, Retention
+from stepwave_server.journal import Ended, Header, Listing, MemoryJournal, Position, Retention
 from stepwave_server.wire.events import Kind, Record
 
 SECOND = 1_000_000_000
@@ -44,13 +45,20 @@ def _write(journal: MemoryJournal, name: str, *sizes: int) -> None:
 def _finish(journal: MemoryJournal, name: str, clock: Clock, *sizes: int) -> None:
     """Run a run to its end."""
     _write(journal, name, *(sizes or (1,)))
-    header = Header(_key(name), b"", "null", RunOptions(), 0)
-    info = RunInfo(_key(name), "flow", State.SUCCEEDED, {}, 0, 0, clock.now, (0,) * 6, 1, open=False, stopping=False)
-    journal.finish(Kept(header, info, array("I")))
+    key, labels = _key(name), {"team": "red"}
+    info = RunInfo(key, "flow", State.SUCCEEDED, labels, 7, 7, clock.now, (0,) * 6, 1, open=False, stopping=False)
+    journal.append(_key(name), [], lambda: None, Ended(info, array("I"), array("I")))
 
 
 def _names(journal: MemoryJournal) -> list[str]:
-    return [info.key.run_id for info in journal.list_kept(Listing("default"))]
+    """Return the ended runs that are kept, sorted by name."""
+    return sorted(info.key.run_id for info in _listed(journal, Listing("default")))
+
+
+def _listed(
+    journal: MemoryJournal, listing: Listing, before: Position | None = None, most: int = 100
+) -> Sequence[RunInfo]:
+    return asyncio.run(journal.list_ended(listing, before, most))
 
 
 def _read(journal: MemoryJournal, name: str, after: int = 0, most: int = 1 << 20) -> list[int] | None:
@@ -89,7 +97,7 @@ def test_a_run_that_never_was_cannot_be_read(clock: Clock) -> None:
 def test_a_run_under_way_is_not_kept(clock: Clock) -> None:
     journal = _journal(clock)
     _write(journal, "a", 1)
-    assert journal.kept(_key("a")) is None
+    assert not journal.has_ended(_key("a"))
     assert _names(journal) == []
 
 
@@ -107,7 +115,7 @@ def test_ended_runs_are_forgotten_by_age_without_another_ending(clock: Clock) ->
     clock.now = 5 * SECOND
     _finish(journal, "b", clock)
     clock.now = 11 * SECOND
-    assert journal.kept(_key("a")) is None
+    assert not journal.has_ended(_key("a"))
     assert _names(journal) == ["b"]
 
 
@@ -153,14 +161,14 @@ def test_a_deleted_run_is_forgotten_even_while_it_is_read(clock: Clock) -> None:
     journal = _journal(clock)
     with journal.reading(_key("a")):
         _finish(journal, "a", clock)
-        journal.delete(_key("a"))
+        asyncio.run(journal.delete(_key("a")))
         assert _read(journal, "a") is None
 
 
 def test_deleting_gives_its_size_back(clock: Clock) -> None:
     journal = _journal(clock, size=100)
     _finish(journal, "a", clock, 90)
-    journal.delete(_key("a"))
+    asyncio.run(journal.delete(_key("a")))
     _finish(journal, "b", clock, 90)
     _finish(journal, "c", clock, 5)
     assert _names(journal) == ["b", "c"]
@@ -176,13 +184,48 @@ def test_deleting_gives_its_size_back(clock: Clock) -> None:
         (Listing("default", states=frozenset({State.SUCCEEDED})), ["a1", "a2", "b1"]),
         (Listing("default", workflow_name="flow"), ["a1", "a2", "b1"]),
         (Listing("default", workflow_name="flo"), []),
+        (Listing("default", labels={"team": "red"}), ["a1", "a2", "b1"]),
+        (Listing("default", labels={"team": "red", "tier": "1"}), []),
+        (Listing("default", labels={"team": "blue"}), []),
+        (Listing("default", since=7), ["a1", "a2", "b1"]),
+        (Listing("default", since=8), []),
+        (Listing("default", until=8), ["a1", "a2", "b1"]),
+        (Listing("default", until=7), []),
     ],
 )
 def test_lists_match_all_that_is_asked(clock: Clock, listing: Listing, names: list[str]) -> None:
     journal = _journal(clock)
     for name in ("a1", "a2", "b1"):
         _finish(journal, name, clock)
-    assert [info.key.run_id for info in journal.list_kept(listing)] == names
+    assert sorted(info.key.run_id for info in _listed(journal, listing)) == names
+
+
+def test_lists_come_newest_first_and_go_on_after_a_position(clock: Clock) -> None:
+    journal = _journal(clock)
+    for name in ("a", "c", "b"):
+        _finish(journal, name, clock)
+    first = _listed(journal, Listing("default"), most=2)
+    assert [info.key.run_id for info in first] == ["c", "b"]
+    rest = _listed(journal, Listing("default"), first[-1].position)
+    assert [info.key.run_id for info in rest] == ["a"]
+
+
+def test_what_a_run_was_given_and_how_it_ended_are_kept(clock: Clock) -> None:
+    journal = _journal(clock)
+    _finish(journal, "a", clock)
+    header = asyncio.run(journal.header(_key("a")))
+    info = asyncio.run(journal.info(_key("a")))
+    assert header is not None
+    assert info is not None
+    assert (header.key, info.key, info.state) == (_key("a"), _key("a"), State.SUCCEEDED)
+
+
+def test_of_a_run_under_way_nothing_is_told(clock: Clock) -> None:
+    journal = _journal(clock)
+    _write(journal, "a", 1)
+    assert asyncio.run(journal.header(_key("a"))) is None
+    assert asyncio.run(journal.info(_key("a"))) is None
+    assert asyncio.run(journal.finishes(_key("a"))) is None
 
 
 def test_events_are_picked_by_number(clock: Clock) -> None:

@@ -9,6 +9,7 @@ from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import (
     EngineError,
     InvalidRun,
+    JournalUnavailable,
     NotAccepting,
     RunBroken,
     RunExists,
@@ -65,6 +66,7 @@ def _violations(error: CallRefused | EngineError) -> list[tuple[str, str]]:
         (WorkflowNotFound("no"), grpc.StatusCode.NOT_FOUND, "WORKFLOW_NOT_FOUND"),
         (MessageTooLarge("no"), grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
         (TooManyCalls("no"), grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS"),
+        (JournalUnavailable("no"), grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE"),
         (NotAccepting(), grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING"),
         (RunBroken(KEY), grpc.StatusCode.INTERNAL, "RUN_BROKEN"),
         (RunExists(KEY), grpc.StatusCode.ALREADY_EXISTS, "RUN_EXISTS"),
@@ -85,7 +87,8 @@ def test_each_error_has_a_code_and_a_stable_reason(
 
 
 def test_every_engine_error_has_a_code() -> None:
-    known = {RunBroken, RunExists, RunNotEnded, RunNotFound, SequenceOutOfRange, NotAccepting, TooManyRuns, InvalidRun}
+    about_runs = {RunBroken, RunExists, RunNotEnded, RunNotFound, SequenceOutOfRange, TooManyRuns, InvalidRun}
+    known = about_runs | {NotAccepting, JournalUnavailable}
     assert set(EngineError.__subclasses__()) == known
 
 

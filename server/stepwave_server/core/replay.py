@@ -1,0 +1,258 @@
+"""The proof that the core decides today what recorded events say it once decided.
+
+Events do not say which inputs led to them, but they let these be found: a decision begins with what its input told, and
+all else in it follows. So the first event that no decision has accounted for yet gives the next input, `decide` takes
+that, and what it gives must be what is recorded. Inputs that led to nothing, and attempts' timers, leave no trace.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+from reprlib import Repr
+from typing import assert_never
+
+from .addition import addition_events
+from .decide import Decision, Refused, decide
+from .evaluate import Evaluator
+from .messages import (
+    AddSteps,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptLost,
+    AttemptStarted,
+    AttemptSucceeded,
+    CancelRequested,
+    Event,
+    Input,
+    RunFinished,
+    RunStarted,
+    RunStopping,
+    Started,
+    StepFinished,
+    StepRetrying,
+    StepsAdded,
+    StepStarted,
+    StopRequested,
+    Timer,
+    TimerFired,
+    WaveFinished,
+    WaveStarted,
+)
+from .model import Payload, Reason, State, Step
+from .plan import parts_of
+from .state import RunState
+
+__all__ = ["ReplayDiverged", "replay"]
+
+LOST = "the server stopped while the attempt ran"
+CLEANUP = "clean-up"
+"""How the messages of failures begin that alone tell a lost attempt, and the end of clean-up, from others."""
+
+_short = Repr()
+_short.maxother = _short.maxstring = 200
+
+
+class ReplayDiverged(Exception):
+    """Raised when the core decides otherwise than recorded.
+
+    Attributes:
+        sequence: The number of the first event that differs.
+        expected: That event, as recorded.
+        got: What the core gives in its stead; `None`: nothing.
+    """
+
+    def __init__(self, sequence: int, expected: Event, got: Event | None) -> None:
+        super().__init__(f"event {sequence}: {_difference(expected, got)}")
+        self.sequence = sequence
+        self.expected = expected
+        self.got = got
+
+
+class _Recorded:
+    """Recorded events, of which those to come can be seen."""
+
+    def __init__(self, events: Iterable[Event]) -> None:
+        self._events = iter(events)
+        self._seen: deque[Event] = deque()
+
+    def take(self) -> Event | None:
+        """Return the next event; `None`: there is none."""
+        return self._seen.popleft() if self._seen else next(self._events, None)
+
+    def ahead(self) -> Iterator[Event]:
+        """Yield the events to come, which stay to be taken."""
+        yield from self._seen
+        for event in self._events:
+            self._seen.append(event)
+            yield event
+
+
+def replay(run: RunState, events: Iterable[Event], evaluator: Evaluator) -> RunState:
+    """Decide a run again, and compare with what is recorded of it.
+
+    The events may end anywhere. Where they do within a decision, the rest of it cannot be compared, but the run is
+    brought to its end all the same: its `sequence` is then greater than the number of events.
+
+    Args:
+        run: The run before its first event; changed.
+        events: What is recorded.
+        evaluator: What puts inputs together.
+
+    Returns:
+        The run.
+
+    Raises:
+        ReplayDiverged: The core decides otherwise.
+    """
+    recorded = _Recorded(events)
+    while (event := next(recorded.ahead(), None)) is not None:
+        first = run.sequence + 1
+        for sequence, got in enumerate(_decide(run, event, recorded, evaluator), start=first):
+            expected = recorded.take()
+            if expected is None:
+                break
+            if not _agree(expected, got):
+                raise ReplayDiverged(sequence, expected, got)
+    return run
+
+
+def _decide(run: RunState, event: Event, recorded: _Recorded, evaluator: Evaluator) -> list[Event]:
+    """Return what the core decides on the input that led to an event, which is at least something."""
+    sequence = run.sequence + 1
+    following = recorded.ahead()
+    next(following)
+    given = _cause(run, event, following)
+    try:
+        decision = Decision() if given is None else decide(run, given, event.time, evaluator)
+    except Refused as refused:
+        raise ReplayDiverged(sequence, event, None) from refused
+    if not decision.events:
+        raise ReplayDiverged(sequence, event, None)
+    return decision.events
+
+
+def _cause(run: RunState, event: Event, following: Iterator[Event]) -> Input | None:
+    """Return the input of the decision that begins with an event; `None`: none does."""
+    match event:  # the most frequent first
+        case StepFinished():
+            return _cause_of_end(run, event)
+        case StepStarted():
+            return AttemptStarted(event.step_id, event.attempt)
+        case WaveStarted():
+            return _cause_of_wave(run, event, following)
+        case StepRetrying():
+            return AttemptLost(event.step_id, event.attempt)
+        case StepsAdded():
+            return _cause_of_addition(run, event, following)
+        case RunStopping():
+            return _cause_of_stop(event)
+        case RunStarted():
+            return _cause_of_start(run, event, following)
+        case WaveFinished() | RunFinished():
+            return None
+        case _:
+            assert_never(event)
+
+
+def _cause_of_end(run: RunState, event: StepFinished) -> Input | None:
+    """Return what told the end of a running attempt. No input does of other ends: skips, inputs without a value."""
+    if event.step_id not in run.running:
+        return None
+    step_id, attempt, failure = event.step_id, event.attempts, event.failure
+    if failure is None:
+        return None if event.output is None else AttemptSucceeded(step_id, attempt, event.output)
+    if event.abandoned or event.state is State.CANCELLED or failure.reason is Reason.TIMEOUT:
+        return AttemptInterrupted(step_id, attempt, failure, event.abandoned)
+    lost = failure.reason is Reason.INTERRUPTED and failure.message.startswith(LOST)  # an action may fail so, too
+    return AttemptLost(step_id, attempt) if lost else AttemptFailed(step_id, attempt, failure)
+
+
+def _cause_of_wave(run: RunState, event: WaveStarted, following: Iterator[Event]) -> Input | None:
+    """Return what told the start of the attempt that begins a wave. If its event does not follow, any will do."""
+    started = next(following, None)
+    if isinstance(started, StepStarted):
+        return AttemptStarted(started.step_id, started.attempt)
+    waiting = (step for step in run.dispatched.values() if step.spec.id not in run.running)
+    return next((AttemptStarted(step.spec.id, step.attempt + 1) for step in waiting if step.wave == event.wave), None)
+
+
+def _cause_of_stop(event: RunStopping) -> Input:
+    match event.failure.reason:
+        case Reason.CANCELLED:
+            return CancelRequested(event.failure.message.removeprefix("cancelled").removeprefix(": "))
+        case Reason.TIMEOUT:
+            is_cleanup = event.failure.message.startswith(CLEANUP)
+            return TimerFired(Timer("cleanup" if is_cleanup else "run"))
+        case _:
+            return StopRequested(event.failure)
+
+
+def _cause_of_start(run: RunState, event: RunStarted, following: Iterator[Event]) -> Started:
+    """Return what let the run begin, with the outputs that it took over: their events come right after its plan."""
+    while event.more:
+        part = next(following, None)
+        if not isinstance(part, RunStarted):
+            return Started()
+        event = part
+    reused: dict[str, Payload] = {}
+    reused_from = ""
+    for end in following:
+        if not isinstance(end, StepFinished) or not end.reused_from or end.output is None:
+            break
+        if end.step_id not in run.steps:
+            break
+        reused.setdefault(end.step_id, end.output)
+        reused_from = reused_from or end.reused_from
+    return Started(tuple(reused.items()), reused_from)
+
+
+def _cause_of_addition(run: RunState, event: StepsAdded, following: Iterator[Event]) -> AddSteps:
+    """Return what added steps, all parts together.
+
+    Two additions, the first of which fills its last part, cannot be told from one. They need not be: had the first led
+    to more than its parts, that would stand between them.
+    """
+    steps, part, batch = list(event.steps), event, event.steps
+    for later in following:
+        if not isinstance(later, StepsAdded) or not _goes_on(run, part, batch, later):
+            break
+        steps += later.steps
+        part, batch = later, later.steps or batch
+    return AddSteps(tuple(steps), part.sealed)
+
+
+def _goes_on(run: RunState, part: StepsAdded, batch: tuple[Step, ...], later: StepsAdded) -> bool:
+    """Say whether a part of an addition is so full that another follows: of the steps, or else of the waves."""
+    if later.time != part.time:
+        return False
+    if later.steps:
+        first = next(addition_events(run, (*batch, later.steps[0]), part.time, sealed=False))
+        return first.steps == batch
+    return len(list(parts_of(part.waves))) > 1
+
+
+def _agree(expected: Event, got: Event) -> bool:
+    """Say whether two events are the same. A journal keeps a run's outputs as a map, which has no order."""
+    if isinstance(expected, RunFinished) and isinstance(got, RunFinished):
+        return dict(expected.outputs) == dict(got.outputs) and replace(expected, outputs=()) == replace(got, outputs=())
+    return expected == got
+
+
+def _difference(expected: Event, got: Event | None) -> str:
+    if got is None:
+        return f"recorded is {_name(expected)}, the core decides nothing of the kind"
+    if type(expected) is not type(got) or _name(expected) != _name(got):
+        return f"recorded is {_name(expected)}, the core decides {_name(got)}"
+    pairs = [(field.name, getattr(expected, field.name), getattr(got, field.name)) for field in fields(expected)]
+    told = [f"{name} is {_short.repr(ours)}, was {_short.repr(was)}" for name, was, ours in pairs if was != ours]
+    return f"{_name(expected)}: {', '.join(told)}"
+
+
+def _name(event: Event) -> str:
+    """Return what an event is of, as `StepStarted of step "a"`."""
+    kind = type(event).__name__
+    if isinstance(event, StepStarted | StepRetrying | StepFinished):
+        return f'{kind} of step "{event.step_id}"'
+    if isinstance(event, WaveStarted | WaveFinished):
+        return f"{kind} of wave {event.wave}"
+    return kind

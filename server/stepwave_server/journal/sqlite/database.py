@@ -1,0 +1,164 @@
+"""The file: how it is made, opened and brought to the schema of this version.
+
+Tables, all keyed by a run's number, which is never used twice while anything is left of the run:
+
+- `runs`: what lists show of a run, and whether it has ended; `definitions`: what it was given; `labels`.
+- `chunks`: its events, those of one commit in one row. The key is the run's number and the first event's, so that a
+  run's rows lie side by side.
+- `endings`: where its `step_finished` events are, and which of them have the outputs that its last event tells again.
+- `rubbish`: runs that are forgotten, and whose events are still to be deleted.
+- `owner`: the one server that may write. Every transaction looks at its epoch.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from stepwave_server.journal.sqlite.errors import JournalTooNew, NotAJournal, explain
+
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "Synchronous", "connect", "create", "migrate", "open_reader"]
+
+APPLICATION_ID = 0x53_74_65_70
+"""Says in the file's header that it is a journal of Stepwave: `Step`."""
+
+Synchronous: TypeAlias = Literal["full", "normal"]
+
+BUSY = 5.0
+"""Seconds to wait for a lock that a back-up, or a person with the SQLite shell, may hold."""
+
+WAL_PAGES = 4_000
+"""Pages in the write-ahead log, of 4 KiB, after which its content is moved into the file."""
+
+_SCHEMA_1 = """
+CREATE TABLE owner (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    epoch INTEGER NOT NULL,
+    process TEXT NOT NULL
+);
+INSERT INTO owner VALUES (1, 0, '');
+CREATE TABLE runs (
+    run INTEGER PRIMARY KEY,
+    namespace TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    create_time INTEGER NOT NULL,
+    window REAL,
+    workflow_name TEXT,
+    state INTEGER,
+    end_time INTEGER,
+    size INTEGER,
+    info BLOB,
+    UNIQUE (namespace, run_id)
+);
+CREATE INDEX runs_by_age ON runs (namespace, create_time, run_id) WHERE end_time IS NOT NULL;
+CREATE TABLE labels (
+    run INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (run, key)
+) WITHOUT ROWID;
+CREATE INDEX labels_by_value ON labels (key, value);
+CREATE TABLE definitions (
+    run INTEGER PRIMARY KEY,
+    options TEXT NOT NULL,
+    traceparent TEXT NOT NULL,
+    tracestate TEXT NOT NULL,
+    rerun_of TEXT NOT NULL,
+    input BLOB NOT NULL,
+    workflow BLOB NOT NULL
+);
+CREATE TABLE chunks (
+    place INTEGER PRIMARY KEY,
+    kinds BLOB NOT NULL,
+    data BLOB NOT NULL
+);
+CREATE TABLE endings (
+    run INTEGER PRIMARY KEY,
+    finishes BLOB NOT NULL,
+    outputs BLOB NOT NULL
+);
+CREATE TABLE rubbish (
+    run INTEGER PRIMARY KEY
+);
+"""
+
+MIGRATIONS: tuple[str, ...] = (_SCHEMA_1,)
+"""Scripts that lead from each version of the schema to the next. The version is the `user_version` of the file."""
+
+
+def create(path: Path) -> None:
+    """Make the file, readable for its owner alone, and its folder, if they are not there.
+
+    Raises:
+        JournalError: It cannot be made.
+    """
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if path.exists():
+            return
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        raise explain(path, error) from error
+
+
+def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    """Open the file for the one who writes; transactions are begun and ended by hand.
+
+    Raises:
+        JournalError: It cannot be opened.
+    """
+    try:
+        connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+        try:
+            _prepare(connection, path, synchronous)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise explain(path, error) from error
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, synchronous: Synchronous) -> None:
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if application != APPLICATION_ID and (tables or application or version):
+        raise NotAJournal(path)
+    if version > len(MIGRATIONS):
+        raise JournalTooNew(path, version, len(MIGRATIONS))
+    if not tables:
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {synchronous.upper()}")
+    connection.execute("PRAGMA fullfsync = ON")  # macOS: through the disk's own cache, too
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+
+
+def migrate(connection: sqlite3.Connection, path: Path) -> None:
+    """Bring the file to the schema of this version, each step whole or not at all.
+
+    Raises:
+        JournalError: It cannot be written.
+    """
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
+            stamp = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
+            connection.executescript(f"BEGIN IMMEDIATE; {script} {stamp} COMMIT;")
+    except sqlite3.Error as error:
+        if connection.in_transaction:
+            connection.rollback()
+        raise explain(path, error) from error
+
+
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open the file for one who only reads."""
+    connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection

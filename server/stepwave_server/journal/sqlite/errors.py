@@ -1,0 +1,82 @@
+"""Why a journal in SQLite cannot be opened, read or written, in words for a person."""
+
+import sqlite3
+from pathlib import Path
+
+from stepwave_server.journal.base import JournalError
+
+__all__ = ["JournalCorrupt", "JournalInUse", "JournalTaken", "JournalTooNew", "NotAJournal", "explain"]
+
+
+class JournalInUse(JournalError):
+    """Raised when another server has the journal open.
+
+    Attributes:
+        owner: Which process, as it said itself: `process 4711 on host`.
+    """
+
+    def __init__(self, path: Path, owner: str) -> None:
+        super().__init__(f"the journal {path} is in use by {owner or 'another server'}")
+        self.owner = owner
+
+
+class JournalTaken(JournalError):
+    """Raised when another server has taken the journal over from this one: nothing is written any more.
+
+    Attributes:
+        owner: Which process.
+    """
+
+    def __init__(self, path: Path, owner: str) -> None:
+        super().__init__(f"the journal {path} was taken over by {owner}")
+        self.owner = owner
+
+
+class JournalTooNew(JournalError):
+    """Raised when a later version of Stepwave wrote the journal.
+
+    Attributes:
+        version: The version of its schema.
+        known: The latest that this version knows.
+    """
+
+    def __init__(self, path: Path, version: int, known: int) -> None:
+        super().__init__(
+            f"the journal {path} was written by a later version of Stepwave: its schema is {version}, "
+            f"and this version knows up to {known}"
+        )
+        self.version = version
+        self.known = known
+
+
+class NotAJournal(JournalError):
+    """Raised when a file is something else."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is no journal of Stepwave; it is left as it is")
+
+
+class JournalCorrupt(JournalError):
+    """Raised when a journal's file is damaged."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"the journal {path} is damaged; restore a back-up, or move it away")
+
+
+_FILES = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")
+
+
+def explain(path: Path, error: sqlite3.Error | OSError) -> JournalError:
+    """Return what went wrong with a journal's file."""
+    if isinstance(error, OSError):
+        return JournalError(f"cannot open the journal {path}: {error.strerror or error}")
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith("SQLITE_NOTADB"):
+        return NotAJournal(path)
+    if name.startswith("SQLITE_CORRUPT"):
+        return JournalCorrupt(path)
+    if name.startswith("SQLITE_FULL"):
+        return JournalError(f"cannot write the journal {path}: the disk is full")
+    if name.startswith(_FILES):
+        return JournalError(f"cannot write the journal {path}: it or its folder is read-only")
+    return JournalError(f"the journal {path} fails: {error}")

@@ -1,0 +1,218 @@
+"""What is committed together: the rows of one transaction, put together from what was asked for."""
+
+import sqlite3
+from asyncio import Future
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain, islice, starmap
+from typing import NamedTuple
+
+from stepwave_server.core.record import record as frozen
+from stepwave_server.journal.base import Ended, Header
+from stepwave_server.journal.sqlite.rows import PLACES, join, to_definition_row, to_info, to_numbers
+from stepwave_server.wire.events import Record
+from stepwave_server.wire.outputs import without_outputs
+
+__all__ = ["Addition", "Detachment", "Group", "Removal"]
+
+CHUNK_BYTES = 256 * 1024
+"""About how many bytes a chunk has at most, but for an event that is larger by itself."""
+
+ROWS = 200
+"""Rows that one statement inserts at most."""
+
+
+@frozen
+class Addition:
+    """Events of a run, to be added.
+
+    Attributes:
+        run: The run's number.
+        first: The number of the first event.
+        records: The events.
+        committed: Called on the event loop once they are safe.
+        header: What the run was given, if these are its first.
+        ended: How it ended, if its last event is among them.
+        size: Bytes of all its events, if it ended.
+    """
+
+    run: int
+    first: int
+    records: Sequence[Record]
+    committed: Callable[[], None]
+    header: Header | None = None
+    ended: Ended | None = None
+    size: int = 0
+
+
+@frozen
+class Detachment:
+    """A run that is held no more."""
+
+    run: int
+    done: "Future[None]"
+
+
+@frozen
+class Removal:
+    """Runs to forget. Their events become rubbish."""
+
+    runs: Sequence[int]
+    done: "Future[None] | None" = None
+
+
+@dataclass(slots=True)
+class Group:
+    """What one transaction does."""
+
+    additions: list[Addition] = field(default_factory=list)
+    detachments: list[Detachment] = field(default_factory=list)
+    removals: list[Removal] = field(default_factory=list)
+
+    @property
+    def waiting(self) -> Iterator["Future[None]"]:
+        """Who waits for it."""
+        yield from (detachment.done for detachment in self.detachments)
+        yield from (removal.done for removal in self.removals if removal.done is not None)
+
+    def add(self, item: Addition | Detachment | Removal) -> None:
+        """Let one more thing be done."""
+        match item:
+            case Addition():
+                self.additions.append(item)
+            case Detachment():
+                self.detachments.append(item)
+            case Removal():
+                self.removals.append(item)
+
+    def write(self, connection: sqlite3.Connection) -> None:
+        """Write all rows; what is removed first, for its ids are free then."""
+        for removal in self.removals:
+            _remove(connection, removal.runs)
+        begun = [(addition.run, addition.header) for addition in self.additions if addition.header is not None]
+        ended = [(addition, addition.ended) for addition in self.additions if addition.ended is not None]
+        _insert(connection, _RUNS, map(_run_row, begun))
+        _insert(connection, _DEFINITIONS, starmap(to_definition_row, begun))
+        _insert(connection, _CHUNKS, _chunk_rows(self.additions))
+        _insert(connection, _ENDS, starmap(_end_row, ended))
+        _insert(connection, _ENDINGS, starmap(_ending_row, ended))
+        _insert(connection, _LABELS, chain.from_iterable(starmap(_label_rows, ended)))
+        for detachment in self.detachments:
+            connection.execute("UPDATE runs SET window = NULL WHERE run = ?", (detachment.run,))
+
+
+class _Into(NamedTuple):
+    """A statement that inserts rows: what comes before them, how many columns they have, what comes behind."""
+
+    head: str
+    width: int
+    foot: str = ""
+
+
+_RUNS = _Into("runs (run, namespace, run_id, create_time, window)", 5)
+_DEFINITIONS = _Into("definitions", 7)
+_CHUNKS = _Into("chunks", 3)
+_ENDINGS = _Into("endings", 3)
+_LABELS = _Into("labels", 3)
+_ENDED = ("workflow_name", "state", "end_time", "size", "info")
+_ENDS = _Into(
+    f"runs (run, namespace, run_id, create_time, {', '.join(_ENDED)})",
+    9,
+    f" ON CONFLICT (run) DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in _ENDED)}",
+)
+
+
+def _insert(connection: sqlite3.Connection, into: _Into, rows: Iterable[Sequence[object]]) -> None:
+    """Insert rows, many with one statement: every statement waits for its turn among the threads."""
+    waiting = iter(rows)
+    while some := list(islice(waiting, ROWS)):
+        connection.execute(_statement(into, len(some)), list(chain.from_iterable(some)))
+
+
+@lru_cache(maxsize=4 * ROWS)
+def _statement(into: _Into, count: int) -> str:
+    row = f"({', '.join('?' * into.width)})"
+    return f"INSERT INTO {into.head} VALUES {', '.join([row] * count)}{into.foot}"  # noqa: S608 - of constants alone
+
+
+def _run_row(begun: tuple[int, Header]) -> Sequence[object]:
+    run, header = begun
+    return run, header.key.namespace, header.key.run_id, header.create_time, header.window
+
+
+def _chunk_rows(additions: Iterable[Addition]) -> Iterator[Sequence[object]]:
+    """Yield the rows of events: those of a run go together, up to a bound."""
+    open_chunks: dict[int, _Chunk] = {}
+    for addition in additions:
+        chunk = open_chunks.get(addition.run)
+        if chunk is None:
+            chunk = open_chunks[addition.run] = _Chunk(addition.run, addition.first)
+        for record in _stored(addition):
+            if chunk.size >= CHUNK_BYTES:
+                yield chunk.row()
+                chunk = open_chunks[addition.run] = _Chunk(addition.run, chunk.first + len(chunk.records))
+            chunk.records.append(record)
+            chunk.size += len(record.data)
+    for chunk in open_chunks.values():
+        yield chunk.row()
+
+
+class _Chunk:
+    __slots__ = ("first", "records", "run", "size")
+
+    def __init__(self, run: int, first: int) -> None:
+        self.run = run
+        self.first = first
+        self.records: list[Record] = []
+        self.size = 0
+
+    def row(self) -> Sequence[object]:
+        return self.run * PLACES + self.first, *join(self.records)
+
+
+def _stored(addition: Addition) -> Sequence[Record]:
+    """Return records as they are stored: outputs stay with the steps that gave them, and are stored once."""
+    if addition.ended is None or not addition.ended.outputs:
+        return addition.records
+    return [*addition.records[:-1], without_outputs(addition.records[-1])]
+
+
+def _end_row(addition: Addition, ended: Ended) -> Sequence[object]:
+    info = ended.info
+    return (
+        addition.run,
+        info.key.namespace,
+        info.key.run_id,
+        info.create_time,
+        info.workflow_name,
+        info.state.value,
+        info.end_time,
+        addition.size,
+        to_info(info),
+    )
+
+
+def _ending_row(addition: Addition, ended: Ended) -> Sequence[object]:
+    return addition.run, to_numbers(ended.finishes), to_numbers(ended.outputs)
+
+
+def _label_rows(addition: Addition, ended: Ended) -> Iterator[Sequence[object]]:
+    for key, value in ended.info.labels.items():
+        yield addition.run, key, value
+
+
+_REMOVE = (
+    "INSERT INTO rubbish SELECT run FROM runs WHERE run IN ({0})",
+    "DELETE FROM runs WHERE run IN ({0})",
+    "DELETE FROM labels WHERE run IN ({0})",
+    "DELETE FROM definitions WHERE run IN ({0})",
+    "DELETE FROM endings WHERE run IN ({0})",
+)
+
+
+def _remove(connection: sqlite3.Connection, runs: Sequence[int]) -> None:
+    """Forget runs at once; their events are deleted little by little."""
+    marks = ", ".join("?" * len(runs))
+    for statement in _REMOVE:
+        connection.execute(statement.format(marks), runs)

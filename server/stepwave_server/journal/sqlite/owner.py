@@ -1,0 +1,81 @@
+"""Who may write: one server at a time. A lock keeps a second one out, an epoch one that lost the lock.
+
+The lock is on a file beside the journal, so that it stands whatever SQLite does with its own; it goes with the process
+that holds it. Where locks are not kept, as on some network disks, the epoch in the file still stops an earlier owner.
+"""
+
+import fcntl
+import os
+import socket
+import sqlite3
+from pathlib import Path
+
+from stepwave_server.journal.sqlite.errors import JournalInUse, JournalTaken, explain
+
+__all__ = ["Lock", "Owner"]
+
+
+class Lock:
+    """The lock on a journal, held until it is released.
+
+    Args:
+        path: The journal's file.
+
+    Raises:
+        JournalError: Another server holds it, or it cannot be had.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise explain(path, error) from error
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, _this_process().encode(), 0)
+        except BlockingIOError as error:
+            owner = os.pread(self._file, 1_000, 0).decode(errors="replace")
+            os.close(self._file)
+            raise JournalInUse(path, owner) from error
+        except OSError as error:
+            os.close(self._file)
+            raise explain(path, error) from error
+
+    def release(self) -> None:
+        """Let another server have it."""
+        os.close(self._file)
+
+
+class Owner:
+    """This server's claim to a journal: the epoch that it began.
+
+    Args:
+        path: The journal's file.
+        connection: What writes it.
+    """
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self._path = path
+        self._connection = connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("UPDATE owner SET epoch = epoch + 1, process = ?", (_this_process(),))
+            (self._epoch,) = connection.execute("SELECT epoch FROM owner").fetchone()
+            connection.execute("COMMIT")
+        except sqlite3.Error as error:
+            raise explain(path, error) from error
+
+    def check(self) -> None:
+        """Make sure, within a transaction, that no other server has begun an epoch since.
+
+        Raises:
+            JournalTaken: One has.
+        """
+        epoch, process = self._connection.execute("SELECT epoch, process FROM owner").fetchone()
+        if epoch != self._epoch:
+            raise JournalTaken(self._path, process)
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"

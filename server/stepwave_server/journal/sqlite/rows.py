@@ -1,0 +1,137 @@
+"""What the tables' columns hold: events in chunks, what a run was given, how it ended."""
+
+import json
+import sys
+from array import array
+from collections.abc import Iterable, Iterator
+from typing import TypeAlias
+
+from stepwave.v1 import payload_pb2, run_pb2
+from stepwave_server.core.info import RunInfo, RunKey
+from stepwave_server.core.state import RunOptions
+from stepwave_server.core.validate import Limits
+from stepwave_server.journal.base import Header
+from stepwave_server.wire.events import Kind, Record
+from stepwave_server.wire.results import from_run, to_run
+from stepwave_server.wire.values import from_payload, to_payload
+
+__all__ = [
+    "HEADER_COLUMNS",
+    "PLACES",
+    "HeaderRow",
+    "from_info",
+    "from_numbers",
+    "join",
+    "split",
+    "to_definition_row",
+    "to_header",
+    "to_info",
+    "to_numbers",
+]
+
+PLACES = 1 << 32
+"""Numbers that a run's events may have; `place` in the table of chunks is the run's number times this, plus theirs."""
+
+_KINDS = {kind.value: kind for kind in Kind}
+
+HeaderRow: TypeAlias = tuple[str, str, int, float | None, str, str, str, str, bytes, bytes]
+
+HEADER_COLUMNS = (
+    "namespace, run_id, create_time, window, options, traceparent, tracestate, rerun_of, input, workflow"
+    " FROM runs JOIN definitions USING (run)"
+)
+
+
+def join(records: Iterable[Record]) -> tuple[bytes, bytes]:
+    """Return the kinds and the data of a chunk."""
+    kinds, data = zip(*records, strict=True)
+    return bytes(kinds), b"".join(data)
+
+
+def split(kinds: bytes, data: bytes) -> Iterator[Record]:
+    """Yield the records of a chunk. Each says its length: it is a message of one field."""
+    start = 0
+    for kind in kinds:
+        place = start + 1
+        size = shift = 0
+        while True:
+            byte = data[place]
+            place += 1
+            size |= (byte & 127) << shift
+            if byte < 128:
+                break
+            shift += 7
+        end = place + size
+        yield Record(_KINDS[kind], data[start:end])
+        start = end
+
+
+def to_numbers(values: "array[int]") -> bytes:
+    """Return numbers of events, four bytes each, the low one first."""
+    if sys.byteorder == "big":
+        values = array("I", values)
+        values.byteswap()
+    return values.tobytes()
+
+
+def from_numbers(data: bytes) -> "array[int]":
+    """Return numbers of events."""
+    values = array("I", data)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+def to_info(info: RunInfo) -> bytes:
+    """Return how a run ended."""
+    data: bytes = to_run(info).SerializeToString()
+    return data
+
+
+def from_info(data: bytes) -> RunInfo:
+    """Return how a run ended."""
+    return from_run(run_pb2.Run.FromString(data))
+
+
+def to_definition_row(run: int, header: Header) -> tuple[object, ...]:
+    """Return a row of the table of definitions."""
+    options = header.options
+    told = {
+        "open": options.open,
+        "step_timeout": options.step_timeout,
+        "max_steps": options.limits.max_steps,
+        "max_edges": options.limits.max_edges,
+        "version": options.version,
+    }
+    given = to_payload(header.input).SerializeToString()
+    return (
+        run,
+        json.dumps(told),
+        header.traceparent,
+        header.tracestate,
+        header.rerun_of,
+        given,
+        header.workflow,
+    )
+
+
+def to_header(row: HeaderRow) -> Header:
+    """Return what a run was given, from a row of `HEADER_COLUMNS`."""
+    namespace, run_id, create_time, window, options, traceparent, tracestate, rerun_of, given, workflow = row
+    told = json.loads(options)
+    return Header(
+        RunKey(namespace, run_id),
+        workflow,
+        from_payload(payload_pb2.Payload.FromString(given)),
+        RunOptions(
+            open=told["open"],
+            step_timeout=told["step_timeout"],
+            limits=Limits(max_steps=told["max_steps"], max_edges=told["max_edges"]),
+            version=told["version"],
+        ),
+        create_time,
+        traceparent,
+        tracestate,
+        window,
+        rerun_of,
+    )
