@@ -1,4 +1,4 @@
-"""How methods meet gRPC: errors to statuses, bounds of open calls and streams, and bytes that need no serializer."""
+"""How methods meet gRPC: errors to statuses, bounds of calls and streams, requests refused or read, and ready bytes."""
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -12,8 +12,9 @@ from grpc.aio import ServicerContext
 
 from stepwave.v1 import orchestrator_pb2
 from stepwave_server.engine.errors import EngineError
-from stepwave_server.rpc.errors import CallRefused, MessageTooLarge, TooManyCalls, status_of
+from stepwave_server.rpc.errors import CallRefused, MessageTooLarge, NotServed, TooManyCalls, status_of
 from stepwave_server.rpc.servicer import Orchestrator
+from stepwave_server.wire.unknown import unknown_fields
 
 __all__ = ["SERVICE", "Bounds", "orchestrator_handler"]
 
@@ -26,6 +27,9 @@ Context = ServicerContext[Message, Message]
 StreamContext = ServicerContext[Message, bytes]
 Unary = Callable[[Message, Context], Awaitable[Message]]
 Streaming = Callable[[Message, StreamContext], AsyncGenerator[bytes, None]]
+
+LOOKED_INTO = frozenset({"workflow"})
+"""Fields whose unknown ones are named where they are parsed, together with all else that is wrong there."""
 
 
 @dataclass(slots=True)
@@ -42,14 +46,16 @@ class Bounds:
     open_streams: int = 0
 
     def check(self, request: Message) -> None:
-        """Refuse a message that is too large.
+        """Refuse a request that is too large, or says what this server does not understand.
 
         Raises:
-            MessageTooLarge: It is.
+            MessageTooLarge, NotServed: It is, or does.
         """
         size = request.ByteSize()
         if size > self.message_bytes:
             raise MessageTooLarge(f"a message of {size:,} bytes is larger than the {self.message_bytes:,} allowed")
+        if unknown := unknown_fields(request, "request", apart=LOOKED_INTO):
+            raise NotServed(unknown)
 
     @contextmanager
     def call(self) -> Iterator[None]:

@@ -19,7 +19,7 @@ from stepwave_server.engine.base import Engine, EngineOptions, Submission
 from stepwave_server.rpc.errors import InvalidCall, NotServed, WorkflowNotFound
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.telemetry import TraceParent
-from stepwave_server.wire.workflow import Parsed, parse_payload, parse_workflow, refuse_unknown_fields
+from stepwave_server.wire.workflow import Parsed, parse_payload, parse_workflow
 
 __all__ = [
     "Preparer",
@@ -190,7 +190,6 @@ class Preparer:
         if request.open:
             parsed.refuse("open")
         key = parse_key(request.namespace, request.run_id or UNNAMED, parsed)
-        refuse_unknown_fields(request, parsed)
         earlier = await self._earlier(request, key.namespace, parsed)
         message = self._definition(request, parsed) if earlier is None else earlier.workflow
         if not request.run_id:

@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
-from google.protobuf.unknown_fields import UnknownFieldSet
 
 from stepwave.v1 import payload_pb2, workflow_pb2
 from stepwave_server.core.model import (
@@ -24,6 +22,7 @@ from stepwave_server.core.model import (
 )
 from stepwave_server.core.validate import Violation
 
+from .unknown import unknown_workflow_fields
 from .values import SECOND, fill_payload, from_duration, from_payload
 
 __all__ = [
@@ -33,7 +32,6 @@ __all__ = [
     "parse_payload",
     "parse_step",
     "parse_workflow",
-    "refuse_unknown_fields",
 ]
 
 E = TypeVar("E", Scheduling, FailurePolicy, Join, OnInterrupt)
@@ -71,7 +69,7 @@ class Parsed:
 
 def parse_workflow(message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
     """Return a message as the core's workflow; what is wrong with it is noted in `parsed`."""
-    _refuse_unknown_fields(message, parsed, "")
+    parsed.unsupported += unknown_workflow_fields(message)
     for descriptor, _ in message.ListFields():
         if descriptor.name not in SERVED_FIELDS:
             parsed.refuse(descriptor.name)
@@ -228,36 +226,3 @@ def _check_labels(message: workflow_pb2.Workflow, parsed: Parsed) -> None:
     for key, value in message.labels.items():
         if not key or len(key) > MOST_LABEL_LENGTH or len(value) > MOST_LABEL_LENGTH:
             parsed.blame(f"labels[{key!r}]", f"keys need 1 to {MOST_LABEL_LENGTH} characters, values at most as many")
-
-
-def refuse_unknown_fields(message: Message, parsed: Parsed) -> None:
-    """Note the fields of a request itself that this version of the contract does not know."""
-    unknown = UnknownFieldSet(message)
-    for index in range(len(unknown)):
-        where = f"field {unknown[index].field_number} of {message.DESCRIPTOR.full_name}"
-        parsed.refuse("request", f"this server does not know {where}")
-
-
-def _refuse_unknown_fields(message: Message, parsed: Parsed, path: str) -> None:
-    """Name every field that this version of the contract does not know. The common case, none, costs one copy."""
-    known = type(message)()
-    known.CopyFrom(message)
-    known.DiscardUnknownFields()
-    if known.ByteSize() != message.ByteSize():
-        _name_unknown_fields(message, parsed, path)
-
-
-def _name_unknown_fields(message: Message, parsed: Parsed, path: str) -> None:
-    unknown = UnknownFieldSet(message)
-    for index in range(len(unknown)):
-        where = f"field {unknown[index].field_number} of {message.DESCRIPTOR.full_name}"
-        parsed.refuse(path or "workflow", f"this server does not know {where}")
-    for descriptor, value in message.ListFields():
-        if descriptor.message_type is None or descriptor.message_type.GetOptions().map_entry:
-            continue
-        place = f"{path}.{descriptor.name}" if path else descriptor.name
-        if descriptor.is_repeated:
-            for index, item in enumerate(value):
-                _name_unknown_fields(item, parsed, f"{place}[{index}]")
-        else:
-            _name_unknown_fields(value, parsed, place)

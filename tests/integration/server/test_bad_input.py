@@ -7,6 +7,7 @@ import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from integration.server.build import bind, end_of, flow, payload, state_of, step, text
 from integration.server.caller import Caller, Refusal, refusal
@@ -335,6 +336,34 @@ async def test_a_field_that_the_server_does_not_know_is_refused_by_name(
     assert (field, others) == (where, [])
     assert problem.startswith("this server does not know field 1023 of ")
     assert problem.endswith(f".{names}")
+
+
+@pytest.mark.parametrize(
+    "name", [method.name for method in pb.DESCRIPTOR.services_by_name["OrchestratorService"].methods]
+)
+async def test_a_field_of_a_request_that_the_server_does_not_know_is_refused(caller: Caller, name: str) -> None:
+    call = getattr(caller.stub, name)(_newer(getattr(pb, f"{name}Request")()))
+    refused = await refusal(call.read() if hasattr(call, "read") else call)
+    assert (refused.code, refused.reason) == (UNIMPLEMENTED, "NOT_SUPPORTED")
+    assert refused.violations == [("request", f"this server does not know field 1023 of stepwave.v1.{name}Request")]
+
+
+@pytest.mark.parametrize(
+    ("where", "request_"),
+    [
+        ("create_time_from", pb.ListRunsRequest(create_time_from=_newer(Timestamp()))),
+        ("rerun", pb.StartRunRequest(rerun=_newer(pb.Rerun(run_id="r")))),
+        ("input", pb.StartRunRequest(workflow=flow(step("a")), input=_newer(payload(1)))),
+        ("input", pb.StartRunRequest(workflow=flow(step("a")), input=_newer(payload_pb2.Payload()))),
+    ],
+    ids=["a filter", "a rerun", "an input", "an input of a kind to come"],
+)
+async def test_a_field_within_a_request_that_the_server_does_not_know_is_refused_by_name(
+    caller: Caller, where: str, request_: Message
+) -> None:
+    name = request_.DESCRIPTOR.name.removesuffix("Request")
+    refused = await refusal(getattr(caller.stub, name)(request_))
+    assert (refused.code, refused.fields) == (UNIMPLEMENTED, [where])
 
 
 async def test_what_is_wrong_and_what_is_not_served_come_together(caller: Caller) -> None:
