@@ -22,7 +22,7 @@ from stepwave_server.core.model import (
 )
 from stepwave_server.core.validate import Violation
 
-from .unknown import unknown_workflow_fields
+from .unknown import has_unknown_fields, unknown_workflow_fields
 from .values import SECOND, fill_payload, from_duration, from_payload
 
 __all__ = [
@@ -114,7 +114,7 @@ def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:
 
 def parse_payload(message: payload_pb2.Payload, path: str, parsed: Parsed) -> Payload:
     """Return a payload, having checked that its JSON is JSON and its size within bounds."""
-    if not message.WhichOneof("body"):
+    if not message.WhichOneof("body") and not has_unknown_fields(message):
         parsed.blame(path, "holds no value: set `json` or `blob`")
     size = message.ByteSize()
     if size > parsed.max_payload_bytes:
@@ -165,6 +165,8 @@ def _bindings(messages: Sequence[workflow_pb2.Binding], path: str, parsed: Parse
                 source: FromStep | FromInput = FromStep(message.step.id, message.step.path)
             case "input":
                 source = FromInput(message.input)
+            case None if has_unknown_fields(message):  # perhaps a source that came later: refused by name already
+                continue
             case None:
                 parsed.blame(place, "names no source: set `step` or `input`")
                 continue

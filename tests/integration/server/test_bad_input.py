@@ -319,6 +319,13 @@ def _newer(message: M) -> M:
         ("steps[1]", "Step", flow(step("a"), _newer(step("b")))),
         ("steps[0].bindings[0]", "Binding", flow(step("a", bindings=[_newer(bind("", "input"))]))),
         ("steps[0].input", "Payload", flow(step("a", given=_newer(payload(1))))),
+        ("steps[0].input", "Payload", flow(step("a", given=_newer(payload_pb2.Payload())))),
+        ("steps[0].bindings[0]", "Binding", flow(step("a", bindings=[_newer(workflow_pb2.Binding(target="/x"))]))),
+        (
+            "steps[0].bindings[0].default",
+            "Payload",
+            flow(step("a", bindings=[bind("", "input", default=_newer(payload_pb2.Payload()))])),
+        ),
         (
             "timeout",
             "Duration",
