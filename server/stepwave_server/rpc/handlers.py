@@ -1,18 +1,20 @@
-"""How methods meet gRPC: errors to statuses, bounds of calls and streams, requests refused or read, and ready bytes."""
+"""How methods meet gRPC: requests read, errors to statuses, bounds of open calls and streams, and ready bytes sent."""
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc.aio import ServicerContext
 
 from stepwave.v1 import orchestrator_pb2
+from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import EngineError
-from stepwave_server.rpc.errors import CallRefused, MessageTooLarge, NotServed, TooManyCalls, status_of
+from stepwave_server.rpc.errors import CallRefused, InvalidCall, MessageTooLarge, NotServed, TooManyCalls, status_of
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.wire.unknown import unknown_fields
 
@@ -23,8 +25,8 @@ logger = logging.getLogger(__name__)
 _DESCRIPTOR = orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"]
 SERVICE = _DESCRIPTOR.full_name
 
-Context = ServicerContext[Message, Message]
-StreamContext = ServicerContext[Message, bytes]
+Context: TypeAlias = ServicerContext[bytes, Message]
+StreamContext: TypeAlias = ServicerContext[bytes, bytes]
 Unary = Callable[[Message, Context], Awaitable[Message]]
 Streaming = Callable[[Message, StreamContext], AsyncGenerator[bytes, None]]
 
@@ -45,17 +47,15 @@ class Bounds:
     open_calls: int = 0
     open_streams: int = 0
 
-    def check(self, request: Message) -> None:
-        """Refuse a request that is too large, or says what this server does not understand.
+    def check(self, request: bytes) -> None:
+        """Refuse a message that is too large.
 
         Raises:
-            MessageTooLarge, NotServed: It is, or does.
+            MessageTooLarge: It is.
         """
-        size = request.ByteSize()
+        size = len(request)
         if size > self.message_bytes:
             raise MessageTooLarge(f"a message of {size:,} bytes is larger than the {self.message_bytes:,} allowed")
-        if unknown := unknown_fields(request, "request", apart=LOOKED_INTO):
-            raise NotServed(unknown)
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -90,19 +90,34 @@ class Bounds:
 
 def orchestrator_handler(orchestrator: Orchestrator, bounds: Bounds) -> grpc.GenericRpcHandler:
     """Return what serves `OrchestratorService`."""
-    handlers: dict[str, grpc.RpcMethodHandler[Message, Message]] = {}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, Message]] = {}
     for method in _DESCRIPTOR.methods:
         function = getattr(orchestrator, method.name)
-        parse = GetMessageClass(method.input_type).FromString
+        kind = GetMessageClass(method.input_type)
         if method.server_streaming:
-            handlers[method.name] = grpc.unary_stream_rpc_method_handler(
-                _streaming(function, bounds), request_deserializer=parse
-            )
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(_streaming(function, kind, bounds))
         else:
             handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-                _unary(function, bounds), request_deserializer=parse, response_serializer=_serialize
+                _unary(function, kind, bounds), response_serializer=_serialize
             )
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+
+def _read(data: bytes, kind: type[Message], bounds: Bounds) -> Message:
+    """Read a request. gRPC itself would refuse bytes that it cannot read without a reason that callers know.
+
+    Raises:
+        InvalidCall, MessageTooLarge, NotServed: It is none, is too large, or says what this server does not understand.
+    """
+    bounds.check(data)
+    try:
+        request = kind.FromString(data)
+    except DecodeError:
+        problem = Violation("request", f"these bytes are no {kind.DESCRIPTOR.full_name}")
+        raise InvalidCall([problem]) from None
+    if unknown := unknown_fields(request, "request", apart=LOOKED_INTO):
+        raise NotServed(unknown)
+    return request
 
 
 def _defect() -> CallRefused:
@@ -115,10 +130,10 @@ def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
 
-def _unary(method: Unary, bounds: Bounds) -> Unary:
-    async def serve(request: Message, context: Context) -> Message:
+def _unary(method: Unary, kind: type[Message], bounds: Bounds) -> Callable[[bytes, Context], Awaitable[Message]]:
+    async def serve(data: bytes, context: Context) -> Message:
         try:
-            bounds.check(request)
+            request = _read(data, kind, bounds)
             with bounds.call():
                 return await method(request, context)
         except (CallRefused, EngineError) as error:
@@ -131,16 +146,18 @@ def _unary(method: Unary, bounds: Bounds) -> Unary:
     return serve
 
 
-def _streaming(method: Streaming, bounds: Bounds) -> Callable[[Message, StreamContext], Awaitable[None]]:
+def _streaming(
+    method: Streaming, kind: type[Message], bounds: Bounds
+) -> Callable[[bytes, StreamContext], Awaitable[None]]:
     """Write what a method yields. Unlike a handler that yields, this one hears at once that its caller has gone."""
 
-    async def serve(request: Message, context: StreamContext) -> None:
+    async def serve(data: bytes, context: StreamContext) -> None:
         try:
-            bounds.check(request)
+            request = _read(data, kind, bounds)
             with bounds.stream():
                 async with aclosing(method(request, context)) as batches:
-                    async for data in batches:
-                        await context.write(data)
+                    async for batch in batches:
+                        await context.write(batch)
                 return
         except (CallRefused, EngineError) as error:
             refusal: CallRefused | EngineError = error
