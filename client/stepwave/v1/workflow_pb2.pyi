@@ -325,7 +325,9 @@ class Binding(_message.Message):
     EXPRESSION_FIELD_NUMBER: _builtins.int
     DEFAULT_FIELD_NUMBER: _builtins.int
     target: _builtins.str
-    """Where in the input to put the value: a JSON Pointer (RFC 6901). Empty: the whole input. The parent must exist."""
+    """Where in the input to put the value: a JSON Pointer (RFC 6901). Empty: the whole input. The parent must exist.
+    Each binding of a step has another one.
+    """
     input: _builtins.str
     """A JSON Pointer into the run's input. Empty: the whole."""
     item: _builtins.str

@@ -130,8 +130,8 @@ def _check_steps(check: _Check) -> None:
             if problem := _dependency_problem(check, step, dep):
                 check.blame(f"steps[{index}].depends_on[{position}]", problem)
             ordered = ordered and (check.ids[dep] < index if dep in check.ids else dep not in check.present.loose)
-        for binding in step.bindings:
-            _check_binding(check, step, binding, f"steps[{index}].bindings[{binding.position}]")
+        if step.bindings:
+            _check_bindings(check, step, f"steps[{index}].bindings")
             ordered = False
     if not ordered:  # where every dependency is declared before its dependents, no cycle can be
         _check_cycles(check)
@@ -156,6 +156,17 @@ def _dependency_problem(check: _Check, step: Step, dep: str) -> str:
     if not check.forward:
         return _unknown(check, dep)
     return "" if STEP_ID.fullmatch(dep) else _malformed(dep, STEP_ID)
+
+
+def _check_bindings(check: _Check, step: Step, path: str) -> None:
+    targets: dict[str, int] = {}
+    for binding in step.bindings:
+        place = f"{path}[{binding.position}]"
+        if binding.target in targets:
+            what = f'"{binding.target}"' if binding.target else "the whole input"
+            check.blame(f"{place}.target", f"bindings[{targets[binding.target]}] fills {what} already")
+        targets.setdefault(binding.target, binding.position)
+        _check_binding(check, step, binding, place)
 
 
 def _check_binding(check: _Check, step: Step, binding: Binding, path: str) -> None:

@@ -149,6 +149,15 @@ def test_a_cycle_is_named_by_its_path() -> None:
     assert problems(step("a", "b"), step("b", "a")) == [("steps[0].depends_on", "dependency cycle: a → b → a")]
 
 
+def test_bindings_that_fill_the_same_place_are_refused() -> None:
+    targets = ("/a", "", "/b", "/a", "")
+    bindings = tuple(Binding(target, FromInput(), position=place) for place, target in enumerate(targets))
+    assert problems(step("a", bindings=bindings)) == [
+        ("steps[0].bindings[3].target", 'bindings[0] fills "/a" already'),
+        ("steps[0].bindings[4].target", "bindings[1] fills the whole input already"),
+    ]
+
+
 def test_a_cycle_through_bindings_is_named() -> None:
     assert problems(step("a", bindings=(Binding("", FromStep("b")),)), step("b", "a")) == [
         ("steps[0].depends_on", "dependency cycle: a → b → a"),
