@@ -12,6 +12,7 @@ from stepwave.exceptions import InvalidWorkflow, NotFound, ServerUnavailable
 
 from .errors import CommandError, ExitCode
 from .output import columns, kept_for_answers
+from .settings import settings_problems
 from .text import time_text
 
 __all__ = ["Target", "find_run", "require_server_extra"]
@@ -44,7 +45,7 @@ class Target:
 
         Raises:
             CommandError: The address is malformed or needs `--insecure`, nobody answers there, an extra is missing, or
-                the actions cannot be loaded.
+                a server cannot run in this process as the actions and the environment want it.
         """
         try:
             async with self._in_process() if self.actions else self._remote() as client:
@@ -64,6 +65,8 @@ class Target:
     @asynccontextmanager
     async def _in_process(self) -> AsyncIterator[AsyncClient]:
         require_server_extra()
+        from pydantic import ValidationError
+
         from stepwave_server.actions.registry import ActionsError
 
         try:
@@ -72,6 +75,8 @@ class Target:
                     yield client
         except ActionsError as error:
             raise CommandError(str(error)) from error
+        except ValidationError as error:
+            raise CommandError(settings_problems(error)) from error
 
 
 def require_server_extra() -> None:

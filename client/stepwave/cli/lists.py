@@ -12,7 +12,7 @@ from stepwave._catalog import ActionInfo
 from stepwave._results import Run, State
 
 from .connect import Target
-from .options import ActionsOption, Format, FormatOption, InsecureOption, ServerOption
+from .options import ActionsOption, Format, FormatOption, InsecureOption, ServerOption, choices_of, parser_of
 from .output import note, print_json, print_table
 from .text import counts_text, duration_text, one_line, time_text
 
@@ -31,7 +31,14 @@ class RunState(StrEnum):
 
 def runs(
     state: Annotated[
-        list[RunState] | None, typer.Option("--state", help="Only runs in this state. Repeatable.", show_default=False)
+        list[RunState] | None,
+        typer.Option(
+            "--state",
+            parser=parser_of(RunState),
+            metavar=choices_of(RunState),
+            help="Only runs in this state. Repeatable.",
+            show_default=False,
+        ),
     ] = None,
     workflow: Annotated[
         str | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow.", show_default=False)

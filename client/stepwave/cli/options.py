@@ -1,9 +1,10 @@
 """Options that several commands share, and how their words become values."""
 
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, TypeAlias, TypeVar
 
 import typer
 
@@ -23,9 +24,13 @@ __all__ = [
     "ServerOption",
     "VerboseOption",
     "WorkflowArgument",
+    "choices_of",
     "parse_input",
     "parse_seconds",
+    "parser_of",
 ]
+
+Choice = TypeVar("Choice", bound=StrEnum)
 
 
 class Format(StrEnum):
@@ -33,6 +38,24 @@ class Format(StrEnum):
 
     TEXT = "text"
     JSON = "json"
+
+
+def choices_of(kind: type[StrEnum]) -> str:
+    """Return how a choice is shown in the help."""
+    return f"<{'|'.join(kind)}>"
+
+
+def parser_of(kind: type[Choice]) -> Callable[[str], Choice]:
+    """Return what reads a choice; Typer's own parser says of a wrong one how it was found out."""
+
+    def parse(word: str) -> Choice:
+        try:
+            return kind(word)
+        except ValueError:
+            known = ", ".join(map(repr, map(str, kind)))
+            raise typer.BadParameter(f"{word!r} is not one of {known}.") from None
+
+    return parse
 
 
 WorkflowArgument: TypeAlias = Annotated[
@@ -65,11 +88,18 @@ ActionsOption: TypeAlias = Annotated[
 RunArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="RUN", help="The run's id, or a beginning that only it has.", show_default=False)
 ]
-FormatOption: TypeAlias = Annotated[Format, typer.Option("--output", help="For people, or JSON for programs.")]
+FormatOption: TypeAlias = Annotated[
+    Format,
+    typer.Option(
+        "--output", parser=parser_of(Format), metavar=choices_of(Format), help="For people, or JSON for programs."
+    ),
+]
 OutputOption: TypeAlias = Annotated[
     OutputMode | None,
     typer.Option(
         "--output",
+        parser=parser_of(OutputMode),
+        metavar=choices_of(OutputMode),
         help="A live view, a line for each event, events as JSON lines, or the outputs alone. "
         "Default: live on a terminal, else text.",
         show_default=False,

@@ -13,7 +13,8 @@ from stepwave._files import WorkflowFileError
 from .connect import require_server_extra
 from .errors import CommandError
 from .logs import start_logging
-from .options import parse_seconds
+from .options import choices_of, parse_seconds, parser_of
+from .settings import settings_problems
 
 if TYPE_CHECKING:
     from stepwave_server.config import Settings
@@ -61,7 +62,10 @@ def serve(
         bool, typer.Option("--no-tracebacks", help="Keep tracebacks of actions out of failures.")
     ] = False,
     insecure: Annotated[bool, typer.Option("--insecure", help="Serve plain text beyond this machine.")] = False,
-    log_level: Annotated[LogLevel, typer.Option(help="How much of the log is shown.")] = LogLevel.INFO,
+    log_level: Annotated[
+        LogLevel,
+        typer.Option(parser=parser_of(LogLevel), metavar=choices_of(LogLevel), help="How much of the log is shown."),
+    ] = LogLevel.INFO,
 ) -> None:
     """Run a server until Ctrl-C or SIGTERM; then take no new runs, and let those under way end.
 
@@ -108,12 +112,7 @@ def _settings(given: dict[str, object]) -> "Settings":
     try:
         return Settings.model_validate(given)
     except ValidationError as error:
-        lines = [f"{_option(str(problem['loc'][0]))}: {problem['msg']}" for problem in error.errors()]
-        raise CommandError("\n".join(lines)) from error
-
-
-def _option(setting: str) -> str:
-    return "--" + setting.replace("_", "-")
+        raise CommandError(settings_problems(error, given)) from error
 
 
 def _serve(settings: "Settings", actions: list[str]) -> None:

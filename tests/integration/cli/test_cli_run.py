@@ -140,6 +140,11 @@ def test_bad_usage_exits_with_2(shell: Shell, arguments: tuple[str, ...]) -> Non
     assert "Traceback" not in done.stderr
 
 
+def test_a_word_that_an_option_does_not_know_is_answered_with_those_it_does(shell: Shell) -> None:
+    done = shell.run("run", "flows/greeting.yaml", "--output", "xml")
+    assert "Invalid value for '--output': 'xml' is not one of 'live'" in done.stderr
+
+
 def test_a_malformed_file_names_every_problem_and_its_place(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text("name: a\nsteps:\n- id: b\n  acton: c\n  depends_on: d\n")
     done = Shell(shell.server, folder=tmp_path).run("run", "flow.yaml")

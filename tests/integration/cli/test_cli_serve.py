@@ -79,6 +79,7 @@ def test_the_environment_sets_what_options_do() -> None:
         (("--drain-timeout", "soon"), '--drain-timeout: "soon" is not a duration'),
         (("--max-runs", "0"), "--max-runs: "),
         (("--max-runs", "many"), "--max-runs"),
+        (("--log-level", "loud"), "Invalid value for '--log-level': 'loud' is not one of"),
     ],
 )
 def test_what_it_cannot_do_is_refused_with_2(alone: Shell, arguments: tuple[str, ...], message: str) -> None:
@@ -86,6 +87,22 @@ def test_what_it_cannot_do_is_refused_with_2(alone: Shell, arguments: tuple[str,
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("STEPWAVE_MAX_RUNS", "many", "Input should be a valid integer"),
+        ("STEPWAVE_JOURNAL", "paper", "unknown journal 'paper'"),
+    ],
+)
+def test_a_setting_of_the_environment_is_blamed_on_its_variable(
+    alone: Shell, variable: str, value: str, words: str
+) -> None:
+    for command in (("serve",), ("run", "flows/greeting.yaml", "--actions", "tools")):
+        done = alone.run(*command, **{variable: value})
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.startswith(f"{variable}: {words}")
 
 
 def test_a_taken_port_is_refused(alone: Shell) -> None:
