@@ -68,12 +68,13 @@ class Target:
         from pydantic import ValidationError
 
         from stepwave_server.actions.registry import ActionsError
+        from stepwave_server.telemetry import TelemetryUnavailable
 
         try:
             with kept_for_answers():  # what actions print is no part of the answer
                 async with AsyncClient.local(actions=self.actions) as client:
                     yield client
-        except ActionsError as error:
+        except (ActionsError, TelemetryUnavailable) as error:
             raise CommandError(str(error)) from error
         except ValidationError as error:
             raise CommandError(settings_problems(error)) from error

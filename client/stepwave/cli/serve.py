@@ -119,10 +119,11 @@ def _serve(settings: "Settings", actions: list[str]) -> None:
     from stepwave_server.actions import ActionsError
     from stepwave_server.app import serve as serve_until_told
     from stepwave_server.rpc.server import ListenError
+    from stepwave_server.telemetry import TelemetryUnavailable
 
     try:
         asyncio.run(serve_until_told(settings, actions, _announce))
-    except (ActionsError, ListenError, WorkflowFileError, ValueError) as error:
+    except (ActionsError, ListenError, TelemetryUnavailable, WorkflowFileError, ValueError) as error:
         raise CommandError(str(error)) from error
 
 

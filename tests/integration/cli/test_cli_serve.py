@@ -94,6 +94,7 @@ def test_what_it_cannot_do_is_refused_with_2(alone: Shell, arguments: tuple[str,
     [
         ("STEPWAVE_MAX_RUNS", "many", "Input should be a valid integer"),
         ("STEPWAVE_JOURNAL", "paper", "unknown journal 'paper'"),
+        ("OTEL_TRACES_EXPORTER", "bogus", 'no exporter "bogus" is installed'),
     ],
 )
 def test_a_setting_of_the_environment_is_blamed_on_its_variable(
