@@ -80,6 +80,9 @@ def run_from_proto(message: run_pb2.Run) -> Run:
         last_sequence=message.last_sequence,
         open=message.open,
         stopping=message.stopping,
+        rerun_of=message.rerun_of,
+        paused=message.paused,
+        missing_actions=tuple(message.missing_actions),
     )
 
 
@@ -110,6 +113,7 @@ def step_from_proto(message: run_pb2.StepResult) -> StepResult:
         moment(message.start_time) if has("start_time") else None,
         moment(message.end_time) if has("end_time") else None,
         message.abandoned,
+        message.reused_from,
     )
 
 

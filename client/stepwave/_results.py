@@ -127,6 +127,7 @@ class StepResult(Plain):
         start_time: When its first attempt started.
         end_time: When it ended.
         abandoned: Whether an attempt was interrupted and did not end within its grace.
+        reused_from: The run from which its output was taken over, without an attempt; empty if it answered itself.
     """
 
     step_id: str
@@ -141,6 +142,7 @@ class StepResult(Plain):
     start_time: datetime | None
     end_time: datetime | None
     abandoned: bool
+    reused_from: str = ""
 
     @property
     def duration(self) -> timedelta | None:
@@ -184,6 +186,10 @@ class Run(Plain):
         last_sequence: The number of its newest event.
         open: Whether steps may still be added.
         stopping: Whether it was cancelled or timed out, and waits for running attempts to end.
+        rerun_of: The run whose workflow and input it took; empty if it is no rerun.
+        paused: Whether its server found it under way when it started, and was told to leave such runs alone.
+        missing_actions: Actions that its steps wait for and that the server does not have, the first 20. It goes on
+            when a server starts that has them.
     """
 
     run_id: str
@@ -198,6 +204,9 @@ class Run(Plain):
     last_sequence: int
     open: bool
     stopping: bool
+    rerun_of: str = ""
+    paused: bool = False
+    missing_actions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

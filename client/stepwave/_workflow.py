@@ -33,6 +33,7 @@ NOT_GIVEN: Final = _NotGiven.NOT_GIVEN
 
 _SCHEDULING = {"eager": workflow_pb2.SCHEDULING_EAGER, "wave": workflow_pb2.SCHEDULING_WAVE}
 _POLICIES = {"fail_fast": workflow_pb2.FAILURE_POLICY_FAIL_FAST, "continue": workflow_pb2.FAILURE_POLICY_CONTINUE}
+_INTERRUPTS = {"retry": workflow_pb2.ON_INTERRUPT_RETRY, "fail": workflow_pb2.ON_INTERRUPT_FAIL}
 _JOINS = {"all": workflow_pb2.JOIN_ALL, "any": workflow_pb2.JOIN_ANY, "all_done": workflow_pb2.JOIN_ALL_DONE}
 
 
@@ -136,6 +137,7 @@ class Workflow:
         join: Literal["all", "any", "all_done"] = "all",
         allow_failure: bool = False,
         retry: Retry | None = None,
+        on_interrupt: Literal["retry", "fail"] = "retry",
     ) -> StepHandle:
         """Add a step.
 
@@ -151,6 +153,9 @@ class Workflow:
                 them.
             allow_failure: Whether a final failure of this step leaves the run and its dependents alone.
             retry: Its own retry policy; `None`: the workflow's.
+            on_interrupt: What becomes of it when the server stops while an attempt runs: `retry`, another attempt once
+                a server goes on with the run, which uses up none of the policy's (the fourth time it fails all the
+                same); or `fail`, for what must not happen twice.
 
         Raises:
             TypeError: The action is not marked, a key of the input is not a string, or a step stands where its output
@@ -166,6 +171,7 @@ class Workflow:
             join=_choice("join", join, _JOINS),
             allow_failure=allow_failure,
             retry=retry.to_proto() if retry else None,
+            on_interrupt=_choice("on_interrupt", on_interrupt, _INTERRUPTS),
         )
         if not isinstance(input, _NotGiven):
             self._set_input(step, input)

@@ -139,6 +139,15 @@ def test_a_step_that_succeeded_is_read_whole() -> None:
     assert step.duration == timedelta(seconds=1)
 
 
+def test_a_step_that_was_taken_over_says_from_which_run() -> None:
+    assert step_from_proto(run_pb2.StepResult(step_id="a", reused_from="earlier")).reused_from == "earlier"
+
+
+def test_a_run_says_what_it_repeats_and_what_it_waits_for() -> None:
+    run = run_from_proto(run_pb2.Run(rerun_of="earlier", paused=True, missing_actions=["search"]))
+    assert (run.rerun_of, run.paused, run.missing_actions) == ("earlier", True, ("search",))
+
+
 def test_a_step_that_was_skipped_says_why_and_has_no_times() -> None:
     reason = run_pb2.SkipReason(cause=run_pb2.SKIP_CAUSE_DEPENDENCY, step_id="b")
     step = step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_SKIPPED, skip_reason=reason))

@@ -108,6 +108,13 @@ def test_dependencies_are_handles_or_ids() -> None:
     assert list(flow.to_proto().steps[1].depends_on) == ["first", "second"]
 
 
+def test_an_interrupted_attempt_is_followed_by_another_unless_it_is_to_fail() -> None:
+    flow = Workflow("w")
+    flow.step("a", "core.echo")
+    flow.step("b", "core.echo", on_interrupt="fail")
+    assert [step.on_interrupt for step in flow.to_proto().steps] == [pb.ON_INTERRUPT_RETRY, pb.ON_INTERRUPT_FAIL]
+
+
 @pytest.mark.parametrize("given", [5, 5.0, timedelta(seconds=5)])
 def test_a_timeout_is_seconds_or_a_timedelta(given: float | timedelta) -> None:
     flow = Workflow("w")

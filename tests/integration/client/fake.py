@@ -18,7 +18,7 @@ GUARD = 10.0
 """Seconds after which a test that hangs has failed."""
 
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
-Streamer: TypeAlias = Callable[[Any, Context], AsyncIterator[pb.WatchRunResponse]]
+Streamer: TypeAlias = Callable[[Any, Context], AsyncIterator[Message]]
 Answerer: TypeAlias = Callable[[Any, Context], Any]
 
 
@@ -26,7 +26,7 @@ class Fake:
     """A server on a port of its own, that can be stopped and started again at the same address.
 
     Attributes:
-        execute, watch: What the streams do; they may be set at any time.
+        execute, watch, export: What the streams do; they may be set at any time.
         answer: What all other calls do: given the request, it returns the response or aborts.
         on_cancel: What `CancelRun` does; by default, it succeeds.
         requests: Every request, in order.
@@ -38,6 +38,7 @@ class Fake:
     def __init__(self) -> None:
         self.execute: Streamer = silent
         self.watch: Streamer = silent
+        self.export: Streamer = silent
         self.answer: Answerer = unanswered
         self.on_cancel: Answerer = cancels
         self.requests: list[Message] = []
@@ -89,6 +90,10 @@ class Fake:
         async for message in self._stream(self.watch, request, context):
             yield message
 
+    async def _ExportRun(self, request: Message, context: Context) -> AsyncIterator[Message]:  # noqa: N802 - by name
+        async for message in self._stream(self.export, request, context):
+            yield message
+
     async def _unary(self, request: Message, context: Context) -> Message:
         self._note(request, context)
         if isinstance(request, pb.CancelRunRequest):
@@ -97,9 +102,7 @@ class Fake:
         answer: Message = await answerer(request, context)
         return answer
 
-    async def _stream(
-        self, streamer: Streamer, request: Message, context: Context
-    ) -> AsyncIterator[pb.WatchRunResponse]:
+    async def _stream(self, streamer: Streamer, request: Message, context: Context) -> AsyncIterator[Message]:
         self._note(request, context)
         self._open += 1
         self.opened.set()
