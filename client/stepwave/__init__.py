@@ -46,6 +46,7 @@ from ._events import (
 )
 from ._payload import JSON, Blob
 from ._refs import Reference, StepHandle
+from ._requests import Rerun
 from ._results import (
     Counts,
     Failure,
@@ -111,6 +112,7 @@ __all__ = [
     "PlannedBinding",
     "PlannedStep",
     "Reference",
+    "Rerun",
     "Retry",
     "Run",
     "RunCancelled",

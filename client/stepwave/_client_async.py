@@ -1,13 +1,15 @@
 """The asynchronous face of the SDK: the client for asyncio."""
 
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
-from ._client_shared import Definition, connect
+from ._client_shared import connect
 from ._payload import JSON, Blob, Output
+from ._requests import Definition, Rerun, RunFilter, Startable
 from ._results import Run, RunResult, State, StepResult
 from ._streams_async import EventStream, RunHandle
 from ._time import Seconds
@@ -84,7 +86,7 @@ class AsyncClient:
 
     def run(
         self,
-        workflow: Definition,
+        workflow: Startable,
         input: JSON | Blob = None,
         *,
         run_id: str | None = None,
@@ -97,21 +99,47 @@ class AsyncClient:
         cancellation of the task) cancels it.
 
         Args:
-            workflow: A `Workflow`, a message of the contract, or the name of a workflow that the server has.
-            input: The run's input: a value that JSON can hold, or a `Blob`.
+            workflow: A `Workflow`, a message of the contract, the name of a workflow that the server has, or a `Rerun`
+                of an earlier run.
+            input: The run's input: a value that JSON can hold, or a `Blob`; none for a `Rerun`.
             run_id: Its id; one is made if there is none. A run of that id and the same content is joined.
             timeout: How long it may take, in seconds or as a `timedelta`; then it is cancelled, and `DeadlineExceeded`
                 raised. `None`: for ever.
             check: Whether awaiting raises `RunFailed` or `RunCancelled` when the run ends so.
 
         Raises:
-            ValueError: JSON cannot hold the input.
+            ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
         """
         return RunHandle(self._session.run(workflow, input, run_id=run_id, timeout=timeout), check=check)
 
-    async def start(self, workflow: Definition, input: JSON | Blob = None, *, run_id: str | None = None) -> Run:
+    async def start(self, workflow: Startable, input: JSON | Blob = None, *, run_id: str | None = None) -> Run:
         """Start a run that nobody holds: it goes on when this client leaves. Arguments as for `run`."""
         return await self._session.start(workflow, input, run_id=run_id)
+
+    def rerun(
+        self,
+        run_id: str,
+        *,
+        from_failed: bool = False,
+        new_run_id: str | None = None,
+        timeout: Seconds | None = None,
+        check: bool = True,
+    ) -> RunHandle:
+        """Run an earlier run's workflow again, on its input: `run(Rerun(run_id))`, which `start` takes as well.
+
+        Args:
+            run_id: The earlier run.
+            from_failed: Whether steps that succeeded, and whose dependencies are all taken over, are taken over with
+                their outputs, and not run again.
+            new_run_id: The new run's id; one that begins alike is made if there is none.
+            timeout: As for `run`.
+            check: As for `run`.
+
+        Raises:
+            NotFound: There is no such run any more; here and below, as soon as the handle is awaited or iterated over.
+            FailedPrecondition: It has not ended.
+        """
+        return self.run(Rerun(run_id, from_failed), run_id=new_run_id, timeout=timeout, check=check)
 
     def watch(self, run_id: str, *, after: int = 0, kinds: Iterable[str] = (), attach: bool = False) -> EventStream:
         """Watch a run from outside, as an async context manager that iterates over its events; leaving changes nothing.
@@ -167,6 +195,9 @@ class AsyncClient:
         states: Iterable[State | str] = (),
         workflow: str | None = None,
         prefix: str = "",
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int | None = None,
     ) -> AsyncIterator[Run]:
         """Iterate over runs, the newest first.
@@ -175,9 +206,13 @@ class AsyncClient:
             states: Only runs in one of these states; none given: in any.
             workflow: Only runs of the workflow of this name.
             prefix: Only runs whose id begins so.
+            labels: Only runs whose workflow has all these labels.
+            since: Only runs accepted then or later; a time without a zone is local.
+            until: Only runs accepted before.
             limit: How many at most.
         """
-        return self._session.runs(states=states, workflow=workflow, prefix=prefix, limit=limit)
+        wanted = RunFilter(states=states, workflow=workflow, prefix=prefix, labels=labels, since=since, until=until)
+        return self._session.runs(wanted, limit=limit)
 
     async def cancel(self, run_id: str, reason: str = "") -> Run:
         """Cancel a run, and return it as it stands now: it may still be stopping. One that has ended stays as it is."""

@@ -5,9 +5,9 @@ that blocks instead of suspending, and drives each to its end in one step.
 """
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Protocol, TypeAlias, TypeVar
+from typing import Protocol, TypeVar
 
-from stepwave.v1 import event_pb2, run_pb2, workflow_pb2
+from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
 from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
@@ -22,10 +22,10 @@ from ._convert import (
     workflow_from_proto,
 )
 from ._follow import Follower
-from ._ids import new_run_id
 from ._link import Link, LinkSettings
 from ._live import LiveRun, Watch, checked
-from ._payload import JSON, Blob, Output, to_payload
+from ._payload import JSON, Blob, Output
+from ._requests import Definition, RunFilter, Startable, define, order
 from ._results import Run, RunResult, State, StepResult
 from ._time import Seconds, to_duration, to_seconds
 from ._transport import (
@@ -46,10 +46,7 @@ from ._transport import (
 from ._workflow import ActionLike, Workflow
 from .exceptions import ParallelFailed
 
-__all__ = ["Definition", "Session", "connect"]
-
-# What to run: a workflow under construction, one as a message of the contract, or the name of one that the server has.
-Definition: TypeAlias = Workflow | workflow_pb2.Workflow | str
+__all__ = ["Session", "connect"]
 
 _STEPS_A_PAGE = 10_000
 _RUNS_A_PAGE = 1_000
@@ -110,19 +107,17 @@ class Session:
         """Where the server is looked for."""
         return self._link.transport.address
 
-    def run(self, workflow: Definition, input: JSON | Blob, *, run_id: str | None, timeout: Seconds | None) -> LiveRun:
+    def run(self, workflow: Startable, input: JSON | Blob, *, run_id: str | None, timeout: Seconds | None) -> LiveRun:
         """Prepare a run that starts when it is opened or completed."""
         request = pb.ExecuteWorkflowRequest(namespace=self._namespace)
-        _define(request, workflow)
-        _identify(request, input, run_id)
+        order(request, workflow, input, run_id)
         request.reconnect_window.CopyFrom(to_duration(self._link.settings.reconnect_window))
         return LiveRun(self._link, request, timeout=None if timeout is None else to_seconds(timeout))
 
-    async def start(self, workflow: Definition, input: JSON | Blob, *, run_id: str | None) -> Run:
+    async def start(self, workflow: Startable, input: JSON | Blob, *, run_id: str | None) -> Run:
         """Start a run that nobody holds."""
         request = pb.StartRunRequest(namespace=self._namespace)
-        _define(request, workflow)
-        _identify(request, input, run_id)
+        order(request, workflow, input, run_id)
         return run_from_proto((await self._link.call(START, request)).run)
 
     def watch(self, run_id: str, *, after: int, kinds: Iterable[str], attach: bool) -> Watch:
@@ -160,18 +155,11 @@ class Session:
             for message in page.step_results:
                 yield step_from_proto(message)
 
-    async def runs(
-        self, *, states: Iterable[State | str], workflow: str | None, prefix: str, limit: int | None
-    ) -> AsyncIterator[Run]:
+    async def runs(self, wanted: RunFilter, *, limit: int | None) -> AsyncIterator[Run]:
         """Yield runs, the newest first."""
         left = limit if limit is not None else -1
-        request = pb.ListRunsRequest(
-            namespace=self._namespace,
-            states=[run_pb2.State.Value(f"STATE_{State(state).name}") for state in states],
-            workflow_name=workflow or "",
-            run_id_prefix=prefix,
-            page_size=min(_RUNS_A_PAGE, limit) if limit else _RUNS_A_PAGE,
-        )
+        request = wanted.to_proto(self._namespace)
+        request.page_size = min(_RUNS_A_PAGE, limit) if limit else _RUNS_A_PAGE
         if left == 0:
             return
         async for page in self._pages(RUNS, request):
@@ -193,7 +181,7 @@ class Session:
     async def plan(self, workflow: Definition) -> Plan:
         """Validate a workflow and explain how it would run."""
         request = pb.PlanWorkflowRequest(namespace=self._namespace, page_size=_STEPS_A_PAGE)
-        _define(request, workflow)
+        define(request, workflow)
         pages = [page async for page in self._pages(PLAN, request)]
         return plan_from_proto(pages[0].plan, [step for page in pages for step in page.plan.steps])
 
@@ -264,22 +252,6 @@ def _answers(result: RunResult, count: int) -> list[Output]:
     if not all(answered):
         raise ParallelFailed(result, answered.index(False), answers, answered)
     return answers
-
-
-def _define(
-    request: pb.ExecuteWorkflowRequest | pb.StartRunRequest | pb.PlanWorkflowRequest, workflow: Definition
-) -> None:
-    if isinstance(workflow, str):
-        request.workflow_name = workflow
-    else:
-        request.workflow.CopyFrom(workflow.to_proto() if isinstance(workflow, Workflow) else workflow)
-
-
-def _identify(request: pb.ExecuteWorkflowRequest | pb.StartRunRequest, input: JSON | Blob, run_id: str | None) -> None:
-    """Set the run's input, and its id: with one, the call can be made again without starting a second run."""
-    if input is not None:
-        request.input.CopyFrom(to_payload(input))
-    request.run_id = run_id or new_run_id(request.workflow_name or request.workflow.name)
 
 
 def _kind_number(kind: str) -> event_pb2.EventKind.ValueType:

@@ -1,14 +1,16 @@
 """The synchronous face of the SDK: the same client without asyncio, on the caller's own thread."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
 from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
-from ._client_shared import Definition, connect
+from ._client_shared import connect
 from ._live import checked
 from ._payload import JSON, Blob, Output
+from ._requests import Definition, Rerun, RunFilter, Startable
 from ._results import Run, RunResult, State, StepResult
 from ._streams_sync import SyncEventStream, SyncRunHandle
 from ._time import Seconds
@@ -65,7 +67,7 @@ class Client:
 
     def run(
         self,
-        workflow: Definition,
+        workflow: Startable,
         input: JSON | Blob = None,
         *,
         run_id: str | None = None,
@@ -75,8 +77,9 @@ class Client:
         """Run a workflow, and return what it came to. An interrupt meanwhile cancels it.
 
         Args:
-            workflow: A `Workflow`, a message of the contract, or the name of a workflow that the server has.
-            input: The run's input: a value that JSON can hold, or a `Blob`.
+            workflow: A `Workflow`, a message of the contract, the name of a workflow that the server has, or a `Rerun`
+                of an earlier run.
+            input: The run's input: a value that JSON can hold, or a `Blob`; none for a `Rerun`.
             run_id: Its id; one is made if there is none. A run of that id and the same content is joined.
             timeout: How long it may take, in seconds or as a `timedelta`; `None`: for ever.
             check: Whether to raise if it ends without success.
@@ -85,14 +88,14 @@ class Client:
             RunFailed, RunCancelled: It ended so, and `check` is true.
             DeadlineExceeded: The timeout passed; the run is cancelled.
             StepwaveError: The server refused the run, or was lost.
-            ValueError: JSON cannot hold the input.
+            ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
         """
         result = drive(self._session.run(workflow, input, run_id=run_id, timeout=timeout).complete())
         return checked(result) if check else result
 
     def stream(
         self,
-        workflow: Definition,
+        workflow: Startable,
         input: JSON | Blob = None,
         *,
         run_id: str | None = None,
@@ -104,9 +107,24 @@ class Client:
         """
         return SyncRunHandle(self._session.run(workflow, input, run_id=run_id, timeout=timeout))
 
-    def start(self, workflow: Definition, input: JSON | Blob = None, *, run_id: str | None = None) -> Run:
+    def start(self, workflow: Startable, input: JSON | Blob = None, *, run_id: str | None = None) -> Run:
         """Start a run that nobody holds. As `AsyncClient.start`."""
         return drive(self._session.start(workflow, input, run_id=run_id))
+
+    def rerun(
+        self,
+        run_id: str,
+        *,
+        from_failed: bool = False,
+        new_run_id: str | None = None,
+        timeout: Seconds | None = None,
+        check: bool = True,
+    ) -> RunResult:
+        """Run an earlier run's workflow again, on its input. As `AsyncClient.rerun`.
+
+        It is `run(Rerun(run_id))`; `stream` and `start` take a `Rerun` as well.
+        """
+        return self.run(Rerun(run_id, from_failed), run_id=new_run_id, timeout=timeout, check=check)
 
     def watch(self, run_id: str, *, after: int = 0, kinds: Iterable[str] = (), attach: bool = False) -> SyncEventStream:
         """Watch a run from outside, as a context manager that iterates over its events. As `AsyncClient.watch`."""
@@ -134,10 +152,14 @@ class Client:
         states: Iterable[State | str] = (),
         workflow: str | None = None,
         prefix: str = "",
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int | None = None,
     ) -> Iterator[Run]:
         """Iterate over runs, the newest first. As `AsyncClient.runs`."""
-        return drive_each(self._session.runs(states=states, workflow=workflow, prefix=prefix, limit=limit))
+        wanted = RunFilter(states=states, workflow=workflow, prefix=prefix, labels=labels, since=since, until=until)
+        return drive_each(self._session.runs(wanted, limit=limit))
 
     def cancel(self, run_id: str, reason: str = "") -> Run:
         """Cancel a run. As `AsyncClient.cancel`."""

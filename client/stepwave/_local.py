@@ -84,7 +84,9 @@ async def _server(actions: Iterable[object], settings: Mapping[str, object]) -> 
         raise ModuleNotFoundError(message, name=error.name) from error
     with tempfile.TemporaryDirectory(prefix="stepwave-", dir=_socket_home()) as folder:
         listen = f"unix:{folder}/s" if hasattr(socket, "AF_UNIX") else "127.0.0.1:0"
-        async with Server(Settings.model_validate({"listen": listen, **settings}), actions=actions) as server:
+        # Its own journal whatever the environment says: that is meant for the server that others share.
+        told = {"listen": listen, "journal": "memory", **settings}
+        async with Server(Settings.model_validate(told), actions=actions) as server:
             yield server.address
 
 

@@ -1,12 +1,12 @@
-"""Lengths of time as callers give them: seconds or `timedelta`."""
+"""Lengths and points of time as callers give them."""
 
 import math
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TypeAlias
 
-from google.protobuf import duration_pb2
+from google.protobuf import duration_pb2, timestamp_pb2
 
-__all__ = ["Seconds", "to_duration", "to_seconds"]
+__all__ = ["Seconds", "to_duration", "to_seconds", "to_timestamp"]
 
 Seconds: TypeAlias = float | timedelta
 
@@ -35,3 +35,17 @@ def to_duration(length: Seconds) -> duration_pb2.Duration:
     except OverflowError as error:
         raise ValueError(f"too long: {length!r}") from error
     return duration
+
+
+def to_timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
+    """Turn a point in time into one of the contract, to the microsecond; without a zone, it is the local one.
+
+    Raises:
+        ValueError: The local zone has no such time.
+    """
+    stamp = timestamp_pb2.Timestamp()
+    try:
+        stamp.FromDatetime(moment.astimezone(UTC))
+    except (OverflowError, OSError) as error:
+        raise ValueError(f"no such time: {moment}") from error
+    return stamp

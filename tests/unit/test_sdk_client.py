@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import AsyncIterator
+from datetime import datetime, timedelta, timezone
 from typing import TypeVar
 
 import pytest
 
-from stepwave import Blob, ParallelFailed, RunCancelled, RunFailed, State, Workflow
+from stepwave import Blob, ParallelFailed, Rerun, RunCancelled, RunFailed, State, Workflow
+from stepwave._requests import RunFilter
 from stepwave._transport_sync import drive, drive_each
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2, workflow_pb2
@@ -118,16 +120,54 @@ def test_runs_are_filtered_and_limited() -> None:
     runs = [run_pb2.Run(run_id=str(number)) for number in range(3)]
     wire.answers("ListRuns", pb.ListRunsResponse(runs=runs[:2], next_page_token="2"))
     wire.answers("ListRuns", pb.ListRunsResponse(runs=runs, next_page_token="5"))
-    found = session(wire).runs(states=["failed", State.CANCELLED], workflow="w", prefix="br", limit=3)
+    wanted = RunFilter(states=["failed", State.CANCELLED], workflow="w", prefix="br", labels={"team": "a"})
+    found = session(wire).runs(wanted, limit=3)
     assert [run.run_id for run in everything(found)] == ["0", "1", "0"]
     assert wire.sent[0][1] == pb.ListRunsRequest(
-        states=[run_pb2.STATE_FAILED, run_pb2.STATE_CANCELLED], workflow_name="w", run_id_prefix="br", page_size=3
+        states=[run_pb2.STATE_FAILED, run_pb2.STATE_CANCELLED],
+        workflow_name="w",
+        run_id_prefix="br",
+        labels={"team": "a"},
+        page_size=3,
     )
+
+
+def test_runs_are_found_by_time_in_whatever_zone_it_is_given() -> None:
+    noon = datetime(2026, 1, 2, 12, 0, 0, 123_457, tzinfo=timezone(timedelta(hours=2)))
+    local = datetime(2026, 1, 3)
+    request = RunFilter(since=noon, until=local).to_proto("")
+    assert request.create_time_from.ToJsonString() == "2026-01-02T10:00:00.123457Z"
+    assert request.create_time_before.ToSeconds() == local.timestamp()
+
+
+def test_a_rerun_names_the_earlier_run_and_begins_like_it() -> None:
+    wire = Wire()
+    run_to_end(wire, Rerun("briefing-7k3f9q2m", from_failed=True), None)
+    request = execute(wire)
+    assert request.rerun == pb.Rerun(run_id="briefing-7k3f9q2m", from_failed=True)
+    assert re.fullmatch("briefing-[2-9a-hjkmnp-z]{8}", request.run_id)
+    assert not request.HasField("input")
+
+
+def test_a_rerun_of_a_run_whose_id_was_given_begins_with_all_of_it() -> None:
+    assert session(Wire()).run(Rerun("nightly"), None, run_id=None, timeout=None).run_id.startswith("nightly-")
+
+
+def test_a_rerun_takes_no_input() -> None:
+    with pytest.raises(ValueError, match="takes no input of its own"):
+        session(Wire()).run(Rerun("r"), {"city": "Oslo"}, run_id=None, timeout=None)
+
+
+def test_a_rerun_can_be_started_and_left() -> None:
+    wire = Wire()
+    wire.answers("StartRun", pb.StartRunResponse(run=run_pb2.Run(run_id="again", rerun_of="r")))
+    assert drive(session(wire).start(Rerun("r"), None, run_id="again")).rerun_of == "r"
+    assert wire.sent[0][1] == pb.StartRunRequest(rerun=pb.Rerun(run_id="r"), run_id="again")
 
 
 def test_no_runs_are_asked_for_when_none_are_wanted() -> None:
     wire = Wire()
-    assert everything(session(wire).runs(states=(), workflow=None, prefix="", limit=0)) == []
+    assert everything(session(wire).runs(RunFilter(), limit=0)) == []
     assert wire.sent == []
 
 

@@ -11,7 +11,7 @@ SURFACE = {
     "NotFound OutOfRange ParallelFailed RunCancelled RunFailed ServerError ServerUnavailable StepwaveError Unsupported "
     "Violation",
     "clients": "AsyncClient Client EventStream RunHandle SyncEventStream SyncRunHandle",
-    "building": "Reference Retry StepHandle Workflow",
+    "building": "Reference Rerun Retry StepHandle Workflow",
     "actions": "Answer Blob Context JSON action",
     "results": "Counts Failure FailureReason Run RunResult SkipCause SkipReason State StepResult",
     "events": "Event RunFinished RunStarted RunStopping StepChunk StepFinished StepProgress StepRetrying StepStarted "

@@ -75,3 +75,12 @@ def test_a_server_on_a_thread_ends_with_its_block() -> None:
         assert client.parallel(["core.echo"], 1) == [1]
     with Client(address, connect_timeout=0) as client, pytest.raises(ServerUnavailable):
         client.server_info()
+
+
+def test_a_server_in_this_process_leaves_alone_the_journal_that_the_environment_names(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("STEPWAVE_JOURNAL", f"sqlite:{tmp_path}/journal.db")
+    with Client.local() as client:
+        assert client.server_info().journal == "memory"
+    assert list(tmp_path.iterdir()) == []
