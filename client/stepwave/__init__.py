@@ -44,6 +44,7 @@ from ._events import (
     WaveFinished,
     WaveStarted,
 )
+from ._export import RunExport
 from ._payload import JSON, Blob
 from ._refs import Reference, StepHandle
 from ._requests import Rerun
@@ -64,11 +65,13 @@ from .exceptions import (
     AlreadyExists,
     DeadlineExceeded,
     FailedPrecondition,
+    InvalidExport,
     InvalidWorkflow,
     LimitExceeded,
     NotFound,
     OutOfRange,
     ParallelFailed,
+    ReplayDiverged,
     RunCancelled,
     RunFailed,
     ServerError,
@@ -102,6 +105,7 @@ __all__ = [
     "Failure",
     "FailureReason",
     "InputRule",
+    "InvalidExport",
     "InvalidWorkflow",
     "LimitExceeded",
     "NamedWorkflow",
@@ -112,10 +116,12 @@ __all__ = [
     "PlannedBinding",
     "PlannedStep",
     "Reference",
+    "ReplayDiverged",
     "Rerun",
     "Retry",
     "Run",
     "RunCancelled",
+    "RunExport",
     "RunFailed",
     "RunFinished",
     "RunHandle",

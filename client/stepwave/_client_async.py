@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
 from ._client_shared import connect
+from ._export import RunExport
 from ._payload import JSON, Blob, Output
 from ._requests import Definition, Rerun, RunFilter, Startable
 from ._results import Run, RunResult, State, StepResult
@@ -225,6 +226,13 @@ class AsyncClient:
             FailedPrecondition: It has not ended.
         """
         await self._session.delete(run_id)
+
+    async def export(self, run_id: str) -> RunExport:
+        """Return all that is kept of a run, as far as it has come: for a file, or for `stepwave.testing.replay`.
+
+        (await client.export(run_id)).save("runs/briefing.json")
+        """
+        return await self._session.export(run_id)
 
     async def plan(self, workflow: Definition) -> Plan:
         """Validate a workflow and explain how it would run; nothing is invoked.

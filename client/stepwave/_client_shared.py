@@ -21,6 +21,7 @@ from ._convert import (
     step_from_proto,
     workflow_from_proto,
 )
+from ._export import RunExport
 from ._follow import Follower
 from ._link import Link, LinkSettings
 from ._live import LiveRun, Watch, checked
@@ -32,6 +33,7 @@ from ._transport import (
     ACTIONS,
     CANCEL,
     DELETE,
+    EXPORT,
     GET,
     INFO,
     PLAN,
@@ -44,7 +46,7 @@ from ._transport import (
     Unary,
 )
 from ._workflow import ActionLike, Workflow
-from .exceptions import ParallelFailed
+from .exceptions import ParallelFailed, ServerError
 
 __all__ = ["Session", "connect"]
 
@@ -177,6 +179,14 @@ class Session:
     async def delete(self, run_id: str) -> None:
         """Forget a run that has ended."""
         await self._link.call(DELETE, pb.DeleteRunRequest(namespace=self._namespace, run_id=run_id))
+
+    async def export(self, run_id: str) -> RunExport:
+        """Return all that is kept of a run."""
+        request = pb.ExportRunRequest(namespace=self._namespace, run_id=run_id)
+        parts = await self._link.read_all(EXPORT, request)
+        if not parts:
+            raise ServerError(f"run {run_id!r}: an export without anything in it")
+        return RunExport(parts[0].definition, tuple(event for part in parts for event in part.events))
 
     async def plan(self, workflow: Definition) -> Plan:
         """Validate a workflow and explain how it would run."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
 from ._client_shared import connect
+from ._export import RunExport
 from ._live import checked
 from ._payload import JSON, Blob, Output
 from ._requests import Definition, Rerun, RunFilter, Startable
@@ -168,6 +169,10 @@ class Client:
     def delete(self, run_id: str) -> None:
         """Forget a run that has ended."""
         drive(self._session.delete(run_id))
+
+    def export(self, run_id: str) -> RunExport:
+        """Return all that is kept of a run, as far as it has come. As `AsyncClient.export`."""
+        return drive(self._session.export(run_id))
 
     def plan(self, workflow: Definition) -> Plan:
         """Validate a workflow and explain how it would run. As `AsyncClient.plan`."""

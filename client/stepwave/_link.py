@@ -1,11 +1,11 @@
 """One client's link to its server: calls that are tried again while nobody answers, and the patience they have."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from ._transport import Transport, Unary
+from ._transport import Stream, Transport, Unary
 from .exceptions import DeadlineExceeded, ServerUnavailable
 
 __all__ = ["Link", "LinkSettings", "Patience"]
@@ -92,14 +92,40 @@ class Link:
         Raises:
             StepwaveError: The call failed.
         """
+        return await self._until_answered(
+            method.name, lambda left: self.transport.unary(method, request, left), within=within
+        )
+
+    async def read_all(self, method: Stream[Request, Response], request: Request) -> list[Response]:
+        """Make a streaming call that ends by itself, and return all its messages; begun afresh where it breaks.
+
+        Raises:
+            StepwaveError: The call failed.
+        """
+
+        async def read(left: float) -> list[Response]:
+            stream = self.transport.stream(method, request, left)
+            try:
+                messages = []
+                while (message := await stream.read()) is not None:
+                    messages.append(message)
+                return messages
+            finally:
+                stream.cancel()
+
+        return await self._until_answered(method.name, read)
+
+    async def _until_answered(
+        self, name: str, ask: Callable[[float], Awaitable[Response]], *, within: float | None = None
+    ) -> Response:
         deadline = self.transport.now() + (self.settings.timeout if within is None else within)
         patience = self.patience(self.settings.connect_timeout)
         while (left := deadline - self.transport.now()) > 0:
             try:
-                return await self.transport.unary(method, request, left)
+                return await ask(left)
             except ServerUnavailable:
                 pause = patience.pause()
                 if pause is None:
                     raise
                 await self.transport.sleep(min(pause, left))
-        raise DeadlineExceeded(f"{method.name}: no answer from {self.transport.address} in time")
+        raise DeadlineExceeded(f"{name}: no answer from {self.transport.address} in time")

@@ -11,6 +11,7 @@ __all__ = [
     "CANCEL",
     "DELETE",
     "EXECUTE",
+    "EXPORT",
     "FINISH_WITHIN",
     "GET",
     "INFO",
@@ -50,6 +51,7 @@ class Stream(Generic[Request_contra, Response_co]):
 
 
 EXECUTE: Stream[pb.ExecuteWorkflowRequest, pb.ExecuteWorkflowResponse] = Stream("ExecuteWorkflow")
+EXPORT: Stream[pb.ExportRunRequest, pb.ExportRunResponse] = Stream("ExportRun")
 WATCH: Stream[pb.WatchRunRequest, pb.WatchRunResponse] = Stream("WatchRun")
 
 START: Unary[pb.StartRunRequest, pb.StartRunResponse] = Unary("StartRun")

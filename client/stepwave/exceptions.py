@@ -12,6 +12,8 @@
     ├── DeadlineExceeded       the call's own timeout passed
     ├── ServerUnavailable      nobody answers, or the server is about to stop
     ├── ServerError            a defect of the server
+    ├── InvalidExport          a text is no export of a run
+    ├── ReplayDiverged         today's scheduler decides otherwise than an exported run's did
     └── RunFailed              the run ended without success; `result` says how
         ├── RunCancelled       it was cancelled
         └── ParallelFailed     a call of `parallel`: the lowest failing index, and the answers there are
@@ -24,6 +26,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ._events import Event
     from ._results import Failure, RunResult
 
 __all__ = [
@@ -31,11 +34,13 @@ __all__ = [
     "AlreadyExists",
     "DeadlineExceeded",
     "FailedPrecondition",
+    "InvalidExport",
     "InvalidWorkflow",
     "LimitExceeded",
     "NotFound",
     "OutOfRange",
     "ParallelFailed",
+    "ReplayDiverged",
     "RunCancelled",
     "RunFailed",
     "ServerError",
@@ -141,6 +146,31 @@ class ServerUnavailable(StepwaveError):
 
 class ServerError(StepwaveError):
     """Raised when the server failed by a defect of its own."""
+
+
+class InvalidExport(StepwaveError):
+    """Raised when a text is no export of a run, or is one that this version cannot read."""
+
+
+class ReplayDiverged(StepwaveError):
+    """Raised when today's scheduler decides otherwise than is recorded of a run.
+
+    Attributes:
+        run_id: The run.
+        sequence: The number of the first event that differs.
+        expected: That event, as recorded.
+        got: What the scheduler gives in its stead; `None`: nothing.
+    """
+
+    def __init__(self, message: str, run_id: str, sequence: int, expected: "Event", got: "Event | None") -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.sequence = sequence
+        self.expected = expected
+        self.got = got
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.args[0], self.run_id, self.sequence, self.expected, self.got)
 
 
 class RunFailed(StepwaveError):

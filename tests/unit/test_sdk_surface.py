@@ -7,13 +7,13 @@ import sys
 import stepwave
 
 SURFACE = {
-    "exceptions": "AccessDenied AlreadyExists DeadlineExceeded FailedPrecondition InvalidWorkflow LimitExceeded "
-    "NotFound OutOfRange ParallelFailed RunCancelled RunFailed ServerError ServerUnavailable StepwaveError Unsupported "
-    "Violation",
+    "exceptions": "AccessDenied AlreadyExists DeadlineExceeded FailedPrecondition InvalidExport InvalidWorkflow "
+    "LimitExceeded NotFound OutOfRange ParallelFailed ReplayDiverged RunCancelled RunFailed ServerError "
+    "ServerUnavailable StepwaveError Unsupported Violation",
     "clients": "AsyncClient Client EventStream RunHandle SyncEventStream SyncRunHandle",
     "building": "Reference Rerun Retry StepHandle Workflow",
     "actions": "Answer Blob Context JSON action",
-    "results": "Counts Failure FailureReason Run RunResult SkipCause SkipReason State StepResult",
+    "results": "Counts Failure FailureReason Run RunExport RunResult SkipCause SkipReason State StepResult",
     "events": "Event RunFinished RunStarted RunStopping StepChunk StepFinished StepProgress StepRetrying StepStarted "
     "StepWaiting StepsAdded UnknownEvent WaitCause Wave WaveFinished WaveStarted",
     "servers": "ActionInfo InputRule NamedWorkflow Plan PlannedBinding PlannedStep ServerInfo ServerLimits",

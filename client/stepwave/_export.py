@@ -1,0 +1,133 @@
+"""All that is kept of a run, and the file that holds it: one JSON document, for people, tools and replays.
+
+It has the contract's own messages in the JSON form that protobuf defines for them, with the field names of the
+contract: payloads stay the JSON text they were, times keep their nanoseconds, and 64-bit numbers are strings. Every
+event has a line of its own.
+"""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self, TypeVar, cast
+
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.message import Message
+
+from stepwave.v1 import event_pb2
+from stepwave.v1 import orchestrator_pb2 as pb
+
+from .exceptions import InvalidExport, Unsupported
+
+__all__ = ["RunExport"]
+
+_VERSION_KEY = "stepwave_export"
+_VERSION = 1
+
+AnyMessage = TypeVar("AnyMessage", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class RunExport:
+    """All that is kept of a run: with it, `stepwave.testing.replay` makes its decisions again.
+
+    Attributes:
+        definition: What the run was given, as a message of the contract.
+        events: Its numbered events in order, as far as it had come; transient ones are not kept.
+    """
+
+    definition: pb.RunDefinition
+    events: tuple[event_pb2.RunEvent, ...]
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        return self.definition.run_id
+
+    def to_json(self) -> str:
+        """Return it as the text of a file.
+
+        Raises:
+            Unsupported: A newer server said more than this version of the SDK knows, which would be lost.
+        """
+        return "".join(self._lines())
+
+    def save(self, path: "str | os.PathLike[str]") -> None:
+        """Write it to a file, in the place of what is there.
+
+        Raises:
+            OSError: The file cannot be written.
+            Unsupported: As for `to_json`.
+        """
+        Path(path).write_text(self.to_json(), encoding="utf-8")
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read it from the text of a file.
+
+        Raises:
+            InvalidExport: The text is no export, or is one that this version cannot read.
+        """
+        document = _document(text)
+        events = document.get("events")
+        if not isinstance(events, list):
+            raise InvalidExport("not an export of a run: it has no list of events")
+        export = cls(
+            _parse(pb.RunDefinition(), document.get("definition"), "definition"),
+            tuple(_parse(event_pb2.RunEvent(), event, f"events[{place}]") for place, event in enumerate(events)),
+        )
+        export._check_numbers()
+        return export
+
+    @classmethod
+    def load(cls, path: "str | os.PathLike[str]") -> Self:
+        """Read it from a file.
+
+        Raises:
+            OSError: The file cannot be read.
+            InvalidExport: It is no export, or one that this version cannot read.
+        """
+        try:
+            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+        except (InvalidExport, UnicodeDecodeError) as error:
+            raise InvalidExport(f"{os.fspath(path)}: {error}") from error
+
+    def _lines(self) -> Iterator[str]:
+        yield f'{{\n"{_VERSION_KEY}": {_VERSION},\n"definition": {_text(self.definition, indent=2)},\n"events": ['
+        for place, event in enumerate(self.events):
+            yield f"{',' if place else ''}\n{_text(event)}"
+        yield "\n]\n}\n"
+
+    def _check_numbers(self) -> None:
+        for place, event in enumerate(self.events):
+            if event.sequence != place + 1:
+                raise InvalidExport(f"events[{place}]: expected the sequence {place + 1}, got {event.sequence}")
+
+
+def _document(text: str) -> dict[str, Any]:
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidExport(f"not an export of a run: {error}") from error
+    if not isinstance(document, dict) or _VERSION_KEY not in document:
+        raise InvalidExport(f'not an export of a run: it has no "{_VERSION_KEY}"')
+    if document[_VERSION_KEY] != _VERSION:
+        raise InvalidExport(f"version {document[_VERSION_KEY]!r} of the format; this one reads version {_VERSION}")
+    return document
+
+
+def _parse(message: AnyMessage, value: object, place: str) -> AnyMessage:
+    try:
+        return ParseDict(cast("dict[str, Any]", value), message)
+    except (ParseError, TypeError, AttributeError, RecursionError) as error:
+        raise InvalidExport(f"{place}: {error}") from error
+
+
+def _text(message: Message, *, indent: int | None = None) -> str:
+    known = type(message)()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()
+    if known.ByteSize() != message.ByteSize():
+        raise Unsupported("a newer server said more of the run than this version knows: export it with that version")
+    return json.dumps(MessageToDict(message, preserving_proto_field_name=True), ensure_ascii=False, indent=indent)
