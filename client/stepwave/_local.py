@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, contextmanager
 from ._client_async import AsyncClient
 from ._client_sync import Client
 
-__all__ = ["local_client", "local_sync_client", "server_on_thread"]
+__all__ = ["local_client", "local_sync_client", "needs_server_extra", "server_on_thread"]
 
 # A socket's path holds 104 bytes on some systems; this leaves room for the name of the folder and of the socket.
 _LONGEST_FOLDER = 70
@@ -55,6 +55,21 @@ def server_on_thread(actions: Iterable[object], settings: Mapping[str, object]) 
         thread.join()
 
 
+@contextmanager
+def needs_server_extra(what: str) -> Iterator[None]:
+    """Say what to install when something is missing that an import in the body needs.
+
+    Raises:
+        ModuleNotFoundError: Something is.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{what} needs {error.name}: pip install 'stepwave[server]'", name=error.name
+        ) from error
+
+
 def _serve(
     actions: Iterable[object], settings: Mapping[str, object], started: Future[tuple[str, Callable[[], object]]]
 ) -> None:
@@ -76,12 +91,9 @@ def _serve(
 @asynccontextmanager
 async def _server(actions: Iterable[object], settings: Mapping[str, object]) -> AsyncIterator[str]:
     """Run a server, by default on a socket that only this user can reach, and give its address."""
-    try:
+    with needs_server_extra("a server in this process"):
         from stepwave_server.app import Server
         from stepwave_server.config import Settings
-    except ModuleNotFoundError as error:
-        message = f"a server in this process needs {error.name}: pip install 'stepwave[server]'"
-        raise ModuleNotFoundError(message, name=error.name) from error
     with tempfile.TemporaryDirectory(prefix="stepwave-", dir=_socket_home()) as folder:
         listen = f"unix:{folder}/s" if hasattr(socket, "AF_UNIX") else "127.0.0.1:0"
         # Its own journal whatever the environment says: that is meant for the server that others share.

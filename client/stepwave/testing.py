@@ -16,15 +16,22 @@ With pytest, fixtures bring it; they work in synchronous and asynchronous tests 
 
 Without pytest, `serve` does the same. An asynchronous test that wants the server on its own event loop takes
 `AsyncClient.local` instead.
+
+`replay` makes of any run that once went wrong, or right, a test that it would be decided alike today:
+
+    def test_the_run_of_that_day_is_decided_as_it_was():
+        replay("runs/briefing-7k3f9q2m.json")  # from `stepwave export` or `client.export`
 """
 
+import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ._local import server_on_thread
+from ._export import RunExport
+from ._local import needs_server_extra, server_on_thread
 
-__all__ = ["serve"]
+__all__ = ["replay", "serve"]
 
 
 @contextmanager
@@ -41,3 +48,22 @@ def serve(actions: Iterable[object] = (), **settings: Any) -> Iterator[str]:
     """
     with server_on_thread(actions, settings) as address:
         yield address
+
+
+def replay(source: "RunExport | str | os.PathLike[str]") -> None:
+    """Feed the recorded outcomes of a run through today's scheduler, and compare all that it decides. Nothing runs.
+
+    Args:
+        source: An exported run, or the file that holds one; the run need not have ended.
+
+    Raises:
+        ReplayDiverged: It decides otherwise; the first event that differs is named.
+        InvalidExport: The file, or its workflow, is no such thing.
+        Unsupported: A newer version made it.
+        OSError: The file cannot be read.
+        ModuleNotFoundError: The scheduler is not installed: `pip install 'stepwave[server]'`.
+    """
+    export = source if isinstance(source, RunExport) else RunExport.load(source)
+    with needs_server_extra("a replay"):
+        from ._replay import replay_export
+    replay_export(export)

@@ -1,4 +1,4 @@
-"""Bytes to events: the inverse of `events.Encoder`."""
+"""Bytes and messages to events: the inverse of `events.Encoder`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
@@ -24,7 +24,7 @@ from stepwave_server.wire.events import Kind, Record, decode
 from stepwave_server.wire.values import from_failure, from_time
 from stepwave_server.wire.workflow import Parsed, parse_step
 
-__all__ = ["to_event", "to_events"]
+__all__ = ["from_message", "to_event", "to_events"]
 
 _Read: TypeAlias = Callable[[event_pb2.RunEvent, int], Event]
 
@@ -44,6 +44,19 @@ def to_event(record: Record) -> Event:
         return _READERS[record.kind](message, from_time(message.time))
     except (DecodeError, LookupError) as error:
         raise ValueError(f"a record of kind {record.kind!r} keeps no event that this server knows") from error
+
+
+def from_message(message: event_pb2.RunEvent) -> Event:
+    """Return the event that a message tells.
+
+    Raises:
+        ValueError: It tells none that this server knows, or a transient one.
+    """
+    kind = message.WhichOneof("kind")
+    try:
+        return _READERS[Kind[(kind or "").upper()]](message, from_time(message.time))
+    except LookupError as error:
+        raise ValueError(f"no event that this server knows and keeps: {kind or 'of no kind'}") from error
 
 
 def to_events(records: Iterable[Record]) -> Iterator[Event]:

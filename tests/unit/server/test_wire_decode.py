@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave_server.core.decide import Decision, decide
 from stepwave_server.core.evolve import fold, new_run
@@ -49,8 +50,8 @@ from stepwave_server.core.model import (
 )
 from stepwave_server.core.replay import replay
 from stepwave_server.core.state import RunOptions
-from stepwave_server.wire.decode import to_event, to_events
-from stepwave_server.wire.events import Encoder, Kind, Record
+from stepwave_server.wire.decode import from_message, to_event, to_events
+from stepwave_server.wire.events import Encoder, Kind, Record, decode
 from unit.core.build import flow, step
 from unit.core.driver import EVALUATOR, NOON
 from unit.core.snapshot import snapshot
@@ -242,6 +243,12 @@ def test_a_run_of_decoded_events_replays() -> None:
     assert (run.finished, run.sequence) == (State.CANCELLED, len(records))
 
 
+def test_a_message_gives_the_event_that_its_record_does() -> None:
+    _, happened = busy()
+    records = [ENCODER.encode(number, event) for number, event in enumerate(happened, start=1)]
+    assert [from_message(decode(record)) for record in records] == [to_event(record) for record in records]
+
+
 # What cannot be read.
 
 
@@ -258,6 +265,12 @@ def test_a_run_of_decoded_events_replays() -> None:
 def test_a_record_that_keeps_no_event_is_refused(record: Record) -> None:
     with pytest.raises(ValueError, match=f"kind <Kind.{record.kind.name}"):
         to_event(record)
+
+
+@pytest.mark.parametrize("message", [event_pb2.RunEvent(), event_pb2.RunEvent(step_chunk=event_pb2.StepChunk())])
+def test_a_message_that_tells_no_event_that_is_kept_is_refused(message: event_pb2.RunEvent) -> None:
+    with pytest.raises(ValueError, match="no event that this server knows and keeps"):
+        from_message(message)
 
 
 def test_an_added_step_with_what_this_server_does_not_serve_is_refused() -> None:
