@@ -1,0 +1,212 @@
+"""A server that is restarted in the middle of a run: its caller gets every numbered event, once and in order."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from google.protobuf.message import Message
+
+from integration.client.fake import GUARD, Context, Fake, batch, finished, run_finished, started
+from integration.durable.process import Victim
+from stepwave import (
+    AsyncClient,
+    Client,
+    Event,
+    StepFinished,
+    StepRetrying,
+    StepStarted,
+    Workflow,
+)
+from stepwave._client_shared import Session
+from stepwave._link import Link, LinkSettings
+from stepwave._transport_async import AsyncTransport
+from stepwave.v1 import event_pb2
+from stepwave.v1 import orchestrator_pb2 as pb
+
+MIDDLE = 8
+
+
+def all_events() -> list[event_pb2.RunEvent]:
+    """Return the events of a run whose last one has the number `MIDDLE + 1`."""
+    return [*(started(number) for number in range(1, MIDDLE)), finished(MIDDLE), run_finished(MIDDLE + 1)]
+
+
+class Durable:
+    """What a server with a durable journal does with one run, over all restarts of it.
+
+    It has one more event for every stream that is opened, after those that it had before, and then falls silent.
+    """
+
+    def __init__(self) -> None:
+        self.streams = 0
+
+    async def __call__(self, request: Message, context: Context) -> AsyncIterator[Message]:
+        """Stream what is after the number that was asked for, as far as the run has come."""
+        self.streams += 1
+        after = request.after_sequence if isinstance(request, pb.WatchRunRequest) else 0
+        for event in all_events()[after : max(self.streams, after + 1)]:
+            yield batch(event)
+        if self.streams <= MIDDLE:
+            await asyncio.Event().wait()
+
+
+@pytest.fixture
+def durable(fake: Fake) -> Durable:
+    fake.execute = fake.watch = behaviour = Durable()
+    return behaviour
+
+
+async def test_over_a_restart_after_every_event_each_comes_once_and_in_order(
+    fake: Fake, client: AsyncClient, durable: Durable
+) -> None:
+    numbers = []
+    async with asyncio.timeout(GUARD), client.run("w", run_id="r") as run:
+        async for event in run:
+            numbers.append(event.sequence)
+            if event.sequence <= MIDDLE:
+                await fake.stop()
+                await fake.start()
+    assert numbers == list(range(1, MIDDLE + 2))
+    assert run.result.steps["a"].output == 1
+
+
+async def test_a_run_that_is_only_awaited_survives_a_restart_too(
+    fake: Fake, client: AsyncClient, durable: Durable
+) -> None:
+    durable.streams = MIDDLE - 1  # all but the last event are there
+    waiting = asyncio.ensure_future(client.run("w", run_id="r"))
+    async with asyncio.timeout(GUARD):
+        await fake.opened.wait()
+        await fake.stop()
+        durable.streams = MIDDLE
+        await fake.start()
+        assert (await waiting).succeeded
+
+
+async def test_a_start_whose_answer_was_lost_is_sent_again_as_it_was(fake: Fake, client: AsyncClient) -> None:
+    waiting = asyncio.ensure_future(client.run("w", {"n": 1}))
+    async with asyncio.timeout(GUARD):
+        await fake.opened.wait()  # the server has it, and says nothing
+        await fake.stop()
+        fake.execute = says_the_end
+        await fake.start()
+        await waiting
+    assert fake.names == ["ExecuteWorkflow", "ExecuteWorkflow"]
+    assert fake.requests[0] == fake.requests[1]
+
+
+async def says_the_end(request: Message, context: Context) -> AsyncIterator[Message]:
+    yield batch(run_finished(1))
+
+
+class Counting(AsyncTransport):
+    """A transport that starts a server when its client has looked for it in vain so often."""
+
+    def __init__(self, fake: Fake, tries: int) -> None:
+        super().__init__(fake.address)
+        self.pauses: list[float] = []
+        self._fake = fake
+        self._tries = tries
+
+    async def sleep(self, seconds: float) -> None:
+        """Note the pause, and take none."""
+        self.pauses.append(seconds)
+        if len(self.pauses) == self._tries:
+            await self._fake.start()
+        await super().sleep(0 if len(self.pauses) < self._tries else seconds)
+
+
+async def test_a_server_that_stays_away_for_a_while_is_asked_ever_less_often(fake: Fake, durable: Durable) -> None:
+    durable.streams = MIDDLE - 1
+    transport = Counting(fake, tries=5)
+    settings = LinkSettings(namespace="", timeout=GUARD, connect_timeout=GUARD, reconnect_window=30.0)
+    session = Session(Link(transport, settings, draw=lambda: 1.0))
+    run = session.run("w", None, run_id="r", timeout=None)
+    try:
+        async with asyncio.timeout(GUARD):
+            while await run.events():
+                if not transport.pauses:
+                    await fake.stop()
+        assert transport.pauses[:5] == [0.1, 0.2, 0.4, 0.8, 1.6]
+        assert run.result is not None
+    finally:
+        await run.leave()
+        await session.close()
+
+
+# A real server and its journal on disk.
+
+
+@pytest.fixture
+async def victim(tmp_path: Path) -> AsyncIterator[Victim]:
+    victim = Victim(tmp_path)
+    await victim.start()
+    yield victim
+    victim.kill()
+    await victim.death()
+
+
+def chain() -> Workflow:
+    """Return a workflow of three steps, one after the other."""
+    flow, last = Workflow("chain"), list[str]()
+    for step_id in ("a", "b", "c"):
+        flow.step(step_id, "waits", {"seconds": 0.5}, depends_on=last)
+        last = [step_id]
+    return flow
+
+
+def check(events: list[Event]) -> None:
+    """Check that a run whose server was killed in every first attempt is told whole, and that every step succeeded."""
+    numbers = [event.sequence for event in events if event.sequence]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert [event.step_id for event in events if isinstance(event, StepRetrying)] == ["a", "b", "c"]
+    ends = [event.result for event in events if isinstance(event, StepFinished)]
+    assert [(end.step_id, end.attempts, end.output) for end in ends] == [("a", 2, "a"), ("b", 2, "b"), ("c", 2, "c")]
+
+
+async def test_a_run_goes_on_where_its_server_was_killed(victim: Victim) -> None:
+    events = []
+    async with AsyncClient(victim.address) as client, client.run(chain()) as run:
+        async for event in run:
+            events.append(event)
+            if isinstance(event, StepStarted) and event.attempt == 1:
+                await victim.restart()
+        assert await client.result(run.run_id) == run.result
+    check(events)
+
+
+async def test_the_synchronous_face_goes_on_as_well(victim: Victim) -> None:
+    loop = asyncio.get_running_loop()
+
+    def follow() -> list[Event]:
+        events = []
+        with Client(victim.address) as client, client.stream(chain()) as run:
+            for event in run:
+                events.append(event)
+                if isinstance(event, StepStarted) and event.attempt == 1:
+                    asyncio.run_coroutine_threadsafe(victim.restart(), loop).result()
+        return events
+
+    check(await asyncio.to_thread(follow))
+
+
+async def test_a_run_goes_on_where_its_server_was_told_to_stop(victim: Victim) -> None:
+    events = []
+    async with AsyncClient(victim.address) as client, client.run(chain()) as run:
+        async for event in run:
+            events.append(event)
+            if isinstance(event, StepStarted) and event.attempt == 1:
+                assert await victim.stop() == 0
+                await victim.start()
+    check(events)
+
+
+async def test_waiting_for_a_detached_run_goes_on_as_well(victim: Victim) -> None:
+    async with AsyncClient(victim.address) as client:
+        run_id = (await client.start(chain())).run_id
+        waiting = asyncio.ensure_future(client.wait(run_id))
+        async with client.watch(run_id, kinds=["step_started"]) as events:
+            await anext(events)
+        await victim.restart()
+        assert (await waiting).succeeded
