@@ -246,22 +246,24 @@ class SqliteJournal:
 
     def has_ended(self, key: RunKey) -> bool:
         """Say whether a run has ended and is kept."""
+        self._sweep()
         return key in self._shelf
 
     async def header(self, key: RunKey) -> Header | None:
         """Return what a run that has ended was given."""
-        return await self._reader.header(self._logs[key].run) if key in self._shelf else None
+        return await self._reader.header(self._logs[key].run) if self.has_ended(key) else None
 
     async def info(self, key: RunKey) -> RunInfo | None:
         """Return how a run that has ended stands."""
-        return await self._reader.info(self._logs[key].run) if key in self._shelf else None
+        return await self._reader.info(self._logs[key].run) if self.has_ended(key) else None
 
     async def finishes(self, key: RunKey) -> Sequence[int] | None:
         """Return the numbers of the `step_finished` events of a run that has ended."""
-        return await self._reader.finishes(self._logs[key].run) if key in self._shelf else None
+        return await self._reader.finishes(self._logs[key].run) if self.has_ended(key) else None
 
     async def list_ended(self, listing: Listing, before: Position | None, most: int) -> Sequence[RunInfo]:
         """Return runs that have ended and match, newest first."""
+        self._sweep()
         found: list[RunInfo] = []
         while len(found) < most:
             page = await self._reader.list_ended(listing, before, most)
