@@ -22,7 +22,13 @@ Trouble: TypeAlias = Callable[[str], None]
 
 
 class JournalError(Exception):
-    """Raised when a journal cannot be opened or read. The message is for a person, and names the journal."""
+    """Raised when a journal cannot be opened or read. The message is for a person, and names the journal.
+
+    Attributes:
+        lasting: Trying again is in vain.
+    """
+
+    lasting = False
 
 
 @record

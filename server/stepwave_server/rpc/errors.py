@@ -1,7 +1,7 @@
 """Errors to codes, in one place: every refused call carries a `google.rpc.ErrorInfo`, and the fields to blame."""
 
 from collections.abc import Sequence
-from typing import cast
+from typing import TypeAlias, cast
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -21,12 +21,14 @@ from stepwave_server.engine.errors import (
     SequenceOutOfRange,
     TooManyRuns,
 )
+from stepwave_server.journal import JournalError
 
 __all__ = [
     "CallRefused",
     "InvalidCall",
     "MessageTooLarge",
     "NotServed",
+    "Refusal",
     "TooManyCalls",
     "WorkflowNotFound",
     "status_of",
@@ -103,14 +105,26 @@ _ENGINE_CODES: dict[type[EngineError], tuple[int, str]] = {
 }
 
 
-def status_of(error: CallRefused | EngineError) -> grpc.Status:
+Refusal: TypeAlias = CallRefused | EngineError | JournalError
+"""Why a call is answered with an error that is no defect of the server."""
+
+
+def status_of(error: Refusal) -> grpc.Status:
     """Return what a call ends with that met the error."""
-    code, reason = (error.code, error.reason) if isinstance(error, CallRefused) else _ENGINE_CODES[type(error)]
+    code, reason = _code_of(error)
     status = status_pb2.Status(code=code, message=_cut(str(error), MOST_MESSAGE))
     _attach(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
     if isinstance(error, (InvalidCall, NotServed, InvalidRun)):
         _attach(status, _bad_request(error.violations, _room(status)))
     return cast("grpc.Status", rpc_status.to_status(status))
+
+
+def _code_of(error: Refusal) -> tuple[int, str]:
+    if isinstance(error, CallRefused):
+        return error.code, error.reason
+    if isinstance(error, JournalError):
+        return (code_pb2.DATA_LOSS, "JOURNAL_DAMAGED") if error.lasting else _ENGINE_CODES[JournalUnavailable]
+    return _ENGINE_CODES[type(error)]
 
 
 def _room(status: status_pb2.Status) -> int:

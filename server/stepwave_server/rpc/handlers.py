@@ -14,7 +14,16 @@ from grpc.aio import ServicerContext
 from stepwave.v1 import orchestrator_pb2
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import EngineError
-from stepwave_server.rpc.errors import CallRefused, InvalidCall, MessageTooLarge, NotServed, TooManyCalls, status_of
+from stepwave_server.journal import JournalError
+from stepwave_server.rpc.errors import (
+    CallRefused,
+    InvalidCall,
+    MessageTooLarge,
+    NotServed,
+    Refusal,
+    TooManyCalls,
+    status_of,
+)
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.wire.unknown import unknown_fields
 
@@ -126,6 +135,12 @@ def _defect() -> CallRefused:
     return CallRefused("the server met a defect of its own; its log says more")
 
 
+def _unreadable(error: JournalError) -> JournalError:
+    """Note that a journal cannot be read; the caller learns it, too."""
+    logger.error("%s", error)
+    return error
+
+
 def _serialize(message: Message) -> bytes:
     return message.SerializeToString()
 
@@ -137,7 +152,9 @@ def _unary(method: Unary, kind: type[Message], bounds: Bounds) -> Callable[[byte
             with bounds.call():
                 return await method(request, context)
         except (CallRefused, EngineError) as error:
-            refusal: CallRefused | EngineError = error
+            refusal: Refusal = error
+        except JournalError as error:
+            refusal = _unreadable(error)
         except Exception:
             refusal = _defect()
         await context.abort_with_status(status_of(refusal))
@@ -160,7 +177,9 @@ def _streaming(
                         await context.write(batch)
                 return
         except (CallRefused, EngineError) as error:
-            refusal: CallRefused | EngineError = error
+            refusal: Refusal = error
+        except JournalError as error:
+            refusal = _unreadable(error)
         except grpc.aio.InternalError:  # the caller went away while a write was under way
             return
         except Exception:

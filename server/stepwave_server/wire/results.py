@@ -10,7 +10,7 @@ from stepwave_server.core.state import StepState
 
 from .values import fill_failure, fill_payload, fill_time, from_time
 
-__all__ = ["fill_result", "from_run", "to_run", "to_state", "to_step_result"]
+__all__ = ["decode_run", "encode_run", "fill_result", "to_run", "to_state", "to_step_result"]
 
 
 def to_state(state: State) -> run_pb2.State.ValueType:
@@ -42,8 +42,15 @@ def to_run(info: RunInfo) -> run_pb2.Run:
     return message
 
 
-def from_run(message: run_pb2.Run) -> RunInfo:
-    """Return how a run stands."""
+def encode_run(info: RunInfo) -> bytes:
+    """Return how a run stands, as the bytes of a message."""
+    data: bytes = to_run(info).SerializeToString()
+    return data
+
+
+def decode_run(data: bytes) -> RunInfo:
+    """Return how a run stood."""
+    message = run_pb2.Run.FromString(data)
     counts = message.counts
     return RunInfo(
         RunKey(message.namespace, message.run_id),

@@ -8,6 +8,8 @@ from stepwave_server.core.model import Blob, Failure, Payload, Reason, Skip
 
 __all__ = [
     "SECOND",
+    "decode_payload",
+    "encode_payload",
     "fill_failure",
     "fill_payload",
     "fill_time",
@@ -59,6 +61,17 @@ def from_payload(message: payload_pb2.Payload) -> Payload:
     if message.HasField("blob"):
         return Blob(message.blob.content_type or "application/octet-stream", message.blob.data)
     return message.json if message.HasField("json") else "null"
+
+
+def encode_payload(payload: Payload) -> bytes:
+    """Return a payload as the bytes of a message."""
+    data: bytes = to_payload(payload).SerializeToString()
+    return data
+
+
+def decode_payload(data: bytes) -> Payload:
+    """Return a payload."""
+    return from_payload(payload_pb2.Payload.FromString(data))
 
 
 def fill_failure(message: run_pb2.Failure, failure: Failure) -> None:

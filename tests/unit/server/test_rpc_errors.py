@@ -1,5 +1,7 @@
 """Errors to statuses that callers can receive."""
 
+from pathlib import Path
+
 import grpc
 import pytest
 from google.rpc import error_details_pb2, status_pb2
@@ -18,11 +20,13 @@ from stepwave_server.engine.errors import (
     SequenceOutOfRange,
     TooManyRuns,
 )
+from stepwave_server.journal import JournalError
+from stepwave_server.journal.sqlite.errors import JournalCorrupt
 from stepwave_server.rpc.errors import (
-    CallRefused,
     InvalidCall,
     MessageTooLarge,
     NotServed,
+    Refusal,
     TooManyCalls,
     WorkflowNotFound,
     status_of,
@@ -33,14 +37,14 @@ SOFT_LIMIT = 8_192
 """Bytes of metadata from which on callers may refuse an answer, by gRPC's defaults."""
 
 
-def _details(error: CallRefused | EngineError) -> status_pb2.Status:
+def _details(error: Refusal) -> status_pb2.Status:
     status = status_of(error)
     (value,) = [value for key, value in status.trailing_metadata or () if key == "grpc-status-details-bin"]
     assert isinstance(value, bytes)
     return status_pb2.Status.FromString(value)
 
 
-def _size(error: CallRefused | EngineError) -> int:
+def _size(error: Refusal) -> int:
     """Return how many bytes of metadata an answer uses: its message percent-encoded, its details in base64."""
     status = status_of(error)
     message = sum(
@@ -50,7 +54,7 @@ def _size(error: CallRefused | EngineError) -> int:
     return message + (details + 2) // 3 * 4 + len("grpc-messagegrpc-status-details-bin") + 2 * 32
 
 
-def _violations(error: CallRefused | EngineError) -> list[tuple[str, str]]:
+def _violations(error: Refusal) -> list[tuple[str, str]]:
     blamed = error_details_pb2.BadRequest()
     for detail in _details(error).details:
         detail.Unpack(blamed)
@@ -67,6 +71,8 @@ def _violations(error: CallRefused | EngineError) -> list[tuple[str, str]]:
         (MessageTooLarge("no"), grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
         (TooManyCalls("no"), grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS"),
         (JournalUnavailable("no"), grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE"),
+        (JournalError("no"), grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE"),
+        (JournalCorrupt(Path("journal.db")), grpc.StatusCode.DATA_LOSS, "JOURNAL_DAMAGED"),
         (NotAccepting(), grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING"),
         (RunBroken(KEY), grpc.StatusCode.INTERNAL, "RUN_BROKEN"),
         (RunExists(KEY), grpc.StatusCode.ALREADY_EXISTS, "RUN_EXISTS"),
@@ -77,9 +83,7 @@ def _violations(error: CallRefused | EngineError) -> list[tuple[str, str]]:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_each_error_has_a_code_and_a_stable_reason(
-    error: CallRefused | EngineError, code: grpc.StatusCode, reason: str
-) -> None:
+def test_each_error_has_a_code_and_a_stable_reason(error: Refusal, code: grpc.StatusCode, reason: str) -> None:
     assert status_of(error).code is code
     info = error_details_pb2.ErrorInfo()
     assert _details(error).details[0].Unpack(info)

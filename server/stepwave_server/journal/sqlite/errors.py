@@ -27,6 +27,8 @@ class JournalTaken(JournalError):
         owner: Which process.
     """
 
+    lasting = True
+
     def __init__(self, path: Path, owner: str) -> None:
         super().__init__(f"the journal {path} was taken over by {owner}")
         self.owner = owner
@@ -52,12 +54,16 @@ class JournalTooNew(JournalError):
 class NotAJournal(JournalError):
     """Raised when a file is something else."""
 
+    lasting = True
+
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} is no journal of Stepwave; it is left as it is")
 
 
 class JournalCorrupt(JournalError):
     """Raised when a journal's file is damaged."""
+
+    lasting = True
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"the journal {path} is damaged; restore a back-up, or move it away")

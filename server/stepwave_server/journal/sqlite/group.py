@@ -10,9 +10,10 @@ from typing import NamedTuple
 
 from stepwave_server.core.record import record as frozen
 from stepwave_server.journal.base import Ended, Header
-from stepwave_server.journal.sqlite.rows import PLACES, join, to_definition_row, to_info, to_numbers
+from stepwave_server.journal.sqlite.rows import PLACES, join, to_definition_row, to_numbers
 from stepwave_server.wire.events import Record
 from stepwave_server.wire.outputs import without_outputs
+from stepwave_server.wire.results import encode_run
 
 __all__ = ["Addition", "Detachment", "Group", "Removal"]
 
@@ -189,7 +190,7 @@ def _end_row(addition: Addition, ended: Ended) -> Sequence[object]:
         info.state.value,
         info.end_time,
         addition.size,
-        to_info(info),
+        encode_run(info),
     )
 
 

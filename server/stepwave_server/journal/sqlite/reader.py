@@ -13,9 +13,10 @@ from stepwave_server.core.info import RunInfo
 from stepwave_server.journal.base import Header, Listing, Position, Unfinished
 from stepwave_server.journal.sqlite.database import open_reader
 from stepwave_server.journal.sqlite.errors import explain
-from stepwave_server.journal.sqlite.rows import HEADER_COLUMNS, PLACES, from_info, from_numbers, split, to_header
+from stepwave_server.journal.sqlite.rows import HEADER_COLUMNS, PLACES, from_numbers, split, to_header
 from stepwave_server.wire.events import Kind, Record
 from stepwave_server.wire.outputs import with_outputs
+from stepwave_server.wire.results import decode_run
 
 __all__ = ["Reader"]
 
@@ -53,7 +54,7 @@ class Reader:
     async def info(self, run: int) -> RunInfo | None:
         """Return how a run ended."""
         data = await self._cell("SELECT info FROM runs WHERE run = ?", run)
-        return None if data is None else from_info(data)
+        return None if data is None else decode_run(data)
 
     async def finishes(self, run: int) -> Sequence[int] | None:
         """Return the numbers of a run's `step_finished` events."""
@@ -65,7 +66,7 @@ class Reader:
         query, arguments = _list_query(listing, before)
         limited = f"{query} LIMIT ?"
         rows = await self._ask(lambda connection: connection.execute(limited, (*arguments, most)).fetchall())
-        return [from_info(data) for (data,) in rows]
+        return [decode_run(data) for (data,) in rows]
 
     async def unfinished(self, run: int) -> Unfinished | None:
         """Return a run that has not ended, with all its events."""

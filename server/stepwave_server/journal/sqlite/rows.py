@@ -6,26 +6,22 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
-from stepwave.v1 import payload_pb2, run_pb2
-from stepwave_server.core.info import RunInfo, RunKey
+from stepwave_server.core.info import RunKey
 from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
 from stepwave_server.journal.base import Header
 from stepwave_server.wire.events import Kind, Record
-from stepwave_server.wire.results import from_run, to_run
-from stepwave_server.wire.values import from_payload, to_payload
+from stepwave_server.wire.values import decode_payload, encode_payload
 
 __all__ = [
     "HEADER_COLUMNS",
     "PLACES",
     "HeaderRow",
-    "from_info",
     "from_numbers",
     "join",
     "split",
     "to_definition_row",
     "to_header",
-    "to_info",
     "to_numbers",
 ]
 
@@ -82,17 +78,6 @@ def from_numbers(data: bytes) -> "array[int]":
     return values
 
 
-def to_info(info: RunInfo) -> bytes:
-    """Return how a run ended."""
-    data: bytes = to_run(info).SerializeToString()
-    return data
-
-
-def from_info(data: bytes) -> RunInfo:
-    """Return how a run ended."""
-    return from_run(run_pb2.Run.FromString(data))
-
-
 def to_definition_row(run: int, header: Header) -> tuple[object, ...]:
     """Return a row of the table of definitions."""
     options = header.options
@@ -103,14 +88,13 @@ def to_definition_row(run: int, header: Header) -> tuple[object, ...]:
         "max_edges": options.limits.max_edges,
         "version": options.version,
     }
-    given = to_payload(header.input).SerializeToString()
     return (
         run,
         json.dumps(told),
         header.traceparent,
         header.tracestate,
         header.rerun_of,
-        given,
+        encode_payload(header.input),
         header.workflow,
     )
 
@@ -122,7 +106,7 @@ def to_header(row: HeaderRow) -> Header:
     return Header(
         RunKey(namespace, run_id),
         workflow,
-        from_payload(payload_pb2.Payload.FromString(given)),
+        decode_payload(given),
         RunOptions(
             open=told["open"],
             step_timeout=told["step_timeout"],

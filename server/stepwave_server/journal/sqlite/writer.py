@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from stepwave_server.journal.base import JournalError
-from stepwave_server.journal.sqlite.errors import JournalCorrupt, JournalTaken, NotAJournal, explain
+from stepwave_server.journal.sqlite.errors import explain
 from stepwave_server.journal.sqlite.group import Addition, Detachment, Group, Removal
 from stepwave_server.journal.sqlite.owner import Owner
 from stepwave_server.journal.sqlite.rubbish import Rubbish
@@ -132,7 +132,7 @@ class Writer:
         while (trouble := self._attempt(group)) is not None:
             troubled = True
             self._tell(self._trouble, str(trouble))
-            if self._closing.is_set() or isinstance(trouble, (JournalTaken, JournalCorrupt, NotAJournal)):
+            if self._closing.is_set() or trouble.lasting:
                 self._give_up(group, trouble)
                 return False
             self._closing.wait(pause)
