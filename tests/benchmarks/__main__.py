@@ -18,15 +18,46 @@ import grpc.aio
 from stepwave import AsyncClient
 from stepwave.v1 import orchestrator_pb2_grpc
 
-from .contenders import BARE_LOOP, BARE_STREAM, RAW_STUB, SDK, BareLoop, BareStream, Contender, RawStub, Sdk
+from .contenders import (
+    BARE_COMMITS,
+    BARE_LOOP,
+    BARE_STREAM,
+    DURABLE,
+    RAW_STUB,
+    SDK,
+    BareCommits,
+    BareLoop,
+    BareStream,
+    Contender,
+    RawStub,
+    Sdk,
+)
+from .durable import folder, tell_kept, tell_recovery
 from .loads import Load, all_loads
 from .processes import started
 from .report import Report, markdown, plain
 from .rounds import Measurement, measure_all
 
 STEPWAVE = (str(Path(sys.executable).with_name("stepwave")), "serve", "--listen", "127.0.0.1:0")
-SERVE = (*STEPWAVE, "--actions", "tests.benchmarks.actions", "--log-level", "warning")
+SERVE = (*STEPWAVE, "--actions", "tests.benchmarks.actions", "--log-level", "warning", "--journal")
 SERVE_BARE = (sys.executable, "-m", "tests.benchmarks.bare_stream")
+
+OF_LOOP = {"wide": (0.22, BARE_LOOP), "long": (0.12, BARE_LOOP), "layered": (0.22, BARE_LOOP)}
+GOALS = {
+    RAW_STUB: OF_LOOP,
+    SDK: OF_LOOP,
+    DURABLE: {
+        "wide": (0.13, BARE_LOOP),
+        "long": (0.7, BARE_COMMITS),
+        "layered": (0.13, BARE_LOOP),
+        "many": (0.6, RAW_STUB),
+    },
+}
+
+
+def serve(journal: str) -> tuple[str, ...]:
+    """Give the command that serves with a journal."""
+    return (*SERVE, journal)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -55,9 +86,9 @@ async def _measure(loads: Sequence[Load], rounds: int, *, as_markdown: bool) -> 
     async with _contenders(loads) as contenders:
         names = [contender.name for contender in contenders]
         measurements = [each async for each in _tell(measure_all(contenders, loads, rounds=rounds), rounds)]
-    report = Report(measurements, limits=(BARE_LOOP, BARE_STREAM), judged=(RAW_STUB, SDK))
+    report = Report(measurements, limits=(BARE_LOOP, BARE_STREAM), goals=GOALS)
     rows = report.rows(names, [load.name for load in loads])
-    facts = [_machine(rounds), *[await _memory(load) for load in loads if load.name == "wide"]]
+    facts = [_machine(rounds), *[fact for load in loads if load.name == "wide" for fact in await _facts(load)]]
     return "\n".join(["", markdown(rows) if as_markdown else plain(rows), "", *facts, ""])
 
 
@@ -65,26 +96,35 @@ async def _measure(loads: Sequence[Load], rounds: int, *, as_markdown: bool) -> 
 async def _contenders(loads: Iterable[Load]) -> AsyncIterator[Sequence[Contender]]:
     """Start both servers and give everyone who runs the loads, the limits first."""
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(started(*SERVE))
+        server = await stack.enter_async_context(started(*serve("memory")))
+        disk = await stack.enter_async_context(folder())
+        durable = await stack.enter_async_context(started(*serve(f"sqlite:{disk / 'journal.db'}")))
         bare = await stack.enter_async_context(started(*SERVE_BARE))
-        raw = RawStub(await _stub(stack, server.address))
+        raw = await _raw(stack, server.address)
+        on_disk = RawStub((await _raw(stack, durable.address)).stub, DURABLE)
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(bare.address))
         recorded = {load.name: await raw.record(load) for load in loads}
         streams = [BareStream(channel, recorded, batched=batched) for batched in (False, True)]
         client = await stack.enter_async_context(AsyncClient(server.address))
-        yield [BareLoop(), *streams, raw, Sdk(client), Sdk(client, "wave")]
+        limits: list[Contender] = [BareLoop(), *streams, BareCommits(disk, recorded)]
+        yield [*limits, raw, Sdk(client), Sdk(client, "wave"), on_disk]
 
 
-async def _stub(stack: AsyncExitStack, address: str) -> "orchestrator_pb2_grpc.OrchestratorServiceAsyncStub":
+async def _raw(stack: AsyncExitStack, address: str) -> RawStub:
     channel = await stack.enter_async_context(grpc.aio.insecure_channel(address))
-    return orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+    return RawStub(orchestrator_pb2_grpc.OrchestratorServiceStub(channel))
+
+
+async def _facts(load: Load) -> list[str]:
+    """Tell what else there is to know, measured on servers of their own."""
+    return [await _memory(load), *await tell_kept(serve, load, _raw), await tell_recovery(serve)]
 
 
 async def _memory(load: Load) -> str:
     """Run a load once on a server of its own, and tell what memory that took."""
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(started(*SERVE))
-        raw, idle = RawStub(await _stub(stack, server.address)), server.memory("VmRSS")
+        server = await stack.enter_async_context(started(*serve("memory")))
+        raw, idle = await _raw(stack, server.address), server.memory("VmRSS")
         await raw.run(load)
         return f"Server memory: {idle} MiB idle, {server.memory('VmHWM')} MiB at most while it ran {load.title}."
 

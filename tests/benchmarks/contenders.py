@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import grpc.aio
@@ -10,13 +11,15 @@ import grpc.aio
 from stepwave import AsyncClient, Workflow
 from stepwave.v1 import event_pb2, orchestrator_pb2, orchestrator_pb2_grpc, payload_pb2, run_pb2, workflow_pb2
 
-from . import bare_loop, bare_stream
+from . import bare_commits, bare_loop, bare_stream
 from .loads import Load
 
 BARE_LOOP = "bare loop"
 BARE_STREAM = "bare stream"
+BARE_COMMITS = "bare commits"
 RAW_STUB = "Stepwave, raw stub"
 SDK = "Stepwave, SDK"
+DURABLE = "Stepwave, raw stub, journal on disk"
 
 
 class Contender(Protocol):
@@ -96,19 +99,41 @@ class BareStream:
 
 
 @dataclass(frozen=True)
+class BareCommits:
+    """SQLite in this process, committing once for every step of a chain: none of its steps can begin before.
+
+    Attributes:
+        folder: Where its file is: on the disk of the server's journal.
+        recorded: One run of every load, by the load's name.
+    """
+
+    folder: Path
+    recorded: Mapping[str, Recording]
+
+    name = BARE_COMMITS
+
+    def takes(self, load: Load) -> bool:
+        return load.name == "long"
+
+    async def run(self, load: Load) -> None:
+        size = sum(event.ByteSize() for event in self.recorded[load.name].events) // load.steps
+        bare_commits.commit(self.folder, load.steps, size)
+
+
+@dataclass(frozen=True)
 class RawStub:
     """Stepwave without its SDK: the contract's messages, sent and read as they are.
 
     Attributes:
         stub: The line to the server.
+        name: What the report calls it.
     """
 
     stub: "orchestrator_pb2_grpc.OrchestratorServiceAsyncStub"  # quoted: only the typed stubs have the name
-
-    name = RAW_STUB
+    name: str = RAW_STUB
 
     def takes(self, load: Load) -> bool:
-        return True
+        return self.name == RAW_STUB or not load.seconds
 
     async def run(self, load: Load) -> None:
         last, expected = event_pb2.RunEvent(), 1

@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import os
 import re
+import signal
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -32,6 +34,10 @@ class Server:
         if found is None:
             raise LookupError(f"/proc/{self.pid}/status has no {field}")
         return round(int(found[1]) / 1024)
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        os.kill(self.pid, signal.SIGKILL)
 
 
 @contextlib.asynccontextmanager

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import TypeAlias
 
 from .loads import Load
 from .rounds import Measurement, Sample
@@ -58,9 +59,11 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
     "small": (OVER,),
 }
 
-# The least share of the bare loop's speed, and the most that a load's figure may come to.
-LEAST_SHARE = {"wide": 0.22, "long": 0.12, "layered": 0.22}
 MOST = {"ragged": 1.03, "small": 6.0}
+"""The most that a load's figure may come to."""
+
+Goals: TypeAlias = Mapping[str, Mapping[str, tuple[float, str]]]
+"""For contenders, by the load: the least share of whose speed is wanted."""
 
 
 class Report:
@@ -69,11 +72,11 @@ class Report:
     Args:
         measurements: Every sample.
         limits: Who shows what is possible: the names of the bare loop and the bare stream.
-        judged: Who is to come up to what is wanted.
+        goals: Who is to come up to what.
     """
 
-    def __init__(self, measurements: Iterable[Measurement], *, limits: tuple[str, str], judged: Sequence[str]) -> None:
-        self._limits, self._judged = limits, judged
+    def __init__(self, measurements: Iterable[Measurement], *, limits: tuple[str, str], goals: Goals) -> None:
+        self._limits, self._goals = limits, goals
         self._loads: dict[str, Load] = {}
         self._samples: dict[tuple[str, str], dict[int, Sample]] = {}
         for each in measurements:
@@ -100,16 +103,20 @@ class Report:
         return Spread.of(best[number].seconds / own[number].seconds for number in own)
 
     def _verdict(self, name: str, contender: str) -> str:
-        if contender not in self._judged:
+        if contender not in self._goals:
             return ""
         if name in MOST:
             load, samples = self._loads[name], self._samples[name, contender].values()
             came_to = Spread.of(FIGURES[name][0].take(load, sample) for sample in samples).middle
             return f"≤ {MOST[name]:g}: {_met(came_to <= MOST[name])}"
-        share = self._share(name, contender, self._limits[0])
-        if name in LEAST_SHARE and share:
-            return f"≥ {LEAST_SHARE[name]:g}: {_met(share.middle >= LEAST_SHARE[name])}"
-        return ""
+        if name not in self._goals[contender]:
+            return ""
+        least, whose = self._goals[contender][name]
+        share = self._share(name, contender, whose)
+        if share is None:
+            return ""
+        told = "" if whose == self._limits[0] else f" of {whose}: {share.text('.2f')}"
+        return f"≥ {least:g}{told}: {_met(share.middle >= least)}"
 
 
 def _met(met: bool) -> str:

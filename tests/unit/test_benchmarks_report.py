@@ -13,8 +13,9 @@ def measured(load: Load, contender: str, *seconds: float) -> list[Measurement]:
 
 
 def rows(measurements: list[Measurement]) -> list[tuple[str, ...]]:
-    report = Report(measurements, limits=("loop", "stream"), judged=("ours",))
-    return report.rows(["loop", "stream", "ours"], ["wide", "small"])
+    goals = {"ours": {"wide": (0.22, "loop")}, "late": {"wide": (0.5, "ours")}}
+    report = Report(measurements, limits=("loop", "stream"), goals=goals)
+    return report.rows(["loop", "stream", "ours", "late"], ["wide", "small"])
 
 
 def test_a_spread_is_the_median_and_the_range() -> None:
@@ -28,6 +29,11 @@ def test_shares_are_taken_round_by_round() -> None:
 
 def test_a_missed_goal_is_said() -> None:
     assert rows(measured(WIDE, "loop", 1.0) + measured(WIDE, "ours", 10.0))[-1][-1] == "≥ 0.22: missed"
+
+
+def test_a_share_of_another_contenders_speed_is_told_with_the_goal() -> None:
+    table = rows(measured(WIDE, "ours", 1.0, 2.0) + measured(WIDE, "late", 4.0, 4.0))
+    assert table[-1][-1] == "≥ 0.5 of ours: 0.38 [0.25..0.50]: missed"
 
 
 def test_a_sleeping_load_is_held_against_its_critical_path() -> None:

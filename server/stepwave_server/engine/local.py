@@ -238,8 +238,8 @@ class LocalEngine(Directory):
             raise SequenceOutOfRange(after, last)
         if run is None and after == last:
             return
-        so_far = run.said_so_far() if run is not None else ()
-        watcher = Watcher(self._journal, key, after, kinds, self.options.heartbeat, so_far)
+        so_far, coming = (run.said_so_far(), run.committing) if run is not None else ((), _never)
+        watcher = Watcher(self._journal, key, after, kinds, self.options.heartbeat, coming, so_far)
         self._watchers.add(watcher)
         if run is not None:
             run.join(watcher)
@@ -368,6 +368,10 @@ class LocalEngine(Directory):
         """Note whether all has ended that a drain would wait for: not runs that wait for another server."""
         if all(self._draining and run.stalled for run in self._runs.values()):
             self._idle.set()
+
+
+def _never() -> bool:
+    return False
 
 
 def _same_content(submission: Submission, header: Header) -> bool:

@@ -155,6 +155,10 @@ class LocalRun:
         """The number of the newest event that is committed."""
         return self.settled.committed
 
+    def committing(self) -> bool:
+        """Say whether there are events that are decided and not yet committed."""
+        return self.state.sequence > self.settled.committed
+
     @property
     def missing(self) -> tuple[str, ...]:
         """The actions that its steps wait for, each once."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 
 from stepwave_server.core.info import RunKey
 from stepwave_server.engine.base import Batch
@@ -38,6 +38,7 @@ class Watcher:
         after: The number to begin after.
         kinds: Only these kinds; empty: all.
         heartbeat: How many seconds the stream may be silent.
+        coming: Says whether there are events that are being committed.
         so_far: Transient events to begin with.
     """
 
@@ -48,6 +49,7 @@ class Watcher:
         after: int,
         kinds: Collection[Kind],
         heartbeat: float,
+        coming: Callable[[], bool],
         so_far: Sequence[Transient] = (),
     ) -> None:
         self._journal = journal
@@ -55,6 +57,7 @@ class Watcher:
         self._position = after
         self._kinds = frozenset(kinds)
         self._heartbeat = heartbeat
+        self._coming = coming
         self._transients: deque[Transient] = deque()
         self._transient_bytes = 0
         self._loop = asyncio.get_running_loop()
@@ -70,8 +73,7 @@ class Watcher:
     def wake(self) -> None:
         """Look into the journal again."""
         self._stirred = True
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        self._go_on()
 
     def show(self, transient: Transient) -> None:
         """Stream a transient event, when the numbered ones before it have been."""
@@ -123,14 +125,33 @@ class Watcher:
         """Let a burst go on for a moment, so that its events go together; a lone event waits for microseconds.
 
         A message costs as much as ten steps, so a stream that sent one for every step of a chain would slow the chain
-        down.
+        down. What is being committed belongs to the burst.
         """
         end = self._loop.time() + MOST_BURST
         quiet = 0
-        while quiet < QUIET_TURNS and self._loop.time() < end:
+        while self._loop.time() < end:
             quiet = 0 if self._stirred else quiet + 1
             self._stirred = False
-            await asyncio.sleep(0)
+            if quiet < QUIET_TURNS:
+                await asyncio.sleep(0)
+            elif self._coming():
+                await self._wait_for_commit(end)
+            else:
+                break
+
+    async def _wait_for_commit(self, end: float) -> None:
+        """Wait until more is committed, or a time on the loop's clock."""
+        self._waiter = self._loop.create_future()
+        timer = self._loop.call_at(end, self._go_on)
+        try:
+            await self._waiter
+        finally:
+            timer.cancel()
+
+    def _go_on(self) -> None:
+        """End a wait."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     async def _wait(self) -> None:
         """Wait until there may be more, or the stream has been silent for too long."""
@@ -144,8 +165,8 @@ class Watcher:
         silent = self._loop.time() - self._heard
         due = self._heartbeat if silent >= self._heartbeat else self._heartbeat - silent
         self._pulse = self._loop.call_later(due, self._beat)
-        if due == self._heartbeat and self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if due == self._heartbeat:
+            self._go_on()
 
     def _batch(self, records: Sequence[Record]) -> Batch | None:
         parts: list[bytes] = []

@@ -27,7 +27,7 @@ Synchronous: TypeAlias = Literal["full", "normal"]
 BUSY = 5.0
 """Seconds to wait for a lock that a back-up, or a person with the SQLite shell, may hold."""
 
-WAL_PAGES = 4_000
+WAL_PAGES = 1_000
 """Pages in the write-ahead log, of 4 KiB, after which its content is moved into the file."""
 
 _SCHEMA_1 = """
