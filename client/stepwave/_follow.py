@@ -12,7 +12,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 
 from ._link import Link
 from ._transport import EXECUTE, WATCH, MessageStream
-from .exceptions import DeadlineExceeded, NotFound, ServerError, ServerUnavailable, StepwaveError
+from .exceptions import DeadlineExceeded, NotFound, RunLost, ServerError, ServerUnavailable, StepwaveError
 
 __all__ = ["Follower"]
 
@@ -187,5 +187,7 @@ class Follower:
         if not self._heard:  # refused: a run of that id, if there is one, is not ours
             self.held = False
         elif isinstance(error, NotFound):
-            message = f"run {self._watch.run_id!r} is lost: the server does not know it any more"
-            raise NotFound(message, reason=error.reason) from error
+            self.held = False
+            run_id, address = self._watch.run_id, self._link.transport.address
+            message = f"run {run_id!r} is lost: the server at {address} does not know it any more"
+            raise RunLost(message, run_id=run_id, reason=error.reason) from error

@@ -3,6 +3,7 @@
     StepwaveError
     ├── InvalidWorkflow        the workflow or the call is malformed; every problem is listed
     ├── NotFound               no such run, workflow or action
+    │   └── RunLost            a run that was followed: it went with its server, or was deleted
     ├── AlreadyExists          the run id is taken by other content
     ├── FailedPrecondition     not in this state, as deleting a run that has not ended
     ├── OutOfRange             the sequence lies beyond the run, or is no longer kept
@@ -43,6 +44,7 @@ __all__ = [
     "ReplayDiverged",
     "RunCancelled",
     "RunFailed",
+    "RunLost",
     "ServerError",
     "ServerUnavailable",
     "StepwaveError",
@@ -94,6 +96,18 @@ class InvalidWorkflow(StepwaveError):
 
 class NotFound(StepwaveError):
     """Raised when there is no such run, workflow or action."""
+
+
+class RunLost(NotFound):
+    """Raised when a run is gone while it is followed: its server was restarted without it, or it was deleted.
+
+    Attributes:
+        run_id: The run.
+    """
+
+    def __init__(self, message: str, *, run_id: str = "", reason: str = "") -> None:
+        super().__init__(message, reason=reason)
+        self.run_id = run_id
 
 
 class AlreadyExists(StepwaveError):

@@ -12,7 +12,15 @@ from stepwave.cli import app as boundary
 from stepwave.cli.errors import CommandError, code_of_error, code_of_run
 from stepwave.cli.options import parse_input, parse_seconds
 from stepwave.cli.source import find_workflow
-from stepwave.exceptions import DeadlineExceeded, InvalidWorkflow, ServerUnavailable, StepwaveError, Violation
+from stepwave.exceptions import (
+    DeadlineExceeded,
+    InvalidWorkflow,
+    NotFound,
+    RunLost,
+    ServerUnavailable,
+    StepwaveError,
+    Violation,
+)
 
 
 def test_an_input_is_json() -> None:
@@ -92,7 +100,14 @@ def test_a_runs_end_is_the_exit_code(state: State, code: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code"), [(ServerUnavailable(""), 3), (DeadlineExceeded(""), 3), (InvalidWorkflow(""), 2)]
+    ("error", "code"),
+    [
+        (ServerUnavailable(""), 3),
+        (DeadlineExceeded(""), 3),
+        (RunLost(""), 3),
+        (NotFound(""), 2),
+        (InvalidWorkflow(""), 2),
+    ],
 )
 def test_an_errors_kind_is_the_exit_code(error: StepwaveError, code: int) -> None:
     assert code_of_error(error) == code

@@ -12,6 +12,7 @@ from stepwave.exceptions import (
     DeadlineExceeded,
     InvalidWorkflow,
     NotFound,
+    RunLost,
     ServerError,
     ServerUnavailable,
 )
@@ -150,9 +151,26 @@ def test_a_run_that_a_restarted_server_forgot_is_called_lost() -> None:
     wire = Wire()
     wire.stream_answers(batch(started(1)), LOST)
     wire.stream_answers(NotFound("no run r", reason="RUN_NOT_FOUND"))
-    with pytest.raises(NotFound, match="run 'r' is lost") as caught:
+    with pytest.raises(RunLost, match=f"run 'r' is lost: the server at {ADDRESS} does not know it") as caught:
         read_all(session(wire).run("w", None, run_id="r", timeout=None))
-    assert caught.value.reason == "RUN_NOT_FOUND"
+    assert (caught.value.run_id, caught.value.reason) == ("r", "RUN_NOT_FOUND")
+
+
+def test_a_lost_run_is_not_asked_to_be_cancelled() -> None:
+    wire = Wire()
+    wire.stream_answers(batch(started(1)), LOST)
+    wire.stream_answers(NotFound("no run r", reason="RUN_NOT_FOUND"))
+    with pytest.raises(RunLost):
+        drive(session(wire).run("w", None, run_id="r", timeout=None).complete())
+    assert "CancelRun" not in wire.names
+
+
+def test_a_run_that_never_was_is_not_called_lost() -> None:
+    wire = Wire()
+    wire.stream_answers(NotFound("no run r", reason="RUN_NOT_FOUND"))
+    with pytest.raises(NotFound) as caught:
+        read_all(session(wire).watch("r", after=0, kinds=(), attach=False))
+    assert not isinstance(caught.value, RunLost)
 
 
 def test_the_timeout_ends_the_run_by_name() -> None:

@@ -8,7 +8,7 @@ import stepwave
 
 SURFACE = {
     "exceptions": "AccessDenied AlreadyExists DeadlineExceeded FailedPrecondition InvalidExport InvalidWorkflow "
-    "LimitExceeded NotFound OutOfRange ParallelFailed ReplayDiverged RunCancelled RunFailed ServerError "
+    "LimitExceeded NotFound OutOfRange ParallelFailed ReplayDiverged RunCancelled RunFailed RunLost ServerError "
     "ServerUnavailable StepwaveError Unsupported Violation",
     "clients": "AsyncClient Client EventStream RunHandle SyncEventStream SyncRunHandle",
     "building": "Reference Rerun Retry StepHandle Workflow",

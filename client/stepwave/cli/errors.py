@@ -3,7 +3,7 @@
 from enum import IntEnum
 
 from stepwave._results import State
-from stepwave.exceptions import DeadlineExceeded, RunFailed, ServerError, ServerUnavailable, StepwaveError
+from stepwave.exceptions import DeadlineExceeded, RunFailed, RunLost, ServerError, ServerUnavailable, StepwaveError
 
 __all__ = ["CommandError", "ExitCode", "code_of_error", "code_of_run"]
 
@@ -40,7 +40,7 @@ def code_of_run(state: State) -> ExitCode:
 def code_of_error(error: StepwaveError) -> ExitCode:
     """Return the exit code for an error of the SDK: what is neither a run's nor a server's is the caller's."""
     match error:
-        case ServerUnavailable() | DeadlineExceeded():
+        case ServerUnavailable() | DeadlineExceeded() | RunLost():
             return ExitCode.NO_SERVER
         case RunFailed() | ServerError():
             return ExitCode.RUN_FAILED

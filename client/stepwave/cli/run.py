@@ -70,7 +70,8 @@ def run(
     """Run a workflow and show it while it lasts; Ctrl-C cancels it.
 
     The outputs go to standard output, everything else to standard error. Exits with 0 if the run succeeded, 1 if it
-    failed, 130 if it was cancelled; 2 if the workflow or an option is wrong, 3 if there is no server.
+    failed, 130 if it was cancelled; 2 if the workflow or an option is wrong, 3 if there is no server, or
+    the run was lost with it.
 
     ```
     stepwave run flow.yaml --actions tools

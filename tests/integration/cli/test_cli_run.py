@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.cli.shell import Shell, line_of_code
+from integration.cli.shell import Shell, line_of_code, serving
 
 GREETING = ("run", "flows/greeting.yaml", "--input", '{"name": "ann"}')
 OUTPUTS = {"twice": ["ANN", "ANN"]}
@@ -178,6 +178,21 @@ def test_no_server_is_said_with_the_remedy(alone: Shell) -> None:
         done = alone.run("run", "flows/greeting.yaml", "--server", address)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == f"no server at {address}. Start one: stepwave serve --actions tools\n"
+
+
+def test_a_run_that_is_lost_with_its_server_exits_with_3() -> None:
+    with (
+        serving("--actions", "tools", "--workflows", "flows") as (address, server),
+        Shell(address).start("run", "holding", "--run-id", "forgotten") as started,
+    ):
+        started.wait_for_error("holding")
+        server.process.kill()
+        server.process.wait()
+        with Shell().start("serve", "--listen", address) as again:
+            again.wait_for_output(":")
+            code, out, err = started.end()
+    assert (code, out) == (3, "")
+    assert err.endswith(f"run 'forgotten' is lost: the server at {address} does not know it any more\n")
 
 
 def test_a_reader_that_leaves_is_no_error(shell: Shell) -> None:
