@@ -72,9 +72,11 @@ class Attempt:
     __slots__ = (
         "_begun",
         "_deadline",
+        "_due",
         "_ended",
         "_failure",
         "_grace",
+        "_late",
         "_loop",
         "_options",
         "action",
@@ -103,7 +105,7 @@ class Attempt:
         self.said = False
         self.task: asyncio.Task[None] | None = None
         self.timeout = 0.0
-        self._begun = self._ended = False
+        self._begun = self._late = self._ended = False
         self._failure: Failure | None = None
         self._grace: asyncio.TimerHandle | None = None
 
@@ -119,6 +121,7 @@ class Attempt:
         self._deadline = event.deadline
         self._options = options
         self.timeout = (event.deadline - event.time) / 1e9
+        self._due = loop.time() + self.timeout
         name = f"{self.run.key.run_id}/{self.step_id}"
         self.task = loop.create_task(self._perform(), name=name, context=variables)
 
@@ -127,6 +130,9 @@ class Attempt:
         if self._failure is not None or self._ended or self.task is None:
             return
         self._failure = failure
+        if self._late:  # there is nothing left to cancel
+            self._end(AttemptInterrupted(self.step_id, self.number, failure))
+            return
         self.task.cancel()
         if not self._begun:  # the coroutine will never run, so it cannot report
             self._end(AttemptInterrupted(self.step_id, self.number, failure))
@@ -140,10 +146,20 @@ class Attempt:
         try:
             assert self.input is not None, "it was given before the start"
             output = await self.action.run(self.input, self._context, self._show_chunk, self._options.max_payload_bytes)
-            outcome: Input = AttemptSucceeded(self.step_id, self.number, output)
         except BaseException as error:  # an action that raises anything never stops the server
-            outcome = self._outcome_of(error)
-        self._end(outcome)
+            self._end(self._outcome_of(error))
+        else:
+            self._answer(output)
+
+    def _answer(self, output: Payload) -> None:
+        """Take an answer, unless it comes after the deadline: an action that blocks the loop blocks its timer too."""
+        if self._loop.time() <= self._due:
+            self._end(AttemptSucceeded(self.step_id, self.number, output))
+        elif self._failure is not None:
+            self._end(AttemptInterrupted(self.step_id, self.number, self._failure))
+        else:
+            self._late = True
+            self.run.expired(self)  # who interrupts it then, with what to say
 
     def _outcome_of(self, error: BaseException) -> Input:
         if self._failure is not None:

@@ -9,6 +9,7 @@ import pytest
 from integration.server.slow_journal import SlowJournal
 from stepwave import Context, action
 from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import run_pb2
 from stepwave.v1.event_pb2 import RunEvent
 from stepwave_server.actions import Registry
 from stepwave_server.core.evolve import new_run
@@ -62,7 +63,12 @@ class Bench:
             await self.gates[context.step_id].wait()
             raise ValueError
 
-        registry = Registry([waits, stubborn, fails], entry_points=False)
+        @action
+        async def blocks(seconds: float) -> str:
+            self.loop.block(seconds)
+            return "answer"
+
+        registry = Registry([waits, stubborn, fails, blocks], entry_points=False)
         options = EngineOptions(cancel_grace=10, heartbeat=15, run=OPTIONS)
         return LocalEngine(journal=self.journal, actions=registry, clock=self.loop.nanos, options=options)
 
@@ -106,6 +112,11 @@ class Bench:
         """Return the kinds of the committed events."""
         return [str(event.WhichOneof("kind")) for event in self.journal.committed]
 
+    def finished(self) -> run_pb2.StepResult:
+        """Return what the only step came to."""
+        (result,) = [event.step_finished.result for event in self.journal.committed if event.HasField("step_finished")]
+        return result
+
     def last(self) -> RunEvent:
         return self.journal.committed[-1]
 
@@ -127,6 +138,29 @@ def test_an_attempts_timeout_counts_from_its_start(bench: Bench) -> None:
     bench.loop.advance(0.2)
     assert bench.log == ["a began", "a interrupted"]
     assert "run_finished" in bench.kinds()
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(5, run_pb2.STATE_SUCCEEDED), (6, run_pb2.STATE_FAILED)])
+def test_an_answer_counts_until_the_deadline_though_the_loop_was_blocked(
+    bench: Bench, seconds: int, state: run_pb2.State.ValueType
+) -> None:
+    bench.start(Step("a", "blocks", input=f'{{"seconds": {seconds}}}', timeout=5 * SECOND))
+    assert bench.finished().state == state
+
+
+def test_an_answer_after_the_deadline_is_a_timeout_like_any_other(bench: Bench) -> None:
+    bench.start(Step("a", "blocks", input='{"seconds": 6}', timeout=5 * SECOND))
+    failure = bench.finished().failure
+    assert (failure.reason, failure.retryable) == (run_pb2.FAILURE_REASON_TIMEOUT, True)
+    assert failure.message == "the attempt took longer than its timeout of 5 s"
+    assert bench.engine.attempts_in_flight == 0
+
+
+def test_an_answer_in_spite_of_a_timeout_comes_too_late(bench: Bench) -> None:
+    bench.start(Step("a", "stubborn", timeout=5 * SECOND))
+    bench.loop.advance(6)
+    bench.let("a")
+    assert (bench.finished().failure.reason, bench.finished().abandoned) == (run_pb2.FAILURE_REASON_TIMEOUT, False)
 
 
 def test_the_default_timeout_is_ten_minutes(bench: Bench) -> None:
@@ -176,8 +210,7 @@ def test_an_attempt_is_abandoned_when_its_grace_is_over(bench: Bench) -> None:
     bench.cancel()
     bench.loop.advance(10.1)
     assert bench.kinds()[-1] == "run_finished"
-    (result,) = [event.step_finished.result for event in bench.journal.committed if event.HasField("step_finished")]
-    assert result.abandoned
+    assert bench.finished().abandoned
     assert bench.engine.attempts_in_flight == 0
 
 
