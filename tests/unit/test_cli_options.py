@@ -76,6 +76,16 @@ def test_a_file_that_cannot_be_read_is_named(name: str) -> None:
         find_workflow(name)
 
 
+def test_a_malformed_file_is_refused_with_what_was_not_looked_at_yet(tmp_path: Path) -> None:
+    path = tmp_path / "flow.yaml"
+    path.write_text("name: a\nstep: []\n")
+    with pytest.raises(CommandError) as caught:
+        find_workflow(str(path))
+    first, last = str(caught.value).splitlines()
+    assert first == f'{path}:2:1: unknown key "step"; did you mean "steps"?'
+    assert last == "its actions and dependencies are checked once this is mended"
+
+
 def test_what_is_no_file_is_a_name() -> None:
     source = find_workflow("briefing")
     assert (source.definition, source.loaded, source.actions) == ("briefing", None, {})

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from stepwave._files import LoadedWorkflow, load_workflow
+from stepwave._files import LoadedWorkflow, WorkflowFileError, load_workflow
 from stepwave.exceptions import InvalidWorkflow, Unsupported
 from stepwave.v1 import workflow_pb2
 
@@ -53,8 +53,7 @@ def find_workflow(name: str) -> Source:
     """Read a workflow file, or take the name of a workflow that the server has.
 
     Raises:
-        WorkflowFileError: The file is not a workflow.
-        CommandError: There is no such file, though only a file can be meant; or it cannot be read.
+        CommandError: The file is not a workflow, cannot be read, or is not there though only a file can be meant.
     """
     path = Path(name)
     if not path.is_file() and path.suffix not in _SUFFIXES and path.name == name:
@@ -63,6 +62,9 @@ def find_workflow(name: str) -> Source:
         loaded = load_workflow(name)
     except OSError as error:
         raise CommandError(f"cannot read {name}: {error.strerror}") from error
+    except WorkflowFileError as error:
+        which = "this is" if len(error.problems) == 1 else "these are"
+        raise CommandError(f"{error}\nits actions and dependencies are checked once {which} mended") from error
     return Source(loaded.message, loaded)
 
 

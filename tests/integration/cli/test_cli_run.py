@@ -152,6 +152,7 @@ def test_a_malformed_file_names_every_problem_and_its_place(shell: Shell, tmp_pa
     assert done.stderr.splitlines() == [
         'flow.yaml:4:3: unknown key "acton"; did you mean "action"?',
         'flow.yaml:5:15: steps[0].depends_on: expected a list of strings, got the string "d"',
+        "its actions and dependencies are checked once these are mended",
     ]
 
 
