@@ -4,6 +4,7 @@ The invariant: after every read, `_last` is the number of the newest event that 
 asked for what comes after it. So a lost stream costs time, but neither loses nor repeats a numbered event.
 """
 
+import logging
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -15,6 +16,8 @@ from ._transport import EXECUTE, WATCH, MessageStream
 from .exceptions import DeadlineExceeded, NotFound, RunLost, ServerError, ServerUnavailable, StepwaveError
 
 __all__ = ["Follower"]
+
+_logger = logging.getLogger("stepwave.connection")
 
 
 class Follower:
@@ -49,6 +52,7 @@ class Follower:
         self._deadline: float | None = None
         self._last = watch.after_sequence
         self._heard = False
+        self._lost = False
         self._chunks: dict[str, tuple[int, int]] = {}  # by step: the attempt, and the index of its next chunk
         self._patience = link.patience(link.settings.connect_timeout)
         self._stream: MessageStream[pb.ExecuteWorkflowResponse | pb.WatchRunResponse] | None = None
@@ -107,6 +111,9 @@ class Follower:
             self._heard = True
             self._patience = self._link.patience(self._link.settings.reconnect_window)
         self._patience.renew()
+        if self._lost:
+            self._lost = False
+            _logger.info("reconnected")
         fresh = self._new_events(message.events)
         if self._watch.kinds:  # what was filtered out is behind us too
             self._last = max(self._last, message.last_sequence)
@@ -153,6 +160,9 @@ class Follower:
         if pause is None:
             self.held = False  # out of reach: the server cancels it by itself once nobody holds it
             self._give_up(error)
+        if error is not None and self._heard and not self._lost:
+            self._lost = True
+            _logger.warning("lost the server at %s; reconnecting", self._link.transport.address)
         await self._link.transport.sleep(pause if left is None else min(pause, left))
 
     def _give_up(self, error: ServerUnavailable | None) -> NoReturn:

@@ -173,6 +173,26 @@ def test_a_run_that_never_was_is_not_called_lost() -> None:
     assert not isinstance(caught.value, RunLost)
 
 
+def test_a_loss_is_told_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+    wire = Wire()
+    wire.stream_answers(batch(started(1)), LOST)
+    wire.stream_answers(LOST)
+    wire.stream_answers(batch(last=1), batch(finished(2)), LOST)
+    wire.stream_answers(batch(run_finished(3)))
+    with caplog.at_level("INFO", "stepwave.connection"):
+        read_all(session(wire).run("w", None, run_id="r", timeout=None))
+    assert caplog.messages == [f"lost the server at {ADDRESS}; reconnecting", "reconnected"] * 2
+
+
+def test_a_stream_that_is_handed_on_is_no_loss(caplog: pytest.LogCaptureFixture) -> None:
+    wire = Wire()
+    wire.stream_answers(batch(started(1)), None)
+    wire.stream_answers(batch(run_finished(2)))
+    with caplog.at_level("INFO", "stepwave.connection"):
+        read_all(session(wire).run("w", None, run_id="r", timeout=None))
+    assert caplog.messages == []
+
+
 def test_the_timeout_ends_the_run_by_name() -> None:
     wire = Wire()
     wire.stream_answers(batch(started(1)), DeadlineExceeded("Deadline Exceeded"))

@@ -1,6 +1,8 @@
-"""How a run is followed: its events shown while it lasts, then what it came to."""
+"""How a run is followed: its events shown while it lasts, with what becomes of the connection; then what it came to."""
 
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 
 from stepwave._events import Event, RunFinished
 from stepwave._results import RunResult
@@ -21,11 +23,12 @@ async def follow(events: AsyncIterator[Event], display: Display) -> RunResult:
     """
     heard = False
     try:
-        async for event in events:
-            heard = True
-            display.show(event)
-            if isinstance(event, RunFinished):
-                return event.result
+        with _connection_told(display):
+            async for event in events:
+                heard = True
+                display.show(event)
+                if isinstance(event, RunFinished):
+                    return event.result
     except ServerUnavailable as error:
         if heard and not error.reason:
             raise CommandError(str(error), ExitCode.NO_SERVER) from error
@@ -40,3 +43,26 @@ def report(result: RunResult, mode: OutputMode | None, *, verbose: bool) -> Exit
         if result.outputs or mode is OutputMode.RESULT:
             print_outputs(result)
     return code_of_run(result.state)
+
+
+@contextmanager
+def _connection_told(display: Display) -> Iterator[None]:
+    """Say meanwhile when the connection is lost, and when there is one again."""
+    logger, teller = logging.getLogger("stepwave.connection"), _Teller(display)
+    logger.addHandler(teller)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(teller)
+
+
+class _Teller(logging.Handler):
+    """Says what is logged."""
+
+    def __init__(self, display: Display) -> None:
+        super().__init__()
+        self._display = display
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._display.say(record.getMessage())

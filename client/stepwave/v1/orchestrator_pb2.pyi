@@ -365,7 +365,7 @@ class WatchRunResponse(_message.Message):
     """The number of the newest event of the run that this stream has passed, filtered ones included."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
-        """The events, in order. Empty: a sign of life after 15 s of silence."""
+        """The events, in order. Empty: a sign of life, after 15 s of silence or as a stream is resumed."""
 
     def __init__(
         self,

@@ -65,6 +65,7 @@ class Watcher:
         self._waiter: asyncio.Future[None] | None = None
         self._pulse: asyncio.TimerHandle | None = None
         self._heard = 0.0
+        self._resumed = after > 0
         self._ended: EngineError | None = None
         self._closed = False
         for transient in so_far:
@@ -88,6 +89,8 @@ class Watcher:
     async def batches(self) -> AsyncGenerator[Batch, None]:
         """Stream batches, each with all that is ready, until the run's last event.
 
+        Who resumes a stream hears at once that it goes on, even if nothing is ready yet.
+
         Raises:
             RunNotFound: The run is forgotten meanwhile.
         """
@@ -95,7 +98,10 @@ class Watcher:
             while True:
                 if not self._stirred:
                     await self._wait()
-                batch = await self._next() if self._stirred else Batch(position(self._position), last=False)
+                batch = await self._next() if self._stirred else self._sign_of_life()
+                if batch is None and self._resumed and not self._closed:
+                    batch = self._sign_of_life()
+                self._resumed = False
                 if batch is not None:
                     self._heard = self._loop.time()
                     yield batch
@@ -108,6 +114,9 @@ class Watcher:
         finally:
             if self._pulse is not None:
                 self._pulse.cancel()
+
+    def _sign_of_life(self) -> Batch:
+        return Batch(position(self._position), last=False)
 
     async def _next(self) -> Batch | None:
         """Return all that is ready; if there may be more, the next turn does not wait."""

@@ -188,7 +188,7 @@ def test_a_run_that_is_lost_with_its_server_exits_with_3() -> None:
     ):
         started.wait_for_error("holding")
         server.process.kill()
-        server.process.wait()
+        assert started.wait_for_error("lost") == f"lost the server at {address}; reconnecting\n"
         with Shell().start("serve", "--listen", address) as again:
             again.wait_for_output(":")
             code, out, err = started.end()

@@ -98,12 +98,12 @@ class Bench:
         self.gates[step_id].set()
         self.loop.turn()
 
-    def watch(self, *kinds: Kind) -> tuple[list[Batch], "asyncio.Task[None]"]:
+    def watch(self, *kinds: Kind, after: int = 0) -> tuple[list[Batch], "asyncio.Task[None]"]:
         """Watch the run; return where its batches go, and what ends with the stream."""
         got: list[Batch] = []
 
         async def follow() -> None:
-            async for batch in self.engine.watch(KEY, 0, kinds):
+            async for batch in self.engine.watch(KEY, after, kinds):
                 got.append(batch)  # noqa: PERF401 - each is looked at as it comes
 
         return got, self.loop.create_task(follow())
@@ -256,6 +256,14 @@ def test_a_watch_gives_a_sign_of_life_when_it_was_silent_for_so_long(bench: Benc
         assert not pb.WatchRunResponse.FromString(got[-1].data).events
     bench.let("a")
     assert task.done()
+
+
+def test_a_watch_that_resumes_hears_at_once_that_it_goes_on(bench: Bench) -> None:
+    bench.start(Step("a", "waits"))
+    got, _ = bench.watch(after=len(bench.kinds()))
+    bench.loop.turn()
+    (sign,) = [pb.WatchRunResponse.FromString(batch.data) for batch in got]
+    assert (list(sign.events), sign.last_sequence) == ([], len(bench.kinds()))
 
 
 def test_a_watch_that_hears_enough_needs_no_sign_of_life(bench: Bench) -> None:
