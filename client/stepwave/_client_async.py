@@ -73,6 +73,10 @@ class AsyncClient:
 
             async with AsyncClient.local(actions=[search, "package.tools"]) as client: ...
 
+        It shares the caller's event loop. So an async action that swallows its cancellation for ever is abandoned, but
+        its task stays there, and `asyncio.run` does not return before it ends: `Client.local` and `stepwave.testing`
+        have a loop of their own, which nobody waits for.
+
         Args:
             actions: What steps can do, beside the built-in actions: marked functions and classes, modules, or names of
                 modules.

@@ -16,6 +16,8 @@ __all__ = ["local_client", "local_sync_client", "needs_server_extra", "server_on
 # A socket's path holds 104 bytes on some systems; this leaves room for the name of the folder and of the socket.
 _LONGEST_FOLDER = 70
 
+_PATIENCE = 1.0  # seconds that tasks which actions left behind get to end, once their server has
+
 
 @asynccontextmanager
 async def local_client(actions: Iterable[object], settings: Mapping[str, object]) -> AsyncIterator[AsyncClient]:
@@ -43,7 +45,9 @@ def local_sync_client(actions: Iterable[object], settings: Mapping[str, object])
 def server_on_thread(actions: Iterable[object], settings: Mapping[str, object]) -> Iterator[str]:
     """Run a server on a thread and event loop of its own, and give its address. Arguments as for `local_client`."""
     started: Future[tuple[str, Callable[[], object]]] = Future()
-    thread = threading.Thread(target=_serve, args=(actions, settings, started), name="stepwave-server", daemon=True)
+    ended = threading.Event()
+    given = (actions, settings, started, ended)
+    thread = threading.Thread(target=_serve, args=given, name="stepwave-server", daemon=True)
     thread.start()
     try:
         address, stop = started.result()
@@ -52,7 +56,10 @@ def server_on_thread(actions: Iterable[object], settings: Mapping[str, object]) 
         finally:
             stop()
     finally:
-        thread.join()
+        ended.wait()
+        thread.join(
+            _PATIENCE
+        )  # an action that swallows its cancellation for ever keeps the loop, but nobody waits for it
 
 
 @contextmanager
@@ -71,14 +78,20 @@ def needs_server_extra(what: str) -> Iterator[None]:
 
 
 def _serve(
-    actions: Iterable[object], settings: Mapping[str, object], started: Future[tuple[str, Callable[[], object]]]
+    actions: Iterable[object],
+    settings: Mapping[str, object],
+    started: Future[tuple[str, Callable[[], object]]],
+    ended: threading.Event,
 ) -> None:
     async def serve() -> None:
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
-        async with _server(actions, settings) as address:
-            started.set_result((address, lambda: loop.call_soon_threadsafe(stopped.set)))
-            await stopped.wait()
+        try:
+            async with _server(actions, settings) as address:
+                started.set_result((address, lambda: loop.call_soon_threadsafe(stopped.set)))
+                await stopped.wait()
+        finally:
+            ended.set()
 
     try:
         asyncio.run(serve())

@@ -11,6 +11,7 @@ from stepwave._schema import workflow_schema
 from stepwave.exceptions import StepwaveError
 
 from .errors import CommandError, ExitCode, code_of_error
+from .leaving import unheld
 from .lists import actions, runs
 from .output import flush_answers, print_error, print_json, print_line, use_utf8
 from .plan import plan
@@ -64,17 +65,18 @@ def run_app() -> NoReturn:
     With `STEPWAVE_DEBUG` set, errors show where they come from.
     """
     use_utf8()
-    try:
-        app()
-    except CommandError as error:
-        _end(error, str(error), error.code)
-    except StepwaveError as error:
-        _end(error, str(error), code_of_error(error))
-    except Exception as error:
-        _end(error, f"unexpected {type(error).__name__}: {error} ({_DEBUG}=1 shows where)", ExitCode.RUN_FAILED)
-    finally:
-        flush_answers()
-    sys.exit(ExitCode.SUCCEEDED)
+    with unheld():
+        try:
+            app()
+        except CommandError as error:
+            _end(error, str(error), error.code)
+        except StepwaveError as error:
+            _end(error, str(error), code_of_error(error))
+        except Exception as error:
+            _end(error, f"unexpected {type(error).__name__}: {error} ({_DEBUG}=1 shows where)", ExitCode.RUN_FAILED)
+        finally:
+            flush_answers()
+        sys.exit(ExitCode.SUCCEEDED)
 
 
 def _end(error: Exception, message: str, code: ExitCode) -> NoReturn:

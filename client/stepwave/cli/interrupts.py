@@ -1,14 +1,13 @@
 """Ctrl-C with two meanings: the first asks the command to end its way, the second ends the process at once."""
 
 import asyncio
-import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
 from .errors import ExitCode
+from .leaving import end_process
 
 __all__ = ["on_interrupt"]
 
@@ -32,7 +31,9 @@ def on_interrupt(first: Callable[[], None], leave: Callable[[], None]) -> Iterat
         if seen == 1:
             loop.call_soon_threadsafe(first)
         else:
-            _end_process(leave)
+            with suppress(Exception):
+                leave()
+            end_process(ExitCode.CANCELLED)
 
     # Not the loop's own handlers: they would wait for a loop that an action of this process may be blocking.
     before = {number: signal.signal(number, handle) for number in _SIGNALS}
@@ -41,12 +42,3 @@ def on_interrupt(first: Callable[[], None], leave: Callable[[], None]) -> Iterat
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def _end_process(leave: Callable[[], None]) -> None:
-    """End without waiting for anything: threads of actions cannot be stopped."""
-    with suppress(Exception):
-        leave()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(ExitCode.CANCELLED)

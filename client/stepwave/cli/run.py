@@ -18,6 +18,7 @@ from .displays import Display, OutputMode, make_display
 from .errors import CommandError, ExitCode
 from .follow import follow, report
 from .interrupts import on_interrupt
+from .leaving import run_with_actions
 from .options import (
     ActionsOption,
     InsecureOption,
@@ -86,7 +87,7 @@ def run(
         _check_detached(target, order)
         asyncio.run(_start(target, order))
     else:
-        raise typer.Exit(asyncio.run(_run(target, order)))
+        raise typer.Exit(run_with_actions(_run(target, order)))
 
 
 def _check_detached(target: Target, order: _Order) -> None:

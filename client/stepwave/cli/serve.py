@@ -1,6 +1,5 @@
 """`stepwave serve`: a server in the foreground, until it is told to stop."""
 
-import asyncio
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +11,7 @@ from stepwave._files import WorkflowFileError
 
 from .connect import require_server_extra
 from .errors import CommandError
+from .leaving import run_with_actions
 from .logs import start_logging
 from .options import choices_of, parse_seconds, parser_of
 from .settings import settings_problems
@@ -122,7 +122,7 @@ def _serve(settings: "Settings", actions: list[str]) -> None:
     from stepwave_server.telemetry import TelemetryUnavailable
 
     try:
-        asyncio.run(serve_until_told(settings, actions, _announce))
+        run_with_actions(serve_until_told(settings, actions, _announce))
     except (ActionsError, ListenError, TelemetryUnavailable, WorkflowFileError, ValueError) as error:
         raise CommandError(str(error)) from error
 

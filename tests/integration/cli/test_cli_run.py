@@ -103,6 +103,12 @@ def test_the_second_interrupt_leaves_at_once(alone: Shell, tmp_path: Path) -> No
         assert started.end()[0] == 130
 
 
+def test_an_action_that_never_ends_does_not_hold_up_the_end(alone: Shell) -> None:
+    done = alone.run("run", "flows/staying.yaml", "--actions", "tools", STEPWAVE_CANCEL_GRACE="0.1")
+    assert (done.returncode, json.loads(done.stdout)) == (1, {"quick": 1})
+    assert "destroyed" not in done.stderr
+
+
 def test_a_timeout_cancels_the_run(shell: Shell) -> None:
     done = shell.run("run", "holding", "--timeout", "100ms")
     assert done.returncode == 130

@@ -33,6 +33,19 @@ def test_told_to_stop_it_ends_when_its_runs_have() -> None:
     assert "■ run: cancelled: the server stopped" in err
 
 
+def test_told_to_stop_it_ends_though_an_action_never_does() -> None:
+    with Shell().start(
+        *("serve", "--listen", "127.0.0.1:0", "--actions", "tools", "--drain-timeout", "0"), STEPWAVE_CANCEL_GRACE="0.1"
+    ) as server:
+        address = server.wait_for_output(":").strip()
+        with Shell(address).start("run", "flows/staying.yaml") as run:
+            run.wait_for_error("staying")
+            server.process.send_signal(signal.SIGTERM)
+            code, _, err = server.end()
+    assert code == 0
+    assert "destroyed" not in err
+
+
 def test_the_second_interrupt_stops_it_at_once() -> None:
     with serving("--actions", "tools", "--drain-timeout", "1h") as (address, server):
         Shell(address).run("run", "flows/holding.yaml", "--detach")

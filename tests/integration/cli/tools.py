@@ -1,6 +1,7 @@
 """Actions for tests of the command line; found there as a user's are, in the working directory."""
 
 import asyncio
+from contextlib import suppress
 
 from stepwave import Context, action
 
@@ -38,3 +39,12 @@ async def cling(context: Context) -> None:
         await asyncio.Event().wait()
     finally:
         await asyncio.sleep(600)
+
+
+@action
+async def stay(context: Context) -> None:
+    """Say that it stays, and stay for ever, whoever interrupts."""
+    context.progress(None, "staying")
+    while True:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()

@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -84,3 +85,31 @@ def test_a_server_in_this_process_leaves_alone_the_journal_that_the_environment_
     with Client.local() as client:
         assert client.server_info().journal == "memory"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_on_a_thread_ends_though_an_action_never_does() -> None:
+    script = """
+import asyncio
+from stepwave import Client, RunFailed, Workflow, action
+from stepwave.testing import serve
+
+@action
+async def stay():
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            pass
+
+flow = Workflow("flow")
+flow.step("stay", stay, timeout=0.1)
+with serve([stay], cancel_grace=0.1) as address, Client(address) as client:
+    try:
+        client.run(flow)
+    except RunFailed as error:
+        print(error.failure.reason)
+print("left")
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "timeout\nleft\n")
+    assert "Traceback" not in done.stderr
