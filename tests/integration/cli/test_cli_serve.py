@@ -106,7 +106,6 @@ def test_what_it_cannot_do_is_refused_with_2(alone: Shell, arguments: tuple[str,
     ("variable", "value", "words"),
     [
         ("STEPWAVE_MAX_RUNS", "many", "Input should be a valid integer"),
-        ("STEPWAVE_JOURNAL", "paper", "unknown journal 'paper'"),
         ("OTEL_TRACES_EXPORTER", "bogus", 'no exporter "bogus" is installed'),
     ],
 )
@@ -117,6 +116,12 @@ def test_a_setting_of_the_environment_is_blamed_on_its_variable(
         done = alone.run(*command, **{variable: value})
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"{variable}: {words}")
+
+
+def test_an_unknown_journal_of_the_environment_is_refused_in_plain_words(alone: Shell) -> None:
+    done = alone.run("serve", STEPWAVE_JOURNAL="paper")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("STEPWAVE_JOURNAL: unknown journal 'paper'")
 
 
 def test_a_taken_port_is_refused(alone: Shell) -> None:
