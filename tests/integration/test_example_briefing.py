@@ -125,6 +125,7 @@ def spelt_out(workflow: workflow_pb2.Workflow) -> workflow_pb2.Workflow:
     workflow.failure_policy = workflow_pb2.FAILURE_POLICY_FAIL_FAST
     for step in workflow.steps:
         step.join = workflow_pb2.JOIN_ALL
+        step.on_interrupt = workflow_pb2.ON_INTERRUPT_RETRY
     return workflow
 
 

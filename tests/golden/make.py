@@ -1,0 +1,186 @@
+"""Makes the golden journal of this version: `python -m golden.make FOLDER`, in the tests' folder, once for a release.
+
+Every kind of event and of end is in it, and a run that a server left under way. From then on, every later version has
+to read it, to decide each run again as it was, and to finish the one that is not finished.
+"""
+
+import argparse
+import asyncio
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing, suppress
+from pathlib import Path
+
+from stepwave import AsyncClient, Blob, Context, RunFailed, StepStarted, Workflow, action
+from stepwave_server.app import Server
+from stepwave_server.config import Settings
+from stepwave_server.journal import Retention, SqliteJournal, backup
+
+__all__ = ["ACTIONS", "LEFT", "flows", "make"]
+
+LEFT = "left"
+"""The run that is under way."""
+
+RERUN = "rerun"
+
+
+@action
+async def answers(value: object = None) -> object:
+    """Answer at once."""
+    return value
+
+
+@action
+async def breaks(message: str = "broken") -> None:
+    """Fail."""
+    raise ValueError(message)
+
+
+@action
+async def hangs(context: Context) -> str:
+    """Answer only in a second life, and on a second server."""
+    if context.run_id == LEFT or (context.attempt == 1 and context.run_id != RERUN):
+        await asyncio.Event().wait()
+    return f"attempt {context.attempt}"
+
+
+@action
+async def paints() -> Blob:
+    """Answer with what is no JSON."""
+    return Blob(bytes(range(64)), "image/png")
+
+
+ACTIONS = (answers, breaks, hangs, paints)
+
+
+def flows() -> list[Workflow]:
+    """Return workflows that end by themselves, of every kind."""
+    return [_wired(), _unwired(), _waves(), _stops(), _goes_on(), _late(), _overdue(), _joined()]
+
+
+def _wired() -> Workflow:
+    flow = Workflow("wired", labels={"kind": "data", "team": "Ærø"})
+    first = flow.step("first", answers, {"value": {"text": "é \N{SNOWMAN}", "big": 2**60, "small": 1e-7}})
+    flow.step("second", answers, {"value": [first.output["text"], flow.input["city"], None, True]})
+    flow.step("paints", paints, depends_on=["second"])
+    flow.step("wide", answers, {"value": "x" * 5_000})
+    return flow
+
+
+def _unwired() -> Workflow:
+    flow = Workflow("unwired")
+    first = flow.step("first", answers, {"value": {}})
+    flow.step("reads", answers, {"value": first.output["nowhere"]})
+    return flow
+
+
+def _waves() -> Workflow:
+    flow = Workflow("waves", scheduling="wave", max_parallelism=2)
+    for index in range(9):
+        flow.step(f"s{index}", answers, {"value": index}, depends_on=[f"s{index - 3}"] if index > 2 else [])
+    return flow
+
+
+def _stops() -> Workflow:
+    flow = Workflow("stops")
+    flow.step("breaks", breaks)
+    flow.step("hangs", hangs)
+    flow.step("never", answers, depends_on=["hangs"])
+    flow.step("cleans", answers, depends_on=["hangs"], join="all_done")
+    return flow
+
+
+def _goes_on() -> Workflow:
+    flow = Workflow("goes_on", failure_policy="continue")
+    flow.step("breaks", breaks, {"message": "one"})
+    flow.step("skipped", answers, depends_on=["breaks"])
+    flow.step("apart", answers, depends_on=["skipped"], join="all_done")
+    flow.step("allowed", breaks, {"message": "two"}, allow_failure=True)
+    flow.step("after", answers, depends_on=["allowed"])
+    return flow
+
+
+def _late() -> Workflow:
+    flow = Workflow("late", failure_policy="continue")
+    flow.step("late", hangs, timeout=0.05)
+    return flow
+
+
+def _overdue() -> Workflow:
+    flow = Workflow("overdue", timeout=0.05)
+    flow.step("hangs", hangs)
+    flow.step("next", answers, depends_on=["hangs"])
+    return flow
+
+
+def _joined() -> Workflow:
+    flow = Workflow("joined", failure_policy="continue", outputs=["any"])
+    flow.step("wins", answers, {"value": "won"})
+    flow.step("loses", hangs)
+    flow.step("any", answers, depends_on=["wins", "loses"], join="any")
+    return flow
+
+
+def _interrupted(name: str) -> Workflow:
+    flow = Workflow(name, failure_policy="continue")
+    flow.step("again", hangs)
+    flow.step("given-up", hangs, on_interrupt="fail")
+    flow.step("last", answers, depends_on=["again", "given-up"], join="all_done")
+    return flow
+
+
+def _kept() -> Workflow:
+    flow = Workflow("kept")
+    flow.step("kept", answers, {"value": "kept"})
+    flow.step("hangs", hangs, depends_on=["kept"])
+    flow.step("after", answers, depends_on=["hangs"])
+    return flow
+
+
+async def make(folder: Path) -> None:
+    """Make the journal, and one exported run."""
+    live = folder / "live.db"
+    async with _client(live) as client:
+        for flow in flows():
+            with suppress(RunFailed):
+                await client.run(flow, {"city": "Oslo"}, run_id=flow.name)
+        await client.start(_kept(), run_id="cancelled")
+        await _runs(client, "cancelled", "hangs")
+        await client.cancel("cancelled", "nobody wants it")
+        for run_id in ("interrupted", LEFT):
+            await client.start(_interrupted(run_id), run_id=run_id)
+            await _runs(client, run_id, "given-up")
+    async with _client(live) as client:
+        await client.wait("interrupted", check=False)
+        await client.rerun("cancelled", from_failed=True, new_run_id=RERUN)
+        await _runs(client, LEFT, "again")
+        (await client.export("interrupted")).save(folder / "interrupted.json")
+        backup(live, folder / "journal.db")
+    with closing(sqlite3.connect(folder / "journal.db")) as golden, golden:
+        golden.execute("UPDATE owner SET process = ''")  # where it was made is nobody's business
+    for file in folder.glob("live.db*"):
+        file.unlink()
+
+
+@asynccontextmanager
+async def _client(live: Path) -> AsyncIterator[AsyncClient]:
+    """Serve from a journal, and leave what is under way to the next server."""
+    settings = Settings(listen="127.0.0.1:0", entry_points=False, tracebacks=False)
+    journal = SqliteJournal.open(live, clock=time.time_ns, retention=Retention())
+    async with Server(settings, actions=ACTIONS, journal=journal) as server, AsyncClient(server.address) as client:
+        yield client
+
+
+async def _runs(client: AsyncClient, run_id: str, step_id: str) -> None:
+    """Wait until a step runs."""
+    async with client.watch(run_id) as events:
+        async for event in events:
+            if isinstance(event, StepStarted) and event.step_id == step_id:
+                return
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m golden.make", description="Make the golden journal.")
+    parser.add_argument("folder", type=Path, help="where: a folder named for the version")
+    asyncio.run(make(parser.parse_args().folder))
