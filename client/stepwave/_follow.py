@@ -97,12 +97,12 @@ class Follower:
     def _opened(self) -> MessageStream[pb.ExecuteWorkflowResponse | pb.WatchRunResponse]:
         if self._stream is None:
             left = self._left()
+            self.held = True  # first: an interrupt from the keyboard may come while the call begins
             if self._execute is not None and not self._heard:
                 self._stream = self._link.transport.stream(EXECUTE, self._execute, left)
             else:
                 self._watch.after_sequence = self._last
                 self._stream = self._link.transport.stream(WATCH, self._watch, left)
-            self.held = True
         return self._stream
 
     def _take(self, message: pb.ExecuteWorkflowResponse | pb.WatchRunResponse) -> list[event_pb2.RunEvent]:
