@@ -71,8 +71,8 @@ class Script:
     def progress(self, step_id: str, fraction: float | None, message: str) -> "Script":
         return self.add(StepProgress(RUN_ID, 0, self.now, step_id, 1, fraction, message))
 
-    def waiting(self, step_id: str, message: str = "") -> "Script":
-        return self.add(StepWaiting(RUN_ID, 0, self.now, step_id, WaitCause.CONCURRENCY, message))
+    def waiting(self, step_id: str, message: str = "", cause: WaitCause = WaitCause.CONCURRENCY) -> "Script":
+        return self.add(StepWaiting(RUN_ID, 0, self.now, step_id, cause, message))
 
     def retrying(self, step_id: str, why: Failure) -> "Script":
         return self.add(StepRetrying(RUN_ID, 4, self.now, step_id, 1, why, self.now))
@@ -85,6 +85,9 @@ class Script:
         for step_id in step_ids:
             self._finish(step_id, State.SUCCEEDED)
         return self
+
+    def reused(self, step_id: str, earlier: str) -> "Script":
+        return self._finish(step_id, State.SUCCEEDED, reused_from=earlier)
 
     def failed(self, step_id: str, why: Failure) -> "Script":
         return self._finish(step_id, State.FAILED, why=why)
@@ -116,11 +119,29 @@ class Script:
         )
 
     def _finish(
-        self, step_id: str, state: State, *, why: Failure | None = None, skip: SkipReason | None = None
+        self,
+        step_id: str,
+        state: State,
+        *,
+        why: Failure | None = None,
+        skip: SkipReason | None = None,
+        reused_from: str = "",
     ) -> "Script":
         wave, start = self._waves[step_id], self._starts.get(step_id)
         result = StepResult(
-            step_id, "tools.search", state, wave, 1 if start else 0, None, why, skip, start, start, self.now, False
+            step_id,
+            "tools.search",
+            state,
+            wave,
+            1 if start else 0,
+            None,
+            why,
+            skip,
+            start,
+            start,
+            self.now,
+            False,
+            reused_from,
         )
         self._results[step_id] = result
         return self.add(StepFinished(RUN_ID, 6, self.now, result))

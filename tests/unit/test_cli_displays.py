@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from stepwave._results import State
-from stepwave.cli.displays import JsonDisplay, LiveDisplay, QuietDisplay, TextDisplay, make_display
+from stepwave.cli.displays import JsonDisplay, LiveDisplay, OutputMode, QuietDisplay, TextDisplay, make_display
 from stepwave.cli.runview import RunView
 from unit.cli_script import Script
 
@@ -82,6 +82,11 @@ def test_the_json_display_writes_events_to_standard_output(capsys: pytest.Captur
         display.show(event)
     lines = capsys.readouterr().out.splitlines()
     assert [json.loads(line) for line in lines] == [event.to_dict() for event in script.events]
+
+
+def test_as_text_a_rerun_and_a_paused_run_say_so_first(capsys: pytest.CaptureFixture[str]) -> None:
+    make_display(OutputMode.TEXT, rerun_of="briefing-1", paused_at=3)
+    assert capsys.readouterr().err == "rerun of briefing-1\npaused: its server leaves it alone\n"
 
 
 def test_without_a_terminal_the_default_is_text() -> None:

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stepwave._events import WaitCause
 from stepwave._results import State
 from stepwave.cli.frames import frame
 from stepwave.cli.runview import RunView
@@ -14,9 +15,11 @@ from unit.cli_script import Script, failure
 IDS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,60}", fullmatch=True)
 
 
-def draw(script: Script, *, width: int = 100, height: int = 40, now: datetime | None = None) -> list[str]:
+def draw(
+    script: Script, *, width: int = 100, height: int = 40, now: datetime | None = None, view: RunView | None = None
+) -> list[str]:
     """Return the picture's lines after a script."""
-    view = RunView()
+    view = view or RunView()
     for event in script.events:
         view.apply(event)
     lines = frame(view, width=width, height=height, now=now or script.now)
@@ -81,6 +84,60 @@ def test_a_retry_says_why() -> None:
 
 def test_a_waiting_step_says_for_what() -> None:
     assert draw(Script(("search",)).waiting("search"))[-1].endswith("waits for concurrency")
+
+
+def test_a_step_whose_action_is_missing_waits_for_a_server_that_has_it() -> None:
+    script = Script(("search", "weather")).waiting("search", cause=WaitCause.ACTION_MISSING)
+    lines = draw(script, view=RunView({"search": "tools.search"}))
+    assert "waits for a server with the action tools.search" in lines[0]
+    assert lines[3].startswith("  ◌ search")
+    assert lines[3].endswith("waits for a server with the action tools.search")
+
+
+def test_of_a_missing_action_that_is_not_known_the_servers_words_are_shown() -> None:
+    script = Script(("search",)).waiting("search", 'this server has no action "x"', WaitCause.ACTION_MISSING)
+    lines = draw(script)
+    assert "waits for a server with the action of search" in lines[0]
+    assert lines[-1].endswith('waits for a server with its action: this server has no action "x"')
+
+
+def test_while_anything_runs_a_missing_action_is_the_steps_own_affair() -> None:
+    script = Script(("search", "weather")).started("weather").waiting("search", cause=WaitCause.ACTION_MISSING)
+    assert draw(script)[0].split()[1] == "running"
+
+
+def test_an_interrupted_attempt_whose_action_is_missing_waits_too() -> None:
+    script = Script(("search",)).started("search").retrying("search", failure("the server stopped"))
+    lines = draw(script.waiting("search", cause=WaitCause.ACTION_MISSING))
+    assert "waits for a server with the action tools.search" in lines[0]
+    assert lines[-1].startswith("  ◌ search")
+
+
+def test_a_step_whose_action_is_there_again_runs() -> None:
+    script = Script(("search",)).waiting("search", cause=WaitCause.ACTION_MISSING).started("search")
+    lines = draw(script)
+    assert lines[0].split()[1] == "running"
+    assert "◌" not in lines[-1]
+
+
+def test_in_a_window_steps_that_wait_for_their_action_are_shown() -> None:
+    steps = tuple(f"s{index}" for index in range(500))
+    script = Script(steps).started("s1", "s2", "s3", "s4").waiting("s400", cause=WaitCause.ACTION_MISSING)
+    assert any(line.startswith("  ◌ s400") for line in draw(script, height=8))
+
+
+def test_a_paused_run_says_so_until_it_goes_on() -> None:
+    script = Script(("search",)).started("search")
+    assert "paused: its server leaves it alone" in draw(script, view=RunView(paused_at=3))[0]
+    assert draw(script.retrying("search", failure()), view=RunView(paused_at=3))[0].split()[1] == "running"
+
+
+def test_a_rerun_names_the_earlier_run() -> None:
+    assert "rerun of briefing-1  running" in draw(Script(("search",)), view=RunView(rerun_of="briefing-1"))[0]
+
+
+def test_a_step_that_was_taken_over_says_from_where() -> None:
+    assert draw(Script(("search",)).reused("search", "briefing-1"))[-1].endswith("taken over from briefing-1")
 
 
 def test_a_failed_step_shows_its_place_in_the_code() -> None:

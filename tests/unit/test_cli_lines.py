@@ -2,7 +2,7 @@
 
 import pytest
 
-from stepwave._events import Event, UnknownEvent
+from stepwave._events import Event, UnknownEvent, WaitCause
 from stepwave._results import State
 from stepwave.cli.lines import EventLines
 from unit.cli_script import RUN_ID, START, Script, failure
@@ -35,6 +35,21 @@ def test_each_kind_of_event_has_its_line() -> None:
         "run      stopping   enough",
         "run      failed     1.20 s, 1 succeeded, 1 failed, 1 skipped",
     ]
+
+
+def test_a_step_whose_action_is_missing_waits_for_a_server_that_has_it() -> None:
+    script = Script(("search",)).started("search").waiting("search", cause=WaitCause.ACTION_MISSING)
+    assert lines(script)[-1] == "search  waiting    for a server with the action tools.search"
+
+
+def test_of_a_missing_action_that_is_not_known_the_servers_words_are_shown() -> None:
+    script = Script(("search",)).waiting("search", 'this server has no action "x"', WaitCause.ACTION_MISSING)
+    assert lines(script)[-1].endswith('for a server with its action: this server has no action "x"')
+
+
+def test_a_step_that_was_taken_over_says_from_where() -> None:
+    script = Script(("search",)).reused("search", "briefing-1")
+    assert lines(script)[-1] == "search  succeeded  taken over from briefing-1"
 
 
 def test_times_count_from_the_runs_start_in_one_column() -> None:

@@ -45,18 +45,31 @@ class Display(Protocol):
         """Leave everything readable; harmless when already closed, and callable from a signal handler."""
 
 
-def make_display(mode: OutputMode | None, actions: Mapping[str, str] | None = None) -> Display:
+def make_display(
+    mode: OutputMode | None,
+    actions: Mapping[str, str] | None = None,
+    *,
+    rerun_of: str = "",
+    paused_at: int | None = None,
+) -> Display:
     """Make the display of a mode.
 
     Args:
         mode: The mode; `None`: live on a terminal, else text.
         actions: What is known of the steps' actions before they start, by step id.
+        rerun_of: The run that this one repeats, if it repeats one.
+        paused_at: The number of the newest event of a run that its server leaves alone.
     """
     match mode or (OutputMode.LIVE if has_live_terminal() else OutputMode.TEXT):
         case OutputMode.LIVE:
-            return LiveDisplay(RunView(actions))
+            return LiveDisplay(RunView(actions, rerun_of=rerun_of, paused_at=paused_at))
         case OutputMode.TEXT:
-            return TextDisplay()
+            display = TextDisplay(actions=actions)
+            if rerun_of:
+                display.say(f"rerun of {rerun_of}")
+            if paused_at is not None:
+                display.say("paused: its server leaves it alone")
+            return display
         case OutputMode.JSON:
             return JsonDisplay()
         case OutputMode.RESULT:
@@ -83,9 +96,9 @@ class QuietDisplay:
 class TextDisplay(QuietDisplay):
     """Writes a line for each event to standard error."""
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console | None = None, *, actions: Mapping[str, str] | None = None) -> None:
         super().__init__(console)
-        self._lines = EventLines()
+        self._lines = EventLines(actions)
 
     def show(self, event: Event) -> None:
         """Write the event's line."""

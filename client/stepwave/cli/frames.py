@@ -1,7 +1,7 @@
 """The live view's pictures: a run's waves and steps as lines that fit a terminal, however many steps there are.
 
-What fits is shown whole. Otherwise a window is: failed steps, then running ones, then those that ended last. The others
-are summed up by wave, and neighbouring waves without any step to show become one line.
+What fits is shown whole. Otherwise a window is: failed steps, those that wait for their action, running ones, and those
+that ended last. The others are summed up by wave, and neighbouring waves without any step to show become one line.
 """
 
 from collections import Counter
@@ -15,7 +15,7 @@ from rich.text import Text
 from stepwave._results import State
 
 from .runview import RunView, StepView, WaveView
-from .text import duration_text, one_line, plural, tally_text
+from .text import duration_text, missing_line, one_line, plural, tally_text
 
 __all__ = ["frame"]
 
@@ -61,7 +61,8 @@ def _head(view: RunView, width: int, now: datetime) -> Iterator[Text]:
     state, style = _whole_state(view)
     elapsed = duration_text(_elapsed(view, now))
     workflow = "" if view.run_id.startswith(f"{view.workflow_name}-") else f"  {view.workflow_name}"
-    title = Text.assemble((view.run_id, "bold"), workflow, "  ", (state, style))
+    again = f"  rerun of {view.rerun_of}" if view.rerun_of and view.run_id else ""
+    title = Text.assemble((view.run_id, "bold"), workflow, (again, "dim"), "  ", (state, style))
     title.truncate(max(width - cell_len(elapsed) - 2, 1), overflow="ellipsis", pad=True)
     yield title.append(f"  {elapsed}")
     total = len(view.steps)
@@ -86,6 +87,11 @@ def _whole_state(view: RunView) -> tuple[str, str]:
         return view.result.state, _SYMBOLS[view.result.state][1]
     if view.stopping is not None:
         return f"stopping: {one_line(view.stopping.message)}", "yellow"
+    if view.paused:
+        return "paused: its server leaves it alone", "yellow"
+    if view.missing and view.running.keys() <= view.missing.keys():
+        actions = (step.action or f"of {step.step_id}" for step in view.missing.values())
+        return missing_line(dict.fromkeys(actions)), "yellow"
     return ("running", "cyan") if view.workflow_name else ("starting", "dim")
 
 
@@ -111,7 +117,8 @@ def _pick(view: RunView, room: int) -> list[StepView]:
 
 def _by_interest(view: RunView, room: int) -> Iterator[StepView]:
     yield from islice(view.failed, max(room // 3, 1))
-    yield from view.running.values()
+    yield from view.missing.values()
+    yield from (step for step in view.running.values() if not step.missing)
     if view.result is None:
         yield from reversed(view.recent)
 
@@ -178,6 +185,8 @@ def _cell(text: str, width: int, style: str) -> Text:
 
 
 def _symbol(step: StepView, now: datetime) -> tuple[str, str]:
+    if step.missing:
+        return "◌", "yellow"
     if step.state is not State.RUNNING:
         return _SYMBOLS[step.state]
     if step.retrying:

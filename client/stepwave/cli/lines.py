@@ -1,5 +1,6 @@
 """A run as text: one line for each event, for pipes, logs and terminals without a cursor."""
 
+from collections.abc import Mapping
 from datetime import datetime
 
 from rich.cells import cell_len
@@ -21,7 +22,7 @@ from stepwave._events import (
 )
 from stepwave._results import StepResult
 
-from .text import counts_text, duration_text, failure_line, one_line, plural, skip_line, value_text
+from .text import counts_text, duration_text, failure_line, one_line, plural, skip_line, value_text, waiting_line
 
 __all__ = ["EventLines"]
 
@@ -29,14 +30,21 @@ _LONGEST_NAME = 32
 
 
 class EventLines:
-    """Turns events into lines: the time since the run's start, what it is about, what happened, and more about it."""
+    """Turns events into lines: the time since the run's start, what it is about, what happened, and more about it.
 
-    def __init__(self) -> None:
+    Args:
+        actions: What is known of the steps' actions before they start, by step id.
+    """
+
+    def __init__(self, actions: Mapping[str, str] | None = None) -> None:
+        self._actions = dict(actions or {})
         self._start: datetime | None = None
         self._name_width = len("wave 0")
 
     def line(self, event: Event) -> str:
         """Return the line of the run's next event."""
+        if isinstance(event, StepStarted):
+            self._actions[event.step_id] = event.action
         self._start = self._start or event.time
         name, verb, words = self._parts(event)
         offset = (event.time - self._start).total_seconds()
@@ -59,6 +67,8 @@ class EventLines:
                 return f"wave {wave}", "finished", ""
             case StepFinished(result=result):
                 return result.step_id, result.state, _outcome(result)
+            case StepWaiting(step_id=step_id):
+                return step_id, "waiting", waiting_line(event, self._actions.get(step_id, ""))
             case _:
                 return _step_parts(event)
 
@@ -79,8 +89,6 @@ def _step_parts(event: Event) -> tuple[str, str, str]:
         case StepProgress():
             percent = "" if event.fraction is None else f"{event.fraction:.0%} "
             return event.step_id, "progress", percent + one_line(event.message)
-        case StepWaiting():
-            return event.step_id, "waiting", one_line(event.message) or f"for {event.cause}"
         case StepRetrying():
             return event.step_id, "retrying", f"attempt {event.attempt} failed: {failure_line(event.failure)}"
         case _:
@@ -88,6 +96,8 @@ def _step_parts(event: Event) -> tuple[str, str, str]:
 
 
 def _outcome(result: StepResult) -> str:
+    if result.reused_from:
+        return f"taken over from {result.reused_from}"
     if result.skip_reason is not None:
         return skip_line(result.skip_reason).removeprefix("skipped: ")
     failure = f": {failure_line(result.failure)}" if result.failure else ""

@@ -17,11 +17,12 @@ from stepwave._events import (
     StepsAdded,
     StepStarted,
     StepWaiting,
+    WaitCause,
     Wave,
 )
 from stepwave._results import Failure, RunResult, State, StepResult
 
-from .text import failure_line, one_line, skip_line, value_text
+from .text import failure_line, one_line, skip_line, value_text, waiting_line
 
 __all__ = ["RunView", "StepView", "WaveView"]
 
@@ -38,6 +39,7 @@ class StepView:
         note: What it does just now, or why it did not succeed, on one line.
         tail: The end of what its attempt streamed.
         retrying: Whether it pauses before another attempt.
+        missing: Whether it waits for a server that has its action.
     """
 
     step_id: str
@@ -52,6 +54,7 @@ class StepView:
     note: str = ""
     tail: str = ""
     retrying: bool = False
+    missing: bool = False
 
 
 @dataclass(slots=True)
@@ -69,7 +72,12 @@ class WaveView:
 
 
 class RunView:
-    """Folds a run's events, in constant time each; `actions` are known before the steps start, by step id.
+    """Folds a run's events, in constant time each.
+
+    Args:
+        actions: What is known of the steps' actions before they start, by step id.
+        rerun_of: The run that this one repeats, if it repeats one.
+        paused_at: The number of the newest event of a run that its server leaves alone: what comes after it ends that.
 
     Attributes:
         run_id: Empty until the run started, as is `workflow_name`.
@@ -77,18 +85,26 @@ class RunView:
         waves: By index.
         counts: How many steps are in which state.
         running: The running steps, the longest-running first.
+        missing: The steps that wait for a server with their action, the longest-waiting first.
         failed: The failed steps, the earliest first.
         recent: The last steps that ended otherwise, the latest last.
+        paused: Whether its server leaves it alone.
         result: What the run came to, once it ended.
     """
 
-    def __init__(self, actions: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, actions: Mapping[str, str] | None = None, *, rerun_of: str = "", paused_at: int | None = None
+    ) -> None:
+        self.rerun_of = rerun_of
+        self.paused = paused_at is not None
+        self._paused_at = paused_at or 0
         self.run_id = ""
         self.workflow_name = ""
         self.steps: dict[str, StepView] = {}
         self.waves: dict[int, WaveView] = {}
         self.counts: Counter[State] = Counter()
         self.running: dict[str, StepView] = {}
+        self.missing: dict[str, StepView] = {}
         self.failed: list[StepView] = []
         self.recent: deque[StepView] = deque(maxlen=_RECENT)
         self.start_time: datetime | None = None
@@ -103,6 +119,8 @@ class RunView:
 
     def apply(self, event: Event) -> None:
         """Take the next event; kinds that change nothing here are ignored."""
+        if event.sequence > self._paused_at:
+            self.paused = False
         match event:
             case RunStarted():
                 self.run_id, self.workflow_name = event.run_id, event.workflow_name
@@ -148,16 +166,22 @@ class RunView:
         step.action, step.attempt = event.action, event.attempt
         step.start_time = step.start_time or event.time
         step.fraction, step.note, step.tail, step.retrying = None, "", "", False
+        self._found(step)
         self.running[step.step_id] = step
 
     def _end(self, step: StepView, result: StepResult) -> None:
         self._move(step, result.state)
         self.running.pop(step.step_id, None)
+        self._found(step)
         step.action = result.action or step.action
         step.start_time, step.end_time = result.start_time, result.end_time
         step.fraction, step.tail, step.retrying = None, "", False
         step.note = _outcome(result)
         (self.failed if result.state is State.FAILED else self.recent).append(step)
+
+    def _found(self, step: StepView) -> None:
+        step.missing = False
+        self.missing.pop(step.step_id, None)
 
     def _note(self, step: StepView | None, event: StepChunk | StepProgress | StepWaiting | StepRetrying) -> None:
         if step is None:
@@ -168,14 +192,19 @@ class RunView:
             case StepProgress(fraction=fraction, message=message):
                 step.fraction = fraction if fraction is not None else step.fraction
                 step.note = one_line(message)
-            case StepWaiting(cause=cause, message=message):
-                step.note = f"waits for {one_line(message) or cause}"
+            case StepWaiting(cause=cause):
+                step.note = f"waits {waiting_line(event, step.action)}"
+                if cause is WaitCause.ACTION_MISSING:
+                    step.missing = True
+                    self.missing[step.step_id] = step
             case StepRetrying(failure=failure):
                 step.retrying = True
                 step.note = f"tries again: {failure_line(failure)}"
 
 
 def _outcome(result: StepResult) -> str:
+    if result.reused_from:
+        return f"taken over from {result.reused_from}"
     if result.failure is not None:
         return failure_line(result.failure)
     if result.skip_reason is not None:

@@ -13,6 +13,7 @@ from .errors import CommandError, code_of_run
 from .options import Format, FormatOption, InsecureOption, RunArgument, ServerOption
 from .output import note, print_json
 from .report import print_failures, print_outputs
+from .text import missing_line, plural
 
 __all__ = ["cancel", "result"]
 
@@ -37,9 +38,24 @@ async def _result(target: Target, beginning: str) -> RunResult:
     async with target.open() as client:
         run = await find_run(client, beginning)
         try:
-            return await client.result(run.run_id)
+            result = await client.result(run.run_id)
         except FailedPrecondition as error:
-            raise CommandError(f"{run.run_id} has not ended; see it: stepwave watch {run.run_id}") from error
+            raise CommandError(_not_ended(run)) from error
+    if run.rerun_of:
+        note(_repeats(run, result))
+    return result
+
+
+def _not_ended(run: Run) -> str:
+    if run.paused:
+        return f"{run.run_id} is paused: its server leaves it alone"
+    why = f"{run.run_id} {missing_line(run.missing_actions)}" if run.missing_actions else f"{run.run_id} has not ended"
+    return f"{why}; see it: stepwave watch {run.run_id}"
+
+
+def _repeats(run: Run, result: RunResult) -> str:
+    taken = sum(1 for step in result.steps.values() if step.reused_from)
+    return f"{run.run_id} is a rerun of {run.rerun_of}" + (f"; {plural(taken, 'step')} taken over" if taken else "")
 
 
 def cancel(

@@ -2,24 +2,29 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from stepwave._events import StepWaiting, WaitCause
 from stepwave._payload import JSON, Blob
-from stepwave._results import Counts, Failure, SkipCause, SkipReason, State
+from stepwave._results import Counts, Failure, Run, SkipCause, SkipReason, State
 
 __all__ = [
     "counts_text",
     "duration_text",
     "failure_line",
     "failure_place",
+    "missing_line",
     "one_line",
     "plural",
+    "run_notes",
+    "run_state",
     "skip_line",
     "tally_text",
     "time_text",
     "value_text",
+    "waiting_line",
 ]
 
 _LONGEST = 2_000
@@ -104,3 +109,34 @@ def value_text(value: JSON | Blob) -> str:
     if isinstance(value, Blob):
         return f"{plural(len(value.data), 'byte')} of {one_line(value.content_type)}"
     return one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def run_state(run: Run) -> str:
+    """Return what has become of a run, in a word."""
+    if run.state.ended:
+        return run.state
+    if run.stopping:
+        return "stopping"
+    return "paused" if run.paused else run.state
+
+
+def run_notes(run: Run) -> Iterator[str]:
+    """Yield what a run has to say beyond its state: what it repeats, and why it does not go on."""
+    if run.rerun_of:
+        yield f"rerun of {run.rerun_of}"
+    if run.missing_actions and not run.state.ended:
+        yield missing_line(run.missing_actions)
+
+
+def missing_line(actions: Iterable[str]) -> str:
+    """Say that a run waits for actions that its server does not have."""
+    return f"waits for a server with the action {', '.join(map(one_line, actions))}"
+
+
+def waiting_line(event: StepWaiting, action: str) -> str:
+    """Say what a ready step waits for, beginning with "for"; `action` is what it does, if that is known."""
+    if event.cause is WaitCause.ACTION_MISSING and action:
+        return f"for a server with the action {one_line(action)}"
+    cause = "a server with its action" if event.cause is WaitCause.ACTION_MISSING else event.cause
+    message = one_line(event.message)
+    return f"for {cause}: {message}" if message else f"for {cause}"

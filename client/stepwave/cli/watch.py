@@ -6,7 +6,8 @@ from contextlib import closing
 
 import typer
 
-from stepwave._results import RunResult
+from stepwave import AsyncClient
+from stepwave._results import Run, RunResult
 
 from .connect import Target, find_run
 from .displays import Display, OutputMode, make_display
@@ -35,14 +36,21 @@ def watch(
 
 async def _watch(target: Target, beginning: str, mode: OutputMode | None, *, verbose: bool) -> ExitCode:
     async with target.open() as client:
-        run_id = (await find_run(client, beginning)).run_id
-        with closing(make_display(mode)) as display:
+        run = await find_run(client, beginning)
+        run_id, paused_at = run.run_id, run.last_sequence if run.paused else None
+        actions = await _missing(client, run)
+        with closing(make_display(mode, actions, rerun_of=run.rerun_of, paused_at=paused_at)) as display:
             async with client.watch(run_id) as events:
                 result = await _unless_left(follow(events, display), display)
     if result is None:
         note(f"left {run_id} running; come back: stepwave watch {run_id}")
         return ExitCode.SUCCEEDED
     return report(result, mode, verbose=verbose)
+
+
+async def _missing(client: AsyncClient, run: Run) -> dict[str, str]:
+    """Return the actions of a run's steps by step id, if some wait for theirs: events name only what has started."""
+    return {step.step_id: step.action async for step in client.steps(run.run_id)} if run.missing_actions else {}
 
 
 async def _unless_left(following: Coroutine[None, None, RunResult], display: Display) -> RunResult | None:
