@@ -9,12 +9,23 @@ from typing import Annotated, cast
 import typer
 
 from stepwave._catalog import ActionInfo
+from stepwave._requests import RunFilter
 from stepwave._results import Run, State
 
 from .connect import Target
-from .options import ActionsOption, Format, FormatOption, InsecureOption, ServerOption, choices_of, parser_of
+from .options import (
+    ActionsOption,
+    Format,
+    FormatOption,
+    InsecureOption,
+    ServerOption,
+    choices_of,
+    parse_labels,
+    parse_moment,
+    parser_of,
+)
 from .output import note, print_json, print_table
-from .text import counts_text, duration_text, one_line, time_text
+from .text import counts_text, duration_text, one_line, run_notes, run_state, time_text
 
 __all__ = ["actions", "runs"]
 
@@ -43,35 +54,73 @@ def runs(
     workflow: Annotated[
         str | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow.", show_default=False)
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="KEY=VALUE", help="Only runs with this label. Repeatable.", show_default=False),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only runs accepted then or later: 2h ago, or 2026-01-31T09:00."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs accepted before.")] = None,
     limit: Annotated[int, typer.Option("--limit", min=1, help="How many runs at most.")] = 50,
     server: ServerOption = None,
     insecure: InsecureOption = False,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """List runs, the newest first."""
-    states = [State(item.value) for item in state or ()]
-    found = asyncio.run(_runs(Target(server, insecure), states, workflow, limit + 1))
+    """List runs, the newest first.
+
+    ```
+    stepwave runs --state failed --label team=weather --since 2h
+    stepwave runs --workflow briefing --since 2026-01-31 --until 2026-02-01T12:00Z
+    ```
+    """
+    now = datetime.now(UTC)
+    wanted = RunFilter(
+        states=[State(item.value) for item in state or ()],
+        workflow=workflow,
+        labels=parse_labels("--label", label),
+        since=parse_moment("--since", since, now),
+        until=parse_moment("--until", until, now),
+    )
+    found = asyncio.run(_runs(Target(server, insecure), wanted, limit + 1))
     shown = found[:limit]
     if output is Format.JSON:
         print_json([run.to_dict() for run in shown])
         return
-    print_table(
-        ("RUN", "WORKFLOW", "STATE", "STARTED", "TIME", "STEPS"), [_run_row(run) for run in shown], right_aligned={4}
-    )
+    _print_runs(shown)
     if len(found) > limit:
         note(f"there are more: --limit {limit * 10}")
 
 
-async def _runs(target: Target, states: Sequence[State], workflow: str | None, limit: int) -> list[Run]:
+async def _runs(target: Target, wanted: RunFilter, limit: int) -> list[Run]:
     async with target.open() as client:
-        return [run async for run in client.runs(states=states, workflow=workflow, limit=limit)]
+        found = client.runs(
+            states=wanted.states,
+            workflow=wanted.workflow,
+            labels=wanted.labels,
+            since=wanted.since,
+            until=wanted.until,
+            limit=limit,
+        )
+        return [run async for run in found]
+
+
+def _print_runs(runs: Sequence[Run]) -> None:
+    """Write a table of runs; what few runs have to say beyond the usual is a column only when one has."""
+    headings: tuple[str, ...] = ("RUN", "WORKFLOW", "STATE", "STARTED", "TIME", "STEPS")
+    notes = [", ".join(run_notes(run)) for run in runs]
+    rows = [_run_row(run) for run in runs]
+    if any(notes):
+        headings = (*headings, "NOTE")
+        rows = [(*row, note) for row, note in zip(rows, notes, strict=True)]
+    print_table(headings, rows, right_aligned={4})
 
 
 def _run_row(run: Run) -> tuple[str, ...]:
     spent = (run.end_time or datetime.now(UTC)) - run.start_time if run.start_time else None
-    state = "stopping" if run.stopping and not run.state.ended else run.state
     times = (time_text(run.start_time or run.create_time), duration_text(spent))
-    return (run.run_id, run.workflow_name, state, *times, counts_text(run.counts))
+    return (run.run_id, run.workflow_name, run_state(run), *times, counts_text(run.counts))
 
 
 def actions(

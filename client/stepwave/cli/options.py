@@ -1,7 +1,9 @@
 """Options that several commands share, and how their words become values."""
 
+import re
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, TypeAlias, TypeVar
@@ -26,11 +28,16 @@ __all__ = [
     "WorkflowArgument",
     "choices_of",
     "parse_input",
+    "parse_labels",
+    "parse_moment",
     "parse_seconds",
     "parser_of",
 ]
 
 Choice = TypeVar("Choice", bound=StrEnum)
+
+
+_DAYS = re.compile(r"([0-9]{1,7}(?:\.[0-9]+)?)d", re.ASCII)
 
 
 class Format(StrEnum):
@@ -136,8 +143,42 @@ def _is_file(text: str) -> bool:
         return False
 
 
+def parse_labels(option: str, texts: list[str] | None) -> dict[str, str]:
+    """Read labels such as `team=weather`.
+
+    Raises:
+        CommandError: One is not such a pair.
+    """
+    labels = {}
+    for text in texts or ():
+        key, sign, value = text.partition("=")
+        if not (key and sign):
+            raise CommandError(f'{option}: "{text}" is not a label such as team=weather')
+        labels[key] = value
+    return labels
+
+
+def parse_moment(option: str, text: str | None, now: datetime) -> datetime | None:
+    """Read a point in time: a duration such as `2h` or `7d` before now, or an ISO time, local if it names no zone.
+
+    Raises:
+        CommandError: It is neither.
+    """
+    if text is None:
+        return None
+    try:
+        return now - timedelta(seconds=_seconds(text))
+    except (ValueError, OverflowError):
+        pass
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError, OSError) as error:
+        wanted = "a duration such as 2h or 7d, nor a time such as 2026-01-31T09:00"
+        raise CommandError(f'{option}: "{text}" is neither {wanted}') from error
+
+
 def parse_seconds(option: str, text: str | None) -> float | None:
-    """Read a duration such as `90s` or `2m`; a bare number is seconds.
+    """Read a duration such as `90s`, `2m` or `7d`; a bare number is seconds.
 
     Raises:
         CommandError: It is not one.
@@ -145,7 +186,14 @@ def parse_seconds(option: str, text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        duration = parse_duration(text if not text.replace(".", "", 1).isdecimal() else f"{text}s")
+        return _seconds(f"{text}s" if text.replace(".", "", 1).isdecimal() else text)
     except ValueError as error:
         raise CommandError(f"{option}: {error}") from error
+
+
+def _seconds(text: str) -> float:
+    """Read a duration as workflow files have them, or days, which are too long for a workflow and not for a list."""
+    if days := _DAYS.fullmatch(text):
+        return float(days[1]) * 24 * 3600
+    duration = parse_duration(text)
     return duration.seconds + duration.nanos / 1e9
