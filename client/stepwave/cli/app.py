@@ -11,11 +11,12 @@ from stepwave._schema import workflow_schema
 from stepwave.exceptions import StepwaveError
 
 from .errors import CommandError, ExitCode, code_of_error
+from .kept import delete, export
 from .leaving import unheld
 from .lists import actions, runs
 from .output import flush_answers, print_error, print_json, print_line, use_utf8
 from .plan import plan
-from .run import run
+from .run import rerun, run
 from .serve import serve
 from .single import cancel, result
 from .watch import watch
@@ -49,7 +50,7 @@ def _stepwave(
     """Run workflows of waiting steps as fast as their dependencies allow, and see every completion as it happens."""
 
 
-for _command in (serve, run, plan, watch, runs, result, cancel, actions):
+for _command in (serve, run, rerun, plan, watch, runs, result, cancel, export, delete, actions):
     app.command()(_command)
 
 

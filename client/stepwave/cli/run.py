@@ -1,50 +1,44 @@
-"""`stepwave run`: starts a workflow, shows it while it lasts, and prints its outputs."""
+"""`stepwave run` and `rerun`: start a workflow, show it while it lasts, and print its outputs."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import typer
 
-from stepwave import AsyncClient, RunHandle
-from stepwave._payload import JSON
-from stepwave._results import RunResult
-from stepwave.exceptions import StepwaveError
+from stepwave import Rerun
 
-from .connect import Target
-from .displays import Display, OutputMode, make_display
-from .errors import CommandError, ExitCode
-from .follow import follow, report
-from .interrupts import on_interrupt
+from .connect import Target, find_run
+from .errors import ExitCode
+from .launch import Manner, Work, launch
 from .leaving import run_with_actions
 from .options import (
     ActionsOption,
     InsecureOption,
     OutputOption,
+    RunArgument,
     ServerOption,
     VerboseOption,
     WorkflowArgument,
     parse_input,
     parse_seconds,
 )
-from .output import note, print_line
-from .source import Source, find_workflow
+from .source import find_workflow
 
-__all__ = ["run"]
+__all__ = ["rerun", "run"]
 
-
-@dataclass(frozen=True, slots=True)
-class _Order:
-    """What to run and how to show it."""
-
-    source: Source
-    input: JSON
-    run_id: str | None
-    timeout: float | None
-    mode: OutputMode | None
-    verbose: bool
+_RunIdOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--run-id", metavar="ID", help="The run's id; a run of that id and content is joined.", show_default=False
+    ),
+]
+_TimeoutOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--timeout", metavar="DURATION", help="Cancel the run after this time, as 90s or 5m."),
+]
+_DetachOption: TypeAlias = Annotated[
+    bool, typer.Option("--detach", help="Start it, print its id, and leave it running.")
+]
 
 
 def run(
@@ -54,16 +48,10 @@ def run(
         str | None,
         typer.Option("--input", metavar="JSON|@FILE|@-", help="The run's input. Default: null.", show_default=False),
     ] = None,
-    run_id: Annotated[
-        str | None,
-        typer.Option(metavar="ID", help="The run's id; a run of that id and content is joined.", show_default=False),
-    ] = None,
-    timeout: Annotated[
-        str | None,
-        typer.Option(metavar="DURATION", help="Cancel the run after this time, as 90s or 5m.", show_default=False),
-    ] = None,
+    run_id: _RunIdOption = None,
+    timeout: _TimeoutOption = None,
     output: OutputOption = None,
-    detach: Annotated[bool, typer.Option("--detach", help="Start it, print its id, and leave it running.")] = False,
+    detach: _DetachOption = False,
     server: ServerOption = None,
     insecure: InsecureOption = False,
     verbose: VerboseOption = False,
@@ -80,67 +68,44 @@ def run(
     ```
     """
     target = Target(server, insecure, tuple(actions or ()))
-    order = _Order(
-        find_workflow(workflow), parse_input(given), run_id, parse_seconds("--timeout", timeout), output, verbose
-    )
-    if detach:
-        _check_detached(target, order)
-        asyncio.run(_start(target, order))
-    else:
-        raise typer.Exit(run_with_actions(_run(target, order)))
+    source = find_workflow(workflow)
+    work = Work(source.definition, parse_input(given), source)
+    manner = Manner(run_id, parse_seconds("--timeout", timeout), output, verbose, detach)
+    manner.check(target)
+    raise typer.Exit(run_with_actions(_run(target, work, manner)))
 
 
-def _check_detached(target: Target, order: _Order) -> None:
-    if target.actions:
-        raise CommandError("--detach needs a server: this process and its --actions end with the command")
-    if order.timeout is not None:
-        raise CommandError("--detach leaves nobody to watch --timeout: give the workflow a `timeout`")
-    if order.mode is not None or order.verbose:
-        raise CommandError("--detach shows nothing of the run: leave --output and --verbose to stepwave watch")
-
-
-async def _start(target: Target, order: _Order) -> None:
+async def _run(target: Target, work: Work, manner: Manner) -> ExitCode:
     async with target.open() as client:
-        with order.source.located():
-            started = await client.start(order.source.definition, order.input, run_id=order.run_id)
-    print_line(started.run_id)
-    note(f"see it: stepwave watch {started.run_id}")
+        return await launch(client, work, manner)
 
 
-async def _run(target: Target, order: _Order) -> ExitCode:
+def rerun(
+    run: RunArgument,
+    from_failed: Annotated[
+        bool, typer.Option("--from-failed", help="Take over what succeeded, with its outputs; run only the rest.")
+    ] = False,
+    run_id: _RunIdOption = None,
+    timeout: _TimeoutOption = None,
+    output: OutputOption = None,
+    detach: _DetachOption = False,
+    server: ServerOption = None,
+    insecure: InsecureOption = False,
+    verbose: VerboseOption = False,
+) -> None:
+    """Run an earlier run's workflow again, on the same input, as a new run; shows it and exits as `stepwave run` does.
+
+    ```
+    stepwave rerun briefing-7k3f9q2m --from-failed
+    ```
+    """
+    target = Target(server, insecure)
+    manner = Manner(run_id, parse_seconds("--timeout", timeout), output, verbose, detach)
+    manner.check(target)
+    raise typer.Exit(asyncio.run(_rerun(target, run, manner, from_failed=from_failed)))
+
+
+async def _rerun(target: Target, beginning: str, manner: Manner, *, from_failed: bool) -> ExitCode:
     async with target.open() as client:
-        with order.source.located(), closing(make_display(order.mode, order.source.actions)) as display:
-            result = await _follow(client, order, display)
-    return report(result, order.mode, verbose=order.verbose)
-
-
-async def _follow(client: AsyncClient, order: _Order, display: Display) -> RunResult:
-    handle = client.run(order.source.definition, order.input, run_id=order.run_id)
-    async with handle, _cancelled_when_due(handle, display, order.timeout):
-        return await follow(handle, display)
-
-
-@asynccontextmanager
-async def _cancelled_when_due(handle: RunHandle, display: Display, within: float | None) -> AsyncIterator[None]:
-    """Cancel the run at the first interrupt or after a timeout, and go on with the body, which sees it end."""
-    asked = asyncio.Event()
-    canceller = asyncio.create_task(_cancel_when_due(asked, handle, display, within))
-    try:
-        with on_interrupt(asked.set, display.close):
-            yield
-    finally:
-        canceller.cancel()
-        await asyncio.wait({canceller})
-
-
-async def _cancel_when_due(asked: asyncio.Event, handle: RunHandle, display: Display, within: float | None) -> None:
-    try:
-        await asyncio.wait_for(asked.wait(), within)
-        why, hint = "Ctrl-C", "Ctrl-C again leaves at once"
-    except TimeoutError:
-        why = hint = f"its --timeout of {within:g} s has passed"
-    display.say(f"cancelling {handle.run_id}; {hint}")
-    try:
-        await handle.cancel(why)
-    except StepwaveError as error:
-        display.say(f"could not cancel {handle.run_id}: {error}")
+        earlier = await find_run(client, beginning)
+        return await launch(client, Work(Rerun(earlier.run_id, from_failed)), manner)

@@ -1,0 +1,119 @@
+"""`stepwave rerun`, `export` and `delete`: what can be done with runs that are kept."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from integration.cli.shell import Shell
+from stepwave import RunExport
+from stepwave.testing import replay
+
+
+@pytest.fixture
+def greeted(shell: Shell) -> str:
+    """Return the id of a run that succeeded."""
+    shell.run("run", "greeting", "--run-id", "greeted", "--input", '{"name": "ann"}')
+    return "greeted"
+
+
+@pytest.fixture
+def failed(shell: Shell) -> str:
+    """Return the id of a run with a step that failed, and one that succeeded."""
+    shell.run("run", "failing", "--run-id", "failed-once")
+    return "failed-once"
+
+
+def test_a_rerun_prints_and_exits_as_a_run_does(shell: Shell, greeted: str) -> None:
+    done = shell.run("rerun", greeted)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"twice": ["ANN", "ANN"]})
+    assert done.stderr.splitlines()[0] == "rerun of greeted"
+
+
+def test_from_failed_what_succeeded_is_taken_over(shell: Shell, failed: str) -> None:
+    done = shell.run("rerun", failed, "--from-failed")
+    assert (done.returncode, json.loads(done.stdout)) == (1, {"aside": 2})
+    lines = [line.split(" s  ", 1)[-1] for line in done.stderr.splitlines()]
+    assert "aside   succeeded  taken over from failed-once" in lines
+    assert "broken  started    broken" in lines
+
+
+def test_a_rerun_can_be_detached(shell: Shell, greeted: str) -> None:
+    done = shell.run("rerun", greeted, "--detach", "--run-id", "again")
+    assert (done.stdout, done.stderr) == ("again\n", "see it: stepwave watch again\n")
+    assert shell.run("watch", "again").stderr.startswith("rerun of greeted\n")
+
+
+def test_a_rerun_as_json_is_its_events(shell: Shell, failed: str) -> None:
+    done = shell.run("rerun", failed, "--from-failed", "--output", "json")
+    events = [json.loads(line) for line in done.stdout.splitlines()]
+    ends = {event["result"]["step_id"]: event["result"] for event in events if event["kind"] == "step_finished"}
+    assert (ends["aside"]["reused_from"], ends["broken"]["reused_from"]) == (failed, "")
+    assert done.stderr == ""
+
+
+def test_a_list_says_what_is_a_rerun(shell: Shell, greeted: str) -> None:
+    shell.run("rerun", greeted, "--run-id", "listed-again")
+    lines = shell.run("runs", "--limit", "1").stdout.splitlines()
+    assert lines[0].split()[-1] == "NOTE"
+    assert lines[1].split()[0] == "listed-again"
+    assert lines[1].endswith("2 succeeded  rerun of greeted")
+
+
+def test_a_result_says_what_it_is_a_rerun_of(shell: Shell, failed: str) -> None:
+    shell.run("rerun", failed, "--from-failed", "--run-id", "looked-at")
+    done = shell.run("result", "looked-at")
+    assert done.stderr.splitlines()[0] == "looked-at is a rerun of failed-once; 1 step taken over"
+
+
+def test_a_run_under_way_is_not_run_again(shell: Shell) -> None:
+    shell.run("run", "holding", "--detach", "--run-id", "underway")
+    done = shell.run("rerun", "underway")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "underway" in done.stderr
+    shell.run("cancel", "underway")
+
+
+def test_an_export_is_one_json_document_that_replays(shell: Shell, failed: str) -> None:
+    done = shell.run("export", failed)
+    assert (done.returncode, done.stderr) == (0, "")
+    exported = RunExport.from_json(done.stdout)
+    assert exported.run_id == failed
+    replay(exported)
+
+
+def test_an_export_goes_to_a_file_on_request(shell: Shell, failed: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    done = shell.run("export", failed, "--to", str(file))
+    exported = RunExport.load(file)
+    assert (done.stdout, done.stderr) == ("", f"wrote {file}: {failed}, {len(exported.events)} events\n")
+
+
+def test_a_file_that_cannot_be_written_is_said(shell: Shell, failed: str, tmp_path: Path) -> None:
+    done = shell.run("export", failed, "--to", str(tmp_path / "no" / "run.json"))
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"cannot write {tmp_path}/no/run.json: ")
+
+
+def test_runs_are_deleted_by_their_ids_or_beginnings(shell: Shell) -> None:
+    for run_id in ("bin-one", "bin-two"):
+        shell.run("run", "labelled", "--run-id", run_id)
+    done = shell.run("delete", "bin-o", "bin-two", "bin-one")
+    assert (done.returncode, done.stderr) == (0, "deleted bin-one\ndeleted bin-two\n")
+    assert shell.run("result", "bin-two").returncode == 2
+
+
+def test_nothing_is_deleted_when_one_of_the_runs_is_not_there(shell: Shell) -> None:
+    shell.run("run", "labelled", "--run-id", "spared")
+    assert shell.run("delete", "spared", "nowhere").returncode == 2
+    assert shell.run("result", "spared").returncode == 0
+
+
+def test_a_run_under_way_is_not_deleted(shell: Shell) -> None:
+    shell.run("run", "holding", "--detach", "--run-id", "undeleted")
+    shell.run("run", "labelled", "--run-id", "thrown-away")
+    done = shell.run("delete", "undeleted", "thrown-away")
+    assert done.returncode == 2
+    lines = done.stderr.splitlines()
+    assert lines == ["deleted thrown-away", "undeleted has not ended; end it first: stepwave cancel undeleted"]
+    shell.run("cancel", "undeleted")
