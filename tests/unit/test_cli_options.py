@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from stepwave._results import State
 from stepwave.cli import app as boundary
 from stepwave.cli.errors import CommandError, code_of_error, code_of_run
-from stepwave.cli.options import parse_input, parse_seconds
+from stepwave.cli.options import parse_input, parse_labels, parse_moment, parse_seconds
 from stepwave.cli.source import find_workflow
 from stepwave.exceptions import (
     DeadlineExceeded,
@@ -123,7 +124,46 @@ def test_an_errors_kind_is_the_exit_code(error: StepwaveError, code: int) -> Non
     assert code_of_error(error) == code
 
 
-@pytest.mark.parametrize("command", ["['serve']", "['run', 'flow', '--actions', 'tools']"])
+NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "moment"),
+    [
+        ("2h", NOON - timedelta(hours=2)),
+        ("90s", NOON - timedelta(seconds=90)),
+        ("7d", NOON - timedelta(days=7)),
+        ("1.5d", NOON - timedelta(hours=36)),
+        ("2026-01-02T09:00Z", datetime(2026, 1, 2, 9, tzinfo=UTC)),
+        ("2026-01-02T09:00:00+02:00", datetime(2026, 1, 2, 9, tzinfo=timezone(timedelta(hours=2)))),
+        ("2026-01-02", datetime(2026, 1, 2)),
+    ],
+)
+def test_a_point_in_time_is_a_while_ago_or_a_time(text: str, moment: datetime) -> None:
+    assert parse_moment("--since", text, NOON) == moment.astimezone()
+
+
+def test_no_point_in_time_is_none() -> None:
+    assert parse_moment("--since", None, NOON) is None
+
+
+@pytest.mark.parametrize("text", ["", "soon", "2", "-2h", "9999999d", "2026-13-01", "0001-01-01T00:00+23:00"])
+def test_what_is_no_point_in_time_is_refused(text: str) -> None:
+    with pytest.raises(CommandError, match=r"^--since: "):
+        parse_moment("--since", text, NOON)
+
+
+def test_labels_are_pairs() -> None:
+    assert parse_labels("--label", ["team=a=b", "tier="]) == {"team": "a=b", "tier": ""}
+
+
+@pytest.mark.parametrize("text", ["team", "=a", ""])
+def test_what_is_no_label_is_refused(text: str) -> None:
+    with pytest.raises(CommandError, match=r"^--label: "):
+        parse_labels("--label", [text])
+
+
+@pytest.mark.parametrize("command", ["['serve']", "['backup', 'copy.db']", "['run', 'flow', '--actions', 'tools']"])
 def test_a_missing_server_is_answered_with_the_line_that_brings_it(command: str) -> None:
     script = f"import sys; sys.modules['pydantic_settings'] = None; sys.argv[1:] = {command}; "
     script += "from stepwave.cli import main; main()"

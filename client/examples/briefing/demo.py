@@ -27,7 +27,7 @@ STOP_SECONDS = 20
 @contextmanager
 def stepwave_server(weather: str) -> Iterator[str]:
     """Run a Stepwave server that has the briefing's actions, and give its address."""
-    command = [STEPWAVE, "serve", "--listen", "127.0.0.1:0", "--actions", "tools"]
+    command = [STEPWAVE, "serve", "--listen", "127.0.0.1:0", "--journal", "memory", "--actions", "tools"]
     environment = {**os.environ, "WEATHER_SERVICE": weather}
     with TemporaryFile("w+") as log:
         process = subprocess.Popen(  # noqa: S603 - the command is ours

@@ -10,6 +10,7 @@ import typer
 from stepwave._schema import workflow_schema
 from stepwave.exceptions import StepwaveError
 
+from .backup import backup
 from .errors import CommandError, ExitCode, code_of_error
 from .kept import delete, export
 from .leaving import unheld
@@ -50,7 +51,7 @@ def _stepwave(
     """Run workflows of waiting steps as fast as their dependencies allow, and see every completion as it happens."""
 
 
-for _command in (serve, run, rerun, plan, watch, runs, result, cancel, export, delete, actions):
+for _command in (serve, run, rerun, plan, watch, runs, result, cancel, export, delete, backup, actions):
     app.command()(_command)
 
 

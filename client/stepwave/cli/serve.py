@@ -14,7 +14,7 @@ from .errors import CommandError
 from .leaving import run_with_actions
 from .logs import start_logging
 from .options import choices_of, parse_seconds, parser_of
-from .settings import settings_problems
+from .settings import JOURNAL_FORMS, JOURNAL_HELP, chosen_journal, make_settings
 
 if TYPE_CHECKING:
     from stepwave_server.config import Settings
@@ -31,6 +31,21 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+class Synchronous(StrEnum):
+    """What a commit survives."""
+
+    FULL = "full"
+    NORMAL = "normal"
+
+
+class RecoverMode(StrEnum):
+    """What becomes of runs that are found under way."""
+
+    RESUME = "resume"
+    PAUSE = "pause"
+    FAIL = "fail"
+
+
 def serve(
     listen: Annotated[
         str | None,
@@ -42,7 +57,17 @@ def serve(
     workflows: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="A folder of workflow files, to be run by name.")
     ] = None,
-    journal: Annotated[str, typer.Option(metavar="memory", help="Where runs' events are kept.")] = "memory",
+    journal: Annotated[
+        str | None, typer.Option(metavar=JOURNAL_FORMS, help=f"Where runs are kept. {JOURNAL_HELP}")
+    ] = None,
+    synchronous: Annotated[
+        Synchronous | None,
+        typer.Option(help="Whether what is committed survives a power cut, or only the process. Default: full."),
+    ] = None,
+    recover: Annotated[
+        RecoverMode | None,
+        typer.Option(help="What to do with runs that an earlier server left under way. Default: resume."),
+    ] = None,
     engine: Annotated[str, typer.Option(metavar="local", help="What drives runs.")] = "local",
     drain_timeout: Annotated[
         str | None, typer.Option(metavar="DURATION", help="How long runs may go on once it is to stop. Default: 30s.")
@@ -54,9 +79,15 @@ def serve(
     max_attempts: Annotated[int | None, typer.Option(help="Attempts in flight at once. Default: 1000.")] = None,
     max_runs: Annotated[int | None, typer.Option(help="Runs under way at once. Default: 10000.")] = None,
     max_steps: Annotated[int | None, typer.Option(help="Steps in a workflow. Default: 200000.")] = None,
-    keep_runs: Annotated[int | None, typer.Option(help="Ended runs that are kept. Default: 1000.")] = None,
+    keep_runs: Annotated[
+        int | None, typer.Option(help="Ended runs that are kept. Default: 10000; in memory 1000.")
+    ] = None,
     keep_age: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long an ended run is kept. Default: 24h.")
+        str | None, typer.Option(metavar="DURATION", help="How long an ended run is kept. Default: 30d; in memory 1d.")
+    ] = None,
+    keep_bytes: Annotated[
+        int | None,
+        typer.Option(help="Bytes of events of ended runs that are kept. Default: 10 GiB; in memory 1 GiB."),
     ] = None,
     no_tracebacks: Annotated[
         bool, typer.Option("--no-tracebacks", help="Keep tracebacks of actions out of failures.")
@@ -69,19 +100,23 @@ def serve(
 ) -> None:
     """Run a server until Ctrl-C or SIGTERM; then take no new runs, and let those under way end.
 
-    The address is the first line of standard output; once it is there, calls succeed. Every setting can be given as
-    STEPWAVE_<NAME> too, as in STEPWAVE_MAX_RUNS=50.
+    The address is the first line of standard output; once it is there, calls succeed, and runs that an earlier server
+    left under way go on. Every setting can be given as STEPWAVE_<NAME> too, as in STEPWAVE_MAX_RUNS=50.
 
     ```
     stepwave serve --actions tools
     stepwave serve --listen 127.0.0.1:0 --actions tools --workflows flows/
+    stepwave serve --journal memory
     ```
     """
-    _refuse_unserved(journal, engine)
+    _refuse_unserved(engine)
     require_server_extra()
     given = {
         "listen": listen,
         "workflows": workflows,
+        "journal": chosen_journal(journal),
+        "synchronous": synchronous,
+        "recover": recover,
         "drain_timeout": parse_seconds("--drain-timeout", drain_timeout),
         "step_timeout": parse_seconds("--step-timeout", step_timeout),
         "max_attempts": max_attempts,
@@ -89,41 +124,30 @@ def serve(
         "max_steps": max_steps,
         "keep_runs": keep_runs,
         "keep_age": parse_seconds("--keep-age", keep_age),
+        "keep_bytes": keep_bytes,
         "tracebacks": False if no_tracebacks else None,
         "insecure": insecure or None,
     }
-    settings = _settings({name: value for name, value in given.items() if value is not None})
+    settings = make_settings(given)
     start_logging(log_level)
     _serve(settings, actions or [])
 
 
-def _refuse_unserved(journal: str, engine: str) -> None:
-    if journal != "memory":
-        raise CommandError(f"--journal {journal}: this version keeps events in memory only")
+def _refuse_unserved(engine: str) -> None:
     if engine != "local":
         raise CommandError(f"--engine {engine}: this version has the local engine only")
-
-
-def _settings(given: dict[str, object]) -> "Settings":
-    from pydantic import ValidationError
-
-    from stepwave_server.config import Settings
-
-    try:
-        return Settings.model_validate(given)
-    except ValidationError as error:
-        raise CommandError(settings_problems(error, given)) from error
 
 
 def _serve(settings: "Settings", actions: list[str]) -> None:
     from stepwave_server.actions import ActionsError
     from stepwave_server.app import serve as serve_until_told
+    from stepwave_server.journal import JournalError
     from stepwave_server.rpc.server import ListenError
     from stepwave_server.telemetry import TelemetryUnavailable
 
     try:
         run_with_actions(serve_until_told(settings, actions, _announce))
-    except (ActionsError, ListenError, TelemetryUnavailable, WorkflowFileError, ValueError) as error:
+    except (ActionsError, JournalError, ListenError, TelemetryUnavailable, WorkflowFileError, ValueError) as error:
         raise CommandError(str(error)) from error
 
 

@@ -1,13 +1,43 @@
-"""What is wrong with a server's settings, said of the options and the environment variables that they come from."""
+"""The settings of a server, as the command line gives them: what is not said is the environment's, then the default."""
 
-from collections.abc import Container
+import os
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
+
+from .errors import CommandError
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
 
-__all__ = ["settings_problems"]
+    from stepwave_server.config import Settings
+
+__all__ = ["JOURNAL_FORMS", "JOURNAL_HELP", "chosen_journal", "make_settings", "settings_problems"]
+
+JOURNAL_FORMS = "memory|sqlite|sqlite:PATH"
+JOURNAL_HELP = "Default: $STEPWAVE_JOURNAL, else sqlite: a file in your data folder."
+
+
+def chosen_journal(said: str | None) -> str | None:
+    """Return the journal that is meant, `None` for the environment's: from the command line, one on disk by default."""
+    return said or (None if os.environ.get("STEPWAVE_JOURNAL") else "sqlite")
+
+
+def make_settings(given: Mapping[str, object]) -> "Settings":
+    """Check settings, by their names; what is `None` is not said.
+
+    Raises:
+        CommandError: Some make no sense; each is named as the option or the variable that it comes from.
+    """
+    from pydantic import ValidationError
+
+    from stepwave_server.config import Settings
+
+    said = {name: value for name, value in given.items() if value is not None}
+    try:
+        return Settings.model_validate(said)
+    except ValidationError as error:
+        raise CommandError(settings_problems(error, said)) from error
 
 
 def settings_problems(error: "ValidationError", options: Container[str] = ()) -> str:

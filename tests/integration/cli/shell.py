@@ -47,7 +47,7 @@ class Started:
 
 
 class Shell:
-    """Runs `stepwave` in a folder, with a server known by the environment."""
+    """Runs `stepwave` in a folder, with a server known by the environment; its own servers write nothing to disk."""
 
     def __init__(self, server: str | None = None, *, folder: Path = FOLDER) -> None:
         self.server = server
@@ -84,7 +84,8 @@ class Shell:
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("STEPWAVE_")}
-        return {**kept, **({"STEPWAVE_SERVER": self.server} if self.server else {}), **more}
+        told = {"STEPWAVE_JOURNAL": "memory", **({"STEPWAVE_SERVER": self.server} if self.server else {})}
+        return {**kept, **told, **more}
 
 
 @contextmanager

@@ -3,8 +3,13 @@
 import json
 from importlib.metadata import version
 
+import pytest
+
 from integration.cli.shell import Shell
 from stepwave._schema import workflow_schema
+
+COMMANDS = ["serve", "run", "rerun", "plan", "watch", "runs", "result", "cancel"]
+COMMANDS += ["export", "delete", "backup", "actions", "schema"]
 
 
 def test_runs_are_listed_newest_first(shell: Shell) -> None:
@@ -39,6 +44,41 @@ def test_runs_are_filtered_by_workflow_and_state(shell: Shell) -> None:
     found = json.loads(shell.run("runs", "--workflow", "failing", "--state", "failed", "--output", "json").stdout)
     assert {(run["workflow_name"], run["state"]) for run in found} == {("failing", "failed")}
     assert json.loads(shell.run("runs", "--workflow", "nothing", "--output", "json").stdout) == []
+
+
+def ids(shell: Shell, *arguments: str) -> list[str]:
+    """Return the ids of the runs that are listed."""
+    return [run["run_id"] for run in json.loads(shell.run("runs", *arguments, "--output", "json").stdout)]
+
+
+def test_runs_are_filtered_by_all_labels_that_are_given(shell: Shell) -> None:
+    shell.run("run", "labelled", "--run-id", "with-labels")
+    assert ids(shell, "--label", "team=weather", "--label", "tier=")[0] == "with-labels"
+    assert ids(shell, "--label", "team=weather", "--label", "tier=1") == []
+
+
+def test_runs_are_filtered_by_when_they_were_accepted(shell: Shell) -> None:
+    shell.run("run", "labelled", "--run-id", "timed")
+    found = json.loads(shell.run("runs", "--output", "json").stdout)
+    (accepted,) = [run["create_time"] for run in found if run["run_id"] == "timed"]
+    assert "timed" in ids(shell, "--since", "1h")
+    assert "timed" in ids(shell, "--since", accepted[:19] + "Z", "--until", "2999-01-01")
+    assert "timed" not in ids(shell, "--until", "1h")
+    assert "timed" not in ids(shell, "--until", accepted[:19] + "Z")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--label", "team"), '--label: "team" is not a label such as team=weather\n'),
+        (("--since", "soon"), '--since: "soon" is neither a duration such as 2h or 7d, nor a time such as '),
+        (("--state", "skipped"), "'skipped'"),
+    ],
+)
+def test_a_filter_that_makes_no_sense_is_refused(shell: Shell, arguments: tuple[str, ...], message: str) -> None:
+    done = shell.run("runs", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
 
 
 def test_actions_are_listed_with_what_they_take(shell: Shell) -> None:
@@ -89,7 +129,7 @@ def test_the_version_is_the_distributions(alone: Shell) -> None:
 
 
 def test_every_command_explains_itself(alone: Shell) -> None:
-    for command in ("serve", "run", "plan", "watch", "runs", "result", "cancel", "actions", "schema"):
+    for command in COMMANDS:
         done = alone.run(command, "--help")
         assert (done.returncode, done.stderr) == (0, "")
         assert f"stepwave {command}" in done.stdout

@@ -84,7 +84,11 @@ def test_the_environment_sets_what_options_do() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--journal", "sqlite:runs.db"), "--journal sqlite:runs.db: this version keeps events in memory only"),
+        (("--journal", "postgres"), "--journal: Value error, unknown journal 'postgres'"),
+        (("--journal", "sqlite:/dev/null/runs.db"), "/dev/null/runs.db"),
+        (("--synchronous", "sometimes"), "--synchronous"),
+        (("--recover", "perhaps"), "--recover"),
+        (("--keep-bytes", "-1"), "--keep-bytes: "),
         (("--engine", "temporal"), "--engine temporal: this version has the local engine only"),
         (("--listen", "0.0.0.0:0"), "plain text is served there only with --insecure"),
         (("--actions", "no_such_module"), "no module named 'no_such_module'"),

@@ -1,0 +1,171 @@
+"""A server with a journal on disk, as its user meets it: where it is, what a restart does, and copies of it."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from integration.cli.shell import Shell, Started, serving
+
+SERVE = ("serve", "--listen", "127.0.0.1:0")
+
+Serving: TypeAlias = Callable[..., AbstractContextManager[tuple[Shell, Started]]]
+
+
+@pytest.fixture
+def durable(tmp_path: Path) -> Serving:
+    """Return what runs a server on the journal of this test, and stops it; given actions are in `tools`."""
+
+    @contextmanager
+    def serve(*arguments: str, tools: bool = True) -> Iterator[tuple[Shell, Started]]:
+        options = ["--journal", f"sqlite:{tmp_path}/journal.db", "--drain-timeout", "0", *arguments]
+        with serving(*options, *(["--actions", "tools"] if tools else [])) as (address, server):
+            yield Shell(address), server
+            server.process.send_signal(signal.SIGTERM)
+            server.process.wait()
+
+    return serve
+
+
+def hold(shell: Shell) -> None:
+    """Start the run "held", and see its step running."""
+    shell.run("run", "flows/holding.yaml", "--detach", "--run-id", "held")
+    with shell.start("watch", "held") as watch:
+        watch.wait_for_error("holding")
+
+
+def run_named(shell: Shell, run_id: str) -> dict[str, object]:
+    """Return a run as the list of runs has it."""
+    found = json.loads(shell.run("runs", "--output", "json").stdout)
+    (run,) = [run for run in found if run["run_id"] == run_id]
+    assert isinstance(run, dict)
+    return run
+
+
+def test_the_journal_and_what_was_resumed_are_said_beside_the_address(durable: Serving, tmp_path: Path) -> None:
+    with durable() as (shell, server):
+        assert server.wait_for_error("journal: ").endswith(f"journal: {tmp_path}/journal.db\n")
+        hold(shell)
+    with durable() as (_, server):
+        server.wait_for_error("journal: ")
+        assert "resumed 1 run" in server.wait_for_error("resumed")
+
+
+def test_runs_that_ended_are_there_after_a_restart(durable: Serving) -> None:
+    with durable() as (shell, _):
+        shell.run("run", "flows/labelled.yaml", "--run-id", "kept")
+    with durable() as (shell, _):
+        done = shell.run("result", "kept")
+        assert (done.returncode, json.loads(done.stdout)) == (0, {"quick": 1})
+
+
+def test_an_attempt_that_a_restart_interrupted_is_seen_retrying(durable: Serving) -> None:
+    with durable() as (shell, _):
+        hold(shell)
+    with durable() as (shell, _), shell.start("watch", "held") as watch:
+        line = watch.wait_for_error("retrying")
+        assert "attempt 1 failed: the server stopped while the attempt ran" in line
+        assert "long" in watch.wait_for_error("attempt 2")
+
+
+def test_a_run_whose_action_is_missing_visibly_waits(durable: Serving) -> None:
+    with durable() as (shell, _):
+        hold(shell)
+    with durable(tools=False) as (shell, _):
+        with shell.start("watch", "held") as watch:
+            assert watch.wait_for_error("waiting").endswith("for a server with the action hold\n")
+        assert run_named(shell, "held")["missing_actions"] == ["hold"]
+        line = shell.run("runs").stdout.splitlines()[1]
+        assert line.endswith("waits for a server with the action hold")
+        done = shell.run("result", "held")
+        expected = "held waits for a server with the action hold; see it: stepwave watch held\n"
+        assert (done.returncode, done.stderr) == (2, expected)
+
+
+def test_a_paused_run_says_so(durable: Serving) -> None:
+    with durable() as (shell, _):
+        hold(shell)
+    with durable("--recover", "pause") as (shell, _):
+        assert shell.run("runs").stdout.splitlines()[1].split()[2] == "paused"
+        assert shell.run("result", "held").stderr == "held is paused: its server leaves it alone\n"
+        with shell.start("watch", "held") as watch:
+            watch.wait_for_error("paused: its server leaves it alone")
+
+
+def test_a_server_may_be_told_to_fail_what_it_finds(durable: Serving) -> None:
+    with durable() as (shell, _):
+        hold(shell)
+    with durable("--recover", "fail") as (shell, _):
+        assert shell.run("watch", "held").returncode == 1
+
+
+def test_by_default_the_journal_is_in_the_users_data_folder(tmp_path: Path) -> None:
+    with Shell().start(*SERVE, XDG_DATA_HOME=str(tmp_path), STEPWAVE_JOURNAL="") as server:
+        server.wait_for_output(":")
+        assert server.wait_for_error("journal: ").endswith(f"{tmp_path}/stepwave/journal.db\n")
+    assert (tmp_path / "stepwave" / "journal.db").is_file()
+
+
+def test_the_environment_names_the_journal_and_the_option_counts_more(tmp_path: Path) -> None:
+    named = f"sqlite:{tmp_path}/named.db"
+    with Shell().start(*SERVE, "--journal", f"sqlite:{tmp_path}/said.db", STEPWAVE_JOURNAL=named) as server:
+        assert server.wait_for_error("journal: ").endswith("said.db\n")
+    with Shell().start(*SERVE, STEPWAVE_JOURNAL=named) as server:
+        assert server.wait_for_error("journal: ").endswith("named.db\n")
+
+
+def test_in_memory_nothing_is_written(tmp_path: Path) -> None:
+    with Shell().start(*SERVE, XDG_DATA_HOME=str(tmp_path)) as server:
+        server.wait_for_output(":")
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_a_backup_of_a_running_server_serves_as_its_journal(durable: Serving, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.db"
+    with durable() as (shell, _):
+        shell.run("run", "flows/labelled.yaml", "--run-id", "kept")
+        done = shell.run("backup", str(copy), "--journal", f"sqlite:{tmp_path}/journal.db")
+    assert (done.returncode, done.stdout) == (0, "")
+    size = f"{copy.stat().st_size:,} bytes"
+    assert done.stderr == f"wrote {copy}, {size}: a copy of {tmp_path}/journal.db\n"
+    with serving("--journal", f"sqlite:{copy}") as (address, _):
+        assert Shell(address).run("result", "kept").returncode == 0
+
+
+def test_a_backup_writes_over_a_file_only_when_told_to(durable: Serving, tmp_path: Path, alone: Shell) -> None:
+    with durable():
+        pass
+    copy = tmp_path / "copy.db"
+    copy.write_text("mine")
+    arguments = ("backup", str(copy), "--journal", f"sqlite:{tmp_path}/journal.db")
+    done = alone.run(*arguments)
+    assert (done.returncode, done.stderr) == (2, f"{copy} is there already; write over it with --force\n")
+    assert copy.read_text() == "mine"
+    assert alone.run(*arguments, "--force").returncode == 0
+    assert copy.read_bytes() != b"mine"
+
+
+def test_a_backup_never_writes_over_the_journal_itself(durable: Serving, tmp_path: Path, alone: Shell) -> None:
+    with durable():
+        pass
+    journal = f"{tmp_path}/journal.db"
+    done = alone.run("backup", journal, "--journal", f"sqlite:{journal}", "--force")
+    assert (done.returncode, done.stderr) == (2, f"{journal} is the journal itself\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("copy.db",), "--journal memory: what is in memory is its server's alone\n"),
+        (("copy.db", "--journal", "sqlite:/nowhere/journal.db"), "there is no journal at /nowhere/journal.db\n"),
+        (("copy.db", "--journal", "postgres"), "--journal: Value error, unknown journal 'postgres'"),
+    ],
+)
+def test_what_cannot_be_copied_is_refused(alone: Shell, arguments: tuple[str, ...], message: str) -> None:
+    done = alone.run("backup", *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
