@@ -32,7 +32,7 @@ from .contenders import (
     RawStub,
     Sdk,
 )
-from .durable import folder, tell_kept, tell_recovery
+from .durable import MANY, folder, tell_kept, tell_recovery
 from .loads import Load, all_loads
 from .processes import started
 from .report import Report, markdown, plain
@@ -41,6 +41,8 @@ from .rounds import Measurement, measure_all
 STEPWAVE = (str(Path(sys.executable).with_name("stepwave")), "serve", "--listen", "127.0.0.1:0")
 SERVE = (*STEPWAVE, "--actions", "tests.benchmarks.actions", "--log-level", "warning", "--journal")
 SERVE_BARE = (sys.executable, "-m", "tests.benchmarks.bare_stream")
+
+RECOVERED_STEPS = 20_000
 
 OF_LOOP = {"wide": (0.22, BARE_LOOP), "long": (0.12, BARE_LOOP), "layered": (0.22, BARE_LOOP)}
 GOALS = {
@@ -65,7 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     loads = [load for load in all_loads(quick=options.quick) if not options.only or load.name in options.only]
     rounds = options.rounds or (1 if options.quick else 5)
-    text = asyncio.run(_measure(loads, rounds, as_markdown=options.markdown))
+    share = 10 if options.quick else 1
+    text = asyncio.run(_measure(loads, rounds, share, as_markdown=options.markdown))
     sys.stdout.write(text)
 
 
@@ -81,14 +84,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-async def _measure(loads: Sequence[Load], rounds: int, *, as_markdown: bool) -> str:
+async def _measure(loads: Sequence[Load], rounds: int, share: int, *, as_markdown: bool) -> str:
     """Measure everything, and write the report."""
     async with _contenders(loads) as contenders:
         names = [contender.name for contender in contenders]
         measurements = [each async for each in _tell(measure_all(contenders, loads, rounds=rounds), rounds)]
     report = Report(measurements, limits=(BARE_LOOP, BARE_STREAM), goals=GOALS)
     rows = report.rows(names, [load.name for load in loads])
-    facts = [_machine(rounds), *[fact for load in loads if load.name == "wide" for fact in await _facts(load)]]
+    facts = [_machine(rounds), *[fact for load in loads if load.name == "wide" for fact in await _facts(load, share)]]
     return "\n".join(["", markdown(rows) if as_markdown else plain(rows), "", *facts, ""])
 
 
@@ -115,9 +118,13 @@ async def _raw(stack: AsyncExitStack, address: str) -> RawStub:
     return RawStub(orchestrator_pb2_grpc.OrchestratorServiceStub(channel))
 
 
-async def _facts(load: Load) -> list[str]:
+async def _facts(load: Load, share: int) -> list[str]:
     """Tell what else there is to know, measured on servers of their own."""
-    return [await _memory(load), *await tell_kept(serve, load, _raw), await tell_recovery(serve)]
+    return [
+        await _memory(load),
+        *await tell_kept(serve, load, _raw, MANY // share),
+        await tell_recovery(serve, RECOVERED_STEPS // share),
+    ]
 
 
 async def _memory(load: Load) -> str:

@@ -160,9 +160,9 @@ def test_a_backup_never_writes_over_the_journal_itself(durable: Serving, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("copy.db",), "--journal memory: what is in memory is its server's alone\n"),
+        (("copy.db",), "the journal is in memory: that is its server's alone\n"),
         (("copy.db", "--journal", "sqlite:/nowhere/journal.db"), "there is no journal at /nowhere/journal.db\n"),
-        (("copy.db", "--journal", "postgres"), "--journal: Value error, unknown journal 'postgres'"),
+        (("copy.db", "--journal", "postgres"), "--journal: unknown journal 'postgres'"),
     ],
 )
 def test_what_cannot_be_copied_is_refused(alone: Shell, arguments: tuple[str, ...], message: str) -> None:

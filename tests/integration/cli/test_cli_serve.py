@@ -84,7 +84,7 @@ def test_the_environment_sets_what_options_do() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--journal", "postgres"), "--journal: Value error, unknown journal 'postgres'"),
+        (("--journal", "postgres"), "--journal: unknown journal 'postgres'"),
         (("--journal", "sqlite:/dev/null/runs.db"), "/dev/null/runs.db"),
         (("--synchronous", "sometimes"), "--synchronous"),
         (("--recover", "perhaps"), "--recover"),
