@@ -1,24 +1,30 @@
 """A server to be killed: `python -m integration.durable.victim --help`, in the tests' folder.
 
 Its actions leave a mark in a folder for every attempt, before they do anything else: a side effect that nothing undoes.
-It says its address on standard output once calls succeed.
+It says its address on standard output once calls succeed. SIGTERM drains it; SIGUSR1 leaves it no room on the disk, and
+SIGUSR2 gives it room again: it says `done` then.
 """
 
 import argparse
 import asyncio
 import os
+import resource
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from stepwave import Context, action
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
-from stepwave_server.journal import Retention, SqliteJournal
+from stepwave_server.journal import JournalError, SqliteJournal
 
 MARKS = Path(os.environ.get("STEPWAVE_TEST_MARKS", "."))
+MEETING = os.environ.get("STEPWAVE_TEST_MEETING", "")
+
+SMALL = 4_096
+"""Bytes that a file may have when there is no room: enough for marks, and for nothing of a journal."""
 
 
 def mark(context: Context) -> None:
@@ -48,11 +54,13 @@ def blocks(context: Context, seconds: float = 0.0) -> str:
 
 
 @action
-async def breaks(context: Context, seconds: float = 0.0) -> None:
-    """Wait, and fail."""
+async def breaks(context: Context, seconds: float = 0.0, until: int = 1_000) -> str:
+    """Wait, and fail, until an attempt of this number."""
     mark(context)
     await asyncio.sleep(seconds)
-    raise ValueError(context.step_id)
+    if context.attempt < until:
+        raise ValueError(context.step_id)
+    return context.step_id
 
 
 @action
@@ -65,13 +73,45 @@ async def says(context: Context, seconds: float = 0.0) -> AsyncIterator[str]:
 
 
 @action
+def counts(context: Context, seconds: float = 0.0) -> Iterator[int]:
+    """Answer in chunks, on a thread, and say how far it got."""
+    mark(context)
+    for number in range(5):
+        context.progress(number / 5)
+        yield number
+        time.sleep(seconds / 5)
+
+
+@action
+async def tells(context: Context, input: object) -> object:
+    """Answer with what it was given."""
+    mark(context)
+    return input
+
+
+@action
 async def hangs(context: Context) -> None:
     """Never answer."""
     mark(context)
     await asyncio.Event().wait()
 
 
-ACTIONS = (waits, blocks, breaks, says, hangs)
+@action
+async def meets(context: Context) -> str:
+    """Tell the test that this attempt is here, and wait for it to let the step go on."""
+    mark(context)
+    host, _, port = MEETING.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        writer.write(f"{context.run_id}/{context.step_id}/{context.attempt}\n".encode())
+        if not await reader.readline():
+            raise ConnectionResetError("the test has gone")
+    finally:
+        writer.close()
+    return context.step_id
+
+
+ACTIONS = (waits, blocks, breaks, says, counts, tells, hangs, meets)
 
 
 class Failpoint:
@@ -89,17 +129,35 @@ class Failpoint:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-async def serve(listen: str, journal: Path, observe: Callable[[str], None] | None, missing: frozenset[str]) -> None:
-    """Serve until SIGTERM; `missing` are actions to do without."""
-    settings = Settings(listen=listen, entry_points=False, max_attempts=60, drain_timeout=0.0)
-    kept = SqliteJournal.open(journal, clock=time.time_ns, retention=Retention(), observe=observe)
+def bound_files(size: int) -> None:
+    """Let no file grow beyond a size, and say so; what is beyond it already stays."""
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    say("done")
+
+
+def say(line: str) -> None:
+    """Tell the test something."""
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+async def serve(settings: Settings, observe: Callable[[str], None] | None, missing: frozenset[str]) -> None:
+    """Serve until SIGTERM, then drain; `missing` are actions to do without."""
+    path = settings.journal_path()
+    assert path is not None
+    journal = SqliteJournal.open(path, clock=time.time_ns, retention=settings.retention(), observe=observe)
     actions = [each for each in ACTIONS if each.__name__ not in missing]
-    async with Server(settings, actions=actions, journal=kept) as server:
-        stop = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-        sys.stdout.write(f"{server.address}\n")
-        sys.stdout.flush()
-        await stop.wait()
+    server = Server(settings, actions=actions, journal=journal)
+    await server.start()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    loop.add_signal_handler(signal.SIGUSR1, bound_files, SMALL)
+    loop.add_signal_handler(signal.SIGUSR2, bound_files, resource.RLIM_INFINITY)
+    say(server.address)
+    await stop.wait()
+    await server.drain()
 
 
 def main() -> None:
@@ -109,10 +167,19 @@ def main() -> None:
     parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--die-at", metavar="PLACE:COUNT", help="before-commit, after-commit or before-publication")
     parser.add_argument("--without", action="append", default=[], metavar="ACTION")
+    parser.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE")
     options = parser.parse_args()
+    usual = {"entry_points": False, "max_attempts": 60, "drain_timeout": 0.0}
+    said = dict(setting.split("=", 1) for setting in options.set)
     place, _, count = (options.die_at or "").partition(":")
     observe = Failpoint(place, int(count)) if place else None
-    asyncio.run(serve(options.listen, options.journal, observe, frozenset(options.without)))
+    settings = Settings.model_validate(
+        {"listen": options.listen, "journal": f"sqlite:{options.journal}", **usual, **said}
+    )
+    try:
+        asyncio.run(serve(settings, observe, frozenset(options.without)))
+    except JournalError as error:
+        sys.exit(str(error))
 
 
 if __name__ == "__main__":
