@@ -1,43 +1,51 @@
 """Workflows of mixed shape for the crash test: every feature there is, drawn by a seed."""
 
 from random import Random
+from typing import Literal
 
-from stepwave import Workflow
+from stepwave import StepHandle, Workflow
 
 __all__ = ["draw_flow"]
 
+Join = Literal["all", "any", "all_done"]
+
+PAUSES = [0.0, 0.0, 0.005, 0.02, 0.05, 0.15, 0.4]
+ACTIONS = ["waits", "waits", "blocks", "says", "counts"]
+SIZES = [0, 0, 0, 2_000, 20_000, 200_000]
+
 
 def draw_flow(draw: Random) -> Workflow:
-    """Draw a workflow that ends by itself."""
+    """Draw a workflow that ends by itself. What it is given should be `{"seconds": …}`."""
+    name = draw.choice(["chain", "fan", "layers", "mixed", "bound", "hasty"])
     flow = Workflow(
-        draw.choice(["chain", "fan", "layers", "mixed"]),
+        name,
         scheduling=draw.choice(["eager", "eager", "wave"]),
         failure_policy=draw.choice(["fail_fast", "continue", "continue"]),
         max_parallelism=draw.choice([0, 0, 2, 5]),
-        timeout=draw.choice([None, None, None, 60]),
-        labels={"drawn": "yes"},
+        timeout=draw.choice([0.3, 1, 3]) if name == "hasty" else draw.choice([None, None, 60]),
+        labels={"drawn": "yes", "size": draw.choice(["small", "large"])},
     )
-    shape = {"chain": _chain, "fan": _fan, "layers": _layers, "mixed": _mixed}[flow.name]
-    shape(flow, draw)
+    shape = {"chain": _chain, "fan": _fan, "layers": _layers, "mixed": _mixed, "bound": _bound, "hasty": _layers}
+    shape[name](flow, draw)
     return flow
 
 
 def _pause(draw: Random) -> float:
-    return draw.choice([0.0, 0.005, 0.02, 0.05, 0.15])
+    return draw.choice(PAUSES)
 
 
 def _chain(flow: Workflow, draw: Random) -> None:
     last: list[str] = []
     for place in range(draw.randint(4, 14)):
-        flow.step(f"s{place}", draw.choice(["waits", "waits", "blocks"]), {"seconds": _pause(draw)}, depends_on=last)
+        flow.step(f"s{place}", draw.choice(ACTIONS), {"seconds": _pause(draw)}, depends_on=last)
         last = [f"s{place}"]
 
 
 def _fan(flow: Workflow, draw: Random) -> None:
     ids = [f"s{place}" for place in range(draw.randint(3, 20))]
     for step_id in ids:
-        flow.step(step_id, "waits", {"seconds": _pause(draw), "size": draw.choice([0, 0, 20_000])})
-    flow.step("join", "waits", {"seconds": 0.0}, depends_on=ids)
+        flow.step(step_id, "waits", {"seconds": _pause(draw), "size": draw.choice(SIZES[:5])})
+    flow.step("join", "tells", depends_on=ids)
 
 
 def _layers(flow: Workflow, draw: Random) -> None:
@@ -46,24 +54,46 @@ def _layers(flow: Workflow, draw: Random) -> None:
         ids = [f"l{layer}_{place}" for place in range(draw.randint(1, 5))]
         for step_id in ids:
             after = draw.sample(before, min(len(before), draw.randint(1, 3)))
-            flow.step(step_id, draw.choice(["waits", "says", "blocks"]), {"seconds": _pause(draw)}, depends_on=after)
+            flow.step(step_id, draw.choice(ACTIONS), {"seconds": _pause(draw)}, depends_on=after)
         before = ids
+
+
+def _bound(flow: Workflow, draw: Random) -> None:
+    """Outputs, parts of them and the run's input, put into the inputs of others."""
+    steps = [flow.step("first", "waits", {"seconds": flow.input["seconds"], "size": draw.choice(SIZES)})]
+    for place in range(draw.randint(3, 10)):
+        other = draw.choice(steps)
+        given = {"from": other.output if other.id == "first" else other.output["from"], "run": flow.input}
+        steps.append(flow.step(f"s{place}", "tells", given))
+    flow.step("last", "tells", [steps[-1].output["run"]["seconds"], steps[1].output])
 
 
 def _mixed(flow: Workflow, draw: Random) -> None:
     """Joins of all kinds, failures allowed and not, timeouts, and steps that want no second attempt."""
-    ids: list[str] = []
+    steps: list[StepHandle] = []
+    joins: list[Join] = ["all", "all", "any", "all_done"]
     for place in range(draw.randint(5, 14)):
-        action = draw.choice(["waits", "waits", "waits", "says", "breaks", "hangs"])
-        after = draw.sample(ids, min(len(ids), draw.randint(0, 3)))
-        flow.step(
-            f"s{place}",
-            action,
-            None if action == "hangs" else {"seconds": _pause(draw)},
-            depends_on=after,
-            join=draw.choice(["all", "all", "any", "all_done"]) if after else "all",
-            allow_failure=draw.random() < 0.6,
-            timeout=0.2 if action == "hangs" else None,
-            on_interrupt=draw.choice(["retry", "retry", "retry", "fail"]),
+        action = draw.choice(["waits", "waits", "waits", "says", "counts", "breaks", "hangs", "tells"])
+        after = draw.sample(steps, min(len(steps), draw.randint(0, 3)))
+        steps.append(
+            flow.step(
+                f"s{place}",
+                action,
+                _given(action, draw),
+                depends_on=after,
+                join=draw.choice(joins) if after else "all",
+                allow_failure=draw.random() < 0.6,
+                timeout=draw.choice([0.1, 0.3]) if action == "hangs" else None,
+                on_interrupt=draw.choice(["retry", "retry", "retry", "fail"]),
+            )
         )
-        ids.append(f"s{place}")
+
+
+def _given(action: str, draw: Random) -> dict[str, float]:
+    match action:
+        case "hangs":
+            return {}
+        case "breaks":  # a second attempt, after an interruption, may answer
+            return {"seconds": _pause(draw), "until": draw.choice([2, 1_000])}
+        case _:
+            return {"seconds": _pause(draw)}

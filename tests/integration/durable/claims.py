@@ -1,0 +1,56 @@
+"""What must hold of a run, however often its server died."""
+
+from collections.abc import Sequence
+
+from integration.durable.process import Marks
+from integration.server.build import finished, kind_of, reason_of, state_of
+from stepwave.v1.event_pb2 import RunEvent
+from stepwave.v1.run_pb2 import StepResult
+
+__all__ = ["check_effects", "check_order"]
+
+
+def check_order(events: Sequence[RunEvent]) -> None:
+    """Check that a run is told whole: every number once, one end, and no step starts after its own."""
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert [kind_of(event) == "run_finished" for event in events] == [False] * (len(events) - 1) + [True]
+    begun: dict[str, int] = {}
+    ended: dict[str, int] = {}
+    for event in events:
+        if event.HasField("step_started"):
+            started = event.step_started
+            assert started.step_id not in ended, f"{started.step_id} starts after its end"
+            assert started.attempt == begun.get(started.step_id, 0) + 1
+            begun[started.step_id] = started.attempt
+        elif event.HasField("step_finished"):
+            result = event.step_finished.result
+            assert result.step_id not in ended, f"{result.step_id} ends twice"
+            ended[result.step_id] = result.attempts
+    planned = [
+        step
+        for event in events
+        if event.HasField("run_started")
+        for wave in event.run_started.waves
+        for step in wave.step_ids
+    ]
+    assert sorted(planned) == sorted(ended)
+    assert {step_id: attempts for step_id, attempts in ended.items() if attempts} == begun
+
+
+def check_effects(marks: Marks, run_id: str, events: Sequence[RunEvent]) -> None:
+    """Check that no attempt ran twice, none that was not told of, and none after its step's end."""
+    for step_id, result in finished(events).items():
+        made = marks.of(run_id, step_id)
+        attempts = [attempt for attempt, _ in made]
+        assert attempts == sorted(set(attempts)), f"{run_id}/{step_id} ran twice: {attempts}"
+        assert not attempts or attempts[-1] <= result.attempts, f"{run_id}/{step_id} ran after its end: {attempts}"
+        assert {key for _, key in made} <= {f"default/{run_id}/{step_id}"}
+        if _answered(result):
+            assert attempts[-1:] == [result.attempts], f"{run_id}/{step_id} ended without having run"
+
+
+def _answered(result: StepResult) -> bool:
+    """Say whether a step's last attempt came to an end of its own."""
+    return state_of(result.state) == "succeeded" or (
+        result.HasField("failure") and reason_of(result.failure) == "action_error"
+    )
