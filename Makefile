@@ -31,6 +31,10 @@ demo: $(STAMP) ## Start a server, run the briefing example with the live view, c
 test: $(STAMP) ## Run all tests
 	$(BIN)/python -m pytest
 
+.PHONY: soak
+soak: $(STAMP) ## Kill a server again and again under load, for STEPWAVE_SOAK_MINUTES (10), and check that nothing is lost
+	$(BIN)/python -m pytest -s tests/integration/durable/soak.py
+
 .PHONY: check
 check: $(STAMP) ## Check format, lint, types, import contracts, generated code and the contract
 	ruff format --check
