@@ -165,9 +165,9 @@ class Victim:
         return self._errors.read_text()
 
     async def gone(self) -> None:
-        """Wait until no server is left, if any was started."""
+        """Wait until no server is left, if any was started, for as long as that takes."""
         if self._process is not None:
-            await self.death()
+            await self._process.wait()
 
     async def stop(self) -> int:
         """Send SIGTERM, and return the exit code."""

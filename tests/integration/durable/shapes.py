@@ -1,11 +1,12 @@
 """Workflows of mixed shape for the crash test: every feature there is, drawn by a seed."""
 
+from collections.abc import Sequence
 from random import Random
 from typing import Literal
 
 from stepwave import StepHandle, Workflow
 
-__all__ = ["draw_flow"]
+__all__ = ["PAUSES", "draw_flow"]
 
 Join = Literal["all", "any", "all_done"]
 
@@ -14,8 +15,8 @@ ACTIONS = ["waits", "waits", "blocks", "says", "counts"]
 SIZES = [0, 0, 0, 2_000, 20_000, 200_000]
 
 
-def draw_flow(draw: Random) -> Workflow:
-    """Draw a workflow that ends by itself. What it is given should be `{"seconds": …}`."""
+def draw_flow(draw: Random, pauses: Sequence[float] = PAUSES) -> Workflow:
+    """Draw a workflow that ends by itself, of steps that take so many seconds; its input is to be `{"seconds": …}`."""
     name = draw.choice(["chain", "fan", "layers", "mixed", "bound", "hasty"])
     flow = Workflow(
         name,
@@ -26,39 +27,35 @@ def draw_flow(draw: Random) -> Workflow:
         labels={"drawn": "yes", "size": draw.choice(["small", "large"])},
     )
     shape = {"chain": _chain, "fan": _fan, "layers": _layers, "mixed": _mixed, "bound": _bound, "hasty": _layers}
-    shape[name](flow, draw)
+    shape[name](flow, draw, pauses)
     return flow
 
 
-def _pause(draw: Random) -> float:
-    return draw.choice(PAUSES)
-
-
-def _chain(flow: Workflow, draw: Random) -> None:
+def _chain(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
     last: list[str] = []
     for place in range(draw.randint(4, 14)):
-        flow.step(f"s{place}", draw.choice(ACTIONS), {"seconds": _pause(draw)}, depends_on=last)
+        flow.step(f"s{place}", draw.choice(ACTIONS), {"seconds": draw.choice(pauses)}, depends_on=last)
         last = [f"s{place}"]
 
 
-def _fan(flow: Workflow, draw: Random) -> None:
+def _fan(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
     ids = [f"s{place}" for place in range(draw.randint(3, 20))]
     for step_id in ids:
-        flow.step(step_id, "waits", {"seconds": _pause(draw), "size": draw.choice(SIZES[:5])})
+        flow.step(step_id, "waits", {"seconds": draw.choice(pauses), "size": draw.choice(SIZES[:5])})
     flow.step("join", "tells", depends_on=ids)
 
 
-def _layers(flow: Workflow, draw: Random) -> None:
+def _layers(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
     before: list[str] = []
     for layer in range(draw.randint(2, 5)):
         ids = [f"l{layer}_{place}" for place in range(draw.randint(1, 5))]
         for step_id in ids:
             after = draw.sample(before, min(len(before), draw.randint(1, 3)))
-            flow.step(step_id, draw.choice(ACTIONS), {"seconds": _pause(draw)}, depends_on=after)
+            flow.step(step_id, draw.choice(ACTIONS), {"seconds": draw.choice(pauses)}, depends_on=after)
         before = ids
 
 
-def _bound(flow: Workflow, draw: Random) -> None:
+def _bound(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
     """Outputs, parts of them and the run's input, put into the inputs of others."""
     steps = [flow.step("first", "waits", {"seconds": flow.input["seconds"], "size": draw.choice(SIZES)})]
     for place in range(draw.randint(3, 10)):
@@ -68,7 +65,7 @@ def _bound(flow: Workflow, draw: Random) -> None:
     flow.step("last", "tells", [steps[-1].output["run"]["seconds"], steps[1].output])
 
 
-def _mixed(flow: Workflow, draw: Random) -> None:
+def _mixed(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
     """Joins of all kinds, failures allowed and not, timeouts, and steps that want no second attempt."""
     steps: list[StepHandle] = []
     joins: list[Join] = ["all", "all", "any", "all_done"]
@@ -79,7 +76,7 @@ def _mixed(flow: Workflow, draw: Random) -> None:
             flow.step(
                 f"s{place}",
                 action,
-                _given(action, draw),
+                _given(action, draw, pauses),
                 depends_on=after,
                 join=draw.choice(joins) if after else "all",
                 allow_failure=draw.random() < 0.6,
@@ -89,11 +86,11 @@ def _mixed(flow: Workflow, draw: Random) -> None:
         )
 
 
-def _given(action: str, draw: Random) -> dict[str, float]:
+def _given(action: str, draw: Random, pauses: Sequence[float]) -> dict[str, float]:
     match action:
         case "hangs":
             return {}
         case "breaks":  # a second attempt, after an interruption, may answer
-            return {"seconds": _pause(draw), "until": draw.choice([2, 1_000])}
+            return {"seconds": draw.choice(pauses), "until": draw.choice([2, 1_000])}
         case _:
-            return {"seconds": _pause(draw)}
+            return {"seconds": draw.choice(pauses)}

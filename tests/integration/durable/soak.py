@@ -26,7 +26,7 @@ async def test_rounds_of_runs_lose_nothing_to_kills(victim: Victim, seed: str) -
         number += 1
         storm = Storm(victim, f"{seed}/{number}", runs=200, name=f"round{number}_", arguments=arguments)
         async with asyncio.timeout(600):
-            await storm.rage(draw_blows(Random(f"{seed}/{number}"), 10, most_events=700))
+            await storm.rage(storm.strike(draw_blows(Random(f"{seed}/{number}"), 10, most_events=700)))
             states = await storm.check()
         assert sum(states.values()) == 200
         sys.stderr.write(f"round {number}: {storm.tally.count:,} events, {dict(states)}\n")

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from random import Random
@@ -11,7 +11,7 @@ import grpc
 
 from integration.durable.claims import check_effects, check_order
 from integration.durable.process import Victim
-from integration.durable.shapes import draw_flow
+from integration.durable.shapes import PAUSES, draw_flow
 from integration.durable.watchers import RawWatcher, follow, open_channel, read_all
 from integration.server.build import end_of, payload, seconds, state_of
 from stepwave import AsyncClient, Event, Workflow
@@ -92,23 +92,40 @@ class Submitted:
 class Storm:
     """Runs of mixed shape, all under way at once, and their callers.
 
+    Attributes:
+        tally: The events that callers saw.
+        under_way: How many runs had not ended, each time that a server died.
+
     Args:
         victim: The servers.
         seed: Draws the runs.
         runs: How many there are.
         name: What their ids begin with.
+        pauses: How many seconds its steps take.
+        manners: How its callers call.
         arguments: What the servers are told.
     """
 
-    def __init__(self, victim: Victim, seed: str, runs: int, name: str = "run", arguments: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        victim: Victim,
+        seed: str,
+        runs: int,
+        *,
+        name: str = "run",
+        pauses: Sequence[float] = PAUSES,
+        manners: Sequence[str] = MANNERS,
+        arguments: Sequence[str] = (),
+    ) -> None:
         self.tally = Tally()
         self.under_way: list[int] = []
+        self._ended = asyncio.Event()
         self._victim = victim
         self._arguments = arguments
-        self._runs = [_draw_run(f"{name}{place}", Random(f"{seed}/{name}{place}")) for place in range(runs)]
+        self._runs = [_draw_run(f"{name}{place}", seed, pauses, manners) for place in range(runs)]
 
-    async def rage(self, blows: Sequence[Blow]) -> None:
-        """Run all to their ends, while the server, that serves now, is killed and started again.
+    async def rage(self, harm: Awaitable[None]) -> None:
+        """Run all to their ends, while harm comes to the server, that serves now.
 
         Raises:
             ExceptionGroup: Callers saw what they must not.
@@ -118,14 +135,14 @@ class Storm:
             clients = [await stack.enter_async_context(self._client()) for _ in range(WAYS)]
             for place, run in enumerate(self._runs):
                 group.create_task(self._follow(run, clients[place % WAYS], channels[place % WAYS]), name=run.run_id)
-            await self.strike(blows)
+            await harm
 
     async def strike(self, blows: Sequence[Blow]) -> None:
         """Kill servers, and start others."""
         for blow in blows:
             await self.tally.more(blow.events)
             self._victim.kill()
-            self.under_way.append(sum(not run.ended for run in self._runs))
+            self.under_way.append(self._left())
             await self._victim.death()
             for life in blow.starting:
                 await self._victim.begin(*self._arguments)
@@ -133,6 +150,33 @@ class Storm:
                 self._victim.kill()
                 await self._victim.death()
             await self._victim.start(*self._arguments)
+
+    async def die_at(self, failpoint: str, times: int) -> None:
+        """Let servers that kill themselves follow one another, unless all runs end before; then start one that lives.
+
+        Args:
+            failpoint: Where the servers die; the first, that serves now, does so too.
+            times: How many of them there are.
+        """
+        for left in range(times, 0, -1):
+            if not await self._dies():
+                return
+            self.under_way.append(self._left())
+            await self._victim.begin(*(("--die-at", failpoint) if left > 1 else ()), *self._arguments)
+        assert await self._victim.serves()
+
+    async def _dies(self) -> bool:
+        """Wait until the server dies or all runs end; say which."""
+        death = asyncio.ensure_future(self._victim.gone())
+        ended = asyncio.ensure_future(self._ended.wait())
+        await asyncio.wait({death, ended}, return_when=asyncio.FIRST_COMPLETED)
+        for wait in (death, ended):
+            wait.cancel()
+        return not self._ended.is_set()
+
+    def _left(self) -> int:
+        """Return how many runs have not ended, as far as their callers know."""
+        return sum(not run.ended for run in self._runs)
 
     def _client(self) -> AsyncClient:
         return AsyncClient(self._victim.address, connect_timeout=WINDOW, reconnect_window=WINDOW, timeout=WINDOW)
@@ -153,6 +197,8 @@ class Storm:
             else:
                 await watcher.start(pb.StartRunRequest(workflow=workflow, input=given, run_id=run.run_id))
         run.ended = True
+        if not self._left():
+            self._ended.set()
 
     async def check(self) -> Counter[str]:
         """Check what became of every run; return how many ended in which state."""
@@ -174,6 +220,7 @@ class Storm:
         return states
 
 
-def _draw_run(run_id: str, draw: Random) -> Submitted:
-    flow, manner, given = draw_flow(draw), draw.choice(MANNERS), {"seconds": draw.choice([0.0, 0.05, 0.2])}
+def _draw_run(run_id: str, seed: str, pauses: Sequence[float], manners: Sequence[str]) -> Submitted:
+    draw = Random(f"{seed}/{run_id}")
+    flow, manner, given = draw_flow(draw, pauses), draw.choice(manners), {"seconds": draw.choice([0.0, 0.05, 0.2])}
     return Submitted(run_id, flow, manner, given, draw.choice([None] * 9 + [draw.randint(1, 20)]))

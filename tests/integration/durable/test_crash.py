@@ -19,7 +19,7 @@ async def test_two_hundred_runs_lose_nothing_to_ten_kills(victim: Victim, seed: 
     await victim.start()
     storm = Storm(victim, seed, RUNS)
     async with asyncio.timeout(BOUND):
-        await storm.rage(draw_blows(Random(seed), KILLS, most_events=700))
+        await storm.rage(storm.strike(draw_blows(Random(seed), KILLS, most_events=700)))
         states = await storm.check()
     assert min(storm.under_way) > 0, f"every kill meets runs under way: {storm.under_way}"
     assert sum(states.values()) == RUNS
