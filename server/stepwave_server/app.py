@@ -126,8 +126,8 @@ class Server:
         if journal.durable:
             logger.info("journal: %s", journal.place)
         if recovery.runs:
-            done, runs, attempts = DONE[how], recovery.runs, recovery.attempts
-            logger.info("%s %d runs, %d attempts of which had been running", done, runs, attempts)
+            runs, attempts = _counted(recovery.runs, "run"), _counted(recovery.attempts, "running attempt")
+            logger.info("%s %s, with %s that the end of an earlier server cut off", DONE[how], runs, attempts)
         for run_id, actions in recovery.missing.items():
             logger.warning("run %s waits for a server with the action %s", run_id, ", ".join(actions))
         for run_id, why in recovery.unreadable.items():
@@ -199,6 +199,10 @@ class Server:
             limits=limits,
             start_time=time.time_ns(),
         )
+
+
+def _counted(count: int, name: str) -> str:
+    return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
 
 
 def open_journal(settings: Settings) -> Journal:
