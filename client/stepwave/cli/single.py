@@ -65,14 +65,17 @@ def cancel(
     insecure: InsecureOption = False,
 ) -> None:
     """Cancel a run: nothing more starts, and what runs is interrupted. A run that has ended stays as it is."""
-    found = asyncio.run(_cancel(Target(server, insecure), run, reason))
-    if found.state.ended:
-        note(f"{found.run_id} has ended already: {found.state}")
+    before, after = asyncio.run(_cancel(Target(server, insecure), run, reason))
+    if before.state.ended:
+        note(f"{before.run_id} has ended already: {before.state}")
+    elif after.state.ended:  # nothing of it was running
+        note(f"cancelled {after.run_id}")
     else:
-        note(f"cancelling {found.run_id}; see it end: stepwave watch {found.run_id}")
+        note(f"cancelling {after.run_id}; see it end: stepwave watch {after.run_id}")
 
 
-async def _cancel(target: Target, beginning: str, reason: str) -> Run:
+async def _cancel(target: Target, beginning: str, reason: str) -> tuple[Run, Run]:
+    """Return the run as it stood before and after."""
     async with target.open() as client:
         run = await find_run(client, beginning)
-        return await client.cancel(run.run_id, reason)
+        return run, await client.cancel(run.run_id, reason)

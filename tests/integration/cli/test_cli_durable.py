@@ -96,6 +96,14 @@ def test_a_paused_run_says_so(durable: Serving) -> None:
             watch.wait_for_error("paused: its server leaves it alone")
 
 
+def test_a_paused_run_can_be_cancelled(durable: Serving) -> None:
+    with durable() as (shell, _):
+        hold(shell)
+    with durable("--recover", "pause") as (shell, _):
+        assert "already" not in shell.run("cancel", "held").stderr
+        assert shell.run("watch", "held").returncode == 130
+
+
 def test_a_server_may_be_told_to_fail_what_it_finds(durable: Serving) -> None:
     with durable() as (shell, _):
         hold(shell)
