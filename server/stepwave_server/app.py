@@ -128,8 +128,6 @@ class Server:
         if recovery.runs:
             runs, attempts = _counted(recovery.runs, "run"), _counted(recovery.attempts, "running attempt")
             logger.info("%s %s, with %s that the end of an earlier server cut off", DONE[how], runs, attempts)
-        for run_id, actions in recovery.missing.items():
-            logger.warning("run %s waits for a server with the action %s", run_id, ", ".join(actions))
         for run_id, why in recovery.unreadable.items():
             logger.error("run %s cannot go on here, and is left as it is: %s", run_id, why)
 

@@ -80,14 +80,12 @@ class Recovery:
         runs: How many there were.
         attempts: How many of their attempts had been running.
         held: Runs that are held, and how many seconds they outlive their last stream.
-        missing: Actions that they wait for and that are not here, by run id.
         unreadable: Runs that this version cannot go on with, and why; they are left as they are.
     """
 
     runs: int = 0
     attempts: int = 0
     held: dict[RunKey, float] = field(default_factory=dict)
-    missing: dict[str, tuple[str, ...]] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
 
 

@@ -222,8 +222,6 @@ class LocalEngine(Directory):
             run.tell(StopRequested(FAILED_BY_RESTART))
         else:
             run.paused = True
-        if run.missing:
-            recovery.missing[run.key.run_id] = run.missing
 
     async def watch(self, key: RunKey, after: int, kinds: Collection[Kind]) -> AsyncGenerator[Batch, None]:
         """Stream a run's events after a number.

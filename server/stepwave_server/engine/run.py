@@ -310,6 +310,9 @@ class LocalRun:
 
     def _wait_for_action(self, invoke: Invoke) -> None:
         """Let a step wait for a server that has its action: the run was accepted by another one, before a restart."""
+        if not self._missing:
+            told = "run %s waits for a server with the action %s"
+            logger.warning(told, self.key.run_id, invoke.action, extra={"run_id": self.key.run_id})
         self._missing[invoke.step_id] = invoke.action
         data = encode_action_missing(self.key.run_id, self._services.clock(), invoke.step_id, invoke.action)
         self._tell_watchers(invoke.step_id, Transient(self.state.sequence, Kind.STEP_WAITING, data))

@@ -75,7 +75,8 @@ def test_an_attempt_that_a_restart_interrupted_is_seen_retrying(durable: Serving
 def test_a_run_whose_action_is_missing_visibly_waits(durable: Serving) -> None:
     with durable() as (shell, _):
         hold(shell)
-    with durable(tools=False) as (shell, _):
+    with durable(tools=False) as (shell, server):
+        assert "run held waits for a server with the action hold" in server.wait_for_error("waits")
         with shell.start("watch", "held") as watch:
             assert watch.wait_for_error("waiting").endswith("for a server with the action hold\n")
         assert run_named(shell, "held")["missing_actions"] == ["hold"]
