@@ -8,6 +8,7 @@ from random import SystemRandom
 
 import pytest
 
+from integration.durable.lives import Lives
 from integration.durable.process import Meeting, Victim
 from integration.server.caller import GUARD
 
@@ -46,3 +47,9 @@ def seed(request: pytest.FixtureRequest) -> str:
     drawn = os.environ.get("STEPWAVE_TEST_SEED") or str(SystemRandom().randrange(1 << 32))
     request.node.add_report_section("call", "seed", f"STEPWAVE_TEST_SEED={drawn}\n")
     return drawn
+
+
+@pytest.fixture
+async def lives(quiet: None, tmp_path: Path) -> Lives:
+    """Servers on one journal, in the test's loop; none lives yet."""
+    return Lives(tmp_path / "journal.db")
