@@ -130,11 +130,17 @@ class LocalRun:
             self._services.turn(self)
 
     def resume(self) -> int:
-        """Go on after a recovery: do again what is outstanding; return how many attempts were lost with the server."""
+        """Go on after a recovery: do again what is outstanding; return how many attempts were lost with the server.
+
+        A timer that has run out meanwhile fires first: nothing starts that it would have stopped.
+        """
         lost = list(self.state.running.values())
+        now = self._services.clock()
         for command in resume(self.state, self._services.evaluator):
             if isinstance(command, Invoke):
                 self._request(command)
+            elif isinstance(command, StartTimer) and command.due <= now and command.timer.kind != "attempt":
+                self.tell(TimerFired(command.timer))
             else:
                 self._obey(command)
         for step in lost:

@@ -15,6 +15,19 @@ def _started(events: list[RunEvent], step_id: str) -> list[RunEvent]:
     return [event for event in events if event.HasField("step_started") and event.step_started.step_id == step_id]
 
 
+async def test_a_runs_timeout_that_passed_meanwhile_fails_it_before_anything_runs(lives: Lives) -> None:
+    async with lives.next() as first:
+        await first.caller.start(flow(step("held", "gated"), step("next", after=["held"]), timeout=0.4), run_id="live")
+        await first.stage.here("held")
+    await asyncio.sleep(0.5)  # the time of the timeout
+    async with lives.next() as second:
+        events = await second.caller.events("live")
+        assert second.stage.invoked == []
+    assert states(events) == {"held": "cancelled", "next": "skipped"}
+    result = end_of(events)
+    assert (state_of(result.state), [reason_of(failure) for failure in result.failures]) == ("failed", ["timeout"])
+
+
 async def test_a_runs_timeout_that_has_not_passed_keeps_its_time(lives: Lives) -> None:
     async with lives.next() as first:
         await first.caller.start(flow(step("held", "gated"), timeout=0.6), run_id="live")
