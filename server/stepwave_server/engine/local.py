@@ -208,6 +208,7 @@ class LocalEngine(Directory):
                 recovery.unreadable[key.run_id] = str(error)
             else:
                 self._take_up(run, how, recovery)
+        self._admit()  # what waits for admission alone makes no turn of its own
         self._turn()
         return recovery
 
