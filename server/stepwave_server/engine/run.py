@@ -167,8 +167,9 @@ class LocalRun:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The actions that its steps wait for, each once."""
-        return tuple(dict.fromkeys(self._missing.values()))
+        """The actions that its steps wait for, each once; a step that has ended waits for none, committed or not."""
+        steps = self.state.steps
+        return tuple(dict.fromkeys(action for step_id, action in self._missing.items() if not steps[step_id].ended))
 
     def info(self) -> RunInfo:
         """Return how it stands, decided; perhaps not yet committed."""

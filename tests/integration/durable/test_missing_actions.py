@@ -71,6 +71,7 @@ async def test_it_can_be_cancelled_while_it_waits(lives: Lives) -> None:
         await second.caller.cancel("live")
         events = await second.caller.events("live")
         assert states(events) == {"held": "cancelled", "next": "skipped"}
+        assert not (await second.caller.get("live")).missing_actions
 
 
 async def test_its_other_steps_go_on_meanwhile(lives: Lives) -> None:
