@@ -91,8 +91,26 @@ class Server:
             ListenError: The address cannot be had.
             ValueError: A named workflow cannot run here.
         """
+        journal = self._journal = self._journal or open_journal(self.settings)
+        try:
+            preparer = self._assemble(journal)
+        except BaseException:
+            await journal.close()
+            raise
+        try:
+            await preparer.check_named()
+            self.address = self._grpc.bind()
+            await self._recover(journal)
+            await self._grpc.start()
+        except BaseException:
+            await self._stop_serving()
+            raise
+        self.engine.listen(self._take_trouble)
+        self._lag.start()
+
+    def _assemble(self, journal: Journal) -> Preparer:
+        """Put the parts together; none of them does anything yet."""
         settings = self.settings
-        journal = self._journal = self._journal or open_journal(settings)
         self.engine = LocalEngine(
             journal=journal,
             actions=self._registry,
@@ -106,16 +124,7 @@ class Server:
         bounds = Bounds(settings.max_calls, settings.max_streams, settings.max_message_bytes)
         self._grpc = GrpcServer(orchestrator, settings.listen, bounds, insecure=settings.insecure)
         self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning)
-        try:
-            await preparer.check_named()
-            self.address = self._grpc.bind()
-            await self._recover(journal)
-            self.engine.listen(self._take_trouble)
-            await self._grpc.start()
-        except BaseException:
-            await self._stop_serving()
-            raise
-        self._lag.start()
+        return preparer
 
     async def _recover(self, journal: Journal) -> None:
         """Take up the runs that an earlier server left under way, before anybody asks for them."""

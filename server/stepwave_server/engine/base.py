@@ -140,7 +140,7 @@ class Engine(Protocol):
         ...
 
     def listen(self, told: Callable[[str], None]) -> None:
-        """Tell why nothing can be committed, when that begins; and the empty text when it is over."""
+        """Tell why nothing can be committed, when that begins, or now; and the empty text when it is over."""
         ...
 
     async def info(self, key: RunKey) -> RunInfo:

@@ -37,8 +37,10 @@ class Directory:
         journal.listen(self._take_trouble)
 
     def listen(self, told: Callable[[str], None]) -> None:
-        """Tell why nothing can be committed, when that begins; and the empty text when it is over."""
+        """Tell why nothing can be committed, when that begins, or now; and the empty text when it is over."""
         self._listeners.append(told)
+        if self._trouble:
+            told(self._trouble)
 
     def _take_trouble(self, trouble: str) -> None:
         self._trouble = trouble

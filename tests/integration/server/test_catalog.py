@@ -232,6 +232,16 @@ async def test_plain_text_is_served_on_loopback_alone(listen: str) -> None:
         await Server(Settings(listen=listen, entry_points=False)).start()
 
 
+@pytest.mark.parametrize("listen", ["0.0.0.0:50051", "203.0.113.1:50051"], ids=["refused", "not to be had"])
+async def test_a_server_that_cannot_listen_leaves_its_journal_to_another(listen: str, tmp_path: Path) -> None:
+    journal = f"sqlite:{tmp_path}/journal.db"
+    insecure = listen.startswith("203")
+    with pytest.raises(ListenError):
+        await Server(Settings(listen=listen, insecure=insecure, entry_points=False, journal=journal)).start()
+    async with Server(Settings(listen="127.0.0.1:0", entry_points=False, journal=journal)) as server:
+        assert server.address
+
+
 async def test_plain_text_beyond_loopback_is_served_when_it_is_said(serve: Serve, call: Call) -> None:
     server = await serve(listen="0.0.0.0:0", insecure=True)
     port = int(server.address.rpartition(":")[2])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stepwave_server.journal import Retention, SqliteJournal
+from stepwave_server.journal import JournalError, Retention, SqliteJournal
 from stepwave_server.journal.sqlite import writer
 from unit.server.journals import GUARD, Clock, Spy, add, finish, header, key, record, write
 
@@ -172,3 +172,31 @@ async def test_effects_come_after_the_commit_and_before_publication_there_are_no
     journal.append(key("a"), [record(10)], partial(order.append, "effect"))
     await add(journal, "a", [record(10)])
     assert order[:4] == ["before-commit", "after-commit", "before-publication", "effect"]
+
+
+async def test_nobody_waits_for_ever_for_what_a_lost_journal_will_not_do(
+    journal: SqliteJournal, path: Path, told: Told
+) -> None:
+    for name in ("first", "second"):
+        await finish(journal, name, Clock())
+    with closing(sqlite3.connect(path)) as other, other:
+        other.execute("UPDATE owner SET epoch = epoch + 1")
+    async with asyncio.timeout(GUARD):
+        with pytest.raises(JournalError, match="was taken over"):
+            await journal.delete(key("first"))
+        with pytest.raises(JournalError, match="was taken over"):
+            await journal.delete(key("second"))
+
+
+async def test_a_defect_of_the_journal_is_told_and_has_no_effect(
+    journal: SqliteJournal, told: Told, hook: Hook, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail() -> None:
+        raise ValueError("a slip")
+
+    hook.does["before-commit"] = fail
+    effects: list[str] = []
+    _append(journal, "a", effects)
+    assert "met a defect: ValueError: a slip" in await told.next()
+    assert effects == []
+    assert "Traceback" in caplog.text

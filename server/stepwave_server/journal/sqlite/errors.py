@@ -5,7 +5,7 @@ from pathlib import Path
 
 from stepwave_server.journal.base import JournalError
 
-__all__ = ["JournalCorrupt", "JournalInUse", "JournalTaken", "JournalTooNew", "NotAJournal", "explain"]
+__all__ = ["JournalBroken", "JournalCorrupt", "JournalInUse", "JournalTaken", "JournalTooNew", "NotAJournal", "explain"]
 
 
 class JournalInUse(JournalError):
@@ -67,6 +67,15 @@ class JournalCorrupt(JournalError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"the journal {path} is damaged; restore a back-up, or move it away")
+
+
+class JournalBroken(JournalError):
+    """Raised when the journal met a defect of its own: nothing is written any more."""
+
+    lasting = True
+
+    def __init__(self, path: Path, error: Exception) -> None:
+        super().__init__(f"the journal {path} met a defect: {type(error).__name__}: {error}")
 
 
 _FILES = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")

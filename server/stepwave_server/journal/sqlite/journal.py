@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from stepwave_server.core.info import RunInfo, RunKey
-from stepwave_server.journal.base import Ended, Header, Listing, Position, Trouble, Unfinished
+from stepwave_server.journal.base import Ended, Header, JournalError, Listing, Position, Trouble, Unfinished
 from stepwave_server.journal.retention import Retention, Shelf
 from stepwave_server.journal.sqlite.database import Synchronous, connect, create, migrate
 from stepwave_server.journal.sqlite.errors import explain
@@ -81,7 +81,7 @@ class SqliteJournal:
         self._closed = False
         self._shelf = Shelf(clock, retention, self._excess)
         self._left = self._load(connection)
-        self._writer = Writer(path, connection, self._publish, self._take_trouble, observe)
+        self._writer = Writer(path, connection, self._publish, self._refuse, self._take_trouble, observe)
         self._reader = Reader(path)
         self._timer = self._loop.call_later(SWEEP_INTERVAL, self._look_over)
 
@@ -165,12 +165,14 @@ class SqliteJournal:
 
     async def detach(self, key: RunKey) -> None:
         """Forget that a run under way is held; done when that is committed."""
+        self._check()
         done = self._loop.create_future()
         self._writer.put(Detachment(self._logs[key].run, done))
         await done
 
     async def delete(self, key: RunKey) -> None:
         """Forget a run that has ended; done when that is committed."""
+        self._check()
         if key in self._shelf:
             done = self._loop.create_future()
             self._writer.put(Removal([self._forget(key)], done))
@@ -194,6 +196,21 @@ class SqliteJournal:
         for done in group.waiting:
             if not done.done():
                 done.set_result(None)
+
+    def _refuse(self, group: Group) -> None:
+        """Tell who waits for what will never be."""
+        for done in group.waiting:
+            if not done.done():
+                done.set_exception(JournalError(self._trouble))
+
+    def _check(self) -> None:
+        """Refuse what its caller waits for while nothing can be committed.
+
+        Raises:
+            JournalError: Nothing can.
+        """
+        if self._trouble:
+            raise JournalError(self._trouble)
 
     # Retention.
 

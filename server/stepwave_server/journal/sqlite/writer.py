@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from stepwave_server.journal.base import JournalError
-from stepwave_server.journal.sqlite.errors import explain
+from stepwave_server.journal.sqlite.errors import JournalBroken, explain
 from stepwave_server.journal.sqlite.group import Addition, Detachment, Group, Removal
 from stepwave_server.journal.sqlite.owner import Owner
 from stepwave_server.journal.sqlite.rubbish import Rubbish
@@ -42,6 +42,7 @@ class Writer:
         path: The file.
         connection: What writes it; closed with this.
         committed: Called on the event loop with every group that is committed.
+        refused: Called on the event loop with every group that will never be.
         trouble: Called on the event loop with why commits fail; the empty text once they succeed again.
         observe: Called with `before-commit` and `after-commit` on the thread.
     """
@@ -51,6 +52,7 @@ class Writer:
         path: Path,
         connection: sqlite3.Connection,
         committed: Callable[[Group], None],
+        refused: Callable[[Group], None],
         trouble: Callable[[str], None],
         observe: Callable[[str], None],
     ) -> None:
@@ -59,6 +61,7 @@ class Writer:
         self._owner = Owner(path, connection)
         self._rubbish = Rubbish(connection)
         self._committed = committed
+        self._refused = refused
         self._trouble = trouble
         self._observe = observe
         self._loop = asyncio.get_running_loop()
@@ -79,10 +82,10 @@ class Writer:
 
     def _work(self) -> None:
         try:
+            lost = False
             while (group := self._next()) is not None:
-                if not self._persist(group):
-                    break
-                self._tell(self._committed, group)
+                lost = lost or not self._persist(group)
+                self._tell(self._refused if lost else self._committed, group)
         finally:
             self._connection.close()
 
@@ -149,6 +152,9 @@ class Writer:
             return error
         except sqlite3.Error as error:
             return explain(self._path, error)
+        except Exception as error:
+            logger.exception("a defect of the journal")
+            return JournalBroken(self._path, error)
         return None
 
     def _transact(self, group: Group) -> None:
