@@ -16,9 +16,12 @@ from stepwave_server.core.messages import StepFinished
 from stepwave_server.core.model import Payload, Workflow
 from stepwave_server.core.reuse import reusable
 from stepwave_server.engine.base import Engine, EngineOptions, Submission
+from stepwave_server.engine.errors import RunNotFound
+from stepwave_server.journal import Header
 from stepwave_server.rpc.errors import InvalidCall, NotServed, WorkflowNotFound
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.telemetry import TraceParent
+from stepwave_server.wire.content import same_content
 from stepwave_server.wire.workflow import Parsed, parse_payload, parse_workflow
 
 __all__ = [
@@ -127,13 +130,14 @@ class _Earlier:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A run to start whose workflow is still to be checked."""
+    """A run to start whose workflow is still to be checked; `found`: what an earlier run of its id was given."""
 
     key: RunKey
     workflow: workflow_pb2.Workflow
     parent: TraceParent | None
     window: float | None
     earlier: _Earlier | None
+    found: Header | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +198,7 @@ class Preparer:
         message = self._definition(request, parsed) if earlier is None else earlier.workflow
         if not request.run_id:
             key = RunKey(key.namespace, new_run_id(message.name))
-        draft = _Draft(key, message, parent, window, earlier)
+        draft = _Draft(key, message, parent, window, earlier, await self._found(key) if request.run_id else None)
         if len(message.steps) > LARGE:
             return await asyncio.to_thread(self._submission, request, draft, parsed)
         return self._submission(request, draft, parsed)
@@ -212,17 +216,28 @@ class Preparer:
         message = workflow_pb2.Workflow.FromString(header.workflow)
         return _Earlier(key.run_id, message, header.input, finished if request.rerun.from_failed else ())
 
+    async def _found(self, key: RunKey) -> Header | None:
+        """Return what the run of a key was given, if there is one."""
+        try:
+            return await self.engine.header(key)
+        except RunNotFound:
+            return None
+
     def _submission(self, request: Start, draft: "_Draft", parsed: Parsed) -> Submission:
         earlier = draft.earlier
         if earlier is not None:
             given: Payload = earlier.input
         else:
             given = parse_payload(request.input, "input", parsed) if request.HasField("input") else "null"
-        workflow = self._checked(draft.workflow, parsed)
+        workflow = parse_workflow(draft.workflow, parsed)
+        definition = draft.workflow.SerializeToString(deterministic=True)
+        if parsed.invalid or parsed.unsupported or not _accepted(draft.found, definition, given):
+            parsed.invalid += self.engine.check(workflow, open_run=False)
+        refuse(parsed)
         return Submission(
             draft.key,
             new_run(workflow, given, self.options.run),
-            draft.workflow.SerializeToString(deterministic=True),
+            definition,
             draft.parent,
             draft.window,
             earlier.run_id if earlier is not None else "",
@@ -247,6 +262,11 @@ class Preparer:
         parsed.invalid += self.engine.check(workflow, open_run=False)
         refuse(parsed)
         return workflow
+
+
+def _accepted(found: Header | None, definition: bytes, given: Payload) -> bool:
+    """Say whether a run of the same content was accepted once, whatever this server lacks."""
+    return found is not None and same_content(definition, given, found.workflow, found.input)
 
 
 def _choices(request: Definition) -> str:

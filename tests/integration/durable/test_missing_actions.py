@@ -104,6 +104,12 @@ async def test_a_drain_does_not_wait_for_it(lives: Lives) -> None:
             await second.server.drain()
 
 
+async def test_the_same_submission_still_finds_it(lives: Lives) -> None:
+    await _leave_running(lives)
+    async with lives.next(without="gated") as second:
+        assert (await second.caller.start(HELD, run_id="live")).run_id == "live"
+
+
 async def test_a_new_run_of_the_missing_action_is_refused(lives: Lives) -> None:
     await _leave_running(lives)
     async with lives.next(without="gated") as second:
