@@ -79,7 +79,7 @@ class Recovery:
     Attributes:
         runs: How many there were.
         attempts: How many of their attempts had been running.
-        held: Runs that are held, and how many seconds they outlive their last stream.
+        held: Runs that go on and are held, and how many seconds they outlive their last stream.
         unreadable: Runs that this version cannot go on with, and why; they are left as they are.
     """
 

@@ -215,9 +215,9 @@ class LocalEngine(Directory):
     def _take_up(self, run: LocalRun, how: Recover, recovery: Recovery) -> None:
         recovery.runs += 1
         recovery.attempts += len(run.state.running)
-        if run.header.window is not None:
-            recovery.held[run.key] = run.header.window
         if how is Recover.RESUME:
+            if run.header.window is not None:
+                recovery.held[run.key] = run.header.window
             run.resume()
         elif how is Recover.FAIL:
             run.tell(StopRequested(FAILED_BY_RESTART))

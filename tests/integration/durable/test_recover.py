@@ -2,6 +2,7 @@
 
 from integration.durable.lives import Lives
 from integration.server.build import end_of, flow, reason_of, sequences, state_of, states, step
+from integration.server.serving import settles
 from stepwave.v1 import orchestrator_pb2 as pb
 
 HELD = flow(step("done"), step("held", "gated", after=["done"]), step("next", after=["held"]))
@@ -55,6 +56,19 @@ async def test_a_paused_run_can_be_cancelled(lives: Lives) -> None:
         events = await watch.rest()
     assert states(events) == {"done": "succeeded", "held": "cancelled", "next": "skipped"}
     assert state_of(end_of(events).state) == "cancelled"
+
+
+async def test_a_paused_run_is_not_lost_by_its_caller_meanwhile(lives: Lives) -> None:
+    """It is left alone: its window, that is nothing here, begins with the server that goes on with it."""
+    async with lives.next() as first:
+        first.caller.execute(HELD, run_id="live", window=0)
+        await first.stage.here("held")
+    async with lives.next(recover="pause") as second:
+        async with second.caller.watch("live", attach=True) as watch:
+            await watch.until("step_started", "held")
+        await settles(lambda: second.server.engine.watchers == 0)
+        run = await second.caller.get("live")
+        assert (state_of(run.state), run.stopping, run.paused) == ("running", False, True)
 
 
 async def test_a_paused_run_goes_on_with_the_next_server_that_resumes(lives: Lives) -> None:
