@@ -1,0 +1,145 @@
+"""Files that cannot be a server's journal: said plainly, and left as they are."""
+
+import os
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from integration.durable.lives import Lives
+from integration.durable.process import Victim
+from integration.server.build import flow, step
+from stepwave_server.journal import JournalError
+
+ONE = flow(step("a"))
+
+
+async def _refused(lives: Lives) -> str:
+    """Return why no server can live on the journal."""
+    with pytest.raises(JournalError) as refused:
+        async with lives.next():
+            pass
+    return str(refused.value)
+
+
+async def _lived(lives: Lives) -> None:
+    """Leave a journal with a run in it."""
+    async with lives.next() as first:
+        await first.caller.run(ONE, run_id="ended")
+
+
+async def test_a_second_server_is_refused_and_told_who_has_the_journal(lives: Lives) -> None:
+    async with lives.next() as first:
+        assert await _refused(lives) == (
+            f"the journal {lives.path} is in use by process {os.getpid()} on {socket.gethostname()}"
+        )
+        await first.caller.run(ONE)
+
+
+async def test_a_second_process_is_refused_and_told_who_has_the_journal(victim: Victim, tmp_path: Path) -> None:
+    await victim.start()
+    lives = Lives(victim.journal)
+    assert f"in use by process {victim.pid} on" in await _refused(lives)
+    victim.kill()
+    await victim.death()
+    async with lives.next() as second:  # the lock went with its process
+        await second.caller.run(ONE)
+
+
+async def test_a_process_that_cannot_have_the_journal_ends_with_an_error(lives: Lives, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = Victim(tmp_path / "other")
+    other.journal = lives.path
+    async with lives.next():
+        await other.begin()
+        assert not await other.serves()
+        assert await other.death() != 0
+    assert f"in use by process {os.getpid()}" in other.complaints()
+
+
+async def test_a_file_that_is_something_else_is_left_as_it_is(lives: Lives) -> None:
+    lives.path.write_text("Dear diary,\n" * 1_000)
+    assert await _refused(lives) == f"{lives.path} is no journal of Stepwave; it is left as it is"
+    assert lives.path.read_text() == "Dear diary,\n" * 1_000
+
+
+async def test_a_database_of_something_else_is_left_as_it_is(lives: Lives) -> None:
+    with closing(sqlite3.connect(lives.path)) as file:
+        file.execute("CREATE TABLE runs (mine INTEGER)")
+    before = lives.path.read_bytes()
+    assert await _refused(lives) == f"{lives.path} is no journal of Stepwave; it is left as it is"
+    assert lives.path.read_bytes() == before
+
+
+async def test_a_journal_of_a_later_version_is_left_as_it_is(lives: Lives) -> None:
+    await _lived(lives)
+    with closing(sqlite3.connect(lives.path)) as file:
+        file.execute("PRAGMA user_version = 99")
+    assert "was written by a later version of Stepwave: its schema is 99" in await _refused(lives)
+    with closing(sqlite3.connect(lives.path)) as file:
+        assert file.execute("PRAGMA user_version").fetchone() == (99,)
+        assert file.execute("SELECT run_id FROM runs").fetchall() == [("ended",)]
+
+
+@pytest.mark.parametrize("place", [100, 8_192])
+async def test_a_damaged_file_is_called_so(lives: Lives, place: int) -> None:
+    """What is overwritten is read when a server starts: the list of tables, or the first of these."""
+    await _lived(lives)
+    with lives.path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"\xde\xad\xbe\xef" * 1_000)
+    assert await _refused(lives) == f"the journal {lives.path} is damaged; restore a back-up, or move it away"
+
+
+async def test_a_file_that_was_cut_short_is_called_damaged(lives: Lives) -> None:
+    await _lived(lives)
+    with lives.path.open("r+b") as file:
+        file.truncate(lives.path.stat().st_size - 4_096 * 3)
+    assert "is damaged" in await _refused(lives)
+
+
+async def test_a_folder_in_the_place_of_the_file_is_refused(lives: Lives) -> None:
+    lives.path.mkdir()
+    assert f"the journal {lives.path}" in await _refused(lives)
+
+
+async def test_a_folder_that_cannot_be_made_is_refused(lives: Lives, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    lives.path = tmp_path / "file" / "journal.db"
+    assert f"cannot open the journal {lives.path}" in await _refused(lives)
+
+
+@contextmanager
+def _read_only(folder: Path) -> Iterator[None]:
+    folder.chmod(0o500)
+    try:
+        yield
+    finally:
+        folder.chmod(0o700)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+async def test_a_read_only_folder_is_refused(lives: Lives, tmp_path: Path) -> None:
+    with _read_only(tmp_path):
+        assert f"cannot open the journal {lives.path}: Permission denied" in await _refused(lives)
+
+
+async def test_a_refused_journal_can_be_had_by_the_next_server(lives: Lives) -> None:
+    """What was taken to look at it is given back."""
+    await _lived(lives)
+    async with lives.next():
+        await _refused(lives)
+    async with lives.next() as third:
+        assert (await third.caller.get("ended")).run_id == "ended"
+
+
+async def test_the_journal_is_readable_for_its_owner_alone(lives: Lives) -> None:
+    lives.path = lives.path.parent / "new" / "journal.db"
+    async with lives.next() as first:
+        await first.caller.run(ONE)
+        files = list(lives.path.parent.iterdir())
+        assert len(files) >= 2
+        assert {file.stat().st_mode & 0o077 for file in [lives.path.parent, *files]} == {0}
