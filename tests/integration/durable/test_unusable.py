@@ -1,14 +1,17 @@
 """Files that cannot be a server's journal: said plainly, and left as they are."""
 
+import asyncio
 import os
 import socket
 import sqlite3
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 
+from integration.cli.shell import Shell
 from integration.durable.lives import Lives
 from integration.durable.process import Victim
 from integration.server.build import flow, step
@@ -76,8 +79,7 @@ async def test_a_database_of_something_else_is_left_as_it_is(lives: Lives) -> No
 
 async def test_a_journal_of_a_later_version_is_left_as_it_is(lives: Lives) -> None:
     await _lived(lives)
-    with closing(sqlite3.connect(lives.path)) as file:
-        file.execute("PRAGMA user_version = 99")
+    _outdate(lives.path)
     assert "was written by a later version of Stepwave: its schema is 99" in await _refused(lives)
     with closing(sqlite3.connect(lives.path)) as file:
         assert file.execute("PRAGMA user_version").fetchone() == (99,)
@@ -125,6 +127,48 @@ def _read_only(folder: Path) -> Iterator[None]:
 async def test_a_read_only_folder_is_refused(lives: Lives, tmp_path: Path) -> None:
     with _read_only(tmp_path):
         assert f"cannot open the journal {lives.path}: Permission denied" in await _refused(lives)
+
+
+def _overwrite(path: Path) -> None:
+    path.write_text("Dear diary,\n" * 1_000)
+
+
+def _outdate(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("PRAGMA user_version = 99")
+
+
+def _damage(path: Path) -> None:
+    with path.open("r+b") as file:
+        file.seek(100)
+        file.write(b"\xde\xad\xbe\xef" * 1_000)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [(_overwrite, "is no journal of Stepwave"), (_outdate, "a later version of Stepwave"), (_damage, "is damaged")],
+)
+async def test_the_command_line_says_what_is_wrong_and_ends_with_2(
+    lives: Lives, spoil: Callable[[Path], None], words: str
+) -> None:
+    await _lived(lives)
+    spoil(lives.path)
+    _blames(await _serve(lives.path), words)
+
+
+async def test_the_command_line_says_who_has_the_journal_and_ends_with_2(lives: Lives) -> None:
+    async with lives.next():
+        _blames(await _serve(lives.path), f"is in use by process {os.getpid()} on {socket.gethostname()}")
+
+
+async def _serve(path: Path) -> "subprocess.CompletedProcess[str]":
+    return await asyncio.to_thread(Shell().run, "serve", "--listen", "127.0.0.1:0", "--journal", f"sqlite:{path}")
+
+
+def _blames(done: "subprocess.CompletedProcess[str]", words: str) -> None:
+    assert (done.returncode, done.stdout) == (2, "")
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 async def test_a_refused_journal_can_be_had_by_the_next_server(lives: Lives) -> None:
