@@ -237,11 +237,11 @@ class LocalEngine(Directory):
             raise SequenceOutOfRange(after, last)
         if run is None and after == last:
             return
-        so_far, coming = (run.said_so_far(), run.committing) if run is not None else ((), _never)
+        so_far, coming = (run.audience.so_far(), run.committing) if run is not None else ((), _never)
         watcher = Watcher(self._journal, key, after, kinds, self.options.heartbeat, coming, so_far)
         self._watchers.add(watcher)
         if run is not None:
-            run.join(watcher)
+            run.audience.join(watcher)
         try:
             with self._journal.reading(key):
                 async with aclosing(watcher.batches()) as batches:
@@ -250,7 +250,7 @@ class LocalEngine(Directory):
         finally:
             self._watchers.discard(watcher)
             if run is not None:
-                run.leave(watcher)
+                run.audience.leave(watcher)
 
     def cancel(self, key: RunKey, reason: str) -> None:
         """Ask a run to end; one that has ended stays as it is."""

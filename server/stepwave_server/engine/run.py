@@ -33,13 +33,13 @@ from stepwave_server.core.model import Failure, Payload, Reason
 from stepwave_server.core.resume import resume
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.attempt import Attempt
+from stepwave_server.engine.audience import Audience
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.deadlines import Deadlines
-from stepwave_server.engine.errors import EngineError, RunBroken
+from stepwave_server.engine.errors import RunBroken
 from stepwave_server.engine.evaluate import JsonEvaluator
-from stepwave_server.engine.live import Live, Transient
+from stepwave_server.engine.live import Transient
 from stepwave_server.engine.settled import Settled
-from stepwave_server.engine.watch import Watcher
 from stepwave_server.journal import Ended, Header, Journal
 from stepwave_server.telemetry import RunTracer
 from stepwave_server.wire.events import Encoder, Kind, encode_action_missing, encode_chunk, encode_progress
@@ -90,6 +90,7 @@ class LocalRun:
         header: What it was given.
         state: Where it stands, decided; perhaps not yet committed.
         settled: How far it is committed.
+        audience: Who watches it.
         paused: It was found under way, and is left alone.
         broken: Why it cannot go on, by a defect of the server; `None` if it can.
 
@@ -112,8 +113,7 @@ class LocalRun:
         self._decision = Decision()
         self._attempts: dict[str, Attempt] = {}
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
-        self._watchers: set[Watcher] = set()
-        self._live = Live()
+        self.audience = Audience()
         self._missing: dict[str, str] = {}
         self.settled = Settled(state.sequence)
         self.paused = self._frozen = False
@@ -177,25 +177,6 @@ class LocalRun:
         paused = self.paused and self.state.stopping is None
         return replace(info, rerun_of=self.header.rerun_of, paused=paused, missing=self.missing[:MOST_MISSING])
 
-    def join(self, watcher: Watcher) -> None:
-        """Wake a watcher whenever there is more."""
-        self._watchers.add(watcher)
-        if self.broken is not None:
-            watcher.close(self.broken)
-
-    def leave(self, watcher: Watcher) -> None:
-        """Forget a watcher."""
-        self._watchers.discard(watcher)
-
-    def said_so_far(self) -> list[Transient]:
-        """Return what running attempts said, for a watcher who joins."""
-        return self._live.so_far()
-
-    def close_watchers(self, error: EngineError | None = None) -> None:
-        """End every stream."""
-        for watcher in self._watchers:
-            watcher.close(error)
-
     def tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks of its attempts."""
         return [attempt.task for attempt in self._attempts.values() if attempt.task is not None]
@@ -206,7 +187,7 @@ class LocalRun:
         """Take what an attempt came to."""
         del self._attempts[attempt.step_id]
         if attempt.said:
-            self._live.forget(attempt.step_id)
+            self.audience.forget(attempt.step_id)
         if isinstance(outcome, AttemptInterrupted) and outcome.abandoned and attempt.task is not None:
             self._services.abandoned(attempt.task)
         self._services.deadlines.end(attempt, attempt.timeout)
@@ -232,12 +213,7 @@ class LocalRun:
 
     def _show(self, attempt: Attempt, transient: Transient) -> None:
         attempt.said = True
-        self._tell_watchers(attempt.step_id, transient)
-
-    def _tell_watchers(self, step_id: str, transient: Transient) -> None:
-        self._live.add(step_id, transient)
-        for watcher in self._watchers:
-            watcher.show(transient)
+        self.audience.show(attempt.step_id, transient)
 
     # How it goes on.
 
@@ -322,7 +298,7 @@ class LocalRun:
             logger.warning(told, self.key.run_id, invoke.action, extra={"run_id": self.key.run_id})
         self._missing[invoke.step_id] = invoke.action
         data = encode_action_missing(self.key.run_id, self._services.clock(), invoke.step_id, invoke.action)
-        self._tell_watchers(invoke.step_id, Transient(self.state.sequence, Kind.STEP_WAITING, data))
+        self.audience.show(invoke.step_id, Transient(self.state.sequence, Kind.STEP_WAITING, data))
 
     def _carry_out(self, decision: Decision) -> None:
         """Do what a decision causes, now that it is committed."""
@@ -331,8 +307,7 @@ class LocalRun:
             self._tracer.record(decision.events)
         if not self._frozen:
             self._act(decision)
-        for watcher in self._watchers:
-            watcher.wake()
+        self.audience.wake()
 
     def _act(self, decision: Decision) -> None:
         for event in decision.events:
@@ -391,7 +366,7 @@ class LocalRun:
     def _interrupt_absent(self, command: Interrupt) -> None:
         """End an attempt that an earlier server ran, or that waits for a server with its action; or none at all."""
         if self._missing.pop(command.step_id, None) is not None:
-            self._live.forget(command.step_id)
+            self.audience.forget(command.step_id)
         if attempt_of(self.state, command.step_id, command.attempt) is not None:
             self.tell(AttemptInterrupted(command.step_id, command.attempt, command.failure))
 
@@ -412,7 +387,7 @@ class LocalRun:
         self.broken = RunBroken(self.key)
         if self._tracer is not None:
             self._tracer.abandon(self._services.clock(), str(self.broken))
-        self.close_watchers(self.broken)
+        self.audience.break_off(self.broken)
         self.settled.refuse(self.broken)
         for handle in self._timers.values():
             handle.cancel()
