@@ -265,8 +265,8 @@ class LocalEngine(Directory):
         """Note that nobody holds a run any more; one that has ended stays as it is."""
         run = self._runs.get(key)
         if run is not None and run.header.window is not None:
-            run.header = replace(run.header, window=None)
             await self._journal.detach(key)
+            run.header = replace(run.header, window=None)
 
     async def delete(self, key: RunKey) -> None:
         """Forget a run that has ended."""

@@ -148,7 +148,11 @@ class Journal(Protocol):
         ...
 
     async def detach(self, key: RunKey) -> None:
-        """Forget that a run under way is held; done when that is committed."""
+        """Forget that a run under way is held; done when that is committed.
+
+        Raises:
+            JournalError: Commits fail now. It may be committed all the same when they succeed again.
+        """
         ...
 
     async def read(self, key: RunKey, after: int, most_bytes: int) -> Sequence[Record] | None:
@@ -187,7 +191,11 @@ class Journal(Protocol):
         ...
 
     async def delete(self, key: RunKey) -> None:
-        """Forget a run that has ended; done when that is committed."""
+        """Forget a run that has ended; done when that is committed.
+
+        Raises:
+            JournalError: Commits fail now. It may be committed all the same when they succeed again.
+        """
         ...
 
     def discard(self, key: RunKey) -> bool:

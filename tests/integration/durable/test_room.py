@@ -1,5 +1,6 @@
 """A disk that is full: nothing new is taken, what runs waits for room, and then all goes on."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -68,6 +69,23 @@ async def test_a_submission_that_met_the_full_disk_is_answered_and_can_be_sent_a
     await caller.start(flow(step("a", "waits")), run_id="first")
     assert states(await caller.events("first")) == {"a": "succeeded"}
     assert victim.marks.attempts("first", "a") == [1]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_change_that_cannot_be_committed_is_answered(
+    victim: Victim, meeting: Meeting, caller: Caller, *, known: bool
+) -> None:
+    """Whether the server knows already that there is no room, or learns it by this very change."""
+    await caller.run(flow(step("a", "waits")), run_id="ended")
+    held = caller.execute(flow(step("other", "meets")), run_id="held", window=60)
+    await held.until("step_started", "other")
+    if known:
+        await _fill_the_disk(victim, meeting, caller)
+    else:
+        await victim.leave_room(room=False)
+    changes = [refusal(caller.delete("ended")), refusal(caller.start(flow(step("other", "meets")), run_id="held"))]
+    for refused in await asyncio.gather(*changes):
+        assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
 
 
 async def test_what_is_committed_can_be_read_without_room(victim: Victim, meeting: Meeting, caller: Caller) -> None:

@@ -77,11 +77,12 @@ class SqliteJournal:
         self._tails = Tails()
         self._listeners: list[Trouble] = []
         self._trouble = ""
+        self._changes: set[asyncio.Future[None]] = set()
         self._sweeping = False
         self._closed = False
         self._shelf = Shelf(clock, retention, self._excess)
         self._left = self._load(connection)
-        self._writer = Writer(path, connection, self._publish, self._refuse, self._take_trouble, observe)
+        self._writer = Writer(path, connection, self._publish, self._take_trouble, observe)
         self._reader = Reader(path)
         self._timer = self._loop.call_later(SWEEP_INTERVAL, self._look_over)
 
@@ -165,18 +166,29 @@ class SqliteJournal:
 
     async def detach(self, key: RunKey) -> None:
         """Forget that a run under way is held; done when that is committed."""
-        self._check()
+        self._require_commits()
         done = self._loop.create_future()
-        self._writer.put(Detachment(self._logs[key].run, done))
-        await done
+        await self._change(Detachment(self._logs[key].run, done), done)
 
     async def delete(self, key: RunKey) -> None:
         """Forget a run that has ended; done when that is committed."""
-        self._check()
+        self._require_commits()
         if key in self._shelf:
             done = self._loop.create_future()
-            self._writer.put(Removal([self._forget(key)], done))
+            await self._change(Removal([self._forget(key)], done), done)
+
+    def _require_commits(self) -> None:
+        if self._trouble:
+            raise JournalError(self._trouble)
+
+    async def _change(self, item: Detachment | Removal, done: asyncio.Future[None]) -> None:
+        """Ask for a change, and wait until it is committed, or commits fail: nobody is to wait until they succeed."""
+        self._changes.add(done)
+        self._writer.put(item)
+        try:
             await done
+        finally:
+            self._changes.discard(done)
 
     def discard(self, key: RunKey) -> bool:
         """Let go of a run under way; it is kept, for another server to go on with."""
@@ -196,21 +208,6 @@ class SqliteJournal:
         for done in group.waiting:
             if not done.done():
                 done.set_result(None)
-
-    def _refuse(self, group: Group) -> None:
-        """Tell who waits for what will never be."""
-        for done in group.waiting:
-            if not done.done():
-                done.set_exception(JournalError(self._trouble))
-
-    def _check(self) -> None:
-        """Refuse what its caller waits for while nothing can be committed.
-
-        Raises:
-            JournalError: Nothing can.
-        """
-        if self._trouble:
-            raise JournalError(self._trouble)
 
     # Retention.
 
@@ -311,6 +308,9 @@ class SqliteJournal:
     def _take_trouble(self, trouble: str) -> None:
         if trouble != self._trouble:
             self._trouble = trouble
+            for done in self._changes:
+                if trouble and not done.done():
+                    done.set_exception(JournalError(trouble))
             for told in self._listeners:
                 told(trouble)
 

@@ -42,7 +42,6 @@ class Writer:
         path: The file.
         connection: What writes it; closed with this.
         committed: Called on the event loop with every group that is committed.
-        refused: Called on the event loop with every group that will never be.
         trouble: Called on the event loop with why commits fail; the empty text once they succeed again.
         observe: Called with `before-commit` and `after-commit` on the thread.
     """
@@ -52,7 +51,6 @@ class Writer:
         path: Path,
         connection: sqlite3.Connection,
         committed: Callable[[Group], None],
-        refused: Callable[[Group], None],
         trouble: Callable[[str], None],
         observe: Callable[[str], None],
     ) -> None:
@@ -61,7 +59,6 @@ class Writer:
         self._owner = Owner(path, connection)
         self._rubbish = Rubbish(connection)
         self._committed = committed
-        self._refused = refused
         self._trouble = trouble
         self._observe = observe
         self._loop = asyncio.get_running_loop()
@@ -82,10 +79,10 @@ class Writer:
 
     def _work(self) -> None:
         try:
-            lost = False
             while (group := self._next()) is not None:
-                lost = lost or not self._persist(group)
-                self._tell(self._refused if lost else self._committed, group)
+                if not self._persist(group):
+                    break
+                self._tell(self._committed, group)
         finally:
             self._connection.close()
 
