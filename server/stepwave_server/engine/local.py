@@ -326,6 +326,8 @@ class LocalEngine(Directory):
             for run in self._settle():
                 run.commit()
         self._turning = False
+        if self._draining:  # a run may have come to where it waits for another server
+            self._check_idle()
 
     def _settle(self) -> Iterable[LocalRun]:
         """Decide until nothing moves, and return the runs that have decided something."""

@@ -75,11 +75,10 @@ async def test_it_can_be_cancelled_while_it_waits(lives: Lives) -> None:
 
 
 async def test_its_other_steps_go_on_meanwhile(lives: Lives) -> None:
-    both = flow(step("held", "gated"), step("other", "stubborn"), step("after", after=["other"]))
+    other = step("other", "fails", allow_failure=True)
     async with lives.next() as first:
-        await first.caller.start(both, run_id="live")
+        await first.caller.start(flow(step("held", "gated"), other, step("after", after=["other"])), run_id="live")
         await first.stage.here("held", "other")
-        first.stage.let("other")
     async with lives.next(without="gated") as second:
         second.stage.let("other")
         watch = second.caller.watch("live")
@@ -102,6 +101,21 @@ async def test_a_drain_does_not_wait_for_it(lives: Lives) -> None:
         await _waiting(second)
         async with asyncio.timeout(GUARD):
             await second.server.drain()
+
+
+async def test_a_drain_waits_for_nothing_else_once_its_other_steps_have_ended(lives: Lives) -> None:
+    both = flow(step("held", "gated"), step("other", "fails", allow_failure=True))
+    async with lives.next() as first:
+        await first.caller.start(both, run_id="live")
+        await first.stage.here("held", "other")
+    async with lives.next(without="gated", drain_timeout=600) as second:
+        await second.stage.here("other")
+        drain = asyncio.create_task(second.server.drain())
+        await asyncio.sleep(0)
+        assert not drain.done()
+        second.stage.let("other")
+        async with asyncio.timeout(GUARD):
+            await drain
 
 
 async def test_the_same_submission_still_finds_it(lives: Lives) -> None:
