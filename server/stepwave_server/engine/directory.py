@@ -47,6 +47,8 @@ class Directory:
         if trouble:
             for run in self._runs.values():
                 run.settled.refuse(JournalUnavailable(trouble))
+                if self._journal.lost:
+                    run.audience.break_off(JournalUnavailable(trouble))
         for told in self._listeners:
             told(trouble)
 

@@ -230,6 +230,7 @@ class LocalEngine(Directory):
         Raises:
             RunNotFound: There is no such run, or it is forgotten meanwhile.
             SequenceOutOfRange: The number is beyond its newest event.
+            JournalUnavailable: It will have no more events here.
         """
         run = self._runs.get(key)
         last = run.committed if run is not None else (await self._ended(key)).last_sequence

@@ -124,6 +124,8 @@ class Journal(Protocol):
     name: str
     durable: bool
     """Whether it outlives the process."""
+    lost: bool
+    """Whether it will never commit anything any more: it is damaged, or another server has taken it over."""
 
     @property
     def place(self) -> str:

@@ -37,6 +37,7 @@ class MemoryJournal:
 
     name = "memory"
     durable = False
+    lost = False
     place = "memory"
 
     def __init__(self, clock: Callable[[], int], retention: Retention | None = None) -> None:

@@ -9,12 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 
 from integration.cli.shell import Shell
 from integration.durable.lives import Lives
 from integration.durable.process import Victim
-from integration.server.build import flow, step
+from integration.server.build import flow, kinds_of, step
+from integration.server.caller import refusal
 from stepwave_server.journal import JournalError
 
 ONE = flow(step("a"))
@@ -96,6 +98,81 @@ async def test_a_damaged_file_is_called_so(lives: Lives, place: int) -> None:
     assert await _refused(lives) == f"the journal {lives.path} is damaged; restore a back-up, or move it away"
 
 
+LARGE = flow(step("a", "bulk", given={"size": 100_000}), step("held", "gated", after=["a"]))
+"""A run of it fills pages of its own."""
+
+
+def _damage(path: Path, content: bytes, pages: int = 0) -> None:
+    """Overwrite the page where a content begins, or one so many pages behind it."""
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    page = path.read_bytes().index(content) // 4_096 + pages
+    with path.open("r+b") as file:
+        file.seek(page * 4_096)
+        file.write(b"\xde\xad\xbe\xef" * 1_024)
+
+
+async def test_a_run_whose_events_are_damaged_is_said_to_be_and_harms_no_other(lives: Lives) -> None:
+    async with lives.next() as first:
+        first.stage.let("held")
+        await first.caller.run(LARGE, run_id="damaged")
+        whole = await first.caller.run(ONE, run_id="whole")
+    _damage(lives.path, b"x" * 3_000, pages=2)
+    async with lives.next() as second:
+        refused = await refusal(second.caller.events("damaged"))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.DATA_LOSS, "JOURNAL_DAMAGED")
+        assert refused.message == f"the journal {lives.path} is damaged; restore a back-up, or move it away"
+        assert await second.caller.events("whole") == whole
+        assert await second.caller.run(ONE, run_id="new")
+
+
+async def test_streams_end_when_the_journal_turns_out_to_be_damaged(lives: Lives) -> None:
+    """Nothing will be committed any more: their callers need not wait for it."""
+    async with lives.next() as first:
+        await first.caller.start(flow(step("held", "gated")), run_id="live")
+        await first.stage.here("held")
+    async with lives.next(recover="pause") as second:
+        before = second.caller.watch("live")
+        await before.until("step_started", "held")
+        _damage(lives.path, b"gated")  # the page that events are added to
+        for stream in (second.caller.execute(ONE, run_id="new"), before):
+            refused = await refusal(stream.rest())
+            assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
+            assert "is damaged" in refused.message
+
+
+async def test_a_run_under_way_whose_events_are_damaged_keeps_the_server_from_starting(lives: Lives) -> None:
+    """Going on without it would be to forget it; twice, for what was taken to look at it is given back."""
+    async with lives.next() as first:
+        await first.caller.start(LARGE, run_id="damaged")
+        await first.stage.here("held")
+    _damage(lives.path, b"x" * 3_000, pages=2)
+    for _ in range(2):
+        assert "is damaged" in await _refused(lives)
+
+
+async def test_a_server_whose_journal_was_taken_over_writes_nothing_any_more(lives: Lives) -> None:
+    """As on a disk that keeps no locks, where a second server was let in."""
+    async with lives.next() as first:
+        await first.caller.run(ONE, run_id="before")
+        await first.caller.start(flow(step("held", "gated")), run_id="live")
+        stream = first.caller.watch("live")
+        await stream.until("step_started", "held")
+        with closing(sqlite3.connect(lives.path)) as file:
+            file.execute("UPDATE owner SET epoch = epoch + 1, process = 'process 1 on another'")
+            file.commit()
+        for run_id in ("met", "refused"):
+            refused = await refusal(first.caller.start(ONE, run_id=run_id))
+            assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
+            assert "was taken over by process 1 on another" in refused.message
+        for watch in (stream, first.caller.watch("live")):  # their callers find the run elsewhere
+            assert (await refusal(watch.rest())).reason == "JOURNAL_UNAVAILABLE"
+            assert kinds_of(watch.seen)[-1] == "step_started"
+        assert first.stage.invoked == ["a", "held"]
+    with closing(sqlite3.connect(lives.path)) as file:
+        assert file.execute("SELECT run_id FROM runs").fetchall() == [("before",), ("live",)]
+
+
 async def test_a_file_that_was_cut_short_is_called_damaged(lives: Lives) -> None:
     await _lived(lives)
     with lives.path.open("r+b") as file:
@@ -138,7 +215,7 @@ def _outdate(path: Path) -> None:
         file.execute("PRAGMA user_version = 99")
 
 
-def _damage(path: Path) -> None:
+def _overwrite_tables(path: Path) -> None:
     with path.open("r+b") as file:
         file.seek(100)
         file.write(b"\xde\xad\xbe\xef" * 1_000)
@@ -146,7 +223,11 @@ def _damage(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "words"),
-    [(_overwrite, "is no journal of Stepwave"), (_outdate, "a later version of Stepwave"), (_damage, "is damaged")],
+    [
+        (_overwrite, "is no journal of Stepwave"),
+        (_outdate, "a later version of Stepwave"),
+        (_overwrite_tables, "is damaged"),
+    ],
 )
 async def test_the_command_line_says_what_is_wrong_and_ends_with_2(
     lives: Lives, spoil: Callable[[Path], None], words: str

@@ -77,6 +77,7 @@ class SqliteJournal:
         self._tails = Tails()
         self._listeners: list[Trouble] = []
         self._trouble = ""
+        self.lost = False
         self._changes: set[asyncio.Future[None]] = set()
         self._sweeping = False
         self._closed = False
@@ -305,14 +306,17 @@ class SqliteJournal:
         if self._trouble:
             told(self._trouble)
 
-    def _take_trouble(self, trouble: str) -> None:
-        if trouble != self._trouble:
-            self._trouble = trouble
-            for done in self._changes:
-                if trouble and not done.done():
-                    done.set_exception(JournalError(trouble))
-            for told in self._listeners:
-                told(trouble)
+    def _take_trouble(self, error: JournalError | None) -> None:
+        trouble = "" if error is None else str(error)
+        if trouble == self._trouble:
+            return
+        self._trouble = trouble
+        self.lost = error is not None and error.lasting
+        for done in self._changes:
+            if error is not None and not done.done():
+                done.set_exception(error)
+        for told in self._listeners:
+            told(trouble)
 
     async def close(self) -> None:
         """Commit what is outstanding and release everything. Closing it again does nothing."""

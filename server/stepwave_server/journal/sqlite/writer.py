@@ -42,7 +42,7 @@ class Writer:
         path: The file.
         connection: What writes it; closed with this.
         committed: Called on the event loop with every group that is committed.
-        trouble: Called on the event loop with why commits fail; the empty text once they succeed again.
+        trouble: Called on the event loop with why commits fail; with `None` once they succeed again.
         observe: Called with `before-commit` and `after-commit` on the thread.
     """
 
@@ -51,7 +51,7 @@ class Writer:
         path: Path,
         connection: sqlite3.Connection,
         committed: Callable[[Group], None],
-        trouble: Callable[[str], None],
+        trouble: Callable[[JournalError | None], None],
         observe: Callable[[str], None],
     ) -> None:
         self._path = path
@@ -131,14 +131,14 @@ class Writer:
         troubled = False
         while (trouble := self._attempt(group)) is not None:
             troubled = True
-            self._tell(self._trouble, str(trouble))
+            self._tell(self._trouble, trouble)
             if self._closing.is_set() or trouble.lasting:
                 self._give_up(group, trouble)
                 return False
             self._closing.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
         if troubled:
-            self._tell(self._trouble, "")
+            self._tell(self._trouble, None)
         return True
 
     def _attempt(self, group: Group) -> JournalError | None:
