@@ -115,6 +115,7 @@ async def test_a_plain_watch_does_not_hold(caller: Caller, stage: Stage) -> None
 
 async def test_a_disconnect_frees_everything(server: Server, caller: Caller, stage: Stage) -> None:
     await caller.run(flow(step("warm")))  # what gRPC keeps for a connection is made by now
+    await settles(lambda: "_schedule_rpc_coro" not in _work())  # and what it had for that call is gone
     before = _work()
     async with caller.execute(HELD, run_id="live") as run:
         await run.until("step_started", "held")
