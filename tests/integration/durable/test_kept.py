@@ -201,6 +201,7 @@ async def test_retention_never_forgets_what_is_under_way(lives: Lives) -> None:
         await first.stage.here("held")
         await _make(first, 5)
     async with lives.next(keep_runs=1, keep_age=0.001) as second:
-        second.stage.let("held")
         watch = second.caller.watch("live")
+        await watch.until("run_started")  # who reads a run keeps it, however old it is when it ends
+        second.stage.let("held")
         assert state_of(end_of(await watch.rest()).state) == "succeeded"
