@@ -129,8 +129,8 @@ class LocalRun:
         if len(self._inbox) == 1:
             self._services.turn(self)
 
-    def resume(self) -> int:
-        """Go on after a recovery: do again what is outstanding; return how many attempts were lost with the server.
+    def resume(self) -> None:
+        """Go on after a recovery: do again what is outstanding, and tell which attempts were lost with the server.
 
         A timer that has run out meanwhile fires first: nothing starts that it would have stopped.
         """
@@ -145,7 +145,6 @@ class LocalRun:
                 self._obey(command)
         for step in lost:
             self.tell(AttemptLost(step.spec.id, step.attempt))
-        return len(lost)
 
     def freeze(self) -> None:
         """Take note of nothing more: what still happens to its attempts, as their engine ends, is not the run's."""
