@@ -187,7 +187,7 @@ async def test_a_run_that_is_too_old_is_forgotten_by_the_next_server(lives: Live
 
 async def test_runs_are_kept_within_a_size_and_the_file_does_not_grow_for_ever(lives: Lives) -> None:
     big = flow(*(step(f"s{i}", "bulk", given={"size": 500_000}) for i in range(4)))
-    async with lives.next(keep_bytes=5_000_000) as first:
+    async with lives.next(keep_bytes=7_000_000) as first:
         for place in range(20):  # 40 MB
             await first.caller.run(big, run_id=f"run{place}")
         kept = await _kept(lives.path, lambda found: len(found) <= 2)
