@@ -34,6 +34,7 @@ from ._events import (
     StepChunk,
     StepFinished,
     StepProgress,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
@@ -46,6 +47,7 @@ from ._events import (
 )
 from ._export import RunExport
 from ._payload import JSON, Blob
+from ._policies import Fallback, Retry
 from ._refs import Reference, StepHandle
 from ._requests import Rerun
 from ._results import (
@@ -59,7 +61,7 @@ from ._results import (
     State,
     StepResult,
 )
-from ._workflow import Retry, Workflow
+from ._workflow import Workflow
 from .exceptions import (
     AccessDenied,
     AlreadyExists,
@@ -105,6 +107,7 @@ __all__ = [
     "FailedPrecondition",
     "Failure",
     "FailureReason",
+    "Fallback",
     "InputRule",
     "InvalidExport",
     "InvalidWorkflow",
@@ -141,6 +144,7 @@ __all__ = [
     "StepFinished",
     "StepHandle",
     "StepProgress",
+    "StepReady",
     "StepResult",
     "StepRetrying",
     "StepStarted",

@@ -6,11 +6,14 @@ import re
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeVar, overload
+from typing import Any, TypeAlias, TypeVar, overload
 
 from ._payload import JSON, Blob
 
-__all__ = ["Answer", "Context", "action", "action_name"]
+__all__ = ["ActionLike", "Answer", "Context", "action", "action_name", "name_of"]
+
+# What a step does: a marked function or class, or the name by which the server knows it.
+ActionLike: TypeAlias = Callable[..., object] | str
 
 _MARK = "__stepwave_action__"
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
@@ -38,7 +41,8 @@ class Context:
         run_id: The run.
         step_id: The step.
         attempt: The attempt, from 1.
-        idempotency_key: Equal for all attempts of the step, and unique to it: hand it to services that take one.
+        idempotency_key: Equal for all attempts of the step, and unique to it: hand it to services that take one. A
+            fallback has one of its own.
         deadline: When the attempt's timeout passes, in UTC; `None` if it has none.
         logger: A logger whose records carry `run_id`, `step_id` and `attempt`.
     """
@@ -140,3 +144,17 @@ def action_name(target: object) -> str | None:
     """Return the name that `action` gave to a target; `None` if it is not marked."""
     name = getattr(target, _MARK, None)
     return name if isinstance(name, str) else None
+
+
+def name_of(action: ActionLike) -> str:
+    """Return the name of an action that is given by its name or as the marked function or class itself.
+
+    Raises:
+        TypeError: It is not marked.
+    """
+    if isinstance(action, str):
+        return action
+    name = action_name(action)
+    if name is None:
+        raise TypeError(f"{action!r} is not an action: mark it with @stepwave.action")
+    return name

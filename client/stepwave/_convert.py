@@ -114,6 +114,7 @@ def step_from_proto(message: run_pb2.StepResult) -> StepResult:
         moment(message.end_time) if has("end_time") else None,
         message.abandoned,
         message.reused_from,
+        failure_from_proto(message.original_failure) if has("original_failure") else None,
     )
 
 

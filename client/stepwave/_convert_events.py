@@ -14,6 +14,7 @@ from ._events import (
     StepChunk,
     StepFinished,
     StepProgress,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
@@ -96,7 +97,14 @@ def _step_waiting(event: event_pb2.RunEvent, run_id: str, sequence: int, time: d
 def _step_retrying(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
     said = event.step_retrying
     next_time = moment(said.next_time) if said.HasField("next_time") else None
-    return StepRetrying(run_id, sequence, time, said.step_id, said.attempt, failure_from_proto(said.failure), next_time)
+    failure = failure_from_proto(said.failure)
+    return StepRetrying(
+        run_id, sequence, time, said.step_id, said.attempt, failure, next_time, said.fallback, said.abandoned
+    )
+
+
+def _step_ready(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+    return StepReady(run_id, sequence, time, event.step_ready.step_id, event.step_ready.attempt)
 
 
 def _wave_finished(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
@@ -120,6 +128,7 @@ _MAKERS: dict[str, Callable[[event_pb2.RunEvent, str, int, datetime], Event]] = 
     "step_progress": _step_progress,
     "step_waiting": _step_waiting,
     "step_retrying": _step_retrying,
+    "step_ready": _step_ready,
     "wave_finished": _wave_finished,
     "steps_added": _steps_added,
     "run_stopping": _run_stopping,

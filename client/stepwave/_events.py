@@ -17,6 +17,7 @@ __all__ = [
     "StepChunk",
     "StepFinished",
     "StepProgress",
+    "StepReady",
     "StepRetrying",
     "StepStarted",
     "StepWaiting",
@@ -186,9 +187,11 @@ class StepRetrying(Event):
 
     Attributes:
         step_id: The step.
-        attempt: The attempt that failed.
+        attempt: The attempt that failed; 0 if the step failed before its first, and its fallback follows.
         failure: Why.
         next_time: When the next attempt may start.
+        fallback: Whether what follows is the step's fallback, its own action having failed for good.
+        abandoned: Whether the attempt was interrupted and did not end within its grace.
     """
 
     kind: ClassVar[str] = "step_retrying"
@@ -197,6 +200,23 @@ class StepRetrying(Event):
     attempt: int
     failure: Failure
     next_time: datetime | None
+    fallback: bool = False
+    abandoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepReady(Event):
+    """The pause before another attempt is over: it starts as soon as there is a place for it.
+
+    Attributes:
+        step_id: The step.
+        attempt: The attempt that may start.
+    """
+
+    kind: ClassVar[str] = "step_ready"
+
+    step_id: str
+    attempt: int
 
 
 @dataclass(frozen=True, slots=True)

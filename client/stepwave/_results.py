@@ -119,7 +119,7 @@ class StepResult(Plain):
         action: What it did.
         state: Its state: an end state in a `StepFinished`, any in `steps`.
         wave: Its topological level, from 0.
-        attempts: How many attempts were started.
+        attempts: How many attempts were started, that of a fallback's action included.
         output: Its answer, if it succeeded (`None` is one); else `None`.
         failure: Why it failed or was cancelled.
         skip_reason: Why it was skipped.
@@ -128,6 +128,8 @@ class StepResult(Plain):
         end_time: When it ended.
         abandoned: Whether an attempt was interrupted and did not end within its grace.
         reused_from: The run from which its output was taken over, without an attempt; empty if it answered itself.
+        original_failure: Why its own action failed for good, where its fallback stood in: `output` is the fallback's
+            then, or `failure` says why that failed or was cancelled too.
     """
 
     step_id: str
@@ -143,6 +145,12 @@ class StepResult(Plain):
     end_time: datetime | None
     abandoned: bool
     reused_from: str = ""
+    original_failure: Failure | None = None
+
+    @property
+    def by_fallback(self) -> bool:
+        """Whether its fallback answered."""
+        return self.state is State.SUCCEEDED and self.original_failure is not None
 
     @property
     def duration(self) -> timedelta | None:

@@ -69,7 +69,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "Retry.jitter": "The share of a pause that is drawn at random, 0 to 1. Default: 0.2.",
     "Retry.retryable_reasons": "Failures worth another attempt. "
     "Default: action_error, timeout, unavailable and rate_limited.",
-    "Fallback.action": "Another action, tried once.",
+    "Fallback.action": "Another action, tried once, with the step's timeout.",
     "Fallback.value": "A fixed value.",
     "FallbackAction.action": "The name of the action.",
     "FallbackAction.input": "What it gets. Default: the input of the step it stands in for.",

@@ -1,77 +1,25 @@
 """The workflow builder: steps, and what flows between them, as Python says it."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from typing import Final, Literal, TypeAlias, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, TypeVar
 
-from google.protobuf import duration_pb2
+from stepwave.v1 import workflow_pb2
 
-from stepwave.v1 import run_pb2, workflow_pb2
-
-from ._action import action_name
+from ._action import ActionLike, name_of
 from ._payload import to_payload
+from ._policies import NOT_GIVEN, Fallback, NotGiven, Retry, optional_duration
 from ._refs import Input, Reference, StepHandle, extract
-from ._results import FailureReason
-from ._time import Seconds, to_duration
+from ._time import Seconds
 
-__all__ = ["ActionLike", "Retry", "Workflow", "name_of"]
-
-# What a step does: a marked function or class, or the name by which the server knows it.
-ActionLike: TypeAlias = Callable[..., object] | str
+__all__ = ["ActionLike", "Workflow", "name_of"]
 
 Number = TypeVar("Number")  # of an enum of the contract
 
-
-class _NotGiven(Enum):
-    """Tells an input that was not given from one that is `None`, which is JSON's `null`."""
-
-    NOT_GIVEN = "not given"
-
-
-NOT_GIVEN: Final = _NotGiven.NOT_GIVEN
 
 _SCHEDULING = {"eager": workflow_pb2.SCHEDULING_EAGER, "wave": workflow_pb2.SCHEDULING_WAVE}
 _POLICIES = {"fail_fast": workflow_pb2.FAILURE_POLICY_FAIL_FAST, "continue": workflow_pb2.FAILURE_POLICY_CONTINUE}
 _INTERRUPTS = {"retry": workflow_pb2.ON_INTERRUPT_RETRY, "fail": workflow_pb2.ON_INTERRUPT_FAIL}
 _JOINS = {"all": workflow_pb2.JOIN_ALL, "any": workflow_pb2.JOIN_ANY, "all_done": workflow_pb2.JOIN_ALL_DONE}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Retry:
-    """When and how often a failed attempt is tried again. What is not given takes the server's default.
-
-    Attributes:
-        max_attempts: All attempts together, the first included.
-        initial_backoff: The pause before the second attempt; default 500 ms.
-        backoff_multiplier: The factor by which each pause exceeds the one before; default 2.
-        max_backoff: The longest pause; default 30 s.
-        jitter: The share of a pause that is drawn at random, 0 to 1; default 0.2.
-        retryable_reasons: Failures worth another attempt; default: `action_error`, `timeout`, `unavailable` and
-            `rate_limited`.
-    """
-
-    max_attempts: int
-    initial_backoff: Seconds | None = None
-    backoff_multiplier: float | None = None
-    max_backoff: Seconds | None = None
-    jitter: float | None = None
-    retryable_reasons: tuple[FailureReason | str, ...] = ()
-
-    def to_proto(self) -> workflow_pb2.Retry:
-        """Return it as a message of the contract.
-
-        Raises:
-            ValueError: A reason or a length of time is not one.
-        """
-        return workflow_pb2.Retry(
-            max_attempts=self.max_attempts,
-            initial_backoff=_optional(self.initial_backoff),
-            backoff_multiplier=self.backoff_multiplier or 0.0,
-            max_backoff=_optional(self.max_backoff),
-            jitter=self.jitter,
-            retryable_reasons=[_reason_number(FailureReason(reason)) for reason in self.retryable_reasons],
-        )
 
 
 class Workflow:
@@ -116,7 +64,7 @@ class Workflow:
             scheduling=_choice("scheduling", scheduling, _SCHEDULING),
             failure_policy=_choice("failure_policy", failure_policy, _POLICIES),
             max_parallelism=max_parallelism,
-            timeout=_optional(timeout),
+            timeout=optional_duration(timeout),
             labels=labels,
             retry=retry.to_proto() if retry else None,
         )
@@ -130,13 +78,15 @@ class Workflow:
         self,
         step_id: str,
         action: ActionLike,
-        input: Input | _NotGiven = NOT_GIVEN,
+        input: Input | NotGiven = NOT_GIVEN,
         *,
         depends_on: Iterable[StepHandle | str] = (),
         timeout: Seconds | None = None,
+        total_timeout: Seconds | None = None,
         join: Literal["all", "any", "all_done"] = "all",
         allow_failure: bool = False,
         retry: Retry | None = None,
+        fallback: Fallback | None = None,
         on_interrupt: Literal["retry", "fail"] = "retry",
     ) -> StepHandle:
         """Add a step.
@@ -149,10 +99,13 @@ class Workflow:
                 with dependencies an object of their outputs by id. `None` is `null`.
             depends_on: Steps that must end before this one starts, beside those it refers to.
             timeout: How long one attempt may take, in seconds or as a `timedelta`; `None`: the server's default.
+            total_timeout: How long it may take over all its attempts, pauses and waiting, from when its dependencies
+                allowed it to start; `None`: no limit.
             join: What it asks of its dependencies: `all` succeeded, `any` one did, or `all_done`, whatever became of
                 them.
             allow_failure: Whether a final failure of this step leaves the run and its dependents alone.
             retry: Its own retry policy; `None`: the workflow's.
+            fallback: What answers in its place once it has finally failed; `None`: nothing does.
             on_interrupt: What becomes of it when the server stops while an attempt runs: `retry`, another attempt once
                 a server goes on with the run, which uses up none of the policy's (the fourth time it fails all the
                 same); or `fail`, for what must not happen twice.
@@ -167,14 +120,17 @@ class Workflow:
             id=step_id,
             action=name_of(action),
             depends_on=[self._own_id(item) for item in depends_on],
-            timeout=_optional(timeout),
+            timeout=optional_duration(timeout),
+            total_timeout=optional_duration(total_timeout),
             join=_choice("join", join, _JOINS),
             allow_failure=allow_failure,
             retry=retry.to_proto() if retry else None,
             on_interrupt=_choice("on_interrupt", on_interrupt, _INTERRUPTS),
         )
-        if not isinstance(input, _NotGiven):
-            self._set_input(step, input)
+        if not isinstance(input, NotGiven):
+            self._set_input(step_id, step, input)
+        if fallback is not None:
+            self._set_fallback(step, fallback)
         self._steps.append(step)
         return StepHandle(self, step_id)
 
@@ -193,14 +149,22 @@ class Workflow:
     def __repr__(self) -> str:
         return f"<Workflow {self.name!r}: {len(self._steps)} steps>"
 
-    def _set_input(self, step: workflow_pb2.Step, value: Input) -> None:
+    def _set_fallback(self, step: workflow_pb2.Step, fallback: Fallback) -> None:
+        if fallback.action is None:
+            step.fallback.value.CopyFrom(to_payload(fallback.value))
+            return
+        step.fallback.action.action = name_of(fallback.action)
+        if not isinstance(fallback.input, NotGiven):
+            self._set_input(step.id, step.fallback.action, fallback.input)
+
+    def _set_input(self, step_id: str, into: workflow_pb2.Step | workflow_pb2.FallbackAction, value: Input) -> None:
         fixed, references = extract(value)
         for target, reference in references:
             if reference.owner is not self:
-                raise ValueError(f"step {step.id!r}: {reference!r} belongs to another workflow, {reference.owner!r}")
-            step.bindings.append(reference.to_binding(target))
+                raise ValueError(f"step {step_id!r}: {reference!r} belongs to another workflow, {reference.owner!r}")
+            into.bindings.append(reference.to_binding(target))
         if not isinstance(value, Reference):  # one that is the whole input leaves nothing fixed
-            step.input.CopyFrom(to_payload(fixed))
+            into.input.CopyFrom(to_payload(fixed))
 
     def _own_id(self, item: StepHandle | str) -> str:
         if isinstance(item, str):
@@ -210,29 +174,7 @@ class Workflow:
         return item.id
 
 
-def name_of(action: ActionLike) -> str:
-    """Return the name of an action that is given by its name or as the marked function or class itself.
-
-    Raises:
-        TypeError: It is not marked.
-    """
-    if isinstance(action, str):
-        return action
-    name = action_name(action)
-    if name is None:
-        raise TypeError(f"{action!r} is not an action: mark it with @stepwave.action")
-    return name
-
-
 def _choice(option: str, value: str, choices: Mapping[str, Number]) -> Number:
     if value not in choices:
         raise ValueError(f"{option} must be one of {', '.join(choices)}, got {value!r}")
     return choices[value]
-
-
-def _optional(length: Seconds | None) -> duration_pb2.Duration | None:
-    return None if length is None else to_duration(length)
-
-
-def _reason_number(reason: FailureReason) -> run_pb2.FailureReason.ValueType:
-    return run_pb2.FailureReason.Value(f"FAILURE_REASON_{reason.name}")

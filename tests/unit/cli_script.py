@@ -12,6 +12,7 @@ from stepwave._events import (
     StepChunk,
     StepFinished,
     StepProgress,
+    StepReady,
     StepRetrying,
     StepStarted,
     StepWaiting,
@@ -74,8 +75,11 @@ class Script:
     def waiting(self, step_id: str, message: str = "", cause: WaitCause = WaitCause.CONCURRENCY) -> "Script":
         return self.add(StepWaiting(RUN_ID, 0, self.now, step_id, cause, message))
 
-    def retrying(self, step_id: str, why: Failure) -> "Script":
-        return self.add(StepRetrying(RUN_ID, 4, self.now, step_id, 1, why, self.now))
+    def retrying(self, step_id: str, why: Failure, *, attempt: int = 1, fallback: bool = False) -> "Script":
+        return self.add(StepRetrying(RUN_ID, 4, self.now, step_id, attempt, why, self.now, fallback))
+
+    def ready(self, step_id: str, attempt: int) -> "Script":
+        return self.add(StepReady(RUN_ID, 4, self.now, step_id, attempt))
 
     def stopping(self, message: str) -> "Script":
         why = Failure(FailureReason.CANCELLED, message, False, None, "", 0, {})
@@ -88,6 +92,9 @@ class Script:
 
     def reused(self, step_id: str, earlier: str) -> "Script":
         return self._finish(step_id, State.SUCCEEDED, reused_from=earlier)
+
+    def fell_back(self, step_id: str, why: Failure) -> "Script":
+        return self._finish(step_id, State.SUCCEEDED, original=why)
 
     def failed(self, step_id: str, why: Failure) -> "Script":
         return self._finish(step_id, State.FAILED, why=why)
@@ -126,6 +133,7 @@ class Script:
         why: Failure | None = None,
         skip: SkipReason | None = None,
         reused_from: str = "",
+        original: Failure | None = None,
     ) -> "Script":
         wave, start = self._waves[step_id], self._starts.get(step_id)
         result = StepResult(
@@ -142,6 +150,7 @@ class Script:
             self.now,
             False,
             reused_from,
+            original,
         )
         self._results[step_id] = result
         return self.add(StepFinished(RUN_ID, 6, self.now, result))

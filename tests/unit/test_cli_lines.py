@@ -37,6 +37,20 @@ def test_each_kind_of_event_has_its_line() -> None:
     ]
 
 
+def test_what_follows_a_failure_has_its_lines() -> None:
+    why = failure("no route")
+    script = Script(("step-a", "step-b")).started("step-a").retrying("step-a", why).ready("step-a", 2)
+    script.retrying("step-a", why, attempt=2, fallback=True).fell_back("step-a", why)
+    script.retrying("step-b", why, attempt=0, fallback=True)
+    assert lines(script)[2:] == [
+        "step-a  retrying   attempt 1 failed: no route",
+        "step-a  ready      attempt 2",
+        "step-a  retrying   attempt 2 failed: no route; its fallback follows",
+        "step-a  succeeded  400 ms, by its fallback: no route",
+        "step-b  retrying   failed before its first attempt: no route; its fallback follows",
+    ]
+
+
 def test_a_step_whose_action_is_missing_waits_for_a_server_that_has_it() -> None:
     script = Script(("search",)).started("search").waiting("search", cause=WaitCause.ACTION_MISSING)
     assert lines(script)[-1] == "search  waiting    for a server with the action tools.search"

@@ -143,6 +143,15 @@ def test_a_step_that_was_taken_over_says_from_which_run() -> None:
     assert step_from_proto(run_pb2.StepResult(step_id="a", reused_from="earlier")).reused_from == "earlier"
 
 
+def test_a_step_whose_fallback_stood_in_keeps_the_original_failure() -> None:
+    failure = run_pb2.Failure(message="no")
+    step = step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_SUCCEEDED, original_failure=failure))
+    assert step.original_failure is not None
+    assert (step.original_failure.message, step.by_fallback, step.failure) == ("no", True, None)
+    assert not step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_FAILED, original_failure=failure)).by_fallback
+    assert not step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_SUCCEEDED)).by_fallback
+
+
 def test_a_run_says_what_it_repeats_and_what_it_waits_for() -> None:
     run = run_from_proto(run_pb2.Run(rerun_of="earlier", paused=True, missing_actions=["search"]))
     assert (run.rerun_of, run.paused, run.missing_actions) == ("earlier", True, ("search",))
@@ -199,6 +208,7 @@ EVENTS: dict[str, object] = {
     "step_progress": event_pb2.StepProgress(step_id="a", attempt=1, fraction=0.0, message="begun"),
     "step_waiting": event_pb2.StepWaiting(step_id="a", cause=event_pb2.WAIT_CAUSE_RATE),
     "step_retrying": event_pb2.StepRetrying(step_id="a", attempt=1, failure=run_pb2.Failure(message="no")),
+    "step_ready": event_pb2.StepReady(step_id="a", attempt=2),
     "step_finished": event_pb2.StepFinished(result=run_pb2.StepResult(step_id="a", state=run_pb2.STATE_FAILED)),
     "wave_finished": event_pb2.WaveFinished(wave=1),
     "steps_added": event_pb2.StepsAdded(steps=[workflow_pb2.Step(id="c")], sealed=True),

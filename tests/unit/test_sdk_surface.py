@@ -11,11 +11,11 @@ SURFACE = {
     "LimitExceeded NotFound OutOfRange ParallelFailed ReplayDiverged RunCancelled RunFailed RunLost ServerError "
     "ServerUnavailable StepwaveError Unsupported Violation",
     "clients": "AsyncClient Client EventStream RunHandle SyncEventStream SyncRunHandle",
-    "building": "Reference Rerun Retry StepHandle Workflow",
+    "building": "Fallback Reference Rerun Retry StepHandle Workflow",
     "actions": "Answer Blob Context JSON action",
     "results": "Counts Failure FailureReason Run RunExport RunResult SkipCause SkipReason State StepResult",
-    "events": "Event RunFinished RunStarted RunStopping StepChunk StepFinished StepProgress StepRetrying StepStarted "
-    "StepWaiting StepsAdded UnknownEvent WaitCause Wave WaveFinished WaveStarted",
+    "events": "Event RunFinished RunStarted RunStopping StepChunk StepFinished StepProgress StepReady StepRetrying "
+    "StepStarted StepWaiting StepsAdded UnknownEvent WaitCause Wave WaveFinished WaveStarted",
     "servers": "ActionInfo InputRule NamedWorkflow Plan PlannedBinding PlannedStep ServerInfo ServerLimits",
 }
 

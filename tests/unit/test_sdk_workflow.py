@@ -1,11 +1,12 @@
 """What the workflow builder makes."""
 
+import json
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
-from stepwave import Blob, FailureReason, Retry, Workflow, action
+from stepwave import Blob, FailureReason, Fallback, Retry, Workflow, action
 from stepwave.v1 import payload_pb2, run_pb2
 from stepwave.v1 import workflow_pb2 as pb
 
@@ -162,6 +163,48 @@ def test_a_retry_policy_is_said_for_the_workflow_and_for_a_step() -> None:
     assert (said.max_attempts, said.backoff_multiplier, said.jitter, said.HasField("jitter")) == (3, 3.0, 0.0, True)
     assert (said.initial_backoff.nanos, said.max_backoff.seconds) == (500_000_000, 60)
     assert list(said.retryable_reasons) == [run_pb2.FAILURE_REASON_TIMEOUT, run_pb2.FAILURE_REASON_UNAVAILABLE]
+
+
+def test_a_total_timeout_is_said() -> None:
+    flow = Workflow("w")
+    flow.step("a", "core.echo", timeout=1, total_timeout=timedelta(minutes=2))
+    assert (only_step(flow).timeout.seconds, only_step(flow).total_timeout.seconds) == (1, 120)
+
+
+@pytest.mark.parametrize("value", [None, {"hits": []}, "kept"])
+def test_a_fallback_may_be_a_fixed_value(value: Any) -> None:
+    flow = Workflow("w")
+    flow.step("a", "core.echo", fallback=Fallback(value=value))
+    assert json.loads(only_step(flow).fallback.value.json) == value
+
+
+def test_a_fallback_may_be_an_action_with_an_input_of_its_own() -> None:
+    flow = Workflow("w")
+    first = flow.step("first", "core.echo")
+    flow.step("a", "core.echo", fallback=Fallback(summarise, {"facts": first.output["facts"], "city": "Oslo"}))
+    said = flow.to_proto().steps[1].fallback.action
+    assert (said.action, said.input.json) == ("summarise.short", '{"facts":null,"city":"Oslo"}')
+    assert list(said.bindings) == [pb.Binding(target="/facts", step=pb.StepOutput(id="first", path="/facts"))]
+
+
+def test_a_fallback_without_an_input_leaves_it_to_the_step() -> None:
+    flow = Workflow("w")
+    flow.step("a", "core.echo", {"x": 1}, fallback=Fallback("other"))
+    assert only_step(flow).fallback.action == pb.FallbackAction(action="other")
+
+
+def test_a_fallback_is_one_thing() -> None:
+    with pytest.raises(ValueError, match="either an action or a value"):
+        Fallback()
+    with pytest.raises(ValueError, match="either an action or a value"):
+        Fallback("other", value=1)
+    with pytest.raises(ValueError, match="has no input"):
+        Fallback(input={}, value=1)
+
+
+def test_a_fallback_refers_to_its_own_workflow_alone() -> None:
+    with pytest.raises(ValueError, match="another workflow"):
+        Workflow("w").step("a", "core.echo", fallback=Fallback("other", [Workflow("other").input]))
 
 
 def test_what_belongs_to_another_workflow_is_refused_at_once() -> None:

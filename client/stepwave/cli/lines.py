@@ -13,6 +13,7 @@ from stepwave._events import (
     StepChunk,
     StepFinished,
     StepProgress,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
@@ -90,7 +91,11 @@ def _step_parts(event: Event) -> tuple[str, str, str]:
             percent = "" if event.fraction is None else f"{event.fraction:.0%} "
             return event.step_id, "progress", percent + one_line(event.message)
         case StepRetrying():
-            return event.step_id, "retrying", f"attempt {event.attempt} failed: {failure_line(event.failure)}"
+            what = f"attempt {event.attempt} failed" if event.attempt else "failed before its first attempt"
+            follows = "; its fallback follows" if event.fallback else ""
+            return event.step_id, "retrying", f"{what}: {failure_line(event.failure)}{follows}"
+        case StepReady():
+            return event.step_id, "ready", f"attempt {event.attempt}"
         case _:
             return "run", event.kind, ""
 
@@ -101,5 +106,7 @@ def _outcome(result: StepResult) -> str:
     if result.skip_reason is not None:
         return skip_line(result.skip_reason).removeprefix("skipped: ")
     failure = f": {failure_line(result.failure)}" if result.failure else ""
+    if result.by_fallback and result.original_failure is not None:
+        failure = f", by its fallback: {failure_line(result.original_failure)}"
     attempts = f" in {result.attempts} attempts" if result.attempts > 1 else ""
     return f"{duration_text(result.duration)}{attempts}{failure}"

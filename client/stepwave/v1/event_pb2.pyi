@@ -55,6 +55,8 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """`run_stopping`."""
     EVENT_KIND_RUN_FINISHED: _EventKind.ValueType  # 21
     """`run_finished`."""
+    EVENT_KIND_STEP_READY: _EventKind.ValueType  # 22
+    """`step_ready`."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
     """The kinds of events, for filters. Each names a field of `RunEvent.kind`."""
@@ -85,6 +87,8 @@ EVENT_KIND_RUN_STOPPING: EventKind.ValueType  # 20
 """`run_stopping`."""
 EVENT_KIND_RUN_FINISHED: EventKind.ValueType  # 21
 """`run_finished`."""
+EVENT_KIND_STEP_READY: EventKind.ValueType  # 22
+"""`step_ready`."""
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 class _WaitCause:
@@ -149,6 +153,7 @@ class RunEvent(_message.Message):
     STEPS_ADDED_FIELD_NUMBER: _builtins.int
     RUN_STOPPING_FIELD_NUMBER: _builtins.int
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
+    STEP_READY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     sequence: _builtins.int
@@ -207,6 +212,10 @@ class RunEvent(_message.Message):
     def run_finished(self) -> Global___RunFinished:
         """The run ended. Terminal: no event follows."""
 
+    @_builtins.property
+    def step_ready(self) -> Global___StepReady:
+        """The pause before another attempt is over."""
+
     def __init__(
         self,
         *,
@@ -225,12 +234,13 @@ class RunEvent(_message.Message):
         steps_added: Global___StepsAdded | None = ...,
         run_stopping: Global___RunStopping | None = ...,
         run_finished: Global___RunFinished | None = ...,
+        step_ready: Global___StepReady | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "run_finished", b"run_finished", "run_started", b"run_started", "run_stopping", b"run_stopping", "step_chunk", b"step_chunk", "step_finished", b"step_finished", "step_progress", b"step_progress", "step_retrying", b"step_retrying", "step_started", b"step_started", "step_waiting", b"step_waiting", "steps_added", b"steps_added", "time", b"time", "wave_finished", b"wave_finished", "wave_started", b"wave_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "run_finished", b"run_finished", "run_started", b"run_started", "run_stopping", b"run_stopping", "step_chunk", b"step_chunk", "step_finished", b"step_finished", "step_progress", b"step_progress", "step_ready", b"step_ready", "step_retrying", b"step_retrying", "step_started", b"step_started", "step_waiting", b"step_waiting", "steps_added", b"steps_added", "time", b"time", "wave_finished", b"wave_finished", "wave_started", b"wave_started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "run_finished", b"run_finished", "run_id", b"run_id", "run_started", b"run_started", "run_stopping", b"run_stopping", "sequence", b"sequence", "step_chunk", b"step_chunk", "step_finished", b"step_finished", "step_progress", b"step_progress", "step_retrying", b"step_retrying", "step_started", b"step_started", "step_waiting", b"step_waiting", "steps_added", b"steps_added", "time", b"time", "wave_finished", b"wave_finished", "wave_started", b"wave_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "run_finished", b"run_finished", "run_id", b"run_id", "run_started", b"run_started", "run_stopping", b"run_stopping", "sequence", b"sequence", "step_chunk", b"step_chunk", "step_finished", b"step_finished", "step_progress", b"step_progress", "step_ready", b"step_ready", "step_retrying", b"step_retrying", "step_started", b"step_started", "step_waiting", b"step_waiting", "steps_added", b"steps_added", "time", b"time", "wave_finished", b"wave_finished", "wave_started", b"wave_started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_started", "wave_started", "step_started", "step_chunk", "step_progress", "step_waiting", "step_retrying", "step_finished", "wave_finished", "steps_added", "run_stopping", "run_finished"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_started", "wave_started", "step_started", "step_chunk", "step_progress", "step_waiting", "step_retrying", "step_finished", "wave_finished", "steps_added", "run_stopping", "run_finished", "step_ready"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -347,7 +357,7 @@ class StepStarted(_message.Message):
     step_id: _builtins.str
     """The step."""
     action: _builtins.str
-    """What it does."""
+    """What it does: the step's action, or that of its fallback."""
     wave: _builtins.int
     """The step's wave."""
     attempt: _builtins.int
@@ -490,10 +500,16 @@ class StepRetrying(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     NEXT_TIME_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    ABANDONED_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The step."""
     attempt: _builtins.int
-    """The attempt that failed."""
+    """The attempt that failed. 0: the step failed before its first, and its fallback follows."""
+    fallback: _builtins.bool
+    """True: what follows is the step's fallback, its own action having failed for good."""
+    abandoned: _builtins.bool
+    """True: the attempt did not end within its grace; what it still does is ignored."""
     @_builtins.property
     def failure(self) -> _run_pb2.Failure:
         """Why."""
@@ -509,14 +525,42 @@ class StepRetrying(_message.Message):
         attempt: _builtins.int = ...,
         failure: _run_pb2.Failure | None = ...,
         next_time: _timestamp_pb2.Timestamp | None = ...,
+        fallback: _builtins.bool = ...,
+        abandoned: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure", "next_time", b"next_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "failure", b"failure", "next_time", b"next_time", "step_id", b"step_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "attempt", b"attempt", "failure", b"failure", "fallback", b"fallback", "next_time", b"next_time", "step_id", b"step_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepRetrying: _TypeAlias = StepRetrying  # noqa: Y015
+
+@_typing.final
+class StepReady(_message.Message):
+    """The pause before another attempt is over: it starts as soon as there is a place for it. Not sent where there was no pause."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    step_id: _builtins.str
+    """The step."""
+    attempt: _builtins.int
+    """The attempt that may start."""
+    def __init__(
+        self,
+        *,
+        step_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "step_id", b"step_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepReady: _TypeAlias = StepReady  # noqa: Y015
 
 @_typing.final
 class StepFinished(_message.Message):

@@ -335,6 +335,7 @@ class StepResult(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     ABANDONED_FIELD_NUMBER: _builtins.int
     REUSED_FROM_FIELD_NUMBER: _builtins.int
+    ORIGINAL_FAILURE_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The step."""
     action: _builtins.str
@@ -344,14 +345,14 @@ class StepResult(_message.Message):
     wave: _builtins.int
     """Its topological level: 0 without dependencies, else 1 + the highest among its dependencies."""
     attempts: _builtins.int
-    """How many attempts were started."""
+    """How many attempts were started, that of a fallback's action included."""
     abandoned: _builtins.bool
     """True: an attempt was interrupted and did not end within its grace; what it still does is ignored."""
     reused_from: _builtins.str
     """The run from which its output was taken over; no attempt was made then. Empty: it answered itself."""
     @_builtins.property
     def output(self) -> _payload_pb2.Payload:
-        """Its answer. Set if and only if it succeeded."""
+        """Its answer, or its fallback's. Set if and only if it succeeded."""
 
     @_builtins.property
     def failure(self) -> Global___Failure:
@@ -373,6 +374,12 @@ class StepResult(_message.Message):
     def end_time(self) -> _timestamp_pb2.Timestamp:
         """When it ended. Not set: not yet."""
 
+    @_builtins.property
+    def original_failure(self) -> Global___Failure:
+        """Why its own action failed for good, where its fallback stood in: `output` is the fallback's then, or `failure` says why that
+        failed or was cancelled too. Not set: the fallback was not needed, or there is none.
+        """
+
     def __init__(
         self,
         *,
@@ -389,10 +396,11 @@ class StepResult(_message.Message):
         end_time: _timestamp_pb2.Timestamp | None = ...,
         abandoned: _builtins.bool = ...,
         reused_from: _builtins.str = ...,
+        original_failure: Global___Failure | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "output", b"output", "ready_time", b"ready_time", "skip_reason", b"skip_reason", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "original_failure", b"original_failure", "output", b"output", "ready_time", b"ready_time", "skip_reason", b"skip_reason", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "action", b"action", "attempts", b"attempts", "end_time", b"end_time", "failure", b"failure", "output", b"output", "ready_time", b"ready_time", "reused_from", b"reused_from", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "step_id", b"step_id", "wave", b"wave"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "action", b"action", "attempts", b"attempts", "end_time", b"end_time", "failure", b"failure", "original_failure", b"original_failure", "output", b"output", "ready_time", b"ready_time", "reused_from", b"reused_from", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "step_id", b"step_id", "wave", b"wave"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

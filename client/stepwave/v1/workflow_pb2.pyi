@@ -272,7 +272,10 @@ class Step(_message.Message):
 
     @_builtins.property
     def total_timeout(self) -> _duration_pb2.Duration:
-        """How long the step may take over all its attempts, backoffs and waiting. Not set: no limit."""
+        """How long the step may take over all its attempts, backoffs and waiting, from when its dependencies allowed it to start. An
+        attempt's timeout never reaches beyond. Its fallback is not counted. Not set: no limit. Must be positive, and at most 100
+        years.
+        """
 
     @_builtins.property
     def fallback(self) -> Global___Fallback:
@@ -395,7 +398,11 @@ Global___StepOutput: _TypeAlias = StepOutput  # noqa: Y015
 
 @_typing.final
 class Retry(_message.Message):
-    """When and how often a failed attempt is tried again. Unset fields take the defaults named here."""
+    """When and how often a failed attempt is tried again. Unset fields take the defaults named here.
+
+    A failure that its action marked as permanent (`retryable` is false) is never tried again. An attempt that was interrupted by a
+    restart of the server counts for nothing here: see `on_interrupt`. A step that pauses takes no place of `max_parallelism`.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -410,10 +417,10 @@ class Retry(_message.Message):
     backoff_multiplier: _builtins.float
     """The factor by which each pause exceeds the one before. 0: 2.0. At least 1."""
     jitter: _builtins.float
-    """The share of a pause that is drawn at random, 0 to 1. Not set: 0.2."""
+    """The share of a pause that is drawn at random, 0 to 1: 0.2 makes a pause of 10 s one of 8 to 10 s. Not set: 0.2."""
     @_builtins.property
     def initial_backoff(self) -> _duration_pb2.Duration:
-        """The pause before the second attempt. Not set: 500 ms."""
+        """The pause before the second attempt. Not set: 500 ms. 0: none. Longer where the failure asks for it by `retry_after`."""
 
     @_builtins.property
     def max_backoff(self) -> _duration_pb2.Duration:
@@ -421,7 +428,9 @@ class Retry(_message.Message):
 
     @_builtins.property
     def retryable_reasons(self) -> _containers.RepeatedScalarFieldContainer[_run_pb2.FailureReason.ValueType]:
-        """Failures worth another attempt. Empty: `action_error`, `timeout`, `unavailable` and `rate_limited`."""
+        """Failures worth another attempt. Empty: `action_error`, `timeout`, `unavailable` and `rate_limited`. Neither `cancelled` nor
+        `interrupted`.
+        """
 
     def __init__(
         self,
@@ -445,7 +454,11 @@ Global___Retry: _TypeAlias = Retry  # noqa: Y015
 
 @_typing.final
 class Fallback(_message.Message):
-    """What answers in the place of a step that has finally failed."""
+    """What answers in the place of a step that has finally failed: its attempts or its total timeout are used up, its failure is not
+    worth another attempt, or its input cannot be put together. Not one that was cancelled.
+
+    The step succeeds with that answer, and its result keeps the original failure.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -453,7 +466,9 @@ class Fallback(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def action(self) -> Global___FallbackAction:
-        """Another action, tried once."""
+        """Another action, tried once, as the step's next attempt and with its `timeout`. Should it fail, the step fails as it does. It
+        is made again after a restart of the server, as `on_interrupt` says.
+        """
 
     @_builtins.property
     def value(self) -> _payload_pb2.Payload:
@@ -492,7 +507,7 @@ class FallbackAction(_message.Message):
 
     @_builtins.property
     def bindings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Binding]:
-        """Values to put into `input`, in order."""
+        """Values to put into `input`, in order. A binding to a step implies the dependency."""
 
     def __init__(
         self,
