@@ -6,7 +6,7 @@ An addition costs as much as it adds, whatever the run has already: a planner ma
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .messages import AddSteps, StepsAdded, Wave
-from .model import FromStep, Step, payload_size
+from .model import FallbackAction, FromStep, Step, payload_size
 from .plan import MOST_BYTES, OVERHEAD, grouped, parts_of
 from .state import RunState
 from .validate import Present
@@ -120,7 +120,12 @@ def _weight(step: Step) -> int:
     """Return about how many bytes a step takes in a message."""
     texts = [step.id, step.action, *step.depends_on]
     payloads = [step.input]
-    for binding in step.bindings:
+    if isinstance(step.fallback, FallbackAction):
+        texts.append(step.fallback.action)
+        payloads.append(step.fallback.input)
+    else:
+        payloads.append(step.fallback)
+    for binding in step.all_bindings:
         texts += [binding.target, binding.source.path]
         payloads.append(binding.default)
         if isinstance(binding.source, FromStep):

@@ -5,13 +5,14 @@ dependencies), finished waves, then what starts. Every event is applied as it is
 `decide` returns.
 """
 
-from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import assert_never
 
 from .addition import addition_events, present_for, was_made
+from .decider import Decider, Decision
 from .evaluate import EvaluationFailed, Evaluator
-from .evolve import evolve
+from .failures import attempt_timeout, cancelled, interruption, run_timeout, stop_failure
+from .invocation import action_of, input_of, invoke
 from .messages import (
     AddSteps,
     AttemptFailed,
@@ -20,17 +21,13 @@ from .messages import (
     AttemptStarted,
     AttemptSucceeded,
     CancelRequested,
-    Command,
-    Event,
     Finish,
     Input,
     Interrupt,
-    Invoke,
     RunStopping,
     Started,
     StartTimer,
-    StepFinished,
-    StepRetrying,
+    StepReady,
     StepStarted,
     StopRequested,
     Timer,
@@ -38,16 +35,14 @@ from .messages import (
     WaveFinished,
     WaveStarted,
 )
-from .model import Failure, OnInterrupt, Payload, Reason, Skip, SkipCause, State
+from .model import Failure, OnInterrupt, Reason, Skip, SkipCause, State
 from .plan import plan_events
+from .recourse import fail_attempt, give_up, go_on, time_out, withdraw
 from .result import run_finished
-from .state import CLEANUP_GRACE, MOST_INTERRUPTIONS, SECOND, RunState, StepState
+from .state import CLEANUP_GRACE, MOST_INTERRUPTIONS, RunState, StepState
 from .validate import Violation, validate_addition
 
-__all__ = ["Decision", "Refused", "attempt_of", "decide", "input_of", "invoke", "stop_failure"]
-
-MOST_CARRIED = 4_096
-"""Characters of an input that a command carries."""
+__all__ = ["Decision", "Refused", "attempt_of", "decide"]
 
 _by_index = attrgetter("index")
 
@@ -62,59 +57,6 @@ class Refused(Exception):
     def __init__(self, message: str, violations: list[Violation]) -> None:
         super().__init__(message)
         self.violations = violations
-
-
-@dataclass(slots=True)
-class Decision:
-    """What inputs led to: events to commit, and commands to carry out once they are."""
-
-    events: list[Event] = field(default_factory=list)
-    commands: list[Command] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Decider:
-    """One decision in the making."""
-
-    run: RunState
-    now: int
-    evaluator: Evaluator
-    events: list[Event]
-    commands: list[Command]
-
-    def emit(self, event: Event) -> None:
-        evolve(self.run, event)
-        self.events.append(event)
-
-    def finish_step(
-        self,
-        step: StepState,
-        state: State,
-        *,
-        output: Payload | None = None,
-        failure: Failure | None = None,
-        skip: Skip | None = None,
-        abandoned: bool = False,
-        reused_from: str = "",
-    ) -> None:
-        spec = step.spec
-        self.emit(
-            StepFinished(
-                self.now,
-                spec.id,
-                spec.action,
-                state,
-                step.wave,
-                step.attempt,
-                output,
-                failure,
-                skip,
-                step.ready_time,
-                step.start_time,
-                abandoned,
-                reused_from,
-            )
-        )
 
 
 def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision: Decision | None = None) -> Decision:
@@ -133,7 +75,7 @@ def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision
         Refused: Steps cannot be added.
     """
     decision = decision or Decision()
-    decider = _Decider(run, max(now, run.time), evaluator, decision.events, decision.commands)
+    decider = Decider(run, max(now, run.time), evaluator, decision.events, decision.commands)
     if run.finished is None:
         was_failing = run.failing
         _take(decider, given)
@@ -145,7 +87,7 @@ def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision
     return decision
 
 
-def _take(decider: _Decider, given: Input) -> None:  # the most frequent first
+def _take(decider: Decider, given: Input) -> None:  # the most frequent first
     match given:
         case AttemptStarted():
             _attempt_started(decider, given)
@@ -160,7 +102,7 @@ def _take(decider: _Decider, given: Input) -> None:  # the most frequent first
         case TimerFired():
             _timer_fired(decider, given)
         case CancelRequested():
-            _stop(decider, _cancelled(given))
+            _stop(decider, cancelled(given))
         case StopRequested():
             _stop(decider, given.failure)
         case AddSteps():
@@ -171,7 +113,7 @@ def _take(decider: _Decider, given: Input) -> None:  # the most frequent first
             assert_never(given)
 
 
-def _started(decider: _Decider, given: Started) -> None:
+def _started(decider: Decider, given: Started) -> None:
     run = decider.run
     if run.started:
         return
@@ -187,40 +129,49 @@ def _started(decider: _Decider, given: Started) -> None:
             decider.finish_step(step, State.SUCCEEDED, output=output, reused_from=given.reused_from)
 
 
-def _attempt_started(decider: _Decider, given: AttemptStarted) -> None:
+def _attempt_started(decider: Decider, given: AttemptStarted) -> None:
     run = decider.run
     step = run.dispatched.get(given.step_id)
     if step is None or given.step_id in run.running or given.attempt != step.attempt + 1:
         return
-    if step.wave not in run.waves_open:
-        decider.emit(WaveStarted(decider.now, step.wave))
     spec = step.spec
     deadline = decider.now + (run.options.step_timeout if spec.timeout is None else spec.timeout)
+    if spec.total_timeout is not None and (total := step.total_deadline) is not None:
+        if total <= decider.now:
+            time_out(decider, step)
+            return
+        deadline = min(deadline, total)
+    if step.wave not in run.waves_open:
+        decider.emit(WaveStarted(decider.now, step.wave))
+    action = spec.action if step.original is None else action_of(step)
     ready = decider.now if step.ready_time is None else step.ready_time
-    decider.emit(StepStarted(decider.now, spec.id, spec.action, step.wave, given.attempt, deadline, ready))
+    decider.emit(StepStarted(decider.now, spec.id, action, step.wave, given.attempt, deadline, ready))
     decider.commands.append(StartTimer(Timer("attempt", spec.id, given.attempt), deadline))
 
 
-def _attempt_succeeded(decider: _Decider, given: AttemptSucceeded) -> None:
+def _attempt_succeeded(decider: Decider, given: AttemptSucceeded) -> None:
     step = attempt_of(decider.run, given.step_id, given.attempt)
     if step is not None:
         decider.finish_step(step, State.SUCCEEDED, output=given.output)
 
 
-def _attempt_failed(decider: _Decider, given: AttemptFailed) -> None:
+def _attempt_failed(decider: Decider, given: AttemptFailed) -> None:
     step = attempt_of(decider.run, given.step_id, given.attempt)
     if step is not None:
-        decider.finish_step(step, State.FAILED, failure=given.failure)
+        fail_attempt(decider, step, given.failure)
 
 
-def _attempt_interrupted(decider: _Decider, given: AttemptInterrupted) -> None:
+def _attempt_interrupted(decider: Decider, given: AttemptInterrupted) -> None:
     step = attempt_of(decider.run, given.step_id, given.attempt)
-    if step is not None:
-        state = State.CANCELLED if given.failure.reason is Reason.CANCELLED else State.FAILED
-        decider.finish_step(step, state, failure=given.failure, abandoned=given.abandoned)
+    if step is None:
+        return
+    if given.failure.reason is Reason.CANCELLED:
+        decider.finish_step(step, State.CANCELLED, failure=given.failure, abandoned=given.abandoned)
+    else:
+        fail_attempt(decider, step, given.failure, abandoned=given.abandoned)
 
 
-def _attempt_lost(decider: _Decider, given: AttemptLost) -> None:
+def _attempt_lost(decider: Decider, given: AttemptLost) -> None:
     run = decider.run
     step = attempt_of(run, given.step_id, given.attempt)
     if step is None:
@@ -229,29 +180,38 @@ def _attempt_lost(decider: _Decider, given: AttemptLost) -> None:
         decider.finish_step(step, State.CANCELLED, failure=stop_failure(run, step))
         return
     again = step.spec.on_interrupt is OnInterrupt.RETRY and step.interruptions < MOST_INTERRUPTIONS
-    failure = _interruption(step, again=again)
+    failure = interruption(step, again=again)
     if again:
-        decider.emit(StepRetrying(decider.now, step.spec.id, step.attempt, failure, decider.now))
+        go_on(decider, step, failure, decider.now, fallback=step.original is not None)
     else:
-        decider.finish_step(step, State.FAILED, failure=failure)
+        give_up(decider, step, failure)
 
 
-def _timer_fired(decider: _Decider, given: TimerFired) -> None:
+def _timer_fired(decider: Decider, given: TimerFired) -> None:
     run, timer = decider.run, given.timer
-    if timer.kind == "attempt":
-        step = attempt_of(run, timer.step_id, timer.attempt)
-        if step is not None:
-            decider.commands.append(Interrupt(timer.step_id, timer.attempt, _attempt_timeout(run, step)))
-    else:
-        _stop(decider, _run_timeout(run, timer))
+    match timer.kind:
+        case "attempt":
+            step = attempt_of(run, timer.step_id, timer.attempt)
+            if step is not None:
+                decider.commands.append(Interrupt(timer.step_id, timer.attempt, attempt_timeout(run, step)))
+        case "backoff":
+            step = run.backing.get(timer.step_id)
+            if step is not None and step.attempt == timer.attempt:
+                decider.emit(StepReady(decider.now, timer.step_id, step.attempt + 1))
+        case "total":
+            step = run.steps.get(timer.step_id)
+            if step is not None and not step.ended and step.total_deadline is not None:
+                time_out(decider, step)
+        case _:
+            _stop(decider, run_timeout(run, timer))
 
 
-def _stop(decider: _Decider, failure: Failure) -> None:
+def _stop(decider: Decider, failure: Failure) -> None:
     if decider.run.stopping is None:
         decider.emit(RunStopping(decider.now, failure))
 
 
-def _add_steps(decider: _Decider, given: AddSteps) -> None:
+def _add_steps(decider: Decider, given: AddSteps) -> None:
     run = decider.run
     if not run.open:
         _require_made(run, given)
@@ -270,14 +230,13 @@ def _require_made(run: RunState, given: AddSteps) -> None:
         raise Refused("the run takes no more steps", [])
 
 
-def _carry_on(decider: _Decider) -> None:
+def _carry_on(decider: Decider) -> None:
     """Do what follows from the events so far, until nothing does."""
     run = decider.run
     while run.doomed or run.fresh:
         if run.doomed:
             step = run.by_index[run.doomed[0]]
-            if step.dispatched:
-                decider.commands.append(Interrupt(step.spec.id, step.attempt + 1, stop_failure(run, step)))
+            withdraw(decider, step, stop_failure(run, step))
             if step.attempt:  # between two attempts
                 decider.finish_step(step, State.CANCELLED, failure=stop_failure(run, step))
             else:
@@ -289,52 +248,33 @@ def _carry_on(decider: _Decider) -> None:
         _finish_waves(decider)
     if run.stale:
         _interrupt(decider)
+    if run.timed:
+        _watch_totals(decider)
     if run.unfinished == 0 and not run.open and run.started:
         decider.emit(run_finished(run, decider.now))
         decider.commands.append(Finish())
 
 
-def _invoke(decider: _Decider, steps: list[StepState]) -> None:
+def _invoke(decider: Decider, steps: list[StepState]) -> None:
     for step in steps:
         if step.doomed or step.ended:
             continue
         try:
             payload = input_of(decider.run, step, decider.evaluator)
         except EvaluationFailed as error:
-            failure = Failure(error.reason, str(error), step_id=step.spec.id)
-            decider.finish_step(step, State.FAILED, failure=failure)
+            give_up(decider, step, Failure(error.reason, str(error), step_id=step.spec.id))
         else:
             decider.commands.append(invoke(decider.run, step, payload))
 
 
-def invoke(run: RunState, step: StepState, payload: Payload) -> Invoke:
-    """Return the command to invoke a step with an input, which it carries if that is small or the run's own."""
-    light = payload is run.input or (isinstance(payload, str) and len(payload) <= MOST_CARRIED)
-    return Invoke(step.spec.id, step.attempt + 1, step.spec.action, payload if light else None)
-
-
-def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
-    """Return what a step's action gets: what its dependencies had answered when it took its place, then and ever after.
-
-    Raises:
-        EvaluationFailed: A binding has no value.
-    """
-    spec = step.spec
-    if spec.input is None and not spec.bindings and not step.deps:
-        return run.input
-    steps, taken = run.steps, step.dispatched
-    outputs = {dep: steps[dep].output if dep in steps and steps[dep].finish <= taken else None for dep in step.deps}
-    return evaluator.input_of(spec, run.input, outputs)
-
-
-def _finish_waves(decider: _Decider) -> None:
+def _finish_waves(decider: Decider) -> None:
     run = decider.run
     if not run.open:
         for wave in sorted(run.waves_done):
             decider.emit(WaveFinished(decider.now, wave))
 
 
-def _interrupt(decider: _Decider) -> None:
+def _interrupt(decider: Decider) -> None:
     run = decider.run
     stale, run.stale = run.stale, []
     for step in stale:
@@ -342,7 +282,15 @@ def _interrupt(decider: _Decider) -> None:
             decider.commands.append(Interrupt(step.spec.id, step.attempt, stop_failure(run, step)))
 
 
-def _watch_cleanup(decider: _Decider) -> None:
+def _watch_totals(decider: Decider) -> None:
+    """Bound the time that steps which became ready may take in all."""
+    timed, decider.run.timed = decider.run.timed, []
+    for step in timed:
+        if not step.ended and step.total_deadline is not None:
+            decider.commands.append(StartTimer(Timer("total", step.spec.id), step.total_deadline))
+
+
+def _watch_cleanup(decider: Decider) -> None:
     """Bound the time that clean-up may take after a fail-fast failure."""
     run = decider.run
     if any(step.cleans_up and not step.ended for step in run.by_index):
@@ -355,17 +303,6 @@ def attempt_of(run: RunState, step_id: str, attempt: int) -> StepState | None:
     return step if step is not None and step.attempt == attempt else None
 
 
-def stop_failure(run: RunState, step: StepState) -> Failure:
-    """Return what an attempt fails with that may not go on."""
-    if run.stopping is not None:
-        message = run.stopping.message
-    elif step.unneeded:
-        message = f'no longer needed: step "{step.unneeded}" answered'
-    else:
-        message = f'step "{run.failed_by}" failed'
-    return Failure(Reason.CANCELLED, message, step_id=step.spec.id, attempt=step.attempt)
-
-
 def _skip(run: RunState, step: StepState) -> Skip:
     if step.unneeded:
         return Skip(SkipCause.NOT_NEEDED, step.unneeded)
@@ -374,30 +311,3 @@ def _skip(run: RunState, step: StepState) -> Skip:
     if run.stopping is None:
         return Skip(SkipCause.FAIL_FAST, run.failed_by)
     return Skip(SkipCause.TIMEOUT if run.stopping.reason is Reason.TIMEOUT else SkipCause.CANCELLED)
-
-
-def _cancelled(given: CancelRequested) -> Failure:
-    return Failure(Reason.CANCELLED, f"cancelled: {given.reason}" if given.reason else "cancelled")
-
-
-def _interruption(step: StepState, *, again: bool) -> Failure:
-    message = "the server stopped while the attempt ran"
-    if not again and step.interruptions:
-        message += f", as it had {step.interruptions} times before"
-    return Failure(Reason.INTERRUPTED, message, retryable=again, step_id=step.spec.id, attempt=step.attempt)
-
-
-def _attempt_timeout(run: RunState, step: StepState) -> Failure:
-    timeout = step.spec.timeout
-    allowed = run.options.step_timeout if timeout is None else timeout
-    whose = "the server's default" if timeout is None else "its"
-    message = f"the attempt took longer than {whose} timeout of {allowed / SECOND:g} s"
-    return Failure(Reason.TIMEOUT, message, retryable=True, step_id=step.spec.id, attempt=step.attempt)
-
-
-def _run_timeout(run: RunState, timer: Timer) -> Failure:
-    if timer.kind == "cleanup":
-        return Failure(Reason.TIMEOUT, f"clean-up took longer than {CLEANUP_GRACE / SECOND:g} s")
-    return Failure(
-        Reason.TIMEOUT, f"the run took longer than its timeout of {(run.workflow.timeout or 0) / SECOND:g} s"
-    )

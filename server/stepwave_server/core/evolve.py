@@ -16,6 +16,7 @@ from .messages import (
     RunStarted,
     RunStopping,
     StepFinished,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
@@ -66,6 +67,8 @@ def evolve(run: RunState, event: Event) -> None:
             _run_started(run, event)
         case StepRetrying():
             _step_retrying(run, event)
+        case StepReady():
+            run.ready.append(run.backing.pop(event.step_id))
         case StepsAdded():
             _steps_added(run, event)
         case RunStopping():
@@ -100,11 +103,22 @@ def _step_started(run: RunState, event: StepStarted) -> None:
 
 
 def _step_retrying(run: RunState, event: StepRetrying) -> None:
-    """Take an attempt off those that run; its step keeps its place, and is invoked again."""
-    step = run.running.pop(event.step_id)
-    if event.failure.reason is Reason.INTERRUPTED:
+    """Take an attempt off those that run. Its step gives up its place while it pauses, and keeps it else."""
+    step_id = event.step_id
+    step = run.steps[step_id]
+    run.running.pop(step_id, None)
+    step.abandoned = step.abandoned or event.abandoned
+    if event.fallback and step.original is None:
+        step.original, step.interruptions = event.failure, 0
+    elif event.failure.reason is Reason.INTERRUPTED:
         step.interruptions += 1
-    run.fresh.append(step)
+    if event.next_time > event.time:
+        step.due = event.next_time
+        run.backing[step_id] = run.dispatched.pop(step_id)
+    elif step_id in run.dispatched:
+        run.fresh.append(step)
+    elif step_id in run.backing:  # its total timeout passed; else it waits for a place already
+        run.ready.append(run.backing.pop(step_id))
 
 
 def _step_finished(run: RunState, event: StepFinished) -> None:
@@ -113,11 +127,14 @@ def _step_finished(run: RunState, event: StepFinished) -> None:
     step.end_time = event.time
     step.finish = run.sequence
     step.output, step.failure, step.skip, step.abandoned = event.output, event.failure, event.skip, event.abandoned
+    step.original = event.original
     if step.doomed:
         heapq.heappop(run.doomed)
     if step.dispatched:
-        del run.dispatched[step.spec.id]
+        run.dispatched.pop(step.spec.id, None)
         run.running.pop(step.spec.id, None)
+        if run.backing:
+            run.backing.pop(step.spec.id, None)
     run.unfinished -= 1
     if event.failure is not None and event.state is State.FAILED:
         _note_failure(run, event.failure)
@@ -204,6 +221,8 @@ def _join_met(step: StepState) -> bool:
 def _make_ready(run: RunState, step: StepState) -> None:
     step.ready_time = run.time
     run.ready.append(step)
+    if step.spec.total_timeout is not None:
+        run.timed.append(step)
 
 
 def _dispatch(run: RunState) -> None:
@@ -212,7 +231,7 @@ def _dispatch(run: RunState) -> None:
     while run.ready and (not most or len(run.dispatched) < most):
         step = run.ready.popleft()
         if not step.doomed and not step.ended:
-            step.dispatched = run.sequence
+            step.dispatched = step.dispatched or run.sequence
             run.dispatched[step.spec.id] = step
             run.fresh.append(step)
 
@@ -275,6 +294,7 @@ def _halt(run: RunState) -> None:
     run.stale += [step for step in run.running.values() if not run.admits(step)]
     waiting = [step for step in run.dispatched.values() if step.spec.id not in run.running]
     waiting += run.ready
+    waiting += run.backing.values()
     waiting += [step for steps in run.held.values() for step in steps]
     for step in waiting:
         if not run.admits(step) and not step.ended:

@@ -6,7 +6,7 @@ from .model import State
 from .record import record
 from .state import RunState
 
-__all__ = ["RunInfo", "RunKey", "info_of"]
+__all__ = ["RunInfo", "RunKey", "info_of", "seed_of"]
 
 
 class RunKey(NamedTuple):
@@ -14,6 +14,11 @@ class RunKey(NamedTuple):
 
     namespace: str
     run_id: str
+
+
+def seed_of(key: RunKey) -> str:
+    """Return the seed of a run's draws: derived from what names it, so that whoever goes on with it draws the same."""
+    return f"{key.namespace}/{key.run_id}"
 
 
 @record

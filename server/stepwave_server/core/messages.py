@@ -28,6 +28,7 @@ __all__ = [
     "StartTimer",
     "Started",
     "StepFinished",
+    "StepReady",
     "StepRetrying",
     "StepStarted",
     "StepsAdded",
@@ -41,9 +42,12 @@ __all__ = [
 
 
 class Timer(NamedTuple):
-    """What a timer is for: an attempt's timeout, the run's, or the end of clean-up."""
+    """What a timer is for.
 
-    kind: Literal["attempt", "run", "cleanup"]
+    An attempt's timeout, a step's total one, the pause after an attempt, the run's timeout, or the end of clean-up.
+    """
+
+    kind: Literal["attempt", "total", "backoff", "run", "cleanup"]
     step_id: str = ""
     attempt: int = 0
 
@@ -198,20 +202,36 @@ class StepStarted:
 
 @record
 class StepRetrying:
-    """An attempt failed, and another follows, not before `next_time`."""
+    """An attempt failed, and another follows, not before `next_time`.
+
+    `fallback`: what follows is the step's fallback; `attempt` is 0 then if the step failed before its first.
+    `abandoned`: the attempt did not end within its grace.
+    """
 
     time: int
     step_id: str
     attempt: int
     failure: Failure
     next_time: int
+    fallback: bool = False
+    abandoned: bool = False
+
+
+@record
+class StepReady:
+    """The pause before an attempt is over: it starts as soon as there is a place for it."""
+
+    time: int
+    step_id: str
+    attempt: int
 
 
 @record
 class StepFinished:
     """A step ended, in whatever state. Exactly one for every step.
 
-    `reused_from` is the run from which its output was taken over; empty if it answered itself.
+    `reused_from` is the run from which its output was taken over; empty if it answered itself. `original` is why its
+    own action failed for good, where its fallback stood in.
     """
 
     time: int
@@ -227,6 +247,7 @@ class StepFinished:
     start_time: int | None = None
     abandoned: bool = False
     reused_from: str = ""
+    original: Failure | None = None
 
 
 @record
@@ -279,6 +300,7 @@ Event: TypeAlias = (
     | WaveStarted
     | StepStarted
     | StepRetrying
+    | StepReady
     | StepFinished
     | WaveFinished
     | StepsAdded
@@ -293,14 +315,16 @@ Event: TypeAlias = (
 class Invoke:
     """An attempt is ready: let admission start it, with this input.
 
-    `None`: it is large, and `decide.input_of` gives it again when the attempt starts, so that attempts that wait for
-    admission do not hold it.
+    `None`: it is large, and `invocation.input_of` gives it again when the attempt starts, so that attempts that wait
+    for admission do not hold it. It takes the place of an earlier command for the same step whose attempt has not
+    started.
     """
 
     step_id: str
     attempt: int
     action: str
     input: Payload | None
+    fallback: bool = False
 
 
 @record

@@ -7,16 +7,19 @@ from typing import TypeAlias
 from .record import record
 
 __all__ = [
+    "RETRYABLE",
     "Binding",
     "Blob",
     "Failure",
     "FailurePolicy",
+    "FallbackAction",
     "FromInput",
     "FromStep",
     "Join",
     "OnInterrupt",
     "Payload",
     "Reason",
+    "Retry",
     "Scheduling",
     "Skip",
     "SkipCause",
@@ -81,6 +84,10 @@ class Reason(IntEnum):
     INTERRUPTED = 9
     RESOURCE_EXHAUSTED = 10
     INTERNAL = 11
+
+
+RETRYABLE = (Reason.ACTION_ERROR, Reason.TIMEOUT, Reason.UNAVAILABLE, Reason.RATE_LIMITED)
+"""What a retry policy takes for worth another attempt, unless it says otherwise."""
 
 
 class SkipCause(IntEnum):
@@ -163,8 +170,42 @@ class Binding:
 
 
 @record
+class Retry:
+    """When and how often a failed attempt is tried again. Lengths of time are in nanoseconds.
+
+    Attributes:
+        max_attempts: All attempts together, the first included, but for those that restarts of the server ended.
+        initial_backoff: The pause before the second attempt.
+        backoff_multiplier: The factor by which each pause exceeds the one before.
+        max_backoff: The longest pause.
+        jitter: The share of a pause that is drawn.
+        retryable_reasons: Failures worth another attempt.
+    """
+
+    max_attempts: int = 1
+    initial_backoff: int = 500_000_000
+    backoff_multiplier: float = 2.0
+    max_backoff: int = 30_000_000_000
+    jitter: float = 0.2
+    retryable_reasons: tuple[Reason, ...] = RETRYABLE
+
+
+@record
+class FallbackAction:
+    """An action that stands in for a step's own. Without input and bindings it gets what the own one got."""
+
+    action: str
+    input: Payload | None = None
+    bindings: tuple[Binding, ...] = ()
+
+
+@record
 class Step:
-    """One unit of work. `timeout` is in nanoseconds; `None`: the default."""
+    """One unit of work.
+
+    `timeout` and `total_timeout` are in nanoseconds; `None`: the default, and no limit. A `fallback` that is a payload
+    is a fixed value.
+    """
 
     id: str
     action: str
@@ -175,23 +216,36 @@ class Step:
     join: Join = Join.ALL
     allow_failure: bool = False
     on_interrupt: OnInterrupt = OnInterrupt.RETRY
+    retry: Retry | None = None
+    total_timeout: int | None = None
+    fallback: Payload | FallbackAction | None = None
+
+    @property
+    def all_bindings(self) -> tuple[Binding, ...]:
+        """Its bindings, and those of its fallback."""
+        if isinstance(self.fallback, FallbackAction):
+            return (*self.bindings, *self.fallback.bindings)
+        return self.bindings
 
     @property
     def edges(self) -> int:
         """How many dependencies it may have, as bounds count them."""
-        return len(self.depends_on) + len(self.bindings)
+        return len(self.depends_on) + len(self.all_bindings)
 
     def dependencies(self) -> tuple[str, ...]:
-        """Return the ids it depends on, those its bindings imply included, each once, in order."""
-        if not self.bindings:
+        """Return the ids it depends on, those that bindings imply included, each once, in order."""
+        if not self.bindings and self.fallback is None:
             return self.depends_on if len(self.depends_on) < 2 else tuple(dict.fromkeys(self.depends_on))
-        implied = (binding.source.step_id for binding in self.bindings if isinstance(binding.source, FromStep))
+        implied = (binding.source.step_id for binding in self.all_bindings if isinstance(binding.source, FromStep))
         return tuple(dict.fromkeys((*self.depends_on, *implied)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """The definition of a run: its steps in declaration order, and its policies. `timeout` is in nanoseconds."""
+    """The definition of a run: its steps in declaration order, and its policies. `timeout` is in nanoseconds.
+
+    `retry` is the policy of steps that have none of their own.
+    """
 
     name: str
     steps: tuple[Step, ...] = ()
@@ -201,3 +255,4 @@ class Workflow:
     timeout: int | None = None
     labels: dict[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    retry: Retry | None = None

@@ -2,7 +2,8 @@
 
 Events do not say which inputs led to them, but they let these be found: a decision begins with what its input told, and
 all else in it follows. So the first event that no decision has accounted for yet gives the next input, `decide` takes
-that, and what it gives must be what is recorded. Inputs that led to nothing, and attempts' timers, leave no trace.
+that, and what it gives must be what is recorded. Inputs that led to nothing, and attempts' timers, leave no trace. A
+step that fails or goes on to its fallback without running, as the first thing of a decision, has run out of time.
 """
 
 from collections import deque
@@ -29,6 +30,7 @@ from .messages import (
     RunStopping,
     Started,
     StepFinished,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
@@ -38,7 +40,7 @@ from .messages import (
     WaveFinished,
     WaveStarted,
 )
-from .model import Payload, Reason, State, Step
+from .model import Failure, Payload, Reason, State, Step
 from .plan import parts_of
 from .state import RunState
 
@@ -141,7 +143,9 @@ def _cause(run: RunState, event: Event, following: Iterator[Event]) -> Input | N
         case WaveStarted():
             return _cause_of_wave(run, event, following)
         case StepRetrying():
-            return AttemptLost(event.step_id, event.attempt)
+            return _cause_of_retry(run, event)
+        case StepReady():
+            return TimerFired(Timer("backoff", event.step_id, event.attempt - 1))
         case StepsAdded():
             return _cause_of_addition(run, event, following)
         case RunStopping():
@@ -155,14 +159,39 @@ def _cause(run: RunState, event: Event, following: Iterator[Event]) -> Input | N
 
 
 def _cause_of_end(run: RunState, event: StepFinished) -> Input | None:
-    """Return what told the end of a running attempt. No input does of other ends: skips, inputs without a value."""
-    if event.step_id not in run.running:
-        return None
+    """Return what told the end of a running attempt, or that time ran out.
+
+    No input does of other ends: skips, inputs without a value.
+    """
     step_id, attempt, failure = event.step_id, event.attempts, event.failure
+    step = run.steps.get(step_id)
+    if event.original is not None and step is not None and step.original is None:  # a fixed value stands in
+        failure = event.original
+    if step_id not in run.running:
+        return _cause_of_idle_end(step_id, failure)
     if failure is None:
         return None if event.output is None else AttemptSucceeded(step_id, attempt, event.output)
-    if event.abandoned or event.state is State.CANCELLED or failure.reason is Reason.TIMEOUT:
+    if event.state is State.CANCELLED:
         return AttemptInterrupted(step_id, attempt, failure, event.abandoned)
+    return _cause_of_failure(
+        step_id, attempt, failure, abandoned=event.abandoned and not run.running[step_id].abandoned
+    )
+
+
+def _cause_of_retry(run: RunState, event: StepRetrying) -> Input | None:
+    if event.step_id not in run.running:
+        return _cause_of_idle_end(event.step_id, event.failure)
+    return _cause_of_failure(event.step_id, event.attempt, event.failure, abandoned=event.abandoned)
+
+
+def _cause_of_idle_end(step_id: str, failure: Failure | None) -> Input | None:
+    is_timeout = failure is not None and failure.reason is Reason.TIMEOUT
+    return TimerFired(Timer("total", step_id)) if is_timeout else None
+
+
+def _cause_of_failure(step_id: str, attempt: int, failure: Failure, *, abandoned: bool) -> Input:
+    if abandoned or failure.reason is Reason.TIMEOUT:
+        return AttemptInterrupted(step_id, attempt, failure, abandoned)
     lost = failure.reason is Reason.INTERRUPTED and failure.message.startswith(LOST)  # an action may fail so, too
     return AttemptLost(step_id, attempt) if lost else AttemptFailed(step_id, attempt, failure)
 
@@ -251,7 +280,7 @@ def _difference(expected: Event, got: Event | None) -> str:
 def _name(event: Event) -> str:
     """Return what an event is of, as `StepStarted of step "a"`."""
     kind = type(event).__name__
-    if isinstance(event, StepStarted | StepRetrying | StepFinished):
+    if isinstance(event, StepStarted | StepRetrying | StepReady | StepFinished):
         return f'{kind} of step "{event.step_id}"'
     if isinstance(event, WaveStarted | WaveFinished):
         return f"{kind} of wave {event.wave}"

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterator
 
-from .decide import input_of, invoke, stop_failure
 from .evaluate import Evaluator
+from .failures import stop_failure
+from .invocation import input_of, invoke
 from .messages import Command, Finish, Interrupt, StartTimer, Timer
 from .state import CLEANUP_GRACE, RunState
 
@@ -18,6 +19,7 @@ def resume(run: RunState, evaluator: Evaluator) -> list[Command]:
     """
     run.fresh.clear()
     run.stale.clear()
+    run.timed.clear()
     if run.finished is not None:
         return [Finish()]
     return [*_timers(run), *_interrupts(run), *_invocations(run, evaluator)]
@@ -28,6 +30,11 @@ def _timers(run: RunState) -> Iterator[Command]:
         yield StartTimer(Timer("run"), run.deadline)
     for step in run.running.values():
         yield StartTimer(Timer("attempt", step.spec.id, step.attempt), step.deadline)
+    for step in run.backing.values():
+        yield StartTimer(Timer("backoff", step.spec.id, step.attempt), step.due)
+    for step in run.by_index:
+        if not step.ended and step.total_deadline is not None:
+            yield StartTimer(Timer("total", step.spec.id), step.total_deadline)
     if run.stopping is None and run.failing and any(step.cleans_up and not step.ended for step in run.by_index):
         yield StartTimer(Timer("cleanup"), run.failed_time + CLEANUP_GRACE)
 

@@ -36,12 +36,14 @@ class RunOptions:
         open: Steps may be added while it lasts.
         step_timeout: Nanoseconds an attempt may take, unless its step says otherwise.
         limits: Bounds of its graph.
+        seed: What its draws are made of, besides step and attempt: `info.seed_of` its key.
         version: The version of the core that decides.
     """
 
     open: bool = False
     step_timeout: int = DEFAULT_TIMEOUT
     limits: Limits = field(default_factory=Limits)
+    seed: str = ""
     version: int = CORE_VERSION
 
 
@@ -62,10 +64,13 @@ class StepState:
         needed_by: How many dependents still need it: all but those whose `ANY` join is met.
         unneeded: The id of the step that answered in its stead; empty while it is needed.
         met: Its join is met.
-        dispatched: The number of the event with which it took one of the run's places, its attempt being in admission's
-            hands or running; 0: it has taken none.
+        dispatched: The number of the event with which it first took one of the run's places; 0: it has taken none. What
+            its dependencies had answered then is what every attempt gets.
         doomed: It will be skipped, or cancelled if it has been attempted.
-        interruptions: How many of its attempts were lost by restarts of the server.
+        interruptions: How many of its attempts were lost by restarts of the server; of its fallback's, once that
+            stands in.
+        due: When it may be attempted again, while it backs off.
+        original: Why its own action failed for good, once its fallback stands in.
         finish: The number of its `step_finished` event; 0: it has not ended.
     """
 
@@ -86,6 +91,8 @@ class StepState:
     state: State = State.PENDING
     attempt: int = 0
     interruptions: int = 0
+    due: int = 0
+    original: Failure | None = None
     deadline: int = 0
     output: Payload | None = None
     failure: Failure | None = None
@@ -111,6 +118,13 @@ class StepState:
         """Whether it still runs after a fail-fast failure."""
         return self.spec.join is Join.ALL_DONE
 
+    @property
+    def total_deadline(self) -> int | None:
+        """When its total timeout passes; `None`: it has none, or its fallback stands in, or it is not ready."""
+        if self.spec.total_timeout is None or self.ready_time is None or self.original is not None:
+            return None
+        return self.ready_time + self.spec.total_timeout
+
 
 @dataclass(slots=True, eq=False)
 class RunState:
@@ -133,10 +147,12 @@ class RunState:
         finished: The end state; `None` while it lasts.
         unfinished: How many steps have not ended.
         running: Steps with a running attempt.
-        dispatched: Steps that take one of the run's places, in order.
+        dispatched: Steps that take one of the run's places, in order: their attempts run or are in admission's hands.
+        backing: Steps that pause before another attempt. They take no place.
         ready: Steps that wait for such a place.
-        fresh: Steps that took a place since `decide` last looked; what it works off, no part of the truth.
+        fresh: Steps to be invoked since `decide` last looked; what it works off, no part of the truth.
         stale: Running steps that may not go on any more; likewise `decide`'s to work off.
+        timed: Steps with a total timeout that became ready; likewise.
         held: Under `WAVE`, steps whose join is met but whose wave is still to come.
         barrier: Under `WAVE`, the wave that may run.
         doomed: A heap of the indexes of steps to skip.
@@ -168,9 +184,11 @@ class RunState:
     unfinished: int = 0
     running: dict[str, StepState] = field(default_factory=dict)
     dispatched: dict[str, StepState] = field(default_factory=dict)
+    backing: dict[str, StepState] = field(default_factory=dict)
     ready: deque[StepState] = field(default_factory=deque)
     fresh: list[StepState] = field(default_factory=list)
     stale: list[StepState] = field(default_factory=list)
+    timed: list[StepState] = field(default_factory=list)
     held: dict[int, list[StepState]] = field(default_factory=dict)
     barrier: int = 0
     doomed: list[int] = field(default_factory=list)

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from .graph import cycles
-from .model import Binding, FromStep, Scheduling, Step, Workflow
+from .model import Binding, FallbackAction, FromStep, Retry, Scheduling, Step, Workflow
+from .policies import retry_problems
 from .record import record
 
 __all__ = ["Limits", "Present", "Violation", "did_you_mean", "pointer_problem", "validate", "validate_addition"]
@@ -87,6 +88,7 @@ def validate(workflow: Workflow, limits: Limits, *, open_run: bool = False) -> l
         check.blame("steps", "a workflow needs at least one step")
     if open_run and workflow.scheduling is Scheduling.WAVE:
         check.blame("scheduling", "an open run cannot be scheduled by waves")
+    _check_retry(check, workflow.retry, "retry")
     if not _within(check, limits):
         return check.found
     _check_steps(check)
@@ -131,7 +133,12 @@ def _check_steps(check: _Check) -> None:
                 check.blame(f"steps[{index}].depends_on[{position}]", problem)
             ordered = ordered and (check.ids[dep] < index if dep in check.ids else dep not in check.present.loose)
         if step.bindings:
-            _check_bindings(check, step, f"steps[{index}].bindings")
+            _check_bindings(check, step, step.bindings, f"steps[{index}].bindings")
+            ordered = False
+        if step.retry is not None:
+            _check_retry(check, step.retry, f"steps[{index}].retry")
+        if isinstance(step.fallback, FallbackAction):
+            _check_bindings(check, step, step.fallback.bindings, f"steps[{index}].fallback.action.bindings")
             ordered = False
     if not ordered:  # where every dependency is declared before its dependents, no cycle can be
         _check_cycles(check)
@@ -158,9 +165,14 @@ def _dependency_problem(check: _Check, step: Step, dep: str) -> str:
     return "" if STEP_ID.fullmatch(dep) else _malformed(dep, STEP_ID)
 
 
-def _check_bindings(check: _Check, step: Step, path: str) -> None:
+def _check_retry(check: _Check, retry: Retry | None, path: str) -> None:
+    for field_name, problem in () if retry is None else retry_problems(retry):
+        check.blame(f"{path}.{field_name}", problem)
+
+
+def _check_bindings(check: _Check, step: Step, bindings: Sequence[Binding], path: str) -> None:
     targets: dict[str, int] = {}
-    for binding in step.bindings:
+    for binding in bindings:
         place = f"{path}[{binding.position}]"
         if binding.target in targets:
             what = f'"{binding.target}"' if binding.target else "the whole input"

@@ -60,6 +60,7 @@ class Attempt:
         step_id: The step.
         number: The attempt, from 1.
         action: What it does.
+        fallback: It stands in for the step's own action.
         input: What with; `None`: it is large, and given when the attempt starts.
         withdrawn: It waits for admission no more.
         admitted: It has a place among the attempts in flight.
@@ -82,6 +83,7 @@ class Attempt:
         "action",
         "admitted",
         "chunks",
+        "fallback",
         "input",
         "number",
         "run",
@@ -99,6 +101,7 @@ class Attempt:
         self.step_id = invoke.step_id
         self.number = invoke.attempt
         self.input = invoke.input
+        self.fallback = invoke.fallback
         self.action = action
         self.withdrawn = self.admitted = False
         self.chunks = 0
@@ -183,11 +186,12 @@ class Attempt:
 
     def _context(self) -> Context:
         namespace, run_id = self.run.key
+        key = f"{namespace}/{run_id}/{self.step_id}"
         return Context(
             run_id=run_id,
             step_id=self.step_id,
             attempt=self.number,
-            idempotency_key=f"{namespace}/{run_id}/{self.step_id}",
+            idempotency_key=f"{key}/fallback" if self.fallback else key,
             deadline=datetime.fromtimestamp(self._deadline / 1e9, UTC),
             emit=self._emit,
             progress=self._show_progress,

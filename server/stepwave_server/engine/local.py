@@ -15,7 +15,7 @@ from stepwave_server.core.messages import (
     Started,
     StopRequested,
 )
-from stepwave_server.core.model import Workflow
+from stepwave_server.core.model import FallbackAction, Workflow
 from stepwave_server.core.validate import Violation, validate
 from stepwave_server.engine.admission import Admission
 from stepwave_server.engine.attempt import Attempt
@@ -127,9 +127,14 @@ class LocalEngine(Directory):
         """Return every reason why a workflow cannot run here."""
         violations = validate(workflow, self.options.run.limits, open_run=open_run)
         for index, step in enumerate(workflow.steps):
-            if step.action and self.actions.get(step.action) is None:
-                violations.append(Violation(f"steps[{index}].action", self.actions.unknown(step.action)))
+            violations += self._unknown_action(step.action, f"steps[{index}].action")
+            if isinstance(step.fallback, FallbackAction):
+                violations += self._unknown_action(step.fallback.action, f"steps[{index}].fallback.action.action")
         return violations
+
+    def _unknown_action(self, action: str, path: str) -> Iterable[Violation]:
+        if action and self.actions.get(action) is None:
+            yield Violation(path, self.actions.unknown(action))
 
     async def start(self, submission: Submission) -> bool:
         """Start a run; `False`: a run of the same id and content exists."""

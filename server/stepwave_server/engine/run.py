@@ -11,8 +11,9 @@ from functools import partial
 from opentelemetry import context as otel_context
 
 from stepwave_server.actions import Registry
-from stepwave_server.core.decide import Decision, attempt_of, decide, input_of
+from stepwave_server.core.decide import Decision, attempt_of, decide
 from stepwave_server.core.info import RunInfo, info_of
+from stepwave_server.core.invocation import input_of
 from stepwave_server.core.messages import (
     AttemptInterrupted,
     AttemptLost,
@@ -25,6 +26,8 @@ from stepwave_server.core.messages import (
     Invoke,
     RunFinished,
     StartTimer,
+    StepFinished,
+    StepRetrying,
     StepStarted,
     Timer,
     TimerFired,
@@ -40,6 +43,7 @@ from stepwave_server.engine.errors import RunBroken
 from stepwave_server.engine.evaluate import JsonEvaluator
 from stepwave_server.engine.live import Transient
 from stepwave_server.engine.settled import Settled
+from stepwave_server.engine.timers import Timers
 from stepwave_server.journal import Ended, Header, Journal
 from stepwave_server.telemetry import RunTracer
 from stepwave_server.wire.events import Encoder, Kind, encode_action_missing, encode_chunk, encode_progress
@@ -112,7 +116,7 @@ class LocalRun:
         self._inbox: list[Input] = []
         self._decision = Decision()
         self._attempts: dict[str, Attempt] = {}
-        self._timers: dict[Timer, asyncio.TimerHandle] = {}
+        self._timers = Timers(self._loop, lambda timer: self.tell(TimerFired(timer)))
         self.audience = Audience()
         self._missing: dict[str, str] = {}
         self.settled = Settled(state.sequence)
@@ -153,7 +157,7 @@ class LocalRun:
     @property
     def stalled(self) -> bool:
         """Whether it can get no further here."""
-        return self.paused or (bool(self._missing) and not self._attempts)
+        return self.paused or (bool(self._missing) and not self._attempts and not self.state.backing)
 
     @property
     def committed(self) -> int:
@@ -278,17 +282,37 @@ class LocalRun:
 
     def _came_late(self, given: AttemptStarted) -> None:
         attempt = self._attempts.get(given.step_id)
-        if attempt is not None and attempt.number == given.attempt:
+        started = given.step_id in self.state.running
+        if attempt is not None and attempt.number == given.attempt and not started:
             self._free(attempt)
 
     def _request(self, invoke: Invoke) -> None:
         """Ask admission for a place: no effect of the decision, for the attempt's start will be an event of its own."""
+        before = self._attempts.pop(invoke.step_id, None)
+        if invoke.fallback:
+            self._found_action(invoke.step_id)
         action = self._services.actions.get(invoke.action)
         if action is None:
+            if before is not None:
+                self._withdraw(before)
             self._wait_for_action(invoke)
             return
         attempt = self._attempts[invoke.step_id] = Attempt(self, invoke, action)
-        self._services.submit(attempt)
+        if before is None:
+            self._services.submit(attempt)
+        else:
+            self._succeed(before, attempt)
+
+    def _succeed(self, before: Attempt, attempt: Attempt) -> None:
+        """Let an attempt take the place of one that has not started, be it among those in flight or in the queue."""
+        if before.admitted:
+            before.admitted, attempt.admitted = False, True
+            self.tell(
+                AttemptStarted(attempt.step_id, attempt.number)
+            )  # what told so of the other may have been too late
+        else:
+            before.withdrawn = True
+            self._services.submit(attempt)
 
     def _wait_for_action(self, invoke: Invoke) -> None:
         """Let a step wait for a server that has its action: the run was accepted by another one, before a restart."""
@@ -312,6 +336,10 @@ class LocalRun:
         for event in decision.events:
             if isinstance(event, StepStarted):
                 self._launch(event)
+            elif self._timers and (
+                isinstance(event, StepFinished) or (isinstance(event, StepRetrying) and event.fallback)
+            ):
+                self._timers.forget(event.step_id)
         for command in decision.commands:
             if not isinstance(command, Invoke):
                 self._obey(command)
@@ -342,14 +370,11 @@ class LocalRun:
 
     def _start_timer(self, command: StartTimer) -> None:
         timer = command.timer
-        if timer.kind == "attempt":  # began with its attempt
+        if timer.kind == "attempt" or (
+            timer.step_id and self.state.steps[timer.step_id].ended
+        ):  # began with its attempt
             return
-        delay = max(0, command.due - self._services.clock()) / 1e9
-        self._timers[timer] = self._loop.call_later(delay, self._fire, timer)
-
-    def _fire(self, timer: Timer) -> None:
-        self._timers.pop(timer, None)
-        self.tell(TimerFired(timer))
+        self._timers.start(timer, max(0, command.due - self._services.clock()) / 1e9)
 
     def _interrupt(self, command: Interrupt) -> None:
         attempt = self._attempts.get(command.step_id)
@@ -358,16 +383,23 @@ class LocalRun:
         elif attempt.task is not None:
             attempt.interrupt(command.failure, self._services.options.cancel_grace)
         else:
-            attempt.withdrawn = True
-            self._free(attempt)
+            self._withdraw(attempt)
             del self._attempts[command.step_id]
+
+    def _withdraw(self, attempt: Attempt) -> None:
+        attempt.withdrawn = True
+        self._free(attempt)
 
     def _interrupt_absent(self, command: Interrupt) -> None:
         """End an attempt that an earlier server ran, or that waits for a server with its action; or none at all."""
-        if self._missing.pop(command.step_id, None) is not None:
-            self.audience.forget(command.step_id)
+        self._found_action(command.step_id)
         if attempt_of(self.state, command.step_id, command.attempt) is not None:
             self.tell(AttemptInterrupted(command.step_id, command.attempt, command.failure))
+
+    def _found_action(self, step_id: str) -> None:
+        """Forget that a step waits for a server with its action."""
+        if self._missing.pop(step_id, None) is not None:
+            self.audience.forget(step_id)
 
     def _free(self, attempt: Attempt) -> None:
         """Give back an attempt's place among those in flight, if it has one."""
@@ -376,8 +408,7 @@ class LocalRun:
             self._services.release()
 
     def _finish(self) -> None:
-        for handle in self._timers.values():
-            handle.cancel()
+        self._timers.close()
         self._services.finished(self)
 
     def _give_up(self) -> None:
@@ -388,8 +419,7 @@ class LocalRun:
             self._tracer.abandon(self._services.clock(), str(self.broken))
         self.audience.break_off(self.broken)
         self.settled.refuse(self.broken)
-        for handle in self._timers.values():
-            handle.cancel()
+        self._timers.close()
         failure = Failure(Reason.INTERNAL, str(self.broken))
         for attempt in list(self._attempts.values()):
             self._interrupt(Interrupt(attempt.step_id, attempt.number, failure))

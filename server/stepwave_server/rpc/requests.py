@@ -6,12 +6,12 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stepwave._ids import new_run_id
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.core.evolve import new_run
-from stepwave_server.core.info import RunKey
+from stepwave_server.core.info import RunKey, seed_of
 from stepwave_server.core.messages import StepFinished
 from stepwave_server.core.model import Payload, Workflow
 from stepwave_server.core.reuse import reusable
@@ -236,7 +236,7 @@ class Preparer:
         refuse(parsed)
         return Submission(
             draft.key,
-            new_run(workflow, given, self.options.run),
+            new_run(workflow, given, replace(self.options.run, seed=seed_of(draft.key))),
             definition,
             draft.parent,
             draft.window,

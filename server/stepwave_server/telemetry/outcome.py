@@ -10,7 +10,16 @@ from stepwave_server.core.messages import RunFinished
 from stepwave_server.core.model import Failure, State
 from stepwave_server.core.record import record
 
-__all__ = ["Outcome", "broken_off", "failure_attributes", "outcome_of", "run_outcome", "wave_outcome"]
+__all__ = [
+    "Outcome",
+    "broken_off",
+    "by_fallback",
+    "failure_attributes",
+    "original_attributes",
+    "outcome_of",
+    "run_outcome",
+    "wave_outcome",
+]
 
 MOST_CHARACTERS = 2_048
 """Messages are cut to so many. A traceback is bounded where it is made."""
@@ -86,6 +95,20 @@ def failure_attributes(failure: Failure) -> dict[str, AttributeValue]:
         "stepwave.failure.reason": failure.reason.name.lower(),
         "stepwave.failure.message": _cut(failure.message),
         "stepwave.failure.retryable": failure.retryable,
+    }
+
+
+def by_fallback(outcome: Outcome, original: Failure) -> Outcome:
+    """Add to how a step's span ends that its fallback stood in, and why."""
+    return Outcome(outcome.status, {**outcome.attributes, **original_attributes(original)}, outcome.events)
+
+
+def original_attributes(original: Failure) -> dict[str, AttributeValue]:
+    """Return what is said of a step whose fallback stood in."""
+    return {
+        "stepwave.fallback": True,
+        "stepwave.original_failure.reason": original.reason.name.lower(),
+        "stepwave.original_failure.message": _cut(original.message),
     }
 
 

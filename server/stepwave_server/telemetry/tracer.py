@@ -17,6 +17,7 @@ from stepwave_server.core.messages import (
     RunStarted,
     RunStopping,
     StepFinished,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
@@ -24,7 +25,15 @@ from stepwave_server.core.messages import (
     WaveStarted,
 )
 from stepwave_server.core.model import Failure, State
-from stepwave_server.telemetry.outcome import Outcome, broken_off, failure_attributes, outcome_of, run_outcome
+from stepwave_server.telemetry.outcome import (
+    Outcome,
+    broken_off,
+    by_fallback,
+    failure_attributes,
+    original_attributes,
+    outcome_of,
+    run_outcome,
+)
 from stepwave_server.telemetry.spans import OpenStep, OpenWave, RunSpans
 
 __all__ = ["RunTracer"]
@@ -127,7 +136,7 @@ class RunTracer:
                 self._run_stopping(event)
             case RunFinished():
                 self._run_finished(event)
-            case StepsAdded():
+            case StepsAdded() | StepReady():
                 pass
             case _:
                 assert_never(event)
@@ -141,8 +150,10 @@ class RunTracer:
             step.retry(event)
 
     def _step_retrying(self, event: StepRetrying) -> None:
-        step = self._steps[event.step_id]
-        self._end_attempt(step, event.time, outcome_of(State.FAILED, event.failure, event.time, abandoned=False))
+        step = self._steps.get(event.step_id)
+        if step is not None and step.attempting:
+            outcome = outcome_of(State.FAILED, event.failure, event.time, abandoned=event.abandoned)
+            self._end_attempt(step, event.time, outcome)
 
     def _step_finished(self, event: StepFinished) -> None:
         wave = self._waves.get(event.wave)
@@ -154,13 +165,15 @@ class RunTracer:
             return
         outcome = outcome_of(event.state, event.failure, event.time, abandoned=event.abandoned)
         if step.attempting:
-            self._end_attempt(step, event.time, outcome)
-        self._end_step(step, event.time, outcome)
+            self._end_attempt(step, event.time, _last_outcome(event, step.last.attempt, outcome))
+        self._end_step(step, event.time, outcome if event.original is None else by_fallback(outcome, event.original))
 
     def _note_unstarted(self, event: StepFinished) -> None:
         attributes: dict[str, AttributeValue] = {"stepwave.step_id": event.step_id, "stepwave.wave": event.wave}
         if event.failure is not None:
             attributes |= failure_attributes(event.failure)
+        if event.original is not None:
+            attributes |= original_attributes(event.original)
         if event.reused_from:
             attributes["stepwave.reused_from"] = event.reused_from
         if event.skip is not None:
@@ -219,3 +232,11 @@ class RunTracer:
         if not self._broken:
             self._broken = True
             logger.exception("the trace of a run is incomplete", extra={"run_id": self._run_id})
+
+
+def _last_outcome(event: StepFinished, attempt: int, outcome: Outcome) -> Outcome:
+    """Return how a step's last attempt ended: in failure where a fixed value then answered in the step's place."""
+    original = event.original
+    if event.state is State.SUCCEEDED and original is not None and original.attempt == attempt:
+        return outcome_of(State.FAILED, original, event.time, abandoned=event.abandoned)
+    return outcome

@@ -12,6 +12,7 @@ from stepwave_server.core.messages import (
     RunStarted,
     RunStopping,
     StepFinished,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
@@ -85,6 +86,7 @@ def _step_finished(message: event_pb2.RunEvent, time: int) -> StepFinished:
         from_time(result.start_time) if has("start_time") else None,
         result.abandoned,
         result.reused_from,
+        from_failure(result.original_failure) if has("original_failure") else None,
     )
 
 
@@ -104,7 +106,13 @@ def _step_started(message: event_pb2.RunEvent, time: int) -> StepStarted:
 def _step_retrying(message: event_pb2.RunEvent, time: int) -> StepRetrying:
     retrying = message.step_retrying
     failure, next_time = from_failure(retrying.failure), from_time(retrying.next_time)
-    return StepRetrying(time, retrying.step_id, retrying.attempt, failure, next_time)
+    return StepRetrying(
+        time, retrying.step_id, retrying.attempt, failure, next_time, retrying.fallback, retrying.abandoned
+    )
+
+
+def _step_ready(message: event_pb2.RunEvent, time: int) -> StepReady:
+    return StepReady(time, message.step_ready.step_id, message.step_ready.attempt)
 
 
 def _wave_started(message: event_pb2.RunEvent, time: int) -> WaveStarted:
@@ -150,6 +158,7 @@ _READERS: dict[Kind, _Read] = {
     Kind.WAVE_STARTED: _wave_started,
     Kind.STEP_STARTED: _step_started,
     Kind.STEP_RETRYING: _step_retrying,
+    Kind.STEP_READY: _step_ready,
     Kind.STEP_FINISHED: _step_finished,
     Kind.WAVE_FINISHED: _wave_finished,
     Kind.STEPS_ADDED: _steps_added,

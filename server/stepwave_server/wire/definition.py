@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
-from stepwave_server.core.info import RunKey
+from stepwave_server.core.info import RunKey, seed_of
 from stepwave_server.core.model import Payload
 from stepwave_server.core.state import SECOND, RunOptions
 from stepwave_server.core.validate import Limits
@@ -48,14 +48,16 @@ def to_definition(
 def from_definition(message: orchestrator_pb2.RunDefinition) -> Definition:
     """Return what a run was given."""
     limits = Limits(max_steps=message.max_steps, max_edges=message.max_edges)
+    key = RunKey(message.namespace, message.run_id)
     options = RunOptions(
         open=message.open,
         step_timeout=from_duration(message.default_step_timeout),
         limits=limits,
+        seed=seed_of(key),
         version=message.scheduler_version,
     )
     return Definition(
-        RunKey(message.namespace, message.run_id),
+        key,
         message.workflow.SerializeToString(deterministic=True),
         from_payload(message.input),
         options,

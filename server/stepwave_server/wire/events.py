@@ -16,6 +16,7 @@ from stepwave_server.core.messages import (
     RunStarted,
     RunStopping,
     StepFinished,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
@@ -71,6 +72,7 @@ class Kind(IntEnum):
     STEPS_ADDED = 19
     RUN_STOPPING = 20
     RUN_FINISHED = 21
+    STEP_READY = 22
 
 
 class Record(NamedTuple):
@@ -210,6 +212,8 @@ def _step_finished(event: StepFinished) -> bytes:
         parts.append(b"\x60\x01")
     if event.reused_from:
         parts += (b"\x6a", text(event.reused_from))
+    if event.original is not None:
+        parts += (b"\x72", prefixed(to_failure(event.original).SerializeToString(deterministic=True)))
     return b"\x0a" + prefixed(b"".join(parts))
 
 
@@ -255,6 +259,9 @@ def _fill_other(message: event_pb2.RunEvent, workflow_name: str, event: Event) -
         case StepRetrying():
             _step_retrying(message.step_retrying, event)
             return Kind.STEP_RETRYING
+        case StepReady():
+            message.step_ready.step_id, message.step_ready.attempt = event.step_id, event.attempt
+            return Kind.STEP_READY
         case StepsAdded():
             _steps_added(message.steps_added, event)
             return Kind.STEPS_ADDED
@@ -280,6 +287,7 @@ def _step_retrying(message: event_pb2.StepRetrying, event: StepRetrying) -> None
     message.attempt = event.attempt
     fill_failure(message.failure, event.failure)
     fill_time(message.next_time, event.next_time)
+    message.fallback, message.abandoned = event.fallback, event.abandoned
 
 
 def _steps_added(message: event_pb2.StepsAdded, event: StepsAdded) -> None:

@@ -83,6 +83,8 @@ def to_step_result(step: StepState) -> run_pb2.StepResult:
         fill_time(message.ready_time, step.ready_time)
     if step.start_time is not None:
         fill_time(message.start_time, step.start_time)
+    if step.original is not None:
+        fill_failure(message.original_failure, step.original)
     return message
 
 

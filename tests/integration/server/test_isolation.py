@@ -199,7 +199,7 @@ async def test_an_attempt_that_never_ends_fails_by_its_timeout(caller: Caller, s
     events = await caller.run(flow(step("s", "gated", timeout=0.05)))
     failure = finished(events)["s"].failure
     assert (reason_of(failure), failure.retryable) == ("timeout", True)
-    assert failure.message == "the attempt took longer than its timeout of 0.05 s"
+    assert failure.message == "the attempt took longer than the step's timeout of 0.05 s"
     assert stage.cancelled == ["s"]
 
 

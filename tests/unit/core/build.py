@@ -8,6 +8,7 @@ from stepwave_server.core.messages import (
     RunStarted,
     RunStopping,
     StepFinished,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
@@ -17,17 +18,19 @@ from stepwave_server.core.messages import (
 from stepwave_server.core.model import (
     Binding,
     FailurePolicy,
+    FallbackAction,
     FromInput,
     Join,
     OnInterrupt,
     Payload,
+    Retry,
     Scheduling,
     Step,
     Workflow,
 )
 from stepwave_server.core.state import SECOND
 
-__all__ = ["NOWHERE", "brief", "flow", "step"]
+__all__ = ["NOWHERE", "brief", "flow", "retry", "step"]
 
 NOWHERE = Binding("", FromInput("/nowhere"))
 """A binding that has no value."""
@@ -42,10 +45,35 @@ def step(
     payload: Payload | None = None,
     bindings: tuple[Binding, ...] = (),
     on_interrupt: OnInterrupt = OnInterrupt.RETRY,
+    retry: Retry | None = None,
+    total_timeout: int | None = None,
+    fallback: Payload | FallbackAction | None = None,
 ) -> Step:
-    """Return a step; `timeout` is in seconds."""
-    nanoseconds = None if timeout is None else timeout * SECOND
-    return Step(step_id, "echo", depends_on, payload, bindings, nanoseconds, join, allow_failure, on_interrupt)
+    """Return a step; `timeout` and `total_timeout` are in seconds."""
+    return Step(
+        step_id,
+        "echo",
+        depends_on,
+        payload,
+        bindings,
+        _nanos(timeout),
+        join,
+        allow_failure,
+        on_interrupt,
+        retry,
+        _nanos(total_timeout),
+        fallback,
+    )
+
+
+def _nanos(seconds: int | None) -> int | None:
+    return None if seconds is None else seconds * SECOND
+
+
+def retry(times: int, *, pause: int = 1, jitter: float = 0.0, longest: int | None = None, factor: float = 2.0) -> Retry:
+    """Return a policy of so many attempts, which draws nothing unless told to; pauses are in seconds."""
+    most = max(pause, 30) if longest is None else longest
+    return Retry(times, pause * SECOND, factor, most * SECOND, jitter)
 
 
 def flow(
@@ -55,6 +83,7 @@ def flow(
     max_parallelism: int = 0,
     timeout: int | None = None,
     outputs: tuple[str, ...] = (),
+    retry: Retry | None = None,
 ) -> Workflow:
     """Return a workflow; `go_on` and `by_waves` choose what is not the default, `timeout` is in seconds."""
     return Workflow(
@@ -63,8 +92,9 @@ def flow(
         failure_policy=FailurePolicy.CONTINUE if go_on else FailurePolicy.FAIL_FAST,
         scheduling=Scheduling.WAVE if by_waves else Scheduling.EAGER,
         max_parallelism=max_parallelism,
-        timeout=None if timeout is None else timeout * SECOND,
+        timeout=_nanos(timeout),
         outputs=outputs,
+        retry=retry,
     )
 
 
@@ -75,6 +105,8 @@ def brief(event: Event) -> str:
             return f"{event.step_id} started"
         case StepRetrying():
             return f"{event.step_id} retrying"
+        case StepReady():
+            return f"{event.step_id} ready"
         case StepFinished():
             return f"{event.step_id} {event.state.name.lower()}"
         case WaveStarted():

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeAlias, TypeVar
 from unittest import mock
 
-from stepwave_server.core import decide as decide_module
+from stepwave_server.core import decider
 from stepwave_server.core.decide import Decision, decide
 from stepwave_server.core.evaluate import EvaluationFailed
 from stepwave_server.core.evolve import evolve, fold, new_run
@@ -28,6 +28,7 @@ from stepwave_server.core.messages import (
     Started,
     StartTimer,
     StepFinished,
+    StepReady,
     StepRetrying,
     StepStarted,
     StopRequested,
@@ -131,14 +132,22 @@ class Drive:
         return self.tell(AttemptSucceeded(step_id, self._running(step_id), output))
 
     def fail(self, step_id: str, reason: Reason = Reason.ACTION_ERROR) -> list[str]:
-        """Fail an attempt, started first if need be."""
+        """Fail an attempt for good, started first if need be."""
         attempt = self._running(step_id)
         failure = Failure(reason, f"{step_id} broke", step_id=step_id, attempt=attempt)
         return self.tell(AttemptFailed(step_id, attempt, failure))
 
+    def stumble(self, step_id: str, reason: Reason = Reason.UNAVAILABLE, *, after: int | None = None) -> list[str]:
+        """Fail an attempt so that another may help, `after` so many seconds; started first if need be."""
+        attempt = self._running(step_id)
+        nanos = None if after is None else after * SECOND
+        failure = Failure(reason, f"{step_id} stumbled", True, nanos, step_id, attempt)
+        return self.tell(AttemptFailed(step_id, attempt, failure))
+
     def give_in(self, step_id: str, *, abandoned: bool = False) -> list[str]:
         """End an interrupted attempt without an answer."""
-        first = next(command for command in self.interrupts() if command.step_id == step_id)
+        running = step_id, self.run.running[step_id].attempt
+        first = next(command for command in self.interrupts() if (command.step_id, command.attempt) == running)
         return self.tell(AttemptInterrupted(step_id, first.attempt, first.failure, abandoned))
 
     def lose(self, *step_ids: str) -> list[str]:
@@ -199,7 +208,7 @@ class Drive:
             decision = decide(self.run, given, self.now, EVALUATOR)
             self._note(decision)
             return decision
-        with mock.patch.object(decide_module, "evolve", self._evolve_both):
+        with mock.patch.object(decider, "evolve", self._evolve_both):
             decision = decide(self.run, given, self.now, EVALUATOR)
         self._note(decision)
         self._check_fold()
@@ -287,10 +296,13 @@ class Drive:
             case StepStarted():
                 self.outstanding.pop(("invoke", event.step_id), None)
             case StepRetrying():
-                for what in ("interrupt", "attempt"):
+                over = ("backoff", "total") if event.fallback else ()
+                for what in ("interrupt", "attempt", *over):
                     self.outstanding.pop((what, event.step_id), None)
+            case StepReady():
+                self.outstanding.pop(("backoff", event.step_id), None)
             case StepFinished():
-                for what in ("invoke", "interrupt", "attempt"):
+                for what in ("invoke", "interrupt", "attempt", "backoff", "total"):
                     self.outstanding.pop((what, event.step_id), None)
             case RunStopping():
                 self.outstanding.pop(("run", ""), None)

@@ -6,6 +6,7 @@ insides.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from math import inf
 
 from stepwave_server.core.messages import (
     AddSteps,
@@ -17,10 +18,13 @@ from stepwave_server.core.messages import (
     CancelRequested,
     Input,
     Started,
+    Timer,
     TimerFired,
 )
 from stepwave_server.core.model import (
+    Failure,
     FailurePolicy,
+    FallbackAction,
     Join,
     OnInterrupt,
     Reason,
@@ -43,6 +47,8 @@ class Model:
         state: What has become of every step.
         places: The steps that were invoked and have not ended, running or not, in order.
         running: The steps with a running attempt.
+        backing: The steps that pause before another attempt.
+        fell_back: The steps whose fallback stands in, or answered.
         skips: For every skipped step, the reasons that may be given; more than one where DESIGN leaves the choice.
     """
 
@@ -56,31 +62,36 @@ class Model:
         self.ready: list[str] = []
         self.places: list[str] = []
         self.running: set[str] = set()
+        self.backing: set[str] = set()
+        self.fell_back: set[str] = set()
         self.losses: Counter[str] = Counter()
+        self.tries: Counter[str] = Counter()
+        self.ready_at: dict[str, int] = {}
+        self.now = 0
         self.let_go: dict[str, set[str]] = {}
         self.unneeded: dict[str, set[str]] = {}
         self.culprits: set[str] = set()
         self.started = False
         self.stopping: SkipCause | None = None
 
-    def take(self, given: Input) -> None:
-        """Go on after an input."""
+    def take(self, given: Input, now: int) -> None:
+        """Go on after an input, in nanoseconds since the epoch."""
         if self.run_state is not None:
             return
+        self.now = now
         match given:
             case Started():
                 self.started = True
             case AttemptStarted():
-                if given.step_id in self.places:
-                    self.running.add(given.step_id)
-                    self.state[given.step_id] = State.RUNNING
-            case AttemptSucceeded() | AttemptFailed() | AttemptInterrupted():
-                self._end(given.step_id, _end_state(given))
+                self._start(given.step_id)
+            case AttemptSucceeded():
+                self._end(given.step_id, State.SUCCEEDED)
+            case AttemptFailed() | AttemptInterrupted():
+                self._fail(given.step_id, given.failure, by_cancel=isinstance(given, AttemptInterrupted))
             case AttemptLost():
                 self._lose(given.step_id)
             case TimerFired():
-                if given.timer.kind != "attempt":
-                    self._stop(SkipCause.TIMEOUT)
+                self._ring(given.timer)
             case CancelRequested():
                 self._stop(SkipCause.CANCELLED)
             case AddSteps():
@@ -101,6 +112,83 @@ class Model:
         """The running steps that may not go on."""
         return {step_id for step_id in self.running if not self._may_run(self.steps[step_id])}
 
+    def _ring(self, timer: Timer) -> None:
+        if timer.kind == "backoff":
+            self._queue_again(timer.step_id)
+        elif timer.kind == "total" and timer.step_id not in self.running:
+            self._run_out(timer.step_id)
+        elif timer.kind in {"run", "cleanup"}:
+            self._stop(SkipCause.TIMEOUT)
+
+    def _start(self, step_id: str) -> None:
+        if step_id not in self.places:
+            return
+        if self._time_left(step_id) <= 0:
+            self._run_out(step_id)
+            return
+        self.running.add(step_id)
+        self.tries[step_id] += 1
+        self.state[step_id] = State.RUNNING
+
+    def _time_left(self, step_id: str) -> float:
+        total = self.steps[step_id].total_timeout
+        if total is None or step_id in self.fell_back:
+            return inf
+        return self.ready_at[step_id] + total - self.now
+
+    def _run_out(self, step_id: str) -> None:
+        """Fail a step for its total timeout, which bounds its own action alone."""
+        if step_id in self.ready_at and step_id not in self.fell_back and not self._ended(step_id):
+            self._give_up(step_id)
+
+    def _fail(self, step_id: str, failure: Failure, *, by_cancel: bool) -> None:
+        """Take the end of an attempt: another may follow."""
+        if step_id not in self.running:
+            return
+        if by_cancel and failure.reason is Reason.CANCELLED:
+            self._end(step_id, State.CANCELLED)
+            return
+        pause = self._pause(step_id, failure)
+        if pause is None or pause >= self._time_left(step_id) or not self._may_run(self.steps[step_id]):
+            self._give_up(step_id)
+            return
+        self.running.remove(step_id)
+        if pause:
+            self.places.remove(step_id)
+            self.backing.add(step_id)
+
+    def _pause(self, step_id: str, failure: Failure) -> int | None:
+        """Return how long to wait before another attempt; `None`: none is made. Policies draw nothing here."""
+        policy = self.steps[step_id].retry or self.workflow.retry
+        tries = self.tries[step_id]
+        if policy is None or step_id in self.fell_back or tries >= policy.max_attempts:
+            return None
+        if not failure.retryable or failure.reason not in policy.retryable_reasons:
+            return None
+        grown = policy.initial_backoff * policy.backoff_multiplier ** (tries - 1)
+        return max(round(min(grown, policy.max_backoff)), failure.retry_after or 0)
+
+    def _give_up(self, step_id: str) -> None:
+        """Let the fallback answer, or else fail the step."""
+        step = self.steps[step_id]
+        if step.fallback is None or step_id in self.fell_back or not self._may_run(step):
+            self._end(step_id, State.FAILED)
+            return
+        self.fell_back.add(step_id)
+        if not isinstance(step.fallback, FallbackAction):
+            self._end(step_id, State.SUCCEEDED)
+            return
+        self.losses[step_id] = 0
+        self.running.discard(step_id)
+        self._queue_again(step_id)
+
+    def _queue_again(self, step_id: str) -> None:
+        """Let a step that pauses wait for a place, after all that wait already."""
+        if step_id in self.backing:
+            self.backing.remove(step_id)
+            self.ready.remove(step_id)
+            self.ready.append(step_id)
+
     def _lose(self, step_id: str) -> None:
         """Take an attempt that a restart ended for interrupted, and the step for one to start again, three times."""
         step = self.steps[step_id]
@@ -109,9 +197,10 @@ class Model:
         if not self._may_run(step):
             self._end(step_id, State.CANCELLED)
         elif step.on_interrupt is OnInterrupt.FAIL or self.losses[step_id] == 3:
-            self._end(step_id, State.FAILED)
+            self._give_up(step_id)
         else:
             self.losses[step_id] += 1
+            self.tries[step_id] -= 1
             self.running.remove(step_id)
 
     def _add(self, given: AddSteps) -> None:
@@ -128,9 +217,10 @@ class Model:
 
     def _end(self, step_id: str, state: State) -> None:
         if step_id in self.places:
-            self.running.discard(step_id)
             self.places.remove(step_id)
-            self.state[step_id] = state
+        self.running.discard(step_id)
+        self.backing.discard(step_id)
+        self.state[step_id] = state
 
     def _go_on(self) -> None:
         """Look at everything until nothing changes."""
@@ -138,7 +228,7 @@ class Model:
             self._look_around()
             doomed = next((step for step in self.steps.values() if self._must_be_skipped(step)), None)
             stranded = [step for step in self.steps.values() if self._must_be_cancelled(step)]
-            unfit = [step for step in self.steps.values() if step.id in self.places and NOWHERE in step.bindings]
+            unfit = [step for step in self.steps.values() if step.id in self.places and self._is_unfit(step)]
             if doomed is not None:
                 self._skip(doomed)
             elif stranded:
@@ -159,8 +249,16 @@ class Model:
         """Fail those whose input cannot be put together; the first one may spare the others."""
         for step in steps:
             if self._may_run(step):
-                self._end(step.id, State.FAILED)
+                self._give_up(step.id)
                 self._look_around()
+
+    def _is_unfit(self, step: Step) -> bool:
+        """Say whether the input of the step's next attempt cannot be put together."""
+        fallback = step.fallback
+        if step.id not in self.fell_back or not isinstance(fallback, FallbackAction):
+            return NOWHERE in step.bindings
+        own = fallback.input is not None or fallback.bindings
+        return NOWHERE in (fallback.bindings if own else step.bindings)
 
     # A step's dependencies, and what they came to.
 
@@ -238,8 +336,9 @@ class Model:
         for step in self.steps.values():
             if step.id in self.began and step.id not in self.ready and self._turn_has_come(step):
                 self.ready.append(step.id)
+                self.ready_at[step.id] = self.now
         for step_id in self.ready:
-            waits = self.state[step_id] is State.PENDING and step_id not in self.places
+            waits = not self._ended(step_id) and step_id not in self.backing and step_id not in self.places
             full = 0 < self.workflow.max_parallelism <= len(self.places)
             if waits and not full and self._may_run(self.steps[step_id]):
                 self.places.append(step_id)
@@ -306,10 +405,3 @@ class Model:
     def agrees(self, step_id: str, skip: Skip | None) -> bool:
         """Say whether a step may have been skipped for this reason."""
         return skip is not None and (skip.cause, skip.step_id) in self.skips[step_id]
-
-
-def _end_state(given: AttemptSucceeded | AttemptFailed | AttemptInterrupted) -> State:
-    if isinstance(given, AttemptSucceeded):
-        return State.SUCCEEDED
-    by_cancel = isinstance(given, AttemptInterrupted) and given.failure.reason is Reason.CANCELLED
-    return State.CANCELLED if by_cancel else State.FAILED

@@ -1,11 +1,14 @@
 """What holds in every run, whatever happens: checked event by event, from the events alone."""
 
+from collections import Counter
+
 from stepwave_server.core.messages import (
     Event,
     RunFinished,
     RunStarted,
     RunStopping,
     StepFinished,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
@@ -13,7 +16,16 @@ from stepwave_server.core.messages import (
     WaveFinished,
     WaveStarted,
 )
-from stepwave_server.core.model import FailurePolicy, Join, Scheduling, State, Step, Workflow
+from stepwave_server.core.model import (
+    FailurePolicy,
+    FallbackAction,
+    Join,
+    Reason,
+    Scheduling,
+    State,
+    Step,
+    Workflow,
+)
 
 __all__ = ["Rules"]
 
@@ -33,6 +45,11 @@ class Rules:
         self.states: dict[str, State] = {}
         self.running: set[str] = set()
         self.between: set[str] = set()
+        self.pausing: dict[str, int] = {}
+        self.due: dict[str, int] = {}
+        self.began: set[str] = set()
+        self.fell_back: set[str] = set()
+        self.failed_tries: Counter[str] = Counter()
         self.waves_open: set[int] = set()
         self.waves_done: set[int] = set()
         self.open = False
@@ -57,9 +74,9 @@ class Rules:
             case StepStarted():
                 self._step_started(event)
             case StepRetrying():
-                assert not self.stopping, "no attempt follows in a run that stops"
-                self.running.remove(event.step_id)
-                self.between.add(event.step_id)
+                self._step_retrying(event)
+            case StepReady():
+                self.pausing.pop(event.step_id)
             case StepFinished():
                 self._step_finished(event)
             case WaveFinished():
@@ -104,6 +121,10 @@ class Rules:
         assert event.wave in self.waves_open, "a wave starts before its steps"
         assert self._join_met(self.steps[event.step_id]), "a step starts when its join is met"
         assert event.ready_time <= event.time < event.deadline
+        assert event.step_id not in self.running | self.pausing.keys(), "one attempt at a time"
+        assert event.time >= self.due.get(event.step_id, 0), "an attempt starts when it is due"
+        self._check_action(event)
+        self.began.add(event.step_id)
         self.running.add(event.step_id)
         self.between.discard(event.step_id)
         most = self.workflow.max_parallelism
@@ -111,6 +132,35 @@ class Rules:
         if self.workflow.scheduling is Scheduling.WAVE:
             earlier = [step_id for step_id, wave in self.told.items() if wave < event.wave]
             assert all(step_id in self.states for step_id in earlier), "a wave waits for all earlier ones"
+
+    def _check_action(self, event: StepStarted) -> None:
+        step = self.steps[event.step_id]
+        fallback = step.fallback
+        stands_in = event.step_id in self.fell_back and isinstance(fallback, FallbackAction)
+        assert event.action == (fallback.action if isinstance(fallback, FallbackAction) and stands_in else step.action)
+        if step.total_timeout is not None and not stands_in:
+            assert event.deadline <= event.ready_time + step.total_timeout, "no attempt outlasts its step's time"
+
+    def _step_retrying(self, event: StepRetrying) -> None:
+        assert not self.stopping, "no attempt follows in a run that stops"
+        step_id = event.step_id
+        assert step_id in self.running or event.fallback, "what follows without an attempt is the fallback"
+        policy = self.steps[step_id].retry or self.workflow.retry
+        if event.fallback:
+            assert event.next_time == event.time, "a fallback does not wait"
+            self.fell_back.add(step_id)
+        elif event.failure.reason is not Reason.INTERRUPTED:
+            self.failed_tries[step_id] += 1
+            assert policy is not None, "only a policy asks for another try"
+            assert self.failed_tries[step_id] < policy.max_attempts, "never more tries than the policy allows"
+        if step_id in self.running:
+            self.running.remove(step_id)
+            if event.next_time == event.time:
+                self.between.add(step_id)
+        self.pausing.pop(step_id, None)
+        self.due[step_id] = event.next_time
+        if event.next_time > event.time:
+            self.pausing[step_id] = event.next_time
 
     def _join_met(self, step: Step) -> bool:
         deps = {dep: self.states.get(dep) for dep in step.dependencies()}
@@ -132,16 +182,19 @@ class Rules:
         assert None not in ended or (step.join is Join.ANY and SUCCESS in ended), (
             "a step finishes after its dependencies"
         )
-        was_running = event.step_id in self.running | self.between
+        was_running = event.step_id in self.began
         assert was_running == (event.attempts > 0) == (event.start_time is not None)
         answered = event.state in {SUCCESS, State.FAILED, State.CANCELLED}
-        assert answered if was_running else (event.state is SUCCESS) == bool(event.reused_from)
+        by_other = bool(event.reused_from) or event.original is not None
+        assert answered if was_running else event.state is not SUCCESS or by_other
+        assert event.step_id not in self.fell_back or event.original is not None, "the original failure is kept"
         assert (event.output is not None) == (event.state is SUCCESS)
         assert (event.failure is not None) == (event.state in {State.FAILED, State.CANCELLED})
         assert (event.skip is not None) == (event.state is State.SKIPPED)
         assert event.wave == self.told.get(event.step_id, event.wave)
         self.running.discard(event.step_id)
         self.between.discard(event.step_id)
+        self.pausing.pop(event.step_id, None)
         self.states[event.step_id] = event.state
 
     def _wave_finished(self, event: WaveFinished) -> None:

@@ -17,12 +17,21 @@ from stepwave_server.core.messages import (
     Timer,
     TimerFired,
 )
-from stepwave_server.core.model import Failure, Join, OnInterrupt, Reason, Step, Workflow
-from unit.core.build import NOWHERE, flow, step
+from stepwave_server.core.model import Failure, FallbackAction, Join, OnInterrupt, Payload, Reason, Step, Workflow
+from stepwave_server.core.state import SECOND
+from unit.core.build import NOWHERE, flow, retry, step
 from unit.core.driver import Drive
 
-__all__ = ["batches", "late", "likely", "lost", "soak", "step_lists", "workflows"]
+__all__ = ["batches", "failures", "late", "likely", "lost", "soak", "step_lists", "workflows"]
 
+POLICIES = [None, None, None, retry(2), retry(3, pause=2, longest=3), retry(2, pause=0), retry(1)]
+FALLBACKS: list[Payload | FallbackAction | None] = [
+    *[None] * 6,
+    '"kept"',
+    FallbackAction("other"),
+    FallbackAction("other", '"own"'),
+    FallbackAction("other", None, (NOWHERE,)),
+]
 JOINS = [Join.ALL, Join.ALL, Join.ANY, Join.ALL_DONE]
 
 
@@ -54,6 +63,9 @@ def step_lists(draw: st.DrawFn, most: int = 8) -> list[Step]:
                 timeout=draw(st.sampled_from([None, 5])),
                 bindings=(NOWHERE,) if draw(st.integers(0, 15)) == 15 else (),
                 on_interrupt=OnInterrupt.FAIL if draw(st.integers(0, 4)) == 4 else OnInterrupt.RETRY,
+                retry=draw(st.sampled_from(POLICIES)),
+                total_timeout=draw(st.sampled_from([None, None, None, 4])),
+                fallback=draw(st.sampled_from(FALLBACKS)),
             )
         )
     return sorted(steps, key=lambda step: step.id)
@@ -71,6 +83,7 @@ def workflows(draw: st.DrawFn, most: int = 8) -> Workflow:
         max_parallelism=draw(st.sampled_from([0, 0, 1, 2, 3])),
         timeout=draw(st.sampled_from([None, None, 3])),
         outputs=tuple(draw(st.lists(st.sampled_from(ids), max_size=2, unique=True))),
+        retry=draw(st.sampled_from([None, None, None, retry(2)])),
     )
 
 
@@ -92,10 +105,18 @@ def likely(drive: Drive) -> Iterator[Input]:
         yield AttemptStarted(step_id, drive.run.steps[step_id].attempt + 1)
     for step_id, running in drive.run.running.items():
         yield AttemptSucceeded(step_id, running.attempt, f'"{step_id}"')
-        yield AttemptFailed(step_id, running.attempt, Failure(Reason.ACTION_ERROR, "broke", step_id=step_id))
+        for failure in failures(step_id, running.attempt):
+            yield AttemptFailed(step_id, running.attempt, failure)
     for interrupt in _first_interrupts(drive):
         yield AttemptInterrupted(interrupt.step_id, interrupt.attempt, interrupt.failure, abandoned=False)
         yield AttemptInterrupted(interrupt.step_id, interrupt.attempt, interrupt.failure, abandoned=True)
+
+
+def failures(step_id: str, attempt: int) -> Iterator[Failure]:
+    """Yield a failure for good, one worth another attempt, and one that asks for a pause."""
+    yield Failure(Reason.ACTION_ERROR, "broke", step_id=step_id, attempt=attempt)
+    yield Failure(Reason.UNAVAILABLE, "gone", retryable=True, step_id=step_id, attempt=attempt)
+    yield Failure(Reason.RATE_LIMITED, "busy", True, 3 * SECOND, step_id, attempt)
 
 
 def lost(drive: Drive) -> list[Input]:
@@ -112,6 +133,9 @@ def late(drive: Drive) -> Iterator[Input]:
             yield AttemptSucceeded(step_id, 1, '"late"')
             yield AttemptLost(step_id, 1)
             yield TimerFired(Timer("attempt", step_id, 1))
+        yield TimerFired(Timer("backoff", step_id, 7))
+        if drive.run.steps[step_id].total_deadline is None:
+            yield TimerFired(Timer("total", step_id))
         yield AttemptStarted(step_id, 7)
         yield AttemptFailed(step_id, 7, Failure(Reason.ACTION_ERROR, "no such attempt"))
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping
 
-from stepwave_server.core.decide import MOST_CARRIED, decide, input_of
+from stepwave_server.core.decide import decide
 from stepwave_server.core.evaluate import EvaluationFailed
+from stepwave_server.core.invocation import MOST_CARRIED, input_of
 from stepwave_server.core.messages import Invoke, Started, StepFinished
 from stepwave_server.core.model import Blob, Join, Payload, Reason, Step
 from unit.core.build import flow, step

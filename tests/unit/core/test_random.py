@@ -25,12 +25,14 @@ class Compared(Drive):
 
     def feed(self, given: Input) -> Decision:
         decision = super().feed(given)
-        self.model.take(given)
+        self.model.take(given, max(self.now, self.run.time))
         run, model = self.run, self.model
         assert self.states() == model.state
         assert run.finished is model.run_state
         assert list(run.dispatched) == model.places
         assert set(run.running) == model.running
+        assert set(run.backing) == model.backing
+        assert {step_id for step_id, step in run.steps.items() if step.original is not None} == model.fell_back
         assert self.interrupted() & model.running == model.interrupted
         for step_id, step in run.steps.items():
             assert step.state is not State.SKIPPED or model.agrees(step_id, step.skip)
@@ -64,7 +66,7 @@ def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddS
     """Let anything happen that can, until nothing can."""
     to_add = list(additions)
     cancel_after = data.draw(st.none() | st.none() | st.integers(0, 12), label="cancel after")
-    patience = data.draw(st.integers(0, 4), label="patience")
+    patience = data.draw(st.integers(0, 2), label="patience")
     drive.begin()
     while drive.run.finished is None:
         if cancel_after == len(drive.inputs):

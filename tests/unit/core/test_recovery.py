@@ -11,10 +11,10 @@ from stepwave_server.core.messages import (
     Timer,
     TimerFired,
 )
-from stepwave_server.core.model import Failure, Join, Reason, Step, Workflow
+from stepwave_server.core.model import Failure, FallbackAction, Join, Reason, Step, Workflow
 from stepwave_server.core.resume import resume
 from stepwave_server.core.state import CLEANUP_GRACE, SECOND
-from unit.core.build import NOWHERE, flow, step
+from unit.core.build import NOWHERE, flow, retry, step
 from unit.core.driver import EVALUATOR, NOON, Drive
 from unit.core.snapshot import snapshot
 
@@ -32,6 +32,27 @@ def busy() -> Drive:
     return drive
 
 
+def troubled() -> Drive:
+    """Return a run in which steps pause, are tried again, run out of time, and fall back."""
+    steps = (
+        step("a", retry=retry(3, pause=60)),
+        step("b", retry=retry(3), total_timeout=90),
+        step("c", fallback=FallbackAction("other"), total_timeout=5),
+        step("d", fallback='"kept"', retry=retry(2, pause=0)),
+        step("e", "a", "b", "c", "d"),
+    )
+    drive = Drive.begun(flow(*steps, max_parallelism=3))
+    drive.stumble("a")
+    drive.start("b")
+    drive.lose("b")
+    drive.stumble("d")
+    drive.stumble("d")
+    drive.wait(5)
+    drive.stumble("b")
+    drive.wait(1)
+    return drive
+
+
 def finish(drive: Drive) -> None:
     drive.succeed("e")
     drive.succeed("h")
@@ -45,6 +66,36 @@ def test_folding_the_events_at_every_prefix_gives_the_run_at_that_time() -> None
         evolve(running, event)
         assert snapshot(fold(drive.new_run(), drive.events[:place])) == snapshot(running)
     assert snapshot(running) == snapshot(drive.run)
+
+
+def test_folding_gives_the_run_at_that_time_whatever_failed_in_it() -> None:
+    drive = troubled()
+    running = drive.new_run()
+    for place, event in enumerate(drive.events, start=1):
+        evolve(running, event)
+        assert snapshot(fold(drive.new_run(), drive.events[:place])) == snapshot(running)
+    assert snapshot(running) == snapshot(drive.run)
+
+
+def test_what_failures_left_outstanding_is_given_again() -> None:
+    drive = troubled()
+    assert drive.recover() == [
+        StartTimer(Timer("backoff", "a", 1), NOON + 60 * SECOND),
+        StartTimer(Timer("total", "b"), NOON + 90 * SECOND),
+        Invoke("c", 1, "other", "null", fallback=True),
+        Invoke("b", 3, "echo", "null"),
+    ]
+
+
+def test_a_recovered_run_goes_on_with_what_failed_as_the_lost_one_would_have() -> None:
+    lost, kept = troubled(), troubled()
+    lost.recover()
+    for drive in (lost, kept):
+        drive.succeed("b")
+        drive.wait(60)
+        drive.succeed("a")
+        drive.fail("c")
+    assert lost.events == kept.events
 
 
 def test_a_recovered_run_makes_the_decisions_that_the_lost_one_would_have() -> None:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stepwave_server.core.evolve import new_run
 from stepwave_server.core.messages import (
     AddSteps,
     AttemptFailed,
@@ -22,6 +23,7 @@ from stepwave_server.core.messages import (
     RunStopping,
     Started,
     StepFinished,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
@@ -29,16 +31,26 @@ from stepwave_server.core.messages import (
     WaveFinished,
     WaveStarted,
 )
-from stepwave_server.core.model import Binding, Failure, Join, OnInterrupt, Reason, State, Step, Workflow
+from stepwave_server.core.model import (
+    Binding,
+    Failure,
+    FallbackAction,
+    Join,
+    OnInterrupt,
+    Reason,
+    State,
+    Step,
+    Workflow,
+)
 from stepwave_server.core.plan import MOST_BYTES
 from stepwave_server.core.replay import ReplayDiverged, replay
 from stepwave_server.core.reuse import reusable
-from stepwave_server.core.state import SECOND
-from unit.core.build import NOWHERE, flow, step
+from stepwave_server.core.state import SECOND, RunOptions
+from unit.core.build import NOWHERE, flow, retry, step
 from unit.core.driver import EVALUATOR, NOON, Drive
 from unit.core.effort import effort
 from unit.core.snapshot import snapshot
-from unit.core.strategies import batches, soak, step_lists, workflows
+from unit.core.strategies import batches, failures, soak, step_lists, workflows
 
 STOPPED = Failure(Reason.INTERRUPTED, "the server was told to fail what it found")
 
@@ -55,6 +67,8 @@ def likely(drive: Drive) -> Iterator[Input]:
         attempt = running.attempt
         yield AttemptSucceeded(step_id, attempt, f'"{step_id}"')
         yield AttemptFailed(step_id, attempt, Failure(Reason.INTERRUPTED, "broke", step_id=step_id, attempt=attempt))
+        for failure in failures(step_id, attempt):
+            yield AttemptFailed(step_id, attempt, failure)
         yield AttemptLost(step_id, attempt)
     for interrupt in drive.interrupts():
         step_id, attempt = interrupt.step_id, interrupt.attempt
@@ -153,6 +167,8 @@ def changed(event: Event) -> Event:
             return replace(event, step_count=event.step_count + 1)
         case StepRetrying():
             return replace(event, next_time=event.next_time + 1)
+        case StepReady():
+            return replace(event, attempt=event.attempt + 1)
         case StepsAdded():
             return replace(event, waves=()) if event.waves else replace(event, sealed=not event.sealed)
         case RunStopping():
@@ -313,6 +329,80 @@ def test_how_often_a_step_may_lose_attempts_is_proved() -> None:
     drive = lose(Drive.begun(once, checked=False), 1)
     with pytest.raises(ReplayDiverged) as caught:
         replay(Drive(flow(step("a"))).run, drive.events, EVALUATOR)
+    assert isinstance(caught.value.got, StepRetrying)
+
+
+def begin_all() -> Iterator[Drive]:
+    """Yield runs in which failures are handled, each in another way."""
+    policy = retry(3, pause=2, jitter=0.5)
+    told = {
+        "retried": step("a", retry=policy),
+        "timed out": step("a", retry=policy, timeout=1),
+        "run out": step("a", retry=policy, total_timeout=5),
+        "by a value": step("a", fallback='"kept"', total_timeout=5),
+        "by an action": step("a", fallback=FallbackAction("other"), total_timeout=5),
+    }
+    for seed, one in told.items():
+        drive = Drive(flow(one), options=RunOptions(seed=seed))
+        drive.begin()
+        yield drive
+
+
+def test_attempts_that_are_tried_again_replay() -> None:
+    for drive in begin_all():
+        while drive.run.finished is None:
+            if drive.run.backing:
+                drive.wait(2)
+            else:
+                drive.stumble("a")
+        assert_replays(drive)
+
+
+@pytest.mark.parametrize("abandoned", [False, True])
+def test_attempts_that_took_too_long_replay_whatever_follows(abandoned: bool) -> None:
+    for drive in begin_all():
+        while drive.run.finished is None:
+            if drive.run.backing:
+                drive.wait(2)
+                continue
+            drive.start("a")
+            drive.wait(600)
+            if drive.run.running:
+                drive.give_in("a", abandoned=abandoned)
+        assert_replays(drive)
+
+
+def test_steps_that_ran_out_of_time_before_they_began_replay() -> None:
+    for drive in begin_all():
+        drive.wait(5)
+        if drive.run.finished is None:
+            drive.fail("a")
+        assert_replays(drive)
+
+
+def test_attempts_that_are_let_in_too_late_replay() -> None:
+    for drive in begin_all():
+        drive.now += 5 * SECOND
+        drive.tell(AttemptStarted("a", 1))
+        assert_replays(drive)
+
+
+def test_lost_attempts_of_a_fallback_replay() -> None:
+    *_, drive = begin_all()
+    drive.fail("a")
+    for _ in range(4):
+        drive.start("a")
+        drive.lose("a")
+    assert drive.finished("a").attempts == 5
+    assert_replays(drive)
+
+
+def test_another_draw_is_found() -> None:
+    drive, *_ = begin_all()
+    drive.stumble("a")
+    other = new_run(drive.workflow, "null", RunOptions(seed="another"))
+    with pytest.raises(ReplayDiverged) as caught:
+        replay(other, drive.events, EVALUATOR)
     assert isinstance(caught.value.got, StepRetrying)
 
 

@@ -73,7 +73,7 @@ def test_the_servers_timeout_is_ten_minutes_unless_configured() -> None:
 @pytest.mark.parametrize(
     ("own", "message"),
     [
-        (5, "the attempt took longer than its timeout of 5 s"),
+        (5, "the attempt took longer than the step's timeout of 5 s"),
         (None, "the attempt took longer than the server's default timeout of 600 s"),
     ],
 )

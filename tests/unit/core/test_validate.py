@@ -2,7 +2,18 @@
 
 import pytest
 
-from stepwave_server.core.model import Binding, FromInput, FromStep, Join, Scheduling, Step, Workflow
+from stepwave_server.core.model import (
+    Binding,
+    FallbackAction,
+    FromInput,
+    FromStep,
+    Join,
+    Reason,
+    Retry,
+    Scheduling,
+    Step,
+    Workflow,
+)
 from stepwave_server.core.validate import Limits, Violation, did_you_mean, pointer_problem, validate
 from unit.core.build import flow, step
 
@@ -190,6 +201,80 @@ def test_a_cycle_through_the_last_of_many_steps_is_found() -> None:
     assert field == "steps[0].depends_on"
     assert description.startswith("dependency cycle: s0 → s999 → s998 → ")
     assert description.endswith(" → s1 → s0")
+
+
+# Retries and fallbacks.
+
+
+SECONDS = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("policy", "field", "problem"),
+    [
+        (Retry(0), "max_attempts", "must be 1 to 1,000, got 0"),
+        (Retry(-1), "max_attempts", "must be 1 to 1,000, got -1"),
+        (Retry(1_001), "max_attempts", "must be 1 to 1,000, got 1,001"),
+        (Retry(initial_backoff=-SECONDS), "initial_backoff", "must not be negative, got -1 s"),
+        (Retry(backoff_multiplier=0.9), "backoff_multiplier", "must be a number of at least 1, got 0.9"),
+        (Retry(backoff_multiplier=float("nan")), "backoff_multiplier", "must be a number of at least 1, got nan"),
+        (Retry(backoff_multiplier=float("inf")), "backoff_multiplier", "must be a number of at least 1, got inf"),
+        (Retry(initial_backoff=60 * SECONDS), "max_backoff", "must be at least `initial_backoff`, 60 s, and is 30 s"),
+        (Retry(jitter=-0.1), "jitter", "must be 0 to 1, got -0.1"),
+        (Retry(jitter=1.1), "jitter", "must be 0 to 1, got 1.1"),
+        (Retry(jitter=float("nan")), "jitter", "must be 0 to 1, got nan"),
+        (
+            Retry(retryable_reasons=(Reason.TIMEOUT, Reason.CANCELLED)),
+            "retryable_reasons[1]",
+            "what was cancelled is not tried again",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_policy_is_named(policy: Retry, field: str, problem: str) -> None:
+    assert problems(step("a", retry=policy)) == [(f"steps[0].retry.{field}", problem)]
+    assert validate(flow(step("a"), retry=policy), Limits()) == [Violation(f"retry.{field}", problem)]
+
+
+def test_interruptions_are_none_of_a_policys_business() -> None:
+    ((field, problem),) = problems(step("a", retry=Retry(retryable_reasons=(Reason.INTERRUPTED,))))
+    assert field == "steps[0].retry.retryable_reasons[0]"
+    assert problem.endswith("see `on_interrupt`")
+
+
+def test_all_that_is_wrong_with_a_policy_is_named_at_once() -> None:
+    policy = Retry(0, -SECONDS, 0.0, -2 * SECONDS, 2.0)
+    fields = [field.rpartition(".")[2] for field, _ in problems(step("a", retry=policy))]
+    assert fields == ["max_attempts", "initial_backoff", "backoff_multiplier", "max_backoff", "jitter"]
+
+
+@pytest.mark.parametrize("policy", [Retry(), Retry(1_000, 0, 1.0, 0, 1.0), Retry(initial_backoff=30 * SECONDS)])
+def test_a_sound_policy_is_no_problem(policy: Retry) -> None:
+    assert problems(step("a", retry=policy)) == []
+
+
+def test_bindings_of_a_fallback_are_checked_as_those_of_a_step() -> None:
+    bindings = (Binding("x", FromStep("serach"), position=0), Binding("", FromStep("a"), position=1))
+    fallback = FallbackAction("other", None, bindings)
+    place = "steps[1].fallback.action.bindings"
+    assert problems(step("search"), step("a", fallback=fallback)) == [
+        (f"{place}[0].target", 'malformed JSON Pointer "x": it must be empty or begin with "/"'),
+        (f"{place}[0].step.id", 'unknown step "serach"; did you mean "search"?'),
+        (f"{place}[1].step.id", 'step "a" depends on itself'),
+    ]
+
+
+def test_a_cycle_through_a_fallback_is_named() -> None:
+    fallback = FallbackAction("other", None, (Binding("", FromStep("b")),))
+    assert problems(step("a", fallback=fallback), step("b", "a")) == [
+        ("steps[0].depends_on", "dependency cycle: a → b → a"),
+    ]
+
+
+def test_bindings_of_a_fallback_count_as_dependencies() -> None:
+    fallback = FallbackAction("other", None, (Binding("", FromStep("a")),))
+    assert problems(step("a"), step("b", fallback=fallback), limits=Limits(max_edges=0)) == [
+        ("steps", "1 dependencies are more than the 0 allowed"),
+    ]
 
 
 # Bounds, and all at once.

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from stepwave_server.core.info import RunInfo, RunKey
+from stepwave_server.core.info import RunInfo, RunKey, seed_of
 from stepwave_server.core.model import State
 from stepwave_server.core.state import RunOptions
 from stepwave_server.journal import Ended, Header, Journal
@@ -77,7 +77,7 @@ def key(name: str) -> RunKey:
 
 def header(name: str, *, create_time: int = 7, window: float | None = None) -> Header:
     """Return what a run was given."""
-    return Header(key(name), b"", "null", RunOptions(), create_time, window=window)
+    return Header(key(name), b"", "null", RunOptions(seed=seed_of(key(name))), create_time, window=window)
 
 
 def record(size: int, kind: Kind = Kind.STEP_STARTED) -> Record:

@@ -152,7 +152,7 @@ def test_an_answer_after_the_deadline_is_a_timeout_like_any_other(bench: Bench) 
     bench.start(Step("a", "blocks", input='{"seconds": 6}', timeout=5 * SECOND))
     failure = bench.finished().failure
     assert (failure.reason, failure.retryable) == (run_pb2.FAILURE_REASON_TIMEOUT, True)
-    assert failure.message == "the attempt took longer than its timeout of 5 s"
+    assert failure.message == "the attempt took longer than the step's timeout of 5 s"
     assert bench.engine.attempts_in_flight == 0
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import pytest
 
-from stepwave_server.core.info import RunInfo
+from stepwave_server.core.info import RunInfo, seed_of
 from stepwave_server.core.messages import RunFinished, StepFinished
 from stepwave_server.core.model import Blob, State
 from stepwave_server.core.state import RunOptions
@@ -104,7 +104,9 @@ async def test_runs_that_have_not_ended_are_found_the_oldest_first_with_all_that
         key("new"),
         b"workflow",
         Blob("image/png", b"\x89"),
-        RunOptions(open=True, step_timeout=5, limits=Limits(max_steps=7, max_edges=8), version=1),
+        RunOptions(
+            open=True, step_timeout=5, limits=Limits(max_steps=7, max_edges=8), seed=seed_of(key("new")), version=1
+        ),
         20,
         "00-trace-span-01",
         "vendor=1",

@@ -25,9 +25,12 @@ from stepwave_server.core.messages import (
     RunStopping,
     Started,
     StepFinished,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
+    Timer,
+    TimerFired,
     Wave,
     WaveFinished,
     WaveStarted,
@@ -36,6 +39,7 @@ from stepwave_server.core.model import (
     Binding,
     Blob,
     Failure,
+    FallbackAction,
     FromInput,
     FromStep,
     Join,
@@ -52,7 +56,7 @@ from stepwave_server.core.replay import replay
 from stepwave_server.core.state import RunOptions
 from stepwave_server.wire.decode import from_message, to_event, to_events
 from stepwave_server.wire.events import Encoder, Kind, Record, decode
-from unit.core.build import flow, step
+from unit.core.build import flow, retry, step
 from unit.core.driver import EVALUATOR, NOON
 from unit.core.snapshot import snapshot
 
@@ -113,6 +117,7 @@ ends = st.builds(
     st.none() | times,
     st.booleans(),
     st.just("") | ids,
+    st.none() | failures,
 )
 results = st.builds(
     RunFinished,
@@ -130,7 +135,8 @@ events: dict[str, st.SearchStrategy[Event]] = {
     "run started": st.builds(RunStarted, times, waves, st.booleans(), counts, st.none() | times, st.booleans()),
     "wave started": st.builds(WaveStarted, times, counts),
     "step started": st.builds(StepStarted, times, ids, ids, counts, counts, times, times),
-    "step retrying": st.builds(StepRetrying, times, ids, counts, failures, times),
+    "step retrying": st.builds(StepRetrying, times, ids, counts, failures, times, st.booleans(), st.booleans()),
+    "step ready": st.builds(StepReady, times, ids, counts),
     "step finished": ends,
     "wave finished": st.builds(WaveFinished, times, counts),
     "steps added": st.builds(StepsAdded, times, st.lists(steps, max_size=3).map(tuple), waves, st.booleans()),
@@ -187,7 +193,7 @@ def busy() -> tuple[Workflow, list[Event]]:
         step("b"),
         step("c", "b"),
         step("f", allow_failure=True),
-        step("x", timeout=9),
+        step("x", timeout=9, retry=retry(2, pause=1), fallback=FallbackAction("other")),
         go_on=True,
         timeout=3600,
     )
@@ -203,8 +209,13 @@ def busy() -> tuple[Workflow, list[Event]]:
         AttemptStarted("f", 1),
         AttemptFailed("f", 1, broke),
         AttemptStarted("x", 1),
+        AttemptFailed("x", 1, Failure(Reason.UNAVAILABLE, "gone", retryable=True, step_id="x", attempt=1)),
+        TimerFired(Timer("backoff", "x", 1)),
+        AttemptStarted("x", 2),
+        AttemptFailed("x", 2, Failure(Reason.UNAVAILABLE, "gone", retryable=True, step_id="x", attempt=2)),
+        AttemptStarted("x", 3),
         CancelRequested("enough"),
-        AttemptLost("x", 1),
+        AttemptLost("x", 3),
     ]
     return workflow, tell(given, workflow, is_open=True)
 

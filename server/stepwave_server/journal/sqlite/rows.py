@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
-from stepwave_server.core.info import RunKey
+from stepwave_server.core.info import RunKey, seed_of
 from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
 from stepwave_server.journal.base import Header
@@ -103,14 +103,16 @@ def to_header(row: HeaderRow) -> Header:
     """Return what a run was given, from a row of `HEADER_COLUMNS`."""
     namespace, run_id, create_time, window, options, traceparent, tracestate, rerun_of, given, workflow = row
     told = json.loads(options)
+    key = RunKey(namespace, run_id)
     return Header(
-        RunKey(namespace, run_id),
+        key,
         workflow,
         decode_payload(given),
         RunOptions(
             open=told["open"],
             step_timeout=told["step_timeout"],
             limits=Limits(max_steps=told["max_steps"], max_edges=told["max_edges"]),
+            seed=seed_of(key),
             version=told["version"],
         ),
         create_time,

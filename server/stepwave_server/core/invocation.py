@@ -1,0 +1,50 @@
+"""What an attempt is to do, and with which input: its step's own action, or the fallback that stands in for it."""
+
+from dataclasses import replace
+
+from .evaluate import Evaluator
+from .messages import Invoke
+from .model import FallbackAction, Payload, Step
+from .state import RunState, StepState
+
+__all__ = ["MOST_CARRIED", "action_of", "input_of", "invoke"]
+
+MOST_CARRIED = 4_096
+"""Characters of an input that a command carries."""
+
+
+def invoke(run: RunState, step: StepState, payload: Payload) -> Invoke:
+    """Return the command to invoke a step with an input, which it carries if that is small or the run's own."""
+    light = payload is run.input or (isinstance(payload, str) and len(payload) <= MOST_CARRIED)
+    carried = payload if light else None
+    if step.original is None:
+        return Invoke(step.spec.id, step.attempt + 1, step.spec.action, carried)
+    return Invoke(step.spec.id, step.attempt + 1, action_of(step), carried, fallback=True)
+
+
+def action_of(step: StepState) -> str:
+    """Return the action of a step's next attempt."""
+    fallback = step.spec.fallback
+    return fallback.action if step.original is not None and isinstance(fallback, FallbackAction) else step.spec.action
+
+
+def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
+    """Return what a step's action gets: what its dependencies had answered when it took its place, then and ever after.
+
+    Raises:
+        EvaluationFailed: A binding has no value.
+    """
+    spec = step.spec if step.original is None else _stand_in(step.spec)
+    if spec.input is None and not spec.bindings and not step.deps:
+        return run.input
+    steps, taken = run.steps, step.dispatched
+    outputs = {dep: steps[dep].output if dep in steps and steps[dep].finish <= taken else None for dep in step.deps}
+    return evaluator.input_of(spec, run.input, outputs)
+
+
+def _stand_in(spec: Step) -> Step:
+    """Return a step whose input is that of its fallback."""
+    fallback = spec.fallback
+    if not isinstance(fallback, FallbackAction) or (fallback.input is None and not fallback.bindings):
+        return spec
+    return replace(spec, input=fallback.input, bindings=fallback.bindings)
