@@ -30,6 +30,10 @@ async def fail(
     message: Annotated[str, Field(description="What the failure says.")] = "failed on request",
     reason: Annotated[ReasonName, Field(description="The kind of failure.")] = "action_error",
     retryable: Annotated[bool, Field(description="Whether another attempt could help.")] = False,
+    retry_after: Annotated[
+        float | None, Field(ge=0, le=86_400, description="How many seconds to wait before another attempt.")
+    ] = None,
 ) -> None:
     """Fail with a reason and a message."""
-    raise ActionFailed(Reason[reason.upper()], message, retryable=retryable)
+    nanos = None if retry_after is None else round(retry_after * 1_000_000_000)
+    raise ActionFailed(Reason[reason.upper()], message, retryable=retryable, retry_after=nanos)

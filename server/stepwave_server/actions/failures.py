@@ -20,18 +20,23 @@ class ActionFailed(Exception):
     Attributes:
         reason: The kind of failure.
         retryable: Whether another attempt could help.
+        retry_after: How many nanoseconds to wait before it; `None`: it does not matter.
     """
 
-    def __init__(self, reason: Reason, message: str, *, retryable: bool = False) -> None:
+    def __init__(
+        self, reason: Reason, message: str, *, retryable: bool = False, retry_after: int | None = None
+    ) -> None:
         super().__init__(message)
         self.reason = reason
         self.retryable = retryable
+        self.retry_after = retry_after
 
 
 def failure_of(error: BaseException, step_id: str, attempt: int, *, tracebacks: bool = True) -> Failure:
     """Return what an attempt that raised fails with."""
     if isinstance(error, ActionFailed):
-        return Failure(error.reason, cut(str(error), MOST_MESSAGE), error.retryable, step_id=step_id, attempt=attempt)
+        message = cut(str(error), MOST_MESSAGE)
+        return Failure(error.reason, message, error.retryable, error.retry_after, step_id, attempt)
     kind = type(error).__qualname__
     message = _message(error)
     details = {"exception": kind}

@@ -26,7 +26,13 @@ def _canonical(workflow: bytes) -> bytes:
 def _payloads(step: workflow_pb2.Step) -> list[payload_pb2.Payload]:
     """Return the JSON payloads of a step."""
     found = [step.input] if step.HasField("input") else []
-    found += [binding.default for binding in step.bindings if binding.HasField("default")]
+    bindings = [*step.bindings]
+    if step.fallback.HasField("value"):
+        found.append(step.fallback.value)
+    elif step.fallback.HasField("action"):
+        found += [step.fallback.action.input] if step.fallback.action.HasField("input") else []
+        bindings += step.fallback.action.bindings
+    found += [binding.default for binding in bindings if binding.HasField("default")]
     return [payload for payload in found if payload.HasField("json")]
 
 

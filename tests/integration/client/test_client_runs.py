@@ -7,12 +7,14 @@ import pytest
 
 from integration.client.fake import GUARD
 from stepwave import (
+    JSON,
     AsyncClient,
     Blob,
     Context,
     DeadlineExceeded,
     FailedPrecondition,
     FailureReason,
+    Fallback,
     InvalidWorkflow,
     NotFound,
     ParallelFailed,
@@ -24,6 +26,7 @@ from stepwave import (
     StepChunk,
     StepFinished,
     StepProgress,
+    StepRetrying,
     StepStarted,
     Unsupported,
     Workflow,
@@ -256,11 +259,25 @@ async def test_every_problem_of_a_workflow_is_listed(client: AsyncClient) -> Non
 
 
 async def test_what_the_server_does_not_serve_yet_is_unsupported_by_name(client: AsyncClient) -> None:
-    flow = Workflow("patient")
-    flow.step("a", "core.echo", retry=Retry(max_attempts=3))
+    flow = Workflow("choosy").to_proto()
+    flow.steps.add(id="a", action="core.echo", when="true")
     with pytest.raises(Unsupported) as caught:
         await client.run(flow)
-    assert [violation.field for violation in caught.value.violations] == ["steps[0].retry"]
+    assert [violation.field for violation in caught.value.violations] == ["steps[0].when"]
+
+
+async def test_failures_are_handled_as_the_workflow_says(client: AsyncClient) -> None:
+    flow = Workflow("patient", retry=Retry(max_attempts=2, initial_backoff=0))
+    given: dict[str, JSON] = {"message": "down", "retryable": True}
+    first = flow.step("first", "core.fail", given, fallback=Fallback(value={"hits": [1]}))
+    flow.step("second", "core.fail", given, fallback=Fallback("core.echo", first.output["hits"]), total_timeout=60)
+    result = await client.run(flow, run_id="patient")
+    async with client.watch("patient", kinds=["step_retrying", "step_ready"]) as events:
+        retries = [(one.step_id, one.attempt, one.fallback) async for one in events if isinstance(one, StepRetrying)]
+    assert retries == [("first", 1, False), ("second", 1, False), ("second", 2, True)]
+    assert (result.succeeded, result.outputs) == (True, {"second": [1]})
+    assert [step.by_fallback for step in result.steps.values()] == [True, True]
+    assert result.steps["second"].attempts == 3
 
 
 async def test_an_unknown_run_is_not_found(client: AsyncClient) -> None:

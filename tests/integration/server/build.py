@@ -15,10 +15,12 @@ __all__ = [
     "end_of",
     "finished",
     "flow",
+    "instead",
     "kind_of",
     "kinds_of",
     "payload",
     "reason_of",
+    "retry",
     "seconds",
     "sequences",
     "state_of",
@@ -60,6 +62,9 @@ def step(
     timeout: float | None = None,
     join: workflow_pb2.Join.ValueType = workflow_pb2.JOIN_UNSPECIFIED,
     allow_failure: bool = False,
+    retry: workflow_pb2.Retry | None = None,
+    total_timeout: float | None = None,
+    fallback: workflow_pb2.Fallback | None = None,
 ) -> workflow_pb2.Step:
     """Return a step; `given` is its input, `None`: it has none of its own."""
     return workflow_pb2.Step(
@@ -71,7 +76,23 @@ def step(
         timeout=None if timeout is None else seconds(timeout),
         join=join,
         allow_failure=allow_failure,
+        retry=retry,
+        total_timeout=None if total_timeout is None else seconds(total_timeout),
+        fallback=fallback,
     )
+
+
+def retry(times: int, pause: float = 0.0, *, jitter: float | None = None) -> workflow_pb2.Retry:
+    """Return a policy of so many attempts."""
+    return workflow_pb2.Retry(max_attempts=times, initial_backoff=seconds(pause), jitter=jitter)
+
+
+def instead(action: str, given: object = None) -> workflow_pb2.Fallback:
+    """Return a fallback to an action; `given` is its input, `None`: that of its step."""
+    found = workflow_pb2.Fallback(action=workflow_pb2.FallbackAction(action=action))
+    if given is not None:
+        found.action.input.CopyFrom(payload(given))
+    return found
 
 
 def bind(target: str, source: str, path: str = "", *, default: object | EllipsisType = ...) -> workflow_pb2.Binding:

@@ -94,6 +94,14 @@ class Stage:
             raise ValueError(message)
 
         @action
+        async def stumbles(context: Context, times: int = 1) -> dict[str, object]:
+            """Fail so many times, then say which attempt this is, and the key that it has."""
+            await self.enter(context.step_id)
+            if context.attempt <= times:
+                raise ConnectionError(f"attempt {context.attempt}")
+            return {"attempt": context.attempt, "key": context.idempotency_key}
+
+        @action
         async def bulk(size: int) -> str:
             """Answer with so many characters."""
             return "x" * size
@@ -115,5 +123,5 @@ class Stage:
             threads.wait(GUARD)
             return threading.current_thread().name
 
-        found = [noop, gated, stubborn, fails, bulk, meets, meets_on_thread]
+        found = [noop, gated, stubborn, fails, stumbles, bulk, meets, meets_on_thread]
         return cast("list[Callable[..., object]]", found)

@@ -280,11 +280,8 @@ def _with_step(**fields: object) -> workflow_pb2.Workflow:
 @pytest.mark.parametrize(
     ("field", "workflow"),
     [
-        ("retry", workflow_pb2.Workflow(name="test", steps=[step("a")], retry=workflow_pb2.Retry())),
         ("steps[0].when", _with_step(when="true")),
-        ("steps[0].retry", _with_step(retry=workflow_pb2.Retry(max_attempts=2))),
-        ("steps[0].total_timeout", _with_step(total_timeout=Duration(seconds=1))),
-        ("steps[0].fallback", _with_step(fallback=workflow_pb2.Fallback(value=payload(1)))),
+        ("steps[0].retry.retryable_reasons[0]", _with_step(retry=workflow_pb2.Retry(retryable_reasons=[99]))),  # type: ignore[list-item]
         ("steps[0].for_each", _with_step(for_each=workflow_pb2.ForEach(input=""))),
         ("steps[0].concurrency_key", _with_step(concurrency_key="")),
         ("steps[0].on_interrupt", _with_step(on_interrupt=99)),

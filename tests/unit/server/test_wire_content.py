@@ -14,6 +14,23 @@ def _flow(own: str = "null") -> bytes:
     return workflow_pb2.Workflow(name="flow", steps=[step], labels={"a": "1"}).SerializeToString(deterministic=True)
 
 
+def _with_fallback(own: str, *, fixed: bool) -> bytes:
+    step = workflow_pb2.Step(id="a", action="noop")
+    if fixed:
+        step.fallback.value.json = own
+    else:
+        step.fallback.action.input.json = own
+        step.fallback.action.bindings.add(input="/x").default.json = own
+    return workflow_pb2.Workflow(name="flow", steps=[step]).SerializeToString(deterministic=True)
+
+
+@pytest.mark.parametrize("fixed", [False, True])
+def test_the_form_of_a_fallback_does_not_matter_and_its_content_does(fixed: bool) -> None:
+    one, same, other = (_with_fallback(text, fixed=fixed) for text in ('{"a":1,"b":2}', '{"b":2, "a":1}', '{"a":1}'))
+    assert same_content(one, "1", same, "1")
+    assert not same_content(one, "1", other, "1")
+
+
 def _same(given: Payload, other: Payload) -> bool:
     return same_content(_flow(), given, _flow(), other)
 

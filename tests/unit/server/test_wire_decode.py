@@ -46,6 +46,7 @@ from stepwave_server.core.model import (
     OnInterrupt,
     Payload,
     Reason,
+    Retry,
     Skip,
     SkipCause,
     State,
@@ -88,6 +89,23 @@ bindings = st.builds(
     st.one_of(st.builds(FromStep, ids, st.sampled_from(["", "/x"])), st.builds(FromInput, st.sampled_from(["", "/y"]))),
     st.none() | st.sampled_from(["null", '{"a": 1.10}', Blob("image/png", b"\x00")]),
 )
+retries = st.builds(
+    Retry,
+    st.integers(1, 1_000),
+    st.integers(0, 10**15),
+    st.floats(1, 1e9),
+    st.integers(0, 10**15),
+    st.floats(0, 1),
+    st.lists(st.sampled_from(Reason), min_size=1, max_size=3).map(tuple),
+)
+fallbacks = st.builds(
+    FallbackAction,
+    st.sampled_from(["echo", "an.action"]),
+    st.none() | st.sampled_from(["null", "[1.10]"]),
+    st.lists(bindings, max_size=2).map(
+        lambda found: tuple(replace(binding, position=place) for place, binding in enumerate(found))
+    ),
+)
 steps = st.builds(
     Step,
     ids,
@@ -101,6 +119,9 @@ steps = st.builds(
     st.sampled_from(Join),
     st.booleans(),
     st.sampled_from(OnInterrupt),
+    st.none() | retries,
+    st.none() | st.integers(1, 10**15),
+    st.none() | st.sampled_from(["null", Blob("image/png", b"\x00")]) | fallbacks,
 )
 ends = st.builds(
     StepFinished,

@@ -1,9 +1,10 @@
 """Workflows from messages and back."""
 
+from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stepwave.v1 import payload_pb2, workflow_pb2
+from stepwave.v1 import payload_pb2, run_pb2, workflow_pb2
 from stepwave_server.core.model import (
     Binding,
     Blob,
@@ -12,6 +13,7 @@ from stepwave_server.core.model import (
     FromStep,
     Join,
     Payload,
+    Retry,
     Scheduling,
     Step,
 )
@@ -84,6 +86,63 @@ def test_what_is_not_said_takes_its_default() -> None:
     assert (workflow.scheduling, workflow.failure_policy) == (Scheduling.EAGER, FailurePolicy.FAIL_FAST)
     assert (workflow.max_parallelism, workflow.timeout, workflow.outputs) == (0, None, ())
     assert workflow.steps[0] == Step("a", "noop", join=Join.ALL)
+
+
+def _parsed(step: workflow_pb2.Step) -> tuple[Step, Parsed]:
+    parsed = Parsed()
+    step.id, step.action = "a", "noop"
+    return parse_step(step, "steps[0]", parsed), parsed
+
+
+def test_what_a_policy_does_not_say_takes_the_contracts_default() -> None:
+    step, parsed = _parsed(workflow_pb2.Step(retry=workflow_pb2.Retry()))
+    assert step.retry == Retry(1, 500_000_000, 2.0, 30_000_000_000, 0.2)
+    assert parsed == Parsed()
+
+
+def test_zero_is_no_default_where_it_has_a_meaning() -> None:
+    message = workflow_pb2.Retry(initial_backoff=Duration(), max_backoff=Duration(), jitter=0.0)
+    step, _ = _parsed(workflow_pb2.Step(retry=message))
+    assert step.retry == Retry(1, 0, 2.0, 0, 0.0)
+
+
+def test_a_workflows_policy_is_read() -> None:
+    message = workflow_pb2.Workflow(name="flow", retry=workflow_pb2.Retry(max_attempts=3))
+    assert parse_workflow(message, Parsed()).retry == Retry(3)
+
+
+def test_what_is_wrong_with_durations_and_reasons_and_fallbacks_is_named_at_once() -> None:
+    message = workflow_pb2.Step(
+        total_timeout=Duration(),
+        retry=workflow_pb2.Retry(
+            initial_backoff=Duration(seconds=-1),
+            max_backoff=Duration(seconds=4_000_000_000),
+            retryable_reasons=[run_pb2.FAILURE_REASON_TIMEOUT, 0, 99],  # type: ignore[list-item]  # of a later version
+        ),
+        fallback=workflow_pb2.Fallback(),
+    )
+    _, parsed = _parsed(message)
+    assert [(problem.field, problem.description) for problem in parsed.invalid] == [
+        ("steps[0].retry.initial_backoff", "must not be negative, got -1 s"),
+        ("steps[0].retry.max_backoff", "must be at most 3,155,760,000 s (a hundred years), got 4e+09 s"),
+        ("steps[0].total_timeout", "must be positive, got 0 s"),
+        ("steps[0].fallback", "names no answer: set `action` or `value`"),
+    ]
+    assert [problem.field for problem in parsed.unsupported] == [
+        "steps[0].retry.retryable_reasons[1]",
+        "steps[0].retry.retryable_reasons[2]",
+    ]
+
+
+def test_a_fallback_names_its_action_and_has_values_that_are_json() -> None:
+    action = workflow_pb2.FallbackAction(input=payload_pb2.Payload(json="{"))
+    action.bindings.add(target="/x")
+    _, parsed = _parsed(workflow_pb2.Step(fallback=workflow_pb2.Fallback(action=action)))
+    assert [problem.field for problem in parsed.invalid] == [
+        "steps[0].fallback.action.action",
+        "steps[0].fallback.action.input.json",
+        "steps[0].fallback.action.bindings[0]",
+    ]
 
 
 def test_json_text_is_kept_as_it_is_written() -> None:
