@@ -14,7 +14,7 @@ from stepwave.v1.event_pb2 import RunEvent
 from stepwave_server.actions import Registry
 from stepwave_server.core.evolve import new_run
 from stepwave_server.core.info import RunKey
-from stepwave_server.core.model import FailurePolicy, Join, Step, Workflow
+from stepwave_server.core.model import FailurePolicy, FallbackAction, Join, Retry, Step, Workflow
 from stepwave_server.core.state import RunOptions
 from stepwave_server.engine.base import Batch, EngineOptions, Submission
 from stepwave_server.engine.local import LocalEngine
@@ -33,8 +33,9 @@ class Bench:
         log: What its actions did, in order.
     """
 
-    def __init__(self, loop: ClockedLoop) -> None:
+    def __init__(self, loop: ClockedLoop, *, places: int = 1_000) -> None:
         self.loop = loop
+        self.places = places
         self.log: list[str] = []
         self.gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.journal = SlowJournal()
@@ -43,7 +44,7 @@ class Bench:
     async def _make(self) -> LocalEngine:
         @action
         async def waits(context: Context) -> None:
-            self.log.append(f"{context.step_id} began")
+            self.log.append(f"{context.step_id} began" + (" again" if context.attempt > 1 else ""))
             try:
                 await self.gates[context.step_id].wait()
             except asyncio.CancelledError:
@@ -69,7 +70,7 @@ class Bench:
             return "answer"
 
         registry = Registry([waits, stubborn, fails, blocks], entry_points=False)
-        options = EngineOptions(cancel_grace=10, heartbeat=15, run=OPTIONS)
+        options = EngineOptions(cancel_grace=10, heartbeat=15, max_attempts_in_flight=self.places, run=OPTIONS)
         return LocalEngine(journal=self.journal, actions=registry, clock=self.loop.nanos, options=options)
 
     def start(self, *steps: Step, timeout: float | None = None, prompt: bool = True) -> None:
@@ -125,6 +126,18 @@ class Bench:
 def bench(loop: ClockedLoop) -> Iterator[Bench]:
     bench = Bench(loop)
     yield bench
+    close(bench)
+
+
+@pytest.fixture
+def narrow(loop: ClockedLoop) -> Iterator[Bench]:
+    """Give an engine in which one attempt may be in flight."""
+    bench = Bench(loop, places=1)
+    yield bench
+    close(bench)
+
+
+def close(bench: Bench) -> None:
     for gate in bench.gates.values():
         gate.set()
     bench.loop.turn()
@@ -275,3 +288,89 @@ def test_a_watch_that_hears_enough_needs_no_sign_of_life(bench: Bench) -> None:
         bench.let(spec.id)
     assert task.done()
     assert [batch.last for batch in got] == [False] * 5 + [True]
+
+
+# What follows a failure.
+
+POLICY = Retry(3, 10 * SECOND, jitter=0.0)
+BLOCKS = Step("blocks", "blocks", input='{"seconds": 10}')
+INSTEAD = FallbackAction("waits")
+
+
+def test_a_pause_lasts_as_long_as_it_was_told(bench: Bench) -> None:
+    bench.gates["a"].set()
+    bench.start(Step("a", "fails", retry=POLICY))
+    bench.loop.advance(9.9)
+    assert bench.kinds()[-1] == "step_retrying"
+    bench.loop.advance(0.2)
+    assert bench.kinds()[-3:] == ["step_ready", "step_started", "step_retrying"]
+    bench.loop.advance(20)
+    assert bench.last().run_finished.result.state == run_pb2.STATE_FAILED
+
+
+def test_a_pause_begins_only_when_it_is_committed(bench: Bench) -> None:
+    bench.gates["a"].set()
+    bench.start(Step("a", "fails", retry=POLICY), prompt=False)
+    bench.commit()
+    bench.loop.advance(60)
+    assert bench.kinds()[-1] == "step_started"
+    bench.commit()
+    assert bench.kinds()[-1] == "step_retrying"
+    bench.loop.turn()
+    bench.commit()
+    assert bench.kinds()[-2:] == ["step_ready", "step_started"]
+
+
+def test_a_run_that_ended_leaves_no_timer(bench: Bench) -> None:
+    bench.start(Step("a", "waits", total_timeout=60 * SECOND), Step("b", "waits", retry=POLICY))
+    bench.let("a")
+    bench.let("b")
+    assert bench.last().HasField("run_finished")
+    before = len(bench.kinds())
+    bench.loop.advance(600)
+    assert len(bench.kinds()) == before
+
+
+def test_a_total_timeout_ends_what_waits_for_admission(narrow: Bench) -> None:
+    narrow.start(Step("a", "waits"), Step("b", "waits", total_timeout=5 * SECOND, allow_failure=True))
+    narrow.loop.advance(5)
+    assert narrow.finished().failure.message == "the step took longer than its total timeout of 5 s"
+    narrow.let("a")
+    assert narrow.log == ["a began"]
+    assert narrow.engine.attempts_in_flight == 0
+
+
+@pytest.mark.parametrize("fallback", [None, "1", INSTEAD])
+def test_an_attempt_that_is_let_in_too_late_gives_its_place_back_or_to_its_fallback(
+    narrow: Bench, fallback: str | FallbackAction | None
+) -> None:
+    late = Step("late", "waits", total_timeout=5 * SECOND, fallback=fallback, allow_failure=True)
+    narrow.start(BLOCKS, late, Step("last", "waits"))
+    assert narrow.log == (["late began"] if fallback is INSTEAD else ["last began"])
+    assert narrow.engine.attempts_in_flight == 1
+    narrow.let("late")
+    assert narrow.log[-1] == "last began"
+    assert narrow.engine.attempts_in_flight == 1
+    narrow.let("last")
+    assert narrow.last().run_finished.result.state == run_pb2.STATE_SUCCEEDED
+    assert narrow.engine.attempts_in_flight == 0
+
+
+def test_a_fallback_waits_in_the_queue_for_the_attempt_that_it_replaces(narrow: Bench) -> None:
+    late = Step("late", "fails", total_timeout=5 * SECOND, fallback=INSTEAD)
+    narrow.start(Step("a", "waits"), late)
+    narrow.loop.advance(60)
+    assert narrow.log == ["a began"]
+    narrow.let("a")
+    assert narrow.log == ["a began", "late began"]
+    narrow.let("late")
+    assert narrow.engine.attempts_in_flight == 0
+    assert narrow.last().run_finished.result.state == run_pb2.STATE_SUCCEEDED
+
+
+def test_a_cancel_ends_a_pause_and_its_timer(bench: Bench) -> None:
+    bench.gates["a"].set()
+    bench.start(Step("a", "fails", retry=POLICY))
+    bench.cancel()
+    assert bench.finished().state == run_pb2.STATE_CANCELLED
+    assert bench.engine.attempts_in_flight == 0
