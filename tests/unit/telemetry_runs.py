@@ -31,6 +31,7 @@ __all__ = [
     "UNSAMPLED",
     "Collector",
     "Run",
+    "Spans",
     "boom",
     "finish_diamond",
     "ids_of",

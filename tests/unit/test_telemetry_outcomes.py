@@ -6,6 +6,8 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import StatusCode
 
 from stepwave_server.core.messages import (
+    AttemptStarted,
+    AttemptSucceeded,
     CancelRequested,
     Event,
     RunFinished,
@@ -16,10 +18,10 @@ from stepwave_server.core.messages import (
     Wave,
     WaveStarted,
 )
-from stepwave_server.core.model import Failure, Reason, State, Step
+from stepwave_server.core.model import Failure, FallbackAction, Reason, State, Step
 from stepwave_server.core.state import SECOND
 from stepwave_server.telemetry import Telemetry
-from unit.telemetry_runs import DIAMOND, NOON, Collector, Run, boom, finish_diamond, said_by, seconds_of
+from unit.telemetry_runs import DIAMOND, NOON, Collector, Run, Spans, boom, finish_diamond, said_by, seconds_of
 
 
 def test_a_failure_is_an_error_of_its_attempt_step_wave_and_run() -> None:
@@ -189,6 +191,54 @@ def test_another_attempt_has_a_span_of_its_own_under_the_same_step() -> None:
     assert seconds_of(spans["attempt a 2"]) == (4, 5)
     assert seconds_of(spans["step a"]) == (1, 5)
     assert said_by(spans["step a"], "attempts") == 2
+
+
+def _fell_back(fallback: str | FallbackAction) -> Spans:
+    collector = Collector()
+    run = Run(collector.tracer(), Step("a", "echo", fallback=fallback))
+    run.start("a")
+    run.fail("a", boom("a"))
+    if isinstance(fallback, FallbackAction):
+        run.feed(AttemptStarted("a", 2))
+        run.feed(AttemptSucceeded("a", 2, "1"))
+    return collector.spans()
+
+
+@pytest.mark.parametrize("fallback", ["1", FallbackAction("other")])
+def test_a_step_whose_fallback_answered_says_so_and_its_own_attempt_failed(fallback: str | FallbackAction) -> None:
+    spans = _fell_back(fallback)
+    step = spans["step a"]
+    assert step.status.status_code is StatusCode.UNSET
+    assert (said_by(step, "state"), said_by(step, "fallback")) == ("succeeded", True)
+    assert said_by(step, "original_failure.reason") == "action_error"
+    assert said_by(step, "original_failure.message") == "ValueError: boom"
+    assert spans["attempt a 1"].status.status_code is StatusCode.ERROR
+    assert spans["run"].status.status_code is StatusCode.UNSET
+
+
+def test_the_span_of_a_fallbacks_attempt_is_of_its_action() -> None:
+    spans = _fell_back(FallbackAction("other"))
+    assert said_by(spans["attempt a 2"], "action") == "other"
+    assert said_by(spans["attempt a 2"], "state") == "succeeded"
+    assert said_by(spans["step a"], "action") == "echo"
+
+
+def test_a_step_that_ran_out_of_time_before_its_first_attempt_is_an_event_of_the_run() -> None:
+    collector = Collector()
+    run = Run(collector.tracer(), Step("a", "echo", total_timeout=SECOND, fallback="1"))
+    run.feed(TimerFired(Timer("total", "a")))
+    (event,) = collector.spans()["run"].events
+    assert event.name == "stepwave.step_succeeded"
+    assert (event.attributes or {})["stepwave.fallback"] is True
+
+
+def test_a_step_that_falls_back_before_its_first_attempt_has_the_spans_of_its_fallback() -> None:
+    collector = Collector()
+    run = Run(collector.tracer(), Step("a", "echo", total_timeout=SECOND, fallback=FallbackAction("other")))
+    run.feed(TimerFired(Timer("total", "a")))
+    run.start("a")
+    run.succeed("a")
+    assert {"step a", "attempt a 1"} <= collector.spans().keys()
 
 
 class _Broken(SpanProcessor):
