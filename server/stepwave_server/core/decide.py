@@ -77,10 +77,10 @@ def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision
     decision = decision or Decision()
     decider = Decider(run, max(now, run.time), evaluator, decision.events, decision.commands)
     if run.finished is None:
-        was_failing = run.failing
+        failed_before = run.failed_by
         _take(decider, given)
         _carry_on(decider)
-        if not was_failing and run.failing and run.stopping is None:
+        if run.failed_by and not failed_before and run.fails_fast and run.stopping is None:
             _watch_cleanup(decider)
     elif isinstance(given, AddSteps):
         _require_made(run, given)
@@ -136,11 +136,11 @@ def _attempt_started(decider: Decider, given: AttemptStarted) -> None:
         return
     spec = step.spec
     deadline = decider.now + (run.options.step_timeout if spec.timeout is None else spec.timeout)
-    if spec.total_timeout is not None and (total := step.total_deadline) is not None:
-        if total <= decider.now:
+    if spec.total_timeout is not None:
+        deadline = min(deadline, step.total_deadline or deadline)
+        if deadline <= decider.now:
             time_out(decider, step)
             return
-        deadline = min(deadline, total)
     if step.wave not in run.waves_open:
         decider.emit(WaveStarted(decider.now, step.wave))
     action = spec.action if step.original is None else action_of(step)

@@ -136,15 +136,10 @@ def _step_finished(run: RunState, event: StepFinished) -> None:
         if run.backing:
             run.backing.pop(step.spec.id, None)
     run.unfinished -= 1
-    if event.failure is not None and event.state is State.FAILED:
-        _note_failure(run, event.failure)
     if event.state is State.SUCCEEDED:
         _answer(run, step)
     else:
-        for dependent in step.dependents:
-            _dependency_ended(run, dependent, step)
-    if event.state is State.FAILED and not _handled(step):
-        _fail(run, step.spec.id)
+        _leave_unanswered(run, step)
     left = run.wave_left[step.wave] = run.wave_left[step.wave] - 1
     if not left:
         if step.wave in run.waves_open:
@@ -177,6 +172,17 @@ def _answer(run: RunState, step: StepState) -> None:
         dependent.answered += 1
         if not dependent.pending or dependent.spec.join is Join.ANY:
             _settle(run, dependent)
+
+
+def _leave_unanswered(run: RunState, step: StepState) -> None:
+    """Tell a step's dependents that it did not succeed, and the run if that is a failure that nobody handles."""
+    failed = step.state is State.FAILED
+    if failed and step.failure is not None:
+        _note_failure(run, step.failure)
+    for dependent in step.dependents:
+        _dependency_ended(run, dependent, step)
+    if failed and not _handled(step):
+        _fail(run, step.spec.id)
 
 
 def _dependency_ended(run: RunState, step: StepState, dep: StepState) -> None:

@@ -16,10 +16,9 @@ MOST_CARRIED = 4_096
 def invoke(run: RunState, step: StepState, payload: Payload) -> Invoke:
     """Return the command to invoke a step with an input, which it carries if that is small or the run's own."""
     light = payload is run.input or (isinstance(payload, str) and len(payload) <= MOST_CARRIED)
-    carried = payload if light else None
     if step.original is None:
-        return Invoke(step.spec.id, step.attempt + 1, step.spec.action, carried)
-    return Invoke(step.spec.id, step.attempt + 1, action_of(step), carried, fallback=True)
+        return Invoke(step.spec.id, step.attempt + 1, step.spec.action, payload if light else None)
+    return Invoke(step.spec.id, step.attempt + 1, action_of(step), payload if light else None, fallback=True)
 
 
 def action_of(step: StepState) -> str:

@@ -230,7 +230,7 @@ class Step:
     @property
     def edges(self) -> int:
         """How many dependencies it may have, as bounds count them."""
-        return len(self.depends_on) + len(self.all_bindings)
+        return len(self.depends_on) + len(self.bindings if self.fallback is None else self.all_bindings)
 
     def dependencies(self) -> tuple[str, ...]:
         """Return the ids it depends on, those that bindings imply included, each once, in order."""

@@ -137,7 +137,7 @@ def _check_steps(check: _Check) -> None:
             ordered = False
         if step.retry is not None:
             _check_retry(check, step.retry, f"steps[{index}].retry")
-        if isinstance(step.fallback, FallbackAction):
+        if step.fallback is not None and isinstance(step.fallback, FallbackAction):
             _check_bindings(check, step, step.fallback.bindings, f"steps[{index}].fallback.action.bindings")
             ordered = False
     if not ordered:  # where every dependency is declared before its dependents, no cycle can be

@@ -89,7 +89,7 @@ async def test_a_filter_passes_over_long_stretches_at_once(caller: Caller) -> No
     assert stream.messages == 1
 
 
-@pytest.mark.parametrize("kind", [0, 9, 22, 1_000])
+@pytest.mark.parametrize("kind", [0, 9, 99, 1_000])
 async def test_an_unknown_kind_is_refused(caller: Caller, kind: int) -> None:
     request = pb.WatchRunRequest(run_id="past")
     request.kinds.append(event_pb2.EventKind.ValueType(kind))
