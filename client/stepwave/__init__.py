@@ -15,7 +15,7 @@ The clients, and with them gRPC, are imported when they are first asked for: a m
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ._action import Answer, Context, action
+from ._action import ActionError, Answer, Context, action
 from ._catalog import (
     ActionInfo,
     InputRule,
@@ -93,6 +93,7 @@ if TYPE_CHECKING:
 __all__ = [
     "JSON",
     "AccessDenied",
+    "ActionError",
     "ActionInfo",
     "AlreadyExists",
     "Answer",

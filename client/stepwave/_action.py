@@ -1,16 +1,18 @@
-"""What an action is: the `action` mark, the `Context` an action may ask for, and explicit answers of streams."""
+"""What an action is: the `action` mark, the `Context` it may ask for, explicit answers of streams, and its failures."""
 
 import inspect
 import logging
 import re
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias, TypeVar, overload
 
 from ._payload import JSON, Blob
+from ._results import FailureReason
+from ._time import Seconds, to_seconds
 
-__all__ = ["ActionLike", "Answer", "Context", "action", "action_name", "name_of"]
+__all__ = ["ActionError", "ActionLike", "Answer", "Context", "action", "action_name", "name_of"]
 
 # What a step does: a marked function or class, or the name by which the server knows it.
 ActionLike: TypeAlias = Callable[..., object] | str
@@ -29,6 +31,40 @@ class Answer:
     """
 
     value: JSON | Blob
+
+
+class ActionError(Exception):
+    """Raise it in an action to say what kind of failure it is, and whether another attempt could help.
+
+    Any other exception is an `action_error`, and worth another attempt. Whether one is made is for the step's policy to
+    say; what is not worth one, as `ActionError("no such city", reason="not_found", retryable=False)`, is never tried
+    again.
+
+    Attributes:
+        reason: The kind of failure.
+        retryable: Whether another attempt could help.
+        retry_after: How long to wait before it at least; `None`: as long as the policy says.
+
+    Raises:
+        ValueError: The reason is not one, or the wait is negative or infinite.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        reason: FailureReason | str = FailureReason.ACTION_ERROR,
+        retryable: bool = True,
+        retry_after: Seconds | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.reason = FailureReason(reason)
+        self.retryable = retryable
+        self.retry_after = None if retry_after is None else timedelta(seconds=to_seconds(retry_after))
+        if self.reason is FailureReason.UNKNOWN:
+            raise ValueError("a failure has a reason")
+        if self.retry_after is not None and self.retry_after < timedelta(0):
+            raise ValueError(f"retry_after must not be negative, got {retry_after!r}")
 
 
 class Context:

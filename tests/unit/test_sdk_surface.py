@@ -12,7 +12,7 @@ SURFACE = {
     "ServerUnavailable StepwaveError Unsupported Violation",
     "clients": "AsyncClient Client EventStream RunHandle SyncEventStream SyncRunHandle",
     "building": "Fallback Reference Rerun Retry StepHandle Workflow",
-    "actions": "Answer Blob Context JSON action",
+    "actions": "ActionError Answer Blob Context JSON action",
     "results": "Counts Failure FailureReason Run RunExport RunResult SkipCause SkipReason State StepResult",
     "events": "Event RunFinished RunStarted RunStopping StepChunk StepFinished StepProgress StepReady StepRetrying "
     "StepStarted StepWaiting StepsAdded UnknownEvent WaitCause Wave WaveFinished WaveStarted",

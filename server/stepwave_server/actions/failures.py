@@ -1,12 +1,15 @@
 """Exceptions of actions to failures."""
 
 import traceback
+from datetime import timedelta
 from types import TracebackType
 
+from stepwave import ActionError
 from stepwave_server.core.model import Failure, Reason
 
 __all__ = ["ActionFailed", "cut", "failure_of"]
 
+MICROSECOND = timedelta(microseconds=1)
 MOST_MESSAGE = 2_048
 MOST_TRACEBACK = 8_192
 """Bytes: details have at most 16 KiB in all."""
@@ -39,17 +42,21 @@ def failure_of(error: BaseException, step_id: str, attempt: int, *, tracebacks: 
         return Failure(error.reason, message, error.retryable, error.retry_after, step_id, attempt)
     kind = type(error).__qualname__
     message = _message(error)
+    told = error if isinstance(error, ActionError) else None
+    if told is None:
+        message = f"{kind}: {message}" if message else kind
     details = {"exception": kind}
     if tracebacks:
         details |= _place(error.__traceback__)
         details["traceback"] = _traceback(error)
     return Failure(
-        Reason.ACTION_ERROR,
-        cut(f"{kind}: {message}" if message else kind, MOST_MESSAGE),
-        retryable=isinstance(error, Exception),
-        step_id=step_id,
-        attempt=attempt,
-        details=tuple(sorted(details.items())),
+        Reason.ACTION_ERROR if told is None else Reason[told.reason.name],
+        cut(message, MOST_MESSAGE),
+        isinstance(error, Exception) if told is None else told.retryable,
+        None if told is None or told.retry_after is None else told.retry_after // MICROSECOND * 1_000,
+        step_id,
+        attempt,
+        tuple(sorted(details.items())),
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from integration.client.fake import GUARD
 from stepwave import (
     JSON,
+    ActionError,
     AsyncClient,
     Blob,
     Context,
@@ -278,6 +279,23 @@ async def test_failures_are_handled_as_the_workflow_says(client: AsyncClient) ->
     assert (result.succeeded, result.outputs) == (True, {"second": [1]})
     assert [step.by_fallback for step in result.steps.values()] == [True, True]
     assert result.steps["second"].attempts == 3
+
+
+async def test_an_action_marks_a_failure_as_permanent() -> None:
+    tries: list[int] = []
+
+    @action
+    async def lookup(context: Context, permanent: bool) -> None:
+        tries.append(context.attempt)
+        raise ActionError("no such city", reason="action_error", retryable=not permanent)
+
+    flow = Workflow("lookup", failure_policy="continue", retry=Retry(max_attempts=2, initial_backoff=0))
+    flow.step("gone", lookup, {"permanent": True})
+    flow.step("busy", lookup, {"permanent": False}, depends_on=["gone"], join="all_done")
+    async with AsyncClient.local(actions=[lookup]) as client:
+        result = await client.run(flow, check=False)
+    assert [step.attempts for step in result.steps.values()] == [1, 2]
+    assert tries == [1, 1, 2]
 
 
 async def test_an_unknown_run_is_not_found(client: AsyncClient) -> None:

@@ -1,9 +1,12 @@
 """Exceptions of actions to failures."""
 
 import traceback
+from datetime import timedelta
+from typing import Any
 
 import pytest
 
+from stepwave import ActionError
 from stepwave_server.actions.failures import ActionFailed, cut, failure_of
 from stepwave_server.core.model import Failure, Reason
 
@@ -64,6 +67,30 @@ def test_what_is_known_by_its_kind_keeps_it() -> None:
     failure = _failure(ActionFailed(Reason.RATE_LIMITED, "slow down", retryable=True))
     assert (failure.reason, failure.message, failure.retryable) == (Reason.RATE_LIMITED, "slow down", True)
     assert failure.details == ()
+
+
+def test_an_action_says_of_what_kind_its_failure_is() -> None:
+    told = ActionError("no such city", reason="not_found", retryable=False)
+    failure = _failure(told, tracebacks=False)
+    assert (failure.reason, failure.message, failure.retryable) == (Reason.NOT_FOUND, "no such city", False)
+    assert (failure.retry_after, failure.details) == (None, (("exception", "ActionError"),))
+
+
+@pytest.mark.parametrize("wait", [1.5, timedelta(seconds=1.5)])
+def test_an_action_says_when_to_come_back(wait: float | timedelta) -> None:
+    failure = _failure(ActionError("slow down", reason="rate_limited", retry_after=wait))
+    assert (failure.retryable, failure.retry_after) == (True, 1_500_000_000)
+
+
+def test_an_action_need_not_say_more_than_what_went_wrong() -> None:
+    assert _failure(ActionError("")).message == ""
+    assert _failure(ActionError("no")).reason is Reason.ACTION_ERROR
+
+
+@pytest.mark.parametrize("wrong", [{"reason": "bad luck"}, {"reason": "unknown"}, {"retry_after": -1}])
+def test_an_action_cannot_say_nonsense(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=r"bad luck|has a reason|not be negative"):
+        ActionError("no", **wrong)
 
 
 @pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()], ids=lambda e: type(e).__name__)
