@@ -33,16 +33,20 @@ class Answer:
     value: JSON | Blob
 
 
+_PERMANENT = frozenset({FailureReason.INVALID_INPUT, FailureReason.UNAUTHORIZED, FailureReason.NOT_FOUND})
+
+
 class ActionError(Exception):
     """Raise it in an action to say what kind of failure it is, and whether another attempt could help.
 
-    Any other exception is an `action_error`, and worth another attempt. Whether one is made is for the step's policy to
-    say; what is not worth one, as `ActionError("no such city", reason="not_found", retryable=False)`, is never tried
-    again.
+    Other exceptions are judged by their kind: time-outs, broken connections and HTTP answers by what they are, all else
+    as an `action_error` that is worth another attempt. Whether one is made is for the step's policy to say. An
+    exception that is raised `from` this one fails the step as this one does.
 
     Attributes:
         reason: The kind of failure.
-        retryable: Whether another attempt could help.
+        retryable: Whether another attempt could help; by default, `invalid_input`, `unauthorized` and `not_found` are
+            permanent, and others are not. What is permanent is never tried again.
         retry_after: How long to wait before it at least; `None`: as long as the policy says.
 
     Raises:
@@ -54,12 +58,12 @@ class ActionError(Exception):
         message: str,
         *,
         reason: FailureReason | str = FailureReason.ACTION_ERROR,
-        retryable: bool = True,
+        retryable: bool | None = None,
         retry_after: Seconds | None = None,
     ) -> None:
         super().__init__(message)
         self.reason = FailureReason(reason)
-        self.retryable = retryable
+        self.retryable = self.reason not in _PERMANENT if retryable is None else retryable
         self.retry_after = None if retry_after is None else timedelta(seconds=to_seconds(retry_after))
         if self.reason is FailureReason.UNKNOWN:
             raise ValueError("a failure has a reason")

@@ -1,15 +1,14 @@
 """Exceptions of actions to failures."""
 
 import traceback
-from datetime import timedelta
 from types import TracebackType
 
 from stepwave import ActionError
+from stepwave_server.actions.verdicts import judge
 from stepwave_server.core.model import Failure, Reason
 
 __all__ = ["ActionFailed", "cut", "failure_of"]
 
-MICROSECOND = timedelta(microseconds=1)
 MOST_MESSAGE = 2_048
 MOST_TRACEBACK = 8_192
 """Bytes: details have at most 16 KiB in all."""
@@ -40,24 +39,21 @@ def failure_of(error: BaseException, step_id: str, attempt: int, *, tracebacks: 
     if isinstance(error, ActionFailed):
         message = cut(str(error), MOST_MESSAGE)
         return Failure(error.reason, message, error.retryable, error.retry_after, step_id, attempt)
-    kind = type(error).__qualname__
-    message = _message(error)
-    told = error if isinstance(error, ActionError) else None
-    if told is None:
-        message = f"{kind}: {message}" if message else kind
-    details = {"exception": kind}
+    verdict = judge(error)
+    details = {"exception": type(error).__qualname__}
     if tracebacks:
         details |= _place(error.__traceback__)
         details["traceback"] = _traceback(error)
-    return Failure(
-        Reason.ACTION_ERROR if told is None else Reason[told.reason.name],
-        cut(message, MOST_MESSAGE),
-        isinstance(error, Exception) if told is None else told.retryable,
-        None if told is None or told.retry_after is None else told.retry_after // MICROSECOND * 1_000,
-        step_id,
-        attempt,
-        tuple(sorted(details.items())),
-    )
+    facts = tuple(sorted(details.items()))
+    return Failure(verdict.reason, _told(error), verdict.retryable, verdict.retry_after, step_id, attempt, facts)
+
+
+def _told(error: BaseException) -> str:
+    """Return an exception's kind and text, or the text alone where the action chose the kind."""
+    kind, message = type(error).__qualname__, _message(error)
+    if not isinstance(error, ActionError):
+        message = f"{kind}: {message}" if message else kind
+    return cut(message, MOST_MESSAGE)
 
 
 def cut(text: str, most: int) -> str:
