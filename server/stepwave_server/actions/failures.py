@@ -1,5 +1,7 @@
 """Exceptions of actions to failures."""
 
+import os
+import sysconfig
 import traceback
 from types import TracebackType
 
@@ -12,6 +14,8 @@ __all__ = ["ActionFailed", "cut", "failure_of"]
 MOST_MESSAGE = 2_048
 MOST_TRACEBACK = 8_192
 """Bytes: details have at most 16 KiB in all."""
+
+STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
 
 OWN_PACKAGES = ("stepwave_server.", "asyncio.", "pydantic.", "pydantic_core.")
 
@@ -83,14 +87,22 @@ def _traceback(error: BaseException) -> str:
 
 
 def _place(tb: TracebackType | None) -> dict[str, str]:
-    """Return the innermost file, line and function outside the server."""
-    place: dict[str, str] = {}
+    """Return the innermost file, line and function of the action's own code; of a library, if there is none of it."""
+    places: list[tuple[bool, TracebackType]] = []
     while tb is not None:
         if not _is_ours(tb):
-            code = tb.tb_frame.f_code
-            place = {"file": code.co_filename, "line": str(tb.tb_lineno), "function": code.co_qualname}
+            places.append((not _is_library(tb.tb_frame.f_code.co_filename), tb))
         tb = tb.tb_next
-    return place
+    if not places:
+        return {}
+    own = [place for is_own, place in places if is_own]
+    place = own[-1] if own else places[-1][1]
+    code = place.tb_frame.f_code
+    return {"file": code.co_filename, "line": str(place.tb_lineno), "function": code.co_qualname}
+
+
+def _is_library(file: str) -> bool:
+    return file.startswith(("<frozen ", STANDARD_LIBRARY)) or f"{os.sep}site-packages{os.sep}" in file
 
 
 def _is_ours(tb: TracebackType) -> bool:

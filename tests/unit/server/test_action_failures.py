@@ -1,5 +1,6 @@
 """Exceptions of actions to failures."""
 
+import json
 import traceback
 from datetime import timedelta
 from typing import Any
@@ -51,6 +52,17 @@ def test_details_say_where_it_was_raised() -> None:
     assert details["function"] == "_inner"
     assert int(details["line"]) > 0
     assert details["traceback"].endswith("Lost: no map\n")
+
+
+def test_details_name_the_actions_own_line_and_not_the_librarys_below_it() -> None:
+    with pytest.raises(ValueError, match="Expecting") as raised:
+        json.loads("{")
+    details = dict(_failure(raised.value).details)
+    assert (details["file"], details["function"]) == (
+        __file__,
+        "test_details_name_the_actions_own_line_and_not_the_librarys_below_it",
+    )
+    assert "json/decoder.py" in details["traceback"]
 
 
 def test_tracebacks_can_be_left_out() -> None:
