@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from random import Random
 from typing import Literal
 
-from stepwave import StepHandle, Workflow
+from stepwave import Fallback, Retry, StepHandle, Workflow
 
 __all__ = ["PAUSES", "draw_flow"]
 
@@ -12,6 +12,12 @@ Join = Literal["all", "any", "all_done"]
 
 PAUSES = [0.0, 0.0, 0.005, 0.02, 0.05, 0.15, 0.4]
 ACTIONS = ["waits", "waits", "blocks", "says", "counts"]
+POLICIES = [
+    None,
+    None,
+    Retry(max_attempts=3, initial_backoff=0.05, max_backoff=0.2),
+    Retry(max_attempts=2, initial_backoff=0),
+]
 SIZES = [0, 0, 0, 2_000, 20_000, 200_000]
 
 
@@ -66,7 +72,7 @@ def _bound(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
 
 
 def _mixed(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
-    """Joins of all kinds, failures allowed and not, timeouts, and steps that want no second attempt."""
+    """Joins of all kinds, failures allowed, tried again, replaced, timeouts, and steps that want no second attempt."""
     steps: list[StepHandle] = []
     joins: list[Join] = ["all", "all", "any", "all_done"]
     for place in range(draw.randint(5, 14)):
@@ -81,9 +87,16 @@ def _mixed(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
                 join=draw.choice(joins) if after else "all",
                 allow_failure=draw.random() < 0.6,
                 timeout=draw.choice([0.1, 0.3]) if action == "hangs" else None,
+                total_timeout=draw.choice([None, None, None, 0.5]),
+                retry=draw.choice(POLICIES),
+                fallback=_fallback(draw, pauses),
                 on_interrupt=draw.choice(["retry", "retry", "retry", "fail"]),
             )
         )
+
+
+def _fallback(draw: Random, pauses: Sequence[float]) -> Fallback | None:
+    return draw.choice([None, None, Fallback(value="kept"), Fallback("waits", {"seconds": draw.choice(pauses)})])
 
 
 def _given(action: str, draw: Random, pauses: Sequence[float]) -> dict[str, float]:

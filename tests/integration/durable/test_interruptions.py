@@ -3,7 +3,7 @@
 import asyncio
 
 from integration.durable.lives import Lives
-from integration.server.build import end_of, finished, flow, reason_of, state_of, states, step
+from integration.server.build import end_of, finished, flow, instead, reason_of, retry, state_of, states, step
 from stepwave.v1 import workflow_pb2
 from stepwave.v1.event_pb2 import RunEvent
 
@@ -52,6 +52,36 @@ async def test_an_attempts_timeout_begins_anew_with_the_next_attempt(lives: Live
     assert deadline - again.time.ToNanoseconds() == round(0.3 * SECOND)
     failure = finished(events)["held"].failure
     assert (reason_of(failure), failure.attempt) == ("timeout", 2)
+
+
+async def test_a_pause_that_ended_meanwhile_is_over_and_one_that_did_not_goes_on(lives: Lives) -> None:
+    steps = (step("brief", "stumbles", retry=retry(2, 0.2, jitter=0)), step("long", "stumbles", retry=retry(2, 30)))
+    async with lives.next() as first:
+        first.stage.let_all()
+        await first.caller.start(flow(*steps), run_id="live")
+        async with first.caller.watch("live") as watch:
+            told = [await watch.until("step_retrying") for _ in steps]
+    await asyncio.sleep(0.3)  # more than the brief pause
+    async with lives.next() as second:
+        second.stage.let_all()
+        async with second.caller.watch("live") as watch:
+            await watch.until("step_finished", "brief")
+            assert second.stage.invoked == ["brief"]
+            await second.caller.cancel("live")
+            events = await watch.rest()
+    assert [event for event in events if event.HasField("step_retrying")] == told
+    assert states(events) == {"brief": "succeeded", "long": "cancelled"}
+
+
+async def test_a_fallback_that_ran_is_made_again(lives: Lives) -> None:
+    backed = step("a", "core.fail", fallback=instead("gated"))
+    async with lives.next() as first:
+        await first.caller.start(flow(backed), run_id="live")
+        await first.stage.here("a")
+    async with lives.next() as second:
+        second.stage.let("a")
+        result = finished(await second.caller.events("live"))["a"]
+    assert (state_of(result.state), result.attempts, result.original_failure.attempt) == ("succeeded", 3, 1)
 
 
 async def test_times_never_go_back_over_a_restart(lives: Lives) -> None:
