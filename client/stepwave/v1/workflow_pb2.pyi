@@ -507,7 +507,7 @@ class FallbackAction(_message.Message):
 
     @_builtins.property
     def bindings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Binding]:
-        """Values to put into `input`, in order. A binding to a step implies the dependency."""
+        """Values to put into `input`, in order. A binding to a step implies the dependency, and adds nothing to the step's own input."""
 
     def __init__(
         self,

@@ -34,10 +34,14 @@ def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
         EvaluationFailed: A binding has no value.
     """
     spec = step.spec if step.original is None else _stand_in(step.spec)
-    if spec.input is None and not spec.bindings and not step.deps:
-        return run.input
+    deps = step.deps
+    if spec.input is None and not spec.bindings:
+        if spec.fallback is not None:  # what that binds is no business of the step's own
+            deps = tuple(dict.fromkeys(spec.depends_on))
+        if not deps:
+            return run.input
     steps, taken = run.steps, step.dispatched
-    outputs = {dep: steps[dep].output if dep in steps and steps[dep].finish <= taken else None for dep in step.deps}
+    outputs = {dep: steps[dep].output if dep in steps and steps[dep].finish <= taken else None for dep in deps}
     return evaluator.input_of(spec, run.input, outputs)
 
 

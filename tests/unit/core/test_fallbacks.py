@@ -135,6 +135,16 @@ def test_its_bindings_are_dependencies() -> None:
     assert drive.run.steps["a"].deps == ("b",)
 
 
+def test_its_dependencies_are_none_of_the_steps_own_input() -> None:
+    bound = FallbackAction("other", None, (Binding("/x", FromStep("b")),))
+    drive = Drive.begun(flow(step("a", fallback=bound), step("b"), step("c"), step("d", "c", "c", fallback=bound)))
+    drive.succeed("b", "2")
+    drive.succeed("c", "3")
+    assert drive.invoked() == {"a": "null", "b": "null", "c": "null", "d": '{"c":3}'}
+    drive.fail("d")
+    assert drive.invoked()["d"] == '{"c":3,"b":2}'
+
+
 def test_a_large_input_is_given_again_when_it_starts() -> None:
     large = '"' + "9" * MOST_CARRIED + '"'
     drive = only(FallbackAction("other", large))
