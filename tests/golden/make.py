@@ -12,7 +12,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 
-from stepwave import AsyncClient, Blob, Context, RunFailed, StepStarted, Workflow, action
+from stepwave import (
+    ActionError,
+    AsyncClient,
+    Blob,
+    Context,
+    Fallback,
+    Retry,
+    RunFailed,
+    StepStarted,
+    Workflow,
+    action,
+)
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.journal import Retention, SqliteJournal, backup
@@ -51,12 +62,37 @@ async def paints() -> Blob:
     return Blob(bytes(range(64)), "image/png")
 
 
-ACTIONS = (answers, breaks, hangs, paints)
+@action
+async def recovers(context: Context) -> str:
+    """Fail twice, then answer."""
+    if context.attempt < 3:
+        raise ConnectionError(f"attempt {context.attempt}")
+    return "at last"
+
+
+@action
+async def asks(retryable: bool = True) -> None:
+    """Fail with what a service says: come back a little later, or never."""
+    raise ActionError("busy", reason="rate_limited", retryable=retryable, retry_after=0.03)
+
+
+ACTIONS = (answers, breaks, hangs, paints, recovers, asks)
 
 
 def flows() -> list[Workflow]:
     """Return workflows that end by themselves, of every kind."""
-    return [_wired(), _unwired(), _waves(), _stops(), _goes_on(), _late(), _overdue(), _joined()]
+    return [
+        _wired(),
+        _unwired(),
+        _waves(),
+        _stops(),
+        _goes_on(),
+        _late(),
+        _overdue(),
+        _joined(),
+        _retried(),
+        _replaced(),
+    ]
 
 
 def _wired() -> Workflow:
@@ -119,6 +155,28 @@ def _joined() -> Workflow:
     flow.step("wins", answers, {"value": "won"})
     flow.step("loses", hangs)
     flow.step("any", answers, depends_on=["wins", "loses"], join="any")
+    return flow
+
+
+def _retried() -> Workflow:
+    retry = Retry(max_attempts=3, initial_backoff=0.01, max_backoff=0.02)
+    flow = Workflow("retried", failure_policy="continue", retry=retry)
+    flow.step("recovers", recovers)
+    flow.step("gives_up", breaks, {"message": "three times"})
+    flow.step("late", hangs, timeout=0.02, total_timeout=0.1, retry=Retry(max_attempts=9, initial_backoff=0.05))
+    flow.step("asked", asks)
+    flow.step("permanent", asks, {"retryable": False})
+    return flow
+
+
+def _replaced() -> Workflow:
+    flow = Workflow("replaced", failure_policy="continue")
+    flow.step("by_value", breaks, fallback=Fallback(value={"price": 25}))
+    flow.step(
+        "by_action", breaks, retry=Retry(max_attempts=2, initial_backoff=0), fallback=Fallback(answers, {"value": 1})
+    )
+    flow.step("in_vain", breaks, fallback=Fallback(breaks, {"message": "worse"}))
+    flow.step("after", answers, depends_on=["by_value", "by_action"])
     return flow
 
 
