@@ -49,6 +49,7 @@ from ._export import RunExport
 from ._payload import JSON, Blob
 from ._policies import Fallback, Retry
 from ._refs import Reference, StepHandle
+from ._report import Phase, PhaseKind, RunReport, StepReport, TimeParts
 from ._requests import Rerun
 from ._results import (
     Counts,
@@ -117,6 +118,8 @@ __all__ = [
     "NotFound",
     "OutOfRange",
     "ParallelFailed",
+    "Phase",
+    "PhaseKind",
     "Plan",
     "PlannedBinding",
     "PlannedStep",
@@ -131,6 +134,7 @@ __all__ = [
     "RunFinished",
     "RunHandle",
     "RunLost",
+    "RunReport",
     "RunResult",
     "RunStarted",
     "RunStopping",
@@ -146,6 +150,7 @@ __all__ = [
     "StepHandle",
     "StepProgress",
     "StepReady",
+    "StepReport",
     "StepResult",
     "StepRetrying",
     "StepStarted",
@@ -154,6 +159,7 @@ __all__ = [
     "StepwaveError",
     "SyncEventStream",
     "SyncRunHandle",
+    "TimeParts",
     "UnknownEvent",
     "Unsupported",
     "Violation",

@@ -10,6 +10,7 @@ from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
 from ._client_shared import connect
 from ._export import RunExport
 from ._payload import JSON, Blob, Output
+from ._report import RunReport
 from ._requests import Definition, Rerun, RunFilter, Startable
 from ._results import Run, RunResult, State, StepResult
 from ._streams_async import EventStream, RunHandle
@@ -237,6 +238,13 @@ class AsyncClient:
         (await client.export(run_id)).save("runs/briefing.json")
         """
         return await self._session.export(run_id)
+
+    async def report(self, run_id: str) -> RunReport:
+        """Return where a run's time went: its critical path, what it was spent on, and what could be saved.
+
+        Of a run under way, so far. An exported run gives the same without a server: `RunExport.load(path).report()`.
+        """
+        return await self._session.report(run_id)
 
     async def plan(self, workflow: Definition) -> Plan:
         """Validate a workflow and explain how it would run; nothing is invoked.

@@ -26,6 +26,7 @@ from ._follow import Follower
 from ._link import Link, LinkSettings
 from ._live import LiveRun, Watch, checked
 from ._payload import JSON, Blob, Output
+from ._report import RunReport
 from ._requests import Definition, RunFilter, Startable, define, order
 from ._results import Run, RunResult, State, StepResult
 from ._time import Seconds, to_duration, to_seconds
@@ -187,6 +188,10 @@ class Session:
         if not parts:
             raise ServerError(f"run {run_id!r}: an export without anything in it")
         return RunExport(parts[0].definition, tuple(event for part in parts for event in part.events))
+
+    async def report(self, run_id: str) -> RunReport:
+        """Return where a run's time went."""
+        return (await self.export(run_id)).report()
 
     async def plan(self, workflow: Definition) -> Plan:
         """Validate a workflow and explain how it would run."""

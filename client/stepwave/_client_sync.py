@@ -11,6 +11,7 @@ from ._client_shared import connect
 from ._export import RunExport
 from ._live import checked
 from ._payload import JSON, Blob, Output
+from ._report import RunReport
 from ._requests import Definition, Rerun, RunFilter, Startable
 from ._results import Run, RunResult, State, StepResult
 from ._streams_sync import SyncEventStream, SyncRunHandle
@@ -173,6 +174,10 @@ class Client:
     def export(self, run_id: str) -> RunExport:
         """Return all that is kept of a run, as far as it has come. As `AsyncClient.export`."""
         return drive(self._session.export(run_id))
+
+    def report(self, run_id: str) -> RunReport:
+        """Return where a run's time went. As `AsyncClient.report`."""
+        return drive(self._session.report(run_id))
 
     def plan(self, workflow: Definition) -> Plan:
         """Validate a workflow and explain how it would run. As `AsyncClient.plan`."""

@@ -31,6 +31,7 @@ __all__ = [
     "result_from_proto",
     "run_from_proto",
     "server_info_from_proto",
+    "state_from_proto",
     "step_from_proto",
     "workflow_from_proto",
 ]
@@ -63,6 +64,11 @@ def moment(stamp: timestamp_pb2.Timestamp) -> datetime:
 
 def _span(duration: duration_pb2.Duration) -> timedelta:
     return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
+
+
+def state_from_proto(number: int) -> State:
+    """Turn a state of the contract into ours."""
+    return _STATES.get(number, State.UNKNOWN)
 
 
 def run_from_proto(message: run_pb2.Run) -> Run:

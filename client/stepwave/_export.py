@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
+from ._report import RunReport
 from .exceptions import InvalidExport, Unsupported
 
 __all__ = ["RunExport"]
@@ -44,6 +45,16 @@ class RunExport:
     def run_id(self) -> str:
         """The run."""
         return self.definition.run_id
+
+    def report(self) -> RunReport:
+        """Return where the run's time went: its critical path, what it was spent on, and what could be saved.
+
+        Raises:
+            InvalidExport: Its events name a step that it does not have.
+        """
+        from ._critical import report_of
+
+        return report_of(self)
 
     def to_json(self) -> str:
         """Return it as the text of a file.

@@ -1,0 +1,259 @@
+"""The critical path of a run, and all that a report says beside it: a pure function of what is kept of the run.
+
+The critical path method (J. E. Kelley and M. R. Walker, "Critical-path planning and scheduling", Proceedings of the
+Eastern Joint Computer Conference, 1959), applied to what happened instead of estimates. Each step's time reaches from
+the end of the dependency that it had to wait for, its *decider*, to its own end, so that along a chain of deciders
+spans touch, and add up to the makespan without remainder. Slack is the method's total float, by a pass backwards; what
+a run without waiting would have taken is its forward pass. All of it is linear in steps and dependencies.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+from ._export import RunExport
+from ._report import Phase, PhaseKind, RunReport, StepReport, TimeParts
+from ._results import State
+from ._timeline import Timeline, Track, read_timeline
+
+__all__ = ["report_of"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_OWN = (PhaseKind.WORK, PhaseKind.BACKOFF)
+
+
+@dataclass(slots=True, eq=False)
+class _Span:
+    """A step's time: what decided its beginning, and where it went.
+
+    Attributes:
+        decider: The dependency whose end let it begin; `None`: the run's start did.
+        begin: When that was.
+        anchor: When it was ready; `begin` if it never was.
+        end: When it ended; if it has not, the newest event's time for one that waits or runs, else `begin`.
+        phases: The kinds of its phases, in order, and when each begins.
+        slack: How much later it could have ended.
+        on_path: It is on the critical path.
+        deps: The dependencies that had to end before it was ready.
+        options: Those of which any one would have done.
+    """
+
+    track: Track
+    decider: "_Span | None"
+    begin: int
+    anchor: int
+    end: int
+    phases: list[tuple[PhaseKind, int]]
+    slack: int = 0
+    on_path: bool = False
+    deps: list["_Span"] = field(default_factory=list)
+    options: list["_Span"] = field(default_factory=list)
+
+    @property
+    def begun(self) -> bool:
+        """Whether it was, or is, held up by anything but its dependencies."""
+        return self.track.ready is not None or self.end > self.begin
+
+    def parts(self) -> Iterator[tuple[PhaseKind, int, int]]:
+        """Yield its phases with their begins and ends, leaving out empty ones."""
+        for (kind, begin), (_, end) in pairwise([*self.phases, (PhaseKind.WORK, self.end)]):
+            if begin < end:
+                yield kind, begin, end
+
+    def own(self) -> int:
+        """Return the time that is its own: its work, and its pauses between attempts."""
+        return sum(end - begin for kind, begin, end in self.parts() if kind in _OWN)
+
+
+def report_of(export: RunExport) -> RunReport:
+    """Report where a run's time went, by all that is kept of it; of a run under way, so far."""
+    timeline = read_timeline(export)
+    waves = _spans(timeline)
+    path = _path(waves, under_way=not timeline.state.ended)
+    _set_slack(timeline, waves)
+    return _report(timeline, waves, path)
+
+
+def _spans(timeline: Timeline) -> list[list[_Span]]:
+    """Return the spans of all steps whose wave is known, wave by wave."""
+    spans: dict[str, _Span] = {}
+    waves: list[list[_Span]] = []
+    passed: int | None = timeline.start  # when all earlier waves had ended, if they have
+    for tracks in timeline.by_wave():
+        wave = [_span(timeline, track, [spans[dep] for dep in track.deps if dep in spans], passed) for track in tracks]
+        spans.update((span.track.step_id, span) for span in wave)
+        waves.append(wave)
+        ended = all(span.track.finish for span in wave)
+        passed = max(passed, *(span.end for span in wave)) if ended and passed is not None and wave else None
+    return waves
+
+
+def _span(timeline: Timeline, track: Track, deps: list[_Span], passed: int | None) -> _Span:
+    """Make the span of a step, given those of its dependencies, and when all earlier waves had ended."""
+    ended = [dep for dep in deps if dep.track.finish and not 0 < track.finish < dep.track.finish]
+    succeeded = [dep for dep in deps if dep.track.state is State.SUCCEEDED]
+    by_one = track.any_join and bool(succeeded) and (track.ready is not None or not track.finish)
+    decider = min(succeeded, key=_finish) if by_one else max(ended, key=_finish, default=None)
+    begin = timeline.start if decider is None else decider.end
+    may_begin = by_one or len(ended) == len(track.deps)
+    if may_begin and timeline.state is State.RUNNING and not track.finish and not track.marks:
+        _expect(timeline, track, begin, passed)
+    lasts = may_begin or bool(track.marks)
+    end = max(begin, track.end if track.end is not None else timeline.end if lasts else begin)
+    anchor = begin if track.ready is None else max(begin, track.ready)
+    span = _Span(track, decider, begin, anchor, end, _phases(timeline, track, begin, end))
+    span.deps = [decider] if by_one and decider is not None else ended
+    span.options = succeeded if by_one else []
+    return span
+
+
+def _expect(timeline: Timeline, track: Track, begin: int, passed: int | None) -> None:
+    """Note since when a step waits for its first attempt: events say so only when that starts."""
+    if not timeline.by_waves:
+        track.ready = max(begin, track.added)
+    elif passed is not None:
+        track.ready = max(begin, passed)
+
+
+def _phases(timeline: Timeline, track: Track, begin: int, end: int) -> list[tuple[PhaseKind, int]]:
+    """Return what a step's time went to, and from when on; nothing goes beyond its end."""
+    found = [(PhaseKind.BARRIER if timeline.by_waves else PhaseKind.PLANNING, begin)]
+    if track.ready is not None:
+        found.append((PhaseKind.WAITING, max(begin, track.ready)))
+    for mark in track.marks:
+        found.append((mark.kind, max(mark.time, begin)))
+        if mark.kind is PhaseKind.BACKOFF:
+            found.append((PhaseKind.WAITING, max(mark.until, mark.time, begin)))
+    latest = end
+    for place, (kind, time) in reversed(list(enumerate(found))):  # a pause that is cut short ends with what follows
+        latest = min(time, latest)
+        found[place] = (kind, latest)
+    return found
+
+
+def _path(waves: Sequence[Sequence[_Span]], *, under_way: bool) -> list[_Span]:
+    """Walk back from the last step along what each had to wait for; return the chain in order."""
+    spans = [span for wave in waves for span in wave if span.track.finish or span.begun]
+    if under_way:
+        spans = [span for span in spans if not span.track.finish and span.begun] or spans
+    last = max(spans, key=_last, default=None)
+    path: list[_Span] = []
+    while last is not None:
+        last.on_path = True
+        path.append(last)
+        last = last.decider
+    return path[::-1]
+
+
+def _last(span: _Span) -> tuple[int, bool, int, int]:
+    """Order spans by their ends: of those that end together, one that had anything to do, and of several the last."""
+    return span.end, span.begun, span.track.finish, -span.begin
+
+
+def _set_slack(timeline: Timeline, waves: Sequence[Sequence[_Span]]) -> None:
+    """Find by how much each step could have ended later: as its dependents could have begun later, or its run ended."""
+    latest = {id(span): timeline.end for wave in waves for span in wave}
+    barrier = timeline.end
+    for wave in reversed(waves):
+        following = barrier
+        for span in wave:
+            span.slack = min(latest[id(span)], following) - span.end
+            begins = span.anchor + span.slack
+            for dep in span.deps:
+                latest[id(dep)] = min(latest[id(dep)], begins)
+            if timeline.by_waves and span.track.ready is not None:
+                barrier = min(barrier, begins)
+
+
+def _replay(timeline: Timeline, waves: Sequence[Sequence[_Span]], *, barriers: bool) -> int:
+    """Return the makespan had no step waited for a place: the forward pass, with each step's own time."""
+    ends: dict[int, int] = {}
+    passed = latest = timeline.start
+    for wave in waves:
+        for span in wave:
+            begin = max(timeline.start, span.track.added, _allowed(span, ends))
+            if barriers and span.track.ready is not None:
+                begin = max(begin, passed)
+            ends[id(span)] = begin + span.own() if span.track.finish or span.begun else timeline.start
+            latest = max(latest, ends[id(span)])
+        passed = latest
+    return latest - timeline.start
+
+
+def _allowed(span: _Span, ends: dict[int, int]) -> int:
+    """Return when the dependencies let a step begin, given their ends."""
+    if span.options:
+        return min(ends[id(dep)] for dep in span.options)
+    return max((ends[id(dep)] for dep in span.deps), default=0)
+
+
+def _report(timeline: Timeline, waves: Sequence[Sequence[_Span]], path: Sequence[_Span]) -> RunReport:
+    spans = {span.track.step_id: span for wave in waves for span in wave}
+    steps = {track.step_id: _step(timeline, track, spans.get(track.step_id)) for track in timeline.tracks.values()}
+    makespan = timeline.end - timeline.start
+    idle = timeline.end - path[-1].end if path else makespan
+    totals = _sum(spans.values())
+    sequential = totals.work + totals.backoff
+    # An open run that had nothing left to do ended when its planner said so, whatever its steps would have taken.
+    shortest = makespan if idle else 0
+    without_waiting = max(_replay(timeline, waves, barriers=timeline.by_waves), shortest)
+    without_barriers = max(_replay(timeline, waves, barriers=False), shortest)
+    return RunReport(
+        run_id=timeline.run_id,
+        workflow_name=timeline.workflow_name,
+        state=timeline.state,
+        start_time=_EPOCH + _delta(timeline.start),
+        end_time=_EPOCH + _delta(timeline.end),
+        makespan=_delta(makespan),
+        path=tuple(span.track.step_id for span in path),
+        path_parts=_sum(path, planning=idle),
+        totals=totals,
+        sequential=sequential,
+        speed_up=sequential / _delta(makespan) if makespan else None,
+        without_waiting=_delta(without_waiting),
+        without_barriers=_delta(without_barriers),
+        saved_by_more_parallelism=_delta(makespan - without_waiting),
+        peak=timeline.peak,
+        max_parallelism=timeline.max_parallelism,
+        bounded=0 < timeline.max_parallelism <= timeline.peak and bool(totals.waiting),
+        steps=steps,
+    )
+
+
+def _step(timeline: Timeline, track: Track, span: _Span | None) -> StepReport:
+    begin, end = (span.begin, span.end) if span is not None else (timeline.end, timeline.end)
+    phases = span.parts() if span is not None else ()
+    since = timeline.start
+    return StepReport(
+        step_id=track.step_id,
+        action=track.action,
+        state=track.state,
+        wave=track.wave,
+        attempts=track.attempts,
+        begin=_delta(begin - since),
+        end=_delta(end - since),
+        phases=tuple(Phase(kind, _delta(start - since), _delta(stop - since)) for kind, start, stop in phases),
+        parts=_sum([span] if span is not None else []),
+        slack=_delta(span.slack if span is not None else 0),
+        on_path=span is not None and span.on_path,
+        reused_from=track.reused_from,
+    )
+
+
+def _sum(spans: Iterable[_Span], *, planning: int = 0) -> TimeParts:
+    """Add up what spans went to."""
+    sums = dict.fromkeys(PhaseKind, 0)
+    sums[PhaseKind.PLANNING] = planning
+    for span in spans:
+        for kind, begin, end in span.parts():
+            sums[kind] += end - begin
+    return TimeParts(**{kind.value: _delta(time) for kind, time in sums.items()})
+
+
+def _finish(span: _Span) -> int:
+    return span.track.finish
+
+
+def _delta(nanoseconds: int) -> timedelta:
+    return timedelta(microseconds=nanoseconds // 1_000)
