@@ -20,6 +20,7 @@ from .plan import plan
 from .run import rerun, run
 from .serve import serve
 from .single import cancel, result
+from .timing import report
 from .watch import watch
 
 __all__ = ["app", "run_app"]
@@ -51,7 +52,7 @@ def _stepwave(
     """Run workflows of waiting steps as fast as their dependencies allow, and see every completion as it happens."""
 
 
-for _command in (serve, run, rerun, plan, watch, runs, result, cancel, export, delete, backup, actions):
+for _command in (serve, run, rerun, plan, watch, runs, result, report, cancel, export, delete, backup, actions):
     app.command()(_command)
 
 

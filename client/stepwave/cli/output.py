@@ -18,6 +18,7 @@ from stepwave._payload import JSON
 from .text import one_line
 
 __all__ = [
+    "answer_width",
     "columns",
     "fit",
     "flush_answers",
@@ -28,6 +29,7 @@ __all__ = [
     "print_json",
     "print_line",
     "print_table",
+    "print_text",
     "stderr_console",
     "use_utf8",
 ]
@@ -66,6 +68,19 @@ def kept_for_answers() -> Iterator[None]:
 def print_line(text: str = "") -> None:
     """Write a line of the answer."""
     (_kept.get() or sys.stdout).write(text + "\n")
+
+
+def print_text(text: Text) -> None:
+    """Write a line of the answer, styled where it is read on a terminal."""
+    if sys.stdout.isatty():
+        Console(highlight=False).print(text, no_wrap=True, overflow="ellipsis")
+    else:
+        print_line(text.plain.rstrip())
+
+
+def answer_width() -> int:
+    """Return how many cells a line of the answer may have: those of the terminal; `COLUMNS`, else 80 without one."""
+    return Console().width
 
 
 def print_json(value: JSON, *, pretty: bool = True) -> None:
