@@ -945,6 +945,180 @@ class RunDefinition(_message.Message):
 Global___RunDefinition: _TypeAlias = RunDefinition  # noqa: Y015
 
 @_typing.final
+class ExplainRunRequest(_message.Message):
+    """Which run."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace. Empty: `default`."""
+    run_id: _builtins.str
+    """The run. Required."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRunRequest: _TypeAlias = ExplainRunRequest  # noqa: Y015
+
+@_typing.final
+class ExplainRunResponse(_message.Message):
+    """What a run waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RUN_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    STEPS_FIELD_NUMBER: _builtins.int
+    STEP_COUNT_FIELD_NUMBER: _builtins.int
+    step_count: _builtins.int
+    """How many of its steps have not ended in all."""
+    @_builtins.property
+    def run(self) -> _run_pb2.Run:
+        """The run as it stands now."""
+
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """When that is, by the server's clock."""
+
+    @_builtins.property
+    def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepExplanation]:
+        """Its steps that have not ended: first those that run, then those that could and wait for something other than steps, then
+        the others; each kind in declaration order. The first 500. Empty: the run has ended.
+        """
+
+    def __init__(
+        self,
+        *,
+        run: _run_pb2.Run | None = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        steps: _abc.Iterable[Global___StepExplanation] | None = ...,
+        step_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "step_count", b"step_count", "steps", b"steps", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainRunResponse: _TypeAlias = ExplainRunResponse  # noqa: Y015
+
+@_typing.final
+class StepExplanation(_message.Message):
+    """What a step does, or waits for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    SINCE_FIELD_NUMBER: _builtins.int
+    UNTIL_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_COUNT_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    WHERE_FIELD_NUMBER: _builtins.int
+    step_id: _builtins.str
+    """The step."""
+    action: _builtins.str
+    """What it is to do."""
+    state: _run_pb2.State.ValueType
+    """`STATE_PENDING`: no attempt was started yet. `STATE_RUNNING`: one was; it runs, or the step waits for another."""
+    attempt: _builtins.int
+    """The newest attempt that was started, from 1. 0: none was."""
+    waits_for_count: _builtins.int
+    """How many there are in all."""
+    cause: _event_pb2.WaitCause.ValueType
+    """What else it waits for. `WAIT_CAUSE_UNSPECIFIED`: nothing; it runs, or waits for steps."""
+    message: _builtins.str
+    """One line for a person: which limit, which wave, or that its attempt is being interrupted. May be empty."""
+    @_builtins.property
+    def since(self) -> _timestamp_pb2.Timestamp:
+        """Since when its attempt runs, or it waits as said. Not set: unknown, or it waits for steps."""
+
+    @_builtins.property
+    def until(self) -> _timestamp_pb2.Timestamp:
+        """When the pause before another attempt is over. Not set: there is none."""
+
+    @_builtins.property
+    def waits_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The steps that have to end before it may start, the first 10."""
+
+    @_builtins.property
+    def where(self) -> Global___CodeLine:
+        """Where the code of its running attempt stands. Not set: it does not run, is not Python code of its own, or the server
+        withholds such details.
+        """
+
+    def __init__(
+        self,
+        *,
+        step_id: _builtins.str = ...,
+        action: _builtins.str = ...,
+        state: _run_pb2.State.ValueType = ...,
+        attempt: _builtins.int = ...,
+        since: _timestamp_pb2.Timestamp | None = ...,
+        until: _timestamp_pb2.Timestamp | None = ...,
+        waits_for: _abc.Iterable[_builtins.str] | None = ...,
+        waits_for_count: _builtins.int = ...,
+        cause: _event_pb2.WaitCause.ValueType = ...,
+        message: _builtins.str = ...,
+        where: Global___CodeLine | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until", "where", b"where"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt", b"attempt", "cause", b"cause", "message", b"message", "since", b"since", "state", b"state", "step_id", b"step_id", "until", b"until", "waits_for", b"waits_for", "waits_for_count", b"waits_for_count", "where", b"where"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepExplanation: _TypeAlias = StepExplanation  # noqa: Y015
+
+@_typing.final
+class CodeLine(_message.Message):
+    """A line of code: the innermost one, of those an action is in, that is neither the server's nor a library's."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FUNCTION_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
+    LINE_FIELD_NUMBER: _builtins.int
+    TEXT_FIELD_NUMBER: _builtins.int
+    function: _builtins.str
+    """The function."""
+    file: _builtins.str
+    """The file, as the server knows it."""
+    line: _builtins.int
+    """The line's number, from 1."""
+    text: _builtins.str
+    """The line itself, without its indentation, at most 200 characters. Empty: it cannot be read."""
+    def __init__(
+        self,
+        *,
+        function: _builtins.str = ...,
+        file: _builtins.str = ...,
+        line: _builtins.int = ...,
+        text: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "function", b"function", "line", b"line", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CodeLine: _TypeAlias = CodeLine  # noqa: Y015
+
+@_typing.final
 class PlanWorkflowRequest(_message.Message):
     """What to validate, and which page of its steps."""
 

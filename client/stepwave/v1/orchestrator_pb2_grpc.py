@@ -100,6 +100,11 @@ class OrchestratorServiceStub(object):
                 request_serializer=stepwave_dot_v1_dot_orchestrator__pb2.ExportRunRequest.SerializeToString,
                 response_deserializer=stepwave_dot_v1_dot_orchestrator__pb2.ExportRunResponse.FromString,
                 _registered_method=True)
+        self.ExplainRun = channel.unary_unary(
+                '/stepwave.v1.OrchestratorService/ExplainRun',
+                request_serializer=stepwave_dot_v1_dot_orchestrator__pb2.ExplainRunRequest.SerializeToString,
+                response_deserializer=stepwave_dot_v1_dot_orchestrator__pb2.ExplainRunResponse.FromString,
+                _registered_method=True)
         self.PlanWorkflow = channel.unary_unary(
                 '/stepwave.v1.OrchestratorService/PlanWorkflow',
                 request_serializer=stepwave_dot_v1_dot_orchestrator__pb2.PlanWorkflowRequest.SerializeToString,
@@ -222,6 +227,14 @@ class OrchestratorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ExplainRun(self, request, context):
+        """Says what a run under way waits for: what each step that has not ended does, or waits for, and since when; of a running
+        Python action, the line of code where it stands.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def PlanWorkflow(self, request, context):
         """Validates a workflow and explains it: waves, width, dependencies, what each step gets. Invokes nothing.
         """
@@ -312,6 +325,11 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
                     servicer.ExportRun,
                     request_deserializer=stepwave_dot_v1_dot_orchestrator__pb2.ExportRunRequest.FromString,
                     response_serializer=stepwave_dot_v1_dot_orchestrator__pb2.ExportRunResponse.SerializeToString,
+            ),
+            'ExplainRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainRun,
+                    request_deserializer=stepwave_dot_v1_dot_orchestrator__pb2.ExplainRunRequest.FromString,
+                    response_serializer=stepwave_dot_v1_dot_orchestrator__pb2.ExplainRunResponse.SerializeToString,
             ),
             'PlanWorkflow': grpc.unary_unary_rpc_method_handler(
                     servicer.PlanWorkflow,
@@ -664,6 +682,33 @@ class OrchestratorService(object):
             '/stepwave.v1.OrchestratorService/ExportRun',
             stepwave_dot_v1_dot_orchestrator__pb2.ExportRunRequest.SerializeToString,
             stepwave_dot_v1_dot_orchestrator__pb2.ExportRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwave.v1.OrchestratorService/ExplainRun',
+            stepwave_dot_v1_dot_orchestrator__pb2.ExplainRunRequest.SerializeToString,
+            stepwave_dot_v1_dot_orchestrator__pb2.ExplainRunResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -73,6 +73,10 @@ class OrchestratorServiceStub:
     """Streams all that is kept of a run, as far as it has come: what it was given, then its events. With them its decisions can be
     made again.
     """
+    ExplainRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ExplainRunRequest, _orchestrator_pb2.ExplainRunResponse]
+    """Says what a run under way waits for: what each step that has not ended does, or waits for, and since when; of a running
+    Python action, the line of code where it stands.
+    """
     PlanWorkflow: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.PlanWorkflowRequest, _orchestrator_pb2.PlanWorkflowResponse]
     """Validates a workflow and explains it: waves, width, dependencies, what each step gets. Invokes nothing."""
     ListActions: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ListActionsRequest, _orchestrator_pb2.ListActionsResponse]
@@ -126,6 +130,10 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     ExportRun: _aio.UnaryStreamMultiCallable[_orchestrator_pb2.ExportRunRequest, _orchestrator_pb2.ExportRunResponse]  # type: ignore[assignment]
     """Streams all that is kept of a run, as far as it has come: what it was given, then its events. With them its decisions can be
     made again.
+    """
+    ExplainRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ExplainRunRequest, _orchestrator_pb2.ExplainRunResponse]  # type: ignore[assignment]
+    """Says what a run under way waits for: what each step that has not ended does, or waits for, and since when; of a running
+    Python action, the line of code where it stands.
     """
     PlanWorkflow: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.PlanWorkflowRequest, _orchestrator_pb2.PlanWorkflowResponse]  # type: ignore[assignment]
     """Validates a workflow and explains it: waves, width, dependencies, what each step gets. Invokes nothing."""
@@ -249,6 +257,16 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_abc.Iterator[_orchestrator_pb2.ExportRunResponse], _abc.AsyncIterator[_orchestrator_pb2.ExportRunResponse]]:
         """Streams all that is kept of a run, as far as it has come: what it was given, then its events. With them its decisions can be
         made again.
+        """
+
+    @_abc_1.abstractmethod
+    def ExplainRun(
+        self,
+        request: _orchestrator_pb2.ExplainRunRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestrator_pb2.ExplainRunResponse, _abc.Awaitable[_orchestrator_pb2.ExplainRunResponse]]:
+        """Says what a run under way waits for: what each step that has not ended does, or waits for, and since when; of a running
+        Python action, the line of code where it stands.
         """
 
     @_abc_1.abstractmethod

@@ -9,13 +9,16 @@ from stepwave import ActionError
 from stepwave_server.actions.verdicts import judge
 from stepwave_server.core.model import Failure, Reason
 
-__all__ = ["ActionFailed", "cut", "failure_of"]
+__all__ = ["INSTALLED", "ActionFailed", "cut", "failure_of", "is_library"]
 
 MOST_MESSAGE = 2_048
 MOST_TRACEBACK = 8_192
 """Bytes: details have at most 16 KiB in all."""
 
 STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
+
+INSTALLED = f"{os.sep}site-packages{os.sep}"
+"""What the path of an installed library's file has in it."""
 
 OWN_PACKAGES = ("stepwave_server.", "asyncio.", "pydantic.", "pydantic_core.")
 
@@ -91,7 +94,7 @@ def _place(tb: TracebackType | None) -> dict[str, str]:
     places: list[tuple[bool, TracebackType]] = []
     while tb is not None:
         if not _is_ours(tb):
-            places.append((not _is_library(tb.tb_frame.f_code.co_filename), tb))
+            places.append((not is_library(tb.tb_frame.f_code.co_filename), tb))
         tb = tb.tb_next
     if not places:
         return {}
@@ -101,8 +104,9 @@ def _place(tb: TracebackType | None) -> dict[str, str]:
     return {"file": code.co_filename, "line": str(place.tb_lineno), "function": code.co_qualname}
 
 
-def _is_library(file: str) -> bool:
-    return file.startswith(("<frozen ", STANDARD_LIBRARY)) or f"{os.sep}site-packages{os.sep}" in file
+def is_library(file: str) -> bool:
+    """Say whether a file is the standard library's or an installed library's, rather than an action's author's."""
+    return file.startswith(("<frozen ", STANDARD_LIBRARY)) or INSTALLED in file
 
 
 def _is_ours(tb: TracebackType) -> bool:

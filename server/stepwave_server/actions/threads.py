@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.core.model import Reason
 
-__all__ = ["run_in_thread"]
+__all__ = ["run_in_thread", "thread_of"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -20,6 +20,7 @@ MOST_IDLE = 32
 _idle: list["_Thread"] = []
 _lock = threading.Lock()
 _abandoned: set[object] = set()
+_threads: dict[object, int] = {}
 
 MOST_ABANDONED = 1_000
 """Threads that may be blocked by calls whose outcome nobody awaits any more."""
@@ -42,6 +43,7 @@ async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwa
     answer: asyncio.Future[tuple[R | None, BaseException | None]] = loop.create_future()
     context = contextvars.copy_context()
     running = {answer}
+    caller = asyncio.current_task()
 
     def settle(value: R | None, error: BaseException | None) -> None:
         if not answer.done():
@@ -49,10 +51,12 @@ async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwa
 
     def call() -> None:
         value, error = None, None
+        _threads[caller] = threading.get_ident()
         try:
             value = context.run(function, *args, **kwargs)
         except BaseException as raised:
             error = raised
+        _threads.pop(caller, None)
         with _lock:
             running.clear()
             _abandoned.discard(answer)
@@ -71,6 +75,11 @@ async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwa
     if error is not None:
         raise error
     return value  # type: ignore[return-value]  # no error: the function returned an R
+
+
+def thread_of(task: "asyncio.Task[None]") -> int | None:
+    """Return the thread on which a call of a task runs; `None` if it waits for none."""
+    return _threads.get(task)
 
 
 class _Thread:

@@ -66,6 +66,7 @@ class Attempt:
         admitted: It has a place among the attempts in flight.
         chunks: How many chunks it has shown.
         said: It has shown something, chunks or progress.
+        since: When it started, in nanoseconds since the epoch.
         task: What runs it; `None`: it has not started.
         timeout: How long it may take, in seconds.
     """
@@ -89,6 +90,7 @@ class Attempt:
         "run",
         "run_key",
         "said",
+        "since",
         "step_id",
         "task",
         "timeout",
@@ -106,6 +108,7 @@ class Attempt:
         self.withdrawn = self.admitted = False
         self.chunks = 0
         self.said = False
+        self.since = 0
         self.task: asyncio.Task[None] | None = None
         self.timeout = 0.0
         self._begun = self._late = self._ended = False
@@ -121,12 +124,18 @@ class Attempt:
     ) -> None:
         """Run the action as a task of the loop, in these context variables, now that its start is committed."""
         self._loop = loop
+        self.since = event.time
         self._deadline = event.deadline
         self._options = options
         self.timeout = (event.deadline - event.time) / 1e9
         self._due = loop.time() + self.timeout
         name = f"{self.run.key.run_id}/{self.step_id}"
         self.task = loop.create_task(self._perform(), name=name, context=variables)
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was told to end."""
+        return self._failure is not None
 
     def interrupt(self, failure: Failure, grace: float) -> None:
         """Cancel the action and await its clean-up for `grace` seconds, then abandon it. The first failure counts."""

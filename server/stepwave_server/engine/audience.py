@@ -29,6 +29,10 @@ class Audience:
         """Return what steps said, for a watcher who joins."""
         return self._live.so_far()
 
+    def waiting(self, step_id: str) -> Transient | None:
+        """Return what a step was last said to wait for, if it does so still."""
+        return self._live.waiting(step_id)
+
     def wake(self) -> None:
         """Tell everybody that there are more numbered events."""
         for watcher in self._watchers:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from stepwave_server.core.explanation import Explanation
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.messages import StepFinished
 from stepwave_server.core.model import Payload, Workflow
@@ -145,6 +146,10 @@ class Engine(Protocol):
 
     async def info(self, key: RunKey) -> RunInfo:
         """Return how a run stands, by what is committed."""
+        ...
+
+    async def explain(self, key: RunKey) -> Explanation:
+        """Say what a run waits for; of one that has ended, only how it stands."""
         ...
 
     async def result(self, key: RunKey) -> Record:

@@ -55,6 +55,11 @@ class Live:
         """Forget what a step said: it has ended, or waits no more."""
         self._steps.pop(step_id, None)
 
+    def waiting(self, step_id: str) -> Transient | None:
+        """Return what a step was last said to wait for, if it has not been forgotten."""
+        said = self._steps.get(step_id)
+        return None if said is None else said.others.get(Kind.STEP_WAITING)
+
     def so_far(self) -> list[Transient]:
         """Return what a watcher who joins now gets."""
         found: list[Transient] = []

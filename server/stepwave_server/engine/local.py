@@ -7,6 +7,7 @@ from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from stepwave_server.actions import Registry
+from stepwave_server.core.explanation import Explanation
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.messages import (
     AttemptStarted,
@@ -38,6 +39,7 @@ from stepwave_server.engine.errors import (
     TooManyRuns,
 )
 from stepwave_server.engine.evaluate import JsonEvaluator
+from stepwave_server.engine.explain import explain, with_texts
 from stepwave_server.engine.recovery import FAILED_BY_RESTART, Revived, Unreadable, revive
 from stepwave_server.engine.run import LocalRun, Services
 from stepwave_server.engine.watch import Watcher
@@ -257,6 +259,15 @@ class LocalEngine(Directory):
             self._watchers.discard(watcher)
             if run is not None:
                 run.audience.leave(watcher)
+
+    async def explain(self, key: RunKey) -> Explanation:
+        """Say what a run waits for; of one that has ended, only how it stands."""
+        run = self._runs.get(key)
+        if run is None:
+            return Explanation(await self._ended(key), self._clock(), (), 0)
+        explanation = explain(run, self._clock(), self.options)
+        await self._settled(run, explanation.info.last_sequence)
+        return await asyncio.to_thread(with_texts, explanation)
 
     def cancel(self, key: RunKey, reason: str) -> None:
         """Ask a run to end; one that has ended stays as it is."""

@@ -180,6 +180,10 @@ class LocalRun:
         paused = self.paused and self.state.stopping is None
         return replace(info, rerun_of=self.header.rerun_of, paused=paused, missing=self.missing[:MOST_MISSING])
 
+    def attempt(self, step_id: str) -> Attempt | None:
+        """Return a step's attempt that runs or waits for admission; `None` if it has none."""
+        return self._attempts.get(step_id)
+
     def tasks(self) -> list[asyncio.Task[None]]:
         """Return the tasks of its attempts."""
         return [attempt.task for attempt in self._attempts.values() if attempt.task is not None]

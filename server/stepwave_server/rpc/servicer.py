@@ -29,6 +29,7 @@ from stepwave_server.rpc.requests import (
 from stepwave_server.telemetry import TraceParent
 from stepwave_server.wire.definition import to_definition
 from stepwave_server.wire.events import Kind, decode, to_step_results
+from stepwave_server.wire.explain import to_explanation
 from stepwave_server.wire.plan import to_plan
 from stepwave_server.wire.results import to_run
 from stepwave_server.wire.values import SECOND, from_duration, from_time
@@ -200,6 +201,10 @@ class Orchestrator:
         async with aclosing(self._engine.export(key)) as parts:
             async for data in parts:
                 yield data
+
+    async def ExplainRun(self, request: pb.ExplainRunRequest, context: Context) -> pb.ExplainRunResponse:  # noqa: N802
+        """Say what a run waits for."""
+        return to_explanation(await self._engine.explain(run_key(request.namespace, request.run_id)))
 
     async def PlanWorkflow(self, request: pb.PlanWorkflowRequest, context: Context) -> pb.PlanWorkflowResponse:  # noqa: N802
         """Explain how a workflow would run."""

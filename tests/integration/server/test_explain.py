@@ -1,0 +1,250 @@
+"""Why a run does not move: what its steps do and wait for, and the line where each action stands."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeAlias
+
+import pytest
+
+from integration.server.build import end_of, flow, state_of, step
+from integration.server.caller import GUARD, Caller, refusal
+from integration.server.serving import Call, Serve
+from integration.server.stage import Stage
+from stepwave import action
+from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import workflow_pb2
+from stepwave.v1.event_pb2 import WaitCause
+
+HERE = Path(__file__)
+
+Said: TypeAlias = Mapping[str, pb.StepExplanation]
+
+
+async def explain(caller: Caller, run_id: str = "r") -> pb.ExplainRunResponse:
+    return await caller.stub.ExplainRun(pb.ExplainRunRequest(run_id=run_id))
+
+
+async def steps_of(caller: Caller, run_id: str = "r") -> Said:
+    """Return what is said of each step."""
+    return {step.step_id: step for step in (await explain(caller, run_id)).steps}
+
+
+async def steps_when(caller: Caller, holds: Callable[[Said], bool]) -> Said:
+    """Return what is said of each step as soon as that is as it should be."""
+    async with asyncio.timeout(GUARD):
+        while not holds(said := await steps_of(caller)):
+            pass
+    return said
+
+
+def number_of(text: str) -> int:
+    """Return the number of the only line of this file that ends so."""
+    (number,) = (
+        number for number, line in enumerate(HERE.read_text().splitlines(), 1) if line.endswith(f"{text}  # here")
+    )
+    return number
+
+
+async def stands_at(caller: Caller, text: str) -> pb.CodeLine:
+    """Wait until the step `a` stands at a line, and return that."""
+    return (await steps_when(caller, lambda said: said["a"].where.text == f"{text}  # here"))["a"].where
+
+
+class Gates:
+    """Actions that stand still at known lines, until their test ends."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.block = threading.Event()
+
+    async def inner(self) -> None:
+        await self.gate.wait()  # here
+
+    def blocked(self) -> None:
+        self.block.wait()  # here
+
+    def actions(self) -> "Iterator[object]":
+        @action
+        async def awaits() -> None:
+            await self.inner()
+
+        @action
+        async def gathers() -> None:
+            await asyncio.gather(self.gate.wait(), self.gate.wait())  # here
+
+        @action
+        async def streams() -> AsyncIterator[str]:
+            async for item in self.items():
+                yield item
+
+        @action
+        def blocks() -> None:
+            self.blocked()
+
+        @action
+        def generates() -> Iterator[str]:
+            yield "first"
+            self.blocked()
+
+        yield from (awaits, gathers, streams, blocks, generates)
+
+    async def items(self) -> AsyncIterator[str]:
+        yield "first"
+        await asyncio.wait_for(self.gate.wait(), GUARD)  # here
+
+
+@pytest.fixture
+def gates() -> Iterator[Gates]:
+    gates = Gates()
+    yield gates
+    gates.block.set()
+
+
+@pytest.fixture
+async def gated(serve: Serve, call: Call, gates: Gates) -> AsyncIterator[Caller]:
+    """Return a caller of a server with the actions that stand still."""
+    yield call(await serve(*gates.actions()))  # type: ignore[arg-type]  # marked functions
+    gates.gate.set()
+    gates.block.set()
+
+
+LINES = {
+    "awaits": ("await self.gate.wait()", "Gates.inner"),
+    "gathers": ("await asyncio.gather(self.gate.wait(), self.gate.wait())", "Gates.actions.<locals>.gathers"),
+    "streams": ("await asyncio.wait_for(self.gate.wait(), GUARD)", "Gates.items"),
+    "blocks": ("self.block.wait()", "Gates.blocked"),
+    "generates": ("self.block.wait()", "Gates.blocked"),
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+async def test_a_running_action_is_found_at_its_line(gated: Caller, name: str) -> None:
+    await gated.start(flow(step("a", name)), run_id="r")
+    text, function = LINES[name]
+    where = await stands_at(gated, text)
+    assert (where.file, where.line, where.function) == (str(HERE), number_of(text), function)
+
+
+async def test_a_running_step_says_since_when_and_which_attempt(caller: Caller, stage: Stage) -> None:
+    async with caller.execute(flow(step("a", "gated")), run_id="r") as run:
+        started = await run.until("step_started", "a")
+        await stage.here("a")
+        said = (await steps_of(caller))["a"]
+    assert (state_of(said.state), said.attempt, said.since) == ("running", 1, started.time)
+
+
+async def test_an_action_of_the_server_itself_has_no_line(caller: Caller) -> None:
+    await caller.start(flow(step("a", "core.sleep", given={"seconds": 60})), run_id="r")
+    said = await steps_when(caller, lambda said: said["a"].HasField("since"))
+    assert not said["a"].HasField("where")
+    await caller.cancel("r")
+
+
+async def test_a_server_that_withholds_tracebacks_withholds_lines(serve: Serve, call: Call, stage: Stage) -> None:
+    caller = call(await serve(tracebacks=False))
+    await caller.start(flow(step("a", "gated")), run_id="r")
+    await stage.here("a")
+    assert not (await steps_of(caller))["a"].HasField("where")
+
+
+async def test_a_step_says_which_steps_it_waits_for(caller: Caller, stage: Stage) -> None:
+    await caller.start(flow(step("a", "gated"), step("b"), step("c", after=["a", "b"])), run_id="r")
+    await stage.here("a")
+    said = await steps_when(caller, lambda said: "b" not in said)
+    assert (list(said["c"].waits_for), said["c"].waits_for_count) == (["a"], 1)
+    assert (said["c"].cause, said["c"].HasField("since")) == (WaitCause.WAIT_CAUSE_UNSPECIFIED, False)
+
+
+async def test_very_many_steps_to_wait_for_are_counted(caller: Caller, stage: Stage) -> None:
+    many = [f"s{number}" for number in range(40)]
+    await caller.start(flow(*(step(name, "gated") for name in many), step("last", after=many)), run_id="r")
+    await stage.here(*many)
+    last = (await steps_of(caller))["last"]
+    assert (list(last.waits_for), last.waits_for_count) == (many[:10], 40)
+
+
+async def test_a_join_any_says_that_one_is_enough(caller: Caller, stage: Stage) -> None:
+    steps = (step("a", "gated"), step("b", "gated"), step("c", after=["a", "b"], join=workflow_pb2.JOIN_ANY))
+    await caller.start(flow(*steps), run_id="r")
+    await stage.here("a", "b")
+    assert (await steps_of(caller))["c"].message == "any one of them"
+
+
+async def test_a_step_behind_the_runs_own_bound_names_it(caller: Caller, stage: Stage) -> None:
+    async with caller.execute(flow(step("a", "gated"), step("b", "gated"), max_parallelism=1), run_id="r") as run:
+        plan = await run.until("run_started")
+        await stage.here("a")
+        b = (await steps_of(caller))["b"]
+    assert (b.cause, b.message) == (WaitCause.WAIT_CAUSE_CONCURRENCY, "the workflow's max_parallelism is 1")
+    assert (state_of(b.state), b.since, list(b.waits_for)) == ("pending", plan.time, [])
+
+
+async def test_a_step_behind_the_servers_bound_names_it(serve: Serve, call: Call, stage: Stage) -> None:
+    caller = call(await serve(max_attempts=1))
+    await caller.start(flow(step("a", "gated")), run_id="other")
+    await stage.here("a")
+    await caller.start(flow(step("b", "gated")), run_id="r")
+    b = (await steps_of(caller))["b"]
+    assert b.cause == WaitCause.WAIT_CAUSE_CONCURRENCY
+    assert b.message == "the server's max_attempts is 1"
+
+
+async def test_a_step_that_pauses_says_until_when(caller: Caller, stage: Stage) -> None:
+    stage.let("a")
+    tried = step("a", "fails")
+    tried.retry.max_attempts = 2
+    tried.retry.initial_backoff.seconds = tried.retry.max_backoff.seconds = 60
+    async with caller.execute(flow(tried), run_id="r") as run:
+        retrying = (await run.until("step_retrying", "a")).step_retrying
+        a = (await steps_of(caller))["a"]
+    assert (a.cause, a.until, a.attempt) == (WaitCause.WAIT_CAUSE_BACKOFF, retrying.next_time, 1)
+
+
+async def test_a_step_behind_a_barrier_names_the_steps_that_hold_it(caller: Caller, stage: Stage) -> None:
+    steps = (step("a", "gated"), step("b", "gated"), step("c", after=["a"]))
+    async with caller.execute(flow(*steps, scheduling=workflow_pb2.SCHEDULING_WAVE), run_id="r") as run:
+        await stage.here("a", "b")
+        stage.let("a")
+        await run.until("step_finished", "a")
+        c = (await steps_of(caller))["c"]
+    assert (list(c.waits_for), c.message) == (["b"], "the barrier: wave 0 has not ended")
+
+
+async def test_an_attempt_whose_clean_up_is_awaited_says_so(caller: Caller, stage: Stage) -> None:
+    await caller.start(flow(step("a", "stubborn")), run_id="r")
+    await stage.here("a")
+    await caller.cancel("r")
+    await stage.here("a/cancelled")
+    response = await explain(caller)
+    assert response.run.stopping
+    assert response.steps[0].message == "it is being interrupted: its clean-up is awaited"
+
+
+async def test_what_runs_comes_first_then_what_could_run(caller: Caller, stage: Stage) -> None:
+    steps = (step("c", after=["a"]), step("a", "gated"), step("b", "gated"))
+    await caller.start(flow(*steps, max_parallelism=1), run_id="r")
+    await stage.here("a")
+    assert [said.step_id for said in (await explain(caller)).steps] == ["a", "b", "c"]
+
+
+async def test_of_very_many_steps_the_first_are_explained_and_all_counted(caller: Caller, stage: Stage) -> None:
+    many = [step(f"a_step_with_quite_a_long_name_{number}", "gated") for number in range(2_000)]
+    await caller.start(flow(step("z", "gated"), *many, max_parallelism=1), run_id="r")
+    await stage.here("z")
+    response = await explain(caller)
+    assert (len(response.steps), response.step_count) == (500, 2_001)
+    assert response.ByteSize() < 1 << 20
+
+
+async def test_of_a_run_that_has_ended_only_its_end_is_told(caller: Caller) -> None:
+    end = end_of(await caller.run(flow(step("a")), run_id="r"))
+    response = await explain(caller)
+    assert (state_of(response.run.state), response.run.end_time) == ("succeeded", end.end_time)
+    assert (len(response.steps), response.step_count) == (0, 0)
+    assert response.time.ToNanoseconds() >= end.end_time.ToNanoseconds()
+
+
+async def test_a_run_that_is_not_there_is_not_found(caller: Caller) -> None:
+    assert (await refusal(explain(caller, "nosuch"))).reason == "RUN_NOT_FOUND"
