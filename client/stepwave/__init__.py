@@ -45,6 +45,7 @@ from ._events import (
     WaveFinished,
     WaveStarted,
 )
+from ._explain import CodeLine, RunExplanation, StepExplanation
 from ._export import RunExport
 from ._payload import JSON, Blob
 from ._policies import Fallback, Retry
@@ -101,6 +102,7 @@ __all__ = [
     "AsyncClient",
     "Blob",
     "Client",
+    "CodeLine",
     "Context",
     "Counts",
     "DeadlineExceeded",
@@ -129,6 +131,7 @@ __all__ = [
     "Retry",
     "Run",
     "RunCancelled",
+    "RunExplanation",
     "RunExport",
     "RunFailed",
     "RunFinished",
@@ -146,6 +149,7 @@ __all__ = [
     "SkipReason",
     "State",
     "StepChunk",
+    "StepExplanation",
     "StepFinished",
     "StepHandle",
     "StepProgress",

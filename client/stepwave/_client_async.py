@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
 from ._client_shared import connect
+from ._explain import RunExplanation
 from ._export import RunExport
 from ._payload import JSON, Blob, Output
 from ._report import RunReport
@@ -242,9 +243,17 @@ class AsyncClient:
     async def report(self, run_id: str) -> RunReport:
         """Return where a run's time went: its critical path, what it was spent on, and what could be saved.
 
-        Of a run under way, so far. An exported run gives the same without a server: `RunExport.load(path).report()`.
+        Of a run under way, so far. An exported run is reported without a server: `RunExport.load(path).report()`.
         """
         return await self._session.report(run_id)
+
+    async def explain(self, run_id: str) -> RunExplanation:
+        """Return what a run waits for: what each step that has not ended does or waits for, and since when.
+
+        Of a running Python action, the line of code where it stands, unless the server withholds tracebacks. Of a run
+        that has ended there is nothing to explain: `report` says where its time went.
+        """
+        return await self._session.explain(run_id)
 
     async def plan(self, workflow: Definition) -> Plan:
         """Validate a workflow and explain how it would run; nothing is invoked.

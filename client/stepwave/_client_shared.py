@@ -15,12 +15,14 @@ from ._channel import check_plain_text, resolve_address
 from ._collect import Collector, put_together
 from ._convert import (
     action_from_proto,
+    explanation_from_proto,
     plan_from_proto,
     run_from_proto,
     server_info_from_proto,
     step_from_proto,
     workflow_from_proto,
 )
+from ._explain import RunExplanation
 from ._export import RunExport
 from ._follow import Follower
 from ._link import Link, LinkSettings
@@ -34,6 +36,7 @@ from ._transport import (
     ACTIONS,
     CANCEL,
     DELETE,
+    EXPLAIN,
     EXPORT,
     GET,
     INFO,
@@ -192,6 +195,11 @@ class Session:
     async def report(self, run_id: str) -> RunReport:
         """Return where a run's time went."""
         return (await self.export(run_id)).report()
+
+    async def explain(self, run_id: str) -> RunExplanation:
+        """Return what a run waits for."""
+        request = pb.ExplainRunRequest(namespace=self._namespace, run_id=run_id)
+        return explanation_from_proto(await self._link.call(EXPLAIN, request))
 
     async def plan(self, workflow: Definition) -> Plan:
         """Validate a workflow and explain how it would run."""

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from ._catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
 from ._client_shared import connect
+from ._explain import RunExplanation
 from ._export import RunExport
 from ._live import checked
 from ._payload import JSON, Blob, Output
@@ -178,6 +179,10 @@ class Client:
     def report(self, run_id: str) -> RunReport:
         """Return where a run's time went. As `AsyncClient.report`."""
         return drive(self._session.report(run_id))
+
+    def explain(self, run_id: str) -> RunExplanation:
+        """Return what a run waits for. As `AsyncClient.explain`."""
+        return drive(self._session.explain(run_id))
 
     def plan(self, workflow: Definition) -> Plan:
         """Validate a workflow and explain how it would run. As `AsyncClient.plan`."""

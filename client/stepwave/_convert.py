@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
-from stepwave.v1 import orchestrator_pb2, run_pb2, workflow_pb2
+from stepwave.v1 import event_pb2, orchestrator_pb2, run_pb2, workflow_pb2
 
 from ._catalog import (
     ActionInfo,
@@ -19,12 +19,15 @@ from ._catalog import (
     ServerInfo,
     ServerLimits,
 )
+from ._events import WaitCause
+from ._explain import CodeLine, RunExplanation, StepExplanation
 from ._payload import Output, from_payload, load_json
 from ._results import Counts, Failure, FailureReason, Run, RunResult, SkipCause, SkipReason, State, StepResult
 
 __all__ = [
     "action_from_proto",
     "enum_values",
+    "explanation_from_proto",
     "failure_from_proto",
     "moment",
     "plan_from_proto",
@@ -33,6 +36,7 @@ __all__ = [
     "server_info_from_proto",
     "state_from_proto",
     "step_from_proto",
+    "wait_cause",
     "workflow_from_proto",
 ]
 
@@ -53,6 +57,7 @@ def enum_values(names: _EnumType, prefix: str, known: Callable[[str], Known]) ->
 _STATES = enum_values(run_pb2.State, "STATE_", State)
 _REASONS = enum_values(run_pb2.FailureReason, "FAILURE_REASON_", FailureReason)
 _CAUSES = enum_values(run_pb2.SkipCause, "SKIP_CAUSE_", SkipCause)
+_WAITS = enum_values(event_pb2.WaitCause, "WAIT_CAUSE_", WaitCause)
 _RULES = enum_values(orchestrator_pb2.InputRule, "INPUT_RULE_", InputRule)
 
 
@@ -69,6 +74,11 @@ def _span(duration: duration_pb2.Duration) -> timedelta:
 def state_from_proto(number: int) -> State:
     """Turn a state of the contract into ours."""
     return _STATES.get(number, State.UNKNOWN)
+
+
+def wait_cause(number: int) -> WaitCause:
+    """Turn a cause for waiting of the contract into ours."""
+    return _WAITS.get(number, WaitCause.UNKNOWN)
 
 
 def run_from_proto(message: run_pb2.Run) -> Run:
@@ -158,6 +168,33 @@ def result_from_proto(
         end_time=moment(message.end_time),
         counts=_counts(message.counts),
         omitted_output_count=max(0, len(message.outputs) + message.omitted_output_count - len(outputs)),
+    )
+
+
+def explanation_from_proto(message: orchestrator_pb2.ExplainRunResponse) -> RunExplanation:
+    """Turn an explanation of the contract into ours."""
+    return RunExplanation(
+        run=run_from_proto(message.run),
+        time=moment(message.time),
+        steps=tuple(map(_explained, message.steps)),
+        step_count=message.step_count,
+    )
+
+
+def _explained(message: orchestrator_pb2.StepExplanation) -> StepExplanation:
+    where = message.where
+    return StepExplanation(
+        step_id=message.step_id,
+        action=message.action,
+        state=state_from_proto(message.state),
+        attempt=message.attempt,
+        since=moment(message.since) if message.HasField("since") else None,
+        until=moment(message.until) if message.HasField("until") else None,
+        waits_for=tuple(message.waits_for),
+        waits_for_count=message.waits_for_count,
+        cause=wait_cause(message.cause) if message.cause else None,
+        message=message.message,
+        where=CodeLine(where.function, where.file, where.line, where.text) if message.HasField("where") else None,
     )
 
 

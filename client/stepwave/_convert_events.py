@@ -5,7 +5,7 @@ from datetime import datetime
 
 from stepwave.v1 import event_pb2, run_pb2
 
-from ._convert import enum_values, failure_from_proto, moment, step_from_proto
+from ._convert import failure_from_proto, moment, step_from_proto, wait_cause
 from ._events import (
     Event,
     RunFinished,
@@ -20,7 +20,6 @@ from ._events import (
     StepStarted,
     StepWaiting,
     UnknownEvent,
-    WaitCause,
     Wave,
     WaveFinished,
     WaveStarted,
@@ -29,8 +28,6 @@ from ._payload import from_payload
 from ._results import RunResult
 
 __all__ = ["event_from_proto"]
-
-_WAITS = enum_values(event_pb2.WaitCause, "WAIT_CAUSE_", WaitCause)
 
 
 def _waves(messages: Iterable[event_pb2.Wave]) -> tuple[Wave, ...]:
@@ -91,7 +88,7 @@ def _step_progress(event: event_pb2.RunEvent, run_id: str, sequence: int, time: 
 
 def _step_waiting(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
     said = event.step_waiting
-    return StepWaiting(run_id, sequence, time, said.step_id, _WAITS.get(said.cause, WaitCause.UNKNOWN), said.message)
+    return StepWaiting(run_id, sequence, time, said.step_id, wait_cause(said.cause), said.message)
 
 
 def _step_retrying(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:

@@ -11,6 +11,7 @@ __all__ = [
     "CANCEL",
     "DELETE",
     "EXECUTE",
+    "EXPLAIN",
     "EXPORT",
     "FINISH_WITHIN",
     "GET",
@@ -61,6 +62,7 @@ STEPS: Unary[pb.ListStepResultsRequest, pb.ListStepResultsResponse] = Unary("Lis
 RUNS: Unary[pb.ListRunsRequest, pb.ListRunsResponse] = Unary("ListRuns")
 CANCEL: Unary[pb.CancelRunRequest, pb.CancelRunResponse] = Unary("CancelRun")
 DELETE: Unary[pb.DeleteRunRequest, pb.DeleteRunResponse] = Unary("DeleteRun")
+EXPLAIN: Unary[pb.ExplainRunRequest, pb.ExplainRunResponse] = Unary("ExplainRun")
 PLAN: Unary[pb.PlanWorkflowRequest, pb.PlanWorkflowResponse] = Unary("PlanWorkflow")
 ACTIONS: Unary[pb.ListActionsRequest, pb.ListActionsResponse] = Unary("ListActions")
 WORKFLOWS: Unary[pb.ListWorkflowsRequest, pb.ListWorkflowsResponse] = Unary("ListWorkflows")

@@ -16,7 +16,7 @@ SURFACE = {
     "results": "Counts Failure FailureReason Run RunExport RunResult SkipCause SkipReason State StepResult",
     "events": "Event RunFinished RunStarted RunStopping StepChunk StepFinished StepProgress StepReady StepRetrying "
     "StepStarted StepWaiting StepsAdded UnknownEvent WaitCause Wave WaveFinished WaveStarted",
-    "reports": "Phase PhaseKind RunReport StepReport TimeParts",
+    "reports": "CodeLine Phase PhaseKind RunExplanation RunReport StepExplanation StepReport TimeParts",
     "servers": "ActionInfo InputRule NamedWorkflow Plan PlannedBinding PlannedStep ServerInfo ServerLimits",
 }
 

@@ -22,6 +22,7 @@ from .serve import serve
 from .single import cancel, result
 from .timing import report
 from .watch import watch
+from .why import why
 
 __all__ = ["app", "run_app"]
 
@@ -52,7 +53,7 @@ def _stepwave(
     """Run workflows of waiting steps as fast as their dependencies allow, and see every completion as it happens."""
 
 
-for _command in (serve, run, rerun, plan, watch, runs, result, report, cancel, export, delete, backup, actions):
+for _command in (serve, run, rerun, plan, watch, runs, result, report, why, cancel, export, delete, backup, actions):
     app.command()(_command)
 
 

@@ -17,6 +17,7 @@ __all__ = [
     "failure_place",
     "missing_line",
     "one_line",
+    "place_text",
     "plural",
     "run_notes",
     "run_state",
@@ -83,8 +84,11 @@ def tally_text(tally: Mapping[State, int]) -> str:
 def failure_place(failure: Failure) -> str:
     """Return where the failing code stands, `tools.py:14`, relative to the working directory; nothing if unknown."""
     file, line = failure.details.get("file"), failure.details.get("line")
-    if not file:
-        return ""
+    return place_text(file, line or "") if file else ""
+
+
+def place_text(file: str, line: object = "") -> str:
+    """Return a line of code as `tools.py:14`, relative to the working directory if it is below that."""
     path = Path(file)
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
