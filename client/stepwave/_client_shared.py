@@ -193,8 +193,10 @@ class Session:
         return RunExport(parts[0].definition, tuple(event for part in parts for event in part.events))
 
     async def report(self, run_id: str) -> RunReport:
-        """Return where a run's time went."""
-        return (await self.export(run_id)).report()
+        """Return where a run's time went; of one under way, up to now by its server's clock."""
+        export = await self.export(run_id)
+        ended = export.events and export.events[-1].HasField("run_finished")
+        return export.report(None if ended else (await self.explain(run_id)).time)
 
     async def explain(self, run_id: str) -> RunExplanation:
         """Return what a run waits for."""

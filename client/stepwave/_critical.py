@@ -66,9 +66,19 @@ class _Span:
         return sum(end - begin for kind, begin, end in self.parts() if kind in _OWN)
 
 
-def report_of(export: RunExport) -> RunReport:
-    """Report where a run's time went, by all that is kept of it; of a run under way, so far."""
+def report_of(export: RunExport, until: datetime | None = None) -> RunReport:
+    """Report where a run's time went, by all that is kept of it.
+
+    Args:
+        export: What is kept of it.
+        until: Up to when a run under way is reported; `None`, or a time before it: its newest event.
+
+    Raises:
+        InvalidExport: Its events name a step that it does not have.
+    """
     timeline = read_timeline(export)
+    if until is not None and not timeline.state.ended:
+        timeline.end = max(timeline.end, (until - _EPOCH) // timedelta(microseconds=1) * 1_000)
     waves = _spans(timeline)
     path = _path(waves, under_way=not timeline.state.ended)
     _set_slack(timeline, waves)

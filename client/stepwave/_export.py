@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
@@ -46,15 +47,18 @@ class RunExport:
         """The run."""
         return self.definition.run_id
 
-    def report(self) -> RunReport:
+    def report(self, until: datetime | None = None) -> RunReport:
         """Return where the run's time went: its critical path, what it was spent on, and what could be saved.
+
+        Args:
+            until: Up to when a run is reported that has not ended, with its zone; `None`: up to its newest event.
 
         Raises:
             InvalidExport: Its events name a step that it does not have.
         """
         from ._critical import report_of
 
-        return report_of(self)
+        return report_of(self, until)
 
     def to_json(self) -> str:
         """Return it as the text of a file.

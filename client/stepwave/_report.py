@@ -98,7 +98,8 @@ class StepReport(Plain):
 class RunReport(Plain):
     """Where a run's time went, by its events.
 
-    Of a run under way it is a report so far, up to its newest event, as if all had ended then.
+    Of a run under way it is a report so far, as if all had ended then: up to when its server was asked, or, of an
+    export, up to its newest event.
 
     The **critical path** is the chain of steps, each depending on the one before, that the run's end came from: from
     the step that ended last (of a run under way: the one that has been under way for longest) back along the
@@ -111,7 +112,7 @@ class RunReport(Plain):
         workflow_name: The workflow that it executes.
         state: What has become of it.
         start_time: When it began.
-        end_time: When it ended; of a run under way, when its newest event happened.
+        end_time: When it ended; of a run under way, up to when it is reported.
         makespan: The time from its start to its end.
         path: The steps of the critical path, in order.
         path_parts: What the makespan went to, along the path.

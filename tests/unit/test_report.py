@@ -1,6 +1,6 @@
 """Where a run's time went, computed by hand: one claim each. Times are in seconds."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -12,7 +12,7 @@ from stepwave_server.core.messages import Started
 from stepwave_server.core.model import FallbackAction, Join, Reason
 from stepwave_server.core.state import SECOND
 from unit.core.build import flow, retry, step
-from unit.core.driver import Drive
+from unit.core.driver import NOON, Drive
 from unit.report_runs import export_of, parts, report_on, seconds
 from unit.sdk_wire import Wire, session
 
@@ -310,6 +310,24 @@ def test_a_run_under_way_is_reported_up_to_its_newest_event() -> None:
     assert report.steps["d"].parts == parts()
 
 
+def test_a_run_under_way_is_reported_up_to_any_later_moment() -> None:
+    drive = diamond()
+    drive.start("a")
+    now = datetime.fromtimestamp(NOON // SECOND + 9, UTC)
+    assert export_of(drive).report(now).path_parts == parts(work=9)
+
+
+def test_a_run_that_has_ended_is_reported_up_to_its_end_whatever_the_moment() -> None:
+    now = datetime.fromtimestamp(NOON // SECOND + 9, UTC)
+    assert export_of(through_the_diamond(diamond())).report(now).makespan == seconds(7)
+
+
+def test_a_moment_before_the_newest_event_counts_as_that() -> None:
+    drive = diamond()
+    after(drive, 4).start("a")
+    assert export_of(drive).report(datetime.fromtimestamp(NOON // SECOND, UTC)).makespan == seconds(4)
+
+
 def test_a_step_of_a_run_under_way_that_has_no_place_yet_waits() -> None:
     drive = two = Drive.begun(flow(step("a"), step("b"), step("c"), max_parallelism=1))
     drive.start("a")
@@ -391,3 +409,12 @@ def test_a_client_reports_what_the_export_of_its_server_says() -> None:
     wire = Wire()
     wire.stream_answers(pb.ExportRunResponse(definition=export.definition), pb.ExportRunResponse(events=export.events))
     assert drive_to_end(session(wire).report("r")) == export.report()
+
+
+def test_a_client_reports_a_run_under_way_up_to_the_time_of_its_server() -> None:
+    drive = diamond()
+    drive.start("a")
+    export, wire = export_of(drive), Wire()
+    wire.stream_answers(pb.ExportRunResponse(definition=export.definition, events=export.events))
+    wire.answers("ExplainRun", pb.ExplainRunResponse(time=Timestamp(seconds=NOON // SECOND + 9)))
+    assert drive_to_end(session(wire).report("r")).makespan == seconds(9)

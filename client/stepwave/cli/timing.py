@@ -19,7 +19,7 @@ from .errors import CommandError
 from .options import Format, FormatOption, InsecureOption, ServerOption
 from .output import answer_width, columns, print_json, print_text
 from .text import duration_text, plural
-from .waterfall import shown_steps, waterfall
+from .waterfall import seen, shown_steps, waterfall
 
 __all__ = ["report"]
 
@@ -92,7 +92,7 @@ def _page(report: RunReport, width: int) -> Iterator[Text]:
 
 def _table(report: RunReport, width: int) -> Iterator[str]:
     """Lay out what each step of the path spent its time on."""
-    kinds = [kind for kind in PhaseKind if getattr(report.path_parts, kind)]
+    kinds = [kind for kind in PhaseKind if kind is PhaseKind.WORK or seen(getattr(report.path_parts, kind))]
     room = max(width - _NUMBER * (len(kinds) + 1), _LEAST_NAME)
     steps = [step for step in shown_steps(report) if step.on_path]
     rows = [_row(_cut(step.step_id, room), step.parts, kinds) for step in steps]
@@ -105,7 +105,7 @@ def _table(report: RunReport, width: int) -> Iterator[str]:
 
 def _row(name: str, parts: TimeParts, kinds: list[PhaseKind]) -> list[str]:
     spent = (getattr(parts, kind) for kind in kinds)
-    return [name, duration_text(parts.total), *(duration_text(time) if time else "" for time in spent)]
+    return [name, duration_text(parts.total), *(duration_text(time) if seen(time) else "" for time in spent)]
 
 
 def _rest(report: RunReport, shown: list[StepReport], kinds: list[PhaseKind]) -> Iterator[str]:
@@ -119,19 +119,19 @@ def _rest(report: RunReport, shown: list[StepReport], kinds: list[PhaseKind]) ->
 
 def _sums(report: RunReport) -> Iterator[str]:
     """Yield the run's sums in sentences."""
-    parts = [f"{duration_text(time)} {kind}" for kind in PhaseKind if (time := getattr(report.path_parts, kind))]
+    parts = [f"{duration_text(time)} {kind}" for kind in PhaseKind if seen(time := getattr(report.path_parts, kind))]
     yield f"makespan: {duration_text(report.makespan)}" + (f" = {' + '.join(parts)}" if parts else "")
     if report.speed_up is not None:
         sequential = f"{report.speed_up:.2f} over one step after the other ({duration_text(report.sequential)})"
         yield f"speed-up: {sequential}; at most {plural(report.peak, 'attempt')} at once"
     yield f"had nothing waited: {_shorter(report, report.without_waiting)}{_bound(report)}"
-    if report.without_barriers < report.without_waiting:
+    if seen(report.without_waiting - report.without_barriers):
         yield f"nor been any barrier: {_shorter(report, report.without_barriers)}"
 
 
 def _shorter(report: RunReport, makespan: timedelta) -> str:
     saved = report.makespan - makespan
-    return f"{duration_text(makespan)}, {duration_text(saved)} shorter" if saved else "as long"
+    return f"{duration_text(makespan)}, {duration_text(saved)} shorter" if seen(saved) else "as long"
 
 
 def _bound(report: RunReport) -> str:

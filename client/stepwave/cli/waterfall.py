@@ -11,7 +11,7 @@ from stepwave._results import State
 
 from .text import duration_text, one_line, plural
 
-__all__ = ["shown_steps", "waterfall"]
+__all__ = ["seen", "shown_steps", "waterfall"]
 
 _GLYPHS = {
     PhaseKind.WORK: ("█", "green"),
@@ -27,6 +27,7 @@ _OTHERS = 12
 _TIME = 7
 _NOTE = 9
 _LEAST = 8
+_INSTANT = timedelta(microseconds=500)
 
 
 def waterfall(report: RunReport, *, width: int) -> Iterator[Text]:
@@ -45,6 +46,11 @@ def waterfall(report: RunReport, *, width: int) -> Iterator[Text]:
     if left := _left_out(report, steps):
         yield _cut(Text(left, style="dim"), width)
     yield _cut(_legend(report, steps), width)
+
+
+def seen(time: timedelta) -> bool:
+    """Say whether a span of time is long enough to be told: less is no millisecond."""
+    return time >= _INSTANT
 
 
 def shown_steps(report: RunReport) -> list[StepReport]:
@@ -79,7 +85,7 @@ def _note(step: StepReport) -> Text:
         return Text("reused", style="dim")
     if step.state is not State.SUCCEEDED:
         return Text(step.state, style=_STATES.get(step.state, "dim"))
-    return Text(duration_text(step.slack) if step.slack else "")
+    return Text(duration_text(step.slack) if seen(step.slack) else "")
 
 
 def _bar(report: RunReport, step: StepReport, cells: int) -> Text:

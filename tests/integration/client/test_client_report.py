@@ -1,0 +1,68 @@
+"""Where a run's time went, and what it waits for, through both faces of the client and a real server."""
+
+import threading
+from collections.abc import Iterable, Iterator
+
+import pytest
+
+from stepwave import AsyncClient, Client, NotFound, State, WaitCause, Workflow, action
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+@pytest.fixture
+def stepwave_actions(gate: threading.Event) -> Iterable[object]:
+    @action
+    def holds() -> None:
+        gate.wait()
+
+    return [holds]
+
+
+@pytest.fixture
+def flow() -> Workflow:
+    flow = Workflow("held", max_parallelism=1)
+    flow.step("first", "holds")
+    flow.step("second", "core.echo", 1)
+    return flow
+
+
+def test_both_faces_report_alike(stepwave_client: Client, gate: threading.Event, flow: Workflow) -> None:
+    gate.set()
+    run_id = stepwave_client.run(flow).run_id
+    report = stepwave_client.report(run_id)
+    assert report == stepwave_client.export(run_id).report()
+    assert (report.state, report.path, report.bounded) == (State.SUCCEEDED, ("second",), True)
+
+
+async def test_a_run_under_way_is_reported_up_to_now(
+    stepwave_server: str, gate: threading.Event, flow: Workflow
+) -> None:
+    async with AsyncClient(stepwave_server) as client:
+        run_id = (await client.start(flow)).run_id
+        first, second = await client.report(run_id), await client.report(run_id)
+        assert (first.state, first.makespan < second.makespan) == (State.RUNNING, True)
+        assert second.steps["second"].parts.waiting == second.makespan
+        gate.set()
+        await client.wait(run_id)
+
+
+async def test_both_faces_explain_alike(stepwave_server: str, gate: threading.Event, flow: Workflow) -> None:
+    async with AsyncClient(stepwave_server) as client:
+        run_id = (await client.start(flow)).run_id
+        explained = await client.explain(run_id)
+        causes = {step.step_id: step.cause for step in explained.steps}
+        assert causes == {"first": None, "second": WaitCause.CONCURRENCY}
+        gate.set()
+        await client.wait(run_id)
+        assert (await client.explain(run_id)).steps == ()
+
+
+def test_a_run_that_is_not_there_cannot_be_explained(stepwave_client: Client) -> None:
+    with pytest.raises(NotFound):
+        stepwave_client.explain("nosuch")
