@@ -13,6 +13,7 @@ from stepwave_server.core.model import FallbackAction, Join, Reason
 from stepwave_server.core.state import SECOND
 from unit.core.build import flow, retry, step
 from unit.core.driver import NOON, Drive
+from unit.core.effort import effort
 from unit.report_runs import export_of, parts, report_on, seconds
 from unit.sdk_wire import Wire, session
 
@@ -418,3 +419,16 @@ def test_a_client_reports_a_run_under_way_up_to_the_time_of_its_server() -> None
     wire.stream_answers(pb.ExportRunResponse(definition=export.definition, events=export.events))
     wire.answers("ExplainRun", pb.ExplainRunResponse(time=Timestamp(seconds=NOON // SECOND + 9)))
     assert drive_to_end(session(wire).report("r")).makespan == seconds(9)
+
+
+@pytest.mark.parametrize("by_waves", [False, True])
+def test_a_report_costs_no_more_than_its_steps_and_dependencies(by_waves: bool) -> None:
+    def work(rows: int) -> int:
+        ids = [[f"s{row}_{column}" for column in range(5)] for row in range(rows)]
+        steps = [step(name, *(ids[row - 1] if row else ())) for row, names in enumerate(ids) for name in names]
+        drive = Drive.begun(flow(*steps, by_waves=by_waves), checked=False)
+        drive.finish()
+        return effort(export_of(drive).report)
+
+    few, many = work(10), work(40)
+    assert many < few * 4.4

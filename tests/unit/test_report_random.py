@@ -1,6 +1,7 @@
 """Reports of random runs: whatever happened, the parts add up, and the path is one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 
@@ -11,7 +12,7 @@ from stepwave import PhaseKind, RunReport, State
 from stepwave_server.core.messages import AddSteps, Input
 from stepwave_server.core.model import Scheduling, Step, Workflow
 from stepwave_server.core.state import SECOND, RunOptions
-from unit.core.build import flow
+from unit.core.build import flow, step
 from unit.core.driver import Drive
 from unit.core.strategies import batches, likely, lost, soak, step_lists, workflows
 from unit.report_runs import report_on
@@ -53,11 +54,11 @@ def check(drive: Drive) -> RunReport:
     for earlier, later in pairwise(path):
         assert earlier.step_id in drive.run.steps[later.step_id].deps
         assert earlier.end == later.begin
-    for step in steps:
-        assert step.slack >= ZERO
-        assert step.parts.total == step.end - step.begin == sum((one.end - one.start for one in step.phases), ZERO)
-        assert step.on_path == (step.step_id in report.path)
-        assert step.state is State.RUNNING or not step.parts.work or step.attempts
+    for told in steps:
+        assert told.slack >= ZERO
+        assert told.parts.total == told.end - told.begin == sum((one.end - one.start for one in told.phases), ZERO)
+        assert told.on_path == (told.step_id in report.path)
+        assert told.state is State.RUNNING or not told.parts.work or told.attempts
     assert report.totals.work == sum((step.parts.work for step in steps), ZERO)
     assert report.path_parts.work + report.path_parts.backoff <= report.sequential
     assert report.sequential <= report.peak * report.makespan + report.totals.backoff
@@ -128,3 +129,69 @@ def test_a_run_in_which_nobody_waits_takes_no_longer_than_its_replay(workflow: W
         assert report.totals.waiting == ZERO
         assert report.speed_up is None or report.path_parts.barrier or report.speed_up >= 1
         assert report.without_waiting == report.makespan
+
+
+@st.composite
+def timed_workflows(draw: st.DrawFn) -> tuple[Workflow, dict[str, int]]:
+    """Draw a workflow of steps that wait for all their dependencies, and how long each takes, in nanoseconds."""
+    ids = [chr(ord("a") + place) for place in range(draw(st.integers(1, 8)))]
+    chosen = [
+        draw(st.lists(st.sampled_from(ids[:place]), max_size=3, unique=True)) if place else []
+        for place in range(len(ids))
+    ]
+    steps = [step(step_id, *deps) for step_id, deps in zip(ids, chosen, strict=True)]
+    most = draw(st.sampled_from([0, 1, 2]))
+    lengths = {step_id: draw(st.integers(0, 5)) * SECOND for step_id in ids}
+    return flow(*steps, by_waves=draw(st.booleans()), max_parallelism=most), lengths
+
+
+def play(workflow: Workflow, lengths: Mapping[str, int]) -> Drive:
+    """Let every step that has a place start at once and take its time."""
+    drive = Drive.begun(workflow, checked=False)
+    ends: dict[str, int] = {}
+    while drive.run.finished is None:
+        for step_id in drive.waiting():
+            drive.start(step_id)
+            ends[step_id] = drive.now + lengths[step_id]
+        first = min(ends, key=lambda step_id: ends[step_id])
+        drive.now = ends.pop(first)
+        drive.succeed(first)
+    return drive
+
+
+def longest(workflow: Workflow, lengths: Mapping[str, int], *, by_waves: bool) -> timedelta:
+    """Return how long a run takes in which nobody waits for a place, step by step in the order of declaration."""
+    waves: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    for one in workflow.steps:
+        waves[one.id] = max((waves[dep] + 1 for dep in one.depends_on), default=0)
+    for one in sorted(workflow.steps, key=lambda one: waves[one.id]):
+        before = one.depends_on if not by_waves else [other for other in ends if waves[other] < waves[one.id]]
+        ends[one.id] = max((ends[other] for other in before), default=0) + lengths[one.id]
+    return timedelta(microseconds=max(ends.values()) // 1_000)
+
+
+@soak(200)
+@given(timed_workflows())
+def test_a_replay_without_waiting_takes_as_long_as_the_longest_chain(drawn: tuple[Workflow, dict[str, int]]) -> None:
+    workflow, lengths = drawn
+    by_waves = workflow.scheduling is Scheduling.WAVE
+    report = check(play(workflow, lengths))
+    assert report.without_waiting == longest(workflow, lengths, by_waves=by_waves)
+    assert report.without_barriers == longest(workflow, lengths, by_waves=False)
+    if not workflow.max_parallelism:
+        assert report.makespan == report.without_waiting
+
+
+@soak(200)
+@given(timed_workflows())
+def test_a_step_may_take_longer_by_its_slack_and_by_no_more(drawn: tuple[Workflow, dict[str, int]]) -> None:
+    workflow, lengths = replace(drawn[0], max_parallelism=0), drawn[1]
+    by_waves = workflow.scheduling is Scheduling.WAVE
+    report = check(play(workflow, lengths))
+    for step_id, told in report.steps.items():
+        slack = told.slack // timedelta(microseconds=1) * 1_000
+        later = {**lengths, step_id: lengths[step_id] + slack}
+        too_late = {**lengths, step_id: lengths[step_id] + slack + SECOND}
+        assert longest(workflow, later, by_waves=by_waves) == report.makespan
+        assert longest(workflow, too_late, by_waves=by_waves) > report.makespan
