@@ -238,7 +238,9 @@ async def test_a_malformed_run_id_is_refused(caller: Caller, run_id: str) -> Non
     assert (refused.code, refused.fields) == (INVALID, ["run_id"])
 
 
-@pytest.mark.parametrize("name", ["GetRun", "GetResult", "ListStepResults", "CancelRun", "DeleteRun", "WatchRun"])
+@pytest.mark.parametrize(
+    "name", ["GetRun", "GetResult", "ListStepResults", "CancelRun", "DeleteRun", "ExplainRun", "WatchRun"]
+)
 async def test_calls_about_a_run_want_its_id(caller: Caller, name: str) -> None:
     request = getattr(pb, f"{name}Request")()
     call = getattr(caller.stub, name)(request)
