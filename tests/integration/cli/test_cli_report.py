@@ -9,30 +9,30 @@ from integration.cli.shell import Shell
 
 
 @pytest.fixture
-def timed(shell: Shell) -> str:
+def reported(shell: Shell) -> str:
     """Return the beginning of the id of a run that succeeded."""
-    shell.run("run", "greeting", "--run-id", "timed-1", "--input", '{"name": "ann"}')
-    return "timed"
+    shell.run("run", "greeting", "--run-id", "reported-1", "--input", '{"name": "ann"}')
+    return "reported"
 
 
-def test_a_report_is_found_by_the_beginning_of_the_runs_id(shell: Shell, timed: str) -> None:
-    done = shell.run("report", timed)
+def test_a_report_is_found_by_the_beginning_of_the_runs_id(shell: Shell, reported: str) -> None:
+    done = shell.run("report", reported)
     lines = done.stdout.splitlines()
     assert done.returncode == 0
-    assert lines[0].startswith("timed-1  greeting  succeeded  ")
+    assert lines[0].startswith("reported-1  greeting  succeeded  ")
     assert [line.split()[1] for line in lines if line.startswith("● ")] == ["hello", "twice"]
     assert "\x1b" not in done.stdout
 
 
-def test_a_file_needs_no_server(shell: Shell, alone: Shell, timed: str, tmp_path: Path) -> None:
-    shell.run("export", timed, "--to", str(tmp_path / "run.json"))
-    here, there = (one.run("report", what) for one, what in ((alone, str(tmp_path / "run.json")), (shell, timed)))
+def test_a_file_needs_no_server(shell: Shell, alone: Shell, reported: str, tmp_path: Path) -> None:
+    shell.run("export", reported, "--to", str(tmp_path / "run.json"))
+    here, there = (one.run("report", what) for one, what in ((alone, str(tmp_path / "run.json")), (shell, reported)))
     assert (here.returncode, here.stdout) == (0, there.stdout)
 
 
 def test_the_report_of_a_failed_run_is_no_failure(shell: Shell) -> None:
-    shell.run("run", "failing", "--run-id", "timed-failure")
-    done = shell.run("report", "timed-failure", "--output", "json")
+    shell.run("run", "failing", "--run-id", "reported-failure")
+    done = shell.run("report", "reported-failure", "--output", "json")
     report = json.loads(done.stdout)
     assert (done.returncode, report["state"], report["steps"]["broken"]["state"]) == (0, "failed", "failed")
 
