@@ -77,6 +77,14 @@ class Action:
         schema = json.dumps(signature.schema)
         return cls(name, description, schema, streaming, threaded, where, function, signature)
 
+    def check(self, payload: Payload, context: Callable[[], Context]) -> None:
+        """Check an input as an attempt does before it calls anything.
+
+        Raises:
+            ActionFailed: The input does not fit.
+        """
+        self._signature.arguments(payload, context)
+
     async def run(self, payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
         """Run one attempt.
 
