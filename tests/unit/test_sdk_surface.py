@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import stepwave
+from stepwave import testing
 
 SURFACE = {
     "exceptions": "AccessDenied AlreadyExists DeadlineExceeded FailedPrecondition InvalidExport InvalidWorkflow "
@@ -21,6 +22,9 @@ SURFACE = {
 }
 
 
+TESTING = "Always Hangs RunStuck Script ScriptExhausted ScriptedAttempt ScriptedRun Takes replay run_scripted serve"
+
+
 def modules_after(statement: str) -> set[str]:
     """Return the modules that a fresh interpreter has imported after a statement."""
     code = f"{statement}\nimport sys\nprint(sorted(sys.modules))"
@@ -30,6 +34,10 @@ def modules_after(statement: str) -> set[str]:
 
 def test_the_public_names_are_these() -> None:
     assert sorted(stepwave.__all__) == sorted(name for names in SURFACE.values() for name in names.split())
+
+
+def test_the_public_names_for_tests_are_these() -> None:
+    assert sorted(testing.__all__) == TESTING.split()
 
 
 def test_every_public_name_is_there() -> None:
@@ -46,6 +54,11 @@ def test_a_client_loads_grpc_and_no_server() -> None:
     loaded = modules_after("from stepwave import AsyncClient, Client")
     assert "grpc" in loaded
     assert not {"stepwave_server", "opentelemetry", "pydantic", "rich", "typer", "yaml", "grpc_status"} & loaded
+
+
+def test_what_tests_need_loads_neither_a_server_nor_the_command_line() -> None:
+    heavy = {"stepwave_server", "opentelemetry", "pydantic", "rich", "typer", "yaml", "grpc_status", "pytest"}
+    assert not heavy & modules_after("import stepwave.testing")
 
 
 def test_the_pytest_plugin_loads_no_client() -> None:

@@ -1,0 +1,210 @@
+"""The actions of a scripted run: those that the script replaces, and the real others, each as the engine wants it."""
+
+import asyncio
+import functools
+import inspect
+import sys
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import TypeAlias
+
+from stepwave._action import Answer, Context, action
+from stepwave._time import to_seconds
+from stepwave_server.actions import Action, Registry
+from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.registry import Emit
+from stepwave_server.actions.values import dump, load
+from stepwave_server.core.model import Payload
+
+from .entries import Hangs, Lines, Takes
+from .errors import ScriptExhausted
+from .loop import VirtualLoop
+
+__all__ = ["Stage", "StagedActions"]
+
+Perform: TypeAlias = Callable[[Payload, Callable[[], Context], Emit, int], Awaitable[Payload]]
+
+
+class Stage:
+    """Where a scripted run takes place.
+
+    Attributes:
+        loop: The loop it runs on.
+        inputs: What each attempt was given, by step id and number.
+        broken: Done once the script has run out.
+    """
+
+    def __init__(self, loop: VirtualLoop) -> None:
+        self.loop = loop
+        self.inputs: dict[tuple[str, int], object] = {}
+        self.broken: asyncio.Future[ScriptExhausted] = loop.create_future()
+
+    async def exhausted(self, lines: Lines, name: str, context: Context) -> None:
+        """End the run; the attempt waits for that."""
+        if not self.broken.done():
+            error = ScriptExhausted(name, context.step_id, context.attempt, len(lines.entries))
+            self.broken.set_result(error)
+        await self.loop.create_future()
+
+
+@dataclass(frozen=True, slots=True)
+class _Staged(Action):
+    """An action that is performed as the stage says."""
+
+    perform: Perform
+
+    @classmethod
+    def like(cls, real: Action, perform: Perform) -> "_Staged":
+        """Make one that is as another to whoever asks."""
+        return cls(**{field.name: getattr(real, field.name) for field in fields(Action)}, perform=perform)
+
+    async def run(self, payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+        """Run one attempt."""
+        return await self.perform(payload, context, emit, most_bytes)
+
+
+class StagedActions(Registry):
+    """The actions of a server, as they are performed on a stage.
+
+    Args:
+        given: Where they come from, as for a server.
+        script: What replaces some of them, by name.
+        stage: Where that is.
+        entry_points: Load those of installed packages too.
+
+    Raises:
+        ActionsError: An action cannot be loaded, or a callable of the script cannot be called with an input.
+        TypeError, ValueError: An entry of the script is none.
+    """
+
+    def __init__(self, given: Iterable[object], script: Mapping[str, Lines], stage: Stage, *, entry_points: bool):
+        super().__init__(given, entry_points=entry_points)
+        self._stage = stage
+        for name, real in self._actions.items():
+            self._actions[name] = _Staged.like(real, self._recorded(self._real(real)))
+        for name, lines in script.items():
+            played = self._played(name, lines, self._actions.get(name))
+            self._actions[name] = _Staged.like(_stand_in(name), self._recorded(played))
+
+    def _recorded(self, perform: Perform) -> Perform:
+        async def recorded(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+            attempt = context()
+            self._stage.inputs[attempt.step_id, attempt.attempt] = load(payload)
+            return await perform(payload, context, emit, most_bytes)
+
+        return recorded
+
+    def _real(self, real: Action) -> Perform:
+        """Perform an action itself; one that needs a thread gets its turn."""
+        if not real.threaded:
+            return real.run
+
+        async def in_turn(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+            who = f"step {context().step_id!r} (action {real.name!r})"
+            return await self._stage.loop.in_turn(who, lambda: real.run(payload, context, emit, most_bytes))
+
+        return in_turn
+
+    def _played(self, name: str, lines: Lines, real: Action | None) -> Perform:
+        """Perform what the script says, if the action itself, where it is known, would take the input."""
+        parts = [
+            self._entry(f"the script of {name!r}, entry {place}", name, entry)
+            for place, entry in enumerate(lines.entries, start=1)
+        ]
+
+        async def played(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+            if real is not None:
+                real.check(payload, context)
+            place = lines.next()
+            if place is None:
+                await self._stage.exhausted(lines, name, context())
+            else:
+                return await parts[place](payload, context, emit, most_bytes)
+            raise AssertionError("it waits for the end of the run")
+
+        return played
+
+    def _entry(self, place: str, name: str, entry: object) -> Perform:
+        match entry:
+            case Takes():
+                return _delayed(to_seconds(entry.length), self._entry(place, name, entry.then))
+            case Hangs():
+                return self._hang
+            case BaseException():
+                return _raising(entry)
+            case Answer():
+                return _answering(place, entry.value)
+            case _ if entry is Hangs:
+                return self._hang
+            case type() if issubclass(entry, BaseException):
+                return _raising(_made(place, entry))
+            case _ if callable(entry):
+                return self._called(place, name, entry)
+        return _answering(place, entry)
+
+    async def _hang(self, payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+        await self._stage.loop.create_future()
+        raise AssertionError("nothing ends this but an interruption")
+
+    def _called(self, place: str, name: str, entry: Callable[..., object]) -> Perform:
+        """Call a callable as a server calls actions: what it names of the input, on a thread if it is a plain one."""
+
+        @functools.wraps(entry, updated=())
+        def call(*args: object, **kwargs: object) -> object:
+            return entry(*args, **kwargs)
+
+        call.__signature__ = _by_name(entry)  # type: ignore[attr-defined]  # what `inspect` looks for
+        return self._real(Action.of(action(name)(call), source=place))
+
+
+def _stand_in(name: str) -> Action:
+    """Return an action that takes any input."""
+
+    @action(name)
+    async def stand_in() -> None:
+        """Stand in for what a script says."""
+
+    return Action.of(stand_in, source="the script")
+
+
+def _by_name(entry: Callable[..., object]) -> inspect.Signature:
+    """Return the signature of what is called by keywords alone: a mock takes any, and its `*args` are none."""
+    signature = inspect.signature(entry)
+    open_ended = any(it.kind is it.VAR_KEYWORD for it in signature.parameters.values())
+    kept = [it for it in signature.parameters.values() if not (open_ended and it.kind is it.VAR_POSITIONAL)]
+    return signature.replace(parameters=kept)
+
+
+def _delayed(seconds: float, then: Perform) -> Perform:
+    async def delayed(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+        await asyncio.sleep(seconds)
+        return await then(payload, context, emit, most_bytes)
+
+    return delayed
+
+
+def _raising(error: BaseException) -> Perform:
+    async def raising(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+        raise error.with_traceback(None)  # raised before, it would tell of that too
+
+    return raising
+
+
+def _made(place: str, kind: type[BaseException]) -> BaseException:
+    """Make an exception of which the class alone was given."""
+    try:
+        return kind()
+    except TypeError as error:
+        raise TypeError(f"{place}: an exception that needs arguments must be given with them: {error}") from error
+
+
+def _answering(place: str, value: object) -> Perform:
+    try:
+        dump(value, sys.maxsize)
+    except ActionFailed as error:
+        raise ValueError(f"{place}: {error}") from None
+
+    async def answering(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+        return dump(value, most_bytes)
+
+    return answering

@@ -1,0 +1,92 @@
+"""What a test asks for, made ready to run, and run where the test's own event loop is in nobody's way."""
+
+import asyncio
+import contextvars
+import os
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from typing import TypeAlias, TypeVar
+
+from stepwave._files import LoadedWorkflow, load_workflow
+from stepwave._workflow import Workflow
+from stepwave.exceptions import InvalidWorkflow
+from stepwave.v1 import workflow_pb2
+
+__all__ = ["Runnable", "apart", "check_names", "nanos", "placed", "read"]
+
+# A workflow under construction, one as a message of the contract, or the path of the file that holds one.
+Runnable: TypeAlias = "Workflow | workflow_pb2.Workflow | str | os.PathLike[str]"
+
+T = TypeVar("T")
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def read(workflow: Runnable) -> tuple[workflow_pb2.Workflow, LoadedWorkflow | None]:
+    """Return a workflow as a message, and the file it came from, if it did.
+
+    Raises:
+        InvalidWorkflow: The file is not a workflow.
+        OSError: It cannot be read.
+    """
+    if isinstance(workflow, Workflow):
+        return workflow.to_proto(), None
+    if isinstance(workflow, workflow_pb2.Workflow):
+        return workflow, None
+    loaded = load_workflow(workflow)
+    return loaded.message, loaded
+
+
+@contextmanager
+def placed(loaded: LoadedWorkflow | None) -> Iterator[None]:
+    """Give what is wrong with a workflow its place in the file that it came from.
+
+    Raises:
+        InvalidWorkflow: Something is.
+    """
+    try:
+        yield
+    except InvalidWorkflow as error:
+        if loaded is None or not error.violations:
+            raise
+        raise loaded.locate(error.violations) from None
+
+
+def check_names(script: Mapping[str, object], workflow: workflow_pb2.Workflow) -> None:
+    """Check that every action of a script is one of the workflow's: a misspelt one would replace nothing.
+
+    Raises:
+        ValueError: One is not.
+    """
+    used = {step.action for step in workflow.steps}
+    used |= {step.fallback.action.action for step in workflow.steps if step.fallback.HasField("action")}
+    for name in script:
+        if name not in used:
+            near = get_close_matches(name, used, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"its actions are {', '.join(sorted(used))}"
+            raise ValueError(f"the script has the action {name!r}, and no step of the workflow does; {hint}")
+
+
+def nanos(moment: datetime) -> int:
+    """Return a point in time in nanoseconds since the epoch; without a zone, it is the local one."""
+    return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1) * 1_000
+
+
+def apart(call: Callable[[], T]) -> T:
+    """Make a call that runs an event loop; on a thread of its own where one runs already, which stands still then."""
+    if not _loop_runs():
+        return call()
+    context = contextvars.copy_context()
+    with ThreadPoolExecutor(1, "stepwave-scripted") as threads:
+        return threads.submit(context.run, call).result()
+
+
+def _loop_runs() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -1,0 +1,275 @@
+"""Scripts: what each attempt of a replaced action comes to, and what happens when there is no entry for it."""
+
+import sys
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from stepwave import (
+    ActionError,
+    Answer,
+    Blob,
+    Context,
+    FailureReason,
+    Fallback,
+    InvalidWorkflow,
+    Retry,
+    RunFailed,
+    State,
+    StepChunk,
+    Workflow,
+    action,
+)
+from stepwave.testing import Always, Hangs, ScriptExhausted, Takes, run_scripted
+
+RETRY = Retry(max_attempts=5, jitter=0)
+
+
+def one(retry: Retry | None = None) -> Workflow:
+    """Return a workflow of one step."""
+    flow = Workflow("one", retry=retry)
+    flow.step("only", "weather", {"city": "Oslo"})
+    return flow
+
+
+@action
+async def weather(city: str) -> str:
+    return f"rain in {city}"
+
+
+def test_every_attempt_takes_the_next_entry() -> None:
+    run = run_scripted(one(RETRY), {"weather": [ConnectionError(), TimeoutError("slow"), {"summary": "sun"}]})
+    assert run.outputs["only"] == {"summary": "sun"}
+    reasons = [attempt.failure and attempt.failure.reason for attempt in run.attempts_of("only")]
+    assert reasons == [FailureReason.UNAVAILABLE, FailureReason.TIMEOUT, None]
+
+
+def test_steps_of_one_action_share_its_script_in_the_order_of_their_attempts() -> None:
+    flow = Workflow("two")
+    flow.step("first", "weather")
+    flow.step("second", "weather")
+    assert run_scripted(flow, {"weather": ["sun", "rain"]}).outputs == {"first": "sun", "second": "rain"}
+
+
+@pytest.mark.parametrize("answer", ["sun", None, 0, [], {"a": [1, 2.5, None]}, 2**53 + 1, Blob(b"\x00", "image/png")])
+def test_what_is_nothing_else_is_the_answer(answer: object) -> None:
+    assert run_scripted(one(), {"weather": [answer]}).outputs["only"] == answer
+
+
+@pytest.mark.parametrize("entry", [ValueError("no"), ValueError])
+def test_an_exception_is_raised_and_so_is_its_class(entry: object) -> None:
+    run = run_scripted(one(), {"weather": [entry]}, check=False)
+    (failure,) = run.result.failures
+    assert (failure.reason, failure.details["exception"]) == (FailureReason.ACTION_ERROR, "ValueError")
+
+
+def test_an_exception_may_say_more_of_the_failure() -> None:
+    gone = ActionError("no such city", reason="not_found")
+    run = run_scripted(one(RETRY), {"weather": [gone]}, check=False)
+    assert run.result.failures[0].reason is FailureReason.NOT_FOUND
+    assert run.attempts("only") == 1
+
+
+def test_a_callable_is_called_with_what_it_names_of_the_input() -> None:
+    assert run_scripted(one(), {"weather": [lambda city: f"sun in {city}"]}).outputs["only"] == "sun in Oslo"
+
+
+def test_a_callable_may_be_async_and_ask_for_the_context() -> None:
+    async def told(context: Context) -> str:
+        return f"{context.step_id}, attempt {context.attempt}"
+
+    assert run_scripted(one(RETRY), {"weather": [OSError(), told]}).outputs["only"] == "only, attempt 2"
+
+
+def test_a_callable_may_be_the_action_itself() -> None:
+    script = {"weather": [ConnectionError(), weather]}
+    assert run_scripted(one(RETRY), script, actions=[weather]).outputs["only"] == "rain in Oslo"
+
+
+def test_a_callable_may_be_a_mock() -> None:
+    mock = Mock(return_value="sun")
+    assert run_scripted(one(), {"weather": mock}).outputs["only"] == "sun"
+    mock.assert_called_once_with(city="Oslo")
+
+
+def test_a_generator_answers_in_chunks() -> None:
+    def plain() -> Iterator[str]:
+        yield "su"
+        yield "n"
+
+    async def asynchronous() -> AsyncIterator[object]:
+        yield "…"
+        yield Answer("rain")
+
+    flow = Workflow("two")
+    flow.step("first", "weather")
+    flow.step("second", "weather")
+    run = run_scripted(flow, {"weather": [plain, asynchronous]})
+    assert run.outputs == {"first": "sun", "second": "rain"}
+    chunks = [(event.step_id, event.value) for event in run.events if isinstance(event, StepChunk)]
+    assert sorted(chunks) == [("first", "n"), ("first", "su"), ("second", "…")]
+
+
+def test_takes_puts_time_before_any_entry() -> None:
+    script = {"weather": [Takes(60, ConnectionError()), Takes(timedelta(minutes=2), Takes(1, lambda city: city))]}
+    run = run_scripted(one(RETRY), script)
+    assert [attempt.duration.total_seconds() for attempt in run.history] == [60, 121]
+    assert run.outputs["only"] == "Oslo"
+
+
+@pytest.mark.parametrize("entry", [Hangs, Hangs(), Takes(1, Hangs())])
+def test_hangs_waits_for_its_interruption(entry: object) -> None:
+    flow = Workflow("one")
+    flow.step("only", "weather", timeout=30)
+    run = run_scripted(flow, {"weather": [entry]}, check=False)
+    assert run.result.failures[0].reason is FailureReason.TIMEOUT
+    assert run.elapsed == timedelta(seconds=30)
+
+
+def test_always_goes_for_every_further_attempt() -> None:
+    run = run_scripted(one(RETRY), {"weather": [TimeoutError(), Always(ConnectionError())]}, check=False)
+    reasons = [attempt.failure and attempt.failure.reason for attempt in run.history]
+    assert reasons == [FailureReason.TIMEOUT, *[FailureReason.UNAVAILABLE] * 4]
+
+
+@pytest.mark.parametrize("entry", ["sun", Always("sun"), lambda: "sun"])
+def test_an_entry_in_the_place_of_the_list_goes_for_all_attempts(entry: object) -> None:
+    flow = Workflow("two")
+    flow.step("first", "weather")
+    flow.step("second", "weather")
+    assert run_scripted(flow, {"weather": entry}).outputs == {"first": "sun", "second": "sun"}
+
+
+def test_always_is_the_last_entry_or_none() -> None:
+    for misplaced in ([Always("sun"), "rain"], [Takes(1, Always("sun"))], Takes(1, Always("sun"))):
+        with pytest.raises(ValueError, match="the script of 'weather': `Always` can only be its last entry"):
+            run_scripted(one(), {"weather": misplaced})
+
+
+def test_a_script_that_runs_out_fails_the_test_and_says_where() -> None:
+    with pytest.raises(ScriptExhausted) as caught:
+        run_scripted(one(RETRY), {"weather": [ConnectionError("gone"), ConnectionError("gone")]})
+    told = caught.value
+    assert (told.action, told.step_id, told.attempt, told.entries) == ("weather", "only", 3, 2)
+    assert "step 'only', attempt 3: the script of action 'weather' has run out, it has 2 entries" in str(told)
+    assert isinstance(told, AssertionError)
+
+
+def test_a_script_that_runs_out_tells_what_happened_until_then() -> None:
+    with pytest.raises(ScriptExhausted) as caught:
+        run_scripted(one(RETRY), {"weather": [ConnectionError("gone")]})
+    assert caught.value.__notes__[0].startswith(
+        "step 'only', attempt 1, weather, 0:00:00 to 0:00:00: unavailable: ConnectionError: gone; again from "
+    )
+
+
+def test_a_script_that_runs_out_ends_what_else_runs() -> None:
+    flow = Workflow("two")
+    flow.step("slow", "core.sleep", {"seconds": 3_600})
+    flow.step("only", "weather")
+    with pytest.raises(ScriptExhausted):
+        run_scripted(flow, {"weather": []})
+
+
+def test_what_a_script_has_left_is_told() -> None:
+    run = run_scripted(one(), {"weather": ["sun", "rain", "snow"]})
+    assert run.unused == {"weather": 2}
+    assert run_scripted(one(), {"weather": ["sun"]}).unused == {}
+
+
+def test_actions_that_are_not_replaced_run() -> None:
+    flow = one()
+    flow.step("echo", "core.echo", {"city": "Oslo"})
+    run = run_scripted(flow, actions=[weather])
+    assert run.outputs == {"only": "rain in Oslo", "echo": {"city": "Oslo"}}
+
+
+def test_the_action_of_a_fallback_can_be_replaced() -> None:
+    flow = Workflow("one")
+    flow.step("only", "weather", fallback=Fallback("almanac"))
+    run = run_scripted(flow, {"weather": [ConnectionError()], "almanac": ["sun, mostly"]})
+    assert run.outputs["only"] == "sun, mostly"
+    assert [attempt.action for attempt in run.history] == ["weather", "almanac"]
+    assert run.result.steps["only"].by_fallback
+
+
+def test_a_replaced_action_that_is_known_has_its_input_checked() -> None:
+    flow = Workflow("one")
+    flow.step("only", "weather", {"town": "Oslo"})
+    run = run_scripted(flow, {"weather": ["sun"]}, actions=[weather], check=False)
+    assert run.result.failures[0].reason is FailureReason.INVALID_INPUT
+    assert run.unused == {"weather": 1}
+
+
+def test_an_action_that_no_step_has_is_refused_with_the_one_that_was_meant() -> None:
+    with pytest.raises(ValueError, match=r"the script has the action 'wether', .* did you mean 'weather'"):
+        run_scripted(one(), {"wether": ["sun"]})
+
+
+def test_an_action_that_is_neither_replaced_nor_known_is_refused_as_by_a_server() -> None:
+    with pytest.raises(InvalidWorkflow, match=r'steps\[0\].action: unknown action "weather"'):
+        run_scripted(one())
+
+
+@pytest.mark.parametrize(
+    ("entry", "error", "message"),
+    [
+        (object(), ValueError, "the script of 'weather', entry 2: it answered what JSON cannot hold"),
+        (UnicodeDecodeError, TypeError, "entry 2: an exception that needs arguments must be given with them"),
+    ],
+)
+def test_an_entry_that_is_none_is_refused_before_anything_runs(
+    entry: object, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        run_scripted(one(), {"weather": [weather, entry]})
+
+
+def test_an_attempt_takes_no_less_than_no_time() -> None:
+    with pytest.raises(ValueError, match="an attempt cannot take less than no time, got -1"):
+        Takes(-1)
+
+
+def test_a_run_that_fails_raises_with_a_note_of_every_attempt() -> None:
+    with pytest.raises(RunFailed) as caught:
+        run_scripted(one(), {"weather": [ConnectionError("gone")]})
+    assert "attempt 1, weather, 0:00:00 to 0:00:00: unavailable: ConnectionError: gone" in caught.value.__notes__[0]
+
+
+FILE = """
+name: briefing
+steps:
+  - {id: weather, action: weather, retry: {max_attempts: 2}}
+  - {id: brief, action: core.echo, input: {sky: {$from: weather/summary}}}
+"""
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_workflow_file_runs_by_its_path(tmp_path: Path, kind: type[str] | type[Path]) -> None:
+    (tmp_path / "flow.yaml").write_text(FILE)
+    run = run_scripted(kind(tmp_path / "flow.yaml"), {"weather": [OSError(), {"summary": "sun"}]})
+    assert run.outputs["brief"] == {"sky": "sun"}
+
+
+def test_what_is_wrong_with_a_file_is_told_with_its_place(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(FILE)
+    with pytest.raises(InvalidWorkflow, match=r'flow.yaml:4:27: .*unknown action "weather"'):
+        run_scripted(tmp_path / "flow.yaml")
+
+
+def test_a_workflow_as_a_message_of_the_contract_runs() -> None:
+    assert run_scripted(one().to_proto(), {"weather": "sun"}).state is State.SUCCEEDED
+
+
+async def test_within_a_running_loop_it_works_too() -> None:
+    assert run_scripted(one(), {"weather": [Takes(500, "sun")]}).elapsed == timedelta(seconds=500)
+
+
+def test_without_the_server_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "stepwave._scripted.drive", raising=False)
+    monkeypatch.setitem(sys.modules, "stepwave_server.config", None)
+    with pytest.raises(ModuleNotFoundError, match=r"a scripted run needs .*: pip install 'stepwave\[server\]'"):
+        run_scripted(one(), {"weather": "sun"})
