@@ -3,21 +3,40 @@
 It is imported in every test session where Stepwave is installed, so what it needs is imported by those who use it.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
     from ._client_sync import Client
+    from ._scripted.report import ScriptedRun
 
-__all__ = ["pytest_configure", "stepwave_actions", "stepwave_client", "stepwave_server"]
+__all__ = [
+    "pytest_assertrepr_compare",
+    "pytest_configure",
+    "stepwave_actions",
+    "stepwave_client",
+    "stepwave_scripted",
+    "stepwave_server",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker."""
     text = "stepwave(actions=[], **settings): the actions and the settings of the server behind `stepwave_server`"
     config.addinivalue_line("markers", text)
+
+
+def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
+    """Show what became of a step's attempts where a test expected another number of them."""
+    report = sys.modules.get("stepwave._scripted.report")
+    for side in (left, right):
+        if report is not None and isinstance(side, report.AttemptCount):
+            return [f"{left} {op} {right}", *side.history.splitlines()]
+    return None
 
 
 @pytest.fixture
@@ -31,9 +50,8 @@ def stepwave_server(request: pytest.FixtureRequest, stepwave_actions: Iterable[o
     """The address of a server in this process, for one test."""
     from .testing import serve
 
-    marker = request.node.get_closest_marker("stepwave")
-    given = dict(marker.kwargs) if marker else {}
-    with serve([*stepwave_actions, *given.pop("actions", ())], **given) as address:
+    actions, settings = _given(request, stepwave_actions)
+    with serve(actions, **settings) as address:
         yield address
 
 
@@ -44,3 +62,21 @@ def stepwave_client(stepwave_server: str) -> Iterator["Client"]:
 
     with Client(stepwave_server) as client:
         yield client
+
+
+@pytest.fixture
+def stepwave_scripted(
+    request: pytest.FixtureRequest, stepwave_actions: Iterable[object]
+) -> "Callable[..., ScriptedRun]":
+    """`stepwave.testing.run_scripted` with the actions and settings that the server would have."""
+    from .testing import run_scripted
+
+    actions, settings = _given(request, stepwave_actions)
+    return partial(run_scripted, actions=actions, **settings)
+
+
+def _given(request: pytest.FixtureRequest, actions: Iterable[object]) -> tuple[list[object], dict[str, Any]]:
+    """Return the actions and settings of a test."""
+    marker = request.node.get_closest_marker("stepwave")
+    settings = dict(marker.kwargs) if marker else {}
+    return [*actions, *settings.pop("actions", ())], settings

@@ -1,0 +1,72 @@
+"""The pytest plugin in a session of a user's: the fixture for scripted runs, and what failing assertions show."""
+
+import subprocess
+import sys
+
+import pytest
+
+TESTS = """
+import pytest
+from stepwave import Retry, Workflow, action
+from stepwave.testing import Takes
+
+@action
+def weather(city):
+    return f"rain in {city}"
+
+flow = Workflow("flow")
+flow.step("weather", weather, retry=Retry(max_attempts=3, initial_backoff=10, jitter=0))
+flow.step("nap", "core.sleep", {"seconds": 300})
+
+@pytest.fixture
+def stepwave_actions():
+    return [weather]
+
+@pytest.mark.stepwave(step_timeout=200)
+def test_actions_and_settings(stepwave_scripted):
+    run = stepwave_scripted(flow, {}, {"city": "Oslo"}, check=False)
+    assert run.result.steps["weather"].output == "rain in Oslo"
+    assert run.elapsed.total_seconds() == 200
+
+def test_a_script(stepwave_scripted):
+    run = stepwave_scripted(flow, {"weather": [OSError(), Takes(5, "sun")]}, {"city": "Oslo"})
+    assert run.outputs["weather"] == "sun"
+    assert run.attempts("weather") == 2
+
+def test_a_wrong_number(stepwave_scripted):
+    run = stepwave_scripted(flow, {"weather": [OSError("gone"), "sun"]}, {"city": "Oslo"})
+    assert run.attempts("weather") == 3
+
+def test_a_script_that_runs_out(stepwave_scripted):
+    stepwave_scripted(flow, {"weather": [OSError("gone")]}, {"city": "Oslo"})
+"""
+ATTEMPT = "attempt 1, weather, 0:00:00 to 0:00:00: action_error: OSError: gone; again from 0:00:10 on"
+
+
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Run the tests as a user does, and return what is printed of each that fails, and of all."""
+    folder = tmp_path_factory.mktemp("user")
+    (folder / "test_flow.py").write_text(TESTS)
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error", "-q"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=100, check=False)
+    parts = done.stdout.split("____ test_")
+    return {"all": done.stdout + done.stderr} | {part.partition(" ")[0]: part for part in parts[1:]}
+
+
+def test_the_fixture_has_the_actions_and_settings_of_the_server(shown: dict[str, str]) -> None:
+    assert "2 failed, 2 passed" in shown["all"]
+
+
+def test_a_wrong_number_of_attempts_shows_what_became_of_each(shown: dict[str, str]) -> None:
+    told = shown["a_wrong_number"]
+    assert "assert 2 == 3" in told
+    assert "step 'weather': succeeded, 2 attempts" in told
+    assert ATTEMPT in told
+
+
+def test_a_script_that_runs_out_fails_at_the_line_of_the_test(shown: dict[str, str]) -> None:
+    told = shown["a_script_that_runs_out"]
+    assert "the script of action 'weather' has run out, it has 1 entry" in told
+    assert ATTEMPT in told
+    assert "_scripted/" not in told
