@@ -170,8 +170,12 @@ def test_a_script_that_runs_out_ends_what_else_runs() -> None:
     flow = Workflow("two")
     flow.step("slow", "core.sleep", {"seconds": 3_600})
     flow.step("only", "weather")
-    with pytest.raises(ScriptExhausted):
+    with pytest.raises(ScriptExhausted) as caught:
         run_scripted(flow, {"weather": []})
+    assert caught.value.__notes__ == [
+        "step 'slow', attempt 1, core.sleep, 0:00:00: under way",
+        "step 'only', attempt 1, weather, 0:00:00: under way",
+    ]
 
 
 def test_what_a_script_has_left_is_told() -> None:

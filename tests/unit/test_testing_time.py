@@ -88,6 +88,11 @@ def test_without_a_timeout_of_its_own_an_attempt_has_the_servers() -> None:
     assert run.elapsed == 90 * SECOND
 
 
+def test_what_the_environment_tells_servers_is_not_meant_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPWAVE_STEP_TIMEOUT", "90")
+    assert run_scripted(one(), {"work": Takes(100)}).elapsed == 100 * SECOND
+
+
 def test_what_takes_less_than_its_timeout_answers() -> None:
     assert run_scripted(one(timeout=60), {"work": Takes(59, "done")}).elapsed == 59 * SECOND
 
@@ -252,8 +257,9 @@ def test_a_plain_action_that_is_not_replaced_runs_on_a_thread_and_takes_no_virtu
 
 def test_a_thread_that_never_comes_back_fails_the_test_and_is_named() -> None:
     done = threading.Event()
-    with pytest.raises(RunStuck, match=r"step 'only' \(action 'work'\) keeps its thread"):
+    with pytest.raises(RunStuck, match=r"step 'only' \(action 'work'\) keeps its thread") as caught:
         run_scripted(one(), {"work": lambda: done.wait()}, patience=0.05)
+    assert caught.value.__notes__ == ["step 'only', attempt 1, work, 0:00:00: under way"]
     done.set()
 
 

@@ -24,6 +24,8 @@ __all__ = ["Stage", "StagedActions"]
 
 Perform: TypeAlias = Callable[[Payload, Callable[[], Context], Emit, int], Awaitable[Payload]]
 
+_MOMENT = 1e-9
+
 
 class Stage:
     """Where a scripted run takes place.
@@ -40,9 +42,10 @@ class Stage:
         self.broken: asyncio.Future[ScriptExhausted] = loop.create_future()
 
     async def exhausted(self, lines: Lines, name: str, context: Context) -> None:
-        """End the run; the attempt waits for that."""
+        """End the run when all has happened that can at this moment, so that it can be told; the attempt waits."""
+        error = ScriptExhausted(name, context.step_id, context.attempt, len(lines.entries))
+        await asyncio.sleep(_MOMENT)
         if not self.broken.done():
-            error = ScriptExhausted(name, context.step_id, context.attempt, len(lines.entries))
             self.broken.set_result(error)
         await self.loop.create_future()
 

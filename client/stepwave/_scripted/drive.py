@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
 
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
 from stepwave._collect import Collector
 from stepwave._events import Event
 from stepwave._payload import JSON, Blob
@@ -23,9 +25,9 @@ from stepwave_server.rpc.workflows import Workflows
 
 from .actions import Stage, StagedActions
 from .entries import Lines
-from .errors import ScriptExhausted
+from .errors import RunStuck, ScriptExhausted
 from .loop import VirtualLoop
-from .report import ScriptedRun, attempts_in, report
+from .report import ScriptedRun, report, told_so_far
 
 __all__ = ["Order", "perform"]
 
@@ -69,10 +71,26 @@ def perform(order: Order) -> ScriptedRun:
         ServerError: A defect of the server.
     """
     loop = VirtualLoop(order.start, order.patience)
+    performance = _Performance(order, loop)
     try:
-        return loop.run_until_complete(_Performance(order, loop).run())
+        return loop.run_until_complete(performance.run())
+    except (RunStuck, ScriptExhausted) as error:
+        for line in performance.told():
+            error.add_note(line)
+        raise
     finally:
         loop.leave()
+
+
+class _Settings(Settings):
+    """Settings as they are given: what the environment tells servers is not meant for tests."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: object, **__: object
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Name where settings come from."""
+        return (init_settings,)
 
 
 class _Performance:
@@ -85,7 +103,12 @@ class _Performance:
         self._collector = Collector(order.workflow)
         self._events: list[Event] = []
 
+    def told(self) -> list[str]:
+        """Tell of what has happened so far."""
+        return told_so_far(self._events, self._stage.inputs)
+
     async def run(self) -> ScriptedRun:
+        """Run it to its end."""
         async with self._engine() as engine:
             submission = await self._submission(engine)
             try:
@@ -99,7 +122,7 @@ class _Performance:
 
     @asynccontextmanager
     async def _engine(self) -> AsyncIterator[LocalEngine]:
-        settings = Settings.model_validate(dict(self._order.settings))
+        settings = _Settings.model_validate(dict(self._order.settings))
         entry_points = settings.entry_points
         actions = StagedActions(self._order.actions, self._order.script, self._stage, entry_points=entry_points)
         options = replace(settings.engine_options(), heartbeat=_NEVER)
@@ -127,14 +150,8 @@ class _Performance:
         self._stage.broken.add_done_callback(lambda _: following.cancel())
         await asyncio.wait({following})
         if self._stage.broken.done():
-            raise self._told(self._stage.broken.result())
+            raise self._stage.broken.result()
         await following
-
-    def _told(self, error: ScriptExhausted) -> ScriptExhausted:
-        """Add what has happened until then."""
-        for attempt in attempts_in(self._events, self._stage.inputs):
-            error.add_note(f"step {attempt.step_id!r}, {attempt}")
-        return error
 
     async def _take(self, engine: LocalEngine, submission: Submission) -> None:
         """Start the run, and take its events from before its first step has done anything."""

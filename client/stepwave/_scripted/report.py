@@ -9,7 +9,7 @@ from stepwave._events import Event, StepFinished, StepRetrying, StepStarted
 from stepwave._payload import Output
 from stepwave._results import Failure, RunResult, State, StepResult
 
-__all__ = ["AttemptCount", "ScriptedAttempt", "ScriptedRun", "attempts_in", "report"]
+__all__ = ["AttemptCount", "ScriptedAttempt", "ScriptedRun", "report", "told_so_far"]
 
 
 _NEWLINE = "\n"
@@ -214,51 +214,57 @@ def report(
     events: Sequence[Event], result: RunResult, inputs: Mapping[tuple[str, int], object], unused: Mapping[str, int]
 ) -> ScriptedRun:
     """Put together what a run came to; `inputs` are those of its attempts, by step id and number."""
-    return ScriptedRun(result, tuple(events), tuple(attempts_in(events, inputs)), unused)
+    ended = (attempt for attempt in _attempts(events, inputs) if isinstance(attempt, ScriptedAttempt))
+    return ScriptedRun(result, tuple(events), tuple(ended), unused)
 
 
-def attempts_in(events: Sequence[Event], inputs: Mapping[tuple[str, int], object]) -> list[ScriptedAttempt]:
-    """Return the attempts in the order of their starts; each ends with the next event of its step."""
-    zero = events[0].time if events else datetime.min
-    made: list[ScriptedAttempt] = []
-    running: dict[str, tuple[int, StepStarted]] = {}
+def told_so_far(events: Sequence[Event], inputs: Mapping[tuple[str, int], object]) -> list[str]:
+    """Tell of every attempt in a run that has not ended, a line for each."""
+    lines = []
+    for attempt in _attempts(events, inputs):
+        told = str(attempt)
+        if isinstance(attempt, StepStarted):
+            told = f"attempt {attempt.attempt}, {attempt.action}, {attempt.time - events[0].time}: under way"
+        lines.append(f"step {attempt.step_id!r}, {told}")
+    return lines
+
+
+def _attempts(events: Sequence[Event], inputs: Mapping[tuple[str, int], object]) -> list[ScriptedAttempt | StepStarted]:
+    """Return the attempts in the order of their starts; one ends with the next event of its step, or is under way."""
+    made: list[ScriptedAttempt | StepStarted] = []
+    running: dict[str, int] = {}
     for event in events:
         if isinstance(event, StepStarted):
-            running[event.step_id] = (len(made), event)
-            made.append(_attempt(event, event.time, None, None, zero, inputs))
-        elif isinstance(event, StepRetrying) and event.step_id in running:
-            place, start = running.pop(event.step_id)
-            made[place] = _attempt(start, event.time, event.failure, event.next_time, zero, inputs)
-        elif isinstance(event, StepFinished) and event.result.step_id in running:
-            place, start = running.pop(event.result.step_id)
-            made[place] = _attempt(start, event.time, _last_failure(event.result, start.attempt), None, zero, inputs)
+            running[event.step_id] = len(made)
+            made.append(event)
+        elif isinstance(event, StepRetrying | StepFinished):
+            step_id = event.step_id if isinstance(event, StepRetrying) else event.result.step_id
+            place = running.pop(step_id, None)
+            start = None if place is None else made[place]
+            if place is not None and isinstance(start, StepStarted):
+                made[place] = _attempt(start, event, events[0].time, inputs.get((step_id, start.attempt)))
     return made
+
+
+def _attempt(start: StepStarted, end: StepRetrying | StepFinished, zero: datetime, given: object) -> ScriptedAttempt:
+    failure = end.failure if isinstance(end, StepRetrying) else _last_failure(end.result, start.attempt)
+    following = end.next_time if isinstance(end, StepRetrying) else None
+    return ScriptedAttempt(
+        step_id=start.step_id,
+        number=start.attempt,
+        action=start.action,
+        input=given,
+        start=start.time - zero,
+        end=end.time - zero,
+        failure=failure,
+        next=None if following is None else following - zero,
+    )
 
 
 def _last_failure(step: StepResult, attempt: int) -> Failure | None:
     """Return why a step's last attempt failed, if it did; where a value answered in its place, that is kept apart."""
     original = step.original_failure
     return original if original is not None and original.attempt == attempt else step.failure
-
-
-def _attempt(
-    start: StepStarted,
-    end: datetime,
-    failure: Failure | None,
-    next_time: datetime | None,
-    zero: datetime,
-    inputs: Mapping[tuple[str, int], object],
-) -> ScriptedAttempt:
-    return ScriptedAttempt(
-        start.step_id,
-        start.attempt,
-        start.action,
-        inputs.get((start.step_id, start.attempt)),
-        start.time - zero,
-        end - zero,
-        failure,
-        None if next_time is None else next_time - zero,
-    )
 
 
 def _counted(count: int) -> str:
