@@ -26,3 +26,11 @@ def test_the_workflow_file_runs_with_the_first_examples_actions(tmp_path: Path) 
     stepwave = Path(sys.executable).with_name("stepwave")
     done = subprocess.run([stepwave, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert '"rain in Oslo; Oslo opens a library"' in done.stdout, done.stderr
+
+
+def test_the_test_of_a_workflow_passes_as_it_is_written(tmp_path: Path) -> None:
+    (example,) = [block for block in blocks("python") if block.startswith("# test_briefing.py")]
+    (tmp_path / "test_briefing.py").write_text(example)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
