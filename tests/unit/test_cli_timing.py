@@ -1,6 +1,7 @@
 """`stepwave report`: the picture, the table and the sums, from the file of an export."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 from stepwave import RunExport
 from stepwave.cli.app import app
 from stepwave.cli.errors import CommandError
+from stepwave.cli.output import print_text
 from stepwave.cli.waterfall import waterfall
 from stepwave_server.core.model import Workflow
 from stepwave_server.core.state import SECOND
@@ -128,6 +130,21 @@ def test_the_table_sums_up_the_steps_of_the_path_that_are_left_out(tmp_path: Pat
     lines = page(export_of(drive), tmp_path)
     assert "26 more  26.0 s  26.0 s" in lines
     assert "in all   50.0 s  50.0 s" in lines
+
+
+def test_a_terminal_gets_colours_and_a_pipe_none(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    (line, *_) = [line for line in waterfall(report_on(bounded()), width=60) if "search" in line.plain]
+    print_text(line)
+    assert capsys.readouterr().out == f"{line.plain.rstrip()}\n"
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    print_text(line)
+    out = capsys.readouterr().out
+    assert "\x1b[32m█" in out
+    assert "\x1b[33m░" in out
 
 
 def test_as_json_it_is_all_of_the_report(tmp_path: Path) -> None:

@@ -30,8 +30,11 @@ def line_of(task: "asyncio.Task[None]") -> CodeLine | None:
     library, the outermost of that. Called on the task's loop, so the task itself is suspended.
     """
     thread = thread_of(task)
-    frames = _of_thread(thread) if thread is not None else reversed(list(_of_task(task)))
-    frame = _blamed(list(_called(frames)))
+    try:
+        frames = _of_thread(thread) if thread is not None else reversed(list(_of_task(task)))
+        frame = _blamed(list(_called(frames)))
+    except Exception:  # what is awaited may be an object of the action's own, and asking it for anything its code
+        return None
     return None if frame is None else CodeLine(frame.f_code.co_qualname, frame.f_code.co_filename, frame.f_lineno)
 
 

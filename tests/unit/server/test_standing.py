@@ -52,6 +52,29 @@ async def test_a_librarys_own_action_is_found_at_its_outermost_line(tmp_path: Pa
     assert found == CodeLine("outer", str(tmp_path / "site-packages" / "library.py"), 3)
 
 
+class Hostile:
+    """An awaitable that answers no question, and never ends."""
+
+    def __await__(self) -> "Hostile":
+        return self
+
+    def __iter__(self) -> "Hostile":
+        return self
+
+    def __next__(self) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> object:
+        raise RuntimeError(name) if name.endswith("_frame") else AttributeError(name)
+
+
+async def test_an_awaitable_that_answers_no_question_harms_nobody() -> None:
+    async def waits() -> None:
+        await Hostile()  # type: ignore[misc]  # no generator, and the interpreter is content
+
+    assert await standing(waits()) is None
+
+
 async def test_code_of_the_standard_library_alone_is_nobodys() -> None:
     assert await standing(asyncio.sleep(60)) is None
 
