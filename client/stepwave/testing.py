@@ -45,7 +45,7 @@ from ._export import RunExport
 from ._live import checked
 from ._local import needs_server_extra, server_on_thread
 from ._payload import JSON, Blob
-from ._scripted.entries import Always, Hangs, Script, Takes, lines_of
+from ._scripted.entries import Always, ByStep, Hangs, Script, Takes, parts_of
 from ._scripted.errors import RunStuck, ScriptExhausted
 from ._scripted.report import ScriptedAttempt, ScriptedRun
 from ._time import Seconds, to_seconds
@@ -56,6 +56,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Always",
+    "ByStep",
     "Hangs",
     "RunStuck",
     "Script",
@@ -130,6 +131,7 @@ def run_scripted(
     - a callable is called as an action is: with what it names of the input, on a thread if it is a plain function; it
       may be a generator, and it may be the action itself;
     - `Always(entry)`, the last one of a list, goes for every further attempt;
+    - `ByStep({"plan": …, "write": …})` in the place of the list has a list, or an entry, for each step of the action;
     - anything else is the answer; one for all attempts that is a list wants `Always([…])`.
 
     An action that is replaced need not be among `actions`. If it is, its input is checked as it would, and one that
@@ -161,7 +163,7 @@ def run_scripted(
         RunStuck: Virtual time cannot go on.
         InvalidWorkflow: The workflow cannot run: every problem is listed, with its place if it came from a file.
         Unsupported: It has what this version does not support yet.
-        ValueError: No step has an action of the script, or JSON cannot hold an answer or the input.
+        ValueError: The workflow lacks an action or step of the script, or JSON cannot hold an answer or the input.
         TypeError: An exception of the script needs arguments.
         ActionsError: An action cannot be loaded, or a callable of the script cannot be called with an input.
         OSError: The file cannot be read.
@@ -172,12 +174,13 @@ def run_scripted(
         from ._scripted.drive import Order, perform
         from ._scripted.prepare import apart, check_names, nanos, placed, read
     message, loaded = read(workflow)
-    check_names(script or {}, message)
+    parts = parts_of(script or {})
+    check_names(parts, message)
     order = Order(
         workflow=message,
         input=input,
         run_id=run_id,
-        script=lines_of(script or {}),
+        script=parts,
         actions=actions,
         settings=settings,
         start=nanos(start),

@@ -67,6 +67,6 @@ def test_a_wrong_number_of_attempts_shows_what_became_of_each(shown: dict[str, s
 
 def test_a_script_that_runs_out_fails_at_the_line_of_the_test(shown: dict[str, str]) -> None:
     told = shown["a_script_that_runs_out"]
-    assert "the script of action 'weather' has run out, it has 1 entry" in told
+    assert "the script of action 'weather' has run out, it has 1 entry for it" in told
     assert ATTEMPT in told
     assert "_scripted/" not in told

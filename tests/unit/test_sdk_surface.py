@@ -22,7 +22,9 @@ SURFACE = {
 }
 
 
-TESTING = "Always Hangs RunStuck Script ScriptExhausted ScriptedAttempt ScriptedRun Takes replay run_scripted serve"
+TESTING = (
+    "Always ByStep Hangs RunStuck Script ScriptExhausted ScriptedAttempt ScriptedRun Takes replay run_scripted serve"
+)
 
 
 def modules_after(statement: str) -> set[str]:

@@ -23,7 +23,7 @@ from stepwave import (
     Workflow,
     action,
 )
-from stepwave.testing import Always, Hangs, ScriptExhausted, Takes, run_scripted
+from stepwave.testing import Always, ByStep, Hangs, ScriptExhausted, Takes, run_scripted
 
 RETRY = Retry(max_attempts=5, jitter=0)
 
@@ -143,6 +143,45 @@ def test_an_entry_in_the_place_of_the_list_goes_for_all_attempts(entry: object) 
     assert run_scripted(flow, {"weather": entry}).outputs == {"first": "sun", "second": "sun"}
 
 
+def essay() -> Workflow:
+    """Return a workflow in which several steps ask the same action."""
+    flow = Workflow("essay", retry=RETRY)
+    flow.step("plan", "model", {})
+    flow.step("write", "model", {})
+    flow.step("judge", "model", {}, depends_on=["write"])
+    return flow
+
+
+def test_steps_of_one_action_can_have_scripts_of_their_own() -> None:
+    script = {"model": ByStep({"plan": ["a plan"], "write": [TimeoutError(), "a text"], "judge": lambda: "good"})}
+    run = run_scripted(essay(), script)
+    assert {step_id: step.output for step_id, step in run.result.steps.items()} == {
+        "plan": "a plan",
+        "write": "a text",
+        "judge": "good",
+    }
+    assert run.attempts("write") == 2
+
+
+def test_what_scripts_of_steps_have_left_is_told_by_their_action() -> None:
+    script = {"model": ByStep({"plan": ["a", "b"], "write": ["c", "d"], "judge": "e"})}
+    assert run_scripted(essay(), script).unused == {"model": 2}
+
+
+def test_a_step_that_has_no_script_where_others_have_must_not_be_attempted() -> None:
+    script = {"model": ByStep({"plan": "a plan", "write": "a text"})}
+    with pytest.raises(ScriptExhausted, match=r"step 'judge', attempt 1: .* it has no entry for it"):
+        run_scripted(essay(), script)
+
+
+@pytest.mark.parametrize(
+    ("step_id", "hint"), [("jugde", "did you mean 'judge'"), ("x", "there are judge, plan, write")]
+)
+def test_a_step_of_a_script_that_there_is_not_is_refused(step_id: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=f"the script of 'model' has the step '{step_id}', .*; {hint}"):
+        run_scripted(essay(), {"model": ByStep({step_id: "good"})})
+
+
 def test_always_is_the_last_entry_or_none() -> None:
     for misplaced in ([Always("sun"), "rain"], [Takes(1, Always("sun"))], Takes(1, Always("sun"))):
         with pytest.raises(ValueError, match="the script of 'weather': `Always` can only be its last entry"):
@@ -154,7 +193,7 @@ def test_a_script_that_runs_out_fails_the_test_and_says_where() -> None:
         run_scripted(one(RETRY), {"weather": [ConnectionError("gone"), ConnectionError("gone")]})
     told = caught.value
     assert (told.action, told.step_id, told.attempt, told.entries) == ("weather", "only", 3, 2)
-    assert "step 'only', attempt 3: the script of action 'weather' has run out, it has 2 entries" in str(told)
+    assert "step 'only', attempt 3: the script of action 'weather' has run out, it has 2 entries for it" in str(told)
     assert isinstance(told, AssertionError)
 
 

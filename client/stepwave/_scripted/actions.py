@@ -16,7 +16,7 @@ from stepwave_server.actions.registry import Emit
 from stepwave_server.actions.values import dump, load
 from stepwave_server.core.model import Payload
 
-from .entries import Hangs, Lines, Takes
+from .entries import Hangs, Lines, Part, Takes
 from .errors import ScriptExhausted
 from .loop import VirtualLoop
 
@@ -41,13 +41,18 @@ class Stage:
         self.inputs: dict[tuple[str, int], object] = {}
         self.broken: asyncio.Future[ScriptExhausted] = loop.create_future()
 
-    async def exhausted(self, lines: Lines, name: str, context: Context) -> None:
+    async def exhausted(self, name: str, context: Context, entries: int) -> Payload:
         """End the run when all has happened that can at this moment, so that it can be told; the attempt waits."""
-        error = ScriptExhausted(name, context.step_id, context.attempt, len(lines.entries))
+        error = ScriptExhausted(name, context.step_id, context.attempt, entries)
         await asyncio.sleep(_MOMENT)
         if not self.broken.done():
             self.broken.set_result(error)
+        return await self.wait()
+
+    async def wait(self) -> Payload:
+        """Wait until interrupted."""
         await self.loop.create_future()
+        raise AssertionError("nothing else ends this")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +85,13 @@ class StagedActions(Registry):
         TypeError, ValueError: An entry of the script is none.
     """
 
-    def __init__(self, given: Iterable[object], script: Mapping[str, Lines], stage: Stage, *, entry_points: bool):
+    def __init__(self, given: Iterable[object], script: Mapping[str, Part], stage: Stage, *, entry_points: bool):
         super().__init__(given, entry_points=entry_points)
         self._stage = stage
         for name, real in self._actions.items():
             self._actions[name] = _Staged.like(real, self._recorded(self._real(real)))
-        for name, lines in script.items():
-            played = self._played(name, lines, self._actions.get(name))
+        for name, part in script.items():
+            played = self._played(name, part, self._actions.get(name))
             self._actions[name] = _Staged.like(_stand_in(name), self._recorded(played))
 
     def _recorded(self, perform: Perform) -> Perform:
@@ -108,24 +113,27 @@ class StagedActions(Registry):
 
         return in_turn
 
-    def _played(self, name: str, lines: Lines, real: Action | None) -> Perform:
+    def _played(self, name: str, part: Part, real: Action | None) -> Perform:
         """Perform what the script says, if the action itself, where it is known, would take the input."""
-        parts = [
-            self._entry(f"the script of {name!r}, entry {place}", name, entry)
-            for place, entry in enumerate(lines.entries, start=1)
-        ]
+        performs = {step_id: self._entries(name, step_id, lines) for step_id, lines in part.items()}
 
         async def played(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
             if real is not None:
                 real.check(payload, context)
-            place = lines.next()
+            attempt = context()
+            whose = attempt.step_id if attempt.step_id in part else ""
+            place = part[whose].next() if whose in part else None
             if place is None:
-                await self._stage.exhausted(lines, name, context())
-            else:
-                return await parts[place](payload, context, emit, most_bytes)
-            raise AssertionError("it waits for the end of the run")
+                return await self._stage.exhausted(name, attempt, len(performs.get(whose, ())))
+            return await performs[whose][place](payload, context, emit, most_bytes)
 
         return played
+
+    def _entries(self, name: str, step_id: str, lines: Lines) -> list[Perform]:
+        whose = f"the script of {name!r}" + (f" for step {step_id!r}" if step_id else "")
+        return [
+            self._entry(f"{whose}, entry {place}", name, entry) for place, entry in enumerate(lines.entries, start=1)
+        ]
 
     def _entry(self, place: str, name: str, entry: object) -> Perform:
         match entry:
@@ -146,8 +154,7 @@ class StagedActions(Registry):
         return _answering(place, entry)
 
     async def _hang(self, payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
-        await self._stage.loop.create_future()
-        raise AssertionError("nothing ends this but an interruption")
+        return await self._stage.wait()
 
     def _called(self, place: str, name: str, entry: Callable[..., object]) -> Perform:
         """Call a callable as a server calls actions: what it names of the input, on a thread if it is a plain one."""

@@ -24,7 +24,7 @@ from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.workflows import Workflows
 
 from .actions import Stage, StagedActions
-from .entries import Lines
+from .entries import Part, unused_of
 from .errors import RunStuck, ScriptExhausted
 from .loop import VirtualLoop
 from .report import ScriptedRun, report, told_so_far
@@ -54,7 +54,7 @@ class Order:
     workflow: workflow_pb2.Workflow
     input: JSON | Blob
     run_id: str
-    script: Mapping[str, Lines]
+    script: Mapping[str, Part]
     actions: Iterable[object]
     settings: Mapping[str, object]
     start: int
@@ -117,7 +117,7 @@ class _Performance:
                 raise ServerError(str(error)) from error
         result = self._collector.result
         assert result is not None, "a stream ends with the run's last event"
-        unused = {name: lines.unused for name, lines in self._order.script.items() if lines.unused}
+        unused = {name: count for name, part in self._order.script.items() if (count := unused_of(part))}
         return report(self._events, result, self._stage.inputs, unused)
 
     @asynccontextmanager

@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from stepwave._time import Seconds, to_seconds
 
-__all__ = ["Always", "Hangs", "Lines", "Script", "Takes", "lines_of"]
+__all__ = ["Always", "ByStep", "Hangs", "Lines", "Part", "Script", "Takes", "parts_of", "unused_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,18 @@ class Always:
     entry: object
 
 
+@dataclass(frozen=True, slots=True)
+class ByStep:
+    """Goes for each step of an action as the step's own script does: `{"model": ByStep({"plan": ["…"], "write": …})}`.
+
+    Attributes:
+        steps: By step id, a list with an entry for each attempt, or the entry for all of them. A step of the action
+            that is not among them must not be attempted.
+    """
+
+    steps: Mapping[str, object]
+
+
 # By the name of each action that is replaced: a list of entries, one for each attempt; or the entry for all of them.
 Script: TypeAlias = Mapping[str, object]
 
@@ -76,13 +88,28 @@ class Lines:
         return max(0, len(self.entries) - self.used)
 
 
-def lines_of(script: Script) -> dict[str, Lines]:
+# The lines of one action: by step, or for all of its steps under the empty name.
+Part: TypeAlias = Mapping[str, Lines]
+
+
+def parts_of(script: Script) -> dict[str, Part]:
     """Read a script.
 
     Raises:
         ValueError: `Always` stands where entries follow it, or within another entry.
     """
-    return {name: _lines(name, given) for name, given in script.items()}
+    return {name: _part(name, given) for name, given in script.items()}
+
+
+def unused_of(part: Part) -> int:
+    """Return how many entries of an action no attempt has taken."""
+    return sum(lines.unused for lines in part.values())
+
+
+def _part(name: str, given: object) -> Part:
+    if isinstance(given, ByStep):
+        return {step_id: _lines(f"{name!r} for step {step_id!r}", own) for step_id, own in given.steps.items()}
+    return {"": _lines(repr(name), given)}
 
 
 def _lines(name: str, given: object) -> Lines:
@@ -94,7 +121,7 @@ def _lines(name: str, given: object) -> Lines:
     if repeated:
         entries[-1] = entries[-1].entry
     if any(isinstance(part, Always) for entry in entries for part in _parts(entry)):
-        raise ValueError(f"the script of {name!r}: `Always` can only be its last entry")
+        raise ValueError(f"the script of {name}: `Always` can only be its last entry")
     return Lines(entries, repeated)
 
 

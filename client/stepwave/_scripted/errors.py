@@ -12,13 +12,13 @@ class ScriptExhausted(StepwaveError, AssertionError):
         action: The action.
         step_id: The step that attempted it.
         attempt: The attempt, from 1.
-        entries: How many entries the script has.
+        entries: How many entries the script has for it.
     """
 
     def __init__(self, action: str, step_id: str, attempt: int, entries: int) -> None:
-        has = "1 entry" if entries == 1 else f"{entries} entries"
+        has = {0: "no entry", 1: "1 entry"}.get(entries, f"{entries} entries")
         super().__init__(
-            f"step {step_id!r}, attempt {attempt}: the script of action {action!r} has run out, it has {has}; "
+            f"step {step_id!r}, attempt {attempt}: the script of action {action!r} has run out, it has {has} for it; "
             "`Always(…)` as the last one answers every further attempt"
         )
         self.action = action

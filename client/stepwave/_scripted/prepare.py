@@ -3,7 +3,8 @@
 import asyncio
 import contextvars
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,8 @@ from stepwave._files import LoadedWorkflow, load_workflow
 from stepwave._workflow import Workflow
 from stepwave.exceptions import InvalidWorkflow
 from stepwave.v1 import workflow_pb2
+
+from .entries import Part
 
 __all__ = ["Runnable", "apart", "check_names", "nanos", "placed", "read"]
 
@@ -55,19 +58,33 @@ def placed(loaded: LoadedWorkflow | None) -> Iterator[None]:
         raise loaded.locate(error.violations) from None
 
 
-def check_names(script: Mapping[str, object], workflow: workflow_pb2.Workflow) -> None:
-    """Check that every action of a script is one of the workflow's: a misspelt one would replace nothing.
+def check_names(script: Mapping[str, Part], workflow: workflow_pb2.Workflow) -> None:
+    """Check that every action and step of a script is one of the workflow's: a misspelt one would replace nothing.
 
     Raises:
         ValueError: One is not.
     """
-    used = {step.action for step in workflow.steps}
-    used |= {step.fallback.action.action for step in workflow.steps if step.fallback.HasField("action")}
-    for name in script:
-        if name not in used:
-            near = get_close_matches(name, used, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"its actions are {', '.join(sorted(used))}"
-            raise ValueError(f"the script has the action {name!r}, and no step of the workflow does; {hint}")
+    steps: defaultdict[str, list[str]] = defaultdict(list)
+    for step in workflow.steps:
+        steps[step.action].append(step.id)
+        if step.fallback.HasField("action"):
+            steps[step.fallback.action.action].append(step.id)
+    for name, part in script.items():
+        if name not in steps:
+            raise ValueError(
+                f"the script has the action {name!r}, and no step of the workflow does{_meant(name, steps)}"
+            )
+        for step_id in part:
+            if step_id and step_id not in steps[name]:
+                raise ValueError(
+                    f"the script of {name!r} has the step {step_id!r}, which has not that action"
+                    f"{_meant(step_id, steps[name])}"
+                )
+
+
+def _meant(name: str, known: Iterable[str]) -> str:
+    near = get_close_matches(name, known, 1)
+    return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
 
 
 def nanos(moment: datetime) -> int:
