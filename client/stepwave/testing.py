@@ -52,7 +52,7 @@ from ._time import Seconds, to_seconds
 from .exceptions import RunFailed
 
 if TYPE_CHECKING:
-    from ._scripted.prepare import Runnable
+    from ._scripted.prepare import WorkflowLike
 
 __all__ = [
     "Always",
@@ -109,7 +109,7 @@ def replay(source: "RunExport | str | os.PathLike[str]") -> None:
 
 
 def run_scripted(
-    workflow: "Runnable",
+    workflow: "WorkflowLike",
     script: Script | None = None,
     input: JSON | Blob = None,
     *,

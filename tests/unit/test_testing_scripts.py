@@ -1,7 +1,7 @@
 """Scripts: what each attempt of a replaced action comes to, and what happens when there is no entry for it."""
 
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from unittest.mock import Mock
@@ -64,6 +64,17 @@ def test_an_exception_is_raised_and_so_is_its_class(entry: object) -> None:
     run = run_scripted(one(), {"weather": [entry]}, check=False)
     (failure,) = run.result.failures
     assert (failure.reason, failure.details["exception"]) == (FailureReason.ACTION_ERROR, "ValueError")
+
+
+def test_a_failure_of_an_action_names_the_actions_own_line_and_one_of_the_script_names_none() -> None:
+    def fails() -> None:
+        raise ValueError("no")
+
+    def details(entry: object) -> Mapping[str, str]:
+        return run_scripted(one(), {"weather": entry}, check=False).result.failures[0].details
+
+    assert (details(fails)["file"], details(fails)["function"].rpartition(".")[2]) == (__file__, "fails")
+    assert "file" not in details(ValueError("no"))
 
 
 def test_an_exception_may_say_more_of_the_failure() -> None:

@@ -255,12 +255,18 @@ def test_a_plain_action_that_is_not_replaced_runs_on_a_thread_and_takes_no_virtu
     assert (run.outputs["only"], run.elapsed) == ("stepwave-action", timedelta(0))
 
 
-def test_a_thread_that_never_comes_back_fails_the_test_and_is_named() -> None:
+def test_a_thread_that_never_comes_back_fails_the_test_and_is_named_with_its_line() -> None:
     done = threading.Event()
+
+    def blocks() -> None:
+        done.wait()
+
     with pytest.raises(RunStuck, match=r"step 'only' \(action 'work'\) keeps its thread") as caught:
-        run_scripted(one(), {"work": lambda: done.wait()}, patience=0.05)
-    assert caught.value.__notes__ == ["step 'only', attempt 1, work, 0:00:00: under way"]
+        run_scripted(one(), {"work": blocks}, patience=0.05)
     done.set()
+    (note,) = caught.value.__notes__
+    assert note.startswith(f"step 'only', attempt 1, work, 0:00:00: under way, at {__file__}:")
+    assert note.endswith(".blocks")
 
 
 @pytest.mark.parametrize("make", [Hangs, lambda: Takes(500)])

@@ -6,6 +6,7 @@ import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import TypeAlias
 
 from stepwave._action import Answer, Context, action
@@ -13,6 +14,7 @@ from stepwave._time import to_seconds
 from stepwave_server.actions import Action, Registry
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.registry import Emit
+from stepwave_server.actions.standing import line_of
 from stepwave_server.actions.values import dump, load
 from stepwave_server.core.model import Payload
 
@@ -33,13 +35,23 @@ class Stage:
     Attributes:
         loop: The loop it runs on.
         inputs: What each attempt was given, by step id and number.
+        tasks: What runs each attempt, or ran it, by the same.
         broken: Done once the script has run out.
     """
 
     def __init__(self, loop: VirtualLoop) -> None:
         self.loop = loop
         self.inputs: dict[tuple[str, int], object] = {}
+        self.tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
         self.broken: asyncio.Future[ScriptExhausted] = loop.create_future()
+
+    def where(self, step_id: str, attempt: int) -> str:
+        """Say at which line of its author's an attempt stands, if it is known; for a run that is broken off."""
+        task = self.tasks.get((step_id, attempt))
+        line = line_of(task) if task is not None and not task.done() else None
+        if line is None or Path(line.file).parent == Path(__file__).parent:
+            return ""
+        return f", at {line.file}:{line.line}, in {line.function}"
 
     async def exhausted(self, name: str, context: Context, entries: int) -> Payload:
         """End the run when all has happened that can at this moment, so that it can be told; the attempt waits."""
@@ -97,7 +109,10 @@ class StagedActions(Registry):
     def _recorded(self, perform: Perform) -> Perform:
         async def recorded(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
             attempt = context()
-            self._stage.inputs[attempt.step_id, attempt.attempt] = load(payload)
+            key = attempt.step_id, attempt.attempt
+            task = asyncio.current_task()
+            assert task is not None, "the engine runs each attempt as a task"
+            self._stage.inputs[key], self._stage.tasks[key] = load(payload), task
             return await perform(payload, context, emit, most_bytes)
 
         return recorded

@@ -105,7 +105,7 @@ class _Performance:
 
     def told(self) -> list[str]:
         """Tell of what has happened so far."""
-        return told_so_far(self._events, self._stage.inputs)
+        return told_so_far(self._events, self._stage.where)
 
     async def run(self) -> ScriptedRun:
         """Run it to its end."""

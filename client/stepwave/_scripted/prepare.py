@@ -18,17 +18,17 @@ from stepwave.v1 import workflow_pb2
 
 from .entries import Part
 
-__all__ = ["Runnable", "apart", "check_names", "nanos", "placed", "read"]
+__all__ = ["WorkflowLike", "apart", "check_names", "nanos", "placed", "read"]
 
 # A workflow under construction, one as a message of the contract, or the path of the file that holds one.
-Runnable: TypeAlias = "Workflow | workflow_pb2.Workflow | str | os.PathLike[str]"
+WorkflowLike: TypeAlias = "Workflow | workflow_pb2.Workflow | str | os.PathLike[str]"
 
 T = TypeVar("T")
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def read(workflow: Runnable) -> tuple[workflow_pb2.Workflow, LoadedWorkflow | None]:
+def read(workflow: WorkflowLike) -> tuple[workflow_pb2.Workflow, LoadedWorkflow | None]:
     """Return a workflow as a message, and the file it came from, if it did.
 
     Raises:

@@ -1,6 +1,6 @@
 """What a scripted run came to: its events, its steps' attempts and their order, by virtual time."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
@@ -218,13 +218,19 @@ def report(
     return ScriptedRun(result, tuple(events), tuple(ended), unused)
 
 
-def told_so_far(events: Sequence[Event], inputs: Mapping[tuple[str, int], object]) -> list[str]:
-    """Tell of every attempt in a run that has not ended, a line for each."""
+def told_so_far(events: Sequence[Event], where: Callable[[str, int], str]) -> list[str]:
+    """Tell of every attempt in a run that has not ended, a line for each.
+
+    Args:
+        events: What has happened.
+        where: Says where an attempt stands that is under way, by its step id and number.
+    """
     lines = []
-    for attempt in _attempts(events, inputs):
+    for attempt in _attempts(events, {}):
         told = str(attempt)
         if isinstance(attempt, StepStarted):
             told = f"attempt {attempt.attempt}, {attempt.action}, {attempt.time - events[0].time}: under way"
+            told += where(attempt.step_id, attempt.attempt)
         lines.append(f"step {attempt.step_id!r}, {told}")
     return lines
 

@@ -20,7 +20,7 @@ STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
 INSTALLED = f"{os.sep}site-packages{os.sep}"
 """What the path of an installed library's file has in it."""
 
-OWN_PACKAGES = ("stepwave_server.", "asyncio.", "pydantic.", "pydantic_core.")
+OWN_PACKAGES = ("stepwave_server.", "stepwave._scripted.", "asyncio.", "pydantic.", "pydantic_core.")
 
 
 class ActionFailed(Exception):
