@@ -164,7 +164,7 @@ def run_scripted(
         InvalidWorkflow: The workflow cannot run: every problem is listed, with its place if it came from a file.
         Unsupported: It has what this version does not support yet.
         ValueError: The workflow lacks an action or step of the script, or JSON cannot hold an answer or the input.
-        TypeError: An exception of the script needs arguments.
+        TypeError: An exception of the script needs arguments, or a callable does not say which it takes.
         ActionsError: An action cannot be loaded, or a callable of the script cannot be called with an input.
         OSError: The file cannot be read.
         ModuleNotFoundError: The server is not installed: `pip install 'stepwave[server]'`.

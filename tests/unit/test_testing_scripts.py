@@ -3,8 +3,9 @@
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
@@ -100,10 +101,27 @@ def test_a_callable_may_be_the_action_itself() -> None:
     assert run_scripted(one(RETRY), script, actions=[weather]).outputs["only"] == "rain in Oslo"
 
 
-def test_a_callable_may_be_a_mock() -> None:
-    mock = Mock(return_value="sun")
-    assert run_scripted(one(), {"weather": mock}).outputs["only"] == "sun"
-    mock.assert_called_once_with(city="Oslo")
+@pytest.mark.parametrize("kind", [Mock, AsyncMock])
+def test_a_callable_may_be_a_mock(kind: type[Mock]) -> None:
+    mock = kind(side_effect=[OSError(), "sun"])
+    assert run_scripted(one(RETRY), {"weather": mock}).outputs["only"] == "sun"
+    mock.assert_called_with(city="Oslo")
+
+
+def test_a_callable_may_be_an_object() -> None:
+    class Plain:
+        def __call__(self, city: str) -> str:
+            return city
+
+    class Asynchronous:
+        async def __call__(self, city: str) -> str:
+            return city
+
+    def function(more: str, city: str) -> str:
+        return city + more
+
+    for entry in (Plain(), Asynchronous(), Plain().__call__, partial(function, "")):
+        assert run_scripted(one(), {"weather": entry}).outputs["only"] == "Oslo"
 
 
 def test_a_generator_answers_in_chunks() -> None:
@@ -272,6 +290,7 @@ def test_an_action_that_is_neither_replaced_nor_known_is_refused_as_by_a_server(
     ("entry", "error", "message"),
     [
         (object(), ValueError, "the script of 'weather', entry 2: it answered what JSON cannot hold"),
+        (dict, TypeError, "entry 2: no signature found for builtin type <class 'dict'>: wrap it into a function"),
         (UnicodeDecodeError, TypeError, "entry 2: an exception that needs arguments must be given with them"),
     ],
 )

@@ -173,12 +173,17 @@ class StagedActions(Registry):
 
     def _called(self, place: str, name: str, entry: Callable[..., object]) -> Perform:
         """Call a callable as a server calls actions: what it names of the input, on a thread if it is a plain one."""
+        method = getattr(entry, "__call__", None)  # noqa: B004 - it has one; that of an object says what it takes
+        if inspect.ismethod(method) and not inspect.iscoroutinefunction(entry):  # an asynchronous mock is one itself
+            entry = method
 
         @functools.wraps(entry, updated=())
         def call(*args: object, **kwargs: object) -> object:
             return entry(*args, **kwargs)
 
-        call.__signature__ = _by_name(entry)  # type: ignore[attr-defined]  # what `inspect` looks for
+        if isinstance(entry, functools.partial):
+            call.__annotations__ = getattr(entry.func, "__annotations__", {})
+        call.__signature__ = _by_name(place, entry)  # type: ignore[attr-defined]  # what `inspect` looks for
         return self._real(Action.of(action(name)(call), source=place))
 
 
@@ -192,9 +197,12 @@ def _stand_in(name: str) -> Action:
     return Action.of(stand_in, source="the script")
 
 
-def _by_name(entry: Callable[..., object]) -> inspect.Signature:
+def _by_name(place: str, entry: Callable[..., object]) -> inspect.Signature:
     """Return the signature of what is called by keywords alone: a mock takes any, and its `*args` are none."""
-    signature = inspect.signature(entry)
+    try:
+        signature = inspect.signature(entry)
+    except ValueError as error:
+        raise TypeError(f"{place}: {error}: wrap it into a function") from error
     open_ended = any(it.kind is it.VAR_KEYWORD for it in signature.parameters.values())
     kept = [it for it in signature.parameters.values() if not (open_ended and it.kind is it.VAR_POSITIONAL)]
     return signature.replace(parameters=kept)
