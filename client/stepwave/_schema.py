@@ -51,7 +51,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "Step.join": "all (default): every dependency succeeded. any: one did. all_done: every one has ended.",
     "Step.for_each": "Runs the step once for every item of a list.",
     "Step.allow_failure": "Whether its final failure leaves the run and its dependents alone. Default: false.",
-    "Step.concurrency_key": "A JSON Pointer into the input; attempts with equal values there share a limit.",
+    "Step.concurrency_key": "A JSON Pointer into the input: limits by key count each value there apart.",
     "Step.on_interrupt": "What a server restart does to a running attempt: retry (default) or fail.",
     "Binding.target": "Where in the input to put the value: a JSON Pointer. Empty: the whole.",
     "Binding.step": "(Part of) another step's output.",

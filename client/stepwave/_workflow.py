@@ -87,6 +87,7 @@ class Workflow:
         allow_failure: bool = False,
         retry: Retry | None = None,
         fallback: Fallback | None = None,
+        concurrency_key: str | None = None,
         on_interrupt: Literal["retry", "fail"] = "retry",
     ) -> StepHandle:
         """Add a step.
@@ -106,6 +107,8 @@ class Workflow:
             allow_failure: Whether a final failure of this step leaves the run and its dependents alone.
             retry: Its own retry policy; `None`: the workflow's.
             fallback: What answers in its place once it has finally failed; `None`: nothing does.
+            concurrency_key: A JSON Pointer into its input, such as `/tenant`: what the server limits by key, it limits
+                for each value there apart. `None`, or nothing there: it counts with all others of that kind.
             on_interrupt: What becomes of it when the server stops while an attempt runs: `retry`, another attempt once
                 a server goes on with the run, which uses up none of the policy's (the fourth time it fails all the
                 same); or `fail`, for what must not happen twice.
@@ -125,6 +128,7 @@ class Workflow:
             join=_choice("join", join, _JOINS),
             allow_failure=allow_failure,
             retry=retry.to_proto() if retry else None,
+            concurrency_key=concurrency_key,
             on_interrupt=_choice("on_interrupt", on_interrupt, _INTERRUPTS),
         )
         if not isinstance(input, NotGiven):

@@ -244,3 +244,12 @@ def test_a_message_does_not_change_with_the_builder() -> None:
     before = flow.to_proto()
     flow.step("a", "core.echo")
     assert not before.steps
+
+
+def test_a_step_names_what_its_limits_are_counted_by() -> None:
+    flow = Workflow("flow")
+    flow.step("a", "core.echo", {"tenant": "x"}, concurrency_key="/tenant")
+    flow.step("b", "core.echo", concurrency_key="")
+    flow.step("c", "core.echo")
+    keys = [step.concurrency_key if step.HasField("concurrency_key") else None for step in flow.to_proto().steps]
+    assert keys == ["/tenant", "", None]

@@ -241,8 +241,9 @@ class Step(_message.Message):
     allow_failure: _builtins.bool
     """True: a final failure of this step fails neither the run nor `JOIN_ALL` dependents. Default: false."""
     concurrency_key: _builtins.str
-    """A JSON Pointer (RFC 6901) into the step's input; attempts of the same action with equal values there share a limit.
-    Not set: no key.
+    """A JSON Pointer (RFC 6901) into the step's input, such as `/tenant`: what the server limits by key, it limits for each value
+    there apart. Numbers are told apart by their digits. Not set, or where the input has nothing or `null` there: the step counts
+    with all others of that kind.
     """
     on_interrupt: Global___OnInterrupt.ValueType
     """What a server restart does to a running attempt. Default: `ON_INTERRUPT_RETRY`."""

@@ -204,7 +204,8 @@ class Step:
     """One unit of work.
 
     `timeout` and `total_timeout` are in nanoseconds; `None`: the default, and no limit. A `fallback` that is a payload
-    is a fixed value.
+    is a fixed value. `concurrency_key` is a JSON Pointer into its input: attempts with equal values there share limits;
+    `None`: no key.
     """
 
     id: str
@@ -219,6 +220,7 @@ class Step:
     retry: Retry | None = None
     total_timeout: int | None = None
     fallback: Payload | FallbackAction | None = None
+    concurrency_key: str | None = None
 
     @property
     def all_bindings(self) -> tuple[Binding, ...]:

@@ -132,6 +132,8 @@ def _check_steps(check: _Check) -> None:
             if problem := _dependency_problem(check, step, dep):
                 check.blame(f"steps[{index}].depends_on[{position}]", problem)
             ordered = ordered and (check.ids[dep] < index if dep in check.ids else dep not in check.present.loose)
+        if step.concurrency_key and (problem := pointer_problem(step.concurrency_key)):
+            check.blame(f"steps[{index}].concurrency_key", problem)
         if step.bindings:
             _check_bindings(check, step, step.bindings, f"steps[{index}].bindings")
             ordered = False

@@ -1,5 +1,6 @@
 """The evaluator of bindings: JSON Pointers over JSON text whose numbers keep their digits."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
@@ -14,6 +15,9 @@ __all__ = ["JsonEvaluator"]
 
 MOST_PARSED = 4
 """Outputs that are kept parsed while one decision is made: a parsed one takes fifty times the memory of its text."""
+
+MOST_KEY = 256
+"""Characters of a key that is kept as it is; a longer one is kept by its hash."""
 
 
 class JsonEvaluator:
@@ -38,6 +42,22 @@ class JsonEvaluator:
             return self._fill(step, run_input, outputs)
         except RecursionError as error:
             raise EvaluationFailed("the values to put together are nested too deeply") from error
+
+    def key_of(self, payload: Payload, pointer: str) -> str:
+        """Return what tells one value at a place of an input from others; empty: there is nothing, or `null`.
+
+        Numbers are told apart by their digits, objects not by the order of their keys.
+        """
+        if isinstance(payload, Blob):
+            return ""
+        try:
+            found = jsonpointer.resolve_pointer(self._parse(payload), pointer)
+        except (jsonpointer.JsonPointerException, RecursionError):
+            return ""
+        if found is None or isinstance(found, jsonpointer.EndOfList):
+            return ""
+        text = simplejson.dumps(found, ensure_ascii=False, sort_keys=True)
+        return text if len(text) <= MOST_KEY else hashlib.sha256(text.encode()).hexdigest()
 
     def forget(self) -> None:
         """Forget what was parsed for the decisions made so far."""

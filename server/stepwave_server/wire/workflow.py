@@ -35,6 +35,7 @@ SERVED_STEP_FIELDS = frozenset(
         "fallback",
         "join",
         "allow_failure",
+        "concurrency_key",
         "on_interrupt",
     }
 )
@@ -88,6 +89,7 @@ def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:
         parse_retry(message.retry, f"{path}.retry", parsed) if has("retry") else None,
         parse_duration(message.total_timeout, f"{path}.total_timeout", parsed) if has("total_timeout") else None,
         parse_fallback(message.fallback, f"{path}.fallback", parsed) if has("fallback") else None,
+        message.concurrency_key if has("concurrency_key") else None,
     )
 
 
@@ -112,6 +114,8 @@ def fill_step(message: workflow_pb2.Step, step: Step) -> None:
         message.total_timeout.seconds, message.total_timeout.nanos = divmod(step.total_timeout, SECOND)
     if step.fallback is not None:
         fill_fallback(message.fallback, step.fallback)
+    if step.concurrency_key is not None:
+        message.concurrency_key = step.concurrency_key
 
 
 def _check_labels(message: workflow_pb2.Workflow, parsed: Parsed) -> None:

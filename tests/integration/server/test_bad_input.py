@@ -285,7 +285,6 @@ def _with_step(**fields: object) -> workflow_pb2.Workflow:
         ("steps[0].when", _with_step(when="true")),
         ("steps[0].retry.retryable_reasons[0]", _with_step(retry=workflow_pb2.Retry(retryable_reasons=[99]))),  # type: ignore[list-item]
         ("steps[0].for_each", _with_step(for_each=workflow_pb2.ForEach(input=""))),
-        ("steps[0].concurrency_key", _with_step(concurrency_key="")),
         ("steps[0].on_interrupt", _with_step(on_interrupt=99)),
         ("steps[0].bindings[0].item", _with_step(bindings=[workflow_pb2.Binding(item="")])),
         ("steps[0].bindings[0].secret", _with_step(bindings=[workflow_pb2.Binding(secret="KEY")])),

@@ -120,6 +120,14 @@ def test_malformed_pointers_are_named() -> None:
     ]
 
 
+def test_a_malformed_concurrency_key_is_named() -> None:
+    steps = [Step(name, "act", concurrency_key=key) for name, key in (("a", "tenant"), ("b", ""), ("c", "/~2"))]
+    assert problems(*steps) == [
+        ("steps[0].concurrency_key", 'malformed JSON Pointer "tenant": it must be empty or begin with "/"'),
+        ("steps[2].concurrency_key", 'malformed JSON Pointer "/~2": "~" must be followed by 0 or 1'),
+    ]
+
+
 @pytest.mark.parametrize("pointer", ["", "/", "/a", "/a/0/b", "/~0~1", "//", "/é\n", "/-"])
 def test_what_rfc_6901_allows_is_a_pointer(pointer: str) -> None:
     assert pointer_problem(pointer) == ""

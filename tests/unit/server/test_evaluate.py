@@ -205,3 +205,30 @@ def test_an_input_that_would_be_too_large_is_refused_before_it_is_put_together()
         with pytest.raises(EvaluationFailed, match="and 100 are allowed") as failed:
             evaluator.input_of(step, "null", {"a": large, "b": large})
         assert failed.value.reason is Reason.RESOURCE_EXHAUSTED
+
+
+@pytest.mark.parametrize(
+    ("given", "pointer", "key"),
+    [
+        ('{"a":"x"}', "/a", '"x"'),
+        ('{"a":1}', "/a", "1"),
+        ('{"a":1.0}', "/a", "1.0"),
+        ('{"a":{"c":1,"b":[2]}}', "/a", '{"b": [2], "c": 1}'),
+        ('"whole"', "", '"whole"'),
+        ('{"a":null}', "/a", ""),
+        ('{"a":1}', "/b", ""),
+        ('{"a":[1]}', "/a/-", ""),
+        ('{"a":[1]}', "/a/x", ""),
+        ('"text"', "/a", ""),
+        (IMAGE, "", ""),
+    ],
+)
+def test_a_key_tells_values_apart(given: Payload, pointer: str, key: str) -> None:
+    assert JsonEvaluator(1 << 20).key_of(given, pointer) == key
+
+
+def test_a_long_key_is_kept_by_its_hash() -> None:
+    evaluator = JsonEvaluator(1 << 20)
+    keys = {evaluator.key_of(json.dumps("x" * size), "") for size in (1_000, 1_001, 1_001)}
+    assert {len(key) for key in keys} == {64}
+    assert len(keys) == 2

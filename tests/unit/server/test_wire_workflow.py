@@ -30,7 +30,7 @@ bindings = st.lists(
     max_size=3,
 )
 steps = st.builds(
-    lambda step_id, action, deps, own, bound, timeout, join, allow: Step(
+    lambda step_id, action, deps, own, bound, timeout, join, allow, key: Step(
         step_id,
         action,
         tuple(deps),
@@ -39,6 +39,7 @@ steps = st.builds(
         timeout,
         join,
         allow,
+        concurrency_key=key,
     ),
     ids,
     ids,
@@ -48,6 +49,7 @@ steps = st.builds(
     st.none() | st.integers(1, 10**15),
     st.sampled_from(Join),
     st.booleans(),
+    st.none() | st.sampled_from(["", "/tenant"]),
 )
 
 
