@@ -6,7 +6,7 @@ from enum import IntEnum
 from .info import RunInfo
 from .model import State
 
-__all__ = ["CodeLine", "Explanation", "StepExplanation", "WaitCause"]
+__all__ = ["CodeLine", "Explanation", "StepExplanation", "WaitCause", "Waiting"]
 
 
 class WaitCause(IntEnum):
@@ -18,6 +18,20 @@ class WaitCause(IntEnum):
     BACKOFF = 3
     ACTION_MISSING = 4
     EXTERNAL = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Ready steps of a run that wait for one thing: how many, the first of them, and what for.
+
+    `limit` is what the limit covers that they wait for, as it was configured; empty if it is none.
+    """
+
+    cause: WaitCause
+    message: str
+    step_count: int
+    step_ids: tuple[str, ...]
+    limit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

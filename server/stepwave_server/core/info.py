@@ -6,7 +6,7 @@ from .model import State
 from .record import record
 from .state import RunState
 
-__all__ = ["RunInfo", "RunKey", "info_of", "seed_of"]
+__all__ = ["LimitInfo", "RunInfo", "RunKey", "info_of", "seed_of"]
 
 
 class RunKey(NamedTuple):
@@ -19,6 +19,32 @@ class RunKey(NamedTuple):
 def seed_of(key: RunKey) -> str:
     """Return the seed of a run's draws: derived from what names it, so that whoever goes on with it draws the same."""
     return f"{key.namespace}/{key.run_id}"
+
+
+@record
+class LimitInfo:
+    """What an action is allowed, with all others that a limit covers, and how that stands now.
+
+    Attributes:
+        actions: What the limit covers, as it was configured.
+        per_key: It counts each value of a key apart; what follows is then of all of them together.
+        concurrency: Attempts in flight at once; `None`: as many as come.
+        rate: How many may start in how many nanoseconds, and together; `None`: however many.
+        adaptive: How far the bound that finds itself may fall and climb, and where it is, the lowest of all keys;
+            `None`: there is none.
+        in_flight: Attempts that hold a place.
+        refused: Refusals since the server started, of the keys that are remembered.
+        paused_until: When the latest pause ends for which a refusal asked, since the epoch; `None`: there is none.
+    """
+
+    actions: str
+    per_key: bool
+    concurrency: int | None
+    rate: tuple[int, int, int] | None
+    adaptive: tuple[int, int, int] | None
+    in_flight: int
+    refused: int
+    paused_until: int | None
 
 
 @record

@@ -20,15 +20,23 @@ from stepwave_server.core.messages import (
     StepStarted,
 )
 from stepwave_server.core.model import Failure, Payload
+from stepwave_server.engine.admission import Held, Obstacle
 from stepwave_server.engine.base import EngineOptions
+from stepwave_server.engine.gates import Gate
 
 __all__ = ["Attempt", "AttemptOwner"]
 
 
 class AttemptOwner(Protocol):
-    """The run that an attempt belongs to."""
+    """The run that an attempt belongs to.
+
+    Attributes:
+        key: What names it.
+        told: How many of its attempts its watchers were told of that they wait.
+    """
 
     key: RunKey
+    told: int
 
     def tell(self, given: Input) -> None:
         """Note what happened, for the run's next turn."""
@@ -40,6 +48,10 @@ class AttemptOwner(Protocol):
 
     def attempt_ended(self, attempt: "Attempt", outcome: Input) -> None:
         """Take what an attempt came to. Called once for every attempt that was started."""
+        ...
+
+    def show_waiting(self, attempt: "Attempt", obstacle: Obstacle) -> None:
+        """Show the run's watchers what an attempt waits for."""
         ...
 
     def show_chunk(self, attempt: "Attempt", chunk: Payload) -> None:
@@ -62,8 +74,12 @@ class Attempt:
         action: What it does.
         fallback: It stands in for the step's own action.
         input: What with; `None`: it is large, and given when the attempt starts.
+        gates: The limits that it must pass.
+        queued: It waits for admission.
         withdrawn: It waits for admission no more.
         admitted: It has a place among the attempts in flight.
+        held: Its places at the gates.
+        told: The run's watchers were told that it waits.
         chunks: How many chunks it has shown.
         said: It has shown something, chunks or progress.
         since: When it started, in nanoseconds since the epoch.
@@ -85,8 +101,11 @@ class Attempt:
         "admitted",
         "chunks",
         "fallback",
+        "gates",
+        "held",
         "input",
         "number",
+        "queued",
         "run",
         "run_key",
         "said",
@@ -94,10 +113,11 @@ class Attempt:
         "step_id",
         "task",
         "timeout",
+        "told",
         "withdrawn",
     )
 
-    def __init__(self, run: AttemptOwner, invoke: Invoke, action: Action) -> None:
+    def __init__(self, run: AttemptOwner, invoke: Invoke, action: Action, gates: tuple[Gate, ...] = ()) -> None:
         self.run = run
         self.run_key = run.key
         self.step_id = invoke.step_id
@@ -105,7 +125,9 @@ class Attempt:
         self.input = invoke.input
         self.fallback = invoke.fallback
         self.action = action
-        self.withdrawn = self.admitted = False
+        self.gates = gates
+        self.queued = self.withdrawn = self.admitted = self.told = False
+        self.held: tuple[Held, ...] = ()
         self.chunks = 0
         self.said = False
         self.since = 0

@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from stepwave_server.core.explanation import Explanation
-from stepwave_server.core.info import RunInfo, RunKey
+from stepwave_server.core.explanation import Explanation, Waiting
+from stepwave_server.core.info import LimitInfo, RunInfo, RunKey
 from stepwave_server.core.messages import StepFinished
 from stepwave_server.core.model import Payload, Workflow
 from stepwave_server.core.record import record
 from stepwave_server.core.state import RunOptions, RunState, StepState
 from stepwave_server.core.validate import Violation
+from stepwave_server.engine.limits import Limit
 from stepwave_server.journal import Header, Listing, Position
 from stepwave_server.telemetry import TraceParent
 from stepwave_server.wire.events import Kind, Record
@@ -34,6 +35,7 @@ class EngineOptions:
     Attributes:
         max_runs: Runs under way at once.
         max_attempts_in_flight: Attempts in flight at once, over all runs.
+        limits: What actions are allowed beside.
         max_payload_bytes: The bound of an answer.
         cancel_grace: How long the clean-up of an interrupted attempt is awaited.
         tracebacks: Whether failures carry the traceback of the action's code.
@@ -43,6 +45,7 @@ class EngineOptions:
 
     max_runs: int = 10_000
     max_attempts_in_flight: int = 1_000
+    limits: tuple[Limit, ...] = ()
     max_payload_bytes: int = 1 << 20
     cancel_grace: float = 10.0
     tracebacks: bool = True
@@ -150,6 +153,14 @@ class Engine(Protocol):
 
     async def explain(self, key: RunKey) -> Explanation:
         """Say what a run waits for; of one that has ended, only how it stands."""
+        ...
+
+    def waiting(self, key: RunKey) -> Sequence[Waiting]:
+        """Return why ready steps of a run have not started, the most frequent reason first."""
+        ...
+
+    def limits(self, action: str) -> Sequence[LimitInfo]:
+        """Return what an action is allowed, and how that stands now."""
         ...
 
     async def result(self, key: RunKey) -> Record:

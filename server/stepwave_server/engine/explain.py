@@ -73,10 +73,12 @@ class _Explainer:
         return replace(told, since=attempt.since, message=message, where=where)
 
     def _waiting(self, told: StepExplanation, step: StepState) -> StepExplanation:
-        """Say what a step waits for that could start: what its watchers were told, else which bound there is."""
+        """Say what a step waits for that could start: at admission, else as its watchers were told, else the run's."""
         if told.step_id in self.run.state.backing:
             return replace(told, until=step.due, cause=WaitCause.BACKOFF)
         since = step.ready_time if not step.attempt else None
+        if (obstacle := self.run.obstacle(told.step_id)) is not None:
+            return replace(told, since=since, cause=obstacle.cause, message=obstacle.message)
         if (said := self.run.audience.waiting(told.step_id)) is not None:
             waits = decode_waiting(said.data)
             return replace(told, since=since or waits.since, cause=waits.cause, message=waits.message)

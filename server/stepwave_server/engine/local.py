@@ -7,10 +7,9 @@ from contextlib import aclosing, suppress
 from dataclasses import replace
 
 from stepwave_server.actions import Registry
-from stepwave_server.core.explanation import Explanation
-from stepwave_server.core.info import RunKey
+from stepwave_server.core.explanation import Explanation, Waiting
+from stepwave_server.core.info import LimitInfo, RunKey
 from stepwave_server.core.messages import (
-    AttemptStarted,
     CancelRequested,
     Event,
     Started,
@@ -18,7 +17,6 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import FallbackAction, Workflow
 from stepwave_server.core.validate import Violation, validate
-from stepwave_server.engine.admission import Admission
 from stepwave_server.engine.attempt import Attempt
 from stepwave_server.engine.base import (
     Batch,
@@ -29,6 +27,7 @@ from stepwave_server.engine.base import (
 )
 from stepwave_server.engine.deadlines import Deadlines
 from stepwave_server.engine.directory import Directory
+from stepwave_server.engine.entrance import Entrance
 from stepwave_server.engine.errors import (
     JournalUnavailable,
     NotAccepting,
@@ -86,8 +85,8 @@ class LocalEngine(Directory):
         self.actions = actions
         self._clock = clock
         self._telemetry = telemetry
-        self._admission: Admission[Attempt] = Admission(self.options.max_attempts_in_flight)
         self._loop = asyncio.get_running_loop()
+        self._entrance = Entrance(self._loop, self.options.max_attempts_in_flight, self.options.limits)
         self._deadlines: Deadlines[Attempt] = Deadlines(self._loop, lambda attempt: attempt.run.expired(attempt))
         self._ready: list[LocalRun] = []
         self._turning = False
@@ -103,8 +102,7 @@ class LocalEngine(Directory):
             evaluator=JsonEvaluator(self.options.max_payload_bytes),
             options=self.options,
             turn=self._request_turn,
-            submit=self._admission.submit,
-            release=self._admission.release,
+            entrance=self._entrance,
             deadlines=self._deadlines,
             abandoned=self._keep_abandoned,
             finished=self._run_finished,
@@ -118,7 +116,15 @@ class LocalEngine(Directory):
     @property
     def attempts_in_flight(self) -> int:
         """How many attempts are in flight now."""
-        return self._admission.in_flight
+        return self._entrance.in_flight
+
+    def waiting(self, key: RunKey) -> Sequence[Waiting]:
+        """Return why ready steps of a run have not started, the most frequent reason first."""
+        return self._entrance.waiting(key)
+
+    def limits(self, action: str) -> Sequence[LimitInfo]:
+        """Return what an action is allowed, and how that stands now."""
+        return self._entrance.limits(action, self._clock())
 
     @property
     def watchers(self) -> int:
@@ -215,7 +221,7 @@ class LocalEngine(Directory):
                 recovery.unreadable[key.run_id] = str(error)
             else:
                 self._take_up(run, how, recovery)
-        self._admit()  # what waits for admission alone makes no turn of its own
+        self._entrance.admit()  # what waits for admission alone makes no turn of its own
         self._turn()
         return recovery
 
@@ -320,6 +326,7 @@ class LocalEngine(Directory):
             if stuck:
                 logger.warning("attempts did not end: %s", ", ".join(sorted(task.get_name() for task in stuck)))
         self._deadlines.close()
+        self._entrance.close()
 
     async def _wait_idle(self, patience: float) -> bool:
         try:
@@ -354,27 +361,22 @@ class LocalEngine(Directory):
             for run in ready:
                 run.decide()
                 moved[run] = None
-            self._admit()
+            self._entrance.admit()
         return moved
-
-    def _admit(self) -> None:
-        while (attempt := self._admission.admit()) is not None:
-            attempt.admitted = True
-            attempt.run.tell(AttemptStarted(attempt.step_id, attempt.number))
 
     def _keep_abandoned(self, task: asyncio.Task[None]) -> None:
         """Keep a task that may go on from being collected, until it ends or the engine closes."""
         if len(self._abandoned) < MOST_ABANDONED:
             task.add_done_callback(self._abandoned.discard)
         else:  # it keeps its place until it ends: what clings on is bounded too
-            self._admission.in_flight += 1
+            self._entrance.cling()
             task.add_done_callback(self._end_abandoned)
         self._abandoned.add(task)
 
     def _end_abandoned(self, task: asyncio.Task[None]) -> None:
         self._abandoned.discard(task)
-        self._admission.release()
-        self._admit()
+        self._entrance.let_go()
+        self._entrance.admit()
 
     def _run_finished(self, run: LocalRun) -> None:
         del self._runs[run.key]

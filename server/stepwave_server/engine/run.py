@@ -35,18 +35,28 @@ from stepwave_server.core.messages import (
 from stepwave_server.core.model import Failure, Payload, Reason
 from stepwave_server.core.resume import resume
 from stepwave_server.core.state import RunState
+from stepwave_server.engine.admission import Obstacle
 from stepwave_server.engine.attempt import Attempt
 from stepwave_server.engine.audience import Audience
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.deadlines import Deadlines
+from stepwave_server.engine.entrance import Entrance
 from stepwave_server.engine.errors import RunBroken
 from stepwave_server.engine.evaluate import JsonEvaluator
+from stepwave_server.engine.gates import Gate
 from stepwave_server.engine.live import Transient
 from stepwave_server.engine.settled import Settled
 from stepwave_server.engine.timers import Timers
 from stepwave_server.journal import Ended, Header, Journal
 from stepwave_server.telemetry import RunTracer
-from stepwave_server.wire.events import Encoder, Kind, encode_action_missing, encode_chunk, encode_progress
+from stepwave_server.wire.events import (
+    Encoder,
+    Kind,
+    encode_action_missing,
+    encode_chunk,
+    encode_progress,
+    encode_waiting,
+)
 
 __all__ = ["LocalRun", "Services"]
 
@@ -62,8 +72,7 @@ class Services:
 
     Attributes:
         turn: Let the run work off its inputs soon, together with those that come until then.
-        submit: Hand an attempt to admission.
-        release: Give back the place of an attempt that has ended, or came too late.
+        entrance: Where attempts wait to start, and give back their places when they have ended, or came too late.
         deadlines: Calls the attempt's run back when it has taken longer than it may.
         abandoned: An interrupted attempt has not ended within its grace; its task may go on.
         finished: The run is under way no more: the journal keeps it, or it broke.
@@ -75,8 +84,7 @@ class Services:
     evaluator: JsonEvaluator
     options: EngineOptions
     turn: Callable[["LocalRun"], None]
-    submit: Callable[[Attempt], None]
-    release: Callable[[], None]
+    entrance: Entrance
     deadlines: Deadlines[Attempt]
     abandoned: Callable[[asyncio.Task[None]], None]
     finished: Callable[["LocalRun"], None]
@@ -95,6 +103,7 @@ class LocalRun:
         state: Where it stands, decided; perhaps not yet committed.
         settled: How far it is committed.
         audience: Who watches it.
+        told: How many of its attempts its watchers were told of that they wait for admission.
         paused: It was found under way, and is left alone.
         broken: Why it cannot go on, by a defect of the server; `None` if it can.
 
@@ -120,6 +129,7 @@ class LocalRun:
         self.audience = Audience()
         self._missing: dict[str, str] = {}
         self.settled = Settled(state.sequence)
+        self.told = 0
         self.paused = self._frozen = False
         self.broken: RunBroken | None = None
 
@@ -180,6 +190,11 @@ class LocalRun:
         paused = self.paused and self.state.stopping is None
         return replace(info, rerun_of=self.header.rerun_of, paused=paused, missing=self.missing[:MOST_MISSING])
 
+    def obstacle(self, step_id: str) -> Obstacle | None:
+        """Say what a step waits for at admission, if it does."""
+        attempt = self._attempts.get(step_id)
+        return None if attempt is None else self._services.entrance.obstacle(attempt)
+
     def attempt(self, step_id: str) -> Attempt | None:
         """Return a step's attempt that runs or waits for admission; `None` if it has none."""
         return self._attempts.get(step_id)
@@ -198,12 +213,20 @@ class LocalRun:
         if isinstance(outcome, AttemptInterrupted) and outcome.abandoned and attempt.task is not None:
             self._services.abandoned(attempt.task)
         self._services.deadlines.end(attempt, attempt.timeout)
-        self._free(attempt)
+        self._services.entrance.release(attempt, outcome)
         self.tell(outcome)
 
     def expired(self, attempt: Attempt) -> None:
         """Take that an attempt has taken longer than it may."""
         self.tell(TimerFired(Timer("attempt", attempt.step_id, attempt.number)))
+
+    def show_waiting(self, attempt: Attempt, obstacle: Obstacle) -> None:
+        """Show the watchers what an attempt waits for."""
+        self.told += not attempt.told
+        attempt.told = True
+        now = self._services.clock()
+        data = encode_waiting(self.key.run_id, now, attempt.step_id, obstacle.cause, obstacle.message)
+        self.audience.show(attempt.step_id, Transient(self.state.sequence, Kind.STEP_WAITING, data))
 
     def show_chunk(self, attempt: Attempt, chunk: Payload) -> None:
         """Show the watchers a chunk."""
@@ -275,6 +298,8 @@ class LocalRun:
         now = self._services.clock()
         evaluator = self._services.evaluator
         for given in inbox:
+            if isinstance(given, AttemptStarted) and not self._admitted(given):
+                continue
             events, commands = len(decision.events), len(decision.commands)
             decide(self.state, given, now, evaluator, decision)
             if len(decision.events) == events and isinstance(given, AttemptStarted):
@@ -284,11 +309,16 @@ class LocalRun:
                     self._request(command)
         evaluator.forget()
 
+    def _admitted(self, given: AttemptStarted) -> bool:
+        """Say whether an attempt still has the place that it is to start with: another may wait in its stead."""
+        attempt = self._attempts.get(given.step_id)
+        return attempt is not None and attempt.admitted
+
     def _came_late(self, given: AttemptStarted) -> None:
         attempt = self._attempts.get(given.step_id)
         started = given.step_id in self.state.running
         if attempt is not None and attempt.number == given.attempt and not started:
-            self._free(attempt)
+            self._services.entrance.release(attempt, None)
 
     def _request(self, invoke: Invoke) -> None:
         """Ask admission for a place: no effect of the decision, for the attempt's start will be an event of its own."""
@@ -301,22 +331,33 @@ class LocalRun:
                 self._withdraw(before)
             self._wait_for_action(invoke)
             return
-        attempt = self._attempts[invoke.step_id] = Attempt(self, invoke, action)
+        attempt = self._attempts[invoke.step_id] = Attempt(self, invoke, action, self._gates(invoke))
         if before is None:
-            self._services.submit(attempt)
+            self._services.entrance.submit(attempt)
         else:
             self._succeed(before, attempt)
 
+    def _gates(self, invoke: Invoke) -> tuple[Gate, ...]:
+        """Return the limits that an attempt must pass, those of its key's value included."""
+        entrance, evaluator = self._services.entrance, self._services.evaluator
+        if not entrance.limited:
+            return ()
+        key, step = "", self.state.steps[invoke.step_id]
+        if step.spec.concurrency_key is not None and entrance.keyed(invoke.action):
+            payload = input_of(self.state, step, evaluator) if invoke.input is None else invoke.input
+            key = evaluator.key_of(payload, step.spec.concurrency_key)
+        return entrance.gates(invoke.action, key)
+
     def _succeed(self, before: Attempt, attempt: Attempt) -> None:
-        """Let an attempt take the place of one that has not started, be it among those in flight or in the queue."""
-        if before.admitted:
+        """Let an attempt take the place of one that has not started, if it needs no other."""
+        if before.admitted and before.gates == attempt.gates:
             before.admitted, attempt.admitted = False, True
-            self.tell(
-                AttemptStarted(attempt.step_id, attempt.number)
-            )  # what told so of the other may have been too late
+            before.held, attempt.held = (), before.held
+            # What told so of the other may have been too late.
+            self.tell(AttemptStarted(attempt.step_id, attempt.number))
         else:
-            before.withdrawn = True
-            self._services.submit(attempt)
+            self._withdraw(before)
+            self._services.entrance.submit(attempt)
 
     def _wait_for_action(self, invoke: Invoke) -> None:
         """Let a step wait for a server that has its action: the run was accepted by another one, before a restart."""
@@ -350,6 +391,7 @@ class LocalRun:
 
     def _launch(self, event: StepStarted) -> None:
         attempt = self._attempts[event.step_id]
+        self._waits_no_more(attempt)
         if attempt.input is None:
             attempt.input = input_of(self.state, self.state.steps[event.step_id], self._services.evaluator)
         attempt.start(self._loop, event, self._services.options, self._variables(event))
@@ -391,8 +433,16 @@ class LocalRun:
             del self._attempts[command.step_id]
 
     def _withdraw(self, attempt: Attempt) -> None:
-        attempt.withdrawn = True
-        self._free(attempt)
+        """Take an attempt that has not started out of the queue, or give back its place."""
+        self._services.entrance.withdraw(attempt)
+        self._services.entrance.release(attempt, None)
+        self._waits_no_more(attempt)
+
+    def _waits_no_more(self, attempt: Attempt) -> None:
+        if attempt.told:
+            attempt.told = False
+            self.told -= 1
+            self.audience.forget(attempt.step_id)
 
     def _interrupt_absent(self, command: Interrupt) -> None:
         """End an attempt that an earlier server ran, or that waits for a server with its action; or none at all."""
@@ -404,12 +454,6 @@ class LocalRun:
         """Forget that a step waits for a server with its action."""
         if self._missing.pop(step_id, None) is not None:
             self.audience.forget(step_id)
-
-    def _free(self, attempt: Attempt) -> None:
-        """Give back an attempt's place among those in flight, if it has one."""
-        if attempt.admitted:
-            attempt.admitted = False
-            self._services.release()
 
     def _finish(self) -> None:
         self._timers.close()

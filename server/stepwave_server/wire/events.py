@@ -10,6 +10,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from stepwave.v1 import event_pb2, orchestrator_pb2, run_pb2
+from stepwave_server.core.explanation import WaitCause
 from stepwave_server.core.messages import (
     Event,
     RunFinished,
@@ -39,6 +40,7 @@ __all__ = [
     "encode_action_missing",
     "encode_chunk",
     "encode_progress",
+    "encode_waiting",
     "position",
     "to_step_results",
 ]
@@ -171,6 +173,17 @@ def encode_action_missing(run_id: str, time: int, step_id: str, action: str) -> 
         waiting = message.step_waiting
         waiting.step_id, waiting.cause = step_id, event_pb2.WAIT_CAUSE_ACTION_MISSING
         waiting.message = f'this server has no action "{action}"'
+
+    return _transient(run_id, time, fill)
+
+
+def encode_waiting(run_id: str, time: int, step_id: str, cause: WaitCause, text: str) -> bytes:
+    """Return a transient `step_waiting`, for admission, as bytes."""
+
+    def fill(message: event_pb2.RunEvent) -> None:
+        waiting = message.step_waiting
+        waiting.step_id, waiting.message = step_id, text
+        waiting.cause = event_pb2.WaitCause.ValueType(cause.value)
 
     return _transient(run_id, time, fill)
 

@@ -1,75 +1,66 @@
-"""Admission: a bound on attempts in flight, and turns among the runs that wait."""
+"""Admission: a bound on attempts in flight, and turns among the runs that wait; the same with limits and without."""
 
-from dataclasses import dataclass
+import pytest
 
-from stepwave_server.engine.admission import Admission
-
-
-@dataclass(eq=False)
-class Waits:
-    run_key: str
-    name: int
-    withdrawn: bool = False
+from unit.server.desk import Desk
 
 
-def _admission(limit: int, **waiting: int) -> Admission[Waits]:
-    """Return an admission at which so many attempts of each run wait."""
-    admission: Admission[Waits] = Admission(limit)
+@pytest.fixture(params=["plain", "gated"])
+def kind(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param == "plain")
+
+
+def _desk(plain: bool, places: int, **waiting: int) -> Desk:
+    """Return a desk at which so many attempts of each run wait."""
+    desk = Desk(places=places, plain=plain)
     for run_key, count in waiting.items():
-        for name in range(count):
-            admission.submit(Waits(run_key, name))
-    return admission
+        desk.ask(run_key, count)
+    return desk
 
 
-def _admitted(admission: Admission[Waits]) -> list[str]:
-    found = []
-    while (ticket := admission.admit()) is not None:
-        found.append(f"{ticket.run_key}{ticket.name}")
-    return found
+def test_as_many_are_admitted_as_there_are_places(kind: bool) -> None:
+    desk = _desk(kind, 3, a=5)
+    assert desk.enter() == ["a0", "a1", "a2"]
+    assert desk.admission.in_flight == 3
 
 
-def test_as_many_are_admitted_as_there_are_places() -> None:
-    admission = _admission(3, a=5)
-    assert _admitted(admission) == ["a0", "a1", "a2"]
-    assert admission.in_flight == 3
+def test_a_place_that_is_given_back_admits_the_next(kind: bool) -> None:
+    desk = _desk(kind, 1, a=2)
+    assert desk.enter() == ["a0"]
+    desk.end("a0")
+    assert desk.enter() == ["a1"]
 
 
-def test_a_place_that_is_given_back_admits_the_next() -> None:
-    admission = _admission(1, a=2)
-    assert _admitted(admission) == ["a0"]
-    admission.release()
-    assert _admitted(admission) == ["a1"]
+def test_runs_take_turns_whatever_their_width(kind: bool) -> None:
+    assert _desk(kind, 100, a=5, b=2, c=1).enter() == ["a0", "b0", "c0", "a1", "b1", "a2", "a3", "a4"]
 
 
-def test_runs_take_turns_whatever_their_width() -> None:
-    admission = _admission(100, a=5, b=2, c=1)
-    assert _admitted(admission) == ["a0", "b0", "c0", "a1", "b1", "a2", "a3", "a4"]
+def test_a_run_that_comes_later_takes_the_next_turn_but_one(kind: bool) -> None:
+    desk = _desk(kind, 1, a=1_000)
+    assert desk.enter() == ["a0"]
+    desk.ask("b")
+    desk.end("a0")
+    assert desk.enter() == ["a1"]
+    desk.end("a1")
+    assert desk.enter() == ["b0"]
 
 
-def test_a_run_that_comes_later_takes_the_next_turn_but_one() -> None:
-    admission = _admission(1, a=1_000)
-    assert _admitted(admission) == ["a0"]
-    admission.submit(Waits("b", 0))
-    admission.release()
-    assert _admitted(admission) == ["a1"]
-    admission.release()
-    assert _admitted(admission) == ["b0"]
+def test_an_attempt_that_is_withdrawn_takes_no_place(kind: bool) -> None:
+    desk = _desk(kind, 1, a=2)
+    desk.leave("a0")
+    assert desk.enter() == ["a1"]
+    assert desk.admission.in_flight == 1
 
 
-def test_an_attempt_that_is_withdrawn_takes_no_place() -> None:
-    admission: Admission[Waits] = Admission(1)
-    admission.submit(Waits("a", 0, withdrawn=True))
-    admission.submit(Waits("a", 1))
-    assert _admitted(admission) == ["a1"]
-    assert admission.in_flight == 1
+def test_what_waits_for_the_server_says_so(kind: bool) -> None:
+    desk = _desk(kind, 1, a=4)
+    desk.enter()
+    desk.leave("a2")
+    assert desk.why("a1") == ("concurrency", "the server's max_attempts is 1")
+    groups = [(group.size, [str(it) for it in group.tickets]) for group in desk.admission.waiting("a", 0)]
+    assert groups == [(2, ["a1", "a3"])]
+    assert list(desk.admission.waiting("b", 0)) == []
 
 
-def test_a_run_of_which_nothing_waits_any_more_is_forgotten() -> None:
-    admission = _admission(10, a=2)
-    _admitted(admission)
-    assert admission._queues == {}
-    assert not admission._turns
-
-
-def test_nothing_waits_nothing_is_admitted() -> None:
-    assert Admission[Waits](5).admit() is None
+def test_nothing_waits_nothing_is_admitted(kind: bool) -> None:
+    assert _desk(kind, 5).enter() == []
