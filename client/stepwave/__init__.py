@@ -18,11 +18,14 @@ from typing import TYPE_CHECKING
 from ._action import ActionError, Answer, Context, action
 from ._catalog import (
     ActionInfo,
+    ActionLimit,
+    AdaptiveLimit,
     InputRule,
     NamedWorkflow,
     Plan,
     PlannedBinding,
     PlannedStep,
+    RateLimit,
     ServerInfo,
     ServerLimits,
 )
@@ -40,7 +43,6 @@ from ._events import (
     StepStarted,
     StepWaiting,
     UnknownEvent,
-    WaitCause,
     Wave,
     WaveFinished,
     WaveStarted,
@@ -62,6 +64,8 @@ from ._results import (
     SkipReason,
     State,
     StepResult,
+    WaitCause,
+    WaitingSteps,
 )
 from ._workflow import Workflow
 from .exceptions import (
@@ -97,6 +101,8 @@ __all__ = [
     "AccessDenied",
     "ActionError",
     "ActionInfo",
+    "ActionLimit",
+    "AdaptiveLimit",
     "AlreadyExists",
     "Answer",
     "AsyncClient",
@@ -125,6 +131,7 @@ __all__ = [
     "Plan",
     "PlannedBinding",
     "PlannedStep",
+    "RateLimit",
     "Reference",
     "ReplayDiverged",
     "Rerun",
@@ -168,6 +175,7 @@ __all__ = [
     "Unsupported",
     "Violation",
     "WaitCause",
+    "WaitingSteps",
     "Wave",
     "WaveFinished",
     "WaveStarted",

@@ -10,11 +10,14 @@ from ._plain import PAYLOAD, PAYLOADS, Plain
 
 __all__ = [
     "ActionInfo",
+    "ActionLimit",
+    "AdaptiveLimit",
     "InputRule",
     "NamedWorkflow",
     "Plan",
     "PlannedBinding",
     "PlannedStep",
+    "RateLimit",
     "ServerInfo",
     "ServerLimits",
 ]
@@ -93,6 +96,55 @@ class Plan(Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimit(Plain):
+    """How often attempts may start: `count` in every `period`, evenly spread, and `burst` together after quiet."""
+
+    count: int
+    period: timedelta
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptiveLimit(Plain):
+    """A bound on attempts in flight that falls at once when the service behind them refuses, and climbs back slowly.
+
+    Attributes:
+        concurrency: How many may be in flight at once, now; of several keys, the lowest.
+        min_concurrency: How far it may fall.
+        max_concurrency: How far it may climb.
+        refused: How many attempts failed with `rate_limited` since the server started.
+        paused_until: Until when nothing starts, because such a failure asked for it; `None`: there is no pause.
+    """
+
+    concurrency: int
+    min_concurrency: int
+    max_concurrency: int
+    refused: int
+    paused_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ActionLimit(Plain):
+    """A limit on attempts, counted over all runs and all actions that it covers, and how it stands.
+
+    Attributes:
+        actions: What it covers: the name of an action, or the beginning of names and `*`.
+        per_key: Whether it counts each value of the steps' `concurrency_key` apart.
+        max_concurrency: How many may be in flight at once; `None`: as many as come, or as `adaptive` says.
+        rate: How often they may start; `None`: however often.
+        adaptive: A bound that finds itself; `None`: there is none.
+        in_flight: How many are in flight now.
+    """
+
+    actions: str
+    per_key: bool
+    max_concurrency: int | None
+    rate: RateLimit | None
+    adaptive: AdaptiveLimit | None
+    in_flight: int
+
+
+@dataclass(frozen=True, slots=True)
 class ActionInfo(Plain):
     """Something a step can do.
 
@@ -102,6 +154,7 @@ class ActionInfo(Plain):
         input_schema: A JSON Schema (draft 2020-12) of its input.
         streaming: Whether it answers in chunks.
         source: Where it comes from, for example `tools:search` or `built-in`.
+        limits: What the server was told to allow it; all of it applies.
     """
 
     name: str
@@ -109,6 +162,7 @@ class ActionInfo(Plain):
     input_schema: Mapping[str, JSON] = field(metadata=PAYLOADS)
     streaming: bool
     source: str
+    limits: tuple[ActionLimit, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,8 @@ class Session:
     async def get(self, run_id: str) -> Run:
         """Return a run as it stands now."""
         request = pb.GetRunRequest(namespace=self._namespace, run_id=run_id)
-        return run_from_proto((await self._link.call(GET, request)).run)
+        response = await self._link.call(GET, request)
+        return run_from_proto(response.run, response.waiting)
 
     async def result(self, run_id: str) -> RunResult:
         """Return what a run came to."""

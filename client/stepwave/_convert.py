@@ -11,18 +11,32 @@ from stepwave.v1 import event_pb2, orchestrator_pb2, run_pb2, workflow_pb2
 
 from ._catalog import (
     ActionInfo,
+    ActionLimit,
+    AdaptiveLimit,
     InputRule,
     NamedWorkflow,
     Plan,
     PlannedBinding,
     PlannedStep,
+    RateLimit,
     ServerInfo,
     ServerLimits,
 )
-from ._events import WaitCause
 from ._explain import CodeLine, RunExplanation, StepExplanation
 from ._payload import Output, from_payload, load_json
-from ._results import Counts, Failure, FailureReason, Run, RunResult, SkipCause, SkipReason, State, StepResult
+from ._results import (
+    Counts,
+    Failure,
+    FailureReason,
+    Run,
+    RunResult,
+    SkipCause,
+    SkipReason,
+    State,
+    StepResult,
+    WaitCause,
+    WaitingSteps,
+)
 
 __all__ = [
     "action_from_proto",
@@ -76,13 +90,8 @@ def state_from_proto(number: int) -> State:
     return _STATES.get(number, State.UNKNOWN)
 
 
-def wait_cause(number: int) -> WaitCause:
-    """Turn a cause for waiting of the contract into ours."""
-    return _WAITS.get(number, WaitCause.UNKNOWN)
-
-
-def run_from_proto(message: run_pb2.Run) -> Run:
-    """Turn a run of the contract into ours."""
+def run_from_proto(message: run_pb2.Run, waiting: Iterable[orchestrator_pb2.WaitingSteps] = ()) -> Run:
+    """Turn a run of the contract, and what its steps wait for if that is known, into ours."""
     return Run(
         run_id=message.run_id,
         namespace=message.namespace,
@@ -99,7 +108,18 @@ def run_from_proto(message: run_pb2.Run) -> Run:
         rerun_of=message.rerun_of,
         paused=message.paused,
         missing_actions=tuple(message.missing_actions),
+        waiting=tuple(map(_waiting, waiting)),
     )
+
+
+def wait_cause(number: int) -> WaitCause:
+    """Return what a number of the contract says that a step waits for."""
+    return _WAITS.get(number, WaitCause.UNKNOWN)
+
+
+def _waiting(message: orchestrator_pb2.WaitingSteps) -> WaitingSteps:
+    cause, step_ids = wait_cause(message.cause), tuple(message.step_ids)
+    return WaitingSteps(cause, message.message, message.limit, message.step_count, step_ids)
 
 
 def _counts(message: run_pb2.StateCounts) -> Counts:
@@ -240,6 +260,32 @@ def action_from_proto(message: orchestrator_pb2.Action) -> ActionInfo:
         input_schema=schema if isinstance(schema, dict) else {},
         streaming=message.streaming,
         source=message.source,
+        limits=tuple(map(_limit, message.limits)),
+    )
+
+
+def _limit(message: orchestrator_pb2.Limit) -> ActionLimit:
+    return ActionLimit(
+        actions=message.actions,
+        per_key=message.per_key,
+        max_concurrency=message.max_concurrency or None,
+        rate=_rate(message.rate) if message.HasField("rate") else None,
+        adaptive=_adaptive(message.adaptive) if message.HasField("adaptive") else None,
+        in_flight=message.in_flight,
+    )
+
+
+def _rate(message: orchestrator_pb2.RateLimit) -> RateLimit:
+    return RateLimit(message.count, _span(message.period), message.burst)
+
+
+def _adaptive(message: orchestrator_pb2.AdaptiveLimit) -> AdaptiveLimit:
+    return AdaptiveLimit(
+        concurrency=message.concurrency,
+        min_concurrency=message.min_concurrency,
+        max_concurrency=message.max_concurrency,
+        refused=message.refused,
+        paused_until=moment(message.paused_until) if message.HasField("paused_until") else None,
     )
 
 

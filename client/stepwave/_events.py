@@ -2,12 +2,11 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from typing import ClassVar
 
 from ._payload import JSON, Output
 from ._plain import PAYLOAD, Plain
-from ._results import Failure, RunResult, StepResult
+from ._results import Failure, RunResult, StepResult, WaitCause
 
 __all__ = [
     "Event",
@@ -23,22 +22,10 @@ __all__ = [
     "StepWaiting",
     "StepsAdded",
     "UnknownEvent",
-    "WaitCause",
     "Wave",
     "WaveFinished",
     "WaveStarted",
 ]
-
-
-class WaitCause(StrEnum):
-    """What a ready step can wait for."""
-
-    CONCURRENCY = "concurrency"
-    RATE = "rate"
-    BACKOFF = "backoff"
-    ACTION_MISSING = "action_missing"
-    EXTERNAL = "external"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

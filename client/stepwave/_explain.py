@@ -3,9 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from ._events import WaitCause
 from ._plain import Plain
-from ._results import Run, State
+from ._results import Run, State, WaitCause
 
 __all__ = ["CodeLine", "RunExplanation", "StepExplanation"]
 

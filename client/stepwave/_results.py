@@ -21,6 +21,8 @@ __all__ = [
     "SkipReason",
     "State",
     "StepResult",
+    "WaitCause",
+    "WaitingSteps",
 ]
 
 
@@ -177,6 +179,36 @@ class Counts(Plain):
         return self.pending + self.running + self.succeeded + self.failed + self.cancelled + self.skipped
 
 
+class WaitCause(StrEnum):
+    """What a ready step can wait for."""
+
+    CONCURRENCY = "concurrency"
+    RATE = "rate"
+    BACKOFF = "backoff"
+    ACTION_MISSING = "action_missing"
+    EXTERNAL = "external"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingSteps(Plain):
+    """Ready steps of a run that wait for one thing.
+
+    Attributes:
+        cause: What kind of thing it is.
+        message: The same in a line for a person.
+        limit: The limit that they wait for, by the actions that it covers; empty if it is none.
+        step_count: How many steps wait.
+        step_ids: The first 20 of them.
+    """
+
+    cause: WaitCause
+    message: str
+    limit: str
+    step_count: int
+    step_ids: tuple[str, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Run(Plain):
     """One execution of a workflow, as it stood when the server was asked.
@@ -198,6 +230,8 @@ class Run(Plain):
         paused: Whether its server found it under way when it started, and was told to leave such runs alone.
         missing_actions: Actions that its steps wait for and that the server does not have, the first 20. It goes on
             when a server starts that has them.
+        waiting: Why ready steps of it have not started, the most frequent reason first; known of a run that was asked
+            for by `get` alone.
     """
 
     run_id: str
@@ -215,6 +249,7 @@ class Run(Plain):
     rerun_of: str = ""
     paused: bool = False
     missing_actions: tuple[str, ...] = ()
+    waiting: tuple[WaitingSteps, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

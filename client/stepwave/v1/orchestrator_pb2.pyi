@@ -482,22 +482,68 @@ class GetRunResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> _run_pb2.Run:
         """The run as it stands now."""
+
+    @_builtins.property
+    def waiting(self) -> _containers.RepeatedCompositeFieldContainer[Global___WaitingSteps]:
+        """Why ready steps of it have not started, the most frequent reason first. At most 20."""
 
     def __init__(
         self,
         *,
         run: _run_pb2.Run | None = ...,
+        waiting: _abc.Iterable[Global___WaitingSteps] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["run", b"run", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetRunResponse: _TypeAlias = GetRunResponse  # noqa: Y015
+
+@_typing.final
+class WaitingSteps(_message.Message):
+    """Ready steps of a run that wait for one thing."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CAUSE_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    STEP_COUNT_FIELD_NUMBER: _builtins.int
+    STEP_IDS_FIELD_NUMBER: _builtins.int
+    cause: _event_pb2.WaitCause.ValueType
+    """What kind of thing it is."""
+    message: _builtins.str
+    """One line for a person."""
+    limit: _builtins.str
+    """The limit that they wait for, by what it covers, as `Limit.actions`. Empty: it is none of an action's limits."""
+    step_count: _builtins.int
+    """How many steps wait."""
+    @_builtins.property
+    def step_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The first 20 of them."""
+
+    def __init__(
+        self,
+        *,
+        cause: _event_pb2.WaitCause.ValueType = ...,
+        message: _builtins.str = ...,
+        limit: _builtins.str = ...,
+        step_count: _builtins.int = ...,
+        step_ids: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "limit", b"limit", "message", b"message", "step_count", b"step_count", "step_ids", b"step_ids"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitingSteps: _TypeAlias = WaitingSteps  # noqa: Y015
 
 @_typing.final
 class GetResultRequest(_message.Message):
@@ -1361,6 +1407,7 @@ class Action(_message.Message):
     INPUT_SCHEMA_FIELD_NUMBER: _builtins.int
     STREAMING_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Its name, as steps give it."""
     description: _builtins.str
@@ -1371,6 +1418,10 @@ class Action(_message.Message):
     """True: it answers in chunks."""
     source: _builtins.str
     """Where it comes from, for example `tools:search` or `built-in`."""
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Limit]:
+        """What the server was told to allow it; all of it applies. Empty: nothing beside the server's own bound."""
+
     def __init__(
         self,
         *,
@@ -1379,14 +1430,135 @@ class Action(_message.Message):
         input_schema: _builtins.str = ...,
         streaming: _builtins.bool = ...,
         source: _builtins.str = ...,
+        limits: _abc.Iterable[Global___Limit] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "input_schema", b"input_schema", "name", b"name", "source", b"source", "streaming", b"streaming"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "input_schema", b"input_schema", "limits", b"limits", "name", b"name", "source", b"source", "streaming", b"streaming"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Action: _TypeAlias = Action  # noqa: Y015
+
+@_typing.final
+class Limit(_message.Message):
+    """A limit on attempts, counted over all runs and all actions that it covers, and how it stands now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    PER_KEY_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENCY_FIELD_NUMBER: _builtins.int
+    RATE_FIELD_NUMBER: _builtins.int
+    ADAPTIVE_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    actions: _builtins.str
+    """What it covers: the name of an action, or the beginning of names and `*`."""
+    per_key: _builtins.bool
+    """True: each value of the steps' `concurrency_key` is counted apart. What is said of now is then said of all values together,
+    as far as they are in use.
+    """
+    max_concurrency: _builtins.int
+    """How many attempts may be in flight at once. 0: as many as come, or as `adaptive` says."""
+    in_flight: _builtins.int
+    """How many attempts are in flight now."""
+    @_builtins.property
+    def rate(self) -> Global___RateLimit:
+        """How often attempts may start. Not set: however often."""
+
+    @_builtins.property
+    def adaptive(self) -> Global___AdaptiveLimit:
+        """A bound on attempts in flight that finds itself. Not set: there is none."""
+
+    def __init__(
+        self,
+        *,
+        actions: _builtins.str = ...,
+        per_key: _builtins.bool = ...,
+        max_concurrency: _builtins.int = ...,
+        rate: Global___RateLimit | None = ...,
+        adaptive: Global___AdaptiveLimit | None = ...,
+        in_flight: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["adaptive", b"adaptive", "rate", b"rate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "adaptive", b"adaptive", "in_flight", b"in_flight", "max_concurrency", b"max_concurrency", "per_key", b"per_key", "rate", b"rate"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Limit: _TypeAlias = Limit  # noqa: Y015
+
+@_typing.final
+class RateLimit(_message.Message):
+    """How often attempts may start: evenly spread, but for bursts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    PERIOD_FIELD_NUMBER: _builtins.int
+    BURST_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """How many, in every `period`."""
+    burst: _builtins.int
+    """How many may start together after a quiet time. At least 1."""
+    @_builtins.property
+    def period(self) -> _duration_pb2.Duration:
+        """In which time."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        period: _duration_pb2.Duration | None = ...,
+        burst: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["period", b"period"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["burst", b"burst", "count", b"count", "period", b"period"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RateLimit: _TypeAlias = RateLimit  # noqa: Y015
+
+@_typing.final
+class AdaptiveLimit(_message.Message):
+    """A bound on attempts in flight that finds itself: it falls at once when an attempt fails with `rate_limited`, and climbs back slowly."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONCURRENCY_FIELD_NUMBER: _builtins.int
+    MIN_CONCURRENCY_FIELD_NUMBER: _builtins.int
+    MAX_CONCURRENCY_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    PAUSED_UNTIL_FIELD_NUMBER: _builtins.int
+    concurrency: _builtins.int
+    """How many attempts may be in flight at once, now. Of several keys: the lowest."""
+    min_concurrency: _builtins.int
+    """How far it may fall."""
+    max_concurrency: _builtins.int
+    """How far it may climb."""
+    refused: _builtins.int
+    """How many attempts failed with `rate_limited` since the server started."""
+    @_builtins.property
+    def paused_until(self) -> _timestamp_pb2.Timestamp:
+        """Until when nothing starts, because such a failure asked for it by `retry_after`. Not set: there is no pause."""
+
+    def __init__(
+        self,
+        *,
+        concurrency: _builtins.int = ...,
+        min_concurrency: _builtins.int = ...,
+        max_concurrency: _builtins.int = ...,
+        refused: _builtins.int = ...,
+        paused_until: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["paused_until", b"paused_until"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["concurrency", b"concurrency", "max_concurrency", b"max_concurrency", "min_concurrency", b"min_concurrency", "paused_until", b"paused_until", "refused", b"refused"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdaptiveLimit: _TypeAlias = AdaptiveLimit  # noqa: Y015
 
 @_typing.final
 class ListWorkflowsRequest(_message.Message):

@@ -32,6 +32,7 @@ from stepwave_server.wire.events import Kind, decode, to_step_results
 from stepwave_server.wire.explain import to_explanation
 from stepwave_server.wire.plan import to_plan
 from stepwave_server.wire.results import to_run
+from stepwave_server.wire.server import to_limit, to_waiting
 from stepwave_server.wire.values import SECOND, from_duration, from_time
 from stepwave_server.wire.workflow import Parsed
 
@@ -129,7 +130,8 @@ class Orchestrator:
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:  # noqa: N802
         """Return a run as it stands."""
         key = run_key(request.namespace, request.run_id)
-        return pb.GetRunResponse(run=to_run(await self._engine.info(key)))
+        info = await self._engine.info(key)
+        return pb.GetRunResponse(run=to_run(info), waiting=map(to_waiting, self._engine.waiting(key)))
 
     async def GetResult(self, request: pb.GetResultRequest, context: Context) -> pb.GetResultResponse:  # noqa: N802
         """Return what a run came to."""
@@ -219,7 +221,16 @@ class Orchestrator:
         """Return a page of the actions."""
         after = _after(request)
         page, following = _page(self._actions, lambda action: action.name, request.page_size, after)
-        return pb.ListActionsResponse(actions=page, next_page_token=following)
+        return pb.ListActionsResponse(actions=map(self._limited, page), next_page_token=following)
+
+    def _limited(self, action: pb.Action) -> pb.Action:
+        """Return an action with its limits, as they stand now."""
+        limits = self._engine.limits(action.name)
+        if not limits:
+            return action
+        limited = pb.Action(limits=map(to_limit, limits))
+        limited.MergeFrom(action)
+        return limited
 
     async def ListWorkflows(  # noqa: N802
         self,

@@ -1,9 +1,11 @@
 """What a server is and has, as messages."""
 
-from stepwave.v1 import orchestrator_pb2
+from stepwave.v1 import event_pb2, orchestrator_pb2
+from stepwave_server.core.explanation import Waiting
+from stepwave_server.core.info import LimitInfo
 from stepwave_server.wire.values import SECOND, fill_time
 
-__all__ = ["to_action", "to_limits", "to_server_info"]
+__all__ = ["to_action", "to_limit", "to_limits", "to_server_info", "to_waiting"]
 
 
 def to_action(
@@ -12,6 +14,37 @@ def to_action(
     """Return an action as a message."""
     return orchestrator_pb2.Action(
         name=name, description=description, input_schema=input_schema, streaming=streaming, source=source
+    )
+
+
+def to_limit(info: LimitInfo) -> orchestrator_pb2.Limit:
+    """Return a limit of an action as a message."""
+    message = orchestrator_pb2.Limit(
+        actions=info.actions,
+        per_key=info.per_key,
+        max_concurrency=info.concurrency or 0,
+        in_flight=info.in_flight,
+    )
+    if info.rate is not None:
+        message.rate.count, period, message.rate.burst = info.rate
+        message.rate.period.seconds, message.rate.period.nanos = divmod(period, SECOND)
+    if info.adaptive is not None:
+        adaptive = message.adaptive
+        adaptive.min_concurrency, adaptive.max_concurrency, adaptive.concurrency = info.adaptive
+        adaptive.refused = info.refused
+        if info.paused_until is not None:
+            fill_time(adaptive.paused_until, info.paused_until)
+    return message
+
+
+def to_waiting(waiting: Waiting) -> orchestrator_pb2.WaitingSteps:
+    """Return what steps wait for as a message."""
+    return orchestrator_pb2.WaitingSteps(
+        cause=event_pb2.WaitCause.ValueType(waiting.cause.value),
+        message=waiting.message,
+        limit=waiting.limit,
+        step_count=waiting.step_count,
+        step_ids=waiting.step_ids,
     )
 
 
