@@ -8,6 +8,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from types import TracebackType
 from typing import Self
@@ -21,6 +22,7 @@ from stepwave_server.engine.base import Recover
 from stepwave_server.engine.lag import LagMonitor
 from stepwave_server.engine.local import LocalEngine
 from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
+from stepwave_server.limits import load_limits, uncovering
 from stepwave_server.rpc.handlers import Bounds
 from stepwave_server.rpc.holds import Holds
 from stepwave_server.rpc.requests import Preparer
@@ -53,6 +55,7 @@ class Server:
 
     Raises:
         ActionsError: An action cannot be loaded.
+        LimitsError: The limits file is malformed.
         ListenError: The address is not allowed.
     """
 
@@ -69,6 +72,7 @@ class Server:
         self._telemetry = telemetry or Telemetry.from_environment()
         self._journal = journal
         self._notices: set[asyncio.Task[None]] = set()
+        self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
         self._registry = Registry(_importable(actions), entry_points=self.settings.entry_points)
         self._workflows = Workflows.load(self.settings.workflows) if self.settings.workflows else Workflows()
 
@@ -111,15 +115,18 @@ class Server:
     def _assemble(self, journal: Journal) -> Preparer:
         """Put the parts together; none of them does anything yet."""
         settings = self.settings
+        options = replace(settings.engine_options(), limits=self._limits)
+        for problem in uncovering(self._limits, [action.name for action in self._registry]):
+            logger.warning("%s", problem)
         self.engine = LocalEngine(
             journal=journal,
             actions=self._registry,
             clock=time.time_ns,
-            options=settings.engine_options(),
+            options=options,
             telemetry=self._telemetry,
         )
         self._holds = Holds(self.engine.cancel)
-        preparer = Preparer(self.engine, self._workflows, settings.engine_options())
+        preparer = Preparer(self.engine, self._workflows, options)
         orchestrator = Orchestrator(self.engine, preparer, self._holds, self._info(journal), self._actions())
         bounds = Bounds(settings.max_calls, settings.max_streams, settings.max_message_bytes)
         self._grpc = GrpcServer(orchestrator, settings.listen, bounds, insecure=settings.insecure)

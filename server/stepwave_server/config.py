@@ -34,6 +34,7 @@ class Settings(BaseSettings):
     insecure: bool = Field(default=False, description="Serve plain text beyond loopback.")
     entry_points: bool = Field(default=True, description="Load actions of installed packages.")
     workflows: Path | None = Field(default=None, description="A folder of named workflows.")
+    limits: Path | None = Field(default=None, description="A file that says what actions are allowed.")
     journal: str = Field(
         default=MEMORY, description="memory, sqlite (a file in the platform's data folder), or sqlite:PATH."
     )

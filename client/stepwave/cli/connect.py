@@ -68,13 +68,14 @@ class Target:
         from pydantic import ValidationError
 
         from stepwave_server.actions.registry import ActionsError
+        from stepwave_server.limits import LimitsError
         from stepwave_server.telemetry import TelemetryUnavailable
 
         try:
             with kept_for_answers():  # what actions print is no part of the answer
                 async with AsyncClient.local(actions=self.actions) as client:
                     yield client
-        except (ActionsError, TelemetryUnavailable) as error:
+        except (ActionsError, LimitsError, TelemetryUnavailable) as error:
             raise CommandError(str(error)) from error
         except ValidationError as error:
             raise CommandError(settings_problems(error)) from error

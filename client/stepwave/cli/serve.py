@@ -57,6 +57,9 @@ def serve(
     workflows: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="A folder of workflow files, to be run by name.")
     ] = None,
+    limits: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What actions are allowed: concurrency, rates, by key.")
+    ] = None,
     journal: Annotated[
         str | None, typer.Option(metavar=JOURNAL_FORMS, help=f"Where runs are kept. {JOURNAL_HELP}")
     ] = None,
@@ -114,6 +117,7 @@ def serve(
     given = {
         "listen": listen,
         "workflows": workflows,
+        "limits": limits,
         "journal": chosen_journal(journal),
         "synchronous": synchronous,
         "recover": recover,
