@@ -1,6 +1,6 @@
 """Words for people: short, on one line, and harmless to a terminal."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from stepwave import Blob
+from stepwave import ActionLimit, AdaptiveLimit, Blob, RateLimit
 from stepwave._results import Counts, SkipCause, SkipReason
 from stepwave.cli.text import (
     counts_text,
     duration_text,
     failure_line,
     failure_place,
+    limit_text,
     one_line,
     plural,
     skip_line,
@@ -109,3 +110,13 @@ def test_values_are_shown_on_one_line() -> None:
 
 def test_wide_characters_count_double() -> None:
     assert cell_len(one_line("日本")) == 4
+
+
+def test_a_limit_says_what_it_allows_and_how_far_that_is_used() -> None:
+    rate = RateLimit(20, timedelta(seconds=1), 1)
+    until = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+    adaptive = AdaptiveLimit(5, 1, 64, 7, until)
+    assert limit_text(ActionLimit("a.*", False, 8, rate, None, 3)) == "a.*: 3 of 8 at once, 20 every 1 s"
+    assert limit_text(ActionLimit("a", True, None, rate, None, 3)) == "a (each key): 20 every 1 s"
+    paused = limit_text(ActionLimit("a", False, None, None, adaptive, 2))
+    assert paused.startswith("a: 2 of 5 at once, adaptive, paused until ")

@@ -25,7 +25,7 @@ from .options import (
     parser_of,
 )
 from .output import note, print_json, print_table
-from .text import counts_text, duration_text, one_line, run_notes, run_state, time_text
+from .text import counts_text, duration_text, limit_text, one_line, run_notes, run_state, time_text
 
 __all__ = ["actions", "runs"]
 
@@ -129,12 +129,18 @@ def actions(
     insecure: InsecureOption = False,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """List what steps can do: the server's actions, or those of a module."""
+    """List what steps can do: the server's actions, or those of a module; and what a server limits, as it stands."""
     found = asyncio.run(_actions(Target(server, insecure, tuple(modules or ()))))
     if output is Format.JSON:
         print_json([action.to_dict() for action in found])
         return
-    print_table(("ACTION", "INPUT", "FROM", "DESCRIPTION"), [_action_row(action) for action in found])
+    headings: tuple[str, ...] = ("ACTION", "INPUT", "FROM", "DESCRIPTION")
+    rows = [_action_row(action) for action in found]
+    limits = ["; ".join(map(limit_text, action.limits)) for action in found]
+    if any(limits):
+        headings = (*headings, "LIMITS")
+        rows = [(*row, limit) for row, limit in zip(rows, limits, strict=True)]
+    print_table(headings, rows)
 
 
 async def _actions(target: Target) -> list[ActionInfo]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from stepwave._catalog import ActionLimit
 from stepwave._events import StepWaiting, WaitCause
 from stepwave._payload import JSON, Blob
 from stepwave._results import Counts, Failure, Run, SkipCause, SkipReason, State
@@ -15,6 +16,7 @@ __all__ = [
     "duration_text",
     "failure_line",
     "failure_place",
+    "limit_text",
     "missing_line",
     "one_line",
     "place_text",
@@ -130,6 +132,20 @@ def run_notes(run: Run) -> Iterator[str]:
         yield f"rerun of {run.rerun_of}"
     if run.missing_actions and not run.state.ended:
         yield missing_line(run.missing_actions)
+
+
+def limit_text(limit: ActionLimit) -> str:
+    """Say what a limit allows, and how far that is used: `search.*: 3 of 8 at once, 20 every 1s`."""
+    parts = []
+    if limit.adaptive is not None:
+        parts.append(f"{limit.in_flight} of {limit.adaptive.concurrency} at once, adaptive")
+    elif limit.max_concurrency is not None:
+        parts.append(f"{limit.in_flight} of {limit.max_concurrency} at once")
+    if limit.rate is not None:
+        parts.append(f"{limit.rate.count} every {limit.rate.period.total_seconds():g} s")
+    if limit.adaptive is not None and limit.adaptive.paused_until is not None:
+        parts.append(f"paused until {time_text(limit.adaptive.paused_until)}")
+    return f"{limit.actions}{' (each key)' if limit.per_key else ''}: {', '.join(parts)}"
 
 
 def missing_line(actions: Iterable[str]) -> str:

@@ -136,3 +136,33 @@ def test_a_taken_port_is_refused(alone: Shell) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("cannot listen at 127.0.0.1:")
     assert len(done.stderr.splitlines()) == 1
+
+
+BAD_LIMITS = """\
+limits:
+  - actions: greet
+    concurency: 2
+  - {actions: "*", rate: 0/s}
+"""
+
+
+def test_limits_that_are_none_are_refused_with_every_place(alone: Shell, tmp_path: Path) -> None:
+    bad = tmp_path / "limits.yaml"
+    bad.write_text(BAD_LIMITS)
+    local = alone.run("run", "flows/greeting.yaml", "--actions", "tools", STEPWAVE_LIMITS=str(bad))
+    for done in (alone.run("serve", "--limits", str(bad)), alone.run("serve", STEPWAVE_LIMITS=str(bad)), local):
+        assert (done.returncode, done.stdout) == (2, "")
+        lines = done.stderr.splitlines()
+        assert lines[0] == f"{bad}:2:5: limits[0]: allows everything: set concurrency, rate, adaptive or per_key"
+        assert lines[1] == f'{bad}:3:5: limits[0]: unknown key "concurency"; did you mean "concurrency"?'
+        assert lines[2].startswith(f"{bad}:4:26: limits[1].rate: expected a whole number from 1 to 1,000,000")
+
+
+def test_limits_are_listed_with_their_actions(tmp_path: Path) -> None:
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("limits: [{actions: core.*, concurrency: 8, rate: 20/s}, {actions: core.echo, adaptive: true}]")
+    with serving("--limits", str(limits)) as (address, server):
+        listed = Shell(address).run("actions").stdout
+        server.process.terminate()
+        server.end()
+    assert "core.*: 0 of 8 at once, 20 every 1 s; core.echo: 0 of 8 at once, adaptive" in listed
