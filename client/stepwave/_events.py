@@ -22,6 +22,7 @@ __all__ = [
     "StepWaiting",
     "StepsAdded",
     "UnknownEvent",
+    "WaitCause",
     "Wave",
     "WaveFinished",
     "WaveStarted",
