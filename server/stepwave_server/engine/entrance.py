@@ -29,6 +29,9 @@ MOST_NAMED = 20
 class Entrance:
     """Lets attempts start as admission says, on the loop's clock.
 
+    Attributes:
+        limited: Whether anything is limited but the whole; where nothing is, time does not matter.
+
     Args:
         loop: The loop whose clock counts.
         places: Attempts in flight at once.
@@ -37,17 +40,13 @@ class Entrance:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, places: int, limits: Sequence[Limit]) -> None:
         self._loop = loop
+        self.limited = bool(limits)
         self._book = LimitBook(limits)
         self._admission: Admission[Attempt] = GatedAdmission(places) if limits else PlainAdmission(places)
         self._most_told = MOST_TOLD if limits else MOST_TOLD_PLAIN
         self._fresh: list[Attempt] = []
         self._paused: set[Gate] = set()
         self._alarm: asyncio.TimerHandle | None = None
-
-    @property
-    def limited(self) -> bool:
-        """Whether anything is limited but the whole."""
-        return bool(self._book)
 
     @property
     def in_flight(self) -> int:
@@ -97,13 +96,18 @@ class Entrance:
 
     def admit(self) -> None:
         """Let in all who may start now, and tell the watchers of others what they wait for."""
-        now = self._now()
-        while (attempt := self._admission.admit(now)) is not None:
+        now = self._now() if self.limited else 0
+        admission = self._admission
+        while (attempt := admission.admit(now)) is not None:
             attempt.queued, attempt.admitted = False, True
             attempt.run.tell(AttemptStarted(attempt.step_id, attempt.number))
-        if self._fresh or self._paused:
+        if self.limited:
             self._tell(now)
-        self._set_alarm(now)
+            self._set_alarm(now)
+        elif admission.in_flight >= admission.limit:
+            self._tell(now)
+        else:
+            self._fresh.clear()
 
     def obstacle(self, attempt: Attempt) -> Obstacle | None:
         """Say what an attempt waits for, if it does."""

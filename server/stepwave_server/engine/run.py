@@ -130,6 +130,7 @@ class LocalRun:
         self._missing: dict[str, str] = {}
         self.settled = Settled(state.sequence)
         self.told = 0
+        self._stale: set[str] = set()
         self.paused = self._frozen = False
         self.broken: RunBroken | None = None
 
@@ -298,7 +299,8 @@ class LocalRun:
         now = self._services.clock()
         evaluator = self._services.evaluator
         for given in inbox:
-            if isinstance(given, AttemptStarted) and not self._admitted(given):
+            if self._stale and isinstance(given, AttemptStarted) and given.step_id in self._stale:
+                self._stale.remove(given.step_id)
                 continue
             events, commands = len(decision.events), len(decision.commands)
             decide(self.state, given, now, evaluator, decision)
@@ -307,12 +309,9 @@ class LocalRun:
             for command in decision.commands[commands:]:
                 if isinstance(command, Invoke):
                     self._request(command)
+            if self._stale and isinstance(given, AttemptStarted):  # it is this one that was told too late
+                self._stale.discard(given.step_id)
         evaluator.forget()
-
-    def _admitted(self, given: AttemptStarted) -> bool:
-        """Say whether an attempt still has the place that it is to start with: another may wait in its stead."""
-        attempt = self._attempts.get(given.step_id)
-        return attempt is not None and attempt.admitted
 
     def _came_late(self, given: AttemptStarted) -> None:
         attempt = self._attempts.get(given.step_id)
@@ -328,10 +327,11 @@ class LocalRun:
         action = self._services.actions.get(invoke.action)
         if action is None:
             if before is not None:
-                self._withdraw(before)
+                self._replace(before)
             self._wait_for_action(invoke)
             return
-        attempt = self._attempts[invoke.step_id] = Attempt(self, invoke, action, self._gates(invoke))
+        gates = self._gates(invoke) if self._services.entrance.limited else ()
+        attempt = self._attempts[invoke.step_id] = Attempt(self, invoke, action, gates)
         if before is None:
             self._services.entrance.submit(attempt)
         else:
@@ -340,8 +340,6 @@ class LocalRun:
     def _gates(self, invoke: Invoke) -> tuple[Gate, ...]:
         """Return the limits that an attempt must pass, those of its key's value included."""
         entrance, evaluator = self._services.entrance, self._services.evaluator
-        if not entrance.limited:
-            return ()
         key, step = "", self.state.steps[invoke.step_id]
         if step.spec.concurrency_key is not None and entrance.keyed(invoke.action):
             payload = input_of(self.state, step, evaluator) if invoke.input is None else invoke.input
@@ -356,8 +354,14 @@ class LocalRun:
             # What told so of the other may have been too late.
             self.tell(AttemptStarted(attempt.step_id, attempt.number))
         else:
-            self._withdraw(before)
+            self._replace(before)
             self._services.entrance.submit(attempt)
+
+    def _replace(self, before: Attempt) -> None:
+        """Withdraw an attempt that has not started, for another one that needs a place of its own."""
+        if before.admitted:  # what told so is on its way, and is not about the other
+            self._stale.add(before.step_id)
+        self._withdraw(before)
 
     def _wait_for_action(self, invoke: Invoke) -> None:
         """Let a step wait for a server that has its action: the run was accepted by another one, before a restart."""
@@ -391,7 +395,8 @@ class LocalRun:
 
     def _launch(self, event: StepStarted) -> None:
         attempt = self._attempts[event.step_id]
-        self._waits_no_more(attempt)
+        if attempt.told:
+            self._waits_no_more(attempt)
         if attempt.input is None:
             attempt.input = input_of(self.state, self.state.steps[event.step_id], self._services.evaluator)
         attempt.start(self._loop, event, self._services.options, self._variables(event))

@@ -17,6 +17,7 @@ from stepwave_server.core.info import RunKey
 from stepwave_server.core.model import FailurePolicy, FallbackAction, Join, Retry, Step, Workflow
 from stepwave_server.core.state import RunOptions
 from stepwave_server.engine.base import Batch, EngineOptions, Submission
+from stepwave_server.engine.limits import Bound, Limit, Rate
 from stepwave_server.engine.local import LocalEngine
 from stepwave_server.wire.events import Kind
 from unit.server.clocked import ClockedLoop
@@ -33,9 +34,10 @@ class Bench:
         log: What its actions did, in order.
     """
 
-    def __init__(self, loop: ClockedLoop, *, places: int = 1_000) -> None:
+    def __init__(self, loop: ClockedLoop, *, places: int = 1_000, limits: tuple[Limit, ...] = ()) -> None:
         self.loop = loop
         self.places = places
+        self.limits = limits
         self.log: list[str] = []
         self.gates: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self.journal = SlowJournal()
@@ -70,7 +72,13 @@ class Bench:
             return "answer"
 
         registry = Registry([waits, stubborn, fails, blocks], entry_points=False)
-        options = EngineOptions(cancel_grace=10, heartbeat=15, max_attempts_in_flight=self.places, run=OPTIONS)
+        options = EngineOptions(
+            cancel_grace=10,
+            heartbeat=15,
+            max_attempts_in_flight=self.places,
+            limits=self.limits,
+            run=OPTIONS,
+        )
         return LocalEngine(journal=self.journal, actions=registry, clock=self.loop.nanos, options=options)
 
     def start(self, *steps: Step, timeout: float | None = None, prompt: bool = True) -> None:
@@ -125,6 +133,17 @@ class Bench:
 @pytest.fixture
 def bench(loop: ClockedLoop) -> Iterator[Bench]:
     bench = Bench(loop)
+    yield bench
+    close(bench)
+
+
+@pytest.fixture(params=[1])
+def limited(loop: ClockedLoop, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """Give an engine with few places, and actions with limits of their own."""
+    one = Bound(concurrency=1)
+    paced = Limit(actions="fails", total=Bound(rate=Rate(count=1, per=60 * SECOND)))
+    limits = (Limit(actions="waits", total=one), Limit(actions="stubborn", total=one), paced)
+    bench = Bench(loop, places=request.param, limits=limits)
     yield bench
     close(bench)
 
@@ -366,6 +385,46 @@ def test_a_fallback_waits_in_the_queue_for_the_attempt_that_it_replaces(narrow: 
     narrow.let("late")
     assert narrow.engine.attempts_in_flight == 0
     assert narrow.last().run_finished.result.state == run_pb2.STATE_SUCCEEDED
+
+
+def test_a_fallback_of_other_limits_starts_with_no_place_of_the_attempt_that_it_replaces(limited: Bench) -> None:
+    late = Step("late", "waits", total_timeout=5 * SECOND, fallback=FallbackAction("stubborn"))
+    limited.start(BLOCKS, late, Step("last", "waits"))
+    assert limited.log == ["last began"]
+    assert limited.engine.attempts_in_flight == 1
+    limited.let("late")
+    limited.let("last")
+    assert limited.last().run_finished.result.state == run_pb2.STATE_SUCCEEDED
+    in_flight = [it.in_flight for action in ("waits", "stubborn") for it in limited.engine.limits(action)]
+    assert (limited.engine.attempts_in_flight, in_flight) == (0, [0, 0])
+
+
+@pytest.mark.parametrize("limited", [2], indirect=True)
+def test_an_attempt_that_is_let_in_just_as_its_fallback_comes_starts_nothing(limited: Bench) -> None:
+    late = Step("late", "fails", total_timeout=59 * SECOND, fallback=FallbackAction("stubborn"))
+    limited.gates["first"].set()
+    limited.start(Step("first", "fails", allow_failure=True), Step("holds", "stubborn"), late)
+    limited.loop.advance(60)  # both its total timeout and its turn by the rate
+    assert limited.kinds().count("step_started") == 2
+    in_flight = {it.actions: it.in_flight for action in ("fails", "stubborn") for it in limited.engine.limits(action)}
+    assert (limited.engine.attempts_in_flight, in_flight) == (1, {"fails": 0, "stubborn": 1})
+    limited.let("holds")
+    assert limited.kinds().count("step_started") == 3
+    limited.let("late")
+    assert limited.last().run_finished.result.state == run_pb2.STATE_SUCCEEDED
+    assert limited.engine.attempts_in_flight == 0
+
+
+def test_what_a_rate_holds_up_starts_when_its_time_has_come(limited: Bench) -> None:
+    for step_id in "abc":
+        limited.gates[step_id].set()
+    limited.start(*[Step(step_id, "fails", allow_failure=True) for step_id in "abc"])
+    starts = [limited.kinds().count("step_started")]
+    for _ in range(4):
+        limited.loop.advance(30)
+        starts.append(limited.kinds().count("step_started"))
+    assert starts == [1, 1, 2, 2, 3]
+    assert limited.last().HasField("run_finished")
 
 
 def test_a_cancel_ends_a_pause_and_its_timer(bench: Bench) -> None:
