@@ -65,7 +65,7 @@ class _Explainer:
         return self._waiting(told, step) if _may_start(step) else self._held(told, step)
 
     def _running(self, told: StepExplanation) -> StepExplanation:
-        attempt = self.run.attempt(told.step_id)
+        attempt = self.run.attempts.get(told.step_id)
         if attempt is None or attempt.task is None:  # its start is on its way to the disk, or its server has gone
             return replace(told, message="it was running when its server stopped" if self.run.paused else "it starts")
         message = "it is being interrupted: its clean-up is awaited" if attempt.interrupted else ""

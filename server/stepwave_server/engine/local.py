@@ -316,7 +316,7 @@ class LocalEngine(Directory):
         self._draining = True
         for run in self._runs.values():
             run.freeze()
-        tasks = [*self._abandoned, *(task for run in self._runs.values() for task in run.tasks())]
+        tasks = [*self._abandoned, *(task for run in self._runs.values() for task in run.attempts.tasks())]
         for watcher in list(self._watchers):
             watcher.close()
         for task in tasks:

@@ -13,7 +13,6 @@ from opentelemetry import context as otel_context
 from stepwave_server.actions import Registry
 from stepwave_server.core.decide import Decision, attempt_of, decide
 from stepwave_server.core.info import RunInfo, info_of
-from stepwave_server.core.invocation import input_of
 from stepwave_server.core.messages import (
     AttemptInterrupted,
     AttemptLost,
@@ -37,13 +36,13 @@ from stepwave_server.core.resume import resume
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.admission import Obstacle
 from stepwave_server.engine.attempt import Attempt
+from stepwave_server.engine.attempts import Attempts
 from stepwave_server.engine.audience import Audience
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.deadlines import Deadlines
 from stepwave_server.engine.entrance import Entrance
 from stepwave_server.engine.errors import RunBroken
 from stepwave_server.engine.evaluate import JsonEvaluator
-from stepwave_server.engine.gates import Gate
 from stepwave_server.engine.live import Transient
 from stepwave_server.engine.settled import Settled
 from stepwave_server.engine.timers import Timers
@@ -52,7 +51,6 @@ from stepwave_server.telemetry import RunTracer
 from stepwave_server.wire.events import (
     Encoder,
     Kind,
-    encode_action_missing,
     encode_chunk,
     encode_progress,
     encode_waiting,
@@ -103,6 +101,7 @@ class LocalRun:
         state: Where it stands, decided; perhaps not yet committed.
         settled: How far it is committed.
         audience: Who watches it.
+        attempts: What it has asked admission for, and what of that runs.
         told: How many of its attempts its watchers were told of that they wait for admission.
         paused: It was found under way, and is left alone.
         broken: Why it cannot go on, by a defect of the server; `None` if it can.
@@ -124,13 +123,19 @@ class LocalRun:
         self._encoder = Encoder(header.key.run_id, state.workflow.name, header.create_time)
         self._inbox: list[Input] = []
         self._decision = Decision()
-        self._attempts: dict[str, Attempt] = {}
         self._timers = Timers(self._loop, lambda timer: self.tell(TimerFired(timer)))
         self.audience = Audience()
-        self._missing: dict[str, str] = {}
+        self.attempts = Attempts(
+            self,
+            state,
+            self.audience,
+            actions=services.actions,
+            entrance=services.entrance,
+            evaluator=services.evaluator,
+            clock=services.clock,
+        )
         self.settled = Settled(state.sequence)
         self.told = 0
-        self._stale: set[str] = set()
         self.paused = self._frozen = False
         self.broken: RunBroken | None = None
 
@@ -153,7 +158,7 @@ class LocalRun:
         now = self._services.clock()
         for command in resume(self.state, self._services.evaluator):
             if isinstance(command, Invoke):
-                self._request(command)
+                self.attempts.request(command)
             elif isinstance(command, StartTimer) and command.due <= now and command.timer.kind != "attempt":
                 self.tell(TimerFired(command.timer))
             else:
@@ -168,7 +173,7 @@ class LocalRun:
     @property
     def stalled(self) -> bool:
         """Whether it can get no further here."""
-        return self.paused or (bool(self._missing) and not self._attempts and not self.state.backing)
+        return self.paused or (bool(self.attempts.missing) and not self.attempts and not self.state.backing)
 
     @property
     def committed(self) -> int:
@@ -179,38 +184,22 @@ class LocalRun:
         """Say whether there are events that are decided and not yet committed."""
         return self.state.sequence > self.settled.committed
 
-    @property
-    def missing(self) -> tuple[str, ...]:
-        """The actions that its steps wait for, each once; a step that has ended waits for none, committed or not."""
-        steps = self.state.steps
-        return tuple(dict.fromkeys(action for step_id, action in self._missing.items() if not steps[step_id].ended))
-
     def info(self) -> RunInfo:
         """Return how it stands, decided; perhaps not yet committed."""
         info = info_of(self.key, self.header.create_time, self.state)
         paused = self.paused and self.state.stopping is None
-        return replace(info, rerun_of=self.header.rerun_of, paused=paused, missing=self.missing[:MOST_MISSING])
+        return replace(info, rerun_of=self.header.rerun_of, paused=paused, missing=self.attempts.missing[:MOST_MISSING])
 
     def obstacle(self, step_id: str) -> Obstacle | None:
         """Say what a step waits for at admission, if it does."""
-        attempt = self._attempts.get(step_id)
+        attempt = self.attempts.get(step_id)
         return None if attempt is None else self._services.entrance.obstacle(attempt)
-
-    def attempt(self, step_id: str) -> Attempt | None:
-        """Return a step's attempt that runs or waits for admission; `None` if it has none."""
-        return self._attempts.get(step_id)
-
-    def tasks(self) -> list[asyncio.Task[None]]:
-        """Return the tasks of its attempts."""
-        return [attempt.task for attempt in self._attempts.values() if attempt.task is not None]
 
     # What its attempts and admission tell it.
 
     def attempt_ended(self, attempt: Attempt, outcome: Input) -> None:
         """Take what an attempt came to."""
-        del self._attempts[attempt.step_id]
-        if attempt.said:
-            self.audience.forget(attempt.step_id)
+        self.attempts.end(attempt)
         if isinstance(outcome, AttemptInterrupted) and outcome.abandoned and attempt.task is not None:
             self._services.abandoned(attempt.task)
         self._services.deadlines.end(attempt, attempt.timeout)
@@ -298,79 +287,21 @@ class LocalRun:
         decision = self._decision
         now = self._services.clock()
         evaluator = self._services.evaluator
+        stale = self.attempts.stale
         for given in inbox:
-            if self._stale and isinstance(given, AttemptStarted) and given.step_id in self._stale:
-                self._stale.remove(given.step_id)
+            if stale and isinstance(given, AttemptStarted) and given.step_id in stale:
+                stale.remove(given.step_id)
                 continue
             events, commands = len(decision.events), len(decision.commands)
             decide(self.state, given, now, evaluator, decision)
             if len(decision.events) == events and isinstance(given, AttemptStarted):
-                self._came_late(given)
+                self.attempts.came_late(given)
             for command in decision.commands[commands:]:
                 if isinstance(command, Invoke):
-                    self._request(command)
-            if self._stale and isinstance(given, AttemptStarted):  # it is this one that was told too late
-                self._stale.discard(given.step_id)
+                    self.attempts.request(command)
+            if stale and isinstance(given, AttemptStarted):  # it is this one that was told too late
+                stale.discard(given.step_id)
         evaluator.forget()
-
-    def _came_late(self, given: AttemptStarted) -> None:
-        attempt = self._attempts.get(given.step_id)
-        started = given.step_id in self.state.running
-        if attempt is not None and attempt.number == given.attempt and not started:
-            self._services.entrance.release(attempt, None)
-
-    def _request(self, invoke: Invoke) -> None:
-        """Ask admission for a place: no effect of the decision, for the attempt's start will be an event of its own."""
-        before = self._attempts.pop(invoke.step_id, None)
-        if invoke.fallback:
-            self._found_action(invoke.step_id)
-        action = self._services.actions.get(invoke.action)
-        if action is None:
-            if before is not None:
-                self._replace(before)
-            self._wait_for_action(invoke)
-            return
-        gates = self._gates(invoke) if self._services.entrance.limited else ()
-        attempt = self._attempts[invoke.step_id] = Attempt(self, invoke, action, gates)
-        if before is None:
-            self._services.entrance.submit(attempt)
-        else:
-            self._succeed(before, attempt)
-
-    def _gates(self, invoke: Invoke) -> tuple[Gate, ...]:
-        """Return the limits that an attempt must pass, those of its key's value included."""
-        entrance, evaluator = self._services.entrance, self._services.evaluator
-        key, step = "", self.state.steps[invoke.step_id]
-        if step.spec.concurrency_key is not None and entrance.keyed(invoke.action):
-            payload = input_of(self.state, step, evaluator) if invoke.input is None else invoke.input
-            key = evaluator.key_of(payload, step.spec.concurrency_key)
-        return entrance.gates(invoke.action, key)
-
-    def _succeed(self, before: Attempt, attempt: Attempt) -> None:
-        """Let an attempt take the place of one that has not started, if it needs no other."""
-        if before.admitted and before.gates == attempt.gates:
-            before.admitted, attempt.admitted = False, True
-            before.held, attempt.held = (), before.held
-            # What told so of the other may have been too late.
-            self.tell(AttemptStarted(attempt.step_id, attempt.number))
-        else:
-            self._replace(before)
-            self._services.entrance.submit(attempt)
-
-    def _replace(self, before: Attempt) -> None:
-        """Withdraw an attempt that has not started, for another one that needs a place of its own."""
-        if before.admitted:  # what told so is on its way, and is not about the other
-            self._stale.add(before.step_id)
-        self._withdraw(before)
-
-    def _wait_for_action(self, invoke: Invoke) -> None:
-        """Let a step wait for a server that has its action: the run was accepted by another one, before a restart."""
-        if not self._missing:
-            told = "run %s waits for a server with the action %s"
-            logger.warning(told, self.key.run_id, invoke.action, extra={"run_id": self.key.run_id})
-        self._missing[invoke.step_id] = invoke.action
-        data = encode_action_missing(self.key.run_id, self._services.clock(), invoke.step_id, invoke.action)
-        self.audience.show(invoke.step_id, Transient(self.state.sequence, Kind.STEP_WAITING, data))
 
     def _carry_out(self, decision: Decision) -> None:
         """Do what a decision causes, now that it is committed."""
@@ -394,11 +325,7 @@ class LocalRun:
                 self._obey(command)
 
     def _launch(self, event: StepStarted) -> None:
-        attempt = self._attempts[event.step_id]
-        if attempt.told:
-            self._waits_no_more(attempt)
-        if attempt.input is None:
-            attempt.input = input_of(self.state, self.state.steps[event.step_id], self._services.evaluator)
+        attempt = self.attempts.begin(event.step_id)
         attempt.start(self._loop, event, self._services.options, self._variables(event))
         self._services.deadlines.begin(attempt, attempt.timeout)
 
@@ -428,37 +355,19 @@ class LocalRun:
         self._timers.start(timer, max(0, command.due - self._services.clock()) / 1e9)
 
     def _interrupt(self, command: Interrupt) -> None:
-        attempt = self._attempts.get(command.step_id)
+        attempt = self.attempts.get(command.step_id)
         if attempt is None or attempt.number != command.attempt:
             self._interrupt_absent(command)
         elif attempt.task is not None:
             attempt.interrupt(command.failure, self._services.options.cancel_grace)
         else:
-            self._withdraw(attempt)
-            del self._attempts[command.step_id]
-
-    def _withdraw(self, attempt: Attempt) -> None:
-        """Take an attempt that has not started out of the queue, or give back its place."""
-        self._services.entrance.withdraw(attempt)
-        self._services.entrance.release(attempt, None)
-        self._waits_no_more(attempt)
-
-    def _waits_no_more(self, attempt: Attempt) -> None:
-        if attempt.told:
-            attempt.told = False
-            self.told -= 1
-            self.audience.forget(attempt.step_id)
+            self.attempts.withdraw(command.step_id)
 
     def _interrupt_absent(self, command: Interrupt) -> None:
         """End an attempt that an earlier server ran, or that waits for a server with its action; or none at all."""
-        self._found_action(command.step_id)
+        self.attempts.found_action(command.step_id)
         if attempt_of(self.state, command.step_id, command.attempt) is not None:
             self.tell(AttemptInterrupted(command.step_id, command.attempt, command.failure))
-
-    def _found_action(self, step_id: str) -> None:
-        """Forget that a step waits for a server with its action."""
-        if self._missing.pop(step_id, None) is not None:
-            self.audience.forget(step_id)
 
     def _finish(self) -> None:
         self._timers.close()
@@ -474,6 +383,6 @@ class LocalRun:
         self.settled.refuse(self.broken)
         self._timers.close()
         failure = Failure(Reason.INTERNAL, str(self.broken))
-        for attempt in list(self._attempts.values()):
+        for attempt in self.attempts.all():
             self._interrupt(Interrupt(attempt.step_id, attempt.number, failure))
         self._services.finished(self)
