@@ -38,8 +38,8 @@ async def test_a_run_whose_caller_never_returns_is_cancelled_a_window_after_the_
 
 async def test_a_run_whose_caller_returns_goes_on(lives: Lives) -> None:
     async with lives.next() as first:
-        await _hold(first, window=0.3)
-    await asyncio.sleep(0.4)  # longer than the window
+        await _hold(first, window=1.5)
+    await asyncio.sleep(1.6)  # longer than the window
     async with lives.next() as second, second.caller.watch("live", attach=True) as watch:
         await second.stage.here("held")
         second.stage.let("held")
@@ -48,8 +48,8 @@ async def test_a_run_whose_caller_returns_goes_on(lives: Lives) -> None:
 
 async def test_executing_again_after_the_restart_holds_as_well(lives: Lives) -> None:
     async with lives.next() as first:
-        await _hold(first, window=0.3)
-    async with lives.next() as second, second.caller.execute(HELD, run_id="live", window=0.3) as again:
+        await _hold(first, window=1.5)
+    async with lives.next() as second, second.caller.execute(HELD, run_id="live", window=1.5) as again:
         await second.stage.here("held")
         second.stage.let("held")
         assert _how(await again.rest()) == ("succeeded", "")
