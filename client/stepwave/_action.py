@@ -50,7 +50,7 @@ class ActionError(Exception):
         retry_after: How long to wait before it at least; `None`: as long as the policy says.
 
     Raises:
-        ValueError: The reason is not one, or the wait is negative or infinite.
+        ValueError: The reason is not one, or the wait is negative, infinite, or too long.
     """
 
     def __init__(
@@ -64,7 +64,10 @@ class ActionError(Exception):
         super().__init__(message)
         self.reason = FailureReason(reason)
         self.retryable = self.reason not in _PERMANENT if retryable is None else retryable
-        self.retry_after = None if retry_after is None else timedelta(seconds=to_seconds(retry_after))
+        try:
+            self.retry_after = None if retry_after is None else timedelta(seconds=to_seconds(retry_after))
+        except OverflowError as error:
+            raise ValueError(f"retry_after is too long: {retry_after!r}") from error
         if self.reason is FailureReason.UNKNOWN:
             raise ValueError("a failure has a reason")
         if self.retry_after is not None and self.retry_after < timedelta(0):
