@@ -51,6 +51,16 @@ class Retry:
     jitter: float | None = None
     retryable_reasons: tuple[FailureReason | str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if isinstance(self.max_attempts, bool) or not isinstance(self.max_attempts, int):
+            raise TypeError(f"max_attempts must be a whole number, got {self.max_attempts!r}")
+        if not 0 <= self.max_attempts < 1 << 32:
+            raise ValueError(f"max_attempts must be 0 to 1,000, got {self.max_attempts:,}")
+        for name in ("backoff_multiplier", "jitter"):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+                raise TypeError(f"{name} must be a number, got {value!r}")
+
     def to_proto(self) -> workflow_pb2.Retry:
         """Return it as a message of the contract.
 

@@ -154,6 +154,8 @@ class Workflow:
         return f"<Workflow {self.name!r}: {len(self._steps)} steps>"
 
     def _set_fallback(self, step: workflow_pb2.Step, fallback: Fallback) -> None:
+        if not isinstance(fallback, Fallback):
+            raise TypeError(f'a fallback is a Fallback, as Fallback("cached_search"), got {fallback!r}')
         if fallback.action is None:
             step.fallback.value.CopyFrom(to_payload(fallback.value))
             return

@@ -1,0 +1,29 @@
+"""What is said of policies that make no sense, where they are written."""
+
+from typing import Any
+
+import pytest
+
+from stepwave import Retry, Workflow
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"max_attempts": 2.5}, "max_attempts must be a whole number, got 2.5"),
+        ({"max_attempts": True}, "max_attempts must be a whole number, got True"),
+        ({"max_attempts": 10**12}, "max_attempts must be 0 to 1,000, got 1,000,000,000,000"),
+        ({"max_attempts": -1}, "max_attempts must be 0 to 1,000, got -1"),
+        ({"max_attempts": 2, "jitter": "x"}, "jitter must be a number, got 'x'"),
+        ({"max_attempts": 2, "backoff_multiplier": "x"}, "backoff_multiplier must be a number, got 'x'"),
+    ],
+)
+def test_a_policy_that_makes_no_sense_is_refused_by_the_name_of_its_field(given: dict[str, Any], said: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=said):
+        Retry(**given)
+
+
+def test_a_fallback_that_is_none_is_told_how_one_is_written() -> None:
+    wrong: Any = "cached_search"
+    with pytest.raises(TypeError, match=r'a fallback is a Fallback, as Fallback\("cached_search"\), got'):
+        Workflow("flow").step("search", "search", fallback=wrong)
