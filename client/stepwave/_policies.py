@@ -60,6 +60,8 @@ class Retry:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
                 raise TypeError(f"{name} must be a number, got {value!r}")
+        if self.backoff_multiplier == 0:  # it would be taken for one that was not given
+            raise ValueError("backoff_multiplier must be at least 1, got 0")
 
     def to_proto(self) -> workflow_pb2.Retry:
         """Return it as a message of the contract.

@@ -150,7 +150,7 @@ class _Reader:
         if entry is None:
             return None
         inner = self._fields(entry.value, f"{path}.per_key", _BOUNDS)
-        if isinstance(entry.value, MapNode) and not entry.value.entries:
+        if isinstance(entry.value, MapNode) and not inner:
             self._blame(entry.place, f"{path}.per_key", "allows everything: set concurrency, rate or adaptive")
         return self._bound(inner, f"{path}.per_key")
 
@@ -186,12 +186,8 @@ class _Reader:
 
     def _adaptive(self, node: Node, path: str, concurrency: int | None) -> Adaptive | None:
         usual = Adaptive()
-        if isinstance(node, Scalar) and node.text in {"true", "false"} and node.kind is Kind.BOOLEAN:
-            fields: Fields = {}
-            if node.text == "false":
-                return None
-        else:
-            fields = self._fields(node, path, ("initial", "min", "max"))
+        is_said = isinstance(node, Scalar) and node.kind is Kind.BOOLEAN  # `true`; `false` says nothing
+        fields: Fields = {} if is_said else self._fields(node, path, ("initial", "min", "max"))
         least = self._given(fields, "min", path, self._count) or usual.least
         most = self._given(fields, "max", path, self._count) or max(least, concurrency or usual.most)
         initial = self._given(fields, "initial", path, self._count) or min(max(usual.initial, least), most)
@@ -229,10 +225,16 @@ class _Reader:
                 near = get_close_matches(entry.key, known, n=1)
                 hint = f'did you mean "{near[0]}"?' if near else "known: " + ", ".join(known)
                 self._blame(entry.place, path, f'unknown key "{entry.key}"; {hint}')
-        return {entry.key: entry for entry in node if entry.key in known}
+        return {entry.key: entry for entry in node if entry.key in known and not _is_off(entry)}
 
     def _wrong(self, node: Node, path: str, wanted: str) -> None:
         self._blame(node.place, path, f"expected {wanted}, got {describe(node)}")
 
     def _blame(self, place: Place, path: str, message: str) -> None:
         self.problems.append(FileProblem(place, message, path))
+
+
+def _is_off(entry: Entry) -> bool:
+    """Say whether an entry is `adaptive: false`, which is as if it were not there."""
+    node = entry.value
+    return entry.key == "adaptive" and isinstance(node, Scalar) and node.kind is Kind.BOOLEAN and node.text == "false"

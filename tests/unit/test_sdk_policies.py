@@ -14,6 +14,7 @@ from stepwave import Retry, Workflow
         ({"max_attempts": True}, "max_attempts must be a whole number, got True"),
         ({"max_attempts": 10**12}, "max_attempts must be 0 to 1,000, got 1,000,000,000,000"),
         ({"max_attempts": -1}, "max_attempts must be 0 to 1,000, got -1"),
+        ({"max_attempts": 2, "backoff_multiplier": 0}, "backoff_multiplier must be at least 1, got 0"),
         ({"max_attempts": 2, "jitter": "x"}, "jitter must be a number, got 'x'"),
         ({"max_attempts": 2, "backoff_multiplier": "x"}, "backoff_multiplier must be a number, got 'x'"),
     ],

@@ -169,3 +169,15 @@ def test_a_limit_that_covers_nothing_is_told() -> None:
     assert uncovering(limits, ["search", "weather"]) == [
         'the limit "serach" covers no action of this server; did you mean "search"?'
     ]
+
+
+def test_an_adaptive_limit_that_is_off_allows_everything_and_is_refused_for_it() -> None:
+    text = """limits:
+  - {actions: search, adaptive: false}
+  - {actions: chat, per_key: {adaptive: false}}
+"""
+    problems = _problems(text)
+    assert [problem.partition(": ")[2] for problem in problems] == [
+        "limits[0]: allows everything: set concurrency, rate, adaptive or per_key",
+        "limits[1].per_key: allows everything: set concurrency, rate or adaptive",
+    ]
