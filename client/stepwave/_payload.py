@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 
 from stepwave.v1 import payload_pb2
 
+from ._json import written_problem
+
 __all__ = ["JSON", "Blob", "Output", "dump_json", "from_payload", "load_json", "to_payload"]
 
 JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
@@ -27,13 +29,15 @@ def dump_json(value: object) -> str:
     """Write a value as one JSON text, without spaces.
 
     Raises:
-        ValueError: JSON cannot hold the value: its type, `NaN`, infinity, a cycle, or nesting beyond the interpreter's
-            depth.
+        ValueError: JSON cannot hold the value: its type, `NaN`, infinity, a cycle; or it is beyond the bounds of
+            `_json`: its depth, or a number.
     """
     try:
         text = _ENCODER.encode(value)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"JSON cannot hold the value: {error}") from error
+    if problem := written_problem(text):
+        raise ValueError(f"JSON cannot hold the value: {problem}")
     try:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate: UTF-8 cannot hold it, an escape can
@@ -42,7 +46,7 @@ def dump_json(value: object) -> str:
 
 
 def load_json(text: str) -> JSON:
-    """Read one JSON text.
+    """Read one JSON text of a server, which has checked it when it entered.
 
     Raises:
         ValueError: The text is not JSON (`NaN` and `Infinity` are not), or nested beyond the interpreter's depth.

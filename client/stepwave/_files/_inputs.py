@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from stepwave._json import number_problem
 from stepwave._payload import dump_json
 from stepwave.v1 import payload_pb2, workflow_pb2
 
@@ -57,6 +58,7 @@ class _InputReader:
         """Return the node's JSON text; `pointer` is the JSON Pointer to it."""
         match node:
             case Scalar():
+                self._check_number(node)
                 return to_json(node)
             case ListNode(items=items):
                 return "[" + ",".join(self.read(item, f"{pointer}/{index}") for index, item in enumerate(items)) + "]"
@@ -73,9 +75,25 @@ class _InputReader:
             if entry.key not in allowed:
                 self._blame(entry.place, _not_beside(entry.key, special.key))
         if special.key == _LITERAL:
+            self._check_numbers(special.value)
             return to_json(special.value)
         self._bind(special, node, pointer)
         return "null"
+
+    def _check_numbers(self, node: Node) -> None:
+        match node:
+            case Scalar():
+                self._check_number(node)
+            case ListNode(items=items):
+                for item in items:
+                    self._check_numbers(item)
+            case MapNode():
+                for entry in node:
+                    self._check_numbers(entry.value)
+
+    def _check_number(self, node: Scalar) -> None:
+        if node.kind is Kind.NUMBER and (problem := number_problem(node.text)):
+            self._blame(node.place, f"holds {problem}")
 
     def _bind(self, special: Entry, node: MapNode, pointer: str) -> None:
         if not (isinstance(special.value, Scalar) and special.value.kind is Kind.STRING):

@@ -1,10 +1,14 @@
-"""What a workflow file says, with the place of every value: the tree that both YAML and JSON are read into."""
+"""What a workflow file says, with the place of every value: the tree that both YAML and JSON are read into.
+
+Lists and mappings nest at most `MAX_DEPTH` deep, so what walks a tree may recurse.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
+from stepwave._json import MAX_DEPTH
 from stepwave._payload import dump_json
 
 __all__ = [
@@ -21,9 +25,6 @@ __all__ = [
     "describe",
     "to_json",
 ]
-
-MAX_DEPTH = 100
-"""How deeply lists and mappings may nest; what walks a tree may therefore recurse."""
 
 
 class Place(NamedTuple):

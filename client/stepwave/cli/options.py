@@ -6,12 +6,13 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, TypeAlias, TypeVar
+from typing import Annotated, TypeAlias, TypeVar, cast
 
 import typer
 
 from stepwave._files._contract import parse_duration
-from stepwave._payload import JSON, load_json
+from stepwave._json import parse_json_text
+from stepwave._payload import JSON
 
 from .displays import OutputMode
 from .errors import CommandError
@@ -124,12 +125,12 @@ def parse_input(text: str | None) -> JSON:
     if text is None:
         return None
     try:
-        return load_json(_contents(text[1:]) if text.startswith("@") else text)
+        return cast("JSON", parse_json_text(_contents(text[1:]) if text.startswith("@") else text))
     except OSError as error:
         raise CommandError(f"--input: cannot read {text[1:]}: {error.strerror}") from error
     except ValueError as error:
         remedy = f"; for the file's contents write @{text}" if _is_file(text) else ""
-        raise CommandError(f"--input: not JSON: {error}{remedy}") from error
+        raise CommandError(f"--input: {error}{remedy}") from error
 
 
 def _contents(file: str) -> str:

@@ -56,7 +56,7 @@ class JsonEvaluator:
             return ""
         if found is None or isinstance(found, jsonpointer.EndOfList):
             return ""
-        text = simplejson.dumps(found, ensure_ascii=False, sort_keys=True)
+        text = _dump(found, sort_keys=True)
         return text if len(text) <= MOST_KEY else hashlib.sha256(text.encode()).hexdigest()
 
     def forget(self) -> None:
@@ -157,8 +157,12 @@ def _load(text: str) -> object:
     return parsed
 
 
-def _dump(value: object) -> str:
-    text: str = simplejson.dumps(value, ensure_ascii=False)
+def _dump(value: object, *, sort_keys: bool = False) -> str:
+    text: str = simplejson.dumps(value, ensure_ascii=False, sort_keys=sort_keys)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate: UTF-8 cannot hold it, an escape can
+        text = simplejson.dumps(value, sort_keys=sort_keys)
     return text
 
 

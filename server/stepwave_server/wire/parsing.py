@@ -1,6 +1,5 @@
 """What the parts of workflows have in common: taking note of problems, payloads, bindings, choices, durations."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -8,6 +7,7 @@ from typing import TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
+from stepwave._json import json_problem
 from stepwave.v1 import payload_pb2, workflow_pb2
 from stepwave_server.core.model import Binding, FromInput, FromStep, Payload
 from stepwave_server.core.validate import Violation
@@ -48,13 +48,13 @@ class Parsed:
 
 
 def parse_payload(message: payload_pb2.Payload, path: str, parsed: Parsed) -> Payload:
-    """Return a payload, having checked that its JSON is JSON and its size within bounds."""
+    """Return a payload, having checked its size, and that its JSON is what every reader takes."""
     if not message.WhichOneof("body") and not has_unknown_fields(message):
         parsed.blame(path, "holds no value: set `json` or `blob`")
     size = message.ByteSize()
     if size > parsed.max_payload_bytes:
         parsed.blame(path, f"{size:,} bytes are more than the {parsed.max_payload_bytes:,} allowed")
-    elif message.HasField("json") and (problem := _json_problem(message.json)):
+    elif message.HasField("json") and (problem := json_problem(message.json)):
         parsed.blame(f"{path}.json", problem)
     return from_payload(message)
 
@@ -125,19 +125,3 @@ def _duration_problem(message: Duration, nanos: int, *, zero: bool) -> str:
     if nanos > MOST_DURATION:
         return f"must be at most {MOST_DURATION // SECOND:,} s (a hundred years), got {nanos / SECOND:g} s"
     return ""
-
-
-def _json_problem(text: str) -> str:
-    if text == "null":
-        return ""
-    try:
-        json.loads(text, parse_constant=_no_constant, parse_int=str)  # digits are kept, however many
-    except RecursionError:
-        return "is nested too deeply"
-    except ValueError as error:
-        return f"is not JSON: {error}"
-    return ""
-
-
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not allowed")

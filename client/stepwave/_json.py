@@ -1,0 +1,107 @@
+"""The JSON that Stepwave takes: one definition, applied wherever a value enters.
+
+It is RFC 8259 with bounds, so that every parser can read what is kept: the SDK's, the terminal's, other languages'.
+Lists and objects nest at most `MAX_DEPTH` deep. A number is within the range of a double and has at most
+`MAX_NUMBER` characters; its digits are kept as they are. `NaN` and `Infinity` are no JSON.
+"""
+
+import json
+import re
+from itertools import accumulate
+from math import isinf
+
+__all__ = ["MAX_DEPTH", "MAX_NUMBER", "json_problem", "number_problem", "parse_json_text", "written_problem"]
+
+MAX_DEPTH = 100
+"""Lists and objects within each other; some parsers read no more, unless they are told to."""
+
+MAX_NUMBER = 4_300
+"""Characters of a number; Python reads no more digits of an integer, unless it is told to."""
+
+_TOO_DEEP = f"is nested too deeply: at most {MAX_DEPTH} lists and objects within each other"
+_LONGEST_SAFE = 308  # digits of an integer that any double can hold
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_NO_BRACKET = re.compile(r"[^\[\]{}]+")
+_LONG_NUMBER = re.compile(rf"-?\d{{{_LONGEST_SAFE},}}", re.ASCII)
+_STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
+
+
+def json_problem(text: str) -> str:
+    """Return what is wrong with a JSON text that comes from outside; empty if nothing is."""
+    if text == "null":
+        return ""
+    if _too_deep(text):
+        return _TOO_DEEP
+    try:
+        _CHECKER.decode(text)
+    except _BadNumber as error:
+        return f"holds {error}"
+    except ValueError as error:
+        return f"is not JSON: {error}"
+    return ""
+
+
+def parse_json_text(text: str) -> object:
+    """Return the value of a JSON text that comes from outside.
+
+    Raises:
+        ValueError: The text is not the JSON that Stepwave takes; the message says why.
+    """
+    if problem := json_problem(text):
+        raise ValueError(problem.removeprefix("is "))
+    return json.loads(text)
+
+
+def written_problem(text: str) -> str:
+    """Return why a text that Python's own encoder wrote, `NaN` refused, is not taken; empty if it is.
+
+    Its grammar is right, so only depth and integers are looked at: nearly every text is too short to break a bound.
+    """
+    if _too_deep(text):
+        return f"it {_TOO_DEEP}"
+    if len(text) > _LONGEST_SAFE and _LONG_NUMBER.search(text):
+        for number in _LONG_NUMBER.findall(_STRING.sub("", text)):
+            if problem := number_problem(number):
+                return f"it holds {problem}"
+    return ""
+
+
+def number_problem(text: str) -> str:
+    """Return why a number of JSON's grammar is not taken; empty if it is."""
+    if len(text) > MAX_NUMBER:
+        return f"a number of {len(text):,} characters, and {MAX_NUMBER:,} are allowed"
+    if isinf(float(text)):
+        return f"the number {_shortened(text)}, which is beyond the range of a double"
+    return ""
+
+
+class _BadNumber(ValueError):
+    """Raised when a number breaks a bound."""
+
+
+def _too_deep(text: str) -> bool:
+    if text.count("[") + text.count("{") <= MAX_DEPTH:
+        return False
+    brackets = _NO_BRACKET.sub("", _STRING.sub("", text))
+    return max(accumulate(map(_STEP.__getitem__, brackets)), default=0) > MAX_DEPTH
+
+
+def _check_number(text: str) -> None:
+    if problem := number_problem(text):
+        raise _BadNumber(problem)
+
+
+def _check_integer(text: str) -> None:
+    if len(text) > _LONGEST_SAFE:
+        _check_number(text)
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not allowed")
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 20 else f"{text[:17]}…"
+
+
+_CHECKER = json.JSONDecoder(parse_float=_check_number, parse_int=_check_integer, parse_constant=_refuse_constant)
