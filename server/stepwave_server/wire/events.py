@@ -28,7 +28,7 @@ from stepwave_server.core.messages import (
 from stepwave_server.core.model import Payload, State
 from stepwave_server.core.state import StepState
 from stepwave_server.wire.results import fill_result, to_step_result
-from stepwave_server.wire.values import fill_failure, fill_payload, fill_time, to_failure, to_payload, to_skip
+from stepwave_server.wire.values import clean, fill_failure, fill_payload, fill_time, to_failure, to_payload, to_skip
 from stepwave_server.wire.varint import prefixed, text, timestamp, varint
 from stepwave_server.wire.workflow import fill_step
 
@@ -160,7 +160,7 @@ def encode_progress(run_id: str, time: int, step_id: str, attempt: int, fraction
 
     def fill(message: event_pb2.RunEvent) -> None:
         message.step_progress.CopyFrom(
-            event_pb2.StepProgress(step_id=step_id, attempt=attempt, fraction=fraction, message=text)
+            event_pb2.StepProgress(step_id=step_id, attempt=attempt, fraction=fraction, message=clean(text))
         )
 
     return _transient(run_id, time, fill)
@@ -182,7 +182,7 @@ def encode_waiting(run_id: str, time: int, step_id: str, cause: WaitCause, text:
 
     def fill(message: event_pb2.RunEvent) -> None:
         waiting = message.step_waiting
-        waiting.step_id, waiting.message = step_id, text
+        waiting.step_id, waiting.message = step_id, clean(text)
         waiting.cause = event_pb2.WaitCause.ValueType(cause.value)
 
     return _transient(run_id, time, fill)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 from stepwave.v1 import event_pb2, orchestrator_pb2
 from stepwave_server.core.explanation import Explanation, StepExplanation, WaitCause
 from stepwave_server.wire.results import to_run, to_state
-from stepwave_server.wire.values import fill_time, from_time
+from stepwave_server.wire.values import clean, fill_time, from_time
 
 __all__ = ["Waits", "decode_waiting", "to_explanation"]
 
@@ -43,13 +43,13 @@ def _to_step(step: StepExplanation) -> orchestrator_pb2.StepExplanation:
         waits_for=step.waits_for,
         waits_for_count=step.waits_for_count,
         cause=event_pb2.WaitCause.ValueType(step.cause.value),
-        message=step.message,
+        message=clean(step.message),
     )
     if step.since is not None:
         fill_time(message.since, step.since)
     if step.until is not None:
         fill_time(message.until, step.until)
     if (where := step.where) is not None:
-        message.where.function, message.where.file = where.function, where.file
-        message.where.line, message.where.text = where.line, where.text
+        message.where.function, message.where.file = clean(where.function), clean(where.file)
+        message.where.line, message.where.text = where.line, clean(where.text)
     return message

@@ -3,7 +3,7 @@
 from stepwave.v1 import event_pb2, orchestrator_pb2
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo
-from stepwave_server.wire.values import SECOND, fill_time
+from stepwave_server.wire.values import SECOND, clean, fill_time
 
 __all__ = ["to_action", "to_limit", "to_limits", "to_server_info", "to_waiting"]
 
@@ -41,7 +41,7 @@ def to_waiting(waiting: Waiting) -> orchestrator_pb2.WaitingSteps:
     """Return what steps wait for as a message."""
     return orchestrator_pb2.WaitingSteps(
         cause=event_pb2.WaitCause.ValueType(waiting.cause.value),
-        message=waiting.message,
+        message=clean(waiting.message),
         limit=waiting.limit,
         step_count=waiting.step_count,
         step_ids=waiting.step_ids,

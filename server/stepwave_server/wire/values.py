@@ -8,6 +8,7 @@ from stepwave_server.core.model import Blob, Failure, Payload, Reason, Skip
 
 __all__ = [
     "SECOND",
+    "clean",
     "decode_payload",
     "encode_payload",
     "fill_failure",
@@ -23,6 +24,14 @@ __all__ = [
 ]
 
 SECOND = 1_000_000_000
+
+
+def clean(text: str) -> str:
+    """Return a text that UTF-8 can hold: half a surrogate pair, as of a file's name, becomes a question mark.
+
+    Whatever else a text of an action's may be, it must not keep its event from being written.
+    """
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 def fill_time(message: Timestamp, nanos: int) -> None:
@@ -77,14 +86,14 @@ def decode_payload(data: bytes) -> Payload:
 def fill_failure(message: run_pb2.Failure, failure: Failure) -> None:
     """Set a failure."""
     message.reason = run_pb2.FailureReason.ValueType(failure.reason.value)
-    message.message = failure.message
+    message.message = clean(failure.message)
     message.retryable = failure.retryable
     if failure.retry_after is not None:
         message.retry_after.seconds, message.retry_after.nanos = divmod(failure.retry_after, SECOND)
     message.step_id = failure.step_id
     message.attempt = failure.attempt
     for key, value in failure.details:
-        message.details[key] = value
+        message.details[clean(key)] = clean(value)
 
 
 def to_failure(failure: Failure) -> run_pb2.Failure:

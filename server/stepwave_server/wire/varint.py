@@ -35,8 +35,8 @@ def prefixed(body: bytes) -> bytes:
 
 
 def text(value: str) -> bytes:
-    """Return a string with its length before it."""
-    return prefixed(value.encode())
+    """Return a string with its length before it; what UTF-8 cannot hold becomes a question mark."""
+    return prefixed(value.encode(errors="replace"))
 
 
 @lru_cache(maxsize=4096)
