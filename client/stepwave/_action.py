@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MethodType
 from typing import Any, TypeAlias, TypeVar, overload
 
 from ._payload import JSON, Blob
@@ -127,11 +128,15 @@ class Context:
 
         Raises:
             ValueError: The fraction is not between 0 and 1.
+            TypeError: The fraction is no number, or the message no text.
         """
-        if fraction is not None and not 0 <= fraction <= 1:
+        share = None if fraction is None else float(fraction)
+        if share is not None and not 0 <= share <= 1:
             raise ValueError(f"fraction must be between 0 and 1, got {fraction}")
+        if not isinstance(message, str):
+            raise TypeError(f"message must be a string, got {type(message).__name__}")
         if self._progress is not None:
-            self._progress(fraction, message)
+            self._progress(share, message)
 
 
 class _AttemptLogger(logging.LoggerAdapter[logging.Logger]):
@@ -158,34 +163,63 @@ def action(target: Target | str, /) -> Target | Callable[[Target], Target]:
     input; one annotated `Context` gets the attempt's context. Async functions run on the server's event loop, others on
     threads; generators, async or not, answer in chunks.
 
+    With a name of their own, objects that can be called, or have `invoke` or `stream`, are actions as well:
+    `action("search")(functools.partial(find, limit=3))`.
+
     Args:
         target: What to mark, when used as `@action`; its name is the function's or class's own.
         name: The action's name, when used as `@action("name")`: `[A-Za-z_][A-Za-z0-9_.-]{0,127}`.
 
     Raises:
-        TypeError: The target is neither a function nor a class with `invoke` or `stream`.
+        TypeError: The target is nothing that can be an action, has no name of its own, or cannot be marked.
         ValueError: The name is malformed.
     """
     if isinstance(target, str):
-        return lambda marked: _mark(marked, target)
-    return _mark(target, target.__name__)
+        name = _checked_name(target)
+        return lambda marked: _mark(marked, name)
+    own = getattr(target, "__name__", None) if inspect.isroutine(target) or inspect.isclass(target) else None
+    if own is None and _is_runnable(target):
+        kind = type(target).__name__
+        raise TypeError(f'an object of {kind} has no name of its own: write action("name")(…)')
+    return _mark(target, "" if own is None else _checked_name(own))
+
+
+def _checked_name(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"malformed action name {name!r}: want {_NAME.pattern}")
+    return name
+
+
+def _is_runnable(target: object) -> bool:
+    return callable(target) or hasattr(target, "invoke") or hasattr(target, "stream")
 
 
 def _mark(target: Target, name: str) -> Target:
-    if not _NAME.fullmatch(name):
-        raise ValueError(f"malformed action name {name!r}: want {_NAME.pattern}")
     if inspect.isclass(target):
         if not (hasattr(target, "invoke") or hasattr(target, "stream")):
             raise TypeError(f"class {target.__name__} has neither `invoke` nor `stream`")
-    elif not inspect.isroutine(target):
+    elif not _is_runnable(target):
         raise TypeError(f"an action is a function or a class, got {type(target).__name__}")
-    setattr(target, _MARK, name)
+    try:
+        setattr(target, _MARK, name)
+    except (AttributeError, TypeError) as error:
+        kind = type(target).__name__
+        raise TypeError(f"an object of {kind} cannot be marked: wrap it, as by functools.partial(…)") from error
     return target
 
 
 def action_name(target: object) -> str | None:
-    """Return the name that `action` gave to a target; `None` if it is not marked."""
-    name = getattr(target, _MARK, None)
+    """Return the name that `action` gave to a target itself; `None` if it is not marked.
+
+    A mark is not inherited: neither by subclasses nor by instances of a marked class.
+    """
+    try:
+        if isinstance(target, MethodType):
+            target = target.__func__
+        own = type.__getattribute__(target, "__dict__") if isinstance(target, type) else vars(target)
+    except Exception:  # an object without attributes, or one that stands for another and has none now
+        return None
+    name = own.get(_MARK)
     return name if isinstance(name, str) else None
 
 

@@ -1,7 +1,6 @@
 """The actions of a scripted run: those that the script replaces, and the real others, each as the engine wants it."""
 
 import asyncio
-import functools
 import inspect
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -173,18 +172,7 @@ class StagedActions(Registry):
 
     def _called(self, place: str, name: str, entry: Callable[..., object]) -> Perform:
         """Call a callable as a server calls actions: what it names of the input, on a thread if it is a plain one."""
-        method = getattr(entry, "__call__", None)  # noqa: B004 - it has one; that of an object says what it takes
-        if inspect.ismethod(method) and not inspect.iscoroutinefunction(entry):  # an asynchronous mock is one itself
-            entry = method
-
-        @functools.wraps(entry, updated=())
-        def call(*args: object, **kwargs: object) -> object:
-            return entry(*args, **kwargs)
-
-        if isinstance(entry, functools.partial):
-            call.__annotations__ = getattr(entry.func, "__annotations__", {})
-        call.__signature__ = _by_name(place, entry)  # type: ignore[attr-defined]  # what `inspect` looks for
-        return self._real(Action.of(action(name)(call), source=place))
+        return self._real(Action.of(entry, name=name, source=place, call=_by_name(place, entry)))
 
 
 def _stand_in(name: str) -> Action:

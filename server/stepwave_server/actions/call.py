@@ -1,16 +1,25 @@
-"""How an action's code is called: parameters from the input's keys by name, checked against type hints."""
+"""How an action's code is called: parameters from the input's keys by name, checked against type hints.
+
+Pydantic checks them as its own `validate_call` would: what that understands of a signature is understood here.
+"""
 
 import inspect
+import json
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import Parameter
+from typing import Any, cast
 
-from pydantic import BaseModel, ConfigDict, Field, PydanticSchemaGenerationError, ValidationError, create_model
-from pydantic.errors import PydanticUserError
+from pydantic import AliasChoices, AliasPath, ConfigDict, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
+from pydantic_core import ArgsKwargs, ErrorDetails
 
 from stepwave import Blob, Context
 from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.hints import accept_typed_dicts, read_hint
 from stepwave_server.actions.values import load
 from stepwave_server.core.model import Payload, Reason
 
@@ -18,9 +27,13 @@ __all__ = ["Signature", "SignatureError"]
 
 MOST_PROBLEMS = 10
 
+_CONFIG = ConfigDict(arbitrary_types_allowed=True)
+_MISSING = "missing_keyword_only_argument"
+_BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
 
 class SignatureError(Exception):
-    """Raised when an action's parameters cannot be filled from an input."""
+    """Raised when an action's parameters cannot be filled from an input; names everything that is in the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,51 +41,44 @@ class Signature:
     """What a function wants.
 
     Attributes:
-        model: Checks the parameters that are filled by name; `None`: there are none.
-        names: Those parameters by the model's field names.
+        checker: Checks the keyword arguments that come from the input, and fills in defaults; `None`: there are none.
+        keys: The keys of the input that are taken, by the parameter that takes them.
         whole: The name of the parameter that takes the whole input; empty: there is none.
         context: The name of the parameter that takes the context; empty: there is none.
-        open: Keys of the input that are no parameter are handed over as well.
+        open: Keys of the input that no parameter takes are handed over as well.
         schema: A JSON Schema of the input.
     """
 
-    model: type[BaseModel] | None
-    names: Mapping[str, str]
+    checker: TypeAdapter[dict[str, object]] | None
+    keys: Mapping[str, tuple[str, ...]]
     whole: str
     context: str
     open: bool
     schema: Mapping[str, object]
 
     @classmethod
-    def of(cls, function: Callable[..., object]) -> "Signature":
+    def of(cls, function: Callable[..., object], signature: inspect.Signature | None = None) -> "Signature":
         """Read a function's signature.
 
+        Args:
+            function: What is to be called.
+            signature: How, if it does not say so itself.
+
         Raises:
-            SignatureError: A parameter is positional-only, `*args`, or of a type that cannot be checked.
+            SignatureError: A parameter cannot be filled by name, or its type hint cannot be read or checked.
         """
-        hints = _hints(function)
-        fields: dict[str, tuple[object, object]] = {}
-        names: dict[str, str] = {}
-        whole = context = ""
-        spills = False
-        for parameter in inspect.signature(function).parameters.values():
-            hint = hints.get(parameter.name, object if parameter.annotation is parameter.empty else None)
-            if _is_context(hint):
-                context = parameter.name
-            elif parameter.kind is parameter.VAR_KEYWORD:
-                spills = True
-            elif parameter.kind in {parameter.POSITIONAL_ONLY, parameter.VAR_POSITIONAL}:
-                raise SignatureError(f"parameter {parameter.name!r} cannot be filled by name")
-            else:
-                whole = parameter.name if parameter.name == "input" else whole
-                name = f"p{len(fields)}"
-                names[name] = parameter.name
-                default = ... if parameter.default is parameter.empty else parameter.default
-                fields[name] = (hint, Field(default, alias=parameter.name))
-        if whole and len(fields) > 1:
+        given = (signature or inspect.signature(function)).parameters.values()
+        hints = _hints(function, given)
+        context = next((name for name, hint in hints.items() if _is_context(hint)), "")
+        wanted = [it.replace(annotation=hints[it.name]) for it in given if it.name != context]
+        spills = any(it.kind is Parameter.VAR_KEYWORD for it in wanted)
+        keys = {it.name: _keys(it) for it in wanted if it.kind in _BY_NAME}
+        whole = "input" if "input" in keys else ""
+        if whole and len(keys) > 1:
             raise SignatureError("a parameter named `input` takes the whole input: no others can be filled from it")
-        model = _model(function, fields, names) if fields else None
-        return cls(model, names, whole, context, spills, _schema(model, whole))
+        checker = _checker(wanted) if wanted else None
+        name = str(getattr(function, "__name__", "input"))
+        return cls(checker, keys, whole, context, spills, _schema(checker, keys[whole][0] if whole else "", name))
 
     def arguments(self, payload: Payload, context: Callable[[], Context]) -> dict[str, object]:
         """Return the function's keyword arguments for an input; one that nobody asks for is not even read.
@@ -81,80 +87,150 @@ class Signature:
             ActionFailed: The input does not fit, with everything that is wrong.
         """
         arguments: dict[str, object] = {}
-        if self.model is not None or self.open:
+        if self.checker is not None:
             value = load(payload)
-            arguments = self._checked({self.whole: value}) if self.whole else self._by_name(value)
+            taken = {self.keys[self.whole][0]: value} if self.whole else self._taken(value)
+            arguments = _checked(self.checker, taken)
         if self.context:
             arguments[self.context] = context()
         return arguments
 
-    def _by_name(self, value: object) -> dict[str, object]:
+    def _taken(self, value: object) -> dict[str, object]:
+        """Return what of an input is taken by name."""
         if value is None:
             value = {}
         if not isinstance(value, dict):
-            wanted = ", ".join(self.names.values()) or "any keys"
+            wanted = ", ".join(keys[0] for keys in self.keys.values()) or "any keys"
             raise ActionFailed(Reason.INVALID_INPUT, f"the input must be an object ({wanted}), got {_kind(value)}")
-        arguments = self._checked(value)
         if self.open:
-            taken = {*self.names.values(), self.context}
-            arguments.update((key, item) for key, item in value.items() if key not in taken)
-        return arguments
+            return {key: item for key, item in value.items() if key != self.context}
+        known = {key for keys in self.keys.values() for key in keys}
+        return {key: item for key, item in value.items() if key in known}
 
-    def _checked(self, value: Mapping[str, object]) -> dict[str, object]:
-        if self.model is None:
-            return {}
+
+def _hints(function: Callable[..., object], parameters: Iterable[Parameter]) -> dict[str, object]:
+    """Return what parameters are annotated with, by their names."""
+    hints: dict[str, object] = {}
+    problems: list[str] = []
+    for parameter in parameters:
+        name = parameter.name
         try:
-            checked = self.model.model_validate(value)
-        except ValidationError as error:
-            raise ActionFailed(Reason.INVALID_INPUT, _problems(error)) from None
-        return {name: getattr(checked, key) for key, name in self.names.items()}
+            hints[name] = _hint(function, parameter)
+        except Exception as error:  # evaluating a hint runs the action's code
+            problems.append(f"parameter {name!r}: its type hints cannot be read: {error}{_advice(error)}")
+            continue
+        if parameter.kind not in (*_BY_NAME, Parameter.VAR_KEYWORD) and not _is_context(hints[name]):
+            problems.append(f"parameter {name!r} cannot be filled by name")
+    if problems:
+        raise SignatureError("; ".join(problems))
+    return hints
 
 
-def _hints(function: Callable[..., object]) -> dict[str, object]:
-    target = function if inspect.isroutine(function) else type(function).__call__
-    try:
-        return typing.get_type_hints(target, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise SignatureError(f"its type hints cannot be read: {error}") from error
+def _hint(function: Callable[..., object], parameter: Parameter) -> object:
+    if parameter.annotation is Parameter.empty:
+        return Any
+    hint = read_hint(function, parameter.name, parameter.annotation)
+    accept_typed_dicts(hint)
+    return Any if isinstance(hint, typing.ParamSpecKwargs) else hint
+
+
+def _advice(error: Exception) -> str:
+    return " (is it imported only `if TYPE_CHECKING`?)" if isinstance(error, NameError) else ""
 
 
 def _is_context(hint: object) -> bool:
     """Say whether a parameter asks for the context; it may be optional, for calls without a server."""
     wraps = typing.get_origin(hint) in {typing.Union, types.UnionType, typing.Annotated}
-    return hint is Context or (wraps and any(part is Context for part in typing.get_args(hint)))
+    return hint is Context or (wraps and any(_is_context(part) for part in typing.get_args(hint)))
 
 
-def _model(
-    function: Callable[..., object], fields: Mapping[str, tuple[object, object]], names: Mapping[str, str]
-) -> type[BaseModel]:
-    config = ConfigDict(arbitrary_types_allowed=True, extra="ignore", title=getattr(function, "__name__", "input"))
+def _keys(parameter: Parameter) -> tuple[str, ...]:
+    """Return the keys of an input that a parameter takes: its name, or what pydantic's `Field` calls it."""
+    if parameter.default is Parameter.empty:
+        alias = FieldInfo.from_annotation(parameter.annotation).validation_alias
+    else:
+        alias = FieldInfo.from_annotated_attribute(parameter.annotation, parameter.default).validation_alias
+    match alias:
+        case None:
+            return (parameter.name,)
+        case str():
+            return (alias,)
+        case AliasPath():
+            return (str(alias.path[0]),)
+        case AliasChoices():
+            return tuple(str(choice if isinstance(choice, str) else choice.path[0]) for choice in alias.choices)
+
+
+def _checker(parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, object]]:
+    """Return what checks arguments: a function of these parameters that gives them back, as pydantic calls it."""
     try:
-        return create_model("Input", __config__=config, **fields)  # type: ignore[call-overload,no-any-return]  # built at run time
-    except (PydanticSchemaGenerationError, PydanticUserError, TypeError) as error:
-        raise SignatureError(f"its parameters ({', '.join(names.values())}) cannot be checked: {error}") from error
+        return _adapter(parameters)
+    except Exception as error:  # a type may have hooks for pydantic, which are the action's code
+        problems = [f"parameter {it.name!r} cannot be checked: {why}" for it in parameters if (why := _problem(it))]
+        raise SignatureError("; ".join(problems) or f"its parameters cannot be checked: {error}") from error
 
 
-def _schema(model: type[BaseModel] | None, whole: str) -> Mapping[str, object]:
-    if model is None:
+def _problem(parameter: Parameter) -> str:
+    """Return why a parameter cannot be checked; empty if it can."""
+    try:
+        _adapter([parameter])
+    except Exception as error:
+        return str(error).partition("\n")[0] or type(error).__name__
+    return ""
+
+
+def _adapter(parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, object]]:
+    def give(**arguments: object) -> dict[str, object]:
+        return arguments
+
+    by_name = [it if it.kind is it.VAR_KEYWORD else it.replace(kind=it.KEYWORD_ONLY) for it in parameters]
+    give.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]  # what `inspect` looks for
+    give.__annotations__ = {it.name: it.annotation for it in by_name}
+    adapter: TypeAdapter[dict[str, object]] = TypeAdapter(cast("Any", give), config=_CONFIG)
+    adapter.rebuild(raise_errors=True)
+    return adapter
+
+
+def _checked(checker: TypeAdapter[dict[str, object]], arguments: Mapping[str, object]) -> dict[str, object]:
+    try:
+        return checker.validate_python(ArgsKwargs((), dict(arguments)))
+    except ValidationError as error:
+        raise ActionFailed(Reason.INVALID_INPUT, _problems(error)) from None
+
+
+class _Schema(GenerateJsonSchema):
+    """Makes JSON Schemas without warnings: a default that JSON cannot hold is left out."""
+
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - so it is declared
+
+
+def _schema(checker: TypeAdapter[dict[str, object]] | None, whole: str, name: str) -> Mapping[str, object]:
+    if checker is None:
         return {}
     try:
-        schema = model.model_json_schema(by_alias=True)
-    except PydanticUserError:  # a type that JSON Schema cannot describe
+        made = checker.json_schema(schema_generator=_Schema)
+        # A bound may be infinite, which is no JSON.
+        schema: dict[str, Any] = json.loads(json.dumps(made), parse_constant=lambda _: None)
+    except Exception:  # a type that JSON Schema cannot describe
         return {}
     if not whole:
+        schema = {"title": name, **schema}
+        if schema.get("additionalProperties") is False:  # they are passed over
+            del schema["additionalProperties"]
         return schema
     inner: dict[str, object] = dict(schema["properties"][whole])
     return inner | {"$defs": schema["$defs"]} if "$defs" in schema else inner
 
 
 def _problems(error: ValidationError) -> str:
-    problems = [_problem(detail["loc"], detail["msg"]) for detail in error.errors(include_url=False)]
+    problems = [_said(detail) for detail in error.errors(include_url=False)]
     more = len(problems) - MOST_PROBLEMS
     return "; ".join(problems[:MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _problem(location: tuple[int | str, ...], message: str) -> str:
-    return f"{'.'.join(map(str, location))}: {message[:1].lower()}{message[1:]}"
+def _said(detail: ErrorDetails) -> str:
+    message = "field required" if detail["type"] == _MISSING else detail["msg"]
+    return f"{'.'.join(map(str, detail['loc']))}: {message[:1].lower()}{message[1:]}"
 
 
 def _kind(value: object) -> str:

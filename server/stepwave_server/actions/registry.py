@@ -4,18 +4,18 @@ import importlib
 import importlib.metadata
 import inspect
 import json
-import threading
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
-from contextlib import aclosing, closing
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from types import ModuleType
-from typing import cast
+from functools import partial
+from types import MethodType, ModuleType
+from typing import TypeVar, cast
 
 from stepwave import Context
 from stepwave._action import action_name
+from stepwave_server.actions.answers import Chunks, Emit, Taker
 from stepwave_server.actions.call import Signature
-from stepwave_server.actions.threads import run_in_thread
-from stepwave_server.actions.values import Chunks, dump
+from stepwave_server.actions.failures import cut
+from stepwave_server.actions.hints import code_of, is_text, yields
 from stepwave_server.core.model import Payload
 from stepwave_server.core.validate import did_you_mean
 
@@ -24,12 +24,14 @@ __all__ = ["Action", "ActionsError", "Emit", "Registry"]
 ENTRY_POINTS = "stepwave.actions"
 BUILT_IN = ("stepwave_server.actions.echo", "stepwave_server.actions.sleep", "stepwave_server.actions.fail")
 
-Emit = Callable[[Payload], None]
-"""Shows a chunk to the run's watchers; may be called from any thread."""
+T = TypeVar("T")
+
+MOST_TEXT = 2_048
+"""Characters of a description, and of a source."""
 
 
 class ActionsError(Exception):
-    """Raised when actions cannot be loaded; the message says which, from where, and why."""
+    """Raised when actions cannot be loaded; the message says which, from where, and why: all of them, a line each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,10 @@ class Action:
         name: Its name, as steps give it.
         description: The first paragraph of its docstring.
         input_schema: A JSON Schema of its input, as JSON text.
-        streaming: It answers in chunks.
-        threaded: It runs on a thread, which nothing can interrupt.
+        streaming: It answers in chunks, as far as its kind of function and its hints say.
+        threaded: It is called on a thread, which nothing can interrupt.
         source: Where it comes from, as `module:function`, or `built-in`.
+        target: What it was made of.
     """
 
     name: str
@@ -51,31 +54,59 @@ class Action:
     streaming: bool
     threaded: bool
     source: str
+    target: object
     _function: Callable[..., object]
     _signature: Signature
+    _text: bool
 
     @classmethod
-    def of(cls, target: Callable[..., object], *, source: str = "") -> "Action":
-        """Make an action of a marked function or class; a class is instantiated once, without arguments.
+    def of(cls, target: object, *, name: str = "", source: str = "", call: inspect.Signature | None = None) -> "Action":
+        """Make an action of what `stepwave.action` marked; a class is instantiated once, without arguments.
+
+        Args:
+            target: A function, a class, or an object that can be called or has `invoke` or `stream`.
+            name: Its name, if it is not marked.
+            source: Where it comes from, for people.
+            call: How it is called, if it does not say so itself.
 
         Raises:
             ActionsError: It is not marked, its class cannot be instantiated, or its parameters cannot be filled.
         """
-        name = action_name(target)
-        where = source or f"{target.__module__}:{target.__qualname__}"
-        if name is None:
+        name = name or action_name(target) or ""
+        where = cut(source or _source(target), MOST_TEXT)
+        if not name:
             raise ActionsError(f"{where} is not marked with @action")
         try:
             function = _entry(target)
-            signature = Signature.of(function)
+            signature = Signature.of(function, call)
         except Exception as error:
             raise ActionsError(f"action {name!r} ({where}): {error}") from error
-        inner = inspect.unwrap(function)  # what a decorator wraps says how it is to be called
-        streaming = inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner)
-        threaded = not (inspect.iscoroutinefunction(inner) or inspect.isasyncgenfunction(inner))
-        description = (inspect.getdoc(target) or "").split("\n\n")[0].replace("\n", " ")
-        schema = json.dumps(signature.schema)
-        return cls(name, description, schema, streaming, threaded, where, function, signature)
+        chunk = yields(function)
+        return cls(
+            name=name,
+            description=_description(target),
+            input_schema=json.dumps(signature.schema),
+            streaming=_streams(function, chunk),
+            threaded=not _is_async(function),
+            source=where,
+            target=target,
+            _function=function,
+            _signature=signature,
+            _text=is_text(chunk),
+        )
+
+    def is_of(self, other: "Action") -> bool:
+        """Say whether it is made of the same object as another one; a method is the same if its object is."""
+        mine, others = self.target, other.target
+        if isinstance(mine, MethodType) and isinstance(others, MethodType):
+            return mine.__self__ is others.__self__ and mine.__func__ is others.__func__
+        return mine is others
+
+    @property
+    def place(self) -> str:
+        """The file and line of its code; empty if it has none."""
+        code = getattr(inspect.unwrap(code_of(self._function)), "__code__", None)
+        return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
 
     def check(self, payload: Payload, context: Callable[[], Context]) -> None:
         """Check an input as an attempt does before it calls anything.
@@ -98,56 +129,58 @@ class Action:
             ActionFailed: The input does not fit, or the answer cannot be taken.
             BaseException: Whatever the action raises.
         """
-        arguments = self._signature.arguments(payload, context)
-        if self.streaming:
-            return dump(await self._stream(arguments, emit, Chunks(most_bytes)), most_bytes)
-        if self.threaded:
-            return await run_in_thread(lambda: dump(self._function(**arguments), most_bytes))
-        value = self._function(**arguments)
-        return dump(await value if inspect.isawaitable(value) else value, most_bytes)
-
-    async def _stream(self, arguments: dict[str, object], emit: Emit, chunks: Chunks) -> object:
-        stream = self._function(**arguments)
-        if self.threaded:
-            await _drain_on_thread(cast("Generator[object, None, None]", stream), emit, chunks)
-        else:
-            await _drain(cast("AsyncGenerator[object, None]", stream), emit, chunks)
-        return chunks.result()
+        call = partial(self._function, **self._signature.arguments(payload, context))
+        taker = Taker(emit, Chunks(most_bytes, self._text))
+        return await (taker.on_thread(call) if self.threaded else taker.on_loop(call))
 
 
-async def _drain(stream: AsyncGenerator[object, None], emit: Emit, chunks: Chunks) -> None:
-    async with aclosing(stream):
-        async for item in stream:
-            if (chunk := chunks.add(item)) is not None:
-                emit(chunk)
-
-
-async def _drain_on_thread(stream: Generator[object, None, None], emit: Emit, chunks: Chunks) -> None:
-    """Drain a stream that is not async. A thread cannot be ended; when nobody waits, its stream is."""
-    gone = threading.Event()
-
-    def drain() -> None:
-        with closing(stream):
-            for item in stream:
-                if gone.is_set():
-                    return
-                if (chunk := chunks.add(item)) is not None:
-                    emit(chunk)
-
-    try:
-        await run_in_thread(drain)
-    finally:
-        gone.set()
-
-
-def _entry(target: Callable[..., object]) -> Callable[..., object]:
-    """Return what to call: the function itself, or the `stream` or `invoke` of a class's only instance."""
-    if not inspect.isclass(target):
-        return target
-    instance = target()
-    entry = getattr(instance, "stream", None) or getattr(instance, "invoke", None)
-    assert entry is not None, "the mark was checked to find one of them"
+def _entry(target: object) -> Callable[..., object]:
+    """Return what to call: `stream` or `invoke` of an object, or of a class's only instance; else the target itself."""
+    if inspect.isroutine(target):
+        return cast("Callable[..., object]", target)
+    instance = target() if inspect.isclass(target) else target
+    method = next((name for name in ("stream", "invoke") if hasattr(type(instance), name)), "")
+    entry = getattr(instance, method) if method else instance
+    if not callable(entry):
+        raise TypeError("it has neither `invoke` nor `stream`, and cannot be called")
     return cast("Callable[..., object]", entry)
+
+
+def _is_async(function: Callable[..., object]) -> bool:
+    """Say whether a call belongs on the event loop: what a decorator wraps does not count, for it may change that."""
+    code = code_of(function)
+    return any(map(inspect.iscoroutinefunction, (function, code))) or inspect.isasyncgenfunction(code)
+
+
+def _streams(function: Callable[..., object], chunk: object) -> bool:
+    """Say whether a call gives a stream: by its kind, else by its own hints; those of a wrapper may be the inner one's.
+
+    Args:
+        function: What is called.
+        chunk: The type of the chunks that it declares; `None`: it declares no stream.
+    """
+    code = code_of(function)
+    if getattr(getattr(code, "__code__", None), "co_flags", 0) & inspect.CO_ITERABLE_COROUTINE:
+        return False
+    if inspect.isasyncgenfunction(code) or inspect.isgeneratorfunction(code):
+        return True
+    return chunk is not None and not hasattr(function, "__wrapped__")
+
+
+def _named(target: object) -> object:
+    """Return what has the name and the docstring of a target: a partial's function, an instance's class."""
+    if isinstance(target, partial):
+        return _named(target.func)
+    return target if inspect.isroutine(target) or inspect.isclass(target) else type(target)
+
+
+def _source(target: object) -> str:
+    named = _named(target)
+    return f"{getattr(named, '__module__', None)}:{getattr(named, '__qualname__', None) or repr(named)}"
+
+
+def _description(target: object) -> str:
+    return cut((inspect.getdoc(_named(target)) or "").split("\n\n")[0].replace("\n", " "), MOST_TEXT)
 
 
 class Registry:
@@ -163,12 +196,16 @@ class Registry:
 
     def __init__(self, actions: Iterable[object] = (), *, entry_points: bool = True) -> None:
         self._actions: dict[str, Action] = {}
+        self._problems: list[str] = []
         for name in BUILT_IN:
             self._add_module(_import(name), source="built-in")
         for given in actions:
-            self._add_given(given)
+            self._try(self._add_given, given)
         if entry_points:
-            self._add_entry_points()
+            for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+                self._try(self._add_entry_point, point)
+        if self._problems:
+            raise ActionsError("\n".join(dict.fromkeys(self._problems)))
 
     def __iter__(self) -> Iterator[Action]:
         """Iterate over the actions, by name."""
@@ -184,43 +221,54 @@ class Registry:
         listed = ", ".join(action.name for action in self if action.source != "built-in")
         return f'unknown action "{name}"' + (near or (f"; there are: {listed}" if listed and len(listed) < 500 else ""))
 
+    def _try(self, add: Callable[[T], None], given: T) -> None:
+        """Add something, and note what is wrong with it: everything that is wrong is told at once."""
+        try:
+            add(given)
+        except ActionsError as error:
+            self._problems.append(str(error))
+
     def _add(self, action: Action) -> None:
-        other = self._actions.get(action.name)
-        if other is not None and other.source != action.source:
-            raise ActionsError(f"two actions are named {action.name!r}: {other.source} and {action.source}")
-        self._actions[action.name] = action
+        other = self._actions.setdefault(action.name, action)
+        if not action.is_of(other):
+            raise ActionsError(f"two actions are named {action.name!r}: {_told_apart(other, action)}")
 
     def _add_given(self, given: object) -> None:
         if isinstance(given, str):
-            self._add_named(given)
+            self._add_own(_import(given))
         elif isinstance(given, ModuleType):
             self._add_own(given)
-        elif callable(given):
+        elif callable(given) or action_name(given) is not None:
             self._add(Action.of(given))
         else:
             raise ActionsError(f"no action: {given!r}")
-
-    def _add_named(self, name: str) -> None:
-        self._add_own(_import(name))
 
     def _add_own(self, module: ModuleType) -> None:
         if not self._add_module(module):
             raise ActionsError(f"module {module.__name__!r} has no function or class marked with @action")
 
     def _add_module(self, module: ModuleType, *, source: str = "") -> bool:
-        """Add the marked functions and classes that a module shows; say whether there are any."""
-        marked = [item for item in vars(module).values() if callable(item) and action_name(item) is not None]
+        """Add what a module shows that is marked; say whether there is any."""
+        marked = [item for item in vars(module).values() if action_name(item) is not None]
         for item in marked:
-            self._add(Action.of(item, source=source))
+            self._try(lambda item: self._add(Action.of(item, source=source)), item)
         return bool(marked)
 
-    def _add_entry_points(self) -> None:
-        for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-            try:
-                loaded = point.load()
-            except Exception as error:
-                raise ActionsError(f"entry point {point.name!r} ({point.value}): {error}") from error
-            self._add_given(loaded)
+    def _add_entry_point(self, point: importlib.metadata.EntryPoint) -> None:
+        try:
+            loaded = point.load()
+        except Exception as error:
+            raise ActionsError(f"entry point {point.name!r} ({point.value}): {error}") from error
+        self._add_given(loaded)
+
+
+def _told_apart(one: Action, other: Action) -> str:
+    """Name two actions, with the places of their code where their sources are equal."""
+    if one.source != other.source:
+        return f"{one.source} and {other.source}"
+    if one.place != other.place:
+        return f"{one.source} ({one.place}) and {other.source} ({other.place})"
+    return f"two objects of {one.source}" + (f" ({one.place})" if one.place else "")
 
 
 def _import(name: str) -> ModuleType:

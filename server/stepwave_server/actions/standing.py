@@ -18,7 +18,7 @@ __all__ = ["line_of", "with_text"]
 MOST_TEXT = 200
 MOST_FRAMES = 1_000
 
-_SERVER = "stepwave_server."
+_SERVER = ("stepwave_server.", "stepwave.")
 _HOPS = ("cr_await", "ag_await", "gi_yieldfrom")
 _FRAMES = ("cr_frame", "ag_frame", "gi_frame")
 

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.core.model import Reason
 
-__all__ = ["run_in_thread", "thread_of"]
+__all__ = ["run_in_thread", "thread_of", "waits_for_thread"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -21,6 +21,7 @@ _idle: list["_Thread"] = []
 _lock = threading.Lock()
 _abandoned: set[object] = set()
 _threads: dict[object, int] = {}
+_waiting: set[object] = set()
 
 MOST_ABANDONED = 1_000
 """Threads that may be blocked by calls whose outcome nobody awaits any more."""
@@ -66,12 +67,15 @@ async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwa
             return  # the loop is closed: nobody waits any more
 
     _thread().calls.put(call)
+    _waiting.add(caller)
     try:
         value, error = await answer
     except asyncio.CancelledError:
         with _lock:
             _abandoned.update(running)
         raise
+    finally:
+        _waiting.discard(caller)
     if error is not None:
         raise error
     return value  # type: ignore[return-value]  # no error: the function returned an R
@@ -80,6 +84,11 @@ async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwa
 def thread_of(task: "asyncio.Task[None]") -> int | None:
     """Return the thread on which a call of a task runs; `None` if it waits for none."""
     return _threads.get(task)
+
+
+def waits_for_thread(task: "asyncio.Task[None]") -> bool:
+    """Say whether a task waits for a call on a thread; called on the task's loop."""
+    return task in _waiting
 
 
 class _Thread:

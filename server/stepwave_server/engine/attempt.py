@@ -2,13 +2,16 @@
 
 import asyncio
 import contextvars
+from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Protocol
 
 from stepwave import Context
 from stepwave_server.actions import Action
-from stepwave_server.actions.failures import ActionFailed, failure_of
+from stepwave_server.actions.failures import ActionFailed, cut, failure_of
+from stepwave_server.actions.threads import waits_for_thread
 from stepwave_server.actions.values import dump
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.messages import (
@@ -25,6 +28,12 @@ from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.gates import Gate
 
 __all__ = ["Attempt", "AttemptOwner"]
+
+MOST_SHOWING = 1_000
+"""Chunks and signs of progress of one attempt that may wait for the loop."""
+
+MOST_MESSAGE = 2_048
+"""Characters of a message about progress."""
 
 
 class AttemptOwner(Protocol):
@@ -97,6 +106,7 @@ class Attempt:
         "_late",
         "_loop",
         "_options",
+        "_showing",
         "action",
         "admitted",
         "chunks",
@@ -134,6 +144,7 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self.timeout = 0.0
         self._begun = self._late = self._ended = False
+        self._showing: deque[Callable[[], None]] = deque()
         self._failure: Failure | None = None
         self._grace: asyncio.TimerHandle | None = None
 
@@ -170,7 +181,7 @@ class Attempt:
         self.task.cancel()
         if not self._begun:  # the coroutine will never run, so it cannot report
             self._end(AttemptInterrupted(self.step_id, self.number, failure))
-        elif self.action.threaded:  # nothing can interrupt a thread
+        elif waits_for_thread(self.task):  # nothing can interrupt a thread
             self._abandon()
         else:
             self._grace = self._loop.call_later(grace, self._abandon)
@@ -190,18 +201,26 @@ class Attempt:
         if self._loop.time() <= self._due:
             self._end(AttemptSucceeded(self.step_id, self.number, output))
         elif self._failure is not None:
-            self._end(AttemptInterrupted(self.step_id, self.number, self._failure))
+            self._end(self._interrupted(self._failure, "it answered all the same, too late"))
         else:
             self._late = True
             self.run.expired(self)  # who interrupts it then, with what to say
 
     def _outcome_of(self, error: BaseException) -> Input:
-        if self._failure is not None:
+        is_cancel = isinstance(error, asyncio.CancelledError)
+        if self._failure is not None and is_cancel:
             return AttemptInterrupted(self.step_id, self.number, self._failure)
-        if isinstance(error, asyncio.CancelledError):
-            error = RuntimeError("the action cancelled itself")
+        if is_cancel and self.task is not None:
+            error = _cancelled(error, itself=self.task.cancelling() > 0)
         failure = failure_of(error, self.step_id, self.number, tracebacks=self._options.tracebacks)
+        if self._failure is not None:
+            return self._interrupted(self._failure, f"it failed: {failure.message}")
         return AttemptFailed(self.step_id, self.number, failure)
+
+    def _interrupted(self, failure: Failure, did: str) -> AttemptInterrupted:
+        """Return the end of an interrupted attempt whose action did something else than end."""
+        details = tuple(sorted({**dict(failure.details), "when_interrupted": did}.items()))
+        return AttemptInterrupted(self.step_id, self.number, replace(failure, details=details))
 
     def _abandon(self) -> None:
         assert self._failure is not None
@@ -239,16 +258,34 @@ class Attempt:
         self._on_loop(lambda: self.run.show_chunk(self, chunk))
 
     def _show_progress(self, fraction: float | None, message: str) -> None:
-        self._on_loop(lambda: self.run.show_progress(self, fraction, message))
+        short = cut(message, MOST_MESSAGE)
+        self._on_loop(lambda: self.run.show_progress(self, fraction, short))
 
     def _on_loop(self, call: Callable[[], None]) -> None:
-        """Show something unless the attempt has ended: what an abandoned one still says is ignored."""
+        """Show something unless the attempt has ended: what an abandoned one still says is ignored.
+
+        A thread may show faster than the loop can take it; then it is left out, as for a slow watcher.
+        """
         if self._ended:
             return
         if _on(self._loop):
             call()
-        else:
-            self._loop.call_soon_threadsafe(lambda: None if self._ended else call())
+        elif len(self._showing) < MOST_SHOWING:
+            self._showing.append(call)
+            self._loop.call_soon_threadsafe(self._show_next)
+
+    def _show_next(self) -> None:
+        call = self._showing.popleft()
+        if not self._ended:
+            call()
+
+
+def _cancelled(error: BaseException, *, itself: bool) -> BaseException:
+    """Return what an action failed with that was cancelled, and not by its server."""
+    if itself:
+        return RuntimeError("the action cancelled itself").with_traceback(error.__traceback__)
+    told = error if error.args else asyncio.CancelledError("what the action awaited was cancelled")
+    return told.with_traceback(error.__traceback__)
 
 
 def _on(loop: asyncio.AbstractEventLoop) -> bool:

@@ -9,11 +9,19 @@ import traceback
 from collections.abc import Sequence
 from types import FrameType
 
+from stepwave_server.actions import Action
+
 __all__ = ["LagMonitor"]
 
 logger = logging.getLogger(__name__)
 
-CALLS_ACTIONS = "stepwave_server.actions.registry"
+ATTEMPT = Action.run.__code__
+"""What is on the stack while an attempt runs."""
+
+LOOP = "asyncio.events"
+"""The module that calls tasks and callbacks."""
+
+OURS = ("stepwave_server.", "stepwave.")
 
 
 class LagMonitor:
@@ -76,16 +84,26 @@ class LagMonitor:
 
 
 def _place(frames: Sequence[FrameType]) -> tuple[str, bool]:
-    """Return the line to blame, and whether it is an action's; frames come innermost first.
+    """Return the line to blame, and whether an action is; frames come innermost first.
 
-    That is the line of the action itself, wherever its calls lead, else the server's own.
+    All that runs within an attempt is the action's, also what the server does there, such as writing what it answered;
+    so is a task in which nothing is the server's. The line is the action's own, wherever its calls lead, else the
+    innermost one.
     """
-    called = None
+    own = servers = None
     for frame in frames:
         module = str(frame.f_globals.get("__name__", ""))
-        if module.startswith("stepwave_server."):
-            of_action = called is not None and module == CALLS_ACTIONS
-            blamed = called if called is not None and of_action else frame
-            return f"{blamed.f_code.co_filename}:{blamed.f_lineno}", of_action
-        called = frame
-    return (f"{frames[0].f_code.co_filename}:{frames[0].f_lineno}" if frames else "an unknown place"), True
+        if frame.f_code is ATTEMPT:
+            return _line(own or frames[0]), True
+        if module == LOOP:
+            break
+        if module.startswith(OURS):
+            servers = servers or frame
+        else:
+            own = frame
+    blamed = servers or own
+    return (_line(blamed), servers is None) if blamed is not None else ("an unknown place", False)
+
+
+def _line(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}"

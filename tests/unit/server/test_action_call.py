@@ -3,11 +3,11 @@
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple, NotRequired, Required, TypedDict
 
 import jsonschema
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, validate_call
 
 from stepwave import Blob, Context
 from stepwave_server.actions.call import Signature, SignatureError
@@ -185,6 +185,186 @@ def test_bounds_of_annotations_are_checked() -> None:
     def action(share: Annotated[float, Field(ge=0, le=1)]) -> None: ...
 
     assert "less than or equal to 1" in _problem(action, {"share": 2})
+
+
+# What pydantic's own `validate_call` understands.
+
+
+def test_a_field_as_a_default_bounds_its_parameter() -> None:
+    def action(limit: int = Field(default=10, ge=1), share: float = Field(ge=0, le=1)) -> None: ...
+
+    assert _arguments(action, {"share": 0.5}) == {"limit": 10, "share": 0.5}
+    problem = _problem(action, {"limit": 0})
+    assert "limit: input should be greater than or equal to 1" in problem
+    assert "share: field required" in problem
+
+
+def test_a_field_makes_a_default_anew() -> None:
+    def action(found: list[int] = Field(default_factory=list)) -> None: ...  # noqa: B008 - what is tested
+
+    first = _arguments(action, {})
+    assert isinstance(first["found"], list)
+    first["found"].append(1)
+    assert _arguments(action, {}) == {"found": []}
+
+
+def test_a_default_within_an_annotation_is_one() -> None:
+    def action(limit: Annotated[int, Field(default=3)]) -> None: ...
+
+    assert _arguments(action, {}) == {"limit": 3}
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        (Field(alias="from"), {"from": 1}),
+        (Field(validation_alias="from"), {"from": 1}),
+        (Field(validation_alias=AliasChoices("start", "from")), {"from": 1}),
+        (Field(validation_alias=AliasPath("range", 0)), {"range": [1, 2]}),
+        (Field(validation_alias=AliasChoices("start", AliasPath("range", "from"))), {"range": {"from": 1}}),
+    ],
+    ids=["alias", "validation alias", "choices", "path", "choices with a path"],
+)
+def test_a_field_says_which_key_a_parameter_takes(field: int, given: object) -> None:
+    def action(begin: int = field) -> None: ...
+
+    assert _arguments(action, given) == {"begin": 1}
+    assert "field required" in _problem(action, {"begin": 1})
+
+
+def test_the_keys_that_are_wanted_are_named_as_the_input_has_them() -> None:
+    def action(begin: int = Field(alias="from")) -> None: ...
+
+    assert _problem(action, [1]) == "the input must be an object (from), got a list"
+    assert dict(Signature.of(action).schema)["required"] == ["from"]
+
+
+def test_a_whole_input_may_have_bounds() -> None:
+    def action(input: list[int] = Field(max_length=2)) -> None: ...  # noqa: B008 - what is tested
+
+    assert _arguments(action, [1, 2]) == {"input": [1, 2]}
+    assert "at most 2 items" in _problem(action, [1, 2, 3])
+
+
+def test_keyword_arguments_are_checked_too() -> None:
+    def action(query: str, **rest: int) -> None: ...
+
+    assert _arguments(action, {"query": "x", "other": "1"}) == {"query": "x", "other": 1}
+    assert "other: input should be a valid integer" in _problem(action, {"query": "x", "other": "many"})
+
+
+def test_a_default_is_not_checked_unless_it_says_so() -> None:
+    def action(limit: int = "ten", more: int = Field(default="ten", validate_default=True)) -> None: ...  # type: ignore[assignment]  # what is tested
+
+    assert "limit" not in _problem(action, {})
+    assert "more: input should be a valid integer" in _problem(action, {})
+
+
+def test_a_function_that_is_checked_already_is_read_as_before() -> None:
+    @validate_call
+    def action(limit: int = Field(ge=1)) -> int:
+        return limit
+
+    assert _arguments(action, {"limit": 2}) == {"limit": 2}
+    assert "greater than or equal" in _problem(action, {"limit": 0})
+
+
+# Hints of all kinds.
+
+
+class City(TypedDict):
+    """Where people live."""
+
+    name: str
+    people: NotRequired[int]
+
+
+class Tree(TypedDict, total=False):
+    children: Required["list[Tree]"]
+    city: City
+
+
+@dataclass
+class Trip:
+    cities: list[City]
+
+
+class Pair(NamedTuple):
+    left: City
+    right: int
+
+
+def test_typed_dictionaries_of_the_standard_library_are_checked() -> None:
+    def action(city: City, more: dict[str, list[City] | None]) -> None: ...
+
+    given = {"city": {"name": "Oslo"}, "more": {"a": [{"name": "Rome", "people": 3}], "b": None}}
+    assert _arguments(action, given) == given
+    problem = _problem(action, {"city": {"people": "many"}, "more": {"a": [{}]}})
+    assert "city.name: field required" in problem
+    assert "city.people: input should be a valid integer" in problem
+    assert "more.a.0.name: field required" in problem
+
+
+def test_a_typed_dictionary_may_hold_itself() -> None:
+    def action(input: Tree) -> None: ...
+
+    given = {"children": [{"children": [], "city": {"name": "Oslo"}}]}
+    assert _arguments(action, given) == {"input": given}
+    assert "children.0.children: field required" in _problem(action, {"children": [{}]})
+
+
+def test_a_typed_dictionary_is_found_within_other_types() -> None:
+    def action(trip: Trip, pair: Annotated[Pair, "both"]) -> None: ...
+
+    arguments = _arguments(action, {"trip": {"cities": [{"name": "Oslo"}]}, "pair": [{"name": "Rome"}, 3]})
+    assert arguments == {"trip": Trip([{"name": "Oslo"}]), "pair": Pair({"name": "Rome"}, 3)}
+
+
+def test_the_schema_of_a_typed_dictionary_says_what_is_required() -> None:
+    def action(city: City) -> None: ...
+
+    schema = dict(Signature.of(action).schema)
+    jsonschema.validate({"city": {"name": "Oslo"}}, schema)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({"city": {"people": 3}}, schema)
+
+
+def test_a_return_type_that_exists_for_type_checkers_alone_is_not_read() -> None:
+    def action(query: str) -> "Nowhere": ...  # type: ignore[name-defined]  # noqa: F821 - what is tested
+
+    assert _arguments(action, {"query": "x"}) == {"query": "x"}
+
+
+def test_every_parameter_that_cannot_be_checked_is_named() -> None:
+    class Odd:
+        @classmethod
+        def __get_pydantic_core_schema__(cls, *_: object) -> None:
+            raise RuntimeError("not for checking")
+
+    def action(one: Odd, two: int, three: list[Odd]) -> None: ...
+
+    with pytest.raises(SignatureError) as refused:
+        Signature.of(action)
+    assert str(refused.value) == (
+        "parameter 'one' cannot be checked: not for checking; parameter 'three' cannot be checked: not for checking"
+    )
+
+
+def test_a_model_that_is_not_whole_is_refused_when_it_is_loaded() -> None:
+    class Part(BaseModel):
+        other: "Nowhere"  # type: ignore[name-defined]  # noqa: F821 - what is tested
+
+    def action(part: Part) -> None: ...
+
+    with pytest.raises(SignatureError, match=r"'part' cannot be checked: .*Nowhere"):
+        Signature.of(action)
+
+
+def test_a_bound_that_json_cannot_hold_is_no_part_of_the_schema() -> None:
+    def action(share: Annotated[float, Field(lt=float("inf"))] = float("inf"), thing: object = object()) -> None: ...
+
+    assert _arguments(action, {}).keys() == {"share", "thing"}
+    json.dumps(dict(Signature.of(action).schema), allow_nan=False)
 
 
 def test_the_schema_says_what_is_taken() -> None:

@@ -1,8 +1,9 @@
 """Where actions come from, and what goes wrong there."""
 
+import functools
 import importlib.metadata
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -130,6 +131,119 @@ def test_two_actions_of_one_name_are_refused(folder: Path) -> None:
         (folder / f"{name}.py").write_text("from stepwave import action\n@action\ndef one(): ...\n")
     with pytest.raises(ActionsError, match="two actions are named 'one': tools_d:one and tools_e:one"):
         _registry("tools_d", "tools_e")
+
+
+def _made(text: str) -> Callable[[], str]:
+    @action("made")
+    def answer() -> str:
+        return text
+
+    return answer
+
+
+def test_an_object_that_is_given_twice_is_one_action() -> None:
+    made = _made("a")
+    assert _names(_registry(made, made)).count("made") == 1
+
+
+def test_two_objects_that_one_factory_made_are_two_actions_of_one_name() -> None:
+    with pytest.raises(ActionsError, match=r"'made': two objects of .*_made.<locals>.answer \(.*registry.py:\d+\)"):
+        _registry(_made("a"), _made("b"))
+
+
+class Shop:
+    def __init__(self, stock: str) -> None:
+        self.stock = stock
+
+    @action("buy")
+    def buy(self) -> str:
+        return self.stock
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Shop)
+
+    def __hash__(self) -> int:
+        return 1
+
+
+def test_a_method_of_one_object_is_one_action() -> None:
+    shop = Shop("apples")
+    assert _names(_registry(shop.buy, shop.buy)).count("buy") == 1
+
+
+def test_methods_of_two_objects_are_two_actions_of_one_name() -> None:
+    with pytest.raises(ActionsError, match=r"'buy': two objects of .*Shop\.buy"):
+        _registry(Shop("apples").buy, Shop("pears").buy)
+
+
+def test_a_decorated_copy_of_an_action_is_another_one_of_its_name(folder: Path) -> None:
+    (folder / "tools_j.py").write_text(
+        "import functools\nfrom stepwave import action\n"
+        "@action\ndef one(): ...\n"
+        "@functools.wraps(one)\ndef other(): ...\n"
+    )
+    with pytest.raises(ActionsError, match=r"'one': two objects of tools_j:one \(.*tools_j.py:3\)"):
+        _registry("tools_j")
+
+
+def test_an_unmarked_subclass_of_an_action_is_none(folder: Path) -> None:
+    (folder / "tools_k.py").write_text(
+        "from stepwave import action\n"
+        "@action\nclass Search:\n    async def invoke(self): return 'base'\n"
+        "class Better(Search):\n    async def invoke(self): return 'better'\n"
+        "search = Search()\n"
+    )
+    assert _names(_registry("tools_k")) == ["Search", *BUILT_IN]
+    with pytest.raises(ActionsError, match="tools_k:Better is not marked with @action"):
+        _registry(sys.modules["tools_k"].Better)
+
+
+def test_a_subclass_that_is_marked_itself_is_an_action_of_its_own(folder: Path) -> None:
+    (folder / "tools_l.py").write_text(
+        "from stepwave import action\n"
+        "@action\nclass Search:\n    async def invoke(self): return 'base'\n"
+        "@action\nclass Better(Search): ...\n"
+    )
+    assert _names(_registry("tools_l")) == ["Better", "Search", *BUILT_IN]
+
+
+def test_an_object_that_stands_for_another_one_is_passed_over(folder: Path) -> None:
+    (folder / "tools_m.py").write_text(
+        "from stepwave import action\n"
+        "class Proxy:\n    def __getattribute__(self, name): raise RuntimeError('outside of its context')\n"
+        "proxy = Proxy()\n"
+        "@action\ndef one(): ...\n"
+    )
+    assert "one" in _names(_registry("tools_m"))
+
+
+def test_all_that_cannot_be_served_is_named_at_once(folder: Path) -> None:
+    (folder / "tools_n.py").write_text(
+        "from __future__ import annotations\nfrom stepwave import action\n"
+        "@action\ndef first(*words: str): ...\n"
+        "@action\ndef second(when: Nowhere, then: Never, *, ok: int): ...\n"
+        "@action\ndef third() -> Nowhere: ...\n"
+        "@action\nclass Fourth:\n    def __init__(self, key): ...\n    def invoke(self): ...\n"
+    )
+    with pytest.raises(ActionsError) as refused:
+        _registry("tools_n", "tools_nowhere", 5)
+    problems = str(refused.value).split("\n")
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "action 'first' (tools_n",
+        "action 'second' (tools_n",
+        "action 'Fourth' (tools_n",
+        "no module named 'tools_nowhere' (looked in the working directory and installed packages)",
+        "no action",
+    ]
+    assert "'when': its type hints cannot be read: name 'Nowhere'" in problems[1]
+    assert "'then': its type hints cannot be read: name 'Never'" in problems[1]
+
+
+def test_an_object_with_a_name_of_its_own_is_an_action() -> None:
+    partly = action("partly")(functools.partial(search, query="x"))
+    found = _registry(partly).get("partly")
+    assert found is not None
+    assert (found.source, found.description) == (f"{__name__}:search", "Look something up.")
 
 
 def test_a_built_in_name_is_taken() -> None:

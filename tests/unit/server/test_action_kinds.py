@@ -1,0 +1,319 @@
+"""How an action runs: by the outermost callable and by what comes back, whatever a decorator wraps."""
+
+import asyncio
+import functools
+import threading
+import types
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from typing import Annotated, Any
+
+import pytest
+
+from stepwave import Answer, Blob, Context, action
+from stepwave_server.actions import Action
+from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.values import load
+from stepwave_server.core.model import Payload
+
+MOST = 10_000
+
+
+async def run(target: object) -> tuple[object, list[object]]:
+    """Run an action; return its answer, and the chunks that it has shown."""
+    shown: list[Payload] = []
+    found = Action.of(target, name="tried")
+    context = Context(run_id="run", step_id="step")
+    answer = await found.run("{}", lambda: context, shown.append, MOST)
+    return load(answer), [load(chunk) for chunk in shown]
+
+
+def wrapped_as(outer: Callable[[Callable[..., Any]], Callable[..., object]], inner: Callable[..., object]) -> Any:
+    """Decorate a function as authors do: the wrapper has the inner one's name, hints and signature."""
+    return functools.wraps(inner)(outer(inner))
+
+
+async def coroutine() -> str:
+    await asyncio.sleep(0)
+    return f"ran on {threading.current_thread().name}"
+
+
+def plain() -> str:
+    return f"ran on {threading.current_thread().name}"
+
+
+def generator() -> Iterator[int]:
+    yield from (1, 2)
+
+
+async def async_generator() -> AsyncIterator[int]:
+    for number in (1, 2):
+        await asyncio.sleep(0)
+        yield number
+
+
+def sync_over_async(inner: Callable[..., Any]) -> Callable[..., object]:
+    return lambda: asyncio.run(inner())
+
+
+def async_over_sync(inner: Callable[..., Any]) -> Callable[..., object]:
+    async def wrapper() -> object:
+        await asyncio.sleep(0)
+        return inner()
+
+    return wrapper
+
+
+def passing_on(inner: Callable[..., Any]) -> Callable[..., object]:
+    return lambda: inner()
+
+
+def listed(inner: Callable[..., Any]) -> Callable[..., object]:
+    return lambda: list(inner())
+
+
+def listed_async(inner: Callable[..., Any]) -> Callable[..., object]:
+    async def wrapper() -> object:
+        return [item async for item in inner()]
+
+    return wrapper
+
+
+def streamed(inner: Callable[..., Any]) -> Callable[..., object]:
+    def wrapper() -> Iterator[object]:
+        yield inner()
+
+    return wrapper
+
+
+def streamed_async(inner: Callable[..., Any]) -> Callable[..., object]:
+    async def wrapper() -> AsyncIterator[object]:
+        yield await inner()
+
+    return wrapper
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "answer", "chunks"),
+    [
+        (sync_over_async, coroutine, "ran on stepwave-action", []),
+        (async_over_sync, plain, "ran on MainThread", []),
+        (passing_on, coroutine, "ran on MainThread", []),
+        (passing_on, plain, "ran on stepwave-action", []),
+        (passing_on, generator, [1, 2], [1, 2]),
+        (passing_on, async_generator, [1, 2], [1, 2]),
+        (async_over_sync, generator, [1, 2], [1, 2]),
+        (async_over_sync, async_generator, [1, 2], [1, 2]),
+        (listed, generator, [1, 2], []),
+        (listed_async, async_generator, [1, 2], []),
+        (streamed, plain, "ran on stepwave-action", ["ran on stepwave-action"]),
+        (streamed_async, coroutine, "ran on MainThread", ["ran on MainThread"]),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+async def test_a_decorator_may_change_the_kind_of_function(
+    outer: Callable[..., Any], inner: Callable[..., object], answer: object, chunks: list[object]
+) -> None:
+    assert await run(wrapped_as(outer, inner)) == (answer, chunks)
+
+
+@pytest.mark.parametrize(
+    ("outer", "inner", "streaming", "threaded"),
+    [
+        (listed, generator, False, True),
+        (listed_async, async_generator, False, False),
+        (async_over_sync, generator, False, False),
+        (streamed, plain, True, True),
+        (streamed_async, coroutine, True, False),
+        (sync_over_async, coroutine, False, True),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "",
+)
+def test_the_outermost_function_says_whether_it_streams(
+    outer: Callable[..., Any], inner: Callable[..., object], streaming: bool, threaded: bool
+) -> None:
+    found = Action.of(wrapped_as(outer, inner), name="tried")
+    assert (found.streaming, found.threaded) == (streaming, threaded)
+
+
+class Caller:
+    async def __call__(self) -> str:
+        return "called"
+
+
+class Plain:
+    def __call__(self) -> str:
+        return "called"
+
+
+class Talker:
+    async def __call__(self) -> AsyncIterator[str]:
+        yield "called"
+
+
+class Runnable:
+    async def invoke(self) -> str:
+        return "invoked"
+
+
+@pytest.mark.parametrize(
+    ("target", "answer", "threaded"),
+    [
+        (Caller(), "called", False),
+        (Plain(), "called", True),
+        (Talker(), "called", False),
+        (Runnable(), "invoked", False),
+        (functools.partial(coroutine), "ran on MainThread", False),
+        (functools.partial(functools.partial(Caller())), "called", False),
+        (functools.partial(plain), "ran on stepwave-action", True),
+    ],
+    ids=["async call", "call", "async generator", "invoke", "partial async", "partial instance", "partial"],
+)
+async def test_an_object_runs_as_its_code_does(target: object, answer: str, threaded: bool) -> None:
+    assert (await run(target))[0] == answer
+    assert Action.of(target, name="tried").threaded is threaded
+
+
+async def test_a_partial_leaves_its_other_parameters_to_the_input() -> None:
+    def add(left: int, right: int) -> int:
+        return left + right
+
+    found = Action.of(action("add")(functools.partial(add, right=2)))
+    context = Context(run_id="run", step_id="step")
+    assert await found.run('{"left": 1}', lambda: context, print, MOST) == "3"
+    assert await found.run('{"left": 1, "right": 5}', lambda: context, print, MOST) == "6"
+
+
+async def test_a_generator_of_the_old_coroutines_is_awaited() -> None:
+    @types.coroutine
+    def old() -> Generator[Any, None, str]:
+        yield from asyncio.sleep(0).__await__()
+        return "awaited"
+
+    assert await run(old) == ("awaited", [])
+    assert not Action.of(old, name="tried").streaming
+
+
+async def test_a_future_that_a_coroutine_answers_with_is_awaited() -> None:
+    async def later() -> Awaitable[str]:
+        return asyncio.ensure_future(coroutine())
+
+    assert (await run(later))[0] == "ran on MainThread"
+
+
+async def test_an_iterator_that_is_no_generator_is_a_stream() -> None:
+    assert await run(lambda: map(str, [1, 2])) == ("12", ["1", "2"])
+
+
+@pytest.mark.parametrize("value", [[1, 2], (1, 2), range(1, 3)], ids=["list", "tuple", "range"])
+async def test_a_collection_is_a_value(value: object) -> None:
+    assert await run(lambda: value if not isinstance(value, range) else list(value)) == ([1, 2], [])
+
+
+async def test_an_awaitable_that_gives_itself_for_ever_is_refused() -> None:
+    class Itself:
+        def __await__(self) -> Generator[Any, None, "Itself"]:
+            return self
+            yield
+
+    async def odd() -> object:
+        return Itself()
+
+    with pytest.raises(ActionFailed, match="JSON cannot hold"):
+        await run(odd)
+
+
+async def test_a_stream_on_a_thread_ends_where_its_generator_is_closed() -> None:
+    closed = threading.Event()
+
+    def stream() -> Iterator[int]:
+        try:
+            yield 1
+            raise ValueError("broken")
+        finally:
+            closed.set()
+
+    with pytest.raises(ValueError, match="broken"):
+        await run(stream)
+    assert closed.is_set()
+
+
+# What a stream comes to.
+
+
+async def test_a_value_that_changes_after_it_was_yielded_stays_in_the_answer_as_it_was_shown() -> None:
+    async def counting() -> AsyncIterator[dict[str, int]]:
+        state = {"count": 0}
+        for _ in range(3):
+            yield state
+            state["count"] += 1
+
+    answer, chunks = await run(counting)
+    assert answer == chunks == [{"count": 0}, {"count": 1}, {"count": 2}]
+
+
+async def test_an_explicit_answer_is_what_it_was_when_it_was_yielded() -> None:
+    def last() -> Iterator[object]:
+        found = [1]
+        yield Answer(found)
+        found.append(2)
+
+    assert await run(last) == ([1], [])
+
+
+def _nothing_async(hint: object) -> Callable[[], object]:
+    async def stream() -> Any:
+        return
+        yield
+
+    stream.__annotations__["return"] = hint
+    return stream
+
+
+def _nothing(hint: object) -> Callable[[], object]:
+    def stream() -> Any:
+        return
+        yield
+
+    stream.__annotations__["return"] = hint
+    return stream
+
+
+@pytest.mark.parametrize(
+    ("hint", "answer"),
+    [
+        (AsyncIterator[str], ""),
+        (Iterator[str], ""),
+        (Generator[str, None, None], ""),
+        ("AsyncIterator[str]", ""),
+        ("Iterator[Annotated[str, 'words']]", ""),
+        (Iterator[Annotated[str, "words"]], ""),
+        (AsyncIterator[int], []),
+        (AsyncIterator[str | int], []),
+        (AsyncIterator, []),
+        ("AsyncIterator[Nowhere]", []),
+        (Any, []),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [_nothing_async, _nothing], ids=["async", "thread"])
+async def test_a_stream_of_nothing_answers_as_its_declared_type_says(
+    kind: Callable[[object], Callable[[], object]], hint: object, answer: object
+) -> None:
+    assert await run(kind(hint)) == (answer, [])
+
+
+async def test_a_stream_of_blobs_wants_an_explicit_answer() -> None:
+    def pictures() -> Iterator[object]:
+        yield Blob(b"x", "image/png")
+
+    with pytest.raises(ActionFailed, match="yield an Answer last"):
+        await run(pictures)
+
+
+async def test_a_stream_whose_list_is_larger_than_its_chunks_keeps_the_bound() -> None:
+    def numbers() -> Iterator[int]:
+        for _ in range(MOST):
+            yield 1
+
+    with pytest.raises(ActionFailed, match=r"answered 20,001 bytes, more than the 10,000 allowed"):
+        await run(numbers)
