@@ -74,10 +74,19 @@ class Ended:
 
 
 class Unfinished(NamedTuple):
-    """A run that had not ended when its server did, and its events so far."""
+    """A run that had not ended when its server did.
+
+    Attributes:
+        header: What it was given.
+        records: Its events so far.
+        broken: It met a defect of a server.
+        unreadable: Why its events cannot be read here; empty if they can.
+    """
 
     header: Header
     records: Sequence[Record]
+    broken: bool = False
+    unreadable: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +209,15 @@ class Journal(Protocol):
         """
         ...
 
+    def mark_broken(self, key: RunKey) -> None:
+        """Note that a run under way met a defect, behind its events so far. Without events there is nothing to note."""
+        ...
+
     def discard(self, key: RunKey) -> bool:
-        """Let go of a run under way that a defect broke: it has no more events while this journal is open.
+        """Let go of a run under way: it has no more events while this journal is open.
 
         Returns:
-            Whether it is kept all the same, for another server to go on with; its id is not free then.
+            Whether it is kept all the same, for another server to take up; its id is not free then.
         """
         ...
 

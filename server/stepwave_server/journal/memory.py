@@ -124,8 +124,11 @@ class MemoryJournal:
         if key in self._shelf:
             self._forget(key)
 
+    def mark_broken(self, key: RunKey) -> None:
+        """Do nothing: no other server takes the run up."""
+
     def discard(self, key: RunKey) -> bool:
-        """Forget a run that a defect broke."""
+        """Forget a run under way."""
         self._logs.pop(key, None)
         return False
 

@@ -9,7 +9,7 @@ import pytest
 from stepwave_server.core.info import RunInfo
 from stepwave_server.core.model import State
 from stepwave_server.journal import Journal, Listing, Position
-from unit.server.journals import SECOND, Clock, Open, finish, header, key, record, settle, write
+from unit.server.journals import SECOND, Clock, Open, add, ended, finish, header, key, record, settle, write
 
 
 async def _names(journal: Journal) -> list[str]:
@@ -207,6 +207,27 @@ async def test_of_a_run_under_way_nothing_is_told(open_journal: Open) -> None:
     assert await journal.header(key("a")) is None
     assert await journal.info(key("a")) is None
     assert await journal.finishes(key("a")) is None
+
+
+async def test_a_run_that_is_let_go_before_its_first_event_leaves_its_id_free(open_journal: Open, clock: Clock) -> None:
+    journal = open_journal()
+    journal.create(header("a"))
+    journal.mark_broken(key("a"))
+    assert not journal.discard(key("a"))
+    assert await _read(journal, "a") is None
+    await finish(journal, "a", clock)
+    assert await _names(journal) == ["a"]
+
+
+async def test_a_run_that_broke_goes_on_to_its_end(open_journal: Open, clock: Clock) -> None:
+    journal = open_journal()
+    await write(journal, "a", 10)
+    journal.mark_broken(key("a"))
+    assert not journal.has_ended(key("a"))
+    await add(journal, "a", [record(20)], ended("a", clock.now, last=2))
+    await settle()
+    assert await _names(journal) == ["a"]
+    assert await _read(journal, "a") == [10, 20]
 
 
 async def test_events_are_picked_by_number(open_journal: Open) -> None:

@@ -16,7 +16,7 @@ from stepwave_server.core.messages import RunFinished, StepFinished
 from stepwave_server.core.model import Blob, State
 from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
-from stepwave_server.journal import Header, Listing, Retention, SqliteJournal
+from stepwave_server.journal import Header, Listing, Retention, SqliteJournal, Unfinished
 from stepwave_server.journal.sqlite import tails
 from stepwave_server.journal.sqlite.database import Synchronous
 from stepwave_server.wire.events import Encoder, Kind, Record
@@ -119,8 +119,8 @@ async def test_runs_that_have_not_ended_are_found_the_oldest_first_with_all_that
     await finish(journal, "done", Clock())
     again = await reopen()
     assert [each async for each in again.unfinished()] == [
-        (header("old", create_time=10), [record(10)]),
-        (full, [record(10)]),
+        Unfinished(header("old", create_time=10), [record(10)]),
+        Unfinished(full, [record(10)]),
     ]
 
 
@@ -145,6 +145,51 @@ async def test_a_run_that_is_held_no_more_is_not_held_by_the_next_server(reopen:
         "held": 3.0,
         "freed": None,
     }
+
+
+async def test_a_run_that_broke_is_known_to_have_by_every_later_server(reopen: OpenFile) -> None:
+    journal = await reopen()
+    for name in ("whole", "broken"):
+        await write(journal, name, 10)
+    journal.mark_broken(key("broken"))
+    for _ in range(2):
+        journal = await reopen()
+        found = {left.header.key.run_id: left.broken async for left in journal.unfinished()}
+        assert found == {"whole": False, "broken": True}
+    await add(journal, "broken", [record(20)], ended("broken", 5, last=2))
+    journal = await reopen()
+    assert [left.header.key.run_id async for left in journal.unfinished()] == ["whole"]
+    assert await _records(journal, "broken") == [record(10), record(20)]
+
+
+async def test_a_run_breaks_behind_the_events_that_it_was_given_before(clock: Clock, path: Path) -> None:
+    """Whatever commits there are: no server finds a run that broke without the events that led there."""
+    seen: list[tuple[object, ...]] = []
+
+    def look(place: str) -> None:
+        if place == "after-commit":
+            seen.extend(_ask(path, "SELECT broken, (SELECT sum(length(kinds)) FROM chunks) FROM runs"))
+
+    journal = SqliteJournal.open(path, clock=clock, retention=Retention(), observe=look)
+    journal.create(header("a"))
+    for _ in range(5):
+        journal.append(key("a"), [record(10)], lambda: None)
+    journal.mark_broken(key("a"))
+    await journal.close()
+    assert seen[-1] == (1, 5)
+    assert all(events == 5 for broken, events in seen if broken)
+
+
+async def test_a_run_with_an_event_of_a_later_version_is_left_and_says_why(reopen: OpenFile, path: Path) -> None:
+    journal = await reopen()
+    for name in ("a", "b"):
+        await write(journal, name, 10)
+    await journal.close()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE chunks SET kinds = x'fa' WHERE place >> 32 = 1")
+    journal = await reopen()
+    left = {each.header.key.run_id: each.unreadable async for each in journal.unfinished()}
+    assert left == {"a": "it has an event of kind 250, which this version does not know", "b": ""}
 
 
 async def test_a_run_that_was_never_committed_is_not_there(reopen: OpenFile) -> None:

@@ -12,7 +12,7 @@ import pytest
 from stepwave_server.journal import JournalError, Retention, SqliteJournal
 from stepwave_server.journal.sqlite import database
 from stepwave_server.journal.sqlite.errors import JournalCorrupt, JournalInUse, JournalTooNew, NotAJournal
-from unit.server.journals import Clock, finish, key
+from unit.server.journals import Clock, add, finish, key, record, write
 
 
 @pytest.fixture
@@ -131,7 +131,7 @@ async def test_a_refused_file_is_free_for_another_server(path: Path) -> None:
     _execute(path, "PRAGMA user_version = 99")
     with pytest.raises(JournalTooNew):
         _open(path)
-    _execute(path, "PRAGMA user_version = 1")
+    _execute(path, f"PRAGMA user_version = {len(database.MIGRATIONS)}")
     await _open(path).close()
 
 
@@ -147,6 +147,23 @@ async def test_an_earlier_schema_is_brought_up_to_date_and_keeps_its_runs(
     await journal.close()
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT note FROM owner").fetchone() == ("moved",)
+
+
+async def test_a_file_of_the_first_schema_is_gone_on_with(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr(database, "MIGRATIONS", database.MIGRATIONS[:1])
+        journal = _open(path)
+        await write(journal, "a", 10)
+        await journal.close()
+    assert _version(path) == 1
+    journal = _open(path)
+    assert [(left.header.key, left.broken) async for left in journal.unfinished()] == [(key("a"), False)]
+    journal.mark_broken(key("a"))
+    await add(journal, "a", [record(20)])
+    await journal.close()
+    journal = _open(path)
+    assert [(left.header.key, left.broken) async for left in journal.unfinished()] == [(key("a"), True)]
+    await journal.close()
 
 
 async def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

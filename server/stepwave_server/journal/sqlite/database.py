@@ -2,7 +2,8 @@
 
 Tables, all keyed by a run's number, which is never used twice while anything is left of the run:
 
-- `runs`: what lists show of a run, and whether it has ended; `definitions`: what it was given; `labels`.
+- `runs`: what lists show of a run, whether it has ended, and whether it met a defect; `definitions`: what it was given;
+  `labels`.
 - `chunks`: its events, those of one commit in one row. The key is the run's number and the first event's, so that a
   run's rows lie side by side.
 - `endings`: where its `step_finished` events are, and which of them have the outputs that its last event tells again.
@@ -82,7 +83,9 @@ CREATE TABLE rubbish (
 );
 """
 
-MIGRATIONS: tuple[str, ...] = (_SCHEMA_1,)
+_SCHEMA_2 = "ALTER TABLE runs ADD COLUMN broken INTEGER NOT NULL DEFAULT 0;"
+
+MIGRATIONS: tuple[str, ...] = (_SCHEMA_1, _SCHEMA_2)
 """Scripts that lead from each version of the schema to the next. The version is the `user_version` of the file."""
 
 

@@ -15,7 +15,7 @@ from stepwave_server.wire.events import Record
 from stepwave_server.wire.outputs import without_outputs
 from stepwave_server.wire.results import encode_run
 
-__all__ = ["Addition", "Detachment", "Group", "Removal"]
+__all__ = ["Addition", "Breakage", "Detachment", "Group", "Removal"]
 
 CHUNK_BYTES = 256 * 1024
 """About how many bytes a chunk has at most, but for an event that is larger by itself."""
@@ -56,6 +56,13 @@ class Detachment:
 
 
 @frozen
+class Breakage:
+    """A run that met a defect."""
+
+    run: int
+
+
+@frozen
 class Removal:
     """Runs to forget. Their events become rubbish."""
 
@@ -69,6 +76,7 @@ class Group:
 
     additions: list[Addition] = field(default_factory=list)
     detachments: list[Detachment] = field(default_factory=list)
+    breakages: list[Breakage] = field(default_factory=list)
     removals: list[Removal] = field(default_factory=list)
 
     @property
@@ -77,13 +85,15 @@ class Group:
         yield from (detachment.done for detachment in self.detachments)
         yield from (removal.done for removal in self.removals if removal.done is not None)
 
-    def add(self, item: Addition | Detachment | Removal) -> None:
+    def add(self, item: Addition | Breakage | Detachment | Removal) -> None:
         """Let one more thing be done."""
         match item:
             case Addition():
                 self.additions.append(item)
             case Detachment():
                 self.detachments.append(item)
+            case Breakage():
+                self.breakages.append(item)
             case Removal():
                 self.removals.append(item)
 
@@ -101,6 +111,8 @@ class Group:
         _insert(connection, _LABELS, chain.from_iterable(starmap(_label_rows, ended)))
         for detachment in self.detachments:
             connection.execute("UPDATE runs SET window = NULL WHERE run = ?", (detachment.run,))
+        for breakage in self.breakages:
+            connection.execute("UPDATE runs SET broken = 1 WHERE run = ?", (breakage.run,))
 
 
 class _Into(NamedTuple):

@@ -13,7 +13,7 @@ from stepwave_server.journal.base import Ended, Header, JournalError, Listing, P
 from stepwave_server.journal.retention import Retention, Shelf
 from stepwave_server.journal.sqlite.database import Synchronous, connect, create, migrate
 from stepwave_server.journal.sqlite.errors import explain
-from stepwave_server.journal.sqlite.group import Addition, Detachment, Group, Removal
+from stepwave_server.journal.sqlite.group import Addition, Breakage, Detachment, Group, Removal
 from stepwave_server.journal.sqlite.owner import Lock
 from stepwave_server.journal.sqlite.reader import Reader
 from stepwave_server.journal.sqlite.rows import PLACES
@@ -191,9 +191,19 @@ class SqliteJournal:
         finally:
             self._changes.discard(done)
 
+    def mark_broken(self, key: RunKey) -> None:
+        """Note that a run under way met a defect, behind its events so far."""
+        log = self._logs[key]
+        if log.header is None:
+            self._writer.put(Breakage(log.run))
+
     def discard(self, key: RunKey) -> bool:
-        """Let go of a run under way; it is kept, for another server to go on with."""
-        return True
+        """Let go of a run under way; it is kept, for another server to take up, unless nothing of it was written."""
+        log = self._logs[key]
+        if log.header is None:
+            return True
+        del self._logs[key], self._keys[log.run]
+        return False
 
     def _publish(self, group: Group) -> None:
         """Let the effects happen of what is committed."""

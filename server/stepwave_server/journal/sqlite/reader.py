@@ -13,7 +13,7 @@ from stepwave_server.core.info import RunInfo
 from stepwave_server.journal.base import Header, Listing, Position, Unfinished
 from stepwave_server.journal.sqlite.database import open_reader
 from stepwave_server.journal.sqlite.errors import explain
-from stepwave_server.journal.sqlite.rows import HEADER_COLUMNS, PLACES, from_numbers, split, to_header
+from stepwave_server.journal.sqlite.rows import HEADER_COLUMNS, PLACES, UnknownKind, from_numbers, split, to_header
 from stepwave_server.wire.events import Kind, Record
 from stepwave_server.wire.outputs import with_outputs
 from stepwave_server.wire.results import decode_run
@@ -162,7 +162,13 @@ def _header(connection: sqlite3.Connection, run: int) -> Header | None:
 
 def _unfinished(connection: sqlite3.Connection, run: int) -> Unfinished | None:
     header = _header(connection, run)
-    return None if header is None else Unfinished(header, list(_records(connection, run, 1, PLACES - 1)))
+    if header is None:
+        return None
+    (broken,) = connection.execute("SELECT broken FROM runs WHERE run = ?", (run,)).fetchone()
+    try:
+        return Unfinished(header, list(_records(connection, run, 1, PLACES - 1)), bool(broken))
+    except UnknownKind as error:
+        return Unfinished(header, (), bool(broken), str(error))
 
 
 def _list_query(listing: Listing, before: Position | None) -> tuple[str, list[object]]:

@@ -17,6 +17,7 @@ __all__ = [
     "HEADER_COLUMNS",
     "PLACES",
     "HeaderRow",
+    "UnknownKind",
     "from_numbers",
     "join",
     "split",
@@ -38,6 +39,14 @@ HEADER_COLUMNS = (
 )
 
 
+class UnknownKind(LookupError):
+    """Raised when there is an event of a kind that came with a later version."""
+
+    def __init__(self, kind: int) -> None:
+        super().__init__(f"it has an event of kind {kind}, which this version does not know")
+        self.kind = kind
+
+
 def join(records: Iterable[Record]) -> tuple[bytes, bytes]:
     """Return the kinds and the data of a chunk."""
     kinds, data = zip(*records, strict=True)
@@ -45,9 +54,15 @@ def join(records: Iterable[Record]) -> tuple[bytes, bytes]:
 
 
 def split(kinds: bytes, data: bytes) -> Iterator[Record]:
-    """Yield the records of a chunk. Each says its length: it is a message of one field."""
+    """Yield the records of a chunk. Each says its length: it is a message of one field.
+
+    Raises:
+        UnknownKind: A later version wrote one.
+    """
     start = 0
     for kind in kinds:
+        if kind not in _KINDS:
+            raise UnknownKind(kind)
         place = start + 1
         size = shift = 0
         while True:

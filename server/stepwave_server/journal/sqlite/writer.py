@@ -11,7 +11,7 @@ from queue import Empty, SimpleQueue
 
 from stepwave_server.journal.base import JournalError
 from stepwave_server.journal.sqlite.errors import JournalBroken, explain
-from stepwave_server.journal.sqlite.group import Addition, Detachment, Group, Removal
+from stepwave_server.journal.sqlite.group import Addition, Breakage, Detachment, Group, Removal
 from stepwave_server.journal.sqlite.owner import Owner
 from stepwave_server.journal.sqlite.rubbish import Rubbish
 
@@ -29,7 +29,7 @@ LONGEST_PAUSE = 2.0
 IDLE = 0.05
 """Seconds without anything to commit, after which rubbish is swept."""
 
-Item = Addition | Detachment | Removal
+Item = Addition | Breakage | Detachment | Removal
 
 
 class Writer:
