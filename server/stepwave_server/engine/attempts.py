@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from stepwave_server.actions import Registry
 from stepwave_server.core.info import RunKey
@@ -14,8 +13,6 @@ from stepwave_server.engine.audience import Audience
 from stepwave_server.engine.entrance import Entrance
 from stepwave_server.engine.evaluate import JsonEvaluator
 from stepwave_server.engine.gates import Gate
-from stepwave_server.engine.live import Transient
-from stepwave_server.wire.events import Kind, encode_action_missing
 
 __all__ = ["Attempts"]
 
@@ -35,7 +32,6 @@ class Attempts:
         actions: What steps can do.
         entrance: Where attempts wait to start.
         evaluator: What puts inputs together.
-        clock: Nanoseconds since the epoch.
     """
 
     def __init__(
@@ -47,7 +43,6 @@ class Attempts:
         actions: Registry,
         entrance: Entrance,
         evaluator: JsonEvaluator,
-        clock: Callable[[], int],
     ) -> None:
         self._owner = owner
         self._key: RunKey = owner.key
@@ -56,7 +51,6 @@ class Attempts:
         self._actions = actions
         self._entrance = entrance
         self._evaluator = evaluator
-        self._clock = clock
         self.stale: set[str] = set()
         self._attempts: dict[str, Attempt] = {}
         self._missing: dict[str, str] = {}
@@ -176,5 +170,4 @@ class Attempts:
             told = "run %s waits for a server with the action %s"
             logger.warning(told, self._key.run_id, invoke.action, extra={"run_id": self._key.run_id})
         self._missing[invoke.step_id] = invoke.action
-        data = encode_action_missing(self._key.run_id, self._clock(), invoke.step_id, invoke.action)
-        self._audience.show(invoke.step_id, Transient(self._state.sequence, Kind.STEP_WAITING, data))
+        self._audience.show_missing(invoke.step_id, self._state.sequence, invoke.action)

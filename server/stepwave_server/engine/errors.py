@@ -14,6 +14,7 @@ __all__ = [
     "RunExists",
     "RunNotEnded",
     "RunNotFound",
+    "RunReplaced",
     "SequenceOutOfRange",
     "TooManyRuns",
 ]
@@ -47,11 +48,15 @@ class RunNotEnded(EngineError):
         self.key = key
 
 
-class RunBroken(EngineError):
-    """Raised when a run cannot go on because of a defect of the server."""
+class RunReplaced(Exception):
+    """Raised inside the engine when a run that met a defect has ended, or is under way to its end: ask again."""
 
-    def __init__(self, key: RunKey) -> None:
-        super().__init__(f'run "{key.run_id}" met a defect of the server and was given up; its log says more')
+
+class RunBroken(EngineError):
+    """Raised when a run can neither go on here nor be brought to an end: by a defect, or for a later version of it."""
+
+    def __init__(self, key: RunKey, why: str = "a defect of the server broke it; the log says more") -> None:
+        super().__init__(f'run "{key.run_id}" cannot go on here: {why}')
         self.key = key
 
 

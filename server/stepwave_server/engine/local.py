@@ -2,12 +2,12 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
-from contextlib import aclosing, suppress
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from stepwave_server.actions import Registry
-from stepwave_server.core.explanation import Explanation, Waiting
+from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo, RunKey
 from stepwave_server.core.messages import (
     CancelRequested,
@@ -18,14 +18,9 @@ from stepwave_server.core.messages import (
 from stepwave_server.core.model import FallbackAction, Workflow
 from stepwave_server.core.validate import Violation, validate
 from stepwave_server.engine.attempt import Attempt
-from stepwave_server.engine.base import (
-    Batch,
-    EngineOptions,
-    Recover,
-    Recovery,
-    Submission,
-)
+from stepwave_server.engine.base import EngineOptions, Recover, Recovery, Submission
 from stepwave_server.engine.deadlines import Deadlines
+from stepwave_server.engine.defects import Defects
 from stepwave_server.engine.directory import Directory
 from stepwave_server.engine.entrance import Entrance
 from stepwave_server.engine.errors import (
@@ -34,18 +29,22 @@ from stepwave_server.engine.errors import (
     RunBroken,
     RunExists,
     RunNotFound,
-    SequenceOutOfRange,
     TooManyRuns,
 )
 from stepwave_server.engine.evaluate import JsonEvaluator
-from stepwave_server.engine.explain import explain, with_texts
-from stepwave_server.engine.recovery import FAILED_BY_RESTART, Revived, Unreadable, revive
+from stepwave_server.engine.recovery import (
+    FAILED_BY_DEFECT,
+    FAILED_BY_RESTART,
+    Revived,
+    Unfit,
+    Unreadable,
+    revive,
+    unfolded,
+)
 from stepwave_server.engine.run import LocalRun, Services
-from stepwave_server.engine.watch import Watcher
-from stepwave_server.journal import Header, Journal
+from stepwave_server.journal import Header, Journal, Unfinished
 from stepwave_server.telemetry import RunTracer, Telemetry, TraceParent
 from stepwave_server.wire.content import same_content
-from stepwave_server.wire.events import Kind
 
 __all__ = ["LocalEngine"]
 
@@ -53,6 +52,8 @@ logger = logging.getLogger(__name__)
 
 MOST_ABANDONED = 1_000
 """Interrupted attempts that may cling on without a place among those in flight."""
+
+BROKEN_BEFORE = 'run %s met a defect of an earlier server; it ends as failed: see "stepwave result %s"'
 
 SHUTDOWN_GRACE = 2.0
 """Seconds that cancelled attempts get to end when the engine closes."""
@@ -80,17 +81,14 @@ class LocalEngine(Directory):
         options: EngineOptions | None = None,
         telemetry: Telemetry | None = None,
     ) -> None:
-        super().__init__(journal)
-        self.options = options or EngineOptions()
+        super().__init__(journal, clock, options or EngineOptions())
         self.actions = actions
-        self._clock = clock
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
         self._entrance = Entrance(self._loop, self.options.max_attempts_in_flight, self.options.limits)
         self._deadlines: Deadlines[Attempt] = Deadlines(self._loop, lambda attempt: attempt.run.expired(attempt))
         self._ready: list[LocalRun] = []
         self._turning = False
-        self._watchers: set[Watcher] = set()
         self._abandoned: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -106,7 +104,9 @@ class LocalEngine(Directory):
             deadlines=self._deadlines,
             abandoned=self._keep_abandoned,
             finished=self._run_finished,
+            broke=lambda run: self._defects.take(run),
         )
+        self._defects = Defects(self._services, self._runs, self._let_go)
 
     @property
     def draining(self) -> bool:
@@ -125,11 +125,6 @@ class LocalEngine(Directory):
     def limits(self, action: str) -> Sequence[LimitInfo]:
         """Return what an action is allowed, and how that stands now."""
         return self._entrance.limits(action, self._clock())
-
-    @property
-    def watchers(self) -> int:
-        """How many streams are open now."""
-        return len(self._watchers)
 
     def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
         """Return every reason why a workflow cannot run here."""
@@ -165,8 +160,7 @@ class LocalEngine(Directory):
         while key in self._runs or self._journal.has_ended(key):
             with suppress(RunNotFound):
                 return await self.header(key)
-        if key in self._broken:
-            raise self._broken[key]
+        self._require_whole(key)
         return None
 
     def _begin(self, submission: Submission) -> None:
@@ -186,12 +180,12 @@ class LocalEngine(Directory):
         self._journal.create(header)
         run.tell(Started(submission.reused, submission.rerun_of if submission.reused else ""))
         self._turn()
-        if run.broken is not None:
+        if run.broken is not None and not run.kept:
             raise run.broken
 
-    def _add(self, header: Header, revived: Revived) -> LocalRun:
+    def _add(self, header: Header, revived: Revived, *, failing: bool = False) -> LocalRun:
         tracer = self._tracer(header, revived.state.workflow.name, revived.events)
-        run = self._runs[header.key] = LocalRun(header, revived.state, self._services, tracer)
+        run = self._runs[header.key] = LocalRun(header, revived.state, self._services, tracer, failing=failing)
         self._idle.clear()
         return run
 
@@ -209,21 +203,35 @@ class LocalEngine(Directory):
         return tracer
 
     async def recover(self, how: Recover) -> Recovery:
-        """Take up the runs that an earlier engine left under way, the oldest first."""
+        """Take up the runs that an earlier engine left under way, the oldest first.
+
+        One that met a defect is ended as failed, however the others are taken up: its actions are called no more.
+        """
         recovery = Recovery()
         async for unfinished in self._journal.unfinished():
-            key = unfinished.header.key
-            try:
-                run = self._add(unfinished.header, await asyncio.to_thread(revive, unfinished))
-            except Unreadable as error:
-                self._broken[key] = RunBroken(key)
-                self._journal.discard(key)
-                recovery.unreadable[key.run_id] = str(error)
-            else:
-                self._take_up(run, how, recovery)
+            await self._recover(unfinished, how, recovery)
         self._entrance.admit()  # what waits for admission alone makes no turn of its own
         self._turn()
         return recovery
+
+    async def _recover(self, unfinished: Unfinished, how: Recover, recovery: Recovery) -> None:
+        header = unfinished.header
+        try:
+            revived = await asyncio.to_thread(revive, unfinished)
+        except Unreadable as error:
+            self._broken[header.key] = RunBroken(header.key, str(error))
+            self._journal.discard(header.key)
+            recovery.unreadable[header.key.run_id] = str(error)
+        except Unfit:
+            self._add(header, unfolded(unfinished), failing=True).give_up()
+        else:
+            run = self._add(header, revived, failing=unfinished.broken)
+            if unfinished.broken:
+                run_id = header.key.run_id
+                logger.error(BROKEN_BEFORE, run_id, run_id, extra={"run_id": run_id})
+                run.tell(StopRequested(FAILED_BY_DEFECT))
+            else:
+                self._take_up(run, how, recovery)
 
     def _take_up(self, run: LocalRun, how: Recover, recovery: Recovery) -> None:
         recovery.runs += 1
@@ -236,44 +244,6 @@ class LocalEngine(Directory):
             run.tell(StopRequested(FAILED_BY_RESTART))
         else:
             run.paused = True
-
-    async def watch(self, key: RunKey, after: int, kinds: Collection[Kind]) -> AsyncGenerator[Batch, None]:
-        """Stream a run's events after a number.
-
-        Raises:
-            RunNotFound: There is no such run, or it is forgotten meanwhile.
-            SequenceOutOfRange: The number is beyond its newest event.
-            JournalUnavailable: It will have no more events here.
-        """
-        run = self._runs.get(key)
-        last = run.committed if run is not None else (await self._ended(key)).last_sequence
-        if after > last:
-            raise SequenceOutOfRange(after, last)
-        if run is None and after == last:
-            return
-        so_far, coming = (run.audience.so_far(), run.committing) if run is not None else ((), _never)
-        watcher = Watcher(self._journal, key, after, kinds, self.options.heartbeat, coming, so_far)
-        self._watchers.add(watcher)
-        if run is not None:
-            run.audience.join(watcher)
-        try:
-            with self._journal.reading(key):
-                async with aclosing(watcher.batches()) as batches:
-                    async for batch in batches:
-                        yield batch
-        finally:
-            self._watchers.discard(watcher)
-            if run is not None:
-                run.audience.leave(watcher)
-
-    async def explain(self, key: RunKey) -> Explanation:
-        """Say what a run waits for; of one that has ended, only how it stands."""
-        run = self._runs.get(key)
-        if run is None:
-            return Explanation(await self._ended(key), self._clock(), (), 0)
-        explanation = explain(run, self._clock(), self.options)
-        await self._settled(run, explanation.info.last_sequence)
-        return await asyncio.to_thread(with_texts, explanation)
 
     def cancel(self, key: RunKey, reason: str) -> None:
         """Ask a run to end; one that has ended stays as it is."""
@@ -316,7 +286,8 @@ class LocalEngine(Directory):
         self._draining = True
         for run in self._runs.values():
             run.freeze()
-        tasks = [*self._abandoned, *(task for run in self._runs.values() for task in run.attempts.tasks())]
+        running = (task for run in self._runs.values() for task in run.attempts.tasks())
+        tasks = {*self._abandoned, *self._defects.tasks(), *running}
         for watcher in list(self._watchers):
             watcher.close()
         for task in tasks:
@@ -380,18 +351,23 @@ class LocalEngine(Directory):
 
     def _run_finished(self, run: LocalRun) -> None:
         del self._runs[run.key]
-        if run.broken is not None and self._journal.discard(run.key):
-            self._broken[run.key] = run.broken
         self._check_idle()
+
+    def _let_go(self, run: LocalRun) -> None:
+        """Let go of a run that broke and has no end; another server may end it, if the journal outlives this one."""
+        broken = run.broken or RunBroken(run.key)
+        if self._journal.discard(run.key):
+            self._broken[run.key] = broken
+        elif run.tracer is not None:
+            run.tracer.abandon(self._clock(), str(broken))
+        self._run_finished(run)
+        run.audience.break_off(broken)
+        run.settled.refuse(broken)
 
     def _check_idle(self) -> None:
         """Note whether all has ended that a drain would wait for: not runs that wait for another server."""
         if all(self._draining and run.stalled for run in self._runs.values()):
             self._idle.set()
-
-
-def _never() -> bool:
-    return False
 
 
 def _same_content(submission: Submission, header: Header) -> bool:

@@ -43,18 +43,11 @@ from stepwave_server.engine.deadlines import Deadlines
 from stepwave_server.engine.entrance import Entrance
 from stepwave_server.engine.errors import RunBroken
 from stepwave_server.engine.evaluate import JsonEvaluator
-from stepwave_server.engine.live import Transient
 from stepwave_server.engine.settled import Settled
 from stepwave_server.engine.timers import Timers
 from stepwave_server.journal import Ended, Header, Journal
 from stepwave_server.telemetry import RunTracer
-from stepwave_server.wire.events import (
-    Encoder,
-    Kind,
-    encode_chunk,
-    encode_progress,
-    encode_waiting,
-)
+from stepwave_server.wire.events import Encoder
 
 __all__ = ["LocalRun", "Services"]
 
@@ -73,7 +66,8 @@ class Services:
         entrance: Where attempts wait to start, and give back their places when they have ended, or came too late.
         deadlines: Calls the attempt's run back when it has taken longer than it may.
         abandoned: An interrupted attempt has not ended within its grace; its task may go on.
-        finished: The run is under way no more: the journal keeps it, or it broke.
+        finished: The run is under way no more: the journal keeps it.
+        broke: The run met a defect: it neither decides nor acts any more, and is to be ended.
     """
 
     clock: Callable[[], int]
@@ -86,6 +80,7 @@ class Services:
     deadlines: Deadlines[Attempt]
     abandoned: Callable[[asyncio.Task[None]], None]
     finished: Callable[["LocalRun"], None]
+    broke: Callable[["LocalRun"], None]
 
 
 class LocalRun:
@@ -100,31 +95,46 @@ class LocalRun:
         header: What it was given.
         state: Where it stands, decided; perhaps not yet committed.
         settled: How far it is committed.
+        appended: The number of the newest event that was given to the journal.
         audience: Who watches it.
+        tracer: What makes its spans; `None`: nobody traces.
         attempts: What it has asked admission for, and what of that runs.
         told: How many of its attempts its watchers were told of that they wait for admission.
         paused: It was found under way, and is left alone.
+        failing: It is under way to its end alone: it met a defect before.
         broken: Why it cannot go on, by a defect of the server; `None` if it can.
 
     Args:
         header: What it was given.
         state: Where it stands: before its first event, or folded from those that are committed.
         services: What it needs of its engine.
-        tracer: What makes its spans; `None`: nobody traces.
+        tracer: What makes its spans.
+        audience: Who watches it already.
+        failing: Whether it met a defect before.
     """
 
-    def __init__(self, header: Header, state: RunState, services: Services, tracer: RunTracer | None) -> None:
+    def __init__(
+        self,
+        header: Header,
+        state: RunState,
+        services: Services,
+        tracer: RunTracer | None,
+        audience: Audience | None = None,
+        *,
+        failing: bool = False,
+    ) -> None:
         self.key = header.key
         self.header = header
         self.state = state
+        self.tracer = tracer
+        self.failing = failing
         self._services = services
-        self._tracer = tracer
         self._loop = asyncio.get_running_loop()
         self._encoder = Encoder(header.key.run_id, state.workflow.name, header.create_time)
         self._inbox: list[Input] = []
         self._decision = Decision()
         self._timers = Timers(self._loop, lambda timer: self.tell(TimerFired(timer)))
-        self.audience = Audience()
+        self.audience = audience or Audience(header.key.run_id, services.clock)
         self.attempts = Attempts(
             self,
             state,
@@ -132,9 +142,9 @@ class LocalRun:
             actions=services.actions,
             entrance=services.entrance,
             evaluator=services.evaluator,
-            clock=services.clock,
         )
         self.settled = Settled(state.sequence)
+        self.appended = state.sequence
         self.told = 0
         self.paused = self._frozen = False
         self.broken: RunBroken | None = None
@@ -154,6 +164,9 @@ class LocalRun:
 
         A timer that has run out meanwhile fires first: nothing starts that it would have stopped.
         """
+        self._contain(self._resume)
+
+    def _resume(self) -> None:
         lost = list(self.state.running.values())
         now = self._services.clock()
         for command in resume(self.state, self._services.evaluator):
@@ -173,16 +186,23 @@ class LocalRun:
     @property
     def stalled(self) -> bool:
         """Whether it can get no further here."""
-        return self.paused or (bool(self.attempts.missing) and not self.attempts and not self.state.backing)
+        return self.paused or (
+            self.broken is None and bool(self.attempts.missing) and not self.attempts and not self.state.backing
+        )
 
     @property
     def committed(self) -> int:
         """The number of the newest event that is committed."""
         return self.settled.committed
 
+    @property
+    def kept(self) -> bool:
+        """Whether the journal has events of it, or soon will."""
+        return self.appended > 0 or self.committed > 0
+
     def committing(self) -> bool:
         """Say whether there are events that are decided and not yet committed."""
-        return self.state.sequence > self.settled.committed
+        return self.broken is None and self.state.sequence > self.settled.committed
 
     def info(self) -> RunInfo:
         """Return how it stands, decided; perhaps not yet committed."""
@@ -199,11 +219,14 @@ class LocalRun:
 
     def attempt_ended(self, attempt: Attempt, outcome: Input) -> None:
         """Take what an attempt came to."""
+        self._contain(self._attempt_ended, attempt, outcome)
+
+    def _attempt_ended(self, attempt: Attempt, outcome: Input) -> None:
+        self._services.entrance.release(attempt, outcome)  # first: whatever else happens, its places are free
+        self._services.deadlines.end(attempt, attempt.timeout)
         self.attempts.end(attempt)
         if isinstance(outcome, AttemptInterrupted) and outcome.abandoned and attempt.task is not None:
             self._services.abandoned(attempt.task)
-        self._services.deadlines.end(attempt, attempt.timeout)
-        self._services.entrance.release(attempt, outcome)
         self.tell(outcome)
 
     def expired(self, attempt: Attempt) -> None:
@@ -214,48 +237,31 @@ class LocalRun:
         """Show the watchers what an attempt waits for."""
         self.told += not attempt.told
         attempt.told = True
-        now = self._services.clock()
-        data = encode_waiting(self.key.run_id, now, attempt.step_id, obstacle.cause, obstacle.message)
-        self.audience.show(attempt.step_id, Transient(self.state.sequence, Kind.STEP_WAITING, data))
+        self.audience.show_waiting(attempt.step_id, self.state.sequence, obstacle)
 
     def show_chunk(self, attempt: Attempt, chunk: Payload) -> None:
         """Show the watchers a chunk."""
-        run_id, now = self.key.run_id, self._services.clock()
-        data = encode_chunk(run_id, now, attempt.step_id, attempt.number, attempt.chunks, chunk)
-        attempt.chunks += 1
-        self._show(attempt, Transient(self.committed, Kind.STEP_CHUNK, data))
+        if self.broken is None:
+            self.audience.show_chunk(attempt, self.committed, chunk)
 
     def show_progress(self, attempt: Attempt, fraction: float | None, message: str) -> None:
         """Show the watchers how far an attempt got."""
-        run_id, now = self.key.run_id, self._services.clock()
-        data = encode_progress(run_id, now, attempt.step_id, attempt.number, fraction, message)
-        self._show(attempt, Transient(self.committed, Kind.STEP_PROGRESS, data))
-
-    def _show(self, attempt: Attempt, transient: Transient) -> None:
-        attempt.said = True
-        self.audience.show(attempt.step_id, transient)
+        if self.broken is None:
+            self.audience.show_progress(attempt, self.committed, fraction, message)
 
     # How it goes on.
 
     def decide(self) -> None:
         """Let the core decide on what happened since the last time, and ask admission for what it wants to invoke."""
         inbox, self._inbox = self._inbox, []
-        if self.broken is not None:
-            return
-        try:
-            self._decide(inbox)
-        except Exception:
-            self._give_up()
+        if self.broken is None:
+            self._contain(self._decide, inbox)
 
     def commit(self) -> None:
         """Commit in one piece what has been decided, and carry it out when that is done."""
         decision, self._decision = self._decision, Decision()
-        if self.broken is not None:
-            return
-        try:
-            self._commit(decision)
-        except Exception:
-            self._give_up()
+        if self.broken is None:
+            self._contain(self._commit, decision)
 
     def _commit(self, decision: Decision) -> None:
         if decision.events:
@@ -264,6 +270,7 @@ class LocalRun:
             records = [encode(sequence, event) for sequence, event in enumerate(decision.events, start=first)]
             ended = self._ended(decision.events[-1])
             self._services.journal.append(self.key, records, partial(self._committed, decision), ended)
+            self.appended = first + len(records) - 1
         elif decision.commands:
             self._carry_out(decision)
 
@@ -276,12 +283,7 @@ class LocalRun:
 
     def _committed(self, decision: Decision) -> None:
         """Carry out what is committed now; perhaps called by the journal, whom a defect here is no business of."""
-        if self.broken is not None:
-            return
-        try:
-            self._carry_out(decision)
-        except Exception:
-            self._give_up()
+        self._contain(self._carry_out, decision)
 
     def _decide(self, inbox: list[Input]) -> None:
         decision = self._decision
@@ -304,11 +306,11 @@ class LocalRun:
         evaluator.forget()
 
     def _carry_out(self, decision: Decision) -> None:
-        """Do what a decision causes, now that it is committed."""
+        """Do what a decision causes, now that it is committed; if the run broke meanwhile, no more than show it."""
         self.settled.advance(len(decision.events))
-        if self._tracer is not None:
-            self._tracer.record(decision.events)
-        if not self._frozen:
+        if self.tracer is not None:
+            self.tracer.record(decision.events)
+        if not self._frozen and self.broken is None:
             self._act(decision)
         self.audience.wake()
 
@@ -331,10 +333,10 @@ class LocalRun:
 
     def _variables(self, event: StepStarted) -> contextvars.Context | None:
         """Return the context in which what the action does is under its attempt's span; `None`: nobody traces."""
-        if self._tracer is None:
+        if self.tracer is None:
             return None
         variables = contextvars.copy_context()
-        variables.run(otel_context.attach, self._tracer.attempt_context(event.step_id, event.wave, event.attempt))
+        variables.run(otel_context.attach, self.tracer.attempt_context(event.step_id, event.wave, event.attempt))
         return variables
 
     def _obey(self, command: Command) -> None:
@@ -373,16 +375,25 @@ class LocalRun:
         self._timers.close()
         self._services.finished(self)
 
-    def _give_up(self) -> None:
-        """Contain a defect: this run ends here, the others go on."""
-        logger.exception("a defect of the server broke a run", extra={"run_id": self.key.run_id})
-        self.broken = RunBroken(self.key)
-        if self._tracer is not None:
-            self._tracer.abandon(self._services.clock(), str(self.broken))
-        self.audience.break_off(self.broken)
-        self.settled.refuse(self.broken)
+    def _contain(self, work: Callable[..., None], *given: object) -> None:
+        """Do something; a defect in it ends this run, the others go on."""
+        try:
+            work(*given)
+        except Exception:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """Break, by the defect that was just caught."""
+        if self.broken is None:
+            self.broken = RunBroken(self.key)
+            self._services.broke(self)
+        else:
+            logger.exception("another defect in a run that broke", extra={"run_id": self.key.run_id})
+
+    def stop(self) -> None:
+        """Let nothing more happen by itself, and interrupt what runs."""
         self._timers.close()
+        self.audience.forget_all()
         failure = Failure(Reason.INTERNAL, str(self.broken))
         for attempt in self.attempts.all():
             self._interrupt(Interrupt(attempt.step_id, attempt.number, failure))
-        self._services.finished(self)

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from stepwave_server.engine.errors import EngineError
+from stepwave_server.engine.errors import EngineError, RunReplaced
 
 __all__ = ["Settled"]
 
@@ -23,6 +23,7 @@ class Settled:
 
         Raises:
             EngineError: Nothing will be committed, or not now.
+            RunReplaced: The run met a defect: ask again how it stands.
         """
         if self.committed < sequence:
             waiter = asyncio.get_running_loop().create_future()
@@ -40,7 +41,7 @@ class Settled:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def refuse(self, error: EngineError) -> None:
+    def refuse(self, error: EngineError | RunReplaced) -> None:
         """Tell everyone who waits that it is in vain."""
         waiting, self._waiting = self._waiting, []
         for _, waiter in waiting:

@@ -14,9 +14,13 @@ MOST_BYTES = 1 << 20
 
 
 async def kept_page(journal: Journal, key: RunKey, finishes: Sequence[int], start: int, most: int) -> StepPage:
-    """Return a page of a run that has ended; `finishes` are the numbers of its `step_finished` events."""
-    records = await journal.pick(key, finishes[start : start + most])
-    return _page(records, start, len(finishes))
+    """Return a page of a run that has ended; `finishes` are the numbers of its `step_finished` events.
+
+    A step without one, as a defect may have left it, is left out.
+    """
+    page = finishes[start : start + most]
+    records = iter(await journal.pick(key, [number for number in page if number]))
+    return _page([next(records, None) if number else None for number in page], start, len(finishes))
 
 
 async def live_page(journal: Journal, key: RunKey, steps: Sequence[StepState], start: int, total: int) -> StepPage:
@@ -25,13 +29,19 @@ async def live_page(journal: Journal, key: RunKey, steps: Sequence[StepState], s
     return _page([next(records) if step.finish else step for step in steps], start, total)
 
 
-def _page(pieces: Sequence[Record | StepState], start: int, total: int) -> StepPage:
+def _page(pieces: Sequence[Record | StepState | None], start: int, total: int) -> StepPage:
     """Cut a page where it would grow too long; there is always one step, if there is any."""
     size = count = 0
     for piece in pieces:
-        size += len(piece.data) if isinstance(piece, Record) else len(piece.spec.id) + len(piece.spec.action)
+        size += _size(piece)
         if count and size > MOST_BYTES:
             break
         count += 1
     following = start + count
-    return StepPage(pieces[:count], following if following < total else 0)
+    return StepPage([piece for piece in pieces[:count] if piece is not None], following if following < total else 0)
+
+
+def _size(piece: Record | StepState | None) -> int:
+    if isinstance(piece, StepState):
+        return len(piece.spec.id) + len(piece.spec.action)
+    return 0 if piece is None else len(piece.data)

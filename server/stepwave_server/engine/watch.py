@@ -81,6 +81,11 @@ class Watcher:
         self._queue(transient)
         self.wake()
 
+    def forget_transients(self) -> None:
+        """Forget the transient events that wait to be streamed."""
+        self._transients.clear()
+        self._transient_bytes = 0
+
     def close(self, error: EngineError | None = None) -> None:
         """End the stream: cleanly, so that it is resumed elsewhere by its sequence, or with an error."""
         self._closed, self._ended = True, error

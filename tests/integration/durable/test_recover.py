@@ -106,3 +106,19 @@ async def test_what_had_ended_is_left_as_it_is(lives: Lives) -> None:
     for how in ("resume", "pause", "fail"):
         async with lives.next(recover=how) as life:
             assert await life.caller.events("ended") == before
+
+
+async def test_a_run_that_is_ended_instead_of_gone_on_with_takes_no_place(lives: Lives) -> None:
+    await _leave_running(lives)
+    async with lives.next(recover="pause", max_attempts=1) as second:
+        await second.caller.cancel("live")
+        await second.caller.events("live")
+        assert second.server.engine.attempts_in_flight == 0
+    async with lives.next() as third:
+        await third.caller.start(HELD, run_id="other")
+        await third.stage.here("held")
+    async with lives.next(recover="fail", max_attempts=1) as fourth:
+        await fourth.caller.events("other")
+        assert fourth.server.engine.attempts_in_flight == 0
+        fourth.stage.let("held")
+        assert state_of(end_of(await fourth.caller.run(HELD, run_id="new")).state) == "succeeded"

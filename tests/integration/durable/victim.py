@@ -10,7 +10,9 @@ import asyncio
 import os
 import resource
 import signal
+import sqlite3
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,7 +20,12 @@ from pathlib import Path
 from stepwave import Context, action
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
-from stepwave_server.journal import JournalError, SqliteJournal
+from stepwave_server.core.messages import Event, StepFinished
+from stepwave_server.engine import defects
+from stepwave_server.engine.recovery import Revived
+from stepwave_server.journal import JournalError, SqliteJournal, Unfinished
+from stepwave_server.journal.sqlite.group import Group
+from stepwave_server.wire.events import Encoder, Record
 
 MARKS = Path(os.environ.get("STEPWAVE_TEST_MARKS", "."))
 MEETING = os.environ.get("STEPWAVE_TEST_MEETING", "")
@@ -114,6 +121,40 @@ async def meets(context: Context) -> str:
 ACTIONS = (waits, blocks, breaks, says, counts, tells, hangs, meets)
 
 
+def fail(step_id: str) -> None:
+    """Let the server meet a defect at a step's end."""
+    encode = Encoder.encode
+
+    def encode_or_not(encoder: Encoder, sequence: int, event: Event) -> Record:
+        if isinstance(event, StepFinished) and event.step_id == step_id:
+            raise AssertionError("a defect")
+        return encode(encoder, sequence, event)
+
+    setattr(Encoder, "encode", encode_or_not)  # noqa: B010 - a type checker minds the other way
+
+
+def die_broken() -> Callable[[str], None]:
+    """Return what kills this process when it has noted that a run broke, before anything else of that run follows."""
+    noted = threading.Event()
+    write = Group.write
+
+    def watch(group: Group, connection: sqlite3.Connection) -> None:
+        write(group, connection)
+        if group.breakages:
+            noted.set()
+
+    def observe(place: str) -> None:
+        if place == "after-commit" and noted.is_set():
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def wait(_: Unfinished) -> Revived:
+        raise AssertionError(threading.Event().wait())
+
+    setattr(Group, "write", watch)  # noqa: B010 - as above
+    setattr(defects, "revive", wait)  # noqa: B010
+    return observe
+
+
 class Failpoint:
     """Kills this process when it comes by a place for the so-manieth time."""
 
@@ -166,13 +207,17 @@ def main() -> None:
     parser.add_argument("--listen", default="127.0.0.1:0")
     parser.add_argument("--journal", type=Path, required=True)
     parser.add_argument("--die-at", metavar="PLACE:COUNT", help="before-commit, after-commit or before-publication")
+    parser.add_argument("--defect", metavar="STEP", help="the server meets a defect whenever it ends")
+    parser.add_argument("--die-broken", action="store_true", help="die when it is noted that a run met a defect")
     parser.add_argument("--without", action="append", default=[], metavar="ACTION")
     parser.add_argument("--set", action="append", default=[], metavar="SETTING=VALUE")
     options = parser.parse_args()
     usual = {"entry_points": False, "max_attempts": 60, "drain_timeout": 0.0}
     said = dict(setting.split("=", 1) for setting in options.set)
     place, _, count = (options.die_at or "").partition(":")
-    observe = Failpoint(place, int(count)) if place else None
+    observe = die_broken() if options.die_broken else Failpoint(place, int(count)) if place else None
+    if options.defect:
+        fail(options.defect)
     settings = Settings.model_validate(
         {"listen": options.listen, "journal": f"sqlite:{options.journal}", **usual, **said}
     )
