@@ -16,13 +16,21 @@ from stepwave_server.core.info import RunKey
 from stepwave_server.journal import Ended, MemoryJournal
 from stepwave_server.wire.events import Record
 
+PART = step("part", "noop", bindings=[bind("/x", "input", "/n/0")])
+INSIDE = step("inside", "noop", given={"n": 1}, bindings=[bind("/x", "input", "/n")])
 
-@pytest.mark.parametrize("digits", ["1e9999", f"1e{'9' * 30}", f"-0.{'1' * 2_000}"], ids=["large", "huge", "long"])
+
+@pytest.mark.parametrize("digits", [f"-0.{'1' * 2_000}", "1e308", "1e-9999"], ids=["long", "large", "small"])
 async def test_no_number_that_is_bound_breaks_a_run(caller: Caller, digits: str) -> None:
-    part = step("part", "noop", bindings=[bind("/x", "input", "/n/0")])
-    inside = step("inside", "noop", given={"n": 1}, bindings=[bind("/x", "input", "/n")])
-    events = await caller.run(flow(part, inside), given=text(f'{{"n":[{digits}]}}'))
+    events = await caller.run(flow(PART, INSIDE), given=text(f'{{"n":[{digits}]}}'))
     assert set(finished(events)) == {"part", "inside"}
+
+
+@pytest.mark.parametrize("digits", ["1e9999", f"1e{'9' * 30}"], ids=["large", "huge"])
+async def test_a_number_that_nobody_could_read_begins_no_run(caller: Caller, digits: str) -> None:
+    refused = await refusal(caller.run(flow(PART, INSIDE), given=text(f'{{"n":[{digits}]}}'), run_id="bad"))
+    assert refused.code is StatusCode.INVALID_ARGUMENT
+    assert (await refusal(caller.get("bad"))).code is StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("depth", range(900, 1_000, 11))
