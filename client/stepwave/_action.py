@@ -19,6 +19,7 @@ __all__ = ["ActionError", "ActionLike", "Answer", "Context", "action", "action_n
 ActionLike: TypeAlias = Callable[..., object] | str
 
 _MARK = "__stepwave_action__"
+_WRAPPERS = (staticmethod, classmethod)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 
 Target = TypeVar("Target", bound=Callable[..., object])
@@ -152,10 +153,10 @@ def action(target: Target, /) -> Target: ...
 
 
 @overload
-def action(name: str, /) -> Callable[[Target], Target]: ...
+def action(name: str = "", /) -> Callable[[Target], Target]: ...
 
 
-def action(target: Target | str, /) -> Target | Callable[[Target], Target]:
+def action(target: Target | str = "", /) -> Target | Callable[[Target], Target]:
     """Mark a function, or a class with `invoke` and/or `stream`, as an action.
 
     The function or class itself is returned unchanged: it can be called and tested as before. Parameters are filled
@@ -167,21 +168,33 @@ def action(target: Target | str, /) -> Target | Callable[[Target], Target]:
     `action("search")(functools.partial(find, limit=3))`.
 
     Args:
-        target: What to mark, when used as `@action`; its name is the function's or class's own.
+        target: What to mark, when used as `@action`; its name is the function's or class's own, as for `@action()`.
         name: The action's name, when used as `@action("name")`: `[A-Za-z_][A-Za-z0-9_.-]{0,127}`.
 
     Raises:
         TypeError: The target is nothing that can be an action, has no name of its own, or cannot be marked.
         ValueError: The name is malformed.
     """
+    if target == "":
+        return lambda marked: _mark(marked, _own_name(marked))
     if isinstance(target, str):
         name = _checked_name(target)
         return lambda marked: _mark(marked, name)
-    own = getattr(target, "__name__", None) if inspect.isroutine(target) or inspect.isclass(target) else None
-    if own is None and _is_runnable(target):
-        kind = type(target).__name__
-        raise TypeError(f'an object of {kind} has no name of its own: write action("name")(…)')
-    return _mark(target, "" if own is None else _checked_name(own))
+    return _mark(target, _own_name(target))
+
+
+def _own_name(target: object) -> str:
+    if (inspect.isroutine(target) or inspect.isclass(target)) and not isinstance(target, _WRAPPERS):
+        return _checked_name(str(target.__name__))
+    if _is_runnable(target) and not isinstance(target, _WRAPPERS):
+        raise TypeError(f'an object of {type(target).__name__} has no name of its own: write action("name")(…)')
+    raise _no_action(target)
+
+
+def _no_action(target: object) -> TypeError:
+    if isinstance(target, _WRAPPERS):
+        return TypeError(f"put @action below @{type(target).__name__}, on the function itself")
+    return TypeError(f"an action is a function or a class, or an object with a name, got {type(target).__name__}")
 
 
 def _checked_name(name: str) -> str:
@@ -198,13 +211,13 @@ def _mark(target: Target, name: str) -> Target:
     if inspect.isclass(target):
         if not (hasattr(target, "invoke") or hasattr(target, "stream")):
             raise TypeError(f"class {target.__name__} has neither `invoke` nor `stream`")
-    elif not _is_runnable(target):
-        raise TypeError(f"an action is a function or a class, got {type(target).__name__}")
+    elif isinstance(target, _WRAPPERS) or not _is_runnable(target):
+        raise _no_action(target)
     try:
         setattr(target, _MARK, name)
     except (AttributeError, TypeError) as error:
         kind = type(target).__name__
-        raise TypeError(f"an object of {kind} cannot be marked: wrap it, as by functools.partial(…)") from error
+        raise TypeError(f"an object of {kind} cannot be marked; functools.partial(…) of it can") from error
     return target
 
 

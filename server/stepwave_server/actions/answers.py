@@ -31,7 +31,7 @@ MOST_AWAITED = 10
 """Awaitables that may come out of each other."""
 
 MOST_AT_ONCE = 100
-LONGEST_AT_ONCE = 0.005
+LONGEST_AT_ONCE = 0.002
 """Chunks, and seconds, after which a stream that never waits lets others have the event loop."""
 
 LIVELINESS = 1.0
@@ -170,6 +170,7 @@ class Taker:
             async for item in iterator:
                 self._show(item)
                 if pace.is_due():
+                    time.sleep(0)  # noqa: ASYNC251 - threads get the interpreter, which a loop that never waits keeps
                     await asyncio.sleep(0)
         finally:
             await _aclose(iterator)

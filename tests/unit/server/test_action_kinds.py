@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import os
 import threading
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
@@ -317,3 +318,47 @@ async def test_a_stream_whose_list_is_larger_than_its_chunks_keeps_the_bound() -
 
     with pytest.raises(ActionFailed, match=r"answered 20,001 bytes, more than the 10,000 allowed"):
         await run(numbers)
+
+
+# An action that forks.
+
+
+def _fork(end: Callable[[], object]) -> str:
+    """Fork; the child leaves the action, and its parent answers with its exit code."""
+    child = os.fork()
+    if child == 0:
+        return str(end())
+    _, status = os.waitpid(child, 0)
+    return f"child exited with {os.waitstatus_to_exitcode(status)}"
+
+
+def _raising(error: BaseException) -> Callable[[], object]:
+    def end() -> object:
+        raise error
+
+    return end
+
+
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(lambda: "done", 0), (_raising(SystemExit(3)), 3), (_raising(SystemExit()), 0), (_raising(ValueError("no")), 1)],
+    ids=["answers", "exits", "exits well", "raises"],
+)
+@pytest.mark.parametrize("kind", ["async", "thread", "async stream", "thread stream"])
+async def test_a_process_that_an_action_forks_ends_where_it_leaves_the_action(
+    end: Callable[[], object], code: int, kind: str
+) -> None:
+    async def on_loop() -> str:
+        return _fork(end)
+
+    def on_thread() -> str:
+        return _fork(end)
+
+    async def streams() -> AsyncIterator[str]:
+        yield _fork(end)
+
+    def streams_on_thread() -> Iterator[str]:
+        yield _fork(end)
+
+    kinds = {"async": on_loop, "thread": on_thread, "async stream": streams, "thread stream": streams_on_thread}
+    assert (await run(kinds[kind]))[0] == f"child exited with {code}"

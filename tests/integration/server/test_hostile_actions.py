@@ -1,0 +1,344 @@
+"""Actions whose exceptions, texts, streams and values are odd: each is recorded at once, and holds nobody up."""
+
+import asyncio
+import importlib
+import itertools
+import logging
+import os
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc import StatusCode
+from grpc.aio import AioRpcError
+
+from integration.server.build import end_of, finished, flow, kind_of, reason_of, state_of, step, text, value_of
+from integration.server.caller import GUARD, Caller
+from integration.server.serving import Call, Serve
+from integration.server.stage import Stage
+from stepwave import Answer, AsyncClient, Blob, Context, Retry, StepRetrying, Workflow, action
+
+
+class _Response:
+    def __init__(self, status_code: int, headers: object) -> None:
+        self.status_code = status_code
+        self.headers = headers
+
+
+class Answered(Exception):
+    """Raised for an HTTP answer."""
+
+    def __init__(self, response: object) -> None:
+        super().__init__("the service refused")
+        self.response = response
+
+
+class Guarded(Exception):
+    """Lets nobody read it."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+    @property
+    def response(self) -> object:
+        raise KeyboardInterrupt
+
+
+BUSY = Answered(_Response(429, {"Retry-After": "9" * 400}))
+
+
+@pytest.mark.parametrize("error", [Guarded(), BUSY], ids=["guarded", "busy"])
+async def test_an_exception_that_is_hard_to_judge_ends_its_attempt_at_once(
+    serve: Serve, call: Call, error: Exception
+) -> None:
+    @action
+    async def bad() -> None:
+        raise error
+
+    events = await call(await serve(bad)).run(flow(step("s", "bad", timeout=GUARD)))
+    failure = finished(events)["s"].failure
+    assert type(error).__name__ in failure.message
+    assert failure.details["function"].endswith("bad")
+
+
+async def test_a_wait_beyond_every_calendar_lets_the_next_attempt_be_told(serve: Serve, call: Call) -> None:
+    @action
+    async def bad() -> None:
+        raise BUSY
+
+    server = await serve(bad)
+    workflow = Workflow("busy")
+    workflow.step("s", "bad", retry=Retry(max_attempts=2))
+    async with AsyncClient(server.address) as client, client.run(workflow) as run:
+        async for event in run:
+            if isinstance(event, StepRetrying):
+                assert event.next_time is not None
+                assert (event.next_time - event.time).total_seconds() == pytest.approx(24 * 3600, abs=1)
+                break
+
+
+@pytest.fixture
+def undecodable(tmp_path: Path) -> Iterator[Path]:
+    """A folder whose name is no text, from which modules can be imported."""
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/f\xff")
+    Path(folder).mkdir()
+    sys.path.insert(0, folder)
+    yield Path(folder)
+    sys.path.remove(folder)
+    sys.modules.pop("odd_tools", None)
+
+
+async def test_a_path_that_is_no_text_is_told_as_far_as_text_can(
+    serve: Serve, call: Call, stage: Stage, undecodable: Path
+) -> None:
+    (undecodable / "odd_tools.py").write_text(
+        "from stepwave import action\n"
+        "@action\ndef bad() -> None:\n    raise ValueError('no')\n"
+        "@action\nasync def waits(wait: object = None) -> None:\n    import asyncio; await asyncio.sleep(60)\n"
+    )
+    tools = importlib.import_module("odd_tools")
+    server = await serve(tools.bad, tools.waits)
+    caller = call(server)
+    events = await caller.run(flow(step("s", "bad")), run_id="odd")
+    assert finished(events)["s"].failure.details["file"].endswith("/f?/odd_tools.py")
+    async with AsyncClient(server.address) as client:
+        assert (await client.result("odd")).steps["s"].failure is not None
+        assert [run.run_id async for run in client.runs()] == ["odd"]
+        assert {found.name for found in await client.actions()} >= {"bad", "waits"}
+        waiting = Workflow("waiting")
+        waiting.step("w", "waits")
+        await client.start(waiting, run_id="waits")
+        where = (await client.explain("waits")).steps[0].where
+        assert where is not None
+        assert where.file.endswith("/f?/odd_tools.py")
+
+
+def _named(name: str) -> type[Exception]:
+    kind = type("Odd", (Exception,), {})
+    kind.__qualname__ = name
+    return kind
+
+
+async def test_text_that_utf_8_cannot_hold_is_cleaned_wherever_it_enters_an_event(serve: Serve, call: Call) -> None:
+    @action
+    def odd(context: Context) -> Iterator[object]:
+        context.progress(0.5, "\ud800 progress")
+        context.emit("\ud800 emitted")
+        yield "\ud800 chunk"
+        raise _named("Odd\ud800")("\ud800 message")
+
+    events = await call(await serve(odd)).run(flow(step("s", "odd")))
+    failure = finished(events)["s"].failure
+    assert failure.message == "Odd?: ? message"
+    assert failure.details["exception"] == "Odd?"
+    shown = [event for event in events if kind_of(event) == "step_progress"]
+    assert [event.step_progress.message for event in shown] in ([], ["? progress"])
+
+
+async def test_a_key_that_utf_8_cannot_hold_counts_as_any_other(serve: Serve, call: Call, tmp_path: Path) -> None:
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("limits:\n  - actions: gated\n    per_key: {concurrency: 1}\n")
+    caller = call(await serve(limits=limits))
+    steps = [step(name, "gated", given={"value": "\ud800"}) for name in ("a", "b")]
+    for each in steps:
+        each.concurrency_key = "/value"
+    async with caller.execute(flow(*steps), run_id="keyed") as run:
+        waiting = await run.until("step_waiting")
+        assert "for this key" in waiting.step_waiting.message
+
+
+# Streams.
+
+
+async def _prompt(caller: Caller, run_id: str) -> None:
+    """See that the server answers, whatever else goes on."""
+    for _ in range(20):
+        await caller.get(run_id)
+
+
+class _Ear(logging.Handler):
+    """Hears what the server warns of."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append(record.getMessage())
+
+
+@pytest.fixture
+def ear() -> Iterator[_Ear]:
+    ear, logger = _Ear(), logging.getLogger("stepwave_server")
+    logger.addHandler(ear)
+    yield ear
+    logger.removeHandler(ear)
+
+
+def _endless_async(going: list[bool]) -> Callable[..., object]:
+    @action("endless")
+    async def endless() -> AsyncIterator[object]:
+        while going:
+            yield {}
+
+    return endless
+
+
+def _endless(going: list[bool]) -> Callable[..., object]:
+    @action("endless")
+    def endless() -> Iterator[object]:
+        while going:
+            yield {}
+
+    return endless
+
+
+@pytest.mark.parametrize("make", [_endless_async, _endless], ids=["async", "thread"])
+async def test_a_stream_that_never_waits_lets_others_run_and_be_cancelled(
+    serve: Serve, call: Call, ear: _Ear, make: Callable[[list[bool]], Callable[..., object]]
+) -> None:
+    going = [True]
+    caller = call(await serve(make(going), lag_warning=0.2))
+    await caller.start(flow(step("s", "endless")), run_id="endless")
+    await _prompt(caller, "endless")
+    assert state_of(end_of(await caller.run(flow(step("t")))).state) == "succeeded"
+    await caller.cancel("endless")
+    going.clear()
+    assert state_of(end_of(await caller.events("endless")).state) in {"cancelled", "failed"}
+    assert ear.heard == []
+
+
+async def test_a_stream_that_never_waits_ends_by_its_timeout(serve: Serve, call: Call) -> None:
+    @action
+    async def endless() -> AsyncIterator[object]:
+        for number in itertools.count():
+            yield None if number % 1_000 else 1
+
+    caller = call(await serve(endless))
+    result = finished(await caller.run(flow(step("s", "endless", timeout=0.1))))["s"]
+    took = result.end_time.ToNanoseconds() - result.start_time.ToNanoseconds()
+    assert reason_of(result.failure) == "timeout"
+    assert took < 2_000_000_000
+
+
+async def test_a_thread_that_shows_more_than_the_loop_can_take_holds_nobody_up(serve: Serve, call: Call) -> None:
+    let = threading.Event()
+
+    @action
+    def chatty(context: Context) -> str:
+        while not let.is_set():
+            context.emit("x")
+            context.progress(0.5, "y" * 100_000)
+        return "done"
+
+    caller = call(await serve(chatty))
+    await caller.start(flow(step("s", "chatty")), run_id="chatty")
+    await _prompt(caller, "chatty")
+    let.set()
+    assert value_of(finished(await caller.events("chatty"))["s"].output) == "done"
+
+
+async def test_the_answer_of_a_stream_is_what_was_shown(serve: Serve, call: Call) -> None:
+    @action
+    async def counting() -> AsyncIterator[list[int]]:
+        seen: list[int] = []
+        for number in range(3):
+            seen.append(number)
+            yield seen
+            await asyncio.sleep(0)
+
+    events = await call(await serve(counting)).run(flow(step("s", "counting")))
+    assert value_of(finished(events)["s"].output) == [[0], [0, 1], [0, 1, 2]]
+
+
+# Cancellation that is not the server's.
+
+
+async def test_a_cancelled_thing_that_an_action_awaits_is_told_as_that(serve: Serve, call: Call) -> None:
+    @action
+    async def bad() -> None:
+        other = asyncio.ensure_future(asyncio.sleep(GUARD))
+        other.cancel()
+        await other
+
+    failure = finished(await call(await serve(bad)).run(flow(step("s", "bad"))))["s"].failure
+    assert failure.message == "CancelledError: what the action awaited was cancelled"
+    assert failure.retryable
+    assert failure.details["function"].endswith("bad")
+
+
+@pytest.mark.parametrize(
+    ("way", "told"),
+    [("raise", "it failed: OSError: broke it"), ("answer", "it answered all the same, too late")],
+)
+async def test_what_an_action_did_in_place_of_its_timeout_is_told(
+    serve: Serve, call: Call, stage: Stage, way: str, told: str
+) -> None:
+    @action
+    async def stubborn_way(context: Context) -> str:
+        try:
+            await stage.enter(context.step_id)
+        except asyncio.CancelledError:
+            if way == "raise":
+                raise OSError("broke it") from None
+        return "late"
+
+    events = await call(await serve(stubborn_way)).run(flow(step("s", "stubborn_way", timeout=0.05)))
+    failure = finished(events)["s"].failure
+    assert (reason_of(failure), failure.details["when_interrupted"]) == ("timeout", told)
+
+
+# Values that cannot be read elsewhere.
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["1e400", "9" * 5_000, "[" * 101 + "]" * 101, "[" * 975 + "]" * 975, '{"a":-1E+999}'],
+    ids=["infinity", "digits", "depth", "python's depth", "inside"],
+)
+async def test_an_input_that_not_every_reader_takes_is_refused(caller: Caller, given: str) -> None:
+    with pytest.raises(AioRpcError) as refused:
+        await caller.run(flow(step("s", "core.echo")), given=text(given))
+    assert refused.value.code() is StatusCode.INVALID_ARGUMENT
+    with pytest.raises(AioRpcError) as refused:
+        await caller.run(flow(step("s", "core.echo", given=text(given))))
+    assert refused.value.code() is StatusCode.INVALID_ARGUMENT
+
+
+def _nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth - 1):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize("value", [10**400, _nested(101)], ids=["digits", "depth"])
+@pytest.mark.parametrize("way", ["value", "chunk", "answer"])
+async def test_an_answer_that_not_every_reader_takes_is_a_failed_step(
+    serve: Serve, call: Call, value: Any, way: str
+) -> None:
+    @action("bad")
+    async def answers() -> object:
+        return value
+
+    @action("bad")
+    async def streams() -> AsyncIterator[object]:
+        yield Answer(value) if way == "answer" else value
+
+    server = await serve(answers if way == "value" else streams)
+    failure = finished(await call(server).run(flow(step("s", "bad")), run_id="r"))["s"].failure
+    assert "JSON cannot hold" in failure.message
+    async with AsyncClient(server.address) as client:
+        assert (await client.result("r")).steps["s"].failure is not None
+
+
+async def test_a_blob_whose_data_is_no_bytes_is_a_failed_step(serve: Serve, call: Call) -> None:
+    @action
+    async def bad() -> object:
+        return Blob(1 << 40)  # type: ignore[arg-type]  # what is tested
+
+    failure = finished(await call(await serve(bad)).run(flow(step("s", "bad"))))["s"].failure
+    assert "a blob whose data is int" in failure.message
