@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from types import CoroutineType
 from typing import NoReturn
 
 from stepwave import Answer
@@ -26,6 +27,9 @@ __all__ = ["Chunks", "Emit", "Taker"]
 
 Emit = Callable[[Payload], None]
 """Shows a chunk to the run's watchers; may be called from any thread."""
+
+PLAIN = frozenset({type(None), bool, int, float, str, list, dict, tuple})
+"""Types of most values, which are neither awaited nor streamed."""
 
 MOST_AWAITED = 10
 """Awaitables that may come out of each other."""
@@ -94,39 +98,67 @@ class Chunks:
         return bounded(f"[{','.join(texts)}]", self.most_bytes)
 
 
-@dataclass(frozen=True, slots=True)
 class Taker:
-    """Takes what one attempt's function gives back.
+    """Calls one attempt's function, and takes what it gives back.
 
-    Attributes:
+    Args:
+        function: What to call.
+        arguments: Its keyword arguments.
         emit: Where chunks of a stream go.
-        chunks: What a stream says.
+        most_bytes: The bound of the answer.
+        text: The function declares that it yields strings.
     """
 
-    emit: Emit
-    chunks: Chunks
+    __slots__ = ("_arguments", "_emit", "_function", "_most_bytes", "_text")
 
-    async def on_loop(self, call: Callable[[], object]) -> Payload:
-        """Call a function on the event loop, and return the answer that it comes to.
+    def __init__(
+        self,
+        function: Callable[..., object],
+        arguments: Mapping[str, object],
+        emit: Emit,
+        most_bytes: int,
+        *,
+        text: bool = False,
+    ) -> None:
+        self._function = function
+        self._arguments = arguments
+        self._emit = emit
+        self._most_bytes = most_bytes
+        self._text = text
+
+    async def on_loop(self) -> Payload:
+        """Call the function on the event loop, and return the answer that it comes to.
 
         Raises:
             ActionFailed: The answer cannot be taken.
-            BaseException: Whatever the action raises.
+            BaseException: Whatever the function raises.
         """
-        with _SameProcess():
-            return await self._take(call())
+        process = os.getpid()
+        try:
+            given = self._function(**self._arguments)
+            if type(given) is CoroutineType:
+                given = await given
+            if type(given) in PLAIN:  # nearly all
+                return dump(given, self._most_bytes)
+            return await self._take(given)
+        finally:
+            _stay_in(process)
 
-    async def on_thread(self, call: Callable[[], object]) -> Payload:
-        """Call a function on a thread, and return the answer that it comes to. Raises what `on_loop` does.
+    async def on_thread(self) -> Payload:
+        """Call the function on a thread, and return the answer that it comes to. Raises what `on_loop` does.
 
         A thread cannot be ended; when nobody waits for it any more, a stream on it is.
         """
         pace = _ThreadPace(asyncio.get_running_loop())
         try:
-            given = await run_in_thread(self._call, call, pace)
+            given = await run_in_thread(self._call, pace)
         finally:
             pace.stop()
-        return given.payload if isinstance(given, _Taken) else await self.on_loop(lambda: given)
+        return given.payload if isinstance(given, _Taken) else await self._giving(given).on_loop()
+
+    def _giving(self, given: object) -> "Taker":
+        """Return what takes something that was given already."""
+        return Taker(lambda: given, {}, self._emit, self._most_bytes, text=self._text)
 
     async def _take(self, given: object) -> Payload:
         for _ in range(MOST_AWAITED):
@@ -134,46 +166,54 @@ class Taker:
                 break
             given = await given
         if isinstance(given, AsyncIterable):
-            await self._drain(given)
-        elif isinstance(given, Iterator):
-            return await self.on_thread(lambda: given)
-        else:
-            return dump(given, self.chunks.most_bytes)
-        return self.chunks.result()
+            return await self._drain_on_loop(given)
+        if isinstance(given, Iterator):
+            return await self._giving(given).on_thread()
+        return dump(given, self._most_bytes)
 
-    def _call(self, call: Callable[[], object], pace: "_ThreadPace") -> object:
-        """Return the answer of a call on this thread, or what must be taken on the event loop."""
-        with _SameProcess():
-            given = call()
-            if isinstance(given, AsyncIterable) or inspect.isawaitable(given):
-                return given
-            if not isinstance(given, Iterator):
-                return _Taken(dump(given, self.chunks.most_bytes))
-            try:
-                for item in given:
-                    self._show(item)
-                    if not pace.go_on():
-                        break
-            finally:
-                _close(given)
-            return _Taken(self.chunks.result())
-
-    def _show(self, item: object) -> None:
-        chunk = self.chunks.add(item)
-        if chunk is not None:
-            self.emit(chunk)
-
-    async def _drain(self, stream: AsyncIterable[object]) -> None:
-        iterator = aiter(stream)
-        pace = _Pace()
+    async def _drain_on_loop(self, stream: AsyncIterable[object]) -> Payload:
+        chunks, pace, iterator = self._new_chunks(), _Pace(asyncio.get_running_loop()), aiter(stream)
         try:
             async for item in iterator:
-                self._show(item)
+                self._show(chunks, item)
                 if pace.is_due():
                     time.sleep(0)  # noqa: ASYNC251 - threads get the interpreter, which a loop that never waits keeps
                     await asyncio.sleep(0)
         finally:
             await _aclose(iterator)
+        return chunks.result()
+
+    def _call(self, pace: "_ThreadPace") -> object:
+        """Return the answer of a call on this thread, or what must be taken on the event loop."""
+        process = os.getpid()
+        try:
+            given = self._function(**self._arguments)
+            if isinstance(given, AsyncIterable) or inspect.isawaitable(given):
+                return given
+            if isinstance(given, Iterator):
+                return _Taken(self._drain_on_thread(given, pace))
+            return _Taken(dump(given, self._most_bytes))
+        finally:
+            _stay_in(process)
+
+    def _drain_on_thread(self, stream: Iterator[object], pace: "_ThreadPace") -> Payload:
+        chunks = self._new_chunks()
+        try:
+            for item in stream:
+                self._show(chunks, item)
+                if not pace.go_on():
+                    break
+        finally:
+            _close(stream)
+        return chunks.result()
+
+    def _new_chunks(self) -> Chunks:
+        return Chunks(self._most_bytes, self._text)
+
+    def _show(self, chunks: Chunks, item: object) -> None:
+        chunk = chunks.add(item)
+        if chunk is not None:
+            self._emit(chunk)
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,16 +224,21 @@ class _Taken:
 
 
 class _Pace:
-    """Tells when a stream has had the event loop for long enough."""
+    """Tells when a stream has had the event loop for long enough.
 
-    def __init__(self) -> None:
+    Args:
+        loop: The event loop; time is its own, so that streams in virtual time take turns by count alone.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
         self._count = 0
-        self._since = time.monotonic()
+        self._since = loop.time()
 
     def is_due(self) -> bool:
         """Count a chunk, and say whether it is others' turn; if it is, the count begins anew."""
         self._count += 1
-        now = time.monotonic()
+        now = self._loop.time()
         if self._count < MOST_AT_ONCE and now - self._since < LONGEST_AT_ONCE:
             return False
         self._count, self._since = 0, now
@@ -211,12 +256,13 @@ class _ThreadPace:
         self._loop = loop
         self._stopped = False
         self._count = 0
-        self._caught_up = threading.Event()
+        self._caught_up: threading.Event | None = None
 
     def stop(self) -> None:
         """Let the stream end: nobody waits for it any more."""
         self._stopped = True
-        self._caught_up.set()
+        if self._caught_up is not None:
+            self._caught_up.set()
 
     def go_on(self) -> bool:
         """Count a chunk, wait for the loop if it is behind, and say whether the stream may go on."""
@@ -226,29 +272,24 @@ class _ThreadPace:
         return not self._stopped
 
     def _wait(self) -> None:
-        self._caught_up.clear()
+        caught_up = self._caught_up = threading.Event()
         if self._stopped:
             return
         try:
-            self._loop.call_soon_threadsafe(self._caught_up.set)
+            self._loop.call_soon_threadsafe(caught_up.set)
         except RuntimeError:  # the loop is closed: nobody waits any more
             self._stopped = True
             return
-        while not self._caught_up.wait(LIVELINESS):
+        while not caught_up.wait(LIVELINESS):
             if self._loop.is_closed():
                 self._stopped = True
                 return
 
 
-class _SameProcess:
-    """Keeps a process that an action has forked from leaving the action's code: it would go on as another server."""
-
-    def __enter__(self) -> None:
-        self._process = os.getpid()
-
-    def __exit__(self, kind: object, error: BaseException | None, tb: object) -> None:
-        if os.getpid() != self._process:
-            _end_process(error)
+def _stay_in(process: int) -> None:
+    """End this process where it is another one than it was: an action has forked it, and it would be another server."""
+    if os.getpid() != process:
+        _end_process(sys.exc_info()[1])
 
 
 def _end_process(error: BaseException | None) -> NoReturn:

@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 
 from stepwave import Context
 from stepwave._action import action_name
-from stepwave_server.actions.answers import Chunks, Emit, Taker
+from stepwave_server.actions.answers import Emit, Taker
 from stepwave_server.actions.call import Signature
 from stepwave_server.actions.failures import cut
 from stepwave_server.actions.hints import code_of, is_text, yields
@@ -129,9 +129,9 @@ class Action:
             ActionFailed: The input does not fit, or the answer cannot be taken.
             BaseException: Whatever the action raises.
         """
-        call = partial(self._function, **self._signature.arguments(payload, context))
-        taker = Taker(emit, Chunks(most_bytes, self._text))
-        return await (taker.on_thread(call) if self.threaded else taker.on_loop(call))
+        arguments = self._signature.arguments(payload, context)
+        taker = Taker(self._function, arguments, emit, most_bytes, text=self._text)
+        return await (taker.on_thread() if self.threaded else taker.on_loop())
 
 
 def _entry(target: object) -> Callable[..., object]:
