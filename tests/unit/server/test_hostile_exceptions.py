@@ -7,7 +7,7 @@ from itertools import count
 from typing import NoReturn
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepwave import ActionError
@@ -163,6 +163,7 @@ def _caught(error: BaseException) -> BaseException:
         return caught
 
 
+@settings(deadline=None)
 @given(recipes, st.booleans())
 def test_whatever_an_exception_does_the_attempt_fails_and_its_event_can_be_kept(
     recipe: Recipe, tracebacks: bool
