@@ -87,7 +87,7 @@ class Failure(Plain):
         step_id: The step that failed; empty if the run itself did.
         attempt: The attempt that failed, from 1; 0 if none was made.
         details: More about it. A Python action's error has `exception`, and, unless the server withholds them,
-            `traceback`, `file`, `line` and `function`.
+            `traceback`, `file`, `line` and `function`. `when_interrupted` says what an action did in place of ending.
     """
 
     reason: FailureReason

@@ -10,7 +10,7 @@ import pytest
 
 from stepwave._results import State
 from stepwave.cli import app as boundary
-from stepwave.cli.errors import CommandError, code_of_error, code_of_run
+from stepwave.cli.errors import CommandError, ExitCode, code_of_error, code_of_run
 from stepwave.cli.options import parse_input, parse_labels, parse_moment, parse_seconds
 from stepwave.cli.source import find_workflow
 from stepwave.exceptions import (
@@ -46,6 +46,22 @@ def test_an_input_is_read_from_standard_input(monkeypatch: pytest.MonkeyPatch) -
 def test_an_input_that_is_not_json_is_refused(text: str) -> None:
     with pytest.raises(CommandError, match=r"^--input: not JSON: "):
         parse_input(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("1e400", "holds the number 1e400, which is beyond the range of a double"),
+        ('{"n": [-1e999]}', "holds the number -1e999, which is beyond the range of a double"),
+        ("9" * 5_000, "holds a number of 5,000 characters, and 4,300 are allowed"),
+        ("[" * 975 + "]" * 975, "nested too deeply: at most 100 lists and objects within each other"),
+    ],
+    ids=lambda text: text[:10],
+)
+def test_an_input_that_not_every_reader_takes_is_refused_by_its_option(text: str, problem: str) -> None:
+    with pytest.raises(CommandError) as refused:
+        parse_input(text)
+    assert (str(refused.value), refused.value.code) == (f"--input: {problem}", ExitCode.USAGE)
 
 
 def test_a_file_given_without_the_sign_is_explained(tmp_path: Path) -> None:

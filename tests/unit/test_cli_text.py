@@ -85,6 +85,11 @@ def test_code_outside_the_working_directory_is_named_in_full() -> None:
     assert failure_place(failure(file="/elsewhere/tools.py", line="3")) == "/elsewhere/tools.py:3"
 
 
+def test_a_failure_says_what_an_interrupted_action_did_in_place_of_ending() -> None:
+    why = failure("took too long", when_interrupted="it answered all the same, too late")
+    assert failure_line(why) == "took too long; it answered all the same, too late"
+
+
 def test_a_failure_without_words_gives_its_reason() -> None:
     assert failure_line(failure("")) == "action_error"
 

@@ -87,6 +87,23 @@ def test_a_default_stands_beside_the_source() -> None:
     assert binding.default.json == '{"n":null}'
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "input: 1e400",
+        "input: {x: [1, 1e400]}",
+        "input: {x: {$literal: {y: [1e400]}}}",
+        "input: {x: {$from: a, default: [1e400]}}",
+        "fallback: {value: {x: 1e400}}",
+    ],
+)
+def test_a_number_that_no_double_holds_is_named_at_its_place(text: str) -> None:
+    with pytest.raises(WorkflowFileError) as refused:
+        read_step(text)
+    (problem,) = refused.value.problems
+    assert problem.message == "holds the number 1e400, which is beyond the range of a double"
+
+
 def test_a_literal_is_itself_whatever_keys_it_has() -> None:
     step = read_step("input: {x: {$literal: {$from: a, $literal: 1}}}")
     assert step.input.json == '{"x":{"$from":"a","$literal":1}}'

@@ -8,7 +8,7 @@ from rich.text import Text
 from stepwave._results import Failure, FailureReason, RunResult
 
 from .output import print_json, stderr_console
-from .text import failure_place, one_line, plural
+from .text import failure_place, failure_words, one_line, plural
 
 __all__ = ["print_failures", "print_outputs"]
 
@@ -41,7 +41,7 @@ def print_failures(result: RunResult, *, verbose: bool, console: Console | None 
 def _print_failure(console: Console, failure: Failure, *, verbose: bool) -> None:
     symbol, style = ("■", "yellow") if failure.reason is FailureReason.CANCELLED else ("✗", "bold red")
     who = failure.step_id or "run"
-    console.print(Text.assemble((f"{symbol} {who}", style), f": {one_line(failure.message)}"), soft_wrap=True)
+    console.print(Text.assemble((f"{symbol} {who}", style), f": {failure_words(failure)}"), soft_wrap=True)
     traceback = failure.details.get("traceback", "")
     if verbose and traceback:
         console.print(indent(_harmless(traceback), "    "), soft_wrap=True)

@@ -16,6 +16,7 @@ __all__ = [
     "duration_text",
     "failure_line",
     "failure_place",
+    "failure_words",
     "limit_text",
     "missing_line",
     "one_line",
@@ -100,8 +101,15 @@ def place_text(file: str, line: object = "") -> str:
 def failure_line(failure: Failure) -> str:
     """Return a failure on one line, its place in the code first: narrow terminals cut the end."""
     place = failure_place(failure)
-    words = one_line(failure.message) or str(failure.reason)
+    words = failure_words(failure)
     return f"{place}: {words}" if place else words
+
+
+def failure_words(failure: Failure) -> str:
+    """Return what a failure says, and what an interrupted action did in place of ending."""
+    words = one_line(failure.message) or str(failure.reason)
+    did = failure.details.get("when_interrupted")
+    return f"{words}; {one_line(did)}" if did else words
 
 
 def skip_line(reason: SkipReason) -> str:

@@ -29,7 +29,9 @@ class Payload(_message.Message):
     JSON_FIELD_NUMBER: _builtins.int
     BLOB_FIELD_NUMBER: _builtins.int
     json: _builtins.str
-    """One JSON text (RFC 8259). `NaN` and `Infinity` are refused."""
+    """One JSON text (RFC 8259), within bounds that every reader takes: lists and objects nest at most 100 deep, and a
+    number is within the range of a double and has at most 4,300 characters. `NaN` and `Infinity` are refused.
+    """
     @_builtins.property
     def blob(self) -> Global___Blob:
         """Bytes that are not JSON. Paths into a blob do not exist: only the whole of it can be bound."""

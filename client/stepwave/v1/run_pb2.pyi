@@ -482,7 +482,8 @@ class Failure(_message.Message):
     @_builtins.property
     def details(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """More about it, at most 16 KiB in all. A Python action's error has `exception` (the type's name), and, unless the server
-        withholds them, `traceback` and the innermost `file`, `line` and `function` outside the server.
+        withholds them, `traceback` and the innermost `file`, `line` and `function` outside the server. `when_interrupted` says
+        what an interrupted action did in place of ending: answer, fail, or go on.
         """
 
     def __init__(

@@ -217,14 +217,16 @@ class Attempt:
             return self._interrupted(self._failure, f"it failed: {failure.message}")
         return AttemptFailed(self.step_id, self.number, failure)
 
+    def _abandon(self) -> None:
+        assert self._failure is not None
+        goes_on = self.task is not None and waits_for_thread(self.task)
+        did = "its thread cannot be interrupted, and goes on" if goes_on else "it did not end within its grace"
+        self._end(replace(self._interrupted(self._failure, did), abandoned=True))
+
     def _interrupted(self, failure: Failure, did: str) -> AttemptInterrupted:
         """Return the end of an interrupted attempt whose action did something else than end."""
         details = tuple(sorted({**dict(failure.details), "when_interrupted": did}.items()))
         return AttemptInterrupted(self.step_id, self.number, replace(failure, details=details))
-
-    def _abandon(self) -> None:
-        assert self._failure is not None
-        self._end(AttemptInterrupted(self.step_id, self.number, self._failure, abandoned=True))
 
     def _end(self, outcome: Input) -> None:
         if self._ended:

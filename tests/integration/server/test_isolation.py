@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import date
 
 import pytest
+from pydantic import BaseModel, field_serializer
 
 from integration.server.build import end_of, finished, flow, reason_of, state_of, step, value_of
 from integration.server.caller import GUARD, Caller
@@ -365,6 +366,41 @@ async def test_a_blocking_call_in_a_helper_is_blamed_on_the_actions_own_line(
     (record,) = ear.heard
     line = bad.__code__.co_firstlineno + 3
     assert f"test_isolation.py:{line}" in record.getMessage()
+
+
+async def test_a_task_of_an_action_that_blocks_the_loop_is_not_blamed_on_the_server(
+    serve: Serve, call: Call, ear: _Ear
+) -> None:
+    async def blocks() -> None:
+        ear.something.wait(GUARD)
+
+    @action
+    async def bad() -> None:
+        await asyncio.create_task(blocks(), name="blocking")
+
+    await call(await serve(bad, lag_warning=0.05)).run(flow(step("s", "bad")), run_id="live")
+    (record,) = ear.heard
+    assert "blocking blocks the event loop" in record.getMessage()
+    assert f"test_isolation.py:{blocks.__code__.co_firstlineno + 1}" in record.getMessage()
+
+
+async def test_what_blocks_while_an_answer_is_written_is_the_actions(serve: Serve, call: Call, ear: _Ear) -> None:
+    class Slow(BaseModel):
+        number: int = 1
+
+        @field_serializer("number")
+        def write(self, number: int) -> int:
+            ear.something.wait(GUARD)
+            return number
+
+    @action
+    async def bad() -> object:
+        return Slow()
+
+    await call(await serve(bad, lag_warning=0.05)).run(flow(step("s", "bad")), run_id="live")
+    (record,) = ear.heard
+    assert "live/s blocks the event loop" in record.getMessage()
+    assert "test_isolation.py:" in record.getMessage()
 
 
 async def test_a_loop_that_is_not_blocked_is_not_warned_of(
