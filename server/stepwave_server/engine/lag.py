@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from types import FrameType
 
 from stepwave_server.actions import Action
+from stepwave_server.actions.failures import is_library
 
 __all__ = ["LagMonitor"]
 
@@ -87,21 +88,23 @@ def _place(frames: Sequence[FrameType]) -> tuple[str, bool]:
     """Return the line to blame, and whether an action is; frames come innermost first.
 
     All that runs within an attempt is the action's, also what the server does there, such as writing what it answered;
-    so is a task in which nothing is the server's. The line is the action's own, wherever its calls lead, else the
-    innermost one.
+    so is a task in which nothing is the server's. The line is that of the action's author, wherever its calls lead, or
+    else a library's.
     """
-    own = servers = None
+    own = library = servers = None
     for frame in frames:
         module = str(frame.f_globals.get("__name__", ""))
         if frame.f_code is ATTEMPT:
-            return _line(own or frames[0]), True
+            return _line(own or library or frames[0]), True
         if module == LOOP:
             break
         if module.startswith(OURS):
             servers = servers or frame
+        elif is_library(frame.f_code.co_filename):
+            library = frame
         else:
             own = frame
-    blamed = servers or own
+    blamed = servers or own or library
     return (_line(blamed), servers is None) if blamed is not None else ("an unknown place", False)
 
 
