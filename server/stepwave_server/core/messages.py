@@ -97,7 +97,7 @@ class AttemptFailed:
 class AttemptInterrupted:
     """An interrupted attempt has ended without an answer, or its grace is over (`abandoned`).
 
-    `failure` is the one that the `Interrupt` command carried; its details may say what the action did in place of ending.
+    `failure` is the one that the `Interrupt` command carried; its details may say what the action did instead.
     """
 
     step_id: str
