@@ -3,8 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -253,6 +254,29 @@ def test_a_plain_action_that_is_not_replaced_runs_on_a_thread_and_takes_no_virtu
 
     run = run_scripted(one(timeout=0.001), actions=[work])
     assert (run.outputs["only"], run.elapsed) == ("stepwave-action", timedelta(0))
+
+
+def test_what_a_plain_action_gives_back_to_be_awaited_takes_virtual_time() -> None:
+    @action
+    def work() -> Coroutine[Any, Any, str]:
+        async def later() -> str:
+            await asyncio.sleep(300)
+            return "waited"
+
+        return later()
+
+    run = run_scripted(one(), actions=[work])
+    assert (run.outputs["only"], run.elapsed) == ("waited", timedelta(seconds=300))
+
+
+def test_a_long_stream_that_never_waits_takes_no_virtual_time() -> None:
+    @action
+    async def work() -> AsyncIterator[int]:
+        for number in range(1_000):
+            yield number
+
+    run = run_scripted(one(), actions=[work])
+    assert (len(run.outputs["only"]), run.elapsed) == (1_000, timedelta(0))
 
 
 def test_a_thread_that_never_comes_back_fails_the_test_and_is_named_with_its_line() -> None:

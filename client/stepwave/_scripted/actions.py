@@ -11,9 +11,10 @@ from typing import TypeAlias
 from stepwave._action import Answer, Context, action
 from stepwave._time import to_seconds
 from stepwave_server.actions import Action, Registry
+from stepwave_server.actions.answers import Emit, InThread
 from stepwave_server.actions.failures import ActionFailed
-from stepwave_server.actions.registry import Emit
 from stepwave_server.actions.standing import line_of
+from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.actions.values import dump, load
 from stepwave_server.core.model import Payload
 
@@ -77,7 +78,14 @@ class _Staged(Action):
         """Make one that is as another to whoever asks."""
         return cls(**{field.name: getattr(real, field.name) for field in fields(Action)}, perform=perform)
 
-    async def run(self, payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+    async def run(
+        self,
+        payload: Payload,
+        context: Callable[[], Context],
+        emit: Emit,
+        most_bytes: int,
+        in_thread: InThread = run_in_thread,
+    ) -> Payload:
         """Run one attempt."""
         return await self.perform(payload, context, emit, most_bytes)
 
@@ -117,15 +125,16 @@ class StagedActions(Registry):
         return recorded
 
     def _real(self, real: Action) -> Perform:
-        """Perform an action itself; one that needs a thread gets its turn."""
-        if not real.threaded:
-            return real.run
+        """Perform an action itself; what needs a thread of it gets its turn."""
 
-        async def in_turn(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
-            who = f"step {context().step_id!r} (action {real.name!r})"
-            return await self._stage.loop.in_turn(who, lambda: real.run(payload, context, emit, most_bytes))
+        async def performed(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+            async def in_turn(call: Callable[[], object]) -> object:
+                who = f"step {context().step_id!r} (action {real.name!r})"
+                return await self._stage.loop.in_turn(who, lambda: run_in_thread(call))
 
-        return in_turn
+            return await real.run(payload, context, emit, most_bytes, in_turn)
+
+        return performed
 
     def _played(self, name: str, part: Part, real: Action | None) -> Perform:
         """Perform what the script says, if the action itself, where it is known, would take the input."""

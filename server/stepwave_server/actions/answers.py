@@ -11,9 +11,10 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from types import CoroutineType
 from typing import NoReturn
 
@@ -23,10 +24,13 @@ from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.actions.values import bounded, dump
 from stepwave_server.core.model import Blob, Payload, Reason
 
-__all__ = ["Chunks", "Emit", "Taker"]
+__all__ = ["Chunks", "Emit", "InThread", "Taker"]
 
 Emit = Callable[[Payload], None]
 """Shows a chunk to the run's watchers; may be called from any thread."""
+
+InThread = Callable[[Callable[[], object]], Awaitable[object]]
+"""Calls a function on a thread, and gives its answer."""
 
 PLAIN = frozenset({type(None), bool, int, float, str, list, dict, tuple})
 """Types of most values, which are neither awaited nor streamed."""
@@ -107,9 +111,10 @@ class Taker:
         emit: Where chunks of a stream go.
         most_bytes: The bound of the answer.
         text: The function declares that it yields strings.
+        in_thread: Calls a function on a thread, and gives its answer.
     """
 
-    __slots__ = ("_arguments", "_emit", "_function", "_most_bytes", "_text")
+    __slots__ = ("_arguments", "_emit", "_function", "_in_thread", "_most_bytes", "_text")
 
     def __init__(
         self,
@@ -119,12 +124,14 @@ class Taker:
         most_bytes: int,
         *,
         text: bool = False,
+        in_thread: InThread = run_in_thread,
     ) -> None:
         self._function = function
         self._arguments = arguments
         self._emit = emit
         self._most_bytes = most_bytes
         self._text = text
+        self._in_thread = in_thread
 
     async def on_loop(self) -> Payload:
         """Call the function on the event loop, and return the answer that it comes to.
@@ -151,14 +158,15 @@ class Taker:
         """
         pace = _ThreadPace(asyncio.get_running_loop())
         try:
-            given = await run_in_thread(self._call, pace)
+            given = await self._in_thread(partial(self._call, pace))
         finally:
             pace.stop()
         return given.payload if isinstance(given, _Taken) else await self._giving(given).on_loop()
 
     def _giving(self, given: object) -> "Taker":
         """Return what takes something that was given already."""
-        return Taker(lambda: given, {}, self._emit, self._most_bytes, text=self._text)
+        emit, most_bytes, text = self._emit, self._most_bytes, self._text
+        return Taker(lambda: given, {}, emit, most_bytes, text=text, in_thread=self._in_thread)
 
     async def _take(self, given: object) -> Payload:
         for _ in range(MOST_AWAITED):

@@ -12,10 +12,11 @@ from typing import TypeVar, cast
 
 from stepwave import Context
 from stepwave._action import action_name
-from stepwave_server.actions.answers import Emit, Taker
+from stepwave_server.actions.answers import Emit, InThread, Taker
 from stepwave_server.actions.call import Signature
 from stepwave_server.actions.failures import cut
 from stepwave_server.actions.hints import code_of, is_text, yields
+from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.core.model import Payload
 from stepwave_server.core.validate import did_you_mean
 
@@ -116,7 +117,14 @@ class Action:
         """
         self._signature.arguments(payload, context)
 
-    async def run(self, payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+    async def run(
+        self,
+        payload: Payload,
+        context: Callable[[], Context],
+        emit: Emit,
+        most_bytes: int,
+        in_thread: InThread = run_in_thread,
+    ) -> Payload:
         """Run one attempt.
 
         Args:
@@ -124,13 +132,14 @@ class Action:
             context: Makes what the attempt knows of itself, if the action asks for it.
             emit: Where chunks of a stream go.
             most_bytes: The bound of the answer, chunks together included.
+            in_thread: Calls a function on a thread, and gives its answer.
 
         Raises:
             ActionFailed: The input does not fit, or the answer cannot be taken.
             BaseException: Whatever the action raises.
         """
         arguments = self._signature.arguments(payload, context)
-        taker = Taker(self._function, arguments, emit, most_bytes, text=self._text)
+        taker = Taker(self._function, arguments, emit, most_bytes, text=self._text, in_thread=in_thread)
         return await (taker.on_thread() if self.threaded else taker.on_loop())
 
 
