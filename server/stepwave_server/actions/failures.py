@@ -1,5 +1,6 @@
 """Exceptions of actions to failures: whatever an exception is, the attempt fails with what can be read of it."""
 
+import asyncio
 import os
 import sysconfig
 import traceback
@@ -9,7 +10,7 @@ from stepwave import ActionError
 from stepwave_server.actions.verdicts import MOST_CAUSES, causes_of, judge
 from stepwave_server.core.model import Failure, Reason
 
-__all__ = ["INSTALLED", "ActionFailed", "cut", "failure_of", "is_library"]
+__all__ = ["INSTALLED", "ActionFailed", "cut", "failure_of", "is_library", "traceback_of"]
 
 MOST_MESSAGE = 2_048
 MOST_NAME = 1_024
@@ -17,7 +18,6 @@ MOST_TRACEBACK = 8_192
 """Bytes: details have at most 16 KiB in all."""
 
 _TRACEBACK = BaseException.__dict__["__traceback__"]
-"""What the interpreter itself knows of an exception, though its class may say otherwise."""
 
 STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
 
@@ -52,19 +52,27 @@ def failure_of(error: BaseException, step_id: str, attempt: int, *, tracebacks: 
     if type(error) is ActionFailed:
         message = cut(error.message, MOST_MESSAGE)
         return Failure(error.reason, message, error.retryable, error.retry_after, step_id, attempt)
-    kind = _kind(error)
+    kind, tb = _kind(error), traceback_of(error)
     verdict = judge(error)
     details = {"exception": kind}
     if tracebacks:
-        details |= _place(error)
-        details["traceback"] = _traceback(error)
+        details |= _place(tb)
+        details["traceback"] = _traceback(error, tb)
     facts = tuple(sorted(details.items()))
     return Failure(verdict.reason, _told(error, kind), verdict.retryable, verdict.retry_after, step_id, attempt, facts)
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """Return where an exception was raised, as the interpreter itself knows it: its class may say otherwise."""
+    found: TracebackType | None = _TRACEBACK.__get__(error)
+    return found
 
 
 def _told(error: BaseException, kind: str) -> str:
     """Return an exception's kind and text, or the text alone where the action chose the kind."""
     message = _message(error)
+    if not message and issubclass(type(error), asyncio.CancelledError):
+        message = "what the action awaited was cancelled"
     if not issubclass(type(error), ActionError):
         message = f"{kind}: {message}" if message else kind
     return cut(message, MOST_MESSAGE)
@@ -91,10 +99,9 @@ def _message(error: BaseException) -> str:
         return f"(its text cannot be had: {_kind(broken)})"
 
 
-def _traceback(error: BaseException) -> str:
+def _traceback(error: BaseException, tb: TracebackType | None) -> str:
     """Return the traceback's text from the action's code on, the last part of it if it is long."""
     try:
-        tb = _TRACEBACK.__get__(error)
         while tb is not None and tb.tb_next is not None and _is_ours(tb):
             tb = tb.tb_next
         chain = len(causes_of(error)) < MOST_CAUSES  # a longer one takes long to be written
@@ -105,10 +112,9 @@ def _traceback(error: BaseException) -> str:
     return data.decode() if len(data) <= MOST_TRACEBACK else "…" + data[-MOST_TRACEBACK:].decode(errors="ignore")
 
 
-def _place(error: BaseException) -> dict[str, str]:
+def _place(tb: TracebackType | None) -> dict[str, str]:
     """Return the innermost file, line and function of the action's own code; of a library, if there is none of it."""
     own = library = None
-    tb: TracebackType | None = _TRACEBACK.__get__(error)
     while tb is not None:
         if not _is_ours(tb):
             library = tb

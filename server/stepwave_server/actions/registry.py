@@ -80,7 +80,7 @@ class Action:
         try:
             function = _entry(target)
             signature = Signature.of(function, call)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # its class, its hints and their hooks are the author's code
             raise ActionsError(f"action {name!r} ({where}): {error}") from error
         chunk = yields(function)
         return cls(
@@ -266,7 +266,7 @@ class Registry:
     def _add_entry_point(self, point: importlib.metadata.EntryPoint) -> None:
         try:
             loaded = point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ActionsError(f"entry point {point.name!r} ({point.value}): {error}") from error
         self._add_given(loaded)
 
@@ -289,5 +289,5 @@ def _import(name: str) -> ModuleType:
                 f"no module named {name!r} (looked in the working directory and installed packages)"
             ) from error
         raise ActionsError(f"module {name!r} needs a module that is not there: {error.name}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a script may end the process that runs it
         raise ActionsError(f"module {name!r} cannot be imported: {type(error).__name__}: {error}") from error

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from stepwave import Context
 from stepwave_server.actions import Action
-from stepwave_server.actions.failures import ActionFailed, cut, failure_of
+from stepwave_server.actions.failures import ActionFailed, cut, failure_of, traceback_of
 from stepwave_server.actions.threads import waits_for_thread
 from stepwave_server.actions.values import dump
 from stepwave_server.core.info import RunKey
@@ -207,11 +207,11 @@ class Attempt:
             self.run.expired(self)  # who interrupts it then, with what to say
 
     def _outcome_of(self, error: BaseException) -> Input:
-        is_cancel = isinstance(error, asyncio.CancelledError)
+        is_cancel = issubclass(type(error), asyncio.CancelledError)
         if self._failure is not None and is_cancel:
             return AttemptInterrupted(self.step_id, self.number, self._failure)
-        if is_cancel and self.task is not None:
-            error = _cancelled(error, itself=self.task.cancelling() > 0)
+        if is_cancel and self.task is not None and self.task.cancelling():
+            error = RuntimeError("the action cancelled itself").with_traceback(traceback_of(error))
         failure = failure_of(error, self.step_id, self.number, tracebacks=self._options.tracebacks)
         if self._failure is not None:
             return self._interrupted(self._failure, f"it failed: {failure.message}")
@@ -280,14 +280,6 @@ class Attempt:
         call = self._showing.popleft()
         if not self._ended:
             call()
-
-
-def _cancelled(error: BaseException, *, itself: bool) -> BaseException:
-    """Return what an action failed with that was cancelled, and not by its server."""
-    if itself:
-        return RuntimeError("the action cancelled itself").with_traceback(error.__traceback__)
-    told = error if error.args else asyncio.CancelledError("what the action awaited was cancelled")
-    return told.with_traceback(error.__traceback__)
 
 
 def _on(loop: asyncio.AbstractEventLoop) -> bool:

@@ -278,6 +278,12 @@ def test_a_module_that_breaks_says_how(folder: Path) -> None:
         _registry("tools_h")
 
 
+def test_a_module_that_ends_its_process_says_so(folder: Path) -> None:
+    (folder / "tools_o.py").write_text("import sys\nsys.exit(3)\n")
+    with pytest.raises(ActionsError, match="module 'tools_o' cannot be imported: SystemExit: 3"):
+        _registry("tools_o")
+
+
 def test_a_function_that_is_not_marked_is_refused() -> None:
     def plain() -> None: ...
 
