@@ -20,6 +20,7 @@ MAX_NUMBER = 4_300
 
 _TOO_DEEP = f"is nested too deeply: at most {MAX_DEPTH} lists and objects within each other"
 _LONGEST_SAFE = 308  # digits of an integer that any double can hold
+_BLOCK = _LONGEST_SAFE // 2
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKET = re.compile(r"[^\[\]{}]+")
 _LONG_NUMBER = re.compile(rf"-?\d{{{_LONGEST_SAFE},}}", re.ASCII)
@@ -59,7 +60,7 @@ def written_problem(text: str) -> str:
     """
     if _too_deep(text):
         return f"it {_TOO_DEEP}"
-    if len(text) > _LONGEST_SAFE and _LONG_NUMBER.search(text):
+    if _has_long_number(text):
         for number in _LONG_NUMBER.findall(_STRING.sub("", text)):
             if problem := number_problem(number):
                 return f"it holds {problem}"
@@ -73,6 +74,14 @@ def number_problem(text: str) -> str:
     if isinf(float(text)):
         return f"the number {_shortened(text)}, which is beyond the range of a double"
     return ""
+
+
+def _has_long_number(text: str) -> bool:
+    """Say whether there may be an integer that is too long: it would fill a block, wherever it begins.
+
+    This takes a tenth of the time of a search, and large answers are written on the event loop.
+    """
+    return any(text[at : at + _BLOCK].isdigit() for at in range(0, len(text) - _BLOCK + 1, _BLOCK))
 
 
 class _BadNumber(ValueError):

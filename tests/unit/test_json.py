@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepwave._json import MAX_DEPTH, MAX_NUMBER, json_problem, parse_json_text
+from stepwave._json import MAX_DEPTH, MAX_NUMBER, json_problem, parse_json_text, written_problem
 from stepwave._payload import dump_json, load_json
 from stepwave.v1 import payload_pb2
 from stepwave_server.actions.failures import ActionFailed
@@ -138,6 +138,12 @@ def test_what_an_action_answers_is_refused_or_enters(value: object) -> None:
     assert isinstance(text, str)
     assert json_problem(text) == ""
     assert load_json(text) == value
+
+
+@pytest.mark.parametrize("before", range(0, 400, 7))
+def test_an_integer_that_is_too_long_is_found_wherever_it_begins(before: int) -> None:
+    assert "beyond the range" in written_problem(f'["{"x" * before}",{"9" * 309}]')
+    assert written_problem(f'["{"x" * before}",{"9" * 308},"{"9" * 400}"]') == ""
 
 
 @settings(deadline=None)

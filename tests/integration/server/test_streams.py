@@ -93,11 +93,20 @@ async def test_other_chunks_become_a_list(serve: Serve, call: Call) -> None:
 
 async def test_a_stream_that_says_nothing_answers_with_an_empty_list(serve: Serve, call: Call) -> None:
     @action
+    async def said() -> AsyncIterator[int]:
+        for number in list[int]():
+            yield number
+
+    assert _answer(await call(await serve(said)).run(ONE)) == []
+
+
+async def test_a_stream_of_strings_that_says_nothing_answers_with_an_empty_string(serve: Serve, call: Call) -> None:
+    @action
     async def said() -> AsyncIterator[str]:
         for word in list[str]():
             yield word
 
-    assert _answer(await call(await serve(said)).run(ONE)) == []
+    assert _answer(await call(await serve(said)).run(ONE)) == ""
 
 
 @pytest.mark.parametrize("value", [None, {"words": 2}, "said"])
