@@ -184,11 +184,12 @@ def action(target: Target | str = "", /) -> Target | Callable[[Target], Target]:
 
 
 def _own_name(target: object) -> str:
-    if (inspect.isroutine(target) or inspect.isclass(target)) and not isinstance(target, _WRAPPERS):
-        return _checked_name(str(target.__name__))
-    if _is_runnable(target) and not isinstance(target, _WRAPPERS):
+    name = getattr(target, "__name__", None)
+    if isinstance(target, _WRAPPERS) or not _is_runnable(target):
+        raise _no_action(target)
+    if not isinstance(name, str):
         raise TypeError(f'an object of {type(target).__name__} has no name of its own: write action("name")(…)')
-    raise _no_action(target)
+    return _checked_name(name)
 
 
 def _no_action(target: object) -> TypeError:
@@ -215,7 +216,7 @@ def _mark(target: Target, name: str) -> Target:
         raise _no_action(target)
     try:
         setattr(target, _MARK, name)
-    except (AttributeError, TypeError) as error:
+    except Exception as error:  # whatever an object does where it is given an attribute
         kind = type(target).__name__
         raise TypeError(f"an object of {kind} cannot be marked; functools.partial(…) of it can") from error
     return target

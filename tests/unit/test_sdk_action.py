@@ -25,6 +25,13 @@ class Called:
         return query
 
 
+class Strict:
+    def __setattr__(self, name: str, value: object) -> None:
+        raise ValueError(f"no field {name}")
+
+    def __call__(self) -> None: ...
+
+
 class Slotted:
     __slots__ = ()
 
@@ -78,12 +85,20 @@ def test_what_is_no_action_is_named(target: Any, problem: str) -> None:
         action("named")(target)
 
 
-@pytest.mark.parametrize("target", [Finder().invoke, len, Slotted()], ids=["bound method", "built-in", "slots"])
+@pytest.mark.parametrize(
+    "target", [Finder().invoke, len, Slotted(), Strict()], ids=["bound method", "built-in", "slots", "strict"]
+)
 def test_what_cannot_be_marked_says_what_can(target: Any) -> None:
     kind = type(target).__name__
     with pytest.raises(TypeError, match=rf"^an object of {kind} cannot be marked; functools\.partial"):
         action("named")(target)
     assert action_name(action("named")(functools.partial(target))) == "named"
+
+
+def test_an_object_with_a_name_of_its_own_keeps_it() -> None:
+    cached = functools.cache(find)
+    assert action(cached) is cached
+    assert action_name(cached) == "find"
 
 
 def test_a_class_that_can_do_nothing_is_refused() -> None:

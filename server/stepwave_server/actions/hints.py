@@ -27,7 +27,7 @@ def code_of(function: Callable[..., object]) -> Callable[..., object]:
     """Return the function or method that a call of an object runs: its own, a partial's, an instance's `__call__`."""
     while isinstance(function, partial):
         function = function.func
-    if inspect.isroutine(function) or inspect.isclass(function):
+    if inspect.isroutine(function) or inspect.isclass(function) or hasattr(function, "__wrapped__"):
         return function
     return typing.cast("Callable[..., object]", getattr(function, "__call__", function))  # noqa: B004 - it has one
 

@@ -180,7 +180,7 @@ def _named(target: object) -> object:
     """Return what has the name and the docstring of a target: a partial's function, an instance's class."""
     if isinstance(target, partial):
         return _named(target.func)
-    return target if inspect.isroutine(target) or inspect.isclass(target) else type(target)
+    return target if isinstance(getattr(target, "__qualname__", None), str) else type(target)
 
 
 def _source(target: object) -> str:

@@ -5,7 +5,7 @@ import functools
 import os
 import threading
 import types
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
 from typing import Annotated, Any
 
 import pytest
@@ -172,6 +172,18 @@ class Runnable:
 async def test_an_object_runs_as_its_code_does(target: object, answer: str, threaded: bool) -> None:
     assert (await run(target))[0] == answer
     assert Action.of(target, name="tried").threaded is threaded
+
+
+async def test_a_cached_function_is_read_as_the_function_that_it_caches() -> None:
+    @functools.cache
+    def double(number: "int") -> "Sequence[int]":
+        """Double a number."""
+        return [2 * number]
+
+    found = Action.of(double, name="double")
+    context = Context(run_id="run", step_id="step")
+    assert (found.description, found.threaded) == ("Double a number.", True)
+    assert await found.run('{"number": 2}', lambda: context, print, MOST) == "[4]"
 
 
 async def test_a_partial_leaves_its_other_parameters_to_the_input() -> None:
