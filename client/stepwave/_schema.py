@@ -8,6 +8,7 @@ from stepwave.v1 import workflow_pb2
 
 from ._files._contract import (
     DURATION_PATTERN,
+    EXTENSION,
     INTEGER_BOUNDS,
     REFERENCES,
     choices,
@@ -95,7 +96,9 @@ _REFERENCE_DESCRIPTIONS = {
     "$cel": "A CEL expression over `deps`, `input` and `item`.",
 }
 _TYPES = {FieldDescriptor.CPPTYPE_STRING: "string", FieldDescriptor.CPPTYPE_BOOL: "boolean"}
-_DURATION: Mapping[str, JSON] = {"type": "string", "pattern": f"^{DURATION_PATTERN}$"}
+_DURATION: Mapping[str, JSON] = {
+    "anyOf": [{"type": "string", "pattern": f"^{DURATION_PATTERN}$"}, {"type": "number", "minimum": 0}]
+}
 
 
 def workflow_schema() -> Mapping[str, JSON]:
@@ -108,6 +111,7 @@ def workflow_schema() -> Mapping[str, JSON]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Stepwave workflow",
         **_message(_ROOT),
+        "patternProperties": {f"^{EXTENSION}": {}},
         "$defs": {
             **{descriptor.name: _message(descriptor) for descriptor in reachable(_ROOT) if descriptor is not _ROOT},
             "input": _value("input", REFERENCES),

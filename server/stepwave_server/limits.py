@@ -17,8 +17,8 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TypeAlias, TypeVar
 
-from stepwave._files._contract import parse_duration
 from stepwave._files._json import parse_json
+from stepwave._files._reader import read_duration
 from stepwave._files._tree import (
     Entry,
     FileProblem,
@@ -205,7 +205,7 @@ class _Reader:
 
     def _span(self, node: Node, path: str) -> int | None:
         try:
-            length = parse_duration(node.text if isinstance(node, Scalar) else describe(node))
+            length = read_duration(node)
         except ValueError as error:
             self._blame(node.place, path, str(error))
             return None

@@ -111,8 +111,11 @@ def test_enum_values_lose_their_prefix() -> None:
         ("join: al", 'steps[0].join: unknown value "al"; did you mean "all"?'),
         ("join: 1", "steps[0].join: expected one of all, any, all_done, got the number 1"),
         ("on_interrupt: explode", 'steps[0].on_interrupt: unknown value "explode"; known: retry, fail'),
-        ("timeout: 5", "steps[0].timeout: expected a duration such as 300ms, 5s, 2m or 1h, got the number 5"),
-        ("timeout: -5s", 'steps[0].timeout: "-5s" is not a duration such as 300ms, 5s, 2m or 1h'),
+        ("timeout: true", "steps[0].timeout: expected a duration such as 300ms, 5s, 1m30s or 90, got true"),
+        ("timeout: -5s", 'steps[0].timeout: "-5s" is not a duration such as 300ms, 5s, 1m30s or 90'),
+        ("timeout: -5", 'steps[0].timeout: "-5" is not a duration such as 300ms, 5s, 1m30s or 90'),
+        ("timeout: 1e-999999999", 'steps[0].timeout: "1e-999999999" is finer than a nanosecond'),
+        ("timeout: 1e999999999", 'steps[0].timeout: "1e999999999" is longer than 10,000 years'),
         ("retry: fast", 'steps[0].retry: expected a mapping, got the string "fast"'),
         ("retry: {jitter: a}", 'steps[0].retry.jitter: expected a number, got the string "a"'),
         ("retry: {jitter: 1e999}", "steps[0].retry.jitter: expected a number, got the number 1e999"),
@@ -153,17 +156,39 @@ def test_a_wrong_field_of_the_workflow_is_named_with_what_was_expected(text: str
 
 @pytest.mark.parametrize(
     ("text", "seconds", "nanos"),
-    [("300ms", 0, 300_000_000), ("5s", 5, 0), ("2m", 120, 0), ("1h", 3600, 0), ("1.5s", 1, 500_000_000), ("0s", 0, 0)],
+    [
+        ("300ms", 0, 300_000_000),
+        ("5s", 5, 0),
+        ("2m", 120, 0),
+        ("1h", 3600, 0),
+        ("1.5s", 1, 500_000_000),
+        ("0s", 0, 0),
+        ("1m30s", 90, 0),
+        ("1h2m3.5s", 3723, 500_000_000),
+        ("1.5h", 5400, 0),
+        ("7us", 0, 7_000),
+        ("7µs1ns", 0, 7_001),
+    ],
 )
-def test_durations_are_a_number_and_a_unit(text: str, seconds: int, nanos: int) -> None:
+def test_durations_are_numbers_and_units(text: str, seconds: int, nanos: int) -> None:
     duration = parse_duration(text)
     assert (duration.seconds, duration.nanos) == (seconds, nanos)
 
 
-@pytest.mark.parametrize("text", ["", "5", "s", "5 s", "5S", "-5s", "1h30m", "٣s", "0.0000000001s", "99999999999999h"])
+@pytest.mark.parametrize(
+    "text", ["", "5", "s", "5 s", "5S", "-5s", "1h30", "1h 30m", "٣s", "0.0000000001s", "99999999999999h"]
+)
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"duration|finer|longer"):
         parse_duration(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds", "nanos"), [("90", 90, 0), ("0.25", 0, 250_000_000), ("1e3", 1000, 0), ("0", 0, 0)]
+)
+def test_a_number_alone_is_seconds(text: str, seconds: int, nanos: int) -> None:
+    (step,) = parse_workflow(f"steps: [{{id: s, action: x, timeout: {text}}}]", "f.yaml").message.steps
+    assert (step.timeout.seconds, step.timeout.nanos) == (seconds, nanos)
 
 
 def test_a_file_is_read_by_its_path(tmp_path: Path) -> None:
@@ -182,5 +207,5 @@ def test_a_file_that_is_not_utf8_is_placed(tmp_path: Path) -> None:
 
 def test_the_error_is_an_invalid_workflow_with_every_violation() -> None:
     with pytest.raises(InvalidWorkflow) as caught:
-        parse_workflow("name: 5\ntimeout: 5", "f")
+        parse_workflow("name: 5\ntimeout: yes", "f")
     assert [violation.field for violation in caught.value.violations] == ["name", "timeout"]

@@ -17,6 +17,9 @@ def workflow(**step: object) -> dict[str, object]:
 
 
 GOOD = [
+    workflow(timeout=5),
+    workflow(timeout="1h30m"),
+    {**workflow(), "x-note": [1, {"a": None}]},
     workflow(),
     workflow(input={"a": [1, {"$from": "b/x", "default": None}], "$ref": 1}),
     workflow(input={"$input": ""}),
@@ -30,8 +33,9 @@ BAD = [
     [],
     workflow(depend_on=["b"]),
     workflow(depends_on="b"),
-    workflow(timeout=5),
+    workflow(timeout=-5),
     workflow(timeout="5 s"),
+    workflow(**{"x-note": 1}),
     workflow(join="al"),
     workflow(allow_failure="yes"),
     workflow(retry={"max_attempts": -1}),

@@ -134,7 +134,8 @@ def test_nesting_beyond_what_the_parser_itself_bears_is_refused_alike() -> None:
         ("name: a\nname: b", '2:1: duplicate key "name", first on line 1'),
         ("name: a\0", '1:8: YAML does not allow the character "\\u0000"'),
         ("labels: !!binary aGk=\nname: a", "1:9: unknown tag !!binary; a workflow file holds what JSON can hold"),
-        ("<<: {name: a}", "1:1: merge keys (<<) are not read; repeat the keys, or put it in quotes if it is data"),
+        ("<<: [{name: a}, 5]", "1:17: << merges a mapping, or a list of mappings, got the number 5"),
+        ("<<: a", '1:5: << merges a mapping, or a list of mappings, got the string "a"'),
         ("1: a", "1:1: a key must be a string, got 1; put it in quotes"),
         ("[a]: b", "1:1: a key must be a string, got a list or mapping"),
     ],
@@ -153,3 +154,43 @@ def test_every_problem_is_listed_in_the_files_order() -> None:
     text = "nmae: a\nsteps:\n- id: 5\n  depend_on: []\n  depends_on: b\n  timeout: .inf\ntimeout: soon\n"
     places = [line.split(":")[1:3] for line in problems(text)]
     assert places == [["1", "1"], ["3", "7"], ["4", "3"], ["5", "15"], ["6", "12"], ["6", "12"], ["7", "10"]]
+
+
+# What people know from Compose files.
+
+
+def test_a_merge_key_brings_in_the_keys_of_a_mapping() -> None:
+    usual = "x-usual: &usual\n  action: search\n  timeout: 5s\n"
+    flow = "steps:\n- {<<: *usual, id: a}\n- {<<: *usual, id: b, timeout: 9s}\n"
+    loaded = parse_workflow(usual + flow, "flow.yaml")
+    assert [(step.id, step.action, step.timeout.seconds) for step in loaded.message.steps] == [("a", "search", 5), ("b", "search", 9)]
+    assert loaded.place_of("steps[0].timeout") == (3, 12)
+
+
+def test_of_several_mappings_that_are_merged_the_first_counts() -> None:
+    text = "x-a: &a {timeout: 1s}\nx-b: &b {timeout: 2s, action: x}\nsteps:\n- {<<: [*a, *b], id: s}\n"
+    (step,) = parse_workflow(text, "flow.yaml").message.steps
+    assert (step.timeout.seconds, step.action) == (1, "x")
+
+
+def test_a_merge_key_works_within_an_input() -> None:
+    text = "x-a: &a {unit: km}\nsteps:\n- {id: s, action: x, input: {<<: *a, to: Oslo}}\n"
+    assert parse_workflow(text, "flow.yaml").message.steps[0].input.json == '{"unit":"km","to":"Oslo"}'
+
+
+def test_a_merge_key_in_quotes_is_data() -> None:
+    assert read_value('{"<<": {a: 1}}') == {"<<": {"a": "1"}}
+
+
+def test_keys_of_its_own_stand_at_the_top_of_a_file_alone() -> None:
+    assert parse_workflow("x-notes: [anything, {b: no}]\nname: a\n", "f.yaml").message.name == "a"
+    assert problems("name: a\nsteps:\n- {id: s, action: x, x-notes: 1}\n")[0].startswith(
+        'flow.yaml:3:22: unknown key "x-notes"'
+    )
+
+
+def test_aliases_that_are_merged_keep_their_bound() -> None:
+    many = "\n".join(f"k{number}: 1" for number in range(1_000)).replace("\n", "\n  ")
+    steps = "".join("- {<<: *many, id: s}\n" for _ in range(200))
+    with pytest.raises(WorkflowFileError, match="aliases repeat more than"):
+        parse_workflow(f"x-many: &many\n  {many}\nsteps:\n{steps}", "flow.yaml")

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from fractions import Fraction
+from decimal import Decimal
 from functools import cache
 
 from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor, OneofDescriptor
@@ -11,7 +11,9 @@ from google.protobuf.duration_pb2 import Duration
 from stepwave.v1 import payload_pb2, workflow_pb2
 
 __all__ = [
+    "DURATION_EXAMPLES",
     "DURATION_PATTERN",
+    "EXTENSION",
     "INTEGER_BOUNDS",
     "REFERENCES",
     "choices",
@@ -22,21 +24,38 @@ __all__ = [
     "is_payload",
     "map_value",
     "parse_duration",
+    "parse_seconds",
     "reachable",
 ]
 
-DURATION_PATTERN = r"[0-9]+(\.[0-9]+)?(ms|s|m|h)"
+DURATION_PATTERN = r"([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+"
+"""A duration as Go writes it: `1h30m`, `1.5s`. A number alone is seconds."""
+
+DURATION_EXAMPLES = "300ms, 5s, 1m30s or 90"
 INTEGER_BOUNDS = {
     FieldDescriptor.CPPTYPE_INT32: (-(2**31), 2**31 - 1),
     FieldDescriptor.CPPTYPE_INT64: (-(2**63), 2**63 - 1),
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
+EXTENSION = "x-"
+"""What the keys begin with that a workflow file may have for itself, at its top level."""
+
 REFERENCES = {"$from": "step", "$input": "input", "$item": "item", "$secret": "secret", "$cel": "expression"}
 """The keys that make a mapping in an input a binding, and the source that each sets."""
 
 _DURATION = re.compile(DURATION_PATTERN, re.ASCII)
-_NANOSECONDS = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
+_DURATION_PART = re.compile(r"([0-9.]+)([a-zµ]+)", re.ASCII)
+_NANOSECONDS = {
+    "ns": 1,
+    "us": 10**3,
+    "µs": 10**3,
+    "ms": 10**6,
+    "s": 10**9,
+    "m": 60 * 10**9,
+    "h": 3600 * 10**9,
+}
+_MOST_DIGITS = 20
 _LONGEST_SECONDS = 315_576_000_000  # google.protobuf.Duration holds no more
 
 
@@ -94,18 +113,40 @@ def reachable(root: Descriptor = workflow_pb2.Workflow.DESCRIPTOR) -> Iterator[D
 
 
 def parse_duration(text: str) -> Duration:
-    """Read a duration such as `300ms`, `1.5s`, `2m` or `1h`.
+    """Read a duration such as `300ms`, `1.5s`, `2m` or `1h30m`.
 
     Raises:
-        ValueError: It is not one, is finer than a nanosecond, or longer than 10,000 years.
+        ValueError: The text is not one, is finer than a nanosecond, or longer than 10,000 years.
     """
     if not _DURATION.fullmatch(text):
-        raise ValueError(f'"{text}" is not a duration such as 300ms, 5s, 2m or 1h')
-    number = text.rstrip("msh")
-    nanoseconds = Fraction(number) * _NANOSECONDS[text.removeprefix(number)]
-    if nanoseconds.denominator != 1:
+        raise _no_duration(text)
+    parts = _DURATION_PART.findall(text)
+    return _duration(text, sum((Decimal(number) * _NANOSECONDS[unit] for number, unit in parts), Decimal()))
+
+
+def parse_seconds(text: str) -> Duration:
+    """Read a number of JSON's grammar as seconds.
+
+    Raises:
+        ValueError: It is negative, finer than a nanosecond, or longer than 10,000 years.
+    """
+    if text.startswith("-"):
+        raise _no_duration(text)
+    seconds = Decimal(text)
+    if seconds and abs(seconds.adjusted()) > _MOST_DIGITS:  # beyond what decimal arithmetic holds
+        raise ValueError(f'"{text}" is {"finer than a nanosecond" if seconds < 1 else "longer than 10,000 years"}')
+    return _duration(text, seconds * _NANOSECONDS["s"])
+
+
+def _no_duration(text: str) -> ValueError:
+    return ValueError(f'"{text}" is not a duration such as {DURATION_EXAMPLES}')
+
+
+def _duration(text: str, nanoseconds: Decimal) -> Duration:
+    """Return a duration. A decimal number takes no longer for a large exponent, as a fraction would."""
+    if nanoseconds > _LONGEST_SECONDS * 10**9:
+        raise ValueError(f'"{text}" is longer than 10,000 years')
+    if nanoseconds != nanoseconds.to_integral_value():
         raise ValueError(f'"{text}" is finer than a nanosecond')
     seconds, rest = divmod(int(nanoseconds), 10**9)
-    if seconds > _LONGEST_SECONDS:
-        raise ValueError(f'"{text}" is longer than 10,000 years')
     return Duration(seconds=seconds, nanos=rest)

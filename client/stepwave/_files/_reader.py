@@ -12,6 +12,8 @@ from google.protobuf.message import Message
 from stepwave.v1 import payload_pb2, workflow_pb2
 
 from ._contract import (
+    DURATION_EXAMPLES,
+    EXTENSION,
     INTEGER_BOUNDS,
     choices,
     enum_names,
@@ -19,11 +21,12 @@ from ._contract import (
     is_map,
     map_value,
     parse_duration,
+    parse_seconds,
 )
 from ._inputs import data_json, read_input
 from ._tree import Entry, FileProblem, Kind, ListNode, MapNode, Node, Place, Scalar, describe
 
-__all__ = ["Reader"]
+__all__ = ["Reader", "read_duration"]
 
 _PLURALS = {
     FieldDescriptor.CPPTYPE_STRING: "strings",
@@ -49,6 +52,8 @@ class Reader:
     def read(self, root: Node) -> workflow_pb2.Workflow:
         """Turn a tree into a workflow; with problems, it holds what could be read."""
         self.where[""] = root.place
+        if isinstance(root, MapNode):
+            root = MapNode(root.place, tuple(entry for entry in root if not entry.key.startswith(EXTENSION)))
         return self._message(workflow_pb2.Workflow(), root, "")
 
     def _message(self, message: AnyMessage, node: Node, path: str) -> AnyMessage:
@@ -138,11 +143,8 @@ class Reader:
             message.bindings.append(binding)
 
     def _duration(self, message: Duration, node: Node, path: str) -> None:
-        if not (isinstance(node, Scalar) and node.kind is Kind.STRING):
-            self._wrong(node, path, "a duration such as 300ms, 5s, 2m or 1h")
-            return
         try:
-            message.CopyFrom(parse_duration(node.text))
+            message.CopyFrom(read_duration(node))
         except ValueError as error:
             self.problems.append(FileProblem(node.place, str(error), path))
 
@@ -173,6 +175,20 @@ class Reader:
 
     def _wrong(self, node: Node, path: str, wanted: str) -> None:
         self.problems.append(FileProblem(node.place, f"expected {wanted}, got {describe(node)}", path))
+
+
+def read_duration(node: Node) -> Duration:
+    """Return the duration that a node is.
+
+    Raises:
+        ValueError: It is none.
+    """
+    match node:
+        case Scalar(kind=Kind.STRING, text=text):
+            return parse_duration(text)
+        case Scalar(kind=Kind.NUMBER, text=text):
+            return parse_seconds(text)
+    raise ValueError(f"expected a duration such as {DURATION_EXAMPLES}, got {describe(node)}")
 
 
 def _wanted(field: FieldDescriptor) -> str:

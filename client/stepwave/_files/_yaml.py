@@ -5,11 +5,12 @@ The parser's events are folded with an explicit stack, and depth and aliases are
 
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import yaml
 
-from ._tree import MAX_DEPTH, Entry, FileProblem, Kind, ListNode, MapNode, Node, Place, Scalar, SyntaxProblem
+from ._tree import MAX_DEPTH, Entry, FileProblem, Kind, ListNode, MapNode, Node, Place, Scalar, SyntaxProblem, describe
 
 __all__ = ["parse_yaml"]
 
@@ -65,6 +66,7 @@ class _Composer:
         self.problems: list[FileProblem] = []
         self._open: list[_Open] = []
         self._anchors: dict[str, tuple[Node, int] | None] = {}
+        self._merges: dict[int, Scalar] = {}
         self._documents = 0
         self._aliased = 0
 
@@ -123,15 +125,27 @@ class _Composer:
 
     def _mapping(self, done: _Open) -> MapNode:
         entries: dict[str, Entry] = {}
+        merged: dict[str, Entry] = {}
         for key, value in zip(done.nodes[::2], done.nodes[1::2], strict=True):
-            if not (isinstance(key, Scalar) and key.kind is Kind.STRING):
+            if id(key) in self._merges:
+                for entry in self._merged(value):
+                    merged.setdefault(entry.key, entry)
+            elif not (isinstance(key, Scalar) and key.kind is Kind.STRING):
                 self._blame(key.place, _bad_key(key))
             elif key.text in entries:
                 first = entries[key.text].place
                 self._blame(key.place, f'duplicate key "{key.text}", first on line {first.line}')
             else:
                 entries[key.text] = Entry(key.place, key.text, value)
-        return MapNode(done.place, tuple(entries.values()))
+        return MapNode(done.place, tuple({**merged, **entries}.values()))
+
+    def _merged(self, value: Node) -> Iterator[Entry]:
+        """Yield what a merge key (https://yaml.org/type/merge.html) brings in; of equal keys, the first counts."""
+        for source in value.items if isinstance(value, ListNode) else (value,):
+            if isinstance(source, MapNode):
+                yield from source
+            else:
+                self._blame(source.place, f"<< merges a mapping, or a list of mappings, got {describe(source)}")
 
     def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
         place, text = _place(event), event.value
@@ -151,9 +165,10 @@ class _Composer:
             self._blame(place, f"{text} is not a JSON number; put it in quotes if it is text")
         elif (number := _NUMBER.fullmatch(text)) and (number[2] or number[4]):
             return self._number(place, text, number)
-        elif text == "<<" and self._is_key():
-            self._blame(place, "merge keys (<<) are not read; repeat the keys, or put it in quotes if it is data")
-        return Scalar(place, Kind.STRING, text)
+        scalar = Scalar(place, Kind.STRING, text)
+        if text == "<<" and self._is_key():
+            self._merges[id(scalar)] = scalar
+        return scalar
 
     def _is_key(self) -> bool:
         return bool(self._open) and self._open[-1].is_map and len(self._open[-1].nodes) % 2 == 0
