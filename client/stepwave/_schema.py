@@ -11,6 +11,7 @@ from ._files._contract import (
     EXTENSION,
     INTEGER_BOUNDS,
     REFERENCES,
+    SHORT_FORMS,
     choices,
     enum_names,
     holds_references,
@@ -70,7 +71,7 @@ DESCRIPTIONS: Mapping[str, str] = {
     "Retry.jitter": "The share of a pause that is drawn at random, 0 to 1. Default: 0.2.",
     "Retry.retryable_reasons": "Failures worth another attempt. "
     "Default: action_error, timeout, unavailable and rate_limited.",
-    "Fallback.action": "Another action, tried once, with the step's timeout.",
+    "Fallback.action": "Another action, tried once, with the step's timeout: its name, or a mapping that says more.",
     "Fallback.value": "A fixed value.",
     "FallbackAction.action": "The name of the action.",
     "FallbackAction.input": "What it gets. Default: the input of the step it stands in for.",
@@ -161,7 +162,8 @@ def _single(field: FieldDescriptor) -> Mapping[str, JSON]:
     if is_payload(field):
         return {"$ref": "#/$defs/data"}
     if field.message_type is not None:
-        return {"$ref": f"#/$defs/{field.message_type.name}"}
+        whole: Mapping[str, JSON] = {"$ref": f"#/$defs/{field.message_type.name}"}
+        return {"anyOf": [whole, {"type": "string"}]} if field.message_type.name in SHORT_FORMS else whole
     if field.enum_type is not None:
         return {"enum": list(enum_names(field.enum_type))}
     if field.cpp_type in INTEGER_BOUNDS:

@@ -191,6 +191,12 @@ def test_a_number_alone_is_seconds(text: str, seconds: int, nanos: int) -> None:
     assert (step.timeout.seconds, step.timeout.nanos) == (seconds, nanos)
 
 
+def test_a_fallback_may_be_the_name_of_an_action_alone() -> None:
+    loaded = parse_workflow("steps: [{id: s, action: x, fallback: {action: search}}]", "f.yaml")
+    assert loaded.message.steps[0].fallback.action.action == "search"
+    assert loaded.place_of("steps[0].fallback.action.action") == (1, 47)
+
+
 def test_a_file_is_read_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "flow.yaml"
     path.write_bytes("\ufeffname: briefing\n".encode())

@@ -19,6 +19,8 @@ def workflow(**step: object) -> dict[str, object]:
 GOOD = [
     workflow(timeout=5),
     workflow(timeout="1h30m"),
+    workflow(fallback={"action": "search"}),
+    workflow(fallback={"action": {"action": "search", "input": 1}}),
     {**workflow(), "x-note": [1, {"a": None}]},
     workflow(),
     workflow(input={"a": [1, {"$from": "b/x", "default": None}], "$ref": 1}),
@@ -44,6 +46,8 @@ BAD = [
     workflow(input=[{"$literal": 1, "c": 1}]),
     workflow(input={"$secret": "A", "default": {"$from": "b"}}),
     workflow(fallback={"value": {"$from": "b"}}),
+    workflow(fallback={"action": 5}),
+    workflow(fallback="search"),
     workflow(for_each={"input": "/a", "expression": "b"}),
     {**workflow(), "labels": {"a": 1}},
     {**workflow(), "colour": "red"},

@@ -163,7 +163,10 @@ def test_a_merge_key_brings_in_the_keys_of_a_mapping() -> None:
     usual = "x-usual: &usual\n  action: search\n  timeout: 5s\n"
     flow = "steps:\n- {<<: *usual, id: a}\n- {<<: *usual, id: b, timeout: 9s}\n"
     loaded = parse_workflow(usual + flow, "flow.yaml")
-    assert [(step.id, step.action, step.timeout.seconds) for step in loaded.message.steps] == [("a", "search", 5), ("b", "search", 9)]
+    assert [(step.id, step.action, step.timeout.seconds) for step in loaded.message.steps] == [
+        ("a", "search", 5),
+        ("b", "search", 9),
+    ]
     assert loaded.place_of("steps[0].timeout") == (3, 12)
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "EXTENSION",
     "INTEGER_BOUNDS",
     "REFERENCES",
+    "SHORT_FORMS",
     "choices",
     "enum_names",
     "holds_references",
@@ -38,6 +39,9 @@ INTEGER_BOUNDS = {
     FieldDescriptor.CPPTYPE_UINT32: (0, 2**32 - 1),
     FieldDescriptor.CPPTYPE_UINT64: (0, 2**64 - 1),
 }
+SHORT_FORMS = {"FallbackAction": "action"}
+"""Messages that a file may give as the text of one of their fields: `fallback: {action: search}`."""
+
 EXTENSION = "x-"
 """What the keys begin with that a workflow file may have for itself, at its top level."""
 

@@ -15,6 +15,7 @@ from ._contract import (
     DURATION_EXAMPLES,
     EXTENSION,
     INTEGER_BOUNDS,
+    SHORT_FORMS,
     choices,
     enum_names,
     holds_references,
@@ -57,10 +58,12 @@ class Reader:
         return self._message(workflow_pb2.Workflow(), root, "")
 
     def _message(self, message: AnyMessage, node: Node, path: str) -> AnyMessage:
+        descriptor = cast("Descriptor", message.DESCRIPTOR)  # the stubs have two equal classes for it
+        if descriptor.name in SHORT_FORMS and isinstance(node, Scalar) and node.kind is Kind.STRING:
+            node = MapNode(node.place, (Entry(node.place, SHORT_FORMS[descriptor.name], node),))
         if not isinstance(node, MapNode):
             self._wrong(node, path, "a mapping")
             return message
-        descriptor = cast("Descriptor", message.DESCRIPTOR)  # the stubs have two equal classes for it
         fields = descriptor.fields_by_name
         known = [entry for entry in node if self._is_known(entry, fields)]
         # By number, not in the file's order: bindings that an `input` holds come before those of `bindings`.
