@@ -72,7 +72,7 @@ sdk-check: $(STAMP) ## Install the SDK alone beside the oldest and the newest pr
 	done
 
 .PHONY: bench
-bench: $(STAMP) ## Measure speed against a bare loop and a bare stream, in one run
+bench: $(STAMP) ## Measure speed beside a bare prototype behind the same contract, in one run
 	@$(BIN)/python -m tests.benchmarks
 
 .PHONY: clean

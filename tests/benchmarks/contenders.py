@@ -1,4 +1,4 @@
-"""Who runs the loads: the bare loop, the bare stream, and Stepwave through its raw stub and through its SDK."""
+"""Who runs the loads: the prototype, the bare stream, and Stepwave through its raw stub and through its SDK."""
 
 import json
 from collections.abc import AsyncIterable, Mapping
@@ -11,10 +11,10 @@ import grpc.aio
 from stepwave import AsyncClient, Workflow
 from stepwave.v1 import event_pb2, orchestrator_pb2, orchestrator_pb2_grpc, payload_pb2, run_pb2, workflow_pb2
 
-from . import bare_commits, bare_loop, bare_stream
+from . import bare_commits, bare_stream
 from .loads import Load
 
-BARE_LOOP = "bare loop"
+PROTOTYPE = "prototype"
 BARE_STREAM = "bare stream"
 BARE_COMMITS = "bare commits"
 RAW_STUB = "Stepwave, raw stub"
@@ -34,18 +34,6 @@ class Contender(Protocol):
 
     async def run(self, load: Load) -> None:
         """Run the graph once."""
-
-
-class BareLoop:
-    """The counting scheduler in this process."""
-
-    name = BARE_LOOP
-
-    def takes(self, load: Load) -> bool:
-        return True
-
-    async def run(self, load: Load) -> None:
-        await bare_loop.run_graph(load.dependencies, bare_loop.invoke_for(load))
 
 
 @dataclass(frozen=True)
@@ -122,7 +110,7 @@ class BareCommits:
 
 @dataclass(frozen=True)
 class RawStub:
-    """Stepwave without its SDK: the contract's messages, sent and read as they are.
+    """Stepwave, or the prototype, without its SDK: the contract's messages, sent and read as they are.
 
     Attributes:
         stub: The line to the server.
@@ -133,7 +121,7 @@ class RawStub:
     name: str = RAW_STUB
 
     def takes(self, load: Load) -> bool:
-        return self.name == RAW_STUB or not load.seconds
+        return self.name != DURABLE or not load.seconds
 
     async def run(self, load: Load) -> None:
         last, expected = event_pb2.RunEvent(), 1
@@ -150,10 +138,11 @@ class RawStub:
         return Recording(tuple(event for response in responses for event in response.events), len(responses))
 
     def _responses(self, load: Load) -> AsyncIterable[orchestrator_pb2.ExecuteWorkflowResponse]:
-        return self.stub.ExecuteWorkflow(orchestrator_pb2.ExecuteWorkflowRequest(workflow=_as_message(load)))
+        return self.stub.ExecuteWorkflow(orchestrator_pb2.ExecuteWorkflowRequest(workflow=as_message(load)))
 
 
-def _as_message(load: Load) -> workflow_pb2.Workflow:
+def as_message(load: Load) -> workflow_pb2.Workflow:
+    """Return the graph of a load as the contract has it."""
     steps = [_as_step(load, index) for index in range(len(load.dependencies))]
     return workflow_pb2.Workflow(name=load.name, steps=steps)
 

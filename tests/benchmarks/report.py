@@ -1,4 +1,4 @@
-"""What the measurements say: figures, shares of the limits, and whether they are what is wanted."""
+"""What the measurements say: figures, shares of the prototype's speed, and whether they are what is wanted."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from typing import TypeAlias
 from .loads import Load
 from .rounds import Measurement, Sample
 
-HEADER = ("load", "contender", "figure", "of bare loop", "of bare stream", "wanted")
+HEADER = ("load", "contender", "figure", "of prototype", "wanted")
 
 
 @dataclass(frozen=True)
@@ -62,8 +62,8 @@ FIGURES: Mapping[str, tuple[Figure, ...]] = {
 MOST = {"ragged": 1.03, "small": 6.0}
 """The most that a load's figure may come to."""
 
-Goals: TypeAlias = Mapping[str, Mapping[str, tuple[float, str]]]
-"""For contenders, by the load: the least share of whose speed is wanted."""
+Goals: TypeAlias = Mapping[str, Mapping[str, float]]
+"""For contenders, by the load: the least share of the yardstick's speed that is wanted."""
 
 
 class Report:
@@ -71,12 +71,12 @@ class Report:
 
     Args:
         measurements: Every sample.
-        limits: Who shows what is possible: the names of the bare loop and the bare stream.
+        yardstick: The contender against which the others are held, round by round.
         goals: Who is to come up to what.
     """
 
-    def __init__(self, measurements: Iterable[Measurement], *, limits: tuple[str, str], goals: Goals) -> None:
-        self._limits, self._goals = limits, goals
+    def __init__(self, measurements: Iterable[Measurement], *, yardstick: str, goals: Goals) -> None:
+        self._yardstick, self._goals = yardstick, goals
         self._loads: dict[str, Load] = {}
         self._samples: dict[tuple[str, str], dict[int, Sample]] = {}
         for each in measurements:
@@ -91,14 +91,13 @@ class Report:
     def _row(self, name: str, contender: str) -> tuple[str, ...]:
         load, samples = self._loads[name], self._samples[name, contender].values()
         figures = ", ".join(figure.text(load, samples) for figure in FIGURES[name])
-        shares = [self._share(name, contender, limit) for limit in self._limits]
-        cells = [share.text(".2f") if share else "" for share in shares]
-        return (load.title, contender, figures, *cells, self._verdict(name, contender))
+        share = self._share(name, contender)
+        return (load.title, contender, figures, share.text(".2f") if share else "", self._verdict(name, contender))
 
-    def _share(self, name: str, contender: str, limit: str) -> Spread | None:
-        """Give a contender's speed as a share of a limit's, from round to round."""
-        own, best = self._samples[name, contender], self._samples.get((name, limit), {})
-        if contender == limit or self._loads[name].seconds or not best:
+    def _share(self, name: str, contender: str) -> Spread | None:
+        """Give a contender's speed as a share of the yardstick's, from round to round."""
+        own, best = self._samples[name, contender], self._samples.get((name, self._yardstick), {})
+        if contender == self._yardstick or self._loads[name].seconds or not best:
             return None
         return Spread.of(best[number].seconds / own[number].seconds for number in own)
 
@@ -111,12 +110,8 @@ class Report:
             return f"≤ {MOST[name]:g}: {_met(came_to <= MOST[name])}"
         if name not in self._goals[contender]:
             return ""
-        least, whose = self._goals[contender][name]
-        share = self._share(name, contender, whose)
-        if share is None:
-            return ""
-        told = "" if whose == self._limits[0] else f" of {whose}: {share.text('.2f')}"
-        return f"≥ {least:g}{told}: {_met(share.middle >= least)}"
+        least, share = self._goals[contender][name], self._share(name, contender)
+        return "" if share is None else f"≥ {least:g}: {_met(share.middle >= least)}"
 
 
 def _met(met: bool) -> str:

@@ -13,7 +13,7 @@ def test_the_command_prints_a_row_for_every_contender_and_the_memory() -> None:
     assert done.returncode == 0, done.stderr
     rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| 1,000 steps wide")]
     assert [row[1] for row in rows] == [
-        "bare loop",
+        "prototype",
         "bare stream, unbatched",
         "bare stream",
         "Stepwave, raw stub",

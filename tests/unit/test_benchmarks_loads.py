@@ -1,9 +1,10 @@
-"""The benchmarks' loads are the graphs they claim to be, and the bare loop runs them in order."""
+"""The benchmarks' loads are the graphs they claim to be, and the prototype runs them in order."""
 
 import pytest
 
-from benchmarks.bare_loop import run_graph
+from benchmarks.contenders import as_message
 from benchmarks.loads import Load, all_loads, chain, fan_in, layered, ragged, waves, wide
+from benchmarks.prototype import Run
 
 LOADS = all_loads()
 
@@ -32,14 +33,17 @@ def test_critical_path_is_the_longest_chain_of_sleeps() -> None:
 @pytest.mark.parametrize(
     "graph", [wide(20), chain(20), layered(4, 10), fan_in(5)], ids=["wide", "chain", "layered", "fan"]
 )
-async def test_the_bare_loop_runs_every_step_once_and_after_its_dependencies(
+async def test_the_prototype_runs_every_step_once_and_after_its_dependencies(
     graph: tuple[tuple[int, ...], ...],
 ) -> None:
-    order: list[int] = []
-
-    async def invoke(index: int) -> None:
-        order.append(index)
-
-    await run_graph(graph, invoke)
-    assert sorted(order) == list(range(len(graph)))
-    assert all(order.index(other) < order.index(index) for index, others in enumerate(graph) for other in others)
+    steps = as_message(Load("graph", "", graph)).steps
+    events = [event async for batch in Run(steps).batches() for event in batch.events]
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    ended = [event.step_finished.result.step_id for event in events if event.HasField("step_finished")]
+    assert sorted(ended) == sorted(step.id for step in steps)
+    started = {event.step_started.step_id: event.sequence for event in events if event.HasField("step_started")}
+    finished = {
+        event.step_finished.result.step_id: event.sequence for event in events if event.HasField("step_finished")
+    }
+    assert all(finished[other] < started[step.id] for step in steps for other in step.depends_on)
+    assert events[-1].HasField("run_finished")
