@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 
 from ._client_async import AsyncClient
 from ._client_sync import Client
+from ._drive import close, drive, new_loop
 
 __all__ = ["local_client", "local_sync_client", "needs_server_extra", "server_on_thread"]
 
@@ -93,8 +94,12 @@ def _serve(
         finally:
             ended.set()
 
+    loop = new_loop()
     try:
-        asyncio.run(serve())
+        try:
+            drive(loop, serve())
+        finally:
+            close(loop)
     except BaseException as error:
         if started.done():
             raise

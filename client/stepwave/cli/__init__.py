@@ -9,6 +9,8 @@ __all__ = ["main"]
 def main() -> None:
     """Run the command line with the process's arguments, and exit."""
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes to standard error what the exceptions say better
+    # It would start its threads again in a child that an action forks, on this process's connections, and crash it.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     try:
         from .app import run_app
     except ModuleNotFoundError as error:

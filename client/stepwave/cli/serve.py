@@ -9,6 +9,7 @@ import typer
 
 from stepwave._files import WorkflowFileError
 
+from .children import withhold_sockets
 from .connect import require_server_extra
 from .errors import CommandError
 from .leaving import run_with_actions
@@ -149,6 +150,7 @@ def _serve(settings: "Settings", actions: list[str]) -> None:
     from stepwave_server.rpc.server import ListenError
     from stepwave_server.telemetry import TelemetryUnavailable
 
+    withhold_sockets(settings.listen)  # runs that an earlier server left go on before the address is announced
     try:
         run_with_actions(serve_until_told(settings, actions, _announce))
     except (ActionsError, JournalError, ListenError, TelemetryUnavailable, WorkflowFileError, ValueError) as error:
@@ -156,5 +158,6 @@ def _serve(settings: "Settings", actions: list[str]) -> None:
 
 
 def _announce(address: str) -> None:
+    withhold_sockets(address)
     sys.stdout.write(f"{address}\n")
     sys.stdout.flush()

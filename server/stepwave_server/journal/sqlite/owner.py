@@ -1,7 +1,8 @@
 """Who may write: one server at a time. A lock keeps a second one out, an epoch one that lost the lock.
 
-The lock is on a file beside the journal, so that it stands whatever SQLite does with its own; it goes with the process
-that holds it. Where locks are not kept, as on some network disks, the epoch in the file still stops an earlier owner.
+The lock is on a file beside the journal, so that it stands whatever SQLite does with its own. It goes with the process
+that holds it, though children that an action forked may live on. Where locks are not kept, as on some network disks,
+the epoch in the file still stops an earlier owner.
 """
 
 import fcntl
@@ -13,6 +14,20 @@ from pathlib import Path
 from stepwave_server.journal.sqlite.errors import JournalInUse, JournalTaken, explain
 
 __all__ = ["Lock", "Owner"]
+
+
+_held: set[int] = set()
+"""The descriptors of this process's locks."""
+
+
+def _let_go() -> None:
+    """Give up, in a forked child, the descriptors that share the locks of its parent, which keeps them."""
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_let_go)
 
 
 class Lock:
@@ -30,21 +45,24 @@ class Lock:
             self._file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise explain(path, error) from error
+        _held.add(self._file)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(self._file, 0)
             os.pwrite(self._file, _this_process().encode(), 0)
         except BlockingIOError as error:
             owner = os.pread(self._file, 1_000, 0).decode(errors="replace")
-            os.close(self._file)
+            self.release()
             raise JournalInUse(path, owner) from error
         except OSError as error:
-            os.close(self._file)
+            self.release()
             raise explain(path, error) from error
 
     def release(self) -> None:
         """Let another server have it."""
-        os.close(self._file)
+        if self._file in _held:
+            _held.discard(self._file)
+            os.close(self._file)
 
 
 class Owner:
