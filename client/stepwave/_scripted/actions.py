@@ -24,7 +24,7 @@ from .loop import VirtualLoop
 
 __all__ = ["Stage", "StagedActions"]
 
-Perform: TypeAlias = Callable[[Payload, Callable[[], Context], Emit, int], Awaitable[Payload]]
+Perform: TypeAlias = Callable[[Payload, Callable[[], Context], Emit, int, bool], Awaitable[Payload]]
 
 _MOMENT = 1e-9
 
@@ -84,10 +84,12 @@ class _Staged(Action):
         context: Callable[[], Context],
         emit: Emit,
         most_bytes: int,
+        *,
+        strict: bool = False,
         in_thread: InThread = run_in_thread,
     ) -> Payload:
         """Run one attempt."""
-        return await self.perform(payload, context, emit, most_bytes)
+        return await self.perform(payload, context, emit, most_bytes, strict)
 
 
 class StagedActions(Registry):
@@ -114,25 +116,29 @@ class StagedActions(Registry):
             self._actions[name] = _Staged.like(_stand_in(name), self._recorded(played))
 
     def _recorded(self, perform: Perform) -> Perform:
-        async def recorded(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+        async def recorded(
+            payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+        ) -> Payload:
             attempt = context()
             key = attempt.step_id, attempt.attempt
             task = asyncio.current_task()
             assert task is not None, "the engine runs each attempt as a task"
             self._stage.inputs[key], self._stage.tasks[key] = load(payload), task
-            return await perform(payload, context, emit, most_bytes)
+            return await perform(payload, context, emit, most_bytes, strict)
 
         return recorded
 
     def _real(self, real: Action) -> Perform:
         """Perform an action itself; what needs a thread of it gets its turn."""
 
-        async def performed(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+        async def performed(
+            payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+        ) -> Payload:
             async def in_turn(call: Callable[[], object]) -> object:
                 who = f"step {context().step_id!r} (action {real.name!r})"
                 return await self._stage.loop.in_turn(who, lambda: run_in_thread(call))
 
-            return await real.run(payload, context, emit, most_bytes, in_turn)
+            return await real.run(payload, context, emit, most_bytes, strict=strict, in_thread=in_turn)
 
         return performed
 
@@ -140,15 +146,17 @@ class StagedActions(Registry):
         """Perform what the script says, if the action itself, where it is known, would take the input."""
         performs = {step_id: self._entries(name, step_id, lines) for step_id, lines in part.items()}
 
-        async def played(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+        async def played(
+            payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+        ) -> Payload:
             if real is not None:
-                real.check(payload, context)
+                real.check(payload, context, strict=strict)
             attempt = context()
             whose = attempt.step_id if attempt.step_id in part else ""
             place = part[whose].next() if whose in part else None
             if place is None:
                 return await self._stage.exhausted(name, attempt, len(performs.get(whose, ())))
-            return await performs[whose][place](payload, context, emit, most_bytes)
+            return await performs[whose][place](payload, context, emit, most_bytes, strict)
 
         return played
 
@@ -176,19 +184,28 @@ class StagedActions(Registry):
                 return self._called(place, name, entry)
         return _answering(place, entry)
 
-    async def _hang(self, payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+    async def _hang(
+        self, payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+    ) -> Payload:
         return await self._stage.wait()
 
     def _called(self, place: str, name: str, entry: Callable[..., object]) -> Perform:
         """Call a callable as a server calls actions: what it names of the input, on a thread if it is a plain one."""
-        return self._real(Action.of(entry, name=name, source=place, call=_by_name(place, entry)))
+        real = self._real(Action.of(entry, name=name, source=place, call=_by_name(place, entry)))
+
+        async def called(
+            payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+        ) -> Payload:
+            return await real(payload, context, emit, most_bytes, False)
+
+        return called
 
 
 def _stand_in(name: str) -> Action:
     """Return an action that takes any input."""
 
     @action(name)
-    async def stand_in() -> None:
+    async def stand_in(input: object = None) -> None:
         """Stand in for what a script says."""
 
     return Action.of(stand_in, source="the script")
@@ -206,15 +223,19 @@ def _by_name(place: str, entry: Callable[..., object]) -> inspect.Signature:
 
 
 def _delayed(seconds: float, then: Perform) -> Perform:
-    async def delayed(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+    async def delayed(
+        payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+    ) -> Payload:
         await asyncio.sleep(seconds)
-        return await then(payload, context, emit, most_bytes)
+        return await then(payload, context, emit, most_bytes, strict)
 
     return delayed
 
 
 def _raising(error: BaseException) -> Perform:
-    async def raising(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+    async def raising(
+        payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+    ) -> Payload:
         raise error.with_traceback(None)  # raised before, it would tell of that too
 
     return raising
@@ -234,7 +255,9 @@ def _answering(place: str, value: object) -> Perform:
     except ActionFailed as error:
         raise ValueError(f"{place}: {error}") from None
 
-    async def answering(payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int) -> Payload:
+    async def answering(
+        payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+    ) -> Payload:
         return dump(value, most_bytes)
 
     return answering

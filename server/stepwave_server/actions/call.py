@@ -10,7 +10,7 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from pydantic import AliasChoices, AliasPath, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -22,10 +22,14 @@ from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.hints import accept_typed_dicts, read_hint
 from stepwave_server.actions.values import load
 from stepwave_server.core.model import Payload, Reason
+from stepwave_server.core.validate import did_you_mean
 
 __all__ = ["Signature", "SignatureError"]
 
 MOST_PROBLEMS = 10
+
+_Problem: TypeAlias = tuple[tuple[str, ...], str]
+"""Where in an input something is wrong, and what."""
 
 _CONFIG = ConfigDict(arbitrary_types_allowed=True)
 _MISSING = "missing_keyword_only_argument"
@@ -80,32 +84,80 @@ class Signature:
         name = str(getattr(function, "__name__", "input"))
         return cls(checker, keys, whole, context, spills, _schema(checker, keys[whole][0] if whole else "", name))
 
-    def arguments(self, payload: Payload, context: Callable[[], Context]) -> dict[str, object]:
+    def arguments(self, payload: Payload, context: Callable[[], Context], *, strict: bool = False) -> dict[str, object]:
         """Return the function's keyword arguments for an input; one that nobody asks for is not even read.
+
+        Args:
+            payload: The input.
+            context: Makes the context, if the function asks for it.
+            strict: Whether keys that no parameter takes are refused, or passed over.
 
         Raises:
             ActionFailed: The input does not fit, with everything that is wrong.
         """
         arguments: dict[str, object] = {}
-        if self.checker is not None:
-            value = load(payload)
-            taken = {self.keys[self.whole][0]: value} if self.whole else self._taken(value)
-            arguments = _checked(self.checker, taken)
+        if self.checker is not None or strict:
+            arguments, problems = self._read(load(payload), strict=strict)
+            if problems:
+                raise ActionFailed(Reason.INVALID_INPUT, _listed([problem for _, problem in problems]))
         if self.context:
             arguments[self.context] = context()
         return arguments
 
-    def _taken(self, value: object) -> dict[str, object]:
-        """Return what of an input is taken by name."""
+    def problems(self, payload: Payload, targets: Sequence[str]) -> list[str]:
+        """Return what is wrong with an input whatever its bindings will put into it.
+
+        Args:
+            payload: The input as it was written.
+            targets: JSON Pointers to where bindings put values.
+        """
+        if "" in targets:
+            return []
+        places = [_tokens(target) for target in targets]
+        try:
+            value = load(payload)
+            _, problems = self._read({} if value is None and places else value, strict=True)
+        except Exception:  # malformed, which others tell; or by a validator of the action's, which the attempt will tell
+            return []
+        unknown = self._unknown({place[0]: None for place in places})
+        return [problem for where, problem in [*problems, *unknown] if not any(_meet(where, place) for place in places)]
+
+    def _read(self, value: object, *, strict: bool) -> tuple[dict[str, object], list[_Problem]]:
+        """Return the arguments that an input's value gives, and what is wrong with it, each with its place."""
+        if self.whole:
+            return _checked(self.checker, {self.keys[self.whole][0]: value}, skip=1)
         if value is None:
             value = {}
         if not isinstance(value, dict):
+            if self.checker is None:
+                return {}, []
             wanted = ", ".join(keys[0] for keys in self.keys.values()) or "any keys"
-            raise ActionFailed(Reason.INVALID_INPUT, f"the input must be an object ({wanted}), got {_kind(value)}")
+            return {}, [((), f"the input must be an object ({wanted}), got {_kind(value)}")]
+        unknown = self._unknown(value) if strict else []
+        arguments, problems = _checked(self.checker, self._taken(value))
+        return arguments, [*problems, *unknown]
+
+    def _taken(self, value: Mapping[str, object]) -> dict[str, object]:
+        """Return what of an input is taken by name."""
         if self.open:
             return {key: item for key, item in value.items() if key != self.context}
-        known = {key for keys in self.keys.values() for key in keys}
+        known = self._known()
         return {key: item for key, item in value.items() if key in known}
+
+    def _unknown(self, value: Mapping[str, object]) -> list[_Problem]:
+        """Name the keys of an input that no parameter takes."""
+        if self.open or self.whole:
+            return []
+        known = self._known()
+        listed = f"; it takes {', '.join(sorted(known))}" if known else ", and takes no input"
+        return [
+            ((key, ""), f'the action does not know the key "{key}"{did_you_mean(key, known) or listed}')
+            for key in value
+            if key not in known
+        ]
+
+    def _known(self) -> set[str]:
+        return {key for keys in self.keys.values() for key in keys}
 
 
 def _hints(function: Callable[..., object], parameters: Iterable[Parameter]) -> dict[str, object]:
@@ -191,11 +243,26 @@ def _adapter(parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, object]]:
     return adapter
 
 
-def _checked(checker: TypeAdapter[dict[str, object]], arguments: Mapping[str, object]) -> dict[str, object]:
+def _checked(
+    checker: TypeAdapter[dict[str, object]] | None, arguments: Mapping[str, object], *, skip: int = 0
+) -> tuple[dict[str, object], list[_Problem]]:
+    """Return checked arguments, or what is wrong with them; the first `skip` parts of a place are not the input's."""
+    if checker is None:
+        return {}, []
     try:
-        return checker.validate_python(ArgsKwargs((), dict(arguments)))
+        return checker.validate_python(ArgsKwargs((), dict(arguments))), []
     except ValidationError as error:
-        raise ActionFailed(Reason.INVALID_INPUT, _problems(error)) from None
+        details = error.errors(include_url=False)
+        return {}, [(tuple(map(str, detail["loc"][skip:])), _said(detail)) for detail in details]
+
+
+def _tokens(pointer: str) -> tuple[str, ...]:
+    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:])
+
+
+def _meet(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Say whether one of two places lies within the other, or is it."""
+    return all(left == right for left, right in zip(one, other, strict=False))
 
 
 class _Schema(GenerateJsonSchema):
@@ -222,8 +289,7 @@ def _schema(checker: TypeAdapter[dict[str, object]] | None, whole: str, name: st
     return inner | {"$defs": schema["$defs"]} if "$defs" in schema else inner
 
 
-def _problems(error: ValidationError) -> str:
-    problems = [_said(detail) for detail in error.errors(include_url=False)]
+def _listed(problems: Sequence[str]) -> str:
     more = len(problems) - MOST_PROBLEMS
     return "; ".join(problems[:MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
 

@@ -4,7 +4,7 @@ import importlib
 import importlib.metadata
 import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MethodType, ModuleType
@@ -109,13 +109,17 @@ class Action:
         code = getattr(inspect.unwrap(code_of(self._function)), "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
 
-    def check(self, payload: Payload, context: Callable[[], Context]) -> None:
+    def check(self, payload: Payload, context: Callable[[], Context], *, strict: bool = False) -> None:
         """Check an input as an attempt does before it calls anything.
 
         Raises:
             ActionFailed: The input does not fit.
         """
-        self._signature.arguments(payload, context)
+        self._signature.arguments(payload, context, strict=strict)
+
+    def problems(self, payload: Payload, targets: Sequence[str]) -> list[str]:
+        """Return what is wrong with an input whatever its bindings, to these JSON Pointers, will put into it."""
+        return self._signature.problems(payload, targets)
 
     async def run(
         self,
@@ -123,6 +127,8 @@ class Action:
         context: Callable[[], Context],
         emit: Emit,
         most_bytes: int,
+        *,
+        strict: bool = False,
         in_thread: InThread = run_in_thread,
     ) -> Payload:
         """Run one attempt.
@@ -132,13 +138,14 @@ class Action:
             context: Makes what the attempt knows of itself, if the action asks for it.
             emit: Where chunks of a stream go.
             most_bytes: The bound of the answer, chunks together included.
+            strict: Whether keys of the input that the action does not know are refused, or passed over.
             in_thread: Calls a function on a thread, and gives its answer.
 
         Raises:
             ActionFailed: The input does not fit, or the answer cannot be taken.
             BaseException: Whatever the action raises.
         """
-        arguments = self._signature.arguments(payload, context)
+        arguments = self._signature.arguments(payload, context, strict=strict)
         taker = Taker(self._function, arguments, emit, most_bytes, text=self._text, in_thread=in_thread)
         return await (taker.on_thread() if self.threaded else taker.on_loop())
 

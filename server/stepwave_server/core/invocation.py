@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from .evaluate import Evaluator
 from .messages import Invoke
-from .model import FallbackAction, Payload, Step
+from .model import FallbackAction, FromInput, Payload, Step
 from .state import RunState, StepState
 
-__all__ = ["MOST_CARRIED", "action_of", "input_of", "invoke"]
+__all__ = ["MOST_CARRIED", "action_of", "input_of", "invoke", "is_written"]
 
 MOST_CARRIED = 4_096
 """Characters of an input that a command carries."""
@@ -43,6 +43,19 @@ def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
     steps, taken = run.steps, step.dispatched
     outputs = {dep: steps[dep].output if dep in steps and steps[dep].finish <= taken else None for dep in deps}
     return evaluator.input_of(spec, run.input, outputs)
+
+
+def is_written(step: StepState) -> bool:
+    """Say whether a step's action gets what its author wrote for it, keys and all.
+
+    What it gets by default is not: the run's input, outputs by step id; nor is what a fallback takes over.
+    """
+    written: Step | FallbackAction | None = step.spec
+    if step.original is not None:
+        written = step.spec.fallback if isinstance(step.spec.fallback, FallbackAction) else None
+    if written is None or (written.input is None and not written.bindings):
+        return False
+    return not any(not it.target and isinstance(it.source, FromInput) for it in written.bindings)
 
 
 def _stand_in(spec: Step) -> Step:

@@ -83,6 +83,7 @@ class Attempt:
         action: What it does.
         fallback: It stands in for the step's own action.
         input: What with; `None`: it is large, and given when the attempt starts.
+        strict: Keys of the input that the action does not know are refused.
         gates: The limits that it must pass.
         queued: It waits for admission.
         withdrawn: It waits for admission no more.
@@ -121,6 +122,7 @@ class Attempt:
         "said",
         "since",
         "step_id",
+        "strict",
         "task",
         "timeout",
         "told",
@@ -133,6 +135,7 @@ class Attempt:
         self.step_id = invoke.step_id
         self.number = invoke.attempt
         self.input = invoke.input
+        self.strict = False
         self.fallback = invoke.fallback
         self.action = action
         self.gates = gates
@@ -190,7 +193,9 @@ class Attempt:
         self._begun = True
         try:
             assert self.input is not None, "it was given before the start"
-            output = await self.action.run(self.input, self._context, self._show_chunk, self._options.max_payload_bytes)
+            output = await self.action.run(
+                self.input, self._context, self._show_chunk, self._options.max_payload_bytes, strict=self.strict
+            )
         except BaseException as error:  # an action that raises anything never stops the server
             self._end(self._outcome_of(error))
         else:

@@ -5,7 +5,7 @@ import logging
 
 from stepwave_server.actions import Registry
 from stepwave_server.core.info import RunKey
-from stepwave_server.core.invocation import input_of
+from stepwave_server.core.invocation import input_of, is_written
 from stepwave_server.core.messages import AttemptStarted, Invoke
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.attempt import Attempt, AttemptOwner
@@ -109,6 +109,7 @@ class Attempts:
             self._waits_no_more(attempt)
         if attempt.input is None:
             attempt.input = input_of(self._state, self._state.steps[step_id], self._evaluator)
+        attempt.strict = is_written(self._state.steps[step_id])
         return attempt
 
     def end(self, attempt: Attempt) -> None:

@@ -15,7 +15,7 @@ from stepwave_server.core.messages import (
     Started,
     StopRequested,
 )
-from stepwave_server.core.model import FallbackAction, Workflow
+from stepwave_server.core.model import FallbackAction, Step, Workflow
 from stepwave_server.core.validate import Violation, validate
 from stepwave_server.engine.attempt import Attempt
 from stepwave_server.engine.base import EngineOptions, Recover, Recovery, Submission
@@ -130,14 +130,21 @@ class LocalEngine(Directory):
         """Return every reason why a workflow cannot run here."""
         violations = validate(workflow, self.options.run.limits, open_run=open_run)
         for index, step in enumerate(workflow.steps):
-            violations += self._unknown_action(step.action, f"steps[{index}].action")
+            violations += self._check_action(step, f"steps[{index}]")
             if isinstance(step.fallback, FallbackAction):
-                violations += self._unknown_action(step.fallback.action, f"steps[{index}].fallback.action.action")
+                violations += self._check_action(step.fallback, f"steps[{index}].fallback.action")
         return violations
 
-    def _unknown_action(self, action: str, path: str) -> Iterable[Violation]:
-        if action and self.actions.get(action) is None:
-            yield Violation(path, self.actions.unknown(action))
+    def _check_action(self, call: Step | FallbackAction, path: str) -> Iterable[Violation]:
+        """Yield what is wrong with an action's name, and with what its input says literally."""
+        action = self.actions.get(call.action)
+        if action is None:
+            if call.action:
+                yield Violation(f"{path}.action", self.actions.unknown(call.action))
+        elif call.input is not None:
+            targets = [binding.target for binding in call.bindings]
+            for problem in action.problems(call.input, targets):
+                yield Violation(f"{path}.input", problem)
 
     async def start(self, submission: Submission) -> bool:
         """Start a run; `False`: a run of the same id and content exists."""

@@ -62,8 +62,8 @@ class Stage:
         """Return the actions of the stage, as they are named here."""
 
         @action
-        async def noop(context: Context) -> None:
-            """Do nothing."""
+        async def noop(context: Context, input: object = None) -> None:
+            """Do nothing, with any input."""
             self.invoked.append(context.step_id)
 
         @action

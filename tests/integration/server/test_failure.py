@@ -118,9 +118,13 @@ async def test_core_fail_fails_with_a_reason(caller: Caller, reason: str) -> Non
 
 
 async def test_an_input_that_does_not_fit_fails_the_step_with_everything_that_is_wrong(caller: Caller) -> None:
-    failure = finished(await caller.run(flow(step("bad", "core.sleep", given={"seconds": -1}))))["bad"].failure
+    bad = step("bad", "core.sleep", given={"seconds": 0}, bindings=[bind("/seconds", "input"), bind("/when", "input")])
+    failure = finished(await caller.run(flow(bad), given=-1))["bad"].failure
     assert reason_of(failure) == "invalid_input"
-    assert failure.message == "seconds: input should be greater than or equal to 0"
+    assert failure.message == (
+        "seconds: input should be greater than or equal to 0; "
+        'the action does not know the key "when"; it takes seconds, value'
+    )
 
 
 async def test_a_binding_that_leads_nowhere_fails_the_step_without_an_attempt(caller: Caller) -> None:

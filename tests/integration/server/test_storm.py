@@ -50,7 +50,7 @@ def rumbles(count: int) -> Iterator[int]:
 
 
 @action
-async def lingers() -> None:
+async def lingers(count: int) -> None:
     """Never end."""
     await asyncio.Event().wait()
 

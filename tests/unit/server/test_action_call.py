@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple, NotRequired, Required, TypedD
 
 import jsonschema
 import pytest
-from pydantic import AliasChoices, AliasPath, BaseModel, Field, validate_call
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, field_validator, validate_call
 
 from stepwave import Blob, Context
 from stepwave_server.actions.call import Signature, SignatureError
@@ -16,6 +16,13 @@ from stepwave_server.core.model import Blob as CoreBlob
 from stepwave_server.core.model import Reason
 
 CONTEXT = Context(run_id="run", step_id="step")
+
+
+class City(TypedDict):
+    """Where people live."""
+
+    name: str
+    people: NotRequired[int]
 
 
 def _arguments(function: Callable[..., object], given: object) -> dict[str, object]:
@@ -55,6 +62,83 @@ def test_keys_that_no_parameter_takes_are_passed_over() -> None:
     def action(query: str) -> None: ...
 
     assert _arguments(action, {"query": "x", "other": 1}) == {"query": "x"}
+
+
+def _unknown(function: Callable[..., object], given: object) -> str:
+    """Return what is wrong with an input that was written for a function."""
+    with pytest.raises(ActionFailed) as failed:
+        Signature.of(function).arguments(json.dumps(given), lambda: CONTEXT, strict=True)
+    assert failed.value.reason is Reason.INVALID_INPUT
+    return str(failed.value)
+
+
+def test_a_key_that_was_written_and_is_not_known_is_refused_with_the_nearest_known_one() -> None:
+    def action(query: str, limit: int = 10, context: Context | None = None) -> None: ...
+
+    assert (
+        _unknown(action, {"query": "x", "limt": 1}) == 'the action does not know the key "limt"; did you mean "limit"?'
+    )
+    assert _unknown(action, {"query": 5, "zz": 1}) == (
+        'query: input should be a valid string; the action does not know the key "zz"; it takes limit, query'
+    )
+    assert "context" in _unknown(action, {"query": "x", "context": 1})
+
+
+def test_a_key_for_an_action_that_takes_nothing_is_refused() -> None:
+    def action() -> None: ...
+
+    assert _unknown(action, {"zz": 1}) == 'the action does not know the key "zz", and takes no input'
+
+
+def test_a_whole_input_and_keyword_arguments_take_every_key() -> None:
+    def whole(input: object) -> None: ...
+
+    def others(query: str, **rest: object) -> None: ...
+
+    for action in (whole, others):
+        Signature.of(action).arguments('{"query": "x", "zz": 1}', lambda: CONTEXT, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("given", "targets", "problems"),
+    [
+        ({"city": {"name": "Oslo"}, "count": 1}, [], []),
+        ({"city": {"name": "Oslo"}, "count": 0}, [], ["count: input should be greater than or equal to 1"]),
+        ({"city": {}, "count": 0}, ["/count"], ["city.name: field required"]),
+        ({"city": {}, "count": 1}, ["/city"], []),
+        ({"city": {"people": "many"}, "count": 1}, ["/city/name"], ["city.people: input should be a valid integer"]),
+        ({"count": 1}, ["/city/name"], []),
+        (None, ["/city", "/count"], []),
+        (None, ["/city"], ["count: field required"]),
+        ({"city": {"name": "a"}, "count": 1, "zz": 1}, [], ["does not know the key"]),
+        ({"city": {"name": "a"}, "count": 1}, ["/zz/0"], ["does not know the key"]),
+        ({"city": 5}, [""], []),
+        ([1], [], ["the input must be an object (city, count), got a list"]),
+    ],
+    ids=str,
+)
+def test_a_written_input_is_checked_as_far_as_no_binding_touches_it(
+    given: object, targets: list[str], problems: list[str]
+) -> None:
+    def action(city: City, count: int = Field(ge=1)) -> None: ...
+
+    found = Signature.of(action).problems(json.dumps(given), targets)
+    assert len(found) == len(problems)
+    assert all(problem in text for problem, text in zip(problems, found, strict=True))
+
+
+def test_a_validator_that_breaks_is_left_to_the_attempt() -> None:
+    class Odd(BaseModel):
+        name: str
+
+        @field_validator("name")
+        @classmethod
+        def check(cls, name: str) -> str:
+            raise KeyError(name)
+
+    def action(odd: Odd) -> None: ...
+
+    assert Signature.of(action).problems('{"odd": {"name": "x"}}', []) == []
 
 
 def test_keyword_arguments_take_the_other_keys() -> None:
@@ -270,13 +354,6 @@ def test_a_function_that_is_checked_already_is_read_as_before() -> None:
 
 
 # Hints of all kinds.
-
-
-class City(TypedDict):
-    """Where people live."""
-
-    name: str
-    people: NotRequired[int]
 
 
 class Tree(TypedDict, total=False):

@@ -1,0 +1,79 @@
+"""Inputs that do not fit their actions: a written one is refused before anything runs, another one fails its step."""
+
+import pytest
+from grpc import StatusCode
+
+from integration.server.build import bind, finished, flow, instead, reason_of, step, value_of
+from integration.server.caller import Caller, refusal
+from integration.server.serving import Call, Serve
+from stepwave import action
+from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import workflow_pb2
+
+
+@action
+async def search(query: str, limit: int = 10) -> str:
+    return f"{query} {limit}"
+
+
+@pytest.fixture
+async def searching(serve: Serve, call: Call) -> Caller:
+    return call(await serve(search))
+
+
+BAD = flow(
+    step("a", "search", given={"query": 5, "limt": 1}),
+    step("b", "search", given={"limit": "many"}, bindings=[bind("/query", "a")]),
+    step("c", "search", given=[1]),
+    step("d", "core.echo", fallback=instead("search", {"limit": 1})),
+)
+
+
+async def test_written_inputs_are_checked_before_anything_runs_all_problems_at_once(searching: Caller) -> None:
+    refused = await refusal(searching.run(BAD))
+    assert refused.code is StatusCode.INVALID_ARGUMENT
+    assert refused.fields == [
+        "steps[0].input",
+        "steps[0].input",
+        "steps[1].input",
+        "steps[2].input",
+        "steps[3].fallback.action.input",
+    ]
+    assert refused.says("steps[2].input") == "the input must be an object (query, limit), got a list"
+
+
+async def test_a_plan_finds_the_same_problems(searching: Caller) -> None:
+    refused = await refusal(searching.stub.PlanWorkflow(pb.PlanWorkflowRequest(workflow=BAD)))
+    assert len(refused.fields) == 5
+
+
+async def test_a_key_that_a_binding_puts_and_the_action_does_not_know_fails_the_step(searching: Caller) -> None:
+    whole = step("s", "search", bindings=[bind("", "given")])
+    events = await searching.run(flow(step("given", "core.echo", given={"query": "x", "limt": 1}), whole))
+    failure = finished(events)["s"].failure
+    assert reason_of(failure) == "invalid_input"
+    assert failure.message == 'the action does not know the key "limt"; did you mean "limit"?'
+
+
+@pytest.mark.parametrize(
+    "taken",
+    [
+        step("s", "search"),
+        step("s", "search", bindings=[bind("", "input")]),
+        step("s", "core.fail", fallback=workflow_pb2.Fallback(action=workflow_pb2.FallbackAction(action="search"))),
+    ],
+    ids=["by default", "bound whole", "by a fallback"],
+)
+async def test_keys_of_the_runs_input_that_an_action_does_not_know_are_passed_over(
+    searching: Caller, taken: workflow_pb2.Step
+) -> None:
+    events = await searching.run(flow(taken), given={"query": "x", "other": 1})
+    assert value_of(finished(events)["s"].output) == "x 10"
+
+
+async def test_outputs_by_step_id_that_an_action_does_not_know_are_passed_over(searching: Caller) -> None:
+    after = step("s", "search", after=["query", "other"])
+    events = await searching.run(
+        flow(step("query", "core.echo", given="x"), step("other", "core.echo", given=1), after)
+    )
+    assert value_of(finished(events)["s"].output) == "x 10"
