@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from ._payload import JSON, Blob
 from ._plain import PAYLOAD, PAYLOADS, Plain
+from ._results import FailureReason
 
 __all__ = [
     "ActionInfo",
@@ -16,6 +17,8 @@ __all__ = [
     "NamedWorkflow",
     "Plan",
     "PlannedBinding",
+    "PlannedFallback",
+    "PlannedRetry",
     "PlannedStep",
     "RateLimit",
     "ServerInfo",
@@ -50,6 +53,42 @@ class PlannedBinding(Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedRetry(Plain):
+    """When and how often a failed attempt of a step would be tried again.
+
+    Attributes:
+        max_attempts: All attempts together, the first included.
+        initial_backoff: The pause before the second attempt.
+        backoff_multiplier: The factor by which each pause exceeds the one before.
+        max_backoff: The longest pause.
+        jitter: The share of a pause that is drawn at random, 0 to 1.
+        retryable_reasons: Failures worth another attempt.
+    """
+
+    max_attempts: int
+    initial_backoff: timedelta
+    backoff_multiplier: float
+    max_backoff: timedelta
+    jitter: float
+    retryable_reasons: tuple[FailureReason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFallback(Plain):
+    """What would answer once a step has finally failed.
+
+    Attributes:
+        action: Another action; empty: a fixed value.
+        value: The fixed value, or the fixed part of the action's input; `None` if there is none.
+        bindings: What is put into the action's input.
+    """
+
+    action: str
+    value: JSON | Blob = field(metadata=PAYLOAD)
+    bindings: tuple[PlannedBinding, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedStep(Plain):
     """How a step would run.
 
@@ -61,6 +100,10 @@ class PlannedStep(Plain):
         input_rule: What its action gets.
         input: The fixed part of its input; `None` if there is none.
         bindings: What is put into its input.
+        timeout: How long an attempt may take; `None`: as long as the server allows by default.
+        total_timeout: How long all attempts, pauses and waiting may take together; `None`: without a limit.
+        retry: When a failed attempt is tried again: by the step's own policy, else the workflow's; `None`: never.
+        fallback: What answers once it has finally failed; `None`: nothing does.
     """
 
     step_id: str
@@ -70,6 +113,10 @@ class PlannedStep(Plain):
     input_rule: InputRule
     input: JSON | Blob = field(metadata=PAYLOAD)
     bindings: tuple[PlannedBinding, ...]
+    timeout: timedelta | None = None
+    total_timeout: timedelta | None = None
+    retry: PlannedRetry | None = None
+    fallback: PlannedFallback | None = None
 
 
 @dataclass(frozen=True, slots=True)

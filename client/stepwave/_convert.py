@@ -17,6 +17,8 @@ from ._catalog import (
     NamedWorkflow,
     Plan,
     PlannedBinding,
+    PlannedFallback,
+    PlannedRetry,
     PlannedStep,
     RateLimit,
     ServerInfo,
@@ -240,7 +242,29 @@ def _planned_step(message: orchestrator_pb2.PlannedStep) -> PlannedStep:
         input_rule=_RULES.get(message.input_rule, InputRule.UNKNOWN),
         input=from_payload(message.input),
         bindings=tuple(map(_planned_binding, message.bindings)),
+        timeout=_span(message.timeout) if message.HasField("timeout") else None,
+        total_timeout=_span(message.total_timeout) if message.HasField("total_timeout") else None,
+        retry=_planned_retry(message.retry) if message.HasField("retry") else None,
+        fallback=_planned_fallback(message.fallback) if message.HasField("fallback") else None,
     )
+
+
+def _planned_retry(message: workflow_pb2.Retry) -> PlannedRetry:
+    return PlannedRetry(
+        max_attempts=message.max_attempts,
+        initial_backoff=_span(message.initial_backoff),
+        backoff_multiplier=message.backoff_multiplier,
+        max_backoff=_span(message.max_backoff),
+        jitter=message.jitter,
+        retryable_reasons=tuple(_REASONS.get(number, FailureReason.UNKNOWN) for number in message.retryable_reasons),
+    )
+
+
+def _planned_fallback(message: workflow_pb2.Fallback) -> PlannedFallback:
+    if message.WhichOneof("answer") != "action":
+        return PlannedFallback("", from_payload(message.value), ())
+    action = message.action
+    return PlannedFallback(action.action, from_payload(action.input), tuple(map(_planned_binding, action.bindings)))
 
 
 def _planned_binding(message: workflow_pb2.Binding) -> PlannedBinding:

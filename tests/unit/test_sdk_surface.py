@@ -19,7 +19,8 @@ SURFACE = {
     "events": "Event RunFinished RunStarted RunStopping StepChunk StepFinished StepProgress StepReady StepRetrying "
     "StepStarted StepWaiting StepsAdded UnknownEvent WaitCause Wave WaveFinished WaveStarted",
     "reports": "CodeLine Phase PhaseKind RunExplanation RunReport StepExplanation StepReport TimeParts",
-    "servers": "ActionInfo ActionLimit AdaptiveLimit InputRule NamedWorkflow Plan PlannedBinding PlannedStep RateLimit "
+    "servers": "ActionInfo ActionLimit AdaptiveLimit InputRule NamedWorkflow Plan PlannedBinding "
+    "PlannedFallback PlannedRetry PlannedStep RateLimit "
     "ServerInfo ServerLimits",
 }
 

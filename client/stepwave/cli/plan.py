@@ -2,18 +2,18 @@
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import cast
 
-from stepwave._catalog import InputRule, Plan, PlannedBinding, PlannedStep
+from stepwave._catalog import InputRule, Plan, PlannedBinding, PlannedFallback, PlannedStep
 from stepwave._payload import JSON, Blob
 
 from .connect import Target
 from .options import ActionsOption, Format, FormatOption, InsecureOption, ServerOption, WorkflowArgument
 from .output import columns, fit, print_json, print_line
 from .source import Source, find_workflow
-from .text import plural, value_text
+from .text import duration_text, plural, value_text
 
 __all__ = ["plan"]
 
@@ -60,6 +60,10 @@ def _step_lines(name: str, step: PlannedStep) -> Iterator[str]:
     if step.depends_on:
         yield f"    after {', '.join(step.depends_on)}"
     yield f"    gets {_what_it_gets(step)}"
+    if limits := ", ".join(_limits(step)):
+        yield f"    {limits}"
+    if step.fallback is not None:
+        yield f"    falls back on {_stand_in(step.fallback)}"
 
 
 def _what_it_gets(step: PlannedStep) -> str:
@@ -68,10 +72,37 @@ def _what_it_gets(step: PlannedStep) -> str:
             return "the run's input"
         case InputRule.DEPENDENCIES:
             return "their outputs by id"
-    if isinstance(step.input, Blob):
-        return value_text(step.input)
-    value = cast("JSON", json.loads(json.dumps(step.input)))  # a copy, to be filled in
-    for binding in step.bindings:
+    return _filled_in(step.input, step.bindings)
+
+
+def _limits(step: PlannedStep) -> Iterator[str]:
+    """Say how often a step is tried, and what its attempts may take."""
+    retry = step.retry if step.retry is not None and step.retry.max_attempts > 1 else None
+    if retry is not None:
+        pauses = duration_text(retry.initial_backoff)
+        if retry.max_attempts > 2 and retry.max_backoff > retry.initial_backoff:
+            pauses += f" to {duration_text(retry.max_backoff)}"
+        yield f"at most {retry.max_attempts:,} attempts, {pauses} apart"
+    if step.timeout is not None:
+        yield f"each within {duration_text(step.timeout)}" if retry else f"within {duration_text(step.timeout)}"
+    if step.total_timeout is not None:
+        yield f"all within {duration_text(step.total_timeout)}"
+
+
+def _stand_in(fallback: PlannedFallback) -> str:
+    if not fallback.action:
+        return value_text(fallback.value)
+    if fallback.value is None and not fallback.bindings:
+        return fallback.action
+    return f"{fallback.action}, which gets {_filled_in(fallback.value, fallback.bindings)}"
+
+
+def _filled_in(fixed: JSON | Blob, bindings: Iterable[PlannedBinding]) -> str:
+    """Write an input as a workflow file does."""
+    if isinstance(fixed, Blob):
+        return value_text(fixed)
+    value = cast("JSON", json.loads(json.dumps(fixed)))  # a copy, to be filled in
+    for binding in bindings:
         value = _filled(value, binding.target.split("/")[1:], _reference(binding))
     return value_text(value)
 

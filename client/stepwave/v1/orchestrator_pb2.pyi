@@ -1299,6 +1299,10 @@ class PlannedStep(_message.Message):
     INPUT_RULE_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     BINDINGS_FIELD_NUMBER: _builtins.int
+    TIMEOUT_FIELD_NUMBER: _builtins.int
+    TOTAL_TIMEOUT_FIELD_NUMBER: _builtins.int
+    RETRY_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The step."""
     action: _builtins.str
@@ -1319,6 +1323,22 @@ class PlannedStep(_message.Message):
     def bindings(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.Binding]:
         """What is put into its input."""
 
+    @_builtins.property
+    def timeout(self) -> _duration_pb2.Duration:
+        """How long an attempt may take. Not set: as long as the server allows by default, `ServerLimits.default_step_timeout`."""
+
+    @_builtins.property
+    def total_timeout(self) -> _duration_pb2.Duration:
+        """How long all attempts, pauses and waiting may take together. Not set: without a limit."""
+
+    @_builtins.property
+    def retry(self) -> _workflow_pb2.Retry:
+        """When a failed attempt is tried again: the step's own policy or the workflow's, with defaults filled in. Not set: never."""
+
+    @_builtins.property
+    def fallback(self) -> _workflow_pb2.Fallback:
+        """What answers once the step has finally failed. Not set: nothing does."""
+
     def __init__(
         self,
         *,
@@ -1329,10 +1349,14 @@ class PlannedStep(_message.Message):
         input_rule: Global___InputRule.ValueType = ...,
         input: _payload_pb2.Payload | None = ...,
         bindings: _abc.Iterable[_workflow_pb2.Binding] | None = ...,
+        timeout: _duration_pb2.Duration | None = ...,
+        total_timeout: _duration_pb2.Duration | None = ...,
+        retry: _workflow_pb2.Retry | None = ...,
+        fallback: _workflow_pb2.Fallback | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["input", b"input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "input", b"input", "retry", b"retry", "timeout", b"timeout", "total_timeout", b"total_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "bindings", b"bindings", "depends_on", b"depends_on", "input", b"input", "input_rule", b"input_rule", "step_id", b"step_id", "wave", b"wave"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "bindings", b"bindings", "depends_on", b"depends_on", "fallback", b"fallback", "input", b"input", "input_rule", b"input_rule", "retry", b"retry", "step_id", b"step_id", "timeout", b"timeout", "total_timeout", b"total_timeout", "wave", b"wave"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

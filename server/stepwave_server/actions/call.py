@@ -117,7 +117,9 @@ class Signature:
         try:
             value = load(payload)
             _, problems = self._read({} if value is None and places else value, strict=True)
-        except Exception:  # malformed, which others tell; or by a validator of the action's, which the attempt will tell
+        except (
+            Exception
+        ):  # malformed, which others tell; or by a validator of the action's, which the attempt will tell
             return []
         unknown = self._unknown({place[0]: None for place in places})
         return [problem for where, problem in [*problems, *unknown] if not any(_meet(where, place) for place in places)]

@@ -1,12 +1,12 @@
 """Plans and actions, as messages."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 
 from stepwave.v1 import orchestrator_pb2
 from stepwave_server.core.graph import waves
-from stepwave_server.core.model import Step, Workflow
-from stepwave_server.wire.values import fill_payload
+from stepwave_server.core.model import Retry, Step, Workflow
+from stepwave_server.wire.policies import fill_fallback, fill_retry
+from stepwave_server.wire.values import SECOND, fill_payload
 from stepwave_server.wire.workflow import fill_binding
 
 __all__ = ["to_plan"]
@@ -28,19 +28,15 @@ def to_plan(workflow: Workflow, start: int, most: int) -> tuple[orchestrator_pb2
         outputs=_outputs(workflow)[:MOST_OUTPUTS],
     )
     ordered = sorted(workflow.steps, key=lambda step: level[step.id])
-    return plan, _fill_page(plan, ordered, level, start, most)
-
-
-def _fill_page(
-    plan: orchestrator_pb2.Plan, ordered: Sequence[Step], level: Mapping[str, int], start: int, most: int
-) -> int:
     index, size = start, 0
     while index < min(start + most, len(ordered)) and size < MOST_BYTES:
         message = plan.steps.add()
-        _fill_step(message, ordered[index], level[ordered[index].id])
+        step = ordered[index]
+        _fill_step(message, step, level[step.id])
+        _fill_policies(message, step, step.retry or workflow.retry)
         size += message.ByteSize()
         index += 1
-    return index if index < len(ordered) else 0
+    return plan, index if index < len(ordered) else 0
 
 
 def _fill_step(message: orchestrator_pb2.PlannedStep, step: Step, wave: int) -> None:
@@ -53,6 +49,18 @@ def _fill_step(message: orchestrator_pb2.PlannedStep, step: Step, wave: int) -> 
         fill_payload(message.input, step.input)
     for binding in step.bindings:
         fill_binding(message.bindings.add(), binding)
+
+
+def _fill_policies(message: orchestrator_pb2.PlannedStep, step: Step, retry: Retry | None) -> None:
+    """Set what a step does about failures and time."""
+    if step.timeout is not None:
+        message.timeout.seconds, message.timeout.nanos = divmod(step.timeout, SECOND)
+    if step.total_timeout is not None:
+        message.total_timeout.seconds, message.total_timeout.nanos = divmod(step.total_timeout, SECOND)
+    if retry is not None:
+        fill_retry(message.retry, retry)
+    if step.fallback is not None:
+        fill_fallback(message.fallback, step.fallback)
 
 
 def _rule(step: Step) -> orchestrator_pb2.InputRule.ValueType:

@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from integration.server.build import bind, flow, payload, step, value_of
+from integration.server.build import bind, flow, instead, payload, retry, step, value_of
 from integration.server.caller import GUARD, Caller, refusal
 from integration.server.serving import Call, Serve
 from stepwave import Context, action
@@ -190,6 +190,20 @@ async def test_a_plan_tells_what_each_step_gets(caller: Caller) -> None:
     assert list(steps["join"].depends_on) == ["parse", "free"]
     assert steps["parse"].bindings == PLANNED.steps[2].bindings
     assert [steps[step_id].wave for step_id in ("fetch", "parse", "join")] == [0, 1, 2]
+
+
+async def test_a_plan_tells_what_each_step_does_about_failures_and_time(caller: Caller) -> None:
+    own = step("own", retry=retry(5, 0.25), timeout=3, total_timeout=60, fallback=instead("noop", {"x": 1}))
+    workflow = flow(own, step("usual"))
+    workflow.retry.CopyFrom(retry(2))
+    plan = (await caller.stub.PlanWorkflow(pb.PlanWorkflowRequest(workflow=workflow))).plan
+    first, usual = plan.steps
+    assert (first.retry.max_attempts, first.retry.initial_backoff.nanos) == (5, 250_000_000)
+    assert first.retry.max_backoff.seconds == 30, "defaults are filled in"
+    assert (first.timeout.seconds, first.total_timeout.seconds) == (3, 60)
+    assert first.fallback == own.fallback
+    assert usual.retry.max_attempts == 2, "the workflow's policy is in force"
+    assert not any(usual.HasField(name) for name in ("timeout", "total_timeout", "fallback"))
 
 
 async def test_a_plan_comes_in_pages(caller: Caller) -> None:
