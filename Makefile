@@ -28,8 +28,8 @@ demo: $(STAMP) ## Start a server, run the briefing example with the live view, c
 	@$(BIN)/python client/examples/briefing/demo.py
 
 .PHONY: test
-test: $(STAMP) ## Run all tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## Run all tests, as many at once as there are cores
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: soak
 soak: $(STAMP) ## Kill a server again and again under load, for STEPWAVE_SOAK_MINUTES (10), and check that nothing is lost
