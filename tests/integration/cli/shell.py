@@ -17,6 +17,7 @@ __all__ = ["Shell", "Started", "line_of_code", "on_terminal", "serving"]
 
 FOLDER = Path(__file__).parent
 _STEPWAVE = str(Path(sys.executable).parent / "stepwave")
+_SIZE = ("COLUMNS", "LINES")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -83,7 +84,8 @@ class Shell:
                 process.kill()
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("STEPWAVE_")}
+        # A size in the environment is that of the terminal in which the tests run.
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("STEPWAVE_", *_SIZE))}
         told = {"STEPWAVE_JOURNAL": "memory", **({"STEPWAVE_SERVER": self.server} if self.server else {})}
         return {**kept, **told, **more}
 
