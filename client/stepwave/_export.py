@@ -104,7 +104,7 @@ class RunExport:
             InvalidExport: It is no export, or one that this version cannot read.
         """
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8"))
+            return cls.from_json(Path(path).read_text(encoding="utf-8-sig"))
         except (InvalidExport, UnicodeDecodeError) as error:
             raise InvalidExport(f"{os.fspath(path)}: {error}") from error
 

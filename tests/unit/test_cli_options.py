@@ -37,6 +37,17 @@ def test_an_input_is_read_from_a_file(tmp_path: Path) -> None:
     assert parse_input(f"@{tmp_path / 'input.json'}") == ["é"]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32", "utf-16-le"])
+def test_a_byte_order_mark_says_how_an_input_is_written(
+    encoding: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = '{"city": "Zürich"}'.encode(encoding)
+    (tmp_path / "input.json").write_bytes(data)
+    assert parse_input(f"@{tmp_path / 'input.json'}") == {"city": "Zürich"}
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+    assert parse_input("@-") == {"city": "Zürich"}
+
+
 def test_an_input_is_read_from_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("[1]"))
     assert parse_input("@-") == [1]

@@ -1,5 +1,6 @@
 """Options that several commands share, and how their words become values."""
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -134,7 +135,14 @@ def parse_input(text: str | None) -> JSON:
 
 
 def _contents(file: str) -> str:
-    return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
+    """Return the text of a file, or of standard input: UTF-8, or UTF-16 and UTF-32 as a byte order mark says."""
+    if file != "-":
+        data = Path(file).read_bytes()
+    elif (binary := getattr(sys.stdin, "buffer", None)) is not None:
+        data = binary.read()
+    else:
+        return sys.stdin.read()
+    return data.decode(json.detect_encoding(data))
 
 
 def _is_file(text: str) -> bool:

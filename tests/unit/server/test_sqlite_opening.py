@@ -11,7 +11,13 @@ import pytest
 
 from stepwave_server.journal import JournalError, Retention, SqliteJournal
 from stepwave_server.journal.sqlite import database
-from stepwave_server.journal.sqlite.errors import JournalCorrupt, JournalInUse, JournalTooNew, NotAJournal
+from stepwave_server.journal.sqlite.errors import (
+    JournalCorrupt,
+    JournalInUse,
+    JournalIsFolder,
+    JournalTooNew,
+    NotAJournal,
+)
 from unit.server.journals import Clock, add, finish, key, record, write
 
 
@@ -108,13 +114,16 @@ async def test_damage_that_is_met_later_is_told_when_it_is_met(path: Path) -> No
 
 async def test_a_folder_in_place_of_the_file_is_said(path: Path) -> None:
     path.mkdir()
-    with pytest.raises(JournalError, match=r"cannot .* the journal"):
+    with pytest.raises(
+        JournalIsFolder, match=rf"{path}: it is a folder; name a file in it, as in sqlite:{path}/journal\.db"
+    ):
         _open(path)
+    assert list(path.iterdir()) == []
 
 
 async def test_a_folder_that_cannot_be_made_is_said(path: Path) -> None:
     path.write_text("a file, where a folder is wanted")
-    with pytest.raises(JournalError, match=r"cannot open the journal .*(Not a directory|File exists)"):
+    with pytest.raises(JournalError, match=rf"cannot open the journal .*: Not a directory: {path} is a file"):
         _open(path / "journal.db")
 
 

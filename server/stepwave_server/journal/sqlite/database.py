@@ -16,7 +16,7 @@ import sqlite3
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from stepwave_server.journal.sqlite.errors import JournalTooNew, NotAJournal, explain
+from stepwave_server.journal.sqlite.errors import JournalIsFolder, JournalTooNew, NotAJournal, explain
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "Synchronous", "connect", "create", "migrate", "open_reader"]
 
@@ -96,6 +96,11 @@ def create(path: Path) -> None:
         JournalError: It cannot be made.
     """
     try:
+        if path.is_dir():
+            raise JournalIsFolder(path)
+        nearest = next(folder for folder in path.parents if folder.exists())
+        if not nearest.is_dir():
+            raise NotADirectoryError(0, f"Not a directory: {nearest} is a file")
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists():
             return

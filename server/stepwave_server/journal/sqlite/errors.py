@@ -5,7 +5,16 @@ from pathlib import Path
 
 from stepwave_server.journal.base import JournalError
 
-__all__ = ["JournalBroken", "JournalCorrupt", "JournalInUse", "JournalTaken", "JournalTooNew", "NotAJournal", "explain"]
+__all__ = [
+    "JournalBroken",
+    "JournalCorrupt",
+    "JournalInUse",
+    "JournalIsFolder",
+    "JournalTaken",
+    "JournalTooNew",
+    "NotAJournal",
+    "explain",
+]
 
 
 class JournalInUse(JournalError):
@@ -58,6 +67,17 @@ class NotAJournal(JournalError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} is no journal of Stepwave; it is left as it is")
+
+
+class JournalIsFolder(JournalError):
+    """Raised when a folder stands where the journal's file should be."""
+
+    lasting = True
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"cannot open the journal {path}: it is a folder; name a file in it, as in sqlite:{path / 'journal.db'}"
+        )
 
 
 class JournalCorrupt(JournalError):
