@@ -23,7 +23,7 @@ Result = TypeVar("Result")
 
 
 class AsyncTransport:
-    """Calls by grpc.aio. The channel is made at the first call, on the loop that runs then.
+    """Calls by grpc.aio. The channel is made at the first call, on the loop that runs then, and lives on no other one.
 
     Args:
         address: Where the server is.
@@ -32,6 +32,7 @@ class AsyncTransport:
     def __init__(self, address: str) -> None:
         self.address = address
         self._channel: aio.Channel | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stub: orchestrator_pb2_grpc.OrchestratorServiceAsyncStub | None = None
         self._closed = False
 
@@ -76,10 +77,13 @@ class AsyncTransport:
             raise
 
     async def close(self) -> None:
-        """Free the connection; calls under way are cut off. Idempotent."""
+        """Free the connection; calls under way are cut off. Idempotent.
+
+        On another loop than its own the connection is only let go: to wait for it there would last for ever.
+        """
         self._closed = True
         channel, self._channel, self._stub = self._channel, None, None
-        if channel is not None:
+        if channel is not None and asyncio.get_running_loop() is self._loop:
             await channel.close()
 
     def check_open(self) -> None:
@@ -92,9 +96,23 @@ class AsyncTransport:
         if self._closed and not (task and task.cancelling()):
             raise RuntimeError("this client is closed")
 
+    def check_loop(self) -> None:
+        """Check that this is the loop on which the first call was made.
+
+        Raises:
+            RuntimeError: It is another one.
+        """
+        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                "this client belongs to another event loop, that of its first call: make a client inside each "
+                "asyncio.run(…), or keep one loop for all"
+            )
+
     def _call(self, name: str, request: object, within: float | None) -> Any:
         self.check_open()
+        self.check_loop()
         if self._stub is None:
+            self._loop = asyncio.get_running_loop()
             self._channel = aio.insecure_channel(self.address, options=channel_options(self.address))
             self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
         return getattr(self._stub, name)(request, timeout=within, metadata=trace_metadata())
@@ -110,6 +128,7 @@ class _AsyncStream(Generic[Response]):
         self._call = call
 
     async def read(self) -> Response | None:
+        self._transport.check_loop()
         try:
             message = await self._call.read()
         except grpc.RpcError as error:
@@ -120,6 +139,7 @@ class _AsyncStream(Generic[Response]):
         return None if message is aio.EOF else cast("Response", message)
 
     async def finish(self) -> None:
+        self._transport.check_loop()
         try:
             await asyncio.wait_for(self._call.code(), FINISH_WITHIN)
         except TimeoutError:
