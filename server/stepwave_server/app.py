@@ -247,6 +247,17 @@ async def serve(settings: Settings, actions: Sequence[str], ready: Callable[[str
         trace.set_tracer_provider(telemetry.provider())
     server = Server(settings, actions=actions, telemetry=telemetry)
     await server.start()
+    try:
+        hurried = await _serve_until_told(server, ready)
+    except BaseException:
+        await server.stop()
+        raise
+    logger.info("draining: no new runs; those under way get %g s", settings.drain_timeout)
+    await _drain(server, hurried)
+
+
+async def _serve_until_told(server: Server, ready: Callable[[str], None]) -> asyncio.Event:
+    """Wait for the first signal, and return what the second one sets."""
     _calm_collector()
     asked = asyncio.Event()
     hurried = asyncio.Event()
@@ -259,8 +270,7 @@ async def serve(settings: Settings, actions: Sequence[str], ready: Callable[[str
         loop.add_signal_handler(number, on_signal)
     ready(server.address)
     await asked.wait()
-    logger.info("draining: no new runs; those under way get %g s", settings.drain_timeout)
-    await _drain(server, hurried)
+    return hurried
 
 
 def _calm_collector() -> None:

@@ -3,6 +3,8 @@
 import os
 import sys
 
+from .streams import prepare_streams
+
 __all__ = ["main"]
 
 
@@ -11,6 +13,7 @@ def main() -> None:
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes to standard error what the exceptions say better
     # It would start its threads again in a child that an action forks, on this process's connections, and crash it.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+    prepare_streams()
     try:
         from .app import run_app
     except ModuleNotFoundError as error:

@@ -15,7 +15,7 @@ from .errors import CommandError, ExitCode, code_of_error
 from .kept import delete, export
 from .leaving import unheld
 from .lists import actions, runs
-from .output import flush_answers, print_error, print_json, print_line, use_utf8
+from .output import flush_answers, print_error, print_json, print_line
 from .plan import plan
 from .run import rerun, run
 from .serve import serve
@@ -68,18 +68,18 @@ def run_app() -> NoReturn:
 
     With `STEPWAVE_DEBUG` set, errors show where they come from.
     """
-    use_utf8()
     with unheld():
         try:
-            app()
+            try:
+                app()
+            finally:
+                flush_answers()
         except CommandError as error:
             _end(error, str(error), error.code)
         except StepwaveError as error:
             _end(error, str(error), code_of_error(error))
         except Exception as error:
             _end(error, f"unexpected {type(error).__name__}: {error} ({_DEBUG}=1 shows where)", ExitCode.RUN_FAILED)
-        finally:
-            flush_answers()
         sys.exit(ExitCode.SUCCEEDED)
 
 

@@ -11,8 +11,9 @@ from stepwave._results import Run
 from stepwave.exceptions import InvalidWorkflow, NotFound, ServerUnavailable
 
 from .errors import CommandError, ExitCode
-from .output import columns, kept_for_answers
+from .output import columns
 from .settings import settings_problems
+from .streams import kept_for_answers
 from .text import time_text
 
 __all__ = ["Target", "find_run", "require_server_extra"]
@@ -72,7 +73,7 @@ class Target:
         from stepwave_server.telemetry import TelemetryUnavailable
 
         try:
-            with kept_for_answers():  # what actions print is no part of the answer
+            with kept_for_answers():  # what actions write is no part of the answer
                 async with AsyncClient.local(actions=self.actions) as client:
                     yield client
         except (ActionsError, LimitsError, TelemetryUnavailable) as error:

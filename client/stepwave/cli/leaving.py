@@ -8,19 +8,23 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from types import FrameType
 from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from stepwave._drive import close, drive, new_loop
 
-from .children import adopt_children, end_children
 from .errors import ExitCode
+from .forks import watch_forks
+from .streams import answers
 
 __all__ = ["end_process", "run_with_actions", "unheld"]
 
 _PATIENCE = 1.0  # seconds that tasks and processes get to end, once they are told to
 _EXIT_PATIENCE = 10.0  # seconds that exit handlers get
 _HASTE = 0.2  # seconds that processes get when nobody waits any more
+
+_STARTS = frozenset({"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"})
 
 T = TypeVar("T")
 _Handler: TypeAlias = Callable[[int, FrameType | None], object]
@@ -37,7 +41,11 @@ def run_with_actions(work: Coroutine[Any, Any, T]) -> T:
     """
     global _ran
     _ran = True
-    adopt_children()
+    watch_forks()
+    if _has_children():
+        from .children import note_strangers
+
+        note_strangers()
     loop = new_loop()
     task = loop.create_task(work)
     with _interruptible(loop, task):
@@ -45,7 +53,7 @@ def run_with_actions(work: Coroutine[Any, Any, T]) -> T:
             return drive(loop, task)
         finally:
             _clinging.update(drive(loop, _unended()))
-            _end_children(_PATIENCE)
+            _end_children(_PATIENCE, spare_pools=True)
             if not _clinging:
                 close(loop)
 
@@ -97,23 +105,50 @@ def _handled(number: signal.Signals, usual: _Handler | signal.Handlers, handler:
 
 def _end_by_signal(number: int, _frame: FrameType | None) -> None:
     """End by a signal as if it were not handled, without the processes that actions started."""
-    with suppress(Exception):
-        _end_children(_HASTE)
+    _kill_children()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
-def _end_children(patience: float) -> None:
+def _end_children(patience: float, *, spare_pools: bool) -> None:
     """End the processes that actions started; an interrupt meanwhile, which could leave some, is ignored."""
+    if not _has_children():
+        return
+    from .children import end_children
+
     if threading.current_thread() is not threading.main_thread():
-        end_children(patience)
+        end_children(patience, spare_pools=spare_pools)
         return
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        end_children(patience)
+        end_children(patience, spare_pools=spare_pools)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _kill_children() -> None:
+    """End the processes that actions started, pools and all, while no thread can start another."""
+    this = threading.current_thread()
+
+    def hold(event: str, _args: object) -> None:
+        if event in _STARTS and threading.current_thread() is not this:
+            threading.Event().wait()
+
+    sys.addaudithook(hold)
+    with suppress(Exception):
+        _end_children(_HASTE, spare_pools=False)
+
+
+def _has_children() -> bool:
+    """Say whether this process has children, ended or not; where no server is installed, none are an action's."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    except AttributeError:  # a system without it
+        pass
+    return find_spec("psutil") is not None
 
 
 async def _unended() -> set[asyncio.Task[Any]]:
@@ -148,9 +183,9 @@ def _end_late(code: int) -> None:
 
 def end_process(code: int) -> NoReturn:
     """End without waiting for more than a moment: neither tasks nor threads of actions can be stopped."""
+    _kill_children()
     with suppress(Exception):
-        _end_children(_HASTE)
-    with suppress(Exception):
+        answers().flush()
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)

@@ -4,10 +4,7 @@ import json
 import os
 import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
-from contextvars import ContextVar
-from io import TextIOWrapper
-from typing import TextIO
+from contextlib import suppress
 
 from rich.cells import cell_len
 from rich.console import Console
@@ -15,6 +12,7 @@ from rich.text import Text
 
 from stepwave._payload import JSON
 
+from .streams import answers
 from .text import one_line
 
 __all__ = [
@@ -23,7 +21,6 @@ __all__ = [
     "fit",
     "flush_answers",
     "has_live_terminal",
-    "kept_for_answers",
     "note",
     "print_error",
     "print_json",
@@ -31,17 +28,7 @@ __all__ = [
     "print_table",
     "print_text",
     "stderr_console",
-    "use_utf8",
 ]
-
-_kept: ContextVar[TextIO | None] = ContextVar("_kept", default=None)
-
-
-def use_utf8() -> None:
-    """Make both streams speak UTF-8, whatever the locale; half a surrogate pair is escaped, as JSON does it."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
 def stderr_console() -> Console:
@@ -54,48 +41,38 @@ def has_live_terminal() -> bool:
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in {"dumb", "unknown"}
 
 
-@contextmanager
-def kept_for_answers() -> Iterator[None]:
-    """Keep standard output for answers: what else is printed in the body goes to standard error."""
-    token = _kept.set(sys.stdout)
-    try:
-        with redirect_stdout(sys.stderr):
-            yield
-    finally:
-        _kept.reset(token)
-
-
 def print_line(text: str = "") -> None:
     """Write a line of the answer."""
-    (_kept.get() or sys.stdout).write(text + "\n")
+    answers().write(text + "\n")
 
 
 def print_text(text: Text) -> None:
     """Write a line of the answer, styled where it is read on a terminal."""
-    if sys.stdout.isatty():
-        Console(highlight=False).print(text, no_wrap=True, overflow="ellipsis")
+    if answers().isatty():
+        Console(file=answers(), highlight=False).print(text, no_wrap=True, overflow="ellipsis")
     else:
         print_line(text.plain.rstrip())
 
 
 def answer_width() -> int:
     """Return how many cells a line of the answer may have: those of the terminal; `COLUMNS`, else 80 without one."""
-    return Console().width
+    return Console(file=answers()).width
 
 
 def print_json(value: JSON, *, pretty: bool = True) -> None:
     """Write a JSON value as the answer, at once: over several lines for people, or on one for programs that follow."""
     print_line(json.dumps(value, ensure_ascii=False, indent=2 if pretty else None))
-    (_kept.get() or sys.stdout).flush()
+    answers().flush()
 
 
 def flush_answers() -> None:
-    """Write what is left of the answer; a reader that has gone away is no error."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # The interpreter flushes once more as it ends, and would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Write what is left of the answer; a reader that has gone away is no error.
+
+    Raises:
+        CommandError: It cannot be written.
+    """
+    with suppress(BrokenPipeError):
+        answers().flush()
 
 
 def note(message: str) -> None:
@@ -110,10 +87,10 @@ def print_error(message: str) -> None:
 
 def fit(line: str) -> str:
     """Cut a line of the answer to the terminal's width; nothing is cut where there is no terminal."""
-    if not sys.stdout.isatty():
+    if not answers().isatty():
         return line
     text = Text(line)
-    text.truncate(os.get_terminal_size(sys.stdout.fileno()).columns, overflow="ellipsis")
+    text.truncate(os.get_terminal_size(answers().fileno()).columns, overflow="ellipsis")
     return text.plain
 
 

@@ -1,6 +1,5 @@
 """`stepwave serve`: a server in the foreground, until it is told to stop."""
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,13 +8,15 @@ import typer
 
 from stepwave._files import WorkflowFileError
 
-from .children import withhold_sockets
 from .connect import require_server_extra
 from .errors import CommandError
+from .forks import withhold_sockets
 from .leaving import run_with_actions
 from .logs import start_logging
 from .options import choices_of, parse_seconds, parser_of
+from .output import flush_answers, print_line
 from .settings import JOURNAL_FORMS, JOURNAL_HELP, chosen_journal, make_settings
+from .streams import kept_for_answers
 
 if TYPE_CHECKING:
     from stepwave_server.config import Settings
@@ -152,12 +153,13 @@ def _serve(settings: "Settings", actions: list[str]) -> None:
 
     withhold_sockets(settings.listen)  # runs that an earlier server left go on before the address is announced
     try:
-        run_with_actions(serve_until_told(settings, actions, _announce))
+        with kept_for_answers():  # the address alone
+            run_with_actions(serve_until_told(settings, actions, _announce))
     except (ActionsError, JournalError, ListenError, TelemetryUnavailable, WorkflowFileError, ValueError) as error:
         raise CommandError(str(error)) from error
 
 
 def _announce(address: str) -> None:
     withhold_sockets(address)
-    sys.stdout.write(f"{address}\n")
-    sys.stdout.flush()
+    print_line(address)
+    flush_answers()

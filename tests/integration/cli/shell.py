@@ -66,6 +66,17 @@ class Shell:
             check=False,
         )
 
+    def redirect(self, redirection: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end, with its streams redirected as a shell writes it."""
+        return subprocess.run(
+            ["sh", "-c", f'exec "$@" {redirection}', "sh", _STEPWAVE, *arguments],
+            cwd=self.folder,
+            env=self._environment({}),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
     @contextmanager
     def start(self, *arguments: str, stderr: int = subprocess.PIPE, **environment: str) -> Iterator[Started]:
         """Start a command, and kill it at the end if it still runs."""

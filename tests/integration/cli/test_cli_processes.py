@@ -6,9 +6,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -50,57 +49,50 @@ def forking(tmp_path: Path) -> str:
 
 
 class Orphan:
-    """A process that an action leaves behind, known by the FIFO that it holds open."""
+    """A process that an action leaves behind, known by the FIFO that it and its children hold open."""
 
     def __init__(self, folder: Path) -> None:
         self.fifo = str(folder / "fifo")
         os.mkfifo(self.fifo)
+        self._reader = os.open(self.fifo, os.O_RDONLY | os.O_NONBLOCK)
+        self._said = b""
 
     def flow(self, action: str, **input: object) -> str:
-        """Write a workflow with a step that leaves it, and return its file."""
+        """Write a workflow with a step that leaves it and waits until it is there, and return its file."""
         file = Path(f"{self.fifo}.yaml")
         step = {"id": "leave", "action": action, "input": {"fifo": self.fifo, **input}}
         file.write_text(json.dumps({"name": "leaving", "steps": [step]}))
         return str(file)
 
-    @contextmanager
-    def met(self) -> Iterator["Met"]:
-        """Wait until it is there, and kill it at the end if it still is."""
-        with open(self.fifo, encoding="utf-8") as file:
-            met = Met(file)
-            try:
-                yield met
-            finally:
-                if met.lives():
-                    os.kill(met.pid, signal.SIGKILL)
-
-
-class Met:
-    """An orphan that is there."""
-
-    def __init__(self, file: IO[str]) -> None:
-        self._file = file
-        self.pid = int(file.readline())
+    @property
+    def pid(self) -> int:
+        """Its process, once it is there."""
+        self.lives()
+        return int(self._said)
 
     def lives(self) -> bool:
-        """Say whether it, or a child of it, still holds its FIFO."""
-        os.set_blocking(self._file.fileno(), False)
+        """Say whether somebody holds its FIFO."""
         try:
-            return os.read(self._file.fileno(), 1) != b""
+            while part := os.read(self._reader, 100):
+                self._said += part
         except BlockingIOError:
             return True
-        finally:
-            os.set_blocking(self._file.fileno(), True)
+        return False
 
     def wait_for_its_end(self) -> None:
         """Wait until nobody holds its FIFO any more."""
-        assert self._file.read() == ""
+        os.set_blocking(self._reader, True)
+        assert not self.lives()
+        assert self._said, "it was never there"
 
 
 @pytest.fixture
-def orphan(tmp_path: Path) -> Orphan:
+def orphan(tmp_path: Path) -> Iterator[Orphan]:
     """Return a process that an action will leave behind."""
-    return Orphan(tmp_path)
+    orphan = Orphan(tmp_path)
+    yield orphan
+    if orphan.lives():
+        os.kill(orphan.pid, signal.SIGKILL)
 
 
 def end_of(server: Started, how: signal.Signals) -> int:
@@ -152,9 +144,8 @@ def test_a_child_that_comes_back_from_its_action_is_no_second_server(alone: Shel
 def test_a_child_left_behind_dies_of_a_signal_of_its_own(orphan: Orphan, how: signal.Signals) -> None:
     with serving(*ACTIONS) as (address, server):
         assert Shell(address).run("run", orphan.flow("leave")).returncode == 0
-        with orphan.met() as child:
-            os.kill(child.pid, how)
-            child.wait_for_its_end()
+        os.kill(orphan.pid, how)
+        orphan.wait_for_its_end()
         assert Shell(address).run("actions").returncode == 0
         assert end_of(server, signal.SIGTERM) == 0
 
@@ -163,9 +154,8 @@ def test_a_child_left_behind_dies_of_a_signal_of_its_own(orphan: Orphan, how: si
 def test_a_server_ends_the_children_that_its_actions_left(orphan: Orphan, stubborn: bool) -> None:
     with serving(*ACTIONS) as (address, server):
         Shell(address).run("run", orphan.flow("leave", stubborn=stubborn))
-        with orphan.met() as child:
-            assert end_of(server, signal.SIGTERM) == 0
-            child.wait_for_its_end()
+        assert end_of(server, signal.SIGTERM) == 0
+        orphan.wait_for_its_end()
 
 
 @pytest.mark.parametrize(
@@ -174,34 +164,34 @@ def test_a_server_ends_the_children_that_its_actions_left(orphan: Orphan, stubbo
 def test_a_run_ends_the_processes_that_its_actions_left(
     alone: Shell, orphan: Orphan, action: str, input: dict[str, object]
 ) -> None:
-    with alone.start("run", orphan.flow(action, **input), *ACTIONS) as started, orphan.met() as child:
+    with alone.start("run", orphan.flow(action, **input), *ACTIONS) as started:
         assert started.end()[0] == 0
-        child.wait_for_its_end()
+        orphan.wait_for_its_end()
 
 
 def test_a_pool_that_is_kept_for_others_ends_with_the_command(alone: Shell, orphan: Orphan) -> None:
     began = time.monotonic()
-    with alone.start("run", orphan.flow("leave_pools"), *ACTIONS) as started, orphan.met() as child:
+    with alone.start("run", orphan.flow("leave_pools"), *ACTIONS) as started:
         assert started.end()[0] == 0
-        child.wait_for_its_end()
+        orphan.wait_for_its_end()
     assert time.monotonic() - began < 9, "it was ended only since it had not ended by itself"
 
 
 def test_a_process_in_a_session_of_its_own_outlives_the_command(alone: Shell, orphan: Orphan) -> None:
-    with alone.start("run", orphan.flow("leave_command", session=True), *ACTIONS) as started, orphan.met() as child:
+    with alone.start("run", orphan.flow("leave_command", session=True), *ACTIONS) as started:
         assert started.end()[0] == 0
-        assert child.lives()
-        os.killpg(child.pid, signal.SIGKILL)
+        assert orphan.lives()
+        os.killpg(orphan.pid, signal.SIGKILL)
 
 
 def test_the_second_interrupt_leaves_no_process_behind(alone: Shell, orphan: Orphan) -> None:
-    with alone.start("run", orphan.flow("leave_and_cling"), *ACTIONS) as started, orphan.met() as child:
+    with alone.start("run", orphan.flow("leave_and_cling"), *ACTIONS) as started:
         started.wait_for_error("clinging")
         started.process.send_signal(signal.SIGINT)
         started.wait_for_error("stopping")
         started.process.send_signal(signal.SIGINT)
         assert started.end()[0] == 130
-        child.wait_for_its_end()
+        orphan.wait_for_its_end()
 
 
 def test_a_child_that_outlives_a_killed_server_keeps_nothing_of_it(orphan: Orphan, tmp_path: Path) -> None:
@@ -209,14 +199,13 @@ def test_a_child_that_outlives_a_killed_server_keeps_nothing_of_it(orphan: Orpha
     with serving(*options) as (address, server), Shell(address).start("run", "flows/holding.yaml") as run:
         run.wait_for_error("holding")
         assert Shell(address).run("run", orphan.flow("leave")).returncode == 0
-        with orphan.met() as child:
-            server.process.kill()
-            run.wait_for_error("lost the server")  # its connection is closed, though the child lives
-            with Shell().start("serve", "--listen", address, *options) as again:
-                assert again.wait_for_output(":").strip() == address
-                assert child.lives()
-                again.process.terminate()
-                again.end()
+        server.process.kill()
+        run.wait_for_error("lost the server")  # its connection is closed, though the child lives
+        with Shell().start("serve", "--listen", address, *options) as again:
+            assert again.wait_for_output(":").strip() == address
+            assert orphan.lives()
+            again.process.terminate()
+            again.end()
 
 
 @pytest.mark.parametrize("command", [("serve", "--listen", "127.0.0.1:0"), ("run", "flows/greeting.yaml")])
@@ -224,11 +213,11 @@ def test_a_child_that_outlives_a_killed_server_keeps_nothing_of_it(orphan: Orpha
 def test_told_to_stop_while_it_starts_a_command_leaves_no_process_behind(
     alone: Shell, orphan: Orphan, command: tuple[str, ...], how: signal.Signals, code: int
 ) -> None:
-    with alone.start(*command, "--actions", "naps", NAPS_FIFO=orphan.fifo) as started, orphan.met() as child:
+    with alone.start(*command, "--actions", "naps", NAPS_FIFO=orphan.fifo) as started:
         started.wait_for_error("importing")
         while started.process.poll() is None:  # a second interrupt is needed, and may come before the first was handled
             started.process.send_signal(how)
             with suppress(subprocess.TimeoutExpired):
                 started.process.wait(0.1)
         assert started.end()[0] == code
-        child.wait_for_its_end()
+        orphan.wait_for_its_end()

@@ -12,11 +12,14 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from multiprocessing.pool import Pool
+from multiprocessing.synchronize import Event
 
 from stepwave import Context, action
 
 FORK = multiprocessing.get_context("fork")
 POOLS: list[Pool] = []
+THERE: list[Event] = []
+TAKEN: list[int] = []
 LEFT: list[asyncio.Task[None]] = []
 
 
@@ -121,22 +124,26 @@ def _fork(end: str) -> int:
 @action
 def leave(fifo: str, stubborn: bool = False) -> None:
     """Leave a forked process behind, which holds a FIFO open while it lives."""
-    FORK.Process(target=_hold, args=(fifo, stubborn)).start()
+    _start_holding(fifo, stubborn)
 
 
 @action
 def leave_pools(fifo: str) -> None:
     """Leave two pools behind for others to use, one of them at work."""
-    idle, busy = FORK.Pool(2), FORK.Pool(2)
+    there = FORK.Event()
+    idle, busy = FORK.Pool(2), FORK.Pool(2, _use, (there,))
     idle.map(abs, [-1, -2])
-    busy.apply_async(_hold, (fifo, False))
+    busy.apply_async(_hold, (fifo,))
+    there.wait()
     POOLS.extend((idle, busy))
 
 
 @action
 async def leave_and_cling(fifo: str, context: Context) -> None:
-    """Leave a process behind that ignores SIGTERM, and hold on for longer than anybody waits when interrupted."""
-    FORK.Process(target=_hold, args=(fifo, True)).start()
+    """Leave a process that ignores SIGTERM and an idle pool behind, and hold on for longer than anybody waits."""
+    POOLS.append(FORK.Pool(1, _open, (fifo,)))
+    POOLS[-1].apply(abs, (-1,))
+    _start_holding(fifo, True)
     context.progress(None, "clinging")
     try:
         await asyncio.Event().wait()
@@ -144,21 +151,44 @@ async def leave_and_cling(fifo: str, context: Context) -> None:
         await asyncio.sleep(600)
 
 
-def _hold(fifo: str, stubborn: bool) -> None:
-    if stubborn:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    with open(fifo, "w", encoding="utf-8") as file:
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        time.sleep(600)
-
-
 @action
 def leave_command(fifo: str, session: bool = False) -> None:
     """Leave a shell and its child behind, which hold a FIFO open; `session` asks for a session of their own."""
-    script = 'exec 3>"$1"; echo $$ >&3; sleep 600; true'
-    quiet = subprocess.DEVNULL
-    subprocess.Popen(["sh", "-c", script, "sh", fifo], start_new_session=session, stdout=quiet, stderr=quiet)
+    start_command(fifo, session)
+
+
+def start_command(fifo: str, session: bool = False) -> None:
+    script = 'exec 3>"$1"; echo $$ >&3; echo there; exec >/dev/null 2>&1; sleep 600; true'
+    with subprocess.Popen(
+        ["sh", "-c", script, "sh", fifo], start_new_session=session, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as command:
+        assert command.stdout is not None
+        command.stdout.readline()
+        command.returncode = 0  # so that nobody waits for it
+
+
+def _start_holding(fifo: str, stubborn: bool) -> None:
+    there = FORK.Event()
+    _use(there)
+    FORK.Process(target=_hold, args=(fifo, stubborn)).start()
+    there.wait()
+
+
+def _use(there: Event) -> None:
+    THERE[:] = [there]
+
+
+def _open(fifo: str) -> None:
+    TAKEN.append(os.open(fifo, os.O_WRONLY))
+
+
+def _hold(fifo: str, stubborn: bool = False) -> None:
+    if stubborn:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _open(fifo)
+    os.write(TAKEN[-1], b"%d\n" % os.getpid())
+    THERE[0].set()
+    time.sleep(600)
 
 
 async def _exit() -> None:
