@@ -97,14 +97,15 @@ class RunExport:
 
     @classmethod
     def load(cls, path: "str | os.PathLike[str]") -> Self:
-        """Read it from a file.
+        """Read it from a file, in UTF-8, or in UTF-16 with a byte order mark, as some shells redirect to files.
 
         Raises:
             OSError: The file cannot be read.
             InvalidExport: It is no export, or one that this version cannot read.
         """
         try:
-            return cls.from_json(Path(path).read_text(encoding="utf-8-sig"))
+            data = Path(path).read_bytes()
+            return cls.from_json(data.decode(json.detect_encoding(data)))
         except (InvalidExport, UnicodeDecodeError) as error:
             raise InvalidExport(f"{os.fspath(path)}: {error}") from error
 

@@ -86,6 +86,12 @@ def test_what_is_no_export_is_refused(text: str, problem: str) -> None:
     assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_file_is_read_in_the_encoding_that_its_byte_order_mark_tells(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "run.json").write_text(export().to_json(), encoding=encoding)
+    assert RunExport.load(tmp_path / "run.json") == export()
+
+
 def test_a_file_that_is_no_export_is_named(tmp_path: Path) -> None:
     (tmp_path / "flow.bin").write_bytes(b"\xff\xfe")
     with pytest.raises(InvalidExport, match=r"flow\.bin: "):

@@ -43,6 +43,8 @@ def _source(journal: str | None) -> Path:
     path = make_settings({"journal": journal}).journal_path()
     if path is None:
         raise CommandError("the journal is in memory: that is its server's alone")
+    if path.is_dir():
+        raise CommandError(f"{path} is a folder; name the journal's file, as in sqlite:{path / 'journal.db'}")
     if not path.is_file():
         raise CommandError(f"there is no journal at {path}")
     return path

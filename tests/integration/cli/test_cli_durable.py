@@ -171,6 +171,7 @@ def test_a_backup_never_writes_over_the_journal_itself(durable: Serving, tmp_pat
     [
         (("copy.db",), "the journal is in memory: that is its server's alone\n"),
         (("copy.db", "--journal", "sqlite:/nowhere/journal.db"), "there is no journal at /nowhere/journal.db\n"),
+        (("copy.db", "--journal", "sqlite:flows"), "flows is a folder; name the journal's file, as in sqlite:"),
         (("copy.db", "--journal", "postgres"), "--journal: unknown journal 'postgres'"),
     ],
 )
