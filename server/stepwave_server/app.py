@@ -29,7 +29,7 @@ from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.server import GrpcServer
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.workflows import Workflows
-from stepwave_server.telemetry import Telemetry
+from stepwave_server.telemetry import Telemetry, telemetry_of_process
 from stepwave_server.wire.server import to_action, to_limits, to_server_info
 from stepwave_server.wire.values import SECOND
 
@@ -50,7 +50,8 @@ class Server:
         settings: What it is told; by default what the environment says.
         actions: What steps can do, beside built-in ones and those of installed packages: marked functions or classes,
             modules, or names of modules.
-        telemetry: Where spans go; by default as the standard `OTEL_…` environment says.
+        telemetry: Where spans go; by default as the standard `OTEL_…` environment says, else to the tracer provider
+            that the process has set in code, if any.
         journal: Where events are kept, closed with the server; by default as the settings say.
 
     Raises:
@@ -69,7 +70,7 @@ class Server:
     ) -> None:
         self.settings = settings or Settings()
         self.address = ""
-        self._telemetry = telemetry or Telemetry.from_environment()
+        self._telemetry = telemetry or telemetry_of_process()
         self._journal = journal
         self._notices: set[asyncio.Task[None]] = set()
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()

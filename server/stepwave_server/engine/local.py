@@ -43,7 +43,7 @@ from stepwave_server.engine.recovery import (
 )
 from stepwave_server.engine.run import LocalRun, Services
 from stepwave_server.journal import Header, Journal, Unfinished
-from stepwave_server.telemetry import RunTracer, Telemetry, TraceParent
+from stepwave_server.telemetry import ProcessTelemetry, RunTracer, Telemetry, TraceParent
 from stepwave_server.wire.content import same_content
 
 __all__ = ["LocalEngine"]
@@ -79,7 +79,7 @@ class LocalEngine(Directory):
         actions: Registry,
         clock: Callable[[], int],
         options: EngineOptions | None = None,
-        telemetry: Telemetry | None = None,
+        telemetry: Telemetry | ProcessTelemetry | None = None,
     ) -> None:
         super().__init__(journal, clock, options or EngineOptions())
         self.actions = actions
@@ -206,7 +206,8 @@ class LocalEngine(Directory):
             parent=TraceParent(header.traceparent, header.tracestate) if header.traceparent else None,
             create_time=header.create_time,
         )
-        tracer.replay(events)
+        if tracer is not None:
+            tracer.replay(events)
         return tracer
 
     async def recover(self, how: Recover) -> Recovery:

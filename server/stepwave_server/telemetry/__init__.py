@@ -1,8 +1,15 @@
-"""Spans of runs, waves, steps and attempts: made from events, exported as OpenTelemetry's environment variables say."""
+"""Spans of runs, waves, steps and attempts: made from events, exported as the environment or the process says."""
 
 from stepwave_server.telemetry.environment import TelemetryUnavailable
 from stepwave_server.telemetry.parent import TraceParent
-from stepwave_server.telemetry.pipeline import Telemetry
+from stepwave_server.telemetry.pipeline import ProcessTelemetry, Telemetry, telemetry_of_process
 from stepwave_server.telemetry.tracer import RunTracer
 
-__all__ = ["RunTracer", "Telemetry", "TelemetryUnavailable", "TraceParent"]
+__all__ = [
+    "ProcessTelemetry",
+    "RunTracer",
+    "Telemetry",
+    "TelemetryUnavailable",
+    "TraceParent",
+    "telemetry_of_process",
+]

@@ -19,7 +19,7 @@ from opentelemetry.sdk.trace import SpanProcessor, SynchronousMultiSpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter, SpanExporter
 from opentelemetry.sdk.trace.sampling import Sampler
 
-__all__ = ["TelemetryUnavailable", "processor", "resource", "sampler"]
+__all__ = ["TelemetryUnavailable", "disabled", "processor", "resource", "sampler"]
 
 GROUP = "opentelemetry_traces_exporter"
 
@@ -79,13 +79,18 @@ def sampler() -> Sampler:
     return TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False).sampler
 
 
+def disabled() -> bool:
+    """Say whether the environment turns OpenTelemetry off."""
+    return _read(OTEL_SDK_DISABLED).lower() == "true" or _read(OTEL_TRACES_EXPORTER).lower() == "none"
+
+
 def _names() -> list[str]:
     """Return the exporters asked for. An endpoint alone means `otlp`."""
-    if _read(OTEL_SDK_DISABLED).lower() == "true":
+    if disabled():
         return []
     chosen = _read(OTEL_TRACES_EXPORTER)
     if chosen:
-        return [] if chosen.lower() == "none" else _listed(chosen)
+        return _listed(chosen)
     return ["otlp"] if _read(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) or _read(OTEL_EXPORTER_OTLP_ENDPOINT) else []
 
 

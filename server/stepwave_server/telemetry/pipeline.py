@@ -4,6 +4,7 @@ import logging
 import threading
 from importlib.metadata import PackageNotFoundError, version
 
+from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
@@ -18,7 +19,7 @@ from stepwave_server.telemetry.parent import TraceParent
 from stepwave_server.telemetry.spans import Origin, Place, RunSpans
 from stepwave_server.telemetry.tracer import RunTracer
 
-__all__ = ["Telemetry"]
+__all__ = ["ProcessTelemetry", "Telemetry", "telemetry_of_process"]
 
 logger = logging.getLogger(__name__)
 
@@ -114,6 +115,72 @@ class Telemetry:
         flags = TraceFlags.get_default() if parent is None else parent.trace_flags
         flags = TraceFlags(flags | TraceFlags.SAMPLED if sampled else flags & ~TraceFlags.SAMPLED)
         return Place(parent, trace, flags, answer.trace_state), sampled
+
+
+class ProcessTelemetry:
+    """Exports the spans of runs by the tracer provider that the process has set in code, perhaps later than its server.
+
+    The provider is its owner's: it is flushed when the server stops, and never shut down. A provider that is not the
+    SDK's cannot take spans that were made elsewhere; then there are none.
+    """
+
+    def __init__(self) -> None:
+        self._provider: TracerProvider | None = None
+        self._telemetry: Telemetry | None = None
+
+    def run(
+        self,
+        *,
+        namespace: str,
+        run_id: str,
+        workflow_name: str,
+        parent: TraceParent | None,
+        create_time: int = 0,
+    ) -> RunTracer | None:
+        """Trace a run as `Telemetry.run` does; `None`: no provider is set."""
+        telemetry = self._current()
+        if telemetry is None:
+            return None
+        return telemetry.run(
+            namespace=namespace, run_id=run_id, workflow_name=workflow_name, parent=parent, create_time=create_time
+        )
+
+    def shutdown(self, timeout: float = 5.0) -> None:
+        """Let the provider export what waits, within `timeout` seconds. Blocks."""
+        if self._provider is None:
+            return
+        try:
+            self._provider.force_flush(round(timeout * 1_000))
+        except Exception:
+            logger.exception("the provider that the process has set could not export its spans")
+
+    def _current(self) -> Telemetry | None:
+        provider = trace.get_tracer_provider()
+        if provider is not self._provider:
+            self._provider = provider if isinstance(provider, TracerProvider) else None
+            self._telemetry = None if self._provider is None else _following(self._provider)
+        return self._telemetry
+
+
+def telemetry_of_process() -> Telemetry | ProcessTelemetry | None:
+    """Return what the environment asks for, else what follows the process's own provider; `None`: it is turned off.
+
+    Raises:
+        TelemetryUnavailable: The environment asks for what cannot be had.
+    """
+    return Telemetry.from_environment() or (None if environment.disabled() else ProcessTelemetry())
+
+
+def _following(provider: TracerProvider) -> Telemetry | None:
+    """Return what gives spans to the processors of a provider.
+
+    Its tracers cannot be used instead: they make the ids of spans themselves, and those of a run's spans must be the
+    same whoever makes them. The SDK has no public way to its processors; the attribute is as old as the SDK.
+    """
+    processor = getattr(provider, "_active_span_processor", None)
+    if not isinstance(processor, SpanProcessor):
+        return None
+    return Telemetry(processor, sampler=provider.sampler, resource=provider.resource)
 
 
 def _version() -> str | None:
