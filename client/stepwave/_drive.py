@@ -25,14 +25,21 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
-def drive(loop: asyncio.AbstractEventLoop, work: "Coroutine[Any, Any, T] | asyncio.Task[T]") -> T:
+def drive(
+    loop: asyncio.AbstractEventLoop,
+    work: "Coroutine[Any, Any, T] | asyncio.Task[T]",
+    strays: tuple[type[BaseException], ...] = (SystemExit, KeyboardInterrupt),
+) -> T:
     """Run a loop until its work is done, and return the answer.
 
-    A `KeyboardInterrupt` that is not the work's own is taken for one that a task raised. Who wants Ctrl-C to end the
-    work handles SIGINT without raising.
+    Args:
+        loop: The loop.
+        work: What is to be done.
+        strays: What is a task's own if it comes out of the loop, and not the work's. With `KeyboardInterrupt` among
+            them, SIGINT must be handled without raising it.
 
     Raises:
-        BaseException: Whatever the work raises.
+        BaseException: Whatever the work or the loop itself raises.
     """
     task = work if isinstance(work, asyncio.Task) else loop.create_task(work)
     ended = False
@@ -43,15 +50,19 @@ def drive(loop: asyncio.AbstractEventLoop, work: "Coroutine[Any, Any, T] | async
         loop.stop()
 
     task.add_done_callback(end)
-    while not ended:
-        try:
-            loop.run_forever()
-        except (SystemExit, KeyboardInterrupt) as error:
-            if not _is_end_of(task, error):
-                _tell(error)
-        else:
-            if not ended:
-                logger.error("an action asked the event loop to stop; it goes on")
+    try:
+        while not ended:
+            try:
+                loop.run_forever()
+            except strays as error:
+                if not _is_end_of(task, error):
+                    _tell(error)
+            else:
+                if not ended:
+                    logger.error("code of an action stopped the event loop, which goes on")
+    finally:
+        ended = True  # who runs the loop next is not stopped
+        task.remove_done_callback(end)
     return task.result()
 
 

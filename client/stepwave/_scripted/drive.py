@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from stepwave._collect import Collector
+from stepwave._drive import drive
 from stepwave._events import Event
 from stepwave._payload import JSON, Blob
 from stepwave._requests import order
@@ -73,7 +74,7 @@ def perform(order: Order) -> ScriptedRun:
     loop = VirtualLoop(order.start, order.patience)
     performance = _Performance(order, loop)
     try:
-        return loop.run_until_complete(performance.run())
+        return drive(loop, performance.run(), strays=(SystemExit,))
     except (RunStuck, ScriptExhausted) as error:
         for line in performance.told():
             error.add_note(line)

@@ -17,6 +17,8 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, TypeVar
 
+from stepwave._drive import drive
+
 from .errors import RunStuck
 
 __all__ = ["VirtualLoop"]
@@ -174,6 +176,6 @@ class VirtualLoop(asyncio.SelectorEventLoop):
             for task in tasks:
                 task.cancel()
             if tasks:
-                self.run_until_complete(asyncio.wait(tasks, timeout=_PARTING))
-            self.run_until_complete(self.shutdown_asyncgens())
+                drive(self, asyncio.wait(tasks, timeout=_PARTING), strays=(SystemExit,))
+            drive(self, self.shutdown_asyncgens(), strays=(SystemExit,))
         self.close()

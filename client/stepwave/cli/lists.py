@@ -13,6 +13,7 @@ from stepwave._requests import RunFilter
 from stepwave._results import Run, State
 
 from .connect import Target
+from .leaving import run_with_actions
 from .options import (
     ActionsOption,
     Format,
@@ -130,7 +131,7 @@ def actions(
     output: FormatOption = Format.TEXT,
 ) -> None:
     """List what steps can do: the server's actions, or those of a module; and what a server limits, as it stands."""
-    found = asyncio.run(_actions(Target(server, insecure, tuple(modules or ()))))
+    found = run_with_actions(_actions(Target(server, insecure, tuple(modules or ()))))
     if output is Format.JSON:
         print_json([action.to_dict() for action in found])
         return

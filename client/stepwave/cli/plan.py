@@ -1,6 +1,5 @@
 """`stepwave plan`: says how a workflow would run, and runs nothing."""
 
-import asyncio
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
@@ -10,6 +9,7 @@ from stepwave._catalog import InputRule, Plan, PlannedBinding, PlannedFallback, 
 from stepwave._payload import JSON, Blob
 
 from .connect import Target
+from .leaving import run_with_actions
 from .options import ActionsOption, Format, FormatOption, InsecureOption, ServerOption, WorkflowArgument
 from .output import columns, fit, print_json, print_line
 from .source import Source, find_workflow
@@ -29,7 +29,7 @@ def plan(
 ) -> None:
     """Check a workflow and explain it: its waves, what each step waits for and what it gets. Nothing runs."""
     target = Target(server, insecure, tuple(actions or ()))
-    explained = asyncio.run(_ask(target, find_workflow(workflow)))
+    explained = run_with_actions(_ask(target, find_workflow(workflow)))
     if output is Format.JSON:
         print_json(explained.to_dict())
         return

@@ -1,4 +1,4 @@
-"""A module of actions that starts a process and then hangs while it is imported."""
+"""A module of actions that starts a process and then naps while it is imported."""
 
 import os
 import sys
@@ -9,4 +9,4 @@ from unruly import start_command  # type: ignore[import-not-found]  # it is in t
 start_command(os.environ["NAPS_FIFO"])
 sys.stderr.write("importing\n")
 sys.stderr.flush()
-time.sleep(600)
+time.sleep(float(os.environ.get("NAPS_SECONDS", "600")))

@@ -221,3 +221,11 @@ def test_told_to_stop_while_it_starts_a_command_leaves_no_process_behind(
                 started.process.wait(0.1)
         assert started.end()[0] == code
         orphan.wait_for_its_end()
+
+
+@pytest.mark.parametrize("command", [("actions",), ("plan", "flows/greeting.yaml")])
+def test_what_a_module_starts_ends_with_the_command_that_looks_at_it(
+    alone: Shell, orphan: Orphan, command: tuple[str, ...]
+) -> None:
+    alone.run(*command, "--actions", "naps", NAPS_FIFO=orphan.fifo, NAPS_SECONDS="0")
+    orphan.wait_for_its_end()
