@@ -22,27 +22,33 @@ def note_strangers() -> None:
     _strangers.update(child.pid for child in psutil.Process().children())
 
 
-def end_children(patience: float, *, spare_pools: bool) -> None:
+def end_children(patience: float, *, orderly: bool) -> None:
     """End the processes that this one and its children have started: by SIGTERM, `patience` seconds later by SIGKILL.
 
     A process in a session of its own is left alone: it is meant to outlive the command.
 
     Args:
         patience: How long they get, in seconds.
-        spare_pools: Leave the idle workers of pools to `multiprocessing`, which ends them as this process ends its way.
-            A worker that waits for work holds a lock that its pool's end needs.
+        orderly: Whether this process ends its way after that, and not at once. Then idle workers of pools are left to
+            `multiprocessing`: one that waits for work holds a lock that its pool's end needs. Who started a process
+            still learns how it ended.
     """
-    asked = _descendants(spare_pools)
-    if not asked:
+    ended = _descendants(orderly)
+    if not ended:
         return
+    awaited = {child.pid for child in psutil.Process().children()} if orderly else set()
     _adopt_orphans()
-    _signal(asked, signal.SIGTERM)
-    _wait(asked, patience)
+    _signal(ended, signal.SIGTERM)
+    _wait(ended, patience)
     deadline = time.monotonic() + patience
     # What has ended may have been replaced meanwhile, as by a pool.
-    while (left := [*filter(_is_alive, asked), *_descendants(spare_pools)]) and time.monotonic() < deadline:
+    while (left := [*filter(_is_alive, ended), *_descendants(orderly)]) and time.monotonic() < deadline:
         _signal(left, signal.SIGKILL)
+        ended += left
         time.sleep(_POLL)
+    for process in {process.pid for process in ended} - awaited:
+        with suppress(ChildProcessError):
+            os.waitpid(process, os.WNOHANG)
 
 
 def _adopt_orphans() -> None:
@@ -51,27 +57,27 @@ def _adopt_orphans() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _descendants(spare_pools: bool) -> list[psutil.Process]:
+def _descendants(orderly: bool) -> list[psutil.Process]:
     """Return the processes that are to end."""
     found = psutil.Process().children(recursive=True)
     spared = [process for process in found if process.pid in _strangers]
     for process in tuple(spared):
         with suppress(psutil.Error):
             spared += process.children(recursive=True)
-    if spare_pools:
+    if orderly:
         spared += _idle_workers(found)
     return [process for process in found if process not in spared and _is_of_command(process) and _is_alive(process)]
 
 
 def _idle_workers(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Return those of these processes that `multiprocessing` ends by itself, and that have started none."""
+    """Return those of these processes that are workers of pools in this process, and that have started none."""
     if "multiprocessing" not in sys.modules:
         return []
     from multiprocessing import active_children
 
-    daemons = {child.pid for child in active_children() if child.daemon}
+    workers = {child.pid for child in active_children() if child.daemon and "PoolWorker" in child.name}
     busy = {_parent(process) for process in processes}
-    return [process for process in processes if process.pid in daemons - busy]
+    return [process for process in processes if process.pid in workers - busy]
 
 
 def _parent(process: psutil.Process) -> int | None:

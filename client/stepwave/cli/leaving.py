@@ -53,7 +53,7 @@ def run_with_actions(work: Coroutine[Any, Any, T]) -> T:
             return drive(loop, task)
         finally:
             _clinging.update(drive(loop, _unended()))
-            _end_children(_PATIENCE, spare_pools=True)
+            _end_children(_PATIENCE, orderly=True)
             if not _clinging:
                 close(loop)
 
@@ -110,18 +110,18 @@ def _end_by_signal(number: int, _frame: FrameType | None) -> None:
     os.kill(os.getpid(), number)
 
 
-def _end_children(patience: float, *, spare_pools: bool) -> None:
+def _end_children(patience: float, *, orderly: bool) -> None:
     """End the processes that actions started; an interrupt meanwhile, which could leave some, is ignored."""
     if not _has_children():
         return
     from .children import end_children
 
     if threading.current_thread() is not threading.main_thread():
-        end_children(patience, spare_pools=spare_pools)
+        end_children(patience, orderly=orderly)
         return
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        end_children(patience, spare_pools=spare_pools)
+        end_children(patience, orderly=orderly)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -137,7 +137,7 @@ def _kill_children() -> None:
 
     sys.addaudithook(hold)
     with suppress(Exception):
-        _end_children(_HASTE, spare_pools=False)
+        _end_children(_HASTE, orderly=False)
 
 
 def _has_children() -> bool:

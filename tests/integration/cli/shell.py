@@ -66,10 +66,10 @@ class Shell:
             check=False,
         )
 
-    def redirect(self, redirection: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command to its end, with its streams redirected as a shell writes it."""
+    def redirect(self, redirection: str, *arguments: str, before: str = "") -> "subprocess.CompletedProcess[str]":
+        """Run a command to its end, with its streams redirected as a shell writes it, in the shell's own place."""
         return subprocess.run(
-            ["sh", "-c", f'exec "$@" {redirection}', "sh", _STEPWAVE, *arguments],
+            ["sh", "-c", f'{before} exec "$@" {redirection}', "sh", _STEPWAVE, *arguments],
             cwd=self.folder,
             env=self._environment({}),
             capture_output=True,

@@ -184,6 +184,15 @@ def test_a_process_in_a_session_of_its_own_outlives_the_command(alone: Shell, or
         os.killpg(orphan.pid, signal.SIGKILL)
 
 
+def test_a_child_that_was_there_before_the_command_outlives_it(alone: Shell, orphan: Orphan, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    before = f"(exec 3>{orphan.fifo} >/dev/null 2>&1; exec sleep 600) & echo $! >{orphan.fifo};"
+    flow = Orphan(other).flow("leave")  # there is something to end
+    done = alone.redirect("", "run", flow, *ACTIONS, before=before)
+    assert (done.returncode, orphan.lives()) == (0, True)
+
+
 def test_the_second_interrupt_leaves_no_process_behind(alone: Shell, orphan: Orphan) -> None:
     with alone.start("run", orphan.flow("leave_and_cling"), *ACTIONS) as started:
         started.wait_for_error("clinging")
