@@ -46,8 +46,9 @@ def drive(
 
     def end(_task: "asyncio.Task[T]") -> None:
         nonlocal ended
-        ended = True
-        loop.stop()
+        if not ended:
+            ended = True
+            loop.stop()
 
     task.add_done_callback(end)
     try:
@@ -61,7 +62,7 @@ def drive(
                 if not ended:
                     logger.error("code of an action stopped the event loop, which goes on")
     finally:
-        ended = True  # who runs the loop next is not stopped
+        ended = True  # so that `end`, which may be due already, stops nobody who runs the loop next
         task.remove_done_callback(end)
     return task.result()
 
@@ -99,7 +100,7 @@ def _tell(error: BaseException) -> None:
     error.__traceback__ = trace
     place = traceback.extract_tb(trace)[-1]
     what = traceback.format_exception_only(error)[-1].strip()
-    logger.error("code of an action raised %s at %s:%s; all else goes on", what, place.filename, place.lineno)
+    logger.error("code of an action raised %s at %s:%s; everything else goes on", what, place.filename, place.lineno)
 
 
 def _is_of_loop(trace: TracebackType) -> bool:

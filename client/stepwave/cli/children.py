@@ -19,7 +19,8 @@ _strangers: set[int] = set()
 
 def note_strangers() -> None:
     """Take the children that this process has now for somebody else's, which go on when it ends."""
-    _strangers.update(child.pid for child in psutil.Process().children())
+    with suppress(OSError, psutil.Error):
+        _strangers.update(child.pid for child in psutil.Process().children())
 
 
 def end_children(patience: float, *, orderly: bool) -> None:
@@ -58,8 +59,11 @@ def _adopt_orphans() -> None:
 
 
 def _descendants(orderly: bool) -> list[psutil.Process]:
-    """Return the processes that are to end."""
-    found = psutil.Process().children(recursive=True)
+    """Return the processes that are to end; none where the system does not tell of processes."""
+    try:
+        found = psutil.Process().children(recursive=True)
+    except (OSError, psutil.Error):
+        return []
     spared = [process for process in found if process.pid in _strangers]
     for process in tuple(spared):
         with suppress(psutil.Error):

@@ -92,7 +92,7 @@ def _interruptible(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") -
 @contextmanager
 def _handled(number: signal.Signals, usual: _Handler | signal.Handlers, handler: _Handler) -> Iterator[None]:
     """Handle a signal in the body, if its handler is the usual one; another is somebody's wish."""
-    if signal.getsignal(number) is not usual:
+    if signal.getsignal(number) is not usual or threading.current_thread() is not threading.main_thread():
         yield
         return
     signal.signal(number, handler)

@@ -66,9 +66,9 @@ def _move_answers(former: "_Answers") -> None:
     _former.append(former)
     descriptor = os.dup(1)
     withhold(descriptor)
-    _kept = _Answers(open(descriptor, "wb"), by_line=True)  # noqa: SIM115 - to the end
+    _kept = _Answers(_buffer(None, descriptor), by_line=True)
     os.dup2(2, 1)
-    sys.stdout = sys.stderr
+    sys.stdout = _Notes(_buffer(None, 1), by_line=True)
 
 
 def _buffer(stream: TextIO | None, descriptor: int) -> BinaryIO:
