@@ -30,15 +30,25 @@ class Target:
         server: The server's address; `None`: the default one.
         insecure: Whether plain text may leave this machine.
         actions: Modules whose actions run in this process, which then takes the server's place.
+        local: This process takes the server's place without them, too: with the built-in actions.
+        here: How the command can do without a server; empty: it cannot.
     """
 
     server: str | None
     insecure: bool = False
     actions: tuple[str, ...] = ()
+    local: bool = False
+    here: str = ""
 
     def __post_init__(self) -> None:
-        if self.server and self.actions:
-            raise CommandError("--actions runs in this process, without a server: leave --server out, or --actions")
+        if self.server and self.in_process:
+            option = "--actions" if self.actions else "--local"
+            raise CommandError(f"{option} runs in this process, without a server: leave --server out, or {option}")
+
+    @property
+    def in_process(self) -> bool:
+        """Whether this process takes the server's place."""
+        return self.local or bool(self.actions)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncClient]:
@@ -49,10 +59,10 @@ class Target:
                 a server cannot run in this process as the actions and the environment want it.
         """
         try:
-            async with self._in_process() if self.actions else self._remote() as client:
+            async with self._in_process() if self.in_process else self._remote() as client:
                 yield client
         except ServerUnavailable as error:
-            raise CommandError(_explain(error), ExitCode.NO_SERVER) from error
+            raise CommandError(_explain(error, self.here), ExitCode.NO_SERVER) from error
 
     def _remote(self) -> AsyncClient:
         try:
@@ -115,7 +125,8 @@ async def find_run(client: AsyncClient, beginning: str) -> Run:
     raise CommandError("\n".join([f'"{beginning}" begins the ids of several runs:', *columns(rows), *more]))
 
 
-def _explain(error: ServerUnavailable) -> str:
+def _explain(error: ServerUnavailable, here: str) -> str:
     if error.reason:  # the server itself said so
         return str(error)
-    return f"no server at {error.address}. Start one: stepwave serve --actions tools"
+    start = f"no server at {error.address}. Start one: stepwave serve --actions tools"
+    return f"{start}\nOr do without: {here}" if here else start

@@ -73,8 +73,8 @@ class Manner:
         """
         if not self.detach:
             return
-        if target.actions:
-            raise CommandError("--detach needs a server: this process and its --actions end with the command")
+        if target.in_process:
+            raise CommandError("--detach needs a server: this process ends with the command")
         if self.timeout is not None:
             raise CommandError("--detach leaves nobody to watch --timeout: give the workflow a `timeout`")
         if self.mode is not None or self.verbose:

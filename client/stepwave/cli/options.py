@@ -23,6 +23,7 @@ __all__ = [
     "Format",
     "FormatOption",
     "InsecureOption",
+    "LocalOption",
     "OutputOption",
     "RunArgument",
     "ServerOption",
@@ -93,6 +94,10 @@ ActionsOption: TypeAlias = Annotated[
         help="Need no server: run in this process, with the actions of this module. Repeatable.",
         show_default=False,
     ),
+]
+LocalOption: TypeAlias = Annotated[
+    bool,
+    typer.Option("--local", help="Need no server: run in this process, with built-in and installed actions alone."),
 ]
 RunArgument: TypeAlias = Annotated[
     str, typer.Argument(metavar="RUN", help="The run's id, or a beginning that only it has.", show_default=False)

@@ -10,7 +10,7 @@ from stepwave._payload import JSON, Blob
 
 from .connect import Target
 from .leaving import run_with_actions
-from .options import ActionsOption, Format, FormatOption, InsecureOption, ServerOption, WorkflowArgument
+from .options import ActionsOption, Format, FormatOption, InsecureOption, LocalOption, ServerOption, WorkflowArgument
 from .output import columns, fit, print_json, print_line
 from .source import Source, find_workflow
 from .text import duration_text, plural, value_text
@@ -25,11 +25,13 @@ def plan(
     server: ServerOption = None,
     insecure: InsecureOption = False,
     actions: ActionsOption = None,
+    local: LocalOption = False,
     output: FormatOption = Format.TEXT,
 ) -> None:
     """Check a workflow and explain it: its waves, what each step waits for and what it gets. Nothing runs."""
-    target = Target(server, insecure, tuple(actions or ()))
-    explained = run_with_actions(_ask(target, find_workflow(workflow)))
+    source = find_workflow(workflow)
+    target = Target(server, insecure, tuple(actions or ()), local, source.without_server("plan"))
+    explained = run_with_actions(_ask(target, source))
     if output is Format.JSON:
         print_json(explained.to_dict())
         return

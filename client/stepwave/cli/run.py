@@ -14,6 +14,7 @@ from .leaving import run_with_actions
 from .options import (
     ActionsOption,
     InsecureOption,
+    LocalOption,
     OutputOption,
     RunArgument,
     ServerOption,
@@ -44,6 +45,7 @@ _DetachOption: TypeAlias = Annotated[
 def run(
     workflow: WorkflowArgument,
     actions: ActionsOption = None,
+    local: LocalOption = False,
     given: Annotated[
         str | None,
         typer.Option("--input", metavar="JSON|@FILE|@-", help="The run's input. Default: null.", show_default=False),
@@ -64,11 +66,12 @@ def run(
 
     ```
     stepwave run flow.yaml --actions tools
+    stepwave run flow.yaml --local
     stepwave run flow.yaml --input '{"city": "Oslo"}' | jq .brief
     ```
     """
-    target = Target(server, insecure, tuple(actions or ()))
     source = find_workflow(workflow)
+    target = Target(server, insecure, tuple(actions or ()), local, source.without_server("run"))
     work = Work(source.definition, parse_input(given), source)
     manner = Manner(run_id, parse_seconds("--timeout", timeout), output, verbose, detach)
     manner.check(target)

@@ -14,6 +14,7 @@ from .errors import CommandError
 
 __all__ = ["Source", "find_workflow"]
 
+_BUILT_IN = "core."
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 
@@ -33,6 +34,13 @@ class Source:
     def actions(self) -> dict[str, str]:
         """The steps' actions by step id, as far as they are known here."""
         return {} if isinstance(self.definition, str) else {step.id: step.action for step in self.definition.steps}
+
+    def without_server(self, command: str) -> str:
+        """Return how a command runs this workflow in its own process; empty: only the server has it."""
+        if self.loaded is None:
+            return ""
+        built_in = all(action.startswith(_BUILT_IN) for action in self.actions.values())
+        return f"stepwave {command} {self.loaded.source} {'--local' if built_in else '--actions MODULE'}"
 
     @contextmanager
     def located(self) -> Iterator[None]:

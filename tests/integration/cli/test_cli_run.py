@@ -184,7 +184,36 @@ def test_no_server_is_said_with_the_remedy(alone: Shell) -> None:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = alone.run("run", "flows/greeting.yaml", "--server", address)
     assert (done.returncode, done.stdout) == (3, "")
-    assert done.stderr == f"no server at {address}. Start one: stepwave serve --actions tools\n"
+    assert done.stderr == (
+        f"no server at {address}. Start one: stepwave serve --actions tools\n"
+        "Or do without: stepwave run flows/greeting.yaml --actions MODULE\n"
+    )
+
+
+BUILT_IN = "name: built-in\nsteps: [{id: a, action: core.echo, input: 1}]\n"
+
+
+def test_a_workflow_of_built_in_actions_says_that_it_needs_no_module(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(BUILT_IN)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        alone = Shell(f"127.0.0.1:{taken.getsockname()[1]}", folder=tmp_path)
+        assert alone.run("run", "flow.yaml").stderr.endswith("Or do without: stepwave run flow.yaml --local\n")
+        assert "Or do without" not in alone.run("run", "flow").stderr, "only a server could have it"
+
+
+def test_a_workflow_of_built_in_actions_runs_without_a_server(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(BUILT_IN)
+    done = Shell(folder=tmp_path).run("run", "flow.yaml", "--local", "--output", "result")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"a": 1})
+    assert Shell(folder=tmp_path).run("plan", "flow.yaml", "--local").returncode == 0
+
+
+@pytest.mark.parametrize("option", [("--server", "127.0.0.1:1"), ("--detach",)])
+def test_local_goes_with_nothing_that_needs_a_server(alone: Shell, option: tuple[str, ...]) -> None:
+    done = alone.run("run", "flows/greeting.yaml", "--local", *option)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "server" in done.stderr
 
 
 def test_a_run_that_is_lost_with_its_server_exits_with_3() -> None:
