@@ -240,3 +240,37 @@ def test_a_reader_that_leaves_is_no_error(shell: Shell) -> None:
         started.process.wait()
         assert started.process.stderr is not None
         assert started.process.stderr.read() == ""
+
+
+# A reader of standard output that goes away early, as `| head` does.
+
+LONG = """
+name: long
+steps:
+- {id: first, action: core.sleep, input: {seconds: 0.2}}
+- {id: long, action: core.sleep, input: {seconds: 600}, depends_on: [first]}
+"""
+
+
+def test_a_reader_that_goes_away_early_ends_the_command_and_cancels_its_run(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(LONG)
+    with shell.start("run", str(tmp_path / "flow.yaml"), "--run-id", "left", "--output", "json") as started:
+        started.wait_for_output("step_started")
+        assert started.process.stdout is not None
+        started.process.stdout.close()
+        code = started.process.wait(timeout=30)
+        assert started.process.stderr is not None
+        assert (code, started.process.stderr.read()) == (1, "")
+    shell.run("watch", "left")
+    assert json.loads(shell.run("result", "left", "--output", "json").stdout)["state"] == "cancelled"
+
+
+def test_a_reader_of_a_watch_that_goes_away_ends_it_with_the_next_event(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(LONG)
+    shell.run("run", str(tmp_path / "flow.yaml"), "--run-id", "watched", "--detach")
+    with shell.start("watch", "watched", "--output", "json") as started:
+        started.wait_for_output("step_started")
+        assert started.process.stdout is not None
+        started.process.stdout.close()
+        shell.run("cancel", "watched")
+        assert started.process.wait(timeout=30) == 1
