@@ -244,18 +244,16 @@ def test_a_reader_that_leaves_is_no_error(shell: Shell) -> None:
 
 # A reader of standard output that goes away early, as `| head` does.
 
-LONG = """
-name: long
-steps:
-- {id: first, action: core.sleep, input: {seconds: 0.2}}
-- {id: long, action: core.sleep, input: {seconds: 600}, depends_on: [first]}
-"""
+LONG = "name: long\nsteps:\n- {id: s0, action: core.echo}\n" + "".join(
+    f"- {{id: s{number}, action: core.sleep, input: {{seconds: 0.2}}, depends_on: [s{number - 1}]}}\n"
+    for number in range(1, 100)
+)
 
 
 def test_a_reader_that_goes_away_early_ends_the_command_and_cancels_its_run(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text(LONG)
     with shell.start("run", str(tmp_path / "flow.yaml"), "--run-id", "left", "--output", "json") as started:
-        started.wait_for_output("step_started")
+        started.wait_for_output("step_started")  # and there is more to write, again and again
         assert started.process.stdout is not None
         started.process.stdout.close()
         code = started.process.wait(timeout=30)
