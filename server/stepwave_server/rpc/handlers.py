@@ -27,17 +27,19 @@ from stepwave_server.rpc.errors import (
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.wire.unknown import unknown_fields
 
-__all__ = ["SERVICE", "Bounds", "orchestrator_handler"]
+__all__ = ["MOST_ANSWER_BYTES", "SERVICE", "Bounds", "orchestrator_handler"]
 
 logger = logging.getLogger(__name__)
 
 _DESCRIPTOR = orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"]
 SERVICE = _DESCRIPTOR.full_name
 
-Context: TypeAlias = ServicerContext[bytes, Message]
-StreamContext: TypeAlias = ServicerContext[bytes, bytes]
+Context: TypeAlias = ServicerContext[bytes, bytes]
 Unary = Callable[[Message, Context], Awaitable[Message]]
-Streaming = Callable[[Message, StreamContext], AsyncGenerator[bytes, None]]
+Streaming = Callable[[Message, Context], AsyncGenerator[bytes, None]]
+
+MOST_ANSWER_BYTES = 6 << 20
+"""Twice as many bytes as a message of the contract has at most: gRPC sends none that is larger."""
 
 LOOKED_INTO = frozenset({"workflow"})
 """Fields whose unknown ones are named where they are parsed, together with all else that is wrong there."""
@@ -99,16 +101,14 @@ class Bounds:
 
 def orchestrator_handler(orchestrator: Orchestrator, bounds: Bounds) -> grpc.GenericRpcHandler:
     """Return what serves `OrchestratorService`."""
-    handlers: dict[str, grpc.RpcMethodHandler[bytes, Message]] = {}
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     for method in _DESCRIPTOR.methods:
         function = getattr(orchestrator, method.name)
         kind = GetMessageClass(method.input_type)
         if method.server_streaming:
             handlers[method.name] = grpc.unary_stream_rpc_method_handler(_streaming(function, kind, bounds))
         else:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(
-                _unary(function, kind, bounds), response_serializer=_serialize
-            )
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(function, kind, bounds))
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
@@ -141,16 +141,25 @@ def _unreadable(error: JournalError) -> JournalError:
     return error
 
 
-def _serialize(message: Message) -> bytes:
-    return message.SerializeToString()
+def _sendable(answer: bytes) -> bytes:
+    """Return an answer that gRPC can send. One that is too large would end its call as if the caller had gone.
+
+    Raises:
+        ValueError: It is too large.
+    """
+    if len(answer) > MOST_ANSWER_BYTES:
+        raise ValueError(
+            f"an answer of {len(answer):,} bytes is larger than the {MOST_ANSWER_BYTES:,} that can be sent"
+        )
+    return answer
 
 
-def _unary(method: Unary, kind: type[Message], bounds: Bounds) -> Callable[[bytes, Context], Awaitable[Message]]:
-    async def serve(data: bytes, context: Context) -> Message:
+def _unary(method: Unary, kind: type[Message], bounds: Bounds) -> Callable[[bytes, Context], Awaitable[bytes]]:
+    async def serve(data: bytes, context: Context) -> bytes:
         try:
             request = _read(data, kind, bounds)
             with bounds.call():
-                return await method(request, context)
+                return _sendable((await method(request, context)).SerializeToString())
         except (CallRefused, EngineError) as error:
             refusal: Refusal = error
         except JournalError as error:
@@ -158,30 +167,28 @@ def _unary(method: Unary, kind: type[Message], bounds: Bounds) -> Callable[[byte
         except Exception:
             refusal = _defect()
         await context.abort_with_status(status_of(refusal))
-        return None
+        raise AssertionError("gRPC did not abort")
 
     return serve
 
 
-def _streaming(
-    method: Streaming, kind: type[Message], bounds: Bounds
-) -> Callable[[bytes, StreamContext], Awaitable[None]]:
+def _streaming(method: Streaming, kind: type[Message], bounds: Bounds) -> Callable[[bytes, Context], Awaitable[None]]:
     """Write what a method yields. Unlike a handler that yields, this one hears at once that its caller has gone."""
 
-    async def serve(data: bytes, context: StreamContext) -> None:
+    async def serve(data: bytes, context: Context) -> None:
         try:
             request = _read(data, kind, bounds)
             with bounds.stream():
                 async with aclosing(method(request, context)) as batches:
                     async for batch in batches:
-                        await context.write(batch)
+                        await context.write(_sendable(batch))
                 return
         except (CallRefused, EngineError) as error:
             refusal: Refusal = error
         except JournalError as error:
             refusal = _unreadable(error)
-        except grpc.aio.InternalError:  # the caller went away while a write was under way
-            return
+        except grpc.aio.BaseError:  # the caller went away, or the server stopped, while a write was under way
+            raise
         except Exception:
             refusal = _defect()
         await context.abort_with_status(status_of(refusal))

@@ -1,13 +1,16 @@
 """The gRPC server: its services, its options, its address, and how it stops."""
 
+import logging
 import re
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import Any, TypeAlias
 
 import grpc
-from grpc_health.v1 import health, health_pb2_grpc
-from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 
-from stepwave_server.rpc.handlers import SERVICE, Bounds, orchestrator_handler
+from stepwave_server.rpc.handlers import MOST_ANSWER_BYTES, SERVICE, Bounds, orchestrator_handler
+from stepwave_server.rpc.health import HEALTH, Health
 from stepwave_server.rpc.servicer import Orchestrator
 
 __all__ = ["GrpcServer", "ListenError"]
@@ -17,6 +20,14 @@ MOST_PORT = 65535
 LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
 HARD_LIMIT_FACTOR = 2
 """gRPC itself cuts off messages of so many times the bound; below, the answer says what is wrong."""
+
+logger = logging.getLogger(__name__)
+
+_GRPC_LOG = "grpc._cython.cygrpc"
+
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+
+_serving: ContextVar[bool] = ContextVar("stepwave_serving", default=False)
 
 
 class ListenError(Exception):
@@ -41,13 +52,15 @@ class GrpcServer:
             raise ListenError(f"{listen!r} is no address: want HOST:PORT, as 127.0.0.1:50051, or unix:PATH")
         if not insecure and not listen.startswith(LOOPBACK):
             raise ListenError(f"{listen} is not loopback: plain text is served there only with --insecure")
+        self.bounds = bounds
         self._listen = listen
-        self._server = grpc.aio.server(options=_options(bounds.message_bytes * HARD_LIMIT_FACTOR))
-        self._server.add_generic_rpc_handlers((orchestrator_handler(orchestrator, bounds),))
-        self._health = health.aio.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        self._server = grpc.aio.server(
+            interceptors=(_Marker(),), options=_options(bounds.message_bytes * HARD_LIMIT_FACTOR)
+        )
+        self._health = Health("", SERVICE)
+        self._server.add_generic_rpc_handlers((orchestrator_handler(orchestrator, bounds), self._health.handler()))
+        reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), self._server)
+        logging.getLogger(_GRPC_LOG).addFilter(_departures)
 
     def bind(self) -> str:
         """Take the address, and return it; who calls from now on waits until the server serves.
@@ -72,14 +85,42 @@ class GrpcServer:
 
     async def set_serving(self, *, serving: bool) -> None:
         """Tell health checks whether to send calls here."""
-        state = HealthCheckResponse.SERVING if serving else HealthCheckResponse.NOT_SERVING
-        for name in ("", SERVICE):
-            await self._health.set(name, state)
+        self._health.set_serving(serving=serving)
 
     async def stop(self, grace: float) -> None:
         """Take no more calls, and give open ones `grace` seconds."""
-        await self._health.enter_graceful_shutdown()
+        self._health.close()
         await self._server.stop(grace)
+
+
+class _Marker(grpc.aio.ServerInterceptor):
+    """Marks the tasks of the calls that are served here, of all that gRPC serves in this process."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        _serving.set(True)
+        return await continuation(handler_call_details)
+
+
+class _Departures(logging.Filter):
+    """Lets gRPC not log a traceback for a caller that went away: that is no error.
+
+    gRPC sends a call's last message and its status when its handler has returned. If the caller breaks the connection
+    meanwhile, that fails, and mostly before gRPC has learned why: then it logs an error. No handler can catch that.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if not isinstance(error, grpc.aio.InternalError) or not _serving.get():
+            return True
+        logger.debug("a caller went away before its call had ended")
+        return False
+
+
+_departures = _Departures()
 
 
 def _is_address(listen: str) -> bool:
@@ -89,10 +130,10 @@ def _is_address(listen: str) -> bool:
     return found is not None and int(found[1]) <= MOST_PORT  # gRPC takes a larger one modulo 65536
 
 
-def _options(most_bytes: int) -> list[tuple[str, int]]:
+def _options(most_received: int) -> list[tuple[str, int]]:
     return [
-        ("grpc.max_receive_message_length", most_bytes),
-        ("grpc.max_send_message_length", most_bytes),
+        ("grpc.max_receive_message_length", most_received),
+        ("grpc.max_send_message_length", MOST_ANSWER_BYTES),
         ("grpc.so_reuseport", 0),  # two servers must not share a port unseen
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
