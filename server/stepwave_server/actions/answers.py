@@ -149,7 +149,8 @@ class Taker:
                 return dump(given, self._most_bytes)
             return await self._take(given)
         finally:
-            _stay_in(process)
+            if os.getpid() != process:
+                _end_fork()
 
     async def on_thread(self) -> Payload:
         """Call the function on a thread, and return the answer that it comes to. Raises what `on_loop` does.
@@ -202,7 +203,8 @@ class Taker:
                 return _Taken(self._drain_on_thread(given, pace))
             return _Taken(dump(given, self._most_bytes))
         finally:
-            _stay_in(process)
+            if os.getpid() != process:
+                _end_fork()
 
     def _drain_on_thread(self, stream: Iterator[object], pace: "_ThreadPace") -> Payload:
         chunks = self._new_chunks()
@@ -294,14 +296,12 @@ class _ThreadPace:
                 return
 
 
-def _stay_in(process: int) -> None:
-    """End this process where it is another one than it was: an action has forked it, and it would be another server."""
-    if os.getpid() != process:
-        _end_process(sys.exc_info()[1])
+def _end_fork() -> NoReturn:
+    """End this process, which an action has forked, where it leaves the action's code: it would be another server.
 
-
-def _end_process(error: BaseException | None) -> NoReturn:
-    """End this process as Python ends one, but for the clean-up, which is for its parent to do."""
+    It ends as Python ends one, but for the clean-up, which is for its parent to do.
+    """
+    error = sys.exc_info()[1]
     code = 0 if error is None else 1
     if isinstance(error, SystemExit) and isinstance(error.code, int | None):
         code = error.code or 0

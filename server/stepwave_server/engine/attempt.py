@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
@@ -34,6 +35,8 @@ MOST_SHOWING = 1_000
 
 MOST_MESSAGE = 2_048
 """Characters of a message about progress."""
+
+_SHOWING = threading.Lock()
 
 
 class AttemptOwner(Protocol):
@@ -147,7 +150,7 @@ class Attempt:
         self.task: asyncio.Task[None] | None = None
         self.timeout = 0.0
         self._begun = self._late = self._ended = False
-        self._showing: deque[Callable[[], None]] = deque()
+        self._showing: deque[Callable[[], None]] | None = None
         self._failure: Failure | None = None
         self._grace: asyncio.TimerHandle | None = None
 
@@ -277,11 +280,19 @@ class Attempt:
             return
         if _on(self._loop):
             call()
-        elif len(self._showing) < MOST_SHOWING:
+        else:
+            self._show_soon(call)
+
+    def _show_soon(self, call: Callable[[], None]) -> None:
+        with _SHOWING:
+            if self._showing is None:
+                self._showing = deque()
+        if len(self._showing) < MOST_SHOWING:
             self._showing.append(call)
             self._loop.call_soon_threadsafe(self._show_next)
 
     def _show_next(self) -> None:
+        assert self._showing, "one was asked for"
         call = self._showing.popleft()
         if not self._ended:
             call()

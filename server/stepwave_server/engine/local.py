@@ -130,7 +130,8 @@ class LocalEngine(Directory):
         """Return every reason why a workflow cannot run here."""
         violations = validate(workflow, self.options.run.limits, open_run=open_run)
         for index, step in enumerate(workflow.steps):
-            violations += self._check_action(step, f"steps[{index}]")
+            if step.input is not None or self.actions.get(step.action) is None:  # else there is nothing to check
+                violations += self._check_action(step, f"steps[{index}]")
             if isinstance(step.fallback, FallbackAction):
                 violations += self._check_action(step.fallback, f"steps[{index}].fallback.action")
         return violations
