@@ -2,44 +2,57 @@
 
 import logging
 import threading
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 
-from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, Sampler
+from opentelemetry.sdk.trace.sampling import DEFAULT_ON, Decision, Sampler, SamplingResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanKind, TraceFlags, get_current_span
-from opentelemetry.util.types import AttributeValue
+from opentelemetry.util.types import Attributes, AttributeValue
 
 from stepwave_server.telemetry import environment
 from stepwave_server.telemetry.ids import SpanIds
 from stepwave_server.telemetry.parent import TraceParent
 from stepwave_server.telemetry.spans import Origin, Place, RunSpans
-from stepwave_server.telemetry.tracer import RunTracer
+from stepwave_server.telemetry.tracer import Export, RunTracer
 
-__all__ = ["ProcessTelemetry", "Telemetry", "telemetry_of_process"]
+__all__ = ["SCOPE", "Telemetry", "within"]
 
 logger = logging.getLogger(__name__)
+
+
+def _version() -> str | None:
+    try:
+        return version("stepwave")
+    except PackageNotFoundError:  # run from a checkout
+        return None
+
+
+SCOPE = InstrumentationScope("stepwave", _version())
 
 
 class Telemetry:
     """Exports the spans of runs.
 
     Args:
-        processor: Takes spans as they end, by `on_end` alone: none is ever live. `shutdown` shuts it down.
+        processor: Takes spans as they end, by `on_end` alone: none is ever live. `shutdown` shuts it down. `None`: runs
+            have no spans, and what their actions trace is under the caller's.
         sampler: Decides once for every run; by default the caller's flag counts, and runs without a caller's span are
             kept.
         resource: The service; by default as the environment says.
     """
 
     def __init__(
-        self, processor: SpanProcessor, *, sampler: Sampler | None = None, resource: Resource | None = None
+        self, processor: SpanProcessor | None, *, sampler: Sampler | None = None, resource: Resource | None = None
     ) -> None:
         self._processor = processor
+        self._export = None if processor is None else Export(processor)
         self._sampler = sampler or DEFAULT_ON
-        self._origin = Origin(resource or environment.resource(), InstrumentationScope("stepwave", _version()))
+        self._distrusted = False
+        self._origin = Origin(resource or environment.resource(), SCOPE)
 
     @classmethod
     def from_environment(cls) -> "Telemetry | None":
@@ -77,9 +90,9 @@ class Telemetry:
             "stepwave.run_id": run_id,
             "stepwave.workflow": workflow_name,
         }
-        place, sampled = self._place(context, ids, attributes)
+        place, recorded = self._place(context, ids, attributes)
         spans = RunSpans(self._origin, ids, place, attributes)
-        return RunTracer(run_id, spans, self._processor if sampled else None)
+        return RunTracer(run_id, spans, self._export if recorded else None)
 
     def provider(self) -> TracerProvider:
         """Return a provider whose spans go the same way.
@@ -88,103 +101,55 @@ class Telemetry:
         actions, and of instrumented libraries that they call, are exported beside those of their runs.
         """
         provider = TracerProvider(self._sampler, self._origin.resource, shutdown_on_exit=False)
-        provider.add_span_processor(self._processor)
+        if self._processor is not None:
+            provider.add_span_processor(self._processor)
         return provider
 
     def shutdown(self, timeout: float = 5.0) -> None:
         """Export what waits and release everything, within `timeout` seconds: what waits still is lost. Blocks."""
-        thread = threading.Thread(target=self._shut_down, name="stepwave-telemetry-shutdown", daemon=True)
-        thread.start()
-        thread.join(timeout)
-        if thread.is_alive():
+        processor = self._processor
+        if processor is None:
+            return
+        if not within(timeout, processor.shutdown, "the export of spans could not be ended in order"):
             logger.warning("spans were lost: their export took longer than %g s", timeout)
 
-    def _shut_down(self) -> None:
-        try:
-            self._processor.shutdown()
-        except Exception:
-            logger.exception("the export of spans could not be ended in order")
-
     def _place(self, context: Context, ids: SpanIds, attributes: dict[str, AttributeValue]) -> tuple[Place, bool]:
+        """Return where a run stands, and whether its spans are recorded."""
         caller = get_current_span(context).get_span_context()
         parent = caller if caller.is_valid else None
         trace = ids.trace if parent is None else parent.trace_id
-        answer = self._sampler.should_sample(context, trace, "stepwave.run", SpanKind.SERVER, attributes, ())
+        if self._export is None:
+            return Place(parent, trace, caller.trace_flags, caller.trace_state, own=False), False
+        answer = self._sample(context, trace, attributes)
         sampled = answer.decision is Decision.RECORD_AND_SAMPLE
         attributes |= answer.attributes or {}
-        flags = TraceFlags.get_default() if parent is None else parent.trace_flags
-        flags = TraceFlags(flags | TraceFlags.SAMPLED if sampled else flags & ~TraceFlags.SAMPLED)
-        return Place(parent, trace, flags, answer.trace_state), sampled
-
-
-class ProcessTelemetry:
-    """Exports the spans of runs by the tracer provider that the process has set in code, perhaps later than its server.
-
-    The provider is its owner's: it is flushed when the server stops, and never shut down. A provider that is not the
-    SDK's cannot take spans that were made elsewhere; then there are none.
-    """
-
-    def __init__(self) -> None:
-        self._provider: TracerProvider | None = None
-        self._telemetry: Telemetry | None = None
-
-    def run(
-        self,
-        *,
-        namespace: str,
-        run_id: str,
-        workflow_name: str,
-        parent: TraceParent | None,
-        create_time: int = 0,
-    ) -> RunTracer | None:
-        """Trace a run as `Telemetry.run` does; `None`: no provider is set."""
-        telemetry = self._current()
-        if telemetry is None:
-            return None
-        return telemetry.run(
-            namespace=namespace, run_id=run_id, workflow_name=workflow_name, parent=parent, create_time=create_time
+        flags = TraceFlags(
+            caller.trace_flags | TraceFlags.SAMPLED if sampled else caller.trace_flags & ~TraceFlags.SAMPLED
         )
+        return Place(parent, trace, flags, answer.trace_state), answer.decision is not Decision.DROP
 
-    def shutdown(self, timeout: float = 5.0) -> None:
-        """Let the provider export what waits, within `timeout` seconds. Blocks."""
-        if self._provider is None:
-            return
+    def _sample(self, context: Context, trace: int, attributes: Attributes) -> SamplingResult:
+        """Ask the sampler about a run. One that fails has no say: no run is refused for its trace."""
         try:
-            self._provider.force_flush(round(timeout * 1_000))
+            answer = self._sampler.should_sample(context, trace, "stepwave.run", SpanKind.SERVER, attributes, ())
+            return SamplingResult(answer.decision, answer.attributes, answer.trace_state)  # whatever it was
         except Exception:
-            logger.exception("the provider that the process has set could not export its spans")
-
-    def _current(self) -> Telemetry | None:
-        provider = trace.get_tracer_provider()
-        if provider is not self._provider:
-            self._provider = provider if isinstance(provider, TracerProvider) else None
-            self._telemetry = None if self._provider is None else _following(self._provider)
-        return self._telemetry
+            if not self._distrusted:
+                self._distrusted = True
+                logger.exception("the sampler of spans failed; runs that it fails for have none")
+            return SamplingResult(Decision.DROP)
 
 
-def telemetry_of_process() -> Telemetry | ProcessTelemetry | None:
-    """Return what the environment asks for, else what follows the process's own provider; `None`: it is turned off.
+def within(timeout: float, work: Callable[[], object], complaint: str) -> bool:
+    """Do something that may block for ever on a thread, and say whether it ended within so many seconds."""
 
-    Raises:
-        TelemetryUnavailable: The environment asks for what cannot be had.
-    """
-    return Telemetry.from_environment() or (None if environment.disabled() else ProcessTelemetry())
+    def do() -> None:
+        try:
+            work()
+        except Exception:
+            logger.exception(complaint)
 
-
-def _following(provider: TracerProvider) -> Telemetry | None:
-    """Return what gives spans to the processors of a provider.
-
-    Its tracers cannot be used instead: they make the ids of spans themselves, and those of a run's spans must be the
-    same whoever makes them. The SDK has no public way to its processors; the attribute is as old as the SDK.
-    """
-    processor = getattr(provider, "_active_span_processor", None)
-    if not isinstance(processor, SpanProcessor):
-        return None
-    return Telemetry(processor, sampler=provider.sampler, resource=provider.resource)
-
-
-def _version() -> str | None:
-    try:
-        return version("stepwave")
-    except PackageNotFoundError:  # run from a checkout
-        return None
+    thread = threading.Thread(target=do, name="stepwave-telemetry-shutdown", daemon=True)
+    thread.start()
+    thread.join(timeout)
+    return not thread.is_alive()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, TraceFlags, TraceState
+from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, SpanKind, TraceFlags, TraceState
 from opentelemetry.util.types import AttributeValue
 
 from stepwave_server.core.messages import StepFinished, StepStarted
@@ -38,12 +38,14 @@ class Place:
         trace: The trace's id.
         flags: The W3C flags of the run's spans.
         vendor: The trace's vendor part.
+        own: Whether the run has spans; else what its actions trace is under the caller's.
     """
 
     parent: SpanContext | None
     trace: int
     flags: TraceFlags
     vendor: TraceState | None
+    own: bool = True
 
 
 class OpenWave:
@@ -117,7 +119,9 @@ class RunSpans:
         self._run = self._context(ids.run)
 
     def attempt_context(self, wave: int, step_id: str, attempt: int) -> SpanContext:
-        """Return what an attempt's span is referred to by."""
+        """Return what the span is referred to by that an attempt's action is under."""
+        if not self._place.own:
+            return self._place.parent or INVALID_SPAN_CONTEXT
         return self._context(self._ids.attempt(wave, step_id, attempt))
 
     def open_wave(self, index: int, start: int) -> OpenWave:

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event as SpanEvent
-from opentelemetry.sdk.trace import SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 from opentelemetry.util.types import AttributeValue
@@ -36,12 +36,37 @@ from stepwave_server.telemetry.outcome import (
 )
 from stepwave_server.telemetry.spans import OpenStep, OpenWave, RunSpans
 
-__all__ = ["RunTracer"]
+__all__ = ["Export", "RunTracer"]
 
 logger = logging.getLogger(__name__)
 
 MOST_EVENTS = 128
 """How many span events a run's span keeps, the newest, as OpenTelemetry bounds them; it tells how many were dropped."""
+
+
+class Export:
+    """Gives spans to a processor. Never raises: a processor is somebody else's code, and a trace has other spans.
+
+    What it raises is logged once: what failed once would do so with every span.
+    """
+
+    __slots__ = ("_failed", "_processor")
+
+    def __init__(self, processor: SpanProcessor) -> None:
+        self._processor = processor
+        self._failed = False
+
+    def __call__(self, span: ReadableSpan) -> None:
+        """Give it a span that has ended."""
+        try:
+            self._processor.on_end(span)
+        except KeyboardInterrupt:
+            raise
+        except BaseException:
+            if not self._failed:
+                self._failed = True
+                told = {"run_id": (span.attributes or {}).get("stepwave.run_id")}
+                logger.exception("a span processor failed; it may miss spans, and so may those after it", extra=told)
 
 
 class RunTracer:
@@ -53,13 +78,13 @@ class RunTracer:
     Args:
         run_id: The run, for the log.
         spans: Makes its spans.
-        processor: Where they go; `None`: the run is not sampled, there are none.
+        export: Where they go; `None`: there are none.
     """
 
     __slots__ = (
         "_broken",
         "_events",
-        "_processor",
+        "_export",
         "_replaying",
         "_run_id",
         "_spans",
@@ -69,10 +94,10 @@ class RunTracer:
         "_waves",
     )
 
-    def __init__(self, run_id: str, spans: RunSpans, processor: SpanProcessor | None) -> None:
+    def __init__(self, run_id: str, spans: RunSpans, export: Export | None) -> None:
         self._run_id = run_id
         self._spans = spans
-        self._processor = processor
+        self._export = export
         self._replaying = self._broken = False
         self._start = 0
         self._waves: dict[int, OpenWave] = {}
@@ -82,7 +107,7 @@ class RunTracer:
 
     def record(self, events: Iterable[Event]) -> None:
         """Take the run's next committed events, in order. Never raises: a trace is worth less than its run."""
-        if self._processor is None:
+        if self._export is None:
             return
         for event in events:
             try:
@@ -105,7 +130,7 @@ class RunTracer:
             time: When, in nanoseconds since the epoch.
             message: Why.
         """
-        if self._processor is None:
+        if self._export is None:
             return
         try:
             self._end_leftovers(time, message)
@@ -197,24 +222,24 @@ class RunTracer:
 
     def _end_attempt(self, step: OpenStep, time: int, outcome: Outcome) -> None:
         step.attempting = False
-        if self._processor is not None and not self._replaying:
-            self._processor.on_end(self._spans.attempt(step.last, time, outcome))
+        if self._export is not None and not self._replaying:
+            self._export(self._spans.attempt(step.last, time, outcome))
 
     def _end_step(self, step: OpenStep, time: int, outcome: Outcome) -> None:
         del self._steps[step.first.step_id]
-        if self._processor is not None and not self._replaying:
-            self._processor.on_end(self._spans.step(step, self._waves[step.first.wave], time, outcome))
+        if self._export is not None and not self._replaying:
+            self._export(self._spans.step(step, self._waves[step.first.wave], time, outcome))
 
     def _end_wave(self, wave: OpenWave) -> None:
         del self._waves[wave.index]
-        if self._processor is not None and not self._replaying:
-            self._processor.on_end(self._spans.wave(wave))
+        if self._export is not None and not self._replaying:
+            self._export(self._spans.wave(wave))
 
     def _end_run(self, start: int, end: int, attributes: dict[str, int], outcome: Outcome) -> None:
         self._events.extend(outcome.events)
         outcome = Outcome(outcome.status, outcome.attributes, self._events)
-        if self._processor is not None and not self._replaying:
-            self._processor.on_end(self._spans.run(start, end, attributes, outcome))
+        if self._export is not None and not self._replaying:
+            self._export(self._spans.run(start, end, attributes, outcome))
 
     def _end_leftovers(self, time: int, message: str) -> None:
         """End what did not end of itself, from the inside out."""

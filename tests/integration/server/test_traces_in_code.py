@@ -1,15 +1,17 @@
 """A tracer provider that a process sets in code gets the spans of runs, and actions' spans have the right parents."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
 from opentelemetry.trace import NoOpTracerProvider
 
 from integration.server.build import end_of, flow, instead, state_of, step
@@ -17,7 +19,7 @@ from integration.server.caller import Caller
 from integration.server.serving import Call, Serve
 from stepwave import AsyncClient, Workflow, action
 from stepwave_server.app import Server
-from stepwave_server.telemetry import ProcessTelemetry, telemetry_of_process
+from stepwave_server.telemetry import ProcessTelemetry, Telemetry, telemetry_of_process
 
 OTEL = (
     "OTEL_SDK_DISABLED",
@@ -150,16 +152,184 @@ async def test_another_provider_than_the_sdks_harms_nobody(
     assert state_of(end_of(events).state) == "succeeded"
 
 
-async def test_a_processor_that_raises_harms_no_run(serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(SpanProcessor):
-        def on_end(self, span: ReadableSpan) -> None:
-            raise OSError("no route")
+class Raises(SpanProcessor):
+    """Fails with every span, at one end of it."""
 
-    provider = TracerProvider()
-    provider.add_span_processor(Broken())
+    def __init__(self, where: str, error: BaseException) -> None:
+        self._where = where
+        self._error = error
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        if self._where == "start":
+            raise self._error
+
+    def on_end(self, span: ReadableSpan) -> None:
+        if self._where == "end":
+            raise self._error
+
+
+@pytest.mark.parametrize("error", [OSError("no route"), SystemExit(1), asyncio.CancelledError()], ids=repr)
+@pytest.mark.parametrize("where", ["start", "end"])
+async def test_a_processor_that_raises_harms_neither_runs_nor_the_processors_before_it_and_is_logged_once(
+    serve: Serve,
+    call: Call,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: TracerProvider,
+    exporter: InMemorySpanExporter,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+    error: BaseException,
+) -> None:
+    provider.add_span_processor(Raises(where, error))
     _set(monkeypatch, provider)
-    events = await call(await serve()).run(flow(step("s")))
-    assert state_of(end_of(events).state) == "succeeded"
+    caller = call(await serve())
+    for _ in range(2):
+        events = await caller.run(flow(step("s"), step("t", after=["s"])))
+        assert state_of(end_of(events).state) == "succeeded"
+    expected = 2 * (1 + 2 + 2 + 2) if where == "end" else 0  # a span that could not be started has no end
+    assert len(exporter.get_finished_spans()) == expected
+    assert caplog.text.count("a span processor failed") == 1
+
+
+class Marks(SpanProcessor):
+    """Adds to every span when it starts, as many do, and notes what starts and ends."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+        self.ended: list[ReadableSpan] = []
+
+    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        span.set_attribute("team", "blue")
+        self.started.append(span.name)
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.ended.append(span)
+
+
+async def test_processors_hear_of_a_spans_start_and_may_add_to_it(
+    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider, marks = TracerProvider(shutdown_on_exit=False), Marks()
+    provider.add_span_processor(marks)
+    _set(monkeypatch, provider)
+    await call(await serve()).run(flow(step("s")))
+    assert marks.started == [span.name for span in marks.ended] == UNDER
+    assert {(span.attributes or {})["team"] for span in marks.ended} == {"blue"}
+
+
+async def test_the_providers_limits_hold(
+    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, exporter: InMemorySpanExporter
+) -> None:
+    provider = TracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(max_span_attribute_length=8))
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    _set(monkeypatch, provider)
+    await call(await serve()).run(flow(step("s", "core.fail", given={"message": "a long story"})))
+    messages = [(span.attributes or {})["stepwave.failure.message"] for span in exporter.get_finished_spans()[:2]]
+    assert {len(str(message)) for message in messages} == {8}
+
+
+async def test_spans_say_the_same_by_a_provider_as_by_the_environments_exporter(
+    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, exporter: InMemorySpanExporter
+) -> None:
+    def told(span: ReadableSpan) -> object:
+        return (
+            span.name,
+            span.kind,
+            {*(span.attributes or {})},
+            span.status.status_code,
+            [e.name for e in span.events],
+        )
+
+    plain = InMemorySpanExporter()
+    workflow = flow(step("a", "core.fail"), step("b", after=["a"]), step("c"))
+    await call(await serve(telemetry=Telemetry(SimpleSpanProcessor(plain)))).run(workflow)
+    _set(monkeypatch, provider)
+    await call(await serve()).run(workflow)
+    assert sorted(map(str, map(told, exporter.get_finished_spans()))) == sorted(
+        map(str, map(told, plain.get_finished_spans()))
+    )
+    assert all(span.start_time and span.end_time for span in exporter.get_finished_spans())
+    assert {span.instrumentation_scope for span in exporter.get_finished_spans()} == {
+        span.instrumentation_scope for span in plain.get_finished_spans()
+    }
+
+
+class Samples(Sampler):
+    """Answers every question alike, and counts them; an exception is raised."""
+
+    def __init__(self, answer: object) -> None:
+        self.asked = 0
+        self._answer = answer
+
+    def should_sample(self, *given: object, **named: object) -> SamplingResult:
+        self.asked += 1
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer  # type: ignore[return-value]  # what is wrong with some of them
+
+    def get_description(self) -> str:
+        return "tells what it was told"
+
+
+async def test_spans_that_are_to_be_recorded_alone_reach_the_processors_unsampled(
+    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sampler, marks = Samples(SamplingResult(Decision.RECORD_ONLY)), Marks()
+    provider = TracerProvider(sampler, shutdown_on_exit=False)
+    provider.add_span_processor(marks)
+    _set(monkeypatch, provider)
+    await call(await serve()).run(flow(step("s")))
+    assert [span.name for span in marks.ended] == UNDER
+    assert not any(span.get_span_context().trace_flags.sampled for span in marks.ended)  # type: ignore[union-attr]  # ended
+    assert sampler.asked == 1, "once for the whole run"
+
+
+@pytest.mark.parametrize("answer", [RuntimeError("no rules"), None], ids=["raises", "no answer"])
+async def test_a_sampler_that_fails_harms_no_run(
+    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, answer: object
+) -> None:
+    _set(monkeypatch, TracerProvider(Samples(answer), shutdown_on_exit=False))
+    caller = call(await serve())
+    for _ in range(2):
+        assert state_of(end_of(await caller.run(flow(step("s")))).state) == "succeeded"
+    assert caplog.text.count("the sampler of spans failed") == 1
+
+
+TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize("other", [NoOpTracerProvider(), object(), None], ids=["no-op", "foreign", "none"])
+async def test_without_spans_of_runs_what_actions_trace_is_under_the_callers_span(
+    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, other: object
+) -> None:
+    seen: list[tuple[str, str]] = []
+
+    @action
+    async def sees() -> None:
+        context = trace.get_current_span().get_span_context()
+        seen.append((f"{context.trace_id:032x}", f"{context.span_id:016x}"))
+
+    _set(monkeypatch, other)
+    with provider.get_tracer("mine").start_as_current_span("what the server was started under"):
+        caller = call(await serve(sees))
+    await caller.execute(flow(step("s", "sees")), metadata=[("traceparent", f"00-{TRACE}-{SPAN}-01")]).rest()
+    assert seen == [(TRACE, SPAN)]
+
+
+async def test_a_provider_that_is_not_the_sdks_gets_roots_from_callers_without_a_span(
+    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider
+) -> None:
+    seen: list[bool] = []
+
+    @action
+    async def sees() -> None:
+        seen.append(trace.get_current_span().get_span_context().is_valid)
+
+    _set(monkeypatch, NoOpTracerProvider())
+    with provider.get_tracer("mine").start_as_current_span("what the server was started under"):
+        caller = call(await serve(sees))
+    await caller.run(flow(step("s", "sees")))
+    assert seen == [False]
 
 
 class Patient(SpanProcessor):
@@ -183,6 +353,26 @@ async def test_a_server_that_stops_flushes_the_provider_and_leaves_it_open(monke
     async with AsyncClient.local(entry_points=False) as client:
         await client.parallel(["core.echo"], 1)
     assert processor.asked == ["flush"]
+
+
+async def test_a_flush_that_hangs_does_not_hold_up_the_end_of_a_server(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    released = threading.Event()
+
+    class Stuck(SpanProcessor):
+        def force_flush(self, timeout_millis: int = 30_000) -> bool:
+            return released.wait(60)
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(Stuck())
+    _set(monkeypatch, provider)
+    telemetry = telemetry_of_process()
+    assert isinstance(telemetry, ProcessTelemetry)
+    telemetry.run(namespace="default", run_id="run", workflow_name="flow", parent=None)
+    await asyncio.wait_for(asyncio.to_thread(telemetry.shutdown, 0.05), 30)
+    assert "spans may be lost" in caplog.text
+    released.set()
 
 
 @pytest.mark.parametrize(("variable", "value"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")])
