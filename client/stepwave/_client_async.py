@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -16,7 +17,7 @@ from ._requests import Definition, Rerun, RunFilter, Startable
 from ._results import Run, RunResult, State, StepResult
 from ._streams_async import EventStream, RunHandle
 from ._time import Seconds
-from ._transport_async import AsyncTransport
+from ._transport_async import AsyncTransport, LoopAffinity
 from ._workflow import ActionLike
 
 __all__ = ["AsyncClient"]
@@ -29,7 +30,8 @@ class AsyncClient:
             result = await client.run(flow, {"city": "Oslo"})
 
     Every call raises exceptions of the tree in `stepwave.exceptions` alone, and is tried again for a while when nobody
-    answers. A client belongs to the event loop of its first call.
+    answers. A client may be made anywhere, and belongs to the event loop that enters it, or that of its first call: on
+    another one it raises `RuntimeError`.
 
     Args:
         address: `HOST:PORT` or `unix:PATH`; `None`: `$STEPWAVE_SERVER`, else `127.0.0.1:50051`.
@@ -54,8 +56,9 @@ class AsyncClient:
         namespace: str = "",
         insecure: bool = False,
     ) -> None:
+        self._affinity = LoopAffinity()
         self._session = connect(
-            AsyncTransport,
+            partial(AsyncTransport, affinity=self._affinity),
             address,
             timeout=timeout,
             connect_timeout=connect_timeout,
@@ -87,9 +90,9 @@ class AsyncClient:
         Raises:
             ModuleNotFoundError: The server is not installed: `pip install 'stepwave[server]'`.
         """
-        from ._local import local_client
+        from ._local import LocalClient
 
-        return local_client(actions, settings)
+        return LocalClient(actions, settings)
 
     def run(
         self,
@@ -117,7 +120,9 @@ class AsyncClient:
         Raises:
             ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
         """
-        return RunHandle(self._session.run(workflow, input, run_id=run_id, timeout=timeout), check=check)
+        return RunHandle(
+            self._session.run(workflow, input, run_id=run_id, timeout=timeout), self._affinity, check=check
+        )
 
     async def start(self, workflow: Startable, input: JSON | Blob = None, *, run_id: str | None = None) -> Run:
         """Start a run that nobody holds: it goes on when this client leaves. Arguments as for `run`."""
@@ -161,7 +166,7 @@ class AsyncClient:
         Raises:
             ValueError: There is no such kind of event.
         """
-        return EventStream(self._session.watch(run_id, after=after, kinds=kinds, attach=attach))
+        return EventStream(self._session.watch(run_id, after=after, kinds=kinds, attach=attach), self._affinity)
 
     async def get(self, run_id: str) -> Run:
         """Return a run as it stands now."""
@@ -300,6 +305,7 @@ class AsyncClient:
         await self._session.close()
 
     async def __aenter__(self) -> Self:
+        self._affinity.bind()
         return self
 
     async def __aexit__(

@@ -6,13 +6,15 @@ import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from types import TracebackType
 
 from ._client_async import AsyncClient
 from ._client_sync import Client
 from ._drive import close, drive, new_loop
+from ._transport_async import LoopAffinity
 
-__all__ = ["local_client", "local_sync_client", "needs_server_extra", "server_on_thread"]
+__all__ = ["LocalClient", "local_sync_client", "needs_server_extra", "server_on_thread"]
 
 # A socket's path holds 104 bytes on some systems; this leaves room for the name of the folder and of the socket.
 _LONGEST_FOLDER = 70
@@ -20,31 +22,48 @@ _LONGEST_FOLDER = 70
 _PATIENCE = 1.0  # seconds that tasks which actions left behind get to end, once their server has
 
 
-@asynccontextmanager
-async def local_client(actions: Iterable[object], settings: Mapping[str, object]) -> AsyncIterator[AsyncClient]:
-    """Run a server on this event loop, and give a client of it.
+class LocalClient(AbstractAsyncContextManager[AsyncClient]):
+    """A server on the event loop that enters this, and a client of it.
 
     Args:
         actions: What steps can do, beside the built-in actions.
         settings: Settings of the server, by name.
 
     Raises:
-        ModuleNotFoundError: The server is not installed.
+        ModuleNotFoundError: The server is not installed; when it is entered.
+        RuntimeError: It is left on another event loop, where the server cannot be stopped.
     """
-    async with _server(actions, settings) as address, AsyncClient(address) as client:
-        yield client
+
+    def __init__(self, actions: Iterable[object], settings: Mapping[str, object]) -> None:
+        self._actions = actions
+        self._settings = settings
+        self._affinity = LoopAffinity("AsyncClient.local")
+        self._entered = AsyncExitStack()
+
+    async def __aenter__(self) -> AsyncClient:
+        """Start the server."""
+        self._affinity.bind()
+        address = await self._entered.enter_async_context(_server(self._actions, self._settings))
+        return await self._entered.enter_async_context(AsyncClient(address))
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the server."""
+        self._affinity.check()
+        await self._entered.aclose()
 
 
 @contextmanager
 def local_sync_client(actions: Iterable[object], settings: Mapping[str, object]) -> Iterator[Client]:
-    """Run a server on a thread of its own, and give a client of it. Arguments as for `local_client`."""
+    """Run a server on a thread of its own, and give a client of it. Arguments as for `LocalClient`."""
     with server_on_thread(actions, settings) as address, Client(address) as client:
         yield client
 
 
 @contextmanager
 def server_on_thread(actions: Iterable[object], settings: Mapping[str, object]) -> Iterator[str]:
-    """Run a server on a thread and event loop of its own, and give its address. Arguments as for `local_client`."""
+    """Run a server on a thread and event loop of its own, and give its address. Arguments as for `LocalClient`."""
     started: Future[tuple[str, Callable[[], object]]] = Future()
     ended = threading.Event()
     given = (actions, settings, started, ended)

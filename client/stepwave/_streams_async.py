@@ -8,6 +8,7 @@ from typing import Any, Generic, Self, TypeVar
 from ._events import Event
 from ._live import LiveRun, Watch, checked
 from ._results import Run, RunResult
+from ._transport_async import LoopAffinity
 
 __all__ = ["EventStream", "RunHandle"]
 
@@ -17,12 +18,14 @@ Followed = TypeVar("Followed", bound=Watch)
 class _AsyncEvents(Generic[Followed]):
     """An async context manager that iterates over the events of a run."""
 
-    def __init__(self, live: Followed) -> None:
+    def __init__(self, live: Followed, affinity: LoopAffinity) -> None:
         self._live = live
+        self._affinity = affinity
         self._entered = False
         self._ready: deque[Event] = deque()
 
     async def __aenter__(self) -> Self:
+        self._affinity.check()
         self._live.open()
         self._entered = True
         return self
@@ -30,6 +33,7 @@ class _AsyncEvents(Generic[Followed]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._affinity.check()
         self._entered = False
         await self._live.leave()
 
@@ -37,6 +41,7 @@ class _AsyncEvents(Generic[Followed]):
         return self
 
     async def __anext__(self) -> Event:
+        self._affinity.check()
         if not self._ready:
             if not self._entered:
                 raise RuntimeError("iterate inside `async with`: leaving it is what frees the stream")
@@ -67,8 +72,8 @@ class RunHandle(_AsyncEvents[LiveRun]):
     print(run.result.outputs)
     """
 
-    def __init__(self, live: LiveRun, *, check: bool) -> None:
-        super().__init__(live)
+    def __init__(self, live: LiveRun, affinity: LoopAffinity, *, check: bool) -> None:
+        super().__init__(live, affinity)
         self._check = check
 
     @property

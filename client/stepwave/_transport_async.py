@@ -1,6 +1,7 @@
 """The transport of the asynchronous face: grpc.aio on the caller's event loop."""
 
 import asyncio
+import os
 import time
 from collections.abc import Coroutine
 from typing import Any, Generic, TypeVar, cast
@@ -15,11 +16,65 @@ from ._errors import from_rpc_error
 from ._trace import trace_metadata
 from ._transport import FINISH_WITHIN, MessageStream, Stream, Unary
 
-__all__ = ["AsyncTransport"]
+__all__ = ["AsyncTransport", "LoopAffinity"]
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 Result = TypeVar("Result")
+
+
+class LoopAffinity:
+    """The event loop that something belongs to from its first use on; on another one, gRPC fails in riddles or hangs.
+
+    Args:
+        what: What belongs there, as the subject of a sentence.
+    """
+
+    def __init__(self, what: str = "this client") -> None:
+        self._what = what
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._process = 0
+
+    def bind(self) -> None:
+        """Bind to the running loop, if it is not bound.
+
+        Raises:
+            RuntimeError: It is bound to another one.
+        """
+        self.check()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+            self._process = os.getpid()
+
+    def check(self) -> None:
+        """Check that this is the loop that it is bound to, if any, and still the same process.
+
+        Raises:
+            RuntimeError: It is another one.
+        """
+        if self._loop is None:
+            return
+        if os.getpid() != self._process:
+            raise RuntimeError(f"{self._what} was used before this process was forked: make a client in the child")
+        if asyncio.get_running_loop() is not self._loop:
+            raise RuntimeError(
+                f"{self._what} belongs to another event loop, that of its first use: make a client inside each "
+                "asyncio.run(…), or keep one loop for all"
+            )
+
+    def holds(self) -> bool:
+        """Say whether `check` passes."""
+        try:
+            self.check()
+        except RuntimeError:
+            return False
+        return True
+
+    def elsewhere(self) -> asyncio.AbstractEventLoop | None:
+        """Return the loop that it is bound to, if that runs on another thread of this process."""
+        if self._loop is None or os.getpid() != self._process or not self._loop.is_running():
+            return None
+        return None if self.holds() else self._loop
 
 
 class AsyncTransport:
@@ -27,12 +82,13 @@ class AsyncTransport:
 
     Args:
         address: Where the server is.
+        affinity: Binds it to its loop; by default, one of its own.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, affinity: LoopAffinity | None = None) -> None:
         self.address = address
+        self.affinity = affinity or LoopAffinity()
         self._channel: aio.Channel | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._stub: orchestrator_pb2_grpc.OrchestratorServiceAsyncStub | None = None
         self._closed = False
 
@@ -79,12 +135,17 @@ class AsyncTransport:
     async def close(self) -> None:
         """Free the connection; calls under way are cut off. Idempotent.
 
-        On another loop than its own the connection is only let go: to wait for it there would last for ever.
+        On another loop than its own this is only told to its own, if that still runs: to wait for it would last for
+        ever.
         """
         self._closed = True
         channel, self._channel, self._stub = self._channel, None, None
-        if channel is not None and asyncio.get_running_loop() is self._loop:
+        if channel is None:
+            return
+        if self.affinity.holds():
             await channel.close()
+        elif loop := self.affinity.elsewhere():
+            asyncio.run_coroutine_threadsafe(channel.close(), loop)
 
     def check_open(self) -> None:
         """Tell the end of a call by `close` from the cancellation of the task that waits for it: both come as one.
@@ -96,23 +157,10 @@ class AsyncTransport:
         if self._closed and not (task and task.cancelling()):
             raise RuntimeError("this client is closed")
 
-    def check_loop(self) -> None:
-        """Check that this is the loop on which the first call was made.
-
-        Raises:
-            RuntimeError: It is another one.
-        """
-        if self._loop is not None and asyncio.get_running_loop() is not self._loop:
-            raise RuntimeError(
-                "this client belongs to another event loop, that of its first call: make a client inside each "
-                "asyncio.run(…), or keep one loop for all"
-            )
-
     def _call(self, name: str, request: object, within: float | None) -> Any:
         self.check_open()
-        self.check_loop()
+        self.affinity.bind()
         if self._stub is None:
-            self._loop = asyncio.get_running_loop()
             self._channel = aio.insecure_channel(self.address, options=channel_options(self.address))
             self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
         return getattr(self._stub, name)(request, timeout=within, metadata=trace_metadata())
@@ -128,7 +176,7 @@ class _AsyncStream(Generic[Response]):
         self._call = call
 
     async def read(self) -> Response | None:
-        self._transport.check_loop()
+        self._transport.affinity.check()
         try:
             message = await self._call.read()
         except grpc.RpcError as error:
@@ -139,7 +187,7 @@ class _AsyncStream(Generic[Response]):
         return None if message is aio.EOF else cast("Response", message)
 
     async def finish(self) -> None:
-        self._transport.check_loop()
+        self._transport.affinity.check()
         try:
             await asyncio.wait_for(self._call.code(), FINISH_WITHIN)
         except TimeoutError:
@@ -148,4 +196,5 @@ class _AsyncStream(Generic[Response]):
             self._call.cancel()
 
     def cancel(self) -> None:
-        self._call.cancel()
+        if self._transport.affinity.holds():  # a call is its loop's: no other thread may touch it
+            self._call.cancel()

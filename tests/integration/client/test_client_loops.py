@@ -1,12 +1,14 @@
 """A client belongs to the event loop of its first call, and says so on another one, at once."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 
-from stepwave import AsyncClient, Client, Workflow
+from stepwave import AsyncClient, Client, RunHandle, Workflow
 from stepwave.testing import serve
 
 FLOW = Workflow("flow")
@@ -32,6 +34,10 @@ async def _run_events(client: AsyncClient) -> object:
         return [event async for event in run]
 
 
+async def _steps(client: AsyncClient) -> object:
+    return [step async for step in client.steps("r")]
+
+
 USES: dict[str, Use] = {
     "run": lambda client: client.run(FLOW),
     "run's events": _run_events,
@@ -44,6 +50,14 @@ USES: dict[str, Use] = {
     "actions": lambda client: client.actions(),
     "plan": lambda client: client.plan(FLOW),
     "cancel": lambda client: client.cancel("r"),
+    "rerun": lambda client: client.rerun("r"),
+    "steps": _steps,
+    "delete": lambda client: client.delete("r"),
+    "export": lambda client: client.export("r"),
+    "explain": lambda client: client.explain("r"),
+    "workflows": lambda client: client.workflows(),
+    "server_info": lambda client: client.server_info(),
+    "entering it": lambda client: client.__aenter__(),
     "report": lambda client: client.report("r"),
     "parallel": lambda client: client.parallel(["core.echo"], 1),
 }
@@ -124,22 +138,133 @@ def test_a_client_of_a_loop_that_runs_on_another_thread_says_so_too(address: str
         thread.join()
 
 
-def test_a_run_that_is_carried_to_another_loop_says_so(address: str) -> None:
-    async def begin() -> object:
-        client = AsyncClient(address)
-        run = client.run(LONG)
-        await run.__aenter__()
-        await anext(aiter(run))
-        return run
+async def _iterate(run: RunHandle) -> object:
+    return [event async for event in run]
 
-    run = asyncio.run(begin())
+
+async def _await(run: RunHandle) -> object:
+    return await run
+
+
+HANDLED: dict[str, Callable[[RunHandle], Awaitable[object]]] = {
+    "iterate": _iterate,
+    "await": _await,
+    "cancel": lambda run: run.cancel(),
+    "leave": lambda run: run.__aexit__(None, None, None),
+}
+
+
+@pytest.mark.parametrize("name", HANDLED)
+def test_a_run_that_is_carried_to_another_loop_says_so(address: str, name: str) -> None:
+    began, end = threading.Event(), threading.Event()
+    runs: list[RunHandle] = []
+
+    async def begin() -> None:
+        async with AsyncClient(address) as client, client.run(LONG) as run:
+            await anext(run)
+            runs.append(run)
+            began.set()
+            await asyncio.to_thread(end.wait)
+
+    thread = threading.Thread(target=lambda: asyncio.run(begin()))
+    thread.start()
+    assert began.wait(30)
 
     async def go_on() -> None:
-        with pytest.raises(RuntimeError, match="belongs to another event loop"):
-            async for _ in run:  # type: ignore[attr-defined]  # it is a run
-                pass
+        async with asyncio.timeout(5):
+            with pytest.raises(RuntimeError, match="belongs to another event loop"):
+                await HANDLED[name](runs[0])
 
-    asyncio.run(go_on())
+    try:
+        asyncio.run(go_on())
+    finally:
+        end.set()
+        thread.join()
+
+
+def test_a_client_belongs_to_the_loop_that_entered_it(address: str) -> None:
+    async def enter() -> AsyncClient:
+        return await AsyncClient(address).__aenter__()
+
+    client = asyncio.run(enter())
+
+    async def use() -> None:
+        with pytest.raises(RuntimeError, match="belongs to another event loop"):
+            await client.actions()
+
+    asyncio.run(use())
+
+
+def test_a_client_that_is_closed_from_another_loop_cuts_off_its_calls(address: str) -> None:
+    began = threading.Event()
+    client = AsyncClient(address)
+    ends: list[str] = []
+
+    async def use() -> None:
+        async with client.watch("long") as events:
+            await anext(events)
+            began.set()
+            with pytest.raises(RuntimeError, match="this client is closed") as caught:
+                [_ async for _ in events]
+        ends.append(str(caught.value))
+
+    async def start() -> None:
+        async with AsyncClient(address) as other:
+            await other.start(LONG, run_id="long")
+
+    asyncio.run(start())
+    thread = threading.Thread(target=lambda: asyncio.run(use()))
+    thread.start()
+    assert began.wait(30)
+    asyncio.run(client.close())
+    thread.join(30)
+    assert ends == ["this client is closed"]
+
+
+def test_a_client_of_a_server_in_this_process_says_at_once_that_it_is_on_another_loop() -> None:
+    local = AsyncClient.local(entry_points=False)
+    with asyncio.Runner() as runner:
+        client = runner.run(local.__aenter__())
+
+        async def misuse() -> None:
+            async with asyncio.timeout(5):
+                with pytest.raises(RuntimeError, match="this client belongs to another event loop"):
+                    await client.run(FLOW)
+                with pytest.raises(RuntimeError, match=r"AsyncClient\.local belongs to another event loop"):
+                    await local.__aexit__(None, None, None)
+
+        thread = threading.Thread(target=lambda: asyncio.run(misuse()))
+        thread.start()
+        thread.join()
+        assert runner.run(client.server_info()).version
+        runner.run(local.__aexit__(None, None, None))
+
+
+FORKED = """
+import asyncio, os, sys
+from stepwave import AsyncClient
+client = AsyncClient(sys.argv[1])
+loop = asyncio.new_event_loop()
+loop.run_until_complete(client.actions())
+if os.fork() == 0:
+    try:
+        loop.run_until_complete(client.actions())
+    except RuntimeError as error:
+        print(error, flush=True)
+    os._exit(0)
+os.wait()
+print(len(loop.run_until_complete(client.actions())) > 0)
+"""
+
+
+def test_a_client_that_was_used_before_a_fork_says_so_in_the_child_and_works_on_in_the_parent(address: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", FORKED, address], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines() == [
+        "this client was used before this process was forked: make a client in the child",
+        "True",
+    ]
 
 
 def test_threads_may_share_the_synchronous_client(address: str) -> None:
