@@ -66,7 +66,7 @@ class SyncTransport:
         try:
             response: Response = self._call(method.name, request, within)
         except grpc.RpcError as error:
-            self._check_open()
+            self.check_open()
             raise from_rpc_error(error, self.address) from error
         return response
 
@@ -74,7 +74,7 @@ class SyncTransport:
         self, method: Stream[Request, Response], request: Request, within: float | None
     ) -> MessageStream[Response]:
         """Begin a streaming call that may last for `within` seconds; `None`: for ever."""
-        return _SyncStream(self._call(method.name, request, within), self.address)
+        return _SyncStream(self, self._call(method.name, request, within))
 
     async def sleep(self, seconds: float) -> None:
         """Let time pass."""
@@ -96,18 +96,27 @@ class SyncTransport:
         if channel is not None:
             channel.close()
 
+    def check_open(self) -> None:
+        """Check that no thread has closed the client.
+
+        Raises:
+            RuntimeError: One has.
+        """
+        if self._closed:
+            raise RuntimeError("this client is closed")
+
     def _call(self, name: str, request: object, within: float | None) -> Any:
         with self._lock:
-            self._check_open()
+            self.check_open()
             if self._stub is None:
                 self._channel = grpc.insecure_channel(self.address, options=channel_options(self.address))
                 self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
             method = getattr(self._stub, name)
-        return method(request, timeout=within, metadata=trace_metadata())
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise RuntimeError("this client is closed")
+        try:
+            return method(request, timeout=within, metadata=trace_metadata())
+        except ValueError:  # gRPC's word for a channel that another thread has closed meanwhile
+            self.check_open()
+            raise
 
 
 class _Call(Protocol[Response_co]):
@@ -123,17 +132,18 @@ class _Call(Protocol[Response_co]):
 class _SyncStream(Generic[Response]):
     """A streaming call that blocks; a message is asked for only when the caller wants one."""
 
-    __slots__ = ("_address", "_call")
+    __slots__ = ("_call", "_transport")
 
-    def __init__(self, call: _Call[Response], address: str) -> None:
+    def __init__(self, transport: SyncTransport, call: _Call[Response]) -> None:
+        self._transport = transport
         self._call = call
-        self._address = address
 
     async def read(self) -> Response | None:
         try:
             return next(self._call, None)
         except grpc.RpcError as error:
-            raise from_rpc_error(error, self._address) from error
+            self._transport.check_open()
+            raise from_rpc_error(error, self._transport.address) from error
 
     async def finish(self) -> None:
         ended = threading.Event()

@@ -175,6 +175,40 @@ def test_threads_may_share_a_client(stepwave_client: Client) -> None:
     assert outputs == ["Oslo"] * 8
 
 
+def test_a_client_that_another_thread_closes_as_a_call_begins_says_so(
+    stepwave_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = Client(stepwave_server)
+    client.actions()
+
+    def close_first() -> tuple[tuple[str, str], ...]:
+        client.close()
+        return ()
+
+    monkeypatch.setattr("stepwave._transport_sync.trace_metadata", close_first)
+    with pytest.raises(RuntimeError, match="this client is closed"):
+        client.actions()
+
+
+def test_a_client_that_another_thread_closes_while_it_watches_says_so_and_of_no_lost_server(
+    stepwave_server: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = Client(stepwave_server)
+
+    def watch(run_id: str) -> None:
+        with client.watch(run_id) as events:
+            for event in events:
+                if event.kind == "step_started":
+                    threading.Thread(target=client.close).start()
+
+    with Client(stepwave_server) as other:
+        run_id = other.start(held()).run_id
+        with pytest.raises(RuntimeError, match="this client is closed"):
+            watch(run_id)
+        other.cancel(run_id)
+    assert [record for record in caplog.records if record.name == "stepwave.connection"] == []
+
+
 @pytest.mark.stepwave(actions=[action("marked")(lambda input: "from the marker")], max_attempts=1)
 def test_the_marker_brings_actions_and_settings(stepwave_client: Client) -> None:
     assert stepwave_client.parallel(["marked"]) == ["from the marker"]
