@@ -43,6 +43,9 @@ class GrpcServer:
         bounds: How many calls may be open, and how large messages may be.
         insecure: Listen beyond loopback.
 
+    Attributes:
+        bounds: The bounds, and what is open now.
+
     Raises:
         ListenError: The address is malformed, or not loopback and `insecure` is not said.
     """
