@@ -75,8 +75,11 @@ class Script:
     def waiting(self, step_id: str, message: str = "", cause: WaitCause = WaitCause.CONCURRENCY) -> "Script":
         return self.add(StepWaiting(RUN_ID, 0, self.now, step_id, cause, message))
 
-    def retrying(self, step_id: str, why: Failure, *, attempt: int = 1, fallback: bool = False) -> "Script":
-        return self.add(StepRetrying(RUN_ID, 4, self.now, step_id, attempt, why, self.now, fallback))
+    def retrying(
+        self, step_id: str, why: Failure, *, attempt: int = 1, fallback: bool = False, pause: float = 1
+    ) -> "Script":
+        next_time = self.now + timedelta(seconds=pause)
+        return self.add(StepRetrying(RUN_ID, 4, self.now, step_id, attempt, why, next_time, fallback))
 
     def ready(self, step_id: str, attempt: int) -> "Script":
         return self.add(StepReady(RUN_ID, 4, self.now, step_id, attempt))

@@ -82,6 +82,41 @@ def test_a_retry_says_why() -> None:
     assert line.endswith("tries again: too busy")
 
 
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_step_that_backs_off_is_not_counted_as_running(width: int) -> None:
+    steps = tuple(f"s{index}" for index in range(22))
+    script = Script(steps).started(*steps[:20]).retrying("s0", failure()).retrying("s1", failure())
+    assert draw(script.started("s20", "s21"), width=width)[1].endswith("0/22 steps  20 running, 2 backing off")
+
+
+def test_a_step_whose_pause_is_over_is_ready_until_there_is_a_place_for_it() -> None:
+    script = Script(("search",)).started("search").retrying("search", failure("too busy")).ready("search", 2)
+    lines = draw(script)
+    assert lines[1].endswith("0/1 step  1 ready")
+    assert lines[-1].startswith("  ▹ search")
+    assert lines[-1].endswith("tries again: too busy")
+
+
+def test_a_step_that_is_tried_again_without_a_pause_is_ready_at_once() -> None:
+    script = Script(("search",)).started("search").retrying("search", failure("the server stopped"), pause=0)
+    assert draw(script)[1].endswith("0/1 step  1 ready")
+
+
+def test_a_new_attempt_runs() -> None:
+    script = Script(("search",)).started("search").retrying("search", failure()).ready("search", 2)
+    assert draw(script.started("search", attempt=2))[1].endswith("0/1 step  1 running")
+
+
+def test_a_step_that_ends_while_it_backs_off_is_counted_once() -> None:
+    script = Script(("search", "weather")).started("search").retrying("search", failure()).failed("search", failure())
+    assert draw(script)[1].endswith("1/2 steps  1 pending, 1 failed")
+
+
+def test_a_step_that_waits_for_its_fallback_says_so() -> None:
+    script = Script(("search",)).retrying("search", failure("no route"), attempt=0, fallback=True, pause=0)
+    assert draw(script)[-1].endswith("its fallback follows: no route")
+
+
 def test_a_waiting_step_says_for_what() -> None:
     assert draw(Script(("search",)).waiting("search"))[-1].endswith("waits for concurrency")
 
@@ -187,6 +222,15 @@ def test_in_a_window_failures_come_first_then_what_runs() -> None:
     lines = draw(script.failed("s8", failure()), height=10)
     assert lines[2] == "wave 0  497 pending, 1 running, 1 succeeded, 1 failed"
     assert [line.split()[1] for line in lines[3:]] == ["s7", "s8", "s9"]
+
+
+def test_in_a_window_what_runs_comes_before_what_backs_off() -> None:
+    steps = tuple(f"s{index}" for index in range(500))
+    script = Script(steps).started(*steps[:20])
+    for step in steps[:10]:
+        script.retrying(step, failure())
+    lines = draw(script, height=10)
+    assert [line.split()[1] for line in lines[3:]] == ["s10", "s11", "s12", "s13"]
 
 
 def test_waves_without_anything_to_show_share_a_line() -> None:

@@ -1,32 +1,33 @@
 """The live view's pictures: a run's waves and steps as lines that fit a terminal, however many steps there are.
 
-What fits is shown whole. Otherwise a window is: failed steps, those that wait for their action, running ones, and those
-that ended last. The others are summed up by wave, and neighbouring waves without any step to show become one line.
+What fits is shown whole. Otherwise a window is: failed steps, those that wait for their action, running ones, those
+between two attempts, and those that ended last. The others are summed up by wave, and neighbouring waves without any
+step to show become one line.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice
 
 from rich.cells import cell_len
 from rich.text import Text
 
-from stepwave._results import State
-
-from .runview import RunView, StepView, WaveView
+from .runview import Activity, RunView, StepView, WaveView
 from .text import duration_text, missing_line, one_line, plural, tally_text
 
 __all__ = ["frame"]
 
 _SYMBOLS = {
-    State.PENDING: ("·", "dim"),
-    State.RUNNING: ("▸", "cyan"),
-    State.SUCCEEDED: ("✓", "green"),
-    State.FAILED: ("✗", "bold red"),
-    State.CANCELLED: ("■", "yellow"),
-    State.SKIPPED: ("-", "dim"),
-    State.UNKNOWN: ("?", "dim"),
+    Activity.PENDING: ("·", "dim"),
+    Activity.READY: ("▹", "cyan"),
+    Activity.RUNNING: ("▸", "cyan"),
+    Activity.BACKING_OFF: ("↻", "yellow"),
+    Activity.SUCCEEDED: ("✓", "green"),
+    Activity.FAILED: ("✗", "bold red"),
+    Activity.CANCELLED: ("■", "yellow"),
+    Activity.SKIPPED: ("-", "dim"),
+    Activity.UNKNOWN: ("?", "dim"),
 }
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _BAR = 10
@@ -66,30 +67,35 @@ def _head(view: RunView, width: int, now: datetime) -> Iterator[Text]:
     title.truncate(max(width - cell_len(elapsed) - 2, 1), overflow="ellipsis", pad=True)
     yield title.append(f"  {elapsed}")
     total = len(view.steps)
-    counts = Text(f"  {view.ended:,}/{plural(total, 'step')}  ").append_text(_counts(view, width - 36))
+    counts = Text(f"  {view.ended:,}/{plural(total, 'step')}  ")
+    counts.append_text(_counts(view, width - counts.cell_len - _BAR))
     cells = min(max(width - counts.cell_len, _BAR), 40)
     yield _bar(view.ended / total if total else 0.0, cells, style).append_text(counts)
 
 
 def _counts(view: RunView, room: int) -> Text:
-    """Count the steps by state, in words if there is room, else in symbols."""
+    """Count the steps by what they do, in words if there is room, else in symbols."""
     if not view.steps:
         return Text()
-    words = tally_text(view.counts)
+    words = _tally(view.counts)
     if len(words) <= room:
         return Text(words)
-    parts = ((f"{view.counts[state]:,}", _SYMBOLS[state]) for state in State if view.counts[state])
+    parts = ((f"{view.counts[activity]:,}", _SYMBOLS[activity]) for activity in Activity if view.counts[activity])
     return Text("  ").join(Text.assemble((symbol, style), f" {count}") for count, (symbol, style) in parts)
+
+
+def _tally(counts: Mapping[Activity, int]) -> str:
+    return tally_text({activity: counts[activity] for activity in Activity})
 
 
 def _whole_state(view: RunView) -> tuple[str, str]:
     if view.result is not None:
-        return view.result.state, _SYMBOLS[view.result.state][1]
+        return view.result.state, _SYMBOLS[Activity(view.result.state)][1]
     if view.stopping is not None:
         return f"stopping: {one_line(view.stopping.message)}", "yellow"
     if view.paused:
         return "paused: its server leaves it alone", "yellow"
-    if view.missing and view.running.keys() <= view.missing.keys():
+    if view.missing and view.begun.keys() <= view.missing.keys():
         actions = (step.action or f"of {step.step_id}" for step in view.missing.values())
         return missing_line(dict.fromkeys(actions)), "yellow"
     return ("running", "cyan") if view.workflow_name else ("starting", "dim")
@@ -118,7 +124,9 @@ def _pick(view: RunView, room: int) -> list[StepView]:
 def _by_interest(view: RunView, room: int) -> Iterator[StepView]:
     yield from islice(view.failed, max(room // 3, 1))
     yield from view.missing.values()
-    yield from (step for step in view.running.values() if not step.missing)
+    begun = [step for step in view.begun.values() if not step.missing]
+    yield from (step for step in begun if step.activity is Activity.RUNNING)
+    yield from (step for step in begun if step.activity is not Activity.RUNNING)
     if view.result is None:
         yield from reversed(view.recent)
 
@@ -144,17 +152,17 @@ def _body(view: RunView, steps: list[StepView], width: int, now: datetime) -> It
 def _summary(waves: list[WaveView]) -> Iterator[Text]:
     if not waves:
         return
-    counts: Counter[State] = Counter()
+    counts: Counter[Activity] = Counter()
     for wave in waves:
         counts.update(wave.counts)
     first, last = waves[0].index, waves[-1].index
     name = f"wave {first}" if first == last else f"waves {first}-{last}"
-    yield Text(f"{name}  {tally_text(counts)}", style="dim")
+    yield Text(f"{name}  {_tally(counts)}", style="dim")
 
 
 def _wave_line(wave: WaveView, *, complete: bool) -> Text:
     line = Text(f"wave {wave.index}")
-    return line if complete else line.append(f"  {tally_text(wave.counts)}", style="dim")
+    return line if complete else line.append(f"  {_tally(wave.counts)}", style="dim")
 
 
 class _Columns:
@@ -187,10 +195,8 @@ def _cell(text: str, width: int, style: str) -> Text:
 def _symbol(step: StepView, now: datetime) -> tuple[str, str]:
     if step.missing:
         return "◌", "yellow"
-    if step.state is not State.RUNNING:
-        return _SYMBOLS[step.state]
-    if step.retrying:
-        return "↻", "yellow"
+    if step.activity is not Activity.RUNNING:
+        return _SYMBOLS[step.activity]
     return _SPINNER[int(now.timestamp() * 10) % len(_SPINNER)], "cyan"
 
 
@@ -203,10 +209,10 @@ def _detail(step: StepView, room: int) -> Text:
     detail = Text()
     if step.fraction is not None:
         detail.append_text(_bar(step.fraction, _BAR, "cyan")).append(f" {step.fraction:4.0%} ")
-    if step.state is State.RUNNING and step.attempt > 1:
+    if step.attempt > 1 and not step.activity.ended:
         detail.append(f"attempt {step.attempt}  ", style="yellow")
     if step.note:
-        detail.append(step.note, style=_SYMBOLS[step.state][1] if step.state.ended else "")
+        detail.append(step.note, style=_SYMBOLS[step.activity][1] if step.activity.ended else "")
     tail = one_line(step.tail)
     if tail and not step.note:
         detail.append_text(_end_of(tail, room - detail.cell_len))

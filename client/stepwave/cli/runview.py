@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from stepwave._events import (
     Event,
@@ -13,6 +14,7 @@ from stepwave._events import (
     StepChunk,
     StepFinished,
     StepProgress,
+    StepReady,
     StepRetrying,
     StepsAdded,
     StepStarted,
@@ -24,10 +26,32 @@ from stepwave._results import Failure, RunResult, State, StepResult
 
 from .text import failure_line, one_line, skip_line, value_text, waiting_line
 
-__all__ = ["RunView", "StepView", "WaveView"]
+__all__ = ["Activity", "RunView", "StepView", "WaveView"]
 
 _TAIL = 400
 _RECENT = 200
+
+
+class Activity(StrEnum):
+    """What a step does: its state, where a started one that has not ended may also lie between two attempts."""
+
+    PENDING = "pending"
+    READY = "ready"
+    RUNNING = "running"
+    BACKING_OFF = "backing off"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+    UNKNOWN = "unknown"
+
+    @property
+    def ended(self) -> bool:
+        """Whether it stays so."""
+        return self in _ENDED
+
+
+_ENDED = frozenset(Activity(state) for state in State if state.ended)
 
 
 @dataclass(slots=True)
@@ -36,9 +60,9 @@ class StepView:
 
     Attributes:
         order: Counts the steps in the order of the plan.
+        activity: What it does. Between attempts it backs off, then it is ready: it waits for a place.
         note: What it does just now, or why it did not succeed, on one line.
         tail: The end of what its attempt streamed.
-        retrying: Whether it pauses before another attempt.
         missing: Whether it waits for a server that has its action.
     """
 
@@ -46,29 +70,23 @@ class StepView:
     wave: int
     order: int
     action: str = ""
-    state: State = State.PENDING
+    activity: Activity = Activity.PENDING
     attempt: int = 0
     start_time: datetime | None = None
     end_time: datetime | None = None
     fraction: float | None = None
     note: str = ""
     tail: str = ""
-    retrying: bool = False
     missing: bool = False
 
 
 @dataclass(slots=True)
 class WaveView:
-    """A wave: its steps in declaration order, and how many are in which state."""
+    """A wave: its steps in declaration order, and how many of them do what."""
 
     index: int
     steps: list[StepView] = field(default_factory=list)
-    counts: Counter[State] = field(default_factory=Counter)
-
-    @property
-    def done(self) -> bool:
-        """Whether every step of it has ended."""
-        return not (self.counts[State.PENDING] or self.counts[State.RUNNING])
+    counts: Counter[Activity] = field(default_factory=Counter)
 
 
 class RunView:
@@ -83,8 +101,8 @@ class RunView:
         run_id: Empty until the run started, as is `workflow_name`.
         steps: Every step by id.
         waves: By index.
-        counts: How many steps are in which state.
-        running: The running steps, the longest-running first.
+        counts: How many steps do what.
+        begun: The steps that have started and not ended, in the order of their first attempts.
         missing: The steps that wait for a server with their action, the longest-waiting first.
         failed: The failed steps, the earliest first.
         recent: The last steps that ended otherwise, the latest last.
@@ -102,8 +120,8 @@ class RunView:
         self.workflow_name = ""
         self.steps: dict[str, StepView] = {}
         self.waves: dict[int, WaveView] = {}
-        self.counts: Counter[State] = Counter()
-        self.running: dict[str, StepView] = {}
+        self.counts: Counter[Activity] = Counter()
+        self.begun: dict[str, StepView] = {}
         self.missing: dict[str, StepView] = {}
         self.failed: list[StepView] = []
         self.recent: deque[StepView] = deque(maxlen=_RECENT)
@@ -115,7 +133,7 @@ class RunView:
     @property
     def ended(self) -> int:
         """How many steps have ended."""
-        return len(self.steps) - self.counts[State.PENDING] - self.counts[State.RUNNING]
+        return sum(count for activity, count in self.counts.items() if activity.ended)
 
     def apply(self, event: Event) -> None:
         """Take the next event; kinds that change nothing here are ignored."""
@@ -132,7 +150,9 @@ class RunView:
                 self._begin(event)
             case StepFinished(result=result):
                 self._end(self._step(result.step_id, result.wave), result)
-            case StepChunk() | StepProgress() | StepWaiting() | StepRetrying():
+            case StepRetrying() | StepReady():
+                self._pause(self.steps.get(event.step_id), event)
+            case StepChunk() | StepProgress() | StepWaiting():
                 self._note(self.steps.get(event.step_id), event)
             case RunStopping(failure=failure):
                 self.stopping = failure
@@ -150,32 +170,44 @@ class RunView:
             step = self.steps[step_id] = StepView(step_id, wave, len(self.steps), self._actions.get(step_id, ""))
             home = self.waves.setdefault(wave, WaveView(wave))
             home.steps.append(step)
-            home.counts[step.state] += 1
-            self.counts[step.state] += 1
+            home.counts[step.activity] += 1
+            self.counts[step.activity] += 1
         return step
 
-    def _move(self, step: StepView, state: State) -> None:
+    def _move(self, step: StepView, activity: Activity) -> None:
         for counts in (self.counts, self.waves[step.wave].counts):
-            counts[step.state] -= 1
-            counts[state] += 1
-        step.state = state
+            counts[step.activity] -= 1
+            counts[activity] += 1
+        step.activity = activity
 
     def _begin(self, event: StepStarted) -> None:
         step = self._step(event.step_id, event.wave)
-        self._move(step, State.RUNNING)
+        self._move(step, Activity.RUNNING)
         step.action, step.attempt = event.action, event.attempt
         step.start_time = step.start_time or event.time
-        step.fraction, step.note, step.tail, step.retrying = None, "", "", False
+        step.fraction, step.note, step.tail = None, "", ""
         self._found(step)
-        self.running[step.step_id] = step
+        self.begun[step.step_id] = step
+
+    def _pause(self, step: StepView | None, event: StepRetrying | StepReady) -> None:
+        """Note that a step is between two attempts: it backs off if it has to, then it waits for a place."""
+        if step is None:
+            return
+        if isinstance(event, StepReady):
+            self._move(step, Activity.READY)
+            return
+        waits = event.next_time is not None and event.next_time > event.time
+        self._move(step, Activity.BACKING_OFF if waits else Activity.READY)
+        follows = "its fallback follows" if event.fallback else "tries again"
+        step.note = f"{follows}: {failure_line(event.failure)}"
 
     def _end(self, step: StepView, result: StepResult) -> None:
-        self._move(step, result.state)
-        self.running.pop(step.step_id, None)
+        self._move(step, Activity(result.state))
+        self.begun.pop(step.step_id, None)
         self._found(step)
         step.action = result.action or step.action
         step.start_time, step.end_time = result.start_time, result.end_time
-        step.fraction, step.tail, step.retrying = None, "", False
+        step.fraction, step.tail = None, ""
         step.note = _outcome(result)
         (self.failed if result.state is State.FAILED else self.recent).append(step)
 
@@ -183,7 +215,7 @@ class RunView:
         step.missing = False
         self.missing.pop(step.step_id, None)
 
-    def _note(self, step: StepView | None, event: StepChunk | StepProgress | StepWaiting | StepRetrying) -> None:
+    def _note(self, step: StepView | None, event: StepChunk | StepProgress | StepWaiting) -> None:
         if step is None:
             return
         match event:
@@ -197,9 +229,6 @@ class RunView:
                 if cause is WaitCause.ACTION_MISSING:
                     step.missing = True
                     self.missing[step.step_id] = step
-            case StepRetrying(failure=failure):
-                step.retrying = True
-                step.note = f"tries again: {failure_line(failure)}"
 
 
 def _outcome(result: StepResult) -> str:

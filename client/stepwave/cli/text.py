@@ -79,9 +79,9 @@ def counts_text(counts: Counts) -> str:
     return tally_text({state: getattr(counts, state) for state in State if state is not State.UNKNOWN})
 
 
-def tally_text(tally: Mapping[State, int]) -> str:
-    """Return `3 succeeded, 1 failed`, in the order of the states' lives."""
-    return ", ".join(f"{tally[state]:,} {state}" for state in State if tally.get(state)) or "no steps"
+def tally_text(tally: Mapping[str, int]) -> str:
+    """Return `3 succeeded, 1 failed`, in the order of the tally, leaving out what counts none."""
+    return ", ".join(f"{count:,} {name}" for name, count in tally.items() if count) or "no steps"
 
 
 def failure_place(failure: Failure) -> str:
