@@ -189,6 +189,8 @@ class AsyncClient:
     ) -> RunResult:
         """Wait for a run's end, and return what it came to. Not to wait any longer leaves the run alone.
 
+        A server that is lost meanwhile, even while the result is fetched, is looked for during `reconnect_window`.
+
         Args:
             run_id: The run.
             check: Whether to raise `RunFailed` or `RunCancelled` if it ends so.

@@ -144,15 +144,16 @@ class Session:
 
     async def wait(self, run_id: str, *, check: bool, within: Seconds | None) -> RunResult:
         """Wait for a run's end, and return what it came to."""
-        follower = self._follower(
-            run_id, kinds=("run_finished",), timeout=None if within is None else to_seconds(within)
-        )
+        timeout = None if within is None else to_seconds(within)
+        deadline = None if timeout is None else self._link.transport.now() + timeout
+        follower = self._follower(run_id, kinds=("run_finished",), timeout=timeout)
         try:
             while await follower.read():
                 pass
         finally:
             await follower.close()
-        result = await self.result(run_id)
+        # The server may be restarted just now: that is borne here as it was by the stream.
+        result = await Session(self._link.lasting(deadline)).result(run_id)
         return checked(result) if check else result
 
     async def steps(self, run_id: str) -> AsyncIterator[StepResult]:

@@ -1,8 +1,9 @@
 """One client's link to its server: calls that are tried again while nobody answers, and the patience they have."""
 
+import math
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from ._transport import Stream, Transport, Unary
@@ -66,14 +67,37 @@ class LinkSettings:
 
 
 class Link:
-    """A transport, and how to use it."""
+    """A transport, and how to use it.
+
+    Args:
+        transport: The transport.
+        settings: How long calls may take, and how long they are tried again.
+        draw: Returns a random number from 0 to 1, for the length of a pause.
+        deadline: When the last of its calls has to end, by the transport's clock.
+    """
 
     def __init__(
-        self, transport: Transport, settings: LinkSettings, *, draw: Callable[[], float] = random.random
+        self,
+        transport: Transport,
+        settings: LinkSettings,
+        *,
+        draw: Callable[[], float] = random.random,
+        deadline: float = math.inf,
     ) -> None:
         self.transport = transport
         self.settings = settings
         self._draw = draw
+        self._deadline = deadline
+
+    def lasting(self, deadline: float | None) -> "Link":
+        """Return a link to the same server that looks for it as long as a stream that was lost does.
+
+        Args:
+            deadline: When the last of its calls has to end, by the transport's clock; `None`: whenever it does.
+        """
+        window = max(self.settings.connect_timeout, self.settings.reconnect_window)
+        settings = replace(self.settings, connect_timeout=window, timeout=window + self.settings.timeout)
+        return Link(self.transport, settings, draw=self._draw, deadline=math.inf if deadline is None else deadline)
 
     def patience(self, window: float) -> Patience:
         """Return a new patience for a window in seconds."""
@@ -118,7 +142,7 @@ class Link:
     async def _until_answered(
         self, name: str, ask: Callable[[float], Awaitable[Response]], *, within: float | None = None
     ) -> Response:
-        deadline = self.transport.now() + (self.settings.timeout if within is None else within)
+        deadline = min(self._deadline, self.transport.now() + (self.settings.timeout if within is None else within))
         patience = self.patience(self.settings.connect_timeout)
         while (left := deadline - self.transport.now()) > 0:
             try:
