@@ -11,14 +11,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
-from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
 
 from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
+from ._json import json_problem
+from ._message_json import InvalidMessage, read_message
 from ._report import RunReport
 from .exceptions import InvalidExport, Unsupported
 
@@ -82,15 +84,16 @@ class RunExport:
         """Read it from the text of a file.
 
         Raises:
-            InvalidExport: The text is no export, or is one that this version cannot read.
+            InvalidExport: The text is no export, or is one that this version cannot read. The error names the place:
+                the line and column where the text is no JSON, else the path of the value that does not fit.
         """
         document = _document(text)
         events = document.get("events")
         if not isinstance(events, list):
             raise InvalidExport("not an export of a run: it has no list of events")
         export = cls(
-            _parse(pb.RunDefinition(), document.get("definition"), "definition"),
-            tuple(_parse(event_pb2.RunEvent(), event, f"events[{place}]") for place, event in enumerate(events)),
+            _read(pb.RunDefinition(), document.get("definition"), "definition"),
+            tuple(_read(event_pb2.RunEvent(), event, f"events[{place}]") for place, event in enumerate(events)),
         )
         export._check_numbers()
         return export
@@ -106,8 +109,11 @@ class RunExport:
         try:
             data = Path(path).read_bytes()
             return cls.from_json(data.decode(json.detect_encoding(data)))
-        except (InvalidExport, UnicodeDecodeError) as error:
+        except InvalidExport as error:
             raise InvalidExport(f"{os.fspath(path)}: {error}") from error
+        except UnicodeDecodeError as error:
+            message = f"not an export of a run: byte {error.start + 1:,} belongs to no text in {error.encoding.upper()}"
+            raise InvalidExport(f"{os.fspath(path)}: {message}") from error
 
     def _lines(self) -> Iterator[str]:
         yield f'{{\n"{_VERSION_KEY}": {_VERSION},\n"definition": {_text(self.definition, indent=2)},\n"events": ['
@@ -118,26 +124,31 @@ class RunExport:
     def _check_numbers(self) -> None:
         for place, event in enumerate(self.events):
             if event.sequence != place + 1:
-                raise InvalidExport(f"events[{place}]: expected the sequence {place + 1}, got {event.sequence}")
+                message = f"expected the sequence {place + 1}, got {event.sequence}"
+                raise InvalidExport(f"events[{place}].sequence: {message}")
 
 
 def _document(text: str) -> dict[str, Any]:
     try:
         document = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InvalidExport(f"not an export of a run: {error}") from error
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno:,}, column {error.colno:,}"
+        raise InvalidExport(f"not an export of a run: {place}: no JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # a number of too many digits, or lists within lists without end
+        raise InvalidExport(f"not an export of a run: {json_problem(text) or 'nested too deeply'}") from error
     if not isinstance(document, dict) or _VERSION_KEY not in document:
         raise InvalidExport(f'not an export of a run: it has no "{_VERSION_KEY}"')
     if document[_VERSION_KEY] != _VERSION:
-        raise InvalidExport(f"version {document[_VERSION_KEY]!r} of the format; this one reads version {_VERSION}")
+        version = json.dumps(document[_VERSION_KEY])
+        raise InvalidExport(f"{_VERSION_KEY}: version {version} of the format; this one reads version {_VERSION}")
     return document
 
 
-def _parse(message: AnyMessage, value: object, place: str) -> AnyMessage:
+def _read(message: AnyMessage, value: object, place: str) -> AnyMessage:
     try:
-        return ParseDict(cast("dict[str, Any]", value), message)
-    except (ParseError, TypeError, AttributeError, RecursionError) as error:
-        raise InvalidExport(f"{place}: {error}") from error
+        return read_message(message, value, place)
+    except InvalidMessage as error:
+        raise InvalidExport(str(error)) from error
 
 
 def _text(message: Message, *, indent: int | None = None) -> str:
