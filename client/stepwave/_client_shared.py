@@ -198,7 +198,8 @@ class Session:
         """Return where a run's time went; of one under way, up to now by its server's clock."""
         export = await self.export(run_id)
         ended = export.events and export.events[-1].HasField("run_finished")
-        return export.report(None if ended else (await self.explain(run_id)).time)
+        until = None if ended else (await self.explain(run_id)).time
+        return await self._link.transport.computed(lambda: export.report(until))
 
     async def explain(self, run_id: str) -> RunExplanation:
         """Return what a run waits for."""

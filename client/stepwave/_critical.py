@@ -7,10 +7,10 @@ spans touch, and add up to the makespan without remainder. Slack is the method's
 a run without waiting would have taken is its forward pass. All of it is linear in steps and dependencies.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from operator import attrgetter
 
 from ._export import RunExport
 from ._report import Phase, PhaseKind, RunReport, StepReport, TimeParts
@@ -20,7 +20,11 @@ from ._timeline import Timeline, Track, read_timeline
 __all__ = ["report_of"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_OWN = (PhaseKind.WORK, PhaseKind.BACKOFF)
+_ZERO = timedelta()
+_NO_PARTS = TimeParts()
+_KINDS = tuple(PhaseKind)  # in the order of the fields of `TimeParts`; a place in here is hashed faster than a kind
+_WORK, _WAITING, _BACKOFF, _BARRIER, _PLANNING = range(len(_KINDS))
+_FINISH = attrgetter("finish")
 
 
 @dataclass(slots=True, eq=False)
@@ -28,42 +32,42 @@ class _Span:
     """A step's time: what decided its beginning, and where it went.
 
     Attributes:
+        finish: The number of the event that says that it ended; 0: there is none.
         decider: The dependency whose end let it begin; `None`: the run's start did.
         begin: When that was.
         anchor: When it was ready; `begin` if it never was.
         end: When it ended; if it has not, the newest event's time for one that waits or runs, else `begin`.
-        phases: The kinds of its phases, in order, and when each begins.
+        phases: What its time went to, in order.
+        parts: The same, added up.
+        own: The time that is its own: its work, and its pauses between attempts.
         slack: How much later it could have ended.
+        latest: When it could have ended at the latest, as far as its dependents are known.
+        replayed: When it would have ended had nobody waited for a place.
         on_path: It is on the critical path.
         deps: The dependencies that had to end before it was ready.
         options: Those of which any one would have done.
     """
 
     track: Track
+    finish: int
     decider: "_Span | None"
     begin: int
     anchor: int
     end: int
-    phases: list[tuple[PhaseKind, int]]
+    phases: tuple[Phase, ...]
+    parts: TimeParts
+    own: int
+    deps: "Sequence[_Span]"
+    options: "Sequence[_Span]"
+    latest: int
     slack: int = 0
+    replayed: int = 0
     on_path: bool = False
-    deps: list["_Span"] = field(default_factory=list)
-    options: list["_Span"] = field(default_factory=list)
 
     @property
     def begun(self) -> bool:
         """Whether it was, or is, held up by anything but its dependencies."""
         return self.track.ready is not None or self.end > self.begin
-
-    def parts(self) -> Iterator[tuple[PhaseKind, int, int]]:
-        """Yield its phases with their begins and ends, leaving out empty ones."""
-        for (kind, begin), (_, end) in pairwise([*self.phases, (PhaseKind.WORK, self.end)]):
-            if begin < end:
-                yield kind, begin, end
-
-    def own(self) -> int:
-        """Return the time that is its own: its work, and its pauses between attempts."""
-        return sum(end - begin for kind, begin, end in self.parts() if kind in _OWN)
 
 
 def report_of(export: RunExport, until: datetime | None = None) -> RunReport:
@@ -94,28 +98,39 @@ def _spans(timeline: Timeline) -> list[list[_Span]]:
         wave = [_span(timeline, track, [spans[dep] for dep in track.deps if dep in spans], passed) for track in tracks]
         spans.update((span.track.step_id, span) for span in wave)
         waves.append(wave)
-        ended = all(span.track.finish for span in wave)
+        ended = all(span.finish for span in wave)
         passed = max(passed, *(span.end for span in wave)) if ended and passed is not None and wave else None
     return waves
 
 
 def _span(timeline: Timeline, track: Track, deps: list[_Span], passed: int | None) -> _Span:
     """Make the span of a step, given those of its dependencies, and when all earlier waves had ended."""
-    ended = [dep for dep in deps if dep.track.finish and not 0 < track.finish < dep.track.finish]
-    succeeded = [dep for dep in deps if dep.track.state is State.SUCCEEDED]
-    by_one = track.any_join and bool(succeeded) and (track.ready is not None or not track.finish)
-    decider = min(succeeded, key=_finish) if by_one else max(ended, key=_finish, default=None)
+    finish = track.finish
+    ended = [dep for dep in deps if dep.finish and not 0 < finish < dep.finish]
+    succeeded = [dep for dep in deps if dep.track.state is State.SUCCEEDED] if track.any_join else []
+    by_one = bool(succeeded) and (track.ready is not None or not finish)
+    decider = min(succeeded, key=_FINISH) if by_one else max(ended, key=_FINISH) if ended else None
     begin = timeline.start if decider is None else decider.end
     may_begin = by_one or len(ended) == len(track.deps)
-    if may_begin and timeline.state is State.RUNNING and not track.finish and not track.marks:
+    if may_begin and timeline.state is State.RUNNING and not finish and not track.marks:
         _expect(timeline, track, begin, passed)
     lasts = may_begin or bool(track.marks)
     end = max(begin, track.end if track.end is not None else timeline.end if lasts else begin)
-    anchor = begin if track.ready is None else max(begin, track.ready)
-    span = _Span(track, decider, begin, anchor, end, _phases(timeline, track, begin, end))
-    span.deps = [decider] if by_one and decider is not None else ended
-    span.options = succeeded if by_one else []
-    return span
+    phases, sums = _phases(timeline, track, begin, end)
+    return _Span(
+        track=track,
+        finish=finish,
+        decider=decider,
+        begin=begin,
+        anchor=begin if track.ready is None else max(begin, track.ready),
+        end=end,
+        phases=phases,
+        parts=_parts(sums),
+        own=sums[_WORK] + sums[_BACKOFF],
+        deps=[decider] if by_one and decider is not None else ended,
+        options=succeeded if by_one else (),
+        latest=timeline.end,
+    )
 
 
 def _expect(timeline: Timeline, track: Track, begin: int, passed: int | None) -> None:
@@ -126,27 +141,39 @@ def _expect(timeline: Timeline, track: Track, begin: int, passed: int | None) ->
         track.ready = max(begin, passed)
 
 
-def _phases(timeline: Timeline, track: Track, begin: int, end: int) -> list[tuple[PhaseKind, int]]:
-    """Return what a step's time went to, and from when on; nothing goes beyond its end."""
-    found = [(PhaseKind.BARRIER if timeline.by_waves else PhaseKind.PLANNING, begin)]
+def _phases(timeline: Timeline, track: Track, begin: int, end: int) -> tuple[tuple[Phase, ...], list[int]]:
+    """Return what a step's time went to, in order, and the sums by kind; nothing goes beyond its end, or is empty."""
+    found = _turns(timeline, track, begin)
+    phases, sums = [], [0] * len(_KINDS)
+    stop = _delta(end - timeline.start)
+    for place, time in reversed(found):  # a pause that is cut short ends with what follows
+        if time < end:
+            start = _delta(time - timeline.start)
+            phases.append(Phase(_KINDS[place], start, stop))
+            sums[place] += end - time
+            end, stop = time, start
+    return tuple(phases[::-1]), sums
+
+
+def _turns(timeline: Timeline, track: Track, begin: int) -> list[tuple[int, int]]:
+    """Return what a step's time went to, as places in `_KINDS`, each with the time from which it did."""
+    found = [(_BARRIER if timeline.by_waves else _PLANNING, begin)]
     if track.ready is not None:
-        found.append((PhaseKind.WAITING, max(begin, track.ready)))
-    for mark in track.marks:
-        found.append((mark.kind, max(mark.time, begin)))
-        if mark.kind is PhaseKind.BACKOFF:
-            found.append((PhaseKind.WAITING, max(mark.until, mark.time, begin)))
-    latest = end
-    for place, (kind, time) in reversed(list(enumerate(found))):  # a pause that is cut short ends with what follows
-        latest = min(time, latest)
-        found[place] = (kind, latest)
+        found.append((_WAITING, max(begin, track.ready)))
+    for time, kind, until in track.marks:
+        since = max(begin, time)
+        if kind is PhaseKind.WORK:
+            found.append((_WORK, since))
+        else:
+            found += (_BACKOFF, since), (_WAITING, max(until, since))
     return found
 
 
 def _path(waves: Sequence[Sequence[_Span]], *, under_way: bool) -> list[_Span]:
     """Walk back from the last step along what each had to wait for; return the chain in order."""
-    spans = [span for wave in waves for span in wave if span.track.finish or span.begun]
+    spans = [span for wave in waves for span in wave if span.finish or span.begun]
     if under_way:
-        spans = [span for span in spans if not span.track.finish and span.begun] or spans
+        spans = [span for span in spans if not span.finish and span.begun] or spans
     last = max(spans, key=_last, default=None)
     path: list[_Span] = []
     while last is not None:
@@ -158,44 +185,43 @@ def _path(waves: Sequence[Sequence[_Span]], *, under_way: bool) -> list[_Span]:
 
 def _last(span: _Span) -> tuple[int, bool, int, int]:
     """Order spans by their ends: of those that end together, one that had anything to do, and of several the last."""
-    return span.end, span.begun, span.track.finish, -span.begin
+    return span.end, span.begun, span.finish, -span.begin
 
 
 def _set_slack(timeline: Timeline, waves: Sequence[Sequence[_Span]]) -> None:
     """Find by how much each step could have ended later: as its dependents could have begun later, or its run ended."""
-    latest = {id(span): timeline.end for wave in waves for span in wave}
     barrier = timeline.end
     for wave in reversed(waves):
         following = barrier
         for span in wave:
-            span.slack = min(latest[id(span)], following) - span.end
+            span.slack = min(span.latest, following) - span.end
             begins = span.anchor + span.slack
             for dep in span.deps:
-                latest[id(dep)] = min(latest[id(dep)], begins)
+                if begins < dep.latest:
+                    dep.latest = begins
             if timeline.by_waves and span.track.ready is not None:
                 barrier = min(barrier, begins)
 
 
 def _replay(timeline: Timeline, waves: Sequence[Sequence[_Span]], *, barriers: bool) -> int:
     """Return the makespan had no step waited for a place: the forward pass, with each step's own time."""
-    ends: dict[int, int] = {}
     passed = latest = timeline.start
     for wave in waves:
         for span in wave:
-            begin = max(timeline.start, span.track.added, _allowed(span, ends))
+            begin = max(timeline.start, span.track.added, _allowed(span))
             if barriers and span.track.ready is not None:
                 begin = max(begin, passed)
-            ends[id(span)] = begin + span.own() if span.track.finish or span.begun else timeline.start
-            latest = max(latest, ends[id(span)])
+            span.replayed = begin + span.own if span.finish or span.begun else timeline.start
+            latest = max(latest, span.replayed)
         passed = latest
     return latest - timeline.start
 
 
-def _allowed(span: _Span, ends: dict[int, int]) -> int:
-    """Return when the dependencies let a step begin, given their ends."""
+def _allowed(span: _Span) -> int:
+    """Return when the dependencies let a step begin, by their ends in the same pass."""
     if span.options:
-        return min(ends[id(dep)] for dep in span.options)
-    return max((ends[id(dep)] for dep in span.deps), default=0)
+        return min([dep.replayed for dep in span.options])
+    return max([dep.replayed for dep in span.deps], default=0)
 
 
 def _report(timeline: Timeline, waves: Sequence[Sequence[_Span]], path: Sequence[_Span]) -> RunReport:
@@ -205,10 +231,11 @@ def _report(timeline: Timeline, waves: Sequence[Sequence[_Span]], path: Sequence
     idle = timeline.end - path[-1].end if path else makespan
     totals = _sum(spans.values())
     sequential = totals.work + totals.backoff
+    replayed = _replay(timeline, waves, barriers=timeline.by_waves)
+    unbarred = _replay(timeline, waves, barriers=False) if timeline.by_waves else replayed
     # An open run that had nothing left to do ended when its planner said so, whatever its steps would have taken.
     shortest = makespan if idle else 0
-    without_waiting = max(_replay(timeline, waves, barriers=timeline.by_waves), shortest)
-    without_barriers = max(_replay(timeline, waves, barriers=False), shortest)
+    without_waiting, without_barriers = max(replayed, shortest), max(unbarred, shortest)
     return RunReport(
         run_id=timeline.run_id,
         workflow_name=timeline.workflow_name,
@@ -232,8 +259,6 @@ def _report(timeline: Timeline, waves: Sequence[Sequence[_Span]], path: Sequence
 
 
 def _step(timeline: Timeline, track: Track, span: _Span | None) -> StepReport:
-    begin, end = (span.begin, span.end) if span is not None else (timeline.end, timeline.end)
-    phases = span.parts() if span is not None else ()
     since = timeline.start
     return StepReport(
         step_id=track.step_id,
@@ -241,11 +266,11 @@ def _step(timeline: Timeline, track: Track, span: _Span | None) -> StepReport:
         state=track.state,
         wave=track.wave,
         attempts=track.attempts,
-        begin=_delta(begin - since),
-        end=_delta(end - since),
-        phases=tuple(Phase(kind, _delta(start - since), _delta(stop - since)) for kind, start, stop in phases),
-        parts=_sum([span] if span is not None else []),
-        slack=_delta(span.slack if span is not None else 0),
+        begin=_delta((timeline.end if span is None else span.begin) - since),
+        end=_delta((timeline.end if span is None else span.end) - since),
+        phases=() if span is None else span.phases,
+        parts=_NO_PARTS if span is None else span.parts,
+        slack=_ZERO if span is None else _delta(span.slack),
         on_path=span is not None and span.on_path,
         reused_from=track.reused_from,
     )
@@ -253,17 +278,20 @@ def _step(timeline: Timeline, track: Track, span: _Span | None) -> StepReport:
 
 def _sum(spans: Iterable[_Span], *, planning: int = 0) -> TimeParts:
     """Add up what spans went to."""
-    sums = dict.fromkeys(PhaseKind, 0)
-    sums[PhaseKind.PLANNING] = planning
-    for span in spans:
-        for kind, begin, end in span.parts():
-            sums[kind] += end - begin
-    return TimeParts(**{kind.value: _delta(time) for kind, time in sums.items()})
+    work = waiting = backoff = barrier = _ZERO
+    planned = _delta(planning)
+    for parts in (span.parts for span in spans):
+        work += parts.work
+        waiting += parts.waiting
+        backoff += parts.backoff
+        barrier += parts.barrier
+        planned += parts.planning
+    return TimeParts(work, waiting, backoff, barrier, planned)
 
 
-def _finish(span: _Span) -> int:
-    return span.track.finish
+def _parts(sums: Iterable[int]) -> TimeParts:
+    return TimeParts(*[timedelta(0, 0, time // 1_000) if time else _ZERO for time in sums])
 
 
 def _delta(nanoseconds: int) -> timedelta:
-    return timedelta(microseconds=nanoseconds // 1_000)
+    return timedelta(0, 0, nanoseconds // 1_000) if nanoseconds else _ZERO

@@ -5,7 +5,8 @@ Times are whole nanoseconds since the epoch, cut to the microsecond, so that wha
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from google.protobuf import timestamp_pb2
 
@@ -20,8 +21,7 @@ from .exceptions import InvalidExport
 __all__ = ["Mark", "Timeline", "Track", "dependencies", "read_timeline"]
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """A step's time goes to something else from here on; a backoff does so `until` then, and waits afterwards."""
 
     time: int
@@ -115,26 +115,29 @@ def read_timeline(export: RunExport) -> Timeline:
         accepted,
     )
     _add(timeline, given.workflow.steps, accepted)
-    try:
-        for number, event in enumerate(export.events, start=1):
+    for number, event in enumerate(export.events, start=1):
+        try:
             _take(timeline, event, number)
-    except KeyError as unknown:
-        raise InvalidExport(f"run {given.run_id!r}: its events name a step that it does not have: {unknown}") from None
+        except KeyError as unknown:
+            place = f"run {given.run_id!r}, events[{number - 1}]"
+            raise InvalidExport(f"{place}: its events name a step that it does not have: {unknown}") from None
     return timeline
 
 
 def dependencies(step: workflow_pb2.Step) -> tuple[str, ...]:
     """Return the ids that a step depends on, those that its bindings imply included, each once."""
-    bindings = (*step.bindings, *step.fallback.action.bindings)
-    implied = [binding.step.id for binding in bindings if binding.HasField("step")]
-    if step.for_each.HasField("step"):
+    implied = [binding.step.id for binding in step.bindings if binding.HasField("step")]
+    if step.HasField("fallback"):
+        implied += [binding.step.id for binding in step.fallback.action.bindings if binding.HasField("step")]
+    if step.HasField("for_each") and step.for_each.HasField("step"):
         implied.append(step.for_each.step.id)
     return tuple(dict.fromkeys((*step.depends_on, *implied)))
 
 
 def _take(timeline: Timeline, event: event_pb2.RunEvent, number: int) -> None:
     time = _nanoseconds(event.time)
-    timeline.end = max(timeline.end, time)
+    if time > timeline.end:
+        timeline.end = time
     take = _TAKERS.get(event.WhichOneof("kind") or "")
     if take is not None:
         take(timeline, event, time, number)
@@ -171,7 +174,7 @@ def _step_ready(timeline: Timeline, event: event_pb2.RunEvent, time: int, _: int
     """End a pause when the server says that it is over: it may have been away when it was."""
     marks = timeline.tracks[event.step_ready.step_id].marks
     if marks and marks[-1].kind is PhaseKind.BACKOFF:
-        marks[-1] = replace(marks[-1], until=time)
+        marks[-1] = marks[-1]._replace(until=time)
 
 
 def _step_finished(timeline: Timeline, event: event_pb2.RunEvent, time: int, number: int) -> None:

@@ -1,6 +1,6 @@
 """What the client's logic needs of the outside: calls, streams, time. Two transports give it, one for each face."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -123,6 +123,9 @@ class Transport(Protocol):
 
         Of a caller that had been cancelled before, another cancellation ends it.
         """
+
+    async def computed(self, work: Callable[[], Result]) -> Result:
+        """Run a function that takes a while on the processor; the caller's event loop, if there is one, goes on."""
 
     async def close(self) -> None:
         """Free the connection; calls under way are cut off. Idempotent."""

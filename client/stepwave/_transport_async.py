@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar, cast
 
 import grpc
@@ -131,6 +131,10 @@ class AsyncTransport:
             finally:
                 task.cancel()
             raise
+
+    async def computed(self, work: Callable[[], Result]) -> Result:
+        """Run a function on a thread. One whose caller is cancelled meanwhile runs to its end, and goes unheard."""
+        return await asyncio.to_thread(work)
 
     async def close(self) -> None:
         """Free the connection; calls under way are cut off. Idempotent.

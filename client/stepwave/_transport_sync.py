@@ -88,6 +88,10 @@ class SyncTransport:
         """Run something to its end; only an interrupt from the keyboard can stop it."""
         return await work
 
+    async def computed(self, work: Callable[[], Result]) -> Result:
+        """Run a function on the caller's own thread."""
+        return work()
+
     async def close(self) -> None:
         """Free the connection; calls of other threads are cut off. Idempotent."""
         with self._lock:

@@ -1,7 +1,7 @@
 """A transport that answers by script, for tests of the client's logic; only sleeping moves its clock."""
 
 from collections import deque
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf import timestamp_pb2
@@ -86,6 +86,9 @@ class Wire:
 
     async def shielded(self, work: Coroutine[Any, Any, Result]) -> Result:
         return await work
+
+    async def computed(self, work: Callable[[], Result]) -> Result:
+        return work()
 
     async def close(self) -> None:
         pass

@@ -421,14 +421,21 @@ def test_a_client_reports_a_run_under_way_up_to_the_time_of_its_server() -> None
     assert drive_to_end(session(wire).report("r")).makespan == seconds(9)
 
 
+def work(rows: int, *, by_waves: bool) -> int:
+    """Return the effort of a report on so many rows of five steps, each after all of the row before."""
+    ids = [[f"s{row}_{column}" for column in range(5)] for row in range(rows)]
+    steps = [step(name, *(ids[row - 1] if row else ())) for row, names in enumerate(ids) for name in names]
+    drive = Drive.begun(flow(*steps, by_waves=by_waves), checked=False)
+    drive.finish()
+    return effort(export_of(drive).report)
+
+
 @pytest.mark.parametrize("by_waves", [False, True])
 def test_a_report_costs_no_more_than_its_steps_and_dependencies(by_waves: bool) -> None:
-    def work(rows: int) -> int:
-        ids = [[f"s{row}_{column}" for column in range(5)] for row in range(rows)]
-        steps = [step(name, *(ids[row - 1] if row else ())) for row, names in enumerate(ids) for name in names]
-        drive = Drive.begun(flow(*steps, by_waves=by_waves), checked=False)
-        drive.finish()
-        return effort(export_of(drive).report)
-
-    few, many = work(10), work(40)
+    few, many = work(10, by_waves=by_waves), work(40, by_waves=by_waves)
     assert many < few * 4.4
+
+
+@pytest.mark.parametrize("by_waves", [False, True])
+def test_a_step_adds_at_most_2000_instructions_to_a_report(by_waves: bool) -> None:
+    assert work(40, by_waves=by_waves) < 40 * 5 * 2_000

@@ -1,11 +1,14 @@
 """Where a run's time went, and what it waits for, through both faces of the client and a real server."""
 
+import asyncio
 import threading
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 import pytest
 
-from stepwave import AsyncClient, Client, NotFound, State, WaitCause, Workflow, action
+from stepwave import AsyncClient, Client, NotFound, RunExport, RunReport, State, WaitCause, Workflow, _critical, action
+from stepwave._critical import report_of
 
 
 @pytest.fixture
@@ -50,6 +53,41 @@ async def test_a_run_under_way_is_reported_up_to_now(
         assert second.steps["second"].parts.waiting == second.makespan
         gate.set()
         await client.wait(run_id)
+
+
+async def test_the_loop_of_an_asynchronous_caller_goes_on_while_a_report_is_made(
+    stepwave_server: str, gate: threading.Event, flow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.set()
+    loop, asked, answered = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def report(export: RunExport, until: datetime | None) -> RunReport:
+        loop.call_soon_threadsafe(asked.set)
+        assert answered.wait(10), "the loop stood still"
+        return report_of(export, until)
+
+    monkeypatch.setattr(_critical, "report_of", report)
+    async with AsyncClient(stepwave_server) as client:
+        run_id = (await client.run(flow)).run_id
+        reporting = asyncio.ensure_future(client.report(run_id))
+        await asked.wait()
+        answered.set()
+        assert (await reporting).run_id == run_id
+
+
+def test_a_synchronous_caller_makes_a_report_on_its_own_thread(
+    stepwave_client: Client, gate: threading.Event, flow: Workflow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.set()
+    threads = []
+
+    def report(export: RunExport, until: datetime | None) -> RunReport:
+        threads.append(threading.current_thread())
+        return report_of(export, until)
+
+    monkeypatch.setattr(_critical, "report_of", report)
+    stepwave_client.report(stepwave_client.run(flow).run_id)
+    assert threads == [threading.current_thread()]
 
 
 async def test_both_faces_explain_alike(stepwave_server: str, gate: threading.Event, flow: Workflow) -> None:
