@@ -38,7 +38,8 @@ class AsyncClient:
         timeout: How long a call may take, in seconds or as a `timedelta`; runs, watches and `wait` have their own.
         connect_timeout: For how long a call is tried again while nobody answers.
         reconnect_window: For how long a stream that was lost is looked for, and a run outlives the stream that held it;
-            at most an hour.
+            at most an hour. Of a server that is restarted, it begins anew with the restart; but zero does so only after
+            a crash: a run outlives a server that stops in order, whether its caller comes back or not.
         namespace: The namespace of all calls; empty: the server's default.
         insecure: Whether plain text may leave this machine.
 

@@ -139,7 +139,7 @@ class Server:
         how = self.settings.recover
         recovery = await self.engine.recover(how)
         for key, window in recovery.held.items():
-            self._holds.wait(key, window)
+            self._holds.wait(key, window, crashed=not journal.clean)
         if journal.durable:
             logger.info("journal: %s", journal.place)
         if recovery.runs:

@@ -138,7 +138,8 @@ class OrchestratorServiceServicer(object):
 
     def ExecuteWorkflow(self, request, context):
         """Starts a run and streams its events. The stream holds the run: when no stream holds it any more, `reconnect_window` starts, and
-        at its end the run is cancelled. A passed deadline cancels at once.
+        at its end the run is cancelled. A passed deadline cancels at once. A server that stops in order is no loss: of a run that it leaves
+        to the next one, the window begins with that, but for a window of 0, which begins only after a crash.
 
         With the `run_id` of an existing run: the same content (workflow and input) streams that run from its first event, other
         content is `ALREADY_EXISTS`.

@@ -41,7 +41,8 @@ class OrchestratorServiceStub:
     def __new__(cls, channel: _aio.Channel) -> OrchestratorServiceAsyncStub: ...
     ExecuteWorkflow: _grpc.UnaryStreamMultiCallable[_orchestrator_pb2.ExecuteWorkflowRequest, _orchestrator_pb2.ExecuteWorkflowResponse]
     """Starts a run and streams its events. The stream holds the run: when no stream holds it any more, `reconnect_window` starts, and
-    at its end the run is cancelled. A passed deadline cancels at once.
+    at its end the run is cancelled. A passed deadline cancels at once. A server that stops in order is no loss: of a run that it leaves
+    to the next one, the window begins with that, but for a window of 0, which begins only after a crash.
 
     With the `run_id` of an existing run: the same content (workflow and input) streams that run from its first event, other
     content is `ALREADY_EXISTS`.
@@ -99,7 +100,8 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExecuteWorkflow: _aio.UnaryStreamMultiCallable[_orchestrator_pb2.ExecuteWorkflowRequest, _orchestrator_pb2.ExecuteWorkflowResponse]  # type: ignore[assignment]
     """Starts a run and streams its events. The stream holds the run: when no stream holds it any more, `reconnect_window` starts, and
-    at its end the run is cancelled. A passed deadline cancels at once.
+    at its end the run is cancelled. A passed deadline cancels at once. A server that stops in order is no loss: of a run that it leaves
+    to the next one, the window begins with that, but for a window of 0, which begins only after a crash.
 
     With the `run_id` of an existing run: the same content (workflow and input) streams that run from its first event, other
     content is `ALREADY_EXISTS`.
@@ -160,7 +162,8 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_orchestrator_pb2.ExecuteWorkflowResponse], _abc.AsyncIterator[_orchestrator_pb2.ExecuteWorkflowResponse]]:
         """Starts a run and streams its events. The stream holds the run: when no stream holds it any more, `reconnect_window` starts, and
-        at its end the run is cancelled. A passed deadline cancels at once.
+        at its end the run is cancelled. A passed deadline cancels at once. A server that stops in order is no loss: of a run that it leaves
+        to the next one, the window begins with that, but for a window of 0, which begins only after a crash.
 
         With the `run_id` of an existing run: the same content (workflow and input) streams that run from its first event, other
         content is `ALREADY_EXISTS`.

@@ -136,6 +136,9 @@ class Journal(Protocol):
     lost: bool
     """Whether it will never commit anything any more: it is damaged, or another server has taken it over."""
 
+    clean: bool
+    """Whether the last server that took up its runs, if there was one, stopped in order."""
+
     @property
     def place(self) -> str:
         """Where it is, for people."""

@@ -38,6 +38,7 @@ class MemoryJournal:
     name = "memory"
     durable = False
     lost = False
+    clean = True
     place = "memory"
 
     def __init__(self, clock: Callable[[], int], retention: Retention | None = None) -> None:

@@ -1,4 +1,12 @@
-"""Who holds a run: an attached run is cancelled when no stream holds it any more."""
+"""Who holds a run: an attached run is cancelled when no stream holds it any more.
+
+A server that stops in order is no loss of its callers: a run that it leaves to the next one is still held, and goes on
+there. Its window begins with the next server, so that a caller who never returns is noticed. A window of zero would end
+before anybody could return, so it does not begin: the run goes on until a stream has held it again and is lost.
+
+A crash cuts streams off, and nobody knows who was still there. The window begins with the next server then, even one of
+zero: such a run is cancelled.
+"""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -45,10 +53,17 @@ class Holds:
         self.detach(key)  # an earlier run of the same id may be waited for still
         self._held[key] = _Held(window)
 
-    def wait(self, key: RunKey, window: float) -> None:
-        """Make a run a held one whose streams were all lost, as by a restart of the server: its window begins now."""
+    def wait(self, key: RunKey, window: float, *, crashed: bool) -> None:
+        """Make a run that an earlier server left a held one, that no stream holds yet: its window begins now.
+
+        Args:
+            key: The run.
+            window: Its window in seconds; zero begins only after a crash.
+            crashed: The earlier server did not stop in order.
+        """
         self.begin(key, window)
-        self._start_window(key, self._held[key])
+        if window > 0 or crashed:
+            self._start_window(key, self._held[key])
 
     def detach(self, key: RunKey) -> None:
         """Let a run go on whoever leaves."""

@@ -1,6 +1,7 @@
 """One server after the other on one journal, each in the test's loop: what the next does is all that it can read there.
 
-A server that is left is stopped: what its runs had under way is not committed, as if it had been killed.
+A server that is left is stopped: what its runs had under way is not committed, as if it had been killed. The journal
+notes all the same that it stopped in order.
 """
 
 from collections.abc import AsyncIterator, Callable

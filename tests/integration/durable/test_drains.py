@@ -63,6 +63,8 @@ async def test_a_drain_that_ends_streams_begins_no_window(lives: Lives) -> None:
         await first.server.drain()
         before = await stream.rest()
     async with lives.next() as second:
+        await second.stage.here("held")
+        second.stage.let("held")
         events = await second.caller.events("live")
     assert events[: len(before)] == before
     assert kinds_of(events)[len(before)] == "step_retrying", "the first server cancelled nothing"

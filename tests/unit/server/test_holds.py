@@ -170,3 +170,30 @@ def test_a_stream_that_breaks_lets_go_too(loop: ClockedLoop, holds: Holds, cance
     with pytest.raises(asyncio.CancelledError):
         loop.run(breaks())
     assert cancelled == ["run: the caller went away"]
+
+
+def _take_up(loop: ClockedLoop, holds: Holds, window: float, *, crashed: bool) -> None:
+    async def wait() -> None:
+        holds.wait(KEY, window, crashed=crashed)
+
+    loop.run(wait())
+
+
+def test_a_window_of_zero_does_not_begin_where_the_earlier_server_stopped_in_order(
+    loop: ClockedLoop, holds: Holds, cancelled: list[str]
+) -> None:
+    _take_up(loop, holds, 0, crashed=False)
+    loop.advance(3600)
+    assert cancelled == []
+    with _stream(loop, holds):
+        pass
+    assert cancelled == ["run: the caller went away"]
+
+
+@pytest.mark.parametrize(("window", "crashed"), [(0, True), (30, True), (30, False)])
+def test_any_other_window_begins_with_the_next_server(
+    loop: ClockedLoop, holds: Holds, cancelled: list[str], window: float, crashed: bool
+) -> None:
+    _take_up(loop, holds, window, crashed=crashed)
+    loop.advance(window + 1)
+    assert cancelled == ["run: the caller did not come back"]

@@ -319,6 +319,43 @@ async def test_runs_end_in_the_order_in_which_they_are_forgotten_over_a_restart(
     assert [again.has_ended(key(name)) for name in "abc"] == [True, False, True]
 
 
+async def test_a_journal_is_clean_after_a_server_that_stopped_in_order(reopen: OpenFile) -> None:
+    first = await reopen()
+    assert first.clean
+    await write(first, "a", 10)
+    assert (await reopen()).clean
+
+
+async def _crash(journal: SqliteJournal, path: Path) -> None:
+    """Close a journal, and leave in the file what there would be had its server been killed instead."""
+    before = path.read_bytes(), path.with_name(f"{path.name}-wal").read_bytes()
+    await journal.close()
+    path.write_bytes(before[0])
+    path.with_name(f"{path.name}-wal").write_bytes(before[1])
+
+
+async def test_after_a_crash_a_journal_is_clean_once_a_server_that_took_up_its_runs_has_stopped(
+    reopen: OpenFile, path: Path
+) -> None:
+    first = await reopen()
+    await write(first, "a", 10)
+    await _crash(first, path)
+    assert not (await reopen()).clean
+    second = await reopen()
+    assert not second.clean, "the server before took up no runs: it did not start"
+    assert [left.header.key async for left in second.unfinished()] == [key("a")]
+    assert (await reopen()).clean
+
+
+async def test_a_server_that_lost_its_journal_does_not_call_it_clean(reopen: OpenFile, path: Path) -> None:
+    journal = await reopen()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE owner SET epoch = epoch + 1, process = 'another'")
+        connection.commit()
+    await journal.close()
+    assert _ask(path, "SELECT process FROM owner") == [("another",)]
+
+
 async def test_closing_twice_does_nothing(reopen: OpenFile) -> None:
     journal = await reopen()
     await journal.close()

@@ -84,6 +84,8 @@ class SqliteJournal:
         self._shelf = Shelf(clock, retention, self._excess)
         self._left = self._load(connection)
         self._writer = Writer(path, connection, self._publish, self._take_trouble, observe)
+        self.clean = self._writer.clean
+        self._taken_up = False
         self._reader = Reader(path)
         self._timer = self._loop.call_later(SWEEP_INTERVAL, self._look_over)
 
@@ -307,6 +309,7 @@ class SqliteJournal:
                 log.asked = log.last = len(unfinished.records)
                 log.size = sum(len(record.data) for record in unfinished.records)
                 yield unfinished
+        self._taken_up = True
 
     # Its own end.
 
@@ -335,7 +338,8 @@ class SqliteJournal:
         self._closed = True
         self._timer.cancel()
         await self._reader.close()
-        await self._writer.close()
+        # A server that could not start leaves the journal as it was: its runs are still those of the one before.
+        await self._writer.close(clean=self.clean or self._taken_up)
         self._lock.release()
 
 

@@ -1,5 +1,7 @@
 """Who may write: one server at a time. A lock keeps a second one out, an epoch one that lost the lock.
 
+An owner that ends in order takes its name out of the file. Where the next one finds a name, there was a crash.
+
 The lock is on a file beside the journal, so that it stands whatever SQLite does with its own. It goes with the process
 that holds it, though children that an action forked may live on. Where locks are not kept, as on some network disks,
 the epoch in the file still stops an earlier owner.
@@ -71,6 +73,9 @@ class Owner:
     Args:
         path: The journal's file.
         connection: What writes it.
+
+    Attributes:
+        follows_orderly_end: Whether the owner before, if there was one, ended in order.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -78,6 +83,8 @@ class Owner:
         self._connection = connection
         try:
             connection.execute("BEGIN IMMEDIATE")
+            (earlier,) = connection.execute("SELECT process FROM owner").fetchone()
+            self.follows_orderly_end = not earlier
             connection.execute("UPDATE owner SET epoch = epoch + 1, process = ?", (_this_process(),))
             (self._epoch,) = connection.execute("SELECT epoch FROM owner").fetchone()
             connection.execute("COMMIT")
@@ -92,7 +99,18 @@ class Owner:
         """
         epoch, process = self._connection.execute("SELECT epoch, process FROM owner").fetchone()
         if epoch != self._epoch:
-            raise JournalTaken(self._path, process)
+            raise JournalTaken(self._path, process or "another server")
+
+    def leave(self) -> None:
+        """Note an orderly end, unless the file cannot be written or has another owner now."""
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            self.check()
+            self._connection.execute("UPDATE owner SET process = ''")
+            self._connection.execute("COMMIT")
+        except (sqlite3.Error, JournalTaken):
+            if self._connection.in_transaction:
+                self._connection.rollback()
 
 
 def _this_process() -> str:

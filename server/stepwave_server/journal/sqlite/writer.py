@@ -44,6 +44,9 @@ class Writer:
         committed: Called on the event loop with every group that is committed.
         trouble: Called on the event loop with why commits fail; with `None` once they succeed again.
         observe: Called with `before-commit` and `after-commit` on the thread.
+
+    Attributes:
+        clean: Whether the owner before this one left in order.
     """
 
     def __init__(
@@ -57,6 +60,8 @@ class Writer:
         self._path = path
         self._connection = connection
         self._owner = Owner(path, connection)
+        self.clean = self._owner.follows_orderly_end
+        self._leave = False
         self._rubbish = Rubbish(connection)
         self._committed = committed
         self._trouble = trouble
@@ -71,8 +76,13 @@ class Writer:
         """Ask for something to be committed."""
         self._queue.put(item)
 
-    async def close(self) -> None:
-        """Commit what was asked for, as far as that succeeds at once, and close the file."""
+    async def close(self, *, clean: bool) -> None:
+        """Commit what was asked for, as far as that succeeds at once, and close the file.
+
+        Args:
+            clean: Note that this was an orderly end, if all was committed.
+        """
+        self._leave = clean
         self._closing.set()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
@@ -81,8 +91,10 @@ class Writer:
         try:
             while (group := self._next()) is not None:
                 if not self._persist(group):
-                    break
+                    return
                 self._tell(self._committed, group)
+            if self._leave:
+                self._owner.leave()
         finally:
             self._connection.close()
 
