@@ -19,6 +19,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1.run_pb2 import STATE_CANCELLED, STATE_SUCCEEDED
 from stepwave_server import app
 from stepwave_server.app import Server
+from stepwave_server.engine import lag
 from stepwave_server.rpc import handlers
 
 pytestmark = pytest.mark.parametrize("serve", ["memory"], indirect=True)
@@ -68,7 +69,8 @@ async def deafs(quiet: None) -> AsyncIterator[Deafs]:
 
 
 def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    suspects = (record for record in caplog.records if record.name != lag.logger.name)  # it speaks of a busy machine
+    return [record.getMessage() for record in suspects if record.levelno >= logging.WARNING]
 
 
 async def _nothing_is_left(server: Server, tasks: int) -> None:
