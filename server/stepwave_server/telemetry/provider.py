@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, Tracer
 from opentelemetry.sdk.trace.id_generator import IdGenerator
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
@@ -32,7 +33,7 @@ class ProcessTelemetry:
 
     def __init__(self) -> None:
         self._provider: trace.TracerProvider | None = None
-        self._telemetry = Telemetry(None)
+        self._telemetry = Telemetry(None, resource=Resource.get_empty())
 
     def run(
         self,
@@ -150,5 +151,5 @@ def _following(provider: trace.TracerProvider | None) -> Telemetry:
         logger.exception("the tracer provider that the process has set gives no tracer")
         tracer = None
     if not isinstance(tracer, Tracer):
-        return Telemetry(None)
+        return Telemetry(None, resource=Resource.get_empty())
     return Telemetry(Retelling(tracer), sampler=tracer.sampler, resource=tracer.resource)
