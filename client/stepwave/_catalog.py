@@ -75,7 +75,7 @@ class PlannedRetry(Plain):
 
 @dataclass(frozen=True, slots=True)
 class PlannedFallback(Plain):
-    """What would answer once a step has finally failed.
+    """A step's fallback: what answers after its last attempt has failed.
 
     Attributes:
         action: Another action; empty: a fixed value.

@@ -77,7 +77,9 @@ def number_problem(text: str) -> str:
 
 
 def _has_long_number(text: str) -> bool:
-    """Say whether there may be an integer that is too long: it would fill a block, wherever it begins.
+    """Return whether the text may hold an integer that is too long.
+
+    Such an integer fills at least one whole block with digits, wherever it begins.
 
     This takes a tenth of the time of a search, and large answers are written on the event loop.
     """

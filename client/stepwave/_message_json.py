@@ -109,7 +109,7 @@ def _items(kind: "_Kind", value: object, place: str) -> Iterator[tuple["_Kind", 
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """What a field takes.
+    """The kind of value that a field takes.
 
     Attributes:
         field: The field.
@@ -130,7 +130,7 @@ class _Kind:
 
     @property
     def wanted(self) -> str:
-        """What it takes, in words."""
+        """The kind in words, for messages."""
         if self.field.message_type is not None:
             return _WRITTEN_AS_TEXT[self.field.message_type.full_name]
         if self.field.enum_type is not None:

@@ -63,7 +63,7 @@ class LoopAffinity:
             )
 
     def holds(self) -> bool:
-        """Say whether `check` passes."""
+        """Return whether the caller may use the client here: `check` passes."""
         try:
             self.check()
         except RuntimeError:

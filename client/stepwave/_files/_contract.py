@@ -43,7 +43,7 @@ SHORT_FORMS = {"FallbackAction": "action"}
 """Messages that a file may give as the text of one of their fields: `fallback: {action: search}`."""
 
 EXTENSION = "x-"
-"""What the keys begin with that a workflow file may have for itself, at its top level."""
+"""Prefix of extension keys. A workflow file may have them at its top level, and the server never sees them."""
 
 REFERENCES = {"$from": "step", "$input": "input", "$item": "item", "$secret": "secret", "$cel": "expression"}
 """The keys that make a mapping in an input a binding, and the source that each sets."""

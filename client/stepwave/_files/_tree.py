@@ -1,4 +1,4 @@
-"""What a workflow file says, with the place of every value: the tree that both YAML and JSON are read into.
+"""The tree of a workflow file. Both YAML and JSON are read into it, and every value keeps its place in the file.
 
 Lists and mappings nest at most `MAX_DEPTH` deep, so what walks a tree may recurse.
 """

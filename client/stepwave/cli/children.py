@@ -18,7 +18,7 @@ _strangers: set[int] = set()
 
 
 def note_strangers() -> None:
-    """Take the children that this process has now for somebody else's, which go on when it ends."""
+    """Remember the children that this process has now. `end_children` leaves them alone."""
     with suppress(OSError, psutil.Error):
         _strangers.update(child.pid for child in psutil.Process().children())
 
@@ -92,7 +92,11 @@ def _parent(process: psutil.Process) -> int | None:
 
 
 def _is_of_command(process: psutil.Process) -> bool:
-    """Say whether a process is in this session, and none that frees what others share, once they have ended."""
+    """Return whether the command has to end a process.
+
+    It has to be in this session. Multiprocessing's resource tracker is left alone: it ends by itself, after it has
+    freed what the other processes shared.
+    """
     try:
         return os.getsid(process.pid) == os.getsid(0) and not any("resource_tracker" in it for it in process.cmdline())
     except (OSError, psutil.Error):  # it has ended

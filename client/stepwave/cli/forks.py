@@ -1,4 +1,4 @@
-"""What a fork must not share with this process: each child of an action gets its signals back, and nothing of a server.
+"""Reset of forked children: the usual signal handlers, and no socket or lock of the server.
 
 A fork copies this process whole: the handlers of its signals, the descriptor by which a signal wakes its event loop,
 its sockets. A signal to the child would reach this process's loop, and the child itself would ignore it. So a child
