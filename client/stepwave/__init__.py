@@ -15,8 +15,14 @@ The clients, and with them gRPC, are imported when they are first asked for: a m
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from ._action import ActionError, Answer, Context, action
-from ._catalog import (
+from ._actions.action import action
+from ._actions.context import Answer, Context
+from ._actions.failure import ActionError, FailureReason
+from ._building.failure_policies import Fallback, Retry
+from ._building.references import Reference, StepHandle
+from ._building.requests import Rerun
+from ._building.workflow import Workflow
+from ._model.catalog import (
     ActionInfo,
     ActionLimit,
     AdaptiveLimit,
@@ -31,7 +37,7 @@ from ._catalog import (
     ServerInfo,
     ServerLimits,
 )
-from ._events import (
+from ._model.events import (
     Event,
     RunFinished,
     RunStarted,
@@ -49,17 +55,11 @@ from ._events import (
     WaveFinished,
     WaveStarted,
 )
-from ._explain import CodeLine, RunExplanation, StepExplanation
-from ._export import RunExport
-from ._payload import JSON, Blob
-from ._policies import Fallback, Retry
-from ._refs import Reference, StepHandle
-from ._report import Phase, PhaseKind, RunReport, StepReport, TimeParts
-from ._requests import Rerun
-from ._results import (
+from ._model.explanation import CodeLine, RunExplanation, StepExplanation
+from ._model.report import Phase, PhaseKind, RunReport, StepReport, TimeParts
+from ._model.results import (
     Counts,
     Failure,
-    FailureReason,
     Run,
     RunResult,
     SkipCause,
@@ -69,7 +69,8 @@ from ._results import (
     WaitCause,
     WaitingSteps,
 )
-from ._workflow import Workflow
+from ._reports.export import RunExport
+from ._values.payload import JSON, Blob
 from .exceptions import (
     AccessDenied,
     AlreadyExists,
@@ -93,10 +94,10 @@ from .exceptions import (
 )
 
 if TYPE_CHECKING:
-    from ._client_async import AsyncClient
-    from ._client_sync import Client
-    from ._streams_async import EventStream, RunHandle
-    from ._streams_sync import SyncEventStream, SyncRunHandle
+    from ._client.aio import AsyncClient
+    from ._client.aio_streams import EventStream, RunHandle
+    from ._client.blocking import Client
+    from ._client.blocking_streams import SyncEventStream, SyncRunHandle
 
 __all__ = [
     "JSON",
@@ -188,12 +189,12 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncClient": "_client_async",
-    "Client": "_client_sync",
-    "EventStream": "_streams_async",
-    "RunHandle": "_streams_async",
-    "SyncEventStream": "_streams_sync",
-    "SyncRunHandle": "_streams_sync",
+    "AsyncClient": "_client.aio",
+    "Client": "_client.blocking",
+    "EventStream": "_client.aio_streams",
+    "RunHandle": "_client.aio_streams",
+    "SyncEventStream": "_client.blocking_streams",
+    "SyncRunHandle": "_client.blocking_streams",
 }
 
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from ._client_sync import Client
-    from ._scripted.report import ScriptedRun
+    from stepwave._client.blocking import Client
+    from stepwave._scripted.report import ScriptedRun
 
 __all__ = [
     "pytest_assertrepr_compare",
@@ -48,7 +48,7 @@ def stepwave_actions() -> Iterable[object]:
 @pytest.fixture
 def stepwave_server(request: pytest.FixtureRequest, stepwave_actions: Iterable[object]) -> Iterator[str]:
     """The address of a server in this process, for one test."""
-    from .testing import serve
+    from stepwave.testing import serve
 
     actions, settings = _given(request, stepwave_actions)
     with serve(actions, **settings) as address:
@@ -58,7 +58,7 @@ def stepwave_server(request: pytest.FixtureRequest, stepwave_actions: Iterable[o
 @pytest.fixture
 def stepwave_client(stepwave_server: str) -> Iterator["Client"]:
     """A client of that server."""
-    from ._client_sync import Client
+    from stepwave._client.blocking import Client
 
     with Client(stepwave_server) as client:
         yield client
@@ -69,7 +69,7 @@ def stepwave_scripted(
     request: pytest.FixtureRequest, stepwave_actions: Iterable[object]
 ) -> "Callable[..., ScriptedRun]":
     """`stepwave.testing.run_scripted` with the actions and settings that the server would have."""
-    from .testing import run_scripted
+    from stepwave.testing import run_scripted
 
     actions, settings = _given(request, stepwave_actions)
     return partial(run_scripted, actions=actions, **settings)

@@ -27,8 +27,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._events import Event
-    from ._results import Failure, RunResult
+    from ._model.events import Event
+    from ._model.results import Failure, RunResult
 
 __all__ = [
     "AccessDenied",

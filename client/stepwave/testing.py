@@ -41,14 +41,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ._export import RunExport
-from ._live import checked
-from ._local import needs_server_extra, server_on_thread
-from ._payload import JSON, Blob
+from ._client.live import checked
+from ._client.local import needs_server_extra, server_on_thread
+from ._reports.export import RunExport
 from ._scripted.entries import Always, ByStep, Hangs, Script, Takes, parts_of
-from ._scripted.errors import RunStuck, ScriptExhausted
 from ._scripted.report import ScriptedAttempt, ScriptedRun
-from ._time import Seconds, to_seconds
+from ._scripted.script_errors import RunStuck, ScriptExhausted
+from ._values.payload import JSON, Blob
+from ._values.time import Seconds, to_seconds
 from .exceptions import RunFailed
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def replay(source: "RunExport | str | os.PathLike[str]") -> None:
     """
     export = source if isinstance(source, RunExport) else RunExport.load(source)
     with needs_server_extra("a replay"):
-        from ._replay import replay_export
+        from ._reports.replay import replay_export
     replay_export(export)
 
 

@@ -18,19 +18,19 @@ from opentelemetry import trace
 from stepwave.v1 import orchestrator_pb2
 from stepwave_server.actions import Registry
 from stepwave_server.config import Settings
+from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import Recover
-from stepwave_server.engine.lag import LagMonitor
 from stepwave_server.engine.local import LocalEngine
 from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
-from stepwave_server.limits import load_limits, uncovering
+from stepwave_server.limits_file import load_limits, uncovering
+from stepwave_server.rpc.attachments import Attachments
 from stepwave_server.rpc.handlers import Bounds
-from stepwave_server.rpc.holds import Holds
 from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.server import GrpcServer
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.telemetry import Telemetry, telemetry_of_process
-from stepwave_server.wire.server import to_action, to_limits, to_server_info
+from stepwave_server.wire.responses.server_info import to_action, to_limits, to_server_info
 from stepwave_server.wire.values import SECOND
 
 __all__ = ["Server", "serve"]
@@ -126,7 +126,7 @@ class Server:
             options=options,
             telemetry=self._telemetry,
         )
-        self._holds = Holds(self.engine.cancel)
+        self._holds = Attachments(self.engine.cancel)
         preparer = Preparer(self.engine, self._workflows, options)
         orchestrator = Orchestrator(self.engine, preparer, self._holds, self._info(journal), self._actions())
         bounds = Bounds(settings.max_calls, settings.max_streams, settings.max_message_bytes)

@@ -12,11 +12,11 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from stepwave_server.engine.admission import Held
-from stepwave_server.engine.book import LimitBook
-from stepwave_server.engine.gated import GatedAdmission
-from stepwave_server.engine.gates import Gate, Verdict
-from stepwave_server.engine.limits import Adaptive, Bound, Limit
+from stepwave_server.engine.admission.base import Held
+from stepwave_server.engine.admission.limited import LimitedAdmission
+from stepwave_server.engine.admission.limiter import Feedback, Limiter
+from stepwave_server.engine.admission.limits import Adaptive, Bound, Limit
+from stepwave_server.engine.admission.registry import LimiterRegistry
 
 __all__ = ["PHASES", "Figures", "Phase", "simulate"]
 
@@ -65,7 +65,7 @@ class _Call:
     """One call: what waits for admission."""
 
     run_key: Hashable
-    gates: tuple[Gate, ...]
+    gates: tuple[Limiter, ...]
     withdrawn: bool = False
     held: tuple[Held, ...] = ()
     served: bool = False
@@ -105,12 +105,12 @@ class _Simulation:
     bound: Bound
     service: _Service
     random: random.Random
-    admission: GatedAdmission[_Call] = field(default_factory=lambda: GatedAdmission(1_000))
+    admission: LimitedAdmission[_Call] = field(default_factory=lambda: LimitedAdmission(1_000))
     due: list[tuple[int, int, _Call, Callable[[_Call, int], None]]] = field(default_factory=list)
     numbers: "count[int]" = field(default_factory=count)
 
     def run(self, runs: int, calls: int) -> None:
-        book = LimitBook([Limit(actions="service", total=self.bound)])
+        book = LimiterRegistry([Limit(actions="service", total=self.bound)])
         for number in range(calls):
             self.admission.submit(_Call(number % runs, book.gates("service", "", 0)))
         self.begin(0)
@@ -133,7 +133,7 @@ class _Simulation:
 
     def end(self, call: _Call, now: int) -> None:
         """Take an answer, or a refusal: then the call comes again after a pause, as retries do."""
-        self.admission.release(call, Verdict.SUCCEEDED if call.served else Verdict.REFUSED, 0, now)
+        self.admission.release(call, Feedback.SUCCEEDED if call.served else Feedback.REFUSED, 0, now)
         if call.served:
             self.service.busy -= 1
             self.service.answered += 1

@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stepwave._json import number_problem
-from stepwave._payload import dump_json
+from stepwave._values.json import number_problem
+from stepwave._values.payload import dump_json
 from stepwave.v1 import payload_pb2, workflow_pb2
 
 from ._contract import REFERENCES

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple, TypeAlias
 
-from stepwave._json import MAX_DEPTH
-from stepwave._payload import dump_json
+from stepwave._values.json import MAX_DEPTH
+from stepwave._values.payload import dump_json
 
 __all__ = [
     "MAX_DEPTH",

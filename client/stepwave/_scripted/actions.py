@@ -8,19 +8,20 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeAlias
 
-from stepwave._action import Answer, Context, action
-from stepwave._time import to_seconds
+from stepwave._actions.action import action
+from stepwave._actions.context import Answer, Context
+from stepwave._values.time import to_seconds
 from stepwave_server.actions import Action, Registry
 from stepwave_server.actions.answers import Emit, InThread
+from stepwave_server.actions.code_location import line_of
 from stepwave_server.actions.failures import ActionFailed
-from stepwave_server.actions.standing import line_of
 from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.actions.values import dump, load
 from stepwave_server.core.model import Payload
 
 from .entries import Hangs, Lines, Part, Takes
-from .errors import ScriptExhausted
 from .loop import VirtualLoop
+from .script_errors import ScriptExhausted
 
 __all__ = ["Stage", "StagedActions"]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from stepwave._collect import Collector
-from stepwave._drive import drive
-from stepwave._events import Event
-from stepwave._payload import JSON, Blob
-from stepwave._requests import order
+from stepwave._building.requests import order
+from stepwave._client.drive import drive
+from stepwave._convert.collect import Collector
+from stepwave._model.events import Event
+from stepwave._values.payload import JSON, Blob
 from stepwave.exceptions import InvalidWorkflow, ServerError, Unsupported, Violation
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
@@ -20,15 +20,15 @@ from stepwave_server.engine.base import Submission
 from stepwave_server.engine.errors import EngineError
 from stepwave_server.engine.local import LocalEngine
 from stepwave_server.journal import MemoryJournal
-from stepwave_server.rpc.errors import InvalidCall, NotServed
 from stepwave_server.rpc.requests import Preparer
+from stepwave_server.rpc.statuses import InvalidCall, NotServed
 from stepwave_server.rpc.workflows import Workflows
 
 from .actions import Stage, StagedActions
 from .entries import Part, unused_of
-from .errors import RunStuck, ScriptExhausted
 from .loop import VirtualLoop
 from .report import ScriptedRun, report, told_so_far
+from .script_errors import RunStuck, ScriptExhausted
 
 __all__ = ["Order", "perform"]
 

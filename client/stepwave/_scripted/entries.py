@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from stepwave._time import Seconds, to_seconds
+from stepwave._values.time import Seconds, to_seconds
 
 __all__ = ["Always", "ByStep", "Hangs", "Lines", "Part", "Script", "Takes", "parts_of", "unused_of"]
 

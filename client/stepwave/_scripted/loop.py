@@ -17,9 +17,9 @@ from concurrent.futures import Executor
 from contextlib import suppress
 from typing import Any, TypeVar
 
-from stepwave._drive import drive
+from stepwave._client.drive import drive
 
-from .errors import RunStuck
+from .script_errors import RunStuck
 
 __all__ = ["VirtualLoop"]
 

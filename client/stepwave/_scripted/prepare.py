@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import TypeAlias, TypeVar
 
+from stepwave._building.workflow import Workflow
 from stepwave._files import LoadedWorkflow, load_workflow
-from stepwave._workflow import Workflow
 from stepwave.exceptions import InvalidWorkflow
 from stepwave.v1 import workflow_pb2
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
 
-from stepwave._events import Event, StepFinished, StepRetrying, StepStarted
-from stepwave._payload import Output
-from stepwave._results import Failure, RunResult, State, StepResult
+from stepwave._model.events import Event, StepFinished, StepRetrying, StepStarted
+from stepwave._model.results import Failure, RunResult, State, StepResult
+from stepwave._values.payload import Output
 
 __all__ = ["AttemptCount", "ScriptedAttempt", "ScriptedRun", "report", "told_so_far"]
 

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from .streams import prepare_streams
+from .process.standard_streams import prepare_streams
 
 __all__ = ["main"]
 

@@ -7,22 +7,22 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from stepwave._schema import workflow_schema
+from stepwave._files.schema import workflow_schema
 from stepwave.exceptions import StepwaveError
 
-from .backup import backup
-from .errors import CommandError, ExitCode, code_of_error
-from .kept import delete, export
-from .leaving import unheld
-from .lists import actions, runs
-from .output import flush_answers, print_error, print_json, print_line
-from .plan import plan
-from .run import rerun, run
-from .serve import serve
-from .single import cancel, result
-from .timing import report
-from .watch import watch
-from .why import why
+from .commands.backup import backup
+from .commands.export import delete, export
+from .commands.lists import actions, runs
+from .commands.plan import plan
+from .commands.report import report
+from .commands.result import cancel, result
+from .commands.run import rerun, run
+from .commands.serve import serve
+from .commands.watch import watch
+from .commands.why import why
+from .display.output import flush_answers, print_error, print_json, print_line
+from .exit_codes import CommandError, ExitCode, code_of_error
+from .process.shutdown import unheld
 
 __all__ = ["app", "run_app"]
 

@@ -5,16 +5,16 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
 
-from stepwave import AsyncClient
-from stepwave._channel import is_local, resolve_address
-from stepwave._results import Run
+from stepwave._client.aio import AsyncClient
+from stepwave._model.results import Run
+from stepwave._transport.channel import is_local, resolve_address
 from stepwave.exceptions import InvalidWorkflow, NotFound, ServerUnavailable
 
-from .errors import CommandError, ExitCode
-from .output import columns
+from .display.output import columns
+from .display.text import time_text
+from .exit_codes import CommandError, ExitCode
+from .process.standard_streams import kept_for_answers
 from .settings import settings_problems
-from .streams import kept_for_answers
-from .text import time_text
 
 __all__ = ["Target", "find_run", "require_server_extra"]
 
@@ -79,7 +79,7 @@ class Target:
         from pydantic import ValidationError
 
         from stepwave_server.actions.registry import ActionsError
-        from stepwave_server.limits import LimitsError
+        from stepwave_server.limits_file import LimitsError
         from stepwave_server.telemetry import TelemetryUnavailable
 
         try:

@@ -4,13 +4,13 @@ import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 
-from stepwave._events import Event, RunFinished
-from stepwave._results import RunResult
+from stepwave._model.events import Event, RunFinished
+from stepwave._model.results import RunResult
 from stepwave.exceptions import ServerUnavailable
 
-from .displays import Display, OutputMode
-from .errors import CommandError, ExitCode, code_of_run
-from .report import print_failures, print_outputs
+from .display.displays import Display, OutputMode
+from .display.outcome import print_failures, print_outputs
+from .exit_codes import CommandError, ExitCode, code_of_run
 
 __all__ = ["follow", "report"]
 

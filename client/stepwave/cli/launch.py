@@ -5,18 +5,19 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
 
-from stepwave import AsyncClient, Rerun, RunHandle
-from stepwave._payload import JSON
-from stepwave._requests import Startable
-from stepwave._results import RunResult
+from stepwave._building.requests import Rerun, Startable
+from stepwave._client.aio import AsyncClient
+from stepwave._client.aio_streams import RunHandle
+from stepwave._model.results import RunResult
+from stepwave._values.payload import JSON
 from stepwave.exceptions import StepwaveError
 
 from .connect import Target
-from .displays import Display, OutputMode, make_display
-from .errors import CommandError, ExitCode
+from .display.displays import Display, OutputMode, make_display
+from .display.output import note, print_line
+from .exit_codes import CommandError, ExitCode
 from .follow import follow, report
-from .interrupts import on_interrupt
-from .output import note, print_line
+from .process.interrupts import on_interrupt
 from .source import Source
 
 __all__ = ["Manner", "Work", "launch"]

@@ -12,11 +12,11 @@ from typing import Annotated, TypeAlias, TypeVar, cast
 import typer
 
 from stepwave._files._contract import parse_duration
-from stepwave._json import parse_json_text
-from stepwave._payload import JSON
+from stepwave._values.json import parse_json_text
+from stepwave._values.payload import JSON
 
-from .displays import OutputMode
-from .errors import CommandError
+from .display.displays import OutputMode
+from .exit_codes import CommandError
 
 __all__ = [
     "ActionsOption",

@@ -4,7 +4,7 @@ import os
 from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING
 
-from .errors import CommandError
+from .exit_codes import CommandError
 
 if TYPE_CHECKING:
     from pydantic import ValidationError

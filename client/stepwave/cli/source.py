@@ -10,7 +10,7 @@ from stepwave._files import LoadedWorkflow, WorkflowFileError, load_workflow
 from stepwave.exceptions import InvalidWorkflow, Unsupported
 from stepwave.v1 import workflow_pb2
 
-from .errors import CommandError
+from .exit_codes import CommandError
 
 __all__ = ["Source", "find_workflow"]
 

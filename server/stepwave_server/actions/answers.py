@@ -18,7 +18,7 @@ from functools import partial
 from types import CoroutineType
 from typing import NoReturn
 
-from stepwave import Answer
+from stepwave._actions.context import Answer
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.actions.values import bounded, dump

@@ -17,7 +17,8 @@ from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from pydantic_core import ArgsKwargs, ErrorDetails
 
-from stepwave import Blob, Context
+from stepwave._actions.context import Context
+from stepwave._values.payload import Blob
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.hints import accept_typed_dicts, read_hint
 from stepwave_server.actions.values import load

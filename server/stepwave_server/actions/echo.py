@@ -1,6 +1,6 @@
 """`core.echo`: answers with its input."""
 
-from stepwave import action
+from stepwave._actions.action import action
 
 __all__ = ["echo"]
 

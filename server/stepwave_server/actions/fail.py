@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stepwave import action
+from stepwave._actions.action import action
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.core.model import Reason
 

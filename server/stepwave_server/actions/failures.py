@@ -6,8 +6,8 @@ import sysconfig
 import traceback
 from types import TracebackType
 
-from stepwave import ActionError
-from stepwave_server.actions.verdicts import MOST_CAUSES, causes_of, judge
+from stepwave._actions.failure import ActionError
+from stepwave_server.actions.error_classification import MOST_CAUSES, causes_of, judge
 from stepwave_server.core.model import Failure, Reason
 
 __all__ = ["INSTALLED", "ActionFailed", "cut", "failure_of", "is_library", "traceback_of"]

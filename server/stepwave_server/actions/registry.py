@@ -10,8 +10,8 @@ from functools import partial
 from types import MethodType, ModuleType
 from typing import TypeVar, cast
 
-from stepwave import Context
-from stepwave._action import action_name
+from stepwave._actions.action import action_name
+from stepwave._actions.context import Context
 from stepwave_server.actions.answers import Emit, InThread, Taker
 from stepwave_server.actions.call import Signature
 from stepwave_server.actions.failures import cut

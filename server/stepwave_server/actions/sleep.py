@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from stepwave import action
+from stepwave._actions.action import action
 
 __all__ = ["sleep"]
 

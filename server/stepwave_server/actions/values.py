@@ -5,8 +5,8 @@ import re
 
 import pydantic_core
 
-from stepwave import Blob as SdkBlob
-from stepwave._json import written_problem
+from stepwave._values.json import written_problem
+from stepwave._values.payload import Blob as SdkBlob
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.core.model import Blob, Payload, Reason, payload_size
 

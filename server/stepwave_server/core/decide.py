@@ -8,11 +8,9 @@ dependencies), finished waves, then what starts. Every event is applied as it is
 from operator import attrgetter
 from typing import assert_never
 
-from .addition import addition_events, present_for, was_made
 from .decider import Decider, Decision
-from .evaluate import EvaluationFailed, Evaluator
 from .failures import attempt_timeout, cancelled, interruption, run_timeout, stop_failure
-from .invocation import action_of, input_of, invoke
+from .inputs import EvaluationFailed, Evaluator, action_of, input_of, invoke
 from .messages import (
     AddSteps,
     AttemptFailed,
@@ -36,9 +34,9 @@ from .messages import (
     WaveStarted,
 )
 from .model import Failure, OnInterrupt, Reason, Skip, SkipCause, State
-from .plan import plan_events
-from .recourse import fail_attempt, give_up, go_on, time_out, withdraw
+from .planning import addition_events, plan_events, present_for, was_made
 from .result import run_finished
+from .retries import fail_attempt, give_up, go_on, time_out, withdraw
 from .state import CLEANUP_GRACE, MOST_INTERRUPTIONS, RunState, StepState
 from .validate import Violation, validate_addition
 

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from .evaluate import Evaluator
 from .evolve import evolve
+from .inputs import Evaluator
 from .messages import Command, Event, StepFinished
 from .model import Failure, Payload, Skip, State
 from .state import RunState, StepState

@@ -2,8 +2,7 @@
 
 from typing import NamedTuple
 
-from .model import State
-from .record import record
+from .model import State, immutable
 from .state import RunState
 
 __all__ = ["LimitInfo", "RunInfo", "RunKey", "info_of", "seed_of"]
@@ -21,7 +20,7 @@ def seed_of(key: RunKey) -> str:
     return f"{key.namespace}/{key.run_id}"
 
 
-@record
+@immutable
 class LimitInfo:
     """What an action is allowed, with all others that a limit covers, and how that stands now.
 
@@ -47,7 +46,7 @@ class LimitInfo:
     paused_until: int | None
 
 
-@record
+@immutable
 class RunInfo:
     """A run as it stands now.
 

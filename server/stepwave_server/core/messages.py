@@ -5,8 +5,7 @@ Events are the truth: every decision stands in one. An event's number is its pla
 
 from typing import Literal, NamedTuple, TypeAlias
 
-from .model import Failure, Payload, Skip, State, Step
-from .record import record
+from .model import Failure, Payload, Skip, State, Step, immutable
 
 __all__ = [
     "AddSteps",
@@ -55,7 +54,7 @@ class Timer(NamedTuple):
 # Inputs: what the engine tells the core.
 
 
-@record
+@immutable
 class Started:
     """The run may begin. Always the first input.
 
@@ -67,7 +66,7 @@ class Started:
     reused_from: str = ""
 
 
-@record
+@immutable
 class AttemptStarted:
     """Admission let an attempt in: it starts now."""
 
@@ -75,7 +74,7 @@ class AttemptStarted:
     attempt: int
 
 
-@record
+@immutable
 class AttemptSucceeded:
     """An attempt answered."""
 
@@ -84,7 +83,7 @@ class AttemptSucceeded:
     output: Payload
 
 
-@record
+@immutable
 class AttemptFailed:
     """An attempt ended without an answer, by its own fault."""
 
@@ -93,7 +92,7 @@ class AttemptFailed:
     failure: Failure
 
 
-@record
+@immutable
 class AttemptInterrupted:
     """An interrupted attempt has ended without an answer, or its grace is over (`abandoned`).
 
@@ -106,7 +105,7 @@ class AttemptInterrupted:
     abandoned: bool = False
 
 
-@record
+@immutable
 class AttemptLost:
     """A running attempt ended with the server that ran it; whether it did what it was to do is not known."""
 
@@ -114,28 +113,28 @@ class AttemptLost:
     attempt: int
 
 
-@record
+@immutable
 class TimerFired:
     """A timer's due time has come."""
 
     timer: Timer
 
 
-@record
+@immutable
 class CancelRequested:
     """Somebody wants the run to end."""
 
     reason: str = ""
 
 
-@record
+@immutable
 class StopRequested:
     """The server ends the run, which fails with this failure."""
 
     failure: Failure
 
 
-@record
+@immutable
 class AddSteps:
     """A planner adds steps to an open run; `seal`: they are the last."""
 
@@ -159,7 +158,7 @@ Input: TypeAlias = (
 # Events: what is true from now on.
 
 
-@record
+@immutable
 class Wave:
     """A topological level, or a part of one, in declaration order."""
 
@@ -167,7 +166,7 @@ class Wave:
     step_ids: tuple[str, ...]
 
 
-@record
+@immutable
 class RunStarted:
     """The run began. A long plan spans several, all but the last with `more`."""
 
@@ -179,7 +178,7 @@ class RunStarted:
     open: bool
 
 
-@record
+@immutable
 class WaveStarted:
     """The first step of a wave is about to start."""
 
@@ -187,7 +186,7 @@ class WaveStarted:
     wave: int
 
 
-@record
+@immutable
 class StepStarted:
     """An attempt starts."""
 
@@ -200,7 +199,7 @@ class StepStarted:
     ready_time: int
 
 
-@record
+@immutable
 class StepRetrying:
     """An attempt failed, and another follows, not before `next_time`.
 
@@ -217,7 +216,7 @@ class StepRetrying:
     abandoned: bool = False
 
 
-@record
+@immutable
 class StepReady:
     """The pause before an attempt is over: it starts as soon as there is a place for it."""
 
@@ -226,7 +225,7 @@ class StepReady:
     attempt: int
 
 
-@record
+@immutable
 class StepFinished:
     """A step ended, in whatever state. Exactly one for every step.
 
@@ -250,7 +249,7 @@ class StepFinished:
     original: Failure | None = None
 
 
-@record
+@immutable
 class WaveFinished:
     """Every step of a wave has ended."""
 
@@ -258,7 +257,7 @@ class WaveFinished:
     wave: int
 
 
-@record
+@immutable
 class StepsAdded:
     """Steps were added, and the waves that thereby became known."""
 
@@ -268,7 +267,7 @@ class StepsAdded:
     sealed: bool
 
 
-@record
+@immutable
 class RunStopping:
     """The run was cancelled or timed out: nothing more starts."""
 
@@ -276,7 +275,7 @@ class RunStopping:
     failure: Failure
 
 
-@record
+@immutable
 class RunFinished:
     """The run ended. Terminal.
 
@@ -311,7 +310,7 @@ Event: TypeAlias = (
 # Commands: what the engine shall do, once the events beside them are committed.
 
 
-@record
+@immutable
 class Invoke:
     """An attempt is ready: let admission start it, with this input.
 
@@ -327,7 +326,7 @@ class Invoke:
     fallback: bool = False
 
 
-@record
+@immutable
 class StartTimer:
     """Feed `TimerFired(timer)` when `due` has come, unless what it watches has ended."""
 
@@ -335,7 +334,7 @@ class StartTimer:
     due: int
 
 
-@record
+@immutable
 class Interrupt:
     """End an attempt: withdraw it from admission, or cancel it and await its clean-up.
 
@@ -348,7 +347,7 @@ class Interrupt:
     failure: Failure
 
 
-@record
+@immutable
 class Finish:
     """The run has ended: release what it holds."""
 

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import TypeAlias
-
-from .record import record
+from typing import TypeAlias, TypeVar, dataclass_transform
 
 __all__ = [
     "RETRYABLE",
@@ -26,8 +24,22 @@ __all__ = [
     "State",
     "Step",
     "Workflow",
+    "immutable",
     "payload_size",
 ]
+
+
+T = TypeVar("T")
+
+
+@dataclass_transform(frozen_default=True)
+def immutable(cls: type[T]) -> type[T]:
+    """Make a class a slotted dataclass that type checkers treat as frozen.
+
+    A dataclass frozen at run time sets each field through `object.__setattr__`, three times the cost of a plain one; a
+    run makes several records for every step, so the checker alone guards them.
+    """
+    return dataclass(slots=True)(cls)
 
 
 class State(IntEnum):
@@ -101,7 +113,7 @@ class SkipCause(IntEnum):
     NOT_NEEDED = 6
 
 
-@record
+@immutable
 class Blob:
     """Bytes that are not JSON."""
 
@@ -120,7 +132,7 @@ def payload_size(payload: Payload) -> int:
     return len(payload) if payload.isascii() else len(payload.encode())
 
 
-@record
+@immutable
 class Failure:
     """Why a step or run did not succeed. `retry_after` is in nanoseconds; `step_id` is empty for the run itself."""
 
@@ -133,7 +145,7 @@ class Failure:
     details: tuple[tuple[str, str], ...] = ()
 
 
-@record
+@immutable
 class Skip:
     """Why a step was never invoked, and the step to blame (empty: none)."""
 
@@ -141,7 +153,7 @@ class Skip:
     step_id: str = ""
 
 
-@record
+@immutable
 class FromStep:
     """(Part of) another step's output."""
 
@@ -149,14 +161,14 @@ class FromStep:
     path: str = ""
 
 
-@record
+@immutable
 class FromInput:
     """(Part of) the run's input."""
 
     path: str = ""
 
 
-@record
+@immutable
 class Binding:
     """A value put into a step's input: `target` and paths are JSON Pointers.
 
@@ -169,7 +181,7 @@ class Binding:
     position: int = 0
 
 
-@record
+@immutable
 class Retry:
     """When and how often a failed attempt is tried again. Lengths of time are in nanoseconds.
 
@@ -190,7 +202,7 @@ class Retry:
     retryable_reasons: tuple[Reason, ...] = RETRYABLE
 
 
-@record
+@immutable
 class FallbackAction:
     """An action that stands in for a step's own. Without input and bindings it gets what the own one got."""
 
@@ -199,7 +211,7 @@ class FallbackAction:
     bindings: tuple[Binding, ...] = ()
 
 
-@record
+@immutable
 class Step:
     """One unit of work.
 

@@ -12,9 +12,8 @@ from dataclasses import fields, replace
 from reprlib import Repr
 from typing import assert_never
 
-from .addition import addition_events
 from .decide import Decision, Refused, decide
-from .evaluate import Evaluator
+from .inputs import Evaluator
 from .messages import (
     AddSteps,
     AttemptFailed,
@@ -41,7 +40,7 @@ from .messages import (
     WaveStarted,
 )
 from .model import Failure, Payload, Reason, State, Step
-from .plan import parts_of
+from .planning import addition_events, parts_of
 from .state import RunState
 
 __all__ = ["ReplayDiverged", "replay"]

@@ -1,12 +1,16 @@
-"""What a run came to, put together from its state, within the size of one message."""
+"""The result of a run, within the size of one message, and what a rerun takes over from it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from .messages import RunFinished
-from .model import Failure, Payload, Reason, State, payload_size
+from .messages import RunFinished, StepFinished
+from .model import Failure, Payload, Reason, State, Workflow, payload_size
 from .state import RunState
 
-__all__ = ["end_state", "run_finished"]
+__all__ = [
+    "end_state",
+    "reusable",
+    "run_finished",
+]
 
 MOST_BYTES = 1 << 20
 MOST_OMITTED = 1_000
@@ -62,3 +66,24 @@ def _within(failures: list[Failure]) -> Iterator[Failure]:
         if size > MOST_BYTES:
             return
         yield failure
+
+
+def reusable(workflow: Workflow, finished: Iterable[StepFinished]) -> tuple[tuple[str, Payload], ...]:
+    """Return the outputs that can be taken over, by step id, after those of their dependencies.
+
+    They are those of the steps that succeeded and whose dependencies are all taken over themselves: the input of any
+    other may be another one when its dependencies have run again.
+
+    Args:
+        workflow: What both runs execute.
+        finished: How the earlier run's steps ended, in that order.
+    """
+    specs = {step.id: step for step in workflow.steps}
+    taken: dict[str, Payload] = {}
+    for event in finished:
+        spec = specs.get(event.step_id)
+        if spec is None or event.state is not State.SUCCEEDED or event.output is None:
+            continue
+        if all(dep in taken for dep in spec.dependencies()):
+            taken[event.step_id] = event.output
+    return tuple(taken.items())

@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator
 
-from .evaluate import Evaluator
 from .failures import stop_failure
-from .invocation import input_of, invoke
+from .inputs import Evaluator, input_of, invoke
 from .messages import Command, Finish, Interrupt, StartTimer, Timer
 from .state import CLEANUP_GRACE, RunState
 

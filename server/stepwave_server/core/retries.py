@@ -1,15 +1,27 @@
-"""Whether a failed attempt is followed by another, and when: the policy of its step, and the draws it asks for.
+"""What follows a failed attempt: another attempt, the fallback of its step, or the failure of its step.
 
-The core draws no random number. The share of a pause that is drawn is a hash of the run's seed, the step and the
-attempt, so whoever decides again decides alike; and the outcome stands in an event.
+The core draws no random number. The jitter of a pause is a hash of the run's seed, the step and the attempt. So the
+same run draws the same jitter wherever it is decided again.
 """
 
 import hashlib
 
-from .model import Failure, Retry
+from .decider import Decider
+from .failures import out_of_time, total_timeout
+from .messages import Interrupt, StartTimer, StepRetrying, Timer
+from .model import Failure, FallbackAction, Retry, State
 from .state import RunState, StepState
 
-__all__ = ["draw", "next_time", "pause"]
+__all__ = [
+    "draw",
+    "fail_attempt",
+    "give_up",
+    "go_on",
+    "next_time",
+    "pause",
+    "time_out",
+    "withdraw",
+]
 
 LONGEST_PAUSE = 36_525 * 24 * 3600 * 1_000_000_000
 """Nanoseconds that an action may ask to be left alone, a hundred years: more leads to times that no event can hold."""
@@ -49,3 +61,55 @@ def draw(seed: str, step_id: str, attempt: int) -> int:
     """Return a number of 64 bits that nobody foresees, and that is always the same for the same arguments."""
     digest = hashlib.blake2b(f"{seed}/{step_id}/{attempt}".encode(), digest_size=8).digest()
     return int.from_bytes(digest)
+
+
+def fail_attempt(decider: Decider, step: StepState, failure: Failure, *, abandoned: bool = False) -> None:
+    """Try again what the step's policy says is worth it, in the time that the step has."""
+    run = decider.run
+    due = next_time(run, step, failure, decider.now) if run.admits(step) else None
+    if due is None:
+        give_up(decider, step, failure, abandoned=abandoned)
+    elif step.total_deadline is not None and due >= step.total_deadline:
+        give_up(decider, step, out_of_time(step, failure), abandoned=abandoned)
+    else:
+        go_on(decider, step, failure, due, abandoned=abandoned)
+
+
+def give_up(decider: Decider, step: StepState, failure: Failure, *, abandoned: bool = False) -> None:
+    """Let the step's fallback answer in its place, unless that has failed itself or may not begin; else fail it."""
+    fallback = step.spec.fallback
+    if fallback is None or step.original is not None or not decider.run.admits(step):
+        decider.finish_step(step, State.FAILED, failure=failure, abandoned=abandoned)
+    elif isinstance(fallback, FallbackAction):
+        go_on(decider, step, failure, decider.now, fallback=True, abandoned=abandoned)
+    else:
+        decider.finish_step(step, State.SUCCEEDED, output=fallback, abandoned=abandoned, original=failure)
+
+
+def go_on(
+    decider: Decider, step: StepState, failure: Failure, due: int, *, fallback: bool = False, abandoned: bool = False
+) -> None:
+    """Let another attempt follow, or the fallback, as soon as it is due."""
+    step_id, attempt = step.spec.id, step.attempt
+    decider.emit(StepRetrying(decider.now, step_id, attempt, failure, due, fallback, abandoned))
+    if due > decider.now:
+        decider.commands.append(StartTimer(Timer("backoff", step_id, attempt), due))
+
+
+def time_out(decider: Decider, step: StepState) -> None:
+    """End a step whose total timeout has passed.
+
+    The timeout of an attempt that runs passes then at the latest, and sees to it.
+    """
+    if step.spec.id in decider.run.running:
+        return
+    failure = total_timeout(step)
+    if not isinstance(step.spec.fallback, FallbackAction):
+        withdraw(decider, step, failure)
+    give_up(decider, step, failure)
+
+
+def withdraw(decider: Decider, step: StepState, failure: Failure) -> None:
+    """Take the next attempt of a step that does not run out of admission's hands, if it is there."""
+    if step.spec.id in decider.run.dispatched:
+        decider.commands.append(Interrupt(step.spec.id, step.attempt + 1, failure))

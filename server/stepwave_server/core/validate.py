@@ -1,16 +1,25 @@
-"""What is wrong with a workflow's graph: all of it at once, each problem with the field to blame."""
+"""Validation of a workflow: every problem at once, each with the field to blame."""
 
 import difflib
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 
 from .graph import cycles
-from .model import Binding, FallbackAction, FromStep, Retry, Scheduling, Step, Workflow
-from .policies import retry_problems
-from .record import record
+from .model import Binding, FallbackAction, FromStep, Reason, Retry, Scheduling, Step, Workflow, immutable
 
-__all__ = ["Limits", "Present", "Violation", "did_you_mean", "pointer_problem", "validate", "validate_addition"]
+__all__ = [
+    "MOST_ATTEMPTS",
+    "Limits",
+    "Present",
+    "Violation",
+    "did_you_mean",
+    "pointer_problem",
+    "retry_problems",
+    "validate",
+    "validate_addition",
+]
 
 STEP_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
@@ -23,7 +32,7 @@ for more than so many unknown names: what takes milliseconds once would take min
 MOST_HINTS = 20
 
 
-@record
+@immutable
 class Violation:
     """A field to blame, as `steps[3].depends_on[0]`, and what is wrong with it."""
 
@@ -39,7 +48,7 @@ class Limits:
     max_edges: int = 1_000_000
 
 
-@record
+@immutable
 class Present:
     """What a run has already, as far as it matters to steps that are to be added.
 
@@ -244,3 +253,34 @@ def _unknown(check: _Check, step_id: str) -> str:
 
 def _malformed(name: str, pattern: re.Pattern[str]) -> str:
     return f'malformed name "{name}": want {pattern.pattern}' if name else "must not be empty"
+
+
+SECOND = 1_000_000_000
+MOST_ATTEMPTS = 1_000
+
+NOT_RETRIED = {
+    Reason.CANCELLED: "what was cancelled is not tried again",
+    Reason.INTERRUPTED: "an attempt that ended with its server is tried again without a policy: see `on_interrupt`",
+}
+
+
+def retry_problems(retry: Retry) -> Iterator[tuple[str, str]]:
+    """Yield every problem of a policy, as the field and what is wrong with it."""
+    if not 1 <= retry.max_attempts <= MOST_ATTEMPTS:
+        yield "max_attempts", f"must be 1 to {MOST_ATTEMPTS:,}, got {retry.max_attempts:,}"
+    if retry.initial_backoff < 0:
+        yield "initial_backoff", f"must not be negative, got {_seconds(retry.initial_backoff)}"
+    if not (isfinite(retry.backoff_multiplier) and retry.backoff_multiplier >= 1):
+        yield "backoff_multiplier", f"must be a number of at least 1, got {retry.backoff_multiplier:g}"
+    if retry.max_backoff < retry.initial_backoff:
+        longest, first = _seconds(retry.max_backoff), _seconds(retry.initial_backoff)
+        yield "max_backoff", f"must be at least `initial_backoff`, {first}, and is {longest}"
+    if not 0 <= retry.jitter <= 1:
+        yield "jitter", f"must be 0 to 1, got {retry.jitter:g}"
+    for position, reason in enumerate(retry.retryable_reasons):
+        if reason in NOT_RETRIED:
+            yield f"retryable_reasons[{position}]", NOT_RETRIED[reason]
+
+
+def _seconds(nanos: int) -> str:
+    return f"{nanos / SECOND:g} s"

@@ -8,14 +8,13 @@ from typing import NamedTuple, Protocol
 from stepwave_server.core.explanation import Explanation, Waiting
 from stepwave_server.core.info import LimitInfo, RunInfo, RunKey
 from stepwave_server.core.messages import StepFinished
-from stepwave_server.core.model import Payload, Workflow
-from stepwave_server.core.record import record
+from stepwave_server.core.model import Payload, Workflow, immutable
 from stepwave_server.core.state import RunOptions, RunState, StepState
 from stepwave_server.core.validate import Violation
-from stepwave_server.engine.limits import Limit
+from stepwave_server.engine.admission.limits import Limit
 from stepwave_server.journal import Header, Listing, Position
 from stepwave_server.telemetry import TraceParent
-from stepwave_server.wire.events import Kind, Record
+from stepwave_server.wire.events.encode import Kind, Record
 
 __all__ = ["Batch", "Engine", "EngineOptions", "Page", "Recover", "Recovery", "StepPage", "Submission"]
 
@@ -53,7 +52,7 @@ class EngineOptions:
     run: RunOptions = field(default_factory=RunOptions)
 
 
-@record
+@immutable
 class Submission:
     """A run to start, prepared: its state before the first event is built.
 

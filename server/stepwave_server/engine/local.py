@@ -17,12 +17,11 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import FallbackAction, Step, Workflow
 from stepwave_server.core.validate import Violation, validate
-from stepwave_server.engine.attempt import Attempt
+from stepwave_server.engine.admission.controller import AdmissionController
+from stepwave_server.engine.attempts.attempt import Attempt
+from stepwave_server.engine.attempts.deadlines import Deadlines
+from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
 from stepwave_server.engine.base import EngineOptions, Recover, Recovery, Submission
-from stepwave_server.engine.deadlines import Deadlines
-from stepwave_server.engine.defects import Defects
-from stepwave_server.engine.directory import Directory
-from stepwave_server.engine.entrance import Entrance
 from stepwave_server.engine.errors import (
     JournalUnavailable,
     NotAccepting,
@@ -31,8 +30,9 @@ from stepwave_server.engine.errors import (
     RunNotFound,
     TooManyRuns,
 )
-from stepwave_server.engine.evaluate import JsonEvaluator
-from stepwave_server.engine.recovery import (
+from stepwave_server.engine.queries.run_queries import RunQueries
+from stepwave_server.engine.runs.defects import Defects
+from stepwave_server.engine.runs.recovery import (
     FAILED_BY_DEFECT,
     FAILED_BY_RESTART,
     Revived,
@@ -41,10 +41,10 @@ from stepwave_server.engine.recovery import (
     revive,
     unfolded,
 )
-from stepwave_server.engine.run import LocalRun, Services
+from stepwave_server.engine.runs.run import LocalRun, Services
 from stepwave_server.journal import Header, Journal, Unfinished
 from stepwave_server.telemetry import ProcessTelemetry, RunTracer, Telemetry, TraceParent
-from stepwave_server.wire.content import same_content
+from stepwave_server.wire.workflows.content import same_content
 
 __all__ = ["LocalEngine"]
 
@@ -59,7 +59,7 @@ SHUTDOWN_GRACE = 2.0
 """Seconds that cancelled attempts get to end when the engine closes."""
 
 
-class LocalEngine(Directory):
+class LocalEngine(RunQueries):
     """Drives runs on this process's event loop.
 
     Args:
@@ -85,7 +85,7 @@ class LocalEngine(Directory):
         self.actions = actions
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
-        self._entrance = Entrance(self._loop, self.options.max_attempts_in_flight, self.options.limits)
+        self._entrance = AdmissionController(self._loop, self.options.max_attempts_in_flight, self.options.limits)
         self._deadlines: Deadlines[Attempt] = Deadlines(self._loop, lambda attempt: attempt.run.expired(attempt))
         self._ready: list[LocalRun] = []
         self._turning = False

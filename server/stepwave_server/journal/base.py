@@ -7,10 +7,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
 from stepwave_server.core.info import RunInfo, RunKey
-from stepwave_server.core.model import Payload, State
-from stepwave_server.core.record import record
+from stepwave_server.core.model import Payload, State, immutable
 from stepwave_server.core.state import RunOptions
-from stepwave_server.wire.events import Record
+from stepwave_server.wire.events.encode import Record
 
 __all__ = ["Ended", "Header", "Journal", "JournalError", "Listing", "Position", "Trouble", "Unfinished"]
 
@@ -31,7 +30,7 @@ class JournalError(Exception):
     lasting = False
 
 
-@record
+@immutable
 class Header:
     """What a run was given: with it and its events, the run can be folded again.
 
@@ -58,7 +57,7 @@ class Header:
     rerun_of: str = ""
 
 
-@record
+@immutable
 class Ended:
     """How a run ended; committed together with its last event.
 

@@ -8,7 +8,7 @@ from heapq import nlargest
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.journal.base import Ended, Header, Listing, Position, Trouble, Unfinished
 from stepwave_server.journal.retention import Retention, Shelf
-from stepwave_server.wire.events import Kind, Record
+from stepwave_server.wire.events.encode import Kind, Record
 
 __all__ = ["MemoryJournal"]
 

@@ -15,7 +15,8 @@ from stepwave.v1 import orchestrator_pb2
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import EngineError
 from stepwave_server.journal import JournalError
-from stepwave_server.rpc.errors import (
+from stepwave_server.rpc.servicer import Orchestrator
+from stepwave_server.rpc.statuses import (
     CallRefused,
     InvalidCall,
     MessageTooLarge,
@@ -24,8 +25,7 @@ from stepwave_server.rpc.errors import (
     TooManyCalls,
     status_of,
 )
-from stepwave_server.rpc.servicer import Orchestrator
-from stepwave_server.wire.unknown import unknown_fields
+from stepwave_server.wire.workflows.unknown import unknown_fields
 
 __all__ = ["MOST_ANSWER_BYTES", "SERVICE", "Bounds", "orchestrator_handler"]
 

@@ -8,21 +8,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from stepwave._ids import new_run_id
+from stepwave._values.ids import new_run_id
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.core.evolve import new_run
 from stepwave_server.core.info import RunKey, seed_of
 from stepwave_server.core.messages import StepFinished
 from stepwave_server.core.model import Payload, Workflow
-from stepwave_server.core.reuse import reusable
+from stepwave_server.core.result import reusable
 from stepwave_server.engine.base import Engine, EngineOptions, Submission
 from stepwave_server.engine.errors import RunNotFound
 from stepwave_server.journal import Header
-from stepwave_server.rpc.errors import InvalidCall, NotServed, WorkflowNotFound
+from stepwave_server.rpc.statuses import InvalidCall, NotServed, WorkflowNotFound
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.telemetry import TraceParent
-from stepwave_server.wire.content import same_content
-from stepwave_server.wire.workflow import Parsed, parse_payload, parse_workflow
+from stepwave_server.wire.workflows.content import same_content
+from stepwave_server.wire.workflows.workflow import Parsed, parse_payload, parse_workflow
 
 __all__ = [
     "Preparer",

@@ -14,8 +14,7 @@ from stepwave_server.core.model import State
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.base import Engine
 from stepwave_server.journal import Listing
-from stepwave_server.rpc.errors import NotServed
-from stepwave_server.rpc.holds import Holds
+from stepwave_server.rpc.attachments import Attachments
 from stepwave_server.rpc.requests import (
     Preparer,
     checked,
@@ -26,15 +25,16 @@ from stepwave_server.rpc.requests import (
     run_key,
     to_token,
 )
+from stepwave_server.rpc.statuses import NotServed
 from stepwave_server.telemetry import TraceParent
-from stepwave_server.wire.definition import to_definition
-from stepwave_server.wire.events import Kind, decode, to_step_results
-from stepwave_server.wire.explain import to_explanation
-from stepwave_server.wire.plan import to_plan
-from stepwave_server.wire.results import to_run
-from stepwave_server.wire.server import to_limit, to_waiting
+from stepwave_server.wire.events.encode import Kind, decode, to_step_results
+from stepwave_server.wire.responses.explain_run import to_explanation
+from stepwave_server.wire.responses.plan_workflow import to_plan
+from stepwave_server.wire.responses.results import to_run
+from stepwave_server.wire.responses.server_info import to_limit, to_waiting
 from stepwave_server.wire.values import SECOND, from_duration, from_time
-from stepwave_server.wire.workflow import Parsed
+from stepwave_server.wire.workflows.definition import to_definition
+from stepwave_server.wire.workflows.workflow import Parsed
 
 __all__ = ["Orchestrator"]
 
@@ -58,7 +58,7 @@ class Orchestrator:
     """
 
     def __init__(
-        self, engine: Engine, preparer: Preparer, holds: Holds, info: pb.ServerInfo, actions: Sequence[pb.Action]
+        self, engine: Engine, preparer: Preparer, holds: Attachments, info: pb.ServerInfo, actions: Sequence[pb.Action]
     ) -> None:
         self._engine = engine
         self._preparer = preparer

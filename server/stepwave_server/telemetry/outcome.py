@@ -7,8 +7,7 @@ from opentelemetry.trace import Status, StatusCode
 from opentelemetry.util.types import AttributeValue
 
 from stepwave_server.core.messages import RunFinished
-from stepwave_server.core.model import Failure, State
-from stepwave_server.core.record import record
+from stepwave_server.core.model import Failure, State, immutable
 
 __all__ = [
     "Outcome",
@@ -25,7 +24,7 @@ MOST_CHARACTERS = 2_048
 """Messages are cut to so many. A traceback is bounded where it is made."""
 
 
-@record
+@immutable
 class Outcome:
     """How a span ends.
 

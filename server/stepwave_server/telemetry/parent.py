@@ -6,14 +6,14 @@ from typing import Self
 from opentelemetry.context import Context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from stepwave_server.core.record import record
+from stepwave_server.core.model import immutable
 
 __all__ = ["TraceParent"]
 
 PROPAGATOR = TraceContextTextMapPropagator()
 
 
-@record
+@immutable
 class TraceParent:
     """A W3C trace context in the form of its headers.
 

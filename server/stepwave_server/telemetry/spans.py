@@ -9,8 +9,7 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, SpanKind, Tra
 from opentelemetry.util.types import AttributeValue
 
 from stepwave_server.core.messages import StepFinished, StepStarted
-from stepwave_server.core.model import Failure, State
-from stepwave_server.core.record import record
+from stepwave_server.core.model import Failure, State, immutable
 from stepwave_server.telemetry.ids import SpanIds
 from stepwave_server.telemetry.outcome import Outcome, wave_outcome
 
@@ -21,7 +20,7 @@ SECOND = 1_000_000_000
 Attributes = Mapping[str, AttributeValue]
 
 
-@record
+@immutable
 class Origin:
     """Who makes spans: the service, and the library within it."""
 
@@ -29,7 +28,7 @@ class Origin:
     scope: InstrumentationScope
 
 
-@record
+@immutable
 class Place:
     """Where a run stands in the world's traces.
 

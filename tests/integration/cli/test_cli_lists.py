@@ -6,7 +6,7 @@ from importlib.metadata import version
 import pytest
 
 from integration.cli.shell import Shell
-from stepwave._schema import workflow_schema
+from stepwave._files.schema import workflow_schema
 
 COMMANDS = ["serve", "run", "rerun", "plan", "watch", "runs", "result", "cancel"]
 COMMANDS += ["export", "delete", "backup", "actions", "schema"]

@@ -146,8 +146,8 @@ def test_a_run_that_never_was_cannot_be_exported(stepwave_client: Client) -> Non
 
 
 def test_without_the_server_a_replay_says_what_to_install(export: RunExport, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "stepwave._replay", raising=False)
+    monkeypatch.delitem(sys.modules, "stepwave._reports.replay", raising=False)
     monkeypatch.setitem(sys.modules, "simplejson", None)
-    monkeypatch.delitem(sys.modules, "stepwave_server.engine.evaluate")
+    monkeypatch.delitem(sys.modules, "stepwave_server.engine.attempts.json_evaluator")
     with pytest.raises(ModuleNotFoundError, match=r"a replay needs simplejson: pip install 'stepwave\[server\]'"):
         replay(export)

@@ -2,13 +2,15 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
 import pytest
 
-from stepwave import AsyncClient, Client, NotFound, RunExport, RunReport, State, WaitCause, Workflow, _critical, action
-from stepwave._critical import report_of
+from stepwave import AsyncClient, Client, NotFound, RunReport, State, WaitCause, Workflow, action
+from stepwave._reports.critical_path import report_of
+from stepwave.v1 import event_pb2
+from stepwave.v1 import orchestrator_pb2 as pb
 
 
 @pytest.fixture
@@ -61,12 +63,12 @@ async def test_the_loop_of_an_asynchronous_caller_goes_on_while_a_report_is_made
     gate.set()
     loop, asked, answered = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
-    def report(export: RunExport, until: datetime | None) -> RunReport:
+    def report(given: pb.RunDefinition, events: Sequence[event_pb2.RunEvent], until: datetime | None) -> RunReport:
         loop.call_soon_threadsafe(asked.set)
         assert answered.wait(10), "the loop stood still"
-        return report_of(export, until)
+        return report_of(given, events, until)
 
-    monkeypatch.setattr(_critical, "report_of", report)
+    monkeypatch.setattr("stepwave._reports.export.report_of", report)
     async with AsyncClient(stepwave_server) as client:
         run_id = (await client.run(flow)).run_id
         reporting = asyncio.ensure_future(client.report(run_id))
@@ -81,11 +83,11 @@ def test_a_synchronous_caller_makes_a_report_on_its_own_thread(
     gate.set()
     threads = []
 
-    def report(export: RunExport, until: datetime | None) -> RunReport:
+    def report(given: pb.RunDefinition, events: Sequence[event_pb2.RunEvent], until: datetime | None) -> RunReport:
         threads.append(threading.current_thread())
-        return report_of(export, until)
+        return report_of(given, events, until)
 
-    monkeypatch.setattr(_critical, "report_of", report)
+    monkeypatch.setattr("stepwave._reports.export.report_of", report)
     stepwave_client.report(stepwave_client.run(flow).run_id)
     assert threads == [threading.current_thread()]
 

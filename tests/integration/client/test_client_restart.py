@@ -18,9 +18,9 @@ from stepwave import (
     StepStarted,
     Workflow,
 )
-from stepwave._client_shared import Session
-from stepwave._link import Link, LinkSettings
-from stepwave._transport_async import AsyncTransport
+from stepwave._client.session import Session
+from stepwave._transport.aio import AsyncTransport
+from stepwave._transport.link import Link, LinkSettings
 from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 

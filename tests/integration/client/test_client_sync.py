@@ -185,7 +185,7 @@ def test_a_client_that_another_thread_closes_as_a_call_begins_says_so(
         client.close()
         return ()
 
-    monkeypatch.setattr("stepwave._transport_sync.trace_metadata", close_first)
+    monkeypatch.setattr("stepwave._transport.blocking.trace_metadata", close_first)
     with pytest.raises(RuntimeError, match="this client is closed"):
         client.actions()
 

@@ -20,12 +20,12 @@ from integration.server.faults import ALWAYS, Defect, Faults, ends
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2
 from stepwave.v1.event_pb2 import EVENT_KIND_RUN_FINISHED
-from stepwave_server.core.evaluate import Evaluator
+from stepwave_server.core.inputs import Evaluator
 from stepwave_server.core.messages import Command, RunFinished
 from stepwave_server.core.resume import resume
 from stepwave_server.core.state import RunState
-from stepwave_server.engine import run
-from stepwave_server.engine.defects import Defects
+from stepwave_server.engine.runs import run
+from stepwave_server.engine.runs.defects import Defects
 from stepwave_server.telemetry import Telemetry
 
 CHAIN = flow(step("first"), step("bad", "gated", after=["first"]), step("next", after=["bad"]))

@@ -21,11 +21,11 @@ from stepwave import Context, action
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.core.messages import Event, StepFinished
-from stepwave_server.engine import defects
-from stepwave_server.engine.recovery import Revived
+from stepwave_server.engine.runs import defects
+from stepwave_server.engine.runs.recovery import Revived
 from stepwave_server.journal import JournalError, SqliteJournal, Unfinished
 from stepwave_server.journal.sqlite.group import Group
-from stepwave_server.wire.events import Encoder, Record
+from stepwave_server.wire.events.encode import Encoder, Record
 
 MARKS = Path(os.environ.get("STEPWAVE_TEST_MARKS", "."))
 MEETING = os.environ.get("STEPWAVE_TEST_MEETING", "")

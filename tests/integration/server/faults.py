@@ -8,12 +8,13 @@ from typing import TypeVar
 import pytest
 
 from stepwave_server.core.decide import Decision, decide
-from stepwave_server.core.evaluate import Evaluator
+from stepwave_server.core.inputs import Evaluator
 from stepwave_server.core.messages import Event, Input, StepFinished
 from stepwave_server.core.state import RunState
-from stepwave_server.engine import attempts, run
-from stepwave_server.engine.attempt import Attempt
-from stepwave_server.wire.events import Encoder, Record
+from stepwave_server.engine.attempts import table
+from stepwave_server.engine.attempts.attempt import Attempt
+from stepwave_server.engine.runs import run
+from stepwave_server.wire.events.encode import Encoder, Record
 
 __all__ = ["ALWAYS", "Countdown", "Defect", "Faults", "ends"]
 
@@ -70,23 +71,23 @@ class Faults:
 
     def in_starting(self, step_id: str, times: int = 1) -> None:
         """Strike where what is committed is carried out: where the large input of an attempt is put together."""
-        begin, strike = attempts.Attempts.begin, self._striker(lambda named: named == step_id, times)
+        begin, strike = table.Attempts.begin, self._striker(lambda named: named == step_id, times)
 
-        def begin_or_not(of: attempts.Attempts, named: str) -> Attempt:
+        def begin_or_not(of: table.Attempts, named: str) -> Attempt:
             strike(named)
             return begin(of, named)
 
-        self._monkeypatch.setattr(attempts.Attempts, "begin", begin_or_not)
+        self._monkeypatch.setattr(table.Attempts, "begin", begin_or_not)
 
     def in_ending(self, step_id: str, times: int = 1) -> None:
         """Strike where the end of an attempt is taken."""
-        end, strike = attempts.Attempts.end, self._striker(lambda named: named == step_id, times)
+        end, strike = table.Attempts.end, self._striker(lambda named: named == step_id, times)
 
-        def end_or_not(of: attempts.Attempts, attempt: Attempt) -> None:
+        def end_or_not(of: table.Attempts, attempt: Attempt) -> None:
             strike(attempt.step_id)
             end(of, attempt)
 
-        self._monkeypatch.setattr(attempts.Attempts, "end", end_or_not)
+        self._monkeypatch.setattr(table.Attempts, "end", end_or_not)
 
     def _striker(self, applies: Callable[[T], bool], times: int) -> Callable[[T], None]:
         left: Iterator[int] = itertools.islice(itertools.count(), times)

@@ -9,7 +9,7 @@ from integration.server.caller import GUARD
 from stepwave.v1.event_pb2 import RunEvent
 from stepwave_server.core.info import RunKey
 from stepwave_server.journal import Ended, MemoryJournal
-from stepwave_server.wire.events import Record, decode
+from stepwave_server.wire.events.encode import Record, decode
 
 __all__ = ["SlowJournal"]
 

@@ -14,7 +14,7 @@ from integration.server.stage import Stage
 from stepwave import Blob, Context, action
 from stepwave_server.core.info import RunKey
 from stepwave_server.journal import Ended, MemoryJournal
-from stepwave_server.wire.events import Record
+from stepwave_server.wire.events.encode import Record
 
 PART = step("part", "noop", bindings=[bind("/x", "input", "/n/0")])
 INSIDE = step("inside", "noop", given={"n": 1}, bindings=[bind("/x", "input", "/n")])

@@ -19,7 +19,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1.run_pb2 import STATE_CANCELLED, STATE_SUCCEEDED
 from stepwave_server import app
 from stepwave_server.app import Server
-from stepwave_server.engine import lag
+from stepwave_server.engine.attempts import lag
 from stepwave_server.rpc import handlers
 
 pytestmark = pytest.mark.parametrize("serve", ["memory"], indirect=True)

@@ -328,7 +328,7 @@ class _Ear(logging.Handler):
 @pytest.fixture
 def ear() -> Iterator[_Ear]:
     ear = _Ear()
-    logger = logging.getLogger("stepwave_server.engine.lag")
+    logger = logging.getLogger("stepwave_server.engine.attempts.lag")
     logger.addHandler(ear)
     yield ear
     logger.removeHandler(ear)

@@ -8,7 +8,7 @@ import pytest
 
 from stepwave_server.journal import Journal, MemoryJournal, Retention, SqliteJournal
 from unit.server.clocked import ClockedLoop
-from unit.server.journals import SECOND, Clock, Open, Spy
+from unit.server.journal.journals import SECOND, Clock, Open, Spy
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from stepwave_server.engine.limits import Adaptive, Bound, Limit, Rate
-from stepwave_server.limits import LimitsError, load_limits, parse_limits, uncovering
+from stepwave_server.engine.admission.limits import Adaptive, Bound, Limit, Rate
+from stepwave_server.limits_file import LimitsError, load_limits, parse_limits, uncovering
 
 SECOND = 1_000_000_000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stepwave_server.journal.base import JournalError
 from stepwave_server.journal.sqlite.database import APPLICATION_ID, open_reader
-from stepwave_server.journal.sqlite.errors import NotAJournal, explain
+from stepwave_server.journal.sqlite.storage_errors import NotAJournal, explain
 
 __all__ = ["backup"]
 

@@ -16,7 +16,7 @@ import sqlite3
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from stepwave_server.journal.sqlite.errors import JournalIsFolder, JournalTooNew, NotAJournal, explain
+from stepwave_server.journal.sqlite.storage_errors import JournalIsFolder, JournalTooNew, NotAJournal, explain
 
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "Synchronous", "connect", "create", "migrate", "open_reader"]
 

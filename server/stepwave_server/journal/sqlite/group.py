@@ -8,12 +8,12 @@ from functools import lru_cache
 from itertools import chain, islice, starmap
 from typing import NamedTuple
 
-from stepwave_server.core.record import record as frozen
+from stepwave_server.core.model import immutable
 from stepwave_server.journal.base import Ended, Header
 from stepwave_server.journal.sqlite.rows import PLACES, join, to_definition_row, to_numbers
-from stepwave_server.wire.events import Record
-from stepwave_server.wire.outputs import without_outputs
-from stepwave_server.wire.results import encode_run
+from stepwave_server.wire.events.encode import Record
+from stepwave_server.wire.events.outputs import without_outputs
+from stepwave_server.wire.responses.results import encode_run
 
 __all__ = ["Addition", "Breakage", "Detachment", "Group", "Removal"]
 
@@ -24,7 +24,7 @@ ROWS = 200
 """Rows that one statement inserts at most."""
 
 
-@frozen
+@immutable
 class Addition:
     """Events of a run, to be added.
 
@@ -47,7 +47,7 @@ class Addition:
     size: int = 0
 
 
-@frozen
+@immutable
 class Detachment:
     """A run that is held no more."""
 
@@ -55,14 +55,14 @@ class Detachment:
     done: "Future[None]"
 
 
-@frozen
+@immutable
 class Breakage:
     """A run that met a defect."""
 
     run: int
 
 
-@frozen
+@immutable
 class Removal:
     """Runs to forget. Their events become rubbish."""
 

@@ -12,14 +12,14 @@ from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.journal.base import Ended, Header, JournalError, Listing, Position, Trouble, Unfinished
 from stepwave_server.journal.retention import Retention, Shelf
 from stepwave_server.journal.sqlite.database import Synchronous, connect, create, migrate
-from stepwave_server.journal.sqlite.errors import explain
 from stepwave_server.journal.sqlite.group import Addition, Breakage, Detachment, Group, Removal
 from stepwave_server.journal.sqlite.owner import Lock
 from stepwave_server.journal.sqlite.reader import Reader
+from stepwave_server.journal.sqlite.recent_events import RecentEvents
 from stepwave_server.journal.sqlite.rows import PLACES
-from stepwave_server.journal.sqlite.tails import Tails
+from stepwave_server.journal.sqlite.storage_errors import explain
 from stepwave_server.journal.sqlite.writer import Writer
-from stepwave_server.wire.events import Record
+from stepwave_server.wire.events.encode import Record
 
 __all__ = ["SqliteJournal"]
 
@@ -74,7 +74,7 @@ class SqliteJournal:
         self._loop = asyncio.get_running_loop()
         self._logs: dict[RunKey, _Log] = {}
         self._keys: dict[int, RunKey] = {}
-        self._tails = Tails()
+        self._tails = RecentEvents()
         self._listeners: list[Trouble] = []
         self._trouble = ""
         self.lost = False

@@ -13,7 +13,7 @@ import socket
 import sqlite3
 from pathlib import Path
 
-from stepwave_server.journal.sqlite.errors import JournalInUse, JournalTaken, explain
+from stepwave_server.journal.sqlite.storage_errors import JournalInUse, JournalTaken, explain
 
 __all__ = ["Lock", "Owner"]
 

@@ -12,11 +12,11 @@ from typing import TypeVar
 from stepwave_server.core.info import RunInfo
 from stepwave_server.journal.base import Header, Listing, Position, Unfinished
 from stepwave_server.journal.sqlite.database import open_reader
-from stepwave_server.journal.sqlite.errors import explain
 from stepwave_server.journal.sqlite.rows import HEADER_COLUMNS, PLACES, UnknownKind, from_numbers, split, to_header
-from stepwave_server.wire.events import Kind, Record
-from stepwave_server.wire.outputs import with_outputs
-from stepwave_server.wire.results import decode_run
+from stepwave_server.journal.sqlite.storage_errors import explain
+from stepwave_server.wire.events.encode import Kind, Record
+from stepwave_server.wire.events.outputs import with_outputs
+from stepwave_server.wire.responses.results import decode_run
 
 __all__ = ["Reader"]
 

@@ -10,7 +10,7 @@ from stepwave_server.core.info import RunKey, seed_of
 from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
 from stepwave_server.journal.base import Header
-from stepwave_server.wire.events import Kind, Record
+from stepwave_server.wire.events.encode import Kind, Record
 from stepwave_server.wire.values import decode_payload, encode_payload
 
 __all__ = [

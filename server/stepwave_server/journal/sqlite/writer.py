@@ -10,10 +10,10 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from stepwave_server.journal.base import JournalError
-from stepwave_server.journal.sqlite.errors import JournalBroken, explain
+from stepwave_server.journal.sqlite.garbage import Garbage
 from stepwave_server.journal.sqlite.group import Addition, Breakage, Detachment, Group, Removal
 from stepwave_server.journal.sqlite.owner import Owner
-from stepwave_server.journal.sqlite.rubbish import Rubbish
+from stepwave_server.journal.sqlite.storage_errors import JournalBroken, explain
 
 __all__ = ["Item", "Writer"]
 
@@ -62,7 +62,7 @@ class Writer:
         self._owner = Owner(path, connection)
         self.clean = self._owner.follows_orderly_end
         self._leave = False
-        self._rubbish = Rubbish(connection)
+        self._rubbish = Garbage(connection)
         self._committed = committed
         self._trouble = trouble
         self._observe = observe

@@ -1,0 +1,1 @@
+"""What a module of actions needs. The server uses it too, so it knows no client."""

@@ -1,0 +1,1 @@
+"""The workflow builder, and requests of the contract."""

@@ -1,0 +1,127 @@
+"""Steps under construction, and references to what a run has yet to bring: their outputs, its input, and parts of them.
+
+A reference stands anywhere in a step's input. `extract` takes the references out and leaves `null` in their places;
+each becomes a binding of the contract, whose target and path are JSON Pointers (RFC 6901).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn, TypeAlias
+
+from stepwave._values.payload import JSON, Blob
+from stepwave.v1 import workflow_pb2
+
+__all__ = ["Input", "Reference", "StepHandle", "extract", "pointer"]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Reference:
+    """(Part of) a value that a run has yet to bring; `reference["key"]` and `reference[0]` lead into it.
+
+    Attributes:
+        owner: The workflow it belongs to.
+        step_id: The step whose output it is; `None`: it is the run's input.
+        path: The keys and indexes that lead to the part.
+    """
+
+    owner: object
+    step_id: str | None
+    path: tuple[str | int, ...] = ()
+
+    # There is a `__getitem__`, so that without these, iteration would ask for item after item for ever.
+    __iter__ = None
+    __contains__ = None
+
+    def __getitem__(self, key: str | int) -> "Reference":
+        if type(key) not in (str, int):  # exactly: a bool is an int, but no index
+            raise TypeError(f"a part of {self!r} is named by a string or an index, got {key!r}")
+        if isinstance(key, int) and key < 0:
+            raise ValueError(f"an index into {self!r} counts from the front, got {key}")
+        return Reference(self.owner, self.step_id, (*self.path, key))
+
+    def __bool__(self) -> NoReturn:
+        raise TypeError(f"{self!r} has no value before the run: it is neither true nor false")
+
+    def __format__(self, spec: str) -> NoReturn:
+        raise TypeError(f"{self!r} has no value before the run: text cannot hold it, put it into the input by itself")
+
+    def __repr__(self) -> str:
+        root = "input" if self.step_id is None else f"{self.step_id}.output"
+        return root + "".join(f"[{part!r}]" for part in self.path)
+
+    def to_binding(self, target: str) -> workflow_pb2.Binding:
+        """Turn it into the binding that puts its value at a JSON Pointer."""
+        path = pointer(self.path)
+        if self.step_id is None:
+            return workflow_pb2.Binding(target=target, input=path)
+        return workflow_pb2.Binding(target=target, step=workflow_pb2.StepOutput(id=self.step_id, path=path))
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class StepHandle:
+    """A step of a workflow under construction.
+
+    Attributes:
+        owner: The workflow it belongs to.
+        id: Its id.
+    """
+
+    owner: object
+    id: str
+
+    @property
+    def output(self) -> Reference:
+        """What it will answer, to be put into the inputs of other steps."""
+        return Reference(self.owner, self.id)
+
+    def __repr__(self) -> str:
+        return f"<step {self.id!r}>"
+
+
+# What a step's input may be: a value that JSON can hold, a blob, or references at any depth.
+Input: TypeAlias = JSON | Blob | Reference | Sequence["Input"] | Mapping[str, "Input"]
+
+
+def pointer(path: Iterable[str | int]) -> str:
+    """Write keys and indexes as a JSON Pointer (RFC 6901)."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def extract(value: Input) -> tuple[object, list[tuple[str, Reference]]]:
+    """Take the references out of a step's input.
+
+    Returns:
+        The input with `None` in their places, and each reference after the JSON Pointer to its place.
+
+    Raises:
+        TypeError: A key is not a string, or a step stands where (part of) its output is meant.
+        ValueError: It is nested beyond the interpreter's depth, or holds itself.
+    """
+    found: list[tuple[str, Reference]] = []
+    try:
+        return _strip(value, "", found), found
+    except RecursionError as error:
+        raise ValueError("the input is nested too deeply, or holds itself") from error
+
+
+def _strip(value: object, here: str, found: list[tuple[str, Reference]]) -> object:
+    match value:
+        case None | str() | int() | float() | Blob():
+            return value
+        case Reference():
+            found.append((here, value))
+            return None
+        case Mapping():
+            return {_key(key, here): _strip(item, here + pointer((key,)), found) for key, item in value.items()}
+        case list() | tuple():
+            return [_strip(item, f"{here}/{index}", found) for index, item in enumerate(value)]
+        case StepHandle():
+            raise TypeError(f"{here or 'the input'}: {value!r} is a step; what it answers is its `.output`")
+        case _:
+            return value  # not JSON, which is said when it is written as such
+
+
+def _key(key: object, here: str) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"{here or 'the input'}: keys must be strings, got {key!r}")
+    return key

@@ -1,0 +1,103 @@
+"""What callers want, as requests of the contract: what to run, and which runs."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TypeAlias
+
+from stepwave._model.results import State
+from stepwave._values.ids import new_run_id, rerun_id
+from stepwave._values.payload import JSON, Blob, to_payload
+from stepwave._values.time import to_timestamp
+from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import run_pb2, workflow_pb2
+
+from .workflow import Workflow
+
+__all__ = ["Definition", "Rerun", "RunFilter", "Startable", "define", "order"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rerun:
+    """An earlier run, to be run again with its workflow and its input; it stands where a workflow to run does.
+
+    Attributes:
+        run_id: The earlier run, which must have ended.
+        from_failed: Whether steps that succeeded, and whose dependencies are all taken over, are taken over with their
+            outputs, and not run again.
+    """
+
+    run_id: str
+    from_failed: bool = False
+
+
+# A workflow under construction, one as a message of the contract, or the name of one that the server has.
+Definition: TypeAlias = Workflow | workflow_pb2.Workflow | str
+Startable: TypeAlias = Definition | Rerun
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs are meant; what is empty or `None` leaves all in.
+
+    Attributes:
+        states: Only runs in one of these states.
+        workflow: Only runs of the workflow of this name.
+        prefix: Only runs whose id begins so.
+        labels: Only runs whose workflow has all these labels.
+        since: Only runs accepted then or later.
+        until: Only runs accepted before.
+    """
+
+    states: Iterable[State | str] = ()
+    workflow: str | None = None
+    prefix: str = ""
+    labels: Mapping[str, str] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def to_proto(self, namespace: str) -> pb.ListRunsRequest:
+        """Return a request for their first page.
+
+        Raises:
+            ValueError: There is no such state, or no such time.
+        """
+        return pb.ListRunsRequest(
+            namespace=namespace,
+            states=[run_pb2.State.Value(f"STATE_{State(state).name}") for state in self.states],
+            workflow_name=self.workflow or "",
+            run_id_prefix=self.prefix,
+            labels=self.labels,
+            create_time_from=None if self.since is None else to_timestamp(self.since),
+            create_time_before=None if self.until is None else to_timestamp(self.until),
+        )
+
+
+def order(
+    request: pb.ExecuteWorkflowRequest | pb.StartRunRequest, workflow: Startable, input: JSON | Blob, run_id: str | None
+) -> None:
+    """Say what to run, and under which id: with one, the call can be made again without starting a second run.
+
+    Raises:
+        ValueError: JSON cannot hold the input, or there is one for a rerun.
+    """
+    if isinstance(workflow, Rerun):
+        if input is not None:
+            raise ValueError("a rerun takes no input of its own: it has the earlier run's")
+        request.rerun.run_id, request.rerun.from_failed = workflow.run_id, workflow.from_failed
+        request.run_id = run_id or rerun_id(workflow.run_id)
+        return
+    define(request, workflow)
+    if input is not None:
+        request.input.CopyFrom(to_payload(input))
+    request.run_id = run_id or new_run_id(request.workflow_name or request.workflow.name)
+
+
+def define(
+    request: pb.ExecuteWorkflowRequest | pb.StartRunRequest | pb.PlanWorkflowRequest, workflow: Definition
+) -> None:
+    """Say which workflow is meant."""
+    if isinstance(workflow, str):
+        request.workflow_name = workflow
+    else:
+        request.workflow.CopyFrom(workflow.to_proto() if isinstance(workflow, Workflow) else workflow)

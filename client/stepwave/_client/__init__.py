@@ -1,0 +1,1 @@
+"""The clients, and the runs that they follow."""

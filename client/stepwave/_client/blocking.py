@@ -1,0 +1,220 @@
+"""The synchronous face of the SDK: the same client without asyncio, on the caller's own thread."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self
+
+from stepwave._building.requests import Definition, Rerun, RunFilter, Startable
+from stepwave._building.workflow import ActionLike
+from stepwave._model.catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
+from stepwave._model.explanation import RunExplanation
+from stepwave._model.report import RunReport
+from stepwave._model.results import Run, RunResult, State, StepResult
+from stepwave._reports.export import RunExport
+from stepwave._transport.blocking import SyncTransport, drive, drive_each
+from stepwave._values.payload import JSON, Blob, Output
+from stepwave._values.time import Seconds
+
+from .blocking_streams import SyncEventStream, SyncRunHandle
+from .live import checked
+from .session import connect
+
+__all__ = ["Client"]
+
+
+class Client:
+    """A client of a Stepwave server that blocks; `AsyncClient` without the `await`, and with its arguments.
+
+        with Client() as client:
+            result = client.run(flow, {"city": "Oslo"})
+
+    Two methods take the place of `AsyncClient.run`: `run` gives the result, `stream` the events. It runs on the thread
+    that calls it, so Ctrl-C ends a call as it would end any other, and cancels a run. Threads may share a client.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout: Seconds = 30,
+        connect_timeout: Seconds = 3,
+        reconnect_window: Seconds = 30,
+        namespace: str = "",
+        insecure: bool = False,
+    ) -> None:
+        self._session = connect(
+            SyncTransport,
+            address,
+            timeout=timeout,
+            connect_timeout=connect_timeout,
+            reconnect_window=reconnect_window,
+            namespace=namespace,
+            insecure=insecure,
+        )
+
+    @property
+    def address(self) -> str:
+        """Where the server is looked for."""
+        return self._session.address
+
+    @staticmethod
+    def local(actions: Iterable[object] = (), **settings: Any) -> AbstractContextManager["Client"]:
+        """Run a server in this process, on a thread and a private socket, and give a client of it.
+
+        As `AsyncClient.local`.
+        """
+        from .local import local_sync_client
+
+        return local_sync_client(Client, actions, settings)
+
+    def run(
+        self,
+        workflow: Startable,
+        input: JSON | Blob = None,
+        *,
+        run_id: str | None = None,
+        timeout: Seconds | None = None,
+        check: bool = True,
+    ) -> RunResult:
+        """Run a workflow, and return what it came to. An interrupt meanwhile cancels it.
+
+        Args:
+            workflow: A `Workflow`, a message of the contract, the name of a workflow that the server has, or a `Rerun`
+                of an earlier run.
+            input: The run's input: a value that JSON can hold, or a `Blob`; none for a `Rerun`.
+            run_id: Its id; one is made if there is none. A run of that id and the same content is joined.
+            timeout: How long it may take, in seconds or as a `timedelta`; `None`: for ever.
+            check: Whether to raise if it ends without success.
+
+        Raises:
+            RunFailed, RunCancelled: It ended so, and `check` is true.
+            DeadlineExceeded: The timeout passed; the run is cancelled.
+            StepwaveError: The server refused the run, or was lost.
+            ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
+        """
+        result = drive(self._session.run(workflow, input, run_id=run_id, timeout=timeout).complete())
+        return checked(result) if check else result
+
+    def stream(
+        self,
+        workflow: Startable,
+        input: JSON | Blob = None,
+        *,
+        run_id: str | None = None,
+        timeout: Seconds | None = None,
+    ) -> SyncRunHandle:
+        """Run a workflow, as a context manager that iterates over its events; leaving before the end cancels it.
+
+        Arguments as for `run`.
+        """
+        return SyncRunHandle(self._session.run(workflow, input, run_id=run_id, timeout=timeout))
+
+    def start(self, workflow: Startable, input: JSON | Blob = None, *, run_id: str | None = None) -> Run:
+        """Start a run that nobody holds. As `AsyncClient.start`."""
+        return drive(self._session.start(workflow, input, run_id=run_id))
+
+    def rerun(
+        self,
+        run_id: str,
+        *,
+        from_failed: bool = False,
+        new_run_id: str | None = None,
+        timeout: Seconds | None = None,
+        check: bool = True,
+    ) -> RunResult:
+        """Run an earlier run's workflow again, on its input. As `AsyncClient.rerun`.
+
+        It is `run(Rerun(run_id))`; `stream` and `start` take a `Rerun` as well.
+        """
+        return self.run(Rerun(run_id, from_failed), run_id=new_run_id, timeout=timeout, check=check)
+
+    def watch(self, run_id: str, *, after: int = 0, kinds: Iterable[str] = (), attach: bool = False) -> SyncEventStream:
+        """Watch a run from outside, as a context manager that iterates over its events. As `AsyncClient.watch`."""
+        return SyncEventStream(self._session.watch(run_id, after=after, kinds=kinds, attach=attach))
+
+    def get(self, run_id: str) -> Run:
+        """Return a run as it stands now."""
+        return drive(self._session.get(run_id))
+
+    def result(self, run_id: str) -> RunResult:
+        """Return what a run came to. As `AsyncClient.result`."""
+        return drive(self._session.result(run_id))
+
+    def wait(self, run_id: str, *, check: bool = True, timeout: Seconds | None = None) -> RunResult:
+        """Wait for a run's end, and return what it came to. As `AsyncClient.wait`."""
+        return drive(self._session.wait(run_id, check=check, within=timeout))
+
+    def steps(self, run_id: str) -> Iterator[StepResult]:
+        """Iterate over a run's steps and what they came to so far. As `AsyncClient.steps`."""
+        return drive_each(self._session.steps(run_id))
+
+    def runs(
+        self,
+        *,
+        states: Iterable[State | str] = (),
+        workflow: str | None = None,
+        prefix: str = "",
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Run]:
+        """Iterate over runs, the newest first. As `AsyncClient.runs`."""
+        wanted = RunFilter(states=states, workflow=workflow, prefix=prefix, labels=labels, since=since, until=until)
+        return drive_each(self._session.runs(wanted, limit=limit))
+
+    def cancel(self, run_id: str, reason: str = "") -> Run:
+        """Cancel a run. As `AsyncClient.cancel`."""
+        return drive(self._session.cancel(run_id, reason))
+
+    def delete(self, run_id: str) -> None:
+        """Forget a run that has ended."""
+        drive(self._session.delete(run_id))
+
+    def export(self, run_id: str) -> RunExport:
+        """Return all that is kept of a run, as far as it has come. As `AsyncClient.export`."""
+        return drive(self._session.export(run_id))
+
+    def report(self, run_id: str) -> RunReport:
+        """Return where a run's time went. As `AsyncClient.report`."""
+        return drive(self._session.report(run_id))
+
+    def explain(self, run_id: str) -> RunExplanation:
+        """Return what a run waits for. As `AsyncClient.explain`."""
+        return drive(self._session.explain(run_id))
+
+    def plan(self, workflow: Definition) -> Plan:
+        """Validate a workflow and explain how it would run. As `AsyncClient.plan`."""
+        return drive(self._session.plan(workflow))
+
+    def actions(self) -> list[ActionInfo]:
+        """Return the actions of the server, by name."""
+        return drive(self._session.actions())
+
+    def workflows(self) -> list[NamedWorkflow]:
+        """Return the named workflows of the server, by name."""
+        return drive(self._session.workflows())
+
+    def server_info(self) -> ServerInfo:
+        """Return what the server is and can do."""
+        return drive(self._session.server_info())
+
+    def parallel(
+        self, actions: Sequence[ActionLike], input: JSON | Blob = None, *, timeout: Seconds | None = None
+    ) -> list[Output]:
+        """Run actions side by side on the same input. As `AsyncClient.parallel`."""
+        return drive(self._session.parallel(actions, input, within=timeout))
+
+    def close(self) -> None:
+        """Free the connection; calls of other threads are cut off."""
+        drive(self._session.close())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""Messages of the contract to the data of `_model`."""

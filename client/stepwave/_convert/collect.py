@@ -1,0 +1,104 @@
+"""Puts a run's result together: what its last event holds, and the steps' results that came before.
+
+The contract bounds the size of a message, so a result does not hold its steps, nor outputs beyond a size.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from stepwave._model.events import Event, RunStarted, StepFinished, Wave
+from stepwave._model.results import RunResult, State, StepResult
+from stepwave._values.payload import Output, from_payload
+from stepwave.v1 import event_pb2, run_pb2, workflow_pb2
+
+from .events import event_from_proto
+from .results import result_from_proto, step_from_proto
+
+__all__ = ["Collector", "put_together"]
+
+
+class Collector:
+    """Takes the events of one run.
+
+    Args:
+        workflow: The workflow, if it is known; it tells the order of the steps, and which outputs are the run's.
+
+    Attributes:
+        result: What the run came to, once it has ended.
+    """
+
+    def __init__(self, workflow: workflow_pb2.Workflow | None = None) -> None:
+        self.result: RunResult | None = None
+        self._workflow = workflow
+        self._planned: list[str] = []
+        self._steps: dict[str, StepResult] = {}
+
+    def events(self, messages: Iterable[event_pb2.RunEvent]) -> list[Event]:
+        """Take events, and return them as the SDK's."""
+        events = []
+        for message in messages:
+            event = event_from_proto(message, self._finish)
+            if type(event) is StepFinished:
+                self._steps[event.result.step_id] = event.result
+            elif type(event) is RunStarted:
+                self._plan(event.waves)
+            events.append(event)
+        return events
+
+    def absorb(self, messages: Iterable[event_pb2.RunEvent]) -> None:
+        """Take events of which only the result matters."""
+        for message in messages:
+            match message.WhichOneof("kind"):
+                case "step_finished":
+                    step = step_from_proto(message.step_finished.result)
+                    self._steps[step.step_id] = step
+                case "run_started":
+                    self._plan(message.run_started.waves)
+                case "run_finished":
+                    self._finish(message.run_finished.result)
+
+    def _plan(self, waves: Iterable[Wave | event_pb2.Wave]) -> None:
+        for wave in waves:
+            self._planned.extend(wave.step_ids)
+
+    def _finish(self, message: run_pb2.Result) -> RunResult:
+        declared = [step.id for step in self._workflow.steps] if self._workflow else self._planned
+        steps = {step_id: self._steps[step_id] for step_id in declared if step_id in self._steps}
+        for step_id, step in self._steps.items():  # those that were added later
+            steps.setdefault(step_id, step)
+        self.result = put_together(message, steps, self._workflow)
+        return self.result
+
+
+def put_together(
+    message: run_pb2.Result, steps: Mapping[str, StepResult], workflow: workflow_pb2.Workflow | None = None
+) -> RunResult:
+    """Put a result together.
+
+    Args:
+        message: What the server says of the run.
+        steps: The steps' results, in the order in which they are declared.
+        workflow: The workflow, if it is known; needed only to name more omitted outputs than the server does.
+    """
+    omitted: Iterable[str] = message.omitted_outputs
+    if message.omitted_output_count > len(message.omitted_outputs) and workflow is not None:
+        omitted = _output_ids(workflow)
+    succeeded = {step_id for step_id in omitted if step_id in steps and steps[step_id].state is State.SUCCEEDED}
+    outputs: dict[str, Output] = {
+        step_id: step.output for step_id, step in steps.items() if step_id in message.outputs or step_id in succeeded
+    }
+    for step_id, payload in message.outputs.items():  # of steps that ended before a watch began
+        if step_id not in outputs:
+            outputs[step_id] = from_payload(payload)
+    return result_from_proto(message, outputs=outputs, steps=steps)
+
+
+def _output_ids(workflow: workflow_pb2.Workflow) -> Iterable[str]:
+    """Return the ids of the steps whose outputs are the run's, if they succeed: those it names, else its last steps."""
+    if workflow.outputs:
+        return workflow.outputs
+    inner: set[str] = set()
+    for step in workflow.steps:
+        inner.update(step.depends_on)
+        inner.update(binding.step.id for binding in (*step.bindings, *step.fallback.action.bindings))
+        inner.add(step.for_each.step.id)
+    return (step.id for step in workflow.steps if step.id not in inner)

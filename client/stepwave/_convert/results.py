@@ -1,0 +1,339 @@
+"""Messages of the contract to results, plans and what servers say of themselves; events are in `_convert_events`."""
+
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from google.protobuf import duration_pb2, timestamp_pb2
+
+from stepwave._actions.failure import FailureReason
+from stepwave._model.catalog import (
+    ActionInfo,
+    ActionLimit,
+    AdaptiveLimit,
+    InputRule,
+    NamedWorkflow,
+    Plan,
+    PlannedBinding,
+    PlannedFallback,
+    PlannedRetry,
+    PlannedStep,
+    RateLimit,
+    ServerInfo,
+    ServerLimits,
+)
+from stepwave._model.explanation import CodeLine, RunExplanation, StepExplanation
+from stepwave._model.results import (
+    Counts,
+    Failure,
+    Run,
+    RunResult,
+    SkipCause,
+    SkipReason,
+    State,
+    StepResult,
+    WaitCause,
+    WaitingSteps,
+)
+from stepwave._values.payload import Output, from_payload, load_json
+from stepwave.v1 import event_pb2, orchestrator_pb2, run_pb2, workflow_pb2
+
+__all__ = [
+    "action_from_proto",
+    "enum_values",
+    "explanation_from_proto",
+    "failure_from_proto",
+    "moment",
+    "plan_from_proto",
+    "result_from_proto",
+    "run_from_proto",
+    "server_info_from_proto",
+    "state_from_proto",
+    "step_from_proto",
+    "wait_cause",
+    "workflow_from_proto",
+]
+
+Known = TypeVar("Known", bound=StrEnum)
+
+
+class _EnumType(Protocol):
+    """An enum of the contract."""
+
+    def items(self) -> Iterable[tuple[str, int]]: ...
+
+
+def enum_values(names: _EnumType, prefix: str, known: Callable[[str], Known]) -> dict[int, Known]:
+    """Pair the numbers of an enum of the contract with their values here; 0, never sent, is unknown."""
+    return {number: known(name.removeprefix(prefix).lower()) for name, number in names.items() if number}
+
+
+_STATES = enum_values(run_pb2.State, "STATE_", State)
+_REASONS = enum_values(run_pb2.FailureReason, "FAILURE_REASON_", FailureReason)
+_CAUSES = enum_values(run_pb2.SkipCause, "SKIP_CAUSE_", SkipCause)
+_WAITS = enum_values(event_pb2.WaitCause, "WAIT_CAUSE_", WaitCause)
+_RULES = enum_values(orchestrator_pb2.InputRule, "INPUT_RULE_", InputRule)
+
+
+def moment(stamp: timestamp_pb2.Timestamp) -> datetime:
+    """Turn a timestamp into a time in UTC, to the microsecond."""
+    # A double holds the microseconds of any date before 2106, and this takes a third of the time of `ToDatetime`.
+    return datetime.fromtimestamp(stamp.seconds + stamp.nanos * 1e-9, UTC)
+
+
+def _span(duration: duration_pb2.Duration) -> timedelta:
+    return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
+
+
+def state_from_proto(number: int) -> State:
+    """Turn a state of the contract into ours."""
+    return _STATES.get(number, State.UNKNOWN)
+
+
+def run_from_proto(message: run_pb2.Run, waiting: Iterable[orchestrator_pb2.WaitingSteps] = ()) -> Run:
+    """Turn a run of the contract, and what its steps wait for if that is known, into ours."""
+    return Run(
+        run_id=message.run_id,
+        namespace=message.namespace,
+        workflow_name=message.workflow_name,
+        state=_STATES.get(message.state, State.UNKNOWN),
+        labels=dict(message.labels),
+        create_time=moment(message.create_time),
+        start_time=moment(message.start_time) if message.HasField("start_time") else None,
+        end_time=moment(message.end_time) if message.HasField("end_time") else None,
+        counts=_counts(message.counts),
+        last_sequence=message.last_sequence,
+        open=message.open,
+        stopping=message.stopping,
+        rerun_of=message.rerun_of,
+        paused=message.paused,
+        missing_actions=tuple(message.missing_actions),
+        waiting=tuple(map(_waiting, waiting)),
+    )
+
+
+def wait_cause(number: int) -> WaitCause:
+    """Return what a number of the contract says that a step waits for."""
+    return _WAITS.get(number, WaitCause.UNKNOWN)
+
+
+def _waiting(message: orchestrator_pb2.WaitingSteps) -> WaitingSteps:
+    cause, step_ids = wait_cause(message.cause), tuple(message.step_ids)
+    return WaitingSteps(cause, message.message, message.limit, message.step_count, step_ids)
+
+
+def _counts(message: run_pb2.StateCounts) -> Counts:
+    return Counts(
+        pending=message.pending,
+        running=message.running,
+        succeeded=message.succeeded,
+        failed=message.failed,
+        cancelled=message.cancelled,
+        skipped=message.skipped,
+    )
+
+
+def step_from_proto(message: run_pb2.StepResult) -> StepResult:
+    """Turn a step's result of the contract into ours."""
+    has = message.HasField
+    return StepResult(
+        message.step_id,
+        message.action,
+        _STATES.get(message.state, State.UNKNOWN),
+        message.wave,
+        message.attempts,
+        from_payload(message.output),
+        failure_from_proto(message.failure) if has("failure") else None,
+        _skip_reason(message.skip_reason) if has("skip_reason") else None,
+        moment(message.ready_time) if has("ready_time") else None,
+        moment(message.start_time) if has("start_time") else None,
+        moment(message.end_time) if has("end_time") else None,
+        message.abandoned,
+        message.reused_from,
+        failure_from_proto(message.original_failure) if has("original_failure") else None,
+    )
+
+
+def failure_from_proto(message: run_pb2.Failure) -> Failure:
+    """Turn a failure of the contract into ours."""
+    return Failure(
+        reason=_REASONS.get(message.reason, FailureReason.UNKNOWN),
+        message=message.message,
+        retryable=message.retryable,
+        retry_after=_span(message.retry_after) if message.HasField("retry_after") else None,
+        step_id=message.step_id,
+        attempt=message.attempt,
+        details=dict(message.details),
+    )
+
+
+def _skip_reason(message: run_pb2.SkipReason) -> SkipReason:
+    return SkipReason(cause=_CAUSES.get(message.cause, SkipCause.UNKNOWN), step_id=message.step_id)
+
+
+def result_from_proto(
+    message: run_pb2.Result, *, outputs: Mapping[str, Output], steps: Mapping[str, StepResult]
+) -> RunResult:
+    """Turn a result of the contract into ours, with the outputs and steps that were put together for it."""
+    return RunResult(
+        run_id=message.run_id,
+        workflow_name=message.workflow_name,
+        state=_STATES.get(message.state, State.UNKNOWN),
+        outputs=outputs,
+        steps=steps,
+        failures=tuple(map(failure_from_proto, message.failures)),
+        failure_count=message.failure_count,
+        create_time=moment(message.create_time),
+        start_time=moment(message.start_time) if message.HasField("start_time") else None,
+        end_time=moment(message.end_time),
+        counts=_counts(message.counts),
+        omitted_output_count=max(0, len(message.outputs) + message.omitted_output_count - len(outputs)),
+    )
+
+
+def explanation_from_proto(message: orchestrator_pb2.ExplainRunResponse) -> RunExplanation:
+    """Turn an explanation of the contract into ours."""
+    return RunExplanation(
+        run=run_from_proto(message.run),
+        time=moment(message.time),
+        steps=tuple(map(_explained, message.steps)),
+        step_count=message.step_count,
+    )
+
+
+def _explained(message: orchestrator_pb2.StepExplanation) -> StepExplanation:
+    where = message.where
+    return StepExplanation(
+        step_id=message.step_id,
+        action=message.action,
+        state=state_from_proto(message.state),
+        attempt=message.attempt,
+        since=moment(message.since) if message.HasField("since") else None,
+        until=moment(message.until) if message.HasField("until") else None,
+        waits_for=tuple(message.waits_for),
+        waits_for_count=message.waits_for_count,
+        cause=wait_cause(message.cause) if message.cause else None,
+        message=message.message,
+        where=CodeLine(where.function, where.file, where.line, where.text) if message.HasField("where") else None,
+    )
+
+
+def plan_from_proto(message: orchestrator_pb2.Plan, steps: Iterable[orchestrator_pb2.PlannedStep]) -> Plan:
+    """Turn a plan of the contract, and the steps of all its pages, into ours."""
+    return Plan(
+        workflow_name=message.workflow_name,
+        step_count=message.step_count,
+        edge_count=message.edge_count,
+        wave_sizes=tuple(message.wave_sizes),
+        width=message.width,
+        outputs=tuple(message.outputs),
+        steps=tuple(map(_planned_step, steps)),
+    )
+
+
+def _planned_step(message: orchestrator_pb2.PlannedStep) -> PlannedStep:
+    return PlannedStep(
+        step_id=message.step_id,
+        action=message.action,
+        wave=message.wave,
+        depends_on=tuple(message.depends_on),
+        input_rule=_RULES.get(message.input_rule, InputRule.UNKNOWN),
+        input=from_payload(message.input),
+        bindings=tuple(map(_planned_binding, message.bindings)),
+        timeout=_span(message.timeout) if message.HasField("timeout") else None,
+        total_timeout=_span(message.total_timeout) if message.HasField("total_timeout") else None,
+        retry=_planned_retry(message.retry) if message.HasField("retry") else None,
+        fallback=_planned_fallback(message.fallback) if message.HasField("fallback") else None,
+    )
+
+
+def _planned_retry(message: workflow_pb2.Retry) -> PlannedRetry:
+    return PlannedRetry(
+        max_attempts=message.max_attempts,
+        initial_backoff=_span(message.initial_backoff),
+        backoff_multiplier=message.backoff_multiplier,
+        max_backoff=_span(message.max_backoff),
+        jitter=message.jitter,
+        retryable_reasons=tuple(_REASONS.get(number, FailureReason.UNKNOWN) for number in message.retryable_reasons),
+    )
+
+
+def _planned_fallback(message: workflow_pb2.Fallback) -> PlannedFallback:
+    if message.WhichOneof("answer") != "action":
+        return PlannedFallback("", from_payload(message.value), ())
+    action = message.action
+    return PlannedFallback(action.action, from_payload(action.input), tuple(map(_planned_binding, action.bindings)))
+
+
+def _planned_binding(message: workflow_pb2.Binding) -> PlannedBinding:
+    source = message.WhichOneof("source") or "unknown"
+    if source == "step":
+        return PlannedBinding(message.target, source, message.step.id, message.step.path)
+    path = getattr(message, source) if source != "unknown" else ""
+    return PlannedBinding(message.target, source, "", path)
+
+
+def action_from_proto(message: orchestrator_pb2.Action) -> ActionInfo:
+    """Turn an action of the contract into ours."""
+    schema = load_json(message.input_schema) if message.input_schema else {}
+    return ActionInfo(
+        name=message.name,
+        description=message.description,
+        input_schema=schema if isinstance(schema, dict) else {},
+        streaming=message.streaming,
+        source=message.source,
+        limits=tuple(map(_limit, message.limits)),
+    )
+
+
+def _limit(message: orchestrator_pb2.Limit) -> ActionLimit:
+    return ActionLimit(
+        actions=message.actions,
+        per_key=message.per_key,
+        max_concurrency=message.max_concurrency or None,
+        rate=_rate(message.rate) if message.HasField("rate") else None,
+        adaptive=_adaptive(message.adaptive) if message.HasField("adaptive") else None,
+        in_flight=message.in_flight,
+    )
+
+
+def _rate(message: orchestrator_pb2.RateLimit) -> RateLimit:
+    return RateLimit(message.count, _span(message.period), message.burst)
+
+
+def _adaptive(message: orchestrator_pb2.AdaptiveLimit) -> AdaptiveLimit:
+    return AdaptiveLimit(
+        concurrency=message.concurrency,
+        min_concurrency=message.min_concurrency,
+        max_concurrency=message.max_concurrency,
+        refused=message.refused,
+        paused_until=moment(message.paused_until) if message.HasField("paused_until") else None,
+    )
+
+
+def workflow_from_proto(message: orchestrator_pb2.NamedWorkflow) -> NamedWorkflow:
+    """Turn a named workflow of the contract into ours."""
+    return NamedWorkflow(name=message.name, step_count=message.step_count, labels=dict(message.labels))
+
+
+def server_info_from_proto(message: orchestrator_pb2.ServerInfo) -> ServerInfo:
+    """Turn what a server says of itself into ours."""
+    limits = message.limits
+    return ServerInfo(
+        version=message.version,
+        engine=message.engine,
+        journal=message.journal,
+        limits=ServerLimits(
+            max_steps=limits.max_steps,
+            max_edges=limits.max_edges,
+            max_payload_bytes=limits.max_payload_bytes,
+            max_message_bytes=limits.max_message_bytes,
+            max_runs=limits.max_runs,
+            max_attempts_in_flight=limits.max_attempts_in_flight,
+            default_step_timeout=_span(limits.default_step_timeout),
+        ),
+        capabilities=tuple(message.capabilities),
+        start_time=moment(message.start_time),
+        draining=message.draining,
+    )

@@ -1,0 +1,1 @@
+"""The data that clients return: events, results, plans, explanations, reports."""

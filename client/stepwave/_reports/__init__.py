@@ -1,0 +1,1 @@
+"""Exported runs: the export file, reports on it, and its replay."""

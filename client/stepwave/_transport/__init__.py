@@ -1,0 +1,1 @@
+"""gRPC calls, asynchronous and blocking, behind one interface."""

@@ -1,0 +1,159 @@
+"""The transport of the synchronous face: gRPC's blocking calls, as coroutines that never suspend."""
+
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any, Generic, Protocol, TypeVar
+
+import grpc
+
+from stepwave.v1 import orchestrator_pb2_grpc
+
+from .base import FINISH_WITHIN, MessageStream, Stream, Unary
+from .channel import channel_options
+from .rpc_errors import from_rpc_error
+from .trace import trace_metadata
+
+__all__ = ["SyncTransport", "drive", "drive_each"]
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+Response_co = TypeVar("Response_co", covariant=True)
+Result = TypeVar("Result")
+
+
+def drive(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine that never suspends to its end, on the caller's thread and without an event loop."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        result: Result = stop.value
+        return result
+    work.close()
+    raise AssertionError("a coroutine over the blocking transport was suspended")
+
+
+def drive_each(source: AsyncIterator[Result]) -> Iterator[Result]:
+    """Iterate over an asynchronous iterator that never suspends."""
+    while True:
+        try:
+            item = drive(_next(source))
+        except StopAsyncIteration:
+            return
+        yield item
+
+
+async def _next(source: AsyncIterator[Result]) -> Result:
+    return await anext(source)
+
+
+class SyncTransport:
+    """Calls that block. The channel is made at the first call, so that a process may fork before.
+
+    Args:
+        address: Where the server is.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+        self._stub: orchestrator_pb2_grpc.OrchestratorServiceStub | None = None
+        self._closed = False
+
+    async def unary(self, method: Unary[Request, Response], request: Request, within: float) -> Response:
+        """Make a call, and wait for its answer for `within` seconds at most."""
+        try:
+            response: Response = self._call(method.name, request, within)
+        except grpc.RpcError as error:
+            self.check_open()
+            raise from_rpc_error(error, self.address) from error
+        return response
+
+    def stream(
+        self, method: Stream[Request, Response], request: Request, within: float | None
+    ) -> MessageStream[Response]:
+        """Begin a streaming call that may last for `within` seconds; `None`: for ever."""
+        return _SyncStream(self, self._call(method.name, request, within))
+
+    async def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        time.sleep(seconds)  # noqa: ASYNC251 - to block is what this transport is for
+
+    def now(self) -> float:
+        """Return the time in seconds, by a clock that never goes back."""
+        return time.monotonic()
+
+    async def shielded(self, work: Coroutine[Any, Any, Result]) -> Result:
+        """Run something to its end; only an interrupt from the keyboard can stop it."""
+        return await work
+
+    async def computed(self, work: Callable[[], Result]) -> Result:
+        """Run a function on the caller's own thread."""
+        return work()
+
+    async def close(self) -> None:
+        """Free the connection; calls of other threads are cut off. Idempotent."""
+        with self._lock:
+            self._closed = True
+            channel, self._channel, self._stub = self._channel, None, None
+        if channel is not None:
+            channel.close()
+
+    def check_open(self) -> None:
+        """Check that no thread has closed the client.
+
+        Raises:
+            RuntimeError: One has.
+        """
+        if self._closed:
+            raise RuntimeError("this client is closed")
+
+    def _call(self, name: str, request: object, within: float | None) -> Any:
+        with self._lock:
+            self.check_open()
+            if self._stub is None:
+                self._channel = grpc.insecure_channel(self.address, options=channel_options(self.address))
+                self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
+            method = getattr(self._stub, name)
+        try:
+            return method(request, timeout=within, metadata=trace_metadata())
+        except ValueError:  # gRPC's word for a channel that another thread has closed meanwhile
+            self.check_open()
+            raise
+
+
+class _Call(Protocol[Response_co]):
+    """What gRPC's blocking streams are, which have no public type."""
+
+    def __next__(self) -> Response_co: ...
+
+    def add_callback(self, callback: Callable[[], None]) -> bool: ...
+
+    def cancel(self) -> None: ...
+
+
+class _SyncStream(Generic[Response]):
+    """A streaming call that blocks; a message is asked for only when the caller wants one."""
+
+    __slots__ = ("_call", "_transport")
+
+    def __init__(self, transport: SyncTransport, call: _Call[Response]) -> None:
+        self._transport = transport
+        self._call = call
+
+    async def read(self) -> Response | None:
+        try:
+            return next(self._call, None)
+        except grpc.RpcError as error:
+            self._transport.check_open()
+            raise from_rpc_error(error, self._transport.address) from error
+
+    async def finish(self) -> None:
+        ended = threading.Event()
+        if self._call.add_callback(ended.set):
+            ended.wait(FINISH_WITHIN)
+        self._call.cancel()
+
+    def cancel(self) -> None:
+        self._call.cancel()

@@ -1,0 +1,91 @@
+"""Python values to payloads of the contract, and back."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from stepwave.v1 import payload_pb2
+
+from .json import written_problem
+
+__all__ = ["JSON", "Blob", "Output", "dump_json", "from_payload", "load_json", "to_payload"]
+
+JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
+
+Output: TypeAlias = Any
+"""What comes out of a run: JSON as Python values, or a `Blob`. As with `json.loads`, the workflow knows its type."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Bytes that are not JSON, and their media type."""
+
+    data: bytes
+    content_type: str = "application/octet-stream"
+
+
+def dump_json(value: object) -> str:
+    """Write a value as one JSON text, without spaces.
+
+    Raises:
+        ValueError: JSON cannot hold the value: its type, `NaN`, infinity, a cycle; or it is beyond the bounds of
+            `_json`: its depth, or a number.
+    """
+    try:
+        text = _ENCODER.encode(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"JSON cannot hold the value: {error}") from error
+    if problem := written_problem(text):
+        raise ValueError(f"JSON cannot hold the value: {problem}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate: UTF-8 cannot hold it, an escape can
+        return json.dumps(value, separators=(",", ":"))
+    return text
+
+
+def load_json(text: str) -> JSON:
+    """Read one JSON text of a server, which has checked it when it entered.
+
+    Raises:
+        ValueError: The text is not JSON (`NaN` and `Infinity` are not), or nested beyond the interpreter's depth.
+    """
+    try:
+        value: JSON = _DECODER.decode(text)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+# Made once: with options, `json.dumps` and `json.loads` make one for every call, which costs more than a small value.
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def to_payload(value: object) -> payload_pb2.Payload:
+    """Turn a value into a payload: a `Blob` into a blob, anything else into JSON.
+
+    Raises:
+        ValueError: JSON cannot hold the value.
+    """
+    if isinstance(value, Blob):
+        return payload_pb2.Payload(blob=payload_pb2.Blob(content_type=value.content_type, data=value.data))
+    return payload_pb2.Payload(json=dump_json(value))
+
+
+def from_payload(payload: payload_pb2.Payload) -> JSON | Blob:
+    """Turn a payload into the value it holds; one that holds nothing into `None`."""
+    if text := payload.json:  # first, and apart from `null`: nearly every payload of a large run
+        return None if text == "null" else load_json(text)
+    match payload.WhichOneof("body"):
+        case "json":
+            return load_json("")
+        case "blob":
+            return Blob(payload.blob.data, payload.blob.content_type or "application/octet-stream")
+        case _:
+            return None

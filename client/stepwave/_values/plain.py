@@ -1,0 +1,78 @@
+"""Results and events as plain values that JSON can hold."""
+
+import base64
+from collections.abc import Callable, Mapping
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+from enum import Enum
+from functools import cache
+from typing import TypeAlias, cast
+
+from .payload import JSON, Blob
+
+__all__ = ["PAYLOAD", "PAYLOADS", "Plain", "plain"]
+
+_Converter: TypeAlias = Callable[[object], JSON]
+
+
+class Plain:
+    """A frozen dataclass that can give itself as values that JSON can hold."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, JSON]:
+        """Return every field by its name, ready for `json.dumps`.
+
+        Times are RFC 3339 in UTC, durations are seconds, payloads are the values they hold, and bytes are
+        `{"content_type": …, "data": …}` in base64. What is not there is `None`.
+        """
+        kind: type = type(self)
+        return {name: convert(getattr(self, name)) for name, convert in _converters(kind)}
+
+
+def plain(value: object) -> JSON:
+    """Turn a field of a result or event into a value that JSON can hold.
+
+    Raises:
+        TypeError: No field is of that type.
+    """
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case Enum():
+            return cast("str", value.value)
+        case str():
+            return value
+        case datetime():
+            return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        case timedelta():
+            return value.total_seconds()
+        case Plain():
+            return value.to_dict()
+        case Mapping():
+            return {str(key): plain(item) for key, item in value.items()}
+        case tuple():
+            return [plain(item) for item in value]
+        case _:
+            raise TypeError(f"no plain form for {type(value).__name__}")
+
+
+def _payload(value: object) -> JSON:
+    """Leave JSON as it is: it may be large, and nested deeper than Python calls may be."""
+    if isinstance(value, Blob):
+        return {"content_type": value.content_type, "data": base64.b64encode(value.data).decode("ascii")}
+    return cast("JSON", value)
+
+
+def _payloads(value: object) -> JSON:
+    return {key: _payload(item) for key, item in cast("Mapping[str, object]", value).items()}
+
+
+# The metadata of a field that holds a payload, or a mapping of them.
+PAYLOAD: Mapping[str, _Converter] = {"plain": _payload}
+PAYLOADS: Mapping[str, _Converter] = {"plain": _payloads}
+
+
+@cache
+def _converters(kind: type) -> tuple[tuple[str, _Converter], ...]:
+    return tuple((field.name, field.metadata.get("plain", plain)) for field in fields(kind))

@@ -1,0 +1,161 @@
+"""`stepwave runs` and `stepwave actions`: what a server has."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, cast
+
+import typer
+
+from stepwave._building.requests import RunFilter
+from stepwave._model.catalog import ActionInfo
+from stepwave._model.results import Run, State
+from stepwave.cli.connect import Target
+from stepwave.cli.display.output import note, print_json, print_table
+from stepwave.cli.display.text import counts_text, duration_text, limit_text, one_line, run_notes, run_state, time_text
+from stepwave.cli.options import (
+    ActionsOption,
+    Format,
+    FormatOption,
+    InsecureOption,
+    ServerOption,
+    choices_of,
+    parse_labels,
+    parse_moment,
+    parser_of,
+)
+from stepwave.cli.process.shutdown import run_with_actions
+
+__all__ = ["actions", "runs"]
+
+
+class RunState(StrEnum):
+    """The states of runs."""
+
+    PENDING = "pending"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+def runs(
+    state: Annotated[
+        list[RunState] | None,
+        typer.Option(
+            "--state",
+            parser=parser_of(RunState),
+            metavar=choices_of(RunState),
+            help="Only runs in this state. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
+    workflow: Annotated[
+        str | None, typer.Option("--workflow", metavar="NAME", help="Only runs of this workflow.", show_default=False)
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="KEY=VALUE", help="Only runs with this label. Repeatable.", show_default=False),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Only runs accepted then or later: 2h ago, or 2026-01-31T09:00."),
+    ] = None,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs accepted before.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="How many runs at most.")] = 50,
+    server: ServerOption = None,
+    insecure: InsecureOption = False,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """List runs, the newest first.
+
+    ```
+    stepwave runs --state failed --label team=weather --since 2h
+    stepwave runs --workflow briefing --since 2026-01-31 --until 2026-02-01T12:00Z
+    ```
+    """
+    now = datetime.now(UTC)
+    wanted = RunFilter(
+        states=[State(item.value) for item in state or ()],
+        workflow=workflow,
+        labels=parse_labels("--label", label),
+        since=parse_moment("--since", since, now),
+        until=parse_moment("--until", until, now),
+    )
+    found = asyncio.run(_runs(Target(server, insecure), wanted, limit + 1))
+    shown = found[:limit]
+    if output is Format.JSON:
+        print_json([run.to_dict() for run in shown])
+        return
+    _print_runs(shown)
+    if len(found) > limit:
+        note(f"there are more: --limit {limit * 10}")
+
+
+async def _runs(target: Target, wanted: RunFilter, limit: int) -> list[Run]:
+    async with target.open() as client:
+        found = client.runs(
+            states=wanted.states,
+            workflow=wanted.workflow,
+            labels=wanted.labels,
+            since=wanted.since,
+            until=wanted.until,
+            limit=limit,
+        )
+        return [run async for run in found]
+
+
+def _print_runs(runs: Sequence[Run]) -> None:
+    """Write a table of runs; what few runs have to say beyond the usual is a column only when one has."""
+    headings: tuple[str, ...] = ("RUN", "WORKFLOW", "STATE", "STARTED", "TIME", "STEPS")
+    notes = [", ".join(run_notes(run)) for run in runs]
+    rows = [_run_row(run) for run in runs]
+    if any(notes):
+        headings = (*headings, "NOTE")
+        rows = [(*row, note) for row, note in zip(rows, notes, strict=True)]
+    print_table(headings, rows, right_aligned={4})
+
+
+def _run_row(run: Run) -> tuple[str, ...]:
+    spent = (run.end_time or datetime.now(UTC)) - run.start_time if run.start_time else None
+    times = (time_text(run.start_time or run.create_time), duration_text(spent))
+    return (run.run_id, run.workflow_name, run_state(run), *times, counts_text(run.counts))
+
+
+def actions(
+    modules: ActionsOption = None,
+    server: ServerOption = None,
+    insecure: InsecureOption = False,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """List what steps can do: the server's actions, or those of a module; and what a server limits, as it stands."""
+    found = run_with_actions(_actions(Target(server, insecure, tuple(modules or ()))))
+    if output is Format.JSON:
+        print_json([action.to_dict() for action in found])
+        return
+    headings: tuple[str, ...] = ("ACTION", "INPUT", "FROM", "DESCRIPTION")
+    rows = [_action_row(action) for action in found]
+    limits = ["; ".join(map(limit_text, action.limits)) for action in found]
+    if any(limits):
+        headings = (*headings, "LIMITS")
+        rows = [(*row, limit) for row, limit in zip(rows, limits, strict=True)]
+    print_table(headings, rows)
+
+
+async def _actions(target: Target) -> list[ActionInfo]:
+    async with target.open() as client:
+        return await client.actions()
+
+
+def _action_row(action: ActionInfo) -> tuple[str, ...]:
+    return (action.name, _inputs(action), action.source, one_line(action.description))
+
+
+def _inputs(action: ActionInfo) -> str:
+    """Return the keys of an action's input, optional ones marked; anything for one that takes the whole."""
+    keys = action.input_schema.get("properties")
+    if not isinstance(keys, Mapping):
+        return "anything"
+    required = cast("Sequence[str]", action.input_schema.get("required", ()))
+    return ", ".join(key if key in required else f"{key}?" for key in keys) or "nothing"

@@ -1,0 +1,154 @@
+"""How a run is shown while it lasts: live on a terminal, as lines of text, as JSON events, or not at all."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Protocol
+
+from rich.console import Console, Group
+from rich.live import Live
+
+from stepwave._model.events import Event
+
+from .frames import frame
+from .lines import EventLines
+from .output import has_live_terminal, print_json, stderr_console
+from .run_view import RunView
+
+__all__ = ["Display", "JsonDisplay", "LiveDisplay", "OutputMode", "QuietDisplay", "TextDisplay", "make_display"]
+
+_INTERVAL = 0.1
+_SHARE = 10  # of the time, drawing takes at most one part in this many
+
+
+class OutputMode(StrEnum):
+    """How `run` and `watch` show a run."""
+
+    LIVE = "live"
+    TEXT = "text"
+    JSON = "json"
+    RESULT = "result"
+
+
+class Display(Protocol):
+    """Shows a run."""
+
+    def show(self, event: Event) -> None:
+        """Take the run's next event; called on the running loop."""
+
+    def say(self, message: str) -> None:
+        """Tell the user something that is no event."""
+
+    def close(self) -> None:
+        """Leave everything readable; harmless when already closed, and callable from a signal handler."""
+
+
+def make_display(
+    mode: OutputMode | None,
+    actions: Mapping[str, str] | None = None,
+    *,
+    rerun_of: str = "",
+    paused_at: int | None = None,
+) -> Display:
+    """Make the display of a mode.
+
+    Args:
+        mode: The mode; `None`: live on a terminal, else text.
+        actions: What is known of the steps' actions before they start, by step id.
+        rerun_of: The run that this one repeats, if it repeats one.
+        paused_at: The number of the newest event of a run that its server leaves alone.
+    """
+    match mode or (OutputMode.LIVE if has_live_terminal() else OutputMode.TEXT):
+        case OutputMode.LIVE:
+            return LiveDisplay(RunView(actions, rerun_of=rerun_of, paused_at=paused_at))
+        case OutputMode.TEXT:
+            display = TextDisplay(actions=actions)
+            if rerun_of:
+                display.say(f"rerun of {rerun_of}")
+            if paused_at is not None:
+                display.say("paused: its server leaves it alone")
+            return display
+        case OutputMode.JSON:
+            return JsonDisplay()
+        case OutputMode.RESULT:
+            return QuietDisplay()
+
+
+class QuietDisplay:
+    """Shows nothing."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or stderr_console()
+
+    def show(self, event: Event) -> None:
+        """Ignore the event."""
+
+    def say(self, message: str) -> None:
+        """Write the message to standard error."""
+        self._console.print(message, soft_wrap=True)
+
+    def close(self) -> None:
+        """End."""
+
+
+class TextDisplay(QuietDisplay):
+    """Writes a line for each event to standard error."""
+
+    def __init__(self, console: Console | None = None, *, actions: Mapping[str, str] | None = None) -> None:
+        super().__init__(console)
+        self._lines = EventLines(actions)
+
+    def show(self, event: Event) -> None:
+        """Write the event's line."""
+        self.say(self._lines.line(event))
+
+
+class JsonDisplay(QuietDisplay):
+    """Writes each event as a line of JSON to standard output."""
+
+    def show(self, event: Event) -> None:
+        """Write the event."""
+        print_json(event.to_dict(), pretty=False)
+
+
+class LiveDisplay(QuietDisplay):
+    """Redraws a run in place on standard error, at most ten times a second and in at most a tenth of the time."""
+
+    def __init__(
+        self,
+        view: RunView,
+        console: Console | None = None,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        super().__init__(console)
+        self._view = view
+        self._now = now
+        self._live = Live(console=self._console, auto_refresh=False)
+        self._timer: asyncio.Handle | None = None
+
+    def show(self, event: Event) -> None:
+        """Take the event into the next picture."""
+        self._view.apply(event)
+        if self._timer is None:
+            self._live.start()
+            self._timer = asyncio.get_running_loop().call_soon(self._draw_and_repeat)
+
+    def close(self) -> None:
+        """Draw the last picture and leave it on the screen."""
+        if self._live.is_started and self._timer is not None:
+            self._timer.cancel()
+            self._draw()
+            self._live.stop()
+
+    def _draw_and_repeat(self) -> None:
+        began = time.perf_counter()
+        self._draw()
+        pause = max(_INTERVAL, _SHARE * (time.perf_counter() - began))
+        self._timer = asyncio.get_running_loop().call_later(pause, self._draw_and_repeat)
+
+    def _draw(self) -> None:
+        width, height = self._console.size
+        self._live.update(Group(*frame(self._view, width=width, height=height, now=self._now())), refresh=True)

@@ -1,0 +1,170 @@
+"""Words for people: spans of time, counts, failures and values, each on one line that cannot disturb a terminal."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from stepwave._model.catalog import ActionLimit
+from stepwave._model.events import StepWaiting, WaitCause
+from stepwave._model.results import Counts, Failure, Run, SkipCause, SkipReason, State
+from stepwave._values.payload import JSON, Blob
+
+__all__ = [
+    "counts_text",
+    "duration_text",
+    "failure_line",
+    "failure_place",
+    "failure_words",
+    "limit_text",
+    "missing_line",
+    "one_line",
+    "place_text",
+    "plural",
+    "run_notes",
+    "run_state",
+    "skip_line",
+    "tally_text",
+    "time_text",
+    "value_text",
+    "waiting_line",
+]
+
+_LONGEST = 2_000
+_SKIPS = {
+    SkipCause.DEPENDENCY: "needs {}",
+    SkipCause.CONDITION: "its condition was false",
+    SkipCause.FAIL_FAST: "{} failed first",
+    SkipCause.CANCELLED: "the run was cancelled",
+    SkipCause.TIMEOUT: "the run timed out",
+    SkipCause.NOT_NEEDED: "{} was enough",
+}
+
+
+def one_line(text: str) -> str:
+    """Put a text on one line: runs of space become one, control and invisible characters vanish."""
+    cut = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
+    return " ".join("".join(character if character.isprintable() else " " for character in cut).split())
+
+
+def plural(count: int, noun: str) -> str:
+    """Return `1 step`, `2 steps`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def duration_text(duration: timedelta | None) -> str:
+    """Return a span of time in at most seven characters: `5 ms`, `1.25 s`, `2m 05s`, `3h 07m`; nothing for none."""
+    if duration is None:
+        return ""
+    seconds = max(duration.total_seconds(), 0.0)
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 59.95:
+        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes}m {rest:02}s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes:02}m" if hours < 100 else f"{hours // 24}d {hours % 24:02}h"
+
+
+def time_text(time: datetime | None) -> str:
+    """Return a point in time in the local zone; nothing for none."""
+    return time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else ""
+
+
+def counts_text(counts: Counts) -> str:
+    """Return how many steps are in which state, leaving out states that none is in."""
+    return tally_text({state: getattr(counts, state) for state in State if state is not State.UNKNOWN})
+
+
+def tally_text(tally: Mapping[str, int]) -> str:
+    """Return `3 succeeded, 1 failed`, in the order of the tally, leaving out what counts none."""
+    return ", ".join(f"{count:,} {name}" for name, count in tally.items() if count) or "no steps"
+
+
+def failure_place(failure: Failure) -> str:
+    """Return where the failing code stands, `tools.py:14`, relative to the working directory; nothing if unknown."""
+    file, line = failure.details.get("file"), failure.details.get("line")
+    return place_text(file, line or "") if file else ""
+
+
+def place_text(file: str, line: object = "") -> str:
+    """Return a line of code as `tools.py:14`, relative to the working directory if it is below that."""
+    path = Path(file)
+    if path.is_relative_to(Path.cwd()):
+        path = path.relative_to(Path.cwd())
+    return one_line(os.fspath(path) + (f":{line}" if line else ""))
+
+
+def failure_line(failure: Failure) -> str:
+    """Return a failure on one line, its place in the code first: narrow terminals cut the end."""
+    place = failure_place(failure)
+    words = failure_words(failure)
+    return f"{place}: {words}" if place else words
+
+
+def failure_words(failure: Failure) -> str:
+    """Return what a failure says, and what an interrupted action did in place of ending."""
+    words = one_line(failure.message) or str(failure.reason)
+    did = failure.details.get("when_interrupted")
+    return f"{words}; {one_line(did)}" if did else words
+
+
+def skip_line(reason: SkipReason) -> str:
+    """Say why a step was never invoked."""
+    template = _SKIPS.get(reason.cause, str(reason.cause))
+    return f"skipped: {template.format(reason.step_id)}"
+
+
+def value_text(value: JSON | Blob) -> str:
+    """Return a value on one line: strings bare, blobs by size, anything else as JSON."""
+    if isinstance(value, Blob):
+        return f"{plural(len(value.data), 'byte')} of {one_line(value.content_type)}"
+    return one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
+def run_state(run: Run) -> str:
+    """Return what has become of a run, in a word."""
+    if run.state.ended:
+        return run.state
+    if run.stopping:
+        return "stopping"
+    return "paused" if run.paused else run.state
+
+
+def run_notes(run: Run) -> Iterator[str]:
+    """Yield what a run has to say beyond its state: what it repeats, and why it does not go on."""
+    if run.rerun_of:
+        yield f"rerun of {run.rerun_of}"
+    if run.missing_actions and not run.state.ended:
+        yield missing_line(run.missing_actions)
+
+
+def limit_text(limit: ActionLimit) -> str:
+    """Say what a limit allows, and how far that is used: `search.*: 3 of 8 at once, 20 every 1s`."""
+    parts = []
+    if limit.adaptive is not None:
+        parts.append(f"{limit.in_flight} of {limit.adaptive.concurrency} at once, adaptive")
+    elif limit.max_concurrency is not None:
+        parts.append(f"{limit.in_flight} of {limit.max_concurrency} at once")
+    if limit.rate is not None:
+        parts.append(f"{limit.rate.count} every {limit.rate.period.total_seconds():g} s")
+    if limit.adaptive is not None and limit.adaptive.paused_until is not None:
+        parts.append(f"paused until {time_text(limit.adaptive.paused_until)}")
+    return f"{limit.actions}{' (each key)' if limit.per_key else ''}: {', '.join(parts)}"
+
+
+def missing_line(actions: Iterable[str]) -> str:
+    """Say that a run waits for actions that its server does not have."""
+    return f"waits for a server with the action {', '.join(map(one_line, actions))}"
+
+
+def waiting_line(event: StepWaiting, action: str) -> str:
+    """Say what a ready step waits for, beginning with "for"; `action` is what it does, if that is known."""
+    if event.cause is WaitCause.ACTION_MISSING and action:
+        return f"for a server with the action {one_line(action)}"
+    cause = "a server with its action" if event.cause is WaitCause.ACTION_MISSING else event.cause
+    message = one_line(event.message)
+    return f"for {cause}: {message}" if message else f"for {cause}"

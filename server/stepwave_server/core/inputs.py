@@ -1,0 +1,105 @@
+"""What an attempt does and what it gets: the action, and its input put together from its bindings."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Protocol
+
+from .messages import Invoke
+from .model import FallbackAction, FromInput, Payload, Reason, Step
+from .state import RunState, StepState
+
+__all__ = [
+    "MOST_CARRIED",
+    "EvaluationFailed",
+    "Evaluator",
+    "action_of",
+    "input_of",
+    "invoke",
+    "is_written",
+]
+
+
+class EvaluationFailed(Exception):
+    """Raised when a binding or condition has no value, or too large a one. The message is for the step's failure.
+
+    Attributes:
+        reason: The kind of failure.
+    """
+
+    def __init__(self, message: str, reason: Reason = Reason.INVALID_INPUT) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Evaluator(Protocol):
+    """Evaluates bindings. Must be pure: equal arguments, equal answers."""
+
+    def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+        """Return what the step's action gets.
+
+        Args:
+            step: The step, whose join is met.
+            run_input: The run's input.
+            outputs: The outputs of its dependencies by id, in order; `None` for one that did not succeed.
+
+        Raises:
+            EvaluationFailed: A binding has no value, or the input is too large.
+        """
+        ...
+
+
+MOST_CARRIED = 4_096
+"""Characters of an input that a command carries."""
+
+
+def invoke(run: RunState, step: StepState, payload: Payload) -> Invoke:
+    """Return the command to invoke a step with an input, which it carries if that is small or the run's own."""
+    light = payload is run.input or (isinstance(payload, str) and len(payload) <= MOST_CARRIED)
+    if step.original is None:
+        return Invoke(step.spec.id, step.attempt + 1, step.spec.action, payload if light else None)
+    return Invoke(step.spec.id, step.attempt + 1, action_of(step), payload if light else None, fallback=True)
+
+
+def action_of(step: StepState) -> str:
+    """Return the action of a step's next attempt."""
+    fallback = step.spec.fallback
+    return fallback.action if step.original is not None and isinstance(fallback, FallbackAction) else step.spec.action
+
+
+def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
+    """Return what a step's action gets: what its dependencies had answered when it took its place, then and ever after.
+
+    Raises:
+        EvaluationFailed: A binding has no value.
+    """
+    spec = step.spec if step.original is None else _stand_in(step.spec)
+    deps = step.deps
+    if spec.input is None and not spec.bindings:
+        if spec.fallback is not None:  # what that binds is no business of the step's own
+            deps = tuple(dict.fromkeys(spec.depends_on))
+        if not deps:
+            return run.input
+    steps, taken = run.steps, step.dispatched
+    outputs = {dep: steps[dep].output if dep in steps and steps[dep].finish <= taken else None for dep in deps}
+    return evaluator.input_of(spec, run.input, outputs)
+
+
+def is_written(step: StepState) -> bool:
+    """Say whether a step's action gets what its author wrote for it, keys and all.
+
+    What it gets by default is not: the run's input, outputs by step id; nor is what a fallback takes over.
+    """
+    written: Step | FallbackAction | None = step.spec
+    if step.original is not None:
+        written = step.spec.fallback if isinstance(step.spec.fallback, FallbackAction) else None
+    if written is None or (written.input is None and not written.bindings):
+        return False
+    return not any(not it.target and isinstance(it.source, FromInput) for it in written.bindings)
+
+
+def _stand_in(spec: Step) -> Step:
+    """Return a step whose input is that of its fallback."""
+    fallback = spec.fallback
+    if not isinstance(fallback, FallbackAction) or (fallback.input is None and not fallback.bindings):
+        return spec
+    return replace(spec, input=fallback.input, bindings=fallback.bindings)

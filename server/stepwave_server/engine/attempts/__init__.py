@@ -1,0 +1,1 @@
+"""Attempts: from the request for a place to the outcome."""

@@ -1,0 +1,172 @@
+"""The evaluator of bindings: JSON Pointers over JSON text whose numbers keep their digits."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+import jsonpointer
+import simplejson
+
+from stepwave_server.core.inputs import EvaluationFailed
+from stepwave_server.core.model import Binding, Blob, FromStep, Payload, Reason, Step
+
+__all__ = ["JsonEvaluator"]
+
+
+MOST_PARSED = 4
+"""Outputs that are kept parsed while one decision is made: a parsed one takes fifty times the memory of its text."""
+
+MOST_KEY = 256
+"""Characters of a key that is kept as it is; a longer one is kept by its hash."""
+
+
+class JsonEvaluator:
+    """Puts a step's input together. Values that are passed on whole are spliced as text, never parsed.
+
+    Args:
+        most_bytes: The bound of an input that is put together.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._parse = lru_cache(MOST_PARSED)(_load)  # what it gives must not be changed
+
+    def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+        """Return what the step's action gets; see `core.evaluate.Evaluator`."""
+        if step.input is None and not step.bindings:
+            return self._object_of(outputs)
+        if not step.bindings:
+            assert step.input is not None
+            return step.input
+        try:
+            return self._fill(step, run_input, outputs)
+        except RecursionError as error:
+            raise EvaluationFailed("the values to put together are nested too deeply") from error
+
+    def key_of(self, payload: Payload, pointer: str) -> str:
+        """Return what tells one value at a place of an input from others; empty: there is nothing, or `null`.
+
+        Numbers are told apart by their digits, objects not by the order of their keys.
+        """
+        if isinstance(payload, Blob):
+            return ""
+        try:
+            found = jsonpointer.resolve_pointer(self._parse(payload), pointer)
+        except (jsonpointer.JsonPointerException, RecursionError):
+            return ""
+        if found is None or isinstance(found, jsonpointer.EndOfList):
+            return ""
+        text = _dump(found, sort_keys=True)
+        return text if len(text) <= MOST_KEY else hashlib.sha256(text.encode()).hexdigest()
+
+    def forget(self) -> None:
+        """Forget what was parsed for the decisions made so far."""
+        self._parse.cache_clear()
+
+    def _object_of(self, outputs: Mapping[str, Payload | None]) -> str:
+        size = 0
+        for output in outputs.values():
+            size += len(output) if isinstance(output, str) else 0
+        self._check(size)
+        parts = [
+            f'"{step_id}":{output if isinstance(output, str) else _text(output, step_id)}'
+            for step_id, output in outputs.items()
+        ]
+        return f"{{{','.join(parts)}}}"
+
+    def _fill(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+        whole: Payload = "null" if step.input is None else step.input
+        document: object = None
+        parents = _parents(step.bindings)
+        size = 0
+        for binding in step.bindings:
+            value = self._value(binding, run_input, outputs)
+            if not binding.target:
+                whole, document, size = value, None, 0
+                continue
+            if document is None:
+                document = _parse_own(whole)
+                size = len(whole) if isinstance(whole, str) else 0
+            text = _text(value, _source(binding))
+            size += len(text)
+            self._check(size)
+            document = _put(document, binding, _load(text) if binding.target in parents else simplejson.RawJSON(text))
+        return whole if document is None else _dump(document)
+
+    def _check(self, size: int) -> None:
+        if size > self._most_bytes:
+            message = f"its input would have {size:,} bytes or more, and {self._most_bytes:,} are allowed"
+            raise EvaluationFailed(message, Reason.RESOURCE_EXHAUSTED)
+
+    def _value(self, binding: Binding, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+        if isinstance(binding.source, FromStep):
+            source = outputs[binding.source.step_id]
+            if source is None:
+                return "null" if binding.default is None else binding.default
+        else:
+            source = run_input
+        return self._part(binding, source) if binding.source.path else source
+
+    def _part(self, binding: Binding, source: Payload) -> Payload:
+        """Return the part of a value that a binding's path leads to, else its default."""
+        path = binding.source.path
+        if isinstance(source, Blob):
+            raise EvaluationFailed(f'{_source(binding)} is a blob: it has no "{path}"')
+        try:
+            found = jsonpointer.resolve_pointer(self._parse(source), path)
+        except jsonpointer.JsonPointerException as error:
+            if binding.default is None:
+                raise EvaluationFailed(f'{_source(binding)} has no "{path}"') from error
+            return binding.default
+        if isinstance(found, jsonpointer.EndOfList):
+            raise EvaluationFailed(f'{_source(binding)} has no "{path}": "-" is past the end of a list')
+        return _dump(found)
+
+
+def _text(output: Payload | None, step_id: str) -> str:
+    if output is None:
+        return "null"
+    if isinstance(output, Blob):
+        raise EvaluationFailed(f'the output of step "{step_id}" is a blob: bind it whole, to the target ""')
+    return output
+
+
+def _parse_own(whole: Payload) -> object:
+    if isinstance(whole, Blob):
+        raise EvaluationFailed("a blob has no places to bind to")
+    parsed = _load(whole)
+    return {} if parsed is None else parsed  # no input of its own: bindings make an object
+
+
+def _parents(bindings: Sequence[Binding]) -> set[str]:
+    """Return the places in which others of the targets lie."""
+    targets = [binding.target for binding in bindings] if len(bindings) > 1 else []
+    return {target[:place] for target in targets for place, letter in enumerate(target) if letter == "/"}
+
+
+def _put(document: object, binding: Binding, value: object) -> object:
+    try:
+        return jsonpointer.set_pointer(document, binding.target, value, inplace=True)
+    except (jsonpointer.JsonPointerException, TypeError, KeyError, IndexError) as error:
+        raise EvaluationFailed(f'nothing can be put at "{binding.target}" of the input') from error
+
+
+def _load(text: str) -> object:
+    """Parse JSON; numbers stay as they are written."""
+    parsed: object = simplejson.loads(text, parse_float=simplejson.RawJSON, parse_int=simplejson.RawJSON)
+    return parsed
+
+
+def _dump(value: object, *, sort_keys: bool = False) -> str:
+    text: str = simplejson.dumps(value, ensure_ascii=False, sort_keys=sort_keys)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate: UTF-8 cannot hold it, an escape can
+        text = simplejson.dumps(value, sort_keys=sort_keys)
+    return text
+
+
+def _source(binding: Binding) -> str:
+    return (
+        f'the output of step "{binding.source.step_id}"' if isinstance(binding.source, FromStep) else "the run's input"
+    )

@@ -1,0 +1,1 @@
+"""Runs under way: their decisions, commits, recovery and defects."""

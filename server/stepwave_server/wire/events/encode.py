@@ -1,0 +1,315 @@
+"""Events to bytes, once.
+
+An event is kept as a `WatchRunResponse` that holds it alone. Protobuf messages concatenate by joining their bytes, so a
+batch is the plain concatenation of kept events, and the journal, every watcher and every stream share the same bytes.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from enum import IntEnum
+from functools import lru_cache
+from typing import NamedTuple
+
+from stepwave.v1 import event_pb2, orchestrator_pb2, run_pb2
+from stepwave_server.core.explanation import WaitCause
+from stepwave_server.core.messages import (
+    Event,
+    RunFinished,
+    RunStarted,
+    RunStopping,
+    StepFinished,
+    StepReady,
+    StepRetrying,
+    StepsAdded,
+    StepStarted,
+    Wave,
+    WaveFinished,
+    WaveStarted,
+)
+from stepwave_server.core.model import Payload, State
+from stepwave_server.core.state import StepState
+from stepwave_server.wire.events.varint import prefixed, text, timestamp, varint
+from stepwave_server.wire.responses.results import fill_result, to_step_result
+from stepwave_server.wire.values import clean, fill_failure, fill_payload, fill_time, to_failure, to_payload, to_skip
+from stepwave_server.wire.workflows.workflow import fill_step
+
+__all__ = [
+    "Encoder",
+    "Kind",
+    "Record",
+    "decode",
+    "encode_action_missing",
+    "encode_chunk",
+    "encode_progress",
+    "encode_waiting",
+    "position",
+    "to_step_results",
+]
+
+
+# Tags of `WatchRunResponse.events` and of the fields of `RunEvent`: the field's number and its wire type.
+_EVENT = b"\x0a"
+_RUN_ID = b"\x0a"
+_SEQUENCE = b"\x10"
+_TIME = b"\x1a"
+_WAVE_STARTED = b"\x5a"
+_STARTED = b"\x62"
+_FINISHED = b"\x8a\x01"
+_WAVE_FINISHED = b"\x92\x01"
+_STATES = {state: b"\x18" + varint(state.value) for state in State}
+_NULL = b"\x32\x06\x0a\x04null"
+
+
+class Kind(IntEnum):
+    """The kinds of events. Values are those of the contract's `EventKind`, and of the fields in `RunEvent`."""
+
+    RUN_STARTED = 10
+    WAVE_STARTED = 11
+    STEP_STARTED = 12
+    STEP_CHUNK = 13
+    STEP_PROGRESS = 14
+    STEP_WAITING = 15
+    STEP_RETRYING = 16
+    STEP_FINISHED = 17
+    WAVE_FINISHED = 18
+    STEPS_ADDED = 19
+    RUN_STOPPING = 20
+    RUN_FINISHED = 21
+    STEP_READY = 22
+
+
+class Record(NamedTuple):
+    """An event at rest: its kind, and a `WatchRunResponse` with it alone."""
+
+    kind: Kind
+    data: bytes
+
+
+class Encoder:
+    """Turns the events of one run into bytes.
+
+    Args:
+        run_id: The run.
+        workflow_name: What it executes.
+        create_time: When it was accepted, in nanoseconds since the epoch.
+    """
+
+    __slots__ = ("_create_time", "_head", "_run_id", "_workflow_name")
+
+    def __init__(self, run_id: str, workflow_name: str, create_time: int) -> None:
+        self._run_id = run_id
+        self._workflow_name = workflow_name
+        self._create_time = create_time
+        self._head = _RUN_ID + text(run_id) + _SEQUENCE
+
+    def encode(self, sequence: int, event: Event) -> Record:
+        """Turn an event into its bytes."""
+        match event:  # the most frequent first
+            case StepFinished():
+                return Record(Kind.STEP_FINISHED, self._join(sequence, event.time, _FINISHED, _step_finished(event)))
+            case StepStarted():
+                return Record(Kind.STEP_STARTED, self._join(sequence, event.time, _STARTED, _step_started(event)))
+            case WaveStarted():
+                return Record(Kind.WAVE_STARTED, self._join(sequence, event.time, _WAVE_STARTED, _wave(event.wave)))
+            case WaveFinished():
+                return Record(Kind.WAVE_FINISHED, self._join(sequence, event.time, _WAVE_FINISHED, _wave(event.wave)))
+            case _:
+                return self._encode_rare(sequence, event)
+
+    def _join(self, sequence: int, time: int, kind: bytes, body: bytes) -> bytes:
+        head = self._head
+        return _EVENT + prefixed(b"".join((head, varint(sequence), _TIME, timestamp(time), kind, prefixed(body))))
+
+    def _encode_rare(self, sequence: int, event: Event) -> Record:
+        response = orchestrator_pb2.WatchRunResponse()
+        message = response.events.add()
+        message.run_id = self._run_id
+        message.sequence = sequence
+        fill_time(message.time, event.time)
+        if isinstance(event, RunFinished):
+            fill_result(message.run_finished.result, self._run_id, self._workflow_name, self._create_time, event)
+            kind = Kind.RUN_FINISHED
+        else:
+            kind = _fill_other(message, self._workflow_name, event)
+        return Record(kind, response.SerializeToString(deterministic=True))
+
+
+def decode(record: Record) -> event_pb2.RunEvent:
+    """Return the event that a record keeps."""
+    return orchestrator_pb2.WatchRunResponse.FromString(record.data).events[0]
+
+
+def to_step_results(pieces: Iterable[Record | StepState]) -> Iterator[run_pb2.StepResult]:
+    """Yield how steps stand: those that have ended by their records, the others by their states."""
+    for piece in pieces:
+        yield decode(piece).step_finished.result if isinstance(piece, Record) else to_step_result(piece)
+
+
+def encode_chunk(run_id: str, time: int, step_id: str, attempt: int, index: int, payload: Payload) -> bytes:
+    """Return a transient `step_chunk` as bytes."""
+
+    def fill(message: event_pb2.RunEvent) -> None:
+        chunk = message.step_chunk
+        chunk.step_id, chunk.attempt, chunk.index = step_id, attempt, index
+        fill_payload(chunk.payload, payload)
+
+    return _transient(run_id, time, fill)
+
+
+def encode_progress(run_id: str, time: int, step_id: str, attempt: int, fraction: float | None, text: str) -> bytes:
+    """Return a transient `step_progress` as bytes."""
+
+    def fill(message: event_pb2.RunEvent) -> None:
+        message.step_progress.CopyFrom(
+            event_pb2.StepProgress(step_id=step_id, attempt=attempt, fraction=fraction, message=clean(text))
+        )
+
+    return _transient(run_id, time, fill)
+
+
+def encode_action_missing(run_id: str, time: int, step_id: str, action: str) -> bytes:
+    """Return a transient `step_waiting`, for a server that has the action, as bytes."""
+
+    def fill(message: event_pb2.RunEvent) -> None:
+        waiting = message.step_waiting
+        waiting.step_id, waiting.cause = step_id, event_pb2.WAIT_CAUSE_ACTION_MISSING
+        waiting.message = f'this server has no action "{action}"'
+
+    return _transient(run_id, time, fill)
+
+
+def encode_waiting(run_id: str, time: int, step_id: str, cause: WaitCause, text: str) -> bytes:
+    """Return a transient `step_waiting`, for admission, as bytes."""
+
+    def fill(message: event_pb2.RunEvent) -> None:
+        waiting = message.step_waiting
+        waiting.step_id, waiting.message = step_id, clean(text)
+        waiting.cause = event_pb2.WaitCause.ValueType(cause.value)
+
+    return _transient(run_id, time, fill)
+
+
+def position(last_sequence: int) -> bytes:
+    """Return the end of a batch, or a sign of life: a `WatchRunResponse` with its `last_sequence` alone."""
+    return orchestrator_pb2.WatchRunResponse(last_sequence=last_sequence).SerializeToString()
+
+
+def _transient(run_id: str, time: int, fill: Callable[[event_pb2.RunEvent], None]) -> bytes:
+    response = orchestrator_pb2.WatchRunResponse()
+    message = response.events.add()
+    message.run_id = run_id
+    fill_time(message.time, time)
+    fill(message)
+    return response.SerializeToString()
+
+
+def _step_finished(event: StepFinished) -> bytes:
+    """Return a `StepFinished`: its only field is a `StepResult`, whose fields follow in their order."""
+    parts = [
+        _step(event.step_id, event.action),
+        _STATES[event.state],
+        b"\x20" + varint(event.wave) if event.wave else b"",
+        b"\x28" + varint(event.attempts) if event.attempts else b"",
+    ]
+    if event.output is not None:
+        parts.append(_output(event.output))
+    if event.failure is not None:
+        parts += (b"\x3a", prefixed(to_failure(event.failure).SerializeToString(deterministic=True)))
+    if event.skip is not None:
+        parts += (b"\x42", prefixed(to_skip(event.skip).SerializeToString()))
+    if event.ready_time is not None:
+        parts += (b"\x4a", timestamp(event.ready_time))
+    if event.start_time is not None:
+        parts += (b"\x52", timestamp(event.start_time))
+    parts += (b"\x5a", timestamp(event.time))
+    if event.abandoned:
+        parts.append(b"\x60\x01")
+    if event.reused_from:
+        parts += (b"\x6a", text(event.reused_from))
+    if event.original is not None:
+        parts += (b"\x72", prefixed(to_failure(event.original).SerializeToString(deterministic=True)))
+    return b"\x0a" + prefixed(b"".join(parts))
+
+
+def _step_started(event: StepStarted) -> bytes:
+    """Return a `StepStarted`, whose fields follow in their order."""
+    return b"".join(
+        (
+            _step(event.step_id, event.action),
+            b"\x18" + varint(event.wave) if event.wave else b"",
+            b"\x20",
+            varint(event.attempt),
+            b"\x2a",
+            timestamp(event.deadline),
+            b"\x32",
+            timestamp(event.ready_time),
+        )
+    )
+
+
+@lru_cache(maxsize=4096)
+def _step(step_id: str, action: str) -> bytes:
+    """Return the first two fields of a `StepStarted` and a `StepResult`; the second finds what the first has cached."""
+    return b"".join((b"\x0a", text(step_id), b"\x12", text(action)))
+
+
+def _output(payload: Payload) -> bytes:
+    if payload == "null":
+        return _NULL
+    body = b"\x0a" + text(payload) if isinstance(payload, str) else to_payload(payload).SerializeToString()
+    return b"\x32" + prefixed(body)
+
+
+def _wave(wave: int) -> bytes:
+    """Return a `WaveStarted` or `WaveFinished`: the wave is their only field."""
+    return b"\x08" + varint(wave) if wave else b""
+
+
+def _fill_other(message: event_pb2.RunEvent, workflow_name: str, event: Event) -> Kind:
+    match event:
+        case RunStarted():
+            _run_started(message.run_started, workflow_name, event)
+            return Kind.RUN_STARTED
+        case StepRetrying():
+            _step_retrying(message.step_retrying, event)
+            return Kind.STEP_RETRYING
+        case StepReady():
+            message.step_ready.step_id, message.step_ready.attempt = event.step_id, event.attempt
+            return Kind.STEP_READY
+        case StepsAdded():
+            _steps_added(message.steps_added, event)
+            return Kind.STEPS_ADDED
+        case RunStopping():
+            fill_failure(message.run_stopping.failure, event.failure)
+            return Kind.RUN_STOPPING
+        case _:
+            raise TypeError(f"no event: {event!r}")
+
+
+def _run_started(message: event_pb2.RunStarted, workflow_name: str, event: RunStarted) -> None:
+    message.workflow_name = workflow_name
+    message.more = event.more
+    message.step_count = event.step_count
+    message.open = event.open
+    if event.deadline is not None:
+        fill_time(message.deadline, event.deadline)
+    message.waves.extend(map(_to_wave, event.waves))
+
+
+def _step_retrying(message: event_pb2.StepRetrying, event: StepRetrying) -> None:
+    message.step_id = event.step_id
+    message.attempt = event.attempt
+    fill_failure(message.failure, event.failure)
+    fill_time(message.next_time, event.next_time)
+    message.fallback, message.abandoned = event.fallback, event.abandoned
+
+
+def _steps_added(message: event_pb2.StepsAdded, event: StepsAdded) -> None:
+    for step in event.steps:
+        fill_step(message.steps.add(), step)
+    message.waves.extend(map(_to_wave, event.waves))
+    message.sealed = event.sealed
+    message.SetInParent()  # all its fields may be defaults
+
+
+def _to_wave(wave: Wave) -> event_pb2.Wave:
+    return event_pb2.Wave(index=wave.index, step_ids=wave.step_ids)

@@ -1,0 +1,1 @@
+"""Responses of the service, made from the data of the core."""

@@ -1,0 +1,76 @@
+"""Plans and actions, as messages."""
+
+from collections import Counter
+
+from stepwave.v1 import orchestrator_pb2
+from stepwave_server.core.graph import waves
+from stepwave_server.core.model import Retry, Step, Workflow
+from stepwave_server.wire.values import SECOND, fill_payload
+from stepwave_server.wire.workflows.failure_policies import fill_fallback, fill_retry
+from stepwave_server.wire.workflows.workflow import fill_binding
+
+__all__ = ["to_plan"]
+
+MOST_OUTPUTS = 1_000
+MOST_BYTES = 1 << 20
+
+
+def to_plan(workflow: Workflow, start: int, most: int) -> tuple[orchestrator_pb2.Plan, int]:
+    """Return the plan of a valid workflow with a page of its steps, and the index to go on at; 0: at none."""
+    level = waves({step.id: step.dependencies() for step in workflow.steps})
+    sizes = Counter(level.values())
+    plan = orchestrator_pb2.Plan(
+        workflow_name=workflow.name,
+        step_count=len(workflow.steps),
+        edge_count=sum(len(step.dependencies()) for step in workflow.steps),
+        wave_sizes=[sizes[wave] for wave in range(len(sizes))],
+        width=max(sizes.values(), default=0),
+        outputs=_outputs(workflow)[:MOST_OUTPUTS],
+    )
+    ordered = sorted(workflow.steps, key=lambda step: level[step.id])
+    index, size = start, 0
+    while index < min(start + most, len(ordered)) and size < MOST_BYTES:
+        message = plan.steps.add()
+        step = ordered[index]
+        _fill_step(message, step, level[step.id])
+        _fill_policies(message, step, step.retry or workflow.retry)
+        size += message.ByteSize()
+        index += 1
+    return plan, index if index < len(ordered) else 0
+
+
+def _fill_step(message: orchestrator_pb2.PlannedStep, step: Step, wave: int) -> None:
+    message.step_id = step.id
+    message.action = step.action
+    message.wave = wave
+    message.depends_on.extend(step.dependencies())
+    message.input_rule = _rule(step)
+    if step.input is not None:
+        fill_payload(message.input, step.input)
+    for binding in step.bindings:
+        fill_binding(message.bindings.add(), binding)
+
+
+def _fill_policies(message: orchestrator_pb2.PlannedStep, step: Step, retry: Retry | None) -> None:
+    """Set what a step does about failures and time."""
+    if step.timeout is not None:
+        message.timeout.seconds, message.timeout.nanos = divmod(step.timeout, SECOND)
+    if step.total_timeout is not None:
+        message.total_timeout.seconds, message.total_timeout.nanos = divmod(step.total_timeout, SECOND)
+    if retry is not None:
+        fill_retry(message.retry, retry)
+    if step.fallback is not None:
+        fill_fallback(message.fallback, step.fallback)
+
+
+def _rule(step: Step) -> orchestrator_pb2.InputRule.ValueType:
+    if step.input is not None or step.bindings:
+        return orchestrator_pb2.INPUT_RULE_OWN
+    return orchestrator_pb2.INPUT_RULE_DEPENDENCIES if step.depends_on else orchestrator_pb2.INPUT_RULE_RUN
+
+
+def _outputs(workflow: Workflow) -> list[str]:
+    if workflow.outputs:
+        return list(workflow.outputs)
+    needed = {dep for step in workflow.steps for dep in step.dependencies()}
+    return [step.id for step in workflow.steps if step.id not in needed]

@@ -1,0 +1,1 @@
+"""Workflows: messages to the core and back, with every problem named."""

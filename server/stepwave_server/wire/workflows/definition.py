@@ -1,0 +1,65 @@
+"""What a run was given, as a message and back."""
+
+from typing import NamedTuple
+
+from stepwave.v1 import orchestrator_pb2, workflow_pb2
+from stepwave_server.core.info import RunKey, seed_of
+from stepwave_server.core.model import Payload
+from stepwave_server.core.state import SECOND, RunOptions
+from stepwave_server.core.validate import Limits
+from stepwave_server.wire.values import fill_payload, fill_time, from_duration, from_payload, from_time
+
+__all__ = ["Definition", "from_definition", "to_definition"]
+
+
+class Definition(NamedTuple):
+    """What a run was given; `workflow` is a `Workflow` message in bytes."""
+
+    key: RunKey
+    workflow: bytes
+    input: Payload
+    options: RunOptions
+    create_time: int
+    rerun_of: str
+
+
+def to_definition(
+    *, key: RunKey, workflow: bytes, input: Payload, options: RunOptions, create_time: int, rerun_of: str
+) -> orchestrator_pb2.RunDefinition:
+    """Return what a run was given as a message; `workflow` is a `Workflow` message in bytes."""
+    message = orchestrator_pb2.RunDefinition(
+        run_id=key.run_id,
+        namespace=key.namespace,
+        workflow=workflow_pb2.Workflow.FromString(workflow),
+        open=options.open,
+        max_steps=options.limits.max_steps,
+        max_edges=options.limits.max_edges,
+        scheduler_version=options.version,
+        rerun_of=rerun_of,
+    )
+    fill_payload(message.input, input)
+    fill_time(message.create_time, create_time)
+    seconds, nanos = divmod(options.step_timeout, SECOND)
+    message.default_step_timeout.seconds, message.default_step_timeout.nanos = seconds, nanos
+    return message
+
+
+def from_definition(message: orchestrator_pb2.RunDefinition) -> Definition:
+    """Return what a run was given."""
+    limits = Limits(max_steps=message.max_steps, max_edges=message.max_edges)
+    key = RunKey(message.namespace, message.run_id)
+    options = RunOptions(
+        open=message.open,
+        step_timeout=from_duration(message.default_step_timeout),
+        limits=limits,
+        seed=seed_of(key),
+        version=message.scheduler_version,
+    )
+    return Definition(
+        key,
+        message.workflow.SerializeToString(deterministic=True),
+        from_payload(message.input),
+        options,
+        from_time(message.create_time),
+        message.rerun_of,
+    )

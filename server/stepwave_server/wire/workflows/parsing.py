@@ -1,0 +1,127 @@
+"""What the parts of workflows have in common: taking note of problems, payloads, bindings, choices, durations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+
+from stepwave._values.json import json_problem
+from stepwave.v1 import payload_pb2, workflow_pb2
+from stepwave_server.core.model import Binding, FromInput, FromStep, Payload
+from stepwave_server.core.validate import Violation
+from stepwave_server.wire.values import SECOND, fill_payload, from_duration, from_payload
+
+from .unknown import has_unknown_fields
+
+__all__ = [
+    "Parsed",
+    "fill_binding",
+    "parse_bindings",
+    "parse_choice",
+    "parse_duration",
+    "parse_payload",
+]
+
+E = TypeVar("E", bound=Enum)
+
+MOST_DURATION = 36_525 * 24 * 3600 * SECOND
+"""Longer ones lead to times that no timestamp can hold."""
+
+
+@dataclass(slots=True)
+class Parsed:
+    """What parsing found wrong: fields that are malformed, and fields that this server does not serve yet."""
+
+    max_payload_bytes: int = 1 << 20
+    invalid: list[Violation] = field(default_factory=list)
+    unsupported: list[Violation] = field(default_factory=list)
+
+    def blame(self, path: str, description: str) -> None:
+        """Note a malformed field."""
+        self.invalid.append(Violation(path, description))
+
+    def refuse(self, path: str, description: str = "this server does not support it yet") -> None:
+        """Note a field or value that is not served."""
+        self.unsupported.append(Violation(path, description))
+
+
+def parse_payload(message: payload_pb2.Payload, path: str, parsed: Parsed) -> Payload:
+    """Return a payload, having checked its size, and that its JSON is what every reader takes."""
+    if not message.WhichOneof("body") and not has_unknown_fields(message):
+        parsed.blame(path, "holds no value: set `json` or `blob`")
+    size = message.ByteSize()
+    if size > parsed.max_payload_bytes:
+        parsed.blame(path, f"{size:,} bytes are more than the {parsed.max_payload_bytes:,} allowed")
+    elif message.HasField("json") and (problem := json_problem(message.json)):
+        parsed.blame(f"{path}.json", problem)
+    return from_payload(message)
+
+
+def fill_binding(message: workflow_pb2.Binding, binding: Binding) -> None:
+    """Set a message to a binding."""
+    message.target = binding.target
+    if isinstance(binding.source, FromStep):
+        message.step.id = binding.source.step_id
+        message.step.path = binding.source.path
+    else:
+        message.input = binding.source.path
+    if binding.default is not None:
+        fill_payload(message.default, binding.default)
+
+
+def parse_bindings(messages: Sequence[workflow_pb2.Binding], path: str, parsed: Parsed) -> tuple[Binding, ...]:
+    """Return bindings; `path` names what has them."""
+    if not messages:
+        return ()
+    found = []
+    for position, message in enumerate(messages):
+        place = f"{path}.bindings[{position}]"
+        default = parse_payload(message.default, f"{place}.default", parsed) if message.HasField("default") else None
+        match message.WhichOneof("source"):
+            case "step":
+                source: FromStep | FromInput = FromStep(message.step.id, message.step.path)
+            case "input":
+                source = FromInput(message.input)
+            case None if has_unknown_fields(message):  # perhaps a source that came later: refused by name already
+                continue
+            case None:
+                parsed.blame(place, "names no source: set `step` or `input`")
+                continue
+            case later:
+                parsed.refuse(f"{place}.{later}")
+                continue
+        found.append(Binding(message.target, source, default, position))
+    return tuple(found)
+
+
+def parse_choice(value: int, default: E, path: str, parsed: Parsed) -> E:
+    """Return a value of an enum, whose core and contract number them alike; 0 is the default."""
+    if not value:
+        return default
+    try:
+        return type(default)(value)
+    except ValueError:
+        parsed.refuse(path, f"this server does not know the value {value}")
+        return default
+
+
+def parse_duration(message: Duration, path: str, parsed: Parsed, *, zero: bool = False) -> int:
+    """Return a duration in nanoseconds, having checked that it is positive, or may be `zero`, and within bounds."""
+    nanos = from_duration(message)
+    if problem := _duration_problem(message, nanos, zero=zero):
+        parsed.blame(path, problem)
+    return nanos
+
+
+def _duration_problem(message: Duration, nanos: int, *, zero: bool) -> str:
+    if abs(message.nanos) >= SECOND or message.seconds * message.nanos < 0:
+        return "malformed duration: nanos must be below one second and have the sign of seconds"
+    if nanos < 0 and zero:
+        return f"must not be negative, got {nanos / SECOND:g} s"
+    if nanos <= 0 and not zero:
+        return f"must be positive, got {nanos / SECOND:g} s"
+    if nanos > MOST_DURATION:
+        return f"must be at most {MOST_DURATION // SECOND:,} s (a hundred years), got {nanos / SECOND:g} s"
+    return ""

@@ -1,0 +1,84 @@
+"""A run as text: one line for each event."""
+
+import pytest
+
+from stepwave._model.events import Event, UnknownEvent, WaitCause
+from stepwave._model.results import State
+from stepwave.cli.display.lines import EventLines
+from unit.cli.script import RUN_ID, START, Script, failure
+
+
+def lines(script: Script) -> list[str]:
+    """Return a script's lines, without the times."""
+    writer = EventLines()
+    return [writer.line(event).split(" s  ", 1)[1] for event in script.events]
+
+
+def test_each_kind_of_event_has_its_line() -> None:
+    why = failure("no route\nto host", file="/app/tools.py", line="14")
+    script = Script(("search", "weather"), ("brief",)).wave_started(0).started("search", "weather")
+    script.chunk("search", {"n": 1}).progress("search", 0.5, "halfway").waiting("brief").retrying("weather", why)
+    script.succeeded("search").failed("weather", why).skipped("brief", "weather").stopping("enough")
+    script.finished(State.FAILED)
+    assert lines(script) == [
+        "run      started    briefing-7k3f9q2m: briefing, 3 steps in 2 waves",
+        "wave 0   started",
+        "search   started    tools.search",
+        "weather  started    tools.search",
+        'search   chunk      {"n": 1}',
+        "search   progress   50% halfway",
+        "brief    waiting    for concurrency",
+        "weather  retrying   attempt 1 failed: /app/tools.py:14: no route to host",
+        "search   succeeded  600 ms",
+        "weather  failed     600 ms: /app/tools.py:14: no route to host",
+        "brief    skipped    needs weather",
+        "run      stopping   enough",
+        "run      failed     1.20 s, 1 succeeded, 1 failed, 1 skipped",
+    ]
+
+
+def test_what_follows_a_failure_has_its_lines() -> None:
+    why = failure("no route")
+    script = Script(("step-a", "step-b")).started("step-a").retrying("step-a", why).ready("step-a", 2)
+    script.retrying("step-a", why, attempt=2, fallback=True).fell_back("step-a", why)
+    script.retrying("step-b", why, attempt=0, fallback=True)
+    assert lines(script)[2:] == [
+        "step-a  retrying   attempt 1 failed: no route",
+        "step-a  ready      attempt 2",
+        "step-a  retrying   attempt 2 failed: no route; its fallback follows",
+        "step-a  succeeded  400 ms, by its fallback: no route",
+        "step-b  retrying   failed before its first attempt: no route; its fallback follows",
+    ]
+
+
+def test_a_step_whose_action_is_missing_waits_for_a_server_that_has_it() -> None:
+    script = Script(("search",)).started("search").waiting("search", cause=WaitCause.ACTION_MISSING)
+    assert lines(script)[-1] == "search  waiting    for a server with the action tools.search"
+
+
+def test_of_a_missing_action_that_is_not_known_the_servers_words_are_shown() -> None:
+    script = Script(("search",)).waiting("search", 'this server has no action "x"', WaitCause.ACTION_MISSING)
+    assert lines(script)[-1].endswith('for a server with its action: this server has no action "x"')
+
+
+def test_a_step_that_was_taken_over_says_from_where() -> None:
+    script = Script(("search",)).reused("search", "briefing-1")
+    assert lines(script)[-1] == "search  succeeded  taken over from briefing-1"
+
+
+def test_times_count_from_the_runs_start_in_one_column() -> None:
+    writer = EventLines()
+    written = [writer.line(event) for event in Script(("a",)).started("a").events]
+    assert [line[:11] for line in written] == ["    0.000 s", "    0.100 s"]
+
+
+@pytest.mark.parametrize("event", [UnknownEvent(RUN_ID, 3, START)])
+def test_an_unknown_event_is_a_line_too(event: Event) -> None:
+    assert EventLines().line(event).endswith("run     unknown")
+
+
+def test_every_event_is_one_line_whatever_it_says() -> None:
+    script = (
+        Script(("a",)).started("a").chunk("a", "x\ny\x1b[2J").progress("a", None, "p\r\nq").failed("a", failure("\n"))
+    )
+    assert all(line.isprintable() for line in lines(script))

@@ -1,0 +1,94 @@
+"""References to outputs and inputs, and how they are taken out of a step's input."""
+
+import re
+from typing import cast
+
+import pytest
+
+from stepwave import Reference, Workflow
+from stepwave._building.references import Input, StepHandle, extract, pointer
+
+FLOW = Workflow("briefing")
+SEARCH = FLOW.step("search", "search")
+
+
+def places(value: Input) -> dict[str, Reference]:
+    return dict(extract(value)[1])
+
+
+def test_a_reference_is_found_at_any_depth() -> None:
+    city, first = FLOW.input["city"], SEARCH.output["summary"][0]
+    value: Input = {"a": {"b": [1, (city, {"c": first})]}}
+    assert extract(value)[0] == {"a": {"b": [1, [None, {"c": None}]]}}
+    assert places(value) == {"/a/b/1/0": city, "/a/b/1/1/c": first}
+
+
+def test_a_bare_reference_is_the_whole_input() -> None:
+    assert places(SEARCH.output) == {"": SEARCH.output}
+
+
+def test_keys_are_escaped_in_targets_and_paths() -> None:
+    assert list(places({"a/b": {"c~d": SEARCH.output}})) == ["/a~1b/c~0d"]
+    assert pointer(["a/b", 0, "c~d", ""]) == "/a~1b/0/c~0d/"
+
+
+def test_the_same_reference_may_stand_in_several_places() -> None:
+    assert places([SEARCH.output, SEARCH.output]) == {"/0": SEARCH.output, "/1": SEARCH.output}
+
+
+def test_equal_references_are_equal_and_can_be_keys() -> None:
+    assert len({SEARCH.output["a"], SEARCH.output["a"], SEARCH.output["b"], FLOW.input["a"]}) == 3
+
+
+def test_a_reference_reads_as_it_is_written() -> None:
+    assert repr(SEARCH.output["summary"][0]) == "search.output['summary'][0]"
+    assert repr(FLOW.input["city"]) == "input['city']"
+
+
+def test_iterating_over_a_reference_is_an_error_and_no_endless_loop() -> None:
+    with pytest.raises(TypeError, match="not iterable"):
+        list(SEARCH.output)  # type: ignore[call-overload]  # what is tested
+    with pytest.raises(TypeError):
+        assert "a" in SEARCH.output  # type: ignore[misc]  # what is tested
+
+
+def test_a_reference_is_neither_true_nor_false() -> None:
+    with pytest.raises(TypeError, match="no value before the run"):
+        bool(SEARCH.output)
+
+
+def test_text_cannot_hold_a_reference() -> None:
+    with pytest.raises(TypeError, match=re.escape("search.output has no value before the run: text cannot hold it")):
+        f"about {SEARCH.output}"
+
+
+@pytest.mark.parametrize("key", [True, None, 1.5, slice(0, 1)])
+def test_a_part_is_named_by_a_string_or_an_index(key: object) -> None:
+    with pytest.raises(TypeError, match="named by a string or an index"):
+        SEARCH.output[cast("str", key)]
+
+
+def test_an_index_counts_from_the_front() -> None:
+    with pytest.raises(ValueError, match="counts from the front"):
+        SEARCH.output[-1]
+
+
+def test_a_step_is_not_its_output() -> None:
+    with pytest.raises(TypeError, match=re.escape("/facts/0: <step 'search'> is a step")):
+        extract({"facts": [cast("Reference", SEARCH)]})
+
+
+def test_keys_must_be_strings() -> None:
+    with pytest.raises(TypeError, match="/a: keys must be strings, got 1"):
+        extract({"a": cast("Input", {1: "one"})})
+
+
+def test_an_input_that_holds_itself_is_refused() -> None:
+    circle: list[Input] = []
+    circle.append(circle)
+    with pytest.raises(ValueError, match="holds itself"):
+        extract(circle)
+
+
+def test_a_handle_reads_as_a_step() -> None:
+    assert repr(StepHandle(FLOW, "search")) == "<step 'search'>"

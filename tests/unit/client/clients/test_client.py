@@ -1,0 +1,256 @@
+"""What the client asks for and makes of the answers, over a scripted transport."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta, timezone
+from typing import TypeVar
+
+import pytest
+
+from stepwave import Blob, ParallelFailed, Rerun, RunCancelled, RunFailed, State, Workflow
+from stepwave._building.requests import RunFilter
+from stepwave._transport.blocking import drive, drive_each
+from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import run_pb2, workflow_pb2
+from unit.client.clients.transport import Wire, batch, finished, run_finished, session
+
+Item = TypeVar("Item")
+
+
+def everything(source: AsyncIterator[Item]) -> list[Item]:
+    return list(drive_each(source))
+
+
+def steps(*ids: str) -> list[run_pb2.StepResult]:
+    return [run_pb2.StepResult(step_id=step_id, state=run_pb2.STATE_SUCCEEDED) for step_id in ids]
+
+
+def execute(wire: Wire) -> pb.ExecuteWorkflowRequest:
+    request = wire.sent[0][1]
+    assert isinstance(request, pb.ExecuteWorkflowRequest)
+    return request
+
+
+def run_to_end(wire: Wire, *args: object, **told: object) -> None:
+    wire.stream_answers(batch(run_finished(1)))
+    drive(session(wire, namespace="n").run(*args, **{"run_id": None, "timeout": None, **told}).complete())  # type: ignore[arg-type]  # as given
+
+
+def test_a_workflow_is_sent_as_it_is_built() -> None:
+    flow, wire = Workflow("briefing"), Wire()
+    flow.step("a", "core.echo")
+    run_to_end(wire, flow, {"city": "Oslo"})
+    request = execute(wire)
+    assert request.workflow == flow.to_proto()
+    assert request.input.json == '{"city":"Oslo"}'
+    assert request.namespace == "n"
+    assert request.reconnect_window.seconds == 30
+
+
+def test_a_message_of_the_contract_is_a_workflow() -> None:
+    wire, message = Wire(), workflow_pb2.Workflow(name="w")
+    run_to_end(wire, message, None)
+    assert execute(wire).workflow == message
+
+
+def test_a_name_stands_for_a_workflow_of_the_server() -> None:
+    wire = Wire()
+    run_to_end(wire, "nightly.report", None)
+    assert execute(wire).workflow_name == "nightly.report"
+    assert not execute(wire).HasField("input")
+
+
+def test_a_blob_is_an_input() -> None:
+    wire = Wire()
+    run_to_end(wire, "w", Blob(b"\0"))
+    assert execute(wire).input.blob.data == b"\0"
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [("briefing", "briefing"), ("Nightly.Report_2", "nightly-report-2"), ("___", "run"), ("a" * 128, "a" * 40)],
+)
+def test_a_run_id_is_short_and_readable(name: str, slug: str) -> None:
+    wire = Wire()
+    run_to_end(wire, name, None)
+    assert re.fullmatch(re.escape(slug) + "-[2-9a-hjkmnp-z]{8}", execute(wire).run_id)
+
+
+def test_every_run_has_its_own_id_unless_it_is_given_one() -> None:
+    runs = [session(Wire()).run("w", None, run_id=None, timeout=None).run_id for _ in range(100)]
+    assert len(set(runs)) == 100
+    assert session(Wire()).run("w", None, run_id="mine", timeout=None).run_id == "mine"
+
+
+def test_an_input_that_json_cannot_hold_is_refused_before_anything_is_sent() -> None:
+    wire = Wire()
+    with pytest.raises(ValueError, match="JSON cannot hold"):
+        session(wire).run("w", {"n": float("nan")}, run_id=None, timeout=None)
+    assert wire.sent == []
+
+
+def test_steps_are_read_page_by_page() -> None:
+    wire = Wire()
+    wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a", "b"), next_page_token="2"))
+    wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("c")))
+    assert [step.step_id for step in everything(session(wire).steps("r"))] == ["a", "b", "c"]
+    assert [getattr(request, "page_token", None) for _, request in wire.sent] == ["", "2"]
+
+
+def test_a_page_is_asked_for_only_when_it_is_wanted() -> None:
+    wire = Wire()
+    wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a"), next_page_token="2"))
+    assert next(drive_each(session(wire).steps("r"))).step_id == "a"
+    assert len(wire.sent) == 1
+
+
+def test_a_result_is_put_together_from_all_pages_of_steps() -> None:
+    wire = Wire()
+    message = run_pb2.Result(run_id="r", state=run_pb2.STATE_SUCCEEDED, omitted_outputs=["b"], omitted_output_count=1)
+    wire.answers("GetResult", pb.GetResultResponse(result=message))
+    wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a"), next_page_token="1"))
+    wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("b")))
+    result = drive(session(wire).result("r"))
+    assert list(result.steps) == ["a", "b"]
+    assert result.outputs == {"b": None}
+
+
+def test_runs_are_filtered_and_limited() -> None:
+    wire = Wire()
+    runs = [run_pb2.Run(run_id=str(number)) for number in range(3)]
+    wire.answers("ListRuns", pb.ListRunsResponse(runs=runs[:2], next_page_token="2"))
+    wire.answers("ListRuns", pb.ListRunsResponse(runs=runs, next_page_token="5"))
+    wanted = RunFilter(states=["failed", State.CANCELLED], workflow="w", prefix="br", labels={"team": "a"})
+    found = session(wire).runs(wanted, limit=3)
+    assert [run.run_id for run in everything(found)] == ["0", "1", "0"]
+    assert wire.sent[0][1] == pb.ListRunsRequest(
+        states=[run_pb2.STATE_FAILED, run_pb2.STATE_CANCELLED],
+        workflow_name="w",
+        run_id_prefix="br",
+        labels={"team": "a"},
+        page_size=3,
+    )
+
+
+def test_runs_are_found_by_time_in_whatever_zone_it_is_given() -> None:
+    noon = datetime(2026, 1, 2, 12, 0, 0, 123_457, tzinfo=timezone(timedelta(hours=2)))
+    local = datetime(2026, 1, 3)
+    request = RunFilter(since=noon, until=local).to_proto("")
+    assert request.create_time_from.ToJsonString() == "2026-01-02T10:00:00.123457Z"
+    assert request.create_time_before.ToSeconds() == local.timestamp()
+
+
+def test_a_rerun_names_the_earlier_run_and_begins_like_it() -> None:
+    wire = Wire()
+    run_to_end(wire, Rerun("briefing-7k3f9q2m", from_failed=True), None)
+    request = execute(wire)
+    assert request.rerun == pb.Rerun(run_id="briefing-7k3f9q2m", from_failed=True)
+    assert re.fullmatch("briefing-[2-9a-hjkmnp-z]{8}", request.run_id)
+    assert not request.HasField("input")
+
+
+def test_a_rerun_of_a_run_whose_id_was_given_begins_with_all_of_it() -> None:
+    assert session(Wire()).run(Rerun("nightly"), None, run_id=None, timeout=None).run_id.startswith("nightly-")
+
+
+def test_a_rerun_takes_no_input() -> None:
+    with pytest.raises(ValueError, match="takes no input of its own"):
+        session(Wire()).run(Rerun("r"), {"city": "Oslo"}, run_id=None, timeout=None)
+
+
+def test_a_rerun_can_be_started_and_left() -> None:
+    wire = Wire()
+    wire.answers("StartRun", pb.StartRunResponse(run=run_pb2.Run(run_id="again", rerun_of="r")))
+    assert drive(session(wire).start(Rerun("r"), None, run_id="again")).rerun_of == "r"
+    assert wire.sent[0][1] == pb.StartRunRequest(rerun=pb.Rerun(run_id="r"), run_id="again")
+
+
+def test_no_runs_are_asked_for_when_none_are_wanted() -> None:
+    wire = Wire()
+    assert everything(session(wire).runs(RunFilter(), limit=0)) == []
+    assert wire.sent == []
+
+
+def test_a_plan_is_put_together_from_all_its_pages() -> None:
+    wire = Wire()
+    for step_id, token in (("a", "1"), ("b", "")):
+        page = pb.Plan(workflow_name="w", step_count=2, steps=[pb.PlannedStep(step_id=step_id)])
+        wire.answers("PlanWorkflow", pb.PlanWorkflowResponse(plan=page, next_page_token=token))
+    plan = drive(session(wire).plan("w"))
+    assert [step.step_id for step in plan.steps] == ["a", "b"]
+
+
+def test_waiting_reads_the_last_event_alone_and_then_the_result() -> None:
+    wire = Wire()
+    wire.stream_answers(batch(last=3), batch(run_finished(9)))
+    wire.answers("GetResult", pb.GetResultResponse(result=run_pb2.Result(state=run_pb2.STATE_SUCCEEDED)))
+    wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a")))
+    result = drive(session(wire).wait("r", check=True, within=None))
+    assert list(result.steps) == ["a"]
+    assert wire.names == ["WatchRun", "GetResult", "ListStepResults"]
+    assert wire.sent[0][1] == pb.WatchRunRequest(run_id="r", kinds=["EVENT_KIND_RUN_FINISHED"])  # type: ignore[list-item]  # by name
+
+
+@pytest.mark.parametrize(
+    ("state", "kind"), [(run_pb2.STATE_FAILED, RunFailed), (run_pb2.STATE_CANCELLED, RunCancelled)]
+)
+def test_waiting_raises_for_a_run_without_success_unless_told_not_to(
+    state: run_pb2.State.ValueType, kind: type[RunFailed]
+) -> None:
+    for check in (True, False):
+        wire = Wire()
+        wire.stream_answers(batch(run_finished(9)))
+        wire.answers("GetResult", pb.GetResultResponse(result=run_pb2.Result(state=state)))
+        wire.answers("ListStepResults", pb.ListStepResultsResponse())
+        waiting = session(wire).wait("r", check=check, within=None)
+        if check:
+            with pytest.raises(kind) as caught:
+                drive(waiting)
+            assert type(caught.value) is kind
+        else:
+            assert not drive(waiting).succeeded
+
+
+def test_parallel_asks_for_one_independent_step_for_each_action() -> None:
+    wire = Wire()
+    wire.stream_answers(batch(finished(1, "p1", '"b"'), finished(2, "p0", "null"), run_finished(3)))
+    assert drive(session(wire).parallel(["x", "y"], {"n": 1}, within=5)) == [None, "b"]
+    request = execute(wire)
+    assert [(step.id, step.action, step.HasField("input")) for step in request.workflow.steps] == [
+        ("p0", "x", False),
+        ("p1", "y", False),
+    ]
+    assert request.workflow.failure_policy == workflow_pb2.FAILURE_POLICY_CONTINUE
+    assert request.input.json == '{"n":1}'
+    assert wire.limits == [5]
+
+
+def test_parallel_without_actions_answers_at_once() -> None:
+    wire = Wire()
+    assert drive(session(wire).parallel([], None, within=None)) == []
+    assert wire.sent == []
+
+
+def test_a_failure_of_parallel_names_the_lowest_index_whichever_failed_first() -> None:
+    wire = Wire()
+    failed = run_pb2.STATE_FAILED
+    events = [
+        finished(1, "p3", state=failed),
+        finished(2, "p1", state=failed),
+        finished(3, "p2"),
+        finished(4, "p0", "null"),
+    ]
+    wire.stream_answers(batch(*events, run_finished(5, state=failed)))
+    with pytest.raises(ParallelFailed) as caught:
+        drive(session(wire).parallel(["x"] * 4, None, within=None))
+    assert caught.value.index == 1
+    assert caught.value.partial == (None, None, 1, None)
+    assert caught.value.answered == (True, False, True, False)
+
+
+def test_parallel_that_somebody_cancelled_is_cancelled() -> None:
+    wire = Wire()
+    cancelled = run_pb2.STATE_CANCELLED
+    wire.stream_answers(batch(finished(1, "p0", state=cancelled), run_finished(2, state=cancelled)))
+    with pytest.raises(RunCancelled):
+        drive(session(wire).parallel(["x"], None, within=None))

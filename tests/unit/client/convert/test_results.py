@@ -1,0 +1,317 @@
+"""Results and events: from messages of the contract, and as plain values."""
+
+import json
+import pickle
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from google.protobuf import timestamp_pb2
+
+from stepwave import (
+    Blob,
+    Counts,
+    Event,
+    Failure,
+    FailureReason,
+    ParallelFailed,
+    RunFailed,
+    RunFinished,
+    RunResult,
+    SkipCause,
+    SkipReason,
+    State,
+    StepResult,
+    UnknownEvent,
+    WaitCause,
+)
+from stepwave._convert.events import event_from_proto
+from stepwave._convert.results import (
+    action_from_proto,
+    plan_from_proto,
+    run_from_proto,
+    server_info_from_proto,
+    step_from_proto,
+    workflow_from_proto,
+)
+from stepwave._model.catalog import InputRule
+from stepwave._values.payload import from_payload
+from stepwave._values.plain import plain
+from stepwave.v1 import event_pb2, orchestrator_pb2, payload_pb2, run_pb2, workflow_pb2
+
+NOON = datetime(2026, 1, 2, 12, 0, 0, 123_457, tzinfo=UTC)
+
+
+def stamp(moment: datetime) -> timestamp_pb2.Timestamp:
+    message = timestamp_pb2.Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def no_result(_: run_pb2.Result) -> RunResult:
+    raise AssertionError("not a run_finished")
+
+
+def event_of(**kind: object) -> Event:
+    message = event_pb2.RunEvent(run_id="r", sequence=7, time=stamp(NOON))
+    for name, value in kind.items():
+        getattr(message, name).CopyFrom(value)
+    return event_from_proto(message, no_result)
+
+
+def result(state: State = State.SUCCEEDED, **told: object) -> RunResult:
+    fields: dict[str, object] = {
+        "run_id": "r",
+        "workflow_name": "w",
+        "state": state,
+        "outputs": {},
+        "steps": {},
+        "failures": (),
+        "failure_count": 0,
+        "create_time": NOON,
+        "start_time": NOON,
+        "end_time": NOON + timedelta(seconds=2),
+        "counts": Counts(0, 0, 1, 0, 0, 0),
+        **told,
+    }
+    return RunResult(**fields)  # type: ignore[arg-type]  # fields by name
+
+
+@pytest.mark.parametrize("microsecond", [0, 1, 123_457, 500_000, 999_999])
+@pytest.mark.parametrize("year", [1970, 2026, 2100])
+def test_times_keep_their_microseconds(year: int, microsecond: int) -> None:
+    moment = datetime(year, 3, 4, 5, 6, 7, microsecond, tzinfo=UTC)
+    assert run_from_proto(run_pb2.Run(create_time=stamp(moment))).create_time == moment
+
+
+def test_every_value_of_the_contracts_enums_has_its_name_here() -> None:
+    pairs = [
+        (run_pb2.State, State),
+        (run_pb2.FailureReason, FailureReason),
+        (run_pb2.SkipCause, SkipCause),
+        (event_pb2.WaitCause, WaitCause),
+        (orchestrator_pb2.InputRule, InputRule),
+    ]
+    for contract, ours in pairs:
+        assert len(contract.keys()) == len(list(ours))
+
+
+def test_values_of_a_newer_server_read_unknown() -> None:
+    step = step_from_proto(run_pb2.StepResult(state=99, failure=run_pb2.Failure(reason=99)))  # type: ignore[arg-type]  # newer
+    assert step.state is State.UNKNOWN
+    assert not step.state.ended
+    assert step.failure is not None
+    assert step.failure.reason is FailureReason.UNKNOWN
+
+
+def test_an_event_of_a_newer_server_is_passed_on_unknown() -> None:
+    event = event_of()
+    assert event == UnknownEvent("r", 7, NOON)
+    assert event.to_dict()["kind"] == "unknown"
+
+
+def test_a_step_that_succeeded_is_read_whole() -> None:
+    message = run_pb2.StepResult(
+        step_id="a",
+        action="core.echo",
+        state=run_pb2.STATE_SUCCEEDED,
+        wave=2,
+        attempts=1,
+        output=payload_pb2.Payload(json='{"n":9007199254740993}'),
+        ready_time=stamp(NOON),
+        start_time=stamp(NOON),
+        end_time=stamp(NOON + timedelta(seconds=1)),
+    )
+    step = step_from_proto(message)
+    assert step == StepResult(
+        step_id="a",
+        action="core.echo",
+        state=State.SUCCEEDED,
+        wave=2,
+        attempts=1,
+        output={"n": 2**53 + 1},
+        failure=None,
+        skip_reason=None,
+        ready_time=NOON,
+        start_time=NOON,
+        end_time=NOON + timedelta(seconds=1),
+        abandoned=False,
+    )
+    assert step.duration == timedelta(seconds=1)
+
+
+def test_a_step_that_was_taken_over_says_from_which_run() -> None:
+    assert step_from_proto(run_pb2.StepResult(step_id="a", reused_from="earlier")).reused_from == "earlier"
+
+
+def test_a_step_whose_fallback_stood_in_keeps_the_original_failure() -> None:
+    failure = run_pb2.Failure(message="no")
+    step = step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_SUCCEEDED, original_failure=failure))
+    assert step.original_failure is not None
+    assert (step.original_failure.message, step.by_fallback, step.failure) == ("no", True, None)
+    assert not step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_FAILED, original_failure=failure)).by_fallback
+    assert not step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_SUCCEEDED)).by_fallback
+
+
+def test_a_run_says_what_it_repeats_and_what_it_waits_for() -> None:
+    run = run_from_proto(run_pb2.Run(rerun_of="earlier", paused=True, missing_actions=["search"]))
+    assert (run.rerun_of, run.paused, run.missing_actions) == ("earlier", True, ("search",))
+
+
+def test_a_step_that_was_skipped_says_why_and_has_no_times() -> None:
+    reason = run_pb2.SkipReason(cause=run_pb2.SKIP_CAUSE_DEPENDENCY, step_id="b")
+    step = step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_SKIPPED, skip_reason=reason))
+    assert step.skip_reason == SkipReason(SkipCause.DEPENDENCY, "b")
+    assert (step.ready_time, step.start_time, step.end_time, step.duration) == (None, None, None, None)
+
+
+def test_a_failure_is_read_whole() -> None:
+    message = run_pb2.Failure(
+        reason=run_pb2.FAILURE_REASON_RATE_LIMITED,
+        message="slow down",
+        retryable=True,
+        step_id="a",
+        attempt=2,
+        details={"exception": "Busy"},
+    )
+    message.retry_after.FromTimedelta(timedelta(seconds=1.5))
+    assert step_from_proto(run_pb2.StepResult(failure=message)).failure == Failure(
+        FailureReason.RATE_LIMITED, "slow down", True, timedelta(seconds=1.5), "a", 2, {"exception": "Busy"}
+    )
+
+
+@pytest.mark.parametrize(
+    ("payload", "value"),
+    [
+        (payload_pb2.Payload(json="null"), None),
+        (payload_pb2.Payload(json="[1,2.5]"), [1, 2.5]),
+        (payload_pb2.Payload(), None),
+        (payload_pb2.Payload(blob=payload_pb2.Blob(data=b"\0")), Blob(b"\0", "application/octet-stream")),
+    ],
+)
+def test_payloads_become_values(payload: payload_pb2.Payload, value: object) -> None:
+    assert from_payload(payload) == value
+
+
+@pytest.mark.parametrize("text", ["", "{", "NaN", '{"a":Infinity}'])
+def test_a_payload_that_is_not_json_is_an_error(text: str) -> None:
+    with pytest.raises(ValueError):  # noqa: PT011 - the parser's own words
+        from_payload(payload_pb2.Payload(json=text))
+
+
+EVENTS: dict[str, object] = {
+    "run_started": event_pb2.RunStarted(
+        workflow_name="w", waves=[event_pb2.Wave(index=0, step_ids=["a", "b"])], more=True, step_count=2
+    ),
+    "wave_started": event_pb2.WaveStarted(wave=1),
+    "step_started": event_pb2.StepStarted(step_id="a", action="x", wave=1, attempt=2, deadline=stamp(NOON)),
+    "step_chunk": event_pb2.StepChunk(step_id="a", attempt=1, index=3, payload=payload_pb2.Payload(json='"hi"')),
+    "step_progress": event_pb2.StepProgress(step_id="a", attempt=1, fraction=0.0, message="begun"),
+    "step_waiting": event_pb2.StepWaiting(step_id="a", cause=event_pb2.WAIT_CAUSE_RATE),
+    "step_retrying": event_pb2.StepRetrying(step_id="a", attempt=1, failure=run_pb2.Failure(message="no")),
+    "step_ready": event_pb2.StepReady(step_id="a", attempt=2),
+    "step_finished": event_pb2.StepFinished(result=run_pb2.StepResult(step_id="a", state=run_pb2.STATE_FAILED)),
+    "wave_finished": event_pb2.WaveFinished(wave=1),
+    "steps_added": event_pb2.StepsAdded(steps=[workflow_pb2.Step(id="c")], sealed=True),
+    "run_stopping": event_pb2.RunStopping(failure=run_pb2.Failure(reason=run_pb2.FAILURE_REASON_CANCELLED)),
+}
+
+
+def test_every_kind_of_event_of_the_contract_is_tested_here() -> None:
+    oneof = event_pb2.RunEvent.DESCRIPTOR.oneofs_by_name["kind"]
+    assert {field.name for field in oneof.fields} == {*EVENTS, "run_finished"}
+
+
+@pytest.mark.parametrize("kind", EVENTS)
+def test_an_event_carries_its_kind_and_is_ready_for_json(kind: str) -> None:
+    event = event_of(**{kind: EVENTS[kind]})
+    assert event.kind == kind
+    said = json.loads(json.dumps(event.to_dict()))
+    assert (said["kind"], said["run_id"], said["sequence"]) == (kind, "r", 7)
+    assert said["time"] == "2026-01-02T12:00:00.123457Z"
+
+
+def test_details_of_events_are_read() -> None:
+    assert event_of(run_started=EVENTS["run_started"]).to_dict()["waves"] == [{"index": 0, "step_ids": ["a", "b"]}]
+    assert event_of(step_chunk=EVENTS["step_chunk"]).to_dict()["value"] == "hi"
+    assert event_of(step_progress=EVENTS["step_progress"]).to_dict()["fraction"] == 0.0
+    assert event_of(step_progress=event_pb2.StepProgress()).to_dict()["fraction"] is None
+    assert event_of(step_waiting=EVENTS["step_waiting"]).to_dict()["cause"] == "rate"
+    assert event_of(steps_added=EVENTS["steps_added"]).to_dict()["step_ids"] == ["c"]
+
+
+def test_plain_values_hold_payloads_as_they_are_and_bytes_in_base64() -> None:
+    said = result(outputs={"a": None, "b": Blob(b"\xff", "image/png"), "c": {"d": [1]}}).to_dict()
+    assert said["outputs"] == {"a": None, "b": {"content_type": "image/png", "data": "/w=="}, "c": {"d": [1]}}
+
+
+def test_an_output_nested_as_deep_as_json_allows_becomes_plain() -> None:
+    deep: object = []
+    for _ in range(900):
+        deep = [deep]
+    said = result(outputs={"a": deep}).to_dict()["outputs"]
+    assert said == {"a": deep}
+
+
+def test_what_has_no_plain_form_is_an_error() -> None:
+    with pytest.raises(TypeError, match="no plain form for set"):
+        plain({1})
+
+
+def test_the_last_event_holds_the_result() -> None:
+    message = event_pb2.RunEvent(run_id="r", sequence=9, run_finished=event_pb2.RunFinished())
+    event = event_from_proto(message, lambda _: result())
+    assert isinstance(event, RunFinished)
+    assert event.result.duration == timedelta(seconds=2)
+    assert event.result.succeeded
+
+
+def test_a_run_that_never_began_lasted_no_time() -> None:
+    assert result(start_time=None).duration == timedelta(0)
+
+
+def test_results_and_errors_can_be_pickled() -> None:
+    failed = result(State.FAILED, steps={"p0": step_from_proto(run_pb2.StepResult(step_id="p0"))})
+    assert pickle.loads(pickle.dumps(failed)) == failed
+    assert pickle.loads(pickle.dumps(RunFailed(failed))).result == failed
+    parallel = pickle.loads(pickle.dumps(ParallelFailed(failed, 1, [None, 2], [False, True])))
+    assert (parallel.index, parallel.partial, parallel.answered) == (1, (None, 2), (False, True))
+
+
+def test_a_plan_is_read_whole() -> None:
+    bindings = [
+        workflow_pb2.Binding(target="/a", step=workflow_pb2.StepOutput(id="s", path="/x")),
+        workflow_pb2.Binding(target="/b", input="/y"),
+        workflow_pb2.Binding(target="/c", expression="deps.s"),
+        workflow_pb2.Binding(target="/d"),
+    ]
+    step = orchestrator_pb2.PlannedStep(
+        step_id="b",
+        action="x",
+        wave=1,
+        depends_on=["s"],
+        input_rule=orchestrator_pb2.INPUT_RULE_OWN,
+        input=payload_pb2.Payload(json='{"a":null}'),
+        bindings=bindings,
+    )
+    plan = plan_from_proto(orchestrator_pb2.Plan(workflow_name="w", step_count=2, wave_sizes=[1, 1], width=1), [step])
+    assert (plan.workflow_name, plan.step_count, plan.wave_sizes, plan.width) == ("w", 2, (1, 1), 1)
+    assert [(item.source, item.step_id, item.path) for item in plan.steps[0].bindings] == [
+        ("step", "s", "/x"),
+        ("input", "", "/y"),
+        ("expression", "", "deps.s"),
+        ("unknown", "", ""),
+    ]
+    assert json.dumps(plan.to_dict())
+
+
+def test_what_a_server_can_do_is_read() -> None:
+    action = action_from_proto(orchestrator_pb2.Action(name="a", input_schema='{"type":"object"}', streaming=True))
+    assert (action.name, action.input_schema, action.streaming) == ("a", {"type": "object"}, True)
+    assert action_from_proto(orchestrator_pb2.Action(name="a")).input_schema == {}
+    named = workflow_from_proto(orchestrator_pb2.NamedWorkflow(name="w", step_count=3, labels={"k": "v"}))
+    assert named.to_dict() == {"name": "w", "step_count": 3, "labels": {"k": "v"}}
+    message = orchestrator_pb2.ServerInfo(version="1", start_time=stamp(NOON), draining=True)
+    message.limits.default_step_timeout.FromTimedelta(timedelta(minutes=10))
+    info = server_info_from_proto(message)
+    assert (info.version, info.start_time, info.draining) == ("1", NOON, True)
+    assert info.limits.to_dict()["default_step_timeout"] == 600.0

@@ -1,0 +1,197 @@
+"""Reports of random runs: whatever happened, the parts add up, and the path is one."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from itertools import pairwise
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepwave import PhaseKind, RunReport, State
+from stepwave_server.core.messages import AddSteps, Input
+from stepwave_server.core.model import Scheduling, Step, Workflow
+from stepwave_server.core.state import SECOND, RunOptions
+from unit.client.reports.runs import report_on
+from unit.server.core.build import flow, step
+from unit.server.core.driver import Drive
+from unit.server.core.strategies import batches, likely, lost, soak, step_lists, workflows
+
+ZERO = timedelta()
+PAUSES = [0, 1, 700, SECOND, 3 * SECOND, 123_456_789]
+
+
+def go(drive: Drive, data: st.DataObject, additions: Sequence[AddSteps] = ()) -> None:
+    """Let anything happen that can, for as long as it takes or up to a moment in between."""
+    to_add = list(additions)
+    moments = data.draw(st.none() | st.integers(0, 25), label="moments")
+    cancel_after = data.draw(st.none() | st.integers(0, 12), label="cancel after")
+    drive.begin()
+    while drive.run.finished is None and len(drive.inputs) != moments:
+        drive.now += data.draw(st.sampled_from(PAUSES))
+        if cancel_after == len(drive.inputs):
+            drive.cancel("why not")
+            continue
+        choices: list[Input | None] = list(likely(drive))
+        choices += lost(drive) if data.draw(st.integers(0, 3), label="restart") == 3 else []
+        choices += to_add[:1] if drive.run.open else []
+        timer = drive.next_timer()
+        choice = data.draw(st.sampled_from(choices or [None]))
+        if choice is not None:
+            drive.feed(choice)
+            to_add = to_add[1:] if choice in to_add[:1] else to_add
+        elif timer is not None:
+            drive.fire(timer)
+
+
+def check(drive: Drive) -> RunReport:
+    """Check what holds of every report, and return it."""
+    report = report_on(drive)
+    path = [report.steps[step_id] for step_id in report.path]
+    steps = list(report.steps.values())
+    assert report.path_parts.total == report.makespan
+    assert sum((step.parts.total for step in path), ZERO) <= report.makespan
+    for earlier, later in pairwise(path):
+        assert earlier.step_id in drive.run.steps[later.step_id].deps
+        assert earlier.end == later.begin
+    for told in steps:
+        assert told.slack >= ZERO
+        assert told.parts.total == told.end - told.begin == sum((one.end - one.start for one in told.phases), ZERO)
+        assert told.on_path == (told.step_id in report.path)
+        assert told.state is State.RUNNING or not told.parts.work or told.attempts
+    assert report.totals.work == sum((step.parts.work for step in steps), ZERO)
+    assert report.path_parts.work + report.path_parts.backoff <= report.sequential
+    assert report.sequential <= report.peak * report.makespan + report.totals.backoff
+    assert ZERO <= report.without_barriers <= report.without_waiting <= report.makespan
+    if not report.path_parts.waiting and not report.totals.waiting:
+        assert report.without_waiting == report.makespan
+    if report.makespan:
+        assert report.speed_up is not None
+        owned = report.path_parts.work + report.path_parts.backoff
+        assert report.speed_up >= owned / report.makespan
+    return report
+
+
+def agrees_with_the_core(drive: Drive, report: RunReport) -> None:
+    """Check a report of a run under way against the state that the core keeps."""
+    for step_id, state in drive.run.steps.items():
+        waits = state.met and state.ready_time is not None and not state.ended and not state.attempt
+        last = [phase.kind for phase in report.steps[step_id].phases][-1:]
+        assert (
+            not waits or last in ([PhaseKind.WAITING], []) or report.steps[step_id].end == report.steps[step_id].begin
+        )
+        assert step_id not in drive.run.running or last in ([PhaseKind.WORK], [PhaseKind.WAITING], [])
+
+
+@soak(250)
+@given(workflows(), st.data())
+def test_the_parts_of_any_run_add_up_along_a_chain_of_dependencies(workflow: Workflow, data: st.DataObject) -> None:
+    drive = Drive(workflow, checked=False)
+    go(drive, data)
+    report = check(drive)
+    assert report.path_parts.planning == ZERO or not drive.run.finished
+    if workflow.scheduling is Scheduling.EAGER:
+        assert report.totals.barrier == ZERO
+        assert all(report.steps[step_id].slack == ZERO for step_id in report.path)
+
+
+@soak(150)
+@given(step_lists(), st.data())
+def test_the_parts_of_a_run_that_grows_add_up_too(steps: list[Step], data: st.DataObject) -> None:
+    parts = data.draw(batches(steps))
+    additions = [*(AddSteps(part) for part in parts), AddSteps((), seal=True)]
+    drive = Drive(
+        flow(max_parallelism=data.draw(st.sampled_from([0, 1, 2]))), options=RunOptions(open=True), checked=False
+    )
+    go(drive, data, additions)
+    check(drive)
+
+
+@soak(150)
+@given(workflows(), st.data())
+def test_a_step_that_waits_in_a_run_under_way_is_told_to_wait(workflow: Workflow, data: st.DataObject) -> None:
+    drive = Drive(workflow, checked=False)
+    go(drive, data)
+    agrees_with_the_core(drive, report_on(drive))
+
+
+@soak(100)
+@given(workflows(), st.data())
+def test_a_run_in_which_nobody_waits_takes_no_longer_than_its_replay(workflow: Workflow, data: st.DataObject) -> None:
+    drive = Drive.begun(workflow, checked=False)
+    while drive.run.finished is None:
+        drive.start(*drive.waiting())
+        if drive.run.running:
+            drive.now += data.draw(st.sampled_from(PAUSES))
+            drive.succeed(data.draw(st.sampled_from(list(drive.run.running))))
+    report = check(drive)
+    if not workflow.max_parallelism:
+        assert report.totals.waiting == ZERO
+        assert report.speed_up is None or report.path_parts.barrier or report.speed_up >= 1
+        assert report.without_waiting == report.makespan
+
+
+@st.composite
+def timed_workflows(draw: st.DrawFn) -> tuple[Workflow, dict[str, int]]:
+    """Draw a workflow of steps that wait for all their dependencies, and how long each takes, in nanoseconds."""
+    ids = [chr(ord("a") + place) for place in range(draw(st.integers(1, 8)))]
+    chosen = [
+        draw(st.lists(st.sampled_from(ids[:place]), max_size=3, unique=True)) if place else []
+        for place in range(len(ids))
+    ]
+    steps = [step(step_id, *deps) for step_id, deps in zip(ids, chosen, strict=True)]
+    most = draw(st.sampled_from([0, 1, 2]))
+    lengths = {step_id: draw(st.integers(0, 5)) * SECOND for step_id in ids}
+    return flow(*steps, by_waves=draw(st.booleans()), max_parallelism=most), lengths
+
+
+def play(workflow: Workflow, lengths: Mapping[str, int]) -> Drive:
+    """Let every step that has a place start at once and take its time."""
+    drive = Drive.begun(workflow, checked=False)
+    ends: dict[str, int] = {}
+    while drive.run.finished is None:
+        for step_id in drive.waiting():
+            drive.start(step_id)
+            ends[step_id] = drive.now + lengths[step_id]
+        first = min(ends, key=lambda step_id: ends[step_id])
+        drive.now = ends.pop(first)
+        drive.succeed(first)
+    return drive
+
+
+def longest(workflow: Workflow, lengths: Mapping[str, int], *, by_waves: bool) -> timedelta:
+    """Return how long a run takes in which nobody waits for a place, step by step in the order of declaration."""
+    waves: dict[str, int] = {}
+    ends: dict[str, int] = {}
+    for one in workflow.steps:
+        waves[one.id] = max((waves[dep] + 1 for dep in one.depends_on), default=0)
+    for one in sorted(workflow.steps, key=lambda one: waves[one.id]):
+        before = one.depends_on if not by_waves else [other for other in ends if waves[other] < waves[one.id]]
+        ends[one.id] = max((ends[other] for other in before), default=0) + lengths[one.id]
+    return timedelta(microseconds=max(ends.values()) // 1_000)
+
+
+@soak(200)
+@given(timed_workflows())
+def test_a_replay_without_waiting_takes_as_long_as_the_longest_chain(drawn: tuple[Workflow, dict[str, int]]) -> None:
+    workflow, lengths = drawn
+    by_waves = workflow.scheduling is Scheduling.WAVE
+    report = check(play(workflow, lengths))
+    assert report.without_waiting == longest(workflow, lengths, by_waves=by_waves)
+    assert report.without_barriers == longest(workflow, lengths, by_waves=False)
+    if not workflow.max_parallelism:
+        assert report.makespan == report.without_waiting
+
+
+@soak(200)
+@given(timed_workflows())
+def test_a_step_may_take_longer_by_its_slack_and_by_no_more(drawn: tuple[Workflow, dict[str, int]]) -> None:
+    workflow, lengths = replace(drawn[0], max_parallelism=0), drawn[1]
+    by_waves = workflow.scheduling is Scheduling.WAVE
+    report = check(play(workflow, lengths))
+    for step_id, told in report.steps.items():
+        slack = told.slack // timedelta(microseconds=1) * 1_000
+        later = {**lengths, step_id: lengths[step_id] + slack}
+        too_late = {**lengths, step_id: lengths[step_id] + slack + SECOND}
+        assert longest(workflow, later, by_waves=by_waves) == report.makespan
+        assert longest(workflow, too_late, by_waves=by_waves) > report.makespan

@@ -1,0 +1,192 @@
+"""The event loop of scripted runs: its clock jumps, and stands still for what happens outside it."""
+
+import asyncio
+import math
+import socket
+import threading
+import time
+from collections.abc import Coroutine, Iterator
+from datetime import UTC, datetime
+from typing import TypeVar
+
+import pytest
+
+from stepwave._scripted.loop import VirtualLoop
+from stepwave._scripted.script_errors import RunStuck
+
+T = TypeVar("T")
+
+HOUR = 3_600
+EPOCH = 4_000_000_000 * 1_000_000_000
+
+
+@pytest.fixture
+def loop() -> Iterator[VirtualLoop]:
+    loop = VirtualLoop(EPOCH, patience=60)
+    yield loop
+    loop.leave()
+
+
+def run(loop: VirtualLoop, work: Coroutine[object, object, T]) -> T:
+    return loop.run_until_complete(work)
+
+
+def test_a_sleep_takes_no_time_but_the_clocks(loop: VirtualLoop) -> None:
+    began = time.monotonic()
+    run(loop, asyncio.sleep(24 * HOUR))
+    assert loop.time() == 24 * HOUR
+    assert time.monotonic() - began < 10
+
+
+def test_the_wall_clock_moves_along_to_the_nanosecond(loop: VirtualLoop) -> None:
+    run(loop, asyncio.sleep(0.000_000_007))
+    run(loop, asyncio.sleep(HOUR))
+    assert loop.nanos() == EPOCH + 7 + HOUR * 1_000_000_000
+    assert datetime.fromtimestamp(EPOCH / 1e9, UTC).year == 2096
+
+
+def test_what_sleeps_shorter_goes_on_sooner(loop: VirtualLoop) -> None:
+    woken: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        woken.append(loop.time())
+
+    async def all_of_them() -> None:
+        await asyncio.gather(*map(sleep, (HOUR, 0.5, 60)))
+
+    run(loop, all_of_them())
+    assert woken == [0.5, 60, HOUR]
+
+
+def test_a_timeout_is_over_when_its_time_has_come(loop: VirtualLoop) -> None:
+    async def wait() -> None:
+        async with asyncio.timeout(90):
+            await asyncio.Event().wait()
+
+    with pytest.raises(TimeoutError):
+        run(loop, wait())
+    assert loop.time() == 90
+
+
+def test_time_stands_still_while_a_thread_works(loop: VirtualLoop) -> None:
+    async def work() -> None:
+        async with asyncio.timeout(0.001):
+            await asyncio.to_thread(time.sleep, 0.05)
+
+    run(loop, work())
+    assert loop.time() == 0
+
+
+def test_time_stands_still_while_a_connection_is_open(loop: VirtualLoop) -> None:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+
+    async def receive() -> bytes:
+        async with asyncio.timeout(0.001):
+            return await loop.sock_recv(ours, 10)
+
+    with ours, theirs:
+        sender = threading.Timer(0.05, theirs.send, [b"hello"])
+        sender.start()
+        assert run(loop, receive()) == b"hello"
+        sender.join()
+    assert loop.time() == 0
+
+
+def test_work_on_threads_is_done_one_at_a_time_and_in_order(loop: VirtualLoop) -> None:
+    log: list[str] = []
+
+    def work(name: str, seconds: float) -> None:
+        log.append(f"{name} begins")
+        time.sleep(seconds)
+        log.append(f"{name} ends")
+
+    async def both() -> None:
+        first = loop.in_turn("first", lambda: asyncio.to_thread(work, "first", 0.02))
+        second = loop.in_turn("second", lambda: asyncio.to_thread(work, "second", 0))
+        await asyncio.gather(first, second)
+
+    run(loop, both())
+    assert log == ["first begins", "first ends", "second begins", "second ends"]
+
+
+def test_work_on_threads_waits_until_nothing_else_can_happen_now(loop: VirtualLoop) -> None:
+    log: list[str] = []
+
+    async def busy() -> None:
+        for _ in range(100):
+            await asyncio.sleep(0)
+        log.append("busy")
+
+    async def both() -> None:
+        thread = loop.in_turn("thread", lambda: asyncio.to_thread(log.append, "thread"))
+        await asyncio.gather(thread, busy())
+
+    run(loop, both())
+    assert log == ["busy", "thread"]
+
+
+def test_who_gives_up_waiting_for_a_turn_holds_up_nobody(loop: VirtualLoop) -> None:
+    async def give_up() -> str:
+        first = asyncio.create_task(loop.in_turn("first", lambda: asyncio.to_thread(time.sleep, 60)))
+        await asyncio.sleep(0)
+        first.cancel()
+        return await loop.in_turn("second", lambda: asyncio.to_thread(lambda: "done"))
+
+    assert run(loop, give_up()) == "done"
+
+
+def test_a_thread_that_keeps_everything_waiting_is_named() -> None:
+    loop = VirtualLoop(EPOCH, patience=0.05)
+    done = threading.Event()
+    with pytest.raises(RunStuck, match=r"for 0\.05 s, step 'a' keeps its thread, and virtual time stands still"):
+        run(loop, loop.in_turn("step 'a'", lambda: asyncio.to_thread(done.wait)))
+    done.set()
+    loop.leave()
+
+
+def test_patience_may_have_no_end() -> None:
+    loop = VirtualLoop(EPOCH, patience=math.inf)
+    assert run(loop, asyncio.to_thread(lambda: "done")) == "done"
+    loop.leave()
+
+
+def test_what_can_never_go_on_is_no_hang(loop: VirtualLoop) -> None:
+    async def wait() -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(RunStuck, match="nothing is left that could happen"):
+        run(loop, wait())
+
+
+def test_what_spins_without_an_end_is_no_hang(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_most_turns", 1_000)
+
+    async def spin() -> None:
+        while True:  # noqa: ASYNC110 - what must not be done is done here
+            await asyncio.sleep(0)
+
+    with pytest.raises(RunStuck, match="an action spins"):
+        run(loop, spin())
+
+
+@pytest.mark.parametrize("pause", [0, HOUR])
+def test_what_clings_on_is_left_behind(pause: float) -> None:
+    loop = VirtualLoop(EPOCH, patience=60)
+
+    async def cling() -> None:
+        while True:
+            try:
+                await asyncio.sleep(pause)
+            except asyncio.CancelledError:
+                continue
+
+    async def begin() -> None:
+        loop.set_exception_handler(lambda _, __: None)  # it is told of tasks that are left behind
+        tasks.append(asyncio.create_task(cling()))
+
+    tasks: list[asyncio.Task[None]] = []
+    run(loop, begin())
+    loop.leave()
+    assert loop.is_closed()

@@ -1,0 +1,345 @@
+"""A second, tiny engine: feeds the core in virtual time, and checks at every step that folding equals deciding."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import TypeAlias, TypeVar
+from unittest import mock
+
+from stepwave_server.core import decider
+from stepwave_server.core.decide import Decision, decide
+from stepwave_server.core.evolve import evolve, fold, new_run
+from stepwave_server.core.inputs import EvaluationFailed
+from stepwave_server.core.messages import (
+    AddSteps,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptLost,
+    AttemptStarted,
+    AttemptSucceeded,
+    CancelRequested,
+    Command,
+    Event,
+    Finish,
+    Input,
+    Interrupt,
+    Invoke,
+    RunFinished,
+    RunStopping,
+    Started,
+    StartTimer,
+    StepFinished,
+    StepReady,
+    StepRetrying,
+    StepStarted,
+    StopRequested,
+    Timer,
+    TimerFired,
+)
+from stepwave_server.core.model import Failure, Payload, Reason, Skip, State, Step, Workflow
+from stepwave_server.core.resume import resume
+from stepwave_server.core.state import SECOND, RunOptions, RunState
+from unit.server.core.build import NOWHERE, brief
+from unit.server.core.rules import Rules
+from unit.server.core.snapshot import snapshot
+
+__all__ = ["EVALUATOR", "NOON", "Drive"]
+
+NOON = 1_700_000_000 * SECOND
+
+T = TypeVar("T")
+Key: TypeAlias = tuple[str, str]
+
+
+class TextEvaluator:
+    """Tells dependencies' outputs as text; a binding to `/nowhere` has no value."""
+
+    def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+        """Return the step's own input, else `{"a":1,"b":null}`."""
+        if NOWHERE in step.bindings:
+            raise EvaluationFailed('the run\'s input has no "/nowhere"')
+        if step.input is not None:
+            return step.input
+        return "{" + ",".join(f'"{dep}":{output or "null"!s}' for dep, output in outputs.items()) + "}"
+
+
+EVALUATOR = TextEvaluator()
+
+
+class Drive:
+    """A run, the virtual clock that it lives by, and everything it said.
+
+    Unless told not to be `checked`: after every event the state equals that of a run which only saw the events; after
+    every decision it equals a fold from the very first event, and `resume` gives what is outstanding; the `Rules` hold.
+
+    Attributes:
+        run: The run.
+        now: The clock, in nanoseconds.
+        inputs: What was fed, and when.
+        events: What happened.
+        commands: What was wanted.
+        outstanding: The commands that are not done.
+    """
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        *,
+        run_input: Payload = "null",
+        options: RunOptions | None = None,
+        checked: bool = True,
+    ) -> None:
+        self.workflow = workflow
+        self.run_input = run_input
+        self.options = options
+        self.checked = checked
+        self.run = self.new_run()
+        self.now = NOON
+        self.inputs: list[tuple[int, Input]] = []
+        self.events: list[Event] = []
+        self.commands: list[Command] = []
+        self.outstanding: dict[Key, Command] = {}
+        self._shadow = self.new_run()
+        self._rules = Rules(workflow)
+        self._fired: set[Timer] = set()
+
+    @classmethod
+    def begun(cls, workflow: Workflow, *, is_open: bool = False, checked: bool = True) -> "Drive":
+        """Return a run that has been started."""
+        drive = cls(workflow, options=RunOptions(open=is_open), checked=checked)
+        drive.begin()
+        return drive
+
+    def new_run(self) -> RunState:
+        """Return the run as it was before its first event."""
+        return new_run(self.workflow, self.run_input, self.options)
+
+    # What an engine tells. Each returns what that led to, in brief.
+
+    def begin(self) -> list[str]:
+        """Let the run begin."""
+        return self.tell(Started())
+
+    def start(self, *step_ids: str) -> list[str]:
+        """Let attempts in, in this order."""
+        return [
+            said
+            for step_id in step_ids
+            for said in self.tell(AttemptStarted(step_id, self.run.steps[step_id].attempt + 1))
+        ]
+
+    def succeed(self, step_id: str, output: Payload = "1") -> list[str]:
+        """Answer an attempt, started first if need be."""
+        return self.tell(AttemptSucceeded(step_id, self._running(step_id), output))
+
+    def fail(self, step_id: str, reason: Reason = Reason.ACTION_ERROR) -> list[str]:
+        """Fail an attempt for good, started first if need be."""
+        attempt = self._running(step_id)
+        failure = Failure(reason, f"{step_id} broke", step_id=step_id, attempt=attempt)
+        return self.tell(AttemptFailed(step_id, attempt, failure))
+
+    def stumble(self, step_id: str, reason: Reason = Reason.UNAVAILABLE, *, after: int | None = None) -> list[str]:
+        """Fail an attempt so that another may help, `after` so many seconds; started first if need be."""
+        attempt = self._running(step_id)
+        nanos = None if after is None else after * SECOND
+        failure = Failure(reason, f"{step_id} stumbled", True, nanos, step_id, attempt)
+        return self.tell(AttemptFailed(step_id, attempt, failure))
+
+    def give_in(self, step_id: str, *, abandoned: bool = False) -> list[str]:
+        """End an interrupted attempt without an answer."""
+        running = step_id, self.run.running[step_id].attempt
+        first = next(command for command in self.interrupts() if (command.step_id, command.attempt) == running)
+        return self.tell(AttemptInterrupted(step_id, first.attempt, first.failure, abandoned))
+
+    def lose(self, *step_ids: str) -> list[str]:
+        """Lose running attempts with the server that ran them."""
+        return [
+            said for step_id in step_ids for said in self.tell(AttemptLost(step_id, self.run.running[step_id].attempt))
+        ]
+
+    def stop(self, failure: Failure) -> list[str]:
+        """Let the server end the run."""
+        return self.tell(StopRequested(failure))
+
+    def cancel(self, reason: str = "") -> list[str]:
+        """Ask the run to end."""
+        return self.tell(CancelRequested(reason))
+
+    def add(self, *steps: Step, seal: bool = False) -> list[str]:
+        """Add steps."""
+        return self.tell(AddSteps(steps, seal))
+
+    def wait(self, seconds: int) -> list[str]:
+        """Let time pass, and timers fire as they fall due."""
+        said: list[str] = []
+        until = self.now + seconds * SECOND
+        while (timer := self.next_timer()) is not None and timer.due <= until:
+            said += self.fire(timer)
+        self.now = max(self.now, until)
+        return said
+
+    def fire(self, timer: StartTimer) -> list[str]:
+        """Let time pass until a timer falls due."""
+        self.now = max(self.now, timer.due)
+        self._fired.add(timer.timer)
+        return self.tell(TimerFired(timer.timer))
+
+    def finish(self) -> None:
+        """Let every step that is invoked succeed, first come, first served, until the run has ended."""
+        queue = deque(self.waiting())
+        while queue:
+            known = len(self.commands)
+            self.succeed(queue.popleft())
+            queue += (command.step_id for command in self.commands[known:] if isinstance(command, Invoke))
+
+    def recover(self) -> list[Command]:
+        """Lose everything but the events, and go on from them; return what is resumed."""
+        self.run = fold(self.new_run(), self.events)
+        self._fired.clear()
+        return resume(self.run, EVALUATOR)
+
+    def tell(self, given: Input) -> list[str]:
+        """Feed the core."""
+        return [brief(event) for event in self.feed(given).events]
+
+    def feed(self, given: Input) -> Decision:
+        """Feed the core, and check what became of it."""
+        self.inputs.append((self.now, given))
+        if not self.checked:
+            decision = decide(self.run, given, self.now, EVALUATOR)
+            self._note(decision)
+            return decision
+        with mock.patch.object(decider, "evolve", self._evolve_both):
+            decision = decide(self.run, given, self.now, EVALUATOR)
+        self._note(decision)
+        self._check_fold()
+        return decision
+
+    # What can be seen.
+
+    def state(self, step_id: str) -> State:
+        """Return what has become of a step."""
+        return self.run.steps[step_id].state
+
+    def states(self) -> dict[str, State]:
+        """Return what has become of every step."""
+        return {step_id: step.state for step_id, step in self.run.steps.items()}
+
+    def finished(self, step_id: str) -> StepFinished:
+        """Return how a step ended."""
+        (event,) = [event for event in self.of(StepFinished) if event.step_id == step_id]
+        return event
+
+    def skip(self, step_id: str) -> Skip | None:
+        """Return why a step was skipped."""
+        return self.finished(step_id).skip
+
+    def result(self) -> RunFinished:
+        """Return how the run ended."""
+        (event,) = self.of(RunFinished)
+        return event
+
+    def of(self, kind: type[T]) -> list[T]:
+        """Return the events of a kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def log(self) -> list[str]:
+        """Return what happened, in brief."""
+        return [brief(event) for event in self.events]
+
+    def interrupts(self) -> list[Interrupt]:
+        """Return the interruptions that were ordered so far."""
+        return [command for command in self.commands if isinstance(command, Interrupt)]
+
+    def invoked(self) -> dict[str, Payload | None]:
+        """Return what every step got that was invoked so far."""
+        return {command.step_id: command.input for command in self.commands if isinstance(command, Invoke)}
+
+    def waiting(self) -> list[str]:
+        """Return the steps that were invoked and have not started."""
+        return [command.step_id for command in self.outstanding.values() if isinstance(command, Invoke)]
+
+    def next_timer(self) -> StartTimer | None:
+        """Return the timer that falls due next."""
+        timers = [
+            command
+            for command in self.outstanding.values()
+            if isinstance(command, StartTimer) and command.timer not in self._fired
+        ]
+        return min(timers, key=lambda timer: timer.due, default=None)
+
+    # How it is done.
+
+    def _running(self, step_id: str) -> int:
+        if step_id not in self.run.running:
+            self.start(step_id)
+        return self.run.steps[step_id].attempt
+
+    def _note(self, decision: Decision) -> None:
+        """Keep account of what is outstanding. What ends in a decision strikes out what the same decision asked for it.
+
+        An attempt that timed out is interrupted again when its timer, which lasts as long as it does, starts again and
+        fires at once: only the timer is outstanding.
+        """
+        self.events += decision.events
+        self.commands += decision.commands
+        for command in decision.commands:
+            if not (isinstance(command, Interrupt) and command.failure.reason is Reason.TIMEOUT):
+                self.outstanding[_key(command)] = command
+        for event in decision.events:
+            self._strike(event)
+        cleanup = ("cleanup", "")
+        if cleanup in self.outstanding and all(step.ended for step in self.run.by_index if step.cleans_up):
+            del self.outstanding[cleanup]
+
+    def _strike(self, event: Event) -> None:
+        match event:
+            case StepStarted():
+                self.outstanding.pop(("invoke", event.step_id), None)
+            case StepRetrying():
+                over = ("backoff", "total") if event.fallback else ()
+                for what in ("interrupt", "attempt", *over):
+                    self.outstanding.pop((what, event.step_id), None)
+            case StepReady():
+                self.outstanding.pop(("backoff", event.step_id), None)
+            case StepFinished():
+                for what in ("invoke", "interrupt", "attempt", "backoff", "total"):
+                    self.outstanding.pop((what, event.step_id), None)
+            case RunStopping():
+                self.outstanding.pop(("run", ""), None)
+                self.outstanding.pop(("cleanup", ""), None)
+            case RunFinished():
+                self.outstanding = {("finish", ""): Finish()}
+
+    def _evolve_both(self, run: RunState, event: Event) -> None:
+        evolve(run, event)
+        evolve(self._shadow, event)
+        assert snapshot(run) == snapshot(self._shadow), "only evolve changes a run"
+        assert run.time == event.time
+        self._rules.see(event)
+
+    def _check_fold(self) -> None:
+        folded = fold(self.new_run(), self.events)
+        assert snapshot(folded) == snapshot(self.run), "folding equals deciding"
+        assert self.run.sequence == len(self.events), "sequences have no gaps"
+        assert _keyed(resume(folded, EVALUATOR)) == self.outstanding, "resume gives what is outstanding"
+
+
+def _keyed(commands: Iterable[Command]) -> dict[Key, Command]:
+    keyed: dict[Key, Command] = {}
+    for command in commands:
+        key = _key(command)
+        assert key not in keyed, f"{key} is given twice"
+        keyed[key] = command
+    return keyed
+
+
+def _key(command: Command) -> Key:
+    match command:
+        case Invoke():
+            return "invoke", command.step_id
+        case Interrupt():
+            return "interrupt", command.step_id
+        case StartTimer():
+            return command.timer.kind, command.timer.step_id
+        case Finish():
+            return "finish", ""

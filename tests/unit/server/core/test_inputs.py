@@ -1,0 +1,71 @@
+"""What an action gets, and how much of it a command carries."""
+
+from collections.abc import Mapping
+
+from stepwave_server.core.decide import decide
+from stepwave_server.core.inputs import MOST_CARRIED, EvaluationFailed, input_of
+from stepwave_server.core.messages import Invoke, Started, StepFinished
+from stepwave_server.core.model import Blob, Join, Payload, Reason, Step
+from unit.server.core.build import flow, step
+from unit.server.core.driver import EVALUATOR, NOON, Drive
+
+LARGE = '"' + "9" * MOST_CARRIED + '"'
+
+
+def test_a_step_without_dependencies_gets_the_runs_input() -> None:
+    drive = Drive(flow(step("a"), step("b", payload='"own"')), run_input='{"city": "Ghent"}')
+    drive.begin()
+    assert drive.invoked() == {"a": '{"city": "Ghent"}', "b": '"own"'}
+
+
+def test_a_step_with_dependencies_gets_an_object_of_their_outputs_by_id() -> None:
+    drive = Drive.begun(flow(step("a"), step("b"), step("c", "b", "a")))
+    drive.succeed("a", '"from a"')
+    drive.succeed("b", '"from b"')
+    assert drive.invoked()["c"] == '{"b":"from b","a":"from a"}'
+
+
+def test_a_small_input_travels_with_its_invocation() -> None:
+    drive = Drive.begun(flow(step("a", payload="9" * MOST_CARRIED)))
+    assert drive.invoked() == {"a": "9" * MOST_CARRIED}
+
+
+def test_a_large_input_or_a_blob_is_put_together_again_when_the_attempt_starts() -> None:
+    blob = Blob("image/png", b"9")
+    drive = Drive.begun(flow(step("a", payload=LARGE), step("b", payload=blob)))
+    assert drive.invoked() == {"a": None, "b": None}
+    drive.start("a", "b")
+    again = {step_id: input_of(drive.run, drive.run.steps[step_id], EVALUATOR) for step_id in "ab"}
+    assert again == {"a": LARGE, "b": blob}
+
+
+def test_the_runs_own_input_travels_however_large() -> None:
+    drive = Drive(flow(step("a")), run_input=LARGE)
+    drive.begin()
+    assert drive.invoked() == {"a": LARGE}
+
+
+def test_an_input_put_together_again_is_what_it_was_when_the_step_became_ready() -> None:
+    steps = (step("a"), step("b"), step("c", "a", "b", join=Join.ANY), step("d", "b"))
+    drive = Drive.begun(flow(*steps))
+    drive.start("b")
+    drive.succeed("a", LARGE)
+    drive.succeed("b")
+    assert drive.invoked()["c"] is None
+    assert input_of(drive.run, drive.run.steps["c"], EVALUATOR) == f'{{"a":{LARGE},"b":null}}'
+
+
+class Strict:
+    """Finds every input too large."""
+
+    def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+        raise EvaluationFailed("the input is too large", Reason.RESOURCE_EXHAUSTED)
+
+
+def test_an_input_that_cannot_be_put_together_says_what_kind_of_failure_it_is() -> None:
+    run = Drive(flow(step("a", payload="1"))).run
+    decision = decide(run, Started(), NOON, Strict())
+    (failure,) = [event.failure for event in decision.events if isinstance(event, StepFinished)]
+    assert failure is not None
+    assert (failure.reason, failure.message) == (Reason.RESOURCE_EXHAUSTED, "the input is too large")
+    assert not any(isinstance(command, Invoke) for command in decision.commands)

@@ -1,0 +1,143 @@
+"""What a restart of the server does to the attempts that it ended."""
+
+import pytest
+
+from stepwave_server.core.messages import AttemptLost, Interrupt, Invoke, StartTimer, StepRetrying, Timer
+from stepwave_server.core.model import Failure, Join, OnInterrupt, Reason, SkipCause, State
+from stepwave_server.core.state import SECOND
+from unit.server.core.build import flow, step
+from unit.server.core.driver import NOON, Drive
+
+
+def running(*step_ids: str, on_interrupt: OnInterrupt = OnInterrupt.RETRY) -> Drive:
+    """Return a run of independent steps that all run."""
+    drive = Drive.begun(flow(*(step(step_id, on_interrupt=on_interrupt) for step_id in step_ids)))
+    drive.start(*step_ids)
+    return drive
+
+
+def test_a_lost_attempt_is_followed_by_another_with_the_same_input() -> None:
+    drive = Drive.begun(flow(step("a"), step("b", "a")))
+    drive.succeed("a", '"kept"')
+    drive.start("b")
+    assert drive.lose("b") == ["b retrying"]
+    assert drive.commands[-1] == Invoke("b", 2, "echo", '{"a":"kept"}')
+    assert drive.start("b") == ["b started"]
+    assert drive.succeed("b")[0] == "b succeeded"
+    assert drive.finished("b").attempts == 2
+
+
+def test_the_event_says_which_attempt_was_lost_and_that_another_may_start_now() -> None:
+    drive = running("a")
+    drive.now += SECOND
+    drive.lose("a")
+    (event,) = drive.of(StepRetrying)
+    message = "the server stopped while the attempt ran"
+    failure = Failure(Reason.INTERRUPTED, message, retryable=True, step_id="a", attempt=1)
+    assert event == StepRetrying(NOON + SECOND, "a", 1, failure, NOON + SECOND)
+
+
+def test_the_new_attempt_has_a_timeout_of_its_own() -> None:
+    drive = Drive.begun(flow(step("a", timeout=5)))
+    drive.start("a")
+    drive.now += 60 * SECOND
+    drive.lose("a")
+    drive.start("a")
+    assert drive.commands[-1] == StartTimer(Timer("attempt", "a", 2), drive.now + 5 * SECOND)
+
+
+def test_the_timer_of_a_lost_attempt_interrupts_nothing() -> None:
+    drive = Drive.begun(flow(step("a", timeout=5)))
+    drive.start("a")
+    timer = drive.next_timer()
+    assert timer is not None
+    drive.lose("a")
+    drive.start("a")
+    drive.fire(timer)
+    assert drive.interrupts() == []
+
+
+def test_the_fourth_interruption_fails_the_step() -> None:
+    drive = running("a")
+    for _ in range(3):
+        assert drive.lose("a") == ["a retrying"]
+        drive.start("a")
+    drive.lose("a")
+    failure = drive.finished("a").failure
+    assert failure is not None
+    assert (failure.reason, failure.retryable, failure.attempt) == (Reason.INTERRUPTED, False, 4)
+    assert failure.message == "the server stopped while the attempt ran, as it had 3 times before"
+    assert drive.result().state is State.FAILED
+
+
+def test_a_step_that_wants_no_second_attempt_fails_at_once() -> None:
+    drive = running("a", on_interrupt=OnInterrupt.FAIL)
+    drive.lose("a")
+    failure = drive.finished("a").failure
+    assert failure == Failure(Reason.INTERRUPTED, "the server stopped while the attempt ran", step_id="a", attempt=1)
+
+
+def test_a_step_between_two_attempts_keeps_its_place() -> None:
+    drive = Drive.begun(flow(step("a"), step("b"), max_parallelism=1))
+    drive.start("a")
+    drive.lose("a")
+    assert drive.waiting() == ["a"]
+    assert drive.state("a") is State.RUNNING
+
+
+def test_a_cancel_ends_a_step_between_two_attempts() -> None:
+    drive = running("a")
+    drive.lose("a")
+    drive.cancel("enough")
+    event = drive.finished("a")
+    assert (event.state, event.attempts) == (State.CANCELLED, 1)
+    assert event.failure == Failure(Reason.CANCELLED, "cancelled: enough", step_id="a", attempt=1)
+    assert drive.result().state is State.CANCELLED
+
+
+def test_admission_is_told_that_a_step_between_two_attempts_needs_no_place() -> None:
+    drive = running("a")
+    drive.lose("a")
+    drive.cancel()
+    assert [(one.step_id, one.attempt) for one in drive.interrupts()] == [("a", 2)]
+
+
+def test_an_attempt_that_was_to_end_and_is_lost_is_cancelled() -> None:
+    drive = running("a")
+    drive.cancel()
+    drive.lose("a")
+    assert drive.finished("a").state is State.CANCELLED
+
+
+def test_a_loser_between_two_attempts_is_cancelled() -> None:
+    drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b", join=Join.ANY)))
+    drive.start("a")
+    drive.lose("a")
+    drive.succeed("b")
+    assert drive.finished("a").state is State.CANCELLED
+
+
+@pytest.mark.parametrize("attempt", [0, 2])
+def test_the_loss_of_another_attempt_leads_to_nothing(attempt: int) -> None:
+    drive = running("a")
+    assert drive.tell(AttemptLost("a", attempt)) == []
+
+
+def test_what_is_resumed_after_a_loss_is_the_next_attempt() -> None:
+    drive = running("a")
+    drive.lose("a")
+    assert drive.recover() == [Invoke("a", 2, "echo", "null")]
+
+
+def test_a_server_that_ends_a_run_fails_it_and_cancels_its_steps() -> None:
+    drive = Drive.begun(flow(step("a"), step("b", "a")))
+    drive.start("a")
+    drive.stop(Failure(Reason.INTERRUPTED, "the server stopped"))
+    assert [one for one in drive.commands if isinstance(one, Interrupt)] != []
+    drive.give_in("a")
+    assert drive.states() == {"a": State.CANCELLED, "b": State.SKIPPED}
+    skip = drive.skip("b")
+    assert skip is not None
+    assert skip.cause is SkipCause.CANCELLED
+    assert drive.result().state is State.FAILED
+    assert [failure.reason for failure in drive.result().failures] == [Reason.INTERRUPTED]

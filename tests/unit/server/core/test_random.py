@@ -1,0 +1,173 @@
+"""Random runs come to what a slow, obvious model says, whatever happens and in whatever order."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepwave_server.core.decide import Decision, decide
+from stepwave_server.core.messages import AddSteps, Input
+from stepwave_server.core.model import FailurePolicy, Reason, State, Step, Workflow
+from stepwave_server.core.state import SECOND, RunOptions
+from unit.server.core.build import flow
+from unit.server.core.driver import EVALUATOR, Drive
+from unit.server.core.model import Model
+from unit.server.core.strategies import batches, late, likely, lost, soak, step_lists, workflows
+
+
+class Compared(Drive):
+    """A run that is compared with the model after everything that happens."""
+
+    def __init__(self, workflow: Workflow, *, is_open: bool = False) -> None:
+        super().__init__(workflow, options=RunOptions(open=is_open))
+        self.model = Model(workflow, is_open=is_open)
+
+    def feed(self, given: Input) -> Decision:
+        decision = super().feed(given)
+        self.model.take(given, max(self.now, self.run.time))
+        run, model = self.run, self.model
+        assert self.states() == model.state
+        assert run.finished is model.run_state
+        assert list(run.dispatched) == model.places
+        assert set(run.running) == model.running
+        assert set(run.backing) == model.backing
+        assert {step_id for step_id, step in run.steps.items() if step.original is not None} == model.fell_back
+        assert self.interrupted() & model.running == model.interrupted
+        for step_id, step in run.steps.items():
+            assert step.state is not State.SKIPPED or model.agrees(step_id, step.skip)
+        return decision
+
+    def interrupted(self) -> set[str]:
+        """Return the steps that were told to end, other than for taking too long."""
+        return {one.step_id for one in self.interrupts() if one.failure.reason is not Reason.TIMEOUT}
+
+
+class Fragile(Compared):
+    """A run that is lost and recovered every now and then; its attempts may survive that, or be lost too."""
+
+    def __init__(self, workflow: Workflow, data: st.DataObject, *, is_open: bool = False) -> None:
+        super().__init__(workflow, is_open=is_open)
+        self.data = data
+
+    def feed(self, given: Input) -> Decision:
+        decision = super().feed(given)
+        match self.data.draw(st.sampled_from(["", "", "alone", "with its attempts"]), label="crash"):
+            case "alone":
+                self.recover()
+            case "with its attempts":
+                self.recover()
+                for each in lost(self):
+                    super().feed(each)
+        return decision
+
+
+def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddSteps] = ()) -> None:
+    """Let anything happen that can, until nothing can."""
+    to_add = list(additions)
+    cancel_after = data.draw(st.none() | st.none() | st.integers(0, 12), label="cancel after")
+    patience = data.draw(st.integers(0, 2), label="patience")
+    drive.begin()
+    while drive.run.finished is None:
+        if cancel_after == len(drive.inputs):
+            drive.cancel("why not")
+            continue
+        choices: list[Input | None] = list(likely(drive))
+        choices += lost(drive) if data.draw(st.integers(0, 3), label="restart") == 3 else []
+        if to_add and drive.run.open:
+            choices.append(to_add[0])
+        if drive.next_timer() is not None and (not choices or patience == 0):
+            choices.append(None)
+        assert choices, "a run that lasts has something to wait for"
+        choice = data.draw(st.sampled_from(choices))
+        drive.now += data.draw(st.sampled_from([1, 0, -2])) * SECOND
+        timer = drive.next_timer()
+        if choice is not None:
+            drive.feed(choice)
+            to_add = to_add[1:] if choice in to_add[:1] else to_add
+        elif timer is not None:
+            drive.fire(timer)
+
+
+@soak(300)
+@given(workflows(), st.data())
+def test_a_run_comes_to_what_the_model_says(workflow: Workflow, data: st.DataObject) -> None:
+    go_for_a_walk(Compared(workflow), data)
+
+
+@soak(250)
+@given(step_lists(), st.data())
+def test_a_run_that_grows_comes_to_what_the_model_says(steps: list[Step], data: st.DataObject) -> None:
+    parts = data.draw(batches(steps))
+    go_on, most = data.draw(st.booleans()), data.draw(st.sampled_from([0, 0, 1, 2]))
+    first = flow(*parts[0], go_on=go_on, max_parallelism=most) if data.draw(st.booleans()) else flow(go_on=go_on)
+    rest = parts[len(first.steps) and 1 :]
+    seal_at_once = data.draw(st.booleans())
+    additions = [AddSteps(part, seal=seal_at_once and part is rest[-1]) for part in rest]
+    go_for_a_walk(Compared(first, is_open=True), data, [*additions, AddSteps((), seal=True)])
+
+
+@soak(150)
+@given(workflows(), st.data())
+def test_a_run_recovered_at_any_time_goes_on_as_if_nothing_had_happened(
+    workflow: Workflow, data: st.DataObject
+) -> None:
+    go_for_a_walk(Fragile(workflow, data), data)
+
+
+@soak(100)
+@given(step_lists(), st.data())
+def test_a_run_that_grows_may_be_recovered_too(steps: list[Step], data: st.DataObject) -> None:
+    parts = data.draw(batches(steps))
+    additions = [*(AddSteps(part) for part in parts), AddSteps((), seal=True)]
+    go_for_a_walk(Fragile(flow(), data, is_open=True), data, additions)
+
+
+def play(workflow: Workflow, failing: Sequence[str], data: st.DataObject) -> Drive:
+    """Run a workflow whose steps end as they are told to, in any order."""
+    drive = Drive.begun(workflow)
+    while drive.run.finished is None:
+        step_id = data.draw(st.sampled_from([*drive.waiting(), *drive.run.running]))
+        if step_id not in drive.run.running:
+            drive.start(step_id)
+        elif step_id in failing:
+            drive.fail(step_id)
+        else:
+            drive.succeed(step_id, f'"{step_id}"')
+    return drive
+
+
+@soak(150)
+@given(workflows(), st.data())
+def test_the_outcomes_of_a_workflow_without_races_do_not_depend_on_the_order(
+    workflow: Workflow, data: st.DataObject
+) -> None:
+    """No step loses a race where all go on, and where every output is wanted."""
+    ids = tuple(step.id for step in workflow.steps)
+    tame = replace(workflow, failure_policy=FailurePolicy.CONTINUE, timeout=None, outputs=ids)
+    failing = data.draw(st.lists(st.sampled_from(ids), unique=True))
+    one, other = play(tame, failing, data), play(tame, failing, data)
+    assert one.states() == other.states()
+    assert one.result().state is other.result().state
+    assert dict(one.result().outputs) == dict(other.result().outputs)
+
+
+@soak(100)
+@given(workflows(), st.data())
+def test_equal_ordered_inputs_give_equal_events_and_commands(workflow: Workflow, data: st.DataObject) -> None:
+    drive = Compared(workflow)
+    go_for_a_walk(drive, data)
+    run, decision = drive.new_run(), Decision()
+    for now, given_input in drive.inputs:
+        decide(run, given_input, now, EVALUATOR, decision)
+    assert decision == Decision(drive.events, drive.commands)
+
+
+@soak(100)
+@given(workflows(), st.data())
+def test_what_comes_too_late_or_too_early_leads_to_nothing(workflow: Workflow, data: st.DataObject) -> None:
+    drive = Drive.begun(workflow)
+    while choices := list(likely(drive)):
+        drive.feed(data.draw(st.sampled_from(choices)))
+        for nonsense in late(drive):
+            assert drive.feed(nonsense) == Decision()

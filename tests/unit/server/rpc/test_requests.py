@@ -1,0 +1,83 @@
+"""Requests: run ids, page tokens, and every problem noted at once."""
+
+import pytest
+
+from stepwave._values.ids import new_run_id
+from stepwave_server.core.info import RunKey
+from stepwave_server.rpc.requests import (
+    RUN_ID,
+    checked,
+    page_size,
+    parse_key,
+    parse_namespace,
+    parse_token,
+    run_key,
+    to_token,
+)
+from stepwave_server.rpc.statuses import InvalidCall, NotServed
+from stepwave_server.wire.workflows.workflow import Parsed
+
+
+@pytest.mark.parametrize(
+    ("name", "slug"),
+    [
+        ("briefing", "briefing"),
+        ("Morning.Briefing_2", "morning-briefing-2"),
+        ("___", "run"),
+        ("é", "run"),
+        ("", "run"),
+        ("x" * 100, "x" * 40),
+    ],
+)
+def test_a_new_run_id_is_short_readable_and_allowed(name: str, slug: str) -> None:
+    made = new_run_id(name)
+    assert RUN_ID.fullmatch(made)
+    assert made.rpartition("-")[0] == slug
+    assert not set(made.rpartition("-")[2]) & set("01loi")
+
+
+def test_new_run_ids_differ() -> None:
+    assert len({new_run_id("x") for _ in range(1_000)}) == 1_000
+
+
+@pytest.mark.parametrize("values", [(5,), (1, "run"), ("é",), (1 << 62, "x" * 128)])
+def test_a_page_token_says_what_it_was_made_of(values: tuple[int | str, ...]) -> None:
+    parsed = Parsed()
+    assert parse_token(to_token(*values), parsed, *map(type, values)) == values
+    assert parsed == Parsed()
+
+
+def test_no_token_begins_at_the_beginning() -> None:
+    assert parse_token("", Parsed(), int) is None
+
+
+@pytest.mark.parametrize("token", ["x", "é", "!!!!", to_token("x"), to_token(1, 2), to_token(), "bnVsbA==", "W10="])
+def test_a_token_made_by_others_is_blamed(token: str) -> None:
+    parsed = Parsed()
+    assert parse_token(token, parsed, int) is None
+    assert [violation.field for violation in parsed.invalid] == ["page_token"]
+
+
+@pytest.mark.parametrize(("asked", "size"), [(0, 100), (1, 1), (1_000, 1_000), (1_001, 1_000), ((1 << 32) - 1, 1_000)])
+def test_a_page_has_what_is_asked_within_bounds(asked: int, size: int) -> None:
+    assert page_size(asked, 100, 1_000) == size
+
+
+def test_a_run_is_named_within_the_default_namespace() -> None:
+    assert run_key("", "run") == run_key("default", "run") == RunKey("default", "run")
+
+
+def test_all_that_is_wrong_is_refused_at_once_and_what_is_malformed_decides() -> None:
+    with pytest.raises(InvalidCall) as refused, checked() as parsed:
+        parse_key("other", "no id", parsed)
+    assert [violation.field for violation in refused.value.violations] == ["run_id", "namespace"]
+
+
+def test_what_is_only_not_served_is_refused_as_that() -> None:
+    with pytest.raises(NotServed), checked() as parsed:
+        parse_namespace("other", parsed)
+
+
+def test_nothing_wrong_is_not_refused() -> None:
+    with checked() as parsed:
+        parse_key("", "run", parsed)

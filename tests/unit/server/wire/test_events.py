@@ -1,0 +1,255 @@
+"""Events to bytes: what is written by hand is what protobuf would write, and says what the event says."""
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stepwave.v1 import event_pb2, payload_pb2, run_pb2
+from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave_server.core.messages import (
+    Event,
+    RunFinished,
+    RunStarted,
+    RunStopping,
+    StepFinished,
+    StepsAdded,
+    StepStarted,
+    Wave,
+    WaveFinished,
+    WaveStarted,
+)
+from stepwave_server.core.model import Blob, Failure, Payload, Reason, Skip, SkipCause, State, Step
+from stepwave_server.wire.events.encode import Encoder, Kind, decode, encode_chunk, encode_progress, position
+from stepwave_server.wire.events.varint import prefixed, text, timestamp, varint
+
+ids = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,127}", fullmatch=True)
+times = st.integers(0, 4_000_000_000_000_000_000)
+counts = st.integers(0, (1 << 32) - 1)
+payloads: st.SearchStrategy[Payload] = st.one_of(
+    st.just("null"),
+    st.text(max_size=300).filter(lambda value: value != "null"),
+    st.builds(Blob, st.sampled_from(["image/png", ""]), st.binary(max_size=300)),
+)
+failures = st.builds(
+    Failure,
+    st.sampled_from(Reason),
+    st.text(max_size=50),
+    st.booleans(),
+    st.none() | st.integers(0, 10**15),
+    ids,
+    counts,
+    st.just(()) | st.just((("exception", "ValueError"), ("file", "é.py"))),
+)
+
+
+def _time(nanos: int) -> Timestamp:
+    return Timestamp(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
+
+
+def _payload(payload: Payload) -> payload_pb2.Payload:
+    if isinstance(payload, Blob):
+        return payload_pb2.Payload(blob=payload_pb2.Blob(content_type=payload.content_type, data=payload.data))
+    return payload_pb2.Payload(json=payload)
+
+
+def _encoded(event: Event, sequence: int = 7) -> event_pb2.RunEvent:
+    """Encode an event, see that the bytes are protobuf's own, and return what they say."""
+    record = Encoder("the-run", "the-flow", 5_000_000_001).encode(sequence, event)
+    response = pb.WatchRunResponse.FromString(record.data)
+    assert response.SerializeToString(deterministic=True) == record.data
+    message = decode(record)
+    assert [message] == list(response.events)
+    assert (message.run_id, message.sequence, message.time) == ("the-run", sequence, _time(event.time))
+    assert message.WhichOneof("kind") == record.kind.name.lower()
+    return message
+
+
+@given(st.integers(0, (1 << 64) - 1))
+def test_varints_are_protobufs(value: int) -> None:
+    message = event_pb2.WaveStarted(wave=value & 0xFFFFFFFF)
+    expected = message.SerializeToString() or b"\x08\x00"
+    assert b"\x08" + varint(value & 0xFFFFFFFF) == expected
+    assert varint(value) == _plain_varint(value)
+
+
+def _plain_varint(value: int) -> bytes:
+    """Return what the definition says: groups of seven bits, the lowest first, all but the last marked by a top bit."""
+    groups = [value >> shift & 127 for shift in range(0, max(value.bit_length(), 1), 7)]
+    return bytes(group | 128 for group in groups[:-1]) + bytes(groups[-1:])
+
+
+@given(times)
+def test_timestamps_are_protobufs(nanos: int) -> None:
+    assert timestamp(nanos) == prefixed(_time(nanos).SerializeToString())
+
+
+@given(st.text())
+def test_strings_are_protobufs(value: str) -> None:
+    assert b"\x0a" + text(value) == (event_pb2.StepChunk(step_id=value).SerializeToString() or b"\x0a\x00")
+
+
+@given(st.integers(1, (1 << 32) - 1), times, ids, counts, counts.filter(bool), times, times)
+def test_a_step_that_starts(
+    sequence: int, now: int, step_id: str, wave: int, attempt: int, deadline: int, ready: int
+) -> None:
+    event = StepStarted(now, step_id, "an.action", wave, attempt, deadline, ready)
+    assert _encoded(event, sequence).step_started == event_pb2.StepStarted(
+        step_id=step_id,
+        action="an.action",
+        wave=wave,
+        attempt=attempt,
+        deadline=_time(deadline),
+        ready_time=_time(ready),
+    )
+
+
+@given(
+    times,
+    ids,
+    st.sampled_from(State),
+    counts,
+    counts,
+    st.none() | payloads,
+    st.none() | failures,
+    st.none() | st.builds(Skip, st.sampled_from(SkipCause), st.just("") | ids),
+    st.none() | times,
+    st.none() | times,
+    st.booleans(),
+)
+def test_a_step_that_finishes(
+    now: int,
+    step_id: str,
+    state: State,
+    wave: int,
+    attempts: int,
+    output: Payload | None,
+    failure: Failure | None,
+    skip: Skip | None,
+    ready: int | None,
+    start: int | None,
+    abandoned: bool,
+) -> None:
+    event = StepFinished(
+        now, step_id, "an.action", state, wave, attempts, output, failure, skip, ready, start, abandoned
+    )
+    result = _encoded(event).step_finished.result
+    assert (result.step_id, result.action, result.state) == (step_id, "an.action", state.value)
+    assert (result.wave, result.attempts, result.abandoned) == (wave, attempts, abandoned)
+    assert (result.output if result.HasField("output") else None) == (None if output is None else _payload(output))
+    assert (result.ready_time if result.HasField("ready_time") else None) == (None if ready is None else _time(ready))
+    assert (result.start_time if result.HasField("start_time") else None) == (None if start is None else _time(start))
+    assert result.end_time == _time(now)
+    _check_failure(failure, result)
+    _check_skip(skip, result)
+
+
+def _check_failure(failure: Failure | None, result: run_pb2.StepResult) -> None:
+    assert result.HasField("failure") == (failure is not None)
+    if failure is None:
+        return
+    told = result.failure
+    assert (told.reason, told.message, told.retryable) == (failure.reason.value, failure.message, failure.retryable)
+    assert (told.step_id, told.attempt, dict(told.details)) == (
+        failure.step_id,
+        failure.attempt,
+        dict(failure.details),
+    )
+    assert told.HasField("retry_after") == (failure.retry_after is not None)
+    assert told.retry_after.ToNanoseconds() == (failure.retry_after or 0)
+
+
+def _check_skip(skip: Skip | None, result: run_pb2.StepResult) -> None:
+    assert result.HasField("skip_reason") == (skip is not None)
+    if skip is not None:
+        assert (result.skip_reason.cause, result.skip_reason.step_id) == (skip.cause.value, skip.step_id)
+
+
+@given(times, counts)
+def test_waves_that_start_and_finish(now: int, wave: int) -> None:
+    assert _encoded(WaveStarted(now, wave)).wave_started.wave == wave
+    assert _encoded(WaveFinished(now, wave)).wave_finished.wave == wave
+
+
+@given(times, st.booleans(), st.none() | times)
+def test_a_plan(now: int, more: bool, deadline: int | None) -> None:
+    waves = (Wave(0, ("a", "b")), Wave(1, ("c",)))
+    told = _encoded(RunStarted(now, waves, more, 3, deadline, open=False)).run_started
+    assert [(wave.index, list(wave.step_ids)) for wave in told.waves] == [(0, ["a", "b"]), (1, ["c"])]
+    assert (told.workflow_name, told.more, told.step_count, told.open) == ("the-flow", more, 3, False)
+    assert told.HasField("deadline") == (deadline is not None)
+
+
+@given(times, failures)
+def test_a_run_that_stops(now: int, failure: Failure) -> None:
+    assert _encoded(RunStopping(now, failure)).run_stopping.failure.message == failure.message
+
+
+def test_steps_that_are_added() -> None:
+    told = _encoded(StepsAdded(5, (Step("a", "noop", ("b",)),), (Wave(1, ("a",)),), sealed=True)).steps_added
+    assert (told.steps[0].id, list(told.steps[0].depends_on), told.sealed) == ("a", ["b"], True)
+
+
+def test_a_seal_without_steps() -> None:
+    assert not _encoded(StepsAdded(5, (), (), sealed=False)).steps_added.sealed
+
+
+@given(times, st.sampled_from([State.SUCCEEDED, State.FAILED]), st.lists(failures, max_size=3))
+def test_a_run_that_finishes(now: int, state: State, found: list[Failure]) -> None:
+    event = RunFinished(now, state, 3, (("a", "[1]"),), ("b",), 1, tuple(found), 9, (0, 0, 1, 2, 3, 4))
+    result = _encoded(event).run_finished.result
+    assert (result.run_id, result.workflow_name, result.state) == ("the-run", "the-flow", state.value)
+    assert {step_id: output.json for step_id, output in result.outputs.items()} == {"a": "[1]"}
+    assert (list(result.omitted_outputs), result.omitted_output_count, result.failure_count) == (["b"], 1, 9)
+    assert [failure.message for failure in result.failures] == [failure.message for failure in found]
+    assert (result.create_time, result.start_time, result.end_time) == (_time(5_000_000_001), _time(3), _time(now))
+    assert (result.counts.succeeded, result.counts.failed, result.counts.cancelled, result.counts.skipped) == (
+        1,
+        2,
+        3,
+        4,
+    )
+
+
+@given(times, ids, counts, counts, payloads)
+def test_a_chunk(now: int, step_id: str, attempt: int, index: int, payload: Payload) -> None:
+    (event,) = pb.WatchRunResponse.FromString(encode_chunk("run", now, step_id, attempt, index, payload)).events
+    assert (event.run_id, event.sequence, event.time) == ("run", 0, _time(now))
+    assert event.step_chunk == event_pb2.StepChunk(
+        step_id=step_id, attempt=attempt, index=index, payload=_payload(payload)
+    )
+
+
+@given(times, st.none() | st.floats(0, 1), st.text(max_size=20))
+def test_progress(now: int, fraction: float | None, message: str) -> None:
+    (event,) = pb.WatchRunResponse.FromString(encode_progress("run", now, "s", 1, fraction, message)).events
+    told = event.step_progress
+    assert (told.fraction if told.HasField("fraction") else None) == fraction
+    assert told.message == message
+
+
+def test_a_batch_is_its_events_one_after_another() -> None:
+    encoder = Encoder("run", "flow", 0)
+    records = [encoder.encode(number, WaveStarted(number, number)) for number in range(1, 400)]
+    batch = b"".join(record.data for record in records) + position(399)
+    for kind in (pb.WatchRunResponse, pb.ExecuteWorkflowResponse):
+        response = kind.FromString(batch)
+        assert [event.sequence for event in response.events] == list(range(1, 400))
+        assert response.last_sequence == 399
+
+
+def test_kinds_are_numbered_as_the_contract_numbers_them() -> None:
+    assert {kind.name: kind.value for kind in Kind} == {
+        name.removeprefix("EVENT_KIND_"): value for name, value in event_pb2.EventKind.items() if value
+    }
+    fields = event_pb2.RunEvent.DESCRIPTOR.oneofs_by_name["kind"].fields
+    assert {kind.name.lower(): kind.value for kind in Kind} == {field.name: field.number for field in fields}
+
+
+def test_states_and_reasons_are_numbered_as_the_contract_numbers_them() -> None:
+    for mine, contracts, prefix in (
+        (State, run_pb2.State, "STATE_"),
+        (Reason, run_pb2.FailureReason, "FAILURE_REASON_"),
+        (SkipCause, run_pb2.SkipCause, "SKIP_CAUSE_"),
+    ):
+        named = {name.removeprefix(prefix): value for name, value in contracts.items() if value}
+        assert {choice.name: choice.value for choice in mine} == named
