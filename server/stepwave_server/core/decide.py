@@ -5,12 +5,13 @@ dependencies), finished waves, then what starts. Every event is applied as it is
 `decide` returns.
 """
 
+from collections.abc import Iterator
 from operator import attrgetter
 from typing import assert_never
 
 from .decider import Decider, Decision
 from .failures import attempt_timeout, cancelled, interruption, run_timeout, stop_failure
-from .inputs import EvaluationFailed, Evaluator, action_of, input_of, invoke
+from .inputs import EvaluationFailed, Evaluator, action_of, invoke
 from .messages import (
     AddSteps,
     AttemptFailed,
@@ -18,6 +19,7 @@ from .messages import (
     AttemptLost,
     AttemptStarted,
     AttemptSucceeded,
+    AttemptTimedOut,
     CancelRequested,
     Finish,
     Input,
@@ -40,7 +42,7 @@ from .retries import fail_attempt, give_up, go_on, time_out, withdraw
 from .state import CLEANUP_GRACE, MOST_INTERRUPTIONS, RunState, StepState
 from .validate import Violation, validate_addition
 
-__all__ = ["Decision", "Refused", "attempt_of", "decide"]
+__all__ = ["Decision", "Refused", "attempt_of", "decide", "resume"]
 
 _by_index = attrgetter("index")
 
@@ -73,7 +75,7 @@ def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision
         Refused: Steps cannot be added.
     """
     decision = decision or Decision()
-    decider = Decider(run, max(now, run.time), evaluator, decision.events, decision.commands)
+    decider = Decider(run, max(now, run.time), evaluator, decision)
     if run.finished is None:
         failed_before = run.failed_by
         _take(decider, given)
@@ -97,6 +99,8 @@ def _take(decider: Decider, given: Input) -> None:  # the most frequent first
             _attempt_interrupted(decider, given)
         case AttemptLost():
             _attempt_lost(decider, given)
+        case AttemptTimedOut():
+            _attempt_timed_out(decider, given)
         case TimerFired():
             _timer_fired(decider, given)
         case CancelRequested():
@@ -120,10 +124,10 @@ def _started(decider: Decider, given: Started) -> None:
     for event in plan_events(run, decider.now, deadline):
         decider.emit(event)
     if deadline is not None:
-        decider.commands.append(StartTimer(Timer("run"), deadline))
+        decider.command(StartTimer(Timer("run"), deadline))
     for step_id, output in given.reused:
         step = run.steps[step_id]
-        if not step.doomed:  # an `ANY` join that is met already may have no need of it
+        if not step.dropped:  # an `ANY` join that is met already may have no need of it
             decider.finish_step(step, State.SUCCEEDED, output=output, reused_from=given.reused_from)
 
 
@@ -144,7 +148,6 @@ def _attempt_started(decider: Decider, given: AttemptStarted) -> None:
     action = spec.action if step.original is None else action_of(step)
     ready = decider.now if step.ready_time is None else step.ready_time
     decider.emit(StepStarted(decider.now, spec.id, action, step.wave, given.attempt, deadline, ready))
-    decider.commands.append(StartTimer(Timer("attempt", spec.id, given.attempt), deadline))
 
 
 def _attempt_succeeded(decider: Decider, given: AttemptSucceeded) -> None:
@@ -185,15 +188,17 @@ def _attempt_lost(decider: Decider, given: AttemptLost) -> None:
         give_up(decider, step, failure)
 
 
+def _attempt_timed_out(decider: Decider, given: AttemptTimedOut) -> None:
+    step = attempt_of(decider.run, given.step_id, given.attempt)
+    if step is not None:
+        decider.command(Interrupt(given.step_id, given.attempt, attempt_timeout(decider.run, step)))
+
+
 def _timer_fired(decider: Decider, given: TimerFired) -> None:
     run, timer = decider.run, given.timer
     match timer.kind:
-        case "attempt":
-            step = attempt_of(run, timer.step_id, timer.attempt)
-            if step is not None:
-                decider.commands.append(Interrupt(timer.step_id, timer.attempt, attempt_timeout(run, step)))
         case "backoff":
-            step = run.backing.get(timer.step_id)
+            step = run.backing_off.get(timer.step_id)
             if step is not None and step.attempt == timer.attempt:
                 decider.emit(StepReady(decider.now, timer.step_id, step.attempt + 1))
         case "total":
@@ -230,39 +235,46 @@ def _require_made(run: RunState, given: AddSteps) -> None:
 
 def _carry_on(decider: Decider) -> None:
     """Do what follows from the events so far, until nothing does."""
-    run = decider.run
-    while run.doomed or run.fresh:
-        if run.doomed:
-            step = run.by_index[run.doomed[0]]
-            withdraw(decider, step, stop_failure(run, step))
-            if step.attempt:  # between two attempts
-                decider.finish_step(step, State.CANCELLED, failure=stop_failure(run, step))
-            else:
-                decider.finish_step(step, State.SKIPPED, skip=_skip(run, step))
+    run, agenda = decider.run, decider.agenda
+    while run.dropped or agenda.to_invoke:
+        if run.dropped:
+            _end_dropped(decider, run.by_index[run.dropped[0]])
         else:
-            fresh, run.fresh = run.fresh, []
-            _invoke(decider, sorted(fresh, key=_by_index) if len(fresh) > 1 else fresh)
+            ready, agenda.to_invoke = agenda.to_invoke, []
+            _invoke(decider, sorted(ready, key=_by_index) if len(ready) > 1 else ready)
     if run.waves_done:
         _finish_waves(decider)
-    if run.stale:
-        _interrupt(decider)
-    if run.timed:
-        _watch_totals(decider)
+    for step in agenda.to_interrupt:
+        if not step.ended:
+            decider.command(Interrupt(step.spec.id, step.attempt, stop_failure(run, step)))
+    for step in agenda.to_time:
+        if not step.ended and step.total_deadline is not None:
+            decider.command(StartTimer(Timer("total", step.spec.id), step.total_deadline))
     if run.unfinished == 0 and not run.open and run.started:
         decider.emit(run_finished(run, decider.now))
-        decider.commands.append(Finish())
+        decider.command(Finish())
+
+
+def _end_dropped(decider: Decider, step: StepState) -> None:
+    """End a step that starts no attempt any more: it is cancelled between two attempts, else skipped."""
+    run = decider.run
+    withdraw(decider, step, stop_failure(run, step))
+    if step.attempt:
+        decider.finish_step(step, State.CANCELLED, failure=stop_failure(run, step))
+    else:
+        decider.finish_step(step, State.SKIPPED, skip=_skip(run, step))
 
 
 def _invoke(decider: Decider, steps: list[StepState]) -> None:
     for step in steps:
-        if step.doomed or step.ended:
+        if step.dropped or step.ended:
             continue
         try:
-            payload = input_of(decider.run, step, decider.evaluator)
+            request = invoke(decider.run, step, decider.evaluator)
         except EvaluationFailed as error:
             give_up(decider, step, Failure(error.reason, str(error), step_id=step.spec.id))
         else:
-            decider.commands.append(invoke(decider.run, step, payload))
+            decider.decision.requests.append(request)
 
 
 def _finish_waves(decider: Decider) -> None:
@@ -272,27 +284,42 @@ def _finish_waves(decider: Decider) -> None:
             decider.emit(WaveFinished(decider.now, wave))
 
 
-def _interrupt(decider: Decider) -> None:
-    run = decider.run
-    stale, run.stale = run.stale, []
-    for step in stale:
-        if not step.ended:
-            decider.commands.append(Interrupt(step.spec.id, step.attempt, stop_failure(run, step)))
-
-
-def _watch_totals(decider: Decider) -> None:
-    """Bound the time that steps which became ready may take in all."""
-    timed, decider.run.timed = decider.run.timed, []
-    for step in timed:
-        if not step.ended and step.total_deadline is not None:
-            decider.commands.append(StartTimer(Timer("total", step.spec.id), step.total_deadline))
-
-
 def _watch_cleanup(decider: Decider) -> None:
     """Bound the time that clean-up may take after a fail-fast failure."""
     run = decider.run
     if any(step.cleans_up and not step.ended for step in run.by_index):
-        decider.commands.append(StartTimer(Timer("cleanup"), run.failed_time + CLEANUP_GRACE))
+        decider.command(StartTimer(Timer("cleanup"), run.failed_time + CLEANUP_GRACE))
+
+
+def resume(run: RunState, evaluator: Evaluator) -> Decision:
+    """Return what is outstanding in a run that was folded from its events: what may have been lost with its engine.
+
+    There are no events in it. Timers keep their due times, past or not. A running attempt gets its `Interrupt` if it
+    may not go on. Whether the attempt itself survived is for the engine to know: `run.running` lists them.
+    """
+    if run.finished is not None:
+        return Decision(commands=[Finish()])
+    waiting = [step for step in run.dispatched.values() if step.spec.id not in run.running]
+    requests = [invoke(run, step, evaluator) for step in waiting]
+    return Decision(requests=requests, commands=[*_timers(run), *_interrupts(run)])
+
+
+def _timers(run: RunState) -> Iterator[StartTimer]:
+    if run.stopping is None and run.started and run.deadline is not None:
+        yield StartTimer(Timer("run"), run.deadline)
+    for step in run.backing_off.values():
+        yield StartTimer(Timer("backoff", step.spec.id, step.attempt), step.due)
+    for step in run.by_index:
+        if not step.ended and step.total_deadline is not None:
+            yield StartTimer(Timer("total", step.spec.id), step.total_deadline)
+    if run.stopping is None and run.failing and any(step.cleans_up and not step.ended for step in run.by_index):
+        yield StartTimer(Timer("cleanup"), run.failed_time + CLEANUP_GRACE)
+
+
+def _interrupts(run: RunState) -> Iterator[Interrupt]:
+    for step in run.running.values():
+        if not run.admits(step):
+            yield Interrupt(step.spec.id, step.attempt, stop_failure(run, step))
 
 
 def attempt_of(run: RunState, step_id: str, attempt: int) -> StepState | None:
@@ -304,7 +331,7 @@ def attempt_of(run: RunState, step_id: str, attempt: int) -> StepState | None:
 def _skip(run: RunState, step: StepState) -> Skip:
     if step.unneeded:
         return Skip(SkipCause.NOT_NEEDED, step.unneeded)
-    if step.lost and step.blame is not None and (step.blame.state is State.FAILED or run.admits(step)):
+    if step.join_failed and step.blame is not None and (step.blame.state is State.FAILED or run.admits(step)):
         return Skip(SkipCause.DEPENDENCY, step.blame.spec.id)
     if run.stopping is None:
         return Skip(SkipCause.FAIL_FAST, run.failed_by)

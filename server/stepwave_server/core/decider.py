@@ -1,38 +1,57 @@
-"""One decision in the making: every event is applied to the run as it is made."""
+"""A decision, finished and in the making. Every event is applied to the run as it is made."""
 
 from dataclasses import dataclass, field
 
 from .evolve import evolve
 from .inputs import Evaluator
-from .messages import Command, Event, StepFinished
+from .messages import Command, Event, Invoke, StepFinished
 from .model import Failure, Payload, Skip, State
-from .state import RunState, StepState
+from .state import Agenda, RunState, StepState
 
 __all__ = ["Decider", "Decision"]
 
 
 @dataclass(slots=True)
 class Decision:
-    """What inputs led to: events to commit, and commands to carry out once they are."""
+    """What inputs led to.
+
+    Attributes:
+        events: What happened, to be committed.
+        requests: Attempts that are ready. They may ask for a place at once: their start will be an event of its own.
+        commands: What to do once the events are committed.
+    """
 
     events: list[Event] = field(default_factory=list)
+    requests: list[Invoke] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
 
 
 @dataclass(slots=True)
 class Decider:
-    """One decision in the making."""
+    """A decision in the making.
+
+    Attributes:
+        run: The run.
+        now: The time of the decision.
+        evaluator: What puts inputs together.
+        decision: What there is so far.
+        agenda: What its events left to do.
+    """
 
     run: RunState
     now: int
     evaluator: Evaluator
-    events: list[Event]
-    commands: list[Command]
+    decision: Decision
+    agenda: Agenda = field(default_factory=Agenda)
 
     def emit(self, event: Event) -> None:
-        """Note an event, and apply it."""
-        evolve(self.run, event)
-        self.events.append(event)
+        """Add an event, and apply it."""
+        evolve(self.run, event, self.agenda)
+        self.decision.events.append(event)
+
+    def command(self, command: Command) -> None:
+        """Add a command."""
+        self.decision.commands.append(command)
 
     def finish_step(
         self,
@@ -50,19 +69,19 @@ class Decider:
         spec = step.spec
         self.emit(
             StepFinished(
-                self.now,
-                spec.id,
-                spec.action,
-                state,
-                step.wave,
-                step.attempt,
-                output,
-                failure,
-                skip,
-                step.ready_time,
-                step.start_time,
-                abandoned or step.abandoned,
-                reused_from,
-                step.original if original is None else original,
+                time=self.now,
+                step_id=spec.id,
+                action=spec.action,
+                state=state,
+                wave=step.wave,
+                attempts=step.attempt,
+                output=output,
+                failure=failure,
+                skip=skip,
+                ready_time=step.ready_time,
+                start_time=step.start_time,
+                abandoned=abandoned or step.abandoned,
+                reused_from=reused_from,
+                original=step.original if original is None else original,
             )
         )

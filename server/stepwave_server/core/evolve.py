@@ -24,7 +24,7 @@ from .messages import (
     WaveStarted,
 )
 from .model import Failure, Join, Payload, Reason, State, Workflow
-from .state import RunOptions, RunState, StepState
+from .state import Agenda, RunOptions, RunState, StepState
 from .wiring import account, add_steps, forget_unknown
 
 __all__ = ["evolve", "fold", "new_run"]
@@ -43,19 +43,19 @@ def new_run(workflow: Workflow, input: Payload = "null", options: RunOptions | N
 
 
 def fold(run: RunState, events: Iterable[Event]) -> RunState:
-    """Apply events in order, and return the run."""
+    """Apply events in order, and return the run. What they leave to do is for `resume` to find again."""
     for event in events:
-        evolve(run, event)
+        evolve(run, event, Agenda())
     return run
 
 
-def evolve(run: RunState, event: Event) -> None:
-    """Apply one event."""
+def evolve(run: RunState, event: Event, agenda: Agenda) -> None:
+    """Apply one event, and note on the agenda what it leaves to do."""
     run.sequence += 1
     run.time = event.time
     match event:  # the most frequent first
         case StepFinished():
-            _step_finished(run, event)
+            _step_finished(run, agenda, event)
         case StepStarted():
             _step_started(run, event)
         case WaveStarted():
@@ -64,24 +64,24 @@ def evolve(run: RunState, event: Event) -> None:
             run.waves_open.discard(event.wave)
             run.waves_done.discard(event.wave)
         case RunStarted():
-            _run_started(run, event)
+            _run_started(run, agenda, event)
         case StepRetrying():
-            _step_retrying(run, event)
+            _step_retrying(run, agenda, event)
         case StepReady():
-            run.ready.append(run.backing.pop(event.step_id))
+            run.ready.append(run.backing_off.pop(event.step_id))
         case StepsAdded():
-            _steps_added(run, event)
+            _steps_added(run, agenda, event)
         case RunStopping():
-            _run_stopping(run, event)
+            _run_stopping(run, agenda, event)
         case RunFinished():
             run.finished = event.state
         case _:
             assert_never(event)
     if run.ready:
-        _dispatch(run)
+        _dispatch(run, agenda)
 
 
-def _run_started(run: RunState, event: RunStarted) -> None:
+def _run_started(run: RunState, agenda: Agenda, event: RunStarted) -> None:
     run.start_time = event.time
     run.deadline = event.deadline
     if event.more:
@@ -89,7 +89,7 @@ def _run_started(run: RunState, event: RunStarted) -> None:
     run.started = True
     for step in run.by_index:
         if step.pending == 0:
-            _settle(run, step)
+            _resolve_join(run, agenda, step)
 
 
 def _step_started(run: RunState, event: StepStarted) -> None:
@@ -102,7 +102,7 @@ def _step_started(run: RunState, event: StepStarted) -> None:
     run.running[step.spec.id] = step
 
 
-def _step_retrying(run: RunState, event: StepRetrying) -> None:
+def _step_retrying(run: RunState, agenda: Agenda, event: StepRetrying) -> None:
     """Take an attempt off those that run. Its step gives up its place while it pauses, and keeps it else."""
     step_id = event.step_id
     step = run.steps[step_id]
@@ -114,107 +114,107 @@ def _step_retrying(run: RunState, event: StepRetrying) -> None:
         step.interruptions += 1
     if event.next_time > event.time:
         step.due = event.next_time
-        run.backing[step_id] = run.dispatched.pop(step_id)
+        run.backing_off[step_id] = run.dispatched.pop(step_id)
     elif step_id in run.dispatched:
-        run.fresh.append(step)
-    elif step_id in run.backing:  # its total timeout passed; else it waits for a place already
-        run.ready.append(run.backing.pop(step_id))
+        agenda.to_invoke.append(step)
+    elif step_id in run.backing_off:  # its total timeout passed; else it waits for a place already
+        run.ready.append(run.backing_off.pop(step_id))
 
 
-def _step_finished(run: RunState, event: StepFinished) -> None:
+def _step_finished(run: RunState, agenda: Agenda, event: StepFinished) -> None:
     step = run.steps[event.step_id]
     _count(run, step, event.state)
     step.end_time = event.time
     step.finish = run.sequence
     step.output, step.failure, step.skip, step.abandoned = event.output, event.failure, event.skip, event.abandoned
     step.original = event.original
-    if step.doomed:
-        heapq.heappop(run.doomed)
+    if step.dropped:
+        heapq.heappop(run.dropped)
     if step.dispatched:
         run.dispatched.pop(step.spec.id, None)
         run.running.pop(step.spec.id, None)
-        if run.backing:
-            run.backing.pop(step.spec.id, None)
+        if run.backing_off:
+            run.backing_off.pop(step.spec.id, None)
     run.unfinished -= 1
     if event.state is State.SUCCEEDED:
-        _answer(run, step)
+        _answer(run, agenda, step)
     else:
-        _leave_unanswered(run, step)
+        _leave_unanswered(run, agenda, step)
     left = run.wave_left[step.wave] = run.wave_left[step.wave] - 1
     if not left:
         if step.wave in run.waves_open:
             run.waves_done.add(step.wave)
-        _advance_barrier(run)
+        _advance_barrier(run, agenda)
 
 
-def _steps_added(run: RunState, event: StepsAdded) -> None:
+def _steps_added(run: RunState, agenda: Agenda, event: StepsAdded) -> None:
     placed = add_steps(run, event.steps)
     if event.sealed:
         run.open = False
     for spec in event.steps:
         if spec.join is Join.ALL:
-            _fail_late(run, run.steps[spec.id])
+            _fail_late(run, agenda, run.steps[spec.id])
     for step in sorted(placed, key=_by_index):
         if step.pending == 0 or (step.spec.join is Join.ANY and step.answered):
-            _settle(run, step)
+            _resolve_join(run, agenda, step)
 
 
-def _run_stopping(run: RunState, event: RunStopping) -> None:
+def _run_stopping(run: RunState, agenda: Agenda, event: RunStopping) -> None:
     run.stopping = event.failure
     _note_failure(run, event.failure)
-    _halt(run)
+    _halt(run, agenda)
 
 
-def _answer(run: RunState, step: StepState) -> None:
+def _answer(run: RunState, agenda: Agenda, step: StepState) -> None:
     """Tell a step's dependents that it succeeded: by far the most frequent case, hence on its own."""
     for dependent in step.dependents:
         dependent.pending -= 1
         dependent.answered += 1
         if not dependent.pending or dependent.spec.join is Join.ANY:
-            _settle(run, dependent)
+            _resolve_join(run, agenda, dependent)
 
 
-def _leave_unanswered(run: RunState, step: StepState) -> None:
+def _leave_unanswered(run: RunState, agenda: Agenda, step: StepState) -> None:
     """Tell a step's dependents that it did not succeed, and the run if that is a failure that nobody handles."""
     failed = step.state is State.FAILED
     if failed and step.failure is not None:
         _note_failure(run, step.failure)
     for dependent in step.dependents:
-        _dependency_ended(run, dependent, step)
+        _dependency_ended(run, agenda, dependent, step)
     if failed and not _handled(step):
-        _fail(run, step.spec.id)
+        _fail(run, agenda, step.spec.id)
 
 
-def _dependency_ended(run: RunState, step: StepState, dep: StepState) -> None:
+def _dependency_ended(run: RunState, agenda: Agenda, step: StepState, dep: StepState) -> None:
     step.pending -= 1
     account(step, dep)
-    if step.pending == 0 or (step.spec.join is Join.ANY and step.answered and not step.met):
-        _settle(run, step)
+    if step.pending == 0 or (step.spec.join is Join.ANY and step.answered and not step.join_met):
+        _resolve_join(run, agenda, step)
 
 
-def _settle(run: RunState, step: StepState) -> None:
+def _resolve_join(run: RunState, agenda: Agenda, step: StepState) -> None:
     """Decide the step's join, and with it whether the step may begin or must be skipped."""
-    if step.met or step.doomed or not run.started or step.wave < 0:
+    if step.join_met or step.dropped or not run.started or step.wave < 0:
         return
-    if run.admits(step) and _join_met(step):
-        _meet(run, step)
+    if run.admits(step) and _join_is_met(step):
+        _mark_met(run, agenda, step)
     elif step.pending == 0:
         if run.admits(step):
-            _fail_late(run, step)
-        _doom(run, step)
+            _fail_late(run, agenda, step)
+        _drop(run, step)
 
 
-def _meet(run: RunState, step: StepState) -> None:
-    step.met = True
+def _mark_met(run: RunState, agenda: Agenda, step: StepState) -> None:
+    step.join_met = True
     if step.spec.join is Join.ANY and step.deps:
-        _release_losers(run, step)
+        _release_losers(run, agenda, step)
     if run.eager or step.wave <= run.barrier:
-        _make_ready(run, step)
+        _make_ready(run, agenda, step)
     else:
-        run.held.setdefault(step.wave, []).append(step)
+        run.behind_barrier.setdefault(step.wave, []).append(step)
 
 
-def _join_met(step: StepState) -> bool:
+def _join_is_met(step: StepState) -> bool:
     match step.spec.join:
         case Join.ALL:
             return step.blame is None
@@ -224,37 +224,37 @@ def _join_met(step: StepState) -> bool:
             return True
 
 
-def _make_ready(run: RunState, step: StepState) -> None:
+def _make_ready(run: RunState, agenda: Agenda, step: StepState) -> None:
     step.ready_time = run.time
     run.ready.append(step)
     if step.spec.total_timeout is not None:
-        run.timed.append(step)
+        agenda.to_time.append(step)
 
 
-def _dispatch(run: RunState) -> None:
+def _dispatch(run: RunState, agenda: Agenda) -> None:
     """Give the run's free places to ready steps, first come, first served."""
     most = run.workflow.max_parallelism
     while run.ready and (not most or len(run.dispatched) < most):
         step = run.ready.popleft()
-        if not step.doomed and not step.ended:
+        if not step.dropped and not step.ended:
             step.dispatched = step.dispatched or run.sequence
             run.dispatched[step.spec.id] = step
-            run.fresh.append(step)
+            agenda.to_invoke.append(step)
 
 
-def _doom(run: RunState, step: StepState) -> None:
-    if not step.doomed:
-        step.doomed = True
-        heapq.heappush(run.doomed, step.index)
+def _drop(run: RunState, step: StepState) -> None:
+    if not step.dropped:
+        step.dropped = True
+        heapq.heappush(run.dropped, step.index)
 
 
-def _fail_late(run: RunState, step: StepState) -> None:
+def _fail_late(run: RunState, agenda: Agenda, step: StepState) -> None:
     """Fail the run for a failure that was handled until this join turned out to need the step."""
     if step.blame is not None and step.blame.state is State.FAILED and not step.blame.spec.allow_failure:
-        _fail(run, step.blame.spec.id)
+        _fail(run, agenda, step.blame.spec.id)
 
 
-def _release_losers(run: RunState, winner: StepState) -> None:
+def _release_losers(run: RunState, agenda: Agenda, winner: StepState) -> None:
     """Let go of the dependencies that only met `ANY` joins waited for.
 
     Not in an open run: others may still come to need them.
@@ -268,9 +268,9 @@ def _release_losers(run: RunState, winner: StepState) -> None:
         if not dep.needed_by and not dep.ended and dep_id not in run.workflow.outputs:
             dep.unneeded = answer
             if dep_id in run.running:
-                run.stale.append(dep)
-            elif dep.met:
-                _doom(run, dep)
+                agenda.to_interrupt.append(dep)
+            elif dep.join_met:
+                _drop(run, dep)
 
 
 def _handled(step: StepState) -> bool:
@@ -283,42 +283,42 @@ def _handled(step: StepState) -> bool:
 def _does_without(step: StepState) -> bool:
     if step.spec.join is Join.ALL_DONE or step.unneeded:
         return True
-    return step.spec.join is Join.ANY and (step.met or step.pending > 0)
+    return step.spec.join is Join.ANY and (step.join_met or step.pending > 0)
 
 
-def _fail(run: RunState, step_id: str) -> None:
+def _fail(run: RunState, agenda: Agenda, step_id: str) -> None:
     if run.failed_by:
         return
     run.failed_by = step_id
     run.failed_time = run.time
     if run.fails_fast:
-        _halt(run)
+        _halt(run, agenda)
 
 
-def _halt(run: RunState) -> None:
+def _halt(run: RunState, agenda: Agenda) -> None:
     """Doom every step that could begin but may not any more; those behind running ones follow when these have ended."""
-    run.stale += [step for step in run.running.values() if not run.admits(step)]
+    agenda.to_interrupt += [step for step in run.running.values() if not run.admits(step)]
     waiting = [step for step in run.dispatched.values() if step.spec.id not in run.running]
     waiting += run.ready
-    waiting += run.backing.values()
-    waiting += [step for steps in run.held.values() for step in steps]
+    waiting += run.backing_off.values()
+    waiting += [step for steps in run.behind_barrier.values() for step in steps]
     for step in waiting:
         if not run.admits(step) and not step.ended:
-            _doom(run, step)
+            _drop(run, step)
     if run.open:
         for step in sorted(forget_unknown(run), key=_by_index):
             if step.pending == 0:
-                _settle(run, step)
+                _resolve_join(run, agenda, step)
 
 
-def _advance_barrier(run: RunState) -> None:
+def _advance_barrier(run: RunState, agenda: Agenda) -> None:
     if run.eager:
         return
     while run.barrier < len(run.wave_left) and run.wave_left[run.barrier] == 0:
         run.barrier += 1
-        for step in sorted(run.held.pop(run.barrier, ()), key=_by_index):
-            if not step.doomed and not step.ended:
-                _make_ready(run, step)
+        for step in sorted(run.behind_barrier.pop(run.barrier, ()), key=_by_index):
+            if not step.dropped and not step.ended:
+                _make_ready(run, agenda, step)
 
 
 def _count(run: RunState, step: StepState, state: State) -> None:

@@ -9,13 +9,13 @@ from .model import FallbackAction, FromInput, Payload, Reason, Step
 from .state import RunState, StepState
 
 __all__ = [
-    "MOST_CARRIED",
     "EvaluationFailed",
     "Evaluator",
     "action_of",
     "input_of",
     "invoke",
     "is_written",
+    "payload_of",
 ]
 
 
@@ -49,15 +49,26 @@ class Evaluator(Protocol):
 
 
 MOST_CARRIED = 4_096
-"""Characters of an input that a command carries."""
+"""Characters of an input that a request carries, so that attempts that wait for admission take little memory."""
 
 
-def invoke(run: RunState, step: StepState, payload: Payload) -> Invoke:
-    """Return the command to invoke a step with an input, which it carries if that is small or the run's own."""
-    light = payload is run.input or (isinstance(payload, str) and len(payload) <= MOST_CARRIED)
+def invoke(run: RunState, step: StepState, evaluator: Evaluator) -> Invoke:
+    """Return the request for a step's next attempt, whose input is put together here for the first time.
+
+    Raises:
+        EvaluationFailed: A binding has no value, or the input is too large.
+    """
+    payload = input_of(run, step, evaluator)
+    small = payload is run.input or (isinstance(payload, str) and len(payload) <= MOST_CARRIED)
+    carried = payload if small else None
     if step.original is None:
-        return Invoke(step.spec.id, step.attempt + 1, step.spec.action, payload if light else None)
-    return Invoke(step.spec.id, step.attempt + 1, action_of(step), payload if light else None, fallback=True)
+        return Invoke(step.spec.id, step.attempt + 1, step.spec.action, carried)
+    return Invoke(step.spec.id, step.attempt + 1, action_of(step), carried, fallback=True)
+
+
+def payload_of(run: RunState, invoke: Invoke, evaluator: Evaluator) -> Payload:
+    """Return the input of a requested attempt. A large one is put together anew at each call."""
+    return input_of(run, run.steps[invoke.step_id], evaluator) if invoke.carried is None else invoke.carried
 
 
 def action_of(step: StepState) -> str:

@@ -14,6 +14,7 @@ __all__ = [
     "AttemptLost",
     "AttemptStarted",
     "AttemptSucceeded",
+    "AttemptTimedOut",
     "CancelRequested",
     "Command",
     "Event",
@@ -41,12 +42,13 @@ __all__ = [
 
 
 class Timer(NamedTuple):
-    """What a timer is for.
+    """The purpose of a timer.
 
-    An attempt's timeout, a step's total one, the pause after an attempt, the run's timeout, or the end of clean-up.
+    It bounds a step in all (`total`), the pause after an attempt (`backoff`), the run, or its clean-up. The timeout of
+    an attempt has no timer here: see `StepStarted.deadline`.
     """
 
-    kind: Literal["attempt", "total", "backoff", "run", "cleanup"]
+    kind: Literal["total", "backoff", "run", "cleanup"]
     step_id: str = ""
     attempt: int = 0
 
@@ -114,6 +116,14 @@ class AttemptLost:
 
 
 @immutable
+class AttemptTimedOut:
+    """The deadline of a running attempt has passed."""
+
+    step_id: str
+    attempt: int
+
+
+@immutable
 class TimerFired:
     """A timer's due time has come."""
 
@@ -149,6 +159,7 @@ Input: TypeAlias = (
     | AttemptFailed
     | AttemptInterrupted
     | AttemptLost
+    | AttemptTimedOut
     | TimerFired
     | CancelRequested
     | StopRequested
@@ -188,7 +199,10 @@ class WaveStarted:
 
 @immutable
 class StepStarted:
-    """An attempt starts."""
+    """An attempt starts.
+
+    Whoever runs the attempt watches its `deadline`, and feeds `AttemptTimedOut` when that passes.
+    """
 
     time: int
     step_id: str
@@ -307,23 +321,25 @@ Event: TypeAlias = (
     | RunFinished
 )
 
-# Commands: what the engine shall do, once the events beside them are committed.
+# Requests: what the engine may do at once. A request has no effect of its own: the start of an attempt is an event.
 
 
 @immutable
 class Invoke:
-    """An attempt is ready: let admission start it, with this input.
+    """A request for a place: the attempt is ready, and starts when admission lets it.
 
-    `None`: it is large, and `invocation.input_of` gives it again when the attempt starts, so that attempts that wait
-    for admission do not hold it. It takes the place of an earlier command for the same step whose attempt has not
-    started.
+    It replaces an earlier request for the same step whose attempt has not started. `carried` is the input if that is
+    small, else `None`: `inputs.payload_of` gives the input in both cases.
     """
 
     step_id: str
     attempt: int
     action: str
-    input: Payload | None
+    carried: Payload | None
     fallback: bool = False
+
+
+# Commands: what the engine shall do, once the events beside them are committed.
 
 
 @immutable
@@ -352,4 +368,4 @@ class Finish:
     """The run has ended: release what it holds."""
 
 
-Command: TypeAlias = Invoke | StartTimer | Interrupt | Finish
+Command: TypeAlias = StartTimer | Interrupt | Finish

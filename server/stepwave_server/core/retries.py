@@ -93,7 +93,7 @@ def go_on(
     step_id, attempt = step.spec.id, step.attempt
     decider.emit(StepRetrying(decider.now, step_id, attempt, failure, due, fallback, abandoned))
     if due > decider.now:
-        decider.commands.append(StartTimer(Timer("backoff", step_id, attempt), due))
+        decider.command(StartTimer(Timer("backoff", step_id, attempt), due))
 
 
 def time_out(decider: Decider, step: StepState) -> None:
@@ -112,4 +112,4 @@ def time_out(decider: Decider, step: StepState) -> None:
 def withdraw(decider: Decider, step: StepState, failure: Failure) -> None:
     """Take the next attempt of a step that does not run out of admission's hands, if it is there."""
     if step.spec.id in decider.run.dispatched:
-        decider.commands.append(Interrupt(step.spec.id, step.attempt + 1, failure))
+        decider.command(Interrupt(step.spec.id, step.attempt + 1, failure))

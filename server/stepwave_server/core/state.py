@@ -12,6 +12,7 @@ __all__ = [
     "DEFAULT_TIMEOUT",
     "MOST_INTERRUPTIONS",
     "SECOND",
+    "Agenda",
     "RunOptions",
     "RunState",
     "StepState",
@@ -63,10 +64,10 @@ class StepState:
         blame: The step because of which its `ALL` or `ANY` join may fail, itself a root cause.
         needed_by: How many dependents still need it: all but those whose `ANY` join is met.
         unneeded: The id of the step that answered in its stead; empty while it is needed.
-        met: Its join is met.
+        join_met: Its join is met.
         dispatched: The number of the event with which it first took one of the run's places; 0: it has taken none. What
             its dependencies had answered then is what every attempt gets.
-        doomed: It will be skipped, or cancelled if it has been attempted.
+        dropped: It will be skipped, or cancelled if it has been attempted.
         interruptions: How many of its attempts were lost by restarts of the server; of its fallback's, once that
             stands in.
         due: When it may be attempted again, while it backs off.
@@ -85,9 +86,9 @@ class StepState:
     blame: "StepState | None" = None
     needed_by: int = 0
     unneeded: str = ""
-    met: bool = False
+    join_met: bool = False
     dispatched: int = 0
-    doomed: bool = False
+    dropped: bool = False
     state: State = State.PENDING
     attempt: int = 0
     interruptions: int = 0
@@ -109,7 +110,7 @@ class StepState:
         return self.end_time is not None
 
     @property
-    def lost(self) -> bool:
+    def join_failed(self) -> bool:
         """Whether its dependencies, which have all ended, did not meet its join."""
         return self.blame is not None and not (self.answered and self.spec.join is Join.ANY)
 
@@ -148,14 +149,11 @@ class RunState:
         unfinished: How many steps have not ended.
         running: Steps with a running attempt.
         dispatched: Steps that take one of the run's places, in order: their attempts run or are in admission's hands.
-        backing: Steps that pause before another attempt. They take no place.
+        backing_off: Steps that pause before another attempt. They take no place.
         ready: Steps that wait for such a place.
-        fresh: Steps to be invoked since `decide` last looked; what it works off, no part of the truth.
-        stale: Running steps that may not go on any more; likewise `decide`'s to work off.
-        timed: Steps with a total timeout that became ready; likewise.
-        held: Under `WAVE`, steps whose join is met but whose wave is still to come.
+        behind_barrier: Under `WAVE`, steps whose join is met, by their wave, which is still to come.
         barrier: Under `WAVE`, the wave that may run.
-        doomed: A heap of the indexes of steps to skip.
+        dropped: A heap of the indexes of steps to skip.
         by_index: Every step by its index.
         wave_left: For every wave, how many of its steps have not ended.
         waves_open: Waves that began and did not finish.
@@ -184,14 +182,11 @@ class RunState:
     unfinished: int = 0
     running: dict[str, StepState] = field(default_factory=dict)
     dispatched: dict[str, StepState] = field(default_factory=dict)
-    backing: dict[str, StepState] = field(default_factory=dict)
+    backing_off: dict[str, StepState] = field(default_factory=dict)
     ready: deque[StepState] = field(default_factory=deque)
-    fresh: list[StepState] = field(default_factory=list)
-    stale: list[StepState] = field(default_factory=list)
-    timed: list[StepState] = field(default_factory=list)
-    held: dict[int, list[StepState]] = field(default_factory=dict)
+    behind_barrier: dict[int, list[StepState]] = field(default_factory=dict)
     barrier: int = 0
-    doomed: list[int] = field(default_factory=list)
+    dropped: list[int] = field(default_factory=list)
     by_index: list[StepState] = field(default_factory=list)
     wave_left: list[int] = field(default_factory=list)
     waves_open: set[int] = field(default_factory=set)
@@ -218,3 +213,20 @@ class RunState:
     def admits(self, step: StepState) -> bool:
         """Say whether the step may still begin."""
         return self.stopping is None and (not self.failing or step.cleans_up) and not step.unneeded
+
+
+@dataclass(slots=True)
+class Agenda:
+    """What events leave for `decide` to do. `evolve` adds to it, and `decide` works it off before it returns.
+
+    It is no part of the run's state: `resume` finds the same work in a state that was folded from events.
+
+    Attributes:
+        to_invoke: Steps that need an attempt: they took a place of the run.
+        to_interrupt: Steps whose running attempt may not go on.
+        to_time: Steps that became ready and have a total timeout.
+    """
+
+    to_invoke: list[StepState] = field(default_factory=list)
+    to_interrupt: list[StepState] = field(default_factory=list)
+    to_time: list[StepState] = field(default_factory=list)

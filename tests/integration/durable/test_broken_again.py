@@ -20,9 +20,9 @@ from integration.server.faults import ALWAYS, Defect, Faults, ends
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2
 from stepwave.v1.event_pb2 import EVENT_KIND_RUN_FINISHED
+from stepwave_server.core.decide import Decision, resume
 from stepwave_server.core.inputs import Evaluator
-from stepwave_server.core.messages import Command, RunFinished
-from stepwave_server.core.resume import resume
+from stepwave_server.core.messages import RunFinished
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.runs import run
 from stepwave_server.engine.runs.defects import Defects
@@ -151,7 +151,7 @@ async def test_a_run_that_cannot_be_taken_up_breaks_and_keeps_neither_the_server
 ) -> None:
     await _leave(lives, "bad", "good")
 
-    def resume_or_not(state: RunState, evaluator: Evaluator) -> list[Command]:
+    def resume_or_not(state: RunState, evaluator: Evaluator) -> Decision:
         if state.options.seed == "default/bad":
             raise Defect("nobody foresaw it")
         return resume(state, evaluator)

@@ -74,7 +74,7 @@ class _Explainer:
 
     def _waiting(self, told: StepExplanation, step: StepState) -> StepExplanation:
         """Say what a step waits for that could start: at admission, else as its watchers were told, else the run's."""
-        if told.step_id in self.run.state.backing:
+        if told.step_id in self.run.state.backing_off:
             return replace(told, until=step.due, cause=WaitCause.BACKOFF)
         since = step.ready_time if not step.attempt else None
         if (obstacle := self.run.obstacle(told.step_id)) is not None:
@@ -99,7 +99,7 @@ class _Explainer:
         steps = self.run.state.steps
         waits_for = [dep for dep in step.deps if dep not in steps or not steps[dep].ended]
         message = "any one of them" if step.spec.join is Join.ANY and len(waits_for) > 1 else ""
-        if step.met or not waits_for:
+        if step.join_met or not waits_for:
             waits_for = self.holding
             message = f"the barrier: wave {self.run.state.barrier} has not ended" if waits_for else ""
         first = tuple(waits_for[:MOST_WAITED_FOR])

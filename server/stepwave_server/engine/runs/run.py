@@ -187,7 +187,7 @@ class LocalRun:
     def stalled(self) -> bool:
         """Whether it can get no further here."""
         return self.paused or (
-            self.broken is None and bool(self.attempts.missing) and not self.attempts and not self.state.backing
+            self.broken is None and bool(self.attempts.missing) and not self.attempts and not self.state.backing_off
         )
 
     @property

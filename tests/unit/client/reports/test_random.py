@@ -75,7 +75,7 @@ def check(drive: Drive) -> RunReport:
 def agrees_with_the_core(drive: Drive, report: RunReport) -> None:
     """Check a report of a run under way against the state that the core keeps."""
     for step_id, state in drive.run.steps.items():
-        waits = state.met and state.ready_time is not None and not state.ended and not state.attempt
+        waits = state.join_met and state.ready_time is not None and not state.ended and not state.attempt
         last = [phase.kind for phase in report.steps[step_id].phases][-1:]
         assert (
             not waits or last in ([PhaseKind.WAITING], []) or report.steps[step_id].end == report.steps[step_id].begin

@@ -2,11 +2,11 @@
 
 from collections import deque
 from collections.abc import Iterable, Mapping
-from typing import TypeAlias, TypeVar
+from typing import NamedTuple, TypeAlias, TypeVar
 from unittest import mock
 
 from stepwave_server.core import decider
-from stepwave_server.core.decide import Decision, decide
+from stepwave_server.core.decide import Decision, decide, resume
 from stepwave_server.core.evolve import evolve, fold, new_run
 from stepwave_server.core.inputs import EvaluationFailed
 from stepwave_server.core.messages import (
@@ -16,6 +16,7 @@ from stepwave_server.core.messages import (
     AttemptLost,
     AttemptStarted,
     AttemptSucceeded,
+    AttemptTimedOut,
     CancelRequested,
     Command,
     Event,
@@ -36,8 +37,7 @@ from stepwave_server.core.messages import (
     TimerFired,
 )
 from stepwave_server.core.model import Failure, Payload, Reason, Skip, State, Step, Workflow
-from stepwave_server.core.resume import resume
-from stepwave_server.core.state import SECOND, RunOptions, RunState
+from stepwave_server.core.state import SECOND, Agenda, RunOptions, RunState
 from unit.server.core.build import NOWHERE, brief
 from unit.server.core.rules import Rules
 from unit.server.core.snapshot import snapshot
@@ -48,6 +48,13 @@ NOON = 1_700_000_000 * SECOND
 
 T = TypeVar("T")
 Key: TypeAlias = tuple[str, str]
+
+
+class Due(NamedTuple):
+    """A timer, or the deadline of an attempt, and when it falls due."""
+
+    due: int
+    what: Timer | AttemptTimedOut
 
 
 class TextEvaluator:
@@ -76,8 +83,9 @@ class Drive:
         now: The clock, in nanoseconds.
         inputs: What was fed, and when.
         events: What happened.
-        commands: What was wanted.
-        outstanding: The commands that are not done.
+        requests: The attempts that were requested.
+        commands: What was commanded.
+        outstanding: The requests and commands that are not done.
     """
 
     def __init__(
@@ -96,11 +104,12 @@ class Drive:
         self.now = NOON
         self.inputs: list[tuple[int, Input]] = []
         self.events: list[Event] = []
+        self.requests: list[Invoke] = []
         self.commands: list[Command] = []
-        self.outstanding: dict[Key, Command] = {}
+        self.outstanding: dict[Key, Command | Invoke] = {}
         self._shadow = self.new_run()
         self._rules = Rules(workflow)
-        self._fired: set[Timer] = set()
+        self._fired: list[Timer | AttemptTimedOut] = []
 
     @classmethod
     def begun(cls, workflow: Workflow, *, is_open: bool = False, checked: bool = True) -> "Drive":
@@ -177,25 +186,25 @@ class Drive:
         self.now = max(self.now, until)
         return said
 
-    def fire(self, timer: StartTimer) -> list[str]:
+    def fire(self, timer: Due) -> list[str]:
         """Let time pass until a timer falls due."""
         self.now = max(self.now, timer.due)
-        self._fired.add(timer.timer)
-        return self.tell(TimerFired(timer.timer))
+        self._fired.append(timer.what)
+        return self.tell(TimerFired(timer.what) if isinstance(timer.what, Timer) else timer.what)
 
     def finish(self) -> None:
         """Let every step that is invoked succeed, first come, first served, until the run has ended."""
         queue = deque(self.waiting())
         while queue:
-            known = len(self.commands)
+            known = len(self.requests)
             self.succeed(queue.popleft())
-            queue += (command.step_id for command in self.commands[known:] if isinstance(command, Invoke))
+            queue += (request.step_id for request in self.requests[known:])
 
-    def recover(self) -> list[Command]:
+    def recover(self) -> list[Command | Invoke]:
         """Lose everything but the events, and go on from them; return what is resumed."""
         self.run = fold(self.new_run(), self.events)
         self._fired.clear()
-        return resume(self.run, EVALUATOR)
+        return _outstanding(resume(self.run, EVALUATOR))
 
     def tell(self, given: Input) -> list[str]:
         """Feed the core."""
@@ -252,19 +261,20 @@ class Drive:
 
     def invoked(self) -> dict[str, Payload | None]:
         """Return what every step got that was invoked so far."""
-        return {command.step_id: command.input for command in self.commands if isinstance(command, Invoke)}
+        return {request.step_id: request.carried for request in self.requests}
 
     def waiting(self) -> list[str]:
         """Return the steps that were invoked and have not started."""
         return [command.step_id for command in self.outstanding.values() if isinstance(command, Invoke)]
 
-    def next_timer(self) -> StartTimer | None:
-        """Return the timer that falls due next."""
-        timers = [
-            command
-            for command in self.outstanding.values()
-            if isinstance(command, StartTimer) and command.timer not in self._fired
-        ]
+    def next_timer(self) -> Due | None:
+        """Return the timer that falls due next, or the deadline of an attempt."""
+        started = [one for one in self.outstanding.values() if isinstance(one, StartTimer)]
+        timers = [Due(one.due, one.timer) for one in started if one.timer not in self._fired]
+        for step_id, step in self.run.running.items():
+            timed_out = AttemptTimedOut(step_id, step.attempt)
+            if timed_out not in self._fired:
+                timers.append(Due(step.deadline, timed_out))
         return min(timers, key=lambda timer: timer.due, default=None)
 
     # How it is done.
@@ -281,10 +291,11 @@ class Drive:
         fires at once: only the timer is outstanding.
         """
         self.events += decision.events
+        self.requests += decision.requests
         self.commands += decision.commands
-        for command in decision.commands:
-            if not (isinstance(command, Interrupt) and command.failure.reason is Reason.TIMEOUT):
-                self.outstanding[_key(command)] = command
+        for one in (*decision.requests, *decision.commands):
+            if not (isinstance(one, Interrupt) and one.failure.reason is Reason.TIMEOUT):
+                self.outstanding[_key(one)] = one
         for event in decision.events:
             self._strike(event)
         cleanup = ("cleanup", "")
@@ -297,12 +308,12 @@ class Drive:
                 self.outstanding.pop(("invoke", event.step_id), None)
             case StepRetrying():
                 over = ("backoff", "total") if event.fallback else ()
-                for what in ("interrupt", "attempt", *over):
+                for what in ("interrupt", *over):
                     self.outstanding.pop((what, event.step_id), None)
             case StepReady():
                 self.outstanding.pop(("backoff", event.step_id), None)
             case StepFinished():
-                for what in ("invoke", "interrupt", "attempt", "backoff", "total"):
+                for what in ("invoke", "interrupt", "backoff", "total"):
                     self.outstanding.pop((what, event.step_id), None)
             case RunStopping():
                 self.outstanding.pop(("run", ""), None)
@@ -310,9 +321,9 @@ class Drive:
             case RunFinished():
                 self.outstanding = {("finish", ""): Finish()}
 
-    def _evolve_both(self, run: RunState, event: Event) -> None:
-        evolve(run, event)
-        evolve(self._shadow, event)
+    def _evolve_both(self, run: RunState, event: Event, agenda: Agenda) -> None:
+        evolve(run, event, agenda)
+        evolve(self._shadow, event, Agenda())
         assert snapshot(run) == snapshot(self._shadow), "only evolve changes a run"
         assert run.time == event.time
         self._rules.see(event)
@@ -321,11 +332,16 @@ class Drive:
         folded = fold(self.new_run(), self.events)
         assert snapshot(folded) == snapshot(self.run), "folding equals deciding"
         assert self.run.sequence == len(self.events), "sequences have no gaps"
-        assert _keyed(resume(folded, EVALUATOR)) == self.outstanding, "resume gives what is outstanding"
+        assert _keyed(_outstanding(resume(folded, EVALUATOR))) == self.outstanding, "resume gives what is outstanding"
 
 
-def _keyed(commands: Iterable[Command]) -> dict[Key, Command]:
-    keyed: dict[Key, Command] = {}
+def _outstanding(decision: Decision) -> list[Command | Invoke]:
+    assert not decision.events, "what is resumed has happened already"
+    return [*decision.commands, *decision.requests]
+
+
+def _keyed(commands: Iterable[Command | Invoke]) -> dict[Key, Command | Invoke]:
+    keyed: dict[Key, Command | Invoke] = {}
     for command in commands:
         key = _key(command)
         assert key not in keyed, f"{key} is given twice"
@@ -333,7 +349,7 @@ def _keyed(commands: Iterable[Command]) -> dict[Key, Command]:
     return keyed
 
 
-def _key(command: Command) -> Key:
+def _key(command: Command | Invoke) -> Key:
     match command:
         case Invoke():
             return "invoke", command.step_id

@@ -12,6 +12,7 @@ from stepwave_server.core.messages import (
     AttemptLost,
     AttemptStarted,
     AttemptSucceeded,
+    AttemptTimedOut,
     Input,
     Interrupt,
     Timer,
@@ -132,7 +133,7 @@ def late(drive: Drive) -> Iterator[Input]:
         if step_id not in drive.run.running:
             yield AttemptSucceeded(step_id, 1, '"late"')
             yield AttemptLost(step_id, 1)
-            yield TimerFired(Timer("attempt", step_id, 1))
+            yield AttemptTimedOut(step_id, 1)
         yield TimerFired(Timer("backoff", step_id, 7))
         if drive.run.steps[step_id].total_deadline is None:
             yield TimerFired(Timer("total", step_id))

@@ -156,4 +156,5 @@ def test_inputs_may_be_decided_one_by_one_into_one_decision() -> None:
         "StepFinished",
         "RunFinished",
     ]
-    assert [type(command).__name__ for command in decision.commands] == ["Invoke", "Interrupt", "Finish"]
+    assert [request.step_id for request in decision.requests] == ["a"]
+    assert [type(command).__name__ for command in decision.commands] == ["Interrupt", "Finish"]

@@ -73,7 +73,7 @@ def test_an_action_stands_in_as_the_next_attempt() -> None:
     assert drive.fail("a") == ["a retrying"]
     (event,) = drive.of(StepRetrying)
     assert (event.attempt, event.failure, event.next_time, event.fallback) == (1, BROKE, drive.now, True)
-    assert drive.commands[-1] == Invoke("a", 2, "other", '"own"', fallback=True)
+    assert drive.requests[-1] == Invoke("a", 2, "other", '"own"', fallback=True)
     drive.start("a")
     assert (drive.of(StepStarted)[1].action, drive.of(StepStarted)[1].attempt) == ("other", 2)
 
@@ -118,14 +118,14 @@ def test_an_allowed_failure_is_that_of_the_fallback() -> None:
 def test_it_may_have_an_input_of_its_own() -> None:
     drive = only(FallbackAction("other", '"its own"'))
     drive.fail("a")
-    assert drive.commands[-1] == Invoke("a", 2, "other", '"its own"', fallback=True)
+    assert drive.requests[-1] == Invoke("a", 2, "other", '"its own"', fallback=True)
 
 
 def test_without_one_it_gets_what_the_step_got() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a", fallback=OTHER)))
     drive.succeed("a", "7")
     drive.fail("b")
-    assert drive.commands[-1] == Invoke("b", 2, "other", '{"a":7}', fallback=True)
+    assert drive.requests[-1] == Invoke("b", 2, "other", '{"a":7}', fallback=True)
 
 
 def test_its_bindings_are_dependencies() -> None:
@@ -208,7 +208,7 @@ def test_it_answers_for_a_step_that_never_started_in_time() -> None:
 def test_an_action_takes_the_place_of_an_attempt_that_never_started_in_time() -> None:
     drive = Drive.begun(flow(step("a", fallback=OTHER, total_timeout=5)))
     assert drive.wait(5) == ["a retrying"]
-    assert drive.commands[-1] == Invoke("a", 1, "other", "null", fallback=True)
+    assert drive.requests[-1] == Invoke("a", 1, "other", "null", fallback=True)
     assert drive.interrupts() == []
     assert [event.attempt for event in drive.of(StepRetrying)] == [0]
     drive.succeed("a")
@@ -241,8 +241,8 @@ def test_an_attempt_of_it_that_a_restart_ended_is_made_again() -> None:
     for _ in range(3):
         drive.start("a")
         assert drive.lose("a") == ["a retrying"]
-        assert isinstance(drive.commands[-1], Invoke)
-        assert drive.commands[-1].action == "other"
+        assert isinstance(drive.requests[-1], Invoke)
+        assert drive.requests[-1].action == "other"
     drive.start("a")
     assert drive.lose("a")[0] == "a failed"
     failure = drive.finished("a").failure

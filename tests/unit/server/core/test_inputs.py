@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from stepwave_server.core.decide import decide
 from stepwave_server.core.inputs import MOST_CARRIED, EvaluationFailed, input_of
-from stepwave_server.core.messages import Invoke, Started, StepFinished
+from stepwave_server.core.messages import Started, StepFinished
 from stepwave_server.core.model import Blob, Join, Payload, Reason, Step
 from unit.server.core.build import flow, step
 from unit.server.core.driver import EVALUATOR, NOON, Drive
@@ -68,4 +68,4 @@ def test_an_input_that_cannot_be_put_together_says_what_kind_of_failure_it_is() 
     (failure,) = [event.failure for event in decision.events if isinstance(event, StepFinished)]
     assert failure is not None
     assert (failure.reason, failure.message) == (Reason.RESOURCE_EXHAUSTED, "the input is too large")
-    assert not any(isinstance(command, Invoke) for command in decision.commands)
+    assert not decision.requests

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stepwave_server.core.messages import AttemptLost, Interrupt, Invoke, StartTimer, StepRetrying, Timer
+from stepwave_server.core.messages import AttemptLost, Interrupt, Invoke, StepRetrying, StepStarted
 from stepwave_server.core.model import Failure, Join, OnInterrupt, Reason, SkipCause, State
 from stepwave_server.core.state import SECOND
 from unit.server.core.build import flow, step
@@ -21,7 +21,7 @@ def test_a_lost_attempt_is_followed_by_another_with_the_same_input() -> None:
     drive.succeed("a", '"kept"')
     drive.start("b")
     assert drive.lose("b") == ["b retrying"]
-    assert drive.commands[-1] == Invoke("b", 2, "echo", '{"a":"kept"}')
+    assert drive.requests[-1] == Invoke("b", 2, "echo", '{"a":"kept"}')
     assert drive.start("b") == ["b started"]
     assert drive.succeed("b")[0] == "b succeeded"
     assert drive.finished("b").attempts == 2
@@ -43,7 +43,7 @@ def test_the_new_attempt_has_a_timeout_of_its_own() -> None:
     drive.now += 60 * SECOND
     drive.lose("a")
     drive.start("a")
-    assert drive.commands[-1] == StartTimer(Timer("attempt", "a", 2), drive.now + 5 * SECOND)
+    assert drive.of(StepStarted)[-1].deadline == drive.now + 5 * SECOND
 
 
 def test_the_timer_of_a_lost_attempt_interrupts_nothing() -> None:

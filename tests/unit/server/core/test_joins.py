@@ -140,9 +140,7 @@ def test_what_any_gets_stays_what_it_was_when_it_became_ready() -> None:
     drive.start("b")
     drive.succeed("a")
     drive.succeed("b")
-    invoke = drive.outstanding["invoke", "c"]
-    assert isinstance(invoke, Invoke)
-    assert invoke.input == '{"a":1,"b":null}'
+    assert drive.outstanding["invoke", "c"] == Invoke("c", 1, "echo", '{"a":1,"b":null}')
 
 
 # ALL_DONE.

@@ -42,8 +42,8 @@ def test_an_input_that_cannot_be_put_together_fails_after_the_skips() -> None:
 def test_an_invocation_that_its_own_decision_forestalls_is_withdrawn_after_it() -> None:
     drive = Drive(flow(step("a"), step("bad", bindings=(NOWHERE,)), step("c")))
     assert drive.begin() == ["run started", "bad failed", "a skipped", "c skipped", "run failed"]
-    told = [(type(command).__name__, getattr(command, "step_id", "")) for command in drive.commands]
-    assert told[:2] == [("Invoke", "a"), ("Interrupt", "a")]
+    assert drive.requests[0].step_id == "a"
+    assert drive.interrupts()[0].step_id == "a"
     assert "c" not in drive.invoked()
 
 
@@ -55,6 +55,6 @@ def test_attempts_start_in_the_order_in_which_admission_lets_them_in() -> None:
 def test_invocations_follow_the_events_that_allow_them() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a"), step("c", "a")))
     drive.start("a")
-    before = len(drive.commands)
+    before = len(drive.requests)
     drive.succeed("a")
-    assert drive.commands[before:] == [Invoke("b", 1, "echo", '{"a":1}'), Invoke("c", 1, "echo", '{"a":1}')]
+    assert drive.requests[before:] == [Invoke("b", 1, "echo", '{"a":1}'), Invoke("c", 1, "echo", '{"a":1}')]

@@ -31,7 +31,7 @@ class Compared(Drive):
         assert run.finished is model.run_state
         assert list(run.dispatched) == model.places
         assert set(run.running) == model.running
-        assert set(run.backing) == model.backing
+        assert set(run.backing_off) == model.backing
         assert {step_id for step_id, step in run.steps.items() if step.original is not None} == model.fell_back
         assert self.interrupted() & model.running == model.interrupted
         for step_id, step in run.steps.items():
@@ -160,7 +160,7 @@ def test_equal_ordered_inputs_give_equal_events_and_commands(workflow: Workflow,
     run, decision = drive.new_run(), Decision()
     for now, given_input in drive.inputs:
         decide(run, given_input, now, EVALUATOR, decision)
-    assert decision == Decision(drive.events, drive.commands)
+    assert decision == Decision(drive.events, drive.requests, drive.commands)
 
 
 @soak(100)

@@ -1,7 +1,9 @@
 """What is left of a run when only its events are: all of it."""
 
+from stepwave_server.core.decide import resume
 from stepwave_server.core.evolve import evolve, fold
 from stepwave_server.core.messages import (
+    AttemptTimedOut,
     Finish,
     Interrupt,
     Invoke,
@@ -9,11 +11,9 @@ from stepwave_server.core.messages import (
     StartTimer,
     StepStarted,
     Timer,
-    TimerFired,
 )
 from stepwave_server.core.model import Failure, FallbackAction, Join, Reason, Step, Workflow
-from stepwave_server.core.resume import resume
-from stepwave_server.core.state import CLEANUP_GRACE, SECOND
+from stepwave_server.core.state import CLEANUP_GRACE, SECOND, Agenda
 from unit.server.core.build import NOWHERE, flow, retry, step
 from unit.server.core.driver import EVALUATOR, NOON, Drive
 from unit.server.core.snapshot import snapshot
@@ -63,7 +63,7 @@ def test_folding_the_events_at_every_prefix_gives_the_run_at_that_time() -> None
     finish(drive)
     running = drive.new_run()
     for place, event in enumerate(drive.events, start=1):
-        evolve(running, event)
+        evolve(running, event, Agenda())
         assert snapshot(fold(drive.new_run(), drive.events[:place])) == snapshot(running)
     assert snapshot(running) == snapshot(drive.run)
 
@@ -72,7 +72,7 @@ def test_folding_gives_the_run_at_that_time_whatever_failed_in_it() -> None:
     drive = troubled()
     running = drive.new_run()
     for place, event in enumerate(drive.events, start=1):
-        evolve(running, event)
+        evolve(running, event, Agenda())
         assert snapshot(fold(drive.new_run(), drive.events[:place])) == snapshot(running)
     assert snapshot(running) == snapshot(drive.run)
 
@@ -130,10 +130,8 @@ def test_deadlines_count_the_time_that_was_lost() -> None:
     drive = Drive.begun(flow(step("a", timeout=5), timeout=60))
     drive.start("a")
     drive.now += 3600 * SECOND
-    assert drive.recover() == [
-        StartTimer(Timer("run"), NOON + 60 * SECOND),
-        StartTimer(Timer("attempt", "a", 1), NOON + 5 * SECOND),
-    ]
+    assert drive.recover() == [StartTimer(Timer("run"), NOON + 60 * SECOND)]
+    assert drive.run.running["a"].deadline == NOON + 5 * SECOND
 
 
 def test_a_running_attempt_that_may_not_go_on_is_interrupted_again() -> None:
@@ -144,14 +142,13 @@ def test_a_running_attempt_that_may_not_go_on_is_interrupted_again() -> None:
     assert [command for command in drive.recover() if isinstance(command, Interrupt)] == [Interrupt("a", 1, failure)]
 
 
-def test_an_attempt_that_timed_out_is_interrupted_again_by_its_timer() -> None:
+def test_an_attempt_that_timed_out_is_interrupted_again_by_its_deadline() -> None:
     drive = Drive.begun(flow(step("a", timeout=5)))
     drive.start("a")
     drive.wait(5)
     (interrupt,) = drive.interrupts()
-    (timer,) = drive.recover()
-    assert isinstance(timer, StartTimer)
-    assert drive.feed(TimerFired(timer.timer)).commands == [interrupt]
+    assert drive.recover() == []
+    assert drive.feed(AttemptTimedOut("a", 1)).commands == [interrupt]
 
 
 def test_the_bound_of_clean_up_counts_from_the_failure() -> None:
@@ -166,8 +163,7 @@ def test_a_run_that_stops_needs_no_more_timers_of_its_own() -> None:
     drive = Drive.begun(flow(step("a"), timeout=60))
     drive.start("a")
     drive.cancel()
-    kinds = [command.timer.kind for command in drive.recover() if isinstance(command, StartTimer)]
-    assert kinds == ["attempt"]
+    assert [command for command in drive.recover() if isinstance(command, StartTimer)] == []
 
 
 def test_a_run_that_has_not_begun_has_nothing_outstanding() -> None:
@@ -219,7 +215,7 @@ def test_nothing_is_ready_before_the_whole_plan_is_told() -> None:
     drive = Drive.begun(long_plan(), checked=False)
     told = fold(drive.new_run(), drive.of(RunStarted)[:-1])
     assert (told.started, len(told.dispatched)) == (False, 0)
-    evolve(told, drive.of(RunStarted)[-1])
+    evolve(told, drive.of(RunStarted)[-1], Agenda())
     assert (told.started, len(told.dispatched)) == (True, 15_000)
 
 

@@ -351,7 +351,7 @@ def begin_all() -> Iterator[Drive]:
 def test_attempts_that_are_tried_again_replay() -> None:
     for drive in begin_all():
         while drive.run.finished is None:
-            if drive.run.backing:
+            if drive.run.backing_off:
                 drive.wait(2)
             else:
                 drive.stumble("a")
@@ -362,7 +362,7 @@ def test_attempts_that_are_tried_again_replay() -> None:
 def test_attempts_that_took_too_long_replay_whatever_follows(abandoned: bool) -> None:
     for drive in begin_all():
         while drive.run.finished is None:
-            if drive.run.backing:
+            if drive.run.backing_off:
                 drive.wait(2)
                 continue
             drive.start("a")

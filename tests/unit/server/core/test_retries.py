@@ -39,7 +39,7 @@ def test_a_failed_attempt_is_followed_by_another_after_its_pause() -> None:
     assert drive.stumble("a") == ["a retrying"]
     assert drive.waiting() == []
     assert drive.wait(1) == ["a ready"]
-    assert drive.commands[-1] == Invoke("a", 2, "echo", "null")
+    assert drive.requests[-1] == Invoke("a", 2, "echo", "null")
     drive.start("a")
     assert drive.succeed("a") == ["a succeeded", "wave 0 finished", "run succeeded"]
     assert drive.finished("a").attempts == 2
@@ -263,7 +263,7 @@ def test_every_attempt_gets_the_same_input() -> None:
     drive.stumble("c")
     drive.succeed("b")
     drive.wait(1)
-    inputs = [one.input for one in drive.commands if isinstance(one, Invoke) and one.step_id == "c"]
+    inputs = [one.carried for one in drive.requests if one.step_id == "c"]
     assert inputs == ['{"a":1,"b":null}'] * 2
 
 

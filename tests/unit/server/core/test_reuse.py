@@ -28,7 +28,7 @@ def test_a_step_that_is_taken_over_ends_at_once_with_its_output_and_no_attempt()
 
 
 def test_its_dependents_get_its_output() -> None:
-    assert again(CHAIN, a='"old"').commands[-1] == Invoke("b", 1, "echo", '{"a":"old"}')
+    assert again(CHAIN, a='"old"').requests[-1] == Invoke("b", 1, "echo", '{"a":"old"}')
 
 
 def test_a_wave_that_is_taken_over_has_no_events() -> None:

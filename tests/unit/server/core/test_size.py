@@ -15,7 +15,6 @@ from stepwave_server.core.messages import (
     AttemptSucceeded,
     CancelRequested,
     Input,
-    Invoke,
     Started,
     StepFinished,
 )
@@ -39,12 +38,9 @@ class BareRun:
         self.feed(Started())
 
     def feed(self, given: Input) -> None:
-        known = len(self.decision.commands)
         decide(self.state, given, NOON, EVALUATOR, self.decision)
-        for place in range(known, len(self.decision.commands)):
-            command = self.decision.commands[place]
-            if isinstance(command, Invoke):
-                self.invoked.append(command.step_id)
+        self.invoked += (request.step_id for request in self.decision.requests)
+        self.decision.requests.clear()
 
     def start(self) -> str:
         step_id = self.invoked.popleft()
