@@ -12,7 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 
-from stepwave_server.engine.admission.base import Held
+from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.limited import LimitedAdmission
 from stepwave_server.engine.admission.limiter import Feedback, Limiter
 from stepwave_server.engine.admission.limits import Adaptive, Bound, Limit
@@ -65,9 +65,8 @@ class _Call:
     """One call: what waits for admission."""
 
     run_key: Hashable
-    gates: tuple[Limiter, ...]
-    withdrawn: bool = False
-    held: tuple[Held, ...] = ()
+    limiters: tuple[Limiter, ...]
+    permit: Permit = field(default_factory=Permit)
     served: bool = False
     backoff: int = FIRST_BACKOFF
 
@@ -110,9 +109,9 @@ class _Simulation:
     numbers: "count[int]" = field(default_factory=count)
 
     def run(self, runs: int, calls: int) -> None:
-        book = LimiterRegistry([Limit(actions="service", total=self.bound)])
+        registry = LimiterRegistry([Limit(actions="service", total=self.bound)])
         for number in range(calls):
-            self.admission.submit(_Call(number % runs, book.gates("service", "", 0)))
+            self.admission.submit(_Call(number % runs, registry.limiters("service", "", 0)))
         self.begin(0)
         while self.due:
             now, _, call, happens = heapq.heappop(self.due)
@@ -125,7 +124,9 @@ class _Simulation:
 
     def begin(self, now: int) -> None:
         """Let calls start whose turn it is: what the service cannot bear it refuses."""
-        while (call := self.admission.admit(now)) is not None:
+        while (admitted := self.admission.admit(now)) is not None:
+            call, permit = admitted
+            call.permit = permit
             call.served = self.service.busy < self.service.capacity
             self.service.busy += call.served
             took = round(CALL * self.random.uniform(0.5, 1.5)) if call.served else REFUSAL
@@ -133,7 +134,7 @@ class _Simulation:
 
     def end(self, call: _Call, now: int) -> None:
         """Take an answer, or a refusal: then the call comes again after a pause, as retries do."""
-        self.admission.release(call, Feedback.SUCCEEDED if call.served else Feedback.REFUSED, 0, now)
+        self.admission.release(call.permit, Feedback.SUCCEEDED if call.served else Feedback.REFUSED, 0, now)
         if call.served:
             self.service.busy -= 1
             self.service.answered += 1

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 from stepwave_server.actions import Registry
 from stepwave_server.core.explanation import Waiting
@@ -17,6 +18,7 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import FallbackAction, Step, Workflow
 from stepwave_server.core.validate import Violation, validate
+from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.controller import AdmissionController
 from stepwave_server.engine.attempts.attempt import Attempt
 from stepwave_server.engine.attempts.deadlines import Deadlines
@@ -85,8 +87,10 @@ class LocalEngine(RunQueries):
         self.actions = actions
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
-        self._entrance = AdmissionController(self._loop, self.options.max_attempts_in_flight, self.options.limits)
-        self._deadlines: Deadlines[Attempt] = Deadlines(self._loop, lambda attempt: attempt.run.expired(attempt))
+        self._admission: AdmissionController[Attempt] = AdmissionController(
+            self._loop, self.options.max_attempts_in_flight, self.options.limits
+        )
+        self._deadlines: Deadlines[Attempt] = Deadlines(self._loop, Attempt.time_out)
         self._ready: list[LocalRun] = []
         self._turning = False
         self._abandoned: set[asyncio.Task[None]] = set()
@@ -100,7 +104,7 @@ class LocalEngine(RunQueries):
             evaluator=JsonEvaluator(self.options.max_payload_bytes),
             options=self.options,
             turn=self._request_turn,
-            entrance=self._entrance,
+            admission=self._admission,
             deadlines=self._deadlines,
             abandoned=self._keep_abandoned,
             finished=self._run_finished,
@@ -116,15 +120,15 @@ class LocalEngine(RunQueries):
     @property
     def attempts_in_flight(self) -> int:
         """How many attempts are in flight now."""
-        return self._entrance.in_flight
+        return self._admission.in_flight
 
     def waiting(self, key: RunKey) -> Sequence[Waiting]:
         """Return why ready steps of a run have not started, the most frequent reason first."""
-        return self._entrance.waiting(key)
+        return self._admission.waiting(key)
 
     def limits(self, action: str) -> Sequence[LimitInfo]:
         """Return what an action is allowed, and how that stands now."""
-        return self._entrance.limits(action, self._clock())
+        return self._admission.limits(action, self._clock())
 
     def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
         """Return every reason why a workflow cannot run here."""
@@ -219,7 +223,7 @@ class LocalEngine(RunQueries):
         recovery = Recovery()
         async for unfinished in self._journal.unfinished():
             await self._recover(unfinished, how, recovery)
-        self._entrance.admit()  # what waits for admission alone makes no turn of its own
+        self._admission.admit()  # what waits for admission alone makes no turn of its own
         self._turn()
         return recovery
 
@@ -306,7 +310,7 @@ class LocalEngine(RunQueries):
             if stuck:
                 logger.warning("attempts did not end: %s", ", ".join(sorted(task.get_name() for task in stuck)))
         self._deadlines.close()
-        self._entrance.close()
+        self._admission.close()
 
     async def _wait_idle(self, patience: float) -> bool:
         try:
@@ -341,7 +345,7 @@ class LocalEngine(RunQueries):
             for run in ready:
                 run.decide()
                 moved[run] = None
-            self._entrance.admit()
+            self._admission.admit()
         return moved
 
     def _keep_abandoned(self, task: asyncio.Task[None]) -> None:
@@ -349,14 +353,13 @@ class LocalEngine(RunQueries):
         if len(self._abandoned) < MOST_ABANDONED:
             task.add_done_callback(self._abandoned.discard)
         else:  # it keeps its place until it ends: what clings on is bounded too
-            self._entrance.cling()
-            task.add_done_callback(self._end_abandoned)
+            task.add_done_callback(partial(self._end_abandoned, self._admission.occupy()))
         self._abandoned.add(task)
 
-    def _end_abandoned(self, task: asyncio.Task[None]) -> None:
+    def _end_abandoned(self, permit: Permit, task: asyncio.Task[None]) -> None:
         self._abandoned.discard(task)
-        self._entrance.let_go()
-        self._entrance.admit()
+        self._admission.release(permit)
+        self._admission.admit()
 
     def _run_finished(self, run: LocalRun) -> None:
         del self._runs[run.key]
@@ -370,8 +373,8 @@ class LocalEngine(RunQueries):
         elif run.tracer is not None:
             run.tracer.abandon(self._clock(), str(broken))
         self._run_finished(run)
-        run.audience.break_off(broken)
-        run.settled.refuse(broken)
+        run.subscribers.fail(broken)
+        run.watermark.refuse(broken)
 
     def _check_idle(self) -> None:
         """Note whether all has ended that a drain would wait for: not runs that wait for another server."""

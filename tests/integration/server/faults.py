@@ -3,16 +3,18 @@
 import asyncio
 import itertools
 from collections.abc import Callable, Iterator
+from contextvars import Context
 from typing import TypeVar
 
 import pytest
 
 from stepwave_server.core.decide import Decision, decide
 from stepwave_server.core.inputs import Evaluator
-from stepwave_server.core.messages import Event, Input, StepFinished
+from stepwave_server.core.messages import Event, Input, StepFinished, StepStarted
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.attempts import table
 from stepwave_server.engine.attempts.attempt import Attempt
+from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.runs import run
 from stepwave_server.wire.events.encode import Encoder, Record
 
@@ -71,13 +73,15 @@ class Faults:
 
     def in_starting(self, step_id: str, times: int = 1) -> None:
         """Strike where what is committed is carried out: where the large input of an attempt is put together."""
-        begin, strike = table.Attempts.begin, self._striker(lambda named: named == step_id, times)
+        start, strike = table.Attempts.start, self._striker(lambda named: named == step_id, times)
 
-        def begin_or_not(of: table.Attempts, named: str) -> Attempt:
-            strike(named)
-            return begin(of, named)
+        def start_or_not(
+            of: table.Attempts, event: StepStarted, options: EngineOptions, variables: Context | None
+        ) -> Attempt:
+            strike(event.step_id)
+            return start(of, event, options, variables)
 
-        self._monkeypatch.setattr(table.Attempts, "begin", begin_or_not)
+        self._monkeypatch.setattr(table.Attempts, "start", start_or_not)
 
     def in_ending(self, step_id: str, times: int = 1) -> None:
         """Strike where the end of an attempt is taken."""

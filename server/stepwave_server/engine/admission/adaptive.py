@@ -1,9 +1,9 @@
-"""A bound on attempts in flight that finds itself by the refusals of the service behind an action. Pure.
+"""An adaptive bound on attempts in flight: it follows the refusals of the service behind an action. Pure.
 
-It is AIMD (Chiu and Jain, 1989) with the memory of CUBIC (RFC 9438). A refusal cuts it at once, and its place is
-remembered as the ceiling. Below that it climbs by one in every round of successes; beneath the ceiling it stays for a
-while, then tries it; and when the ceiling turns out to have gone, it climbs faster round by round, so that a service
-that grows is soon used. A round is as many successes as the bound allows attempts at once: it knows no clock.
+It is AIMD (Chiu and Jain, 1989) with the memory of CUBIC (RFC 9438). A refusal cuts the bound at once, and the bound
+before the cut is remembered as the ceiling. Below the ceiling the bound climbs by one in every round of successes.
+Just below it, the bound stays for a while and then tries it. When the ceiling has gone, the bound climbs faster in
+every round, so a service that grows is soon used. A round is as many successes as the bound; there is no clock.
 """
 
 from stepwave_server.engine.admission.limits import Adaptive
@@ -11,15 +11,15 @@ from stepwave_server.engine.admission.limits import Adaptive
 __all__ = ["AdaptiveBound"]
 
 HOLD = 40
-"""Successes before the ceiling is tried again: about so many calls are made for each one refused."""
+"""Successes before the ceiling is tried again, so about one call in so many is refused."""
 
 
 class AdaptiveBound:
-    """How many attempts may be in flight, as successes and refusals tell.
+    """A bound on attempts in flight that follows successes and refusals.
 
     Attributes:
-        limit: How many, now.
-        refused: How many refusals there have been.
+        limit: The bound now.
+        refused: Refusals so far.
     """
 
     __slots__ = ("_ceiling", "_config", "_cuts", "_peak", "_proved", "_step", "_successes", "limit", "refused")
@@ -34,26 +34,26 @@ class AdaptiveBound:
         self._step = 1
 
     def start(self, in_flight: int) -> int:
-        """Note that an attempt starts as one of so many; return the mark that it ends with."""
+        """Count the start of an attempt, one of `in_flight`; return the mark to end it with."""
         self._peak = max(self._peak, in_flight)
         return self._cuts
 
     def succeed(self, mark: int, in_flight: int) -> None:
-        """Take a success of one of so many attempts: what began before the last cut says nothing of the bound now."""
+        """Count the success of an attempt, one of `in_flight`. One from before the last cut proves nothing."""
         if mark != self._cuts:
             return
         self._proved = True
         self._successes += 1
         if self._successes < self._needed():
             return
-        if self._peak >= self.limit:  # else nobody knows whether it bears what it allows
+        if self._peak >= self.limit:  # else the bound was not reached, and proved nothing
             self._climb()
         self._successes, self._peak = 0, in_flight
 
     def refuse(self, mark: int, in_flight: int) -> None:
-        """Take a refusal of one of so many attempts: the first since the last cut makes another one.
+        """Count the refusal of an attempt, one of `in_flight`. The first one since the last cut cuts again.
 
-        The cut is a fifth where something succeeded since the one before, else a half: then it is far too high.
+        The cut is a fifth if something succeeded since the cut before, else a half: the bound is far too high then.
         """
         self.refused += 1
         if mark != self._cuts:
@@ -66,12 +66,12 @@ class AdaptiveBound:
         self._proved = False
 
     def _needed(self) -> int:
-        """Return how many successes there must be before it climbs."""
+        """Return how many successes the next climb needs."""
         waits = self._ceiling is not None and self.limit + 1 >= self._ceiling > self.limit
         return max(HOLD, self.limit) if waits else self.limit
 
     def _climb(self) -> None:
-        if self._ceiling is not None and self.limit >= self._ceiling:  # a round at the ceiling: it has gone
+        if self._ceiling is not None and self.limit >= self._ceiling:  # a whole round at the ceiling: it has gone
             self._ceiling = None
         self.limit = min(self._config.most, self.limit + self._step)
         if self._ceiling is None:

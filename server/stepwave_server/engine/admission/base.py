@@ -1,47 +1,47 @@
-"""The server-wide gate before an attempt starts: how many may be in flight, shared fairly among runs. Pure."""
+"""Admission: which attempts may start, over all runs. The interface; its implementations are pure."""
 
-from collections import deque
 from collections.abc import Hashable, Iterator
-from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from stepwave_server.core.explanation import WaitCause
 from stepwave_server.engine.admission.limiter import Feedback, Limiter
 
-__all__ = ["Admission", "FairAdmission", "Group", "Held", "Obstacle", "Ticket", "server_full"]
+__all__ = ["Admission", "Group", "LimiterPlace", "Obstacle", "Permit", "Ticket", "server_full"]
 
 
-class Held(NamedTuple):
-    """A place at a gate, and the mark to give it back with."""
+class LimiterPlace(NamedTuple):
+    """A place under a limiter, and the mark to return it with."""
 
-    gate: Limiter
+    limiter: Limiter
     mark: int
 
 
-class Ticket(Protocol):
-    """What waits for admission: an attempt.
+class Permit(NamedTuple):
+    """What admission gives an attempt that may start. It is returned once, at the attempt's end.
 
     Attributes:
-        withdrawn: It waits no more.
-        held: Its places at gates.
+        places: Its places under limiters, beside the one among the attempts in flight.
     """
 
-    withdrawn: bool
-    held: tuple[Held, ...]
+    places: tuple[LimiterPlace, ...] = ()
+
+
+class Ticket(Protocol):
+    """What waits for admission: an attempt. It is hashed by identity."""
 
     @property
     def run_key(self) -> Hashable:
-        """The run whose turn it takes."""
+        """The run that it belongs to. Runs take turns."""
         ...
 
     @property
-    def gates(self) -> tuple[Limiter, ...]:
-        """What it must pass beside the server's own bound."""
+    def limiters(self) -> tuple[Limiter, ...]:
+        """What it needs a place under, beside the server's own bound."""
         ...
 
 
 class Obstacle(NamedTuple):
-    """What attempts wait for: the cause, in a line, and what the limit covers, if it is one."""
+    """What an attempt waits for: the cause, a line of text, and what the limit covers, if it is a limit."""
 
     cause: WaitCause
     message: str
@@ -52,7 +52,7 @@ T = TypeVar("T", bound=Ticket)
 
 
 class Group(NamedTuple, Generic[T]):
-    """Attempts of one run that wait for one thing: how many, and these, first come first."""
+    """Attempts of one run that wait for one thing: their count, and the attempts in their order."""
 
     obstacle: Obstacle
     size: int
@@ -60,11 +60,11 @@ class Group(NamedTuple, Generic[T]):
 
 
 class Admission(Protocol[T]):
-    """Lets attempts start. It has no clock: times are given, in nanoseconds of one that never goes back.
+    """Decides which attempts may start. Times are given, in nanoseconds of a clock that never goes back.
 
     Attributes:
-        limit: Attempts in flight at once, over all runs.
-        in_flight: How many there are now.
+        limit: The bound of attempts in flight, over all runs.
+        in_flight: Attempts in flight now.
     """
 
     limit: int
@@ -72,7 +72,7 @@ class Admission(Protocol[T]):
 
     @property
     def next_time(self) -> int | None:
-        """When to call `admit` again although nothing has ended; `None`: that would be in vain."""
+        """When to call `admit` again although nothing has ended; `None`: no need."""
         ...
 
     def submit(self, ticket: T) -> None:
@@ -80,103 +80,41 @@ class Admission(Protocol[T]):
         ...
 
     def withdraw(self, ticket: T, now: int) -> None:
-        """Let an attempt wait no more that was submitted and not admitted."""
+        """Remove an attempt that was submitted and not admitted."""
         ...
 
-    def admit(self, now: int) -> T | None:
-        """Return the attempt whose turn it is, its places taken; `None` if none may start now."""
+    def admit(self, now: int) -> tuple[T, Permit] | None:
+        """Return the next attempt that may start, with its permit; `None`: none may start now."""
         ...
 
-    def release(self, ticket: T, verdict: Feedback, retry_after: int, now: int) -> None:
-        """Give back the places of an attempt that was admitted and has ended.
+    def occupy(self) -> Permit:
+        """Take a place for work that goes on after its attempt has ended, even beyond the bound."""
+        ...
+
+    def release(self, permit: Permit, feedback: Feedback, retry_after: int, now: int) -> None:
+        """Take a permit back.
 
         Args:
-            ticket: The attempt.
-            verdict: What its end says of the service behind its action.
-            retry_after: For how many nanoseconds a refusal asked to be left alone.
+            permit: The permit.
+            feedback: What the attempt's end says of the service behind its action.
+            retry_after: Nanoseconds for which a refusal asked to be left alone.
             now: The time.
         """
         ...
 
     def obstacle(self, ticket: T, now: int) -> Obstacle:
-        """Say what an attempt that was submitted and not admitted waits for."""
+        """Return what an attempt that was submitted and not admitted waits for."""
         ...
 
     def waiting(self, run_key: Hashable, now: int) -> Iterator[Group[T]]:
-        """Yield what attempts of a run wait for, by what that is."""
+        """Yield the waiting attempts of a run, grouped by what they wait for."""
         ...
 
-    def waiting_at(self, gate: Limiter) -> Iterator[T]:
-        """Yield the attempts that a gate holds up, in no order."""
+    def waiting_at(self, limiter: Limiter) -> Iterator[T]:
+        """Yield the attempts that wait for a limiter, in no order."""
         ...
 
 
 def server_full(limit: int) -> Obstacle:
-    """Say that the server's own bound is reached."""
+    """Return the obstacle of the server's own bound."""
     return Obstacle(WaitCause.CONCURRENCY, f"the server's max_attempts is {limit:,}")
-
-
-@dataclass(slots=True)
-class FairAdmission(Generic[T]):
-    """Admission without limits but the server's own. Runs take turns, one attempt each: a wide run holds up no other.
-
-    Attributes:
-        limit: Attempts in flight at once, over all runs.
-        in_flight: How many there are now.
-    """
-
-    limit: int
-    in_flight: int = 0
-    _queues: dict[Hashable, deque[T]] = field(default_factory=dict)
-    _turns: deque[Hashable] = field(default_factory=deque)
-
-    @property
-    def next_time(self) -> int | None:
-        """Return `None`: time alone lets nothing start."""
-        return None
-
-    def submit(self, ticket: T) -> None:
-        """Put an attempt at the end of its run's queue."""
-        queue = self._queues.get(ticket.run_key)
-        if queue is None:
-            self._queues[ticket.run_key] = deque((ticket,))
-            self._turns.append(ticket.run_key)
-        else:
-            queue.append(ticket)
-
-    def withdraw(self, ticket: T, now: int) -> None:
-        """Let an attempt wait no more; it is passed over when its turn comes."""
-        ticket.withdrawn = True
-
-    def admit(self, now: int) -> T | None:
-        """Return the attempt whose turn it is and count it in flight; `None` if there is no place or none waits."""
-        while self.in_flight < self.limit and self._turns:
-            key = self._turns.popleft()
-            queue = self._queues[key]
-            ticket = queue.popleft()
-            if queue:
-                self._turns.append(key)
-            else:
-                del self._queues[key]
-            if not ticket.withdrawn:
-                self.in_flight += 1
-                return ticket
-        return None
-
-    def release(self, ticket: T, verdict: Feedback, retry_after: int, now: int) -> None:
-        """Give back the place of an attempt that has ended."""
-        self.in_flight -= 1
-
-    def obstacle(self, ticket: T, now: int) -> Obstacle:
-        """Say what an attempt waits for: a place."""
-        return server_full(self.limit)
-
-    def waiting(self, run_key: Hashable, now: int) -> Iterator[Group[T]]:
-        """Yield the attempts of a run that wait for a place."""
-        waiting = [ticket for ticket in self._queues.get(run_key, ()) if not ticket.withdrawn]
-        if waiting:
-            yield Group(server_full(self.limit), len(waiting), iter(waiting))
-
-    def waiting_at(self, gate: Limiter) -> Iterator[T]:
-        """Yield nothing: there are no gates."""
-        return iter(())

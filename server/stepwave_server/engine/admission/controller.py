@@ -1,120 +1,137 @@
-"""Where attempts wait to start: admission and its clock, who is let in, and who is told what they wait for."""
+"""Admission on the event loop's clock: attempts wait here to start, and their watchers hear what they wait for."""
 
 import asyncio
 from collections.abc import Sequence
 from itertools import islice
+from typing import Generic, Protocol, TypeVar
 
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo, RunKey
-from stepwave_server.core.messages import AttemptFailed, AttemptStarted, AttemptSucceeded, Input
+from stepwave_server.core.messages import AttemptFailed, AttemptSucceeded, Input
 from stepwave_server.core.model import Reason
-from stepwave_server.engine.admission.base import Admission, FairAdmission, Obstacle
+from stepwave_server.engine.admission.base import Admission, Obstacle, Permit, Ticket
+from stepwave_server.engine.admission.fair_queue import FairAdmission
 from stepwave_server.engine.admission.limited import LimitedAdmission
 from stepwave_server.engine.admission.limiter import Feedback, Limiter
 from stepwave_server.engine.admission.limits import Limit
 from stepwave_server.engine.admission.registry import LimiterRegistry
-from stepwave_server.engine.attempts.attempt import Attempt
 
-__all__ = ["AdmissionController"]
-
-MOST_TOLD = 1_000
-MOST_TOLD_PLAIN = 100
-"""Steps of a run of which its watchers are told that they wait; for nothing but a place of the server, fewer."""
+__all__ = ["AdmissionController", "Applicant"]
 
 MOST_GROUPS = 20
+"""Groups of waiting steps that a run's information has at most."""
+
 MOST_NAMED = 20
-"""What the steps of a run wait for, and how many steps are named for each."""
+"""Steps that each of these groups names at most."""
 
 
-class AdmissionController:
-    """Lets attempts start as admission says, on the loop's clock.
+class Applicant(Ticket, Protocol):
+    """What the controller admits: an attempt."""
+
+    @property
+    def step_id(self) -> str:
+        """The step."""
+        ...
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it still waits for admission."""
+        ...
+
+    def admit(self, permit: Permit) -> None:
+        """Take a permit: it may start."""
+        ...
+
+    def report_waiting(self) -> None:
+        """Report to watchers that it waits."""
+        ...
+
+    def report_still_waiting(self) -> None:
+        """Report again to watchers what it waits for, if that was reported before."""
+        ...
+
+
+A = TypeVar("A", bound=Applicant)
+
+
+class AdmissionController(Generic[A]):
+    """Admits attempts.
 
     Attributes:
-        limited: Whether anything is limited but the whole; where nothing is, time does not matter.
+        limited: There are limits beside the server's own bound. Without them, time does not matter.
 
     Args:
         loop: The loop whose clock counts.
-        places: Attempts in flight at once.
-        limits: What actions are allowed.
+        places: The bound of attempts in flight.
+        limits: The limits of actions.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, places: int, limits: Sequence[Limit]) -> None:
         self._loop = loop
         self.limited = bool(limits)
-        self._book = LimiterRegistry(limits)
-        self._admission: Admission[Attempt] = LimitedAdmission(places) if limits else FairAdmission(places)
-        self._most_told = MOST_TOLD if limits else MOST_TOLD_PLAIN
-        self._fresh: list[Attempt] = []
+        self._limiters = LimiterRegistry(limits)
+        self._admission: Admission[A] = LimitedAdmission(places) if limits else FairAdmission(places)
+        self._submitted: list[A] = []
         self._paused: set[Limiter] = set()
-        self._alarm: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def in_flight(self) -> int:
-        """How many attempts are in flight now."""
+        """Attempts in flight now."""
         return self._admission.in_flight
 
     def keyed(self, action: str) -> bool:
         """Say whether an action is limited by keys."""
-        return self._book.keyed(action)
+        return self._limiters.keyed(action)
 
-    def gates(self, action: str, key: str) -> tuple[Limiter, ...]:
-        """Return what an attempt of an action must pass; it is to be submitted before the next is asked for."""
-        return self._book.gates(action, key, self._now())
+    def limiters(self, action: str, key: str) -> tuple[Limiter, ...]:
+        """Return the limiters of an attempt of an action. Submit the attempt before the next call."""
+        return self._limiters.limiters(action, key, self._now())
 
-    def submit(self, attempt: Attempt) -> None:
-        """Let an attempt wait for its turn."""
-        attempt.queued = True
+    def submit(self, attempt: A) -> None:
+        """Put an attempt into the queue."""
         self._admission.submit(attempt)
-        self._fresh.append(attempt)
+        self._submitted.append(attempt)
 
-    def withdraw(self, attempt: Attempt) -> None:
-        """Let an attempt wait no more, if it does."""
-        if attempt.queued:
-            attempt.queued = False
-            self._admission.withdraw(attempt, self._now())
+    def withdraw(self, attempt: A) -> None:
+        """Take an attempt that was submitted and not admitted out of the queue."""
+        self._admission.withdraw(attempt, self._now())
 
-    def release(self, attempt: Attempt, outcome: Input | None) -> None:
-        """Give back an attempt's places, if it has any; `outcome`: what it came to, `None`: it never started."""
-        if not attempt.admitted:
+    def occupy(self) -> Permit:
+        """Take a place for work that goes on after its attempt has ended."""
+        return self._admission.occupy()
+
+    def release(self, permit: Permit, outcome: Input | None = None) -> None:
+        """Take a permit back; `outcome`: the attempt's end, `None`: it never started."""
+        if not permit.places:
+            self._admission.release(permit, Feedback.NOTHING, 0, 0)
             return
-        attempt.admitted = False
-        if not attempt.gates:
-            self._admission.release(attempt, Feedback.NOTHING, 0, 0)
-            return
-        verdict, retry_after = _verdict(outcome)
+        feedback, retry_after = _feedback(outcome)
         if retry_after:
-            self._paused.update(gate for gate in attempt.gates if gate.adaptive is not None)
-        self._admission.release(attempt, verdict, retry_after, self._now())
-
-    def cling(self) -> None:
-        """Count an attempt in flight that has ended for its run."""
-        self._admission.in_flight += 1
-
-    def let_go(self) -> None:
-        """Count it no more."""
-        self._admission.in_flight -= 1
+            self._paused.update(limiter for limiter, _ in permit.places if limiter.adaptive is not None)
+        self._admission.release(permit, feedback, retry_after, self._now())
 
     def admit(self) -> None:
-        """Let in all who may start now, and tell the watchers of others what they wait for."""
+        """Admit every attempt that may start now, and report what the others wait for."""
         now = self._now() if self.limited else 0
         admission = self._admission
-        while (attempt := admission.admit(now)) is not None:
-            attempt.queued, attempt.admitted = False, True
-            attempt.run.tell(AttemptStarted(attempt.step_id, attempt.number))
+        while (admitted := admission.admit(now)) is not None:
+            attempt, permit = admitted
+            attempt.admit(permit)
         if self.limited:
-            self._tell(now)
-            self._set_alarm(now)
+            self._report()
+            self._set_timer(now)
         elif admission.in_flight >= admission.limit:
-            self._tell(now)
+            self._report()
         else:
-            self._fresh.clear()
+            self._submitted.clear()
 
-    def obstacle(self, attempt: Attempt) -> Obstacle | None:
-        """Say what an attempt waits for, if it does."""
-        return self._admission.obstacle(attempt, self._now()) if attempt.queued else None
+    def obstacle(self, attempt: A) -> Obstacle | None:
+        """Return what an attempt waits for; `None`: it does not wait."""
+        return self._admission.obstacle(attempt, self._now()) if attempt.waiting else None
 
     def waiting(self, key: RunKey) -> list[Waiting]:
-        """Return what steps of a run wait for, the most frequent first."""
+        """Return what the steps of a run wait for, the most frequent first."""
         found: dict[Obstacle, tuple[int, list[str]]] = {}
         for group in self._admission.waiting(key, self._now()):
             size, step_ids = found.get(group.obstacle, (0, []))
@@ -124,41 +141,43 @@ class AdmissionController:
         return [Waiting(it.cause, it.message, size, tuple(ids), it.limit) for it, (size, ids) in ordered]
 
     def limits(self, action: str, clock: int) -> list[LimitInfo]:
-        """Return what an action is allowed, and how that stands; `clock` is the time since the epoch."""
+        """Return the limits of an action, and how they stand; `clock` is the time since the epoch."""
         now = self._now()
-        return [info for state in self._book.covering(action) for info in state.infos(now, clock)]
+        return [info for limit in self._limiters.covering(action) for info in limit.infos(now, clock)]
 
     def close(self) -> None:
-        """Let nothing more happen by itself."""
-        if self._alarm is not None:
-            self._alarm.cancel()
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _now(self) -> int:
         return round(self._loop.time() * 1e9)
 
-    def _tell(self, now: int) -> None:
-        fresh, self._fresh = self._fresh, []
+    def _report(self) -> None:
+        submitted, self._submitted = self._submitted, []
         paused, self._paused = self._paused, set()
-        for attempt in fresh:
-            if attempt.queued and attempt.run.told < self._most_told:
-                attempt.run.show_waiting(attempt, self._admission.obstacle(attempt, now))
-        for gate in paused:
-            for attempt in self._admission.waiting_at(gate):
-                if attempt.told:
-                    attempt.run.show_waiting(attempt, self._admission.obstacle(attempt, now))
+        for attempt in submitted:
+            if attempt.waiting:
+                attempt.report_waiting()
+        for limiter in paused:
+            for attempt in self._admission.waiting_at(limiter):
+                attempt.report_still_waiting()
 
-    def _set_alarm(self, now: int) -> None:
-        """Come back when time alone lets somebody in."""
+    def _set_timer(self, now: int) -> None:
+        """Admit again when time alone allows an attempt to start."""
         due = self._admission.next_time
-        if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         if due is not None:
-            self._alarm = self._loop.call_later((due - now) / 1e9, self.admit)
+            self._timer = self._loop.call_later((due - now) / 1e9, self.admit)
 
 
-def _verdict(outcome: Input | None) -> tuple[Feedback, int]:
-    """Return what an attempt's end says of the service behind it, and how long that asked to be left alone."""
+def _feedback(outcome: Input | None) -> tuple[Feedback, int]:
+    """Return what an attempt's end says of the service behind it, and for how long the service asked to be left alone.
+
+    The time is in nanoseconds.
+    """
     if isinstance(outcome, AttemptSucceeded):
         return Feedback.SUCCEEDED, 0
     if isinstance(outcome, AttemptFailed) and outcome.failure.reason is Reason.RATE_LIMITED:

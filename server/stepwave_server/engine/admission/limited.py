@@ -1,10 +1,12 @@
-"""Admission with limits: attempts start as the gates allow that each of them passes. Pure: it is given the time.
+"""Admission with limits: attempts start as their limiters allow. Pure: the time is given.
 
-Attempts that pass the same gates wait in one lane, and in it each run has a queue. A queue's first attempt has a turn,
-given when it became the first: turns are counted up by runs, as start-time fair queueing does (Goyal, Vin and Cheng,
-1996), so that every run, however wide, goes once in a round, in a lane as over all lanes. A lane that finds a gate shut
-waits at that gate; a gate that opens sends on the lane whose turn is first, and the next one only when that one is
-through, or stuck elsewhere. So an admission costs O(log of those who wait), and nobody is passed over for ever.
+Attempts that need the same limiters wait in one lane. In a lane, each run has a queue. The first attempt of a queue
+has a turn, given when it became the first. Turns are counted up by runs, as in start-time fair queueing (Goyal, Vin
+and Cheng, 1996): every run goes once in a round, however wide it is, in a lane as over all lanes.
+
+A lane that finds a limiter full is blocked by that limiter. A limiter with room again unblocks the lane whose turn is
+first. It unblocks the next one only when that lane got through, or is blocked elsewhere. So an admission costs O(log
+of the waiting attempts), and no attempt is passed over for ever.
 """
 
 import heapq
@@ -13,7 +15,7 @@ from collections.abc import Hashable, Iterator
 from itertools import count
 from typing import Generic, TypeVar
 
-from stepwave_server.engine.admission.base import Group, Held, Obstacle, Ticket, server_full
+from stepwave_server.engine.admission.base import Group, LimiterPlace, Obstacle, Permit, Ticket, server_full
 from stepwave_server.engine.admission.limiter import Feedback, Limiter
 from stepwave_server.engine.admission.priority_queue import Priority, PriorityQueue
 
@@ -22,9 +24,11 @@ __all__ = ["LimitedAdmission"]
 
 T = TypeVar("T", bound=Ticket)
 
+NO_PLACES = Permit()
+
 
 class _Run(Generic[T]):
-    """A run of which something waits: the turn that its next queue gets at the earliest, and its queues by lane."""
+    """A run with waiting attempts: the earliest turn of its next queue, and its queues by lane."""
 
     __slots__ = ("queues", "turn")
 
@@ -34,54 +38,72 @@ class _Run(Generic[T]):
 
 
 class _Queue(Generic[T]):
-    """Attempts of one run in one lane; `waiting` counts those that are not withdrawn."""
+    """Attempts of one run in one lane. Withdrawn ones leave when their turn comes."""
 
-    __slots__ = ("run", "run_key", "tickets", "waiting")
+    __slots__ = ("run", "run_key", "tickets", "withdrawn")
 
     def __init__(self, run: _Run[T], run_key: Hashable) -> None:
         self.run = run
         self.run_key = run_key
         self.tickets: deque[T] = deque()
-        self.waiting = 0
+        self.withdrawn: set[T] = set()
+
+    def __len__(self) -> int:
+        return len(self.tickets) - len(self.withdrawn)
+
+    def __iter__(self) -> Iterator[T]:
+        return (ticket for ticket in self.tickets if ticket not in self.withdrawn)
+
+    def take(self) -> T:
+        """Return the first attempt, and remove it."""
+        while (ticket := self.tickets.popleft()) in self.withdrawn:
+            self.withdrawn.remove(ticket)
+        return ticket
 
 
 class _Lane(Generic[T]):
-    """Attempts that pass the same gates.
+    """Attempts that need the same limiters.
 
     Attributes:
         queues: Its queues by run.
         order: Those queues, by their turns.
-        at: The gate where it waits; `None`: it is to be tried.
-        sent_by: The gate that sent it on and waits for it to get through.
+        blocked_by: The limiter that blocks it; `None`: it is ready to be tried.
+        unblocked_by: The limiter that unblocked it, and waits for it to get through.
     """
 
-    __slots__ = ("at", "gates", "order", "queues", "sent_by")
+    __slots__ = ("blocked_by", "limiters", "order", "queues", "unblocked_by")
 
-    def __init__(self, gates: tuple[Limiter, ...]) -> None:
-        self.gates = gates
+    def __init__(self, limiters: tuple[Limiter, ...]) -> None:
+        self.limiters = limiters
         self.queues: dict[Hashable, _Queue[T]] = {}
         self.order: PriorityQueue[_Queue[T]] = PriorityQueue()
-        self.at: Limiter | None = None
-        self.sent_by: Limiter | None = None
+        self.blocked_by: Limiter | None = None
+        self.unblocked_by: Limiter | None = None
 
 
-class _Post(Generic[T]):
-    """A gate's waiting lanes, whether one that it sent on is on its way, and when it is to be looked at again."""
+class _Blocked(Generic[T]):
+    """The lanes that a limiter blocks.
 
-    __slots__ = ("alarm", "lanes", "sent")
+    Attributes:
+        lanes: The lanes, by the turns of their first queues.
+        trying: A lane that it unblocked has not got through yet.
+        check_time: When the limiter is to be checked again; `None`: when a permit comes back.
+    """
+
+    __slots__ = ("check_time", "lanes", "trying")
 
     def __init__(self) -> None:
         self.lanes: PriorityQueue[_Lane[T]] = PriorityQueue()
-        self.sent = False
-        self.alarm: int | None = None
+        self.trying = False
+        self.check_time: int | None = None
 
 
 class LimitedAdmission(Generic[T]):
-    """Lets at most `limit` attempts be in flight, and only as the gates allow that each of them passes.
+    """Admits attempts up to a bound, and only as their limiters allow.
 
     Attributes:
-        limit: Attempts in flight at once, over all runs.
-        in_flight: How many there are now.
+        limit: The bound of attempts in flight, over all runs.
+        in_flight: Attempts in flight now.
     """
 
     def __init__(self, limit: int) -> None:
@@ -89,94 +111,96 @@ class LimitedAdmission(Generic[T]):
         self.in_flight = 0
         self._runs: dict[Hashable, _Run[T]] = {}
         self._lanes: dict[tuple[Limiter, ...], _Lane[T]] = {}
-        self._open: PriorityQueue[_Lane[T]] = PriorityQueue()
-        self._posts: dict[Limiter, _Post[T]] = {}
-        self._alarms: list[tuple[int, int, Limiter]] = []
+        self._ready: PriorityQueue[_Lane[T]] = PriorityQueue()
+        self._blocked: dict[Limiter, _Blocked[T]] = {}
+        self._checks: list[tuple[int, int, Limiter]] = []
         self._numbers = count()
         self._turn = 0
 
     @property
     def next_time(self) -> int | None:
-        """When to call `admit` again although nothing has ended; `None`: that would be in vain."""
-        return self._alarms[0][0] if self._alarms else None
+        """When to call `admit` again although nothing has ended; `None`: no need."""
+        return self._checks[0][0] if self._checks else None
 
     def submit(self, ticket: T) -> None:
         """Put an attempt at the end of its run's queue."""
-        lane = self._lanes.get(ticket.gates)
+        lane = self._lanes.get(ticket.limiters)
         if lane is None:
-            lane = self._begin_lane(ticket.gates)
+            lane = self._begin_lane(ticket.limiters)
         queue = lane.queues.get(ticket.run_key)
         if queue is None:
             queue = self._begin_queue(lane, ticket.run_key)
         queue.tickets.append(ticket)
-        queue.waiting += 1
 
     def withdraw(self, ticket: T, now: int) -> None:
-        """Let an attempt wait no more that was submitted and not admitted."""
-        ticket.withdrawn = True
-        lane = self._lanes[ticket.gates]
+        """Remove an attempt that was submitted and not admitted."""
+        lane = self._lanes[ticket.limiters]
         queue = lane.queues[ticket.run_key]
-        queue.waiting -= 1
-        if not queue.waiting:
+        queue.withdrawn.add(ticket)
+        if not len(queue):
             self._end_queue(lane, queue)
-            self._settle(lane)
+            self._requeue(lane)
             if not lane.queues:
-                self._arrived(lane, now)
-                if lane.at is not None:
-                    self._look(lane.at, now)
+                self._got_through(lane, now)
+                if lane.blocked_by is not None:
+                    self._check(lane.blocked_by, now)
 
-    def admit(self, now: int) -> T | None:
-        """Return the attempt whose turn it is, its places taken; `None` if none may start now."""
-        if self._alarms:
-            self._ring(now)
-        while self.in_flight < self.limit and (found := self._open.first()) is not None:
+    def admit(self, now: int) -> tuple[T, Permit] | None:
+        """Return the next attempt that may start, with its permit; `None`: none may start now."""
+        if self._checks:
+            self._check_due(now)
+        while self.in_flight < self.limit and (found := self._ready.first()) is not None:
             (turn, _), lane = found
-            gate = next((gate for gate in lane.gates if gate.cause(now) is not None), None)
-            if gate is None:
-                ticket = self._take(lane, turn, now)
-                self._arrived(lane, now)
-                return ticket
-            self._wait(lane, gate, now)
-            self._arrived(lane, now)
+            full = next((limiter for limiter in lane.limiters if limiter.cause(now) is not None), None)
+            if full is None:
+                admitted = self._take(lane, turn, now)
+                self._got_through(lane, now)
+                return admitted
+            self._block(lane, full, now)
+            self._got_through(lane, now)
         return None
 
-    def release(self, ticket: T, verdict: Feedback, retry_after: int, now: int) -> None:
-        """Give back the places of an attempt that has ended."""
+    def occupy(self) -> Permit:
+        """Take a place, even beyond the bound."""
+        self.in_flight += 1
+        return NO_PLACES
+
+    def release(self, permit: Permit, feedback: Feedback, retry_after: int, now: int) -> None:
+        """Take a permit back."""
         self.in_flight -= 1
-        held, ticket.held = ticket.held, ()
-        for gate, mark in held:
-            gate.give(mark, verdict, retry_after, now)
-            self._look(gate, now)
+        for limiter, mark in permit.places:
+            limiter.give(mark, feedback, retry_after, now)
+            self._check(limiter, now)
 
     def obstacle(self, ticket: T, now: int) -> Obstacle:
-        """Say what an attempt that was submitted and not admitted waits for."""
-        return self._obstacle(self._lanes[ticket.gates], now)
+        """Return what an attempt that was submitted and not admitted waits for."""
+        return self._obstacle(self._lanes[ticket.limiters], now)
 
     def waiting(self, run_key: Hashable, now: int) -> Iterator[Group[T]]:
-        """Yield what attempts of a run wait for, lane by lane."""
+        """Yield the waiting attempts of a run, lane by lane."""
         run = self._runs.get(run_key)
         for lane, queue in run.queues.items() if run is not None else ():
-            yield Group(self._obstacle(lane, now), queue.waiting, _in(queue))
+            yield Group(self._obstacle(lane, now), len(queue), iter(queue))
 
-    def waiting_at(self, gate: Limiter) -> Iterator[T]:
-        """Yield the attempts that a gate holds up, in no order."""
-        post = self._posts.get(gate)
-        for lane in post.lanes if post is not None else ():
+    def waiting_at(self, limiter: Limiter) -> Iterator[T]:
+        """Yield the attempts that a limiter blocks, in no order."""
+        blocked = self._blocked.get(limiter)
+        for lane in blocked.lanes if blocked is not None else ():
             for queue in lane.queues.values():
-                yield from _in(queue)
+                yield from queue
 
     def _obstacle(self, lane: _Lane[T], now: int) -> Obstacle:
-        for gate in (lane.at, *lane.gates):
-            if gate is not None and (cause := gate.cause(now)) is not None:
-                return Obstacle(cause, gate.why(now), gate.actions)
+        for limiter in (lane.blocked_by, *lane.limiters):
+            if limiter is not None and (cause := limiter.cause(now)) is not None:
+                return Obstacle(cause, limiter.why(now), limiter.actions)
         return server_full(self.limit)
 
     # Lanes and queues begin with their first attempt and end with their last.
 
-    def _begin_lane(self, gates: tuple[Limiter, ...]) -> _Lane[T]:
-        lane = self._lanes[gates] = _Lane(gates)
-        for gate in gates:
-            gate.passers += 1
+    def _begin_lane(self, limiters: tuple[Limiter, ...]) -> _Lane[T]:
+        lane = self._lanes[limiters] = _Lane(limiters)
+        for limiter in limiters:
+            limiter.lanes += 1
         return lane
 
     def _begin_queue(self, lane: _Lane[T], run_key: Hashable) -> _Queue[T]:
@@ -185,7 +209,7 @@ class LimitedAdmission(Generic[T]):
             run = self._runs[run_key] = _Run()
         queue = lane.queues[run_key] = run.queues[lane] = _Queue(run, run_key)
         lane.order.put(queue, self._next_turn(run))
-        self._settle(lane)
+        self._requeue(lane)
         return queue
 
     def _next_turn(self, run: _Run[T]) -> Priority:
@@ -194,95 +218,86 @@ class LimitedAdmission(Generic[T]):
         return turn, next(self._numbers)
 
     def _end_queue(self, lane: _Lane[T], queue: _Queue[T]) -> None:
-        queue.tickets.clear()
-        lane.order.leave(queue)
+        lane.order.remove(queue)
         del lane.queues[queue.run_key]
         del queue.run.queues[lane]
         if not queue.run.queues:
             del self._runs[queue.run_key]
 
-    def _settle(self, lane: _Lane[T]) -> None:
-        """Let a lane wait where it does by the turn of its first queue; end it if there is none."""
-        line = self._open if lane.at is None else self._posts[lane.at].lanes
+    def _requeue(self, lane: _Lane[T]) -> None:
+        """Place a lane, among the ready or the blocked ones, by the turn of its first queue; end it if it has none."""
+        lanes = self._ready if lane.blocked_by is None else self._blocked[lane.blocked_by].lanes
         first = lane.order.first()
         if first is not None:
-            line.put(lane, first[0])
+            lanes.put(lane, first[0])
             return
-        line.leave(lane)
-        del self._lanes[lane.gates]
-        for gate in lane.gates:
-            gate.passers -= 1
+        lanes.remove(lane)
+        del self._lanes[lane.limiters]
+        for limiter in lane.limiters:
+            limiter.lanes -= 1
 
-    def _take(self, lane: _Lane[T], turn: int, now: int) -> T:
+    def _take(self, lane: _Lane[T], turn: int, now: int) -> tuple[T, Permit]:
         first = lane.order.first()
-        assert first is not None, "a lane that is to be tried has a queue"
+        assert first is not None, "a ready lane has a queue"
         queue = first[1]
-        ticket = queue.tickets.popleft()
-        while ticket.withdrawn:
-            ticket = queue.tickets.popleft()
+        ticket = queue.take()
         self._turn = max(self._turn, turn)
-        queue.waiting -= 1
-        if queue.waiting:
+        if len(queue):
             lane.order.put(queue, self._next_turn(queue.run))
         else:
             self._end_queue(lane, queue)
-        self._settle(lane)
+        self._requeue(lane)
         self.in_flight += 1
-        if lane.gates:
-            ticket.held = tuple(Held(gate, gate.take(now)) for gate in lane.gates)
-        return ticket
+        if not lane.limiters:
+            return ticket, NO_PLACES
+        return ticket, Permit(tuple(LimiterPlace(limiter, limiter.take(now)) for limiter in lane.limiters))
 
-    # Gates hold lanes up, and send them on one by one.
+    # Limiters block lanes, and unblock them one by one.
 
-    def _wait(self, lane: _Lane[T], gate: Limiter, now: int) -> None:
-        """Let a lane wait at a gate that is shut."""
-        self._open.leave(lane)
-        self._posts.setdefault(gate, _Post())
-        lane.at = gate
-        self._settle(lane)
-        self._look(gate, now)
+    def _block(self, lane: _Lane[T], limiter: Limiter, now: int) -> None:
+        self._ready.remove(lane)
+        self._blocked.setdefault(limiter, _Blocked())
+        lane.blocked_by = limiter
+        self._requeue(lane)
+        self._check(limiter, now)
 
-    def _look(self, gate: Limiter, now: int) -> None:
-        """Send on the first lane that waits at a gate, if that is open; else come back when time may have opened it."""
-        post = self._posts.get(gate)
-        if post is None or post.sent:
+    def _check(self, limiter: Limiter, now: int) -> None:
+        """Unblock the first lane that a limiter blocks, if it has room; else check again when time may give it room."""
+        blocked = self._blocked.get(limiter)
+        if blocked is None or blocked.trying:
             return
-        first = post.lanes.first()
+        first = blocked.lanes.first()
         if first is None:
-            if post.alarm is None:
-                del self._posts[gate]
-        elif gate.cause(now) is None:
-            self._send(post, gate, first[1])
+            if blocked.check_time is None:
+                del self._blocked[limiter]
+        elif limiter.cause(now) is None:
+            self._unblock(blocked, limiter, first[1])
         else:
-            self._set_alarm(post, gate, now)
+            self._schedule_check(blocked, limiter, now)
 
-    def _send(self, post: _Post[T], gate: Limiter, lane: _Lane[T]) -> None:
-        post.lanes.leave(lane)
-        post.sent = True
-        lane.at, lane.sent_by = None, gate
-        self._settle(lane)
+    def _unblock(self, blocked: _Blocked[T], limiter: Limiter, lane: _Lane[T]) -> None:
+        blocked.lanes.remove(lane)
+        blocked.trying = True
+        lane.blocked_by, lane.unblocked_by = None, limiter
+        self._requeue(lane)
 
-    def _arrived(self, lane: _Lane[T], now: int) -> None:
-        """Let the gate that sent a lane on send the next one: this one got through, is stuck elsewhere, or is gone."""
-        gate, lane.sent_by = lane.sent_by, None
-        if gate is not None:
-            self._posts[gate].sent = False
-            self._look(gate, now)
+    def _got_through(self, lane: _Lane[T], now: int) -> None:
+        """Let the limiter that unblocked a lane unblock the next: this one got through, is blocked again, or ended."""
+        limiter, lane.unblocked_by = lane.unblocked_by, None
+        if limiter is not None:
+            self._blocked[limiter].trying = False
+            self._check(limiter, now)
 
-    def _set_alarm(self, post: _Post[T], gate: Limiter, now: int) -> None:
-        due = gate.due(now)
-        if due > now and (post.alarm is None or due < post.alarm):
-            post.alarm = due
-            heapq.heappush(self._alarms, (due, next(self._numbers), gate))
+    def _schedule_check(self, blocked: _Blocked[T], limiter: Limiter, now: int) -> None:
+        due = limiter.due(now)
+        if due > now and (blocked.check_time is None or due < blocked.check_time):
+            blocked.check_time = due
+            heapq.heappush(self._checks, (due, next(self._numbers), limiter))
 
-    def _ring(self, now: int) -> None:
-        while self._alarms and self._alarms[0][0] <= now:
-            due, _, gate = heapq.heappop(self._alarms)
-            post = self._posts.get(gate)
-            if post is not None and post.alarm == due:
-                post.alarm = None
-                self._look(gate, now)
-
-
-def _in(queue: _Queue[T]) -> Iterator[T]:
-    return (ticket for ticket in queue.tickets if not ticket.withdrawn)
+    def _check_due(self, now: int) -> None:
+        while self._checks and self._checks[0][0] <= now:
+            due, _, limiter = heapq.heappop(self._checks)
+            blocked = self._blocked.get(limiter)
+            if blocked is not None and blocked.check_time == due:
+                blocked.check_time = None
+                self._check(limiter, now)

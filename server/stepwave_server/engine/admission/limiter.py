@@ -1,4 +1,4 @@
-"""The gates of limits: whether another attempt may start now, and if not, why not and when. Pure: given the time.
+"""A limiter: whether another attempt may start under a limit now, and if not, why and when. Pure: the time is given.
 
 Times are nanoseconds of a clock that never goes back.
 """
@@ -12,7 +12,7 @@ from stepwave_server.engine.admission.limits import Bound, Rate
 __all__ = ["Feedback", "Limiter"]
 
 REMEMBERED = 600_000_000_000
-"""How long a gate of one key that nobody comes to keeps what it found out by refusals."""
+"""For how long an unused limiter of one key keeps what it learned from refusals, in nanoseconds."""
 
 
 class Feedback(Enum):
@@ -24,9 +24,9 @@ class Feedback(Enum):
 
 
 class _Bucket:
-    """A token bucket, as the generic cell rate algorithm (ITU-T I.371) keeps it: by one number, and exactly.
+    """A token bucket by the generic cell rate algorithm (ITU-T I.371): one number, and exact.
 
-    Times in it are multiplied by the rate's count, so that no division rounds.
+    Times in it are multiplied by the rate's count, so no division rounds.
     """
 
     __slots__ = ("_count", "_next", "_per", "_slack")
@@ -38,7 +38,7 @@ class _Bucket:
         self._next = 0
 
     def due(self, now: int) -> int:
-        """Return when one may start: now, or later."""
+        """Return when an attempt may start: now, or later."""
         return max(now, -((self._slack - self._next) // self._count))
 
     def take(self, now: int) -> None:
@@ -49,25 +49,25 @@ class _Bucket:
 
 
 class Limiter:
-    """Where attempts pass that one bound is about; with a key, those of that key's value.
+    """Enforces one bound; with a key, for one value of that key.
 
     Attributes:
         actions: What the limit covers, as it was configured.
-        keyed: Whether it is about one value of a key.
+        keyed: It counts one value of a key.
         bound: What is allowed.
-        in_flight: How many attempts hold a place.
-        passers: How many lanes of waiting attempts lead through it.
-        adaptive: What finds the bound by refusals, if something does.
-        paused_until: When the pause ends for which a refusal asked; 0: none did.
+        in_flight: Attempts that have a place.
+        lanes: Lanes of waiting attempts that need it.
+        adaptive: The adaptive bound; `None`: there is none.
+        paused_until: The end of the pause that a refusal asked for; 0: no pause.
     """
 
-    __slots__ = ("_bucket", "_used", "actions", "adaptive", "bound", "in_flight", "keyed", "passers", "paused_until")
+    __slots__ = ("_bucket", "_used", "actions", "adaptive", "bound", "in_flight", "keyed", "lanes", "paused_until")
 
     def __init__(self, actions: str, bound: Bound, *, keyed: bool = False) -> None:
         self.actions = actions
         self.keyed = keyed
         self.bound = bound
-        self.in_flight = self.passers = 0
+        self.in_flight = self.lanes = 0
         self.adaptive = AdaptiveBound(bound.adaptive) if bound.adaptive else None
         self.paused_until = 0
         self._bucket = _Bucket(bound.rate) if bound.rate else None
@@ -75,7 +75,7 @@ class Limiter:
 
     @property
     def places(self) -> int | None:
-        """How many attempts may be in flight at once, now; `None`: as many as come."""
+        """The bound of attempts in flight now; `None`: no bound."""
         adapted = self.adaptive.limit if self.adaptive is not None else None
         if self.bound.concurrency is None:
             return adapted
@@ -87,14 +87,14 @@ class Limiter:
         return due if self._bucket is None else max(due, self._bucket.due(now))
 
     def cause(self, now: int) -> WaitCause | None:
-        """Say what an attempt has to wait for; `None`: nothing."""
+        """Return the cause for which an attempt must wait; `None`: it need not."""
         if self.due(now) > now:
             return WaitCause.RATE
         places = self.places
         return WaitCause.CONCURRENCY if places is not None and self.in_flight >= places else None
 
     def why(self, now: int) -> str:
-        """Say in a line what an attempt has to wait for."""
+        """Return a line that says what an attempt must wait for."""
         whose = f'"{self.actions}"' + (" for this key" if self.keyed else "")
         if self.paused_until > now:
             return f"{whose} is paused for another {_span(self.paused_until - now)}, as its service asked"
@@ -106,33 +106,33 @@ class Limiter:
         return f"{taken} of the limit {whose} {'is' if places == 1 else 'are'} taken"
 
     def take(self, now: int) -> int:
-        """Give a place to an attempt; return the mark to give it back with."""
+        """Give a place to an attempt; return the mark to give the place back with."""
         self.in_flight += 1
         if self._bucket is not None:
             self._bucket.take(now)
         return self.adaptive.start(self.in_flight) if self.adaptive is not None else 0
 
-    def give(self, mark: int, verdict: Feedback, retry_after: int, now: int) -> None:
+    def give(self, mark: int, feedback: Feedback, retry_after: int, now: int) -> None:
         """Take back the place of an attempt that has ended.
 
         Args:
-            mark: What it got with the place.
-            verdict: What its end says of the service.
-            retry_after: How long a refusal asked to wait.
+            mark: The mark that came with the place.
+            feedback: What the attempt's end says of the service.
+            retry_after: Nanoseconds that a refusal asked to wait.
             now: The time.
         """
         if self.adaptive is not None:
-            if verdict is Feedback.SUCCEEDED:
+            if feedback is Feedback.SUCCEEDED:
                 self.adaptive.succeed(mark, self.in_flight)
-            elif verdict is Feedback.REFUSED:
+            elif feedback is Feedback.REFUSED:
                 self.adaptive.refuse(mark, self.in_flight)
                 self.paused_until = max(self.paused_until, now + retry_after)
         self.in_flight -= 1
         self._used = now
 
     def forgettable(self, now: int) -> bool:
-        """Say whether a new gate would do the same."""
-        if self.in_flight or self.passers or self.due(now) > now:
+        """Say whether a new limiter would do the same."""
+        if self.in_flight or self.lanes or self.due(now) > now:
             return False
         if self._bucket is not None and not self._bucket.full(now):
             return False
@@ -140,7 +140,7 @@ class Limiter:
 
 
 def _span(nanos: int) -> str:
-    """Return a length of time for a person."""
+    """Return a length of time as text."""
     for name, unit in (("h", 3_600_000_000_000), ("min", 60_000_000_000), ("s", 1_000_000_000)):
         if nanos >= unit:
             return f"{nanos / unit:.3g} {name}"

@@ -1,4 +1,4 @@
-"""What a server is told to allow its actions: how many attempts at once, and how many in which time. Data alone."""
+"""The configured limits of actions: attempts at once, and starts per time. Data alone."""
 
 from dataclasses import dataclass
 
@@ -7,12 +7,12 @@ __all__ = ["Adaptive", "Bound", "Limit", "Rate"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rate:
-    """How often attempts may start: `count` in every `per` nanoseconds, evenly spread.
+    """A rate of starts: `count` in every `per` nanoseconds, evenly spread.
 
     Attributes:
-        count: How many.
-        per: In how many nanoseconds.
-        burst: How many may start together after a quiet time.
+        count: Starts.
+        per: Nanoseconds.
+        burst: Starts that may come together after a quiet time.
     """
 
     count: int
@@ -22,12 +22,12 @@ class Rate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adaptive:
-    """A bound that finds itself: it falls when a service says that it is too much, and climbs back slowly.
+    """An adaptive bound: it falls when the service refuses attempts, and climbs back slowly.
 
     Attributes:
-        initial: How many attempts at once to begin with.
-        least: How far it may fall.
-        most: How far it may climb.
+        initial: Attempts at once to begin with.
+        least: The lowest bound.
+        most: The highest bound.
     """
 
     initial: int = 8
@@ -37,12 +37,12 @@ class Adaptive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What is allowed: all that is set applies.
+    """What is allowed. Everything that is set applies.
 
     Attributes:
-        concurrency: Attempts in flight at once.
-        rate: How often they may start.
-        adaptive: Attempts in flight at once, as the service's refusals tell.
+        concurrency: The bound of attempts in flight.
+        rate: The rate of their starts.
+        adaptive: A bound of attempts in flight that follows the service's refusals.
     """
 
     concurrency: int | None = None
@@ -52,13 +52,13 @@ class Bound:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limit:
-    """What some actions are allowed, counted over all of them and all runs.
+    """A limit of some actions, counted over all of them and all runs.
 
     Attributes:
-        actions: The name of an action, or the beginning of names and `*`.
-        total: What they are allowed together.
-        per_key: What they are allowed for each value of their steps' `concurrency_key`; steps without one, or whose
-            input has nothing there, count as one more value.
+        actions: The name of an action, or a prefix of names and `*`.
+        total: The bound of all of them together.
+        per_key: The bound for each value of their steps' `concurrency_key`. Steps without a key, or with nothing at
+            its place in their input, count as one more value.
     """
 
     actions: str
@@ -66,7 +66,7 @@ class Limit:
     per_key: Bound | None = None
 
     def covers(self, action: str) -> bool:
-        """Say whether it is about an action."""
+        """Say whether it covers an action."""
         if self.actions.endswith("*"):
             return action.startswith(self.actions[:-1])
         return action == self.actions

@@ -1,4 +1,4 @@
-"""A line in which everyone has a place of their own and may leave from anywhere."""
+"""A priority queue whose items may change their priority, or leave."""
 
 import heapq
 from collections.abc import Iterator
@@ -10,47 +10,47 @@ __all__ = ["Priority", "PriorityQueue"]
 T = TypeVar("T")
 
 Priority: TypeAlias = tuple[int, int]
-"""Where one stands: the turn, and a number that tells apart those of one turn."""
+"""A turn, and a number that orders items of the same turn. The lowest is the first."""
 
 
 class PriorityQueue(Generic[T]):
-    """Those who wait, by their places: a heap, in which the places of those who left are passed over."""
+    """Items by priority: a heap with lazy deletion. Entries that are out of date are skipped when they come first."""
 
-    __slots__ = ("_heap", "_number", "_places")
+    __slots__ = ("_heap", "_numbers", "_priorities")
 
     def __init__(self) -> None:
         self._heap: list[tuple[Priority, int, T]] = []
-        self._places: dict[T, Priority] = {}
-        self._number = count()
+        self._priorities: dict[T, Priority] = {}
+        self._numbers = count()
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._priorities)
 
     def __iter__(self) -> Iterator[T]:
-        """Iterate over those who wait, in no order."""
-        return iter(self._places)
+        """Iterate over the items, in no order."""
+        return iter(self._priorities)
 
-    def put(self, item: T, place: Priority) -> None:
-        """Let someone stand at a place, instead of where they stood."""
-        self._places[item] = place
-        heapq.heappush(self._heap, (place, next(self._number), item))
-        if len(self._heap) > 2 * len(self._places) + 64:
-            self._tidy()
+    def put(self, item: T, priority: Priority) -> None:
+        """Add an item, or change its priority."""
+        self._priorities[item] = priority
+        heapq.heappush(self._heap, (priority, next(self._numbers), item))
+        if len(self._heap) > 2 * len(self._priorities) + 64:
+            self._compact()
 
     def first(self) -> tuple[Priority, T] | None:
-        """Return whose turn it is."""
-        heap, places = self._heap, self._places
+        """Return the first item and its priority, and leave it in; `None`: there is none."""
+        heap, priorities = self._heap, self._priorities
         while heap:
-            place, _, item = heap[0]
-            if places.get(item) == place:
-                return place, item
+            priority, _, item = heap[0]
+            if priorities.get(item) == priority:
+                return priority, item
             heapq.heappop(heap)
         return None
 
-    def leave(self, item: T) -> None:
-        """Forget someone, if they stand here."""
-        self._places.pop(item, None)
+    def remove(self, item: T) -> None:
+        """Remove an item, if it is in."""
+        self._priorities.pop(item, None)
 
-    def _tidy(self) -> None:
-        self._heap = [(place, next(self._number), item) for item, place in self._places.items()]
+    def _compact(self) -> None:
+        self._heap = [(priority, next(self._numbers), item) for item, priority in self._priorities.items()]
         heapq.heapify(self._heap)

@@ -1,4 +1,4 @@
-"""The limits of a server, and the gates that stand for them: found by action and key, and forgotten when at rest."""
+"""The limiters of a server, by action and key. Those of unused keys are forgotten."""
 
 from collections.abc import Collection, Iterator, Sequence
 from functools import lru_cache
@@ -11,12 +11,12 @@ __all__ = ["LimitLimiters", "LimiterRegistry"]
 
 
 class LimitLimiters:
-    """A limit and its gates.
+    """A limit and its limiters.
 
     Attributes:
         limit: What is allowed.
-        total: The gate of all that it covers; `None`: there is no such bound.
-        keys: The gates of values of keys, of those that are not at rest, and some that are.
+        total: The limiter of all that it covers; `None`: it has no such bound.
+        keys: The limiters of keys' values: those in use, and some that are not.
     """
 
     __slots__ = ("keys", "limit", "total")
@@ -26,77 +26,79 @@ class LimitLimiters:
         self.total = Limiter(limit.actions, limit.total) if limit.total is not None else None
         self.keys: dict[str, Limiter] = {}
 
-    def key_gate(self, key: str, now: int) -> Limiter | None:
-        """Return the gate of a key's value; `None`: keys have no bound."""
+    def key_limiter(self, key: str, now: int) -> Limiter | None:
+        """Return the limiter of a key's value; `None`: keys have no bound."""
         if self.limit.per_key is None:
             return None
-        gate = self.keys.get(key)
-        if gate is None:
-            self._tidy(now)
-            gate = self.keys[key] = Limiter(self.limit.actions, self.limit.per_key, keyed=True)
-        return gate
+        limiter = self.keys.get(key)
+        if limiter is None:
+            self._forget_unused(now)
+            limiter = self.keys[key] = Limiter(self.limit.actions, self.limit.per_key, keyed=True)
+        return limiter
 
     def infos(self, now: int, clock: int) -> Iterator[LimitInfo]:
-        """Yield what is allowed, of the whole and of keys, and how it stands; `clock` is the time since the epoch."""
+        """Yield what is allowed, in all and per key, and how it stands; `clock` is the time since the epoch."""
         actions, per_key = self.limit.actions, self.limit.per_key
         if self.total is not None:
             yield _info(actions, self.total.bound, (self.total,), now, clock, per_key=False)
         if per_key is not None:
             yield _info(actions, per_key, self.keys.values(), now, clock, per_key=True)
 
-    def _tidy(self, now: int) -> None:
-        """Look at the two that were not looked at for longest: so there are never many more than there have to be."""
+    def _forget_unused(self, now: int) -> None:
+        """Check the two limiters that were checked longest ago, so few are kept that could be forgotten."""
         for key in [key for key, _ in zip(self.keys, range(2), strict=False)]:
-            gate = self.keys.pop(key)
-            if not gate.forgettable(now):
-                self.keys[key] = gate
+            limiter = self.keys.pop(key)
+            if not limiter.forgettable(now):
+                self.keys[key] = limiter
 
 
 class LimiterRegistry:
-    """The limits of a server.
+    """The limiters of a server.
 
     Args:
-        limits: What actions are allowed; all that cover an action apply to it.
+        limits: The limits of actions. All that cover an action apply to it.
     """
 
     def __init__(self, limits: Sequence[Limit] = ()) -> None:
-        self._states = [LimitLimiters(limit) for limit in limits]
+        self._limits = [LimitLimiters(limit) for limit in limits]
         self.covering = lru_cache(4_096)(self._covering)
 
     def __bool__(self) -> bool:
-        return bool(self._states)
+        return bool(self._limits)
 
     def keyed(self, action: str) -> bool:
         """Say whether a limit of an action counts by keys."""
-        return any(state.limit.per_key is not None for state in self.covering(action))
+        return any(limit.limit.per_key is not None for limit in self.covering(action))
 
-    def gates(self, action: str, key: str, now: int) -> tuple[Limiter, ...]:
-        """Return what an attempt must pass, in the order of the limits; to be used before the next call."""
+    def limiters(self, action: str, key: str, now: int) -> tuple[Limiter, ...]:
+        """Return the limiters of an attempt, in the order of the limits. Submit the attempt before the next call."""
         found: list[Limiter] = []
-        for state in self.covering(action):
-            if state.total is not None:
-                found.append(state.total)
-            if (gate := state.key_gate(key, now)) is not None:
-                found.append(gate)
+        for limit in self.covering(action):
+            if limit.total is not None:
+                found.append(limit.total)
+            if (limiter := limit.key_limiter(key, now)) is not None:
+                found.append(limiter)
         return tuple(found)
 
     def _covering(self, action: str) -> tuple[LimitLimiters, ...]:
         """Return the limits that cover an action."""
-        return tuple(state for state in self._states if state.limit.covers(action))
+        return tuple(limit for limit in self._limits if limit.limit.covers(action))
 
 
-def _info(actions: str, bound: Bound, gates: Collection[Limiter], now: int, clock: int, *, per_key: bool) -> LimitInfo:
-    """Return how the gates of one bound stand together."""
-    adaptive = [gate.adaptive for gate in gates if gate.adaptive is not None]
+def _info(
+    actions: str, bound: Bound, limiters: Collection[Limiter], now: int, clock: int, *, per_key: bool
+) -> LimitInfo:
+    """Return how the limiters of one bound stand together."""
+    adaptive = [limiter.adaptive for limiter in limiters if limiter.adaptive is not None]
     lowest = min((it.limit for it in adaptive), default=bound.adaptive.initial if bound.adaptive else 0)
-    paused = max((gate.paused_until for gate in gates), default=0) - now
+    paused = max((limiter.paused_until for limiter in limiters), default=0) - now
     return LimitInfo(
-        actions,
-        per_key,
-        bound.concurrency,
-        (bound.rate.count, bound.rate.per, bound.rate.burst) if bound.rate else None,
-        (bound.adaptive.least, bound.adaptive.most, lowest) if bound.adaptive else None,
-        sum(gate.in_flight for gate in gates),
-        sum(it.refused for it in adaptive),
-        clock + paused if paused > 0 else None,
+        actions=actions,
+        per_key=per_key,
+        concurrency=bound.concurrency,
+        rate=(bound.rate.count, bound.rate.per, bound.rate.burst) if bound.rate else None,
+        adaptive=(bound.adaptive.least, bound.adaptive.most, lowest) if bound.adaptive else None,
+        in_flight=sum(limiter.in_flight for limiter in limiters),
+        refused=sum(it.refused for it in adaptive),
+        paused_until=clock + paused if paused > 0 else None,
     )

@@ -1,4 +1,4 @@
-"""One attempt of a step, from admission to its end."""
+"""One attempt of a step, from the request for a place to its end."""
 
 import asyncio
 import contextvars
@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Protocol
 
 from stepwave._actions.context import Context
@@ -24,164 +25,201 @@ from stepwave_server.core.messages import (
     StepStarted,
 )
 from stepwave_server.core.model import Failure, Payload
-from stepwave_server.engine.admission.base import Held, Obstacle
+from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.limiter import Limiter
 from stepwave_server.engine.base import EngineOptions
 
-__all__ = ["Attempt", "AttemptOwner"]
+__all__ = ["Attempt", "AttemptOwner", "AttemptState"]
 
 MOST_SHOWING = 1_000
-"""Chunks and signs of progress of one attempt that may wait for the loop."""
+"""Chunks and progress reports of one attempt that may wait for the loop."""
 
 MOST_MESSAGE = 2_048
-"""Characters of a message about progress."""
+"""Characters of a progress message."""
 
 _SHOWING = threading.Lock()
 
 
 class AttemptOwner(Protocol):
-    """The run that an attempt belongs to.
+    """The run of an attempt. The attempt reports to it.
 
     Attributes:
-        key: What names it.
-        told: How many of its attempts its watchers were told of that they wait.
+        key: The id of the run.
     """
 
     key: RunKey
-    told: int
 
-    def tell(self, given: Input) -> None:
-        """Note what happened, for the run's next turn."""
+    def attempt_admitted(self, attempt: "Attempt") -> None:
+        """Note that an attempt has a permit. The run decides whether it still starts."""
         ...
 
-    def expired(self, attempt: "Attempt") -> None:
-        """Take that an attempt has taken longer than it may."""
+    def attempt_timed_out(self, attempt: "Attempt") -> None:
+        """Note that the deadline of a running attempt has passed."""
         ...
 
-    def attempt_ended(self, attempt: "Attempt", outcome: Input) -> None:
-        """Take what an attempt came to. Called once for every attempt that was started."""
+    def attempt_ended(self, attempt: "Attempt", permit: Permit, outcome: Input) -> None:
+        """Take the outcome of an attempt, and its permit. Called once for every attempt that was started."""
         ...
 
-    def show_waiting(self, attempt: "Attempt", obstacle: Obstacle) -> None:
-        """Show the run's watchers what an attempt waits for."""
+    def report_waiting(self, attempt: "Attempt") -> None:
+        """Report to watchers what an attempt waits for."""
         ...
 
-    def show_chunk(self, attempt: "Attempt", chunk: Payload) -> None:
-        """Show the run's watchers a chunk."""
+    def report_still_waiting(self, attempt: "Attempt") -> None:
+        """Report it again, if it was reported before."""
+        ...
+
+    def show_chunk(self, attempt: "Attempt", index: int, chunk: Payload) -> None:
+        """Show watchers a chunk; `index` counts from 0."""
         ...
 
     def show_progress(self, attempt: "Attempt", fraction: float | None, message: str) -> None:
-        """Show the run's watchers how far the attempt got."""
+        """Show watchers how far the attempt got."""
         ...
 
 
+class AttemptState(Enum):
+    """Where an attempt is. It moves downward only, and may end from each of them."""
+
+    WAITING = "waiting"
+    """It waits for admission."""
+
+    ADMITTED = "admitted"
+    """It has a permit. Its start is not committed yet."""
+
+    RUNNING = "running"
+    """Its action runs."""
+
+    ENDED = "ended"
+    """It reported its outcome, or was withdrawn before its start."""
+
+
 class Attempt:
-    """An attempt: waits for admission, runs as an asyncio task, and reports its end to its run exactly once.
+    """An attempt: it waits for admission, runs as an asyncio task, and reports its outcome to its run exactly once.
+
+    Its state changes by its own methods alone: `admit`, `withdraw`, `start`, and the end of its action.
 
     Attributes:
-        run: The run it belongs to.
-        run_key: What names that, for its turn at admission.
+        run_key: The id of its run, which takes turns at admission.
         step_id: The step.
         number: The attempt, from 1.
+        invoke: The request that it serves.
         action: What it does.
-        fallback: It stands in for the step's own action.
-        input: What with; `None`: it is large, and given when the attempt starts.
-        strict: Keys of the input that the action does not know are refused.
-        gates: The limits that it must pass.
-        queued: It waits for admission.
-        withdrawn: It waits for admission no more.
-        admitted: It has a place among the attempts in flight.
-        held: Its places at the gates.
-        told: The run's watchers were told that it waits.
-        chunks: How many chunks it has shown.
-        said: It has shown something, chunks or progress.
-        since: When it started, in nanoseconds since the epoch.
-        task: What runs it; `None`: it has not started.
-        timeout: How long it may take, in seconds.
+        limiters: The limiters that it needs a place under.
+        state: Where it is.
+        since: The time of its start, in nanoseconds since the epoch; 0: not started.
+        timeout: Seconds that it may take, once started.
+        task: The task of its action; `None`: not started.
+        has_shown: It has shown chunks or progress.
     """
 
     __slots__ = (
         "_begun",
+        "_chunks",
         "_deadline",
         "_due",
-        "_ended",
         "_failure",
         "_grace",
         "_late",
         "_loop",
         "_options",
+        "_owner",
+        "_permit",
         "_showing",
         "action",
-        "admitted",
-        "chunks",
-        "fallback",
-        "gates",
-        "held",
-        "input",
+        "has_shown",
+        "invoke",
+        "limiters",
         "number",
-        "queued",
-        "run",
         "run_key",
-        "said",
         "since",
+        "state",
         "step_id",
-        "strict",
         "task",
         "timeout",
-        "told",
-        "withdrawn",
     )
 
-    def __init__(self, run: AttemptOwner, invoke: Invoke, action: Action, gates: tuple[Limiter, ...] = ()) -> None:
-        self.run = run
-        self.run_key = run.key
+    def __init__(self, owner: AttemptOwner, invoke: Invoke, action: Action, limiters: tuple[Limiter, ...] = ()) -> None:
+        self._owner = owner
+        self.run_key = owner.key
         self.step_id = invoke.step_id
         self.number = invoke.attempt
-        self.input = invoke.input
-        self.strict = False
-        self.fallback = invoke.fallback
+        self.invoke = invoke
         self.action = action
-        self.gates = gates
-        self.queued = self.withdrawn = self.admitted = self.told = False
-        self.held: tuple[Held, ...] = ()
-        self.chunks = 0
-        self.said = False
+        self.limiters = limiters
+        self.state = AttemptState.WAITING
         self.since = 0
-        self.task: asyncio.Task[None] | None = None
         self.timeout = 0.0
-        self._begun = self._late = self._ended = False
+        self.task: asyncio.Task[None] | None = None
+        self.has_shown = False
+        self._chunks = 0
+        self._permit: Permit | None = None
+        self._begun = self._late = False
         self._showing: deque[Callable[[], None]] | None = None
         self._failure: Failure | None = None
         self._grace: asyncio.TimerHandle | None = None
 
-    def start(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        event: StepStarted,
-        options: EngineOptions,
-        variables: contextvars.Context | None,
-    ) -> None:
-        """Run the action as a task of the loop, in these context variables, now that its start is committed."""
-        self._loop = loop
-        self.since = event.time
-        self._deadline = event.deadline
-        self._options = options
-        self.timeout = (event.deadline - event.time) / 1e9
-        self._due = loop.time() + self.timeout
-        name = f"{self.run.key.run_id}/{self.step_id}"
-        self.task = loop.create_task(self._perform(), name=name, context=variables)
+    # Its states.
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it waits for admission."""
+        return self.state is AttemptState.WAITING
 
     @property
     def interrupted(self) -> bool:
-        """Whether it was told to end."""
+        """Whether it was interrupted."""
         return self._failure is not None
 
+    def admit(self, permit: Permit) -> None:
+        """Take a permit, and report that to the run."""
+        assert self.state is AttemptState.WAITING, "only a waiting attempt is admitted"
+        self.state = AttemptState.ADMITTED
+        self._permit = permit
+        self._owner.attempt_admitted(self)
+
+    def withdraw(self) -> Permit | None:
+        """End before the start. Return the permit, if it has one, to be released or handed on."""
+        assert self.state is not AttemptState.RUNNING, "a running attempt is interrupted"
+        self.state = AttemptState.ENDED
+        permit, self._permit = self._permit, None
+        return permit
+
+    def start(
+        self,
+        event: StepStarted,
+        input: Payload,
+        *,
+        strict: bool,
+        options: EngineOptions,
+        variables: contextvars.Context | None,
+    ) -> None:
+        """Run the action as a task of the running loop, now that the start is committed.
+
+        Args:
+            event: The start.
+            input: The input of the action.
+            strict: Keys of the input that the action does not know are refused.
+            options: Options of the engine.
+            variables: The context variables of the task; `None`: the caller's.
+        """
+        assert self.state is AttemptState.ADMITTED, "only an admitted attempt starts"
+        self.state = AttemptState.RUNNING
+        self._loop = asyncio.get_running_loop()
+        self._deadline = event.deadline
+        self._options = options
+        self.since = event.time
+        self.timeout = (event.deadline - event.time) / 1e9
+        self._due = self._loop.time() + self.timeout
+        name = f"{self.run_key.run_id}/{self.step_id}"
+        self.task = self._loop.create_task(self._perform(input, strict=strict), name=name, context=variables)
+
     def interrupt(self, failure: Failure, grace: float) -> None:
-        """Cancel the action and await its clean-up for `grace` seconds, then abandon it. The first failure counts."""
-        if self._failure is not None or self._ended or self.task is None:
+        """Cancel the action and wait `grace` seconds for its clean-up, then abandon it. The first failure counts."""
+        if self._failure is not None or self.state is not AttemptState.RUNNING or self.task is None:
             return
         self._failure = failure
-        if self._late:  # there is nothing left to cancel
+        if self._late:  # the action has ended
             self._end(AttemptInterrupted(self.step_id, self.number, failure))
             return
         self.task.cancel()
@@ -192,27 +230,39 @@ class Attempt:
         else:
             self._grace = self._loop.call_later(grace, self._abandon)
 
-    async def _perform(self) -> None:
+    def time_out(self) -> None:
+        """Report that its deadline has passed. The run decides on that, and interrupts it."""
+        self._owner.attempt_timed_out(self)
+
+    def report_waiting(self) -> None:
+        """Report to watchers that it waits."""
+        self._owner.report_waiting(self)
+
+    def report_still_waiting(self) -> None:
+        """Report that again, if it was reported before."""
+        self._owner.report_still_waiting(self)
+
+    # Its action.
+
+    async def _perform(self, input: Payload, *, strict: bool) -> None:
         self._begun = True
         try:
-            assert self.input is not None, "it was given before the start"
-            output = await self.action.run(
-                self.input, self._context, self._show_chunk, self._options.max_payload_bytes, strict=self.strict
-            )
+            most_bytes = self._options.max_payload_bytes
+            output = await self.action.run(input, self._context, self._show_chunk, most_bytes, strict=strict)
         except BaseException as error:  # an action that raises anything never stops the server
             self._end(self._outcome_of(error))
         else:
             self._answer(output)
 
     def _answer(self, output: Payload) -> None:
-        """Take an answer, unless it comes after the deadline: an action that blocks the loop blocks its timer too."""
+        """Take an answer, unless the deadline has passed: an action that blocks the loop delays its timer as well."""
         if self._loop.time() <= self._due:
             self._end(AttemptSucceeded(self.step_id, self.number, output))
         elif self._failure is not None:
             self._end(self._interrupted(self._failure, "it answered all the same, too late"))
         else:
             self._late = True
-            self.run.expired(self)  # who interrupts it then, with what to say
+            self.time_out()
 
     def _outcome_of(self, error: BaseException) -> Input:
         is_cancel = issubclass(type(error), asyncio.CancelledError)
@@ -232,26 +282,30 @@ class Attempt:
         self._end(replace(self._interrupted(self._failure, did), abandoned=True))
 
     def _interrupted(self, failure: Failure, did: str) -> AttemptInterrupted:
-        """Return the end of an interrupted attempt whose action did something else than end."""
+        """Return the outcome of an interrupted attempt whose action did something else than end; `did` says what."""
         details = tuple(sorted({**dict(failure.details), "when_interrupted": did}.items()))
         return AttemptInterrupted(self.step_id, self.number, replace(failure, details=details))
 
     def _end(self, outcome: Input) -> None:
-        if self._ended:
+        if self.state is AttemptState.ENDED:
             return
-        self._ended = True
+        self.state = AttemptState.ENDED
         if self._grace is not None:
             self._grace.cancel()
-        self.run.attempt_ended(self, outcome)
+        permit, self._permit = self._permit, None
+        assert permit is not None, "a running attempt has a permit"
+        self._owner.attempt_ended(self, permit, outcome)
+
+    # What its action is given, and shows.
 
     def _context(self) -> Context:
-        namespace, run_id = self.run.key
+        namespace, run_id = self.run_key
         key = f"{namespace}/{run_id}/{self.step_id}"
         return Context(
             run_id=run_id,
             step_id=self.step_id,
             attempt=self.number,
-            idempotency_key=f"{key}/fallback" if self.fallback else key,
+            idempotency_key=f"{key}/fallback" if self.invoke.fallback else key,
             deadline=datetime.fromtimestamp(self._deadline / 1e9, UTC),
             emit=self._emit,
             progress=self._show_progress,
@@ -265,18 +319,27 @@ class Attempt:
         self._show_chunk(payload)
 
     def _show_chunk(self, chunk: Payload) -> None:
-        self._on_loop(lambda: self.run.show_chunk(self, chunk))
+        self._on_loop(lambda: self._show_chunk_now(chunk))
+
+    def _show_chunk_now(self, chunk: Payload) -> None:
+        index, self._chunks = self._chunks, self._chunks + 1
+        self.has_shown = True
+        self._owner.show_chunk(self, index, chunk)
 
     def _show_progress(self, fraction: float | None, message: str) -> None:
         short = cut(message, MOST_MESSAGE)
-        self._on_loop(lambda: self.run.show_progress(self, fraction, short))
+        self._on_loop(lambda: self._show_progress_now(fraction, short))
+
+    def _show_progress_now(self, fraction: float | None, message: str) -> None:
+        self.has_shown = True
+        self._owner.show_progress(self, fraction, message)
 
     def _on_loop(self, call: Callable[[], None]) -> None:
-        """Show something unless the attempt has ended: what an abandoned one still says is ignored.
+        """Show something on the loop, unless the attempt has ended: what an abandoned one shows is ignored.
 
-        A thread may show faster than the loop can take it; then it is left out, as for a slow watcher.
+        A thread may show faster than the loop takes it. Then some of it is dropped, as for a slow watcher.
         """
-        if self._ended:
+        if self.state is AttemptState.ENDED:
             return
         if _on(self._loop):
             call()
@@ -292,14 +355,14 @@ class Attempt:
             self._loop.call_soon_threadsafe(self._show_next)
 
     def _show_next(self) -> None:
-        assert self._showing, "one was asked for"
+        assert self._showing, "each call has an entry"
         call = self._showing.popleft()
-        if not self._ended:
+        if self.state is not AttemptState.ENDED:
             call()
 
 
 def _on(loop: asyncio.AbstractEventLoop) -> bool:
-    """Say whether this is the loop's own thread."""
+    """Say whether this thread runs the loop."""
     try:
         return asyncio.get_running_loop() is loop
     except RuntimeError:

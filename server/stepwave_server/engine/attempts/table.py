@@ -1,36 +1,56 @@
-"""The attempts of one run: those that wait for admission, those that run, and steps whose action is not here."""
+"""The attempts of one run: those that wait for admission, those that run, and steps whose action is missing here."""
 
 import asyncio
+import contextvars
 import logging
+from collections.abc import Callable
+from typing import NamedTuple
 
 from stepwave_server.actions import Registry
-from stepwave_server.core.info import RunKey
-from stepwave_server.core.inputs import input_of, is_written
-from stepwave_server.core.messages import AttemptStarted, Invoke
+from stepwave_server.core.explanation import WaitCause
+from stepwave_server.core.inputs import is_written, payload_of
+from stepwave_server.core.messages import Invoke, StepStarted
 from stepwave_server.core.state import RunState
+from stepwave_server.engine.admission.base import Obstacle
 from stepwave_server.engine.admission.controller import AdmissionController
 from stepwave_server.engine.admission.limiter import Limiter
-from stepwave_server.engine.attempts.attempt import Attempt, AttemptOwner
+from stepwave_server.engine.attempts.attempt import Attempt, AttemptOwner, AttemptState
 from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
+from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.streams.subscribers import Subscribers
 
-__all__ = ["Attempts"]
+__all__ = ["Attempts", "MissingAction"]
 
 logger = logging.getLogger(__name__)
 
 
-class Attempts:
-    """What a run has asked admission for, and what of that runs.
+class MissingAction(NamedTuple):
+    """An action that a step waits for: this server does not have it.
 
     Attributes:
-        stale: Steps whose attempt was replaced after its admission: what told of that is about no other.
+        name: The action.
+        since: When the step began to wait for it, in nanoseconds since the epoch.
+    """
+
+    name: str
+    since: int
+
+    @property
+    def obstacle(self) -> Obstacle:
+        """What the step waits for."""
+        return Obstacle(WaitCause.ACTION_MISSING, f'this server has no action "{self.name}"')
+
+
+class Attempts:
+    """What a run has requested of admission, and what of it runs.
 
     Args:
         owner: The run.
-        state: Where it stands.
-        audience: Who watches it.
-        actions: What steps can do.
-        entrance: Where attempts wait to start.
+        state: Its state.
+        subscribers: Its watchers.
+        clock: Nanoseconds since the epoch.
+        actions: The actions of the server.
+        admission: What admits attempts.
         evaluator: What puts inputs together.
     """
 
@@ -38,29 +58,29 @@ class Attempts:
         self,
         owner: AttemptOwner,
         state: RunState,
-        audience: Subscribers,
+        subscribers: Subscribers,
         *,
+        clock: Callable[[], int],
         actions: Registry,
-        entrance: AdmissionController,
+        admission: AdmissionController[Attempt],
         evaluator: JsonEvaluator,
     ) -> None:
         self._owner = owner
-        self._key: RunKey = owner.key
         self._state = state
-        self._audience = audience
+        self._subscribers = subscribers
+        self._clock = clock
         self._actions = actions
-        self._entrance = entrance
+        self._admission = admission
         self._evaluator = evaluator
-        self.stale: set[str] = set()
         self._attempts: dict[str, Attempt] = {}
-        self._missing: dict[str, str] = {}
+        self._missing: dict[str, MissingAction] = {}
 
     def __bool__(self) -> bool:
         """Say whether there are any."""
         return bool(self._attempts)
 
     def get(self, step_id: str) -> Attempt | None:
-        """Return a step's attempt that runs or waits for admission; `None` if it has none."""
+        """Return a step's attempt that runs or waits for admission; `None`: it has none."""
         return self._attempts.get(step_id)
 
     def all(self) -> list[Attempt]:
@@ -73,102 +93,92 @@ class Attempts:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The actions that steps wait for, each once; a step that has ended waits for none, committed or not."""
+        """The actions that steps wait for, each once. A step that has ended waits for none, committed or not."""
         steps = self._state.steps
-        return tuple(dict.fromkeys(action for step_id, action in self._missing.items() if not steps[step_id].ended))
+        names = (action.name for step_id, action in self._missing.items() if not steps[step_id].ended)
+        return tuple(dict.fromkeys(names))
+
+    def missing_of(self, step_id: str) -> MissingAction | None:
+        """Return the action that a step waits for; `None`: it waits for none."""
+        return self._missing.get(step_id)
 
     def request(self, invoke: Invoke) -> None:
-        """Ask admission for a place: no effect of the decision, for the attempt's start will be an event of its own."""
-        before = self._attempts.pop(invoke.step_id, None)
+        """Request a place for an attempt. It replaces an earlier attempt of the step that has not started."""
+        earlier = self._attempts.pop(invoke.step_id, None)
         if invoke.fallback:
             self.found_action(invoke.step_id)
         action = self._actions.get(invoke.action)
         if action is None:
-            if before is not None:
-                self._replace(before)
+            if earlier is not None:
+                self._release(earlier)
             self._wait_for_action(invoke)
             return
-        gates = self._gates(invoke) if self._entrance.limited else ()
-        attempt = self._attempts[invoke.step_id] = Attempt(self._owner, invoke, action, gates)
-        if before is None:
-            self._entrance.submit(attempt)
+        limiters = self._limiters(invoke) if self._admission.limited else ()
+        attempt = self._attempts[invoke.step_id] = Attempt(self._owner, invoke, action, limiters)
+        if earlier is None:
+            self._admission.submit(attempt)
         else:
-            self._succeed(before, attempt)
+            self._replace(earlier, attempt)
 
-    def came_late(self, given: AttemptStarted) -> None:
-        """Give back the place of an attempt that may not start any more."""
-        attempt = self._attempts.get(given.step_id)
-        started = given.step_id in self._state.running
-        if attempt is not None and attempt.number == given.attempt and not started:
-            self._entrance.release(attempt, None)
-
-    def begin(self, step_id: str) -> Attempt:
-        """Return the attempt that starts now, and waits no more; its input is put together."""
-        attempt = self._attempts[step_id]
-        if attempt.told:
-            self._waits_no_more(attempt)
-        if attempt.input is None:
-            attempt.input = input_of(self._state, self._state.steps[step_id], self._evaluator)
-        attempt.strict = is_written(self._state.steps[step_id])
+    def start(self, event: StepStarted, options: EngineOptions, variables: contextvars.Context | None) -> Attempt:
+        """Start the attempt whose start is committed, and return it."""
+        attempt = self._attempts[event.step_id]
+        self._subscribers.forget_waiting(event.step_id)
+        attempt.start(
+            event,
+            payload_of(self._state, attempt.invoke, self._evaluator),
+            strict=is_written(self._state.steps[event.step_id]),
+            options=options,
+            variables=variables,
+        )
         return attempt
 
     def end(self, attempt: Attempt) -> None:
         """Forget an attempt that has ended."""
         del self._attempts[attempt.step_id]
-        if attempt.said:
-            self._audience.forget(attempt.step_id)
+        if attempt.has_shown:
+            self._subscribers.forget(attempt.step_id)
 
-    def withdraw(self, step_id: str) -> None:
-        """Forget an attempt that has not started, and give back its place."""
-        self._withdraw(self._attempts.pop(step_id))
+    def withdraw(self, attempt: Attempt) -> None:
+        """Forget an attempt that has not started, and release its permit."""
+        del self._attempts[attempt.step_id]
+        self._release(attempt)
 
     def found_action(self, step_id: str) -> None:
         """Forget that a step waits for a server with its action."""
         if self._missing.pop(step_id, None) is not None:
-            self._audience.forget(step_id)
+            self._subscribers.forget(step_id)
 
-    def _gates(self, invoke: Invoke) -> tuple[Limiter, ...]:
-        """Return the limits that an attempt must pass, those of its key's value included."""
-        entrance, evaluator = self._entrance, self._evaluator
-        key, step = "", self._state.steps[invoke.step_id]
-        if step.spec.concurrency_key is not None and entrance.keyed(invoke.action):
-            payload = input_of(self._state, step, evaluator) if invoke.input is None else invoke.input
-            key = evaluator.key_of(payload, step.spec.concurrency_key)
-        return entrance.gates(invoke.action, key)
+    def _limiters(self, invoke: Invoke) -> tuple[Limiter, ...]:
+        """Return the limiters of an attempt, those of its key's value included."""
+        key, pointer = "", self._state.steps[invoke.step_id].spec.concurrency_key
+        if pointer is not None and self._admission.keyed(invoke.action):
+            key = self._evaluator.key_of(payload_of(self._state, invoke, self._evaluator), pointer)
+        return self._admission.limiters(invoke.action, key)
 
-    def _succeed(self, before: Attempt, attempt: Attempt) -> None:
-        """Let an attempt take the place of one that has not started, if it needs no other."""
-        if before.admitted and before.gates == attempt.gates:
-            before.admitted, attempt.admitted = False, True
-            before.held, attempt.held = (), before.held
-            # What told so of the other may have been too late.
-            self._owner.tell(AttemptStarted(attempt.step_id, attempt.number))
+    def _replace(self, earlier: Attempt, attempt: Attempt) -> None:
+        """Let an attempt take over the permit of one that has not started, if it needs no other."""
+        if earlier.state is AttemptState.ADMITTED and earlier.limiters == attempt.limiters:
+            permit = earlier.withdraw()
+            assert permit is not None, "an admitted attempt has a permit"
+            attempt.admit(permit)
         else:
-            self._replace(before)
-            self._entrance.submit(attempt)
+            self._release(earlier)
+            self._admission.submit(attempt)
 
-    def _replace(self, before: Attempt) -> None:
-        """Withdraw an attempt that has not started, for another one that needs a place of its own."""
-        if before.admitted:  # what told so is on its way, and is not about the other
-            self.stale.add(before.step_id)
-        self._withdraw(before)
-
-    def _withdraw(self, attempt: Attempt) -> None:
-        """Take an attempt that has not started out of the queue, or give back its place."""
-        self._entrance.withdraw(attempt)
-        self._entrance.release(attempt, None)
-        self._waits_no_more(attempt)
-
-    def _waits_no_more(self, attempt: Attempt) -> None:
-        if attempt.told:
-            attempt.told = False
-            self._owner.told -= 1
-            self._audience.forget(attempt.step_id)
+    def _release(self, attempt: Attempt) -> None:
+        """Take an attempt that has not started out of the queue, or release its permit."""
+        if attempt.waiting:
+            self._admission.withdraw(attempt)
+        if (permit := attempt.withdraw()) is not None:
+            self._admission.release(permit)
+        self._subscribers.forget_waiting(attempt.step_id)
 
     def _wait_for_action(self, invoke: Invoke) -> None:
-        """Let a step wait for a server that has its action: the run was accepted by another one, before a restart."""
+        """Let a step wait for a server that has its action. Another server accepted the run, before a restart."""
         if not self._missing:
-            told = "run %s waits for a server with the action %s"
-            logger.warning(told, self._key.run_id, invoke.action, extra={"run_id": self._key.run_id})
-        self._missing[invoke.step_id] = invoke.action
-        self._audience.show_missing(invoke.step_id, self._state.sequence, invoke.action)
+            run_id = self._owner.key.run_id
+            message = "run %s waits for a server with the action %s"
+            logger.warning(message, run_id, invoke.action, extra={"run_id": run_id})
+        missing = self._missing[invoke.step_id] = MissingAction(invoke.action, self._clock())
+        self._subscribers.show_waiting(invoke.step_id, self._state.sequence, missing.obstacle)

@@ -10,7 +10,6 @@ from stepwave_server.core.model import Join
 from stepwave_server.core.state import RunState, StepState
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.runs.run import LocalRun
-from stepwave_server.wire.responses.explain_run import decode_waiting
 
 __all__ = ["MOST_STEPS", "explain", "with_texts"]
 
@@ -79,9 +78,9 @@ class _Explainer:
         since = step.ready_time if not step.attempt else None
         if (obstacle := self.run.obstacle(told.step_id)) is not None:
             return replace(told, since=since, cause=obstacle.cause, message=obstacle.message)
-        if (said := self.run.audience.waiting(told.step_id)) is not None:
-            waits = decode_waiting(said.data)
-            return replace(told, since=since or waits.since, cause=waits.cause, message=waits.message)
+        if (missing := self.run.attempts.missing_of(told.step_id)) is not None:
+            cause, message, _ = missing.obstacle
+            return replace(told, since=since or missing.since, cause=cause, message=message)
         message = self._bound(step)
         cause = WaitCause.CONCURRENCY if message else WaitCause.NONE
         return replace(told, since=since, cause=cause, message=message)

@@ -69,9 +69,9 @@ class RunQueries:
         self._trouble = trouble
         if trouble:
             for run in self._runs.values():
-                run.settled.refuse(JournalUnavailable(trouble))
+                run.watermark.refuse(JournalUnavailable(trouble))
                 if self._journal.lost:
-                    run.audience.break_off(JournalUnavailable(trouble))
+                    run.subscribers.fail(JournalUnavailable(trouble))
         for told in self._listeners:
             told(trouble)
 
@@ -84,7 +84,7 @@ class RunQueries:
         """
         if self._trouble and run.committed < sequence:
             raise JournalUnavailable(self._trouble)
-        await run.settled.reach(sequence)
+        await run.watermark.reach(sequence)
 
     async def _ask(self, key: RunKey, question: Callable[[LocalRun], T]) -> T | None:
         """Ask a run how it stands, and wait until that is committed; `None`: it is not under way.
@@ -146,11 +146,11 @@ class RunQueries:
             raise SequenceOutOfRange(after, last)
         if run is None and after == last:
             return
-        so_far, coming = (run.audience.so_far(), run.committing) if run is not None else ((), _never)
+        so_far, coming = (run.subscribers.transients(), run.committing) if run is not None else ((), _never)
         watcher = Watcher(self._journal, key, after, kinds, self.options.heartbeat, coming, so_far)
         self._watchers.add(watcher)
         if run is not None:
-            run.audience.join(watcher)
+            run.subscribers.join(watcher)
         try:
             with self._journal.reading(key):
                 async with aclosing(watcher.batches()) as batches:
@@ -159,7 +159,7 @@ class RunQueries:
         finally:
             self._watchers.discard(watcher)
             if run is not None:
-                run.audience.leave(watcher)
+                run.subscribers.leave(watcher)
 
     async def list_runs(self, listing: Listing, before: Position | None, most: int) -> Page:
         """Return runs that match, newest first, from after a position."""

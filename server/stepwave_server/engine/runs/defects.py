@@ -92,10 +92,10 @@ class Defects:
         if records[-1].kind is Kind.RUN_FINISHED:  # its end was on its way already
             self._ended(run, ())
         elif (state := await self._folded(run, records)) is not None:
-            again = LocalRun(run.header, state, self._services, run.tracer, run.audience, failing=True)
+            again = LocalRun(run.header, state, self._services, run.tracer, run.subscribers, failing=True)
             self._runs[run.key] = again
             again.tell(StopRequested(FAILED_BY_DEFECT))
-            run.settled.refuse(RunReplaced())
+            run.watermark.refuse(RunReplaced())
         else:
             end = await asyncio.to_thread(plain_end, run.header, records, self._services.clock())
             self._journal.append(run.key, end.records, partial(self._ended, run, end.events), end.ended)
@@ -114,7 +114,7 @@ class Defects:
         """Return all events of a run, when all that it has appended is committed."""
         while run.committed < run.appended:
             with suppress(JournalUnavailable):  # for now: it goes on trying
-                await run.settled.reach(run.appended)
+                await run.watermark.reach(run.appended)
         records: list[Record] = []
         while len(records) < run.committed:
             more = await self._journal.read(run.key, len(records), READ_BYTES)
@@ -128,5 +128,5 @@ class Defects:
         if run.tracer is not None:
             run.tracer.record(events)
         self._services.finished(run)
-        run.settled.refuse(RunReplaced())
-        run.audience.wake()
+        run.watermark.refuse(RunReplaced())
+        run.subscribers.wake()

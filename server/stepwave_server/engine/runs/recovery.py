@@ -60,9 +60,7 @@ def _fold(unfinished: Unfinished) -> Revived:
     if parsed.unsupported:
         raise Unreadable("; ".join(f"{problem.field}: {problem.description}" for problem in parsed.unsupported))
     events = [to_event(record) for record in unfinished.records]
-    state = fold(new_run(workflow, header.input, header.options), events)
-    state.fresh.clear()  # these were asked for: some run, and `resume` asks for the others again
-    return Revived(state, events)
+    return Revived(fold(new_run(workflow, header.input, header.options), events), events)
 
 
 def unfolded(unfinished: Unfinished) -> Revived:

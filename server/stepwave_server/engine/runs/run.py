@@ -1,4 +1,4 @@
-"""One run in the asyncio engine: feeds the core, commits what it decides, then carries it out."""
+"""One run of the asyncio engine: it feeds the core, commits what the core decides, then carries it out."""
 
 import asyncio
 import contextvars
@@ -11,32 +11,30 @@ from functools import partial
 from opentelemetry import context as otel_context
 
 from stepwave_server.actions import Registry
-from stepwave_server.core.decide import Decision, attempt_of, decide
+from stepwave_server.core.decide import Decision, attempt_of, decide, resume
 from stepwave_server.core.info import RunInfo, info_of
 from stepwave_server.core.messages import (
     AttemptInterrupted,
     AttemptLost,
     AttemptStarted,
+    AttemptTimedOut,
     Command,
     Event,
     Finish,
     Input,
     Interrupt,
-    Invoke,
     RunFinished,
     StartTimer,
     StepFinished,
     StepRetrying,
     StepStarted,
-    Timer,
     TimerFired,
 )
 from stepwave_server.core.model import Failure, Payload, Reason
-from stepwave_server.core.resume import resume
 from stepwave_server.core.state import RunState
-from stepwave_server.engine.admission.base import Obstacle
+from stepwave_server.engine.admission.base import Obstacle, Permit
 from stepwave_server.engine.admission.controller import AdmissionController
-from stepwave_server.engine.attempts.attempt import Attempt
+from stepwave_server.engine.attempts.attempt import Attempt, AttemptState
 from stepwave_server.engine.attempts.deadlines import Deadlines
 from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
 from stepwave_server.engine.attempts.table import Attempts
@@ -54,7 +52,11 @@ __all__ = ["LocalRun", "Services"]
 logger = logging.getLogger(__name__)
 
 MOST_MISSING = 20
-"""Actions that a run's information names at most, of those that its steps wait for."""
+"""Missing actions that a run's information names at most."""
+
+MOST_WAITING = 100
+MOST_WAITING_LIMITED = 1_000
+"""Waiting steps that watchers are shown at most: on a server without limits, where they wait for a place, and with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,12 +64,17 @@ class Services:
     """What a run needs of its engine.
 
     Attributes:
-        turn: Let the run work off its inputs soon, together with those that come until then.
-        entrance: Where attempts wait to start, and give back their places when they have ended, or came too late.
-        deadlines: Calls the attempt's run back when it has taken longer than it may.
-        abandoned: An interrupted attempt has not ended within its grace; its task may go on.
-        finished: The run is under way no more: the journal keeps it.
-        broke: The run met a defect: it neither decides nor acts any more, and is to be ended.
+        clock: Nanoseconds since the epoch.
+        journal: Keeps events.
+        actions: The actions of the server.
+        evaluator: Puts inputs together.
+        options: Options of the engine.
+        turn: Schedules a turn of the run: it decides on all inputs that have come until then.
+        admission: Admits attempts, and takes their permits back.
+        deadlines: Reports attempts whose deadline has passed.
+        abandoned: Takes the task of an interrupted attempt that did not end within its grace.
+        finished: Takes a run that has ended: the journal keeps it.
+        broke: Takes a run that met a defect: it neither decides nor acts any more, and is to be ended.
     """
 
     clock: Callable[[], int]
@@ -76,7 +83,7 @@ class Services:
     evaluator: JsonEvaluator
     options: EngineOptions
     turn: Callable[["LocalRun"], None]
-    entrance: AdmissionController
+    admission: AdmissionController[Attempt]
     deadlines: Deadlines[Attempt]
     abandoned: Callable[[asyncio.Task[None]], None]
     finished: Callable[["LocalRun"], None]
@@ -86,31 +93,30 @@ class Services:
 class LocalRun:
     """A run under way.
 
-    The order that keeps promise 1: what the core decides is appended to the journal, and only when it is committed do
-    attempts start, timers run, and watchers see it. Asking admission for a place is no effect: the attempt's start is
-    an event of its own.
+    Events are appended to the journal as the core decides them. Only when they are committed do attempts start, timers
+    run, and watchers see them (promise 1). A request for a place needs no commit: the start of the attempt will be an
+    event of its own.
 
     Attributes:
-        key: What names it.
+        key: Its id.
         header: What it was given.
-        state: Where it stands, decided; perhaps not yet committed.
-        settled: How far it is committed.
-        appended: The number of the newest event that was given to the journal.
-        audience: Who watches it.
-        tracer: What makes its spans; `None`: nobody traces.
-        attempts: What it has asked admission for, and what of that runs.
-        told: How many of its attempts its watchers were told of that they wait for admission.
-        paused: It was found under way, and is left alone.
-        failing: It is under way to its end alone: it met a defect before.
-        broken: Why it cannot go on, by a defect of the server; `None` if it can.
+        state: Its state, decided; perhaps not yet committed.
+        watermark: How far it is committed.
+        appended: The number of the newest event that the journal was given.
+        subscribers: Its watchers.
+        tracer: Makes its spans; `None`: nobody traces.
+        attempts: What it has requested of admission, and what of it runs.
+        paused: It was found under way at the start of the server, and is left alone.
+        failing: It met a defect before, and is only brought to its end.
+        broken: Why it cannot go on: a defect of the server; `None`: it can.
 
     Args:
         header: What it was given.
-        state: Where it stands: before its first event, or folded from those that are committed.
+        state: Its state: before its first event, or folded from the committed ones.
         services: What it needs of its engine.
-        tracer: What makes its spans.
-        audience: Who watches it already.
-        failing: Whether it met a defect before.
+        tracer: Makes its spans.
+        subscribers: Watchers that it has already.
+        failing: It met a defect before.
     """
 
     def __init__(
@@ -119,7 +125,7 @@ class LocalRun:
         state: RunState,
         services: Services,
         tracer: RunTracer | None,
-        audience: Subscribers | None = None,
+        subscribers: Subscribers | None = None,
         *,
         failing: bool = False,
     ) -> None:
@@ -129,30 +135,32 @@ class LocalRun:
         self.tracer = tracer
         self.failing = failing
         self._services = services
-        self._loop = asyncio.get_running_loop()
         self._encoder = Encoder(header.key.run_id, state.workflow.name, header.create_time)
-        self._inbox: list[Input] = []
+        self._inbox: list[Input | Attempt] = []
         self._decision = Decision()
-        self._timers = Timers(self._loop, lambda timer: self.tell(TimerFired(timer)))
-        self.audience = audience or Subscribers(header.key.run_id, services.clock)
+        self._timers = Timers(asyncio.get_running_loop(), lambda timer: self.tell(TimerFired(timer)))
+        self.subscribers = subscribers or Subscribers(header.key.run_id, services.clock)
         self.attempts = Attempts(
             self,
             state,
-            self.audience,
+            self.subscribers,
+            clock=services.clock,
             actions=services.actions,
-            entrance=services.entrance,
+            admission=services.admission,
             evaluator=services.evaluator,
         )
-        self.settled = CommitWatermark(state.sequence)
+        self.watermark = CommitWatermark(state.sequence)
         self.appended = state.sequence
-        self.told = 0
         self.paused = self._frozen = False
         self.broken: RunBroken | None = None
 
-    # What others ask of it.
+    # Inputs, and queries on it.
 
     def tell(self, given: Input) -> None:
-        """Note what happened; the core decides on it in the run's next turn."""
+        """Take an input. The core decides on it in the run's next turn."""
+        self._put(given)
+
+    def _put(self, given: Input | Attempt) -> None:
         if self._frozen:
             return
         self._inbox.append(given)
@@ -160,32 +168,33 @@ class LocalRun:
             self._services.turn(self)
 
     def resume(self) -> None:
-        """Go on after a recovery: do again what is outstanding, and tell which attempts were lost with the server.
+        """Go on after a recovery: do again what is outstanding, and report the attempts that the server lost.
 
-        A timer that has run out meanwhile fires first: nothing starts that it would have stopped.
+        A timer that is due already fires first, so nothing starts that it would have stopped.
         """
         self._contain(self._resume)
 
     def _resume(self) -> None:
         lost = list(self.state.running.values())
         now = self._services.clock()
-        for command in resume(self.state, self._services.evaluator):
-            if isinstance(command, Invoke):
-                self.attempts.request(command)
-            elif isinstance(command, StartTimer) and command.due <= now and command.timer.kind != "attempt":
+        outstanding = resume(self.state, self._services.evaluator)
+        for command in outstanding.commands:
+            if isinstance(command, StartTimer) and command.due <= now:
                 self.tell(TimerFired(command.timer))
             else:
                 self._obey(command)
+        for invoke in outstanding.requests:
+            self.attempts.request(invoke)
         for step in lost:
             self.tell(AttemptLost(step.spec.id, step.attempt))
 
     def freeze(self) -> None:
-        """Take note of nothing more: what still happens to its attempts, as their engine ends, is not the run's."""
+        """Ignore every input from now on. The engine closes, and how its attempts end is no matter of the run."""
         self._frozen = True
 
     @property
     def stalled(self) -> bool:
-        """Whether it can get no further here."""
+        """Whether it can get no further on this server."""
         return self.paused or (
             self.broken is None and bool(self.attempts.missing) and not self.attempts and not self.state.backing_off
         )
@@ -193,7 +202,7 @@ class LocalRun:
     @property
     def committed(self) -> int:
         """The number of the newest event that is committed."""
-        return self.settled.committed
+        return self.watermark.committed
 
     @property
     def kept(self) -> bool:
@@ -202,63 +211,77 @@ class LocalRun:
 
     def committing(self) -> bool:
         """Say whether there are events that are decided and not yet committed."""
-        return self.broken is None and self.state.sequence > self.settled.committed
+        return self.broken is None and self.state.sequence > self.watermark.committed
 
     def info(self) -> RunInfo:
-        """Return how it stands, decided; perhaps not yet committed."""
+        """Return its information, decided; perhaps not yet committed."""
         info = info_of(self.key, self.header.create_time, self.state)
         paused = self.paused and self.state.stopping is None
         return replace(info, rerun_of=self.header.rerun_of, paused=paused, missing=self.attempts.missing[:MOST_MISSING])
 
     def obstacle(self, step_id: str) -> Obstacle | None:
-        """Say what a step waits for at admission, if it does."""
+        """Return what a step waits for at admission; `None`: it does not wait there."""
         attempt = self.attempts.get(step_id)
-        return None if attempt is None else self._services.entrance.obstacle(attempt)
+        return None if attempt is None else self._services.admission.obstacle(attempt)
 
-    # What its attempts and admission tell it.
+    # Reports of its attempts.
 
-    def attempt_ended(self, attempt: Attempt, outcome: Input) -> None:
-        """Take what an attempt came to."""
-        self._contain(self._attempt_ended, attempt, outcome)
+    def attempt_admitted(self, attempt: Attempt) -> None:
+        """Note that an attempt has a permit. The next turn decides whether it still starts."""
+        self._put(attempt)
 
-    def _attempt_ended(self, attempt: Attempt, outcome: Input) -> None:
-        self._services.entrance.release(attempt, outcome)  # first: whatever else happens, its places are free
+    def attempt_timed_out(self, attempt: Attempt) -> None:
+        """Note that the deadline of a running attempt has passed."""
+        self.tell(AttemptTimedOut(attempt.step_id, attempt.number))
+
+    def attempt_ended(self, attempt: Attempt, permit: Permit, outcome: Input) -> None:
+        """Take the outcome of an attempt, and its permit."""
+        self._contain(self._attempt_ended, attempt, permit, outcome)
+
+    def _attempt_ended(self, attempt: Attempt, permit: Permit, outcome: Input) -> None:
+        self._services.admission.release(permit, outcome)  # first: its places are free whatever else happens
         self._services.deadlines.end(attempt, attempt.timeout)
         self.attempts.end(attempt)
         if isinstance(outcome, AttemptInterrupted) and outcome.abandoned and attempt.task is not None:
             self._services.abandoned(attempt.task)
         self.tell(outcome)
 
-    def expired(self, attempt: Attempt) -> None:
-        """Take that an attempt has taken longer than it may."""
-        self.tell(TimerFired(Timer("attempt", attempt.step_id, attempt.number)))
+    def report_waiting(self, attempt: Attempt) -> None:
+        """Show watchers what an attempt waits for, unless they were shown very many."""
+        most = MOST_WAITING_LIMITED if self._services.admission.limited else MOST_WAITING
+        if self.subscribers.waiting_count < most:
+            self._show_waiting(attempt)
 
-    def show_waiting(self, attempt: Attempt, obstacle: Obstacle) -> None:
-        """Show the watchers what an attempt waits for."""
-        self.told += not attempt.told
-        attempt.told = True
-        self.audience.show_waiting(attempt.step_id, self.state.sequence, obstacle)
+    def report_still_waiting(self, attempt: Attempt) -> None:
+        """Show watchers again what an attempt waits for, if they were shown it before."""
+        if self.subscribers.knows_waiting(attempt.step_id):
+            self._show_waiting(attempt)
 
-    def show_chunk(self, attempt: Attempt, chunk: Payload) -> None:
-        """Show the watchers a chunk."""
+    def _show_waiting(self, attempt: Attempt) -> None:
+        obstacle = self._services.admission.obstacle(attempt)
+        if obstacle is not None:
+            self.subscribers.show_waiting(attempt.step_id, self.state.sequence, obstacle)
+
+    def show_chunk(self, attempt: Attempt, index: int, chunk: Payload) -> None:
+        """Show watchers a chunk."""
         if self.broken is None:
-            self.audience.show_chunk(attempt, self.committed, chunk)
+            self.subscribers.show_chunk(attempt.step_id, attempt.number, self.committed, index, chunk)
 
     def show_progress(self, attempt: Attempt, fraction: float | None, message: str) -> None:
-        """Show the watchers how far an attempt got."""
+        """Show watchers how far an attempt got."""
         if self.broken is None:
-            self.audience.show_progress(attempt, self.committed, fraction, message)
+            self.subscribers.show_progress(attempt.step_id, attempt.number, self.committed, fraction, message)
 
-    # How it goes on.
+    # Turns: decide, commit, carry out.
 
     def decide(self) -> None:
-        """Let the core decide on what happened since the last time, and ask admission for what it wants to invoke."""
+        """Let the core decide on the inputs since the last turn, and request places for the attempts that are ready."""
         inbox, self._inbox = self._inbox, []
         if self.broken is None:
             self._contain(self._decide, inbox)
 
     def commit(self) -> None:
-        """Commit in one piece what has been decided, and carry it out when that is done."""
+        """Commit what has been decided as one piece. It is carried out when it is committed."""
         decision, self._decision = self._decision, Decision()
         if self.broken is None:
             self._contain(self._commit, decision)
@@ -282,57 +305,60 @@ class LocalRun:
         return Ended(self.info(), finishes, array("I", (steps[step_id].finish for step_id, _ in last.outputs)))
 
     def _committed(self, decision: Decision) -> None:
-        """Carry out what is committed now; perhaps called by the journal, whom a defect here is no business of."""
+        """Carry out what is committed now. The journal calls this, and a defect here must not reach it."""
         self._contain(self._carry_out, decision)
 
-    def _decide(self, inbox: list[Input]) -> None:
-        decision = self._decision
+    def _decide(self, inbox: list[Input | Attempt]) -> None:
         now = self._services.clock()
         evaluator = self._services.evaluator
-        stale = self.attempts.stale
         for given in inbox:
-            if stale and isinstance(given, AttemptStarted) and given.step_id in stale:
-                stale.remove(given.step_id)
-                continue
-            events, commands = len(decision.events), len(decision.commands)
-            decide(self.state, given, now, evaluator, decision)
-            if len(decision.events) == events and isinstance(given, AttemptStarted):
-                self.attempts.came_late(given)
-            for command in decision.commands[commands:]:
-                if isinstance(command, Invoke):
-                    self.attempts.request(command)
-            if stale and isinstance(given, AttemptStarted):  # it is this one that was told too late
-                stale.discard(given.step_id)
+            if isinstance(given, Attempt):
+                self._decide_start(given, now)
+            else:
+                decide(self.state, given, now, evaluator, self._decision)
+            self._request_places()
         evaluator.forget()
 
+    def _decide_start(self, attempt: Attempt, now: int) -> None:
+        """Decide whether an admitted attempt starts. One that comes too late drops its permit."""
+        if attempt.state is not AttemptState.ADMITTED:  # it was withdrawn meanwhile, and its permit released
+            return
+        known = len(self._decision.events)
+        started = AttemptStarted(attempt.step_id, attempt.number)
+        decide(self.state, started, now, self._services.evaluator, self._decision)
+        if len(self._decision.events) == known:
+            self.attempts.withdraw(attempt)
+
+    def _request_places(self) -> None:
+        requests = self._decision.requests
+        if requests:
+            for invoke in requests:
+                self.attempts.request(invoke)
+            requests.clear()
+
     def _carry_out(self, decision: Decision) -> None:
-        """Do what a decision causes, now that it is committed; if the run broke meanwhile, no more than show it."""
-        self.settled.advance(len(decision.events))
+        """Do what a decision causes, now that it is committed. If the run broke meanwhile, only show it."""
+        self.watermark.advance(len(decision.events))
         if self.tracer is not None:
             self.tracer.record(decision.events)
         if not self._frozen and self.broken is None:
             self._act(decision)
-        self.audience.wake()
+        self.subscribers.wake()
 
     def _act(self, decision: Decision) -> None:
         for event in decision.events:
             if isinstance(event, StepStarted):
-                self._launch(event)
+                attempt = self.attempts.start(event, self._services.options, self._variables(event))
+                self._services.deadlines.begin(attempt, attempt.timeout)
             elif self._timers and (
                 isinstance(event, StepFinished) or (isinstance(event, StepRetrying) and event.fallback)
             ):
                 self._timers.forget(event.step_id)
         for command in decision.commands:
-            if not isinstance(command, Invoke):
-                self._obey(command)
-
-    def _launch(self, event: StepStarted) -> None:
-        attempt = self.attempts.begin(event.step_id)
-        attempt.start(self._loop, event, self._services.options, self._variables(event))
-        self._services.deadlines.begin(attempt, attempt.timeout)
+            self._obey(command)
 
     def _variables(self, event: StepStarted) -> contextvars.Context | None:
-        """Return the context in which what the action does is under its attempt's span; `None`: nobody traces."""
+        """Return the context variables that put an action under its attempt's span; `None`: nobody traces."""
         if self.tracer is None:
             return None
         variables = contextvars.copy_context()
@@ -350,9 +376,7 @@ class LocalRun:
 
     def _start_timer(self, command: StartTimer) -> None:
         timer = command.timer
-        if timer.kind == "attempt" or (
-            timer.step_id and self.state.steps[timer.step_id].ended
-        ):  # began with its attempt
+        if timer.step_id and self.state.steps[timer.step_id].ended:
             return
         self._timers.start(timer, max(0, command.due - self._services.clock()) / 1e9)
 
@@ -360,13 +384,13 @@ class LocalRun:
         attempt = self.attempts.get(command.step_id)
         if attempt is None or attempt.number != command.attempt:
             self._interrupt_absent(command)
-        elif attempt.task is not None:
+        elif attempt.state is AttemptState.RUNNING:
             attempt.interrupt(command.failure, self._services.options.cancel_grace)
         else:
-            self.attempts.withdraw(command.step_id)
+            self.attempts.withdraw(attempt)
 
     def _interrupt_absent(self, command: Interrupt) -> None:
-        """End an attempt that an earlier server ran, or that waits for a server with its action; or none at all."""
+        """End an attempt of an earlier server, or one whose action is missing. Or there is no such attempt."""
         self.attempts.found_action(command.step_id)
         if attempt_of(self.state, command.step_id, command.attempt) is not None:
             self.tell(AttemptInterrupted(command.step_id, command.attempt, command.failure))
@@ -376,14 +400,14 @@ class LocalRun:
         self._services.finished(self)
 
     def _contain(self, work: Callable[..., None], *given: object) -> None:
-        """Do something; a defect in it ends this run, the others go on."""
+        """Do some work. A defect in it ends this run; the others go on."""
         try:
             work(*given)
         except Exception:
             self.give_up()
 
     def give_up(self) -> None:
-        """Break, by the defect that was just caught."""
+        """Break the run, by the defect that was just caught."""
         if self.broken is None:
             self.broken = RunBroken(self.key)
             self._services.broke(self)
@@ -391,9 +415,9 @@ class LocalRun:
             logger.exception("another defect in a run that broke", extra={"run_id": self.key.run_id})
 
     def stop(self) -> None:
-        """Let nothing more happen by itself, and interrupt what runs."""
+        """Stop the timers, and interrupt what runs."""
         self._timers.close()
-        self.audience.forget_all()
+        self.subscribers.forget_all()
         failure = Failure(Reason.INTERNAL, str(self.broken))
         for attempt in self.attempts.all():
             self._interrupt(Interrupt(attempt.step_id, attempt.number, failure))

@@ -1,28 +1,21 @@
-"""Who watches a run, and what they are shown beside its numbered events."""
+"""The subscribers of a run: who watches it, and the transient events that they are shown."""
 
 from collections.abc import Callable
 
 from stepwave_server.core.model import Payload
 from stepwave_server.engine.admission.base import Obstacle
-from stepwave_server.engine.attempts.attempt import Attempt
 from stepwave_server.engine.errors import EngineError
 from stepwave_server.engine.streams.transients import Transient, TransientEvents
 from stepwave_server.engine.streams.watcher import Watcher
-from stepwave_server.wire.events.encode import (
-    Kind,
-    encode_action_missing,
-    encode_chunk,
-    encode_progress,
-    encode_waiting,
-)
+from stepwave_server.wire.events.encode import Kind, encode_chunk, encode_progress, encode_waiting
 
 __all__ = ["Subscribers"]
 
 
 class Subscribers:
-    """The watchers of one run, and what its steps said so far.
+    """The watchers of one run, and its transient events so far.
 
-    What is shown comes after a numbered event, the newest when it is said.
+    A transient event comes after a numbered one: the newest when it is made.
 
     Args:
         run_id: The run.
@@ -33,73 +26,83 @@ class Subscribers:
         self._run_id = run_id
         self._clock = clock
         self._watchers: set[Watcher] = set()
-        self._live = TransientEvents()
+        self._transients = TransientEvents()
+        self._waiting: set[str] = set()
         self._error: EngineError | None = None
 
     def join(self, watcher: Watcher) -> None:
-        """Wake a watcher whenever there is more."""
+        """Add a watcher, which is woken whenever there is more."""
         self._watchers.add(watcher)
         if self._error is not None:
             watcher.close(self._error)
 
     def leave(self, watcher: Watcher) -> None:
-        """Forget a watcher."""
+        """Remove a watcher."""
         self._watchers.discard(watcher)
 
-    def so_far(self) -> list[Transient]:
-        """Return what steps said, for a watcher who joins."""
-        return self._live.so_far()
-
-    def waiting(self, step_id: str) -> Transient | None:
-        """Return what a step was last said to wait for, if it does so still."""
-        return self._live.waiting(step_id)
+    def transients(self) -> list[Transient]:
+        """Return the transient events so far, for a watcher that joins."""
+        return self._transients.all()
 
     def wake(self) -> None:
-        """Tell everybody that there are more numbered events."""
+        """Wake the watchers: there are more numbered events."""
         for watcher in self._watchers:
             watcher.wake()
 
-    def show_chunk(self, attempt: Attempt, after: int, chunk: Payload) -> None:
-        """Show everybody a chunk."""
-        data = encode_chunk(self._run_id, self._clock(), attempt.step_id, attempt.number, attempt.chunks, chunk)
-        attempt.chunks += 1
-        attempt.said = True
-        self._show(attempt.step_id, Transient(after, Kind.STEP_CHUNK, data))
+    # Steps that wait.
 
-    def show_progress(self, attempt: Attempt, after: int, fraction: float | None, message: str) -> None:
-        """Show everybody how far an attempt got."""
-        data = encode_progress(self._run_id, self._clock(), attempt.step_id, attempt.number, fraction, message)
-        attempt.said = True
-        self._show(attempt.step_id, Transient(after, Kind.STEP_PROGRESS, data))
+    @property
+    def waiting_count(self) -> int:
+        """How many steps the watchers were shown as waiting."""
+        return len(self._waiting)
+
+    def knows_waiting(self, step_id: str) -> bool:
+        """Say whether the watchers were shown a step as waiting."""
+        return step_id in self._waiting
 
     def show_waiting(self, step_id: str, after: int, obstacle: Obstacle) -> None:
-        """Show everybody what a step waits for at admission."""
+        """Show what a step waits for."""
+        self._waiting.add(step_id)
         data = encode_waiting(self._run_id, self._clock(), step_id, obstacle.cause, obstacle.message)
         self._show(step_id, Transient(after, Kind.STEP_WAITING, data))
 
-    def show_missing(self, step_id: str, after: int, action: str) -> None:
-        """Show everybody that a step waits for a server with its action."""
-        data = encode_action_missing(self._run_id, self._clock(), step_id, action)
-        self._show(step_id, Transient(after, Kind.STEP_WAITING, data))
+    def forget_waiting(self, step_id: str) -> None:
+        """Forget that a step waits."""
+        if step_id in self._waiting:
+            self.forget(step_id)
+
+    # What attempts show.
+
+    def show_chunk(self, step_id: str, attempt: int, after: int, index: int, chunk: Payload) -> None:
+        """Show a chunk of an attempt."""
+        data = encode_chunk(self._run_id, self._clock(), step_id, attempt, index, chunk)
+        self._show(step_id, Transient(after, Kind.STEP_CHUNK, data))
+
+    def show_progress(self, step_id: str, attempt: int, after: int, fraction: float | None, message: str) -> None:
+        """Show the progress of an attempt."""
+        data = encode_progress(self._run_id, self._clock(), step_id, attempt, fraction, message)
+        self._show(step_id, Transient(after, Kind.STEP_PROGRESS, data))
 
     def _show(self, step_id: str, transient: Transient) -> None:
-        """Show everybody what a step says, and remember it for those who join."""
-        self._live.add(step_id, transient)
+        """Show a transient event, and keep it for watchers that join."""
+        self._transients.add(step_id, transient)
         for watcher in self._watchers:
             watcher.show(transient)
 
     def forget(self, step_id: str) -> None:
-        """Forget what a step said: it has ended, or waits no more."""
-        self._live.forget(step_id)
+        """Forget the transient events of a step: it ended, or waits no more."""
+        self._waiting.discard(step_id)
+        self._transients.forget(step_id)
 
     def forget_all(self) -> None:
-        """Forget what all steps said, even what is still to be shown: their attempts say nothing more."""
-        self._live = TransientEvents()
+        """Forget all transient events, even those that are still to be sent: the attempts show nothing more."""
+        self._waiting.clear()
+        self._transients = TransientEvents()
         for watcher in self._watchers:
             watcher.forget_transients()
 
-    def break_off(self, error: EngineError) -> None:
-        """End every stream, and those of whoever joins later, with an error."""
+    def fail(self, error: EngineError) -> None:
+        """End every stream with an error, and those of watchers that join later."""
         self._error = error
         for watcher in self._watchers:
             watcher.close(error)

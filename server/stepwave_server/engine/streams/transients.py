@@ -1,4 +1,4 @@
-"""What running attempts said so far: transient events, remembered within bounds for watchers who join."""
+"""The transient events of running attempts, kept within bounds for watchers that join."""
 
 from collections import deque
 from dataclasses import dataclass, field
@@ -8,16 +8,17 @@ from stepwave_server.wire.events.encode import Kind
 
 __all__ = ["Transient", "TransientEvents"]
 
-MOST_BYTES = 64 * 1024
+MOST_CHUNK_BYTES = 64 * 1024
+"""Bytes of chunks that are kept of one step."""
 
 
 class Transient(NamedTuple):
-    """An event that is not kept.
+    """An event that the journal does not keep.
 
     Attributes:
-        after: The number of the newest event when it was made: it is shown after that one.
-        kind: What kind of event it is.
-        data: A `WatchRunResponse` with it alone.
+        after: The number of the newest event when it was made. It is sent after that one.
+        kind: Its kind.
+        data: A `WatchRunResponse` with it alone, in bytes.
     """
 
     after: int
@@ -26,8 +27,8 @@ class Transient(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Said:
-    """What one step said: its attempt's newest chunks, and the newest of every other kind."""
+class _StepEvents:
+    """The transient events of one step: the newest chunks of its attempt, and the newest event of every other kind."""
 
     chunks: deque[Transient] = field(default_factory=deque)
     size: int = 0
@@ -36,34 +37,29 @@ class _Said:
 
 @dataclass(slots=True)
 class TransientEvents:
-    """What the running attempts of one run said so far, and what its other steps wait for."""
+    """The transient events of one run so far."""
 
-    _steps: dict[str, _Said] = field(default_factory=dict)
+    _steps: dict[str, _StepEvents] = field(default_factory=dict)
 
     def add(self, step_id: str, transient: Transient) -> None:
-        """Remember an event; the oldest chunks of the step make room for it."""
-        said = self._steps.setdefault(step_id, _Said())
+        """Keep an event. The oldest chunks of the step make room for new ones."""
+        events = self._steps.setdefault(step_id, _StepEvents())
         if transient.kind is not Kind.STEP_CHUNK:
-            said.others[transient.kind] = transient
+            events.others[transient.kind] = transient
             return
-        said.chunks.append(transient)
-        said.size += len(transient.data)
-        while said.size > MOST_BYTES and len(said.chunks) > 1:
-            said.size -= len(said.chunks.popleft().data)
+        events.chunks.append(transient)
+        events.size += len(transient.data)
+        while events.size > MOST_CHUNK_BYTES and len(events.chunks) > 1:
+            events.size -= len(events.chunks.popleft().data)
 
     def forget(self, step_id: str) -> None:
-        """Forget what a step said: it has ended, or waits no more."""
+        """Forget the events of a step: it ended, or waits no more."""
         self._steps.pop(step_id, None)
 
-    def waiting(self, step_id: str) -> Transient | None:
-        """Return what a step was last said to wait for, if it has not been forgotten."""
-        said = self._steps.get(step_id)
-        return None if said is None else said.others.get(Kind.STEP_WAITING)
-
-    def so_far(self) -> list[Transient]:
-        """Return what a watcher who joins now gets."""
+    def all(self) -> list[Transient]:
+        """Return the events for a watcher that joins now, in order."""
         found: list[Transient] = []
-        for said in self._steps.values():
-            found += said.chunks
-            found += said.others.values()
+        for events in self._steps.values():
+            found += events.chunks
+            found += events.others.values()
         return sorted(found, key=lambda transient: transient.after)

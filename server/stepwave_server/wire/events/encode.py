@@ -37,7 +37,6 @@ __all__ = [
     "Kind",
     "Record",
     "decode",
-    "encode_action_missing",
     "encode_chunk",
     "encode_progress",
     "encode_waiting",
@@ -166,19 +165,8 @@ def encode_progress(run_id: str, time: int, step_id: str, attempt: int, fraction
     return _transient(run_id, time, fill)
 
 
-def encode_action_missing(run_id: str, time: int, step_id: str, action: str) -> bytes:
-    """Return a transient `step_waiting`, for a server that has the action, as bytes."""
-
-    def fill(message: event_pb2.RunEvent) -> None:
-        waiting = message.step_waiting
-        waiting.step_id, waiting.cause = step_id, event_pb2.WAIT_CAUSE_ACTION_MISSING
-        waiting.message = f'this server has no action "{action}"'
-
-    return _transient(run_id, time, fill)
-
-
 def encode_waiting(run_id: str, time: int, step_id: str, cause: WaitCause, text: str) -> bytes:
-    """Return a transient `step_waiting`, for admission, as bytes."""
+    """Return a transient `step_waiting` as bytes."""
 
     def fill(message: event_pb2.RunEvent) -> None:
         waiting = message.step_waiting

@@ -1,28 +1,11 @@
 """Why a run does not move, as messages."""
 
-from typing import NamedTuple
-
 from stepwave.v1 import event_pb2, orchestrator_pb2
-from stepwave_server.core.explanation import Explanation, StepExplanation, WaitCause
+from stepwave_server.core.explanation import Explanation, StepExplanation
 from stepwave_server.wire.responses.results import to_run, to_state
-from stepwave_server.wire.values import clean, fill_time, from_time
+from stepwave_server.wire.values import clean, fill_time
 
-__all__ = ["Waits", "decode_waiting", "to_explanation"]
-
-
-class Waits(NamedTuple):
-    """What a step was last said to wait for, and since when."""
-
-    cause: WaitCause
-    message: str
-    since: int
-
-
-def decode_waiting(data: bytes) -> Waits:
-    """Return what a transient `step_waiting` says."""
-    event = orchestrator_pb2.WatchRunResponse.FromString(data).events[0]
-    waiting = event.step_waiting
-    return Waits(WaitCause(waiting.cause), waiting.message, from_time(event.time))
+__all__ = ["to_explanation"]
 
 
 def to_explanation(explanation: Explanation) -> orchestrator_pb2.ExplainRunResponse:

@@ -1,34 +1,33 @@
-"""A desk at which attempts ask for admission on virtual time: they are called by run and number, as `a0`."""
+"""Attempts that ask for admission on virtual time. They are named by run and number, as `a0`."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from stepwave_server.engine.admission.base import Admission, FairAdmission, Held
+from stepwave_server.engine.admission.base import Admission, Permit
+from stepwave_server.engine.admission.fair_queue import FairAdmission
 from stepwave_server.engine.admission.limited import LimitedAdmission
 from stepwave_server.engine.admission.limiter import Feedback, Limiter
 from stepwave_server.engine.admission.limits import Limit
 from stepwave_server.engine.admission.registry import LimiterRegistry
 
-__all__ = ["SECOND", "Desk", "Waits"]
+__all__ = ["SECOND", "Applicant", "Applicants"]
 
 SECOND = 1_000_000_000
 
 
 @dataclass(eq=False)
-class Waits:
+class Applicant:
     run_key: str
     number: int
-    gates: tuple[Limiter, ...] = ()
-    withdrawn: bool = False
-    held: tuple[Held, ...] = ()
+    limiters: tuple[Limiter, ...] = ()
 
     def __repr__(self) -> str:
         return f"{self.run_key}{self.number}"
 
 
-class Desk:
-    """Admission, and the clock that it is told.
+class Applicants:
+    """Admission, on a clock that the test moves.
 
     Attributes:
         now: The time, in nanoseconds.
@@ -37,18 +36,19 @@ class Desk:
     """
 
     def __init__(self, *limits: Limit, places: int = 1_000, plain: bool = False) -> None:
-        self.book = LimiterRegistry(limits)
-        self.admission: Admission[Waits] = FairAdmission(places) if plain else LimitedAdmission(places)
+        self.registry = LimiterRegistry(limits)
+        self.admission: Admission[Applicant] = FairAdmission(places) if plain else LimitedAdmission(places)
         self.now = 0
-        self.inside: dict[str, Waits] = {}
-        self.waiting: dict[str, Waits] = {}
+        self.inside: dict[str, Applicant] = {}
+        self.permits: dict[str, Permit] = {}
+        self.waiting: dict[str, Applicant] = {}
         self._numbers: Counter[str] = Counter()
 
     def ask(self, run: str, count: int = 1, *, action: str = "act", key: str = "") -> Sequence[str]:
         """Let so many attempts of a run wait; return their names."""
         names = []
         for _ in range(count):
-            ticket = Waits(run, self._numbers[run], self.book.gates(action, key, self.now))
+            ticket = Applicant(run, self._numbers[run], self.registry.limiters(action, key, self.now))
             self._numbers[run] += 1
             self.admission.submit(ticket)
             self.waiting[str(ticket)] = ticket
@@ -58,15 +58,18 @@ class Desk:
     def enter(self) -> list[str]:
         """Let in all who may; return their names in order."""
         found = []
-        while (ticket := self.admission.admit(self.now)) is not None:
+        while (admitted := self.admission.admit(self.now)) is not None:
+            ticket, permit = admitted
             name = str(ticket)
+            self.permits[name] = permit
             self.inside[name] = self.waiting.pop(name)
             found.append(name)
         return found
 
-    def end(self, *names: str, verdict: Feedback = Feedback.NOTHING, retry_after: float = 0) -> None:
+    def end(self, *names: str, feedback: Feedback = Feedback.NOTHING, retry_after: float = 0) -> None:
         for name in names:
-            self.admission.release(self.inside.pop(name), verdict, round(retry_after * SECOND), self.now)
+            del self.inside[name]
+            self.admission.release(self.permits.pop(name), feedback, round(retry_after * SECOND), self.now)
 
     def leave(self, *names: str) -> None:
         """Let some who wait go away."""

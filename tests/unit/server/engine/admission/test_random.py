@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stepwave_server.engine.admission.limiter import Feedback
 from stepwave_server.engine.admission.limits import Adaptive, Bound, Limit, Rate
-from unit.server.engine.admission.script import SECOND, Desk, Waits
+from unit.server.engine.admission.script import SECOND, Applicant, Applicants
 
 _ACTIONS = ("one.a", "one.b", "two")
 _PATTERNS = ("one.a", "one.*", "two", "*")
@@ -35,11 +35,11 @@ _PASS = st.tuples(st.just("pass"), st.sampled_from([0.1, 0.7, 3]))
 _STEPS = st.lists(_ASK | _END | _LEAVE | _PASS, max_size=60)
 
 
-class _Watched(Desk):
-    """A desk that checks every gate after everything that happens.
+class _Watched(Applicants):
+    """A applicants that checks every limiter after everything that happens.
 
     Attributes:
-        starts: When attempts passed each gate.
+        starts: When attempts passed each limiter.
     """
 
     def __init__(self, *limits: Limit, places: int) -> None:
@@ -50,51 +50,56 @@ class _Watched(Desk):
     def enter(self) -> list[str]:
         found = super().enter()
         for name in found:
-            for gate in self.inside[name].gates:
-                self.starts[gate].append(self.now)
+            for limiter in self.inside[name].limiters:
+                self.starts[limiter].append(self.now)
         self.check()
         return found
 
     def check(self) -> None:
-        held = Counter(gate for ticket in self.inside.values() for gate in ticket.gates)
+        held = Counter(limiter for ticket in self.inside.values() for limiter in ticket.limiters)
         assert self.admission.in_flight == len(self.inside) <= self.places
-        for gate, count in held.items():
-            assert gate.in_flight == count
-            if gate.bound.concurrency is not None:
-                assert count <= gate.bound.concurrency
-            if gate.bound.adaptive is not None:
-                assert count <= gate.bound.adaptive.most
+        for limiter, count in held.items():
+            assert limiter.in_flight == count
+            if limiter.bound.concurrency is not None:
+                assert count <= limiter.bound.concurrency
+            if limiter.bound.adaptive is not None:
+                assert count <= limiter.bound.adaptive.most
         for ticket in self.waiting.values():  # nobody waits who could go
-            assert self.admission.in_flight == self.places or any(gate.cause(self.now) for gate in ticket.gates)
+            assert self.admission.in_flight == self.places or any(
+                limiter.cause(self.now) for limiter in ticket.limiters
+            )
 
     def check_rates(self) -> None:
         """Check that no stretch of time saw more starts than its rate and burst allow."""
-        gates = {
-            gate: gate.bound.rate for state in self.book._states for gate in (state.total, *state.keys.values()) if gate
+        limiters = {
+            limiter: limiter.bound.rate
+            for limit in self.registry._limits
+            for limiter in (limit.total, *limit.keys.values())
+            if limiter
         }
-        for gate, rate in gates.items():
-            times = self.starts[gate]
+        for limiter, rate in limiters.items():
+            times = self.starts[limiter]
             for first, begin in enumerate(times) if rate is not None else ():
                 for last, end in enumerate(times[first:], 1):
                     assert rate is not None
                     assert last <= rate.burst + (end - begin) * rate.count // rate.per
 
 
-def _play(desk: Desk, steps: list[tuple[object, ...]]) -> None:
+def _play(applicants: Applicants, steps: list[tuple[object, ...]]) -> None:
     for step in steps:
         match step:
             case ("ask", str(run), int(count), str(action), str(key)):
-                desk.ask(run, count, action=action, key=key)
-            case ("end", int(index), Feedback() as verdict, int() | float() as after) if desk.inside:
-                desk.end(_nth(desk.inside, index), verdict=verdict, retry_after=after)
-            case ("leave", int(index)) if desk.waiting:
-                desk.leave(_nth(desk.waiting, index))
+                applicants.ask(run, count, action=action, key=key)
+            case ("end", int(index), Feedback() as feedback, int() | float() as after) if applicants.inside:
+                applicants.end(_nth(applicants.inside, index), feedback=feedback, retry_after=after)
+            case ("leave", int(index)) if applicants.waiting:
+                applicants.leave(_nth(applicants.waiting, index))
             case ("pass", int() | float() as seconds):
-                desk.pass_time(seconds)
-        desk.enter()
+                applicants.pass_time(seconds)
+        applicants.enter()
 
 
-def _nth(tickets: dict[str, Waits], index: int) -> str:
+def _nth(tickets: dict[str, Applicant], index: int) -> str:
     return list(tickets)[index % len(tickets)]
 
 
@@ -103,9 +108,9 @@ def _nth(tickets: dict[str, Waits], index: int) -> str:
 def test_no_limit_is_passed_and_nobody_waits_who_could_go(
     limits: list[Limit], places: int, steps: list[tuple[object, ...]]
 ) -> None:
-    desk = _Watched(*limits, places=places)
-    _play(desk, steps)
-    desk.check_rates()
+    applicants = _Watched(*limits, places=places)
+    _play(applicants, steps)
+    applicants.check_rates()
 
 
 @settings(max_examples=200, deadline=None)
@@ -113,28 +118,33 @@ def test_no_limit_is_passed_and_nobody_waits_who_could_go(
 def test_everybody_gets_in_and_every_place_comes_back(
     limits: list[Limit], places: int, steps: list[tuple[object, ...]]
 ) -> None:
-    desk = Desk(*limits, places=places)
-    _play(desk, steps)
+    applicants = Applicants(*limits, places=places)
+    _play(applicants, steps)
     for _ in range(2_000):
-        if not desk.waiting and not desk.inside:
+        if not applicants.waiting and not applicants.inside:
             break
-        desk.end(*desk.inside, verdict=Feedback.SUCCEEDED)
-        desk.pass_time(1)
-    assert not desk.waiting
-    assert desk.admission.in_flight == 0
-    gates = [gate for state in desk.book._states for gate in (state.total, *state.keys.values()) if gate is not None]
-    assert all((gate.in_flight, gate.passers) == (0, 0) for gate in gates)
-    desk.pass_time(600)
-    assert desk.admission.next_time is None
-    assert not any(vars(desk.admission)[name] for name in ("_runs", "_lanes", "_open", "_posts"))
+        applicants.end(*applicants.inside, feedback=Feedback.SUCCEEDED)
+        applicants.pass_time(1)
+    assert not applicants.waiting
+    assert applicants.admission.in_flight == 0
+    limiters = [
+        limiter
+        for limit in applicants.registry._limits
+        for limiter in (limit.total, *limit.keys.values())
+        if limiter is not None
+    ]
+    assert all((limiter.in_flight, limiter.lanes) == (0, 0) for limiter in limiters)
+    applicants.pass_time(600)
+    assert applicants.admission.next_time is None
+    assert not any(vars(applicants.admission)[name] for name in ("_runs", "_lanes", "_ready", "_blocked"))
 
 
 @settings(max_examples=100, deadline=None)
 @given(_LIMITS, st.integers(1, 6), _STEPS)
 def test_equal_histories_admit_equally(limits: list[Limit], places: int, steps: list[tuple[object, ...]]) -> None:
-    first, second = (Desk(*limits, places=places) for _ in range(2))
-    for desk in (first, second):
-        _play(desk, steps)
+    first, second = (Applicants(*limits, places=places) for _ in range(2))
+    for applicants in (first, second):
+        _play(applicants, steps)
     assert (list(first.inside), list(first.waiting)) == (list(second.inside), list(second.waiting))
 
 
@@ -144,13 +154,13 @@ def test_no_run_is_more_than_a_turn_behind_another_that_waits_too(
     widths: list[int], concurrency: int, keyed: bool
 ) -> None:
     bound = Bound(concurrency=concurrency)
-    desk = Desk(Limit(actions="*", total=bound, per_key=Bound(concurrency=2) if keyed else None))
+    applicants = Applicants(Limit(actions="*", total=bound, per_key=Bound(concurrency=2) if keyed else None))
     for run, width in enumerate(widths):
-        desk.ask("abcdef"[run], width, key="k" if run % 2 else "")
+        applicants.ask("abcdef"[run], width, key="k" if run % 2 else "")
     served: Counter[str] = Counter()
-    while entered := desk.enter():
+    while entered := applicants.enter():
         served.update(name[0] for name in entered)
-        waiting = {name[0] for name in desk.waiting} if not keyed else set()
+        waiting = {name[0] for name in applicants.waiting} if not keyed else set()
         assert max((served[run] for run in waiting), default=0) - min((served[run] for run in waiting), default=0) <= 1
-        desk.end(*entered)
+        applicants.end(*entered)
     assert sum(served.values()) == sum(widths)
