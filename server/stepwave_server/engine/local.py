@@ -14,7 +14,6 @@ from stepwave_server.core.messages import (
     CancelRequested,
     Event,
     Started,
-    StopRequested,
 )
 from stepwave_server.core.model import FallbackAction, Step, Workflow
 from stepwave_server.core.validate import Violation, validate
@@ -242,7 +241,7 @@ class LocalEngine(RunQueries):
             if unfinished.broken:
                 run_id = header.key.run_id
                 logger.error(BROKEN_BEFORE, run_id, run_id, extra={"run_id": run_id})
-                run.tell(StopRequested(FAILED_BY_DEFECT))
+                run.stop_lost(FAILED_BY_DEFECT)
             else:
                 self._take_up(run, how, recovery)
 
@@ -254,7 +253,7 @@ class LocalEngine(RunQueries):
                 recovery.held[run.key] = run.header.window
             run.resume()
         elif how is Recover.FAIL:
-            run.tell(StopRequested(FAILED_BY_RESTART))
+            run.stop_lost(FAILED_BY_RESTART)
         else:
             run.paused = True
 

@@ -161,6 +161,7 @@ class Attempts:
         if earlier.state is AttemptState.ADMITTED and earlier.limiters == attempt.limiters:
             permit = earlier.withdraw()
             assert permit is not None, "an admitted attempt has a permit"
+            self._subscribers.forget_waiting(earlier.step_id)
             attempt.admit(permit)
         else:
             self._release(earlier)

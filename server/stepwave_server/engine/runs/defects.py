@@ -7,7 +7,7 @@ from contextlib import suppress
 from functools import partial
 
 from stepwave_server.core.info import RunKey
-from stepwave_server.core.messages import Event, StopRequested
+from stepwave_server.core.messages import Event
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.errors import JournalUnavailable, RunNotFound, RunReplaced
 from stepwave_server.engine.runs.closing import plain_end
@@ -94,7 +94,7 @@ class Defects:
         elif (state := await self._folded(run, records)) is not None:
             again = LocalRun(run.header, state, self._services, run.tracer, run.subscribers, failing=True)
             self._runs[run.key] = again
-            again.tell(StopRequested(FAILED_BY_DEFECT))
+            again.stop_lost(FAILED_BY_DEFECT)
             run.watermark.refuse(RunReplaced())
         else:
             end = await asyncio.to_thread(plain_end, run.header, records, self._services.clock())

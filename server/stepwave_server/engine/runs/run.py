@@ -28,6 +28,7 @@ from stepwave_server.core.messages import (
     StepFinished,
     StepRetrying,
     StepStarted,
+    StopRequested,
     TimerFired,
 )
 from stepwave_server.core.model import Failure, Payload, Reason
@@ -185,6 +186,13 @@ class LocalRun:
                 self._obey(command)
         for invoke in outstanding.requests:
             self.attempts.request(invoke)
+        for step in lost:
+            self.tell(AttemptLost(step.spec.id, step.attempt))
+
+    def stop_lost(self, failure: Failure) -> None:
+        """Fail a run whose attempts were all lost, with their server or by a defect."""
+        lost = list(self.state.running.values())
+        self.tell(StopRequested(failure))
         for step in lost:
             self.tell(AttemptLost(step.spec.id, step.attempt))
 
