@@ -39,7 +39,7 @@ from .model import Failure, OnInterrupt, Reason, Skip, SkipCause, State
 from .planning import addition_events, plan_events, present_for, was_made
 from .result import run_finished
 from .retries import fail_attempt, give_up, go_on, time_out, withdraw
-from .state import CLEANUP_GRACE, MOST_INTERRUPTIONS, RunState, StepState
+from .state import CLEANUP_GRACE, MOST_INTERRUPTIONS, Agenda, RunState, StepState
 from .validate import Violation, validate_addition
 
 __all__ = ["Decision", "Refused", "attempt_of", "decide", "resume"]
@@ -235,7 +235,7 @@ def _require_made(run: RunState, given: AddSteps) -> None:
 
 def _carry_on(decider: Decider) -> None:
     """Do what follows from the events so far, until nothing does."""
-    run, agenda = decider.run, decider.agenda
+    run, agenda = decider.run, decider.decision.agenda
     while run.dropped or agenda.to_invoke:
         if run.dropped:
             _end_dropped(decider, run.by_index[run.dropped[0]])
@@ -244,15 +244,27 @@ def _carry_on(decider: Decider) -> None:
             _invoke(decider, sorted(ready, key=_by_index) if len(ready) > 1 else ready)
     if run.waves_done:
         _finish_waves(decider)
-    for step in agenda.to_interrupt:
-        if not step.ended:
-            decider.command(Interrupt(step.spec.id, step.attempt, stop_failure(run, step)))
-    for step in agenda.to_time:
-        if not step.ended and step.total_deadline is not None:
-            decider.command(StartTimer(Timer("total", step.spec.id), step.total_deadline))
+    if agenda.to_interrupt:
+        _interrupt(decider, agenda)
+    if agenda.to_time:
+        _start_totals(decider, agenda)
     if run.unfinished == 0 and not run.open and run.started:
         decider.emit(run_finished(run, decider.now))
         decider.command(Finish())
+
+
+def _interrupt(decider: Decider, agenda: Agenda) -> None:
+    for step in agenda.to_interrupt:
+        if not step.ended:
+            decider.command(Interrupt(step.spec.id, step.attempt, stop_failure(decider.run, step)))
+    agenda.to_interrupt.clear()
+
+
+def _start_totals(decider: Decider, agenda: Agenda) -> None:
+    for step in agenda.to_time:
+        if not step.ended and step.total_deadline is not None:
+            decider.command(StartTimer(Timer("total", step.spec.id), step.total_deadline))
+    agenda.to_time.clear()
 
 
 def _end_dropped(decider: Decider, step: StepState) -> None:

@@ -19,11 +19,13 @@ class Decision:
         events: What happened, to be committed.
         requests: Attempts that are ready. They may ask for a place at once: their start will be an event of its own.
         commands: What to do once the events are committed.
+        agenda: What the events left to do. It is empty whenever `decide` returns.
     """
 
     events: list[Event] = field(default_factory=list)
     requests: list[Invoke] = field(default_factory=list)
     commands: list[Command] = field(default_factory=list)
+    agenda: Agenda = field(default_factory=Agenda, repr=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -35,19 +37,18 @@ class Decider:
         now: The time of the decision.
         evaluator: What puts inputs together.
         decision: What there is so far.
-        agenda: What its events left to do.
     """
 
     run: RunState
     now: int
     evaluator: Evaluator
     decision: Decision
-    agenda: Agenda = field(default_factory=Agenda)
 
     def emit(self, event: Event) -> None:
         """Add an event, and apply it."""
-        evolve(self.run, event, self.agenda)
-        self.decision.events.append(event)
+        decision = self.decision
+        evolve(self.run, event, decision.agenda)
+        decision.events.append(event)
 
     def command(self, command: Command) -> None:
         """Add a command."""
@@ -68,20 +69,20 @@ class Decider:
         """End a step. What became of its earlier attempts, and of its own action, is added."""
         spec = step.spec
         self.emit(
-            StepFinished(
-                time=self.now,
-                step_id=spec.id,
-                action=spec.action,
-                state=state,
-                wave=step.wave,
-                attempts=step.attempt,
-                output=output,
-                failure=failure,
-                skip=skip,
-                ready_time=step.ready_time,
-                start_time=step.start_time,
-                abandoned=abandoned or step.abandoned,
-                reused_from=reused_from,
-                original=step.original if original is None else original,
+            StepFinished(  # one for every step: keywords would triple the time that this takes
+                self.now,
+                spec.id,
+                spec.action,
+                state,
+                step.wave,
+                step.attempt,
+                output,
+                failure,
+                skip,
+                step.ready_time,
+                step.start_time,
+                abandoned or step.abandoned,
+                reused_from,
+                step.original if original is None else original,
             )
         )

@@ -94,6 +94,9 @@ class AttemptState(Enum):
     """It reported its outcome, or was withdrawn before its start."""
 
 
+WAITING, ADMITTED, RUNNING, ENDED = AttemptState
+
+
 class Attempt:
     """An attempt: it waits for admission, runs as an asyncio task, and reports its outcome to its run exactly once.
 
@@ -147,7 +150,7 @@ class Attempt:
         self.invoke = invoke
         self.action = action
         self.limiters = limiters
-        self.state = AttemptState.WAITING
+        self.state = WAITING
         self.since = 0
         self.timeout = 0.0
         self.task: asyncio.Task[None] | None = None
@@ -164,7 +167,7 @@ class Attempt:
     @property
     def waiting(self) -> bool:
         """Whether it waits for admission."""
-        return self.state is AttemptState.WAITING
+        return self.state is WAITING
 
     @property
     def interrupted(self) -> bool:
@@ -173,15 +176,15 @@ class Attempt:
 
     def admit(self, permit: Permit) -> None:
         """Take a permit, and report that to the run."""
-        assert self.state is AttemptState.WAITING, "only a waiting attempt is admitted"
-        self.state = AttemptState.ADMITTED
+        assert self.state is WAITING, "only a waiting attempt is admitted"
+        self.state = ADMITTED
         self._permit = permit
         self._owner.attempt_admitted(self)
 
     def withdraw(self) -> Permit | None:
         """End before the start. Return the permit, if it has one, to be released or handed on."""
-        assert self.state is not AttemptState.RUNNING, "a running attempt is interrupted"
-        self.state = AttemptState.ENDED
+        assert self.state is not RUNNING, "a running attempt is interrupted"
+        self.state = ENDED
         permit, self._permit = self._permit, None
         return permit
 
@@ -203,8 +206,8 @@ class Attempt:
             options: Options of the engine.
             variables: The context variables of the task; `None`: the caller's.
         """
-        assert self.state is AttemptState.ADMITTED, "only an admitted attempt starts"
-        self.state = AttemptState.RUNNING
+        assert self.state is ADMITTED, "only an admitted attempt starts"
+        self.state = RUNNING
         self._loop = asyncio.get_running_loop()
         self._deadline = event.deadline
         self._options = options
@@ -216,7 +219,7 @@ class Attempt:
 
     def interrupt(self, failure: Failure, grace: float) -> None:
         """Cancel the action and wait `grace` seconds for its clean-up, then abandon it. The first failure counts."""
-        if self._failure is not None or self.state is not AttemptState.RUNNING or self.task is None:
+        if self._failure is not None or self.state is not RUNNING or self.task is None:
             return
         self._failure = failure
         if self._late:  # the action has ended
@@ -287,9 +290,9 @@ class Attempt:
         return AttemptInterrupted(self.step_id, self.number, replace(failure, details=details))
 
     def _end(self, outcome: Input) -> None:
-        if self.state is AttemptState.ENDED:
+        if self.state is ENDED:
             return
-        self.state = AttemptState.ENDED
+        self.state = ENDED
         if self._grace is not None:
             self._grace.cancel()
         permit, self._permit = self._permit, None
@@ -339,7 +342,7 @@ class Attempt:
 
         A thread may show faster than the loop takes it. Then some of it is dropped, as for a slow watcher.
         """
-        if self.state is AttemptState.ENDED:
+        if self.state is ENDED:
             return
         if _on(self._loop):
             call()
@@ -357,7 +360,7 @@ class Attempt:
     def _show_next(self) -> None:
         assert self._showing, "each call has an entry"
         call = self._showing.popleft()
-        if self.state is not AttemptState.ENDED:
+        if self.state is not ENDED:
             call()
 
 
