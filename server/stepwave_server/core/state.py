@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from .model import Failure, FailurePolicy, Join, Payload, Scheduling, Skip, State, Step, Workflow
+from .model import SECOND, Failure, FailurePolicy, Join, Payload, Scheduling, Skip, State, Step, Workflow
 from .validate import Limits
 
 __all__ = [
@@ -11,13 +11,11 @@ __all__ = [
     "CORE_VERSION",
     "DEFAULT_TIMEOUT",
     "MOST_INTERRUPTIONS",
-    "SECOND",
     "RunOptions",
     "RunState",
     "StepState",
 ]
 
-SECOND = 1_000_000_000
 DEFAULT_TIMEOUT = 600 * SECOND
 CLEANUP_GRACE = 30 * SECOND
 

@@ -4,10 +4,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepwave.v1 import payload_pb2, run_pb2
-from stepwave_server.core.model import Blob, Failure, Payload, Reason, Skip
+from stepwave_server.core.model import SECOND, Blob, Failure, Payload, Reason, Skip
 
 __all__ = [
-    "SECOND",
     "clean",
     "decode_payload",
     "encode_payload",
@@ -22,8 +21,6 @@ __all__ = [
     "to_payload",
     "to_skip",
 ]
-
-SECOND = 1_000_000_000
 
 
 def clean(text: str) -> str:

@@ -8,7 +8,8 @@ from stepwave_server.wire.events.encode import Kind
 
 __all__ = ["Transient", "TransientEvents"]
 
-MOST_BYTES = 64 * 1024
+MAX_CHUNK_BYTES = 64 * 1024
+"""Bytes of chunks that are kept for one step."""
 
 
 class Transient(NamedTuple):
@@ -48,7 +49,7 @@ class TransientEvents:
             return
         said.chunks.append(transient)
         said.size += len(transient.data)
-        while said.size > MOST_BYTES and len(said.chunks) > 1:
+        while said.size > MAX_CHUNK_BYTES and len(said.chunks) > 1:
             said.size -= len(said.chunks.popleft().data)
 
     def forget(self, step_id: str) -> None:

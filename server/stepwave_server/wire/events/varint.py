@@ -7,9 +7,9 @@ here against protobuf's own.
 
 from functools import lru_cache
 
-__all__ = ["prefixed", "text", "timestamp", "varint"]
+from stepwave_server.core.model import SECOND
 
-SECOND = 1_000_000_000
+__all__ = ["prefixed", "text", "timestamp", "varint"]
 
 _ONE = tuple(bytes((value,)) for value in range(128))
 

@@ -4,15 +4,14 @@ from collections import Counter
 
 from stepwave.v1 import orchestrator_pb2
 from stepwave_server.core.graph import waves
-from stepwave_server.core.model import Retry, Step, Workflow
-from stepwave_server.wire.values import SECOND, fill_payload
+from stepwave_server.core.model import MAX_MESSAGE_CONTENT, SECOND, Retry, Step, Workflow
+from stepwave_server.wire.values import fill_payload
 from stepwave_server.wire.workflows.failure_policies import fill_fallback, fill_retry
 from stepwave_server.wire.workflows.workflow import fill_binding
 
 __all__ = ["to_plan"]
 
-MOST_OUTPUTS = 1_000
-MOST_BYTES = 1 << 20
+MAX_OUTPUTS = 1_000
 
 
 def to_plan(workflow: Workflow, start: int, most: int) -> tuple[orchestrator_pb2.Plan, int]:
@@ -25,11 +24,11 @@ def to_plan(workflow: Workflow, start: int, most: int) -> tuple[orchestrator_pb2
         edge_count=sum(len(step.dependencies()) for step in workflow.steps),
         wave_sizes=[sizes[wave] for wave in range(len(sizes))],
         width=max(sizes.values(), default=0),
-        outputs=_outputs(workflow)[:MOST_OUTPUTS],
+        outputs=_outputs(workflow)[:MAX_OUTPUTS],
     )
     ordered = sorted(workflow.steps, key=lambda step: level[step.id])
     index, size = start, 0
-    while index < min(start + most, len(ordered)) and size < MOST_BYTES:
+    while index < min(start + most, len(ordered)) and size < MAX_MESSAGE_CONTENT:
         message = plan.steps.add()
         step = ordered[index]
         _fill_step(message, step, level[step.id])

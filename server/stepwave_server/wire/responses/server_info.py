@@ -3,7 +3,8 @@
 from stepwave.v1 import event_pb2, orchestrator_pb2
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo
-from stepwave_server.wire.values import SECOND, clean, fill_time
+from stepwave_server.core.model import SECOND
+from stepwave_server.wire.values import clean, fill_time
 
 __all__ = ["to_action", "to_limit", "to_limits", "to_server_info", "to_waiting"]
 

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.core.info import RunKey, seed_of
-from stepwave_server.core.model import Payload
-from stepwave_server.core.state import SECOND, RunOptions
+from stepwave_server.core.model import SECOND, Payload
+from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
 from stepwave_server.wire.values import fill_payload, fill_time, from_duration, from_payload, from_time
 

@@ -3,8 +3,8 @@
 from google.protobuf.duration_pb2 import Duration
 
 from stepwave.v1 import run_pb2, workflow_pb2
-from stepwave_server.core.model import FallbackAction, Payload, Reason, Retry
-from stepwave_server.wire.values import SECOND, fill_payload
+from stepwave_server.core.model import SECOND, FallbackAction, Payload, Reason, Retry
+from stepwave_server.wire.values import fill_payload
 
 from .parsing import Parsed, fill_binding, parse_bindings, parse_duration, parse_payload
 from .unknown import has_unknown_fields

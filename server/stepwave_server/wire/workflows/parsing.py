@@ -9,9 +9,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from stepwave._values.json import json_problem
 from stepwave.v1 import payload_pb2, workflow_pb2
-from stepwave_server.core.model import Binding, FromInput, FromStep, Payload
+from stepwave_server.core.model import MAX_PAYLOAD_BYTES, SECOND, Binding, FromInput, FromStep, Payload
 from stepwave_server.core.validate import Violation
-from stepwave_server.wire.values import SECOND, fill_payload, from_duration, from_payload
+from stepwave_server.wire.values import fill_payload, from_duration, from_payload
 
 from .unknown import has_unknown_fields
 
@@ -26,7 +26,7 @@ __all__ = [
 
 E = TypeVar("E", bound=Enum)
 
-MOST_DURATION = 36_525 * 24 * 3600 * SECOND
+MAX_DURATION = 36_525 * 24 * 3600 * SECOND
 """Longer ones lead to times that no timestamp can hold."""
 
 
@@ -34,7 +34,7 @@ MOST_DURATION = 36_525 * 24 * 3600 * SECOND
 class Parsed:
     """What parsing found wrong: fields that are malformed, and fields that this server does not serve yet."""
 
-    max_payload_bytes: int = 1 << 20
+    max_payload_bytes: int = MAX_PAYLOAD_BYTES
     invalid: list[Violation] = field(default_factory=list)
     unsupported: list[Violation] = field(default_factory=list)
 
@@ -122,6 +122,6 @@ def _duration_problem(message: Duration, nanos: int, *, zero: bool) -> str:
         return f"must not be negative, got {nanos / SECOND:g} s"
     if nanos <= 0 and not zero:
         return f"must be positive, got {nanos / SECOND:g} s"
-    if nanos > MOST_DURATION:
-        return f"must be at most {MOST_DURATION // SECOND:,} s (a hundred years), got {nanos / SECOND:g} s"
+    if nanos > MAX_DURATION:
+        return f"must be at most {MAX_DURATION // SECOND:,} s (a hundred years), got {nanos / SECOND:g} s"
     return ""

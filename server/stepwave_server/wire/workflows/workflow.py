@@ -1,8 +1,8 @@
 """Workflows: messages to the core's, with every problem named; and steps back to messages."""
 
 from stepwave.v1 import workflow_pb2
-from stepwave_server.core.model import FailurePolicy, Join, OnInterrupt, Scheduling, Step, Workflow
-from stepwave_server.wire.values import SECOND, fill_payload
+from stepwave_server.core.model import SECOND, FailurePolicy, Join, OnInterrupt, Scheduling, Step, Workflow
+from stepwave_server.wire.values import fill_payload
 
 from .failure_policies import fill_fallback, fill_retry, parse_fallback, parse_retry
 from .parsing import Parsed, fill_binding, parse_bindings, parse_choice, parse_duration, parse_payload
@@ -17,8 +17,8 @@ __all__ = [
     "parse_workflow",
 ]
 
-MOST_LABELS = 64
-MOST_LABEL_LENGTH = 256
+MAX_LABELS = 64
+MAX_LABEL_LENGTH = 256
 SERVED_FIELDS = frozenset(
     {"name", "steps", "scheduling", "failure_policy", "max_parallelism", "timeout", "labels", "outputs", "retry"}
 )
@@ -119,8 +119,8 @@ def fill_step(message: workflow_pb2.Step, step: Step) -> None:
 
 
 def _check_labels(message: workflow_pb2.Workflow, parsed: Parsed) -> None:
-    if len(message.labels) > MOST_LABELS:
-        parsed.blame("labels", f"{len(message.labels)} labels are more than the {MOST_LABELS} allowed")
+    if len(message.labels) > MAX_LABELS:
+        parsed.blame("labels", f"{len(message.labels)} labels are more than the {MAX_LABELS} allowed")
     for key, value in message.labels.items():
-        if not key or len(key) > MOST_LABEL_LENGTH or len(value) > MOST_LABEL_LENGTH:
-            parsed.blame(f"labels[{key!r}]", f"keys need 1 to {MOST_LABEL_LENGTH} characters, values at most as many")
+        if not key or len(key) > MAX_LABEL_LENGTH or len(value) > MAX_LABEL_LENGTH:
+            parsed.blame(f"labels[{key!r}]", f"keys need 1 to {MAX_LABEL_LENGTH} characters, values at most as many")

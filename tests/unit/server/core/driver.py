@@ -35,9 +35,9 @@ from stepwave_server.core.messages import (
     Timer,
     TimerFired,
 )
-from stepwave_server.core.model import Failure, Payload, Reason, Skip, State, Step, Workflow
+from stepwave_server.core.model import SECOND, Failure, Payload, Reason, Skip, State, Step, Workflow
 from stepwave_server.core.resume import resume
-from stepwave_server.core.state import SECOND, RunOptions, RunState
+from stepwave_server.core.state import RunOptions, RunState
 from unit.server.core.build import NOWHERE, brief
 from unit.server.core.rules import Rules
 from unit.server.core.snapshot import snapshot

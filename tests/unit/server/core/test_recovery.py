@@ -11,9 +11,9 @@ from stepwave_server.core.messages import (
     Timer,
     TimerFired,
 )
-from stepwave_server.core.model import Failure, FallbackAction, Join, Reason, Step, Workflow
+from stepwave_server.core.model import SECOND, Failure, FallbackAction, Join, Reason, Step, Workflow
 from stepwave_server.core.resume import resume
-from stepwave_server.core.state import CLEANUP_GRACE, SECOND
+from stepwave_server.core.state import CLEANUP_GRACE
 from unit.server.core.build import NOWHERE, flow, retry, step
 from unit.server.core.driver import EVALUATOR, NOON, Drive
 from unit.server.core.snapshot import snapshot

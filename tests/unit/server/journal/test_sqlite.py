@@ -226,7 +226,7 @@ async def test_outputs_are_stored_once_and_told_twice(reopen: OpenFile, path: Pa
 async def test_events_that_are_no_more_in_memory_are_read_from_the_file(
     reopen: OpenFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recent_events, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(recent_events, "MAX_RUN_BYTES", 1_000)
     journal = await reopen()
     journal.create(header("a"))
     records = [record(10 + size) for size in range(100)]

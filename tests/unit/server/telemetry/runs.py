@@ -20,8 +20,8 @@ from stepwave_server.core.messages import (
     Input,
     Started,
 )
-from stepwave_server.core.model import Failure, FailurePolicy, Payload, Reason, Step, Workflow
-from stepwave_server.core.state import SECOND, RunOptions
+from stepwave_server.core.model import SECOND, Failure, FailurePolicy, Payload, Reason, Step, Workflow
+from stepwave_server.core.state import RunOptions
 from stepwave_server.telemetry import RunTracer, Telemetry, TraceParent
 
 __all__ = [
