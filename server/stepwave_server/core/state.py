@@ -36,6 +36,8 @@ class RunOptions:
         limits: Bounds of its graph.
         seed: What its draws are made of, besides step and attempt: `info.seed_of` its key.
         version: The version of the core that decides.
+        max_payload_bytes: Bytes that an input may have when it is put together; `None`: an earlier version began the
+            run and did not record it, so the bound of the evaluator applies.
     """
 
     open: bool = False
@@ -43,6 +45,7 @@ class RunOptions:
     limits: Limits = field(default_factory=Limits)
     seed: str = ""
     version: int = CORE_VERSION
+    max_payload_bytes: int | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -36,6 +36,7 @@ def to_definition(
         max_edges=options.limits.max_edges,
         scheduler_version=options.version,
         rerun_of=rerun_of,
+        max_payload_bytes=options.max_payload_bytes or 0,
     )
     fill_payload(message.input, input)
     fill_time(message.create_time, create_time)
@@ -54,6 +55,7 @@ def from_definition(message: orchestrator_pb2.RunDefinition) -> Definition:
         limits=limits,
         seed=seed_of(key),
         version=message.scheduler_version,
+        max_payload_bytes=message.max_payload_bytes or None,
     )
     return Definition(
         key,

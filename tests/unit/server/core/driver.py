@@ -53,7 +53,9 @@ Key: TypeAlias = tuple[str, str]
 class TextEvaluator:
     """Tells dependencies' outputs as text; a binding to `/nowhere` has no value."""
 
-    def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+    def input_of(
+        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
+    ) -> Payload:
         """Return the step's own input, else `{"a":1,"b":null}`."""
         if NOWHERE in step.bindings:
             raise EvaluationFailed('the run\'s input has no "/nowhere"')

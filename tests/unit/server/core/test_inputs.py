@@ -58,7 +58,9 @@ def test_an_input_put_together_again_is_what_it_was_when_the_step_became_ready()
 class Strict:
     """Finds every input too large."""
 
-    def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+    def input_of(
+        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
+    ) -> Payload:
         raise EvaluationFailed("the input is too large", Reason.RESOURCE_EXHAUSTED)
 
 

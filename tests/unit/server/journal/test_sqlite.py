@@ -105,7 +105,12 @@ async def test_runs_that_have_not_ended_are_found_the_oldest_first_with_all_that
         b"workflow",
         Blob("image/png", b"\x89"),
         RunOptions(
-            open=True, step_timeout=5, limits=Limits(max_steps=7, max_edges=8), seed=seed_of(key("new")), version=1
+            open=True,
+            step_timeout=5,
+            limits=Limits(max_steps=7, max_edges=8),
+            seed=seed_of(key("new")),
+            version=1,
+            max_payload_bytes=9,
         ),
         20,
         "00-trace-span-01",

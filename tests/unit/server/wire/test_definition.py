@@ -22,6 +22,7 @@ options = st.builds(
     limits=st.builds(Limits, max_steps=counts, max_edges=counts),
     seed=st.just(seed_of(KEY)),  # derived from the key
     version=counts,
+    max_payload_bytes=st.none() | st.integers(1, (1 << 32) - 1),
 )
 definitions = st.builds(
     Definition,
