@@ -9,7 +9,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from stepwave.v1 import event_pb2, orchestrator_pb2, run_pb2
+from stepwave.v1 import event_pb2, orchestrator_pb2, payload_pb2, run_pb2
 from stepwave_server.core.explanation import WaitCause
 from stepwave_server.core.messages import (
     Event,
@@ -27,7 +27,7 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import Payload, State
 from stepwave_server.core.state import StepState
-from stepwave_server.wire.events.varint import prefixed, text, timestamp, varint
+from stepwave_server.wire.events.varint import prefixed, tag, text, timestamp, varint
 from stepwave_server.wire.responses.results import fill_result, to_step_result
 from stepwave_server.wire.values import clean, fill_failure, fill_payload, fill_time, to_failure, to_payload, to_skip
 from stepwave_server.wire.workflows.workflow import fill_step
@@ -46,17 +46,42 @@ __all__ = [
 ]
 
 
-# Tags of `WatchRunResponse.events` and of the fields of `RunEvent`: the field's number and its wire type.
-_EVENT = b"\x0a"
-_RUN_ID = b"\x0a"
-_SEQUENCE = b"\x10"
-_TIME = b"\x1a"
-_WAVE_STARTED = b"\x5a"
-_STARTED = b"\x62"
-_FINISHED = b"\x8a\x01"
-_WAVE_FINISHED = b"\x92\x01"
-_STATES = {state: b"\x18" + varint(state.value) for state in State}
-_NULL = b"\x32\x06\x0a\x04null"
+# Tags of fields, by message.
+_EVENT = tag(orchestrator_pb2.WatchRunResponse, "events")
+_RUN_ID = tag(event_pb2.RunEvent, "run_id")
+_SEQUENCE = tag(event_pb2.RunEvent, "sequence")
+_TIME = tag(event_pb2.RunEvent, "time")
+_WAVE_STARTED = tag(event_pb2.RunEvent, "wave_started")
+_STEP_STARTED = tag(event_pb2.RunEvent, "step_started")
+_STEP_FINISHED = tag(event_pb2.RunEvent, "step_finished")
+_WAVE_FINISHED = tag(event_pb2.RunEvent, "wave_finished")
+
+_RESULT = tag(event_pb2.StepFinished, "result")
+_RESULT_WAVE = tag(run_pb2.StepResult, "wave")
+_RESULT_ATTEMPTS = tag(run_pb2.StepResult, "attempts")
+_RESULT_OUTPUT = tag(run_pb2.StepResult, "output")
+_RESULT_FAILURE = tag(run_pb2.StepResult, "failure")
+_RESULT_SKIP_REASON = tag(run_pb2.StepResult, "skip_reason")
+_RESULT_READY_TIME = tag(run_pb2.StepResult, "ready_time")
+_RESULT_START_TIME = tag(run_pb2.StepResult, "start_time")
+_RESULT_END_TIME = tag(run_pb2.StepResult, "end_time")
+_RESULT_REUSED_FROM = tag(run_pb2.StepResult, "reused_from")
+_RESULT_ORIGINAL_FAILURE = tag(run_pb2.StepResult, "original_failure")
+
+_STARTED_STEP_ID = tag(event_pb2.StepStarted, "step_id")
+_STARTED_ACTION = tag(event_pb2.StepStarted, "action")
+_STARTED_WAVE = tag(event_pb2.StepStarted, "wave")
+_STARTED_ATTEMPT = tag(event_pb2.StepStarted, "attempt")
+_STARTED_DEADLINE = tag(event_pb2.StepStarted, "deadline")
+_STARTED_READY_TIME = tag(event_pb2.StepStarted, "ready_time")
+
+_WAVE = tag(event_pb2.WaveStarted, "wave")
+_JSON = tag(payload_pb2.Payload, "json")
+
+# Whole fields.
+_RESULT_STATES = {state: tag(run_pb2.StepResult, "state") + varint(state.value) for state in State}
+_RESULT_ABANDONED = tag(run_pb2.StepResult, "abandoned") + varint(True)
+_RESULT_NULL = _RESULT_OUTPUT + prefixed(_JSON + text("null"))
 
 
 class Kind(IntEnum):
@@ -105,9 +130,11 @@ class Encoder:
         """Turn an event into its bytes."""
         match event:  # the most frequent first
             case StepFinished():
-                return Record(Kind.STEP_FINISHED, self._join(sequence, event.time, _FINISHED, _step_finished(event)))
+                return Record(
+                    Kind.STEP_FINISHED, self._join(sequence, event.time, _STEP_FINISHED, _step_finished(event))
+                )
             case StepStarted():
-                return Record(Kind.STEP_STARTED, self._join(sequence, event.time, _STARTED, _step_started(event)))
+                return Record(Kind.STEP_STARTED, self._join(sequence, event.time, _STEP_STARTED, _step_started(event)))
             case WaveStarted():
                 return Record(Kind.WAVE_STARTED, self._join(sequence, event.time, _WAVE_STARTED, _wave(event.wave)))
             case WaveFinished():
@@ -206,28 +233,28 @@ def _step_finished(event: StepFinished) -> bytes:
     """Return a `StepFinished`: its only field is a `StepResult`, whose fields follow in their order."""
     parts = [
         _step(event.step_id, event.action),
-        _STATES[event.state],
-        b"\x20" + varint(event.wave) if event.wave else b"",
-        b"\x28" + varint(event.attempts) if event.attempts else b"",
+        _RESULT_STATES[event.state],
+        _RESULT_WAVE + varint(event.wave) if event.wave else b"",
+        _RESULT_ATTEMPTS + varint(event.attempts) if event.attempts else b"",
     ]
     if event.output is not None:
         parts.append(_output(event.output))
     if event.failure is not None:
-        parts += (b"\x3a", prefixed(to_failure(event.failure).SerializeToString(deterministic=True)))
+        parts += (_RESULT_FAILURE, prefixed(to_failure(event.failure).SerializeToString(deterministic=True)))
     if event.skip is not None:
-        parts += (b"\x42", prefixed(to_skip(event.skip).SerializeToString()))
+        parts += (_RESULT_SKIP_REASON, prefixed(to_skip(event.skip).SerializeToString()))
     if event.ready_time is not None:
-        parts += (b"\x4a", timestamp(event.ready_time))
+        parts += (_RESULT_READY_TIME, timestamp(event.ready_time))
     if event.start_time is not None:
-        parts += (b"\x52", timestamp(event.start_time))
-    parts += (b"\x5a", timestamp(event.time))
+        parts += (_RESULT_START_TIME, timestamp(event.start_time))
+    parts += (_RESULT_END_TIME, timestamp(event.time))
     if event.abandoned:
-        parts.append(b"\x60\x01")
+        parts.append(_RESULT_ABANDONED)
     if event.reused_from:
-        parts += (b"\x6a", text(event.reused_from))
+        parts += (_RESULT_REUSED_FROM, text(event.reused_from))
     if event.original is not None:
-        parts += (b"\x72", prefixed(to_failure(event.original).SerializeToString(deterministic=True)))
-    return b"\x0a" + prefixed(b"".join(parts))
+        parts += (_RESULT_ORIGINAL_FAILURE, prefixed(to_failure(event.original).SerializeToString(deterministic=True)))
+    return _RESULT + prefixed(b"".join(parts))
 
 
 def _step_started(event: StepStarted) -> bytes:
@@ -235,12 +262,12 @@ def _step_started(event: StepStarted) -> bytes:
     return b"".join(
         (
             _step(event.step_id, event.action),
-            b"\x18" + varint(event.wave) if event.wave else b"",
-            b"\x20",
+            _STARTED_WAVE + varint(event.wave) if event.wave else b"",
+            _STARTED_ATTEMPT,
             varint(event.attempt),
-            b"\x2a",
+            _STARTED_DEADLINE,
             timestamp(event.deadline),
-            b"\x32",
+            _STARTED_READY_TIME,
             timestamp(event.ready_time),
         )
     )
@@ -248,20 +275,20 @@ def _step_started(event: StepStarted) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _step(step_id: str, action: str) -> bytes:
-    """Return the first two fields of a `StepStarted` and a `StepResult`; the second finds what the first has cached."""
-    return b"".join((b"\x0a", text(step_id), b"\x12", text(action)))
+    """Return the first two fields of a `StepStarted`. A `StepResult` begins with the same ones, and hits the cache."""
+    return b"".join((_STARTED_STEP_ID, text(step_id), _STARTED_ACTION, text(action)))
 
 
 def _output(payload: Payload) -> bytes:
     if payload == "null":
-        return _NULL
-    body = b"\x0a" + text(payload) if isinstance(payload, str) else to_payload(payload).SerializeToString()
-    return b"\x32" + prefixed(body)
+        return _RESULT_NULL
+    body = _JSON + text(payload) if isinstance(payload, str) else to_payload(payload).SerializeToString()
+    return _RESULT_OUTPUT + prefixed(body)
 
 
 def _wave(wave: int) -> bytes:
-    """Return a `WaveStarted` or `WaveFinished`: the wave is their only field."""
-    return b"\x08" + varint(wave) if wave else b""
+    """Return a `WaveStarted` or a `WaveFinished`. Their only field is the wave, with the same number."""
+    return _WAVE + varint(wave) if wave else b""
 
 
 def _fill_other(message: event_pb2.RunEvent, workflow_name: str, event: Event) -> Kind:

@@ -1,5 +1,7 @@
 """Events to bytes: what is written by hand is what protobuf would write, and says what the event says."""
 
+import pytest
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import Blob, Failure, Payload, Reason, Skip, SkipCause, State, Step
 from stepwave_server.wire.events.encode import Encoder, Kind, decode, encode_chunk, encode_progress, position
-from stepwave_server.wire.events.varint import prefixed, text, timestamp, varint
+from stepwave_server.wire.events.varint import prefixed, tag, text, timestamp, varint
 
 ids = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,127}", fullmatch=True)
 times = st.integers(0, 4_000_000_000_000_000_000)
@@ -62,6 +64,52 @@ def _encoded(event: Event, sequence: int = 7) -> event_pb2.RunEvent:
     assert (message.run_id, message.sequence, message.time) == ("the-run", sequence, _time(event.time))
     assert message.WhichOneof("kind") == record.kind.name.lower()
     return message
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (message, field.name)
+        for message in (
+            pb.WatchRunResponse,
+            event_pb2.RunEvent,
+            event_pb2.StepStarted,
+            event_pb2.StepFinished,
+            event_pb2.WaveStarted,
+            run_pb2.StepResult,
+            payload_pb2.Payload,
+            payload_pb2.Blob,
+            Timestamp,
+        )
+        for field in message.DESCRIPTOR.fields
+    ],
+    ids=lambda part: part if isinstance(part, str) else part.__name__,
+)
+def test_a_tag_is_what_protobuf_writes_before_a_field(message: type[Message], field: str) -> None:
+    encoded = _with(message, field).SerializeToString()
+    assert encoded.startswith(tag(message, field))
+    assert len(tag(message, field)) < len(encoded) <= len(tag(message, field)) + 2
+
+
+def _with(message: type[Message], field: str) -> Message:
+    """Return a message in which one field is set, to a value of at most two bytes with its length."""
+    descriptor = message.DESCRIPTOR.fields_by_name[field]
+    filled = message()
+    if descriptor.is_repeated:
+        getattr(filled, field).add()
+    elif descriptor.type == descriptor.TYPE_MESSAGE:
+        getattr(filled, field).SetInParent()
+    elif descriptor.type == descriptor.TYPE_STRING:
+        setattr(filled, field, "x")
+    else:
+        setattr(filled, field, b"x" if descriptor.type == descriptor.TYPE_BYTES else 1)
+    return filled
+
+
+def test_the_fields_that_two_messages_share_have_the_same_tags() -> None:
+    for field in ("step_id", "action"):
+        assert tag(event_pb2.StepStarted, field) == tag(run_pb2.StepResult, field)
+    assert tag(event_pb2.WaveStarted, "wave") == tag(event_pb2.WaveFinished, "wave")
 
 
 @given(st.integers(0, (1 << 64) - 1))
