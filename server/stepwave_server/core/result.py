@@ -30,15 +30,15 @@ def run_finished(run: RunState, now: int) -> RunFinished:
         if omitted_count <= MOST_OMITTED:
             omitted.append(step_id)
     return RunFinished(
-        now,
-        end_state(run),
-        run.start_time,
-        tuple(kept),
-        tuple(omitted),
-        omitted_count,
-        tuple(_within(run.failures)),
-        run.failure_count,
-        tuple(run.counts),
+        time=now,
+        state=end_state(run),
+        start_time=run.start_time,
+        outputs=tuple(kept),
+        omitted=tuple(omitted),
+        omitted_count=omitted_count,
+        failures=tuple(_within(run.failures)),
+        failure_count=run.failure_count,
+        counts=tuple(run.counts),
     )
 
 

@@ -1,5 +1,7 @@
 """Scalars and small messages of the contract: times, durations, payloads, failures."""
 
+from collections.abc import Sequence
+
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -10,13 +12,16 @@ __all__ = [
     "clean",
     "decode_payload",
     "encode_payload",
+    "fill_duration",
     "fill_failure",
     "fill_payload",
     "fill_time",
+    "from_counts",
     "from_duration",
     "from_failure",
     "from_payload",
     "from_time",
+    "to_counts",
     "to_failure",
     "to_payload",
     "to_skip",
@@ -39,6 +44,12 @@ def fill_time(message: Timestamp, nanos: int) -> None:
 def from_time(message: Timestamp) -> int:
     """Return nanoseconds since the epoch."""
     return message.seconds * SECOND + message.nanos
+
+
+def fill_duration(message: Duration, nanos: int) -> None:
+    """Set a duration to nanoseconds. Zero is set too: it differs from unset."""
+    message.SetInParent()
+    message.seconds, message.nanos = divmod(nanos, SECOND)
 
 
 def from_duration(message: Duration) -> int:
@@ -86,7 +97,7 @@ def fill_failure(message: run_pb2.Failure, failure: Failure) -> None:
     message.message = clean(failure.message)
     message.retryable = failure.retryable
     if failure.retry_after is not None:
-        message.retry_after.seconds, message.retry_after.nanos = divmod(failure.retry_after, SECOND)
+        fill_duration(message.retry_after, failure.retry_after)
     message.step_id = failure.step_id
     message.attempt = failure.attempt
     for key, value in failure.details:
@@ -103,16 +114,36 @@ def to_failure(failure: Failure) -> run_pb2.Failure:
 def from_failure(message: run_pb2.Failure) -> Failure:
     """Return a failure."""
     return Failure(
-        Reason(message.reason),
-        message.message,
-        message.retryable,
-        from_duration(message.retry_after) if message.HasField("retry_after") else None,
-        message.step_id,
-        message.attempt,
-        tuple(sorted(message.details.items())),
+        reason=Reason(message.reason),
+        message=message.message,
+        retryable=message.retryable,
+        retry_after=from_duration(message.retry_after) if message.HasField("retry_after") else None,
+        step_id=message.step_id,
+        attempt=message.attempt,
+        details=tuple(sorted(message.details.items())),
     )
 
 
 def to_skip(skip: Skip) -> run_pb2.SkipReason:
     """Return a skip's reason as a message."""
     return run_pb2.SkipReason(cause=run_pb2.SkipCause.ValueType(skip.cause.value), step_id=skip.step_id)
+
+
+def to_counts(counts: Sequence[int]) -> run_pb2.StateCounts:
+    """Return counts by state as a message; they are in the order of `State`."""
+    pending, running, succeeded, failed, cancelled, skipped = counts
+    return run_pb2.StateCounts(
+        pending=pending, running=running, succeeded=succeeded, failed=failed, cancelled=cancelled, skipped=skipped
+    )
+
+
+def from_counts(message: run_pb2.StateCounts) -> tuple[int, ...]:
+    """Return counts by state, in the order of `State`."""
+    return (
+        message.pending,
+        message.running,
+        message.succeeded,
+        message.failed,
+        message.cancelled,
+        message.skipped,
+    )

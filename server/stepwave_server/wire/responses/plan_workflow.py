@@ -4,8 +4,8 @@ from collections import Counter
 
 from stepwave.v1 import orchestrator_pb2
 from stepwave_server.core.graph import waves
-from stepwave_server.core.model import MAX_MESSAGE_CONTENT, SECOND, Retry, Step, Workflow
-from stepwave_server.wire.values import fill_payload
+from stepwave_server.core.model import MAX_MESSAGE_CONTENT, Retry, Step, Workflow
+from stepwave_server.wire.values import fill_duration, fill_payload
 from stepwave_server.wire.workflows.failure_policies import fill_fallback, fill_retry
 from stepwave_server.wire.workflows.workflow import fill_binding
 
@@ -53,9 +53,9 @@ def _fill_step(message: orchestrator_pb2.PlannedStep, step: Step, wave: int) -> 
 def _fill_policies(message: orchestrator_pb2.PlannedStep, step: Step, retry: Retry | None) -> None:
     """Set what a step does about failures and time."""
     if step.timeout is not None:
-        message.timeout.seconds, message.timeout.nanos = divmod(step.timeout, SECOND)
+        fill_duration(message.timeout, step.timeout)
     if step.total_timeout is not None:
-        message.total_timeout.seconds, message.total_timeout.nanos = divmod(step.total_timeout, SECOND)
+        fill_duration(message.total_timeout, step.total_timeout)
     if retry is not None:
         fill_retry(message.retry, retry)
     if step.fallback is not None:

@@ -3,8 +3,7 @@
 from stepwave.v1 import event_pb2, orchestrator_pb2
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo
-from stepwave_server.core.model import SECOND
-from stepwave_server.wire.values import clean, fill_time
+from stepwave_server.wire.values import clean, fill_duration, fill_time
 
 __all__ = ["to_action", "to_limit", "to_limits", "to_server_info", "to_waiting"]
 
@@ -28,7 +27,7 @@ def to_limit(info: LimitInfo) -> orchestrator_pb2.Limit:
     )
     if info.rate is not None:
         message.rate.count, period, message.rate.burst = info.rate
-        message.rate.period.seconds, message.rate.period.nanos = divmod(period, SECOND)
+        fill_duration(message.rate.period, period)
     if info.adaptive is not None:
         adaptive = message.adaptive
         adaptive.min_concurrency, adaptive.max_concurrency, adaptive.concurrency = info.adaptive
@@ -68,7 +67,7 @@ def to_limits(
         max_runs=max_runs,
         max_attempts_in_flight=max_attempts_in_flight,
     )
-    limits.default_step_timeout.seconds, limits.default_step_timeout.nanos = divmod(step_timeout, SECOND)
+    fill_duration(limits.default_step_timeout, step_timeout)
     return limits
 
 

@@ -4,10 +4,10 @@ from typing import NamedTuple
 
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.core.info import RunKey, seed_of
-from stepwave_server.core.model import SECOND, Payload
+from stepwave_server.core.model import Payload
 from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
-from stepwave_server.wire.values import fill_payload, fill_time, from_duration, from_payload, from_time
+from stepwave_server.wire.values import fill_duration, fill_payload, fill_time, from_duration, from_payload, from_time
 
 __all__ = ["Definition", "from_definition", "to_definition"]
 
@@ -40,8 +40,7 @@ def to_definition(
     )
     fill_payload(message.input, input)
     fill_time(message.create_time, create_time)
-    seconds, nanos = divmod(options.step_timeout, SECOND)
-    message.default_step_timeout.seconds, message.default_step_timeout.nanos = seconds, nanos
+    fill_duration(message.default_step_timeout, options.step_timeout)
     return message
 
 
@@ -58,10 +57,10 @@ def from_definition(message: orchestrator_pb2.RunDefinition) -> Definition:
         max_payload_bytes=message.max_payload_bytes or None,
     )
     return Definition(
-        key,
-        message.workflow.SerializeToString(deterministic=True),
-        from_payload(message.input),
-        options,
-        from_time(message.create_time),
-        message.rerun_of,
+        key=key,
+        workflow=message.workflow.SerializeToString(deterministic=True),
+        input=from_payload(message.input),
+        options=options,
+        create_time=from_time(message.create_time),
+        rerun_of=message.rerun_of,
     )

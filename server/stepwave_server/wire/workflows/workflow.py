@@ -1,8 +1,8 @@
 """Workflows: messages to the core's, with every problem named; and steps back to messages."""
 
 from stepwave.v1 import workflow_pb2
-from stepwave_server.core.model import SECOND, FailurePolicy, Join, OnInterrupt, Scheduling, Step, Workflow
-from stepwave_server.wire.values import fill_payload
+from stepwave_server.core.model import FailurePolicy, Join, OnInterrupt, Scheduling, Step, Workflow
+from stepwave_server.wire.values import fill_duration, fill_payload
 
 from .failure_policies import fill_fallback, fill_retry, parse_fallback, parse_retry
 from .parsing import Parsed, fill_binding, parse_bindings, parse_choice, parse_duration, parse_payload
@@ -77,19 +77,21 @@ def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:
             parsed.refuse(f"{path}.{descriptor.name}")
     has = message.HasField
     return Step(
-        step_id,
-        action,
-        depends_on,
-        parse_payload(message.input, f"{path}.input", parsed) if has("input") else None,
-        parse_bindings(message.bindings, path, parsed),
-        parse_duration(message.timeout, f"{path}.timeout", parsed) if has("timeout") else None,
-        parse_choice(message.join, Join.ALL, f"{path}.join", parsed),
-        message.allow_failure,
-        parse_choice(message.on_interrupt, OnInterrupt.RETRY, f"{path}.on_interrupt", parsed),
-        parse_retry(message.retry, f"{path}.retry", parsed) if has("retry") else None,
-        parse_duration(message.total_timeout, f"{path}.total_timeout", parsed) if has("total_timeout") else None,
-        parse_fallback(message.fallback, f"{path}.fallback", parsed) if has("fallback") else None,
-        message.concurrency_key if has("concurrency_key") else None,
+        id=step_id,
+        action=action,
+        depends_on=depends_on,
+        input=parse_payload(message.input, f"{path}.input", parsed) if has("input") else None,
+        bindings=parse_bindings(message.bindings, path, parsed),
+        timeout=parse_duration(message.timeout, f"{path}.timeout", parsed) if has("timeout") else None,
+        join=parse_choice(message.join, Join.ALL, f"{path}.join", parsed),
+        allow_failure=message.allow_failure,
+        on_interrupt=parse_choice(message.on_interrupt, OnInterrupt.RETRY, f"{path}.on_interrupt", parsed),
+        retry=parse_retry(message.retry, f"{path}.retry", parsed) if has("retry") else None,
+        total_timeout=(
+            parse_duration(message.total_timeout, f"{path}.total_timeout", parsed) if has("total_timeout") else None
+        ),
+        fallback=parse_fallback(message.fallback, f"{path}.fallback", parsed) if has("fallback") else None,
+        concurrency_key=message.concurrency_key if has("concurrency_key") else None,
     )
 
 
@@ -103,7 +105,7 @@ def fill_step(message: workflow_pb2.Step, step: Step) -> None:
     for binding in step.bindings:
         fill_binding(message.bindings.add(), binding)
     if step.timeout is not None:
-        message.timeout.seconds, message.timeout.nanos = divmod(step.timeout, SECOND)
+        fill_duration(message.timeout, step.timeout)
     message.join = workflow_pb2.Join.ValueType(step.join.value)
     message.allow_failure = step.allow_failure
     if step.on_interrupt is not OnInterrupt.RETRY:
@@ -111,7 +113,7 @@ def fill_step(message: workflow_pb2.Step, step: Step) -> None:
     if step.retry is not None:
         fill_retry(message.retry, step.retry)
     if step.total_timeout is not None:
-        message.total_timeout.seconds, message.total_timeout.nanos = divmod(step.total_timeout, SECOND)
+        fill_duration(message.total_timeout, step.total_timeout)
     if step.fallback is not None:
         fill_fallback(message.fallback, step.fallback)
     if step.concurrency_key is not None:
