@@ -35,7 +35,7 @@ class EngineOptions:
         max_runs: Runs under way at once.
         max_attempts_in_flight: Attempts in flight at once, over all runs.
         limits: What actions are allowed beside.
-        max_payload_bytes: The bound of an answer.
+        max_payload_bytes: Bytes that a payload may have. A new run records it.
         cancel_grace: How long the clean-up of an interrupted attempt is awaited.
         tracebacks: Whether failures carry the traceback of the action's code.
         heartbeat: How long a watch may be silent.

@@ -1,4 +1,4 @@
-"""Bytes and messages to events: the inverse of `events.Encoder`."""
+"""Decodes records and messages into events: the inverse of `encode.Encoder`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
@@ -33,38 +33,38 @@ _STATES = {state.value: state for state in State}
 
 
 def to_event(record: Record) -> Event:
-    """Return the event that a record keeps.
+    """Return the event of a record.
 
-    What a map in the contract holds comes sorted by key: outputs of a run, details of a failure.
+    Maps of the contract come sorted by key: the outputs of a run, the details of a failure.
 
     Raises:
-        ValueError: It keeps none that this server knows.
+        ValueError: This server does not know the event, or the record is malformed.
     """
     try:
         message = decode(record)
         return _READERS[record.kind](message, from_time(message.time))
     except (DecodeError, LookupError) as error:
-        raise ValueError(f"a record of kind {record.kind!r} keeps no event that this server knows") from error
+        raise ValueError(f"a record of kind {record.kind!r} has no event that this server knows") from error
 
 
 def from_message(message: event_pb2.RunEvent) -> Event:
-    """Return the event that a message tells.
+    """Return the event of a message.
 
     Raises:
-        ValueError: It tells none that this server knows, or a transient one.
+        ValueError: This server does not know the event, or the event is transient.
     """
     kind = message.WhichOneof("kind")
     try:
         return _READERS[Kind[(kind or "").upper()]](message, from_time(message.time))
     except LookupError as error:
-        raise ValueError(f"no event that this server knows and keeps: {kind or 'of no kind'}") from error
+        raise ValueError(f"no event that this server knows and stores: {kind or 'of no kind'}") from error
 
 
 def to_events(records: Iterable[Record]) -> Iterator[Event]:
-    """Yield the events that records keep.
+    """Yield the events of records.
 
     Raises:
-        ValueError: One keeps none that this server knows.
+        ValueError: This server does not know an event, or a record is malformed.
     """
     return map(to_event, records)
 
@@ -179,7 +179,7 @@ _READERS: dict[Kind, _Read] = {
 
 
 def _payload(message: payload_pb2.Payload) -> Payload:
-    """Return a payload as the core had it; `from_payload` gives a blob without a type one."""
+    """Return a payload exactly as the core had it. `from_payload` gives a default type to a blob without one."""
     if message.HasField("blob"):
         return Blob(message.blob.content_type, message.blob.data)
     return message.json
@@ -190,7 +190,11 @@ def _skip(message: run_pb2.SkipReason) -> Skip:
 
 
 def _step(message: workflow_pb2.Step) -> Step:
-    """Return a step that was valid when it was added; perhaps by a later server, which served more."""
+    """Return an added step. It was valid when it was added, perhaps by a later version, which supports more.
+
+    Raises:
+        ValueError: This version does not support a field of the step.
+    """
     parsed = Parsed()
     step = parse_step(message, f'step "{message.id}"', parsed)
     for problem in parsed.unsupported:

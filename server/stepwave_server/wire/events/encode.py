@@ -1,7 +1,7 @@
-"""Events to bytes, once.
+"""Encodes events, each once.
 
-An event is kept as a `WatchRunResponse` that holds it alone. Protobuf messages concatenate by joining their bytes, so a
-batch is the plain concatenation of kept events, and the journal, every watcher and every stream share the same bytes.
+An event is encoded as a `WatchRunResponse` with this event alone. Encoded protobuf messages can be concatenated, so a
+batch of events is the concatenation of their records. The journal, all watchers and all streams share the same bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -85,7 +85,7 @@ _RESULT_NULL = _RESULT_OUTPUT + prefixed(_JSON + text("null"))
 
 
 class Kind(IntEnum):
-    """The kinds of events. Values are those of the contract's `EventKind`, and of the fields in `RunEvent`."""
+    """The kinds of events. The values are those of `EventKind`, and the field numbers in `RunEvent`."""
 
     RUN_STARTED = 10
     WAVE_STARTED = 11
@@ -103,19 +103,19 @@ class Kind(IntEnum):
 
 
 class Record(NamedTuple):
-    """An event at rest: its kind, and a `WatchRunResponse` with it alone."""
+    """An encoded event: its kind, and a `WatchRunResponse` with this event alone."""
 
     kind: Kind
     data: bytes
 
 
 class Encoder:
-    """Turns the events of one run into bytes.
+    """Encodes the events of one run.
 
     Args:
-        run_id: The run.
-        workflow_name: What it executes.
-        create_time: When it was accepted, in nanoseconds since the epoch.
+        run_id: The id of the run.
+        workflow_name: The name of its workflow.
+        create_time: When the run was accepted, in nanoseconds since the epoch.
     """
 
     __slots__ = ("_create_time", "_head", "_run_id", "_workflow_name")
@@ -127,7 +127,7 @@ class Encoder:
         self._head = _RUN_ID + text(run_id) + _SEQUENCE
 
     def encode(self, sequence: int, event: Event) -> Record:
-        """Turn an event into its bytes."""
+        """Return an event as a record."""
         match event:  # the most frequent first
             case StepFinished():
                 return Record(
@@ -161,18 +161,18 @@ class Encoder:
 
 
 def decode(record: Record) -> event_pb2.RunEvent:
-    """Return the event that a record keeps."""
+    """Return the event of a record as a message."""
     return orchestrator_pb2.WatchRunResponse.FromString(record.data).events[0]
 
 
-def to_step_results(pieces: Iterable[Record | StepState]) -> Iterator[run_pb2.StepResult]:
-    """Yield how steps stand: those that have ended by their records, the others by their states."""
-    for piece in pieces:
-        yield decode(piece).step_finished.result if isinstance(piece, Record) else to_step_result(piece)
+def to_step_results(steps: Iterable[Record | StepState]) -> Iterator[run_pb2.StepResult]:
+    """Yield the results of steps. A finished step is given by its `step_finished` record, another one by its state."""
+    for step in steps:
+        yield decode(step).step_finished.result if isinstance(step, Record) else to_step_result(step)
 
 
 def encode_chunk(run_id: str, time: int, step_id: str, attempt: int, index: int, payload: Payload) -> bytes:
-    """Return a transient `step_chunk` as bytes."""
+    """Return an encoded transient `step_chunk`."""
 
     def fill(message: event_pb2.RunEvent) -> None:
         chunk = message.step_chunk
@@ -183,7 +183,7 @@ def encode_chunk(run_id: str, time: int, step_id: str, attempt: int, index: int,
 
 
 def encode_progress(run_id: str, time: int, step_id: str, attempt: int, fraction: float | None, text: str) -> bytes:
-    """Return a transient `step_progress` as bytes."""
+    """Return an encoded transient `step_progress`."""
 
     def fill(message: event_pb2.RunEvent) -> None:
         message.step_progress.CopyFrom(
@@ -194,7 +194,7 @@ def encode_progress(run_id: str, time: int, step_id: str, attempt: int, fraction
 
 
 def encode_action_missing(run_id: str, time: int, step_id: str, action: str) -> bytes:
-    """Return a transient `step_waiting`, for a server that has the action, as bytes."""
+    """Return an encoded transient `step_waiting` of a step whose action this server does not have."""
 
     def fill(message: event_pb2.RunEvent) -> None:
         waiting = message.step_waiting
@@ -205,7 +205,7 @@ def encode_action_missing(run_id: str, time: int, step_id: str, action: str) -> 
 
 
 def encode_waiting(run_id: str, time: int, step_id: str, cause: WaitCause, text: str) -> bytes:
-    """Return a transient `step_waiting`, for admission, as bytes."""
+    """Return an encoded transient `step_waiting` of a step that waits for admission."""
 
     def fill(message: event_pb2.RunEvent) -> None:
         waiting = message.step_waiting
@@ -216,7 +216,7 @@ def encode_waiting(run_id: str, time: int, step_id: str, cause: WaitCause, text:
 
 
 def position(last_sequence: int) -> bytes:
-    """Return the end of a batch, or a sign of life: a `WatchRunResponse` with its `last_sequence` alone."""
+    """Return an encoded `WatchRunResponse` with `last_sequence` alone: the end of a batch, or a heartbeat."""
     return orchestrator_pb2.WatchRunResponse(last_sequence=last_sequence).SerializeToString()
 
 
@@ -230,7 +230,7 @@ def _transient(run_id: str, time: int, fill: Callable[[event_pb2.RunEvent], None
 
 
 def _step_finished(event: StepFinished) -> bytes:
-    """Return a `StepFinished`: its only field is a `StepResult`, whose fields follow in their order."""
+    """Return an encoded `StepFinished`. Its only field is a `StepResult`, whose fields are in the order of numbers."""
     parts = [
         _step(event.step_id, event.action),
         _RESULT_STATES[event.state],
@@ -258,7 +258,7 @@ def _step_finished(event: StepFinished) -> bytes:
 
 
 def _step_started(event: StepStarted) -> bytes:
-    """Return a `StepStarted`, whose fields follow in their order."""
+    """Return an encoded `StepStarted`. Its fields are in the order of numbers."""
     return b"".join(
         (
             _step(event.step_id, event.action),
@@ -275,7 +275,7 @@ def _step_started(event: StepStarted) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _step(step_id: str, action: str) -> bytes:
-    """Return the first two fields of a `StepStarted`. A `StepResult` begins with the same ones, and hits the cache."""
+    """Return the first two fields of a `StepStarted`. A `StepResult` has the same ones, so the cache serves both."""
     return b"".join((_STARTED_STEP_ID, text(step_id), _STARTED_ACTION, text(action)))
 
 
@@ -287,7 +287,7 @@ def _output(payload: Payload) -> bytes:
 
 
 def _wave(wave: int) -> bytes:
-    """Return a `WaveStarted` or a `WaveFinished`. Their only field is the wave, with the same number."""
+    """Return an encoded `WaveStarted` or `WaveFinished`. Their only field, the wave, has the same number in both."""
     return _WAVE + varint(wave) if wave else b""
 
 
@@ -335,7 +335,7 @@ def _steps_added(message: event_pb2.StepsAdded, event: StepsAdded) -> None:
         fill_step(message.steps.add(), step)
     message.waves.extend(map(_to_wave, event.waves))
     message.sealed = event.sealed
-    message.SetInParent()  # all its fields may be defaults
+    message.SetInParent()  # all fields may have their defaults
 
 
 def _to_wave(wave: Wave) -> event_pb2.Wave:

@@ -26,13 +26,13 @@ _WIRE_TYPES = {
     FieldDescriptor.TYPE_BYTES: 2,
     FieldDescriptor.TYPE_MESSAGE: 2,
 }
-"""Wire types by field type: 0 is a varint, 2 has its length before it. The contract uses no others here."""
+"""Wire types by field type: 0 is a varint, 2 has its length before it. No other is needed here."""
 
 _ONE = tuple(bytes((value,)) for value in range(128))
 
 
 def varint(value: int) -> bytes:
-    """Return a non-negative integer."""
+    """Return a non-negative integer as a varint."""
     if value < 128:
         return _ONE[value]
     if value < 16384:

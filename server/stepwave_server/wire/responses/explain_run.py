@@ -1,4 +1,4 @@
-"""Why a run does not move, as messages."""
+"""Explanations of what the steps of a run wait for, as messages."""
 
 from typing import NamedTuple
 
@@ -7,26 +7,26 @@ from stepwave_server.core.explanation import Explanation, StepExplanation, WaitC
 from stepwave_server.wire.responses.results import to_run, to_state
 from stepwave_server.wire.values import clean, fill_time, from_time
 
-__all__ = ["Waits", "decode_waiting", "to_explanation"]
+__all__ = ["WaitReason", "decode_waiting", "to_explanation"]
 
 
-class Waits(NamedTuple):
-    """What a step was last said to wait for, and since when."""
+class WaitReason(NamedTuple):
+    """Why a step waits, by its newest `step_waiting`. `since` is the time of that event."""
 
     cause: WaitCause
     message: str
     since: int
 
 
-def decode_waiting(data: bytes) -> Waits:
-    """Return what a transient `step_waiting` says."""
+def decode_waiting(data: bytes) -> WaitReason:
+    """Return the reason in an encoded `step_waiting`."""
     event = orchestrator_pb2.WatchRunResponse.FromString(data).events[0]
     waiting = event.step_waiting
-    return Waits(WaitCause(waiting.cause), waiting.message, from_time(event.time))
+    return WaitReason(cause=WaitCause(waiting.cause), message=waiting.message, since=from_time(event.time))
 
 
 def to_explanation(explanation: Explanation) -> orchestrator_pb2.ExplainRunResponse:
-    """Return what a run waits for as a message."""
+    """Return the explanation of a run as a message."""
     message = orchestrator_pb2.ExplainRunResponse(
         run=to_run(explanation.info), step_count=explanation.step_count, steps=map(_to_step, explanation.steps)
     )

@@ -1,4 +1,4 @@
-"""Plans and actions, as messages."""
+"""Plans of workflows, as messages."""
 
 from collections import Counter
 
@@ -15,7 +15,16 @@ MAX_OUTPUTS = 1_000
 
 
 def to_plan(workflow: Workflow, start: int, most: int) -> tuple[orchestrator_pb2.Plan, int]:
-    """Return the plan of a valid workflow with a page of its steps, and the index to go on at; 0: at none."""
+    """Return the plan of a valid workflow, with a page of its steps, and the index of the next page.
+
+    Args:
+        workflow: The workflow.
+        start: The index of the first step of the page, in the order of waves.
+        most: How many steps the page has at most.
+
+    Returns:
+        The plan, and the index of the first step of the next page; 0: there is none.
+    """
     level = waves({step.id: step.dependencies() for step in workflow.steps})
     sizes = Counter(level.values())
     plan = orchestrator_pb2.Plan(
@@ -51,7 +60,7 @@ def _fill_step(message: orchestrator_pb2.PlannedStep, step: Step, wave: int) -> 
 
 
 def _fill_policies(message: orchestrator_pb2.PlannedStep, step: Step, retry: Retry | None) -> None:
-    """Set what a step does about failures and time."""
+    """Set the timeouts, the retry policy and the fallback of a step."""
     if step.timeout is not None:
         fill_duration(message.timeout, step.timeout)
     if step.total_timeout is not None:

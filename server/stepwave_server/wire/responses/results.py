@@ -1,4 +1,4 @@
-"""What runs and steps came to, as messages."""
+"""Runs, steps and results, as messages."""
 
 from stepwave.v1 import run_pb2
 from stepwave_server.core.info import RunInfo, RunKey
@@ -11,7 +11,7 @@ __all__ = ["decode_run", "encode_run", "fill_result", "to_run", "to_state", "to_
 
 
 def to_state(state: State) -> run_pb2.State.ValueType:
-    """Return a state; core and contract number them alike."""
+    """Return a state of the contract, which has the same number in the core."""
     return run_pb2.State.ValueType(state.value)
 
 
@@ -40,13 +40,13 @@ def to_run(info: RunInfo) -> run_pb2.Run:
 
 
 def encode_run(info: RunInfo) -> bytes:
-    """Return how a run stands, as the bytes of a message."""
+    """Return the information about a run as an encoded message."""
     data: bytes = to_run(info).SerializeToString()
     return data
 
 
 def decode_run(data: bytes) -> RunInfo:
-    """Return how a run stood."""
+    """Return the information about a run of an encoded message."""
     message = run_pb2.Run.FromString(data)
     return RunInfo(
         key=RunKey(message.namespace, message.run_id),
@@ -67,7 +67,7 @@ def decode_run(data: bytes) -> RunInfo:
 
 
 def to_step_result(step: StepState) -> run_pb2.StepResult:
-    """Return how a step stands that has not ended; one that has is in its event."""
+    """Return the result so far of a step that has not ended. A step that has ended has its result in its event."""
     message = run_pb2.StepResult(
         step_id=step.spec.id,
         action=step.spec.action,
@@ -85,7 +85,7 @@ def to_step_result(step: StepState) -> run_pb2.StepResult:
 
 
 def fill_result(message: run_pb2.Result, run_id: str, workflow_name: str, create_time: int, event: RunFinished) -> None:
-    """Set a result to what a run's terminal event says."""
+    """Set a result to that in the last event of a run."""
     message.run_id = run_id
     message.workflow_name = workflow_name
     message.state = to_state(event.state)

@@ -1,4 +1,4 @@
-"""What a run was given, as a message and back."""
+"""The definition of a run, as a message and back: all that its decisions depend on beside its events."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,16 @@ __all__ = ["Definition", "from_definition", "to_definition"]
 
 
 class Definition(NamedTuple):
-    """What a run was given; `workflow` is a `Workflow` message in bytes."""
+    """The definition of a run.
+
+    Attributes:
+        key: The key of the run.
+        workflow: The workflow, an encoded `Workflow` message.
+        input: The input of the run.
+        options: The options of the run.
+        create_time: When the run was accepted, in nanoseconds since the epoch.
+        rerun_of: The id of the run whose workflow and input it took; empty if it is no rerun.
+    """
 
     key: RunKey
     workflow: bytes
@@ -26,7 +35,7 @@ class Definition(NamedTuple):
 def to_definition(
     *, key: RunKey, workflow: bytes, input: Payload, options: RunOptions, create_time: int, rerun_of: str
 ) -> orchestrator_pb2.RunDefinition:
-    """Return what a run was given as a message; `workflow` is a `Workflow` message in bytes."""
+    """Return the definition of a run as a message; see `Definition`."""
     message = orchestrator_pb2.RunDefinition(
         run_id=key.run_id,
         namespace=key.namespace,
@@ -45,7 +54,7 @@ def to_definition(
 
 
 def from_definition(message: orchestrator_pb2.RunDefinition) -> Definition:
-    """Return what a run was given."""
+    """Return the definition of a run."""
     limits = Limits(max_steps=message.max_steps, max_edges=message.max_edges)
     key = RunKey(message.namespace, message.run_id)
     options = RunOptions(

@@ -1,4 +1,4 @@
-"""What a step does about failures, as messages and back: its retry policy and its fallback."""
+"""Retry policies and fallbacks of steps, as messages and back."""
 
 from stepwave.v1 import run_pb2, workflow_pb2
 from stepwave_server.core.model import FallbackAction, Payload, Reason, Retry
@@ -13,7 +13,7 @@ DEFAULT = Retry()
 
 
 def parse_retry(message: workflow_pb2.Retry, path: str, parsed: Parsed) -> Retry:
-    """Return a policy with the defaults filled in; `path` names it in problems."""
+    """Return a retry policy with its defaults. `path` is its place in problems."""
     has = message.HasField
     first = parse_duration(message.initial_backoff, f"{path}.initial_backoff", parsed, zero=True)
     longest = parse_duration(message.max_backoff, f"{path}.max_backoff", parsed, zero=True)
@@ -28,20 +28,20 @@ def parse_retry(message: workflow_pb2.Retry, path: str, parsed: Parsed) -> Retry
 
 
 def parse_fallback(message: workflow_pb2.Fallback, path: str, parsed: Parsed) -> Payload | FallbackAction | None:
-    """Return a fallback; `path` names it in problems."""
+    """Return a fallback; `None`: it is malformed. `path` is its place in problems."""
     match message.WhichOneof("answer"):
         case "action":
             return _fallback_action(message.action, f"{path}.action", parsed)
         case "value":
             return parse_payload(message.value, f"{path}.value", parsed)
         case _:
-            if not has_unknown_fields(message):  # perhaps a choice that came later: refused by name already
-                parsed.blame(path, "names no answer: set `action` or `value`")
+            if not has_unknown_fields(message):  # an alternative of a later version is refused already
+                parsed.blame(path, "has no answer: set `action` or `value`")
             return None
 
 
 def fill_retry(message: workflow_pb2.Retry, retry: Retry) -> None:
-    """Set a message to a policy."""
+    """Set a message to a retry policy."""
     message.max_attempts = retry.max_attempts
     fill_duration(message.initial_backoff, retry.initial_backoff)
     message.backoff_multiplier = retry.backoff_multiplier

@@ -1,4 +1,4 @@
-"""Workflows: messages to the core's, with every problem named; and steps back to messages."""
+"""Workflows and steps: messages to values of the core, with every problem reported; and steps back to messages."""
 
 from stepwave.v1 import workflow_pb2
 from stepwave_server.core.model import FailurePolicy, Join, OnInterrupt, Scheduling, Step, Workflow
@@ -19,10 +19,10 @@ __all__ = [
 
 MAX_LABELS = 64
 MAX_LABEL_LENGTH = 256
-SERVED_FIELDS = frozenset(
+SUPPORTED_FIELDS = frozenset(
     {"name", "steps", "scheduling", "failure_policy", "max_parallelism", "timeout", "labels", "outputs", "retry"}
 )
-SERVED_STEP_FIELDS = frozenset(
+SUPPORTED_STEP_FIELDS = frozenset(
     {
         "id",
         "action",
@@ -39,14 +39,14 @@ SERVED_STEP_FIELDS = frozenset(
         "on_interrupt",
     }
 )
-"""What this server does of a workflow and a step; whatever else the contract has is refused, never ignored."""
+"""The fields of a workflow and a step that this server supports. It refuses all others, and ignores none."""
 
 
 def parse_workflow(message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
-    """Return a message as the core's workflow; what is wrong with it is noted in `parsed`."""
+    """Return the workflow of a message. Its problems are added to `parsed`."""
     parsed.unsupported += unknown_workflow_fields(message)
     for descriptor, _ in message.ListFields():
-        if descriptor.name not in SERVED_FIELDS:
+        if descriptor.name not in SUPPORTED_FIELDS:
             parsed.refuse(descriptor.name)
     _check_labels(message, parsed)
     return Workflow(
@@ -63,17 +63,15 @@ def parse_workflow(message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
 
 
 def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:
-    """Return a message as the core's step; `path` names it in problems."""
+    """Return the step of a message. `path` is its place in problems."""
     step_id, action, depends_on = message.id, message.action, tuple(message.depends_on)
     if not action:
         parsed.blame(f"{path}.action", "must not be empty")
     fields = message.ListFields()
-    if len(fields) == bool(step_id) + bool(action) + bool(
-        depends_on
-    ):  # nothing else is set, as in most large workflows
+    if len(fields) == bool(step_id) + bool(action) + bool(depends_on):  # no others are set, as in most large workflows
         return Step(step_id, action, depends_on)
     for descriptor, _ in fields:
-        if descriptor.name not in SERVED_STEP_FIELDS:
+        if descriptor.name not in SUPPORTED_STEP_FIELDS:
             parsed.refuse(f"{path}.{descriptor.name}")
     has = message.HasField
     return Step(

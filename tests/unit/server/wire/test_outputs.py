@@ -1,4 +1,4 @@
-"""The outputs of a run, stored once: what is removed comes back."""
+"""The outputs of a run, which are stored once: they are removed, and restored."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def _finished(outputs: dict[str, Payload]) -> RunFinished:
 
 
 @given(outputs)
-def test_a_run_has_its_outputs_again_byte_for_byte(outputs: dict[str, Payload]) -> None:
+def test_outputs_are_restored_byte_for_byte(outputs: dict[str, Payload]) -> None:
     steps = [
         ENCODER.encode(number, StepFinished(8, step_id, "echo", State.SUCCEEDED, 0, 1, output=output))
         for number, (step_id, output) in enumerate(outputs.items(), start=1)
@@ -43,7 +43,7 @@ def test_a_run_has_its_outputs_again_byte_for_byte(outputs: dict[str, Payload]) 
 
 
 @given(outputs)
-def test_without_its_outputs_a_run_keeps_all_else(outputs: dict[str, Payload]) -> None:
+def test_nothing_but_the_outputs_is_removed(outputs: dict[str, Payload]) -> None:
     stored = without_outputs(ENCODER.encode(3, _finished(outputs)))
     assert stored == ENCODER.encode(3, replace(_finished(outputs), outputs=()))
     assert not decode(stored).run_finished.result.outputs
