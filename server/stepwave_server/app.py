@@ -18,6 +18,7 @@ from opentelemetry import trace
 from stepwave.v1 import orchestrator_pb2
 from stepwave_server.actions import Registry
 from stepwave_server.config import Settings
+from stepwave_server.core.model import SECOND
 from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import Recover
 from stepwave_server.engine.local import LocalEngine
@@ -31,7 +32,6 @@ from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.telemetry import Telemetry, telemetry_of_process
 from stepwave_server.wire.responses.server_info import to_action, to_limits, to_server_info
-from stepwave_server.wire.values import SECOND
 
 __all__ = ["Server", "serve"]
 

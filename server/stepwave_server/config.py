@@ -7,7 +7,8 @@ from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from stepwave_server.core.state import SECOND, RunOptions
+from stepwave_server.core.model import MAX_PAYLOAD_BYTES, SECOND
+from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
 from stepwave_server.engine.base import EngineOptions, Recover
 from stepwave_server.journal import Retention
@@ -63,7 +64,9 @@ class Settings(BaseSettings):
     max_attempts: int = Field(default=1_000, ge=1, description="Attempts in flight at once, over all runs.")
     max_steps: int = Field(default=200_000, ge=1, description="Steps in a workflow.")
     max_edges: int = Field(default=1_000_000, ge=1, description="Dependencies in a workflow.")
-    max_payload_bytes: int = Field(default=1 << 20, ge=1_024, le=1 << 20, description="Bytes in one payload.")
+    max_payload_bytes: int = Field(
+        default=MAX_PAYLOAD_BYTES, ge=1_024, le=MAX_PAYLOAD_BYTES, description="Bytes in one payload."
+    )
     max_message_bytes: int = Field(
         default=3 << 20, ge=1 << 16, le=1 << 28, description="Bytes in one message to the server."
     )

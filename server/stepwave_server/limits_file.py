@@ -32,7 +32,7 @@ from stepwave._files._tree import (
     describe,
 )
 from stepwave._files._yaml import parse_yaml
-from stepwave_server.core.state import SECOND
+from stepwave_server.core.model import SECOND
 from stepwave_server.core.validate import did_you_mean
 from stepwave_server.engine.admission.limits import Adaptive, Bound, Limit, Rate
 

@@ -937,6 +937,7 @@ class RunDefinition(_message.Message):
     MAX_EDGES_FIELD_NUMBER: _builtins.int
     SCHEDULER_VERSION_FIELD_NUMBER: _builtins.int
     RERUN_OF_FIELD_NUMBER: _builtins.int
+    MAX_PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run."""
     namespace: _builtins.str
@@ -951,6 +952,10 @@ class RunDefinition(_message.Message):
     """The version of the scheduler that decides."""
     rerun_of: _builtins.str
     """The run whose workflow and input it took, and perhaps outputs. Empty: it is no rerun."""
+    max_payload_bytes: _builtins.int
+    """Bytes that a step's input may have when it is put together from bindings and outputs. 0: an earlier version began the
+    run and did not record it.
+    """
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The workflow as it was sent."""
@@ -981,10 +986,11 @@ class RunDefinition(_message.Message):
         max_edges: _builtins.int = ...,
         scheduler_version: _builtins.int = ...,
         rerun_of: _builtins.str = ...,
+        max_payload_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_step_timeout", b"default_step_timeout", "input", b"input", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_step_timeout", b"default_step_timeout", "input", b"input", "max_edges", b"max_edges", "max_steps", b"max_steps", "namespace", b"namespace", "open", b"open", "rerun_of", b"rerun_of", "run_id", b"run_id", "scheduler_version", b"scheduler_version", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_step_timeout", b"default_step_timeout", "input", b"input", "max_edges", b"max_edges", "max_payload_bytes", b"max_payload_bytes", "max_steps", b"max_steps", "namespace", b"namespace", "open", b"open", "rerun_of", b"rerun_of", "run_id", b"run_id", "scheduler_version", b"scheduler_version", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

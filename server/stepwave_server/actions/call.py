@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any, TypeAlias, cast
 
+import jsonpointer
 from pydantic import AliasChoices, AliasPath, ConfigDict, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
@@ -260,7 +261,7 @@ def _checked(
 
 
 def _tokens(pointer: str) -> tuple[str, ...]:
-    return tuple(token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:])
+    return tuple(jsonpointer.unescape(token) for token in pointer.split("/")[1:])
 
 
 def _meet(one: Sequence[str], other: Sequence[str]) -> bool:

@@ -14,8 +14,7 @@ from email.utils import parsedate_to_datetime
 from itertools import islice
 
 from stepwave._actions.failure import ActionError, FailureReason
-from stepwave_server.core.model import Reason
-from stepwave_server.core.state import SECOND
+from stepwave_server.core.model import SECOND, Reason
 
 __all__ = ["MOST_CAUSES", "Classification", "causes_of", "judge"]
 

@@ -6,7 +6,7 @@ from pydantic import Field
 
 from stepwave._actions.action import action
 from stepwave_server.actions.failures import ActionFailed
-from stepwave_server.core.model import Reason
+from stepwave_server.core.model import SECOND, Reason
 
 __all__ = ["fail"]
 
@@ -35,5 +35,5 @@ async def fail(
     ] = None,
 ) -> None:
     """Fail with a reason and a message."""
-    nanos = None if retry_after is None else round(retry_after * 1_000_000_000)
+    nanos = None if retry_after is None else round(retry_after * SECOND)
     raise ActionFailed(Reason[reason.upper()], message, retryable=retryable, retry_after=nanos)

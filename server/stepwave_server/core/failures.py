@@ -1,8 +1,8 @@
 """What steps and runs fail with by the core's own decision: reasons and messages."""
 
 from .messages import CancelRequested, Timer
-from .model import Failure, Reason
-from .state import CLEANUP_GRACE, SECOND, RunState, StepState
+from .model import SECOND, Failure, Reason
+from .state import CLEANUP_GRACE, RunState, StepState
 
 __all__ = [
     "attempt_timeout",

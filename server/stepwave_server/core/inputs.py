@@ -34,13 +34,16 @@ class EvaluationFailed(Exception):
 class Evaluator(Protocol):
     """Evaluates bindings. Must be pure: equal arguments, equal answers."""
 
-    def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+    def input_of(
+        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
+    ) -> Payload:
         """Return what the step's action gets.
 
         Args:
             step: The step, whose join is met.
             run_input: The run's input.
             outputs: The outputs of its dependencies by id, in order; `None` for one that did not succeed.
+            max_bytes: Bytes that the input may have; `None`: the evaluator's own bound.
 
         Raises:
             EvaluationFailed: A binding has no value, or the input is too large.
@@ -92,7 +95,7 @@ def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
             return run.input
     steps, taken = run.steps, step.dispatched
     outputs = {dep: steps[dep].output if dep in steps and steps[dep].finish <= taken else None for dep in deps}
-    return evaluator.input_of(spec, run.input, outputs)
+    return evaluator.input_of(spec, run.input, outputs, run.options.max_payload_bytes)
 
 
 def is_written(step: StepState) -> bool:

@@ -5,7 +5,10 @@ from enum import Enum, IntEnum
 from typing import TypeAlias, TypeVar, dataclass_transform
 
 __all__ = [
+    "MAX_MESSAGE_CONTENT",
+    "MAX_PAYLOAD_BYTES",
     "RETRYABLE",
+    "SECOND",
     "Binding",
     "Blob",
     "Failure",
@@ -28,6 +31,14 @@ __all__ = [
     "payload_size",
 ]
 
+SECOND = 1_000_000_000
+"""Nanoseconds in a second. Times and durations in the server are whole nanoseconds."""
+
+MAX_PAYLOAD_BYTES = 1 << 20
+"""Bytes that a payload may have, unless the server is configured with a lower bound."""
+
+MAX_MESSAGE_CONTENT = 1 << 20
+"""Bytes of content that one message carries, about: lists and long plans are split here. No message passes 3 MiB."""
 
 T = TypeVar("T")
 
@@ -195,9 +206,9 @@ class Retry:
     """
 
     max_attempts: int = 1
-    initial_backoff: int = 500_000_000
+    initial_backoff: int = SECOND // 2
     backoff_multiplier: float = 2.0
-    max_backoff: int = 30_000_000_000
+    max_backoff: int = 30 * SECOND
     jitter: float = 0.2
     retryable_reasons: tuple[Reason, ...] = RETRYABLE
 

@@ -6,12 +6,11 @@ Long plans are split over several events. An addition costs as much as it adds, 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .messages import AddSteps, RunStarted, StepsAdded, Wave
-from .model import FallbackAction, FromStep, Step, payload_size
+from .model import MAX_MESSAGE_CONTENT, FallbackAction, FromStep, Step, payload_size
 from .state import RunState
 from .validate import Present
 
 __all__ = [
-    "MOST_BYTES",
     "OVERHEAD",
     "addition_events",
     "grouped",
@@ -21,9 +20,6 @@ __all__ = [
     "was_made",
     "waves_of",
 ]
-
-MOST_BYTES = 1 << 20
-"""About how many bytes of steps or of their ids one event tells; a message may have three times as many."""
 
 OVERHEAD = 4
 """About how many bytes a text takes beside its own."""
@@ -53,7 +49,7 @@ def parts_of(levels: Iterable[Wave]) -> Iterator[tuple[Wave, ...]]:
         for step_id in level.step_ids:
             ids.append(step_id)
             size += len(step_id) + OVERHEAD
-            if size >= MOST_BYTES:
+            if size >= MAX_MESSAGE_CONTENT:
                 yield (*part, Wave(level.index, tuple(ids)))
                 part, ids, size = [], [], 0
         if ids:
@@ -156,7 +152,7 @@ def _batches(steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
     size = 0
     for step in steps:
         weight = _weight(step)
-        if batch and size + weight > MOST_BYTES:
+        if batch and size + weight > MAX_MESSAGE_CONTENT:
             yield tuple(batch)
             batch, size = [], 0
         batch.append(step)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from .messages import RunFinished, StepFinished
-from .model import Failure, Payload, Reason, State, Workflow, payload_size
+from .model import MAX_MESSAGE_CONTENT, Failure, Payload, Reason, State, Workflow, payload_size
 from .state import RunState
 
 __all__ = [
@@ -12,7 +12,6 @@ __all__ = [
     "run_finished",
 ]
 
-MOST_BYTES = 1 << 20
 MOST_OMITTED = 1_000
 
 
@@ -23,7 +22,7 @@ def run_finished(run: RunState, now: int) -> RunFinished:
     omitted_count = size = 0
     for step_id, output in _outputs(run):
         size += payload_size(output) + len(step_id)
-        if size <= MOST_BYTES:
+        if size <= MAX_MESSAGE_CONTENT:
             kept.append((step_id, output))
             continue
         size -= payload_size(output) + len(step_id)
@@ -31,15 +30,15 @@ def run_finished(run: RunState, now: int) -> RunFinished:
         if omitted_count <= MOST_OMITTED:
             omitted.append(step_id)
     return RunFinished(
-        now,
-        end_state(run),
-        run.start_time,
-        tuple(kept),
-        tuple(omitted),
-        omitted_count,
-        tuple(_within(run.failures)),
-        run.failure_count,
-        tuple(run.counts),
+        time=now,
+        state=end_state(run),
+        start_time=run.start_time,
+        outputs=tuple(kept),
+        omitted=tuple(omitted),
+        omitted_count=omitted_count,
+        failures=tuple(_within(run.failures)),
+        failure_count=run.failure_count,
+        counts=tuple(run.counts),
     )
 
 
@@ -63,7 +62,7 @@ def _within(failures: list[Failure]) -> Iterator[Failure]:
     for failure in failures:
         details = sum(payload_size(key) + payload_size(value) for key, value in failure.details)
         size += payload_size(failure.message) + details
-        if size > MOST_BYTES:
+        if size > MAX_MESSAGE_CONTENT:
             return
         yield failure
 

@@ -9,7 +9,7 @@ import hashlib
 from .decider import Decider
 from .failures import out_of_time, total_timeout
 from .messages import Interrupt, StartTimer, StepRetrying, Timer
-from .model import Failure, FallbackAction, Retry, State
+from .model import SECOND, Failure, FallbackAction, Retry, State
 from .state import RunState, StepState
 
 __all__ = [
@@ -23,7 +23,7 @@ __all__ = [
     "withdraw",
 ]
 
-LONGEST_PAUSE = 36_525 * 24 * 3600 * 1_000_000_000
+LONGEST_PAUSE = 36_525 * 24 * 3600 * SECOND
 """Nanoseconds that an action may ask to be left alone, a hundred years: more leads to times that no event can hold."""
 
 

@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from .model import Failure, FailurePolicy, Join, Payload, Scheduling, Skip, State, Step, Workflow
+from .model import SECOND, Failure, FailurePolicy, Join, Payload, Scheduling, Skip, State, Step, Workflow
 from .validate import Limits
 
 __all__ = [
@@ -11,14 +11,12 @@ __all__ = [
     "CORE_VERSION",
     "DEFAULT_TIMEOUT",
     "MOST_INTERRUPTIONS",
-    "SECOND",
     "Agenda",
     "RunOptions",
     "RunState",
     "StepState",
 ]
 
-SECOND = 1_000_000_000
 DEFAULT_TIMEOUT = 600 * SECOND
 CLEANUP_GRACE = 30 * SECOND
 
@@ -39,6 +37,8 @@ class RunOptions:
         limits: Bounds of its graph.
         seed: What its draws are made of, besides step and attempt: `info.seed_of` its key.
         version: The version of the core that decides.
+        max_payload_bytes: Bytes that an input may have when it is put together; `None`: an earlier version began the
+            run and did not record it, so the bound of the evaluator applies.
     """
 
     open: bool = False
@@ -46,6 +46,7 @@ class RunOptions:
     limits: Limits = field(default_factory=Limits)
     seed: str = ""
     version: int = CORE_VERSION
+    max_payload_bytes: int | None = None
 
 
 @dataclass(slots=True, eq=False)

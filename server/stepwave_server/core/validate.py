@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 
 from .graph import cycles
-from .model import Binding, FallbackAction, FromStep, Reason, Retry, Scheduling, Step, Workflow, immutable
+from .model import SECOND, Binding, FallbackAction, FromStep, Reason, Retry, Scheduling, Step, Workflow, immutable
 
 __all__ = [
     "MOST_ATTEMPTS",
@@ -255,7 +255,6 @@ def _malformed(name: str, pattern: re.Pattern[str]) -> str:
     return f'malformed name "{name}": want {pattern.pattern}' if name else "must not be empty"
 
 
-SECOND = 1_000_000_000
 MOST_ATTEMPTS = 1_000
 
 NOT_RETRIED = {

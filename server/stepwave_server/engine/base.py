@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from stepwave_server.core.explanation import Explanation, Waiting
 from stepwave_server.core.info import LimitInfo, RunInfo, RunKey
 from stepwave_server.core.messages import StepFinished
-from stepwave_server.core.model import Payload, Workflow, immutable
+from stepwave_server.core.model import MAX_PAYLOAD_BYTES, Payload, Workflow, immutable
 from stepwave_server.core.state import RunOptions, RunState, StepState
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.admission.limits import Limit
@@ -35,7 +35,7 @@ class EngineOptions:
         max_runs: Runs under way at once.
         max_attempts_in_flight: Attempts in flight at once, over all runs.
         limits: What actions are allowed beside.
-        max_payload_bytes: The bound of an answer.
+        max_payload_bytes: Bytes that a payload may have. A new run records it.
         cancel_grace: How long the clean-up of an interrupted attempt is awaited.
         tracebacks: Whether failures carry the traceback of the action's code.
         heartbeat: How long a watch may be silent.
@@ -45,7 +45,7 @@ class EngineOptions:
     max_runs: int = 10_000
     max_attempts_in_flight: int = 1_000
     limits: tuple[Limit, ...] = ()
-    max_payload_bytes: int = 1 << 20
+    max_payload_bytes: int = MAX_PAYLOAD_BYTES
     cancel_grace: float = 10.0
     tracebacks: bool = True
     heartbeat: float = 15.0

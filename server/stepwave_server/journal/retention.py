@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from stepwave_server.core.info import RunKey
+from stepwave_server.core.model import SECOND
 
 __all__ = ["Retention", "Shelf"]
 
@@ -16,7 +17,7 @@ class Retention:
     """How long ended runs are kept: the newest `count`, none older than `age` nanoseconds, within `size` bytes."""
 
     count: int = 1_000
-    age: int = 24 * 3600 * 1_000_000_000
+    age: int = 24 * 3600 * SECOND
     size: int = 1 << 30
 
 

@@ -124,7 +124,7 @@ def _read(data: bytes, kind: type[Message], bounds: Bounds) -> Message:
     except DecodeError:
         problem = Violation("request", f"these bytes are no {kind.DESCRIPTOR.full_name}")
         raise InvalidCall([problem]) from None
-    if unknown := unknown_fields(request, "request", apart=LOOKED_INTO):
+    if unknown := unknown_fields(request, "request", skip=LOOKED_INTO):
         raise NotServed(unknown)
     return request
 

@@ -15,6 +15,7 @@ from stepwave_server.core.info import RunKey, seed_of
 from stepwave_server.core.messages import StepFinished
 from stepwave_server.core.model import Payload, Workflow
 from stepwave_server.core.result import reusable
+from stepwave_server.core.state import RunOptions
 from stepwave_server.engine.base import Engine, EngineOptions, Submission
 from stepwave_server.engine.errors import RunNotFound
 from stepwave_server.journal import Header
@@ -236,13 +237,16 @@ class Preparer:
         refuse(parsed)
         return Submission(
             draft.key,
-            new_run(workflow, given, replace(self.options.run, seed=seed_of(draft.key))),
+            new_run(workflow, given, self._run_options(draft.key)),
             definition,
             draft.parent,
             draft.window,
             earlier.run_id if earlier is not None else "",
             reusable(workflow, earlier.finished) if earlier is not None else (),
         )
+
+    def _run_options(self, key: RunKey) -> RunOptions:
+        return replace(self.options.run, seed=seed_of(key), max_payload_bytes=self.options.max_payload_bytes)
 
     def _definition(self, request: Definition, parsed: Parsed) -> workflow_pb2.Workflow:
         match request.WhichOneof("definition"):

@@ -10,7 +10,7 @@ from grpc.aio import ServicerContext
 
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave_server.core.info import RunKey
-from stepwave_server.core.model import State
+from stepwave_server.core.model import MAX_MESSAGE_CONTENT, SECOND, State
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.base import Engine
 from stepwave_server.journal import Listing
@@ -32,7 +32,7 @@ from stepwave_server.wire.responses.explain_run import to_explanation
 from stepwave_server.wire.responses.plan_workflow import to_plan
 from stepwave_server.wire.responses.results import to_run
 from stepwave_server.wire.responses.server_info import to_limit, to_waiting
-from stepwave_server.wire.values import SECOND, from_duration, from_time
+from stepwave_server.wire.values import from_duration, from_time
 from stepwave_server.wire.workflows.definition import to_definition
 from stepwave_server.wire.workflows.workflow import Parsed
 
@@ -43,7 +43,6 @@ Context: TypeAlias = ServicerContext[Message, Message]
 
 MOST_WINDOW = 3600
 MOST_REASON = 1_024
-MOST_BYTES = 1 << 20
 
 
 class Orchestrator:
@@ -307,6 +306,6 @@ def _within(messages: Sequence[M]) -> Sequence[M]:
     size = 0
     for count, message in enumerate(messages):
         size += message.ByteSize()
-        if count and size > MOST_BYTES:
+        if count and size > MAX_MESSAGE_CONTENT:
             return messages[:count]
     return messages

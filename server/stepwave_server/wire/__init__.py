@@ -1,1 +1,1 @@
-"""Protobuf to core and back, in one place."""
+"""Conversions between protobuf messages and the values of the core. No other package converts."""

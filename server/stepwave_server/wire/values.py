@@ -1,35 +1,37 @@
-"""Scalars and small messages of the contract: times, durations, payloads, failures."""
+"""Conversions of small values: times, durations, payloads, failures, counts."""
+
+from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepwave.v1 import payload_pb2, run_pb2
-from stepwave_server.core.model import Blob, Failure, Payload, Reason, Skip
+from stepwave_server.core.model import SECOND, Blob, Failure, Payload, Reason, Skip
 
 __all__ = [
-    "SECOND",
     "clean",
     "decode_payload",
     "encode_payload",
+    "fill_duration",
     "fill_failure",
     "fill_payload",
     "fill_time",
+    "from_counts",
     "from_duration",
     "from_failure",
     "from_payload",
     "from_time",
+    "to_counts",
     "to_failure",
     "to_payload",
     "to_skip",
 ]
 
-SECOND = 1_000_000_000
-
 
 def clean(text: str) -> str:
-    """Return a text that UTF-8 can hold: half a surrogate pair, as of a file's name, becomes a question mark.
+    """Return a text that UTF-8 can encode. A lone surrogate, as in a file name, becomes a question mark.
 
-    Whatever else a text of an action's may be, it must not keep its event from being written.
+    Texts come from actions. None may prevent its event from being written.
     """
     return text if text.isascii() else text.encode(errors="replace").decode()
 
@@ -40,17 +42,23 @@ def fill_time(message: Timestamp, nanos: int) -> None:
 
 
 def from_time(message: Timestamp) -> int:
-    """Return nanoseconds since the epoch."""
+    """Return the nanoseconds since the epoch of a timestamp."""
     return message.seconds * SECOND + message.nanos
 
 
+def fill_duration(message: Duration, nanos: int) -> None:
+    """Set a duration to nanoseconds. A duration of zero is set, too: it differs from one that is not set."""
+    message.SetInParent()
+    message.seconds, message.nanos = divmod(nanos, SECOND)
+
+
 def from_duration(message: Duration) -> int:
-    """Return nanoseconds."""
+    """Return the nanoseconds of a duration."""
     return message.seconds * SECOND + message.nanos
 
 
 def fill_payload(message: payload_pb2.Payload, payload: Payload) -> None:
-    """Set a payload."""
+    """Set a message to a payload."""
     if isinstance(payload, str):
         message.json = payload
     else:
@@ -66,30 +74,30 @@ def to_payload(payload: Payload) -> payload_pb2.Payload:
 
 
 def from_payload(message: payload_pb2.Payload) -> Payload:
-    """Return a payload; an empty message is `null`."""
+    """Return the payload of a message. An empty message is `null`."""
     if message.HasField("blob"):
         return Blob(message.blob.content_type or "application/octet-stream", message.blob.data)
     return message.json if message.HasField("json") else "null"
 
 
 def encode_payload(payload: Payload) -> bytes:
-    """Return a payload as the bytes of a message."""
+    """Return a payload as an encoded message."""
     data: bytes = to_payload(payload).SerializeToString()
     return data
 
 
 def decode_payload(data: bytes) -> Payload:
-    """Return a payload."""
+    """Return the payload of an encoded message."""
     return from_payload(payload_pb2.Payload.FromString(data))
 
 
 def fill_failure(message: run_pb2.Failure, failure: Failure) -> None:
-    """Set a failure."""
+    """Set a message to a failure."""
     message.reason = run_pb2.FailureReason.ValueType(failure.reason.value)
     message.message = clean(failure.message)
     message.retryable = failure.retryable
     if failure.retry_after is not None:
-        message.retry_after.seconds, message.retry_after.nanos = divmod(failure.retry_after, SECOND)
+        fill_duration(message.retry_after, failure.retry_after)
     message.step_id = failure.step_id
     message.attempt = failure.attempt
     for key, value in failure.details:
@@ -104,18 +112,38 @@ def to_failure(failure: Failure) -> run_pb2.Failure:
 
 
 def from_failure(message: run_pb2.Failure) -> Failure:
-    """Return a failure."""
+    """Return the failure of a message."""
     return Failure(
-        Reason(message.reason),
-        message.message,
-        message.retryable,
-        from_duration(message.retry_after) if message.HasField("retry_after") else None,
-        message.step_id,
-        message.attempt,
-        tuple(sorted(message.details.items())),
+        reason=Reason(message.reason),
+        message=message.message,
+        retryable=message.retryable,
+        retry_after=from_duration(message.retry_after) if message.HasField("retry_after") else None,
+        step_id=message.step_id,
+        attempt=message.attempt,
+        details=tuple(sorted(message.details.items())),
     )
 
 
 def to_skip(skip: Skip) -> run_pb2.SkipReason:
-    """Return a skip's reason as a message."""
+    """Return the reason of a skip as a message."""
     return run_pb2.SkipReason(cause=run_pb2.SkipCause.ValueType(skip.cause.value), step_id=skip.step_id)
+
+
+def to_counts(counts: Sequence[int]) -> run_pb2.StateCounts:
+    """Return counts as a message. They are in the order of `State`."""
+    pending, running, succeeded, failed, cancelled, skipped = counts
+    return run_pb2.StateCounts(
+        pending=pending, running=running, succeeded=succeeded, failed=failed, cancelled=cancelled, skipped=skipped
+    )
+
+
+def from_counts(message: run_pb2.StateCounts) -> tuple[int, ...]:
+    """Return the counts of a message, in the order of `State`."""
+    return (
+        message.pending,
+        message.running,
+        message.succeeded,
+        message.failed,
+        message.cancelled,
+        message.skipped,
+    )

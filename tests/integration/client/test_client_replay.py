@@ -73,6 +73,20 @@ def test_a_rerun_that_took_over_outputs_is_decided_as_it_was(stepwave_client: Cl
     replay(stepwave_client.export(again))
 
 
+@pytest.mark.stepwave(max_payload_bytes=1_024)
+def test_a_run_whose_input_was_too_large_for_its_server_is_decided_as_it_was(stepwave_client: Client) -> None:
+    flow = Workflow("large")
+    parts = [flow.step(name, "core.echo", "x" * 600) for name in ("left", "right")]
+    flow.step("both", "core.echo", depends_on=parts)
+    result = stepwave_client.run(flow, check=False)
+    failure = result.steps["both"].failure
+    assert failure is not None
+    assert (failure.reason, result.steps["both"].attempts) == ("resource_exhausted", 0)
+    export = stepwave_client.export(result.run_id)
+    assert export.definition.max_payload_bytes == 1_024
+    replay(export)
+
+
 def test_a_run_that_has_not_ended_is_compared_as_far_as_it_had_come(stepwave_client: Client) -> None:
     flow = mixed()
     flow.step("held", "core.sleep", {"seconds": 600})

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from stepwave_server.config import Settings
-from stepwave_server.core.state import SECOND
+from stepwave_server.core.model import SECOND
 
 
 def test_defaults_are_those_that_are_documented() -> None:

@@ -24,22 +24,25 @@ class JsonEvaluator:
     """Puts a step's input together. Values that are passed on whole are spliced as text, never parsed.
 
     Args:
-        most_bytes: The bound of an input that is put together.
+        max_bytes: Bytes that an input may have, in runs that do not record a bound of their own.
     """
 
-    def __init__(self, most_bytes: int) -> None:
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
         self._parse = lru_cache(MOST_PARSED)(_load)  # what it gives must not be changed
 
-    def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+    def input_of(
+        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
+    ) -> Payload:
         """Return what the step's action gets; see `core.evaluate.Evaluator`."""
+        bound = self._max_bytes if max_bytes is None else max_bytes
         if step.input is None and not step.bindings:
-            return self._object_of(outputs)
+            return _object_of(outputs, bound)
         if not step.bindings:
             assert step.input is not None
             return step.input
         try:
-            return self._fill(step, run_input, outputs)
+            return self._fill(step, run_input, outputs, bound)
         except RecursionError as error:
             raise EvaluationFailed("the values to put together are nested too deeply") from error
 
@@ -63,18 +66,7 @@ class JsonEvaluator:
         """Forget what was parsed for the decisions made so far."""
         self._parse.cache_clear()
 
-    def _object_of(self, outputs: Mapping[str, Payload | None]) -> str:
-        size = 0
-        for output in outputs.values():
-            size += len(output) if isinstance(output, str) else 0
-        self._check(size)
-        parts = [
-            f'"{step_id}":{output if isinstance(output, str) else _text(output, step_id)}'
-            for step_id, output in outputs.items()
-        ]
-        return f"{{{','.join(parts)}}}"
-
-    def _fill(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+    def _fill(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], bound: int) -> Payload:
         whole: Payload = "null" if step.input is None else step.input
         document: object = None
         parents = _parents(step.bindings)
@@ -89,14 +81,9 @@ class JsonEvaluator:
                 size = len(whole) if isinstance(whole, str) else 0
             text = _text(value, _source(binding))
             size += len(text)
-            self._check(size)
+            _check(size, bound)
             document = _put(document, binding, _load(text) if binding.target in parents else simplejson.RawJSON(text))
         return whole if document is None else _dump(document)
-
-    def _check(self, size: int) -> None:
-        if size > self._most_bytes:
-            message = f"its input would have {size:,} bytes or more, and {self._most_bytes:,} are allowed"
-            raise EvaluationFailed(message, Reason.RESOURCE_EXHAUSTED)
 
     def _value(self, binding: Binding, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
         if isinstance(binding.source, FromStep):
@@ -121,6 +108,24 @@ class JsonEvaluator:
         if isinstance(found, jsonpointer.EndOfList):
             raise EvaluationFailed(f'{_source(binding)} has no "{path}": "-" is past the end of a list')
         return _dump(found)
+
+
+def _object_of(outputs: Mapping[str, Payload | None], bound: int) -> str:
+    size = 0
+    for output in outputs.values():
+        size += len(output) if isinstance(output, str) else 0
+    _check(size, bound)
+    parts = [
+        f'"{step_id}":{output if isinstance(output, str) else _text(output, step_id)}'
+        for step_id, output in outputs.items()
+    ]
+    return f"{{{','.join(parts)}}}"
+
+
+def _check(size: int, bound: int) -> None:
+    if size > bound:
+        message = f"its input would have {size:,} bytes or more, and {bound:,} are allowed"
+        raise EvaluationFailed(message, Reason.RESOURCE_EXHAUSTED)
 
 
 def _text(output: Payload | None, step_id: str) -> str:

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 
 from stepwave_server.core.info import RunKey
+from stepwave_server.core.model import MAX_MESSAGE_CONTENT
 from stepwave_server.core.state import StepState
 from stepwave_server.engine.base import StepPage
 from stepwave_server.journal import Journal
 from stepwave_server.wire.events.encode import Record
 
 __all__ = ["kept_page", "live_page"]
-
-MOST_BYTES = 1 << 20
 
 
 async def kept_page(journal: Journal, key: RunKey, finishes: Sequence[int], start: int, most: int) -> StepPage:
@@ -34,7 +33,7 @@ def _page(pieces: Sequence[Record | StepState | None], start: int, total: int) -
     size = count = 0
     for piece in pieces:
         size += _size(piece)
-        if count and size > MOST_BYTES:
+        if count and size > MAX_MESSAGE_CONTENT:
             break
         count += 1
     following = start + count

@@ -94,17 +94,16 @@ class _Step:
         else:
             skip = Skip(SkipCause.CANCELLED)
         return StepFinished(
-            now,
-            self.id,
-            self.action,
-            self.state,
-            self.wave,
-            self.attempts,
-            None,
-            failure,
-            skip,
-            self.ready_time,
-            self.start_time,
+            time=now,
+            step_id=self.id,
+            action=self.action,
+            state=self.state,
+            wave=self.wave,
+            attempts=self.attempts,
+            failure=failure,
+            skip=skip,
+            ready_time=self.ready_time,
+            start_time=self.start_time,
         )
 
 
@@ -157,20 +156,30 @@ class _Known:
     def end(self, now: int) -> RunFinished:
         """Return the run's last event. Its outputs stay with the steps that gave them."""
         failures = (FAILED_BY_DEFECT,)
-        return RunFinished(now, State.FAILED, self._start_time, (), (), 0, failures, len(failures), self._counts())
+        return RunFinished(
+            time=now,
+            state=State.FAILED,
+            start_time=self._start_time,
+            outputs=(),
+            omitted=(),
+            omitted_count=0,
+            failures=failures,
+            failure_count=len(failures),
+            counts=self._counts(),
+        )
 
     def ended(self, last: int, now: int) -> Ended:
         """Return what the journal keeps of the end; `last` is the number of the last event."""
         info = RunInfo(
-            self._header.key,
-            self.definition.name,
-            State.FAILED,
-            dict(self.definition.labels),
-            self._header.create_time,
-            self._start_time,
-            now,
-            self._counts(),
-            last,
+            key=self._header.key,
+            workflow_name=self.definition.name,
+            state=State.FAILED,
+            labels=dict(self.definition.labels),
+            create_time=self._header.create_time,
+            start_time=self._start_time,
+            end_time=now,
+            counts=self._counts(),
+            last_sequence=last,
             open=False,
             stopping=False,
             rerun_of=self._header.rerun_of,

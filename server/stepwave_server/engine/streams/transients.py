@@ -8,7 +8,7 @@ from stepwave_server.wire.events.encode import Kind
 
 __all__ = ["Transient", "TransientEvents"]
 
-MOST_CHUNK_BYTES = 64 * 1024
+MAX_CHUNK_BYTES = 64 * 1024
 """Bytes of chunks that are kept of one step."""
 
 
@@ -49,7 +49,7 @@ class TransientEvents:
             return
         events.chunks.append(transient)
         events.size += len(transient.data)
-        while events.size > MOST_CHUNK_BYTES and len(events.chunks) > 1:
+        while events.size > MAX_CHUNK_BYTES and len(events.chunks) > 1:
             events.size -= len(events.chunks.popleft().data)
 
     def forget(self, step_id: str) -> None:

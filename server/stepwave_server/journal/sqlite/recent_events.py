@@ -7,10 +7,11 @@ from stepwave_server.wire.events.encode import Record
 
 __all__ = ["RecentEvents"]
 
-MOST_BYTES = 512 * 1024
-"""Of one run."""
+MAX_RUN_BYTES = 512 * 1024
+"""Bytes of events that are kept for one run."""
 
-MOST_IN_ALL = 64 << 20
+MAX_TOTAL_BYTES = 64 << 20
+"""Bytes of events that are kept for all runs."""
 
 OVERHEAD = 120
 """Bytes that a record takes beside its data."""
@@ -33,7 +34,7 @@ class _Tail:
             self._first = first
         self._records.extend(records)
         self.size += sum(len(record.data) for record in records) + OVERHEAD * len(records)
-        while self.size > MOST_BYTES and self._start < len(self._records) - 1:
+        while self.size > MAX_RUN_BYTES and self._start < len(self._records) - 1:
             self.size -= len(self._records[self._start].data) + OVERHEAD
             self._start += 1
         if self._start > len(self._records) // 2:
@@ -71,7 +72,7 @@ class RecentEvents:
         before = tail.size
         tail.add(first, records)
         self._size += tail.size - before
-        while self._size > MOST_IN_ALL and len(self._tails) > 1:
+        while self._size > MAX_TOTAL_BYTES and len(self._tails) > 1:
             _, gone = self._tails.popitem(last=False)
             self._size -= gone.size
 

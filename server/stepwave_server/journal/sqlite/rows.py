@@ -102,6 +102,7 @@ def to_definition_row(run: int, header: Header) -> tuple[object, ...]:
         "max_steps": options.limits.max_steps,
         "max_edges": options.limits.max_edges,
         "version": options.version,
+        "max_payload_bytes": options.max_payload_bytes,
     }
     return (
         run,
@@ -129,6 +130,7 @@ def to_header(row: HeaderRow) -> Header:
             limits=Limits(max_steps=told["max_steps"], max_edges=told["max_edges"]),
             seed=seed_of(key),
             version=told["version"],
+            max_payload_bytes=told.get("max_payload_bytes"),  # journals of 0.1.0 lack it
         ),
         create_time,
         traceparent,

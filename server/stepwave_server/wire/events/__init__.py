@@ -1,1 +1,1 @@
-"""Events to bytes and back."""
+"""Encoding and decoding of events."""

@@ -1,4 +1,4 @@
-"""Bytes and messages to events: the inverse of `events.Encoder`."""
+"""Decodes records and messages into events: the inverse of `encode.Encoder`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import TypeAlias
@@ -22,7 +22,7 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import Blob, Payload, Skip, SkipCause, State, Step
 from stepwave_server.wire.events.encode import Kind, Record, decode
-from stepwave_server.wire.values import from_failure, from_time
+from stepwave_server.wire.values import from_counts, from_failure, from_time
 from stepwave_server.wire.workflows.workflow import Parsed, parse_step
 
 __all__ = ["from_message", "to_event", "to_events"]
@@ -33,38 +33,38 @@ _STATES = {state.value: state for state in State}
 
 
 def to_event(record: Record) -> Event:
-    """Return the event that a record keeps.
+    """Return the event of a record.
 
-    What a map in the contract holds comes sorted by key: outputs of a run, details of a failure.
+    Maps of the contract come sorted by key: the outputs of a run, the details of a failure.
 
     Raises:
-        ValueError: It keeps none that this server knows.
+        ValueError: This server does not know the event, or the record is malformed.
     """
     try:
         message = decode(record)
         return _READERS[record.kind](message, from_time(message.time))
     except (DecodeError, LookupError) as error:
-        raise ValueError(f"a record of kind {record.kind!r} keeps no event that this server knows") from error
+        raise ValueError(f"a record of kind {record.kind!r} has no event that this server knows") from error
 
 
 def from_message(message: event_pb2.RunEvent) -> Event:
-    """Return the event that a message tells.
+    """Return the event of a message.
 
     Raises:
-        ValueError: It tells none that this server knows, or a transient one.
+        ValueError: This server does not know the event, or the event is transient.
     """
     kind = message.WhichOneof("kind")
     try:
         return _READERS[Kind[(kind or "").upper()]](message, from_time(message.time))
     except LookupError as error:
-        raise ValueError(f"no event that this server knows and keeps: {kind or 'of no kind'}") from error
+        raise ValueError(f"no event that this server knows and stores: {kind or 'of no kind'}") from error
 
 
 def to_events(records: Iterable[Record]) -> Iterator[Event]:
-    """Yield the events that records keep.
+    """Yield the events of records.
 
     Raises:
-        ValueError: One keeps none that this server knows.
+        ValueError: This server does not know an event, or a record is malformed.
     """
     return map(to_event, records)
 
@@ -73,83 +73,94 @@ def _step_finished(message: event_pb2.RunEvent, time: int) -> StepFinished:
     result = message.step_finished.result
     has = result.HasField
     return StepFinished(
-        time,
-        result.step_id,
-        result.action,
-        _STATES[result.state],
-        result.wave,
-        result.attempts,
-        _payload(result.output) if has("output") else None,
-        from_failure(result.failure) if has("failure") else None,
-        _skip(result.skip_reason) if has("skip_reason") else None,
-        from_time(result.ready_time) if has("ready_time") else None,
-        from_time(result.start_time) if has("start_time") else None,
-        result.abandoned,
-        result.reused_from,
-        from_failure(result.original_failure) if has("original_failure") else None,
+        time=time,
+        step_id=result.step_id,
+        action=result.action,
+        state=_STATES[result.state],
+        wave=result.wave,
+        attempts=result.attempts,
+        output=_payload(result.output) if has("output") else None,
+        failure=from_failure(result.failure) if has("failure") else None,
+        skip=_skip(result.skip_reason) if has("skip_reason") else None,
+        ready_time=from_time(result.ready_time) if has("ready_time") else None,
+        start_time=from_time(result.start_time) if has("start_time") else None,
+        abandoned=result.abandoned,
+        reused_from=result.reused_from,
+        original=from_failure(result.original_failure) if has("original_failure") else None,
     )
 
 
 def _step_started(message: event_pb2.RunEvent, time: int) -> StepStarted:
     started = message.step_started
     return StepStarted(
-        time,
-        started.step_id,
-        started.action,
-        started.wave,
-        started.attempt,
-        from_time(started.deadline),
-        from_time(started.ready_time),
+        time=time,
+        step_id=started.step_id,
+        action=started.action,
+        wave=started.wave,
+        attempt=started.attempt,
+        deadline=from_time(started.deadline),
+        ready_time=from_time(started.ready_time),
     )
 
 
 def _step_retrying(message: event_pb2.RunEvent, time: int) -> StepRetrying:
     retrying = message.step_retrying
-    failure, next_time = from_failure(retrying.failure), from_time(retrying.next_time)
     return StepRetrying(
-        time, retrying.step_id, retrying.attempt, failure, next_time, retrying.fallback, retrying.abandoned
+        time=time,
+        step_id=retrying.step_id,
+        attempt=retrying.attempt,
+        failure=from_failure(retrying.failure),
+        next_time=from_time(retrying.next_time),
+        fallback=retrying.fallback,
+        abandoned=retrying.abandoned,
     )
 
 
 def _step_ready(message: event_pb2.RunEvent, time: int) -> StepReady:
-    return StepReady(time, message.step_ready.step_id, message.step_ready.attempt)
+    return StepReady(time=time, step_id=message.step_ready.step_id, attempt=message.step_ready.attempt)
 
 
 def _wave_started(message: event_pb2.RunEvent, time: int) -> WaveStarted:
-    return WaveStarted(time, message.wave_started.wave)
+    return WaveStarted(time=time, wave=message.wave_started.wave)
 
 
 def _wave_finished(message: event_pb2.RunEvent, time: int) -> WaveFinished:
-    return WaveFinished(time, message.wave_finished.wave)
+    return WaveFinished(time=time, wave=message.wave_finished.wave)
 
 
 def _run_started(message: event_pb2.RunEvent, time: int) -> RunStarted:
     started = message.run_started
-    deadline = from_time(started.deadline) if started.HasField("deadline") else None
-    return RunStarted(time, _waves(started.waves), started.more, started.step_count, deadline, started.open)
+    return RunStarted(
+        time=time,
+        waves=_waves(started.waves),
+        more=started.more,
+        step_count=started.step_count,
+        deadline=from_time(started.deadline) if started.HasField("deadline") else None,
+        open=started.open,
+    )
 
 
 def _steps_added(message: event_pb2.RunEvent, time: int) -> StepsAdded:
     added = message.steps_added
-    return StepsAdded(time, tuple(map(_step, added.steps)), _waves(added.waves), added.sealed)
+    return StepsAdded(time=time, steps=tuple(map(_step, added.steps)), waves=_waves(added.waves), sealed=added.sealed)
 
 
 def _run_stopping(message: event_pb2.RunEvent, time: int) -> RunStopping:
-    return RunStopping(time, from_failure(message.run_stopping.failure))
+    return RunStopping(time=time, failure=from_failure(message.run_stopping.failure))
 
 
 def _run_finished(message: event_pb2.RunEvent, time: int) -> RunFinished:
     result = message.run_finished.result
     return RunFinished(
-        time,
-        _STATES[result.state],
-        from_time(result.start_time),
-        tuple((step_id, _payload(result.outputs[step_id])) for step_id in sorted(result.outputs)),
-        tuple(result.omitted_outputs),
-        result.omitted_output_count,
-        tuple(map(from_failure, result.failures)),
-        result.failure_count,
-        _counts(result.counts),
+        time=time,
+        state=_STATES[result.state],
+        start_time=from_time(result.start_time),
+        outputs=tuple((step_id, _payload(result.outputs[step_id])) for step_id in sorted(result.outputs)),
+        omitted=tuple(result.omitted_outputs),
+        omitted_count=result.omitted_output_count,
+        failures=tuple(map(from_failure, result.failures)),
+        failure_count=result.failure_count,
+        counts=from_counts(result.counts),
     )
 
 
@@ -168,18 +179,22 @@ _READERS: dict[Kind, _Read] = {
 
 
 def _payload(message: payload_pb2.Payload) -> Payload:
-    """Return a payload as the core had it; `from_payload` gives a blob without a type one."""
+    """Return a payload exactly as the core had it. `from_payload` gives a default type to a blob without one."""
     if message.HasField("blob"):
         return Blob(message.blob.content_type, message.blob.data)
     return message.json
 
 
 def _skip(message: run_pb2.SkipReason) -> Skip:
-    return Skip(SkipCause(message.cause), message.step_id)
+    return Skip(cause=SkipCause(message.cause), step_id=message.step_id)
 
 
 def _step(message: workflow_pb2.Step) -> Step:
-    """Return a step that was valid when it was added; perhaps by a later server, which served more."""
+    """Return an added step. It was valid when it was added, perhaps by a later version, which supports more.
+
+    Raises:
+        ValueError: This version does not support a field of the step.
+    """
     parsed = Parsed()
     step = parse_step(message, f'step "{message.id}"', parsed)
     for problem in parsed.unsupported:
@@ -188,16 +203,4 @@ def _step(message: workflow_pb2.Step) -> Step:
 
 
 def _waves(messages: Iterable[event_pb2.Wave]) -> tuple[Wave, ...]:
-    return tuple(Wave(wave.index, tuple(wave.step_ids)) for wave in messages)
-
-
-def _counts(message: run_pb2.StateCounts) -> tuple[int, ...]:
-    """Return counts by state, in the order of `State`."""
-    return (
-        message.pending,
-        message.running,
-        message.succeeded,
-        message.failed,
-        message.cancelled,
-        message.skipped,
-    )
+    return tuple(Wave(index=wave.index, step_ids=tuple(wave.step_ids)) for wave in messages)

@@ -1,7 +1,7 @@
-"""Events to bytes, once.
+"""Encodes events, each once.
 
-An event is kept as a `WatchRunResponse` that holds it alone. Protobuf messages concatenate by joining their bytes, so a
-batch is the plain concatenation of kept events, and the journal, every watcher and every stream share the same bytes.
+An event is encoded as a `WatchRunResponse` with this event alone. Encoded protobuf messages can be concatenated, so a
+batch of events is the concatenation of their records. The journal, all watchers and all streams share the same bytes.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +9,7 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
-from stepwave.v1 import event_pb2, orchestrator_pb2, run_pb2
+from stepwave.v1 import event_pb2, orchestrator_pb2, payload_pb2, run_pb2
 from stepwave_server.core.explanation import WaitCause
 from stepwave_server.core.messages import (
     Event,
@@ -27,7 +27,7 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import Payload, State
 from stepwave_server.core.state import StepState
-from stepwave_server.wire.events.varint import prefixed, text, timestamp, varint
+from stepwave_server.wire.events.varint import prefixed, tag, text, timestamp, varint
 from stepwave_server.wire.responses.results import fill_result, to_step_result
 from stepwave_server.wire.values import clean, fill_failure, fill_payload, fill_time, to_failure, to_payload, to_skip
 from stepwave_server.wire.workflows.workflow import fill_step
@@ -45,21 +45,46 @@ __all__ = [
 ]
 
 
-# Tags of `WatchRunResponse.events` and of the fields of `RunEvent`: the field's number and its wire type.
-_EVENT = b"\x0a"
-_RUN_ID = b"\x0a"
-_SEQUENCE = b"\x10"
-_TIME = b"\x1a"
-_WAVE_STARTED = b"\x5a"
-_STARTED = b"\x62"
-_FINISHED = b"\x8a\x01"
-_WAVE_FINISHED = b"\x92\x01"
-_STATES = {state: b"\x18" + varint(state.value) for state in State}
-_NULL = b"\x32\x06\x0a\x04null"
+# Tags of fields, by message.
+_EVENT = tag(orchestrator_pb2.WatchRunResponse, "events")
+_RUN_ID = tag(event_pb2.RunEvent, "run_id")
+_SEQUENCE = tag(event_pb2.RunEvent, "sequence")
+_TIME = tag(event_pb2.RunEvent, "time")
+_WAVE_STARTED = tag(event_pb2.RunEvent, "wave_started")
+_STEP_STARTED = tag(event_pb2.RunEvent, "step_started")
+_STEP_FINISHED = tag(event_pb2.RunEvent, "step_finished")
+_WAVE_FINISHED = tag(event_pb2.RunEvent, "wave_finished")
+
+_RESULT = tag(event_pb2.StepFinished, "result")
+_RESULT_WAVE = tag(run_pb2.StepResult, "wave")
+_RESULT_ATTEMPTS = tag(run_pb2.StepResult, "attempts")
+_RESULT_OUTPUT = tag(run_pb2.StepResult, "output")
+_RESULT_FAILURE = tag(run_pb2.StepResult, "failure")
+_RESULT_SKIP_REASON = tag(run_pb2.StepResult, "skip_reason")
+_RESULT_READY_TIME = tag(run_pb2.StepResult, "ready_time")
+_RESULT_START_TIME = tag(run_pb2.StepResult, "start_time")
+_RESULT_END_TIME = tag(run_pb2.StepResult, "end_time")
+_RESULT_REUSED_FROM = tag(run_pb2.StepResult, "reused_from")
+_RESULT_ORIGINAL_FAILURE = tag(run_pb2.StepResult, "original_failure")
+
+_STARTED_STEP_ID = tag(event_pb2.StepStarted, "step_id")
+_STARTED_ACTION = tag(event_pb2.StepStarted, "action")
+_STARTED_WAVE = tag(event_pb2.StepStarted, "wave")
+_STARTED_ATTEMPT = tag(event_pb2.StepStarted, "attempt")
+_STARTED_DEADLINE = tag(event_pb2.StepStarted, "deadline")
+_STARTED_READY_TIME = tag(event_pb2.StepStarted, "ready_time")
+
+_WAVE = tag(event_pb2.WaveStarted, "wave")
+_JSON = tag(payload_pb2.Payload, "json")
+
+# Whole fields.
+_RESULT_STATES = {state: tag(run_pb2.StepResult, "state") + varint(state.value) for state in State}
+_RESULT_ABANDONED = tag(run_pb2.StepResult, "abandoned") + varint(True)
+_RESULT_NULL = _RESULT_OUTPUT + prefixed(_JSON + text("null"))
 
 
 class Kind(IntEnum):
-    """The kinds of events. Values are those of the contract's `EventKind`, and of the fields in `RunEvent`."""
+    """The kinds of events. The values are those of `EventKind`, and the field numbers in `RunEvent`."""
 
     RUN_STARTED = 10
     WAVE_STARTED = 11
@@ -77,19 +102,19 @@ class Kind(IntEnum):
 
 
 class Record(NamedTuple):
-    """An event at rest: its kind, and a `WatchRunResponse` with it alone."""
+    """An encoded event: its kind, and a `WatchRunResponse` with this event alone."""
 
     kind: Kind
     data: bytes
 
 
 class Encoder:
-    """Turns the events of one run into bytes.
+    """Encodes the events of one run.
 
     Args:
-        run_id: The run.
-        workflow_name: What it executes.
-        create_time: When it was accepted, in nanoseconds since the epoch.
+        run_id: The id of the run.
+        workflow_name: The name of its workflow.
+        create_time: When the run was accepted, in nanoseconds since the epoch.
     """
 
     __slots__ = ("_create_time", "_head", "_run_id", "_workflow_name")
@@ -101,12 +126,14 @@ class Encoder:
         self._head = _RUN_ID + text(run_id) + _SEQUENCE
 
     def encode(self, sequence: int, event: Event) -> Record:
-        """Turn an event into its bytes."""
+        """Return an event as a record."""
         match event:  # the most frequent first
             case StepFinished():
-                return Record(Kind.STEP_FINISHED, self._join(sequence, event.time, _FINISHED, _step_finished(event)))
+                return Record(
+                    Kind.STEP_FINISHED, self._join(sequence, event.time, _STEP_FINISHED, _step_finished(event))
+                )
             case StepStarted():
-                return Record(Kind.STEP_STARTED, self._join(sequence, event.time, _STARTED, _step_started(event)))
+                return Record(Kind.STEP_STARTED, self._join(sequence, event.time, _STEP_STARTED, _step_started(event)))
             case WaveStarted():
                 return Record(Kind.WAVE_STARTED, self._join(sequence, event.time, _WAVE_STARTED, _wave(event.wave)))
             case WaveFinished():
@@ -133,18 +160,18 @@ class Encoder:
 
 
 def decode(record: Record) -> event_pb2.RunEvent:
-    """Return the event that a record keeps."""
+    """Return the event of a record as a message."""
     return orchestrator_pb2.WatchRunResponse.FromString(record.data).events[0]
 
 
-def to_step_results(pieces: Iterable[Record | StepState]) -> Iterator[run_pb2.StepResult]:
-    """Yield how steps stand: those that have ended by their records, the others by their states."""
-    for piece in pieces:
-        yield decode(piece).step_finished.result if isinstance(piece, Record) else to_step_result(piece)
+def to_step_results(steps: Iterable[Record | StepState]) -> Iterator[run_pb2.StepResult]:
+    """Yield the results of steps. A finished step is given by its `step_finished` record, another one by its state."""
+    for step in steps:
+        yield decode(step).step_finished.result if isinstance(step, Record) else to_step_result(step)
 
 
 def encode_chunk(run_id: str, time: int, step_id: str, attempt: int, index: int, payload: Payload) -> bytes:
-    """Return a transient `step_chunk` as bytes."""
+    """Return an encoded transient `step_chunk`."""
 
     def fill(message: event_pb2.RunEvent) -> None:
         chunk = message.step_chunk
@@ -155,7 +182,7 @@ def encode_chunk(run_id: str, time: int, step_id: str, attempt: int, index: int,
 
 
 def encode_progress(run_id: str, time: int, step_id: str, attempt: int, fraction: float | None, text: str) -> bytes:
-    """Return a transient `step_progress` as bytes."""
+    """Return an encoded transient `step_progress`."""
 
     def fill(message: event_pb2.RunEvent) -> None:
         message.step_progress.CopyFrom(
@@ -177,7 +204,7 @@ def encode_waiting(run_id: str, time: int, step_id: str, cause: WaitCause, text:
 
 
 def position(last_sequence: int) -> bytes:
-    """Return the end of a batch, or a sign of life: a `WatchRunResponse` with its `last_sequence` alone."""
+    """Return an encoded `WatchRunResponse` with `last_sequence` alone: the end of a batch, or a heartbeat."""
     return orchestrator_pb2.WatchRunResponse(last_sequence=last_sequence).SerializeToString()
 
 
@@ -191,44 +218,44 @@ def _transient(run_id: str, time: int, fill: Callable[[event_pb2.RunEvent], None
 
 
 def _step_finished(event: StepFinished) -> bytes:
-    """Return a `StepFinished`: its only field is a `StepResult`, whose fields follow in their order."""
+    """Return an encoded `StepFinished`. Its only field is a `StepResult`, whose fields are in the order of numbers."""
     parts = [
         _step(event.step_id, event.action),
-        _STATES[event.state],
-        b"\x20" + varint(event.wave) if event.wave else b"",
-        b"\x28" + varint(event.attempts) if event.attempts else b"",
+        _RESULT_STATES[event.state],
+        _RESULT_WAVE + varint(event.wave) if event.wave else b"",
+        _RESULT_ATTEMPTS + varint(event.attempts) if event.attempts else b"",
     ]
     if event.output is not None:
         parts.append(_output(event.output))
     if event.failure is not None:
-        parts += (b"\x3a", prefixed(to_failure(event.failure).SerializeToString(deterministic=True)))
+        parts += (_RESULT_FAILURE, prefixed(to_failure(event.failure).SerializeToString(deterministic=True)))
     if event.skip is not None:
-        parts += (b"\x42", prefixed(to_skip(event.skip).SerializeToString()))
+        parts += (_RESULT_SKIP_REASON, prefixed(to_skip(event.skip).SerializeToString()))
     if event.ready_time is not None:
-        parts += (b"\x4a", timestamp(event.ready_time))
+        parts += (_RESULT_READY_TIME, timestamp(event.ready_time))
     if event.start_time is not None:
-        parts += (b"\x52", timestamp(event.start_time))
-    parts += (b"\x5a", timestamp(event.time))
+        parts += (_RESULT_START_TIME, timestamp(event.start_time))
+    parts += (_RESULT_END_TIME, timestamp(event.time))
     if event.abandoned:
-        parts.append(b"\x60\x01")
+        parts.append(_RESULT_ABANDONED)
     if event.reused_from:
-        parts += (b"\x6a", text(event.reused_from))
+        parts += (_RESULT_REUSED_FROM, text(event.reused_from))
     if event.original is not None:
-        parts += (b"\x72", prefixed(to_failure(event.original).SerializeToString(deterministic=True)))
-    return b"\x0a" + prefixed(b"".join(parts))
+        parts += (_RESULT_ORIGINAL_FAILURE, prefixed(to_failure(event.original).SerializeToString(deterministic=True)))
+    return _RESULT + prefixed(b"".join(parts))
 
 
 def _step_started(event: StepStarted) -> bytes:
-    """Return a `StepStarted`, whose fields follow in their order."""
+    """Return an encoded `StepStarted`. Its fields are in the order of numbers."""
     return b"".join(
         (
             _step(event.step_id, event.action),
-            b"\x18" + varint(event.wave) if event.wave else b"",
-            b"\x20",
+            _STARTED_WAVE + varint(event.wave) if event.wave else b"",
+            _STARTED_ATTEMPT,
             varint(event.attempt),
-            b"\x2a",
+            _STARTED_DEADLINE,
             timestamp(event.deadline),
-            b"\x32",
+            _STARTED_READY_TIME,
             timestamp(event.ready_time),
         )
     )
@@ -236,20 +263,20 @@ def _step_started(event: StepStarted) -> bytes:
 
 @lru_cache(maxsize=4096)
 def _step(step_id: str, action: str) -> bytes:
-    """Return the first two fields of a `StepStarted` and a `StepResult`; the second finds what the first has cached."""
-    return b"".join((b"\x0a", text(step_id), b"\x12", text(action)))
+    """Return the first two fields of a `StepStarted`. A `StepResult` has the same ones, so the cache serves both."""
+    return b"".join((_STARTED_STEP_ID, text(step_id), _STARTED_ACTION, text(action)))
 
 
 def _output(payload: Payload) -> bytes:
     if payload == "null":
-        return _NULL
-    body = b"\x0a" + text(payload) if isinstance(payload, str) else to_payload(payload).SerializeToString()
-    return b"\x32" + prefixed(body)
+        return _RESULT_NULL
+    body = _JSON + text(payload) if isinstance(payload, str) else to_payload(payload).SerializeToString()
+    return _RESULT_OUTPUT + prefixed(body)
 
 
 def _wave(wave: int) -> bytes:
-    """Return a `WaveStarted` or `WaveFinished`: the wave is their only field."""
-    return b"\x08" + varint(wave) if wave else b""
+    """Return an encoded `WaveStarted` or `WaveFinished`. Their only field, the wave, has the same number in both."""
+    return _WAVE + varint(wave) if wave else b""
 
 
 def _fill_other(message: event_pb2.RunEvent, workflow_name: str, event: Event) -> Kind:
@@ -296,7 +323,7 @@ def _steps_added(message: event_pb2.StepsAdded, event: StepsAdded) -> None:
         fill_step(message.steps.add(), step)
     message.waves.extend(map(_to_wave, event.waves))
     message.sealed = event.sealed
-    message.SetInParent()  # all its fields may be defaults
+    message.SetInParent()  # all fields may have their defaults
 
 
 def _to_wave(wave: Wave) -> event_pb2.Wave:

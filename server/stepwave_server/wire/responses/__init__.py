@@ -1,1 +1,1 @@
-"""Responses of the service, made from the data of the core."""
+"""Conversions of values of the core to responses of the service."""

@@ -1,4 +1,4 @@
-"""Why a run does not move, as messages."""
+"""Explanations of what the steps of a run wait for, as messages."""
 
 from stepwave.v1 import event_pb2, orchestrator_pb2
 from stepwave_server.core.explanation import Explanation, StepExplanation
@@ -9,7 +9,7 @@ __all__ = ["to_explanation"]
 
 
 def to_explanation(explanation: Explanation) -> orchestrator_pb2.ExplainRunResponse:
-    """Return what a run waits for as a message."""
+    """Return the explanation of a run as a message."""
     message = orchestrator_pb2.ExplainRunResponse(
         run=to_run(explanation.info), step_count=explanation.step_count, steps=map(_to_step, explanation.steps)
     )

@@ -1,22 +1,30 @@
-"""Plans and actions, as messages."""
+"""Plans of workflows, as messages."""
 
 from collections import Counter
 
 from stepwave.v1 import orchestrator_pb2
 from stepwave_server.core.graph import waves
-from stepwave_server.core.model import Retry, Step, Workflow
-from stepwave_server.wire.values import SECOND, fill_payload
+from stepwave_server.core.model import MAX_MESSAGE_CONTENT, Retry, Step, Workflow
+from stepwave_server.wire.values import fill_duration, fill_payload
 from stepwave_server.wire.workflows.failure_policies import fill_fallback, fill_retry
 from stepwave_server.wire.workflows.workflow import fill_binding
 
 __all__ = ["to_plan"]
 
-MOST_OUTPUTS = 1_000
-MOST_BYTES = 1 << 20
+MAX_OUTPUTS = 1_000
 
 
 def to_plan(workflow: Workflow, start: int, most: int) -> tuple[orchestrator_pb2.Plan, int]:
-    """Return the plan of a valid workflow with a page of its steps, and the index to go on at; 0: at none."""
+    """Return the plan of a valid workflow, with a page of its steps, and the index of the next page.
+
+    Args:
+        workflow: The workflow.
+        start: The index of the first step of the page, in the order of waves.
+        most: How many steps the page has at most.
+
+    Returns:
+        The plan, and the index of the first step of the next page; 0: there is none.
+    """
     level = waves({step.id: step.dependencies() for step in workflow.steps})
     sizes = Counter(level.values())
     plan = orchestrator_pb2.Plan(
@@ -25,11 +33,11 @@ def to_plan(workflow: Workflow, start: int, most: int) -> tuple[orchestrator_pb2
         edge_count=sum(len(step.dependencies()) for step in workflow.steps),
         wave_sizes=[sizes[wave] for wave in range(len(sizes))],
         width=max(sizes.values(), default=0),
-        outputs=_outputs(workflow)[:MOST_OUTPUTS],
+        outputs=_outputs(workflow)[:MAX_OUTPUTS],
     )
     ordered = sorted(workflow.steps, key=lambda step: level[step.id])
     index, size = start, 0
-    while index < min(start + most, len(ordered)) and size < MOST_BYTES:
+    while index < min(start + most, len(ordered)) and size < MAX_MESSAGE_CONTENT:
         message = plan.steps.add()
         step = ordered[index]
         _fill_step(message, step, level[step.id])
@@ -52,11 +60,11 @@ def _fill_step(message: orchestrator_pb2.PlannedStep, step: Step, wave: int) -> 
 
 
 def _fill_policies(message: orchestrator_pb2.PlannedStep, step: Step, retry: Retry | None) -> None:
-    """Set what a step does about failures and time."""
+    """Set the timeouts, the retry policy and the fallback of a step."""
     if step.timeout is not None:
-        message.timeout.seconds, message.timeout.nanos = divmod(step.timeout, SECOND)
+        fill_duration(message.timeout, step.timeout)
     if step.total_timeout is not None:
-        message.total_timeout.seconds, message.total_timeout.nanos = divmod(step.total_timeout, SECOND)
+        fill_duration(message.total_timeout, step.total_timeout)
     if retry is not None:
         fill_retry(message.retry, retry)
     if step.fallback is not None:

@@ -1,19 +1,17 @@
-"""What runs and steps came to, as messages."""
-
-from collections.abc import Sequence
+"""Runs, steps and results, as messages."""
 
 from stepwave.v1 import run_pb2
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.messages import RunFinished
 from stepwave_server.core.model import State
 from stepwave_server.core.state import StepState
-from stepwave_server.wire.values import fill_failure, fill_payload, fill_time, from_time
+from stepwave_server.wire.values import fill_failure, fill_payload, fill_time, from_counts, from_time, to_counts
 
 __all__ = ["decode_run", "encode_run", "fill_result", "to_run", "to_state", "to_step_result"]
 
 
 def to_state(state: State) -> run_pb2.State.ValueType:
-    """Return a state; core and contract number them alike."""
+    """Return a state of the contract, which has the same number in the core."""
     return run_pb2.State.ValueType(state.value)
 
 
@@ -25,7 +23,7 @@ def to_run(info: RunInfo) -> run_pb2.Run:
         workflow_name=info.workflow_name,
         state=to_state(info.state),
         labels=info.labels,
-        counts=_counts(info.counts),
+        counts=to_counts(info.counts),
         last_sequence=info.last_sequence,
         open=info.open,
         stopping=info.stopping,
@@ -42,35 +40,34 @@ def to_run(info: RunInfo) -> run_pb2.Run:
 
 
 def encode_run(info: RunInfo) -> bytes:
-    """Return how a run stands, as the bytes of a message."""
+    """Return the information about a run as an encoded message."""
     data: bytes = to_run(info).SerializeToString()
     return data
 
 
 def decode_run(data: bytes) -> RunInfo:
-    """Return how a run stood."""
+    """Return the information about a run of an encoded message."""
     message = run_pb2.Run.FromString(data)
-    counts = message.counts
     return RunInfo(
-        RunKey(message.namespace, message.run_id),
-        message.workflow_name,
-        State(message.state),
-        dict(message.labels),
-        from_time(message.create_time),
-        from_time(message.start_time) if message.HasField("start_time") else None,
-        from_time(message.end_time) if message.HasField("end_time") else None,
-        (counts.pending, counts.running, counts.succeeded, counts.failed, counts.cancelled, counts.skipped),
-        message.last_sequence,
-        message.open,
-        message.stopping,
-        message.rerun_of,
-        message.paused,
-        tuple(message.missing_actions),
+        key=RunKey(message.namespace, message.run_id),
+        workflow_name=message.workflow_name,
+        state=State(message.state),
+        labels=dict(message.labels),
+        create_time=from_time(message.create_time),
+        start_time=from_time(message.start_time) if message.HasField("start_time") else None,
+        end_time=from_time(message.end_time) if message.HasField("end_time") else None,
+        counts=from_counts(message.counts),
+        last_sequence=message.last_sequence,
+        open=message.open,
+        stopping=message.stopping,
+        rerun_of=message.rerun_of,
+        paused=message.paused,
+        missing=tuple(message.missing_actions),
     )
 
 
 def to_step_result(step: StepState) -> run_pb2.StepResult:
-    """Return how a step stands that has not ended; one that has is in its event."""
+    """Return the result so far of a step that has not ended. A step that has ended has its result in its event."""
     message = run_pb2.StepResult(
         step_id=step.spec.id,
         action=step.spec.action,
@@ -88,7 +85,7 @@ def to_step_result(step: StepState) -> run_pb2.StepResult:
 
 
 def fill_result(message: run_pb2.Result, run_id: str, workflow_name: str, create_time: int, event: RunFinished) -> None:
-    """Set a result to what a run's terminal event says."""
+    """Set a result to that in the last event of a run."""
     message.run_id = run_id
     message.workflow_name = workflow_name
     message.state = to_state(event.state)
@@ -102,11 +99,4 @@ def fill_result(message: run_pb2.Result, run_id: str, workflow_name: str, create
     fill_time(message.create_time, create_time)
     fill_time(message.start_time, event.start_time)
     fill_time(message.end_time, event.time)
-    message.counts.CopyFrom(_counts(event.counts))
-
-
-def _counts(counts: Sequence[int]) -> run_pb2.StateCounts:
-    pending, running, succeeded, failed, cancelled, skipped = counts
-    return run_pb2.StateCounts(
-        pending=pending, running=running, succeeded=succeeded, failed=failed, cancelled=cancelled, skipped=skipped
-    )
+    message.counts.CopyFrom(to_counts(event.counts))

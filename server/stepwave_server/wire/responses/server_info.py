@@ -1,9 +1,9 @@
-"""What a server is and has, as messages."""
+"""Information about the server, its limits and its actions, as messages."""
 
 from stepwave.v1 import event_pb2, orchestrator_pb2
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo
-from stepwave_server.wire.values import SECOND, clean, fill_time
+from stepwave_server.wire.values import clean, fill_duration, fill_time
 
 __all__ = ["to_action", "to_limit", "to_limits", "to_server_info", "to_waiting"]
 
@@ -18,7 +18,7 @@ def to_action(
 
 
 def to_limit(info: LimitInfo) -> orchestrator_pb2.Limit:
-    """Return a limit of an action as a message."""
+    """Return a limit of actions as a message."""
     message = orchestrator_pb2.Limit(
         actions=info.actions,
         per_key=info.per_key,
@@ -27,7 +27,7 @@ def to_limit(info: LimitInfo) -> orchestrator_pb2.Limit:
     )
     if info.rate is not None:
         message.rate.count, period, message.rate.burst = info.rate
-        message.rate.period.seconds, message.rate.period.nanos = divmod(period, SECOND)
+        fill_duration(message.rate.period, period)
     if info.adaptive is not None:
         adaptive = message.adaptive
         adaptive.min_concurrency, adaptive.max_concurrency, adaptive.concurrency = info.adaptive
@@ -38,7 +38,7 @@ def to_limit(info: LimitInfo) -> orchestrator_pb2.Limit:
 
 
 def to_waiting(waiting: Waiting) -> orchestrator_pb2.WaitingSteps:
-    """Return what steps wait for as a message."""
+    """Return a reason for which steps wait as a message."""
     return orchestrator_pb2.WaitingSteps(
         cause=event_pb2.WaitCause.ValueType(waiting.cause.value),
         message=clean(waiting.message),
@@ -58,7 +58,7 @@ def to_limits(
     max_attempts_in_flight: int,
     step_timeout: int,
 ) -> orchestrator_pb2.ServerLimits:
-    """Return a server's bounds as a message; `step_timeout` is in nanoseconds."""
+    """Return the bounds of the server as a message. `step_timeout` is in nanoseconds."""
     limits = orchestrator_pb2.ServerLimits(
         max_steps=max_steps,
         max_edges=max_edges,
@@ -67,14 +67,14 @@ def to_limits(
         max_runs=max_runs,
         max_attempts_in_flight=max_attempts_in_flight,
     )
-    limits.default_step_timeout.seconds, limits.default_step_timeout.nanos = divmod(step_timeout, SECOND)
+    fill_duration(limits.default_step_timeout, step_timeout)
     return limits
 
 
 def to_server_info(
     *, version: str, engine: str, journal: str, limits: orchestrator_pb2.ServerLimits, start_time: int
 ) -> orchestrator_pb2.ServerInfo:
-    """Return what a server is as a message."""
+    """Return information about the server as a message. `start_time` is in nanoseconds since the epoch."""
     info = orchestrator_pb2.ServerInfo(version=version, engine=engine, journal=journal, limits=limits)
     fill_time(info.start_time, start_time)
     return info

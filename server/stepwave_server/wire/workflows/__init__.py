@@ -1,1 +1,1 @@
-"""Workflows: messages to the core and back, with every problem named."""
+"""Conversions of workflows: messages to the core, with every problem reported, and back."""

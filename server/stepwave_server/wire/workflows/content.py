@@ -1,4 +1,4 @@
-"""Whether two submissions say the same: their canonical form."""
+"""Compares two submissions by their canonical forms."""
 
 import json
 
@@ -9,7 +9,7 @@ __all__ = ["same_content"]
 
 
 def same_content(workflow: bytes, given: Payload, other_workflow: bytes, other_given: Payload) -> bool:
-    """Say whether two workflows and inputs are the same, but for the order of keys and the white space in JSON."""
+    """Say whether two workflows and their inputs are equal. The order of keys and white space in JSON do not matter."""
     if _canonical_payload(given) != _canonical_payload(other_given):
         return False
     return workflow == other_workflow or _canonical(workflow) == _canonical(other_workflow)
@@ -41,7 +41,7 @@ def _canonical_payload(payload: Payload) -> str | tuple[str, bytes]:
 
 
 def _canonical_json(text: str) -> str:
-    """Write JSON with sorted keys and no spaces. Numbers are marked and kept digit by digit."""
+    """Return JSON with sorted keys and no spaces. Numbers keep their digits, and are marked as numbers."""
     value = json.loads(text, parse_float=_number, parse_int=_number)
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 

@@ -1,19 +1,28 @@
-"""What a run was given, as a message and back."""
+"""The definition of a run, as a message and back: all that its decisions depend on beside its events."""
 
 from typing import NamedTuple
 
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.core.info import RunKey, seed_of
 from stepwave_server.core.model import Payload
-from stepwave_server.core.state import SECOND, RunOptions
+from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
-from stepwave_server.wire.values import fill_payload, fill_time, from_duration, from_payload, from_time
+from stepwave_server.wire.values import fill_duration, fill_payload, fill_time, from_duration, from_payload, from_time
 
 __all__ = ["Definition", "from_definition", "to_definition"]
 
 
 class Definition(NamedTuple):
-    """What a run was given; `workflow` is a `Workflow` message in bytes."""
+    """The definition of a run.
+
+    Attributes:
+        key: The key of the run.
+        workflow: The workflow, an encoded `Workflow` message.
+        input: The input of the run.
+        options: The options of the run.
+        create_time: When the run was accepted, in nanoseconds since the epoch.
+        rerun_of: The id of the run whose workflow and input it took; empty if it is no rerun.
+    """
 
     key: RunKey
     workflow: bytes
@@ -26,7 +35,7 @@ class Definition(NamedTuple):
 def to_definition(
     *, key: RunKey, workflow: bytes, input: Payload, options: RunOptions, create_time: int, rerun_of: str
 ) -> orchestrator_pb2.RunDefinition:
-    """Return what a run was given as a message; `workflow` is a `Workflow` message in bytes."""
+    """Return the definition of a run as a message; see `Definition`."""
     message = orchestrator_pb2.RunDefinition(
         run_id=key.run_id,
         namespace=key.namespace,
@@ -36,16 +45,16 @@ def to_definition(
         max_edges=options.limits.max_edges,
         scheduler_version=options.version,
         rerun_of=rerun_of,
+        max_payload_bytes=options.max_payload_bytes or 0,
     )
     fill_payload(message.input, input)
     fill_time(message.create_time, create_time)
-    seconds, nanos = divmod(options.step_timeout, SECOND)
-    message.default_step_timeout.seconds, message.default_step_timeout.nanos = seconds, nanos
+    fill_duration(message.default_step_timeout, options.step_timeout)
     return message
 
 
 def from_definition(message: orchestrator_pb2.RunDefinition) -> Definition:
-    """Return what a run was given."""
+    """Return the definition of a run."""
     limits = Limits(max_steps=message.max_steps, max_edges=message.max_edges)
     key = RunKey(message.namespace, message.run_id)
     options = RunOptions(
@@ -54,12 +63,13 @@ def from_definition(message: orchestrator_pb2.RunDefinition) -> Definition:
         limits=limits,
         seed=seed_of(key),
         version=message.scheduler_version,
+        max_payload_bytes=message.max_payload_bytes or None,
     )
     return Definition(
-        key,
-        message.workflow.SerializeToString(deterministic=True),
-        from_payload(message.input),
-        options,
-        from_time(message.create_time),
-        message.rerun_of,
+        key=key,
+        workflow=message.workflow.SerializeToString(deterministic=True),
+        input=from_payload(message.input),
+        options=options,
+        create_time=from_time(message.create_time),
+        rerun_of=message.rerun_of,
     )

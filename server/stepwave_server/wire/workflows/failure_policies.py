@@ -1,10 +1,8 @@
-"""What a step does about failures, as messages and back: its retry policy and its fallback."""
-
-from google.protobuf.duration_pb2 import Duration
+"""Retry policies and fallbacks of steps, as messages and back."""
 
 from stepwave.v1 import run_pb2, workflow_pb2
 from stepwave_server.core.model import FallbackAction, Payload, Reason, Retry
-from stepwave_server.wire.values import SECOND, fill_payload
+from stepwave_server.wire.values import fill_duration, fill_payload
 
 from .parsing import Parsed, fill_binding, parse_bindings, parse_duration, parse_payload
 from .unknown import has_unknown_fields
@@ -15,39 +13,39 @@ DEFAULT = Retry()
 
 
 def parse_retry(message: workflow_pb2.Retry, path: str, parsed: Parsed) -> Retry:
-    """Return a policy with the defaults filled in; `path` names it in problems."""
+    """Return a retry policy with its defaults. `path` is its place in problems."""
     has = message.HasField
     first = parse_duration(message.initial_backoff, f"{path}.initial_backoff", parsed, zero=True)
     longest = parse_duration(message.max_backoff, f"{path}.max_backoff", parsed, zero=True)
     return Retry(
-        message.max_attempts or DEFAULT.max_attempts,
-        first if has("initial_backoff") else DEFAULT.initial_backoff,
-        message.backoff_multiplier or DEFAULT.backoff_multiplier,
-        longest if has("max_backoff") else DEFAULT.max_backoff,
-        message.jitter if has("jitter") else DEFAULT.jitter,
-        _reasons(message, path, parsed) or DEFAULT.retryable_reasons,
+        max_attempts=message.max_attempts or DEFAULT.max_attempts,
+        initial_backoff=first if has("initial_backoff") else DEFAULT.initial_backoff,
+        backoff_multiplier=message.backoff_multiplier or DEFAULT.backoff_multiplier,
+        max_backoff=longest if has("max_backoff") else DEFAULT.max_backoff,
+        jitter=message.jitter if has("jitter") else DEFAULT.jitter,
+        retryable_reasons=_reasons(message, path, parsed) or DEFAULT.retryable_reasons,
     )
 
 
 def parse_fallback(message: workflow_pb2.Fallback, path: str, parsed: Parsed) -> Payload | FallbackAction | None:
-    """Return a fallback; `path` names it in problems."""
+    """Return a fallback; `None`: it is malformed. `path` is its place in problems."""
     match message.WhichOneof("answer"):
         case "action":
             return _fallback_action(message.action, f"{path}.action", parsed)
         case "value":
             return parse_payload(message.value, f"{path}.value", parsed)
         case _:
-            if not has_unknown_fields(message):  # perhaps a choice that came later: refused by name already
-                parsed.blame(path, "names no answer: set `action` or `value`")
+            if not has_unknown_fields(message):  # an alternative of a later version is refused already
+                parsed.blame(path, "has no answer: set `action` or `value`")
             return None
 
 
 def fill_retry(message: workflow_pb2.Retry, retry: Retry) -> None:
-    """Set a message to a policy."""
+    """Set a message to a retry policy."""
     message.max_attempts = retry.max_attempts
-    _fill_duration(message.initial_backoff, retry.initial_backoff)
+    fill_duration(message.initial_backoff, retry.initial_backoff)
     message.backoff_multiplier = retry.backoff_multiplier
-    _fill_duration(message.max_backoff, retry.max_backoff)
+    fill_duration(message.max_backoff, retry.max_backoff)
     message.jitter = retry.jitter
     message.retryable_reasons.extend(run_pb2.FailureReason.ValueType(reason) for reason in retry.retryable_reasons)
 
@@ -68,9 +66,9 @@ def _fallback_action(message: workflow_pb2.FallbackAction, path: str, parsed: Pa
     if not message.action:
         parsed.blame(f"{path}.action", "must not be empty")
     return FallbackAction(
-        message.action,
-        parse_payload(message.input, f"{path}.input", parsed) if message.HasField("input") else None,
-        parse_bindings(message.bindings, path, parsed),
+        action=message.action,
+        input=parse_payload(message.input, f"{path}.input", parsed) if message.HasField("input") else None,
+        bindings=parse_bindings(message.bindings, path, parsed),
     )
 
 
@@ -82,8 +80,3 @@ def _reasons(message: workflow_pb2.Retry, path: str, parsed: Parsed) -> tuple[Re
         except ValueError:
             parsed.refuse(f"{path}.retryable_reasons[{position}]", f"this server does not know the value {number}")
     return tuple(found)
-
-
-def _fill_duration(message: Duration, nanos: int) -> None:
-    message.SetInParent()  # zero differs from unset
-    message.seconds, message.nanos = divmod(nanos, SECOND)

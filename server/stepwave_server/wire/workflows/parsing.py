@@ -1,4 +1,4 @@
-"""What the parts of workflows have in common: taking note of problems, payloads, bindings, choices, durations."""
+"""The common parts of parsing: problems, payloads, bindings, enums, durations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,9 +9,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from stepwave._values.json import json_problem
 from stepwave.v1 import payload_pb2, workflow_pb2
-from stepwave_server.core.model import Binding, FromInput, FromStep, Payload
+from stepwave_server.core.model import MAX_PAYLOAD_BYTES, SECOND, Binding, FromInput, FromStep, Payload
 from stepwave_server.core.validate import Violation
-from stepwave_server.wire.values import SECOND, fill_payload, from_duration, from_payload
+from stepwave_server.wire.values import fill_payload, from_duration, from_payload
 
 from .unknown import has_unknown_fields
 
@@ -26,31 +26,37 @@ __all__ = [
 
 E = TypeVar("E", bound=Enum)
 
-MOST_DURATION = 36_525 * 24 * 3600 * SECOND
-"""Longer ones lead to times that no timestamp can hold."""
+MAX_DURATION = 36_525 * 24 * 3600 * SECOND
+"""Nanoseconds in a duration. Longer ones lead to times that no timestamp can hold."""
 
 
 @dataclass(slots=True)
 class Parsed:
-    """What parsing found wrong: fields that are malformed, and fields that this server does not serve yet."""
+    """The problems that parsing found.
 
-    max_payload_bytes: int = 1 << 20
+    Attributes:
+        max_payload_bytes: Bytes that a payload may have.
+        invalid: Malformed fields.
+        unsupported: Fields and values that this server does not support yet.
+    """
+
+    max_payload_bytes: int = MAX_PAYLOAD_BYTES
     invalid: list[Violation] = field(default_factory=list)
     unsupported: list[Violation] = field(default_factory=list)
 
     def blame(self, path: str, description: str) -> None:
-        """Note a malformed field."""
+        """Add a malformed field."""
         self.invalid.append(Violation(path, description))
 
     def refuse(self, path: str, description: str = "this server does not support it yet") -> None:
-        """Note a field or value that is not served."""
+        """Add a field or value that this server does not support."""
         self.unsupported.append(Violation(path, description))
 
 
 def parse_payload(message: payload_pb2.Payload, path: str, parsed: Parsed) -> Payload:
-    """Return a payload, having checked its size, and that its JSON is what every reader takes."""
+    """Return a payload. Its size is checked, and that its JSON is valid. `path` is its place in problems."""
     if not message.WhichOneof("body") and not has_unknown_fields(message):
-        parsed.blame(path, "holds no value: set `json` or `blob`")
+        parsed.blame(path, "has no value: set `json` or `blob`")
     size = message.ByteSize()
     if size > parsed.max_payload_bytes:
         parsed.blame(path, f"{size:,} bytes are more than the {parsed.max_payload_bytes:,} allowed")
@@ -72,7 +78,7 @@ def fill_binding(message: workflow_pb2.Binding, binding: Binding) -> None:
 
 
 def parse_bindings(messages: Sequence[workflow_pb2.Binding], path: str, parsed: Parsed) -> tuple[Binding, ...]:
-    """Return bindings; `path` names what has them."""
+    """Return bindings. `path` is the place of their owner in problems."""
     if not messages:
         return ()
     found = []
@@ -84,10 +90,10 @@ def parse_bindings(messages: Sequence[workflow_pb2.Binding], path: str, parsed: 
                 source: FromStep | FromInput = FromStep(message.step.id, message.step.path)
             case "input":
                 source = FromInput(message.input)
-            case None if has_unknown_fields(message):  # perhaps a source that came later: refused by name already
+            case None if has_unknown_fields(message):  # a source of a later version is refused already
                 continue
             case None:
-                parsed.blame(place, "names no source: set `step` or `input`")
+                parsed.blame(place, "has no source: set `step` or `input`")
                 continue
             case later:
                 parsed.refuse(f"{place}.{later}")
@@ -97,7 +103,7 @@ def parse_bindings(messages: Sequence[workflow_pb2.Binding], path: str, parsed: 
 
 
 def parse_choice(value: int, default: E, path: str, parsed: Parsed) -> E:
-    """Return a value of an enum, whose core and contract number them alike; 0 is the default."""
+    """Return a value of an enum, which has the same numbers in the core and the contract; 0 is the default."""
     if not value:
         return default
     try:
@@ -108,7 +114,7 @@ def parse_choice(value: int, default: E, path: str, parsed: Parsed) -> E:
 
 
 def parse_duration(message: Duration, path: str, parsed: Parsed, *, zero: bool = False) -> int:
-    """Return a duration in nanoseconds, having checked that it is positive, or may be `zero`, and within bounds."""
+    """Return a duration in nanoseconds. It must be positive and within bounds; `zero`: it may be zero, too."""
     nanos = from_duration(message)
     if problem := _duration_problem(message, nanos, zero=zero):
         parsed.blame(path, problem)
@@ -122,6 +128,6 @@ def _duration_problem(message: Duration, nanos: int, *, zero: bool) -> str:
         return f"must not be negative, got {nanos / SECOND:g} s"
     if nanos <= 0 and not zero:
         return f"must be positive, got {nanos / SECOND:g} s"
-    if nanos > MOST_DURATION:
-        return f"must be at most {MOST_DURATION // SECOND:,} s (a hundred years), got {nanos / SECOND:g} s"
+    if nanos > MAX_DURATION:
+        return f"must be at most {MAX_DURATION // SECOND:,} s (a hundred years), got {nanos / SECOND:g} s"
     return ""

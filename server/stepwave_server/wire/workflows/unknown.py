@@ -1,4 +1,4 @@
-"""Fields that this version of the contract does not know: named, wherever in a message they stand."""
+"""Finds the fields of a message that this version of the contract does not have, at every depth."""
 
 from collections.abc import Collection
 from functools import cache
@@ -13,38 +13,41 @@ __all__ = ["has_unknown_fields", "unknown_fields", "unknown_workflow_fields"]
 
 
 def has_unknown_fields(message: Message) -> bool:
-    """Say whether a message itself has fields that nobody here knows, such as a choice that came later."""
+    """Say whether a message itself has unknown fields, such as an alternative of a later version."""
     return bool(len(UnknownFieldSet(message)))
 
 
-def unknown_fields(message: Message, root: str, *, apart: Collection[str] = ()) -> list[Violation]:
-    """Name the unknown fields of a message and of all that it holds.
+def unknown_fields(message: Message, root: str, *, skip: Collection[str] = ()) -> list[Violation]:
+    """Return the unknown fields of a message and of the messages in it.
 
     Args:
-        message: Where to look.
-        root: What the message itself is called.
-        apart: Its own fields that others look into.
+        message: The message.
+        root: The name of the message itself in the result.
+        skip: The names of its own fields that are not searched.
     """
     found: list[Violation] = []
-    _collect(message, "", root, apart, found)
+    _collect(message, "", root, skip, found)
     return found
 
 
 def unknown_workflow_fields(message: Message) -> list[Violation]:
-    """Name the unknown fields of a workflow. The common case, none, costs one copy, however many steps there are."""
+    """Return the unknown fields of a workflow.
+
+    Most workflows have none. To find that out costs one copy, without a look at every step.
+    """
     known = type(message)()
     known.CopyFrom(message)
     known.DiscardUnknownFields()
     return [] if known.ByteSize() == message.ByteSize() else unknown_fields(message, "workflow")
 
 
-def _collect(message: Message, path: str, root: str, apart: Collection[str], found: list[Violation]) -> None:
+def _collect(message: Message, path: str, root: str, skip: Collection[str], found: list[Violation]) -> None:
     unknown = UnknownFieldSet(message)
     for index in range(len(unknown)):
         where = f"field {unknown[index].field_number} of {message.DESCRIPTOR.full_name}"
         found.append(Violation(path or root, f"this server does not know {where}"))
-    for name, repeated in _inner(message.DESCRIPTOR):
-        if name in apart:
+    for name, repeated in _message_fields(message.DESCRIPTOR):
+        if name in skip:
             continue
         place = f"{path}.{name}" if path else name
         if repeated:
@@ -55,8 +58,11 @@ def _collect(message: Message, path: str, root: str, apart: Collection[str], fou
 
 
 @cache
-def _inner(descriptor: Descriptor) -> tuple[tuple[str, bool], ...]:
-    """Return the fields that hold messages, and whether they hold several. Entries of maps are unknown as a whole."""
+def _message_fields(descriptor: Descriptor) -> tuple[tuple[str, bool], ...]:
+    """Return the names of the fields that are messages, and whether they are repeated.
+
+    Maps are left out: protobuf takes an entry with an unknown field for an unknown field as a whole.
+    """
     return tuple(
         (field.name, field.is_repeated)
         for field in descriptor.fields

@@ -1,8 +1,8 @@
-"""Workflows: messages to the core's, with every problem named; and steps back to messages."""
+"""Workflows and steps: messages to values of the core, with every problem reported; and steps back to messages."""
 
 from stepwave.v1 import workflow_pb2
 from stepwave_server.core.model import FailurePolicy, Join, OnInterrupt, Scheduling, Step, Workflow
-from stepwave_server.wire.values import SECOND, fill_payload
+from stepwave_server.wire.values import fill_duration, fill_payload
 
 from .failure_policies import fill_fallback, fill_retry, parse_fallback, parse_retry
 from .parsing import Parsed, fill_binding, parse_bindings, parse_choice, parse_duration, parse_payload
@@ -17,12 +17,12 @@ __all__ = [
     "parse_workflow",
 ]
 
-MOST_LABELS = 64
-MOST_LABEL_LENGTH = 256
-SERVED_FIELDS = frozenset(
+MAX_LABELS = 64
+MAX_LABEL_LENGTH = 256
+SUPPORTED_FIELDS = frozenset(
     {"name", "steps", "scheduling", "failure_policy", "max_parallelism", "timeout", "labels", "outputs", "retry"}
 )
-SERVED_STEP_FIELDS = frozenset(
+SUPPORTED_STEP_FIELDS = frozenset(
     {
         "id",
         "action",
@@ -39,14 +39,14 @@ SERVED_STEP_FIELDS = frozenset(
         "on_interrupt",
     }
 )
-"""What this server does of a workflow and a step; whatever else the contract has is refused, never ignored."""
+"""The fields of a workflow and a step that this server supports. It refuses all others, and ignores none."""
 
 
 def parse_workflow(message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
-    """Return a message as the core's workflow; what is wrong with it is noted in `parsed`."""
+    """Return the workflow of a message. Its problems are added to `parsed`."""
     parsed.unsupported += unknown_workflow_fields(message)
     for descriptor, _ in message.ListFields():
-        if descriptor.name not in SERVED_FIELDS:
+        if descriptor.name not in SUPPORTED_FIELDS:
             parsed.refuse(descriptor.name)
     _check_labels(message, parsed)
     return Workflow(
@@ -63,33 +63,33 @@ def parse_workflow(message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
 
 
 def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:
-    """Return a message as the core's step; `path` names it in problems."""
+    """Return the step of a message. `path` is its place in problems."""
     step_id, action, depends_on = message.id, message.action, tuple(message.depends_on)
     if not action:
         parsed.blame(f"{path}.action", "must not be empty")
     fields = message.ListFields()
-    if len(fields) == bool(step_id) + bool(action) + bool(
-        depends_on
-    ):  # nothing else is set, as in most large workflows
+    if len(fields) == bool(step_id) + bool(action) + bool(depends_on):  # no others are set, as in most large workflows
         return Step(step_id, action, depends_on)
     for descriptor, _ in fields:
-        if descriptor.name not in SERVED_STEP_FIELDS:
+        if descriptor.name not in SUPPORTED_STEP_FIELDS:
             parsed.refuse(f"{path}.{descriptor.name}")
     has = message.HasField
     return Step(
-        step_id,
-        action,
-        depends_on,
-        parse_payload(message.input, f"{path}.input", parsed) if has("input") else None,
-        parse_bindings(message.bindings, path, parsed),
-        parse_duration(message.timeout, f"{path}.timeout", parsed) if has("timeout") else None,
-        parse_choice(message.join, Join.ALL, f"{path}.join", parsed),
-        message.allow_failure,
-        parse_choice(message.on_interrupt, OnInterrupt.RETRY, f"{path}.on_interrupt", parsed),
-        parse_retry(message.retry, f"{path}.retry", parsed) if has("retry") else None,
-        parse_duration(message.total_timeout, f"{path}.total_timeout", parsed) if has("total_timeout") else None,
-        parse_fallback(message.fallback, f"{path}.fallback", parsed) if has("fallback") else None,
-        message.concurrency_key if has("concurrency_key") else None,
+        id=step_id,
+        action=action,
+        depends_on=depends_on,
+        input=parse_payload(message.input, f"{path}.input", parsed) if has("input") else None,
+        bindings=parse_bindings(message.bindings, path, parsed),
+        timeout=parse_duration(message.timeout, f"{path}.timeout", parsed) if has("timeout") else None,
+        join=parse_choice(message.join, Join.ALL, f"{path}.join", parsed),
+        allow_failure=message.allow_failure,
+        on_interrupt=parse_choice(message.on_interrupt, OnInterrupt.RETRY, f"{path}.on_interrupt", parsed),
+        retry=parse_retry(message.retry, f"{path}.retry", parsed) if has("retry") else None,
+        total_timeout=(
+            parse_duration(message.total_timeout, f"{path}.total_timeout", parsed) if has("total_timeout") else None
+        ),
+        fallback=parse_fallback(message.fallback, f"{path}.fallback", parsed) if has("fallback") else None,
+        concurrency_key=message.concurrency_key if has("concurrency_key") else None,
     )
 
 
@@ -103,7 +103,7 @@ def fill_step(message: workflow_pb2.Step, step: Step) -> None:
     for binding in step.bindings:
         fill_binding(message.bindings.add(), binding)
     if step.timeout is not None:
-        message.timeout.seconds, message.timeout.nanos = divmod(step.timeout, SECOND)
+        fill_duration(message.timeout, step.timeout)
     message.join = workflow_pb2.Join.ValueType(step.join.value)
     message.allow_failure = step.allow_failure
     if step.on_interrupt is not OnInterrupt.RETRY:
@@ -111,7 +111,7 @@ def fill_step(message: workflow_pb2.Step, step: Step) -> None:
     if step.retry is not None:
         fill_retry(message.retry, step.retry)
     if step.total_timeout is not None:
-        message.total_timeout.seconds, message.total_timeout.nanos = divmod(step.total_timeout, SECOND)
+        fill_duration(message.total_timeout, step.total_timeout)
     if step.fallback is not None:
         fill_fallback(message.fallback, step.fallback)
     if step.concurrency_key is not None:
@@ -119,8 +119,8 @@ def fill_step(message: workflow_pb2.Step, step: Step) -> None:
 
 
 def _check_labels(message: workflow_pb2.Workflow, parsed: Parsed) -> None:
-    if len(message.labels) > MOST_LABELS:
-        parsed.blame("labels", f"{len(message.labels)} labels are more than the {MOST_LABELS} allowed")
+    if len(message.labels) > MAX_LABELS:
+        parsed.blame("labels", f"{len(message.labels)} labels are more than the {MAX_LABELS} allowed")
     for key, value in message.labels.items():
-        if not key or len(key) > MOST_LABEL_LENGTH or len(value) > MOST_LABEL_LENGTH:
-            parsed.blame(f"labels[{key!r}]", f"keys need 1 to {MOST_LABEL_LENGTH} characters, values at most as many")
+        if not key or len(key) > MAX_LABEL_LENGTH or len(value) > MAX_LABEL_LENGTH:
+            parsed.blame(f"labels[{key!r}]", f"keys need 1 to {MAX_LABEL_LENGTH} characters, values at most as many")

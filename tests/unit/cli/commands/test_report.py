@@ -13,8 +13,7 @@ from stepwave.cli.app import app
 from stepwave.cli.display.output import print_text
 from stepwave.cli.display.waterfall import waterfall
 from stepwave.cli.exit_codes import CommandError
-from stepwave_server.core.model import Workflow
-from stepwave_server.core.state import SECOND
+from stepwave_server.core.model import SECOND, Workflow
 from unit.client.reports.runs import export_of, report_on
 from unit.server.core.build import flow, step
 from unit.server.core.driver import Drive

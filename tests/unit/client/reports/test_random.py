@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from stepwave import PhaseKind, RunReport, State
 from stepwave_server.core.messages import AddSteps, Input
-from stepwave_server.core.model import Scheduling, Step, Workflow
-from stepwave_server.core.state import SECOND, RunOptions
+from stepwave_server.core.model import SECOND, Scheduling, Step, Workflow
+from stepwave_server.core.state import RunOptions
 from unit.client.reports.runs import report_on
 from unit.server.core.build import flow, step
 from unit.server.core.driver import Drive

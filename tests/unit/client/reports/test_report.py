@@ -9,8 +9,7 @@ from stepwave import InvalidExport, PhaseKind, RunExport, State
 from stepwave._transport.blocking import drive as drive_to_end
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave_server.core.messages import Started
-from stepwave_server.core.model import FallbackAction, Join, Reason
-from stepwave_server.core.state import SECOND
+from stepwave_server.core.model import SECOND, FallbackAction, Join, Reason
 from unit.client.clients.transport import Wire, session
 from unit.client.reports.runs import export_of, parts, report_on, seconds
 from unit.server.core.build import flow, retry, step

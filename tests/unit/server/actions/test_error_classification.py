@@ -11,8 +11,7 @@ import pytest
 from stepwave import ActionError
 from stepwave_server.actions.error_classification import Classification, judge
 from stepwave_server.actions.failures import failure_of
-from stepwave_server.core.model import Reason
-from stepwave_server.core.state import SECOND
+from stepwave_server.core.model import SECOND, Reason
 
 REQUEST = httpx.Request("GET", "http://service/")
 

@@ -16,6 +16,7 @@ from stepwave_server.core.messages import (
     WaveStarted,
 )
 from stepwave_server.core.model import (
+    SECOND,
     Binding,
     FailurePolicy,
     FallbackAction,
@@ -28,7 +29,6 @@ from stepwave_server.core.model import (
     Step,
     Workflow,
 )
-from stepwave_server.core.state import SECOND
 
 __all__ = ["NOWHERE", "brief", "flow", "retry", "step"]
 

@@ -36,8 +36,8 @@ from stepwave_server.core.messages import (
     Timer,
     TimerFired,
 )
-from stepwave_server.core.model import Failure, Payload, Reason, Skip, State, Step, Workflow
-from stepwave_server.core.state import SECOND, Agenda, RunOptions, RunState
+from stepwave_server.core.model import SECOND, Failure, Payload, Reason, Skip, State, Step, Workflow
+from stepwave_server.core.state import Agenda, RunOptions, RunState
 from unit.server.core.build import NOWHERE, brief
 from unit.server.core.rules import Rules
 from unit.server.core.snapshot import snapshot
@@ -60,7 +60,9 @@ class Due(NamedTuple):
 class TextEvaluator:
     """Tells dependencies' outputs as text; a binding to `/nowhere` has no value."""
 
-    def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+    def input_of(
+        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
+    ) -> Payload:
         """Return the step's own input, else `{"a":1,"b":null}`."""
         if NOWHERE in step.bindings:
             raise EvaluationFailed('the run\'s input has no "/nowhere"')

@@ -18,8 +18,17 @@ from stepwave_server.core.messages import (
     Timer,
     TimerFired,
 )
-from stepwave_server.core.model import Failure, FallbackAction, Join, OnInterrupt, Payload, Reason, Step, Workflow
-from stepwave_server.core.state import SECOND
+from stepwave_server.core.model import (
+    SECOND,
+    Failure,
+    FallbackAction,
+    Join,
+    OnInterrupt,
+    Payload,
+    Reason,
+    Step,
+    Workflow,
+)
 from unit.server.core.build import NOWHERE, flow, retry, step
 from unit.server.core.driver import Drive
 

@@ -4,8 +4,7 @@ import pytest
 
 from stepwave_server.core.decide import Refused
 from stepwave_server.core.messages import RunStarted, StepsAdded, Wave
-from stepwave_server.core.model import Binding, FromStep, Join, Skip, SkipCause, State, Step
-from stepwave_server.core.planning import MOST_BYTES
+from stepwave_server.core.model import MAX_MESSAGE_CONTENT, Binding, FromStep, Join, Skip, SkipCause, State, Step
 from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits, Violation
 from unit.server.core.build import flow, step
@@ -354,7 +353,7 @@ def test_continue_leaves_an_open_run_open() -> None:
 
 def test_a_large_addition_is_split_over_several_events() -> None:
     drive = Drive.begun(flow(), is_open=True)
-    big = '"' + "9" * (MOST_BYTES // 2) + '"'
+    big = '"' + "9" * (MAX_MESSAGE_CONTENT // 2) + '"'
     steps = (step("c", "b"), step("b", "a", payload=big), step("a", payload=big))
     assert drive.add(*steps, seal=True) == ["added c b", "added a, sealed"]
     waves = [event.waves for event in drive.of(StepsAdded)]
@@ -365,7 +364,7 @@ def test_a_large_addition_is_split_over_several_events() -> None:
 
 def test_the_waves_that_one_step_makes_known_are_split_over_several_events() -> None:
     name = "x" * 120
-    waiting = [step(f"{name}{n:05}", "a") for n in range(MOST_BYTES // 100)]
+    waiting = [step(f"{name}{n:05}", "a") for n in range(MAX_MESSAGE_CONTENT // 100)]
     drive = Drive.begun(flow(), is_open=True, checked=False)
     for start in range(0, len(waiting), 5000):
         drive.add(*waiting[start : start + 5000])

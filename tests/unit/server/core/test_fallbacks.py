@@ -6,6 +6,7 @@ from stepwave_server.core.evolve import fold
 from stepwave_server.core.inputs import MOST_CARRIED, input_of
 from stepwave_server.core.messages import AttemptStarted, Invoke, StepFinished, StepRetrying, StepStarted
 from stepwave_server.core.model import (
+    SECOND,
     Binding,
     Failure,
     FallbackAction,
@@ -19,7 +20,6 @@ from stepwave_server.core.model import (
     State,
 )
 from stepwave_server.core.result import reusable
-from stepwave_server.core.state import SECOND
 from unit.server.core.build import NOWHERE, flow, retry, step
 from unit.server.core.driver import EVALUATOR, Drive
 

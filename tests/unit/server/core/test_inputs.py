@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 
 from stepwave_server.core.decide import decide
+from stepwave_server.core.evolve import new_run
 from stepwave_server.core.inputs import MOST_CARRIED, EvaluationFailed, input_of
 from stepwave_server.core.messages import Started, StepFinished
 from stepwave_server.core.model import Blob, Join, Payload, Reason, Step
+from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow, step
 from unit.server.core.driver import EVALUATOR, NOON, Drive
 
@@ -58,8 +60,25 @@ def test_an_input_put_together_again_is_what_it_was_when_the_step_became_ready()
 class Strict:
     """Finds every input too large."""
 
-    def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+    def input_of(
+        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
+    ) -> Payload:
         raise EvaluationFailed("the input is too large", Reason.RESOURCE_EXHAUSTED)
+
+
+class Bounded:
+    """Gives every step the bound as its input."""
+
+    def input_of(
+        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
+    ) -> Payload:
+        return str(max_bytes)
+
+
+def test_an_input_is_put_together_within_the_bound_that_the_run_records() -> None:
+    run = new_run(flow(step("a", payload="1")), options=RunOptions(max_payload_bytes=7))
+    (request,) = decide(run, Started(), NOON, Bounded()).requests
+    assert request.carried == "7"
 
 
 def test_an_input_that_cannot_be_put_together_says_what_kind_of_failure_it_is() -> None:

@@ -3,8 +3,7 @@
 import pytest
 
 from stepwave_server.core.messages import AttemptLost, Interrupt, Invoke, StepRetrying, StepStarted
-from stepwave_server.core.model import Failure, Join, OnInterrupt, Reason, SkipCause, State
-from stepwave_server.core.state import SECOND
+from stepwave_server.core.model import SECOND, Failure, Join, OnInterrupt, Reason, SkipCause, State
 from unit.server.core.build import flow, step
 from unit.server.core.driver import NOON, Drive
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from stepwave_server.core.decide import Decision, decide
 from stepwave_server.core.messages import AddSteps, Input
-from stepwave_server.core.model import FailurePolicy, Reason, State, Step, Workflow
-from stepwave_server.core.state import SECOND, RunOptions
+from stepwave_server.core.model import SECOND, FailurePolicy, Reason, State, Step, Workflow
+from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow
 from unit.server.core.driver import EVALUATOR, Drive
 from unit.server.core.model import Model

@@ -12,8 +12,8 @@ from stepwave_server.core.messages import (
     StepStarted,
     Timer,
 )
-from stepwave_server.core.model import Failure, FallbackAction, Join, Reason, Step, Workflow
-from stepwave_server.core.state import CLEANUP_GRACE, SECOND, Agenda
+from stepwave_server.core.model import SECOND, Failure, FallbackAction, Join, Reason, Step, Workflow
+from stepwave_server.core.state import CLEANUP_GRACE, Agenda
 from unit.server.core.build import NOWHERE, flow, retry, step
 from unit.server.core.driver import EVALUATOR, NOON, Drive
 from unit.server.core.snapshot import snapshot

@@ -32,6 +32,8 @@ from stepwave_server.core.messages import (
     WaveStarted,
 )
 from stepwave_server.core.model import (
+    MAX_MESSAGE_CONTENT,
+    SECOND,
     Binding,
     Failure,
     FallbackAction,
@@ -42,10 +44,9 @@ from stepwave_server.core.model import (
     Step,
     Workflow,
 )
-from stepwave_server.core.planning import MOST_BYTES
 from stepwave_server.core.replay import ReplayDiverged, replay
 from stepwave_server.core.result import reusable
-from stepwave_server.core.state import SECOND, RunOptions
+from stepwave_server.core.state import RunOptions
 from unit.server.core.build import NOWHERE, flow, retry, step
 from unit.server.core.driver import EVALUATOR, NOON, Drive
 from unit.server.core.effort import effort
@@ -464,7 +465,7 @@ def waited_for(count: int, *added: Step, seal: bool) -> Drive:
 
 
 @pytest.mark.parametrize("seal", [False, True])
-@pytest.mark.parametrize("count", [MOST_BYTES // 128, 9_000])
+@pytest.mark.parametrize("count", [MAX_MESSAGE_CONTENT // 128, 9_000])
 def test_an_addition_whose_waves_need_several_parts_replays(count: int, seal: bool) -> None:
     """With the smaller number, the first part is full, and the second has nothing left to tell."""
     drive = waited_for(count, step("late"), seal=seal)

@@ -2,8 +2,8 @@
 
 from stepwave_server.core.info import RunInfo, RunKey, info_of
 from stepwave_server.core.messages import AttemptFailed
-from stepwave_server.core.model import Blob, Failure, Join, Payload, Reason, State
-from stepwave_server.core.result import MOST_BYTES, MOST_OMITTED
+from stepwave_server.core.model import MAX_MESSAGE_CONTENT, Blob, Failure, Join, Payload, Reason, State
+from stepwave_server.core.result import MOST_OMITTED
 from unit.server.core.build import flow, step
 from unit.server.core.driver import NOON, Drive
 
@@ -47,9 +47,9 @@ def test_an_output_of_null_is_an_output() -> None:
 
 
 def test_outputs_over_the_bound_are_left_out_and_named() -> None:
-    big = "9" * (MOST_BYTES // 2)
+    big = "9" * (MAX_MESSAGE_CONTENT // 2)
     drive = Drive.begun(flow(step("a"), step("b"), step("c"), step("d")))
-    for step_id, output in (("a", big), ("b", big), ("c", "1"), ("d", Blob("image/png", b"9" * MOST_BYTES))):
+    for step_id, output in (("a", big), ("b", big), ("c", "1"), ("d", Blob("image/png", b"9" * MAX_MESSAGE_CONTENT))):
         drive.succeed(step_id, output)
     result = drive.result()
     assert list(outputs(drive)) == ["a", "c"]
@@ -58,20 +58,20 @@ def test_outputs_over_the_bound_are_left_out_and_named() -> None:
 
 def test_outputs_just_within_the_bound_are_all_there() -> None:
     drive = Drive.begun(flow(step("a")))
-    drive.succeed("a", "9" * (MOST_BYTES - len("a")))
+    drive.succeed("a", "9" * (MAX_MESSAGE_CONTENT - len("a")))
     assert drive.result().omitted_count == 0
 
 
 def test_the_size_of_an_output_is_that_of_its_bytes() -> None:
     drive = Drive.begun(flow(step("a")))
-    drive.succeed("a", '"' + "é" * (MOST_BYTES // 2) + '"')
+    drive.succeed("a", '"' + "é" * (MAX_MESSAGE_CONTENT // 2) + '"')
     assert drive.result().omitted == ("a",)
 
 
 def test_of_outputs_left_out_the_first_are_named_and_all_are_counted() -> None:
     count = MOST_OMITTED + 5
     drive = Drive.begun(flow(*(step(f"s{n}") for n in range(count))), checked=False)
-    big = "9" * (MOST_BYTES + 1)
+    big = "9" * (MAX_MESSAGE_CONTENT + 1)
     for n in range(count):
         drive.succeed(f"s{n}", big)
     result = drive.result()
@@ -92,7 +92,7 @@ def test_failures_are_told_as_far_as_they_fit() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c"), go_on=True))
     for step_id in "abc":
         drive.start(step_id)
-        details = (("traceback", "x" * (MOST_BYTES // 2)),)
+        details = (("traceback", "x" * (MAX_MESSAGE_CONTENT // 2)),)
         drive.feed(AttemptFailed(step_id, 1, Failure(Reason.ACTION_ERROR, "", step_id=step_id, details=details)))
     result = drive.result()
     assert [failure.step_id for failure in result.failures] == ["a"]

@@ -6,9 +6,9 @@ from itertools import pairwise
 import pytest
 
 from stepwave_server.core.messages import Invoke, StartTimer, StepReady, StepRetrying, StepStarted, Timer, TimerFired
-from stepwave_server.core.model import Failure, Join, Reason, Retry, State
+from stepwave_server.core.model import SECOND, Failure, Join, Reason, Retry, State
 from stepwave_server.core.retries import LONGEST_PAUSE, draw, pause
-from stepwave_server.core.state import SECOND, RunOptions
+from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow, retry, step
 from unit.server.core.driver import NOON, Drive
 

@@ -10,8 +10,8 @@ from stepwave_server.core.messages import (
     StepStarted,
     Timer,
 )
-from stepwave_server.core.model import Reason
-from stepwave_server.core.state import SECOND, RunOptions
+from stepwave_server.core.model import SECOND, Reason
+from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow, step
 from unit.server.core.driver import NOON, Drive
 

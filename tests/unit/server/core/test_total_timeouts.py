@@ -3,8 +3,7 @@
 import pytest
 
 from stepwave_server.core.messages import AttemptStarted, Interrupt, StartTimer, StepStarted, Timer, TimerFired
-from stepwave_server.core.model import Failure, Reason, State
-from stepwave_server.core.state import SECOND
+from stepwave_server.core.model import SECOND, Failure, Reason, State
 from unit.server.core.build import flow, retry, step
 from unit.server.core.driver import NOON, Drive
 

@@ -105,7 +105,12 @@ async def test_runs_that_have_not_ended_are_found_the_oldest_first_with_all_that
         b"workflow",
         Blob("image/png", b"\x89"),
         RunOptions(
-            open=True, step_timeout=5, limits=Limits(max_steps=7, max_edges=8), seed=seed_of(key("new")), version=1
+            open=True,
+            step_timeout=5,
+            limits=Limits(max_steps=7, max_edges=8),
+            seed=seed_of(key("new")),
+            version=1,
+            max_payload_bytes=9,
         ),
         20,
         "00-trace-span-01",
@@ -226,7 +231,7 @@ async def test_outputs_are_stored_once_and_told_twice(reopen: OpenFile, path: Pa
 async def test_events_that_are_no_more_in_memory_are_read_from_the_file(
     reopen: OpenFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recent_events, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(recent_events, "MAX_RUN_BYTES", 1_000)
     journal = await reopen()
     journal.create(header("a"))
     records = [record(10 + size) for size in range(100)]

@@ -20,8 +20,8 @@ from stepwave_server.core.messages import (
     Input,
     Started,
 )
-from stepwave_server.core.model import Failure, FailurePolicy, Payload, Reason, Step, Workflow
-from stepwave_server.core.state import SECOND, RunOptions
+from stepwave_server.core.model import SECOND, Failure, FailurePolicy, Payload, Reason, Step, Workflow
+from stepwave_server.core.state import RunOptions
 from stepwave_server.telemetry import RunTracer, Telemetry, TraceParent
 
 __all__ = [
@@ -52,7 +52,9 @@ Spans = Mapping[str, ReadableSpan]
 class NoInput:
     """Gives every step `null`; the step `unfit` has an input that cannot be put together."""
 
-    def input_of(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
+    def input_of(
+        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
+    ) -> Payload:
         if step.id == "unfit":
             raise EvaluationFailed("no such value")
         return "null"

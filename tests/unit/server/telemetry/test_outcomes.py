@@ -18,8 +18,7 @@ from stepwave_server.core.messages import (
     Wave,
     WaveStarted,
 )
-from stepwave_server.core.model import Failure, FallbackAction, Reason, State, Step
-from stepwave_server.core.state import SECOND
+from stepwave_server.core.model import SECOND, Failure, FallbackAction, Reason, State, Step
 from stepwave_server.telemetry import Telemetry
 from unit.server.telemetry.runs import DIAMOND, NOON, Collector, Run, Spans, boom, finish_diamond, said_by, seconds_of
 

@@ -1,4 +1,4 @@
-"""Whether two submissions say the same."""
+"""Comparison of two submissions."""
 
 import pytest
 
@@ -68,17 +68,17 @@ def test_form_does_not_matter(one: str, other: str) -> None:
         ('{"a":1}', '{"a":1,"b":null}'),
     ],
 )
-def test_content_does(one: str, other: str) -> None:
+def test_content_matters(one: str, other: str) -> None:
     assert not _same(one, other)
     assert not same_content(_flow(one), "1", _flow(other), "1")
 
 
-def test_blobs_are_the_same_by_bytes_and_type() -> None:
+def test_blobs_are_equal_by_bytes_and_type() -> None:
     assert _same(Blob("image/png", b"x"), Blob("image/png", b"x"))
     assert not _same(Blob("image/png", b"x"), Blob("image/png", b"y"))
     assert not _same(Blob("image/png", b"x"), Blob("image/gif", b"x"))
     assert not _same(Blob("image/png", b"1"), "1")
 
 
-def test_another_workflow_is_another_content() -> None:
+def test_another_workflow_is_not_the_same_content() -> None:
     assert not same_content(_flow(), "1", workflow_pb2.Workflow(name="other").SerializeToString(), "1")

@@ -1,4 +1,4 @@
-"""Bytes to events: what comes back is what went in, folds alike, and gives the same bytes again."""
+"""Decoding of events: the decoded event is equal, folds to the same run, and is encoded to the same bytes."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -36,6 +36,7 @@ from stepwave_server.core.messages import (
     WaveStarted,
 )
 from stepwave_server.core.model import (
+    SECOND,
     Binding,
     Blob,
     Failure,
@@ -103,7 +104,7 @@ fallbacks = st.builds(
     st.sampled_from(["echo", "an.action"]),
     st.none() | st.sampled_from(["null", "[1.10]"]),
     st.lists(bindings, max_size=2).map(
-        lambda found: tuple(replace(binding, position=place) for place, binding in enumerate(found))
+        lambda found: tuple(replace(binding, position=index) for index, binding in enumerate(found))
     ),
 )
 steps = st.builds(
@@ -113,7 +114,7 @@ steps = st.builds(
     st.lists(ids, max_size=3).map(tuple),
     st.none() | st.sampled_from(["null", "[9007199254740993]", Blob("image/png", b"\x00")]),
     st.lists(bindings, max_size=3).map(
-        lambda found: tuple(replace(binding, position=place) for place, binding in enumerate(found))
+        lambda found: tuple(replace(binding, position=index) for index, binding in enumerate(found))
     ),
     st.none() | st.integers(1, 10**15),
     st.sampled_from(Join),
@@ -168,7 +169,7 @@ events: dict[str, st.SearchStrategy[Event]] = {
 
 @pytest.mark.parametrize("kind", events)
 @given(st.data())
-def test_an_event_comes_back_as_it_went(kind: str, data: st.DataObject) -> None:
+def test_a_decoded_event_equals_the_encoded_one(kind: str, data: st.DataObject) -> None:
     event = data.draw(events[kind])
     assert to_event(ENCODER.encode(7, event)) == event
 
@@ -183,7 +184,7 @@ def test_details_and_outputs_in_any_order_give_the_same_bytes_again(now: int, pa
         assert ENCODER.encode(7, to_event(record)) == record
 
 
-def test_every_kind_that_is_kept_can_be_read() -> None:
+def test_every_kind_that_is_stored_can_be_decoded() -> None:
     transient = {Kind.STEP_CHUNK, Kind.STEP_PROGRESS, Kind.STEP_WAITING}
     assert {kind.name.lower().replace("_", " ") for kind in set(Kind) - transient} == set(events)
 
@@ -191,11 +192,11 @@ def test_every_kind_that_is_kept_can_be_read() -> None:
 # Whole runs.
 
 
-def tell(given: Sequence[Input], workflow: Workflow, *, is_open: bool = False) -> list[Event]:
-    """Return what happens in a run, a second between any two inputs."""
+def events_of(inputs: Sequence[Input], workflow: Workflow, *, is_open: bool = False) -> list[Event]:
+    """Return the events of a run, with a second between two inputs."""
     run, decision = new_run(workflow, "null", RunOptions(open=is_open)), Decision()
-    for place, one in enumerate(given):
-        decide(run, one, NOON + place * 1_000_000_000, EVALUATOR, decision)
+    for index, each in enumerate(inputs):
+        decide(run, each, NOON + index * SECOND, EVALUATOR, decision)
     assert run.finished is not None
     return decision.events
 
@@ -205,7 +206,7 @@ def attempted(step_id: str, output: Payload = "1", attempt: int = 1) -> list[Inp
 
 
 def busy() -> tuple[Workflow, list[Event]]:
-    """Return an open run in which nearly everything happens; its outputs are not declared in the order of their ids."""
+    """Return an open run with events of every kind. Its outputs are not declared in the order of their ids."""
     broke = Failure(
         Reason.ACTION_ERROR, "broke", retry_after=5, step_id="f", attempt=1, details=(("z", "1"), ("a", "2"))
     )
@@ -218,7 +219,7 @@ def busy() -> tuple[Workflow, list[Event]]:
         go_on=True,
         timeout=3600,
     )
-    given: list[Input] = [
+    inputs: list[Input] = [
         Started((("z", '"kept"'),), "the-first"),
         AttemptStarted("b", 1),
         AttemptLost("b", 1),
@@ -238,24 +239,24 @@ def busy() -> tuple[Workflow, list[Event]]:
         CancelRequested("enough"),
         AttemptLost("x", 3),
     ]
-    return workflow, tell(given, workflow, is_open=True)
+    return workflow, events_of(inputs, workflow, is_open=True)
 
 
-def test_a_run_of_decoded_events_is_the_same_run_at_every_time() -> None:
+def test_a_run_of_decoded_events_is_the_same_run_after_every_event() -> None:
     workflow, happened = busy()
     assert {type(event) for event in happened} == set(Event.__args__)
-    told, read = (new_run(workflow, options=RunOptions(open=True)) for _ in range(2))
+    original, restored = (new_run(workflow, options=RunOptions(open=True)) for _ in range(2))
     for number, event in enumerate(happened, start=1):
         record = ENCODER.encode(number, event)
         decoded = to_event(record)
-        fold(told, [event])
-        fold(read, [decoded])
+        fold(original, [event])
+        fold(restored, [decoded])
         assert ENCODER.encode(number, decoded) == record
-        assert _sorted(snapshot(told)) == _sorted(snapshot(read))
+        assert _sorted(snapshot(original)) == _sorted(snapshot(restored))
 
 
 def _sorted(taken: dict[str, object]) -> dict[str, object]:
-    """Sort the details of failures: as a map, they have no order."""
+    """Sort the details of failures. In the contract they are a map, which has no order."""
     return {name: _sorted_failure(value) for name, value in taken.items()}
 
 
@@ -281,7 +282,7 @@ def test_a_message_gives_the_event_that_its_record_does() -> None:
     assert [from_message(decode(record)) for record in records] == [to_event(record) for record in records]
 
 
-# What cannot be read.
+# What cannot be decoded.
 
 
 @pytest.mark.parametrize(
@@ -294,18 +295,18 @@ def test_a_message_gives_the_event_that_its_record_does() -> None:
     ],
     ids=["transient", "no protobuf", "nothing", "of another kind"],
 )
-def test_a_record_that_keeps_no_event_is_refused(record: Record) -> None:
+def test_a_record_without_a_known_event_is_refused(record: Record) -> None:
     with pytest.raises(ValueError, match=f"kind <Kind.{record.kind.name}"):
         to_event(record)
 
 
 @pytest.mark.parametrize("message", [event_pb2.RunEvent(), event_pb2.RunEvent(step_chunk=event_pb2.StepChunk())])
-def test_a_message_that_tells_no_event_that_is_kept_is_refused(message: event_pb2.RunEvent) -> None:
-    with pytest.raises(ValueError, match="no event that this server knows and keeps"):
+def test_a_message_without_an_event_that_is_stored_is_refused(message: event_pb2.RunEvent) -> None:
+    with pytest.raises(ValueError, match="no event that this server knows and stores"):
         from_message(message)
 
 
-def test_an_added_step_with_what_this_server_does_not_serve_is_refused() -> None:
+def test_an_added_step_with_an_unsupported_field_is_refused() -> None:
     record = ENCODER.encode(1, StepsAdded(0, (Step("a", "echo"),), (), sealed=False))
     response = pb.WatchRunResponse.FromString(record.data)
     response.events[0].steps_added.steps[0].when = "true"

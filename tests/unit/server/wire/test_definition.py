@@ -1,4 +1,4 @@
-"""What a run was given: what comes back from its message is what went in."""
+"""Definitions of runs as messages and back."""
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,8 +20,9 @@ options = st.builds(
     open=st.booleans(),
     step_timeout=st.integers(1, 10**18),
     limits=st.builds(Limits, max_steps=counts, max_edges=counts),
-    seed=st.just(seed_of(KEY)),  # derived from the key
+    seed=st.just(seed_of(KEY)),  # made of the key
     version=counts,
+    max_payload_bytes=st.none() | st.integers(1, (1 << 32) - 1),
 )
 definitions = st.builds(
     Definition,
@@ -35,7 +36,7 @@ definitions = st.builds(
 
 
 @given(definitions)
-def test_a_definition_comes_back_as_it_went(definition: Definition) -> None:
+def test_a_decoded_definition_equals_the_encoded_one(definition: Definition) -> None:
     message = to_definition(**definition._asdict())
     sent = orchestrator_pb2.RunDefinition.FromString(message.SerializeToString())
     assert from_definition(sent) == definition

@@ -1,5 +1,7 @@
-"""Events to bytes: what is written by hand is what protobuf would write, and says what the event says."""
+"""Encoding of events: the bytes are those of protobuf, and have all that the event has."""
 
+import pytest
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,9 +20,9 @@ from stepwave_server.core.messages import (
     WaveFinished,
     WaveStarted,
 )
-from stepwave_server.core.model import Blob, Failure, Payload, Reason, Skip, SkipCause, State, Step
+from stepwave_server.core.model import SECOND, Blob, Failure, Payload, Reason, Skip, SkipCause, State, Step
 from stepwave_server.wire.events.encode import Encoder, Kind, decode, encode_chunk, encode_progress, position
-from stepwave_server.wire.events.varint import prefixed, text, timestamp, varint
+from stepwave_server.wire.events.varint import prefixed, tag, text, timestamp, varint
 
 ids = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,127}", fullmatch=True)
 times = st.integers(0, 4_000_000_000_000_000_000)
@@ -43,7 +45,7 @@ failures = st.builds(
 
 
 def _time(nanos: int) -> Timestamp:
-    return Timestamp(seconds=nanos // 1_000_000_000, nanos=nanos % 1_000_000_000)
+    return Timestamp(seconds=nanos // SECOND, nanos=nanos % SECOND)
 
 
 def _payload(payload: Payload) -> payload_pb2.Payload:
@@ -53,7 +55,7 @@ def _payload(payload: Payload) -> payload_pb2.Payload:
 
 
 def _encoded(event: Event, sequence: int = 7) -> event_pb2.RunEvent:
-    """Encode an event, see that the bytes are protobuf's own, and return what they say."""
+    """Return an encoded event as a message, after a check that the bytes are protobuf's own."""
     record = Encoder("the-run", "the-flow", 5_000_000_001).encode(sequence, event)
     response = pb.WatchRunResponse.FromString(record.data)
     assert response.SerializeToString(deterministic=True) == record.data
@@ -62,6 +64,52 @@ def _encoded(event: Event, sequence: int = 7) -> event_pb2.RunEvent:
     assert (message.run_id, message.sequence, message.time) == ("the-run", sequence, _time(event.time))
     assert message.WhichOneof("kind") == record.kind.name.lower()
     return message
+
+
+@pytest.mark.parametrize(
+    ("message", "field"),
+    [
+        (message, field.name)
+        for message in (
+            pb.WatchRunResponse,
+            event_pb2.RunEvent,
+            event_pb2.StepStarted,
+            event_pb2.StepFinished,
+            event_pb2.WaveStarted,
+            run_pb2.StepResult,
+            payload_pb2.Payload,
+            payload_pb2.Blob,
+            Timestamp,
+        )
+        for field in message.DESCRIPTOR.fields
+    ],
+    ids=lambda part: part if isinstance(part, str) else part.__name__,
+)
+def test_a_tag_is_what_protobuf_writes_before_a_field(message: type[Message], field: str) -> None:
+    encoded = _with(message, field).SerializeToString()
+    assert encoded.startswith(tag(message, field))
+    assert len(tag(message, field)) < len(encoded) <= len(tag(message, field)) + 2
+
+
+def _with(message: type[Message], field: str) -> Message:
+    """Return a message in which one field is set, to a value of at most two bytes with its length."""
+    descriptor = message.DESCRIPTOR.fields_by_name[field]
+    filled = message()
+    if descriptor.is_repeated:
+        getattr(filled, field).add()
+    elif descriptor.type == descriptor.TYPE_MESSAGE:
+        getattr(filled, field).SetInParent()
+    elif descriptor.type == descriptor.TYPE_STRING:
+        setattr(filled, field, "x")
+    else:
+        setattr(filled, field, b"x" if descriptor.type == descriptor.TYPE_BYTES else 1)
+    return filled
+
+
+def test_the_fields_that_two_messages_share_have_the_same_tags() -> None:
+    for field in ("step_id", "action"):
+        assert tag(event_pb2.StepStarted, field) == tag(run_pb2.StepResult, field)
+    assert tag(event_pb2.WaveStarted, "wave") == tag(event_pb2.WaveFinished, "wave")
 
 
 @given(st.integers(0, (1 << 64) - 1))
@@ -73,7 +121,7 @@ def test_varints_are_protobufs(value: int) -> None:
 
 
 def _plain_varint(value: int) -> bytes:
-    """Return what the definition says: groups of seven bits, the lowest first, all but the last marked by a top bit."""
+    """Return a varint by its definition: groups of seven bits, the lowest first; all but the last have the top bit."""
     groups = [value >> shift & 127 for shift in range(0, max(value.bit_length(), 1), 7)]
     return bytes(group | 128 for group in groups[:-1]) + bytes(groups[-1:])
 
@@ -89,7 +137,7 @@ def test_strings_are_protobufs(value: str) -> None:
 
 
 @given(st.integers(1, (1 << 32) - 1), times, ids, counts, counts.filter(bool), times, times)
-def test_a_step_that_starts(
+def test_the_start_of_a_step(
     sequence: int, now: int, step_id: str, wave: int, attempt: int, deadline: int, ready: int
 ) -> None:
     event = StepStarted(now, step_id, "an.action", wave, attempt, deadline, ready)
@@ -116,7 +164,7 @@ def test_a_step_that_starts(
     st.none() | times,
     st.booleans(),
 )
-def test_a_step_that_finishes(
+def test_the_end_of_a_step(
     now: int,
     step_id: str,
     state: State,
@@ -147,15 +195,15 @@ def _check_failure(failure: Failure | None, result: run_pb2.StepResult) -> None:
     assert result.HasField("failure") == (failure is not None)
     if failure is None:
         return
-    told = result.failure
-    assert (told.reason, told.message, told.retryable) == (failure.reason.value, failure.message, failure.retryable)
-    assert (told.step_id, told.attempt, dict(told.details)) == (
+    found = result.failure
+    assert (found.reason, found.message, found.retryable) == (failure.reason.value, failure.message, failure.retryable)
+    assert (found.step_id, found.attempt, dict(found.details)) == (
         failure.step_id,
         failure.attempt,
         dict(failure.details),
     )
-    assert told.HasField("retry_after") == (failure.retry_after is not None)
-    assert told.retry_after.ToNanoseconds() == (failure.retry_after or 0)
+    assert found.HasField("retry_after") == (failure.retry_after is not None)
+    assert found.retry_after.ToNanoseconds() == (failure.retry_after or 0)
 
 
 def _check_skip(skip: Skip | None, result: run_pb2.StepResult) -> None:
@@ -165,7 +213,7 @@ def _check_skip(skip: Skip | None, result: run_pb2.StepResult) -> None:
 
 
 @given(times, counts)
-def test_waves_that_start_and_finish(now: int, wave: int) -> None:
+def test_the_start_and_the_end_of_a_wave(now: int, wave: int) -> None:
     assert _encoded(WaveStarted(now, wave)).wave_started.wave == wave
     assert _encoded(WaveFinished(now, wave)).wave_finished.wave == wave
 
@@ -173,20 +221,20 @@ def test_waves_that_start_and_finish(now: int, wave: int) -> None:
 @given(times, st.booleans(), st.none() | times)
 def test_a_plan(now: int, more: bool, deadline: int | None) -> None:
     waves = (Wave(0, ("a", "b")), Wave(1, ("c",)))
-    told = _encoded(RunStarted(now, waves, more, 3, deadline, open=False)).run_started
-    assert [(wave.index, list(wave.step_ids)) for wave in told.waves] == [(0, ["a", "b"]), (1, ["c"])]
-    assert (told.workflow_name, told.more, told.step_count, told.open) == ("the-flow", more, 3, False)
-    assert told.HasField("deadline") == (deadline is not None)
+    started = _encoded(RunStarted(now, waves, more, 3, deadline, open=False)).run_started
+    assert [(wave.index, list(wave.step_ids)) for wave in started.waves] == [(0, ["a", "b"]), (1, ["c"])]
+    assert (started.workflow_name, started.more, started.step_count, started.open) == ("the-flow", more, 3, False)
+    assert started.HasField("deadline") == (deadline is not None)
 
 
 @given(times, failures)
-def test_a_run_that_stops(now: int, failure: Failure) -> None:
+def test_a_run_that_is_stopping(now: int, failure: Failure) -> None:
     assert _encoded(RunStopping(now, failure)).run_stopping.failure.message == failure.message
 
 
 def test_steps_that_are_added() -> None:
-    told = _encoded(StepsAdded(5, (Step("a", "noop", ("b",)),), (Wave(1, ("a",)),), sealed=True)).steps_added
-    assert (told.steps[0].id, list(told.steps[0].depends_on), told.sealed) == ("a", ["b"], True)
+    added = _encoded(StepsAdded(5, (Step("a", "noop", ("b",)),), (Wave(1, ("a",)),), sealed=True)).steps_added
+    assert (added.steps[0].id, list(added.steps[0].depends_on), added.sealed) == ("a", ["b"], True)
 
 
 def test_a_seal_without_steps() -> None:
@@ -194,7 +242,7 @@ def test_a_seal_without_steps() -> None:
 
 
 @given(times, st.sampled_from([State.SUCCEEDED, State.FAILED]), st.lists(failures, max_size=3))
-def test_a_run_that_finishes(now: int, state: State, found: list[Failure]) -> None:
+def test_the_end_of_a_run(now: int, state: State, found: list[Failure]) -> None:
     event = RunFinished(now, state, 3, (("a", "[1]"),), ("b",), 1, tuple(found), 9, (0, 0, 1, 2, 3, 4))
     result = _encoded(event).run_finished.result
     assert (result.run_id, result.workflow_name, result.state) == ("the-run", "the-flow", state.value)
@@ -222,9 +270,9 @@ def test_a_chunk(now: int, step_id: str, attempt: int, index: int, payload: Payl
 @given(times, st.none() | st.floats(0, 1), st.text(max_size=20))
 def test_progress(now: int, fraction: float | None, message: str) -> None:
     (event,) = pb.WatchRunResponse.FromString(encode_progress("run", now, "s", 1, fraction, message)).events
-    told = event.step_progress
-    assert (told.fraction if told.HasField("fraction") else None) == fraction
-    assert told.message == message
+    progress = event.step_progress
+    assert (progress.fraction if progress.HasField("fraction") else None) == fraction
+    assert progress.message == message
 
 
 def test_a_batch_is_its_events_one_after_another() -> None:
@@ -237,7 +285,7 @@ def test_a_batch_is_its_events_one_after_another() -> None:
         assert response.last_sequence == 399
 
 
-def test_kinds_are_numbered_as_the_contract_numbers_them() -> None:
+def test_kinds_have_the_numbers_of_the_contract() -> None:
     assert {kind.name: kind.value for kind in Kind} == {
         name.removeprefix("EVENT_KIND_"): value for name, value in event_pb2.EventKind.items() if value
     }
@@ -245,11 +293,11 @@ def test_kinds_are_numbered_as_the_contract_numbers_them() -> None:
     assert {kind.name.lower(): kind.value for kind in Kind} == {field.name: field.number for field in fields}
 
 
-def test_states_and_reasons_are_numbered_as_the_contract_numbers_them() -> None:
-    for mine, contracts, prefix in (
+def test_states_and_reasons_have_the_numbers_of_the_contract() -> None:
+    for ours, theirs, prefix in (
         (State, run_pb2.State, "STATE_"),
         (Reason, run_pb2.FailureReason, "FAILURE_REASON_"),
         (SkipCause, run_pb2.SkipCause, "SKIP_CAUSE_"),
     ):
-        named = {name.removeprefix(prefix): value for name, value in contracts.items() if value}
-        assert {choice.name: choice.value for choice in mine} == named
+        named = {name.removeprefix(prefix): value for name, value in theirs.items() if value}
+        assert {choice.name: choice.value for choice in ours} == named

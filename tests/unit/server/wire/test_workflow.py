@@ -1,4 +1,4 @@
-"""Workflows from messages and back."""
+"""Workflows and steps as messages and back."""
 
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
@@ -35,7 +35,7 @@ steps = st.builds(
         action,
         tuple(deps),
         own,
-        tuple(Binding(target, source, default, place) for place, (target, source, default) in enumerate(bound)),
+        tuple(Binding(target, source, default, index) for index, (target, source, default) in enumerate(bound)),
         timeout,
         join,
         allow,
@@ -54,7 +54,7 @@ steps = st.builds(
 
 
 @given(steps)
-def test_a_step_goes_there_and_back(step: Step) -> None:
+def test_a_decoded_step_equals_the_encoded_one(step: Step) -> None:
     message = workflow_pb2.Step()
     fill_step(message, step)
     parsed = Parsed()
@@ -62,7 +62,7 @@ def test_a_step_goes_there_and_back(step: Step) -> None:
     assert parsed == Parsed()
 
 
-def test_everything_a_workflow_says_is_read() -> None:
+def test_every_field_of_a_workflow_is_read() -> None:
     message = workflow_pb2.Workflow(
         name="flow",
         steps=[workflow_pb2.Step(id="a", action="noop"), workflow_pb2.Step(id="b", action="noop", depends_on=["a"])],
@@ -82,7 +82,7 @@ def test_everything_a_workflow_says_is_read() -> None:
     assert workflow.steps == (Step("a", "noop"), Step("b", "noop", ("a",)))
 
 
-def test_what_is_not_said_takes_its_default() -> None:
+def test_a_field_that_is_not_set_has_its_default() -> None:
     message = workflow_pb2.Workflow(name="flow", steps=[workflow_pb2.Step(id="a", action="noop")])
     workflow = parse_workflow(message, Parsed())
     assert (workflow.scheduling, workflow.failure_policy) == (Scheduling.EAGER, FailurePolicy.FAIL_FAST)
@@ -96,13 +96,13 @@ def _parsed(step: workflow_pb2.Step) -> tuple[Step, Parsed]:
     return parse_step(step, "steps[0]", parsed), parsed
 
 
-def test_what_a_policy_does_not_say_takes_the_contracts_default() -> None:
+def test_a_field_of_a_policy_that_is_not_set_has_the_default_of_the_contract() -> None:
     step, parsed = _parsed(workflow_pb2.Step(retry=workflow_pb2.Retry()))
     assert step.retry == Retry(1, 500_000_000, 2.0, 30_000_000_000, 0.2)
     assert parsed == Parsed()
 
 
-def test_zero_is_no_default_where_it_has_a_meaning() -> None:
+def test_zero_is_not_replaced_by_the_default_where_it_has_a_meaning() -> None:
     message = workflow_pb2.Retry(initial_backoff=Duration(), max_backoff=Duration(), jitter=0.0)
     step, _ = _parsed(workflow_pb2.Step(retry=message))
     assert step.retry == Retry(1, 0, 2.0, 0, 0.0)
@@ -113,7 +113,7 @@ def test_a_workflows_policy_is_read() -> None:
     assert parse_workflow(message, Parsed()).retry == Retry(3)
 
 
-def test_what_is_wrong_with_durations_and_reasons_and_fallbacks_is_named_at_once() -> None:
+def test_all_problems_of_durations_reasons_and_fallbacks_are_reported_at_once() -> None:
     message = workflow_pb2.Step(
         total_timeout=Duration(),
         retry=workflow_pb2.Retry(
@@ -128,7 +128,7 @@ def test_what_is_wrong_with_durations_and_reasons_and_fallbacks_is_named_at_once
         ("steps[0].retry.initial_backoff", "must not be negative, got -1 s"),
         ("steps[0].retry.max_backoff", "must be at most 3,155,760,000 s (a hundred years), got 4e+09 s"),
         ("steps[0].total_timeout", "must be positive, got 0 s"),
-        ("steps[0].fallback", "names no answer: set `action` or `value`"),
+        ("steps[0].fallback", "has no answer: set `action` or `value`"),
     ]
     assert [problem.field for problem in parsed.unsupported] == [
         "steps[0].retry.retryable_reasons[1]",
@@ -136,7 +136,7 @@ def test_what_is_wrong_with_durations_and_reasons_and_fallbacks_is_named_at_once
     ]
 
 
-def test_a_fallback_names_its_action_and_has_values_that_are_json() -> None:
+def test_a_fallback_needs_an_action_and_values_that_are_json() -> None:
     action = workflow_pb2.FallbackAction(input=payload_pb2.Payload(json="{"))
     action.bindings.add(target="/x")
     _, parsed = _parsed(workflow_pb2.Step(fallback=workflow_pb2.Fallback(action=action)))
@@ -157,7 +157,7 @@ def test_a_blob_without_a_type_is_bytes() -> None:
     assert parse_payload(message, "input", Parsed()) == Blob("application/octet-stream", b"x")
 
 
-def test_a_payload_at_the_bound_is_taken_and_one_above_is_not() -> None:
+def test_a_payload_at_the_bound_is_accepted_and_one_above_is_not() -> None:
     parsed = Parsed(max_payload_bytes=100)
     fits = payload_pb2.Payload(json='"' + "x" * 96 + '"')
     assert fits.ByteSize() == 100
@@ -167,7 +167,7 @@ def test_a_payload_at_the_bound_is_taken_and_one_above_is_not() -> None:
     assert [violation.description for violation in parsed.invalid] == ["101 bytes are more than the 100 allowed"]
 
 
-def test_unknown_fields_at_every_depth_are_named_at_once() -> None:
+def test_unknown_fields_at_every_depth_are_reported_at_once() -> None:
     unknown = b"\xf8\x3f\x01"  # field 1023, a varint
     source = b"\x0a\x01b" + unknown
     binding = b"\x12" + bytes([len(source)]) + source + unknown

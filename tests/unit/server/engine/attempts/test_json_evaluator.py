@@ -207,6 +207,15 @@ def test_an_input_that_would_be_too_large_is_refused_before_it_is_put_together()
         assert failed.value.reason is Reason.RESOURCE_EXHAUSTED
 
 
+def test_the_bound_of_a_run_takes_the_place_of_the_evaluators() -> None:
+    evaluator, step, outputs = JsonEvaluator(30), Step("s", "noop", ("a",)), {"a": f'"{"x" * 40}"'}
+    assert evaluator.input_of(step, "null", outputs, 50) == f'{{"a":"{"x" * 40}"}}'
+    with pytest.raises(EvaluationFailed, match="and 20 are allowed"):
+        evaluator.input_of(step, "null", outputs, 20)
+    with pytest.raises(EvaluationFailed, match="and 30 are allowed"):
+        evaluator.input_of(step, "null", outputs)
+
+
 @pytest.mark.parametrize(
     ("given", "pointer", "key"),
     [

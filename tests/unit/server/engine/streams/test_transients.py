@@ -1,6 +1,6 @@
 """What running attempts said so far, within bounds."""
 
-from stepwave_server.engine.streams.transients import MOST_CHUNK_BYTES, Transient, TransientEvents
+from stepwave_server.engine.streams.transients import MAX_CHUNK_BYTES, Transient, TransientEvents
 from stepwave_server.wire.events.encode import Kind
 
 
@@ -43,7 +43,7 @@ def test_steps_are_shown_by_when_they_spoke() -> None:
 def test_the_oldest_chunks_of_a_step_make_room() -> None:
     live = TransientEvents()
     for number in range(100):
-        live.add("a", _chunk(number, MOST_CHUNK_BYTES // 10))
+        live.add("a", _chunk(number, MAX_CHUNK_BYTES // 10))
     kept = [transient.after for transient in live.all()]
     assert kept == list(range(90, 100))
 
@@ -52,13 +52,13 @@ def test_a_step_that_says_much_takes_no_room_of_others() -> None:
     live = TransientEvents()
     live.add("b", _chunk(0))
     for number in range(100):
-        live.add("a", _chunk(number, MOST_CHUNK_BYTES))
-    assert [len(transient.data) for transient in live.all()] == [10, MOST_CHUNK_BYTES]
+        live.add("a", _chunk(number, MAX_CHUNK_BYTES))
+    assert [len(transient.data) for transient in live.all()] == [10, MAX_CHUNK_BYTES]
 
 
 def test_a_chunk_that_passes_the_bound_alone_is_remembered() -> None:
     live = TransientEvents()
-    live.add("a", _chunk(1, MOST_CHUNK_BYTES * 5))
+    live.add("a", _chunk(1, MAX_CHUNK_BYTES * 5))
     assert len(live.all()) == 1
 
 
