@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import assert_never
 
 from .decider import Decider, Decision
-from .failures import attempt_timeout, cancelled, interruption, run_timeout, stop_failure
+from .failures import attempt_timeout, cancelled, input_failure, interruption, run_timeout, stop_failure
 from .inputs import EvaluationFailed, Evaluator, action_of, invoke
 from .messages import (
     AddSteps,
@@ -104,7 +104,7 @@ def _take(decider: Decider, given: Input) -> None:  # the most frequent first
         case TimerFired():
             _timer_fired(decider, given)
         case CancelRequested():
-            _stop(decider, cancelled(given))
+            _stop(decider, cancelled(given), given.reason)
         case StopRequested():
             _stop(decider, given.failure)
         case AddSteps():
@@ -209,9 +209,9 @@ def _timer_fired(decider: Decider, given: TimerFired) -> None:
             _stop(decider, run_timeout(run, timer))
 
 
-def _stop(decider: Decider, failure: Failure) -> None:
+def _stop(decider: Decider, failure: Failure, cancel_reason: str = "") -> None:
     if decider.run.stopping is None:
-        decider.emit(RunStopping(decider.now, failure))
+        decider.emit(RunStopping(decider.now, failure, cancel_reason))
 
 
 def _add_steps(decider: Decider, given: AddSteps) -> None:
@@ -284,7 +284,7 @@ def _invoke(decider: Decider, steps: list[StepState]) -> None:
         try:
             request = invoke(decider.run, step, decider.evaluator)
         except EvaluationFailed as error:
-            give_up(decider, step, Failure(error.reason, str(error), step_id=step.spec.id))
+            give_up(decider, step, input_failure(step, error.reason, str(error)))
         else:
             decider.decision.requests.append(request)
 

@@ -282,10 +282,14 @@ class StepsAdded:
 
 @immutable
 class RunStopping:
-    """The run was cancelled, stopped or timed out: nothing more starts."""
+    """The run was cancelled, stopped or timed out: nothing more starts.
+
+    `cancel_reason` is the reason that a caller gave for cancelling.
+    """
 
     time: int
     failure: Failure
+    cancel_reason: str = ""
 
 
 @immutable

@@ -12,6 +12,7 @@ __all__ = [
     "Binding",
     "Blob",
     "Failure",
+    "FailureCause",
     "FailurePolicy",
     "FallbackAction",
     "FromInput",
@@ -109,6 +110,27 @@ class Reason(IntEnum):
     INTERNAL = 11
 
 
+class FailureCause(IntEnum):
+    """What made the scheduler decide a failure. Values are those of the contract.
+
+    It is data beside the message, so no code ever reads the message.
+    """
+
+    NONE = 0
+    """The failure is an action's, or its cause was not recorded."""
+
+    ATTEMPT_TIMEOUT = 1
+    TOTAL_TIMEOUT = 2
+    RUN_TIMEOUT = 3
+    CLEANUP_TIMEOUT = 4
+    CANCEL_REQUESTED = 5
+    STEP_FAILED = 6
+    NOT_NEEDED = 7
+    ATTEMPT_LOST = 8
+    INPUT = 9
+    """The input could not be put together."""
+
+
 RETRYABLE = (Reason.ACTION_ERROR, Reason.TIMEOUT, Reason.UNAVAILABLE, Reason.RATE_LIMITED)
 """The reasons that a retry policy retries by default."""
 
@@ -145,7 +167,11 @@ def payload_size(payload: Payload) -> int:
 
 @immutable
 class Failure:
-    """Why a step or a run did not succeed. `retry_after` is in nanoseconds; `step_id` is empty for the run itself."""
+    """Why a step or a run did not succeed.
+
+    `retry_after` is in nanoseconds. `step_id` is empty for the run itself. `cause` is set where the scheduler decided
+    the failure.
+    """
 
     reason: Reason
     message: str
@@ -154,6 +180,7 @@ class Failure:
     step_id: str = ""
     attempt: int = 0
     details: tuple[tuple[str, str], ...] = ()
+    cause: FailureCause = FailureCause.NONE
 
 
 @immutable

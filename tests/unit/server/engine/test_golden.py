@@ -21,6 +21,7 @@ from stepwave_server.journal import Header, Listing, Retention, SqliteJournal
 from stepwave_server.wire.events.decode import to_event
 from stepwave_server.wire.events.encode import Encoder, Kind, Record
 from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow
+from unit.server.core.wording import OtherWords, reworded
 
 FOLDER = Path(__file__).parents[3] / "golden"
 VERSIONS = sorted(folder.name for folder in FOLDER.iterdir() if (folder / "journal.db").exists())
@@ -65,6 +66,19 @@ async def test_a_golden_journal_is_decided_again_byte_for_byte(version: str, tmp
         assert run.sequence == len(events)
         encoder = Encoder(header.key.run_id, workflow.name, header.create_time)
         assert [encoder.encode(number, event) for number, event in enumerate(events, start=1)] == records
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_a_golden_journal_replays_after_every_message_was_reworded(version: str, tmp_path: Path) -> None:
+    journal = _open(version, tmp_path)
+    runs = await _all(journal)
+    await journal.close()
+    for header, records in runs:
+        workflow = parse_workflow(workflow_pb2.Workflow.FromString(header.workflow), Parsed())
+        with reworded():
+            events = map(to_event, records)
+            run = replay(new_run(workflow, header.input, header.options), events, OtherWords(JsonEvaluator(1 << 20)))
+        assert run.sequence == len(records)
 
 
 @pytest.mark.parametrize("version", VERSIONS)
