@@ -11,7 +11,7 @@ from stepwave_server.core.model import Payload, State, immutable
 from stepwave_server.core.state import RunOptions
 from stepwave_server.wire.events.encode import Record
 
-__all__ = ["Ended", "Header", "Journal", "JournalError", "Listing", "Position", "CommitListener", "Unfinished"]
+__all__ = ["CommitListener", "Ended", "Header", "Journal", "JournalError", "Listing", "Position", "Unfinished"]
 
 Position: TypeAlias = tuple[int, str]
 """The creation time and id of a run, after which a page of a list of runs, newest first, begins."""

@@ -7,7 +7,7 @@ from heapq import nlargest
 
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.journal.base import CommitListener, Ended, Header, Listing, Position, Unfinished
-from stepwave_server.journal.retention import Retention, EndedRuns
+from stepwave_server.journal.retention import EndedRuns, Retention
 from stepwave_server.wire.events.encode import Kind, Record
 
 __all__ = ["MemoryJournal"]

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.state import SECOND
 
-__all__ = ["Retention", "EndedRuns"]
+__all__ = ["EndedRuns", "Retention"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

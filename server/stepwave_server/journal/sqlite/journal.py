@@ -10,7 +10,7 @@ from typing import Self
 
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.journal.base import CommitListener, Ended, Header, JournalError, Listing, Position, Unfinished
-from stepwave_server.journal.retention import Retention, EndedRuns
+from stepwave_server.journal.retention import EndedRuns, Retention
 from stepwave_server.journal.sqlite.database import Synchronous, connect, create, migrate
 from stepwave_server.journal.sqlite.group import Addition, Breakage, Detachment, Group, Removal
 from stepwave_server.journal.sqlite.owner import Lock
