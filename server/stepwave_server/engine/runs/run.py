@@ -309,7 +309,7 @@ class LocalRun:
         """Do what a decision causes, now that it is committed; if the run broke meanwhile, no more than show it."""
         self.settled.advance(len(decision.events))
         if self.tracer is not None:
-            self.tracer.record(decision.events)
+            self.tracer.add(decision.events)
         if not self._frozen and self.broken is None:
             self._act(decision)
         self.audience.wake()
