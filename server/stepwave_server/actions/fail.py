@@ -1,4 +1,4 @@
-"""`core.fail`: fails, for trying out what becomes of a run then."""
+"""`core.fail`: fails, for tests of how a run handles failures."""
 
 from typing import Annotated, Literal
 
@@ -7,6 +7,7 @@ from pydantic import Field
 from stepwave._actions.action import action
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.core.model import Reason
+from stepwave_server.core.state import SECOND
 
 __all__ = ["fail"]
 
@@ -35,5 +36,5 @@ async def fail(
     ] = None,
 ) -> None:
     """Fail with a reason and a message."""
-    nanos = None if retry_after is None else round(retry_after * 1_000_000_000)
+    nanos = None if retry_after is None else round(retry_after * SECOND)
     raise ActionFailed(Reason[reason.upper()], message, retryable=retryable, retry_after=nanos)

@@ -8,9 +8,9 @@ __all__ = ["SpanIds"]
 class SpanIds:
     """Derives ids by hash. They are the same in every process, also after a crash and on another replica.
 
-    A span id is the BLAKE2b hash of the run's identity and of the span's path in the run. The identity includes the run's
-    time of acceptance, because a run id may be used again, after a deletion or on another server, and the traces must
-    stay apart.
+    A span id is the BLAKE2b hash of the run's identity and of the span's path in the run. The identity includes the
+    run's time of acceptance, because a run id may be used again, after a deletion or on another server, and the traces
+    must stay apart.
 
     Args:
         namespace: The run's namespace.

@@ -1,4 +1,4 @@
-"""Payloads to values and back, and what the answers of streams come to."""
+"""Conversion between payloads and values, and the answers of streams."""
 
 import json
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ class Pair:
 
 
 @pytest.mark.parametrize("value", [None, True, 0, -5, 1.5, "", "text", [], [1, [2]], {}, {"a": {"b": None}}, 1 << 60])
-def test_values_of_json_go_there_and_back(value: object) -> None:
+def test_json_values_round_trip(value: object) -> None:
     assert load(dump(value, MOST)) == value
 
 
@@ -53,11 +53,11 @@ def test_values_of_json_go_there_and_back(value: object) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_more_than_json_has_is_written_as_json(value: object, text: str) -> None:
+def test_other_types_are_converted_to_json(value: object, text: str) -> None:
     assert dump(value, MOST) == text
 
 
-def test_text_is_written_as_it_is() -> None:
+def test_text_is_not_escaped() -> None:
     assert dump("café 🙂", MOST) == '"café 🙂"'
 
 
@@ -66,26 +66,26 @@ def test_a_lone_surrogate_becomes_an_escape() -> None:
 
 
 @pytest.mark.parametrize("value", [object(), float("nan"), float("-inf"), {(1, 2): 3}, lambda: 1, [{1, 2}, object()]])
-def test_what_json_cannot_hold_is_refused(value: object) -> None:
+def test_a_value_that_json_cannot_hold_is_rejected(value: object) -> None:
     with pytest.raises(ActionFailed, match="it answered what JSON cannot hold") as failed:
         dump(value, MOST)
     assert failed.value.reason is Reason.ACTION_ERROR
 
 
 @pytest.mark.parametrize("value", ["x" * 2_000, "é" * 600, Blob(b"x" * 2_000)], ids=["letters", "bytes", "blob"])
-def test_what_is_too_large_is_refused(value: object) -> None:
+def test_a_value_that_is_too_large_is_rejected(value: object) -> None:
     with pytest.raises(ActionFailed, match=r"more than the 1,000 allowed") as failed:
         dump(value, MOST)
     assert failed.value.reason is Reason.RESOURCE_EXHAUSTED
 
 
-def test_blobs_go_there_and_back() -> None:
+def test_blobs_round_trip() -> None:
     payload = dump(Blob(b"\x00", "image/png"), MOST)
     assert payload == CoreBlob("image/png", b"\x00")
     assert load(payload) == Blob(b"\x00", "image/png")
 
 
-def _said(*items: object) -> Chunks:
+def _chunks_of(*items: object) -> Chunks:
     chunks = Chunks(MOST)
     for item in items:
         chunks.add(item)
@@ -107,26 +107,26 @@ def _said(*items: object) -> Chunks:
     ],
     ids=str,
 )
-def test_a_streams_answer_is_its_explicit_one_else_its_chunks(items: tuple[object, ...], result: object) -> None:
-    assert load(_said(*items).result()) == result
+def test_the_answer_is_the_explicit_one_else_the_chunks(items: tuple[object, ...], result: object) -> None:
+    assert load(_chunks_of(*items).result()) == result
 
 
-def test_a_chunk_is_shown_as_json_and_an_answer_is_not() -> None:
+def test_a_chunk_is_emitted_as_json_but_an_answer_is_not() -> None:
     chunks = Chunks(MOST)
     assert chunks.add({"a": 1}) == '{"a":1}'
     assert chunks.add(Answer(2)) is None
 
 
-def test_nothing_comes_after_the_answer() -> None:
+def test_a_chunk_after_the_answer_is_rejected() -> None:
     with pytest.raises(ActionFailed, match="it went on after its answer"):
-        _said(Answer(1), "more")
+        _chunks_of(Answer(1), "more")
 
 
 def test_chunks_are_bounded_together() -> None:
     with pytest.raises(ActionFailed, match="its chunks pass the 1,000 bytes allowed"):
-        _said(*["x" * 300] * 4)
+        _chunks_of(*["x" * 300] * 4)
 
 
-def test_a_large_answer_of_many_small_chunks_keeps_the_bound() -> None:
-    said = _said(*["x"] * 300)
-    assert json.loads(str(said.result())) == "x" * 300
+def test_many_small_chunks_are_joined_to_an_answer_within_the_bound() -> None:
+    chunks = _chunks_of(*["x"] * 300)
+    assert json.loads(str(chunks.result())) == "x" * 300
