@@ -154,7 +154,7 @@ class Server:
             runs, attempts = _count(recovery.runs, "run"), _count(recovery.attempts, "running attempt")
             logger.info("%s %s, with %s that the end of an earlier server cut off", RECOVERY_VERBS[how], runs, attempts)
         for run_id, reason in recovery.unreadable.items():
-            logger.error("run %s cannot go on here, and is left as it is: %s", run_id, reason)
+            logger.error("run %s cannot continue on this server, and is left unchanged: %s", run_id, reason)
 
     def _on_journal_trouble(self, trouble: str) -> None:
         """Log that commits fail or succeed again, and update the health checks.
@@ -163,9 +163,9 @@ class Server:
             trouble: Why commits fail; empty once they succeed again.
         """
         if trouble:
-            logger.error("%s; no new runs until it can", trouble)
+            logger.error("%s; no new runs are accepted until commits succeed again", trouble)
         else:
-            logger.info("the journal commits again")
+            logger.info("commits to the journal succeed again")
         serving = not trouble and not self.engine.draining
         update = asyncio.get_running_loop().create_task(self._grpc.set_serving(serving=serving))
         self._health_updates.add(update)

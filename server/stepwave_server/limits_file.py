@@ -146,7 +146,7 @@ class _Reader:
             return ""
         first = seen.setdefault(text, path)
         if first != path:
-            self._report(entry.value.place, f"{path}.actions", f'"{text}" is what {first} covers already')
+            self._report(entry.value.place, f"{path}.actions", f'"{text}" is already covered by {first}')
         return text
 
     def _per_key(self, fields: Fields, path: str) -> Bound | None:

@@ -81,7 +81,7 @@ class Chunks:
         chunk = dump(item, self.most_bytes)
         self._size += len(chunk) if isinstance(chunk, str) else len(chunk.data)
         if self._size > self.most_bytes:
-            raise ActionFailed(Reason.RESOURCE_EXHAUSTED, f"its chunks pass the {self.most_bytes:,} bytes allowed")
+            raise ActionFailed(Reason.RESOURCE_EXHAUSTED, f"its chunks exceed the {self.most_bytes:,} bytes allowed")
         self._chunks.append(chunk)
         if self._strings is not None and isinstance(item, str):
             self._strings.append(item)

@@ -110,7 +110,7 @@ def _message(error: BaseException) -> str:
     try:
         return cut(str(error), MOST_MESSAGE)
     except BaseException as broken:  # its `__str__` is the action's code
-        return f"(its text cannot be had: {_kind(broken)})"
+        return f"(its text cannot be read: {_kind(broken)})"
 
 
 def _traceback(error: BaseException, tb: TracebackType | None) -> str:
@@ -122,7 +122,7 @@ def _traceback(error: BaseException, tb: TracebackType | None) -> str:
         text = "".join(traceback.format_exception(type(error), error, tb, limit=-50, chain=chain))
         data = text.encode(errors="replace")
     except BaseException as broken:
-        return f"(the traceback cannot be had: {_kind(broken)})"
+        return f"(the traceback cannot be read: {_kind(broken)})"
     return data.decode() if len(data) <= MOST_TRACEBACK else "…" + data[-MOST_TRACEBACK:].decode(errors="ignore")
 
 

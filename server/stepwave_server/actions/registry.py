@@ -43,7 +43,7 @@ class Action:
         name: The name by which steps refer to it.
         description: The first paragraph of its docstring.
         input_schema: A JSON Schema of its input, as JSON text.
-        streaming: Whether it answers in chunks, as far as its kind of function and its hints tell.
+        streaming: Whether it answers in chunks, judged by its kind of function and its hints.
         threaded: Whether it is called on a thread, which cannot be interrupted.
         source: Its source, as `module:function`, or `built-in`.
         target: The function, class or object that it was created from.
@@ -257,7 +257,7 @@ class Registry:
         elif callable(item) or action_name(item) is not None:
             self._add(Action.of(item))
         else:
-            raise ActionsError(f"no action: {item!r}")
+            raise ActionsError(f"not an action: {item!r}")
 
     def _add_named_module(self, module: ModuleType) -> None:
         if not self._add_module(module):
@@ -295,6 +295,6 @@ def _import(name: str) -> ModuleType:
             raise ActionsError(
                 f"no module named {name!r} (looked in the working directory and installed packages)"
             ) from error
-        raise ActionsError(f"module {name!r} needs a module that is not there: {error.name}") from error
+        raise ActionsError(f"module {name!r} needs a module that is missing: {error.name}") from error
     except (Exception, SystemExit) as error:  # a script may call `sys.exit`
         raise ActionsError(f"module {name!r} cannot be imported: {type(error).__name__}: {error}") from error

@@ -40,7 +40,7 @@ async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwa
         BaseException: The function raised it.
     """
     if len(_abandoned) >= MOST_ABANDONED:
-        message = f"{MOST_ABANDONED:,} threads are still blocked by attempts that were given up: no more are started"
+        message = f"{MOST_ABANDONED:,} threads are still blocked by abandoned attempts; no more are started"
         raise ActionFailed(Reason.RESOURCE_EXHAUSTED, message, retryable=True)
     loop = asyncio.get_running_loop()
     result: asyncio.Future[tuple[R | None, BaseException | None]] = loop.create_future()

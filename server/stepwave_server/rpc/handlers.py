@@ -131,7 +131,7 @@ def _parse(data: bytes, message_type: type[Message], bounds: Bounds) -> Message:
     try:
         request = message_type.FromString(data)
     except DecodeError:
-        problem = Violation("request", f"these bytes are no {message_type.DESCRIPTOR.full_name}")
+        problem = Violation("request", f"these bytes are not a {message_type.DESCRIPTOR.full_name}")
         raise InvalidCall([problem]) from None
     if unknown := unknown_fields(request, "request", apart=CHECKED_LATER):
         raise NotServed(unknown)

@@ -113,7 +113,7 @@ def parse_token(token: str, parsed: Parsed, *types: type) -> tuple[int | str, ..
     except (ValueError, TypeError, RecursionError):
         values = ()
     if tuple(map(type, values)) != types or any(isinstance(value, int) and value < 0 for value in values):
-        parsed.blame("page_token", "this server did not make it")
+        parsed.blame("page_token", "must be empty or a page token of this server")
         return None
     return values
 

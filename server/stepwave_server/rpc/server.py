@@ -52,7 +52,9 @@ class GrpcServer:
 
     def __init__(self, orchestrator: Orchestrator, listen: str, bounds: Bounds, *, insecure: bool) -> None:
         if not _is_address(listen):
-            raise ListenError(f"{listen!r} is no address: want HOST:PORT, as 127.0.0.1:50051, or unix:PATH")
+            raise ListenError(
+                f"{listen!r} is not an address: expected HOST:PORT, such as 127.0.0.1:50051, or unix:PATH"
+            )
         if not insecure and not listen.startswith(LOOPBACK):
             raise ListenError(f"{listen} is not loopback: plain text is served there only with --insecure")
         self.bounds = bounds
@@ -75,7 +77,7 @@ class GrpcServer:
             port = self._server.add_insecure_port(self._listen)
         except RuntimeError as error:
             raise ListenError(
-                f"cannot listen at {self._listen}: is it taken, or no address of this machine?"
+                f"cannot listen at {self._listen}: is it in use, or not an address of this machine?"
             ) from error
         if self._listen.startswith("unix:"):
             return self._listen

@@ -27,7 +27,7 @@ class Workflows:
             ValueError: The folder does not exist, or two files define the same name.
         """
         if not folder.is_dir():
-            raise ValueError(f"no folder: {folder}")
+            raise ValueError(f"not a folder: {folder}")
         found: dict[str, workflow_pb2.Workflow] = {}
         for path in sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES):
             message = load_workflow(path).message

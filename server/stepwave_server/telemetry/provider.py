@@ -154,7 +154,7 @@ def _telemetry_of(provider: trace.TracerProvider | None) -> Telemetry:
     try:
         tracer = provider.get_tracer(SCOPE.name, SCOPE.version) if provider is not None else None
     except Exception:
-        logger.exception("the tracer provider that the process has set gives no tracer")
+        logger.exception("the tracer provider that the process has set failed to return a tracer")
         tracer = None
     if not isinstance(tracer, Tracer):
         return Telemetry(None, resource=Resource.get_empty())

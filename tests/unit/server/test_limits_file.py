@@ -141,7 +141,7 @@ limit: []
         "limits.yaml:5:5: limits[1]: needs `actions`: a name, or the beginning of names and *",
         "limits.yaml:5:18: limits[1].concurrency: expected a whole number from 1 to 1,000,000, got the number 0",
         "limits.yaml:6:5: limits[2]: allows everything: set concurrency, rate, adaptive or per_key",
-        'limits.yaml:6:14: limits[2].actions: "search" is what limits[0] covers already',
+        'limits.yaml:6:14: limits[2].actions: "search" is already covered by limits[0]',
         "limits.yaml:7:18: limits[3].per_key: allows everything: set concurrency, rate or adaptive",
         'limits.yaml:8:5: limits[4]: expected a mapping, got the string "nonsense"',
         'limits.yaml:9:1: unknown key "limit"; did you mean "limits"?',

@@ -9,8 +9,7 @@ Tables, all keyed by a run's number, which is not reused while any row of the ru
   number of the first event, so that a run's rows are adjacent.
 - `endings`: the sequence numbers of the run's `step_finished` events, and of those whose outputs its last event
   repeats.
-- `rubbish`: garbage, which is deleted runs whose events are still to be removed. The name stays: it is in existing
-  files.
+- `rubbish`: garbage, the deleted runs whose events are still to be removed. Existing files have this name.
 - `owner`: the server that may write. Every transaction checks its epoch.
 """
 

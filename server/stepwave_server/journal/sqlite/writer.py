@@ -37,8 +37,8 @@ Change = Addition | Breakage | Detachment | Removal
 class Writer:
     """Commits changes in the order of the calls, on a thread of its own.
 
-    A failed commit is retried without end, since its group has had no effect yet. It is given up if the file is damaged
-    or another server has taken it over.
+    A failed commit is retried without end, because its group has had no effect yet. The writer gives up if the file is
+    damaged or another server has taken it over.
 
     Args:
         path: The file.

@@ -116,7 +116,7 @@ def test_an_exception_without_text_has_its_class_as_message() -> None:
 
 @pytest.mark.parametrize("raised", [RuntimeError, SystemExit, KeyboardInterrupt])
 def test_an_exception_whose_text_raises_is_reported(raised: type[BaseException]) -> None:
-    assert _failure(Unprintable(raised)).message == f"Unprintable: (its text cannot be had: {raised.__name__})"
+    assert _failure(Unprintable(raised)).message == f"Unprintable: (its text cannot be read: {raised.__name__})"
 
 
 def test_a_long_message_is_cut() -> None:

@@ -233,7 +233,7 @@ def test_all_problems_are_reported_together(folder: Path) -> None:
         "action 'second' (tools_n",
         "action 'Fourth' (tools_n",
         "no module named 'tools_nowhere' (looked in the working directory and installed packages)",
-        "no action",
+        "not an action",
     ]
     assert "'when': its type hints cannot be read: name 'Nowhere'" in problems[1]
     assert "'then': its type hints cannot be read: name 'Never'" in problems[1]
@@ -268,7 +268,7 @@ def test_a_missing_module_is_reported(folder: Path, name: str) -> None:
 
 def test_a_missing_module_that_a_module_needs_is_reported(folder: Path) -> None:
     (folder / "tools_g.py").write_text("import tools_missing\n")
-    with pytest.raises(ActionsError, match="module 'tools_g' needs a module that is not there: tools_missing"):
+    with pytest.raises(ActionsError, match="module 'tools_g' needs a module that is missing: tools_missing"):
         _registry("tools_g")
 
 
@@ -292,7 +292,7 @@ def test_an_unmarked_function_is_rejected() -> None:
 
 
 def test_a_value_that_is_no_action_is_rejected() -> None:
-    with pytest.raises(ActionsError, match="no action: 5"):
+    with pytest.raises(ActionsError, match="not an action: 5"):
         _registry(5)
 
 

@@ -123,7 +123,7 @@ def test_a_chunk_after_the_answer_is_rejected() -> None:
 
 
 def test_chunks_are_bounded_together() -> None:
-    with pytest.raises(ActionFailed, match="its chunks pass the 1,000 bytes allowed"):
+    with pytest.raises(ActionFailed, match="its chunks exceed the 1,000 bytes allowed"):
         _chunks_of(*["x" * 300] * 4)
 
 
