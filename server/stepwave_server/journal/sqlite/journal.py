@@ -325,7 +325,7 @@ class SqliteJournal:
                 yield unfinished
         self._recovered = True
 
-    # Failing commits, and the end.
+    # Failing commits, and closing.
 
     def listen(self, listener: CommitListener) -> None:
         """Add a listener for failing commits."""
