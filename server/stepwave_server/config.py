@@ -17,7 +17,7 @@ __all__ = ["Settings"]
 MEMORY = "memory"
 SQLITE = "sqlite"
 
-MOST_SECONDS = 36_525 * 24 * 3600
+MAX_SECONDS = 36_525 * 24 * 3600
 """A hundred years: the longest duration in a workflow, too."""
 
 _IN_MEMORY = Retention()
@@ -53,7 +53,7 @@ class Settings(BaseSettings):
     step_timeout: float = Field(
         default=600.0,
         gt=0,
-        le=MOST_SECONDS,
+        le=MAX_SECONDS,
         description="How long an attempt may take, unless its step says otherwise.",
     )
     heartbeat: float = Field(default=15.0, gt=0, description="How long a stream may be silent.")

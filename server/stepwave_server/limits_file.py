@@ -41,7 +41,7 @@ __all__ = ["LimitsError", "load_limits", "parse_limits", "unmatched_limits"]
 MOST = 1_000_000
 """Largest count in a limit."""
 
-LONGEST_DURATION = 24 * 3600 * SECOND
+MAX_DURATION = 24 * 3600 * SECOND
 
 _ACTIONS = re.compile(r"\*|[A-Za-z_][A-Za-z0-9_.-]{0,127}\*?")
 _RATE = re.compile(r"([0-9]+)/([0-9.]*(?:ms|s|m|h))", re.ASCII)
@@ -214,7 +214,7 @@ class _Reader:
             self._report(node.place, path, str(error))
             return None
         nanos = length.seconds * SECOND + length.nanos
-        if 0 < nanos <= LONGEST_DURATION:
+        if 0 < nanos <= MAX_DURATION:
             return nanos
         self._report_unexpected(node, path, "a duration of more than 0 s and at most 24 h")
         return None

@@ -35,7 +35,7 @@ InThread = Callable[[Callable[[], object]], Awaitable[object]]
 PLAIN_TYPES = frozenset({type(None), bool, int, float, str, list, dict, tuple})
 """Common types of values, which are neither awaited nor streamed."""
 
-MOST_AWAITED = 10
+MAX_AWAITED = 10
 """Awaitables that may result in each other."""
 
 BURST_CHUNKS = 100
@@ -173,7 +173,7 @@ class Invocation:
         return Invocation(lambda: result, {}, emit, most_bytes, text=text, in_thread=self._in_thread)
 
     async def _resolve(self, result: object) -> Payload:
-        for _ in range(MOST_AWAITED):
+        for _ in range(MAX_AWAITED):
             if not inspect.isawaitable(result):
                 break
             result = await result

@@ -27,7 +27,7 @@ from stepwave_server.core.validate import did_you_mean
 
 __all__ = ["Signature", "SignatureError"]
 
-MOST_PROBLEMS = 10
+MAX_PROBLEMS = 10
 
 _Problem: TypeAlias = tuple[tuple[str, ...], str]
 """A path in the input, and the problem there."""
@@ -300,8 +300,8 @@ def _schema(checker: TypeAdapter[dict[str, object]] | None, whole: str, name: st
 
 
 def _listed(problems: Sequence[str]) -> str:
-    more = len(problems) - MOST_PROBLEMS
-    return "; ".join(problems[:MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
+    more = len(problems) - MAX_PROBLEMS
+    return "; ".join(problems[:MAX_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
 
 
 def _describe(detail: ErrorDetails) -> str:

@@ -15,8 +15,8 @@ from stepwave_server.core.explanation import CodeLine
 
 __all__ = ["current_line", "with_text"]
 
-MOST_TEXT = 200
-MOST_FRAMES = 1_000
+MAX_TEXT = 200
+MAX_FRAMES = 1_000
 
 _SERVER = ("stepwave_server.", "stepwave.")
 _AWAITED_ATTRIBUTES = ("cr_await", "ag_await", "gi_yieldfrom")
@@ -40,7 +40,7 @@ def current_line(task: "asyncio.Task[None]") -> CodeLine | None:
 
 def with_text(line: CodeLine) -> CodeLine:
     """Return a line with its text. Reads the file, so call it on a thread."""
-    return replace(line, text=cut(linecache.getline(line.file, line.line).strip(), MOST_TEXT))
+    return replace(line, text=cut(linecache.getline(line.file, line.line).strip(), MAX_TEXT))
 
 
 def _relevant(frames: Sequence[FrameType]) -> FrameType | None:
@@ -79,7 +79,7 @@ def _thread_frames(thread: int) -> Iterator[FrameType]:
 def _task_frames(task: "asyncio.Task[None]") -> Iterator[FrameType]:
     """Yield the frames of a suspended task, outermost first, along the coroutines and generators that it awaits."""
     awaited: object = task.get_coro()
-    for _ in range(MOST_FRAMES):
+    for _ in range(MAX_FRAMES):
         frame = _attribute(awaited, _FRAME_ATTRIBUTES)
         if isinstance(frame, FrameType):
             yield frame

@@ -18,15 +18,15 @@ from stepwave._actions.failure import ActionError, FailureReason
 from stepwave_server.core.model import Reason
 from stepwave_server.core.state import SECOND
 
-__all__ = ["MOST_CAUSES", "Classification", "causes_of", "classify"]
+__all__ = ["MAX_CAUSES", "Classification", "causes_of", "classify"]
 
 MICROSECOND = timedelta(microseconds=1)
-MOST_CAUSES = 50
-MOST_HEADERS = 1_000
-LONGEST_WAIT = 24 * 3600 * SECOND
+MAX_CAUSES = 50
+MAX_HEADERS = 1_000
+MAX_WAIT = 24 * 3600 * SECOND
 """Longest wait in nanoseconds that a service may ask for: a day. A longer one is shortened."""
 
-LONGEST_OWN_WAIT = 36_525 * 24 * 3600 * SECOND
+MAX_OWN_WAIT = 36_525 * 24 * 3600 * SECOND
 """Longest wait in nanoseconds that an action may ask for: a hundred years, the longest duration in a workflow."""
 
 _CAUSE = BaseException.__dict__["__cause__"]
@@ -114,8 +114,8 @@ def classify(error: BaseException) -> Classification:
 
 
 def causes_of(error: BaseException) -> list[BaseException]:
-    """Return an exception, its causes and the members of its groups, each once, at most `MOST_CAUSES`."""
-    return list(islice(_causes(error), MOST_CAUSES))
+    """Return an exception, its causes and the members of its groups, each once, at most `MAX_CAUSES`."""
+    return list(islice(_causes(error), MAX_CAUSES))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -128,7 +128,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(one))
         yield one
         if issubclass(type(one), BaseExceptionGroup):
-            waiting += _EXCEPTIONS.__get__(one)[:MOST_CAUSES]
+            waiting += _EXCEPTIONS.__get__(one)[:MAX_CAUSES]
         if (cause := _CAUSE.__get__(one)) is not None:
             waiting.append(cause)
 
@@ -151,7 +151,7 @@ def _from_action_error(error: BaseException) -> Classification:
     return Classification(
         reason=Reason[reason.name],
         retryable=retryable if isinstance(retryable, bool) else True,
-        retry_after=_clamp(wait // MICROSECOND * 1_000, LONGEST_OWN_WAIT) if isinstance(wait, timedelta) else None,
+        retry_after=_clamp(wait // MICROSECOND * 1_000, MAX_OWN_WAIT) if isinstance(wait, timedelta) else None,
     )
 
 
@@ -209,7 +209,7 @@ def _wait_of(error: BaseException) -> int | None:
             seconds = (parsedate_to_datetime(text) - parsedate_to_datetime(headers["date"])).total_seconds()
     except BaseException:  # the header fields are the action's objects
         return None
-    return LONGEST_WAIT if seconds * SECOND > LONGEST_WAIT else _clamp(round(seconds * SECOND), LONGEST_WAIT)
+    return MAX_WAIT if seconds * SECOND > MAX_WAIT else _clamp(round(seconds * SECOND), MAX_WAIT)
 
 
 def _headers_of(error: BaseException) -> Mapping[str, str]:
@@ -217,7 +217,7 @@ def _headers_of(error: BaseException) -> Mapping[str, str]:
     for holder in (_read(error, "response"), error):
         headers = _read(holder, "headers")
         if headers is not None and hasattr(headers, "items"):
-            return {str(name).lower(): str(value) for name, value in islice(headers.items(), MOST_HEADERS)}
+            return {str(name).lower(): str(value) for name, value in islice(headers.items(), MAX_HEADERS)}
     return {}
 
 

@@ -7,14 +7,14 @@ import traceback
 from types import TracebackType
 
 from stepwave._actions.failure import ActionError
-from stepwave_server.actions.error_classification import MOST_CAUSES, causes_of, classify
+from stepwave_server.actions.error_classification import MAX_CAUSES, causes_of, classify
 from stepwave_server.core.model import Failure, Reason
 
 __all__ = ["INSTALLED", "ActionFailed", "cut", "failure_of", "is_library", "traceback_of"]
 
-MOST_MESSAGE = 2_048
-MOST_NAME = 1_024
-MOST_TRACEBACK = 8_192
+MAX_MESSAGE = 2_048
+MAX_NAME = 1_024
+MAX_TRACEBACK = 8_192
 """Bytes of a traceback. A failure's details have at most 16 KiB together."""
 
 _TRACEBACK = BaseException.__dict__["__traceback__"]
@@ -50,7 +50,7 @@ class ActionFailed(Exception):
 def failure_of(error: BaseException, step_id: str, attempt: int, *, tracebacks: bool = True) -> Failure:
     """Return the failure of an attempt that raised, with as much of the exception as can be read. Never raises."""
     if type(error) is ActionFailed:
-        message = cut(error.message, MOST_MESSAGE)
+        message = cut(error.message, MAX_MESSAGE)
         return Failure(
             reason=error.reason,
             message=message,
@@ -89,7 +89,7 @@ def _full_message(error: BaseException, kind: str) -> str:
         message = "what the action awaited was cancelled"
     if not issubclass(type(error), ActionError):
         message = f"{kind}: {message}" if message else kind
-    return cut(message, MOST_MESSAGE)
+    return cut(message, MAX_MESSAGE)
 
 
 def cut(text: str, most: int) -> str:
@@ -101,14 +101,14 @@ def cut(text: str, most: int) -> str:
 
 def _kind(error: BaseException) -> str:
     try:
-        return cut(type(error).__qualname__, MOST_NAME)
+        return cut(type(error).__qualname__, MAX_NAME)
     except BaseException:  # a metaclass is the action's code
         return "an exception without a name"
 
 
 def _message(error: BaseException) -> str:
     try:
-        return cut(str(error), MOST_MESSAGE)
+        return cut(str(error), MAX_MESSAGE)
     except BaseException as broken:  # its `__str__` is the action's code
         return f"(its text cannot be read: {_kind(broken)})"
 
@@ -118,12 +118,12 @@ def _traceback(error: BaseException, tb: TracebackType | None) -> str:
     try:
         while tb is not None and tb.tb_next is not None and _is_own(tb):
             tb = tb.tb_next
-        chain = len(causes_of(error)) < MOST_CAUSES  # formatting a longer chain takes long
+        chain = len(causes_of(error)) < MAX_CAUSES  # formatting a longer chain takes long
         text = "".join(traceback.format_exception(type(error), error, tb, limit=-50, chain=chain))
         data = text.encode(errors="replace")
     except BaseException as broken:
         return f"(the traceback cannot be read: {_kind(broken)})"
-    return data.decode() if len(data) <= MOST_TRACEBACK else "…" + data[-MOST_TRACEBACK:].decode(errors="ignore")
+    return data.decode() if len(data) <= MAX_TRACEBACK else "…" + data[-MAX_TRACEBACK:].decode(errors="ignore")
 
 
 def _location(tb: TracebackType | None) -> dict[str, str]:
@@ -138,7 +138,7 @@ def _location(tb: TracebackType | None) -> dict[str, str]:
     if innermost is None:
         return {}
     code = innermost.tb_frame.f_code
-    file, function = cut(code.co_filename, MOST_NAME), cut(code.co_qualname, MOST_NAME)
+    file, function = cut(code.co_filename, MAX_NAME), cut(code.co_qualname, MAX_NAME)
     return {"file": file, "line": str(innermost.tb_lineno), "function": function}
 
 

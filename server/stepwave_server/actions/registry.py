@@ -27,7 +27,7 @@ BUILT_IN = ("stepwave_server.actions.echo", "stepwave_server.actions.sleep", "st
 
 T = TypeVar("T")
 
-MOST_TEXT = 2_048
+MAX_TEXT = 2_048
 """Characters in a description and in a source."""
 
 
@@ -74,7 +74,7 @@ class Action:
             ActionsError: The target is not marked, cannot be instantiated, or has parameters that cannot be filled.
         """
         name = name or action_name(target) or ""
-        source = cut(source or _source(target), MOST_TEXT)
+        source = cut(source or _source(target), MAX_TEXT)
         if not name:
             raise ActionsError(f"{source} is not marked with @action")
         try:
@@ -196,7 +196,7 @@ def _source(target: object) -> str:
 
 
 def _description(target: object) -> str:
-    return cut((inspect.getdoc(_named_object(target)) or "").split("\n\n")[0].replace("\n", " "), MOST_TEXT)
+    return cut((inspect.getdoc(_named_object(target)) or "").split("\n\n")[0].replace("\n", " "), MAX_TEXT)
 
 
 class Registry:

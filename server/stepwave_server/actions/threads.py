@@ -15,7 +15,7 @@ __all__ = ["run_in_thread", "thread_of", "waits_for_thread"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MOST_IDLE = 32
+MAX_IDLE = 32
 """Idle threads that are kept for later calls."""
 
 _idle: list["_Thread"] = []
@@ -24,14 +24,14 @@ _abandoned: set[object] = set()
 _threads: dict[object, int] = {}
 _waiting: set[object] = set()
 
-MOST_ABANDONED = 1_000
+MAX_ABANDONED = 1_000
 """Threads that may be blocked by abandoned calls."""
 
 
 async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
     """Call a function on a thread of its own, and return its result.
 
-    Threads are daemons, and their number is bounded by admission and `MOST_ABANDONED`. A small pool would be used up by
+    Threads are daemons, and their number is bounded by admission and `MAX_ABANDONED`. A small pool would be used up by
     actions that never end. When the awaiting task is cancelled, the call is abandoned: the thread goes on, and its
     result is ignored.
 
@@ -39,8 +39,8 @@ async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwa
         ActionFailed: Too many abandoned calls still block their threads.
         BaseException: The function raised it.
     """
-    if len(_abandoned) >= MOST_ABANDONED:
-        message = f"{MOST_ABANDONED:,} threads are still blocked by abandoned attempts; no more are started"
+    if len(_abandoned) >= MAX_ABANDONED:
+        message = f"{MAX_ABANDONED:,} threads are still blocked by abandoned attempts; no more are started"
         raise ActionFailed(Reason.RESOURCE_EXHAUSTED, message, retryable=True)
     loop = asyncio.get_running_loop()
     result: asyncio.Future[tuple[R | None, BaseException | None]] = loop.create_future()
@@ -104,7 +104,7 @@ class _Thread:
         while True:
             self.calls.get()()
             with _lock:
-                if len(_idle) >= MOST_IDLE:
+                if len(_idle) >= MAX_IDLE:
                     return
                 _idle.append(self)
 

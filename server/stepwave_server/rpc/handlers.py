@@ -27,7 +27,7 @@ from stepwave_server.rpc.statuses import (
 )
 from stepwave_server.wire.workflows.unknown import unknown_fields
 
-__all__ = ["MOST_ANSWER_BYTES", "SERVICE", "Bounds", "orchestrator_handler"]
+__all__ = ["MAX_ANSWER_BYTES", "SERVICE", "Bounds", "orchestrator_handler"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ Context: TypeAlias = ServicerContext[bytes, bytes]
 UnaryMethod = Callable[[Message, Context], Awaitable[Message]]
 StreamingMethod = Callable[[Message, Context], AsyncGenerator[bytes, None]]
 
-MOST_ANSWER_BYTES = 6 << 20
+MAX_ANSWER_BYTES = 6 << 20
 """Largest message that gRPC may send, in bytes: twice the largest message of the contract."""
 
 CHECKED_LATER = frozenset({"workflow"})
@@ -156,9 +156,9 @@ def _sendable(response: bytes) -> bytes:
     Raises:
         ValueError: The response is too large.
     """
-    if len(response) > MOST_ANSWER_BYTES:
+    if len(response) > MAX_ANSWER_BYTES:
         raise ValueError(
-            f"a response of {len(response):,} bytes is larger than the {MOST_ANSWER_BYTES:,} that can be sent"
+            f"a response of {len(response):,} bytes is larger than the {MAX_ANSWER_BYTES:,} that can be sent"
         )
     return response
 

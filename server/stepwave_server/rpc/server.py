@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 import grpc
 from grpc_reflection.v1alpha import reflection
 
-from stepwave_server.rpc.handlers import MOST_ANSWER_BYTES, SERVICE, Bounds, orchestrator_handler
+from stepwave_server.rpc.handlers import MAX_ANSWER_BYTES, SERVICE, Bounds, orchestrator_handler
 from stepwave_server.rpc.health import HEALTH, Health
 from stepwave_server.rpc.servicer import Orchestrator
 
 __all__ = ["GrpcServer", "ListenError"]
 
 ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(\d+)")
-MOST_PORT = 65535
+MAX_PORT = 65535
 LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
 HARD_LIMIT_FACTOR = 2
 """Factor over the bound on messages at which gRPC itself rejects one. Below it, the error has an `ErrorInfo`."""
@@ -132,13 +132,13 @@ def _is_address(listen: str) -> bool:
     if listen.startswith("unix:"):
         return listen != "unix:"
     found = ADDRESS.fullmatch(listen)
-    return found is not None and int(found[1]) <= MOST_PORT  # gRPC takes a larger port modulo 65536
+    return found is not None and int(found[1]) <= MAX_PORT  # gRPC takes a larger port modulo 65536
 
 
 def _options(most_received: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", most_received),
-        ("grpc.max_send_message_length", MOST_ANSWER_BYTES),
+        ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
         ("grpc.so_reuseport", 0),  # two servers must not share a port unnoticed
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

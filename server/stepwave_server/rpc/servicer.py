@@ -42,8 +42,8 @@ __all__ = ["Orchestrator"]
 M = TypeVar("M", bound=Message)
 Context: TypeAlias = ServicerContext[Message, Message]
 
-MOST_WINDOW = 3600
-MOST_REASON = 1_024
+MAX_WINDOW = 3600
+MAX_REASON = 1_024
 MOST_BYTES = 1 << 20
 
 
@@ -183,8 +183,8 @@ class Orchestrator:
         """Cancel a run."""
         with checked() as parsed:
             key = parse_key(request.namespace, request.run_id, parsed)
-            if len(request.reason) > MOST_REASON:
-                parsed.blame("reason", f"must have at most {MOST_REASON:,} characters")
+            if len(request.reason) > MAX_REASON:
+                parsed.blame("reason", f"must have at most {MAX_REASON:,} characters")
         self._engine.cancel(key, request.reason)
         return pb.CancelRunResponse(run=to_run(await self._engine.info(key)))
 
@@ -272,8 +272,8 @@ def _parent(context: Context) -> TraceParent | None:
 
 def _window(request: pb.ExecuteWorkflowRequest, parsed: Parsed) -> float:
     seconds = from_duration(request.reconnect_window) / SECOND
-    if not 0 <= seconds <= MOST_WINDOW:
-        parsed.blame("reconnect_window", f"must be between 0 and {MOST_WINDOW} s, got {seconds:g} s")
+    if not 0 <= seconds <= MAX_WINDOW:
+        parsed.blame("reconnect_window", f"must be between 0 and {MAX_WINDOW} s, got {seconds:g} s")
     return seconds
 
 

@@ -35,13 +35,13 @@ __all__ = [
 ]
 
 DOMAIN = "stepwave"
-MOST_TRAILER = 7_000
+MAX_TRAILER = 7_000
 """Bytes of metadata for a status. Beyond 8 KiB, callers get `RESOURCE_EXHAUSTED` instead of the status."""
 
-MOST_MESSAGE = 1_000
+MAX_MESSAGE = 1_000
 """Bytes in a status's message."""
 
-MOST_TEXT = 700
+MAX_TEXT = 700
 """Bytes in a field's path and in a description."""
 
 
@@ -115,7 +115,7 @@ Refusal: TypeAlias = CallRefused | EngineError | JournalError
 def status_of(error: Refusal) -> grpc.Status:
     """Return the status of a call that ends with an error."""
     code, reason = _code_of(error)
-    status = status_pb2.Status(code=code, message=_cut(str(error), MOST_MESSAGE))
+    status = status_pb2.Status(code=code, message=_cut(str(error), MAX_MESSAGE))
     _attach(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
     if isinstance(error, (InvalidCall, NotServed, InvalidRun)):
         _attach(status, _bad_request(error.violations, _room(status)))
@@ -136,7 +136,7 @@ def _room(status: status_pb2.Status) -> int:
     plain = sum(" " <= letter <= "~" and letter != "%" for letter in message)
     encoded = plain + 3 * (len(message.encode()) - plain)
     used: int = status.ByteSize()
-    return (MOST_TRAILER - encoded) * 3 // 4 - used
+    return (MAX_TRAILER - encoded) * 3 // 4 - used
 
 
 def _bad_request(violations: Sequence[Violation], room: int) -> error_details_pb2.BadRequest:
@@ -144,7 +144,7 @@ def _bad_request(violations: Sequence[Violation], room: int) -> error_details_pb
     bad_request = error_details_pb2.BadRequest()
     for count, violation in enumerate(violations):
         entry = error_details_pb2.BadRequest.FieldViolation(
-            field=_cut(violation.field, MOST_TEXT), description=_cut(violation.description, MOST_TEXT)
+            field=_cut(violation.field, MAX_TEXT), description=_cut(violation.description, MAX_TEXT)
         )
         room -= entry.ByteSize() + 4
         if room < 0:
@@ -163,7 +163,7 @@ def _attach(status: status_pb2.Status, detail: error_details_pb2.ErrorInfo | err
 def _summary(violations: Sequence[Violation]) -> str:
     first = violations[:3]
     listed = "; ".join(
-        _cut(f"{violation.field}: {violation.description}", MOST_TEXT // len(first)) for violation in first
+        _cut(f"{violation.field}: {violation.description}", MAX_TEXT // len(first)) for violation in first
     )
     more = len(violations) - len(first)
     return listed + (f"; and {more:,} more" if more > 0 else "")

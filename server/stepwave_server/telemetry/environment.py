@@ -31,7 +31,7 @@ PACKAGES = {
     "otlp_proto_http": "opentelemetry-exporter-otlp-proto-http",
 }
 
-MOST_WAITING = 1 << 15
+MAX_WAITING = 1 << 15
 """Spans that may wait for export; `OTEL_BSP_MAX_QUEUE_SIZE` overrides it.
 
 OpenTelemetry's default of 2,048 is too small when a wide wave ends thousands of spans at once.
@@ -138,7 +138,7 @@ def _make(point: EntryPoint) -> SpanExporter:
 
 
 def _batching(exporter: SpanExporter) -> SpanProcessor:
-    most = None if _read(OTEL_BSP_MAX_QUEUE_SIZE) else MOST_WAITING
+    most = None if _read(OTEL_BSP_MAX_QUEUE_SIZE) else MAX_WAITING
     try:
         return BatchSpanProcessor(exporter, max_queue_size=most)
     except ValueError as error:

@@ -20,7 +20,7 @@ __all__ = [
     "with_fallback",
 ]
 
-MOST_CHARACTERS = 2_048
+MAX_CHARACTERS = 2_048
 """Longest message, in characters. Tracebacks are bounded where they are made."""
 
 
@@ -161,4 +161,4 @@ def _summary(failure: Failure, count: int) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"

@@ -40,7 +40,7 @@ __all__ = ["Export", "RunTracer"]
 
 logger = logging.getLogger(__name__)
 
-MOST_EVENTS = 128
+MAX_EVENTS = 128
 """Span events of a run's span, as OpenTelemetry bounds them. The newest are kept, and the dropped ones are counted."""
 
 
@@ -103,7 +103,7 @@ class RunTracer:
         self._waves: dict[int, OpenWave] = {}
         self._steps: dict[str, OpenStep] = {}
         self._stopping: Failure | None = None
-        self._events: BoundedList[SpanEvent] = BoundedList(MOST_EVENTS)
+        self._events: BoundedList[SpanEvent] = BoundedList(MAX_EVENTS)
 
     def add(self, events: Iterable[Event]) -> None:
         """Add the run's next committed events, in order. Never raises, because a trace must not break its run."""

@@ -10,7 +10,7 @@ ROWS = 250
 PAGES = 1_000
 """Pages, of 4 KiB, returned to the disk at once."""
 
-MOST_FREE = 4_000
+MAX_FREE_PAGES = 4_000
 """Free pages that the file keeps, because later commits fill them."""
 
 _DELETE_CHUNKS = """
@@ -48,9 +48,9 @@ class Garbage:
     def shrink(self) -> bool:
         """Return some free pages to the disk if there are many, and return whether there may be more."""
         (free,) = self._connection.execute("PRAGMA freelist_count").fetchone()
-        if free <= MOST_FREE:
+        if free <= MAX_FREE_PAGES:
             return False
-        self._connection.execute(f"PRAGMA incremental_vacuum({min(PAGES, free - MOST_FREE)})").fetchall()
+        self._connection.execute(f"PRAGMA incremental_vacuum({min(PAGES, free - MAX_FREE_PAGES)})").fetchall()
         return True
 
     def _exists(self) -> bool:

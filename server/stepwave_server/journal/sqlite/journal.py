@@ -26,7 +26,7 @@ __all__ = ["SqliteJournal"]
 SWEEP_INTERVAL = 60.0
 """Seconds between checks for ended runs that are too old."""
 
-MOST_REMOVALS = 500
+MAX_REMOVALS = 500
 """Runs deleted in one transaction."""
 
 
@@ -247,7 +247,7 @@ class SqliteJournal:
     def _sweep(self) -> None:
         self._sweep_scheduled = False
         runs: list[int] = []
-        while len(runs) < MOST_REMOVALS and (key := self._ended_runs.oldest_in_excess()) is not None:
+        while len(runs) < MAX_REMOVALS and (key := self._ended_runs.oldest_in_excess()) is not None:
             runs.append(self._delete(key))
         if runs:
             self._writer.put(Removal(runs))

@@ -7,10 +7,10 @@ from stepwave_server.wire.events.encode import Record
 
 __all__ = ["RecentEvents"]
 
-MOST_BYTES = 512 * 1024
+MAX_RUN_BYTES = 512 * 1024
 """Bytes kept for one run."""
 
-MOST_IN_ALL = 64 << 20
+MAX_TOTAL_BYTES = 64 << 20
 """Bytes kept for all runs together."""
 
 OVERHEAD = 120
@@ -38,7 +38,7 @@ class _RunEvents:
             self._first = first
         self._records.extend(records)
         self.size += sum(len(record.data) for record in records) + OVERHEAD * len(records)
-        while self.size > MOST_BYTES and self._start < len(self._records) - 1:
+        while self.size > MAX_RUN_BYTES and self._start < len(self._records) - 1:
             self.size -= len(self._records[self._start].data) + OVERHEAD
             self._start += 1
         if self._start > len(self._records) // 2:
@@ -79,7 +79,7 @@ class RecentEvents:
         before = events.size
         events.add(first, records)
         self._size += events.size - before
-        while self._size > MOST_IN_ALL and len(self._runs) > 1:
+        while self._size > MAX_TOTAL_BYTES and len(self._runs) > 1:
             _, dropped = self._runs.popitem(last=False)
             self._size -= dropped.size
 

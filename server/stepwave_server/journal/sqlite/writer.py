@@ -25,7 +25,7 @@ GATHER = 0.004
 FIRST_PAUSE = 0.1
 """Seconds before the first retry of a commit. The pause doubles with every retry."""
 
-LONGEST_PAUSE = 2.0
+MAX_PAUSE = 2.0
 """Longest pause between retries, in seconds."""
 
 IDLE = 0.05
@@ -150,7 +150,7 @@ class Writer:
                 self._give_up(group, trouble)
                 return False
             self._closing.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, MAX_PAUSE)
         if failed:
             self._notify(self._trouble, None)
         return True

@@ -228,7 +228,7 @@ async def test_outputs_are_stored_once_and_read_twice(reopen: OpenFile, path: Pa
 async def test_events_no_longer_in_memory_are_read_from_the_file(
     reopen: OpenFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recent_events, "MOST_BYTES", 1_000)
+    monkeypatch.setattr(recent_events, "MAX_RUN_BYTES", 1_000)
     journal = await reopen()
     journal.create(header("a"))
     records = [record(10 + size) for size in range(100)]
