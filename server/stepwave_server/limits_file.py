@@ -38,7 +38,7 @@ from stepwave_server.engine.admission.limits import Adaptive, Bound, Limit, Rate
 
 __all__ = ["LimitsError", "load_limits", "parse_limits", "unmatched_limits"]
 
-MOST = 1_000_000
+MAX_COUNT = 1_000_000
 """Largest count in a limit."""
 
 MAX_DURATION = 24 * 3600 * SECOND
@@ -202,9 +202,9 @@ class _Reader:
 
     def _count(self, node: Node, path: str) -> int | None:
         text = node.text if isinstance(node, Scalar) and node.kind is Kind.NUMBER else ""
-        if text.isdecimal() and len(text) < 20 and 1 <= int(text) <= MOST:
+        if text.isdecimal() and len(text) < 20 and 1 <= int(text) <= MAX_COUNT:
             return int(text)
-        self._report_unexpected(node, path, f"a whole number from 1 to {MOST:,}")
+        self._report_unexpected(node, path, f"a whole number from 1 to {MAX_COUNT:,}")
         return None
 
     def _duration(self, node: Node, path: str) -> int | None:

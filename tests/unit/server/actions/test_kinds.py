@@ -16,7 +16,7 @@ from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.values import load
 from stepwave_server.core.model import Payload
 
-MOST = 10_000
+MAX_BYTES = 10_000
 
 
 async def run(target: object) -> tuple[object, list[object]]:
@@ -24,7 +24,7 @@ async def run(target: object) -> tuple[object, list[object]]:
     emitted: list[Payload] = []
     found = Action.of(target, name="action")
     context = Context(run_id="run", step_id="step")
-    answer = await found.run("{}", lambda: context, emitted.append, MOST)
+    answer = await found.run("{}", lambda: context, emitted.append, MAX_BYTES)
     return load(answer), [load(chunk) for chunk in emitted]
 
 
@@ -183,7 +183,7 @@ async def test_a_cached_function_is_read_like_the_inner_function() -> None:
     found = Action.of(double, name="double")
     context = Context(run_id="run", step_id="step")
     assert (found.description, found.threaded) == ("Double a number.", True)
-    assert await found.run('{"number": 2}', lambda: context, print, MOST) == "[4]"
+    assert await found.run('{"number": 2}', lambda: context, print, MAX_BYTES) == "[4]"
 
 
 async def test_the_other_parameters_of_a_partial_come_from_the_input() -> None:
@@ -192,8 +192,8 @@ async def test_the_other_parameters_of_a_partial_come_from_the_input() -> None:
 
     found = Action.of(action("add")(functools.partial(add, right=2)))
     context = Context(run_id="run", step_id="step")
-    assert await found.run('{"left": 1}', lambda: context, print, MOST) == "3"
-    assert await found.run('{"left": 1, "right": 5}', lambda: context, print, MOST) == "6"
+    assert await found.run('{"left": 1}', lambda: context, print, MAX_BYTES) == "3"
+    assert await found.run('{"left": 1, "right": 5}', lambda: context, print, MAX_BYTES) == "6"
 
 
 async def test_a_generator_based_coroutine_is_awaited() -> None:
@@ -325,7 +325,7 @@ async def test_a_stream_of_blobs_needs_an_explicit_answer() -> None:
 
 async def test_a_list_of_chunks_that_exceeds_the_bound_is_rejected() -> None:
     def numbers() -> Iterator[int]:
-        for _ in range(MOST):
+        for _ in range(MAX_BYTES):
             yield 1
 
     with pytest.raises(ActionFailed, match=r"answered 20,001 bytes, more than the 10,000 allowed"):

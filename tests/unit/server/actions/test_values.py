@@ -17,7 +17,7 @@ from stepwave_server.actions.values import dump, load
 from stepwave_server.core.model import Blob as CoreBlob
 from stepwave_server.core.model import Reason
 
-MOST = 1_000
+MAX_BYTES = 1_000
 
 
 class Colour(Enum):
@@ -36,7 +36,7 @@ class Pair:
 
 @pytest.mark.parametrize("value", [None, True, 0, -5, 1.5, "", "text", [], [1, [2]], {}, {"a": {"b": None}}, 1 << 60])
 def test_json_values_round_trip(value: object) -> None:
-    assert load(dump(value, MOST)) == value
+    assert load(dump(value, MAX_BYTES)) == value
 
 
 @pytest.mark.parametrize(
@@ -54,39 +54,39 @@ def test_json_values_round_trip(value: object) -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_other_types_are_converted_to_json(value: object, text: str) -> None:
-    assert dump(value, MOST) == text
+    assert dump(value, MAX_BYTES) == text
 
 
 def test_text_is_not_escaped() -> None:
-    assert dump("café 🙂", MOST) == '"café 🙂"'
+    assert dump("café 🙂", MAX_BYTES) == '"café 🙂"'
 
 
 def test_a_lone_surrogate_becomes_an_escape() -> None:
-    assert dump(["\ud800"], MOST) == '["\\ud800"]'
+    assert dump(["\ud800"], MAX_BYTES) == '["\\ud800"]'
 
 
 @pytest.mark.parametrize("value", [object(), float("nan"), float("-inf"), {(1, 2): 3}, lambda: 1, [{1, 2}, object()]])
 def test_a_value_that_json_cannot_hold_is_rejected(value: object) -> None:
     with pytest.raises(ActionFailed, match="it answered what JSON cannot hold") as failed:
-        dump(value, MOST)
+        dump(value, MAX_BYTES)
     assert failed.value.reason is Reason.ACTION_ERROR
 
 
 @pytest.mark.parametrize("value", ["x" * 2_000, "é" * 600, Blob(b"x" * 2_000)], ids=["letters", "bytes", "blob"])
 def test_a_value_that_is_too_large_is_rejected(value: object) -> None:
     with pytest.raises(ActionFailed, match=r"more than the 1,000 allowed") as failed:
-        dump(value, MOST)
+        dump(value, MAX_BYTES)
     assert failed.value.reason is Reason.RESOURCE_EXHAUSTED
 
 
 def test_blobs_round_trip() -> None:
-    payload = dump(Blob(b"\x00", "image/png"), MOST)
+    payload = dump(Blob(b"\x00", "image/png"), MAX_BYTES)
     assert payload == CoreBlob("image/png", b"\x00")
     assert load(payload) == Blob(b"\x00", "image/png")
 
 
 def _chunks_of(*items: object) -> Chunks:
-    chunks = Chunks(MOST)
+    chunks = Chunks(MAX_BYTES)
     for item in items:
         chunks.add(item)
     return chunks
@@ -112,7 +112,7 @@ def test_the_answer_is_the_explicit_one_else_the_chunks(items: tuple[object, ...
 
 
 def test_a_chunk_is_emitted_as_json_but_an_answer_is_not() -> None:
-    chunks = Chunks(MOST)
+    chunks = Chunks(MAX_BYTES)
     assert chunks.add({"a": 1}) == '{"a":1}'
     assert chunks.add(Answer(2)) is None
 
