@@ -13,7 +13,7 @@ from stepwave._actions.context import Answer, Context
 from stepwave._values.time import to_seconds
 from stepwave_server.actions import Action, Registry
 from stepwave_server.actions.answers import Emit, InThread
-from stepwave_server.actions.code_location import line_of
+from stepwave_server.actions.code_location import current_line
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.actions.values import dump, load
@@ -49,7 +49,7 @@ class Stage:
     def where(self, step_id: str, attempt: int) -> str:
         """Say at which line of its author's an attempt stands, if it is known; for a run that is broken off."""
         task = self.tasks.get((step_id, attempt))
-        line = line_of(task) if task is not None and not task.done() else None
+        line = current_line(task) if task is not None and not task.done() else None
         if line is None or Path(line.file).parent == Path(__file__).parent:
             return ""
         return f", at {line.file}:{line.line}, in {line.function}"

@@ -236,7 +236,7 @@ async def test_a_named_workflow_can_be_planned(serve: Serve, call: Call, folder:
 
 async def test_a_taken_address_is_said_to_be_taken(server: Server) -> None:
     second = Server(Settings(listen=server.address, entry_points=False))
-    with pytest.raises(ListenError, match="is it taken"):
+    with pytest.raises(ListenError, match="is it in use"):
         await second.start()
 
 

@@ -180,7 +180,7 @@ async def test_an_answer_that_is_too_large_to_be_sent_is_a_defect_of_the_server(
 ) -> None:
     caller = call(await serve())
     await caller.run(flow(step("a")), run_id="past")
-    monkeypatch.setattr(handlers, "MOST_ANSWER_BYTES", 10)
+    monkeypatch.setattr(handlers, "MAX_ANSWER_BYTES", 10)
     for refused in (await refusal(caller.get("past")), await refusal(caller.events("past"))):
         assert (refused.code, refused.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
     assert caplog.text.count("bytes is larger than the 10 that can be sent") == 2

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 
-from stepwave_server.actions.code_location import line_of, with_text
+from stepwave_server.actions.code_location import current_line, with_text
 from stepwave_server.core.explanation import Explanation, StepExplanation, WaitCause
 from stepwave_server.core.model import Join
 from stepwave_server.core.state import RunState, StepState
@@ -68,7 +68,7 @@ class _Explainer:
         if attempt is None or attempt.task is None:  # its start is on its way to the disk, or its server has gone
             return replace(told, message="it was running when its server stopped" if self.run.paused else "it starts")
         message = "it is being interrupted: its clean-up is awaited" if attempt.interrupted else ""
-        where = line_of(attempt.task) if self.options.tracebacks else None
+        where = current_line(attempt.task) if self.options.tracebacks else None
         return replace(told, since=attempt.since, message=message, where=where)
 
     def _waiting(self, told: StepExplanation, step: StepState) -> StepExplanation:

@@ -126,7 +126,7 @@ class Defects:
     def _ended(self, run: LocalRun, events: Sequence[Event]) -> None:
         """Take that a run has ended all the same, by events that are committed now."""
         if run.tracer is not None:
-            run.tracer.record(events)
+            run.tracer.add(events)
         self._services.finished(run)
         run.watermark.refuse(RunReplaced())
         run.subscribers.wake()

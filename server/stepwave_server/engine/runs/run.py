@@ -348,7 +348,7 @@ class LocalRun:
         """Do what a decision causes, now that it is committed. If the run broke meanwhile, only show it."""
         self.watermark.advance(len(decision.events))
         if self.tracer is not None:
-            self.tracer.record(decision.events)
+            self.tracer.add(decision.events)
         if not self._frozen and self.broken is None:
             self._act(decision)
         self.subscribers.wake()
