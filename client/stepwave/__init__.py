@@ -95,9 +95,8 @@ from .exceptions import (
 
 if TYPE_CHECKING:
     from ._client.aio import AsyncClient
-    from ._client.aio_streams import EventStream, RunHandle
     from ._client.blocking import Client
-    from ._client.blocking_streams import SyncEventStream, SyncRunHandle
+    from ._client.streams import EventStream, RunHandle, SyncEventStream, SyncRunHandle
 
 __all__ = [
     "JSON",
@@ -191,10 +190,10 @@ __all__ = [
 _HOMES = {
     "AsyncClient": "_client.aio",
     "Client": "_client.blocking",
-    "EventStream": "_client.aio_streams",
-    "RunHandle": "_client.aio_streams",
-    "SyncEventStream": "_client.blocking_streams",
-    "SyncRunHandle": "_client.blocking_streams",
+    "EventStream": "_client.streams",
+    "RunHandle": "_client.streams",
+    "SyncEventStream": "_client.streams",
+    "SyncRunHandle": "_client.streams",
 }
 
 

@@ -41,8 +41,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ._client.live import checked
 from ._client.local import needs_server_extra, server_on_thread
+from ._client.runs import checked
 from ._reports.export import RunExport
 from ._scripted.entries import Always, ByStep, Hangs, Script, Takes, parts_of
 from ._scripted.report import ScriptedAttempt, ScriptedRun

@@ -43,7 +43,7 @@ class Follower:
         timeout: float | None = None,
     ) -> None:
         self.ended = False
-        self.held = False
+        self.attached = False
         self._link = link
         self._watch = watch
         self._execute = execute
@@ -96,7 +96,7 @@ class Follower:
     def _opened(self) -> MessageStream[pb.ExecuteWorkflowResponse | pb.WatchRunResponse]:
         if self._stream is None:
             left = self._left()
-            self.held = True  # first: an interrupt from the keyboard may come while the call begins
+            self.attached = True  # first: an interrupt from the keyboard may come while the call begins
             if self._execute is not None and not self._heard:
                 self._stream = self._link.transport.stream(EXECUTE, self._execute, left)
             else:
@@ -117,7 +117,7 @@ class Follower:
         if self._watch.kinds:  # what was filtered out is behind us too
             self._last = max(self._last, message.last_sequence)
         if fresh and fresh[-1].HasField("run_finished"):
-            self.ended, self.held = True, False
+            self.ended, self.attached = True, False
         return fresh
 
     def _new_events(self, events: Sequence[event_pb2.RunEvent]) -> list[event_pb2.RunEvent]:
@@ -157,7 +157,7 @@ class Follower:
         await self.close()
         pause, left = self._patience.pause(), self._left()
         if pause is None:
-            self.held = False  # out of reach: the server cancels it by itself once nobody holds it
+            self.attached = False  # out of reach: the server cancels it by itself once nobody holds it
             self._give_up(error)
         if error is not None and self._heard and not self._lost:
             self._lost = True
@@ -194,9 +194,9 @@ class Follower:
         if isinstance(error, DeadlineExceeded) and self._timeout is not None:
             raise self._timed_out() from error
         if not self._heard:  # refused: a run of that id, if there is one, is not ours
-            self.held = False
+            self.attached = False
         elif isinstance(error, NotFound):
-            self.held = False
+            self.attached = False
             run_id, address = self._watch.run_id, self._link.transport.address
             message = f"run {run_id!r} is lost: the server at {address} does not know it any more"
             raise RunLost(message, run_id=run_id, reason=error.reason) from error

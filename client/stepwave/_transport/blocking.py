@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
@@ -22,14 +22,15 @@ Response_co = TypeVar("Response_co", covariant=True)
 Result = TypeVar("Result")
 
 
-def drive(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine that never suspends to its end, on the caller's thread and without an event loop."""
+def drive(work: Awaitable[Result]) -> Result:
+    """Run an awaitable that never suspends to its end, on the caller's thread and without an event loop."""
+    steps = work.__await__()
     try:
-        work.send(None)
+        next(steps)
     except StopIteration as stop:
         result: Result = stop.value
         return result
-    work.close()
+    steps.close()
     raise AssertionError("a coroutine over the blocking transport was suspended")
 
 
@@ -37,14 +38,10 @@ def drive_each(source: AsyncIterator[Result]) -> Iterator[Result]:
     """Iterate over an asynchronous iterator that never suspends."""
     while True:
         try:
-            item = drive(_next(source))
+            item = drive(source.__anext__())
         except StopAsyncIteration:
             return
         yield item
-
-
-async def _next(source: AsyncIterator[Result]) -> Result:
-    return await anext(source)
 
 
 class SyncTransport:

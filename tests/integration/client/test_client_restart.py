@@ -122,16 +122,14 @@ async def test_a_server_that_stays_away_for_a_while_is_asked_ever_less_often(fak
     transport = Counting(fake, tries=5)
     settings = LinkSettings(namespace="", timeout=GUARD, connect_timeout=GUARD, reconnect_window=30.0)
     session = Session(Link(transport, settings, draw=lambda: 1.0))
-    run = session.run("w", None, run_id="r", timeout=None)
     try:
-        async with asyncio.timeout(GUARD):
-            while await run.events():
+        async with asyncio.timeout(GUARD), session.run("w", run_id="r") as run:
+            async for _ in run:
                 if not transport.pauses:
                     await fake.stop()
         assert transport.pauses[:5] == [0.1, 0.2, 0.4, 0.8, 1.6]
-        assert run.result is not None
+        assert run.result.succeeded
     finally:
-        await run.leave()
         await session.close()
 
 

@@ -196,7 +196,7 @@ async def test_a_run_that_is_neither_awaited_nor_entered_does_nothing(fake: Fake
 
 
 async def test_iterating_outside_the_context_is_an_error(client: AsyncClient) -> None:
-    with pytest.raises(RuntimeError, match="inside `async with`"):
+    with pytest.raises(RuntimeError, match="enter the context manager before iterating"):
         await anext(client.watch("r"))
 
 

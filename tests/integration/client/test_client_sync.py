@@ -92,7 +92,7 @@ def test_events_are_iterated_over(stepwave_client: Client) -> None:
 
 
 def test_iterating_outside_the_context_is_an_error(stepwave_client: Client) -> None:
-    with pytest.raises(RuntimeError, match="inside `with`"):
+    with pytest.raises(RuntimeError, match="enter the context manager before iterating"):
         next(stepwave_client.watch("r"))
 
 

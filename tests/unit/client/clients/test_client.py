@@ -7,8 +7,8 @@ from typing import TypeVar
 
 import pytest
 
-from stepwave import Blob, ParallelFailed, Rerun, RunCancelled, RunFailed, State, Workflow
-from stepwave._building.requests import RunFilter
+from stepwave import JSON, Blob, ParallelFailed, Rerun, RunCancelled, RunFailed, State, Workflow
+from stepwave._building.requests import RunFilter, Startable
 from stepwave._transport.blocking import drive, drive_each
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2, workflow_pb2
@@ -31,9 +31,9 @@ def execute(wire: Wire) -> pb.ExecuteWorkflowRequest:
     return request
 
 
-def run_to_end(wire: Wire, *args: object, **told: object) -> None:
+def run_to_end(wire: Wire, workflow: Startable, input: JSON | Blob = None) -> None:
     wire.stream_answers(batch(run_finished(1)))
-    drive(session(wire, namespace="n").run(*args, **{"run_id": None, "timeout": None, **told}).complete())  # type: ignore[arg-type]  # as given
+    drive(session(wire, namespace="n").run(workflow, input))
 
 
 def test_a_workflow_is_sent_as_it_is_built() -> None:
@@ -49,13 +49,13 @@ def test_a_workflow_is_sent_as_it_is_built() -> None:
 
 def test_a_message_of_the_contract_is_a_workflow() -> None:
     wire, message = Wire(), workflow_pb2.Workflow(name="w")
-    run_to_end(wire, message, None)
+    run_to_end(wire, message)
     assert execute(wire).workflow == message
 
 
 def test_a_name_stands_for_a_workflow_of_the_server() -> None:
     wire = Wire()
-    run_to_end(wire, "nightly.report", None)
+    run_to_end(wire, "nightly.report")
     assert execute(wire).workflow_name == "nightly.report"
     assert not execute(wire).HasField("input")
 
@@ -72,20 +72,20 @@ def test_a_blob_is_an_input() -> None:
 )
 def test_a_run_id_is_short_and_readable(name: str, slug: str) -> None:
     wire = Wire()
-    run_to_end(wire, name, None)
+    run_to_end(wire, name)
     assert re.fullmatch(re.escape(slug) + "-[2-9a-hjkmnp-z]{8}", execute(wire).run_id)
 
 
 def test_every_run_has_its_own_id_unless_it_is_given_one() -> None:
-    runs = [session(Wire()).run("w", None, run_id=None, timeout=None).run_id for _ in range(100)]
+    runs = [session(Wire()).run("w").run_id for _ in range(100)]
     assert len(set(runs)) == 100
-    assert session(Wire()).run("w", None, run_id="mine", timeout=None).run_id == "mine"
+    assert session(Wire()).run("w", run_id="mine").run_id == "mine"
 
 
 def test_an_input_that_json_cannot_hold_is_refused_before_anything_is_sent() -> None:
     wire = Wire()
     with pytest.raises(ValueError, match="JSON cannot hold"):
-        session(wire).run("w", {"n": float("nan")}, run_id=None, timeout=None)
+        session(wire).run("w", {"n": float("nan")})
     assert wire.sent == []
 
 
@@ -120,8 +120,9 @@ def test_runs_are_filtered_and_limited() -> None:
     runs = [run_pb2.Run(run_id=str(number)) for number in range(3)]
     wire.answers("ListRuns", pb.ListRunsResponse(runs=runs[:2], next_page_token="2"))
     wire.answers("ListRuns", pb.ListRunsResponse(runs=runs, next_page_token="5"))
-    wanted = RunFilter(states=["failed", State.CANCELLED], workflow="w", prefix="br", labels={"team": "a"})
-    found = session(wire).runs(wanted, limit=3)
+    found = session(wire).runs(
+        states=["failed", State.CANCELLED], workflow="w", prefix="br", labels={"team": "a"}, limit=3
+    )
     assert [run.run_id for run in everything(found)] == ["0", "1", "0"]
     assert wire.sent[0][1] == pb.ListRunsRequest(
         states=[run_pb2.STATE_FAILED, run_pb2.STATE_CANCELLED],
@@ -142,7 +143,7 @@ def test_runs_are_found_by_time_in_whatever_zone_it_is_given() -> None:
 
 def test_a_rerun_names_the_earlier_run_and_begins_like_it() -> None:
     wire = Wire()
-    run_to_end(wire, Rerun("briefing-7k3f9q2m", from_failed=True), None)
+    run_to_end(wire, Rerun("briefing-7k3f9q2m", from_failed=True))
     request = execute(wire)
     assert request.rerun == pb.Rerun(run_id="briefing-7k3f9q2m", from_failed=True)
     assert re.fullmatch("briefing-[2-9a-hjkmnp-z]{8}", request.run_id)
@@ -150,24 +151,24 @@ def test_a_rerun_names_the_earlier_run_and_begins_like_it() -> None:
 
 
 def test_a_rerun_of_a_run_whose_id_was_given_begins_with_all_of_it() -> None:
-    assert session(Wire()).run(Rerun("nightly"), None, run_id=None, timeout=None).run_id.startswith("nightly-")
+    assert session(Wire()).run(Rerun("nightly")).run_id.startswith("nightly-")
 
 
 def test_a_rerun_takes_no_input() -> None:
     with pytest.raises(ValueError, match="takes no input of its own"):
-        session(Wire()).run(Rerun("r"), {"city": "Oslo"}, run_id=None, timeout=None)
+        session(Wire()).run(Rerun("r"), {"city": "Oslo"})
 
 
 def test_a_rerun_can_be_started_and_left() -> None:
     wire = Wire()
     wire.answers("StartRun", pb.StartRunResponse(run=run_pb2.Run(run_id="again", rerun_of="r")))
-    assert drive(session(wire).start(Rerun("r"), None, run_id="again")).rerun_of == "r"
+    assert drive(session(wire).start(Rerun("r"), run_id="again")).rerun_of == "r"
     assert wire.sent[0][1] == pb.StartRunRequest(rerun=pb.Rerun(run_id="r"), run_id="again")
 
 
 def test_no_runs_are_asked_for_when_none_are_wanted() -> None:
     wire = Wire()
-    assert everything(session(wire).runs(RunFilter(), limit=0)) == []
+    assert everything(session(wire).runs(limit=0)) == []
     assert wire.sent == []
 
 
@@ -185,7 +186,7 @@ def test_waiting_reads_the_last_event_alone_and_then_the_result() -> None:
     wire.stream_answers(batch(last=3), batch(run_finished(9)))
     wire.answers("GetResult", pb.GetResultResponse(result=run_pb2.Result(state=run_pb2.STATE_SUCCEEDED)))
     wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a")))
-    result = drive(session(wire).wait("r", check=True, within=None))
+    result = drive(session(wire).wait("r"))
     assert list(result.steps) == ["a"]
     assert wire.names == ["WatchRun", "GetResult", "ListStepResults"]
     assert wire.sent[0][1] == pb.WatchRunRequest(run_id="r", kinds=["EVENT_KIND_RUN_FINISHED"])  # type: ignore[list-item]  # by name
@@ -194,7 +195,7 @@ def test_waiting_reads_the_last_event_alone_and_then_the_result() -> None:
 @pytest.mark.parametrize(
     ("state", "kind"), [(run_pb2.STATE_FAILED, RunFailed), (run_pb2.STATE_CANCELLED, RunCancelled)]
 )
-def test_waiting_raises_for_a_run_without_success_unless_told_not_to(
+def test_waiting_raises_for_a_run_without_success_unless_check_is_false(
     state: run_pb2.State.ValueType, kind: type[RunFailed]
 ) -> None:
     for check in (True, False):
@@ -202,7 +203,7 @@ def test_waiting_raises_for_a_run_without_success_unless_told_not_to(
         wire.stream_answers(batch(run_finished(9)))
         wire.answers("GetResult", pb.GetResultResponse(result=run_pb2.Result(state=state)))
         wire.answers("ListStepResults", pb.ListStepResultsResponse())
-        waiting = session(wire).wait("r", check=check, within=None)
+        waiting = session(wire).wait("r", check=check)
         if check:
             with pytest.raises(kind) as caught:
                 drive(waiting)
@@ -214,7 +215,7 @@ def test_waiting_raises_for_a_run_without_success_unless_told_not_to(
 def test_parallel_asks_for_one_independent_step_for_each_action() -> None:
     wire = Wire()
     wire.stream_answers(batch(finished(1, "p1", '"b"'), finished(2, "p0", "null"), run_finished(3)))
-    assert drive(session(wire).parallel(["x", "y"], {"n": 1}, within=5)) == [None, "b"]
+    assert drive(session(wire).parallel(["x", "y"], {"n": 1}, timeout=5)) == [None, "b"]
     request = execute(wire)
     assert [(step.id, step.action, step.HasField("input")) for step in request.workflow.steps] == [
         ("p0", "x", False),
@@ -227,7 +228,7 @@ def test_parallel_asks_for_one_independent_step_for_each_action() -> None:
 
 def test_parallel_without_actions_answers_at_once() -> None:
     wire = Wire()
-    assert drive(session(wire).parallel([], None, within=None)) == []
+    assert drive(session(wire).parallel([])) == []
     assert wire.sent == []
 
 
@@ -242,7 +243,7 @@ def test_a_failure_of_parallel_names_the_lowest_index_whichever_failed_first() -
     ]
     wire.stream_answers(batch(*events, run_finished(5, state=failed)))
     with pytest.raises(ParallelFailed) as caught:
-        drive(session(wire).parallel(["x"] * 4, None, within=None))
+        drive(session(wire).parallel(["x"] * 4))
     assert caught.value.index == 1
     assert caught.value.partial == (None, None, 1, None)
     assert caught.value.answered == (True, False, True, False)
@@ -253,4 +254,4 @@ def test_parallel_that_somebody_cancelled_is_cancelled() -> None:
     cancelled = run_pb2.STATE_CANCELLED
     wire.stream_answers(batch(finished(1, "p0", state=cancelled), run_finished(2, state=cancelled)))
     with pytest.raises(RunCancelled):
-        drive(session(wire).parallel(["x"], None, within=None))
+        drive(session(wire).parallel(["x"]))

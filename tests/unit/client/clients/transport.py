@@ -124,8 +124,8 @@ class _Scripted(Generic[Response]):
 
 def session(wire: Wire, *, draw: float = 1.0, **settings: Any) -> Session:
     """Make a session whose every pause is `draw` of the longest it could be."""
-    told = {"namespace": "", "timeout": 30.0, "connect_timeout": 3.0, "reconnect_window": 30.0, **settings}
-    return Session(Link(wire, LinkSettings(**told), draw=lambda: draw))
+    chosen = {"namespace": "", "timeout": 30.0, "connect_timeout": 3.0, "reconnect_window": 30.0, **settings}
+    return Session(Link(wire, LinkSettings(**chosen), draw=lambda: draw))
 
 
 def batch(*events: event_pb2.RunEvent, last: int = 0) -> pb.WatchRunResponse:
@@ -145,8 +145,8 @@ def transient(text: str, step_id: str = "a") -> event_pb2.RunEvent:
 
 def chunk(attempt: int, index: int, step_id: str = "a") -> event_pb2.RunEvent:
     payload = payload_pb2.Payload(json=f'"{index}"')
-    said = event_pb2.StepChunk(step_id=step_id, attempt=attempt, index=index, payload=payload)
-    return _event(0, step_chunk=said)
+    message = event_pb2.StepChunk(step_id=step_id, attempt=attempt, index=index, payload=payload)
+    return _event(0, step_chunk=message)
 
 
 def finished(
@@ -159,8 +159,8 @@ def finished(
 
 
 def run_finished(sequence: int, **result: Any) -> event_pb2.RunEvent:
-    told = {"run_id": "r", "workflow_name": "w", "state": run_pb2.STATE_SUCCEEDED, **result}
-    return _event(sequence, run_finished=event_pb2.RunFinished(result=run_pb2.Result(**told)))
+    fields = {"run_id": "r", "workflow_name": "w", "state": run_pb2.STATE_SUCCEEDED, **result}
+    return _event(sequence, run_finished=event_pb2.RunFinished(result=run_pb2.Result(**fields)))
 
 
 def _event(sequence: int, **kind: Any) -> event_pb2.RunEvent:

@@ -56,7 +56,7 @@ def test_pauses_are_drawn_from_their_whole_length() -> None:
 def test_a_start_that_is_made_again_has_the_same_run_id() -> None:
     wire = Wire()
     wire.answers("StartRun", LOST, pb.StartRunResponse())
-    drive(session(wire).start("briefing", {"city": "Oslo"}, run_id=None))
+    drive(session(wire).start("briefing", {"city": "Oslo"}))
     (_, first), (_, second) = wire.sent
     assert isinstance(first, pb.StartRunRequest)
     assert first == second
@@ -73,21 +73,21 @@ def test_a_wait_looks_for_the_result_as_long_as_for_a_lost_stream() -> None:
     wire = ended(Wire())
     wire.answers("GetResult", *[LOST] * 7, pb.GetResultResponse(result=run_pb2.Result(state=run_pb2.STATE_SUCCEEDED)))
     wire.answers("ListStepResults", *[LOST] * 7, pb.ListStepResultsResponse())
-    assert drive(session(wire).wait("r", check=True, within=None)).succeeded
+    assert drive(session(wire).wait("r")).succeeded
     assert sum(wire.pauses) == pytest.approx(2 * (0.1 + 0.2 + 0.4 + 0.8 + 1.6 + 3.2 + 5.0))
 
 
 def test_a_wait_whose_server_stays_away_from_the_result_gives_up_after_the_reconnect_window() -> None:
     wire = ended(Wire())
     with pytest.raises(ServerUnavailable):
-        drive(session(wire, timeout=5.0, connect_timeout=1.0, reconnect_window=20.0).wait("r", check=True, within=None))
+        drive(session(wire, timeout=5.0, connect_timeout=1.0, reconnect_window=20.0).wait("r"))
     assert sum(wire.pauses) == pytest.approx(20.0)
 
 
 def test_a_client_without_a_reconnect_window_waits_for_the_result_as_for_any_answer() -> None:
     wire = ended(Wire())
     with pytest.raises(ServerUnavailable):
-        drive(session(wire, connect_timeout=1.0, reconnect_window=0.0).wait("r", check=True, within=None))
+        drive(session(wire, connect_timeout=1.0, reconnect_window=0.0).wait("r"))
     assert sum(wire.pauses) == pytest.approx(1.0)
 
 
@@ -95,5 +95,5 @@ def test_the_timeout_of_a_wait_ends_its_look_for_the_result_too() -> None:
     wire = ended(Wire())
     wire.answers("GetResult", LOST, pb.GetResultResponse(result=run_pb2.Result(state=run_pb2.STATE_SUCCEEDED)))
     with pytest.raises(DeadlineExceeded, match="ListStepResults: no answer from"):
-        drive(session(wire).wait("r", check=True, within=4.0))
+        drive(session(wire).wait("r", timeout=4.0))
     assert sum(wire.pauses) == pytest.approx(4.0)
