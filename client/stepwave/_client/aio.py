@@ -7,9 +7,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from stepwave._transport.aio import AsyncTransport, LoopAffinity
+from stepwave._transport.link import connect
 from stepwave._values.time import Seconds
 
-from .session import Session, connect
+from .session import Session
 
 __all__ = ["AsyncClient"]
 

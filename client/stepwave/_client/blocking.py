@@ -14,10 +14,11 @@ from stepwave._model.report import RunReport
 from stepwave._model.results import Run, RunResult, State, StepResult
 from stepwave._reports.export import RunExport
 from stepwave._transport.blocking import SyncTransport, drive, drive_each
+from stepwave._transport.link import connect
 from stepwave._values.payload import JSON, Blob, Output
 from stepwave._values.time import Seconds
 
-from .session import Session, connect
+from .session import Session
 from .streams import SyncEventStream, SyncRunHandle
 
 __all__ = ["Client"]

@@ -4,9 +4,8 @@
 coroutine ends in one step.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol, TypeVar
 
 from stepwave._building.requests import Definition, Rerun, RunFilter, Startable, define, order
 from stepwave._building.workflow import ActionLike, Workflow
@@ -40,11 +39,8 @@ from stepwave._transport.base import (
     START,
     STEPS,
     WORKFLOWS,
-    Transport,
-    Unary,
 )
-from stepwave._transport.channel import check_plain_text, resolve_address
-from stepwave._transport.link import Link, LinkSettings
+from stepwave._transport.link import Link
 from stepwave._values.payload import JSON, Blob, Output
 from stepwave._values.time import Seconds, to_duration, to_seconds
 from stepwave.exceptions import ParallelFailed, ServerError
@@ -55,49 +51,10 @@ from .follow import Follower
 from .runs import AttachedRun, WatchedRun, checked
 from .streams import EventStream, RunHandle
 
-__all__ = ["Session", "connect"]
+__all__ = ["Session"]
 
-_STEPS_A_PAGE = 10_000
-_RUNS_A_PAGE = 1_000
-
-
-class _PageRequest(Protocol):
-    page_token: str
-
-
-class _Page(Protocol):
-    @property
-    def next_page_token(self) -> str: ...
-
-
-Paged = TypeVar("Paged", bound=_PageRequest)
-APage = TypeVar("APage", bound=_Page)
-
-
-def connect(
-    transport: Callable[[str], Transport],
-    address: str | None,
-    *,
-    timeout: Seconds,
-    connect_timeout: Seconds,
-    reconnect_window: Seconds,
-    namespace: str,
-    insecure: bool,
-) -> Link:
-    """Return a link for the settings of a client. Nothing is sent yet.
-
-    Raises:
-        ValueError: The address is malformed, or is another machine's and `insecure` is false.
-    """
-    resolved = resolve_address(address)
-    check_plain_text(resolved, insecure=insecure)
-    settings = LinkSettings(
-        namespace=namespace,
-        timeout=to_seconds(timeout),
-        connect_timeout=to_seconds(connect_timeout),
-        reconnect_window=to_seconds(reconnect_window),
-    )
-    return Link(transport(resolved), settings)
+_STEPS_PER_PAGE = 10_000
+_RUNS_PER_PAGE = 1_000
 
 
 class Session:
@@ -243,13 +200,13 @@ class Session:
         finally:
             await follower.close()
         # The server may be restarting now: this call is retried as long as the stream was.
-        result = await Session(self._link.lasting(deadline)).result(run_id)
+        result = await Session(self._link.patient(deadline)).result(run_id)
         return checked(result) if check else result
 
     async def steps(self, run_id: str) -> AsyncIterator[StepResult]:
         """Iterate over the results of a run's steps so far, in the order of their declaration."""
-        request = pb.ListStepResultsRequest(namespace=self._namespace, run_id=run_id, page_size=_STEPS_A_PAGE)
-        async for page in self._pages(STEPS, request):
+        request = pb.ListStepResultsRequest(namespace=self._namespace, run_id=run_id, page_size=_STEPS_PER_PAGE)
+        async for page in self._link.pages(STEPS, request):
             for message in page.step_results:
                 yield step_from_proto(message)
 
@@ -277,11 +234,11 @@ class Session:
         """
         wanted = RunFilter(states=states, workflow=workflow, prefix=prefix, labels=labels, since=since, until=until)
         request = wanted.to_proto(self._namespace)
-        request.page_size = min(_RUNS_A_PAGE, limit) if limit else _RUNS_A_PAGE
+        request.page_size = min(_RUNS_PER_PAGE, limit) if limit else _RUNS_PER_PAGE
         left = limit if limit is not None else -1
         if left == 0:
             return
-        async for page in self._pages(RUNS, request):
+        async for page in self._link.pages(RUNS, request):
             for message in page.runs:
                 yield run_from_proto(message)
                 left -= 1
@@ -337,20 +294,22 @@ class Session:
         Raises:
             InvalidWorkflow: The workflow is malformed; every problem is listed.
         """
-        request = pb.PlanWorkflowRequest(namespace=self._namespace, page_size=_STEPS_A_PAGE)
+        request = pb.PlanWorkflowRequest(namespace=self._namespace, page_size=_STEPS_PER_PAGE)
         define(request, workflow)
-        pages = [page async for page in self._pages(PLAN, request)]
+        pages = [page async for page in self._link.pages(PLAN, request)]
         return plan_from_proto(pages[0].plan, [step for page in pages for step in page.plan.steps])
 
     async def actions(self) -> list[ActionInfo]:
         """Return the actions of the server, by name."""
         request = pb.ListActionsRequest(namespace=self._namespace)
-        return [action_from_proto(item) async for page in self._pages(ACTIONS, request) for item in page.actions]
+        return [action_from_proto(item) async for page in self._link.pages(ACTIONS, request) for item in page.actions]
 
     async def workflows(self) -> list[NamedWorkflow]:
         """Return the named workflows of the server, by name."""
         request = pb.ListWorkflowsRequest(namespace=self._namespace)
-        return [workflow_from_proto(item) async for page in self._pages(WORKFLOWS, request) for item in page.workflows]
+        return [
+            workflow_from_proto(item) async for page in self._link.pages(WORKFLOWS, request) for item in page.workflows
+        ]
 
     async def server_info(self) -> ServerInfo:
         """Return the server's version, limits and capabilities."""
@@ -405,14 +364,6 @@ class Session:
             kinds=[_kind_number(kind) for kind in kinds],
         )
         return Follower(self._link, request, timeout=timeout)
-
-    async def _pages(self, method: Unary[Paged, APage], request: Paged) -> AsyncIterator[APage]:
-        while True:
-            page = await self._link.call(method, request)
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
 
 def _answers(result: RunResult, count: int) -> list[Output]:

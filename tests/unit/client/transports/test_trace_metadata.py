@@ -6,7 +6,7 @@ import sys
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
-from stepwave._transport.trace import trace_metadata
+from stepwave._transport.channel import trace_metadata
 
 TRACE_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736
 SPAN_ID = 0x00F067AA0BA902B7
@@ -40,7 +40,7 @@ def test_the_trace_state_goes_along() -> None:
 def test_opentelemetry_is_not_imported_for_it() -> None:
     code = (
         "import sys\n"
-        "from stepwave._transport.trace import trace_metadata\n"
+        "from stepwave._transport.channel import trace_metadata\n"
         "assert trace_metadata() == ()\n"
         "assert 'opentelemetry' not in sys.modules"
     )
