@@ -1,1 +1,1 @@
-"""What a module of actions needs. The server uses it too, so it knows no client."""
+"""What modules of actions import: marks, contexts, failures. Shared with the server, so free of clients."""

@@ -7,9 +7,9 @@ coroutine ends in one step.
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from stepwave._building.requests import Definition, Rerun, RunFilter, Startable, define, order
+from stepwave._building.requests import Definition, Rerun, RunFilter, Startable, set_run, set_workflow
 from stepwave._building.workflow import ActionLike, Workflow
-from stepwave._convert.collect import Collector, put_together
+from stepwave._convert.collect import Collector, assemble_result
 from stepwave._convert.results import (
     action_from_proto,
     explanation_from_proto,
@@ -102,7 +102,7 @@ class Session:
             ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
         """
         request = pb.ExecuteWorkflowRequest(namespace=self._namespace)
-        order(request, workflow, input, run_id)
+        set_run(request, workflow, input, run_id)
         request.reconnect_window.CopyFrom(to_duration(self._link.settings.reconnect_window))
         run = AttachedRun(self._link, request, timeout=None if timeout is None else to_seconds(timeout))
         return RunHandle(run, self._affinity, check=check)
@@ -114,7 +114,7 @@ class Session:
             ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
         """
         request = pb.StartRunRequest(namespace=self._namespace)
-        order(request, workflow, input, run_id)
+        set_run(request, workflow, input, run_id)
         return run_from_proto((await self._link.call(START, request)).run)
 
     def rerun(
@@ -172,7 +172,7 @@ class Session:
         """
         request = pb.GetResultRequest(namespace=self._namespace, run_id=run_id)
         message = (await self._link.call(RESULT, request)).result
-        return put_together(message, {step.step_id: step async for step in self.steps(run_id)})
+        return assemble_result(message, {step.step_id: step async for step in self.steps(run_id)})
 
     async def wait(
         self,
@@ -295,7 +295,7 @@ class Session:
             InvalidWorkflow: The workflow is malformed; every problem is listed.
         """
         request = pb.PlanWorkflowRequest(namespace=self._namespace, page_size=_STEPS_PER_PAGE)
-        define(request, workflow)
+        set_workflow(request, workflow)
         pages = [page async for page in self._link.pages(PLAN, request)]
         return plan_from_proto(pages[0].plan, [step for page in pages for step in page.plan.steps])
 

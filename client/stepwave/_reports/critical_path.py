@@ -14,6 +14,7 @@ from operator import attrgetter
 
 from stepwave._model.report import Phase, PhaseKind, RunReport, StepReport, TimeParts
 from stepwave._model.results import State
+from stepwave._values.time import NANOS_PER_MICROSECOND, to_nanos
 from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
@@ -87,7 +88,7 @@ def report_of(
     """
     timeline = read_timeline(given, events)
     if until is not None and not timeline.state.ended:
-        timeline.end = max(timeline.end, (until - _EPOCH) // timedelta(microseconds=1) * 1_000)
+        timeline.end = max(timeline.end, to_nanos(until))
     waves = _spans(timeline)
     path = _path(waves, under_way=not timeline.state.ended)
     _set_slack(timeline, waves)
@@ -295,8 +296,8 @@ def _sum(spans: Iterable[_Span], *, planning: int = 0) -> TimeParts:
 
 
 def _parts(sums: Iterable[int]) -> TimeParts:
-    return TimeParts(*[timedelta(0, 0, time // 1_000) if time else _ZERO for time in sums])
+    return TimeParts(*[timedelta(0, 0, time // NANOS_PER_MICROSECOND) if time else _ZERO for time in sums])
 
 
 def _delta(nanoseconds: int) -> timedelta:
-    return timedelta(0, 0, nanoseconds // 1_000) if nanoseconds else _ZERO
+    return timedelta(0, 0, nanoseconds // NANOS_PER_MICROSECOND) if nanoseconds else _ZERO

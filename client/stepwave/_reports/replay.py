@@ -1,6 +1,6 @@
 """An exported run, decided again by the scheduler of the server; imported only when a replay is asked for."""
 
-from stepwave._convert.collect import put_together
+from stepwave._convert.collect import assemble_result
 from stepwave._convert.events import event_from_proto
 from stepwave._model.events import Event
 from stepwave.exceptions import InvalidExport, ReplayDiverged, Unsupported, Violation
@@ -74,4 +74,4 @@ def _told(export: RunExport, definition: Definition, diverged: CoreDiverged) -> 
 
 
 def _shown(message: event_pb2.RunEvent) -> Event:
-    return event_from_proto(message, lambda result: put_together(result, {}))
+    return event_from_proto(message, lambda result: assemble_result(result, {}))

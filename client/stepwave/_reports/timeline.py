@@ -13,6 +13,7 @@ from google.protobuf import timestamp_pb2
 from stepwave._convert.results import state_from_proto
 from stepwave._model.report import PhaseKind
 from stepwave._model.results import State
+from stepwave._values.time import NANOS_PER_MICROSECOND, NANOS_PER_SECOND
 from stepwave.exceptions import InvalidExport
 from stepwave.v1 import event_pb2, workflow_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
@@ -219,4 +220,4 @@ def _place(timeline: Timeline, waves: Iterable[event_pb2.Wave]) -> None:
 
 
 def _nanoseconds(stamp: timestamp_pb2.Timestamp) -> int:
-    return stamp.seconds * 1_000_000_000 + stamp.nanos // 1_000 * 1_000
+    return stamp.seconds * NANOS_PER_SECOND + stamp.nanos // NANOS_PER_MICROSECOND * NANOS_PER_MICROSECOND

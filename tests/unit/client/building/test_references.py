@@ -6,7 +6,8 @@ from typing import cast
 import pytest
 
 from stepwave import Reference, Workflow
-from stepwave._building.references import Input, StepHandle, extract, pointer
+from stepwave._building.references import Input, StepHandle, extract
+from stepwave._values.json import pointer
 
 FLOW = Workflow("briefing")
 SEARCH = FLOW.step("search", "search")

@@ -130,7 +130,7 @@ def test_a_fallbacks_value_is_data() -> None:
     ("text", "message"),
     [
         ("input: {x: {$from: 5}}", "steps[0].input: $from: expected a string, got the number 5"),
-        ("input: {x: {$from: /a}}", 'steps[0].input: $from: names no step; write it as "step" or "step/pointer"'),
+        ("input: {x: {$from: /a}}", 'steps[0].input: $from: names no step; write "step" or "step/pointer"'),
         (
             "input: {x: {$from: a, y: 1}}",
             'steps[0].input: "y" cannot stand beside $from (only "default" can); put $literal around what is data',
@@ -141,11 +141,11 @@ def test_a_fallbacks_value_is_data() -> None:
         ),
         (
             "fallback: {value: {$from: a}}",
-            "steps[0].fallback.value: nothing can be filled in here; put $literal around what is data",
+            "steps[0].fallback.value: references are not allowed here; put $literal around what is data",
         ),
         (
             "input: {x: {$from: a, default: {$from: b}}}",
-            "steps[0].input: nothing can be filled in here; put $literal around what is data",
+            "steps[0].input: references are not allowed here; put $literal around what is data",
         ),
     ],
 )

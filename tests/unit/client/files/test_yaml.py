@@ -109,7 +109,7 @@ def test_aliases_that_multiply_are_refused() -> None:
 
 
 def test_an_alias_inside_its_own_anchor_is_refused() -> None:
-    assert problems("name: &a [*a]") == ["flow.yaml:1:11: *a stands inside what it repeats"]
+    assert problems("name: &a [*a]") == ["flow.yaml:1:11: *a is inside the value that it repeats"]
 
 
 def test_deep_nesting_is_refused_where_it_goes_too_deep() -> None:

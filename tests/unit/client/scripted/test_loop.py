@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from stepwave._scripted.loop import VirtualLoop
-from stepwave._scripted.script_errors import RunStuck
+from stepwave._scripted.script import RunStuck
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ EPOCH = 4_000_000_000 * 1_000_000_000
 def loop() -> Iterator[VirtualLoop]:
     loop = VirtualLoop(EPOCH, patience=60)
     yield loop
-    loop.leave()
+    loop.shut_down()
 
 
 def run(loop: VirtualLoop, work: Coroutine[object, object, T]) -> T:
@@ -143,13 +143,13 @@ def test_a_thread_that_keeps_everything_waiting_is_named() -> None:
     with pytest.raises(RunStuck, match=r"for 0\.05 s, step 'a' keeps its thread, and virtual time stands still"):
         run(loop, loop.in_turn("step 'a'", lambda: asyncio.to_thread(done.wait)))
     done.set()
-    loop.leave()
+    loop.shut_down()
 
 
 def test_patience_may_have_no_end() -> None:
     loop = VirtualLoop(EPOCH, patience=math.inf)
     assert run(loop, asyncio.to_thread(lambda: "done")) == "done"
-    loop.leave()
+    loop.shut_down()
 
 
 def test_what_can_never_go_on_is_no_hang(loop: VirtualLoop) -> None:
@@ -161,7 +161,7 @@ def test_what_can_never_go_on_is_no_hang(loop: VirtualLoop) -> None:
 
 
 def test_what_spins_without_an_end_is_no_hang(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_most_turns", 1_000)
+    monkeypatch.setattr(loop, "_max_turns", 1_000)
 
     async def spin() -> None:
         while True:  # noqa: ASYNC110 - what must not be done is done here
@@ -188,5 +188,5 @@ def test_what_clings_on_is_left_behind(pause: float) -> None:
 
     tasks: list[asyncio.Task[None]] = []
     run(loop, begin())
-    loop.leave()
+    loop.shut_down()
     assert loop.is_closed()
