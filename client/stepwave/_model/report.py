@@ -103,7 +103,7 @@ class RunReport(Plain):
     The **critical path** is the chain of dependent steps that determined the run's end. It leads from the step that
     ended last (in a run under way: the one that has been under way longest) back along the dependency that each step
     waited for. The times of its steps add up to the makespan, together with the time in which an open run had nothing
-    to do. The path of a run that failed fast, was cancelled or timed out leads to the attempt whose clean-up ended last.
+    to do. If a run failed fast, was cancelled or timed out, its path leads to the attempt whose clean-up ended last.
 
     Attributes:
         run_id: The run.

@@ -291,7 +291,7 @@ def test_an_action_that_is_neither_replaced_nor_known_is_refused_as_by_a_server(
     [
         (object(), ValueError, "the script of 'weather', entry 2: it answered what JSON cannot hold"),
         (dict, TypeError, "entry 2: no signature found for builtin type <class 'dict'>: wrap it into a function"),
-        (UnicodeDecodeError, TypeError, "entry 2: an exception that needs arguments must be given with them"),
+        (UnicodeDecodeError, TypeError, "entry 2: pass an instance of an exception that needs arguments"),
     ],
 )
 def test_an_entry_that_is_none_is_refused_before_anything_runs(
@@ -301,8 +301,8 @@ def test_an_entry_that_is_none_is_refused_before_anything_runs(
         run_scripted(one(), {"weather": [weather, entry]})
 
 
-def test_an_attempt_takes_no_less_than_no_time() -> None:
-    with pytest.raises(ValueError, match="an attempt cannot take less than no time, got -1"):
+def test_the_length_of_an_attempt_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="the length of an attempt must not be negative, got -1"):
         Takes(-1)
 
 
@@ -342,7 +342,7 @@ async def test_within_a_running_loop_it_works_too() -> None:
 
 
 def test_without_the_server_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "stepwave._scripted.drive", raising=False)
+    monkeypatch.delitem(sys.modules, "stepwave._scripted.runner", raising=False)
     monkeypatch.setitem(sys.modules, "stepwave_server.config", None)
     with pytest.raises(ModuleNotFoundError, match=r"a scripted run needs .*: pip install 'stepwave\[server\]'"):
         run_scripted(one(), {"weather": "sun"})
