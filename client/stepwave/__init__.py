@@ -1,4 +1,4 @@
-"""The SDK of Stepwave: build workflows, run them, watch what happens.
+"""The SDK of Stepwave: build workflows, run them, watch their events.
 
     from stepwave import AsyncClient, Workflow
 
@@ -9,7 +9,7 @@
     async with AsyncClient() as client:
         result = await client.run(flow, {"city": "Oslo"})
 
-The clients, and with them gRPC, are imported when they are first asked for: a module of actions needs none of it.
+The clients, and gRPC with them, are imported at their first use: modules of actions do not need them.
 """
 
 from importlib import import_module
@@ -187,7 +187,7 @@ __all__ = [
     "action",
 ]
 
-_HOMES = {
+_LAZY_MODULES = {
     "AsyncClient": "_client.aio",
     "Client": "_client.blocking",
     "EventStream": "_client.streams",
@@ -198,12 +198,12 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _LAZY_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    found: object = getattr(import_module(f".{_LAZY_MODULES[name]}", __name__), name)
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_LAZY_MODULES})

@@ -71,8 +71,8 @@ def test_what_a_newer_server_said_is_not_dropped_in_silence() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("name: a", "not an export of a run: line 1, column 1: no JSON: "),
-        ('{"stepwave_export": 1,\n "definition": {},\n "events": [{},, {}]}', "line 3, column 16: no JSON: "),
+        ("name: a", "not an export of a run: line 1, column 1: not JSON: "),
+        ('{"stepwave_export": 1,\n "definition": {},\n "events": [{},, {}]}', "line 3, column 16: not JSON: "),
         ("[" * 100_000, "not an export of a run: is nested too deeply"),
         ('{"stepwave_export": ' + "1" * 5_000 + "}", "not an export of a run: holds a number of 5,000 characters"),
         ('{"stepwave_export": null}', "stepwave_export: version null of the format"),
@@ -180,7 +180,7 @@ def test_a_malformed_event_is_refused_in_the_words_of_json(event: str, problem: 
 
 def test_a_file_that_is_no_export_is_named(tmp_path: Path) -> None:
     (tmp_path / "flow.bin").write_bytes(b'{"\xff": 1}')
-    with pytest.raises(InvalidExport, match=r"flow\.bin: not an export of a run: byte 3 belongs to no text in UTF-8"):
+    with pytest.raises(InvalidExport, match=r"flow\.bin: not an export of a run: byte 3 is not valid UTF-8"):
         RunExport.load(tmp_path / "flow.bin")
 
 
