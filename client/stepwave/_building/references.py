@@ -97,7 +97,7 @@ def extract(value: Input) -> tuple[object, list[tuple[str, Reference]]]:
     try:
         return _strip(value, "", found), found
     except RecursionError as error:
-        raise ValueError("the input is nested too deeply, or holds itself") from error
+        raise ValueError("the input is nested too deeply, or contains itself") from error
 
 
 def _strip(value: object, here: str, found: list[tuple[str, Reference]]) -> object:

@@ -1,7 +1,7 @@
 """Drives an event loop that also runs the code of actions, which cannot stop it.
 
-In asyncio, `SystemExit` and `KeyboardInterrupt` of any task or callback stop the loop. So an action whose task calls
-`sys.exit()` would end its server.
+In asyncio, a `SystemExit` or `KeyboardInterrupt` of any task or callback stops the loop. So `sys.exit()` in a task of
+an action would end its server.
 """
 
 import asyncio

@@ -119,4 +119,4 @@ class _InputReader:
 
 def _not_beside(key: str, special: str) -> str:
     can = "nothing can" if special == _LITERAL else f'only "{_DEFAULT}" can'
-    return f'"{key}" cannot stand beside {special} ({can}); put $literal around what is data'
+    return f'"{key}" cannot be beside {special} ({can}); put $literal around what is data'

@@ -82,7 +82,7 @@ class MessageStream(Protocol[Response_co]):
     async def finish(self) -> None:
         """Free a call whose last message was read.
 
-        The call gets `FINISH_WITHIN` to end by itself: a server whose call is cancelled before that counts a failure.
+        The call gets `FINISH_WITHIN` to end by itself. If it is cancelled earlier, the server counts a failure.
         """
 
     def cancel(self) -> None:

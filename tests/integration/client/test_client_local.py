@@ -62,7 +62,9 @@ async def test_a_long_path_to_temporary_files_is_no_obstacle(tmp_path: Path, mon
         assert await client.parallel(["core.echo"], 1) == [1]
 
 
-async def test_without_the_server_installed_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_server_installed_the_error_names_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "stepwave_server.app", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'stepwave\[server\]'"):
         async with AsyncClient.local():

@@ -1,4 +1,4 @@
-"""Exported runs of a real server: they are decided alike again, and where they are not, it is said where."""
+"""Replays of runs exported from a real server."""
 
 import pickle
 import sys
@@ -53,7 +53,7 @@ def export(stepwave_client: Client) -> RunExport:
 
 
 def place_of(export: RunExport, kind: str) -> int:
-    """Return the place of the first event of a kind."""
+    """Return the index of the first event of a kind."""
     return next(place for place, event in enumerate(export.events) if event.WhichOneof("kind") == kind)
 
 
@@ -63,7 +63,7 @@ def test_a_run_is_decided_as_it_was(stepwave_client: Client, scheduling: str) ->
     replay(stepwave_client.export(run_id))
 
 
-def test_a_run_is_replayed_from_the_file_that_holds_it(export: RunExport, tmp_path: Path) -> None:
+def test_a_run_is_replayed_from_its_file(export: RunExport, tmp_path: Path) -> None:
     export.save(tmp_path / "run.json")
     replay(tmp_path / "run.json")
 
@@ -82,7 +82,7 @@ def test_a_run_that_has_not_ended_is_compared_as_far_as_it_had_come(stepwave_cli
 
 
 @pytest.mark.stepwave
-async def test_the_asynchronous_face_exports_as_well(stepwave_server: str, export: RunExport) -> None:
+async def test_the_async_client_exports_too(stepwave_server: str, export: RunExport) -> None:
     async with AsyncClient(stepwave_server) as client:
         assert await client.export(export.run_id) == export
 
@@ -93,7 +93,7 @@ def test_an_export_has_the_events_that_a_watch_shows(stepwave_client: Client, ex
     assert [event.sequence for event in export.events] == seen
 
 
-def test_a_run_that_was_decided_otherwise_is_told_by_its_first_difference(export: RunExport) -> None:
+def test_a_diverged_replay_names_the_first_difference(export: RunExport) -> None:
     place = place_of(export, "step_started")
     export.events[place].step_started.wave = 7
     with pytest.raises(ReplayDiverged) as caught:
@@ -145,7 +145,9 @@ def test_a_run_that_never_was_cannot_be_exported(stepwave_client: Client) -> Non
         stepwave_client.export("nowhere")
 
 
-def test_without_the_server_a_replay_says_what_to_install(export: RunExport, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_server_a_replay_names_the_extra_to_install(
+    export: RunExport, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delitem(sys.modules, "stepwave._reports.replay", raising=False)
     monkeypatch.setitem(sys.modules, "simplejson", None)
     monkeypatch.delitem(sys.modules, "stepwave_server.engine.attempts.json_evaluator")

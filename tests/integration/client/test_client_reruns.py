@@ -1,4 +1,4 @@
-"""Runs that repeat earlier ones, and lists of runs, through both faces of the client and a real server."""
+"""Reruns and lists of runs, through both clients and a real server."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -20,7 +20,7 @@ from stepwave import (
 
 
 class Flaky:
-    """An action that fails until it is mended, and remembers how often it was called."""
+    """An action that fails until it is fixed, and counts its calls."""
 
     def __init__(self) -> None:
         self.mended = False
@@ -83,7 +83,7 @@ def test_a_rerun_can_be_left_to_itself_under_an_id_of_the_callers(
     assert stepwave_client.wait("again").succeeded
 
 
-def test_a_rerun_that_fails_raises_unless_nobody_checks(stepwave_client: Client, failed: str) -> None:
+def test_a_rerun_that_fails_raises_unless_check_is_false(stepwave_client: Client, failed: str) -> None:
     with pytest.raises(RunFailed):
         stepwave_client.rerun(failed)
     assert stepwave_client.rerun(failed, check=False).state is State.FAILED
@@ -98,7 +98,7 @@ def test_the_same_rerun_twice_under_one_id_runs_once(stepwave_client: Client, fl
 
 
 @pytest.mark.stepwave
-async def test_the_asynchronous_face_awaits_and_iterates_over_a_rerun(
+async def test_the_async_client_awaits_and_iterates_over_a_rerun(
     stepwave_server: str, flaky: Flaky, failed: str
 ) -> None:
     flaky.mended = True
@@ -116,7 +116,7 @@ def test_a_run_that_never_was_cannot_be_run_again(stepwave_client: Client) -> No
 
 
 def test_a_run_under_way_cannot_be_run_again(stepwave_client: Client) -> None:
-    flow = Workflow("held")
+    flow = Workflow("blocked")
     flow.step("a", "core.sleep", {"seconds": 600})
     run_id = stepwave_client.start(flow).run_id
     with pytest.raises(FailedPrecondition):

@@ -1,4 +1,4 @@
-"""What `import stepwave` gives, and what it costs."""
+"""The public names of `stepwave`, and the modules that it imports."""
 
 import ast
 import subprocess

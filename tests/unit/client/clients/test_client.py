@@ -1,4 +1,4 @@
-"""What the client asks for and makes of the answers, over a scripted transport."""
+"""The client's requests and its use of responses, over a scripted transport."""
 
 import re
 from collections.abc import AsyncIterator
@@ -53,7 +53,7 @@ def test_a_message_of_the_contract_is_a_workflow() -> None:
     assert execute(wire).workflow == message
 
 
-def test_a_name_stands_for_a_workflow_of_the_server() -> None:
+def test_a_name_is_sent_as_the_name_of_a_workflow() -> None:
     wire = Wire()
     run_to_end(wire, "nightly.report")
     assert execute(wire).workflow_name == "nightly.report"
@@ -104,7 +104,7 @@ def test_a_page_is_asked_for_only_when_it_is_wanted() -> None:
     assert len(wire.sent) == 1
 
 
-def test_a_result_is_put_together_from_all_pages_of_steps() -> None:
+def test_a_result_is_assembled_from_all_pages_of_steps() -> None:
     wire = Wire()
     message = run_pb2.Result(run_id="r", state=run_pb2.STATE_SUCCEEDED, omitted_outputs=["b"], omitted_output_count=1)
     wire.answers("GetResult", pb.GetResultResponse(result=message))
@@ -172,7 +172,7 @@ def test_no_runs_are_asked_for_when_none_are_wanted() -> None:
     assert wire.sent == []
 
 
-def test_a_plan_is_put_together_from_all_its_pages() -> None:
+def test_a_plan_is_assembled_from_all_its_pages() -> None:
     wire = Wire()
     for step_id, token in (("a", "1"), ("b", "")):
         page = pb.Plan(workflow_name="w", step_count=2, steps=[pb.PlannedStep(step_id=step_id)])
@@ -249,7 +249,7 @@ def test_a_failure_of_parallel_names_the_lowest_index_whichever_failed_first() -
     assert caught.value.answered == (True, False, True, False)
 
 
-def test_parallel_that_somebody_cancelled_is_cancelled() -> None:
+def test_a_cancelled_parallel_raises_run_cancelled() -> None:
     wire = Wire()
     cancelled = run_pb2.STATE_CANCELLED
     wire.stream_answers(batch(finished(1, "p0", state=cancelled), run_finished(2, state=cancelled)))

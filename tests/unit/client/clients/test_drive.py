@@ -1,4 +1,4 @@
-"""A loop that is driven to the end of its work, whatever other tasks on it raise or ask for."""
+"""A driven loop runs its work to the end, whatever its other tasks raise."""
 
 import asyncio
 import sys
@@ -15,7 +15,7 @@ STRAYS = [SystemExit(3), KeyboardInterrupt()]
 
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """Return a loop, closed in the end."""
+    """Return a loop that is closed after the test."""
     loop = new_loop()
     yield loop
     close(loop)
@@ -67,14 +67,14 @@ def test_what_is_raised_as_the_work_ends_disturbs_neither_it_nor_what_follows(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async def work() -> int:
-        asyncio.get_running_loop().call_soon(sys.exit, 3)  # runs once the work is done, before anybody hears of it
+        asyncio.get_running_loop().call_soon(sys.exit, 3)  # runs after the work ends, before `drive` sees it
         return 1
 
     assert drive(loop, work()) == 1
     assert loop.run_until_complete(asyncio.sleep(0, 2)) == 2
 
 
-def test_a_loop_that_is_told_to_stop_goes_on(loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loop_that_is_stopped_continues(loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> int:
         asyncio.get_running_loop().stop()
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""How a run is followed over streams that break, over a scripted transport."""
+"""Following a run over lost streams, over a scripted transport."""
 
 import itertools
 from collections.abc import Iterable
@@ -63,7 +63,7 @@ def test_a_run_is_followed_to_its_last_event() -> None:
     assert run.result.succeeded
 
 
-def test_a_lost_stream_is_resumed_after_the_last_event_and_holds_the_run_again() -> None:
+def test_a_lost_stream_is_resumed_after_the_last_event_and_attached_again() -> None:
     wire = Wire()
     wire.stream_answers(batch(started(1), finished(2)), LOST)
     wire.stream_answers(batch(run_finished(3)))
@@ -117,7 +117,7 @@ def test_a_stream_that_a_stopping_server_closes_is_resumed() -> None:
     assert sequences(followed(wire)) == [1, 2]
 
 
-def test_until_the_first_message_the_start_itself_is_sent_again() -> None:
+def test_until_the_first_message_the_start_is_sent_again() -> None:
     wire = Wire()
     wire.stream_answers(LOST)
     wire.stream_answers(None)
@@ -154,7 +154,7 @@ def test_pauses_double_up_to_five_seconds() -> None:
     assert wire.pauses[:8] == pytest.approx([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5])
 
 
-def test_every_message_renews_patience() -> None:
+def test_every_message_resets_the_backoff() -> None:
     wire = Wire()
     for sequence in range(1, 30):
         wire.stream_answers(batch(started(sequence)), LOST)
@@ -162,7 +162,7 @@ def test_every_message_renews_patience() -> None:
     assert sequences(followed(wire, reconnect_window=0.15))[-1] == 30
 
 
-def test_a_sign_of_life_renews_patience_and_is_no_event() -> None:
+def test_a_keep_alive_resets_the_backoff_and_is_no_event() -> None:
     wire = Wire()
     wire.stream_answers(batch(started(1)), LOST)
     for _ in range(5):
@@ -171,7 +171,7 @@ def test_a_sign_of_life_renews_patience_and_is_no_event() -> None:
     assert sequences(followed(wire, reconnect_window=0.15)) == [1, 2]
 
 
-def test_a_run_that_a_restarted_server_forgot_is_called_lost() -> None:
+def test_a_run_that_a_restarted_server_does_not_know_is_lost() -> None:
     wire = Wire()
     wire.stream_answers(batch(started(1)), LOST)
     wire.stream_answers(NotFound("no run r", reason="RUN_NOT_FOUND"))
@@ -180,7 +180,7 @@ def test_a_run_that_a_restarted_server_forgot_is_called_lost() -> None:
     assert (caught.value.run_id, caught.value.reason) == ("r", "RUN_NOT_FOUND")
 
 
-def test_a_lost_run_is_not_asked_to_be_cancelled() -> None:
+def test_a_lost_run_is_not_cancelled() -> None:
     wire = Wire()
     wire.stream_answers(batch(started(1)), LOST)
     wire.stream_answers(NotFound("no run r", reason="RUN_NOT_FOUND"))
@@ -189,7 +189,7 @@ def test_a_lost_run_is_not_asked_to_be_cancelled() -> None:
     assert "CancelRun" not in wire.names
 
 
-def test_a_run_that_never_was_is_not_called_lost() -> None:
+def test_a_run_that_never_existed_is_not_lost() -> None:
     wire = Wire()
     wire.stream_answers(NotFound("no run r", reason="RUN_NOT_FOUND"))
     with pytest.raises(NotFound) as caught:
@@ -197,7 +197,7 @@ def test_a_run_that_never_was_is_not_called_lost() -> None:
     assert not isinstance(caught.value, RunLost)
 
 
-def test_a_loss_is_told_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_lost_connection_and_its_return_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     wire = Wire()
     wire.stream_answers(batch(started(1)), LOST)
     wire.stream_answers(LOST)
@@ -208,7 +208,7 @@ def test_a_loss_is_told_once_and_so_is_its_end(caplog: pytest.LogCaptureFixture)
     assert caplog.messages == [f"lost the server at {ADDRESS}; reconnecting", "reconnected"] * 2
 
 
-def test_a_stream_that_is_handed_on_is_no_loss(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_stream_that_a_stopping_server_closes_is_not_logged_as_lost(caplog: pytest.LogCaptureFixture) -> None:
     wire = Wire()
     wire.stream_answers(batch(started(1)), None)
     wire.stream_answers(batch(run_finished(2)))
@@ -224,7 +224,7 @@ def test_the_timeout_ends_the_run_by_name() -> None:
         read_all(followed(wire, timeout=2))
 
 
-def test_the_timeout_passes_while_the_server_is_looked_for() -> None:
+def test_the_timeout_applies_while_a_lost_stream_is_retried() -> None:
     wire = Wire()
     wire.stream_answers(batch(started(1)), LOST)
     with pytest.raises(DeadlineExceeded):
@@ -304,7 +304,7 @@ def test_leaving_a_watch_cancels_nothing_but_the_stream() -> None:
 
 
 @pytest.mark.parametrize("refusal", [AlreadyExists("taken"), InvalidWorkflow("no steps")])
-def test_a_refused_run_is_not_cancelled_as_its_id_may_be_anothers(refusal: Exception) -> None:
+def test_a_refused_run_is_not_cancelled(refusal: Exception) -> None:
     wire = Wire()
     wire.stream_answers(refusal)
     with pytest.raises(type(refusal)):
@@ -338,7 +338,7 @@ def test_a_cancel_that_fails_hides_no_other_error() -> None:
         complete(wire)
 
 
-def test_a_server_that_was_given_up_is_not_asked_to_cancel() -> None:
+def test_a_server_that_was_given_up_gets_no_cancel_request() -> None:
     wire = Wire()
     wire.stream_answers(batch(started(1)), LOST)
     with pytest.raises(ServerUnavailable):
@@ -382,7 +382,7 @@ def test_cutting_at_every_event_gives_the_same_events() -> None:
             script.append(batch(event))
             if cut:
                 wire.stream_answers(*script, LOST)
-                script = [batch(event)]  # the next stream says it once more
+                script = [batch(event)]  # the next stream repeats it
         wire.stream_answers(*script)
         read = read_all(followed(wire))
         assert [event.sequence for event in read] == [1, 2, 3, 4, 5]

@@ -1,4 +1,4 @@
-"""A transport that answers by script, for tests of the client's logic; only sleeping moves its clock."""
+"""A scripted transport for tests of the client's logic; only sleeping advances its clock."""
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
@@ -25,16 +25,17 @@ Result = TypeVar("Result")
 
 
 class Wire:
-    """Answers calls from scripts, and remembers them.
+    """Answers calls from scripts, and records them.
 
-    A stream's script is a list of messages; an exception in it is raised, `None` or its end closes the stream, and a
-    function is called as the reader gets there.
+    The script of a stream is a list. A message is returned, an exception is raised, and a function is called. `None` or
+    the end of the list closes the stream.
 
     Attributes:
-        sent: Every call by name, with a copy of its request.
-        limits: The seconds that each call was given, beside `sent`.
-        cancelled: How many streams were cut off; `finished`: how many were left to end by themselves.
-        pauses: The lengths of all sleeps.
+        sent: All calls by name, with a copy of the request.
+        limits: The time limits of these calls, in seconds.
+        cancelled: The number of streams that were cancelled.
+        finished: The number of streams that ended by themselves.
+        pauses: The lengths of all sleeps, in seconds.
     """
 
     address = ADDRESS
@@ -55,7 +56,7 @@ class Wire:
         self._streams.append(list(script))
 
     def answers(self, name: str, *answers: Message | StepwaveError) -> None:
-        """Script the next answers to a call; after them, nobody answers."""
+        """Script the next answers to a call. After them, the server is unavailable."""
         self._answers.setdefault(name, deque()).extend(answers)
 
     @property
@@ -64,7 +65,7 @@ class Wire:
         return [name for name, _ in self.sent]
 
     async def unary(self, method: Unary[Request, Response], request: Request, within: float) -> Response:
-        self._note(method.name, request, within)
+        self._record(method.name, request, within)
         scripted = self._answers.get(method.name)
         answer = scripted.popleft() if scripted else LOST
         if isinstance(answer, StepwaveError):
@@ -74,7 +75,7 @@ class Wire:
     def stream(
         self, method: Stream[Request, Response], request: Request, within: float | None
     ) -> MessageStream[Response]:
-        self._note(method.name, request, within)
+        self._record(method.name, request, within)
         return _Scripted(self, self._streams.popleft() if self._streams else [LOST])
 
     async def sleep(self, seconds: float) -> None:
@@ -93,7 +94,7 @@ class Wire:
     async def close(self) -> None:
         pass
 
-    def _note(self, name: str, request: object, within: float | None) -> None:
+    def _record(self, name: str, request: object, within: float | None) -> None:
         assert isinstance(request, Message)
         copy = type(request)()
         copy.CopyFrom(request)
@@ -123,13 +124,13 @@ class _Scripted(Generic[Response]):
 
 
 def session(wire: Wire, *, draw: float = 1.0, **settings: Any) -> Session:
-    """Make a session whose every pause is `draw` of the longest it could be."""
+    """Return a session whose pauses are `draw` times the longest possible."""
     chosen = {"namespace": "", "timeout": 30.0, "connect_timeout": 3.0, "reconnect_window": 30.0, **settings}
     return Session(Link(wire, LinkSettings(**chosen), draw=lambda: draw))
 
 
 def batch(*events: event_pb2.RunEvent, last: int = 0) -> pb.WatchRunResponse:
-    """Put events into a message; both calls that stream have the same shape."""
+    """Put events into a message, which both streams encode alike."""
     return pb.WatchRunResponse(
         events=events, last_sequence=last or max((event.sequence for event in events), default=0)
     )

@@ -139,7 +139,7 @@ def test_a_step_that_succeeded_is_read_whole() -> None:
     assert step.duration == timedelta(seconds=1)
 
 
-def test_a_step_that_was_taken_over_says_from_which_run() -> None:
+def test_a_reused_output_names_its_run() -> None:
     assert step_from_proto(run_pb2.StepResult(step_id="a", reused_from="earlier")).reused_from == "earlier"
 
 
@@ -152,12 +152,12 @@ def test_a_step_whose_fallback_stood_in_keeps_the_original_failure() -> None:
     assert not step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_SUCCEEDED)).by_fallback
 
 
-def test_a_run_says_what_it_repeats_and_what_it_waits_for() -> None:
+def test_a_run_names_the_run_it_repeats_and_what_it_waits_for() -> None:
     run = run_from_proto(run_pb2.Run(rerun_of="earlier", paused=True, missing_actions=["search"]))
     assert (run.rerun_of, run.paused, run.missing_actions) == ("earlier", True, ("search",))
 
 
-def test_a_step_that_was_skipped_says_why_and_has_no_times() -> None:
+def test_a_skipped_step_has_a_reason_and_no_times() -> None:
     reason = run_pb2.SkipReason(cause=run_pb2.SKIP_CAUSE_DEPENDENCY, step_id="b")
     step = step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_SKIPPED, skip_reason=reason))
     assert step.skip_reason == SkipReason(SkipCause.DEPENDENCY, "b")
@@ -239,7 +239,7 @@ def test_details_of_events_are_read() -> None:
     assert event_of(steps_added=EVENTS["steps_added"]).to_dict()["step_ids"] == ["c"]
 
 
-def test_plain_values_hold_payloads_as_they_are_and_bytes_in_base64() -> None:
+def test_plain_values_have_payloads_unchanged_and_bytes_in_base64() -> None:
     said = result(outputs={"a": None, "b": Blob(b"\xff", "image/png"), "c": {"d": [1]}}).to_dict()
     assert said["outputs"] == {"a": None, "b": {"content_type": "image/png", "data": "/w=="}, "c": {"d": [1]}}
 
@@ -257,7 +257,7 @@ def test_what_has_no_plain_form_is_an_error() -> None:
         plain({1})
 
 
-def test_the_last_event_holds_the_result() -> None:
+def test_the_last_event_has_the_result() -> None:
     message = event_pb2.RunEvent(run_id="r", sequence=9, run_finished=event_pb2.RunFinished())
     event = event_from_proto(message, lambda _: result())
     assert isinstance(event, RunFinished)

@@ -1,4 +1,4 @@
-"""JSON texts become trees with places; what the standard parser accepts and refuses, this one does."""
+"""JSON texts become trees with places. The parser accepts the same texts as the standard one."""
 
 import json
 

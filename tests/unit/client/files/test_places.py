@@ -1,4 +1,4 @@
-"""Whatever field a server blames, the file's line and column are found."""
+"""Every field that a server refuses has a line and column in the file."""
 
 import pytest
 
@@ -37,7 +37,7 @@ steps:
         ("", 1, 1),
     ],
 )
-def test_a_field_is_placed_where_it_or_what_holds_it_stands(field: str, line: int, column: int) -> None:
+def test_a_field_has_its_own_place_or_that_of_its_parent(field: str, line: int, column: int) -> None:
     assert parse_workflow(TEXT, "flow.yaml").place_of(field) == (line, column)
 
 

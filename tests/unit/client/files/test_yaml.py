@@ -1,4 +1,4 @@
-"""YAML texts become the JSON values that they look like, or a problem with its place."""
+"""YAML texts become JSON values, or problems with their places."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from stepwave._files import WorkflowFileError, parse_workflow
 from stepwave._files._tree import to_json
 from stepwave._files._yaml import parse_yaml
 
-# Beyond the basic plane JSON escapes a character as two halves, which YAML has not.
+# JSON escapes characters beyond the basic plane as surrogate pairs, which YAML does not have.
 TEXTS = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]), max_size=50)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
@@ -21,13 +21,13 @@ VALUES = st.recursive(
 
 
 def read_value(text: str) -> object:
-    """Return what a step's input of this YAML text becomes, as JSON."""
+    """Return the JSON of a step's input in YAML."""
     loaded = parse_workflow(f"name: a\nsteps:\n- id: s\n  action: x\n  input: {text}\n", "flow.yaml")
     return json.loads(loaded.message.steps[0].input.json, parse_float=str, parse_int=str)
 
 
 def problems(text: str) -> list[str]:
-    """Return the lines that reading this text complains with."""
+    """Return the problems of a text."""
     with pytest.raises(WorkflowFileError) as caught:
         parse_workflow(text, "flow.yaml")
     return str(caught.value).splitlines()
@@ -156,7 +156,7 @@ def test_every_problem_is_listed_in_the_files_order() -> None:
     assert places == [["1", "1"], ["3", "7"], ["4", "3"], ["5", "15"], ["6", "12"], ["6", "12"], ["7", "10"]]
 
 
-# What people know from Compose files.
+# As in Compose files.
 
 
 def test_a_merge_key_brings_in_the_keys_of_a_mapping() -> None:
@@ -185,7 +185,7 @@ def test_a_merge_key_in_quotes_is_data() -> None:
     assert read_value('{"<<": {a: 1}}') == {"<<": {"a": "1"}}
 
 
-def test_keys_of_its_own_stand_at_the_top_of_a_file_alone() -> None:
+def test_extension_keys_are_allowed_at_the_top_level_only() -> None:
     assert parse_workflow("x-notes: [anything, {b: no}]\nname: a\n", "f.yaml").message.name == "a"
     assert problems("name: a\nsteps:\n- {id: s, action: x, x-notes: 1}\n")[0].startswith(
         'flow.yaml:3:22: unknown key "x-notes"'

@@ -22,7 +22,7 @@ def test_steps_off_the_path_have_slack_and_those_on_it_none() -> None:
 
 
 def waves() -> Drive:
-    """Let `a` take 1 and `b` 4 in the first wave, and `c`, after `a` alone, 2 in the second."""
+    """Run two waves: `a` for 1 and `b` for 4, then `c`, which depends on `a` alone, for 2."""
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a"), by_waves=True))
     drive.start("a", "b")
     after(drive, 1).succeed("a")
@@ -125,7 +125,7 @@ def test_a_step_that_was_cancelled_before_its_start_may_be_all_there_is() -> Non
     assert (report.path, report.path_parts) == (("a",), parts(waiting=2))
 
 
-def test_a_step_that_was_taken_over_has_no_time() -> None:
+def test_a_step_with_a_reused_output_has_no_time() -> None:
     drive = Drive(flow(step("a"), step("b", "a")))
     drive.tell(Started((("a", "1"),), "earlier"))
     drive.start("b")
@@ -136,7 +136,7 @@ def test_a_step_that_was_taken_over_has_no_time() -> None:
     assert (report.steps["b"].parts, report.speed_up) == (parts(work=2), 1.0)
 
 
-def test_a_step_whose_input_cannot_be_put_together_failed_at_once() -> None:
+def test_a_step_whose_input_cannot_be_assembled_fails_at_once() -> None:
     drive = Drive.begun(flow(step("a")))
     after(drive, 1).fail("a", Reason.INVALID_INPUT)
     assert report_on(drive).path == ("a",)

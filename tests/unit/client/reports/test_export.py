@@ -1,4 +1,4 @@
-"""The file of an exported run: exact, readable, and refused where it is not one."""
+"""Export files: exact, readable, and refused if invalid."""
 
 import json
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ TEXT = '{"big": 9007199254740993, "small": 1e-7, "city": "Łódź"}'
 
 
 def export() -> RunExport:
-    """Return an export with every kind of value whose form matters."""
+    """Return an export with values of every form."""
     definition = pb.RunDefinition(
         run_id="r",
         namespace="default",
@@ -40,7 +40,7 @@ def test_what_is_written_is_read_back_exactly(tmp_path: Path) -> None:
     assert RunExport.load(tmp_path / "run.json") == export()
 
 
-def test_it_is_one_json_document_that_says_its_version() -> None:
+def test_an_export_is_one_json_document_with_its_version() -> None:
     document = json.loads(export().to_json())
     assert list(document) == ["stepwave_export", "definition", "events"]
     assert document["stepwave_export"] == 1
@@ -62,7 +62,7 @@ def test_a_run_without_events_is_exported_too() -> None:
     assert RunExport.from_json(bare.to_json()) == bare
 
 
-def test_what_a_newer_server_said_is_not_dropped_in_silence() -> None:
+def test_fields_of_a_newer_server_are_not_dropped_silently() -> None:
     newer = event_pb2.RunEvent.FromString(started(1).SerializeToString() + b"\xfa\x7f\x01x")
     with pytest.raises(Unsupported, match="a newer server"):
         RunExport(pb.RunDefinition(), (newer,)).to_json()
@@ -103,7 +103,7 @@ ODD: list[object] = [None, True, 5, -1, 1.5, 10**30, "x", "", "2026-13-01T00:00:
 
 
 def places(value: object, path: str = "") -> Iterator[tuple[Any, Any, str]]:
-    """Yield every value of a document: what holds it, its key or index there, and its path."""
+    """Yield every value of a document: its container, its key or index there, and its path."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in list(items):
         where = f"{path}[{key}]" if isinstance(value, list) else f"{path}.{key}".lstrip(".")
@@ -112,7 +112,7 @@ def places(value: object, path: str = "") -> Iterator[tuple[Any, Any, str]]:
 
 
 def refusal(document: object) -> str:
-    """Return why a document is refused; empty if it is not."""
+    """Return why a document is refused; empty: it is accepted."""
     try:
         RunExport.from_json(json.dumps(document))
     except InvalidExport as error:
@@ -120,7 +120,7 @@ def refusal(document: object) -> str:
     return ""
 
 
-def test_whatever_stands_in_place_of_a_value_is_refused_with_its_path() -> None:
+def test_any_value_of_the_wrong_type_is_refused_with_its_path() -> None:
     document = json.loads(export().to_json())
     refused = 0
     for holder, key, path in places({name: document[name] for name in ("definition", "events")}):
@@ -185,7 +185,7 @@ def test_a_file_that_is_no_export_is_named(tmp_path: Path) -> None:
 
 
 def parts() -> list[pb.ExportRunResponse]:
-    """Return an export as a server sends it."""
+    """Return the parts of an export, as a server streams them."""
     whole = export()
     return [
         pb.ExportRunResponse(definition=whole.definition),
@@ -194,14 +194,14 @@ def parts() -> list[pb.ExportRunResponse]:
     ]
 
 
-def test_an_export_is_put_together_from_all_its_parts() -> None:
+def test_an_export_is_assembled_from_all_its_parts() -> None:
     wire = Wire()
     wire.stream_answers(*parts())
     assert drive(session(wire, namespace="n").export("r")) == export()
     assert wire.sent == [("ExportRun", pb.ExportRunRequest(namespace="n", run_id="r"))]
 
 
-def test_an_export_that_breaks_begins_afresh() -> None:
+def test_an_export_whose_stream_is_lost_restarts() -> None:
     wire = Wire()
     wire.stream_answers(*parts()[:2], LOST)
     wire.stream_answers(*parts())

@@ -23,7 +23,7 @@ def test_the_peak_is_how_many_attempts_were_in_flight_at_once() -> None:
     assert report_on(through_the_diamond(diamond())).peak == 2
 
 
-def test_waiting_for_a_place_is_told_from_work() -> None:
+def test_waiting_is_separate_from_work() -> None:
     drive = Drive.begun(flow(step("a")))
     after(drive, 2).start("a")
     after(drive, 3).succeed("a")
@@ -32,8 +32,8 @@ def test_waiting_for_a_place_is_told_from_work() -> None:
     assert [phase.kind for phase in report.steps["a"].phases] == [PhaseKind.WAITING, PhaseKind.WORK]
 
 
-def two_at_a_bound_of_one() -> Drive:
-    """Let `a` take 2, and `b`, which waits for its place, 3."""
+def two_with_parallelism_one() -> Drive:
+    """Run `a` for 2, and then `b`, which waited for it, for 3."""
     drive = Drive.begun(flow(step("a"), step("b"), max_parallelism=1))
     drive.start("a")
     after(drive, 2).succeed("a")
@@ -42,15 +42,15 @@ def two_at_a_bound_of_one() -> Drive:
     return drive
 
 
-def test_more_parallelism_would_have_saved_what_a_replay_without_waiting_says() -> None:
-    report = report_on(two_at_a_bound_of_one())
+def test_more_parallelism_would_have_saved_the_waiting_time() -> None:
+    report = report_on(two_with_parallelism_one())
     assert report.path_parts == parts(work=3, waiting=2)
     assert report.without_waiting == seconds(3)
     assert report.saved_by_more_parallelism == seconds(2)
 
 
-def test_it_is_said_whether_the_workflow_bounded_itself() -> None:
-    report = report_on(two_at_a_bound_of_one())
+def test_a_report_tells_whether_max_parallelism_was_reached() -> None:
+    report = report_on(two_with_parallelism_one())
     assert (report.max_parallelism, report.peak, report.bounded) == (1, 1, True)
 
 
@@ -65,17 +65,17 @@ def test_an_attempt_that_a_restart_interrupted_counts_as_work_until_it_is_taken_
     assert report.steps["a"].attempts == 2
 
 
-def stumbling() -> Drive:
-    """Begin a run whose step works 1, fails, and may try again 3 later."""
+def pausing() -> Drive:
+    """Begin a run whose step works 1, fails, and pauses 3."""
     drive = Drive.begun(flow(step("a", retry=retry(2, pause=3))))
     drive.start("a")
     after(drive, 1).stumble("a")
     return drive
 
 
-def tried_again() -> Drive:
-    """Let the step wait 2 more for its place, and work 1 again."""
-    drive = stumbling()
+def retried() -> Drive:
+    """Let the step wait 2 after its pause, and report_effort 1 again."""
+    drive = pausing()
     drive.wait(3)
     after(drive, 2).start("a")
     after(drive, 1).succeed("a")
@@ -83,16 +83,16 @@ def tried_again() -> Drive:
 
 
 def test_the_pause_between_attempts_is_backoff_and_what_comes_after_is_waiting() -> None:
-    assert report_on(tried_again()).path_parts == parts(work=2, backoff=3, waiting=2)
+    assert report_on(retried()).path_parts == parts(work=2, backoff=3, waiting=2)
 
 
 def test_the_pauses_between_attempts_are_part_of_a_sequential_run() -> None:
-    report = report_on(tried_again())
+    report = report_on(retried())
     assert (report.sequential, report.without_waiting) == (seconds(5), seconds(5))
 
 
 def test_a_pause_lasts_until_the_server_noticed_that_it_is_over() -> None:
-    drive = stumbling()
+    drive = pausing()
     timer = drive.next_timer()
     assert timer is not None
     after(drive, 4).fire(timer)
@@ -102,7 +102,7 @@ def test_a_pause_lasts_until_the_server_noticed_that_it_is_over() -> None:
 
 
 def test_a_pause_that_is_cut_short_is_no_longer_than_it_was() -> None:
-    drive = stumbling()
+    drive = pausing()
     after(drive, 2).cancel()
     assert report_on(drive).path_parts == parts(work=1, backoff=2)
 
@@ -118,7 +118,7 @@ def test_a_fallback_is_an_attempt_of_its_step() -> None:
     assert report.steps["a"].attempts == 2
 
 
-def test_a_step_that_waited_in_vain_waited() -> None:
+def test_a_step_that_never_started_has_waiting_time() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), max_parallelism=1))
     drive.start("a")
     after(drive, 3).fail("a")
@@ -160,8 +160,8 @@ def test_events_of_another_workflow_are_refused() -> None:
         export.report()
 
 
-def work(rows: int, *, by_waves: bool) -> int:
-    """Return the effort of a report on so many rows of five steps, each after all of the row before."""
+def report_effort(rows: int, *, by_waves: bool) -> int:
+    """Return the instructions of a report on rows of five steps, each of which depends on the whole row before."""
     ids = [[f"s{row}_{column}" for column in range(5)] for row in range(rows)]
     steps = [step(name, *(ids[row - 1] if row else ())) for row, names in enumerate(ids) for name in names]
     drive = Drive.begun(flow(*steps, by_waves=by_waves), checked=False)
@@ -171,10 +171,10 @@ def work(rows: int, *, by_waves: bool) -> int:
 
 @pytest.mark.parametrize("by_waves", [False, True])
 def test_a_report_costs_no_more_than_its_steps_and_dependencies(by_waves: bool) -> None:
-    few, many = work(10, by_waves=by_waves), work(40, by_waves=by_waves)
+    few, many = report_effort(10, by_waves=by_waves), report_effort(40, by_waves=by_waves)
     assert many < few * 4.4
 
 
 @pytest.mark.parametrize("by_waves", [False, True])
 def test_a_step_adds_at_most_2000_instructions_to_a_report(by_waves: bool) -> None:
-    assert work(40, by_waves=by_waves) < 40 * 5 * 2_000
+    assert report_effort(40, by_waves=by_waves) < 40 * 5 * 2_000

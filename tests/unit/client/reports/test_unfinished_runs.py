@@ -55,7 +55,7 @@ def test_a_step_of_a_run_under_way_that_has_no_place_yet_waits() -> None:
     assert report.path == ("c",)
 
 
-def test_a_step_of_a_run_under_way_that_a_barrier_holds_is_held() -> None:
+def test_a_step_that_a_barrier_delays_in_a_run_under_way_has_barrier_time() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a"), by_waves=True))
     drive.start("a", "b")
     after(drive, 1).succeed("a")
@@ -76,7 +76,7 @@ def test_a_run_that_has_not_begun_has_nothing_to_report() -> None:
     assert (report.state, report.makespan, report.path, report.speed_up) == (State.PENDING, timedelta(), (), None)
 
 
-def test_a_client_reports_what_the_export_of_its_server_says() -> None:
+def test_a_client_returns_the_report_of_the_export() -> None:
     export = export_of(through_the_diamond(diamond()))
     wire = Wire()
     wire.stream_answers(pb.ExportRunResponse(definition=export.definition), pb.ExportRunResponse(events=export.events))

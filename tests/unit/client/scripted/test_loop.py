@@ -1,4 +1,4 @@
-"""The event loop of scripted runs: its clock jumps, and stands still for what happens outside it."""
+"""The event loop of scripted runs: its clock jumps to timers, and stands still for threads and connections."""
 
 import asyncio
 import math
@@ -127,7 +127,7 @@ def test_work_on_threads_waits_until_nothing_else_can_happen_now(loop: VirtualLo
     assert log == ["busy", "thread"]
 
 
-def test_who_gives_up_waiting_for_a_turn_holds_up_nobody(loop: VirtualLoop) -> None:
+def test_a_cancelled_wait_for_a_turn_blocks_no_other(loop: VirtualLoop) -> None:
     async def give_up() -> str:
         first = asyncio.create_task(loop.in_turn("first", lambda: asyncio.to_thread(time.sleep, 60)))
         await asyncio.sleep(0)
@@ -172,10 +172,10 @@ def test_what_spins_without_an_end_is_no_hang(loop: VirtualLoop, monkeypatch: py
 
 
 @pytest.mark.parametrize("pause", [0, HOUR])
-def test_what_clings_on_is_left_behind(pause: float) -> None:
+def test_a_task_that_ignores_its_cancellation_is_abandoned(pause: float) -> None:
     loop = VirtualLoop(EPOCH, patience=60)
 
-    async def cling() -> None:
+    async def ignore_cancellation() -> None:
         while True:
             try:
                 await asyncio.sleep(pause)
@@ -183,8 +183,8 @@ def test_what_clings_on_is_left_behind(pause: float) -> None:
                 continue
 
     async def begin() -> None:
-        loop.set_exception_handler(lambda _, __: None)  # it is told of tasks that are left behind
-        tasks.append(asyncio.create_task(cling()))
+        loop.set_exception_handler(lambda _, __: None)  # it is called for abandoned tasks
+        tasks.append(asyncio.create_task(ignore_cancellation()))
 
     tasks: list[asyncio.Task[None]] = []
     run(loop, begin())

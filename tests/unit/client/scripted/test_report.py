@@ -1,4 +1,4 @@
-"""What a scripted run tells, and how its assertions fail."""
+"""The report of a scripted run, and its failing assertions."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ RETRY = Retry(max_attempts=3, initial_backoff=10, jitter=0)
 
 
 def briefing() -> Workflow:
-    """Return a workflow of which one step is tried again, one answers by its fallback, and one is skipped."""
+    """Return a workflow with a retried step, a fallback, and a skipped step."""
     flow = Workflow("briefing", failure_policy="continue")
     sky = flow.step("weather", "weather", {"city": flow.input["city"]}, retry=RETRY)
     flow.step("news", "news", {}, fallback=Fallback(value=[]))
@@ -27,7 +27,7 @@ def run() -> ScriptedRun:
     return run_scripted(briefing(), script, {"city": "Oslo"}, check=False)
 
 
-def test_every_attempt_is_told_with_its_input_and_its_times(run: ScriptedRun) -> None:
+def test_every_attempt_is_reported_with_its_input_and_times(run: ScriptedRun) -> None:
     first, second = run.attempts_of("weather")
     assert (first.number, first.action, first.input) == (1, "weather", {"city": "Oslo"})
     assert (first.start, first.end, first.next) == (timedelta(0), timedelta(0), timedelta(seconds=10))
@@ -100,7 +100,7 @@ def test_a_step_of_an_order_that_never_started_fails_it(run: ScriptedRun) -> Non
         run.assert_order("mail", "log")
 
 
-def test_a_run_is_told_step_by_step(run: ScriptedRun) -> None:
+def test_a_run_is_described_step_by_step(run: ScriptedRun) -> None:
     assert str(run).splitlines() == [
         "<scripted run of 'briefing': failed after 0:01:00>",
         "step 'weather': succeeded, 2 attempts",

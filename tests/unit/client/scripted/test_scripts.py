@@ -1,4 +1,4 @@
-"""Scripts: what each attempt of a replaced action comes to, and what happens when there is no entry for it."""
+"""Scripts: the entries for attempts of replaced actions, and missing ones."""
 
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -90,10 +90,10 @@ def test_a_callable_is_called_with_what_it_names_of_the_input() -> None:
 
 
 def test_a_callable_may_be_async_and_ask_for_the_context() -> None:
-    async def told(context: Context) -> str:
+    async def where(context: Context) -> str:
         return f"{context.step_id}, attempt {context.attempt}"
 
-    assert run_scripted(one(RETRY), {"weather": [OSError(), told]}).outputs["only"] == "only, attempt 2"
+    assert run_scripted(one(RETRY), {"weather": [OSError(), where]}).outputs["only"] == "only, attempt 2"
 
 
 def test_a_callable_may_be_the_action_itself() -> None:
@@ -173,7 +173,7 @@ def test_an_entry_in_the_place_of_the_list_goes_for_all_attempts(entry: object) 
 
 
 def essay() -> Workflow:
-    """Return a workflow in which several steps ask the same action."""
+    """Return a workflow in which several steps have the same action."""
     flow = Workflow("essay", retry=RETRY)
     flow.step("plan", "model", {})
     flow.step("write", "model", {})
@@ -192,7 +192,7 @@ def test_steps_of_one_action_can_have_scripts_of_their_own() -> None:
     assert run.attempts("write") == 2
 
 
-def test_what_scripts_of_steps_have_left_is_told_by_their_action() -> None:
+def test_unused_entries_of_steps_are_counted_by_action() -> None:
     script = {"model": ByStep({"plan": ["a", "b"], "write": ["c", "d"], "judge": "e"})}
     assert run_scripted(essay(), script).unused == {"model": 2}
 
@@ -217,7 +217,7 @@ def test_always_is_the_last_entry_or_none() -> None:
             run_scripted(one(), {"weather": misplaced})
 
 
-def test_a_script_that_runs_out_fails_the_test_and_says_where() -> None:
+def test_an_exhausted_script_fails_the_test_and_names_the_place() -> None:
     with pytest.raises(ScriptExhausted) as caught:
         run_scripted(one(RETRY), {"weather": [ConnectionError("gone"), ConnectionError("gone")]})
     told = caught.value
@@ -246,7 +246,7 @@ def test_a_script_that_runs_out_ends_what_else_runs() -> None:
     ]
 
 
-def test_what_a_script_has_left_is_told() -> None:
+def test_unused_entries_are_counted() -> None:
     run = run_scripted(one(), {"weather": ["sun", "rain", "snow"]})
     assert run.unused == {"weather": 2}
     assert run_scripted(one(), {"weather": ["sun"]}).unused == {}
@@ -327,7 +327,7 @@ def test_a_workflow_file_runs_by_its_path(tmp_path: Path, kind: type[str] | type
     assert run.outputs["brief"] == {"sky": "sun"}
 
 
-def test_what_is_wrong_with_a_file_is_told_with_its_place(tmp_path: Path) -> None:
+def test_problems_of_a_file_are_reported_with_their_places(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text(FILE)
     with pytest.raises(InvalidWorkflow, match=r'flow.yaml:4:27: .*unknown action "weather"'):
         run_scripted(tmp_path / "flow.yaml")
@@ -341,7 +341,7 @@ async def test_within_a_running_loop_it_works_too() -> None:
     assert run_scripted(one(), {"weather": [Takes(500, "sun")]}).elapsed == timedelta(seconds=500)
 
 
-def test_without_the_server_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_server_the_error_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "stepwave._scripted.runner", raising=False)
     monkeypatch.setitem(sys.modules, "stepwave_server.config", None)
     with pytest.raises(ModuleNotFoundError, match=r"a scripted run needs .*: pip install 'stepwave\[server\]'"):

@@ -1,4 +1,4 @@
-"""Scripted runs in virtual time: the decisions of a server, at the times at which it would make them."""
+"""Scripted runs in virtual time decide as a server would, at the same times."""
 
 import asyncio
 import threading
@@ -37,11 +37,11 @@ def one(**options: object) -> Workflow:
 
 
 def starts(run: ScriptedRun) -> list[float]:
-    """Return when the attempts started, in seconds."""
+    """Return the start times of attempts, in seconds."""
     return [attempt.start.total_seconds() for attempt in run.history]
 
 
-def test_an_hour_of_backoffs_is_over_at_once_and_stands_in_the_events() -> None:
+def test_an_hour_of_backoffs_takes_no_real_time_and_is_in_the_events() -> None:
     retry = Retry(max_attempts=7, initial_backoff=600, backoff_multiplier=1, max_backoff=600, jitter=0)
     began = time.monotonic()
     run = run_scripted(one(retry=retry), {"work": [*[ConnectionError()] * 6, "done"]})
@@ -54,7 +54,7 @@ def test_an_hour_of_backoffs_is_over_at_once_and_stands_in_the_events() -> None:
     assert pauses == [timedelta(minutes=10)] * 6
 
 
-def test_pauses_grow_as_the_policy_says() -> None:
+def test_pauses_grow_by_the_policy() -> None:
     retry = Retry(max_attempts=5, initial_backoff=1, backoff_multiplier=3, max_backoff=20, jitter=0)
     run = run_scripted(one(retry=retry), {"work": ConnectionError()}, check=False)
     assert starts(run) == [0, 1, 4, 13, 33]
@@ -204,7 +204,7 @@ def test_events_and_deadlines_are_by_the_wall_clock_that_was_asked_for() -> None
 
 
 def noisy() -> Workflow:
-    """Return a workflow in which much happens at once."""
+    """Return a workflow with many concurrent steps."""
     flow = Workflow("noisy", retry=Retry(max_attempts=3, initial_backoff=1))
     for number in range(5):
         flow.step(f"plain{number}", "plain", {"number": number})

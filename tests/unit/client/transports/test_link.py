@@ -1,4 +1,4 @@
-"""How calls are tried again, over a scripted transport."""
+"""Retries of calls, over a scripted transport."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from stepwave.v1 import run_pb2
 from unit.client.clients.transport import LOST, Wire, batch, run_finished, session
 
 
-def test_a_call_is_made_again_until_somebody_answers() -> None:
+def test_a_call_is_retried_until_the_server_answers() -> None:
     wire = Wire()
     wire.answers("GetRun", LOST, LOST, pb.GetRunResponse(run=run_pb2.Run(run_id="r")))
     assert drive(session(wire).get("r")).run_id == "r"
@@ -64,12 +64,12 @@ def test_a_start_that_is_made_again_has_the_same_run_id() -> None:
 
 
 def ended(wire: Wire) -> Wire:
-    """Let the run of a wire end at once."""
+    """Script a run that has ended."""
     wire.stream_answers(batch(run_finished(1)))
     return wire
 
 
-def test_a_wait_looks_for_the_result_as_long_as_for_a_lost_stream() -> None:
+def test_a_wait_retries_the_result_as_long_as_a_lost_stream() -> None:
     wire = ended(Wire())
     wire.answers("GetResult", *[LOST] * 7, pb.GetResultResponse(result=run_pb2.Result(state=run_pb2.STATE_SUCCEEDED)))
     wire.answers("ListStepResults", *[LOST] * 7, pb.ListStepResultsResponse())
@@ -91,7 +91,7 @@ def test_a_client_without_a_reconnect_window_waits_for_the_result_as_for_any_ans
     assert sum(wire.pauses) == pytest.approx(1.0)
 
 
-def test_the_timeout_of_a_wait_ends_its_look_for_the_result_too() -> None:
+def test_the_timeout_of_a_wait_also_ends_the_retries_of_the_result() -> None:
     wire = ended(Wire())
     wire.answers("GetResult", LOST, pb.GetResultResponse(result=run_pb2.Result(state=run_pb2.STATE_SUCCEEDED)))
     with pytest.raises(DeadlineExceeded, match="ListStepResults: no answer from"):

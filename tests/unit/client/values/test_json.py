@@ -1,4 +1,4 @@
-"""The JSON that Stepwave takes: what enters can be read by the SDK, the terminal, and other languages."""
+"""The JSON that Stepwave accepts can be read by the SDK, the terminal, and other languages."""
 
 import json
 import math
@@ -47,7 +47,7 @@ TEXTS = st.recursive(NUMBERS | STRINGS | WORDS, _nested, max_leaves=8)
 
 
 def _depth(value: object) -> int:
-    """Return how deep lists and objects lie within each other."""
+    """Return the nesting depth of lists and objects."""
     deepest, waiting = 0, [(value, 1)]
     while waiting:
         one, depth = waiting.pop()
@@ -62,7 +62,7 @@ def _refuse(name: str) -> None:
 
 
 def _all_values(pairs: list[tuple[str, object]]) -> dict[int, object]:
-    """Keep the values of keys that come twice, too."""
+    """Return all values, with those of duplicate keys."""
     return {place: value for place, (_, value) in enumerate(pairs)}
 
 
@@ -80,7 +80,7 @@ def _numbers(text: str) -> list[str]:
 @settings(deadline=None)
 @given(TEXTS)
 def test_what_enters_is_read_by_everybody(text: str) -> None:
-    """A strict parser is one that takes what RFC 8259 says, depth and the range of doubles as other languages have."""
+    """Every accepted text is within RFC 8259, the depth limit and the range of doubles."""
     if json_problem(text):
         return
     value = load_json(text)
