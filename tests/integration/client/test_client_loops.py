@@ -195,7 +195,7 @@ def test_a_client_belongs_to_the_loop_that_entered_it(address: str) -> None:
     asyncio.run(use())
 
 
-def test_a_client_that_is_closed_from_another_loop_cuts_off_its_calls(address: str) -> None:
+def test_closing_a_client_from_another_loop_ends_its_calls(address: str) -> None:
     began = threading.Event()
     client = AsyncClient(address)
     ends: list[str] = []

@@ -58,7 +58,7 @@ def place_of(export: RunExport, kind: str) -> int:
 
 
 @pytest.mark.parametrize("scheduling", ["eager", "wave"])
-def test_a_run_is_decided_as_it_was(stepwave_client: Client, scheduling: str) -> None:
+def test_a_run_is_replayed_without_a_difference(stepwave_client: Client, scheduling: str) -> None:
     run_id = stepwave_client.run(mixed(scheduling), {"n": 1}, check=False).run_id
     replay(stepwave_client.export(run_id))
 
@@ -68,12 +68,12 @@ def test_a_run_is_replayed_from_its_file(export: RunExport, tmp_path: Path) -> N
     replay(tmp_path / "run.json")
 
 
-def test_a_rerun_that_took_over_outputs_is_decided_as_it_was(stepwave_client: Client, export: RunExport) -> None:
+def test_a_rerun_with_reused_outputs_is_replayed(stepwave_client: Client, export: RunExport) -> None:
     again = stepwave_client.run(Rerun(export.run_id, from_failed=True), check=False).run_id
     replay(stepwave_client.export(again))
 
 
-def test_a_run_that_has_not_ended_is_compared_as_far_as_it_had_come(stepwave_client: Client) -> None:
+def test_a_run_that_has_not_ended_is_replayed_up_to_its_last_event(stepwave_client: Client) -> None:
     flow = mixed()
     flow.step("held", "core.sleep", {"seconds": 600})
     with stepwave_client.stream(flow, {"n": 1}) as run:
@@ -105,7 +105,7 @@ def test_a_diverged_replay_names_the_first_difference(export: RunExport) -> None
     assert f"event {place + 1}: " in str(diverged)
 
 
-def test_a_divergence_tells_what_is_decided_in_the_place_of_what_was(export: RunExport) -> None:
+def test_a_divergence_has_both_events(export: RunExport) -> None:
     place = place_of(export, "step_started")
     export.events[place].step_started.wave = 7
     with pytest.raises(ReplayDiverged) as caught:
@@ -121,7 +121,7 @@ def test_a_divergence_can_be_pickled(export: RunExport) -> None:
     assert pickle.loads(pickle.dumps(caught.value)).sequence == caught.value.sequence
 
 
-def test_a_workflow_that_was_changed_by_hand_into_none_is_refused(export: RunExport) -> None:
+def test_an_edited_and_invalid_workflow_is_refused(export: RunExport) -> None:
     export.definition.workflow.steps[1].depends_on.append("serach")
     with pytest.raises(InvalidExport, match='unknown step "serach"'):
         replay(export)
@@ -140,7 +140,7 @@ def test_a_workflow_of_a_newer_server_is_refused(export: RunExport) -> None:
     assert [violation.field for violation in caught.value.violations] == ["steps[0].when"]
 
 
-def test_a_run_that_never_was_cannot_be_exported(stepwave_client: Client) -> None:
+def test_an_unknown_run_cannot_be_exported(stepwave_client: Client) -> None:
     with pytest.raises(NotFound):
         stepwave_client.export("nowhere")
 

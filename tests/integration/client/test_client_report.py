@@ -57,7 +57,7 @@ async def test_a_run_under_way_is_reported_up_to_now(
         await client.wait(run_id)
 
 
-async def test_the_loop_of_an_asynchronous_caller_goes_on_while_a_report_is_made(
+async def test_a_report_does_not_block_the_loop_of_an_async_client(
     stepwave_server: str, release: threading.Event, flow: Workflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release.set()
@@ -77,7 +77,7 @@ async def test_the_loop_of_an_asynchronous_caller_goes_on_while_a_report_is_made
         assert (await reporting).run_id == run_id
 
 
-def test_a_synchronous_caller_makes_a_report_on_its_own_thread(
+def test_a_sync_client_makes_a_report_on_the_callers_thread(
     stepwave_client: Client, release: threading.Event, flow: Workflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release.set()
@@ -105,6 +105,6 @@ async def test_both_clients_return_the_same_explanation(
         assert (await client.explain(run_id)).steps == ()
 
 
-def test_a_run_that_is_not_there_cannot_be_explained(stepwave_client: Client) -> None:
+def test_an_unknown_run_cannot_be_explained(stepwave_client: Client) -> None:
     with pytest.raises(NotFound):
         stepwave_client.explain("nosuch")

@@ -57,7 +57,7 @@ def durable(fake: Fake) -> Durable:
     return behaviour
 
 
-async def test_over_a_restart_after_every_event_each_comes_once_and_in_order(
+async def test_after_a_restart_at_every_event_each_comes_once_and_in_order(
     fake: Fake, client: AsyncClient, durable: Durable
 ) -> None:
     numbers = []
@@ -84,7 +84,7 @@ async def test_a_run_that_is_only_awaited_survives_a_restart_too(
         assert (await waiting).succeeded
 
 
-async def test_a_start_whose_answer_was_lost_is_sent_again_as_it_was(fake: Fake, client: AsyncClient) -> None:
+async def test_a_start_without_an_answer_is_sent_again_unchanged(fake: Fake, client: AsyncClient) -> None:
     waiting = asyncio.ensure_future(client.run("w", {"n": 1}))
     async with asyncio.timeout(GUARD):
         await fake.opened.wait()  # the server has the request, and does not answer

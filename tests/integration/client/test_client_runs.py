@@ -115,7 +115,7 @@ async def test_a_workflow_runs_and_answers(client: AsyncClient) -> None:
     assert result.counts.succeeded == result.counts.total == 4
 
 
-async def test_the_result_of_a_run_can_be_had_again(client: AsyncClient) -> None:
+async def test_the_result_of_a_run_can_be_read_again(client: AsyncClient) -> None:
     result = await client.run(diamond(), {"n": 1})
     assert await client.result(result.run_id) == result
     assert await client.wait(result.run_id) == result
@@ -240,7 +240,7 @@ async def test_submitting_twice_joins_and_other_content_is_refused(client: Async
         await client.run(diamond(), {"n": 2}, run_id="once")
 
 
-async def test_another_content_under_a_taken_id_leaves_the_run_alone(client: AsyncClient, latch: Latch) -> None:
+async def test_other_content_under_a_taken_id_does_not_affect_the_run(client: AsyncClient, latch: Latch) -> None:
     mine = asyncio.ensure_future(client.run(one("blocked"), run_id="taken"))
     await wait_for(latch.reached)
     with pytest.raises(AlreadyExists):
@@ -260,7 +260,7 @@ async def test_every_problem_of_a_workflow_is_listed(client: AsyncClient) -> Non
     assert await anext(client.runs(), None) is None
 
 
-async def test_what_the_server_does_not_serve_yet_is_unsupported_by_name(client: AsyncClient) -> None:
+async def test_an_unsupported_field_is_named(client: AsyncClient) -> None:
     flow = Workflow("choosy").to_proto()
     flow.steps.add(id="a", action="core.echo", when="true")
     with pytest.raises(Unsupported) as caught:
@@ -331,7 +331,7 @@ async def test_runs_are_listed_newest_first_and_found_by_what_they_are(client: A
     assert [run.run_id async for run in client.runs(workflow="other")] == []
 
 
-async def test_a_deleted_run_is_forgotten(client: AsyncClient) -> None:
+async def test_a_deleted_run_is_not_found(client: AsyncClient) -> None:
     run_id = (await client.run(one("w", "core.echo"))).run_id
     await client.delete(run_id)
     with pytest.raises(NotFound):
@@ -351,7 +351,7 @@ async def test_parallel_names_the_lowest_index_that_failed_and_keeps_the_answers
     assert caught.value.partial == ("x", None, "x", None)
 
 
-async def test_a_blob_comes_back_as_it_went(client: AsyncClient) -> None:
+async def test_a_blob_is_returned_unchanged(client: AsyncClient) -> None:
     blob = Blob(bytes(range(256)), "image/png")
     assert await client.parallel(["core.echo"], blob) == [blob]
 
@@ -383,7 +383,7 @@ async def test_outputs_too_large_for_one_message_are_all_in_the_result(client: A
     assert result.omitted_output_count == 0
 
 
-async def test_many_runs_at_once_keep_apart(client: AsyncClient) -> None:
+async def test_concurrent_runs_are_independent(client: AsyncClient) -> None:
     results = await asyncio.gather(*(client.run(diamond(), {"n": number}) for number in range(50)))
     seen = [result.steps["left"].output for result in results]
     assert seen == [{"got": number} for number in range(50)]

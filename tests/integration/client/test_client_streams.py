@@ -42,7 +42,7 @@ async def wait_for(event: asyncio.Event) -> None:
         await event.wait()
 
 
-async def test_a_stream_that_breaks_is_resumed_where_it_broke(fake: Fake, client: AsyncClient) -> None:
+async def test_a_lost_stream_is_resumed_after_its_last_event(fake: Fake, client: AsyncClient) -> None:
     fake.execute = streams(batch(started(1)), then=disconnect)
     fake.watch = streams(batch(started(1), finished(2, "7")), batch(run_finished(3)))
     result = await client.run("w", run_id="r")
@@ -50,7 +50,7 @@ async def test_a_stream_that_breaks_is_resumed_where_it_broke(fake: Fake, client
     assert fake.requests[1] == pb.WatchRunRequest(run_id="r", after_sequence=1, attach=True)
 
 
-async def test_a_run_outlives_a_restart_of_its_server(fake: Fake, client: AsyncClient) -> None:
+async def test_a_run_survives_a_restart_of_its_server(fake: Fake, client: AsyncClient) -> None:
     fake.execute = streams(batch(started(1)), then=block)
     fake.watch = streams(batch(finished(2), run_finished(3)))
     async with client.run("w", run_id="r") as run:
@@ -126,9 +126,7 @@ async def test_cancelling_the_task_that_iterates_cancels_the_run(fake: Fake, cli
     assert fake.cancelled.is_set()
 
 
-async def test_a_cancellation_while_the_run_is_being_cancelled_lets_that_end_first(
-    fake: Fake, client: AsyncClient
-) -> None:
+async def test_a_cancellation_waits_for_the_cancel_call(fake: Fake, client: AsyncClient) -> None:
     asked, go = asyncio.Event(), asyncio.Event()
     answered = []
 
@@ -180,7 +178,7 @@ async def test_a_timeout_cancels_the_run_and_raises(fake: Fake, client: AsyncCli
     assert fake.cancelled.is_set()
 
 
-async def test_waiting_no_longer_leaves_the_run_alone(fake: Fake, client: AsyncClient) -> None:
+async def test_a_wait_that_times_out_does_not_affect_the_run(fake: Fake, client: AsyncClient) -> None:
     with pytest.raises(DeadlineExceeded):
         await client.wait("r", timeout=0.05)
     await wait_for(fake.freed)
@@ -248,7 +246,7 @@ async def test_an_unreachable_server_is_named_by_its_address(fake: Fake) -> None
             assert caught.value.address == fake.address
 
 
-async def test_a_server_that_comes_late_is_found(fake: Fake, client: AsyncClient) -> None:
+async def test_a_server_that_starts_late_is_found(fake: Fake, client: AsyncClient) -> None:
     await fake.stop()
     fake.answer = answers(pb.GetRunResponse(run=run_pb2.Run(run_id="r")))
     asking = asyncio.create_task(client.get("r"))
@@ -258,7 +256,7 @@ async def test_a_server_that_comes_late_is_found(fake: Fake, client: AsyncClient
     assert (await asking).run_id == "r"
 
 
-async def test_a_server_that_is_lost_for_good_is_given_up(fake: Fake) -> None:
+async def test_a_server_that_never_comes_back_is_given_up(fake: Fake) -> None:
     fake.execute = streams(batch(started(1)), then=block)
     async with AsyncClient(fake.address, reconnect_window=0.2) as client, client.run("w") as run:
         await anext(run)

@@ -226,7 +226,7 @@ def test_a_local_server_listens_on_a_private_socket(stepwave_server: str) -> Non
     assert stepwave_server.startswith("unix:")
 
 
-def test_a_client_may_bring_its_own_server() -> None:
+def test_a_client_may_have_a_local_server() -> None:
     with Client.local([boom], entry_points=False) as client:
         assert client.run(pair(), {"city": "Oslo"}).outputs == {"second": "Oslo"}
 

@@ -77,7 +77,7 @@ def test_an_object_without_a_name_is_refused_with_the_way_to_name_it(target: Any
     ],
     ids=["number", "nothing", "static method", "class method"],
 )
-def test_what_is_no_action_is_named(target: Any, problem: str) -> None:
+def test_a_target_that_is_no_action_is_named(target: Any, problem: str) -> None:
     with pytest.raises(TypeError) as refused:
         action(target)
     assert str(refused.value) == problem
@@ -101,7 +101,7 @@ def test_an_object_with_a_name_of_its_own_keeps_it() -> None:
     assert action_name(cached) == "find"
 
 
-def test_a_class_that_can_do_nothing_is_refused() -> None:
+def test_a_class_without_invoke_and_stream_is_refused() -> None:
     class Idle: ...
 
     with pytest.raises(TypeError, match="class Idle has neither `invoke` nor `stream`"):

@@ -19,7 +19,7 @@ from stepwave import Retry, Workflow
         ({"max_attempts": 2, "backoff_multiplier": "x"}, "backoff_multiplier must be a number, got 'x'"),
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused_by_the_name_of_its_field(given: dict[str, Any], message: str) -> None:
+def test_an_invalid_policy_is_refused_with_the_name_of_its_field(given: dict[str, Any], message: str) -> None:
     with pytest.raises((TypeError, ValueError), match=message):
         Retry(**given)
 

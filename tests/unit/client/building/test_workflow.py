@@ -193,7 +193,7 @@ def test_a_fallback_without_an_input_leaves_it_to_the_step() -> None:
     assert only_step(flow).fallback.action == pb.FallbackAction(action="other")
 
 
-def test_a_fallback_is_one_thing() -> None:
+def test_a_fallback_is_an_action_or_a_value() -> None:
     with pytest.raises(ValueError, match="either an action or a value"):
         Fallback()
     with pytest.raises(ValueError, match="either an action or a value"):
@@ -207,7 +207,7 @@ def test_a_fallback_refers_to_its_own_workflow_alone() -> None:
         Workflow("w").step("a", "core.echo", fallback=Fallback("other", [Workflow("other").input]))
 
 
-def test_what_belongs_to_another_workflow_is_refused_at_once() -> None:
+def test_references_to_another_workflow_are_refused_at_once() -> None:
     mine, other = Workflow("mine"), Workflow("other")
     stranger = other.step("stranger", "core.echo")
     with pytest.raises(ValueError, match=r"step 'a': stranger\.output belongs to another workflow, <Workflow 'other'"):
@@ -232,7 +232,7 @@ def test_outputs_can_be_named_last() -> None:
     assert list(flow.to_proto().outputs) == ["a", "b"]
 
 
-def test_what_is_wrong_with_the_graph_is_left_to_the_server() -> None:
+def test_the_graph_is_not_checked_by_the_builder() -> None:
     flow = Workflow("w")
     flow.step("a", "core.echo", depends_on=["a", "nobody"])
     flow.step("a", "core.echo")
@@ -246,7 +246,7 @@ def test_a_message_does_not_change_with_the_builder() -> None:
     assert not before.steps
 
 
-def test_a_step_names_what_its_limits_are_counted_by() -> None:
+def test_a_step_has_a_concurrency_key() -> None:
     flow = Workflow("flow")
     flow.step("a", "core.echo", {"tenant": "x"}, concurrency_key="/tenant")
     flow.step("b", "core.echo", concurrency_key="")

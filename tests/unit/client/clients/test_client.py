@@ -141,7 +141,7 @@ def test_runs_are_found_by_time_in_whatever_zone_it_is_given() -> None:
     assert request.create_time_before.ToSeconds() == local.timestamp()
 
 
-def test_a_rerun_names_the_earlier_run_and_begins_like_it() -> None:
+def test_a_rerun_names_the_earlier_run_and_its_id_begins_alike() -> None:
     wire = Wire()
     run_to_end(wire, Rerun("briefing-7k3f9q2m", from_failed=True))
     request = execute(wire)
@@ -150,7 +150,7 @@ def test_a_rerun_names_the_earlier_run_and_begins_like_it() -> None:
     assert not request.HasField("input")
 
 
-def test_a_rerun_of_a_run_whose_id_was_given_begins_with_all_of_it() -> None:
+def test_the_id_of_a_rerun_begins_with_a_given_id() -> None:
     assert session(Wire()).run(Rerun("nightly")).run_id.startswith("nightly-")
 
 

@@ -109,7 +109,7 @@ def test_an_event_of_a_newer_server_is_passed_on_unknown() -> None:
     assert event.to_dict()["kind"] == "unknown"
 
 
-def test_a_step_that_succeeded_is_read_whole() -> None:
+def test_all_fields_of_a_successful_step_are_read() -> None:
     message = run_pb2.StepResult(
         step_id="a",
         action="core.echo",
@@ -143,7 +143,7 @@ def test_a_reused_output_names_its_run() -> None:
     assert step_from_proto(run_pb2.StepResult(step_id="a", reused_from="earlier")).reused_from == "earlier"
 
 
-def test_a_step_whose_fallback_stood_in_keeps_the_original_failure() -> None:
+def test_a_step_with_a_used_fallback_keeps_the_original_failure() -> None:
     failure = run_pb2.Failure(message="no")
     step = step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_SUCCEEDED, original_failure=failure))
     assert step.original_failure is not None
@@ -164,7 +164,7 @@ def test_a_skipped_step_has_a_reason_and_no_times() -> None:
     assert (step.ready_time, step.start_time, step.end_time, step.duration) == (None, None, None, None)
 
 
-def test_a_failure_is_read_whole() -> None:
+def test_all_fields_of_a_failure_are_read() -> None:
     message = run_pb2.Failure(
         reason=run_pb2.FAILURE_REASON_RATE_LIMITED,
         message="slow down",
@@ -252,7 +252,7 @@ def test_an_output_nested_as_deep_as_json_allows_becomes_plain() -> None:
     assert said == {"a": deep}
 
 
-def test_what_has_no_plain_form_is_an_error() -> None:
+def test_a_value_without_a_plain_form_is_an_error() -> None:
     with pytest.raises(TypeError, match="no plain form for set"):
         plain({1})
 
@@ -265,7 +265,7 @@ def test_the_last_event_has_the_result() -> None:
     assert event.result.succeeded
 
 
-def test_a_run_that_never_began_lasted_no_time() -> None:
+def test_a_run_that_never_began_has_no_duration() -> None:
     assert result(start_time=None).duration == timedelta(0)
 
 
@@ -277,7 +277,7 @@ def test_results_and_errors_can_be_pickled() -> None:
     assert (parallel.index, parallel.partial, parallel.answered) == (1, (None, 2), (False, True))
 
 
-def test_a_plan_is_read_whole() -> None:
+def test_all_fields_of_a_plan_are_read() -> None:
     bindings = [
         workflow_pb2.Binding(target="/a", step=workflow_pb2.StepOutput(id="s", path="/x")),
         workflow_pb2.Binding(target="/b", input="/y"),
@@ -304,7 +304,7 @@ def test_a_plan_is_read_whole() -> None:
     assert json.dumps(plan.to_dict())
 
 
-def test_what_a_server_can_do_is_read() -> None:
+def test_capabilities_of_a_server_are_read() -> None:
     action = action_from_proto(orchestrator_pb2.Action(name="a", input_schema='{"type":"object"}', streaming=True))
     assert (action.name, action.input_schema, action.streaming) == ("a", {"type": "object"}, True)
     assert action_from_proto(orchestrator_pb2.Action(name="a")).input_schema == {}

@@ -52,7 +52,7 @@ def test_numbers_keep_their_digits() -> None:
         ('{\n\t"nmae":\t"a"}', '2:2: unknown key "nmae"; did you mean "name"?'),
     ],
 )
-def test_what_is_no_workflow_is_placed(text: str, complaint: str) -> None:
+def test_a_text_that_is_no_workflow_is_reported_with_its_place(text: str, complaint: str) -> None:
     with pytest.raises(WorkflowFileError) as caught:
         parse_workflow(text, "flow.json")
     assert str(caught.value) == f"flow.json:{complaint}"

@@ -66,7 +66,7 @@ def test_json_is_yaml(value: object) -> None:
         ("", None),
     ],
 )
-def test_only_what_json_knows_is_more_than_a_string(text: str, value: object) -> None:
+def test_only_json_scalars_are_not_strings(text: str, value: object) -> None:
     assert read_value(text) == value
 
 
@@ -116,7 +116,7 @@ def test_deep_nesting_is_refused_where_it_goes_too_deep() -> None:
     assert problems("[" * 500) == ["flow.yaml:1:101: nested more than 100 levels deep"]
 
 
-def test_nesting_beyond_what_the_parser_itself_bears_is_refused_alike() -> None:
+def test_nesting_beyond_the_parsers_own_limit_is_refused_alike() -> None:
     (line,) = problems("[" * 100_000)
     assert re.fullmatch(r"flow\.yaml:1:\d+: nested more than 100 levels deep", line)
 
@@ -140,11 +140,11 @@ def test_nesting_beyond_what_the_parser_itself_bears_is_refused_alike() -> None:
         ("[a]: b", "1:1: a key must be a string, got a list or mapping"),
     ],
 )
-def test_what_is_no_workflow_is_placed(text: str, complaint: str) -> None:
+def test_a_text_that_is_no_workflow_is_reported_with_its_place(text: str, complaint: str) -> None:
     assert problems(text)[0] == f"flow.yaml:{complaint}"
 
 
-def test_a_tab_is_answered_with_the_remedy() -> None:
+def test_a_tab_is_reported_with_advice() -> None:
     (line,) = problems("name: a\nsteps:\n\t- id: b")
     assert line.startswith("flow.yaml:3:1: found character")
     assert "indent with spaces" in line
@@ -170,7 +170,7 @@ def test_a_merge_key_brings_in_the_keys_of_a_mapping() -> None:
     assert loaded.place_of("steps[0].timeout") == (3, 12)
 
 
-def test_of_several_mappings_that_are_merged_the_first_counts() -> None:
+def test_the_first_of_several_merged_mappings_counts() -> None:
     text = "x-a: &a {timeout: 1s}\nx-b: &b {timeout: 2s, action: x}\nsteps:\n- {<<: [*a, *b], id: s}\n"
     (step,) = parse_workflow(text, "flow.yaml").message.steps
     assert (step.timeout.seconds, step.action) == (1, "x")

@@ -59,7 +59,7 @@ def test_a_join_any_waits_for_the_first_that_succeeds() -> None:
     assert report_on(drive).steps["c"].begin == seconds(1)
 
 
-def test_the_loser_of_a_join_any_is_on_the_path_only_if_its_clean_up_is_last() -> None:
+def test_an_interrupted_dependency_of_a_join_any_is_on_the_path_only_if_its_clean_up_is_last() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b", join=Join.ANY)))
     drive.start("a", "b")
     after(drive, 1).succeed("a")
@@ -118,7 +118,7 @@ def test_a_cancelled_run_ended_with_the_last_clean_up_too() -> None:
     assert (report.state, report.path, report.makespan) == (State.CANCELLED, ("a",), seconds(3))
 
 
-def test_a_step_that_was_cancelled_before_its_start_may_be_all_there_is() -> None:
+def test_a_step_that_was_cancelled_before_its_start_may_be_the_whole_path() -> None:
     drive = Drive.begun(flow(step("a")))
     after(drive, 2).cancel()
     report = report_on(drive)

@@ -35,7 +35,7 @@ def export() -> RunExport:
     return RunExport(definition, (started(1), finished(2, output=TEXT), blob, empty, run_finished(5)))
 
 
-def test_what_is_written_is_read_back_exactly(tmp_path: Path) -> None:
+def test_an_export_is_read_back_exactly(tmp_path: Path) -> None:
     export().save(tmp_path / "run.json")
     assert RunExport.load(tmp_path / "run.json") == export()
 
@@ -87,7 +87,7 @@ def test_fields_of_a_newer_server_are_not_dropped_silently() -> None:
         ('{"stepwave_export": 1, "definition": {}, "events": [{"sequence": 2}]}', "expected the sequence 1, got 2"),
     ],
 )
-def test_what_is_no_export_is_refused(text: str, problem: str) -> None:
+def test_a_text_that_is_no_export_is_refused(text: str, problem: str) -> None:
     with pytest.raises(InvalidExport) as caught:
         RunExport.from_json(text)
     assert problem in str(caught.value)

@@ -91,7 +91,7 @@ def test_the_pauses_between_attempts_are_part_of_a_sequential_run() -> None:
     assert (report.sequential, report.without_waiting) == (seconds(5), seconds(5))
 
 
-def test_a_pause_lasts_until_the_server_noticed_that_it_is_over() -> None:
+def test_a_pause_lasts_until_its_event() -> None:
     drive = pausing()
     timer = drive.next_timer()
     assert timer is not None
@@ -101,7 +101,7 @@ def test_a_pause_lasts_until_the_server_noticed_that_it_is_over() -> None:
     assert report_on(drive).path_parts == parts(work=2, backoff=4)
 
 
-def test_a_pause_that_is_cut_short_is_no_longer_than_it_was() -> None:
+def test_a_pause_that_is_cut_short_counts_only_its_actual_length() -> None:
     drive = pausing()
     after(drive, 2).cancel()
     assert report_on(drive).path_parts == parts(work=1, backoff=2)
@@ -127,7 +127,7 @@ def test_a_step_that_never_started_has_waiting_time() -> None:
     assert report.steps["b"].attempts == 0
 
 
-def test_a_step_that_timed_out_worked_until_then() -> None:
+def test_a_step_that_timed_out_has_work_until_then() -> None:
     drive = Drive.begun(flow(step("a", timeout=5)))
     drive.start("a")
     drive.wait(5)

@@ -44,7 +44,7 @@ def test_a_moment_before_the_newest_event_counts_as_that() -> None:
     assert export_of(drive).report(datetime.fromtimestamp(NOON // SECOND, UTC)).makespan == seconds(4)
 
 
-def test_a_step_of_a_run_under_way_that_has_no_place_yet_waits() -> None:
+def test_a_step_without_a_permit_in_a_run_under_way_has_waiting_time() -> None:
     drive = two = Drive.begun(flow(step("a"), step("b"), step("c"), max_parallelism=1))
     drive.start("a")
     after(drive, 2).succeed("a")

@@ -31,7 +31,7 @@ def run(loop: VirtualLoop, work: Coroutine[object, object, T]) -> T:
     return loop.run_until_complete(work)
 
 
-def test_a_sleep_takes_no_time_but_the_clocks(loop: VirtualLoop) -> None:
+def test_a_sleep_takes_virtual_time_only(loop: VirtualLoop) -> None:
     began = time.monotonic()
     run(loop, asyncio.sleep(24 * HOUR))
     assert loop.time() == 24 * HOUR
@@ -45,7 +45,7 @@ def test_the_wall_clock_moves_along_to_the_nanosecond(loop: VirtualLoop) -> None
     assert datetime.fromtimestamp(EPOCH / 1e9, UTC).year == 2096
 
 
-def test_what_sleeps_shorter_goes_on_sooner(loop: VirtualLoop) -> None:
+def test_shorter_sleeps_end_sooner(loop: VirtualLoop) -> None:
     woken: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -59,7 +59,7 @@ def test_what_sleeps_shorter_goes_on_sooner(loop: VirtualLoop) -> None:
     assert woken == [0.5, 60, HOUR]
 
 
-def test_a_timeout_is_over_when_its_time_has_come(loop: VirtualLoop) -> None:
+def test_a_timeout_passes_in_virtual_time(loop: VirtualLoop) -> None:
     async def wait() -> None:
         async with asyncio.timeout(90):
             await asyncio.Event().wait()
@@ -137,7 +137,7 @@ def test_a_cancelled_wait_for_a_turn_blocks_no_other(loop: VirtualLoop) -> None:
     assert run(loop, give_up()) == "done"
 
 
-def test_a_thread_that_keeps_everything_waiting_is_named() -> None:
+def test_a_thread_that_blocks_virtual_time_is_named() -> None:
     loop = VirtualLoop(EPOCH, patience=0.05)
     done = threading.Event()
     with pytest.raises(RunStuck, match=r"for 0\.05 s, step 'a' keeps its thread, and virtual time stands still"):
@@ -146,13 +146,13 @@ def test_a_thread_that_keeps_everything_waiting_is_named() -> None:
     loop.shut_down()
 
 
-def test_patience_may_have_no_end() -> None:
+def test_patience_may_be_infinite() -> None:
     loop = VirtualLoop(EPOCH, patience=math.inf)
     assert run(loop, asyncio.to_thread(lambda: "done")) == "done"
     loop.shut_down()
 
 
-def test_what_can_never_go_on_is_no_hang(loop: VirtualLoop) -> None:
+def test_a_deadlock_is_reported(loop: VirtualLoop) -> None:
     async def wait() -> None:
         await asyncio.Event().wait()
 
@@ -160,7 +160,7 @@ def test_what_can_never_go_on_is_no_hang(loop: VirtualLoop) -> None:
         run(loop, wait())
 
 
-def test_what_spins_without_an_end_is_no_hang(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_spin_is_reported(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "_max_turns", 1_000)
 
     async def spin() -> None:

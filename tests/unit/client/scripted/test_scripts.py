@@ -56,7 +56,7 @@ def test_steps_of_one_action_share_its_script_in_the_order_of_their_attempts() -
 
 
 @pytest.mark.parametrize("answer", ["sun", None, 0, [], {"a": [1, 2.5, None]}, 2**53 + 1, Blob(b"\x00", "image/png")])
-def test_what_is_nothing_else_is_the_answer(answer: object) -> None:
+def test_any_other_entry_is_the_answer(answer: object) -> None:
     assert run_scripted(one(), {"weather": [answer]}).outputs["only"] == answer
 
 
@@ -197,7 +197,7 @@ def test_unused_entries_of_steps_are_counted_by_action() -> None:
     assert run_scripted(essay(), script).unused == {"model": 2}
 
 
-def test_a_step_that_has_no_script_where_others_have_must_not_be_attempted() -> None:
+def test_a_step_missing_in_by_step_must_not_be_attempted() -> None:
     script = {"model": ByStep({"plan": "a plan", "write": "a text"})}
     with pytest.raises(ScriptExhausted, match=r"step 'judge', attempt 1: .* it has no entry for it"):
         run_scripted(essay(), script)
@@ -206,7 +206,7 @@ def test_a_step_that_has_no_script_where_others_have_must_not_be_attempted() -> 
 @pytest.mark.parametrize(
     ("step_id", "hint"), [("jugde", "did you mean 'judge'"), ("x", "there are judge, plan, write")]
 )
-def test_a_step_of_a_script_that_there_is_not_is_refused(step_id: str, hint: str) -> None:
+def test_an_unknown_step_of_a_script_is_refused(step_id: str, hint: str) -> None:
     with pytest.raises(ValueError, match=f"the script of 'model' has the step '{step_id}', .*; {hint}"):
         run_scripted(essay(), {"model": ByStep({step_id: "good"})})
 
@@ -226,7 +226,7 @@ def test_an_exhausted_script_fails_the_test_and_names_the_place() -> None:
     assert isinstance(told, AssertionError)
 
 
-def test_a_script_that_runs_out_tells_what_happened_until_then() -> None:
+def test_an_exhausted_script_describes_the_attempts_so_far() -> None:
     with pytest.raises(ScriptExhausted) as caught:
         run_scripted(one(RETRY), {"weather": [ConnectionError("gone")]})
     assert caught.value.__notes__[0].startswith(
@@ -234,7 +234,7 @@ def test_a_script_that_runs_out_tells_what_happened_until_then() -> None:
     )
 
 
-def test_a_script_that_runs_out_ends_what_else_runs() -> None:
+def test_an_exhausted_script_ends_all_running_attempts() -> None:
     flow = Workflow("two")
     flow.step("slow", "core.sleep", {"seconds": 3_600})
     flow.step("only", "weather")

@@ -30,7 +30,7 @@ def test_without_a_connect_timeout_a_call_is_made_once() -> None:
     assert wire.names == ["GetRun"]
 
 
-def test_tries_together_take_no_longer_than_the_timeout() -> None:
+def test_all_attempts_of_a_call_take_no_longer_than_the_timeout() -> None:
     wire = Wire()
     with pytest.raises(DeadlineExceeded, match="GetRun: no answer from"):
         drive(session(wire, timeout=1.0, connect_timeout=60.0).get("r"))
@@ -38,7 +38,7 @@ def test_tries_together_take_no_longer_than_the_timeout() -> None:
     assert wire.limits == pytest.approx([1.0, 0.9, 0.7, 0.3])
 
 
-def test_a_refusal_is_final() -> None:
+def test_a_refused_stream_is_not_retried() -> None:
     wire = Wire()
     wire.answers("GetRun", NotFound("no run r"))
     with pytest.raises(NotFound):
@@ -46,7 +46,7 @@ def test_a_refusal_is_final() -> None:
     assert wire.names == ["GetRun"]
 
 
-def test_pauses_are_drawn_from_their_whole_length() -> None:
+def test_pauses_have_full_jitter() -> None:
     wire = Wire()
     wire.answers("GetRun", LOST, LOST, pb.GetRunResponse())
     drive(session(wire, draw=0.5).get("r"))
@@ -77,14 +77,14 @@ def test_a_wait_retries_the_result_as_long_as_a_lost_stream() -> None:
     assert sum(wire.pauses) == pytest.approx(2 * (0.1 + 0.2 + 0.4 + 0.8 + 1.6 + 3.2 + 5.0))
 
 
-def test_a_wait_whose_server_stays_away_from_the_result_gives_up_after_the_reconnect_window() -> None:
+def test_a_wait_without_a_result_gives_up_after_the_reconnect_window() -> None:
     wire = ended(Wire())
     with pytest.raises(ServerUnavailable):
         drive(session(wire, timeout=5.0, connect_timeout=1.0, reconnect_window=20.0).wait("r"))
     assert sum(wire.pauses) == pytest.approx(20.0)
 
 
-def test_a_client_without_a_reconnect_window_waits_for_the_result_as_for_any_answer() -> None:
+def test_without_a_reconnect_window_a_wait_retries_the_result_like_any_call() -> None:
     wire = ended(Wire())
     with pytest.raises(ServerUnavailable):
         drive(session(wire, connect_timeout=1.0, reconnect_window=0.0).wait("r"))

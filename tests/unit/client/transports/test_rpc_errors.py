@@ -77,7 +77,7 @@ def test_a_code_without_details_becomes_its_exception_too(code: grpc.StatusCode)
     ("code", "kind"),
     [(grpc.StatusCode.INVALID_ARGUMENT, InvalidWorkflow), (grpc.StatusCode.UNIMPLEMENTED, Unsupported)],
 )
-def test_every_field_to_blame_is_listed(code: grpc.StatusCode, kind: type[InvalidWorkflow] | type[Unsupported]) -> None:
+def test_every_invalid_field_is_listed(code: grpc.StatusCode, kind: type[InvalidWorkflow] | type[Unsupported]) -> None:
     raised = from_rpc_error(error(code, "2 problems", info("R"), fields(name="malformed", steps="none")), ADDRESS)
     assert isinstance(raised, kind)
     assert raised.violations == (Violation("name", "malformed"), Violation("steps", "none"))
