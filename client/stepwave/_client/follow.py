@@ -95,7 +95,7 @@ class Follower:
 
     def _current_stream(self) -> MessageStream[pb.ExecuteWorkflowResponse | pb.WatchRunResponse]:
         if self._stream is None:
-            left = self._left()
+            left = self._time_left()
             self.attached = True  # first: a KeyboardInterrupt may come while the call begins
             if self._execute is not None and not self._received:
                 self._stream = self._link.transport.stream(EXECUTE, self._execute, left)
@@ -155,7 +155,7 @@ class Follower:
             DeadlineExceeded: The timeout passed.
         """
         await self.close()
-        pause, left = self._backoff.pause(), self._left()
+        pause, left = self._backoff.pause(), self._time_left()
         if pause is None:
             self.attached = False  # the server cancels the run itself when its reconnect window has passed
             self._give_up(error)
@@ -171,7 +171,7 @@ class Follower:
         message = f"lost the server at {address}; it did not come back in {window:g} s"
         raise ServerUnavailable(message, address=address) from error
 
-    def _left(self) -> float | None:
+    def _time_left(self) -> float | None:
         """Return the seconds until the timeout; `None`: no timeout.
 
         Raises:

@@ -114,10 +114,10 @@ def _span(timeline: Timeline, track: Track, deps: list[_Span], passed: int | Non
     finish = track.finish
     ended = [dep for dep in deps if dep.finish and not 0 < finish < dep.finish]
     succeeded = [dep for dep in deps if dep.track.state is State.SUCCEEDED] if track.any_join else []
-    any_driver = bool(succeeded) and (track.ready is not None or not finish)
-    driver = min(succeeded, key=_FINISH) if any_driver else max(ended, key=_FINISH) if ended else None
+    any_satisfied = bool(succeeded) and (track.ready is not None or not finish)
+    driver = min(succeeded, key=_FINISH) if any_satisfied else max(ended, key=_FINISH) if ended else None
     begin = timeline.start if driver is None else driver.end
-    may_begin = any_driver or len(ended) == len(track.deps)
+    may_begin = any_satisfied or len(ended) == len(track.deps)
     if may_begin and timeline.state is State.RUNNING and not finish and not track.marks:
         _set_ready(timeline, track, begin, passed)
     lasts = may_begin or bool(track.marks)
@@ -133,8 +133,8 @@ def _span(timeline: Timeline, track: Track, deps: list[_Span], passed: int | Non
         phases=phases,
         parts=_parts(sums),
         own=sums[_WORK] + sums[_BACKOFF],
-        deps=[driver] if any_driver and driver is not None else ended,
-        options=succeeded if any_driver else (),
+        deps=[driver] if any_satisfied and driver is not None else ended,
+        options=succeeded if any_satisfied else (),
         latest=timeline.end,
     )
 

@@ -14,7 +14,18 @@ from stepwave.exceptions import ServerUnavailable, StepwaveError
 from stepwave.v1 import event_pb2, payload_pb2, run_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
-__all__ = ["ADDRESS", "LOST", "Wire", "batch", "chunk", "finished", "run_finished", "session", "started", "transient"]
+__all__ = [
+    "ADDRESS",
+    "LOST",
+    "ScriptedTransport",
+    "batch",
+    "chunk",
+    "finished",
+    "run_finished",
+    "session",
+    "started",
+    "transient",
+]
 
 ADDRESS = "127.0.0.1:50051"
 LOST = ServerUnavailable(f"no server at {ADDRESS}", address=ADDRESS)
@@ -24,7 +35,7 @@ Response = TypeVar("Response")
 Result = TypeVar("Result")
 
 
-class Wire:
+class ScriptedTransport:
     """Answers calls from scripts, and records them.
 
     The script of a stream is a list. A message is returned, an exception is raised, and a function is called. `None` or
@@ -76,7 +87,7 @@ class Wire:
         self, method: Stream[Request, Response], request: Request, within: float | None
     ) -> MessageStream[Response]:
         self._record(method.name, request, within)
-        return _Scripted(self, self._streams.popleft() if self._streams else [LOST])
+        return _ScriptedStream(self, self._streams.popleft() if self._streams else [LOST])
 
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -102,9 +113,9 @@ class Wire:
         self.limits.append(within)
 
 
-class _Scripted(Generic[Response]):
-    def __init__(self, wire: Wire, script: Iterable[object]) -> None:
-        self._wire = wire
+class _ScriptedStream(Generic[Response]):
+    def __init__(self, transport: ScriptedTransport, script: Iterable[object]) -> None:
+        self._transport = transport
         self._script = iter(script)
 
     async def read(self) -> Response | None:
@@ -117,16 +128,16 @@ class _Scripted(Generic[Response]):
         return cast("Response | None", step)
 
     async def finish(self) -> None:
-        self._wire.finished += 1
+        self._transport.finished += 1
 
     def cancel(self) -> None:
-        self._wire.cancelled += 1
+        self._transport.cancelled += 1
 
 
-def session(wire: Wire, *, draw: float = 1.0, **settings: Any) -> Session:
+def session(transport: ScriptedTransport, *, draw: float = 1.0, **settings: Any) -> Session:
     """Return a session whose pauses are `draw` times the longest possible."""
     chosen = {"namespace": "", "timeout": 30.0, "connect_timeout": 3.0, "reconnect_window": 30.0, **settings}
-    return Session(Link(wire, LinkSettings(**chosen), draw=lambda: draw))
+    return Session(Link(transport, LinkSettings(**chosen), draw=lambda: draw))
 
 
 def batch(*events: event_pb2.RunEvent, last: int = 0) -> pb.WatchRunResponse:

@@ -9,7 +9,7 @@ from stepwave._convert.results import explanation_from_proto
 from stepwave._transport.blocking import drive
 from stepwave.v1 import event_pb2, run_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
-from unit.client.clients.transport import Wire, session
+from unit.client.clients.transport import ScriptedTransport, session
 
 NOW = timestamp_pb2.Timestamp(seconds=1_700_000_000)
 RESPONSE = pb.ExplainRunResponse(
@@ -33,10 +33,10 @@ RESPONSE = pb.ExplainRunResponse(
 
 
 def test_an_explanation_is_asked_for_by_the_runs_id() -> None:
-    wire = Wire()
-    wire.answers("ExplainRun", RESPONSE)
-    assert drive(session(wire, namespace="n").explain("r")) == explanation_from_proto(RESPONSE)
-    assert wire.sent == [("ExplainRun", pb.ExplainRunRequest(namespace="n", run_id="r"))]
+    transport = ScriptedTransport()
+    transport.answers("ExplainRun", RESPONSE)
+    assert drive(session(transport, namespace="n").explain("r")) == explanation_from_proto(RESPONSE)
+    assert transport.sent == [("ExplainRun", pb.ExplainRunRequest(namespace="n", run_id="r"))]
 
 
 def test_a_running_step_has_its_line() -> None:

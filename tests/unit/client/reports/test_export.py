@@ -12,7 +12,7 @@ from stepwave import InvalidExport, RunExport, ServerUnavailable, Unsupported
 from stepwave._transport.blocking import drive
 from stepwave.v1 import event_pb2, payload_pb2, workflow_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
-from unit.client.clients.transport import LOST, Wire, finished, run_finished, session, started
+from unit.client.clients.transport import LOST, ScriptedTransport, finished, run_finished, session, started
 
 TEXT = '{"big": 9007199254740993, "small": 1e-7, "city": "Łódź"}'
 
@@ -195,22 +195,22 @@ def parts() -> list[pb.ExportRunResponse]:
 
 
 def test_an_export_is_assembled_from_all_its_parts() -> None:
-    wire = Wire()
-    wire.stream_answers(*parts())
-    assert drive(session(wire, namespace="n").export("r")) == export()
-    assert wire.sent == [("ExportRun", pb.ExportRunRequest(namespace="n", run_id="r"))]
+    transport = ScriptedTransport()
+    transport.stream_answers(*parts())
+    assert drive(session(transport, namespace="n").export("r")) == export()
+    assert transport.sent == [("ExportRun", pb.ExportRunRequest(namespace="n", run_id="r"))]
 
 
 def test_an_export_whose_stream_is_lost_restarts() -> None:
-    wire = Wire()
-    wire.stream_answers(*parts()[:2], LOST)
-    wire.stream_answers(*parts())
-    assert drive(session(wire).export("r")) == export()
+    transport = ScriptedTransport()
+    transport.stream_answers(*parts()[:2], LOST)
+    transport.stream_answers(*parts())
+    assert drive(session(transport).export("r")) == export()
 
 
 def test_an_export_from_a_server_that_is_gone_is_given_up() -> None:
     with pytest.raises(ServerUnavailable):
-        drive(session(Wire()).export("r"))
+        drive(session(ScriptedTransport()).export("r"))
 
 
 def test_states_are_read_as_names() -> None:

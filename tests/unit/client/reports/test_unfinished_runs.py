@@ -8,7 +8,7 @@ from stepwave import RunExport, State
 from stepwave._transport.blocking import drive as drive_to_end
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave_server.core.state import SECOND
-from unit.client.clients.transport import Wire, session
+from unit.client.clients.transport import ScriptedTransport, session
 from unit.client.reports.runs import after, diamond, export_of, parts, report_on, seconds, through_the_diamond
 from unit.server.core.build import flow, retry, step
 from unit.server.core.driver import NOON, Drive
@@ -78,15 +78,17 @@ def test_a_run_that_has_not_begun_has_nothing_to_report() -> None:
 
 def test_a_client_returns_the_report_of_the_export() -> None:
     export = export_of(through_the_diamond(diamond()))
-    wire = Wire()
-    wire.stream_answers(pb.ExportRunResponse(definition=export.definition), pb.ExportRunResponse(events=export.events))
-    assert drive_to_end(session(wire).report("r")) == export.report()
+    transport = ScriptedTransport()
+    transport.stream_answers(
+        pb.ExportRunResponse(definition=export.definition), pb.ExportRunResponse(events=export.events)
+    )
+    assert drive_to_end(session(transport).report("r")) == export.report()
 
 
 def test_a_client_reports_a_run_under_way_up_to_the_time_of_its_server() -> None:
     drive = diamond()
     drive.start("a")
-    export, wire = export_of(drive), Wire()
-    wire.stream_answers(pb.ExportRunResponse(definition=export.definition, events=export.events))
-    wire.answers("ExplainRun", pb.ExplainRunResponse(time=Timestamp(seconds=NOON // SECOND + 9)))
-    assert drive_to_end(session(wire).report("r")).makespan == seconds(9)
+    export, transport = export_of(drive), ScriptedTransport()
+    transport.stream_answers(pb.ExportRunResponse(definition=export.definition, events=export.events))
+    transport.answers("ExplainRun", pb.ExplainRunResponse(time=Timestamp(seconds=NOON // SECOND + 9)))
+    assert drive_to_end(session(transport).report("r")).makespan == seconds(9)
