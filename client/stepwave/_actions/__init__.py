@@ -1,1 +1,1 @@
-"""What modules of actions import: marks, contexts, failures. Shared with the server, so free of clients."""
+"""The decorator, context and errors of actions. The server uses them too, so they import no client."""

@@ -44,7 +44,9 @@ class Reference:
         raise TypeError(f"{self!r} has no value before the run: it is neither true nor false")
 
     def __format__(self, spec: str) -> NoReturn:
-        raise TypeError(f"{self!r} has no value before the run: text cannot hold it, put it into the input by itself")
+        raise TypeError(
+            f"{self!r} has no value before the run: it cannot be part of a text; pass it as a value of its own"
+        )
 
     def __repr__(self) -> str:
         root = "input" if self.step_id is None else f"{self.step_id}.output"
@@ -72,7 +74,7 @@ class StepHandle:
 
     @property
     def output(self) -> Reference:
-        """What it will answer, to be put into the inputs of other steps."""
+        """A reference to the step's output, for the inputs of other steps."""
         return Reference(self.owner, self.id)
 
     def __repr__(self) -> str:
@@ -112,7 +114,7 @@ def _strip(value: object, here: str, found: list[tuple[str, Reference]]) -> obje
         case list() | tuple():
             return [_strip(item, f"{here}/{index}", found) for index, item in enumerate(value)]
         case StepHandle():
-            raise TypeError(f"{here or 'the input'}: {value!r} is a step; what it answers is its `.output`")
+            raise TypeError(f"{here or 'the input'}: {value!r} is a step; pass its `.output`")
         case _:
             return value  # not JSON: refused when it is encoded
 

@@ -83,7 +83,7 @@ def set_run(
     """
     if isinstance(workflow, Rerun):
         if input is not None:
-            raise ValueError("a rerun takes no input of its own: it has the earlier run's")
+            raise ValueError("a rerun takes no input of its own: it uses the earlier run's")
         request.rerun.run_id, request.rerun.from_failed = workflow.run_id, workflow.from_failed
         request.run_id = run_id or rerun_id(workflow.run_id)
         return

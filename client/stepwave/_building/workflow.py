@@ -155,7 +155,7 @@ class Workflow:
 
     def _set_fallback(self, step: workflow_pb2.Step, fallback: Fallback) -> None:
         if not isinstance(fallback, Fallback):
-            raise TypeError(f'a fallback is a Fallback, as Fallback("cached_search"), got {fallback!r}')
+            raise TypeError(f'fallback must be a Fallback, such as Fallback("cached_search"), got {fallback!r}')
         if fallback.action is None:
             step.fallback.value.CopyFrom(to_payload(fallback.value))
             return

@@ -78,7 +78,7 @@ _RULES = enum_values(orchestrator_pb2.InputRule, "INPUT_RULE_", InputRule)
 
 def moment(stamp: timestamp_pb2.Timestamp) -> datetime:
     """Convert a timestamp to a time in UTC, to the microsecond."""
-    # Exact for any date before 2106, in a third of the time of `ToDatetime`.
+    # Exact to the microsecond for any date before 2106, in a third of the time of `ToDatetime`.
     return datetime.fromtimestamp(stamp.seconds + stamp.nanos * 1e-9, UTC)
 
 

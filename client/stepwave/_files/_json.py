@@ -105,7 +105,7 @@ class _Parser:
     def _string(self) -> str:
         found = _STRING.match(self._text, self._at)
         if found is None:
-            raise SyntaxProblem(self._place(), "this string does not end on its line")
+            raise SyntaxProblem(self._place(), "unterminated string")
         try:
             text: str = json.loads(found[0])
         except json.JSONDecodeError as error:

@@ -86,7 +86,7 @@ class _Composer:
     def _begin_document(self, place: Place) -> None:
         self._documents += 1
         if self._documents > 1:
-            raise SyntaxProblem(place, "a second document begins here; a workflow file holds one workflow")
+            raise SyntaxProblem(place, "a second document begins here; a workflow file has one workflow")
 
     def _begin(self, event: yaml.CollectionStartEvent, *, is_map: bool) -> None:
         place = _place(event)
@@ -196,7 +196,7 @@ def _place_of_mark(mark: yaml.Mark | yaml._yaml.Mark | None) -> Place:
 
 def _unknown_tag(tag: str | None) -> str:
     shown = (tag or "").replace("tag:yaml.org,2002:", "!!")
-    return f"unknown tag {shown}; a workflow file holds what JSON can hold"
+    return f"unknown tag {shown}; a workflow file has only the types of JSON"
 
 
 def _bad_key(key: Node) -> str:

@@ -150,7 +150,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if waiting is not None:
             waiting.set_result(None)
         elif timeout is None:
-            raise RunStuck("nothing is left that could happen")
+            raise RunStuck("nothing is left to wait for")
         else:  # at least a nanosecond: the timer may be due between two of them
             self._elapsed += max(1, round(timeout * NANOS_PER_SECOND))
             self._turns = 0
@@ -159,7 +159,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def blocker(self) -> str:
         """Describe the thread or connection for which virtual time stands still; empty: none."""
         if self._in_thread:
-            return f"{self._in_thread} keeps its thread"
+            return f"{self._in_thread} does not leave its thread"
         if self._thread_calls:
             return "an action waits for a thread (`asyncio.to_thread`, `run_in_executor`)"
         if len(self._watched) > self._own_sockets:

@@ -69,12 +69,12 @@ def check_names(script: Mapping[str, ActionScript], workflow: workflow_pb2.Workf
     for name, action_script in script.items():
         if name not in steps:
             raise ValueError(
-                f"the script has the action {name!r}, and no step of the workflow does{_suggestion(name, steps)}"
+                f"the script has the action {name!r}, but no step of the workflow has it{_suggestion(name, steps)}"
             )
         for step_id in action_script:
             if step_id and step_id not in steps[name]:
                 raise ValueError(
-                    f"the script of {name!r} has the step {step_id!r}, which has not that action"
+                    f"the script of {name!r} has the step {step_id!r}, which does not have this action"
                     f"{_suggestion(step_id, steps[name])}"
                 )
 
@@ -85,7 +85,7 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
 
 
 def call_off_loop(call: Callable[[], T]) -> T:
-    """Make a call that runs an event loop: on a thread of its own if this thread's loop is running, which it blocks."""
+    """Make a call that runs an event loop. If this thread's loop is running, use another thread and block the loop."""
     if not _loop_runs():
         return call()
     context = contextvars.copy_context()

@@ -26,5 +26,5 @@ def test_an_invalid_policy_is_refused_with_the_name_of_its_field(given: dict[str
 
 def test_an_invalid_fallback_is_refused_with_an_example() -> None:
     wrong: Any = "cached_search"
-    with pytest.raises(TypeError, match=r'a fallback is a Fallback, as Fallback\("cached_search"\), got'):
+    with pytest.raises(TypeError, match=r'fallback must be a Fallback, such as Fallback\("cached_search"\), got'):
         Workflow("flow").step("search", "search", fallback=wrong)

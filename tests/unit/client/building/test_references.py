@@ -59,7 +59,9 @@ def test_a_reference_is_neither_true_nor_false() -> None:
 
 
 def test_a_reference_in_text_is_refused() -> None:
-    with pytest.raises(TypeError, match=re.escape("search.output has no value before the run: text cannot hold it")):
+    with pytest.raises(
+        TypeError, match=re.escape("search.output has no value before the run: it cannot be part of a text")
+    ):
         f"about {SEARCH.output}"
 
 

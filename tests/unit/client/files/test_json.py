@@ -44,7 +44,7 @@ def test_numbers_keep_their_digits() -> None:
         ("{'name': 1}", "1:2: expected a key in double quotes, got \"'name'\""),
         ('{"name": nan}', "1:10: expected a value, got 'nan'"),
         ('{"name": NaN}', "1:10: expected a value, got 'NaN'"),
-        ('{"name": "a\n"}', "1:10: this string does not end on its line"),
+        ('{"name": "a\n"}', "1:10: unterminated string"),
         ('{"name": "\\x"}', "1:10: malformed string: Invalid \\escape"),
         ('{} {"a": 1}', "1:4: expected the end of the file, got '{'"),
         ("[" * 100_000, "1:101: nested more than 100 levels deep"),

@@ -140,7 +140,9 @@ def test_a_cancelled_wait_for_a_turn_blocks_no_other(loop: VirtualLoop) -> None:
 def test_a_thread_that_blocks_virtual_time_is_named() -> None:
     loop = VirtualLoop(EPOCH, patience=0.05)
     done = threading.Event()
-    with pytest.raises(RunStuck, match=r"for 0\.05 s, step 'a' keeps its thread, and virtual time stands still"):
+    with pytest.raises(
+        RunStuck, match=r"for 0\.05 s, step 'a' does not leave its thread, and virtual time stands still"
+    ):
         run(loop, loop.in_turn("step 'a'", lambda: asyncio.to_thread(done.wait)))
     done.set()
     loop.shut_down()
@@ -156,7 +158,7 @@ def test_a_deadlock_is_reported(loop: VirtualLoop) -> None:
     async def wait() -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises(RunStuck, match="nothing is left that could happen"):
+    with pytest.raises(RunStuck, match="nothing is left to wait for"):
         run(loop, wait())
 
 

@@ -285,7 +285,7 @@ def test_a_thread_that_never_returns_fails_the_test_and_is_named_with_its_line()
     def blocks() -> None:
         done.wait()
 
-    with pytest.raises(RunStuck, match=r"step 'only' \(action 'work'\) keeps its thread") as caught:
+    with pytest.raises(RunStuck, match=r"step 'only' \(action 'work'\) does not leave its thread") as caught:
         run_scripted(one(), {"work": blocks}, patience=0.05)
     done.set()
     (note,) = caught.value.__notes__
