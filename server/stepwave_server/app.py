@@ -138,14 +138,14 @@ class Server:
         """Take up the runs that an earlier server left under way, before anybody asks for them."""
         how = self.settings.recover
         recovery = await self.engine.recover(how)
-        for key, window in recovery.held.items():
+        for key, window in recovery.attached.items():
             self._holds.wait(key, window, crashed=not journal.clean)
         if journal.durable:
             logger.info("journal: %s", journal.place)
         if recovery.runs:
             runs, attempts = _counted(recovery.runs, "run"), _counted(recovery.attempts, "running attempt")
             logger.info("%s %s, with %s that the end of an earlier server cut off", DONE[how], runs, attempts)
-        for run_id, why in recovery.unreadable.items():
+        for run_id, why in recovery.unsupported.items():
             logger.error("run %s cannot go on here, and is left as it is: %s", run_id, why)
 
     def _take_trouble(self, trouble: str) -> None:
