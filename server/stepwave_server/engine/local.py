@@ -305,7 +305,7 @@ class LocalEngine(RunQueries):
             await self._wait_idle(self.options.cancel_grace + SHUTDOWN_GRACE)
 
     async def close(self) -> None:
-        """End all streams and cancel all attempts. The journal stays open, so that streams can send their last events."""
+        """End all streams and cancel all attempts. The journal stays open for streams that still send events."""
         self._draining = True
         for run in self._runs.values():
             run.freeze()

@@ -96,8 +96,8 @@ class Admission(Protocol[T]):
 
         Args:
             permit: The permit.
-            feedback: What the attempt's end says of the service behind its action.
-            retry_after: Nanoseconds for which a refusal asked to be left alone.
+            feedback: The feedback of the attempt's outcome on the service behind its action.
+            retry_after: Pause in nanoseconds that a refusal asked for; 0: none.
             now: The time.
         """
         ...

@@ -66,7 +66,7 @@ class Limit:
     per_key: Bound | None = None
 
     def covers(self, action: str) -> bool:
-        """Say whether it covers an action."""
+        """Return whether the limit covers an action."""
         if self.actions.endswith("*"):
             return action.startswith(self.actions[:-1])
         return action == self.actions

@@ -154,7 +154,7 @@ class _History:
                 pass
 
     def missing_ends(self, now: int) -> Iterator[Event]:
-        """Yield the missing ends of steps and waves. A step comes after its dependencies, which are in earlier waves."""
+        """Yield the missing ends of steps and waves. Steps come in the order of their waves: dependencies first."""
         left = [step for step in self._steps.values() if not step.finish]
         for step in sorted(left, key=lambda step: (step.wave, step.index)):
             yield step.end(now)
