@@ -20,7 +20,7 @@ __all__ = ["Batch", "Engine", "EngineOptions", "Page", "Recover", "Recovery", "S
 
 
 class Recover(StrEnum):
-    """What a starting server does with the runs that an earlier server left under way."""
+    """The treatment of runs that an earlier server left under way."""
 
     RESUME = "resume"
     """Continue them."""

@@ -10,11 +10,7 @@ from functools import partial
 from stepwave_server.actions import Registry
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo, RunKey
-from stepwave_server.core.messages import (
-    CancelRequested,
-    Event,
-    Started,
-)
+from stepwave_server.core.messages import CancelRequested, Event, Started
 from stepwave_server.core.model import FallbackAction, Step, Workflow
 from stepwave_server.core.validate import Violation, validate
 from stepwave_server.engine.admission.base import Permit
@@ -91,7 +87,7 @@ class LocalEngine(RunQueries):
         )
         self._deadlines: Deadlines[Attempt] = Deadlines(self._loop, Attempt.time_out)
         self._ready: list[LocalRun] = []
-        self._turning = False
+        self._turn_scheduled = False
         self._abandoned: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -254,9 +250,10 @@ class LocalEngine(RunQueries):
                 logger.error(BROKEN_BEFORE, run_id, run_id, extra={"run_id": run_id})
                 run.fail(FAILED_BY_DEFECT)
             else:
-                self._continue(run, how, recovery)
+                self._apply_recovery(run, how, recovery)
 
-    def _continue(self, run: LocalRun, how: Recover, recovery: Recovery) -> None:
+    def _apply_recovery(self, run: LocalRun, how: Recover, recovery: Recovery) -> None:
+        """Resume, fail or pause a restored run."""
         recovery.runs += 1
         recovery.attempts += len(run.state.running)
         if how is Recover.RESUME:
@@ -332,8 +329,8 @@ class LocalEngine(RunQueries):
 
     def _request_turn(self, run: LocalRun) -> None:
         self._ready.append(run)
-        if not self._turning:
-            self._turning = True
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
@@ -344,7 +341,7 @@ class LocalEngine(RunQueries):
         while self._ready:
             for run in self._decide():
                 run.commit()
-        self._turning = False
+        self._turn_scheduled = False
         if self._draining:  # a run may now be stalled
             self._check_idle()
 

@@ -26,7 +26,7 @@ MOST_NAMED = 20
 
 
 class Applicant(Ticket, Protocol):
-    """What the controller admits: an attempt."""
+    """An attempt as the controller sees it."""
 
     @property
     def step_id(self) -> str:

@@ -37,7 +37,7 @@ class Adaptive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What is allowed. Everything that is set applies.
+    """The bounds of a limit. All bounds that are set apply.
 
     Attributes:
         concurrency: The bound of attempts in flight.

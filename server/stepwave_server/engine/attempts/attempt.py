@@ -75,11 +75,11 @@ class AttemptOwner(Protocol):
         ...
 
     def attempt_admitted(self, attempt: "Attempt") -> None:
-        """Note that an attempt has a permit. The run decides whether it still starts."""
+        """Take the report that an attempt has a permit. The run decides whether it still starts."""
         ...
 
     def attempt_timed_out(self, attempt: "Attempt") -> None:
-        """Note that the deadline of a running attempt has passed."""
+        """Take the report that the deadline of a running attempt has passed."""
         ...
 
     def attempt_ended(self, attempt: "Attempt", permit: Permit, outcome: Input) -> None:

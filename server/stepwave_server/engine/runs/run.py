@@ -229,11 +229,11 @@ class LocalRun:
     # Reports of its attempts.
 
     def attempt_admitted(self, attempt: Attempt) -> None:
-        """Note that an attempt has a permit. The next turn decides whether it still starts."""
+        """Take the report that an attempt has a permit. The next turn decides whether it still starts."""
         self.feed(attempt)
 
     def attempt_timed_out(self, attempt: Attempt) -> None:
-        """Note that the deadline of a running attempt has passed."""
+        """Take the report that the deadline of a running attempt has passed."""
         self.feed(AttemptTimedOut(attempt.step_id, attempt.number))
 
     def attempt_ended(self, attempt: Attempt, permit: Permit, outcome: Input) -> None:
