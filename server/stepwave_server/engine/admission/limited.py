@@ -282,7 +282,7 @@ class LimitedAdmission(Generic[T]):
         self._requeue(lane)
 
     def _got_through(self, lane: _Lane[T], now: int) -> None:
-        """Let the limiter that unblocked a lane unblock the next one. The lane got through, is blocked, or has ended."""
+        """Let the limiter that unblocked a lane unblock the next one. The lane got through, is blocked or has ended."""
         limiter, lane.unblocked_by = lane.unblocked_by, None
         if limiter is not None:
             self._blocked[limiter].trying = False
