@@ -146,14 +146,14 @@ class Server:
         """Recover the runs that an earlier server left under way, before calls can ask for them."""
         how = self.settings.recover
         recovery = await self.engine.recover(how)
-        for key, window in recovery.held.items():
+        for key, window in recovery.attached.items():
             self._attachments.recover(key, window, crashed=not journal.clean)
         if journal.durable:
             logger.info("journal: %s", journal.location)
         if recovery.runs:
             runs, attempts = _count(recovery.runs, "run"), _count(recovery.attempts, "running attempt")
             logger.info("%s %s, with %s that the end of an earlier server cut off", RECOVERY_VERBS[how], runs, attempts)
-        for run_id, reason in recovery.unreadable.items():
+        for run_id, reason in recovery.unsupported.items():
             logger.error("run %s cannot continue on this server, and is left unchanged: %s", run_id, reason)
 
     def _on_journal_trouble(self, trouble: str) -> None:
