@@ -6,7 +6,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc.aio import AioRpcError
 
-from integration.server.caller import MOST_BYTES
+from integration.server.caller import MAX_BYTES
 from stepwave import JSON, AsyncClient, Event, Workflow
 from stepwave.v1 import orchestrator_pb2 as pb
 
@@ -21,7 +21,7 @@ Saw = Callable[[int], None]
 def open_channel(address: str) -> grpc.aio.Channel:
     """Open a channel that looks for a server that has gone several times a second."""
     options = [
-        ("grpc.max_receive_message_length", MOST_BYTES),
+        ("grpc.max_receive_message_length", MAX_BYTES),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),

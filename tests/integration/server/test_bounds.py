@@ -73,7 +73,7 @@ async def test_threads_of_abandoned_attempts_are_bounded(
 async def test_attempts_that_cling_on_beyond_the_bound_keep_their_places(
     serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "MOST_ABANDONED", 0)
+    monkeypatch.setattr(local, "MAX_ABANDONED", 0)
     server = await serve(max_attempts=1, cancel_grace=0.01)
     caller = call(server)
     stubborn = end_of(await caller.run(flow(step("a", "stubborn", timeout=0.05))))
@@ -84,7 +84,7 @@ async def test_attempts_that_cling_on_beyond_the_bound_keep_their_places(
 async def test_a_place_kept_by_what_clings_on_comes_free_when_it_ends(
     serve: Serve, call: Call, stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "MOST_ABANDONED", 0)
+    monkeypatch.setattr(local, "MAX_ABANDONED", 0)
     caller = call(await serve(max_attempts=1, cancel_grace=0.01))
     await caller.run(flow(step("a", "stubborn", timeout=0.05)))
     waiting = caller.execute(flow(step("b")))

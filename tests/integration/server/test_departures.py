@@ -12,7 +12,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from integration.server.build import end_of, flow, step
-from integration.server.caller import GUARD, MOST_BYTES, refusal
+from integration.server.caller import GUARD, MAX_BYTES, refusal
 from integration.server.deaf import Deaf
 from integration.server.serving import Call, Serve, settles
 from stepwave.v1 import orchestrator_pb2 as pb
@@ -188,7 +188,7 @@ async def test_an_answer_that_is_too_large_to_be_sent_is_a_defect_of_the_server(
 
 async def test_a_server_that_takes_small_messages_alone_sends_large_ones(serve: Serve, call: Call) -> None:
     caller = call(await serve(max_message_bytes=1 << 16))
-    steps = [step(f"s{i}", "bulk", given={"size": MOST_BYTES // 4}) for i in range(4)]
+    steps = [step(f"s{i}", "bulk", given={"size": MAX_BYTES // 4}) for i in range(4)]
     assert end_of(await caller.run(flow(*steps))).state == STATE_SUCCEEDED
 
 

@@ -4,7 +4,7 @@ import grpc
 import pytest
 
 from integration.server.build import bind, flow, sequences, step, value_of
-from integration.server.caller import MOST_BYTES, Caller, refusal
+from integration.server.caller import MAX_BYTES, Caller, refusal
 from integration.server.serving import Call, Serve
 from integration.server.stage import Stage
 from stepwave.v1 import orchestrator_pb2 as pb
@@ -46,7 +46,7 @@ async def test_a_large_run_is_exported_in_messages_of_bounded_size(caller: Calle
     big = flow(*(step(f"s{i}", "bulk", given={"size": 400_000}) for i in range(12)))
     await caller.run(big, run_id="r")
     parts = await _export(caller, "r")
-    assert max(part.ByteSize() for part in parts) < MOST_BYTES
+    assert max(part.ByteSize() for part in parts) < MAX_BYTES
     assert len(parts) > 3
 
 

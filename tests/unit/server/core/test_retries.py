@@ -7,7 +7,7 @@ import pytest
 
 from stepwave_server.core.messages import Invoke, StartTimer, StepReady, StepRetrying, StepStarted, Timer, TimerFired
 from stepwave_server.core.model import SECOND, Failure, FailureCause, Join, Reason, Retry, State
-from stepwave_server.core.retries import LONGEST_PAUSE, draw, pause
+from stepwave_server.core.retries import MAX_PAUSE, draw, pause
 from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow, retry, step
 from unit.server.core.driver import NOON, Drive
@@ -161,7 +161,7 @@ def test_retry_after_beats_the_longest_pause_within_reason() -> None:
     drive.stumble("a", after=3_600)
     drive.wait(3_600)
     drive.stumble("a", after=10**12)
-    assert pauses(drive) == [3_600, LONGEST_PAUSE / SECOND]
+    assert pauses(drive) == [3_600, MAX_PAUSE / SECOND]
 
 
 def test_jitter_takes_its_share_off_a_pause_and_no_more() -> None:
