@@ -51,7 +51,10 @@ async def breaks(message: str = "broken") -> None:
 
 @action
 async def hangs(context: Context) -> str:
-    """Wait forever in the first attempt: in the unfinished run in every attempt, in the rerun in none. Else return a text."""
+    """Wait forever in the first attempt, then return a text.
+
+    The unfinished run waits in every attempt, the rerun in none.
+    """
     if context.run_id == UNFINISHED or (context.attempt == 1 and context.run_id != RERUN):
         await asyncio.Event().wait()
     return f"attempt {context.attempt}"
