@@ -13,7 +13,7 @@ def measured(load: Load, contender: str, *seconds: float) -> list[Measurement]:
 
 
 def rows(measurements: list[Measurement]) -> list[tuple[str, ...]]:
-    report = Report(measurements, yardstick="bare", goals={"ours": {"wide": 0.22}})
+    report = Report(measurements, baseline="bare", goals={"ours": {"wide": 0.22}})
     return report.rows(["bare", "ours", "late"], ["wide", "small"])
 
 
