@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.message import Message
 
 from integration.client.fake import GUARD, Context, Fake, batch, finished, run_finished, started
-from integration.durable.process import Victim
+from integration.durable.server_process import ServerProcess
 from stepwave import (
     AsyncClient,
     Client,
@@ -139,12 +139,12 @@ async def test_a_server_that_stays_away_for_a_while_is_asked_ever_less_often(fak
 
 
 @pytest.fixture
-async def victim(tmp_path: Path) -> AsyncIterator[Victim]:
-    victim = Victim(tmp_path)
-    await victim.start()
-    yield victim
-    victim.kill()
-    await victim.death()
+async def process(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    process = ServerProcess(tmp_path)
+    await process.start()
+    yield process
+    process.kill()
+    await process.wait_exit()
 
 
 def chain() -> Workflow:
@@ -165,48 +165,48 @@ def check(events: list[Event]) -> None:
     assert [(end.step_id, end.attempts, end.output) for end in ends] == [("a", 2, "a"), ("b", 2, "b"), ("c", 2, "c")]
 
 
-async def test_a_run_goes_on_where_its_server_was_killed(victim: Victim) -> None:
+async def test_a_run_goes_on_where_its_server_was_killed(process: ServerProcess) -> None:
     events = []
-    async with AsyncClient(victim.address) as client, client.run(chain()) as run:
+    async with AsyncClient(process.address) as client, client.run(chain()) as run:
         async for event in run:
             events.append(event)
             if isinstance(event, StepStarted) and event.attempt == 1:
-                await victim.restart()
+                await process.restart()
         assert await client.result(run.run_id) == run.result
     check(events)
 
 
-async def test_the_synchronous_face_goes_on_as_well(victim: Victim) -> None:
+async def test_the_synchronous_face_goes_on_as_well(process: ServerProcess) -> None:
     loop = asyncio.get_running_loop()
 
     def follow() -> list[Event]:
         events = []
-        with Client(victim.address) as client, client.stream(chain()) as run:
+        with Client(process.address) as client, client.stream(chain()) as run:
             for event in run:
                 events.append(event)
                 if isinstance(event, StepStarted) and event.attempt == 1:
-                    asyncio.run_coroutine_threadsafe(victim.restart(), loop).result()
+                    asyncio.run_coroutine_threadsafe(process.restart(), loop).result()
         return events
 
     check(await asyncio.to_thread(follow))
 
 
-async def test_a_run_goes_on_where_its_server_was_told_to_stop(victim: Victim) -> None:
+async def test_a_run_goes_on_where_its_server_was_told_to_stop(process: ServerProcess) -> None:
     events = []
-    async with AsyncClient(victim.address) as client, client.run(chain()) as run:
+    async with AsyncClient(process.address) as client, client.run(chain()) as run:
         async for event in run:
             events.append(event)
             if isinstance(event, StepStarted) and event.attempt == 1:
-                assert await victim.stop() == 0
-                await victim.start()
+                assert await process.stop() == 0
+                await process.start()
     check(events)
 
 
-async def test_waiting_for_a_detached_run_goes_on_as_well(victim: Victim) -> None:
-    async with AsyncClient(victim.address) as client:
+async def test_waiting_for_a_detached_run_goes_on_as_well(process: ServerProcess) -> None:
+    async with AsyncClient(process.address) as client:
         run_id = (await client.start(chain())).run_id
         waiting = asyncio.ensure_future(client.wait(run_id))
         async with client.watch(run_id, kinds=["step_started"]) as events:
             await anext(events)
-        await victim.restart()
+        await process.restart()
         assert (await waiting).succeeded

@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from integration.server.build import bind, end_of, flow, payload, state_of, step, text
-from integration.server.caller import Caller, Refusal, refusal
-from integration.server.serving import Call, Serve
-from integration.server.stage import Stage
+from integration.server.controlled_actions import ControlledActions
+from integration.server.fixture_types import Connect, Serve
+from integration.server.raw_client import RawClient, Refusal, refusal
 from stepwave.v1 import event_pb2, payload_pb2, workflow_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
@@ -21,21 +21,21 @@ UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 
 
 @pytest.fixture(autouse=True)
-async def nothing_is_invoked(stage: Stage) -> AsyncIterator[None]:
+async def nothing_is_invoked(controlled: ControlledActions) -> AsyncIterator[None]:
     yield
-    assert stage.invoked == []
+    assert controlled.invoked == []
 
 
-async def _refused(caller: Caller, workflow: workflow_pb2.Workflow, **given: object) -> Refusal:
+async def _refused(client: RawClient, workflow: workflow_pb2.Workflow, **given: object) -> Refusal:
     """Send a workflow by every call that takes one, and return the answer they have in common."""
     execute = pb.ExecuteWorkflowRequest(workflow=workflow, **given)  # type: ignore[arg-type]  # fields by name
     start = pb.StartRunRequest(workflow=workflow, **given)  # type: ignore[arg-type]
     answers = [
-        await refusal(caller.stub.ExecuteWorkflow(execute).read()),
-        await refusal(caller.stub.StartRun(start)),
+        await refusal(client.stub.ExecuteWorkflow(execute).read()),
+        await refusal(client.stub.StartRun(start)),
     ]
     if not given:
-        answers.append(await refusal(caller.stub.PlanWorkflow(pb.PlanWorkflowRequest(workflow=workflow))))
+        answers.append(await refusal(client.stub.PlanWorkflow(pb.PlanWorkflowRequest(workflow=workflow))))
     first = answers[0]
     for answer in answers:
         assert (answer.code, answer.reason, answer.violations) == (first.code, first.reason, first.violations)
@@ -63,7 +63,7 @@ async def _refused(caller: Caller, workflow: workflow_pb2.Workflow, **given: obj
         (flow(step("a", after=["b"]), step("b", after=["a"])), "steps[0].depends_on", "dependency cycle: a → b → a"),
         (flow(step("a", "")), "steps[0].action", "must not be empty"),
         (flow(step("a", "nop")), "steps[0].action", 'unknown action "nop"; did you mean "noop"?'),
-        (flow(step("a", "zzz")), "steps[0].action", 'unknown action "zzz"; there are: bulk'),
+        (flow(step("a", "zzz")), "steps[0].action", 'unknown action "zzz"; there are: controlled'),
         (flow(step("a", bindings=[bind("", "x")])), "steps[0].bindings[0].step.id", 'unknown step "x"'),
         (flow(step("a", bindings=[bind("", "a")])), "steps[0].bindings[0].step.id", "depends on itself"),
         (
@@ -106,12 +106,12 @@ async def _refused(caller: Caller, workflow: workflow_pb2.Workflow, **given: obj
     ids=lambda value: value if isinstance(value, str) and value[:1].islower() and "[" not in value else None,
 )
 async def test_a_malformed_workflow_is_refused(
-    caller: Caller, bad: workflow_pb2.Workflow, field: str, problem: str
+    client: RawClient, bad: workflow_pb2.Workflow, field: str, problem: str
 ) -> None:
-    refused = await _refused(caller, bad)
+    refused = await _refused(client, bad)
     assert (refused.code, refused.reason) == (INVALID, "INVALID_ARGUMENT")
     assert refused.fields == [field]
-    assert problem in refused.says(field)
+    assert problem in refused.description(field)
     assert field in refused.message
 
 
@@ -126,14 +126,14 @@ async def test_a_malformed_workflow_is_refused(
     ],
     ids=["signs", "nanos", "signs again", "beyond 10,000 years", "beyond everything"],
 )
-async def test_an_impossible_duration_is_refused(caller: Caller, duration: Duration) -> None:
+async def test_an_impossible_duration_is_refused(client: RawClient, duration: Duration) -> None:
     bad = flow(step("a"))
     bad.timeout.CopyFrom(duration)
     bad.steps[0].timeout.CopyFrom(duration)
-    assert sorted((await _refused(caller, bad)).fields) == ["steps[0].timeout", "timeout"]
+    assert sorted((await _refused(client, bad)).fields) == ["steps[0].timeout", "timeout"]
 
 
-async def test_all_problems_come_in_one_answer(caller: Caller) -> None:
+async def test_all_problems_come_in_one_answer(client: RawClient) -> None:
     bad = flow(
         step("1", "nop", after=["lost"]),
         step("b", given=text("{"), timeout=-1, after=["c"]),
@@ -142,7 +142,7 @@ async def test_all_problems_come_in_one_answer(caller: Caller) -> None:
         timeout=-1,
         outputs=["nobody"],
     )
-    refused = await _refused(caller, bad, input=text("nul"), run_id="not an id")
+    refused = await _refused(client, bad, input=text("nul"), run_id="not an id")
     assert sorted(refused.fields) == [
         "input.json",
         "name",
@@ -160,7 +160,7 @@ async def test_all_problems_come_in_one_answer(caller: Caller) -> None:
     ]
 
 
-async def test_problems_of_the_call_and_of_the_workflow_come_together(caller: Caller) -> None:
+async def test_problems_of_the_call_and_of_the_workflow_come_together(client: RawClient) -> None:
     request = pb.ExecuteWorkflowRequest(
         workflow=flow(step("a", "nop")),
         run_id="no id",
@@ -168,15 +168,15 @@ async def test_problems_of_the_call_and_of_the_workflow_come_together(caller: Ca
         kinds=[event_pb2.EventKind.ValueType(99)],
     )
     request.reconnect_window.seconds = -1
-    refused = await refusal(caller.stub.ExecuteWorkflow(request).read())
+    refused = await refusal(client.stub.ExecuteWorkflow(request).read())
     assert refused.code is INVALID
     assert sorted(refused.fields) == ["kinds", "namespace", "reconnect_window", "run_id", "steps[0].action"]
 
 
-async def test_more_problems_than_an_answer_holds_are_counted(caller: Caller) -> None:
+async def test_more_problems_than_an_answer_holds_are_counted(client: RawClient) -> None:
     """An answer with them all would be longer than the metadata that callers take."""
     bad = flow(*(step(f"step{i}", "noop", after=[f"an-unknown-step-of-a-rather-long-name-{i}"]) for i in range(500)))
-    refused = await _refused(caller, bad)
+    refused = await _refused(client, bad)
     assert refused.code is INVALID
     assert len(refused.violations) > 20
     assert refused.violations[0][0] == "steps[0].depends_on[0]"
@@ -185,74 +185,74 @@ async def test_more_problems_than_an_answer_holds_are_counted(caller: Caller) ->
 
 
 @pytest.mark.parametrize("length", [500, 5_000, 500_000])
-async def test_a_problem_that_is_itself_long_still_arrives(caller: Caller, length: int) -> None:
-    refused = await _refused(caller, flow(step("→" * length, "noop", after=["é" * length])))
+async def test_a_problem_that_is_itself_long_still_arrives(client: RawClient, length: int) -> None:
+    refused = await _refused(client, flow(step("→" * length, "noop", after=["é" * length])))
     assert refused.code is INVALID
     assert refused.fields == ["steps[0].id", "steps[0].depends_on[0]"]
 
 
-async def test_every_step_of_a_longer_cycle_is_on_its_path(caller: Caller) -> None:
+async def test_every_step_of_a_longer_cycle_is_on_its_path(client: RawClient) -> None:
     ring = [step(f"s{i}", after=[f"s{(i + 1) % 5}"]) for i in range(5)]
-    refused = await _refused(caller, flow(step("free"), *ring))
-    assert refused.says("steps[1].depends_on") == "dependency cycle: s0 → s1 → s2 → s3 → s4 → s0"
+    refused = await _refused(client, flow(step("free"), *ring))
+    assert refused.description("steps[1].depends_on") == "dependency cycle: s0 → s1 → s2 → s3 → s4 → s0"
 
 
-async def test_an_unknown_dependency_is_never_called_a_cycle(caller: Caller) -> None:
-    refused = await _refused(caller, flow(step("a", after=["x"]), step("b", after=["a"])))
+async def test_an_unknown_dependency_is_never_called_a_cycle(client: RawClient) -> None:
+    refused = await _refused(client, flow(step("a", after=["x"]), step("b", after=["a"])))
     assert refused.fields == ["steps[0].depends_on[0]"]
     assert "cycle" not in refused.message
 
 
-async def test_a_huge_cycle_is_found_without_recursion(caller: Caller) -> None:
+async def test_a_huge_cycle_is_found_without_recursion(client: RawClient) -> None:
     ring = flow(*(step(f"s{i}", after=[f"s{(i + 1) % 20_000}"]) for i in range(20_000)))
-    refused = await _refused(caller, ring)
-    assert refused.says("steps[0].depends_on").startswith("dependency cycle: s0 → s1 → ")
+    refused = await _refused(client, ring)
+    assert refused.description("steps[0].depends_on").startswith("dependency cycle: s0 → s1 → ")
 
 
-async def test_too_many_steps_are_refused(serve: Serve, call: Call) -> None:
-    refused = await _refused(call(await serve(max_steps=3)), flow(*(step(f"s{i}") for i in range(4))))
-    assert refused.says("steps") == "4 steps are more than the 3 allowed"
+async def test_too_many_steps_are_refused(serve: Serve, connect: Connect) -> None:
+    refused = await _refused(connect(await serve(max_steps=3)), flow(*(step(f"s{i}") for i in range(4))))
+    assert refused.description("steps") == "4 steps are more than the 3 allowed"
 
 
-async def test_too_many_edges_are_refused(serve: Serve, call: Call) -> None:
+async def test_too_many_edges_are_refused(serve: Serve, connect: Connect) -> None:
     wide = flow(step("a"), *(step(f"s{i}", after=["a"]) for i in range(4)))
-    refused = await _refused(call(await serve(max_edges=3)), wide)
-    assert refused.says("steps") == "4 dependencies are more than the 3 allowed"
+    refused = await _refused(connect(await serve(max_edges=3)), wide)
+    assert refused.description("steps") == "4 dependencies are more than the 3 allowed"
 
 
-async def test_a_message_over_the_limit_is_refused_by_name(caller: Caller) -> None:
+async def test_a_message_over_the_limit_is_refused_by_name(client: RawClient) -> None:
     large = flow(*(step(f"s{i}", given="x" * 900_000) for i in range(4)))
-    refused = await refusal(caller.start(large))
+    refused = await refusal(client.start(large))
     assert (refused.code, refused.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE")
     assert "3,145,728 allowed" in refused.message
 
 
-async def test_a_message_far_over_the_limit_is_cut_off(caller: Caller) -> None:
+async def test_a_message_far_over_the_limit_is_cut_off(client: RawClient) -> None:
     large = flow(*(step(f"s{i}", given="x" * 900_000) for i in range(12)))
-    assert (await refusal(caller.start(large))).code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert (await refusal(client.start(large))).code is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
 @pytest.mark.parametrize("run_id", ["-a", "a b", "a/b", "é", "x" * 129, "a\n"])
-async def test_a_malformed_run_id_is_refused(caller: Caller, run_id: str) -> None:
-    refused = await _refused(caller, flow(step("a")), run_id=run_id)
+async def test_a_malformed_run_id_is_refused(client: RawClient, run_id: str) -> None:
+    refused = await _refused(client, flow(step("a")), run_id=run_id)
     assert (refused.code, refused.fields) == (INVALID, ["run_id"])
 
 
 @pytest.mark.parametrize(
     "name", ["GetRun", "GetResult", "ListStepResults", "CancelRun", "DeleteRun", "ExplainRun", "WatchRun"]
 )
-async def test_calls_about_a_run_want_its_id(caller: Caller, name: str) -> None:
+async def test_calls_about_a_run_want_its_id(client: RawClient, name: str) -> None:
     request = getattr(pb, f"{name}Request")()
-    call = getattr(caller.stub, name)(request)
+    call = getattr(client.stub, name)(request)
     refused = await refusal(call.read() if name == "WatchRun" else call)
     assert (refused.code, refused.violations) == (INVALID, [("run_id", "must not be empty")])
 
 
-async def test_a_call_without_a_workflow_is_refused(caller: Caller) -> None:
+async def test_a_call_without_a_workflow_is_refused(client: RawClient) -> None:
     for refused in (
-        await refusal(caller.stub.StartRun(pb.StartRunRequest())),
-        await refusal(caller.stub.ExecuteWorkflow(pb.ExecuteWorkflowRequest()).read()),
-        await refusal(caller.stub.PlanWorkflow(pb.PlanWorkflowRequest())),
+        await refusal(client.stub.StartRun(pb.StartRunRequest())),
+        await refusal(client.stub.ExecuteWorkflow(pb.ExecuteWorkflowRequest()).read()),
+        await refusal(client.stub.PlanWorkflow(pb.PlanWorkflowRequest())),
     ):
         assert (refused.code, refused.fields) == (INVALID, ["workflow"])
 
@@ -261,16 +261,16 @@ async def test_a_call_without_a_workflow_is_refused(caller: Caller) -> None:
     "name",
     ["GetServerInfo", "ListActions", "ListWorkflows", "ListRuns"],
 )
-async def test_another_namespace_is_not_served(caller: Caller, name: str) -> None:
-    call = getattr(caller.stub, name)(getattr(pb, f"{name}Request")(namespace="other"))
+async def test_another_namespace_is_not_served(client: RawClient, name: str) -> None:
+    call = getattr(client.stub, name)(getattr(pb, f"{name}Request")(namespace="other"))
     refused = await refusal(call)
     assert (refused.code, refused.reason, refused.fields) == (UNIMPLEMENTED, "NOT_SUPPORTED", ["namespace"])
 
 
-async def test_the_default_namespace_may_be_named(caller: Caller, stage: Stage) -> None:
+async def test_the_default_namespace_may_be_named(client: RawClient, controlled: ControlledActions) -> None:
     request = pb.StartRunRequest(workflow=flow(step("a", "core.echo")), namespace="default", run_id="mine")
-    assert (await caller.stub.StartRun(request)).run.namespace == "default"
-    assert state_of(end_of(await caller.events("mine")).state) == "succeeded"
+    assert (await client.stub.StartRun(request)).run.namespace == "default"
+    assert state_of(end_of(await client.events("mine")).state) == "succeeded"
 
 
 def _with_step(**fields: object) -> workflow_pb2.Workflow:
@@ -296,9 +296,9 @@ def _with_step(**fields: object) -> workflow_pb2.Workflow:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_what_later_versions_bring_is_refused_by_name(
-    caller: Caller, field: str, workflow: workflow_pb2.Workflow
+    client: RawClient, field: str, workflow: workflow_pb2.Workflow
 ) -> None:
-    refused = await _refused(caller, workflow)
+    refused = await _refused(client, workflow)
     assert (refused.code, refused.reason, refused.fields) == (UNIMPLEMENTED, "NOT_SUPPORTED", [field])
 
 
@@ -333,9 +333,9 @@ def _newer(message: M) -> M:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_a_field_that_the_server_does_not_know_is_refused_by_name(
-    caller: Caller, where: str, names: str, newer: workflow_pb2.Workflow
+    client: RawClient, where: str, names: str, newer: workflow_pb2.Workflow
 ) -> None:
-    refused = await _refused(caller, newer)
+    refused = await _refused(client, newer)
     assert (refused.code, refused.reason) == (UNIMPLEMENTED, "NOT_SUPPORTED")
     (field, problem), *others = refused.violations
     assert (field, others) == (where, [])
@@ -346,8 +346,8 @@ async def test_a_field_that_the_server_does_not_know_is_refused_by_name(
 @pytest.mark.parametrize(
     "name", [method.name for method in pb.DESCRIPTOR.services_by_name["OrchestratorService"].methods]
 )
-async def test_a_field_of_a_request_that_the_server_does_not_know_is_refused(caller: Caller, name: str) -> None:
-    call = getattr(caller.stub, name)(_newer(getattr(pb, f"{name}Request")()))
+async def test_a_field_of_a_request_that_the_server_does_not_know_is_refused(client: RawClient, name: str) -> None:
+    call = getattr(client.stub, name)(_newer(getattr(pb, f"{name}Request")()))
     refused = await refusal(call.read() if hasattr(call, "read") else call)
     assert (refused.code, refused.reason) == (UNIMPLEMENTED, "NOT_SUPPORTED")
     assert refused.violations == [("request", f"this server does not know field 1023 of stepwave.v1.{name}Request")]
@@ -364,39 +364,39 @@ async def test_a_field_of_a_request_that_the_server_does_not_know_is_refused(cal
     ids=["a filter", "a rerun", "an input", "an input of a kind to come"],
 )
 async def test_a_field_within_a_request_that_the_server_does_not_know_is_refused_by_name(
-    caller: Caller, where: str, request_: Message
+    client: RawClient, where: str, request_: Message
 ) -> None:
     name = request_.DESCRIPTOR.name.removesuffix("Request")
-    refused = await refusal(getattr(caller.stub, name)(request_))
+    refused = await refusal(getattr(client.stub, name)(request_))
     assert (refused.code, refused.fields) == (UNIMPLEMENTED, [where])
 
 
-async def test_what_is_wrong_and_what_is_not_served_come_together(caller: Caller) -> None:
+async def test_what_is_wrong_and_what_is_not_served_come_together(client: RawClient) -> None:
     bad = _with_step(when="true", depends_on=["x"])
-    refused = await _refused(caller, bad)
+    refused = await _refused(client, bad)
     assert refused.code is INVALID
     assert refused.fields == ["steps[0].depends_on[0]", "steps[0].when"]
 
 
-async def test_an_open_run_is_not_served_yet(caller: Caller) -> None:
-    refused = await _refused(caller, flow(step("a")), open=True)
+async def test_an_open_run_is_not_served_yet(client: RawClient) -> None:
+    refused = await _refused(client, flow(step("a")), open=True)
     assert (refused.code, refused.fields) == (UNIMPLEMENTED, ["open"])
 
 
-async def test_calls_that_are_not_served_yet_say_so(caller: Caller) -> None:
+async def test_calls_that_are_not_served_yet_say_so(client: RawClient) -> None:
     for refused in (
-        await refusal(caller.stub.AddSteps(pb.AddStepsRequest(run_id="a"))),
-        await refusal(caller.stub.CompleteStep(pb.CompleteStepRequest(run_id="a"))),
+        await refusal(client.stub.AddSteps(pb.AddStepsRequest(run_id="a"))),
+        await refusal(client.stub.CompleteStep(pb.CompleteStepRequest(run_id="a"))),
     ):
         assert (refused.code, refused.reason) == (UNIMPLEMENTED, "NOT_SUPPORTED")
 
 
 @pytest.mark.parametrize("token", ["x", "bm90IGpzb24=", "WzEsMl0=", "WyJ4Il0=", "é"])
-async def test_a_page_token_that_the_server_did_not_make_is_refused(caller: Caller, token: str) -> None:
-    refused = await refusal(caller.stub.ListRuns(pb.ListRunsRequest(page_token=token)))
+async def test_a_page_token_that_the_server_did_not_make_is_refused(client: RawClient, token: str) -> None:
+    refused = await refusal(client.stub.ListRuns(pb.ListRunsRequest(page_token=token)))
     assert (refused.code, refused.fields) == (INVALID, ["page_token"])
 
 
-async def test_a_run_input_that_is_not_json_is_refused(caller: Caller) -> None:
-    refused = await _refused(caller, flow(step("a")), input=text("{'a': 1}"))
+async def test_a_run_input_that_is_not_json_is_refused(client: RawClient) -> None:
+    refused = await _refused(client, flow(step("a")), input=text("{'a': 1}"))
     assert (refused.code, refused.fields) == (INVALID, ["input.json"])

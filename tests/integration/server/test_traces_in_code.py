@@ -14,9 +14,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
 from opentelemetry.trace import NoOpTracerProvider
 
-from integration.server.build import end_of, flow, instead, state_of, step
-from integration.server.caller import Caller
-from integration.server.serving import Call, Serve
+from integration.server.build import end_of, fallback_to, flow, state_of, step
+from integration.server.fixture_types import Connect, Serve
+from integration.server.raw_client import RawClient
 from stepwave import AsyncClient, Workflow, action
 from stepwave_server.app import Server
 from stepwave_server.telemetry import ProcessTelemetry, Telemetry, telemetry_of_process
@@ -82,7 +82,7 @@ LOOKING = flow(
     step("a", "looks"),
     step("b", "looks_on_thread", after=["a"]),
     step("c", "looks_in_stream"),
-    step("d", "core.fail", fallback=instead("looks", {})),
+    step("d", "core.fail", fallback=fallback_to("looks", {})),
 )
 
 
@@ -111,9 +111,9 @@ async def test_actions_spans_are_under_their_attempts_in_the_callers_trace(
     for name in ("looks", "looks_on_thread", "looks_in_stream"):
         workflow.step(name, name)
     server = await serve(*ACTIONS)
-    async with AsyncClient(server.address) as client:
+    async with AsyncClient(server.address) as sdk:
         with provider.get_tracer("mine").start_as_current_span("caller"):
-            await client.run(workflow)
+            await sdk.run(workflow)
     spans = _names(exporter)
     for name in ("on loop", "on thread", "in stream 0", "in stream 1"):
         assert _lineage(spans, name) == [name, *UNDER, "caller"]
@@ -122,33 +122,37 @@ async def test_actions_spans_are_under_their_attempts_in_the_callers_trace(
 
 
 async def test_a_provider_that_is_set_after_the_server_began_is_used_by_the_runs_that_follow(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, exporter: InMemorySpanExporter
+    serve: Serve,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: TracerProvider,
+    exporter: InMemorySpanExporter,
 ) -> None:
-    caller = call(await serve(*ACTIONS))
-    await caller.run(LOOKING)
+    client = connect(await serve(*ACTIONS))
+    await client.run(LOOKING)
     _set(monkeypatch, provider)
-    await caller.run(LOOKING)
+    await client.run(LOOKING)
     spans = _names(exporter)
     assert sum(span.name == "stepwave.run" for span in spans.values()) == 1
     assert _lineage(spans, "on thread") == ["on thread", *UNDER]
 
 
 async def test_the_providers_sampler_decides(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, exporter: InMemorySpanExporter
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, exporter: InMemorySpanExporter
 ) -> None:
     provider = TracerProvider(sampler=ALWAYS_OFF)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     _set(monkeypatch, provider)
-    await call(await serve(*ACTIONS)).run(LOOKING)
+    await connect(await serve(*ACTIONS)).run(LOOKING)
     assert exporter.get_finished_spans() == ()
 
 
 @pytest.mark.parametrize("other", [NoOpTracerProvider(), object(), None], ids=["no-op", "foreign", "none"])
 async def test_another_provider_than_the_sdks_harms_nobody(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, other: object
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, other: object
 ) -> None:
     _set(monkeypatch, other)
-    events = await call(await serve()).run(flow(step("s")))
+    events = await connect(await serve()).run(flow(step("s")))
     assert state_of(end_of(events).state) == "succeeded"
 
 
@@ -172,7 +176,7 @@ class Raises(SpanProcessor):
 @pytest.mark.parametrize("where", ["start", "end"])
 async def test_a_processor_that_raises_harms_neither_runs_nor_the_processors_before_it_and_is_logged_once(
     serve: Serve,
-    call: Call,
+    connect: Connect,
     monkeypatch: pytest.MonkeyPatch,
     provider: TracerProvider,
     exporter: InMemorySpanExporter,
@@ -182,16 +186,16 @@ async def test_a_processor_that_raises_harms_neither_runs_nor_the_processors_bef
 ) -> None:
     provider.add_span_processor(Raises(where, error))
     _set(monkeypatch, provider)
-    caller = call(await serve())
+    client = connect(await serve())
     for _ in range(2):
-        events = await caller.run(flow(step("s"), step("t", after=["s"])))
+        events = await client.run(flow(step("s"), step("t", after=["s"])))
         assert state_of(end_of(events).state) == "succeeded"
     expected = 2 * (1 + 2 + 2 + 2) if where == "end" else 0  # a span that could not be started has no end
     assert len(exporter.get_finished_spans()) == expected
     assert caplog.text.count("a span processor failed") == 1
 
 
-class Marks(SpanProcessor):
+class SideEffects(SpanProcessor):
     """Adds to every span when it starts, as many do, and notes what starts and ends."""
 
     def __init__(self) -> None:
@@ -207,29 +211,33 @@ class Marks(SpanProcessor):
 
 
 async def test_processors_hear_of_a_spans_start_and_may_add_to_it(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provider, marks = TracerProvider(shutdown_on_exit=False), Marks()
+    provider, marks = TracerProvider(shutdown_on_exit=False), SideEffects()
     provider.add_span_processor(marks)
     _set(monkeypatch, provider)
-    await call(await serve()).run(flow(step("s")))
+    await connect(await serve()).run(flow(step("s")))
     assert marks.started == [span.name for span in marks.ended] == UNDER
     assert {(span.attributes or {})["team"] for span in marks.ended} == {"blue"}
 
 
 async def test_the_providers_limits_hold(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, exporter: InMemorySpanExporter
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, exporter: InMemorySpanExporter
 ) -> None:
     provider = TracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(max_span_attribute_length=8))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     _set(monkeypatch, provider)
-    await call(await serve()).run(flow(step("s", "core.fail", given={"message": "a long story"})))
+    await connect(await serve()).run(flow(step("s", "core.fail", given={"message": "a long story"})))
     messages = [(span.attributes or {})["stepwave.failure.message"] for span in exporter.get_finished_spans()[:2]]
     assert {len(str(message)) for message in messages} == {8}
 
 
 async def test_spans_say_the_same_by_a_provider_as_by_the_environments_exporter(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, exporter: InMemorySpanExporter
+    serve: Serve,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: TracerProvider,
+    exporter: InMemorySpanExporter,
 ) -> None:
     def told(span: ReadableSpan) -> object:
         return (
@@ -242,9 +250,9 @@ async def test_spans_say_the_same_by_a_provider_as_by_the_environments_exporter(
 
     plain = InMemorySpanExporter()
     workflow = flow(step("a", "core.fail"), step("b", after=["a"]), step("c"))
-    await call(await serve(telemetry=Telemetry(SimpleSpanProcessor(plain)))).run(workflow)
+    await connect(await serve(telemetry=Telemetry(SimpleSpanProcessor(plain)))).run(workflow)
     _set(monkeypatch, provider)
-    await call(await serve()).run(workflow)
+    await connect(await serve()).run(workflow)
     assert sorted(map(str, map(told, exporter.get_finished_spans()))) == sorted(
         map(str, map(told, plain.get_finished_spans()))
     )
@@ -272,13 +280,13 @@ class Samples(Sampler):
 
 
 async def test_spans_that_are_to_be_recorded_alone_reach_the_processors_unsampled(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sampler, marks = Samples(SamplingResult(Decision.RECORD_ONLY)), Marks()
+    sampler, marks = Samples(SamplingResult(Decision.RECORD_ONLY)), SideEffects()
     provider = TracerProvider(sampler, shutdown_on_exit=False)
     provider.add_span_processor(marks)
     _set(monkeypatch, provider)
-    await call(await serve()).run(flow(step("s")))
+    await connect(await serve()).run(flow(step("s")))
     assert [span.name for span in marks.ended] == UNDER
     assert not any(span.get_span_context().trace_flags.sampled for span in marks.ended)  # type: ignore[union-attr]  # ended
     assert sampler.asked == 1, "once for the whole run"
@@ -286,12 +294,12 @@ async def test_spans_that_are_to_be_recorded_alone_reach_the_processors_unsample
 
 @pytest.mark.parametrize("answer", [RuntimeError("no rules"), None], ids=["raises", "no answer"])
 async def test_a_sampler_that_fails_harms_no_run(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, answer: object
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, answer: object
 ) -> None:
     _set(monkeypatch, TracerProvider(Samples(answer), shutdown_on_exit=False))
-    caller = call(await serve())
+    client = connect(await serve())
     for _ in range(2):
-        assert state_of(end_of(await caller.run(flow(step("s")))).state) == "succeeded"
+        assert state_of(end_of(await client.run(flow(step("s")))).state) == "succeeded"
     assert caplog.text.count("the sampler of spans failed") == 1
 
 
@@ -300,7 +308,7 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 @pytest.mark.parametrize("other", [NoOpTracerProvider(), object(), None], ids=["no-op", "foreign", "none"])
 async def test_without_spans_of_runs_what_actions_trace_is_under_the_callers_span(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, other: object
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, other: object
 ) -> None:
     seen: list[tuple[str, str]] = []
 
@@ -311,13 +319,13 @@ async def test_without_spans_of_runs_what_actions_trace_is_under_the_callers_spa
 
     _set(monkeypatch, other)
     with provider.get_tracer("mine").start_as_current_span("what the server was started under"):
-        caller = call(await serve(sees))
-    await caller.execute(flow(step("s", "sees")), metadata=[("traceparent", f"00-{TRACE}-{SPAN}-01")]).rest()
+        client = connect(await serve(sees))
+    await client.execute(flow(step("s", "sees")), metadata=[("traceparent", f"00-{TRACE}-{SPAN}-01")]).rest()
     assert seen == [(TRACE, SPAN)]
 
 
 async def test_a_provider_that_is_not_the_sdks_gets_roots_from_callers_without_a_span(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider
 ) -> None:
     seen: list[bool] = []
 
@@ -327,8 +335,8 @@ async def test_a_provider_that_is_not_the_sdks_gets_roots_from_callers_without_a
 
     _set(monkeypatch, NoOpTracerProvider())
     with provider.get_tracer("mine").start_as_current_span("what the server was started under"):
-        caller = call(await serve(sees))
-    await caller.run(flow(step("s", "sees")))
+        client = connect(await serve(sees))
+    await client.run(flow(step("s", "sees")))
     assert seen == [False]
 
 
@@ -350,8 +358,8 @@ async def test_a_server_that_stops_flushes_the_provider_and_leaves_it_open(monke
     provider, processor = TracerProvider(shutdown_on_exit=False), Patient()
     provider.add_span_processor(processor)
     _set(monkeypatch, provider)
-    async with AsyncClient.local(entry_points=False) as client:
-        await client.parallel(["core.echo"], 1)
+    async with AsyncClient.local(entry_points=False) as sdk:
+        await sdk.parallel(["core.echo"], 1)
     assert processor.asked == ["flush"]
 
 
@@ -383,11 +391,15 @@ def test_what_turns_tracing_off_turns_it_off(monkeypatch: pytest.MonkeyPatch, va
 
 
 async def test_what_the_environment_asks_for_is_exported_once(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, exporter: InMemorySpanExporter
+    serve: Serve,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: TracerProvider,
+    exporter: InMemorySpanExporter,
 ) -> None:
     _set(monkeypatch, provider)
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
     server: Server = await serve(*ACTIONS)
-    caller: Caller = call(server)
-    await caller.run(flow(step("s")))
+    client: RawClient = connect(server)
+    await client.run(flow(step("s")))
     assert exporter.get_finished_spans() == (), "the environment's exporter has them"

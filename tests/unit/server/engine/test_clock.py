@@ -88,7 +88,7 @@ class Bench:
 
         async def submit() -> None:
             if prompt:
-                self.journal.let_go()
+                self.journal.commit_promptly()
             await self.engine.start(Submission(KEY, new_run(workflow, "null", OPTIONS), b""))
 
         self.loop.run(submit())
@@ -214,9 +214,9 @@ def test_a_runs_timeout_counts_from_its_start(bench: Bench) -> None:
 
 def test_no_timer_runs_before_its_events_are_committed(bench: Bench) -> None:
     bench.start(Step("a", "waits", timeout=5 * SECOND), timeout=30, prompt=False)
-    waiting = bench.journal.waiting()
+    waiting = bench.journal.pending()
     bench.loop.advance(100)
-    assert bench.journal.waiting() == waiting
+    assert bench.journal.pending() == waiting
     assert bench.log == []
 
 
@@ -225,7 +225,7 @@ def test_a_deadline_that_passed_while_its_commit_was_awaited_has_passed(bench: B
     bench.loop.advance(100)
     bench.commit()
     bench.loop.advance(0.001)
-    assert "run_stopping" in [event.WhichOneof("kind") for event in bench.journal.waiting()]
+    assert "run_stopping" in [event.WhichOneof("kind") for event in bench.journal.pending()]
 
 
 def test_clean_up_that_ends_within_the_grace_is_awaited(bench: Bench) -> None:

@@ -1,17 +1,17 @@
-"""What must hold of a run, however often its server died."""
+"""Checks of a run that must hold however often its server was killed."""
 
 from collections.abc import Sequence
 
-from integration.durable.process import Marks
+from integration.durable.server_process import SideEffects
 from integration.server.build import finished, kind_of, reason_of, state_of
 from stepwave.v1.event_pb2 import RunEvent
 from stepwave.v1.run_pb2 import StepResult
 
-__all__ = ["check_effects", "check_order"]
+__all__ = ["check_event_order", "check_side_effects"]
 
 
-def check_order(events: Sequence[RunEvent]) -> None:
-    """Check that a run is told whole: every number once, one end, and no step starts after its own."""
+def check_event_order(events: Sequence[RunEvent]) -> None:
+    """Check that the events of a run are complete: every number once, one end, and no step starts after its end."""
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
     assert [kind_of(event) == "run_finished" for event in events] == [False] * (len(events) - 1) + [True]
     begun: dict[str, int] = {}
@@ -37,10 +37,10 @@ def check_order(events: Sequence[RunEvent]) -> None:
     assert {step_id: attempts for step_id, attempts in ended.items() if attempts} == begun
 
 
-def check_effects(marks: Marks, run_id: str, events: Sequence[RunEvent]) -> None:
-    """Check that no attempt ran twice, none that was not told of, and none after its step's end."""
+def check_side_effects(effects: SideEffects, run_id: str, events: Sequence[RunEvent]) -> None:
+    """Check that no attempt ran twice, without a number in the events, or after its step's end."""
     for step_id, result in finished(events).items():
-        made = marks.of(run_id, step_id)
+        made = effects.of(run_id, step_id)
         attempts = [attempt for attempt, _ in made]
         assert attempts == sorted(set(attempts)), f"{run_id}/{step_id} ran twice: {attempts}"
         assert not attempts or attempts[-1] <= result.attempts, f"{run_id}/{step_id} ran after its end: {attempts}"
@@ -51,7 +51,7 @@ def check_effects(marks: Marks, run_id: str, events: Sequence[RunEvent]) -> None
 
 
 def _answered(result: StepResult) -> bool:
-    """Say whether a step's last attempt came to an end of its own; where a fixed value answered, it may not have."""
+    """Return whether the last attempt of a step ended by itself. Under a fixed fallback value it may not have."""
     if result.HasField("original_failure") and result.original_failure.attempt == result.attempts:
         return False
     return state_of(result.state) == "succeeded" or (

@@ -1,6 +1,7 @@
-"""Callers that never take an answer: HTTP/2 by hand, with windows of zero, so that whatever a server sends has to wait.
+"""A client that never reads a response: HTTP/2 by hand, with flow-control windows of zero. The server has to wait.
 
-Headers are exempt from flow control (RFC 9113, 5.2): a call's initial metadata says that its server is about to answer.
+Headers are exempt from flow control (RFC 9113, 5.2): the initial metadata of a call shows that the server is about to
+send its response.
 """
 
 import asyncio
@@ -10,9 +11,9 @@ from collections.abc import Mapping
 from contextlib import suppress
 from itertools import count
 
-from integration.server.caller import GUARD
+from integration.server.raw_client import GUARD
 
-__all__ = ["Deaf"]
+__all__ = ["StalledClient"]
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RST_STREAM, SETTINGS = 0, 1, 3, 4
@@ -34,8 +35,8 @@ def _text(value: str) -> bytes:
     return bytes([len(value)]) + value.encode()
 
 
-class Deaf:
-    """One connection of a caller that never takes an answer."""
+class StalledClient:
+    """One connection of a client that never reads a response."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
@@ -45,12 +46,13 @@ class Deaf:
         writer.write(PREFACE + _frame(SETTINGS, 0, 0, struct.pack(">HI", INITIAL_WINDOW_SIZE, 0)))
 
     @classmethod
-    async def connect(cls, address: str) -> "Deaf":
+    async def connect(cls, address: str) -> "StalledClient":
+        """Connect to a server."""
         host, _, port = address.rpartition(":")
         return cls(*await asyncio.open_connection(host, int(port)))
 
     def call(self, path: str, request: bytes, *, timeout: str = "") -> None:
-        """Make a call; `timeout` is its deadline in gRPC's notation, as `100m` for 100 ms."""
+        """Make a call; `timeout` is its deadline in the notation of gRPC, such as `100m` for 100 ms."""
         stream = next(self._streams)
         fields = {":method": "POST", ":scheme": "http", ":path": path, ":authority": "x", "te": "trailers"}
         fields |= {"content-type": "application/grpc"} | ({"grpc-timeout": timeout} if timeout else {})
@@ -59,8 +61,8 @@ class Deaf:
         self._writer.write(_frame(DATA, END_STREAM, stream, message))
         self._open.append(stream)
 
-    async def answered(self) -> None:
-        """Wait until the server has something to say to every call, or has ended it."""
+    async def wait_answered(self) -> None:
+        """Wait until the server has begun to answer every call, or has ended it."""
         waiting = set(self._open)
         async with asyncio.timeout(GUARD):
             while waiting:
@@ -74,22 +76,22 @@ class Deaf:
                     waiting.discard(stream)
 
     def cancel(self) -> None:
-        """Cancel every call, and keep the connection."""
+        """Cancel every call, and keep the connection open."""
         for stream in self._open:
             self._writer.write(_frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL)))
 
     def close(self) -> None:
-        """Close the connection in order."""
+        """Close the connection cleanly."""
         self._writer.close()
 
-    async def closed(self) -> None:
-        """Close the connection, if that was not done, and wait until it is."""
+    async def wait_closed(self) -> None:
+        """Abort the connection if it is still open, and wait until it is closed."""
         self._writer.transport.abort()
         with suppress(ConnectionError):
             await self._writer.wait_closed()
 
     def reset(self) -> None:
-        """Break the connection, as the end of a process does that has not read all it was sent."""
+        """Reset the connection, as the end of a process with unread data does."""
         sock: socket.socket = self._writer.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self._writer.transport.abort()

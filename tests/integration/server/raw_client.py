@@ -1,4 +1,4 @@
-"""A caller that speaks the contract raw, as one in any language would: generated stubs, and nothing between."""
+"""A client of the bare contract: generated stubs without the SDK, as a client in any language would have."""
 
 import asyncio
 from collections import deque
@@ -16,13 +16,13 @@ from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import orchestrator_pb2_grpc, run_pb2, workflow_pb2
 from stepwave.v1.event_pb2 import EventKind, RunEvent
 
-__all__ = ["GUARD", "MOST_BYTES", "Caller", "Refusal", "Stream", "refusal"]
+__all__ = ["GUARD", "MOST_BYTES", "RawClient", "Refusal", "Stream", "refusal"]
 
 GUARD = 30.0
-"""Seconds after which a wait is given up: a guard, never an order."""
+"""Seconds after which a wait without progress fails the test. No test depends on its length."""
 
 MOST_BYTES = 3 << 20
-"""No message of the server is longer; callers take none that is."""
+"""The longest message, in bytes, that the server sends and clients accept."""
 
 M = TypeVar("M", bound=Message)
 Call: TypeAlias = (
@@ -32,12 +32,12 @@ Call: TypeAlias = (
 
 
 class Stream:
-    """The events of one call. Leaving it goes away from the server, as a caller does whose process ends.
+    """The events of one streaming call. Leaving the context cancels the call, as the end of a client's process does.
 
     Attributes:
         seen: The events read so far.
-        messages: How many messages they came in.
-        position: The last message's `last_sequence`.
+        messages: The number of messages read so far.
+        position: The `last_sequence` of the last message.
     """
 
     def __init__(self, call: Call) -> None:
@@ -56,7 +56,7 @@ class Stream:
         self.call.cancel()
 
     async def message(self) -> Sequence[RunEvent] | None:
-        """Read the next message; `None` at the end."""
+        """Read the next message and return its events; `None` at the end of the stream."""
         async with asyncio.timeout(GUARD):
             response = await self.call.read()
         if not isinstance(response, pb.ExecuteWorkflowResponse | pb.WatchRunResponse):
@@ -68,28 +68,34 @@ class Stream:
         return response.events
 
     async def next(self) -> RunEvent | None:
-        """Return the next event; `None` at the end."""
-        while not self._read:
-            events = await self.message()
-            if events is None:
-                return None
-            self._read.extend(events)
-        return self._read.popleft()
+        """Return the next event; `None` at the end of the stream."""
+        if not self._read:
+            self._read.extend(await self._events() or ())
+        return self._read.popleft() if self._read else None
 
     async def until(self, kind: str, step_id: str = "") -> RunEvent:
         """Return the next event of a kind, and of a step if one is named."""
-        async with asyncio.timeout(GUARD):
-            while (event := await self.next()) is not None:
-                if kind_of(event) == kind and step_id in {"", _step_of(event)}:
-                    return event
+        while (event := await self.next()) is not None:
+            if kind_of(event) == kind and step_id in {"", _step_of(event)}:
+                return event
         raise AssertionError(f"the stream ended before {kind} {step_id}")
 
     async def rest(self) -> list[RunEvent]:
-        """Read to the end, and return every event there was."""
-        async with asyncio.timeout(GUARD):
-            while await self.message() is not None:
-                pass
+        """Read to the end of the stream, and return all its events.
+
+        The guard bounds the time without an event: a long stream may take longer, as may one on a busy machine.
+        """
+        while await self._events() is not None:
+            pass
         return self.seen
+
+    async def _events(self) -> Sequence[RunEvent] | None:
+        """Read messages up to the next one with events; `None` at the end of the stream. Heartbeats are no progress."""
+        async with asyncio.timeout(GUARD):
+            while (events := await self.message()) is not None:
+                if events:
+                    return events
+        return None
 
 
 def _step_of(event: RunEvent) -> str:
@@ -98,8 +104,8 @@ def _step_of(event: RunEvent) -> str:
     return step_id
 
 
-class Caller:
-    """A channel to a server, and its calls in short."""
+class RawClient:
+    """A channel to a server, and short forms of the calls."""
 
     def __init__(self, address: str) -> None:
         options = [("grpc.max_receive_message_length", MOST_BYTES), ("grpc.use_local_subchannel_pool", 1)]
@@ -118,7 +124,7 @@ class Caller:
         timeout: float | None = None,
         metadata: Sequence[tuple[str, str]] = (),
     ) -> Stream:
-        """Start a run and hold it; `window` is its reconnect window."""
+        """Start a run and stay attached to it; `window` is its reconnect window in seconds."""
         request = pb.ExecuteWorkflowRequest(
             workflow=workflow,
             input=None if given is None else payload(given),
@@ -133,14 +139,14 @@ class Caller:
         return await self.execute(workflow, given=given, run_id=run_id).rest()
 
     async def start(self, workflow: workflow_pb2.Workflow, *, given: object = None, run_id: str = "") -> run_pb2.Run:
-        """Start a run that nobody holds."""
+        """Start a detached run."""
         request = pb.StartRunRequest(workflow=workflow, input=None if given is None else payload(given), run_id=run_id)
         return (await self.stub.StartRun(request)).run
 
     def watch(
         self, run_id: str, *, after: int = 0, attach: bool = False, kinds: Iterable[EventKind.ValueType] = ()
     ) -> Stream:
-        """Stream a run's events after a number."""
+        """Stream the events of a run after a sequence number."""
         request = pb.WatchRunRequest(run_id=run_id, after_sequence=after, attach=attach, kinds=kinds)
         return Stream(self.stub.WatchRun(request))
 
@@ -165,7 +171,7 @@ class Caller:
 
 
 class Refusal:
-    """A refused call: its code, its stable reason, and the fields to blame."""
+    """The status of a refused call: its code, its stable reason, and the invalid fields."""
 
     def __init__(self, error: AioRpcError) -> None:
         self.code = error.code()
@@ -173,24 +179,24 @@ class Refusal:
         status = _status(error)
         info = _unpacked(status, error_details_pb2.ErrorInfo())
         self.domain, self.reason = info.domain, info.reason
-        blamed = _unpacked(status, error_details_pb2.BadRequest())
-        self.violations = [(violation.field, violation.description) for violation in blamed.field_violations]
+        invalid = _unpacked(status, error_details_pb2.BadRequest())
+        self.violations = [(violation.field, violation.description) for violation in invalid.field_violations]
 
     @property
     def fields(self) -> list[str]:
-        """The fields to blame, in order."""
+        """The invalid fields, in order."""
         return [field for field, _ in self.violations]
 
-    def says(self, field: str) -> str:
-        """Return what is wrong with a field."""
-        return "; ".join(description for blamed, description in self.violations if blamed == field)
+    def description(self, field: str) -> str:
+        """Return the problems of a field."""
+        return "; ".join(description for invalid, description in self.violations if invalid == field)
 
 
 async def refusal(call: Awaitable[object]) -> Refusal:
-    """Return why a call was refused.
+    """Return the status of a call that must be refused.
 
     Raises:
-        AssertionError: It was not.
+        AssertionError: Raised when the call is accepted.
     """
     try:
         async with asyncio.timeout(GUARD):
@@ -209,6 +215,6 @@ def _status(error: AioRpcError) -> status_pb2.Status:
 
 
 def _unpacked(status: status_pb2.Status, message: M) -> M:
-    """Return the detail of the message's type; the message itself if there is none."""
+    """Return the detail of the message's type; the empty message if there is none."""
     any(detail.Unpack(message) for detail in status.details)
     return message

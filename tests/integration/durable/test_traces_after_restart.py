@@ -8,11 +8,11 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from integration.durable.lives import Lives
+from integration.durable.restarts import Restarts
 from integration.server.build import flow, step
 from stepwave_server.telemetry import Telemetry
 
-CHAIN = flow(step("a"), step("b", "gated", after=["a"]), step("c", after=["b"]))
+CHAIN = flow(step("a"), step("b", "controlled", after=["a"]), step("c", after=["b"]))
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN = "00f067aa0ba902b7"
 
@@ -59,18 +59,18 @@ def exports() -> Exports:
     return Exports()
 
 
-async def _run_over_a_restart(lives: Lives, exports: Exports) -> None:
+async def _run_over_a_restart(restarts: Restarts, exports: Exports) -> None:
     metadata = [("traceparent", f"00-{TRACE}-{SPAN}-01"), ("tracestate", "vendor=x")]
-    async with lives.next(telemetry=exports.next()) as first:
-        first.caller.execute(CHAIN, run_id="live", window=60, metadata=metadata)
-        await first.stage.here("b")
-    async with lives.next(telemetry=exports.next()) as second:
-        second.stage.let("b")
-        await second.caller.events("live")
+    async with restarts.start(telemetry=exports.next()) as first:
+        first.client.execute(CHAIN, run_id="live", window=60, metadata=metadata)
+        await first.controlled.wait_started("b")
+    async with restarts.start(telemetry=exports.next()) as second:
+        second.controlled.release("b")
+        await second.client.events("live")
 
 
-async def test_every_span_is_exported_once_by_the_server_that_saw_its_end(lives: Lives, exports: Exports) -> None:
-    await _run_over_a_restart(lives, exports)
+async def test_every_span_is_exported_once_by_the_server_that_saw_its_end(restarts: Restarts, exports: Exports) -> None:
+    await _run_over_a_restart(restarts, exports)
     first, second = exports.labels()
     assert first == Counter(["attempt a 1", "step a", "wave 0"])
     assert second == Counter(
@@ -79,9 +79,9 @@ async def test_every_span_is_exported_once_by_the_server_that_saw_its_end(lives:
 
 
 async def test_all_spans_of_a_run_are_in_its_callers_trace_with_the_right_parents(
-    lives: Lives, exports: Exports
+    restarts: Restarts, exports: Exports
 ) -> None:
-    await _run_over_a_restart(lives, exports)
+    await _run_over_a_restart(restarts, exports)
     spans = [span for exported in exports.spans() for span in exported]
     contexts = {_label(span): span.get_span_context() for span in spans}
     assert {f"{context.trace_id:032x}" for context in contexts.values() if context is not None} == {TRACE}
@@ -100,8 +100,10 @@ async def test_all_spans_of_a_run_are_in_its_callers_trace_with_the_right_parent
     }
 
 
-async def test_the_spans_of_a_run_begin_when_it_did_not_when_the_server_did(lives: Lives, exports: Exports) -> None:
-    await _run_over_a_restart(lives, exports)
+async def test_the_spans_of_a_run_begin_when_it_did_not_when_the_server_did(
+    restarts: Restarts, exports: Exports
+) -> None:
+    await _run_over_a_restart(restarts, exports)
     before, after = ({_label(span): span for span in spans} for spans in exports.spans())
     starts = [span.start_time for span in (after["run"], before["wave 0"], before["step a"], after["wave 1"])]
     assert None not in starts
@@ -109,23 +111,23 @@ async def test_the_spans_of_a_run_begin_when_it_did_not_when_the_server_did(live
     assert after["attempt b 1"].start_time == after["wave 1"].start_time
 
 
-async def test_a_run_that_had_ended_is_not_exported_again(lives: Lives, exports: Exports) -> None:
-    async with lives.next(telemetry=exports.next()) as first:
-        await first.caller.run(flow(step("a")), run_id="ended")
-    async with lives.next(telemetry=exports.next()) as second:
-        await second.caller.events("ended")
+async def test_a_run_that_had_ended_is_not_exported_again(restarts: Restarts, exports: Exports) -> None:
+    async with restarts.start(telemetry=exports.next()) as first:
+        await first.client.run(flow(step("a")), run_id="ended")
+    async with restarts.start(telemetry=exports.next()) as second:
+        await second.client.events("ended")
     assert [sum(labels.values()) for labels in exports.labels()] == [4, 0]
 
 
-async def test_a_paused_run_is_exported_by_the_server_that_ends_it(lives: Lives, exports: Exports) -> None:
-    async with lives.next(telemetry=exports.next()) as first:
-        await first.caller.start(CHAIN, run_id="live")
-        await first.stage.here("b")
-    async with lives.next(telemetry=exports.next(), recover="pause"):
+async def test_a_paused_run_is_exported_by_the_server_that_ends_it(restarts: Restarts, exports: Exports) -> None:
+    async with restarts.start(telemetry=exports.next()) as first:
+        await first.client.start(CHAIN, run_id="live")
+        await first.controlled.wait_started("b")
+    async with restarts.start(telemetry=exports.next(), recover="pause"):
         pass
-    async with lives.next(telemetry=exports.next()) as third:
-        third.stage.let("b")
-        await third.caller.events("live")
+    async with restarts.start(telemetry=exports.next()) as third:
+        third.controlled.release("b")
+        await third.client.events("live")
     _, second, last = exports.labels()
     assert not second
     assert last["run"] == last["wave 1"] == 1

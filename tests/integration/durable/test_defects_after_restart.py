@@ -12,11 +12,11 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from integration.durable.lives import Life, Lives
-from integration.durable.process import Meeting, Victim
-from integration.server.build import end_of, finished, flow, reason_of, sequences, state_of, states, step
-from integration.server.caller import GUARD, Caller, refusal
+from integration.durable.restarts import Restarts, RunningServer
+from integration.durable.server_process import ServerProcess, StepControl
+from integration.server.build import check_sequences, end_of, finished, flow, reason_of, state_of, states, step
 from integration.server.faults import ALWAYS, Defect, Faults, ends
+from integration.server.raw_client import GUARD, RawClient, refusal
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2
 from stepwave.v1.event_pb2 import EVENT_KIND_RUN_FINISHED
@@ -28,8 +28,10 @@ from stepwave_server.engine.runs import run
 from stepwave_server.engine.runs.defects import Defects
 from stepwave_server.telemetry import Telemetry
 
-CHAIN = flow(step("first"), step("bad", "gated", after=["first"]), step("next", after=["bad"]))
-MEETS = flow(step("first", "waits"), step("bad", "meets", after=["first"]), step("next", "waits", after=["bad"]))
+CHAIN = flow(step("first"), step("bad", "controlled", after=["first"]), step("next", after=["bad"]))
+CONTROLLED = flow(
+    step("first", "waits"), step("bad", "controlled", after=["first"]), step("next", "waits", after=["bad"])
+)
 
 
 @pytest.fixture
@@ -41,15 +43,15 @@ def _has_failed(result: run_pb2.Result) -> bool:
     return state_of(result.state) == "failed" and [reason_of(failure) for failure in result.failures] == ["internal"]
 
 
-async def _leave(lives: Lives, *run_ids: str) -> None:
+async def _leave(restarts: Restarts, *run_ids: str) -> None:
     """Leave runs to the next server whose second step is running."""
-    async with lives.next() as first:
+    async with restarts.start() as first:
         for run_id in run_ids:
-            async with first.caller.execute(CHAIN, run_id=run_id, window=60) as watch:
+            async with first.client.execute(CHAIN, run_id=run_id, window=60) as watch:
                 await watch.until("step_started", "bad")
 
 
-async def _leave_broken(lives: Lives, monkeypatch: pytest.MonkeyPatch) -> None:
+async def _leave_broken(restarts: Restarts, monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave a run to the next server that met a defect, and was not brought to its end."""
 
     async def wait(_defects: Defects, _run: run.LocalRun) -> None:
@@ -59,87 +61,87 @@ async def _leave_broken(lives: Lives, monkeypatch: pytest.MonkeyPatch) -> None:
         faults = Faults(patches)
         faults.in_encoding(ends("bad"))
         patches.setattr(Defects, "_end", wait)
-        async with lives.next() as first:
-            await first.caller.start(CHAIN, run_id="live")
-            await first.stage.here("bad")
-            first.stage.let("bad")
+        async with restarts.start() as first:
+            await first.client.start(CHAIN, run_id="live")
+            await first.controlled.wait_started("bad")
+            first.controlled.release("bad")
             async with asyncio.timeout(GUARD):
-                await faults.strike.wait()
+                await faults.raised.wait()
 
 
 async def test_a_run_that_broke_is_listed_after_a_restart_and_its_actions_are_called_no_more(
-    lives: Lives, faults: Faults
+    restarts: Restarts, faults: Faults
 ) -> None:
     faults.in_encoding(ends("bad"))
-    async with lives.next() as first:
-        first.stage.let("bad")
-        before = await first.caller.run(CHAIN, run_id="live")
-    async with lives.next() as second:
-        assert await second.caller.events("live") == before
-        (listed,) = (await second.caller.stub.ListRuns(pb.ListRunsRequest())).runs
+    async with restarts.start() as first:
+        first.controlled.release("bad")
+        before = await first.client.run(CHAIN, run_id="live")
+    async with restarts.start() as second:
+        assert await second.client.events("live") == before
+        (listed,) = (await second.client.stub.ListRuns(pb.ListRunsRequest())).runs
         assert state_of(listed.state) == "failed"
-        assert _has_failed(await second.caller.result("live"))
-        response = await second.caller.stub.ListStepResults(pb.ListStepResultsRequest(run_id="live"))
+        assert _has_failed(await second.client.result("live"))
+        response = await second.client.stub.ListStepResults(pb.ListStepResultsRequest(run_id="live"))
         assert {result.step_id: result for result in response.step_results} == finished(before)
-        assert second.stage.invoked == []
+        assert second.controlled.invoked == []
 
 
 @pytest.mark.parametrize("how", ["resume", "pause", "fail"])
 async def test_a_run_that_broke_and_was_not_ended_is_ended_by_the_next_server_however_it_recovers(
-    lives: Lives, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
+    restarts: Restarts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    await _leave_broken(lives, monkeypatch)
+    await _leave_broken(restarts, monkeypatch)
     caplog.clear()
-    async with lives.next(recover=how) as second:
-        events = await second.caller.events("live")
-        assert second.stage.invoked == []
+    async with restarts.start(recover=how) as second:
+        events = await second.client.events("live")
+        assert second.controlled.invoked == []
     assert states(events) == {"first": "succeeded", "bad": "cancelled", "next": "skipped"}
-    assert sequences(events) == list(range(1, len(events) + 1))
+    check_sequences(events)
     assert _has_failed(end_of(events))
     told = 'run live met a defect of an earlier server; it ends as failed: see "stepwave result live"'
     assert [record.getMessage() for record in caplog.records].count(told) == 1
     caplog.clear()
-    async with lives.next() as third:
-        assert await third.caller.events("live") == events
+    async with restarts.start() as third:
+        assert await third.client.events("live") == events
     assert "live" not in caplog.text
 
 
 async def test_a_run_whose_server_was_killed_when_it_had_noted_a_defect_is_ended_and_calls_nothing(
-    victim: Victim, meeting: Meeting
+    process: ServerProcess, control: StepControl
 ) -> None:
-    await victim.start("--defect", "bad", "--die-broken")
-    caller = Caller(victim.address)
+    await process.start("--defect", "bad", "--die-after-defect")
+    client = RawClient(process.address)
     try:
-        await caller.start(MEETS, run_id="live")
-        await meeting.here("live", "bad")
-        meeting.let("live", "bad")
-        await victim.death()
-        await victim.start()
-        events = await caller.events("live")
+        await client.start(CONTROLLED, run_id="live")
+        await control.wait_started("live", "bad")
+        control.release("live", "bad")
+        await process.wait_exit()
+        await process.start()
+        events = await client.events("live")
     finally:
-        await caller.close()
+        await client.close()
     assert states(events) == {"first": "succeeded", "bad": "cancelled", "next": "skipped"}
     assert _has_failed(end_of(events))
-    assert [victim.marks.attempts("live", step_id) for step_id in ("first", "bad", "next")] == [[1], [1], []]
+    assert [process.side_effects.attempts("live", step_id) for step_id in ("first", "bad", "next")] == [[1], [1], []]
 
 
 async def test_a_run_that_no_server_can_end_is_tried_again_by_each_and_runs_nothing(
-    lives: Lives, faults: Faults
+    restarts: Restarts, faults: Faults
 ) -> None:
     faults.in_encoding(lambda event: isinstance(event, RunFinished), ALWAYS)
-    async with lives.next() as first:
-        first.stage.let("bad")
-        assert (await refusal(first.caller.run(CHAIN, run_id="live"))).reason == "RUN_BROKEN"
-        assert (await refusal(first.caller.get("live"))).reason == "RUN_BROKEN"
-        assert (await refusal(first.caller.start(CHAIN, run_id="live"))).reason == "RUN_BROKEN"
-    async with lives.next() as second:
-        assert (await refusal(second.caller.events("live"))).reason == "RUN_BROKEN"
-        assert second.stage.invoked == []
-    faults.heal()
-    async with lives.next() as third:
-        events = await third.caller.events("live")
-        assert third.stage.invoked == []
-    assert sequences(events) == list(range(1, len(events) + 1))
+    async with restarts.start() as first:
+        first.controlled.release("bad")
+        assert (await refusal(first.client.run(CHAIN, run_id="live"))).reason == "RUN_BROKEN"
+        assert (await refusal(first.client.get("live"))).reason == "RUN_BROKEN"
+        assert (await refusal(first.client.start(CHAIN, run_id="live"))).reason == "RUN_BROKEN"
+    async with restarts.start() as second:
+        assert (await refusal(second.client.events("live"))).reason == "RUN_BROKEN"
+        assert second.controlled.invoked == []
+    faults.stop()
+    async with restarts.start() as third:
+        events = await third.client.events("live")
+        assert third.controlled.invoked == []
+    check_sequences(events)
     assert _has_failed(end_of(events))
 
 
@@ -147,22 +149,22 @@ async def test_a_run_that_no_server_can_end_is_tried_again_by_each_and_runs_noth
 
 
 async def test_a_run_that_cannot_be_taken_up_breaks_and_keeps_neither_the_server_nor_other_runs(
-    lives: Lives, monkeypatch: pytest.MonkeyPatch
+    restarts: Restarts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _leave(lives, "bad", "good")
+    await _leave(restarts, "bad", "good")
 
     def resume_or_not(state: RunState, evaluator: Evaluator) -> Decision:
         if state.options.seed == "default/bad":
-            raise Defect("nobody foresaw it")
+            raise Defect("an injected defect")
         return resume(state, evaluator)
 
     monkeypatch.setattr(run, "resume", resume_or_not)
-    async with lives.next() as second:
-        second.stage.let("bad")
-        assert _has_failed(end_of(await second.caller.events("bad")))
-        assert state_of(end_of(await second.caller.events("good")).state) == "succeeded"
-    async with lives.next() as third:
-        assert third.stage.invoked == []
+    async with restarts.start() as second:
+        second.controlled.release("bad")
+        assert _has_failed(end_of(await second.client.events("bad")))
+        assert state_of(end_of(await second.client.events("good")).state) == "succeeded"
+    async with restarts.start() as third:
+        assert third.controlled.invoked == []
 
 
 def _change(path: Path, statement: str, *arguments: object) -> None:
@@ -189,53 +191,53 @@ def _no_event(path: Path) -> None:
 
 @pytest.mark.parametrize("spoil", [_other_workflow, _no_workflow, _no_event])
 async def test_a_run_whose_events_do_not_fit_it_is_failed_once_and_keeps_the_server_from_nothing(
-    lives: Lives, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
+    restarts: Restarts, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
 ) -> None:
-    await _leave(lives, "live")
-    spoil(lives.path)
-    async with lives.next() as second:
+    await _leave(restarts, "live")
+    spoil(restarts.path)
+    async with restarts.start() as second:
         result = await _ended(second, "live")
         assert _has_failed(result)
-        assert second.stage.invoked == []
-        (listed,) = (await second.caller.stub.ListRuns(pb.ListRunsRequest())).runs
+        assert second.controlled.invoked == []
+        (listed,) = (await second.client.stub.ListRuns(pb.ListRunsRequest())).runs
         assert (listed.run_id, state_of(listed.state)) == ("live", "failed")
-        await second.caller.stub.ListStepResults(pb.ListStepResultsRequest(run_id="live"))
-        assert state_of(end_of(await second.caller.run(flow(step("a")), run_id="new")).state) == "succeeded"
+        await second.client.stub.ListStepResults(pb.ListStepResultsRequest(run_id="live"))
+        assert state_of(end_of(await second.client.run(flow(step("a")), run_id="new")).state) == "succeeded"
     assert 'it ends as failed: see "stepwave result live"' in caplog.text
     caplog.clear()
-    async with lives.next() as third:
-        assert await third.caller.result("live") == result
+    async with restarts.start() as third:
+        assert await third.client.result("live") == result
     assert "live" not in caplog.text
 
 
-async def _ended(life: Life, run_id: str) -> run_pb2.Result:
-    watch = life.caller.watch(run_id, kinds=[EVENT_KIND_RUN_FINISHED])
+async def _ended(running: RunningServer, run_id: str) -> run_pb2.Result:
+    watch = running.client.watch(run_id, kinds=[EVENT_KIND_RUN_FINISHED])
     return (await watch.until("run_finished")).run_finished.result
 
 
-async def test_a_run_of_a_later_version_stays_as_it_is(lives: Lives) -> None:
-    await _leave(lives, "live")
-    with closing(sqlite3.connect(lives.path)) as file, file:
+async def test_a_run_of_a_later_version_stays_as_it_is(restarts: Restarts) -> None:
+    await _leave(restarts, "live")
+    with closing(sqlite3.connect(restarts.path)) as file, file:
         ((options,),) = file.execute("SELECT options FROM definitions").fetchall()
         later = json.dumps({**json.loads(options), "version": 99})
         file.execute("UPDATE definitions SET options = ?", (later,))
-    async with lives.next() as second:
-        refused = await refusal(second.caller.get("live"))
+    async with restarts.start() as second:
+        refused = await refusal(second.client.get("live"))
         assert refused.reason == "RUN_BROKEN"
         assert "version 99 of the scheduler began it" in refused.message
-        assert state_of(end_of(await second.caller.run(flow(step("a")), run_id="new")).state) == "succeeded"
-    _change(lives.path, "UPDATE definitions SET options = ?", options)
-    async with lives.next() as third:
-        third.stage.let("bad")
-        assert state_of(end_of(await third.caller.events("live")).state) == "succeeded"
+        assert state_of(end_of(await second.client.run(flow(step("a")), run_id="new")).state) == "succeeded"
+    _change(restarts.path, "UPDATE definitions SET options = ?", options)
+    async with restarts.start() as third:
+        third.controlled.release("bad")
+        assert state_of(end_of(await third.client.events("live")).state) == "succeeded"
 
 
 async def test_a_run_that_broke_in_one_server_and_ended_in_the_next_has_one_span(
-    lives: Lives, monkeypatch: pytest.MonkeyPatch
+    restarts: Restarts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _leave_broken(lives, monkeypatch)
+    await _leave_broken(restarts, monkeypatch)
     exporter = InMemorySpanExporter()
-    async with lives.next(telemetry=Telemetry(SimpleSpanProcessor(exporter))) as second:
-        await second.caller.events("live")
+    async with restarts.start(telemetry=Telemetry(SimpleSpanProcessor(exporter))) as second:
+        await second.client.events("live")
     spans = [span for span in exporter.get_finished_spans() if span.name == "stepwave.run"]
     assert [span.status.status_code for span in spans] == [StatusCode.ERROR]

@@ -12,9 +12,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 
 from integration.server.build import end_of, flow, step
-from integration.server.caller import GUARD, MOST_BYTES, refusal
-from integration.server.deaf import Deaf
-from integration.server.serving import Call, Serve, settles
+from integration.server.fixture_types import Connect, Serve, eventually
+from integration.server.raw_client import GUARD, MOST_BYTES, refusal
+from integration.server.stalled_client import StalledClient
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1.run_pb2 import STATE_CANCELLED, STATE_SUCCEEDED
 from stepwave_server import app
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.parametrize("serve", ["memory"], indirect=True)
 SERVICE = "/stepwave.v1.OrchestratorService"
 HEALTH = "/grpc.health.v1.Health"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-LIVE = flow(*(step(f"s{i}", "gated") for i in range(20)))
+LIVE = flow(*(step(f"s{i}", "controlled") for i in range(20)))
 
 CALLS = {
     "watch": (f"{SERVICE}/WatchRun", pb.WatchRunRequest(run_id="live")),
@@ -45,27 +45,27 @@ CALLS = {
     "reflection": (REFLECTION, reflection_pb2.ServerReflectionRequest(list_services="*")),
 }
 
-DEPARTURES = {way: methodcaller(way) for way in ("reset", "close", "cancel")}
+DISCONNECTS = {way: methodcaller(way) for way in ("reset", "close", "cancel")}
 
 
-class Deafs(Protocol):
-    """Opens so many connections of callers that never take an answer; they close with the test."""
+class OpenStalledClients(Protocol):
+    """Opens connections of clients that never read a response. They close when the test ends."""
 
-    async def __call__(self, address: str, number: int) -> list[Deaf]: ...
+    async def __call__(self, address: str, number: int) -> list[StalledClient]: ...
 
 
 @pytest.fixture
-async def deafs(quiet: None) -> AsyncIterator[Deafs]:
-    opened: list[Deaf] = []
+async def open_stalled_clients(no_leftover_tasks: None) -> AsyncIterator[OpenStalledClients]:
+    opened: list[StalledClient] = []
 
-    async def open_several(address: str, number: int) -> list[Deaf]:
-        fresh = [await Deaf.connect(address) for _ in range(number)]
-        opened.extend(fresh)
-        return fresh
+    async def open_several(address: str, number: int) -> list[StalledClient]:
+        clients = [await StalledClient.connect(address) for _ in range(number)]
+        opened.extend(clients)
+        return clients
 
     yield open_several
-    for deaf in opened:
-        await deaf.closed()
+    for stalled in opened:
+        await stalled.wait_closed()
 
 
 def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -75,60 +75,65 @@ def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 async def _nothing_is_left(server: Server, tasks: int) -> None:
     bounds = server._grpc.bounds
-    await settles(lambda: len(asyncio.all_tasks()) <= tasks)
+    await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
     assert (server.engine.watchers, bounds.open_streams, bounds.open_calls) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("name", CALLS)
-@pytest.mark.parametrize("way", DEPARTURES)
+@pytest.mark.parametrize("way", DISCONNECTS)
 async def test_a_caller_that_goes_away_is_no_error(
-    serve: Serve, deafs: Deafs, call: Call, caplog: pytest.LogCaptureFixture, name: str, way: str
+    serve: Serve,
+    open_stalled_clients: OpenStalledClients,
+    connect: Connect,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    way: str,
 ) -> None:
     server = await serve()
-    caller = call(server)
-    await caller.start(LIVE, run_id="live")
-    await caller.run(flow(step("a")), run_id="past")
+    client = connect(server)
+    await client.start(LIVE, run_id="live")
+    await client.run(flow(step("a")), run_id="past")
     path, request = CALLS[name]
     tasks = len(asyncio.all_tasks())
-    callers = await deafs(server.address, 5)
-    for deaf in callers * 3:
-        deaf.call(path, request.SerializeToString())
-    for deaf in callers:
-        await deaf.answered()
-        DEPARTURES[way](deaf)
+    callers = await open_stalled_clients(server.address, 5)
+    for stalled in callers * 3:
+        stalled.call(path, request.SerializeToString())
+    for stalled in callers:
+        await stalled.wait_answered()
+        DISCONNECTS[way](stalled)
     await _nothing_is_left(server, tasks)
     assert _errors(caplog) == []
 
 
 async def test_a_thousand_watchers_that_stop_reading_and_vanish_are_no_error_and_leave_nothing(
-    serve: Serve, deafs: Deafs, call: Call, caplog: pytest.LogCaptureFixture
+    serve: Serve, open_stalled_clients: OpenStalledClients, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve()
-    await call(server).start(LIVE, run_id="live")
+    await connect(server).start(LIVE, run_id="live")
     tasks = len(asyncio.all_tasks())
-    watchers = await deafs(server.address, 200)
-    for deaf in watchers * 5:
-        deaf.call(*_watch("live"))
-    for deaf in watchers:
-        await deaf.answered()
+    watchers = await open_stalled_clients(server.address, 200)
+    for stalled in watchers * 5:
+        stalled.call(*_watch("live"))
+    for stalled in watchers:
+        await stalled.wait_answered()
     assert server.engine.watchers == server._grpc.bounds.open_streams == 1_000
-    for deaf in watchers:
-        deaf.reset()
+    for stalled in watchers:
+        stalled.reset()
     await _nothing_is_left(server, tasks)
     assert _errors(caplog) == []
 
 
 async def test_callers_whose_deadline_passes_while_they_do_not_read_are_no_error(
-    serve: Serve, deafs: Deafs, call: Call, caplog: pytest.LogCaptureFixture
+    serve: Serve, open_stalled_clients: OpenStalledClients, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve()
-    await call(server).start(LIVE, run_id="live")
+    await connect(server).start(LIVE, run_id="live")
     tasks = len(asyncio.all_tasks())
-    watchers = await deafs(server.address, 5)
-    for deaf in watchers * 3:
-        deaf.call(*_watch("live"), timeout="100m")
-    for deaf in watchers:
-        await deaf.answered()
+    watchers = await open_stalled_clients(server.address, 5)
+    for stalled in watchers * 3:
+        stalled.call(*_watch("live"), timeout="100m")
+    for stalled in watchers:
+        await stalled.wait_answered()
     await _nothing_is_left(server, tasks)
     assert _errors(caplog) == []
 
@@ -138,19 +143,19 @@ def _watch(run_id: str) -> tuple[str, bytes]:
 
 
 async def test_a_run_whose_only_holder_stopped_reading_and_vanished_is_cancelled(
-    serve: Serve, deafs: Deafs, call: Call
+    serve: Serve, open_stalled_clients: OpenStalledClients, connect: Connect
 ) -> None:
     server = await serve()
-    [holder] = await deafs(server.address, 1)
-    request = pb.ExecuteWorkflowRequest(workflow=LIVE, run_id="held")
+    [holder] = await open_stalled_clients(server.address, 1)
+    request = pb.ExecuteWorkflowRequest(workflow=LIVE, run_id="blocked")
     holder.call(f"{SERVICE}/ExecuteWorkflow", request.SerializeToString())
-    await holder.answered()
+    await holder.wait_answered()
     holder.reset()
-    assert end_of(await call(server).events("held")).state == STATE_CANCELLED
+    assert end_of(await connect(server).events("blocked")).state == STATE_CANCELLED
 
 
 async def test_other_servers_of_the_process_keep_their_log(
-    serve: Serve, deafs: Deafs, caplog: pytest.LogCaptureFixture
+    serve: Serve, open_stalled_clients: OpenStalledClients, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def answer(request: bytes, context: object) -> bytes:
         return b"an answer"
@@ -163,33 +168,35 @@ async def test_other_servers_of_the_process_keep_their_log(
     port = other.add_insecure_port("127.0.0.1:0")
     await other.start()
     try:
-        callers = await deafs(f"127.0.0.1:{port}", 30)  # gRPC may learn that a caller has gone in time to say nothing
-        for deaf in callers:
-            deaf.call("/Other/Method", b"")
-        for deaf in callers:
-            await deaf.answered()
-            deaf.reset()
-        await settles(lambda: bool(_errors(caplog)))
+        callers = await open_stalled_clients(
+            f"127.0.0.1:{port}", 30
+        )  # gRPC may learn that a caller has gone in time to say nothing
+        for stalled in callers:
+            stalled.call("/Other/Method", b"")
+        for stalled in callers:
+            await stalled.wait_answered()
+            stalled.reset()
+        await eventually(lambda: bool(_errors(caplog)))
     finally:
         await other.stop(None)
     assert _errors(caplog)[0] == "ExecuteBatchError raised in core by servicer method [/Other/Method]"
 
 
 async def test_an_answer_that_is_too_large_to_be_sent_is_a_defect_of_the_server(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caller = call(await serve())
-    await caller.run(flow(step("a")), run_id="past")
+    client = connect(await serve())
+    await client.run(flow(step("a")), run_id="past")
     monkeypatch.setattr(handlers, "MOST_ANSWER_BYTES", 10)
-    for refused in (await refusal(caller.get("past")), await refusal(caller.events("past"))):
+    for refused in (await refusal(client.get("past")), await refusal(client.events("past"))):
         assert (refused.code, refused.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
     assert caplog.text.count("bytes is larger than the 10 that can be sent") == 2
 
 
-async def test_a_server_that_takes_small_messages_alone_sends_large_ones(serve: Serve, call: Call) -> None:
-    caller = call(await serve(max_message_bytes=1 << 16))
-    steps = [step(f"s{i}", "bulk", given={"size": MOST_BYTES // 4}) for i in range(4)]
-    assert end_of(await caller.run(flow(*steps))).state == STATE_SUCCEEDED
+async def test_a_server_that_takes_small_messages_alone_sends_large_ones(serve: Serve, connect: Connect) -> None:
+    client = connect(await serve(max_message_bytes=1 << 16))
+    steps = [step(f"s{i}", "large_output", given={"size": MOST_BYTES // 4}) for i in range(4)]
+    assert end_of(await client.run(flow(*steps))).state == STATE_SUCCEEDED
 
 
 class _HealthWatch:
@@ -210,36 +217,38 @@ class _HealthWatch:
         self._call.cancel()
 
 
-async def test_a_watcher_of_health_that_does_not_read_holds_nobody_up(serve: Serve, deafs: Deafs, call: Call) -> None:
+async def test_a_watcher_of_health_that_does_not_read_holds_nobody_up(
+    serve: Serve, open_stalled_clients: OpenStalledClients, connect: Connect
+) -> None:
     server = await serve()
-    [deaf] = await deafs(server.address, 1)
-    deaf.call(f"{HEALTH}/Watch", health_pb2.HealthCheckRequest().SerializeToString())
-    await deaf.answered()
-    watch = _HealthWatch(call(server).channel)
+    [stalled] = await open_stalled_clients(server.address, 1)
+    stalled.call(f"{HEALTH}/Watch", health_pb2.HealthCheckRequest().SerializeToString())
+    await stalled.wait_answered()
+    watch = _HealthWatch(connect(server).channel)
     assert await watch.next() == "SERVING"
     async with asyncio.timeout(GUARD):
         await server._grpc.set_serving(serving=False)
     assert await watch.next() == "NOT_SERVING"
-    deaf.reset()
+    stalled.reset()
 
 
-async def test_a_watcher_of_health_that_leaves_takes_nobody_with_it(serve: Serve, call: Call) -> None:
+async def test_a_watcher_of_health_that_leaves_takes_nobody_with_it(serve: Serve, connect: Connect) -> None:
     server = await serve()
-    leaves, stays = (_HealthWatch(call(server).channel) for _ in range(2))
+    leaves, stays = (_HealthWatch(connect(server).channel) for _ in range(2))
     assert [await leaves.next(), await stays.next()] == ["SERVING", "SERVING"]
     tasks = len(asyncio.all_tasks())
     leaves.cancel()
-    await settles(lambda: len(asyncio.all_tasks()) < tasks)
+    await eventually(lambda: len(asyncio.all_tasks()) < tasks)
     await server._grpc.set_serving(serving=False)
     assert await stays.next() == "NOT_SERVING"
 
 
 async def test_watchers_of_health_do_not_hold_up_the_end_of_a_server(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "STREAM_GRACE", 10 * GUARD)
     server = await serve()
-    watch = _HealthWatch(call(server).channel)
+    watch = _HealthWatch(connect(server).channel)
     assert await watch.next() == "SERVING"
     async with asyncio.timeout(GUARD):
         await server.stop()

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from integration.server.build import end_of, finished, flow, kind_of, sequences, state_of, step
-from integration.server.caller import GUARD, Caller
-from integration.server.serving import Call, Serve, settles
+from integration.server.build import check_sequences, end_of, finished, flow, kind_of, state_of, step
+from integration.server.fixture_types import Connect, Serve, eventually
+from integration.server.raw_client import GUARD, RawClient
 from integration.server.slow_journal import SlowJournal
 from stepwave import Context, action
 from stepwave.v1 import workflow_pb2
@@ -80,11 +80,11 @@ def _flow(dice: random.Random) -> workflow_pb2.Workflow:
     )
 
 
-async def _follow(caller: Caller, run_id: str, dice: random.Random) -> list[RunEvent]:
+async def _follow(client: RawClient, run_id: str, dice: random.Random) -> list[RunEvent]:
     """Watch a run to its end, going away and coming back at random; return its numbered events."""
     seen: list[RunEvent] = []
     while not seen or kind_of(seen[-1]) != "run_finished":
-        async with caller.watch(run_id, after=len(seen), attach=dice.random() < 0.5) as watch:
+        async with client.watch(run_id, after=len(seen), attach=dice.random() < 0.5) as watch:
             for _ in range(dice.randint(1, 4)):
                 events = await watch.message()
                 if events is None:
@@ -93,17 +93,17 @@ async def _follow(caller: Caller, run_id: str, dice: random.Random) -> list[RunE
     return seen
 
 
-async def _live(caller: Caller, number: int, dice: random.Random) -> tuple[workflow_pb2.Workflow, list[RunEvent]]:
+async def _live(client: RawClient, number: int, dice: random.Random) -> tuple[workflow_pb2.Workflow, list[RunEvent]]:
     """Run a random workflow, disturb it, and return its events."""
     run_id, workflow = f"run{number}", _flow(dice)
     if dice.random() < 0.5:
-        await caller.start(workflow, run_id=run_id)
+        await client.start(workflow, run_id=run_id)
     else:
-        async with caller.execute(workflow, run_id=run_id, window=dice.choice([0, 600])) as run:
+        async with client.execute(workflow, run_id=run_id, window=dice.choice([0, 600])) as run:
             await run.message()
     if dice.random() < 0.2:
-        await caller.cancel(run_id)
-    watchers = [_follow(caller, run_id, random.Random(dice.random())) for _ in range(2)]
+        await client.cancel(run_id)
+    watchers = [_follow(client, run_id, random.Random(dice.random())) for _ in range(2)]
     events, others = await asyncio.gather(*watchers)
     assert events == others
     return workflow, events
@@ -111,7 +111,7 @@ async def _live(caller: Caller, number: int, dice: random.Random) -> tuple[workf
 
 def _check(workflow: workflow_pb2.Workflow, events: list[RunEvent]) -> None:
     """See that events keep every promise about them."""
-    assert sequences(events) == list(range(1, len(events) + 1))
+    check_sequences(events)
     assert [kind_of(event) for event in events].count("run_finished") == 1
     ends = finished(events)
     assert set(ends) == {spec.id for spec in workflow.steps}
@@ -134,17 +134,17 @@ def _ends(event: RunEvent, step_id: str) -> bool:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("slow", [False, True], ids=["prompt commits", "late commits"])
-async def test_every_promise_holds_in_a_storm(serve: Serve, call: Call, seed: int, slow: bool) -> None:
+async def test_every_promise_holds_in_a_storm(serve: Serve, connect: Connect, seed: int, slow: bool) -> None:
     journal: Journal | None = None
     if slow:
         journal = SlowJournal()
-        journal.let_go()
+        journal.commit_promptly()
     server = await serve(turns, breaks, talks, rumbles, lingers, journal=journal, max_attempts=7, cancel_grace=0.5)
-    caller = call(server)
+    client = connect(server)
     dice = random.Random(seed)
     async with asyncio.timeout(GUARD):
-        lives = [_live(caller, number, random.Random(dice.random())) for number in range(RUNS)]
-        for workflow, events in await asyncio.gather(*lives):
+        runs = [_live(client, number, random.Random(dice.random())) for number in range(RUNS)]
+        for workflow, events in await asyncio.gather(*runs):
             _check(workflow, events)
     assert server.engine.attempts_in_flight == 0
-    await settles(lambda: server.engine.watchers == 0)
+    await eventually(lambda: server.engine.watchers == 0)

@@ -1,4 +1,4 @@
-"""Workflows of mixed shape for the crash test: every feature there is, drawn by a seed."""
+"""Random workflows of mixed shapes for the crash tests: every feature there is, drawn from a seed."""
 
 from collections.abc import Sequence
 from random import Random
@@ -6,12 +6,12 @@ from typing import Literal
 
 from stepwave import Fallback, Retry, StepHandle, Workflow
 
-__all__ = ["PAUSES", "draw_flow"]
+__all__ = ["PAUSES", "draw_workflow"]
 
 Join = Literal["all", "any", "all_done"]
 
 PAUSES = [0.0, 0.0, 0.005, 0.02, 0.05, 0.15, 0.4]
-ACTIONS = ["waits", "waits", "blocks", "says", "counts"]
+ACTIONS = ["waits", "waits", "blocks", "streams", "streams_on_thread"]
 POLICIES = [
     None,
     None,
@@ -21,8 +21,8 @@ POLICIES = [
 SIZES = [0, 0, 0, 2_000, 20_000, 200_000]
 
 
-def draw_flow(draw: Random, pauses: Sequence[float] = PAUSES) -> Workflow:
-    """Draw a workflow that ends by itself, of steps that take so many seconds; its input is to be `{"seconds": …}`."""
+def draw_workflow(draw: Random, pauses: Sequence[float] = PAUSES) -> Workflow:
+    """Draw a workflow that ends by itself. `pauses`: durations of steps, in seconds. Its input is `{"seconds": …}`."""
     name = draw.choice(["chain", "fan", "layers", "mixed", "bound", "hasty"])
     flow = Workflow(
         name,
@@ -48,7 +48,7 @@ def _fan(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
     ids = [f"s{place}" for place in range(draw.randint(3, 20))]
     for step_id in ids:
         flow.step(step_id, "waits", {"seconds": draw.choice(pauses), "size": draw.choice(SIZES[:5])})
-    flow.step("join", "tells", depends_on=ids)
+    flow.step("join", "echoes", depends_on=ids)
 
 
 def _layers(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
@@ -62,21 +62,21 @@ def _layers(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
 
 
 def _bound(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
-    """Outputs, parts of them and the run's input, put into the inputs of others."""
+    """Add steps whose inputs have bindings to outputs, to parts of outputs and to the run's input."""
     steps = [flow.step("first", "waits", {"seconds": flow.input["seconds"], "size": draw.choice(SIZES)})]
     for place in range(draw.randint(3, 10)):
         other = draw.choice(steps)
         given = {"from": other.output if other.id == "first" else other.output["from"], "run": flow.input}
-        steps.append(flow.step(f"s{place}", "tells", given))
-    flow.step("last", "tells", [steps[-1].output["run"]["seconds"], steps[1].output])
+        steps.append(flow.step(f"s{place}", "echoes", given))
+    flow.step("last", "echoes", [steps[-1].output["run"]["seconds"], steps[1].output])
 
 
 def _mixed(flow: Workflow, draw: Random, pauses: Sequence[float]) -> None:
-    """Joins of all kinds, failures allowed, tried again, replaced, timeouts, and steps that want no second attempt."""
+    """Add steps with all kinds of joins, failures, retries, fallbacks and timeouts, and some that run at most once."""
     steps: list[StepHandle] = []
     joins: list[Join] = ["all", "all", "any", "all_done"]
     for place in range(draw.randint(5, 14)):
-        action = draw.choice(["waits", "waits", "waits", "says", "counts", "breaks", "hangs", "tells"])
+        action = draw.choice(["waits", "waits", "waits", "streams", "streams_on_thread", "breaks", "hangs", "echoes"])
         after = draw.sample(steps, min(len(steps), draw.randint(0, 3)))
         steps.append(
             flow.step(
@@ -103,7 +103,7 @@ def _given(action: str, draw: Random, pauses: Sequence[float]) -> dict[str, floa
     match action:
         case "hangs":
             return {}
-        case "breaks":  # a second attempt, after an interruption, may answer
+        case "breaks":  # the second attempt, after an interruption, may succeed
             return {"seconds": draw.choice(pauses), "until": draw.choice([2, 1_000])}
         case _:
             return {"seconds": draw.choice(pauses)}

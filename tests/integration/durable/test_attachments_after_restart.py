@@ -1,0 +1,136 @@
+"""Held runs over a restart: their windows begin with it, and who let one go has done so for good.
+
+A window of zero begins only after a crash: a server that stops in order is no loss of its callers.
+"""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+from integration.durable.restarts import Restarts, RunningServer
+from integration.server.build import end_of, flow, state_of, states, step
+from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1.event_pb2 import RunEvent
+
+BLOCKED = flow(step("blocked", "controlled"), step("next", after=["blocked"]))
+
+
+async def _hold(running: RunningServer, window: float) -> None:
+    """Start a run that is held, and see it run; its caller does not leave before the server does."""
+    running.client.execute(BLOCKED, run_id="live", window=window)
+    await running.controlled.wait_started("blocked")
+
+
+def _as_a_crash_leaves_it(journal: Path, to: Path) -> Path:
+    """Copy the journal of a server that runs, which is what there would be had it been killed now."""
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{journal}{suffix}", f"{to}{suffix}")
+    return to
+
+
+def _how(events: list[RunEvent]) -> tuple[str, str]:
+    """Return how a run ended, and why."""
+    result = end_of(events)
+    return state_of(result.state), result.failures[0].message if result.failures else ""
+
+
+async def test_a_run_whose_caller_never_returns_is_cancelled_a_window_after_the_restart(restarts: Restarts) -> None:
+    window = 0.3
+    async with restarts.start() as first:
+        await _hold(first, window)
+    await asyncio.sleep(window)  # time that does not count
+    async with restarts.start() as second:
+        events = await second.client.events("live")
+        info = (await second.client.stub.GetServerInfo(pb.GetServerInfoRequest())).server_info
+    assert _how(events) == ("cancelled", "cancelled: the caller did not come back")
+    (stopping,) = [event for event in events if event.HasField("run_stopping")]
+    lived = stopping.time.ToNanoseconds() - info.start_time.ToNanoseconds()
+    assert lived / 1e9 >= window - 0.01
+
+
+async def test_a_run_whose_caller_returns_goes_on(restarts: Restarts) -> None:
+    async with restarts.start() as first:
+        await _hold(first, window=1.5)
+    await asyncio.sleep(1.6)  # longer than the window
+    async with restarts.start() as second, second.client.watch("live", attach=True) as watch:
+        await second.controlled.wait_started("blocked")
+        second.controlled.release("blocked")
+        assert states(await watch.rest()) == {"blocked": "succeeded", "next": "succeeded"}
+
+
+async def test_executing_again_after_the_restart_holds_as_well(restarts: Restarts) -> None:
+    async with restarts.start() as first:
+        await _hold(first, window=1.5)
+    async with restarts.start() as second, second.client.execute(BLOCKED, run_id="live", window=1.5) as again:
+        await second.controlled.wait_started("blocked")
+        second.controlled.release("blocked")
+        assert _how(await again.rest()) == ("succeeded", "")
+
+
+async def test_who_returns_and_leaves_starts_the_window_again(restarts: Restarts) -> None:
+    async with restarts.start() as first:
+        await _hold(first, window=0.1)
+    async with restarts.start() as second:
+        async with second.client.watch("live", attach=True) as watch:
+            await watch.until("step_started", "blocked")
+        assert _how(await second.client.events("live")) == ("cancelled", "cancelled: the caller did not come back")
+
+
+async def test_a_run_without_a_window_outlives_a_server_that_is_stopped(restarts: Restarts) -> None:
+    async with restarts.start() as first:
+        await _hold(first, window=0.0)
+    async with restarts.start() as second:
+        await second.controlled.wait_started("blocked")
+        second.controlled.release("blocked")
+        assert _how(await second.client.events("live")) == ("succeeded", "")
+
+
+async def test_it_outlives_one_that_is_drained_and_every_one_after_it(restarts: Restarts) -> None:
+    async with restarts.start(drain_timeout=0.01) as first:
+        await _hold(first, window=0.0)
+        await first.server.drain()
+    async with restarts.start() as second:
+        await second.controlled.wait_started("blocked")
+    async with restarts.start() as third:
+        await third.controlled.wait_started("blocked")
+        third.controlled.release("blocked")
+        assert _how(await third.client.events("live")) == ("succeeded", "")
+
+
+async def test_it_is_still_held_by_who_returns(restarts: Restarts) -> None:
+    async with restarts.start() as first:
+        await _hold(first, window=0.0)
+    async with restarts.start() as second:
+        async with second.client.watch("live", attach=True) as watch:
+            await watch.until("step_started", "blocked")
+        assert _how(await second.client.events("live")) == ("cancelled", "cancelled: the caller went away")
+
+
+async def test_a_run_without_a_window_is_cancelled_after_a_crash(restarts: Restarts, tmp_path: Path) -> None:
+    async with restarts.start() as first:
+        await _hold(first, window=0.0)
+        crashed = _as_a_crash_leaves_it(restarts.path, tmp_path / "crashed.db")
+    async with restarts.start(path=crashed) as second:
+        assert _how(await second.client.events("live")) == ("cancelled", "cancelled: the caller did not come back")
+
+
+async def test_a_run_with_a_window_waits_for_its_caller_after_a_crash_too(restarts: Restarts, tmp_path: Path) -> None:
+    async with restarts.start() as first:
+        await _hold(first, window=5)
+        crashed = _as_a_crash_leaves_it(restarts.path, tmp_path / "crashed.db")
+    async with restarts.start(path=crashed) as second, second.client.watch("live", attach=True) as watch:
+        await second.controlled.wait_started("blocked")
+        second.controlled.release("blocked")
+        assert _how(await watch.rest()) == ("succeeded", "")
+
+
+async def test_a_held_run_that_was_detached_stays_so(restarts: Restarts, tmp_path: Path) -> None:
+    """It had no window: held still, it would be cancelled as soon as the next server begins."""
+    async with restarts.start() as first:
+        await _hold(first, window=0.0)
+        await first.client.start(BLOCKED, run_id="live")
+        crashed = _as_a_crash_leaves_it(restarts.path, tmp_path / "crashed.db")
+    async with restarts.start(path=crashed) as second:
+        await second.controlled.wait_started("blocked")
+        second.controlled.release("blocked")
+        assert _how(await second.client.events("live")) == ("succeeded", "")

@@ -1,0 +1,124 @@
+"""A disk that is full: nothing new is taken, what runs waits for room, and then all goes on."""
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+
+import grpc
+import pytest
+
+from integration.durable.health import wait_for_health
+from integration.durable.server_process import ServerProcess, StepControl
+from integration.server.build import check_sequences, flow, states, step
+from integration.server.raw_client import RawClient, Stream, refusal
+
+BLOCKED = flow(step("blocked", "controlled"), step("next", "waits", after=["blocked"]))
+SUCCEEDED = {"blocked": "succeeded", "next": "succeeded"}
+
+
+@pytest.fixture
+async def client(process: ServerProcess) -> AsyncIterator[RawClient]:
+    await process.start()
+    client = RawClient(process.address)
+    yield client
+    await client.close()
+
+
+async def _fill_the_disk(process: ServerProcess, control: StepControl, client: RawClient) -> Stream:
+    """Leave no room, and let a run meet that: its step has answered, and nothing can be committed."""
+    stream = client.execute(BLOCKED, run_id="live", window=60)
+    await stream.until("step_started", "blocked")
+    await control.wait_started("live", "blocked")
+    await process.allow_file_growth(allowed=False)
+    control.release("live", "blocked")
+    await wait_for_health(client, "NOT_SERVING")
+    return stream
+
+
+async def test_a_server_without_room_refuses_new_runs_and_says_why(
+    process: ServerProcess, control: StepControl, client: RawClient
+) -> None:
+    await _fill_the_disk(process, control, client)
+    for refused in (await refusal(client.start(BLOCKED, run_id="new")), await refusal(client.run(BLOCKED))):
+        assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
+
+
+async def test_what_ran_goes_on_when_there_is_room_again(
+    process: ServerProcess, control: StepControl, client: RawClient
+) -> None:
+    stream = await _fill_the_disk(process, control, client)
+    assert process.side_effects.attempts("live", "next") == []  # its dependency's end is not committed
+    await process.allow_file_growth(allowed=True)
+    events = await stream.rest()
+    assert states(events) == SUCCEEDED
+    check_sequences(events)
+    await wait_for_health(client, "SERVING")
+    assert states(await client.run(flow(step("a", "waits")), run_id="new")) == {"a": "succeeded"}
+    assert [process.side_effects.attempts("live", step_id) for step_id in ("blocked", "next")] == [[1], [1]]
+
+
+async def test_a_submission_that_met_the_full_disk_is_answered_and_can_be_sent_again(
+    process: ServerProcess, control: StepControl, client: RawClient
+) -> None:
+    """It was accepted before anybody knew: its caller is told that it is not safe."""
+    await process.allow_file_growth(allowed=False)
+    refused = await refusal(client.start(flow(step("a", "waits")), run_id="first"))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
+    assert process.side_effects.attempts("first", "a") == []
+    await process.allow_file_growth(allowed=True)
+    await wait_for_health(client, "SERVING")
+    await client.start(flow(step("a", "waits")), run_id="first")
+    assert states(await client.events("first")) == {"a": "succeeded"}
+    assert process.side_effects.attempts("first", "a") == [1]
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_change_that_cannot_be_committed_is_answered(
+    process: ServerProcess, control: StepControl, client: RawClient, *, known: bool
+) -> None:
+    """Whether the server knows already that there is no room, or learns it by this very change."""
+    await client.run(flow(step("a", "waits")), run_id="ended")
+    held = client.execute(flow(step("other", "controlled")), run_id="blocked", window=60)
+    await held.until("step_started", "other")
+    if known:
+        await _fill_the_disk(process, control, client)
+    else:
+        await process.allow_file_growth(allowed=False)
+    changes = [
+        refusal(client.delete("ended")),
+        refusal(client.start(flow(step("other", "controlled")), run_id="blocked")),
+    ]
+    for refused in await asyncio.gather(*changes):
+        assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
+
+
+async def test_what_is_committed_can_be_read_without_room(
+    process: ServerProcess, control: StepControl, client: RawClient
+) -> None:
+    before = await client.run(flow(step("a", "waits")), run_id="ended")
+    await _fill_the_disk(process, control, client)
+    assert await client.events("ended") == before
+
+
+async def test_a_server_that_dies_without_room_leaves_a_whole_journal(
+    process: ServerProcess, control: StepControl, client: RawClient
+) -> None:
+    stream = await _fill_the_disk(process, control, client)
+    seen = list(stream.seen)
+    await process.restart()
+    with closing(sqlite3.connect(process.journal)) as file:
+        assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    again = RawClient(process.address)
+    events = await again.events("live")
+    await again.close()
+    assert states(events) == SUCCEEDED
+    assert events[: len(seen)] == seen
+    assert process.side_effects.attempts("live", "blocked") == [1, 2]
+
+
+async def test_a_server_without_room_stops_when_it_is_told_to(
+    process: ServerProcess, control: StepControl, client: RawClient
+) -> None:
+    await _fill_the_disk(process, control, client)
+    assert await process.stop() == 0

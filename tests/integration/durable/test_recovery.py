@@ -1,0 +1,124 @@
+"""What a server does with the runs that it finds under way: goes on, leaves them alone, or fails them."""
+
+from integration.durable.restarts import Restarts
+from integration.server.build import check_sequences, end_of, flow, reason_of, state_of, states, step
+from integration.server.fixture_types import eventually
+from stepwave.v1 import orchestrator_pb2 as pb
+
+BLOCKED = flow(step("done"), step("blocked", "controlled", after=["done"]), step("next", after=["blocked"]))
+
+
+async def _leave_running(restarts: Restarts) -> None:
+    """Leave a run to the next server whose second step is running."""
+    async with restarts.start() as first:
+        await first.client.start(BLOCKED, run_id="live")
+        await first.controlled.wait_started("blocked")
+
+
+async def test_resume_goes_on_where_the_run_was(restarts: Restarts) -> None:
+    await _leave_running(restarts)
+    async with restarts.start() as second:
+        second.controlled.release("blocked")
+        events = await second.client.events("live")
+        assert second.controlled.invoked == ["blocked", "next"]
+    assert states(events) == {"done": "succeeded", "blocked": "succeeded", "next": "succeeded"}
+    check_sequences(events)
+
+
+async def test_a_paused_run_says_so_and_runs_nothing(restarts: Restarts) -> None:
+    await _leave_running(restarts)
+    async with restarts.start(recover="pause") as second:
+        run = await second.client.get("live")
+        assert (run.paused, state_of(run.state), run.counts.succeeded) == (True, "running", 1)
+        (listed,) = (await second.client.stub.ListRuns(pb.ListRunsRequest())).runs
+        assert listed == run
+    assert second.controlled.invoked == []
+
+
+async def test_a_paused_run_can_be_watched(restarts: Restarts) -> None:
+    async with restarts.start() as first:
+        await first.client.start(BLOCKED, run_id="live")
+        await first.controlled.wait_started("blocked")
+        before = first.client.watch("live")
+        await before.until("step_started", "blocked")
+        before.call.cancel()
+    async with restarts.start(recover="pause") as second, second.client.watch("live") as watch:
+        await watch.until("step_started", "blocked")
+        assert watch.seen == before.seen
+
+
+async def test_a_paused_run_can_be_cancelled(restarts: Restarts) -> None:
+    await _leave_running(restarts)
+    async with restarts.start(recover="pause") as second:
+        watch = second.client.watch("live")
+        await watch.until("step_started", "blocked")
+        assert not (await second.client.cancel("live", "enough")).paused
+        events = await watch.rest()
+    assert states(events) == {"done": "succeeded", "blocked": "cancelled", "next": "skipped"}
+    assert state_of(end_of(events).state) == "cancelled"
+
+
+async def test_a_paused_run_is_not_lost_by_its_caller_meanwhile(restarts: Restarts) -> None:
+    """It is left alone: its window, that is nothing here, begins with the server that goes on with it."""
+    async with restarts.start() as first:
+        first.client.execute(BLOCKED, run_id="live", window=0)
+        await first.controlled.wait_started("blocked")
+    async with restarts.start(recover="pause") as second:
+        async with second.client.watch("live", attach=True) as watch:
+            await watch.until("step_started", "blocked")
+        await eventually(lambda: second.server.engine.watchers == 0)
+        run = await second.client.get("live")
+        assert (state_of(run.state), run.stopping, run.paused) == ("running", False, True)
+
+
+async def test_a_paused_run_goes_on_with_the_next_server_that_resumes(restarts: Restarts) -> None:
+    await _leave_running(restarts)
+    async with restarts.start(recover="pause") as second:
+        assert (await second.client.get("live")).paused
+    async with restarts.start() as third:
+        third.controlled.release("blocked")
+        events = await third.client.events("live")
+        assert not (await third.client.get("live")).paused
+    assert state_of(end_of(events).state) == "succeeded"
+
+
+async def test_a_server_that_pauses_what_it_finds_takes_new_runs(restarts: Restarts) -> None:
+    await _leave_running(restarts)
+    async with restarts.start(recover="pause") as second:
+        second.controlled.release("blocked")
+        assert state_of(end_of(await second.client.run(BLOCKED, run_id="new")).state) == "succeeded"
+        assert (await second.client.get("live")).paused
+
+
+async def test_fail_ends_a_run_as_interrupted(restarts: Restarts) -> None:
+    await _leave_running(restarts)
+    async with restarts.start(recover="fail") as second:
+        events = await second.client.events("live")
+        assert second.controlled.invoked == []
+    assert states(events) == {"done": "succeeded", "blocked": "cancelled", "next": "skipped"}
+    result = end_of(events)
+    assert (state_of(result.state), [reason_of(failure) for failure in result.failures]) == ("failed", ["interrupted"])
+
+
+async def test_what_had_ended_is_left_as_it_is(restarts: Restarts) -> None:
+    async with restarts.start() as first:
+        before = await first.client.run(flow(step("a")), run_id="ended")
+    for how in ("resume", "pause", "fail"):
+        async with restarts.start(recover=how) as running:
+            assert await running.client.events("ended") == before
+
+
+async def test_a_run_that_is_ended_instead_of_gone_on_with_takes_no_place(restarts: Restarts) -> None:
+    await _leave_running(restarts)
+    async with restarts.start(recover="pause", max_attempts=1) as second:
+        await second.client.cancel("live")
+        await second.client.events("live")
+        assert second.server.engine.attempts_in_flight == 0
+    async with restarts.start() as third:
+        await third.client.start(BLOCKED, run_id="other")
+        await third.controlled.wait_started("blocked")
+    async with restarts.start(recover="fail", max_attempts=1) as fourth:
+        await fourth.client.events("other")
+        assert fourth.server.engine.attempts_in_flight == 0
+        fourth.controlled.release("blocked")
+        assert state_of(end_of(await fourth.client.run(BLOCKED, run_id="new")).state) == "succeeded"
