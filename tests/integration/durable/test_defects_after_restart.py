@@ -14,8 +14,8 @@ from opentelemetry.trace import StatusCode
 
 from integration.durable.restarts import Restarts, RunningServer
 from integration.durable.server_process import ServerProcess, StepControl
-from integration.server.build import check_sequences, end_of, finished, flow, reason_of, state_of, states, step
-from integration.server.faults import ALWAYS, Defect, Faults, ends
+from integration.server.build import check_sequences, end_of, finished, flow, state_of, states, step
+from integration.server.faults import ALWAYS, CHAIN, Defect, Faults, ends, failed_internally
 from integration.server.raw_client import GUARD, RawClient, refusal
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2
@@ -28,7 +28,6 @@ from stepwave_server.engine.runs import run
 from stepwave_server.engine.runs.defects import Defects
 from stepwave_server.telemetry import Telemetry
 
-CHAIN = flow(step("first"), step("bad", "controlled", after=["first"]), step("next", after=["bad"]))
 CONTROLLED = flow(
     step("first", "waits"), step("bad", "controlled", after=["first"]), step("next", "waits", after=["bad"])
 )
@@ -37,10 +36,6 @@ CONTROLLED = flow(
 @pytest.fixture
 def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     return Faults(monkeypatch)
-
-
-def _has_failed(result: run_pb2.Result) -> bool:
-    return state_of(result.state) == "failed" and [reason_of(failure) for failure in result.failures] == ["internal"]
 
 
 async def _leave(restarts: Restarts, *run_ids: str) -> None:
@@ -80,7 +75,7 @@ async def test_a_run_that_broke_is_listed_after_a_restart_and_its_actions_are_ca
         assert await second.client.events("live") == before
         (listed,) = (await second.client.stub.ListRuns(pb.ListRunsRequest())).runs
         assert state_of(listed.state) == "failed"
-        assert _has_failed(await second.client.result("live"))
+        assert failed_internally(await second.client.result("live"))
         response = await second.client.stub.ListStepResults(pb.ListStepResultsRequest(run_id="live"))
         assert {result.step_id: result for result in response.step_results} == finished(before)
         assert second.controlled.invoked == []
@@ -97,7 +92,7 @@ async def test_a_run_that_broke_and_was_not_ended_is_ended_by_the_next_server_ho
         assert second.controlled.invoked == []
     assert states(events) == {"first": "succeeded", "bad": "cancelled", "next": "skipped"}
     check_sequences(events)
-    assert _has_failed(end_of(events))
+    assert failed_internally(end_of(events))
     told = 'run live met a defect of an earlier server; it ends as failed: see "stepwave result live"'
     assert [record.getMessage() for record in caplog.records].count(told) == 1
     caplog.clear()
@@ -121,7 +116,7 @@ async def test_a_run_whose_server_was_killed_when_it_had_noted_a_defect_is_ended
     finally:
         await client.close()
     assert states(events) == {"first": "succeeded", "bad": "cancelled", "next": "skipped"}
-    assert _has_failed(end_of(events))
+    assert failed_internally(end_of(events))
     assert [process.side_effects.attempts("live", step_id) for step_id in ("first", "bad", "next")] == [[1], [1], []]
 
 
@@ -142,7 +137,7 @@ async def test_a_run_that_no_server_can_end_is_tried_again_by_each_and_runs_noth
         events = await third.client.events("live")
         assert third.controlled.invoked == []
     check_sequences(events)
-    assert _has_failed(end_of(events))
+    assert failed_internally(end_of(events))
 
 
 # Defects that recovery itself meets.
@@ -161,7 +156,7 @@ async def test_a_run_that_cannot_be_taken_up_breaks_and_keeps_neither_the_server
     monkeypatch.setattr(run, "resume", resume_or_not)
     async with restarts.start() as second:
         second.controlled.release("bad")
-        assert _has_failed(end_of(await second.client.events("bad")))
+        assert failed_internally(end_of(await second.client.events("bad")))
         assert state_of(end_of(await second.client.events("good")).state) == "succeeded"
     async with restarts.start() as third:
         assert third.controlled.invoked == []
@@ -197,7 +192,7 @@ async def test_a_run_whose_events_do_not_fit_it_is_failed_once_and_keeps_the_ser
     spoil(restarts.path)
     async with restarts.start() as second:
         result = await _ended(second, "live")
-        assert _has_failed(result)
+        assert failed_internally(result)
         assert second.controlled.invoked == []
         (listed,) = (await second.client.stub.ListRuns(pb.ListRunsRequest())).runs
         assert (listed.run_id, state_of(listed.state)) == ("live", "failed")

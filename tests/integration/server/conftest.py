@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from integration.server.controlled_actions import ControlledActions
+from integration.server.faults import Faults
 from integration.server.fixture_types import Connect, Serve
 from integration.server.raw_client import GUARD, RawClient
 from stepwave_server.app import Server
@@ -82,3 +83,8 @@ async def server(serve: Serve) -> Server:
 @pytest.fixture
 async def client(server: Server, connect: Connect) -> RawClient:
     return connect(server)
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    return Faults(monkeypatch)

@@ -7,6 +7,8 @@ from typing import Final, TypeVar
 
 import pytest
 
+from integration.server.build import flow, reason_of, state_of, step
+from stepwave.v1 import run_pb2
 from stepwave_server.core.decide import Decision, decide
 from stepwave_server.core.messages import Event, Input, StepFinished
 from stepwave_server.core.state import RunState
@@ -14,11 +16,15 @@ from stepwave_server.engine.attempts import table
 from stepwave_server.engine.runs import run
 from stepwave_server.wire.events.encode import Encoder
 
-__all__ = ["ALWAYS", "Countdown", "Defect", "Faults", "ends"]
+__all__ = ["ALWAYS", "CHAIN", "WIDE", "Countdown", "Defect", "Faults", "ends", "failed_internally", "failure_reasons"]
 
 T = TypeVar("T")
 
 ALWAYS = 1 << 30
+
+# Workflows whose step `bad` is to meet a defect.
+CHAIN = flow(step("first"), step("bad", "controlled", after=["first"]), step("next", after=["bad"]))
+WIDE = flow(*(step(step_id, "controlled") for step_id in ("bad", "b", "c")), step("next", after=["b"]))
 
 # The only methods of the engine that faults know, by name and first argument: an event or attempt with a `step_id`.
 STARTS_ATTEMPTS: Final = (table.Attempts, "start")
@@ -122,3 +128,13 @@ class Countdown:
 def ends(step_id: str) -> Callable[[Event], bool]:
     """Return a predicate for the event that ends a step."""
     return lambda event: isinstance(event, StepFinished) and event.step_id == step_id
+
+
+def failure_reasons(result: run_pb2.Result) -> list[str]:
+    """Return the reasons of a run's failures, such as `internal`."""
+    return [reason_of(failure) for failure in result.failures]
+
+
+def failed_internally(result: run_pb2.Result) -> bool:
+    """Return whether a run failed because of a defect of the server alone."""
+    return state_of(result.state) == "failed" and failure_reasons(result) == ["internal"]

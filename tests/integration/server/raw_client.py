@@ -16,7 +16,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import orchestrator_pb2_grpc, run_pb2, workflow_pb2
 from stepwave.v1.event_pb2 import EventKind, RunEvent
 
-__all__ = ["GUARD", "MOST_BYTES", "RawClient", "Refusal", "Stream", "refusal"]
+__all__ = ["GUARD", "MOST_BYTES", "RawClient", "Refusal", "Stream", "refusal", "workflow_refusal"]
 
 GUARD = 30.0
 """Seconds after which a wait without progress fails the test. No test depends on its length."""
@@ -204,6 +204,29 @@ async def refusal(call: Awaitable[object]) -> Refusal:
     except AioRpcError as error:
         return Refusal(error)
     raise AssertionError("the call was accepted")
+
+
+async def workflow_refusal(client: RawClient, workflow: workflow_pb2.Workflow, **given: object) -> Refusal:
+    """Send a workflow by every call that takes one, and return the status, which is the same for all.
+
+    Args:
+        client: The client.
+        workflow: The workflow.
+        given: Other fields of the requests that start runs.
+    """
+    execute = pb.ExecuteWorkflowRequest(workflow=workflow, **given)  # type: ignore[arg-type]  # fields by name
+    start = pb.StartRunRequest(workflow=workflow, **given)  # type: ignore[arg-type]
+    refusals = [
+        await refusal(client.stub.ExecuteWorkflow(execute).read()),
+        await refusal(client.stub.StartRun(start)),
+    ]
+    if not given:
+        refusals.append(await refusal(client.stub.PlanWorkflow(pb.PlanWorkflowRequest(workflow=workflow))))
+    first = refusals[0]
+    for other in refusals:
+        assert (other.code, other.reason, other.violations) == (first.code, first.reason, first.violations)
+        assert other.domain == "stepwave"
+    return first
 
 
 def _status(error: AioRpcError) -> status_pb2.Status:

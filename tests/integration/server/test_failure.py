@@ -110,7 +110,7 @@ async def test_a_failure_says_where_in_the_actions_code_it_was_raised(
     controlled.release_all()
     details = finished(await client.run(flow(step("bad", "fails"))))["bad"].failure.details
     assert details["exception"] == "ValueError"
-    assert details["file"].endswith("controlled.py")
+    assert details["file"].endswith("controlled_actions.py")
     assert details["function"].endswith("fails")
     assert int(details["line"]) > 0
     assert "raise ValueError(message)" in details["traceback"]

@@ -364,8 +364,8 @@ async def test_an_explanation_tells_the_limit(limited: Limited, controlled: Cont
 
 
 async def test_a_limit_that_covers_no_action_is_warned_of(limited: Limited, caplog: pytest.LogCaptureFixture) -> None:
-    await limited.client("- {actions: gatde, concurrency: 1}")
-    assert 'the limit "gatde" covers no action of this server; did you mean "controlled"?' in caplog.text
+    await limited.client("- {actions: controled, concurrency: 1}")
+    assert 'the limit "controled" covers no action of this server; did you mean "controlled"?' in caplog.text
 
 
 async def test_actions_without_limits_list_none(limited: Limited) -> None:

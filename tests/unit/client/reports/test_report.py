@@ -109,7 +109,7 @@ def stumbling() -> Drive:
     """Begin a run whose step works 1, fails, and may try again 3 later."""
     drive = Drive.begun(flow(step("a", retry=retry(2, pause=3))))
     drive.start("a")
-    after(drive, 1).stumble("a")
+    after(drive, 1).fail_retryably("a")
     return drive
 
 
@@ -150,7 +150,7 @@ def test_a_pause_that_is_cut_short_is_no_longer_than_it_was() -> None:
 def test_the_pause_of_a_run_under_way_is_backoff_as_far_as_it_has_come() -> None:
     drive = Drive.begun(flow(step("a", retry=retry(2, pause=3)), step("b")))
     drive.start("a")
-    after(drive, 1).stumble("a")
+    after(drive, 1).fail_retryably("a")
     after(drive, 2).start("b")
     assert report_on(drive).steps["a"].parts == parts(work=1, backoff=2)
 
@@ -208,7 +208,7 @@ def test_the_loser_of_a_join_any_is_on_the_path_only_if_its_clean_up_is_last() -
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b", join=Join.ANY)))
     drive.start("a", "b")
     after(drive, 1).succeed("a")
-    drive.give_in("b")
+    drive.end_interrupted("b")
     drive.start("c")
     after(drive, 2).succeed("c")
     report = report_on(drive)
@@ -258,7 +258,7 @@ def test_a_run_that_fails_fast_ended_with_the_last_clean_up() -> None:
     drive = Drive.begun(flow(step("a"), step("b")))
     drive.start("a", "b")
     after(drive, 2).fail("b")
-    after(drive, 1).give_in("a")
+    after(drive, 1).end_interrupted("a")
     report = report_on(drive)
     assert (report.state, report.path, report.path_parts) == (State.FAILED, ("a",), parts(work=3))
 
@@ -267,7 +267,7 @@ def test_a_cancelled_run_ended_with_the_last_clean_up_too() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a")))
     drive.start("a")
     after(drive, 2).cancel()
-    after(drive, 1).give_in("a")
+    after(drive, 1).end_interrupted("a")
     report = report_on(drive)
     assert (report.state, report.path, report.makespan) == (State.CANCELLED, ("a",), seconds(3))
 
@@ -283,13 +283,13 @@ def test_a_step_that_timed_out_worked_until_then() -> None:
     drive = Drive.begun(flow(step("a", timeout=5)))
     drive.start("a")
     drive.wait(5)
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert report_on(drive).path_parts == parts(work=5)
 
 
 def test_a_step_that_was_taken_over_has_no_time() -> None:
     drive = Drive(flow(step("a"), step("b", "a")))
-    drive.tell(Started((("a", "1"),), "earlier"))
+    drive.send(Started((("a", "1"),), "earlier"))
     drive.start("b")
     after(drive, 2).succeed("b")
     report = report_on(drive)

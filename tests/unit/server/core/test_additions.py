@@ -301,7 +301,7 @@ def test_a_cancel_ends_an_open_run_with_references_to_come() -> None:
     drive.start("a")
     drive.cancel()
     expected = ["a cancelled", "wave 0 finished", "run cancelled"]
-    assert drive.give_in("a") == expected
+    assert drive.end_interrupted("a") == expected
     assert drive.log()[3:6] == ["run stopping", "b skipped", "c skipped"]
     assert drive.skip("b") == drive.skip("c") == Skip(SkipCause.CANCELLED)
 
@@ -328,7 +328,7 @@ def test_clean_up_runs_though_a_step_it_waits_for_never_came() -> None:
     drive = Drive.begun(flow(*steps), is_open=True)
     drive.start("b")
     drive.fail("a")
-    drive.give_in("b")
+    drive.end_interrupted("b")
     assert drive.invoked()["clean"] == '{"b":null,"never":null}'
     assert drive.succeed("clean")[-1] == "run failed"
     assert drive.finished("clean").wave == 1

@@ -116,7 +116,7 @@ def test_fail_fast_interrupts_what_runs_and_skips_what_has_not_begun() -> None:
     drive.start("a", "b")
     assert drive.fail("a") == ["a failed", "c skipped", "e skipped"]
     assert [(one.step_id, one.attempt) for one in drive.interrupts()] == [("c", 1), ("b", 1)]
-    assert drive.give_in("b") == ["b cancelled", "d skipped", "wave 0 finished", "run failed"]
+    assert drive.end_interrupted("b") == ["b cancelled", "d skipped", "wave 0 finished", "run failed"]
     assert drive.skip("c") == drive.skip("d") == Skip(SkipCause.FAIL_FAST, "a")
     assert drive.skip("e") == Skip(SkipCause.DEPENDENCY, "a")
 
@@ -134,7 +134,7 @@ def test_fail_fast_still_runs_clean_up() -> None:
     drive = Drive.begun(flow(*steps, step("e", "a")))
     drive.start("a", "b")
     drive.fail("a")
-    assert drive.give_in("b") == ["b cancelled", "wave 0 finished"]
+    assert drive.end_interrupted("b") == ["b cancelled", "wave 0 finished"]
     assert drive.waiting() == ["c"]
     assert drive.succeed("c") == ["c succeeded", "d skipped", "wave 1 finished", "run failed"]
     assert drive.skip("d") == Skip(SkipCause.FAIL_FAST, "a")
@@ -153,12 +153,12 @@ def test_clean_up_of_a_failed_run_has_thirty_seconds() -> None:
     drive.start("a", "b")
     drive.wait(5)
     drive.fail("b")
-    drive.give_in("a")
+    drive.end_interrupted("a")
     drive.start("c")
     assert drive.outstanding["cleanup", ""] == StartTimer(Timer("cleanup"), NOON + 5_000_000_000 + CLEANUP_GRACE)
     assert drive.wait(SECONDS - 1) == []
     assert drive.wait(1) == ["run stopping"]
-    assert drive.give_in("c") == ["c cancelled", "d skipped", "wave 1 finished", "run failed"]
+    assert drive.end_interrupted("c") == ["c cancelled", "d skipped", "wave 1 finished", "run failed"]
     assert drive.skip("d") == Skip(SkipCause.TIMEOUT)
     own = [failure for failure in drive.result().failures if not failure.step_id]
     assert [(failure.reason, failure.message) for failure in own] == [
@@ -182,7 +182,7 @@ def test_a_second_failure_changes_nothing_more() -> None:
     before = len(drive.commands)
     assert drive.fail("b") == ["b failed"]
     assert drive.commands[before:] == []
-    drive.give_in("c")
+    drive.end_interrupted("c")
     assert [failure.step_id for failure in drive.result().failures] == ["a", "b"]
 
 
@@ -221,7 +221,7 @@ def test_a_dependency_that_failed_is_to_blame_before_one_that_was_interrupted() 
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b"), step("x")))
     drive.start("a", "b")
     drive.fail("x")
-    drive.give_in("a")
+    drive.end_interrupted("a")
     drive.fail("b")
     assert drive.skip("c") == Skip(SkipCause.DEPENDENCY, "b")
 

@@ -45,9 +45,9 @@ def test_a_fixed_value_answers_at_once() -> None:
 
 def test_a_fixed_value_answers_when_all_attempts_are_used_up() -> None:
     drive = Drive.begun(flow(step("a", fallback='"kept"', retry=retry(2))))
-    assert drive.stumble("a") == ["a retrying"]
+    assert drive.fail_retryably("a") == ["a retrying"]
     drive.wait(1)
-    assert drive.stumble("a")[0] == "a succeeded"
+    assert drive.fail_retryably("a")[0] == "a succeeded"
     assert drive.finished("a").attempts == 2
 
 
@@ -101,7 +101,7 @@ def test_a_fallback_that_fails_fails_the_step_with_its_own_failure() -> None:
 def test_a_fallback_is_tried_once() -> None:
     drive = Drive.begun(flow(step("a", fallback=OTHER), retry=retry(9)))
     drive.fail("a")
-    assert drive.stumble("a")[0] == "a failed"
+    assert drive.fail_retryably("a")[0] == "a failed"
 
 
 def test_an_allowed_failure_is_that_of_the_fallback() -> None:
@@ -183,7 +183,7 @@ def test_its_attempt_has_the_steps_timeout() -> None:
     drive.fail("a")
     drive.start("a")
     drive.wait(5)
-    drive.give_in("a")
+    drive.end_interrupted("a")
     failure = drive.finished("a").failure
     assert failure is not None
     assert failure.message == "the fallback took longer than the step's timeout of 5 s"
@@ -193,7 +193,7 @@ def test_the_total_timeout_does_not_count_it() -> None:
     drive = Drive.begun(flow(step("a", fallback=OTHER, total_timeout=5)))
     drive.start("a")
     drive.wait(5)
-    assert drive.give_in("a") == ["a retrying"]
+    assert drive.end_interrupted("a") == ["a retrying"]
     drive.start("a")
     assert drive.wait(60) == []
     assert drive.succeed("a")[0] == "a succeeded"
@@ -218,7 +218,7 @@ def test_an_action_takes_the_place_of_an_attempt_that_never_started_in_time() ->
 def test_an_action_stands_in_at_once_for_an_attempt_that_is_let_in_too_late() -> None:
     drive = Drive.begun(flow(step("a", fallback=OTHER, total_timeout=5)))
     drive.now += 5 * SECOND
-    assert drive.tell(AttemptStarted("a", 1)) == ["a retrying"]
+    assert drive.send(AttemptStarted("a", 1)) == ["a retrying"]
     assert drive.waiting() == ["a"]
 
 
@@ -262,7 +262,7 @@ def test_a_cancel_ends_it() -> None:
     drive.fail("a")
     drive.start("a")
     drive.cancel()
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert (drive.finished("a").state, drive.finished("a").original) == (State.CANCELLED, BROKE)
 
 
@@ -284,7 +284,7 @@ def test_a_step_that_was_cancelled_has_no_use_for_it() -> None:
     drive = only('"kept"')
     drive.start("a")
     drive.cancel()
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert (drive.finished("a").state, drive.finished("a").original) == (State.CANCELLED, None)
 
 

@@ -119,7 +119,7 @@ def test_a_loser_between_two_attempts_is_cancelled() -> None:
 @pytest.mark.parametrize("attempt", [0, 2])
 def test_the_loss_of_another_attempt_leads_to_nothing(attempt: int) -> None:
     drive = running("a")
-    assert drive.tell(AttemptLost("a", attempt)) == []
+    assert drive.send(AttemptLost("a", attempt)) == []
 
 
 def test_what_is_resumed_after_a_loss_is_the_next_attempt() -> None:
@@ -133,7 +133,7 @@ def test_a_server_that_ends_a_run_fails_it_and_cancels_its_steps() -> None:
     drive.start("a")
     drive.stop(Failure(Reason.INTERRUPTED, "the server stopped"))
     assert [one for one in drive.commands if isinstance(one, Interrupt)] != []
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert drive.states() == {"a": State.CANCELLED, "b": State.SKIPPED}
     skip = drive.skip("b")
     assert skip is not None

@@ -91,7 +91,7 @@ def test_losers_of_any_are_interrupted_withdrawn_or_never_invoked() -> None:
     drive.start("a", "b", "x")
     assert drive.succeed("a") == ["a succeeded", "c skipped"]
     assert [interrupt.step_id for interrupt in drive.interrupts()] == ["c", "b"]
-    assert drive.give_in("b") == ["b cancelled"]
+    assert drive.end_interrupted("b") == ["b cancelled"]
     assert drive.succeed("x") == ["x succeeded", "d skipped", "wave 0 finished"]
     assert drive.skip("c") == drive.skip("d") == Skip(SkipCause.NOT_NEEDED, "a")
     assert drive.succeed("z")[-1] == "run succeeded"
@@ -102,7 +102,7 @@ def test_a_step_may_finish_before_a_loser_it_no_longer_waits_for() -> None:
     drive.start("a", "b")
     drive.succeed("a")
     drive.succeed("c")
-    assert drive.give_in("b") == ["b cancelled", "wave 0 finished", "run succeeded"]
+    assert drive.end_interrupted("b") == ["b cancelled", "wave 0 finished", "run succeeded"]
 
 
 def test_a_loser_that_another_step_needs_runs_on() -> None:
@@ -162,7 +162,7 @@ def test_all_done_is_skipped_for_the_cancel_and_not_for_a_dependency() -> None:
     drive.start("b")
     drive.fail("a")
     drive.cancel()
-    drive.give_in("b")
+    drive.end_interrupted("b")
     assert drive.skip("c") == drive.skip("d") == Skip(SkipCause.CANCELLED)
 
 
@@ -181,5 +181,5 @@ def test_what_waits_for_an_interrupted_step_is_skipped_for_the_failure_that_inte
     drive.succeed("b")
     drive.start("c")
     drive.fail("e")
-    drive.give_in("c")
+    drive.end_interrupted("c")
     assert drive.skip("d") == Skip(SkipCause.FAIL_FAST, "e")

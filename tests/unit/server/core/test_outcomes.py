@@ -30,7 +30,7 @@ def test_a_step_that_took_too_long_has_failed() -> None:
     drive = Drive.begun(flow(step("a", timeout=5)))
     drive.start("a")
     drive.wait(5)
-    assert drive.give_in("a") == ["a failed", "wave 0 finished", "run failed"]
+    assert drive.end_interrupted("a") == ["a failed", "wave 0 finished", "run failed"]
     failure = drive.finished("a").failure
     assert failure is not None
     assert failure.reason is Reason.TIMEOUT
@@ -82,7 +82,7 @@ def test_a_step_that_was_interrupted_while_it_ran_is_cancelled() -> None:
     drive = Drive.begun(flow(step("a")))
     drive.start("a")
     drive.cancel("enough")
-    drive.give_in("a")
+    drive.end_interrupted("a")
     event = drive.finished("a")
     assert (event.state, event.attempts, event.abandoned) == (State.CANCELLED, 1, False)
     assert event.failure == Failure(Reason.CANCELLED, "cancelled: enough", step_id="a", attempt=1)
@@ -93,7 +93,7 @@ def test_a_step_whose_clean_up_outlasts_its_grace_is_cancelled_and_abandoned() -
     drive = Drive.begun(flow(step("a")))
     drive.start("a")
     drive.cancel()
-    drive.give_in("a", abandoned=True)
+    drive.end_interrupted("a", abandoned=True)
     event = drive.finished("a")
     assert (event.state, event.abandoned) == (State.CANCELLED, True)
 
@@ -102,7 +102,7 @@ def test_a_step_that_took_too_long_and_does_not_end_has_failed_and_is_abandoned(
     drive = Drive.begun(flow(step("a", timeout=5)))
     drive.start("a")
     drive.wait(5)
-    drive.give_in("a", abandoned=True)
+    drive.end_interrupted("a", abandoned=True)
     event = drive.finished("a")
     assert (event.state, event.abandoned) == (State.FAILED, True)
 
@@ -111,7 +111,7 @@ def test_a_running_step_that_lost_a_join_is_cancelled() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b", join=Join.ANY)))
     drive.start("a", "b")
     drive.succeed("a")
-    drive.give_in("b")
+    drive.end_interrupted("b")
     event = drive.finished("b")
     assert event.state is State.CANCELLED
     assert event.failure is not None
@@ -151,8 +151,8 @@ def test_what_an_abandoned_attempt_says_later_is_ignored() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), go_on=True))
     drive.start("a", "b")
     drive.cancel()
-    drive.give_in("a", abandoned=True)
-    assert drive.tell(AttemptFailed("a", 1, Failure(Reason.ACTION_ERROR, "late"))) == []
+    drive.end_interrupted("a", abandoned=True)
+    assert drive.send(AttemptFailed("a", 1, Failure(Reason.ACTION_ERROR, "late"))) == []
     assert drive.state("a") is State.CANCELLED
 
 

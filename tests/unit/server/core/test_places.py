@@ -39,7 +39,7 @@ def test_an_interrupted_attempt_keeps_its_place_until_it_has_ended() -> None:
     drive.start("a", "b")
     drive.fail("b")
     assert drive.waiting() == []
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert drive.waiting() == ["c", "d"]
 
 

@@ -12,8 +12,8 @@ from stepwave_server.core.model import SECOND, FailurePolicy, Reason, State, Ste
 from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow
 from unit.server.core.driver import EVALUATOR, Drive
-from unit.server.core.model import Model
-from unit.server.core.strategies import batches, late, likely, lost, soak, step_lists, workflows
+from unit.server.core.reference_scheduler import ReferenceScheduler
+from unit.server.core.strategies import batches, late_inputs, lost_attempts, next_inputs, soak, step_lists, workflows
 
 
 class Compared(Drive):
@@ -21,7 +21,7 @@ class Compared(Drive):
 
     def __init__(self, workflow: Workflow, *, is_open: bool = False) -> None:
         super().__init__(workflow, options=RunOptions(open=is_open))
-        self.model = Model(workflow, is_open=is_open)
+        self.model = ReferenceScheduler(workflow, is_open=is_open)
 
     def feed(self, given: Input) -> Decision:
         decision = super().feed(given)
@@ -57,7 +57,7 @@ class Fragile(Compared):
                 self.recover()
             case "with its attempts":
                 self.recover()
-                for each in lost(self):
+                for each in lost_attempts(self):
                     super().feed(each)
         return decision
 
@@ -72,8 +72,8 @@ def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddS
         if cancel_after == len(drive.inputs):
             drive.cancel("why not")
             continue
-        choices: list[Input | None] = list(likely(drive))
-        choices += lost(drive) if data.draw(st.integers(0, 3), label="restart") == 3 else []
+        choices: list[Input | None] = list(next_inputs(drive))
+        choices += lost_attempts(drive) if data.draw(st.integers(0, 3), label="restart") == 3 else []
         if to_add and drive.run.open:
             choices.append(to_add[0])
         if drive.next_timer() is not None and (not choices or patience == 0):
@@ -167,7 +167,7 @@ def test_equal_ordered_inputs_give_equal_events_and_commands(workflow: Workflow,
 @given(workflows(), st.data())
 def test_what_comes_too_late_or_too_early_leads_to_nothing(workflow: Workflow, data: st.DataObject) -> None:
     drive = Drive.begun(workflow)
-    while choices := list(likely(drive)):
+    while choices := list(next_inputs(drive)):
         drive.feed(data.draw(st.sampled_from(choices)))
-        for nonsense in late(drive):
+        for nonsense in late_inputs(drive):
             assert drive.feed(nonsense) == Decision()

@@ -42,13 +42,13 @@ def troubled() -> Drive:
         step("e", "a", "b", "c", "d"),
     )
     drive = Drive.begun(flow(*steps, max_parallelism=3))
-    drive.stumble("a")
+    drive.fail_retryably("a")
     drive.start("b")
     drive.lose("b")
-    drive.stumble("d")
-    drive.stumble("d")
+    drive.fail_retryably("d")
+    drive.fail_retryably("d")
     drive.wait(5)
-    drive.stumble("b")
+    drive.fail_retryably("b")
     drive.wait(1)
     return drive
 

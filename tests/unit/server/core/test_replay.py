@@ -59,7 +59,7 @@ STOPPED = Failure(Reason.INTERRUPTED, "the server was told to fail what it found
 # Runs in which anything happens.
 
 
-def likely(drive: Drive) -> Iterator[Input]:
+def next_inputs(drive: Drive) -> Iterator[Input]:
     """Yield what may be told next, restarts of the server included."""
     run = drive.run
     for step_id in drive.waiting():
@@ -85,7 +85,7 @@ def walk(drive: Drive, data: st.DataObject, additions: Sequence[AddSteps] = ()) 
     left_after = data.draw(st.none() | st.integers(1, 20), label="left after")
     while drive.run.finished is None and left_after != len(drive.inputs):
         drive.now += data.draw(st.sampled_from([1, 0, -2])) * SECOND
-        choices = list(likely(drive))
+        choices = list(next_inputs(drive))
         timer = drive.next_timer()
         if stop_after == len(drive.inputs):
             drive.feed(StopRequested(STOPPED))
@@ -270,7 +270,7 @@ def test_a_cancelled_run_replays(reason: str) -> None:
     drive = Drive.begun(flow(step("a"), step("b")))
     drive.start("a")
     drive.cancel(reason)
-    drive.give_in("a", abandoned=True)
+    drive.end_interrupted("a", abandoned=True)
     assert_replays(drive)
 
 
@@ -278,7 +278,7 @@ def test_a_run_that_times_out_replays() -> None:
     drive = Drive.begun(flow(step("a", timeout=60), timeout=3))
     drive.start("a")
     drive.wait(4)
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert_replays(drive)
 
 
@@ -287,7 +287,7 @@ def test_an_attempt_that_times_out_replays(abandoned: bool) -> None:
     drive = Drive.begun(flow(step("a", timeout=3)))
     drive.start("a")
     drive.wait(4)
-    drive.give_in("a", abandoned=abandoned)
+    drive.end_interrupted("a", abandoned=abandoned)
     assert_replays(drive)
 
 
@@ -296,7 +296,7 @@ def test_a_clean_up_that_takes_too_long_replays() -> None:
     drive.start("b")
     drive.fail("a")
     drive.wait(31)
-    drive.give_in("b")
+    drive.end_interrupted("b")
     assert_replays(drive)
 
 
@@ -355,7 +355,7 @@ def test_attempts_that_are_tried_again_replay() -> None:
             if drive.run.backing_off:
                 drive.wait(2)
             else:
-                drive.stumble("a")
+                drive.fail_retryably("a")
         assert_replays(drive)
 
 
@@ -369,7 +369,7 @@ def test_attempts_that_took_too_long_replay_whatever_follows(abandoned: bool) ->
             drive.start("a")
             drive.wait(600)
             if drive.run.running:
-                drive.give_in("a", abandoned=abandoned)
+                drive.end_interrupted("a", abandoned=abandoned)
         assert_replays(drive)
 
 
@@ -384,7 +384,7 @@ def test_steps_that_ran_out_of_time_before_they_began_replay() -> None:
 def test_attempts_that_are_let_in_too_late_replay() -> None:
     for drive in begin_all():
         drive.now += 5 * SECOND
-        drive.tell(AttemptStarted("a", 1))
+        drive.send(AttemptStarted("a", 1))
         assert_replays(drive)
 
 
@@ -400,7 +400,7 @@ def test_lost_attempts_of_a_fallback_replay() -> None:
 
 def test_another_draw_is_found() -> None:
     drive, *_ = begin_all()
-    drive.stumble("a")
+    drive.fail_retryably("a")
     other = new_run(drive.workflow, "null", RunOptions(seed="another"))
     with pytest.raises(ReplayDiverged) as caught:
         replay(other, drive.events, EVALUATOR)

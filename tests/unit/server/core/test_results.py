@@ -109,7 +109,7 @@ def test_cancelled_steps_are_no_failures() -> None:
     drive = Drive.begun(flow(step("a"), step("b")))
     drive.start("a", "b")
     drive.fail("b")
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert [failure.step_id for failure in drive.result().failures] == ["b"]
 
 
@@ -119,7 +119,7 @@ def test_the_counts_are_by_state() -> None:
     drive.start("d")
     drive.succeed("a")
     drive.fail("b")
-    drive.give_in("d")
+    drive.end_interrupted("d")
     drive.succeed("e")
     counts = dict(zip(State, drive.result().counts, strict=True))
     expected = {State.SUCCEEDED: 2, State.FAILED: 1, State.CANCELLED: 1, State.SKIPPED: 1}
@@ -153,7 +153,7 @@ def test_a_run_that_only_waits_for_what_it_interrupted_is_stopping() -> None:
     drive.start("a")
     drive.cancel()
     assert seen(drive).stopping
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert not seen(drive).stopping
 
 

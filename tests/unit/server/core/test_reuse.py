@@ -12,7 +12,7 @@ CHAIN = flow(step("a"), step("b", "a"), step("c", "b"))
 def again(workflow: Workflow, **outputs: str) -> Drive:
     """Return a run that has begun with these outputs taken over."""
     drive = Drive(workflow)
-    drive.tell(Started(tuple(outputs.items()), "earlier"))
+    drive.send(Started(tuple(outputs.items()), "earlier"))
     return drive
 
 

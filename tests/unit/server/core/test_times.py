@@ -107,7 +107,7 @@ def test_a_timer_of_another_attempt_does_nothing() -> None:
 
 def test_the_start_of_another_attempt_than_the_next_does_nothing() -> None:
     drive = Drive.begun(flow(step("a")))
-    assert drive.tell(AttemptStarted("a", 2)) == []
+    assert drive.send(AttemptStarted("a", 2)) == []
 
 
 def test_the_runs_deadline_counts_from_its_start_and_is_told() -> None:

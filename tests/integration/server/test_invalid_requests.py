@@ -1,18 +1,15 @@
 """Calls that cannot be accepted: each field is named, all problems at once, and nothing is invoked."""
 
 from collections.abc import AsyncIterator
-from typing import TypeVar
 
 import grpc
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from google.protobuf.message import Message
-from google.protobuf.timestamp_pb2 import Timestamp
 
-from integration.server.build import bind, end_of, flow, payload, state_of, step, text
+from integration.server.build import bind, flow, step, text
 from integration.server.controlled_actions import ControlledActions
 from integration.server.fixture_types import Connect, Serve
-from integration.server.raw_client import RawClient, Refusal, refusal
+from integration.server.raw_client import RawClient, refusal, workflow_refusal
 from stepwave.v1 import event_pb2, payload_pb2, workflow_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
@@ -24,23 +21,6 @@ UNIMPLEMENTED = grpc.StatusCode.UNIMPLEMENTED
 async def nothing_is_invoked(controlled: ControlledActions) -> AsyncIterator[None]:
     yield
     assert controlled.invoked == []
-
-
-async def _refused(client: RawClient, workflow: workflow_pb2.Workflow, **given: object) -> Refusal:
-    """Send a workflow by every call that takes one, and return the answer they have in common."""
-    execute = pb.ExecuteWorkflowRequest(workflow=workflow, **given)  # type: ignore[arg-type]  # fields by name
-    start = pb.StartRunRequest(workflow=workflow, **given)  # type: ignore[arg-type]
-    answers = [
-        await refusal(client.stub.ExecuteWorkflow(execute).read()),
-        await refusal(client.stub.StartRun(start)),
-    ]
-    if not given:
-        answers.append(await refusal(client.stub.PlanWorkflow(pb.PlanWorkflowRequest(workflow=workflow))))
-    first = answers[0]
-    for answer in answers:
-        assert (answer.code, answer.reason, answer.violations) == (first.code, first.reason, first.violations)
-        assert answer.domain == "stepwave"
-    return first
 
 
 @pytest.mark.parametrize(
@@ -108,7 +88,7 @@ async def _refused(client: RawClient, workflow: workflow_pb2.Workflow, **given: 
 async def test_a_malformed_workflow_is_refused(
     client: RawClient, bad: workflow_pb2.Workflow, field: str, problem: str
 ) -> None:
-    refused = await _refused(client, bad)
+    refused = await workflow_refusal(client, bad)
     assert (refused.code, refused.reason) == (INVALID, "INVALID_ARGUMENT")
     assert refused.fields == [field]
     assert problem in refused.description(field)
@@ -130,7 +110,7 @@ async def test_an_impossible_duration_is_refused(client: RawClient, duration: Du
     bad = flow(step("a"))
     bad.timeout.CopyFrom(duration)
     bad.steps[0].timeout.CopyFrom(duration)
-    assert sorted((await _refused(client, bad)).fields) == ["steps[0].timeout", "timeout"]
+    assert sorted((await workflow_refusal(client, bad)).fields) == ["steps[0].timeout", "timeout"]
 
 
 async def test_all_problems_come_in_one_answer(client: RawClient) -> None:
@@ -142,7 +122,7 @@ async def test_all_problems_come_in_one_answer(client: RawClient) -> None:
         timeout=-1,
         outputs=["nobody"],
     )
-    refused = await _refused(client, bad, input=text("nul"), run_id="not an id")
+    refused = await workflow_refusal(client, bad, input=text("nul"), run_id="not an id")
     assert sorted(refused.fields) == [
         "input.json",
         "name",
@@ -176,7 +156,7 @@ async def test_problems_of_the_call_and_of_the_workflow_come_together(client: Ra
 async def test_more_problems_than_an_answer_holds_are_counted(client: RawClient) -> None:
     """An answer with them all would be longer than the metadata that callers take."""
     bad = flow(*(step(f"step{i}", "noop", after=[f"an-unknown-step-of-a-rather-long-name-{i}"]) for i in range(500)))
-    refused = await _refused(client, bad)
+    refused = await workflow_refusal(client, bad)
     assert refused.code is INVALID
     assert len(refused.violations) > 20
     assert refused.violations[0][0] == "steps[0].depends_on[0]"
@@ -186,37 +166,37 @@ async def test_more_problems_than_an_answer_holds_are_counted(client: RawClient)
 
 @pytest.mark.parametrize("length", [500, 5_000, 500_000])
 async def test_a_problem_that_is_itself_long_still_arrives(client: RawClient, length: int) -> None:
-    refused = await _refused(client, flow(step("→" * length, "noop", after=["é" * length])))
+    refused = await workflow_refusal(client, flow(step("→" * length, "noop", after=["é" * length])))
     assert refused.code is INVALID
     assert refused.fields == ["steps[0].id", "steps[0].depends_on[0]"]
 
 
 async def test_every_step_of_a_longer_cycle_is_on_its_path(client: RawClient) -> None:
     ring = [step(f"s{i}", after=[f"s{(i + 1) % 5}"]) for i in range(5)]
-    refused = await _refused(client, flow(step("free"), *ring))
+    refused = await workflow_refusal(client, flow(step("free"), *ring))
     assert refused.description("steps[1].depends_on") == "dependency cycle: s0 → s1 → s2 → s3 → s4 → s0"
 
 
 async def test_an_unknown_dependency_is_never_called_a_cycle(client: RawClient) -> None:
-    refused = await _refused(client, flow(step("a", after=["x"]), step("b", after=["a"])))
+    refused = await workflow_refusal(client, flow(step("a", after=["x"]), step("b", after=["a"])))
     assert refused.fields == ["steps[0].depends_on[0]"]
     assert "cycle" not in refused.message
 
 
 async def test_a_huge_cycle_is_found_without_recursion(client: RawClient) -> None:
     ring = flow(*(step(f"s{i}", after=[f"s{(i + 1) % 20_000}"]) for i in range(20_000)))
-    refused = await _refused(client, ring)
+    refused = await workflow_refusal(client, ring)
     assert refused.description("steps[0].depends_on").startswith("dependency cycle: s0 → s1 → ")
 
 
 async def test_too_many_steps_are_refused(serve: Serve, connect: Connect) -> None:
-    refused = await _refused(connect(await serve(max_steps=3)), flow(*(step(f"s{i}") for i in range(4))))
+    refused = await workflow_refusal(connect(await serve(max_steps=3)), flow(*(step(f"s{i}") for i in range(4))))
     assert refused.description("steps") == "4 steps are more than the 3 allowed"
 
 
 async def test_too_many_edges_are_refused(serve: Serve, connect: Connect) -> None:
     wide = flow(step("a"), *(step(f"s{i}", after=["a"]) for i in range(4)))
-    refused = await _refused(connect(await serve(max_edges=3)), wide)
+    refused = await workflow_refusal(connect(await serve(max_edges=3)), wide)
     assert refused.description("steps") == "4 dependencies are more than the 3 allowed"
 
 
@@ -234,7 +214,7 @@ async def test_a_message_far_over_the_limit_is_cut_off(client: RawClient) -> Non
 
 @pytest.mark.parametrize("run_id", ["-a", "a b", "a/b", "é", "x" * 129, "a\n"])
 async def test_a_malformed_run_id_is_refused(client: RawClient, run_id: str) -> None:
-    refused = await _refused(client, flow(step("a")), run_id=run_id)
+    refused = await workflow_refusal(client, flow(step("a")), run_id=run_id)
     assert (refused.code, refused.fields) == (INVALID, ["run_id"])
 
 
@@ -257,140 +237,6 @@ async def test_a_call_without_a_workflow_is_refused(client: RawClient) -> None:
         assert (refused.code, refused.fields) == (INVALID, ["workflow"])
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["GetServerInfo", "ListActions", "ListWorkflows", "ListRuns"],
-)
-async def test_another_namespace_is_not_served(client: RawClient, name: str) -> None:
-    call = getattr(client.stub, name)(getattr(pb, f"{name}Request")(namespace="other"))
-    refused = await refusal(call)
-    assert (refused.code, refused.reason, refused.fields) == (UNIMPLEMENTED, "NOT_SUPPORTED", ["namespace"])
-
-
-async def test_the_default_namespace_may_be_named(client: RawClient, controlled: ControlledActions) -> None:
-    request = pb.StartRunRequest(workflow=flow(step("a", "core.echo")), namespace="default", run_id="mine")
-    assert (await client.stub.StartRun(request)).run.namespace == "default"
-    assert state_of(end_of(await client.events("mine")).state) == "succeeded"
-
-
-def _with_step(**fields: object) -> workflow_pb2.Workflow:
-    full = flow(step("a"))
-    full.steps[0].MergeFrom(workflow_pb2.Step(**fields))  # type: ignore[arg-type]  # fields by name
-    return full
-
-
-@pytest.mark.parametrize(
-    ("field", "workflow"),
-    [
-        ("steps[0].when", _with_step(when="true")),
-        ("steps[0].retry.retryable_reasons[0]", _with_step(retry=workflow_pb2.Retry(retryable_reasons=[99]))),  # type: ignore[list-item]
-        ("steps[0].for_each", _with_step(for_each=workflow_pb2.ForEach(input=""))),
-        ("steps[0].on_interrupt", _with_step(on_interrupt=99)),
-        ("steps[0].bindings[0].item", _with_step(bindings=[workflow_pb2.Binding(item="")])),
-        ("steps[0].bindings[0].secret", _with_step(bindings=[workflow_pb2.Binding(secret="KEY")])),
-        ("steps[0].bindings[0].expression", _with_step(bindings=[workflow_pb2.Binding(expression="1")])),
-        ("steps[0].join", _with_step(join=99)),
-        ("scheduling", workflow_pb2.Workflow(name="test", steps=[step("a")], scheduling=99)),  # type: ignore[arg-type]
-        ("failure_policy", workflow_pb2.Workflow(name="test", steps=[step("a")], failure_policy=99)),  # type: ignore[arg-type]
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-async def test_what_later_versions_bring_is_refused_by_name(
-    client: RawClient, field: str, workflow: workflow_pb2.Workflow
-) -> None:
-    refused = await _refused(client, workflow)
-    assert (refused.code, refused.reason, refused.fields) == (UNIMPLEMENTED, "NOT_SUPPORTED", [field])
-
-
-M = TypeVar("M", bound=Message)
-
-
-def _newer(message: M) -> M:
-    """Return a message as a later version of the contract may send it: with field 1023, a number."""
-    return type(message).FromString(message.SerializeToString() + b"\xf8\x3f\x01")
-
-
-@pytest.mark.parametrize(
-    ("where", "names", "newer"),
-    [
-        ("workflow", "Workflow", _newer(flow(step("a")))),
-        ("steps[1]", "Step", flow(step("a"), _newer(step("b")))),
-        ("steps[0].bindings[0]", "Binding", flow(step("a", bindings=[_newer(bind("", "input"))]))),
-        ("steps[0].input", "Payload", flow(step("a", given=_newer(payload(1))))),
-        ("steps[0].input", "Payload", flow(step("a", given=_newer(payload_pb2.Payload())))),
-        ("steps[0].bindings[0]", "Binding", flow(step("a", bindings=[_newer(workflow_pb2.Binding(target="/x"))]))),
-        (
-            "steps[0].bindings[0].default",
-            "Payload",
-            flow(step("a", bindings=[bind("", "input", default=_newer(payload_pb2.Payload()))])),
-        ),
-        (
-            "timeout",
-            "Duration",
-            workflow_pb2.Workflow(name="t", steps=[step("a")], timeout=_newer(Duration(seconds=1))),
-        ),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-async def test_a_field_that_the_server_does_not_know_is_refused_by_name(
-    client: RawClient, where: str, names: str, newer: workflow_pb2.Workflow
-) -> None:
-    refused = await _refused(client, newer)
-    assert (refused.code, refused.reason) == (UNIMPLEMENTED, "NOT_SUPPORTED")
-    (field, problem), *others = refused.violations
-    assert (field, others) == (where, [])
-    assert problem.startswith("this server does not know field 1023 of ")
-    assert problem.endswith(f".{names}")
-
-
-@pytest.mark.parametrize(
-    "name", [method.name for method in pb.DESCRIPTOR.services_by_name["OrchestratorService"].methods]
-)
-async def test_a_field_of_a_request_that_the_server_does_not_know_is_refused(client: RawClient, name: str) -> None:
-    call = getattr(client.stub, name)(_newer(getattr(pb, f"{name}Request")()))
-    refused = await refusal(call.read() if hasattr(call, "read") else call)
-    assert (refused.code, refused.reason) == (UNIMPLEMENTED, "NOT_SUPPORTED")
-    assert refused.violations == [("request", f"this server does not know field 1023 of stepwave.v1.{name}Request")]
-
-
-@pytest.mark.parametrize(
-    ("where", "request_"),
-    [
-        ("create_time_from", pb.ListRunsRequest(create_time_from=_newer(Timestamp()))),
-        ("rerun", pb.StartRunRequest(rerun=_newer(pb.Rerun(run_id="r")))),
-        ("input", pb.StartRunRequest(workflow=flow(step("a")), input=_newer(payload(1)))),
-        ("input", pb.StartRunRequest(workflow=flow(step("a")), input=_newer(payload_pb2.Payload()))),
-    ],
-    ids=["a filter", "a rerun", "an input", "an input of a kind to come"],
-)
-async def test_a_field_within_a_request_that_the_server_does_not_know_is_refused_by_name(
-    client: RawClient, where: str, request_: Message
-) -> None:
-    name = request_.DESCRIPTOR.name.removesuffix("Request")
-    refused = await refusal(getattr(client.stub, name)(request_))
-    assert (refused.code, refused.fields) == (UNIMPLEMENTED, [where])
-
-
-async def test_what_is_wrong_and_what_is_not_served_come_together(client: RawClient) -> None:
-    bad = _with_step(when="true", depends_on=["x"])
-    refused = await _refused(client, bad)
-    assert refused.code is INVALID
-    assert refused.fields == ["steps[0].depends_on[0]", "steps[0].when"]
-
-
-async def test_an_open_run_is_not_served_yet(client: RawClient) -> None:
-    refused = await _refused(client, flow(step("a")), open=True)
-    assert (refused.code, refused.fields) == (UNIMPLEMENTED, ["open"])
-
-
-async def test_calls_that_are_not_served_yet_say_so(client: RawClient) -> None:
-    for refused in (
-        await refusal(client.stub.AddSteps(pb.AddStepsRequest(run_id="a"))),
-        await refusal(client.stub.CompleteStep(pb.CompleteStepRequest(run_id="a"))),
-    ):
-        assert (refused.code, refused.reason) == (UNIMPLEMENTED, "NOT_SUPPORTED")
-
-
 @pytest.mark.parametrize("token", ["x", "bm90IGpzb24=", "WzEsMl0=", "WyJ4Il0=", "é"])
 async def test_a_page_token_that_the_server_did_not_make_is_refused(client: RawClient, token: str) -> None:
     refused = await refusal(client.stub.ListRuns(pb.ListRunsRequest(page_token=token)))
@@ -398,5 +244,5 @@ async def test_a_page_token_that_the_server_did_not_make_is_refused(client: RawC
 
 
 async def test_a_run_input_that_is_not_json_is_refused(client: RawClient) -> None:
-    refused = await _refused(client, flow(step("a")), input=text("{'a': 1}"))
+    refused = await workflow_refusal(client, flow(step("a")), input=text("{'a': 1}"))
     assert (refused.code, refused.fields) == (INVALID, ["input.json"])

@@ -1,4 +1,4 @@
-"""What holds in every run, whatever happens: checked event by event, from the events alone."""
+"""Invariants of every run, checked event by event from the events alone."""
 
 from collections import Counter
 
@@ -27,21 +27,21 @@ from stepwave_server.core.model import (
     Workflow,
 )
 
-__all__ = ["Rules"]
+__all__ = ["Invariants"]
 
 SUCCESS = State.SUCCEEDED
 
 
-class Rules:
-    """Sees a run's events one by one, and complains of what must not be.
+class Invariants:
+    """Checks the events of a run one by one.
 
-    The waves of steps whose ancestors never came are told by their own events alone.
+    Steps whose ancestors were never added have no announced wave: only their own events name it.
     """
 
     def __init__(self, workflow: Workflow) -> None:
         self.workflow = workflow
         self.steps: dict[str, Step] = {step.id: step for step in workflow.steps}
-        self.told: dict[str, int] = {}
+        self.announced: dict[str, int] = {}
         self.states: dict[str, State] = {}
         self.running: set[str] = set()
         self.between: set[str] = set()
@@ -58,7 +58,7 @@ class Rules:
         self.finished = False
         self.time = 0
 
-    def see(self, event: Event) -> None:
+    def check(self, event: Event) -> None:
         """Check one event."""
         assert not self.finished, "the terminal event is the last"
         assert event.time >= self.time, "time never goes back"
@@ -93,31 +93,31 @@ class Rules:
         self.planned = not event.more
         self.open = event.open
         assert event.step_count == len(self.steps)
-        self._tell(event.waves)
+        self._announce(event.waves)
 
     def _steps_added(self, event: StepsAdded) -> None:
         assert self.open, "only an open run takes steps"
         for step in event.steps:
             assert step.id not in self.steps, "a step is added once"
             self.steps[step.id] = step
-        self._tell(event.waves)
+        self._announce(event.waves)
         self.open = not event.sealed
 
-    def _tell(self, waves: tuple[Wave, ...]) -> None:
+    def _announce(self, waves: tuple[Wave, ...]) -> None:
         for wave in waves:
             for step_id in wave.step_ids:
-                assert step_id not in self.told, "a step's wave is told once"
-                self.told[step_id] = wave.index
+                assert step_id not in self.announced, "a step's wave is announced once"
+                self.announced[step_id] = wave.index
         for wave in waves:
             for step_id in wave.step_ids:
                 deps = self.steps[step_id].dependencies()
-                assert wave.index == max((self.told[dep] + 1 for dep in deps), default=0)
+                assert wave.index == max((self.announced[dep] + 1 for dep in deps), default=0)
 
     def _step_started(self, event: StepStarted) -> None:
         assert self.planned, "the plan comes first"
         assert not self.stopping, "nothing starts in a run that stops"
         assert event.step_id not in self.states
-        assert event.wave == self.told.get(event.step_id, event.wave), "a step starts in the wave that was told"
+        assert event.wave == self.announced.get(event.step_id, event.wave), "a step starts in its announced wave"
         assert event.wave in self.waves_open, "a wave starts before its steps"
         assert self._join_met(self.steps[event.step_id]), "a step starts when its join is met"
         assert event.ready_time <= event.time < event.deadline
@@ -130,7 +130,7 @@ class Rules:
         most = self.workflow.max_parallelism
         assert not most or len(self.running | self.between) <= most, "never more in flight than max_parallelism"
         if self.workflow.scheduling is Scheduling.WAVE:
-            earlier = [step_id for step_id, wave in self.told.items() if wave < event.wave]
+            earlier = [step_id for step_id, wave in self.announced.items() if wave < event.wave]
             assert all(step_id in self.states for step_id in earlier), "a wave waits for all earlier ones"
 
     def _check_action(self, event: StepStarted) -> None:
@@ -139,12 +139,14 @@ class Rules:
         stands_in = event.step_id in self.fell_back and isinstance(fallback, FallbackAction)
         assert event.action == (fallback.action if isinstance(fallback, FallbackAction) and stands_in else step.action)
         if step.total_timeout is not None and not stands_in:
-            assert event.deadline <= event.ready_time + step.total_timeout, "no attempt outlasts its step's time"
+            assert event.deadline <= event.ready_time + step.total_timeout, (
+                "no attempt ends later than its step's total timeout"
+            )
 
     def _step_retrying(self, event: StepRetrying) -> None:
         assert not self.stopping, "no attempt follows in a run that stops"
         step_id = event.step_id
-        assert step_id in self.running or event.fallback, "what follows without an attempt is the fallback"
+        assert step_id in self.running or event.fallback, "without a running attempt, only the fallback follows"
         policy = self.steps[step_id].retry or self.workflow.retry
         if event.fallback:
             assert event.next_time == event.time, "a fallback does not wait"
@@ -191,7 +193,7 @@ class Rules:
         assert (event.output is not None) == (event.state is SUCCESS)
         assert (event.failure is not None) == (event.state in {State.FAILED, State.CANCELLED})
         assert (event.skip is not None) == (event.state is State.SKIPPED)
-        assert event.wave == self.told.get(event.step_id, event.wave)
+        assert event.wave == self.announced.get(event.step_id, event.wave)
         self.running.discard(event.step_id)
         self.between.discard(event.step_id)
         self.pausing.pop(event.step_id, None)
@@ -201,7 +203,7 @@ class Rules:
         assert event.wave in self.waves_open, "a wave finishes once, after it started"
         may_fail_fast = self.workflow.failure_policy is FailurePolicy.FAIL_FAST and State.FAILED in self.states.values()
         assert not self.open or may_fail_fast, "more steps may join a wave of an open run"
-        steps = [step_id for step_id, wave in self.told.items() if wave == event.wave]
+        steps = [step_id for step_id, wave in self.announced.items() if wave == event.wave]
         assert all(step_id in self.states for step_id in steps), "a wave finishes after its steps"
         self.waves_open.remove(event.wave)
         self.waves_done.add(event.wave)
