@@ -56,7 +56,7 @@ def test_search_gives_the_best_page_first(tools: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("query", ['"', "AND", "topic:with", "it's NEAR(a", "", "qqqq"])
-def test_search_takes_any_text_as_words(tools: ModuleType, query: str) -> None:
+def test_search_accepts_any_text(tools: ModuleType, query: str) -> None:
     assert isinstance(tools.search(query), list)
 
 
@@ -69,7 +69,7 @@ async def test_a_day_has_its_single_its_recurring_and_its_all_day_events_in_orde
     ]
 
 
-async def test_a_recurring_event_is_not_on_the_day_that_it_excepts(tools: ModuleType) -> None:
+async def test_a_recurring_event_is_not_on_an_excepted_day(tools: ModuleType) -> None:
     events = await tools.calendar(date(2026, 11, 26))
     assert [event["summary"] for event in events] == ["Train to Porto"]
 
@@ -88,7 +88,7 @@ def test_weather_comes_from_the_service(tools: ModuleType) -> None:
 
 
 @pytest.mark.usefixtures("weather_service")
-def test_an_unknown_city_fails_with_the_words_of_the_service(tools: ModuleType) -> None:
+def test_an_unknown_city_fails_with_the_message_of_the_service(tools: ModuleType) -> None:
     with pytest.raises(LookupError, match="no weather for 'Atlantis' on '2026-11-24'"):
         tools.weather("Atlantis", WORKSHOP_DAY)
 

@@ -32,7 +32,7 @@ def test_the_trip_is_put_together(done: "subprocess.CompletedProcess[str]") -> N
     }
 
 
-def test_the_service_gave_every_kind_of_trouble(done: "subprocess.CompletedProcess[str]") -> None:
+def test_the_service_gave_every_kind_of_failure(done: "subprocess.CompletedProcess[str]") -> None:
     told = "the service: 4 × answered, 2 × broken, 2 × busy, 1 × drop, 1 × hang, 1 × unavailable"
     assert done.stderr.splitlines()[-1] == told
 
@@ -47,7 +47,7 @@ def test_the_service_gave_every_kind_of_trouble(done: "subprocess.CompletedProce
         ("insurance", "in 2 attempts, by its fallback: "),
     ],
 )
-def test_each_quote_is_had_as_its_step_says(done: "subprocess.CompletedProcess[str]", step: str, said: str) -> None:
+def test_each_quote_takes_the_expected_attempts(done: "subprocess.CompletedProcess[str]", step: str, said: str) -> None:
     (line,) = [line for line in done.stderr.splitlines() if f" {step} " in line and " succeeded " in line]
     assert said in line
 

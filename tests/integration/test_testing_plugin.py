@@ -58,7 +58,7 @@ def test_the_fixture_has_the_actions_and_settings_of_the_server(shown: dict[str,
     assert "2 failed, 2 passed" in shown["all"]
 
 
-def test_a_wrong_number_of_attempts_shows_what_became_of_each(shown: dict[str, str]) -> None:
+def test_a_wrong_number_of_attempts_shows_the_outcome_of_each(shown: dict[str, str]) -> None:
     told = shown["a_wrong_number"]
     assert "assert 2 == 3" in told
     assert "step 'weather': succeeded, 2 attempts" in told

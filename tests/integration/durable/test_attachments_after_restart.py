@@ -34,7 +34,7 @@ def _how(events: list[RunEvent]) -> tuple[str, str]:
     return state_of(result.state), result.failures[0].message if result.failures else ""
 
 
-async def test_a_run_whose_caller_never_returns_is_cancelled_a_window_after_the_restart(restarts: Restarts) -> None:
+async def test_a_run_whose_client_never_returns_is_cancelled_a_window_after_the_restart(restarts: Restarts) -> None:
     window = 0.3
     async with restarts.start() as first:
         await _hold(first, window)
@@ -48,7 +48,7 @@ async def test_a_run_whose_caller_never_returns_is_cancelled_a_window_after_the_
     assert lived / 1e9 >= window - 0.01
 
 
-async def test_a_run_whose_caller_returns_goes_on(restarts: Restarts) -> None:
+async def test_a_run_whose_client_returns_continues(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await _hold(first, window=1.5)
     await asyncio.sleep(1.6)  # longer than the window
@@ -58,7 +58,7 @@ async def test_a_run_whose_caller_returns_goes_on(restarts: Restarts) -> None:
         assert states(await watch.rest()) == {"blocked": "succeeded", "next": "succeeded"}
 
 
-async def test_executing_again_after_the_restart_holds_as_well(restarts: Restarts) -> None:
+async def test_executing_again_after_the_restart_attaches_too(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await _hold(first, window=1.5)
     async with restarts.start() as second, second.client.execute(BLOCKED, run_id="live", window=1.5) as again:
@@ -67,7 +67,7 @@ async def test_executing_again_after_the_restart_holds_as_well(restarts: Restart
         assert _how(await again.rest()) == ("succeeded", "")
 
 
-async def test_who_returns_and_leaves_starts_the_window_again(restarts: Restarts) -> None:
+async def test_a_client_that_returns_and_leaves_starts_the_window_again(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await _hold(first, window=0.1)
     async with restarts.start() as second:
@@ -85,7 +85,7 @@ async def test_a_run_without_a_window_outlives_a_server_that_is_stopped(restarts
         assert _how(await second.client.events("live")) == ("succeeded", "")
 
 
-async def test_it_outlives_one_that_is_drained_and_every_one_after_it(restarts: Restarts) -> None:
+async def test_a_run_without_a_window_outlives_a_drained_server_and_its_successors(restarts: Restarts) -> None:
     async with restarts.start(drain_timeout=0.01) as first:
         await _hold(first, window=0.0)
         await first.server.drain()
@@ -97,7 +97,7 @@ async def test_it_outlives_one_that_is_drained_and_every_one_after_it(restarts: 
         assert _how(await third.client.events("live")) == ("succeeded", "")
 
 
-async def test_it_is_still_held_by_who_returns(restarts: Restarts) -> None:
+async def test_a_client_that_returns_to_a_run_without_a_window_is_attached(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await _hold(first, window=0.0)
     async with restarts.start() as second:
@@ -114,7 +114,7 @@ async def test_a_run_without_a_window_is_cancelled_after_a_crash(restarts: Resta
         assert _how(await second.client.events("live")) == ("cancelled", "cancelled: the caller did not come back")
 
 
-async def test_a_run_with_a_window_waits_for_its_caller_after_a_crash_too(restarts: Restarts, tmp_path: Path) -> None:
+async def test_a_run_with_a_window_waits_for_its_client_after_a_crash_too(restarts: Restarts, tmp_path: Path) -> None:
     async with restarts.start() as first:
         await _hold(first, window=5)
         crashed = _as_a_crash_leaves_it(restarts.path, tmp_path / "crashed.db")
@@ -124,7 +124,7 @@ async def test_a_run_with_a_window_waits_for_its_caller_after_a_crash_too(restar
         assert _how(await watch.rest()) == ("succeeded", "")
 
 
-async def test_a_held_run_that_was_detached_stays_so(restarts: Restarts, tmp_path: Path) -> None:
+async def test_a_detached_run_stays_detached(restarts: Restarts, tmp_path: Path) -> None:
     """It had no window: held still, it would be cancelled as soon as the next server begins."""
     async with restarts.start() as first:
         await _hold(first, window=0.0)

@@ -25,7 +25,7 @@ def _folder(copy: Path) -> None:
     copy.parent.mkdir()
 
 
-async def test_a_server_on_a_copy_has_what_had_ended_and_goes_on_with_the_rest(restarts: Restarts, copy: Path) -> None:
+async def test_a_server_on_a_copy_has_the_ended_runs_and_resumes_the_others(restarts: Restarts, copy: Path) -> None:
     async with restarts.start() as first:
         ended = await first.client.run(flow(step("a")), run_id="ended")
         await first.client.start(BLOCKED, run_id="live")
@@ -41,7 +41,7 @@ async def test_a_server_on_a_copy_has_what_had_ended_and_goes_on_with_the_rest(r
         assert sequences(await first.client.events("live"))[-1] < sequences(events)[-1]
 
 
-async def test_a_copy_made_under_load_is_whole(restarts: Restarts, copy: Path) -> None:
+async def test_a_copy_made_under_load_is_complete(restarts: Restarts, copy: Path) -> None:
     """Every run in it is told as far as it went, and goes on to its end from there."""
     names = [f"run{place}" for place in range(10)]
     wide = flow(*(step(f"s{i}", "core.sleep", given={"seconds": 0.002}, after=_above(i)) for i in range(40)))
@@ -64,7 +64,7 @@ def _above(place: int) -> list[str]:
     return [f"s{place - 5}"] if place > 4 else []
 
 
-async def test_a_copy_is_one_file_readable_for_its_owner_alone(restarts: Restarts, copy: Path) -> None:
+async def test_a_copy_is_one_file_that_only_its_owner_can_read(restarts: Restarts, copy: Path) -> None:
     async with restarts.start() as first:
         await first.client.run(flow(step("a")))
         await asyncio.to_thread(backup, restarts.path, copy)
@@ -88,7 +88,7 @@ async def test_a_copy_replaces_an_older_one(restarts: Restarts, copy: Path) -> N
         assert (await second.client.get("new")).run_id == "new"
 
 
-async def test_a_copy_of_a_journal_that_no_server_uses_is_made_as_well(restarts: Restarts, copy: Path) -> None:
+async def test_a_journal_that_no_server_uses_can_be_copied(restarts: Restarts, copy: Path) -> None:
     async with restarts.start() as first:
         events = await first.client.run(flow(step("a")), run_id="ended")
     backup(restarts.path, copy)

@@ -64,7 +64,7 @@ async def _leave_broken(restarts: Restarts, monkeypatch: pytest.MonkeyPatch) -> 
                 await faults.raised.wait()
 
 
-async def test_a_run_that_broke_is_listed_after_a_restart_and_its_actions_are_called_no_more(
+async def test_a_broken_run_is_listed_after_a_restart_and_calls_no_more_actions(
     restarts: Restarts, faults: Faults
 ) -> None:
     faults.in_encoding(ends("bad"))
@@ -82,7 +82,7 @@ async def test_a_run_that_broke_is_listed_after_a_restart_and_its_actions_are_ca
 
 
 @pytest.mark.parametrize("how", ["resume", "pause", "fail"])
-async def test_a_run_that_broke_and_was_not_ended_is_ended_by_the_next_server_however_it_recovers(
+async def test_a_broken_run_that_was_not_ended_is_ended_by_the_next_server_in_every_recovery_mode(
     restarts: Restarts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
     await _leave_broken(restarts, monkeypatch)
@@ -101,7 +101,7 @@ async def test_a_run_that_broke_and_was_not_ended_is_ended_by_the_next_server_ho
     assert "live" not in caplog.text
 
 
-async def test_a_run_whose_server_was_killed_when_it_had_noted_a_defect_is_ended_and_calls_nothing(
+async def test_a_run_whose_server_was_killed_after_it_recorded_a_defect_is_ended_and_calls_no_actions(
     process: ServerProcess, control: StepControl
 ) -> None:
     await process.start("--defect", "bad", "--die-after-defect")
@@ -120,7 +120,7 @@ async def test_a_run_whose_server_was_killed_when_it_had_noted_a_defect_is_ended
     assert [process.side_effects.attempts("live", step_id) for step_id in ("first", "bad", "next")] == [[1], [1], []]
 
 
-async def test_a_run_that_no_server_can_end_is_tried_again_by_each_and_runs_nothing(
+async def test_a_run_that_cannot_be_ended_is_tried_again_by_each_server_and_calls_no_actions(
     restarts: Restarts, faults: Faults
 ) -> None:
     faults.in_encoding(lambda event: isinstance(event, RunFinished), ALWAYS)
@@ -143,7 +143,7 @@ async def test_a_run_that_no_server_can_end_is_tried_again_by_each_and_runs_noth
 # Defects that recovery itself meets.
 
 
-async def test_a_run_that_cannot_be_taken_up_breaks_and_keeps_neither_the_server_nor_other_runs(
+async def test_a_run_that_cannot_be_resumed_breaks_and_stops_neither_the_server_nor_other_runs(
     restarts: Restarts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await _leave(restarts, "bad", "good")
@@ -185,7 +185,7 @@ def _no_event(path: Path) -> None:
 
 
 @pytest.mark.parametrize("spoil", [_other_workflow, _no_workflow, _no_event])
-async def test_a_run_whose_events_do_not_fit_it_is_failed_once_and_keeps_the_server_from_nothing(
+async def test_a_run_with_inconsistent_events_fails_once_and_does_not_stop_the_server(
     restarts: Restarts, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
 ) -> None:
     await _leave(restarts, "live")
@@ -210,7 +210,7 @@ async def _ended(running: RunningServer, run_id: str) -> run_pb2.Result:
     return (await watch.until("run_finished")).run_finished.result
 
 
-async def test_a_run_of_a_later_version_stays_as_it_is(restarts: Restarts) -> None:
+async def test_a_run_of_a_later_version_is_left_unchanged(restarts: Restarts) -> None:
     await _leave(restarts, "live")
     with closing(sqlite3.connect(restarts.path)) as file, file:
         ((options,),) = file.execute("SELECT options FROM definitions").fetchall()

@@ -55,7 +55,7 @@ async def test_runs_that_end_within_the_drain_are_finished_by_it(process: Server
     assert process.side_effects.attempts("live", "blocked") == [1]
 
 
-async def test_a_drain_that_ends_streams_begins_no_window(restarts: Restarts) -> None:
+async def test_streams_that_a_drain_ends_begin_no_reconnect_window(restarts: Restarts) -> None:
     """The server ends them itself: no caller has left."""
     async with restarts.start(drain_timeout=0) as first:
         stream = first.client.execute(flow(step("blocked", "controlled")), run_id="live")
@@ -70,7 +70,7 @@ async def test_a_drain_that_ends_streams_begins_no_window(restarts: Restarts) ->
     assert kinds_of(events)[len(before)] == "step_retrying", "the first server cancelled nothing"
 
 
-async def test_a_client_of_the_sdk_goes_on_over_a_drain(process: ServerProcess, control: StepControl) -> None:
+async def test_a_client_of_the_sdk_continues_after_a_drain(process: ServerProcess, control: StepControl) -> None:
     workflow = Workflow("blocked")
     workflow.step("blocked", "controlled")
     await process.start("--set", "drain_timeout=0.1")

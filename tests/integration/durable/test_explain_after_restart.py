@@ -16,7 +16,7 @@ async def _leave_running(restarts: Restarts) -> None:
         await first.controlled.wait_started("blocked")
 
 
-async def test_a_step_without_its_action_names_it(restarts: Restarts) -> None:
+async def test_a_step_whose_action_is_missing_names_it(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(without="controlled") as second:
         response = await second.client.stub.ExplainRun(ASK)
@@ -29,7 +29,7 @@ async def test_a_step_without_its_action_names_it(restarts: Restarts) -> None:
     assert list(following.waits_for) == ["blocked"]
 
 
-async def test_a_run_that_is_left_alone_says_so(restarts: Restarts) -> None:
+async def test_a_paused_run_is_explained(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(recover="pause") as second:
         response = await second.client.stub.ExplainRun(ASK)

@@ -15,7 +15,9 @@ TIMES = 3
 
 @pytest.mark.parametrize("count", [1, 5, 25])
 @pytest.mark.parametrize("place", ["before-commit", "after-commit", "before-publication"])
-async def test_nothing_is_lost_by_a_server_that_dies(process: ServerProcess, seed: str, place: str, count: int) -> None:
+async def test_nothing_is_lost_when_a_server_dies_around_a_commit(
+    process: ServerProcess, seed: str, place: str, count: int
+) -> None:
     await process.start("--die-at", f"{place}:{count}")
     load = CrashLoad(process, seed, RUNS, pauses=(0.0, 0.01, 0.05), modes=("attached", "detached"))
     async with asyncio.timeout(GUARD):

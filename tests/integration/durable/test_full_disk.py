@@ -36,7 +36,7 @@ async def _fill_the_disk(process: ServerProcess, control: StepControl, client: R
     return stream
 
 
-async def test_a_server_without_room_refuses_new_runs_and_says_why(
+async def test_a_server_with_a_full_disk_refuses_new_runs_with_the_reason(
     process: ServerProcess, control: StepControl, client: RawClient
 ) -> None:
     await _fill_the_disk(process, control, client)
@@ -44,7 +44,7 @@ async def test_a_server_without_room_refuses_new_runs_and_says_why(
         assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
 
 
-async def test_what_ran_goes_on_when_there_is_room_again(
+async def test_running_runs_continue_when_there_is_space_again(
     process: ServerProcess, control: StepControl, client: RawClient
 ) -> None:
     stream = await _fill_the_disk(process, control, client)
@@ -58,7 +58,7 @@ async def test_what_ran_goes_on_when_there_is_room_again(
     assert [process.side_effects.attempts("live", step_id) for step_id in ("blocked", "next")] == [[1], [1]]
 
 
-async def test_a_submission_that_met_the_full_disk_is_answered_and_can_be_sent_again(
+async def test_a_submission_at_the_moment_the_disk_fills_is_refused_and_can_be_repeated(
     process: ServerProcess, control: StepControl, client: RawClient
 ) -> None:
     """It was accepted before anybody knew: its caller is told that it is not safe."""
@@ -74,7 +74,7 @@ async def test_a_submission_that_met_the_full_disk_is_answered_and_can_be_sent_a
 
 
 @pytest.mark.parametrize("known", [True, False])
-async def test_a_change_that_cannot_be_committed_is_answered(
+async def test_a_change_that_cannot_be_committed_is_refused(
     process: ServerProcess, control: StepControl, client: RawClient, *, known: bool
 ) -> None:
     """Whether the server knows already that there is no room, or learns it by this very change."""
@@ -93,7 +93,7 @@ async def test_a_change_that_cannot_be_committed_is_answered(
         assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
 
 
-async def test_what_is_committed_can_be_read_without_room(
+async def test_committed_events_can_be_read_with_a_full_disk(
     process: ServerProcess, control: StepControl, client: RawClient
 ) -> None:
     before = await client.run(flow(step("a", "waits")), run_id="ended")
@@ -101,7 +101,7 @@ async def test_what_is_committed_can_be_read_without_room(
     assert await client.events("ended") == before
 
 
-async def test_a_server_that_dies_without_room_leaves_a_whole_journal(
+async def test_a_server_that_dies_with_a_full_disk_leaves_a_valid_journal(
     process: ServerProcess, control: StepControl, client: RawClient
 ) -> None:
     stream = await _fill_the_disk(process, control, client)
@@ -117,7 +117,7 @@ async def test_a_server_that_dies_without_room_leaves_a_whole_journal(
     assert process.side_effects.attempts("live", "blocked") == [1, 2]
 
 
-async def test_a_server_without_room_stops_when_it_is_told_to(
+async def test_a_server_with_a_full_disk_can_be_stopped(
     process: ServerProcess, control: StepControl, client: RawClient
 ) -> None:
     await _fill_the_disk(process, control, client)

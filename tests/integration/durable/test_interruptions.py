@@ -15,7 +15,7 @@ def _started(events: list[RunEvent], step_id: str) -> list[RunEvent]:
     return [event for event in events if event.HasField("step_started") and event.step_started.step_id == step_id]
 
 
-async def test_a_runs_timeout_that_passed_meanwhile_fails_it_before_anything_runs(restarts: Restarts) -> None:
+async def test_a_run_timeout_that_passed_between_servers_fails_the_run_before_any_step_runs(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await first.client.start(
             flow(step("blocked", "controlled"), step("next", after=["blocked"]), timeout=0.4), run_id="live"
@@ -42,7 +42,7 @@ async def test_a_runs_timeout_that_has_not_passed_keeps_its_time(restarts: Resta
     assert due - events[0].time.ToNanoseconds() == round(0.6 * SECOND)
 
 
-async def test_an_attempts_timeout_begins_anew_with_the_next_attempt(restarts: Restarts) -> None:
+async def test_an_attempt_timeout_restarts_with_the_next_attempt(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await first.client.start(flow(step("blocked", "controlled", timeout=0.3)), run_id="live")
         await first.controlled.wait_started("blocked")
@@ -56,7 +56,7 @@ async def test_an_attempts_timeout_begins_anew_with_the_next_attempt(restarts: R
     assert (reason_of(failure), failure.attempt) == ("timeout", 2)
 
 
-async def test_a_pause_that_ended_meanwhile_is_over_and_one_that_did_not_goes_on(restarts: Restarts) -> None:
+async def test_a_backoff_that_ended_between_servers_is_over_and_a_longer_one_continues(restarts: Restarts) -> None:
     steps = (
         step("brief", "fails_first", retry=retry(2, 0.2, jitter=0)),
         step("long", "fails_first", retry=retry(2, 30)),
@@ -78,7 +78,7 @@ async def test_a_pause_that_ended_meanwhile_is_over_and_one_that_did_not_goes_on
     assert states(events) == {"brief": "succeeded", "long": "cancelled"}
 
 
-async def test_a_fallback_that_ran_is_made_again(restarts: Restarts) -> None:
+async def test_an_interrupted_fallback_runs_again(restarts: Restarts) -> None:
     backed = step("a", "core.fail", fallback=fallback_to("controlled"))
     async with restarts.start() as first:
         await first.client.start(flow(backed), run_id="live")
@@ -106,7 +106,7 @@ def _once(step_id: str, action: str) -> workflow_pb2.Step:
     return wanted
 
 
-async def test_a_step_that_must_not_happen_twice_fails_instead(restarts: Restarts) -> None:
+async def test_a_running_step_with_on_interrupt_fail_fails(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await first.client.start(flow(_once("once", "controlled"), step("next", after=["once"])), run_id="live")
         await first.controlled.wait_started("once")
@@ -118,7 +118,7 @@ async def test_a_step_that_must_not_happen_twice_fails_instead(restarts: Restart
     assert (reason_of(failure), failure.attempt) == ("interrupted", 1)
 
 
-async def test_a_step_that_must_not_happen_twice_and_has_not_begun_happens_once(restarts: Restarts) -> None:
+async def test_a_step_with_on_interrupt_fail_that_had_not_started_runs_once(restarts: Restarts) -> None:
     """It waits for its place; only an attempt that was running may have happened."""
     async with restarts.start() as first:
         await first.client.start(
@@ -131,7 +131,7 @@ async def test_a_step_that_must_not_happen_twice_and_has_not_begun_happens_once(
         assert second.controlled.invoked == ["blocked", "once"]
 
 
-async def test_three_interruptions_are_borne(restarts: Restarts) -> None:
+async def test_three_interruptions_of_a_step_are_retried(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await first.client.start(flow(step("blocked", "controlled")), run_id="live")
         await first.controlled.wait_started("blocked")

@@ -19,7 +19,7 @@ ONE = flow(step("a"))
 BLOCKED = flow(step("blocked", "controlled"))
 
 
-async def test_the_same_submission_finds_the_run_that_ended_before_the_restart(restarts: Restarts) -> None:
+async def test_a_repeated_submission_finds_the_run_that_ended_before_the_restart(restarts: Restarts) -> None:
     async with restarts.start() as first:
         events = await first.client.run(ONE, given={"n": 1}, run_id="mine")
     async with restarts.start() as second:
@@ -28,7 +28,7 @@ async def test_the_same_submission_finds_the_run_that_ended_before_the_restart(r
         assert second.controlled.invoked == []
 
 
-async def test_the_same_submission_finds_the_run_that_is_under_way_again(restarts: Restarts) -> None:
+async def test_a_repeated_submission_finds_the_resumed_run(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await first.client.start(BLOCKED, run_id="mine")
         await first.controlled.wait_started("blocked")
@@ -39,7 +39,7 @@ async def test_the_same_submission_finds_the_run_that_is_under_way_again(restart
 
 
 @pytest.mark.parametrize("ended", [True, False])
-async def test_other_content_under_the_same_id_is_refused_after_the_restart(restarts: Restarts, *, ended: bool) -> None:
+async def test_other_content_with_the_same_id_is_refused_after_the_restart(restarts: Restarts, *, ended: bool) -> None:
     async with restarts.start() as first:
         await first.client.start(ONE if ended else BLOCKED, given=1, run_id="mine")
         if ended:
@@ -68,7 +68,7 @@ async def _make(running: RunningServer, count: int) -> list[str]:
     return ids[::-1]
 
 
-async def test_a_token_goes_on_with_the_list_after_a_restart(restarts: Restarts) -> None:
+async def test_a_page_token_is_valid_after_a_restart(restarts: Restarts) -> None:
     async with restarts.start() as first:
         ids = await _make(first, 7)
         page, token = await _page(first.client, size=3)
@@ -80,7 +80,7 @@ async def test_a_token_goes_on_with_the_list_after_a_restart(restarts: Restarts)
         assert await _page(second.client, size=3, token=token) == (ids[6:], "")
 
 
-async def test_filters_find_the_runs_of_before_and_of_now(restarts: Restarts) -> None:
+async def test_filters_find_runs_from_before_and_after_the_restart(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await first.client.run(flow(step("a"), name="other", labels={"team": "red", "tier": "1"}), run_id="other")
         await first.client.start(flow(step("blocked", "controlled"), labels={"team": "red"}), run_id="live")
@@ -101,7 +101,7 @@ async def test_filters_find_the_runs_of_before_and_of_now(restarts: Restarts) ->
         assert await _page(find, create_time_before=middle) == (["other"], "")
 
 
-async def test_how_a_run_ended_is_told_alike_after_the_restart(restarts: Restarts) -> None:
+async def test_all_calls_return_the_same_for_an_ended_run_after_the_restart(restarts: Restarts) -> None:
     wide = flow(*(step(f"s{i}") for i in range(5)), step("last", after=["s0", "s1"]), labels={"a": "b"})
     async with restarts.start() as first:
         await first.client.run(wide, run_id="mine")
@@ -118,7 +118,7 @@ async def _everything(client: RawClient) -> tuple[object, ...]:
 # Deletion.
 
 
-async def test_a_deleted_run_stays_forgotten(restarts: Restarts) -> None:
+async def test_a_deleted_run_stays_deleted(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await _make(first, 3)
         await first.client.delete("run1")
@@ -128,7 +128,7 @@ async def test_a_deleted_run_stays_forgotten(restarts: Restarts) -> None:
         assert (await refusal(second.client.events("run1"))).code is grpc.StatusCode.NOT_FOUND
 
 
-async def test_the_id_of_a_deleted_run_is_free_again_for_good(restarts: Restarts) -> None:
+async def test_the_id_of_a_deleted_run_can_be_used_again_after_a_restart(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await first.client.run(ONE, run_id="mine")
         await first.client.delete("mine")
@@ -161,7 +161,7 @@ def _runs_of(file: sqlite3.Connection, table: str) -> set[int]:
     return {run for (run,) in file.execute(f"SELECT run FROM {table}")}
 
 
-async def test_only_so_many_runs_are_kept_and_the_rest_leaves_the_file(restarts: Restarts) -> None:
+async def test_runs_over_the_maximum_count_are_deleted_from_the_file(restarts: Restarts) -> None:
     async with restarts.start(keep_runs=3) as first:
         ids = await _make(first, 8)
         assert await _kept(restarts.path, lambda found: len(found) <= 3) == ids[2::-1]
@@ -185,7 +185,7 @@ async def test_a_run_that_is_too_old_is_forgotten_by_the_next_server(restarts: R
         assert await _page(second.client) == ([], "")
 
 
-async def test_runs_are_kept_within_a_size_and_the_file_does_not_grow_for_ever(restarts: Restarts) -> None:
+async def test_runs_are_kept_within_a_size_and_the_file_stays_bounded(restarts: Restarts) -> None:
     big = flow(*(step(f"s{i}", "large_output", given={"size": 500_000}) for i in range(4)))
     async with restarts.start(keep_bytes=7_000_000) as first:
         for place in range(20):  # 40 MB
@@ -195,7 +195,7 @@ async def test_runs_are_kept_within_a_size_and_the_file_does_not_grow_for_ever(r
     assert restarts.path.stat().st_size < 30_000_000
 
 
-async def test_retention_never_forgets_what_is_under_way(restarts: Restarts) -> None:
+async def test_retention_never_deletes_a_running_run(restarts: Restarts) -> None:
     async with restarts.start(keep_runs=1) as first:
         await first.client.start(BLOCKED, run_id="live")
         await first.controlled.wait_started("blocked")

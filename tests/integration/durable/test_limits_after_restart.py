@@ -7,7 +7,7 @@ from integration.server.build import finished, flow, states, step
 from stepwave.v1 import orchestrator_pb2 as pb
 
 
-async def test_attempts_that_are_made_again_pass_the_limits_again(restarts: Restarts, tmp_path: Path) -> None:
+async def test_resumed_attempts_are_limited_again(restarts: Restarts, tmp_path: Path) -> None:
     limits = tmp_path / "limits.yaml"
     limits.write_text("limits: [{actions: controlled, concurrency: 2}]")
     async with restarts.start(limits=limits) as first:

@@ -26,14 +26,14 @@ async def _waiting(running: RunningServer) -> StepWaiting:
     return waiting
 
 
-async def test_a_run_tells_which_actions_it_waits_for(restarts: Restarts) -> None:
+async def test_a_run_lists_its_missing_actions(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(without="controlled") as second:
         run = await second.client.get("live")
         assert (state_of(run.state), list(run.missing_actions)) == ("running", ["controlled"])
 
 
-async def test_whoever_watches_is_told_which_step_waits_and_why(restarts: Restarts) -> None:
+async def test_watchers_see_which_step_waits_and_why(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(without="controlled") as second:
         for _ in range(2):  # one who joins later as well
@@ -42,7 +42,7 @@ async def test_whoever_watches_is_told_which_step_waits_and_why(restarts: Restar
             assert "controlled" in waiting.message
 
 
-async def test_it_goes_on_when_a_server_starts_that_has_the_action(restarts: Restarts) -> None:
+async def test_a_waiting_run_continues_on_a_server_that_has_the_action(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(without="controlled") as second:
         await _waiting(second)
@@ -65,7 +65,7 @@ async def test_waiting_through_many_servers_uses_up_no_attempts(restarts: Restar
         assert finished(await last.client.events("live"))["blocked"].attempts == 2
 
 
-async def test_it_can_be_cancelled_while_it_waits(restarts: Restarts) -> None:
+async def test_a_run_can_be_cancelled_while_it_waits_for_an_action(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(without="controlled") as second:
         await second.client.cancel("live")
@@ -74,7 +74,7 @@ async def test_it_can_be_cancelled_while_it_waits(restarts: Restarts) -> None:
         assert not (await second.client.get("live")).missing_actions
 
 
-async def test_its_other_steps_go_on_meanwhile(restarts: Restarts) -> None:
+async def test_the_other_steps_of_a_waiting_run_continue(restarts: Restarts) -> None:
     other = step("other", "fails", allow_failure=True)
     async with restarts.start() as first:
         await first.client.start(
@@ -89,7 +89,7 @@ async def test_its_other_steps_go_on_meanwhile(restarts: Restarts) -> None:
         watch.call.cancel()
 
 
-async def test_its_timeout_still_ends_it(restarts: Restarts) -> None:
+async def test_the_timeout_of_a_waiting_run_ends_it(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await first.client.start(flow(step("blocked", "controlled"), timeout=0.5), run_id="live")
         await first.controlled.wait_started("blocked")
@@ -97,7 +97,7 @@ async def test_its_timeout_still_ends_it(restarts: Restarts) -> None:
         assert state_of(end_of(await second.client.events("live")).state) == "failed"
 
 
-async def test_a_drain_does_not_wait_for_it(restarts: Restarts) -> None:
+async def test_a_drain_does_not_wait_for_a_run_that_waits_for_an_action(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(without="controlled", drain_timeout=600) as second:
         await _waiting(second)
@@ -105,7 +105,7 @@ async def test_a_drain_does_not_wait_for_it(restarts: Restarts) -> None:
             await second.server.drain()
 
 
-async def test_a_drain_waits_for_nothing_else_once_its_other_steps_have_ended(restarts: Restarts) -> None:
+async def test_a_drain_waits_only_for_the_other_steps_of_a_waiting_run(restarts: Restarts) -> None:
     both = flow(step("blocked", "controlled"), step("other", "fails", allow_failure=True))
     async with restarts.start() as first:
         await first.client.start(both, run_id="live")
@@ -120,7 +120,7 @@ async def test_a_drain_waits_for_nothing_else_once_its_other_steps_have_ended(re
             await drain
 
 
-async def test_the_same_submission_still_finds_it(restarts: Restarts) -> None:
+async def test_a_repeated_submission_finds_a_waiting_run(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(without="controlled") as second:
         assert (await second.client.start(BLOCKED, run_id="live")).run_id == "live"

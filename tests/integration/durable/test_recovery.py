@@ -15,7 +15,7 @@ async def _leave_running(restarts: Restarts) -> None:
         await first.controlled.wait_started("blocked")
 
 
-async def test_resume_goes_on_where_the_run_was(restarts: Restarts) -> None:
+async def test_a_resumed_run_continues_where_it_was(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start() as second:
         second.controlled.release("blocked")
@@ -25,7 +25,7 @@ async def test_resume_goes_on_where_the_run_was(restarts: Restarts) -> None:
     check_sequences(events)
 
 
-async def test_a_paused_run_says_so_and_runs_nothing(restarts: Restarts) -> None:
+async def test_a_paused_run_is_reported_as_paused_and_runs_no_step(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(recover="pause") as second:
         run = await second.client.get("live")
@@ -58,7 +58,7 @@ async def test_a_paused_run_can_be_cancelled(restarts: Restarts) -> None:
     assert state_of(end_of(events).state) == "cancelled"
 
 
-async def test_a_paused_run_is_not_lost_by_its_caller_meanwhile(restarts: Restarts) -> None:
+async def test_a_paused_run_is_not_cancelled_by_its_reconnect_window(restarts: Restarts) -> None:
     """It is left alone: its window, that is nothing here, begins with the server that goes on with it."""
     async with restarts.start() as first:
         first.client.execute(BLOCKED, run_id="live", window=0)
@@ -71,7 +71,7 @@ async def test_a_paused_run_is_not_lost_by_its_caller_meanwhile(restarts: Restar
         assert (state_of(run.state), run.stopping, run.paused) == ("running", False, True)
 
 
-async def test_a_paused_run_goes_on_with_the_next_server_that_resumes(restarts: Restarts) -> None:
+async def test_a_paused_run_continues_on_the_next_server_that_resumes(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(recover="pause") as second:
         assert (await second.client.get("live")).paused
@@ -82,7 +82,7 @@ async def test_a_paused_run_goes_on_with_the_next_server_that_resumes(restarts: 
     assert state_of(end_of(events).state) == "succeeded"
 
 
-async def test_a_server_that_pauses_what_it_finds_takes_new_runs(restarts: Restarts) -> None:
+async def test_a_server_that_pauses_recovered_runs_accepts_new_ones(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(recover="pause") as second:
         second.controlled.release("blocked")
@@ -90,7 +90,7 @@ async def test_a_server_that_pauses_what_it_finds_takes_new_runs(restarts: Resta
         assert (await second.client.get("live")).paused
 
 
-async def test_fail_ends_a_run_as_interrupted(restarts: Restarts) -> None:
+async def test_recovery_by_fail_ends_a_run_as_interrupted(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(recover="fail") as second:
         events = await second.client.events("live")
@@ -100,7 +100,7 @@ async def test_fail_ends_a_run_as_interrupted(restarts: Restarts) -> None:
     assert (state_of(result.state), [reason_of(failure) for failure in result.failures]) == ("failed", ["interrupted"])
 
 
-async def test_what_had_ended_is_left_as_it_is(restarts: Restarts) -> None:
+async def test_runs_that_had_ended_are_left_unchanged(restarts: Restarts) -> None:
     async with restarts.start() as first:
         before = await first.client.run(flow(step("a")), run_id="ended")
     for how in ("resume", "pause", "fail"):
@@ -108,7 +108,7 @@ async def test_what_had_ended_is_left_as_it_is(restarts: Restarts) -> None:
             assert await running.client.events("ended") == before
 
 
-async def test_a_run_that_is_ended_instead_of_gone_on_with_takes_no_place(restarts: Restarts) -> None:
+async def test_a_run_that_recovery_ends_takes_no_place(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(recover="pause", max_attempts=1) as second:
         await second.client.cancel("live")

@@ -100,7 +100,7 @@ async def test_all_spans_of_a_run_are_in_its_callers_trace_with_the_right_parent
     }
 
 
-async def test_the_spans_of_a_run_begin_when_it_did_not_when_the_server_did(
+async def test_the_spans_of_a_run_begin_with_the_run_and_not_with_the_server(
     restarts: Restarts, exports: Exports
 ) -> None:
     await _run_over_a_restart(restarts, exports)

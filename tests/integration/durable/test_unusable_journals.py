@@ -36,7 +36,7 @@ async def _lived(restarts: Restarts) -> None:
         await first.client.run(ONE, run_id="ended")
 
 
-async def test_a_second_server_is_refused_and_told_who_has_the_journal(restarts: Restarts) -> None:
+async def test_a_second_server_is_refused_and_the_owner_of_the_journal_is_named(restarts: Restarts) -> None:
     async with restarts.start() as first:
         assert await _refused(restarts) == (
             f"the journal {restarts.path} is in use by process {os.getpid()} on {socket.gethostname()}"
@@ -44,7 +44,9 @@ async def test_a_second_server_is_refused_and_told_who_has_the_journal(restarts:
         await first.client.run(ONE)
 
 
-async def test_a_second_process_is_refused_and_told_who_has_the_journal(process: ServerProcess, tmp_path: Path) -> None:
+async def test_a_second_process_is_refused_and_the_owner_of_the_journal_is_named(
+    process: ServerProcess, tmp_path: Path
+) -> None:
     await process.start()
     restarts = Restarts(process.journal)
     assert f"in use by process {process.pid} on" in await _refused(restarts)
@@ -54,7 +56,7 @@ async def test_a_second_process_is_refused_and_told_who_has_the_journal(process:
         await second.client.run(ONE)
 
 
-async def test_a_process_that_cannot_have_the_journal_ends_with_an_error(restarts: Restarts, tmp_path: Path) -> None:
+async def test_a_process_that_cannot_lock_the_journal_exits_with_an_error(restarts: Restarts, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     other = ServerProcess(tmp_path / "other")
     other.journal = restarts.path
@@ -65,13 +67,13 @@ async def test_a_process_that_cannot_have_the_journal_ends_with_an_error(restart
     assert f"in use by process {os.getpid()}" in other.errors()
 
 
-async def test_a_file_that_is_something_else_is_left_as_it_is(restarts: Restarts) -> None:
+async def test_a_file_of_another_kind_is_left_unchanged(restarts: Restarts) -> None:
     restarts.path.write_text("Dear diary,\n" * 1_000)
     assert await _refused(restarts) == f"{restarts.path} is no journal of Stepwave; it is left as it is"
     assert restarts.path.read_text() == "Dear diary,\n" * 1_000
 
 
-async def test_a_database_of_something_else_is_left_as_it_is(restarts: Restarts) -> None:
+async def test_a_database_of_another_program_is_left_unchanged(restarts: Restarts) -> None:
     with closing(sqlite3.connect(restarts.path)) as file:
         file.execute("CREATE TABLE runs (mine INTEGER)")
     before = restarts.path.read_bytes()
@@ -79,7 +81,7 @@ async def test_a_database_of_something_else_is_left_as_it_is(restarts: Restarts)
     assert restarts.path.read_bytes() == before
 
 
-async def test_a_journal_of_a_later_version_is_left_as_it_is(restarts: Restarts) -> None:
+async def test_a_journal_of_a_later_version_is_left_unchanged(restarts: Restarts) -> None:
     await _lived(restarts)
     _outdate(restarts.path)
     assert "was written by a later version of Stepwave: its schema is 99" in await _refused(restarts)
@@ -89,7 +91,7 @@ async def test_a_journal_of_a_later_version_is_left_as_it_is(restarts: Restarts)
 
 
 @pytest.mark.parametrize("place", [100, 8_192])
-async def test_a_damaged_file_is_called_so(restarts: Restarts, place: int) -> None:
+async def test_a_damaged_file_is_reported_as_damaged(restarts: Restarts, place: int) -> None:
     """What is overwritten is read when a server starts: the list of tables, or the first of these."""
     await _lived(restarts)
     with restarts.path.open("r+b") as file:
@@ -112,7 +114,7 @@ def _damage(path: Path, content: bytes, pages: int = 0) -> None:
         file.write(b"\xde\xad\xbe\xef" * 1_024)
 
 
-async def test_a_run_whose_events_are_damaged_is_said_to_be_and_harms_no_other(restarts: Restarts) -> None:
+async def test_a_run_with_damaged_events_is_reported_and_harms_no_other(restarts: Restarts) -> None:
     async with restarts.start() as first:
         first.controlled.release("blocked")
         await first.client.run(LARGE, run_id="damaged")
@@ -126,7 +128,7 @@ async def test_a_run_whose_events_are_damaged_is_said_to_be_and_harms_no_other(r
         assert await second.client.run(ONE, run_id="new")
 
 
-async def test_streams_end_when_the_journal_turns_out_to_be_damaged(restarts: Restarts) -> None:
+async def test_streams_end_when_the_journal_proves_damaged(restarts: Restarts) -> None:
     """Nothing will be committed any more: their callers need not wait for it."""
     async with restarts.start() as first:
         await first.client.start(flow(step("blocked", "controlled")), run_id="live")
@@ -141,7 +143,7 @@ async def test_streams_end_when_the_journal_turns_out_to_be_damaged(restarts: Re
             assert "is damaged" in refused.message
 
 
-async def test_a_run_under_way_whose_events_are_damaged_keeps_the_server_from_starting(restarts: Restarts) -> None:
+async def test_a_running_run_with_damaged_events_keeps_the_server_from_starting(restarts: Restarts) -> None:
     """Going on without it would be to forget it; twice, for what was taken to look at it is given back."""
     async with restarts.start() as first:
         await first.client.start(LARGE, run_id="damaged")
@@ -151,7 +153,7 @@ async def test_a_run_under_way_whose_events_are_damaged_keeps_the_server_from_st
         assert "is damaged" in await _refused(restarts)
 
 
-async def test_a_server_whose_journal_was_taken_over_writes_nothing_any_more(restarts: Restarts) -> None:
+async def test_a_server_whose_journal_was_taken_over_stops_writing(restarts: Restarts) -> None:
     """As on a disk that keeps no locks, where a second server was let in."""
     async with restarts.start() as first:
         await first.client.run(ONE, run_id="before")
@@ -173,19 +175,19 @@ async def test_a_server_whose_journal_was_taken_over_writes_nothing_any_more(res
         assert file.execute("SELECT run_id FROM runs").fetchall() == [("before",), ("live",)]
 
 
-async def test_a_file_that_was_cut_short_is_called_damaged(restarts: Restarts) -> None:
+async def test_a_truncated_file_is_reported_as_damaged(restarts: Restarts) -> None:
     await _lived(restarts)
     with restarts.path.open("r+b") as file:
         file.truncate(restarts.path.stat().st_size - 4_096 * 3)
     assert "is damaged" in await _refused(restarts)
 
 
-async def test_a_folder_in_the_place_of_the_file_is_refused(restarts: Restarts) -> None:
+async def test_a_folder_in_place_of_the_file_is_refused(restarts: Restarts) -> None:
     restarts.path.mkdir()
     assert f"the journal {restarts.path}" in await _refused(restarts)
 
 
-async def test_a_folder_that_cannot_be_made_is_refused(restarts: Restarts, tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_created_is_refused(restarts: Restarts, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     restarts.path = tmp_path / "file" / "journal.db"
     assert f"cannot open the journal {restarts.path}" in await _refused(restarts)
@@ -229,7 +231,7 @@ def _overwrite_tables(path: Path) -> None:
         (_overwrite_tables, "is damaged"),
     ],
 )
-async def test_the_command_line_says_what_is_wrong_and_ends_with_2(
+async def test_the_command_line_reports_the_problem_and_exits_with_2(
     restarts: Restarts, spoil: Callable[[Path], None], words: str
 ) -> None:
     await _lived(restarts)
@@ -237,7 +239,7 @@ async def test_the_command_line_says_what_is_wrong_and_ends_with_2(
     _blames(await _serve(restarts.path), words)
 
 
-async def test_the_command_line_says_who_has_the_journal_and_ends_with_2(restarts: Restarts) -> None:
+async def test_the_command_line_names_the_owner_of_the_journal_and_exits_with_2(restarts: Restarts) -> None:
     async with restarts.start():
         _blames(await _serve(restarts.path), f"is in use by process {os.getpid()} on {socket.gethostname()}")
 
@@ -252,7 +254,7 @@ def _blames(done: "subprocess.CompletedProcess[str]", words: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-async def test_a_refused_journal_can_be_had_by_the_next_server(restarts: Restarts) -> None:
+async def test_a_refused_journal_can_be_opened_by_the_next_server(restarts: Restarts) -> None:
     """What was taken to look at it is given back."""
     await _lived(restarts)
     async with restarts.start():
@@ -261,7 +263,7 @@ async def test_a_refused_journal_can_be_had_by_the_next_server(restarts: Restart
         assert (await third.client.get("ended")).run_id == "ended"
 
 
-async def test_the_journal_is_readable_for_its_owner_alone(restarts: Restarts) -> None:
+async def test_only_the_owner_can_read_the_journal(restarts: Restarts) -> None:
     restarts.path = restarts.path.parent / "new" / "journal.db"
     async with restarts.start() as first:
         await first.client.run(ONE)

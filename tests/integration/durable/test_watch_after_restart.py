@@ -30,7 +30,7 @@ async def _kept(running: RunningServer, run_id: str) -> list[bytes]:
 
 
 @pytest.mark.parametrize("large", [False, True])
-async def test_a_finished_run_is_watched_from_any_number(restarts: Restarts, *, large: bool) -> None:
+async def test_a_finished_run_can_be_watched_from_any_number(restarts: Restarts, *, large: bool) -> None:
     workflow = _large(10) if large else flow(*(step(f"s{i}") for i in range(20)))
     async with restarts.start() as first:
         events = await first.client.run(workflow, run_id="ended")
@@ -41,7 +41,7 @@ async def test_a_finished_run_is_watched_from_any_number(restarts: Restarts, *, 
             assert await second.client.watch("ended", after=after).rest() == events[after:]
 
 
-async def test_a_run_under_way_is_watched_from_any_number(restarts: Restarts) -> None:
+async def test_a_running_run_can_be_watched_from_any_number(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await first.client.start(BLOCKED, run_id="live")
         await first.controlled.wait_started("blocked")
@@ -63,7 +63,7 @@ async def test_a_number_beyond_the_end_is_out_of_range_after_a_restart_as_well(r
         assert (refused.code, refused.reason) == (grpc.StatusCode.OUT_OF_RANGE, "SEQUENCE_OUT_OF_RANGE")
 
 
-async def test_filters_hold_for_what_is_read_from_the_file(restarts: Restarts) -> None:
+async def test_filters_apply_to_events_read_from_the_file(restarts: Restarts) -> None:
     async with restarts.start() as first:
         events = await first.client.run(_large(10), run_id="ended")
     async with restarts.start() as second:
@@ -78,7 +78,7 @@ ROOM = 256 << 20
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not say how much memory is taken")
-async def test_a_hundred_watchers_that_never_read_hold_up_nothing_and_cost_little(process: ServerProcess) -> None:
+async def test_a_hundred_watchers_that_never_read_delay_nothing_and_cost_little_memory(process: ServerProcess) -> None:
     await process.start()
     wide = flow(*(step(f"s{i}", "waits", given={"size": LARGE}) for i in range(80)), max_parallelism=10)
     client = RawClient(process.address)

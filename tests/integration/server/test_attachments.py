@@ -58,7 +58,7 @@ async def test_a_window_that_passes_cancels_the_run(client: RawClient, controlle
     assert await _end(client) == ("cancelled", "cancelled: the caller did not come back")
 
 
-async def test_who_reconnects_and_leaves_starts_the_window_again(
+async def test_a_client_that_reconnects_and_leaves_starts_the_window_again(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:
     async with client.execute(BLOCKED, run_id="live", window=0.3):
@@ -69,7 +69,7 @@ async def test_who_reconnects_and_leaves_starts_the_window_again(
     assert await _end(client) == ("cancelled", "cancelled: the caller did not come back")
 
 
-async def test_executing_again_holds_too(server: Server, client: RawClient, controlled: ControlledActions) -> None:
+async def test_executing_again_attaches_too(server: Server, client: RawClient, controlled: ControlledActions) -> None:
     async with client.execute(BLOCKED, run_id="live") as first:
         await controlled.wait_started("blocked")
         async with client.execute(BLOCKED, run_id="live") as second:
@@ -80,7 +80,9 @@ async def test_executing_again_holds_too(server: Server, client: RawClient, cont
             assert state_of(end_of(await second.rest()).state) == "succeeded"
 
 
-async def test_an_attached_watch_holds(server: Server, client: RawClient, controlled: ControlledActions) -> None:
+async def test_an_attached_watch_keeps_the_run(
+    server: Server, client: RawClient, controlled: ControlledActions
+) -> None:
     async with client.execute(BLOCKED, run_id="live") as first:
         await controlled.wait_started("blocked")
         async with client.watch("live", attach=True) as second:
@@ -91,7 +93,9 @@ async def test_an_attached_watch_holds(server: Server, client: RawClient, contro
     assert await _end(client) == ("cancelled", "cancelled: the caller went away")
 
 
-async def test_start_run_is_held_by_nobody(server: Server, client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_run_started_by_start_run_has_no_attachment(
+    server: Server, client: RawClient, controlled: ControlledActions
+) -> None:
     await client.start(BLOCKED, run_id="live")
     async with client.watch("live", attach=True) as watch:
         await watch.until("step_started", "blocked")
@@ -100,7 +104,9 @@ async def test_start_run_is_held_by_nobody(server: Server, client: RawClient, co
     assert await _end(client) == ("succeeded", "")
 
 
-async def test_start_run_detaches_a_held_run(server: Server, client: RawClient, controlled: ControlledActions) -> None:
+async def test_start_run_detaches_an_attached_run(
+    server: Server, client: RawClient, controlled: ControlledActions
+) -> None:
     async with client.execute(BLOCKED, run_id="live"):
         await controlled.wait_started("blocked")
         assert (await client.start(BLOCKED, run_id="live")).run_id == "live"
@@ -109,7 +115,7 @@ async def test_start_run_detaches_a_held_run(server: Server, client: RawClient, 
     assert await _end(client) == ("succeeded", "")
 
 
-async def test_a_plain_watch_does_not_hold(client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_plain_watch_does_not_keep_the_run(client: RawClient, controlled: ControlledActions) -> None:
     async with client.execute(BLOCKED, run_id="live"):
         await controlled.wait_started("blocked")
         watch = client.watch("live")
@@ -117,7 +123,9 @@ async def test_a_plain_watch_does_not_hold(client: RawClient, controlled: Contro
     assert state_of(end_of(await watch.rest()).state) == "cancelled"
 
 
-async def test_a_disconnect_frees_everything(server: Server, client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_disconnect_releases_everything(
+    server: Server, client: RawClient, controlled: ControlledActions
+) -> None:
     await client.run(flow(step("warm")))  # what gRPC keeps for a connection is made by now
     await eventually(lambda: "_schedule_rpc_coro" not in _work())  # and what it had for that call is gone
     before = _work()
@@ -142,7 +150,7 @@ async def test_a_window_out_of_bounds_is_refused(client: RawClient, seconds: flo
     assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["reconnect_window"])
 
 
-async def test_who_leaves_after_the_end_cancels_nothing(client: RawClient) -> None:
+async def test_a_disconnect_after_the_end_cancels_nothing(client: RawClient) -> None:
     async with client.execute(flow(step("a")), run_id="live") as run:
         await run.rest()
     assert await _end(client) == ("succeeded", "")

@@ -38,7 +38,7 @@ def warnings() -> Iterator[_WarningRecorder]:
     logger.removeHandler(warnings)
 
 
-async def test_an_async_action_that_blocks_the_loop_is_named_with_its_place(
+async def test_an_async_action_that_blocks_the_loop_is_named_with_its_line(
     serve: Serve, connect: Connect, warnings: _WarningRecorder
 ) -> None:
     @action
@@ -52,7 +52,7 @@ async def test_an_async_action_that_blocks_the_loop_is_named_with_its_place(
     assert "a plain function would run on a thread instead" in record.getMessage()
 
 
-async def test_a_blocking_call_in_a_helper_is_blamed_on_the_actions_own_line(
+async def test_a_blocking_call_in_a_helper_is_reported_at_the_actions_own_line(
     serve: Serve, connect: Connect, warnings: _WarningRecorder
 ) -> None:
     async def helper() -> None:
@@ -72,7 +72,7 @@ async def test_a_blocking_call_in_a_helper_is_blamed_on_the_actions_own_line(
     assert f"test_blocked_loop.py:{line}" in record.getMessage()
 
 
-async def test_a_task_of_an_action_that_blocks_the_loop_is_not_blamed_on_the_server(
+async def test_a_task_of_an_action_that_blocks_the_loop_is_named(
     serve: Serve, connect: Connect, warnings: _WarningRecorder
 ) -> None:
     async def blocks() -> None:
@@ -88,7 +88,7 @@ async def test_a_task_of_an_action_that_blocks_the_loop_is_not_blamed_on_the_ser
     assert f"test_blocked_loop.py:{blocks.__code__.co_firstlineno + 1}" in record.getMessage()
 
 
-async def test_what_blocks_while_an_answer_is_written_is_the_actions(
+async def test_a_serializer_that_blocks_the_loop_is_reported_for_its_action(
     serve: Serve, connect: Connect, warnings: _WarningRecorder
 ) -> None:
     class Slow(BaseModel):
@@ -109,7 +109,7 @@ async def test_what_blocks_while_an_answer_is_written_is_the_actions(
     assert "test_blocked_loop.py:" in record.getMessage()
 
 
-async def test_a_loop_that_is_not_blocked_is_not_warned_of(
+async def test_a_loop_that_is_not_blocked_causes_no_warning(
     serve: Serve, connect: Connect, controlled: ControlledActions, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = connect(await serve(lag_warning=5))

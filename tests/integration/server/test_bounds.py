@@ -44,7 +44,7 @@ async def test_an_input_put_together_beyond_the_bound_fails_its_step(serve: Serv
     assert "1,048,576 are allowed" in joined.failure.message
 
 
-async def test_large_inputs_reach_their_actions_whole(serve: Serve, connect: Connect) -> None:
+async def test_large_inputs_reach_their_actions_complete(serve: Serve, connect: Connect) -> None:
     client = connect(await serve(large, measure, max_attempts=1))
     takers = [step(f"t{i}", "measure", bindings=[bind("", "source")]) for i in range(3)]
     events = await client.run(flow(step("source", "large", given={"size": MIB // 2}), *takers))
@@ -70,7 +70,7 @@ async def test_threads_of_abandoned_attempts_are_bounded(
         release.set()
 
 
-async def test_attempts_that_cling_on_beyond_the_bound_keep_their_places(
+async def test_abandoned_attempts_over_the_limit_keep_their_places(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "MOST_ABANDONED", 0)
@@ -81,7 +81,7 @@ async def test_attempts_that_cling_on_beyond_the_bound_keep_their_places(
     assert server.engine.attempts_in_flight == 1
 
 
-async def test_a_place_kept_by_what_clings_on_comes_free_when_it_ends(
+async def test_the_place_of_an_abandoned_attempt_is_free_once_it_ends(
     serve: Serve, connect: Connect, controlled: ControlledActions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(local, "MOST_ABANDONED", 0)
@@ -110,7 +110,7 @@ async def test_an_async_action_behind_a_decorator_runs_on_the_loop(serve: Serve,
     assert finished(events)["a"].output.json == f'"{threading.current_thread().name}"'
 
 
-async def test_an_unforeseen_error_ends_its_call_as_internal_and_says_no_more(
+async def test_an_unexpected_error_ends_its_call_as_internal_without_details(
     server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(*_: object) -> None:
@@ -123,7 +123,7 @@ async def test_an_unforeseen_error_ends_its_call_as_internal_and_says_no_more(
     assert "a secret of the server" in caplog.text
 
 
-async def test_a_detached_run_is_not_cancelled_by_the_hold_of_an_earlier_one(
+async def test_a_detached_run_is_not_cancelled_by_the_attachment_of_an_earlier_run(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     server = await serve()
@@ -160,7 +160,7 @@ async def test_a_server_does_not_start_with_a_named_workflow_that_cannot_run(tmp
 
 
 @pytest.mark.parametrize("token", ["Wy0xXQ==", "Ww" * 50_000])
-async def test_a_page_token_that_is_not_the_servers_is_refused(server: Server, connect: Connect, token: str) -> None:
+async def test_a_page_token_of_another_origin_is_refused(server: Server, connect: Connect, token: str) -> None:
     client = connect(server)
     await client.run(flow(step("a")), run_id="past")
     ask = pb.ListStepResultsRequest(run_id="past", page_token=token)

@@ -69,7 +69,7 @@ PLACES = [_on_answer, _on_end_of_step, _on_start_of_step, _on_end_of_attempt, _o
 
 
 @pytest.mark.parametrize("place", PLACES)
-async def test_a_run_that_meets_a_defect_ends_failed_and_its_watchers_see_that(
+async def test_a_run_that_meets_a_defect_fails_and_its_watchers_see_the_end(
     server: Server, client: RawClient, controlled: ControlledActions, faults: Faults, place: Callable[[Faults], None]
 ) -> None:
     place(faults)
@@ -84,7 +84,7 @@ async def test_a_run_that_meets_a_defect_ends_failed_and_its_watchers_see_that(
     assert server.engine.attempts_in_flight == 0
 
 
-async def test_a_defect_where_the_first_events_are_carried_out_ends_a_run_failed(
+async def test_a_defect_while_the_first_events_are_carried_out_fails_the_run(
     client: RawClient, controlled: ControlledActions, faults: Faults
 ) -> None:
     faults.in_starting("bad")
@@ -94,7 +94,7 @@ async def test_a_defect_where_the_first_events_are_carried_out_ends_a_run_failed
     assert controlled.invoked == []
 
 
-async def test_a_run_that_broke_is_listed_as_failed_with_all_that_is_kept_of_it(
+async def test_a_broken_run_is_listed_as_failed_with_all_its_step_results(
     client: RawClient, controlled: ControlledActions, faults: Faults
 ) -> None:
     _on_end_of_step(faults)
@@ -108,7 +108,7 @@ async def test_a_run_that_broke_is_listed_as_failed_with_all_that_is_kept_of_it(
     assert {result.step_id: result for result in response.step_results} == finished(events)
 
 
-async def test_what_ran_is_interrupted_and_gives_its_places_to_other_runs(
+async def test_running_attempts_are_interrupted_and_their_places_go_to_other_runs(
     serve: Serve, connect: Connect, controlled: ControlledActions, faults: Faults
 ) -> None:
     server = await serve(max_attempts=3)
@@ -129,7 +129,7 @@ async def test_what_ran_is_interrupted_and_gives_its_places_to_other_runs(
     assert server.engine.attempts_in_flight == 0
 
 
-async def test_what_an_attempt_says_while_it_is_interrupted_is_shown_no_more(
+async def test_reports_of_an_interrupted_attempt_are_not_shown(
     serve: Serve, connect: Connect, controlled: ControlledActions, faults: Faults
 ) -> None:
     spoke = asyncio.Event()
@@ -154,7 +154,7 @@ async def test_what_an_attempt_says_while_it_is_interrupted_is_shown_no_more(
     assert states(events) == {"bad": "cancelled", "s": "cancelled"}
 
 
-async def test_a_run_that_was_being_cancelled_when_it_broke_ends_cancelled(
+async def test_a_run_that_breaks_while_it_is_cancelled_ends_cancelled(
     client: RawClient, controlled: ControlledActions, faults: Faults
 ) -> None:
     faults.in_encoding(ends("bad"))
@@ -180,7 +180,7 @@ RICH = flow(
 
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("where", [Faults.in_encoding, Faults.in_deciding])
-async def test_wherever_a_defect_strikes_a_run_ends_with_every_step_in_it_or_never_began(
+async def test_wherever_a_defect_occurs_all_steps_of_the_run_end_or_it_never_began(
     server: Server, client: RawClient, controlled: ControlledActions, faults: Faults, where: Where, times: int
 ) -> None:
     """One run for every place, until there is none left; a second strike meets what would have ended the run."""
@@ -206,7 +206,7 @@ async def test_wherever_a_defect_strikes_a_run_ends_with_every_step_in_it_or_nev
     await eventually(lambda: server.engine.attempts_in_flight == 0)
 
 
-async def test_a_run_that_broke_is_joined_deleted_and_run_again_like_any_other(
+async def test_a_broken_run_can_be_joined_rerun_and_deleted_like_any_other(
     client: RawClient, controlled: ControlledActions, faults: Faults
 ) -> None:
     faults.in_encoding(ends("bad"))
@@ -230,7 +230,7 @@ async def test_a_run_that_broke_is_joined_deleted_and_run_again_like_any_other(
 
 
 @pytest.mark.parametrize("times", [1, ALWAYS])
-async def test_a_run_that_broke_has_one_span_and_that_is_in_error(
+async def test_a_broken_run_has_one_span_with_an_error(
     serve: Serve, connect: Connect, controlled: ControlledActions, faults: Faults, times: int
 ) -> None:
     exporter = InMemorySpanExporter()
@@ -245,7 +245,7 @@ async def test_a_run_that_broke_has_one_span_and_that_is_in_error(
     assert len(steps) == 2
 
 
-async def test_the_log_has_the_defect_once_with_its_traceback_and_says_how_to_see_the_run(
+async def test_the_log_has_the_defect_once_with_its_traceback_and_a_command_to_see_the_run(
     client: RawClient, controlled: ControlledActions, faults: Faults, caplog: pytest.LogCaptureFixture
 ) -> None:
     faults.in_encoding(ends("bad"))

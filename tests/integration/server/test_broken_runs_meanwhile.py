@@ -20,7 +20,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2
 
 
-async def test_who_asks_for_a_run_that_has_just_broken_is_told_how_it_stands_then(
+async def test_calls_about_a_run_that_has_just_broken_return_its_state_afterwards(
     serve: Serve, connect: Connect, controlled: ControlledActions, faults: Faults
 ) -> None:
     """The answer to what was being committed comes first, then its end: nothing that was never committed is told."""
@@ -75,7 +75,7 @@ async def _stepped(client: RawClient) -> run_pb2.Run:
     return run_pb2.Run(counts=run_pb2.StateCounts(succeeded=succeeded))
 
 
-async def test_a_server_that_drains_ends_a_run_that_broke_first(serve: Serve, connect: Connect, faults: Faults) -> None:
+async def test_a_draining_server_ends_a_broken_run_first(serve: Serve, connect: Connect, faults: Faults) -> None:
     """What it has asked the journal for is still to be committed when the drain begins."""
     journal = SlowJournal()
     server = await serve(journal=journal)

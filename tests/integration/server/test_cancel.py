@@ -28,7 +28,7 @@ async def test_cancelling_before_a_step_has_begun_skips_it(
     assert controlled.invoked == ["blocked"]
 
 
-async def test_cancelling_interrupts_what_runs_and_keeps_what_has_finished(
+async def test_cancelling_interrupts_running_steps_and_keeps_finished_ones(
     client: RawClient, controlled: ControlledActions
 ) -> None:
     steps = [step("done"), step("blocked", "controlled", after=["done"]), step("next", after=["blocked"])]
@@ -64,7 +64,7 @@ async def test_cancelling_returns_at_once_with_a_run_that_is_stopping(
     assert state_of(end_of(await client.events("live")).state) == "cancelled"
 
 
-async def test_cancelling_twice_is_cancelling_once(client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_second_cancel_changes_nothing(client: RawClient, controlled: ControlledActions) -> None:
     await client.start(flow(step("blocked", "stubborn")), run_id="live")
     await controlled.wait_started("blocked")
     await client.cancel("live", "first")
@@ -75,7 +75,7 @@ async def test_cancelling_twice_is_cancelling_once(client: RawClient, controlled
     assert end_of(events).failures[0].message == "cancelled: first"
 
 
-async def test_cancelling_what_never_was_is_not_found(client: RawClient) -> None:
+async def test_cancelling_an_unknown_run_is_not_found(client: RawClient) -> None:
     refused = await refusal(client.cancel("nowhere"))
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
 
@@ -86,7 +86,7 @@ async def test_a_reason_that_is_too_long_is_refused(client: RawClient, controlle
     assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["reason"])
 
 
-async def test_cancelling_gives_places_back(serve: Serve, connect: Connect, controlled: ControlledActions) -> None:
+async def test_cancelling_frees_places(serve: Serve, connect: Connect, controlled: ControlledActions) -> None:
     server = await serve(max_attempts=2)
     client = connect(server)
     await client.start(flow(*(step(f"s{i}", "controlled") for i in range(10))), run_id="live")
@@ -131,7 +131,7 @@ async def test_cancelling_ends_a_run_under_every_policy(
     assert states(await client.events("live")) == {"blocked": "cancelled", "next": "skipped"}
 
 
-async def test_cancelling_counts_although_clean_up_steps_exist(
+async def test_a_cancelled_run_is_cancelled_although_it_has_clean_up_steps(
     client: RawClient, controlled: ControlledActions
 ) -> None:
     tidy = step("tidy", after=["blocked"], join=workflow_pb2.JOIN_ALL_DONE)

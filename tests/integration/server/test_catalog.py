@@ -60,7 +60,7 @@ async def test_reflection_describes_the_service(client: RawClient) -> None:
     assert any(b"ExecuteWorkflow" in data for data in answer.file_descriptor_response.file_descriptor_proto)
 
 
-async def test_server_info_tells_version_engine_journal_and_limits(serve: Serve, connect: Connect) -> None:
+async def test_server_info_has_version_engine_journal_and_limits(serve: Serve, connect: Connect) -> None:
     server = await serve(max_steps=7, max_attempts=9, step_timeout=1.5)
     client = connect(server)
     info = (await client.stub.GetServerInfo(pb.GetServerInfoRequest())).server_info
@@ -72,7 +72,7 @@ async def test_server_info_tells_version_engine_journal_and_limits(serve: Serve,
     assert info.start_time.seconds > 0
 
 
-async def test_actions_are_listed_by_name_with_what_they_are(serve: Serve, connect: Connect) -> None:
+async def test_actions_are_listed_by_name_with_their_descriptions(serve: Serve, connect: Connect) -> None:
     @action("web.search")
     async def search(query: str, limit: int = 10) -> list[str]:
         """Search the web.
@@ -85,12 +85,14 @@ async def test_actions_are_listed_by_name_with_what_they_are(serve: Serve, conne
     assert list(actions) == sorted(actions)
     assert {"core.echo", "core.sleep", "core.fail", "web.search", "noop"} <= set(actions)
     assert actions["web.search"].description == "Search the web."
-    assert actions["web.search"].source.endswith(":test_actions_are_listed_by_name_with_what_they_are.<locals>.search")
+    assert actions["web.search"].source.endswith(
+        ":test_actions_are_listed_by_name_with_their_descriptions.<locals>.search"
+    )
     assert actions["core.echo"].source == "built-in"
     assert not actions["web.search"].streaming
 
 
-async def test_an_actions_schema_says_what_it_takes(serve: Serve, connect: Connect) -> None:
+async def test_an_actions_schema_describes_its_input(serve: Serve, connect: Connect) -> None:
     @action
     async def search(query: str, context: Context, limit: int = 10) -> list[str]:
         return [query] * limit
@@ -136,7 +138,7 @@ async def test_a_server_without_a_folder_has_no_workflows(client: RawClient) -> 
     assert not (await client.stub.ListWorkflows(pb.ListWorkflowsRequest())).workflows
 
 
-async def test_pages_never_pass_the_length_of_a_message(serve: Serve, connect: Connect, tmp_path: Path) -> None:
+async def test_pages_are_never_longer_than_a_message(serve: Serve, connect: Connect, tmp_path: Path) -> None:
     """A hundred workflows with labels of 40 KB each are more than one message holds."""
     labels = {f"{place:03}" + "k" * 253: "v" * 256 for place in range(64)}
     for number in range(120):
@@ -169,14 +171,14 @@ async def _plan(
     return await client.stub.PlanWorkflow(request)
 
 
-async def test_a_plan_tells_waves_width_edges_and_outputs(client: RawClient) -> None:
+async def test_a_plan_has_waves_width_edges_and_outputs(client: RawClient) -> None:
     plan = (await _plan(client, PLANNED)).plan
     assert (plan.workflow_name, plan.step_count, plan.edge_count, plan.width) == ("test", 4, 3, 2)
     assert list(plan.wave_sizes) == [2, 1, 1]
     assert list(plan.outputs) == ["join"]
 
 
-async def test_a_plan_tells_what_each_step_gets(client: RawClient) -> None:
+async def test_a_plan_describes_the_input_of_each_step(client: RawClient) -> None:
     steps = {planned.step_id: planned for planned in (await _plan(client, PLANNED)).plan.steps}
     assert list(steps) == ["fetch", "free", "parse", "join"]
     rules = {step_id: pb.InputRule.Name(planned.input_rule) for step_id, planned in steps.items()}
@@ -192,7 +194,7 @@ async def test_a_plan_tells_what_each_step_gets(client: RawClient) -> None:
     assert [steps[step_id].wave for step_id in ("fetch", "parse", "join")] == [0, 1, 2]
 
 
-async def test_a_plan_tells_what_each_step_does_about_failures_and_time(client: RawClient) -> None:
+async def test_a_plan_describes_each_steps_retries_fallback_and_timeouts(client: RawClient) -> None:
     own = step("own", retry=retry(5, 0.25), timeout=3, total_timeout=60, fallback=fallback_to("noop", {"x": 1}))
     workflow = flow(own, step("usual"))
     workflow.retry.CopyFrom(retry(2))
@@ -215,7 +217,7 @@ async def test_a_plan_comes_in_pages(client: RawClient) -> None:
     assert first.plan.step_count == second.plan.step_count == 4
 
 
-async def test_a_plan_of_large_inputs_keeps_the_length_of_a_message(client: RawClient) -> None:
+async def test_a_plan_of_large_inputs_is_never_longer_than_a_message(client: RawClient) -> None:
     large = flow(*(step(f"s{i}", given=payload("x" * 700_000)) for i in range(4)))
     seen: list[str] = []
     token = ""
@@ -234,20 +236,20 @@ async def test_a_named_workflow_can_be_planned(serve: Serve, connect: Connect, f
     assert plan.step_count == 1
 
 
-async def test_a_taken_address_is_said_to_be_taken(server: Server) -> None:
+async def test_an_address_in_use_is_reported(server: Server) -> None:
     second = Server(Settings(listen=server.address, entry_points=False))
     with pytest.raises(ListenError, match="is it taken"):
         await second.start()
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:0", "192.0.2.1:0", "example.com:0", "[::]:0"])
-async def test_plain_text_is_served_on_loopback_alone(listen: str) -> None:
+async def test_plain_text_is_served_on_loopback_only(listen: str) -> None:
     with pytest.raises(ListenError, match="is not loopback"):
         await Server(Settings(listen=listen, entry_points=False)).start()
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:50051", "203.0.113.1:50051"], ids=["refused", "not to be had"])
-async def test_a_server_that_cannot_listen_leaves_its_journal_to_another(listen: str, tmp_path: Path) -> None:
+async def test_a_server_that_cannot_listen_releases_its_journal(listen: str, tmp_path: Path) -> None:
     journal = f"sqlite:{tmp_path}/journal.db"
     insecure = listen.startswith("203")
     with pytest.raises(ListenError):
@@ -256,7 +258,7 @@ async def test_a_server_that_cannot_listen_leaves_its_journal_to_another(listen:
         assert server.address
 
 
-async def test_plain_text_beyond_loopback_is_served_when_it_is_said(serve: Serve, connect: Connect) -> None:
+async def test_plain_text_beyond_loopback_is_served_when_configured(serve: Serve, connect: Connect) -> None:
     server = await serve(listen="0.0.0.0:0", insecure=True)
     port = int(server.address.rpartition(":")[2])
     with socket.create_connection(("127.0.0.1", port), GUARD):
@@ -269,7 +271,7 @@ async def test_a_server_listens_at_a_unix_socket(serve: Serve, connect: Connect,
     assert "core.echo" in await _actions(connect(server))
 
 
-async def test_a_stopped_server_leaves_its_address(serve: Serve) -> None:
+async def test_a_stopped_server_releases_its_address(serve: Serve) -> None:
     first = Server(Settings(listen="127.0.0.1:0", entry_points=False))
     async with first:
         address = first.address

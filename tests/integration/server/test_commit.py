@@ -79,7 +79,7 @@ async def test_no_dependent_starts_before_its_dependencys_end_is_committed(
     await controlled.wait_started("b")
 
 
-async def test_no_watcher_sees_what_is_not_committed(
+async def test_no_watcher_sees_an_uncommitted_event(
     client: RawClient, journal: SlowJournal, controlled: ControlledActions
 ) -> None:
     run = client.execute(CHAIN, run_id="live")
@@ -98,7 +98,7 @@ async def test_no_watcher_sees_what_is_not_committed(
     assert state_of(end_of(await run.rest()).state) == "succeeded"
 
 
-async def test_get_run_shows_what_is_committed_and_no_more(
+async def test_get_run_shows_committed_state_only(
     client: RawClient, journal: SlowJournal, controlled: ControlledActions
 ) -> None:
     wide = flow(*(step(f"s{i}", "controlled") for i in range(3)))
@@ -118,7 +118,7 @@ async def test_get_run_shows_what_is_committed_and_no_more(
     assert run.counts.succeeded == 1
 
 
-async def test_list_step_results_shows_what_is_committed_and_no_more(
+async def test_list_step_results_shows_committed_results_only(
     client: RawClient, journal: SlowJournal, controlled: ControlledActions
 ) -> None:
     wide = flow(*(step(f"s{i}", "controlled") for i in range(3)))
@@ -141,7 +141,7 @@ async def _states_of_steps(client: RawClient) -> dict[str, str]:
     return {result.step_id: state_of(result.state) for result in response.step_results}
 
 
-async def test_list_runs_shows_what_is_committed_and_no_more(
+async def test_list_runs_shows_committed_state_only(
     client: RawClient, journal: SlowJournal, controlled: ControlledActions
 ) -> None:
     starting = await _waits(client.start(CHAIN, run_id="live"), client)
@@ -171,7 +171,7 @@ async def test_a_cancel_interrupts_once_it_is_committed(
     assert states(await client.events("live")) == {"a": "cancelled", "b": "skipped"}
 
 
-async def test_an_attempt_cancelled_before_its_start_is_committed_ends_all_the_same(
+async def test_an_attempt_cancelled_before_its_start_is_committed_still_ends(
     client: RawClient, journal: SlowJournal, controlled: ControlledActions
 ) -> None:
     starting = await _waits(client.start(CHAIN, run_id="live"), client)

@@ -21,20 +21,20 @@ INSIDE = step("inside", "noop", given={"n": 1}, bindings=[bind("/x", "input", "/
 
 
 @pytest.mark.parametrize("digits", [f"-0.{'1' * 2_000}", "1e308", "1e-9999"], ids=["long", "large", "small"])
-async def test_no_number_that_is_bound_breaks_a_run(client: RawClient, digits: str) -> None:
+async def test_no_number_in_a_binding_breaks_a_run(client: RawClient, digits: str) -> None:
     events = await client.run(flow(PART, INSIDE), given=text(f'{{"n":[{digits}]}}'))
     assert set(finished(events)) == {"part", "inside"}
 
 
 @pytest.mark.parametrize("digits", ["1e9999", f"1e{'9' * 30}"], ids=["large", "huge"])
-async def test_a_number_that_nobody_could_read_begins_no_run(client: RawClient, digits: str) -> None:
+async def test_a_number_with_too_many_digits_is_refused(client: RawClient, digits: str) -> None:
     refused = await refusal(client.run(flow(PART, INSIDE), given=text(f'{{"n":[{digits}]}}'), run_id="bad"))
     assert refused.code is StatusCode.INVALID_ARGUMENT
     assert (await refusal(client.get("bad"))).code is StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("depth", range(900, 1_000, 11))
-async def test_no_depth_that_is_bound_breaks_a_run(client: RawClient, depth: int) -> None:
+async def test_no_nesting_depth_in_a_binding_breaks_a_run(client: RawClient, depth: int) -> None:
     part = step("part", "noop", bindings=[bind("/x", "input", "/n")])
     inside = step("inside", "noop", given={"n": 1}, bindings=[bind("/x", "part", "/n")])
     given = text(f'{{"n":{"[" * depth}{"]" * depth}}}')
@@ -47,7 +47,7 @@ async def test_no_depth_that_is_bound_breaks_a_run(client: RawClient, depth: int
 
 
 @pytest.mark.parametrize("content_type", ["\ud800", "x" * 100_000, "a/b\n"], ids=["surrogate", "long", "newline"])
-async def test_a_blob_of_an_impossible_type_is_a_failed_step(serve: Serve, connect: Connect, content_type: str) -> None:
+async def test_a_blob_of_an_invalid_type_fails_its_step(serve: Serve, connect: Connect, content_type: str) -> None:
     @action
     async def bad() -> Blob:
         return Blob(b"data", content_type)
@@ -57,7 +57,7 @@ async def test_a_blob_of_an_impossible_type_is_a_failed_step(serve: Serve, conne
     assert "content type" in failure.message
 
 
-async def test_progress_that_no_message_can_hold_harms_nobody(serve: Serve, connect: Connect) -> None:
+async def test_progress_that_does_not_fit_a_message_does_no_harm(serve: Serve, connect: Connect) -> None:
     @action
     def odd(context: Context) -> str:
         context.progress(0.5, "\ud800")

@@ -81,7 +81,7 @@ async def _nothing_is_left(server: Server, tasks: int) -> None:
 
 @pytest.mark.parametrize("name", CALLS)
 @pytest.mark.parametrize("way", DISCONNECTS)
-async def test_a_caller_that_goes_away_is_no_error(
+async def test_a_client_that_disconnects_causes_no_error(
     serve: Serve,
     open_stalled_clients: OpenStalledClients,
     connect: Connect,
@@ -105,7 +105,7 @@ async def test_a_caller_that_goes_away_is_no_error(
     assert _errors(caplog) == []
 
 
-async def test_a_thousand_watchers_that_stop_reading_and_vanish_are_no_error_and_leave_nothing(
+async def test_a_thousand_watchers_that_stop_reading_and_vanish_cause_no_error_and_leave_nothing(
     serve: Serve, open_stalled_clients: OpenStalledClients, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve()
@@ -123,7 +123,7 @@ async def test_a_thousand_watchers_that_stop_reading_and_vanish_are_no_error_and
     assert _errors(caplog) == []
 
 
-async def test_callers_whose_deadline_passes_while_they_do_not_read_are_no_error(
+async def test_a_deadline_that_passes_while_a_client_does_not_read_causes_no_error(
     serve: Serve, open_stalled_clients: OpenStalledClients, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve()
@@ -142,7 +142,7 @@ def _watch(run_id: str) -> tuple[str, bytes]:
     return f"{SERVICE}/WatchRun", pb.WatchRunRequest(run_id=run_id).SerializeToString()
 
 
-async def test_a_run_whose_only_holder_stopped_reading_and_vanished_is_cancelled(
+async def test_a_run_is_cancelled_when_its_only_attached_client_stops_reading_and_vanishes(
     serve: Serve, open_stalled_clients: OpenStalledClients, connect: Connect
 ) -> None:
     server = await serve()
@@ -154,7 +154,7 @@ async def test_a_run_whose_only_holder_stopped_reading_and_vanished_is_cancelled
     assert end_of(await connect(server).events("blocked")).state == STATE_CANCELLED
 
 
-async def test_other_servers_of_the_process_keep_their_log(
+async def test_log_records_of_other_servers_in_the_process_are_kept(
     serve: Serve, open_stalled_clients: OpenStalledClients, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def answer(request: bytes, context: object) -> bytes:
@@ -182,7 +182,7 @@ async def test_other_servers_of_the_process_keep_their_log(
     assert _errors(caplog)[0] == "ExecuteBatchError raised in core by servicer method [/Other/Method]"
 
 
-async def test_an_answer_that_is_too_large_to_be_sent_is_a_defect_of_the_server(
+async def test_a_response_that_is_too_large_to_send_is_reported_as_a_defect(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = connect(await serve())
@@ -193,7 +193,7 @@ async def test_an_answer_that_is_too_large_to_be_sent_is_a_defect_of_the_server(
     assert caplog.text.count("bytes is larger than the 10 that can be sent") == 2
 
 
-async def test_a_server_that_takes_small_messages_alone_sends_large_ones(serve: Serve, connect: Connect) -> None:
+async def test_a_limit_of_request_size_does_not_limit_responses(serve: Serve, connect: Connect) -> None:
     client = connect(await serve(max_message_bytes=1 << 16))
     steps = [step(f"s{i}", "large_output", given={"size": MOST_BYTES // 4}) for i in range(4)]
     assert end_of(await client.run(flow(*steps))).state == STATE_SUCCEEDED
@@ -217,7 +217,7 @@ class _HealthWatch:
         self._call.cancel()
 
 
-async def test_a_watcher_of_health_that_does_not_read_holds_nobody_up(
+async def test_a_health_watcher_that_does_not_read_delays_no_other(
     serve: Serve, open_stalled_clients: OpenStalledClients, connect: Connect
 ) -> None:
     server = await serve()
@@ -232,7 +232,7 @@ async def test_a_watcher_of_health_that_does_not_read_holds_nobody_up(
     stalled.reset()
 
 
-async def test_a_watcher_of_health_that_leaves_takes_nobody_with_it(serve: Serve, connect: Connect) -> None:
+async def test_a_health_watcher_that_leaves_ends_no_other(serve: Serve, connect: Connect) -> None:
     server = await serve()
     leaves, stays = (_HealthWatch(connect(server).channel) for _ in range(2))
     assert [await leaves.next(), await stays.next()] == ["SERVING", "SERVING"]
@@ -243,7 +243,7 @@ async def test_a_watcher_of_health_that_leaves_takes_nobody_with_it(serve: Serve
     assert await stays.next() == "NOT_SERVING"
 
 
-async def test_watchers_of_health_do_not_hold_up_the_end_of_a_server(
+async def test_health_watchers_do_not_delay_the_stop_of_a_server(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "STREAM_GRACE", 10 * GUARD)

@@ -42,7 +42,7 @@ async def _begins_to_drain(client: RawClient) -> None:
     watch.cancel()
 
 
-async def test_a_server_that_serves_says_so(client: RawClient) -> None:
+async def test_a_running_server_reports_that_it_serves(client: RawClient) -> None:
     assert await _health(client) == "SERVING"
     assert await _health(client, SERVICE) == "SERVING"
 
@@ -61,7 +61,7 @@ async def test_health_is_not_serving_from_the_start_of_a_drain(
     await drain
 
 
-async def test_a_draining_server_refuses_new_runs_and_says_that_it_drains(
+async def test_a_draining_server_refuses_new_runs_with_the_reason(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:
     await client.start(BLOCKED, run_id="live")
@@ -75,7 +75,7 @@ async def test_a_draining_server_refuses_new_runs_and_says_that_it_drains(
     await drain
 
 
-async def test_a_drain_lets_running_runs_finish(
+async def test_running_runs_finish_during_a_drain(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:
     run = client.execute(BLOCKED)
@@ -107,7 +107,7 @@ async def test_runs_that_outlast_the_drain_timeout_are_cancelled_and_their_ends_
     await drain
 
 
-async def test_a_draining_server_does_not_count_as_a_lost_caller(
+async def test_a_stream_that_a_drain_ends_does_not_cancel_its_run(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:
     async with client.execute(BLOCKED, run_id="live"):
@@ -121,7 +121,7 @@ async def test_a_draining_server_does_not_count_as_a_lost_caller(
     await drain
 
 
-async def test_the_same_submission_still_finds_its_run_while_draining(
+async def test_a_repeated_submission_finds_its_run_during_a_drain(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:
     await client.start(BLOCKED, run_id="live")
@@ -154,7 +154,7 @@ async def test_a_slow_reader_still_gets_the_end_of_its_run(serve: Serve, connect
 
 
 @pytest.mark.parametrize("serve", ["memory"], indirect=True)
-async def test_a_stubborn_action_does_not_stop_the_server_from_stopping(
+async def test_an_action_that_ignores_cancellation_does_not_keep_the_server_from_stopping(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     server = await serve(drain_timeout=0.05, cancel_grace=0.05)
@@ -170,7 +170,7 @@ async def test_a_stubborn_action_does_not_stop_the_server_from_stopping(
 
 
 @pytest.mark.parametrize("serve", ["memory"], indirect=True)
-async def test_stopping_at_once_cancels_what_runs(
+async def test_stopping_at_once_cancels_running_steps(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:
     run = client.execute(BLOCKED)

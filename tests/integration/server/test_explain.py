@@ -127,9 +127,7 @@ async def test_a_running_action_is_found_at_its_line(gated: RawClient, name: str
     assert (where.file, where.line, where.function) == (str(HERE), number_of(text), function)
 
 
-async def test_a_running_step_says_since_when_and_which_attempt(
-    client: RawClient, controlled: ControlledActions
-) -> None:
+async def test_a_running_step_has_its_start_time_and_attempt(client: RawClient, controlled: ControlledActions) -> None:
     async with client.execute(flow(step("a", "controlled")), run_id="r") as run:
         started = await run.until("step_started", "a")
         await controlled.wait_started("a")
@@ -144,7 +142,7 @@ async def test_an_action_of_the_server_itself_has_no_line(client: RawClient) -> 
     await client.cancel("r")
 
 
-async def test_a_server_that_withholds_tracebacks_withholds_lines(
+async def test_a_server_without_tracebacks_reports_no_lines(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     client = connect(await serve(tracebacks=False))
@@ -153,7 +151,9 @@ async def test_a_server_that_withholds_tracebacks_withholds_lines(
     assert not (await steps_of(client))["a"].HasField("where")
 
 
-async def test_a_step_says_which_steps_it_waits_for(client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_waiting_step_names_its_unfinished_dependencies(
+    client: RawClient, controlled: ControlledActions
+) -> None:
     await client.start(flow(step("a", "controlled"), step("b"), step("c", after=["a", "b"])), run_id="r")
     await controlled.wait_started("a")
     said = await steps_when(client, lambda said: "b" not in said)
@@ -161,7 +161,7 @@ async def test_a_step_says_which_steps_it_waits_for(client: RawClient, controlle
     assert (said["c"].cause, said["c"].HasField("since")) == (WaitCause.WAIT_CAUSE_UNSPECIFIED, False)
 
 
-async def test_very_many_steps_to_wait_for_are_counted(client: RawClient, controlled: ControlledActions) -> None:
+async def test_very_many_unfinished_dependencies_are_counted(client: RawClient, controlled: ControlledActions) -> None:
     many = [f"s{number}" for number in range(40)]
     await client.start(flow(*(step(name, "controlled") for name in many), step("last", after=many)), run_id="r")
     await controlled.wait_started(*many)
@@ -169,14 +169,16 @@ async def test_very_many_steps_to_wait_for_are_counted(client: RawClient, contro
     assert (list(last.waits_for), last.waits_for_count) == (many[:10], 40)
 
 
-async def test_a_join_any_says_that_one_is_enough(client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_step_with_join_any_says_that_one_dependency_is_enough(
+    client: RawClient, controlled: ControlledActions
+) -> None:
     steps = (step("a", "controlled"), step("b", "controlled"), step("c", after=["a", "b"], join=workflow_pb2.JOIN_ANY))
     await client.start(flow(*steps), run_id="r")
     await controlled.wait_started("a", "b")
     assert (await steps_of(client))["c"].message == "any one of them"
 
 
-async def test_a_step_behind_the_runs_own_bound_names_it(client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_step_that_waits_for_max_parallelism_names_it(client: RawClient, controlled: ControlledActions) -> None:
     async with client.execute(
         flow(step("a", "controlled"), step("b", "controlled"), max_parallelism=1), run_id="r"
     ) as run:
@@ -187,7 +189,7 @@ async def test_a_step_behind_the_runs_own_bound_names_it(client: RawClient, cont
     assert (state_of(b.state), b.since, list(b.waits_for)) == ("pending", plan.time, [])
 
 
-async def test_a_step_behind_the_servers_bound_names_it(
+async def test_a_step_that_waits_for_max_attempts_names_it(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     client = connect(await serve(max_attempts=1))
@@ -199,7 +201,7 @@ async def test_a_step_behind_the_servers_bound_names_it(
     assert b.message == "the server's max_attempts is 1"
 
 
-async def test_a_step_that_pauses_says_until_when(client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_step_in_a_backoff_has_its_end_time(client: RawClient, controlled: ControlledActions) -> None:
     controlled.release("a")
     tried = step("a", "fails")
     tried.retry.max_attempts = 2
@@ -210,7 +212,7 @@ async def test_a_step_that_pauses_says_until_when(client: RawClient, controlled:
     assert (a.cause, a.until, a.attempt) == (WaitCause.WAIT_CAUSE_BACKOFF, retrying.next_time, 1)
 
 
-async def test_a_step_behind_a_barrier_names_the_steps_that_hold_it(
+async def test_a_step_behind_a_barrier_names_the_steps_before_it(
     client: RawClient, controlled: ControlledActions
 ) -> None:
     steps = (step("a", "controlled"), step("b", "controlled"), step("c", after=["a"]))
@@ -222,7 +224,7 @@ async def test_a_step_behind_a_barrier_names_the_steps_that_hold_it(
     assert (list(c.waits_for), c.message) == (["b"], "the barrier: wave 0 has not ended")
 
 
-async def test_an_attempt_whose_clean_up_is_awaited_says_so(client: RawClient, controlled: ControlledActions) -> None:
+async def test_an_attempt_in_clean_up_is_explained(client: RawClient, controlled: ControlledActions) -> None:
     await client.start(flow(step("a", "stubborn")), run_id="r")
     await controlled.wait_started("a")
     await client.cancel("r")
@@ -232,7 +234,7 @@ async def test_an_attempt_whose_clean_up_is_awaited_says_so(client: RawClient, c
     assert response.steps[0].message == "it is being interrupted: its clean-up is awaited"
 
 
-async def test_what_runs_comes_first_then_what_could_run(client: RawClient, controlled: ControlledActions) -> None:
+async def test_running_steps_come_first_then_ready_ones(client: RawClient, controlled: ControlledActions) -> None:
     steps = (step("c", after=["a"]), step("a", "controlled"), step("b", "controlled"))
     await client.start(flow(*steps, max_parallelism=1), run_id="r")
     await controlled.wait_started("a")
@@ -250,7 +252,7 @@ async def test_of_very_many_steps_the_first_are_explained_and_all_counted(
     assert response.ByteSize() < 1 << 20
 
 
-async def test_of_a_run_that_has_ended_only_its_end_is_told(client: RawClient) -> None:
+async def test_the_explanation_of_an_ended_run_has_its_end_only(client: RawClient) -> None:
     end = end_of(await client.run(flow(step("a")), run_id="r"))
     response = await explain(client)
     assert (state_of(response.run.state), response.run.end_time) == ("succeeded", end.end_time)
@@ -258,5 +260,5 @@ async def test_of_a_run_that_has_ended_only_its_end_is_told(client: RawClient) -
     assert response.time.ToNanoseconds() >= end.end_time.ToNanoseconds()
 
 
-async def test_a_run_that_is_not_there_is_not_found(client: RawClient) -> None:
+async def test_an_unknown_run_cannot_be_explained(client: RawClient) -> None:
     assert (await refusal(explain(client, "nosuch"))).reason == "RUN_NOT_FOUND"

@@ -19,7 +19,7 @@ async def _export(client: RawClient, run_id: str) -> list[pb.ExportRunResponse]:
     return [response async for response in client.stub.ExportRun(pb.ExportRunRequest(run_id=run_id))]
 
 
-async def test_an_export_tells_what_the_run_was_given_and_then_its_events(client: RawClient) -> None:
+async def test_an_export_has_the_definition_and_then_the_events(client: RawClient) -> None:
     workflow = flow(step("a"), step("b", "large_output", given={"size": 3}, bindings=[bind("/size", "input", "/size")]))
     events = await client.run(workflow, given={"size": 5}, run_id="r")
     head, *rest = await _export(client, "r")
@@ -33,7 +33,7 @@ async def test_an_export_tells_what_the_run_was_given_and_then_its_events(client
     assert not any(part.HasField("definition") for part in rest)
 
 
-async def test_a_run_under_way_is_exported_as_far_as_it_has_come(
+async def test_a_running_run_is_exported_up_to_its_newest_event(
     client: RawClient, controlled: ControlledActions
 ) -> None:
     await client.start(flow(step("a", "controlled"), step("b")), run_id="r")
@@ -52,6 +52,6 @@ async def test_a_large_run_is_exported_in_messages_of_bounded_size(client: RawCl
     assert len(parts) > 3
 
 
-async def test_a_run_that_never_was_cannot_be_exported(client: RawClient) -> None:
+async def test_an_unknown_run_cannot_be_exported(client: RawClient) -> None:
     refused = await refusal(_export(client, "nowhere"))
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")

@@ -44,7 +44,7 @@ async def _fails(client: RawClient, name: str = "bad", *, given: object = None) 
     ids=lambda error: type(error).__name__,
 )
 @pytest.mark.parametrize("threaded", [False, True], ids=["async", "thread"])
-async def test_whatever_an_action_raises_is_a_failed_step(
+async def test_any_exception_of_an_action_fails_its_step(
     serve: Serve, connect: Connect, error: BaseException, threaded: bool
 ) -> None:
     @action("bad")
@@ -61,9 +61,7 @@ async def test_whatever_an_action_raises_is_a_failed_step(
     assert failure.details["exception"]
 
 
-async def test_an_action_on_a_thread_that_raises_stop_iteration_is_a_failed_step(
-    serve: Serve, connect: Connect
-) -> None:
+async def test_stop_iteration_on_a_thread_fails_the_step(serve: Serve, connect: Connect) -> None:
     """No future of asyncio can carry it."""
 
     @action
@@ -73,7 +71,7 @@ async def test_an_action_on_a_thread_that_raises_stop_iteration_is_a_failed_step
     assert "StopIteration" in (await _fails(connect(await serve(bad)))).message
 
 
-async def test_an_action_that_cancels_itself_is_a_failed_step(serve: Serve, connect: Connect) -> None:
+async def test_an_action_that_cancels_itself_fails_its_step(serve: Serve, connect: Connect) -> None:
     @action
     async def bad() -> None:
         task = asyncio.current_task()
@@ -85,7 +83,7 @@ async def test_an_action_that_cancels_itself_is_a_failed_step(serve: Serve, conn
     assert (reason_of(failure), failure.message) == ("action_error", "RuntimeError: the action cancelled itself")
 
 
-async def test_an_action_that_raises_cancelled_error_is_a_failed_step(serve: Serve, connect: Connect) -> None:
+async def test_an_action_that_raises_cancelled_error_fails_its_step(serve: Serve, connect: Connect) -> None:
     @action
     async def bad() -> None:
         raise asyncio.CancelledError
@@ -93,7 +91,7 @@ async def test_an_action_that_raises_cancelled_error_is_a_failed_step(serve: Ser
     assert reason_of(await _fails(connect(await serve(bad)))) == "action_error"
 
 
-async def test_an_exception_that_cannot_be_printed_is_a_failed_step(serve: Serve, connect: Connect) -> None:
+async def test_an_exception_that_cannot_be_printed_fails_its_step(serve: Serve, connect: Connect) -> None:
     class Unprintable(Exception):
         def __str__(self) -> str:
             raise RuntimeError("not even that")
@@ -106,7 +104,7 @@ async def test_an_exception_that_cannot_be_printed_is_a_failed_step(serve: Serve
     assert "Unprintable" in failure.message
 
 
-async def test_an_exception_whose_text_exits_is_a_failed_step(serve: Serve, connect: Connect) -> None:
+async def test_an_exception_whose_text_exits_fails_its_step(serve: Serve, connect: Connect) -> None:
     class Hostile(Exception):
         def __str__(self) -> str:
             raise SystemExit
@@ -155,7 +153,7 @@ def _deep() -> object:
     [object(), float("nan"), [float("inf")], {"a": {1: object()}}, _cycle(), _deep(), threading.Lock()],
     ids=["object", "nan", "infinity", "object inside", "cycle", "depth", "lock"],
 )
-async def test_an_answer_that_json_cannot_hold_is_a_failed_step(serve: Serve, connect: Connect, value: object) -> None:
+async def test_an_output_that_json_cannot_hold_fails_its_step(serve: Serve, connect: Connect, value: object) -> None:
     @action
     async def bad() -> object:
         return value
@@ -165,7 +163,7 @@ async def test_an_answer_that_json_cannot_hold_is_a_failed_step(serve: Serve, co
     assert "JSON cannot hold" in failure.message
 
 
-async def test_dates_and_dataclasses_are_answers_that_json_holds(serve: Serve, connect: Connect) -> None:
+async def test_dates_and_dataclasses_can_be_outputs(serve: Serve, connect: Connect) -> None:
     @dataclass
     class Day:
         on: date
@@ -187,7 +185,7 @@ async def test_a_lone_surrogate_survives_as_an_escape(serve: Serve, connect: Con
     assert value_of(finished(events)["s"].output) == "\ud800"
 
 
-async def test_an_answer_that_is_too_large_is_a_failed_step(serve: Serve, connect: Connect) -> None:
+async def test_an_output_that_is_too_large_fails_its_step(serve: Serve, connect: Connect) -> None:
     failure = await _fails(connect(await serve(max_payload_bytes=2_000)), "large_output", given={"size": 3_000})
     assert reason_of(failure) == "resource_exhausted"
     assert "3,002 bytes" in failure.message

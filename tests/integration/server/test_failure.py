@@ -31,7 +31,7 @@ async def test_fail_fast_cancels_siblings_and_keeps_finished_results(
     assert value_of(end_of(events).outputs["done"]) == "done"
 
 
-async def test_fail_fast_names_the_step_to_blame(client: RawClient, controlled: ControlledActions) -> None:
+async def test_fail_fast_names_the_step_that_failed(client: RawClient, controlled: ControlledActions) -> None:
     controlled.release("bad")
     results = finished(
         await client.run(flow(step("bad", "fails"), step("blocked", "controlled"), step("next", after=["blocked"])))
@@ -42,7 +42,7 @@ async def test_fail_fast_names_the_step_to_blame(client: RawClient, controlled: 
     assert (blamed.cause, blamed.step_id) == (run_pb2.SKIP_CAUSE_FAIL_FAST, "bad")
 
 
-async def test_fail_fast_starts_nothing_that_has_not_begun(client: RawClient, controlled: ControlledActions) -> None:
+async def test_fail_fast_starts_no_more_steps(client: RawClient, controlled: ControlledActions) -> None:
     controlled.release("bad")
     await client.run(flow(step("bad", "fails"), step("a", after=["bad"]), step("b", after=["a"]), max_parallelism=1))
     assert controlled.invoked == ["bad"]
@@ -55,7 +55,7 @@ async def test_clean_up_still_runs_after_a_failure(client: RawClient, controlled
     assert states(events) == {"bad": "failed", "next": "skipped", "tidy": "succeeded"}
 
 
-async def test_continue_skips_only_what_cannot_be_met_and_names_the_culprit(
+async def test_continue_skips_only_steps_whose_join_cannot_be_met_and_names_the_culprit(
     client: RawClient, controlled: ControlledActions
 ) -> None:
     controlled.release("bad")
@@ -130,7 +130,7 @@ async def test_core_fail_fails_with_a_reason(client: RawClient, reason: str) -> 
     assert (reason_of(failure), failure.message, failure.retryable, failure.attempt) == (reason, "out", True, 1)
 
 
-async def test_an_input_that_does_not_fit_fails_the_step_with_everything_that_is_wrong(client: RawClient) -> None:
+async def test_an_input_that_does_not_fit_fails_the_step_with_all_problems(client: RawClient) -> None:
     bad = step("bad", "core.sleep", given={"seconds": 0}, bindings=[bind("/seconds", "input"), bind("/when", "input")])
     failure = finished(await client.run(flow(bad), given=-1))["bad"].failure
     assert reason_of(failure) == "invalid_input"
@@ -140,20 +140,20 @@ async def test_an_input_that_does_not_fit_fails_the_step_with_everything_that_is
     )
 
 
-async def test_a_binding_that_leads_nowhere_fails_the_step_without_an_attempt(client: RawClient) -> None:
+async def test_a_binding_without_a_value_fails_the_step_without_an_attempt(client: RawClient) -> None:
     lost = step("b", "core.echo", bindings=[bind("/x", "a", "/nowhere")])
     result = finished(await client.run(flow(step("a", "core.echo", given={}), lost)))["b"]
     assert (reason_of(result.failure), result.attempts) == ("invalid_input", 0)
     assert '"/nowhere"' in result.failure.message
 
 
-async def test_a_binding_that_leads_nowhere_takes_its_default(client: RawClient) -> None:
+async def test_a_binding_without_a_value_takes_its_default(client: RawClient) -> None:
     lost = step("b", "core.echo", bindings=[bind("/x", "a", "/nowhere", default=[1])])
     events = await client.run(flow(step("a", "core.echo", given={}), lost))
     assert value_of(finished(events)["b"].output) == {"x": [1]}
 
 
-async def test_numbers_past_2_to_the_53_survive_the_way_from_input_to_output(client: RawClient) -> None:
+async def test_numbers_over_2_to_the_53_survive_from_input_to_output(client: RawClient) -> None:
     part = step("part", "core.echo", bindings=[bind("/n", "input", "/n/0")])
     chain = flow(part, step("all", "core.echo", after=["part"]))
     events = await client.run(chain, given=text('{"n": [9007199254740993]}'))

@@ -46,7 +46,7 @@ async def test_another_action_answers_after_all_attempts_with_a_key_of_its_own(
     assert (result.action, result.attempts, result.original_failure.attempt) == ("fails", 3, 2)
 
 
-async def test_a_fallback_gets_what_its_step_got_unless_it_says_otherwise(
+async def test_a_fallback_gets_the_input_of_its_step_unless_it_has_its_own(
     client: RawClient, controlled: ControlledActions
 ) -> None:
     controlled.release_all()
@@ -69,7 +69,7 @@ async def test_a_fallback_that_fails_fails_the_step(client: RawClient, controlle
     assert (reason_of(result.failure), reason_of(result.original_failure)) == ("not_found", "action_error")
 
 
-async def test_a_fallback_that_runs_is_cancelled(client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_running_fallback_can_be_cancelled(client: RawClient, controlled: ControlledActions) -> None:
     async with client.execute(flow(step("a", "core.fail", fallback=fallback_to("controlled"))), run_id="mine") as run:
         await controlled.wait_started("a")
         await client.cancel("mine")
@@ -78,7 +78,7 @@ async def test_a_fallback_that_runs_is_cancelled(client: RawClient, controlled: 
     assert controlled.cancelled == ["a"]
 
 
-async def test_a_fallback_answers_for_a_step_that_had_no_turn_in_time(
+async def test_a_fallback_answers_for_a_step_that_was_not_admitted_in_time(
     client: RawClient, controlled: ControlledActions
 ) -> None:
     steps = (
@@ -110,7 +110,7 @@ async def test_an_unknown_action_of_a_fallback_is_named(client: RawClient) -> No
     assert 'did you mean "core.echo"?' in refused.description("steps[0].fallback.action.action")
 
 
-async def test_how_a_step_stands_says_that_its_fallback_stands_in(
+async def test_the_state_of_a_step_says_that_its_fallback_runs(
     client: RawClient, controlled: ControlledActions
 ) -> None:
     async with client.execute(flow(step("a", "core.fail", fallback=fallback_to("controlled"))), run_id="mine"):

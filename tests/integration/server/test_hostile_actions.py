@@ -62,7 +62,7 @@ def _busy() -> Exception:
 @pytest.mark.parametrize(
     ("make", "name"), [(Guarded, "Guarded"), (Disguised, "Disguised"), (_busy, "Answered")], ids=lambda it: str(it)[:9]
 )
-async def test_an_exception_that_is_hard_to_judge_ends_its_attempt_at_once(
+async def test_an_exception_that_is_hard_to_classify_ends_its_attempt_at_once(
     serve: Serve, connect: Connect, make: Callable[[], Exception], name: str
 ) -> None:
     @action
@@ -75,7 +75,7 @@ async def test_an_exception_that_is_hard_to_judge_ends_its_attempt_at_once(
     assert failure.details["function"].endswith("bad")
 
 
-async def test_a_wait_beyond_every_calendar_lets_the_next_attempt_be_told(serve: Serve, connect: Connect) -> None:
+async def test_a_retry_after_beyond_every_calendar_still_gives_a_next_time(serve: Serve, connect: Connect) -> None:
     @action
     async def bad() -> None:
         raise _busy()
@@ -102,7 +102,7 @@ def undecodable(tmp_path: Path) -> Iterator[Path]:
     sys.modules.pop("odd_tools", None)
 
 
-async def test_a_path_that_is_no_text_is_told_as_far_as_text_can(
+async def test_a_path_that_is_not_valid_text_is_reported_with_replacements(
     serve: Serve, connect: Connect, controlled: ControlledActions, undecodable: Path
 ) -> None:
     (undecodable / "odd_tools.py").write_text(
@@ -151,7 +151,9 @@ async def test_text_that_utf_8_cannot_hold_is_cleaned_wherever_it_enters_an_even
     assert [event.step_progress.message for event in shown] in ([], ["? progress"])
 
 
-async def test_a_key_that_utf_8_cannot_hold_counts_as_any_other(serve: Serve, connect: Connect, tmp_path: Path) -> None:
+async def test_a_concurrency_key_that_utf_8_cannot_hold_counts_like_any_other(
+    serve: Serve, connect: Connect, tmp_path: Path
+) -> None:
     limits = tmp_path / "limits.yaml"
     limits.write_text("limits:\n  - actions: controlled\n    per_key: {concurrency: 1}\n")
     client = connect(await serve(limits=limits))
@@ -237,7 +239,7 @@ async def test_a_stream_that_never_waits_ends_by_its_timeout(serve: Serve, conne
     assert took < 2_000_000_000
 
 
-async def test_a_thread_that_shows_more_than_the_loop_can_take_holds_nobody_up(serve: Serve, connect: Connect) -> None:
+async def test_a_thread_that_emits_faster_than_the_loop_reads_delays_no_call(serve: Serve, connect: Connect) -> None:
     let = threading.Event()
 
     @action
@@ -254,7 +256,7 @@ async def test_a_thread_that_shows_more_than_the_loop_can_take_holds_nobody_up(s
     assert value_of(finished(await client.events("chatty"))["s"].output) == "done"
 
 
-async def test_the_answer_of_a_stream_is_what_was_shown(serve: Serve, connect: Connect) -> None:
+async def test_the_output_of_a_stream_equals_the_chunks_shown(serve: Serve, connect: Connect) -> None:
     @action
     async def counting() -> AsyncIterator[list[int]]:
         seen: list[int] = []
@@ -270,7 +272,7 @@ async def test_the_answer_of_a_stream_is_what_was_shown(serve: Serve, connect: C
 # Cancellation that is not the server's.
 
 
-async def test_a_cancelled_thing_that_an_action_awaits_is_told_as_that(serve: Serve, connect: Connect) -> None:
+async def test_a_cancelled_task_that_an_action_awaits_is_reported_as_such(serve: Serve, connect: Connect) -> None:
     @action
     async def bad() -> None:
         other = asyncio.ensure_future(asyncio.sleep(GUARD))
@@ -287,7 +289,7 @@ async def test_a_cancelled_thing_that_an_action_awaits_is_told_as_that(serve: Se
     ("way", "told"),
     [("raise", "it failed: OSError: broke it"), ("answer", "it answered all the same, too late")],
 )
-async def test_what_an_action_did_in_place_of_its_timeout_is_told(
+async def test_what_an_action_raised_at_its_timeout_is_reported(
     serve: Serve, connect: Connect, controlled: ControlledActions, way: str, told: str
 ) -> None:
     @action
@@ -312,7 +314,7 @@ async def test_what_an_action_did_in_place_of_its_timeout_is_told(
     ["1e400", "9" * 5_000, "[" * 101 + "]" * 101, "[" * 975 + "]" * 975, '{"a":-1E+999}'],
     ids=["infinity", "digits", "depth", "python's depth", "inside"],
 )
-async def test_an_input_that_not_every_reader_takes_is_refused(client: RawClient, given: str) -> None:
+async def test_an_input_that_not_every_json_parser_accepts_is_refused(client: RawClient, given: str) -> None:
     with pytest.raises(AioRpcError) as refused:
         await client.run(flow(step("s", "core.echo")), given=text(given))
     assert refused.value.code() is StatusCode.INVALID_ARGUMENT
@@ -330,7 +332,7 @@ def _nested(depth: int) -> list[Any]:
 
 @pytest.mark.parametrize("value", [10**400, _nested(101)], ids=["digits", "depth"])
 @pytest.mark.parametrize("way", ["value", "chunk", "answer"])
-async def test_an_answer_that_not_every_reader_takes_is_a_failed_step(
+async def test_an_output_that_not_every_json_parser_accepts_fails_its_step(
     serve: Serve, connect: Connect, value: Any, way: str
 ) -> None:
     @action("bad")
@@ -348,7 +350,7 @@ async def test_an_answer_that_not_every_reader_takes_is_a_failed_step(
         assert (await sdk.result("r")).steps["s"].failure is not None
 
 
-async def test_a_blob_whose_data_is_no_bytes_is_a_failed_step(serve: Serve, connect: Connect) -> None:
+async def test_a_blob_whose_data_is_not_bytes_fails_its_step(serve: Serve, connect: Connect) -> None:
     @action
     async def bad() -> object:
         return Blob(1 << 40)  # type: ignore[arg-type]  # what is tested

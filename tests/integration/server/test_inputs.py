@@ -29,7 +29,7 @@ BAD = flow(
 )
 
 
-async def test_written_inputs_are_checked_before_anything_runs_all_problems_at_once(searching: RawClient) -> None:
+async def test_constant_inputs_are_checked_before_anything_runs_with_all_problems_at_once(searching: RawClient) -> None:
     refused = await refusal(searching.run(BAD))
     assert refused.code is StatusCode.INVALID_ARGUMENT
     assert refused.fields == [
@@ -47,7 +47,7 @@ async def test_a_plan_finds_the_same_problems(searching: RawClient) -> None:
     assert len(refused.fields) == 5
 
 
-async def test_a_key_that_a_binding_puts_and_the_action_does_not_know_fails_the_step(searching: RawClient) -> None:
+async def test_an_unknown_key_from_a_binding_fails_the_step(searching: RawClient) -> None:
     whole = step("s", "search", bindings=[bind("", "given")])
     events = await searching.run(flow(step("given", "core.echo", given={"query": "x", "limt": 1}), whole))
     failure = finished(events)["s"].failure
@@ -64,14 +64,12 @@ async def test_a_key_that_a_binding_puts_and_the_action_does_not_know_fails_the_
     ],
     ids=["by default", "bound whole", "by a fallback"],
 )
-async def test_keys_of_the_runs_input_that_an_action_does_not_know_are_passed_over(
-    searching: RawClient, taken: workflow_pb2.Step
-) -> None:
+async def test_unknown_keys_of_the_runs_input_are_ignored(searching: RawClient, taken: workflow_pb2.Step) -> None:
     events = await searching.run(flow(taken), given={"query": "x", "other": 1})
     assert value_of(finished(events)["s"].output) == "x 10"
 
 
-async def test_outputs_by_step_id_that_an_action_does_not_know_are_passed_over(searching: RawClient) -> None:
+async def test_unknown_outputs_by_step_id_are_ignored(searching: RawClient) -> None:
     after = step("s", "search", after=["query", "other"])
     events = await searching.run(
         flow(step("query", "core.echo", given="x"), step("other", "core.echo", given=1), after)

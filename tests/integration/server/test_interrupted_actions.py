@@ -26,7 +26,7 @@ async def test_the_servers_default_timeout_is_named_in_the_failure(serve: Serve,
     assert failure.message == "the attempt took longer than the server's default timeout of 0.05 s"
 
 
-async def test_a_blocked_thread_fails_by_its_timeout_and_holds_nobody_up(serve: Serve, connect: Connect) -> None:
+async def test_a_blocked_thread_fails_by_its_timeout_and_delays_no_other_run(serve: Serve, connect: Connect) -> None:
     let = threading.Event()
 
     @action
@@ -42,7 +42,7 @@ async def test_a_blocked_thread_fails_by_its_timeout_and_holds_nobody_up(serve: 
     let.set()
 
 
-async def test_more_blocked_threads_than_a_pool_would_hold_stop_nothing(serve: Serve, connect: Connect) -> None:
+async def test_more_blocked_threads_than_a_pool_has_block_nothing(serve: Serve, connect: Connect) -> None:
     let = threading.Event()
 
     @action
@@ -95,7 +95,7 @@ async def test_clean_up_within_the_grace_is_awaited(
     assert (state_of(result.state), result.abandoned) == ("cancelled", False)
 
 
-async def test_an_answer_that_arrives_in_spite_of_cancellation_counts(
+async def test_an_output_that_arrives_after_cancellation_counts(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     @action
@@ -116,7 +116,7 @@ async def test_an_answer_that_arrives_in_spite_of_cancellation_counts(
     assert state_of(end_of(events).state) == "cancelled"
 
 
-async def test_what_clean_up_raises_does_not_hide_why_it_ran(
+async def test_an_exception_in_clean_up_does_not_hide_the_cancellation(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     @action

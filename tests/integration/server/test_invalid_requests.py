@@ -165,7 +165,7 @@ async def test_more_problems_than_an_answer_holds_are_counted(client: RawClient)
 
 
 @pytest.mark.parametrize("length", [500, 5_000, 500_000])
-async def test_a_problem_that_is_itself_long_still_arrives(client: RawClient, length: int) -> None:
+async def test_a_very_long_problem_still_arrives(client: RawClient, length: int) -> None:
     refused = await workflow_refusal(client, flow(step("→" * length, "noop", after=["é" * length])))
     assert refused.code is INVALID
     assert refused.fields == ["steps[0].id", "steps[0].depends_on[0]"]
@@ -221,7 +221,7 @@ async def test_a_malformed_run_id_is_refused(client: RawClient, run_id: str) -> 
 @pytest.mark.parametrize(
     "name", ["GetRun", "GetResult", "ListStepResults", "CancelRun", "DeleteRun", "ExplainRun", "WatchRun"]
 )
-async def test_calls_about_a_run_want_its_id(client: RawClient, name: str) -> None:
+async def test_calls_about_a_run_require_its_id(client: RawClient, name: str) -> None:
     request = getattr(pb, f"{name}Request")()
     call = getattr(client.stub, name)(request)
     refused = await refusal(call.read() if name == "WatchRun" else call)
@@ -238,7 +238,7 @@ async def test_a_call_without_a_workflow_is_refused(client: RawClient) -> None:
 
 
 @pytest.mark.parametrize("token", ["x", "bm90IGpzb24=", "WzEsMl0=", "WyJ4Il0=", "é"])
-async def test_a_page_token_that_the_server_did_not_make_is_refused(client: RawClient, token: str) -> None:
+async def test_an_invalid_page_token_is_refused(client: RawClient, token: str) -> None:
     refused = await refusal(client.stub.ListRuns(pb.ListRunsRequest(page_token=token)))
     assert (refused.code, refused.fields) == (INVALID, ["page_token"])
 

@@ -89,7 +89,9 @@ async def test_steps_of_other_actions_do_not_wait(limited: Limited, controlled: 
     assert states(await client.run(flow(step("free", "noop")))) == {"free": "succeeded"}
 
 
-async def test_whoever_waits_says_why_and_uses_up_no_attempt(limited: Limited, controlled: ControlledActions) -> None:
+async def test_a_waiting_step_reports_why_and_uses_up_no_attempt(
+    limited: Limited, controlled: ControlledActions
+) -> None:
     client = await limited.client(ONE)
     await client.start(_controlled("a1", "a2"), run_id="blocked")
     for _ in range(2):  # one who joins later is told as well
@@ -105,7 +107,7 @@ async def test_whoever_waits_says_why_and_uses_up_no_attempt(limited: Limited, c
     assert finished(await client.events("blocked"))["a2"].attempts == 1
 
 
-async def test_who_joins_is_not_told_of_a_wait_that_is_over(limited: Limited, controlled: ControlledActions) -> None:
+async def test_a_late_watcher_does_not_see_a_wait_that_is_over(limited: Limited, controlled: ControlledActions) -> None:
     client = await limited.client(ONE)
     await client.start(_controlled("a1", "a2"), run_id="blocked")
     controlled.release("a1")
@@ -116,7 +118,7 @@ async def test_who_joins_is_not_told_of_a_wait_that_is_over(limited: Limited, co
         assert not any(event.HasField("step_waiting") for event in await stream.rest())
 
 
-async def test_what_waits_for_the_servers_own_bound_says_so(
+async def test_a_step_that_waits_for_max_attempts_reports_it(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     client = connect(await serve(max_attempts=1))
@@ -126,7 +128,7 @@ async def test_what_waits_for_the_servers_own_bound_says_so(
     assert await _waiting(client, "blocked") == [("WAIT_CAUSE_CONCURRENCY", "", 1, ["a2"])]
 
 
-async def test_a_run_that_is_cancelled_while_it_waits_frees_its_turn(
+async def test_a_run_that_is_cancelled_while_it_waits_leaves_the_queue(
     limited: Limited, controlled: ControlledActions
 ) -> None:
     client = await limited.client(ONE)
@@ -140,7 +142,7 @@ async def test_a_run_that_is_cancelled_while_it_waits_frees_its_turn(
     assert controlled.invoked == ["first", "third"]
 
 
-async def test_a_failure_of_what_runs_gives_its_place_back(limited: Limited, controlled: ControlledActions) -> None:
+async def test_a_failed_attempt_frees_its_place(limited: Limited, controlled: ControlledActions) -> None:
     client = await limited.client("- {actions: fails, concurrency: 1}")
     controlled.release_all()
     events = await client.run(flow(*[step(f"a{n}", "fails", allow_failure=True) for n in range(5)]))
@@ -165,7 +167,7 @@ async def test_a_cancelled_attempt_keeps_its_place_until_it_has_ended(
 # Keys.
 
 
-async def test_each_key_has_its_own_bound(limited: Limited, controlled: ControlledActions) -> None:
+async def test_each_key_has_its_own_limit(limited: Limited, controlled: ControlledActions) -> None:
     client = await limited.client("- {actions: controlled, per_key: {concurrency: 1}}")
     tenants = ["oslo", "oslo", "rome", 1, "1", {"a": 1, "b": 2}, {"b": 2, "a": 1}]
     names = [f"s{number}" for number in range(len(tenants))]
@@ -189,7 +191,7 @@ async def test_a_key_is_found_in_an_input_of_any_size(limited: Limited, controll
     await controlled.wait_started("b")
 
 
-async def test_steps_without_a_key_or_with_nothing_there_count_together(
+async def test_steps_without_a_key_or_with_a_null_key_count_together(
     limited: Limited, controlled: ControlledActions
 ) -> None:
     client = await limited.client("- {actions: controlled, per_key: {concurrency: 1}}")
@@ -204,7 +206,7 @@ async def test_steps_without_a_key_or_with_nothing_there_count_together(
 # Rates.
 
 
-async def test_a_rate_lets_a_burst_start_and_the_others_wait_and_say_why(
+async def test_a_rate_admits_a_burst_and_the_other_steps_report_why_they_wait(
     limited: Limited, controlled: ControlledActions
 ) -> None:
     client = await limited.client("- {actions: controlled, rate: {count: 1, per: 1h, burst: 2}}")
@@ -218,7 +220,7 @@ async def test_a_rate_lets_a_burst_start_and_the_others_wait_and_say_why(
     assert states(await client.events("paced"))["a3"] == "skipped"
 
 
-async def test_time_alone_lets_them_start(limited: Limited) -> None:
+async def test_waiting_steps_start_as_time_passes(limited: Limited) -> None:
     client = await limited.client("- {actions: noop, rate: 50/s}")
     events = await client.run(flow(*[step(f"a{number}") for number in range(10)]))
     starts = sorted(it.start_time.ToNanoseconds() for it in finished(events).values())
@@ -248,7 +250,7 @@ def _calls(*step_ids: str, refused: str = "", after: float | None = None) -> wor
     )
 
 
-async def test_a_refusal_takes_places_from_all_runs_and_the_actions_list_shows_it(
+async def test_a_rate_limited_failure_lowers_the_adaptive_limit_and_the_list_of_actions_shows_it(
     limited: Limited, controlled: ControlledActions
 ) -> None:
     client = await limited.client("- {actions: busy.*, adaptive: {initial: 3, max: 9}}", _busy(controlled))
@@ -268,7 +270,7 @@ async def test_a_refusal_takes_places_from_all_runs_and_the_actions_list_shows_i
     assert await _waiting(client, "second") == [("WAIT_CAUSE_CONCURRENCY", "busy.*", 1, ["b2"])]
 
 
-async def test_a_refusal_that_names_a_time_pauses_the_action_for_all(
+async def test_a_rate_limited_failure_with_retry_after_pauses_the_action_for_all_runs(
     limited: Limited, controlled: ControlledActions
 ) -> None:
     client = await limited.client("- {actions: busy.*, adaptive: {initial: 1}}", _busy(controlled))
@@ -287,7 +289,7 @@ async def test_a_refusal_that_names_a_time_pauses_the_action_for_all(
     assert states(await client.events("second")) == {"b1": "skipped"}
 
 
-async def test_after_the_pause_those_who_waited_start(limited: Limited, controlled: ControlledActions) -> None:
+async def test_waiting_steps_start_after_the_pause(limited: Limited, controlled: ControlledActions) -> None:
     client = await limited.client("- {actions: busy.*, adaptive: {initial: 1}}", _busy(controlled))
     controlled.release_all()
     events = await client.run(_calls("a1", "a2", refused="a1", after=0.2))
@@ -299,7 +301,7 @@ async def test_after_the_pause_those_who_waited_start(limited: Limited, controll
 # With what is done about failures.
 
 
-async def test_a_step_that_falls_back_while_it_waits_leaves_its_turn(
+async def test_a_step_that_falls_back_while_it_waits_leaves_the_queue(
     limited: Limited, controlled: ControlledActions
 ) -> None:
     client = await limited.client(ONE)
@@ -348,7 +350,7 @@ async def test_a_pause_gives_its_place_to_others_and_the_next_attempt_waits_for_
     assert (await _limits(client, "fails"))[0].in_flight == 0
 
 
-async def test_an_explanation_tells_the_limit(limited: Limited, controlled: ControlledActions) -> None:
+async def test_an_explanation_names_the_limit(limited: Limited, controlled: ControlledActions) -> None:
     client = await limited.client("- {actions: controlled, concurrency: 1}")
     await client.start(_controlled("a1", "a2"), run_id="blocked")
     await controlled.wait_started("a1")
@@ -363,7 +365,9 @@ async def test_an_explanation_tells_the_limit(limited: Limited, controlled: Cont
 # Settings.
 
 
-async def test_a_limit_that_covers_no_action_is_warned_of(limited: Limited, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_limit_that_covers_no_action_causes_a_warning(
+    limited: Limited, caplog: pytest.LogCaptureFixture
+) -> None:
     await limited.client("- {actions: controled, concurrency: 1}")
     assert 'the limit "controled" covers no action of this server; did you mean "controlled"?' in caplog.text
 

@@ -80,7 +80,7 @@ async def test_runs_come_in_pages(client: RawClient, size: int) -> None:
     assert await _list(client, size=size) == names[::-1]
 
 
-async def test_runs_made_in_between_disturb_no_page(client: RawClient) -> None:
+async def test_new_runs_do_not_change_later_pages(client: RawClient) -> None:
     for name in ("one", "two", "three"):
         await client.run(flow(step("a")), run_id=name)
     first = await client.stub.ListRuns(pb.ListRunsRequest(page_size=2))
@@ -115,14 +115,14 @@ async def test_an_unknown_state_is_refused(client: RawClient) -> None:
     assert (refused.code, refused.fields) == (grpc.StatusCode.UNIMPLEMENTED, ["states"])
 
 
-async def test_a_page_of_runs_with_long_labels_keeps_the_length_of_a_message(client: RawClient) -> None:
+async def test_a_page_of_runs_with_long_labels_is_never_longer_than_a_message(client: RawClient) -> None:
     labels = {f"{place:03}" + "k" * 253: "v" * 256 for place in range(64)}
     names = [f"run{i:03}" for i in range(110)]
     await asyncio.gather(*(client.start(flow(step("a"), labels=labels), run_id=name) for name in names))
     assert sorted(await _list(client, size=1_000)) == names
 
 
-async def test_get_run_tells_how_a_run_stands(client: RawClient, controlled: ControlledActions) -> None:
+async def test_get_run_returns_the_state_of_a_running_run(client: RawClient, controlled: ControlledActions) -> None:
     wide = flow(
         step("done"),
         step("blocked", "controlled"),
@@ -146,7 +146,7 @@ async def test_get_run_tells_how_a_run_stands(client: RawClient, controlled: Con
     assert not run.HasField("end_time")
 
 
-async def test_get_run_tells_how_a_run_ended(client: RawClient) -> None:
+async def test_get_run_returns_the_final_state_of_a_run(client: RawClient) -> None:
     events = await client.run(flow(step("a")), run_id="past")
     run = await client.get("past")
     assert state_of(run.state) == "succeeded"
@@ -154,7 +154,7 @@ async def test_get_run_tells_how_a_run_ended(client: RawClient) -> None:
     assert run.end_time == events[-1].time
 
 
-async def test_get_run_of_what_never_was_is_not_found(client: RawClient) -> None:
+async def test_get_run_of_an_unknown_run_is_not_found(client: RawClient) -> None:
     assert (await refusal(client.get("nowhere"))).reason == "RUN_NOT_FOUND"
 
 
@@ -166,7 +166,7 @@ async def test_a_result_before_the_end_is_a_failed_precondition(
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "RUN_NOT_ENDED")
 
 
-async def test_a_result_is_what_the_terminal_event_said(client: RawClient) -> None:
+async def test_a_result_equals_the_one_in_the_terminal_event(client: RawClient) -> None:
     events = await client.run(flow(step("a", "core.echo")), given=[1], run_id="past")
     result = await client.result("past")
     assert result == end_of(events)
@@ -187,7 +187,7 @@ async def test_steps_of_a_finished_run_come_in_declaration_order_and_pages(clien
 
 
 @pytest.mark.parametrize("size", [0, 1, 2])
-async def test_steps_of_a_live_run_tell_how_they_stand(
+async def test_steps_of_a_running_run_have_their_current_state(
     client: RawClient, controlled: ControlledActions, size: int
 ) -> None:
     chain = flow(step("next", after=["blocked"]), step("blocked", "controlled", after=["done"]), step("done"))

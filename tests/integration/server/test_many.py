@@ -67,7 +67,7 @@ async def test_a_small_run_that_arrives_later_ends_before_a_wide_one(serve: Serv
     assert end_of(await client.events("wide")).counts.succeeded == order.count("wide")
 
 
-async def test_a_bound_on_attempts_in_flight_is_kept(serve: Serve, connect: Connect) -> None:
+async def test_the_limit_of_attempts_in_flight_is_never_exceeded(serve: Serve, connect: Connect) -> None:
     inside = most = 0
 
     @action
@@ -120,7 +120,7 @@ async def test_more_runs_than_allowed_are_refused(
     await client.start(flow(step("a")), run_id="three")
 
 
-async def test_open_streams_do_not_use_up_the_places_of_calls(
+async def test_open_streams_do_not_count_as_calls(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     client = connect(await serve(max_calls=1, max_streams=2))
@@ -151,7 +151,7 @@ async def test_layers_of_steps_run_to_their_end(
     assert len([event for event in events if event.HasField("wave_finished")]) == 30
 
 
-async def test_outputs_beyond_a_mebibyte_are_left_out_of_the_result_and_named(client: RawClient) -> None:
+async def test_outputs_over_a_mebibyte_in_all_are_left_out_of_the_result_and_named(client: RawClient) -> None:
     wide = flow(*(step(f"s{i}", "large_output", given={"size": 400_000}) for i in range(5)))
     events = await client.run(wide, run_id="past")
     result = end_of(events)

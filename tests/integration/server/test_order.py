@@ -56,7 +56,7 @@ async def test_the_middle_of_a_diamond_overlaps(client: RawClient) -> None:
     assert state_of(end_of(await client.run(diamond)).state) == "succeeded"
 
 
-async def test_a_fast_completion_is_seen_while_a_slow_sibling_is_held(
+async def test_a_fast_completion_is_seen_while_a_slow_sibling_runs(
     client: RawClient, controlled: ControlledActions
 ) -> None:
     async with client.execute(flow(step("slow", "controlled"), step("fast", "controlled"))) as run:
@@ -78,7 +78,9 @@ async def test_a_step_begins_once_its_own_dependencies_have_ended(
         await run.rest()
 
 
-async def test_under_wave_a_step_awaits_the_whole_wave_before(client: RawClient, controlled: ControlledActions) -> None:
+async def test_under_wave_a_step_waits_for_the_whole_wave_before(
+    client: RawClient, controlled: ControlledActions
+) -> None:
     ragged = flow(
         step("slow", "controlled"), step("fast"), step("next", after=["fast"]), scheduling=workflow_pb2.SCHEDULING_WAVE
     )

@@ -134,7 +134,7 @@ def _ends(event: RunEvent, step_id: str) -> bool:
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("slow", [False, True], ids=["prompt commits", "late commits"])
-async def test_every_promise_holds_in_a_storm(serve: Serve, connect: Connect, seed: int, slow: bool) -> None:
+async def test_all_guarantees_hold_for_random_runs(serve: Serve, connect: Connect, seed: int, slow: bool) -> None:
     journal: Journal | None = None
     if slow:
         journal = SlowJournal()

@@ -33,7 +33,7 @@ from stepwave_server.core.model import State
 
 
 @pytest.mark.parametrize("step_id", ["bad", "c"])
-async def test_a_defect_that_repeats_while_the_run_is_being_ended_ends_it_all_the_same(
+async def test_a_run_ends_although_its_defect_repeats_while_it_is_being_ended(
     client: RawClient, controlled: ControlledActions, faults: Faults, step_id: str
 ) -> None:
     faults.in_encoding(ends(step_id), ALWAYS)
@@ -51,7 +51,7 @@ async def test_a_defect_that_repeats_while_the_run_is_being_ended_ends_it_all_th
 
 
 @pytest.mark.parametrize("size", [1, 2, 100])
-async def test_the_steps_of_a_run_without_an_event_of_its_own_are_paged_without_it(
+async def test_a_step_without_an_end_event_is_left_out_of_the_pages_of_steps(
     client: RawClient, controlled: ControlledActions, faults: Faults, size: int
 ) -> None:
     faults.in_encoding(ends("b"), ALWAYS)
@@ -85,7 +85,7 @@ async def test_a_run_that_the_core_cannot_end_gets_an_end_for_every_step(
     assert started == ended == 2
 
 
-async def test_a_run_that_cannot_be_ended_at_all_is_refused_and_others_go_on(
+async def test_calls_about_a_run_that_cannot_be_ended_fail_and_other_runs_continue(
     client: RawClient, controlled: ControlledActions, faults: Faults, caplog: pytest.LogCaptureFixture
 ) -> None:
     faults.in_encoding(lambda event: isinstance(event, RunFinished) and event.state is not State.CANCELLED, ALWAYS)

@@ -54,7 +54,7 @@ async def test_a_rerun_executes_the_same_workflow_on_the_same_input(
     assert (await client.get("second")).rerun_of == "first"
 
 
-async def test_from_failed_what_succeeded_is_taken_over_and_the_rest_runs(
+async def test_a_rerun_from_failed_reuses_outputs_and_runs_the_rest(
     client: RawClient, controlled: ControlledActions
 ) -> None:
     await _fail_once(client, controlled)
@@ -74,20 +74,20 @@ async def test_a_rerun_can_be_started_detached(client: RawClient, controlled: Co
     assert states(await client.events(run.run_id))["a"] == "succeeded"
 
 
-async def test_a_rerun_sent_twice_is_one_run(client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_repeated_rerun_request_is_one_run(client: RawClient, controlled: ControlledActions) -> None:
     await _fail_once(client, controlled)
     first = await _again(client, "first", from_failed=True, run_id="second")
     assert await _again(client, "first", from_failed=True, run_id="second") == first
     assert controlled.invoked == ["b"]
 
 
-async def test_an_earlier_run_that_has_not_ended_is_refused(client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_rerun_of_a_run_that_has_not_ended_is_refused(client: RawClient, controlled: ControlledActions) -> None:
     await client.start(flow(step("a", "controlled")), run_id="live")
     refused = await refusal(_again(client, "live"))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "RUN_NOT_ENDED")
 
 
-async def test_an_earlier_run_that_never_was_is_refused(client: RawClient) -> None:
+async def test_a_rerun_of_an_unknown_run_is_refused(client: RawClient) -> None:
     refused = await refusal(_again(client, "nowhere"))
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
 
@@ -99,6 +99,6 @@ async def test_a_rerun_takes_no_input_of_its_own(client: RawClient) -> None:
     assert refused.description("input") == "must not be set with `rerun`: it is the earlier run's"
 
 
-async def test_the_run_to_run_again_must_be_named(client: RawClient) -> None:
+async def test_a_rerun_must_name_the_earlier_run(client: RawClient) -> None:
     refused = await refusal(client.stub.StartRun(pb.StartRunRequest(rerun=pb.Rerun())))
     assert refused.fields == ["rerun.run_id"]

@@ -22,9 +22,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
 
 
-async def test_an_attempt_that_failed_is_tried_again_with_the_same_key(
-    client: RawClient, controlled: ControlledActions
-) -> None:
+async def test_a_failed_attempt_is_retried_with_the_same_key(client: RawClient, controlled: ControlledActions) -> None:
     controlled.release_all()
     events = await client.run(flow(step("a", "fails_first", given={"times": 2}, retry=retry(3))), run_id="mine")
     assert value_of(finished(events)["a"].output) == {"attempt": 3, "key": "default/mine/a"}
@@ -36,7 +34,7 @@ async def test_an_attempt_that_failed_is_tried_again_with_the_same_key(
     ]
 
 
-async def test_pauses_are_kept_and_told(client: RawClient, controlled: ControlledActions) -> None:
+async def test_backoffs_are_waited_for_and_reported(client: RawClient, controlled: ControlledActions) -> None:
     controlled.release_all()
     events = await client.run(flow(step("a", "fails_first", retry=retry(2, 0.05, jitter=0))))
     assert kinds_of(events)[2:6] == ["step_started", "step_retrying", "step_ready", "step_started"]
@@ -47,7 +45,9 @@ async def test_pauses_are_kept_and_told(client: RawClient, controlled: Controlle
     check_sequences(events)
 
 
-async def test_the_workflows_policy_is_that_of_its_steps(client: RawClient, controlled: ControlledActions) -> None:
+async def test_steps_without_a_policy_use_that_of_the_workflow(
+    client: RawClient, controlled: ControlledActions
+) -> None:
     controlled.release_all()
     patient = flow(step("a", "fails_first"), step("b", "fails_first", retry=retry(1)))
     patient.retry.CopyFrom(retry(2))
@@ -55,12 +55,12 @@ async def test_the_workflows_policy_is_that_of_its_steps(client: RawClient, cont
     assert states(await client.run(patient)) == {"a": "succeeded", "b": "failed"}
 
 
-async def test_a_permanent_failure_is_not_tried_again(client: RawClient) -> None:
+async def test_a_permanent_failure_is_not_retried(client: RawClient) -> None:
     events = await client.run(flow(step("a", "core.fail", given={"retryable": False}, retry=retry(9))))
     assert finished(events)["a"].attempts == 1
 
 
-async def test_an_action_says_when_to_come_back(client: RawClient) -> None:
+async def test_an_action_can_set_the_time_of_the_next_attempt(client: RawClient) -> None:
     given = {"reason": "rate_limited", "retryable": True, "retry_after": 0.05}
     events = await client.run(flow(step("a", "core.fail", given=given, retry=retry(2))))
     (told,) = (event for event in events if event.HasField("step_retrying"))
@@ -68,7 +68,7 @@ async def test_an_action_says_when_to_come_back(client: RawClient) -> None:
     assert finished(events)["a"].failure.retry_after == seconds(0.05)
 
 
-async def test_a_cancel_ends_a_long_pause_at_once(client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_cancel_ends_a_long_backoff_at_once(client: RawClient, controlled: ControlledActions) -> None:
     controlled.release_all()
     async with client.execute(flow(step("a", "fails_first", retry=retry(2, 30))), run_id="mine") as run:
         await run.until("step_retrying")
@@ -78,7 +78,7 @@ async def test_a_cancel_ends_a_long_pause_at_once(client: RawClient, controlled:
     assert state_of(end_of(events).state) == "cancelled"
 
 
-async def test_a_step_that_pauses_leaves_its_place_to_others(client: RawClient, controlled: ControlledActions) -> None:
+async def test_a_step_in_a_backoff_frees_its_place(client: RawClient, controlled: ControlledActions) -> None:
     controlled.release("a")
     patient = flow(step("a", "fails_first", retry=retry(2, 30)), step("b", "controlled"), max_parallelism=1)
     async with client.execute(patient, run_id="mine") as run:
@@ -87,7 +87,7 @@ async def test_a_step_that_pauses_leaves_its_place_to_others(client: RawClient, 
         assert states(await run.rest()) == {"a": "cancelled", "b": "cancelled"}
 
 
-async def test_an_attempt_that_took_too_long_is_tried_again(client: RawClient, controlled: ControlledActions) -> None:
+async def test_an_attempt_that_timed_out_is_retried(client: RawClient, controlled: ControlledActions) -> None:
     held = step("a", "controlled", timeout=0.05, retry=retry(2))
     async with client.execute(flow(held)) as run:
         told = (await run.until("step_retrying")).step_retrying
@@ -111,7 +111,7 @@ async def test_a_total_timeout_counts_waiting_for_a_place(client: RawClient, con
 
 
 @pytest.mark.parametrize("released", [False, True])
-async def test_a_step_that_ran_out_of_time_leaves_admission(
+async def test_a_step_past_its_total_timeout_leaves_admission(
     client: RawClient, controlled: ControlledActions, released: bool
 ) -> None:
     """Not released, running steps use all places of the server. Released, none waits for long."""
@@ -124,7 +124,7 @@ async def test_a_step_that_ran_out_of_time_leaves_admission(
     assert (await client.run(flow(step("a", "core.echo"))))[-1].HasField("run_finished")
 
 
-async def test_all_that_is_wrong_with_a_policy_is_named(client: RawClient) -> None:
+async def test_all_problems_of_a_retry_policy_are_named(client: RawClient) -> None:
     policy = workflow_pb2.Retry(max_attempts=5_000, backoff_multiplier=0.5, max_backoff=seconds(0.1), jitter=2)
     request = pb.StartRunRequest(workflow=flow(step("a", retry=policy)))
     refused = await refusal(client.stub.StartRun(request))

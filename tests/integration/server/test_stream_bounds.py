@@ -17,7 +17,7 @@ def _chunks(events: list[RunEvent]) -> list[object]:
     return [value_of(event.step_chunk.payload) for event in events if event.HasField("step_chunk")]
 
 
-async def test_a_long_stream_is_remembered_up_to_a_bound(
+async def test_the_recent_chunks_of_a_long_stream_are_kept_up_to_a_limit(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     @action
@@ -101,7 +101,7 @@ async def test_a_slow_watcher_misses_chunks_rather_than_use_memory(
     assert len(_chunks(events)) < 60
 
 
-async def test_chunks_that_pass_the_bound_together_fail_the_step(serve: Serve, connect: Connect) -> None:
+async def test_chunks_that_exceed_the_payload_limit_together_fail_the_step(serve: Serve, connect: Connect) -> None:
     @action
     async def said() -> AsyncIterator[str]:
         for _ in range(5):

@@ -60,7 +60,7 @@ async def test_chunks_come_between_their_steps_start_and_end(serve: Serve, conne
         assert kinds == ["step_started", *["step_chunk"] * 10, "step_finished"]
 
 
-async def test_a_chunk_is_seen_while_its_action_goes_on(
+async def test_a_chunk_is_seen_while_its_action_runs(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     @action
@@ -93,7 +93,7 @@ async def test_other_chunks_become_a_list(serve: Serve, connect: Connect) -> Non
     assert _answer(await connect(await serve(said)).run(ONE)) == ["a", {"b": 1}]
 
 
-async def test_a_stream_that_says_nothing_answers_with_an_empty_list(serve: Serve, connect: Connect) -> None:
+async def test_a_stream_without_chunks_answers_with_an_empty_list(serve: Serve, connect: Connect) -> None:
     @action
     async def said() -> AsyncIterator[int]:
         for number in list[int]():
@@ -102,9 +102,7 @@ async def test_a_stream_that_says_nothing_answers_with_an_empty_list(serve: Serv
     assert _answer(await connect(await serve(said)).run(ONE)) == []
 
 
-async def test_a_stream_of_strings_that_says_nothing_answers_with_an_empty_string(
-    serve: Serve, connect: Connect
-) -> None:
+async def test_a_stream_of_strings_without_chunks_answers_with_an_empty_string(serve: Serve, connect: Connect) -> None:
     @action
     async def said() -> AsyncIterator[str]:
         for word in list[str]():
@@ -114,7 +112,7 @@ async def test_a_stream_of_strings_that_says_nothing_answers_with_an_empty_strin
 
 
 @pytest.mark.parametrize("value", [None, {"words": 2}, "said"])
-async def test_an_explicit_answer_counts_and_is_no_chunk(serve: Serve, connect: Connect, value: object) -> None:
+async def test_an_explicit_answer_is_the_output_and_not_a_chunk(serve: Serve, connect: Connect, value: object) -> None:
     @action
     async def said() -> AsyncIterator[object]:
         yield "wor"
@@ -126,7 +124,7 @@ async def test_an_explicit_answer_counts_and_is_no_chunk(serve: Serve, connect: 
     assert _answer(events) == value
 
 
-async def test_a_sync_generators_explicit_answer_counts(serve: Serve, connect: Connect) -> None:
+async def test_an_explicit_answer_of_a_sync_generator_is_the_output(serve: Serve, connect: Connect) -> None:
     @action
     def said() -> Iterator[object]:
         yield "draft"
@@ -135,7 +133,7 @@ async def test_a_sync_generators_explicit_answer_counts(serve: Serve, connect: C
     assert _answer(await connect(await serve(said)).run(ONE)) == 7
 
 
-async def test_going_on_after_the_answer_fails_the_step(serve: Serve, connect: Connect) -> None:
+async def test_a_chunk_after_the_answer_fails_the_step(serve: Serve, connect: Connect) -> None:
     @action
     async def said() -> AsyncIterator[object]:
         yield Answer(1)
@@ -174,7 +172,7 @@ async def test_any_action_can_emit_chunks_and_progress(serve: Serve, connect: Co
     assert _answer(events) == "done"
 
 
-async def test_progress_of_an_unknown_share_has_no_fraction(serve: Serve, connect: Connect) -> None:
+async def test_progress_without_a_known_fraction_has_none(serve: Serve, connect: Connect) -> None:
     @action
     async def said(context: Context) -> None:
         context.progress(message="still there")
@@ -193,7 +191,7 @@ async def test_an_action_on_a_thread_can_emit(serve: Serve, connect: Connect) ->
     assert _chunks(await connect(await serve(said)).run(ONE)) == list(range(50))
 
 
-async def test_emitting_what_json_cannot_hold_raises_where_it_is_done(serve: Serve, connect: Connect) -> None:
+async def test_emitting_a_value_that_json_cannot_hold_raises_in_the_action(serve: Serve, connect: Connect) -> None:
     @action
     async def said(context: Context) -> str:
         try:
@@ -216,7 +214,7 @@ async def test_transient_events_have_no_number_and_are_not_replayed(serve: Serve
     assert await client.events("past") == [event for event in live if event.sequence]
 
 
-async def test_who_joins_late_gets_the_chunks_so_far(
+async def test_a_late_watcher_gets_the_chunks_so_far(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     @action
@@ -239,7 +237,7 @@ async def test_who_joins_late_gets_the_chunks_so_far(
     await client.events("live")
 
 
-async def test_what_a_step_said_is_forgotten_when_it_has_ended(
+async def test_transient_events_of_a_step_are_forgotten_when_it_has_ended(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     @action
@@ -268,7 +266,7 @@ async def test_chunks_are_filtered_like_other_kinds(serve: Serve, connect: Conne
     assert [kind_of(event) for event in events] == ["step_chunk", "step_chunk", "run_finished"]
 
 
-async def test_a_stream_that_raises_fails_its_step_and_keeps_no_answer(serve: Serve, connect: Connect) -> None:
+async def test_a_stream_that_raises_fails_its_step_without_an_output(serve: Serve, connect: Connect) -> None:
     @action
     async def said() -> AsyncIterator[str]:
         yield "half"
@@ -325,7 +323,7 @@ async def test_an_abandoned_sync_stream_ends_with_its_next_chunk(serve: Serve, c
     assert yielded == ["and so on"]
 
 
-async def test_what_an_abandoned_attempt_still_says_is_ignored(
+async def test_reports_of_an_abandoned_attempt_are_ignored(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     lines: list[Context] = []

@@ -30,7 +30,7 @@ async def test_the_same_submission_is_the_same_run(client: RawClient, controlled
     assert controlled.invoked == ["a"]
 
 
-async def test_executing_the_same_again_streams_the_run_from_its_first_event(
+async def test_a_repeated_execute_streams_the_run_from_its_first_event(
     client: RawClient, controlled: ControlledActions
 ) -> None:
     events = await client.run(ONE, run_id="mine")
@@ -38,7 +38,7 @@ async def test_executing_the_same_again_streams_the_run_from_its_first_event(
     assert controlled.invoked == ["a"]
 
 
-async def test_executing_a_run_that_is_under_way_joins_it(client: RawClient, controlled: ControlledActions) -> None:
+async def test_executing_a_running_run_joins_it(client: RawClient, controlled: ControlledActions) -> None:
     held = flow(step("a", "controlled"))
     first, second = (client.execute(held, run_id="mine") for _ in range(2))
     await first.until("step_started", "a")
@@ -85,7 +85,7 @@ async def test_no_input_is_null(client: RawClient) -> None:
     ],
     ids=["input", "digits", "blob", "labels", "steps", "step input", "timeout"],
 )
-async def test_other_content_under_the_same_id_is_refused(
+async def test_other_content_with_the_same_id_is_refused(
     client: RawClient, workflow: workflow_pb2.Workflow, given: payload_pb2.Payload
 ) -> None:
     await client.start(ONE, given=text("1"), run_id="mine")
@@ -96,7 +96,7 @@ async def test_other_content_under_the_same_id_is_refused(
         assert (refused.code, refused.reason) == (grpc.StatusCode.ALREADY_EXISTS, "RUN_EXISTS")
 
 
-async def test_a_forgotten_id_can_be_used_again(client: RawClient) -> None:
+async def test_the_id_of_a_deleted_run_can_be_used_again(client: RawClient) -> None:
     await client.run(ONE, run_id="mine")
     await client.delete("mine")
     assert kinds_of(await client.run(flow(step("b")), run_id="mine"))[-1] == "run_finished"

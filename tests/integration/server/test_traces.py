@@ -125,7 +125,7 @@ async def test_a_callers_span_is_the_parent_of_its_run(client: RawClient, export
     assert run.context.trace_state.get("vendor") == "x"
 
 
-async def test_many_callers_spans_are_told_apart(client: RawClient, exporter: InMemorySpanExporter) -> None:
+async def test_the_spans_of_many_clients_are_kept_apart(client: RawClient, exporter: InMemorySpanExporter) -> None:
     async def run(number: int) -> None:
         metadata = [("traceparent", f"00-{number:032x}-{number:016x}-01")]
         await client.execute(DIAMOND, run_id=f"run{number}", metadata=metadata).rest()
@@ -136,7 +136,7 @@ async def test_many_callers_spans_are_told_apart(client: RawClient, exporter: In
 
 
 @pytest.mark.parametrize("header", ["nonsense", "00-0-0-01", f"00-{'0' * 32}-{SPAN}-01", f"ff-{TRACE}-{SPAN}-01"])
-async def test_a_malformed_caller_context_begins_a_trace_of_its_own(
+async def test_a_malformed_trace_context_begins_a_new_trace(
     client: RawClient, exporter: InMemorySpanExporter, header: str
 ) -> None:
     await client.execute(DIAMOND, metadata=[("traceparent", header)]).rest()
@@ -160,7 +160,7 @@ async def test_an_action_runs_under_its_attempts_span(
     assert sorted(seen) == sorted((_trace(span), _id(span)) for span in attempts)
 
 
-async def test_what_an_action_traces_hangs_under_its_attempt(
+async def test_spans_of_an_action_are_children_of_its_attempt(
     serve: Serve, connect: Connect, exporter: InMemorySpanExporter
 ) -> None:
     provider = TracerProvider(shutdown_on_exit=False)

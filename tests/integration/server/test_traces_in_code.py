@@ -121,7 +121,7 @@ async def test_actions_spans_are_under_their_attempts_in_the_callers_trace(
     assert len({span.get_span_context().trace_id for span in spans.values()}) == 1  # type: ignore[union-attr]  # finished
 
 
-async def test_a_provider_that_is_set_after_the_server_began_is_used_by_the_runs_that_follow(
+async def test_a_provider_that_is_set_after_the_start_is_used_by_later_runs(
     serve: Serve,
     connect: Connect,
     monkeypatch: pytest.MonkeyPatch,
@@ -148,7 +148,7 @@ async def test_the_providers_sampler_decides(
 
 
 @pytest.mark.parametrize("other", [NoOpTracerProvider(), object(), None], ids=["no-op", "foreign", "none"])
-async def test_another_provider_than_the_sdks_harms_nobody(
+async def test_a_provider_other_than_the_sdks_does_no_harm(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, other: object
 ) -> None:
     _set(monkeypatch, other)
@@ -174,7 +174,7 @@ class Raises(SpanProcessor):
 
 @pytest.mark.parametrize("error", [OSError("no route"), SystemExit(1), asyncio.CancelledError()], ids=repr)
 @pytest.mark.parametrize("where", ["start", "end"])
-async def test_a_processor_that_raises_harms_neither_runs_nor_the_processors_before_it_and_is_logged_once(
+async def test_a_processor_that_raises_harms_no_run_and_no_earlier_processor_and_is_logged_once(
     serve: Serve,
     connect: Connect,
     monkeypatch: pytest.MonkeyPatch,
@@ -210,7 +210,7 @@ class SideEffects(SpanProcessor):
         self.ended.append(span)
 
 
-async def test_processors_hear_of_a_spans_start_and_may_add_to_it(
+async def test_processors_are_called_at_the_start_of_a_span_and_may_add_to_it(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider, marks = TracerProvider(shutdown_on_exit=False), SideEffects()
@@ -221,7 +221,7 @@ async def test_processors_hear_of_a_spans_start_and_may_add_to_it(
     assert {(span.attributes or {})["team"] for span in marks.ended} == {"blue"}
 
 
-async def test_the_providers_limits_hold(
+async def test_the_limits_of_the_provider_apply(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, exporter: InMemorySpanExporter
 ) -> None:
     provider = TracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(max_span_attribute_length=8))
@@ -232,7 +232,7 @@ async def test_the_providers_limits_hold(
     assert {len(str(message)) for message in messages} == {8}
 
 
-async def test_spans_say_the_same_by_a_provider_as_by_the_environments_exporter(
+async def test_spans_are_the_same_with_a_provider_and_with_the_environments_exporter(
     serve: Serve,
     connect: Connect,
     monkeypatch: pytest.MonkeyPatch,
@@ -279,7 +279,7 @@ class Samples(Sampler):
         return "tells what it was told"
 
 
-async def test_spans_that_are_to_be_recorded_alone_reach_the_processors_unsampled(
+async def test_spans_that_are_only_recorded_reach_the_processors_unsampled(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sampler, marks = Samples(SamplingResult(Decision.RECORD_ONLY)), SideEffects()
@@ -307,7 +307,7 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 @pytest.mark.parametrize("other", [NoOpTracerProvider(), object(), None], ids=["no-op", "foreign", "none"])
-async def test_without_spans_of_runs_what_actions_trace_is_under_the_callers_span(
+async def test_without_spans_of_runs_spans_of_actions_are_children_of_the_clients_span(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, other: object
 ) -> None:
     seen: list[tuple[str, str]] = []
@@ -324,7 +324,7 @@ async def test_without_spans_of_runs_what_actions_trace_is_under_the_callers_spa
     assert seen == [(TRACE, SPAN)]
 
 
-async def test_a_provider_that_is_not_the_sdks_gets_roots_from_callers_without_a_span(
+async def test_a_provider_other_than_the_sdks_gets_root_spans_for_clients_without_a_span(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider
 ) -> None:
     seen: list[bool] = []
@@ -363,7 +363,7 @@ async def test_a_server_that_stops_flushes_the_provider_and_leaves_it_open(monke
     assert processor.asked == ["flush"]
 
 
-async def test_a_flush_that_hangs_does_not_hold_up_the_end_of_a_server(
+async def test_a_flush_that_hangs_does_not_delay_the_stop_of_a_server(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     released = threading.Event()
@@ -384,13 +384,15 @@ async def test_a_flush_that_hangs_does_not_hold_up_the_end_of_a_server(
 
 
 @pytest.mark.parametrize(("variable", "value"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")])
-def test_what_turns_tracing_off_turns_it_off(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+def test_each_setting_that_disables_tracing_disables_it(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
     assert isinstance(telemetry_of_process(), ProcessTelemetry)
     monkeypatch.setenv(variable, value)
     assert telemetry_of_process() is None
 
 
-async def test_what_the_environment_asks_for_is_exported_once(
+async def test_an_exporter_of_the_environment_gets_each_span_once(
     serve: Serve,
     connect: Connect,
     monkeypatch: pytest.MonkeyPatch,

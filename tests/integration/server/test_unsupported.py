@@ -31,7 +31,7 @@ async def nothing_is_invoked(controlled: ControlledActions) -> AsyncIterator[Non
     "name",
     ["GetServerInfo", "ListActions", "ListWorkflows", "ListRuns"],
 )
-async def test_another_namespace_is_not_served(client: RawClient, name: str) -> None:
+async def test_another_namespace_is_not_supported(client: RawClient, name: str) -> None:
     call = getattr(client.stub, name)(getattr(pb, f"{name}Request")(namespace="other"))
     refused = await refusal(call)
     assert (refused.code, refused.reason, refused.fields) == (UNIMPLEMENTED, "NOT_SUPPORTED", ["namespace"])
@@ -65,7 +65,7 @@ def _with_step(**fields: object) -> workflow_pb2.Workflow:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-async def test_what_later_versions_bring_is_refused_by_name(
+async def test_features_of_later_versions_are_refused_by_name(
     client: RawClient, field: str, workflow: workflow_pb2.Workflow
 ) -> None:
     refused = await workflow_refusal(client, workflow)
@@ -141,19 +141,19 @@ async def test_a_field_within_a_request_that_the_server_does_not_know_is_refused
     assert (refused.code, refused.fields) == (UNIMPLEMENTED, [where])
 
 
-async def test_what_is_wrong_and_what_is_not_served_come_together(client: RawClient) -> None:
+async def test_invalid_and_unsupported_fields_are_reported_together(client: RawClient) -> None:
     bad = _with_step(when="true", depends_on=["x"])
     refused = await workflow_refusal(client, bad)
     assert refused.code is INVALID
     assert refused.fields == ["steps[0].depends_on[0]", "steps[0].when"]
 
 
-async def test_an_open_run_is_not_served_yet(client: RawClient) -> None:
+async def test_an_open_run_is_not_supported_yet(client: RawClient) -> None:
     refused = await workflow_refusal(client, flow(step("a")), open=True)
     assert (refused.code, refused.fields) == (UNIMPLEMENTED, ["open"])
 
 
-async def test_calls_that_are_not_served_yet_say_so(client: RawClient) -> None:
+async def test_calls_that_are_not_supported_yet_are_refused(client: RawClient) -> None:
     for refused in (
         await refusal(client.stub.AddSteps(pb.AddStepsRequest(run_id="a"))),
         await refusal(client.stub.CompleteStep(pb.CompleteStepRequest(run_id="a"))),

@@ -60,7 +60,7 @@ async def test_a_number_that_a_live_run_has_not_reached_is_out_of_range(
     assert "newest event" in refused.message
 
 
-async def test_a_run_that_never_was_is_not_found(client: RawClient) -> None:
+async def test_an_unknown_run_cannot_be_watched(client: RawClient) -> None:
     refused = await refusal(client.watch("nowhere").rest())
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
 
@@ -76,7 +76,7 @@ async def test_execute_filters_too(client: RawClient) -> None:
     assert kinds_of(events) == ["step_finished"] * 4 + ["run_finished"]
 
 
-async def test_a_filtered_stream_tells_how_far_it_got(client: RawClient) -> None:
+async def test_a_filtered_stream_reports_its_position(client: RawClient) -> None:
     events = await client.run(DIAMOND, run_id="past")
     stream = client.watch("past", kinds=[event_pb2.EVENT_KIND_RUN_FINISHED])
     await stream.rest()
@@ -101,9 +101,7 @@ async def test_an_unknown_kind_is_refused(client: RawClient, kind: int) -> None:
     assert refused.fields == ["kinds"]
 
 
-async def test_a_silent_stream_gives_signs_of_life(
-    serve: Serve, connect: Connect, controlled: ControlledActions
-) -> None:
+async def test_a_silent_stream_sends_heartbeats(serve: Serve, connect: Connect, controlled: ControlledActions) -> None:
     client = connect(await serve(heartbeat=0.05))
     async with client.execute(flow(step("a", "controlled"))) as run:
         started = await run.until("step_started", "a")
@@ -113,7 +111,7 @@ async def test_a_silent_stream_gives_signs_of_life(
         assert sequences(await run.rest()) == [1, 2, 3, 4, 5, 6]
 
 
-async def test_a_filtered_stream_gives_signs_of_life_too(
+async def test_a_filtered_stream_sends_heartbeats_too(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     client = connect(await serve(heartbeat=0.05))
@@ -124,7 +122,7 @@ async def test_a_filtered_stream_gives_signs_of_life_too(
         assert run.position == 3
 
 
-async def test_a_slow_watcher_holds_nobody_up_and_loses_no_numbered_event(client: RawClient) -> None:
+async def test_a_slow_watcher_delays_no_other_and_loses_no_numbered_event(client: RawClient) -> None:
     """What nobody reads is more than the transport takes in: 16 MB."""
     wide = flow(*(step(f"s{i}", "large_output", given={"size": 400_000}) for i in range(40)))
     slow = client.execute(wide, run_id="wide", window=60)
@@ -134,7 +132,7 @@ async def test_a_slow_watcher_holds_nobody_up_and_loses_no_numbered_event(client
     assert await slow.rest() == others
 
 
-async def test_who_leaves_while_a_write_is_under_way_is_forgotten_without_a_word(
+async def test_a_watcher_that_leaves_during_a_write_is_forgotten_without_a_warning(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     server = await serve()
@@ -148,12 +146,12 @@ async def test_who_leaves_while_a_write_is_under_way_is_forgotten_without_a_word
     assert [record for record in caplog.records if record.name.startswith("stepwave_server")] == []
 
 
-async def test_a_watcher_of_a_finished_run_that_saw_its_end_gets_nothing_more(client: RawClient) -> None:
+async def test_a_watch_after_the_end_of_a_finished_run_is_empty(client: RawClient) -> None:
     events = await client.run(flow(step("a")), run_id="past")
     assert await client.watch("past", after=events[-1].sequence).rest() == []
 
 
-async def test_watchers_that_have_gone_are_forgotten(
+async def test_watchers_that_have_left_are_forgotten(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     server = await serve()
@@ -165,7 +163,7 @@ async def test_watchers_that_have_gone_are_forgotten(
     await eventually(lambda: server.engine.watchers == 0)
 
 
-async def test_retention_does_not_cut_off_who_still_reads(serve: Serve, connect: Connect) -> None:
+async def test_retention_keeps_runs_that_are_still_read(serve: Serve, connect: Connect) -> None:
     """All runs have ended before the first is read to its end, and one alone is kept."""
     server = await serve(keep_runs=1)
     client = connect(server)
@@ -187,7 +185,7 @@ async def test_deleting_a_run_ends_the_streams_that_still_read_it(client: RawCli
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
 
 
-async def test_the_plan_tells_the_runs_deadline(client: RawClient) -> None:
+async def test_the_first_event_has_the_runs_deadline(client: RawClient) -> None:
     plan, *_ = await client.run(flow(step("a"), timeout=90))
     late = plan.time.ToNanoseconds() + seconds(90).ToNanoseconds()
     assert plan.run_started.deadline.ToNanoseconds() == late

@@ -115,7 +115,7 @@ def test_losers_run_on_while_others_may_come_to_need_them() -> None:
     assert drive.invoked()["d"] == '{"b":"needed"}'
 
 
-def test_losers_of_a_join_met_after_the_seal_are_let_go() -> None:
+def test_losers_of_a_join_met_after_the_seal_are_cancelled() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b", join=ANY)), is_open=True)
     drive.start("b")
     drive.add(seal=True)
@@ -176,7 +176,7 @@ def test_a_wave_finishes_only_after_the_seal() -> None:
     assert drive.succeed("b") == ["b succeeded", "wave 0 finished", "run succeeded"]
 
 
-def test_what_an_answer_makes_ready_is_decided_in_declaration_order() -> None:
+def test_steps_that_an_output_makes_ready_are_decided_in_declaration_order() -> None:
     """Were `c` looked at before `a`, its join would be met, and `b` let go with it."""
     drive = Drive.begun(flow(step("a", "d", "b", "c", join=ANY), step("b", "d")), is_open=True)
     drive.add(step("c", "d", "b", join=ANY), step("d"), seal=True)
@@ -264,7 +264,7 @@ def test_a_step_that_depends_on_itself_is_refused() -> None:
     ]
 
 
-def test_a_seal_is_refused_while_steps_refer_to_some_that_never_came() -> None:
+def test_a_seal_is_refused_while_steps_refer_to_steps_that_were_never_added() -> None:
     drive = Drive.begun(flow(step("a", "b")), is_open=True)
     assert refusal(drive, step("search"), step("d", "serch"), seal=True).violations == [
         Violation("steps[1].depends_on[0]", 'unknown step "serch"; did you mean "search"?'),
@@ -323,7 +323,7 @@ def test_fail_fast_ends_an_open_run_with_references_to_come() -> None:
     assert drive.skip("b") == drive.skip("c") == Skip(SkipCause.FAIL_FAST, "a")
 
 
-def test_clean_up_runs_though_a_step_it_waits_for_never_came() -> None:
+def test_clean_up_runs_although_a_step_it_waits_for_was_never_added() -> None:
     steps = (step("a"), step("b"), step("clean", "b", "never", join=ALL_DONE))
     drive = Drive.begun(flow(*steps), is_open=True)
     drive.start("b")
@@ -334,7 +334,7 @@ def test_clean_up_runs_though_a_step_it_waits_for_never_came() -> None:
     assert drive.finished("clean").wave == 1
 
 
-def test_clean_up_behind_steps_that_never_came_starts_in_declaration_order() -> None:
+def test_clean_up_behind_steps_that_were_never_added_starts_in_declaration_order() -> None:
     waiting = (step("e", "x", join=ALL_DONE), step("d", "y", join=ALL_DONE), step("c", "x", "y", join=ALL_DONE))
     drive = Drive.begun(flow(*waiting, step("a")), is_open=True)
     drive.fail("a")

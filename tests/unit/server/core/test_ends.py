@@ -93,7 +93,7 @@ def test_a_run_cancelled_before_its_first_attempt_starts_nothing() -> None:
     assert drive.of(StepStarted) == []
 
 
-def test_a_cancelled_run_waits_for_what_it_interrupted() -> None:
+def test_a_cancelled_run_waits_for_the_interrupted_attempts() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b")))
     drive.succeed("a")
     drive.start("b")

@@ -69,7 +69,7 @@ def test_the_fourth_interruption_fails_the_step() -> None:
     assert drive.result().state is State.FAILED
 
 
-def test_a_step_that_wants_no_second_attempt_fails_at_once() -> None:
+def test_a_step_that_fails_on_interrupt_fails_at_once() -> None:
     drive = running("a", on_interrupt=OnInterrupt.FAIL)
     drive.lose("a")
     failure = drive.finished("a").failure
@@ -94,7 +94,7 @@ def test_a_cancel_ends_a_step_between_two_attempts() -> None:
     assert drive.result().state is State.CANCELLED
 
 
-def test_admission_is_told_that_a_step_between_two_attempts_needs_no_place() -> None:
+def test_a_step_between_two_attempts_is_withdrawn_from_admission() -> None:
     drive = running("a")
     drive.lose("a")
     drive.cancel()
@@ -117,12 +117,12 @@ def test_a_loser_between_two_attempts_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize("attempt", [0, 2])
-def test_the_loss_of_another_attempt_leads_to_nothing(attempt: int) -> None:
+def test_the_loss_of_another_attempt_changes_nothing(attempt: int) -> None:
     drive = running("a")
     assert drive.send(AttemptLost("a", attempt)) == []
 
 
-def test_what_is_resumed_after_a_loss_is_the_next_attempt() -> None:
+def test_the_next_attempt_is_resumed_after_a_loss() -> None:
     drive = running("a")
     drive.lose("a")
     assert drive.recover() == [Invoke("a", 2, "echo", "null")]

@@ -8,7 +8,7 @@ from unit.server.core.build import NOWHERE, flow, step
 from unit.server.core.driver import Drive
 
 
-def test_an_answered_step_has_succeeded_with_its_answer() -> None:
+def test_a_step_with_an_output_has_succeeded() -> None:
     drive = Drive.begun(flow(step("a")))
     drive.succeed("a", '{"n": 9007199254740993}')
     event = drive.finished("a")
@@ -54,7 +54,7 @@ def test_a_step_whose_join_cannot_be_met_is_skipped_for_the_dependency() -> None
     assert (event.skip.cause, event.skip.step_id) == (SkipCause.DEPENDENCY, "a")
 
 
-def test_a_step_that_a_failure_elsewhere_forestalled_is_skipped_for_it() -> None:
+def test_a_step_that_a_failure_elsewhere_prevented_is_skipped_for_it() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), max_parallelism=1))
     drive.fail("a")
     skip = drive.skip("b")
@@ -62,7 +62,7 @@ def test_a_step_that_a_failure_elsewhere_forestalled_is_skipped_for_it() -> None
     assert (skip.cause, skip.step_id) == (SkipCause.FAIL_FAST, "a")
 
 
-def test_a_step_that_a_cancel_forestalled_is_skipped_for_it() -> None:
+def test_a_step_that_a_cancel_prevented_is_skipped_for_it() -> None:
     drive = Drive.begun(flow(step("a")))
     drive.cancel()
     skip = drive.skip("a")
@@ -70,7 +70,7 @@ def test_a_step_that_a_cancel_forestalled_is_skipped_for_it() -> None:
     assert (skip.cause, skip.step_id) == (SkipCause.CANCELLED, "")
 
 
-def test_a_step_that_the_runs_timeout_forestalled_is_skipped_for_it() -> None:
+def test_a_step_that_the_runs_timeout_prevented_is_skipped_for_it() -> None:
     drive = Drive.begun(flow(step("a"), timeout=5))
     drive.wait(5)
     skip = drive.skip("a")
@@ -127,7 +127,7 @@ def test_a_waiting_step_that_lost_a_join_is_skipped_as_not_needed() -> None:
 
 
 @pytest.mark.parametrize("why", ["cancel", "timeout", "fail fast", "join", "attempt timeout"])
-def test_an_answer_that_arrives_in_spite_of_an_interruption_counts(why: str) -> None:
+def test_an_output_that_arrives_after_an_interruption_counts(why: str) -> None:
     steps = (step("a", timeout=7), step("b"), step("c", "a", "b", join=Join.ANY), step("d"))
     drive = Drive.begun(flow(*steps, timeout=9))
     drive.start("a", "b", "d")
@@ -147,7 +147,7 @@ def test_an_answer_that_arrives_in_spite_of_an_interruption_counts(why: str) -> 
     assert drive.finished("a").output == '"all the same"'
 
 
-def test_what_an_abandoned_attempt_says_later_is_ignored() -> None:
+def test_a_late_outcome_of_an_abandoned_attempt_is_ignored() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), go_on=True))
     drive.start("a", "b")
     drive.cancel()

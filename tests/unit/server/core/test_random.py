@@ -91,13 +91,13 @@ def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddS
 
 @soak(300)
 @given(workflows(), st.data())
-def test_a_run_comes_to_what_the_model_says(workflow: Workflow, data: st.DataObject) -> None:
+def test_a_run_agrees_with_the_reference_scheduler(workflow: Workflow, data: st.DataObject) -> None:
     go_for_a_walk(Compared(workflow), data)
 
 
 @soak(250)
 @given(step_lists(), st.data())
-def test_a_run_that_grows_comes_to_what_the_model_says(steps: list[Step], data: st.DataObject) -> None:
+def test_a_growing_run_agrees_with_the_reference_scheduler(steps: list[Step], data: st.DataObject) -> None:
     parts = data.draw(batches(steps))
     go_on, most = data.draw(st.booleans()), data.draw(st.sampled_from([0, 0, 1, 2]))
     first = flow(*parts[0], go_on=go_on, max_parallelism=most) if data.draw(st.booleans()) else flow(go_on=go_on)
@@ -109,15 +109,13 @@ def test_a_run_that_grows_comes_to_what_the_model_says(steps: list[Step], data: 
 
 @soak(150)
 @given(workflows(), st.data())
-def test_a_run_recovered_at_any_time_goes_on_as_if_nothing_had_happened(
-    workflow: Workflow, data: st.DataObject
-) -> None:
+def test_a_run_recovered_at_any_time_agrees_with_one_that_was_not(workflow: Workflow, data: st.DataObject) -> None:
     go_for_a_walk(Fragile(workflow, data), data)
 
 
 @soak(100)
 @given(step_lists(), st.data())
-def test_a_run_that_grows_may_be_recovered_too(steps: list[Step], data: st.DataObject) -> None:
+def test_a_growing_run_may_be_recovered_too(steps: list[Step], data: st.DataObject) -> None:
     parts = data.draw(batches(steps))
     additions = [*(AddSteps(part) for part in parts), AddSteps((), seal=True)]
     go_for_a_walk(Fragile(flow(), data, is_open=True), data, additions)
@@ -165,7 +163,7 @@ def test_equal_ordered_inputs_give_equal_events_and_commands(workflow: Workflow,
 
 @soak(100)
 @given(workflows(), st.data())
-def test_what_comes_too_late_or_too_early_leads_to_nothing(workflow: Workflow, data: st.DataObject) -> None:
+def test_late_and_early_inputs_change_nothing(workflow: Workflow, data: st.DataObject) -> None:
     drive = Drive.begun(workflow)
     while choices := list(next_inputs(drive)):
         drive.feed(data.draw(st.sampled_from(choices)))

@@ -58,7 +58,7 @@ def finish(drive: Drive) -> None:
     drive.succeed("h")
 
 
-def test_folding_the_events_at_every_prefix_gives_the_run_at_that_time() -> None:
+def test_a_fold_of_each_prefix_of_the_events_gives_the_state_at_that_time() -> None:
     drive = busy()
     finish(drive)
     running = drive.new_run()
@@ -68,7 +68,7 @@ def test_folding_the_events_at_every_prefix_gives_the_run_at_that_time() -> None
     assert snapshot(running) == snapshot(drive.run)
 
 
-def test_folding_gives_the_run_at_that_time_whatever_failed_in_it() -> None:
+def test_a_fold_gives_the_state_at_that_time_after_failures_too() -> None:
     drive = troubled()
     running = drive.new_run()
     for place, event in enumerate(drive.events, start=1):
@@ -77,7 +77,7 @@ def test_folding_gives_the_run_at_that_time_whatever_failed_in_it() -> None:
     assert snapshot(running) == snapshot(drive.run)
 
 
-def test_what_failures_left_outstanding_is_given_again() -> None:
+def test_commands_outstanding_after_failures_are_given_again() -> None:
     drive = troubled()
     assert drive.recover() == [
         StartTimer(Timer("backoff", "a", 1), NOON + 60 * SECOND),
@@ -87,7 +87,7 @@ def test_what_failures_left_outstanding_is_given_again() -> None:
     ]
 
 
-def test_a_recovered_run_goes_on_with_what_failed_as_the_lost_one_would_have() -> None:
+def test_a_recovered_run_handles_failures_as_the_lost_one_would_have() -> None:
     lost, kept = troubled(), troubled()
     lost.recover()
     for drive in (lost, kept):
@@ -106,18 +106,18 @@ def test_a_recovered_run_makes_the_decisions_that_the_lost_one_would_have() -> N
     assert lost.events == kept.events
 
 
-def test_an_invocation_that_may_be_lost_is_given_again() -> None:
+def test_a_request_that_may_be_lost_is_given_again() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a")))
     drive.succeed("a", '"kept"')
     assert drive.recover() == [Invoke("b", 1, "echo", '{"a":"kept"}')]
 
 
-def test_invocations_are_given_again_in_their_order() -> None:
+def test_requests_are_given_again_in_their_order() -> None:
     drive = Drive.begun(flow(step("b"), step("a"), step("c"), max_parallelism=2))
     assert [command.step_id for command in drive.recover() if isinstance(command, Invoke)] == ["b", "a"]
 
 
-def test_what_any_gets_is_not_changed_by_a_recovery() -> None:
+def test_the_input_of_an_any_step_is_not_changed_by_a_recovery() -> None:
     steps = (step("a"), step("b"), step("c", "a", "b", join=Join.ANY), step("d", "b"))
     drive = Drive.begun(flow(*steps))
     drive.start("b")
@@ -134,7 +134,7 @@ def test_deadlines_count_the_time_that_was_lost() -> None:
     assert drive.run.running["a"].deadline == NOON + 5 * SECOND
 
 
-def test_a_running_attempt_that_may_not_go_on_is_interrupted_again() -> None:
+def test_a_running_attempt_that_is_to_end_is_interrupted_again() -> None:
     drive = Drive.begun(flow(step("a"), step("b", join=Join.ALL_DONE), step("c")))
     drive.start("a", "b")
     drive.fail("c")
@@ -170,7 +170,7 @@ def test_a_run_that_has_not_begun_has_nothing_outstanding() -> None:
     assert Drive(flow(step("a"), timeout=60)).recover() == []
 
 
-def test_a_run_that_has_ended_is_only_to_be_released() -> None:
+def test_a_run_that_has_ended_has_only_finish_outstanding() -> None:
     drive = Drive.begun(flow(step("a")))
     drive.finish()
     assert drive.recover() == [Finish()]
@@ -192,7 +192,7 @@ def long_plan() -> Workflow:
     return flow(*(Step(step_id, "echo", () if place < 15_000 else (ids[0],)) for place, step_id in enumerate(ids)))
 
 
-def test_a_long_plan_is_told_in_several_events_of_bounded_size() -> None:
+def test_a_long_plan_is_split_into_several_events_of_bounded_size() -> None:
     workflow = long_plan()
     drive = Drive.begun(workflow, checked=False)
     parts = drive.of(RunStarted)
@@ -211,7 +211,7 @@ def test_a_wave_that_is_split_goes_on_in_the_next_event() -> None:
     assert [wave.index for wave in parts[1].waves] == [0, 1]
 
 
-def test_nothing_is_ready_before_the_whole_plan_is_told() -> None:
+def test_no_step_is_ready_before_the_whole_plan_is_recorded() -> None:
     drive = Drive.begun(long_plan(), checked=False)
     told = fold(drive.new_run(), drive.of(RunStarted)[:-1])
     assert (told.started, len(told.dispatched)) == (False, 0)
@@ -219,7 +219,7 @@ def test_nothing_is_ready_before_the_whole_plan_is_told() -> None:
     assert (told.started, len(told.dispatched)) == (True, 15_000)
 
 
-def test_a_short_plan_is_told_in_one_event() -> None:
+def test_a_short_plan_is_one_event() -> None:
     drive = Drive.begun(flow(step("a")))
     assert [part.more for part in drive.of(RunStarted)] == [False]
     assert drive.of(StepStarted) == []

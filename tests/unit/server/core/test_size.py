@@ -111,7 +111,7 @@ def test_running_takes_work_for_steps_and_edges_alone(shape: Shape, by_waves: bo
 
 
 @each_shape
-def test_few_places_cost_no_more_work_than_many(shape: Shape) -> None:
+def test_few_places_take_no_more_work_than_many(shape: Shape) -> None:
     assert_linear(lambda count: run_through(flow(*shape(count), max_parallelism=3)))
 
 

@@ -16,14 +16,14 @@ def only(*, times: int = 10, pause: int = 1, timeout: int | None = None) -> Driv
     return Drive.begun(flow(step("a", total_timeout=5, timeout=timeout, retry=policy)))
 
 
-def test_it_counts_from_when_the_step_is_ready() -> None:
+def test_a_total_timeout_counts_from_when_the_step_is_ready() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a", total_timeout=5)))
     drive.now += 60 * SECOND
     drive.succeed("a")
     assert drive.outstanding["total", "b"] == StartTimer(Timer("total", "b"), NOON + 65 * SECOND)
 
 
-def test_an_attempts_timeout_never_reaches_beyond() -> None:
+def test_an_attempts_deadline_is_never_after_the_total_timeout() -> None:
     drive = only(timeout=3)
     drive.start("a")
     drive.now += 2 * SECOND
@@ -33,7 +33,7 @@ def test_an_attempts_timeout_never_reaches_beyond() -> None:
     assert [event.deadline for event in drive.of(StepStarted)] == [NOON + 3 * SECOND, NOON + 5 * SECOND]
 
 
-def test_an_attempt_that_it_ends_is_the_last() -> None:
+def test_an_attempt_that_a_total_timeout_ends_is_the_last() -> None:
     drive = only()
     drive.start("a")
     drive.wait(5)
@@ -41,7 +41,7 @@ def test_an_attempt_that_it_ends_is_the_last() -> None:
     assert drive.finished("a").failure == Failure(Reason.TIMEOUT, TOO_LONG, step_id="a", attempt=1)
 
 
-def test_an_attempt_that_takes_too_long_before_is_tried_again() -> None:
+def test_an_attempt_that_times_out_before_the_total_timeout_is_retried() -> None:
     drive = only(timeout=2)
     drive.start("a")
     drive.wait(2)
@@ -50,7 +50,7 @@ def test_an_attempt_that_takes_too_long_before_is_tried_again() -> None:
     assert drive.end_interrupted("a") == ["a retrying"]
 
 
-def test_waiting_for_admission_counts() -> None:
+def test_a_total_timeout_includes_waiting_for_admission() -> None:
     drive = only()
     assert drive.wait(5)[0] == "a failed"
     event = drive.finished("a")
@@ -59,7 +59,7 @@ def test_waiting_for_admission_counts() -> None:
     assert drive.interrupts() == [Interrupt("a", 1, Failure(Reason.TIMEOUT, TOO_LONG, step_id="a"))]
 
 
-def test_waiting_for_a_place_counts() -> None:
+def test_a_total_timeout_includes_waiting_for_a_place() -> None:
     drive = Drive.begun(flow(step("a"), step("b", total_timeout=5), step("c"), max_parallelism=1, go_on=True))
     drive.start("a")
     assert drive.wait(5) == ["b failed"]
@@ -68,7 +68,7 @@ def test_waiting_for_a_place_counts() -> None:
     assert drive.waiting() == ["c"]
 
 
-def test_waiting_for_ones_wave_does_not_count() -> None:
+def test_a_total_timeout_does_not_include_waiting_for_the_wave() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", total_timeout=5), by_waves=True))
     drive.succeed("a")
     assert drive.wait(60) == []
@@ -76,7 +76,7 @@ def test_waiting_for_ones_wave_does_not_count() -> None:
     assert drive.wait(5)[0] == "c failed"
 
 
-def test_a_pause_that_would_outlast_it_is_not_waited_for() -> None:
+def test_a_backoff_that_would_exceed_the_total_timeout_is_not_waited_for() -> None:
     drive = only(pause=3)
     drive.fail_retryably("a")
     drive.wait(3)
@@ -87,14 +87,14 @@ def test_a_pause_that_would_outlast_it_is_not_waited_for() -> None:
     assert failure.details == (("not_retried", "the pause would outlast the step's total timeout of 5 s"),)
 
 
-def test_no_attempt_starts_when_it_is_over_though_its_timer_is_late() -> None:
+def test_no_attempt_starts_after_the_total_timeout_even_if_its_timer_is_late() -> None:
     drive = only()
     drive.now += 5 * SECOND
     assert drive.send(AttemptStarted("a", 1)) == ["a failed", "run failed"]
     assert [one.step_id for one in drive.interrupts()] == ["a"]
 
 
-def test_it_ends_a_step_whose_place_is_gone_after_a_pause() -> None:
+def test_a_total_timeout_ends_a_step_that_waits_for_a_place_after_a_backoff() -> None:
     drive = Drive.begun(flow(step("a", total_timeout=5, retry=retry(3)), step("b"), max_parallelism=1, go_on=True))
     drive.fail_retryably("a")
     drive.start("b")
@@ -102,7 +102,7 @@ def test_it_ends_a_step_whose_place_is_gone_after_a_pause() -> None:
     assert drive.finished("a").failure == Failure(Reason.TIMEOUT, TOO_LONG, step_id="a", attempt=1)
 
 
-def test_it_counts_the_time_that_a_server_was_down() -> None:
+def test_a_total_timeout_includes_the_time_that_a_server_was_down() -> None:
     drive = only()
     drive.start("a")
     drive.now += 60 * SECOND
@@ -112,14 +112,14 @@ def test_it_counts_the_time_that_a_server_was_down() -> None:
     assert drive.send(TimerFired(Timer("total", "a")))[0] == "a failed"
 
 
-def test_while_an_attempt_runs_its_own_timer_sees_to_it() -> None:
+def test_while_an_attempt_runs_its_own_deadline_enforces_the_total_timeout() -> None:
     drive = only()
     drive.start("a")
     drive.now += 5 * SECOND
     assert drive.feed(TimerFired(Timer("total", "a"))).events == []
 
 
-def test_a_step_that_ends_in_time_is_left_alone() -> None:
+def test_the_total_timer_of_a_step_that_ended_does_nothing() -> None:
     drive = only()
     drive.succeed("a")
     assert drive.result().state is State.SUCCEEDED
