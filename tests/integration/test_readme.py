@@ -1,4 +1,4 @@
-"""What the README shows works as it is written."""
+"""The examples of the README work as written."""
 
 import re
 import subprocess

@@ -1,6 +1,6 @@
-"""Held runs over a restart: their windows begin with it, and who let one go has done so for good.
+"""Attachments over a restart: reconnect windows begin with the new server, and detached runs stay detached.
 
-A window of zero begins only after a crash: a server that stops in order is no loss of its callers.
+A window of zero begins only after a crash. After a clean stop, clients do not count as lost.
 """
 
 import asyncio
@@ -16,20 +16,20 @@ BLOCKED = flow(step("blocked", "controlled"), step("next", after=["blocked"]))
 
 
 async def _hold(running: RunningServer, window: float) -> None:
-    """Start a run that is held, and see it run; its caller does not leave before the server does."""
+    """Start an attached run, and wait until its step runs. The client stays attached until the server stops."""
     running.client.execute(BLOCKED, run_id="live", window=window)
     await running.controlled.wait_started("blocked")
 
 
 def _as_a_crash_leaves_it(journal: Path, to: Path) -> Path:
-    """Copy the journal of a server that runs, which is what there would be had it been killed now."""
+    """Copy the journal of a running server. The copy is what a kill at this moment would leave."""
     for suffix in ("", "-wal"):
         shutil.copy(f"{journal}{suffix}", f"{to}{suffix}")
     return to
 
 
 def _how(events: list[RunEvent]) -> tuple[str, str]:
-    """Return how a run ended, and why."""
+    """Return the final state of a run, and the message of its first failure."""
     result = end_of(events)
     return state_of(result.state), result.failures[0].message if result.failures else ""
 
@@ -38,7 +38,7 @@ async def test_a_run_whose_client_never_returns_is_cancelled_a_window_after_the_
     window = 0.3
     async with restarts.start() as first:
         await _hold(first, window)
-    await asyncio.sleep(window)  # time that does not count
+    await asyncio.sleep(window)  # the window does not run during this time
     async with restarts.start() as second:
         events = await second.client.events("live")
         info = (await second.client.stub.GetServerInfo(pb.GetServerInfoRequest())).server_info
@@ -125,7 +125,7 @@ async def test_a_run_with_a_window_waits_for_its_client_after_a_crash_too(restar
 
 
 async def test_a_detached_run_stays_detached(restarts: Restarts, tmp_path: Path) -> None:
-    """It had no window: held still, it would be cancelled as soon as the next server begins."""
+    """It had no window: if it were still attached, the next server would cancel it at its start."""
     async with restarts.start() as first:
         await _hold(first, window=0.0)
         await first.client.start(BLOCKED, run_id="live")

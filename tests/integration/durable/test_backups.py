@@ -1,4 +1,4 @@
-"""Back-ups that are made while a server works: a server that starts from one goes on from that moment."""
+"""Backups that are made while a server runs: a server that starts from one continues from that moment."""
 
 import asyncio
 import sqlite3
@@ -42,7 +42,7 @@ async def test_a_server_on_a_copy_has_the_ended_runs_and_resumes_the_others(rest
 
 
 async def test_a_copy_made_under_load_is_complete(restarts: Restarts, copy: Path) -> None:
-    """Every run in it is told as far as it went, and goes on to its end from there."""
+    """Every run in it has its events up to that moment, and continues to its end."""
     names = [f"run{place}" for place in range(10)]
     wide = flow(*(step(f"s{i}", "core.sleep", given={"seconds": 0.002}, after=_above(i)) for i in range(40)))
     async with restarts.start() as first:
@@ -56,11 +56,11 @@ async def test_a_copy_made_under_load_is_complete(restarts: Restarts, copy: Path
             check_event_order(events)
             assert set(states(events).values()) == {"succeeded"}
             shared = [event for event, other in zip(events, kept, strict=False) if event == other]
-            assert "s9" in finished(shared), "what a caller saw before the back-up began is in it"
+            assert "s9" in finished(shared), "the backup has what a client saw before it began"
 
 
 def _above(place: int) -> list[str]:
-    """Return what a step depends on: the five before it come first."""
+    """Return the dependencies of a step: up to five steps before it."""
     return [f"s{place - 5}"] if place > 4 else []
 
 

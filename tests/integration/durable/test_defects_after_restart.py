@@ -1,4 +1,4 @@
-"""A run that met a defect, over restarts: no server runs it again, whatever became of the one that noted it."""
+"""Runs that met a defect, after restarts: no server runs their steps again, however the first server ended."""
 
 import asyncio
 import json
@@ -39,7 +39,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
 
 
 async def _leave(restarts: Restarts, *run_ids: str) -> None:
-    """Leave runs to the next server whose second step is running."""
+    """Leave runs whose second step is running to the next server."""
     async with restarts.start() as first:
         for run_id in run_ids:
             async with first.client.execute(CHAIN, run_id=run_id, window=60) as watch:
@@ -47,7 +47,7 @@ async def _leave(restarts: Restarts, *run_ids: str) -> None:
 
 
 async def _leave_broken(restarts: Restarts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave a run to the next server that met a defect, and was not brought to its end."""
+    """Leave a run that met a defect and was not ended to the next server."""
 
     async def wait(_defects: Defects, _run: run.LocalRun) -> None:
         await asyncio.Event().wait()
@@ -93,8 +93,8 @@ async def test_a_broken_run_that_was_not_ended_is_ended_by_the_next_server_in_ev
     assert states(events) == {"first": "succeeded", "bad": "cancelled", "next": "skipped"}
     check_sequences(events)
     assert failed_internally(end_of(events))
-    told = 'run live met a defect of an earlier server; it ends as failed: see "stepwave result live"'
-    assert [record.getMessage() for record in caplog.records].count(told) == 1
+    logged = 'run live met a defect of an earlier server; it ends as failed: see "stepwave result live"'
+    assert [record.getMessage() for record in caplog.records].count(logged) == 1
     caplog.clear()
     async with restarts.start() as third:
         assert await third.client.events("live") == events
@@ -177,7 +177,7 @@ def _no_workflow(path: Path) -> None:
 
 
 def _no_event(path: Path) -> None:
-    """Overwrite the text of the newest events, which keep their lengths, with what is none."""
+    """Overwrite the text of the newest events with invalid text of the same length."""
     with closing(sqlite3.connect(path)) as file:
         ((place, data),) = file.execute("SELECT max(place), data FROM chunks").fetchall()
     assert b"bad" in data

@@ -1,4 +1,4 @@
-"""A server with a journal on disk that is told to stop: what outlasts it is left to the next, and no run is lost."""
+"""Drains of a server with a journal on disk: unfinished runs are left to the next server, and none is lost."""
 
 import asyncio
 
@@ -56,7 +56,7 @@ async def test_runs_that_end_within_the_drain_are_finished_by_it(process: Server
 
 
 async def test_streams_that_a_drain_ends_begin_no_reconnect_window(restarts: Restarts) -> None:
-    """The server ends them itself: no caller has left."""
+    """The server itself ends the streams, so no client has disconnected."""
     async with restarts.start(drain_timeout=0) as first:
         stream = first.client.execute(flow(step("blocked", "controlled")), run_id="live")
         await stream.until("step_started", "blocked")

@@ -1,4 +1,4 @@
-"""Why a run does not move that an earlier server left: it lacks an action, or is left alone."""
+"""Explanations of runs from an earlier server: an action is missing, or the run is paused."""
 
 from integration.durable.restarts import Restarts
 from integration.server.build import flow, state_of, step
@@ -10,7 +10,7 @@ ASK = pb.ExplainRunRequest(run_id="live")
 
 
 async def _leave_running(restarts: Restarts) -> None:
-    """Leave a run to the next server whose step is running."""
+    """Leave a run whose step is running to the next server."""
     async with restarts.start() as first:
         await first.client.start(BLOCKED, run_id="live")
         await first.controlled.wait_started("blocked")

@@ -1,4 +1,4 @@
-"""A disk that is full: nothing new is taken, what runs waits for room, and then all goes on."""
+"""A full disk: new runs are refused, and running ones wait for space and then continue."""
 
 import asyncio
 import sqlite3
@@ -26,7 +26,7 @@ async def client(process: ServerProcess) -> AsyncIterator[RawClient]:
 
 
 async def _fill_the_disk(process: ServerProcess, control: StepControl, client: RawClient) -> Stream:
-    """Leave no room, and let a run meet that: its step has answered, and nothing can be committed."""
+    """Fill the disk while a step runs, and end the step: nothing can be committed."""
     stream = client.execute(BLOCKED, run_id="live", window=60)
     await stream.until("step_started", "blocked")
     await control.wait_started("live", "blocked")
@@ -61,7 +61,7 @@ async def test_running_runs_continue_when_there_is_space_again(
 async def test_a_submission_at_the_moment_the_disk_fills_is_refused_and_can_be_repeated(
     process: ServerProcess, control: StepControl, client: RawClient
 ) -> None:
-    """It was accepted before anybody knew: its caller is told that it is not safe."""
+    """The run was accepted before the server knew of the full disk. The call fails, for nothing is committed."""
     await process.allow_file_growth(allowed=False)
     refused = await refusal(client.start(flow(step("a", "waits")), run_id="first"))
     assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
@@ -77,7 +77,7 @@ async def test_a_submission_at_the_moment_the_disk_fills_is_refused_and_can_be_r
 async def test_a_change_that_cannot_be_committed_is_refused(
     process: ServerProcess, control: StepControl, client: RawClient, *, known: bool
 ) -> None:
-    """Whether the server knows already that there is no room, or learns it by this very change."""
+    """The server knows of the full disk already, or learns of it by this change."""
     await client.run(flow(step("a", "waits")), run_id="ended")
     held = client.execute(flow(step("other", "controlled")), run_id="blocked", window=60)
     await held.until("step_started", "other")

@@ -1,4 +1,4 @@
-"""What a restart does to time and to attempts: deadlines stand, attempts begin anew, and not for ever."""
+"""Timeouts and attempts over a restart: deadlines stay, and attempts start again a limited number of times."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ SECOND = 1_000_000_000
 
 
 def _started(events: list[RunEvent], step_id: str) -> list[RunEvent]:
-    """Return when attempts of a step started."""
+    """Return the start times of the attempts of a step."""
     return [event for event in events if event.HasField("step_started") and event.step_started.step_id == step_id]
 
 
@@ -65,7 +65,7 @@ async def test_a_backoff_that_ended_between_servers_is_over_and_a_longer_one_con
         first.controlled.release_all()
         await first.client.start(flow(*steps), run_id="live")
         async with first.client.watch("live") as watch:
-            told = [await watch.until("step_retrying") for _ in steps]
+            retrying = [await watch.until("step_retrying") for _ in steps]
     await asyncio.sleep(0.3)  # more than the brief pause
     async with restarts.start() as second:
         second.controlled.release_all()
@@ -74,7 +74,7 @@ async def test_a_backoff_that_ended_between_servers_is_over_and_a_longer_one_con
             assert second.controlled.invoked == ["brief"]
             await second.client.cancel("live")
             events = await watch.rest()
-    assert [event for event in events if event.HasField("step_retrying")] == told
+    assert [event for event in events if event.HasField("step_retrying")] == retrying
     assert states(events) == {"brief": "succeeded", "long": "cancelled"}
 
 
@@ -100,7 +100,7 @@ async def test_times_never_go_back_over_a_restart(restarts: Restarts) -> None:
 
 
 def _once(step_id: str, action: str) -> workflow_pb2.Step:
-    """Return a step that wants no second attempt."""
+    """Return a step that fails when it is interrupted."""
     wanted = step(step_id, action)
     wanted.on_interrupt = workflow_pb2.ON_INTERRUPT_FAIL
     return wanted
@@ -119,7 +119,7 @@ async def test_a_running_step_with_on_interrupt_fail_fails(restarts: Restarts) -
 
 
 async def test_a_step_with_on_interrupt_fail_that_had_not_started_runs_once(restarts: Restarts) -> None:
-    """It waits for its place; only an attempt that was running may have happened."""
+    """It waits for a place. Only a running attempt may have had side effects."""
     async with restarts.start() as first:
         await first.client.start(
             flow(step("blocked", "controlled"), _once("once", "noop"), max_parallelism=1), run_id="live"

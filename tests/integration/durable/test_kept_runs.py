@@ -1,4 +1,4 @@
-"""Runs at rest over a restart: found by what they are, submitted twice, listed, deleted, and kept only for so long."""
+"""Runs after a restart: repeated submissions, lists, deletion and retention."""
 
 import asyncio
 import sqlite3
@@ -61,7 +61,7 @@ async def _page(client: RawClient, size: int = 0, token: str = "", **wanted: obj
 
 
 async def _make(running: RunningServer, count: int) -> list[str]:
-    """Make runs, and return their ids, the newest first."""
+    """Run workflows, and return the ids of the runs, the newest first."""
     ids = [f"run{place}" for place in range(count)]
     for run_id in ids:
         await running.client.run(ONE, run_id=run_id)
@@ -74,7 +74,7 @@ async def test_a_page_token_is_valid_after_a_restart(restarts: Restarts) -> None
         page, token = await _page(first.client, size=3)
         assert page == ids[:3]
     async with restarts.start() as second:
-        await second.client.run(ONE, run_id="newer")  # disturbs no page
+        await second.client.run(ONE, run_id="newer")  # does not change later pages
         page, token = await _page(second.client, size=3, token=token)
         assert page == ids[3:6]
         assert await _page(second.client, size=3, token=token) == (ids[6:], "")
@@ -105,9 +105,9 @@ async def test_all_calls_return_the_same_for_an_ended_run_after_the_restart(rest
     wide = flow(*(step(f"s{i}") for i in range(5)), step("last", after=["s0", "s1"]), labels={"a": "b"})
     async with restarts.start() as first:
         await first.client.run(wide, run_id="mine")
-        told = await _everything(first.client)
+        before = await _everything(first.client)
     async with restarts.start() as second:
-        assert await _everything(second.client) == told
+        assert await _everything(second.client) == before
 
 
 async def _everything(client: RawClient) -> tuple[object, ...]:
@@ -141,7 +141,7 @@ async def test_the_id_of_a_deleted_run_can_be_used_again_after_a_restart(restart
 
 
 async def _kept(path: Path, enough: Callable[[list[str]], bool]) -> list[str]:
-    """Wait until the file has no events of runs but those in its list, and these are few enough; return their ids."""
+    """Wait until the file has only events of listed runs, and a condition holds for these; return their ids."""
     async with asyncio.timeout(GUARD):
         while True:
             with closing(sqlite3.connect(path)) as file:
@@ -154,7 +154,7 @@ async def _kept(path: Path, enough: Callable[[list[str]], bool]) -> list[str]:
                 assert chunks == {run for run, _ in runs}
                 assert rest <= chunks
                 return ids
-            await asyncio.sleep(0.01)  # the file tells nobody when it changes
+            await asyncio.sleep(0.01)  # there is no event when the file changes
 
 
 def _runs_of(file: sqlite3.Connection, table: str) -> set[int]:
@@ -202,6 +202,6 @@ async def test_retention_never_deletes_a_running_run(restarts: Restarts) -> None
         await _make(first, 5)
     async with restarts.start(keep_runs=1, keep_age=0.001) as second:
         watch = second.client.watch("live")
-        await watch.until("run_started")  # who reads a run keeps it, however old it is when it ends
+        await watch.until("run_started")  # a reader keeps a run at any age
         second.controlled.release("blocked")
         assert state_of(end_of(await watch.rest()).state) == "succeeded"

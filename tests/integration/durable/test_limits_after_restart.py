@@ -1,4 +1,4 @@
-"""Limits over a restart: what goes on is counted again, and waits again where it has to."""
+"""Limits after a restart: resumed attempts are counted again, and wait again if necessary."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Runs whose actions the next server lacks: they wait, visibly, for one that has them."""
+"""Runs whose actions the next server lacks: they wait for a server that has them, and report it."""
 
 import asyncio
 
@@ -13,7 +13,7 @@ BLOCKED = flow(step("blocked", "controlled"), step("next", after=["blocked"]))
 
 
 async def _leave_running(restarts: Restarts) -> None:
-    """Leave a run to the next server whose step is running."""
+    """Leave a run whose step is running to the next server."""
     async with restarts.start() as first:
         await first.client.start(BLOCKED, run_id="live")
         await first.controlled.wait_started("blocked")
@@ -36,7 +36,7 @@ async def test_a_run_lists_its_missing_actions(restarts: Restarts) -> None:
 async def test_watchers_see_which_step_waits_and_why(restarts: Restarts) -> None:
     await _leave_running(restarts)
     async with restarts.start(without="controlled") as second:
-        for _ in range(2):  # one who joins later as well
+        for _ in range(2):  # a late watcher too
             waiting = await _waiting(second)
             assert waiting.cause == WaitCause.WAIT_CAUSE_ACTION_MISSING
             assert "controlled" in waiting.message

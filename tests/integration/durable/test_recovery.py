@@ -1,4 +1,4 @@
-"""What a server does with the runs that it finds under way: goes on, leaves them alone, or fails them."""
+"""Recovery of unfinished runs: a server resumes, pauses or fails them."""
 
 from integration.durable.restarts import Restarts
 from integration.server.build import check_sequences, end_of, flow, reason_of, state_of, states, step
@@ -9,7 +9,7 @@ BLOCKED = flow(step("done"), step("blocked", "controlled", after=["done"]), step
 
 
 async def _leave_running(restarts: Restarts) -> None:
-    """Leave a run to the next server whose second step is running."""
+    """Leave a run whose second step is running to the next server."""
     async with restarts.start() as first:
         await first.client.start(BLOCKED, run_id="live")
         await first.controlled.wait_started("blocked")
@@ -59,7 +59,7 @@ async def test_a_paused_run_can_be_cancelled(restarts: Restarts) -> None:
 
 
 async def test_a_paused_run_is_not_cancelled_by_its_reconnect_window(restarts: Restarts) -> None:
-    """It is left alone: its window, that is nothing here, begins with the server that goes on with it."""
+    """Its reconnect window, zero here, begins with the server that resumes it."""
     async with restarts.start() as first:
         first.client.execute(BLOCKED, run_id="live", window=0)
         await first.controlled.wait_started("blocked")

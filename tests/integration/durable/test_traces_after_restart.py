@@ -1,4 +1,4 @@
-"""One trace for a run that several servers ran: every span in it once, exported by the server that saw its end."""
+"""One trace for a run of several servers: every span once, exported by the server that saw its end."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,13 +18,13 @@ SPAN = "00f067aa0ba902b7"
 
 
 class Exports:
-    """What each server exported: a processor of its own for every one, for it ends with its server."""
+    """The exported spans of each server. Each server has its own processor, which it shuts down."""
 
     def __init__(self) -> None:
         self._exporters: list[InMemorySpanExporter] = []
 
     def next(self) -> Telemetry:
-        """Return where the next server's spans go."""
+        """Return the telemetry of the next server."""
         exporter = InMemorySpanExporter()
         self._exporters.append(exporter)
         return Telemetry(SimpleSpanProcessor(exporter))
@@ -34,14 +34,14 @@ class Exports:
         return [exporter.get_finished_spans() for exporter in self._exporters]
 
     def labels(self) -> list[Counter[str]]:
-        """Return what the spans of every server are of."""
+        """Return the labels of the spans of each server."""
         return [Counter(map(_label, spans)) for spans in self.spans()]
 
 
 def _label(span: ReadableSpan) -> str:
-    """Return what a span is of, as `attempt b 2`."""
-    said = span.attributes or {}
-    parts = [said.get(f"stepwave.{name}") for name in ("wave", "step_id", "attempt")]
+    """Return a label of a span, such as `attempt b 2`."""
+    attributes = span.attributes or {}
+    parts = [attributes.get(f"stepwave.{name}") for name in ("wave", "step_id", "attempt")]
     kind = span.name.removeprefix("stepwave.")
     match kind:
         case "wave":

@@ -1,4 +1,4 @@
-"""Files that cannot be a server's journal: said plainly, and left as they are."""
+"""Files that cannot be used as a journal: the problem is reported, and they are left unchanged."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ ONE = flow(step("a"))
 
 
 async def _refused(restarts: Restarts) -> str:
-    """Return why no server can live on the journal."""
+    """Return the reason why a server cannot start on the journal."""
     with pytest.raises(JournalError) as refused:
         async with restarts.start():
             pass
@@ -31,7 +31,7 @@ async def _refused(restarts: Restarts) -> str:
 
 
 async def _lived(restarts: Restarts) -> None:
-    """Leave a journal with a run in it."""
+    """Create a journal with a run in it."""
     async with restarts.start() as first:
         await first.client.run(ONE, run_id="ended")
 
@@ -52,7 +52,7 @@ async def test_a_second_process_is_refused_and_the_owner_of_the_journal_is_named
     assert f"in use by process {process.pid} on" in await _refused(restarts)
     process.kill()
     await process.wait_exit()
-    async with restarts.start() as second:  # the lock went with its process
+    async with restarts.start() as second:  # the process released its lock by its end
         await second.client.run(ONE)
 
 
@@ -92,7 +92,7 @@ async def test_a_journal_of_a_later_version_is_left_unchanged(restarts: Restarts
 
 @pytest.mark.parametrize("place", [100, 8_192])
 async def test_a_damaged_file_is_reported_as_damaged(restarts: Restarts, place: int) -> None:
-    """What is overwritten is read when a server starts: the list of tables, or the first of these."""
+    """The overwritten page is read when a server starts: the list of tables, or the first table."""
     await _lived(restarts)
     with restarts.path.open("r+b") as file:
         file.seek(place)
@@ -101,11 +101,11 @@ async def test_a_damaged_file_is_reported_as_damaged(restarts: Restarts, place: 
 
 
 LARGE = flow(step("a", "large_output", given={"size": 100_000}), step("blocked", "controlled", after=["a"]))
-"""A run of it fills pages of its own."""
+"""The size of a text of which one run fills pages of its own."""
 
 
 def _damage(path: Path, content: bytes, pages: int = 0) -> None:
-    """Overwrite the page where a content begins, or one so many pages behind it."""
+    """Overwrite the page where a text begins, or a page behind it."""
     with closing(sqlite3.connect(path)) as file:
         file.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     page = path.read_bytes().index(content) // 4_096 + pages
@@ -129,14 +129,14 @@ async def test_a_run_with_damaged_events_is_reported_and_harms_no_other(restarts
 
 
 async def test_streams_end_when_the_journal_proves_damaged(restarts: Restarts) -> None:
-    """Nothing will be committed any more: their callers need not wait for it."""
+    """Nothing will be committed any more, so that clients need not wait."""
     async with restarts.start() as first:
         await first.client.start(flow(step("blocked", "controlled")), run_id="live")
         await first.controlled.wait_started("blocked")
     async with restarts.start(recover="pause") as second:
         before = second.client.watch("live")
         await before.until("step_started", "blocked")
-        _damage(restarts.path, b"controlled")  # the page that events are added to
+        _damage(restarts.path, b"controlled")  # the page to which events are appended
         for stream in (second.client.execute(ONE, run_id="new"), before):
             refused = await refusal(stream.rest())
             assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
@@ -144,7 +144,7 @@ async def test_streams_end_when_the_journal_proves_damaged(restarts: Restarts) -
 
 
 async def test_a_running_run_with_damaged_events_keeps_the_server_from_starting(restarts: Restarts) -> None:
-    """Going on without it would be to forget it; twice, for what was taken to look at it is given back."""
+    """A start without the run would lose it. The second start checks that the first released the file."""
     async with restarts.start() as first:
         await first.client.start(LARGE, run_id="damaged")
         await first.controlled.wait_started("blocked")
@@ -154,7 +154,7 @@ async def test_a_running_run_with_damaged_events_keeps_the_server_from_starting(
 
 
 async def test_a_server_whose_journal_was_taken_over_stops_writing(restarts: Restarts) -> None:
-    """As on a disk that keeps no locks, where a second server was let in."""
+    """As on a disk without working locks, where a second server could start."""
     async with restarts.start() as first:
         await first.client.run(ONE, run_id="before")
         await first.client.start(flow(step("blocked", "controlled")), run_id="live")
@@ -167,7 +167,7 @@ async def test_a_server_whose_journal_was_taken_over_stops_writing(restarts: Res
             refused = await refusal(first.client.start(ONE, run_id=run_id))
             assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE")
             assert "was taken over by process 1 on another" in refused.message
-        for watch in (stream, first.client.watch("live")):  # their callers find the run elsewhere
+        for watch in (stream, first.client.watch("live")):  # clients find the run on the other server
             assert (await refusal(watch.rest())).reason == "JOURNAL_UNAVAILABLE"
             assert kinds_of(watch.seen)[-1] == "step_started"
         assert first.controlled.invoked == ["a", "blocked"]
@@ -255,7 +255,7 @@ def _blames(done: "subprocess.CompletedProcess[str]", words: str) -> None:
 
 
 async def test_a_refused_journal_can_be_opened_by_the_next_server(restarts: Restarts) -> None:
-    """What was taken to look at it is given back."""
+    """The failed start released the file."""
     await _lived(restarts)
     async with restarts.start():
         await _refused(restarts)

@@ -1,4 +1,4 @@
-"""Watching over restarts: from any number, any run that is kept; and watchers that never read cost a run nothing."""
+"""Watching after restarts, from any sequence number; and watchers that never read."""
 
 import asyncio
 from pathlib import Path
@@ -20,7 +20,7 @@ LARGE = 200_000
 
 
 def _large(count: int) -> workflow_pb2.Workflow:
-    """Return a workflow of large outputs: more than a journal keeps in memory of one run."""
+    """Return a workflow of large outputs: more than the journal keeps in memory for one run."""
     return flow(*(step(f"s{i}", "large_output", given={"size": LARGE}) for i in range(count)))
 
 
@@ -74,7 +74,7 @@ async def test_filters_apply_to_events_read_from_the_file(restarts: Restarts) ->
 
 STALLED = 100
 ROOM = 256 << 20
-"""Bytes by which the server may grow: a sixth of what its stalled watchers wait for."""
+"""The bytes by which the server may grow: a sixth of the bytes that its stalled watchers lack."""
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not say how much memory is taken")
@@ -100,7 +100,7 @@ async def test_a_hundred_watchers_that_never_read_delay_nothing_and_cost_little_
 
 
 def _resident(pid: int) -> int:
-    """Return how many bytes of memory a process has taken."""
+    """Return the resident memory of a process in bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024

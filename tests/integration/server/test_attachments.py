@@ -1,4 +1,4 @@
-"""Who holds a run: attached and detached callers, deadlines, disconnects and reconnects."""
+"""Attachments of clients to runs: deadlines, disconnects and reconnects."""
 
 import asyncio
 from collections import Counter
@@ -16,13 +16,13 @@ BLOCKED = flow(step("done"), step("blocked", "controlled", after=["done"]), step
 
 
 async def _end(client: RawClient, run_id: str = "live") -> tuple[str, str]:
-    """Wait for a run's end; return its state and the first failure's message."""
+    """Wait for the end of a run, and return its state and the message of its first failure."""
     result = end_of(await client.events(run_id))
     return state_of(result.state), result.failures[0].message if result.failures else ""
 
 
 async def _gone(server: Server, but: int = 0) -> None:
-    """Wait until the server has noticed that its watchers are gone, all but so many."""
+    """Wait until the server has noticed that all watchers but `left` have gone."""
     await eventually(lambda: server.engine.watchers == but)
 
 
@@ -34,7 +34,7 @@ async def test_a_disconnect_cancels_the_run(client: RawClient, controlled: Contr
 
 
 async def test_a_passed_deadline_cancels_the_run_at_once(client: RawClient, controlled: ControlledActions) -> None:
-    """In spite of its reconnect window: the caller asked for no more time."""
+    """The reconnect window does not apply: the client asked for no more time."""
     late = client.execute(BLOCKED, run_id="live", window=600, timeout=0.2)
     refused = await refusal(late.rest())
     assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
@@ -126,8 +126,8 @@ async def test_a_plain_watch_does_not_keep_the_run(client: RawClient, controlled
 async def test_a_disconnect_releases_everything(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:
-    await client.run(flow(step("warm")))  # what gRPC keeps for a connection is made by now
-    await eventually(lambda: "_schedule_rpc_coro" not in _work())  # and what it had for that call is gone
+    await client.run(flow(step("warm")))  # by now gRPC has allocated what it keeps for a connection
+    await eventually(lambda: "_schedule_rpc_coro" not in _work())  # and what it had for that call is released
     before = _work()
     async with client.execute(BLOCKED, run_id="live") as run:
         await run.until("step_started", "blocked")
@@ -140,7 +140,7 @@ async def test_a_disconnect_releases_everything(
 
 
 def _work() -> Counter[str]:
-    """Return what asyncio has under way, by the names of the coroutines: gRPC replaces the task that accepts calls."""
+    """Return the names of all tasks' coroutines. gRPC replaces the task that accepts calls, so names are compared."""
     return Counter(str(getattr(task.get_coro(), "__qualname__", task)) for task in asyncio.all_tasks())
 
 

@@ -1,4 +1,4 @@
-"""What is bounded stays within its bound, and a defect or a bad neighbour costs no more than itself."""
+"""Limits of sizes, threads and attempts, and the effect of defects on other runs."""
 
 import functools
 import threading
@@ -25,13 +25,13 @@ MIB = 1 << 20
 
 @action
 async def large(size: int) -> str:
-    """Answer with so many letters."""
+    """Answer with this many letters."""
     return "x" * size
 
 
 @action
 async def measure(input: object = None) -> int:
-    """Answer with the length of what it got."""
+    """Answer with the length of the input."""
     return len(str(input))
 
 
@@ -136,7 +136,9 @@ async def test_a_detached_run_is_not_cancelled_by_the_attachment_of_an_earlier_r
     await client.start(flow(step("b", "controlled")), run_id="same")
     async with client.execute(flow(step("c", "controlled")), run_id="other", window=0.3) as other:
         await other.until("step_started")
-    assert end_of(await client.events("other")).counts.cancelled == 1  # by now, the earlier hold would have ended too
+    assert (
+        end_of(await client.events("other")).counts.cancelled == 1
+    )  # by now, the earlier attachment would have ended too
     assert (await client.get("same")).stopping is False
 
 

@@ -1,4 +1,4 @@
-"""A run that meets a defect of the server: it ends as failed, for all to see, and nothing else suffers."""
+"""A run that meets a defect of the server: it fails visibly, and nothing else is affected."""
 
 import asyncio
 import logging
@@ -183,7 +183,7 @@ RICH = flow(
 async def test_wherever_a_defect_occurs_all_steps_of_the_run_end_or_it_never_began(
     server: Server, client: RawClient, controlled: ControlledActions, faults: Faults, where: Where, times: int
 ) -> None:
-    """One run for every place, until there is none left; a second strike meets what would have ended the run."""
+    """One run for every place where a defect can occur. A second defect occurs while the run is being ended."""
     controlled.release_all()
     countdown = Countdown()
     where(faults, countdown, ALWAYS)

@@ -23,7 +23,7 @@ from stepwave.v1 import run_pb2
 async def test_calls_about_a_run_that_has_just_broken_return_its_state_afterwards(
     serve: Serve, connect: Connect, controlled: ControlledActions, faults: Faults
 ) -> None:
-    """The answer to what was being committed comes first, then its end: nothing that was never committed is told."""
+    """The calls return after what was being committed: they never see state that is not committed."""
     journal = SlowJournal()
     server = await serve(journal=journal)
     client = connect(server)
@@ -69,14 +69,14 @@ async def _explained(client: RawClient) -> run_pb2.Run:
 
 
 async def _stepped(client: RawClient) -> run_pb2.Run:
-    """Return a run by its steps alone."""
+    """Return a run with the counts of its listed steps."""
     response = await client.stub.ListStepResults(pb.ListStepResultsRequest(run_id="live"))
     succeeded = sum(state_of(result.state) == "succeeded" for result in response.step_results)
     return run_pb2.Run(counts=run_pb2.StateCounts(succeeded=succeeded))
 
 
 async def test_a_draining_server_ends_a_broken_run_first(serve: Serve, connect: Connect, faults: Faults) -> None:
-    """What it has asked the journal for is still to be committed when the drain begins."""
+    """Appended events are not committed yet when the drain begins."""
     journal = SlowJournal()
     server = await serve(journal=journal)
     client = connect(server)

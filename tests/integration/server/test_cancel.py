@@ -13,7 +13,7 @@ from stepwave.v1 import run_pb2, workflow_pb2
 async def test_cancelling_before_a_step_has_begun_skips_it(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
-    """The only place is taken, so the second run cannot begin."""
+    """The only place is taken, so that the second run cannot start."""
     client = connect(await serve(max_attempts=1))
     await client.start(flow(step("blocked", "controlled")), run_id="first")
     await controlled.wait_started("blocked")
@@ -114,7 +114,7 @@ async def test_a_run_that_takes_too_long_fails_and_its_steps_are_cancelled(
 
 
 async def test_a_run_that_ends_in_time_leaves_no_timer(client: RawClient) -> None:
-    """One that fired late would be told to a run that is gone."""
+    """A timer that fired later would concern a run that has ended."""
     for _ in range(3):
         events = await client.run(flow(step("a"), timeout=0.05))
         assert state_of(end_of(events).state) == "succeeded"

@@ -1,4 +1,4 @@
-"""What a server says of itself: what it is, what it has, how it would run a workflow, and where it listens."""
+"""What a server reports about itself: information, actions, workflows and plans; and where it listens."""
 
 import json
 import socket
@@ -139,7 +139,7 @@ async def test_a_server_without_a_folder_has_no_workflows(client: RawClient) -> 
 
 
 async def test_pages_are_never_longer_than_a_message(serve: Serve, connect: Connect, tmp_path: Path) -> None:
-    """A hundred workflows with labels of 40 KB each are more than one message holds."""
+    """A hundred workflows with labels of 40 KB each do not fit one message."""
     labels = {f"{place:03}" + "k" * 253: "v" * 256 for place in range(64)}
     for number in range(120):
         known = {"name": f"flow{number:03}", "labels": labels, "steps": [{"id": "a", "action": "core.echo"}]}

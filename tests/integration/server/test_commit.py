@@ -1,4 +1,4 @@
-"""Commit before effect: with a journal that commits late, nothing overtakes a commit."""
+"""Commit before effect: with a journal that commits late, nothing happens before its commit."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -38,7 +38,7 @@ async def client(serve: Serve, connect: Connect, journal: SlowJournal) -> AsyncI
 
 
 async def _waits(work: Coroutine[object, object, T], others: RawClient) -> "asyncio.Task[T]":
-    """Begin a call, and see that it is not answered while others, that began later, are."""
+    """Start a call, and check that it is not answered while calls that started later are."""
     task = asyncio.create_task(work)
     for _ in range(5):
         await others.stub.GetServerInfo(pb.GetServerInfoRequest())
@@ -215,12 +215,12 @@ async def test_a_chunk_comes_after_its_steps_committed_start(
     serve: Serve, connect: Connect, journal: SlowJournal
 ) -> None:
     @action
-    async def said() -> AsyncIterator[str]:
+    async def streams() -> AsyncIterator[str]:
         yield "word"
 
-    client = connect(await serve(said, journal=journal))
+    client = connect(await serve(streams, journal=journal))
     journal.commit_promptly()
-    events = await client.run(flow(step("s", "said")))
+    events = await client.run(flow(step("s", "streams")))
     kinds = [kind for kind in kinds_of(events) if kind.startswith("step")]
     assert kinds == ["step_started", "step_chunk", "step_finished"]
 
@@ -228,7 +228,7 @@ async def test_a_chunk_comes_after_its_steps_committed_start(
 async def test_nothing_overtakes_a_commit_in_many_runs_at_once(
     serve: Serve, connect: Connect, journal: SlowJournal
 ) -> None:
-    """Every action looks whether what allows it to run is committed; each commit comes a turn of the loop late."""
+    """Each action checks that the events that allow it to run are committed. Each commit is a turn late."""
     early: list[str] = []
 
     def know(kind: str, run_id: str, step_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""Defects and hostile values inside the server: what they break is one run or one step, never the server."""
+"""Defects and hostile values inside the server: they break one run or one step, never the server."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -68,7 +68,7 @@ async def test_progress_that_does_not_fit_a_message_does_no_harm(serve: Serve, c
 
 
 class _Faulty(MemoryJournal):
-    """Cannot keep the events of one run, from a certain number on."""
+    """A journal that fails for one run, from a sequence number on."""
 
     def __init__(self, good: int) -> None:
         super().__init__(time.time_ns)

@@ -1,4 +1,4 @@
-"""Callers that stop reading and go away: no errors, whatever they called, and they leave nothing behind."""
+"""Clients that stop reading and disconnect: no errors for any call, and nothing is left behind."""
 
 import asyncio
 import logging
@@ -69,7 +69,7 @@ async def open_stalled_clients(no_leftover_tasks: None) -> AsyncIterator[OpenSta
 
 
 def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
-    suspects = (record for record in caplog.records if record.name != lag.logger.name)  # it speaks of a busy machine
+    suspects = (record for record in caplog.records if record.name != lag.logger.name)  # these warn of a busy machine
     return [record.getMessage() for record in suspects if record.levelno >= logging.WARNING]
 
 
@@ -170,7 +170,7 @@ async def test_log_records_of_other_servers_in_the_process_are_kept(
     try:
         callers = await open_stalled_clients(
             f"127.0.0.1:{port}", 30
-        )  # gRPC may learn that a caller has gone in time to say nothing
+        )  # gRPC may notice a disconnect in time and report no error
         for stalled in callers:
             stalled.call("/Other/Method", b"")
         for stalled in callers:
@@ -200,7 +200,7 @@ async def test_a_limit_of_request_size_does_not_limit_responses(serve: Serve, co
 
 
 class _HealthWatch:
-    """A watch of a server's health by one who listens."""
+    """A client that watches the health of a server."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._call = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())

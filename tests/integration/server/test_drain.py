@@ -1,4 +1,4 @@
-"""How a server stops: what it refuses, what it waits for, and what callers see of it."""
+"""How a server stops: what it refuses, what it waits for, and what clients see."""
 
 import asyncio
 import os
@@ -34,7 +34,7 @@ async def _health(client: RawClient, service: str = "") -> str:
 
 
 async def _begins_to_drain(client: RawClient) -> None:
-    """Wait until health says so."""
+    """Wait until the health service reports the drain."""
     watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE))
     async with asyncio.timeout(GUARD):
         while (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING:
@@ -140,7 +140,7 @@ async def test_a_drain_of_an_idle_server_ends_at_once(server: Server, client: Ra
 
 
 async def test_a_slow_reader_still_gets_the_end_of_its_run(serve: Serve, connect: Connect) -> None:
-    """More waits for it than the transport takes in when the last run has ended."""
+    """When the last run has ended, more bytes are pending for the client than the transport buffers."""
     server = await serve()
     client = connect(server)
     wide = flow(*(step(f"s{i}", "large_output", given={"size": 400_000}) for i in range(40)))

@@ -1,4 +1,4 @@
-"""Why a run does not move: what its steps do and wait for, and the line where each action stands."""
+"""Explanations of a run: what its steps do or wait for, and the line that each action is at."""
 
 import asyncio
 import threading
@@ -19,48 +19,48 @@ from stepwave.v1.event_pb2 import WaitCause
 
 HERE = Path(__file__)
 
-Said: TypeAlias = Mapping[str, pb.StepExplanation]
+Explanations: TypeAlias = Mapping[str, pb.StepExplanation]
 
 
 async def explain(client: RawClient, run_id: str = "r") -> pb.ExplainRunResponse:
     return await client.stub.ExplainRun(pb.ExplainRunRequest(run_id=run_id))
 
 
-async def steps_of(client: RawClient, run_id: str = "r") -> Said:
-    """Return what is said of each step."""
+async def steps_of(client: RawClient, run_id: str = "r") -> Explanations:
+    """Return the explanation of each step."""
     return {step.step_id: step for step in (await explain(client, run_id)).steps}
 
 
-async def steps_when(client: RawClient, holds: Callable[[Said], bool]) -> Said:
-    """Return what is said of each step as soon as that is as it should be."""
+async def steps_when(client: RawClient, condition: Callable[[Explanations], bool]) -> Explanations:
+    """Return the explanation of each step once a condition holds."""
     async with asyncio.timeout(GUARD):
-        while not holds(said := await steps_of(client)):
+        while not condition(explained := await steps_of(client)):
             pass
-    return said
+    return explained
 
 
 def number_of(text: str) -> int:
-    """Return the number of the only line of this file that ends so."""
+    """Return the number of the only line of this file with this text."""
     (number,) = (
         number for number, line in enumerate(HERE.read_text().splitlines(), 1) if line.endswith(f"{text}  # here")
     )
     return number
 
 
-async def stands_at(client: RawClient, text: str) -> pb.CodeLine:
-    """Wait until the step `a` stands at a line, and return that."""
-    return (await steps_when(client, lambda said: said["a"].where.text == f"{text}  # here"))["a"].where
+async def line_of(client: RawClient, text: str) -> pb.CodeLine:
+    """Wait until the step `a` is at a line, and return the line."""
+    return (await steps_when(client, lambda explained: explained["a"].where.text == f"{text}  # here"))["a"].where
 
 
-class Gates:
-    """Actions that stand still at known lines, until their test ends."""
+class WaitingActions:
+    """Actions that wait at known lines until the test ends."""
 
     def __init__(self) -> None:
-        self.gate = asyncio.Event()
+        self.released = asyncio.Event()
         self.block = threading.Event()
 
     async def inner(self) -> None:
-        await self.gate.wait()  # here
+        await self.released.wait()  # here
 
     def blocked(self) -> None:
         self.block.wait()  # here
@@ -72,7 +72,7 @@ class Gates:
 
         @action
         async def gathers() -> None:
-            await asyncio.gather(self.gate.wait(), self.gate.wait())  # here
+            await asyncio.gather(self.released.wait(), self.released.wait())  # here
 
         @action
         async def streams() -> AsyncIterator[str]:
@@ -92,38 +92,43 @@ class Gates:
 
     async def items(self) -> AsyncIterator[str]:
         yield "first"
-        await asyncio.wait_for(self.gate.wait(), GUARD)  # here
+        await asyncio.wait_for(self.released.wait(), GUARD)  # here
 
 
 @pytest.fixture
-def gates() -> Iterator[Gates]:
-    gates = Gates()
-    yield gates
-    gates.block.set()
+def waiting_actions() -> Iterator[WaitingActions]:
+    waiting_actions = WaitingActions()
+    yield waiting_actions
+    waiting_actions.block.set()
 
 
 @pytest.fixture
-async def gated(serve: Serve, connect: Connect, gates: Gates) -> AsyncIterator[RawClient]:
-    """Return a caller of a server with the actions that stand still."""
-    yield connect(await serve(*gates.actions()))  # type: ignore[arg-type]  # marked functions
-    gates.gate.set()
-    gates.block.set()
+async def client_of_waiting_actions(
+    serve: Serve, connect: Connect, waiting_actions: WaitingActions
+) -> AsyncIterator[RawClient]:
+    """Return a client of a server with the waiting actions."""
+    yield connect(await serve(*waiting_actions.actions()))  # type: ignore[arg-type]  # marked functions
+    waiting_actions.released.set()
+    waiting_actions.block.set()
 
 
 LINES = {
-    "awaits": ("await self.gate.wait()", "Gates.inner"),
-    "gathers": ("await asyncio.gather(self.gate.wait(), self.gate.wait())", "Gates.actions.<locals>.gathers"),
-    "streams": ("await asyncio.wait_for(self.gate.wait(), GUARD)", "Gates.items"),
-    "blocks": ("self.block.wait()", "Gates.blocked"),
-    "generates": ("self.block.wait()", "Gates.blocked"),
+    "awaits": ("await self.released.wait()", "WaitingActions.inner"),
+    "gathers": (
+        "await asyncio.gather(self.released.wait(), self.released.wait())",
+        "WaitingActions.actions.<locals>.gathers",
+    ),
+    "streams": ("await asyncio.wait_for(self.released.wait(), GUARD)", "WaitingActions.items"),
+    "blocks": ("self.block.wait()", "WaitingActions.blocked"),
+    "generates": ("self.block.wait()", "WaitingActions.blocked"),
 }
 
 
 @pytest.mark.parametrize("name", LINES)
-async def test_a_running_action_is_found_at_its_line(gated: RawClient, name: str) -> None:
-    await gated.start(flow(step("a", name)), run_id="r")
+async def test_a_running_action_is_found_at_its_line(client_of_waiting_actions: RawClient, name: str) -> None:
+    await client_of_waiting_actions.start(flow(step("a", name)), run_id="r")
     text, function = LINES[name]
-    where = await stands_at(gated, text)
+    where = await line_of(client_of_waiting_actions, text)
     assert (where.file, where.line, where.function) == (str(HERE), number_of(text), function)
 
 
@@ -131,14 +136,14 @@ async def test_a_running_step_has_its_start_time_and_attempt(client: RawClient, 
     async with client.execute(flow(step("a", "controlled")), run_id="r") as run:
         started = await run.until("step_started", "a")
         await controlled.wait_started("a")
-        said = (await steps_of(client))["a"]
-    assert (state_of(said.state), said.attempt, said.since) == ("running", 1, started.time)
+        explained = (await steps_of(client))["a"]
+    assert (state_of(explained.state), explained.attempt, explained.since) == ("running", 1, started.time)
 
 
 async def test_an_action_of_the_server_itself_has_no_line(client: RawClient) -> None:
     await client.start(flow(step("a", "core.sleep", given={"seconds": 60})), run_id="r")
-    said = await steps_when(client, lambda said: said["a"].HasField("since"))
-    assert not said["a"].HasField("where")
+    explained = await steps_when(client, lambda explained: explained["a"].HasField("since"))
+    assert not explained["a"].HasField("where")
     await client.cancel("r")
 
 
@@ -156,9 +161,9 @@ async def test_a_waiting_step_names_its_unfinished_dependencies(
 ) -> None:
     await client.start(flow(step("a", "controlled"), step("b"), step("c", after=["a", "b"])), run_id="r")
     await controlled.wait_started("a")
-    said = await steps_when(client, lambda said: "b" not in said)
-    assert (list(said["c"].waits_for), said["c"].waits_for_count) == (["a"], 1)
-    assert (said["c"].cause, said["c"].HasField("since")) == (WaitCause.WAIT_CAUSE_UNSPECIFIED, False)
+    explained = await steps_when(client, lambda explained: "b" not in explained)
+    assert (list(explained["c"].waits_for), explained["c"].waits_for_count) == (["a"], 1)
+    assert (explained["c"].cause, explained["c"].HasField("since")) == (WaitCause.WAIT_CAUSE_UNSPECIFIED, False)
 
 
 async def test_very_many_unfinished_dependencies_are_counted(client: RawClient, controlled: ControlledActions) -> None:
@@ -238,7 +243,7 @@ async def test_running_steps_come_first_then_ready_ones(client: RawClient, contr
     steps = (step("c", after=["a"]), step("a", "controlled"), step("b", "controlled"))
     await client.start(flow(*steps, max_parallelism=1), run_id="r")
     await controlled.wait_started("a")
-    assert [said.step_id for said in (await explain(client)).steps] == ["a", "b", "c"]
+    assert [explained.step_id for explained in (await explain(client)).steps] == ["a", "b", "c"]
 
 
 async def test_of_very_many_steps_the_first_are_explained_and_all_counted(

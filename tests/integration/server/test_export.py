@@ -1,4 +1,4 @@
-"""All that is kept of a run, for whoever wants to make its decisions again."""
+"""Exports of a run: all that a replay of its decisions needs."""
 
 import grpc
 import pytest

@@ -1,4 +1,4 @@
-"""Actions that misbehave: each is a failed step with a reason, and the server serves on."""
+"""Actions that raise or return invalid values: the step fails with a reason, and the server continues to serve."""
 
 import asyncio
 import threading
@@ -15,11 +15,11 @@ from stepwave.v1 import run_pb2
 
 
 class Odd(BaseException):
-    """Raised by an action that means no harm, yet derives from BaseException."""
+    """Raised by an action. It derives from `BaseException` for no good reason."""
 
 
 async def _fails(client: RawClient, name: str = "bad", *, given: object = None) -> run_pb2.Failure:
-    """Run one step that fails, see the server serve on, and return the failure."""
+    """Run one step that fails, check that the server still serves, and return the failure."""
     events = await client.run(flow(step("s", name, given=given)))
     assert state_of(end_of(events).state) == "failed"
     after = await client.run(flow(step("s", "core.echo")), given="still there")
@@ -62,7 +62,7 @@ async def test_any_exception_of_an_action_fails_its_step(
 
 
 async def test_stop_iteration_on_a_thread_fails_the_step(serve: Serve, connect: Connect) -> None:
-    """No future of asyncio can carry it."""
+    """A future of asyncio cannot hold a `StopIteration`."""
 
     @action
     def bad() -> object:

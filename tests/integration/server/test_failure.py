@@ -1,4 +1,4 @@
-"""What a failure does to the rest of its run."""
+"""The effect of a failure on the rest of its run."""
 
 import pytest
 

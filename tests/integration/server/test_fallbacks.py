@@ -1,4 +1,4 @@
-"""What answers in the place of a step that has finally failed."""
+"""Fallbacks of steps that have finally failed."""
 
 from integration.server.build import (
     bind,
@@ -86,8 +86,8 @@ async def test_a_fallback_answers_for_a_step_that_was_not_admitted_in_time(
         step("a", "controlled", total_timeout=0.05, fallback=fallback_to("core.echo", 1)),
     )
     async with client.execute(flow(*steps, max_parallelism=1)) as run:
-        told = (await run.until("step_retrying", "a")).step_retrying
-        assert (told.attempt, told.fallback) == (0, True)
+        retrying = (await run.until("step_retrying", "a")).step_retrying
+        assert (retrying.attempt, retrying.fallback) == (0, True)
         controlled.release("blocked")
         events = await run.rest()
     assert value_of(finished(events)["a"].output) == 1

@@ -1,4 +1,4 @@
-"""Actions whose exceptions, texts, streams and values are odd: each is recorded at once, and holds nobody up."""
+"""Actions with hostile exceptions, texts, streams and values: each is recorded at once, and delays no other run."""
 
 import asyncio
 import importlib
@@ -37,7 +37,7 @@ class Answered(Exception):
 
 
 class Guarded(Exception):
-    """Lets nobody read it."""
+    """An exception whose attributes cannot be read."""
 
     def __str__(self) -> str:
         raise SystemExit(3)
@@ -48,7 +48,7 @@ class Guarded(Exception):
 
 
 class Disguised(Exception):
-    """Says that it is of another class, to who can hear that."""
+    """An object that claims to be of another class."""
 
     @property  # type: ignore[misc]  # what is tested
     def __class__(self) -> Any:
@@ -93,7 +93,7 @@ async def test_a_retry_after_beyond_every_calendar_still_gives_a_next_time(serve
 
 @pytest.fixture
 def undecodable(tmp_path: Path) -> Iterator[Path]:
-    """A folder whose name is no text, from which modules can be imported."""
+    """A folder of importable modules whose name is not valid text."""
     folder = os.fsdecode(os.fsencode(tmp_path) + b"/f\xff")
     Path(folder).mkdir()
     sys.path.insert(0, folder)
@@ -169,28 +169,28 @@ async def test_a_concurrency_key_that_utf_8_cannot_hold_counts_like_any_other(
 
 
 async def _prompt(client: RawClient, run_id: str) -> None:
-    """See that the server answers, whatever else goes on."""
+    """Check that the server answers promptly."""
     for _ in range(20):
         await client.get(run_id)
 
 
-class _Ear(logging.Handler):
-    """Hears what the server warns of."""
+class _WarningRecorder(logging.Handler):
+    """Records the warnings of the server."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
-        self.heard: list[str] = []
+        self.records: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.heard.append(record.getMessage())
+        self.records.append(record.getMessage())
 
 
 @pytest.fixture
-def ear() -> Iterator[_Ear]:
-    ear, logger = _Ear(), logging.getLogger("stepwave_server")
-    logger.addHandler(ear)
-    yield ear
-    logger.removeHandler(ear)
+def warnings() -> Iterator[_WarningRecorder]:
+    warnings, logger = _WarningRecorder(), logging.getLogger("stepwave_server")
+    logger.addHandler(warnings)
+    yield warnings
+    logger.removeHandler(warnings)
 
 
 def _endless_async(going: list[bool]) -> Callable[..., object]:
@@ -213,7 +213,7 @@ def _endless(going: list[bool]) -> Callable[..., object]:
 
 @pytest.mark.parametrize("make", [_endless_async, _endless], ids=["async", "thread"])
 async def test_a_stream_that_never_waits_lets_others_run_and_be_cancelled(
-    serve: Serve, connect: Connect, ear: _Ear, make: Callable[[list[bool]], Callable[..., object]]
+    serve: Serve, connect: Connect, warnings: _WarningRecorder, make: Callable[[list[bool]], Callable[..., object]]
 ) -> None:
     going = [True]
     client = connect(await serve(make(going), lag_warning=0.2))
@@ -223,7 +223,7 @@ async def test_a_stream_that_never_waits_lets_others_run_and_be_cancelled(
     await client.cancel("endless")
     going.clear()
     assert state_of(end_of(await client.events("endless")).state) in {"cancelled", "failed"}
-    assert ear.heard == []
+    assert warnings.records == []
 
 
 async def test_a_stream_that_never_waits_ends_by_its_timeout(serve: Serve, connect: Connect) -> None:
@@ -240,11 +240,11 @@ async def test_a_stream_that_never_waits_ends_by_its_timeout(serve: Serve, conne
 
 
 async def test_a_thread_that_emits_faster_than_the_loop_reads_delays_no_call(serve: Serve, connect: Connect) -> None:
-    let = threading.Event()
+    released = threading.Event()
 
     @action
     def chatty(context: Context) -> str:
-        while not let.is_set():
+        while not released.is_set():
             context.emit("x")
             context.progress(0.5, "y" * 100_000)
         return "done"
@@ -252,7 +252,7 @@ async def test_a_thread_that_emits_faster_than_the_loop_reads_delays_no_call(ser
     client = connect(await serve(chatty))
     await client.start(flow(step("s", "chatty")), run_id="chatty")
     await _prompt(client, "chatty")
-    let.set()
+    released.set()
     assert value_of(finished(await client.events("chatty"))["s"].output) == "done"
 
 
@@ -290,7 +290,7 @@ async def test_a_cancelled_task_that_an_action_awaits_is_reported_as_such(serve:
     [("raise", "it failed: OSError: broke it"), ("answer", "it answered all the same, too late")],
 )
 async def test_what_an_action_raised_at_its_timeout_is_reported(
-    serve: Serve, connect: Connect, controlled: ControlledActions, way: str, told: str
+    serve: Serve, connect: Connect, controlled: ControlledActions, way: str, expected: str
 ) -> None:
     @action
     async def stubborn_way(context: Context) -> str:
@@ -303,7 +303,7 @@ async def test_what_an_action_raised_at_its_timeout_is_reported(
 
     events = await connect(await serve(stubborn_way)).run(flow(step("s", "stubborn_way", timeout=0.05)))
     failure = finished(events)["s"].failure
-    assert (reason_of(failure), failure.details["when_interrupted"]) == ("timeout", told)
+    assert (reason_of(failure), failure.details["when_interrupted"]) == ("timeout", expected)
 
 
 # Values that cannot be read elsewhere.

@@ -1,4 +1,4 @@
-"""Inputs that do not fit their actions: a written one is refused before anything runs, another one fails its step."""
+"""Inputs that do not fit their actions: constant ones are refused before anything runs, others fail their step."""
 
 import pytest
 from grpc import StatusCode

@@ -27,11 +27,11 @@ async def test_the_servers_default_timeout_is_named_in_the_failure(serve: Serve,
 
 
 async def test_a_blocked_thread_fails_by_its_timeout_and_delays_no_other_run(serve: Serve, connect: Connect) -> None:
-    let = threading.Event()
+    released = threading.Event()
 
     @action
     def bad() -> None:
-        let.wait(GUARD)
+        released.wait(GUARD)
 
     client = connect(await serve(bad, max_attempts=1))
     events = await client.run(flow(step("s", "bad", timeout=0.05)))
@@ -39,15 +39,15 @@ async def test_a_blocked_thread_fails_by_its_timeout_and_delays_no_other_run(ser
     assert reason_of(result.failure) == "timeout"
     assert result.abandoned
     assert state_of(end_of(await client.run(flow(step("t")))).state) == "succeeded"
-    let.set()
+    released.set()
 
 
 async def test_more_blocked_threads_than_a_pool_has_block_nothing(serve: Serve, connect: Connect) -> None:
-    let = threading.Event()
+    released = threading.Event()
 
     @action
     def bad() -> None:
-        let.wait(GUARD)
+        released.wait(GUARD)
 
     @action
     def good() -> str:
@@ -57,7 +57,7 @@ async def test_more_blocked_threads_than_a_pool_has_block_nothing(serve: Serve, 
     stuck = [step(f"s{i}", "bad", timeout=0.05, allow_failure=True) for i in range(60)]
     await client.run(flow(*stuck))
     assert value_of(finished(await client.run(flow(step("t", "good"))))["t"].output) == "ran"
-    let.set()
+    released.set()
 
 
 async def test_an_action_that_swallows_cancellation_is_abandoned_after_its_grace(

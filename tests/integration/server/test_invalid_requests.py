@@ -1,4 +1,4 @@
-"""Calls that cannot be accepted: each field is named, all problems at once, and nothing is invoked."""
+"""Invalid requests: all problems are reported at once, each with its field, and nothing is invoked."""
 
 from collections.abc import AsyncIterator
 
@@ -154,7 +154,7 @@ async def test_problems_of_the_call_and_of_the_workflow_come_together(client: Ra
 
 
 async def test_more_problems_than_an_answer_holds_are_counted(client: RawClient) -> None:
-    """An answer with them all would be longer than the metadata that callers take."""
+    """With all problems, the status would be longer than the metadata that clients accept."""
     bad = flow(*(step(f"step{i}", "noop", after=[f"an-unknown-step-of-a-rather-long-name-{i}"]) for i in range(500)))
     refused = await workflow_refusal(client, bad)
     assert refused.code is INVALID

@@ -1,4 +1,4 @@
-"""Limits on a real server: who runs, who waits and says why, and what becomes of those who wait."""
+"""Limits on a real server: which steps run, which wait, and the reasons that watchers see."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ HOUR = 3_600_000_000_000
 
 
 class Limited:
-    """Starts servers with limits, and callers to them."""
+    """Starts servers with limits, and connects clients to them."""
 
     def __init__(self, serve: Serve, connect: Connect, folder: Path) -> None:
         self._serve = serve
@@ -39,7 +39,7 @@ async def limited(serve: Serve, connect: Connect, tmp_path: Path) -> Limited:
 
 
 def _controlled(*step_ids: str, key: str | None = None, values: Sequence[object] = ()) -> workflow_pb2.Workflow:
-    """Return a workflow of steps that wait for the test; with a key, it is their value."""
+    """Return a workflow of controlled steps. With a key, `values` are their values."""
     given = [*values, *[None] * (len(step_ids) - len(values))]
     workflow = flow(
         *[
@@ -58,7 +58,7 @@ async def _waiting(client: RawClient, run_id: str) -> list[tuple[str, str, int, 
     return [(WaitCause.Name(it.cause), it.limit, it.step_count, list(it.step_ids)) for it in response.waiting]
 
 
-async def _told(stream: Stream, step_id: str) -> StepWaiting:
+async def _next_waiting(stream: Stream, step_id: str) -> StepWaiting:
     return (await stream.until("step_waiting", step_id)).step_waiting
 
 
@@ -94,11 +94,11 @@ async def test_a_waiting_step_reports_why_and_uses_up_no_attempt(
 ) -> None:
     client = await limited.client(ONE)
     await client.start(_controlled("a1", "a2"), run_id="blocked")
-    for _ in range(2):  # one who joins later is told as well
+    for _ in range(2):  # a late watcher sees it as well
         async with client.watch("blocked") as stream:
-            told = await _told(stream, "a2")
-            assert told.cause == WaitCause.WAIT_CAUSE_CONCURRENCY
-            assert told.message == 'the only place of the limit "controlled" is taken'
+            waiting = await _next_waiting(stream, "a2")
+            assert waiting.cause == WaitCause.WAIT_CAUSE_CONCURRENCY
+            assert waiting.message == 'the only place of the limit "controlled" is taken'
     assert await _waiting(client, "blocked") == [("WAIT_CAUSE_CONCURRENCY", "controlled", 1, ["a2"])]
     controlled.release("a1")
     await controlled.wait_started("a2")
@@ -124,7 +124,7 @@ async def test_a_step_that_waits_for_max_attempts_reports_it(
     client = connect(await serve(max_attempts=1))
     await client.start(_controlled("a1", "a2"), run_id="blocked")
     async with client.watch("blocked") as stream:
-        assert (await _told(stream, "a2")).message == "the server's max_attempts is 1"
+        assert (await _next_waiting(stream, "a2")).message == "the server's max_attempts is 1"
     assert await _waiting(client, "blocked") == [("WAIT_CAUSE_CONCURRENCY", "", 1, ["a2"])]
 
 
@@ -213,8 +213,11 @@ async def test_a_rate_admits_a_burst_and_the_other_steps_report_why_they_wait(
     await client.start(_controlled("a1", "a2", "a3"), run_id="paced")
     await controlled.wait_started("a1", "a2")
     async with client.watch("paced") as stream:
-        told = await _told(stream, "a3")
-    assert (told.cause, told.message) == (WaitCause.WAIT_CAUSE_RATE, 'the limit "controlled" lets 1 start every 1 h')
+        waiting = await _next_waiting(stream, "a3")
+    assert (waiting.cause, waiting.message) == (
+        WaitCause.WAIT_CAUSE_RATE,
+        'the limit "controlled" lets 1 start every 1 h',
+    )
     assert await _waiting(client, "paced") == [("WAIT_CAUSE_RATE", "controlled", 1, ["a3"])]
     await client.cancel("paced")
     assert states(await client.events("paced"))["a3"] == "skipped"
@@ -224,7 +227,7 @@ async def test_waiting_steps_start_as_time_passes(limited: Limited) -> None:
     client = await limited.client("- {actions: noop, rate: 50/s}")
     events = await client.run(flow(*[step(f"a{number}") for number in range(10)]))
     starts = sorted(it.start_time.ToNanoseconds() for it in finished(events).values())
-    assert starts[-1] - starts[0] >= 9 * 20_000_000 - 10_000_000  # starts are told by another clock
+    assert starts[-1] - starts[0] >= 9 * 20_000_000 - 10_000_000  # the start times are of another clock
 
 
 # Refusals.
@@ -233,7 +236,7 @@ async def test_waiting_steps_start_as_time_passes(limited: Limited) -> None:
 def _busy(controlled: ControlledActions) -> object:
     @action("busy.service")
     async def busy(context: Context, refuse: bool = False, after: float | None = None) -> str:
-        """Wait for the test; then answer, or say that it is too much."""
+        """Wait for the test, then answer or fail as rate limited."""
         await controlled.wait_released(context.step_id)
         if refuse:
             nanos = None if after is None else round(after * 1e9)
@@ -277,11 +280,11 @@ async def test_a_rate_limited_failure_with_retry_after_pauses_the_action_for_all
     await client.start(_calls("a1", "a2", refused="a1", after=3_600), run_id="first")
     await controlled.wait_started("a1")
     async with client.watch("first") as stream:
-        assert (await _told(stream, "a2")).cause == WaitCause.WAIT_CAUSE_CONCURRENCY
+        assert (await _next_waiting(stream, "a2")).cause == WaitCause.WAIT_CAUSE_CONCURRENCY
         controlled.release("a1")
-        told = await _told(stream, "a2")  # who waited for a place is told that it waits for something else now
-        assert told.cause == WaitCause.WAIT_CAUSE_RATE
-        assert told.message.startswith('"busy.*" is paused for another ')
+        waiting = await _next_waiting(stream, "a2")  # the step waited for a place, and now waits for the rate
+        assert waiting.cause == WaitCause.WAIT_CAUSE_RATE
+        assert waiting.message.startswith('"busy.*" is paused for another ')
     await client.start(_calls("b1"), run_id="second")
     assert await _waiting(client, "second") == [("WAIT_CAUSE_RATE", "busy.*", 1, ["b1"])]
     assert (await _limits(client, "busy.service"))[0].adaptive.HasField("paused_until")
@@ -329,7 +332,7 @@ async def test_a_fallback_waits_at_the_limits_of_its_own_action(
     await client.start(failing, run_id="failing")
     controlled.release("failing")
     async with client.watch("failing") as stream:
-        assert (await _told(stream, "failing")).cause == WaitCause.WAIT_CAUSE_CONCURRENCY
+        assert (await _next_waiting(stream, "failing")).cause == WaitCause.WAIT_CAUSE_CONCURRENCY
     controlled.release("first")
     assert states(await client.events("failing")) == {"failing": "succeeded"}
 

@@ -1,4 +1,4 @@
-"""Runs at rest: lists, results, steps, deletion, and how long they are kept."""
+"""Ended runs: lists, results, steps, deletion and retention."""
 
 import asyncio
 from collections.abc import Iterable
@@ -22,7 +22,7 @@ async def _list(
     prefix: str = "",
     size: int = 0,
 ) -> list[str]:
-    """List runs, page by page, and return their ids."""
+    """List runs page by page, and return their ids."""
     found: list[str] = []
     token = ""
     while True:

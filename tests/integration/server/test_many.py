@@ -1,4 +1,4 @@
-"""Many runs, large runs, and bounds: nothing is shared, nobody starves, nothing recurses."""
+"""Many runs, large runs and limits: runs share nothing, none starves, and no depth causes recursion."""
 
 import asyncio
 import re
@@ -42,14 +42,14 @@ async def test_a_thousand_runs_at_once_share_nothing(client: RawClient) -> None:
 
 
 async def test_a_small_run_that_arrives_later_ends_before_a_wide_one(serve: Serve, connect: Connect) -> None:
-    """Eight places, and 10,000 steps of one run that wait for them; each that the test lets go gives its place back."""
-    let = asyncio.Semaphore(0)
+    """Ten thousand steps of one run wait for eight places. Each step that the test releases frees its place."""
+    released = asyncio.Semaphore(0)
     went = asyncio.Queue[str]()
     order: list[str] = []
 
     @action
     async def ticket(context: Context) -> None:
-        await let.acquire()
+        await released.acquire()
         went.put_nowait(context.run_id)
 
     server = await serve(ticket, max_attempts=8)
@@ -59,7 +59,7 @@ async def test_a_small_run_that_arrives_later_ends_before_a_wide_one(serve: Serv
     small = client.execute(flow(*(step(f"t{i}", "ticket") for i in range(4))), run_id="small")
     await small.until("run_started")
     while order.count("small") < 4:
-        let.release()
+        released.release()
         order.append(await went.get())
     assert state_of(end_of(await small.rest()).state) == "succeeded"
     assert len(order) <= 20
@@ -95,7 +95,7 @@ async def test_a_chain_of_20_000_steps_runs_to_its_end(client: RawClient) -> Non
 
 
 async def test_a_fan_out_of_100_000_steps_runs_to_its_end(client: RawClient) -> None:
-    """In messages of at most 3 MiB: callers take none that is longer. The plan takes several events."""
+    """The plan takes several events, and the client accepts no message over 3 MiB."""
     wide = flow(step("root"), *(step(f"s{i}", after=["root"]) for i in range(100_000)))
     events = await client.run(wide)
     assert end_of(events).counts.succeeded == 100_001

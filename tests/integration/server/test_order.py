@@ -1,4 +1,4 @@
-"""What starts when: overlap, waves, barriers, and the order of events."""
+"""The order of steps and events: overlap, waves and barriers."""
 
 import pytest
 
@@ -12,7 +12,7 @@ DIAMOND = flow(step("a"), step("b", after=["a"]), step("c", after=["a"]), step("
 
 
 def _place(events: list[RunEvent], kind: str, step_id: str) -> int:
-    """Return where a step's event stands."""
+    """Return the index of an event of a step."""
     for place, event in enumerate(events):
         if kind_of(event) != kind:
             continue

@@ -1,4 +1,4 @@
-"""Everything at once: random graphs that fail, stream, time out and are cancelled, and watchers that come and go."""
+"""Random runs, all at once, that fail, stream, time out and are cancelled, with watchers that come and go."""
 
 import asyncio
 import random
@@ -20,7 +20,7 @@ RUNS = 60
 
 @action
 async def turns(count: int) -> int:
-    """Wait for some turns of the loop."""
+    """Yield to the event loop `count` times."""
     for _ in range(count):
         await asyncio.sleep(0)
     return count
@@ -28,7 +28,7 @@ async def turns(count: int) -> int:
 
 @action
 async def breaks(count: int) -> None:
-    """Wait for some turns of the loop, then raise."""
+    """Yield to the event loop `count` times, then raise."""
     for _ in range(count):
         await asyncio.sleep(0)
     raise ValueError(count)
@@ -36,7 +36,7 @@ async def breaks(count: int) -> None:
 
 @action
 async def talks(context: Context, count: int) -> AsyncIterator[int]:
-    """Say something in every turn of the loop."""
+    """Emit a chunk and progress in every turn of the event loop."""
     for number in range(count):
         context.progress(number / count)
         yield number
@@ -45,7 +45,7 @@ async def talks(context: Context, count: int) -> AsyncIterator[int]:
 
 @action
 def rumbles(count: int) -> Iterator[int]:
-    """Say something from a thread."""
+    """Emit chunks from a thread."""
     yield from range(count)
 
 
@@ -81,7 +81,7 @@ def _flow(dice: random.Random) -> workflow_pb2.Workflow:
 
 
 async def _follow(client: RawClient, run_id: str, dice: random.Random) -> list[RunEvent]:
-    """Watch a run to its end, going away and coming back at random; return its numbered events."""
+    """Watch a run to its end, with random disconnects; return its numbered events."""
     seen: list[RunEvent] = []
     while not seen or kind_of(seen[-1]) != "run_finished":
         async with client.watch(run_id, after=len(seen), attach=dice.random() < 0.5) as watch:
@@ -94,7 +94,7 @@ async def _follow(client: RawClient, run_id: str, dice: random.Random) -> list[R
 
 
 async def _live(client: RawClient, number: int, dice: random.Random) -> tuple[workflow_pb2.Workflow, list[RunEvent]]:
-    """Run a random workflow, disturb it, and return its events."""
+    """Run a random workflow with random disturbances, and return its events."""
     run_id, workflow = f"run{number}", _flow(dice)
     if dice.random() < 0.5:
         await client.start(workflow, run_id=run_id)
@@ -110,7 +110,7 @@ async def _live(client: RawClient, number: int, dice: random.Random) -> tuple[wo
 
 
 def _check(workflow: workflow_pb2.Workflow, events: list[RunEvent]) -> None:
-    """See that events keep every promise about them."""
+    """Check all guarantees about the events of a run."""
     check_sequences(events)
     assert [kind_of(event) for event in events].count("run_finished") == 1
     ends = finished(events)

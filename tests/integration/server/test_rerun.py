@@ -1,4 +1,4 @@
-"""A run again: the workflow and input of an earlier one, and its outputs where that is asked for."""
+"""Reruns: the workflow and input of an earlier run, and its outputs if requested."""
 
 import grpc
 import pytest

@@ -1,4 +1,4 @@
-"""Failed attempts are tried again, and what took too long says what it was."""
+"""Retries of failed attempts, and failures that name the timeout."""
 
 import pytest
 
@@ -28,7 +28,7 @@ async def test_a_failed_attempt_is_retried_with_the_same_key(client: RawClient, 
     assert value_of(finished(events)["a"].output) == {"attempt": 3, "key": "default/mine/a"}
     assert finished(events)["a"].attempts == 3
     retries = [event.step_retrying for event in events if event.HasField("step_retrying")]
-    assert [(told.attempt, told.failure.message) for told in retries] == [
+    assert [(retrying.attempt, retrying.failure.message) for retrying in retries] == [
         (1, "ConnectionError: attempt 1"),
         (2, "ConnectionError: attempt 2"),
     ]
@@ -38,9 +38,9 @@ async def test_backoffs_are_waited_for_and_reported(client: RawClient, controlle
     controlled.release_all()
     events = await client.run(flow(step("a", "fails_first", retry=retry(2, 0.05, jitter=0))))
     assert kinds_of(events)[2:6] == ["step_started", "step_retrying", "step_ready", "step_started"]
-    told, ready, start = events[3], events[4], events[5]
-    assert told.step_retrying.next_time.ToNanoseconds() - told.time.ToNanoseconds() == 50_000_000
-    assert start.time.ToNanoseconds() > told.time.ToNanoseconds() + 40_000_000
+    retrying, ready, start = events[3], events[4], events[5]
+    assert retrying.step_retrying.next_time.ToNanoseconds() - retrying.time.ToNanoseconds() == 50_000_000
+    assert start.time.ToNanoseconds() > retrying.time.ToNanoseconds() + 40_000_000
     assert (ready.step_ready.attempt, start.step_started.attempt) == (2, 2)
     check_sequences(events)
 
@@ -63,8 +63,8 @@ async def test_a_permanent_failure_is_not_retried(client: RawClient) -> None:
 async def test_an_action_can_set_the_time_of_the_next_attempt(client: RawClient) -> None:
     given = {"reason": "rate_limited", "retryable": True, "retry_after": 0.05}
     events = await client.run(flow(step("a", "core.fail", given=given, retry=retry(2))))
-    (told,) = (event for event in events if event.HasField("step_retrying"))
-    assert told.step_retrying.next_time.ToNanoseconds() - told.time.ToNanoseconds() == 50_000_000
+    (retrying,) = (event for event in events if event.HasField("step_retrying"))
+    assert retrying.step_retrying.next_time.ToNanoseconds() - retrying.time.ToNanoseconds() == 50_000_000
     assert finished(events)["a"].failure.retry_after == seconds(0.05)
 
 
@@ -90,8 +90,8 @@ async def test_a_step_in_a_backoff_frees_its_place(client: RawClient, controlled
 async def test_an_attempt_that_timed_out_is_retried(client: RawClient, controlled: ControlledActions) -> None:
     held = step("a", "controlled", timeout=0.05, retry=retry(2))
     async with client.execute(flow(held)) as run:
-        told = (await run.until("step_retrying")).step_retrying
-        assert told.failure.message == "the attempt took longer than the step's timeout of 0.05 s"
+        retrying = (await run.until("step_retrying")).step_retrying
+        assert retrying.failure.message == "the attempt took longer than the step's timeout of 0.05 s"
         controlled.release("a")
         assert states(await run.rest()) == {"a": "succeeded"}
 

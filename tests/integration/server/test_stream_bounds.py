@@ -1,4 +1,4 @@
-"""How much streams may say: to one watcher, in one message, and in all."""
+"""Limits of streams: for one watcher, in one message, and in all."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,7 +10,7 @@ from stepwave import Context, action
 from stepwave.v1 import workflow_pb2
 from stepwave.v1.event_pb2 import RunEvent
 
-ONE = flow(step("s", "said"))
+ONE = flow(step("s", "streams"))
 
 
 def _chunks(events: list[RunEvent]) -> list[object]:
@@ -21,12 +21,12 @@ async def test_the_recent_chunks_of_a_long_stream_are_kept_up_to_a_limit(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     @action
-    async def said(context: Context) -> None:
+    async def streams(context: Context) -> None:
         for number in range(40):
             context.emit(f"{number:03}" + "x" * 10_000)
         await controlled.wait_released(context.step_id)
 
-    client = connect(await serve(said))
+    client = connect(await serve(streams))
     await client.start(ONE, run_id="live")
     await controlled.wait_started("s")
     late = client.watch("live")
@@ -39,32 +39,32 @@ async def test_the_recent_chunks_of_a_long_stream_are_kept_up_to_a_limit(
 
 
 async def test_no_burst_of_chunks_makes_a_message_too_long(serve: Serve, connect: Connect) -> None:
-    """The caller takes no message of more than 3 MiB."""
+    """The client accepts no message over 3 MiB."""
 
     @action
-    async def said(context: Context) -> str:
+    async def streams(context: Context) -> str:
         for _ in range(12):
             context.emit("x" * 900_000)
         return "y" * 900_000
 
-    events = await connect(await serve(said)).run(ONE)
+    events = await connect(await serve(streams)).run(ONE)
     assert len(str(value_of(finished(events)["s"].output))) == 900_000
 
 
 async def test_chunks_and_a_large_end_together_make_no_message_too_long(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
-    """A megabyte said, one of outputs, one of failures, and many skipped steps, all in one turn of the loop."""
+    """A megabyte of chunks, one of outputs, one of failures, and many skipped steps, all in one turn of the loop."""
 
     @action
-    async def said(context: Context) -> None:
+    async def streams(context: Context) -> None:
         context.emit("x" * 1_040_000)
         raise ValueError
 
     controlled.release_all()
     bad = [step(f"bad{i}", "fails", given={"message": "🙂" * 3_000}) for i in range(70)]
     early = ["big", *(spec.id for spec in bad)]
-    last = step("last", "said", after=early, join=workflow_pb2.JOIN_ALL_DONE)
+    last = step("last", "streams", after=early, join=workflow_pb2.JOIN_ALL_DONE)
     skipped = [step(f"a-step-that-is-skipped-in-the-end-{i}", after=["last"]) for i in range(1_200)]
     wide = flow(
         step("big", "large_output", given={"size": 1_040_000}),
@@ -74,7 +74,7 @@ async def test_chunks_and_a_large_end_together_make_no_message_too_long(
         failure_policy=workflow_pb2.FAILURE_POLICY_CONTINUE,
         outputs=["big"],
     )
-    result = end_of(await connect(await serve(said)).run(wide))
+    result = end_of(await connect(await serve(streams)).run(wide))
     assert result.ByteSize() > 2_000_000
     assert (result.counts.failed, result.counts.skipped) == (71, 1_200)
 
@@ -82,17 +82,17 @@ async def test_chunks_and_a_large_end_together_make_no_message_too_long(
 async def test_a_slow_watcher_misses_chunks_rather_than_use_memory(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
-    """More is said than the transport and the watcher's queue take in together, and nobody reads."""
+    """There are more chunks than the transport and the watcher's queue hold together, and the client does not read."""
 
     @action
-    async def said(context: Context) -> None:
+    async def streams(context: Context) -> None:
         await controlled.wait_released(context.step_id)
         for _ in range(60):
             context.emit("x" * 500_000)
             await asyncio.sleep(0)
 
-    client = connect(await serve(said))
-    slow = client.execute(flow(step("s", "said")), run_id="live", window=60)
+    client = connect(await serve(streams))
+    slow = client.execute(flow(step("s", "streams")), run_id="live", window=60)
     await slow.until("step_started", "s")
     controlled.release("s")
     others = await client.events("live")
@@ -103,9 +103,9 @@ async def test_a_slow_watcher_misses_chunks_rather_than_use_memory(
 
 async def test_chunks_that_exceed_the_payload_limit_together_fail_the_step(serve: Serve, connect: Connect) -> None:
     @action
-    async def said() -> AsyncIterator[str]:
+    async def streams() -> AsyncIterator[str]:
         for _ in range(5):
             yield "x" * 300_000
 
-    failure = finished(await connect(await serve(said)).run(ONE))["s"].failure
+    failure = finished(await connect(await serve(streams)).run(ONE))["s"].failure
     assert reason_of(failure) == "resource_exhausted"

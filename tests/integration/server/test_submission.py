@@ -1,4 +1,4 @@
-"""Submitting twice, and what makes two submissions the same."""
+"""Repeated submissions, and when two submissions are the same."""
 
 from pathlib import Path
 

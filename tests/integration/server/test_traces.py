@@ -1,4 +1,4 @@
-"""One trace for every run: client, run, wave, step and attempt, with the right parents however much goes on at once."""
+"""One trace for every run: client, run, wave, step and attempt, with the right parents for concurrent runs too."""
 
 import asyncio
 
@@ -28,7 +28,7 @@ def exporter() -> InMemorySpanExporter:
 
 @pytest.fixture
 def seen() -> list[tuple[int, int]]:
-    """The trace and span that actions found themselves under."""
+    """The current trace and span of each action that ran."""
     return []
 
 
@@ -64,20 +64,20 @@ def _trace(span: ReadableSpan) -> int:
 
 
 def _label(span: ReadableSpan) -> str:
-    """Return what a span is of, as `step b`."""
-    said = {key: str(value) for key, value in (span.attributes or {}).items()}
+    """Return a label of a span, such as `step b`."""
+    attributes = {key: str(value) for key, value in (span.attributes or {}).items()}
     kind = span.name.removeprefix("stepwave.")
     match kind:
         case "run":
-            return f"run {said['stepwave.run_id']}"
+            return f"run {attributes['stepwave.run_id']}"
         case "wave":
-            return f"wave {said['stepwave.wave']}"
+            return f"wave {attributes['stepwave.wave']}"
         case _:
-            return f"{kind} {said['stepwave.step_id']}"
+            return f"{kind} {attributes['stepwave.step_id']}"
 
 
 def _tree(spans: tuple[ReadableSpan, ...], run_id: str) -> dict[str, str]:
-    """Return for every span of a run what its parent is of; an empty string: one from outside, or none."""
+    """Return the label of each span of a run with that of its parent; empty: no parent in the run."""
     own = [span for span in spans if (span.attributes or {}).get("stepwave.run_id") == run_id]
     labels = {_id(span): _label(span) for span in own}
     assert len(labels) == len(own), "two spans have one id"

@@ -1,4 +1,4 @@
-"""Watching a run: from every place, at any time, at any pace, filtered or not."""
+"""Watching a run: from any sequence number, at any time and pace, filtered or not."""
 
 import grpc
 import pytest
@@ -24,7 +24,7 @@ async def test_a_live_run_can_be_watched_from_every_prefix(client: RawClient, co
     await controlled.wait_started("b")
     so_far = (await client.get("live")).last_sequence
     streams = [client.watch("live", after=after) for after in range(so_far + 1)]
-    for stream in streams[:-1]:  # each has seen what there was before it goes on
+    for stream in streams[:-1]:  # each has seen all earlier events
         while not stream.seen or stream.seen[-1].sequence < so_far:
             await stream.message()
     controlled.release("b")
@@ -123,7 +123,7 @@ async def test_a_filtered_stream_sends_heartbeats_too(
 
 
 async def test_a_slow_watcher_delays_no_other_and_loses_no_numbered_event(client: RawClient) -> None:
-    """What nobody reads is more than the transport takes in: 16 MB."""
+    """The unread events are more than the transport buffers: 16 MB."""
     wide = flow(*(step(f"s{i}", "large_output", given={"size": 400_000}) for i in range(40)))
     slow = client.execute(wide, run_id="wide", window=60)
     await slow.until("run_started")
@@ -164,7 +164,7 @@ async def test_watchers_that_have_left_are_forgotten(
 
 
 async def test_retention_keeps_runs_that_are_still_read(serve: Serve, connect: Connect) -> None:
-    """All runs have ended before the first is read to its end, and one alone is kept."""
+    """All runs have ended before the first is read to its end, and retention keeps only one."""
     server = await serve(keep_runs=1)
     client = connect(server)
     runs = [client.execute(flow(step("a"), step("b", after=["a"]))) for _ in range(5)]

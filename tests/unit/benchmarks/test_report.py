@@ -1,4 +1,4 @@
-"""The benchmarks' report: spreads, shares from round to round, and verdicts."""
+"""The report of the benchmarks: spreads, shares of each round, and goals."""
 
 from benchmarks.loads import Load, wide
 from benchmarks.report import Report, Spread, markdown

@@ -71,7 +71,7 @@ def _nanos(seconds: int | None) -> int | None:
 
 
 def retry(times: int, *, pause: int = 1, jitter: float = 0.0, longest: int | None = None, factor: float = 2.0) -> Retry:
-    """Return a retry policy, by default without jitter; `times`: attempts, `pause` and `longest`: backoffs in seconds."""
+    """Return a retry policy of `times` attempts, without jitter by default; `pause` and `longest` are in seconds."""
     most = max(pause, 30) if longest is None else longest
     return Retry(times, pause * SECOND, factor, most * SECOND, jitter)
 

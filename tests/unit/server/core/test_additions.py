@@ -1,4 +1,4 @@
-"""Steps that are added while the run lasts."""
+"""Steps that are added during the run."""
 
 import pytest
 
@@ -15,7 +15,7 @@ ANY, ALL_DONE = Join.ANY, Join.ALL_DONE
 
 
 def refusal(drive: Drive, *steps: Step, seal: bool = False) -> Refused:
-    """Return why the run does not take the steps, having seen that nothing changed."""
+    """Return the reason why an addition is refused, after a check that nothing changed."""
     before = snapshot(drive.run)
     with pytest.raises(Refused) as caught:
         drive.add(*steps, seal=seal)
@@ -123,7 +123,7 @@ def test_losers_of_a_join_met_after_the_seal_are_cancelled() -> None:
     assert [interrupt.step_id for interrupt in drive.interrupts()] == ["b"]
 
 
-# References to steps still to come.
+# References to steps that are added later.
 
 
 def test_a_step_waits_for_a_dependency_still_to_come() -> None:
@@ -177,14 +177,14 @@ def test_a_wave_finishes_only_after_the_seal() -> None:
 
 
 def test_steps_that_an_output_makes_ready_are_decided_in_declaration_order() -> None:
-    """Were `c` looked at before `a`, its join would be met, and `b` let go with it."""
+    """If `c` came before `a`, its join would be met, and `b` cancelled as its loser."""
     drive = Drive.begun(flow(step("a", "d", "b", "c", join=ANY), step("b", "d")), is_open=True)
     drive.add(step("c", "d", "b", join=ANY), step("d"), seal=True)
     drive.succeed("d")
     assert drive.waiting() == ["a", "b"]
 
 
-# Additions that are made again.
+# Repeated additions.
 
 
 def test_adding_the_same_step_again_changes_nothing() -> None:

@@ -1,4 +1,4 @@
-"""What a run comes to, and how it is made to end before its time."""
+"""The end of a run, and how it is ended early."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Which failures are handled, and what an unhandled one does under either policy."""
+"""Which failures are handled, and the effect of an unhandled one under either policy."""
 
 import pytest
 

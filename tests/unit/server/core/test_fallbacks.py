@@ -1,4 +1,4 @@
-"""What answers in the place of a step that has finally failed."""
+"""Fallbacks of steps that have finally failed."""
 
 import pytest
 
@@ -28,7 +28,7 @@ BROKE = Failure(Reason.ACTION_ERROR, "a broke", step_id="a", attempt=1)
 
 
 def only(fallback: Payload | FallbackAction = OTHER, *, go_on: bool = False) -> Drive:
-    """Return a run of a step with a fallback, and of one that needs it."""
+    """Return a run of a step with a fallback, and of a dependent."""
     return Drive.begun(flow(step("a", fallback=fallback, payload='"own"'), step("b", "a"), go_on=go_on))
 
 

@@ -1,4 +1,4 @@
-"""What an action gets, and how much of it a command carries."""
+"""The inputs of actions, and which inputs a request carries."""
 
 from collections.abc import Mapping
 
@@ -58,7 +58,7 @@ def test_an_input_put_together_again_is_what_it_was_when_the_step_became_ready()
 
 
 class Strict:
-    """Finds every input too large."""
+    """An evaluator for which every input is too large."""
 
     def input_of(
         self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
@@ -67,7 +67,7 @@ class Strict:
 
 
 class Bounded:
-    """Gives every step the bound as its input."""
+    """An evaluator that gives every step the maximum size as its input."""
 
     def input_of(
         self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None

@@ -1,4 +1,4 @@
-"""What a restart of the server does to the attempts that it ended."""
+"""Attempts that a restart of the server interrupted."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from unit.server.core.driver import NOON, Drive
 
 
 def running(*step_ids: str, on_interrupt: OnInterrupt = OnInterrupt.RETRY) -> Drive:
-    """Return a run of independent steps that all run."""
+    """Return a run of independent steps, all running."""
     drive = Drive.begun(flow(*(step(step_id, on_interrupt=on_interrupt) for step_id in step_ids)))
     drive.start(*step_ids)
     return drive

@@ -1,4 +1,4 @@
-"""What a step asks of its dependencies, and what becomes of it and of them."""
+"""Joins: when they are met, and the effect on steps and on losers."""
 
 import pytest
 

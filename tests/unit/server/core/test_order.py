@@ -1,4 +1,4 @@
-"""For one input: the finished step, skips in declaration order, finished waves, then what starts."""
+"""Events of one input: the finished step, skips in declaration order, finished waves, then started steps."""
 
 from stepwave_server.core.messages import Invoke
 from stepwave_server.core.model import Join

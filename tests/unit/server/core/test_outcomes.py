@@ -1,4 +1,4 @@
-"""DESIGN §4's table: what happened to a step, and the state that it comes to."""
+"""The final states of steps, as in the table of DESIGN §4."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""`max_parallelism`: how many of a run's attempts may be in flight, and who is next."""
+"""`max_parallelism`: how many attempts of a run may be in flight, and which step is next."""
 
 from stepwave_server.core.model import Join
 from unit.server.core.build import NOWHERE, flow, step

@@ -1,4 +1,4 @@
-"""Random runs come to what a slow, obvious model says, whatever happens and in whatever order."""
+"""Random runs agree with the reference scheduler, for all inputs in any order."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from unit.server.core.strategies import batches, late_inputs, lost_attempts, nex
 
 
 class Compared(Drive):
-    """A run that is compared with the model after everything that happens."""
+    """A run that is compared with the reference scheduler after every input."""
 
     def __init__(self, workflow: Workflow, *, is_open: bool = False) -> None:
         super().__init__(workflow, options=RunOptions(open=is_open))
@@ -39,12 +39,12 @@ class Compared(Drive):
         return decision
 
     def interrupted(self) -> set[str]:
-        """Return the steps that were told to end, other than for taking too long."""
+        """Return the steps that were interrupted for reasons other than a timeout."""
         return {one.step_id for one in self.interrupts() if one.failure.reason is not Reason.TIMEOUT}
 
 
 class Fragile(Compared):
-    """A run that is lost and recovered every now and then; its attempts may survive that, or be lost too."""
+    """A run that is recovered from its events now and then. Its attempts survive or are lost."""
 
     def __init__(self, workflow: Workflow, data: st.DataObject, *, is_open: bool = False) -> None:
         super().__init__(workflow, is_open=is_open)
@@ -63,7 +63,7 @@ class Fragile(Compared):
 
 
 def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddSteps] = ()) -> None:
-    """Let anything happen that can, until nothing can."""
+    """Feed random possible inputs until the run has ended."""
     to_add = list(additions)
     cancel_after = data.draw(st.none() | st.none() | st.integers(0, 12), label="cancel after")
     patience = data.draw(st.integers(0, 2), label="patience")
@@ -78,7 +78,7 @@ def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddS
             choices.append(to_add[0])
         if drive.next_timer() is not None and (not choices or patience == 0):
             choices.append(None)
-        assert choices, "a run that lasts has something to wait for"
+        assert choices, "a run that has not ended waits for something"
         choice = data.draw(st.sampled_from(choices))
         drive.now += data.draw(st.sampled_from([1, 0, -2])) * SECOND
         timer = drive.next_timer()
@@ -122,7 +122,7 @@ def test_a_growing_run_may_be_recovered_too(steps: list[Step], data: st.DataObje
 
 
 def play(workflow: Workflow, failing: Sequence[str], data: st.DataObject) -> Drive:
-    """Run a workflow whose steps end as they are told to, in any order."""
+    """Run a workflow with given outcomes of its steps, in a given order."""
     drive = Drive.begun(workflow)
     while drive.run.finished is None:
         step_id = data.draw(st.sampled_from([*drive.waiting(), *drive.run.running]))
@@ -140,7 +140,7 @@ def play(workflow: Workflow, failing: Sequence[str], data: st.DataObject) -> Dri
 def test_the_outcomes_of_a_workflow_without_races_do_not_depend_on_the_order(
     workflow: Workflow, data: st.DataObject
 ) -> None:
-    """No step loses a race where all go on, and where every output is wanted."""
+    """There are no races if the run continues after failures and every output is needed."""
     ids = tuple(step.id for step in workflow.steps)
     tame = replace(workflow, failure_policy=FailurePolicy.CONTINUE, timeout=None, outputs=ids)
     failing = data.draw(st.lists(st.sampled_from(ids), unique=True))

@@ -1,4 +1,4 @@
-"""What is left of a run when only its events are: all of it."""
+"""Recovery: the events of a run determine its whole state."""
 
 from stepwave_server.core.decide import resume
 from stepwave_server.core.evolve import evolve, fold
@@ -20,7 +20,7 @@ from unit.server.core.snapshot import snapshot
 
 
 def busy() -> Drive:
-    """Return a run in which nearly everything has happened."""
+    """Return a run with nearly all kinds of events."""
     steps = (step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c", join=Join.ANY), step("e", "d"))
     more = (step("f", allow_failure=True), step("g", "e", bindings=(NOWHERE,)), step("h", "g", join=Join.ALL_DONE))
     drive = Drive.begun(flow(*steps, *more, max_parallelism=2, timeout=3600))
@@ -33,7 +33,7 @@ def busy() -> Drive:
 
 
 def troubled() -> Drive:
-    """Return a run in which steps pause, are tried again, run out of time, and fall back."""
+    """Return a run with backoffs, retries, timeouts and fallbacks."""
     steps = (
         step("a", retry=retry(3, pause=60)),
         step("b", retry=retry(3), total_timeout=90),
@@ -187,7 +187,7 @@ def test_resuming_changes_nothing() -> None:
 
 
 def long_plan() -> Workflow:
-    """Return a workflow whose step ids take some 2.5 MB."""
+    """Return a workflow whose step ids take about 2.5 MB."""
     ids = [f"{n:05}".rjust(120, "s") for n in range(20_000)]
     return flow(*(Step(step_id, "echo", () if place < 15_000 else (ids[0],)) for place, step_id in enumerate(ids)))
 
@@ -199,8 +199,8 @@ def test_a_long_plan_is_split_into_several_events_of_bounded_size() -> None:
     assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
     assert max(sum(len(step_id) for wave in part.waves for step_id in wave.step_ids) for part in parts) <= 1 << 20
     assert {part.step_count for part in parts} == {20_000}
-    told = [(wave.index, step_id) for part in parts for wave in part.waves for step_id in wave.step_ids]
-    assert told == [(0, step.id) for step in workflow.steps[:15_000]] + [
+    planned = [(wave.index, step_id) for part in parts for wave in part.waves for step_id in wave.step_ids]
+    assert planned == [(0, step.id) for step in workflow.steps[:15_000]] + [
         (1, step.id) for step in workflow.steps[15_000:]
     ]
 
@@ -213,10 +213,10 @@ def test_a_wave_that_is_split_goes_on_in_the_next_event() -> None:
 
 def test_no_step_is_ready_before_the_whole_plan_is_recorded() -> None:
     drive = Drive.begun(long_plan(), checked=False)
-    told = fold(drive.new_run(), drive.of(RunStarted)[:-1])
-    assert (told.started, len(told.dispatched)) == (False, 0)
-    evolve(told, drive.of(RunStarted)[-1], Agenda())
-    assert (told.started, len(told.dispatched)) == (True, 15_000)
+    planned = fold(drive.new_run(), drive.of(RunStarted)[:-1])
+    assert (planned.started, len(planned.dispatched)) == (False, 0)
+    evolve(planned, drive.of(RunStarted)[-1], Agenda())
+    assert (planned.started, len(planned.dispatched)) == (True, 15_000)
 
 
 def test_a_short_plan_is_one_event() -> None:

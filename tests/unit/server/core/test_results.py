@@ -1,4 +1,4 @@
-"""What a run came to, within the size of one message."""
+"""The result of a run, within the size of one message."""
 
 from stepwave_server.core.info import RunInfo, RunKey, info_of
 from stepwave_server.core.messages import AttemptFailed
@@ -126,7 +126,7 @@ def test_the_counts_are_by_state() -> None:
     assert counts == {state: expected.get(state, 0) for state in State}
 
 
-# A run as others see it.
+# The information of a run.
 
 
 def seen(drive: Drive) -> RunInfo:

@@ -1,4 +1,4 @@
-"""Failed attempts are tried again, when and as often as a policy says."""
+"""Retries of failed attempts, by their policy."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -14,14 +14,14 @@ from unit.server.core.driver import NOON, Drive
 
 
 def only(policy: Retry | None, *, workflows: Retry | None = None, seed: str = "") -> Drive:
-    """Return a run of one step with a policy."""
+    """Return a run of one step with a retry policy."""
     drive = Drive(flow(step("a", retry=policy), retry=workflows), options=RunOptions(seed=seed))
     drive.begin()
     return drive
 
 
 def pauses(drive: Drive) -> list[float]:
-    """Return how long each pause is, in seconds."""
+    """Return the length of each backoff, in seconds."""
     return [(event.next_time - event.time) / SECOND for event in drive.of(StepRetrying)]
 
 
@@ -31,7 +31,7 @@ def fail_repeatedly(drive: Drive, times: int) -> None:
         drive.wait(3_600)
 
 
-# How often.
+# Number of attempts.
 
 
 def test_a_failed_attempt_is_followed_by_another_after_its_pause() -> None:
@@ -81,7 +81,7 @@ def test_a_step_that_is_added_has_the_workflows_policy_too() -> None:
     assert drive.fail_retryably("a") == ["a retrying"]
 
 
-# What.
+# Retryable reasons.
 
 
 @pytest.mark.parametrize("reason", Reason)
@@ -122,7 +122,7 @@ def test_the_end_of_a_step_with_an_abandoned_attempt_says_so() -> None:
     assert drive.finished("a").abandoned
 
 
-# When.
+# Backoffs.
 
 
 def test_the_event_carries_the_failure_the_attempt_and_when_the_next_starts() -> None:
@@ -239,7 +239,7 @@ def test_the_timer_of_another_backoff_does_nothing(attempt: int) -> None:
     assert drive.send(TimerFired(Timer("backoff", "a", attempt))) == []
 
 
-# What else goes on.
+# Other steps, cancels and timeouts.
 
 
 def test_a_step_in_a_backoff_takes_no_place() -> None:
@@ -250,7 +250,7 @@ def test_a_step_in_a_backoff_takes_no_place() -> None:
     assert drive.wait(10) == ["a ready"]
     assert drive.waiting() == []
     drive.succeed("b")
-    assert drive.waiting() == ["c"], "who was ready first is served first"
+    assert drive.waiting() == ["c"], "steps are invoked in the order in which they became ready"
     drive.succeed("c")
     assert drive.waiting() == ["a"]
 

@@ -1,4 +1,4 @@
-"""What a run takes over from an earlier one: outputs of steps that need not run again."""
+"""Outputs that a run reuses from an earlier run."""
 
 from stepwave_server.core.messages import Invoke, Started, StepFinished, StepStarted, WaveStarted
 from stepwave_server.core.model import Join, State, Workflow
@@ -10,7 +10,7 @@ CHAIN = flow(step("a"), step("b", "a"), step("c", "b"))
 
 
 def again(workflow: Workflow, **outputs: str) -> Drive:
-    """Return a run that has begun with these outputs taken over."""
+    """Return a started run that reuses these outputs."""
     drive = Drive(workflow)
     drive.send(Started(tuple(outputs.items()), "earlier"))
     return drive

@@ -1,4 +1,4 @@
-"""Times never go back; deadlines are absolute; a timeout's failure says which one it was."""
+"""Times never go back, deadlines are absolute, and failures name the timeout."""
 
 import pytest
 

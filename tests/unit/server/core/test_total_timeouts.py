@@ -1,4 +1,4 @@
-"""A step's total timeout bounds all its attempts, pauses and waiting together."""
+"""The total timeout of a step limits all its attempts, backoffs and waiting together."""
 
 import pytest
 
@@ -11,7 +11,7 @@ TOO_LONG = "the step took longer than its total timeout of 5 s"
 
 
 def only(*, times: int = 10, pause: int = 1, timeout: int | None = None) -> Drive:
-    """Return a run of one step that has five seconds in all."""
+    """Return a run of one step with a total timeout of five seconds."""
     policy = retry(times, pause=pause, factor=1.0)
     return Drive.begun(flow(step("a", total_timeout=5, timeout=timeout, retry=policy)))
 

@@ -1,4 +1,4 @@
-"""Every problem of a workflow's graph is named, with the field to blame, and all of them at once."""
+"""All problems of a workflow's graph are reported at once, each with its field."""
 
 import pytest
 
@@ -21,7 +21,7 @@ ID_PATTERN = "[A-Za-z_][A-Za-z0-9_-]{0,127}"
 
 
 def problems(*steps: Step, open_run: bool = False, limits: Limits | None = None) -> list[tuple[str, str]]:
-    """Return what is wrong with a workflow of these steps."""
+    """Return the problems of a workflow of these steps."""
     found = validate(flow(*steps), limits or Limits(), open_run=open_run)
     return [(violation.field, violation.description) for violation in found]
 

@@ -1,4 +1,4 @@
-"""Waves: levels of the graph, told before anything runs, and barriers where the workflow wants them."""
+"""Waves: the levels of the graph, recorded before anything runs, and barriers under `WAVE`."""
 
 from stepwave_server.core.messages import RunStarted, StepStarted, Wave
 from stepwave_server.core.model import Join
@@ -9,7 +9,7 @@ DIAMOND = (step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c"))
 
 
 def plan(drive: Drive) -> tuple[Wave, ...]:
-    """Return the waves of a plan that one event tells."""
+    """Return the waves of a plan of one event."""
     (started,) = drive.of(RunStarted)
     return started.waves
 
@@ -96,7 +96,7 @@ def test_by_waves_a_failure_skips_steps_behind_the_barrier_except_clean_up() -> 
 def test_a_wave_in_which_nothing_started_has_no_events() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a"), step("c", "b"), go_on=True))
     drive.fail("a")
-    assert [said for said in drive.log() if said.startswith("wave")] == ["wave 0 started", "wave 0 finished"]
+    assert [brief for brief in drive.log() if brief.startswith("wave")] == ["wave 0 started", "wave 0 finished"]
 
 
 def test_a_wave_starts_with_its_first_attempt_and_not_when_it_is_ready() -> None:
