@@ -79,8 +79,8 @@ async def test_a_change_that_cannot_be_committed_is_refused(
 ) -> None:
     """The server knows of the full disk already, or learns of it by this change."""
     await client.run(flow(step("a", "waits")), run_id="ended")
-    held = client.execute(flow(step("other", "controlled")), run_id="blocked", window=60)
-    await held.until("step_started", "other")
+    attached = client.execute(flow(step("other", "controlled")), run_id="blocked", window=60)
+    await attached.until("step_started", "other")
     if known:
         await _fill_the_disk(process, control, client)
     else:

@@ -147,10 +147,10 @@ async def _kept(path: Path, enough: Callable[[list[str]], bool]) -> list[str]:
             with closing(sqlite3.connect(path)) as file:
                 runs = file.execute("SELECT run, run_id FROM runs ORDER BY run").fetchall()
                 chunks = {run for (run,) in file.execute("SELECT DISTINCT place >> 32 FROM chunks")}
-                (rubbish,) = file.execute("SELECT count(*) FROM rubbish").fetchone()
+                (deleted,) = file.execute("SELECT count(*) FROM rubbish").fetchone()
                 rest = {run for table in ("definitions", "endings", "labels") for run in _runs_of(file, table)}
             ids = [run_id for _, run_id in runs]
-            if enough(ids) and not rubbish:
+            if enough(ids) and not deleted:
                 assert chunks == {run for run, _ in runs}
                 assert rest <= chunks
                 return ids

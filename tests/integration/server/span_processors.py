@@ -52,7 +52,7 @@ class FixedSampler(Sampler):
         return self._answer  # type: ignore[return-value]  # what is wrong with some of them
 
     def get_description(self) -> str:
-        return "tells what it was told"
+        return "a fixed answer"
 
 
 class CallRecorder(SpanProcessor):

@@ -128,8 +128,8 @@ async def test_a_detached_run_is_not_cancelled_by_the_attachment_of_an_earlier_r
 ) -> None:
     server = await serve()
     client = connect(server)
-    async with client.execute(flow(step("a", "controlled")), run_id="same", window=0.2) as held:
-        await held.until("step_started")
+    async with client.execute(flow(step("a", "controlled")), run_id="same", window=0.2) as attached:
+        await attached.until("step_started")
     controlled.release("a")
     await client.events("same")
     await client.delete("same")

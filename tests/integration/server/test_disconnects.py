@@ -146,11 +146,11 @@ async def test_a_run_is_cancelled_when_its_only_attached_client_stops_reading_an
     serve: Serve, open_stalled_clients: OpenStalledClients, connect: Connect
 ) -> None:
     server = await serve()
-    [holder] = await open_stalled_clients(server.address, 1)
+    [stalled] = await open_stalled_clients(server.address, 1)
     request = pb.ExecuteWorkflowRequest(workflow=LIVE, run_id="blocked")
-    holder.call(f"{SERVICE}/ExecuteWorkflow", request.SerializeToString())
-    await holder.wait_answered()
-    holder.reset()
+    stalled.call(f"{SERVICE}/ExecuteWorkflow", request.SerializeToString())
+    await stalled.wait_answered()
+    stalled.reset()
     assert end_of(await connect(server).events("blocked")).state == STATE_CANCELLED
 
 

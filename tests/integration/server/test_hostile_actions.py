@@ -286,7 +286,7 @@ async def test_a_cancelled_task_that_an_action_awaits_is_reported_as_such(serve:
 
 
 @pytest.mark.parametrize(
-    ("way", "told"),
+    ("way", "expected"),
     [("raise", "it failed: OSError: broke it"), ("answer", "it answered all the same, too late")],
 )
 async def test_what_an_action_raised_at_its_timeout_is_reported(

@@ -345,10 +345,10 @@ async def test_a_pause_gives_its_place_to_others_and_the_next_attempt_waits_for_
     again.steps[0].retry.max_attempts = 2
     again.steps[0].retry.initial_backoff.FromMilliseconds(20)
     controlled.release("again")
-    await client.start(flow(step("holds", "fails")), run_id="holds")
-    await controlled.wait_started("holds")
+    await client.start(flow(step("busy", "fails")), run_id="busy")
+    await controlled.wait_started("busy")
     await client.start(again, run_id="again")
-    controlled.release("holds")
+    controlled.release("busy")
     assert finished(await client.events("again"))["again"].attempts == 2
     assert (await _limits(client, "fails"))[0].in_flight == 0
 

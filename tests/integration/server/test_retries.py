@@ -88,8 +88,8 @@ async def test_a_step_in_a_backoff_frees_its_place(client: RawClient, controlled
 
 
 async def test_an_attempt_that_timed_out_is_retried(client: RawClient, controlled: ControlledActions) -> None:
-    held = step("a", "controlled", timeout=0.05, retry=retry(2))
-    async with client.execute(flow(held)) as run:
+    waiting = step("a", "controlled", timeout=0.05, retry=retry(2))
+    async with client.execute(flow(waiting)) as run:
         retrying = (await run.until("step_retrying")).step_retrying
         assert retrying.failure.message == "the attempt took longer than the step's timeout of 0.05 s"
         controlled.release("a")

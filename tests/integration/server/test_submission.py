@@ -39,8 +39,8 @@ async def test_a_repeated_execute_streams_the_run_from_its_first_event(
 
 
 async def test_executing_a_running_run_joins_it(client: RawClient, controlled: ControlledActions) -> None:
-    held = flow(step("a", "controlled"))
-    first, second = (client.execute(held, run_id="mine") for _ in range(2))
+    waiting = flow(step("a", "controlled"))
+    first, second = (client.execute(waiting, run_id="mine") for _ in range(2))
     await first.until("step_started", "a")
     await second.until("step_started", "a")
     controlled.release("a")

@@ -84,7 +84,7 @@ async def test_a_filtered_stream_reports_its_position(client: RawClient) -> None
 
 
 async def test_a_filter_passes_over_long_stretches_at_once(client: RawClient) -> None:
-    """More bytes than one batch holds are filtered out; who waited for news then would send a sign of running."""
+    """More bytes than one batch has are filtered out. The watcher reads on and sends no heartbeat."""
     await client.run(flow(*(step(f"step_{i}") for i in range(5_000))), run_id="wide")
     stream = client.watch("wide", kinds=[event_pb2.EVENT_KIND_RUN_FINISHED])
     assert kinds_of(await stream.rest()) == ["run_finished"]
