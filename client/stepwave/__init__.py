@@ -1,4 +1,4 @@
-"""The SDK of Stepwave: build workflows, run them, watch what happens.
+"""The SDK of Stepwave: build workflows, run them, watch their events.
 
     from stepwave import AsyncClient, Workflow
 
@@ -9,7 +9,7 @@
     async with AsyncClient() as client:
         result = await client.run(flow, {"city": "Oslo"})
 
-The clients, and with them gRPC, are imported when they are first asked for: a module of actions needs none of it.
+The clients, and gRPC with them, are imported at their first use: modules of actions do not need them.
 """
 
 from importlib import import_module
@@ -95,9 +95,8 @@ from .exceptions import (
 
 if TYPE_CHECKING:
     from ._client.aio import AsyncClient
-    from ._client.aio_streams import EventStream, RunHandle
     from ._client.blocking import Client
-    from ._client.blocking_streams import SyncEventStream, SyncRunHandle
+    from ._client.streams import EventStream, RunHandle, SyncEventStream, SyncRunHandle
 
 __all__ = [
     "JSON",
@@ -188,23 +187,23 @@ __all__ = [
     "action",
 ]
 
-_HOMES = {
+_LAZY_MODULES = {
     "AsyncClient": "_client.aio",
     "Client": "_client.blocking",
-    "EventStream": "_client.aio_streams",
-    "RunHandle": "_client.aio_streams",
-    "SyncEventStream": "_client.blocking_streams",
-    "SyncRunHandle": "_client.blocking_streams",
+    "EventStream": "_client.streams",
+    "RunHandle": "_client.streams",
+    "SyncEventStream": "_client.streams",
+    "SyncRunHandle": "_client.streams",
 }
 
 
 def __getattr__(name: str) -> object:
-    if name not in _HOMES:
+    if name not in _LAZY_MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found: object = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    found: object = getattr(import_module(f".{_LAZY_MODULES[name]}", __name__), name)
     globals()[name] = found
     return found
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_HOMES})
+    return sorted({*globals(), *_LAZY_MODULES})

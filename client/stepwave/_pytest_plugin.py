@@ -1,6 +1,6 @@
 """The pytest plugin: the marker and the fixtures that `stepwave.testing` documents.
 
-It is imported in every test session where Stepwave is installed, so what it needs is imported by those who use it.
+Every test session with Stepwave installed imports it, so fixtures import what they need themselves.
 """
 
 import sys
@@ -31,7 +31,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str] | None:
-    """Show what became of a step's attempts where a test expected another number of them."""
+    """Describe a step's attempts when a test expected another number of them."""
     report = sys.modules.get("stepwave._scripted.report")
     for side in (left, right):
         if report is not None and isinstance(side, report.AttemptCount):
@@ -41,7 +41,7 @@ def pytest_assertrepr_compare(op: str, left: object, right: object) -> list[str]
 
 @pytest.fixture
 def stepwave_actions() -> Iterable[object]:
-    """Actions for every test that sees this fixture; override it to give some."""
+    """Actions for all tests in the scope of this fixture; override it to add some."""
     return ()
 
 
@@ -50,7 +50,7 @@ def stepwave_server(request: pytest.FixtureRequest, stepwave_actions: Iterable[o
     """The address of a server in this process, for one test."""
     from stepwave.testing import serve
 
-    actions, settings = _given(request, stepwave_actions)
+    actions, settings = _options(request, stepwave_actions)
     with serve(actions, **settings) as address:
         yield address
 
@@ -68,14 +68,14 @@ def stepwave_client(stepwave_server: str) -> Iterator["Client"]:
 def stepwave_scripted(
     request: pytest.FixtureRequest, stepwave_actions: Iterable[object]
 ) -> "Callable[..., ScriptedRun]":
-    """`stepwave.testing.run_scripted` with the actions and settings that the server would have."""
+    """`stepwave.testing.run_scripted` with the actions and settings of `stepwave_server`."""
     from stepwave.testing import run_scripted
 
-    actions, settings = _given(request, stepwave_actions)
+    actions, settings = _options(request, stepwave_actions)
     return partial(run_scripted, actions=actions, **settings)
 
 
-def _given(request: pytest.FixtureRequest, actions: Iterable[object]) -> tuple[list[object], dict[str, Any]]:
+def _options(request: pytest.FixtureRequest, actions: Iterable[object]) -> tuple[list[object], dict[str, Any]]:
     """Return the actions and settings of a test."""
     marker = request.node.get_closest_marker("stepwave")
     settings = dict(marker.kwargs) if marker else {}

@@ -3,23 +3,23 @@
     StepwaveError
     ├── InvalidWorkflow        the workflow or the call is malformed; every problem is listed
     ├── NotFound               no such run, workflow or action
-    │   └── RunLost            a run that was followed: it went with its server, or was deleted
-    ├── AlreadyExists          the run id is taken by other content
-    ├── FailedPrecondition     not in this state, as deleting a run that has not ended
-    ├── OutOfRange             the sequence lies beyond the run, or is no longer kept
-    ├── Unsupported            this server does not know a field or call yet
-    ├── LimitExceeded          a bound of the server
+    │   └── RunLost            the server restarted without a run that was followed, or the run was deleted
+    ├── AlreadyExists          a run of this id exists with other content
+    ├── FailedPrecondition     the run is in the wrong state, such as deleting a run that has not ended
+    ├── OutOfRange             the sequence is beyond the run's last event, or no longer kept
+    ├── Unsupported            the server does not support a field or call
+    ├── LimitExceeded          the call exceeds a limit of the server
     ├── AccessDenied           a credential is missing or refused
     ├── DeadlineExceeded       the call's own timeout passed
-    ├── ServerUnavailable      nobody answers, or the server is about to stop
+    ├── ServerUnavailable      the server does not answer, or is stopping
     ├── ServerError            a defect of the server
-    ├── InvalidExport          a text is no export of a run
-    ├── ReplayDiverged         today's scheduler decides otherwise than an exported run's did
-    └── RunFailed              the run ended without success; `result` says how
-        ├── RunCancelled       it was cancelled
-        └── ParallelFailed     a call of `parallel`: the lowest failing index, and the answers there are
+    ├── InvalidExport          the text is not an export of a run
+    ├── ReplayDiverged         the scheduler decides otherwise than in an exported run
+    └── RunFailed              the run ended without success; see `result`
+        ├── RunCancelled       the run was cancelled
+        └── ParallelFailed     a call of `parallel`: the lowest failing index, and the other answers
 
-Facts are attributes, never to be read from the words.
+Facts are attributes. Do not parse them from messages.
 """
 
 from collections.abc import Sequence
@@ -54,11 +54,10 @@ __all__ = [
 
 
 class StepwaveError(Exception):
-    """The root of the tree.
+    """The base class of all exceptions of the SDK.
 
     Attributes:
-        reason: The stable reason from the server's `google.rpc.ErrorInfo`, for example `RUN_NOT_FOUND`; empty if there
-            is none.
+        reason: The stable reason from the server's `google.rpc.ErrorInfo`, such as `RUN_NOT_FOUND`; empty: none.
     """
 
     def __init__(self, message: str, *, reason: str = "") -> None:
@@ -68,11 +67,11 @@ class StepwaveError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One field to blame, and why.
+    """One invalid field, and the problem.
 
     Attributes:
-        field: The path of the field, for example `steps[3].depends_on[0]`.
-        description: What is wrong with it.
+        field: The path of the field, such as `steps[3].depends_on[0]`.
+        description: The problem.
     """
 
     field: str
@@ -86,7 +85,7 @@ class InvalidWorkflow(StepwaveError):
     """Raised when a workflow or call is malformed. Nothing has been invoked.
 
     Attributes:
-        violations: Every field to blame.
+        violations: Every invalid field.
     """
 
     def __init__(self, message: str, violations: Sequence[Violation] = (), *, reason: str = "") -> None:
@@ -99,7 +98,7 @@ class NotFound(StepwaveError):
 
 
 class RunLost(NotFound):
-    """Raised when a run is gone while it is followed: its server was restarted without it, or it was deleted.
+    """Raised when a run disappears while it is followed: its server restarted without it, or it was deleted.
 
     Attributes:
         run_id: The run.
@@ -111,7 +110,7 @@ class RunLost(NotFound):
 
 
 class AlreadyExists(StepwaveError):
-    """Raised when a run id is taken by a run of other content."""
+    """Raised when a run of this id exists with other content."""
 
 
 class FailedPrecondition(StepwaveError):
@@ -119,14 +118,14 @@ class FailedPrecondition(StepwaveError):
 
 
 class OutOfRange(StepwaveError):
-    """Raised when a sequence lies beyond the run's last event, or is no longer kept."""
+    """Raised when a sequence is beyond the run's last event, or is no longer kept."""
 
 
 class Unsupported(StepwaveError):
-    """Raised when the server does not know a field, value or call; the message names it.
+    """Raised when the server does not support a field, value or call. The message names it.
 
     Attributes:
-        violations: Every field it does not know.
+        violations: Every unsupported field.
     """
 
     def __init__(self, message: str, violations: Sequence[Violation] = (), *, reason: str = "") -> None:
@@ -135,7 +134,7 @@ class Unsupported(StepwaveError):
 
 
 class LimitExceeded(StepwaveError):
-    """Raised when a call passes a bound of the server."""
+    """Raised when a call exceeds a limit of the server."""
 
 
 class AccessDenied(StepwaveError):
@@ -147,10 +146,10 @@ class DeadlineExceeded(StepwaveError):
 
 
 class ServerUnavailable(StepwaveError):
-    """Raised when nobody answers at the address, or the server is about to stop.
+    """Raised when the server does not answer, or is stopping.
 
     Attributes:
-        address: Where the server was looked for.
+        address: The server's address.
     """
 
     def __init__(self, message: str, *, address: str = "", reason: str = "") -> None:
@@ -159,21 +158,21 @@ class ServerUnavailable(StepwaveError):
 
 
 class ServerError(StepwaveError):
-    """Raised when the server failed by a defect of its own."""
+    """Raised when the server fails because of a defect."""
 
 
 class InvalidExport(StepwaveError):
-    """Raised when a text is no export of a run, or is one that this version cannot read."""
+    """Raised when a text is not an export of a run, or this version cannot read it."""
 
 
 class ReplayDiverged(StepwaveError):
-    """Raised when today's scheduler decides otherwise than is recorded of a run.
+    """Raised when the scheduler decides otherwise than in a recorded run.
 
     Attributes:
         run_id: The run.
         sequence: The number of the first event that differs.
-        expected: That event, as recorded.
-        got: What the scheduler gives in its stead; `None`: nothing.
+        expected: The recorded event.
+        got: The scheduler's event; `None`: it has none.
     """
 
     def __init__(self, message: str, run_id: str, sequence: int, expected: "Event", got: "Event | None") -> None:
@@ -191,7 +190,7 @@ class RunFailed(StepwaveError):
     """Raised when a run ended without success.
 
     Attributes:
-        result: What the run came to, its failures included.
+        result: The run's result, with its failures.
     """
 
     def __init__(self, result: "RunResult") -> None:
@@ -203,7 +202,7 @@ class RunFailed(StepwaveError):
 
     @property
     def failure(self) -> "Failure | None":
-        """The first failure; `None` when the result holds none."""
+        """The first failure; `None`: the result has none."""
         return self.result.failures[0] if self.result.failures else None
 
 
@@ -216,8 +215,8 @@ class ParallelFailed(RunFailed):
 
     Attributes:
         index: The lowest index among the actions that failed.
-        partial: The answers in argument order; `None` where there is none.
-        answered: For each index, whether there is an answer (`None` is one).
+        partial: The answers in argument order; `None` where an action did not answer.
+        answered: Whether each action answered, in the same order (`None` can be an answer).
     """
 
     def __init__(self, result: "RunResult", index: int, partial: Sequence[object], answered: Sequence[bool]) -> None:
@@ -235,8 +234,8 @@ def _describe(result: "RunResult") -> str:
     if not result.failures:
         return f"run {result.run_id} ended {result.state}"
     first, more = result.failures[0], result.failure_count - 1
-    who = f"step {first.step_id!r} failed" if first.step_id else f"run {result.run_id} ended {result.state}"
-    return f"{who}: {first.message}" + (f" (and {more} more)" if more else "")
+    subject = f"step {first.step_id!r} failed" if first.step_id else f"run {result.run_id} ended {result.state}"
+    return f"{subject}: {first.message}" + (f" (and {more} more)" if more else "")
 
 
 def _describe_step(result: "RunResult", index: int) -> str:

@@ -1,6 +1,6 @@
-"""A server for tests, in their own process: real, except that nothing leaves the machine.
+"""A real server for tests, in their own process.
 
-With pytest, fixtures bring it; they work in synchronous and asynchronous tests alike:
+With pytest, use the fixtures, in synchronous and asynchronous tests:
 
     @pytest.mark.stepwave(actions=[search, "package.tools"])
     def test_the_briefing_names_the_city(stepwave_client):
@@ -10,15 +10,14 @@ With pytest, fixtures bring it; they work in synchronous and asynchronous tests 
     async def test_one_search_at_a_time(stepwave_server):
         async with AsyncClient(stepwave_server) as client: ...
 
-- `stepwave_server` is the address of a server with the actions, and the settings, of the marker `stepwave`;
-- `stepwave_client` is a `Client` of that server;
-- `stepwave_actions` gives actions for all tests that see it: override it in a `conftest.py` or a module.
+- `stepwave_server` is the address of a server with the actions and settings of the marker `stepwave`.
+- `stepwave_client` is a `Client` of that server.
+- `stepwave_actions` has actions for all tests in its scope: override it in a `conftest.py` or a module.
 
-Without pytest, `serve` does the same. An asynchronous test that wants the server on its own event loop takes
-`AsyncClient.local` instead.
+Without pytest, use `serve`. For a server on the event loop of an asynchronous test, use `AsyncClient.local`.
 
-`run_scripted` runs a workflow with some of its actions replaced, in virtual time: what becomes of failures is seen at
-once, though there may be hours of pauses and timeouts between. It needs no server beside it, and no socket:
+`run_scripted` runs a workflow in virtual time, with some of its actions replaced. Hours of pauses and timeouts pass at
+once. It needs no other server, and no socket:
 
     def test_the_briefing_survives_a_flaky_weather_service():
         script = {"weather": [ConnectionError(), Takes(90, {"summary": "sun"})]}
@@ -27,11 +26,11 @@ once, though there may be hours of pauses and timeouts between. It needs no serv
         assert run.elapsed > timedelta(seconds=90)
         run.assert_order("weather", "brief")
 
-The fixture `stepwave_scripted` is the same function with the actions and settings that `stepwave_server` would have.
+The fixture `stepwave_scripted` is this function with the actions and settings of `stepwave_server`.
 
-`replay` makes of any run that once went wrong, or right, a test that it would be decided alike today:
+`replay` tests that today's scheduler would make the same decisions as in an exported run:
 
-    def test_the_run_of_that_day_is_decided_as_it_was():
+    def test_the_scheduler_decides_as_in_that_run():
         replay("runs/briefing-7k3f9q2m.json")  # from `stepwave export` or `client.export`
 """
 
@@ -41,14 +40,13 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from ._client.live import checked
 from ._client.local import needs_server_extra, server_on_thread
+from ._client.runs import checked
 from ._reports.export import RunExport
-from ._scripted.entries import Always, ByStep, Hangs, Script, Takes, parts_of
 from ._scripted.report import ScriptedAttempt, ScriptedRun
-from ._scripted.script_errors import RunStuck, ScriptExhausted
+from ._scripted.script import Always, ByStep, Hangs, RunStuck, Script, ScriptExhausted, Takes, read_script
 from ._values.payload import JSON, Blob
-from ._values.time import Seconds, to_seconds
+from ._values.time import Seconds, to_nanos, to_seconds
 from .exceptions import RunFailed
 
 if TYPE_CHECKING:
@@ -69,17 +67,16 @@ __all__ = [
     "serve",
 ]
 
-# Past any clock that a test runs by: an action that compares its deadline with the real time has some left.
+# In the future: an action that compares its deadline with the real time has time left.
 _START = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 @contextmanager
 def serve(actions: Iterable[object] = (), **settings: Any) -> Iterator[str]:
-    """Run a server on a thread of this process while inside, and give its address; its runs end with it.
+    """Run a server on a thread of this process, and yield its address. Its runs end with it.
 
     Args:
-        actions: What steps can do, beside the built-in actions: marked functions and classes, modules, or names of
-            modules.
+        actions: Actions beside the built-in ones: marked functions and classes, modules, or names of modules.
         settings: Settings of the server, by their names in `stepwave_server.config.Settings`.
 
     Raises:
@@ -90,15 +87,15 @@ def serve(actions: Iterable[object] = (), **settings: Any) -> Iterator[str]:
 
 
 def replay(source: "RunExport | str | os.PathLike[str]") -> None:
-    """Feed the recorded outcomes of a run through today's scheduler, and compare all that it decides. Nothing runs.
+    """Feed the recorded outcomes of a run through today's scheduler, and compare its decisions. No action runs.
 
     Args:
-        source: An exported run, or the file that holds one; the run need not have ended.
+        source: An exported run, or its file. The run need not have ended.
 
     Raises:
-        ReplayDiverged: It decides otherwise; the first event that differs is named.
-        InvalidExport: The file, or its workflow, is no such thing.
-        Unsupported: A newer version made it.
+        ReplayDiverged: The scheduler decides otherwise. The error names the first event that differs.
+        InvalidExport: The file is not an export, or its workflow is malformed.
+        Unsupported: A newer version wrote the export.
         OSError: The file cannot be read.
         ModuleNotFoundError: The scheduler is not installed: `pip install 'stepwave[server]'`.
     """
@@ -121,78 +118,79 @@ def run_scripted(
     patience: float = 10.0,
     **settings: Any,
 ) -> ScriptedRun:
-    """Run a workflow in virtual time with some of its actions replaced. All else is as on a server.
+    """Run a workflow in virtual time, with some of its actions replaced. All else is as on a server.
 
-    A script has the actions to replace, by name. Each has a list, of which every attempt of the action, whichever step
-    makes it, takes the next entry; or, in its place, the one entry that goes for all attempts:
+    A script has an entry list for each action to replace, by name. Each attempt of the action, in any step, uses the
+    next entry. In place of a list, a single entry is used for all attempts. An entry is one of these:
 
-    - an exception, or a class of them, is raised;
-    - `Takes(90, entry)` goes as the entry does, after 90 seconds, and `Hangs()` never ends;
-    - a callable is called as an action is: with what it names of the input, on a thread if it is a plain function; it
-      may be a generator, and it may be the action itself;
-    - `Always(entry)`, the last one of a list, goes for every further attempt;
-    - `ByStep({"plan": …, "write": …})` in the place of the list has a list, or an entry, for each step of the action;
-    - anything else is the answer; one for all attempts that is a list wants `Always([…])`.
+    - An exception, or its class, is raised.
+    - `Takes(90, entry)` behaves as `entry` after 90 seconds. `Hangs()` never ends.
+    - A callable is called like an action: with the input's values for its parameters, and on a thread if it is a plain
+      function. It may be a generator, or the action itself.
+    - `Always(entry)`, the last of a list, is used for all further attempts.
+    - Any other value is the answer. To answer all attempts with a list, write `Always([…])`.
 
-    An action that is replaced need not be among `actions`. If it is, its input is checked as it would, and one that
-    does not fit fails as it would, without an entry being taken.
+    `ByStep({"plan": …, "write": …})` in place of a list has a list, or a single entry, for each step of the action.
 
-    Nothing waits: when all that can happen has happened, the clock goes to the next timer, be it a backoff, a timeout,
-    `core.sleep` or an action's own `asyncio.sleep`. Event times and deadlines are by that clock; `time.time()` and the
-    like know nothing of it. It stands still while a thread works or a connection is open, so replace what talks to
-    others. Plain functions run one at a time, when nothing else can happen. The same script gives the same events.
+    A replaced action need not be among `actions`. If it is, its input is checked, and an invalid input fails the
+    attempt without using an entry.
 
-    Within a running event loop, as in an async test, that loop stands still meanwhile.
+    When nothing else can happen, the clock jumps to the next timer: a backoff, a timeout, `core.sleep` or an action's
+    `asyncio.sleep`. Event times and deadlines are by this clock; `time.time()` is not. The clock stands still while a
+    thread works or a connection is open, so replace actions that use the network. Plain functions run one at a time,
+    when nothing else can happen. The same script gives the same events.
+
+    In an async test, the running event loop is blocked meanwhile.
 
     Args:
         workflow: The workflow, or the path of a workflow file.
-        script: What replaces actions; `None`: nothing is replaced.
+        script: The entries for the actions to replace; `None`: none are replaced.
         input: The run's input.
-        actions: Where the other actions come from, as for `serve`.
-        check: Raise if the run did not succeed, as clients do.
-        cancel_after: Cancel the run after so long, by virtual time; `None`: don't.
+        actions: The other actions, as for `serve`.
+        check: Whether to raise if the run did not succeed, as clients do.
+        cancel_after: The virtual time after which to cancel the run, in seconds or as a `timedelta`; `None`: never.
         start: The wall clock at the start of the run.
-        run_id: Its id; the drawn share of pauses depends on it.
-        patience: How many seconds of real time a thread or a connection may keep the run; `math.inf` when you debug.
+        run_id: The run's id, which also determines the jitter of pauses.
+        patience: The longest that a thread or a connection may block the run, in real seconds; `math.inf` to debug.
         settings: Settings of the server, by their names in `stepwave_server.config.Settings`.
 
     Raises:
         ScriptExhausted: An action was attempted more often than its script has entries.
-        RunFailed: The run failed; a note tells of each attempt.
-        RunCancelled: It was cancelled.
-        RunStuck: Virtual time cannot go on.
-        InvalidWorkflow: The workflow cannot run: every problem is listed, with its place if it came from a file.
-        Unsupported: It has what this version does not support yet.
+        RunFailed: The run failed. A note describes each attempt.
+        RunCancelled: The run was cancelled.
+        RunStuck: Virtual time cannot advance.
+        InvalidWorkflow: The workflow cannot run. Every problem is listed, with its place in a workflow file.
+        Unsupported: The workflow uses a feature that this version does not support.
         ValueError: The workflow lacks an action or step of the script, or JSON cannot hold an answer or the input.
-        TypeError: An exception of the script needs arguments, or a callable does not say which it takes.
+        TypeError: An exception of the script needs arguments, or the parameters of a callable are unknown.
         ActionsError: An action cannot be loaded, or a callable of the script cannot be called with an input.
         OSError: The file cannot be read.
         ModuleNotFoundError: The server is not installed: `pip install 'stepwave[server]'`.
     """
     __tracebackhide__ = True  # pytest then shows the line of the test
     with needs_server_extra("a scripted run"):
-        from ._scripted.drive import Order, perform
-        from ._scripted.prepare import apart, check_names, nanos, placed, read
-    message, loaded = read(workflow)
-    parts = parts_of(script or {})
-    check_names(parts, message)
-    order = Order(
+        from ._scripted.prepare import call_off_loop, check_names, located_errors, read_workflow
+        from ._scripted.runner import RunSpec, execute
+    message, loaded = read_workflow(workflow)
+    scripts = read_script(script or {})
+    check_names(scripts, message)
+    spec = RunSpec(
         workflow=message,
         input=input,
         run_id=run_id,
-        script=parts,
+        script=scripts,
         actions=actions,
         settings=settings,
-        start=nanos(start),
+        start=to_nanos(start),
         cancel_after=None if cancel_after is None else to_seconds(cancel_after),
         patience=patience,
     )
     try:
-        with placed(loaded):
-            run = apart(lambda: perform(order))
+        with located_errors(loaded):
+            run = call_off_loop(lambda: execute(spec))
         return _checked(run) if check else run
     except (RunFailed, RunStuck, ScriptExhausted) as error:
-        raise error.with_traceback(None) from None  # how it came here tells a test nothing
+        raise error.with_traceback(None) from None  # internal frames do not help a test
 
 
 def _checked(run: ScriptedRun) -> ScriptedRun:

@@ -1,4 +1,4 @@
-"""The server put together: settings in, an address out; how it starts, drains and stops."""
+"""The server: assembly from settings, start, drain and stop."""
 
 import asyncio
 import gc
@@ -23,7 +23,7 @@ from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import Recover
 from stepwave_server.engine.local import LocalEngine
 from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
-from stepwave_server.limits_file import load_limits, uncovering
+from stepwave_server.limits_file import load_limits, unmatched_limits
 from stepwave_server.rpc.attachments import Attachments
 from stepwave_server.rpc.handlers import Bounds
 from stepwave_server.rpc.requests import Preparer
@@ -37,27 +37,27 @@ __all__ = ["Server", "serve"]
 
 logger = logging.getLogger(__name__)
 
-DONE = {Recover.RESUME: "resumed", Recover.PAUSE: "left alone", Recover.FAIL: "failed"}
+RECOVERY_VERBS = {Recover.RESUME: "resumed", Recover.PAUSE: "left alone", Recover.FAIL: "failed"}
 
 STREAM_GRACE = 5.0
-"""Seconds that streams get to deliver what is left after the last run has ended."""
+"""Seconds for streams to deliver the remaining events after the last run has ended."""
 
 
 class Server:
     """A Stepwave server in this process: `async with Server(settings, actions=[…]) as server: server.address`.
 
     Args:
-        settings: What it is told; by default what the environment says.
-        actions: What steps can do, beside built-in ones and those of installed packages: marked functions or classes,
-            modules, or names of modules.
-        telemetry: Where spans go; by default as the standard `OTEL_…` environment says, else to the tracer provider
-            that the process has set in code, if any.
-        journal: Where events are kept, closed with the server; by default as the settings say.
+        settings: The settings; by default from the environment.
+        actions: Actions beside the built-in ones and those of installed packages: marked functions or classes, modules,
+            or names of modules.
+        telemetry: Exports spans; by default as the standard `OTEL_…` variables say, else through the tracer provider
+            that the process has set, if any.
+        journal: The journal, closed with the server; by default the one that the settings name.
 
     Raises:
         ActionsError: An action cannot be loaded.
         LimitsError: The limits file is malformed.
-        ListenError: The address is not allowed.
+        ListenError: The address is malformed or not allowed.
     """
 
     def __init__(
@@ -72,28 +72,28 @@ class Server:
         self.address = ""
         self._telemetry = telemetry or telemetry_of_process()
         self._journal = journal
-        self._notices: set[asyncio.Task[None]] = set()
+        self._health_updates: set[asyncio.Task[None]] = set()
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
         self._registry = Registry(_importable(actions), entry_points=self.settings.entry_points)
         self._workflows = Workflows.load(self.settings.workflows) if self.settings.workflows else Workflows()
 
     async def __aenter__(self) -> Self:
-        """Start the server; calls succeed from now on."""
+        """Start the server. Calls succeed from now on."""
         await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None
     ) -> None:
-        """Stop the server at once: runs under way are cancelled, or left to the next server by a durable journal."""
+        """Stop the server at once. Runs under way are cancelled; a durable journal keeps them for the next server."""
         await self.stop()
 
     async def start(self) -> None:
-        """Take up the runs that an earlier server left under way, and begin to serve at `address`.
+        """Recover the runs that an earlier server left under way, and start serving at `address`.
 
         Raises:
             JournalError: The journal cannot be opened.
-            ListenError: The address cannot be had.
+            ListenError: The address cannot be bound.
             ValueError: A named workflow cannot run here.
         """
         journal = self._journal = self._journal or open_journal(self.settings)
@@ -110,14 +110,14 @@ class Server:
         except BaseException:
             await self._stop_serving()
             raise
-        self.engine.listen(self._take_trouble)
+        self.engine.listen(self._on_journal_trouble)
         self._lag.start()
 
     def _assemble(self, journal: Journal) -> Preparer:
-        """Put the parts together; none of them does anything yet."""
+        """Create the parts of the server without starting them."""
         settings = self.settings
         options = replace(settings.engine_options(), limits=self._limits)
-        for problem in uncovering(self._limits, [action.name for action in self._registry]):
+        for problem in unmatched_limits(self._limits, [action.name for action in self._registry]):
             logger.warning("%s", problem)
         self.engine = LocalEngine(
             journal=journal,
@@ -126,50 +126,62 @@ class Server:
             options=options,
             telemetry=self._telemetry,
         )
-        self._holds = Attachments(self.engine.cancel)
-        preparer = Preparer(self.engine, self._workflows, options)
-        orchestrator = Orchestrator(self.engine, preparer, self._holds, self._info(journal), self._actions())
-        bounds = Bounds(settings.max_calls, settings.max_streams, settings.max_message_bytes)
+        self._attachments = Attachments(self.engine.cancel)
+        preparer = Preparer(engine=self.engine, workflows=self._workflows, options=options)
+        orchestrator = Orchestrator(
+            engine=self.engine,
+            preparer=preparer,
+            attachments=self._attachments,
+            info=self._info(journal),
+            actions=self._actions(),
+        )
+        bounds = Bounds(
+            calls=settings.max_calls, streams=settings.max_streams, message_bytes=settings.max_message_bytes
+        )
         self._grpc = GrpcServer(orchestrator, settings.listen, bounds, insecure=settings.insecure)
         self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning)
         return preparer
 
     async def _recover(self, journal: Journal) -> None:
-        """Take up the runs that an earlier server left under way, before anybody asks for them."""
+        """Recover the runs that an earlier server left under way, before calls can ask for them."""
         how = self.settings.recover
         recovery = await self.engine.recover(how)
-        for key, window in recovery.held.items():
-            self._holds.wait(key, window, crashed=not journal.clean)
+        for key, window in recovery.attached.items():
+            self._attachments.recover(key, window, crashed=not journal.clean)
         if journal.durable:
-            logger.info("journal: %s", journal.place)
+            logger.info("journal: %s", journal.location)
         if recovery.runs:
-            runs, attempts = _counted(recovery.runs, "run"), _counted(recovery.attempts, "running attempt")
-            logger.info("%s %s, with %s that the end of an earlier server cut off", DONE[how], runs, attempts)
-        for run_id, why in recovery.unreadable.items():
-            logger.error("run %s cannot go on here, and is left as it is: %s", run_id, why)
+            runs, attempts = _count(recovery.runs, "run"), _count(recovery.attempts, "running attempt")
+            logger.info("%s %s, with %s that the end of an earlier server cut off", RECOVERY_VERBS[how], runs, attempts)
+        for run_id, reason in recovery.unsupported.items():
+            logger.error("run %s cannot continue on this server, and is left unchanged: %s", run_id, reason)
 
-    def _take_trouble(self, trouble: str) -> None:
-        """Tell health checks, and the log, that nothing can be committed, or that it can be again."""
+    def _on_journal_trouble(self, trouble: str) -> None:
+        """Log that commits fail or succeed again, and update the health checks.
+
+        Args:
+            trouble: Why commits fail; empty once they succeed again.
+        """
         if trouble:
-            logger.error("%s; no new runs until it can", trouble)
+            logger.error("%s; no new runs are accepted until commits succeed again", trouble)
         else:
-            logger.info("the journal commits again")
+            logger.info("commits to the journal succeed again")
         serving = not trouble and not self.engine.draining
-        notice = asyncio.get_running_loop().create_task(self._grpc.set_serving(serving=serving))
-        self._notices.add(notice)
-        notice.add_done_callback(self._notices.discard)
+        update = asyncio.get_running_loop().create_task(self._grpc.set_serving(serving=serving))
+        self._health_updates.add(update)
+        update.add_done_callback(self._health_updates.discard)
 
     async def drain(self) -> None:
-        """Take no new runs, let those under way end within `drain_timeout`, cancel the rest, then stop."""
+        """Accept no new runs, let those under way end within `drain_timeout`, cancel the rest, then stop."""
         await self._grpc.set_serving(serving=False)
-        self._holds.release_all()
+        self._attachments.close()
         await self.engine.drain(self.settings.drain_timeout)
         await self._stop_serving()
 
     async def stop(self) -> None:
-        """Stop at once."""
+        """Stop at once. Runs under way are cancelled; a durable journal keeps them for the next server."""
         await self._grpc.set_serving(serving=False)
-        self._holds.release_all()
+        self._attachments.close()
         await self.engine.drain(0)
         await self._stop_serving()
 
@@ -216,7 +228,7 @@ class Server:
         )
 
 
-def _counted(count: int, name: str) -> str:
+def _count(count: int, name: str) -> str:
     return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
 
 
@@ -236,7 +248,7 @@ async def serve(settings: Settings, actions: Sequence[str], ready: Callable[[str
     """Serve until SIGTERM or SIGINT, then drain; a second SIGINT stops at once.
 
     Args:
-        settings: What the server is told.
+        settings: The server's settings.
         actions: Names of modules with actions.
         ready: Called with the address once calls succeed.
 
@@ -244,63 +256,63 @@ async def serve(settings: Settings, actions: Sequence[str], ready: Callable[[str
         ActionsError, JournalError, ListenError, TelemetryUnavailable, ValueError: The server cannot start.
     """
     telemetry = Telemetry.from_environment()
-    if telemetry is not None:  # what actions trace by themselves goes the same way
+    if telemetry is not None:  # spans that actions make go the same way
         trace.set_tracer_provider(telemetry.provider())
     server = Server(settings, actions=actions, telemetry=telemetry)
     await server.start()
     try:
-        hurried = await _serve_until_told(server, ready)
+        stop_requested = await _serve_until_signal(server, ready)
     except BaseException:
         await server.stop()
         raise
     logger.info("draining: no new runs; those under way get %g s", settings.drain_timeout)
-    await _drain(server, hurried)
+    await _drain(server, stop_requested)
 
 
-async def _serve_until_told(server: Server, ready: Callable[[str], None]) -> asyncio.Event:
-    """Wait for the first signal, and return what the second one sets."""
-    _calm_collector()
-    asked = asyncio.Event()
-    hurried = asyncio.Event()
+async def _serve_until_signal(server: Server, ready: Callable[[str], None]) -> asyncio.Event:
+    """Serve until the first signal, and return the event that the second signal sets."""
+    _tune_garbage_collector()
+    drain_requested = asyncio.Event()
+    stop_requested = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def on_signal() -> None:
-        (hurried if asked.is_set() else asked).set()
+        (stop_requested if drain_requested.is_set() else drain_requested).set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     ready(server.address)
-    await asked.wait()
-    return hurried
+    await drain_requested.wait()
+    return stop_requested
 
 
-def _calm_collector() -> None:
-    """Look for garbage less often.
+def _tune_garbage_collector() -> None:
+    """Run the garbage collector less often.
 
-    Runs make many small objects that live a while and die by their counts; looking through them took a third of a
-    wide run's time.
+    A run makes many small objects that are freed by their reference counts. Scanning them took a third of the time of a
+    wide run.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
 
 
-async def _drain(server: Server, hurried: asyncio.Event) -> None:
+async def _drain(server: Server, stop_requested: asyncio.Event) -> None:
     drain = asyncio.create_task(server.drain())
-    hurry = asyncio.create_task(hurried.wait())
-    await asyncio.wait({drain, hurry}, return_when=asyncio.FIRST_COMPLETED)
-    if hurry.done() and not drain.done():
+    stop = asyncio.create_task(stop_requested.wait())
+    await asyncio.wait({drain, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if stop.done() and not drain.done():
         drain.cancel()
         await asyncio.wait({drain})
         await server.stop()
     else:
-        hurry.cancel()
+        stop.cancel()
         await drain
 
 
 def _importable(actions: Iterable[object]) -> list[object]:
-    """Make modules of the working directory importable, if any are named."""
-    named = list(actions)
-    if any(isinstance(action, str) for action in named) and os.getcwd() not in sys.path:
+    """Return the actions as a list. If modules are named, make those of the working directory importable."""
+    listed = list(actions)
+    if any(isinstance(action, str) for action in listed) and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
-    return named
+    return listed

@@ -1,4 +1,4 @@
-"""The settings of a server, from arguments and the environment (`STEPWAVE_…`)."""
+"""The server's settings, from arguments and the environment (`STEPWAVE_…`)."""
 
 from pathlib import Path
 from typing import Literal
@@ -18,16 +18,15 @@ __all__ = ["Settings"]
 MEMORY = "memory"
 SQLITE = "sqlite"
 
-MOST_SECONDS = 36_525 * 24 * 3600
-"""A hundred years: what a workflow may ask for as well."""
-
+MAX_SECONDS = 36_525 * 24 * 3600
+"""A hundred years: the longest duration in a workflow, too."""
 
 _IN_MEMORY = Retention()
 _ON_DISK = Retention(count=10_000, age=30 * 24 * 3600 * SECOND, size=10 << 30)
 
 
 class Settings(BaseSettings):
-    """What a server is told. Durations are in seconds, sizes in bytes; every field can be set as `STEPWAVE_<FIELD>`."""
+    """The server's settings. Durations are in seconds, sizes in bytes. Every field can be set as `STEPWAVE_<FIELD>`."""
 
     model_config = SettingsConfigDict(env_prefix="STEPWAVE_", frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -35,7 +34,7 @@ class Settings(BaseSettings):
     insecure: bool = Field(default=False, description="Serve plain text beyond loopback.")
     entry_points: bool = Field(default=True, description="Load actions of installed packages.")
     workflows: Path | None = Field(default=None, description="A folder of named workflows.")
-    limits: Path | None = Field(default=None, description="A file that says what actions are allowed.")
+    limits: Path | None = Field(default=None, description="A file with limits on actions.")
     journal: str = Field(
         default=MEMORY, description="memory, sqlite (a file in the platform's data folder), or sqlite:PATH."
     )
@@ -55,7 +54,7 @@ class Settings(BaseSettings):
     step_timeout: float = Field(
         default=600.0,
         gt=0,
-        le=MOST_SECONDS,
+        le=MAX_SECONDS,
         description="How long an attempt may take, unless its step says otherwise.",
     )
     heartbeat: float = Field(default=15.0, gt=0, description="How long a stream may be silent.")
@@ -91,7 +90,7 @@ class Settings(BaseSettings):
         raise ValueError(f"unknown journal {journal!r}: want memory, sqlite or sqlite:PATH")
 
     def journal_path(self) -> Path | None:
-        """Return the file of the journal; `None`: it is in memory."""
+        """Return the journal's file; `None`: the journal is in memory."""
         kind, _, path = self.journal.partition(":")
         if kind == MEMORY:
             return None
@@ -99,15 +98,15 @@ class Settings(BaseSettings):
 
     def retention(self) -> Retention:
         """Return how long ended runs are kept."""
-        usual = _IN_MEMORY if self.journal == MEMORY else _ON_DISK
+        defaults = _IN_MEMORY if self.journal == MEMORY else _ON_DISK
         return Retention(
-            count=usual.count if self.keep_runs is None else self.keep_runs,
-            age=usual.age if self.keep_age is None else round(self.keep_age * SECOND),
-            size=usual.size if self.keep_bytes is None else self.keep_bytes,
+            count=defaults.count if self.keep_runs is None else self.keep_runs,
+            age=defaults.age if self.keep_age is None else round(self.keep_age * SECOND),
+            size=defaults.size if self.keep_bytes is None else self.keep_bytes,
         )
 
     def engine_options(self) -> EngineOptions:
-        """Return the engine's bounds and manners."""
+        """Return the engine's options."""
         return EngineOptions(
             max_runs=self.max_runs,
             max_attempts_in_flight=self.max_attempts,

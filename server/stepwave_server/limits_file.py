@@ -1,13 +1,13 @@
-"""The limits file of a server: what actions are allowed, in YAML or JSON, with every problem named at its place.
+"""The limits file: concurrency and rate limits of actions, in YAML or JSON. Every problem is reported with its line.
 
 ```yaml
 limits:
-  - actions: search.*                            # a name, or the beginning of names and *; all that cover one apply
+  - actions: search.*                            # a name or a prefix with *; all that match apply
     concurrency: 8                               # attempts in flight at once
     rate: 20/s                                   # or {count: 20, per: 1s, burst: 40}
-    per_key: {concurrency: 2, rate: 100/m}       # for each value of the steps' concurrency_key apart
+    per_key: {concurrency: 2, rate: 100/m}       # for each concurrency_key of the steps
   - actions: model.chat
-    adaptive: {initial: 8, min: 1, max: 64}      # or true: falls on rate_limited, climbs back slowly
+    adaptive: {initial: 8, min: 1, max: 64}      # or true: falls on rate_limited, recovers slowly
 ```
 """
 
@@ -36,12 +36,12 @@ from stepwave_server.core.model import SECOND
 from stepwave_server.core.validate import did_you_mean
 from stepwave_server.engine.admission.limits import Adaptive, Bound, Limit, Rate
 
-__all__ = ["LimitsError", "load_limits", "parse_limits", "uncovering"]
+__all__ = ["LimitsError", "load_limits", "parse_limits", "unmatched_limits"]
 
-MOST = 1_000_000
-"""The most of anything that is counted."""
+MAX_COUNT = 1_000_000
+"""Largest count in a limit."""
 
-LONGEST = 24 * 3600 * SECOND
+MAX_DURATION = 24 * 3600 * SECOND
 
 _ACTIONS = re.compile(r"\*|[A-Za-z_][A-Za-z0-9_.-]{0,127}\*?")
 _RATE = re.compile(r"([0-9]+)/([0-9.]*(?:ms|s|m|h))", re.ASCII)
@@ -52,14 +52,14 @@ Fields: TypeAlias = Mapping[str, Entry]
 
 
 class LimitsError(ValueError):
-    """Raised when a limits file cannot be used. Every problem is listed, in the file's order."""
+    """Raised when a limits file is malformed. Lists every problem, in the order of the file."""
 
 
 def load_limits(path: Path) -> tuple[Limit, ...]:
     """Read a limits file: JSON if its name ends in `.json`, else YAML.
 
     Raises:
-        LimitsError: It is none, or cannot be read.
+        LimitsError: The file is malformed or cannot be read.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -69,10 +69,14 @@ def load_limits(path: Path) -> tuple[Limit, ...]:
 
 
 def parse_limits(text: str, source: str) -> tuple[Limit, ...]:
-    """Read the text of a limits file; `source` is its name.
+    """Parse the text of a limits file.
+
+    Args:
+        text: The text.
+        source: The file's name, for messages. A name in `.json` means JSON, every other YAML.
 
     Raises:
-        LimitsError: It is none.
+        LimitsError: The text is malformed.
     """
     try:
         root, problems = (parse_json if source.endswith(".json") else parse_yaml)(text)
@@ -86,8 +90,8 @@ def parse_limits(text: str, source: str) -> tuple[Limit, ...]:
     return limits
 
 
-def uncovering(limits: Iterable[Limit], actions: Iterable[str]) -> list[str]:
-    """Say which limits cover no action, each in a line."""
+def unmatched_limits(limits: Iterable[Limit], actions: Iterable[str]) -> list[str]:
+    """Return a message for every limit that matches no action."""
     known = list(actions)
     return [
         f'the limit "{limit.actions}" covers no action of this server{did_you_mean(limit.actions.rstrip(".*"), known)}'
@@ -97,28 +101,28 @@ def uncovering(limits: Iterable[Limit], actions: Iterable[str]) -> list[str]:
 
 
 class _Reader:
-    """Reads one file's tree.
+    """Reads the tree of one file.
 
     Attributes:
-        problems: What is wrong, in no order.
+        problems: The problems found so far, in no order.
     """
 
     def __init__(self, problems: Iterable[FileProblem]) -> None:
         self.problems = list(problems)
 
     def read(self, root: Node | None) -> tuple[Limit, ...]:
-        """Return the limits; with problems, those that could be read."""
+        """Return the limits; if there are problems, those that could be read."""
         if root is None:
-            self._blame(Place(1, 1), "", "empty: a limits file has `limits`, a list")
+            self._report(Place(1, 1), "", "empty: a limits file has `limits`, a list")
             return ()
         entry = self._fields(root, "", ("limits",)).get("limits")
         if entry is None or not isinstance(entry.value, ListNode):
-            place, given = (root.place, "none") if entry is None else (entry.place, describe(entry.value))
-            self._blame(place, "limits", f"expected a list of limits, got {given}")
+            place, found = (root.place, "none") if entry is None else (entry.place, describe(entry.value))
+            self._report(place, "limits", f"expected a list of limits, got {found}")
             return ()
         seen: dict[str, str] = {}
-        found = [self._limit(node, f"limits[{index}]", seen) for index, node in enumerate(entry.value.items)]
-        return tuple(limit for limit in found if limit is not None)
+        read = [self._limit(node, f"limits[{index}]", seen) for index, node in enumerate(entry.value.items)]
+        return tuple(limit for limit in read if limit is not None)
 
     def _limit(self, node: Node, path: str, seen: dict[str, str]) -> Limit | None:
         fields = self._fields(node, path, ("actions", *_BOUNDS, "per_key"))
@@ -126,23 +130,23 @@ class _Reader:
         total = self._bound(fields, path)
         per_key = self._per_key(fields, path)
         if actions and len(fields) == 1:
-            self._blame(node.place, path, "allows everything: set concurrency, rate, adaptive or per_key")
+            self._report(node.place, path, "allows everything: set concurrency, rate, adaptive or per_key")
         return Limit(actions=actions, total=total, per_key=per_key) if actions else None
 
     def _actions(self, fields: Fields, node: Node, path: str, seen: dict[str, str]) -> str:
         entry = fields.get("actions")
         if entry is None:
             if isinstance(node, MapNode):
-                self._blame(node.place, path, "needs `actions`: a name, or the beginning of names and *")
+                self._report(node.place, path, "needs `actions`: a name, or the beginning of names and *")
             return ""
         text = entry.value.text if isinstance(entry.value, Scalar) and entry.value.kind is Kind.STRING else ""
         if not _ACTIONS.fullmatch(text):
             wanted = "the name of an action, or the beginning of names and * at its end"
-            self._blame(entry.value.place, f"{path}.actions", f"expected {wanted}, got {describe(entry.value)}")
+            self._report(entry.value.place, f"{path}.actions", f"expected {wanted}, got {describe(entry.value)}")
             return ""
         first = seen.setdefault(text, path)
         if first != path:
-            self._blame(entry.value.place, f"{path}.actions", f'"{text}" is what {first} covers already')
+            self._report(entry.value.place, f"{path}.actions", f'"{text}" is already covered by {first}')
         return text
 
     def _per_key(self, fields: Fields, path: str) -> Bound | None:
@@ -151,20 +155,20 @@ class _Reader:
             return None
         inner = self._fields(entry.value, f"{path}.per_key", _BOUNDS)
         if isinstance(entry.value, MapNode) and not inner:
-            self._blame(entry.place, f"{path}.per_key", "allows everything: set concurrency, rate or adaptive")
+            self._report(entry.place, f"{path}.per_key", "allows everything: set concurrency, rate or adaptive")
         return self._bound(inner, f"{path}.per_key")
 
     def _bound(self, fields: Fields, path: str) -> Bound | None:
         if not any(name in fields for name in _BOUNDS):
             return None
-        concurrency = self._given(fields, "concurrency", path, self._count)
+        concurrency = self._optional(fields, "concurrency", path, self._count)
         return Bound(
             concurrency=concurrency,
-            rate=self._given(fields, "rate", path, self._rate),
-            adaptive=self._given(fields, "adaptive", path, lambda node, at: self._adaptive(node, at, concurrency)),
+            rate=self._optional(fields, "rate", path, self._rate),
+            adaptive=self._optional(fields, "adaptive", path, lambda node, at: self._adaptive(node, at, concurrency)),
         )
 
-    def _given(self, fields: Fields, name: str, path: str, read: Callable[[Node, str], T | None]) -> T | None:
+    def _optional(self, fields: Fields, name: str, path: str, read: Callable[[Node, str], T | None]) -> T | None:
         entry = fields.get(name)
         return None if entry is None else read(entry.value, f"{path}.{name}")
 
@@ -172,69 +176,69 @@ class _Reader:
         if isinstance(node, MapNode):
             fields = self._fields(node, path, ("count", "per", "burst"))
             if "count" not in fields:
-                self._blame(node.place, path, "needs `count`")
-            count = self._given(fields, "count", path, self._count) or 1
-            per = self._given(fields, "per", path, self._span) or SECOND
-            return Rate(count=count, per=per, burst=self._given(fields, "burst", path, self._count) or 1)
+                self._report(node.place, path, "needs `count`")
+            count = self._optional(fields, "count", path, self._count) or 1
+            per = self._optional(fields, "per", path, self._duration) or SECOND
+            return Rate(count=count, per=per, burst=self._optional(fields, "burst", path, self._count) or 1)
         match = _RATE.fullmatch(node.text) if isinstance(node, Scalar) else None
         if match is None:
-            self._wrong(node, path, "a rate such as 20/s, 100/10s or {count: 20, per: 1s, burst: 40}")
+            self._report_unexpected(node, path, "a rate such as 20/s, 100/10s or {count: 20, per: 1s, burst: 40}")
             return None
         count = self._count(Scalar(node.place, Kind.NUMBER, match[1]), path) or 1
         unit = match[2] if match[2][0].isdigit() else f"1{match[2]}"
-        return Rate(count=count, per=self._span(Scalar(node.place, Kind.STRING, unit), path) or SECOND)
+        return Rate(count=count, per=self._duration(Scalar(node.place, Kind.STRING, unit), path) or SECOND)
 
     def _adaptive(self, node: Node, path: str, concurrency: int | None) -> Adaptive | None:
-        usual = Adaptive()
-        is_said = isinstance(node, Scalar) and node.kind is Kind.BOOLEAN  # `true`; `false` says nothing
-        fields: Fields = {} if is_said else self._fields(node, path, ("initial", "min", "max"))
-        least = self._given(fields, "min", path, self._count) or usual.least
-        most = self._given(fields, "max", path, self._count) or max(least, concurrency or usual.most)
-        initial = self._given(fields, "initial", path, self._count) or min(max(usual.initial, least), most)
+        defaults = Adaptive()
+        is_switch = isinstance(node, Scalar) and node.kind is Kind.BOOLEAN  # `true`, the defaults
+        fields: Fields = {} if is_switch else self._fields(node, path, ("initial", "min", "max"))
+        least = self._optional(fields, "min", path, self._count) or defaults.least
+        most = self._optional(fields, "max", path, self._count) or max(least, concurrency or defaults.most)
+        initial = self._optional(fields, "initial", path, self._count) or min(max(defaults.initial, least), most)
         if not least <= initial <= most:
             problem = f"want min ≤ initial ≤ max, got {least:,}, {initial:,} and {most:,}"
-            self._blame(node.place, path, problem)
+            self._report(node.place, path, problem)
         return Adaptive(initial=initial, least=least, most=most)
 
     def _count(self, node: Node, path: str) -> int | None:
         text = node.text if isinstance(node, Scalar) and node.kind is Kind.NUMBER else ""
-        if text.isdecimal() and len(text) < 20 and 1 <= int(text) <= MOST:
+        if text.isdecimal() and len(text) < 20 and 1 <= int(text) <= MAX_COUNT:
             return int(text)
-        self._wrong(node, path, f"a whole number from 1 to {MOST:,}")
+        self._report_unexpected(node, path, f"a whole number from 1 to {MAX_COUNT:,}")
         return None
 
-    def _span(self, node: Node, path: str) -> int | None:
+    def _duration(self, node: Node, path: str) -> int | None:
         try:
             length = read_duration(node)
         except ValueError as error:
-            self._blame(node.place, path, str(error))
+            self._report(node.place, path, str(error))
             return None
         nanos = length.seconds * SECOND + length.nanos
-        if 0 < nanos <= LONGEST:
+        if 0 < nanos <= MAX_DURATION:
             return nanos
-        self._wrong(node, path, "a duration of more than 0 s and at most 24 h")
+        self._report_unexpected(node, path, "a duration of more than 0 s and at most 24 h")
         return None
 
     def _fields(self, node: Node, path: str, known: tuple[str, ...]) -> dict[str, Entry]:
-        """Return the entries of a mapping by their keys, having named those that mean nothing."""
+        """Return the known entries of a mapping by key, and report the unknown ones."""
         if not isinstance(node, MapNode):
-            self._wrong(node, path, "a mapping")
+            self._report_unexpected(node, path, "a mapping")
             return {}
         for entry in node:
             if entry.key not in known:
                 near = get_close_matches(entry.key, known, n=1)
                 hint = f'did you mean "{near[0]}"?' if near else "known: " + ", ".join(known)
-                self._blame(entry.place, path, f'unknown key "{entry.key}"; {hint}')
+                self._report(entry.place, path, f'unknown key "{entry.key}"; {hint}')
         return {entry.key: entry for entry in node if entry.key in known and not _is_off(entry)}
 
-    def _wrong(self, node: Node, path: str, wanted: str) -> None:
-        self._blame(node.place, path, f"expected {wanted}, got {describe(node)}")
+    def _report_unexpected(self, node: Node, path: str, wanted: str) -> None:
+        self._report(node.place, path, f"expected {wanted}, got {describe(node)}")
 
-    def _blame(self, place: Place, path: str, message: str) -> None:
+    def _report(self, place: Place, path: str, message: str) -> None:
         self.problems.append(FileProblem(place, message, path))
 
 
 def _is_off(entry: Entry) -> bool:
-    """Say whether an entry is `adaptive: false`, which is as if it were not there."""
+    """Return whether an entry is `adaptive: false`, which means the same as no entry."""
     node = entry.value
     return entry.key == "adaptive" and isinstance(node, Scalar) and node.kind is Kind.BOOLEAN and node.text == "false"

@@ -38,7 +38,7 @@ def test_the_service_gave_every_kind_of_failure(done: "subprocess.CompletedProce
 
 
 @pytest.mark.parametrize(
-    ("step", "said"),
+    ("step", "text"),
     [
         ("flights", "in 3 attempts"),
         ("hotels", "in 2 attempts"),

@@ -11,19 +11,19 @@ INPUT = Path(__file__).with_name("input.json")
 
 
 def briefing(*, max_parallelism: int = 0) -> Workflow:
-    """Build the workflow; with `max_parallelism=1` its steps run one after the other."""
+    """Build the workflow; with `max_parallelism=1`, its steps run one after another."""
     flow = Workflow("briefing", max_parallelism=max_parallelism)
     day, city, topic = flow.input["day"], flow.input["city"], flow.input["topic"]
     reading = flow.step("search", search, {"query": topic})
     events = flow.step("calendar", calendar, {"day": day})
     forecast = flow.step("weather", weather, {"city": city, "day": day})
-    known = {"events": events.output, "weather": forecast.output, "reading": reading.output}
-    flow.step("combine", combine, {"day": day, "topic": topic, **known})
+    sources = {"events": events.output, "weather": forecast.output, "reading": reading.output}
+    flow.step("combine", combine, {"day": day, "topic": topic, **sources})
     return flow
 
 
 def text_of(result: RunResult) -> str:
-    """Take the text out of what a run of the briefing came to."""
+    """Return the text of a result of the briefing."""
     text: str = result.outputs["combine"]["text"]
     return text
 

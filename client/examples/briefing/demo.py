@@ -1,6 +1,6 @@
-"""The demo: starts what the briefing needs, runs it with the live view, and compares parallel with sequential time.
+"""The demo: starts the services of the briefing, runs it with the live view, and compares parallel and sequential time.
 
-It works from any folder and reaches nothing beyond this machine: `python client/examples/briefing/demo.py`.
+It works from any folder and uses no network beyond this machine: `python client/examples/briefing/demo.py`.
 """
 
 import json
@@ -26,7 +26,7 @@ STOP_SECONDS = 20
 
 @contextmanager
 def stepwave_server(weather: str) -> Iterator[str]:
-    """Run a Stepwave server that has the briefing's actions, and give its address."""
+    """Run a Stepwave server with the briefing's actions, and yield its address."""
     command = [STEPWAVE, "serve", "--listen", "127.0.0.1:0", "--journal", "memory", "--actions", "tools"]
     environment = {**os.environ, "WEATHER_SERVICE": weather}
     with TemporaryFile("w+") as log:
@@ -41,7 +41,7 @@ def stepwave_server(weather: str) -> Iterator[str]:
 
 
 def _address(process: subprocess.Popen[str]) -> str:
-    """Read the address: the first line the server prints, once it takes calls. Empty: it ended without one."""
+    """Read the address, which the server prints first, once it accepts calls. Empty: the server has ended."""
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
@@ -62,7 +62,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 def run_with_live_view(address: str) -> None:
     """Run the workflow file from the command line: a live view on a terminal, a line for each event elsewhere.
 
-    Both go to standard error. The answer, on standard output, is read from the server later.
+    Both go to standard error. The answer goes to standard output; it is read from the server later.
     """
     command = ["run", "briefing.yaml", "--server", address, "--input", "@input.json"]
     print("$ stepwave", *command, ">/dev/null", flush=True)
@@ -72,7 +72,7 @@ def run_with_live_view(address: str) -> None:
 
 
 def compare(parallel: timedelta, sequential: timedelta) -> str:
-    """Set two times side by side."""
+    """Return a table of two durations."""
     times = {"parallel": f"{parallel.total_seconds():.2f} s", "sequential": f"{sequential.total_seconds():.2f} s"}
     times["speed-up"] = f"{sequential / parallel:.1f} ×"
     return "\n".join(f"{name:<12}{value:>8}" for name, value in times.items())

@@ -1,7 +1,7 @@
-"""The briefing's actions: three sources that know nothing of each other, and what makes one text of their answers.
+"""The briefing's actions: three independent sources, and one that combines their answers.
 
-The database and the calendar are files, so each would answer in a millisecond. Their pauses stand for the network that
-lies between an agent and its tools; everything else here is what it seems.
+The database and the calendar are local, so each would answer in a millisecond. Their pauses simulate the network
+between an agent and its tools.
 """
 
 import asyncio
@@ -31,13 +31,13 @@ from stepwave import Answer, action
 SEARCH_LATENCY_SECONDS = 0.6
 CALENDAR_LATENCY_SECONDS = 0.8
 
-DRY_MM = 0.5  # less rain than this wets nobody
+DRY_MM = 0.5  # no umbrella needed up to this
 CALENDAR = Path(__file__).with_name("calendar.ics")
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A text that fits a search, and where in it."""
+    """A text found by a search, with an excerpt of the match."""
 
     topic: str
     title: str
@@ -46,7 +46,7 @@ class Passage:
 
 @dataclass(frozen=True)
 class Event:
-    """An entry of the calendar; `start` and `end` are `HH:MM`, or empty if it lasts all day."""
+    """An entry of the calendar; `start` and `end` are `HH:MM`; empty: all day."""
 
     summary: str
     location: str
@@ -84,8 +84,8 @@ def search(query: str, limit: int = 3) -> list[dict[str, str]]:
 
 @cache
 def _reference() -> sqlite3.Connection:
-    """Index the texts that `help("with")` and its like show: the language reference, as Python ships it."""
-    database = sqlite3.connect(":memory:", check_same_thread=False)  # only read, once it is made
+    """Index the texts of `help("with")` and the like: the language reference that Python ships."""
+    database = sqlite3.connect(":memory:", check_same_thread=False)  # only read after it is made
     database.execute("CREATE VIRTUAL TABLE reference USING fts5(topic, title, body, tokenize='porter unicode61')")
     database.executemany(
         "INSERT INTO reference VALUES (?, ?, ?)", (_split(name, text) for name, text in topics.items())
@@ -94,7 +94,7 @@ def _reference() -> sqlite3.Connection:
 
 
 def _split(name: str, text: str) -> tuple[str, str, str]:
-    """Part a topic's text into its title and, below the underline, its body."""
+    """Split a topic's text into its name, its title and, below the underline, its body."""
     title, _, rest = text.strip().partition("\n")
     underline, _, body = rest.partition("\n")
     return name, title, body if not underline.strip("*=-") else rest
@@ -102,7 +102,7 @@ def _split(name: str, text: str) -> tuple[str, str, str]:
 
 @action
 async def calendar(day: date) -> list[dict[str, str]]:
-    """List what begins on a day, in order; recurring events included."""
+    """List the events that begin on a day, in order, with recurring ones."""
     await asyncio.sleep(CALENDAR_LATENCY_SECONDS)
     return await asyncio.to_thread(_events_of, day)
 
@@ -122,7 +122,7 @@ def _beginning_on(day: date, entries: Iterable[CalendarEntry]) -> Iterator[tuple
 
 
 def _recurrences(entry: CalendarEntry, first: datetime) -> rruleset:
-    """Give the starts of an entry: the first, and those that its rules make (RFC 5545, 3.8.5)."""
+    """Return the starts of an entry: the first, and those of its recurrence rules (RFC 5545, 3.8.5)."""
     starts = rruleset()
     starts.rdate(first)
     for rule in entry.rrules:
@@ -160,7 +160,7 @@ def weather(city: str, day: date) -> dict[str, str | float]:
 async def combine(
     day: date, topic: str, events: list[Event], weather: Forecast, reading: list[Passage]
 ) -> AsyncIterator[str | Answer]:
-    """Write the briefing line by line; the answer holds the whole text and what it rests on."""
+    """Write the briefing line by line. The answer has the whole text and its sources."""
     lines: list[str] = []
     for line in _write(day, topic, events, weather, reading):
         lines.append(line)

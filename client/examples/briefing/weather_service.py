@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event, Thread
 from urllib.parse import parse_qs, urlsplit
 
-# The service runs beside its caller and would answer in a millisecond. The pause stands for the way to a real one.
+# The service is local and would answer in a millisecond. The pause simulates a remote one.
 LATENCY_SECONDS = 1.0
 
 RECORDS: dict[str, dict[str, dict[str, object]]] = json.loads(
@@ -46,12 +46,12 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-        """Stay silent: the example's output belongs to its run."""
+        """Log nothing: the example's output is that of its run."""
 
 
 @contextmanager
 def weather_service() -> Iterator[str]:
-    """Serve on a free port of this machine while the context lasts, and give the address."""
+    """Serve on a free port of this machine, and yield the address."""
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = Thread(target=server.serve_forever, name="weather service")
         thread.start()

@@ -1,4 +1,4 @@
-"""A travel service on a bad day: an HTTP server that is busy, breaks, hangs and hangs up before it answers.
+"""A flaky travel service: an HTTP server that is busy, fails, hangs, and drops connections before it answers.
 
 `python flaky_service.py` prints its address, then serves until it is interrupted.
 """
@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 PRICES = {"flights": 240, "hotels": 310, "trains": 95, "cars": 130}
 
-# What goes wrong with the first requests of every kind, in order; insurances are never had.
-TROUBLES = {
+# The faults of the first requests of each kind, in order. Requests for insurances never succeed.
+FAULTS = {
     "flights": ["busy", "busy"],
     "hotels": ["unavailable"],
     "trains": ["hang"],
@@ -27,11 +27,11 @@ HANG_SECONDS = 60
 
 
 class Service(ThreadingHTTPServer):
-    """The server, and what it did.
+    """The server, with a tally of its responses.
 
     Attributes:
-        tally: How often it did what.
-        stopping: Set when it ends: what hangs lets go.
+        tally: The number of responses of each kind.
+        stopping: Set when the server stops, to release hanging requests.
     """
 
     daemon_threads = True
@@ -40,24 +40,24 @@ class Service(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.tally: Counter[str] = Counter()
         self.stopping = Event()
-        self._troubles = {kind: deque(troubles) for kind, troubles in TROUBLES.items()}
+        self._faults = {kind: deque(faults) for kind, faults in FAULTS.items()}
         self._lock = Lock()
 
     @property
     def address(self) -> str:
-        """Where it is, as a URL."""
+        """The URL of the server."""
         return f"http://127.0.0.1:{self.server_port}"
 
-    def trouble(self, kind: str) -> str:
-        """Return what goes wrong now; `answered`: nothing."""
+    def fault(self, kind: str) -> str:
+        """Return the fault of this request; `answered`: none."""
         with self._lock:
-            waiting = self._troubles.get(kind)
-            trouble = waiting.popleft() if waiting else "answered"
-            self.tally[trouble] += 1
-            return trouble
+            remaining = self._faults.get(kind)
+            fault = remaining.popleft() if remaining else "answered"
+            self.tally[fault] += 1
+            return fault
 
     def report(self) -> str:
-        """Say what it did, in a line."""
+        """Return the tally as one line."""
         return ", ".join(f"{count} × {name}" for name, count in sorted(self.tally.items()))
 
 
@@ -70,13 +70,13 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         address = urlsplit(self.path)
         kind, city = address.path.strip("/"), parse_qs(address.query).get("city", [""])[0]
-        match self.server.trouble(kind):
+        match self.server.fault(kind):
             case "busy":
                 self._reply(HTTPStatus.TOO_MANY_REQUESTS, {"error": "one at a time"}, {"Retry-After": RETRY_AFTER})
             case "unavailable":
                 self._reply(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "back in a moment"})
             case "broken":
-                self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "a slip"})
+                self._reply(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": "internal error"})
             case "hang":
                 self.server.stopping.wait(HANG_SECONDS)
                 self.close_connection = True
@@ -89,7 +89,7 @@ class Handler(BaseHTTPRequestHandler):
         if kind in PRICES:
             self._reply(HTTPStatus.OK, {"kind": kind, "city": city, "price": PRICES[kind]})
         else:
-            self._reply(HTTPStatus.NOT_FOUND, {"error": f"nobody sells {kind}"})
+            self._reply(HTTPStatus.NOT_FOUND, {"error": f"no prices for {kind}"})
 
     def _reply(self, code: HTTPStatus, body: dict[str, object], headers: dict[str, str] | None = None) -> None:
         content = json.dumps(body).encode()
@@ -101,12 +101,12 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-        """Stay silent: the example's output belongs to its run."""
+        """Log nothing: the example's output is that of its run."""
 
 
 @contextmanager
 def flaky_service() -> Iterator[Service]:
-    """Serve on a free port of this machine while the context lasts."""
+    """Serve on a free port of this machine."""
     with Service() as service:
         thread = Thread(target=service.serve_forever, name="flaky service")
         thread.start()

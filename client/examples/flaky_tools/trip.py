@@ -1,6 +1,6 @@
 """The demo: starts the flaky service, and runs the trip against it; `python client/examples/flaky_tools/trip.py`.
 
-It works from any folder and reaches nothing beyond this machine.
+It works from any folder and uses no network beyond this machine.
 """
 
 import os

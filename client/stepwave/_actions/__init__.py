@@ -1,1 +1,1 @@
-"""What a module of actions needs. The server uses it too, so it knows no client."""
+"""The decorator, context and errors of actions. The server uses them too, so they import no client."""

@@ -1,4 +1,4 @@
-"""What an action is: the `action` mark, the `Context` it may ask for, explicit answers of streams, and its failures."""
+"""The `action` decorator, which marks functions, classes and objects as actions."""
 
 import inspect
 import re
@@ -8,7 +8,7 @@ from typing import TypeAlias, TypeVar, overload
 
 __all__ = ["ActionLike", "action", "action_name", "name_of"]
 
-# What a step does: a marked function or class, or the name by which the server knows it.
+# A marked function or class, or the name of an action of the server.
 ActionLike: TypeAlias = Callable[..., object] | str
 
 _MARK = "__stepwave_action__"
@@ -29,20 +29,20 @@ def action(name: str = "", /) -> Callable[[Target], Target]: ...
 def action(target: Target | str = "", /) -> Target | Callable[[Target], Target]:
     """Mark a function, or a class with `invoke` and/or `stream`, as an action.
 
-    The function or class itself is returned unchanged: it can be called and tested as before. Parameters are filled
-    from the keys of the step's input by name and checked against their type hints; one named `input` takes the whole
-    input; one annotated `Context` gets the attempt's context. Async functions run on the server's event loop, others on
-    threads; generators, async or not, answer in chunks.
+    The function or class is returned unchanged, so it can be called and tested as before. Each parameter gets the value
+    of the same key of the step's input, checked against its type hint. A parameter named `input` gets the whole input.
+    One annotated `Context` gets the attempt's context. Async functions run on the server's event loop, others on
+    threads. Generators, async or not, answer in chunks.
 
-    With a name of their own, objects that can be called, or have `invoke` or `stream`, are actions as well:
+    An object that can be called, or has `invoke` or `stream`, is an action too if it is given a name:
     `action("search")(functools.partial(find, limit=3))`.
 
     Args:
-        target: What to mark, when used as `@action`; its name is the function's or class's own, as for `@action()`.
+        target: The function or class, when used as `@action`. Its own name is the action's, as for `@action()`.
         name: The action's name, when used as `@action("name")`: `[A-Za-z_][A-Za-z0-9_.-]{0,127}`.
 
     Raises:
-        TypeError: The target is nothing that can be an action, has no name of its own, or cannot be marked.
+        TypeError: The target cannot be an action, has no name of its own, or cannot be marked.
         ValueError: The name is malformed.
     """
     if target == "":
@@ -86,32 +86,32 @@ def _mark(target: Target, name: str) -> Target:
         raise _no_action(target)
     try:
         setattr(target, _MARK, name)
-    except Exception as error:  # whatever an object does where it is given an attribute
+    except Exception as error:  # an object may raise anything from `__setattr__`
         kind = type(target).__name__
         raise TypeError(f"an object of {kind} cannot be marked; functools.partial(…) of it can") from error
     return target
 
 
 def action_name(target: object) -> str | None:
-    """Return the name that `action` gave to a target itself; `None` if it is not marked.
+    """Return the name that `action` gave to a target; `None` if it is not marked.
 
-    A mark is not inherited: neither by subclasses nor by instances of a marked class.
+    Subclasses and instances do not inherit the mark of a class.
     """
     try:
         if isinstance(target, MethodType):
             target = target.__func__
         own = type.__getattribute__(target, "__dict__") if isinstance(target, type) else vars(target)
-    except Exception:  # an object without attributes, or one that stands for another and has none now
+    except Exception:  # an object without attributes, or a proxy without a target
         return None
     name = own.get(_MARK)
     return name if isinstance(name, str) else None
 
 
 def name_of(action: ActionLike) -> str:
-    """Return the name of an action that is given by its name or as the marked function or class itself.
+    """Return the name of an action, given as its name or as the marked function or class.
 
     Raises:
-        TypeError: It is not marked.
+        TypeError: The function or class is not marked.
     """
     if isinstance(action, str):
         return action

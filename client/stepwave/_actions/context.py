@@ -13,28 +13,28 @@ __all__ = ["Answer", "Context"]
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The explicit answer of a streaming action; without one, a stream's chunks are its answer.
+    """The explicit answer of a streaming action. Without it, the answer is made of the stream's chunks.
 
-    Yield it last: `yield Answer({"words": 12})`. What is yielded after it is an error.
+    Yield it last: `yield Answer({"words": 12})`. To yield anything after it is an error.
     """
 
     value: JSON | Blob
 
 
 class Context:
-    """What an attempt knows of itself, and its line back to the run's watchers.
+    """The ids and deadline of an attempt, and its way to send chunks and progress to the run's watchers.
 
-    An action gets it by annotating a parameter: `async def search(query: str, context: Context)`. Every method may be
+    An action gets it by annotating a parameter: `async def search(query: str, context: Context)`. All methods may be
     called from any thread, and none blocks.
 
     Attributes:
         run_id: The run.
         step_id: The step.
         attempt: The attempt, from 1.
-        idempotency_key: Equal for all attempts of the step, and unique to it: hand it to services that take one. A
-            fallback has one of its own.
-        deadline: When the attempt's timeout passes, in UTC; `None` if it has none.
-        logger: A logger whose records carry `run_id`, `step_id` and `attempt`.
+        idempotency_key: A key for services that take one. It is the same for all attempts of the step, and unique to
+            the step. A fallback has a key of its own.
+        deadline: The time of the attempt's timeout, in UTC; `None`: no timeout.
+        logger: A logger whose records have `run_id`, `step_id` and `attempt`.
     """
 
     __slots__ = ("_emit", "_progress", "attempt", "deadline", "idempotency_key", "logger", "run_id", "step_id")
@@ -57,11 +57,11 @@ class Context:
         self.deadline = deadline
         self._emit = emit
         self._progress = progress
-        facts = {"run_id": run_id, "step_id": step_id, "attempt": attempt}
-        self.logger = _AttemptLogger(logging.getLogger("stepwave.action"), facts)
+        ids = {"run_id": run_id, "step_id": step_id, "attempt": attempt}
+        self.logger = _AttemptLogger(logging.getLogger("stepwave.action"), ids)
 
     def emit(self, chunk: JSON | Blob) -> None:
-        """Send a part of the answer to whoever watches. Chunks are not kept, and a slow watcher may miss some.
+        """Send a chunk of the answer to the run's watchers. Chunks are not kept, and a slow watcher may miss some.
 
         Raises:
             ValueError: JSON cannot hold the chunk.
@@ -70,11 +70,15 @@ class Context:
             self._emit(chunk)
 
     def progress(self, fraction: float | None = None, message: str = "") -> None:
-        """Say how much is done, from 0 to 1 (`None`: unknown), and in a few words what is going on.
+        """Report progress to the run's watchers.
+
+        Args:
+            fraction: The part that is done, from 0 to 1; `None`: unknown.
+            message: A few words for a person.
 
         Raises:
             ValueError: The fraction is not between 0 and 1.
-            TypeError: The fraction is no number, or the message no text.
+            TypeError: The fraction is not a number, or the message not a string.
         """
         share = None if fraction is None else float(fraction)
         if share is not None and not 0 <= share <= 1:
@@ -86,7 +90,7 @@ class Context:
 
 
 class _AttemptLogger(logging.LoggerAdapter[logging.Logger]):
-    """Adds the attempt's ids to every record, beside what the caller adds."""
+    """Adds the attempt's ids to the `extra` of every record."""
 
     def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[object, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}

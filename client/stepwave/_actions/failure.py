@@ -1,4 +1,4 @@
-"""The failure of an action: its reasons, and the exception that an action raises to state one."""
+"""Failures of actions: their reasons, and the exception that an action raises."""
 
 from datetime import timedelta
 from enum import StrEnum
@@ -29,20 +29,20 @@ _PERMANENT = frozenset({FailureReason.INVALID_INPUT, FailureReason.UNAUTHORIZED,
 
 
 class ActionError(Exception):
-    """Raise it in an action to say what kind of failure it is, and whether another attempt could help.
+    """Raised by an action to give the reason of its failure, and whether another attempt could help.
 
-    Other exceptions are judged by their kind: time-outs, broken connections and HTTP answers by what they are, all else
-    as an `action_error` that is worth another attempt. Whether one is made is for the step's policy to say. An
-    exception that is raised `from` this one fails the step as this one does.
+    Other exceptions are classified by their type: timeouts, broken connections and HTTP responses get a reason of their
+    own, all others become an `action_error` that may be retried. The step's retry policy decides whether it is. An
+    exception raised `from` an `ActionError` counts as that error.
 
     Attributes:
         reason: The kind of failure.
-        retryable: Whether another attempt could help; by default, `invalid_input`, `unauthorized` and `not_found` are
-            permanent, and others are not. What is permanent is never tried again.
-        retry_after: How long to wait before it at least; `None`: as long as the policy says.
+        retryable: Whether another attempt could help. If not, the step is never retried. Default: false for
+            `invalid_input`, `unauthorized` and `not_found`, else true.
+        retry_after: The shortest pause before the next attempt; `None`: the retry policy's.
 
     Raises:
-        ValueError: The reason is not one, or the wait is negative, infinite, or too long.
+        ValueError: There is no such reason, or `retry_after` is negative, infinite, or too long.
     """
 
     def __init__(
@@ -61,6 +61,6 @@ class ActionError(Exception):
         except OverflowError as error:
             raise ValueError(f"retry_after is too long: {retry_after!r}") from error
         if self.reason is FailureReason.UNKNOWN:
-            raise ValueError("a failure has a reason")
+            raise ValueError("a failure needs a reason other than `unknown`")
         if self.retry_after is not None and self.retry_after < timedelta(0):
             raise ValueError(f"retry_after must not be negative, got {retry_after!r}")

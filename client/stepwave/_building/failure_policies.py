@@ -1,4 +1,4 @@
-"""What a step does about failures: how often it is tried, and what answers in its place in the end."""
+"""What a step does about failures: its retry policy and its fallback."""
 
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum
@@ -18,7 +18,7 @@ __all__ = ["NOT_GIVEN", "Fallback", "NotGiven", "Retry", "optional_duration"]
 
 
 class NotGiven(Enum):
-    """Tells a value that was not given from one that is `None`, which is JSON's `null`."""
+    """The default of a value for which `None` means JSON's `null`."""
 
     NOT_GIVEN = "not given"
 
@@ -28,19 +28,19 @@ NOT_GIVEN: Final = NotGiven.NOT_GIVEN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """When and how often a failed attempt is tried again. What is not given takes the server's default.
+    """When and how often a failed attempt is retried. The server has defaults for all but `max_attempts`.
 
-    A failure that its action marked as permanent is never tried again, and one that says by `retry_after` when to come
-    back is left alone until then. An attempt that a restart of the server interrupted counts for nothing here. A step
-    that pauses takes no place of the workflow's `max_parallelism`.
+    A failure that its action marks as permanent is never retried. One with `retry_after` is retried no earlier. An
+    attempt that a restart of the server interrupted does not count. During a pause, a step does not count towards the
+    workflow's `max_parallelism`.
 
     Attributes:
-        max_attempts: All attempts together, the first included; at most 1,000.
+        max_attempts: The number of attempts, with the first; at most 1,000.
         initial_backoff: The pause before the second attempt; default 500 ms.
         backoff_multiplier: The factor by which each pause exceeds the one before; default 2.
         max_backoff: The longest pause; default 30 s.
-        jitter: The share of a pause that is drawn at random, 0 to 1; default 0.2, so a pause of 10 s is one of 8 to 10.
-        retryable_reasons: Failures worth another attempt; default: `action_error`, `timeout`, `unavailable` and
+        jitter: The random share of a pause, 0 to 1; default 0.2, so a pause of 10 s becomes one of 8 to 10 s.
+        retryable_reasons: The reasons of failures to retry; default: `action_error`, `timeout`, `unavailable` and
             `rate_limited`.
     """
 
@@ -60,14 +60,14 @@ class Retry:
             value = getattr(self, name)
             if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
                 raise TypeError(f"{name} must be a number, got {value!r}")
-        if self.backoff_multiplier == 0:  # it would be taken for one that was not given
+        if self.backoff_multiplier == 0:  # on the wire, 0 means the default
             raise ValueError("backoff_multiplier must be at least 1, got 0")
 
     def to_proto(self) -> workflow_pb2.Retry:
-        """Return it as a message of the contract.
+        """Convert to a message of the contract.
 
         Raises:
-            ValueError: A reason or a length of time is not one.
+            ValueError: A reason or a duration is invalid.
         """
         return workflow_pb2.Retry(
             max_attempts=self.max_attempts,
@@ -81,19 +81,19 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Fallback:
-    """What answers in the place of a step that has finally failed: another action, or a fixed value.
+    """The answer of a step whose last attempt has failed: that of another action, or a fixed value.
 
-    `Fallback("cached_search", {"query": flow.input["query"]})`, or `Fallback(value=[])`. The step succeeds with that
-    answer, and its result keeps the original failure. A step that is cancelled has no use for it.
+    `Fallback("cached_search", {"query": flow.input["query"]})`, or `Fallback(value=[])`. The step succeeds with this
+    answer, and its result keeps the original failure. A cancelled step does not use its fallback.
 
     Attributes:
-        action: What to do instead: a function or class marked with `action`, or the name of an action of the server. It
-            is tried once, with the step's `timeout`; `total_timeout` does not count it.
-        input: Its input, with references at any depth, as that of a step. Not given: the input of the step.
+        action: A function or class marked with `action`, or the name of an action of the server. It gets one attempt,
+            with the step's `timeout` and outside its `total_timeout`.
+        input: The action's input, with references at any depth. Default: the step's input.
         value: The fixed value, if there is no action; `None` is `null`.
 
     Raises:
-        ValueError: There is neither an action nor a value, or both, or an input without an action.
+        ValueError: There is neither an action nor a value, or there are both, or an input without an action.
     """
 
     action: ActionLike | None = None
@@ -109,7 +109,7 @@ class Fallback:
 
 
 def optional_duration(length: Seconds | None) -> duration_pb2.Duration | None:
-    """Return a length of time as a message, if there is one."""
+    """Convert a duration to a message; `None` stays `None`."""
     return None if length is None else to_duration(length)
 
 

@@ -1,34 +1,35 @@
-"""Steps under construction, and references to what a run has yet to bring: their outputs, its input, and parts of them.
+"""Steps under construction, and references to values that only the run will have: outputs and the run's input.
 
-A reference stands anywhere in a step's input. `extract` takes the references out and leaves `null` in their places;
-each becomes a binding of the contract, whose target and path are JSON Pointers (RFC 6901).
+A reference may be anywhere in a step's input. `extract` replaces references with `null`; each becomes a binding of the
+contract, whose target and path are JSON Pointers (RFC 6901).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
+from stepwave._values.json import pointer
 from stepwave._values.payload import JSON, Blob
 from stepwave.v1 import workflow_pb2
 
-__all__ = ["Input", "Reference", "StepHandle", "extract", "pointer"]
+__all__ = ["Input", "Reference", "StepHandle", "extract"]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Reference:
-    """(Part of) a value that a run has yet to bring; `reference["key"]` and `reference[0]` lead into it.
+    """A value, or part of it, that only the run will have. `reference["key"]` and `reference[0]` refer to its parts.
 
     Attributes:
-        owner: The workflow it belongs to.
+        owner: The workflow that it belongs to.
         step_id: The step whose output it is; `None`: it is the run's input.
-        path: The keys and indexes that lead to the part.
+        path: The keys and indexes of the part; empty: the whole value.
     """
 
     owner: object
     step_id: str | None
     path: tuple[str | int, ...] = ()
 
-    # There is a `__getitem__`, so that without these, iteration would ask for item after item for ever.
+    # Without these, `__getitem__` would make iteration endless.
     __iter__ = None
     __contains__ = None
 
@@ -43,14 +44,16 @@ class Reference:
         raise TypeError(f"{self!r} has no value before the run: it is neither true nor false")
 
     def __format__(self, spec: str) -> NoReturn:
-        raise TypeError(f"{self!r} has no value before the run: text cannot hold it, put it into the input by itself")
+        raise TypeError(
+            f"{self!r} has no value before the run: it cannot be part of a text; pass it as a value of its own"
+        )
 
     def __repr__(self) -> str:
         root = "input" if self.step_id is None else f"{self.step_id}.output"
         return root + "".join(f"[{part!r}]" for part in self.path)
 
     def to_binding(self, target: str) -> workflow_pb2.Binding:
-        """Turn it into the binding that puts its value at a JSON Pointer."""
+        """Return the binding that puts the value at a JSON Pointer."""
         path = pointer(self.path)
         if self.step_id is None:
             return workflow_pb2.Binding(target=target, input=path)
@@ -71,37 +74,32 @@ class StepHandle:
 
     @property
     def output(self) -> Reference:
-        """What it will answer, to be put into the inputs of other steps."""
+        """A reference to the step's output, for the inputs of other steps."""
         return Reference(self.owner, self.id)
 
     def __repr__(self) -> str:
         return f"<step {self.id!r}>"
 
 
-# What a step's input may be: a value that JSON can hold, a blob, or references at any depth.
+# A step's input: a value that JSON can hold, a blob, or references at any depth.
 Input: TypeAlias = JSON | Blob | Reference | Sequence["Input"] | Mapping[str, "Input"]
-
-
-def pointer(path: Iterable[str | int]) -> str:
-    """Write keys and indexes as a JSON Pointer (RFC 6901)."""
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
 
 
 def extract(value: Input) -> tuple[object, list[tuple[str, Reference]]]:
     """Take the references out of a step's input.
 
     Returns:
-        The input with `None` in their places, and each reference after the JSON Pointer to its place.
+        The input with `None` in place of references, and the references, each with the JSON Pointer to its place.
 
     Raises:
-        TypeError: A key is not a string, or a step stands where (part of) its output is meant.
-        ValueError: It is nested beyond the interpreter's depth, or holds itself.
+        TypeError: A key is not a string, or a step is given in place of its output.
+        ValueError: The input is nested beyond the interpreter's limit, or contains itself.
     """
     found: list[tuple[str, Reference]] = []
     try:
         return _strip(value, "", found), found
     except RecursionError as error:
-        raise ValueError("the input is nested too deeply, or holds itself") from error
+        raise ValueError("the input is nested too deeply, or contains itself") from error
 
 
 def _strip(value: object, here: str, found: list[tuple[str, Reference]]) -> object:
@@ -116,9 +114,9 @@ def _strip(value: object, here: str, found: list[tuple[str, Reference]]) -> obje
         case list() | tuple():
             return [_strip(item, f"{here}/{index}", found) for index, item in enumerate(value)]
         case StepHandle():
-            raise TypeError(f"{here or 'the input'}: {value!r} is a step; what it answers is its `.output`")
+            raise TypeError(f"{here or 'the input'}: {value!r} is a step; pass its `.output`")
         case _:
-            return value  # not JSON, which is said when it is written as such
+            return value  # not JSON: refused when it is encoded
 
 
 def _key(key: object, here: str) -> str:

@@ -1,4 +1,4 @@
-"""What callers want, as requests of the contract: what to run, and which runs."""
+"""Requests of the contract: the workflow to run, and the runs to list."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,39 +14,39 @@ from stepwave.v1 import run_pb2, workflow_pb2
 
 from .workflow import Workflow
 
-__all__ = ["Definition", "Rerun", "RunFilter", "Startable", "define", "order"]
+__all__ = ["Definition", "Rerun", "RunFilter", "Startable", "set_run", "set_workflow"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rerun:
-    """An earlier run, to be run again with its workflow and its input; it stands where a workflow to run does.
+    """An earlier run to run again, with its workflow and its input. It is given in place of a workflow.
 
     Attributes:
         run_id: The earlier run, which must have ended.
-        from_failed: Whether steps that succeeded, and whose dependencies are all taken over, are taken over with their
-            outputs, and not run again.
+        from_failed: Whether to reuse the outputs of steps that succeeded, if those of all their dependencies are
+            reused too, instead of running these steps again.
     """
 
     run_id: str
     from_failed: bool = False
 
 
-# A workflow under construction, one as a message of the contract, or the name of one that the server has.
+# A workflow under construction, a message of the contract, or the name of a workflow of the server.
 Definition: TypeAlias = Workflow | workflow_pb2.Workflow | str
 Startable: TypeAlias = Definition | Rerun
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunFilter:
-    """Which runs are meant; what is empty or `None` leaves all in.
+    """A filter for runs. An empty field or `None` does not filter.
 
     Attributes:
         states: Only runs in one of these states.
-        workflow: Only runs of the workflow of this name.
-        prefix: Only runs whose id begins so.
+        workflow: Only runs of the workflow with this name.
+        prefix: Only runs whose id begins with this.
         labels: Only runs whose workflow has all these labels.
-        since: Only runs accepted then or later.
-        until: Only runs accepted before.
+        since: Only runs accepted at this time or later.
+        until: Only runs accepted before this time.
     """
 
     states: Iterable[State | str] = ()
@@ -57,7 +57,7 @@ class RunFilter:
     until: datetime | None = None
 
     def to_proto(self, namespace: str) -> pb.ListRunsRequest:
-        """Return a request for their first page.
+        """Return a request for the first page.
 
         Raises:
             ValueError: There is no such state, or no such time.
@@ -73,30 +73,30 @@ class RunFilter:
         )
 
 
-def order(
+def set_run(
     request: pb.ExecuteWorkflowRequest | pb.StartRunRequest, workflow: Startable, input: JSON | Blob, run_id: str | None
 ) -> None:
-    """Say what to run, and under which id: with one, the call can be made again without starting a second run.
+    """Set what to run, and its run id. The id makes the request idempotent, so it can be sent again.
 
     Raises:
         ValueError: JSON cannot hold the input, or there is one for a rerun.
     """
     if isinstance(workflow, Rerun):
         if input is not None:
-            raise ValueError("a rerun takes no input of its own: it has the earlier run's")
+            raise ValueError("a rerun takes no input of its own: it uses the earlier run's")
         request.rerun.run_id, request.rerun.from_failed = workflow.run_id, workflow.from_failed
         request.run_id = run_id or rerun_id(workflow.run_id)
         return
-    define(request, workflow)
+    set_workflow(request, workflow)
     if input is not None:
         request.input.CopyFrom(to_payload(input))
     request.run_id = run_id or new_run_id(request.workflow_name or request.workflow.name)
 
 
-def define(
+def set_workflow(
     request: pb.ExecuteWorkflowRequest | pb.StartRunRequest | pb.PlanWorkflowRequest, workflow: Definition
 ) -> None:
-    """Say which workflow is meant."""
+    """Set the workflow of a request."""
     if isinstance(workflow, str):
         request.workflow_name = workflow
     else:

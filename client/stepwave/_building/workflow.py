@@ -1,4 +1,4 @@
-"""The workflow builder: steps, and what flows between them, as Python says it."""
+"""The workflow builder."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, TypeVar
@@ -23,25 +23,25 @@ _JOINS = {"all": workflow_pb2.JOIN_ALL, "any": workflow_pb2.JOIN_ANY, "all_done"
 
 
 class Workflow:
-    """A graph of steps under construction; data, to be run by a client.
+    """A graph of steps under construction. It is data, for a client to run.
 
-    What is wrong with the graph, such as a cycle or an id given twice, is for the server to say, all of it at once.
+    The server checks the graph, and reports all problems at once, such as a cycle or a duplicate id.
 
     Args:
-        name: A name for people, traces and lists.
-        scheduling: When a step becomes ready: `eager`, the moment its own dependencies are done; `wave`, when every
-            step of all earlier waves is.
-        failure_policy: What an unhandled failure does to the rest: `fail_fast` interrupts it, `continue` lets run what
-            still can.
-        max_parallelism: How many attempts of a run may be in flight at once; 0: as many as the server admits.
-        timeout: How long a run may take, in seconds or as a `timedelta`; `None`: no limit.
-        labels: Free key-value pairs for finding runs again.
-        outputs: The steps whose outputs are the run's; `None`: every succeeded step that nothing depends on. May be set
-            later, as the attribute of that name.
-        retry: The retry policy of steps that have none of their own.
+        name: The workflow's name in lists and traces.
+        scheduling: When a step becomes ready: `eager`, as soon as its dependencies have ended; `wave`, once all steps
+            of earlier waves have ended.
+        failure_policy: The effect of an unhandled failure on other steps: `fail_fast` interrupts them, `continue` runs
+            those that still can.
+        max_parallelism: The largest number of attempts of a run in flight at once; 0: no limit but the server's.
+        timeout: The longest that a run may take, in seconds or as a `timedelta`; `None`: no limit.
+        labels: Key-value pairs to find runs by.
+        outputs: The steps whose outputs are the run's; `None`: every succeeded step that nothing depends on. The
+            attribute of this name may be set later.
+        retry: The retry policy of steps without one of their own.
 
     Raises:
-        ValueError: A choice is not one of those named here.
+        ValueError: An option is not one of its named values.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Workflow:
         self.name = name
         self.outputs = outputs
         self._steps: list[workflow_pb2.Step] = []
-        self._frame = workflow_pb2.Workflow(
+        self._header = workflow_pb2.Workflow(
             name=name,
             scheduling=_choice("scheduling", scheduling, _SCHEDULING),
             failure_policy=_choice("failure_policy", failure_policy, _POLICIES),
@@ -71,7 +71,7 @@ class Workflow:
 
     @property
     def input(self) -> Reference:
-        """The run's input, to be put into the inputs of steps."""
+        """A reference to the run's input, for the inputs of steps."""
         return Reference(self, None)
 
     def step(
@@ -93,31 +93,31 @@ class Workflow:
         """Add a step.
 
         Args:
-            step_id: Its id, unique in the workflow.
-            action: What it does: a function or class marked with `action`, or the name of an action of the server.
-            input: Its input, with references (`other.output["part"]`, `flow.input`) at any depth; a reference makes the
-                step depend on the one it refers to. Not given: a step without dependencies gets the run's input, one
-                with dependencies an object of their outputs by id. `None` is `null`.
-            depends_on: Steps that must end before this one starts, beside those it refers to.
-            timeout: How long one attempt may take, in seconds or as a `timedelta`; `None`: the server's default.
-            total_timeout: How long it may take over all its attempts, pauses and waiting, from when its dependencies
-                allowed it to start; `None`: no limit.
-            join: What it asks of its dependencies: `all` succeeded, `any` one did, or `all_done`, whatever became of
-                them.
-            allow_failure: Whether a final failure of this step leaves the run and its dependents alone.
-            retry: Its own retry policy; `None`: the workflow's.
-            fallback: What answers in its place once it has finally failed; `None`: nothing does.
-            concurrency_key: A JSON Pointer into its input, such as `/tenant`: what the server limits by key, it limits
-                for each value there apart. `None`, or nothing there: it counts with all others of that kind.
-            on_interrupt: What becomes of it when the server stops while an attempt runs: `retry`, another attempt once
-                a server goes on with the run, which uses up none of the policy's (the fourth time it fails all the
-                same); or `fail`, for what must not happen twice.
+            step_id: The step's id, unique in the workflow.
+            action: A function or class marked with `action`, or the name of an action of the server.
+            input: The step's input, with references (`other.output["part"]`, `flow.input`) at any depth. A reference to
+                a step makes it a dependency. Default: the run's input if the step has no dependencies, else an object
+                of their outputs by id. `None` is `null`.
+            depends_on: Steps that must end before this one starts, beside those that the input refers to.
+            timeout: The longest that one attempt may take, in seconds or as a `timedelta`; `None`: the server's
+                default.
+            total_timeout: The longest that all attempts, pauses and waiting may take together, from when the step is
+                ready; `None`: no limit.
+            join: The condition on the dependencies: `all` succeeded, `any` one succeeded, or `all_done`: all ended.
+            allow_failure: Whether the run and the step's dependents continue after the step's failure.
+            retry: The step's retry policy; `None`: the workflow's.
+            fallback: The answer after the last attempt has failed; `None`: there is none.
+            concurrency_key: A JSON Pointer into the input, such as `/tenant`. Limits by key count each value there
+                separately. `None`, or no value there: all such steps count together.
+            on_interrupt: What to do when the server stops during an attempt. `retry`: make another attempt when a
+                server continues the run; up to three of these do not count as attempts of the retry policy, the
+                fourth interruption fails the step. `fail`: fail the step, for actions that must not run twice.
 
         Raises:
-            TypeError: The action is not marked, a key of the input is not a string, or a step stands where its output
-                is meant.
-            ValueError: A reference or dependency belongs to another workflow, JSON cannot hold the input, or a choice
-                is not one of those named here.
+            TypeError: The action is not marked, a key of the input is not a string, or a step is given in place of
+                its output.
+            ValueError: A reference or dependency belongs to another workflow, JSON cannot hold the input, or an option
+                is not one of its named values.
         """
         step = workflow_pb2.Step(
             id=step_id,
@@ -139,13 +139,13 @@ class Workflow:
         return StepHandle(self, step_id)
 
     def to_proto(self) -> workflow_pb2.Workflow:
-        """Return the workflow as a message of the contract.
+        """Convert to a message of the contract.
 
         Raises:
             ValueError: One of `outputs` belongs to another workflow.
         """
         workflow = workflow_pb2.Workflow()
-        workflow.CopyFrom(self._frame)
+        workflow.CopyFrom(self._header)
         workflow.steps.extend(self._steps)
         workflow.outputs.extend(self._own_id(item) for item in self.outputs or ())
         return workflow
@@ -155,7 +155,7 @@ class Workflow:
 
     def _set_fallback(self, step: workflow_pb2.Step, fallback: Fallback) -> None:
         if not isinstance(fallback, Fallback):
-            raise TypeError(f'a fallback is a Fallback, as Fallback("cached_search"), got {fallback!r}')
+            raise TypeError(f'fallback must be a Fallback, such as Fallback("cached_search"), got {fallback!r}')
         if fallback.action is None:
             step.fallback.value.CopyFrom(to_payload(fallback.value))
             return
@@ -169,7 +169,7 @@ class Workflow:
             if reference.owner is not self:
                 raise ValueError(f"step {step_id!r}: {reference!r} belongs to another workflow, {reference.owner!r}")
             into.bindings.append(reference.to_binding(target))
-        if not isinstance(value, Reference):  # one that is the whole input leaves nothing fixed
+        if not isinstance(value, Reference):  # a reference that is the whole input leaves no fixed part
             into.input.CopyFrom(to_payload(fixed))
 
     def _own_id(self, item: StepHandle | str) -> str:

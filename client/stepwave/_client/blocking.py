@@ -1,4 +1,4 @@
-"""The synchronous face of the SDK: the same client without asyncio, on the caller's own thread."""
+"""The client without asyncio, on the caller's own thread."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -6,7 +6,7 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, Self
 
-from stepwave._building.requests import Definition, Rerun, RunFilter, Startable
+from stepwave._building.requests import Definition, Rerun, Startable
 from stepwave._building.workflow import ActionLike
 from stepwave._model.catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
 from stepwave._model.explanation import RunExplanation
@@ -14,24 +14,24 @@ from stepwave._model.report import RunReport
 from stepwave._model.results import Run, RunResult, State, StepResult
 from stepwave._reports.export import RunExport
 from stepwave._transport.blocking import SyncTransport, drive, drive_each
+from stepwave._transport.link import connect
 from stepwave._values.payload import JSON, Blob, Output
 from stepwave._values.time import Seconds
 
-from .blocking_streams import SyncEventStream, SyncRunHandle
-from .live import checked
-from .session import connect
+from .session import Session
+from .streams import SyncEventStream, SyncRunHandle
 
 __all__ = ["Client"]
 
 
 class Client:
-    """A client of a Stepwave server that blocks; `AsyncClient` without the `await`, and with its arguments.
+    """A blocking client of a Stepwave server: `AsyncClient` without `await`. It takes the same arguments.
 
         with Client() as client:
             result = client.run(flow, {"city": "Oslo"})
 
-    Two methods take the place of `AsyncClient.run`: `run` gives the result, `stream` the events. It runs on the thread
-    that calls it, so Ctrl-C ends a call as it would end any other, and cancels a run. Threads may share a client.
+    Two methods take the place of `AsyncClient.run`: `run` returns the result, `stream` the events. A call runs on the
+    caller's thread, so Ctrl-C interrupts it, and cancels a run. Threads may share a client.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Client:
         namespace: str = "",
         insecure: bool = False,
     ) -> None:
-        self._session = connect(
+        link = connect(
             SyncTransport,
             address,
             timeout=timeout,
@@ -53,15 +53,16 @@ class Client:
             namespace=namespace,
             insecure=insecure,
         )
+        self._session = Session(link)
 
     @property
     def address(self) -> str:
-        """Where the server is looked for."""
+        """The server's address."""
         return self._session.address
 
     @staticmethod
     def local(actions: Iterable[object] = (), **settings: Any) -> AbstractContextManager["Client"]:
-        """Run a server in this process, on a thread and a private socket, and give a client of it.
+        """Run a server in this process, on a thread and a private socket, and return a client of it.
 
         As `AsyncClient.local`.
         """
@@ -78,24 +79,23 @@ class Client:
         timeout: Seconds | None = None,
         check: bool = True,
     ) -> RunResult:
-        """Run a workflow, and return what it came to. An interrupt meanwhile cancels it.
+        """Run a workflow, and return its result. An interrupt meanwhile cancels the run.
 
         Args:
             workflow: A `Workflow`, a message of the contract, the name of a workflow that the server has, or a `Rerun`
                 of an earlier run.
             input: The run's input: a value that JSON can hold, or a `Blob`; none for a `Rerun`.
-            run_id: Its id; one is made if there is none. A run of that id and the same content is joined.
-            timeout: How long it may take, in seconds or as a `timedelta`; `None`: for ever.
-            check: Whether to raise if it ends without success.
+            run_id: The run's id; `None`: a new one. A run with this id and the same content is joined.
+            timeout: The longest that the run may take, in seconds or as a `timedelta`; `None`: no limit.
+            check: Whether to raise if the run ends without success.
 
         Raises:
-            RunFailed, RunCancelled: It ended so, and `check` is true.
+            RunFailed, RunCancelled: The run ended so, and `check` is true.
             DeadlineExceeded: The timeout passed; the run is cancelled.
             StepwaveError: The server refused the run, or was lost.
             ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
         """
-        result = drive(self._session.run(workflow, input, run_id=run_id, timeout=timeout).complete())
-        return checked(result) if check else result
+        return drive(self._session.run(workflow, input, run_id=run_id, timeout=timeout, check=check))
 
     def stream(
         self,
@@ -105,14 +105,14 @@ class Client:
         run_id: str | None = None,
         timeout: Seconds | None = None,
     ) -> SyncRunHandle:
-        """Run a workflow, as a context manager that iterates over its events; leaving before the end cancels it.
+        """Run a workflow, as a context manager that iterates over its events. Leaving before the end cancels the run.
 
         Arguments as for `run`.
         """
         return SyncRunHandle(self._session.run(workflow, input, run_id=run_id, timeout=timeout))
 
     def start(self, workflow: Startable, input: JSON | Blob = None, *, run_id: str | None = None) -> Run:
-        """Start a run that nobody holds. As `AsyncClient.start`."""
+        """Start a run that is not attached to this client. As `AsyncClient.start`."""
         return drive(self._session.start(workflow, input, run_id=run_id))
 
     def rerun(
@@ -126,28 +126,28 @@ class Client:
     ) -> RunResult:
         """Run an earlier run's workflow again, on its input. As `AsyncClient.rerun`.
 
-        It is `run(Rerun(run_id))`; `stream` and `start` take a `Rerun` as well.
+        Same as `run(Rerun(run_id))`; `stream` and `start` take a `Rerun` too.
         """
         return self.run(Rerun(run_id, from_failed), run_id=new_run_id, timeout=timeout, check=check)
 
     def watch(self, run_id: str, *, after: int = 0, kinds: Iterable[str] = (), attach: bool = False) -> SyncEventStream:
-        """Watch a run from outside, as a context manager that iterates over its events. As `AsyncClient.watch`."""
+        """Watch a run, as a context manager that iterates over its events. As `AsyncClient.watch`."""
         return SyncEventStream(self._session.watch(run_id, after=after, kinds=kinds, attach=attach))
 
     def get(self, run_id: str) -> Run:
-        """Return a run as it stands now."""
+        """Return a run's current state."""
         return drive(self._session.get(run_id))
 
     def result(self, run_id: str) -> RunResult:
-        """Return what a run came to. As `AsyncClient.result`."""
+        """Return a run's result. As `AsyncClient.result`."""
         return drive(self._session.result(run_id))
 
     def wait(self, run_id: str, *, check: bool = True, timeout: Seconds | None = None) -> RunResult:
-        """Wait for a run's end, and return what it came to. As `AsyncClient.wait`."""
-        return drive(self._session.wait(run_id, check=check, within=timeout))
+        """Wait for a run's end, and return its result. As `AsyncClient.wait`."""
+        return drive(self._session.wait(run_id, check=check, timeout=timeout))
 
     def steps(self, run_id: str) -> Iterator[StepResult]:
-        """Iterate over a run's steps and what they came to so far. As `AsyncClient.steps`."""
+        """Iterate over the results of a run's steps so far. As `AsyncClient.steps`."""
         return drive_each(self._session.steps(run_id))
 
     def runs(
@@ -162,19 +162,28 @@ class Client:
         limit: int | None = None,
     ) -> Iterator[Run]:
         """Iterate over runs, the newest first. As `AsyncClient.runs`."""
-        wanted = RunFilter(states=states, workflow=workflow, prefix=prefix, labels=labels, since=since, until=until)
-        return drive_each(self._session.runs(wanted, limit=limit))
+        return drive_each(
+            self._session.runs(
+                states=states,
+                workflow=workflow,
+                prefix=prefix,
+                labels=labels,
+                since=since,
+                until=until,
+                limit=limit,
+            )
+        )
 
     def cancel(self, run_id: str, reason: str = "") -> Run:
         """Cancel a run. As `AsyncClient.cancel`."""
         return drive(self._session.cancel(run_id, reason))
 
     def delete(self, run_id: str) -> None:
-        """Forget a run that has ended."""
+        """Delete a run that has ended."""
         drive(self._session.delete(run_id))
 
     def export(self, run_id: str) -> RunExport:
-        """Return all that is kept of a run, as far as it has come. As `AsyncClient.export`."""
+        """Return a run's definition and its events so far. As `AsyncClient.export`."""
         return drive(self._session.export(run_id))
 
     def report(self, run_id: str) -> RunReport:
@@ -182,7 +191,7 @@ class Client:
         return drive(self._session.report(run_id))
 
     def explain(self, run_id: str) -> RunExplanation:
-        """Return what a run waits for. As `AsyncClient.explain`."""
+        """Return what each unfinished step of a run does or waits for. As `AsyncClient.explain`."""
         return drive(self._session.explain(run_id))
 
     def plan(self, workflow: Definition) -> Plan:
@@ -198,17 +207,17 @@ class Client:
         return drive(self._session.workflows())
 
     def server_info(self) -> ServerInfo:
-        """Return what the server is and can do."""
+        """Return the server's version, limits and capabilities."""
         return drive(self._session.server_info())
 
     def parallel(
         self, actions: Sequence[ActionLike], input: JSON | Blob = None, *, timeout: Seconds | None = None
     ) -> list[Output]:
-        """Run actions side by side on the same input. As `AsyncClient.parallel`."""
-        return drive(self._session.parallel(actions, input, within=timeout))
+        """Run actions in parallel on the same input. As `AsyncClient.parallel`."""
+        return drive(self._session.parallel(actions, input, timeout=timeout))
 
     def close(self) -> None:
-        """Free the connection; calls of other threads are cut off."""
+        """Free the connection. Calls of other threads end."""
         drive(self._session.close())
 
     def __enter__(self) -> Self:

@@ -1,7 +1,7 @@
-"""Drives an event loop on which other people's code runs too: nothing that their tasks raise or ask for stops it.
+"""Drives an event loop that also runs the code of actions, which cannot stop it.
 
-asyncio lets `SystemExit` and `KeyboardInterrupt` of any task or callback out of its loop, which stops with it. An
-action that starts a task whose code calls `sys.exit()` would so end its server.
+In asyncio, a `SystemExit` or `KeyboardInterrupt` of any task or callback stops the loop. So `sys.exit()` in a task of
+an action would end its server.
 """
 
 import asyncio
@@ -30,16 +30,16 @@ def drive(
     work: "Coroutine[Any, Any, T] | asyncio.Task[T]",
     strays: tuple[type[BaseException], ...] = (SystemExit, KeyboardInterrupt),
 ) -> T:
-    """Run a loop until its work is done, and return the answer.
+    """Run a loop until a coroutine or task ends, and return its result.
 
     Args:
         loop: The loop.
-        work: What is to be done.
-        strays: What is a task's own if it comes out of the loop, and not the work's. With `KeyboardInterrupt` among
-            them, SIGINT must be handled without raising it.
+        work: The coroutine or task.
+        strays: Exceptions that are logged and ignored when another task raises them. If `KeyboardInterrupt` is one of
+            them, the handler of SIGINT must not raise it.
 
     Raises:
-        BaseException: Whatever the work or the loop itself raises.
+        BaseException: The work, or the loop itself, raised it.
     """
     task = work if isinstance(work, asyncio.Task) else loop.create_task(work)
     ended = False
@@ -57,20 +57,20 @@ def drive(
                 loop.run_forever()
             except strays as error:
                 if not _is_end_of(task, error):
-                    _tell(error)
+                    _log_stray(error)
             else:
                 if not ended:
                     logger.error("code of an action stopped the event loop, which goes on")
     finally:
-        ended = True  # so that `end`, which may be due already, stops nobody who runs the loop next
+        ended = True  # an `end` that is already scheduled must not stop the next run of the loop
         task.remove_done_callback(end)
     return task.result()
 
 
 def close(loop: asyncio.AbstractEventLoop) -> None:
-    """Cancel what tasks are left, await their ends, and close the loop, whatever they raise.
+    """Cancel the remaining tasks, await them, and close the loop, whatever they raise.
 
-    Threads of `asyncio.to_thread` are not waited for: an action's may be blocked for ever.
+    It does not wait for threads of `asyncio.to_thread`: an action's thread may be blocked forever.
     """
     left = asyncio.all_tasks(loop)
     for task in left:
@@ -92,10 +92,10 @@ def _is_end_of(task: "asyncio.Task[Any]", error: BaseException) -> bool:
     return task.done() and not task.cancelled() and task.exception() is error
 
 
-def _tell(error: BaseException) -> None:
-    """Log what was raised and where, and leave the loop's own frames out of the error: they refer to what holds it."""
+def _log_stray(error: BaseException) -> None:
+    """Log an exception and its place, and drop the loop's own frames from its traceback: they form reference cycles."""
     trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None and _is_of_loop(trace):
+    while trace is not None and trace.tb_next is not None and _is_loop_frame(trace):
         trace = trace.tb_next
     error.__traceback__ = trace
     place = traceback.extract_tb(trace)[-1]
@@ -103,6 +103,6 @@ def _tell(error: BaseException) -> None:
     logger.error("code of an action raised %s at %s:%s; everything else goes on", what, place.filename, place.lineno)
 
 
-def _is_of_loop(trace: TracebackType) -> bool:
+def _is_loop_frame(trace: TracebackType) -> bool:
     module = str(trace.tb_frame.f_globals.get("__name__"))
     return module == __name__ or module.partition(".")[0] == "asyncio"

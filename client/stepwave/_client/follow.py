@@ -1,7 +1,7 @@
-"""Follows one run: reads its events, each once and in order, over as many streams as that takes.
+"""Follows one run: reads its events once and in order, and opens a new stream when one is lost.
 
-The invariant: after every read, `_last` is the number of the newest event that was handed out, and the next stream is
-asked for what comes after it. So a lost stream costs time, but neither loses nor repeats a numbered event.
+Invariant: after every read, `_last` is the number of the newest event that was returned, and the next stream begins
+after it. So a lost stream neither loses nor repeats a numbered event.
 """
 
 import logging
@@ -23,15 +23,15 @@ class Follower:
     """The events of one run.
 
     Args:
-        link: The way to the server.
-        watch: How to ask for the run's events; where to begin stands in it.
-        execute: How to start the run; `None`: it has been. Sent again until the first message: the run id in it makes
-            that safe.
-        timeout: How many seconds all of it may take; `None`: for ever.
+        link: The link to the server.
+        watch: The request for the run's events, with the number to begin after.
+        execute: The request to start the run; `None`: it was started. It is sent again until the first message: its
+            run id makes that safe.
+        timeout: The longest that the run may take, in seconds; `None`: no limit.
 
     Attributes:
         ended: Whether the run's last event has been read.
-        held: Whether this stream has, as far as it knows, started or joined a run that may still be under way.
+        attached: Whether this follower started or joined a run that may still be under way.
     """
 
     def __init__(
@@ -43,42 +43,42 @@ class Follower:
         timeout: float | None = None,
     ) -> None:
         self.ended = False
-        self.held = False
+        self.attached = False
         self._link = link
         self._watch = watch
         self._execute = execute
         self._timeout = timeout
         self._deadline: float | None = None
         self._last = watch.after_sequence
-        self._heard = False
+        self._received = False
         self._lost = False
-        self._chunks: dict[str, tuple[int, int]] = {}  # by step: the attempt, and the index of its next chunk
-        self._patience = link.patience(link.settings.connect_timeout)
+        self._chunks: dict[str, tuple[int, int]] = {}  # by step: the attempt and the index of its next chunk
+        self._backoff = link.backoff(link.settings.connect_timeout)
         self._stream: MessageStream[pb.ExecuteWorkflowResponse | pb.WatchRunResponse] | None = None
 
     def open(self) -> None:
-        """Begin to follow; the run starts now, if this is to start it. Idempotent."""
-        self._opened()
+        """Open the first stream, which starts the run if there is an `execute` request. Idempotent."""
+        self._current_stream()
 
     async def read(self) -> Sequence[event_pb2.RunEvent]:
         """Return the next events, at least one; none after the last.
 
         Raises:
-            ServerUnavailable: There is no server, or the one there was did not come back in time.
+            ServerUnavailable: The server does not answer, or did not come back in time.
             DeadlineExceeded: The timeout passed.
-            StepwaveError: The server refused.
+            StepwaveError: The server refused the request.
         """
         while not self.ended:
-            stream, lost, message = self._opened(), None, None
+            stream, lost, message = self._current_stream(), None, None
             try:
                 message = await stream.read()
             except ServerUnavailable as error:
                 lost = error
             except StepwaveError as error:
-                self._explain(error)
+                self._refused(error)
                 raise
-            if message is None:  # lost, or closed by a server that is about to stop
-                await self._bear(lost)
+            if message is None:  # lost, or closed by a server that is stopping
+                await self._pause(lost)
             elif events := self._take(message):
                 return events
         return ()
@@ -93,11 +93,11 @@ class Follower:
         else:
             stream.cancel()
 
-    def _opened(self) -> MessageStream[pb.ExecuteWorkflowResponse | pb.WatchRunResponse]:
+    def _current_stream(self) -> MessageStream[pb.ExecuteWorkflowResponse | pb.WatchRunResponse]:
         if self._stream is None:
-            left = self._left()
-            self.held = True  # first: an interrupt from the keyboard may come while the call begins
-            if self._execute is not None and not self._heard:
+            left = self._time_left()
+            self.attached = True  # first: a KeyboardInterrupt may come while the call begins
+            if self._execute is not None and not self._received:
                 self._stream = self._link.transport.stream(EXECUTE, self._execute, left)
             else:
                 self._watch.after_sequence = self._last
@@ -105,23 +105,23 @@ class Follower:
         return self._stream
 
     def _take(self, message: pb.ExecuteWorkflowResponse | pb.WatchRunResponse) -> list[event_pb2.RunEvent]:
-        """Pick what is new from a message; nothing, if it is but a sign of life."""
-        if not self._heard:
-            self._heard = True
-            self._patience = self._link.patience(self._link.settings.reconnect_window)
-        self._patience.renew()
+        """Return the new events of a message; none for a keep-alive."""
+        if not self._received:
+            self._received = True
+            self._backoff = self._link.backoff(self._link.settings.reconnect_window)
+        self._backoff.reset()
         if self._lost:
             self._lost = False
             _logger.info("reconnected")
-        fresh = self._new_events(message.events)
-        if self._watch.kinds:  # what was filtered out is behind us too
+        events = self._new_events(message.events)
+        if self._watch.kinds:  # events that were filtered out count as read
             self._last = max(self._last, message.last_sequence)
-        if fresh and fresh[-1].HasField("run_finished"):
-            self.ended, self.held = True, False
-        return fresh
+        if events and events[-1].HasField("run_finished"):
+            self.ended, self.attached = True, False
+        return events
 
     def _new_events(self, events: Sequence[event_pb2.RunEvent]) -> list[event_pb2.RunEvent]:
-        fresh, last, gaps = [], self._last, bool(self._watch.kinds)
+        found, last, gaps = [], self._last, bool(self._watch.kinds)
         for event in events:
             sequence = event.sequence
             if sequence:
@@ -132,12 +132,12 @@ class Follower:
                 last = sequence
             elif self._repeats(event):
                 continue
-            fresh.append(event)
+            found.append(event)
         self._last = last
-        return fresh
+        return found
 
     def _repeats(self, event: event_pb2.RunEvent) -> bool:
-        """Say whether a chunk was handed out before: who joins again gets those so far once more."""
+        """Return whether a chunk was returned before: a new stream begins with all chunks so far."""
         if not event.HasField("step_chunk"):
             return False
         chunk = event.step_chunk
@@ -147,35 +147,35 @@ class Follower:
         self._chunks[chunk.step_id] = (chunk.attempt, chunk.index + 1)
         return False
 
-    async def _bear(self, error: ServerUnavailable | None) -> None:
+    async def _pause(self, error: ServerUnavailable | None) -> None:
         """Pause before the next stream.
 
         Raises:
-            ServerUnavailable: Patience is at its end.
+            ServerUnavailable: The window has passed.
             DeadlineExceeded: The timeout passed.
         """
         await self.close()
-        pause, left = self._patience.pause(), self._left()
+        pause, left = self._backoff.pause(), self._time_left()
         if pause is None:
-            self.held = False  # out of reach: the server cancels it by itself once nobody holds it
+            self.attached = False  # the server cancels the run itself when its reconnect window has passed
             self._give_up(error)
-        if error is not None and self._heard and not self._lost:
+        if error is not None and self._received and not self._lost:
             self._lost = True
             _logger.warning("lost the server at %s; reconnecting", self._link.transport.address)
         await self._link.transport.sleep(pause if left is None else min(pause, left))
 
     def _give_up(self, error: ServerUnavailable | None) -> NoReturn:
-        if error is not None and not self._heard:
+        if error is not None and not self._received:
             raise error
-        address, window = self._link.transport.address, self._patience.window
+        address, window = self._link.transport.address, self._backoff.window
         message = f"lost the server at {address}; it did not come back in {window:g} s"
         raise ServerUnavailable(message, address=address) from error
 
-    def _left(self) -> float | None:
-        """Return the seconds until the timeout.
+    def _time_left(self) -> float | None:
+        """Return the seconds until the timeout; `None`: no timeout.
 
         Raises:
-            DeadlineExceeded: It has passed.
+            DeadlineExceeded: The timeout has passed.
         """
         if self._timeout is None:
             return None
@@ -189,14 +189,14 @@ class Follower:
     def _timed_out(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"run {self._watch.run_id!r} did not end within {self._timeout:g} s")
 
-    def _explain(self, error: StepwaveError) -> None:
-        """Note whether the run goes on in spite of an error, and raise a clearer one if there is."""
+    def _refused(self, error: StepwaveError) -> None:
+        """Update `attached` after an error, and raise a more specific one where there is one."""
         if isinstance(error, DeadlineExceeded) and self._timeout is not None:
             raise self._timed_out() from error
-        if not self._heard:  # refused: a run of that id, if there is one, is not ours
-            self.held = False
+        if not self._received:  # a run with this id, if any, was not started here
+            self.attached = False
         elif isinstance(error, NotFound):
-            self.held = False
+            self.attached = False
             run_id, address = self._watch.run_id, self._link.transport.address
             message = f"run {run_id!r} is lost: the server at {address} does not know it any more"
             raise RunLost(message, run_id=run_id, reason=error.reason) from error

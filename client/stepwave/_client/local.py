@@ -1,4 +1,4 @@
-"""A server in this process, for notebooks, tests and the command line; imported only when one is asked for."""
+"""A server in this process, for notebooks, tests and the command line; imported only when needed."""
 
 import asyncio
 import socket
@@ -22,31 +22,31 @@ from .drive import close, drive, new_loop
 
 __all__ = ["LocalClient", "local_sync_client", "needs_server_extra", "server_on_thread"]
 
-# A socket's path holds 104 bytes on some systems; this leaves room for the name of the folder and of the socket.
-_LONGEST_FOLDER = 70
+# The path of a socket may have 104 bytes on some systems; the rest is for the names of the folder and the socket.
+_MAX_TEMP_PATH = 70
 
-_PATIENCE = 1.0  # seconds that tasks which actions left behind get to end, once their server has
-
-
-AsyncFace = TypeVar("AsyncFace", bound=AbstractAsyncContextManager[object])
-Face = TypeVar("Face", bound=AbstractContextManager[object])
+_JOIN_TIMEOUT = 1.0  # seconds to wait, after the server has stopped, for tasks that actions left behind
 
 
-class LocalClient(AbstractAsyncContextManager[AsyncFace], Generic[AsyncFace]):
+AsyncClientType = TypeVar("AsyncClientType", bound=AbstractAsyncContextManager[object])
+ClientType = TypeVar("ClientType", bound=AbstractContextManager[object])
+
+
+class LocalClient(AbstractAsyncContextManager[AsyncClientType], Generic[AsyncClientType]):
     """A server on the event loop that enters this, and a client of it.
 
     Args:
-        client: Makes a client of an address.
-        actions: What steps can do, beside the built-in actions.
+        client: Makes a client for an address.
+        actions: Actions beside the built-in ones.
         settings: Settings of the server, by name.
 
     Raises:
-        ModuleNotFoundError: The server is not installed; when it is entered.
-        RuntimeError: It is left on another event loop, where the server cannot be stopped.
+        ModuleNotFoundError: On entering: the server is not installed.
+        RuntimeError: On leaving: this is another event loop, where the server cannot be stopped.
     """
 
     def __init__(
-        self, client: Callable[[str], AsyncFace], actions: Iterable[object], settings: Mapping[str, object]
+        self, client: Callable[[str], AsyncClientType], actions: Iterable[object], settings: Mapping[str, object]
     ) -> None:
         self._client = client
         self._actions = actions
@@ -54,7 +54,7 @@ class LocalClient(AbstractAsyncContextManager[AsyncFace], Generic[AsyncFace]):
         self._affinity = LoopAffinity("AsyncClient.local")
         self._entered = AsyncExitStack()
 
-    async def __aenter__(self) -> AsyncFace:
+    async def __aenter__(self) -> AsyncClientType:
         """Start the server."""
         self._affinity.bind()
         address = await self._entered.enter_async_context(_server(self._actions, self._settings))
@@ -72,9 +72,9 @@ class LocalClient(AbstractAsyncContextManager[AsyncFace], Generic[AsyncFace]):
 
 @contextmanager
 def local_sync_client(
-    client: Callable[[str], Face], actions: Iterable[object], settings: Mapping[str, object]
-) -> Iterator[Face]:
-    """Run a server on a thread of its own, and give a client of it. Arguments as for `LocalClient`."""
+    client: Callable[[str], ClientType], actions: Iterable[object], settings: Mapping[str, object]
+) -> Iterator[ClientType]:
+    """Run a server on a thread of its own, and yield a client of it. Arguments as for `LocalClient`."""
     with server_on_thread(actions, settings) as address:
         entered = client(address)
         with entered:
@@ -83,11 +83,11 @@ def local_sync_client(
 
 @contextmanager
 def server_on_thread(actions: Iterable[object], settings: Mapping[str, object]) -> Iterator[str]:
-    """Run a server on a thread and event loop of its own, and give its address. Arguments as for `LocalClient`."""
+    """Run a server on a thread and event loop of its own, and yield its address. Arguments as for `LocalClient`."""
     started: Future[tuple[str, Callable[[], object]]] = Future()
     ended = threading.Event()
-    given = (actions, settings, started, ended)
-    thread = threading.Thread(target=_serve, args=given, name="stepwave-server", daemon=True)
+    args = (actions, settings, started, ended)
+    thread = threading.Thread(target=_serve, args=args, name="stepwave-server", daemon=True)
     thread.start()
     try:
         address, stop = started.result()
@@ -97,17 +97,15 @@ def server_on_thread(actions: Iterable[object], settings: Mapping[str, object]) 
             stop()
     finally:
         ended.wait()
-        thread.join(
-            _PATIENCE
-        )  # an action that swallows its cancellation for ever keeps the loop, but nobody waits for it
+        thread.join(_JOIN_TIMEOUT)  # an action that ignores its cancellation keeps the loop running
 
 
 @contextmanager
 def needs_server_extra(what: str) -> Iterator[None]:
-    """Say what to install when something is missing that an import in the body needs.
+    """Name the extra to install when an import in the body fails.
 
     Raises:
-        ModuleNotFoundError: Something is.
+        ModuleNotFoundError: A module is missing.
     """
     try:
         yield
@@ -147,17 +145,17 @@ def _serve(
 
 @asynccontextmanager
 async def _server(actions: Iterable[object], settings: Mapping[str, object]) -> AsyncIterator[str]:
-    """Run a server, by default on a socket that only this user can reach, and give its address."""
+    """Run a server, by default on a socket that only this user can reach, and yield its address."""
     with needs_server_extra("a server in this process"):
         from stepwave_server.app import Server
         from stepwave_server.config import Settings
-    with tempfile.TemporaryDirectory(prefix="stepwave-", dir=_socket_home()) as folder:
+    with tempfile.TemporaryDirectory(prefix="stepwave-", dir=_socket_root()) as folder:
         listen = f"unix:{folder}/s" if hasattr(socket, "AF_UNIX") else "127.0.0.1:0"
-        # Its own journal whatever the environment says: that is meant for the server that others share.
-        told = {"listen": listen, "journal": "memory", **settings}
-        async with Server(Settings.model_validate(told), actions=actions) as server:
+        # A journal of its own: the one in the environment belongs to a shared server.
+        options = {"listen": listen, "journal": "memory", **settings}
+        async with Server(Settings.model_validate(options), actions=actions) as server:
             yield server.address
 
 
-def _socket_home() -> str | None:
-    return "/tmp" if len(tempfile.gettempdir()) > _LONGEST_FOLDER else None  # noqa: S108 - a private folder in it
+def _socket_root() -> str | None:
+    return "/tmp" if len(tempfile.gettempdir()) > _MAX_TEMP_PATH else None  # noqa: S108 - a private folder in it

@@ -1,15 +1,15 @@
-"""What a client does, once for both faces: every call of the contract, as results of the SDK.
+"""The calls of a client, written once for both clients, as coroutines over a transport.
 
-It is written as coroutines over a transport. The asynchronous face awaits them; the synchronous one has a transport
-that blocks instead of suspending, and drives each to its end in one step.
+`AsyncClient` inherits them. `Client` drives them over a transport that blocks instead of suspending, so that each
+coroutine ends in one step.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from datetime import datetime
 
-from stepwave._building.requests import Definition, RunFilter, Startable, define, order
+from stepwave._building.requests import Definition, Rerun, RunFilter, Startable, set_run, set_workflow
 from stepwave._building.workflow import ActionLike, Workflow
-from stepwave._convert.collect import Collector, put_together
+from stepwave._convert.collect import Collector, assemble_result
 from stepwave._convert.results import (
     action_from_proto,
     explanation_from_proto,
@@ -24,6 +24,7 @@ from stepwave._model.explanation import RunExplanation
 from stepwave._model.report import RunReport
 from stepwave._model.results import Run, RunResult, State, StepResult
 from stepwave._reports.export import RunExport
+from stepwave._transport.aio import LoopAffinity
 from stepwave._transport.base import (
     ACTIONS,
     CANCEL,
@@ -38,11 +39,8 @@ from stepwave._transport.base import (
     START,
     STEPS,
     WORKFLOWS,
-    Transport,
-    Unary,
 )
-from stepwave._transport.channel import check_plain_text, resolve_address
-from stepwave._transport.link import Link, LinkSettings
+from stepwave._transport.link import Link
 from stepwave._values.payload import JSON, Blob, Output
 from stepwave._values.time import Seconds, to_duration, to_seconds
 from stepwave.exceptions import ParallelFailed, ServerError
@@ -50,198 +48,303 @@ from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
 from .follow import Follower
-from .live import LiveRun, Watch, checked
+from .runs import AttachedRun, WatchedRun, checked
+from .streams import EventStream, RunHandle
 
-__all__ = ["Session", "connect"]
+__all__ = ["Session"]
 
-_STEPS_A_PAGE = 10_000
-_RUNS_A_PAGE = 1_000
-
-
-class _PageRequest(Protocol):
-    page_token: str
-
-
-class _Page(Protocol):
-    @property
-    def next_page_token(self) -> str: ...
-
-
-Paged = TypeVar("Paged", bound=_PageRequest)
-APage = TypeVar("APage", bound=_Page)
-
-
-def connect(
-    transport: Callable[[str], Transport],
-    address: str | None,
-    *,
-    timeout: Seconds,
-    connect_timeout: Seconds,
-    reconnect_window: Seconds,
-    namespace: str,
-    insecure: bool,
-) -> "Session":
-    """Return a session by the settings of a client; nothing is sent yet.
-
-    Raises:
-        ValueError: The address is malformed, or is another machine's and `insecure` was not said.
-    """
-    resolved = resolve_address(address)
-    check_plain_text(resolved, insecure=insecure)
-    settings = LinkSettings(
-        namespace=namespace,
-        timeout=to_seconds(timeout),
-        connect_timeout=to_seconds(connect_timeout),
-        reconnect_window=to_seconds(reconnect_window),
-    )
-    return Session(Link(transport(resolved), settings))
+_STEPS_PER_PAGE = 10_000
+_RUNS_PER_PAGE = 1_000
 
 
 class Session:
-    """A client without a face.
+    """The calls of a client.
 
     Args:
-        link: The way to the server.
+        link: The link to the server.
+        affinity: The event loop that the runs belong to; `None`: one that is never bound, for a blocking transport.
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, affinity: LoopAffinity | None = None) -> None:
         self._link = link
+        self._affinity = affinity or LoopAffinity()
         self._namespace = link.settings.namespace
 
     @property
     def address(self) -> str:
-        """Where the server is looked for."""
+        """The server's address."""
         return self._link.transport.address
 
-    def run(self, workflow: Startable, input: JSON | Blob, *, run_id: str | None, timeout: Seconds | None) -> LiveRun:
-        """Prepare a run that starts when it is opened or completed."""
-        request = pb.ExecuteWorkflowRequest(namespace=self._namespace)
-        order(request, workflow, input, run_id)
-        request.reconnect_window.CopyFrom(to_duration(self._link.settings.reconnect_window))
-        return LiveRun(self._link, request, timeout=None if timeout is None else to_seconds(timeout))
+    def run(
+        self,
+        workflow: Startable,
+        input: JSON | Blob = None,
+        *,
+        run_id: str | None = None,
+        timeout: Seconds | None = None,
+        check: bool = True,
+    ) -> RunHandle:
+        """Run a workflow. Await it for the result, or enter it to iterate over its events.
 
-    async def start(self, workflow: Startable, input: JSON | Blob, *, run_id: str | None) -> Run:
-        """Start a run that nobody holds."""
+        The run starts when it is awaited or entered. Leaving before its end (by `break`, an exception, or the
+        cancellation of the task) cancels it.
+
+        Args:
+            workflow: A `Workflow`, a message of the contract, the name of a workflow that the server has, or a `Rerun`
+                of an earlier run.
+            input: The run's input: a value that JSON can hold, or a `Blob`; none for a `Rerun`.
+            run_id: The run's id; `None`: a new one. A run with this id and the same content is joined.
+            timeout: The longest that the run may take, in seconds or as a `timedelta`; then it is cancelled, and
+                `DeadlineExceeded` raised. `None`: no limit.
+            check: Whether awaiting raises `RunFailed` or `RunCancelled` when the run ends so.
+
+        Raises:
+            ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
+        """
+        request = pb.ExecuteWorkflowRequest(namespace=self._namespace)
+        set_run(request, workflow, input, run_id)
+        request.reconnect_window.CopyFrom(to_duration(self._link.settings.reconnect_window))
+        run = AttachedRun(self._link, request, timeout=None if timeout is None else to_seconds(timeout))
+        return RunHandle(run, self._affinity, check=check)
+
+    async def start(self, workflow: Startable, input: JSON | Blob = None, *, run_id: str | None = None) -> Run:
+        """Start a run that is not attached to this client: it continues when the client leaves. Arguments as for `run`.
+
+        Raises:
+            ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
+        """
         request = pb.StartRunRequest(namespace=self._namespace)
-        order(request, workflow, input, run_id)
+        set_run(request, workflow, input, run_id)
         return run_from_proto((await self._link.call(START, request)).run)
 
-    def watch(self, run_id: str, *, after: int, kinds: Iterable[str], attach: bool) -> Watch:
-        """Prepare to watch a run."""
-        return Watch(self._follower(run_id, after=after, kinds=kinds, attach=attach), Collector())
+    def rerun(
+        self,
+        run_id: str,
+        *,
+        from_failed: bool = False,
+        new_run_id: str | None = None,
+        timeout: Seconds | None = None,
+        check: bool = True,
+    ) -> RunHandle:
+        """Run an earlier run's workflow again, on its input. Same as `run(Rerun(run_id))`; `start` takes a `Rerun` too.
+
+        Args:
+            run_id: The earlier run.
+            from_failed: Whether to reuse the outputs of steps that succeeded, if those of all their dependencies are
+                reused too, instead of running these steps again.
+            new_run_id: The new run's id; `None`: a new one with the same beginning.
+            timeout: As for `run`.
+            check: As for `run`.
+
+        Raises:
+            NotFound: There is no such run. This and the next are raised when the handle is awaited or iterated over.
+            FailedPrecondition: The earlier run has not ended.
+        """
+        return self.run(Rerun(run_id, from_failed), run_id=new_run_id, timeout=timeout, check=check)
+
+    def watch(self, run_id: str, *, after: int = 0, kinds: Iterable[str] = (), attach: bool = False) -> EventStream:
+        """Watch a run, as an async context manager that iterates over its events. Leaving does not affect the run.
+
+        Args:
+            run_id: The run, under way or ended.
+            after: Only events after this number; 0: all.
+            kinds: Only these kinds of events, such as `step_finished`, and always `run_finished`; empty: all.
+            attach: Whether to keep the run attached while it is watched. An attached run is cancelled when the
+                reconnect window has passed since its last attachment ended.
+
+        Raises:
+            ValueError: There is no such kind of event.
+        """
+        run = WatchedRun(self._follower(run_id, after=after, kinds=kinds, attach=attach), Collector())
+        return EventStream(run, self._affinity)
 
     async def get(self, run_id: str) -> Run:
-        """Return a run as it stands now."""
+        """Return a run's current state."""
         request = pb.GetRunRequest(namespace=self._namespace, run_id=run_id)
         response = await self._link.call(GET, request)
         return run_from_proto(response.run, response.waiting)
 
     async def result(self, run_id: str) -> RunResult:
-        """Return what a run came to."""
+        """Return a run's result, whatever its state.
+
+        Raises:
+            FailedPrecondition: The run has not ended: see `wait`.
+        """
         request = pb.GetResultRequest(namespace=self._namespace, run_id=run_id)
         message = (await self._link.call(RESULT, request)).result
-        return put_together(message, {step.step_id: step async for step in self.steps(run_id)})
+        return assemble_result(message, {step.step_id: step async for step in self.steps(run_id)})
 
-    async def wait(self, run_id: str, *, check: bool, within: Seconds | None) -> RunResult:
-        """Wait for a run's end, and return what it came to."""
-        timeout = None if within is None else to_seconds(within)
-        deadline = None if timeout is None else self._link.transport.now() + timeout
-        follower = self._follower(run_id, kinds=("run_finished",), timeout=timeout)
+    async def wait(
+        self,
+        run_id: str,
+        *,
+        check: bool = True,
+        timeout: Seconds | None = None,  # noqa: ASYNC109 - the server gets it as the call's deadline
+    ) -> RunResult:
+        """Wait for a run's end, and return its result. To stop waiting does not affect the run.
+
+        A server that is lost meanwhile, even while the result is fetched, is retried during `reconnect_window`.
+
+        Args:
+            run_id: The run.
+            check: Whether to raise `RunFailed` or `RunCancelled` if the run ends so.
+            timeout: The longest to wait, in seconds or as a `timedelta`; then `DeadlineExceeded` is raised. `None`: no
+                limit.
+        """
+        seconds = None if timeout is None else to_seconds(timeout)
+        deadline = None if seconds is None else self._link.transport.now() + seconds
+        follower = self._follower(run_id, kinds=("run_finished",), timeout=seconds)
         try:
             while await follower.read():
                 pass
         finally:
             await follower.close()
-        # The server may be restarted just now: that is borne here as it was by the stream.
-        result = await Session(self._link.lasting(deadline)).result(run_id)
+        # The server may be restarting now: this call is retried as long as the stream was.
+        result = await Session(self._link.patient(deadline)).result(run_id)
         return checked(result) if check else result
 
     async def steps(self, run_id: str) -> AsyncIterator[StepResult]:
-        """Yield what a run's steps came to so far."""
-        request = pb.ListStepResultsRequest(namespace=self._namespace, run_id=run_id, page_size=_STEPS_A_PAGE)
-        async for page in self._pages(STEPS, request):
+        """Iterate over the results of a run's steps so far, in the order of their declaration."""
+        request = pb.ListStepResultsRequest(namespace=self._namespace, run_id=run_id, page_size=_STEPS_PER_PAGE)
+        async for page in self._link.pages(STEPS, request):
             for message in page.step_results:
                 yield step_from_proto(message)
 
-    async def runs(self, wanted: RunFilter, *, limit: int | None) -> AsyncIterator[Run]:
-        """Yield runs, the newest first."""
-        left = limit if limit is not None else -1
+    async def runs(
+        self,
+        *,
+        states: Iterable[State | str] = (),
+        workflow: str | None = None,
+        prefix: str = "",
+        labels: Mapping[str, str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[Run]:
+        """Iterate over runs, the newest first.
+
+        Args:
+            states: Only runs in one of these states; empty: in any.
+            workflow: Only runs of the workflow with this name.
+            prefix: Only runs whose id begins with this.
+            labels: Only runs whose workflow has all these labels.
+            since: Only runs accepted at this time or later; a time without a zone is local.
+            until: Only runs accepted before this time.
+            limit: The largest number of runs; `None`: no limit.
+        """
+        wanted = RunFilter(states=states, workflow=workflow, prefix=prefix, labels=labels, since=since, until=until)
         request = wanted.to_proto(self._namespace)
-        request.page_size = min(_RUNS_A_PAGE, limit) if limit else _RUNS_A_PAGE
+        request.page_size = min(_RUNS_PER_PAGE, limit) if limit else _RUNS_PER_PAGE
+        left = limit if limit is not None else -1
         if left == 0:
             return
-        async for page in self._pages(RUNS, request):
+        async for page in self._link.pages(RUNS, request):
             for message in page.runs:
                 yield run_from_proto(message)
                 left -= 1
                 if left == 0:
                     return
 
-    async def cancel(self, run_id: str, reason: str) -> Run:
-        """Cancel a run."""
+    async def cancel(self, run_id: str, reason: str = "") -> Run:
+        """Cancel a run, and return its current state: it may still be stopping. No effect on one that has ended."""
         request = pb.CancelRunRequest(namespace=self._namespace, run_id=run_id, reason=reason)
         return run_from_proto((await self._link.call(CANCEL, request)).run)
 
     async def delete(self, run_id: str) -> None:
-        """Forget a run that has ended."""
+        """Delete a run.
+
+        Raises:
+            FailedPrecondition: The run has not ended.
+        """
         await self._link.call(DELETE, pb.DeleteRunRequest(namespace=self._namespace, run_id=run_id))
 
     async def export(self, run_id: str) -> RunExport:
-        """Return all that is kept of a run."""
+        """Return a run's definition and its events so far: for a file, or for `stepwave.testing.replay`.
+
+        (await client.export(run_id)).save("runs/briefing.json")
+        """
         request = pb.ExportRunRequest(namespace=self._namespace, run_id=run_id)
         parts = await self._link.read_all(EXPORT, request)
         if not parts:
-            raise ServerError(f"run {run_id!r}: an export without anything in it")
+            raise ServerError(f"run {run_id!r}: the server sent an empty export")
         return RunExport(parts[0].definition, tuple(event for part in parts for event in part.events))
 
     async def report(self, run_id: str) -> RunReport:
-        """Return where a run's time went; of one under way, up to now by its server's clock."""
+        """Return where a run's time went: its critical path, what the time was spent on, and what could be saved.
+
+        A run under way is reported up to now. `RunExport.load(path).report()` does the same without a server.
+        """
         export = await self.export(run_id)
         ended = export.events and export.events[-1].HasField("run_finished")
-        until = None if ended else (await self.explain(run_id)).time
+        until = None if ended else (await self.explain(run_id)).time  # now, by the server's clock
         return await self._link.transport.computed(lambda: export.report(until))
 
     async def explain(self, run_id: str) -> RunExplanation:
-        """Return what a run waits for."""
+        """Return what each unfinished step of a run does or waits for, and since when.
+
+        For a running Python action this includes its current line of code, unless the server withholds tracebacks. A
+        run that has ended has no such steps: see `report`.
+        """
         request = pb.ExplainRunRequest(namespace=self._namespace, run_id=run_id)
         return explanation_from_proto(await self._link.call(EXPLAIN, request))
 
     async def plan(self, workflow: Definition) -> Plan:
-        """Validate a workflow and explain how it would run."""
-        request = pb.PlanWorkflowRequest(namespace=self._namespace, page_size=_STEPS_A_PAGE)
-        define(request, workflow)
-        pages = [page async for page in self._pages(PLAN, request)]
+        """Validate a workflow and explain how it would run. Nothing is invoked.
+
+        Raises:
+            InvalidWorkflow: The workflow is malformed; every problem is listed.
+        """
+        request = pb.PlanWorkflowRequest(namespace=self._namespace, page_size=_STEPS_PER_PAGE)
+        set_workflow(request, workflow)
+        pages = [page async for page in self._link.pages(PLAN, request)]
         return plan_from_proto(pages[0].plan, [step for page in pages for step in page.plan.steps])
 
     async def actions(self) -> list[ActionInfo]:
-        """Return the actions of the server."""
+        """Return the actions of the server, by name."""
         request = pb.ListActionsRequest(namespace=self._namespace)
-        return [action_from_proto(item) async for page in self._pages(ACTIONS, request) for item in page.actions]
+        return [action_from_proto(item) async for page in self._link.pages(ACTIONS, request) for item in page.actions]
 
     async def workflows(self) -> list[NamedWorkflow]:
-        """Return the named workflows of the server."""
+        """Return the named workflows of the server, by name."""
         request = pb.ListWorkflowsRequest(namespace=self._namespace)
-        return [workflow_from_proto(item) async for page in self._pages(WORKFLOWS, request) for item in page.workflows]
+        return [
+            workflow_from_proto(item) async for page in self._link.pages(WORKFLOWS, request) for item in page.workflows
+        ]
 
     async def server_info(self) -> ServerInfo:
-        """Return what the server is and can do."""
+        """Return the server's version, limits and capabilities."""
         request = pb.GetServerInfoRequest(namespace=self._namespace)
         return server_info_from_proto((await self._link.call(INFO, request)).server_info)
 
     async def parallel(
-        self, actions: Sequence[ActionLike], input: JSON | Blob, *, within: Seconds | None
+        self,
+        actions: Sequence[ActionLike],
+        input: JSON | Blob = None,
+        *,
+        timeout: Seconds | None = None,  # noqa: ASYNC109 - the server gets it as the call's deadline
     ) -> list[Output]:
-        """Run actions side by side on the same input, and return their answers in the order of the arguments."""
+        """Run actions in parallel, each on the same input, and return their answers in the order of the arguments.
+
+        Args:
+            actions: Marked functions or classes, or names of actions; empty: the answer is `[]`.
+            input: The input of each action.
+            timeout: The longest that all actions together may take, in seconds or as a `timedelta`; then they are
+                cancelled. `None`: no limit.
+
+        Raises:
+            ParallelFailed: An action failed; all others have ended. It names the lowest index that failed, and carries
+                the other answers.
+        """
         if not actions:
             return []
         # `continue`: which index is the lowest to fail must not depend on which fails first.
         workflow = Workflow("parallel", failure_policy="continue")
         for index, action in enumerate(actions):
             workflow.step(f"p{index}", action)
-        return _answers(await self.run(workflow, input, run_id=None, timeout=within).complete(), len(actions))
+        return _answers(await self.run(workflow, input, timeout=timeout, check=False), len(actions))
 
     async def close(self) -> None:
-        """Free the connection. Idempotent."""
+        """Free the connection. Calls under way end; attached runs end when their reconnect window has passed."""
         await self._link.transport.close()
 
     def _follower(
@@ -261,14 +364,6 @@ class Session:
             kinds=[_kind_number(kind) for kind in kinds],
         )
         return Follower(self._link, request, timeout=timeout)
-
-    async def _pages(self, method: Unary[Paged, APage], request: Paged) -> AsyncIterator[APage]:
-        while True:
-            page = await self._link.call(method, request)
-            yield page
-            if not page.next_page_token:
-                return
-            request.page_token = page.next_page_token
 
 
 def _answers(result: RunResult, count: int) -> list[Output]:

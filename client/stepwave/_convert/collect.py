@@ -1,6 +1,6 @@
-"""Puts a run's result together: what its last event holds, and the steps' results that came before.
+"""Assembles a run's result from its last event and the steps' results before it.
 
-The contract bounds the size of a message, so a result does not hold its steps, nor outputs beyond a size.
+The contract bounds the size of a message, so the last event holds neither the steps' results nor large outputs.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,17 +13,17 @@ from stepwave.v1 import event_pb2, run_pb2, workflow_pb2
 from .events import event_from_proto
 from .results import result_from_proto, step_from_proto
 
-__all__ = ["Collector", "put_together"]
+__all__ = ["Collector", "assemble_result"]
 
 
 class Collector:
-    """Takes the events of one run.
+    """Collects the events of one run.
 
     Args:
-        workflow: The workflow, if it is known; it tells the order of the steps, and which outputs are the run's.
+        workflow: The workflow, for the order of the steps and the run's outputs; `None`: unknown.
 
     Attributes:
-        result: What the run came to, once it has ended.
+        result: The run's result; `None` until it has ended.
     """
 
     def __init__(self, workflow: workflow_pb2.Workflow | None = None) -> None:
@@ -33,7 +33,7 @@ class Collector:
         self._steps: dict[str, StepResult] = {}
 
     def events(self, messages: Iterable[event_pb2.RunEvent]) -> list[Event]:
-        """Take events, and return them as the SDK's."""
+        """Collect events, and return them as the SDK's."""
         events = []
         for message in messages:
             event = event_from_proto(message, self._finish)
@@ -45,7 +45,7 @@ class Collector:
         return events
 
     def absorb(self, messages: Iterable[event_pb2.RunEvent]) -> None:
-        """Take events of which only the result matters."""
+        """Collect events without converting them, for the result alone."""
         for message in messages:
             match message.WhichOneof("kind"):
                 case "step_finished":
@@ -63,21 +63,21 @@ class Collector:
     def _finish(self, message: run_pb2.Result) -> RunResult:
         declared = [step.id for step in self._workflow.steps] if self._workflow else self._planned
         steps = {step_id: self._steps[step_id] for step_id in declared if step_id in self._steps}
-        for step_id, step in self._steps.items():  # those that were added later
+        for step_id, step in self._steps.items():  # steps that were added later
             steps.setdefault(step_id, step)
-        self.result = put_together(message, steps, self._workflow)
+        self.result = assemble_result(message, steps, self._workflow)
         return self.result
 
 
-def put_together(
+def assemble_result(
     message: run_pb2.Result, steps: Mapping[str, StepResult], workflow: workflow_pb2.Workflow | None = None
 ) -> RunResult:
-    """Put a result together.
+    """Assemble a result.
 
     Args:
-        message: What the server says of the run.
-        steps: The steps' results, in the order in which they are declared.
-        workflow: The workflow, if it is known; needed only to name more omitted outputs than the server does.
+        message: The server's result of the run.
+        steps: The steps' results, in declaration order.
+        workflow: The workflow, to find more omitted outputs than the server names; `None`: unknown.
     """
     # The server chooses the outputs. Their values are decoded already, with their steps: to decode those in the message
     # as well takes 10 ms a MiB.
@@ -99,7 +99,7 @@ def _omitted(message: run_pb2.Result, workflow: workflow_pb2.Workflow | None) ->
 
 
 def _output_ids(workflow: workflow_pb2.Workflow) -> Iterable[str]:
-    """Return the ids of the steps whose outputs are the run's, if they succeed: those it names, else its last steps."""
+    """Return the ids of the steps whose outputs are the run's: those named, else those that nothing depends on."""
     if workflow.outputs:
         return workflow.outputs
     inner: set[str] = set()

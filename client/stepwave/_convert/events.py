@@ -1,4 +1,4 @@
-"""Events of the contract to the SDK's; made for runs of many thousands of them."""
+"""Converts events of the contract to the SDK's, fast enough for runs with many thousands of events."""
 
 from collections.abc import Callable, Iterable
 from datetime import datetime
@@ -35,15 +35,15 @@ def _waves(messages: Iterable[event_pb2.Wave]) -> tuple[Wave, ...]:
 
 
 def event_from_proto(message: event_pb2.RunEvent, finish: Callable[[run_pb2.Result], RunResult]) -> Event:
-    """Turn an event of the contract into ours.
+    """Convert an event of the contract to the SDK's.
 
     Args:
         message: The event.
-        finish: Puts the run's result together from what `run_finished` holds of it.
+        finish: Assembles the run's result from that of `run_finished`.
     """
     kind = message.WhichOneof("kind") or ""
     run_id, sequence, time = message.run_id, message.sequence, moment(message.time)
-    if kind == "step_finished":  # first: with `step_started`, most of a run's events
+    if kind == "step_finished":  # first: the most frequent kind, with `step_started`
         return StepFinished(run_id, sequence, time, step_from_proto(message.step_finished.result))
     if kind == "run_finished":
         return RunFinished(run_id, sequence, time, finish(message.run_finished.result))
@@ -56,11 +56,18 @@ def _unknown(_: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) 
 
 
 def _run_started(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
-    said = event.run_started
-    deadline = moment(said.deadline) if said.HasField("deadline") else None
-    waves = _waves(said.waves)
+    body = event.run_started
+    deadline = moment(body.deadline) if body.HasField("deadline") else None
     return RunStarted(
-        run_id, sequence, time, said.workflow_name, waves, said.more, said.step_count, deadline, said.open
+        run_id=run_id,
+        sequence=sequence,
+        time=time,
+        workflow_name=body.workflow_name,
+        waves=_waves(body.waves),
+        more=body.more,
+        step_count=body.step_count,
+        deadline=deadline,
+        open=body.open,
     )
 
 
@@ -69,34 +76,40 @@ def _wave_started(event: event_pb2.RunEvent, run_id: str, sequence: int, time: d
 
 
 def _step_started(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
-    said = event.step_started
-    deadline = moment(said.deadline) if said.HasField("deadline") else None
-    ready = moment(said.ready_time) if said.HasField("ready_time") else None
-    return StepStarted(run_id, sequence, time, said.step_id, said.action, said.wave, said.attempt, deadline, ready)
+    body = event.step_started
+    deadline = moment(body.deadline) if body.HasField("deadline") else None
+    ready = moment(body.ready_time) if body.HasField("ready_time") else None
+    return StepStarted(run_id, sequence, time, body.step_id, body.action, body.wave, body.attempt, deadline, ready)
 
 
 def _step_chunk(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
-    said = event.step_chunk
-    return StepChunk(run_id, sequence, time, said.step_id, said.attempt, said.index, from_payload(said.payload))
+    body = event.step_chunk
+    return StepChunk(run_id, sequence, time, body.step_id, body.attempt, body.index, from_payload(body.payload))
 
 
 def _step_progress(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
-    said = event.step_progress
-    fraction = said.fraction if said.HasField("fraction") else None
-    return StepProgress(run_id, sequence, time, said.step_id, said.attempt, fraction, said.message)
+    body = event.step_progress
+    fraction = body.fraction if body.HasField("fraction") else None
+    return StepProgress(run_id, sequence, time, body.step_id, body.attempt, fraction, body.message)
 
 
 def _step_waiting(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
-    said = event.step_waiting
-    return StepWaiting(run_id, sequence, time, said.step_id, wait_cause(said.cause), said.message)
+    body = event.step_waiting
+    return StepWaiting(run_id, sequence, time, body.step_id, wait_cause(body.cause), body.message)
 
 
 def _step_retrying(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
-    said = event.step_retrying
-    next_time = moment(said.next_time) if said.HasField("next_time") else None
-    failure = failure_from_proto(said.failure)
+    body = event.step_retrying
     return StepRetrying(
-        run_id, sequence, time, said.step_id, said.attempt, failure, next_time, said.fallback, said.abandoned
+        run_id=run_id,
+        sequence=sequence,
+        time=time,
+        step_id=body.step_id,
+        attempt=body.attempt,
+        failure=failure_from_proto(body.failure),
+        next_time=moment(body.next_time) if body.HasField("next_time") else None,
+        fallback=body.fallback,
+        abandoned=body.abandoned,
     )
 
 
@@ -109,8 +122,8 @@ def _wave_finished(event: event_pb2.RunEvent, run_id: str, sequence: int, time: 
 
 
 def _steps_added(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
-    said = event.steps_added
-    return StepsAdded(run_id, sequence, time, tuple(step.id for step in said.steps), _waves(said.waves), said.sealed)
+    body = event.steps_added
+    return StepsAdded(run_id, sequence, time, tuple(step.id for step in body.steps), _waves(body.waves), body.sealed)
 
 
 def _run_stopping(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:

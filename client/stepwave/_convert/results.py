@@ -1,4 +1,4 @@
-"""Messages of the contract to results, plans and what servers say of themselves; events are in `_convert_events`."""
+"""Converts messages of the contract to results, plans and server info."""
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -55,7 +55,7 @@ __all__ = [
     "workflow_from_proto",
 ]
 
-Known = TypeVar("Known", bound=StrEnum)
+Value = TypeVar("Value", bound=StrEnum)
 
 
 class _EnumType(Protocol):
@@ -64,9 +64,9 @@ class _EnumType(Protocol):
     def items(self) -> Iterable[tuple[str, int]]: ...
 
 
-def enum_values(names: _EnumType, prefix: str, known: Callable[[str], Known]) -> dict[int, Known]:
-    """Pair the numbers of an enum of the contract with their values here; 0, never sent, is unknown."""
-    return {number: known(name.removeprefix(prefix).lower()) for name, number in names.items() if number}
+def enum_values(names: _EnumType, prefix: str, kind: Callable[[str], Value]) -> dict[int, Value]:
+    """Return the SDK's values by the numbers of an enum of the contract; without 0, which is never sent."""
+    return {number: kind(name.removeprefix(prefix).lower()) for name, number in names.items() if number}
 
 
 _STATES = enum_values(run_pb2.State, "STATE_", State)
@@ -77,8 +77,8 @@ _RULES = enum_values(orchestrator_pb2.InputRule, "INPUT_RULE_", InputRule)
 
 
 def moment(stamp: timestamp_pb2.Timestamp) -> datetime:
-    """Turn a timestamp into a time in UTC, to the microsecond."""
-    # A double holds the microseconds of any date before 2106, and this takes a third of the time of `ToDatetime`.
+    """Convert a timestamp to a time in UTC, to the microsecond."""
+    # Exact to the microsecond for any date before 2106, in a third of the time of `ToDatetime`.
     return datetime.fromtimestamp(stamp.seconds + stamp.nanos * 1e-9, UTC)
 
 
@@ -87,12 +87,12 @@ def _span(duration: duration_pb2.Duration) -> timedelta:
 
 
 def state_from_proto(number: int) -> State:
-    """Turn a state of the contract into ours."""
+    """Convert a state of the contract."""
     return _STATES.get(number, State.UNKNOWN)
 
 
 def run_from_proto(message: run_pb2.Run, waiting: Iterable[orchestrator_pb2.WaitingSteps] = ()) -> Run:
-    """Turn a run of the contract, and what its steps wait for if that is known, into ours."""
+    """Convert a run of the contract, and what its steps wait for."""
     return Run(
         run_id=message.run_id,
         namespace=message.namespace,
@@ -114,13 +114,18 @@ def run_from_proto(message: run_pb2.Run, waiting: Iterable[orchestrator_pb2.Wait
 
 
 def wait_cause(number: int) -> WaitCause:
-    """Return what a number of the contract says that a step waits for."""
+    """Convert a wait cause of the contract."""
     return _WAITS.get(number, WaitCause.UNKNOWN)
 
 
 def _waiting(message: orchestrator_pb2.WaitingSteps) -> WaitingSteps:
-    cause, step_ids = wait_cause(message.cause), tuple(message.step_ids)
-    return WaitingSteps(cause, message.message, message.limit, message.step_count, step_ids)
+    return WaitingSteps(
+        cause=wait_cause(message.cause),
+        message=message.message,
+        limit=message.limit,
+        step_count=message.step_count,
+        step_ids=tuple(message.step_ids),
+    )
 
 
 def _counts(message: run_pb2.StateCounts) -> Counts:
@@ -135,7 +140,7 @@ def _counts(message: run_pb2.StateCounts) -> Counts:
 
 
 def step_from_proto(message: run_pb2.StepResult) -> StepResult:
-    """Turn a step's result of the contract into ours."""
+    """Convert a step's result of the contract."""
     has = message.HasField
     return StepResult(
         message.step_id,
@@ -156,7 +161,7 @@ def step_from_proto(message: run_pb2.StepResult) -> StepResult:
 
 
 def failure_from_proto(message: run_pb2.Failure) -> Failure:
-    """Turn a failure of the contract into ours."""
+    """Convert a failure of the contract."""
     return Failure(
         reason=_REASONS.get(message.reason, FailureReason.UNKNOWN),
         message=message.message,
@@ -175,7 +180,7 @@ def _skip_reason(message: run_pb2.SkipReason) -> SkipReason:
 def result_from_proto(
     message: run_pb2.Result, *, outputs: Mapping[str, Output], steps: Mapping[str, StepResult]
 ) -> RunResult:
-    """Turn a result of the contract into ours, with the outputs and steps that were put together for it."""
+    """Convert a result of the contract, with the outputs and steps that were assembled for it."""
     return RunResult(
         run_id=message.run_id,
         workflow_name=message.workflow_name,
@@ -193,17 +198,16 @@ def result_from_proto(
 
 
 def explanation_from_proto(message: orchestrator_pb2.ExplainRunResponse) -> RunExplanation:
-    """Turn an explanation of the contract into ours."""
+    """Convert an explanation of the contract."""
     return RunExplanation(
         run=run_from_proto(message.run),
         time=moment(message.time),
-        steps=tuple(map(_explained, message.steps)),
+        steps=tuple(map(_step_explanation, message.steps)),
         step_count=message.step_count,
     )
 
 
-def _explained(message: orchestrator_pb2.StepExplanation) -> StepExplanation:
-    where = message.where
+def _step_explanation(message: orchestrator_pb2.StepExplanation) -> StepExplanation:
     return StepExplanation(
         step_id=message.step_id,
         action=message.action,
@@ -215,12 +219,16 @@ def _explained(message: orchestrator_pb2.StepExplanation) -> StepExplanation:
         waits_for_count=message.waits_for_count,
         cause=wait_cause(message.cause) if message.cause else None,
         message=message.message,
-        where=CodeLine(where.function, where.file, where.line, where.text) if message.HasField("where") else None,
+        where=_code_line(message.where) if message.HasField("where") else None,
     )
 
 
+def _code_line(message: orchestrator_pb2.CodeLine) -> CodeLine:
+    return CodeLine(function=message.function, file=message.file, line=message.line, text=message.text)
+
+
 def plan_from_proto(message: orchestrator_pb2.Plan, steps: Iterable[orchestrator_pb2.PlannedStep]) -> Plan:
-    """Turn a plan of the contract, and the steps of all its pages, into ours."""
+    """Convert a plan of the contract, and the steps of all its pages."""
     return Plan(
         workflow_name=message.workflow_name,
         step_count=message.step_count,
@@ -261,21 +269,25 @@ def _planned_retry(message: workflow_pb2.Retry) -> PlannedRetry:
 
 def _planned_fallback(message: workflow_pb2.Fallback) -> PlannedFallback:
     if message.WhichOneof("answer") != "action":
-        return PlannedFallback("", from_payload(message.value), ())
+        return PlannedFallback(action="", value=from_payload(message.value), bindings=())
     action = message.action
-    return PlannedFallback(action.action, from_payload(action.input), tuple(map(_planned_binding, action.bindings)))
+    return PlannedFallback(
+        action=action.action,
+        value=from_payload(action.input),
+        bindings=tuple(map(_planned_binding, action.bindings)),
+    )
 
 
 def _planned_binding(message: workflow_pb2.Binding) -> PlannedBinding:
     source = message.WhichOneof("source") or "unknown"
     if source == "step":
-        return PlannedBinding(message.target, source, message.step.id, message.step.path)
+        return PlannedBinding(target=message.target, source=source, step_id=message.step.id, path=message.step.path)
     path = getattr(message, source) if source != "unknown" else ""
-    return PlannedBinding(message.target, source, "", path)
+    return PlannedBinding(target=message.target, source=source, step_id="", path=path)
 
 
 def action_from_proto(message: orchestrator_pb2.Action) -> ActionInfo:
-    """Turn an action of the contract into ours."""
+    """Convert an action of the contract."""
     schema = load_json(message.input_schema) if message.input_schema else {}
     return ActionInfo(
         name=message.name,
@@ -299,7 +311,7 @@ def _limit(message: orchestrator_pb2.Limit) -> ActionLimit:
 
 
 def _rate(message: orchestrator_pb2.RateLimit) -> RateLimit:
-    return RateLimit(message.count, _span(message.period), message.burst)
+    return RateLimit(count=message.count, period=_span(message.period), burst=message.burst)
 
 
 def _adaptive(message: orchestrator_pb2.AdaptiveLimit) -> AdaptiveLimit:
@@ -313,12 +325,12 @@ def _adaptive(message: orchestrator_pb2.AdaptiveLimit) -> AdaptiveLimit:
 
 
 def workflow_from_proto(message: orchestrator_pb2.NamedWorkflow) -> NamedWorkflow:
-    """Turn a named workflow of the contract into ours."""
+    """Convert a named workflow of the contract."""
     return NamedWorkflow(name=message.name, step_count=message.step_count, labels=dict(message.labels))
 
 
 def server_info_from_proto(message: orchestrator_pb2.ServerInfo) -> ServerInfo:
-    """Turn what a server says of itself into ours."""
+    """Convert the info of a server."""
     limits = message.limits
     return ServerInfo(
         version=message.version,

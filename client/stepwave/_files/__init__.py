@@ -1,7 +1,7 @@
-"""Workflow files: the contract's `Workflow` in YAML or JSON, read with the place of everything in it.
+"""Workflow files: the contract's `Workflow` in YAML or JSON, read with the place of every value.
 
-YAML is read by YAML 1.2's core rules: only `true` and `false` are booleans, only decimal numbers are numbers, and
-everything else, dates and `yes` included, is a string.
+YAML is read by the core schema of YAML 1.2: only `true` and `false` are booleans, only decimal numbers are numbers, and
+everything else is a string, such as dates and `yes`.
 """
 
 import re
@@ -24,11 +24,11 @@ _LAST_SEGMENT = re.compile(r"(?:\.[^.\[\]]*|\[[^\]]*\]|^[^.\[\]]+)$")
 
 
 class WorkflowFileError(InvalidWorkflow):
-    """Raised when a workflow file is not a workflow. Every problem is listed, in the file's order.
+    """Raised when a file is not a valid workflow. Every problem is listed, in the file's order.
 
     Attributes:
         source: The name of the file.
-        problems: What is wrong and where.
+        problems: The problems and their places.
     """
 
     def __init__(self, source: str, problems: Sequence[FileProblem]) -> None:
@@ -46,7 +46,7 @@ class LoadedWorkflow:
     Attributes:
         message: The workflow.
         source: The name of the file.
-        where: The place of every field that the file gives, by its path in the contract: `steps[1].depends_on[0]`.
+        where: The place of every field in the file, by its path in the contract, such as `steps[1].depends_on[0]`.
     """
 
     message: workflow_pb2.Workflow
@@ -54,14 +54,14 @@ class LoadedWorkflow:
     where: Mapping[str, Place]
 
     def place_of(self, field: str) -> Place:
-        """Return the place of a field, or of the nearest field around it that the file gives."""
+        """Return the place of a field, or of its nearest parent in the file."""
         path = field.removeprefix("workflow.")
         while path not in self.where and path:
             path = _LAST_SEGMENT.sub("", path, count=1) if _LAST_SEGMENT.search(path) else ""
         return self.where.get(path, Place(1, 1))
 
     def locate(self, violations: Sequence[Violation]) -> WorkflowFileError:
-        """Say where in the file the fields stand that a server blames."""
+        """Return an error with the places of the fields that a server refused."""
         problems = [
             FileProblem(self.place_of(it.field), it.description, it.field.removeprefix("workflow."))
             for it in violations
@@ -73,8 +73,8 @@ def load_workflow(path: str | PathLike[str]) -> LoadedWorkflow:
     """Read a workflow file: JSON if its name ends in `.json`, else YAML.
 
     Raises:
-        WorkflowFileError: It is not a workflow. What only a server knows, such as its actions, is not checked.
-        OSError: It cannot be read.
+        WorkflowFileError: The file is not a valid workflow. Facts of a server, such as its actions, are not checked.
+        OSError: The file cannot be read.
     """
     source = str(path)
     data = Path(path).read_bytes()
@@ -91,7 +91,7 @@ def parse_workflow(text: str, source: str) -> LoadedWorkflow:
     """Read the text of a workflow file: JSON if the name `source` ends in `.json`, else YAML.
 
     Raises:
-        WorkflowFileError: It is not a workflow. What only a server knows, such as its actions, is not checked.
+        WorkflowFileError: The text is not a valid workflow. Facts of a server, such as its actions, are not checked.
     """
     parse = parse_json if source.endswith(".json") else parse_yaml
     try:

@@ -1,9 +1,9 @@
-"""Values in a file: plain data, and inputs whose `$from` and the like become bindings."""
+"""Values in a file: plain data, and inputs in which `$from` and other references become bindings."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from stepwave._values.json import number_problem
+from stepwave._values.json import number_problem, pointer
 from stepwave._values.payload import dump_json
 from stepwave.v1 import payload_pb2, workflow_pb2
 
@@ -15,69 +15,70 @@ __all__ = ["PlacedBinding", "data_json", "read_input"]
 _LITERAL = "$literal"
 _DEFAULT = "default"
 
-Blame = Callable[[Place, str], None]
-"""Takes what is wrong with a value."""
+ReportProblem = Callable[[Place, str], None]
+"""Reports a problem with a value."""
 
 
 class PlacedBinding(NamedTuple):
-    """A binding, and where its `$from` or the like stands."""
+    """A binding, and the place of its reference."""
 
     binding: workflow_pb2.Binding
     place: Place
 
 
-def read_input(node: Node, blame: Blame) -> tuple[str | None, list[PlacedBinding]]:
-    """Read a value that may refer to outputs, the run's input and the like.
+def read_input(node: Node, report: ReportProblem) -> tuple[str | None, list[PlacedBinding]]:
+    """Read a value that may contain references.
 
     Returns:
-        Its JSON text, `null` where a binding puts its value; `None` if one binding gives the whole. And the bindings.
+        The JSON text, with `null` in place of references, and the bindings. The text is `None` if the whole value is
+        one reference.
     """
-    reader = _InputReader(blame)
+    reader = _InputReader(report)
     text = reader.read(node, "")
     whole = len(reader.bindings) == 1 and not reader.bindings[0].binding.target
     return None if whole else text, reader.bindings
 
 
-def data_json(node: Node, blame: Blame) -> str:
-    """Read a value that is data through and through; only `$literal` means something in it."""
-    reader = _InputReader(blame)
+def data_json(node: Node, report: ReportProblem) -> str:
+    """Read a value without references. Only `$literal` has a meaning in it."""
+    reader = _InputReader(report)
     text = reader.read(node, "")
     for found in reader.bindings:
-        blame(found.place, "nothing can be filled in here; put $literal around what is data")
+        report(found.place, "references are not allowed here; put $literal around what is data")
     return text
 
 
 class _InputReader:
-    """Walks one value and collects its bindings."""
+    """Reads one value and collects its bindings."""
 
-    def __init__(self, blame: Blame) -> None:
+    def __init__(self, report: ReportProblem) -> None:
         self.bindings: list[PlacedBinding] = []
-        self._blame = blame
+        self._report = report
 
-    def read(self, node: Node, pointer: str) -> str:
-        """Return the node's JSON text; `pointer` is the JSON Pointer to it."""
+    def read(self, node: Node, here: str) -> str:
+        """Return the node's JSON text; `here` is the JSON Pointer to it."""
         match node:
             case Scalar():
                 self._check_number(node)
                 return to_json(node)
             case ListNode(items=items):
-                return "[" + ",".join(self.read(item, f"{pointer}/{index}") for index, item in enumerate(items)) + "]"
+                return "[" + ",".join(self.read(item, f"{here}/{index}") for index, item in enumerate(items)) + "]"
             case MapNode():
-                return self._read_map(node, pointer)
+                return self._read_map(node, here)
 
-    def _read_map(self, node: MapNode, pointer: str) -> str:
+    def _read_map(self, node: MapNode, here: str) -> str:
         special = next((entry for entry in node if entry.key in REFERENCES or entry.key == _LITERAL), None)
         if special is None:
-            parts = (f"{dump_json(key)}:{self.read(value, f'{pointer}/{_escape(key)}')}" for _, key, value in node)
+            parts = (f"{dump_json(key)}:{self.read(value, here + pointer((key,)))}" for _, key, value in node)
             return "{" + ",".join(parts) + "}"
         allowed = {special.key} if special.key == _LITERAL else {special.key, _DEFAULT}
         for entry in node:
             if entry.key not in allowed:
-                self._blame(entry.place, _not_beside(entry.key, special.key))
+                self._report(entry.place, _not_beside(entry.key, special.key))
         if special.key == _LITERAL:
             self._check_numbers(special.value)
             return to_json(special.value)
-        self._bind(special, node, pointer)
+        self._bind(special, node, here)
         return "null"
 
     def _check_numbers(self, node: Node) -> None:
@@ -93,17 +94,17 @@ class _InputReader:
 
     def _check_number(self, node: Scalar) -> None:
         if node.kind is Kind.NUMBER and (problem := number_problem(node.text)):
-            self._blame(node.place, f"holds {problem}")
+            self._report(node.place, f"holds {problem}")
 
-    def _bind(self, special: Entry, node: MapNode, pointer: str) -> None:
+    def _bind(self, special: Entry, node: MapNode, here: str) -> None:
         if not (isinstance(special.value, Scalar) and special.value.kind is Kind.STRING):
-            self._blame(special.value.place, f"{special.key}: expected a string, got {describe(special.value)}")
+            self._report(special.value.place, f"{special.key}: expected a string, got {describe(special.value)}")
             return
-        binding = workflow_pb2.Binding(target=pointer)
+        binding = workflow_pb2.Binding(target=here)
         self._set_source(binding, special.key, special.value)
         default = next((entry.value for entry in node if entry.key == _DEFAULT), None)
         if default is not None:
-            binding.default.CopyFrom(payload_pb2.Payload(json=data_json(default, self._blame)))
+            binding.default.CopyFrom(payload_pb2.Payload(json=data_json(default, self._report)))
         self.bindings.append(PlacedBinding(binding, special.value.place))
 
     def _set_source(self, binding: workflow_pb2.Binding, key: str, value: Scalar) -> None:
@@ -112,14 +113,10 @@ class _InputReader:
             return
         step_id, slash, path = value.text.partition("/")
         if not step_id:
-            self._blame(value.place, '$from: names no step; write it as "step" or "step/pointer"')
+            self._report(value.place, '$from: names no step; write "step" or "step/pointer"')
         binding.step.id, binding.step.path = step_id, slash + path
-
-
-def _escape(key: str) -> str:
-    return key.replace("~", "~0").replace("/", "~1")
 
 
 def _not_beside(key: str, special: str) -> str:
     can = "nothing can" if special == _LITERAL else f'only "{_DEFAULT}" can'
-    return f'"{key}" cannot stand beside {special} ({can}); put $literal around what is data'
+    return f'"{key}" cannot be beside {special} ({can}); put $literal around what is data'

@@ -1,4 +1,4 @@
-"""JSON text to a tree: RFC 8259 with the place of every value, which the standard library's parser does not give."""
+"""Parses JSON text (RFC 8259) to a tree with the place of every value, unlike the standard library's parser."""
 
 import json
 import re
@@ -18,10 +18,10 @@ def parse_json(text: str) -> tuple[Node | None, list[FileProblem]]:
     """Read one JSON text.
 
     Returns:
-        The tree, `None` if the text is empty; and its doubled keys.
+        The tree, `None` if the text is empty, and a problem for each duplicate key.
 
     Raises:
-        SyntaxProblem: It is not JSON, or nests beyond bounds.
+        SyntaxProblem: The text is not JSON, or nested too deeply.
     """
     parser = _Parser(text)
     if parser.at_end():
@@ -33,7 +33,7 @@ def parse_json(text: str) -> tuple[Node | None, list[FileProblem]]:
 
 
 class _Parser:
-    """Reads a text from front to back; `_at` is the next character."""
+    """A recursive-descent parser; `_at` is the index of the next character."""
 
     def __init__(self, text: str) -> None:
         self.problems: list[FileProblem] = []
@@ -47,10 +47,10 @@ class _Parser:
         self._skip_space()
         return self._at == len(self._text)
 
-    def error(self, wanted: str) -> SyntaxProblem:
+    def error(self, expected: str) -> SyntaxProblem:
         found = _WORD.match(self._text, self._at)
         return SyntaxProblem(
-            self._place(), f"{wanted}, got {found[0]!r}" if found else f"{wanted}, got the end of the file"
+            self._place(), f"{expected}, got {found[0]!r}" if found else f"{expected}, got the end of the file"
         )
 
     def value(self, depth: int) -> Node:
@@ -73,21 +73,21 @@ class _Parser:
     def _list(self, depth: int) -> ListNode:
         place, items = self._place(), list[Node]()
         self._at += 1
-        if not self._took("]"):
+        if not self._accept("]"):
             items.append(self.value(depth))
-            while self._took(","):
+            while self._accept(","):
                 items.append(self.value(depth))
-            self._want("]", 'expected "," or "]"')
+            self._expect("]", 'expected "," or "]"')
         return ListNode(place, tuple(items))
 
     def _map(self, depth: int) -> MapNode:
         place, entries = self._place(), dict[str, Entry]()
         self._at += 1
-        if not self._took("}"):
+        if not self._accept("}"):
             self._entry(entries, depth)
-            while self._took(","):
+            while self._accept(","):
                 self._entry(entries, depth)
-            self._want("}", 'expected "," or "}"')
+            self._expect("}", 'expected "," or "}"')
         return MapNode(place, tuple(entries.values()))
 
     def _entry(self, entries: dict[str, Entry], depth: int) -> None:
@@ -95,7 +95,7 @@ class _Parser:
         if not self._text.startswith('"', self._at):
             raise self.error("expected a key in double quotes")
         place, key = self._place(), self._string()
-        self._want(":", 'expected ":"')
+        self._expect(":", 'expected ":"')
         value = self.value(depth)
         if key in entries:
             self.problems.append(FileProblem(place, f'duplicate key "{key}", first on line {entries[key].place.line}'))
@@ -105,7 +105,7 @@ class _Parser:
     def _string(self) -> str:
         found = _STRING.match(self._text, self._at)
         if found is None:
-            raise SyntaxProblem(self._place(), "this string does not end on its line")
+            raise SyntaxProblem(self._place(), "unterminated string")
         try:
             text: str = json.loads(found[0])
         except json.JSONDecodeError as error:
@@ -125,18 +125,18 @@ class _Parser:
         space = _SPACE.match(self._text, self._at)
         self._at = space.end() if space else self._at
 
-    def _took(self, character: str) -> bool:
+    def _accept(self, character: str) -> bool:
         self._skip_space()
         found = self._text.startswith(character, self._at)
         self._at += found
         return found
 
-    def _want(self, character: str, wanted: str) -> None:
-        if not self._took(character):
-            raise self.error(wanted)
+    def _expect(self, character: str, expected: str) -> None:
+        if not self._accept(character):
+            raise self.error(expected)
 
     def _place(self) -> Place:
-        """Return the current place; lines are counted on from the last one asked for."""
+        """Return the current place. Lines are counted from the place returned last."""
         lines = self._text.count("\n", self._counted, self._at)
         if lines:
             self._line += lines

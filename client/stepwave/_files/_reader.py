@@ -1,4 +1,4 @@
-"""A tree to the contract's `Workflow`: walks the messages' descriptors, collects every problem and every place."""
+"""Converts a tree to the contract's `Workflow` by its descriptors, and collects all problems and places."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -42,8 +42,8 @@ class Reader:
     """Reads one file.
 
     Attributes:
-        problems: What is wrong, in no order.
-        where: The place of every field that the file gives, by its path in the contract.
+        problems: The problems, in no particular order.
+        where: The place of every field in the file, by its path in the contract.
     """
 
     def __init__(self) -> None:
@@ -51,22 +51,22 @@ class Reader:
         self.where: dict[str, Place] = {}
 
     def read(self, root: Node) -> workflow_pb2.Workflow:
-        """Turn a tree into a workflow; with problems, it holds what could be read."""
+        """Convert a tree to a workflow. If there are problems, the workflow is incomplete."""
         self.where[""] = root.place
         if isinstance(root, MapNode):
             root = MapNode(root.place, tuple(entry for entry in root if not entry.key.startswith(EXTENSION)))
         return self._message(workflow_pb2.Workflow(), root, "")
 
     def _message(self, message: AnyMessage, node: Node, path: str) -> AnyMessage:
-        descriptor = cast("Descriptor", message.DESCRIPTOR)  # the stubs have two equal classes for it
+        descriptor = cast("Descriptor", message.DESCRIPTOR)  # the stubs have two classes for it
         if descriptor.name in SHORT_FORMS and isinstance(node, Scalar) and node.kind is Kind.STRING:
             node = MapNode(node.place, (Entry(node.place, SHORT_FORMS[descriptor.name], node),))
         if not isinstance(node, MapNode):
-            self._wrong(node, path, "a mapping")
+            self._mismatch(node, path, "a mapping")
             return message
         fields = descriptor.fields_by_name
         known = [entry for entry in node if self._is_known(entry, fields)]
-        # By number, not in the file's order: bindings that an `input` holds come before those of `bindings`.
+        # By number, not in the file's order: bindings in `input` come before those in `bindings`.
         for key_place, key, value in sorted(known, key=lambda entry: fields[entry.key].number):
             at = f"{path}.{key}" if path else key
             self.where[at] = value.place if isinstance(value, Scalar) else key_place
@@ -102,11 +102,11 @@ class Reader:
         elif (value := self._scalar(field, node, path)) is not None:
             setattr(message, field.name, value)
 
-    # Containers and the messages in them are typed by their descriptors alone, hence `Any`.
+    # Containers and their messages are typed only by descriptors, hence `Any`.
 
     def _list(self, container: Any, field: FieldDescriptor, node: Node, path: str) -> None:
         if not isinstance(node, ListNode):
-            self._wrong(node, path, f"a list of {_PLURALS.get(field.cpp_type, 'values')}")
+            self._mismatch(node, path, f"a list of {_PLURALS.get(field.cpp_type, 'values')}")
             return
         start = len(container)
         for index, item in enumerate(node.items, start):
@@ -119,7 +119,7 @@ class Reader:
 
     def _map(self, container: Any, field: FieldDescriptor, node: Node, path: str) -> None:
         if not isinstance(node, MapNode):
-            self._wrong(node, path, "a mapping")
+            self._mismatch(node, path, "a mapping")
             return
         for _, key, item in node:
             at = f"{path}.{key}"
@@ -161,7 +161,7 @@ class Reader:
                 return self._choice(field, node.place, text, path)
             case kind, Scalar(kind=Kind.NUMBER, text=text) if (number := _number(kind, text)) is not None:
                 return number
-        self._wrong(node, path, _wanted(field))
+        self._mismatch(node, path, _expected(field))
         return None
 
     def _text(self, place: Place, text: str, path: str) -> str | None:
@@ -176,15 +176,15 @@ class Reader:
             self.problems.append(FileProblem(place, f'unknown value "{text}"; {_suggest(text, names)}', path))
         return names.get(text)
 
-    def _wrong(self, node: Node, path: str, wanted: str) -> None:
-        self.problems.append(FileProblem(node.place, f"expected {wanted}, got {describe(node)}", path))
+    def _mismatch(self, node: Node, path: str, expected: str) -> None:
+        self.problems.append(FileProblem(node.place, f"expected {expected}, got {describe(node)}", path))
 
 
 def read_duration(node: Node) -> Duration:
-    """Return the duration that a node is.
+    """Return the duration of a node.
 
     Raises:
-        ValueError: It is none.
+        ValueError: The node is not a duration.
     """
     match node:
         case Scalar(kind=Kind.STRING, text=text):
@@ -194,7 +194,7 @@ def read_duration(node: Node) -> Duration:
     raise ValueError(f"expected a duration such as {DURATION_EXAMPLES}, got {describe(node)}")
 
 
-def _wanted(field: FieldDescriptor) -> str:
+def _expected(field: FieldDescriptor) -> str:
     match field.cpp_type:
         case FieldDescriptor.CPPTYPE_STRING:
             return "a string"
@@ -214,7 +214,7 @@ def _suggest(word: str, known: Iterable[str]) -> str:
 
 
 def _number(kind: int, text: str) -> int | float | None:
-    """Return the number that a field of this kind holds; `None` if it holds no such number."""
+    """Return the number for a field of this kind; `None`: the field cannot hold it."""
     if kind in (FieldDescriptor.CPPTYPE_DOUBLE, FieldDescriptor.CPPTYPE_FLOAT):
         return float(text) if isfinite(float(text)) else None
     low, high = INTEGER_BOUNDS.get(kind, (0, -1))

@@ -1,6 +1,6 @@
-"""The tree of a workflow file. Both YAML and JSON are read into it, and every value keeps its place in the file.
+"""The tree of a YAML or JSON file, with the place of every value.
 
-Lists and mappings nest at most `MAX_DEPTH` deep, so what walks a tree may recurse.
+Lists and mappings nest at most `MAX_DEPTH` deep, so functions may recurse over a tree.
 """
 
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ __all__ = [
 
 
 class Place(NamedTuple):
-    """Where something stands in a file, counted from 1."""
+    """A line and column in a file, from 1."""
 
     line: int
     column: int
@@ -36,12 +36,12 @@ class Place(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FileProblem:
-    """One thing that is wrong with a file.
+    """A problem in a file.
 
     Attributes:
-        place: Where it stands.
-        message: What is wrong.
-        field: The contract's path of the field to blame, for example `steps[0].depends_on`; empty where no field is.
+        place: The place of the problem.
+        message: The problem.
+        field: The path of the invalid field in the contract, such as `steps[0].depends_on`; empty: none.
     """
 
     place: Place
@@ -53,7 +53,7 @@ class FileProblem:
 
 
 class SyntaxProblem(Exception):
-    """Raised when a text is not YAML or JSON at all, so that there is no tree; `problem` says where and why."""
+    """Raised when a text is not valid YAML or JSON; `problem` has the place and the reason."""
 
     def __init__(self, place: Place, message: str) -> None:
         super().__init__(message)
@@ -61,7 +61,7 @@ class SyntaxProblem(Exception):
 
 
 class Kind(StrEnum):
-    """The kinds of scalars that JSON knows."""
+    """The kinds of JSON scalars."""
 
     NOTHING = "nothing"
     BOOLEAN = "a boolean"
@@ -71,7 +71,7 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scalar:
-    """A single value. Its text is the string itself, or the JSON text of anything else: numbers keep their digits."""
+    """A scalar. Its text is the string itself, or the JSON text of any other value, so numbers keep their digits."""
 
     place: Place
     kind: Kind
@@ -80,7 +80,7 @@ class Scalar:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ListNode:
-    """A list. An alias makes one node stand in several lists."""
+    """A list. With aliases, one node may be in several lists."""
 
     place: Place
     items: "tuple[Node, ...]"
@@ -109,7 +109,7 @@ Node: TypeAlias = Scalar | ListNode | MapNode
 
 
 def describe(node: Node) -> str:
-    """Name what a node is, for messages: `a list`, `the number 5`."""
+    """Describe a node for error messages: `a list`, `the number 5`."""
     match node:
         case Scalar(kind=Kind.NOTHING):
             return "nothing"

@@ -1,6 +1,6 @@
-"""YAML text to a tree, by YAML 1.2's core rules: dates, `yes` and `0x10` stay the strings they look like.
+"""Parses YAML text to a tree, by the core schema of YAML 1.2: dates, `yes` and `0x10` are strings.
 
-The parser's events are folded with an explicit stack, and depth and aliases are bounded as they are met.
+The parser's events are composed with an explicit stack, and depth and aliases are limited on the way.
 """
 
 import json
@@ -14,7 +14,7 @@ from ._tree import MAX_DEPTH, Entry, FileProblem, Kind, ListNode, MapNode, Node,
 
 __all__ = ["parse_yaml"]
 
-_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # some builds of PyYAML lack the fast one
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # some builds of PyYAML have no C parser
 _MAX_ALIASED = 100_000
 _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 _NULLS = frozenset({"", "~", "null", "Null", "NULL"})
@@ -28,7 +28,7 @@ _COLLECTION_TAGS = frozenset({None, "!", "tag:yaml.org,2002:map", "tag:yaml.org,
 
 @dataclass(slots=True)
 class _Open:
-    """A list or mapping whose end has not been met."""
+    """A list or mapping that has not ended yet."""
 
     place: Place
     anchor: str | None
@@ -41,11 +41,11 @@ def parse_yaml(text: str) -> tuple[Node | None, list[FileProblem]]:
     """Read one YAML document.
 
     Returns:
-        The tree, `None` if the document is empty; and what is wrong with it, though it is YAML: doubled keys, unknown
-        tags, numbers that JSON does not have.
+        The tree, `None` if the document is empty, and the problems of valid YAML: duplicate keys, unknown tags, numbers
+        that JSON does not have.
 
     Raises:
-        SyntaxProblem: It is not YAML, holds several documents, or nests or repeats itself beyond bounds.
+        SyntaxProblem: The text is not YAML, has several documents, or exceeds the limits on nesting and aliases.
     """
     composer = _Composer()
     try:
@@ -59,7 +59,7 @@ def parse_yaml(text: str) -> tuple[Node | None, list[FileProblem]]:
 
 
 class _Composer:
-    """Folds a parser's events into a tree."""
+    """Composes a parser's events to a tree."""
 
     def __init__(self) -> None:
         self.root: Node | None = None
@@ -86,14 +86,14 @@ class _Composer:
     def _begin_document(self, place: Place) -> None:
         self._documents += 1
         if self._documents > 1:
-            raise SyntaxProblem(place, "a second document begins here; a workflow file holds one workflow")
+            raise SyntaxProblem(place, "a second document begins here; a workflow file has one workflow")
 
     def _begin(self, event: yaml.CollectionStartEvent, *, is_map: bool) -> None:
         place = _place(event)
         if len(self._open) >= MAX_DEPTH:
             raise SyntaxProblem(place, _TOO_DEEP)
         if event.tag not in _COLLECTION_TAGS:
-            self._blame(place, _unknown_tag(event.tag))
+            self._report(place, _unknown_tag(event.tag))
         if event.anchor is not None:
             self._anchors[event.anchor] = None
         self._open.append(_Open(place, event.anchor, is_map))
@@ -117,7 +117,7 @@ class _Composer:
             raise SyntaxProblem(place, f"unknown alias *{anchor}")
         target = self._anchors[anchor]
         if target is None:
-            raise SyntaxProblem(place, f"*{anchor} stands inside what it repeats")
+            raise SyntaxProblem(place, f"*{anchor} is inside the value that it repeats")
         self._aliased += target[1]
         if self._aliased > _MAX_ALIASED:
             raise SyntaxProblem(place, f"aliases repeat more than {_MAX_ALIASED:,} values")
@@ -131,21 +131,21 @@ class _Composer:
                 for entry in self._merged(value):
                     merged.setdefault(entry.key, entry)
             elif not (isinstance(key, Scalar) and key.kind is Kind.STRING):
-                self._blame(key.place, _bad_key(key))
+                self._report(key.place, _bad_key(key))
             elif key.text in entries:
                 first = entries[key.text].place
-                self._blame(key.place, f'duplicate key "{key.text}", first on line {first.line}')
+                self._report(key.place, f'duplicate key "{key.text}", first on line {first.line}')
             else:
                 entries[key.text] = Entry(key.place, key.text, value)
         return MapNode(done.place, tuple({**merged, **entries}.values()))
 
     def _merged(self, value: Node) -> Iterator[Entry]:
-        """Yield what a merge key (https://yaml.org/type/merge.html) brings in; of equal keys, the first counts."""
+        """Yield the entries of a merge key (https://yaml.org/type/merge.html). Of equal keys, the first counts."""
         for source in value.items if isinstance(value, ListNode) else (value,):
             if isinstance(source, MapNode):
                 yield from source
             else:
-                self._blame(source.place, f"<< merges a mapping, or a list of mappings, got {describe(source)}")
+                self._report(source.place, f"<< merges a mapping, or a list of mappings, got {describe(source)}")
 
     def _scalar(self, event: yaml.ScalarEvent) -> Scalar:
         place, text = _place(event), event.value
@@ -153,7 +153,7 @@ class _Composer:
         if plain:
             return self._plain(place, text)
         if not quoted and event.tag not in _STRING_TAGS:
-            self._blame(place, _unknown_tag(event.tag))
+            self._report(place, _unknown_tag(event.tag))
         return Scalar(place, Kind.STRING, text)
 
     def _plain(self, place: Place, text: str) -> Scalar:
@@ -162,7 +162,7 @@ class _Composer:
         if text in _BOOLEANS:
             return Scalar(place, Kind.BOOLEAN, _BOOLEANS[text])
         if _NOT_FINITE.fullmatch(text):
-            self._blame(place, f"{text} is not a JSON number; put it in quotes if it is text")
+            self._report(place, f"{text} is not a JSON number; put it in quotes if it is text")
         elif (number := _NUMBER.fullmatch(text)) and (number[2] or number[4]):
             return self._number(place, text, number)
         scalar = Scalar(place, Kind.STRING, text)
@@ -174,15 +174,15 @@ class _Composer:
         return bool(self._open) and self._open[-1].is_map and len(self._open[-1].nodes) % 2 == 0
 
     def _number(self, place: Place, text: str, number: re.Match[str]) -> Scalar:
-        """Write a number as JSON does, its digits kept: `+1.` is `1.0`."""
+        """Convert a number to its JSON text, with all its digits: `+1.` is `1.0`."""
         sign, whole, point, fraction, exponent = number.groups("")
         if len(whole) > 1 and whole.startswith("0"):
-            self._blame(place, f"{text} could be octal: drop the leading zero, or put it in quotes if it is text")
+            self._report(place, f"{text} could be octal: drop the leading zero, or put it in quotes if it is text")
             return Scalar(place, Kind.STRING, text)
         digits = (whole or "0") + (point and f".{fraction or '0'}") + exponent
         return Scalar(place, Kind.NUMBER, sign.replace("+", "") + digits)
 
-    def _blame(self, place: Place, message: str) -> None:
+    def _report(self, place: Place, message: str) -> None:
         self.problems.append(FileProblem(place, message))
 
 
@@ -196,7 +196,7 @@ def _place_of_mark(mark: yaml.Mark | yaml._yaml.Mark | None) -> Place:
 
 def _unknown_tag(tag: str | None) -> str:
     shown = (tag or "").replace("tag:yaml.org,2002:", "!!")
-    return f"unknown tag {shown}; a workflow file holds what JSON can hold"
+    return f"unknown tag {shown}; a workflow file has only the types of JSON"
 
 
 def _bad_key(key: Node) -> str:
@@ -208,7 +208,7 @@ def _bad_key(key: Node) -> str:
 def _explain(error: yaml.MarkedYAMLError) -> SyntaxProblem:
     place = _place_of_mark(error.problem_mark or error.context_mark)
     problem = error.problem or error.context or "not YAML"
-    if "maximum nesting depth" in problem:  # the parser's own bound, met before it gave its first event
+    if "maximum nesting depth" in problem:  # the parser's own limit, reached before its first event
         problem = _TOO_DEEP
     elif "cannot start any token" in problem:
         problem = f"{problem}; indent with spaces, and put text that begins with a special character in quotes"

@@ -1,4 +1,4 @@
-"""The JSON Schema of workflow files, for editors: made from the same descriptors that files are read by."""
+"""The JSON Schema of workflow files, for editors, derived from the descriptors that files are read by."""
 
 from collections.abc import Mapping
 
@@ -28,60 +28,61 @@ __all__ = ["DESCRIPTIONS", "workflow_schema"]
 _ROOT = workflow_pb2.Workflow.DESCRIPTOR
 
 DESCRIPTIONS: Mapping[str, str] = {
-    "Workflow.name": "A name for people, traces and lists.",
+    "Workflow.name": "The workflow's name in lists and traces.",
     "Workflow.steps": "The steps, in declaration order.",
-    "Workflow.scheduling": "eager (default): a step is ready the moment its own dependencies are done. "
-    "wave: when every step of all earlier waves is done too.",
-    "Workflow.failure_policy": "fail_fast (default): an unhandled failure interrupts what runs and skips the rest. "
-    "continue: only what cannot run any more is skipped.",
-    "Workflow.max_parallelism": "How many attempts may be in flight at once. Default: as many as the server admits.",
-    "Workflow.timeout": "How long the whole run may take. Default: no limit.",
-    "Workflow.labels": "Free key-value pairs for finding runs again.",
-    "Workflow.outputs": "Ids of the steps whose outputs are the run's. Default: those that nothing depends on.",
-    "Workflow.retry": "The retry policy of steps that have none of their own.",
+    "Workflow.scheduling": "eager (default): a step is ready as soon as its dependencies have ended. "
+    "wave: once all steps of earlier waves have ended.",
+    "Workflow.failure_policy": "fail_fast (default): an unhandled failure interrupts running steps and skips the rest. "
+    "continue: only steps that can no longer run are skipped.",
+    "Workflow.max_parallelism": "The largest number of attempts in flight at once. Default: no limit but the server's.",
+    "Workflow.timeout": "The longest that a run may take. Default: no limit.",
+    "Workflow.labels": "Key-value pairs to find runs by.",
+    "Workflow.outputs": "Ids of the steps whose outputs are the run's. "
+    "Default: every succeeded step that nothing depends on.",
+    "Workflow.retry": "The retry policy of steps without one of their own.",
     "Step.id": "Unique in the workflow.",
-    "Step.action": "What the step does, by the name the server knows it by.",
-    "Step.depends_on": "Ids of the steps that must end before this one starts, beside those its input refers to.",
-    "Step.input": "What the action gets; $from, $input, $item, $secret and $cel are filled in. "
-    "Default: the outputs of its dependencies by id, or the run's input for a step without any.",
-    "Step.bindings": "Values to put into the input, spelled out; $from and the like in `input` do the same.",
+    "Step.action": "The name of the action.",
+    "Step.depends_on": "Ids of steps that must end before this one starts, beside those that its input refers to.",
+    "Step.input": "The action's input, with references: $from, $input, $item, $secret and $cel. "
+    "Default: the outputs of the dependencies by id, or the run's input for a step without dependencies.",
+    "Step.bindings": "Values to put into the input; references in `input` are a shorter form.",
     "Step.when": "A CEL expression over `deps` and `input`; false skips the step.",
     "Step.retry": "The step's own retry policy. Default: the workflow's.",
-    "Step.timeout": "How long one attempt may take. Default: the server's.",
-    "Step.total_timeout": "How long the step may take over all its attempts, pauses and waiting. Default: no limit.",
-    "Step.fallback": "What answers in the step's place once it has finally failed.",
-    "Step.join": "all (default): every dependency succeeded. any: one did. all_done: every one has ended.",
+    "Step.timeout": "The longest that one attempt may take. Default: the server's.",
+    "Step.total_timeout": "The longest that all attempts, pauses and waiting may take together. Default: no limit.",
+    "Step.fallback": "The answer after the last attempt has failed. Default: none.",
+    "Step.join": "all (default): all dependencies succeeded. any: one succeeded. all_done: all ended.",
     "Step.for_each": "Runs the step once for every item of a list.",
-    "Step.allow_failure": "Whether its final failure leaves the run and its dependents alone. Default: false.",
-    "Step.concurrency_key": "A JSON Pointer into the input: limits by key count each value there apart.",
-    "Step.on_interrupt": "What a server restart does to a running attempt: retry (default) or fail.",
-    "Binding.target": "Where in the input to put the value: a JSON Pointer. Empty: the whole.",
-    "Binding.step": "(Part of) another step's output.",
+    "Step.allow_failure": "Whether the run and the step's dependents continue after its failure. Default: false.",
+    "Step.concurrency_key": "A JSON Pointer into the input. Limits by key count each value there separately.",
+    "Step.on_interrupt": "What to do when the server stops during an attempt: retry (default) or fail.",
+    "Binding.target": "The place of the value in the input: a JSON Pointer. Empty: the whole input.",
+    "Binding.step": "The output of another step, or part of it.",
     "Binding.input": "A JSON Pointer into the run's input. Empty: the whole.",
     "Binding.item": "A JSON Pointer into the current item of a for_each. Empty: the whole.",
-    "Binding.secret": "The name of a secret that the server holds.",
+    "Binding.secret": "The name of a secret of the server.",
     "Binding.expression": "A CEL expression over `deps`, `input` and `item`.",
-    "Binding.default": "The value when the source has none.",
-    "StepOutput.id": "The step whose output is meant.",
+    "Binding.default": "The value if the source has none.",
+    "StepOutput.id": "The step.",
     "StepOutput.path": "A JSON Pointer into its output. Empty: the whole.",
-    "Retry.max_attempts": "All attempts together, the first included. Default: 1.",
+    "Retry.max_attempts": "The number of attempts, with the first. Default: 1.",
     "Retry.initial_backoff": "The pause before the second attempt. Default: 500ms.",
     "Retry.backoff_multiplier": "The factor by which each pause exceeds the one before. Default: 2.",
     "Retry.max_backoff": "The longest pause. Default: 30s.",
-    "Retry.jitter": "The share of a pause that is drawn at random, 0 to 1. Default: 0.2.",
-    "Retry.retryable_reasons": "Failures worth another attempt. "
+    "Retry.jitter": "The random share of a pause, 0 to 1. Default: 0.2.",
+    "Retry.retryable_reasons": "The reasons of failures to retry. "
     "Default: action_error, timeout, unavailable and rate_limited.",
-    "Fallback.action": "Another action, tried once, with the step's timeout: its name, or a mapping that says more.",
+    "Fallback.action": "Another action, which gets one attempt with the step's timeout: its name, or a mapping.",
     "Fallback.value": "A fixed value.",
     "FallbackAction.action": "The name of the action.",
-    "FallbackAction.input": "What it gets. Default: the input of the step it stands in for.",
-    "FallbackAction.bindings": "Values to put into the input, spelled out.",
-    "ForEach.step": "The list is (part of) another step's output.",
+    "FallbackAction.input": "The action's input, with references. Default: the step's input.",
+    "FallbackAction.bindings": "Values to put into the input.",
+    "ForEach.step": "The list is the output of another step, or part of it.",
     "ForEach.input": "The list is in the run's input: a JSON Pointer.",
     "ForEach.expression": "The list is the value of a CEL expression over `deps` and `input`.",
-    "ForEach.max_parallelism": "How many children may be in flight at once. Default: as many as the run may.",
+    "ForEach.max_parallelism": "The largest number of children in flight at once. Default: the run's limit.",
 }
-"""What editors show for a key, by message and field: comments are not in run-time descriptors."""
+"""The descriptions that editors show, by message and field; run-time descriptors have no comments."""
 
 _REQUIRED = {
     "Workflow": ["name", "steps"],
@@ -90,10 +91,10 @@ _REQUIRED = {
     "FallbackAction": ["action"],
 }
 _REFERENCE_DESCRIPTIONS = {
-    "$from": "(Part of) another step's output: `step` or `step/pointer`.",
+    "$from": "The output of another step, or part of it: `step` or `step/pointer`.",
     "$input": "A JSON Pointer into the run's input. Empty: the whole.",
     "$item": "A JSON Pointer into the current item of a for_each. Empty: the whole.",
-    "$secret": "The name of a secret that the server holds.",
+    "$secret": "The name of a secret of the server.",
     "$cel": "A CEL expression over `deps`, `input` and `item`.",
 }
 _TYPES = {FieldDescriptor.CPPTYPE_STRING: "string", FieldDescriptor.CPPTYPE_BOOL: "boolean"}
@@ -105,8 +106,8 @@ _DURATION: Mapping[str, JSON] = {
 def workflow_schema() -> Mapping[str, JSON]:
     """Return the JSON Schema (draft 2020-12) of a workflow file.
 
-    It knows what the file's reader knows, and which keys the contract requires; what only a server knows, such as its
-    actions, is not in it.
+    It covers what the file's reader checks, and the keys that the contract requires. Facts of a server, such as its
+    actions, are not in it.
     """
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -173,7 +174,7 @@ def _single(field: FieldDescriptor) -> Mapping[str, JSON]:
 
 
 def _value(name: str, references: Mapping[str, str]) -> JSON:
-    """Describe a value of any shape; a mapping with one of the keys `references` in it is a reference, not data."""
+    """Return the schema of a value of any shape, in which a mapping with a key of `references` is a reference."""
     special = [*REFERENCES, "$literal"]
     return {
         "items": {"$ref": f"#/$defs/{name}"},
@@ -190,5 +191,5 @@ def _reference(key: str) -> JSON:
 
 
 def _literal() -> JSON:
-    value: JSON = {"description": "Data, whatever keys it has."}
+    value: JSON = {"description": "Data in which no key is a reference."}
     return {"properties": {"$literal": value}, "required": ["$literal"], "additionalProperties": False}

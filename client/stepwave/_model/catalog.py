@@ -1,4 +1,4 @@
-"""What a server can do, and how it would run a workflow: plans, actions, named workflows, the server itself."""
+"""Plans of workflows, and what a server has: actions, named workflows, limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class InputRule(StrEnum):
-    """What an action gets: the step's `own` input, the `run`'s, or an object of its `dependencies`' outputs by id."""
+    """The input of an action: the step's `own`, the `run`'s, or the outputs of its `dependencies` by id."""
 
     OWN = "own"
     RUN = "run"
@@ -40,10 +40,10 @@ class PlannedBinding(Plain):
     """A value put into a step's input before the step starts.
 
     Attributes:
-        target: Where in the input: a JSON Pointer; empty for the whole input.
-        source: What kind of source: `step`, `input`, `item`, `secret` or `expression`.
-        step_id: The step whose output it is; empty for other sources.
-        path: The JSON Pointer into that source; the name of a secret; the text of an expression.
+        target: The JSON Pointer to its place in the input; empty: the whole input.
+        source: The kind of source: `step`, `input`, `item`, `secret` or `expression`.
+        step_id: The step whose output it is; empty: another source.
+        path: The JSON Pointer into the source, the name of the secret, or the text of the expression.
     """
 
     target: str
@@ -54,15 +54,15 @@ class PlannedBinding(Plain):
 
 @dataclass(frozen=True, slots=True)
 class PlannedRetry(Plain):
-    """When and how often a failed attempt of a step would be tried again.
+    """When and how often a failed attempt of a step would be retried.
 
     Attributes:
-        max_attempts: All attempts together, the first included.
+        max_attempts: The number of attempts, with the first.
         initial_backoff: The pause before the second attempt.
         backoff_multiplier: The factor by which each pause exceeds the one before.
         max_backoff: The longest pause.
-        jitter: The share of a pause that is drawn at random, 0 to 1.
-        retryable_reasons: Failures worth another attempt.
+        jitter: The random share of a pause, 0 to 1.
+        retryable_reasons: The reasons of failures to retry.
     """
 
     max_attempts: int
@@ -75,12 +75,12 @@ class PlannedRetry(Plain):
 
 @dataclass(frozen=True, slots=True)
 class PlannedFallback(Plain):
-    """A step's fallback: what answers after its last attempt has failed.
+    """A step's fallback: the answer after its last attempt has failed.
 
     Attributes:
         action: Another action; empty: a fixed value.
-        value: The fixed value, or the fixed part of the action's input; `None` if there is none.
-        bindings: What is put into the action's input.
+        value: The fixed value, or the fixed part of the action's input; `None`: there is none.
+        bindings: The bindings of the action's input.
     """
 
     action: str
@@ -94,16 +94,16 @@ class PlannedStep(Plain):
 
     Attributes:
         step_id: The step.
-        action: What it does.
-        wave: Its topological level, from 0.
-        depends_on: What it depends on, dependencies implied by bindings included.
-        input_rule: What its action gets.
-        input: The fixed part of its input; `None` if there is none.
-        bindings: What is put into its input.
-        timeout: How long an attempt may take; `None`: as long as the server allows by default.
-        total_timeout: How long all attempts, pauses and waiting may take together; `None`: without a limit.
-        retry: When a failed attempt is tried again: by the step's own policy, else the workflow's; `None`: never.
-        fallback: What answers once it has finally failed; `None`: nothing does.
+        action: The step's action.
+        wave: The step's topological level, from 0.
+        depends_on: The dependencies, with those implied by bindings.
+        input_rule: The input of its action.
+        input: The fixed part of its input; `None`: there is none.
+        bindings: The bindings of its input.
+        timeout: The longest that an attempt may take; `None`: the server's default.
+        total_timeout: The longest that all attempts, pauses and waiting may take together; `None`: no limit.
+        retry: The step's retry policy, else the workflow's; `None`: no retries.
+        fallback: The answer after the last attempt has failed; `None`: there is none.
     """
 
     step_id: str
@@ -125,12 +125,12 @@ class Plan(Plain):
 
     Attributes:
         workflow_name: The name of the workflow.
-        step_count: How many steps it has.
-        edge_count: How many dependencies, implied ones included.
-        wave_sizes: How many steps each wave has, from wave 0.
+        step_count: The number of steps.
+        edge_count: The number of dependencies, with implied ones.
+        wave_sizes: The number of steps of each wave, from wave 0.
         width: The size of the largest wave.
-        outputs: The ids of the steps whose outputs would be the run's, if all succeeded. The first 1,000.
-        steps: All steps, by wave, then in the order in which they are declared.
+        outputs: The ids of the steps whose outputs would be the run's, if all succeeded; the first 1,000.
+        steps: All steps, by wave, then in declaration order.
     """
 
     workflow_name: str
@@ -144,7 +144,7 @@ class Plan(Plain):
 
 @dataclass(frozen=True, slots=True)
 class RateLimit(Plain):
-    """How often attempts may start: `count` in every `period`, evenly spread, and `burst` together after quiet."""
+    """A limit on the starts of attempts: `count` per `period`, evenly spread, and `burst` at once after a pause."""
 
     count: int
     period: timedelta
@@ -153,14 +153,14 @@ class RateLimit(Plain):
 
 @dataclass(frozen=True, slots=True)
 class AdaptiveLimit(Plain):
-    """A bound on attempts in flight that falls at once when the service behind them refuses, and climbs back slowly.
+    """A limit on attempts in flight that drops when the service is rate-limited, and recovers slowly.
 
     Attributes:
-        concurrency: How many may be in flight at once, now; of several keys, the lowest.
-        min_concurrency: How far it may fall.
-        max_concurrency: How far it may climb.
-        refused: How many attempts failed with `rate_limited` since the server started.
-        paused_until: Until when nothing starts, because such a failure asked for it; `None`: there is no pause.
+        concurrency: The current limit; of several keys, the lowest.
+        min_concurrency: The lowest limit.
+        max_concurrency: The highest limit.
+        refused: The number of attempts that failed with `rate_limited` since the server started.
+        paused_until: The end of a pause that such a failure asked for; `None`: there is no pause.
     """
 
     concurrency: int
@@ -172,15 +172,15 @@ class AdaptiveLimit(Plain):
 
 @dataclass(frozen=True, slots=True)
 class ActionLimit(Plain):
-    """A limit on attempts, counted over all runs and all actions that it covers, and how it stands.
+    """A limit on the attempts of one or more actions over all runs, with its current use.
 
     Attributes:
-        actions: What it covers: the name of an action, or the beginning of names and `*`.
-        per_key: Whether it counts each value of the steps' `concurrency_key` apart.
-        max_concurrency: How many may be in flight at once; `None`: as many as come, or as `adaptive` says.
-        rate: How often they may start; `None`: however often.
-        adaptive: A bound that finds itself; `None`: there is none.
-        in_flight: How many are in flight now.
+        actions: The name of the action, or a prefix of names and `*`.
+        per_key: Whether each value of the steps' `concurrency_key` counts separately.
+        max_concurrency: The largest number in flight at once; `None`: no fixed limit.
+        rate: The limit on starts; `None`: there is none.
+        adaptive: The adaptive limit; `None`: there is none.
+        in_flight: The number in flight now.
     """
 
     actions: str
@@ -193,15 +193,15 @@ class ActionLimit(Plain):
 
 @dataclass(frozen=True, slots=True)
 class ActionInfo(Plain):
-    """Something a step can do.
+    """An action of a server.
 
     Attributes:
-        name: Its name, as steps give it.
-        description: What it does, in its author's words.
-        input_schema: A JSON Schema (draft 2020-12) of its input.
+        name: The action's name.
+        description: The author's description.
+        input_schema: A JSON Schema (draft 2020-12) of the input.
         streaming: Whether it answers in chunks.
-        source: Where it comes from, for example `tools:search` or `built-in`.
-        limits: What the server was told to allow it; all of it applies.
+        source: Where it was loaded from, such as `tools:search` or `built-in`.
+        limits: The server's limits on it; all apply.
     """
 
     name: str
@@ -214,7 +214,7 @@ class ActionInfo(Plain):
 
 @dataclass(frozen=True, slots=True)
 class NamedWorkflow(Plain):
-    """A workflow that the server has."""
+    """A named workflow of a server."""
 
     name: str
     step_count: int
@@ -223,7 +223,7 @@ class NamedWorkflow(Plain):
 
 @dataclass(frozen=True, slots=True)
 class ServerLimits(Plain):
-    """The bounds of a server.
+    """The limits of a server.
 
     Attributes:
         max_steps: Steps in a workflow.
@@ -232,7 +232,7 @@ class ServerLimits(Plain):
         max_message_bytes: Bytes in one message to the server.
         max_runs: Runs under way at once.
         max_attempts_in_flight: Attempts in flight at once, over all runs.
-        default_step_timeout: How long an attempt may take, unless its step says otherwise.
+        default_step_timeout: The longest that an attempt may take, if its step has no timeout.
     """
 
     max_steps: int
@@ -246,16 +246,16 @@ class ServerLimits(Plain):
 
 @dataclass(frozen=True, slots=True)
 class ServerInfo(Plain):
-    """What a server is and can do.
+    """The version, limits and capabilities of a server.
 
     Attributes:
-        version: The version of Stepwave it runs.
+        version: The server's version of Stepwave.
         engine: What drives runs: `local` or `temporal`.
         journal: Where events are kept: `memory` or `sqlite`.
-        limits: Its bounds.
-        capabilities: What it can do beyond the first version of the contract, by stable names.
+        limits: The server's limits.
+        capabilities: Stable names of features beyond the first version of the contract.
         start_time: When it started.
-        draining: Whether it is about to stop and takes no new runs.
+        draining: Whether it is stopping and accepts no new runs.
     """
 
     version: str

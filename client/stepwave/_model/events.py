@@ -1,4 +1,4 @@
-"""What happens in a run: its events, as the SDK gives them."""
+"""The events of a run."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -43,11 +43,11 @@ class Event(Plain):
     """One fact of a run.
 
     Attributes:
-        kind: What happened, for example `step_finished`.
+        kind: The kind of event, such as `step_finished`.
         run_id: The run.
-        sequence: The event's number, from 1 and without gaps; 0 for a transient event, which is neither kept nor
-            sent again, and which a slow watcher may miss.
-        time: When it happened, by the server's clock; never goes back within a run.
+        sequence: The event's number, from 1 and without gaps. 0: a transient event, which is neither kept nor sent
+            again, and which a slow watcher may miss.
+        time: The time of the event, by the server's clock. It never decreases within a run.
     """
 
     kind: ClassVar[str] = ""
@@ -57,26 +57,26 @@ class Event(Plain):
     time: datetime
 
     def to_dict(self) -> dict[str, JSON]:
-        """Return the kind and every field by its name, ready for `json.dumps`.
+        """Return the kind and all fields by name, for `json.dumps`.
 
-        Times are RFC 3339 in UTC, durations are seconds, payloads are the values they hold, and bytes are
-        `{"content_type": …, "data": …}` in base64. What is not there is `None`.
+        Times are RFC 3339 in UTC, durations are seconds, payloads are their values, and blobs are
+        `{"content_type": …, "data": …}` in base64. A missing value is `None`.
         """
-        # By name: a slotted dataclass is a copy of the class that `super()` without arguments would look for.
+        # Not `super()`, which fails in a slotted dataclass: the decorator replaces the class.
         return {"kind": self.kind, **Plain.to_dict(self)}
 
 
 @dataclass(frozen=True, slots=True)
 class RunStarted(Event):
-    """The run began, by this plan.
+    """The run began, with this plan.
 
     Attributes:
         workflow_name: The name of the workflow.
-        waves: The waves of the plan, in order. A wave that is split goes on under the same index in the next event.
-        more: Whether the next event is another `RunStarted` that goes on with the plan.
-        step_count: How many steps the plan has in all.
-        deadline: When the run's timeout passes; `None` if it has none.
-        open: Whether steps may be added while the run lasts.
+        waves: The waves of the plan, in order. A wave that is split continues under the same index in the next event.
+        more: Whether the next event is another `RunStarted` that continues the plan.
+        step_count: The number of steps of the whole plan.
+        deadline: The time of the run's timeout; `None`: no timeout.
+        open: Whether steps may be added to the run.
     """
 
     kind: ClassVar[str] = "run_started"
@@ -104,11 +104,11 @@ class StepStarted(Event):
 
     Attributes:
         step_id: The step.
-        action: What it does.
-        wave: Its wave.
+        action: The attempt's action.
+        wave: The step's wave.
         attempt: The attempt, from 1.
-        deadline: When the attempt's timeout passes.
-        ready_time: When the step's dependencies allowed it to start.
+        deadline: The time of the attempt's timeout; `None`: no timeout.
+        ready_time: When the step became ready.
     """
 
     kind: ClassVar[str] = "step_started"
@@ -123,13 +123,13 @@ class StepStarted(Event):
 
 @dataclass(frozen=True, slots=True)
 class StepChunk(Event):
-    """A running attempt said something; transient. A new attempt voids the chunks of the one before.
+    """A running attempt sent a chunk; transient. A new attempt discards the chunks of the one before.
 
     Attributes:
         step_id: The step.
-        attempt: The attempt that said it.
-        index: Counts the attempt's chunks from 0; a gap means that some were missed.
-        value: What it said.
+        attempt: The attempt.
+        index: The index of the chunk in its attempt, from 0. A gap means that chunks were missed.
+        value: The chunk.
     """
 
     kind: ClassVar[str] = "step_chunk"
@@ -142,13 +142,13 @@ class StepChunk(Event):
 
 @dataclass(frozen=True, slots=True)
 class StepProgress(Event):
-    """A running attempt got further; transient.
+    """A running attempt reported progress; transient.
 
     Attributes:
         step_id: The step.
         attempt: The attempt.
-        fraction: How much is done, 0 to 1; `None` if that is unknown.
-        message: One line for a person; may be empty.
+        fraction: The part that is done, 0 to 1; `None`: unknown.
+        message: A short text for a person; may be empty.
     """
 
     kind: ClassVar[str] = "step_progress"
@@ -176,11 +176,11 @@ class StepRetrying(Event):
 
     Attributes:
         step_id: The step.
-        attempt: The attempt that failed; 0 if the step failed before its first, and its fallback follows.
-        failure: Why.
-        next_time: When the next attempt may start.
-        fallback: Whether what follows is the step's fallback, its own action having failed for good.
-        abandoned: Whether the attempt was interrupted and did not end within its grace.
+        attempt: The attempt that failed; 0: the step failed before its first attempt, and its fallback follows.
+        failure: The failure.
+        next_time: The earliest start of the next attempt.
+        fallback: Whether the step's fallback follows.
+        abandoned: Whether the attempt was interrupted and did not end within its grace period.
     """
 
     kind: ClassVar[str] = "step_retrying"
@@ -195,7 +195,7 @@ class StepRetrying(Event):
 
 @dataclass(frozen=True, slots=True)
 class StepReady(Event):
-    """The pause before another attempt is over: it starts as soon as there is a place for it.
+    """The pause before another attempt is over. The attempt starts once it gets a permit.
 
     Attributes:
         step_id: The step.
@@ -210,7 +210,7 @@ class StepReady(Event):
 
 @dataclass(frozen=True, slots=True)
 class StepFinished(Event):
-    """A step ended, in whatever state. There is exactly one for every step."""
+    """A step ended, in any end state. Every step has exactly one."""
 
     kind: ClassVar[str] = "step_finished"
 
@@ -219,7 +219,7 @@ class StepFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class WaveFinished(Event):
-    """Every step of a wave has ended. There is none for a wave in which nothing started."""
+    """All steps of a wave have ended. A wave in which no step started has no such event."""
 
     kind: ClassVar[str] = "wave_finished"
 
@@ -232,7 +232,7 @@ class StepsAdded(Event):
 
     Attributes:
         step_ids: The steps that were added.
-        waves: The waves that became known by the addition, of the new steps and of earlier ones that waited for them.
+        waves: The waves of the new steps, and of earlier steps that waited for them.
         sealed: Whether no more steps can be added.
     """
 
@@ -245,7 +245,7 @@ class StepsAdded(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunStopping(Event):
-    """The run was cancelled or timed out: nothing more starts, what runs is interrupted."""
+    """The run was cancelled or timed out. No more steps start, and running attempts are interrupted."""
 
     kind: ClassVar[str] = "run_stopping"
 
@@ -254,7 +254,7 @@ class RunStopping(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunFinished(Event):
-    """The run ended. Exactly one, and the last event."""
+    """The run ended. Every run has exactly one, its last event."""
 
     kind: ClassVar[str] = "run_finished"
 
@@ -263,6 +263,6 @@ class RunFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class UnknownEvent(Event):
-    """Something happened that this version of the SDK does not know."""
+    """An event of a kind that this version of the SDK does not know."""
 
     kind: ClassVar[str] = "unknown"

@@ -1,4 +1,4 @@
-"""Why a run does not move: what its steps do and wait for, as a server explains it."""
+"""Explanations of runs: what their steps do and wait for."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,13 +12,13 @@ __all__ = ["CodeLine", "RunExplanation", "StepExplanation"]
 
 @dataclass(frozen=True, slots=True)
 class CodeLine(Plain):
-    """A line of code: the innermost one, of those an action is in, that is neither the server's nor a library's.
+    """The innermost line of an action's own code, which is neither the server's nor a library's.
 
     Attributes:
         function: The function.
-        file: The file, as the server knows it.
-        line: The line's number, from 1.
-        text: The line itself, without its indentation, at most 200 characters; empty if it cannot be read.
+        file: The file, by its path on the server.
+        line: The line number, from 1.
+        text: The text of the line without indentation, at most 200 characters; empty: it cannot be read.
     """
 
     function: str
@@ -29,20 +29,20 @@ class CodeLine(Plain):
 
 @dataclass(frozen=True, slots=True)
 class StepExplanation(Plain):
-    """What a step does, or waits for.
+    """What a step does or waits for.
 
     Attributes:
         step_id: The step.
-        action: What it is to do.
-        state: `pending` if no attempt was started yet; `running` once one was: it runs, or the step waits for another.
-        attempt: The newest attempt that was started; 0 if none was.
-        since: Since when that runs, or it waits as said; `None`: unknown, or it waits for steps.
-        until: When the pause before another attempt is over; `None`: there is none.
-        waits_for: The steps that have to end before it may start, the first 10.
-        waits_for_count: How many there are in all.
-        cause: What else it waits for; `None`: nothing, it runs, or waits for steps.
-        message: One line more about it; may be empty.
-        where: Where the code of its running attempt stands. `None`: it does not run, is no Python code of its own, or
+        action: The step's action.
+        state: `pending`: no attempt has started yet. `running`: an attempt runs, or the step waits for another one.
+        attempt: The newest attempt; 0: none has started.
+        since: When the attempt or the wait began; `None`: unknown, or the step waits for steps.
+        until: The end of the pause before another attempt; `None`: there is none.
+        waits_for: The steps that must end before it may start; the first 10.
+        waits_for_count: The number of all these steps.
+        cause: What else it waits for; `None`: an attempt runs, or it waits for steps.
+        message: Details for a person; may be empty.
+        where: The current line of its running attempt. `None`: no attempt runs, it has no Python code of its own, or
             the server withholds such details.
     """
 
@@ -60,20 +60,20 @@ class StepExplanation(Plain):
 
     @property
     def running(self) -> bool:
-        """Whether an attempt of it runs."""
+        """Whether an attempt runs."""
         return self.state is State.RUNNING and self.cause is None and self.since is not None
 
 
 @dataclass(frozen=True, slots=True)
 class RunExplanation(Plain):
-    """What a run waits for.
+    """What the unfinished steps of a run do or wait for.
 
     Attributes:
-        run: The run as it stood.
-        time: When that was, by the server's clock.
-        steps: Its steps that had not ended: first those that ran, then those that could and waited for something other
-            than steps, then the others; the first 500. None of a run that has ended.
-        step_count: How many there were in all.
+        run: The run.
+        time: The time of the explanation, by the server's clock.
+        steps: The unfinished steps: first those that run, then those that wait for something other than steps, then
+            the others; the first 500. Empty for a run that has ended.
+        step_count: The number of all unfinished steps.
     """
 
     run: Run

@@ -1,4 +1,4 @@
-"""Where a run's time went: what a report says."""
+"""Reports: where a run's time went."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,15 +13,14 @@ __all__ = ["Phase", "PhaseKind", "RunReport", "StepReport", "TimeParts"]
 
 
 class PhaseKind(StrEnum):
-    """What a step's time goes to.
+    """The kinds of time that a step spends.
 
-    - `work`: an attempt runs. One that a restart of the server interrupted counts until the server took it up again:
-      nobody knows when it ended.
-    - `waiting`: it may start, and has no place yet, be it for a limit of the run, of the server, or of what it calls,
-      or because no server has its action.
-    - `backoff`: the pause between two attempts.
-    - `barrier`: under `wave` scheduling, its dependencies have ended, and an earlier wave has not.
-    - `planning`: in an open run, its dependencies have ended, and it was still to be added.
+    - `work`: an attempt runs. An attempt that a restart of the server interrupted counts until the server continued the
+      run, as its end is unknown.
+    - `waiting`: the step is ready, and waits for a limit or for a server with its action.
+    - `backoff`: the step pauses between two attempts.
+    - `barrier`: with `wave` scheduling, its dependencies have ended, and an earlier wave has not.
+    - `planning`: in an open run, its dependencies had ended before it was added.
     """
 
     WORK = "work"
@@ -33,7 +32,7 @@ class PhaseKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TimeParts(Plain):
-    """A span of time by what it went to. The parts add up to it exactly; `PhaseKind` says what each means."""
+    """A span of time by `PhaseKind`. The parts add up to the span exactly."""
 
     work: timedelta = timedelta()
     waiting: timedelta = timedelta()
@@ -49,7 +48,7 @@ class TimeParts(Plain):
 
 @dataclass(frozen=True, slots=True)
 class Phase(Plain):
-    """A span in which a step's time went to one thing, counted from the run's start; never empty."""
+    """A span of a step's time of one kind, from the run's start; never empty."""
 
     kind: PhaseKind
     start: timedelta
@@ -60,25 +59,25 @@ class Phase(Plain):
 class StepReport(Plain):
     """Where a step's time went.
 
-    Its time begins when the last dependency ended that it had to wait for (for a join `any`, the first that succeeded),
-    at the run's start if it has none, and lasts to its end. A step that nothing held up and that never started, as one
-    that was skipped because a dependency failed, has none; nor has one that was taken over from an earlier run.
+    The step's time begins when its last dependency ended (for a join `any`: when the first one succeeded), or at the
+    run's start without dependencies. It ends with the step. A step that was skipped when its dependencies ended has no
+    time, and neither has one whose output was reused from an earlier run.
 
     Attributes:
         step_id: The step.
-        action: What it does.
-        state: What has become of it.
-        wave: Its topological level, from 0; -1 if that is not known yet, in an open run.
-        attempts: How many attempts were started.
-        begin: When its time begins, from the run's start.
-        end: When it ended, from the run's start; of a step that has not ended, the report's end.
-        phases: What its time went to, in order and without gaps.
-        parts: The same, added up.
-        slack: How much later it could have ended without making the run longer, all else being as it was. What its
-            place would have been missed by others is not counted. Zero for the steps of the critical path, unless a
-            barrier or a planner made the next one wait.
+        action: The step's action.
+        state: The step's state.
+        wave: The step's topological level, from 0; -1: not known yet, in an open run.
+        attempts: The number of attempts started.
+        begin: The beginning of its time, from the run's start.
+        end: The step's end, from the run's start; for an unfinished step, the report's end.
+        phases: The phases of its time, in order and without gaps.
+        parts: The sums of the phases.
+        slack: How much later it could have ended without delaying the run's end. Its effect on limits that it shares
+            with other steps is not counted. Zero on the critical path, unless a barrier or a planner delayed the next
+            step.
         on_path: Whether it is on the critical path.
-        reused_from: The run from which its output was taken over; empty if it answered itself.
+        reused_from: The run whose output it reused; empty: none.
     """
 
     step_id: str
@@ -99,37 +98,33 @@ class StepReport(Plain):
 class RunReport(Plain):
     """Where a run's time went, by its events.
 
-    Of a run under way it is a report so far, as if all had ended then: up to when its server was asked, or, of an
-    export, up to its newest event.
+    For a run under way, the report covers the time up to the request, or, for an export, up to its newest event.
 
-    The **critical path** is the chain of steps, each depending on the one before, that the run's end came from: from
-    the step that ended last (of a run under way: the one that has been under way for longest) back along the
-    dependencies that each had to wait for. What no step of the path accounts for is the time in which an open run had
-    nothing to do; so the times of its steps, and that, add up to the makespan. A run that failed fast, was cancelled or
-    timed out ended with the attempt whose clean-up ended last, and that is where its path leads.
+    The **critical path** is the chain of dependent steps that determined the run's end. It leads from the step that
+    ended last (in a run under way: the one that has been under way longest) back along the dependency that each step
+    waited for. The times of its steps add up to the makespan, together with the time in which an open run had nothing
+    to do. If a run failed fast, was cancelled or timed out, its path leads to the attempt whose clean-up ended last.
 
     Attributes:
         run_id: The run.
-        workflow_name: The workflow that it executes.
-        state: What has become of it.
+        workflow_name: The name of the run's workflow.
+        state: The run's state.
         start_time: When it began.
-        end_time: When it ended; of a run under way, up to when it is reported.
-        makespan: The time from its start to its end.
+        end_time: When it ended; for a run under way, the end of the report.
+        makespan: The time from start to end.
         path: The steps of the critical path, in order.
-        path_parts: What the makespan went to, along the path.
-        totals: What the time of all steps went to, added up; the steps ran side by side, so this may exceed the
-            makespan by far.
-        sequential: The work and the pauses between attempts of all steps, added up: how long they would have taken one
-            after the other.
-        speed_up: How many times the makespan that is; `None` if the makespan is zero.
-        without_waiting: The makespan had no step waited for a place: every step begins the moment its dependencies, and
-            the barrier, allow it, and takes its own work and pauses.
-        without_barriers: The makespan, moreover, without barriers; as `without_waiting` if there were none.
-        saved_by_more_parallelism: How much shorter the run would have been without waiting.
-        peak: How many attempts were in flight at once, at most.
-        max_parallelism: How many of its attempts the workflow allows at once; 0: any number.
-        bounded: Whether steps waited, and the run had as many attempts in flight as the workflow allows.
-        steps: Every step by id, in the order in which they were declared.
+        path_parts: The parts of the makespan, along the path.
+        totals: The sums over all steps. Steps run in parallel, so they may exceed the makespan.
+        sequential: The work and backoff of all steps: the makespan had they run one after another.
+        speed_up: `sequential` divided by the makespan; `None`: the makespan is zero.
+        without_waiting: The makespan had no step waited for a limit: each starts as soon as its dependencies, and the
+            barrier, allow it.
+        without_barriers: The same, without barriers too; `without_waiting` if there were none.
+        saved_by_more_parallelism: The makespan minus `without_waiting`.
+        peak: The largest number of attempts in flight at once.
+        max_parallelism: The workflow's limit on attempts in flight; 0: no limit.
+        bounded: Whether steps waited, and the attempts in flight reached `max_parallelism`.
+        steps: All steps by id, in declaration order.
     """
 
     run_id: str

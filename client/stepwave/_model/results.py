@@ -1,6 +1,6 @@
-"""What runs and steps come to: states, failures, results.
+"""Runs and the results of runs and steps: states, failures, outputs.
 
-Values that a newer server may send and this version does not know read `unknown`.
+Enum values of a newer server that this version does not know are `unknown`.
 """
 
 from collections.abc import Mapping
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class State(StrEnum):
-    """What has become of a run or a step."""
+    """The state of a run or a step."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -39,7 +39,7 @@ class State(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether it stays so."""
+        """Whether this is an end state."""
         return self in _ENDED
 
 
@@ -64,13 +64,14 @@ class Failure(Plain):
 
     Attributes:
         reason: The kind of failure.
-        message: One sentence for a person.
+        message: A text for a person.
         retryable: Whether another attempt could help.
-        retry_after: How long to wait before another attempt, if the action said so.
-        step_id: The step that failed; empty if the run itself did.
-        attempt: The attempt that failed, from 1; 0 if none was made.
-        details: More about it. A Python action's error has `exception`, and, unless the server withholds them,
-            `traceback`, `file`, `line` and `function`. `when_interrupted` says what an action did in place of ending.
+        retry_after: The shortest pause before another attempt; `None`: the action gave none.
+        step_id: The step that failed; empty: the run itself.
+        attempt: The attempt that failed, from 1; 0: no attempt was made.
+        details: Further details. The error of a Python action has `exception`, and, unless the server withholds them,
+            `traceback`, `file`, `line` and `function`. `when_interrupted` is the outcome of an attempt that was
+            interrupted.
     """
 
     reason: FailureReason
@@ -88,7 +89,7 @@ class SkipReason(Plain):
 
     Attributes:
         cause: The kind of reason.
-        step_id: The step to blame; empty if none is.
+        step_id: The step that caused it; empty: none.
     """
 
     cause: SkipCause
@@ -97,24 +98,24 @@ class SkipReason(Plain):
 
 @dataclass(frozen=True, slots=True)
 class StepResult(Plain):
-    """What a step came to.
+    """The result of a step.
 
     Attributes:
         step_id: The step.
-        action: What it did.
-        state: Its state: an end state in a `StepFinished`, any in `steps`.
-        wave: Its topological level, from 0.
-        attempts: How many attempts were started, that of a fallback's action included.
-        output: Its answer, if it succeeded (`None` is one); else `None`.
+        action: The step's action.
+        state: The step's state: an end state in a `StepFinished`, any state in `steps`.
+        wave: The step's topological level, from 0.
+        attempts: The number of attempts started, with that of a fallback's action.
+        output: The answer of a step that succeeded (`None` can be one); else `None`.
         failure: Why it failed or was cancelled.
         skip_reason: Why it was skipped.
-        ready_time: When its dependencies allowed it to start.
+        ready_time: When it became ready.
         start_time: When its first attempt started.
         end_time: When it ended.
-        abandoned: Whether an attempt was interrupted and did not end within its grace.
-        reused_from: The run from which its output was taken over, without an attempt; empty if it answered itself.
-        original_failure: Why its own action failed for good, where its fallback stood in: `output` is the fallback's
-            then, or `failure` says why that failed or was cancelled too.
+        abandoned: Whether an attempt was interrupted and did not end within its grace period.
+        reused_from: The run whose output it reused, without an attempt; empty: none.
+        original_failure: The failure of its own action, if its fallback was used. `output` is then the fallback's
+            answer, or `failure` the fallback's failure.
     """
 
     step_id: str
@@ -134,12 +135,12 @@ class StepResult(Plain):
 
     @property
     def by_fallback(self) -> bool:
-        """Whether its fallback answered."""
+        """Whether the output is the fallback's answer."""
         return self.state is State.SUCCEEDED and self.original_failure is not None
 
     @property
     def duration(self) -> timedelta | None:
-        """The time from the first attempt's start to the step's end; `None` if it lacks one of them."""
+        """The time from the first attempt's start to the step's end; `None`: one of them is missing."""
         if self.start_time is None or self.end_time is None:
             return None
         return self.end_time - self.start_time
@@ -147,7 +148,7 @@ class StepResult(Plain):
 
 @dataclass(frozen=True, slots=True)
 class Counts(Plain):
-    """How many steps are in which state."""
+    """The number of steps in each state."""
 
     pending: int
     running: int
@@ -158,12 +159,12 @@ class Counts(Plain):
 
     @property
     def total(self) -> int:
-        """All steps."""
+        """The number of all steps."""
         return self.pending + self.running + self.succeeded + self.failed + self.cancelled + self.skipped
 
 
 class WaitCause(StrEnum):
-    """What a ready step can wait for."""
+    """The kinds of things that a ready step waits for."""
 
     CONCURRENCY = "concurrency"
     RATE = "rate"
@@ -175,14 +176,14 @@ class WaitCause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class WaitingSteps(Plain):
-    """Ready steps of a run that wait for one thing.
+    """Ready steps of a run that wait for the same thing.
 
     Attributes:
-        cause: What kind of thing it is.
-        message: The same in a line for a person.
-        limit: The limit that they wait for, by the actions that it covers; empty if it is none.
-        step_count: How many steps wait.
-        step_ids: The first 20 of them.
+        cause: The kind of thing.
+        message: The same as text for a person.
+        limit: The limit that they wait for, named by its actions; empty: none.
+        step_count: The number of these steps.
+        step_ids: The first 20 of these steps.
     """
 
     cause: WaitCause
@@ -194,27 +195,26 @@ class WaitingSteps(Plain):
 
 @dataclass(frozen=True, slots=True)
 class Run(Plain):
-    """One execution of a workflow, as it stood when the server was asked.
+    """A run of a workflow, at the time of the request.
 
     Attributes:
-        run_id: Unique in its namespace.
-        namespace: The namespace it lives in.
-        workflow_name: The name of the workflow it executes.
-        state: What has become of it so far.
+        run_id: The run's id, unique in its namespace.
+        namespace: The run's namespace.
+        workflow_name: The name of its workflow.
+        state: The run's state.
         labels: The workflow's labels.
         create_time: When it was accepted.
         start_time: When it began.
         end_time: When it ended.
-        counts: How many of its steps are in which state.
+        counts: The number of its steps in each state.
         last_sequence: The number of its newest event.
         open: Whether steps may still be added.
         stopping: Whether it was cancelled or timed out, and waits for running attempts to end.
-        rerun_of: The run whose workflow and input it took; empty if it is no rerun.
-        paused: Whether its server found it under way when it started, and was told to leave such runs alone.
-        missing_actions: Actions that its steps wait for and that the server does not have, the first 20. It goes on
-            when a server starts that has them.
-        waiting: Why ready steps of it have not started, the most frequent reason first; known of a run that was asked
-            for by `get` alone.
+        rerun_of: The earlier run that it repeats; empty: none.
+        paused: Whether it was under way when its server started with the setting not to continue such runs.
+        missing_actions: Actions that its steps need and the server lacks; the first 20. The run continues when a server
+            with these actions starts.
+        waiting: Why ready steps have not started, the most frequent cause first. Only `get` returns it.
     """
 
     run_id: str
@@ -237,23 +237,23 @@ class Run(Plain):
 
 @dataclass(frozen=True, slots=True)
 class RunResult(Plain):
-    """What a run came to.
+    """The result of a run.
 
     Attributes:
         run_id: The run.
-        workflow_name: The name of the workflow it executed.
-        state: Its end state.
-        outputs: The outputs by step id, in the order in which the steps were declared.
-        steps: What every step came to, by step id, in the same order. In the last event of a `watch`, only the steps
-            whose ends it has seen.
-        failures: The failures in order, of steps and of the run itself. The first 100, and 1 MiB at most.
-        failure_count: How many failures there were in all.
+        workflow_name: The name of its workflow.
+        state: The run's end state.
+        outputs: The outputs by step id, in declaration order.
+        steps: The results of all steps by step id, in declaration order. In the last event of a `watch`, only those of
+            steps whose ends it has read.
+        failures: The failures of steps and of the run itself, in order; the first 100, and at most 1 MiB.
+        failure_count: The number of all failures.
         create_time: When the run was accepted.
         start_time: When it began.
         end_time: When it ended.
-        counts: How many of its steps ended in which state.
-        omitted_output_count: How many outputs are not in `outputs`: they were too large to send together, and more
-            than the server names. They are in `steps`.
+        counts: The number of its steps in each state.
+        omitted_output_count: The number of outputs that are in `steps` but not in `outputs`, because together they were
+            too large to send.
     """
 
     run_id: str
@@ -276,5 +276,5 @@ class RunResult(Plain):
 
     @property
     def duration(self) -> timedelta:
-        """The time from the run's start to its end; zero if it never began."""
+        """The time from the run's start to its end; zero: it never began."""
         return self.end_time - (self.start_time or self.end_time)

@@ -1,10 +1,10 @@
-"""The critical path of a run, and all that a report says beside it: a pure function of what is kept of the run.
+"""The report on a run, with its critical path: a pure function of the run's export.
 
 The critical path method (J. E. Kelley and M. R. Walker, "Critical-path planning and scheduling", Proceedings of the
-Eastern Joint Computer Conference, 1959), applied to what happened instead of estimates. Each step's time reaches from
-the end of the dependency that it had to wait for, its *decider*, to its own end, so that along a chain of deciders
-spans touch, and add up to the makespan without remainder. Slack is the method's total float, by a pass backwards; what
-a run without waiting would have taken is its forward pass. All of it is linear in steps and dependencies.
+Eastern Joint Computer Conference, 1959), applied to actual times instead of estimates. Each step's span reaches from
+the end of the last dependency that it waited for, its *driver*, to its own end. So along a chain of drivers, spans
+touch, and add up to the makespan exactly. Slack is the method's total float, from a backward pass. The makespan
+without waiting comes from a forward pass. All of it is linear in steps and dependencies.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,6 +14,7 @@ from operator import attrgetter
 
 from stepwave._model.report import Phase, PhaseKind, RunReport, StepReport, TimeParts
 from stepwave._model.results import State
+from stepwave._values.time import NANOS_PER_MICROSECOND, to_nanos
 from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
@@ -24,35 +25,35 @@ __all__ = ["report_of"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ZERO = timedelta()
 _NO_PARTS = TimeParts()
-_KINDS = tuple(PhaseKind)  # in the order of the fields of `TimeParts`; a place in here is hashed faster than a kind
+_KINDS = tuple(PhaseKind)  # in the order of the fields of `TimeParts`; an index is faster than a kind
 _WORK, _WAITING, _BACKOFF, _BARRIER, _PLANNING = range(len(_KINDS))
 _FINISH = attrgetter("finish")
 
 
 @dataclass(slots=True, eq=False)
 class _Span:
-    """A step's time: what decided its beginning, and where it went.
+    """A step's time: what determined its beginning, and its phases.
 
     Attributes:
-        finish: The number of the event that says that it ended; 0: there is none.
-        decider: The dependency whose end let it begin; `None`: the run's start did.
-        begin: When that was.
+        finish: The number of its `step_finished` event; 0: it has not ended.
+        driver: The dependency whose end determined `begin`; `None`: the run's start did.
+        begin: When its time begins.
         anchor: When it was ready; `begin` if it never was.
-        end: When it ended; if it has not, the newest event's time for one that waits or runs, else `begin`.
-        phases: What its time went to, in order.
-        parts: The same, added up.
-        own: The time that is its own: its work, and its pauses between attempts.
+        end: When it ended. If it has not: the newest event's time if it waits or runs, else `begin`.
+        phases: The phases of its time, in order.
+        parts: The sums of its phases.
+        own: Its work and backoff.
         slack: How much later it could have ended.
-        latest: When it could have ended at the latest, as far as its dependents are known.
-        replayed: When it would have ended had nobody waited for a place.
-        on_path: It is on the critical path.
+        latest: The latest time at which it could have ended, by its dependents so far.
+        replayed: When it would have ended without waiting.
+        on_path: Whether it is on the critical path.
         deps: The dependencies that had to end before it was ready.
-        options: Those of which any one would have done.
+        options: The dependencies of which any one was enough.
     """
 
     track: Track
     finish: int
-    decider: "_Span | None"
+    driver: "_Span | None"
     begin: int
     anchor: int
     end: int
@@ -68,26 +69,26 @@ class _Span:
 
     @property
     def begun(self) -> bool:
-        """Whether it was, or is, held up by anything but its dependencies."""
+        """Whether it was ready, or spent any time."""
         return self.track.ready is not None or self.end > self.begin
 
 
 def report_of(
-    given: pb.RunDefinition, events: Sequence[event_pb2.RunEvent], until: datetime | None = None
+    definition: pb.RunDefinition, events: Sequence[event_pb2.RunEvent], until: datetime | None = None
 ) -> RunReport:
-    """Report where a run's time went, by all that is kept of it.
+    """Return the report on a run.
 
     Args:
-        given: What the run was given.
-        events: Its numbered events, in order.
-        until: Up to when a run under way is reported; `None`, or a time before it: its newest event.
+        definition: The run's definition.
+        events: The run's numbered events, in order.
+        until: The end of the report on a run under way; `None` or an earlier time: the newest event's time.
 
     Raises:
-        InvalidExport: Its events name a step that it does not have.
+        InvalidExport: The events name a step that the run does not have.
     """
-    timeline = read_timeline(given, events)
+    timeline = read_timeline(definition, events)
     if until is not None and not timeline.state.ended:
-        timeline.end = max(timeline.end, (until - _EPOCH) // timedelta(microseconds=1) * 1_000)
+        timeline.end = max(timeline.end, to_nanos(until))
     waves = _spans(timeline)
     path = _path(waves, under_way=not timeline.state.ended)
     _set_slack(timeline, waves)
@@ -95,10 +96,10 @@ def report_of(
 
 
 def _spans(timeline: Timeline) -> list[list[_Span]]:
-    """Return the spans of all steps whose wave is known, wave by wave."""
+    """Return the spans of all steps whose wave is known, by wave."""
     spans: dict[str, _Span] = {}
     waves: list[list[_Span]] = []
-    passed: int | None = timeline.start  # when all earlier waves had ended, if they have
+    passed: int | None = timeline.start  # when all earlier waves had ended; `None`: they have not
     for tracks in timeline.by_wave():
         wave = [_span(timeline, track, [spans[dep] for dep in track.deps if dep in spans], passed) for track in tracks]
         spans.update((span.track.step_id, span) for span in wave)
@@ -109,37 +110,37 @@ def _spans(timeline: Timeline) -> list[list[_Span]]:
 
 
 def _span(timeline: Timeline, track: Track, deps: list[_Span], passed: int | None) -> _Span:
-    """Make the span of a step, given those of its dependencies, and when all earlier waves had ended."""
+    """Return the span of a step, from those of its dependencies and the end of all earlier waves."""
     finish = track.finish
     ended = [dep for dep in deps if dep.finish and not 0 < finish < dep.finish]
     succeeded = [dep for dep in deps if dep.track.state is State.SUCCEEDED] if track.any_join else []
-    by_one = bool(succeeded) and (track.ready is not None or not finish)
-    decider = min(succeeded, key=_FINISH) if by_one else max(ended, key=_FINISH) if ended else None
-    begin = timeline.start if decider is None else decider.end
-    may_begin = by_one or len(ended) == len(track.deps)
+    any_satisfied = bool(succeeded) and (track.ready is not None or not finish)
+    driver = min(succeeded, key=_FINISH) if any_satisfied else max(ended, key=_FINISH) if ended else None
+    begin = timeline.start if driver is None else driver.end
+    may_begin = any_satisfied or len(ended) == len(track.deps)
     if may_begin and timeline.state is State.RUNNING and not finish and not track.marks:
-        _expect(timeline, track, begin, passed)
+        _set_ready(timeline, track, begin, passed)
     lasts = may_begin or bool(track.marks)
     end = max(begin, track.end if track.end is not None else timeline.end if lasts else begin)
     phases, sums = _phases(timeline, track, begin, end)
     return _Span(
         track=track,
         finish=finish,
-        decider=decider,
+        driver=driver,
         begin=begin,
         anchor=begin if track.ready is None else max(begin, track.ready),
         end=end,
         phases=phases,
         parts=_parts(sums),
         own=sums[_WORK] + sums[_BACKOFF],
-        deps=[decider] if by_one and decider is not None else ended,
-        options=succeeded if by_one else (),
+        deps=[driver] if any_satisfied and driver is not None else ended,
+        options=succeeded if any_satisfied else (),
         latest=timeline.end,
     )
 
 
-def _expect(timeline: Timeline, track: Track, begin: int, passed: int | None) -> None:
-    """Note since when a step waits for its first attempt: events say so only when that starts."""
+def _set_ready(timeline: Timeline, track: Track, begin: int, passed: int | None) -> None:
+    """Set when a waiting step became ready: events have this only once its first attempt starts."""
     if not timeline.by_waves:
         track.ready = max(begin, track.added)
     elif passed is not None:
@@ -147,21 +148,21 @@ def _expect(timeline: Timeline, track: Track, begin: int, passed: int | None) ->
 
 
 def _phases(timeline: Timeline, track: Track, begin: int, end: int) -> tuple[tuple[Phase, ...], list[int]]:
-    """Return what a step's time went to, in order, and the sums by kind; nothing goes beyond its end, or is empty."""
-    found = _turns(timeline, track, begin)
+    """Return the phases of a step's time in order, none of them empty or beyond its end, and their sums by kind."""
+    found = _changes(timeline, track, begin)
     phases, sums = [], [0] * len(_KINDS)
     stop = _delta(end - timeline.start)
-    for place, time in reversed(found):  # a pause that is cut short ends with what follows
+    for kind, time in reversed(found):  # a pause that was cut short ends with the next phase
         if time < end:
             start = _delta(time - timeline.start)
-            phases.append(Phase(_KINDS[place], start, stop))
-            sums[place] += end - time
+            phases.append(Phase(_KINDS[kind], start, stop))
+            sums[kind] += end - time
             end, stop = time, start
     return tuple(phases[::-1]), sums
 
 
-def _turns(timeline: Timeline, track: Track, begin: int) -> list[tuple[int, int]]:
-    """Return what a step's time went to, as places in `_KINDS`, each with the time from which it did."""
+def _changes(timeline: Timeline, track: Track, begin: int) -> list[tuple[int, int]]:
+    """Return the phases of a step's time, as indexes in `_KINDS`, with the time when each began."""
     found = [(_BARRIER if timeline.by_waves else _PLANNING, begin)]
     if track.ready is not None:
         found.append((_WAITING, max(begin, track.ready)))
@@ -175,7 +176,7 @@ def _turns(timeline: Timeline, track: Track, begin: int) -> list[tuple[int, int]
 
 
 def _path(waves: Sequence[Sequence[_Span]], *, under_way: bool) -> list[_Span]:
-    """Walk back from the last step along what each had to wait for; return the chain in order."""
+    """Walk back from the last step along the drivers, and return the chain in order."""
     spans = [span for wave in waves for span in wave if span.finish or span.begun]
     if under_way:
         spans = [span for span in spans if not span.finish and span.begun] or spans
@@ -184,17 +185,17 @@ def _path(waves: Sequence[Sequence[_Span]], *, under_way: bool) -> list[_Span]:
     while last is not None:
         last.on_path = True
         path.append(last)
-        last = last.decider
+        last = last.driver
     return path[::-1]
 
 
 def _last(span: _Span) -> tuple[int, bool, int, int]:
-    """Order spans by their ends: of those that end together, one that had anything to do, and of several the last."""
+    """Order spans by their ends. Ties: those that spent time, then the latest event, then the earliest beginning."""
     return span.end, span.begun, span.finish, -span.begin
 
 
 def _set_slack(timeline: Timeline, waves: Sequence[Sequence[_Span]]) -> None:
-    """Find by how much each step could have ended later: as its dependents could have begun later, or its run ended."""
+    """Set the slack of all steps, by a backward pass from the run's end."""
     barrier = timeline.end
     for wave in reversed(waves):
         following = barrier
@@ -209,7 +210,7 @@ def _set_slack(timeline: Timeline, waves: Sequence[Sequence[_Span]]) -> None:
 
 
 def _replay(timeline: Timeline, waves: Sequence[Sequence[_Span]], *, barriers: bool) -> int:
-    """Return the makespan had no step waited for a place: the forward pass, with each step's own time."""
+    """Return the makespan without waiting, by a forward pass over the steps' own times."""
     passed = latest = timeline.start
     for wave in waves:
         for span in wave:
@@ -223,7 +224,7 @@ def _replay(timeline: Timeline, waves: Sequence[Sequence[_Span]], *, barriers: b
 
 
 def _allowed(span: _Span) -> int:
-    """Return when the dependencies let a step begin, by their ends in the same pass."""
+    """Return when a step could begin, by the ends of its dependencies in the same pass."""
     if span.options:
         return min([dep.replayed for dep in span.options])
     return max([dep.replayed for dep in span.deps], default=0)
@@ -236,11 +237,11 @@ def _report(timeline: Timeline, waves: Sequence[Sequence[_Span]], path: Sequence
     idle = timeline.end - path[-1].end if path else makespan
     totals = _sum(spans.values())
     sequential = totals.work + totals.backoff
-    replayed = _replay(timeline, waves, barriers=timeline.by_waves)
-    unbarred = _replay(timeline, waves, barriers=False) if timeline.by_waves else replayed
-    # An open run that had nothing left to do ended when its planner said so, whatever its steps would have taken.
+    without_waits = _replay(timeline, waves, barriers=timeline.by_waves)
+    unbarred = _replay(timeline, waves, barriers=False) if timeline.by_waves else without_waits
+    # An open run that was idle at its end was ended by its planner, however fast its steps were.
     shortest = makespan if idle else 0
-    without_waiting, without_barriers = max(replayed, shortest), max(unbarred, shortest)
+    without_waiting, without_barriers = max(without_waits, shortest), max(unbarred, shortest)
     return RunReport(
         run_id=timeline.run_id,
         workflow_name=timeline.workflow_name,
@@ -282,7 +283,7 @@ def _step(timeline: Timeline, track: Track, span: _Span | None) -> StepReport:
 
 
 def _sum(spans: Iterable[_Span], *, planning: int = 0) -> TimeParts:
-    """Add up what spans went to."""
+    """Return the sums of the parts of spans."""
     work = waiting = backoff = barrier = _ZERO
     planned = _delta(planning)
     for parts in (span.parts for span in spans):
@@ -295,8 +296,8 @@ def _sum(spans: Iterable[_Span], *, planning: int = 0) -> TimeParts:
 
 
 def _parts(sums: Iterable[int]) -> TimeParts:
-    return TimeParts(*[timedelta(0, 0, time // 1_000) if time else _ZERO for time in sums])
+    return TimeParts(*[timedelta(0, 0, time // NANOS_PER_MICROSECOND) if time else _ZERO for time in sums])
 
 
 def _delta(nanoseconds: int) -> timedelta:
-    return timedelta(0, 0, nanoseconds // 1_000) if nanoseconds else _ZERO
+    return timedelta(0, 0, nanoseconds // NANOS_PER_MICROSECOND) if nanoseconds else _ZERO

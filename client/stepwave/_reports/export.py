@@ -1,8 +1,7 @@
-"""All that is kept of a run, and the file that holds it: one JSON document, for people, tools and replays.
+"""Exported runs, and their file: one JSON document, for people, tools and replays.
 
-It has the contract's own messages in the JSON form that protobuf defines for them, with the field names of the
-contract: payloads stay the JSON text they were, times keep their nanoseconds, and 64-bit numbers are strings. Every
-event has a line of its own.
+It has the contract's messages in protobuf's JSON form, with the contract's field names: payloads keep their JSON text,
+times their nanoseconds, and 64-bit numbers are strings. Each event is on a line of its own.
 """
 
 import json
@@ -35,11 +34,11 @@ AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 @dataclass(frozen=True, slots=True)
 class RunExport:
-    """All that is kept of a run: with it, `stepwave.testing.replay` makes its decisions again.
+    """The definition and events of a run, which `stepwave.testing.replay` can replay.
 
     Attributes:
-        definition: What the run was given, as a message of the contract.
-        events: Its numbered events in order, as far as it had come; transient ones are not kept.
+        definition: The run's definition, as a message of the contract.
+        events: The run's numbered events so far, in order; without transient ones.
     """
 
     definition: pb.RunDefinition
@@ -47,30 +46,30 @@ class RunExport:
 
     @property
     def run_id(self) -> str:
-        """The run."""
+        """The run's id."""
         return self.definition.run_id
 
     def report(self, until: datetime | None = None) -> RunReport:
-        """Return where the run's time went: its critical path, what it was spent on, and what could be saved.
+        """Return where the run's time went: its critical path, what the time was spent on, and what could be saved.
 
         Args:
-            until: Up to when a run is reported that has not ended, with its zone; `None`: up to its newest event.
+            until: The end of the report on a run under way, with a time zone; `None`: its newest event.
 
         Raises:
-            InvalidExport: Its events name a step that it does not have.
+            InvalidExport: The events name a step that the run does not have.
         """
         return report_of(self.definition, self.events, until)
 
     def to_json(self) -> str:
-        """Return it as the text of a file.
+        """Return the text of an export file.
 
         Raises:
-            Unsupported: A newer server said more than this version of the SDK knows, which would be lost.
+            Unsupported: A newer server sent fields that this version of the SDK does not know and would lose.
         """
         return "".join(self._lines())
 
     def save(self, path: "str | os.PathLike[str]") -> None:
-        """Write it to a file, in the place of what is there.
+        """Write an export file, and overwrite an existing one.
 
         Raises:
             OSError: The file cannot be written.
@@ -80,11 +79,11 @@ class RunExport:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Read it from the text of a file.
+        """Read the text of an export file.
 
         Raises:
-            InvalidExport: The text is no export, or is one that this version cannot read. The error names the place:
-                the line and column where the text is no JSON, else the path of the value that does not fit.
+            InvalidExport: The text is not an export, or this version cannot read it. The error names the place: the
+                line and column if the text is not JSON, else the path of the invalid value.
         """
         document = _document(text)
         events = document.get("events")
@@ -99,11 +98,11 @@ class RunExport:
 
     @classmethod
     def load(cls, path: "str | os.PathLike[str]") -> Self:
-        """Read it from a file, in UTF-8, or in UTF-16 with a byte order mark, as some shells redirect to files.
+        """Read an export file, in UTF-8, or in UTF-16 with a byte order mark, which some shells write.
 
         Raises:
             OSError: The file cannot be read.
-            InvalidExport: It is no export, or one that this version cannot read.
+            InvalidExport: The file is not an export, or this version cannot read it.
         """
         try:
             data = Path(path).read_bytes()
@@ -111,7 +110,7 @@ class RunExport:
         except InvalidExport as error:
             raise InvalidExport(f"{os.fspath(path)}: {error}") from error
         except UnicodeDecodeError as error:
-            message = f"not an export of a run: byte {error.start + 1:,} belongs to no text in {error.encoding.upper()}"
+            message = f"not an export of a run: byte {error.start + 1:,} is not valid {error.encoding.upper()}"
             raise InvalidExport(f"{os.fspath(path)}: {message}") from error
 
     def _lines(self) -> Iterator[str]:
@@ -132,8 +131,8 @@ def _document(text: str) -> dict[str, Any]:
         document = json.loads(text)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno:,}, column {error.colno:,}"
-        raise InvalidExport(f"not an export of a run: {place}: no JSON: {error.msg}") from error
-    except (ValueError, RecursionError) as error:  # a number of too many digits, or lists within lists without end
+        raise InvalidExport(f"not an export of a run: {place}: not JSON: {error.msg}") from error
+    except (ValueError, RecursionError) as error:  # too many digits in a number, or too many nested lists
         raise InvalidExport(f"not an export of a run: {json_problem(text) or 'nested too deeply'}") from error
     if not isinstance(document, dict) or _VERSION_KEY not in document:
         raise InvalidExport(f'not an export of a run: it has no "{_VERSION_KEY}"')
@@ -155,5 +154,7 @@ def _text(message: Message, *, indent: int | None = None) -> str:
     known.CopyFrom(message)
     known.DiscardUnknownFields()
     if known.ByteSize() != message.ByteSize():
-        raise Unsupported("a newer server said more of the run than this version knows: export it with that version")
+        raise Unsupported(
+            "a newer server sent fields that this version does not know: export the run with that version"
+        )
     return json.dumps(MessageToDict(message, preserving_proto_field_name=True), ensure_ascii=False, indent=indent)

@@ -1,6 +1,6 @@
-"""An exported run, decided again by the scheduler of the server; imported only when a replay is asked for."""
+"""Replays of exported runs by the server's scheduler; imported only for a replay."""
 
-from stepwave._convert.collect import put_together
+from stepwave._convert.collect import assemble_result
 from stepwave._convert.events import event_from_proto
 from stepwave._model.events import Event
 from stepwave.exceptions import InvalidExport, ReplayDiverged, Unsupported, Violation
@@ -25,7 +25,7 @@ __all__ = ["replay_export"]
 
 
 def replay_export(export: RunExport) -> None:
-    """Decide a run again, and compare with what is recorded of it; see `testing.replay`."""
+    """Replay a run, and compare the decisions with the recorded ones; see `testing.replay`."""
     definition = from_definition(export.definition)
     run = _new_run(export, definition)
     try:
@@ -35,7 +35,7 @@ def replay_export(export: RunExport) -> None:
     try:
         replay(run, events, JsonEvaluator(EngineOptions().max_payload_bytes))
     except CoreDiverged as diverged:
-        raise _told(export, definition, diverged) from diverged
+        raise _divergence(export, definition, diverged) from diverged
 
 
 def _new_run(export: RunExport, definition: Definition) -> RunState:
@@ -53,25 +53,25 @@ def _workflow(export: RunExport, definition: Definition) -> Workflow:
         raise Unsupported(f"run {export.run_id!r}: its workflow", violations)
     problems = parsed.invalid or validate(workflow, options.limits, open_run=options.open)
     if problems:
-        told = "; ".join(f"{problem.field}: {problem.description}" for problem in problems)
-        raise InvalidExport(f"run {export.run_id!r}: its workflow is malformed: {told}")
+        descriptions = "; ".join(f"{problem.field}: {problem.description}" for problem in problems)
+        raise InvalidExport(f"run {export.run_id!r}: its workflow is malformed: {descriptions}")
     return workflow
 
 
-def _told(export: RunExport, definition: Definition, diverged: CoreDiverged) -> ReplayDiverged:
+def _divergence(export: RunExport, definition: Definition, diverged: CoreDiverged) -> ReplayDiverged:
     encoder = Encoder(export.run_id, export.definition.workflow.name, definition.create_time)
 
-    def shown(event: CoreEvent) -> Event:
-        return _shown(decode(encoder.encode(diverged.sequence, event)))
+    def converted(event: CoreEvent) -> Event:
+        return _converted(decode(encoder.encode(diverged.sequence, event)))
 
     return ReplayDiverged(
         f"run {export.run_id!r}: {diverged}",
         export.run_id,
         diverged.sequence,
-        _shown(export.events[diverged.sequence - 1]),
-        None if diverged.got is None else shown(diverged.got),
+        _converted(export.events[diverged.sequence - 1]),
+        None if diverged.got is None else converted(diverged.got),
     )
 
 
-def _shown(message: event_pb2.RunEvent) -> Event:
-    return event_from_proto(message, lambda result: put_together(result, {}))
+def _converted(message: event_pb2.RunEvent) -> Event:
+    return event_from_proto(message, lambda result: assemble_result(result, {}))

@@ -1,7 +1,6 @@
-"""When things happened to a run's steps, read from its events: the facts that a report is made of.
+"""The timeline of a run's steps, read from its events, for reports.
 
-Times are whole nanoseconds since the epoch, cut to the microsecond, so that what is made of them adds up exactly as
-`timedelta`s too.
+Times are nanoseconds since the epoch, truncated to microseconds, so sums are exact as `timedelta`s too.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ from google.protobuf import timestamp_pb2
 from stepwave._convert.results import state_from_proto
 from stepwave._model.report import PhaseKind
 from stepwave._model.results import State
+from stepwave._values.time import NANOS_PER_MICROSECOND, NANOS_PER_SECOND
 from stepwave.exceptions import InvalidExport
 from stepwave.v1 import event_pb2, workflow_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
@@ -21,7 +21,7 @@ __all__ = ["Mark", "Timeline", "Track", "dependencies", "read_timeline"]
 
 
 class Mark(NamedTuple):
-    """A step's time goes to something else from here on; a backoff does so `until` then, and waits afterwards."""
+    """The beginning of a phase. A backoff lasts `until` then, and waiting follows."""
 
     time: int
     kind: PhaseKind
@@ -30,17 +30,17 @@ class Mark(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Track:
-    """What happened to a step.
+    """The timeline of a step.
 
     Attributes:
-        deps: What it depends on.
-        any_join: One dependency that succeeds is enough.
-        added: When the run knew of it.
-        wave: Its topological level; -1: not known yet, for an ancestor is still to be added to the open run.
-        ready: When its dependencies, and the barrier, allowed it to start; `None`: they did not, or nobody said so yet.
-        marks: When attempts started and failed, in order.
+        deps: The ids of its dependencies.
+        any_join: Whether one dependency that succeeds is enough.
+        added: When it was added to the run.
+        wave: Its topological level; -1: not known yet, because an ancestor is still to be added.
+        ready: When it became ready; `None`: it did not, or no event says so yet.
+        marks: The starts and failures of attempts, in order.
         end: When it ended; `None`: not yet.
-        finish: The number of the event that says so; 0: there is none.
+        finish: The number of its `step_finished` event; 0: it has not ended.
     """
 
     step_id: str
@@ -59,21 +59,21 @@ class Track:
 
     @property
     def running(self) -> bool:
-        """Whether an attempt of it runs, by the newest of its marks."""
+        """Whether an attempt runs, by the newest mark."""
         return bool(self.marks) and not self.finish and self.marks[-1].kind is PhaseKind.WORK
 
 
 @dataclass(slots=True, eq=False)
 class Timeline:
-    """What happened in a run.
+    """The timeline of a run.
 
     Attributes:
-        by_waves: It is scheduled in waves.
-        max_parallelism: How many of its attempts may be in flight at once; 0: any number.
-        start: When it began, or was accepted, if it has not begun.
-        end: When its newest event happened.
-        tracks: Every step by id, in declaration order.
-        peak: How many attempts were in flight at once, at most.
+        by_waves: Whether it has `wave` scheduling.
+        max_parallelism: The workflow's limit on attempts in flight; 0: no limit.
+        start: When it began; if it has not, when it was accepted.
+        end: The time of its newest event.
+        tracks: All steps by id, in declaration order.
+        peak: The largest number of attempts in flight at once.
     """
 
     run_id: str
@@ -88,7 +88,7 @@ class Timeline:
     in_flight: int = 0
 
     def by_wave(self) -> list[list[Track]]:
-        """Return the steps whose wave is known, by wave: each comes after all that it depends on."""
+        """Return the steps whose wave is known, by wave. Each comes after its dependencies."""
         waves: list[list[Track]] = []
         for track in self.tracks.values():
             if track.wave >= 0:
@@ -97,33 +97,33 @@ class Timeline:
         return waves
 
 
-def read_timeline(given: pb.RunDefinition, events: Iterable[event_pb2.RunEvent]) -> Timeline:
-    """Read what is kept of a run, in one pass over its events.
+def read_timeline(definition: pb.RunDefinition, events: Iterable[event_pb2.RunEvent]) -> Timeline:
+    """Return the timeline of a run, by one pass over its events.
 
     Raises:
-        InvalidExport: Its events name a step that it does not have.
+        InvalidExport: The events name a step that the run does not have.
     """
-    accepted = _nanoseconds(given.create_time)
+    workflow, accepted = definition.workflow, _nanoseconds(definition.create_time)
     timeline = Timeline(
-        given.run_id,
-        given.workflow.name,
-        given.workflow.scheduling == workflow_pb2.SCHEDULING_WAVE,
-        given.workflow.max_parallelism,
-        accepted,
-        accepted,
+        run_id=definition.run_id,
+        workflow_name=workflow.name,
+        by_waves=workflow.scheduling == workflow_pb2.SCHEDULING_WAVE,
+        max_parallelism=workflow.max_parallelism,
+        start=accepted,
+        end=accepted,
     )
-    _add(timeline, given.workflow.steps, accepted)
+    _add(timeline, workflow.steps, accepted)
     for number, event in enumerate(events, start=1):
         try:
-            _take(timeline, event, number)
+            _apply(timeline, event, number)
         except KeyError as unknown:
-            place = f"run {given.run_id!r}, events[{number - 1}]"
+            place = f"run {definition.run_id!r}, events[{number - 1}]"
             raise InvalidExport(f"{place}: its events name a step that it does not have: {unknown}") from None
     return timeline
 
 
 def dependencies(step: workflow_pb2.Step) -> tuple[str, ...]:
-    """Return the ids that a step depends on, those that its bindings imply included, each once."""
+    """Return the distinct ids of a step's dependencies, with those implied by bindings."""
     implied = [binding.step.id for binding in step.bindings if binding.HasField("step")]
     if step.HasField("fallback"):
         implied += [binding.step.id for binding in step.fallback.action.bindings if binding.HasField("step")]
@@ -132,13 +132,13 @@ def dependencies(step: workflow_pb2.Step) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*step.depends_on, *implied)))
 
 
-def _take(timeline: Timeline, event: event_pb2.RunEvent, number: int) -> None:
+def _apply(timeline: Timeline, event: event_pb2.RunEvent, number: int) -> None:
     time = _nanoseconds(event.time)
     if time > timeline.end:
         timeline.end = time
-    take = _TAKERS.get(event.WhichOneof("kind") or "")
-    if take is not None:
-        take(timeline, event, time, number)
+    handle = _HANDLERS.get(event.WhichOneof("kind") or "")
+    if handle is not None:
+        handle(timeline, event, time, number)
 
 
 def _run_started(timeline: Timeline, event: event_pb2.RunEvent, time: int, number: int) -> None:
@@ -147,18 +147,18 @@ def _run_started(timeline: Timeline, event: event_pb2.RunEvent, time: int, numbe
         timeline.state = State.RUNNING
         for track in timeline.tracks.values():
             track.added = time
-    _place(timeline, event.run_started.waves)
+    _set_waves(timeline, event.run_started.waves)
 
 
 def _step_started(timeline: Timeline, event: event_pb2.RunEvent, time: int, _: int) -> None:
-    said = event.step_started
-    track = timeline.tracks[said.step_id]
+    body = event.step_started
+    track = timeline.tracks[body.step_id]
     if not track.running:
         timeline.in_flight += 1
         timeline.peak = max(timeline.peak, timeline.in_flight)
-    if track.ready is None and said.HasField("ready_time"):
-        track.ready = _nanoseconds(said.ready_time)
-    track.state, track.attempts = State.RUNNING, said.attempt
+    if track.ready is None and body.HasField("ready_time"):
+        track.ready = _nanoseconds(body.ready_time)
+    track.state, track.attempts = State.RUNNING, body.attempt
     track.marks.append(Mark(time, PhaseKind.WORK))
 
 
@@ -169,7 +169,7 @@ def _step_retrying(timeline: Timeline, event: event_pb2.RunEvent, time: int, _: 
 
 
 def _step_ready(timeline: Timeline, event: event_pb2.RunEvent, time: int, _: int) -> None:
-    """End a pause when the server says that it is over: it may have been away when it was."""
+    """End a pause at the time of its event: the server may have been down when the pause was over."""
     marks = timeline.tracks[event.step_ready.step_id].marks
     if marks and marks[-1].kind is PhaseKind.BACKOFF:
         marks[-1] = marks[-1]._replace(until=time)
@@ -188,14 +188,14 @@ def _step_finished(timeline: Timeline, event: event_pb2.RunEvent, time: int, num
 
 def _steps_added(timeline: Timeline, event: event_pb2.RunEvent, time: int, _: int) -> None:
     _add(timeline, event.steps_added.steps, time)
-    _place(timeline, event.steps_added.waves)
+    _set_waves(timeline, event.steps_added.waves)
 
 
 def _run_finished(timeline: Timeline, event: event_pb2.RunEvent, _: int, __: int) -> None:
     timeline.state = state_from_proto(event.run_finished.result.state)
 
 
-_TAKERS: dict[str, Callable[[Timeline, event_pb2.RunEvent, int, int], None]] = {
+_HANDLERS: dict[str, Callable[[Timeline, event_pb2.RunEvent, int, int], None]] = {
     "run_started": _run_started,
     "step_started": _step_started,
     "step_retrying": _step_retrying,
@@ -209,14 +209,16 @@ _TAKERS: dict[str, Callable[[Timeline, event_pb2.RunEvent, int, int], None]] = {
 def _add(timeline: Timeline, steps: Iterable[workflow_pb2.Step], time: int) -> None:
     for step in steps:
         any_join = step.join == workflow_pb2.JOIN_ANY
-        timeline.tracks[step.id] = Track(step.id, step.action, dependencies(step), any_join, time)
+        timeline.tracks[step.id] = Track(
+            step_id=step.id, action=step.action, deps=dependencies(step), any_join=any_join, added=time
+        )
 
 
-def _place(timeline: Timeline, waves: Iterable[event_pb2.Wave]) -> None:
+def _set_waves(timeline: Timeline, waves: Iterable[event_pb2.Wave]) -> None:
     for wave in waves:
         for step_id in wave.step_ids:
             timeline.tracks[step_id].wave = wave.index
 
 
 def _nanoseconds(stamp: timestamp_pb2.Timestamp) -> int:
-    return stamp.seconds * 1_000_000_000 + stamp.nanos // 1_000 * 1_000
+    return stamp.seconds * NANOS_PER_SECOND + stamp.nanos // NANOS_PER_MICROSECOND * NANOS_PER_MICROSECOND

@@ -1,4 +1,4 @@
-"""Runs of workflows by a script, in virtual time: what `stepwave.testing.run_scripted` is made of.
+"""Scripted runs in virtual time, for `stepwave.testing.run_scripted`.
 
-`prepare`, `drive` and `actions` need the server and what comes with it, and are imported only when a run is asked for.
+`prepare`, `runner` and `actions` need the server, and are imported only when a run is started.
 """

@@ -1,4 +1,4 @@
-"""The actions of a scripted run: those that the script replaces, and the real others, each as the engine wants it."""
+"""The actions of a scripted run: those that the script replaces, and the real ones, as the engine's `Action`s."""
 
 import asyncio
 import inspect
@@ -13,70 +13,69 @@ from stepwave._actions.context import Answer, Context
 from stepwave._values.time import to_seconds
 from stepwave_server.actions import Action, Registry
 from stepwave_server.actions.answers import Emit, InThread
-from stepwave_server.actions.code_location import line_of
+from stepwave_server.actions.code_location import current_line
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.actions.values import dump, load
 from stepwave_server.core.model import Payload
 
-from .entries import Hangs, Lines, Part, Takes
 from .loop import VirtualLoop
-from .script_errors import ScriptExhausted
+from .script import ActionScript, EntryList, Hangs, ScriptExhausted, Takes
 
-__all__ = ["Stage", "StagedActions"]
+__all__ = ["AttemptTracker", "ScriptedActions"]
 
 Perform: TypeAlias = Callable[[Payload, Callable[[], Context], Emit, int, bool], Awaitable[Payload]]
 
 _MOMENT = 1e-9
 
 
-class Stage:
-    """Where a scripted run takes place.
+class AttemptTracker:
+    """The attempts of a scripted run.
 
     Attributes:
-        loop: The loop it runs on.
-        inputs: What each attempt was given, by step id and number.
-        tasks: What runs each attempt, or ran it, by the same.
-        broken: Done once the script has run out.
+        loop: The run's event loop.
+        inputs: The input of each attempt, by step id and attempt.
+        tasks: The task of each attempt, by step id and attempt.
+        exhausted: Done when the script has run out.
     """
 
     def __init__(self, loop: VirtualLoop) -> None:
         self.loop = loop
         self.inputs: dict[tuple[str, int], object] = {}
         self.tasks: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self.broken: asyncio.Future[ScriptExhausted] = loop.create_future()
+        self.exhausted: asyncio.Future[ScriptExhausted] = loop.create_future()
 
-    def where(self, step_id: str, attempt: int) -> str:
-        """Say at which line of its author's an attempt stands, if it is known; for a run that is broken off."""
+    def location(self, step_id: str, attempt: int) -> str:
+        """Return the current line of an attempt's own code, for error notes; empty: unknown."""
         task = self.tasks.get((step_id, attempt))
-        line = line_of(task) if task is not None and not task.done() else None
+        line = current_line(task) if task is not None and not task.done() else None
         if line is None or Path(line.file).parent == Path(__file__).parent:
             return ""
         return f", at {line.file}:{line.line}, in {line.function}"
 
-    async def exhausted(self, name: str, context: Context, entries: int) -> Payload:
-        """End the run when all has happened that can at this moment, so that it can be told; the attempt waits."""
+    async def report_exhausted(self, name: str, context: Context, entries: int) -> Payload:
+        """End the run, after everything else that happens at this moment of virtual time, and block."""
         error = ScriptExhausted(name, context.step_id, context.attempt, entries)
         await asyncio.sleep(_MOMENT)
-        if not self.broken.done():
-            self.broken.set_result(error)
-        return await self.wait()
+        if not self.exhausted.done():
+            self.exhausted.set_result(error)
+        return await self.block()
 
-    async def wait(self) -> Payload:
-        """Wait until interrupted."""
+    async def block(self) -> Payload:
+        """Block until interrupted."""
         await self.loop.create_future()
-        raise AssertionError("nothing else ends this")
+        raise AssertionError("this future is never done")
 
 
 @dataclass(frozen=True, slots=True)
-class _Staged(Action):
-    """An action that is performed as the stage says."""
+class _ScriptedAction(Action):
+    """An action whose attempts call `perform`."""
 
     perform: Perform
 
     @classmethod
-    def like(cls, real: Action, perform: Perform) -> "_Staged":
-        """Make one that is as another to whoever asks."""
+    def replacing(cls, real: Action, perform: Perform) -> "_ScriptedAction":
+        """Return a copy of an action that calls `perform`."""
         return cls(**{field.name: getattr(real, field.name) for field in fields(Action)}, perform=perform)
 
     async def run(
@@ -93,28 +92,35 @@ class _Staged(Action):
         return await self.perform(payload, context, emit, most_bytes, strict)
 
 
-class StagedActions(Registry):
-    """The actions of a server, as they are performed on a stage.
+class ScriptedActions(Registry):
+    """The actions of a server, some of them replaced by a script.
 
     Args:
-        given: Where they come from, as for a server.
-        script: What replaces some of them, by name.
-        stage: Where that is.
-        entry_points: Load those of installed packages too.
+        given: The real actions, as for a server.
+        script: The scripts of the replaced actions, by name.
+        tracker: Records the attempts.
+        entry_points: Whether to load the actions of installed packages too.
 
     Raises:
         ActionsError: An action cannot be loaded, or a callable of the script cannot be called with an input.
-        TypeError, ValueError: An entry of the script is none.
+        TypeError, ValueError: An entry of the script is invalid.
     """
 
-    def __init__(self, given: Iterable[object], script: Mapping[str, Part], stage: Stage, *, entry_points: bool):
+    def __init__(
+        self,
+        given: Iterable[object],
+        script: Mapping[str, ActionScript],
+        tracker: AttemptTracker,
+        *,
+        entry_points: bool,
+    ):
         super().__init__(given, entry_points=entry_points)
-        self._stage = stage
+        self._tracker = tracker
         for name, real in self._actions.items():
-            self._actions[name] = _Staged.like(real, self._recorded(self._real(real)))
-        for name, part in script.items():
-            played = self._played(name, part, self._actions.get(name))
-            self._actions[name] = _Staged.like(_stand_in(name), self._recorded(played))
+            self._actions[name] = _ScriptedAction.replacing(real, self._recorded(self._real(real)))
+        for name, action_script in script.items():
+            perform = self._scripted(name, action_script, self._actions.get(name))
+            self._actions[name] = _ScriptedAction.replacing(_stand_in(name), self._recorded(perform))
 
     def _recorded(self, perform: Perform) -> Perform:
         async def recorded(
@@ -124,47 +130,48 @@ class StagedActions(Registry):
             key = attempt.step_id, attempt.attempt
             task = asyncio.current_task()
             assert task is not None, "the engine runs each attempt as a task"
-            self._stage.inputs[key], self._stage.tasks[key] = load(payload), task
+            self._tracker.inputs[key], self._tracker.tasks[key] = load(payload), task
             return await perform(payload, context, emit, most_bytes, strict)
 
         return recorded
 
     def _real(self, real: Action) -> Perform:
-        """Perform an action itself; what needs a thread of it gets its turn."""
+        """Call the real action. If it needs a thread, it waits for its turn."""
 
         async def performed(
             payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
         ) -> Payload:
             async def in_turn(call: Callable[[], object]) -> object:
-                who = f"step {context().step_id!r} (action {real.name!r})"
-                return await self._stage.loop.in_turn(who, lambda: run_in_thread(call))
+                label = f"step {context().step_id!r} (action {real.name!r})"
+                return await self._tracker.loop.in_turn(label, lambda: run_in_thread(call))
 
             return await real.run(payload, context, emit, most_bytes, strict=strict, in_thread=in_turn)
 
         return performed
 
-    def _played(self, name: str, part: Part, real: Action | None) -> Perform:
-        """Perform what the script says, if the action itself, where it is known, would take the input."""
-        performs = {step_id: self._entries(name, step_id, lines) for step_id, lines in part.items()}
+    def _scripted(self, name: str, script: ActionScript, real: Action | None) -> Perform:
+        """Use the next entry of the script. If the real action is known, check the input as it would."""
+        performs = {step_id: self._entries(name, step_id, entries) for step_id, entries in script.items()}
 
-        async def played(
+        async def scripted(
             payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
         ) -> Payload:
             if real is not None:
                 real.check(payload, context, strict=strict)
             attempt = context()
-            whose = attempt.step_id if attempt.step_id in part else ""
-            place = part[whose].next() if whose in part else None
-            if place is None:
-                return await self._stage.exhausted(name, attempt, len(performs.get(whose, ())))
-            return await performs[whose][place](payload, context, emit, most_bytes, strict)
+            key = attempt.step_id if attempt.step_id in script else ""
+            index = script[key].next() if key in script else None
+            if index is None:
+                return await self._tracker.report_exhausted(name, attempt, len(performs.get(key, ())))
+            return await performs[key][index](payload, context, emit, most_bytes, strict)
 
-        return played
+        return scripted
 
-    def _entries(self, name: str, step_id: str, lines: Lines) -> list[Perform]:
-        whose = f"the script of {name!r}" + (f" for step {step_id!r}" if step_id else "")
+    def _entries(self, name: str, step_id: str, entries: EntryList) -> list[Perform]:
+        title = f"the script of {name!r}" + (f" for step {step_id!r}" if step_id else "")
         return [
-            self._entry(f"{whose}, entry {place}", name, entry) for place, entry in enumerate(lines.entries, start=1)
+            self._entry(f"{title}, entry {number}", name, entry)
+            for number, entry in enumerate(entries.entries, start=1)
         ]
 
     def _entry(self, place: str, name: str, entry: object) -> Perform:
@@ -180,7 +187,7 @@ class StagedActions(Registry):
             case _ if entry is Hangs:
                 return self._hang
             case type() if issubclass(entry, BaseException):
-                return _raising(_made(place, entry))
+                return _raising(_instance(place, entry))
             case _ if callable(entry):
                 return self._called(place, name, entry)
         return _answering(place, entry)
@@ -188,10 +195,10 @@ class StagedActions(Registry):
     async def _hang(
         self, payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
     ) -> Payload:
-        return await self._stage.wait()
+        return await self._tracker.block()
 
     def _called(self, place: str, name: str, entry: Callable[..., object]) -> Perform:
-        """Call a callable as a server calls actions: what it names of the input, on a thread if it is a plain one."""
+        """Call a callable as a server calls an action: by its parameters, and on a thread if it is a plain function."""
         real = self._real(Action.of(entry, name=name, source=place, call=_by_name(place, entry)))
 
         async def called(
@@ -203,17 +210,17 @@ class StagedActions(Registry):
 
 
 def _stand_in(name: str) -> Action:
-    """Return an action that takes any input."""
+    """Return an action that accepts any input."""
 
     @action(name)
     async def stand_in(input: object = None) -> None:
-        """Stand in for what a script says."""
+        """Replaced by a script."""
 
     return Action.of(stand_in, source="the script")
 
 
 def _by_name(place: str, entry: Callable[..., object]) -> inspect.Signature:
-    """Return the signature of what is called by keywords alone: a mock takes any, and its `*args` are none."""
+    """Return a signature without `*args` if there are `**kwargs`, as in mocks: calls pass keywords alone."""
     try:
         signature = inspect.signature(entry)
     except ValueError as error:
@@ -237,17 +244,17 @@ def _raising(error: BaseException) -> Perform:
     async def raising(
         payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
     ) -> Payload:
-        raise error.with_traceback(None)  # raised before, it would tell of that too
+        raise error.with_traceback(None)  # without the traceback of an earlier raise
 
     return raising
 
 
-def _made(place: str, kind: type[BaseException]) -> BaseException:
-    """Make an exception of which the class alone was given."""
+def _instance(place: str, kind: type[BaseException]) -> BaseException:
+    """Return an instance of an exception class."""
     try:
         return kind()
     except TypeError as error:
-        raise TypeError(f"{place}: an exception that needs arguments must be given with them: {error}") from error
+        raise TypeError(f"{place}: pass an instance of an exception that needs arguments: {error}") from error
 
 
 def _answering(place: str, value: object) -> Perform:

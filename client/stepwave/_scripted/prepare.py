@@ -1,4 +1,4 @@
-"""What a test asks for, made ready to run, and run where the test's own event loop is in nobody's way."""
+"""Prepares a scripted run: reads its workflow, checks its script, and calls it outside any running event loop."""
 
 import asyncio
 import contextvars
@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import TypeAlias, TypeVar
 
@@ -16,24 +15,22 @@ from stepwave._files import LoadedWorkflow, load_workflow
 from stepwave.exceptions import InvalidWorkflow
 from stepwave.v1 import workflow_pb2
 
-from .entries import Part
+from .script import ActionScript
 
-__all__ = ["WorkflowLike", "apart", "check_names", "nanos", "placed", "read"]
+__all__ = ["WorkflowLike", "call_off_loop", "check_names", "located_errors", "read_workflow"]
 
-# A workflow under construction, one as a message of the contract, or the path of the file that holds one.
+# A workflow under construction, a message of the contract, or the path of a workflow file.
 WorkflowLike: TypeAlias = "Workflow | workflow_pb2.Workflow | str | os.PathLike[str]"
 
 T = TypeVar("T")
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-
-def read(workflow: WorkflowLike) -> tuple[workflow_pb2.Workflow, LoadedWorkflow | None]:
-    """Return a workflow as a message, and the file it came from, if it did.
+def read_workflow(workflow: WorkflowLike) -> tuple[workflow_pb2.Workflow, LoadedWorkflow | None]:
+    """Return a workflow as a message, and as loaded if it is a file.
 
     Raises:
         InvalidWorkflow: The file is not a workflow.
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     if isinstance(workflow, Workflow):
         return workflow.to_proto(), None
@@ -44,11 +41,11 @@ def read(workflow: WorkflowLike) -> tuple[workflow_pb2.Workflow, LoadedWorkflow 
 
 
 @contextmanager
-def placed(loaded: LoadedWorkflow | None) -> Iterator[None]:
-    """Give what is wrong with a workflow its place in the file that it came from.
+def located_errors(loaded: LoadedWorkflow | None) -> Iterator[None]:
+    """Add places in the workflow's file to the errors of the body.
 
     Raises:
-        InvalidWorkflow: Something is.
+        InvalidWorkflow: The body raised it.
     """
     try:
         yield
@@ -58,42 +55,37 @@ def placed(loaded: LoadedWorkflow | None) -> Iterator[None]:
         raise loaded.locate(error.violations) from None
 
 
-def check_names(script: Mapping[str, Part], workflow: workflow_pb2.Workflow) -> None:
-    """Check that every action and step of a script is one of the workflow's: a misspelt one would replace nothing.
+def check_names(script: Mapping[str, ActionScript], workflow: workflow_pb2.Workflow) -> None:
+    """Check that the workflow has every action and step of a script. A misspelt name would replace nothing.
 
     Raises:
-        ValueError: One is not.
+        ValueError: The workflow lacks one.
     """
     steps: defaultdict[str, list[str]] = defaultdict(list)
     for step in workflow.steps:
         steps[step.action].append(step.id)
         if step.fallback.HasField("action"):
             steps[step.fallback.action.action].append(step.id)
-    for name, part in script.items():
+    for name, action_script in script.items():
         if name not in steps:
             raise ValueError(
-                f"the script has the action {name!r}, and no step of the workflow does{_meant(name, steps)}"
+                f"the script has the action {name!r}, but no step of the workflow has it{_suggestion(name, steps)}"
             )
-        for step_id in part:
+        for step_id in action_script:
             if step_id and step_id not in steps[name]:
                 raise ValueError(
-                    f"the script of {name!r} has the step {step_id!r}, which has not that action"
-                    f"{_meant(step_id, steps[name])}"
+                    f"the script of {name!r} has the step {step_id!r}, which does not have this action"
+                    f"{_suggestion(step_id, steps[name])}"
                 )
 
 
-def _meant(name: str, known: Iterable[str]) -> str:
+def _suggestion(name: str, known: Iterable[str]) -> str:
     near = get_close_matches(name, known, 1)
     return f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(known))}"
 
 
-def nanos(moment: datetime) -> int:
-    """Return a point in time in nanoseconds since the epoch; without a zone, it is the local one."""
-    return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1) * 1_000
-
-
-def apart(call: Callable[[], T]) -> T:
-    """Make a call that runs an event loop; on a thread of its own where one runs already, which stands still then."""
+def call_off_loop(call: Callable[[], T]) -> T:
+    """Make a call that runs an event loop. If this thread's loop is running, use another thread and block the loop."""
     if not _loop_runs():
         return call()
     context = contextvars.copy_context()

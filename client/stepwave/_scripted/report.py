@@ -1,4 +1,4 @@
-"""What a scripted run came to: its events, its steps' attempts and their order, by virtual time."""
+"""The report of a scripted run: its result, events and attempts, in virtual time."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,37 +9,37 @@ from stepwave._model.events import Event, StepFinished, StepRetrying, StepStarte
 from stepwave._model.results import Failure, RunResult, State, StepResult
 from stepwave._values.payload import Output
 
-__all__ = ["AttemptCount", "ScriptedAttempt", "ScriptedRun", "report", "told_so_far"]
+__all__ = ["AttemptCount", "ScriptedAttempt", "ScriptedRun", "describe_attempts", "report"]
 
 
 _NEWLINE = "\n"
 
 
 class AttemptCount(int):
-    """How many attempts a step had; where a test expects another number, it is shown what became of each."""
+    """The number of attempts of a step, with their history for the message of a failed assertion."""
 
     history: str
 
     def __new__(cls, count: int, history: str) -> Self:
-        """Make one of the number, and of what is to be shown."""
-        made = super().__new__(cls, count)
-        made.history = history
-        return made
+        """Return the number with its history."""
+        self = super().__new__(cls, count)
+        self.history = history
+        return self
 
 
 @dataclass(frozen=True, slots=True)
 class ScriptedAttempt:
-    """One attempt of a step, as it went.
+    """One attempt of a step.
 
     Attributes:
         step_id: The step.
         number: The attempt, from 1.
-        action: What it did: the step's own action, or its fallback's.
-        input: What the action was given.
-        start: When it started, counted from the run's start.
-        end: When it ended, counted alike.
+        action: The step's action, or its fallback's.
+        input: The action's input.
+        start: The time of its start, from the run's start.
+        end: The time of its end, from the run's start.
         failure: Why it failed or was interrupted; `None`: it answered.
-        next: When the attempt after it may start, if there is one, counted alike.
+        next: The earliest start of the next attempt, from the run's start; `None`: there is none.
     """
 
     step_id: str
@@ -53,26 +53,26 @@ class ScriptedAttempt:
 
     @property
     def duration(self) -> timedelta:
-        """How long it took."""
+        """The time from start to end."""
         return self.end - self.start
 
     def __str__(self) -> str:
-        went = "answered"
+        outcome = "answered"
         if self.failure is not None:
-            went = f"{self.failure.reason}: {self.failure.message.partition(_NEWLINE)[0]}"
+            outcome = f"{self.failure.reason}: {self.failure.message.partition(_NEWLINE)[0]}"
         again = "" if self.next is None else f"; again from {self.next} on"
-        return f"attempt {self.number}, {self.action}, {self.start} to {self.end}: {went}{again}"
+        return f"attempt {self.number}, {self.action}, {self.start} to {self.end}: {outcome}{again}"
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class ScriptedRun:
-    """A run by a script, at its end. Times are virtual; `str(run)` tells what became of every step and attempt.
+    """A scripted run that has ended. Times are virtual. `str(run)` describes every step and attempt.
 
     Attributes:
-        result: What the run came to.
-        events: All its events in order, chunks and progress too.
-        history: Every attempt, in the order in which they started.
-        unused: How many entries of the script no attempt has taken, by action, where there are any.
+        result: The run's result.
+        events: All events in order, with chunks and progress.
+        history: All attempts, in the order of their starts.
+        unused: The number of script entries that no attempt has used, by action; without actions that have none.
     """
 
     result: RunResult
@@ -82,27 +82,27 @@ class ScriptedRun:
 
     @property
     def state(self) -> State:
-        """What became of the run."""
+        """The run's state."""
         return self.result.state
 
     @property
     def outputs(self) -> Mapping[str, Output]:
-        """Its outputs, by step id."""
+        """The run's outputs, by step id."""
         return self.result.outputs
 
     @property
     def elapsed(self) -> timedelta:
-        """How long it took."""
+        """The time from start to end."""
         return self.result.duration
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The steps that started, in the order in which their first attempts did."""
+        """The steps that started, in the order of their first attempts."""
         return tuple(dict.fromkeys(attempt.step_id for attempt in self.history))
 
     @property
     def most_at_once(self) -> int:
-        """How many attempts were in flight at once, at most."""
+        """The largest number of attempts in flight at once."""
         most, running = 0, set[str]()
         for event in self.events:
             match event:
@@ -116,9 +116,9 @@ class ScriptedRun:
         return most
 
     def attempts(self, step_id: str) -> int:
-        """Return how many attempts a step had, that of a fallback's action included.
+        """Return the number of attempts of a step, with that of a fallback's action.
 
-        With pytest, `assert run.attempts("weather") == 2` shows what became of each where it does not hold.
+        With pytest, a failed `assert run.attempts("weather") == 2` describes each attempt.
 
         Raises:
             ValueError: The workflow has no such step.
@@ -135,7 +135,7 @@ class ScriptedRun:
         return tuple(attempt for attempt in self.history if attempt.step_id == step_id)
 
     def started_before(self, first: str, second: str) -> bool:
-        """Say whether a step's first attempt started before another's; both must have started.
+        """Return whether a step's first attempt started before another step's. Both must have started.
 
         Raises:
             ValueError: The workflow has no such step.
@@ -145,7 +145,7 @@ class ScriptedRun:
         return first in order and second in order and order.index(first) < order.index(second)
 
     def ended_before(self, first: str, second: str) -> bool:
-        """Say whether a step had ended when another's first attempt started; both must have started.
+        """Return whether a step had ended when another step's first attempt started. Both must have started.
 
         Raises:
             ValueError: The workflow has no such step.
@@ -160,22 +160,24 @@ class ScriptedRun:
         return False
 
     def assert_attempts(self, step_id: str, count: int) -> None:
-        """Fail, and show what became of each, unless a step had so many attempts.
+        """Assert the number of attempts of a step. The error describes each attempt.
 
         Raises:
-            AssertionError: It had more, or fewer.
+            AssertionError: The step had another number of attempts.
             ValueError: The workflow has no such step.
         """
         __tracebackhide__ = True  # pytest then shows the line of the test
         had = len(self.attempts_of(step_id))
         if had != count:
-            raise AssertionError(f"expected {_counted(count)} of step {step_id!r}, got {had}\n{self.story(step_id)}")
+            raise AssertionError(
+                f"expected {_attempts_text(count)} of step {step_id!r}, got {had}\n{self.story(step_id)}"
+            )
 
     def assert_order(self, *step_ids: str) -> None:
-        """Fail, and show the whole run, unless these steps started, in this order; others may have between them.
+        """Assert that these steps started in this order. Other steps may start between them.
 
         Raises:
-            AssertionError: They did not.
+            AssertionError: They did not. The error describes the whole run.
             ValueError: The workflow has no such step.
         """
         __tracebackhide__ = True
@@ -185,7 +187,7 @@ class ScriptedRun:
             raise AssertionError(f"expected the order {', '.join(step_ids)}; got {', '.join(got) or 'none'}\n{self}")
 
     def story(self, step_id: str) -> str:
-        """Return what became of a step and each of its attempts, a line for each, for a person to read.
+        """Describe a step and each of its attempts, one per line.
 
         Raises:
             ValueError: The workflow has no such step.
@@ -195,7 +197,7 @@ class ScriptedRun:
         skipped = step.skip_reason
         why = f" ({skipped.cause}: {skipped.step_id})" if skipped is not None else ""
         by = " by its fallback" if step.by_fallback else ""
-        head = f"step {step_id!r}: {step.state}{by}{why}, {_counted(len(attempts))}"
+        head = f"step {step_id!r}: {step.state}{by}{why}, {_attempts_text(len(attempts))}"
         return "\n".join([head, *(f"  {attempt}" for attempt in attempts)])
 
     def _check(self, *step_ids: str) -> None:
@@ -213,65 +215,65 @@ class ScriptedRun:
 def report(
     events: Sequence[Event], result: RunResult, inputs: Mapping[tuple[str, int], object], unused: Mapping[str, int]
 ) -> ScriptedRun:
-    """Put together what a run came to; `inputs` are those of its attempts, by step id and number."""
+    """Return the report of a run. `inputs` are those of its attempts, by step id and attempt."""
     ended = (attempt for attempt in _attempts(events, inputs) if isinstance(attempt, ScriptedAttempt))
     return ScriptedRun(result, tuple(events), tuple(ended), unused)
 
 
-def told_so_far(events: Sequence[Event], where: Callable[[str, int], str]) -> list[str]:
-    """Tell of every attempt in a run that has not ended, a line for each.
+def describe_attempts(events: Sequence[Event], location: Callable[[str, int], str]) -> list[str]:
+    """Describe every attempt of a run that has not ended, one per line.
 
     Args:
-        events: What has happened.
-        where: Says where an attempt stands that is under way, by its step id and number.
+        events: The events so far.
+        location: Returns the code location of a running attempt, by step id and attempt.
     """
     lines = []
     for attempt in _attempts(events, {}):
-        told = str(attempt)
+        text = str(attempt)
         if isinstance(attempt, StepStarted):
-            told = f"attempt {attempt.attempt}, {attempt.action}, {attempt.time - events[0].time}: under way"
-            told += where(attempt.step_id, attempt.attempt)
-        lines.append(f"step {attempt.step_id!r}, {told}")
+            text = f"attempt {attempt.attempt}, {attempt.action}, {attempt.time - events[0].time}: under way"
+            text += location(attempt.step_id, attempt.attempt)
+        lines.append(f"step {attempt.step_id!r}, {text}")
     return lines
 
 
 def _attempts(events: Sequence[Event], inputs: Mapping[tuple[str, int], object]) -> list[ScriptedAttempt | StepStarted]:
-    """Return the attempts in the order of their starts; one ends with the next event of its step, or is under way."""
-    made: list[ScriptedAttempt | StepStarted] = []
+    """Return the attempts in the order of their starts. One without a later event of its step is under way."""
+    attempts: list[ScriptedAttempt | StepStarted] = []
     running: dict[str, int] = {}
     for event in events:
         if isinstance(event, StepStarted):
-            running[event.step_id] = len(made)
-            made.append(event)
+            running[event.step_id] = len(attempts)
+            attempts.append(event)
         elif isinstance(event, StepRetrying | StepFinished):
             step_id = event.step_id if isinstance(event, StepRetrying) else event.result.step_id
-            place = running.pop(step_id, None)
-            start = None if place is None else made[place]
-            if place is not None and isinstance(start, StepStarted):
-                made[place] = _attempt(start, event, events[0].time, inputs.get((step_id, start.attempt)))
-    return made
+            index = running.pop(step_id, None)
+            start = None if index is None else attempts[index]
+            if index is not None and isinstance(start, StepStarted):
+                attempts[index] = _attempt(start, event, events[0].time, inputs.get((step_id, start.attempt)))
+    return attempts
 
 
-def _attempt(start: StepStarted, end: StepRetrying | StepFinished, zero: datetime, given: object) -> ScriptedAttempt:
+def _attempt(start: StepStarted, end: StepRetrying | StepFinished, origin: datetime, input: object) -> ScriptedAttempt:
     failure = end.failure if isinstance(end, StepRetrying) else _last_failure(end.result, start.attempt)
     following = end.next_time if isinstance(end, StepRetrying) else None
     return ScriptedAttempt(
         step_id=start.step_id,
         number=start.attempt,
         action=start.action,
-        input=given,
-        start=start.time - zero,
-        end=end.time - zero,
+        input=input,
+        start=start.time - origin,
+        end=end.time - origin,
         failure=failure,
-        next=None if following is None else following - zero,
+        next=None if following is None else following - origin,
     )
 
 
 def _last_failure(step: StepResult, attempt: int) -> Failure | None:
-    """Return why a step's last attempt failed, if it did; where a value answered in its place, that is kept apart."""
+    """Return the failure of a step's last attempt, if any. With a fixed fallback value, it is the original failure."""
     original = step.original_failure
     return original if original is not None and original.attempt == attempt else step.failure
 
 
-def _counted(count: int) -> str:
+def _attempts_text(count: int) -> str:
     return f"{count} attempt" if count == 1 else f"{count} attempts"

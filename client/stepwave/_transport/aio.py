@@ -1,4 +1,4 @@
-"""The transport of the asynchronous face: grpc.aio on the caller's event loop."""
+"""The transport of `AsyncClient`: grpc.aio on the caller's event loop."""
 
 import asyncio
 import os
@@ -12,9 +12,8 @@ from grpc import aio
 from stepwave.v1 import orchestrator_pb2_grpc
 
 from .base import FINISH_WITHIN, MessageStream, Stream, Unary
-from .channel import channel_options
+from .channel import channel_options, trace_metadata
 from .rpc_errors import from_rpc_error
-from .trace import trace_metadata
 
 __all__ = ["AsyncTransport", "LoopAffinity"]
 
@@ -24,10 +23,10 @@ Result = TypeVar("Result")
 
 
 class LoopAffinity:
-    """The event loop that something belongs to from its first use on; on another one, gRPC fails in riddles or hangs.
+    """The event loop of an object, fixed at its first use. On another loop, gRPC hangs or fails with obscure errors.
 
     Args:
-        what: What belongs there, as the subject of a sentence.
+        what: The object, as the subject of an error message.
     """
 
     def __init__(self, what: str = "this client") -> None:
@@ -36,10 +35,10 @@ class LoopAffinity:
         self._process = 0
 
     def bind(self) -> None:
-        """Bind to the running loop, if it is not bound.
+        """Bind to the running loop. Idempotent.
 
         Raises:
-            RuntimeError: It is bound to another one.
+            RuntimeError: It is bound to another loop.
         """
         self.check()
         if self._loop is None:
@@ -47,10 +46,10 @@ class LoopAffinity:
             self._process = os.getpid()
 
     def check(self) -> None:
-        """Check that this is the loop that it is bound to, if any, and still the same process.
+        """Check that it is unbound, or that the running loop and the process are those it is bound to.
 
         Raises:
-            RuntimeError: It is another one.
+            RuntimeError: The loop or the process is another one.
         """
         if self._loop is None:
             return
@@ -62,27 +61,27 @@ class LoopAffinity:
                 "asyncio.run(…), or keep one loop for all"
             )
 
-    def holds(self) -> bool:
-        """Return whether the caller may use the client here: `check` passes."""
+    def matches(self) -> bool:
+        """Return whether `check` passes."""
         try:
             self.check()
         except RuntimeError:
             return False
         return True
 
-    def elsewhere(self) -> asyncio.AbstractEventLoop | None:
-        """Return the loop that it is bound to, if that runs on another thread of this process."""
+    def other_loop(self) -> asyncio.AbstractEventLoop | None:
+        """Return the loop that it is bound to, if this loop runs on another thread of this process."""
         if self._loop is None or os.getpid() != self._process or not self._loop.is_running():
             return None
-        return None if self.holds() else self._loop
+        return None if self.matches() else self._loop
 
 
 class AsyncTransport:
-    """Calls by grpc.aio. The channel is made at the first call, on the loop that runs then, and lives on no other one.
+    """Calls by grpc.aio. The first call makes the channel, on the running loop.
 
     Args:
-        address: Where the server is.
-        affinity: Binds it to its loop; by default, one of its own.
+        address: The server's address.
+        affinity: The loop that the channel belongs to; `None`: that of the first call.
     """
 
     def __init__(self, address: str, affinity: LoopAffinity | None = None) -> None:
@@ -93,7 +92,7 @@ class AsyncTransport:
         self._closed = False
 
     async def unary(self, method: Unary[Request, Response], request: Request, within: float) -> Response:
-        """Make a call, and wait for its answer for `within` seconds at most."""
+        """Make a call, and wait at most `within` seconds for its response."""
         call = self._call(method.name, request, within)
         try:
             response: Response = await call
@@ -107,55 +106,55 @@ class AsyncTransport:
     def stream(
         self, method: Stream[Request, Response], request: Request, within: float | None
     ) -> MessageStream[Response]:
-        """Begin a streaming call that may last for `within` seconds; `None`: for ever."""
+        """Begin a streaming call that may last `within` seconds; `None`: no limit."""
         return _AsyncStream(self, self._call(method.name, request, within))
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Sleep."""
         await asyncio.sleep(seconds)
 
     def now(self) -> float:
-        """Return the time in seconds, by a clock that never goes back."""
+        """Return the time of a monotonic clock, in seconds."""
         return time.monotonic()
 
     async def shielded(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run something to its end, even if the caller is cancelled meanwhile; that cancellation goes on afterwards."""
+        """Run a coroutine to its end, even if the caller is cancelled meanwhile, and then raise that cancellation."""
         caller, task = asyncio.current_task(), asyncio.ensure_future(work)
-        hurried = caller is not None and caller.cancelling() > 0
+        was_cancelled = caller is not None and caller.cancelling() > 0
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             try:
-                if not hurried:  # else it is cancelled for the second time, and will not wait any longer
+                if not was_cancelled:  # a second cancellation does not wait
                     await asyncio.wait({task})
             finally:
                 task.cancel()
             raise
 
     async def computed(self, work: Callable[[], Result]) -> Result:
-        """Run a function on a thread. One whose caller is cancelled meanwhile runs to its end, and goes unheard."""
+        """Run a function on a thread. If the caller is cancelled meanwhile, the function's result is dropped."""
         return await asyncio.to_thread(work)
 
     async def close(self) -> None:
-        """Free the connection; calls under way are cut off. Idempotent.
+        """Free the connection. Calls under way end. Idempotent.
 
-        On another loop than its own this is only told to its own, if that still runs: to wait for it would last for
-        ever.
+        On another loop, this only schedules the closing on the channel's own loop, if that runs: waiting could block
+        forever.
         """
         self._closed = True
         channel, self._channel, self._stub = self._channel, None, None
         if channel is None:
             return
-        if self.affinity.holds():
+        if self.affinity.matches():
             await channel.close()
-        elif loop := self.affinity.elsewhere():
+        elif loop := self.affinity.other_loop():
             asyncio.run_coroutine_threadsafe(channel.close(), loop)
 
     def check_open(self) -> None:
-        """Tell the end of a call by `close` from the cancellation of the task that waits for it: both come as one.
+        """Check that a `CancelledError` comes from the caller's task and not from `close`, which raises the same error.
 
         Raises:
-            RuntimeError: The client was closed, and the task goes on.
+            RuntimeError: The client was closed, and the task is not cancelled.
         """
         task = asyncio.current_task()
         if self._closed and not (task and task.cancelling()):
@@ -171,7 +170,7 @@ class AsyncTransport:
 
 
 class _AsyncStream(Generic[Response]):
-    """A streaming call of grpc.aio; a message is asked for only when the caller wants one."""
+    """A streaming call of grpc.aio. Nothing is read ahead of the caller."""
 
     __slots__ = ("_call", "_transport")
 
@@ -200,5 +199,5 @@ class _AsyncStream(Generic[Response]):
             self._call.cancel()
 
     def cancel(self) -> None:
-        if self._transport.affinity.holds():  # a call is its loop's: no other thread may touch it
+        if self._transport.affinity.matches():  # only the loop's own thread may cancel its call
             self._call.cancel()

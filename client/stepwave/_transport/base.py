@@ -1,4 +1,4 @@
-"""What the client's logic needs of the outside: calls, streams, time. Two transports give it, one for each face."""
+"""The interface of transports: calls, streams and time. Each client has a transport of its own."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 FINISH_WITHIN = 1.0
-"""Seconds that a call has to end by itself after its last message."""
+"""Seconds in which a call may end by itself after its last message."""
 
 Request_contra = TypeVar("Request_contra", contravariant=True)
 Response_co = TypeVar("Response_co", covariant=True)
@@ -39,14 +39,14 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True, slots=True)
 class Unary(Generic[Request_contra, Response_co]):
-    """A call of the contract with one answer, by its name and types."""
+    """A call of the contract with one response, by its name and types."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class Stream(Generic[Request_contra, Response_co]):
-    """A call of the contract that answers with a stream, by its name and types."""
+    """A call of the contract with a stream of responses, by its name and types."""
 
     name: str
 
@@ -70,7 +70,7 @@ INFO: Unary[pb.GetServerInfoRequest, pb.GetServerInfoResponse] = Unary("GetServe
 
 
 class MessageStream(Protocol[Response_co]):
-    """The answers of one streaming call."""
+    """The responses of one streaming call."""
 
     async def read(self) -> Response_co | None:
         """Return the next message; `None` at the end. Nothing is read ahead of the caller.
@@ -82,18 +82,17 @@ class MessageStream(Protocol[Response_co]):
     async def finish(self) -> None:
         """Free a call whose last message was read.
 
-        It gets a moment to end by itself: a server that is cut off while it says goodbye takes it for a failure.
+        The call gets `FINISH_WITHIN` to end by itself. If it is cancelled earlier, the server counts a failure.
         """
 
     def cancel(self) -> None:
-        """Free the call. Idempotent; without effect on one that has ended."""
+        """Cancel the call. Idempotent; no effect on one that has ended."""
 
 
 class Transport(Protocol):
     """Calls, streams and time.
 
-    A transport for synchronous use blocks in its coroutines instead of suspending them, so that a coroutine that awaits
-    nothing else runs to its end at the first step.
+    A blocking transport never suspends its coroutines, so a coroutine that awaits nothing else ends in one step.
     """
 
     address: str
@@ -101,7 +100,7 @@ class Transport(Protocol):
     async def unary(
         self, method: Unary[Request_contra, Response_co], request: Request_contra, within: float
     ) -> Response_co:
-        """Make a call, and wait for its answer for `within` seconds at most.
+        """Make a call, and wait at most `within` seconds for its response.
 
         Raises:
             StepwaveError: The call failed.
@@ -110,22 +109,22 @@ class Transport(Protocol):
     def stream(
         self, method: Stream[Request_contra, Response_co], request: Request_contra, within: float | None
     ) -> MessageStream[Response_co]:
-        """Begin a streaming call that may last for `within` seconds; `None`: for ever."""
+        """Begin a streaming call that may last `within` seconds; `None`: no limit."""
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
+        """Sleep."""
 
     def now(self) -> float:
-        """Return the time in seconds, by a clock that never goes back."""
+        """Return the time of a monotonic clock, in seconds."""
 
     async def shielded(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run something to its end, even if the caller is cancelled meanwhile; that cancellation goes on afterwards.
+        """Run a coroutine to its end, even if the caller is cancelled meanwhile, and then raise that cancellation.
 
-        Of a caller that had been cancelled before, another cancellation ends it.
+        If the caller was cancelled before, another cancellation ends the coroutine.
         """
 
     async def computed(self, work: Callable[[], Result]) -> Result:
-        """Run a function that takes a while on the processor; the caller's event loop, if there is one, goes on."""
+        """Run a CPU-bound function without blocking the caller's event loop, if there is one."""
 
     async def close(self) -> None:
-        """Free the connection; calls under way are cut off. Idempotent."""
+        """Free the connection. Calls under way end. Idempotent."""

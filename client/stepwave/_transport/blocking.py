@@ -1,8 +1,8 @@
-"""The transport of the synchronous face: gRPC's blocking calls, as coroutines that never suspend."""
+"""The transport of `Client`: gRPC's blocking calls, as coroutines that never suspend."""
 
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
@@ -10,9 +10,8 @@ import grpc
 from stepwave.v1 import orchestrator_pb2_grpc
 
 from .base import FINISH_WITHIN, MessageStream, Stream, Unary
-from .channel import channel_options
+from .channel import channel_options, trace_metadata
 from .rpc_errors import from_rpc_error
-from .trace import trace_metadata
 
 __all__ = ["SyncTransport", "drive", "drive_each"]
 
@@ -22,14 +21,15 @@ Response_co = TypeVar("Response_co", covariant=True)
 Result = TypeVar("Result")
 
 
-def drive(work: Coroutine[Any, Any, Result]) -> Result:
-    """Run a coroutine that never suspends to its end, on the caller's thread and without an event loop."""
+def drive(work: Awaitable[Result]) -> Result:
+    """Run an awaitable that never suspends to its end, on the caller's thread and without an event loop."""
+    steps = work.__await__()
     try:
-        work.send(None)
+        next(steps)
     except StopIteration as stop:
         result: Result = stop.value
         return result
-    work.close()
+    steps.close()
     raise AssertionError("a coroutine over the blocking transport was suspended")
 
 
@@ -37,21 +37,17 @@ def drive_each(source: AsyncIterator[Result]) -> Iterator[Result]:
     """Iterate over an asynchronous iterator that never suspends."""
     while True:
         try:
-            item = drive(_next(source))
+            item = drive(source.__anext__())
         except StopAsyncIteration:
             return
         yield item
 
 
-async def _next(source: AsyncIterator[Result]) -> Result:
-    return await anext(source)
-
-
 class SyncTransport:
-    """Calls that block. The channel is made at the first call, so that a process may fork before.
+    """Calls that block. The first call makes the channel, so a process may fork before it.
 
     Args:
-        address: Where the server is.
+        address: The server's address.
     """
 
     def __init__(self, address: str) -> None:
@@ -62,7 +58,7 @@ class SyncTransport:
         self._closed = False
 
     async def unary(self, method: Unary[Request, Response], request: Request, within: float) -> Response:
-        """Make a call, and wait for its answer for `within` seconds at most."""
+        """Make a call, and wait at most `within` seconds for its response."""
         try:
             response: Response = self._call(method.name, request, within)
         except grpc.RpcError as error:
@@ -73,19 +69,19 @@ class SyncTransport:
     def stream(
         self, method: Stream[Request, Response], request: Request, within: float | None
     ) -> MessageStream[Response]:
-        """Begin a streaming call that may last for `within` seconds; `None`: for ever."""
+        """Begin a streaming call that may last `within` seconds; `None`: no limit."""
         return _SyncStream(self, self._call(method.name, request, within))
 
     async def sleep(self, seconds: float) -> None:
-        """Let time pass."""
-        time.sleep(seconds)  # noqa: ASYNC251 - to block is what this transport is for
+        """Sleep."""
+        time.sleep(seconds)  # noqa: ASYNC251 - this transport blocks
 
     def now(self) -> float:
-        """Return the time in seconds, by a clock that never goes back."""
+        """Return the time of a monotonic clock, in seconds."""
         return time.monotonic()
 
     async def shielded(self, work: Coroutine[Any, Any, Result]) -> Result:
-        """Run something to its end; only an interrupt from the keyboard can stop it."""
+        """Run a coroutine to its end. Only a `KeyboardInterrupt` can stop it."""
         return await work
 
     async def computed(self, work: Callable[[], Result]) -> Result:
@@ -93,7 +89,7 @@ class SyncTransport:
         return work()
 
     async def close(self) -> None:
-        """Free the connection; calls of other threads are cut off. Idempotent."""
+        """Free the connection. Calls of other threads end. Idempotent."""
         with self._lock:
             self._closed = True
             channel, self._channel, self._stub = self._channel, None, None
@@ -104,7 +100,7 @@ class SyncTransport:
         """Check that no thread has closed the client.
 
         Raises:
-            RuntimeError: One has.
+            RuntimeError: The client is closed.
         """
         if self._closed:
             raise RuntimeError("this client is closed")
@@ -118,13 +114,13 @@ class SyncTransport:
             method = getattr(self._stub, name)
         try:
             return method(request, timeout=within, metadata=trace_metadata())
-        except ValueError:  # gRPC's word for a channel that another thread has closed meanwhile
+        except ValueError:  # raised by gRPC when another thread has closed the channel
             self.check_open()
             raise
 
 
 class _Call(Protocol[Response_co]):
-    """What gRPC's blocking streams are, which have no public type."""
+    """A blocking stream of gRPC, which has no public type."""
 
     def __next__(self) -> Response_co: ...
 
@@ -134,7 +130,7 @@ class _Call(Protocol[Response_co]):
 
 
 class _SyncStream(Generic[Response]):
-    """A streaming call that blocks; a message is asked for only when the caller wants one."""
+    """A streaming call that blocks. Nothing is read ahead of the caller."""
 
     __slots__ = ("_call", "_transport")
 

@@ -1,20 +1,28 @@
-"""How the SDK reaches a server: addresses, and the settings of a channel."""
+"""How the SDK reaches a server: addresses, the options of a channel, and the metadata of calls."""
 
 import ipaddress
 import os
+import sys
 
-__all__ = ["DEFAULT_ADDRESS", "channel_options", "check_plain_text", "is_local", "resolve_address"]
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "channel_options",
+    "check_plain_text",
+    "is_local",
+    "resolve_address",
+    "trace_metadata",
+]
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
-_MAX_RECEIVED_BYTES = 16 * 1024 * 1024  # no message of a server passes 3 MiB; gRPC's own limit is 4
+_MAX_RECEIVED_BYTES = 16 * 1024 * 1024  # a server sends at most 3 MiB; gRPC's default limit is 4 MiB
 
 
 def resolve_address(address: str | None) -> str:
-    """Return the address of the server: what was given, else `STEPWAVE_SERVER`, else `127.0.0.1:50051`.
+    """Return the given address, else `$STEPWAVE_SERVER`, else `127.0.0.1:50051`.
 
     Raises:
-        ValueError: It names no port.
+        ValueError: The address has no port.
     """
     chosen = address or os.environ.get("STEPWAVE_SERVER") or DEFAULT_ADDRESS
     if not _is_socket(chosen) and not chosen.rpartition(":")[2].isdigit():
@@ -23,19 +31,19 @@ def resolve_address(address: str | None) -> str:
 
 
 def check_plain_text(address: str, *, insecure: bool) -> None:
-    """Refuse to send plain text beyond this machine, unless told to.
+    """Check that plain text stays on this machine, unless `insecure` is true.
 
     Raises:
-        ValueError: The address is not this machine's, and `insecure` was not said.
+        ValueError: The address is another machine's, and `insecure` is false.
     """
     if not insecure and not is_local(address):
         raise ValueError(
-            f"{address} is another machine, and the connection is not encrypted: say insecure=True to allow it"
+            f"{address} is another machine, and the connection is not encrypted: pass insecure=True to allow it"
         )
 
 
 def is_local(address: str) -> bool:
-    """Tell whether an address is a socket of this machine or its loopback interface."""
+    """Return whether an address is a socket of this machine or its loopback interface."""
     if _is_socket(address):
         return True
     host = address.rpartition(":")[0].rpartition("/")[2].removeprefix("ipv4:").removeprefix("ipv6:").strip("[]")
@@ -50,22 +58,38 @@ def _is_socket(address: str) -> bool:
 
 
 def channel_options(address: str) -> list[tuple[str, int]]:
-    """Return the settings of a channel to an address.
+    """Return the options of a channel to an address.
 
-    gRPC's own retries stay without a policy: the client tries again by itself, with one patience for calls and streams,
-    and within the time that the caller has.
+    gRPC's own retries are not used: the client retries calls and streams itself, within the caller's time limits.
     """
     return [
         ("grpc.max_receive_message_length", _MAX_RECEIVED_BYTES),
-        ("grpc.max_send_message_length", -1),  # the server's limit counts, and its error names it
+        ("grpc.max_send_message_length", -1),  # the server has its own limit, which its error names
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.http2.max_pings_without_data", 0),
-        # A server that comes back is found soon; gRPC's own pauses grow from one second to two minutes.
+        # To find a restarted server soon; gRPC's default pauses grow from one second to two minutes.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 5_000),
         ("grpc.max_reconnect_backoff_ms", 2_000),
-        # Clients of one process share nothing, so that closing one says nothing to another.
+        # Clients of one process share no connection, so closing one does not affect another.
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.enable_http_proxy", 0 if is_local(address) else 1),
     ]
+
+
+def trace_metadata() -> tuple[tuple[str, str], ...]:
+    """Return `traceparent` and `tracestate` of the caller's current span; empty without one.
+
+    W3C trace context: https://www.w3.org/TR/trace-context/. OpenTelemetry is optional and is not imported here: a
+    caller with a span has imported it.
+    """
+    trace = sys.modules.get("opentelemetry.trace")
+    if trace is None:
+        return ()
+    span = trace.get_current_span().get_span_context()
+    if not span.is_valid:
+        return ()
+    parent = ("traceparent", f"00-{span.trace_id:032x}-{span.span_id:016x}-{span.trace_flags:02x}")
+    state = span.trace_state.to_header()
+    return (parent, ("tracestate", state)) if state else (parent,)

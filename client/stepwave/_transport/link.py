@@ -1,16 +1,18 @@
-"""One client's link to its server: calls that are tried again while nobody answers, and the patience they have."""
+"""A client's link to its server: calls, retried while the server does not answer."""
 
 import math
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+from stepwave._values.time import Seconds, to_seconds
 from stepwave.exceptions import DeadlineExceeded, ServerUnavailable
 
 from .base import Stream, Transport, Unary
+from .channel import check_plain_text, resolve_address
 
-__all__ = ["Link", "LinkSettings", "Patience"]
+__all__ = ["Backoff", "Link", "LinkSettings", "connect"]
 
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
@@ -19,11 +21,24 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
-class Patience:
-    """Pauses between tries, until a window has passed without success.
+class _PageRequest(Protocol):
+    page_token: str
 
-    They grow from 0.1 s by doubling to 5 s, and each is drawn from the whole of that length ("full jitter": Marc
-    Brooker, "Exponential Backoff and Jitter"), so that the clients of a server that comes back don't all come at once.
+
+class _PageResponse(Protocol):
+    @property
+    def next_page_token(self) -> str: ...
+
+
+PageRequest = TypeVar("PageRequest", bound=_PageRequest)
+Page = TypeVar("Page", bound=_PageResponse)
+
+
+class Backoff:
+    """Pauses between attempts of a call, until a window has passed without success.
+
+    Exponential backoff with full jitter (Marc Brooker, "Exponential Backoff and Jitter"): the longest pause doubles
+    from 0.1 s to 5 s, and each pause is a random part of it. So clients do not all return to a server at once.
     """
 
     def __init__(self, window: float, *, now: Callable[[], float], draw: Callable[[], float]) -> None:
@@ -44,21 +59,21 @@ class Patience:
         self._longest = min(_LONGEST_PAUSE, 2 * self._longest) if self._longest else _FIRST_PAUSE
         return min(left, self._draw() * self._longest)
 
-    def renew(self) -> None:
-        """Start afresh, after a success."""
+    def reset(self) -> None:
+        """Reset the pauses and the window, after a success."""
         self._longest = 0.0
         self._since = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LinkSettings:
-    """What a client was told about its calls. All times in seconds.
+    """The settings of a client's calls. All times in seconds.
 
     Attributes:
         namespace: The namespace of all calls; empty: the server's default.
-        timeout: How long a call may take, its tries together.
-        connect_timeout: For how long a call is tried again while nobody answers.
-        reconnect_window: For how long a stream that was lost is looked for, and a run outlives the stream that held it.
+        timeout: The longest that a call may take, with all its attempts.
+        connect_timeout: How long a call is retried while the server does not answer.
+        reconnect_window: How long a lost stream is retried, and how long a run continues without one.
     """
 
     namespace: str
@@ -68,13 +83,13 @@ class LinkSettings:
 
 
 class Link:
-    """A transport, and how to use it.
+    """A transport with the settings of its calls.
 
     Args:
         transport: The transport.
-        settings: How long calls may take, and how long they are tried again.
+        settings: The time limits of calls.
         draw: Returns a random number from 0 to 1, for the length of a pause.
-        deadline: When the last of its calls has to end, by the transport's clock.
+        deadline: When all calls must have ended, by the transport's clock.
     """
 
     def __init__(
@@ -90,29 +105,29 @@ class Link:
         self._draw = draw
         self._deadline = deadline
 
-    def lasting(self, deadline: float | None) -> "Link":
-        """Return a link to the same server that looks for it as long as a stream that was lost does.
+    def patient(self, deadline: float | None) -> "Link":
+        """Return a link to the same server whose calls are retried as long as a lost stream is.
 
         Args:
-            deadline: When the last of its calls has to end, by the transport's clock; `None`: whenever it does.
+            deadline: When all its calls must have ended, by the transport's clock; `None`: no limit.
         """
         window = max(self.settings.connect_timeout, self.settings.reconnect_window)
         settings = replace(self.settings, connect_timeout=window, timeout=window + self.settings.timeout)
         return Link(self.transport, settings, draw=self._draw, deadline=math.inf if deadline is None else deadline)
 
-    def patience(self, window: float) -> Patience:
-        """Return a new patience for a window in seconds."""
-        return Patience(window, now=self.transport.now, draw=self._draw)
+    def backoff(self, window: float) -> Backoff:
+        """Return a new backoff for a window in seconds."""
+        return Backoff(window, now=self.transport.now, draw=self._draw)
 
     async def call(
         self, method: Unary[Request, Response], request: Request, *, within: float | None = None
     ) -> Response:
-        """Make a call, again and again while nobody answers and patience lasts; the contract's calls allow that.
+        """Make a call, and retry it while the server does not answer. All calls of the contract may be retried.
 
         Args:
             method: The call.
-            request: What to send.
-            within: How long it may take in seconds, its tries together; `None`: the client's timeout.
+            request: The request.
+            within: The longest that it may take in seconds, with all its attempts; `None`: the client's timeout.
 
         Raises:
             StepwaveError: The call failed.
@@ -121,8 +136,21 @@ class Link:
             method.name, lambda left: self.transport.unary(method, request, left), within=within
         )
 
+    async def pages(self, method: Unary[PageRequest, Page], request: PageRequest) -> AsyncIterator[Page]:
+        """Yield the pages of a list, each requested when it is wanted.
+
+        Raises:
+            StepwaveError: A call failed.
+        """
+        while True:
+            page = await self.call(method, request)
+            yield page
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
     async def read_all(self, method: Stream[Request, Response], request: Request) -> list[Response]:
-        """Make a streaming call that ends by itself, and return all its messages; begun afresh where it breaks.
+        """Make a streaming call that ends by itself, and return all its messages. It restarts if the stream is lost.
 
         Raises:
             StepwaveError: The call failed.
@@ -144,13 +172,39 @@ class Link:
         self, name: str, ask: Callable[[float], Awaitable[Response]], *, within: float | None = None
     ) -> Response:
         deadline = min(self._deadline, self.transport.now() + (self.settings.timeout if within is None else within))
-        patience = self.patience(self.settings.connect_timeout)
+        backoff = self.backoff(self.settings.connect_timeout)
         while (left := deadline - self.transport.now()) > 0:
             try:
                 return await ask(left)
             except ServerUnavailable:
-                pause = patience.pause()
+                pause = backoff.pause()
                 if pause is None:
                     raise
                 await self.transport.sleep(min(pause, left))
         raise DeadlineExceeded(f"{name}: no answer from {self.transport.address} in time")
+
+
+def connect(
+    transport: Callable[[str], Transport],
+    address: str | None,
+    *,
+    timeout: Seconds,
+    connect_timeout: Seconds,
+    reconnect_window: Seconds,
+    namespace: str,
+    insecure: bool,
+) -> Link:
+    """Return a link for the settings of a client. Nothing is sent yet.
+
+    Raises:
+        ValueError: The address is malformed, or is another machine's and `insecure` is false.
+    """
+    resolved = resolve_address(address)
+    check_plain_text(resolved, insecure=insecure)
+    settings = LinkSettings(
+        namespace=namespace,
+        timeout=to_seconds(timeout),
+        connect_timeout=to_seconds(connect_timeout),
+        reconnect_window=to_seconds(reconnect_window),
+    )
+    return Link(transport(resolved), settings)

@@ -1,4 +1,4 @@
-"""The one place where gRPC's errors become the SDK's exceptions."""
+"""Turns gRPC's errors into the SDK's exceptions."""
 
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar, cast
@@ -27,7 +27,7 @@ __all__ = ["from_rpc_error"]
 
 _DETAILS_KEY = "grpc-status-details-bin"
 
-# Codes whose exception takes a message and a reason, and nothing else. What is in no table here is `ServerError`.
+# Codes whose exception takes only a message and a reason. A code in none of these tables becomes `ServerError`.
 _PLAIN: dict[grpc.StatusCode, Callable[..., StepwaveError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
@@ -44,14 +44,14 @@ _WITH_VIOLATIONS: dict[grpc.StatusCode, Callable[..., StepwaveError]] = {
     grpc.StatusCode.UNIMPLEMENTED: Unsupported,
 }
 
-# Connections that were lost, or calls that a server cut off as it stopped: another try may find a server again.
+# The connection was lost, or the server cancelled the call as it stopped. Another attempt may succeed.
 _LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 
 Detail = TypeVar("Detail", bound=Message)
 
 
-class _Ended(Protocol):
-    """What both kinds of `grpc.RpcError`, of `grpc` and of `grpc.aio`, can tell; their common base has none of it."""
+class _CallError(Protocol):
+    """The methods of `grpc.RpcError` in both `grpc` and `grpc.aio`; their common base class has none of them."""
 
     def code(self) -> grpc.StatusCode: ...
 
@@ -61,15 +61,15 @@ class _Ended(Protocol):
 
 
 def from_rpc_error(error: grpc.RpcError, address: str) -> StepwaveError:
-    """Turn the error of a call into the exception to raise in its place.
+    """Return the exception for the error of a call.
 
     Args:
         error: The error, of `grpc` or of `grpc.aio`.
-        address: Where the server was looked for.
+        address: The server's address.
     """
-    ended = cast("_Ended", error)
-    code, message = ended.code(), ended.details() or ""
-    status = _status(ended)
+    call = cast("_CallError", error)
+    code, message = call.code(), call.details() or ""
+    status = _status(call)
     info = _detail(status, error_details_pb2.ErrorInfo)
     reason = info.reason if info else ""
     if code in _LOST:
@@ -82,17 +82,17 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> StepwaveError:
 
 
 def _no_server(address: str, details: str) -> str:
-    # gRPC chains causes with colons; the last one, such as `Connection refused (111)`, is what a person can use.
+    # gRPC chains causes with colons. The last one, such as `Connection refused (111)`, is the useful one.
     cause = details.rpartition(": ")[2]
     return f"no server at {address}" + (f" ({cause})" if cause else "")
 
 
-def _status(ended: _Ended) -> status_pb2.Status:
-    for key, value in ended.trailing_metadata() or ():
+def _status(call: _CallError) -> status_pb2.Status:
+    for key, value in call.trailing_metadata() or ():
         if key == _DETAILS_KEY and isinstance(value, bytes):
             try:
                 return status_pb2.Status.FromString(value)
-            except DecodeError:  # not ours: what is left is the code and the message
+            except DecodeError:  # details of another format: use the code and the message alone
                 break
     return status_pb2.Status()
 

@@ -1,1 +1,1 @@
-"""Values as callers give them: JSON, payloads, lengths of time, ids."""
+"""Values: JSON, payloads, durations, times, ids."""

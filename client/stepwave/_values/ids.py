@@ -1,4 +1,4 @@
-"""Run ids that are short and readable, as `briefing-7k3f9q2m`."""
+"""Short, readable run ids such as `briefing-7k3f9q2m`."""
 
 import re
 import secrets
@@ -6,19 +6,19 @@ import secrets
 __all__ = ["new_run_id", "rerun_id"]
 
 ALPHABET = "23456789abcdefghjkmnpqrstuvwxyz"  # no look-alikes
-MOST_SLUG = 40
-LENGTH = 8
+MAX_SLUG_LENGTH = 40
+SUFFIX_LENGTH = 8
 
-_MADE_HERE = re.compile(f"(.+)-[{ALPHABET}]{{{LENGTH}}}")
+_GENERATED = re.compile(f"(.+)-[{ALPHABET}]{{{SUFFIX_LENGTH}}}")
 
 
 def new_run_id(workflow_name: str) -> str:
     """Make a run id that begins with the workflow's name."""
-    slug = re.sub(r"[^a-z0-9]+", "-", workflow_name.lower())[:MOST_SLUG].strip("-") or "run"
-    return f"{slug}-{''.join(secrets.choice(ALPHABET) for _ in range(LENGTH))}"
+    slug = re.sub(r"[^a-z0-9]+", "-", workflow_name.lower())[:MAX_SLUG_LENGTH].strip("-") or "run"
+    return f"{slug}-{''.join(secrets.choice(ALPHABET) for _ in range(SUFFIX_LENGTH))}"
 
 
 def rerun_id(run_id: str) -> str:
-    """Make the id of a run that repeats another: it begins alike."""
-    made = _MADE_HERE.fullmatch(run_id)
+    """Make the id of a rerun: it begins like the id of the earlier run."""
+    made = _GENERATED.fullmatch(run_id)
     return new_run_id(made[1] if made else run_id)

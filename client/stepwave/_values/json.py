@@ -1,22 +1,32 @@
-"""The JSON that Stepwave takes: one definition, applied wherever a value enters.
+"""The JSON that Stepwave accepts, checked wherever a value enters, and JSON Pointers into it.
 
-It is RFC 8259 with bounds, so that every parser can read what is kept: the SDK's, the terminal's, other languages'.
-Lists and objects nest at most `MAX_DEPTH` deep. A number is within the range of a double and has at most
-`MAX_NUMBER` characters; its digits are kept as they are. `NaN` and `Infinity` are no JSON.
+It is RFC 8259 with bounds that the parsers of all languages share. Lists and objects nest at most `MAX_DEPTH` deep. A
+number is within the range of a double and has at most `MAX_NUMBER` characters; its digits are kept as they are. `NaN`
+and `Infinity` are refused.
 """
 
 import json
 import re
+from collections.abc import Iterable
 from itertools import accumulate
 from math import isinf
 
-__all__ = ["MAX_DEPTH", "MAX_NUMBER", "json_problem", "number_problem", "parse_json_text", "written_problem"]
+__all__ = [
+    "MAX_DEPTH",
+    "MAX_NUMBER",
+    "json_problem",
+    "number_problem",
+    "parse_json_text",
+    "parse_pointer",
+    "pointer",
+    "written_problem",
+]
 
 MAX_DEPTH = 100
-"""Lists and objects within each other; some parsers read no more, unless they are told to."""
+"""Nesting of lists and objects. Some parsers read no more by default."""
 
 MAX_NUMBER = 4_300
-"""Characters of a number; Python reads no more digits of an integer, unless it is told to."""
+"""Characters of a number. Python reads no more digits of an integer by default."""
 
 _TOO_DEEP = f"is nested too deeply: at most {MAX_DEPTH} lists and objects within each other"
 _LONGEST_SAFE = 308  # digits of an integer that any double can hold
@@ -28,7 +38,7 @@ _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 def json_problem(text: str) -> str:
-    """Return what is wrong with a JSON text that comes from outside; empty if nothing is."""
+    """Return why an untrusted JSON text is refused; empty: it is accepted."""
     if text == "null":
         return ""
     if _too_deep(text):
@@ -43,10 +53,10 @@ def json_problem(text: str) -> str:
 
 
 def parse_json_text(text: str) -> object:
-    """Return the value of a JSON text that comes from outside.
+    """Return the value of an untrusted JSON text.
 
     Raises:
-        ValueError: The text is not the JSON that Stepwave takes; the message says why.
+        ValueError: The text is not JSON that Stepwave accepts; the message says why.
     """
     if problem := json_problem(text):
         raise ValueError(problem.removeprefix("is "))
@@ -54,9 +64,9 @@ def parse_json_text(text: str) -> object:
 
 
 def written_problem(text: str) -> str:
-    """Return why a text that Python's own encoder wrote, `NaN` refused, is not taken; empty if it is.
+    """Return why a text written by Python's encoder with `allow_nan=False` is refused; empty: it is accepted.
 
-    Its grammar is right, so only depth and integers are looked at: nearly every text is too short to break a bound.
+    Its grammar is valid, so only depth and integers are checked.
     """
     if _too_deep(text):
         return f"it {_TOO_DEEP}"
@@ -68,7 +78,7 @@ def written_problem(text: str) -> str:
 
 
 def number_problem(text: str) -> str:
-    """Return why a number of JSON's grammar is not taken; empty if it is."""
+    """Return why a number of JSON's grammar is refused; empty: it is accepted."""
     if len(text) > MAX_NUMBER:
         return f"a number of {len(text):,} characters, and {MAX_NUMBER:,} are allowed"
     if isinf(float(text)):
@@ -76,12 +86,21 @@ def number_problem(text: str) -> str:
     return ""
 
 
+def pointer(path: Iterable[str | int]) -> str:
+    """Return the JSON Pointer (RFC 6901) for keys and indexes; empty for the whole value."""
+    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in path)
+
+
+def parse_pointer(text: str) -> list[str]:
+    """Return the keys of a JSON Pointer (RFC 6901); empty for the whole value."""
+    return [part.replace("~1", "/").replace("~0", "~") for part in text.split("/")[1:]]
+
+
 def _has_long_number(text: str) -> bool:
     """Return whether the text may hold an integer that is too long.
 
-    Such an integer fills at least one whole block with digits, wherever it begins.
-
-    This takes a tenth of the time of a search, and large answers are written on the event loop.
+    Such an integer fills at least one whole block with digits, wherever it begins. This takes a tenth of the time of a
+    regular expression, and large answers are written on the event loop.
     """
     return any(text[at : at + _BLOCK].isdigit() for at in range(0, len(text) - _BLOCK + 1, _BLOCK))
 

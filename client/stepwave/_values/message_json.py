@@ -1,7 +1,7 @@
-"""Messages of the contract read from JSON, and refused with the place of what does not fit.
+"""Reads messages of the contract from JSON, with errors that name the place of the problem.
 
-Protobuf's own reader takes an empty list or string for an object, and refuses others in the words of Python, without
-their place. So shapes are checked before it reads, and what it refuses all the same is then found value by value.
+Protobuf's own reader accepts an empty list or string in place of an object, and its errors name no place. So shapes
+are checked first, and a value that protobuf refuses afterwards is found by trying each one.
 """
 
 import json
@@ -19,12 +19,12 @@ __all__ = ["InvalidMessage", "read_message"]
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
-_LONGEST = 40
-_WRITTEN_AS_TEXT = {
+_MAX_SHOWN = 40
+_TEXT_FORMS = {
     "google.protobuf.Timestamp": 'a time such as "2026-01-31T09:30:00Z"',
     "google.protobuf.Duration": 'a duration such as "1.5s"',
 }
-_WANTED = {
+_EXPECTED = {
     FieldDescriptor.CPPTYPE_BOOL: "true or false",
     FieldDescriptor.CPPTYPE_DOUBLE: "a number",
     FieldDescriptor.CPPTYPE_FLOAT: "a number",
@@ -37,16 +37,16 @@ _WANTED = {
 
 
 class InvalidMessage(Exception):
-    """Raised when a JSON value does not fit a message; the text names the place, then what is wrong there."""
+    """Raised when a JSON value does not fit a message. The text names the place, then the problem."""
 
 
 def read_message(message: AnyMessage, value: object, place: str) -> AnyMessage:
-    """Read a message from the JSON form that protobuf defines, and return it.
+    """Fill a message from its protobuf JSON form, and return it.
 
     Args:
-        message: An empty message, which is filled.
+        message: An empty message.
         value: The value, as Python's `json` module reads it.
-        place: The value's path in its document, for example `events[3]`.
+        place: The value's path in its document, such as `events[3]`.
 
     Raises:
         InvalidMessage: The value does not fit the message.
@@ -61,7 +61,7 @@ def read_message(message: AnyMessage, value: object, place: str) -> AnyMessage:
 
 
 def _check_shape(descriptor: Descriptor, value: object, place: str) -> None:
-    """Check that objects and lists stand where they should, and that every key is known."""
+    """Check that objects and lists are where the message has them, and that every key is known."""
     if not isinstance(value, dict):
         raise InvalidMessage(f"{place}: expected an object, got {_shown(value)}")
     fields = _fields(descriptor)
@@ -70,13 +70,13 @@ def _check_shape(descriptor: Descriptor, value: object, place: str) -> None:
         if kind is None:
             raise InvalidMessage(f"{place}: has the unknown key {_shown(key)}")
         if item is not None and kind.nests:
-            for held, inner, where in _items(kind, item, f"{place}.{key}"):
-                if held.message is not None:
-                    _check_shape(held.message, inner, where)
+            for item_kind, inner, where in _items(kind, item, f"{place}.{key}"):
+                if item_kind.message is not None:
+                    _check_shape(item_kind.message, inner, where)
 
 
 def _check_values(descriptor: Descriptor, value: Mapping[str, object], place: str) -> None:
-    """Find the value that protobuf's reader refuses, in an object whose shape is right."""
+    """Find the value that protobuf refuses, in an object of the right shape."""
     chosen: dict[str, str] = {}
     for key, item in value.items():
         kind = _fields(descriptor)[key]
@@ -84,15 +84,15 @@ def _check_values(descriptor: Descriptor, value: Mapping[str, object], place: st
             continue
         if kind.choice and chosen.setdefault(kind.choice, key) != key:
             raise InvalidMessage(f"{place}: has both {chosen[kind.choice]} and {key}, and may have one of them")
-        for held, inner, where in _items(kind, item, f"{place}.{key}"):
-            if held.message is not None:
-                _check_values(held.message, cast("dict[str, object]", inner), where)
-            elif not held.takes(inner):
-                raise InvalidMessage(f"{where}: expected {held.wanted}, got {_shown(inner)}")
+        for item_kind, inner, where in _items(kind, item, f"{place}.{key}"):
+            if item_kind.message is not None:
+                _check_values(item_kind.message, cast("dict[str, object]", inner), where)
+            elif not item_kind.takes(inner):
+                raise InvalidMessage(f"{where}: expected {item_kind.expected}, got {_shown(inner)}")
 
 
 def _items(kind: "_Kind", value: object, place: str) -> Iterator[tuple["_Kind", object, str]]:
-    """Yield what a field holds, with the kind and the place of each: the items of a list or map, else its own value."""
+    """Yield the values of a field with their kinds and places: the items of a list or map, else the value itself."""
     if kind.values is not None:
         if not isinstance(value, dict):
             raise InvalidMessage(f"{place}: expected an object, got {_shown(value)}")
@@ -113,9 +113,9 @@ class _Kind:
 
     Attributes:
         field: The field.
-        message: The type of what it holds, if that is written as an object.
-        values: What its values take, if it is a map.
-        choice: The group of fields of which only one may be given; empty: it belongs to none.
+        message: The message type of its values; `None`: they are not written as objects.
+        values: The kind of the map's values; `None`: the field is not a map.
+        choice: The name of its oneof; empty: it has none.
     """
 
     field: FieldDescriptor
@@ -125,20 +125,20 @@ class _Kind:
 
     @property
     def nests(self) -> bool:
-        """Whether it holds objects or lists."""
+        """Whether the field takes objects or lists."""
         return self.message is not None or self.values is not None or self.field.is_repeated
 
     @property
-    def wanted(self) -> str:
-        """The kind in words, for messages."""
+    def expected(self) -> str:
+        """The kind in words, for error messages."""
         if self.field.message_type is not None:
-            return _WRITTEN_AS_TEXT[self.field.message_type.full_name]
+            return _TEXT_FORMS[self.field.message_type.full_name]
         if self.field.enum_type is not None:
             return f"a name of {self.field.enum_type.name}"
-        return _WANTED[self.field.cpp_type] if self.field.type != FieldDescriptor.TYPE_BYTES else "a string of base64"
+        return _EXPECTED[self.field.cpp_type] if self.field.type != FieldDescriptor.TYPE_BYTES else "a string of base64"
 
     def takes(self, value: object) -> bool:
-        """Return whether protobuf's reader takes a value that is no object."""
+        """Return whether protobuf accepts a value that is not an object."""
         if value is None:
             return False
         probe = GetMessageClass(cast("Descriptor", self.field.containing_type))()
@@ -151,7 +151,7 @@ class _Kind:
 
 @cache
 def _fields(descriptor: Descriptor) -> dict[str, _Kind]:
-    """Return a message's fields, by both names that they may have in JSON."""
+    """Return a message's fields by both of their JSON names."""
     return {name: _kind(field) for field in descriptor.fields for name in (field.json_name, field.name)}
 
 
@@ -160,13 +160,13 @@ def _kind(field: FieldDescriptor) -> _Kind:
     choice = field.containing_oneof.name if field.containing_oneof is not None else ""
     if message is not None and message.GetOptions().map_entry:
         return _Kind(field, None, _kind(message.fields_by_name["value"]), choice)
-    as_text = message is None or message.full_name in _WRITTEN_AS_TEXT
+    as_text = message is None or message.full_name in _TEXT_FORMS
     return _Kind(field, None if as_text else message, None, choice)
 
 
 def _shown(value: object) -> str:
-    """Return what a value is: a short one as its JSON text."""
+    """Return a value for an error message: the JSON text of a short one, else its kind."""
     if isinstance(value, dict | list):
         return "an object" if isinstance(value, dict) else "a list"
     text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"

@@ -1,4 +1,4 @@
-"""Python values to payloads of the contract, and back."""
+"""Converts between Python values and payloads of the contract."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ __all__ = ["JSON", "Blob", "Output", "dump_json", "from_payload", "load_json", "
 JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
 
 Output: TypeAlias = Any
-"""What comes out of a run: JSON as Python values, or a `Blob`. As with `json.loads`, the workflow knows its type."""
+"""An output of a run: JSON as Python values, or a `Blob`. `Any` as with `json.loads`: the workflow knows its type."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ def dump_json(value: object) -> str:
     """Write a value as one JSON text, without spaces.
 
     Raises:
-        ValueError: JSON cannot hold the value: its type, `NaN`, infinity, a cycle; or it is beyond the bounds of
-            `_json`: its depth, or a number.
+        ValueError: JSON cannot hold the value: its type, `NaN`, infinity, a cycle; or its depth or a number is beyond
+            the bounds.
     """
     try:
         text = _ENCODER.encode(value)
@@ -46,10 +46,10 @@ def dump_json(value: object) -> str:
 
 
 def load_json(text: str) -> JSON:
-    """Read one JSON text of a server, which has checked it when it entered.
+    """Read one JSON text from a server, which has checked it.
 
     Raises:
-        ValueError: The text is not JSON (`NaN` and `Infinity` are not), or nested beyond the interpreter's depth.
+        ValueError: The text is not JSON (`NaN` and `Infinity` are refused), or nested beyond the interpreter's limit.
     """
     try:
         value: JSON = _DECODER.decode(text)
@@ -62,13 +62,13 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-# Made once: with options, `json.dumps` and `json.loads` make one for every call, which costs more than a small value.
+# Made once: with options, `json.dumps` and `json.loads` make one for every call, which costs more than the value.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def to_payload(value: object) -> payload_pb2.Payload:
-    """Turn a value into a payload: a `Blob` into a blob, anything else into JSON.
+    """Convert a value to a payload: a `Blob` to a blob, anything else to JSON.
 
     Raises:
         ValueError: JSON cannot hold the value.
@@ -79,8 +79,8 @@ def to_payload(value: object) -> payload_pb2.Payload:
 
 
 def from_payload(payload: payload_pb2.Payload) -> JSON | Blob:
-    """Turn a payload into the value it holds; one that holds nothing into `None`."""
-    if text := payload.json:  # first, and apart from `null`: nearly every payload of a large run
+    """Return the value of a payload; `None` if it is empty."""
+    if text := payload.json:  # first: nearly every payload of a large run is JSON
         return None if text == "null" else load_json(text)
     match payload.WhichOneof("body"):
         case "json":

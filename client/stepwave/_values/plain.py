@@ -1,4 +1,4 @@
-"""Results and events as plain values that JSON can hold."""
+"""Converts results and events to plain values that JSON can hold."""
 
 import base64
 from collections.abc import Callable, Mapping
@@ -16,25 +16,25 @@ _Converter: TypeAlias = Callable[[object], JSON]
 
 
 class Plain:
-    """A frozen dataclass that can give itself as values that JSON can hold."""
+    """A frozen dataclass with a form that JSON can hold."""
 
     __slots__ = ()
 
     def to_dict(self) -> dict[str, JSON]:
-        """Return every field by its name, ready for `json.dumps`.
+        """Return all fields by name, for `json.dumps`.
 
-        Times are RFC 3339 in UTC, durations are seconds, payloads are the values they hold, and bytes are
-        `{"content_type": …, "data": …}` in base64. What is not there is `None`.
+        Times are RFC 3339 in UTC, durations are seconds, payloads are their values, and blobs are
+        `{"content_type": …, "data": …}` in base64. A missing value is `None`.
         """
         kind: type = type(self)
         return {name: convert(getattr(self, name)) for name, convert in _converters(kind)}
 
 
 def plain(value: object) -> JSON:
-    """Turn a field of a result or event into a value that JSON can hold.
+    """Convert a field of a result or event to a value that JSON can hold.
 
     Raises:
-        TypeError: No field is of that type.
+        TypeError: Fields have no such type.
     """
     match value:
         case None | bool() | int() | float():
@@ -58,7 +58,7 @@ def plain(value: object) -> JSON:
 
 
 def _payload(value: object) -> JSON:
-    """Leave JSON as it is: it may be large, and nested deeper than Python calls may be."""
+    """Convert a blob, and return JSON as it is: it may be large, and nested deeper than Python can recurse."""
     if isinstance(value, Blob):
         return {"content_type": value.content_type, "data": base64.b64encode(value.data).decode("ascii")}
     return cast("JSON", value)

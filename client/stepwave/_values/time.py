@@ -1,4 +1,4 @@
-"""Lengths and points of time as callers give them."""
+"""Durations and times, and their units."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -6,28 +6,41 @@ from typing import TypeAlias
 
 from google.protobuf import duration_pb2, timestamp_pb2
 
-__all__ = ["Seconds", "to_duration", "to_seconds", "to_timestamp"]
+__all__ = [
+    "NANOS_PER_MICROSECOND",
+    "NANOS_PER_SECOND",
+    "Seconds",
+    "to_duration",
+    "to_nanos",
+    "to_seconds",
+    "to_timestamp",
+]
+
+NANOS_PER_SECOND = 1_000_000_000
+NANOS_PER_MICROSECOND = 1_000
 
 Seconds: TypeAlias = float | timedelta
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
 
 def to_seconds(length: Seconds) -> float:
-    """Return a length of time in seconds.
+    """Return a duration in seconds.
 
     Raises:
-        ValueError: It is infinite or not a number.
+        ValueError: The duration is infinite or not a number.
     """
     seconds = length.total_seconds() if isinstance(length, timedelta) else float(length)
     if not math.isfinite(seconds):
-        raise ValueError(f"a length of time must be finite, got {length!r}")
+        raise ValueError(f"a duration must be finite, got {length!r}")
     return seconds
 
 
 def to_duration(length: Seconds) -> duration_pb2.Duration:
-    """Turn a length of time into a duration of the contract, to the microsecond.
+    """Convert a duration to a message of the contract, to the microsecond.
 
     Raises:
-        ValueError: It is infinite, not a number, or longer than a duration holds.
+        ValueError: The duration is infinite, not a number, or longer than the message can hold.
     """
     duration = duration_pb2.Duration()
     try:
@@ -38,7 +51,7 @@ def to_duration(length: Seconds) -> duration_pb2.Duration:
 
 
 def to_timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
-    """Turn a point in time into one of the contract, to the microsecond; without a zone, it is the local one.
+    """Convert a time to a message of the contract, to the microsecond. A time without a zone is local.
 
     Raises:
         ValueError: The local zone has no such time.
@@ -49,3 +62,8 @@ def to_timestamp(moment: datetime) -> timestamp_pb2.Timestamp:
     except (OverflowError, OSError) as error:
         raise ValueError(f"no such time: {moment}") from error
     return stamp
+
+
+def to_nanos(moment: datetime) -> int:
+    """Return a time in nanoseconds since the epoch, to the microsecond. A time without a zone is local."""
+    return (moment.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1) * NANOS_PER_MICROSECOND

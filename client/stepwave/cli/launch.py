@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stepwave._building.requests import Rerun, Startable
 from stepwave._client.aio import AsyncClient
-from stepwave._client.aio_streams import RunHandle
+from stepwave._client.streams import RunHandle
 from stepwave._model.results import RunResult
 from stepwave._values.payload import JSON
 from stepwave.exceptions import StepwaveError

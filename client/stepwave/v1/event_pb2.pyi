@@ -649,6 +649,9 @@ class RunStopping(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     FAILURE_FIELD_NUMBER: _builtins.int
+    CANCEL_REASON_FIELD_NUMBER: _builtins.int
+    cancel_reason: _builtins.str
+    """The reason that the caller gave for cancelling. Empty: none, or the run was not cancelled."""
     @_builtins.property
     def failure(self) -> _run_pb2.Failure:
         """Reason `cancelled` with the caller's words, or `timeout`."""
@@ -657,10 +660,11 @@ class RunStopping(_message.Message):
         self,
         *,
         failure: _run_pb2.Failure | None = ...,
+        cancel_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "failure", b"failure"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -102,6 +102,58 @@ SKIP_CAUSE_NOT_NEEDED: SkipCause.ValueType  # 6
 """Every `JOIN_ANY` that waited for it was met by another step, the blamed one."""
 Global___SkipCause: _TypeAlias = SkipCause  # noqa: Y015
 
+class _FailureCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FailureCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FAILURE_CAUSE_UNSPECIFIED: _FailureCause.ValueType  # 0
+    """An action failed, or the cause was not recorded."""
+    FAILURE_CAUSE_ATTEMPT_TIMEOUT: _FailureCause.ValueType  # 1
+    """The attempt passed its timeout."""
+    FAILURE_CAUSE_TOTAL_TIMEOUT: _FailureCause.ValueType  # 2
+    """The step passed its total timeout."""
+    FAILURE_CAUSE_RUN_TIMEOUT: _FailureCause.ValueType  # 3
+    """The run passed its timeout."""
+    FAILURE_CAUSE_CLEANUP_TIMEOUT: _FailureCause.ValueType  # 4
+    """The clean-up of a failed run took longer than 30 s."""
+    FAILURE_CAUSE_CANCEL_REQUESTED: _FailureCause.ValueType  # 5
+    """A caller cancelled the run."""
+    FAILURE_CAUSE_STEP_FAILED: _FailureCause.ValueType  # 6
+    """Another step failed, and the run fails fast."""
+    FAILURE_CAUSE_NOT_NEEDED: _FailureCause.ValueType  # 7
+    """No join needs the step any more."""
+    FAILURE_CAUSE_ATTEMPT_LOST: _FailureCause.ValueType  # 8
+    """The attempt ended with its server."""
+    FAILURE_CAUSE_INPUT: _FailureCause.ValueType  # 9
+    """The input of the step could not be put together."""
+
+class FailureCause(_FailureCause, metaclass=_FailureCauseEnumTypeWrapper):
+    """What made the scheduler decide a failure."""
+
+FAILURE_CAUSE_UNSPECIFIED: FailureCause.ValueType  # 0
+"""An action failed, or the cause was not recorded."""
+FAILURE_CAUSE_ATTEMPT_TIMEOUT: FailureCause.ValueType  # 1
+"""The attempt passed its timeout."""
+FAILURE_CAUSE_TOTAL_TIMEOUT: FailureCause.ValueType  # 2
+"""The step passed its total timeout."""
+FAILURE_CAUSE_RUN_TIMEOUT: FailureCause.ValueType  # 3
+"""The run passed its timeout."""
+FAILURE_CAUSE_CLEANUP_TIMEOUT: FailureCause.ValueType  # 4
+"""The clean-up of a failed run took longer than 30 s."""
+FAILURE_CAUSE_CANCEL_REQUESTED: FailureCause.ValueType  # 5
+"""A caller cancelled the run."""
+FAILURE_CAUSE_STEP_FAILED: FailureCause.ValueType  # 6
+"""Another step failed, and the run fails fast."""
+FAILURE_CAUSE_NOT_NEEDED: FailureCause.ValueType  # 7
+"""No join needs the step any more."""
+FAILURE_CAUSE_ATTEMPT_LOST: FailureCause.ValueType  # 8
+"""The attempt ended with its server."""
+FAILURE_CAUSE_INPUT: FailureCause.ValueType  # 9
+"""The input of the step could not be put together."""
+Global___FailureCause: _TypeAlias = FailureCause  # noqa: Y015
+
 class _FailureReason:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -465,6 +517,7 @@ class Failure(_message.Message):
     STEP_ID_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     DETAILS_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
     reason: Global___FailureReason.ValueType
     """The kind of failure."""
     message: _builtins.str
@@ -475,6 +528,8 @@ class Failure(_message.Message):
     """The step that failed. Empty: the run itself did."""
     attempt: _builtins.int
     """The attempt that failed, from 1. 0: no attempt was made."""
+    cause: Global___FailureCause.ValueType
+    """What made the scheduler decide the failure. Not set: an action failed, or the server did not record it."""
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
         """How long to wait before another attempt, as the action said. Not set: it did not say."""
@@ -496,10 +551,11 @@ class Failure(_message.Message):
         step_id: _builtins.str = ...,
         attempt: _builtins.int = ...,
         details: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        cause: Global___FailureCause.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_after", b"retry_after"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "details", b"details", "message", b"message", "reason", b"reason", "retry_after", b"retry_after", "retryable", b"retryable", "step_id", b"step_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cause", b"cause", "details", b"details", "message", b"message", "reason", b"reason", "retry_after", b"retry_after", "retryable", b"retryable", "step_id", b"step_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

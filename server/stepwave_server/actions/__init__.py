@@ -1,4 +1,4 @@
-"""What steps can do: the registry of actions, how their code is called, and the built-in ones."""
+"""Actions: the registry, calls of their code, failures, and the built-in actions."""
 
 from stepwave_server.actions.registry import Action, ActionsError, Registry
 

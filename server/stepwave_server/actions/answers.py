@@ -1,7 +1,7 @@
-"""What an action gives back becomes its answer: a value, or a stream of chunks, whichever way it comes.
+"""Answers of actions: an action's function is called, and its result becomes a value or a stream of chunks.
 
-The kind of a function does not say all: decorators change it. So what comes back decides. An awaitable is awaited, an
-iterator, async or not, is a stream, and all else is a value.
+The result decides, rather than the kind of function, which a decorator may change. An awaitable is awaited, an
+iterator, async or not, is a stream, and everything else is a value.
 """
 
 import asyncio
@@ -24,51 +24,54 @@ from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.actions.values import bounded, dump
 from stepwave_server.core.model import Blob, Payload, Reason
 
-__all__ = ["Chunks", "Emit", "InThread", "Taker"]
+__all__ = ["Chunks", "Emit", "InThread", "Invocation"]
 
 Emit = Callable[[Payload], None]
-"""Shows a chunk to the run's watchers; may be called from any thread."""
+"""Sends a chunk to the run's watchers. May be called from any thread."""
 
 InThread = Callable[[Callable[[], object]], Awaitable[object]]
-"""Calls a function on a thread, and gives its answer."""
+"""Calls a function on a thread, and returns its result."""
 
-PLAIN = frozenset({type(None), bool, int, float, str, list, dict, tuple})
-"""Types of most values, which are neither awaited nor streamed."""
+PLAIN_TYPES = frozenset({type(None), bool, int, float, str, list, dict, tuple})
+"""Common types of values, which are neither awaited nor streamed."""
 
-MOST_AWAITED = 10
-"""Awaitables that may come out of each other."""
+MAX_AWAITED = 10
+"""Awaitables that may result in each other."""
 
-MOST_AT_ONCE = 100
-LONGEST_AT_ONCE = 0.002
-"""Chunks, and seconds, after which a stream that never waits lets others have the event loop."""
+BURST_CHUNKS = 100
+"""Chunks after which a stream that never waits yields to the event loop."""
 
-LIVELINESS = 1.0
-"""Seconds after which a thread that waits for the event loop looks whether anybody still wants its chunks."""
+BURST_SECONDS = 0.002
+"""Seconds after which a stream that never waits yields to the event loop."""
+
+LOOP_CHECK_INTERVAL = 1.0
+"""Seconds after which a thread that waits for the event loop checks whether the loop is closed."""
 
 
 @dataclass(slots=True)
 class Chunks:
-    """What a stream said so far; it comes to its explicit answer, else its chunks as they were shown.
+    """The chunks of a stream, and the answer that they result in.
 
-    These are joined if all are strings, else a list. Of no chunks, the declared type decides.
+    A stream's answer is its explicit answer, else its chunks: one string if all are strings, else a list. If there are
+    no chunks, the declared type decides.
 
     Attributes:
-        most_bytes: The bound of all chunks together, and of the answer.
-        text: The function declares that it yields strings.
+        most_bytes: Bound on all chunks together, and on the answer.
+        text: Whether the function declares that it yields strings.
     """
 
     most_bytes: int
     text: bool = False
-    _said: list[Payload] = field(default_factory=list)
+    _chunks: list[Payload] = field(default_factory=list)
     _size: int = 0
-    _joined: list[str] | None = field(default_factory=list)
+    _strings: list[str] | None = field(default_factory=list)
     _answer: Payload | None = None
 
     def add(self, item: object) -> Payload | None:
-        """Take what a stream yielded, and return the chunk to show; `None` if it was the answer.
+        """Add an item of a stream, and return the chunk to emit; `None`: the item is the answer.
 
         Raises:
-            ActionFailed: It is no JSON, too much in all, or came after the answer.
+            ActionFailed: The item is not JSON, the chunks exceed the bound, or the item came after the answer.
         """
         if self._answer is not None:
             raise ActionFailed(Reason.ACTION_ERROR, "it went on after its answer")
@@ -78,40 +81,40 @@ class Chunks:
         chunk = dump(item, self.most_bytes)
         self._size += len(chunk) if isinstance(chunk, str) else len(chunk.data)
         if self._size > self.most_bytes:
-            raise ActionFailed(Reason.RESOURCE_EXHAUSTED, f"its chunks pass the {self.most_bytes:,} bytes allowed")
-        self._said.append(chunk)
-        if self._joined is not None and isinstance(item, str):
-            self._joined.append(item)
+            raise ActionFailed(Reason.RESOURCE_EXHAUSTED, f"its chunks exceed the {self.most_bytes:,} bytes allowed")
+        self._chunks.append(chunk)
+        if self._strings is not None and isinstance(item, str):
+            self._strings.append(item)
         else:
-            self._joined = None
+            self._strings = None
         return chunk
 
     def result(self) -> Payload:
-        """Return what the stream came to.
+        """Return the answer.
 
         Raises:
-            ActionFailed: It is too large, or its chunks are blobs, which no list of JSON holds.
+            ActionFailed: The answer is too large, or there are blobs among the chunks, which a JSON list cannot hold.
         """
         if self._answer is not None:
             return self._answer
-        if self._joined is not None and (self._joined or self.text):
-            return dump("".join(self._joined), self.most_bytes)
-        texts = [chunk for chunk in self._said if not isinstance(chunk, Blob)]
-        if len(texts) < len(self._said):
+        if self._strings is not None and (self._strings or self.text):
+            return dump("".join(self._strings), self.most_bytes)
+        texts = [chunk for chunk in self._chunks if not isinstance(chunk, Blob)]
+        if len(texts) < len(self._chunks):
             raise ActionFailed(Reason.ACTION_ERROR, "it streamed blobs, which make no answer: yield an Answer last")
         return bounded(f"[{','.join(texts)}]", self.most_bytes)
 
 
-class Taker:
-    """Calls one attempt's function, and takes what it gives back.
+class Invocation:
+    """One call of an action's function.
 
     Args:
-        function: What to call.
+        function: The function.
         arguments: Its keyword arguments.
-        emit: Where chunks of a stream go.
-        most_bytes: The bound of the answer.
-        text: The function declares that it yields strings.
-        in_thread: Calls a function on a thread, and gives its answer.
+        emit: Sends the chunks of a stream.
+        most_bytes: Bound on the answer.
+        text: Whether the function declares that it yields strings.
+        in_thread: Calls a function on a thread, and returns its result.
     """
 
     __slots__ = ("_arguments", "_emit", "_function", "_in_thread", "_most_bytes", "_text")
@@ -133,130 +136,130 @@ class Taker:
         self._text = text
         self._in_thread = in_thread
 
-    async def on_loop(self) -> Payload:
-        """Call the function on the event loop, and return the answer that it comes to.
+    async def run_on_loop(self) -> Payload:
+        """Call the function on the event loop, and return its answer.
 
         Raises:
-            ActionFailed: The answer cannot be taken.
-            BaseException: Whatever the function raises.
+            ActionFailed: The answer is not JSON, or too large.
+            BaseException: The function raised it.
         """
         process = os.getpid()
         try:
-            given = self._function(**self._arguments)
-            if type(given) is CoroutineType:
-                given = await given
-            if type(given) in PLAIN:  # nearly all
-                return dump(given, self._most_bytes)
-            return await self._take(given)
+            result = self._function(**self._arguments)
+            if type(result) is CoroutineType:
+                result = await result
+            if type(result) in PLAIN_TYPES:  # the common case
+                return dump(result, self._most_bytes)
+            return await self._resolve(result)
         finally:
             if os.getpid() != process:
-                _end_fork()
+                _exit_fork()
 
-    async def on_thread(self) -> Payload:
-        """Call the function on a thread, and return the answer that it comes to. Raises what `on_loop` does.
+    async def run_on_thread(self) -> Payload:
+        """Call the function on a thread, and return its answer. Raises the same as `run_on_loop`.
 
-        A thread cannot be ended; when nobody waits for it any more, a stream on it is.
+        A thread cannot be interrupted. After a cancellation, a stream on a thread ends with its next chunk.
         """
-        pace = _ThreadPace(asyncio.get_running_loop())
+        pacer = _ThreadPacer(asyncio.get_running_loop())
         try:
-            given = await self._in_thread(partial(self._call, pace))
+            result = await self._in_thread(partial(self._call, pacer))
         finally:
-            pace.stop()
-        return given.payload if isinstance(given, _Taken) else await self._giving(given).on_loop()
+            pacer.stop()
+        return result.payload if isinstance(result, _Resolved) else await self._with_result(result).run_on_loop()
 
-    def _giving(self, given: object) -> "Taker":
-        """Return what takes something that was given already."""
+    def _with_result(self, result: object) -> "Invocation":
+        """Return an invocation whose function returns a result that exists already."""
         emit, most_bytes, text = self._emit, self._most_bytes, self._text
-        return Taker(lambda: given, {}, emit, most_bytes, text=text, in_thread=self._in_thread)
+        return Invocation(lambda: result, {}, emit, most_bytes, text=text, in_thread=self._in_thread)
 
-    async def _take(self, given: object) -> Payload:
-        for _ in range(MOST_AWAITED):
-            if not inspect.isawaitable(given):
+    async def _resolve(self, result: object) -> Payload:
+        for _ in range(MAX_AWAITED):
+            if not inspect.isawaitable(result):
                 break
-            given = await given
-        if isinstance(given, AsyncIterable):
-            return await self._drain_on_loop(given)
-        if isinstance(given, Iterator):
-            return await self._giving(given).on_thread()
-        return dump(given, self._most_bytes)
+            result = await result
+        if isinstance(result, AsyncIterable):
+            return await self._drain_on_loop(result)
+        if isinstance(result, Iterator):
+            return await self._with_result(result).run_on_thread()
+        return dump(result, self._most_bytes)
 
     async def _drain_on_loop(self, stream: AsyncIterable[object]) -> Payload:
-        chunks, pace, iterator = self._new_chunks(), _Pace(asyncio.get_running_loop()), aiter(stream)
+        chunks, pacer, iterator = self._new_chunks(), _LoopPacer(asyncio.get_running_loop()), aiter(stream)
         try:
             async for item in iterator:
-                self._show(chunks, item)
-                if pace.is_due():
-                    time.sleep(0)  # noqa: ASYNC251 - threads get the interpreter, which a loop that never waits keeps
+                self._emit_chunk(chunks, item)
+                if pacer.must_yield():
+                    time.sleep(0)  # noqa: ASYNC251 - releases the interpreter lock for other threads
                     await asyncio.sleep(0)
         finally:
             await _aclose(iterator)
         return chunks.result()
 
-    def _call(self, pace: "_ThreadPace") -> object:
-        """Return the answer of a call on this thread, or what must be taken on the event loop."""
+    def _call(self, pacer: "_ThreadPacer") -> object:
+        """Return the answer of a call on this thread, or a result that must be resolved on the event loop."""
         process = os.getpid()
         try:
-            given = self._function(**self._arguments)
-            if isinstance(given, AsyncIterable) or inspect.isawaitable(given):
-                return given
-            if isinstance(given, Iterator):
-                return _Taken(self._drain_on_thread(given, pace))
-            return _Taken(dump(given, self._most_bytes))
+            result = self._function(**self._arguments)
+            if isinstance(result, AsyncIterable) or inspect.isawaitable(result):
+                return result
+            if isinstance(result, Iterator):
+                return _Resolved(self._drain_on_thread(result, pacer))
+            return _Resolved(dump(result, self._most_bytes))
         finally:
             if os.getpid() != process:
-                _end_fork()
+                _exit_fork()
 
-    def _drain_on_thread(self, stream: Iterator[object], pace: "_ThreadPace") -> Payload:
+    def _drain_on_thread(self, stream: Iterator[object], pacer: "_ThreadPacer") -> Payload:
         chunks = self._new_chunks()
         try:
             for item in stream:
-                self._show(chunks, item)
-                if not pace.go_on():
+                self._emit_chunk(chunks, item)
+                if not pacer.may_continue():
                     break
         finally:
             _close(stream)
         return chunks.result()
 
     def _new_chunks(self) -> Chunks:
-        return Chunks(self._most_bytes, self._text)
+        return Chunks(most_bytes=self._most_bytes, text=self._text)
 
-    def _show(self, chunks: Chunks, item: object) -> None:
+    def _emit_chunk(self, chunks: Chunks, item: object) -> None:
         chunk = chunks.add(item)
         if chunk is not None:
             self._emit(chunk)
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
-    """An answer that needs nothing more: an action's own value can be anything, but never this."""
+class _Resolved:
+    """A complete answer. The class is private, so it cannot be confused with an action's own result."""
 
     payload: Payload
 
 
-class _Pace:
-    """Tells when a stream has had the event loop for long enough.
+class _LoopPacer:
+    """Decides when a stream on the event loop must yield to other tasks.
 
     Args:
-        loop: The event loop; time is its own, so that streams in virtual time take turns by count alone.
+        loop: The event loop. Its own clock is used, so that in virtual time only the number of chunks counts.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._count = 0
-        self._since = loop.time()
+        self._start = loop.time()
 
-    def is_due(self) -> bool:
-        """Count a chunk, and say whether it is others' turn; if it is, the count begins anew."""
+    def must_yield(self) -> bool:
+        """Count a chunk, and return whether the stream must yield now. If so, the count restarts."""
         self._count += 1
         now = self._loop.time()
-        if self._count < MOST_AT_ONCE and now - self._since < LONGEST_AT_ONCE:
+        if self._count < BURST_CHUNKS and now - self._start < BURST_SECONDS:
             return False
-        self._count, self._since = 0, now
+        self._count, self._start = 0, now
         return True
 
 
-class _ThreadPace:
-    """Holds a stream on a thread back while the event loop has not shown its chunks.
+class _ThreadPacer:
+    """Pauses a stream on a thread until the event loop has sent its chunks.
 
     Args:
         loop: The event loop.
@@ -269,15 +272,15 @@ class _ThreadPace:
         self._caught_up: threading.Event | None = None
 
     def stop(self) -> None:
-        """Let the stream end: nobody waits for it any more."""
+        """Stop the stream at its next chunk, because its answer is no longer awaited."""
         self._stopped = True
         if self._caught_up is not None:
             self._caught_up.set()
 
-    def go_on(self) -> bool:
-        """Count a chunk, wait for the loop if it is behind, and say whether the stream may go on."""
+    def may_continue(self) -> bool:
+        """Count a chunk, wait for the loop if it lags behind, and return whether the stream may continue."""
         self._count += 1
-        if self._count % MOST_AT_ONCE == 0:
+        if self._count % BURST_CHUNKS == 0:
             self._wait()
         return not self._stopped
 
@@ -287,19 +290,19 @@ class _ThreadPace:
             return
         try:
             self._loop.call_soon_threadsafe(caught_up.set)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+        except RuntimeError:  # the loop is closed
             self._stopped = True
             return
-        while not caught_up.wait(LIVELINESS):
+        while not caught_up.wait(LOOP_CHECK_INTERVAL):
             if self._loop.is_closed():
                 self._stopped = True
                 return
 
 
-def _end_fork() -> NoReturn:
-    """End this process, which an action has forked, where it leaves the action's code: it would be another server.
+def _exit_fork() -> NoReturn:
+    """Exit a forked process that has left the action's code, so that it does not go on as a second server.
 
-    It ends as Python ends one, but for the clean-up, which is for its parent to do.
+    The exit code is Python's. Clean-up is left to the parent.
     """
     error = sys.exc_info()[1]
     code = 0 if error is None else 1

@@ -1,6 +1,6 @@
-"""How an action's code is called: parameters from the input's keys by name, checked against type hints.
+"""Arguments of an action's function: taken from the input's keys by name, and checked against type hints.
 
-Pydantic checks them as its own `validate_call` would: what that understands of a signature is understood here.
+Pydantic checks them in the way of its `validate_call`, so that a signature means the same here.
 """
 
 import inspect
@@ -28,10 +28,10 @@ from stepwave_server.core.validate import did_you_mean
 
 __all__ = ["Signature", "SignatureError"]
 
-MOST_PROBLEMS = 10
+MAX_PROBLEMS = 10
 
 _Problem: TypeAlias = tuple[tuple[str, ...], str]
-"""Where in an input something is wrong, and what."""
+"""A path in the input, and the problem there."""
 
 _CONFIG = ConfigDict(arbitrary_types_allowed=True)
 _MISSING = "missing_keyword_only_argument"
@@ -39,20 +39,20 @@ _BY_NAME = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 
 
 class SignatureError(Exception):
-    """Raised when an action's parameters cannot be filled from an input; names everything that is in the way."""
+    """Raised when a parameter of an action cannot be filled from an input. Lists all such parameters."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a function wants.
+    """The parameters of a function.
 
     Attributes:
-        checker: Checks the keyword arguments that come from the input, and fills in defaults; `None`: there are none.
-        keys: The keys of the input that are taken, by the parameter that takes them.
-        whole: The name of the parameter that takes the whole input; empty: there is none.
-        context: The name of the parameter that takes the context; empty: there is none.
-        open: Keys of the input that no parameter takes are handed over as well.
-        schema: A JSON Schema of the input.
+        checker: Checks the arguments from the input, and fills in defaults; `None`: there are no such parameters.
+        keys: The keys of the input by the parameter that takes them.
+        whole: The name of the parameter that takes the whole input; empty: none.
+        context: The name of the parameter that takes the context; empty: none.
+        open: Whether the function takes any other key as well, by `**kwargs`.
+        schema: A JSON Schema of the input; empty: none.
     """
 
     checker: TypeAdapter[dict[str, object]] | None
@@ -67,35 +67,42 @@ class Signature:
         """Read a function's signature.
 
         Args:
-            function: What is to be called.
-            signature: How, if it does not say so itself.
+            function: The function.
+            signature: Its signature, if `inspect` cannot tell it.
 
         Raises:
             SignatureError: A parameter cannot be filled by name, or its type hint cannot be read or checked.
         """
-        given = (signature or inspect.signature(function)).parameters.values()
-        hints = _hints(function, given)
+        parameters = (signature or inspect.signature(function)).parameters.values()
+        hints = _hints(function, parameters)
         context = next((name for name, hint in hints.items() if _is_context(hint)), "")
-        wanted = [it.replace(annotation=hints[it.name]) for it in given if it.name != context]
-        spills = any(it.kind is Parameter.VAR_KEYWORD for it in wanted)
-        keys = {it.name: _keys(it) for it in wanted if it.kind in _BY_NAME}
+        filled = [it.replace(annotation=hints[it.name]) for it in parameters if it.name != context]
+        is_open = any(it.kind is Parameter.VAR_KEYWORD for it in filled)
+        keys = {it.name: _keys(it) for it in filled if it.kind in _BY_NAME}
         whole = "input" if "input" in keys else ""
         if whole and len(keys) > 1:
             raise SignatureError("a parameter named `input` takes the whole input: no others can be filled from it")
-        checker = _checker(wanted) if wanted else None
+        checker = _checker(filled) if filled else None
         name = str(getattr(function, "__name__", "input"))
-        return cls(checker, keys, whole, context, spills, _schema(checker, keys[whole][0] if whole else "", name))
+        return cls(
+            checker=checker,
+            keys=keys,
+            whole=whole,
+            context=context,
+            open=is_open,
+            schema=_schema(checker, keys[whole][0] if whole else "", name),
+        )
 
     def arguments(self, payload: Payload, context: Callable[[], Context], *, strict: bool = False) -> dict[str, object]:
-        """Return the function's keyword arguments for an input; one that nobody asks for is not even read.
+        """Return the function's keyword arguments for an input. The input is not read if no parameter takes it.
 
         Args:
             payload: The input.
-            context: Makes the context, if the function asks for it.
-            strict: Whether keys that no parameter takes are refused, or passed over.
+            context: Returns the context; called only if the function takes it.
+            strict: Whether keys that no parameter takes are an error, or ignored.
 
         Raises:
-            ActionFailed: The input does not fit, with everything that is wrong.
+            ActionFailed: The input does not match the parameters. All problems are listed.
         """
         arguments: dict[str, object] = {}
         if self.checker is not None or strict:
@@ -107,27 +114,25 @@ class Signature:
         return arguments
 
     def problems(self, payload: Payload, targets: Sequence[str]) -> list[str]:
-        """Return what is wrong with an input whatever its bindings will put into it.
+        """Return the problems of an input that no value of its bindings can solve.
 
         Args:
-            payload: The input as it was written.
-            targets: JSON Pointers to where bindings put values.
+            payload: The input without the values of its bindings.
+            targets: JSON Pointers to the values that bindings will set.
         """
         if "" in targets:
             return []
-        places = [_tokens(target) for target in targets]
+        paths = [_tokens(target) for target in targets]
         try:
             value = load(payload)
-            _, problems = self._read({} if value is None and places else value, strict=True)
-        except (
-            Exception
-        ):  # malformed, which others tell; or by a validator of the action's, which the attempt will tell
+            _, problems = self._read({} if value is None and paths else value, strict=True)
+        except Exception:  # malformed JSON is reported elsewhere, and an error of the action's validator by the attempt
             return []
-        unknown = self._unknown({place[0]: None for place in places})
-        return [problem for where, problem in [*problems, *unknown] if not any(_meet(where, place) for place in places)]
+        unknown = self._unknown({path[0]: None for path in paths})
+        return [text for at, text in [*problems, *unknown] if not any(_overlap(at, path) for path in paths)]
 
     def _read(self, value: object, *, strict: bool) -> tuple[dict[str, object], list[_Problem]]:
-        """Return the arguments that an input's value gives, and what is wrong with it, each with its place."""
+        """Return the arguments in an input's value, and its problems."""
         if self.whole:
             return _checked(self.checker, {self.keys[self.whole][0]: value}, skip=1)
         if value is None:
@@ -135,21 +140,21 @@ class Signature:
         if not isinstance(value, dict):
             if self.checker is None:
                 return {}, []
-            wanted = ", ".join(keys[0] for keys in self.keys.values()) or "any keys"
-            return {}, [((), f"the input must be an object ({wanted}), got {_kind(value)}")]
+            expected = ", ".join(keys[0] for keys in self.keys.values()) or "any keys"
+            return {}, [((), f"the input must be an object ({expected}), got {_type_name(value)}")]
         unknown = self._unknown(value) if strict else []
-        arguments, problems = _checked(self.checker, self._taken(value))
+        arguments, problems = _checked(self.checker, self._select(value))
         return arguments, [*problems, *unknown]
 
-    def _taken(self, value: Mapping[str, object]) -> dict[str, object]:
-        """Return what of an input is taken by name."""
+    def _select(self, value: Mapping[str, object]) -> dict[str, object]:
+        """Return the keys of an input that parameters take, with their values."""
         if self.open:
             return {key: item for key, item in value.items() if key != self.context}
         known = self._known()
         return {key: item for key, item in value.items() if key in known}
 
     def _unknown(self, value: Mapping[str, object]) -> list[_Problem]:
-        """Name the keys of an input that no parameter takes."""
+        """Return a problem for every key of an input that no parameter takes."""
         if self.open or self.whole:
             return []
         known = self._known()
@@ -165,7 +170,7 @@ class Signature:
 
 
 def _hints(function: Callable[..., object], parameters: Iterable[Parameter]) -> dict[str, object]:
-    """Return what parameters are annotated with, by their names."""
+    """Return the type hints of parameters, by name."""
     hints: dict[str, object] = {}
     problems: list[str] = []
     for parameter in parameters:
@@ -195,13 +200,13 @@ def _advice(error: Exception) -> str:
 
 
 def _is_context(hint: object) -> bool:
-    """Say whether a parameter asks for the context; it may be optional, for calls without a server."""
+    """Return whether a hint is the context's type. It may be optional, for calls without a server."""
     wraps = typing.get_origin(hint) in {typing.Union, types.UnionType, typing.Annotated}
     return hint is Context or (wraps and any(_is_context(part) for part in typing.get_args(hint)))
 
 
 def _keys(parameter: Parameter) -> tuple[str, ...]:
-    """Return the keys of an input that a parameter takes: its name, or what pydantic's `Field` calls it."""
+    """Return the keys of an input that a parameter takes: its name, or its aliases in pydantic's `Field`."""
     if parameter.default is Parameter.empty:
         alias = FieldInfo.from_annotation(parameter.annotation).validation_alias
     else:
@@ -218,11 +223,13 @@ def _keys(parameter: Parameter) -> tuple[str, ...]:
 
 
 def _checker(parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, object]]:
-    """Return what checks arguments: a function of these parameters that gives them back, as pydantic calls it."""
+    """Return the checker of arguments: pydantic's adapter of a function that has these parameters."""
     try:
         return _adapter(parameters)
-    except Exception as error:  # a type may have hooks for pydantic, which are the action's code
-        problems = [f"parameter {it.name!r} cannot be checked: {why}" for it in parameters if (why := _problem(it))]
+    except Exception as error:  # hooks of types for pydantic are the action's code
+        problems = [
+            f"parameter {it.name!r} cannot be checked: {reason}" for it in parameters if (reason := _problem(it))
+        ]
         raise SignatureError("; ".join(problems) or f"its parameters cannot be checked: {error}") from error
 
 
@@ -236,13 +243,13 @@ def _problem(parameter: Parameter) -> str:
 
 
 def _adapter(parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, object]]:
-    def give(**arguments: object) -> dict[str, object]:
+    def collect(**arguments: object) -> dict[str, object]:
         return arguments
 
     by_name = [it if it.kind is it.VAR_KEYWORD else it.replace(kind=it.KEYWORD_ONLY) for it in parameters]
-    give.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]  # what `inspect` looks for
-    give.__annotations__ = {it.name: it.annotation for it in by_name}
-    adapter: TypeAdapter[dict[str, object]] = TypeAdapter(cast("Any", give), config=_CONFIG)
+    collect.__signature__ = inspect.Signature(by_name)  # type: ignore[attr-defined]  # where `inspect` looks
+    collect.__annotations__ = {it.name: it.annotation for it in by_name}
+    adapter: TypeAdapter[dict[str, object]] = TypeAdapter(cast("Any", collect), config=_CONFIG)
     adapter.rebuild(raise_errors=True)
     return adapter
 
@@ -250,43 +257,43 @@ def _adapter(parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, object]]:
 def _checked(
     checker: TypeAdapter[dict[str, object]] | None, arguments: Mapping[str, object], *, skip: int = 0
 ) -> tuple[dict[str, object], list[_Problem]]:
-    """Return checked arguments, or what is wrong with them; the first `skip` parts of a place are not the input's."""
+    """Return checked arguments, or their problems. The first `skip` parts of a problem's path are left out."""
     if checker is None:
         return {}, []
     try:
         return checker.validate_python(ArgsKwargs((), dict(arguments))), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-        return {}, [(tuple(map(str, detail["loc"][skip:])), _said(detail)) for detail in details]
+        return {}, [(tuple(map(str, detail["loc"][skip:])), _describe(detail)) for detail in details]
 
 
 def _tokens(pointer: str) -> tuple[str, ...]:
     return tuple(jsonpointer.unescape(token) for token in pointer.split("/")[1:])
 
 
-def _meet(one: Sequence[str], other: Sequence[str]) -> bool:
-    """Say whether one of two places lies within the other, or is it."""
+def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Return whether one of two paths is a prefix of the other."""
     return all(left == right for left, right in zip(one, other, strict=False))
 
 
 class _Schema(GenerateJsonSchema):
     """Makes JSON Schemas without warnings: a default that JSON cannot hold is left out."""
 
-    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - so it is declared
+    ignored_warning_kinds: set[JsonSchemaWarningKind] = {"skipped-choice", "non-serializable-default"}  # noqa: RUF012 - as the base class declares it
 
 
 def _schema(checker: TypeAdapter[dict[str, object]] | None, whole: str, name: str) -> Mapping[str, object]:
     if checker is None:
         return {}
     try:
-        made = checker.json_schema(schema_generator=_Schema)
-        # A bound may be infinite, which is no JSON.
-        schema: dict[str, Any] = json.loads(json.dumps(made), parse_constant=lambda _: None)
+        raw = checker.json_schema(schema_generator=_Schema)
+        # A bound may be infinite, which JSON cannot hold.
+        schema: dict[str, Any] = json.loads(json.dumps(raw), parse_constant=lambda _: None)
     except Exception:  # a type that JSON Schema cannot describe
         return {}
     if not whole:
         schema = {"title": name, **schema}
-        if schema.get("additionalProperties") is False:  # they are passed over
+        if schema.get("additionalProperties") is False:  # unknown keys are ignored
             del schema["additionalProperties"]
         return schema
     inner: dict[str, object] = dict(schema["properties"][whole])
@@ -294,16 +301,16 @@ def _schema(checker: TypeAdapter[dict[str, object]] | None, whole: str, name: st
 
 
 def _listed(problems: Sequence[str]) -> str:
-    more = len(problems) - MOST_PROBLEMS
-    return "; ".join(problems[:MOST_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
+    more = len(problems) - MAX_PROBLEMS
+    return "; ".join(problems[:MAX_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _said(detail: ErrorDetails) -> str:
+def _describe(detail: ErrorDetails) -> str:
     message = "field required" if detail["type"] == _MISSING else detail["msg"]
     return f"{'.'.join(map(str, detail['loc']))}: {message[:1].lower()}{message[1:]}"
 
 
-def _kind(value: object) -> str:
+def _type_name(value: object) -> str:
     if isinstance(value, Blob):
         return "a blob"
     return {str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list"}[type(value)]

@@ -1,4 +1,4 @@
-"""`core.fail`: fails, for trying out what becomes of a run then."""
+"""`core.fail`: fails, for tests of how a run handles failures."""
 
 from typing import Annotated, Literal
 

@@ -1,4 +1,4 @@
-"""Exceptions of actions to failures: whatever an exception is, the attempt fails with what can be read of it."""
+"""Exceptions of actions to failures. Any exception becomes a failure, with as much of it as can be read."""
 
 import asyncio
 import os
@@ -7,34 +7,34 @@ import traceback
 from types import TracebackType
 
 from stepwave._actions.failure import ActionError
-from stepwave_server.actions.error_classification import MOST_CAUSES, causes_of, judge
+from stepwave_server.actions.error_classification import MAX_CAUSES, causes_of, classify
 from stepwave_server.core.model import Failure, Reason
 
 __all__ = ["INSTALLED", "ActionFailed", "cut", "failure_of", "is_library", "traceback_of"]
 
-MOST_MESSAGE = 2_048
-MOST_NAME = 1_024
-MOST_TRACEBACK = 8_192
-"""Bytes: details have at most 16 KiB in all."""
+MAX_MESSAGE = 2_048
+MAX_NAME = 1_024
+MAX_TRACEBACK = 8_192
+"""Bytes of a traceback. A failure's details have at most 16 KiB together."""
 
 _TRACEBACK = BaseException.__dict__["__traceback__"]
 
 STANDARD_LIBRARY = sysconfig.get_path("stdlib") + os.sep
 
 INSTALLED = f"{os.sep}site-packages{os.sep}"
-"""What the path of an installed library's file has in it."""
+"""The part of a path that marks a file of an installed library."""
 
 OWN_PACKAGES = ("stepwave_server.", "stepwave._scripted.", "asyncio.", "pydantic.", "pydantic_core.")
 
 
 class ActionFailed(Exception):
-    """Raised where an attempt's failure is known by its kind, rather than by an exception of the action's code.
+    """Raised by the server's own code when an attempt fails for a known reason.
 
     Attributes:
         message: What went wrong.
-        reason: The kind of failure.
+        reason: The failure's reason.
         retryable: Whether another attempt could help.
-        retry_after: How many nanoseconds to wait before it; `None`: it does not matter.
+        retry_after: Nanoseconds to wait before another attempt; `None`: no wait is asked for.
     """
 
     def __init__(
@@ -48,91 +48,105 @@ class ActionFailed(Exception):
 
 
 def failure_of(error: BaseException, step_id: str, attempt: int, *, tracebacks: bool = True) -> Failure:
-    """Return what an attempt that raised fails with, as far as the exception can be read. Never raises."""
+    """Return the failure of an attempt that raised, with as much of the exception as can be read. Never raises."""
     if type(error) is ActionFailed:
-        message = cut(error.message, MOST_MESSAGE)
-        return Failure(error.reason, message, error.retryable, error.retry_after, step_id, attempt)
+        message = cut(error.message, MAX_MESSAGE)
+        return Failure(
+            reason=error.reason,
+            message=message,
+            retryable=error.retryable,
+            retry_after=error.retry_after,
+            step_id=step_id,
+            attempt=attempt,
+        )
     kind, tb = _kind(error), traceback_of(error)
-    verdict = judge(error)
+    classification = classify(error)
     details = {"exception": kind}
     if tracebacks:
-        details |= _place(tb)
+        details |= _location(tb)
         details["traceback"] = _traceback(error, tb)
-    facts = tuple(sorted(details.items()))
-    return Failure(verdict.reason, _told(error, kind), verdict.retryable, verdict.retry_after, step_id, attempt, facts)
+    return Failure(
+        reason=classification.reason,
+        message=_full_message(error, kind),
+        retryable=classification.retryable,
+        retry_after=classification.retry_after,
+        step_id=step_id,
+        attempt=attempt,
+        details=tuple(sorted(details.items())),
+    )
 
 
 def traceback_of(error: BaseException) -> TracebackType | None:
-    """Return where an exception was raised, as the interpreter itself knows it: its class may say otherwise."""
+    """Return the interpreter's traceback of an exception, which its class may override."""
     found: TracebackType | None = _TRACEBACK.__get__(error)
     return found
 
 
-def _told(error: BaseException, kind: str) -> str:
-    """Return an exception's kind and text, or the text alone where the action chose the kind."""
+def _full_message(error: BaseException, kind: str) -> str:
+    """Return an exception's class and text; of an `ActionError`, the text alone."""
     message = _message(error)
     if not message and issubclass(type(error), asyncio.CancelledError):
         message = "what the action awaited was cancelled"
     if not issubclass(type(error), ActionError):
         message = f"{kind}: {message}" if message else kind
-    return cut(message, MOST_MESSAGE)
+    return cut(message, MAX_MESSAGE)
 
 
 def cut(text: str, most: int) -> str:
-    """Shorten a text to a number of characters, and make it one that UTF-8 can hold."""
-    # The methods of `str` itself: a subclass of the action's may have others.
+    """Shorten a text to a number of characters, and replace what UTF-8 cannot encode."""
+    # The methods of `str` itself, because the text may be of an action's own subclass.
     text = str.encode(str.__getitem__(text, slice(most + 1)), errors="replace").decode()
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _kind(error: BaseException) -> str:
     try:
-        return cut(type(error).__qualname__, MOST_NAME)
+        return cut(type(error).__qualname__, MAX_NAME)
     except BaseException:  # a metaclass is the action's code
         return "an exception without a name"
 
 
 def _message(error: BaseException) -> str:
     try:
-        return cut(str(error), MOST_MESSAGE)
+        return cut(str(error), MAX_MESSAGE)
     except BaseException as broken:  # its `__str__` is the action's code
-        return f"(its text cannot be had: {_kind(broken)})"
+        return f"(its text cannot be read: {_kind(broken)})"
 
 
 def _traceback(error: BaseException, tb: TracebackType | None) -> str:
-    """Return the traceback's text from the action's code on, the last part of it if it is long."""
+    """Return the traceback's text from the action's code on. Of a long one, the end is kept."""
     try:
-        while tb is not None and tb.tb_next is not None and _is_ours(tb):
+        while tb is not None and tb.tb_next is not None and _is_own(tb):
             tb = tb.tb_next
-        chain = len(causes_of(error)) < MOST_CAUSES  # a longer one takes long to be written
+        chain = len(causes_of(error)) < MAX_CAUSES  # formatting a longer chain takes long
         text = "".join(traceback.format_exception(type(error), error, tb, limit=-50, chain=chain))
         data = text.encode(errors="replace")
     except BaseException as broken:
-        return f"(the traceback cannot be had: {_kind(broken)})"
-    return data.decode() if len(data) <= MOST_TRACEBACK else "…" + data[-MOST_TRACEBACK:].decode(errors="ignore")
+        return f"(the traceback cannot be read: {_kind(broken)})"
+    return data.decode() if len(data) <= MAX_TRACEBACK else "…" + data[-MAX_TRACEBACK:].decode(errors="ignore")
 
 
-def _place(tb: TracebackType | None) -> dict[str, str]:
-    """Return the innermost file, line and function of the action's own code; of a library, if there is none of it."""
+def _location(tb: TracebackType | None) -> dict[str, str]:
+    """Return the innermost file, line and function of the action's own code, else of a library's."""
     own = library = None
     while tb is not None:
-        if not _is_ours(tb):
+        if not _is_own(tb):
             library = tb
             own = own if is_library(tb.tb_frame.f_code.co_filename) else tb
         tb = tb.tb_next
-    place = own or library
-    if place is None:
+    innermost = own or library
+    if innermost is None:
         return {}
-    code = place.tb_frame.f_code
-    file, function = cut(code.co_filename, MOST_NAME), cut(code.co_qualname, MOST_NAME)
-    return {"file": file, "line": str(place.tb_lineno), "function": function}
+    code = innermost.tb_frame.f_code
+    file, function = cut(code.co_filename, MAX_NAME), cut(code.co_qualname, MAX_NAME)
+    return {"file": file, "line": str(innermost.tb_lineno), "function": function}
 
 
 def is_library(file: str) -> bool:
-    """Say whether a file is the standard library's or an installed library's, rather than an action's author's."""
+    """Return whether a file belongs to the standard library or to an installed library."""
     return file.startswith(("<frozen ", STANDARD_LIBRARY)) or INSTALLED in file
 
 
-def _is_ours(tb: TracebackType) -> bool:
+def _is_own(tb: TracebackType) -> bool:
     name = tb.tb_frame.f_globals.get("__name__")
     return type(name) is str and name.startswith(OWN_PACKAGES)

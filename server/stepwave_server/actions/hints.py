@@ -1,4 +1,4 @@
-"""The type hints of an action's code, read one by one: one that cannot be read is named, if it is needed at all."""
+"""Type hints of an action's function, read one by one, so that an unreadable one that is not needed does no harm."""
 
 import inspect
 import sys
@@ -13,60 +13,60 @@ import typing_extensions
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema
 
-__all__ = ["accept_typed_dicts", "code_of", "is_text", "read_hint", "yields"]
+__all__ = ["accept_typed_dicts", "chunk_type", "code_of", "is_text", "read_hint"]
 
 Names = Mapping[str, object]
 
-STREAMS = ("AsyncGenerator", "AsyncIterable", "AsyncIterator", "Generator", "Iterable", "Iterator")
-"""What a function returns that streams. Their names are known even where only a type checker imports them."""
+STREAM_TYPES = ("AsyncGenerator", "AsyncIterable", "AsyncIterator", "Generator", "Iterable", "Iterator")
+"""Return types of functions that stream. The names are known even if the module imports them for type checking only."""
 
 _REQUIREMENTS = (typing.Required, typing.NotRequired, typing_extensions.Required, typing_extensions.NotRequired)
 
 
 def code_of(function: Callable[..., object]) -> Callable[..., object]:
-    """Return the function or method that a call of an object runs: its own, a partial's, an instance's `__call__`."""
+    """Return the function that a call of an object runs: itself, a partial's function, or an instance's `__call__`."""
     while isinstance(function, partial):
         function = function.func
     if inspect.isroutine(function) or inspect.isclass(function) or hasattr(function, "__wrapped__"):
         return function
-    return typing.cast("Callable[..., object]", getattr(function, "__call__", function))  # noqa: B004 - it has one
+    return typing.cast("Callable[..., object]", getattr(function, "__call__", function))  # noqa: B004 - the object is callable
 
 
 def read_hint(function: Callable[..., object], name: str, annotation: object, more: Names | None = None) -> object:
-    """Return what an annotation says, its text evaluated where the function stands.
+    """Return a type hint. A text is evaluated in the module of the function.
 
     Args:
-        function: Whose it is.
+        function: The annotated function.
         name: The parameter's name, or `return`.
         annotation: The annotation, or its text.
-        more: Names that are known beside the module's own.
+        more: Names that are known besides the module's.
 
     Raises:
-        Exception: It cannot be evaluated: a name is not there, or whatever its evaluation raises.
+        Exception: The annotation cannot be evaluated, for example because a name is unknown.
     """
     names = {**(more or {}), **getattr(inspect.unwrap(code_of(function)), "__globals__", {})}
     holder = types.SimpleNamespace(__annotations__={name: annotation})
     return typing.get_type_hints(holder, names, include_extras=True)[name]
 
 
-def yields(function: Callable[..., object]) -> object:
-    """Return the type of the chunks that a function declares to stream; `None` if it declares no stream.
+def chunk_type(function: Callable[..., object]) -> object:
+    """Return the declared type of a function's chunks; `None`: the function declares no stream.
 
-    Nothing is checked against it, so a hint that cannot be read declares nothing.
+    Chunks are not checked against it, so a hint that cannot be read counts as none.
     """
     annotation = getattr(code_of(function), "__annotations__", {}).get("return")
     try:
-        hint = read_hint(function, "return", annotation, {name: getattr(typing, name) for name in STREAMS})
+        hint = read_hint(function, "return", annotation, {name: getattr(typing, name) for name in STREAM_TYPES})
         origin, parts = typing.get_origin(hint), typing.get_args(hint)
     except Exception:
         return None
-    if origin is None or getattr(origin, "__name__", "") not in STREAMS:
+    if origin is None or getattr(origin, "__name__", "") not in STREAM_TYPES:
         return None
     return parts[0] if parts else object
 
 
 def is_text(hint: object) -> bool:
-    """Say whether all values of a type are strings."""
+    """Return whether all values of a type are strings."""
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:
         return is_text(parts[0])
@@ -80,10 +80,10 @@ def is_text(hint: object) -> bool:
 
 
 def accept_typed_dicts(hint: object) -> None:
-    """Let pydantic read the `typing.TypedDict` of a Python that is older than 3.12, which it refuses, wherever it is.
+    """Make pydantic accept `typing.TypedDict` before Python 3.12, also inside other types.
 
-    It has what pydantic misses there: which keys are required. So pydantic is given an equal one of
-    `typing_extensions`.
+    Pydantic rejects it there for lack of information on required keys. It gets an equal class of `typing_extensions`
+    instead.
     """
     if sys.version_info < (3, 12):
         _accept(hint, set())
@@ -95,21 +95,21 @@ def _accept(hint: object, seen: set[type]) -> None:
     if not isinstance(hint, type) or hint in seen:
         return
     seen.add(hint)
-    is_theirs = typing.is_typeddict(hint)
-    if is_theirs and "__get_pydantic_core_schema__" not in vars(hint):
-        hint.__get_pydantic_core_schema__ = classmethod(_schema_of_twin)  # type: ignore[attr-defined]  # pydantic's hook
-    if is_theirs or is_dataclass(hint) or hasattr(hint, "_field_defaults"):
+    is_typed_dict = typing.is_typeddict(hint)
+    if is_typed_dict and "__get_pydantic_core_schema__" not in vars(hint):
+        hint.__get_pydantic_core_schema__ = classmethod(_schema_of_equal)  # type: ignore[attr-defined]  # pydantic's hook
+    if is_typed_dict or is_dataclass(hint) or hasattr(hint, "_field_defaults"):
         for inner in typing.get_type_hints(hint, include_extras=True).values():
             _accept(inner, seen)
 
 
-def _schema_of_twin(kind: Any, _source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
-    return handler.generate_schema(_twin(kind))
+def _schema_of_equal(kind: Any, _source: object, handler: GetCoreSchemaHandler) -> CoreSchema:
+    return handler.generate_schema(_equal_class(kind))
 
 
 @cache
-def _twin(kind: Any) -> Any:
-    """Return a `typing_extensions.TypedDict` like one of `typing`; always the same one, for it may hold itself."""
+def _equal_class(kind: Any) -> Any:
+    """Return the equal `typing_extensions.TypedDict` of one of `typing`. Cached, because it may refer to itself."""
     fields = {
         name: hint
         if typing.get_origin(hint) in _REQUIREMENTS or name not in kind.__optional_keys__
@@ -117,8 +117,8 @@ def _twin(kind: Any) -> Any:
         for name, hint in typing.get_type_hints(kind, include_extras=True).items()
     }
     make: Any = typing_extensions.TypedDict
-    twin = make(kind.__name__, fields)
-    twin.__doc__ = kind.__doc__
+    equal = make(kind.__name__, fields)
+    equal.__doc__ = kind.__doc__
     if hasattr(kind, "__pydantic_config__"):
-        twin.__pydantic_config__ = kind.__pydantic_config__
-    return twin
+        equal.__pydantic_config__ = kind.__pydantic_config__
+    return equal

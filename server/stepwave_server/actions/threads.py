@@ -1,4 +1,4 @@
-"""Threads for actions that are not async. A blocked one never holds up the server, not even its exit."""
+"""Threads for actions that are not async. A blocked thread delays neither the server nor its exit."""
 
 import asyncio
 import contextvars
@@ -15,7 +15,8 @@ __all__ = ["run_in_thread", "thread_of", "waits_for_thread"]
 P = ParamSpec("P")
 R = TypeVar("R")
 
-MOST_IDLE = 32
+MAX_IDLE = 32
+"""Idle threads that are kept for later calls."""
 
 _idle: list["_Thread"] = []
 _lock = threading.Lock()
@@ -23,32 +24,33 @@ _abandoned: set[object] = set()
 _threads: dict[object, int] = {}
 _waiting: set[object] = set()
 
-MOST_ABANDONED = 1_000
-"""Threads that may be blocked by calls whose outcome nobody awaits any more."""
+MAX_ABANDONED = 1_000
+"""Threads that may be blocked by abandoned calls."""
 
 
 async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Call a function on a thread of its own and return its answer.
+    """Call a function on a thread of its own, and return its result.
 
-    Threads are daemons, and their number is bounded by admission and `MOST_ABANDONED`: a small pool would be used up by
-    actions that never end. When the awaiting task is cancelled, the thread goes on and what it comes to is ignored.
+    Threads are daemons, and their number is bounded by admission and `MAX_ABANDONED`. A small pool would be used up by
+    actions that never end. When the awaiting task is cancelled, the call is abandoned: the thread goes on, and its
+    result is ignored.
 
     Raises:
-        ActionFailed: Too many threads of earlier calls are still blocked.
-        BaseException: Whatever the function raises.
+        ActionFailed: Too many abandoned calls still block their threads.
+        BaseException: The function raised it.
     """
-    if len(_abandoned) >= MOST_ABANDONED:
-        message = f"{MOST_ABANDONED:,} threads are still blocked by attempts that were given up: no more are started"
+    if len(_abandoned) >= MAX_ABANDONED:
+        message = f"{MAX_ABANDONED:,} threads are still blocked by abandoned attempts; no more are started"
         raise ActionFailed(Reason.RESOURCE_EXHAUSTED, message, retryable=True)
     loop = asyncio.get_running_loop()
-    answer: asyncio.Future[tuple[R | None, BaseException | None]] = loop.create_future()
+    result: asyncio.Future[tuple[R | None, BaseException | None]] = loop.create_future()
     context = contextvars.copy_context()
-    running = {answer}
+    running = {result}
     caller = asyncio.current_task()
 
-    def settle(value: R | None, error: BaseException | None) -> None:
-        if not answer.done():
-            answer.set_result((value, error))
+    def set_result(value: R | None, error: BaseException | None) -> None:
+        if not result.done():
+            result.set_result((value, error))
 
     def call() -> None:
         value, error = None, None
@@ -60,16 +62,16 @@ async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwa
         _threads.pop(caller, None)
         with _lock:
             running.clear()
-            _abandoned.discard(answer)
+            _abandoned.discard(result)
         try:
-            loop.call_soon_threadsafe(settle, value, error)
+            loop.call_soon_threadsafe(set_result, value, error)
         except RuntimeError:
-            return  # the loop is closed: nobody waits any more
+            return  # the loop is closed
 
     _thread().calls.put(call)
     _waiting.add(caller)
     try:
-        value, error = await answer
+        value, error = await result
     except asyncio.CancelledError:
         with _lock:
             _abandoned.update(running)
@@ -82,17 +84,17 @@ async def run_in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwa
 
 
 def thread_of(task: "asyncio.Task[None]") -> int | None:
-    """Return the thread on which a call of a task runs; `None` if it waits for none."""
+    """Return the id of the thread on which a task's call runs; `None`: it has no such call."""
     return _threads.get(task)
 
 
 def waits_for_thread(task: "asyncio.Task[None]") -> bool:
-    """Say whether a task waits for a call on a thread; called on the task's loop."""
+    """Return whether a task waits for a call on a thread. Call it on the task's loop."""
     return task in _waiting
 
 
 class _Thread:
-    """A thread that takes calls, one at a time."""
+    """A thread that runs calls, one at a time."""
 
     def __init__(self) -> None:
         self.calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -102,7 +104,7 @@ class _Thread:
         while True:
             self.calls.get()()
             with _lock:
-                if len(_idle) >= MOST_IDLE:
+                if len(_idle) >= MAX_IDLE:
                     return
                 _idle.append(self)
 

@@ -1,4 +1,4 @@
-"""Payloads to Python values and back."""
+"""Conversion between payloads and Python values."""
 
 import json
 import re
@@ -16,17 +16,17 @@ CONTENT_TYPE = re.compile(r"[ -~]{0,255}")
 
 
 def load(payload: Payload) -> object:
-    """Return the value that an action gets for a payload."""
+    """Return the Python value of a payload."""
     if isinstance(payload, Blob):
         return SdkBlob(payload.data, payload.content_type)
     return None if payload == "null" else json.loads(payload)
 
 
 def dump(value: object, most_bytes: int) -> Payload:
-    """Return the payload for an action's value: JSON's own types, dataclasses, pydantic models, dates and the like.
+    """Return the payload of a Python value: JSON's types, dataclasses, pydantic models, dates and similar types.
 
     Raises:
-        ActionFailed: JSON cannot hold it, or it is larger than `most_bytes`.
+        ActionFailed: JSON cannot hold the value, or the payload is larger than `most_bytes`.
     """
     if value is None:
         return "null"
@@ -37,7 +37,7 @@ def dump(value: object, most_bytes: int) -> Payload:
             value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=pydantic_core.to_jsonable_python
         )
         size = len(text) if text.isascii() else len(text.encode())
-    except UnicodeEncodeError:  # a lone surrogate: UTF-8 cannot hold it, an escape can
+    except UnicodeEncodeError:  # a lone surrogate, which only an escape can hold
         text = json.dumps(value, allow_nan=False, default=pydantic_core.to_jsonable_python)
         size = len(text)
     except (TypeError, ValueError, RecursionError) as error:
@@ -50,10 +50,10 @@ def dump(value: object, most_bytes: int) -> Payload:
 
 
 def bounded(payload: Payload, most_bytes: int) -> Payload:
-    """Return a payload that has at most so many bytes.
+    """Return a payload if it has at most `most_bytes` bytes.
 
     Raises:
-        ActionFailed: It has more.
+        ActionFailed: The payload is larger.
     """
     size = payload_size(payload)
     if size > most_bytes:
@@ -72,6 +72,6 @@ def _blob(value: SdkBlob, most_bytes: int) -> Blob:
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise ActionFailed(Reason.ACTION_ERROR, f"it answered a blob whose data is {type(data).__name__}, not bytes")
     size = memoryview(data).nbytes
-    if size > most_bytes:  # before it is copied
+    if size > most_bytes:  # check before the copy
         raise _too_large(size, most_bytes)
     return Blob(kind, bytes(data))

@@ -1,4 +1,4 @@
-"""What a run does next: inputs to events and commands.
+"""Decisions: an input leads to events, requests and commands.
 
 For one input, events come in this order: the finished step, skips in declaration order (a step's after those of its
 dependencies), finished waves, then what starts. Every event is applied as it is made, so the run is up to date when
@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import assert_never
 
 from .decider import Decider, Decision
-from .failures import attempt_timeout, cancelled, interruption, run_timeout, stop_failure
+from .failures import attempt_timeout, cancelled, input_failure, interruption, run_timeout, stop_failure
 from .inputs import EvaluationFailed, Evaluator, action_of, invoke
 from .messages import (
     AddSteps,
@@ -60,7 +60,7 @@ class Refused(Exception):
 
 
 def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision: Decision | None = None) -> Decision:
-    """Decide what an input leads to, and bring the run up to date.
+    """Decide what an input leads to, and apply it to the run.
 
     An input that comes too late, as the start of an attempt that was skipped meanwhile, leads to nothing.
 
@@ -68,8 +68,8 @@ def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision
         run: The run; changed.
         given: What happened.
         now: When, in nanoseconds since the epoch. Earlier than the run's last event counts as then.
-        evaluator: What puts inputs together.
-        decision: What earlier inputs led to, to be gone on with; by default a new one.
+        evaluator: Puts inputs together.
+        decision: The decision of earlier inputs, to be extended; by default a new one.
 
     Raises:
         Refused: Steps cannot be added.
@@ -104,7 +104,7 @@ def _take(decider: Decider, given: Input) -> None:  # the most frequent first
         case TimerFired():
             _timer_fired(decider, given)
         case CancelRequested():
-            _stop(decider, cancelled(given))
+            _stop(decider, cancelled(given), given.reason)
         case StopRequested():
             _stop(decider, given.failure)
         case AddSteps():
@@ -209,9 +209,9 @@ def _timer_fired(decider: Decider, given: TimerFired) -> None:
             _stop(decider, run_timeout(run, timer))
 
 
-def _stop(decider: Decider, failure: Failure) -> None:
+def _stop(decider: Decider, failure: Failure, cancel_reason: str = "") -> None:
     if decider.run.stopping is None:
-        decider.emit(RunStopping(decider.now, failure))
+        decider.emit(RunStopping(decider.now, failure, cancel_reason))
 
 
 def _add_steps(decider: Decider, given: AddSteps) -> None:
@@ -234,7 +234,7 @@ def _require_made(run: RunState, given: AddSteps) -> None:
 
 
 def _carry_on(decider: Decider) -> None:
-    """Do what follows from the events so far, until nothing does."""
+    """Work off the agenda, until nothing follows from the events any more."""
     run, agenda = decider.run, decider.decision.agenda
     while run.dropped or agenda.to_invoke:
         if run.dropped:
@@ -284,7 +284,7 @@ def _invoke(decider: Decider, steps: list[StepState]) -> None:
         try:
             request = invoke(decider.run, step, decider.evaluator)
         except EvaluationFailed as error:
-            give_up(decider, step, Failure(error.reason, str(error), step_id=step.spec.id))
+            give_up(decider, step, input_failure(step, error.reason, str(error)))
         else:
             decider.decision.requests.append(request)
 
@@ -297,7 +297,7 @@ def _finish_waves(decider: Decider) -> None:
 
 
 def _watch_cleanup(decider: Decider) -> None:
-    """Bound the time that clean-up may take after a fail-fast failure."""
+    """Start the timer of the clean-up after a fail-fast failure."""
     run = decider.run
     if any(step.cleans_up and not step.ended for step in run.by_index):
         decider.command(StartTimer(Timer("cleanup"), run.failed_time + CLEANUP_GRACE))
@@ -335,7 +335,7 @@ def _interrupts(run: RunState) -> Iterator[Interrupt]:
 
 
 def attempt_of(run: RunState, step_id: str, attempt: int) -> StepState | None:
-    """Return the step whose running attempt this is; `None` if it has ended."""
+    """Return the step of a running attempt; `None`: the attempt has ended."""
     step = run.running.get(step_id)
     return step if step is not None and step.attempt == attempt else None
 

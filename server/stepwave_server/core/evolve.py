@@ -1,4 +1,4 @@
-"""How events change a run: the only way its state does.
+"""How events change a run. Its state changes in no other way.
 
 A run costs O(steps + edges): each end of a step counts down its dependents' unmet dependencies. A step is settled
 (ready, or doomed to be skipped) when its last dependency has ended, so that its `step_finished` comes after theirs; an
@@ -103,7 +103,7 @@ def _step_started(run: RunState, event: StepStarted) -> None:
 
 
 def _step_retrying(run: RunState, agenda: Agenda, event: StepRetrying) -> None:
-    """Take an attempt off those that run. Its step gives up its place while it pauses, and keeps it else."""
+    """End a running attempt. Its step gives up its place if it pauses, else keeps it."""
     step_id = event.step_id
     step = run.steps[step_id]
     run.running.pop(step_id, None)
@@ -166,7 +166,7 @@ def _run_stopping(run: RunState, agenda: Agenda, event: RunStopping) -> None:
 
 
 def _answer(run: RunState, agenda: Agenda, step: StepState) -> None:
-    """Tell a step's dependents that it succeeded: by far the most frequent case, hence on its own."""
+    """Count a success for the step's dependents. It is the most frequent end, so it has a function of its own."""
     for dependent in step.dependents:
         dependent.pending -= 1
         dependent.answered += 1
@@ -175,7 +175,7 @@ def _answer(run: RunState, agenda: Agenda, step: StepState) -> None:
 
 
 def _leave_unanswered(run: RunState, agenda: Agenda, step: StepState) -> None:
-    """Tell a step's dependents that it did not succeed, and the run if that is a failure that nobody handles."""
+    """Count an end without success for the step's dependents, and fail the run if nothing handles the failure."""
     failed = step.state is State.FAILED
     if failed and step.failure is not None:
         _note_failure(run, step.failure)
@@ -193,7 +193,7 @@ def _dependency_ended(run: RunState, agenda: Agenda, step: StepState, dep: StepS
 
 
 def _resolve_join(run: RunState, agenda: Agenda, step: StepState) -> None:
-    """Decide the step's join, and with it whether the step may begin or must be skipped."""
+    """Decide the join of a step: it may begin, or is dropped."""
     if step.join_met or step.dropped or not run.started or step.wave < 0:
         return
     if run.admits(step) and _join_is_met(step):
@@ -249,13 +249,13 @@ def _drop(run: RunState, step: StepState) -> None:
 
 
 def _fail_late(run: RunState, agenda: Agenda, step: StepState) -> None:
-    """Fail the run for a failure that was handled until this join turned out to need the step."""
+    """Fail the run for a failure that counted as handled until this join needed the failed step."""
     if step.blame is not None and step.blame.state is State.FAILED and not step.blame.spec.allow_failure:
         _fail(run, agenda, step.blame.spec.id)
 
 
 def _release_losers(run: RunState, agenda: Agenda, winner: StepState) -> None:
-    """Let go of the dependencies that only met `ANY` joins waited for.
+    """Drop or interrupt the dependencies that only met `ANY` joins waited for.
 
     Not in an open run: others may still come to need them.
     """
@@ -274,7 +274,7 @@ def _release_losers(run: RunState, agenda: Agenda, winner: StepState) -> None:
 
 
 def _handled(step: StepState) -> bool:
-    """Say whether a failure is taken care of: allowed, or no dependent's join needs the step."""
+    """Say whether a failure is handled: it is allowed, or no dependent's join needs the step."""
     if step.spec.allow_failure:
         return True
     return bool(step.dependents) and all(_does_without(dependent) for dependent in step.dependents)
@@ -296,7 +296,7 @@ def _fail(run: RunState, agenda: Agenda, step_id: str) -> None:
 
 
 def _halt(run: RunState, agenda: Agenda) -> None:
-    """Doom every step that could begin but may not any more; those behind running ones follow when these have ended."""
+    """Drop every step that could begin and may not any more. Dependents of running steps follow when these end."""
     agenda.to_interrupt += [step for step in run.running.values() if not run.admits(step)]
     waiting = [step for step in run.dispatched.values() if step.spec.id not in run.running]
     waiting += run.ready

@@ -1,4 +1,4 @@
-"""Why a run does not move: what its steps do and wait for, as an engine explains it."""
+"""Explanations of what the steps of a run do and wait for."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -10,7 +10,7 @@ __all__ = ["CodeLine", "Explanation", "StepExplanation", "WaitCause", "Waiting"]
 
 
 class WaitCause(IntEnum):
-    """What a ready step can wait for. Values are those of the contract."""
+    """What a ready step waits for. Values are those of the contract."""
 
     NONE = 0
     CONCURRENCY = 1
@@ -22,9 +22,9 @@ class WaitCause(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """Ready steps of a run that wait for one thing: how many, the first of them, and what for.
+    """Ready steps of a run that wait for one thing: the cause, their count, and the first ids.
 
-    `limit` is what the limit covers that they wait for, as it was configured; empty if it is none.
+    `limit` is what the limit covers, as it was configured; empty if they wait for no limit.
     """
 
     cause: WaitCause
@@ -36,7 +36,7 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class CodeLine:
-    """A line of code: where an action stands. `text` is the line itself; empty if it cannot be read."""
+    """A line of code that an action is at. `text` is the line itself; empty if it cannot be read."""
 
     function: str
     file: str
@@ -46,18 +46,18 @@ class CodeLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepExplanation:
-    """What a step does, or waits for.
+    """What a step does or waits for.
 
     Attributes:
         state: `PENDING`, or `RUNNING` once an attempt was started.
-        attempt: The newest attempt that was started; 0: none was.
-        since: Since when that runs, or it waits; `None`: unknown, or it waits for steps.
-        until: When the pause before another attempt is over; `None`: there is none.
-        waits_for: The steps that have to end before it may start, the first of them.
-        waits_for_count: How many there are in all.
+        attempt: The newest attempt that was started; 0: none.
+        since: When the attempt started or the step began to wait; `None`: unknown, or it waits for other steps.
+        until: The end of the pause before another attempt; `None`: no pause.
+        waits_for: The first steps that must end before it may start.
+        waits_for_count: Their count in all.
         cause: What else it waits for.
         message: More about it, on one line.
-        where: Where the code of its attempt stands; `None`: nobody knows, or may know.
+        where: The line of code that its attempt is at; `None`: unknown, or not to be shown.
     """
 
     step_id: str
@@ -78,10 +78,10 @@ class Explanation:
     """What a run waits for.
 
     Attributes:
-        info: How it stands.
-        time: When that is.
-        steps: Steps that have not ended, the most telling first; not all of very many.
-        step_count: How many there are in all.
+        info: The run.
+        time: The time of the explanation.
+        steps: Steps that have not ended: running ones first, then ready ones. At most so many as the engine explains.
+        step_count: Their count in all.
     """
 
     info: RunInfo

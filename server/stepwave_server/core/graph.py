@@ -1,4 +1,4 @@
-"""The graph of a workflow: waves, and cycles by name. All of it is linear in steps and edges, and none recurses."""
+"""The graph of a workflow: waves and cycles. Everything is linear in steps and edges, without recursion."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -66,7 +66,7 @@ def _without(edges: Mapping[str, list[str]], gone: Iterable[str]) -> dict[str, l
 
 
 def _walk(edges: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Follow first dependencies until a step repeats. Every step here has one left, or it would have been placed."""
+    """Follow first dependencies until a step repeats. Every step here has a dependency left, or it would be placed."""
     step_id = next(iter(edges))
     path: dict[str, int] = {}
     while step_id not in path:

@@ -1,4 +1,4 @@
-"""A run as others see it: its identity, and how it stands now."""
+"""Information on runs and limits, as queries return it."""
 
 from typing import NamedTuple
 
@@ -9,31 +9,31 @@ __all__ = ["LimitInfo", "RunInfo", "RunKey", "info_of", "seed_of"]
 
 
 class RunKey(NamedTuple):
-    """What names a run."""
+    """The identity of a run."""
 
     namespace: str
     run_id: str
 
 
 def seed_of(key: RunKey) -> str:
-    """Return the seed of a run's draws: derived from what names it, so that whoever goes on with it draws the same."""
+    """Return the seed of a run's random draws. It is derived from the key, so every server draws the same."""
     return f"{key.namespace}/{key.run_id}"
 
 
 @immutable
 class LimitInfo:
-    """What an action is allowed, with all others that a limit covers, and how that stands now.
+    """A limit of actions, and its state now.
 
     Attributes:
         actions: What the limit covers, as it was configured.
-        per_key: It counts each value of a key apart; what follows is then of all of them together.
-        concurrency: Attempts in flight at once; `None`: as many as come.
-        rate: How many may start in how many nanoseconds, and together; `None`: however many.
-        adaptive: How far the bound that finds itself may fall and climb, and where it is, the lowest of all keys;
-            `None`: there is none.
-        in_flight: Attempts that hold a place.
-        refused: Refusals since the server started, of the keys that are remembered.
-        paused_until: When the latest pause ends for which a refusal asked, since the epoch; `None`: there is none.
+        per_key: It counts each value of a key on its own. The numbers below are then those of all keys together.
+        concurrency: The bound of attempts in flight; `None`: no bound.
+        rate: Starts, in how many nanoseconds, and how many may start together; `None`: no rate.
+        adaptive: The lowest and the highest adaptive bound, and the bound now (the lowest of all keys); `None`: no
+            adaptive bound.
+        in_flight: Attempts that have a place.
+        refused: Refusals since the server started. Keys that were forgotten are not counted.
+        paused_until: The end of the longest pause that a refusal asked for, since the epoch; `None`: no pause.
     """
 
     actions: str
@@ -48,10 +48,10 @@ class LimitInfo:
 
 @immutable
 class RunInfo:
-    """A run as it stands now.
+    """A run now.
 
-    `counts` is by `State`, in its order; times are nanoseconds since the epoch. `rerun_of` is empty if it is no rerun;
-    `paused` says that its server leaves it alone; `missing` are actions that its steps wait for, the first of them.
+    `counts` is by `State`, in its order. Times are nanoseconds since the epoch. `rerun_of` is empty if it is no rerun.
+    `paused` means that its server leaves it alone. `missing` are the first actions that its steps wait for.
     """
 
     key: RunKey
@@ -71,12 +71,12 @@ class RunInfo:
 
     @property
     def position(self) -> tuple[int, str]:
-        """Its place in lists, which are sorted by it, newest first."""
+        """Its position in lists, newest first."""
         return self.create_time, self.key.run_id
 
 
 def info_of(key: RunKey, create_time: int, run: RunState) -> RunInfo:
-    """Return how a run stands."""
+    """Return the information of a run."""
     state = run.finished or (State.RUNNING if run.started else State.PENDING)
     return RunInfo(
         key,

@@ -20,7 +20,7 @@ __all__ = [
 
 
 class EvaluationFailed(Exception):
-    """Raised when a binding or condition has no value, or too large a one. The message is for the step's failure.
+    """Raised when a binding or condition has no value, or the value is too large. The message is the step failure's.
 
     Attributes:
         reason: The kind of failure.
@@ -32,12 +32,12 @@ class EvaluationFailed(Exception):
 
 
 class Evaluator(Protocol):
-    """Evaluates bindings. Must be pure: equal arguments, equal answers."""
+    """Evaluates bindings. It must be pure: equal arguments give equal values."""
 
     def input_of(
         self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
     ) -> Payload:
-        """Return what the step's action gets.
+        """Return the input of the step's action.
 
         Args:
             step: The step, whose join is met.
@@ -81,7 +81,9 @@ def action_of(step: StepState) -> str:
 
 
 def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
-    """Return what a step's action gets: what its dependencies had answered when it took its place, then and ever after.
+    """Return the input of a step's next attempt.
+
+    Every attempt gets the outputs that its dependencies had when the step first took a place of the run.
 
     Raises:
         EvaluationFailed: A binding has no value.
@@ -89,7 +91,7 @@ def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
     spec = step.spec if step.original is None else _stand_in(step.spec)
     deps = step.deps
     if spec.input is None and not spec.bindings:
-        if spec.fallback is not None:  # what that binds is no business of the step's own
+        if spec.fallback is not None:  # the step's own action does not get what its fallback binds
             deps = tuple(dict.fromkeys(spec.depends_on))
         if not deps:
             return run.input
@@ -99,9 +101,9 @@ def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
 
 
 def is_written(step: StepState) -> bool:
-    """Say whether a step's action gets what its author wrote for it, keys and all.
+    """Say whether the author of the workflow wrote the input of a step's next attempt.
 
-    What it gets by default is not: the run's input, outputs by step id; nor is what a fallback takes over.
+    Default inputs are not written: the run's input, outputs by step id, and what a fallback takes over.
     """
     written: Step | FallbackAction | None = step.spec
     if step.original is not None:
@@ -112,7 +114,7 @@ def is_written(step: StepState) -> bool:
 
 
 def _stand_in(spec: Step) -> Step:
-    """Return a step whose input is that of its fallback."""
+    """Return a step with the input and bindings of its fallback."""
     fallback = spec.fallback
     if not isinstance(fallback, FallbackAction) or (fallback.input is None and not fallback.bindings):
         return spec

@@ -1,6 +1,6 @@
-"""What goes into a run and what comes out: inputs, events, commands, and timers.
+"""Inputs, events, requests and commands of a run.
 
-Events are the truth: every decision stands in one. An event's number is its place in the run's list, from 1.
+Events are the truth: every decision is in an event. The number of an event is its place among the run's events, from 1.
 """
 
 from typing import Literal, NamedTuple, TypeAlias
@@ -53,15 +53,14 @@ class Timer(NamedTuple):
     attempt: int = 0
 
 
-# Inputs: what the engine tells the core.
+# Inputs: the engine feeds them to the core.
 
 
 @immutable
 class Started:
-    """The run may begin. Always the first input.
+    """The run may begin. It is always the first input.
 
-    `reused` are outputs of steps that an earlier run has answered, by step id, after those of their dependencies;
-    `reused_from` is that run.
+    `reused` are outputs of an earlier run, by step id, each after those of its dependencies. `reused_from` is that run.
     """
 
     reused: tuple[tuple[str, Payload], ...] = ()
@@ -70,7 +69,7 @@ class Started:
 
 @immutable
 class AttemptStarted:
-    """Admission let an attempt in: it starts now."""
+    """Admission gave an attempt a permit: it starts now."""
 
     step_id: str
     attempt: int
@@ -78,7 +77,7 @@ class AttemptStarted:
 
 @immutable
 class AttemptSucceeded:
-    """An attempt answered."""
+    """An attempt succeeded."""
 
     step_id: str
     attempt: int
@@ -87,7 +86,7 @@ class AttemptSucceeded:
 
 @immutable
 class AttemptFailed:
-    """An attempt ended without an answer, by its own fault."""
+    """An attempt failed by itself."""
 
     step_id: str
     attempt: int
@@ -96,9 +95,9 @@ class AttemptFailed:
 
 @immutable
 class AttemptInterrupted:
-    """An interrupted attempt has ended without an answer, or its grace is over (`abandoned`).
+    """An interrupted attempt ended without an answer, or its grace is over (`abandoned`).
 
-    `failure` is the one that the `Interrupt` command carried; its details may say what the action did instead.
+    `failure` is the one of the `Interrupt` command. Its details may say what the action did instead of ending.
     """
 
     step_id: str
@@ -109,7 +108,7 @@ class AttemptInterrupted:
 
 @immutable
 class AttemptLost:
-    """A running attempt ended with the server that ran it; whether it did what it was to do is not known."""
+    """A running attempt was lost, with its server or by a defect. Whether its action had its effect is unknown."""
 
     step_id: str
     attempt: int
@@ -125,28 +124,28 @@ class AttemptTimedOut:
 
 @immutable
 class TimerFired:
-    """A timer's due time has come."""
+    """A timer is due."""
 
     timer: Timer
 
 
 @immutable
 class CancelRequested:
-    """Somebody wants the run to end."""
+    """A caller cancels the run."""
 
     reason: str = ""
 
 
 @immutable
 class StopRequested:
-    """The server ends the run, which fails with this failure."""
+    """The server ends the run, with this failure."""
 
     failure: Failure
 
 
 @immutable
 class AddSteps:
-    """A planner adds steps to an open run; `seal`: they are the last."""
+    """A planner adds steps to an open run. `seal`: they are the last ones."""
 
     steps: tuple[Step, ...]
     seal: bool = False
@@ -166,12 +165,12 @@ Input: TypeAlias = (
     | AddSteps
 )
 
-# Events: what is true from now on.
+# Events.
 
 
 @immutable
 class Wave:
-    """A topological level, or a part of one, in declaration order."""
+    """A topological level, or a part of one. Steps are in declaration order."""
 
     index: int
     step_ids: tuple[str, ...]
@@ -179,7 +178,7 @@ class Wave:
 
 @immutable
 class RunStarted:
-    """The run began. A long plan spans several, all but the last with `more`."""
+    """The run began. A long plan takes several of these events, all but the last with `more`."""
 
     time: int
     waves: tuple[Wave, ...]
@@ -191,7 +190,7 @@ class RunStarted:
 
 @immutable
 class WaveStarted:
-    """The first step of a wave is about to start."""
+    """The first step of a wave starts next."""
 
     time: int
     wave: int
@@ -215,9 +214,9 @@ class StepStarted:
 
 @immutable
 class StepRetrying:
-    """An attempt failed, and another follows, not before `next_time`.
+    """An attempt failed, and another one follows at `next_time` or later.
 
-    `fallback`: what follows is the step's fallback; `attempt` is 0 then if the step failed before its first.
+    `fallback`: the step's fallback follows. Then `attempt` is 0 if the step failed before its first attempt.
     `abandoned`: the attempt did not end within its grace.
     """
 
@@ -232,7 +231,7 @@ class StepRetrying:
 
 @immutable
 class StepReady:
-    """The pause before an attempt is over: it starts as soon as there is a place for it."""
+    """The pause before an attempt is over. It starts when it gets a place."""
 
     time: int
     step_id: str
@@ -241,10 +240,10 @@ class StepReady:
 
 @immutable
 class StepFinished:
-    """A step ended, in whatever state. Exactly one for every step.
+    """A step ended, in whatever state. There is exactly one for every step.
 
-    `reused_from` is the run from which its output was taken over; empty if it answered itself. `original` is why its
-    own action failed for good, where its fallback stood in.
+    `reused_from` is the run that its output was taken from; empty: the step ran itself. `original` is the final failure
+    of the step's own action, if its fallback replaced it.
     """
 
     time: int
@@ -273,7 +272,7 @@ class WaveFinished:
 
 @immutable
 class StepsAdded:
-    """Steps were added, and the waves that thereby became known."""
+    """Steps were added, and waves became known by that."""
 
     time: int
     steps: tuple[Step, ...]
@@ -283,18 +282,22 @@ class StepsAdded:
 
 @immutable
 class RunStopping:
-    """The run was cancelled or timed out: nothing more starts."""
+    """The run was cancelled, stopped or timed out: nothing more starts.
+
+    `cancel_reason` is the reason that a caller gave for cancelling.
+    """
 
     time: int
     failure: Failure
+    cancel_reason: str = ""
 
 
 @immutable
 class RunFinished:
-    """The run ended. Terminal.
+    """The run ended. It is the last event.
 
-    `outputs` are the run's, as far as they fit; `omitted` the ids of the first that did not. `counts` is by `State`, in
-    its order.
+    `outputs` are those that fit into one message; `omitted` are the ids of the first ones that did not. `counts` is by
+    `State`, in its order.
     """
 
     time: int
@@ -344,7 +347,7 @@ class Invoke:
 
 @immutable
 class StartTimer:
-    """Feed `TimerFired(timer)` when `due` has come, unless what it watches has ended."""
+    """Feed `TimerFired(timer)` at `due`, unless the step or run that it bounds has ended."""
 
     timer: Timer
     due: int
@@ -354,8 +357,8 @@ class StartTimer:
 class Interrupt:
     """End an attempt: withdraw it from admission, or cancel it and await its clean-up.
 
-    Then feed its answer, if it gave one all the same, else `AttemptInterrupted` with this failure. An attempt that is
-    being interrupted already keeps its first failure; one that was never invoked needs nothing.
+    Then feed `AttemptInterrupted` with this failure; or the answer, if the attempt gave one all the same. An attempt
+    that is being interrupted keeps its first failure. One that was never invoked needs nothing.
     """
 
     step_id: str
@@ -365,7 +368,7 @@ class Interrupt:
 
 @immutable
 class Finish:
-    """The run has ended: release what it holds."""
+    """The run has ended: free its resources."""
 
 
 Command: TypeAlias = StartTimer | Interrupt | Finish

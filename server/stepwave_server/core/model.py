@@ -1,4 +1,4 @@
-"""What a workflow is, and the vocabulary of outcomes: data alone, no behaviour."""
+"""Workflows, steps, failures and states: data alone."""
 
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
@@ -12,6 +12,7 @@ __all__ = [
     "Binding",
     "Blob",
     "Failure",
+    "FailureCause",
     "FailurePolicy",
     "FallbackAction",
     "FromInput",
@@ -47,14 +48,14 @@ T = TypeVar("T")
 def immutable(cls: type[T]) -> type[T]:
     """Make a class a slotted dataclass that type checkers treat as frozen.
 
-    A dataclass frozen at run time sets each field through `object.__setattr__`, three times the cost of a plain one; a
-    run makes several records for every step, so the checker alone guards them.
+    A dataclass that is frozen at run time takes three times as long to make. A run makes several values for every
+    step, so only the type checker guards them.
     """
     return dataclass(slots=True)(cls)
 
 
 class State(IntEnum):
-    """What has become of a run or a step. Values are those of the contract."""
+    """State of a run or a step. Values are those of the contract."""
 
     PENDING = 1
     RUNNING = 2
@@ -65,21 +66,21 @@ class State(IntEnum):
 
 
 class Scheduling(Enum):
-    """When a step becomes ready: by its own dependencies, or by whole waves."""
+    """When a step becomes ready: after its own dependencies, or after the whole wave before."""
 
     EAGER = 1
     WAVE = 2
 
 
 class FailurePolicy(Enum):
-    """What an unhandled failure does to the rest of the run."""
+    """Effect of an unhandled failure on the rest of the run."""
 
     FAIL_FAST = 1
     CONTINUE = 2
 
 
 class Join(Enum):
-    """What a step asks of its dependencies."""
+    """Condition on the dependencies of a step."""
 
     ALL = 1
     ANY = 2
@@ -87,14 +88,14 @@ class Join(Enum):
 
 
 class OnInterrupt(Enum):
-    """What a server restart does to a running attempt."""
+    """Effect of a server restart on a running attempt."""
 
     RETRY = 1
     FAIL = 2
 
 
 class Reason(IntEnum):
-    """The kinds of failures. Values are those of the contract."""
+    """Reason of a failure. Values are those of the contract."""
 
     RATE_LIMITED = 1
     TIMEOUT = 2
@@ -109,12 +110,33 @@ class Reason(IntEnum):
     INTERNAL = 11
 
 
+class FailureCause(IntEnum):
+    """What made the scheduler decide a failure. Values are those of the contract.
+
+    It is data beside the message, so no code ever reads the message.
+    """
+
+    NONE = 0
+    """The failure is an action's, or its cause was not recorded."""
+
+    ATTEMPT_TIMEOUT = 1
+    TOTAL_TIMEOUT = 2
+    RUN_TIMEOUT = 3
+    CLEANUP_TIMEOUT = 4
+    CANCEL_REQUESTED = 5
+    STEP_FAILED = 6
+    NOT_NEEDED = 7
+    ATTEMPT_LOST = 8
+    INPUT = 9
+    """The input could not be put together."""
+
+
 RETRYABLE = (Reason.ACTION_ERROR, Reason.TIMEOUT, Reason.UNAVAILABLE, Reason.RATE_LIMITED)
-"""What a retry policy takes for worth another attempt, unless it says otherwise."""
+"""The reasons that a retry policy retries by default."""
 
 
 class SkipCause(IntEnum):
-    """The kinds of reasons for skipping a step. Values are those of the contract."""
+    """Cause of a skip. Values are those of the contract."""
 
     DEPENDENCY = 1
     CONDITION = 2
@@ -133,11 +155,11 @@ class Blob:
 
 
 Payload: TypeAlias = str | Blob
-"""A value as it travels: JSON text, or a blob."""
+"""A value of the contract: JSON text, or a blob."""
 
 
 def payload_size(payload: Payload) -> int:
-    """Return how many bytes a value takes."""
+    """Return the size of a value in bytes."""
     if isinstance(payload, Blob):
         return len(payload.data)
     return len(payload) if payload.isascii() else len(payload.encode())
@@ -145,7 +167,11 @@ def payload_size(payload: Payload) -> int:
 
 @immutable
 class Failure:
-    """Why a step or run did not succeed. `retry_after` is in nanoseconds; `step_id` is empty for the run itself."""
+    """Why a step or a run did not succeed.
+
+    `retry_after` is in nanoseconds. `step_id` is empty for the run itself. `cause` is set where the scheduler decided
+    the failure.
+    """
 
     reason: Reason
     message: str
@@ -154,11 +180,12 @@ class Failure:
     step_id: str = ""
     attempt: int = 0
     details: tuple[tuple[str, str], ...] = ()
+    cause: FailureCause = FailureCause.NONE
 
 
 @immutable
 class Skip:
-    """Why a step was never invoked, and the step to blame (empty: none)."""
+    """Why a step was never invoked, and the step to blame; empty: none."""
 
     cause: SkipCause
     step_id: str = ""
@@ -166,7 +193,7 @@ class Skip:
 
 @immutable
 class FromStep:
-    """(Part of) another step's output."""
+    """The output of another step, or a part of it."""
 
     step_id: str
     path: str = ""
@@ -174,16 +201,16 @@ class FromStep:
 
 @immutable
 class FromInput:
-    """(Part of) the run's input."""
+    """The input of the run, or a part of it."""
 
     path: str = ""
 
 
 @immutable
 class Binding:
-    """A value put into a step's input: `target` and paths are JSON Pointers.
+    """A value that is put into the input of a step. `target` and paths are JSON Pointers.
 
-    `position` is its index in the step's bindings.
+    `position` is its index among the step's bindings.
     """
 
     target: str
@@ -194,15 +221,15 @@ class Binding:
 
 @immutable
 class Retry:
-    """When and how often a failed attempt is tried again. Lengths of time are in nanoseconds.
+    """A retry policy. Durations are in nanoseconds.
 
     Attributes:
-        max_attempts: All attempts together, the first included, but for those that restarts of the server ended.
+        max_attempts: The bound of attempts, the first one included. Attempts that a server restart ended do not count.
         initial_backoff: The pause before the second attempt.
-        backoff_multiplier: The factor by which each pause exceeds the one before.
+        backoff_multiplier: The factor between one pause and the next.
         max_backoff: The longest pause.
-        jitter: The share of a pause that is drawn.
-        retryable_reasons: Failures worth another attempt.
+        jitter: The random share of a pause, from 0 to 1.
+        retryable_reasons: The failures that are retried.
     """
 
     max_attempts: int = 1
@@ -215,7 +242,7 @@ class Retry:
 
 @immutable
 class FallbackAction:
-    """An action that stands in for a step's own. Without input and bindings it gets what the own one got."""
+    """An action that replaces the step's own one. Without input and bindings, it gets the input of the own one."""
 
     action: str
     input: Payload | None = None
@@ -226,9 +253,9 @@ class FallbackAction:
 class Step:
     """One unit of work.
 
-    `timeout` and `total_timeout` are in nanoseconds; `None`: the default, and no limit. A `fallback` that is a payload
-    is a fixed value. `concurrency_key` is a JSON Pointer into its input: attempts with equal values there share limits;
-    `None`: no key.
+    `timeout` and `total_timeout` are in nanoseconds; `None` means the default, and no limit. A `fallback` that is a
+    payload is a fixed output. `concurrency_key` is a JSON Pointer into the input: attempts with equal values there
+    share limits; `None`: no key.
     """
 
     id: str
@@ -254,11 +281,11 @@ class Step:
 
     @property
     def edges(self) -> int:
-        """How many dependencies it may have, as bounds count them."""
+        """Its dependencies, as bounds count them: bindings count like dependencies."""
         return len(self.depends_on) + len(self.bindings if self.fallback is None else self.all_bindings)
 
     def dependencies(self) -> tuple[str, ...]:
-        """Return the ids it depends on, those that bindings imply included, each once, in order."""
+        """Return the ids of its dependencies, each once, in order. Bindings to steps imply dependencies."""
         if not self.bindings and self.fallback is None:
             return self.depends_on if len(self.depends_on) < 2 else tuple(dict.fromkeys(self.depends_on))
         implied = (binding.source.step_id for binding in self.all_bindings if isinstance(binding.source, FromStep))
@@ -267,7 +294,7 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workflow:
-    """The definition of a run: its steps in declaration order, and its policies. `timeout` is in nanoseconds.
+    """A workflow: steps in declaration order, and policies. `timeout` is in nanoseconds.
 
     `retry` is the policy of steps that have none of their own.
     """

@@ -22,18 +22,18 @@ __all__ = [
 ]
 
 OVERHEAD = 4
-"""About how many bytes a text takes beside its own."""
+"""Bytes that a text takes beside its own, about."""
 
 
 def plan_events(run: RunState, now: int, deadline: int | None) -> Iterator[RunStarted]:
-    """Yield the events that tell the run's plan."""
+    """Yield the events of the run's plan."""
     parts = list(parts_of(grouped((step.spec.id, step.wave) for step in run.by_index if step.wave >= 0)))
     for number, part in enumerate(parts, start=1):
         yield RunStarted(now, part, number < len(parts), len(run.by_index), deadline, run.open)
 
 
 def grouped(placed: Iterable[tuple[str, int]]) -> list[Wave]:
-    """Return waves, in order, from steps with their waves."""
+    """Return the waves, in order, of steps with their wave numbers."""
     levels: dict[int, list[str]] = {}
     for step_id, wave in placed:
         levels.setdefault(wave, []).append(step_id)
@@ -41,7 +41,7 @@ def grouped(placed: Iterable[tuple[str, int]]) -> list[Wave]:
 
 
 def parts_of(levels: Iterable[Wave]) -> Iterator[tuple[Wave, ...]]:
-    """Cut waves into parts of bounded size; there is always one part, perhaps empty."""
+    """Cut waves into parts of bounded size. There is always one part, perhaps empty."""
     part: list[Wave] = []
     size = 0
     for level in levels:
@@ -59,7 +59,7 @@ def parts_of(levels: Iterable[Wave]) -> Iterator[tuple[Wave, ...]]:
 
 
 def present_for(run: RunState, given: AddSteps) -> Present:
-    """Return what a run has already, as far as it matters to an addition."""
+    """Return the facts of a run that the validation of an addition needs."""
     steps = run.steps
     return Present(
         names=steps.keys(),
@@ -71,7 +71,7 @@ def present_for(run: RunState, given: AddSteps) -> Present:
 
 
 def was_made(run: RunState, given: AddSteps) -> bool:
-    """Say whether an open run has all that is to be added: whoever got no answer adds it again."""
+    """Say whether an open run has all of an addition already: a caller that got no response adds it again."""
     known = (run.steps.get(step.id) for step in given.steps)
     return run.options.open and all(
         step is not None and step.spec == spec for step, spec in zip(known, given.steps, strict=True)
@@ -79,9 +79,9 @@ def was_made(run: RunState, given: AddSteps) -> bool:
 
 
 def addition_events(run: RunState, steps: Sequence[Step], now: int, *, sealed: bool) -> Iterator[StepsAdded]:
-    """Yield the events that add steps: several, where one would grow too long.
+    """Yield the events that add steps. There are several if one would be too long.
 
-    Each must be applied before the next is drawn.
+    Apply each before asking for the next.
     """
     batches = list(_batches(steps))
     for number, batch in enumerate(batches, start=1):
@@ -92,9 +92,9 @@ def addition_events(run: RunState, steps: Sequence[Step], now: int, *, sealed: b
 
 
 def waves_of(run: RunState, steps: Iterable[Step]) -> list[Wave]:
-    """Return the waves that become known when steps are added, those of the new steps and of earlier ones.
+    """Return the waves that become known when steps are added: those of the new steps, and of earlier ones.
 
-    This foretells what `evolve` will do, and like it counts dependencies without a wave.
+    It computes what `evolve` will do, and counts dependencies without a wave as `evolve` does.
     """
     deps = {step.id: step.dependencies() for step in steps}
     missing = {step_id: [dep for dep in ids if not _is_placed(run, dep)] for step_id, ids in deps.items()}
@@ -121,7 +121,7 @@ def _is_placed(run: RunState, step_id: str) -> bool:
 
 
 def _waiting_in(run: RunState, step_id: str) -> list[str]:
-    """Return the steps of a run that depend on one, be it there or still to come."""
+    """Return the steps of a run that depend on a step, which may still be to come."""
     steps = run.steps[step_id].dependents if step_id in run.steps else run.unknown.get(step_id, ())
     return [step.spec.id for step in steps]
 
@@ -135,7 +135,7 @@ def _inverted(edges: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
 
 
 def _loose_ancestors(run: RunState, steps: Iterable[Step]) -> dict[str, Step]:
-    """Return the ancestors that have no wave yet: with a step that they wait for, they may form a cycle."""
+    """Return the ancestors that have no wave yet. With a step that they wait for, they may form a cycle."""
     loose: dict[str, Step] = {}
     front = [dep for step in steps for dep in step.dependencies()]
     for step_id in front:  # grows as it goes
@@ -147,7 +147,7 @@ def _loose_ancestors(run: RunState, steps: Iterable[Step]) -> dict[str, Step]:
 
 
 def _batches(steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
-    """Cut steps into batches of bounded size; there is always one batch, perhaps empty."""
+    """Cut steps into batches of bounded size. There is always one batch, perhaps empty."""
     batch: list[Step] = []
     size = 0
     for step in steps:
@@ -161,7 +161,7 @@ def _batches(steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
 
 
 def _weight(step: Step) -> int:
-    """Return about how many bytes a step takes in a message."""
+    """Return the size of a step in a message, about, in bytes."""
     texts = [step.id, step.action, *step.depends_on]
     payloads = [step.input]
     if isinstance(step.fallback, FallbackAction):

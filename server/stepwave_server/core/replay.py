@@ -9,10 +9,13 @@ step that fails or goes on to its fallback without running, as the first thing o
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import fields, replace
+from operator import itemgetter
 from reprlib import Repr
 from typing import assert_never
 
 from .decide import Decision, Refused, decide
+from .early_causes import with_causes
+from .failures import NOT_RETRIED
 from .inputs import Evaluator
 from .messages import (
     AddSteps,
@@ -39,15 +42,11 @@ from .messages import (
     WaveFinished,
     WaveStarted,
 )
-from .model import Failure, Payload, Reason, State, Step
+from .model import Failure, FailureCause, Payload, State, Step
 from .planning import addition_events, parts_of
 from .state import RunState
 
 __all__ = ["ReplayDiverged", "replay"]
-
-LOST = "the server stopped while the attempt ran"
-CLEANUP = "clean-up"
-"""How the messages of failures begin that alone tell a lost attempt, and the end of clean-up, from others."""
 
 _short = Repr()
 _short.maxother = _short.maxstring = 200
@@ -105,7 +104,7 @@ def replay(run: RunState, events: Iterable[Event], evaluator: Evaluator) -> RunS
     Raises:
         ReplayDiverged: The core decides otherwise.
     """
-    recorded = _Recorded(events)
+    recorded = _Recorded(map(with_causes, events))
     while (event := next(recorded.ahead(), None)) is not None:
         first = run.sequence + 1
         for sequence, got in enumerate(_decide(run, event, recorded, evaluator), start=first):
@@ -184,14 +183,14 @@ def _cause_of_retry(run: RunState, event: StepRetrying) -> Input | None:
 
 
 def _cause_of_idle_end(step_id: str, failure: Failure | None) -> Input | None:
-    is_timeout = failure is not None and failure.reason is Reason.TIMEOUT
+    is_timeout = failure is not None and failure.cause is FailureCause.TOTAL_TIMEOUT
     return TimerFired(Timer("total", step_id)) if is_timeout else None
 
 
 def _cause_of_failure(step_id: str, attempt: int, failure: Failure, *, abandoned: bool) -> Input:
-    if abandoned or failure.reason is Reason.TIMEOUT:
+    if abandoned or failure.cause in (FailureCause.ATTEMPT_TIMEOUT, FailureCause.TOTAL_TIMEOUT):
         return AttemptInterrupted(step_id, attempt, failure, abandoned)
-    lost = failure.reason is Reason.INTERRUPTED and failure.message.startswith(LOST)  # an action may fail so, too
+    lost = failure.cause is FailureCause.ATTEMPT_LOST
     return AttemptLost(step_id, attempt) if lost else AttemptFailed(step_id, attempt, failure)
 
 
@@ -205,12 +204,13 @@ def _cause_of_wave(run: RunState, event: WaveStarted, following: Iterator[Event]
 
 
 def _cause_of_stop(event: RunStopping) -> Input:
-    match event.failure.reason:
-        case Reason.CANCELLED:
-            return CancelRequested(event.failure.message.removeprefix("cancelled").removeprefix(": "))
-        case Reason.TIMEOUT:
-            is_cleanup = event.failure.message.startswith(CLEANUP)
-            return TimerFired(Timer("cleanup" if is_cleanup else "run"))
+    match event.failure.cause:
+        case FailureCause.CANCEL_REQUESTED:
+            return CancelRequested(event.cancel_reason)
+        case FailureCause.RUN_TIMEOUT:
+            return TimerFired(Timer("run"))
+        case FailureCause.CLEANUP_TIMEOUT:
+            return TimerFired(Timer("cleanup"))
         case _:
             return StopRequested(event.failure)
 
@@ -260,10 +260,33 @@ def _goes_on(run: RunState, part: StepsAdded, batch: tuple[Step, ...], later: St
 
 
 def _agree(expected: Event, got: Event) -> bool:
-    """Say whether two events are the same. A journal keeps a run's outputs as a map, which has no order."""
-    if isinstance(expected, RunFinished) and isinstance(got, RunFinished):
-        return dict(expected.outputs) == dict(got.outputs) and replace(expected, outputs=()) == replace(got, outputs=())
-    return expected == got
+    """Say whether two events are the same, but for the wording of the scheduler's own messages."""
+    return expected == got or _without_wording(expected) == _without_wording(got)
+
+
+def _without_wording(event: Event) -> Event:
+    """Return an event without the messages that the scheduler writes.
+
+    The outputs of a run are sorted: a journal keeps them as a map, which has no order.
+    """
+    match event:
+        case StepFinished():
+            failure = None if event.failure is None else _wordless(event.failure)
+            original = None if event.original is None else _wordless(event.original)
+            return replace(event, failure=failure, original=original)
+        case StepRetrying() | RunStopping():
+            return replace(event, failure=_wordless(event.failure))
+        case RunFinished():
+            failures = tuple(map(_wordless, event.failures))
+            return replace(event, failures=failures, outputs=tuple(sorted(event.outputs, key=itemgetter(0))))
+        case _:
+            return event
+
+
+def _wordless(failure: Failure) -> Failure:
+    details = tuple((key, "" if key == NOT_RETRIED else value) for key, value in failure.details)
+    message = failure.message if failure.cause is FailureCause.NONE else ""
+    return replace(failure, message=message, details=details)
 
 
 def _difference(expected: Event, got: Event | None) -> str:

@@ -16,7 +16,7 @@ MOST_OMITTED = 1_000
 
 
 def run_finished(run: RunState, now: int) -> RunFinished:
-    """Return the terminal event of a run whose steps have all ended."""
+    """Return the last event of a run whose steps have all ended."""
     kept: list[tuple[str, Payload]] = []
     omitted: list[str] = []
     omitted_count = size = 0
@@ -43,7 +43,7 @@ def run_finished(run: RunState, now: int) -> RunFinished:
 
 
 def end_state(run: RunState) -> State:
-    """Return what a run comes to by its failures."""
+    """Return the end state of a run."""
     if run.stopping is not None:
         return State.CANCELLED if run.stopping.reason is Reason.CANCELLED else State.FAILED
     return State.FAILED if run.failed_by else State.SUCCEEDED
@@ -68,14 +68,14 @@ def _within(failures: list[Failure]) -> Iterator[Failure]:
 
 
 def reusable(workflow: Workflow, finished: Iterable[StepFinished]) -> tuple[tuple[str, Payload], ...]:
-    """Return the outputs that can be taken over, by step id, after those of their dependencies.
+    """Return the outputs that a rerun can take over, by step id, each after those of its dependencies.
 
-    They are those of the steps that succeeded and whose dependencies are all taken over themselves: the input of any
-    other may be another one when its dependencies have run again.
+    These are the outputs of steps that succeeded and whose dependencies are all taken over. The input of any other step
+    may change when its dependencies run again.
 
     Args:
-        workflow: What both runs execute.
-        finished: How the earlier run's steps ended, in that order.
+        workflow: The workflow of both runs.
+        finished: The ends of the earlier run's steps, in their order.
     """
     specs = {step.id: step for step in workflow.steps}
     taken: dict[str, Payload] = {}

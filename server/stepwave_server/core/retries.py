@@ -24,11 +24,11 @@ __all__ = [
 ]
 
 LONGEST_PAUSE = 36_525 * 24 * 3600 * SECOND
-"""Nanoseconds that an action may ask to be left alone, a hundred years: more leads to times that no event can hold."""
+"""The longest pause that an action may ask for, in nanoseconds: a hundred years. Events cannot hold later times."""
 
 
 def next_time(run: RunState, step: StepState, failure: Failure, now: int) -> int | None:
-    """Return when the attempt may start that follows a failed one; `None`: none does.
+    """Return the start time of the attempt after a failed one; `None`: no attempt follows.
 
     Attempts that were lost by restarts of the server do not count.
     """
@@ -43,7 +43,7 @@ def next_time(run: RunState, step: StepState, failure: Failure, now: int) -> int
 
 
 def pause(retry: Retry, tries: int, drawn: int) -> int:
-    """Return how many nanoseconds to pause after so many tries; `drawn` is a draw.
+    """Return the pause after so many tries, in nanoseconds; `drawn` is a draw of 64 bits.
 
     It grows by repeated multiplication, which is exact to the bit on every machine, as powers are not.
     """
@@ -58,13 +58,13 @@ def pause(retry: Retry, tries: int, drawn: int) -> int:
 
 
 def draw(seed: str, step_id: str, attempt: int) -> int:
-    """Return a number of 64 bits that nobody foresees, and that is always the same for the same arguments."""
+    """Return a pseudo-random number of 64 bits: the same one for the same arguments."""
     digest = hashlib.blake2b(f"{seed}/{step_id}/{attempt}".encode(), digest_size=8).digest()
     return int.from_bytes(digest)
 
 
 def fail_attempt(decider: Decider, step: StepState, failure: Failure, *, abandoned: bool = False) -> None:
-    """Try again what the step's policy says is worth it, in the time that the step has."""
+    """Retry a failed attempt if the step's policy and total timeout allow it, else give the step up."""
     run = decider.run
     due = next_time(run, step, failure, decider.now) if run.admits(step) else None
     if due is None:
@@ -76,7 +76,7 @@ def fail_attempt(decider: Decider, step: StepState, failure: Failure, *, abandon
 
 
 def give_up(decider: Decider, step: StepState, failure: Failure, *, abandoned: bool = False) -> None:
-    """Let the step's fallback answer in its place, unless that has failed itself or may not begin; else fail it."""
+    """Let the step's fallback follow. Fail the step if it has none, if that failed itself, or if it may not begin."""
     fallback = step.spec.fallback
     if fallback is None or step.original is not None or not decider.run.admits(step):
         decider.finish_step(step, State.FAILED, failure=failure, abandoned=abandoned)
@@ -89,7 +89,7 @@ def give_up(decider: Decider, step: StepState, failure: Failure, *, abandoned: b
 def go_on(
     decider: Decider, step: StepState, failure: Failure, due: int, *, fallback: bool = False, abandoned: bool = False
 ) -> None:
-    """Let another attempt follow, or the fallback, as soon as it is due."""
+    """Let another attempt, or the fallback, follow when it is due."""
     step_id, attempt = step.spec.id, step.attempt
     decider.emit(StepRetrying(decider.now, step_id, attempt, failure, due, fallback, abandoned))
     if due > decider.now:
@@ -99,7 +99,7 @@ def go_on(
 def time_out(decider: Decider, step: StepState) -> None:
     """End a step whose total timeout has passed.
 
-    The timeout of an attempt that runs passes then at the latest, and sees to it.
+    A running attempt needs nothing here: its deadline is at the total timeout at the latest.
     """
     if step.spec.id in decider.run.running:
         return
@@ -110,6 +110,6 @@ def time_out(decider: Decider, step: StepState) -> None:
 
 
 def withdraw(decider: Decider, step: StepState, failure: Failure) -> None:
-    """Take the next attempt of a step that does not run out of admission's hands, if it is there."""
+    """Withdraw the next attempt of a step from admission, if it waits there."""
     if step.spec.id in decider.run.dispatched:
         decider.command(Interrupt(step.spec.id, step.attempt + 1, failure))

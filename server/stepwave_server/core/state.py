@@ -21,24 +21,24 @@ DEFAULT_TIMEOUT = 600 * SECOND
 CLEANUP_GRACE = 30 * SECOND
 
 MOST_INTERRUPTIONS = 3
-"""Attempts that a step may lose to restarts of the server: one that brings it down must not do so for ever."""
+"""Attempts of a step that server restarts may end. A step that brings the server down must not do so for ever."""
 
 CORE_VERSION = 1
-"""Recorded with every run; a change of the core's decisions raises it and keeps the old ones for old runs."""
+"""The version of the core, recorded with every run. Changed decisions raise it, and old runs keep the old decisions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunOptions:
-    """What a run is given beside its workflow: recorded with it, so that its decisions can be made again.
+    """Options of a run. They are recorded with it, so its decisions can be made again.
 
     Attributes:
         open: Steps may be added while it lasts.
-        step_timeout: Nanoseconds an attempt may take, unless its step says otherwise.
+        step_timeout: The default timeout of an attempt, in nanoseconds.
         limits: Bounds of its graph.
-        seed: What its draws are made of, besides step and attempt: `info.seed_of` its key.
+        seed: The seed of its random draws: `info.seed_of` its key.
         version: The version of the core that decides.
-        max_payload_bytes: Bytes that an input may have when it is put together; `None`: an earlier version began the
-            run and did not record it, so the bound of the evaluator applies.
+        max_payload_bytes: The bound of an input that is put together, in bytes; `None`: an earlier version began the
+            run and recorded no bound, so that of the evaluator applies.
     """
 
     open: bool = False
@@ -51,28 +51,27 @@ class RunOptions:
 
 @dataclass(slots=True, eq=False)
 class StepState:
-    """What has become of a step.
+    """The state of a step.
 
     Attributes:
         spec: Its definition.
-        index: Its place in declaration order.
-        deps: Its dependencies' ids.
-        dependents: The steps that wait for it.
+        index: Its index in declaration order.
+        deps: The ids of its dependencies.
+        dependents: The steps that depend on it.
         wave: Its wave; -1 while an ancestor is unknown.
-        unplaced: How many dependencies have no wave.
-        pending: How many dependencies have not ended.
-        answered: How many dependencies succeeded.
-        blame: The step because of which its `ALL` or `ANY` join may fail, itself a root cause.
-        needed_by: How many dependents still need it: all but those whose `ANY` join is met.
-        unneeded: The id of the step that answered in its stead; empty while it is needed.
+        unplaced: Dependencies that have no wave.
+        pending: Dependencies that have not ended.
+        answered: Dependencies that succeeded.
+        blame: The step that is the root cause if its `ALL` or `ANY` join fails.
+        needed_by: Dependents that still need it: all but those whose `ANY` join is met.
+        unneeded: The id of the step that answered in its place; empty while it is needed.
         join_met: Its join is met.
-        dispatched: The number of the event with which it first took one of the run's places; 0: it has taken none. What
-            its dependencies had answered then is what every attempt gets.
-        dropped: It will be skipped, or cancelled if it has been attempted.
-        interruptions: How many of its attempts were lost by restarts of the server; of its fallback's, once that
-            stands in.
-        due: When it may be attempted again, while it backs off.
-        original: Why its own action failed for good, once its fallback stands in.
+        dispatched: The number of the event with which it first took a place of the run; 0: it took none. Every attempt
+            gets the outputs that its dependencies had then.
+        dropped: It starts no attempt any more. It will be skipped, or cancelled if it was attempted.
+        interruptions: Attempts that server restarts ended; those of its fallback, once that replaces its action.
+        due: The end of the pause before its next attempt, while it backs off.
+        original: The final failure of its own action, once its fallback replaces it.
         finish: The number of its `step_finished` event; 0: it has not ended.
     """
 
@@ -107,12 +106,12 @@ class StepState:
 
     @property
     def ended(self) -> bool:
-        """Whether it has come to an end state."""
+        """Whether it has ended."""
         return self.end_time is not None
 
     @property
     def join_failed(self) -> bool:
-        """Whether its dependencies, which have all ended, did not meet its join."""
+        """Whether all its dependencies have ended without meeting its join."""
         return self.blame is not None and not (self.answered and self.spec.join is Join.ANY)
 
     @property
@@ -122,7 +121,7 @@ class StepState:
 
     @property
     def total_deadline(self) -> int | None:
-        """When its total timeout passes; `None`: it has none, or its fallback stands in, or it is not ready."""
+        """The end of its total timeout; `None`: it has none, is not ready, or its fallback replaced its action."""
         if self.spec.total_timeout is None or self.ready_time is None or self.original is not None:
             return None
         return self.ready_time + self.spec.total_timeout
@@ -135,33 +134,33 @@ class RunState:
     Attributes:
         workflow: The definition, without steps added later.
         input: The run's input.
-        options: What it was given beside.
+        options: Its options.
         steps: Every step by id, in declaration order.
-        unknown: For ids that steps refer to and that are still to come, those steps.
-        edges: How many dependencies its steps name; counted in an open run only.
+        unknown: By id of a step that is still to come, the steps that depend on it.
+        edges: Dependencies of all its steps; counted in an open run only.
         sequence: The number of the newest event.
-        time: When it happened.
-        started: The whole plan has been told.
+        time: The time of the newest event.
+        started: The events of its plan are complete.
         open: Steps may still be added.
         stopping: Why the run was cancelled or timed out; `None` if it was not.
-        failed_by: The id of the first step whose failure was unhandled; empty if there is none.
-        failed_time: When that was.
+        failed_by: The id of the first step whose failure was unhandled; empty: none.
+        failed_time: The time of that failure.
         finished: The end state; `None` while it lasts.
-        unfinished: How many steps have not ended.
+        unfinished: Steps that have not ended.
         running: Steps with a running attempt.
-        dispatched: Steps that take one of the run's places, in order: their attempts run or are in admission's hands.
-        backing_off: Steps that pause before another attempt. They take no place.
-        ready: Steps that wait for such a place.
+        dispatched: Steps that have a place of the run, in order: their attempts run, or wait for admission.
+        backing_off: Steps that pause before another attempt. They have no place.
+        ready: Steps that wait for a place of the run.
         behind_barrier: Under `WAVE`, steps whose join is met, by their wave, which is still to come.
         barrier: Under `WAVE`, the wave that may run.
-        dropped: A heap of the indexes of steps to skip.
+        dropped: A heap of the indexes of dropped steps that have not ended.
         by_index: Every step by its index.
-        wave_left: For every wave, how many of its steps have not ended.
-        waves_open: Waves that began and did not finish.
-        waves_done: Those of them whose steps have all ended: they finish as soon as no more steps can be added.
-        counts: How many steps are in which state, by `State.value - 1`.
+        wave_left: By wave, its steps that have not ended.
+        waves_open: Waves that have started and not finished.
+        waves_done: Waves among them whose steps have all ended. They finish when no more steps can be added.
+        counts: Steps by state, at `State.value - 1`.
         failures: The first failures.
-        failure_count: How many there were in all.
+        failure_count: Failures in all.
     """
 
     workflow: Workflow

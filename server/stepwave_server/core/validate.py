@@ -27,8 +27,8 @@ POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 
 MOST_KNOWN = 2_000
 MOST_COMPARED = 500_000
-"""More names, or more pairs of letters, are not searched for near ones, nor are they
-for more than so many unknown names: what takes milliseconds once would take minutes."""
+"""Bounds of the search for near names: known names, pairs of letters, and unknown names in all. Beyond them, the search
+would take minutes."""
 MOST_HINTS = 20
 
 
@@ -50,7 +50,7 @@ class Limits:
 
 @immutable
 class Present:
-    """What a run has already, as far as it matters to steps that are to be added.
+    """The facts of a run that the validation of an addition needs.
 
     Attributes:
         names: The ids of all its steps.
@@ -69,7 +69,7 @@ class Present:
 
 @dataclass(slots=True)
 class _Check:
-    """The steps under scrutiny, what the run has already, and what was found."""
+    """The state of one validation: the steps, the facts of the run, and the problems found."""
 
     steps: Sequence[Step]
     present: Present = field(default_factory=Present)
@@ -83,12 +83,12 @@ class _Check:
 
 
 def validate(workflow: Workflow, limits: Limits, *, open_run: bool = False) -> list[Violation]:
-    """Return every problem of a workflow's graph; empty if it can run.
+    """Return every problem of a workflow; empty: it can run.
 
     Args:
-        workflow: What to check.
-        limits: Bounds it must keep.
-        open_run: Steps may be added later: references to steps still to come, and no steps at all, are allowed.
+        workflow: The workflow.
+        limits: Its bounds.
+        open_run: Steps may be added later. References to steps that are still to come are allowed, and no steps at all.
     """
     check = _Check(workflow.steps, forward=open_run)
     if not NAME.fullmatch(workflow.name):
@@ -118,7 +118,7 @@ def validate_addition(steps: Sequence[Step], present: Present, limits: Limits, *
 
 
 def _within(check: _Check, limits: Limits) -> bool:
-    """Say whether the graph keeps its bounds; one that doesn't is not looked at any further."""
+    """Say whether the graph is within its bounds. A graph that is not is checked no further."""
     fresh = [step for step in check.steps if step.id not in check.present.same]
     steps = len(check.present.names) + len(fresh)
     if steps > limits.max_steps:
@@ -206,7 +206,7 @@ def _check_binding(check: _Check, step: Step, binding: Binding, path: str) -> No
 
 
 def _check_cycles(check: _Check) -> None:
-    """Name every cycle. Steps that are there already can be on one only through a reference to a step still to come."""
+    """Report every cycle. Steps of the run can be on one only through a reference to a step still to come."""
     steps = (*check.present.loose.values(), *check.steps)
     edges = {step.id: [dep for dep in step.dependencies() if dep != step.id] for step in steps}
     for cycle in cycles(edges):
@@ -215,21 +215,21 @@ def _check_cycles(check: _Check) -> None:
 
 
 def _rotate(cycle: tuple[str, ...], check: _Check, index: int) -> tuple[str, ...]:
-    """Begin the cycle at the step that is blamed."""
+    """Return the cycle, beginning with the step to blame."""
     ring = cycle[:-1]
     start = next((place for place, step_id in enumerate(ring) if check.ids.get(step_id) == index), 0)
     return (*ring[start:], *ring[:start], ring[start])
 
 
 def _check_sealed(check: _Check) -> None:
-    """Refuse a seal while steps that are there already refer to some that never came."""
+    """Report references of the run's steps to steps that never came."""
     for dep, step_id in check.present.awaited.items():
         if dep not in check.ids:
             check.blame("seal", f'step "{step_id}" depends on "{dep}", which was never added')
 
 
 def pointer_problem(pointer: str) -> str:
-    """Say what is wrong with a JSON Pointer (RFC 6901); empty if nothing is."""
+    """Return the problem of a JSON Pointer (RFC 6901); empty: none."""
     if POINTER.fullmatch(pointer):
         return ""
     if not pointer.startswith("/"):
@@ -238,7 +238,7 @@ def pointer_problem(pointer: str) -> str:
 
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
-    """Return `; did you mean "x"?` for a near one of the known names, else nothing."""
+    """Return `; did you mean "x"?` for the nearest known name, or an empty text."""
     if len(known) > MOST_KNOWN or len(name) * sum(map(len, known)) > MOST_COMPARED:
         return ""
     near = difflib.get_close_matches(name, known, n=1)
@@ -264,7 +264,7 @@ NOT_RETRIED = {
 
 
 def retry_problems(retry: Retry) -> Iterator[tuple[str, str]]:
-    """Yield every problem of a policy, as the field and what is wrong with it."""
+    """Yield every problem of a policy, as the field and the problem."""
     if not 1 <= retry.max_attempts <= MOST_ATTEMPTS:
         yield "max_attempts", f"must be 1 to {MOST_ATTEMPTS:,}, got {retry.max_attempts:,}"
     if retry.initial_backoff < 0:

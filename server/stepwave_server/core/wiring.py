@@ -1,7 +1,7 @@
-"""How steps are wired to those they depend on: waves, and what a dependency's end means for a join.
+"""The edges of a run's graph: steps are linked to their dependencies, get their waves, and count ends for their joins.
 
-Every edge is looked at a fixed number of times, however and whenever its steps come: a step has its wave once it has
-counted down its dependencies without one.
+Every edge is visited a fixed number of times, in whatever order steps are added. A step gets its wave when it has
+counted down its dependencies that have none.
 """
 
 from collections.abc import Iterable
@@ -14,7 +14,7 @@ __all__ = ["account", "add_steps", "forget_unknown"]
 
 
 def add_steps(run: RunState, specs: Iterable[Step]) -> list[StepState]:
-    """Add steps, and return those that thereby got a wave, new or not."""
+    """Add steps. Return the steps that got a wave by that, new or not."""
     fresh = []
     for spec in specs:
         step = StepState(spec, len(run.by_index), spec.dependencies())
@@ -37,7 +37,7 @@ def add_steps(run: RunState, specs: Iterable[Step]) -> list[StepState]:
 
 
 def _link(run: RunState, step: StepState) -> int:
-    """Wire a new step to its dependencies, and return its wave as far as these have one."""
+    """Link a new step to its dependencies, and return its wave as far as these have one."""
     wave = 0
     for dep_id in step.deps:
         dep = run.steps.get(dep_id)
@@ -62,7 +62,7 @@ def _link(run: RunState, step: StepState) -> int:
 
 
 def _answer_waiting(run: RunState, step: StepState) -> None:
-    """Wire a step to earlier ones that refer to it: they were declared before any that it has already."""
+    """Link a step to earlier steps that refer to it. They were declared before any other dependents of it."""
     waiting = run.unknown.pop(step.spec.id, [])
     step.dependents[:0] = waiting
     step.needed_by += len(waiting)
@@ -77,7 +77,7 @@ def _place(run: RunState, step: StepState, wave: int) -> None:
 
 
 def _place_dependents(run: RunState, step: StepState) -> list[StepState]:
-    """Place, and return, steps declared before their dependencies, now that the last one of these has its wave."""
+    """Place steps that were declared before their dependencies, now that these have waves. Return them."""
     placed: list[StepState] = []
     for dep in chain((step,), placed):  # grows as it goes
         for dependent in dep.dependents:
@@ -89,12 +89,12 @@ def _place_dependents(run: RunState, step: StepState) -> list[StepState]:
 
 
 def _wave_of(run: RunState, step: StepState) -> int:
-    """Return the wave of a step whose dependencies have theirs; those that never came count for nothing."""
+    """Return the wave of a step whose dependencies have waves. Dependencies that never came do not count."""
     return max((run.steps[dep].wave + 1 for dep in step.deps if dep in run.steps), default=0)
 
 
 def forget_unknown(run: RunState) -> list[StepState]:
-    """Close a run that ends early: what is still to come never will. Return the steps that waited for it."""
+    """Close a run that ends early: no more steps will come. Return the steps that waited for some."""
     run.open = False
     waiting = [step for steps in run.unknown.values() for step in steps]
     run.unknown.clear()
@@ -108,7 +108,7 @@ def forget_unknown(run: RunState) -> list[StepState]:
 
 
 def account(step: StepState, dep: StepState) -> None:
-    """Note what a dependency's end means for the step's join."""
+    """Count the end of a dependency for the step's join."""
     if dep.state is State.SUCCEEDED:
         step.answered += 1
         return
@@ -122,7 +122,7 @@ def account(step: StepState, dep: StepState) -> None:
 
 
 def _gravity(step: StepState | None) -> int:
-    """Rank who is to blame: above all one whose failure fails the run, then one who failed, then anyone."""
+    """Rank a step to blame: one whose failure fails the run, then one that failed, then any other."""
     if step is None:
         return 0
     if step.state is not State.FAILED:

@@ -1,1 +1,1 @@
-"""Drives the core: feeds it what happened, commits what it decides, and carries out what it commands."""
+"""The engine drives the core: it feeds inputs, commits decisions and executes commands."""

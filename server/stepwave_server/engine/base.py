@@ -1,4 +1,4 @@
-"""What every engine does, whatever drives it."""
+"""The protocol of engines, their options, and the values that they take and return."""
 
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from dataclasses import dataclass, field
@@ -20,26 +20,31 @@ __all__ = ["Batch", "Engine", "EngineOptions", "Page", "Recover", "Recovery", "S
 
 
 class Recover(StrEnum):
-    """What a starting server does with the runs that it finds under way: goes on, leaves them alone, or fails them."""
+    """The treatment of runs that an earlier server left under way."""
 
     RESUME = "resume"
+    """Continue them."""
+
     PAUSE = "pause"
+    """Keep them under way, and start nothing."""
+
     FAIL = "fail"
+    """End them as failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
-    """Bounds and manners of an engine. Durations are in seconds.
+    """Options of an engine.
 
     Attributes:
-        max_runs: Runs under way at once.
-        max_attempts_in_flight: Attempts in flight at once, over all runs.
-        limits: What actions are allowed beside.
-        max_payload_bytes: Bytes that a payload may have. A new run records it.
-        cancel_grace: How long the clean-up of an interrupted attempt is awaited.
+        max_runs: Maximum number of runs under way.
+        max_attempts_in_flight: Maximum number of attempts in flight, over all runs.
+        limits: Limits of actions, beside `max_attempts_in_flight`.
+        max_payload_bytes: Maximum size of a payload in bytes. A new run records it.
+        cancel_grace: Seconds to wait for the clean-up of an interrupted attempt.
         tracebacks: Whether failures carry the traceback of the action's code.
-        heartbeat: How long a watch may be silent.
-        run: What every run is given: step timeout, limits.
+        heartbeat: Seconds without a message after which a watch sends a heartbeat.
+        run: Options of new runs, such as the default step timeout.
     """
 
     max_runs: int = 10_000
@@ -54,16 +59,16 @@ class EngineOptions:
 
 @immutable
 class Submission:
-    """A run to start, prepared: its state before the first event is built.
+    """A validated run, ready to start.
 
     Attributes:
-        key: What names it.
-        state: The run before its first event.
-        definition: The workflow as it was sent, a `Workflow` message in bytes.
-        parent: The caller's span; `None` if it has none.
-        window: How many seconds it outlives the last stream that held it; `None`: nobody holds it.
-        rerun_of: The run whose workflow and input it takes; empty if it is no rerun.
-        reused: Outputs that it takes over from that run, by step id.
+        key: The run's key.
+        state: Its state before the first event.
+        definition: The workflow as it was sent, an encoded `Workflow` message.
+        parent: The caller's span; `None`: there is none.
+        window: Reconnect window in seconds; `None`: the run is detached.
+        rerun_of: Id of the run that it runs again; empty if it is not a rerun.
+        reused: Outputs taken over from that run, by step id.
     """
 
     key: RunKey
@@ -77,39 +82,51 @@ class Submission:
 
 @dataclass(slots=True)
 class Recovery:
-    """What became of the runs that a starting engine found under way.
+    """The result of recovering the runs that an earlier engine left under way.
 
     Attributes:
-        runs: How many there were.
-        attempts: How many of their attempts had been running.
-        held: Runs that go on and are held, and how many seconds they outlive their last stream.
-        unreadable: Runs that this version cannot go on with, and why; they are left as they are.
+        runs: Number of recovered runs.
+        attempts: Number of their attempts that were running.
+        attached: Continued runs that are attached, with their reconnect window in seconds.
+        unsupported: Ids of runs that this version cannot continue, with the reason. They are left unchanged.
     """
 
     runs: int = 0
     attempts: int = 0
-    held: dict[RunKey, float] = field(default_factory=dict)
-    unreadable: dict[str, str] = field(default_factory=dict)
+    attached: dict[RunKey, float] = field(default_factory=dict)
+    unsupported: dict[str, str] = field(default_factory=dict)
 
 
 class Batch(NamedTuple):
-    """Events that were ready together: a `WatchRunResponse` in bytes, and whether the run's last one is among them."""
+    """Events that are sent together.
+
+    Attributes:
+        data: An encoded `WatchRunResponse`.
+        last: Whether the run's last event is among them.
+    """
 
     data: bytes
     last: bool
 
 
 class Page(NamedTuple):
-    """Runs, newest first, and whether there are more."""
+    """One page of a list of runs.
+
+    Attributes:
+        runs: The runs, newest first.
+        more: Whether there are more.
+    """
 
     runs: Sequence[RunInfo]
     more: bool
 
 
 class StepPage(NamedTuple):
-    """How steps stand, and the index to go on at; 0: there are no more.
+    """One page of a run's steps.
 
-    One that has ended is given by the record of its `step_finished`, another by its state.
+    Attributes:
+        steps: For a step that has ended, the record of its `step_finished` event; for another step, its state.
+        next_index: The index of the next page's first step; 0: there are no more.
     """
 
     steps: Sequence[Record | StepState]
@@ -117,41 +134,56 @@ class StepPage(NamedTuple):
 
 
 class Engine(Protocol):
-    """Drives runs."""
+    """Drives runs.
+
+    Attributes:
+        name: The name of the engine.
+    """
 
     name: str
 
     @property
     def draining(self) -> bool:
-        """Whether it takes no new runs."""
+        """Whether it accepts no new runs."""
         ...
 
     def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
-        """Return every reason why a workflow cannot run here."""
+        """Return every reason why a workflow cannot run on this engine."""
         ...
 
     async def start(self, submission: Submission) -> bool:
-        """Start a run; `False`: a run of the same id and content exists.
+        """Start a run.
+
+        Returns:
+            Whether a run was started; `False`: a run of the same id and content exists.
 
         Raises:
-            NotAccepting, TooManyRuns, RunExists, JournalUnavailable: It cannot be started.
+            NotAccepting: The engine accepts no new runs.
+            TooManyRuns: The limit of runs under way is reached.
+            RunExists: A run with this id and other content exists.
+            JournalUnavailable: The journal cannot commit.
         """
         ...
 
     async def recover(self, how: Recover) -> Recovery:
-        """Take up the runs that an earlier engine left under way. Called once, before anything else."""
+        """Recover the runs that an earlier engine left under way. Called once, before any other method."""
         ...
 
-    def listen(self, told: Callable[[str], None]) -> None:
-        """Tell why nothing can be committed, when that begins, or now; and the empty text when it is over."""
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Add a listener for failing commits.
+
+        Args:
+            listener: Called with the reason when commits begin to fail, and with an empty string when they succeed
+                again. Called at once if they fail now.
+        """
         ...
 
     async def info(self, key: RunKey) -> RunInfo:
-        """Return how a run stands, by what is committed."""
+        """Return the information of a run, when it is committed."""
         ...
 
     async def explain(self, key: RunKey) -> Explanation:
-        """Say what a run waits for; of one that has ended, only how it stands."""
+        """Return what a run waits for. For a run that has ended, the explanation has no steps."""
         ...
 
     def waiting(self, key: RunKey) -> Sequence[Waiting]:
@@ -159,7 +191,7 @@ class Engine(Protocol):
         ...
 
     def limits(self, action: str) -> Sequence[LimitInfo]:
-        """Return what an action is allowed, and how that stands now."""
+        """Return the limits of an action, and their state now."""
         ...
 
     async def result(self, key: RunKey) -> Record:
@@ -167,37 +199,37 @@ class Engine(Protocol):
         ...
 
     async def steps(self, key: RunKey, start: int, most: int) -> StepPage:
-        """Return how steps stand, from an index in declaration order."""
+        """Return at most `most` steps of a run, from an index in declaration order."""
         ...
 
     async def list_runs(self, listing: Listing, before: Position | None, most: int) -> Page:
-        """Return runs that match, newest first, from after a position."""
+        """Return at most `most` runs that match, newest first, after the position `before`."""
         ...
 
     def watch(self, key: RunKey, after: int, kinds: Collection[Kind]) -> AsyncGenerator[Batch, None]:
-        """Stream a run's events after a number. An empty batch is a sign of life."""
+        """Stream a run's events after a sequence number. A batch without events is a heartbeat."""
         ...
 
     def cancel(self, key: RunKey, reason: str) -> None:
-        """Ask a run to end; one that has ended stays as it is."""
+        """Request the cancellation of a run. A run that has ended stays unchanged."""
         ...
 
     async def delete(self, key: RunKey) -> None:
-        """Forget a run that has ended."""
+        """Delete a run that has ended."""
         ...
 
     async def detach(self, key: RunKey) -> None:
-        """Note that nobody holds a run any more; one that has ended stays as it is."""
+        """Detach a run, so that it no longer depends on its streams. A run that has ended stays unchanged."""
         ...
 
     async def header(self, key: RunKey) -> Header:
-        """Return what a run was given."""
+        """Return the definition of a run."""
         ...
 
     def export(self, key: RunKey) -> AsyncGenerator[bytes, None]:
-        """Yield the events of a run as far as they are committed, each an `ExportRunResponse` in bytes."""
+        """Yield the committed events of a run in parts, each an encoded `ExportRunResponse`."""
         ...
 
     async def finished_steps(self, key: RunKey) -> Sequence[StepFinished]:
-        """Return how the steps of a run that has ended did, in the order in which they ended."""
+        """Return the `step_finished` events of a run that has ended, in their order."""
         ...

@@ -1,4 +1,4 @@
-"""Why an engine refuses a call, one tree."""
+"""The exceptions that an engine raises."""
 
 from collections.abc import Sequence
 
@@ -21,19 +21,19 @@ __all__ = [
 
 
 class EngineError(Exception):
-    """The root of the tree."""
+    """Base class of the exceptions that refuse a call."""
 
 
 class RunNotFound(EngineError):
-    """Raised when there is no such run, or it is no longer kept."""
+    """Raised when a run does not exist, or is no longer kept."""
 
     def __init__(self, key: RunKey) -> None:
-        super().__init__(f'no run "{key.run_id}": it never was, or is no longer kept')
+        super().__init__(f'run "{key.run_id}" does not exist, or is no longer kept')
         self.key = key
 
 
 class RunExists(EngineError):
-    """Raised when a run id is taken by a run of other content."""
+    """Raised when a run with the same id and another workflow or input exists."""
 
     def __init__(self, key: RunKey) -> None:
         super().__init__(f'run "{key.run_id}" exists with another workflow or input')
@@ -49,19 +49,22 @@ class RunNotEnded(EngineError):
 
 
 class RunReplaced(Exception):
-    """Raised inside the engine when a run that met a defect has ended, or is under way to its end: ask again."""
+    """Raised inside the engine when a broken run was replaced, or has ended. The query must be repeated."""
 
 
 class RunBroken(EngineError):
-    """Raised when a run can neither go on here nor be brought to an end: by a defect, or for a later version of it."""
+    """Raised when this server can neither continue a run nor end it.
 
-    def __init__(self, key: RunKey, why: str = "a defect of the server broke it; the log says more") -> None:
-        super().__init__(f'run "{key.run_id}" cannot go on here: {why}')
+    A defect of the server broke the run, or a later version of the server wrote it.
+    """
+
+    def __init__(self, key: RunKey, reason: str = "a defect of the server broke it; see the server's log") -> None:
+        super().__init__(f'run "{key.run_id}" cannot continue on this server: {reason}')
         self.key = key
 
 
 class SequenceOutOfRange(EngineError):
-    """Raised when a sequence lies beyond a run's newest event."""
+    """Raised when a sequence number is beyond a run's newest event."""
 
     def __init__(self, after: int, last: int) -> None:
         super().__init__(f"sequence {after} is beyond the run's newest event, {last}")
@@ -70,22 +73,26 @@ class SequenceOutOfRange(EngineError):
 
 
 class NotAccepting(EngineError):
-    """Raised when the server is about to stop and takes no new runs."""
+    """Raised when the server is stopping and accepts no new runs."""
 
     def __init__(self) -> None:
-        super().__init__("the server is about to stop and takes no new runs")
+        super().__init__("the server is stopping and accepts no new runs")
 
 
 class JournalUnavailable(EngineError):
-    """Raised when the journal cannot commit: what the call asks for would not last."""
+    """Raised when the journal cannot commit, so the call would have no lasting effect.
 
-    def __init__(self, trouble: str) -> None:
-        super().__init__(trouble)
-        self.trouble = trouble
+    Attributes:
+        reason: Why it cannot commit.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class TooManyRuns(EngineError):
-    """Raised when as many runs are under way as the server allows."""
+    """Raised when the server's limit of runs under way is reached."""
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit:,} runs are under way, as many as this server allows")
@@ -93,7 +100,7 @@ class TooManyRuns(EngineError):
 
 
 class InvalidRun(EngineError):
-    """Raised when a workflow cannot run here."""
+    """Raised when a workflow cannot run on this server."""
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         super().__init__("; ".join(f"{violation.field}: {violation.description}" for violation in violations))

@@ -1,4 +1,4 @@
-"""The asyncio engine: drives runs in this process."""
+"""The local engine. It drives runs on the event loop of this process."""
 
 import asyncio
 import logging
@@ -10,11 +10,7 @@ from functools import partial
 from stepwave_server.actions import Registry
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo, RunKey
-from stepwave_server.core.messages import (
-    CancelRequested,
-    Event,
-    Started,
-)
+from stepwave_server.core.messages import CancelRequested, Event, Started
 from stepwave_server.core.model import FallbackAction, Step, Workflow
 from stepwave_server.core.validate import Violation, validate
 from stepwave_server.engine.admission.base import Permit
@@ -36,11 +32,11 @@ from stepwave_server.engine.runs.defects import Defects
 from stepwave_server.engine.runs.recovery import (
     FAILED_BY_DEFECT,
     FAILED_BY_RESTART,
-    Revived,
-    Unfit,
-    Unreadable,
-    revive,
-    unfolded,
+    CorruptRun,
+    RestoredRun,
+    UnsupportedRun,
+    placeholder,
+    restore,
 )
 from stepwave_server.engine.runs.run import LocalRun, Services
 from stepwave_server.journal import Header, Journal, Unfinished
@@ -52,23 +48,23 @@ __all__ = ["LocalEngine"]
 logger = logging.getLogger(__name__)
 
 MOST_ABANDONED = 1_000
-"""Interrupted attempts that may cling on without a place among those in flight."""
+"""Abandoned attempts that may go on without a place. Each further one keeps a place until it ends."""
 
 BROKEN_BEFORE = 'run %s met a defect of an earlier server; it ends as failed: see "stepwave result %s"'
 
 SHUTDOWN_GRACE = 2.0
-"""Seconds that cancelled attempts get to end when the engine closes."""
+"""Seconds to wait for cancelled attempts when the engine closes."""
 
 
 class LocalEngine(RunQueries):
     """Drives runs on this process's event loop.
 
     Args:
-        journal: Where events are kept.
-        actions: What steps can do.
-        clock: Nanoseconds since the epoch.
-        options: Bounds and manners.
-        telemetry: Where spans go; `None`: nowhere.
+        journal: The journal.
+        actions: The actions of the server.
+        clock: Returns the time in nanoseconds since the epoch.
+        options: Options of the engine; `None`: the defaults.
+        telemetry: The telemetry that traces runs; `None`: no tracing.
     """
 
     name = "local"
@@ -91,7 +87,7 @@ class LocalEngine(RunQueries):
         )
         self._deadlines: Deadlines[Attempt] = Deadlines(self._loop, Attempt.time_out)
         self._ready: list[LocalRun] = []
-        self._turning = False
+        self._turn_scheduled = False
         self._abandoned: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -102,23 +98,23 @@ class LocalEngine(RunQueries):
             actions=actions,
             evaluator=JsonEvaluator(self.options.max_payload_bytes),
             options=self.options,
-            turn=self._request_turn,
             admission=self._admission,
             deadlines=self._deadlines,
-            abandoned=self._keep_abandoned,
-            finished=self._run_finished,
-            broke=lambda run: self._defects.take(run),
+            request_turn=self._request_turn,
+            on_abandoned=self._keep_abandoned,
+            on_finished=self._remove_run,
+            on_broken=lambda run: self._defects.handle(run),
         )
-        self._defects = Defects(self._services, self._runs, self._let_go)
+        self._defects = Defects(self._services, self._runs, self._drop_run)
 
     @property
     def draining(self) -> bool:
-        """Whether it takes no new runs."""
+        """Whether it accepts no new runs."""
         return self._draining
 
     @property
     def attempts_in_flight(self) -> int:
-        """How many attempts are in flight now."""
+        """Number of attempts in flight."""
         return self._admission.in_flight
 
     def waiting(self, key: RunKey) -> Sequence[Waiting]:
@@ -126,21 +122,21 @@ class LocalEngine(RunQueries):
         return self._admission.waiting(key)
 
     def limits(self, action: str) -> Sequence[LimitInfo]:
-        """Return what an action is allowed, and how that stands now."""
+        """Return the limits of an action, and their state now."""
         return self._admission.limits(action, self._clock())
 
     def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
-        """Return every reason why a workflow cannot run here."""
+        """Return every reason why a workflow cannot run on this engine."""
         violations = validate(workflow, self.options.run.limits, open_run=open_run)
         for index, step in enumerate(workflow.steps):
-            if step.input is not None or self.actions.get(step.action) is None:  # else there is nothing to check
+            if step.input is not None or self.actions.get(step.action) is None:  # otherwise there is nothing to check
                 violations += self._check_action(step, f"steps[{index}]")
             if isinstance(step.fallback, FallbackAction):
                 violations += self._check_action(step.fallback, f"steps[{index}].fallback.action")
         return violations
 
     def _check_action(self, call: Step | FallbackAction, path: str) -> Iterable[Violation]:
-        """Yield what is wrong with an action's name, and with what its input says literally."""
+        """Yield the problems of an action's name and of its literal input."""
         action = self.actions.get(call.action)
         if action is None:
             if call.action:
@@ -151,52 +147,63 @@ class LocalEngine(RunQueries):
                 yield Violation(f"{path}.input", problem)
 
     async def start(self, submission: Submission) -> bool:
-        """Start a run; `False`: a run of the same id and content exists."""
+        """Start a run.
+
+        Returns:
+            Whether a run was started; `False`: a run of the same id and content exists.
+
+        Raises:
+            NotAccepting: The engine accepts no new runs.
+            TooManyRuns: The limit of runs under way is reached.
+            RunExists: A run with this id and other content exists.
+            JournalUnavailable: The journal cannot commit.
+            RunBroken: A defect of the server broke the run before its first event, or a run with this id is broken.
+        """
         key = submission.key
-        while (header := await self._found(key)) is not None:  # forgotten while it was looked for: look again
+        if (header := await self._header_of(key)) is not None:
             if not _same_content(submission, header):
                 raise RunExists(key)
             return False
         if self._draining:
             raise NotAccepting
-        if self._trouble:
-            raise JournalUnavailable(self._trouble)
+        if self._commit_error:
+            raise JournalUnavailable(self._commit_error)
         if len(self._runs) >= self.options.max_runs:
             raise TooManyRuns(self.options.max_runs)
         self._begin(submission)
         return True
 
-    async def _found(self, key: RunKey) -> Header | None:
-        """Return what the run of a key was given; for a key that is free, without giving others a turn."""
+    async def _header_of(self, key: RunKey) -> Header | None:
+        """Return the definition of the run with a key; `None`: there is no run, and this method did not await."""
         while key in self._runs or self._journal.has_ended(key):
-            with suppress(RunNotFound):
+            with suppress(RunNotFound):  # it was deleted meanwhile: check again
                 return await self.header(key)
-        self._require_whole(key)
+        self._require_not_broken(key)
         return None
 
     def _begin(self, submission: Submission) -> None:
         key, state, parent = submission.key, submission.state, submission.parent
         header = Header(
-            key,
-            submission.definition,
-            state.input,
-            state.options,
-            self._clock(),
-            parent.traceparent if parent is not None else "",
-            parent.tracestate if parent is not None else "",
-            submission.window,
-            submission.rerun_of,
+            key=key,
+            workflow=submission.definition,
+            input=state.input,
+            options=state.options,
+            create_time=self._clock(),
+            traceparent=parent.traceparent if parent is not None else "",
+            tracestate=parent.tracestate if parent is not None else "",
+            window=submission.window,
+            rerun_of=submission.rerun_of,
         )
-        run = self._add(header, Revived(state, []))
+        run = self._add(header, RestoredRun(state, []))
         self._journal.create(header)
-        run.tell(Started(submission.reused, submission.rerun_of if submission.reused else ""))
+        run.feed(Started(submission.reused, submission.rerun_of if submission.reused else ""))
         self._turn()
         if run.broken is not None and not run.kept:
             raise run.broken
 
-    def _add(self, header: Header, revived: Revived, *, failing: bool = False) -> LocalRun:
-        tracer = self._tracer(header, revived.state.workflow.name, revived.events)
-        run = self._runs[header.key] = LocalRun(header, revived.state, self._services, tracer, failing=failing)
+    def _add(self, header: Header, restored: RestoredRun, *, failing: bool = False) -> LocalRun:
+        tracer = self._tracer(header, restored.state.workflow.name, restored.events)
+        run = self._runs[header.key] = LocalRun(header, restored.state, self._services, tracer, failing=failing)
         self._idle.clear()
         return run
 
@@ -215,86 +222,87 @@ class LocalEngine(RunQueries):
         return tracer
 
     async def recover(self, how: Recover) -> Recovery:
-        """Take up the runs that an earlier engine left under way, the oldest first.
+        """Recover the runs that an earlier engine left under way, the oldest first.
 
-        One that met a defect is ended as failed, however the others are taken up: its actions are called no more.
+        A broken run is ended as failed, whatever `how` is, so that its actions are not called again.
         """
         recovery = Recovery()
         async for unfinished in self._journal.unfinished():
-            await self._recover(unfinished, how, recovery)
-        self._admission.admit()  # what waits for admission alone makes no turn of its own
+            await self._recover_run(unfinished, how, recovery)
+        self._admission.admit()  # attempts that wait for admission cause no turn
         self._turn()
         return recovery
 
-    async def _recover(self, unfinished: Unfinished, how: Recover, recovery: Recovery) -> None:
+    async def _recover_run(self, unfinished: Unfinished, how: Recover, recovery: Recovery) -> None:
         header = unfinished.header
         try:
-            revived = await asyncio.to_thread(revive, unfinished)
-        except Unreadable as error:
+            restored = await asyncio.to_thread(restore, unfinished)
+        except UnsupportedRun as error:
             self._broken[header.key] = RunBroken(header.key, str(error))
             self._journal.discard(header.key)
-            recovery.unreadable[header.key.run_id] = str(error)
-        except Unfit:
-            self._add(header, unfolded(unfinished), failing=True).give_up()
+            recovery.unsupported[header.key.run_id] = str(error)
+        except CorruptRun:
+            self._add(header, placeholder(unfinished), failing=True).mark_broken()
         else:
-            run = self._add(header, revived, failing=unfinished.broken)
+            run = self._add(header, restored, failing=unfinished.broken)
             if unfinished.broken:
                 run_id = header.key.run_id
                 logger.error(BROKEN_BEFORE, run_id, run_id, extra={"run_id": run_id})
-                run.stop_lost(FAILED_BY_DEFECT)
+                run.fail(FAILED_BY_DEFECT)
             else:
-                self._take_up(run, how, recovery)
+                self._apply_recovery(run, how, recovery)
 
-    def _take_up(self, run: LocalRun, how: Recover, recovery: Recovery) -> None:
+    def _apply_recovery(self, run: LocalRun, how: Recover, recovery: Recovery) -> None:
+        """Resume, fail or pause a restored run."""
         recovery.runs += 1
         recovery.attempts += len(run.state.running)
         if how is Recover.RESUME:
             if run.header.window is not None:
-                recovery.held[run.key] = run.header.window
+                recovery.attached[run.key] = run.header.window
             run.resume()
         elif how is Recover.FAIL:
-            run.stop_lost(FAILED_BY_RESTART)
+            run.fail(FAILED_BY_RESTART)
         else:
             run.paused = True
 
     def cancel(self, key: RunKey, reason: str) -> None:
-        """Ask a run to end; one that has ended stays as it is."""
+        """Request the cancellation of a run. A run that has ended stays unchanged."""
         run = self._runs.get(key)
         if run is not None:
-            run.tell(CancelRequested(reason))
+            run.feed(CancelRequested(reason))
             self._turn()
         elif not self._journal.has_ended(key):
             raise RunNotFound(key)
 
     async def detach(self, key: RunKey) -> None:
-        """Note that nobody holds a run any more; one that has ended stays as it is."""
+        """Detach a run, so that it no longer depends on its streams. A run that has ended stays unchanged."""
         run = self._runs.get(key)
         if run is not None and run.header.window is not None:
             await self._journal.detach(key)
             run.header = replace(run.header, window=None)
 
     async def delete(self, key: RunKey) -> None:
-        """Forget a run that has ended."""
+        """Delete a run that has ended."""
         self._require_ended(key)
         if not self._journal.has_ended(key):
             raise RunNotFound(key)
         await self._journal.delete(key)
 
-    async def drain(self, patience: float) -> None:
-        """Take no new runs and wait for those under way.
+    async def drain(self, seconds: float) -> None:
+        """Accept no new runs, and wait for the runs under way.
 
-        After `patience` seconds they are left to the next server, if the journal outlives this one; else they are
-        cancelled, and waited for again.
+        A durable journal leaves the runs that remain after `seconds` to the next server. Otherwise they are
+        cancelled, and their ends are awaited.
         """
         self._draining = True
         self._check_idle()
-        if not await self._wait_idle(patience) and not self._journal.durable:
+        if not await self._wait_idle(seconds) and not self._journal.durable:
             for run in list(self._runs.values()):
-                run.tell(CancelRequested("the server stopped"))
+                run.feed(CancelRequested("the server stopped"))
             await self._wait_idle(self.options.cancel_grace + SHUTDOWN_GRACE)
 
     async def close(self) -> None:
-        """End every stream and cancel every attempt. Streams may still read what they lack: the journal stays open."""
+        """End all streams and cancel all attempts. The journal stays open for streams that still send events."""
         self._draining = True
         for run in self._runs.values():
             run.freeze()
@@ -311,47 +319,48 @@ class LocalEngine(RunQueries):
         self._deadlines.close()
         self._admission.close()
 
-    async def _wait_idle(self, patience: float) -> bool:
+    async def _wait_idle(self, seconds: float) -> bool:
+        """Wait until no run is under way. Return whether that happened in time."""
         try:
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(seconds):
                 return await self._idle.wait()
         except TimeoutError:
             return False
 
     def _request_turn(self, run: LocalRun) -> None:
         self._ready.append(run)
-        if not self._turning:
-            self._turning = True
+        if not self._turn_scheduled:
+            self._turn_scheduled = True
             self._loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        """Let runs decide on their inputs and fill the places that came free until nothing moves, then commit.
+        """Let runs decide on their inputs, and admit attempts, until there is nothing to decide; then commit.
 
-        All that happens in one iteration of the loop is so decided and committed together, one group for every run.
+        All inputs of one iteration of the loop are decided and committed together, in one group for each run.
         """
         while self._ready:
-            for run in self._settle():
+            for run in self._decide():
                 run.commit()
-        self._turning = False
-        if self._draining:  # a run may have come to where it waits for another server
+        self._turn_scheduled = False
+        if self._draining:  # a run may now be stalled
             self._check_idle()
 
-    def _settle(self) -> Iterable[LocalRun]:
-        """Decide until nothing moves, and return the runs that have decided something."""
-        moved: dict[LocalRun, None] = {}
+    def _decide(self) -> Iterable[LocalRun]:
+        """Let runs decide until there is nothing to decide. Return the runs that had inputs."""
+        decided: dict[LocalRun, None] = {}
         while self._ready:
             ready, self._ready = self._ready, []
             for run in ready:
                 run.decide()
-                moved[run] = None
+                decided[run] = None
             self._admission.admit()
-        return moved
+        return decided
 
     def _keep_abandoned(self, task: asyncio.Task[None]) -> None:
-        """Keep a task that may go on from being collected, until it ends or the engine closes."""
+        """Keep a reference to the task of an abandoned attempt, until it ends or the engine closes."""
         if len(self._abandoned) < MOST_ABANDONED:
             task.add_done_callback(self._abandoned.discard)
-        else:  # it keeps its place until it ends: what clings on is bounded too
+        else:  # it keeps a place until it ends, which bounds abandoned attempts
             task.add_done_callback(partial(self._end_abandoned, self._admission.occupy()))
         self._abandoned.add(task)
 
@@ -360,23 +369,24 @@ class LocalEngine(RunQueries):
         self._admission.release(permit)
         self._admission.admit()
 
-    def _run_finished(self, run: LocalRun) -> None:
+    def _remove_run(self, run: LocalRun) -> None:
+        """Remove a run that has ended."""
         del self._runs[run.key]
         self._check_idle()
 
-    def _let_go(self, run: LocalRun) -> None:
-        """Let go of a run that broke and has no end; another server may end it, if the journal outlives this one."""
+    def _drop_run(self, run: LocalRun) -> None:
+        """Remove a broken run that cannot be ended. With a durable journal, another server may end it."""
         broken = run.broken or RunBroken(run.key)
         if self._journal.discard(run.key):
             self._broken[run.key] = broken
         elif run.tracer is not None:
             run.tracer.abandon(self._clock(), str(broken))
-        self._run_finished(run)
+        self._remove_run(run)
         run.subscribers.fail(broken)
         run.watermark.refuse(broken)
 
     def _check_idle(self) -> None:
-        """Note whether all has ended that a drain would wait for: not runs that wait for another server."""
+        """Set the idle event if no run is under way. During a drain, stalled runs do not count."""
         if all(self._draining and run.stalled for run in self._runs.values()):
             self._idle.set()
 

@@ -1,4 +1,4 @@
-"""Events at rest: what a journal is, and the journals there are."""
+"""Journals, which keep the events of runs: the protocol, and the journals in memory and in SQLite."""
 
 from stepwave_server.journal.base import Ended, Header, Journal, JournalError, Listing, Position, Unfinished
 from stepwave_server.journal.memory import MemoryJournal

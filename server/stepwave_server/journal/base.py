@@ -1,4 +1,4 @@
-"""What every journal does. Commits complete later, in the order of the calls; effects wait for them."""
+"""The protocol of journals. Commits complete later, in the order of the calls. Effects wait for them."""
 
 from array import array
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -11,20 +11,20 @@ from stepwave_server.core.model import Payload, State, immutable
 from stepwave_server.core.state import RunOptions
 from stepwave_server.wire.events.encode import Record
 
-__all__ = ["Ended", "Header", "Journal", "JournalError", "Listing", "Position", "Trouble", "Unfinished"]
+__all__ = ["CommitListener", "Ended", "Header", "Journal", "JournalError", "Listing", "Position", "Unfinished"]
 
 Position: TypeAlias = tuple[int, str]
-"""Where in a list of runs, newest first, a page begins: after the run of this creation time and id."""
+"""The creation time and id of a run, after which a page of a list of runs, newest first, begins."""
 
-Trouble: TypeAlias = Callable[[str], None]
-"""Told why a journal cannot commit, in a sentence; empty once it can again."""
+CommitListener: TypeAlias = Callable[[str], None]
+"""Called with the reason when commits begin to fail, and with an empty string when they succeed again."""
 
 
 class JournalError(Exception):
-    """Raised when a journal cannot be opened or read. The message is for a person, and names the journal.
+    """Raised when a journal cannot be opened or read. The message names the journal.
 
     Attributes:
-        lasting: Trying again is in vain.
+        lasting: Whether the error is permanent: a retry cannot succeed.
     """
 
     lasting = False
@@ -32,18 +32,18 @@ class JournalError(Exception):
 
 @immutable
 class Header:
-    """What a run was given: with it and its events, the run can be folded again.
+    """The definition of a run. The run's state can be rebuilt from it and the run's events.
 
     Attributes:
-        key: What names the run.
-        workflow: The workflow as it was sent, a `Workflow` message in bytes.
+        key: The run's key.
+        workflow: The workflow as it was sent, an encoded `Workflow` message.
         input: The run's input.
-        options: What else its decisions depend on.
+        options: The other options that its decisions depend on.
         create_time: When it was accepted, in nanoseconds since the epoch.
         traceparent: The caller's W3C trace context; empty if there was none.
-        tracestate: Its vendor part.
-        window: How many seconds it outlives the last stream that held it; `None`: nobody holds it.
-        rerun_of: The run whose workflow and input it took; empty if it is no rerun.
+        tracestate: The vendor part of the trace context.
+        window: Reconnect window in seconds; `None`: the run is detached.
+        rerun_of: Id of the run that it runs again; empty if it is not a rerun.
     """
 
     key: RunKey
@@ -59,12 +59,12 @@ class Header:
 
 @immutable
 class Ended:
-    """How a run ended; committed together with its last event.
+    """The summary of a run that has ended, committed together with its last event.
 
     Attributes:
-        info: How it stands, for ever.
-        finishes: For every step in declaration order, the number of its `step_finished` event.
-        outputs: The numbers of the `step_finished` events whose outputs the run's last event tells again.
+        info: The run's final state.
+        finishes: The sequence number of every step's `step_finished` event, in declaration order.
+        outputs: The sequence numbers of the `step_finished` events whose outputs the run's last event repeats.
     """
 
     info: RunInfo
@@ -73,13 +73,13 @@ class Ended:
 
 
 class Unfinished(NamedTuple):
-    """A run that had not ended when its server did.
+    """A run that was under way when an earlier server ended.
 
     Attributes:
-        header: What it was given.
+        header: Its definition.
         records: Its events so far.
-        broken: It met a defect of a server.
-        unreadable: Why its events cannot be read here; empty if they can.
+        broken: Whether a defect of a server broke it.
+        unreadable: Why this version cannot read its events; empty if it can.
     """
 
     header: Header
@@ -90,16 +90,16 @@ class Unfinished(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """Which runs to list. Times are nanoseconds since the epoch; what is empty or `None` leaves all in.
+    """A filter of runs. A criterion that is empty or `None` matches every run.
 
     Attributes:
-        namespace: Only runs of this namespace.
-        states: Only runs in one of these states.
-        workflow_name: Only runs of this workflow.
-        prefix: Only runs whose id begins so.
-        labels: Only runs that have all these labels.
-        since: Only runs accepted then or later.
-        until: Only runs accepted before.
+        namespace: The runs' namespace.
+        states: The runs' states; one of them must match.
+        workflow_name: The name of the runs' workflow.
+        prefix: The prefix of the runs' ids.
+        labels: The runs' labels; all of them must match.
+        since: Earliest time of acceptance, in nanoseconds since the epoch.
+        until: Time before which the runs were accepted, in nanoseconds since the epoch.
     """
 
     namespace: str
@@ -111,7 +111,7 @@ class Listing:
     until: int | None = None
 
     def matches(self, info: RunInfo) -> bool:
-        """Say whether a run belongs to the list."""
+        """Return whether a run matches the filter."""
         return (
             info.key.namespace == self.namespace
             and info.key.run_id.startswith(self.prefix)
@@ -127,110 +127,118 @@ class Journal(Protocol):
     """Keeps the events of runs.
 
     A run is *under way* from `create` on, and has *ended* once an `append` with `ended` is committed.
+
+    Attributes:
+        name: The kind of journal.
+        durable: Whether it outlives the process.
+        lost: Whether no commit can succeed any more: it is damaged, or another server has taken it over.
+        clean: Whether the last server that recovered its runs, if there was one, stopped in order.
     """
 
     name: str
     durable: bool
-    """Whether it outlives the process."""
     lost: bool
-    """Whether it will never commit anything any more: it is damaged, or another server has taken it over."""
-
     clean: bool
-    """Whether the last server that took up its runs, if there was one, stopped in order."""
 
     @property
-    def place(self) -> str:
-        """Where it is, for people."""
+    def location(self) -> str:
+        """The journal's location, for messages."""
         ...
 
     def create(self, header: Header) -> None:
-        """Open a run. It is committed with its first events."""
+        """Add a run. It is committed with its first events."""
         ...
 
     def append(
         self, key: RunKey, records: Sequence[Record], committed: Callable[[], None], ended: Ended | None = None
     ) -> None:
-        """Add events to a run, all or none.
+        """Append events to a run, all or none.
 
         Args:
-            key: The run, under way.
+            key: The run, which is under way.
             records: The events.
-            committed: Called on the event loop once they are safe, perhaps before this returns.
-            ended: How the run ended, if its last event is among them. From now on retention may forget it.
+            committed: Called on the event loop once they are committed, perhaps before this returns.
+            ended: The run's summary, if its last event is among them. Retention may delete the run from now on.
         """
         ...
 
     async def detach(self, key: RunKey) -> None:
-        """Forget that a run under way is held; done when that is committed.
+        """Detach a run under way; returns when that is committed.
 
         Raises:
-            JournalError: Commits fail now. It may be committed all the same when they succeed again.
+            JournalError: Commits fail now. The change may still be committed when they succeed again.
         """
         ...
 
     async def read(self, key: RunKey, after: int, most_bytes: int) -> Sequence[Record] | None:
-        """Return committed events after a number: one if there is any, more while they stay below `most_bytes`.
+        """Return committed events of a run.
 
-        `None`: the run is not kept.
+        Args:
+            key: The run.
+            after: The sequence number after which to begin.
+            most_bytes: Bytes at which to stop. At least one event is returned, if there is any.
+
+        Returns:
+            The events; `None`: the run is not in the journal.
         """
         ...
 
     def reading(self, key: RunKey) -> AbstractContextManager[None]:
-        """Keep retention from forgetting a run while inside: who reads it, reads it to its end."""
+        """Keep retention from deleting a run while inside, so that it can be read to its end."""
         ...
 
     async def pick(self, key: RunKey, sequences: Sequence[int]) -> Sequence[Record]:
-        """Return the committed events with these numbers, in their order; none if the run is not kept."""
+        """Return the committed events with these sequence numbers, in this order; none if the run is unknown."""
         ...
 
     def has_ended(self, key: RunKey) -> bool:
-        """Say whether a run has ended and is kept."""
+        """Return whether a run has ended and is in the journal."""
         ...
 
     async def header(self, key: RunKey) -> Header | None:
-        """Return what a run that has ended was given; `None` if there is none."""
+        """Return the header of a run that has ended; `None` if there is no such run."""
         ...
 
     async def info(self, key: RunKey) -> RunInfo | None:
-        """Return how a run that has ended stands; `None` if there is none."""
+        """Return the final state of a run that has ended; `None` if there is no such run."""
         ...
 
     async def finishes(self, key: RunKey) -> Sequence[int] | None:
-        """Return the numbers of the `step_finished` events of a run that has ended; `None` if there is none."""
+        """Return `Ended.finishes` of a run that has ended; `None` if there is no such run."""
         ...
 
     async def list_ended(self, listing: Listing, before: Position | None, most: int) -> Sequence[RunInfo]:
-        """Return runs that have ended and match, newest first, from after a position."""
+        """Return at most `most` runs that have ended and match, newest first, after a position."""
         ...
 
     async def delete(self, key: RunKey) -> None:
-        """Forget a run that has ended; done when that is committed.
+        """Delete a run that has ended; returns when that is committed.
 
         Raises:
-            JournalError: Commits fail now. It may be committed all the same when they succeed again.
+            JournalError: Commits fail now. The change may still be committed when they succeed again.
         """
         ...
 
     def mark_broken(self, key: RunKey) -> None:
-        """Note that a run under way met a defect, behind its events so far. Without events there is nothing to note."""
+        """Mark a run under way as broken by a defect, after its events so far. Does nothing if it has none."""
         ...
 
     def discard(self, key: RunKey) -> bool:
-        """Let go of a run under way: it has no more events while this journal is open.
+        """Discard a run under way. It gets no more events while this journal is open.
 
         Returns:
-            Whether it is kept all the same, for another server to take up; its id is not free then.
+            Whether the run stays in the journal for the next server to recover. Its id is not free then.
         """
         ...
 
     def unfinished(self) -> AsyncIterator[Unfinished]:
-        """Yield the runs that an earlier process left under way, the oldest first; they are under way again."""
+        """Yield the runs that an earlier process left under way, the oldest first. They are under way again."""
         ...
 
-    def listen(self, told: Trouble) -> None:
-        """Tell when commits begin to fail, and when they succeed again. At once, if they fail now."""
+    def listen(self, listener: CommitListener) -> None:
+        """Add a listener for failing commits. It is called at once if commits fail now."""
         ...
 
     async def close(self) -> None:
-        """Commit what is outstanding and release everything."""
+        """Commit the outstanding events, and close the journal."""
         ...

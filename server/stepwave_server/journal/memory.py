@@ -1,4 +1,4 @@
-"""The journal in memory: commits at once, forgets with the process; ended runs are kept up to a count and an age."""
+"""The journal in memory. It commits at once, and its events are lost with the process."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractContextManager
@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from heapq import nlargest
 
 from stepwave_server.core.info import RunInfo, RunKey
-from stepwave_server.journal.base import Ended, Header, Listing, Position, Trouble, Unfinished
-from stepwave_server.journal.retention import Retention, Shelf
+from stepwave_server.journal.base import CommitListener, Ended, Header, Listing, Position, Unfinished
+from stepwave_server.journal.retention import EndedRuns, Retention
 from stepwave_server.wire.events.encode import Kind, Record
 
 __all__ = ["MemoryJournal"]
@@ -15,7 +15,7 @@ __all__ = ["MemoryJournal"]
 
 @dataclass(slots=True)
 class _Log:
-    """A run's events, what it was given and how it ended. Two flat sequences take half the memory of one of records."""
+    """A run's header, events and summary. Two flat lists take half the memory of one list of records."""
 
     header: Header
     kinds: list[Kind] = field(default_factory=list)
@@ -32,27 +32,27 @@ class MemoryJournal:
 
     Args:
         clock: Nanoseconds since the epoch, for the age of ended runs.
-        retention: How long these are kept.
+        retention: How long ended runs are kept.
     """
 
     name = "memory"
     durable = False
     lost = False
     clean = True
-    place = "memory"
+    location = "memory"
 
     def __init__(self, clock: Callable[[], int], retention: Retention | None = None) -> None:
         self._logs: dict[RunKey, _Log] = {}
-        self._shelf = Shelf(clock, retention or Retention(), self.sweep)
+        self._ended_runs = EndedRuns(clock, retention or Retention(), self.sweep)
 
     def create(self, header: Header) -> None:
-        """Open a run."""
+        """Add a run."""
         self._logs[header.key] = _Log(header)
 
     def append(
         self, key: RunKey, records: Sequence[Record], committed: Callable[[], None], ended: Ended | None = None
     ) -> None:
-        """Add events to a run and commit them at once; forget ended runs that are too many or too old."""
+        """Append events to a run, and commit them at once."""
         log = self._logs[key]
         for kind, data in records:
             log.kinds.append(kind)
@@ -60,19 +60,19 @@ class MemoryJournal:
             log.size += len(data)
         if ended is not None:
             log.ended = ended
-            self._shelf.put(key, ended.info.end_time or 0, log.size)
+            self._ended_runs.add(key, ended.info.end_time or 0, log.size)
         committed()
 
     async def detach(self, key: RunKey) -> None:
-        """Do nothing: who holds a run is forgotten with the process."""
+        """Do nothing: no run outlives the process."""
 
     def sweep(self) -> None:
-        """Forget ended runs that are too many, too old, or too large together."""
-        while (key := self._shelf.oldest_in_excess()) is not None:
-            self._forget(key)
+        """Delete the ended runs that exceed the retention."""
+        while (key := self._ended_runs.oldest_in_excess()) is not None:
+            self._delete(key)
 
     async def read(self, key: RunKey, after: int, most_bytes: int) -> Sequence[Record] | None:
-        """Return events after a number."""
+        """Return events after a sequence number."""
         log = self._logs.get(key)
         if log is None:
             return None
@@ -86,30 +86,30 @@ class MemoryJournal:
         return records
 
     def reading(self, key: RunKey) -> AbstractContextManager[None]:
-        """Keep retention from forgetting a run while inside."""
-        return self._shelf.reading(key)
+        """Keep retention from deleting a run while inside."""
+        return self._ended_runs.reading(key)
 
     async def pick(self, key: RunKey, sequences: Sequence[int]) -> Sequence[Record]:
-        """Return the events with these numbers."""
+        """Return the events with these sequence numbers."""
         log = self._logs.get(key)
         return [] if log is None else [log.record(sequence) for sequence in sequences]
 
     def has_ended(self, key: RunKey) -> bool:
-        """Say whether a run has ended and is kept."""
+        """Return whether a run has ended and is in the journal."""
         self.sweep()
-        return key in self._shelf
+        return key in self._ended_runs
 
     async def header(self, key: RunKey) -> Header | None:
-        """Return what a run that has ended was given."""
+        """Return the header of a run that has ended."""
         return self._logs[key].header if self.has_ended(key) else None
 
     async def info(self, key: RunKey) -> RunInfo | None:
-        """Return how a run that has ended stands."""
+        """Return the final state of a run that has ended."""
         ended = self._ended(key)
         return None if ended is None else ended.info
 
     async def finishes(self, key: RunKey) -> Sequence[int] | None:
-        """Return the numbers of the `step_finished` events of a run that has ended."""
+        """Return the sequence numbers of the `step_finished` events of a run that has ended."""
         ended = self._ended(key)
         return None if ended is None else ended.finishes
 
@@ -121,32 +121,32 @@ class MemoryJournal:
         return nlargest(most, found, key=lambda info: info.position)
 
     async def delete(self, key: RunKey) -> None:
-        """Forget a run that has ended."""
-        if key in self._shelf:
-            self._forget(key)
+        """Delete a run that has ended."""
+        if key in self._ended_runs:
+            self._delete(key)
 
     def mark_broken(self, key: RunKey) -> None:
-        """Do nothing: no other server takes the run up."""
+        """Do nothing: no other server recovers the run."""
 
     def discard(self, key: RunKey) -> bool:
-        """Forget a run under way."""
+        """Delete a run under way."""
         self._logs.pop(key, None)
         return False
 
     async def unfinished(self) -> AsyncIterator[Unfinished]:
-        """Yield nothing: no run outlives its process."""
+        """Yield nothing: no run outlives the process."""
         return
         yield
 
-    def listen(self, told: Trouble) -> None:
+    def listen(self, listener: CommitListener) -> None:
         """Do nothing: commits never fail."""
 
     async def close(self) -> None:
-        """Do nothing: there is nothing outstanding."""
+        """Do nothing: every event is committed."""
 
     def _ended(self, key: RunKey) -> Ended | None:
         return self._logs[key].ended if self.has_ended(key) else None
 
-    def _forget(self, key: RunKey) -> None:
-        self._shelf.remove(key)
+    def _delete(self, key: RunKey) -> None:
+        self._ended_runs.remove(key)
         del self._logs[key]

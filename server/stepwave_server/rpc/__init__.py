@@ -1,1 +1,1 @@
-"""The gRPC edge: servicers that parse, call and convert; errors to codes; who holds a run."""
+"""The gRPC edge: servicers, requests, error statuses and the attachments of streams to runs."""

@@ -1,11 +1,13 @@
-"""Who holds a run: an attached run is cancelled when no stream holds it any more.
+"""Attachments: the streams that keep a run attached. An attached run is cancelled when its last stream has left.
 
-A server that stops in order is no loss of its callers: a run that it leaves to the next one is still held, and goes on
-there. Its window begins with the next server, so that a caller who never returns is noticed. A window of zero would end
-before anybody could return, so it does not begin: the run goes on until a stream has held it again and is lost.
+After the last stream has left, the reconnect window begins. A stream that attaches within it keeps the run.
 
-A crash cuts streams off, and nobody knows who was still there. The window begins with the next server then, even one of
-zero: such a run is cancelled.
+An orderly stop of the server does not detach runs. The next server takes them over, still attached, and begins their
+windows, so that a run whose caller never returns is cancelled. A window of zero does not begin then, because no caller
+could return in time: the run goes on until a stream has attached and left again.
+
+After a crash the callers are unknown. Every window begins with the next server, even one of zero, which cancels the
+run.
 """
 
 import asyncio
@@ -19,102 +21,108 @@ from stepwave_server.engine.errors import RunNotFound
 __all__ = ["Attachment", "Attachments"]
 
 DEADLINE_SLACK = 0.05
-"""A caller's own clock may end the call this many seconds before the server's does."""
+"""Seconds by which a caller's clock may end the call before the server's clock does."""
 
 
 @dataclass(slots=True)
-class _Held:
+class _AttachedRun:
     window: float
-    streams: int = 0
+    stream_count: int = 0
     timer: asyncio.TimerHandle | None = None
 
 
 @dataclass(slots=True)
 class Attachment:
-    """One stream's hold; `ended`: it saw the run's last event."""
+    """The attachment of one stream to a run.
+
+    Attributes:
+        ended: Whether the stream has sent the run's last event.
+    """
 
     ended: bool = False
 
 
 class Attachments:
-    """The runs that are held, and by how many streams.
+    """The attached runs, with the number of streams attached to each.
 
     Args:
-        cancel: Cancels a run that nobody holds any more, for a reason.
+        cancel: Cancels a run for a reason. Called when the last stream has left and the window has passed.
     """
 
     def __init__(self, cancel: Callable[[RunKey, str], None]) -> None:
         self._cancel = cancel
-        self._held: dict[RunKey, _Held] = {}
-        self._released = False
+        self._runs: dict[RunKey, _AttachedRun] = {}
+        self._closed = False
 
-    def begin(self, key: RunKey, window: float) -> None:
-        """Make a new run a held one, that outlives its last stream by `window` seconds."""
-        self.detach(key)  # an earlier run of the same id may be waited for still
-        self._held[key] = _Held(window)
+    def add(self, key: RunKey, window: float) -> None:
+        """Add a new attached run. It outlives its last stream by `window` seconds."""
+        self.detach(key)  # the window of an earlier run of the same id may be open
+        self._runs[key] = _AttachedRun(window)
 
-    def wait(self, key: RunKey, window: float, *, crashed: bool) -> None:
-        """Make a run that an earlier server left a held one, that no stream holds yet: its window begins now.
+    def recover(self, key: RunKey, window: float, *, crashed: bool) -> None:
+        """Add an attached run of an earlier server. It has no stream yet, so its window begins now.
 
         Args:
             key: The run.
-            window: Its window in seconds; zero begins only after a crash.
-            crashed: The earlier server did not stop in order.
+            window: Its reconnect window in seconds. A window of zero begins only after a crash.
+            crashed: Whether the earlier server crashed.
         """
-        self.begin(key, window)
+        self.add(key, window)
         if window > 0 or crashed:
-            self._start_window(key, self._held[key])
+            self._start_window(key, self._runs[key])
 
     def detach(self, key: RunKey) -> None:
-        """Let a run go on whoever leaves."""
-        held = self._held.pop(key, None)
-        if held is not None and held.timer is not None:
-            held.timer.cancel()
+        """Detach a run: it goes on when its streams leave."""
+        run = self._runs.pop(key, None)
+        if run is not None and run.timer is not None:
+            run.timer.cancel()
 
-    def release_all(self) -> None:
-        """Let every run go on: a server that stops is not a loss of its callers."""
-        self._released = True
-        for key in list(self._held):
+    def close(self) -> None:
+        """Cancel no run any more: the server is stopping."""
+        self._closed = True
+        for key in list(self._runs):
             self.detach(key)
 
     @contextmanager
-    def hold(self, key: RunKey, time_remaining: Callable[[], float | None]) -> Iterator[Attachment]:
-        """Attachment a run while inside; a run that is not held stays so.
+    def attach(self, key: RunKey, time_remaining: Callable[[], float | None]) -> Iterator[Attachment]:
+        """Attach a stream to a run while inside. A detached run stays detached.
 
         Args:
             key: The run.
-            time_remaining: Seconds until the caller's deadline; `None`: it has none.
+            time_remaining: Seconds until the caller's deadline; `None`: no deadline.
         """
-        hold = Attachment()
-        held = self._held.get(key)
-        if held is None:
-            yield hold
+        attachment = Attachment()
+        run = self._runs.get(key)
+        if run is None:
+            yield attachment
             return
-        held.streams += 1
-        if held.timer is not None:
-            held.timer.cancel()
+        run.stream_count += 1
+        if run.timer is not None:
+            run.timer.cancel()
         try:
-            yield hold
+            yield attachment
         finally:
-            held.streams -= 1
-            if self._held.get(key) is held and not held.streams:
-                self._let_go(key, held, hold, time_remaining())
+            run.stream_count -= 1
+            if self._runs.get(key) is run and not run.stream_count:
+                self._last_stream_left(key, run, attachment, time_remaining())
 
-    def _let_go(self, key: RunKey, held: _Held, hold: Attachment, remaining: float | None) -> None:
-        if hold.ended:
+    def _last_stream_left(
+        self, key: RunKey, run: _AttachedRun, attachment: Attachment, remaining: float | None
+    ) -> None:
+        if attachment.ended:
             self.detach(key)
         elif remaining is not None and remaining < DEADLINE_SLACK:
-            self._end(key, "the caller's deadline passed")
-        elif held.window <= 0:
-            self._end(key, "the caller went away")
+            self._cancel_run(key, "the caller's deadline passed")
+        elif run.window <= 0:
+            self._cancel_run(key, "the caller went away")
         else:
-            self._start_window(key, held)
+            self._start_window(key, run)
 
-    def _start_window(self, key: RunKey, held: _Held) -> None:
+    def _start_window(self, key: RunKey, run: _AttachedRun) -> None:
         loop = asyncio.get_running_loop()
-        held.timer = loop.call_later(held.window, self._end, key, "the caller did not come back")
+        run.timer = loop.call_later(run.window, self._cancel_run, key, "the caller did not come back")
 
-    def _end(self, key: RunKey, reason: str) -> None:
-        if self._held.pop(key, None) is not None and not self._released:
-            with suppress(RunNotFound):  # ended and forgotten meanwhile
+    def _cancel_run(self, key: RunKey, reason: str) -> None:
+        if self._runs.pop(key, None) is not None and not self._closed:
+            with suppress(RunNotFound):  # it has ended and was forgotten
                 self._cancel(key, reason)

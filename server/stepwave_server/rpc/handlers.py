@@ -1,4 +1,4 @@
-"""How methods meet gRPC: requests read, errors to statuses, bounds of open calls and streams, and ready bytes sent."""
+"""The gRPC handlers: they parse requests, send encoded bytes, turn errors into statuses, and bound open calls."""
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
@@ -27,7 +27,7 @@ from stepwave_server.rpc.statuses import (
 )
 from stepwave_server.wire.workflows.unknown import unknown_fields
 
-__all__ = ["MOST_ANSWER_BYTES", "SERVICE", "Bounds", "orchestrator_handler"]
+__all__ = ["MAX_ANSWER_BYTES", "SERVICE", "Bounds", "orchestrator_handler"]
 
 logger = logging.getLogger(__name__)
 
@@ -35,21 +35,28 @@ _DESCRIPTOR = orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"
 SERVICE = _DESCRIPTOR.full_name
 
 Context: TypeAlias = ServicerContext[bytes, bytes]
-Unary = Callable[[Message, Context], Awaitable[Message]]
-Streaming = Callable[[Message, Context], AsyncGenerator[bytes, None]]
+UnaryMethod = Callable[[Message, Context], Awaitable[Message]]
+StreamingMethod = Callable[[Message, Context], AsyncGenerator[bytes, None]]
 
-MOST_ANSWER_BYTES = 6 << 20
-"""Twice as many bytes as a message of the contract has at most: gRPC sends none that is larger."""
+MAX_ANSWER_BYTES = 6 << 20
+"""Largest message that gRPC may send, in bytes: twice the largest message of the contract."""
 
-LOOKED_INTO = frozenset({"workflow"})
-"""Fields whose unknown ones are named where they are parsed, together with all else that is wrong there."""
+CHECKED_LATER = frozenset({"workflow"})
+"""Fields whose unknown fields are reported by their own parser, together with their other problems."""
 
 
 @dataclass(slots=True)
 class Bounds:
-    """How many calls and streams may be open at once, and how many bytes a message may have.
+    """Bounds on open calls, open streams and the size of a message.
 
-    Long streams don't use up the places of short calls.
+    Streams are counted apart, so that long streams leave room for short calls.
+
+    Attributes:
+        calls: Calls that may be open at once, without streams.
+        streams: Streams that may be open at once.
+        message_bytes: Largest message from a caller, in bytes.
+        open_calls: Calls that are open now.
+        open_streams: Streams that are open now.
     """
 
     calls: int
@@ -62,7 +69,7 @@ class Bounds:
         """Refuse a message that is too large.
 
         Raises:
-            MessageTooLarge: It is.
+            MessageTooLarge: The message is too large.
         """
         size = len(request)
         if size > self.message_bytes:
@@ -70,10 +77,10 @@ class Bounds:
 
     @contextmanager
     def call(self) -> Iterator[None]:
-        """Take the place of a call while inside.
+        """Count a call as open while inside.
 
         Raises:
-            TooManyCalls: There is none.
+            TooManyCalls: As many calls are open as may be.
         """
         if self.open_calls >= self.calls:
             raise TooManyCalls(f"{self.calls:,} calls are open, as many as this server allows")
@@ -85,10 +92,10 @@ class Bounds:
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """Take the place of a stream while inside.
+        """Count a stream as open while inside.
 
         Raises:
-            TooManyCalls: There is none.
+            TooManyCalls: As many streams are open as may be.
         """
         if self.open_streams >= self.streams:
             raise TooManyCalls(f"{self.streams:,} streams are open, as many as this server allows")
@@ -100,84 +107,93 @@ class Bounds:
 
 
 def orchestrator_handler(orchestrator: Orchestrator, bounds: Bounds) -> grpc.GenericRpcHandler:
-    """Return what serves `OrchestratorService`."""
+    """Return the handler of `OrchestratorService`."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     for method in _DESCRIPTOR.methods:
         function = getattr(orchestrator, method.name)
-        kind = GetMessageClass(method.input_type)
+        message_type = GetMessageClass(method.input_type)
         if method.server_streaming:
-            handlers[method.name] = grpc.unary_stream_rpc_method_handler(_streaming(function, kind, bounds))
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(_streaming(function, message_type, bounds))
         else:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(function, kind, bounds))
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(function, message_type, bounds))
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
-def _read(data: bytes, kind: type[Message], bounds: Bounds) -> Message:
-    """Read a request. gRPC itself would refuse bytes that it cannot read without a reason that callers know.
+def _parse(data: bytes, message_type: type[Message], bounds: Bounds) -> Message:
+    """Parse a request. It is done here because gRPC would reject malformed bytes without an `ErrorInfo`.
 
     Raises:
-        InvalidCall, MessageTooLarge, NotServed: It is none, is too large, or says what this server does not understand.
+        InvalidCall: The bytes are not such a message.
+        MessageTooLarge: The request is too large.
+        NotServed: The request has fields that this server does not know.
     """
     bounds.check(data)
     try:
-        request = kind.FromString(data)
+        request = message_type.FromString(data)
     except DecodeError:
-        problem = Violation("request", f"these bytes are no {kind.DESCRIPTOR.full_name}")
+        problem = Violation("request", f"these bytes are not a {message_type.DESCRIPTOR.full_name}")
         raise InvalidCall([problem]) from None
-    if unknown := unknown_fields(request, "request", skip=LOOKED_INTO):
+    if unknown := unknown_fields(request, "request", skip=CHECKED_LATER):
         raise NotServed(unknown)
     return request
 
 
-def _defect() -> CallRefused:
-    """Note an error that nobody foresaw; the caller learns no more than that there was one."""
+def _log_defect() -> CallRefused:
+    """Log an unexpected error. The caller gets no details of it."""
     logger.exception("a defect of the server ended a call")
     return CallRefused("the server met a defect of its own; its log says more")
 
 
-def _unreadable(error: JournalError) -> JournalError:
-    """Note that a journal cannot be read; the caller learns it, too."""
+def _log_unreadable(error: JournalError) -> JournalError:
+    """Log that the journal cannot be read, and return the error for the caller."""
     logger.error("%s", error)
     return error
 
 
-def _sendable(answer: bytes) -> bytes:
-    """Return an answer that gRPC can send. One that is too large would end its call as if the caller had gone.
+def _sendable(response: bytes) -> bytes:
+    """Return a response if gRPC can send it. gRPC reports one that is too large as a disconnected caller.
 
     Raises:
-        ValueError: It is too large.
+        ValueError: The response is too large.
     """
-    if len(answer) > MOST_ANSWER_BYTES:
+    if len(response) > MAX_ANSWER_BYTES:
         raise ValueError(
-            f"an answer of {len(answer):,} bytes is larger than the {MOST_ANSWER_BYTES:,} that can be sent"
+            f"a response of {len(response):,} bytes is larger than the {MAX_ANSWER_BYTES:,} that can be sent"
         )
-    return answer
+    return response
 
 
-def _unary(method: Unary, kind: type[Message], bounds: Bounds) -> Callable[[bytes, Context], Awaitable[bytes]]:
+def _unary(
+    method: UnaryMethod, message_type: type[Message], bounds: Bounds
+) -> Callable[[bytes, Context], Awaitable[bytes]]:
     async def serve(data: bytes, context: Context) -> bytes:
         try:
-            request = _read(data, kind, bounds)
+            request = _parse(data, message_type, bounds)
             with bounds.call():
                 return _sendable((await method(request, context)).SerializeToString())
         except (CallRefused, EngineError) as error:
             refusal: Refusal = error
         except JournalError as error:
-            refusal = _unreadable(error)
+            refusal = _log_unreadable(error)
         except Exception:
-            refusal = _defect()
+            refusal = _log_defect()
         await context.abort_with_status(status_of(refusal))
         raise AssertionError("gRPC did not abort")
 
     return serve
 
 
-def _streaming(method: Streaming, kind: type[Message], bounds: Bounds) -> Callable[[bytes, Context], Awaitable[None]]:
-    """Write what a method yields. Unlike a handler that yields, this one hears at once that its caller has gone."""
+def _streaming(
+    method: StreamingMethod, message_type: type[Message], bounds: Bounds
+) -> Callable[[bytes, Context], Awaitable[None]]:
+    """Return a handler that writes what a method yields.
+
+    It calls `context.write` rather than yields, because only then is it cancelled as soon as the caller disconnects.
+    """
 
     async def serve(data: bytes, context: Context) -> None:
         try:
-            request = _read(data, kind, bounds)
+            request = _parse(data, message_type, bounds)
             with bounds.stream():
                 async with aclosing(method(request, context)) as batches:
                     async for batch in batches:
@@ -186,11 +202,11 @@ def _streaming(method: Streaming, kind: type[Message], bounds: Bounds) -> Callab
         except (CallRefused, EngineError) as error:
             refusal: Refusal = error
         except JournalError as error:
-            refusal = _unreadable(error)
-        except grpc.aio.BaseError:  # the caller went away, or the server stopped, while a write was under way
+            refusal = _log_unreadable(error)
+        except grpc.aio.BaseError:  # the caller disconnected or the server stopped during a write
             raise
         except Exception:
-            refusal = _defect()
+            refusal = _log_defect()
         await context.abort_with_status(status_of(refusal))
 
     return serve

@@ -1,4 +1,4 @@
-"""Health checks by gRPC's protocol (`grpc.health.v1`): whether calls should be sent here, asked once or watched."""
+"""Health checks by gRPC's protocol (`grpc.health.v1`), for one answer or as a watch."""
 
 import asyncio
 from typing import TypeAlias
@@ -18,47 +18,47 @@ Context: TypeAlias = ServicerContext[Message, Message]
 
 
 class Health:
-    """The states of services, and those who watch them.
+    """The health of services, and their watchers.
 
-    `grpc_health`'s own servicer writes to its watchers while it holds a lock that the next state needs: one that stops
-    reading keeps a server from draining. And one that leaves makes the others of its service deaf. Here every watcher
-    has a flag of its own.
+    `grpc_health`'s own servicer writes to its watchers under the lock that a change of state needs, so a watcher that
+    stops reading keeps the server from draining. And a watcher that leaves ends the notifications of the others. Here
+    every watcher has an event of its own.
 
     Args:
-        names: The services.
+        names: Names of the services.
     """
 
     def __init__(self, *names: str) -> None:
         self._states = dict.fromkeys(names, health_pb2.HealthCheckResponse.NOT_SERVING)
-        self._flags: set[asyncio.Event] = set()
+        self._watchers: set[asyncio.Event] = set()
         self._closed = False
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return what serves the protocol."""
-        reads, writes = health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
+        """Return the handler of the protocol."""
+        parse, serialize = health_pb2.HealthCheckRequest.FromString, health_pb2.HealthCheckResponse.SerializeToString
         methods = {
-            "Check": grpc.unary_unary_rpc_method_handler(self._check, reads, writes),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, reads, writes),
+            "Check": grpc.unary_unary_rpc_method_handler(self._check, parse, serialize),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._watch, parse, serialize),
         }
         return grpc.method_handlers_generic_handler(HEALTH, methods)
 
     def set_serving(self, *, serving: bool) -> None:
-        """Tell whether calls should be sent here; never again, once it is closed."""
+        """Set whether calls should be sent here. Does nothing once closed."""
         if self._closed:
             return
-        kind = health_pb2.HealthCheckResponse
-        self._states = dict.fromkeys(self._states, kind.SERVING if serving else kind.NOT_SERVING)
-        self._tell()
+        response = health_pb2.HealthCheckResponse
+        self._states = dict.fromkeys(self._states, response.SERVING if serving else response.NOT_SERVING)
+        self._notify()
 
     def close(self) -> None:
-        """Say that no calls should be sent here, and end every watch: a server that stops waits for its streams."""
+        """Report `NOT_SERVING` and end every watch, because a server that stops waits for its streams."""
         self.set_serving(serving=False)
         self._closed = True
-        self._tell()
+        self._notify()
 
-    def _tell(self) -> None:
-        for flag in self._flags:
-            flag.set()
+    def _notify(self) -> None:
+        for changed in self._watchers:
+            changed.set()
 
     async def _check(self, request: Request, context: Context) -> Response:
         state = self._states.get(request.service)
@@ -67,20 +67,20 @@ class Health:
         return health_pb2.HealthCheckResponse(status=state)
 
     async def _watch(self, request: Request, context: Context) -> None:
-        """Write the state, and every other one that follows; of states in quick succession, the newest."""
-        flag = asyncio.Event()
-        self._flags.add(flag)
+        """Write the state, then every change. Of changes in quick succession, only the newest is written."""
+        changed = asyncio.Event()
+        self._watchers.add(changed)
         try:
-            said = None
+            sent = None
             while True:
-                flag.clear()
+                changed.clear()
                 state = self._states.get(request.service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
-                if state != said:
+                if state != sent:
                     await context.write(health_pb2.HealthCheckResponse(status=state))
-                    said = state
+                    sent = state
                 elif self._closed:
                     return
                 else:
-                    await flag.wait()
+                    await changed.wait()
         finally:
-            self._flags.discard(flag)
+            self._watchers.discard(changed)

@@ -1,4 +1,4 @@
-"""Requests to what the engine takes: namespaces, run ids, pages, and prepared submissions."""
+"""Requests to the engine's types: namespaces, run ids, page tokens and prepared submissions."""
 
 import asyncio
 import base64
@@ -40,7 +40,7 @@ DEFAULT_NAMESPACE = "default"
 RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 UNNAMED = "_"
 LARGE = 1_000
-"""Workflows of more steps than this are prepared on a thread, so that the loop goes on meanwhile."""
+"""Steps above which a workflow is prepared on a thread, so that it does not block the event loop."""
 
 Start = orchestrator_pb2.ExecuteWorkflowRequest | orchestrator_pb2.StartRunRequest
 Definition = Start | orchestrator_pb2.PlanWorkflowRequest
@@ -48,21 +48,21 @@ Definition = Start | orchestrator_pb2.PlanWorkflowRequest
 
 @contextmanager
 def checked() -> Iterator[Parsed]:
-    """Note what is wrong with a request while inside, and refuse it at the end with all of it.
+    """Collect the problems of a request while inside. Reject the request at the end if there are any.
 
     Raises:
-        InvalidCall, NotServed: Something is wrong.
+        InvalidCall, NotServed: The request has problems; all are listed.
     """
     parsed = Parsed()
     yield parsed
-    refuse(parsed)
+    reject(parsed)
 
 
-def refuse(parsed: Parsed) -> None:
-    """Refuse a request with all that was found wrong with it, if anything was.
+def reject(parsed: Parsed) -> None:
+    """Reject a request if problems were found.
 
     Raises:
-        InvalidCall, NotServed: Something was.
+        InvalidCall, NotServed: The request has problems; all are listed.
     """
     if parsed.invalid:
         raise InvalidCall([*parsed.invalid, *parsed.unsupported])
@@ -71,14 +71,14 @@ def refuse(parsed: Parsed) -> None:
 
 
 def parse_namespace(namespace: str, parsed: Parsed) -> str:
-    """Return the namespace of a request: this server has one."""
+    """Return the namespace of a request. This server has a single one."""
     if namespace not in {"", DEFAULT_NAMESPACE}:
         parsed.refuse("namespace", f'this server has the namespace "{DEFAULT_NAMESPACE}" only')
     return DEFAULT_NAMESPACE
 
 
 def parse_key(namespace: str, run_id: str, parsed: Parsed, path: str = "run_id") -> RunKey:
-    """Return the run that a request names; `path` is the field that does."""
+    """Return the key of the run that a request names in the field `path`."""
     if not RUN_ID.fullmatch(run_id):
         problem = f'malformed run id "{run_id}": want {RUN_ID.pattern}' if run_id else "must not be empty"
         parsed.blame(path, problem)
@@ -86,18 +86,18 @@ def parse_key(namespace: str, run_id: str, parsed: Parsed, path: str = "run_id")
 
 
 def run_key(namespace: str, run_id: str) -> RunKey:
-    """Return the run that a request names.
+    """Return the key of the run that a request names.
 
     Raises:
-        InvalidCall, NotServed: It names none.
+        InvalidCall, NotServed: The run id or the namespace is malformed or not served.
     """
     with checked() as parsed:
         return parse_key(namespace, run_id, parsed)
 
 
-def page_size(asked: int, default: int, most: int) -> int:
-    """Return how many items a page has."""
-    return min(asked or default, most)
+def page_size(requested: int, default: int, most: int) -> int:
+    """Return the number of items in a page; a `requested` size of 0 means the default."""
+    return min(requested or default, most)
 
 
 def to_token(*values: int | str) -> str:
@@ -106,7 +106,7 @@ def to_token(*values: int | str) -> str:
 
 
 def parse_token(token: str, parsed: Parsed, *types: type) -> tuple[int | str, ...] | None:
-    """Return what a page token says, values of these types; `None` for an empty one."""
+    """Return the values in a page token, which have these types; `None` for an empty token."""
     if not token:
         return None
     try:
@@ -114,14 +114,21 @@ def parse_token(token: str, parsed: Parsed, *types: type) -> tuple[int | str, ..
     except (ValueError, TypeError, RecursionError):
         values = ()
     if tuple(map(type, values)) != types or any(isinstance(value, int) and value < 0 for value in values):
-        parsed.blame("page_token", "this server did not make it")
+        parsed.blame("page_token", "must be empty or a page token of this server")
         return None
     return values
 
 
 @dataclass(frozen=True, slots=True)
-class _Earlier:
-    """A run to run again: what it was given, and how its steps ended, as far as their outputs may be taken over."""
+class _EarlierRun:
+    """A run to run again.
+
+    Attributes:
+        run_id: Its id.
+        workflow: Its workflow.
+        input: Its input.
+        finished: Its finished steps, if their outputs may be reused; else empty.
+    """
 
     run_id: str
     workflow: workflow_pb2.Workflow
@@ -131,29 +138,44 @@ class _Earlier:
 
 @dataclass(frozen=True, slots=True)
 class _Draft:
-    """A run to start whose workflow is still to be checked; `found`: what an earlier run of its id was given."""
+    """A run to start, before its workflow is checked.
+
+    Attributes:
+        key: Its key.
+        workflow: Its workflow.
+        parent: The caller's span.
+        window: Its reconnect window in seconds; `None`: the run is detached.
+        earlier: The run that it runs again; `None`: it is not a rerun.
+        existing: The header of a run of the same id, if there is one.
+    """
 
     key: RunKey
     workflow: workflow_pb2.Workflow
     parent: TraceParent | None
     window: float | None
-    earlier: _Earlier | None
-    found: Header | None
+    earlier: _EarlierRun | None
+    existing: Header | None
 
 
 @dataclass(frozen=True, slots=True)
 class Preparer:
-    """Turns definitions into what can be started, or names everything that is wrong with them."""
+    """Turns requests into workflows and submissions. All problems of a request are reported together.
+
+    Attributes:
+        engine: Checks workflows and knows earlier runs.
+        workflows: The named workflows.
+        options: The engine's options.
+    """
 
     engine: Engine
     workflows: Workflows
     options: EngineOptions
 
     async def check_named(self) -> None:
-        """Check the named workflows, now that the actions are known.
+        """Check the named workflows against the actions of this server.
 
         Raises:
-            ValueError: One cannot run here; the message names it and all that is wrong.
+            ValueError: A workflow cannot run here. The message lists its problems.
         """
         for message in self.workflows:
             try:
@@ -163,14 +185,18 @@ class Preparer:
                 raise ValueError(f'workflow "{message.name}" cannot run here: {problems}') from error
 
     def parsed(self) -> Parsed:
-        """Return what takes note of all that is wrong with a request."""
+        """Return an empty collection of problems for a request."""
         return Parsed(self.options.max_payload_bytes)
 
     async def workflow(self, request: Definition, parsed: Parsed) -> Workflow:
-        """Return the workflow of a request, other fields of which have been `parsed`.
+        """Return the workflow of a request.
+
+        Args:
+            request: The request.
+            parsed: The problems of its other fields, which are already parsed.
 
         Raises:
-            InvalidCall, NotServed, WorkflowNotFound: It cannot run here.
+            InvalidCall, NotServed, WorkflowNotFound: The workflow cannot run here.
         """
         message = self._definition(request, parsed)
         if len(message.steps) > LARGE:
@@ -180,17 +206,17 @@ class Preparer:
     async def submission(
         self, request: Start, parent: TraceParent | None, parsed: Parsed, window: float | None = None
     ) -> Submission:
-        """Return a run, ready to start; other fields of the request have been `parsed`.
+        """Return a run that is ready to start.
 
         Args:
             request: What to run.
             parent: The caller's span.
-            parsed: What is wrong with the request so far.
-            window: How many seconds the run outlives the last stream that held it; `None`: nobody holds it.
+            parsed: The problems of its other fields, which are already parsed.
+            window: Its reconnect window in seconds; `None`: the run is detached.
 
         Raises:
-            InvalidCall, NotServed, WorkflowNotFound: It cannot be; nothing has been invoked.
-            RunNotFound, RunNotEnded: The run to run again is not there, or not to its end.
+            InvalidCall, NotServed, WorkflowNotFound: The run cannot start. No action has been invoked.
+            RunNotFound, RunNotEnded: The run to run again does not exist, or has not ended.
         """
         if request.open:
             parsed.refuse("open")
@@ -199,50 +225,62 @@ class Preparer:
         message = self._definition(request, parsed) if earlier is None else earlier.workflow
         if not request.run_id:
             key = RunKey(key.namespace, new_run_id(message.name))
-        draft = _Draft(key, message, parent, window, earlier, await self._found(key) if request.run_id else None)
+        draft = _Draft(
+            key=key,
+            workflow=message,
+            parent=parent,
+            window=window,
+            earlier=earlier,
+            existing=await self._existing(key) if request.run_id else None,
+        )
         if len(message.steps) > LARGE:
             return await asyncio.to_thread(self._submission, request, draft, parsed)
         return self._submission(request, draft, parsed)
 
-    async def _earlier(self, request: Start, namespace: str, parsed: Parsed) -> "_Earlier | None":
-        """Return the run that is to be run again, if one is."""
+    async def _earlier(self, request: Start, namespace: str, parsed: Parsed) -> _EarlierRun | None:
+        """Return the run to run again; `None` if the request is not a rerun."""
         if request.WhichOneof("definition") != "rerun":
             return None
         key = parse_key(namespace, request.rerun.run_id, parsed, "rerun.run_id")
         if request.HasField("input"):
             parsed.blame("input", "must not be set with `rerun`: it is the earlier run's")
-        refuse(parsed)
+        reject(parsed)
         header = await self.engine.header(key)
         finished = await self.engine.finished_steps(key)
         message = workflow_pb2.Workflow.FromString(header.workflow)
-        return _Earlier(key.run_id, message, header.input, finished if request.rerun.from_failed else ())
+        return _EarlierRun(
+            run_id=key.run_id,
+            workflow=message,
+            input=header.input,
+            finished=finished if request.rerun.from_failed else (),
+        )
 
-    async def _found(self, key: RunKey) -> Header | None:
-        """Return what the run of a key was given, if there is one."""
+    async def _existing(self, key: RunKey) -> Header | None:
+        """Return the header of the run of a key; `None` if there is no such run."""
         try:
             return await self.engine.header(key)
         except RunNotFound:
             return None
 
-    def _submission(self, request: Start, draft: "_Draft", parsed: Parsed) -> Submission:
+    def _submission(self, request: Start, draft: _Draft, parsed: Parsed) -> Submission:
         earlier = draft.earlier
         if earlier is not None:
-            given: Payload = earlier.input
+            run_input: Payload = earlier.input
         else:
-            given = parse_payload(request.input, "input", parsed) if request.HasField("input") else "null"
+            run_input = parse_payload(request.input, "input", parsed) if request.HasField("input") else "null"
         workflow = parse_workflow(draft.workflow, parsed)
         definition = draft.workflow.SerializeToString(deterministic=True)
-        if parsed.invalid or parsed.unsupported or not _accepted(draft.found, definition, given):
+        if parsed.invalid or parsed.unsupported or not _is_repeat(draft.existing, definition, run_input):
             parsed.invalid += self.engine.check(workflow, open_run=False)
-        refuse(parsed)
+        reject(parsed)
         return Submission(
-            draft.key,
-            new_run(workflow, given, self._run_options(draft.key)),
-            definition,
-            draft.parent,
-            draft.window,
-            earlier.run_id if earlier is not None else "",
-            reusable(workflow, earlier.finished) if earlier is not None else (),
+            key=draft.key,
+            state=new_run(workflow, run_input, self._run_options(draft.key)),
+            definition=definition,
+            parent=draft.parent,
+            window=draft.window,
+            rerun_of=earlier.run_id if earlier is not None else "",
+            reused=reusable(workflow, earlier.finished) if earlier is not None else (),
         )
 
     def _run_options(self, key: RunKey) -> RunOptions:
@@ -264,16 +302,16 @@ class Preparer:
     def _checked(self, message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
         workflow = parse_workflow(message, parsed)
         parsed.invalid += self.engine.check(workflow, open_run=False)
-        refuse(parsed)
+        reject(parsed)
         return workflow
 
 
-def _accepted(found: Header | None, definition: bytes, given: Payload) -> bool:
-    """Say whether a run of the same content was accepted once, whatever this server lacks."""
-    return found is not None and same_content(definition, given, found.workflow, found.input)
+def _is_repeat(existing: Header | None, definition: bytes, run_input: Payload) -> bool:
+    """Return whether the same run was accepted before. It is then not checked against this server's actions again."""
+    return existing is not None and same_content(definition, run_input, existing.workflow, existing.input)
 
 
 def _choices(request: Definition) -> str:
-    """Name the ways to say what is meant."""
+    """Return the names of the fields of which one must be set, for an error message."""
     *first, last = (f"`{field.name}`" for field in request.DESCRIPTOR.oneofs_by_name["definition"].fields)
     return f"{', '.join(first)} or {last}"

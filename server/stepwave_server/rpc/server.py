@@ -1,4 +1,4 @@
-"""The gRPC server: its services, its options, its address, and how it stops."""
+"""The gRPC server: services, options, address, start and stop."""
 
 import logging
 import re
@@ -9,17 +9,17 @@ from typing import Any, TypeAlias
 import grpc
 from grpc_reflection.v1alpha import reflection
 
-from stepwave_server.rpc.handlers import MOST_ANSWER_BYTES, SERVICE, Bounds, orchestrator_handler
+from stepwave_server.rpc.handlers import MAX_ANSWER_BYTES, SERVICE, Bounds, orchestrator_handler
 from stepwave_server.rpc.health import HEALTH, Health
 from stepwave_server.rpc.servicer import Orchestrator
 
 __all__ = ["GrpcServer", "ListenError"]
 
 ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(\d+)")
-MOST_PORT = 65535
+MAX_PORT = 65535
 LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
 HARD_LIMIT_FACTOR = 2
-"""gRPC itself cuts off messages of so many times the bound; below, the answer says what is wrong."""
+"""Factor over the bound on messages at which gRPC itself rejects one. Below it, the error has an `ErrorInfo`."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,69 +35,71 @@ class ListenError(Exception):
 
 
 class GrpcServer:
-    """Serves the orchestrator, health and reflection at one address, in plain text.
+    """Serves the orchestrator, health checks and reflection at one address, in plain text.
 
     Args:
         orchestrator: The service.
-        listen: `HOST:PORT` or `unix:PATH`; port 0 picks one.
-        bounds: How many calls may be open, and how large messages may be.
-        insecure: Listen beyond loopback.
+        listen: `HOST:PORT` or `unix:PATH`; port 0 picks a free port.
+        bounds: Bounds on open calls and the size of messages.
+        insecure: Whether to allow addresses other than loopback.
 
     Attributes:
-        bounds: The bounds, and what is open now.
+        bounds: The bounds, with the numbers of open calls and streams.
 
     Raises:
-        ListenError: The address is malformed, or not loopback and `insecure` is not said.
+        ListenError: The address is malformed, or not loopback while `insecure` is false.
     """
 
     def __init__(self, orchestrator: Orchestrator, listen: str, bounds: Bounds, *, insecure: bool) -> None:
         if not _is_address(listen):
-            raise ListenError(f"{listen!r} is no address: want HOST:PORT, as 127.0.0.1:50051, or unix:PATH")
+            raise ListenError(
+                f"{listen!r} is not an address: expected HOST:PORT, such as 127.0.0.1:50051, or unix:PATH"
+            )
         if not insecure and not listen.startswith(LOOPBACK):
             raise ListenError(f"{listen} is not loopback: plain text is served there only with --insecure")
         self.bounds = bounds
         self._listen = listen
         self._server = grpc.aio.server(
-            interceptors=(_Marker(),), options=_options(bounds.message_bytes * HARD_LIMIT_FACTOR)
+            interceptors=(_ServingMarker(),), options=_options(bounds.message_bytes * HARD_LIMIT_FACTOR)
         )
         self._health = Health("", SERVICE)
         self._server.add_generic_rpc_handlers((orchestrator_handler(orchestrator, bounds), self._health.handler()))
         reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), self._server)
-        logging.getLogger(_GRPC_LOG).addFilter(_departures)
+        logging.getLogger(_GRPC_LOG).addFilter(_disconnect_filter)
 
     def bind(self) -> str:
-        """Take the address, and return it; who calls from now on waits until the server serves.
+        """Bind the address and return it. Calls from now on wait until the server serves.
 
         Raises:
-            ListenError: It cannot be had.
+            ListenError: The address cannot be bound.
         """
         try:
             port = self._server.add_insecure_port(self._listen)
         except RuntimeError as error:
             raise ListenError(
-                f"cannot listen at {self._listen}: is it taken, or no address of this machine?"
+                f"cannot listen at {self._listen}: is it in use, or not an address of this machine?"
             ) from error
         if self._listen.startswith("unix:"):
             return self._listen
         return f"{self._listen.rpartition(':')[0]}:{port}"
 
     async def start(self) -> None:
-        """Begin to serve; calls succeed from now on."""
+        """Start serving. Calls succeed from now on."""
         await self._server.start()
         await self.set_serving(serving=True)
 
     async def set_serving(self, *, serving: bool) -> None:
-        """Tell health checks whether to send calls here."""
+        """Set the health that checks report."""
         self._health.set_serving(serving=serving)
 
     async def stop(self, grace: float) -> None:
-        """Take no more calls, and give open ones `grace` seconds."""
+        """Accept no more calls, and give open calls `grace` seconds to end."""
         self._health.close()
         await self._server.stop(grace)
 
 
-class _Marker(grpc.aio.ServerInterceptor):
-    """Marks the tasks of the calls that are served here, of all that gRPC serves in this process."""
+class _ServingMarker(grpc.aio.ServerInterceptor):
+    """Marks the tasks of this server's calls, since other gRPC servers may share the process."""
 
     async def intercept_service(
         self,
@@ -108,36 +110,36 @@ class _Marker(grpc.aio.ServerInterceptor):
         return await continuation(handler_call_details)
 
 
-class _Departures(logging.Filter):
-    """Lets gRPC not log a traceback for a caller that went away: that is no error.
+class _DisconnectFilter(logging.Filter):
+    """Drops the tracebacks that gRPC logs when a caller disconnects, which is not an error.
 
-    gRPC sends a call's last message and its status when its handler has returned. If the caller breaks the connection
-    meanwhile, that fails, and mostly before gRPC has learned why: then it logs an error. No handler can catch that.
+    gRPC sends a call's last message and its status after the handler has returned. If the caller disconnects then, the
+    send fails, mostly before gRPC knows the reason, and gRPC logs an error. No handler can catch it.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, grpc.aio.InternalError) or not _serving.get():
             return True
-        logger.debug("a caller went away before its call had ended")
+        logger.debug("a caller disconnected before its call had ended")
         return False
 
 
-_departures = _Departures()
+_disconnect_filter = _DisconnectFilter()
 
 
 def _is_address(listen: str) -> bool:
     if listen.startswith("unix:"):
         return listen != "unix:"
     found = ADDRESS.fullmatch(listen)
-    return found is not None and int(found[1]) <= MOST_PORT  # gRPC takes a larger one modulo 65536
+    return found is not None and int(found[1]) <= MAX_PORT  # gRPC takes a larger port modulo 65536
 
 
 def _options(most_received: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", most_received),
-        ("grpc.max_send_message_length", MOST_ANSWER_BYTES),
-        ("grpc.so_reuseport", 0),  # two servers must not share a port unseen
+        ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
+        ("grpc.so_reuseport", 0),  # two servers must not share a port unnoticed
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]

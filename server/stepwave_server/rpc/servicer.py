@@ -1,4 +1,4 @@
-"""`OrchestratorService`: each method parses, calls the engine, and converts."""
+"""`OrchestratorService`: each method parses its request, calls the engine, and converts the result."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -41,49 +41,54 @@ __all__ = ["Orchestrator"]
 M = TypeVar("M", bound=Message)
 Context: TypeAlias = ServicerContext[Message, Message]
 
-MOST_WINDOW = 3600
-MOST_REASON = 1_024
+MAX_WINDOW = 3600
+MAX_REASON = 1_024
 
 
 class Orchestrator:
-    """The service's methods. Streams yield bytes: the messages were made when their events were.
+    """The service's methods. Streams yield bytes, because events are encoded once, when they are made.
 
     Args:
-        engine: What drives runs.
-        preparer: What makes requests into runs.
-        holds: Who holds which run.
-        info: What this server is, but for whether it drains.
-        actions: The actions it has, by name.
+        engine: Drives the runs.
+        preparer: Turns requests into runs.
+        attachments: The attached runs and their streams.
+        info: The server's description; `draining` is set per call.
+        actions: The server's actions, sorted by name.
     """
 
     def __init__(
-        self, engine: Engine, preparer: Preparer, holds: Attachments, info: pb.ServerInfo, actions: Sequence[pb.Action]
+        self,
+        engine: Engine,
+        preparer: Preparer,
+        attachments: Attachments,
+        info: pb.ServerInfo,
+        actions: Sequence[pb.Action],
     ) -> None:
         self._engine = engine
         self._preparer = preparer
-        self._holds = holds
+        self._attachments = attachments
         self._info = info
         self._actions = actions
 
     async def ExecuteWorkflow(  # noqa: N802 - the contract's name, as below
         self, request: pb.ExecuteWorkflowRequest, context: Context
     ) -> AsyncGenerator[bytes, None]:
-        """Start a run, hold it, and stream its events."""
+        """Start an attached run and stream its events."""
         parsed = self._preparer.parsed()
         kinds = _kinds(request.kinds, parsed)
         window = _window(request, parsed)
         submission = await self._preparer.submission(request, _parent(context), parsed, window)
         if await self._engine.start(submission):
-            self._holds.begin(submission.key, window)
-        async with aclosing(self._held(submission.key, 0, kinds, context)) as stream:
+            self._attachments.add(submission.key, window)
+        async with aclosing(self._watch_attached(submission.key, 0, kinds, context)) as stream:
             async for data in stream:
                 yield data
 
     async def StartRun(self, request: pb.StartRunRequest, context: Context) -> pb.StartRunResponse:  # noqa: N802
-        """Start a run that nobody holds."""
+        """Start a detached run."""
         submission = await self._preparer.submission(request, _parent(context), self._preparer.parsed())
         if not await self._engine.start(submission):
-            self._holds.detach(submission.key)
+            self._attachments.detach(submission.key)
             await self._engine.detach(submission.key)
         return pb.StartRunResponse(run=to_run(await self._engine.info(submission.key)))
 
@@ -93,29 +98,29 @@ class Orchestrator:
             key = parse_key(request.namespace, request.run_id, parsed)
             kinds = _kinds(request.kinds, parsed)
         if request.attach:
-            watch = self._held(key, request.after_sequence, kinds, context)
+            watch = self._watch_attached(key, request.after_sequence, kinds, context)
         else:
-            watch = self._plain(key, request.after_sequence, kinds)
+            watch = self._watch(key, request.after_sequence, kinds)
         async with aclosing(watch) as stream:
             async for data in stream:
                 yield data
 
-    async def _plain(self, key: RunKey, after: int, kinds: Sequence[Kind]) -> AsyncGenerator[bytes, None]:
+    async def _watch(self, key: RunKey, after: int, kinds: Sequence[Kind]) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._engine.watch(key, after, kinds)) as batches:
             async for batch in batches:
                 yield batch.data
 
-    async def _held(
+    async def _watch_attached(
         self, key: RunKey, after: int, kinds: Sequence[Kind], context: Context
     ) -> AsyncGenerator[bytes, None]:
-        with self._holds.hold(key, context.time_remaining) as hold:
+        with self._attachments.attach(key, context.time_remaining) as attachment:
             async with aclosing(self._engine.watch(key, after, kinds)) as batches:
                 async for batch in batches:
-                    hold.ended = batch.last
+                    attachment.ended = batch.last
                     yield batch.data
 
     async def AddSteps(self, request: pb.AddStepsRequest, context: Context) -> pb.AddStepsResponse:  # noqa: N802
-        """Refuse: no run is open yet."""
+        """Reject the call: open runs are not supported yet."""
         raise NotServed([Violation("AddSteps", "this server does not support it yet")])
 
     async def CompleteStep(  # noqa: N802
@@ -123,17 +128,17 @@ class Orchestrator:
         request: pb.CompleteStepRequest,
         context: Context,
     ) -> pb.CompleteStepResponse:
-        """Refuse: no step waits for an answer from outside yet."""
+        """Reject the call: steps that are completed from outside are not supported yet."""
         raise NotServed([Violation("CompleteStep", "this server does not support it yet")])
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:  # noqa: N802
-        """Return a run as it stands."""
+        """Return the current state of a run."""
         key = run_key(request.namespace, request.run_id)
         info = await self._engine.info(key)
         return pb.GetRunResponse(run=to_run(info), waiting=map(to_waiting, self._engine.waiting(key)))
 
     async def GetResult(self, request: pb.GetResultRequest, context: Context) -> pb.GetResultResponse:  # noqa: N802
-        """Return what a run came to."""
+        """Return the result of a run that has ended."""
         record = await self._engine.result(run_key(request.namespace, request.run_id))
         return pb.GetResultResponse(result=decode(record).run_finished.result)
 
@@ -142,7 +147,7 @@ class Orchestrator:
         request: pb.ListStepResultsRequest,
         context: Context,
     ) -> pb.ListStepResultsResponse:
-        """Return a page of a run's steps."""
+        """Return a page of the results of a run's steps."""
         with checked() as parsed:
             key = parse_key(request.namespace, request.run_id, parsed)
             token = parse_token(request.page_token, parsed, int)
@@ -157,27 +162,27 @@ class Orchestrator:
             states = _states(request.states, parsed)
             token = parse_token(request.page_token, parsed, int, str)
         listing = Listing(
-            namespace,
-            states,
-            request.workflow_name,
-            request.run_id_prefix,
-            dict(request.labels),
-            from_time(request.create_time_from) if request.HasField("create_time_from") else None,
-            from_time(request.create_time_before) if request.HasField("create_time_before") else None,
+            namespace=namespace,
+            states=states,
+            workflow_name=request.workflow_name,
+            prefix=request.run_id_prefix,
+            labels=dict(request.labels),
+            since=from_time(request.create_time_from) if request.HasField("create_time_from") else None,
+            until=from_time(request.create_time_before) if request.HasField("create_time_before") else None,
         )
         before = (int(token[0]), str(token[1])) if token else None
         page = await self._engine.list_runs(listing, before, page_size(request.page_size, 100, 1_000))
-        runs = _within([to_run(info) for info in page.runs])
+        runs = _fitting([to_run(info) for info in page.runs])
         last = page.runs[len(runs) - 1] if page.more or len(runs) < len(page.runs) else None
         following = to_token(last.create_time, last.key.run_id) if last else ""
         return pb.ListRunsResponse(runs=runs, next_page_token=following)
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:  # noqa: N802
-        """Ask a run to end."""
+        """Cancel a run."""
         with checked() as parsed:
             key = parse_key(request.namespace, request.run_id, parsed)
-            if len(request.reason) > MOST_REASON:
-                parsed.blame("reason", f"must have at most {MOST_REASON:,} characters")
+            if len(request.reason) > MAX_REASON:
+                parsed.blame("reason", f"must have at most {MAX_REASON:,} characters")
         self._engine.cancel(key, request.reason)
         return pb.CancelRunResponse(run=to_run(await self._engine.info(key)))
 
@@ -187,7 +192,7 @@ class Orchestrator:
         return pb.DeleteRunResponse()
 
     async def ExportRun(self, request: pb.ExportRunRequest, context: Context) -> AsyncGenerator[bytes, None]:  # noqa: N802
-        """Stream all that is kept of a run."""
+        """Stream a run's definition and all its events."""
         key = run_key(request.namespace, request.run_id)
         header = await self._engine.header(key)
         definition = to_definition(
@@ -204,7 +209,7 @@ class Orchestrator:
                 yield data
 
     async def ExplainRun(self, request: pb.ExplainRunRequest, context: Context) -> pb.ExplainRunResponse:  # noqa: N802
-        """Say what a run waits for."""
+        """Explain what a run waits for."""
         return to_explanation(await self._engine.explain(run_key(request.namespace, request.run_id)))
 
     async def PlanWorkflow(self, request: pb.PlanWorkflowRequest, context: Context) -> pb.PlanWorkflowResponse:  # noqa: N802
@@ -217,13 +222,13 @@ class Orchestrator:
         return pb.PlanWorkflowResponse(plan=plan, next_page_token=to_token(following) if following else "")
 
     async def ListActions(self, request: pb.ListActionsRequest, context: Context) -> pb.ListActionsResponse:  # noqa: N802
-        """Return a page of the actions."""
+        """Return a page of the server's actions."""
         after = _after(request)
         page, following = _page(self._actions, lambda action: action.name, request.page_size, after)
         return pb.ListActionsResponse(actions=map(self._limited, page), next_page_token=following)
 
     def _limited(self, action: pb.Action) -> pb.Action:
-        """Return an action with its limits, as they stand now."""
+        """Return an action with the current state of its limits."""
         limits = self._engine.limits(action.name)
         if not limits:
             return action
@@ -238,11 +243,11 @@ class Orchestrator:
     ) -> pb.ListWorkflowsResponse:
         """Return a page of the named workflows."""
         after = _after(request)
-        known = [
+        named = [
             pb.NamedWorkflow(name=workflow.name, step_count=len(workflow.steps), labels=workflow.labels)
             for workflow in self._preparer.workflows
         ]
-        page, following = _page(known, lambda workflow: workflow.name, request.page_size, after)
+        page, following = _page(named, lambda workflow: workflow.name, request.page_size, after)
         return pb.ListWorkflowsResponse(workflows=page, next_page_token=following)
 
     async def GetServerInfo(  # noqa: N802
@@ -250,7 +255,7 @@ class Orchestrator:
         request: pb.GetServerInfoRequest,
         context: Context,
     ) -> pb.GetServerInfoResponse:
-        """Say who is there."""
+        """Return server info."""
         with checked() as parsed:
             parse_namespace(request.namespace, parsed)
         response = pb.GetServerInfoResponse(server_info=self._info)
@@ -265,8 +270,8 @@ def _parent(context: Context) -> TraceParent | None:
 
 def _window(request: pb.ExecuteWorkflowRequest, parsed: Parsed) -> float:
     seconds = from_duration(request.reconnect_window) / SECOND
-    if not 0 <= seconds <= MOST_WINDOW:
-        parsed.blame("reconnect_window", f"must be between 0 and {MOST_WINDOW} s, got {seconds:g} s")
+    if not 0 <= seconds <= MAX_WINDOW:
+        parsed.blame("reconnect_window", f"must be between 0 and {MAX_WINDOW} s, got {seconds:g} s")
     return seconds
 
 
@@ -287,7 +292,7 @@ def _known(values: Sequence[int], choices: type[IntEnum], path: str, parsed: Par
 
 
 def _after(request: pb.ListActionsRequest | pb.ListWorkflowsRequest) -> str:
-    """Return the name after which a page begins."""
+    """Return the name after which the requested page begins; empty for the first page."""
     with checked() as parsed:
         parse_namespace(request.namespace, parsed)
         token = parse_token(request.page_token, parsed, str)
@@ -295,14 +300,14 @@ def _after(request: pb.ListActionsRequest | pb.ListWorkflowsRequest) -> str:
 
 
 def _page(items: Sequence[M], name: Callable[[M], str], size: int, after: str) -> tuple[Sequence[M], str]:
-    """Return a page of items sorted by name, and the token for the next one."""
+    """Return a page of items sorted by name, and the token of the next page; empty if there is none."""
     rest = [item for item in items if name(item) > after]
-    page = _within(rest[: page_size(size, 100, 1_000)])
+    page = _fitting(rest[: page_size(size, 100, 1_000)])
     return page, to_token(name(page[-1])) if len(rest) > len(page) else ""
 
 
-def _within(messages: Sequence[M]) -> Sequence[M]:
-    """Cut a page where it would grow too long; there is always one item, if there is any."""
+def _fitting(messages: Sequence[M]) -> Sequence[M]:
+    """Return the messages that fit in a page of `MOST_BYTES`, at least one if there are any."""
     size = 0
     for count, message in enumerate(messages):
         size += message.ByteSize()

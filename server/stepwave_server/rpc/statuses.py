@@ -1,4 +1,4 @@
-"""Errors to codes, in one place: every refused call carries a `google.rpc.ErrorInfo`, and the fields to blame."""
+"""Errors to gRPC statuses. Every status has a `google.rpc.ErrorInfo`; some have the invalid fields as well."""
 
 from collections.abc import Sequence
 from typing import TypeAlias, cast
@@ -35,22 +35,25 @@ __all__ = [
 ]
 
 DOMAIN = "stepwave"
-MOST_TRAILER = 7_000
-"""Bytes of metadata that an answer may use: beyond 8 KiB, callers get `RESOURCE_EXHAUSTED` in its stead."""
+MAX_TRAILER = 7_000
+"""Bytes of metadata for a status. Beyond 8 KiB, callers get `RESOURCE_EXHAUSTED` instead of the status."""
 
-MOST_MESSAGE = 1_000
-MOST_TEXT = 700
+MAX_MESSAGE = 1_000
+"""Bytes in a status's message."""
+
+MAX_TEXT = 700
+"""Bytes in a field's path and in a description."""
 
 
 class CallRefused(Exception):
-    """Raised by the edge itself when a call cannot be accepted."""
+    """Base of the errors with which the gRPC layer itself rejects a call."""
 
     code = code_pb2.INTERNAL
     reason = "INTERNAL"
 
 
 class InvalidCall(CallRefused):
-    """Raised when fields of a request are malformed; lists all of them."""
+    """Raised when fields of a bad_request are malformed. Lists all of them."""
 
     code = code_pb2.INVALID_ARGUMENT
     reason = "INVALID_ARGUMENT"
@@ -61,7 +64,7 @@ class InvalidCall(CallRefused):
 
 
 class NotServed(CallRefused):
-    """Raised when a request uses what this server does not serve; lists all of it."""
+    """Raised when a bad_request uses features that this server does not support. Lists all of them."""
 
     code = code_pb2.UNIMPLEMENTED
     reason = "NOT_SUPPORTED"
@@ -72,14 +75,14 @@ class NotServed(CallRefused):
 
 
 class WorkflowNotFound(CallRefused):
-    """Raised when the server has no workflow of a name."""
+    """Raised when the server has no workflow of the requested name."""
 
     code = code_pb2.NOT_FOUND
     reason = "WORKFLOW_NOT_FOUND"
 
 
 class MessageTooLarge(CallRefused):
-    """Raised when a message passes the server's bound."""
+    """Raised when a bad_request is larger than the server allows."""
 
     code = code_pb2.RESOURCE_EXHAUSTED
     reason = "MESSAGE_TOO_LARGE"
@@ -106,13 +109,13 @@ _ENGINE_CODES: dict[type[EngineError], tuple[int, str]] = {
 
 
 Refusal: TypeAlias = CallRefused | EngineError | JournalError
-"""Why a call is answered with an error that is no defect of the server."""
+"""An expected error of a call; every other exception is a defect of the server."""
 
 
 def status_of(error: Refusal) -> grpc.Status:
-    """Return what a call ends with that met the error."""
+    """Return the status of a call that ends with an error."""
     code, reason = _code_of(error)
-    status = status_pb2.Status(code=code, message=_cut(str(error), MOST_MESSAGE))
+    status = status_pb2.Status(code=code, message=_cut(str(error), MAX_MESSAGE))
     _attach(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
     if isinstance(error, (InvalidCall, NotServed, InvalidRun)):
         _attach(status, _bad_request(error.violations, _room(status)))
@@ -128,27 +131,27 @@ def _code_of(error: Refusal) -> tuple[int, str]:
 
 
 def _room(status: status_pb2.Status) -> int:
-    """Return how many bytes of details a status can still take: it travels once as it is, once in base64."""
+    """Return how many bytes of details fit. The message is sent percent-encoded, and the whole status in base64."""
     message: str = status.message
     plain = sum(" " <= letter <= "~" and letter != "%" for letter in message)
-    spoken = plain + 3 * (len(message.encode()) - plain)
-    taken: int = status.ByteSize()
-    return (MOST_TRAILER - spoken) * 3 // 4 - taken
+    encoded = plain + 3 * (len(message.encode()) - plain)
+    used: int = status.ByteSize()
+    return (MAX_TRAILER - encoded) * 3 // 4 - used
 
 
 def _bad_request(violations: Sequence[Violation], room: int) -> error_details_pb2.BadRequest:
-    """Return as many fields to blame as there is room for; the last entry then says how many more there are."""
-    blamed = error_details_pb2.BadRequest()
+    """Return the invalid fields that fit. If some do not, the last entry gives their number."""
+    bad_request = error_details_pb2.BadRequest()
     for count, violation in enumerate(violations):
         entry = error_details_pb2.BadRequest.FieldViolation(
-            field=_cut(violation.field, MOST_TEXT), description=_cut(violation.description, MOST_TEXT)
+            field=_cut(violation.field, MAX_TEXT), description=_cut(violation.description, MAX_TEXT)
         )
         room -= entry.ByteSize() + 4
         if room < 0:
-            blamed.field_violations.add(description=f"and {len(violations) - count:,} more problems")
+            bad_request.field_violations.add(description=f"and {len(violations) - count:,} more problems")
             break
-        blamed.field_violations.append(entry)
-    return blamed
+        bad_request.field_violations.append(entry)
+    return bad_request
 
 
 def _attach(status: status_pb2.Status, detail: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> None:
@@ -159,14 +162,14 @@ def _attach(status: status_pb2.Status, detail: error_details_pb2.ErrorInfo | err
 
 def _summary(violations: Sequence[Violation]) -> str:
     first = violations[:3]
-    told = "; ".join(
-        _cut(f"{violation.field}: {violation.description}", MOST_TEXT // len(first)) for violation in first
+    listed = "; ".join(
+        _cut(f"{violation.field}: {violation.description}", MAX_TEXT // len(first)) for violation in first
     )
     more = len(violations) - len(first)
-    return told + (f"; and {more:,} more" if more > 0 else "")
+    return listed + (f"; and {more:,} more" if more > 0 else "")
 
 
 def _cut(text: str, most: int) -> str:
-    """Shorten a text to a number of bytes."""
+    """Shorten a text to at most so many bytes in UTF-8."""
     data = text.encode()
     return text if len(data) <= most else data[: most - 3].decode(errors="ignore") + "…"

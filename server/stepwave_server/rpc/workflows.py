@@ -1,4 +1,4 @@
-"""The named workflows of a server: files of a folder, read and checked at start."""
+"""The named workflows of a server, read from a folder at start."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 
 class Workflows:
-    """Workflows by name."""
+    """The named workflows, sorted by name."""
 
     def __init__(self, workflows: Mapping[str, workflow_pb2.Workflow] | None = None) -> None:
         self._workflows = dict(sorted((workflows or {}).items()))
@@ -24,10 +24,10 @@ class Workflows:
 
         Raises:
             WorkflowFileError: A file is malformed.
-            ValueError: The folder is none, or two files have one name.
+            ValueError: The folder does not exist, or two files define the same name.
         """
         if not folder.is_dir():
-            raise ValueError(f"no folder: {folder}")
+            raise ValueError(f"not a folder: {folder}")
         found: dict[str, workflow_pb2.Workflow] = {}
         for path in sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES):
             message = load_workflow(path).message
@@ -45,5 +45,5 @@ class Workflows:
         return self._workflows.get(name)
 
     def unknown(self, name: str) -> str:
-        """Say that there is no workflow of a name, and which near one there is."""
+        """Return the error message for an unknown name, with a similar name if there is one."""
         return f'no workflow "{name}" on this server{did_you_mean(name, self._workflows.keys())}'

@@ -1,4 +1,4 @@
-"""Spans of runs, waves, steps and attempts: made from events, exported as the environment or the process says."""
+"""Spans of runs, waves, steps and attempts, made from events and exported by OpenTelemetry."""
 
 from stepwave_server.telemetry.environment import TelemetryUnavailable
 from stepwave_server.telemetry.parent import TraceParent

@@ -1,4 +1,4 @@
-"""Where spans go and what they say of the service, by OpenTelemetry's environment variables."""
+"""Exporters, sampler and resource from OpenTelemetry's environment variables."""
 
 import os
 import sys
@@ -24,25 +24,25 @@ __all__ = ["TelemetryUnavailable", "disabled", "processor", "resource", "sampler
 GROUP = "opentelemetry_traces_exporter"
 
 PROTOCOLS = {"grpc": "otlp_proto_grpc", "http/protobuf": "otlp_proto_http"}
-"""The entry points of the OTLP exporters, by OpenTelemetry's names of the protocols."""
+"""Entry points of the OTLP exporters by the protocol's name in OpenTelemetry."""
 
 PACKAGES = {
     "otlp_proto_grpc": "opentelemetry-exporter-otlp-proto-grpc",
     "otlp_proto_http": "opentelemetry-exporter-otlp-proto-http",
 }
 
-MOST_WAITING = 1 << 15
-"""Spans that may wait for export, unless `OTEL_BSP_MAX_QUEUE_SIZE` says otherwise.
+MAX_WAITING = 1 << 15
+"""Spans that may wait for export; `OTEL_BSP_MAX_QUEUE_SIZE` overrides it.
 
-OpenTelemetry's 2048 are few where a wide wave ends thousands at once.
+OpenTelemetry's default of 2,048 is too small when a wide wave ends thousands of spans at once.
 """
 
 
 class TelemetryUnavailable(Exception):
-    """Raised when the environment asks for an export of spans that cannot be had.
+    """Raised when the environment asks for an exporter that is missing or cannot be set up.
 
     Attributes:
-        variable: The environment variable to blame.
+        variable: The environment variable at fault.
     """
 
     def __init__(self, variable: str, message: str) -> None:
@@ -51,10 +51,10 @@ class TelemetryUnavailable(Exception):
 
 
 def processor() -> SpanProcessor | None:
-    """Return what exports spans as the environment says; `None` if it asks for none.
+    """Return the processor that exports spans as the environment says; `None`: it names no exporter.
 
     Raises:
-        TelemetryUnavailable: It asks for what cannot be had.
+        TelemetryUnavailable: An exporter is missing or cannot be set up.
     """
     exporters = [_exporter(name) for name in _names()]
     if not exporters:
@@ -63,29 +63,29 @@ def processor() -> SpanProcessor | None:
     if len(processors) == 1:
         return processors[0]
     several = SynchronousMultiSpanProcessor()  # type: ignore[no-untyped-call]  # the SDK left it untyped
-    for each in processors:
-        several.add_span_processor(each)
+    for one in processors:
+        several.add_span_processor(one)
     return several
 
 
 def resource() -> Resource:
-    """Return the service that spans come from: `stepwave`, unless the environment names it."""
+    """Return the resource of the spans. The service is called `stepwave` unless the environment names it."""
     name = OTELResourceDetector().detect().attributes.get(SERVICE_NAME)
     return Resource.create({SERVICE_NAME: name or "stepwave"})
 
 
 def sampler() -> Sampler:
-    """Return the sampler that `OTEL_TRACES_SAMPLER` names, as the SDK reads it; `parentbased_always_on` by default."""
+    """Return the sampler that `OTEL_TRACES_SAMPLER` names; by default `parentbased_always_on`."""
     return TracerProvider(resource=Resource.get_empty(), shutdown_on_exit=False).sampler
 
 
 def disabled() -> bool:
-    """Say whether the environment turns OpenTelemetry off."""
+    """Return whether the environment turns OpenTelemetry off."""
     return _read(OTEL_SDK_DISABLED).lower() == "true" or _read(OTEL_TRACES_EXPORTER).lower() == "none"
 
 
 def _names() -> list[str]:
-    """Return the exporters asked for. An endpoint alone means `otlp`."""
+    """Return the names of the exporters. An endpoint without a name means `otlp`."""
     if disabled():
         return []
     chosen = _read(OTEL_TRACES_EXPORTER)
@@ -110,7 +110,7 @@ def _exporter(name: str) -> SpanExporter:
 
 
 def _otlp() -> tuple[str, str]:
-    """Return the variable that decides on OTLP's protocol, and the entry point for it."""
+    """Return the variable that decides the protocol of OTLP, and the protocol's entry point."""
     variable = OTEL_EXPORTER_OTLP_TRACES_PROTOCOL
     if not _read(variable):
         variable = OTEL_EXPORTER_OTLP_PROTOCOL
@@ -133,12 +133,12 @@ def _installed(points: Iterable[EntryPoint]) -> list[str]:
 def _make(point: EntryPoint) -> SpanExporter:
     kind: type[SpanExporter] = point.load()
     if issubclass(kind, ConsoleSpanExporter):
-        return kind(out=sys.stderr)  # standard output begins with the server's address
+        return kind(out=sys.stderr)  # standard output is for the server's address
     return kind()
 
 
 def _batching(exporter: SpanExporter) -> SpanProcessor:
-    most = None if _read(OTEL_BSP_MAX_QUEUE_SIZE) else MOST_WAITING
+    most = None if _read(OTEL_BSP_MAX_QUEUE_SIZE) else MAX_WAITING
     try:
         return BatchSpanProcessor(exporter, max_queue_size=most)
     except ValueError as error:
@@ -146,4 +146,4 @@ def _batching(exporter: SpanExporter) -> SpanProcessor:
 
 
 def _read(variable: str) -> str:
-    return os.environ.get(variable, "").strip()  # empty means unset, says OpenTelemetry
+    return os.environ.get(variable, "").strip()  # OpenTelemetry treats empty as unset

@@ -1,4 +1,4 @@
-"""Ids of a run's trace and spans, derived so that whoever sees a span end can name it."""
+"""Ids of a run's trace and spans, derived from the run, so that every process gives a span the same id."""
 
 from hashlib import blake2b
 
@@ -6,11 +6,11 @@ __all__ = ["SpanIds"]
 
 
 class SpanIds:
-    """Derives ids by hash: the same in every process, after a crash, and on another replica.
+    """Derives ids by hash. They are the same in every process, also after a crash and on another replica.
 
-    A span id is the BLAKE2b hash of the run's identity and of the span's place in the run. The time at which the run
-    was accepted belongs to its identity: a run id may come again, when its run is forgotten or on another server, and
-    traces must not merge then.
+    A span id is the BLAKE2b hash of the run's identity and of the span's path in the run. The identity includes the
+    run's time of acceptance, because a run id may be used again, after a deletion or on another server, and the traces
+    must stay apart.
 
     Args:
         namespace: The run's namespace.
@@ -42,9 +42,9 @@ class SpanIds:
         """Return the id of an attempt's span."""
         return self._derive(f"attempt/{wave}/{attempt}/{step_id}")
 
-    def _derive(self, place: str) -> int:
-        digest = self._identity.copy()  # hashing the identity anew would cost more than the rest
-        digest.update(place.encode())
+    def _derive(self, path: str) -> int:
+        digest = self._identity.copy()  # a copy is cheaper than a new hash of the identity
+        digest.update(path.encode())
         return _number(digest.digest())
 
 

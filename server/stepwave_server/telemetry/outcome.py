@@ -1,4 +1,4 @@
-"""How a span ends: its status, the exception it records, and what its attributes say of that."""
+"""Outcomes of spans: status, attributes and exception events."""
 
 from collections.abc import Mapping, Sequence
 
@@ -11,24 +11,30 @@ from stepwave_server.core.model import Failure, State, immutable
 
 __all__ = [
     "Outcome",
-    "broken_off",
-    "by_fallback",
     "failure_attributes",
+    "incomplete_outcome",
     "original_attributes",
     "outcome_of",
     "run_outcome",
     "wave_outcome",
+    "with_fallback",
 ]
 
-MOST_CHARACTERS = 2_048
-"""Messages are cut to so many. A traceback is bounded where it is made."""
+MAX_CHARACTERS = 2_048
+"""Longest message, in characters. Tracebacks are bounded where they are made."""
 
 
 @immutable
 class Outcome:
-    """How a span ends.
+    """The outcome of a span.
 
-    Success is not declared, as OpenTelemetry asks of instrumentation; neither success nor cancellation is an error.
+    The status is unset after success, as OpenTelemetry asks of instrumentation, and after cancellation, which is no
+    error.
+
+    Attributes:
+        status: The span's status.
+        attributes: Attributes that describe the outcome.
+        events: Span events, such as the exception.
     """
 
     status: Status
@@ -37,18 +43,18 @@ class Outcome:
 
 
 UNSET = Status()
-FINE = Outcome(UNSET, {})
+NO_FAILURE = Outcome(UNSET, {})
 SUCCEEDED = Outcome(UNSET, {"stepwave.state": "succeeded"})
 
 
 def outcome_of(state: State, failure: Failure | None, time: int, *, abandoned: bool = False) -> Outcome:
-    """Return how the span of a step or an attempt ends.
+    """Return the outcome of a step's or an attempt's span.
 
     Args:
-        state: What it came to.
-        failure: Why it did not succeed.
-        time: When, in nanoseconds since the epoch.
-        abandoned: Its clean-up was not awaited to the end.
+        state: The final state.
+        failure: The failure, if it did not succeed.
+        time: The end, in nanoseconds since the epoch.
+        abandoned: Whether the server stopped waiting for the attempt's clean-up.
     """
     if state is State.SUCCEEDED:
         return SUCCEEDED
@@ -56,22 +62,22 @@ def outcome_of(state: State, failure: Failure | None, time: int, *, abandoned: b
     if abandoned:
         attributes["stepwave.abandoned"] = True
     message = "" if failure is None else failure.message
-    return Outcome(_status(state, message), attributes, _exceptions(state, failure, time))
+    return Outcome(status=_status(state, message), attributes=attributes, events=_exceptions(state, failure, time))
 
 
 def wave_outcome(failure: Failure | None, count: int) -> Outcome:
-    """Return how a wave's span ends: in error if steps of it failed, be they allowed to."""
-    return FINE if failure is None else Outcome(_status(State.FAILED, _summary(failure, count)), {})
+    """Return the outcome of a wave's span: an error if steps of it failed, even if their failure is allowed."""
+    return NO_FAILURE if failure is None else Outcome(_status(State.FAILED, _summary(failure, count)), {})
 
 
 def run_outcome(event: RunFinished, stopping: Failure | None) -> Outcome:
-    """Return how a run's span ends.
+    """Return the outcome of a run's span.
 
     Args:
-        event: The run's end.
-        stopping: Why it was cancelled or timed out; `None` if it was not.
+        event: The run's last event.
+        stopping: Why the run was cancelled or timed out; `None`: it was not.
     """
-    if event.state is State.SUCCEEDED:  # in spite of failures, if they are allowed
+    if event.state is State.SUCCEEDED:  # possibly with failures that are allowed
         return SUCCEEDED
     failure = stopping or next(iter(event.failures), None)
     attributes = _attributes(event.state, failure)
@@ -80,16 +86,20 @@ def run_outcome(event: RunFinished, stopping: Failure | None) -> Outcome:
     if failure.step_id:
         attributes["stepwave.failure.step_id"] = failure.step_id
     message = _summary(failure, 1 if stopping is not None else event.failure_count)
-    return Outcome(_status(event.state, message), attributes, _exceptions(event.state, failure, event.time))
+    return Outcome(
+        status=_status(event.state, message),
+        attributes=attributes,
+        events=_exceptions(event.state, failure, event.time),
+    )
 
 
-def broken_off(message: str) -> Outcome:
-    """Return the outcome of what never came to an end of its own."""
+def incomplete_outcome(message: str) -> Outcome:
+    """Return the outcome of a span that was still open when its run ended or broke."""
     return Outcome(_status(State.FAILED, message), {"error.type": "internal"})
 
 
 def failure_attributes(failure: Failure) -> dict[str, AttributeValue]:
-    """Return what a span or a span event says of a failure."""
+    """Return the attributes of a span or a span event that describe a failure."""
     return {
         "stepwave.failure.reason": failure.reason.name.lower(),
         "stepwave.failure.message": _cut(failure.message),
@@ -97,13 +107,17 @@ def failure_attributes(failure: Failure) -> dict[str, AttributeValue]:
     }
 
 
-def by_fallback(outcome: Outcome, original: Failure) -> Outcome:
-    """Add to how a step's span ends that its fallback stood in, and why."""
-    return Outcome(outcome.status, {**outcome.attributes, **original_attributes(original)}, outcome.events)
+def with_fallback(outcome: Outcome, original: Failure) -> Outcome:
+    """Return the outcome of a step whose fallback was used, with the original failure."""
+    return Outcome(
+        status=outcome.status,
+        attributes={**outcome.attributes, **original_attributes(original)},
+        events=outcome.events,
+    )
 
 
 def original_attributes(original: Failure) -> dict[str, AttributeValue]:
-    """Return what is said of a step whose fallback stood in."""
+    """Return the attributes of a step whose fallback was used."""
     return {
         "stepwave.fallback": True,
         "stepwave.original_failure.reason": original.reason.name.lower(),
@@ -119,7 +133,7 @@ def _attributes(state: State, failure: Failure | None) -> dict[str, AttributeVal
     attributes: dict[str, AttributeValue] = {"stepwave.state": state.name.lower()}
     if failure is not None:
         attributes |= failure_attributes(failure)
-        if state is State.FAILED:  # OpenTelemetry's own attribute, for spans that end in error alone
+        if state is State.FAILED:  # OpenTelemetry's attribute, for spans with an error only
             attributes["error.type"] = failure.reason.name.lower()
     return attributes
 
@@ -129,7 +143,7 @@ def _exceptions(state: State, failure: Failure | None, time: int) -> tuple[Event
 
 
 def _exception(failure: Failure, time: int) -> Event:
-    """Return the failure as OpenTelemetry's span event; one that no exception caused has its reason for a type."""
+    """Return a failure as OpenTelemetry's exception event. Without an exception, the failure's reason is its type."""
     details = dict(failure.details)
     kind = details.get("exception", "")
     attributes = {
@@ -142,9 +156,9 @@ def _exception(failure: Failure, time: int) -> Event:
 
 
 def _summary(failure: Failure, count: int) -> str:
-    line = f'step "{failure.step_id}": {failure.message}' if failure.step_id else failure.message
-    return f"the first of {count:,} failures: {line}" if count > 1 else line
+    text = f'step "{failure.step_id}": {failure.message}' if failure.step_id else failure.message
+    return f"the first of {count:,} failures: {text}" if count > 1 else text
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= MOST_CHARACTERS else text[: MOST_CHARACTERS - 1] + "…"
+    return text if len(text) <= MAX_CHARACTERS else text[: MAX_CHARACTERS - 1] + "…"

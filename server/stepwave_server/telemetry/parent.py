@@ -1,4 +1,4 @@
-"""The caller's span, as it comes in a call's metadata and is kept with the run."""
+"""The caller's span, from the metadata of a call."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -15,11 +15,11 @@ PROPAGATOR = TraceContextTextMapPropagator()
 
 @immutable
 class TraceParent:
-    """A W3C trace context in the form of its headers.
+    """A W3C trace context, as its two headers.
 
     Attributes:
         traceparent: Trace id, span id and flags, as `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`.
-        tracestate: What vendors add; often empty.
+        tracestate: The vendors' part; may be empty.
     """
 
     traceparent: str
@@ -27,17 +27,17 @@ class TraceParent:
 
     @classmethod
     def parse(cls, metadata: Mapping[str, str | bytes]) -> Self | None:
-        """Return the context that a call's metadata carries; `None` if there is none, or it is malformed.
+        """Return the trace context in a call's metadata; `None`: there is none, or it is malformed.
 
         Args:
             metadata: Values by key, keys in lower case.
         """
-        given = {key: metadata.get(key) for key in PROPAGATOR.fields}
-        carrier = {key: value for key, value in given.items() if isinstance(value, str)}
-        kept: dict[str, str] = {}
-        PROPAGATOR.inject(kept, PROPAGATOR.extract(carrier, Context()))
-        return cls(kept["traceparent"], kept.get("tracestate", "")) if kept else None
+        fields = {key: metadata.get(key) for key in PROPAGATOR.fields}
+        carrier = {key: value for key, value in fields.items() if isinstance(value, str)}
+        parsed: dict[str, str] = {}
+        PROPAGATOR.inject(parsed, PROPAGATOR.extract(carrier, Context()))
+        return cls(parsed["traceparent"], parsed.get("tracestate", "")) if parsed else None
 
     def context(self) -> Context:
-        """Return the context in which the caller's span is the current one; an empty one if it is malformed."""
+        """Return the context in which the caller's span is current; empty if the headers are malformed."""
         return PROPAGATOR.extract({"traceparent": self.traceparent, "tracestate": self.tracestate}, Context())

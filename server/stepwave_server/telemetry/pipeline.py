@@ -1,4 +1,4 @@
-"""The way of a server's spans: who makes them, which are kept, and what exports them."""
+"""The pipeline of a server's spans: sampling, creation and export."""
 
 import logging
 import threading
@@ -16,10 +16,10 @@ from opentelemetry.util.types import Attributes, AttributeValue
 from stepwave_server.telemetry import environment
 from stepwave_server.telemetry.ids import SpanIds
 from stepwave_server.telemetry.parent import TraceParent
-from stepwave_server.telemetry.spans import Origin, Place, RunSpans
+from stepwave_server.telemetry.spans import Origin, RunSpans, RunTrace
 from stepwave_server.telemetry.tracer import Export, RunTracer
 
-__all__ = ["SCOPE", "Telemetry", "within"]
+__all__ = ["SCOPE", "Telemetry", "run_with_timeout"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,11 +38,10 @@ class Telemetry:
     """Exports the spans of runs.
 
     Args:
-        processor: Takes spans as they end, by `on_end` alone: none is ever live. `shutdown` shuts it down. `None`: runs
-            have no spans, and what their actions trace is under the caller's.
-        sampler: Decides once for every run; by default the caller's flag counts, and runs without a caller's span are
-            kept.
-        resource: The service; by default as the environment says.
+        processor: Gets every span when it has ended, by `on_end`; `on_start` is not called. `shutdown` shuts it down.
+            `None`: runs have no spans, and the spans of their actions are children of the caller's.
+        sampler: Decides once per run; by default by the caller's flag, and runs without a caller's span are sampled.
+        resource: The resource of the spans; by default from the environment.
     """
 
     def __init__(
@@ -51,15 +50,15 @@ class Telemetry:
         self._processor = processor
         self._export = None if processor is None else Export(processor)
         self._sampler = sampler or DEFAULT_ON
-        self._distrusted = False
+        self._sampler_failed = False
         self._origin = Origin(resource or environment.resource(), SCOPE)
 
     @classmethod
     def from_environment(cls) -> "Telemetry | None":
-        """Set up what OpenTelemetry's `OTEL_*` variables ask for; `None` if they ask for nothing.
+        """Return telemetry as OpenTelemetry's `OTEL_*` variables say; `None`: they name no exporter.
 
         Raises:
-            TelemetryUnavailable: They ask for what cannot be had.
+            TelemetryUnavailable: An exporter is missing or cannot be set up.
         """
         processor = environment.processor()
         return None if processor is None else cls(processor, sampler=environment.sampler())
@@ -73,15 +72,15 @@ class Telemetry:
         parent: TraceParent | None,
         create_time: int = 0,
     ) -> RunTracer:
-        """Trace a run.
+        """Return the tracer of a run.
 
         Args:
             namespace: The run's namespace.
             run_id: The run.
-            workflow_name: What it runs.
+            workflow_name: The name of its workflow.
             parent: The caller's span; `None`: the run begins a trace.
-            create_time: When the run was accepted, in nanoseconds since the epoch. Ids of spans are made of it, the
-                namespace and the run id: without it, runs that bear the same id one after another share a trace.
+            create_time: When the run was accepted, in nanoseconds since the epoch. Span ids are derived from it, the
+                namespace and the run id. Without it, a later run of the same id has the same trace.
         """
         ids = SpanIds(namespace, run_id, create_time)
         context = Context() if parent is None else parent.context()
@@ -90,15 +89,15 @@ class Telemetry:
             "stepwave.run_id": run_id,
             "stepwave.workflow": workflow_name,
         }
-        place, recorded = self._place(context, ids, attributes)
-        spans = RunSpans(self._origin, ids, place, attributes)
+        run_trace, recorded = self._trace(context, ids, attributes)
+        spans = RunSpans(origin=self._origin, ids=ids, trace=run_trace, attributes=attributes)
         return RunTracer(run_id, spans, self._export if recorded else None)
 
     def provider(self) -> TracerProvider:
-        """Return a provider whose spans go the same way.
+        """Return a tracer provider whose spans are exported in the same way.
 
-        A process that only serves makes it its own, by `opentelemetry.trace.set_tracer_provider`: then the spans of
-        actions, and of instrumented libraries that they call, are exported beside those of their runs.
+        A process that only serves sets it with `opentelemetry.trace.set_tracer_provider`. Then the spans of actions and
+        of instrumented libraries are exported together with those of their runs.
         """
         provider = TracerProvider(self._sampler, self._origin.resource, shutdown_on_exit=False)
         if self._processor is not None:
@@ -106,50 +105,61 @@ class Telemetry:
         return provider
 
     def shutdown(self, timeout: float = 5.0) -> None:
-        """Export what waits and release everything, within `timeout` seconds: what waits still is lost. Blocks."""
+        """Export the waiting spans and shut down, within `timeout` seconds. The remaining spans are lost. Blocks."""
         processor = self._processor
         if processor is None:
             return
-        if not within(timeout, processor.shutdown, "the export of spans could not be ended in order"):
+        if not run_with_timeout(timeout, processor.shutdown, "the export of spans could not be shut down"):
             logger.warning("spans were lost: their export took longer than %g s", timeout)
 
-    def _place(self, context: Context, ids: SpanIds, attributes: dict[str, AttributeValue]) -> tuple[Place, bool]:
-        """Return where a run stands, and whether its spans are recorded."""
+    def _trace(self, context: Context, ids: SpanIds, attributes: dict[str, AttributeValue]) -> tuple[RunTrace, bool]:
+        """Return the trace of a run, and whether its spans are recorded."""
         caller = get_current_span(context).get_span_context()
         parent = caller if caller.is_valid else None
-        trace = ids.trace if parent is None else parent.trace_id
+        trace_id = ids.trace if parent is None else parent.trace_id
         if self._export is None:
-            return Place(parent, trace, caller.trace_flags, caller.trace_state, own=False), False
-        answer = self._sample(context, trace, attributes)
-        sampled = answer.decision is Decision.RECORD_AND_SAMPLE
-        attributes |= answer.attributes or {}
+            unrecorded = RunTrace(
+                parent=parent,
+                trace_id=trace_id,
+                flags=caller.trace_flags,
+                state=caller.trace_state,
+                has_spans=False,
+            )
+            return unrecorded, False
+        sampling = self._sample(context, trace_id, attributes)
+        sampled = sampling.decision is Decision.RECORD_AND_SAMPLE
+        attributes |= sampling.attributes or {}
         flags = TraceFlags(
             caller.trace_flags | TraceFlags.SAMPLED if sampled else caller.trace_flags & ~TraceFlags.SAMPLED
         )
-        return Place(parent, trace, flags, answer.trace_state), answer.decision is not Decision.DROP
+        run_trace = RunTrace(parent=parent, trace_id=trace_id, flags=flags, state=sampling.trace_state)
+        return run_trace, sampling.decision is not Decision.DROP
 
-    def _sample(self, context: Context, trace: int, attributes: Attributes) -> SamplingResult:
-        """Ask the sampler about a run. One that fails has no say: no run is refused for its trace."""
+    def _sample(self, context: Context, trace_id: int, attributes: Attributes) -> SamplingResult:
+        """Return the sampler's decision on a run. If the sampler fails, the run goes on without spans."""
         try:
-            answer = self._sampler.should_sample(context, trace, "stepwave.run", SpanKind.SERVER, attributes, ())
-            return SamplingResult(answer.decision, answer.attributes, answer.trace_state)  # whatever it was
+            result = self._sampler.should_sample(context, trace_id, "stepwave.run", SpanKind.SERVER, attributes, ())
+            return SamplingResult(result.decision, result.attributes, result.trace_state)  # it may be of any class
         except Exception:
-            if not self._distrusted:
-                self._distrusted = True
-                logger.exception("the sampler of spans failed; runs that it fails for have none")
+            if not self._sampler_failed:
+                self._sampler_failed = True
+                logger.exception("the sampler of spans failed; the runs that it fails for have no spans")
             return SamplingResult(Decision.DROP)
 
 
-def within(timeout: float, work: Callable[[], object], complaint: str) -> bool:
-    """Do something that may block for ever on a thread, and say whether it ended within so many seconds."""
+def run_with_timeout(timeout: float, function: Callable[[], object], error_message: str) -> bool:
+    """Call a function that may block, on a thread, and return whether it returned within `timeout` seconds.
 
-    def do() -> None:
+    An exception is logged with `error_message`.
+    """
+
+    def call() -> None:
         try:
-            work()
+            function()
         except Exception:
-            logger.exception(complaint)
+            logger.exception(error_message)
 
-    thread = threading.Thread(target=do, name="stepwave-telemetry-shutdown", daemon=True)
+    thread = threading.Thread(target=call, name="stepwave-telemetry-shutdown", daemon=True)
     thread.start()
     thread.join(timeout)
     return not thread.is_alive()

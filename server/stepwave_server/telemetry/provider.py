@@ -1,4 +1,4 @@
-"""The tracer provider that a process sets in code: runs' spans go its way, beside those of their actions."""
+"""Export of runs' spans through the tracer provider that the process has set."""
 
 import copy
 import logging
@@ -15,7 +15,7 @@ from opentelemetry.util.types import Attributes
 
 from stepwave_server.telemetry import environment
 from stepwave_server.telemetry.parent import TraceParent
-from stepwave_server.telemetry.pipeline import SCOPE, Telemetry, within
+from stepwave_server.telemetry.pipeline import SCOPE, Telemetry, run_with_timeout
 from stepwave_server.telemetry.tracer import RunTracer
 
 __all__ = ["ProcessTelemetry", "telemetry_of_process"]
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 class ProcessTelemetry:
-    """Exports the spans of runs by the tracer provider that the process has set in code, perhaps later than its server.
+    """Exports the spans of runs through the tracer provider that the process sets, before or after the server's start.
 
-    The provider is its owner's: it is flushed when the server stops, and never shut down. One that is not the SDK's
-    cannot be given spans whose ids are known already. Runs have none then, and what their actions trace is under the
-    caller's span.
+    The provider belongs to the process: it is flushed when the server stops, and not shut down. A provider that is not
+    the SDK's cannot take spans with given ids. Runs have no spans then, and the spans of their actions are children of
+    the caller's span.
     """
 
     def __init__(self) -> None:
@@ -44,69 +44,75 @@ class ProcessTelemetry:
         parent: TraceParent | None,
         create_time: int = 0,
     ) -> RunTracer | None:
-        """Trace a run as `Telemetry.run` does; `None`: no provider is set, and the caller has no span."""
+        """Return the tracer of a run, as `Telemetry.run`; `None`: no provider is set, and the caller has no span."""
         provider = _provider()
         if parent is None and (provider is None or isinstance(provider, trace.ProxyTracerProvider)):
             return None
         if provider is not self._provider:
-            self._provider, self._telemetry = provider, _following(provider)
+            self._provider, self._telemetry = provider, _telemetry_of(provider)
         return self._telemetry.run(
             namespace=namespace, run_id=run_id, workflow_name=workflow_name, parent=parent, create_time=create_time
         )
 
     def shutdown(self, timeout: float = 5.0) -> None:
-        """Let the provider export what waits, within `timeout` seconds. Blocks.
+        """Flush the provider, within `timeout` seconds. Blocks.
 
-        The process may be about to end in a way that no provider hears of.
+        The process may end soon in a way that the provider does not notice.
         """
         flush = getattr(self._provider, "force_flush", None)
         if flush is None:
             return
-        if not within(timeout, lambda: flush(round(timeout * 1_000)), "the provider that the process has set failed"):
+        if not run_with_timeout(
+            timeout, lambda: flush(round(timeout * 1_000)), "the provider that the process has set failed"
+        ):
             logger.warning("spans may be lost: their export took longer than %g s", timeout)
 
 
 def telemetry_of_process() -> Telemetry | ProcessTelemetry | None:
-    """Return what the environment asks for, else what follows the process's own provider; `None`: it is turned off.
+    """Return the telemetry of the environment, else that of the process's provider; `None`: it is turned off.
 
     Raises:
-        TelemetryUnavailable: The environment asks for what cannot be had.
+        TelemetryUnavailable: An exporter is missing or cannot be set up.
     """
     return Telemetry.from_environment() or (None if environment.disabled() else ProcessTelemetry())
 
 
-class Retelling(SpanProcessor):
-    """Makes spans that have ended once more by a provider's tracer, so that they go the provider's way from the start.
+class SpanRecreator(SpanProcessor):
+    """Recreates ended spans with a provider's tracer, so that they pass through the whole provider.
 
-    Its processors could be given the spans as they are. But they stand in a private attribute; those that add to spans
-    when they start, or match ends with starts, would miss half; and the provider's limits would not hold. Nor are the
-    spans live from the start: a run may outlive its process, and who sees the end must make the same span.
+    The spans are not given to the provider's processors directly: these are a private attribute, some of them need the
+    start of a span as well as its end, and the provider's limits would not apply. The spans are not started when their
+    runs start, because a run may outlive its process, and another process must then make the same span.
 
     Args:
-        tracer: A tracer of the provider. It is not touched: a copy has its ids and its samples told.
+        tracer: A tracer of the provider. It is copied, and the copy gets given ids and sampling decisions.
     """
 
     def __init__(self, tracer: Tracer) -> None:
-        self._told = _Told()
+        self._given = _GivenContext()
         self._tracer = copy.copy(tracer)
-        self._tracer.id_generator = self._told
-        self._tracer.sampler = self._told
+        self._tracer.id_generator = self._given
+        self._tracer.sampler = self._given
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Make a span, with its start and its end."""
+        """Recreate a span, with its start and its end."""
         context = span.get_span_context()
         assert context is not None, "it has ended"
-        self._told.context = context
+        self._given.context = context
         parent = Context() if span.parent is None else set_span_in_context(NonRecordingSpan(span.parent), Context())
-        made = self._tracer.start_span(span.name, parent, span.kind, span.attributes, start_time=span.start_time)
+        recreated = self._tracer.start_span(span.name, parent, span.kind, span.attributes, start_time=span.start_time)
         for event in span.events:
-            made.add_event(event.name, event.attributes, event.timestamp)
-        made.set_status(span.status)
-        made.end(span.end_time)
+            recreated.add_event(event.name, event.attributes, event.timestamp)
+        recreated.set_status(span.status)
+        recreated.end(span.end_time)
 
 
-class _Told(IdGenerator, Sampler):
-    """Tells a tracer what the next span's ids are, and that it is wanted: the sampler was asked for its whole run."""
+class _GivenContext(IdGenerator, Sampler):
+    """Generates given ids, and repeats the sampling decision on the whole run.
+
+    Attributes:
+        context: The context of the next span.
+    """
 
     context: SpanContext
 
@@ -139,17 +145,17 @@ class _Told(IdGenerator, Sampler):
 def _provider() -> trace.TracerProvider | None:
     try:
         return trace.get_tracer_provider()
-    except Exception:  # the environment names one that cannot be loaded; OpenTelemetry has logged it
+    except Exception:  # the environment's provider cannot be loaded, which OpenTelemetry has logged
         return None
 
 
-def _following(provider: trace.TracerProvider | None) -> Telemetry:
-    """Return what gives spans to a provider; where it cannot take them, what makes none."""
+def _telemetry_of(provider: trace.TracerProvider | None) -> Telemetry:
+    """Return telemetry that exports through a provider; without spans if the provider cannot take them."""
     try:
         tracer = provider.get_tracer(SCOPE.name, SCOPE.version) if provider is not None else None
     except Exception:
-        logger.exception("the tracer provider that the process has set gives no tracer")
+        logger.exception("the tracer provider that the process has set failed to return a tracer")
         tracer = None
     if not isinstance(tracer, Tracer):
         return Telemetry(None, resource=Resource.get_empty())
-    return Telemetry(Retelling(tracer), sampler=tracer.sampler, resource=tracer.resource)
+    return Telemetry(SpanRecreator(tracer), sampler=tracer.sampler, resource=tracer.resource)

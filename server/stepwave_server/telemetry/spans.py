@@ -1,4 +1,4 @@
-"""The spans of one run, each made whole when it ends: ids, parents, times and attributes."""
+"""The spans of one run. Each is created when it ends, with its id, parent, times and attributes."""
 
 from collections.abc import Mapping
 
@@ -9,81 +9,84 @@ from opentelemetry.trace import INVALID_SPAN_CONTEXT, SpanContext, SpanKind, Tra
 from opentelemetry.util.types import AttributeValue
 
 from stepwave_server.core.messages import StepFinished, StepStarted
-from stepwave_server.core.model import Failure, State, immutable
+from stepwave_server.core.model import SECOND, Failure, State, immutable
 from stepwave_server.telemetry.ids import SpanIds
 from stepwave_server.telemetry.outcome import Outcome, wave_outcome
 
-__all__ = ["OpenStep", "OpenWave", "Origin", "Place", "RunSpans"]
-
-SECOND = 1_000_000_000
+__all__ = ["OpenStep", "OpenWave", "Origin", "RunSpans", "RunTrace"]
 
 Attributes = Mapping[str, AttributeValue]
 
 
 @immutable
 class Origin:
-    """Who makes spans: the service, and the library within it."""
+    """The origin of spans.
+
+    Attributes:
+        resource: The service.
+        scope: The library within the service.
+    """
 
     resource: Resource
     scope: InstrumentationScope
 
 
 @immutable
-class Place:
-    """Where a run stands in the world's traces.
+class RunTrace:
+    """The trace of a run.
 
     Attributes:
         parent: The caller's span; `None`: the trace begins with the run.
-        trace: The trace's id.
+        trace_id: The trace's id.
         flags: The W3C flags of the run's spans.
-        vendor: The trace's vendor part.
-        own: Whether the run has spans; else what its actions trace is under the caller's.
+        state: The trace's vendor part.
+        has_spans: Whether the run has spans. If not, the spans of its actions are children of the caller's.
     """
 
     parent: SpanContext | None
-    trace: int
+    trace_id: int
     flags: TraceFlags
-    vendor: TraceState | None
-    own: bool = True
+    state: TraceState | None
+    has_spans: bool = True
 
 
 class OpenWave:
-    """A wave that began, and what its steps have come to so far.
+    """A wave under way.
 
     Attributes:
-        index: The wave.
-        context: What its span is referred to by.
-        start: When its first step started.
-        end: When its last step so far ended.
-        ran: How many of its steps started.
-        failed: How many failed.
-        failure: The first failure among them.
+        index: The wave's number.
+        context: The context of its span.
+        start: Start of its first step, in nanoseconds since the epoch.
+        end: End of the last step that has ended, in nanoseconds since the epoch.
+        started_count: Number of steps that have started.
+        failed_count: Number of steps that have failed.
+        failure: The first failure.
     """
 
-    __slots__ = ("context", "end", "failed", "failure", "index", "ran", "start")
+    __slots__ = ("context", "end", "failed_count", "failure", "index", "start", "started_count")
 
     def __init__(self, index: int, context: SpanContext, start: int) -> None:
         self.index = index
         self.context = context
         self.start = self.end = start
-        self.ran = self.failed = 0
+        self.started_count = self.failed_count = 0
         self.failure: Failure | None = None
 
-    def note(self, event: StepFinished) -> None:
-        """Take the end of one of its steps."""
+    def add_end(self, event: StepFinished) -> None:
+        """Add the end of one of its steps."""
         self.end = event.time
         if event.state is State.FAILED:
-            self.failed += 1
+            self.failed_count += 1
             self.failure = self.failure or event.failure
 
 
 class OpenStep:
-    """A step that began.
+    """A step under way.
 
     Attributes:
         first: The start of its first attempt.
-        last: The start of its last attempt so far.
-        attempting: Whether that is under way.
+        last: The start of its latest attempt.
+        attempting: Whether the latest attempt is under way.
     """
 
     __slots__ = ("attempting", "first", "last")
@@ -93,53 +96,53 @@ class OpenStep:
         self.attempting = True
 
     def retry(self, started: StepStarted) -> None:
-        """Take the start of another attempt."""
+        """Add the start of another attempt."""
         self.last = started
         self.attempting = True
 
 
 class RunSpans:
-    """Makes the spans of one run. There are no live ones: all that a span says is known when it ends.
+    """Creates the spans of one run. Each is created when it has ended.
 
     Args:
-        origin: Who makes them.
-        ids: Their ids.
-        place: Where the run stands.
-        attributes: What every span says.
+        origin: The spans' origin.
+        ids: The spans' ids.
+        trace: The run's trace.
+        attributes: Attributes of every span.
     """
 
-    __slots__ = ("_attributes", "_ids", "_origin", "_place", "_run")
+    __slots__ = ("_attributes", "_ids", "_origin", "_run", "_trace")
 
-    def __init__(self, origin: Origin, ids: SpanIds, place: Place, attributes: Attributes) -> None:
+    def __init__(self, origin: Origin, ids: SpanIds, trace: RunTrace, attributes: Attributes) -> None:
         self._origin = origin
         self._ids = ids
-        self._place = place
+        self._trace = trace
         self._attributes = attributes
         self._run = self._context(ids.run)
 
     def attempt_context(self, wave: int, step_id: str, attempt: int) -> SpanContext:
-        """Return what the span is referred to by that an attempt's action is under."""
-        if not self._place.own:
-            return self._place.parent or INVALID_SPAN_CONTEXT
+        """Return the context of the span that is the parent of an action's own spans."""
+        if not self._trace.has_spans:
+            return self._trace.parent or INVALID_SPAN_CONTEXT
         return self._context(self._ids.attempt(wave, step_id, attempt))
 
     def open_wave(self, index: int, start: int) -> OpenWave:
-        """Return a wave that begins."""
+        """Return a wave that has just started."""
         return OpenWave(index, self._context(self._ids.wave(index)), start)
 
     def run(self, start: int, end: int, attributes: Attributes, outcome: Outcome) -> ReadableSpan:
-        """Return the run's span. It answers a call from outside, hence its kind."""
-        place = self._place
-        return self._span("stepwave.run", self._run, place.parent, attributes, start, end, outcome, SpanKind.SERVER)
+        """Return the run's span. Its kind is `SERVER`, because it serves a remote call."""
+        parent = self._trace.parent
+        return self._span("stepwave.run", self._run, parent, attributes, start, end, outcome, SpanKind.SERVER)
 
     def wave(self, wave: OpenWave) -> ReadableSpan:
         """Return a wave's span."""
         attributes = {
             "stepwave.wave": wave.index,
-            "stepwave.wave.steps": wave.ran,
-            "stepwave.wave.failed": wave.failed,
+            "stepwave.wave.steps": wave.started_count,
+            "stepwave.wave.failed": wave.failed_count,
         }
-        outcome = wave_outcome(wave.failure, wave.failed)
+        outcome = wave_outcome(wave.failure, wave.failed_count)
         return self._span("stepwave.wave", wave.context, self._run, attributes, wave.start, wave.end, outcome)
 
     def step(self, step: OpenStep, wave: OpenWave, end: int, outcome: Outcome) -> ReadableSpan:
@@ -171,8 +174,8 @@ class RunSpans:
         return self._context(self._ids.step(started.wave, started.step_id))
 
     def _context(self, span_id: int) -> SpanContext:
-        place = self._place
-        return SpanContext(place.trace, span_id, is_remote=False, trace_flags=place.flags, trace_state=place.vendor)
+        trace = self._trace
+        return SpanContext(trace.trace_id, span_id, is_remote=False, trace_flags=trace.flags, trace_state=trace.state)
 
     def _span(
         self,

@@ -1,4 +1,4 @@
-"""What of a run is under way, by its events, and the export of what ends."""
+"""The tracer of a run: it turns events into spans, and exports each span when it ends."""
 
 import logging
 from collections.abc import Iterable
@@ -27,12 +27,12 @@ from stepwave_server.core.messages import (
 from stepwave_server.core.model import Failure, State
 from stepwave_server.telemetry.outcome import (
     Outcome,
-    broken_off,
-    by_fallback,
     failure_attributes,
+    incomplete_outcome,
     original_attributes,
     outcome_of,
     run_outcome,
+    with_fallback,
 )
 from stepwave_server.telemetry.spans import OpenStep, OpenWave, RunSpans
 
@@ -40,14 +40,14 @@ __all__ = ["Export", "RunTracer"]
 
 logger = logging.getLogger(__name__)
 
-MOST_EVENTS = 128
-"""How many span events a run's span keeps, the newest, as OpenTelemetry bounds them; it tells how many were dropped."""
+MAX_EVENTS = 128
+"""Span events of a run's span, as OpenTelemetry bounds them. The newest are kept, and the dropped ones are counted."""
 
 
 class Export:
-    """Gives spans to a processor. Never raises: a processor is somebody else's code, and a trace has other spans.
+    """Gives spans to a processor. Never raises, because an error of a processor must not break a run.
 
-    What it raises is logged once: what failed once would do so with every span.
+    Only the first error is logged, because the same error would follow for every span.
     """
 
     __slots__ = ("_failed", "_processor")
@@ -57,7 +57,7 @@ class Export:
         self._failed = False
 
     def __call__(self, span: ReadableSpan) -> None:
-        """Give it a span that has ended."""
+        """Give the processor a span that has ended."""
         try:
             self._processor.on_end(span)
         except KeyboardInterrupt:
@@ -65,20 +65,20 @@ class Export:
         except BaseException:
             if not self._failed:
                 self._failed = True
-                told = {"run_id": (span.attributes or {}).get("stepwave.run_id")}
-                logger.exception("a span processor failed; it may miss spans, and so may those after it", extra=told)
+                extra = {"run_id": (span.attributes or {}).get("stepwave.run_id")}
+                logger.exception("a span processor failed; it may miss spans, and so may those after it", extra=extra)
 
 
 class RunTracer:
-    """Turns the committed events of one run into spans, each exported when it ends. `Telemetry.run` makes it.
+    """Turns the committed events of one run into spans, each exported when it ends. Created by `Telemetry.run`.
 
-    It holds what is under way and no more. A step that never started has no span, for nothing ran: it is a span event
-    of the run's span. Not thread-safe.
+    It keeps only the waves and steps that are under way. A step that never started has no span; it is an event of the
+    run's span. Not thread-safe.
 
     Args:
         run_id: The run, for the log.
-        spans: Makes its spans.
-        export: Where they go; `None`: there are none.
+        spans: Creates the run's spans.
+        export: Exports the spans; `None`: the run has none.
     """
 
     __slots__ = (
@@ -103,47 +103,47 @@ class RunTracer:
         self._waves: dict[int, OpenWave] = {}
         self._steps: dict[str, OpenStep] = {}
         self._stopping: Failure | None = None
-        self._events: BoundedList[SpanEvent] = BoundedList(MOST_EVENTS)
+        self._events: BoundedList[SpanEvent] = BoundedList(MAX_EVENTS)
 
-    def record(self, events: Iterable[Event]) -> None:
-        """Take the run's next committed events, in order. Never raises: a trace is worth less than its run."""
+    def add(self, events: Iterable[Event]) -> None:
+        """Add the run's next committed events, in order. Never raises, because a trace must not break its run."""
         if self._export is None:
             return
         for event in events:
             try:
-                self._take(event)
+                self._handle(event)
             except Exception:
-                self._complain()
+                self._log_first_error()
 
     def replay(self, events: Iterable[Event]) -> None:
-        """Take events that an earlier process recorded, in order. Spans that ended with them were its to export."""
+        """Add events that an earlier process has committed, in order. Spans that end with them are not exported."""
         self._replaying = True
         try:
-            self.record(events)
+            self.add(events)
         finally:
             self._replaying = False
 
     def abandon(self, time: int, message: str) -> None:
-        """End every span that is under way, in error, because the run will have no more events. Never raises.
+        """End every open span with an error, because the run will have no more events. Never raises.
 
         Args:
-            time: When, in nanoseconds since the epoch.
-            message: Why.
+            time: The end, in nanoseconds since the epoch.
+            message: The description of the error.
         """
         if self._export is None:
             return
         try:
-            self._end_leftovers(time, message)
-            self._end_run(self._start or time, time, {}, broken_off(message))
+            self._end_open_spans(time, message)
+            self._end_run(self._start or time, time, {}, incomplete_outcome(message))
         except Exception:
-            self._complain()
+            self._log_first_error()
 
     def attempt_context(self, step_id: str, wave: int, attempt: int) -> Context:
-        """Return the context to run an attempt's action in: its attempt's span is the current one, sampled or not."""
+        """Return the context for an attempt's action, in which the attempt's span is current, sampled or not."""
         span = NonRecordingSpan(self._spans.attempt_context(wave, step_id, attempt))
         return set_span_in_context(span, Context())
 
-    def _take(self, event: Event) -> None:  # the most frequent first
+    def _handle(self, event: Event) -> None:  # the most frequent events first
         match event:
             case StepFinished():
                 self._step_finished(event)
@@ -170,7 +170,7 @@ class RunTracer:
         step = self._steps.get(event.step_id)
         if step is None:
             self._steps[event.step_id] = OpenStep(event)
-            self._waves[event.wave].ran += 1
+            self._waves[event.wave].started_count += 1
         else:
             step.retry(event)
 
@@ -183,17 +183,17 @@ class RunTracer:
     def _step_finished(self, event: StepFinished) -> None:
         wave = self._waves.get(event.wave)
         if wave is not None:
-            wave.note(event)
+            wave.add_end(event)
         step = self._steps.get(event.step_id)
         if step is None:
-            self._note_unstarted(event)
+            self._add_unstarted(event)
             return
         outcome = outcome_of(event.state, event.failure, event.time, abandoned=event.abandoned)
         if step.attempting:
             self._end_attempt(step, event.time, _last_outcome(event, step.last.attempt, outcome))
-        self._end_step(step, event.time, outcome if event.original is None else by_fallback(outcome, event.original))
+        self._end_step(step, event.time, outcome if event.original is None else with_fallback(outcome, event.original))
 
-    def _note_unstarted(self, event: StepFinished) -> None:
+    def _add_unstarted(self, event: StepFinished) -> None:
         attributes: dict[str, AttributeValue] = {"stepwave.step_id": event.step_id, "stepwave.wave": event.wave}
         if event.failure is not None:
             attributes |= failure_attributes(event.failure)
@@ -212,7 +212,7 @@ class RunTracer:
         self._events.append(SpanEvent("stepwave.run_stopping", failure_attributes(event.failure), event.time))
 
     def _run_finished(self, event: RunFinished) -> None:
-        self._end_leftovers(event.time, "the run ended first")
+        self._end_open_spans(event.time, "the run ended first")
         attributes = {
             f"stepwave.steps.{state.name.lower()}": count
             for state, count in zip(State, event.counts, strict=True)
@@ -237,13 +237,13 @@ class RunTracer:
 
     def _end_run(self, start: int, end: int, attributes: dict[str, int], outcome: Outcome) -> None:
         self._events.extend(outcome.events)
-        outcome = Outcome(outcome.status, outcome.attributes, self._events)
+        outcome = Outcome(status=outcome.status, attributes=outcome.attributes, events=self._events)
         if self._export is not None and not self._replaying:
             self._export(self._spans.run(start, end, attributes, outcome))
 
-    def _end_leftovers(self, time: int, message: str) -> None:
-        """End what did not end of itself, from the inside out."""
-        outcome = broken_off(message)
+    def _end_open_spans(self, time: int, message: str) -> None:
+        """End the spans that are still open, children first."""
+        outcome = incomplete_outcome(message)
         for step in [*self._steps.values()]:
             if step.attempting:
                 self._end_attempt(step, time, outcome)
@@ -252,15 +252,15 @@ class RunTracer:
         for wave in [*self._waves.values()]:
             self._end_wave(wave)
 
-    def _complain(self) -> None:
-        """Log once that the trace is not whole: what broke it once would do so with every event."""
+    def _log_first_error(self) -> None:
+        """Log the first error of the trace. The same error would follow for every event."""
         if not self._broken:
             self._broken = True
             logger.exception("the trace of a run is incomplete", extra={"run_id": self._run_id})
 
 
 def _last_outcome(event: StepFinished, attempt: int, outcome: Outcome) -> Outcome:
-    """Return how a step's last attempt ended: in failure where a fixed value then answered in the step's place."""
+    """Return the outcome of a step's last attempt. It failed if a fallback value then became the step's output."""
     original = event.original
     if event.state is State.SUCCEEDED and original is not None and original.attempt == attempt:
         return outcome_of(State.FAILED, original, event.time, abandoned=event.abandoned)

@@ -6,7 +6,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepwave.v1 import payload_pb2, run_pb2
-from stepwave_server.core.model import SECOND, Blob, Failure, Payload, Reason, Skip
+from stepwave_server.core.model import SECOND, Blob, Failure, FailureCause, Payload, Reason, Skip
 
 __all__ = [
     "clean",
@@ -100,6 +100,7 @@ def fill_failure(message: run_pb2.Failure, failure: Failure) -> None:
         fill_duration(message.retry_after, failure.retry_after)
     message.step_id = failure.step_id
     message.attempt = failure.attempt
+    message.cause = run_pb2.FailureCause.ValueType(failure.cause.value)
     for key, value in failure.details:
         message.details[clean(key)] = clean(value)
 
@@ -121,6 +122,7 @@ def from_failure(message: run_pb2.Failure) -> Failure:
         step_id=message.step_id,
         attempt=message.attempt,
         details=tuple(sorted(message.details.items())),
+        cause=FailureCause(message.cause),
     )
 
 

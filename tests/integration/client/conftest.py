@@ -1,4 +1,4 @@
-"""A server that does what a test tells it, and a client of it."""
+"""A scripted server and a client of it."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -25,10 +25,10 @@ async def client(fake: Fake) -> AsyncIterator[AsyncClient]:
 
 @pytest.fixture(autouse=True)
 async def quiet() -> AsyncIterator[None]:
-    """Fail a test that leaves asyncio work behind."""
+    """Fail a test that leaves tasks behind."""
     before = asyncio.all_tasks()
     yield
-    mine = {asyncio.current_task()}  # the fixture ends in a task of its own
+    mine = {asyncio.current_task()}  # the fixture's own task
     async with asyncio.timeout(GUARD):
         while left := asyncio.all_tasks() - before - mine:
             await asyncio.wait(left)

@@ -1,4 +1,4 @@
-"""A server that does what a test tells it: real gRPC, no engine."""
+"""A scripted server: real gRPC, no engine."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +15,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 __all__ = ["GUARD", "Fake", "batch", "finished", "run_finished", "started"]
 
 GUARD = 10.0
-"""Seconds after which a test that hangs has failed."""
+"""Seconds after which a hanging test fails."""
 
 Context: TypeAlias = "aio.ServicerContext[Any, Any]"
 Streamer: TypeAlias = Callable[[Any, Context], AsyncIterator[Message]]
@@ -23,16 +23,17 @@ Answerer: TypeAlias = Callable[[Any, Context], Any]
 
 
 class Fake:
-    """A server on a port of its own, that can be stopped and started again at the same address.
+    """A scripted server on a port of its own, which can be stopped and started again at the same address.
 
     Attributes:
-        execute, watch, export: What the streams do; they may be set at any time.
-        answer: What all other calls do: given the request, it returns the response or aborts.
-        on_cancel: What `CancelRun` does; by default, it succeeds.
+        execute, watch, export: The handlers of streams; a test may set them at any time.
+        answer: The handler of all other calls: it returns the response or aborts.
+        on_cancel: The handler of `CancelRun`; by default, it succeeds.
         requests: Every request, in order.
         metadata: The metadata of every request, beside `requests`.
-        opened: Set once a stream was opened; `freed`: once none is open any more; `cancelled`: once a run was
-            cancelled.
+        opened: Set when a stream has been opened.
+        freed: Set when the last open stream has ended.
+        cancelled: Set when a run has been cancelled.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class Fake:
         self.watch: Streamer = silent
         self.export: Streamer = silent
         self.answer: Answerer = unanswered
-        self.on_cancel: Answerer = cancels
+        self.on_cancel: Answerer = accept_cancel
         self.requests: list[Message] = []
         self.metadata: list[dict[str, str | bytes]] = []
         self.freed = asyncio.Event()
@@ -68,19 +69,19 @@ class Fake:
         await self._server.start()
 
     async def stop(self) -> None:
-        """Stop at once: what is under way is cut off."""
+        """Stop at once. Calls under way are cancelled."""
         server, self._server = self._server, None
         if server is not None:
             await server.stop(0)
 
     def _handler(self, method: MethodDescriptor) -> "grpc.RpcMethodHandler[Any, Any]":
-        told = {
+        serializers = {
             "request_deserializer": getattr(pb, method.input_type.name).FromString,
             "response_serializer": lambda message: message.SerializeToString(),
         }
         if not method.server_streaming:
-            return grpc.unary_unary_rpc_method_handler(self._unary, **told)
-        return grpc.unary_stream_rpc_method_handler(getattr(self, f"_{method.name}"), **told)
+            return grpc.unary_unary_rpc_method_handler(self._unary, **serializers)
+        return grpc.unary_stream_rpc_method_handler(getattr(self, f"_{method.name}"), **serializers)
 
     async def _ExecuteWorkflow(self, request: Message, context: Context) -> AsyncIterator[Message]:  # noqa: N802 - by name
         async for message in self._stream(self.execute, request, context):
@@ -95,7 +96,7 @@ class Fake:
             yield message
 
     async def _unary(self, request: Message, context: Context) -> Message:
-        self._note(request, context)
+        self._record(request, context)
         if isinstance(request, pb.CancelRunRequest):
             self.cancelled.set()
         answerer = self.on_cancel if isinstance(request, pb.CancelRunRequest) else self.answer
@@ -103,7 +104,7 @@ class Fake:
         return answer
 
     async def _stream(self, streamer: Streamer, request: Message, context: Context) -> AsyncIterator[Message]:
-        self._note(request, context)
+        self._record(request, context)
         self._open += 1
         self.opened.set()
         try:
@@ -114,13 +115,13 @@ class Fake:
             if not self._open:
                 self.freed.set()
 
-    def _note(self, request: Message, context: Context) -> None:
+    def _record(self, request: Message, context: Context) -> None:
         self.requests.append(request)
         self.metadata.append(dict(context.invocation_metadata() or ()))
 
 
 async def silent(request: Message, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
-    """Say nothing until the caller leaves."""
+    """Send nothing until the caller leaves."""
     await asyncio.Event().wait()
     yield batch()
 
@@ -130,12 +131,12 @@ async def unanswered(request: Message, context: Context) -> Message:
     raise AssertionError("abort raises")
 
 
-async def cancels(request: pb.CancelRunRequest, context: Context) -> Message:
+async def accept_cancel(request: pb.CancelRunRequest, context: Context) -> Message:
     return pb.CancelRunResponse(run=run_pb2.Run(run_id=request.run_id))
 
 
 def batch(*events: event_pb2.RunEvent) -> pb.WatchRunResponse:
-    """Put events into a message; it is the same on the wire for both streams."""
+    """Put events into a message, which both streams encode alike."""
     return pb.WatchRunResponse(events=events, last_sequence=max((event.sequence for event in events), default=0))
 
 

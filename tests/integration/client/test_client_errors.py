@@ -1,4 +1,4 @@
-"""No error of gRPC escapes either face, over real gRPC."""
+"""Both clients raise only exceptions of the SDK, over real gRPC."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -15,7 +15,7 @@ CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
 
 
 async def caught(work: Callable[[Client], object], address: str) -> BaseException:
-    """Do something with the synchronous client, away from the server's event loop, and return what it raises."""
+    """Use the sync client off the server's event loop, and return the exception it raises."""
 
     def do() -> BaseException:
         with Client(address, connect_timeout=0.05) as client, pytest.raises(Exception) as error:  # noqa: PT011 - any
@@ -31,18 +31,18 @@ def failing(request: pytest.FixtureRequest, fake: Fake) -> Fake:
     code: grpc.StatusCode = request.param
 
     async def answer(request: Message, context: Context) -> Message:
-        await context.abort(code, "said")
+        await context.abort(code, "details")
         raise AssertionError("abort raises")
 
     async def stream(request: Message, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
-        await context.abort(code, "said")
+        await context.abort(code, "details")
         yield batch()
 
     fake.answer, fake.on_cancel, fake.execute, fake.watch = answer, answer, stream, stream
     return fake
 
 
-async def test_the_asynchronous_face_raises_its_own_exceptions_alone(failing: Fake) -> None:
+async def test_the_async_client_raises_only_the_sdks_exceptions(failing: Fake) -> None:
     async with AsyncClient(failing.address, connect_timeout=0.05) as client:
         for call in (client.get("r"), client.result("r"), client.wait("r"), client.run("w"), client.plan("w")):
             with pytest.raises(StepwaveError) as error:
@@ -52,7 +52,7 @@ async def test_the_asynchronous_face_raises_its_own_exceptions_alone(failing: Fa
             _ = [run async for run in client.runs()]
 
 
-async def test_the_synchronous_face_raises_the_same(failing: Fake) -> None:
+async def test_the_sync_client_raises_the_same_exceptions(failing: Fake) -> None:
     async with AsyncClient(failing.address, connect_timeout=0.05) as client:
         with pytest.raises(StepwaveError) as unary:
             await client.get("r")
@@ -63,7 +63,7 @@ async def test_the_synchronous_face_raises_the_same(failing: Fake) -> None:
     assert isinstance(await caught(lambda client: list(client.steps("r")), failing.address), StepwaveError)
 
 
-async def test_nobody_at_the_address_is_said_by_both_faces(fake: Fake) -> None:
+async def test_both_clients_name_an_unreachable_server(fake: Fake) -> None:
     await fake.stop()
     for work in (lambda client: client.get("r"), lambda client: client.run("w")):
         error = await caught(work, fake.address)
@@ -71,7 +71,7 @@ async def test_nobody_at_the_address_is_said_by_both_faces(fake: Fake) -> None:
         assert str(error).startswith(f"no server at {fake.address}")
 
 
-async def test_a_closed_synchronous_client_says_so(fake: Fake) -> None:
+async def test_a_closed_sync_client_raises_runtime_error(fake: Fake) -> None:
     client = Client(fake.address)
     client.close()
     client.close()

@@ -17,26 +17,26 @@ def folder_of(address: str) -> Path:
     return Path(address.removeprefix("unix:")).parent
 
 
-async def test_only_this_user_can_reach_it() -> None:
+async def test_only_this_user_can_reach_a_local_server() -> None:
     async with AsyncClient.local(entry_points=False) as client:
         assert stat.S_IMODE(folder_of(client.address).stat().st_mode) == 0o700
 
 
-async def test_nothing_is_left_of_it() -> None:
+async def test_a_local_server_leaves_no_files() -> None:
     async with AsyncClient.local(entry_points=False) as client:
         assert await client.parallel(["core.echo"], 1) == [1]
         folder = folder_of(client.address)
     assert not folder.exists()
 
 
-async def test_two_of_them_are_strangers() -> None:
+async def test_two_local_servers_are_independent() -> None:
     async with AsyncClient.local(entry_points=False) as one, AsyncClient.local(entry_points=False) as other:
         assert one.address != other.address
         await one.parallel(["core.echo"])
         assert [run async for run in other.runs()] == []
 
 
-async def test_it_goes_with_the_task_that_is_cancelled() -> None:
+async def test_a_local_server_stops_when_its_task_is_cancelled() -> None:
     serving = asyncio.Event()
     addresses = []
 
@@ -62,7 +62,9 @@ async def test_a_long_path_to_temporary_files_is_no_obstacle(tmp_path: Path, mon
         assert await client.parallel(["core.echo"], 1) == [1]
 
 
-async def test_without_the_server_installed_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_the_server_installed_the_error_names_the_extra_to_install(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setitem(sys.modules, "stepwave_server.app", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'stepwave\[server\]'"):
         async with AsyncClient.local():
@@ -78,16 +80,14 @@ def test_a_server_on_a_thread_ends_with_its_block() -> None:
         client.server_info()
 
 
-def test_a_server_in_this_process_leaves_alone_the_journal_that_the_environment_names(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_local_server_ignores_the_journal_of_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("STEPWAVE_JOURNAL", f"sqlite:{tmp_path}/journal.db")
     with Client.local() as client:
         assert client.server_info().journal == "memory"
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_server_on_a_thread_ends_though_an_action_never_does() -> None:
+def test_a_server_on_a_thread_stops_although_an_action_never_ends() -> None:
     script = """
 import asyncio
 from stepwave import Client, RunFailed, Workflow, action

@@ -1,4 +1,4 @@
-"""A client belongs to the event loop of its first call, and says so on another one, at once."""
+"""A client belongs to the event loop of its first call, and raises on any other."""
 
 import asyncio
 import subprocess
@@ -70,7 +70,7 @@ def address() -> Iterator[str]:
 
 
 def _used(address: str) -> AsyncClient:
-    """Return a client that was used on a loop that is closed by now."""
+    """Return a client that was used on a loop that is closed now."""
 
     async def use() -> AsyncClient:
         client = AsyncClient(address)
@@ -81,7 +81,7 @@ def _used(address: str) -> AsyncClient:
 
 
 @pytest.mark.parametrize("name", USES)
-def test_every_use_on_another_loop_says_what_is_wrong(address: str, name: str) -> None:
+def test_every_use_on_another_loop_raises_runtime_error(address: str, name: str) -> None:
     client = _used(address)
 
     async def use() -> None:
@@ -112,7 +112,7 @@ def test_a_client_of_another_loop_can_be_closed(address: str) -> None:
     asyncio.run(close())
 
 
-def test_a_client_of_a_loop_that_runs_on_another_thread_says_so_too(address: str) -> None:
+def test_use_on_the_loop_of_another_thread_raises_runtime_error(address: str) -> None:
     used, end = threading.Event(), threading.Event()
     clients: list[AsyncClient] = []
 
@@ -155,7 +155,7 @@ HANDLED: dict[str, Callable[[RunHandle], Awaitable[object]]] = {
 
 
 @pytest.mark.parametrize("name", HANDLED)
-def test_a_run_that_is_carried_to_another_loop_says_so(address: str, name: str) -> None:
+def test_a_run_on_another_loop_raises_runtime_error(address: str, name: str) -> None:
     began, end = threading.Event(), threading.Event()
     runs: list[RunHandle] = []
 
@@ -195,7 +195,7 @@ def test_a_client_belongs_to_the_loop_that_entered_it(address: str) -> None:
     asyncio.run(use())
 
 
-def test_a_client_that_is_closed_from_another_loop_cuts_off_its_calls(address: str) -> None:
+def test_closing_a_client_from_another_loop_ends_its_calls(address: str) -> None:
     began = threading.Event()
     client = AsyncClient(address)
     ends: list[str] = []
@@ -221,7 +221,7 @@ def test_a_client_that_is_closed_from_another_loop_cuts_off_its_calls(address: s
     assert ends == ["this client is closed"]
 
 
-def test_a_client_of_a_server_in_this_process_says_at_once_that_it_is_on_another_loop() -> None:
+def test_a_local_client_on_another_loop_raises_runtime_error_at_once() -> None:
     local = AsyncClient.local(entry_points=False)
     with asyncio.Runner() as runner:
         client = runner.run(local.__aenter__())
@@ -257,7 +257,7 @@ print(len(loop.run_until_complete(client.actions())) > 0)
 """
 
 
-def test_a_client_that_was_used_before_a_fork_says_so_in_the_child_and_works_on_in_the_parent(address: str) -> None:
+def test_a_client_used_before_a_fork_raises_in_the_child_and_works_in_the_parent(address: str) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FORKED, address], capture_output=True, text=True, timeout=60, check=True
     )

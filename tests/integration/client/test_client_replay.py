@@ -1,4 +1,4 @@
-"""Exported runs of a real server: they are decided alike again, and where they are not, it is said where."""
+"""Replays of runs exported from a real server."""
 
 import pickle
 import sys
@@ -53,22 +53,22 @@ def export(stepwave_client: Client) -> RunExport:
 
 
 def place_of(export: RunExport, kind: str) -> int:
-    """Return the place of the first event of a kind."""
+    """Return the index of the first event of a kind."""
     return next(place for place, event in enumerate(export.events) if event.WhichOneof("kind") == kind)
 
 
 @pytest.mark.parametrize("scheduling", ["eager", "wave"])
-def test_a_run_is_decided_as_it_was(stepwave_client: Client, scheduling: str) -> None:
+def test_a_run_is_replayed_without_a_difference(stepwave_client: Client, scheduling: str) -> None:
     run_id = stepwave_client.run(mixed(scheduling), {"n": 1}, check=False).run_id
     replay(stepwave_client.export(run_id))
 
 
-def test_a_run_is_replayed_from_the_file_that_holds_it(export: RunExport, tmp_path: Path) -> None:
+def test_a_run_is_replayed_from_its_file(export: RunExport, tmp_path: Path) -> None:
     export.save(tmp_path / "run.json")
     replay(tmp_path / "run.json")
 
 
-def test_a_rerun_that_took_over_outputs_is_decided_as_it_was(stepwave_client: Client, export: RunExport) -> None:
+def test_a_rerun_with_reused_outputs_is_replayed(stepwave_client: Client, export: RunExport) -> None:
     again = stepwave_client.run(Rerun(export.run_id, from_failed=True), check=False).run_id
     replay(stepwave_client.export(again))
 
@@ -87,7 +87,7 @@ def test_a_run_whose_input_was_too_large_for_its_server_is_decided_as_it_was(ste
     replay(export)
 
 
-def test_a_run_that_has_not_ended_is_compared_as_far_as_it_had_come(stepwave_client: Client) -> None:
+def test_a_run_that_has_not_ended_is_replayed_up_to_its_last_event(stepwave_client: Client) -> None:
     flow = mixed()
     flow.step("held", "core.sleep", {"seconds": 600})
     with stepwave_client.stream(flow, {"n": 1}) as run:
@@ -96,7 +96,7 @@ def test_a_run_that_has_not_ended_is_compared_as_far_as_it_had_come(stepwave_cli
 
 
 @pytest.mark.stepwave
-async def test_the_asynchronous_face_exports_as_well(stepwave_server: str, export: RunExport) -> None:
+async def test_the_async_client_exports_too(stepwave_server: str, export: RunExport) -> None:
     async with AsyncClient(stepwave_server) as client:
         assert await client.export(export.run_id) == export
 
@@ -107,7 +107,7 @@ def test_an_export_has_the_events_that_a_watch_shows(stepwave_client: Client, ex
     assert [event.sequence for event in export.events] == seen
 
 
-def test_a_run_that_was_decided_otherwise_is_told_by_its_first_difference(export: RunExport) -> None:
+def test_a_diverged_replay_names_the_first_difference(export: RunExport) -> None:
     place = place_of(export, "step_started")
     export.events[place].step_started.wave = 7
     with pytest.raises(ReplayDiverged) as caught:
@@ -119,7 +119,7 @@ def test_a_run_that_was_decided_otherwise_is_told_by_its_first_difference(export
     assert f"event {place + 1}: " in str(diverged)
 
 
-def test_a_divergence_tells_what_is_decided_in_the_place_of_what_was(export: RunExport) -> None:
+def test_a_divergence_has_both_events(export: RunExport) -> None:
     place = place_of(export, "step_started")
     export.events[place].step_started.wave = 7
     with pytest.raises(ReplayDiverged) as caught:
@@ -135,7 +135,7 @@ def test_a_divergence_can_be_pickled(export: RunExport) -> None:
     assert pickle.loads(pickle.dumps(caught.value)).sequence == caught.value.sequence
 
 
-def test_a_workflow_that_was_changed_by_hand_into_none_is_refused(export: RunExport) -> None:
+def test_an_edited_and_invalid_workflow_is_refused(export: RunExport) -> None:
     export.definition.workflow.steps[1].depends_on.append("serach")
     with pytest.raises(InvalidExport, match='unknown step "serach"'):
         replay(export)
@@ -154,12 +154,14 @@ def test_a_workflow_of_a_newer_server_is_refused(export: RunExport) -> None:
     assert [violation.field for violation in caught.value.violations] == ["steps[0].when"]
 
 
-def test_a_run_that_never_was_cannot_be_exported(stepwave_client: Client) -> None:
+def test_an_unknown_run_cannot_be_exported(stepwave_client: Client) -> None:
     with pytest.raises(NotFound):
         stepwave_client.export("nowhere")
 
 
-def test_without_the_server_a_replay_says_what_to_install(export: RunExport, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_server_a_replay_names_the_extra_to_install(
+    export: RunExport, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delitem(sys.modules, "stepwave._reports.replay", raising=False)
     monkeypatch.setitem(sys.modules, "simplejson", None)
     monkeypatch.delitem(sys.modules, "stepwave_server.engine.attempts.json_evaluator")

@@ -1,4 +1,4 @@
-"""Where a run's time went, and what it waits for, through both faces of the client and a real server."""
+"""Reports on runs and explanations of runs, through both clients and a real server."""
 
 import asyncio
 import threading
@@ -14,31 +14,31 @@ from stepwave.v1 import orchestrator_pb2 as pb
 
 
 @pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    gate = threading.Event()
-    yield gate
-    gate.set()
+def release() -> Iterator[threading.Event]:
+    release = threading.Event()
+    yield release
+    release.set()
 
 
 @pytest.fixture
-def stepwave_actions(gate: threading.Event) -> Iterable[object]:
+def stepwave_actions(release: threading.Event) -> Iterable[object]:
     @action
-    def holds() -> None:
-        gate.wait()
+    def blocks() -> None:
+        release.wait()
 
-    return [holds]
+    return [blocks]
 
 
 @pytest.fixture
 def flow() -> Workflow:
-    flow = Workflow("held", max_parallelism=1)
-    flow.step("first", "holds")
+    flow = Workflow("blocked", max_parallelism=1)
+    flow.step("first", "blocks")
     flow.step("second", "core.echo", 1)
     return flow
 
 
-def test_both_faces_report_alike(stepwave_client: Client, gate: threading.Event, flow: Workflow) -> None:
-    gate.set()
+def test_both_clients_return_the_same_report(stepwave_client: Client, release: threading.Event, flow: Workflow) -> None:
+    release.set()
     run_id = stepwave_client.run(flow).run_id
     report = stepwave_client.report(run_id)
     assert report == stepwave_client.export(run_id).report()
@@ -46,27 +46,27 @@ def test_both_faces_report_alike(stepwave_client: Client, gate: threading.Event,
 
 
 async def test_a_run_under_way_is_reported_up_to_now(
-    stepwave_server: str, gate: threading.Event, flow: Workflow
+    stepwave_server: str, release: threading.Event, flow: Workflow
 ) -> None:
     async with AsyncClient(stepwave_server) as client:
         run_id = (await client.start(flow)).run_id
         first, second = await client.report(run_id), await client.report(run_id)
         assert (first.state, first.makespan < second.makespan) == (State.RUNNING, True)
         assert second.steps["second"].parts.waiting == second.makespan
-        gate.set()
+        release.set()
         await client.wait(run_id)
 
 
-async def test_the_loop_of_an_asynchronous_caller_goes_on_while_a_report_is_made(
-    stepwave_server: str, gate: threading.Event, flow: Workflow, monkeypatch: pytest.MonkeyPatch
+async def test_a_report_does_not_block_the_loop_of_an_async_client(
+    stepwave_server: str, release: threading.Event, flow: Workflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate.set()
+    release.set()
     loop, asked, answered = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
-    def report(given: pb.RunDefinition, events: Sequence[event_pb2.RunEvent], until: datetime | None) -> RunReport:
+    def report(definition: pb.RunDefinition, events: Sequence[event_pb2.RunEvent], until: datetime | None) -> RunReport:
         loop.call_soon_threadsafe(asked.set)
         assert answered.wait(10), "the loop stood still"
-        return report_of(given, events, until)
+        return report_of(definition, events, until)
 
     monkeypatch.setattr("stepwave._reports.export.report_of", report)
     async with AsyncClient(stepwave_server) as client:
@@ -77,32 +77,34 @@ async def test_the_loop_of_an_asynchronous_caller_goes_on_while_a_report_is_made
         assert (await reporting).run_id == run_id
 
 
-def test_a_synchronous_caller_makes_a_report_on_its_own_thread(
-    stepwave_client: Client, gate: threading.Event, flow: Workflow, monkeypatch: pytest.MonkeyPatch
+def test_a_sync_client_makes_a_report_on_the_callers_thread(
+    stepwave_client: Client, release: threading.Event, flow: Workflow, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate.set()
+    release.set()
     threads = []
 
-    def report(given: pb.RunDefinition, events: Sequence[event_pb2.RunEvent], until: datetime | None) -> RunReport:
+    def report(definition: pb.RunDefinition, events: Sequence[event_pb2.RunEvent], until: datetime | None) -> RunReport:
         threads.append(threading.current_thread())
-        return report_of(given, events, until)
+        return report_of(definition, events, until)
 
     monkeypatch.setattr("stepwave._reports.export.report_of", report)
     stepwave_client.report(stepwave_client.run(flow).run_id)
     assert threads == [threading.current_thread()]
 
 
-async def test_both_faces_explain_alike(stepwave_server: str, gate: threading.Event, flow: Workflow) -> None:
+async def test_both_clients_return_the_same_explanation(
+    stepwave_server: str, release: threading.Event, flow: Workflow
+) -> None:
     async with AsyncClient(stepwave_server) as client:
         run_id = (await client.start(flow)).run_id
         explained = await client.explain(run_id)
         causes = {step.step_id: step.cause for step in explained.steps}
         assert causes == {"first": None, "second": WaitCause.CONCURRENCY}
-        gate.set()
+        release.set()
         await client.wait(run_id)
         assert (await client.explain(run_id)).steps == ()
 
 
-def test_a_run_that_is_not_there_cannot_be_explained(stepwave_client: Client) -> None:
+def test_an_unknown_run_cannot_be_explained(stepwave_client: Client) -> None:
     with pytest.raises(NotFound):
         stepwave_client.explain("nosuch")

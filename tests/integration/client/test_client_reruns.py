@@ -1,4 +1,4 @@
-"""Runs that repeat earlier ones, and lists of runs, through both faces of the client and a real server."""
+"""Reruns and lists of runs, through both clients and a real server."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
@@ -20,15 +20,15 @@ from stepwave import (
 
 
 class Flaky:
-    """An action that fails until it is mended, and remembers how often it was called."""
+    """An action that fails until it is fixed, and counts its calls."""
 
     def __init__(self) -> None:
-        self.mended = False
+        self.fixed = False
         self.calls = 0
 
     def __call__(self, input: object) -> object:
         self.calls += 1
-        if not self.mended:
+        if not self.fixed:
             raise LookupError("not yet")
         return input
 
@@ -58,39 +58,37 @@ def failed(stepwave_client: Client) -> str:
     return "pair-1"
 
 
-def test_a_rerun_does_it_all_again_on_the_same_input(stepwave_client: Client, flaky: Flaky, failed: str) -> None:
-    flaky.mended = True
+def test_a_rerun_runs_all_steps_again_on_the_same_input(stepwave_client: Client, flaky: Flaky, failed: str) -> None:
+    flaky.fixed = True
     result = stepwave_client.rerun(failed)
     assert result.outputs == {"second": "Oslo"}
     assert [step.reused_from for step in result.steps.values()] == ["", ""]
     assert stepwave_client.get(result.run_id).rerun_of == failed
 
 
-def test_from_failed_a_rerun_takes_over_what_succeeded(stepwave_client: Client, flaky: Flaky, failed: str) -> None:
-    flaky.mended = True
+def test_a_rerun_from_failed_reuses_successful_steps(stepwave_client: Client, flaky: Flaky, failed: str) -> None:
+    flaky.fixed = True
     with stepwave_client.stream(Rerun(failed, from_failed=True)) as run:
         ends = {event.result.step_id: event.result for event in run if isinstance(event, StepFinished)}
     assert [(step.attempts, step.reused_from) for step in ends.values()] == [(0, failed), (1, "")]
     assert run.result.outputs == {"second": "Oslo"}
 
 
-def test_a_rerun_can_be_left_to_itself_under_an_id_of_the_callers(
-    stepwave_client: Client, flaky: Flaky, failed: str
-) -> None:
-    flaky.mended = True
+def test_a_rerun_can_be_started_under_a_given_id(stepwave_client: Client, flaky: Flaky, failed: str) -> None:
+    flaky.fixed = True
     started = stepwave_client.start(Rerun(failed), run_id="again")
     assert (started.run_id, started.rerun_of) == ("again", failed)
     assert stepwave_client.wait("again").succeeded
 
 
-def test_a_rerun_that_fails_raises_unless_nobody_checks(stepwave_client: Client, failed: str) -> None:
+def test_a_rerun_that_fails_raises_unless_check_is_false(stepwave_client: Client, failed: str) -> None:
     with pytest.raises(RunFailed):
         stepwave_client.rerun(failed)
     assert stepwave_client.rerun(failed, check=False).state is State.FAILED
 
 
 def test_the_same_rerun_twice_under_one_id_runs_once(stepwave_client: Client, flaky: Flaky, failed: str) -> None:
-    flaky.mended = True
+    flaky.fixed = True
     first = stepwave_client.rerun(failed, new_run_id="once")
     calls = flaky.calls
     assert stepwave_client.rerun(failed, new_run_id="once") == first
@@ -98,10 +96,10 @@ def test_the_same_rerun_twice_under_one_id_runs_once(stepwave_client: Client, fl
 
 
 @pytest.mark.stepwave
-async def test_the_asynchronous_face_awaits_and_iterates_over_a_rerun(
+async def test_the_async_client_awaits_and_iterates_over_a_rerun(
     stepwave_server: str, flaky: Flaky, failed: str
 ) -> None:
-    flaky.mended = True
+    flaky.fixed = True
     async with AsyncClient(stepwave_server) as client:
         assert (await client.rerun(failed)).succeeded
         async with client.rerun(failed, from_failed=True, new_run_id="iterated") as run:
@@ -110,13 +108,13 @@ async def test_the_asynchronous_face_awaits_and_iterates_over_a_rerun(
     assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_a_run_that_never_was_cannot_be_run_again(stepwave_client: Client) -> None:
+def test_an_unknown_run_cannot_be_run_again(stepwave_client: Client) -> None:
     with pytest.raises(NotFound):
         stepwave_client.rerun("nowhere")
 
 
 def test_a_run_under_way_cannot_be_run_again(stepwave_client: Client) -> None:
-    flow = Workflow("held")
+    flow = Workflow("blocked")
     flow.step("a", "core.sleep", {"seconds": 600})
     run_id = stepwave_client.start(flow).run_id
     with pytest.raises(FailedPrecondition):

@@ -1,4 +1,4 @@
-"""A server that is restarted in the middle of a run: its caller gets every numbered event, once and in order."""
+"""Restarts of a server during a run: the client gets every numbered event, once and in order."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,21 +28,21 @@ MIDDLE = 8
 
 
 def all_events() -> list[event_pb2.RunEvent]:
-    """Return the events of a run whose last one has the number `MIDDLE + 1`."""
+    """Return the `MIDDLE + 1` events of a run."""
     return [*(started(number) for number in range(1, MIDDLE)), finished(MIDDLE), run_finished(MIDDLE + 1)]
 
 
 class Durable:
-    """What a server with a durable journal does with one run, over all restarts of it.
+    """The streams of one run on a server with a durable journal, over all its restarts.
 
-    It has one more event for every stream that is opened, after those that it had before, and then falls silent.
+    Each new stream has one more event than the one before, and then stays open.
     """
 
     def __init__(self) -> None:
         self.streams = 0
 
     async def __call__(self, request: Message, context: Context) -> AsyncIterator[Message]:
-        """Stream what is after the number that was asked for, as far as the run has come."""
+        """Stream the events after the requested number, as far as the run has come."""
         self.streams += 1
         after = request.after_sequence if isinstance(request, pb.WatchRunRequest) else 0
         for event in all_events()[after : max(self.streams, after + 1)]:
@@ -57,7 +57,7 @@ def durable(fake: Fake) -> Durable:
     return behaviour
 
 
-async def test_over_a_restart_after_every_event_each_comes_once_and_in_order(
+async def test_after_a_restart_at_every_event_each_comes_once_and_in_order(
     fake: Fake, client: AsyncClient, durable: Durable
 ) -> None:
     numbers = []
@@ -84,24 +84,24 @@ async def test_a_run_that_is_only_awaited_survives_a_restart_too(
         assert (await waiting).succeeded
 
 
-async def test_a_start_whose_answer_was_lost_is_sent_again_as_it_was(fake: Fake, client: AsyncClient) -> None:
+async def test_a_start_without_an_answer_is_sent_again_unchanged(fake: Fake, client: AsyncClient) -> None:
     waiting = asyncio.ensure_future(client.run("w", {"n": 1}))
     async with asyncio.timeout(GUARD):
-        await fake.opened.wait()  # the server has it, and says nothing
+        await fake.opened.wait()  # the server has the request, and does not answer
         await fake.stop()
-        fake.execute = says_the_end
+        fake.execute = only_the_end
         await fake.start()
         await waiting
     assert fake.names == ["ExecuteWorkflow", "ExecuteWorkflow"]
     assert fake.requests[0] == fake.requests[1]
 
 
-async def says_the_end(request: Message, context: Context) -> AsyncIterator[Message]:
+async def only_the_end(request: Message, context: Context) -> AsyncIterator[Message]:
     yield batch(run_finished(1))
 
 
-class Counting(AsyncTransport):
-    """A transport that starts a server when its client has looked for it in vain so often."""
+class CountingTransport(AsyncTransport):
+    """A transport that counts pauses, and starts the server after `tries` of them."""
 
     def __init__(self, fake: Fake, tries: int) -> None:
         super().__init__(fake.address)
@@ -110,28 +110,26 @@ class Counting(AsyncTransport):
         self._tries = tries
 
     async def sleep(self, seconds: float) -> None:
-        """Note the pause, and take none."""
+        """Record the pause instead of sleeping, until the server is back."""
         self.pauses.append(seconds)
         if len(self.pauses) == self._tries:
             await self._fake.start()
         await super().sleep(0 if len(self.pauses) < self._tries else seconds)
 
 
-async def test_a_server_that_stays_away_for_a_while_is_asked_ever_less_often(fake: Fake, durable: Durable) -> None:
+async def test_a_server_that_is_down_is_retried_ever_less_often(fake: Fake, durable: Durable) -> None:
     durable.streams = MIDDLE - 1
-    transport = Counting(fake, tries=5)
+    transport = CountingTransport(fake, tries=5)
     settings = LinkSettings(namespace="", timeout=GUARD, connect_timeout=GUARD, reconnect_window=30.0)
     session = Session(Link(transport, settings, draw=lambda: 1.0))
-    run = session.run("w", None, run_id="r", timeout=None)
     try:
-        async with asyncio.timeout(GUARD):
-            while await run.events():
+        async with asyncio.timeout(GUARD), session.run("w", run_id="r") as run:
+            async for _ in run:
                 if not transport.pauses:
                     await fake.stop()
         assert transport.pauses[:5] == [0.1, 0.2, 0.4, 0.8, 1.6]
-        assert run.result is not None
+        assert run.result.succeeded
     finally:
-        await run.leave()
         await session.close()
 
 
@@ -157,7 +155,7 @@ def chain() -> Workflow:
 
 
 def check(events: list[Event]) -> None:
-    """Check that a run whose server was killed in every first attempt is told whole, and that every step succeeded."""
+    """Check that a run is complete and succeeded, though its server was killed in every first attempt."""
     numbers = [event.sequence for event in events if event.sequence]
     assert numbers == list(range(1, len(numbers) + 1))
     assert [event.step_id for event in events if isinstance(event, StepRetrying)] == ["a", "b", "c"]
@@ -165,7 +163,7 @@ def check(events: list[Event]) -> None:
     assert [(end.step_id, end.attempts, end.output) for end in ends] == [("a", 2, "a"), ("b", 2, "b"), ("c", 2, "c")]
 
 
-async def test_a_run_goes_on_where_its_server_was_killed(process: ServerProcess) -> None:
+async def test_a_run_continues_after_its_server_was_killed(process: ServerProcess) -> None:
     events = []
     async with AsyncClient(process.address) as client, client.run(chain()) as run:
         async for event in run:
@@ -176,7 +174,7 @@ async def test_a_run_goes_on_where_its_server_was_killed(process: ServerProcess)
     check(events)
 
 
-async def test_the_synchronous_face_goes_on_as_well(process: ServerProcess) -> None:
+async def test_a_sync_client_continues_after_its_server_was_killed(process: ServerProcess) -> None:
     loop = asyncio.get_running_loop()
 
     def follow() -> list[Event]:
@@ -191,7 +189,7 @@ async def test_the_synchronous_face_goes_on_as_well(process: ServerProcess) -> N
     check(await asyncio.to_thread(follow))
 
 
-async def test_a_run_goes_on_where_its_server_was_told_to_stop(process: ServerProcess) -> None:
+async def test_a_run_continues_after_its_server_was_stopped(process: ServerProcess) -> None:
     events = []
     async with AsyncClient(process.address) as client, client.run(chain()) as run:
         async for event in run:
@@ -202,7 +200,7 @@ async def test_a_run_goes_on_where_its_server_was_told_to_stop(process: ServerPr
     check(events)
 
 
-async def test_waiting_for_a_detached_run_goes_on_as_well(process: ServerProcess) -> None:
+async def test_a_wait_for_a_detached_run_continues_after_its_server_was_killed(process: ServerProcess) -> None:
     async with AsyncClient(process.address) as client:
         run_id = (await client.start(chain())).run_id
         waiting = asyncio.ensure_future(client.wait(run_id))

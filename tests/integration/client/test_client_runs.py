@@ -1,4 +1,4 @@
-"""The asynchronous client and a real server, in one process."""
+"""The async client and a real server, in one process."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -36,12 +36,13 @@ from stepwave import (
 from stepwave.exceptions import AlreadyExists, OutOfRange
 
 
-class Gate:
-    """Holds actions back until a test lets them go on.
+class Latch:
+    """Blocks actions until a test opens it.
 
     Attributes:
-        reached: Set once an action has come to the gate.
-        left: Set once one that was held has gone, in whatever way.
+        reached: Set when an action waits for the latch.
+        open: Set by a test to release all actions.
+        left: Set when an action no longer waits, released or interrupted.
     """
 
     def __init__(self) -> None:
@@ -58,8 +59,8 @@ class Gate:
 
 
 @pytest.fixture
-def gate() -> Gate:
-    return Gate()
+def latch() -> Latch:
+    return Latch()
 
 
 @action
@@ -75,13 +76,13 @@ async def talk(context: Context) -> AsyncIterator[str]:
 
 
 @pytest.fixture
-async def client(gate: Gate) -> AsyncIterator[AsyncClient]:
+async def client(latch: Latch) -> AsyncIterator[AsyncClient]:
     @action
-    async def gated(input: object) -> object:
-        await gate.wait()
+    async def latched(input: object) -> object:
+        await latch.wait()
         return input
 
-    async with AsyncClient.local([gated, boom, talk], entry_points=False) as client:
+    async with AsyncClient.local([latched, boom, talk], entry_points=False) as client:
         yield client
 
 
@@ -94,13 +95,13 @@ def diamond() -> Workflow:
     return flow
 
 
-def one(name: str, what: str = "gated") -> Workflow:
+def one(name: str, what: str = "latched") -> Workflow:
     flow = Workflow(name)
     flow.step("a", what)
     return flow
 
 
-async def soon(event: asyncio.Event) -> None:
+async def wait_for(event: asyncio.Event) -> None:
     async with asyncio.timeout(GUARD):
         await event.wait()
 
@@ -114,13 +115,13 @@ async def test_a_workflow_runs_and_answers(client: AsyncClient) -> None:
     assert result.counts.succeeded == result.counts.total == 4
 
 
-async def test_the_result_of_a_run_can_be_had_again(client: AsyncClient) -> None:
+async def test_the_result_of_a_run_can_be_read_again(client: AsyncClient) -> None:
     result = await client.run(diamond(), {"n": 1})
     assert await client.result(result.run_id) == result
     assert await client.wait(result.run_id) == result
 
 
-async def test_events_come_in_order_and_the_last_one_holds_the_result(client: AsyncClient) -> None:
+async def test_events_come_in_order_and_the_last_one_has_the_result(client: AsyncClient) -> None:
     async with client.run(diamond(), {"n": 1}) as run:
         events = [event async for event in run]
     assert [event.sequence for event in events] == list(range(1, len(events) + 1))
@@ -161,26 +162,26 @@ async def test_a_failed_run_is_an_error_that_carries_the_result(client: AsyncCli
     assert caught.value.result.steps["a"].state is State.FAILED
 
 
-async def test_a_failed_run_is_a_result_when_nobody_checks(client: AsyncClient) -> None:
+async def test_a_failed_run_is_a_result_if_check_is_false(client: AsyncClient) -> None:
     result = await client.run(one("failing", "boom"), check=False)
     assert result.state is State.FAILED
     assert await client.wait(result.run_id, check=False) == result
 
 
-async def test_leaving_early_interrupts_what_runs(client: AsyncClient, gate: Gate) -> None:
-    async with client.run(one("held")) as run:
+async def test_leaving_early_interrupts_what_runs(client: AsyncClient, latch: Latch) -> None:
+    async with client.run(one("blocked")) as run:
         async for event in run:
             if isinstance(event, StepStarted):
                 break
-        await soon(gate.reached)
-    await soon(gate.left)
+        await wait_for(latch.reached)
+    await wait_for(latch.left)
     result = await client.wait(run.run_id, check=False)
     assert result.state is State.CANCELLED
     assert "its caller left before the end" in result.failures[0].message
 
 
-async def test_a_run_can_be_cancelled_and_followed_to_its_end(client: AsyncClient, gate: Gate) -> None:
-    async with client.run(one("held")) as run:
+async def test_a_run_can_be_cancelled_and_followed_to_its_end(client: AsyncClient, latch: Latch) -> None:
+    async with client.run(one("blocked")) as run:
         async for event in run:
             if isinstance(event, StepStarted):
                 await run.cancel("no longer wanted")
@@ -188,27 +189,27 @@ async def test_a_run_can_be_cancelled_and_followed_to_its_end(client: AsyncClien
     assert "no longer wanted" in run.result.failures[0].message
 
 
-async def test_a_run_that_somebody_cancelled_raises_so(client: AsyncClient, gate: Gate) -> None:
-    waiting = asyncio.ensure_future(client.run(one("held"), run_id="held-1"))
-    await soon(gate.reached)
-    assert (await client.cancel("held-1", "enough")).run_id == "held-1"
+async def test_a_cancelled_run_raises_run_cancelled(client: AsyncClient, latch: Latch) -> None:
+    waiting = asyncio.ensure_future(client.run(one("blocked"), run_id="blocked-1"))
+    await wait_for(latch.reached)
+    assert (await client.cancel("blocked-1", "enough")).run_id == "blocked-1"
     with pytest.raises(RunCancelled):
         await waiting
 
 
-async def test_a_timeout_interrupts_what_runs(client: AsyncClient, gate: Gate) -> None:
+async def test_a_timeout_interrupts_what_runs(client: AsyncClient, latch: Latch) -> None:
     with pytest.raises(DeadlineExceeded, match="did not end within"):
-        await client.run(one("held"), timeout=0.3)
-    await soon(gate.left)
+        await client.run(one("blocked"), timeout=0.3)
+    await wait_for(latch.left)
 
 
-async def test_a_detached_run_goes_on_whoever_watches(client: AsyncClient, gate: Gate) -> None:
-    started = await client.start(one("held"), "kept")
-    assert (started.state.ended, started.workflow_name) == (False, "held")
+async def test_a_detached_run_continues_without_watchers(client: AsyncClient, latch: Latch) -> None:
+    started = await client.start(one("blocked"), "kept")
+    assert (started.state.ended, started.workflow_name) == (False, "blocked")
     async with client.watch(started.run_id) as watch:
         await anext(watch)
-    await soon(gate.reached)
-    gate.open.set()
+    await wait_for(latch.reached)
+    latch.open.set()
     assert (await client.wait(started.run_id)).outputs == {"a": "kept"}
     assert (await client.get(started.run_id)).state is State.SUCCEEDED
 
@@ -221,14 +222,14 @@ async def test_chunks_and_progress_are_seen_while_a_step_runs(client: AsyncClien
     assert run.result.outputs == {"a": "together"}
 
 
-async def test_a_fast_step_is_seen_while_a_slow_one_is_held(client: AsyncClient, gate: Gate) -> None:
+async def test_a_fast_step_is_seen_while_a_slow_one_runs(client: AsyncClient, latch: Latch) -> None:
     flow = one("race")
     flow.step("b", "core.echo")
     async with client.run(flow) as run:
         async for event in run:
             if isinstance(event, StepFinished) and event.result.step_id == "b":
-                assert not gate.open.is_set()
-                gate.open.set()
+                assert not latch.open.is_set()
+                latch.open.set()
     assert run.result.succeeded
 
 
@@ -239,12 +240,12 @@ async def test_submitting_twice_joins_and_other_content_is_refused(client: Async
         await client.run(diamond(), {"n": 2}, run_id="once")
 
 
-async def test_another_content_under_a_taken_id_leaves_the_run_alone(client: AsyncClient, gate: Gate) -> None:
-    mine = asyncio.ensure_future(client.run(one("held"), run_id="taken"))
-    await soon(gate.reached)
+async def test_other_content_under_a_taken_id_does_not_affect_the_run(client: AsyncClient, latch: Latch) -> None:
+    mine = asyncio.ensure_future(client.run(one("blocked"), run_id="taken"))
+    await wait_for(latch.reached)
     with pytest.raises(AlreadyExists):
         await client.run(diamond(), run_id="taken")
-    gate.open.set()
+    latch.open.set()
     assert (await mine).succeeded
 
 
@@ -259,7 +260,7 @@ async def test_every_problem_of_a_workflow_is_listed(client: AsyncClient) -> Non
     assert await anext(client.runs(), None) is None
 
 
-async def test_what_the_server_does_not_serve_yet_is_unsupported_by_name(client: AsyncClient) -> None:
+async def test_an_unsupported_field_is_named(client: AsyncClient) -> None:
     flow = Workflow("choosy").to_proto()
     flow.steps.add(id="a", action="core.echo", when="true")
     with pytest.raises(Unsupported) as caught:
@@ -267,7 +268,7 @@ async def test_what_the_server_does_not_serve_yet_is_unsupported_by_name(client:
     assert [violation.field for violation in caught.value.violations] == ["steps[0].when"]
 
 
-async def test_failures_are_handled_as_the_workflow_says(client: AsyncClient) -> None:
+async def test_failures_are_handled_by_the_workflow(client: AsyncClient) -> None:
     flow = Workflow("patient", retry=Retry(max_attempts=2, initial_backoff=0))
     given: dict[str, JSON] = {"message": "down", "retryable": True}
     first = flow.step("first", "core.fail", given, fallback=Fallback(value={"hits": [1]}))
@@ -304,19 +305,19 @@ async def test_an_unknown_run_is_not_found(client: AsyncClient) -> None:
             await call
 
 
-async def test_the_result_of_a_run_under_way_is_not_there_yet(client: AsyncClient, gate: Gate) -> None:
-    run_id = (await client.start(one("held"))).run_id
+async def test_the_result_of_a_run_under_way_is_not_there_yet(client: AsyncClient, latch: Latch) -> None:
+    run_id = (await client.start(one("blocked"))).run_id
     with pytest.raises(FailedPrecondition):
         await client.result(run_id)
     with pytest.raises(FailedPrecondition):
         await client.delete(run_id)
 
 
-async def test_steps_of_a_run_under_way_are_listed_as_they_stand(client: AsyncClient, gate: Gate) -> None:
-    flow = Workflow("held")
-    flow.step("b", "core.echo", depends_on=[flow.step("a", "gated")])
+async def test_steps_of_a_run_under_way_are_listed_with_their_states(client: AsyncClient, latch: Latch) -> None:
+    flow = Workflow("blocked")
+    flow.step("b", "core.echo", depends_on=[flow.step("a", "latched")])
     run_id = (await client.start(flow)).run_id
-    await soon(gate.reached)
+    await wait_for(latch.reached)
     states = {step.step_id: step.state async for step in client.steps(run_id)}
     assert states == {"a": State.RUNNING, "b": State.PENDING}
 
@@ -330,16 +331,16 @@ async def test_runs_are_listed_newest_first_and_found_by_what_they_are(client: A
     assert [run.run_id async for run in client.runs(workflow="other")] == []
 
 
-async def test_a_deleted_run_is_forgotten(client: AsyncClient) -> None:
+async def test_a_deleted_run_is_not_found(client: AsyncClient) -> None:
     run_id = (await client.run(one("w", "core.echo"))).run_id
     await client.delete(run_id)
     with pytest.raises(NotFound):
         await client.get(run_id)
 
 
-async def test_parallel_answers_in_the_order_of_its_arguments(client: AsyncClient, gate: Gate) -> None:
-    gate.open.set()
-    assert await client.parallel(["gated", "core.echo"], {"n": 1}) == [{"n": 1}, {"n": 1}]
+async def test_parallel_answers_in_the_order_of_its_arguments(client: AsyncClient, latch: Latch) -> None:
+    latch.open.set()
+    assert await client.parallel(["latched", "core.echo"], {"n": 1}) == [{"n": 1}, {"n": 1}]
     assert await client.parallel(["core.echo"]) == [None]
     assert await client.parallel([]) == []
 
@@ -350,7 +351,7 @@ async def test_parallel_names_the_lowest_index_that_failed_and_keeps_the_answers
     assert caught.value.partial == ("x", None, "x", None)
 
 
-async def test_a_blob_comes_back_as_it_went(client: AsyncClient) -> None:
+async def test_a_blob_is_returned_unchanged(client: AsyncClient) -> None:
     blob = Blob(bytes(range(256)), "image/png")
     assert await client.parallel(["core.echo"], blob) == [blob]
 
@@ -363,16 +364,16 @@ async def test_a_plan_explains_without_running_anything(client: AsyncClient) -> 
     assert await anext(client.runs(), None) is None
 
 
-async def test_the_server_says_what_it_can_do(client: AsyncClient) -> None:
+async def test_the_server_lists_its_actions_and_capabilities(client: AsyncClient) -> None:
     actions = {info.name: info for info in await client.actions()}
-    assert {"boom", "core.echo", "core.sleep", "gated", "talk"} <= set(actions)
+    assert {"boom", "core.echo", "core.sleep", "latched", "talk"} <= set(actions)
     assert actions["talk"].streaming
     assert not actions["boom"].streaming
     assert await client.workflows() == []
     assert (await client.server_info()).engine == "local"
 
 
-async def test_more_outputs_than_a_message_holds_are_all_there(client: AsyncClient) -> None:
+async def test_outputs_too_large_for_one_message_are_all_in_the_result(client: AsyncClient) -> None:
     flow, text = Workflow("large"), "x" * 1_000
     for number in range(2_500):
         flow.step(f"s{number}", "core.echo", [number, text])
@@ -382,7 +383,7 @@ async def test_more_outputs_than_a_message_holds_are_all_there(client: AsyncClie
     assert result.omitted_output_count == 0
 
 
-async def test_many_runs_at_once_keep_apart(client: AsyncClient) -> None:
+async def test_concurrent_runs_are_independent(client: AsyncClient) -> None:
     results = await asyncio.gather(*(client.run(diamond(), {"n": number}) for number in range(50)))
     seen = [result.steps["left"].output for result in results]
     assert seen == [{"got": number} for number in range(50)]

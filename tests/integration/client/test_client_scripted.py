@@ -1,4 +1,4 @@
-"""A scripted run decides what a real server decides, of which it is the same scheduler and engine."""
+"""A scripted run decides as a real server: it has the same scheduler and engine."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,27 +11,27 @@ from stepwave.testing import run_scripted
 @pytest.fixture
 def stepwave_actions() -> Iterable[object]:
     @action
-    async def stumbles() -> str:
+    async def flaky() -> str:
         raise ConnectionError("gone")
 
-    return [stumbles]
+    return [flaky]
 
 
 def mixed() -> Workflow:
-    """Return a workflow without races in which steps succeed, are tried again, fall back, fail and are skipped."""
+    """Return a workflow without races in which steps succeed, are retried, fall back, fail and are skipped."""
     retry = Retry(max_attempts=3, initial_backoff=0.01, jitter=0)
     flow = Workflow("mixed", failure_policy="continue")
     first = flow.step("first", "core.echo", {"city": flow.input["city"]})
-    second = flow.step("second", "stumbles", {}, depends_on=[first], retry=retry, fallback=Fallback(value="instead"))
+    second = flow.step("second", "flaky", {}, depends_on=[first], retry=retry, fallback=Fallback(value="instead"))
     third = flow.step("third", "core.echo", {"got": second.output})
-    fourth = flow.step("fourth", "stumbles", {}, depends_on=[third], retry=retry)
+    fourth = flow.step("fourth", "flaky", {}, depends_on=[third], retry=retry)
     flow.step("fifth", "core.echo", depends_on=[fourth])
     flow.step("last", "core.sleep", {"seconds": 0.01, "value": 1}, depends_on=[fourth], join="all_done")
     return flow
 
 
-def told(events: Iterable[Event]) -> list[Sequence[object]]:
-    """Return what happened, without its times."""
+def facts_of(events: Iterable[Event]) -> list[Sequence[object]]:
+    """Return the facts of events, without times."""
     found: list[Sequence[object]] = []
     for event in events:
         match event:
@@ -48,8 +48,8 @@ def told(events: Iterable[Event]) -> list[Sequence[object]]:
 
 
 def test_a_scripted_run_and_a_servers_have_the_same_events(stepwave_client: Client) -> None:
-    scripted = run_scripted(mixed(), {"stumbles": ConnectionError("gone")}, {"city": "Oslo"}, check=False)
+    scripted = run_scripted(mixed(), {"flaky": ConnectionError("gone")}, {"city": "Oslo"}, check=False)
     with stepwave_client.stream(mixed(), {"city": "Oslo"}) as run:
         served = list(run)
-    assert told(scripted.events) == told(served)
+    assert facts_of(scripted.events) == facts_of(served)
     assert len(served) > 20

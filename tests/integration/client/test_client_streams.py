@@ -1,4 +1,4 @@
-"""How the asynchronous client holds, loses, resumes and leaves streams, over real gRPC."""
+"""Streams of the async client over real gRPC: attached, lost, resumed and left."""
 
 import asyncio
 import gc
@@ -17,8 +17,8 @@ from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2
 
 
-def says(*messages: pb.WatchRunResponse, then: Callable[[Context], Any] | None = None) -> Any:
-    """Make a stream of messages; at its end it closes, or does something else."""
+def streams(*messages: pb.WatchRunResponse, then: Callable[[Context], Any] | None = None) -> Any:
+    """Return a stream of messages, which ends with `then`, or closes."""
 
     async def streamer(request: Message, context: Context) -> AsyncIterator[pb.WatchRunResponse]:
         for message in messages:
@@ -29,30 +29,30 @@ def says(*messages: pb.WatchRunResponse, then: Callable[[Context], Any] | None =
     return streamer
 
 
-async def hold(_: Context) -> None:
+async def block(_: Context) -> None:
     await asyncio.Event().wait()
 
 
-async def lose(context: Context) -> None:
+async def disconnect(context: Context) -> None:
     await context.abort(grpc.StatusCode.UNAVAILABLE, "lost")
 
 
-async def soon(event: asyncio.Event) -> None:
+async def wait_for(event: asyncio.Event) -> None:
     async with asyncio.timeout(GUARD):
         await event.wait()
 
 
-async def test_a_stream_that_breaks_is_resumed_where_it_broke(fake: Fake, client: AsyncClient) -> None:
-    fake.execute = says(batch(started(1)), then=lose)
-    fake.watch = says(batch(started(1), finished(2, "7")), batch(run_finished(3)))
+async def test_a_lost_stream_is_resumed_after_its_last_event(fake: Fake, client: AsyncClient) -> None:
+    fake.execute = streams(batch(started(1)), then=disconnect)
+    fake.watch = streams(batch(started(1), finished(2, "7")), batch(run_finished(3)))
     result = await client.run("w", run_id="r")
     assert result.steps["a"].output == 7
     assert fake.requests[1] == pb.WatchRunRequest(run_id="r", after_sequence=1, attach=True)
 
 
-async def test_a_run_outlives_a_restart_of_its_server(fake: Fake, client: AsyncClient) -> None:
-    fake.execute = says(batch(started(1)), then=hold)
-    fake.watch = says(batch(finished(2), run_finished(3)))
+async def test_a_run_survives_a_restart_of_its_server(fake: Fake, client: AsyncClient) -> None:
+    fake.execute = streams(batch(started(1)), then=block)
+    fake.watch = streams(batch(finished(2), run_finished(3)))
     async with client.run("w", run_id="r") as run:
         assert (await anext(run)).sequence == 1
         await fake.stop()
@@ -61,33 +61,33 @@ async def test_a_run_outlives_a_restart_of_its_server(fake: Fake, client: AsyncC
 
 
 async def test_a_stream_that_is_closed_before_the_end_is_resumed(fake: Fake, client: AsyncClient) -> None:
-    fake.execute = says(batch(started(1)))
-    fake.watch = says(batch(run_finished(2)))
+    fake.execute = streams(batch(started(1)))
+    fake.watch = streams(batch(run_finished(2)))
     async with client.run("w", run_id="r") as run:
         assert [event.sequence async for event in run] == [1, 2]
     assert fake.names == ["ExecuteWorkflow", "WatchRun"]
 
 
 async def test_leaving_a_run_early_cancels_it_and_frees_its_stream(fake: Fake, client: AsyncClient) -> None:
-    fake.execute = says(batch(started(1)), then=hold)
+    fake.execute = streams(batch(started(1)), then=block)
     async with client.run("w", run_id="r") as run:
         async for _ in run:
             break
     assert fake.cancelled.is_set()
-    await soon(fake.freed)
+    await wait_for(fake.freed)
 
 
 async def test_leaving_a_watch_early_frees_its_stream_and_nothing_else(fake: Fake, client: AsyncClient) -> None:
-    fake.watch = says(batch(started(1)), then=hold)
+    fake.watch = streams(batch(started(1)), then=block)
     async with client.watch("r") as events:
         async for _ in events:
             break
-    await soon(fake.freed)
+    await wait_for(fake.freed)
     assert fake.names == ["WatchRun"]
 
 
 async def test_an_exception_inside_a_run_cancels_it(fake: Fake, client: AsyncClient) -> None:
-    fake.execute = says(batch(started(1)), then=hold)
+    fake.execute = streams(batch(started(1)), then=block)
 
     async def follow() -> None:
         async with client.run("w") as run:
@@ -100,18 +100,18 @@ async def test_an_exception_inside_a_run_cancels_it(fake: Fake, client: AsyncCli
 
 
 async def test_cancelling_the_task_that_awaits_a_run_cancels_the_run(fake: Fake, client: AsyncClient) -> None:
-    fake.execute = says(batch(started(1)), then=hold)
+    fake.execute = streams(batch(started(1)), then=block)
     task = asyncio.ensure_future(client.run("w"))
-    await soon(fake.opened)
+    await wait_for(fake.opened)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert fake.cancelled.is_set()
-    await soon(fake.freed)
+    await wait_for(fake.freed)
 
 
 async def test_cancelling_the_task_that_iterates_cancels_the_run(fake: Fake, client: AsyncClient) -> None:
-    fake.execute = says(batch(started(1)), then=hold)
+    fake.execute = streams(batch(started(1)), then=block)
 
     async def iterate() -> None:
         async with client.run("w") as run:
@@ -119,16 +119,14 @@ async def test_cancelling_the_task_that_iterates_cancels_the_run(fake: Fake, cli
                 pass
 
     task = asyncio.create_task(iterate())
-    await soon(fake.opened)
+    await wait_for(fake.opened)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
     assert fake.cancelled.is_set()
 
 
-async def test_a_cancellation_while_the_run_is_being_cancelled_lets_that_end_first(
-    fake: Fake, client: AsyncClient
-) -> None:
+async def test_a_cancellation_waits_for_the_cancel_call(fake: Fake, client: AsyncClient) -> None:
     asked, go = asyncio.Event(), asyncio.Event()
     answered = []
 
@@ -142,10 +140,10 @@ async def test_a_cancellation_while_the_run_is_being_cancelled_lets_that_end_fir
         async with client.run("w") as run:
             await anext(run)
 
-    fake.execute = says(batch(started(1)), then=hold)
+    fake.execute = streams(batch(started(1)), then=block)
     fake.on_cancel = slowly
     task = asyncio.create_task(leave())
-    await soon(asked)
+    await wait_for(asked)
     task.cancel()
     await asyncio.sleep(0)
     go.set()
@@ -161,29 +159,29 @@ async def test_a_second_cancellation_does_not_wait_for_the_server(fake: Fake, cl
         asked.set()
         await asyncio.Event().wait()
 
-    fake.execute = says(batch(started(1)), then=hold)
+    fake.execute = streams(batch(started(1)), then=block)
     fake.on_cancel = never
     task = asyncio.ensure_future(client.run("w"))
-    await soon(fake.opened)
+    await wait_for(fake.opened)
     task.cancel()
-    await soon(asked)
+    await wait_for(asked)
     task.cancel()
     async with asyncio.timeout(GUARD):
         with pytest.raises(asyncio.CancelledError):
             await task
 
 
-async def test_a_timeout_cancels_the_run_and_says_so(fake: Fake, client: AsyncClient) -> None:
-    fake.execute = says(batch(started(1)), then=hold)
+async def test_a_timeout_cancels_the_run_and_raises(fake: Fake, client: AsyncClient) -> None:
+    fake.execute = streams(batch(started(1)), then=block)
     with pytest.raises(DeadlineExceeded, match=r"run 'r' did not end within 0\.05 s"):
         await client.run("w", run_id="r", timeout=0.05)
     assert fake.cancelled.is_set()
 
 
-async def test_waiting_no_longer_leaves_the_run_alone(fake: Fake, client: AsyncClient) -> None:
+async def test_a_wait_that_times_out_does_not_affect_the_run(fake: Fake, client: AsyncClient) -> None:
     with pytest.raises(DeadlineExceeded):
         await client.wait("r", timeout=0.05)
-    await soon(fake.freed)
+    await wait_for(fake.freed)
     assert not fake.cancelled.is_set()
 
 
@@ -196,12 +194,12 @@ async def test_a_run_that_is_neither_awaited_nor_entered_does_nothing(fake: Fake
 
 
 async def test_iterating_outside_the_context_is_an_error(client: AsyncClient) -> None:
-    with pytest.raises(RuntimeError, match="inside `async with`"):
+    with pytest.raises(RuntimeError, match="enter the context manager before iterating"):
         await anext(client.watch("r"))
 
 
 async def test_the_result_is_there_only_at_the_end(fake: Fake, client: AsyncClient) -> None:
-    fake.execute = says(batch(started(1)), batch(run_finished(2)))
+    fake.execute = streams(batch(started(1)), batch(run_finished(2)))
     async with client.run("w", run_id="r") as run:
         await anext(run)
         with pytest.raises(RuntimeError, match="run 'r' has not ended"):
@@ -211,14 +209,14 @@ async def test_the_result_is_there_only_at_the_end(fake: Fake, client: AsyncClie
 
 
 async def test_a_run_can_be_awaited_from_the_middle_of_its_events(fake: Fake, client: AsyncClient) -> None:
-    fake.execute = says(batch(started(1)), batch(finished(2), run_finished(3)))
+    fake.execute = streams(batch(started(1)), batch(finished(2), run_finished(3)))
     async with client.run("w") as run:
         await anext(run)
         assert list((await run).steps) == ["a"]
     assert await run is run.result
 
 
-async def test_a_client_that_is_closed_says_so(client: AsyncClient) -> None:
+async def test_a_closed_client_raises_runtime_error(client: AsyncClient) -> None:
     await client.close()
     await client.close()
     with pytest.raises(RuntimeError, match="this client is closed"):
@@ -233,13 +231,13 @@ async def test_closing_the_client_ends_what_it_reads_with_an_error_and_not_with_
             await anext(events)
 
     task = asyncio.create_task(read())
-    await soon(fake.opened)
+    await wait_for(fake.opened)
     await client.close()
     with pytest.raises(RuntimeError, match="this client is closed"):
         await task
 
 
-async def test_nobody_at_the_address_is_said_by_the_address(fake: Fake) -> None:
+async def test_an_unreachable_server_is_named_by_its_address(fake: Fake) -> None:
     await fake.stop()
     async with AsyncClient(fake.address, connect_timeout=0.2) as client:
         for call in (client.get("r"), client.run("w")):
@@ -248,18 +246,18 @@ async def test_nobody_at_the_address_is_said_by_the_address(fake: Fake) -> None:
             assert caught.value.address == fake.address
 
 
-async def test_a_server_that_comes_late_is_found(fake: Fake, client: AsyncClient) -> None:
+async def test_a_server_that_starts_late_is_found(fake: Fake, client: AsyncClient) -> None:
     await fake.stop()
     fake.answer = answers(pb.GetRunResponse(run=run_pb2.Run(run_id="r")))
     asking = asyncio.create_task(client.get("r"))
     for _ in range(3):
-        await asyncio.sleep(0)  # the first try is under way
+        await asyncio.sleep(0)  # the first attempt is under way
     await fake.start()
     assert (await asking).run_id == "r"
 
 
-async def test_a_server_that_is_lost_for_good_is_given_up(fake: Fake) -> None:
-    fake.execute = says(batch(started(1)), then=hold)
+async def test_a_server_that_never_comes_back_is_given_up(fake: Fake) -> None:
+    fake.execute = streams(batch(started(1)), then=block)
     async with AsyncClient(fake.address, reconnect_window=0.2) as client, client.run("w") as run:
         await anext(run)
         await fake.stop()
@@ -269,12 +267,12 @@ async def test_a_server_that_is_lost_for_good_is_given_up(fake: Fake) -> None:
 
 async def test_a_message_of_three_mebibytes_is_read(fake: Fake, client: AsyncClient) -> None:
     text = "x" * (3 * 1024 * 1024)
-    fake.execute = says(batch(finished(1, f'"{text}"'), run_finished(2)))
+    fake.execute = streams(batch(finished(1, f'"{text}"'), run_finished(2)))
     assert (await client.run("w")).steps["a"].output == text
 
 
 async def test_a_callers_span_goes_along_with_calls_and_streams(fake: Fake, client: AsyncClient) -> None:
-    fake.execute = says(batch(run_finished(1)))
+    fake.execute = streams(batch(run_finished(1)))
     fake.answer = answers(pb.GetRunResponse())
     with trace.use_span(NonRecordingSpan(SpanContext(1, 2, is_remote=False, trace_flags=TraceFlags(1)))):
         await client.get("r")

@@ -1,4 +1,4 @@
-"""The synchronous client and a real server on a thread of the test's process, as the pytest fixtures bring it."""
+"""The sync client and a real server on a thread of this process, by the pytest fixtures."""
 
 import _thread
 import inspect
@@ -34,7 +34,7 @@ async def boom(input: object) -> None:
 
 @action
 def interrupt(input: object) -> None:
-    """Do what Ctrl-C does."""
+    """Send SIGINT, as Ctrl-C does."""
     _thread.interrupt_main()
 
 
@@ -50,8 +50,8 @@ def pair() -> Workflow:
     return flow
 
 
-def held() -> Workflow:
-    flow = Workflow("held")
+def blocked() -> Workflow:
+    flow = Workflow("blocked")
     flow.step("a", "core.sleep", {"seconds": 600})
     return flow
 
@@ -60,7 +60,7 @@ def public(kind: type) -> dict[str, Callable[..., object]]:
     return {name: member for name, member in inspect.getmembers(kind, callable) if not name.startswith("_")}
 
 
-def test_both_faces_have_the_same_methods_with_the_same_arguments() -> None:
+def test_both_clients_have_the_same_methods_with_the_same_arguments() -> None:
     asynchronous, synchronous = public(AsyncClient), public(Client)
     assert set(synchronous) - set(asynchronous) == {"stream"}
     assert set(asynchronous) - set(synchronous) == set()
@@ -92,12 +92,12 @@ def test_events_are_iterated_over(stepwave_client: Client) -> None:
 
 
 def test_iterating_outside_the_context_is_an_error(stepwave_client: Client) -> None:
-    with pytest.raises(RuntimeError, match="inside `with`"):
+    with pytest.raises(RuntimeError, match="enter the context manager before iterating"):
         next(stepwave_client.watch("r"))
 
 
 def test_leaving_early_cancels_the_run(stepwave_client: Client) -> None:
-    with stepwave_client.stream(held()) as run:
+    with stepwave_client.stream(blocked()) as run:
         for event in run:
             if isinstance(event, StepStarted):
                 break
@@ -107,7 +107,7 @@ def test_leaving_early_cancels_the_run(stepwave_client: Client) -> None:
 
 
 def test_a_run_can_be_cancelled_and_followed_to_its_end(stepwave_client: Client) -> None:
-    with stepwave_client.stream(held()) as run:
+    with stepwave_client.stream(blocked()) as run:
         for event in run:
             if isinstance(event, StepStarted):
                 run.cancel("no longer wanted")
@@ -115,7 +115,7 @@ def test_a_run_can_be_cancelled_and_followed_to_its_end(stepwave_client: Client)
 
 
 def test_an_interrupt_from_the_keyboard_cancels_the_run(stepwave_client: Client) -> None:
-    flow = held()
+    flow = blocked()
     flow.step("b", "interrupt")
     with pytest.raises(KeyboardInterrupt):
         stepwave_client.run(flow, run_id="interrupted")
@@ -124,11 +124,11 @@ def test_an_interrupt_from_the_keyboard_cancels_the_run(stepwave_client: Client)
 
 def test_a_timeout_cancels_the_run(stepwave_client: Client) -> None:
     with pytest.raises(DeadlineExceeded, match="did not end within"):
-        stepwave_client.run(held(), run_id="slow", timeout=0.2)
+        stepwave_client.run(blocked(), run_id="slow", timeout=0.2)
     assert stepwave_client.wait("slow", check=False, timeout=GUARD).state is State.CANCELLED
 
 
-def test_a_failed_run_is_an_error_unless_nobody_checks(stepwave_client: Client) -> None:
+def test_a_failed_run_raises_unless_check_is_false(stepwave_client: Client) -> None:
     flow = Workflow("failing")
     flow.step("a", boom)
     with pytest.raises(RunFailed, match="step 'a' failed: LookupError: nothing there"):
@@ -145,7 +145,7 @@ def test_parallel_answers_in_the_order_of_its_arguments(stepwave_client: Client)
 
 
 def test_runs_are_started_listed_cancelled_and_deleted(stepwave_client: Client) -> None:
-    run_id = stepwave_client.start(held()).run_id
+    run_id = stepwave_client.start(blocked()).run_id
     assert [run.run_id for run in stepwave_client.runs(states=["running"])] == [run_id]
     stepwave_client.cancel(run_id, "enough")
     assert stepwave_client.wait(run_id, check=False, timeout=GUARD).state is State.CANCELLED
@@ -155,7 +155,7 @@ def test_runs_are_started_listed_cancelled_and_deleted(stepwave_client: Client) 
         stepwave_client.get(run_id)
 
 
-def test_the_server_explains_and_says_what_it_can_do(stepwave_client: Client) -> None:
+def test_the_server_explains_runs_and_lists_its_capabilities(stepwave_client: Client) -> None:
     assert stepwave_client.plan(pair()).wave_sizes == (1, 1)
     assert "boom" in {info.name for info in stepwave_client.actions()}
     assert stepwave_client.workflows() == []
@@ -175,7 +175,7 @@ def test_threads_may_share_a_client(stepwave_client: Client) -> None:
     assert outputs == ["Oslo"] * 8
 
 
-def test_a_client_that_another_thread_closes_as_a_call_begins_says_so(
+def test_a_client_that_another_thread_closes_as_a_call_begins_raises_runtime_error(
     stepwave_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = Client(stepwave_server)
@@ -190,7 +190,7 @@ def test_a_client_that_another_thread_closes_as_a_call_begins_says_so(
         client.actions()
 
 
-def test_a_client_that_another_thread_closes_while_it_watches_says_so_and_of_no_lost_server(
+def test_a_client_that_another_thread_closes_while_it_watches_raises_runtime_error_and_logs_nothing(
     stepwave_server: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     client = Client(stepwave_server)
@@ -202,7 +202,7 @@ def test_a_client_that_another_thread_closes_while_it_watches_says_so_and_of_no_
                     threading.Thread(target=client.close).start()
 
     with Client(stepwave_server) as other:
-        run_id = other.start(held()).run_id
+        run_id = other.start(blocked()).run_id
         with pytest.raises(RuntimeError, match="this client is closed"):
             watch(run_id)
         other.cancel(run_id)
@@ -222,11 +222,11 @@ async def test_the_server_of_the_fixtures_serves_asynchronous_tests_too(stepwave
         assert (await client.run(pair(), {"city": "Oslo"})).outputs == {"second": "Oslo"}
 
 
-def test_a_server_in_this_process_listens_where_nobody_else_can(stepwave_server: str) -> None:
+def test_a_local_server_listens_on_a_private_socket(stepwave_server: str) -> None:
     assert stepwave_server.startswith("unix:")
 
 
-def test_a_client_may_bring_its_own_server() -> None:
+def test_a_client_may_have_a_local_server() -> None:
     with Client.local([boom], entry_points=False) as client:
         assert client.run(pair(), {"city": "Oslo"}).outputs == {"second": "Oslo"}
 

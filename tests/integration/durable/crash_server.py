@@ -22,7 +22,7 @@ from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.core.messages import Event, StepFinished
 from stepwave_server.engine.runs import defects
-from stepwave_server.engine.runs.recovery import Revived
+from stepwave_server.engine.runs.recovery import RestoredRun
 from stepwave_server.journal import JournalError, SqliteJournal, Unfinished
 from stepwave_server.journal.sqlite.group import Group
 from stepwave_server.wire.events.encode import Encoder, Record
@@ -150,11 +150,11 @@ def die_after_defect() -> Callable[[str], None]:
         if place == "after-commit" and recorded.is_set():
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def wait(_: Unfinished) -> Revived:
+    def wait(_: Unfinished) -> RestoredRun:
         raise AssertionError(threading.Event().wait())
 
     setattr(Group, "write", watch)  # noqa: B010 - as above
-    setattr(defects, "revive", wait)  # noqa: B010
+    setattr(defects, "restore", wait)  # noqa: B010
     return observe
 
 

@@ -60,7 +60,7 @@ async def test_threads_of_abandoned_attempts_are_bounded(
     def blocks() -> None:
         release.wait(20)
 
-    monkeypatch.setattr(threads, "MOST_ABANDONED", 2)
+    monkeypatch.setattr(threads, "MAX_ABANDONED", 2)
     client = connect(await serve(blocks))
     try:
         await client.run(flow(*(step(f"s{i}", "blocks", timeout=0.05) for i in range(2))))

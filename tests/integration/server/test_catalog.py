@@ -238,7 +238,7 @@ async def test_a_named_workflow_can_be_planned(serve: Serve, connect: Connect, f
 
 async def test_an_address_in_use_is_reported(server: Server) -> None:
     second = Server(Settings(listen=server.address, entry_points=False))
-    with pytest.raises(ListenError, match="is it taken"):
+    with pytest.raises(ListenError, match="is it in use"):
         await second.start()
 
 

@@ -187,7 +187,7 @@ async def test_a_response_that_is_too_large_to_send_is_reported_as_a_defect(
 ) -> None:
     client = connect(await serve())
     await client.run(flow(step("a")), run_id="past")
-    monkeypatch.setattr(handlers, "MOST_ANSWER_BYTES", 10)
+    monkeypatch.setattr(handlers, "MAX_ANSWER_BYTES", 10)
     for refused in (await refusal(client.get("past")), await refusal(client.events("past"))):
         assert (refused.code, refused.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
     assert caplog.text.count("bytes is larger than the 10 that can be sent") == 2

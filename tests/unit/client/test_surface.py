@@ -1,4 +1,4 @@
-"""What `import stepwave` gives, and what it costs."""
+"""The public names of `stepwave`, and the modules that it imports."""
 
 import ast
 import subprocess
@@ -61,7 +61,7 @@ def test_a_client_loads_grpc_and_no_server() -> None:
     assert not {"stepwave_server", "opentelemetry", "pydantic", "rich", "typer", "yaml", "grpc_status"} & loaded
 
 
-def test_what_tests_need_loads_neither_a_server_nor_the_command_line() -> None:
+def test_importing_stepwave_testing_loads_neither_a_server_nor_the_command_line() -> None:
     heavy = {"stepwave_server", "opentelemetry", "pydantic", "rich", "typer", "yaml", "grpc_status", "pytest"}
     assert not heavy & modules_after("import stepwave.testing")
 

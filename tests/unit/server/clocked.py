@@ -1,4 +1,4 @@
-"""An event loop whose time stands still until a test moves it: timers fire when they are due, and nobody waits."""
+"""An event loop with a clock that only the test moves."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 class ClockedLoop(asyncio.SelectorEventLoop):
-    """A loop with a clock of its own, at zero to begin with."""
+    """An event loop with a clock of its own, which starts at zero and fires timers as the test moves it."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -21,24 +21,24 @@ class ClockedLoop(asyncio.SelectorEventLoop):
         return self._now
 
     def nanos(self) -> int:
-        """Return the same as nanoseconds since the epoch."""
+        """Return the loop's time, in nanoseconds."""
         return round(self._now * 1_000_000_000)
 
     def turn(self) -> None:
-        """Let everything happen that can happen now."""
+        """Run all callbacks that are ready."""
         for _ in range(30):
             self.run_until_complete(asyncio.sleep(0))
 
     def advance(self, seconds: float) -> None:
-        """Move the clock, and let everything happen that is due."""
+        """Move the clock, and run all callbacks that are due."""
         self.turn()
         self._now += seconds
         self.turn()
 
     def block(self, seconds: float) -> None:
-        """Move the clock from within, as something does that lets nothing else happen meanwhile."""
+        """Move the clock from within a callback, as a blocking call does."""
         self._now += seconds
 
     def run(self, work: Coroutine[object, object, T]) -> T:
-        """Run something that needs no time."""
+        """Run a coroutine that waits for no timer."""
         return self.run_until_complete(work)

@@ -1,4 +1,4 @@
-"""A loop whose time the test moves, and journals on a clock that it moves."""
+"""Fixtures: an event loop and journals with clocks that the test moves."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
@@ -30,10 +30,10 @@ def spy(monkeypatch: pytest.MonkeyPatch) -> Spy:
 
 @pytest.fixture(params=["memory", "sqlite"])
 async def open_journal(request: pytest.FixtureRequest, clock: Clock, tmp_path: Path) -> AsyncIterator[Open]:
-    """Open a journal of either kind."""
+    """Return a function that opens a journal of either kind."""
     async with AsyncExitStack() as stack:
 
-        def opened(*, count: int = 100, age: int = 1_000 * SECOND, size: int = 1 << 30) -> Journal:
+        def open_one(*, count: int = 100, age: int = 1_000 * SECOND, size: int = 1 << 30) -> Journal:
             retention = Retention(count=count, age=age, size=size)
             journal: Journal = MemoryJournal(clock, retention)
             if request.param == "sqlite":
@@ -41,4 +41,4 @@ async def open_journal(request: pytest.FixtureRequest, clock: Clock, tmp_path: P
             stack.push_async_callback(journal.close)
             return journal
 
-        yield opened
+        yield open_one

@@ -1,13 +1,12 @@
-"""Limits files: what they can say, and that everything that is wrong with one is named at its place."""
+"""Limits files: what they can express, and that every problem is reported with its line."""
 
 from pathlib import Path
 
 import pytest
 
+from stepwave_server.core.model import SECOND
 from stepwave_server.engine.admission.limits import Adaptive, Bound, Limit, Rate
-from stepwave_server.limits_file import LimitsError, load_limits, parse_limits, uncovering
-
-SECOND = 1_000_000_000
+from stepwave_server.limits_file import LimitsError, load_limits, parse_limits, unmatched_limits
 
 
 def _read(text: str) -> tuple[Limit, ...]:
@@ -25,12 +24,12 @@ def _one(text: str) -> Limit:
     return limit
 
 
-def _refused(text: str) -> str:
+def _rejected(text: str) -> str:
     (problem,) = _problems(f"limits:\n- {{actions: act, {text}}}\n")
     return problem.partition(": ")[2]
 
 
-def test_a_file_says_what_actions_are_allowed() -> None:
+def test_a_file_lists_limits_of_actions() -> None:
     text = """\
 limits:
   - actions: "search.*"
@@ -50,7 +49,7 @@ limits:
     )
 
 
-def test_json_says_the_same() -> None:
+def test_json_is_read_like_yaml() -> None:
     text = '{"limits": [{"actions": "act", "rate": {"count": 3}}]}'
     assert parse_limits(text, "limits.json")[0].total == Bound(rate=Rate(count=3, per=SECOND))
 
@@ -72,13 +71,13 @@ def test_an_adaptive_limit_has_defaults() -> None:
     assert _one("adaptive: false, concurrency: 5").total == Bound(concurrency=5)
 
 
-def test_no_limits_are_none() -> None:
+def test_an_empty_list_has_no_limits() -> None:
     assert _read("limits: []") == ()
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "true", "1000001", "[1]"])
-def test_a_concurrency_that_is_none_is_named(value: str) -> None:
-    assert _refused(f"concurrency: {value}").startswith(
+def test_an_invalid_concurrency_is_reported(value: str) -> None:
+    assert _rejected(f"concurrency: {value}").startswith(
         "limits[0].concurrency: expected a whole number from 1 to 1,000,000, got "
     )
 
@@ -100,8 +99,8 @@ def test_a_concurrency_that_is_none_is_named(value: str) -> None:
         ("{count: 1, brust: 2}", 'limits[0].rate: unknown key "brust"; did you mean "burst"?'),
     ],
 )
-def test_a_rate_that_is_none_is_named(value: str, problem: str) -> None:
-    assert _refused(f"rate: {value}").startswith(problem)
+def test_an_invalid_rate_is_reported(value: str, problem: str) -> None:
+    assert _rejected(f"rate: {value}").startswith(problem)
 
 
 @pytest.mark.parametrize(
@@ -114,17 +113,17 @@ def test_a_rate_that_is_none_is_named(value: str, problem: str) -> None:
         ("{maximum: 3}", 'limits[0].adaptive: unknown key "maximum"; did you mean "max"?'),
     ],
 )
-def test_an_adaptive_limit_that_is_none_is_named(value: str, problem: str) -> None:
-    assert _refused(f"adaptive: {value}").startswith(problem)
+def test_an_invalid_adaptive_limit_is_reported(value: str, problem: str) -> None:
+    assert _rejected(f"adaptive: {value}").startswith(problem)
 
 
 @pytest.mark.parametrize("value", ['""', "a*b", "'**'", ".a", "a b", "3", "[a]"])
-def test_actions_that_are_none_are_named(value: str) -> None:
+def test_an_invalid_action_pattern_is_reported(value: str) -> None:
     (problem,) = _problems(f"limits:\n- actions: {value}\n  concurrency: 1\n")
     assert problem.startswith("limits.yaml:2:12: limits[0].actions: expected the name of an action")
 
 
-def test_everything_is_named_at_once_and_in_order() -> None:
+def test_all_problems_are_reported_together_in_order() -> None:
     text = """\
 limits:
   - actions: search
@@ -142,7 +141,7 @@ limit: []
         "limits.yaml:5:5: limits[1]: needs `actions`: a name, or the beginning of names and *",
         "limits.yaml:5:18: limits[1].concurrency: expected a whole number from 1 to 1,000,000, got the number 0",
         "limits.yaml:6:5: limits[2]: allows everything: set concurrency, rate, adaptive or per_key",
-        'limits.yaml:6:14: limits[2].actions: "search" is what limits[0] covers already',
+        'limits.yaml:6:14: limits[2].actions: "search" is already covered by limits[0]',
         "limits.yaml:7:18: limits[3].per_key: allows everything: set concurrency, rate or adaptive",
         'limits.yaml:8:5: limits[4]: expected a mapping, got the string "nonsense"',
         'limits.yaml:9:1: unknown key "limit"; did you mean "limits"?',
@@ -152,11 +151,11 @@ limit: []
 @pytest.mark.parametrize(
     "text", ["", "# nothing", "limits: 3", "limits: {a: 1}", "other: []", "- a", "limits: [", "a: b: c"]
 )
-def test_what_is_no_limits_file_is_refused(text: str) -> None:
+def test_another_file_is_rejected(text: str) -> None:
     assert _problems(text)
 
 
-def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_rejected(tmp_path: Path) -> None:
     with pytest.raises(LimitsError, match="cannot be read"):
         load_limits(tmp_path / "none.yaml")
     (tmp_path / "odd.yaml").write_bytes(b"\xff\xff")
@@ -164,14 +163,14 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
         load_limits(tmp_path / "odd.yaml")
 
 
-def test_a_limit_that_covers_nothing_is_told() -> None:
+def test_a_limit_that_matches_no_action_is_reported() -> None:
     limits = _read("limits: [{actions: serach, concurrency: 1}, {actions: 'search*', concurrency: 1}]")
-    assert uncovering(limits, ["search", "weather"]) == [
+    assert unmatched_limits(limits, ["search", "weather"]) == [
         'the limit "serach" covers no action of this server; did you mean "search"?'
     ]
 
 
-def test_an_adaptive_limit_that_is_off_allows_everything_and_is_refused_for_it() -> None:
+def test_a_limit_whose_only_bound_is_off_is_rejected() -> None:
     text = """limits:
   - {actions: search, adaptive: false}
   - {actions: chat, per_key: {adaptive: false}}

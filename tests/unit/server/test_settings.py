@@ -1,4 +1,4 @@
-"""What a server is told, and how it comes from the environment."""
+"""The server's settings: defaults, the environment, validation."""
 
 import pytest
 from pydantic import ValidationError
@@ -7,7 +7,7 @@ from stepwave_server.config import Settings
 from stepwave_server.core.model import SECOND
 
 
-def test_defaults_are_those_that_are_documented() -> None:
+def test_the_defaults_are_as_documented() -> None:
     settings = Settings()
     assert (settings.listen, settings.insecure, settings.drain_timeout) == ("127.0.0.1:50051", False, 30)
     options = settings.engine_options()
@@ -24,13 +24,13 @@ def test_every_field_can_come_from_the_environment(monkeypatch: pytest.MonkeyPat
     assert settings.engine_options().run.limits.max_steps == 7
 
 
-def test_what_is_said_counts_more_than_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_argument_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEPWAVE_MAX_STEPS", "7")
     assert Settings(max_steps=9).max_steps == 9
 
 
 @pytest.mark.parametrize(
-    "told",
+    "values",
     [
         {"step_timeout": 0},
         {"step_timeout": float("inf")},
@@ -46,11 +46,11 @@ def test_what_is_said_counts_more_than_the_environment(monkeypatch: pytest.Monke
     ],
     ids=str,
 )
-def test_what_makes_no_sense_is_refused(told: dict[str, float]) -> None:
+def test_an_invalid_value_is_rejected(values: dict[str, float]) -> None:
     with pytest.raises(ValidationError):
-        Settings.model_validate(told)
+        Settings.model_validate(values)
 
 
-def test_settings_do_not_change() -> None:
+def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().max_runs = 5

@@ -6,6 +6,7 @@ from itertools import groupby
 from typing import cast
 
 from stepwave._model.catalog import InputRule, Plan, PlannedBinding, PlannedFallback, PlannedStep
+from stepwave._values.json import parse_pointer
 from stepwave._values.payload import JSON, Blob
 from stepwave.cli.connect import Target
 from stepwave.cli.display.output import columns, fit, print_json, print_line
@@ -112,7 +113,7 @@ def _filled_in(fixed: JSON | Blob, bindings: Iterable[PlannedBinding]) -> str:
         return value_text(fixed)
     value = cast("JSON", json.loads(json.dumps(fixed)))  # a copy, to be filled in
     for binding in bindings:
-        value = _filled(value, binding.target.split("/")[1:], _reference(binding))
+        value = _filled(value, parse_pointer(binding.target), _reference(binding))
     return value_text(value)
 
 
@@ -127,7 +128,7 @@ def _filled(value: JSON, path: list[str], reference: Mapping[str, JSON]) -> JSON
     """Put a reference into a value, at the parts of a JSON Pointer."""
     if not path:
         return reference
-    key = path[0].replace("~1", "/").replace("~0", "~")
+    key = path[0]
     if isinstance(value, dict):
         value[key] = _filled(value.get(key), path[1:], reference)
     elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):

@@ -17,7 +17,7 @@ class LimiterPlace(NamedTuple):
 
 
 class Permit(NamedTuple):
-    """What admission gives an attempt that may start. It is returned once, at the attempt's end.
+    """The permission of an attempt to start. It is released once, at the attempt's end.
 
     Attributes:
         places: Its places under limiters, beside the one among the attempts in flight.
@@ -27,7 +27,7 @@ class Permit(NamedTuple):
 
 
 class Ticket(Protocol):
-    """What waits for admission: an attempt. It is hashed by identity."""
+    """An attempt as admission sees it. It is hashed by identity."""
 
     @property
     def run_key(self) -> Hashable:
@@ -36,12 +36,18 @@ class Ticket(Protocol):
 
     @property
     def limiters(self) -> tuple[Limiter, ...]:
-        """What it needs a place under, beside the server's own bound."""
+        """The limiters under which it needs a place, beside the server's own bound."""
         ...
 
 
 class Obstacle(NamedTuple):
-    """What an attempt waits for: the cause, a line of text, and what the limit covers, if it is a limit."""
+    """The reason why an attempt waits.
+
+    Attributes:
+        cause: The cause.
+        message: The reason in one line.
+        limit: The actions that the limit covers; empty: the attempt waits for no limit.
+    """
 
     cause: WaitCause
     message: str
@@ -72,7 +78,7 @@ class Admission(Protocol[T]):
 
     @property
     def next_time(self) -> int | None:
-        """When to call `admit` again although nothing has ended; `None`: no need."""
+        """The time at which to call `admit` again even if nothing has ended; `None`: no need."""
         ...
 
     def submit(self, ticket: T) -> None:
@@ -96,8 +102,8 @@ class Admission(Protocol[T]):
 
         Args:
             permit: The permit.
-            feedback: What the attempt's end says of the service behind its action.
-            retry_after: Nanoseconds for which a refusal asked to be left alone.
+            feedback: The feedback of the attempt's outcome on the service behind its action.
+            retry_after: Pause in nanoseconds that a refusal asked for; 0: none.
             now: The time.
         """
         ...

@@ -1,4 +1,4 @@
-"""Admission on the event loop's clock: attempts wait here to start, and their watchers hear what they wait for."""
+"""Admission on the event loop's clock. It admits attempts, and reports what the others wait for."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,18 +19,18 @@ from stepwave_server.engine.admission.registry import LimiterRegistry
 __all__ = ["AdmissionController", "Applicant"]
 
 MOST_GROUPS = 20
-"""Groups of waiting steps that a run's information has at most."""
+"""Maximum number of groups of waiting steps in a run's information."""
 
 MOST_NAMED = 20
-"""Steps that each of these groups names at most."""
+"""Maximum number of steps that a group names."""
 
 
 class Applicant(Ticket, Protocol):
-    """What the controller admits: an attempt."""
+    """An attempt as the controller sees it."""
 
     @property
     def step_id(self) -> str:
-        """The step."""
+        """The id of the step."""
         ...
 
     @property
@@ -39,7 +39,7 @@ class Applicant(Ticket, Protocol):
         ...
 
     def admit(self, permit: Permit) -> None:
-        """Take a permit: it may start."""
+        """Take a permit. The attempt may start."""
         ...
 
     def report_waiting(self) -> None:
@@ -58,10 +58,10 @@ class AdmissionController(Generic[A]):
     """Admits attempts.
 
     Attributes:
-        limited: There are limits beside the server's own bound. Without them, time does not matter.
+        limited: Whether there are limits beside the server's own bound. Without them, time does not matter.
 
     Args:
-        loop: The loop whose clock counts.
+        loop: The event loop, whose clock measures the time.
         places: The bound of attempts in flight.
         limits: The limits of actions.
     """
@@ -81,7 +81,7 @@ class AdmissionController(Generic[A]):
         return self._admission.in_flight
 
     def keyed(self, action: str) -> bool:
-        """Say whether an action is limited by keys."""
+        """Return whether an action is limited by keys."""
         return self._limiters.keyed(action)
 
     def limiters(self, action: str, key: str) -> tuple[Limiter, ...]:
@@ -141,7 +141,7 @@ class AdmissionController(Generic[A]):
         return [Waiting(it.cause, it.message, size, tuple(ids), it.limit) for it, (size, ids) in ordered]
 
     def limits(self, action: str, clock: int) -> list[LimitInfo]:
-        """Return the limits of an action, and how they stand; `clock` is the time since the epoch."""
+        """Return the limits of an action, and their state now; `clock` is the time since the epoch."""
         now = self._now()
         return [info for limit in self._limiters.covering(action) for info in limit.infos(now, clock)]
 
@@ -174,10 +174,7 @@ class AdmissionController(Generic[A]):
 
 
 def _feedback(outcome: Input | None) -> tuple[Feedback, int]:
-    """Return what an attempt's end says of the service behind it, and for how long the service asked to be left alone.
-
-    The time is in nanoseconds.
-    """
+    """Return the feedback of an attempt's outcome, and the pause in nanoseconds that the service asked for."""
     if isinstance(outcome, AttemptSucceeded):
         return Feedback.SUCCEEDED, 0
     if isinstance(outcome, AttemptFailed) and outcome.failure.reason is Reason.RATE_LIMITED:

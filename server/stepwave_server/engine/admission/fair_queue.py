@@ -17,7 +17,7 @@ PERMIT = Permit()
 
 @dataclass(slots=True)
 class FairAdmission(Generic[T]):
-    """Admits attempts up to a bound. Runs take turns, one attempt each, so a wide run does not hold up the others.
+    """Admits attempts up to a bound. Runs take turns, one attempt each, so a wide run does not delay the others.
 
     Attributes:
         limit: The bound of attempts in flight, over all runs.

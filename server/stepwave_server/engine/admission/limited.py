@@ -119,7 +119,7 @@ class LimitedAdmission(Generic[T]):
 
     @property
     def next_time(self) -> int | None:
-        """When to call `admit` again although nothing has ended; `None`: no need."""
+        """The time at which to call `admit` again even if nothing has ended; `None`: no need."""
         return self._checks[0][0] if self._checks else None
 
     def submit(self, ticket: T) -> None:
@@ -282,7 +282,7 @@ class LimitedAdmission(Generic[T]):
         self._requeue(lane)
 
     def _got_through(self, lane: _Lane[T], now: int) -> None:
-        """Let the limiter that unblocked a lane unblock the next: this one got through, is blocked again, or ended."""
+        """Let the limiter that unblocked a lane unblock the next one. The lane got through, is blocked or has ended."""
         limiter, lane.unblocked_by = lane.unblocked_by, None
         if limiter is not None:
             self._blocked[limiter].trying = False

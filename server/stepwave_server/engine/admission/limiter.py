@@ -16,7 +16,7 @@ REMEMBERED = 600_000_000_000
 
 
 class Feedback(Enum):
-    """What the end of an attempt says of the service behind its action."""
+    """The feedback of an attempt's outcome on the service behind its action."""
 
     SUCCEEDED = "succeeded"
     REFUSED = "refused"
@@ -94,7 +94,7 @@ class Limiter:
         return WaitCause.CONCURRENCY if places is not None and self.in_flight >= places else None
 
     def why(self, now: int) -> str:
-        """Return a line that says what an attempt must wait for."""
+        """Return the message of an attempt that must wait."""
         whose = f'"{self.actions}"' + (" for this key" if self.keyed else "")
         if self.paused_until > now:
             return f"{whose} is paused for another {_span(self.paused_until - now)}, as its service asked"
@@ -117,8 +117,8 @@ class Limiter:
 
         Args:
             mark: The mark that came with the place.
-            feedback: What the attempt's end says of the service.
-            retry_after: Nanoseconds that a refusal asked to wait.
+            feedback: The feedback of the attempt's outcome.
+            retry_after: Pause in nanoseconds that a refusal asked for; 0: none.
             now: The time.
         """
         if self.adaptive is not None:
@@ -131,7 +131,7 @@ class Limiter:
         self._used = now
 
     def forgettable(self, now: int) -> bool:
-        """Say whether a new limiter would do the same."""
+        """Return whether the limiter can be forgotten: a new one would do the same."""
         if self.in_flight or self.lanes or self.due(now) > now:
             return False
         if self._bucket is not None and not self._bucket.full(now):

@@ -37,7 +37,7 @@ class Adaptive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bound:
-    """What is allowed. Everything that is set applies.
+    """The bounds of a limit. All bounds that are set apply.
 
     Attributes:
         concurrency: The bound of attempts in flight.
@@ -66,7 +66,7 @@ class Limit:
     per_key: Bound | None = None
 
     def covers(self, action: str) -> bool:
-        """Say whether it covers an action."""
+        """Return whether the limit covers an action."""
         if self.actions.endswith("*"):
             return action.startswith(self.actions[:-1])
         return action == self.actions

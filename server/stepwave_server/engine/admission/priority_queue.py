@@ -1,4 +1,4 @@
-"""A priority queue whose items may change their priority, or leave."""
+"""A priority queue. The priority of an item can be changed, and items can be removed."""
 
 import heapq
 from collections.abc import Iterator

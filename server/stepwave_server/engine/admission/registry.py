@@ -14,7 +14,7 @@ class LimitLimiters:
     """A limit and its limiters.
 
     Attributes:
-        limit: What is allowed.
+        limit: The limit.
         total: The limiter of all that it covers; `None`: it has no such bound.
         keys: The limiters of keys' values: those in use, and some that are not.
     """
@@ -37,7 +37,7 @@ class LimitLimiters:
         return limiter
 
     def infos(self, now: int, clock: int) -> Iterator[LimitInfo]:
-        """Yield what is allowed, in all and per key, and how it stands; `clock` is the time since the epoch."""
+        """Yield the bounds, in all and per key, and their state now; `clock` is the time since the epoch."""
         actions, per_key = self.limit.actions, self.limit.per_key
         if self.total is not None:
             yield _info(actions, self.total.bound, (self.total,), now, clock, per_key=False)
@@ -67,7 +67,7 @@ class LimiterRegistry:
         return bool(self._limits)
 
     def keyed(self, action: str) -> bool:
-        """Say whether a limit of an action counts by keys."""
+        """Return whether a limit of an action counts by keys."""
         return any(limit.limit.per_key is not None for limit in self.covering(action))
 
     def limiters(self, action: str, key: str, now: int) -> tuple[Limiter, ...]:
@@ -88,7 +88,7 @@ class LimiterRegistry:
 def _info(
     actions: str, bound: Bound, limiters: Collection[Limiter], now: int, clock: int, *, per_key: bool
 ) -> LimitInfo:
-    """Return how the limiters of one bound stand together."""
+    """Return the state of the limiters of one bound together."""
     adaptive = [limiter.adaptive for limiter in limiters if limiter.adaptive is not None]
     lowest = min((it.limit for it in adaptive), default=bound.adaptive.initial if bound.adaptive else 0)
     paused = max((limiter.paused_until for limiter in limiters), default=0) - now

@@ -29,57 +29,66 @@ from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.limiter import Limiter
 from stepwave_server.engine.base import EngineOptions
 
-__all__ = ["Attempt", "AttemptOwner", "AttemptState"]
+__all__ = ["Attempt", "AttemptOwner", "AttemptReports", "AttemptState"]
 
 MOST_SHOWING = 1_000
-"""Chunks and progress reports of one attempt that may wait for the loop."""
+"""Chunks and progress reports of one attempt that may wait for the event loop."""
 
 MOST_MESSAGE = 2_048
-"""Characters of a progress message."""
+"""Maximum length of a progress message in characters."""
 
 _SHOWING = threading.Lock()
 
 
+class AttemptReports(Protocol):
+    """The reports of attempts to watchers."""
+
+    def waiting(self, attempt: "Attempt") -> None:
+        """Show what an attempt waits for."""
+        ...
+
+    def still_waiting(self, attempt: "Attempt") -> None:
+        """Show again what an attempt waits for, if it was shown before."""
+        ...
+
+    def chunk(self, attempt: "Attempt", index: int, chunk: Payload) -> None:
+        """Show a chunk; `index` counts from 0."""
+        ...
+
+    def progress(self, attempt: "Attempt", fraction: float | None, message: str) -> None:
+        """Show the progress of an attempt."""
+        ...
+
+
 class AttemptOwner(Protocol):
-    """The run of an attempt. The attempt reports to it.
+    """The run of an attempt. The attempt reports its states to it.
 
     Attributes:
-        key: The id of the run.
+        key: The run's key.
     """
 
     key: RunKey
 
+    @property
+    def reports(self) -> AttemptReports:
+        """The reports to the run's watchers."""
+        ...
+
     def attempt_admitted(self, attempt: "Attempt") -> None:
-        """Note that an attempt has a permit. The run decides whether it still starts."""
+        """Take the report that an attempt has a permit. The run decides whether it still starts."""
         ...
 
     def attempt_timed_out(self, attempt: "Attempt") -> None:
-        """Note that the deadline of a running attempt has passed."""
+        """Take the report that the deadline of a running attempt has passed."""
         ...
 
     def attempt_ended(self, attempt: "Attempt", permit: Permit, outcome: Input) -> None:
         """Take the outcome of an attempt, and its permit. Called once for every attempt that was started."""
         ...
 
-    def report_waiting(self, attempt: "Attempt") -> None:
-        """Report to watchers what an attempt waits for."""
-        ...
-
-    def report_still_waiting(self, attempt: "Attempt") -> None:
-        """Report it again, if it was reported before."""
-        ...
-
-    def show_chunk(self, attempt: "Attempt", index: int, chunk: Payload) -> None:
-        """Show watchers a chunk; `index` counts from 0."""
-        ...
-
-    def show_progress(self, attempt: "Attempt", fraction: float | None, message: str) -> None:
-        """Show watchers how far the attempt got."""
-        ...
-
 
 class AttemptState(Enum):
-    """Where an attempt is. It moves downward only, and may end from each of them."""
+    """The state of an attempt. States follow in this order, and every state may be followed by the end."""
 
     WAITING = "waiting"
     """It waits for admission."""
@@ -103,17 +112,17 @@ class Attempt:
     Its state changes by its own methods alone: `admit`, `withdraw`, `start`, and the end of its action.
 
     Attributes:
-        run_key: The id of its run, which takes turns at admission.
+        run_key: The key of its run. Runs take turns at admission.
         step_id: The step.
-        number: The attempt, from 1.
+        number: The number of the attempt, from 1.
         invoke: The request that it serves.
-        action: What it does.
-        limiters: The limiters that it needs a place under.
-        state: Where it is.
+        action: Its action.
+        limiters: The limiters under which it needs a place.
+        state: Its state.
         since: The time of its start, in nanoseconds since the epoch; 0: not started.
-        timeout: Seconds that it may take, once started.
+        timeout: Its timeout in seconds; 0: not started.
         task: The task of its action; `None`: not started.
-        has_shown: It has shown chunks or progress.
+        has_shown: Whether it has shown chunks or progress.
     """
 
     __slots__ = (
@@ -202,7 +211,7 @@ class Attempt:
         Args:
             event: The start.
             input: The input of the action.
-            strict: Keys of the input that the action does not know are refused.
+            strict: Whether unknown keys of the input are refused.
             options: Options of the engine.
             variables: The context variables of the task; `None`: the caller's.
         """
@@ -226,7 +235,7 @@ class Attempt:
             self._end(AttemptInterrupted(self.step_id, self.number, failure))
             return
         self.task.cancel()
-        if not self._begun:  # the coroutine will never run, so it cannot report
+        if not self._begun:  # the coroutine never runs, so it cannot report
             self._end(AttemptInterrupted(self.step_id, self.number, failure))
         elif waits_for_thread(self.task):  # nothing can interrupt a thread
             self._abandon()
@@ -239,11 +248,11 @@ class Attempt:
 
     def report_waiting(self) -> None:
         """Report to watchers that it waits."""
-        self._owner.report_waiting(self)
+        self._owner.reports.waiting(self)
 
     def report_still_waiting(self) -> None:
         """Report that again, if it was reported before."""
-        self._owner.report_still_waiting(self)
+        self._owner.reports.still_waiting(self)
 
     # Its action.
 
@@ -258,7 +267,7 @@ class Attempt:
             self._answer(output)
 
     def _answer(self, output: Payload) -> None:
-        """Take an answer, unless the deadline has passed: an action that blocks the loop delays its timer as well."""
+        """Take an answer, unless the deadline has passed. An action that blocks the loop delays the timer, too."""
         if self._loop.time() <= self._due:
             self._end(AttemptSucceeded(self.step_id, self.number, output))
         elif self._failure is not None:
@@ -285,7 +294,7 @@ class Attempt:
         self._end(replace(self._interrupted(self._failure, did), abandoned=True))
 
     def _interrupted(self, failure: Failure, did: str) -> AttemptInterrupted:
-        """Return the outcome of an interrupted attempt whose action did something else than end; `did` says what."""
+        """Return the outcome of an interrupted attempt, with a detail for what the action did instead of ending."""
         details = tuple(sorted({**dict(failure.details), "when_interrupted": did}.items()))
         return AttemptInterrupted(self.step_id, self.number, replace(failure, details=details))
 
@@ -299,7 +308,7 @@ class Attempt:
         assert permit is not None, "a running attempt has a permit"
         self._owner.attempt_ended(self, permit, outcome)
 
-    # What its action is given, and shows.
+    # The context of its action, and what the action shows.
 
     def _context(self) -> Context:
         namespace, run_id = self.run_key
@@ -327,7 +336,7 @@ class Attempt:
     def _show_chunk_now(self, chunk: Payload) -> None:
         index, self._chunks = self._chunks, self._chunks + 1
         self.has_shown = True
-        self._owner.show_chunk(self, index, chunk)
+        self._owner.reports.chunk(self, index, chunk)
 
     def _show_progress(self, fraction: float | None, message: str) -> None:
         short = cut(message, MOST_MESSAGE)
@@ -335,10 +344,10 @@ class Attempt:
 
     def _show_progress_now(self, fraction: float | None, message: str) -> None:
         self.has_shown = True
-        self._owner.show_progress(self, fraction, message)
+        self._owner.reports.progress(self, fraction, message)
 
     def _on_loop(self, call: Callable[[], None]) -> None:
-        """Show something on the loop, unless the attempt has ended: what an abandoned one shows is ignored.
+        """Show something on the loop, unless the attempt has ended. An abandoned action may go on showing.
 
         A thread may show faster than the loop takes it. Then some of it is dropped, as for a slow watcher.
         """
@@ -365,7 +374,7 @@ class Attempt:
 
 
 def _on(loop: asyncio.AbstractEventLoop) -> bool:
-    """Say whether this thread runs the loop."""
+    """Return whether this thread runs the loop."""
     try:
         return asyncio.get_running_loop() is loop
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Attempts' timeouts: one timer of the loop for each length, however many attempts wait for it."""
+"""Timeouts of attempts, with one event-loop timer for each length of timeout."""
 
 import asyncio
 from collections.abc import Callable, Hashable
@@ -8,20 +8,20 @@ __all__ = ["Deadlines"]
 
 T = TypeVar("T", bound=Hashable)
 
-MOST_EMPTY = 64
-"""Lanes that are kept although nothing waits in them, as a chain would else make one for each step."""
+MOST_LANES = 64
+"""Lanes up to which an empty lane is kept: a chain would otherwise create and remove one for each step."""
 
 
 class Deadlines(Generic[T]):
-    """Calls back when something has taken longer than it may.
+    """Calls back for items whose timeout has passed.
 
-    Things of one timeout are due in the order in which they began, so a dictionary keeps them sorted: to begin and to
-    end costs two of its operations, where a timer of the loop's own is made, pushed on a heap, and most often thrown
-    away.
+    Items with the same timeout form a lane. They expire in the order in which they began, so a dictionary keeps a lane
+    sorted. Beginning and ending an item are dictionary operations. A timer of the loop for each item would cost more:
+    most are cancelled before they fire.
 
     Args:
-        loop: The loop whose clock counts.
-        expired: Called on the loop with what is due; it is forgotten then.
+        loop: The event loop, whose clock measures the timeouts.
+        expired: Called on the loop with each item that expires. The item is removed first.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, expired: Callable[[T], None]) -> None:
@@ -30,42 +30,42 @@ class Deadlines(Generic[T]):
         self._lanes: dict[float, dict[T, float]] = {}
         self._handles: dict[float, asyncio.TimerHandle] = {}
 
-    def begin(self, thing: T, seconds: float) -> None:
-        """Call back with the thing in so many seconds, unless it ends before."""
+    def begin(self, item: T, seconds: float) -> None:
+        """Add an item that expires in `seconds`, unless it ends before."""
         lane = self._lanes.setdefault(seconds, {})
-        lane[thing] = self._loop.time() + seconds
+        lane[item] = self._loop.time() + seconds
         if seconds not in self._handles:
-            self._handles[seconds] = self._loop.call_later(seconds, self._sweep, seconds)
+            self._handles[seconds] = self._loop.call_later(seconds, self._expire_due, seconds)
 
-    def end(self, thing: T, seconds: float) -> None:
-        """Forget a thing that began with this timeout."""
+    def end(self, item: T, seconds: float) -> None:
+        """Remove an item that began with this timeout, if it has not expired."""
         lane = self._lanes.get(seconds)
         if lane is None:
             return
-        lane.pop(thing, None)
-        if not lane and len(self._lanes) > MOST_EMPTY:
-            self._give_up(seconds)
+        lane.pop(item, None)
+        if not lane and len(self._lanes) > MOST_LANES:
+            self._remove_lane(seconds)
 
     def close(self) -> None:
-        """Forget everything."""
+        """Remove all items and cancel all timers."""
         for handle in self._handles.values():
             handle.cancel()
         self._handles.clear()
         self._lanes.clear()
 
-    def _sweep(self, seconds: float) -> None:
-        """Call back with all that is due, and look again when the next is; give up a lane in which nothing waits."""
+    def _expire_due(self, seconds: float) -> None:
+        """Expire the due items of a lane, and set its timer for the next one. An empty lane is removed."""
         lane = self._lanes[seconds]
         now = self._loop.time()
         while lane:
-            thing, due = next(iter(lane.items()))
+            item, due = next(iter(lane.items()))
             if due > now:
-                self._handles[seconds] = self._loop.call_at(due, self._sweep, seconds)
+                self._handles[seconds] = self._loop.call_at(due, self._expire_due, seconds)
                 return
-            del lane[thing]
-            self._expired(thing)
-        self._give_up(seconds)
+            del lane[item]
+            self._expired(item)
+        self._remove_lane(seconds)
 
-    def _give_up(self, seconds: float) -> None:
+    def _remove_lane(self, seconds: float) -> None:
         del self._lanes[seconds]
         self._handles.pop(seconds).cancel()

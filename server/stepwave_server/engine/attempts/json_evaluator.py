@@ -1,4 +1,4 @@
-"""The evaluator of bindings: JSON Pointers over JSON text whose numbers keep their digits."""
+"""The evaluator of bindings: JSON Pointers on JSON text. Numbers keep their digits."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -14,27 +14,27 @@ __all__ = ["JsonEvaluator"]
 
 
 MOST_PARSED = 4
-"""Outputs that are kept parsed while one decision is made: a parsed one takes fifty times the memory of its text."""
+"""Parsed outputs that are cached during a decision. A parsed output takes about fifty times the memory of its text."""
 
 MOST_KEY = 256
-"""Characters of a key that is kept as it is; a longer one is kept by its hash."""
+"""Maximum length of a concurrency key in characters. A longer key is replaced by its hash."""
 
 
 class JsonEvaluator:
-    """Puts a step's input together. Values that are passed on whole are spliced as text, never parsed.
+    """Builds the inputs of steps. A value that is bound whole is inserted as text, without parsing.
 
     Args:
-        max_bytes: Bytes that an input may have, in runs that do not record a bound of their own.
+        max_bytes: Maximum size of an input in bytes, for runs that record no bound.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._parse = lru_cache(MOST_PARSED)(_load)  # what it gives must not be changed
+        self._parse = lru_cache(MOST_PARSED)(_load)  # cached: the result must not be modified
 
     def input_of(
         self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
     ) -> Payload:
-        """Return what the step's action gets; see `core.evaluate.Evaluator`."""
+        """Return the input of a step; see `core.inputs.Evaluator`."""
         bound = self._max_bytes if max_bytes is None else max_bytes
         if step.input is None and not step.bindings:
             return _object_of(outputs, bound)
@@ -47,9 +47,10 @@ class JsonEvaluator:
             raise EvaluationFailed("the values to put together are nested too deeply") from error
 
     def key_of(self, payload: Payload, pointer: str) -> str:
-        """Return what tells one value at a place of an input from others; empty: there is nothing, or `null`.
+        """Return the concurrency key for the value at a pointer into an input; empty: there is no value, or `null`.
 
-        Numbers are told apart by their digits, objects not by the order of their keys.
+        Equal values have equal keys. Numbers are equal if their digits are. The order of an object's keys does not
+        matter.
         """
         if isinstance(payload, Blob):
             return ""
@@ -63,7 +64,7 @@ class JsonEvaluator:
         return text if len(text) <= MOST_KEY else hashlib.sha256(text.encode()).hexdigest()
 
     def forget(self) -> None:
-        """Forget what was parsed for the decisions made so far."""
+        """Clear the cache of parsed outputs."""
         self._parse.cache_clear()
 
     def _fill(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], bound: int) -> Payload:
@@ -95,7 +96,7 @@ class JsonEvaluator:
         return self._part(binding, source) if binding.source.path else source
 
     def _part(self, binding: Binding, source: Payload) -> Payload:
-        """Return the part of a value that a binding's path leads to, else its default."""
+        """Return the part of a value at a binding's path; if there is none, the binding's default."""
         path = binding.source.path
         if isinstance(source, Blob):
             raise EvaluationFailed(f'{_source(binding)} is a blob: it has no "{path}"')
@@ -140,11 +141,11 @@ def _parse_own(whole: Payload) -> object:
     if isinstance(whole, Blob):
         raise EvaluationFailed("a blob has no places to bind to")
     parsed = _load(whole)
-    return {} if parsed is None else parsed  # no input of its own: bindings make an object
+    return {} if parsed is None else parsed  # without an input, bindings build an object
 
 
 def _parents(bindings: Sequence[Binding]) -> set[str]:
-    """Return the places in which others of the targets lie."""
+    """Return the pointers that are parents of a target."""
     targets = [binding.target for binding in bindings] if len(bindings) > 1 else []
     return {target[:place] for target in targets for place, letter in enumerate(target) if letter == "/"}
 
@@ -157,7 +158,7 @@ def _put(document: object, binding: Binding, value: object) -> object:
 
 
 def _load(text: str) -> object:
-    """Parse JSON; numbers stay as they are written."""
+    """Parse JSON. Numbers keep their text."""
     parsed: object = simplejson.loads(text, parse_float=simplejson.RawJSON, parse_int=simplejson.RawJSON)
     return parsed
 
@@ -166,7 +167,7 @@ def _dump(value: object, *, sort_keys: bool = False) -> str:
     text: str = simplejson.dumps(value, ensure_ascii=False, sort_keys=sort_keys)
     try:
         text.encode()
-    except UnicodeEncodeError:  # a lone surrogate: UTF-8 cannot hold it, an escape can
+    except UnicodeEncodeError:  # a lone surrogate has no UTF-8 form: escape it
         text = simplejson.dumps(value, sort_keys=sort_keys)
     return text
 

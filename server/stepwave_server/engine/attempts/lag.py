@@ -1,4 +1,4 @@
-"""Watches the event loop from a thread: an async action that blocks it is named, with its line."""
+"""A monitor that logs what blocks the event loop: the action, and its line of code."""
 
 import asyncio
 import logging
@@ -17,95 +17,97 @@ __all__ = ["LagMonitor"]
 logger = logging.getLogger(__name__)
 
 ATTEMPT = Action.run.__code__
-"""What is on the stack while an attempt runs."""
+"""The code object that is on the stack while an action runs."""
 
 LOOP = "asyncio.events"
-"""The module that calls tasks and callbacks."""
+"""The module of the event loop, which calls tasks and callbacks."""
 
-OURS = ("stepwave_server.", "stepwave.")
+SERVER_MODULES = ("stepwave_server.", "stepwave.")
 
 
 class LagMonitor:
-    """Warns once for every time the loop is blocked for longer than `threshold` seconds.
+    """Logs a warning each time the loop is blocked for longer than `threshold` seconds.
 
-    The loop beats several times per threshold; a thread looks whether it did. It does no more than read a number, so
-    that it costs nothing measurable.
+    A timer of the loop stores the time several times per threshold. A thread checks that time.
 
     Args:
-        loop: The loop to watch.
-        threshold: How long it may be blocked unnoticed, in seconds.
+        loop: The loop to monitor.
+        threshold: Seconds for which the loop may be blocked without a warning.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, threshold: float) -> None:
         self._loop = loop
         self._threshold = threshold
-        self._beat = time.monotonic()
+        self._last_tick = time.monotonic()
         self._loop_thread = threading.get_ident()
         self._stop = threading.Event()
         self._handle: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._watch, name="stepwave-lag", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch; called on the loop."""
+        """Start monitoring. Called on the loop."""
         self._tick()
         self._thread.start()
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop monitoring."""
         self._stop.set()
         if self._handle is not None:
             self._handle.cancel()
 
     def _tick(self) -> None:
-        self._beat = time.monotonic()
+        self._last_tick = time.monotonic()
         self._handle = self._loop.call_later(self._threshold / 4, self._tick)
 
     def _watch(self) -> None:
         warned = 0.0
         while not self._stop.wait(self._threshold / 2):
-            beat = self._beat
-            if time.monotonic() - beat > self._threshold and beat != warned:
-                warned = beat
+            tick = self._last_tick
+            if time.monotonic() - tick > self._threshold and tick != warned:
+                warned = tick
                 self._warn()
 
     def _warn(self) -> None:
         task = asyncio.current_task(self._loop)
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the documented way to see another thread's stack
         place, of_action = _place([frame for frame, _ in traceback.walk_stack(frame)])
-        who = task.get_name() if task is not None and of_action else "the server itself"
+        blocker = task.get_name() if task is not None and of_action else "the server itself"
         advice = ": a plain function would run on a thread instead" if of_action else ""
         logger.warning(
             "%s blocks the event loop for more than %.0f ms, at %s%s",
-            who,
+            blocker,
             self._threshold * 1000,
             place,
             advice,
-            extra={"blocked": who, "place": place},
+            extra={"blocked": blocker, "place": place},
         )
 
 
 def _place(frames: Sequence[FrameType]) -> tuple[str, bool]:
-    """Return the line to blame, and whether an action is; frames come innermost first.
+    """Return the line that blocks the loop, and whether an action is responsible.
 
-    All that runs within an attempt is the action's, also what the server does there, such as writing what it answered;
-    so is a task in which nothing is the server's. The line is that of the action's author, wherever its calls lead, or
-    else a library's.
+    An action is responsible for all that runs within its attempt, such as encoding its output. It is also responsible
+    for a task without code of the server. The line is the outermost one of the action's own code, else of a
+    library.
+
+    Args:
+        frames: The stack, innermost frame first.
     """
-    own = library = servers = None
+    own = library = server = None
     for frame in frames:
         module = str(frame.f_globals.get("__name__", ""))
         if frame.f_code is ATTEMPT:
             return _line(own or library or frames[0]), True
         if module == LOOP:
             break
-        if module.startswith(OURS):
-            servers = servers or frame
+        if module.startswith(SERVER_MODULES):
+            server = server or frame
         elif is_library(frame.f_code.co_filename):
             library = frame
         else:
             own = frame
-    blamed = servers or own or library
-    return (_line(blamed), servers is None) if blamed is not None else ("an unknown place", False)
+    blocking = server or own or library
+    return (_line(blocking), server is None) if blocking is not None else ("an unknown place", False)
 
 
 def _line(frame: FrameType) -> str:

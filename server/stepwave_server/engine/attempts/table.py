@@ -25,11 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 class MissingAction(NamedTuple):
-    """An action that a step waits for: this server does not have it.
+    """An action that a step waits for, because this server does not have it.
 
     Attributes:
-        name: The action.
-        since: When the step began to wait for it, in nanoseconds since the epoch.
+        name: The name of the action.
+        since: The time at which the step began to wait, in nanoseconds since the epoch.
     """
 
     name: str
@@ -37,21 +37,21 @@ class MissingAction(NamedTuple):
 
     @property
     def obstacle(self) -> Obstacle:
-        """What the step waits for."""
+        """The obstacle of the step."""
         return Obstacle(WaitCause.ACTION_MISSING, f'this server has no action "{self.name}"')
 
 
 class Attempts:
-    """What a run has requested of admission, and what of it runs.
+    """The attempts of a run that wait for admission or run.
 
     Args:
         owner: The run.
-        state: Its state.
-        subscribers: Its watchers.
-        clock: Nanoseconds since the epoch.
+        state: The run's state.
+        subscribers: The run's subscribers.
+        clock: Returns the time in nanoseconds since the epoch.
         actions: The actions of the server.
-        admission: What admits attempts.
-        evaluator: What puts inputs together.
+        admission: Admits attempts.
+        evaluator: The evaluator of inputs.
     """
 
     def __init__(
@@ -76,30 +76,30 @@ class Attempts:
         self._missing: dict[str, MissingAction] = {}
 
     def __bool__(self) -> bool:
-        """Say whether there are any."""
+        """Return whether there are any."""
         return bool(self._attempts)
 
     def get(self, step_id: str) -> Attempt | None:
-        """Return a step's attempt that runs or waits for admission; `None`: it has none."""
+        """Return the attempt of a step; `None`: the step has none that waits for admission or runs."""
         return self._attempts.get(step_id)
 
     def all(self) -> list[Attempt]:
-        """Return all of them."""
+        """Return all attempts."""
         return list(self._attempts.values())
 
     def tasks(self) -> list[asyncio.Task[None]]:
-        """Return the tasks of those that run."""
+        """Return the tasks of running attempts."""
         return [attempt.task for attempt in self._attempts.values() if attempt.task is not None]
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The actions that steps wait for, each once. A step that has ended waits for none, committed or not."""
+        """The names of the actions that steps wait for, each once. Steps that have ended do not count."""
         steps = self._state.steps
         names = (action.name for step_id, action in self._missing.items() if not steps[step_id].ended)
         return tuple(dict.fromkeys(names))
 
     def missing_of(self, step_id: str) -> MissingAction | None:
-        """Return the action that a step waits for; `None`: it waits for none."""
+        """Return the missing action of a step; `None`: its action is not missing."""
         return self._missing.get(step_id)
 
     def request(self, invoke: Invoke) -> None:
@@ -134,30 +134,30 @@ class Attempts:
         return attempt
 
     def end(self, attempt: Attempt) -> None:
-        """Forget an attempt that has ended."""
+        """Remove an attempt that has ended."""
         del self._attempts[attempt.step_id]
         if attempt.has_shown:
             self._subscribers.forget(attempt.step_id)
 
     def withdraw(self, attempt: Attempt) -> None:
-        """Forget an attempt that has not started, and release its permit."""
+        """Remove an attempt that has not started, and release its permit."""
         del self._attempts[attempt.step_id]
         self._release(attempt)
 
     def found_action(self, step_id: str) -> None:
-        """Forget that a step waits for a server with its action."""
+        """Note that a step no longer waits for a missing action."""
         if self._missing.pop(step_id, None) is not None:
             self._subscribers.forget(step_id)
 
     def _limiters(self, invoke: Invoke) -> tuple[Limiter, ...]:
-        """Return the limiters of an attempt, those of its key's value included."""
+        """Return the limiters of an attempt, including those of its concurrency key."""
         key, pointer = "", self._state.steps[invoke.step_id].spec.concurrency_key
         if pointer is not None and self._admission.keyed(invoke.action):
             key = self._evaluator.key_of(payload_of(self._state, invoke, self._evaluator), pointer)
         return self._admission.limiters(invoke.action, key)
 
     def _replace(self, earlier: Attempt, attempt: Attempt) -> None:
-        """Let an attempt take over the permit of one that has not started, if it needs no other."""
+        """Replace an attempt that has not started. Its permit is handed on if both have the same limiters."""
         if earlier.state is AttemptState.ADMITTED and earlier.limiters == attempt.limiters:
             permit = earlier.withdraw()
             assert permit is not None, "an admitted attempt has a permit"
@@ -176,7 +176,7 @@ class Attempts:
         self._subscribers.forget_waiting(attempt.step_id)
 
     def _wait_for_action(self, invoke: Invoke) -> None:
-        """Let a step wait for a server that has its action. Another server accepted the run, before a restart."""
+        """Note that the action of a step is missing. An earlier server, which had it, accepted the run."""
         if not self._missing:
             run_id = self._owner.key.run_id
             message = "run %s waits for a server with the action %s"

@@ -1,1 +1,1 @@
-"""Queries: what a run came to, what it waits for, which runs there are."""
+"""Queries: the state and result of a run, explanations, and lists of runs."""

@@ -1,4 +1,4 @@
-"""What is known of runs, those under way and those that have ended: every question that changes nothing."""
+"""Queries on runs, under way or ended. They change nothing."""
 
 import asyncio
 import sys
@@ -21,7 +21,7 @@ from stepwave_server.engine.errors import (
     SequenceOutOfRange,
 )
 from stepwave_server.engine.queries.explain_run import explain, with_texts
-from stepwave_server.engine.queries.step_pages import kept_page, live_page
+from stepwave_server.engine.queries.step_pages import ended_page, running_page
 from stepwave_server.engine.runs.run import LocalRun
 from stepwave_server.engine.streams.watcher import Watcher
 from stepwave_server.journal import Header, Journal, Listing, Position
@@ -32,20 +32,25 @@ __all__ = ["RunQueries"]
 
 T = TypeVar("T")
 
-NEVER = sys.maxsize
-"""The number of an event that no run comes to."""
+UNREACHABLE = sys.maxsize
+"""A sequence number that no run reaches. Waiting for it ends only by an exception."""
 
 EXPORT_BYTES = 256 * 1024
-"""About how many bytes of events one part of an export has."""
+"""Approximate size of one part of an export in bytes."""
 
 
 class RunQueries:
-    """The runs there are. Those under way are answered for by their state, once it is committed; others by the journal.
+    """The runs under way, and queries on all runs.
+
+    The state of a run under way answers queries, once it is committed. The journal answers queries on other runs.
+
+    Attributes:
+        options: Options of the engine.
 
     Args:
-        journal: Where events are kept.
-        clock: Nanoseconds since the epoch.
-        options: Bounds and manners.
+        journal: The journal.
+        clock: Returns the time in nanoseconds since the epoch.
+        options: Options of the engine.
     """
 
     def __init__(self, journal: Journal, clock: Callable[[], int], options: EngineOptions) -> None:
@@ -55,56 +60,63 @@ class RunQueries:
         self._runs: dict[RunKey, LocalRun] = {}
         self._watchers: set[Watcher] = set()
         self._broken: dict[RunKey, RunBroken] = {}
-        self._trouble = ""
+        self._commit_error = ""
         self._listeners: list[Callable[[str], None]] = []
-        journal.listen(self._take_trouble)
+        journal.listen(self._on_commit_error)
 
-    def listen(self, told: Callable[[str], None]) -> None:
-        """Tell why nothing can be committed, when that begins, or now; and the empty text when it is over."""
-        self._listeners.append(told)
-        if self._trouble:
-            told(self._trouble)
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Add a listener for failing commits.
 
-    def _take_trouble(self, trouble: str) -> None:
-        self._trouble = trouble
-        if trouble:
+        Args:
+            listener: Called with the reason when commits begin to fail, and with an empty string when they succeed
+                again. Called at once if they fail now.
+        """
+        self._listeners.append(listener)
+        if self._commit_error:
+            listener(self._commit_error)
+
+    def _on_commit_error(self, reason: str) -> None:
+        """End the waits for a commit. If the journal is lost, also end the streams."""
+        self._commit_error = reason
+        if reason:
             for run in self._runs.values():
-                run.watermark.refuse(JournalUnavailable(trouble))
+                run.watermark.refuse(JournalUnavailable(reason))
                 if self._journal.lost:
-                    run.subscribers.fail(JournalUnavailable(trouble))
-        for told in self._listeners:
-            told(trouble)
+                    run.subscribers.fail(JournalUnavailable(reason))
+        for listener in self._listeners:
+            listener(reason)
 
-    async def _settled(self, run: LocalRun, sequence: int) -> None:
+    async def _wait_committed(self, run: LocalRun, sequence: int) -> None:
         """Wait until an event of a run is committed.
 
         Raises:
-            RunBroken, JournalUnavailable: It never will be, or not now.
-            RunReplaced: The run met a defect: ask again.
+            RunBroken: It will never be committed.
+            JournalUnavailable: It cannot be committed now.
+            RunReplaced: The run is broken, and was replaced or has ended. The query must be repeated.
         """
-        if self._trouble and run.committed < sequence:
-            raise JournalUnavailable(self._trouble)
+        if self._commit_error and run.committed < sequence:
+            raise JournalUnavailable(self._commit_error)
         await run.watermark.reach(sequence)
 
-    async def _ask(self, key: RunKey, question: Callable[[LocalRun], T]) -> T | None:
-        """Ask a run how it stands, and wait until that is committed; `None`: it is not under way.
+    async def _query(self, key: RunKey, question: Callable[[LocalRun], T]) -> T | None:
+        """Query a run, and wait until the answer is committed; `None`: the run is not under way.
 
-        A run that met a defect knows no more how it stands: it is asked again when it is under way to its end.
+        The state of a broken run is unknown. The query waits until the run is replaced or has ended, and is repeated.
         """
         while (run := self._runs.get(key)) is not None:
             try:
                 if run.broken is not None:
-                    await self._settled(run, NEVER)
+                    await self._wait_committed(run, UNREACHABLE)
                 answer, last = question(run), run.state.sequence
-                await self._settled(run, last)
+                await self._wait_committed(run, last)
             except RunReplaced:
                 continue
             return answer
         return None
 
     async def info(self, key: RunKey) -> RunInfo:
-        """Return how a run stands, by what is committed."""
-        return await self._ask(key, LocalRun.info) or await self._ended(key)
+        """Return the information of a run, when it is committed."""
+        return await self._query(key, LocalRun.info) or await self._ended(key)
 
     async def result(self, key: RunKey) -> Record:
         """Return the record of a run's `run_finished`."""
@@ -115,30 +127,31 @@ class RunQueries:
         return records[0]
 
     async def steps(self, key: RunKey, start: int, most: int) -> StepPage:
-        """Return how steps stand, from an index in declaration order."""
+        """Return at most `most` steps of a run, from an index in declaration order."""
 
         def steps(run: LocalRun) -> tuple[list[StepState], int]:
-            found = run.state.by_index
-            return [step if step.finish else copy(step) for step in found[start : start + most]], len(found)
+            states = run.state.by_index
+            return [step if step.finish else copy(step) for step in states[start : start + most]], len(states)
 
-        standing = await self._ask(key, steps)
-        if standing is not None:
-            return await live_page(self._journal, key, standing[0], start, standing[1])
-        return await kept_page(self._journal, key, await self._finishes(key), start, most)
+        found = await self._query(key, steps)
+        if found is not None:
+            return await running_page(self._journal, key, found[0], start, found[1])
+        return await ended_page(self._journal, key, await self._finishes(key), start, most)
 
     async def finished_steps(self, key: RunKey) -> Sequence[StepFinished]:
-        """Return how the steps of a run that has ended did, in the order in which they ended."""
+        """Return the `step_finished` events of a run that has ended, in their order."""
         self._require_ended(key)
         records = await self._journal.pick(key, sorted(filter(None, await self._finishes(key))))
         return await asyncio.to_thread(_finished_steps, records)
 
     async def watch(self, key: RunKey, after: int, kinds: Collection[Kind]) -> AsyncGenerator[Batch, None]:
-        """Stream a run's events after a number.
+        """Stream a run's events after a sequence number.
 
         Raises:
-            RunNotFound: There is no such run, or it is forgotten meanwhile.
-            SequenceOutOfRange: The number is beyond its newest event.
-            JournalUnavailable: It will have no more events here.
+            RunNotFound: The run does not exist, or was deleted meanwhile.
+            SequenceOutOfRange: The number is beyond the run's newest event.
+            JournalUnavailable: The journal is lost, so the run has no more events here.
+            RunBroken: The run can neither continue here nor be ended.
         """
         run = self._runs.get(key)
         last = run.committed if run is not None else (await self._ended(key)).last_sequence
@@ -146,8 +159,15 @@ class RunQueries:
             raise SequenceOutOfRange(after, last)
         if run is None and after == last:
             return
-        so_far, coming = (run.subscribers.transients(), run.committing) if run is not None else ((), _never)
-        watcher = Watcher(self._journal, key, after, kinds, self.options.heartbeat, coming, so_far)
+        watcher = Watcher(
+            self._journal,
+            key,
+            after=after,
+            kinds=kinds,
+            heartbeat=self.options.heartbeat,
+            committing=run.committing if run is not None else _never,
+            transients=run.subscribers.transients() if run is not None else (),
+        )
         self._watchers.add(watcher)
         if run is not None:
             run.subscribers.join(watcher)
@@ -162,35 +182,37 @@ class RunQueries:
                 run.subscribers.leave(watcher)
 
     async def list_runs(self, listing: Listing, before: Position | None, most: int) -> Page:
-        """Return runs that match, newest first, from after a position."""
-        live = await self._live()
+        """Return at most `most` runs that match, newest first, after the position `before`."""
+        running = await self._infos()
         ended = await self._journal.list_ended(listing, before, most + 1)
-        found = [info for info in live.values() if listing.matches(info) and (before is None or info.position < before)]
-        found += [info for info in ended if info.key not in live]
+        found = [
+            info for info in running.values() if listing.matches(info) and (before is None or info.position < before)
+        ]
+        found += [info for info in ended if info.key not in running]
         found.sort(key=lambda info: info.position, reverse=True)
-        page = [await self._settled_info(info) for info in found[:most]]
+        page = [await self._committed_info(info) for info in found[:most]]
         return Page(page, len(found) > most)
 
-    async def _live(self) -> dict[RunKey, RunInfo]:
-        """Return how the runs under way stand, decided; perhaps not yet committed."""
+    async def _infos(self) -> dict[RunKey, RunInfo]:
+        """Return the information of the runs under way. It may not be committed yet."""
         while (broken := next((run for run in self._runs.values() if run.broken is not None), None)) is not None:
             with suppress(RunReplaced, RunBroken):
-                await self._settled(broken, NEVER)
+                await self._wait_committed(broken, UNREACHABLE)
         return {run.key: run.info() for run in self._runs.values()}
 
-    async def _settled_info(self, info: RunInfo) -> RunInfo:
-        """Wait until what was found out about a run is committed; return what holds instead if it met a defect."""
+    async def _committed_info(self, info: RunInfo) -> RunInfo:
+        """Return the information of a run when it is committed. If the run is replaced meanwhile, query it again."""
         run = self._runs.get(info.key)
         with suppress(RunBroken, RunNotFound):
             try:
                 if run is not None:
-                    await self._settled(run, info.last_sequence)
+                    await self._wait_committed(run, info.last_sequence)
             except RunReplaced:
                 return await self.info(info.key)
         return info
 
     async def header(self, key: RunKey) -> Header:
-        """Return what a run was given."""
+        """Return the definition of a run."""
         run = self._runs.get(key)
         header = run.header if run is not None else await self._journal.header(key)
         if header is None:
@@ -198,43 +220,44 @@ class RunQueries:
         return header
 
     async def explain(self, key: RunKey) -> Explanation:
-        """Say what a run waits for; of one that has ended, only how it stands."""
-        explanation = await self._ask(key, lambda run: explain(run, self._clock(), self.options))
+        """Return what a run waits for. For a run that has ended, the explanation has no steps."""
+        explanation = await self._query(key, lambda run: explain(run, self._clock(), self.options))
         if explanation is None:
-            return Explanation(await self._ended(key), self._clock(), (), 0)
+            return Explanation(info=await self._ended(key), time=self._clock(), steps=(), step_count=0)
         return await asyncio.to_thread(with_texts, explanation)
 
     @property
     def watchers(self) -> int:
-        """How many streams are open now."""
+        """Number of open streams."""
         return len(self._watchers)
 
     async def export(self, key: RunKey) -> AsyncGenerator[bytes, None]:
-        """Yield the events of a run as far as they are committed."""
+        """Yield the committed events of a run in parts."""
         run = self._runs.get(key)
         last = run.committed if run is not None else (await self._ended(key)).last_sequence
-        told = 0
+        exported = 0
         with self._journal.reading(key):
-            while told < last:
-                records = await self._journal.read(key, told, EXPORT_BYTES)
+            while exported < last:
+                records = await self._journal.read(key, exported, EXPORT_BYTES)
                 if not records:
                     raise RunNotFound(key)
-                told += len(records)
+                exported += len(records)
                 yield b"".join(record.data for record in records)
 
     def _require_ended(self, key: RunKey) -> None:
         if key in self._runs:
             raise RunNotEnded(key)
 
-    def _require_whole(self, key: RunKey) -> None:
+    def _require_not_broken(self, key: RunKey) -> None:
         broken = self._broken.get(key)
         if broken is not None:
             raise broken.with_traceback(None)
 
     async def _ended(self, key: RunKey) -> RunInfo:
+        """Return the information of a run that has ended, from the journal."""
         info = await self._journal.info(key)
         if info is None:
-            self._require_whole(key)
+            self._require_not_broken(key)
             raise RunNotFound(key)
         return info
 

@@ -1,4 +1,4 @@
-"""How a run's steps stand, page by page: those that have ended from their events, the others from its state."""
+"""Pages of a run's steps. Steps that have ended come from their events, others from the run's state."""
 
 from collections.abc import Sequence
 
@@ -9,27 +9,42 @@ from stepwave_server.engine.base import StepPage
 from stepwave_server.journal import Journal
 from stepwave_server.wire.events.encode import Record
 
-__all__ = ["kept_page", "live_page"]
+__all__ = ["ended_page", "running_page"]
 
 
-async def kept_page(journal: Journal, key: RunKey, finishes: Sequence[int], start: int, most: int) -> StepPage:
-    """Return a page of a run that has ended; `finishes` are the numbers of its `step_finished` events.
+async def ended_page(journal: Journal, key: RunKey, finishes: Sequence[int], start: int, most: int) -> StepPage:
+    """Return a page of the steps of a run that has ended. Steps without a `step_finished` event are left out.
 
-    A step without one, as a defect may have left it, is left out.
+    A defect of the server may have left such steps.
+
+    Args:
+        journal: The journal.
+        key: The run.
+        finishes: The sequence number of every step's `step_finished` event, in declaration order; 0: none.
+        start: The index of the first step.
+        most: Maximum number of steps.
     """
     page = finishes[start : start + most]
     records = iter(await journal.pick(key, [number for number in page if number]))
     return _page([next(records, None) if number else None for number in page], start, len(finishes))
 
 
-async def live_page(journal: Journal, key: RunKey, steps: Sequence[StepState], start: int, total: int) -> StepPage:
-    """Return a page of a run under way, of steps as they stood when all that had happened was committed."""
+async def running_page(journal: Journal, key: RunKey, steps: Sequence[StepState], start: int, total: int) -> StepPage:
+    """Return a page of the steps of a run under way.
+
+    Args:
+        journal: The journal.
+        key: The run.
+        steps: The states of the page's steps. They are committed.
+        start: The index of the first step.
+        total: Number of the run's steps.
+    """
     records = iter(await journal.pick(key, [step.finish for step in steps if step.finish]))
     return _page([next(records) if step.finish else step for step in steps], start, total)
 
 
 def _page(pieces: Sequence[Record | StepState | None], start: int, total: int) -> StepPage:
-    """Cut a page where it would grow too long; there is always one step, if there is any."""
+    """Return a page of at most the size of a message, with at least one step if there is any."""
     size = count = 0
     for piece in pieces:
         size += _size(piece)

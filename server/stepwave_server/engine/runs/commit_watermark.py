@@ -1,4 +1,4 @@
-"""Calls that wait until what they tell is committed."""
+"""The commit watermark of a run. Queries wait for it, so that they return only what is committed."""
 
 import asyncio
 
@@ -8,10 +8,10 @@ __all__ = ["CommitWatermark"]
 
 
 class CommitWatermark:
-    """How far a run is committed, and who waits for more.
+    """The number of a run's newest committed event, and the calls that wait for a later one.
 
     Attributes:
-        committed: The number of the newest event that is committed.
+        committed: The sequence number of the newest committed event.
     """
 
     def __init__(self, committed: int) -> None:
@@ -19,11 +19,11 @@ class CommitWatermark:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     async def reach(self, sequence: int) -> None:
-        """Wait until the event of this number is committed.
+        """Wait until the event with this sequence number is committed.
 
         Raises:
-            EngineError: Nothing will be committed, or not now.
-            RunReplaced: The run met a defect: ask again how it stands.
+            EngineError: It cannot be committed, or not now.
+            RunReplaced: The run is broken, and was replaced or has ended. The query must be repeated.
         """
         if self.committed < sequence:
             waiter = asyncio.get_running_loop().create_future()
@@ -31,7 +31,7 @@ class CommitWatermark:
             await waiter
 
     def advance(self, count: int) -> None:
-        """Take that so many more events are committed."""
+        """Raise the watermark by a number of events, and end the waits that it reaches."""
         self.committed += count
         if not self._waiting:
             return
@@ -42,7 +42,7 @@ class CommitWatermark:
                 waiter.set_result(None)
 
     def refuse(self, error: EngineError | RunReplaced) -> None:
-        """Tell everyone who waits that it is in vain."""
+        """End all waits with an error."""
         waiting, self._waiting = self._waiting, []
         for _, waiter in waiting:
             if not waiter.done():

@@ -1,4 +1,4 @@
-"""What becomes of runs that met a defect: they end as failed, in the ordinary way if that can be, else plainly."""
+"""Ends runs that a defect of the server broke. They fail: decided by the core if possible, else by a forced end."""
 
 import asyncio
 import logging
@@ -10,8 +10,8 @@ from stepwave_server.core.info import RunKey
 from stepwave_server.core.messages import Event
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.errors import JournalUnavailable, RunNotFound, RunReplaced
-from stepwave_server.engine.runs.closing import plain_end
-from stepwave_server.engine.runs.recovery import FAILED_BY_DEFECT, revive
+from stepwave_server.engine.runs.forced_end import forced_end
+from stepwave_server.engine.runs.recovery import FAILED_BY_DEFECT, restore
 from stepwave_server.engine.runs.run import LocalRun, Services
 from stepwave_server.journal import Unfinished
 from stepwave_server.wire.events.encode import Kind, Record
@@ -21,47 +21,49 @@ __all__ = ["Defects"]
 logger = logging.getLogger(__name__)
 
 BROKE = 'a defect of the server broke run %(run_id)s; it ends as failed: see "stepwave result %(run_id)s"'
-AGAIN = 'a defect keeps run %(run_id)s from ending in order; it ends as failed: see "stepwave result %(run_id)s"'
+AGAIN = 'a defect keeps the scheduler from ending run %(run_id)s; it ends as failed: see "stepwave result %(run_id)s"'
 REFUSED = "a defect of the server broke run %(run_id)s before its first event; it was refused"
-LOST = "a defect keeps run %(run_id)s from being ended; nothing more happens to it here"
+LOST = "a defect keeps run %(run_id)s from being ended; this server does no more with it"
 
 READ_BYTES = 1 << 20
-"""About how many bytes of events are read at once."""
+"""Approximate size of the events that are read at once, in bytes."""
 
 
 class Defects:
-    """Brings runs that broke to an end.
+    """Ends broken runs.
 
-    The journal notes first that a run broke: no server will invoke anything of it again. When all is committed that the
-    run has appended, it is folded anew from that, and takes the place of the one that broke: it is told to stop, so
-    that the core ends it as any other. If a defect is met again on the way, its end is made without the core.
+    1. The journal marks the run as broken, so that no server invokes its actions again.
+    2. When all appended events are committed, the run is restored from them.
+    3. The restored run replaces the broken one, and is stopped. The core ends it like any other run.
+
+    If another defect occurs on the way, the run gets a forced end without the core.
 
     Args:
-        services: What runs need of their engine.
+        services: The shared parts of the engine.
         runs: The runs under way, by key.
-        let_go: Takes a run that cannot be ended at all.
+        drop: Called with a run that cannot be ended.
     """
 
-    def __init__(self, services: Services, runs: dict[RunKey, LocalRun], let_go: Callable[[LocalRun], None]) -> None:
+    def __init__(self, services: Services, runs: dict[RunKey, LocalRun], drop: Callable[[LocalRun], None]) -> None:
         self._services = services
         self._journal = services.journal
         self._runs = runs
-        self._let_go = let_go
+        self._drop = drop
         self._tasks: set[asyncio.Task[None]] = set()
 
     def tasks(self) -> list[asyncio.Task[None]]:
-        """Return what brings runs to an end, and what clings on of their attempts."""
+        """Return the tasks that end runs, and those of broken runs' attempts that have not ended."""
         return list(self._tasks)
 
-    def take(self, run: LocalRun) -> None:
-        """Take a run that has just broken, where the defect is caught."""
+    def handle(self, run: LocalRun) -> None:
+        """Start to end a run that is broken by the exception that is being handled."""
         self._log(run, AGAIN if run.failing else BROKE if run.kept else REFUSED)
         for task in run.attempts.tasks():
             self._keep(task)
         self._try(run, run.stop)
-        self._services.turn(run)  # others may start in the places that came free
+        self._services.request_turn(run)  # other attempts may take the places that are free now
         if not run.kept:
-            self._let_go(run)
+            self._drop(run)
             return
         self._try(run, partial(self._journal.mark_broken, run.key))
         self._keep(asyncio.get_running_loop().create_task(self._end(run)))
@@ -71,49 +73,49 @@ class Defects:
         task.add_done_callback(self._tasks.discard)
 
     def _try(self, run: LocalRun, work: Callable[[], None]) -> None:
-        """Do what the end of a run does not depend on."""
+        """Do some work on which the end of the run does not depend."""
         try:
             work()
         except Exception:
-            self._log(run, "another defect in run %(run_id)s, that broke")
+            self._log(run, "another defect in the broken run %(run_id)s")
 
     def _log(self, run: LocalRun, message: str) -> None:
-        told = {"run_id": run.key.run_id}
-        logger.exception(message, told, extra=told)
+        fields = {"run_id": run.key.run_id}
+        logger.exception(message, fields, extra=fields)
 
     async def _end(self, run: LocalRun) -> None:
         try:
             await self._end_committed(run, await self._committed(run))
         except Exception:
             self._log(run, LOST)
-            self._let_go(run)
+            self._drop(run)
 
     async def _end_committed(self, run: LocalRun, records: Sequence[Record]) -> None:
-        if records[-1].kind is Kind.RUN_FINISHED:  # its end was on its way already
+        if records[-1].kind is Kind.RUN_FINISHED:  # its end was being committed already
             self._ended(run, ())
-        elif (state := await self._folded(run, records)) is not None:
-            again = LocalRun(run.header, state, self._services, run.tracer, run.subscribers, failing=True)
-            self._runs[run.key] = again
-            again.stop_lost(FAILED_BY_DEFECT)
+        elif (state := await self._restored(run, records)) is not None:
+            restored = LocalRun(run.header, state, self._services, run.tracer, run.subscribers, failing=True)
+            self._runs[run.key] = restored
+            restored.fail(FAILED_BY_DEFECT)
             run.watermark.refuse(RunReplaced())
         else:
-            end = await asyncio.to_thread(plain_end, run.header, records, self._services.clock())
+            end = await asyncio.to_thread(forced_end, run.header, records, self._services.clock())
             self._journal.append(run.key, end.records, partial(self._ended, run, end.events), end.ended)
 
-    async def _folded(self, run: LocalRun, records: Sequence[Record]) -> RunState | None:
-        """Return where a run stands by its events; `None`: the core cannot bring it to its end."""
+    async def _restored(self, run: LocalRun, records: Sequence[Record]) -> RunState | None:
+        """Return the state of a run after its events; `None`: the core cannot end it."""
         if run.failing:
             return None
         try:
-            return (await asyncio.to_thread(revive, Unfinished(run.header, records))).state
+            return (await asyncio.to_thread(restore, Unfinished(run.header, records))).state
         except Exception:
             self._log(run, AGAIN)
             return None
 
     async def _committed(self, run: LocalRun) -> Sequence[Record]:
-        """Return all events of a run, when all that it has appended is committed."""
+        """Return all events of a run, when all that it has appended are committed."""
         while run.committed < run.appended:
-            with suppress(JournalUnavailable):  # for now: it goes on trying
+            with suppress(JournalUnavailable):  # the journal goes on trying
                 await run.watermark.reach(run.appended)
         records: list[Record] = []
         while len(records) < run.committed:
@@ -124,9 +126,9 @@ class Defects:
         return records
 
     def _ended(self, run: LocalRun, events: Sequence[Event]) -> None:
-        """Take that a run has ended all the same, by events that are committed now."""
+        """Note that a run has ended, by events that are committed now."""
         if run.tracer is not None:
-            run.tracer.record(events)
-        self._services.finished(run)
+            run.tracer.add(events)
+        self._services.on_finished(run)
         run.watermark.refuse(RunReplaced())
         run.subscribers.wake()

@@ -1,4 +1,4 @@
-"""Runs that an earlier engine left under way, put together again from what the journal has of them."""
+"""Restores runs that an earlier engine left under way, from the journal's header and events."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -13,68 +13,82 @@ from stepwave_server.wire.events.decode import to_event
 from stepwave_server.wire.events.encode import Record
 from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow
 
-__all__ = ["FAILED_BY_DEFECT", "FAILED_BY_RESTART", "Revived", "Unfit", "Unreadable", "readable", "revive", "unfolded"]
+__all__ = [
+    "FAILED_BY_DEFECT",
+    "FAILED_BY_RESTART",
+    "CorruptRun",
+    "RestoredRun",
+    "UnsupportedRun",
+    "decodable_events",
+    "placeholder",
+    "restore",
+]
 
 FAILED_BY_RESTART = Failure(Reason.INTERRUPTED, "the server stopped while the run was under way")
 FAILED_BY_DEFECT = Failure(Reason.INTERNAL, "the server met a defect of its own in this run; its log says more")
 
 
-class Unreadable(Exception):
-    """Raised when this version cannot go on with a run, but another one can. The message says why."""
+class UnsupportedRun(Exception):
+    """Raised when this version cannot continue a run, but another version can. The message says why."""
 
 
-class Unfit(Exception):
-    """Raised when a run's events cannot be decoded, or do not fit its workflow: no version can go on with it."""
+class CorruptRun(Exception):
+    """Raised when a run's events cannot be decoded, or do not match its workflow. No version can continue it."""
 
 
-class Revived(NamedTuple):
-    """A run as it stood when its engine ended, and the events that say so."""
+class RestoredRun(NamedTuple):
+    """A run restored from the journal.
+
+    Attributes:
+        state: Its state after its committed events.
+        events: These events.
+    """
 
     state: RunState
     events: list[Event]
 
 
-def revive(unfinished: Unfinished) -> Revived:
-    """Fold a run from its events.
+def restore(unfinished: Unfinished) -> RestoredRun:
+    """Restore a run by folding its events.
 
     Raises:
-        Unreadable: A later version began it, or wrote some of it.
-        Unfit: It cannot be folded.
+        UnsupportedRun: A later version started the run, or wrote some of its events.
+        CorruptRun: The events cannot be folded.
     """
     version = unfinished.header.options.version
     if version > CORE_VERSION:
-        raise Unreadable(f"version {version} of the scheduler began it; this one has {CORE_VERSION}")
+        raise UnsupportedRun(f"version {version} of the scheduler began it; this server has version {CORE_VERSION}")
     if unfinished.unreadable:
-        raise Unreadable(unfinished.unreadable)
+        raise UnsupportedRun(unfinished.unreadable)
     try:
         return _fold(unfinished)
-    except Unreadable:
+    except UnsupportedRun:
         raise
     except Exception as error:
-        raise Unfit(f"its events do not fit its workflow: {type(error).__name__}: {error}") from error
+        raise CorruptRun(f"its events do not match its workflow: {type(error).__name__}: {error}") from error
 
 
-def _fold(unfinished: Unfinished) -> Revived:
+def _fold(unfinished: Unfinished) -> RestoredRun:
     header, parsed = unfinished.header, Parsed()
     workflow = parse_workflow(workflow_pb2.Workflow.FromString(header.workflow), parsed)
     if parsed.unsupported:
-        raise Unreadable("; ".join(f"{problem.field}: {problem.description}" for problem in parsed.unsupported))
+        raise UnsupportedRun("; ".join(f"{problem.field}: {problem.description}" for problem in parsed.unsupported))
     events = [to_event(record) for record in unfinished.records]
-    return Revived(fold(new_run(workflow, header.input, header.options), events), events)
+    return RestoredRun(fold(new_run(workflow, header.input, header.options), events), events)
 
 
-def unfolded(unfinished: Unfinished) -> Revived:
-    """Return a run that cannot be folded: without steps, and with those of its events that can be decoded."""
+def placeholder(unfinished: Unfinished) -> RestoredRun:
+    """Return a placeholder for a corrupt run. It has no steps, and only the events that can be decoded."""
     header = unfinished.header
     state = RunState(Workflow(name=""), header.input, header.options, sequence=len(unfinished.records))
-    return Revived(state, [event for _, event in readable(unfinished.records)])
+    return RestoredRun(state, [event for _, event in decodable_events(unfinished.records)])
 
 
-def readable(records: Iterable[Record]) -> Iterator[tuple[int, Event]]:
-    """Yield those events that can be decoded, with their numbers."""
+def decodable_events(records: Iterable[Record]) -> Iterator[tuple[int, Event]]:
+    """Yield the events that can be decoded, with their sequence numbers."""
     for sequence, record in enumerate(records, start=1):
         try:
             event = to_event(record)
-        except Exception:  # noqa: S112 - who looks at such a run knows already
+        except Exception:  # noqa: S112 - the defect was logged when it broke the run
             continue
         yield sequence, event

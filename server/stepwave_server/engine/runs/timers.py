@@ -1,4 +1,4 @@
-"""The timers of one run: its timeout, its steps' total ones, pauses; all but those of attempts, which are many."""
+"""The timers of one run: its timeout, total timeouts and backoffs. `Deadlines` has the timeouts of attempts."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,11 +9,11 @@ __all__ = ["Timers"]
 
 
 class Timers:
-    """Calls back when a timer's time has come, unless what it watches has ended.
+    """Calls back when a timer is due, unless it was cancelled.
 
     Args:
-        loop: The loop whose clock counts.
-        fired: Called on the loop with the timer.
+        loop: The event loop, whose clock measures the time.
+        fired: Called on the loop with each timer that is due.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, fired: Callable[[Timer], None]) -> None:
@@ -22,21 +22,22 @@ class Timers:
         self._handles: dict[str, dict[Timer, asyncio.TimerHandle]] = {}
 
     def start(self, timer: Timer, seconds: float) -> None:
-        """Call back in so many seconds."""
+        """Start a timer that is due in `seconds`."""
         handle = self._loop.call_later(seconds, self._fire, timer)
         self._handles.setdefault(timer.step_id, {})[timer] = handle
 
-    def forget(self, step_id: str) -> None:
-        """Stop the timers of a step: they may be long, and many in a run that is."""
+    def cancel(self, step_id: str) -> None:
+        """Cancel the timers of a step. A long run would otherwise collect many."""
         for handle in self._handles.pop(step_id, {}).values():
             handle.cancel()
 
     def close(self) -> None:
-        """Stop all timers."""
+        """Cancel all timers."""
         for step_id in list(self._handles):
-            self.forget(step_id)
+            self.cancel(step_id)
 
     def __bool__(self) -> bool:
+        """Return whether any timer is running."""
         return bool(self._handles)
 
     def _fire(self, timer: Timer) -> None:

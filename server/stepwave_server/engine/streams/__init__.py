@@ -1,1 +1,1 @@
-"""Streams of events: who watches a run, and what is sent to them."""
+"""Streams of events: the watchers of a run, and what is sent to them."""

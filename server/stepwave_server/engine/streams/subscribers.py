@@ -1,4 +1,4 @@
-"""The subscribers of a run: who watches it, and the transient events that they are shown."""
+"""The subscribers of a run: its watchers, and the transient events that they are shown."""
 
 from collections.abc import Callable
 
@@ -15,11 +15,11 @@ __all__ = ["Subscribers"]
 class Subscribers:
     """The watchers of one run, and its transient events so far.
 
-    A transient event comes after a numbered one: the newest when it is made.
+    A transient event is sent after a numbered event: the newest one when it is created.
 
     Args:
-        run_id: The run.
-        clock: Nanoseconds since the epoch.
+        run_id: The id of the run.
+        clock: Returns the time in nanoseconds since the epoch.
     """
 
     def __init__(self, run_id: str, clock: Callable[[], int]) -> None:
@@ -31,7 +31,7 @@ class Subscribers:
         self._error: EngineError | None = None
 
     def join(self, watcher: Watcher) -> None:
-        """Add a watcher, which is woken whenever there is more."""
+        """Add a watcher. It is woken when there are more events."""
         self._watchers.add(watcher)
         if self._error is not None:
             watcher.close(self._error)
@@ -53,11 +53,11 @@ class Subscribers:
 
     @property
     def waiting_count(self) -> int:
-        """How many steps the watchers were shown as waiting."""
+        """Number of steps that were shown as waiting."""
         return len(self._waiting)
 
     def knows_waiting(self, step_id: str) -> bool:
-        """Say whether the watchers were shown a step as waiting."""
+        """Return whether a step was shown as waiting."""
         return step_id in self._waiting
 
     def show_waiting(self, step_id: str, after: int, obstacle: Obstacle) -> None:
@@ -67,7 +67,7 @@ class Subscribers:
         self._show(step_id, Transient(after, Kind.STEP_WAITING, data))
 
     def forget_waiting(self, step_id: str) -> None:
-        """Forget that a step waits."""
+        """Forget that a step was shown as waiting."""
         if step_id in self._waiting:
             self.forget(step_id)
 
@@ -90,19 +90,19 @@ class Subscribers:
             watcher.show(transient)
 
     def forget(self, step_id: str) -> None:
-        """Forget the transient events of a step: it ended, or waits no more."""
+        """Forget the transient events of a step that has ended, or waits no longer."""
         self._waiting.discard(step_id)
         self._transients.forget(step_id)
 
     def forget_all(self) -> None:
-        """Forget all transient events, even those that are still to be sent: the attempts show nothing more."""
+        """Forget all transient events, including those that wait to be sent."""
         self._waiting.clear()
         self._transients = TransientEvents()
         for watcher in self._watchers:
             watcher.forget_transients()
 
     def fail(self, error: EngineError) -> None:
-        """End every stream with an error, and those of watchers that join later."""
+        """End all streams with an error, including those of watchers that join later."""
         self._error = error
         for watcher in self._watchers:
             watcher.close(error)

@@ -9,16 +9,16 @@ from stepwave_server.wire.events.encode import Kind
 __all__ = ["Transient", "TransientEvents"]
 
 MAX_CHUNK_BYTES = 64 * 1024
-"""Bytes of chunks that are kept of one step."""
+"""Maximum size of the chunks that are kept for one step, in bytes."""
 
 
 class Transient(NamedTuple):
     """An event that the journal does not keep.
 
     Attributes:
-        after: The number of the newest event when it was made. It is sent after that one.
-        kind: Its kind.
-        data: A `WatchRunResponse` with it alone, in bytes.
+        after: The sequence number of the numbered event that it follows.
+        kind: The kind of the event.
+        data: An encoded `WatchRunResponse` with this event.
     """
 
     after: int
@@ -53,7 +53,7 @@ class TransientEvents:
             events.size -= len(events.chunks.popleft().data)
 
     def forget(self, step_id: str) -> None:
-        """Forget the events of a step: it ended, or waits no more."""
+        """Forget the events of a step that has ended, or waits no longer."""
         self._steps.pop(step_id, None)
 
     def all(self) -> list[Transient]:

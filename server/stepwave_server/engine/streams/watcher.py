@@ -1,4 +1,4 @@
-"""Streams of a run's events: each watcher reads the journal at its own pace, and is woken when there is more."""
+"""The watcher: one stream of a run's events, read from the journal at the stream's own pace."""
 
 import asyncio
 from collections import deque
@@ -13,178 +13,186 @@ from stepwave_server.wire.events.encode import Kind, Record, position
 
 __all__ = ["Watcher"]
 
-MOST_BATCH_BYTES = 256 * 1024
-"""A batch ends with the event that passes this, so a message has at most this and one event more."""
+MAX_BATCH_BYTES = 256 * 1024
+"""Size at which a batch is complete. A batch has at most this size and one more event."""
 
-MOST_TRANSIENT_BYTES = 1 << 20
-"""Transient events of more bytes than this don't wait for a watcher: the oldest make room."""
+MAX_TRANSIENT_BYTES = 1 << 20
+"""Bytes of transient events that may wait for one watcher. Beyond it, the oldest are dropped."""
 
-MOST_BURST = 0.001
-"""Seconds that a burst may go on before its events are sent."""
+MAX_BURST_SECONDS = 0.001
+"""Seconds after which the events of a burst are sent, even if it continues."""
 
 QUIET_TURNS = 3
-"""Turns of the loop without an event that end a burst: an attempt takes two."""
+"""Iterations of the loop without an event that end a burst. An attempt takes two."""
 
 
 class Watcher:
     """One stream of a run's events.
 
-    Numbered events come from the journal, so a slow watcher costs nothing but its place in it. Transient ones wait in a
-    bounded queue, whose oldest make room: a slow watcher misses some.
+    Numbered events are read from the journal, so a slow watcher holds only its position. Transient events wait in a
+    bounded queue. When it is full, the oldest are dropped: a slow watcher misses some.
 
     Args:
-        journal: Where the events are.
+        journal: The journal with the run's events.
         key: The run.
-        after: The number to begin after.
-        kinds: Only these kinds; empty: all.
-        heartbeat: How many seconds the stream may be silent.
-        coming: Says whether there are events that are being committed.
-        so_far: Transient events to begin with.
+        after: The sequence number to start after.
+        kinds: The kinds of events to stream; empty: all. The run's last event is always streamed.
+        heartbeat: Seconds without a message after which a heartbeat is sent.
+        committing: Returns whether events of the run are being committed.
+        transients: The run's transient events so far.
     """
 
     def __init__(
         self,
         journal: Journal,
         key: RunKey,
+        *,
         after: int,
         kinds: Collection[Kind],
         heartbeat: float,
-        coming: Callable[[], bool],
-        so_far: Sequence[Transient] = (),
+        committing: Callable[[], bool],
+        transients: Sequence[Transient] = (),
     ) -> None:
         self._journal = journal
         self._key = key
         self._position = after
         self._kinds = frozenset(kinds)
-        self._heartbeat = heartbeat
-        self._coming = coming
+        self._max_silence = heartbeat
+        self._committing = committing
         self._transients: deque[Transient] = deque()
         self._transient_bytes = 0
         self._loop = asyncio.get_running_loop()
-        self._stirred = True
+        self._woken = True
         self._waiter: asyncio.Future[None] | None = None
-        self._pulse: asyncio.TimerHandle | None = None
-        self._heard = 0.0
+        self._heartbeat_timer: asyncio.TimerHandle | None = None
+        self._last_sent = 0.0
         self._resumed = after > 0
-        self._ended: EngineError | None = None
+        self._error: EngineError | None = None
         self._closed = False
-        for transient in so_far:
-            self._queue(transient)
+        for transient in transients:
+            self._add_transient(transient)
 
     def wake(self) -> None:
-        """Look into the journal again."""
-        self._stirred = True
-        self._go_on()
+        """Read the journal again."""
+        self._woken = True
+        self._end_wait()
 
     def show(self, transient: Transient) -> None:
-        """Stream a transient event, when the numbered ones before it have been."""
-        self._queue(transient)
+        """Stream a transient event, after the numbered events before it."""
+        self._add_transient(transient)
         self.wake()
 
     def forget_transients(self) -> None:
-        """Forget the transient events that wait to be streamed."""
+        """Drop the transient events that wait to be streamed."""
         self._transients.clear()
         self._transient_bytes = 0
 
     def close(self, error: EngineError | None = None) -> None:
-        """End the stream: cleanly, so that it is resumed elsewhere by its sequence, or with an error."""
-        self._closed, self._ended = True, error
+        """End the stream when it has sent what is committed.
+
+        Args:
+            error: The error to end with; `None`: it ends without one, and the caller can resume it by its sequence.
+        """
+        self._closed, self._error = True, error
         self.wake()
 
     async def batches(self) -> AsyncGenerator[Batch, None]:
-        """Stream batches, each with all that is ready, until the run's last event.
+        """Stream the ready events in batches, until the run's last event.
 
-        Who resumes a stream hears at once that it goes on, even if nothing is ready yet.
+        A resumed stream starts with a heartbeat if no event is ready, so that its caller knows that it is connected.
 
         Raises:
-            RunNotFound: The run is forgotten meanwhile.
+            RunNotFound: The run was deleted meanwhile.
+            EngineError: The stream was closed with this error.
         """
         try:
             while True:
-                if not self._stirred:
+                if not self._woken:
                     await self._wait()
-                batch = await self._next() if self._stirred else self._sign_of_life()
+                batch = await self._next() if self._woken else self._heartbeat_batch()
                 if batch is None and self._resumed and not self._closed:
-                    batch = self._sign_of_life()
+                    batch = self._heartbeat_batch()
                 self._resumed = False
                 if batch is not None:
-                    self._heard = self._loop.time()
+                    self._last_sent = self._loop.time()
                     yield batch
                     if batch.last:
                         return
                 elif self._closed:
-                    if self._ended is not None:
-                        raise self._ended
+                    if self._error is not None:
+                        raise self._error
                     return
         finally:
-            if self._pulse is not None:
-                self._pulse.cancel()
+            if self._heartbeat_timer is not None:
+                self._heartbeat_timer.cancel()
 
-    def _sign_of_life(self) -> Batch:
+    def _heartbeat_batch(self) -> Batch:
+        """Return a batch with the position alone."""
         return Batch(position(self._position), last=False)
 
     async def _next(self) -> Batch | None:
-        """Return all that is ready; if there may be more, the next turn does not wait."""
-        await self._gather()
-        records = await self._journal.read(self._key, self._position, MOST_BATCH_BYTES)
+        """Return the ready events; `None`: there are none. If there may be more, the next turn does not wait."""
+        await self._collect_burst()
+        records = await self._journal.read(self._key, self._position, MAX_BATCH_BYTES)
         if records is None:
-            raise self._ended or RunNotFound(self._key)
+            raise self._error or RunNotFound(self._key)
         batch = self._batch(records)
-        filtered = bool(records and self._kinds)  # what was read may have been all that one read gives
-        if self._closed or filtered or (batch is not None and len(batch.data) >= MOST_BATCH_BYTES):
-            self._stirred = True
+        filtered = bool(records and self._kinds)  # the read may have been full
+        if self._closed or filtered or (batch is not None and len(batch.data) >= MAX_BATCH_BYTES):
+            self._woken = True
         return batch
 
-    async def _gather(self) -> None:
-        """Let a burst go on for a moment, so that its events go together; a lone event waits for microseconds.
+    async def _collect_burst(self) -> None:
+        """Wait for the end of a burst, so that its events are sent together. A single event waits for microseconds.
 
-        A message costs as much as ten steps, so a stream that sent one for every step of a chain would slow the chain
-        down. What is being committed belongs to the burst.
+        A message costs as much as ten steps: one message for every step would slow down a chain. Events that are being
+        committed belong to the burst.
         """
-        end = self._loop.time() + MOST_BURST
+        end = self._loop.time() + MAX_BURST_SECONDS
         quiet = 0
         while self._loop.time() < end:
-            quiet = 0 if self._stirred else quiet + 1
-            self._stirred = False
+            quiet = 0 if self._woken else quiet + 1
+            self._woken = False
             if quiet < QUIET_TURNS:
                 await asyncio.sleep(0)
-            elif self._coming():
+            elif self._committing():
                 await self._wait_for_commit(end)
             else:
                 break
 
     async def _wait_for_commit(self, end: float) -> None:
-        """Wait until more is committed, or a time on the loop's clock."""
+        """Wait until the watcher is woken, at most until the loop's time is `end`."""
         self._waiter = self._loop.create_future()
-        timer = self._loop.call_at(end, self._go_on)
+        timer = self._loop.call_at(end, self._end_wait)
         try:
             await self._waiter
         finally:
             timer.cancel()
 
-    def _go_on(self) -> None:
-        """End a wait."""
+    def _end_wait(self) -> None:
+        """End the current wait."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     async def _wait(self) -> None:
-        """Wait until there may be more, or the stream has been silent for too long."""
+        """Wait until the watcher is woken, or a heartbeat is due."""
         self._waiter = self._loop.create_future()
-        if self._pulse is None:
-            self._pulse = self._loop.call_later(self._heartbeat, self._beat)
+        if self._heartbeat_timer is None:
+            self._heartbeat_timer = self._loop.call_later(self._max_silence, self._check_silence)
         await self._waiter
 
-    def _beat(self) -> None:
-        """End a wait that was silent for too long. One timer serves many waits: it looks again when the next may be."""
-        silent = self._loop.time() - self._heard
-        due = self._heartbeat if silent >= self._heartbeat else self._heartbeat - silent
-        self._pulse = self._loop.call_later(due, self._beat)
-        if due == self._heartbeat:
-            self._go_on()
+    def _check_silence(self) -> None:
+        """End the wait if a heartbeat is due, and set the timer again. One timer serves many waits."""
+        silent = self._loop.time() - self._last_sent
+        due = self._max_silence if silent >= self._max_silence else self._max_silence - silent
+        self._heartbeat_timer = self._loop.call_later(due, self._check_silence)
+        if due == self._max_silence:
+            self._end_wait()
 
     def _batch(self, records: Sequence[Record]) -> Batch | None:
+        """Return a batch of records, with the transient events that belong before, between and after them."""
         parts: list[bytes] = []
-        room = MOST_BATCH_BYTES
+        room = MAX_BATCH_BYTES
         kind = None
         for record in records:
             if self._transients:
@@ -202,17 +210,17 @@ class Watcher:
         parts.append(position(self._position))
         return Batch(b"".join(parts), last=kind is Kind.RUN_FINISHED)
 
-    def _queue(self, transient: Transient) -> None:
-        """Let a transient event wait to be streamed; the oldest make room for it."""
+    def _add_transient(self, transient: Transient) -> None:
+        """Queue a transient event. The oldest are dropped if the queue is full."""
         if self._kinds and transient.kind not in self._kinds:
             return
         self._transients.append(transient)
         self._transient_bytes += len(transient.data)
-        while self._transient_bytes > MOST_TRANSIENT_BYTES and len(self._transients) > 1:
+        while self._transient_bytes > MAX_TRANSIENT_BYTES and len(self._transients) > 1:
             self._transient_bytes -= len(self._transients.popleft().data)
 
     def _take_transients(self, parts: list[bytes], room: int) -> int:
-        """Take the transient events that belong before the next numbered one; return what room they leave."""
+        """Move the transient events before the next numbered one to `parts`; return the remaining room in bytes."""
         while room > 0 and self._transients and self._transients[0].after <= self._position:
             data = self._transients.popleft().data
             self._transient_bytes -= len(data)

@@ -1,14 +1,16 @@
-"""The file: how it is made, opened and brought to the schema of this version.
+"""The journal's file: creation, connections and migrations.
 
-Tables, all keyed by a run's number, which is never used twice while anything is left of the run:
+Tables, all keyed by a run's number, which is not reused while any row of the run exists:
 
-- `runs`: what lists show of a run, whether it has ended, and whether it met a defect; `definitions`: what it was given;
-  `labels`.
-- `chunks`: its events, those of one commit in one row. The key is the run's number and the first event's, so that a
-  run's rows lie side by side.
-- `endings`: where its `step_finished` events are, and which of them have the outputs that its last event tells again.
-- `rubbish`: runs that are forgotten, and whose events are still to be deleted.
-- `owner`: the one server that may write. Every transaction looks at its epoch.
+- `runs`: what lists show of a run, whether it has ended, and whether a defect broke it.
+- `definitions`: the run's header.
+- `labels`: the run's labels.
+- `chunks`: the run's events, those of one commit in one row. The key is made of the run's number and the sequence
+  number of the first event, so that a run's rows are adjacent.
+- `endings`: the sequence numbers of the run's `step_finished` events, and of those whose outputs its last event
+  repeats.
+- `rubbish`: garbage, the deleted runs whose events are still to be removed. Existing files have this name.
+- `owner`: the server that may write. Every transaction checks its epoch.
 """
 
 import os
@@ -21,15 +23,15 @@ from stepwave_server.journal.sqlite.storage_errors import JournalIsFolder, Journ
 __all__ = ["APPLICATION_ID", "MIGRATIONS", "Synchronous", "connect", "create", "migrate", "open_reader"]
 
 APPLICATION_ID = 0x53_74_65_70
-"""Says in the file's header that it is a journal of Stepwave: `Step`."""
+"""The application id in the file's header, `Step` in ASCII, which marks a journal of Stepwave."""
 
 Synchronous: TypeAlias = Literal["full", "normal"]
 
-BUSY = 5.0
-"""Seconds to wait for a lock that a back-up, or a person with the SQLite shell, may hold."""
+BUSY_TIMEOUT = 5.0
+"""Seconds to wait for a lock that a backup or the SQLite shell may hold."""
 
 WAL_PAGES = 1_000
-"""Pages in the write-ahead log, of 4 KiB, after which its content is moved into the file."""
+"""Pages in the write-ahead log, of 4 KiB, after which it is checkpointed into the file."""
 
 _SCHEMA_1 = """
 CREATE TABLE owner (
@@ -86,14 +88,14 @@ CREATE TABLE rubbish (
 _SCHEMA_2 = "ALTER TABLE runs ADD COLUMN broken INTEGER NOT NULL DEFAULT 0;"
 
 MIGRATIONS: tuple[str, ...] = (_SCHEMA_1, _SCHEMA_2)
-"""Scripts that lead from each version of the schema to the next. The version is the `user_version` of the file."""
+"""Scripts from each version of the schema to the next. The version is the file's `user_version`."""
 
 
 def create(path: Path) -> None:
-    """Make the file, readable for its owner alone, and its folder, if they are not there.
+    """Create the file, readable by its owner only, and its folder, if they are missing.
 
     Raises:
-        JournalError: It cannot be made.
+        JournalError: The file cannot be created.
     """
     try:
         if path.is_dir():
@@ -115,13 +117,13 @@ def create(path: Path) -> None:
 
 
 def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
-    """Open the file for the one who writes; transactions are begun and ended by hand.
+    """Open the file for the writer, which begins and ends transactions itself.
 
     Raises:
-        JournalError: It cannot be opened.
+        JournalError: The file cannot be opened.
     """
     try:
-        connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
         try:
             _prepare(connection, path, synchronous)
         except BaseException:
@@ -144,21 +146,21 @@ def _prepare(connection: sqlite3.Connection, path: Path, synchronous: Synchronou
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute(f"PRAGMA synchronous = {synchronous.upper()}")
-    connection.execute("PRAGMA fullfsync = ON")  # macOS: through the disk's own cache, too
+    connection.execute("PRAGMA fullfsync = ON")  # macOS: flush the disk's own cache, too
     connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
 
 
 def migrate(connection: sqlite3.Connection, path: Path) -> None:
-    """Bring the file to the schema of this version, each step whole or not at all.
+    """Migrate the file to this version's schema. Each migration is one transaction.
 
     Raises:
-        JournalError: It cannot be written.
+        JournalError: The file cannot be written.
     """
     try:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         for number, script in enumerate(MIGRATIONS[version:], start=version + 1):
-            stamp = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
-            connection.executescript(f"BEGIN IMMEDIATE; {script} {stamp} COMMIT;")
+            header = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number};"
+            connection.executescript(f"BEGIN IMMEDIATE; {script} {header} COMMIT;")
     except sqlite3.Error as error:
         if connection.in_transaction:
             connection.rollback()
@@ -166,7 +168,7 @@ def migrate(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """Open the file for one who only reads."""
-    connection = sqlite3.connect(path, timeout=BUSY, isolation_level=None, check_same_thread=False)
+    """Open the file for a reader."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA query_only = ON")
     return connection

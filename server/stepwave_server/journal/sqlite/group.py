@@ -1,4 +1,4 @@
-"""What is committed together: the rows of one transaction, put together from what was asked for."""
+"""Group commit: the changes of one transaction, and the rows that they write."""
 
 import sqlite3
 from asyncio import Future
@@ -18,24 +18,24 @@ from stepwave_server.wire.responses.results import encode_run
 __all__ = ["Addition", "Breakage", "Detachment", "Group", "Removal"]
 
 CHUNK_BYTES = 256 * 1024
-"""About how many bytes a chunk has at most, but for an event that is larger by itself."""
+"""Bytes at which a chunk is full. A chunk with a single event may be larger."""
 
 ROWS = 200
-"""Rows that one statement inserts at most."""
+"""Rows in one `INSERT`."""
 
 
 @immutable
 class Addition:
-    """Events of a run, to be added.
+    """Events to append to a run.
 
     Attributes:
         run: The run's number.
-        first: The number of the first event.
+        first: The sequence number of the first event.
         records: The events.
-        committed: Called on the event loop once they are safe.
-        header: What the run was given, if these are its first.
-        ended: How it ended, if its last event is among them.
-        size: Bytes of all its events, if it ended.
+        committed: Called on the event loop once they are committed.
+        header: The run's header, if these are its first events.
+        ended: The run's summary, if its last event is among them.
+        size: Bytes of all its events so far.
     """
 
     run: int
@@ -49,7 +49,7 @@ class Addition:
 
 @immutable
 class Detachment:
-    """A run that is held no more."""
+    """A run to detach."""
 
     run: int
     done: "Future[None]"
@@ -57,14 +57,14 @@ class Detachment:
 
 @immutable
 class Breakage:
-    """A run that met a defect."""
+    """A run to mark as broken by a defect."""
 
     run: int
 
 
 @immutable
 class Removal:
-    """Runs to forget. Their events become rubbish."""
+    """Runs to delete. Their events become garbage."""
 
     runs: Sequence[int]
     done: "Future[None] | None" = None
@@ -72,7 +72,7 @@ class Removal:
 
 @dataclass(slots=True)
 class Group:
-    """What one transaction does."""
+    """The changes of one transaction."""
 
     additions: list[Addition] = field(default_factory=list)
     detachments: list[Detachment] = field(default_factory=list)
@@ -80,31 +80,31 @@ class Group:
     removals: list[Removal] = field(default_factory=list)
 
     @property
-    def waiting(self) -> Iterator["Future[None]"]:
-        """Who waits for it."""
+    def futures(self) -> Iterator["Future[None]"]:
+        """The futures to complete once the group is committed."""
         yield from (detachment.done for detachment in self.detachments)
         yield from (removal.done for removal in self.removals if removal.done is not None)
 
-    def add(self, item: Addition | Breakage | Detachment | Removal) -> None:
-        """Let one more thing be done."""
-        match item:
+    def add(self, change: Addition | Breakage | Detachment | Removal) -> None:
+        """Add a change."""
+        match change:
             case Addition():
-                self.additions.append(item)
+                self.additions.append(change)
             case Detachment():
-                self.detachments.append(item)
+                self.detachments.append(change)
             case Breakage():
-                self.breakages.append(item)
+                self.breakages.append(change)
             case Removal():
-                self.removals.append(item)
+                self.removals.append(change)
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Write all rows; what is removed first, for its ids are free then."""
+        """Write all rows, removals first, because they free run ids."""
         for removal in self.removals:
             _remove(connection, removal.runs)
-        begun = [(addition.run, addition.header) for addition in self.additions if addition.header is not None]
+        started = [(addition.run, addition.header) for addition in self.additions if addition.header is not None]
         ended = [(addition, addition.ended) for addition in self.additions if addition.ended is not None]
-        _insert(connection, _RUNS, map(_run_row, begun))
-        _insert(connection, _DEFINITIONS, starmap(to_definition_row, begun))
+        _insert(connection, _RUNS, map(_run_row, started))
+        _insert(connection, _DEFINITIONS, starmap(to_definition_row, started))
         _insert(connection, _CHUNKS, _chunk_rows(self.additions))
         _insert(connection, _ENDS, starmap(_end_row, ended))
         _insert(connection, _ENDINGS, starmap(_ending_row, ended))
@@ -115,47 +115,53 @@ class Group:
             connection.execute("UPDATE runs SET broken = 1 WHERE run = ?", (breakage.run,))
 
 
-class _Into(NamedTuple):
-    """A statement that inserts rows: what comes before them, how many columns they have, what comes behind."""
+class _Insert(NamedTuple):
+    """An `INSERT` statement.
+
+    Attributes:
+        head: The table, with its columns if not all are given.
+        width: Number of columns.
+        foot: The clause after the values.
+    """
 
     head: str
     width: int
     foot: str = ""
 
 
-_RUNS = _Into("runs (run, namespace, run_id, create_time, window)", 5)
-_DEFINITIONS = _Into("definitions", 7)
-_CHUNKS = _Into("chunks", 3)
-_ENDINGS = _Into("endings", 3)
-_LABELS = _Into("labels", 3)
+_RUNS = _Insert("runs (run, namespace, run_id, create_time, window)", 5)
+_DEFINITIONS = _Insert("definitions", 7)
+_CHUNKS = _Insert("chunks", 3)
+_ENDINGS = _Insert("endings", 3)
+_LABELS = _Insert("labels", 3)
 _ENDED = ("workflow_name", "state", "end_time", "size", "info")
-_ENDS = _Into(
+_ENDS = _Insert(
     f"runs (run, namespace, run_id, create_time, {', '.join(_ENDED)})",
     9,
     f" ON CONFLICT (run) DO UPDATE SET {', '.join(f'{column} = excluded.{column}' for column in _ENDED)}",
 )
 
 
-def _insert(connection: sqlite3.Connection, into: _Into, rows: Iterable[Sequence[object]]) -> None:
-    """Insert rows, many with one statement: every statement waits for its turn among the threads."""
-    waiting = iter(rows)
-    while some := list(islice(waiting, ROWS)):
-        connection.execute(_statement(into, len(some)), list(chain.from_iterable(some)))
+def _insert(connection: sqlite3.Connection, insert: _Insert, rows: Iterable[Sequence[object]]) -> None:
+    """Insert rows, many per statement, because every statement waits for the interpreter lock."""
+    remaining = iter(rows)
+    while batch := list(islice(remaining, ROWS)):
+        connection.execute(_statement(insert, len(batch)), list(chain.from_iterable(batch)))
 
 
 @lru_cache(maxsize=4 * ROWS)
-def _statement(into: _Into, count: int) -> str:
-    row = f"({', '.join('?' * into.width)})"
-    return f"INSERT INTO {into.head} VALUES {', '.join([row] * count)}{into.foot}"  # noqa: S608 - of constants alone
+def _statement(insert: _Insert, count: int) -> str:
+    row = f"({', '.join('?' * insert.width)})"
+    return f"INSERT INTO {insert.head} VALUES {', '.join([row] * count)}{insert.foot}"  # noqa: S608 - constants only
 
 
-def _run_row(begun: tuple[int, Header]) -> Sequence[object]:
-    run, header = begun
+def _run_row(started: tuple[int, Header]) -> Sequence[object]:
+    run, header = started
     return run, header.key.namespace, header.key.run_id, header.create_time, header.window
 
 
 def _chunk_rows(additions: Iterable[Addition]) -> Iterator[Sequence[object]]:
-    """Yield the rows of events: those of a run go together, up to a bound."""
+    """Yield the rows of `chunks`. Events of one run share a chunk until it is full."""
     open_chunks: dict[int, _Chunk] = {}
     for addition in additions:
         chunk = open_chunks.get(addition.run)
@@ -185,7 +191,7 @@ class _Chunk:
 
 
 def _stored(addition: Addition) -> Sequence[Record]:
-    """Return records as they are stored: outputs stay with the steps that gave them, and are stored once."""
+    """Return the records to store. Outputs are stored once, with their steps, and not again in the run's last event."""
     if addition.ended is None or not addition.ended.outputs:
         return addition.records
     return [*addition.records[:-1], without_outputs(addition.records[-1])]
@@ -225,7 +231,7 @@ _REMOVE = (
 
 
 def _remove(connection: sqlite3.Connection, runs: Sequence[int]) -> None:
-    """Forget runs at once; their events are deleted little by little."""
+    """Delete runs at once, but for their events, which become garbage."""
     marks = ", ".join("?" * len(runs))
     for statement in _REMOVE:
         connection.execute(statement.format(marks), runs)

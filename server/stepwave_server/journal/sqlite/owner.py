@@ -1,10 +1,10 @@
-"""Who may write: one server at a time. A lock keeps a second one out, an epoch one that lost the lock.
+"""Ownership of a journal: one server at a time may write. A lock keeps a second server out; an epoch fences the first.
 
-An owner that ends in order takes its name out of the file. Where the next one finds a name, there was a crash.
+An owner that ends in order removes its name from the file. If the next owner finds a name, there was a crash.
 
-The lock is on a file beside the journal, so that it stands whatever SQLite does with its own. It goes with the process
-that holds it, though children that an action forked may live on. Where locks are not kept, as on some network disks,
-the epoch in the file still stops an earlier owner.
+The lock is on a file beside the journal, apart from the locks of SQLite. It is released when its process ends, even if
+children that an action forked go on. Where locks do not work, as on some network disks, the epoch in the file still
+stops an earlier owner.
 """
 
 import fcntl
@@ -18,18 +18,18 @@ from stepwave_server.journal.sqlite.storage_errors import JournalInUse, JournalT
 __all__ = ["Lock", "Owner"]
 
 
-_held: set[int] = set()
-"""The descriptors of this process's locks."""
+_descriptors: set[int] = set()
+"""File descriptors of the locks that this process holds."""
 
 
-def _let_go() -> None:
-    """Give up, in a forked child, the descriptors that share the locks of its parent, which keeps them."""
-    for descriptor in _held:
+def _close_inherited() -> None:
+    """Close the descriptors that a forked child shares with its parent. The parent keeps its locks."""
+    for descriptor in _descriptors:
         os.close(descriptor)
-    _held.clear()
+    _descriptors.clear()
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 class Lock:
@@ -39,7 +39,7 @@ class Lock:
         path: The journal's file.
 
     Raises:
-        JournalError: Another server holds it, or it cannot be had.
+        JournalError: Another server holds the lock, or its file cannot be written.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +47,7 @@ class Lock:
             self._file = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise explain(path, error) from error
-        _held.add(self._file)
+        _descriptors.add(self._file)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(self._file, 0)
@@ -61,21 +61,21 @@ class Lock:
             raise explain(path, error) from error
 
     def release(self) -> None:
-        """Let another server have it."""
-        if self._file in _held:
-            _held.discard(self._file)
+        """Release the lock."""
+        if self._file in _descriptors:
+            _descriptors.discard(self._file)
             os.close(self._file)
 
 
 class Owner:
-    """This server's claim to a journal: the epoch that it began.
+    """This server's ownership of a journal. Each owner begins an epoch.
 
     Args:
         path: The journal's file.
-        connection: What writes it.
+        connection: The connection that writes the file.
 
     Attributes:
-        follows_orderly_end: Whether the owner before, if there was one, ended in order.
+        previous_ended_cleanly: Whether the owner before, if there was one, ended in order.
     """
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
@@ -84,7 +84,7 @@ class Owner:
         try:
             connection.execute("BEGIN IMMEDIATE")
             (earlier,) = connection.execute("SELECT process FROM owner").fetchone()
-            self.follows_orderly_end = not earlier
+            self.previous_ended_cleanly = not earlier
             connection.execute("UPDATE owner SET epoch = epoch + 1, process = ?", (_this_process(),))
             (self._epoch,) = connection.execute("SELECT epoch FROM owner").fetchone()
             connection.execute("COMMIT")
@@ -92,17 +92,17 @@ class Owner:
             raise explain(path, error) from error
 
     def check(self) -> None:
-        """Make sure, within a transaction, that no other server has begun an epoch since.
+        """Check, within a transaction, that this server is still the owner.
 
         Raises:
-            JournalTaken: One has.
+            JournalTaken: Another server has begun an epoch.
         """
         epoch, process = self._connection.execute("SELECT epoch, process FROM owner").fetchone()
         if epoch != self._epoch:
             raise JournalTaken(self._path, process or "another server")
 
-    def leave(self) -> None:
-        """Note an orderly end, unless the file cannot be written or has another owner now."""
+    def release(self) -> None:
+        """Mark an orderly end, unless the file cannot be written or has another owner now."""
         try:
             self._connection.execute("BEGIN IMMEDIATE")
             self.check()

@@ -1,4 +1,4 @@
-"""Reads the file, on threads of its own, each with a connection of its own."""
+"""The reader: queries on threads of its own, each with its own connection."""
 
 import asyncio
 import sqlite3
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 
 class Reader:
-    """Answers questions about what is committed. All methods raise `JournalError` if the file cannot be read.
+    """Queries committed runs and events. All methods raise `JournalError` if the file cannot be read.
 
     Args:
         path: The file.
@@ -40,55 +40,55 @@ class Reader:
             self._connections.put(open_reader(path))
 
     async def events(self, run: int, after: int, last: int, most_bytes: int) -> Sequence[Record]:
-        """Return events of a run after a number and up to `last`: one if there is any, more below `most_bytes`."""
-        return await self._ask(lambda connection: _events(connection, run, after, last, most_bytes))
+        """Return a run's events after a sequence number, up to `last` or `most_bytes`; at least one if there is any."""
+        return await self._query(lambda connection: _events(connection, run, after, last, most_bytes))
 
     async def pick(self, run: int, sequences: Sequence[int]) -> Sequence[Record]:
-        """Return the events of a run with these numbers, in their order, as far as they are there."""
-        return await self._ask(lambda connection: _pick(connection, run, sequences))
+        """Return the events of a run with these sequence numbers, in this order. Missing ones are left out."""
+        return await self._query(lambda connection: _pick(connection, run, sequences))
 
     async def header(self, run: int) -> Header | None:
-        """Return what a run was given."""
-        return await self._ask(lambda connection: _header(connection, run))
+        """Return the header of a run."""
+        return await self._query(lambda connection: _header(connection, run))
 
     async def info(self, run: int) -> RunInfo | None:
-        """Return how a run ended."""
+        """Return the final state of a run."""
         data = await self._cell("SELECT info FROM runs WHERE run = ?", run)
         return None if data is None else decode_run(data)
 
     async def finishes(self, run: int) -> Sequence[int] | None:
-        """Return the numbers of a run's `step_finished` events."""
+        """Return the sequence numbers of a run's `step_finished` events."""
         data = await self._cell("SELECT finishes FROM endings WHERE run = ?", run)
         return None if data is None else from_numbers(data)
 
     async def list_ended(self, listing: Listing, before: Position | None, most: int) -> Sequence[RunInfo]:
-        """Return runs that have ended and match, newest first, from after a position."""
+        """Return at most `most` runs that have ended and match, newest first, after a position."""
         query, arguments = _list_query(listing, before)
         limited = f"{query} LIMIT ?"
-        rows = await self._ask(lambda connection: connection.execute(limited, (*arguments, most)).fetchall())
+        rows = await self._query(lambda connection: connection.execute(limited, (*arguments, most)).fetchall())
         return [decode_run(data) for (data,) in rows]
 
     async def unfinished(self, run: int) -> Unfinished | None:
         """Return a run that has not ended, with all its events."""
-        return await self._ask(lambda connection: _unfinished(connection, run))
+        return await self._query(lambda connection: _unfinished(connection, run))
 
     async def close(self) -> None:
-        """Wait for what is being read, and release everything."""
+        """Wait for the queries under way, and close the connections."""
         await asyncio.to_thread(self._pool.shutdown)
         while not self._connections.empty():
             self._connections.get().close()
 
     async def _cell(self, query: str, run: int) -> bytes | None:
-        row = await self._ask(lambda connection: connection.execute(query, (run,)).fetchone())
+        row = await self._query(lambda connection: connection.execute(query, (run,)).fetchone())
         return None if row is None else row[0]
 
-    async def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._answer, question)
+    async def _query(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, self._run_query, query)
 
-    def _answer(self, question: Callable[[sqlite3.Connection], T]) -> T:
+    def _run_query(self, query: Callable[[sqlite3.Connection], T]) -> T:
         connection = self._connections.get()
         try:
-            return question(connection)
+            return query(connection)
         except sqlite3.Error as error:
             raise explain(self._path, error) from error
         finally:
@@ -103,7 +103,7 @@ ORDER BY place
 
 
 def _chunks(connection: sqlite3.Connection, run: int, first: int, last: int) -> Iterator[tuple[int, bytes, bytes]]:
-    """Yield a run's chunks from the one that has the event `first` to the one that has `last`."""
+    """Yield a run's chunks, from the one with the event `first` to the one with `last`."""
     start = run * PLACES
     bounds = {"start": start, "wanted": start + first, "last": start + last}
     for place, kinds, data in connection.execute(_CHUNKS, bounds):
@@ -111,11 +111,11 @@ def _chunks(connection: sqlite3.Connection, run: int, first: int, last: int) -> 
 
 
 def _records(connection: sqlite3.Connection, run: int, first: int, last: int) -> Iterator[Record]:
-    """Yield a run's events from one number to another."""
+    """Yield a run's events from one sequence number to another."""
     for begin, kinds, data in _chunks(connection, run, first, last):
         for sequence, record in enumerate(split(kinds, data), start=begin):
             if first <= sequence <= last:
-                yield _whole(connection, run, record)
+                yield _complete(connection, run, record)
 
 
 def _events(connection: sqlite3.Connection, run: int, after: int, last: int, most_bytes: int) -> list[Record]:
@@ -130,7 +130,7 @@ def _events(connection: sqlite3.Connection, run: int, after: int, last: int, mos
 
 
 def _pick(connection: sqlite3.Connection, run: int, sequences: Sequence[int]) -> list[Record]:
-    """Find events; those of one chunk, and of the chunks that follow it closely, in one go."""
+    """Return events by sequence number. Each chunk is read once."""
     wanted = sorted(set(sequences))
     found: dict[int, Record] = {}
     while wanted:
@@ -142,13 +142,13 @@ def _pick(connection: sqlite3.Connection, run: int, sequences: Sequence[int]) ->
         if not here:
             break
         records = list(split(kinds, data))
-        found.update((sequence, _whole(connection, run, records[sequence - begin])) for sequence in here)
+        found.update((sequence, _complete(connection, run, records[sequence - begin])) for sequence in here)
         del wanted[: len(here)]
     return [found[sequence] for sequence in sequences if sequence in found]
 
 
-def _whole(connection: sqlite3.Connection, run: int, record: Record) -> Record:
-    """Return a record as it was, with the outputs that are stored with their steps."""
+def _complete(connection: sqlite3.Connection, run: int, record: Record) -> Record:
+    """Return a complete record: outputs that are stored with their steps are put back into the run's last event."""
     if record.kind is not Kind.RUN_FINISHED:
         return record
     (data,) = connection.execute("SELECT outputs FROM endings WHERE run = ?", (run,)).fetchone()
@@ -166,13 +166,13 @@ def _unfinished(connection: sqlite3.Connection, run: int) -> Unfinished | None:
         return None
     (broken,) = connection.execute("SELECT broken FROM runs WHERE run = ?", (run,)).fetchone()
     try:
-        return Unfinished(header, list(_records(connection, run, 1, PLACES - 1)), bool(broken))
+        return Unfinished(header, list(_records(connection, run, 1, PLACES - 1)), broken=bool(broken))
     except UnknownKind as error:
-        return Unfinished(header, (), bool(broken), str(error))
+        return Unfinished(header, (), broken=bool(broken), unreadable=str(error))
 
 
 def _list_query(listing: Listing, before: Position | None) -> tuple[str, list[object]]:
-    """Return the query for runs that match, as `Listing.matches` says it, and its arguments."""
+    """Return the query for `Listing.matches`, and its arguments."""
     terms = ["end_time IS NOT NULL", "namespace = ?"]
     arguments: list[object] = [listing.namespace]
     if listing.states:
@@ -195,5 +195,5 @@ def _list_query(listing: Listing, before: Position | None) -> tuple[str, list[ob
     if before is not None:
         terms.append("(create_time, run_id) < (?, ?)")
         arguments += before
-    query = f"SELECT info FROM runs WHERE {' AND '.join(terms)}"  # noqa: S608 - of constants alone
+    query = f"SELECT info FROM runs WHERE {' AND '.join(terms)}"  # noqa: S608 - constants only
     return f"{query} ORDER BY create_time DESC, run_id DESC", arguments

@@ -1,4 +1,4 @@
-"""The newest events of runs, in memory: who watches a run live reads no file."""
+"""The recent events of runs, in memory, so that a watcher of a run under way does not read the file."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -8,17 +8,21 @@ from stepwave_server.wire.events.encode import Record
 __all__ = ["RecentEvents"]
 
 MAX_RUN_BYTES = 512 * 1024
-"""Bytes of events that are kept for one run."""
+"""Bytes kept for one run."""
 
 MAX_TOTAL_BYTES = 64 << 20
-"""Bytes of events that are kept for all runs."""
+"""Bytes kept for all runs together."""
 
 OVERHEAD = 120
-"""Bytes that a record takes beside its data."""
+"""Bytes of memory that a record takes besides its data."""
 
 
-class _Tail:
-    """The newest events of one run, without gaps."""
+class _RunEvents:
+    """The recent events of one run, without gaps.
+
+    Attributes:
+        size: Bytes of memory that the events take.
+    """
 
     __slots__ = ("_first", "_records", "_start", "size")
 
@@ -29,7 +33,7 @@ class _Tail:
         self.size = 0
 
     def add(self, first: int, records: Sequence[Record]) -> None:
-        """Put the next events behind the others, and let the oldest go when they are too many."""
+        """Append events, the first of which has the number `first`, and drop the oldest beyond the bound."""
         if not self._records:
             self._first = first
         self._records.extend(records)
@@ -43,7 +47,7 @@ class _Tail:
             self._start = 0
 
     def read(self, after: int, most_bytes: int) -> Sequence[Record] | None:
-        """Return events after a number; `None`: they are not all here."""
+        """Return the events after a number; `None`: some of them are no longer in memory."""
         index = after + 1 - self._first
         if index < self._start:
             return None
@@ -56,33 +60,36 @@ class _Tail:
 
 
 class RecentEvents:
-    """The newest events of many runs, within bounds for each and for all: the run that is silent longest goes first."""
+    """The recent events of many runs, within a bound for each run and one for all.
+
+    Beyond the bound for all, the run whose last event is the oldest is dropped first.
+    """
 
     def __init__(self) -> None:
-        self._tails: OrderedDict[int, _Tail] = OrderedDict()
+        self._runs: OrderedDict[int, _RunEvents] = OrderedDict()
         self._size = 0
 
     def add(self, run: int, first: int, records: Sequence[Record]) -> None:
-        """Keep the next events of a run."""
-        tail = self._tails.get(run)
-        if tail is None:
-            tail = self._tails[run] = _Tail()
+        """Append events to a run; the first of them has the number `first`."""
+        events = self._runs.get(run)
+        if events is None:
+            events = self._runs[run] = _RunEvents()
         else:
-            self._tails.move_to_end(run)
-        before = tail.size
-        tail.add(first, records)
-        self._size += tail.size - before
-        while self._size > MAX_TOTAL_BYTES and len(self._tails) > 1:
-            _, gone = self._tails.popitem(last=False)
-            self._size -= gone.size
+            self._runs.move_to_end(run)
+        before = events.size
+        events.add(first, records)
+        self._size += events.size - before
+        while self._size > MAX_TOTAL_BYTES and len(self._runs) > 1:
+            _, dropped = self._runs.popitem(last=False)
+            self._size -= dropped.size
 
     def read(self, run: int, after: int, most_bytes: int) -> Sequence[Record] | None:
-        """Return events of a run after a number; `None`: they are not all here."""
-        tail = self._tails.get(run)
-        return None if tail is None else tail.read(after, most_bytes)
+        """Return a run's events after a number; `None`: some of them are no longer in memory."""
+        events = self._runs.get(run)
+        return None if events is None else events.read(after, most_bytes)
 
     def remove(self, run: int) -> None:
-        """Forget a run."""
-        tail = self._tails.pop(run, None)
-        if tail is not None:
-            self._size -= tail.size
+        """Drop the events of a run."""
+        events = self._runs.pop(run, None)
+        if events is not None:
+            self._size -= events.size

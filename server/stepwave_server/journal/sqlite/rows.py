@@ -1,4 +1,4 @@
-"""What the tables' columns hold: events in chunks, what a run was given, how it ended."""
+"""Conversion between rows and values: chunks of events, headers, sequence numbers."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 PLACES = 1 << 32
-"""Numbers that a run's events may have; `place` in the table of chunks is the run's number times this, plus theirs."""
+"""Sequence numbers per run. A chunk's column `place` is the run's number times this, plus its first event's number."""
 
 _KINDS = {kind.value: kind for kind in Kind}
 
@@ -40,7 +40,7 @@ HEADER_COLUMNS = (
 
 
 class UnknownKind(LookupError):
-    """Raised when there is an event of a kind that came with a later version."""
+    """Raised when a chunk has an event of a kind from a later version."""
 
     def __init__(self, kind: int) -> None:
         super().__init__(f"it has an event of kind {kind}, which this version does not know")
@@ -54,31 +54,31 @@ def join(records: Iterable[Record]) -> tuple[bytes, bytes]:
 
 
 def split(kinds: bytes, data: bytes) -> Iterator[Record]:
-    """Yield the records of a chunk. Each says its length: it is a message of one field.
+    """Yield the records of a chunk. Each is a message of one field, which begins with its length.
 
     Raises:
-        UnknownKind: A later version wrote one.
+        UnknownKind: A later version wrote an event.
     """
     start = 0
     for kind in kinds:
         if kind not in _KINDS:
             raise UnknownKind(kind)
-        place = start + 1
+        index = start + 1
         size = shift = 0
         while True:
-            byte = data[place]
-            place += 1
+            byte = data[index]
+            index += 1
             size |= (byte & 127) << shift
             if byte < 128:
                 break
             shift += 7
-        end = place + size
+        end = index + size
         yield Record(_KINDS[kind], data[start:end])
         start = end
 
 
 def to_numbers(values: "array[int]") -> bytes:
-    """Return numbers of events, four bytes each, the low one first."""
+    """Return sequence numbers as bytes: four each, little-endian."""
     if sys.byteorder == "big":
         values = array("I", values)
         values.byteswap()
@@ -86,7 +86,7 @@ def to_numbers(values: "array[int]") -> bytes:
 
 
 def from_numbers(data: bytes) -> "array[int]":
-    """Return numbers of events."""
+    """Return the sequence numbers in bytes."""
     values = array("I", data)
     if sys.byteorder == "big":
         values.byteswap()
@@ -94,9 +94,9 @@ def from_numbers(data: bytes) -> "array[int]":
 
 
 def to_definition_row(run: int, header: Header) -> tuple[object, ...]:
-    """Return a row of the table of definitions."""
+    """Return the row of `definitions` for a run."""
     options = header.options
-    told = {
+    stored = {
         "open": options.open,
         "step_timeout": options.step_timeout,
         "max_steps": options.limits.max_steps,
@@ -106,7 +106,7 @@ def to_definition_row(run: int, header: Header) -> tuple[object, ...]:
     }
     return (
         run,
-        json.dumps(told),
+        json.dumps(stored),
         header.traceparent,
         header.tracestate,
         header.rerun_of,
@@ -116,25 +116,25 @@ def to_definition_row(run: int, header: Header) -> tuple[object, ...]:
 
 
 def to_header(row: HeaderRow) -> Header:
-    """Return what a run was given, from a row of `HEADER_COLUMNS`."""
-    namespace, run_id, create_time, window, options, traceparent, tracestate, rerun_of, given, workflow = row
-    told = json.loads(options)
+    """Return the header in a row of `HEADER_COLUMNS`."""
+    namespace, run_id, create_time, window, options, traceparent, tracestate, rerun_of, run_input, workflow = row
+    stored = json.loads(options)
     key = RunKey(namespace, run_id)
     return Header(
-        key,
-        workflow,
-        decode_payload(given),
-        RunOptions(
-            open=told["open"],
-            step_timeout=told["step_timeout"],
-            limits=Limits(max_steps=told["max_steps"], max_edges=told["max_edges"]),
+        key=key,
+        workflow=workflow,
+        input=decode_payload(run_input),
+        options=RunOptions(
+            open=stored["open"],
+            step_timeout=stored["step_timeout"],
+            limits=Limits(max_steps=stored["max_steps"], max_edges=stored["max_edges"]),
             seed=seed_of(key),
-            version=told["version"],
-            max_payload_bytes=told.get("max_payload_bytes"),  # journals of 0.1.0 lack it
+            version=stored["version"],
+            max_payload_bytes=stored.get("max_payload_bytes"),  # journals of 0.1.0 lack it
         ),
-        create_time,
-        traceparent,
-        tracestate,
-        window,
-        rerun_of,
+        create_time=create_time,
+        traceparent=traceparent,
+        tracestate=tracestate,
+        window=window,
+        rerun_of=rerun_of,
     )

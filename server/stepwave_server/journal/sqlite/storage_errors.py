@@ -1,4 +1,4 @@
-"""Why a journal in SQLite cannot be opened, read or written, in words for a person."""
+"""Errors of opening, reading and writing a journal in SQLite."""
 
 import sqlite3
 from pathlib import Path
@@ -21,7 +21,7 @@ class JournalInUse(JournalError):
     """Raised when another server has the journal open.
 
     Attributes:
-        owner: Which process, as it said itself: `process 4711 on host`.
+        owner: The process that has it open, such as `process 4711 on host`; empty if unknown.
     """
 
     def __init__(self, path: Path, owner: str) -> None:
@@ -30,10 +30,10 @@ class JournalInUse(JournalError):
 
 
 class JournalTaken(JournalError):
-    """Raised when another server has taken the journal over from this one: nothing is written any more.
+    """Raised when another server has taken over the journal. This server writes nothing any more.
 
     Attributes:
-        owner: Which process.
+        owner: The process that has taken it over.
     """
 
     lasting = True
@@ -47,8 +47,8 @@ class JournalTooNew(JournalError):
     """Raised when a later version of Stepwave wrote the journal.
 
     Attributes:
-        version: The version of its schema.
-        known: The latest that this version knows.
+        version: The version of the journal's schema.
+        known: The latest schema that this version of Stepwave knows.
     """
 
     def __init__(self, path: Path, version: int, known: int) -> None:
@@ -61,7 +61,7 @@ class JournalTooNew(JournalError):
 
 
 class NotAJournal(JournalError):
-    """Raised when a file is something else."""
+    """Raised when a file is not a journal."""
 
     lasting = True
 
@@ -70,7 +70,7 @@ class NotAJournal(JournalError):
 
 
 class JournalIsFolder(JournalError):
-    """Raised when a folder stands where the journal's file should be."""
+    """Raised when the journal's path is a folder."""
 
     lasting = True
 
@@ -90,7 +90,7 @@ class JournalCorrupt(JournalError):
 
 
 class JournalBroken(JournalError):
-    """Raised when the journal met a defect of its own: nothing is written any more."""
+    """Raised when a defect of the journal has stopped it. Nothing is written any more."""
 
     lasting = True
 
@@ -102,7 +102,7 @@ _FILES = ("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")
 
 
 def explain(path: Path, error: sqlite3.Error | OSError) -> JournalError:
-    """Return what went wrong with a journal's file."""
+    """Return the journal's error for one of SQLite or of the operating system."""
     if isinstance(error, OSError):
         return JournalError(f"cannot open the journal {path}: {error.strerror or error}")
     name = getattr(error, "sqlite_errorname", "")

@@ -1,4 +1,4 @@
-"""The one thread that writes: takes what is asked for in groups, and commits each in one transaction."""
+"""The writer: one thread that commits changes in groups, each in one transaction."""
 
 import asyncio
 import logging
@@ -15,38 +15,40 @@ from stepwave_server.journal.sqlite.group import Addition, Breakage, Detachment,
 from stepwave_server.journal.sqlite.owner import Owner
 from stepwave_server.journal.sqlite.storage_errors import JournalBroken, explain
 
-__all__ = ["Item", "Writer"]
+__all__ = ["Change", "Writer"]
 
 logger = logging.getLogger(__name__)
 
 GATHER = 0.004
-"""Seconds after which a group is committed, though more is being asked for."""
+"""Seconds after which a group is committed even though more changes arrive."""
 
 FIRST_PAUSE = 0.1
-LONGEST_PAUSE = 2.0
-"""Seconds between attempts to commit, when that fails."""
+"""Seconds before the first retry of a commit. The pause doubles with every retry."""
+
+MAX_PAUSE = 2.0
+"""Longest pause between retries, in seconds."""
 
 IDLE = 0.05
-"""Seconds without anything to commit, after which rubbish is swept."""
+"""Seconds without a change after which garbage is collected."""
 
-Item = Addition | Breakage | Detachment | Removal
+Change = Addition | Breakage | Detachment | Removal
 
 
 class Writer:
-    """Commits in the order of the calls, on a thread of its own.
+    """Commits changes in the order of the calls, on a thread of its own.
 
-    A group that cannot be committed is tried again for ever, for nothing of it has had an effect yet; unless the file
-    is damaged or another server has taken it over.
+    A failed commit is retried without end, because its group has had no effect yet. The writer gives up if the file is
+    damaged or another server has taken it over.
 
     Args:
         path: The file.
-        connection: What writes it; closed with this.
-        committed: Called on the event loop with every group that is committed.
-        trouble: Called on the event loop with why commits fail; with `None` once they succeed again.
-        observe: Called with `before-commit` and `after-commit` on the thread.
+        connection: The connection that writes the file; closed with the writer.
+        committed: Called on the event loop with every committed group.
+        trouble: Called on the event loop with the error when a commit fails, and with `None` once one succeeds again.
+        observe: Called on the thread with `before-commit` and `after-commit`.
 
     Attributes:
-        clean: Whether the owner before this one left in order.
+        clean: Whether the previous owner ended in order.
     """
 
     def __init__(
@@ -60,101 +62,101 @@ class Writer:
         self._path = path
         self._connection = connection
         self._owner = Owner(path, connection)
-        self.clean = self._owner.follows_orderly_end
-        self._leave = False
-        self._rubbish = Garbage(connection)
+        self.clean = self._owner.previous_ended_cleanly
+        self._end_cleanly = False
+        self._garbage = Garbage(connection)
         self._committed = committed
         self._trouble = trouble
         self._observe = observe
         self._loop = asyncio.get_running_loop()
-        self._queue: SimpleQueue[Item | None] = SimpleQueue()
+        self._queue: SimpleQueue[Change | None] = SimpleQueue()
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="stepwave-journal-writer", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="stepwave-journal-writer", daemon=True)
         self._thread.start()
 
-    def put(self, item: Item) -> None:
-        """Ask for something to be committed."""
-        self._queue.put(item)
+    def put(self, change: Change) -> None:
+        """Queue a change."""
+        self._queue.put(change)
 
     async def close(self, *, clean: bool) -> None:
-        """Commit what was asked for, as far as that succeeds at once, and close the file.
+        """Commit the queued changes without retries, and close the file.
 
         Args:
-            clean: Note that this was an orderly end, if all was committed.
+            clean: Whether to mark an orderly end, if everything was committed.
         """
-        self._leave = clean
+        self._end_cleanly = clean
         self._closing.set()
         self._queue.put(None)
         await asyncio.to_thread(self._thread.join)
 
-    def _work(self) -> None:
+    def _run(self) -> None:
         try:
             while (group := self._next()) is not None:
                 if not self._persist(group):
                     return
-                self._tell(self._committed, group)
-            if self._leave:
-                self._owner.leave()
+                self._notify(self._committed, group)
+            if self._end_cleanly:
+                self._owner.release()
         finally:
             self._connection.close()
 
     def _next(self) -> Group | None:
-        """Wait for something to commit, and take all that is there; `None`: there will be no more."""
-        item = self._wait()
-        if item is None:
+        """Wait for a change, and return a group of all queued changes; `None`: the writer is closing."""
+        change = self._wait()
+        if change is None:
             return None
         group = Group()
-        group.add(item)
+        group.add(change)
         end = time.monotonic() + GATHER
         while time.monotonic() < end:
             try:
-                item = self._queue.get_nowait()
+                change = self._queue.get_nowait()
             except Empty:
                 break
-            if item is None:
+            if change is None:
                 self._queue.put(None)
                 break
-            group.add(item)
+            group.add(change)
         return group
 
-    def _wait(self) -> Item | None:
-        """Wait for something to commit; tidy up meanwhile."""
+    def _wait(self) -> Change | None:
+        """Wait for a change, and collect garbage meanwhile."""
         busy = True
         while busy:
             try:
                 return self._queue.get(timeout=IDLE)
             except Empty:
-                busy = self._tidy()
+                busy = self._collect_garbage()
         return self._queue.get()
 
-    def _tidy(self) -> bool:
-        """Do some of what can wait; say whether there is more."""
+    def _collect_garbage(self) -> bool:
+        """Collect some garbage, and return whether there may be more."""
         try:
-            if self._rubbish.left:
+            if self._garbage.remaining:
                 self._transact(Group())
                 return True
-            return self._rubbish.shrink()
-        except (sqlite3.Error, JournalError):  # whatever is wrong, the next commit meets it, and tells
+            return self._garbage.shrink()
+        except (sqlite3.Error, JournalError):  # the next commit meets the error and reports it
             return False
 
     def _persist(self, group: Group) -> bool:
-        """Commit a group, however often that must be tried; say whether it is committed."""
+        """Commit a group, with retries, and return whether it is committed."""
         pause = FIRST_PAUSE
-        troubled = False
+        failed = False
         while (trouble := self._attempt(group)) is not None:
-            troubled = True
-            self._tell(self._trouble, trouble)
+            failed = True
+            self._notify(self._trouble, trouble)
             if self._closing.is_set() or trouble.lasting:
                 self._give_up(group, trouble)
                 return False
             self._closing.wait(pause)
-            pause = min(2 * pause, LONGEST_PAUSE)
-        if troubled:
-            self._tell(self._trouble, None)
+            pause = min(2 * pause, MAX_PAUSE)
+        if failed:
+            self._notify(self._trouble, None)
         return True
 
     def _attempt(self, group: Group) -> JournalError | None:
-        """Commit a group; return what was in the way."""
+        """Commit a group; return the error if that fails."""
         try:
             self._transact(group)
         except JournalError as error:
@@ -171,8 +173,8 @@ class Writer:
             self._connection.execute("BEGIN IMMEDIATE")
             self._owner.check()
             group.write(self._connection)
-            if group.removals or self._rubbish.left:
-                self._rubbish.sweep()
+            if group.removals or self._garbage.remaining:
+                self._garbage.collect()
             self._observe("before-commit")
             self._connection.execute("COMMIT")
         except BaseException:
@@ -182,11 +184,11 @@ class Writer:
         self._observe("after-commit")
 
     def _give_up(self, group: Group, trouble: JournalError) -> None:
-        """Stop for good: what was not committed had no effect, and nobody has seen it."""
+        """Log the changes that will not be committed. They had no effect."""
         logger.error("%s; %d changes were not committed", trouble, len(group.additions))
 
-    def _tell(self, told: Callable[..., None], what: object) -> None:
+    def _notify(self, callback: Callable[..., None], argument: object) -> None:
         try:
-            self._loop.call_soon_threadsafe(told, what)
-        except RuntimeError:  # the loop is closed: nobody listens
+            self._loop.call_soon_threadsafe(callback, argument)
+        except RuntimeError:  # the loop is closed
             self._closing.set()

@@ -146,7 +146,8 @@ def _steps_added(message: event_pb2.RunEvent, time: int) -> StepsAdded:
 
 
 def _run_stopping(message: event_pb2.RunEvent, time: int) -> RunStopping:
-    return RunStopping(time=time, failure=from_failure(message.run_stopping.failure))
+    stopping = message.run_stopping
+    return RunStopping(time=time, failure=from_failure(stopping.failure), cancel_reason=stopping.cancel_reason)
 
 
 def _run_finished(message: event_pb2.RunEvent, time: int) -> RunFinished:

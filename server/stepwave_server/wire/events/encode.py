@@ -295,6 +295,7 @@ def _fill_other(message: event_pb2.RunEvent, workflow_name: str, event: Event) -
             return Kind.STEPS_ADDED
         case RunStopping():
             fill_failure(message.run_stopping.failure, event.failure)
+            message.run_stopping.cancel_reason = clean(event.cancel_reason)
             return Kind.RUN_STOPPING
         case _:
             raise TypeError(f"no event: {event!r}")

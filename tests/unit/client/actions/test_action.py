@@ -1,4 +1,4 @@
-"""The mark `action`: what it takes, what it says of what it does not take, and who has it."""
+"""The decorator `action`: the targets that it accepts and refuses, and the name that it gives them."""
 
 import functools
 import types
@@ -61,7 +61,7 @@ def test_an_object_is_marked_with_a_name(make: Callable[[], Callable[..., object
 @pytest.mark.parametrize(
     ("target", "kind"), [(functools.partial(find), "partial"), (Finder(), "Finder"), (Called(), "Called")]
 )
-def test_an_object_without_a_name_says_how_to_give_it_one(target: Any, kind: str) -> None:
+def test_an_object_without_a_name_is_refused_with_the_way_to_name_it(target: Any, kind: str) -> None:
     for mark in (action, action()):
         with pytest.raises(TypeError, match=rf"^an object of {kind} has no name of its own: write action"):
             mark(target)
@@ -77,7 +77,7 @@ def test_an_object_without_a_name_says_how_to_give_it_one(target: Any, kind: str
     ],
     ids=["number", "nothing", "static method", "class method"],
 )
-def test_what_is_no_action_is_named(target: Any, problem: str) -> None:
+def test_a_target_that_is_no_action_is_named(target: Any, problem: str) -> None:
     with pytest.raises(TypeError) as refused:
         action(target)
     assert str(refused.value) == problem
@@ -88,7 +88,7 @@ def test_what_is_no_action_is_named(target: Any, problem: str) -> None:
 @pytest.mark.parametrize(
     "target", [Finder().invoke, len, Slotted(), Strict()], ids=["bound method", "built-in", "slots", "strict"]
 )
-def test_what_cannot_be_marked_says_what_can(target: Any) -> None:
+def test_an_object_that_cannot_be_marked_is_refused_with_an_alternative(target: Any) -> None:
     kind = type(target).__name__
     with pytest.raises(TypeError, match=rf"^an object of {kind} cannot be marked; functools\.partial"):
         action("named")(target)
@@ -101,7 +101,7 @@ def test_an_object_with_a_name_of_its_own_keeps_it() -> None:
     assert action_name(cached) == "find"
 
 
-def test_a_class_that_can_do_nothing_is_refused() -> None:
+def test_a_class_without_invoke_and_stream_is_refused() -> None:
     class Idle: ...
 
     with pytest.raises(TypeError, match="class Idle has neither `invoke` nor `stream`"):

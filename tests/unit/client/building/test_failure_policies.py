@@ -1,4 +1,4 @@
-"""What is said of policies that make no sense, where they are written."""
+"""Invalid retry policies and fallbacks are refused where they are made."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from stepwave import Retry, Workflow
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ({"max_attempts": 2.5}, "max_attempts must be a whole number, got 2.5"),
         ({"max_attempts": True}, "max_attempts must be a whole number, got True"),
@@ -19,12 +19,12 @@ from stepwave import Retry, Workflow
         ({"max_attempts": 2, "backoff_multiplier": "x"}, "backoff_multiplier must be a number, got 'x'"),
     ],
 )
-def test_a_policy_that_makes_no_sense_is_refused_by_the_name_of_its_field(given: dict[str, Any], said: str) -> None:
-    with pytest.raises((TypeError, ValueError), match=said):
+def test_an_invalid_policy_is_refused_with_the_name_of_its_field(given: dict[str, Any], message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
         Retry(**given)
 
 
-def test_a_fallback_that_is_none_is_told_how_one_is_written() -> None:
+def test_an_invalid_fallback_is_refused_with_an_example() -> None:
     wrong: Any = "cached_search"
-    with pytest.raises(TypeError, match=r'a fallback is a Fallback, as Fallback\("cached_search"\), got'):
+    with pytest.raises(TypeError, match=r'fallback must be a Fallback, such as Fallback\("cached_search"\), got'):
         Workflow("flow").step("search", "search", fallback=wrong)

@@ -1,4 +1,4 @@
-"""References to outputs and inputs, and how they are taken out of a step's input."""
+"""References to outputs and inputs, and their extraction from a step's input."""
 
 import re
 from typing import cast
@@ -6,7 +6,8 @@ from typing import cast
 import pytest
 
 from stepwave import Reference, Workflow
-from stepwave._building.references import Input, StepHandle, extract, pointer
+from stepwave._building.references import Input, StepHandle, extract
+from stepwave._values.json import pointer
 
 FLOW = Workflow("briefing")
 SEARCH = FLOW.step("search", "search")
@@ -32,7 +33,7 @@ def test_keys_are_escaped_in_targets_and_paths() -> None:
     assert pointer(["a/b", 0, "c~d", ""]) == "/a~1b/0/c~0d/"
 
 
-def test_the_same_reference_may_stand_in_several_places() -> None:
+def test_a_reference_may_be_in_several_places() -> None:
     assert places([SEARCH.output, SEARCH.output]) == {"/0": SEARCH.output, "/1": SEARCH.output}
 
 
@@ -57,8 +58,10 @@ def test_a_reference_is_neither_true_nor_false() -> None:
         bool(SEARCH.output)
 
 
-def test_text_cannot_hold_a_reference() -> None:
-    with pytest.raises(TypeError, match=re.escape("search.output has no value before the run: text cannot hold it")):
+def test_a_reference_in_text_is_refused() -> None:
+    with pytest.raises(
+        TypeError, match=re.escape("search.output has no value before the run: it cannot be part of a text")
+    ):
         f"about {SEARCH.output}"
 
 
@@ -83,10 +86,10 @@ def test_keys_must_be_strings() -> None:
         extract({"a": cast("Input", {1: "one"})})
 
 
-def test_an_input_that_holds_itself_is_refused() -> None:
+def test_an_input_that_contains_itself_is_refused() -> None:
     circle: list[Input] = []
     circle.append(circle)
-    with pytest.raises(ValueError, match="holds itself"):
+    with pytest.raises(ValueError, match="contains itself"):
         extract(circle)
 
 

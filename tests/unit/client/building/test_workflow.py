@@ -1,4 +1,4 @@
-"""What the workflow builder makes."""
+"""The messages that the workflow builder makes."""
 
 import json
 from datetime import timedelta
@@ -29,7 +29,7 @@ def only_step(flow: Workflow) -> pb.Step:
     return step
 
 
-def test_a_workflow_says_everything_it_was_told() -> None:
+def test_a_workflow_keeps_all_its_options() -> None:
     flow = Workflow(
         "briefing",
         scheduling="wave",
@@ -97,7 +97,7 @@ def test_a_blob_is_an_input() -> None:
     assert only_step(flow).input.blob == payload_pb2.Blob(content_type="image/png", data=b"\0")
 
 
-def test_an_input_that_json_cannot_hold_is_refused_where_it_is_given() -> None:
+def test_an_input_that_json_cannot_hold_is_refused_by_step() -> None:
     with pytest.raises(ValueError, match="JSON cannot hold the value"):
         Workflow("w").step("a", "core.echo", {"at": {1, 2}})  # type: ignore[dict-item]  # what is tested
 
@@ -135,7 +135,7 @@ def test_an_endless_timeout_is_refused(length: float) -> None:
         Workflow("w", timeout=length)
 
 
-def test_joins_and_allowed_failures_are_said() -> None:
+def test_joins_and_allowed_failures_are_sent() -> None:
     flow = Workflow("w")
     flow.step("a", "core.echo", join="all_done", allow_failure=True)
     assert (only_step(flow).join, only_step(flow).allow_failure) == (pb.JOIN_ALL_DONE, True)
@@ -147,7 +147,7 @@ def test_an_unknown_choice_is_refused_with_those_there_are(choice: dict[str, Any
         Workflow("w", **choice)
 
 
-def test_a_retry_policy_is_said_for_the_workflow_and_for_a_step() -> None:
+def test_a_retry_policy_is_sent_for_the_workflow_and_for_a_step() -> None:
     told = Retry(
         max_attempts=3,
         initial_backoff=0.5,
@@ -165,7 +165,7 @@ def test_a_retry_policy_is_said_for_the_workflow_and_for_a_step() -> None:
     assert list(said.retryable_reasons) == [run_pb2.FAILURE_REASON_TIMEOUT, run_pb2.FAILURE_REASON_UNAVAILABLE]
 
 
-def test_a_total_timeout_is_said() -> None:
+def test_a_total_timeout_is_sent() -> None:
     flow = Workflow("w")
     flow.step("a", "core.echo", timeout=1, total_timeout=timedelta(minutes=2))
     assert (only_step(flow).timeout.seconds, only_step(flow).total_timeout.seconds) == (1, 120)
@@ -193,7 +193,7 @@ def test_a_fallback_without_an_input_leaves_it_to_the_step() -> None:
     assert only_step(flow).fallback.action == pb.FallbackAction(action="other")
 
 
-def test_a_fallback_is_one_thing() -> None:
+def test_a_fallback_is_an_action_or_a_value() -> None:
     with pytest.raises(ValueError, match="either an action or a value"):
         Fallback()
     with pytest.raises(ValueError, match="either an action or a value"):
@@ -207,7 +207,7 @@ def test_a_fallback_refers_to_its_own_workflow_alone() -> None:
         Workflow("w").step("a", "core.echo", fallback=Fallback("other", [Workflow("other").input]))
 
 
-def test_what_belongs_to_another_workflow_is_refused_at_once() -> None:
+def test_references_to_another_workflow_are_refused_at_once() -> None:
     mine, other = Workflow("mine"), Workflow("other")
     stranger = other.step("stranger", "core.echo")
     with pytest.raises(ValueError, match=r"step 'a': stranger\.output belongs to another workflow, <Workflow 'other'"):
@@ -232,7 +232,7 @@ def test_outputs_can_be_named_last() -> None:
     assert list(flow.to_proto().outputs) == ["a", "b"]
 
 
-def test_what_is_wrong_with_the_graph_is_left_to_the_server() -> None:
+def test_the_graph_is_not_checked_by_the_builder() -> None:
     flow = Workflow("w")
     flow.step("a", "core.echo", depends_on=["a", "nobody"])
     flow.step("a", "core.echo")
@@ -246,7 +246,7 @@ def test_a_message_does_not_change_with_the_builder() -> None:
     assert not before.steps
 
 
-def test_a_step_names_what_its_limits_are_counted_by() -> None:
+def test_a_step_has_a_concurrency_key() -> None:
     flow = Workflow("flow")
     flow.step("a", "core.echo", {"tenant": "x"}, concurrency_key="/tenant")
     flow.step("b", "core.echo", concurrency_key="")

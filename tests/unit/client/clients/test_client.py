@@ -1,4 +1,4 @@
-"""What the client asks for and makes of the answers, over a scripted transport."""
+"""The client's requests and its use of responses, over a scripted transport."""
 
 import re
 from collections.abc import AsyncIterator
@@ -7,12 +7,12 @@ from typing import TypeVar
 
 import pytest
 
-from stepwave import Blob, ParallelFailed, Rerun, RunCancelled, RunFailed, State, Workflow
-from stepwave._building.requests import RunFilter
+from stepwave import JSON, Blob, ParallelFailed, Rerun, RunCancelled, RunFailed, State, Workflow
+from stepwave._building.requests import RunFilter, Startable
 from stepwave._transport.blocking import drive, drive_each
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2, workflow_pb2
-from unit.client.clients.transport import Wire, batch, finished, run_finished, session
+from unit.client.clients.transport import ScriptedTransport, batch, finished, run_finished, session
 
 Item = TypeVar("Item")
 
@@ -25,22 +25,22 @@ def steps(*ids: str) -> list[run_pb2.StepResult]:
     return [run_pb2.StepResult(step_id=step_id, state=run_pb2.STATE_SUCCEEDED) for step_id in ids]
 
 
-def execute(wire: Wire) -> pb.ExecuteWorkflowRequest:
-    request = wire.sent[0][1]
+def execute(transport: ScriptedTransport) -> pb.ExecuteWorkflowRequest:
+    request = transport.sent[0][1]
     assert isinstance(request, pb.ExecuteWorkflowRequest)
     return request
 
 
-def run_to_end(wire: Wire, *args: object, **told: object) -> None:
-    wire.stream_answers(batch(run_finished(1)))
-    drive(session(wire, namespace="n").run(*args, **{"run_id": None, "timeout": None, **told}).complete())  # type: ignore[arg-type]  # as given
+def run_to_end(transport: ScriptedTransport, workflow: Startable, input: JSON | Blob = None) -> None:
+    transport.stream_answers(batch(run_finished(1)))
+    drive(session(transport, namespace="n").run(workflow, input))
 
 
 def test_a_workflow_is_sent_as_it_is_built() -> None:
-    flow, wire = Workflow("briefing"), Wire()
+    flow, transport = Workflow("briefing"), ScriptedTransport()
     flow.step("a", "core.echo")
-    run_to_end(wire, flow, {"city": "Oslo"})
-    request = execute(wire)
+    run_to_end(transport, flow, {"city": "Oslo"})
+    request = execute(transport)
     assert request.workflow == flow.to_proto()
     assert request.input.json == '{"city":"Oslo"}'
     assert request.namespace == "n"
@@ -48,22 +48,22 @@ def test_a_workflow_is_sent_as_it_is_built() -> None:
 
 
 def test_a_message_of_the_contract_is_a_workflow() -> None:
-    wire, message = Wire(), workflow_pb2.Workflow(name="w")
-    run_to_end(wire, message, None)
-    assert execute(wire).workflow == message
+    transport, message = ScriptedTransport(), workflow_pb2.Workflow(name="w")
+    run_to_end(transport, message)
+    assert execute(transport).workflow == message
 
 
-def test_a_name_stands_for_a_workflow_of_the_server() -> None:
-    wire = Wire()
-    run_to_end(wire, "nightly.report", None)
-    assert execute(wire).workflow_name == "nightly.report"
-    assert not execute(wire).HasField("input")
+def test_a_name_is_sent_as_the_name_of_a_workflow() -> None:
+    transport = ScriptedTransport()
+    run_to_end(transport, "nightly.report")
+    assert execute(transport).workflow_name == "nightly.report"
+    assert not execute(transport).HasField("input")
 
 
 def test_a_blob_is_an_input() -> None:
-    wire = Wire()
-    run_to_end(wire, "w", Blob(b"\0"))
-    assert execute(wire).input.blob.data == b"\0"
+    transport = ScriptedTransport()
+    run_to_end(transport, "w", Blob(b"\0"))
+    assert execute(transport).input.blob.data == b"\0"
 
 
 @pytest.mark.parametrize(
@@ -71,59 +71,60 @@ def test_a_blob_is_an_input() -> None:
     [("briefing", "briefing"), ("Nightly.Report_2", "nightly-report-2"), ("___", "run"), ("a" * 128, "a" * 40)],
 )
 def test_a_run_id_is_short_and_readable(name: str, slug: str) -> None:
-    wire = Wire()
-    run_to_end(wire, name, None)
-    assert re.fullmatch(re.escape(slug) + "-[2-9a-hjkmnp-z]{8}", execute(wire).run_id)
+    transport = ScriptedTransport()
+    run_to_end(transport, name)
+    assert re.fullmatch(re.escape(slug) + "-[2-9a-hjkmnp-z]{8}", execute(transport).run_id)
 
 
 def test_every_run_has_its_own_id_unless_it_is_given_one() -> None:
-    runs = [session(Wire()).run("w", None, run_id=None, timeout=None).run_id for _ in range(100)]
+    runs = [session(ScriptedTransport()).run("w").run_id for _ in range(100)]
     assert len(set(runs)) == 100
-    assert session(Wire()).run("w", None, run_id="mine", timeout=None).run_id == "mine"
+    assert session(ScriptedTransport()).run("w", run_id="mine").run_id == "mine"
 
 
 def test_an_input_that_json_cannot_hold_is_refused_before_anything_is_sent() -> None:
-    wire = Wire()
+    transport = ScriptedTransport()
     with pytest.raises(ValueError, match="JSON cannot hold"):
-        session(wire).run("w", {"n": float("nan")}, run_id=None, timeout=None)
-    assert wire.sent == []
+        session(transport).run("w", {"n": float("nan")})
+    assert transport.sent == []
 
 
 def test_steps_are_read_page_by_page() -> None:
-    wire = Wire()
-    wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a", "b"), next_page_token="2"))
-    wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("c")))
-    assert [step.step_id for step in everything(session(wire).steps("r"))] == ["a", "b", "c"]
-    assert [getattr(request, "page_token", None) for _, request in wire.sent] == ["", "2"]
+    transport = ScriptedTransport()
+    transport.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a", "b"), next_page_token="2"))
+    transport.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("c")))
+    assert [step.step_id for step in everything(session(transport).steps("r"))] == ["a", "b", "c"]
+    assert [getattr(request, "page_token", None) for _, request in transport.sent] == ["", "2"]
 
 
 def test_a_page_is_asked_for_only_when_it_is_wanted() -> None:
-    wire = Wire()
-    wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a"), next_page_token="2"))
-    assert next(drive_each(session(wire).steps("r"))).step_id == "a"
-    assert len(wire.sent) == 1
+    transport = ScriptedTransport()
+    transport.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a"), next_page_token="2"))
+    assert next(drive_each(session(transport).steps("r"))).step_id == "a"
+    assert len(transport.sent) == 1
 
 
-def test_a_result_is_put_together_from_all_pages_of_steps() -> None:
-    wire = Wire()
+def test_a_result_is_assembled_from_all_pages_of_steps() -> None:
+    transport = ScriptedTransport()
     message = run_pb2.Result(run_id="r", state=run_pb2.STATE_SUCCEEDED, omitted_outputs=["b"], omitted_output_count=1)
-    wire.answers("GetResult", pb.GetResultResponse(result=message))
-    wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a"), next_page_token="1"))
-    wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("b")))
-    result = drive(session(wire).result("r"))
+    transport.answers("GetResult", pb.GetResultResponse(result=message))
+    transport.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a"), next_page_token="1"))
+    transport.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("b")))
+    result = drive(session(transport).result("r"))
     assert list(result.steps) == ["a", "b"]
     assert result.outputs == {"b": None}
 
 
 def test_runs_are_filtered_and_limited() -> None:
-    wire = Wire()
+    transport = ScriptedTransport()
     runs = [run_pb2.Run(run_id=str(number)) for number in range(3)]
-    wire.answers("ListRuns", pb.ListRunsResponse(runs=runs[:2], next_page_token="2"))
-    wire.answers("ListRuns", pb.ListRunsResponse(runs=runs, next_page_token="5"))
-    wanted = RunFilter(states=["failed", State.CANCELLED], workflow="w", prefix="br", labels={"team": "a"})
-    found = session(wire).runs(wanted, limit=3)
+    transport.answers("ListRuns", pb.ListRunsResponse(runs=runs[:2], next_page_token="2"))
+    transport.answers("ListRuns", pb.ListRunsResponse(runs=runs, next_page_token="5"))
+    found = session(transport).runs(
+        states=["failed", State.CANCELLED], workflow="w", prefix="br", labels={"team": "a"}, limit=3
+    )
     assert [run.run_id for run in everything(found)] == ["0", "1", "0"]
-    assert wire.sent[0][1] == pb.ListRunsRequest(
+    assert transport.sent[0][1] == pb.ListRunsRequest(
         states=[run_pb2.STATE_FAILED, run_pb2.STATE_CANCELLED],
         workflow_name="w",
         run_id_prefix="br",
@@ -140,69 +141,69 @@ def test_runs_are_found_by_time_in_whatever_zone_it_is_given() -> None:
     assert request.create_time_before.ToSeconds() == local.timestamp()
 
 
-def test_a_rerun_names_the_earlier_run_and_begins_like_it() -> None:
-    wire = Wire()
-    run_to_end(wire, Rerun("briefing-7k3f9q2m", from_failed=True), None)
-    request = execute(wire)
+def test_a_rerun_names_the_earlier_run_and_its_id_begins_alike() -> None:
+    transport = ScriptedTransport()
+    run_to_end(transport, Rerun("briefing-7k3f9q2m", from_failed=True))
+    request = execute(transport)
     assert request.rerun == pb.Rerun(run_id="briefing-7k3f9q2m", from_failed=True)
     assert re.fullmatch("briefing-[2-9a-hjkmnp-z]{8}", request.run_id)
     assert not request.HasField("input")
 
 
-def test_a_rerun_of_a_run_whose_id_was_given_begins_with_all_of_it() -> None:
-    assert session(Wire()).run(Rerun("nightly"), None, run_id=None, timeout=None).run_id.startswith("nightly-")
+def test_the_id_of_a_rerun_begins_with_a_given_id() -> None:
+    assert session(ScriptedTransport()).run(Rerun("nightly")).run_id.startswith("nightly-")
 
 
 def test_a_rerun_takes_no_input() -> None:
     with pytest.raises(ValueError, match="takes no input of its own"):
-        session(Wire()).run(Rerun("r"), {"city": "Oslo"}, run_id=None, timeout=None)
+        session(ScriptedTransport()).run(Rerun("r"), {"city": "Oslo"})
 
 
 def test_a_rerun_can_be_started_and_left() -> None:
-    wire = Wire()
-    wire.answers("StartRun", pb.StartRunResponse(run=run_pb2.Run(run_id="again", rerun_of="r")))
-    assert drive(session(wire).start(Rerun("r"), None, run_id="again")).rerun_of == "r"
-    assert wire.sent[0][1] == pb.StartRunRequest(rerun=pb.Rerun(run_id="r"), run_id="again")
+    transport = ScriptedTransport()
+    transport.answers("StartRun", pb.StartRunResponse(run=run_pb2.Run(run_id="again", rerun_of="r")))
+    assert drive(session(transport).start(Rerun("r"), run_id="again")).rerun_of == "r"
+    assert transport.sent[0][1] == pb.StartRunRequest(rerun=pb.Rerun(run_id="r"), run_id="again")
 
 
 def test_no_runs_are_asked_for_when_none_are_wanted() -> None:
-    wire = Wire()
-    assert everything(session(wire).runs(RunFilter(), limit=0)) == []
-    assert wire.sent == []
+    transport = ScriptedTransport()
+    assert everything(session(transport).runs(limit=0)) == []
+    assert transport.sent == []
 
 
-def test_a_plan_is_put_together_from_all_its_pages() -> None:
-    wire = Wire()
+def test_a_plan_is_assembled_from_all_its_pages() -> None:
+    transport = ScriptedTransport()
     for step_id, token in (("a", "1"), ("b", "")):
         page = pb.Plan(workflow_name="w", step_count=2, steps=[pb.PlannedStep(step_id=step_id)])
-        wire.answers("PlanWorkflow", pb.PlanWorkflowResponse(plan=page, next_page_token=token))
-    plan = drive(session(wire).plan("w"))
+        transport.answers("PlanWorkflow", pb.PlanWorkflowResponse(plan=page, next_page_token=token))
+    plan = drive(session(transport).plan("w"))
     assert [step.step_id for step in plan.steps] == ["a", "b"]
 
 
 def test_waiting_reads_the_last_event_alone_and_then_the_result() -> None:
-    wire = Wire()
-    wire.stream_answers(batch(last=3), batch(run_finished(9)))
-    wire.answers("GetResult", pb.GetResultResponse(result=run_pb2.Result(state=run_pb2.STATE_SUCCEEDED)))
-    wire.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a")))
-    result = drive(session(wire).wait("r", check=True, within=None))
+    transport = ScriptedTransport()
+    transport.stream_answers(batch(last=3), batch(run_finished(9)))
+    transport.answers("GetResult", pb.GetResultResponse(result=run_pb2.Result(state=run_pb2.STATE_SUCCEEDED)))
+    transport.answers("ListStepResults", pb.ListStepResultsResponse(step_results=steps("a")))
+    result = drive(session(transport).wait("r"))
     assert list(result.steps) == ["a"]
-    assert wire.names == ["WatchRun", "GetResult", "ListStepResults"]
-    assert wire.sent[0][1] == pb.WatchRunRequest(run_id="r", kinds=["EVENT_KIND_RUN_FINISHED"])  # type: ignore[list-item]  # by name
+    assert transport.names == ["WatchRun", "GetResult", "ListStepResults"]
+    assert transport.sent[0][1] == pb.WatchRunRequest(run_id="r", kinds=["EVENT_KIND_RUN_FINISHED"])  # type: ignore[list-item]  # by name
 
 
 @pytest.mark.parametrize(
     ("state", "kind"), [(run_pb2.STATE_FAILED, RunFailed), (run_pb2.STATE_CANCELLED, RunCancelled)]
 )
-def test_waiting_raises_for_a_run_without_success_unless_told_not_to(
+def test_waiting_raises_for_a_run_without_success_unless_check_is_false(
     state: run_pb2.State.ValueType, kind: type[RunFailed]
 ) -> None:
     for check in (True, False):
-        wire = Wire()
-        wire.stream_answers(batch(run_finished(9)))
-        wire.answers("GetResult", pb.GetResultResponse(result=run_pb2.Result(state=state)))
-        wire.answers("ListStepResults", pb.ListStepResultsResponse())
-        waiting = session(wire).wait("r", check=check, within=None)
+        transport = ScriptedTransport()
+        transport.stream_answers(batch(run_finished(9)))
+        transport.answers("GetResult", pb.GetResultResponse(result=run_pb2.Result(state=state)))
+        transport.answers("ListStepResults", pb.ListStepResultsResponse())
+        waiting = session(transport).wait("r", check=check)
         if check:
             with pytest.raises(kind) as caught:
                 drive(waiting)
@@ -212,27 +213,27 @@ def test_waiting_raises_for_a_run_without_success_unless_told_not_to(
 
 
 def test_parallel_asks_for_one_independent_step_for_each_action() -> None:
-    wire = Wire()
-    wire.stream_answers(batch(finished(1, "p1", '"b"'), finished(2, "p0", "null"), run_finished(3)))
-    assert drive(session(wire).parallel(["x", "y"], {"n": 1}, within=5)) == [None, "b"]
-    request = execute(wire)
+    transport = ScriptedTransport()
+    transport.stream_answers(batch(finished(1, "p1", '"b"'), finished(2, "p0", "null"), run_finished(3)))
+    assert drive(session(transport).parallel(["x", "y"], {"n": 1}, timeout=5)) == [None, "b"]
+    request = execute(transport)
     assert [(step.id, step.action, step.HasField("input")) for step in request.workflow.steps] == [
         ("p0", "x", False),
         ("p1", "y", False),
     ]
     assert request.workflow.failure_policy == workflow_pb2.FAILURE_POLICY_CONTINUE
     assert request.input.json == '{"n":1}'
-    assert wire.limits == [5]
+    assert transport.limits == [5]
 
 
 def test_parallel_without_actions_answers_at_once() -> None:
-    wire = Wire()
-    assert drive(session(wire).parallel([], None, within=None)) == []
-    assert wire.sent == []
+    transport = ScriptedTransport()
+    assert drive(session(transport).parallel([])) == []
+    assert transport.sent == []
 
 
 def test_a_failure_of_parallel_names_the_lowest_index_whichever_failed_first() -> None:
-    wire = Wire()
+    transport = ScriptedTransport()
     failed = run_pb2.STATE_FAILED
     events = [
         finished(1, "p3", state=failed),
@@ -240,17 +241,17 @@ def test_a_failure_of_parallel_names_the_lowest_index_whichever_failed_first() -
         finished(3, "p2"),
         finished(4, "p0", "null"),
     ]
-    wire.stream_answers(batch(*events, run_finished(5, state=failed)))
+    transport.stream_answers(batch(*events, run_finished(5, state=failed)))
     with pytest.raises(ParallelFailed) as caught:
-        drive(session(wire).parallel(["x"] * 4, None, within=None))
+        drive(session(transport).parallel(["x"] * 4))
     assert caught.value.index == 1
     assert caught.value.partial == (None, None, 1, None)
     assert caught.value.answered == (True, False, True, False)
 
 
-def test_parallel_that_somebody_cancelled_is_cancelled() -> None:
-    wire = Wire()
+def test_a_cancelled_parallel_raises_run_cancelled() -> None:
+    transport = ScriptedTransport()
     cancelled = run_pb2.STATE_CANCELLED
-    wire.stream_answers(batch(finished(1, "p0", state=cancelled), run_finished(2, state=cancelled)))
+    transport.stream_answers(batch(finished(1, "p0", state=cancelled), run_finished(2, state=cancelled)))
     with pytest.raises(RunCancelled):
-        drive(session(wire).parallel(["x"], None, within=None))
+        drive(session(transport).parallel(["x"]))

@@ -1,4 +1,4 @@
-"""A loop that is driven to the end of its work, whatever other tasks on it raise or ask for."""
+"""A driven loop runs its work to the end, whatever its other tasks raise."""
 
 import asyncio
 import sys
@@ -15,7 +15,7 @@ STRAYS = [SystemExit(3), KeyboardInterrupt()]
 
 @pytest.fixture
 def loop() -> Iterator[asyncio.AbstractEventLoop]:
-    """Return a loop, closed in the end."""
+    """Return a loop that is closed after the test."""
     loop = new_loop()
     yield loop
     close(loop)
@@ -30,14 +30,14 @@ def test_the_answer_of_the_work_is_returned(loop: asyncio.AbstractEventLoop) -> 
 
 
 @pytest.mark.parametrize("error", [*STRAYS, LookupError()])
-def test_what_the_work_raises_is_raised(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
+def test_an_exception_of_the_work_is_raised(loop: asyncio.AbstractEventLoop, error: BaseException) -> None:
     with pytest.raises(type(error)) as caught:
         drive(loop, throw(error))
     assert caught.value is error
 
 
 @pytest.mark.parametrize("error", STRAYS)
-def test_what_another_task_raises_is_that_tasks(
+def test_an_exception_of_another_task_does_not_stop_the_loop(
     loop: asyncio.AbstractEventLoop, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work() -> BaseException | None:
@@ -50,7 +50,7 @@ def test_what_another_task_raises_is_that_tasks(
     assert "test_drive.py:" in caplog.text
 
 
-def test_what_a_callback_raises_stops_nothing(
+def test_an_exception_in_a_callback_does_not_stop_the_loop(
     loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def work() -> int:
@@ -63,18 +63,18 @@ def test_what_a_callback_raises_stops_nothing(
     assert "SystemExit: 3" in caplog.text
 
 
-def test_what_is_raised_as_the_work_ends_disturbs_neither_it_nor_what_follows(
+def test_an_exception_as_the_work_ends_affects_neither_it_nor_later_work(
     loop: asyncio.AbstractEventLoop,
 ) -> None:
     async def work() -> int:
-        asyncio.get_running_loop().call_soon(sys.exit, 3)  # runs once the work is done, before anybody hears of it
+        asyncio.get_running_loop().call_soon(sys.exit, 3)  # runs after the work ends, before `drive` sees it
         return 1
 
     assert drive(loop, work()) == 1
     assert loop.run_until_complete(asyncio.sleep(0, 2)) == 2
 
 
-def test_a_loop_that_is_told_to_stop_goes_on(loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loop_that_is_stopped_continues(loop: asyncio.AbstractEventLoop, caplog: pytest.LogCaptureFixture) -> None:
     async def work() -> int:
         asyncio.get_running_loop().stop()
         await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""A transport that answers by script, for tests of the client's logic; only sleeping moves its clock."""
+"""A scripted transport for tests of the client's logic; only sleeping advances its clock."""
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
@@ -14,7 +14,18 @@ from stepwave.exceptions import ServerUnavailable, StepwaveError
 from stepwave.v1 import event_pb2, payload_pb2, run_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
-__all__ = ["ADDRESS", "LOST", "Wire", "batch", "chunk", "finished", "run_finished", "session", "started", "transient"]
+__all__ = [
+    "ADDRESS",
+    "LOST",
+    "ScriptedTransport",
+    "batch",
+    "chunk",
+    "finished",
+    "run_finished",
+    "session",
+    "started",
+    "transient",
+]
 
 ADDRESS = "127.0.0.1:50051"
 LOST = ServerUnavailable(f"no server at {ADDRESS}", address=ADDRESS)
@@ -24,17 +35,18 @@ Response = TypeVar("Response")
 Result = TypeVar("Result")
 
 
-class Wire:
-    """Answers calls from scripts, and remembers them.
+class ScriptedTransport:
+    """Answers calls from scripts, and records them.
 
-    A stream's script is a list of messages; an exception in it is raised, `None` or its end closes the stream, and a
-    function is called as the reader gets there.
+    The script of a stream is a list. A message is returned, an exception is raised, and a function is called. `None` or
+    the end of the list closes the stream.
 
     Attributes:
-        sent: Every call by name, with a copy of its request.
-        limits: The seconds that each call was given, beside `sent`.
-        cancelled: How many streams were cut off; `finished`: how many were left to end by themselves.
-        pauses: The lengths of all sleeps.
+        sent: All calls by name, with a copy of the request.
+        limits: The time limits of these calls, in seconds.
+        cancelled: The number of streams that were cancelled.
+        finished: The number of streams that ended by themselves.
+        pauses: The lengths of all sleeps, in seconds.
     """
 
     address = ADDRESS
@@ -55,7 +67,7 @@ class Wire:
         self._streams.append(list(script))
 
     def answers(self, name: str, *answers: Message | StepwaveError) -> None:
-        """Script the next answers to a call; after them, nobody answers."""
+        """Script the next answers to a call. After them, the server is unavailable."""
         self._answers.setdefault(name, deque()).extend(answers)
 
     @property
@@ -64,7 +76,7 @@ class Wire:
         return [name for name, _ in self.sent]
 
     async def unary(self, method: Unary[Request, Response], request: Request, within: float) -> Response:
-        self._note(method.name, request, within)
+        self._record(method.name, request, within)
         scripted = self._answers.get(method.name)
         answer = scripted.popleft() if scripted else LOST
         if isinstance(answer, StepwaveError):
@@ -74,8 +86,8 @@ class Wire:
     def stream(
         self, method: Stream[Request, Response], request: Request, within: float | None
     ) -> MessageStream[Response]:
-        self._note(method.name, request, within)
-        return _Scripted(self, self._streams.popleft() if self._streams else [LOST])
+        self._record(method.name, request, within)
+        return _ScriptedStream(self, self._streams.popleft() if self._streams else [LOST])
 
     async def sleep(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -93,7 +105,7 @@ class Wire:
     async def close(self) -> None:
         pass
 
-    def _note(self, name: str, request: object, within: float | None) -> None:
+    def _record(self, name: str, request: object, within: float | None) -> None:
         assert isinstance(request, Message)
         copy = type(request)()
         copy.CopyFrom(request)
@@ -101,9 +113,9 @@ class Wire:
         self.limits.append(within)
 
 
-class _Scripted(Generic[Response]):
-    def __init__(self, wire: Wire, script: Iterable[object]) -> None:
-        self._wire = wire
+class _ScriptedStream(Generic[Response]):
+    def __init__(self, transport: ScriptedTransport, script: Iterable[object]) -> None:
+        self._transport = transport
         self._script = iter(script)
 
     async def read(self) -> Response | None:
@@ -116,20 +128,20 @@ class _Scripted(Generic[Response]):
         return cast("Response | None", step)
 
     async def finish(self) -> None:
-        self._wire.finished += 1
+        self._transport.finished += 1
 
     def cancel(self) -> None:
-        self._wire.cancelled += 1
+        self._transport.cancelled += 1
 
 
-def session(wire: Wire, *, draw: float = 1.0, **settings: Any) -> Session:
-    """Make a session whose every pause is `draw` of the longest it could be."""
-    told = {"namespace": "", "timeout": 30.0, "connect_timeout": 3.0, "reconnect_window": 30.0, **settings}
-    return Session(Link(wire, LinkSettings(**told), draw=lambda: draw))
+def session(transport: ScriptedTransport, *, draw: float = 1.0, **settings: Any) -> Session:
+    """Return a session whose pauses are `draw` times the longest possible."""
+    chosen = {"namespace": "", "timeout": 30.0, "connect_timeout": 3.0, "reconnect_window": 30.0, **settings}
+    return Session(Link(transport, LinkSettings(**chosen), draw=lambda: draw))
 
 
 def batch(*events: event_pb2.RunEvent, last: int = 0) -> pb.WatchRunResponse:
-    """Put events into a message; both calls that stream have the same shape."""
+    """Put events into a message, which both streams encode alike."""
     return pb.WatchRunResponse(
         events=events, last_sequence=last or max((event.sequence for event in events), default=0)
     )
@@ -145,8 +157,8 @@ def transient(text: str, step_id: str = "a") -> event_pb2.RunEvent:
 
 def chunk(attempt: int, index: int, step_id: str = "a") -> event_pb2.RunEvent:
     payload = payload_pb2.Payload(json=f'"{index}"')
-    said = event_pb2.StepChunk(step_id=step_id, attempt=attempt, index=index, payload=payload)
-    return _event(0, step_chunk=said)
+    message = event_pb2.StepChunk(step_id=step_id, attempt=attempt, index=index, payload=payload)
+    return _event(0, step_chunk=message)
 
 
 def finished(
@@ -159,8 +171,8 @@ def finished(
 
 
 def run_finished(sequence: int, **result: Any) -> event_pb2.RunEvent:
-    told = {"run_id": "r", "workflow_name": "w", "state": run_pb2.STATE_SUCCEEDED, **result}
-    return _event(sequence, run_finished=event_pb2.RunFinished(result=run_pb2.Result(**told)))
+    fields = {"run_id": "r", "workflow_name": "w", "state": run_pb2.STATE_SUCCEEDED, **result}
+    return _event(sequence, run_finished=event_pb2.RunFinished(result=run_pb2.Result(**fields)))
 
 
 def _event(sequence: int, **kind: Any) -> event_pb2.RunEvent:

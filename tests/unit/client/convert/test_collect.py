@@ -1,4 +1,4 @@
-"""How a run's result is put together."""
+"""The assembly of a run's result."""
 
 from stepwave import State
 from stepwave._convert.collect import Collector
@@ -18,7 +18,7 @@ def workflow(**depends_on: list[str]) -> workflow_pb2.Workflow:
 
 
 def collect(*events: event_pb2.RunEvent, known: workflow_pb2.Workflow | None = None) -> RunResult:
-    """Collect a run twice, with and without making events of it; both give the same."""
+    """Collect a run with and without converting its events, and check that the results are equal."""
     absorbed, iterated = Collector(known), Collector(known)
     absorbed.absorb(events)
     iterated.events(events)

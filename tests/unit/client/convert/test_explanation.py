@@ -9,7 +9,7 @@ from stepwave._convert.results import explanation_from_proto
 from stepwave._transport.blocking import drive
 from stepwave.v1 import event_pb2, run_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
-from unit.client.clients.transport import Wire, session
+from unit.client.clients.transport import ScriptedTransport, session
 
 NOW = timestamp_pb2.Timestamp(seconds=1_700_000_000)
 RESPONSE = pb.ExplainRunResponse(
@@ -33,10 +33,10 @@ RESPONSE = pb.ExplainRunResponse(
 
 
 def test_an_explanation_is_asked_for_by_the_runs_id() -> None:
-    wire = Wire()
-    wire.answers("ExplainRun", RESPONSE)
-    assert drive(session(wire, namespace="n").explain("r")) == explanation_from_proto(RESPONSE)
-    assert wire.sent == [("ExplainRun", pb.ExplainRunRequest(namespace="n", run_id="r"))]
+    transport = ScriptedTransport()
+    transport.answers("ExplainRun", RESPONSE)
+    assert drive(session(transport, namespace="n").explain("r")) == explanation_from_proto(RESPONSE)
+    assert transport.sent == [("ExplainRun", pb.ExplainRunRequest(namespace="n", run_id="r"))]
 
 
 def test_a_running_step_has_its_line() -> None:
@@ -53,6 +53,6 @@ def test_a_waiting_step_has_its_cause_or_its_steps() -> None:
     assert (d.running, d.cause) == (False, WaitCause.UNKNOWN)
 
 
-def test_it_can_be_given_as_plain_values() -> None:
+def test_an_explanation_has_plain_values() -> None:
     told = explanation_from_proto(RESPONSE).to_dict()
     assert (told["step_count"], told["time"]) == (7, "2023-11-14T22:13:20.000000Z")

@@ -109,7 +109,7 @@ def test_an_event_of_a_newer_server_is_passed_on_unknown() -> None:
     assert event.to_dict()["kind"] == "unknown"
 
 
-def test_a_step_that_succeeded_is_read_whole() -> None:
+def test_all_fields_of_a_successful_step_are_read() -> None:
     message = run_pb2.StepResult(
         step_id="a",
         action="core.echo",
@@ -139,11 +139,11 @@ def test_a_step_that_succeeded_is_read_whole() -> None:
     assert step.duration == timedelta(seconds=1)
 
 
-def test_a_step_that_was_taken_over_says_from_which_run() -> None:
+def test_a_reused_output_names_its_run() -> None:
     assert step_from_proto(run_pb2.StepResult(step_id="a", reused_from="earlier")).reused_from == "earlier"
 
 
-def test_a_step_whose_fallback_stood_in_keeps_the_original_failure() -> None:
+def test_a_step_with_a_used_fallback_keeps_the_original_failure() -> None:
     failure = run_pb2.Failure(message="no")
     step = step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_SUCCEEDED, original_failure=failure))
     assert step.original_failure is not None
@@ -152,19 +152,19 @@ def test_a_step_whose_fallback_stood_in_keeps_the_original_failure() -> None:
     assert not step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_SUCCEEDED)).by_fallback
 
 
-def test_a_run_says_what_it_repeats_and_what_it_waits_for() -> None:
+def test_a_run_names_the_run_it_repeats_and_what_it_waits_for() -> None:
     run = run_from_proto(run_pb2.Run(rerun_of="earlier", paused=True, missing_actions=["search"]))
     assert (run.rerun_of, run.paused, run.missing_actions) == ("earlier", True, ("search",))
 
 
-def test_a_step_that_was_skipped_says_why_and_has_no_times() -> None:
+def test_a_skipped_step_has_a_reason_and_no_times() -> None:
     reason = run_pb2.SkipReason(cause=run_pb2.SKIP_CAUSE_DEPENDENCY, step_id="b")
     step = step_from_proto(run_pb2.StepResult(state=run_pb2.STATE_SKIPPED, skip_reason=reason))
     assert step.skip_reason == SkipReason(SkipCause.DEPENDENCY, "b")
     assert (step.ready_time, step.start_time, step.end_time, step.duration) == (None, None, None, None)
 
 
-def test_a_failure_is_read_whole() -> None:
+def test_all_fields_of_a_failure_are_read() -> None:
     message = run_pb2.Failure(
         reason=run_pb2.FAILURE_REASON_RATE_LIMITED,
         message="slow down",
@@ -239,7 +239,7 @@ def test_details_of_events_are_read() -> None:
     assert event_of(steps_added=EVENTS["steps_added"]).to_dict()["step_ids"] == ["c"]
 
 
-def test_plain_values_hold_payloads_as_they_are_and_bytes_in_base64() -> None:
+def test_plain_values_have_payloads_unchanged_and_bytes_in_base64() -> None:
     said = result(outputs={"a": None, "b": Blob(b"\xff", "image/png"), "c": {"d": [1]}}).to_dict()
     assert said["outputs"] == {"a": None, "b": {"content_type": "image/png", "data": "/w=="}, "c": {"d": [1]}}
 
@@ -252,12 +252,12 @@ def test_an_output_nested_as_deep_as_json_allows_becomes_plain() -> None:
     assert said == {"a": deep}
 
 
-def test_what_has_no_plain_form_is_an_error() -> None:
+def test_a_value_without_a_plain_form_is_an_error() -> None:
     with pytest.raises(TypeError, match="no plain form for set"):
         plain({1})
 
 
-def test_the_last_event_holds_the_result() -> None:
+def test_the_last_event_has_the_result() -> None:
     message = event_pb2.RunEvent(run_id="r", sequence=9, run_finished=event_pb2.RunFinished())
     event = event_from_proto(message, lambda _: result())
     assert isinstance(event, RunFinished)
@@ -265,7 +265,7 @@ def test_the_last_event_holds_the_result() -> None:
     assert event.result.succeeded
 
 
-def test_a_run_that_never_began_lasted_no_time() -> None:
+def test_a_run_that_never_began_has_no_duration() -> None:
     assert result(start_time=None).duration == timedelta(0)
 
 
@@ -277,7 +277,7 @@ def test_results_and_errors_can_be_pickled() -> None:
     assert (parallel.index, parallel.partial, parallel.answered) == (1, (None, 2), (False, True))
 
 
-def test_a_plan_is_read_whole() -> None:
+def test_all_fields_of_a_plan_are_read() -> None:
     bindings = [
         workflow_pb2.Binding(target="/a", step=workflow_pb2.StepOutput(id="s", path="/x")),
         workflow_pb2.Binding(target="/b", input="/y"),
@@ -304,7 +304,7 @@ def test_a_plan_is_read_whole() -> None:
     assert json.dumps(plan.to_dict())
 
 
-def test_what_a_server_can_do_is_read() -> None:
+def test_capabilities_of_a_server_are_read() -> None:
     action = action_from_proto(orchestrator_pb2.Action(name="a", input_schema='{"type":"object"}', streaming=True))
     assert (action.name, action.input_schema, action.streaming) == ("a", {"type": "object"}, True)
     assert action_from_proto(orchestrator_pb2.Action(name="a")).input_schema == {}

@@ -1,4 +1,4 @@
-"""Every field of the contract can be given in a file, and a wrong one is named with what was expected."""
+"""A file can have every field of the contract, and an invalid one is reported with what was expected."""
 
 from pathlib import Path
 
@@ -40,7 +40,7 @@ KEYS = "name, steps, scheduling, failure_policy, max_parallelism, timeout, label
 
 
 def complaint(text: str) -> str:
-    """Return the one line that reading a step or workflow of this text complains with, without its place."""
+    """Return the only problem of a step or workflow, without its place."""
     with pytest.raises(WorkflowFileError) as caught:
         parse_workflow(text, "f")
     (line,) = str(caught.value).splitlines()

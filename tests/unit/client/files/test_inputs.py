@@ -1,4 +1,4 @@
-"""Inputs in a file become a payload and the bindings that fill it in."""
+"""Inputs in a file become a payload and bindings."""
 
 import json
 
@@ -16,14 +16,14 @@ def read_step(text: str) -> workflow_pb2.Step:
 
 
 def complaint(text: str) -> str:
-    """Return the one problem of a step, without its place."""
+    """Return the only problem of a step, without its place."""
     with pytest.raises(WorkflowFileError) as caught:
         read_step(text)
     (line,) = str(caught.value).splitlines()
     return line.split(": ", 1)[1]
 
 
-plain_keys = st.text().filter(lambda key: not key.startswith("$"))  # such a key may make a reference
+plain_keys = st.text().filter(lambda key: not key.startswith("$"))  # such a key may be a reference
 
 
 @given(
@@ -33,7 +33,7 @@ plain_keys = st.text().filter(lambda key: not key.startswith("$"))  # such a key
         max_leaves=15,
     )
 )
-def test_an_input_without_references_is_the_payload_as_it_stands(value: object) -> None:
+def test_an_input_without_references_is_the_payload(value: object) -> None:
     step = parse_workflow(json.dumps({"steps": [{"input": value}]}), "f.json").message.steps[0]
     assert json.loads(step.input.json) == value
     assert not step.bindings
@@ -85,7 +85,7 @@ def test_an_input_of_nothing_is_null_and_not_left_out() -> None:
     assert not read_step("id: a").HasField("input")
 
 
-def test_a_default_stands_beside_the_source() -> None:
+def test_a_default_is_beside_the_source() -> None:
     (binding,) = read_step("input: {x: {$from: a, default: {n: null}}}").bindings
     assert binding.default.json == '{"n":null}'
 
@@ -100,7 +100,7 @@ def test_a_default_stands_beside_the_source() -> None:
         "fallback: {value: {x: 1e400}}",
     ],
 )
-def test_a_number_that_no_double_holds_is_named_at_its_place(text: str) -> None:
+def test_a_number_beyond_the_range_of_doubles_is_reported_at_its_place(text: str) -> None:
     with pytest.raises(WorkflowFileError) as refused:
         read_step(text)
     (problem,) = refused.value.problems
@@ -130,22 +130,22 @@ def test_a_fallbacks_value_is_data() -> None:
     ("text", "message"),
     [
         ("input: {x: {$from: 5}}", "steps[0].input: $from: expected a string, got the number 5"),
-        ("input: {x: {$from: /a}}", 'steps[0].input: $from: names no step; write it as "step" or "step/pointer"'),
+        ("input: {x: {$from: /a}}", 'steps[0].input: $from: names no step; write "step" or "step/pointer"'),
         (
             "input: {x: {$from: a, y: 1}}",
-            'steps[0].input: "y" cannot stand beside $from (only "default" can); put $literal around what is data',
+            'steps[0].input: "y" cannot be beside $from (only "default" can); put $literal around what is data',
         ),
         (
             "input: {x: {$literal: a, default: 1}}",
-            'steps[0].input: "default" cannot stand beside $literal (nothing can); put $literal around what is data',
+            'steps[0].input: "default" cannot be beside $literal (nothing can); put $literal around what is data',
         ),
         (
             "fallback: {value: {$from: a}}",
-            "steps[0].fallback.value: nothing can be filled in here; put $literal around what is data",
+            "steps[0].fallback.value: references are not allowed here; put $literal around what is data",
         ),
         (
             "input: {x: {$from: a, default: {$from: b}}}",
-            "steps[0].input: nothing can be filled in here; put $literal around what is data",
+            "steps[0].input: references are not allowed here; put $literal around what is data",
         ),
     ],
 )

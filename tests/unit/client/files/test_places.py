@@ -1,4 +1,4 @@
-"""Whatever field a server blames, the file's line and column are found."""
+"""Every field that a server refuses has a line and column in the file."""
 
 import pytest
 
@@ -37,11 +37,11 @@ steps:
         ("", 1, 1),
     ],
 )
-def test_a_field_is_placed_where_it_or_what_holds_it_stands(field: str, line: int, column: int) -> None:
+def test_a_field_has_its_own_place_or_that_of_its_parent(field: str, line: int, column: int) -> None:
     assert parse_workflow(TEXT, "flow.yaml").place_of(field) == (line, column)
 
 
-def test_a_servers_violation_reads_like_the_files_own() -> None:
+def test_a_violation_of_a_server_has_the_form_of_a_file_problem() -> None:
     violation = Violation("steps[1].depends_on[1]", 'unknown step "serach"; did you mean "search"?')
     error = parse_workflow(TEXT, "flow.yaml").locate([violation])
     assert str(error) == 'flow.yaml:7:55: steps[1].depends_on[1]: unknown step "serach"; did you mean "search"?'

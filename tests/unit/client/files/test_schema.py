@@ -64,7 +64,7 @@ def test_every_key_of_a_workflow_file_is_described() -> None:
 
 
 @pytest.mark.parametrize("document", GOOD)
-def test_schema_and_reader_take_the_same(document: object) -> None:
+def test_schema_and_reader_accept_the_same(document: object) -> None:
     VALIDATOR.validate(document)
     parse_workflow(json.dumps(document), "flow.json")
 

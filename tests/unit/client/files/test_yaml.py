@@ -1,4 +1,4 @@
-"""YAML texts become the JSON values that they look like, or a problem with its place."""
+"""YAML texts become JSON values, or problems with their places."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from stepwave._files import WorkflowFileError, parse_workflow
 from stepwave._files._tree import to_json
 from stepwave._files._yaml import parse_yaml
 
-# Beyond the basic plane JSON escapes a character as two halves, which YAML has not.
+# JSON escapes characters beyond the basic plane as surrogate pairs, which YAML does not have.
 TEXTS = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]), max_size=50)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXTS,
@@ -21,13 +21,13 @@ VALUES = st.recursive(
 
 
 def read_value(text: str) -> object:
-    """Return what a step's input of this YAML text becomes, as JSON."""
+    """Return the JSON of a step's input in YAML."""
     loaded = parse_workflow(f"name: a\nsteps:\n- id: s\n  action: x\n  input: {text}\n", "flow.yaml")
     return json.loads(loaded.message.steps[0].input.json, parse_float=str, parse_int=str)
 
 
 def problems(text: str) -> list[str]:
-    """Return the lines that reading this text complains with."""
+    """Return the problems of a text."""
     with pytest.raises(WorkflowFileError) as caught:
         parse_workflow(text, "flow.yaml")
     return str(caught.value).splitlines()
@@ -66,7 +66,7 @@ def test_json_is_yaml(value: object) -> None:
         ("", None),
     ],
 )
-def test_only_what_json_knows_is_more_than_a_string(text: str, value: object) -> None:
+def test_only_json_scalars_are_not_strings(text: str, value: object) -> None:
     assert read_value(text) == value
 
 
@@ -109,14 +109,14 @@ def test_aliases_that_multiply_are_refused() -> None:
 
 
 def test_an_alias_inside_its_own_anchor_is_refused() -> None:
-    assert problems("name: &a [*a]") == ["flow.yaml:1:11: *a stands inside what it repeats"]
+    assert problems("name: &a [*a]") == ["flow.yaml:1:11: *a is inside the value that it repeats"]
 
 
 def test_deep_nesting_is_refused_where_it_goes_too_deep() -> None:
     assert problems("[" * 500) == ["flow.yaml:1:101: nested more than 100 levels deep"]
 
 
-def test_nesting_beyond_what_the_parser_itself_bears_is_refused_alike() -> None:
+def test_nesting_beyond_the_parsers_own_limit_is_refused_alike() -> None:
     (line,) = problems("[" * 100_000)
     assert re.fullmatch(r"flow\.yaml:1:\d+: nested more than 100 levels deep", line)
 
@@ -130,21 +130,21 @@ def test_nesting_beyond_what_the_parser_itself_bears_is_refused_alike() -> None:
         ("- a", "1:1: expected a mapping, got a list"),
         ("name: a: b", "1:8: mapping values are not allowed in this context"),
         ("name: *x", "1:7: unknown alias *x"),
-        ("name: a\n---\nname: b", "2:1: a second document begins here; a workflow file holds one workflow"),
+        ("name: a\n---\nname: b", "2:1: a second document begins here; a workflow file has one workflow"),
         ("name: a\nname: b", '2:1: duplicate key "name", first on line 1'),
         ("name: a\0", '1:8: YAML does not allow the character "\\u0000"'),
-        ("labels: !!binary aGk=\nname: a", "1:9: unknown tag !!binary; a workflow file holds what JSON can hold"),
+        ("labels: !!binary aGk=\nname: a", "1:9: unknown tag !!binary; a workflow file has only the types of JSON"),
         ("<<: [{name: a}, 5]", "1:17: << merges a mapping, or a list of mappings, got the number 5"),
         ("<<: a", '1:5: << merges a mapping, or a list of mappings, got the string "a"'),
         ("1: a", "1:1: a key must be a string, got 1; put it in quotes"),
         ("[a]: b", "1:1: a key must be a string, got a list or mapping"),
     ],
 )
-def test_what_is_no_workflow_is_placed(text: str, complaint: str) -> None:
+def test_a_text_that_is_no_workflow_is_reported_with_its_place(text: str, complaint: str) -> None:
     assert problems(text)[0] == f"flow.yaml:{complaint}"
 
 
-def test_a_tab_is_answered_with_the_remedy() -> None:
+def test_a_tab_is_reported_with_advice() -> None:
     (line,) = problems("name: a\nsteps:\n\t- id: b")
     assert line.startswith("flow.yaml:3:1: found character")
     assert "indent with spaces" in line
@@ -156,7 +156,7 @@ def test_every_problem_is_listed_in_the_files_order() -> None:
     assert places == [["1", "1"], ["3", "7"], ["4", "3"], ["5", "15"], ["6", "12"], ["6", "12"], ["7", "10"]]
 
 
-# What people know from Compose files.
+# As in Compose files.
 
 
 def test_a_merge_key_brings_in_the_keys_of_a_mapping() -> None:
@@ -170,7 +170,7 @@ def test_a_merge_key_brings_in_the_keys_of_a_mapping() -> None:
     assert loaded.place_of("steps[0].timeout") == (3, 12)
 
 
-def test_of_several_mappings_that_are_merged_the_first_counts() -> None:
+def test_the_first_of_several_merged_mappings_counts() -> None:
     text = "x-a: &a {timeout: 1s}\nx-b: &b {timeout: 2s, action: x}\nsteps:\n- {<<: [*a, *b], id: s}\n"
     (step,) = parse_workflow(text, "flow.yaml").message.steps
     assert (step.timeout.seconds, step.action) == (1, "x")
@@ -185,7 +185,7 @@ def test_a_merge_key_in_quotes_is_data() -> None:
     assert read_value('{"<<": {a: 1}}') == {"<<": {"a": "1"}}
 
 
-def test_keys_of_its_own_stand_at_the_top_of_a_file_alone() -> None:
+def test_extension_keys_are_allowed_at_the_top_level_only() -> None:
     assert parse_workflow("x-notes: [anything, {b: no}]\nname: a\n", "f.yaml").message.name == "a"
     assert problems("name: a\nsteps:\n- {id: s, action: x, x-notes: 1}\n")[0].startswith(
         'flow.yaml:3:22: unknown key "x-notes"'

@@ -1,17 +1,18 @@
-"""Runs in virtual time, exported: what reports are made of in tests."""
+"""Exports of runs in virtual time, for tests of reports."""
 
 from datetime import timedelta
 
 from stepwave import RunExport, RunReport, TimeParts
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
-from stepwave_server.core.model import Scheduling, Workflow
+from stepwave_server.core.model import SECOND, Scheduling, Workflow
 from stepwave_server.wire.events.encode import Encoder, decode
 from stepwave_server.wire.values import fill_time
 from stepwave_server.wire.workflows.workflow import fill_step
+from unit.server.core.build import flow, step
 from unit.server.core.driver import NOON, Drive
 
-__all__ = ["export_of", "parts", "report_on", "seconds"]
+__all__ = ["after", "diamond", "export_of", "parts", "report_on", "seconds", "through_the_diamond"]
 
 RUN_ID = "report-1"
 
@@ -27,13 +28,37 @@ def parts(
     return TimeParts(*map(seconds, (work, waiting, backoff, barrier, planning)))
 
 
+def diamond(*, by_waves: bool = False, max_parallelism: int = 0) -> Drive:
+    """Begin a run of `a`; `b` and `c` after it; `d` after these."""
+    steps = (step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c"))
+    return Drive.begun(flow(*steps, by_waves=by_waves, max_parallelism=max_parallelism))
+
+
+def after(drive: Drive, pause: float) -> Drive:
+    """Let seconds pass in a run."""
+    drive.now += round(pause * SECOND)
+    return drive
+
+
+def through_the_diamond(drive: Drive) -> Drive:
+    """Run the diamond without waiting: `a` takes 1, `b` 2, `c` 5 and `d` 1."""
+    drive.start("a")
+    after(drive, 1).succeed("a")
+    drive.start("b", "c")
+    after(drive, 2).succeed("b")
+    after(drive, 3).succeed("c")
+    drive.start("d")
+    after(drive, 1).succeed("d")
+    return drive
+
+
 def report_on(drive: Drive) -> RunReport:
-    """Return the report of a run as far as it has come, by way of the file of its export."""
+    """Return the report of a run so far, read from its exported text."""
     return RunExport.from_json(export_of(drive).to_json()).report()
 
 
 def export_of(drive: Drive) -> RunExport:
-    """Return what a server keeps of a run."""
+    """Return the export of a run."""
     definition = pb.RunDefinition(run_id=RUN_ID, workflow=_workflow(drive.workflow))
     fill_time(definition.create_time, NOON)
     encode = Encoder(RUN_ID, drive.workflow.name, NOON).encode
@@ -48,6 +73,6 @@ def _workflow(workflow: Workflow) -> workflow_pb2.Workflow:
         scheduling=workflow_pb2.SCHEDULING_WAVE if by_waves else workflow_pb2.SCHEDULING_EAGER,
         max_parallelism=workflow.max_parallelism,
     )
-    for step in workflow.steps:
-        fill_step(message.steps.add(), step)
+    for definition in workflow.steps:
+        fill_step(message.steps.add(), definition)
     return message

@@ -1,4 +1,4 @@
-"""The file of an exported run: exact, readable, and refused where it is not one."""
+"""Export files: exact, readable, and refused if invalid."""
 
 import json
 from collections.abc import Iterator
@@ -12,13 +12,13 @@ from stepwave import InvalidExport, RunExport, ServerUnavailable, Unsupported
 from stepwave._transport.blocking import drive
 from stepwave.v1 import event_pb2, payload_pb2, workflow_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
-from unit.client.clients.transport import LOST, Wire, finished, run_finished, session, started
+from unit.client.clients.transport import LOST, ScriptedTransport, finished, run_finished, session, started
 
 TEXT = '{"big": 9007199254740993, "small": 1e-7, "city": "Łódź"}'
 
 
 def export() -> RunExport:
-    """Return an export with every kind of value whose form matters."""
+    """Return an export with values of every form."""
     definition = pb.RunDefinition(
         run_id="r",
         namespace="default",
@@ -35,12 +35,12 @@ def export() -> RunExport:
     return RunExport(definition, (started(1), finished(2, output=TEXT), blob, empty, run_finished(5)))
 
 
-def test_what_is_written_is_read_back_exactly(tmp_path: Path) -> None:
+def test_an_export_is_read_back_exactly(tmp_path: Path) -> None:
     export().save(tmp_path / "run.json")
     assert RunExport.load(tmp_path / "run.json") == export()
 
 
-def test_it_is_one_json_document_that_says_its_version() -> None:
+def test_an_export_is_one_json_document_with_its_version() -> None:
     document = json.loads(export().to_json())
     assert list(document) == ["stepwave_export", "definition", "events"]
     assert document["stepwave_export"] == 1
@@ -62,7 +62,7 @@ def test_a_run_without_events_is_exported_too() -> None:
     assert RunExport.from_json(bare.to_json()) == bare
 
 
-def test_what_a_newer_server_said_is_not_dropped_in_silence() -> None:
+def test_fields_of_a_newer_server_are_not_dropped_silently() -> None:
     newer = event_pb2.RunEvent.FromString(started(1).SerializeToString() + b"\xfa\x7f\x01x")
     with pytest.raises(Unsupported, match="a newer server"):
         RunExport(pb.RunDefinition(), (newer,)).to_json()
@@ -71,8 +71,8 @@ def test_what_a_newer_server_said_is_not_dropped_in_silence() -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("name: a", "not an export of a run: line 1, column 1: no JSON: "),
-        ('{"stepwave_export": 1,\n "definition": {},\n "events": [{},, {}]}', "line 3, column 16: no JSON: "),
+        ("name: a", "not an export of a run: line 1, column 1: not JSON: "),
+        ('{"stepwave_export": 1,\n "definition": {},\n "events": [{},, {}]}', "line 3, column 16: not JSON: "),
         ("[" * 100_000, "not an export of a run: is nested too deeply"),
         ('{"stepwave_export": ' + "1" * 5_000 + "}", "not an export of a run: holds a number of 5,000 characters"),
         ('{"stepwave_export": null}', "stepwave_export: version null of the format"),
@@ -87,7 +87,7 @@ def test_what_a_newer_server_said_is_not_dropped_in_silence() -> None:
         ('{"stepwave_export": 1, "definition": {}, "events": [{"sequence": 2}]}', "expected the sequence 1, got 2"),
     ],
 )
-def test_what_is_no_export_is_refused(text: str, problem: str) -> None:
+def test_a_text_that_is_no_export_is_refused(text: str, problem: str) -> None:
     with pytest.raises(InvalidExport) as caught:
         RunExport.from_json(text)
     assert problem in str(caught.value)
@@ -103,7 +103,7 @@ ODD: list[object] = [None, True, 5, -1, 1.5, 10**30, "x", "", "2026-13-01T00:00:
 
 
 def places(value: object, path: str = "") -> Iterator[tuple[Any, Any, str]]:
-    """Yield every value of a document: what holds it, its key or index there, and its path."""
+    """Yield every value of a document: its container, its key or index there, and its path."""
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, item in list(items):
         where = f"{path}[{key}]" if isinstance(value, list) else f"{path}.{key}".lstrip(".")
@@ -112,7 +112,7 @@ def places(value: object, path: str = "") -> Iterator[tuple[Any, Any, str]]:
 
 
 def refusal(document: object) -> str:
-    """Return why a document is refused; empty if it is not."""
+    """Return why a document is refused; empty: it is accepted."""
     try:
         RunExport.from_json(json.dumps(document))
     except InvalidExport as error:
@@ -120,7 +120,7 @@ def refusal(document: object) -> str:
     return ""
 
 
-def test_whatever_stands_in_place_of_a_value_is_refused_with_its_path() -> None:
+def test_any_value_of_the_wrong_type_is_refused_with_its_path() -> None:
     document = json.loads(export().to_json())
     refused = 0
     for holder, key, path in places({name: document[name] for name in ("definition", "events")}):
@@ -180,12 +180,12 @@ def test_a_malformed_event_is_refused_in_the_words_of_json(event: str, problem: 
 
 def test_a_file_that_is_no_export_is_named(tmp_path: Path) -> None:
     (tmp_path / "flow.bin").write_bytes(b'{"\xff": 1}')
-    with pytest.raises(InvalidExport, match=r"flow\.bin: not an export of a run: byte 3 belongs to no text in UTF-8"):
+    with pytest.raises(InvalidExport, match=r"flow\.bin: not an export of a run: byte 3 is not valid UTF-8"):
         RunExport.load(tmp_path / "flow.bin")
 
 
 def parts() -> list[pb.ExportRunResponse]:
-    """Return an export as a server sends it."""
+    """Return the parts of an export, as a server streams them."""
     whole = export()
     return [
         pb.ExportRunResponse(definition=whole.definition),
@@ -194,23 +194,23 @@ def parts() -> list[pb.ExportRunResponse]:
     ]
 
 
-def test_an_export_is_put_together_from_all_its_parts() -> None:
-    wire = Wire()
-    wire.stream_answers(*parts())
-    assert drive(session(wire, namespace="n").export("r")) == export()
-    assert wire.sent == [("ExportRun", pb.ExportRunRequest(namespace="n", run_id="r"))]
+def test_an_export_is_assembled_from_all_its_parts() -> None:
+    transport = ScriptedTransport()
+    transport.stream_answers(*parts())
+    assert drive(session(transport, namespace="n").export("r")) == export()
+    assert transport.sent == [("ExportRun", pb.ExportRunRequest(namespace="n", run_id="r"))]
 
 
-def test_an_export_that_breaks_begins_afresh() -> None:
-    wire = Wire()
-    wire.stream_answers(*parts()[:2], LOST)
-    wire.stream_answers(*parts())
-    assert drive(session(wire).export("r")) == export()
+def test_an_export_whose_stream_is_lost_restarts() -> None:
+    transport = ScriptedTransport()
+    transport.stream_answers(*parts()[:2], LOST)
+    transport.stream_answers(*parts())
+    assert drive(session(transport).export("r")) == export()
 
 
 def test_an_export_from_a_server_that_is_gone_is_given_up() -> None:
     with pytest.raises(ServerUnavailable):
-        drive(session(Wire()).export("r"))
+        drive(session(ScriptedTransport()).export("r"))
 
 
 def test_states_are_read_as_names() -> None:

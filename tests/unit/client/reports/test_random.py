@@ -1,4 +1,4 @@
-"""Reports of random runs: whatever happened, the parts add up, and the path is one."""
+"""Properties of reports on random runs: the parts add up, and the critical path is a chain."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -21,8 +21,8 @@ ZERO = timedelta()
 PAUSES = [0, 1, 700, SECOND, 3 * SECOND, 123_456_789]
 
 
-def go(drive: Drive, data: st.DataObject, additions: Sequence[AddSteps] = ()) -> None:
-    """Let anything happen that can, for as long as it takes or up to a moment in between."""
+def feed_random_inputs(drive: Drive, data: st.DataObject, additions: Sequence[AddSteps] = ()) -> None:
+    """Feed a run random inputs, to its end or up to a random moment."""
     to_add = list(additions)
     moments = data.draw(st.none() | st.integers(0, 25), label="moments")
     cancel_after = data.draw(st.none() | st.integers(0, 12), label="cancel after")
@@ -45,7 +45,7 @@ def go(drive: Drive, data: st.DataObject, additions: Sequence[AddSteps] = ()) ->
 
 
 def check(drive: Drive) -> RunReport:
-    """Check what holds of every report, and return it."""
+    """Check the properties of every report, and return it."""
     report = report_on(drive)
     path = [report.steps[step_id] for step_id in report.path]
     steps = list(report.steps.values())
@@ -54,11 +54,15 @@ def check(drive: Drive) -> RunReport:
     for earlier, later in pairwise(path):
         assert earlier.step_id in drive.run.steps[later.step_id].deps
         assert earlier.end == later.begin
-    for told in steps:
-        assert told.slack >= ZERO
-        assert told.parts.total == told.end - told.begin == sum((one.end - one.start for one in told.phases), ZERO)
-        assert told.on_path == (told.step_id in report.path)
-        assert told.state is State.RUNNING or not told.parts.work or told.attempts
+    for reported in steps:
+        assert reported.slack >= ZERO
+        assert (
+            reported.parts.total
+            == reported.end - reported.begin
+            == sum((one.end - one.start for one in reported.phases), ZERO)
+        )
+        assert reported.on_path == (reported.step_id in report.path)
+        assert reported.state is State.RUNNING or not reported.parts.work or reported.attempts
     assert report.totals.work == sum((step.parts.work for step in steps), ZERO)
     assert report.path_parts.work + report.path_parts.backoff <= report.sequential
     assert report.sequential <= report.peak * report.makespan + report.totals.backoff
@@ -72,8 +76,8 @@ def check(drive: Drive) -> RunReport:
     return report
 
 
-def agrees_with_the_core(drive: Drive, report: RunReport) -> None:
-    """Check a report of a run under way against the state that the core keeps."""
+def check_against_core(drive: Drive, report: RunReport) -> None:
+    """Check a report of a run under way against the state of the core."""
     for step_id, state in drive.run.steps.items():
         waits = state.join_met and state.ready_time is not None and not state.ended and not state.attempt
         last = [phase.kind for phase in report.steps[step_id].phases][-1:]
@@ -87,7 +91,7 @@ def agrees_with_the_core(drive: Drive, report: RunReport) -> None:
 @given(workflows(), st.data())
 def test_the_parts_of_any_run_add_up_along_a_chain_of_dependencies(workflow: Workflow, data: st.DataObject) -> None:
     drive = Drive(workflow, checked=False)
-    go(drive, data)
+    feed_random_inputs(drive, data)
     report = check(drive)
     assert report.path_parts.planning == ZERO or not drive.run.finished
     if workflow.scheduling is Scheduling.EAGER:
@@ -103,21 +107,21 @@ def test_the_parts_of_a_run_that_grows_add_up_too(steps: list[Step], data: st.Da
     drive = Drive(
         flow(max_parallelism=data.draw(st.sampled_from([0, 1, 2]))), options=RunOptions(open=True), checked=False
     )
-    go(drive, data, additions)
+    feed_random_inputs(drive, data, additions)
     check(drive)
 
 
 @soak(150)
 @given(workflows(), st.data())
-def test_a_step_that_waits_in_a_run_under_way_is_told_to_wait(workflow: Workflow, data: st.DataObject) -> None:
+def test_a_step_that_waits_in_a_run_under_way_has_waiting_time(workflow: Workflow, data: st.DataObject) -> None:
     drive = Drive(workflow, checked=False)
-    go(drive, data)
-    agrees_with_the_core(drive, report_on(drive))
+    feed_random_inputs(drive, data)
+    check_against_core(drive, report_on(drive))
 
 
 @soak(100)
 @given(workflows(), st.data())
-def test_a_run_in_which_nobody_waits_takes_no_longer_than_its_replay(workflow: Workflow, data: st.DataObject) -> None:
+def test_a_run_without_waiting_takes_as_long_as_its_forward_pass(workflow: Workflow, data: st.DataObject) -> None:
     drive = Drive.begun(workflow, checked=False)
     while drive.run.finished is None:
         drive.start(*drive.waiting())
@@ -133,7 +137,7 @@ def test_a_run_in_which_nobody_waits_takes_no_longer_than_its_replay(workflow: W
 
 @st.composite
 def timed_workflows(draw: st.DrawFn) -> tuple[Workflow, dict[str, int]]:
-    """Draw a workflow of steps that wait for all their dependencies, and how long each takes, in nanoseconds."""
+    """Draw a workflow whose steps wait for all dependencies, and the duration of each step in nanoseconds."""
     ids = [chr(ord("a") + place) for place in range(draw(st.integers(1, 8)))]
     chosen = [
         draw(st.lists(st.sampled_from(ids[:place]), max_size=3, unique=True)) if place else []
@@ -146,7 +150,7 @@ def timed_workflows(draw: st.DrawFn) -> tuple[Workflow, dict[str, int]]:
 
 
 def play(workflow: Workflow, lengths: Mapping[str, int]) -> Drive:
-    """Let every step that has a place start at once and take its time."""
+    """Run a workflow: each step starts as soon as the limit allows, and takes its duration."""
     drive = Drive.begun(workflow, checked=False)
     ends: dict[str, int] = {}
     while drive.run.finished is None:
@@ -159,8 +163,8 @@ def play(workflow: Workflow, lengths: Mapping[str, int]) -> Drive:
     return drive
 
 
-def longest(workflow: Workflow, lengths: Mapping[str, int], *, by_waves: bool) -> timedelta:
-    """Return how long a run takes in which nobody waits for a place, step by step in the order of declaration."""
+def makespan_without_waiting(workflow: Workflow, lengths: Mapping[str, int], *, by_waves: bool) -> timedelta:
+    """Return the makespan of a run without waiting."""
     waves: dict[str, int] = {}
     ends: dict[str, int] = {}
     for one in workflow.steps:
@@ -177,8 +181,8 @@ def test_a_replay_without_waiting_takes_as_long_as_the_longest_chain(drawn: tupl
     workflow, lengths = drawn
     by_waves = workflow.scheduling is Scheduling.WAVE
     report = check(play(workflow, lengths))
-    assert report.without_waiting == longest(workflow, lengths, by_waves=by_waves)
-    assert report.without_barriers == longest(workflow, lengths, by_waves=False)
+    assert report.without_waiting == makespan_without_waiting(workflow, lengths, by_waves=by_waves)
+    assert report.without_barriers == makespan_without_waiting(workflow, lengths, by_waves=False)
     if not workflow.max_parallelism:
         assert report.makespan == report.without_waiting
 
@@ -189,9 +193,9 @@ def test_a_step_may_take_longer_by_its_slack_and_by_no_more(drawn: tuple[Workflo
     workflow, lengths = replace(drawn[0], max_parallelism=0), drawn[1]
     by_waves = workflow.scheduling is Scheduling.WAVE
     report = check(play(workflow, lengths))
-    for step_id, told in report.steps.items():
-        slack = told.slack // timedelta(microseconds=1) * 1_000
+    for step_id, reported in report.steps.items():
+        slack = reported.slack // timedelta(microseconds=1) * 1_000
         later = {**lengths, step_id: lengths[step_id] + slack}
         too_late = {**lengths, step_id: lengths[step_id] + slack + SECOND}
-        assert longest(workflow, later, by_waves=by_waves) == report.makespan
-        assert longest(workflow, too_late, by_waves=by_waves) > report.makespan
+        assert makespan_without_waiting(workflow, later, by_waves=by_waves) == report.makespan
+        assert makespan_without_waiting(workflow, too_late, by_waves=by_waves) > report.makespan

@@ -1,4 +1,4 @@
-"""The event loop of scripted runs: its clock jumps, and stands still for what happens outside it."""
+"""The event loop of scripted runs: its clock jumps to timers, and stands still for threads and connections."""
 
 import asyncio
 import math
@@ -12,7 +12,7 @@ from typing import TypeVar
 import pytest
 
 from stepwave._scripted.loop import VirtualLoop
-from stepwave._scripted.script_errors import RunStuck
+from stepwave._scripted.script import RunStuck
 
 T = TypeVar("T")
 
@@ -24,14 +24,14 @@ EPOCH = 4_000_000_000 * 1_000_000_000
 def loop() -> Iterator[VirtualLoop]:
     loop = VirtualLoop(EPOCH, patience=60)
     yield loop
-    loop.leave()
+    loop.shut_down()
 
 
 def run(loop: VirtualLoop, work: Coroutine[object, object, T]) -> T:
     return loop.run_until_complete(work)
 
 
-def test_a_sleep_takes_no_time_but_the_clocks(loop: VirtualLoop) -> None:
+def test_a_sleep_takes_virtual_time_only(loop: VirtualLoop) -> None:
     began = time.monotonic()
     run(loop, asyncio.sleep(24 * HOUR))
     assert loop.time() == 24 * HOUR
@@ -45,7 +45,7 @@ def test_the_wall_clock_moves_along_to_the_nanosecond(loop: VirtualLoop) -> None
     assert datetime.fromtimestamp(EPOCH / 1e9, UTC).year == 2096
 
 
-def test_what_sleeps_shorter_goes_on_sooner(loop: VirtualLoop) -> None:
+def test_shorter_sleeps_end_sooner(loop: VirtualLoop) -> None:
     woken: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -59,7 +59,7 @@ def test_what_sleeps_shorter_goes_on_sooner(loop: VirtualLoop) -> None:
     assert woken == [0.5, 60, HOUR]
 
 
-def test_a_timeout_is_over_when_its_time_has_come(loop: VirtualLoop) -> None:
+def test_a_timeout_passes_in_virtual_time(loop: VirtualLoop) -> None:
     async def wait() -> None:
         async with asyncio.timeout(90):
             await asyncio.Event().wait()
@@ -127,7 +127,7 @@ def test_work_on_threads_waits_until_nothing_else_can_happen_now(loop: VirtualLo
     assert log == ["busy", "thread"]
 
 
-def test_who_gives_up_waiting_for_a_turn_holds_up_nobody(loop: VirtualLoop) -> None:
+def test_a_cancelled_wait_for_a_turn_blocks_no_other(loop: VirtualLoop) -> None:
     async def give_up() -> str:
         first = asyncio.create_task(loop.in_turn("first", lambda: asyncio.to_thread(time.sleep, 60)))
         await asyncio.sleep(0)
@@ -137,31 +137,33 @@ def test_who_gives_up_waiting_for_a_turn_holds_up_nobody(loop: VirtualLoop) -> N
     assert run(loop, give_up()) == "done"
 
 
-def test_a_thread_that_keeps_everything_waiting_is_named() -> None:
+def test_a_thread_that_blocks_virtual_time_is_named() -> None:
     loop = VirtualLoop(EPOCH, patience=0.05)
     done = threading.Event()
-    with pytest.raises(RunStuck, match=r"for 0\.05 s, step 'a' keeps its thread, and virtual time stands still"):
+    with pytest.raises(
+        RunStuck, match=r"for 0\.05 s, step 'a' does not leave its thread, and virtual time stands still"
+    ):
         run(loop, loop.in_turn("step 'a'", lambda: asyncio.to_thread(done.wait)))
     done.set()
-    loop.leave()
+    loop.shut_down()
 
 
-def test_patience_may_have_no_end() -> None:
+def test_patience_may_be_infinite() -> None:
     loop = VirtualLoop(EPOCH, patience=math.inf)
     assert run(loop, asyncio.to_thread(lambda: "done")) == "done"
-    loop.leave()
+    loop.shut_down()
 
 
-def test_what_can_never_go_on_is_no_hang(loop: VirtualLoop) -> None:
+def test_a_deadlock_is_reported(loop: VirtualLoop) -> None:
     async def wait() -> None:
         await asyncio.Event().wait()
 
-    with pytest.raises(RunStuck, match="nothing is left that could happen"):
+    with pytest.raises(RunStuck, match="nothing is left to wait for"):
         run(loop, wait())
 
 
-def test_what_spins_without_an_end_is_no_hang(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "_most_turns", 1_000)
+def test_an_endless_spin_is_reported(loop: VirtualLoop, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "_max_turns", 1_000)
 
     async def spin() -> None:
         while True:  # noqa: ASYNC110 - what must not be done is done here
@@ -172,10 +174,10 @@ def test_what_spins_without_an_end_is_no_hang(loop: VirtualLoop, monkeypatch: py
 
 
 @pytest.mark.parametrize("pause", [0, HOUR])
-def test_what_clings_on_is_left_behind(pause: float) -> None:
+def test_a_task_that_ignores_its_cancellation_is_abandoned(pause: float) -> None:
     loop = VirtualLoop(EPOCH, patience=60)
 
-    async def cling() -> None:
+    async def ignore_cancellation() -> None:
         while True:
             try:
                 await asyncio.sleep(pause)
@@ -183,10 +185,10 @@ def test_what_clings_on_is_left_behind(pause: float) -> None:
                 continue
 
     async def begin() -> None:
-        loop.set_exception_handler(lambda _, __: None)  # it is told of tasks that are left behind
-        tasks.append(asyncio.create_task(cling()))
+        loop.set_exception_handler(lambda _, __: None)  # it is called for abandoned tasks
+        tasks.append(asyncio.create_task(ignore_cancellation()))
 
     tasks: list[asyncio.Task[None]] = []
     run(loop, begin())
-    loop.leave()
+    loop.shut_down()
     assert loop.is_closed()

@@ -1,4 +1,4 @@
-"""What a scripted run tells, and how its assertions fail."""
+"""The report of a scripted run, and its failing assertions."""
 
 from datetime import timedelta
 
@@ -11,7 +11,7 @@ RETRY = Retry(max_attempts=3, initial_backoff=10, jitter=0)
 
 
 def briefing() -> Workflow:
-    """Return a workflow of which one step is tried again, one answers by its fallback, and one is skipped."""
+    """Return a workflow with a retried step, a fallback, and a skipped step."""
     flow = Workflow("briefing", failure_policy="continue")
     sky = flow.step("weather", "weather", {"city": flow.input["city"]}, retry=RETRY)
     flow.step("news", "news", {}, fallback=Fallback(value=[]))
@@ -27,7 +27,7 @@ def run() -> ScriptedRun:
     return run_scripted(briefing(), script, {"city": "Oslo"}, check=False)
 
 
-def test_every_attempt_is_told_with_its_input_and_its_times(run: ScriptedRun) -> None:
+def test_every_attempt_is_reported_with_its_input_and_times(run: ScriptedRun) -> None:
     first, second = run.attempts_of("weather")
     assert (first.number, first.action, first.input) == (1, "weather", {"city": "Oslo"})
     assert (first.start, first.end, first.next) == (timedelta(0), timedelta(0), timedelta(seconds=10))
@@ -35,7 +35,7 @@ def test_every_attempt_is_told_with_its_input_and_its_times(run: ScriptedRun) ->
     assert second.failure is None
 
 
-def test_a_run_tells_what_it_came_to(run: ScriptedRun) -> None:
+def test_a_scripted_run_has_its_result(run: ScriptedRun) -> None:
     assert run.state is State.FAILED
     assert run.outputs == {"news": [], "brief": {"sky": "sun"}}
     assert run.elapsed == timedelta(seconds=60)
@@ -54,26 +54,26 @@ def test_one_step_started_before_another_or_had_ended_before_it(run: ScriptedRun
 
 
 @pytest.mark.parametrize("claim", [ScriptedRun.started_before, ScriptedRun.ended_before])
-def test_what_never_started_is_before_nothing_and_after_nothing(run: ScriptedRun, claim: object) -> None:
+def test_a_step_that_never_started_is_neither_before_nor_after_another(run: ScriptedRun, claim: object) -> None:
     assert callable(claim)
     assert not claim(run, "log", "brief")
     assert not claim(run, "brief", "log")
 
 
 @pytest.mark.parametrize("ask", [ScriptedRun.attempts, ScriptedRun.attempts_of, ScriptedRun.story])
-def test_a_step_that_there_is_not_is_an_error(run: ScriptedRun, ask: object) -> None:
+def test_an_unknown_step_is_an_error(run: ScriptedRun, ask: object) -> None:
     assert callable(ask)
     with pytest.raises(ValueError, match="no step 'wether'; there are weather, news, brief, mail, log"):
         ask(run, "wether")
 
 
-def test_a_step_that_there_is_not_is_an_error_where_steps_are_compared(run: ScriptedRun) -> None:
+def test_an_unknown_step_is_an_error_in_comparisons(run: ScriptedRun) -> None:
     for compare in (run.started_before, run.ended_before, run.assert_order):
         with pytest.raises(ValueError, match="no step 'wether'"):
             compare("weather", "wether")
 
 
-def test_a_wrong_number_of_attempts_shows_what_became_of_each(run: ScriptedRun) -> None:
+def test_a_wrong_number_of_attempts_describes_each(run: ScriptedRun) -> None:
     run.assert_attempts("weather", 2)
     with pytest.raises(AssertionError) as caught:
         run.assert_attempts("weather", 3)
@@ -100,7 +100,7 @@ def test_a_step_of_an_order_that_never_started_fails_it(run: ScriptedRun) -> Non
         run.assert_order("mail", "log")
 
 
-def test_a_run_is_told_step_by_step(run: ScriptedRun) -> None:
+def test_a_run_is_described_step_by_step(run: ScriptedRun) -> None:
     assert str(run).splitlines() == [
         "<scripted run of 'briefing': failed after 0:01:00>",
         "step 'weather': succeeded, 2 attempts",

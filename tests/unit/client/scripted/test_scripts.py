@@ -1,4 +1,4 @@
-"""Scripts: what each attempt of a replaced action comes to, and what happens when there is no entry for it."""
+"""Scripts: the entries for attempts of replaced actions, and missing ones."""
 
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -56,7 +56,7 @@ def test_steps_of_one_action_share_its_script_in_the_order_of_their_attempts() -
 
 
 @pytest.mark.parametrize("answer", ["sun", None, 0, [], {"a": [1, 2.5, None]}, 2**53 + 1, Blob(b"\x00", "image/png")])
-def test_what_is_nothing_else_is_the_answer(answer: object) -> None:
+def test_any_other_entry_is_the_answer(answer: object) -> None:
     assert run_scripted(one(), {"weather": [answer]}).outputs["only"] == answer
 
 
@@ -90,10 +90,10 @@ def test_a_callable_is_called_with_what_it_names_of_the_input() -> None:
 
 
 def test_a_callable_may_be_async_and_ask_for_the_context() -> None:
-    async def told(context: Context) -> str:
+    async def where(context: Context) -> str:
         return f"{context.step_id}, attempt {context.attempt}"
 
-    assert run_scripted(one(RETRY), {"weather": [OSError(), told]}).outputs["only"] == "only, attempt 2"
+    assert run_scripted(one(RETRY), {"weather": [OSError(), where]}).outputs["only"] == "only, attempt 2"
 
 
 def test_a_callable_may_be_the_action_itself() -> None:
@@ -173,7 +173,7 @@ def test_an_entry_in_the_place_of_the_list_goes_for_all_attempts(entry: object) 
 
 
 def essay() -> Workflow:
-    """Return a workflow in which several steps ask the same action."""
+    """Return a workflow in which several steps have the same action."""
     flow = Workflow("essay", retry=RETRY)
     flow.step("plan", "model", {})
     flow.step("write", "model", {})
@@ -192,12 +192,12 @@ def test_steps_of_one_action_can_have_scripts_of_their_own() -> None:
     assert run.attempts("write") == 2
 
 
-def test_what_scripts_of_steps_have_left_is_told_by_their_action() -> None:
+def test_unused_entries_of_steps_are_counted_by_action() -> None:
     script = {"model": ByStep({"plan": ["a", "b"], "write": ["c", "d"], "judge": "e"})}
     assert run_scripted(essay(), script).unused == {"model": 2}
 
 
-def test_a_step_that_has_no_script_where_others_have_must_not_be_attempted() -> None:
+def test_a_step_missing_in_by_step_must_not_be_attempted() -> None:
     script = {"model": ByStep({"plan": "a plan", "write": "a text"})}
     with pytest.raises(ScriptExhausted, match=r"step 'judge', attempt 1: .* it has no entry for it"):
         run_scripted(essay(), script)
@@ -206,7 +206,7 @@ def test_a_step_that_has_no_script_where_others_have_must_not_be_attempted() -> 
 @pytest.mark.parametrize(
     ("step_id", "hint"), [("jugde", "did you mean 'judge'"), ("x", "there are judge, plan, write")]
 )
-def test_a_step_of_a_script_that_there_is_not_is_refused(step_id: str, hint: str) -> None:
+def test_an_unknown_step_of_a_script_is_refused(step_id: str, hint: str) -> None:
     with pytest.raises(ValueError, match=f"the script of 'model' has the step '{step_id}', .*; {hint}"):
         run_scripted(essay(), {"model": ByStep({step_id: "good"})})
 
@@ -217,7 +217,7 @@ def test_always_is_the_last_entry_or_none() -> None:
             run_scripted(one(), {"weather": misplaced})
 
 
-def test_a_script_that_runs_out_fails_the_test_and_says_where() -> None:
+def test_an_exhausted_script_fails_the_test_and_names_the_place() -> None:
     with pytest.raises(ScriptExhausted) as caught:
         run_scripted(one(RETRY), {"weather": [ConnectionError("gone"), ConnectionError("gone")]})
     told = caught.value
@@ -226,7 +226,7 @@ def test_a_script_that_runs_out_fails_the_test_and_says_where() -> None:
     assert isinstance(told, AssertionError)
 
 
-def test_a_script_that_runs_out_tells_what_happened_until_then() -> None:
+def test_an_exhausted_script_describes_the_attempts_so_far() -> None:
     with pytest.raises(ScriptExhausted) as caught:
         run_scripted(one(RETRY), {"weather": [ConnectionError("gone")]})
     assert caught.value.__notes__[0].startswith(
@@ -234,7 +234,7 @@ def test_a_script_that_runs_out_tells_what_happened_until_then() -> None:
     )
 
 
-def test_a_script_that_runs_out_ends_what_else_runs() -> None:
+def test_an_exhausted_script_ends_all_running_attempts() -> None:
     flow = Workflow("two")
     flow.step("slow", "core.sleep", {"seconds": 3_600})
     flow.step("only", "weather")
@@ -246,7 +246,7 @@ def test_a_script_that_runs_out_ends_what_else_runs() -> None:
     ]
 
 
-def test_what_a_script_has_left_is_told() -> None:
+def test_unused_entries_are_counted() -> None:
     run = run_scripted(one(), {"weather": ["sun", "rain", "snow"]})
     assert run.unused == {"weather": 2}
     assert run_scripted(one(), {"weather": ["sun"]}).unused == {}
@@ -291,7 +291,7 @@ def test_an_action_that_is_neither_replaced_nor_known_is_refused_as_by_a_server(
     [
         (object(), ValueError, "the script of 'weather', entry 2: it answered what JSON cannot hold"),
         (dict, TypeError, "entry 2: no signature found for builtin type <class 'dict'>: wrap it into a function"),
-        (UnicodeDecodeError, TypeError, "entry 2: an exception that needs arguments must be given with them"),
+        (UnicodeDecodeError, TypeError, "entry 2: pass an instance of an exception that needs arguments"),
     ],
 )
 def test_an_entry_that_is_none_is_refused_before_anything_runs(
@@ -301,8 +301,8 @@ def test_an_entry_that_is_none_is_refused_before_anything_runs(
         run_scripted(one(), {"weather": [weather, entry]})
 
 
-def test_an_attempt_takes_no_less_than_no_time() -> None:
-    with pytest.raises(ValueError, match="an attempt cannot take less than no time, got -1"):
+def test_the_length_of_an_attempt_is_not_negative() -> None:
+    with pytest.raises(ValueError, match="the length of an attempt must not be negative, got -1"):
         Takes(-1)
 
 
@@ -327,7 +327,7 @@ def test_a_workflow_file_runs_by_its_path(tmp_path: Path, kind: type[str] | type
     assert run.outputs["brief"] == {"sky": "sun"}
 
 
-def test_what_is_wrong_with_a_file_is_told_with_its_place(tmp_path: Path) -> None:
+def test_problems_of_a_file_are_reported_with_their_places(tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text(FILE)
     with pytest.raises(InvalidWorkflow, match=r'flow.yaml:4:27: .*unknown action "weather"'):
         run_scripted(tmp_path / "flow.yaml")
@@ -341,8 +341,8 @@ async def test_within_a_running_loop_it_works_too() -> None:
     assert run_scripted(one(), {"weather": [Takes(500, "sun")]}).elapsed == timedelta(seconds=500)
 
 
-def test_without_the_server_the_way_to_install_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "stepwave._scripted.drive", raising=False)
+def test_without_the_server_the_error_names_the_extra_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "stepwave._scripted.runner", raising=False)
     monkeypatch.setitem(sys.modules, "stepwave_server.config", None)
     with pytest.raises(ModuleNotFoundError, match=r"a scripted run needs .*: pip install 'stepwave\[server\]'"):
         run_scripted(one(), {"weather": "sun"})

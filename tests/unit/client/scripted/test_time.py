@@ -1,4 +1,4 @@
-"""Scripted runs in virtual time: the decisions of a server, at the times at which it would make them."""
+"""Scripted runs in virtual time decide as a server would, at the same times."""
 
 import asyncio
 import threading
@@ -37,11 +37,11 @@ def one(**options: object) -> Workflow:
 
 
 def starts(run: ScriptedRun) -> list[float]:
-    """Return when the attempts started, in seconds."""
+    """Return the start times of attempts, in seconds."""
     return [attempt.start.total_seconds() for attempt in run.history]
 
 
-def test_an_hour_of_backoffs_is_over_at_once_and_stands_in_the_events() -> None:
+def test_an_hour_of_backoffs_takes_no_real_time_and_is_in_the_events() -> None:
     retry = Retry(max_attempts=7, initial_backoff=600, backoff_multiplier=1, max_backoff=600, jitter=0)
     began = time.monotonic()
     run = run_scripted(one(retry=retry), {"work": [*[ConnectionError()] * 6, "done"]})
@@ -54,13 +54,13 @@ def test_an_hour_of_backoffs_is_over_at_once_and_stands_in_the_events() -> None:
     assert pauses == [timedelta(minutes=10)] * 6
 
 
-def test_pauses_grow_as_the_policy_says() -> None:
+def test_pauses_grow_by_the_policy() -> None:
     retry = Retry(max_attempts=5, initial_backoff=1, backoff_multiplier=3, max_backoff=20, jitter=0)
     run = run_scripted(one(retry=retry), {"work": ConnectionError()}, check=False)
     assert starts(run) == [0, 1, 4, 13, 33]
 
 
-def test_the_drawn_share_of_a_pause_depends_on_the_runs_id_alone() -> None:
+def test_jitter_depends_on_the_run_id_alone() -> None:
     retry = Retry(max_attempts=3, initial_backoff=10, jitter=1)
 
     def drawn(run_id: str) -> list[float]:
@@ -69,7 +69,7 @@ def test_the_drawn_share_of_a_pause_depends_on_the_runs_id_alone() -> None:
     assert drawn("one") == drawn("one") != drawn("other")
 
 
-def test_what_a_failure_asks_for_is_waited_for() -> None:
+def test_retry_after_delays_the_next_attempt() -> None:
     busy = ActionError("slow down", reason="rate_limited", retry_after=120)
     run = run_scripted(one(retry=Retry(max_attempts=2, initial_backoff=1)), {"work": [busy, "done"]})
     assert starts(run) == [0, 120]
@@ -89,12 +89,12 @@ def test_without_a_timeout_of_its_own_an_attempt_has_the_servers() -> None:
     assert run.elapsed == 90 * SECOND
 
 
-def test_what_the_environment_tells_servers_is_not_meant_for_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scripted_run_ignores_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEPWAVE_STEP_TIMEOUT", "90")
     assert run_scripted(one(), {"work": Takes(100)}).elapsed == 100 * SECOND
 
 
-def test_what_takes_less_than_its_timeout_answers() -> None:
+def test_an_attempt_shorter_than_its_timeout_answers() -> None:
     assert run_scripted(one(timeout=60), {"work": Takes(59, "done")}).elapsed == 59 * SECOND
 
 
@@ -170,7 +170,7 @@ def test_steps_that_wait_side_by_side_take_as_long_as_the_longest() -> None:
     assert (run.elapsed, run.most_at_once) == (30 * SECOND, 3)
 
 
-def test_max_parallelism_lets_in_so_many_in_the_order_of_their_declaration() -> None:
+def test_max_parallelism_admits_steps_in_declaration_order() -> None:
     flow = Workflow("five", max_parallelism=2)
     for step_id in "abcde":
         flow.step(step_id, "work")
@@ -180,7 +180,7 @@ def test_max_parallelism_lets_in_so_many_in_the_order_of_their_declaration() -> 
     assert run.most_at_once == 2
 
 
-def test_a_step_that_pauses_leaves_its_place_to_others() -> None:
+def test_a_pausing_step_gives_its_permit_back() -> None:
     flow = Workflow("two", max_parallelism=1)
     flow.step("a", "work", retry=Retry(max_attempts=2, initial_backoff=30, jitter=0))
     flow.step("b", "core.sleep", {"seconds": 10})
@@ -204,7 +204,7 @@ def test_events_and_deadlines_are_by_the_wall_clock_that_was_asked_for() -> None
 
 
 def noisy() -> Workflow:
-    """Return a workflow in which much happens at once."""
+    """Return a workflow with many concurrent steps."""
     flow = Workflow("noisy", retry=Retry(max_attempts=3, initial_backoff=1))
     for number in range(5):
         flow.step(f"plain{number}", "plain", {"number": number})
@@ -256,7 +256,7 @@ def test_a_plain_action_that_is_not_replaced_runs_on_a_thread_and_takes_no_virtu
     assert (run.outputs["only"], run.elapsed) == ("stepwave-action", timedelta(0))
 
 
-def test_what_a_plain_action_gives_back_to_be_awaited_takes_virtual_time() -> None:
+def test_an_awaitable_of_a_plain_action_takes_virtual_time() -> None:
     @action
     def work() -> Coroutine[Any, Any, str]:
         async def later() -> str:
@@ -279,13 +279,13 @@ def test_a_long_stream_that_never_waits_takes_no_virtual_time() -> None:
     assert (len(run.outputs["only"]), run.elapsed) == (1_000, timedelta(0))
 
 
-def test_a_thread_that_never_comes_back_fails_the_test_and_is_named_with_its_line() -> None:
+def test_a_thread_that_never_returns_fails_the_test_and_is_named_with_its_line() -> None:
     done = threading.Event()
 
     def blocks() -> None:
         done.wait()
 
-    with pytest.raises(RunStuck, match=r"step 'only' \(action 'work'\) keeps its thread") as caught:
+    with pytest.raises(RunStuck, match=r"step 'only' \(action 'work'\) does not leave its thread") as caught:
         run_scripted(one(), {"work": blocks}, patience=0.05)
     done.set()
     (note,) = caught.value.__notes__

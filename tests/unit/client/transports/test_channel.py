@@ -1,4 +1,4 @@
-"""Where the SDK looks for a server, and to whom it sends plain text."""
+"""The address of the server, and the limit on plain text."""
 
 import pytest
 
@@ -36,7 +36,7 @@ def test_other_machines_are_known(address: str) -> None:
 
 
 @pytest.mark.parametrize("client", [AsyncClient, Client])
-def test_plain_text_leaves_this_machine_only_when_told_to(client: type[AsyncClient] | type[Client]) -> None:
+def test_plain_text_leaves_this_machine_only_if_insecure_is_true(client: type[AsyncClient] | type[Client]) -> None:
     with pytest.raises(ValueError, match=r"10\.0\.0\.1:1 is another machine.*insecure=True"):
         client("10.0.0.1:1")
     assert client("10.0.0.1:1", insecure=True).address == "10.0.0.1:1"

@@ -1,4 +1,4 @@
-"""What gRPC's errors become."""
+"""The exceptions for gRPC's errors."""
 
 import grpc
 import pytest
@@ -77,18 +77,18 @@ def test_a_code_without_details_becomes_its_exception_too(code: grpc.StatusCode)
     ("code", "kind"),
     [(grpc.StatusCode.INVALID_ARGUMENT, InvalidWorkflow), (grpc.StatusCode.UNIMPLEMENTED, Unsupported)],
 )
-def test_every_field_to_blame_is_listed(code: grpc.StatusCode, kind: type[InvalidWorkflow] | type[Unsupported]) -> None:
+def test_every_invalid_field_is_listed(code: grpc.StatusCode, kind: type[InvalidWorkflow] | type[Unsupported]) -> None:
     raised = from_rpc_error(error(code, "2 problems", info("R"), fields(name="malformed", steps="none")), ADDRESS)
     assert isinstance(raised, kind)
     assert raised.violations == (Violation("name", "malformed"), Violation("steps", "none"))
     assert str(raised) == "name: malformed; steps: none"
 
 
-def test_without_fields_the_message_stands() -> None:
+def test_without_fields_the_message_is_kept() -> None:
     assert str(from_rpc_error(error(grpc.StatusCode.INVALID_ARGUMENT, "too bad"), ADDRESS)) == "too bad"
 
 
-def test_a_connection_that_is_refused_says_where_and_why() -> None:
+def test_a_refused_connection_is_reported_with_address_and_cause() -> None:
     chain = f"failed to connect to all addresses; last error: UNKNOWN: ipv4:{ADDRESS}: Connection refused (111)"
     raised = from_rpc_error(AioRpcError(grpc.StatusCode.UNAVAILABLE, Metadata(), Metadata(), chain), ADDRESS)
     assert isinstance(raised, ServerUnavailable)
@@ -96,7 +96,7 @@ def test_a_connection_that_is_refused_says_where_and_why() -> None:
     assert raised.address == ADDRESS
 
 
-def test_a_server_that_says_why_it_takes_nothing_is_quoted() -> None:
+def test_the_reason_of_an_unavailable_server_is_quoted() -> None:
     raised = from_rpc_error(error(grpc.StatusCode.UNAVAILABLE, "about to stop", info("SERVER_DRAINING")), ADDRESS)
     assert (str(raised), raised.reason) == ("about to stop", "SERVER_DRAINING")
 

@@ -1,4 +1,4 @@
-"""The JSON that Stepwave takes: what enters can be read by the SDK, the terminal, and other languages."""
+"""The JSON that Stepwave accepts can be read by the SDK, the terminal, and other languages."""
 
 import json
 import math
@@ -47,7 +47,7 @@ TEXTS = st.recursive(NUMBERS | STRINGS | WORDS, _nested, max_leaves=8)
 
 
 def _depth(value: object) -> int:
-    """Return how deep lists and objects lie within each other."""
+    """Return the nesting depth of lists and objects."""
     deepest, waiting = 0, [(value, 1)]
     while waiting:
         one, depth = waiting.pop()
@@ -62,7 +62,7 @@ def _refuse(name: str) -> None:
 
 
 def _all_values(pairs: list[tuple[str, object]]) -> dict[int, object]:
-    """Keep the values of keys that come twice, too."""
+    """Return all values, with those of duplicate keys."""
     return {place: value for place, (_, value) in enumerate(pairs)}
 
 
@@ -79,8 +79,8 @@ def _numbers(text: str) -> list[str]:
 
 @settings(deadline=None)
 @given(TEXTS)
-def test_what_enters_is_read_by_everybody(text: str) -> None:
-    """A strict parser is one that takes what RFC 8259 says, depth and the range of doubles as other languages have."""
+def test_every_accepted_text_is_read_by_all_parsers(text: str) -> None:
+    """Every accepted text is within RFC 8259, the depth limit and the range of doubles."""
     if json_problem(text):
         return
     value = load_json(text)
@@ -94,7 +94,7 @@ def test_what_enters_is_read_by_everybody(text: str) -> None:
 
 @settings(deadline=None)
 @given(TEXTS)
-def test_what_is_refused_is_no_json_or_beyond_a_bound(text: str) -> None:
+def test_every_refused_text_is_no_json_or_beyond_a_bound(text: str) -> None:
     if not json_problem(text):
         return
     try:
@@ -130,7 +130,7 @@ def _wrapped(value: object, depth: int) -> object:
 
 @settings(deadline=None)
 @given(VALUES)
-def test_what_an_action_answers_is_refused_or_enters(value: object) -> None:
+def test_an_answer_is_refused_or_accepted_by_the_same_rules(value: object) -> None:
     try:
         text = dump(value, MOST)
     except ActionFailed:
@@ -148,7 +148,7 @@ def test_an_integer_that_is_too_long_is_found_wherever_it_begins(before: int) ->
 
 @settings(deadline=None)
 @given(VALUES)
-def test_what_the_sdk_writes_is_what_a_server_takes(value: object) -> None:
+def test_the_sdk_writes_only_json_that_a_server_accepts(value: object) -> None:
     try:
         text = dump_json(value)
     except ValueError:

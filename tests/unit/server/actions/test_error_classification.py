@@ -1,4 +1,4 @@
-"""What exceptions say of a failure: its kind, whether another attempt could help, and when."""
+"""Error classification: reason, retryability and wait of common exceptions."""
 
 import socket
 import urllib.error
@@ -9,19 +9,19 @@ import httpx
 import pytest
 
 from stepwave import ActionError
-from stepwave_server.actions.error_classification import Classification, judge
+from stepwave_server.actions.error_classification import Classification, classify
 from stepwave_server.actions.failures import failure_of
 from stepwave_server.core.model import SECOND, Reason
 
 REQUEST = httpx.Request("GET", "http://service/")
 
 
-def _answered(status: int, **headers: str) -> httpx.HTTPStatusError:
+def _http_error(status: int, **headers: str) -> httpx.HTTPStatusError:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return httpx.HTTPStatusError("no", request=REQUEST, response=httpx.Response(status, headers=named))
 
 
-class Refused(grpc.RpcError):
+class GrpcError(grpc.RpcError):
     def __init__(self, code: grpc.StatusCode) -> None:
         self._code = code
 
@@ -52,17 +52,17 @@ def _wrapped(cause: BaseException) -> Wrapped:
         (httpx.ReadTimeout("slow"), Reason.TIMEOUT, True),
         (httpx.ConnectError("no"), Reason.UNAVAILABLE, True),
         (httpx.RemoteProtocolError("cut off"), Reason.UNAVAILABLE, True),
-        (Refused(grpc.StatusCode.UNAVAILABLE), Reason.UNAVAILABLE, True),
-        (Refused(grpc.StatusCode.RESOURCE_EXHAUSTED), Reason.RATE_LIMITED, True),
-        (Refused(grpc.StatusCode.PERMISSION_DENIED), Reason.UNAUTHORIZED, False),
-        (Refused(grpc.StatusCode.UNKNOWN), Reason.ACTION_ERROR, True),
+        (GrpcError(grpc.StatusCode.UNAVAILABLE), Reason.UNAVAILABLE, True),
+        (GrpcError(grpc.StatusCode.RESOURCE_EXHAUSTED), Reason.RATE_LIMITED, True),
+        (GrpcError(grpc.StatusCode.PERMISSION_DENIED), Reason.UNAUTHORIZED, False),
+        (GrpcError(grpc.StatusCode.UNKNOWN), Reason.ACTION_ERROR, True),
         (ValueError("no"), Reason.ACTION_ERROR, True),
         (SystemExit(1), Reason.ACTION_ERROR, False),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else "",
 )
-def test_common_exceptions_are_told_apart(error: BaseException, reason: Reason, retryable: bool) -> None:
-    assert judge(error) == Classification(reason, retryable)
+def test_common_exceptions_are_classified(error: BaseException, reason: Reason, retryable: bool) -> None:
+    assert classify(error) == Classification(reason, retryable)
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,8 @@ def test_common_exceptions_are_told_apart(error: BaseException, reason: Reason, 
         (504, Reason.TIMEOUT, True),
     ],
 )
-def test_http_answers_are_judged_by_their_status(status: int, reason: Reason, retryable: bool) -> None:
-    assert judge(_answered(status)) == Classification(reason, retryable)
+def test_http_responses_are_classified_by_their_status(status: int, reason: Reason, retryable: bool) -> None:
+    assert classify(_http_error(status)) == Classification(reason, retryable)
 
 
 @pytest.mark.parametrize(
@@ -103,57 +103,57 @@ def test_http_answers_are_judged_by_their_status(status: int, reason: Reason, re
         ({}, None),
     ],
 )
-def test_what_a_service_asks_for_is_waited_for(headers: dict[str, str], wait: int | None) -> None:
-    assert judge(_answered(429, **headers)) == Classification(Reason.RATE_LIMITED, retry_after=wait)
-    assert judge(_answered(503, **headers)).retry_after == wait
+def test_retry_after_is_read(headers: dict[str, str], wait: int | None) -> None:
+    assert classify(_http_error(429, **headers)) == Classification(Reason.RATE_LIMITED, retry_after=wait)
+    assert classify(_http_error(503, **headers)).retry_after == wait
 
 
-def test_a_permanent_answer_is_not_waited_for() -> None:
-    assert judge(_answered(404, retry_after="7")) == Classification(Reason.NOT_FOUND, retryable=False)
+def test_a_permanent_error_has_no_wait() -> None:
+    assert classify(_http_error(404, retry_after="7")) == Classification(Reason.NOT_FOUND, retryable=False)
 
 
 @pytest.mark.parametrize(
     "cause",
-    [_answered(404), _answered(429, retry_after="7"), ActionError("no", reason="unauthorized"), TimeoutError()],
+    [_http_error(404), _http_error(429, retry_after="7"), ActionError("no", reason="unauthorized"), TimeoutError()],
     ids=["404", "429", "ActionError", "TimeoutError"],
 )
-def test_wrapping_keeps_kind_hope_and_wait(cause: Exception) -> None:
-    assert judge(_wrapped(_wrapped(cause))) == judge(cause)
+def test_wrapping_keeps_the_classification(cause: Exception) -> None:
+    assert classify(_wrapped(_wrapped(cause))) == classify(cause)
 
 
-def test_what_wraps_is_what_is_told() -> None:
+def test_the_message_is_the_wrappers() -> None:
     failure = failure_of(_wrapped(TimeoutError()), "step", 1, tracebacks=False)
     assert (failure.reason, failure.message) == (Reason.TIMEOUT, "Wrapped: the tool failed")
 
 
-def test_an_exception_that_came_by_chance_during_another_is_judged_by_itself() -> None:
-    error = KeyError("slip")
+def test_the_context_of_an_exception_does_not_count() -> None:
+    error = KeyError("bug")
     error.__context__ = TimeoutError()
-    assert judge(error) == Classification(Reason.ACTION_ERROR)
+    assert classify(error) == Classification(Reason.ACTION_ERROR)
 
 
-def test_what_an_action_says_itself_counts_before_what_it_says_it_of() -> None:
+def test_an_action_error_comes_before_its_cause() -> None:
     error = ActionError("come back", reason="rate_limited", retry_after=2)
-    error.__cause__ = _answered(404)
-    assert judge(error) == Classification(Reason.RATE_LIMITED, retry_after=2 * SECOND)
+    error.__cause__ = _http_error(404)
+    assert classify(error) == Classification(Reason.RATE_LIMITED, retry_after=2 * SECOND)
 
 
-def test_of_a_group_what_is_permanent_counts_first() -> None:
-    group = ExceptionGroup("both", [TimeoutError(), ExceptionGroup("inner", [_answered(401)])])
-    assert judge(group) == Classification(Reason.UNAUTHORIZED, retryable=False)
-    assert judge(ExceptionGroup("all", [ValueError(), TimeoutError()])) == Classification(Reason.TIMEOUT)
-    assert judge(ExceptionGroup("none", [ValueError()])) == Classification(Reason.ACTION_ERROR)
+def test_in_a_group_a_permanent_error_comes_first() -> None:
+    group = ExceptionGroup("both", [TimeoutError(), ExceptionGroup("inner", [_http_error(401)])])
+    assert classify(group) == Classification(Reason.UNAUTHORIZED, retryable=False)
+    assert classify(ExceptionGroup("all", [ValueError(), TimeoutError()])) == Classification(Reason.TIMEOUT)
+    assert classify(ExceptionGroup("none", [ValueError()])) == Classification(Reason.ACTION_ERROR)
 
 
-def test_a_circle_of_causes_has_an_end() -> None:
+def test_a_cycle_of_causes_is_classified() -> None:
     one, other = ValueError(), ValueError()
     one.__cause__, other.__cause__ = other, one
-    assert judge(one) == Classification(Reason.ACTION_ERROR)
+    assert classify(one) == Classification(Reason.ACTION_ERROR)
 
 
 @pytest.mark.parametrize(
     ("reason", "retryable"), [("invalid_input", False), ("not_found", False), ("unavailable", True)]
 )
-def test_by_default_a_reason_says_whether_another_attempt_could_help(reason: str, retryable: bool) -> None:
-    assert judge(ActionError("no", reason=reason)).retryable is retryable
-    assert judge(ActionError("no", reason=reason, retryable=not retryable)).retryable is not retryable
+def test_the_reason_decides_the_default_of_retryable(reason: str, retryable: bool) -> None:
+    assert classify(ActionError("no", reason=reason)).retryable is retryable
+    assert classify(ActionError("no", reason=reason, retryable=not retryable)).retryable is not retryable

@@ -1,4 +1,4 @@
-"""Exceptions that are hostile: whatever one does, the attempt fails at once, with what can be read of it."""
+"""Hostile exceptions: the attempt fails at once, with as much of the exception as can be read."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepwave import ActionError
-from stepwave_server.actions.error_classification import LONGEST_WAIT, judge
+from stepwave_server.actions.error_classification import MAX_WAIT, classify
 from stepwave_server.actions.failures import failure_of
 from stepwave_server.core.messages import StepFinished
-from stepwave_server.core.model import Reason, State
+from stepwave_server.core.model import SECOND, Reason, State
 from stepwave_server.wire.events.decode import to_event
 from stepwave_server.wire.events.encode import Encoder
 
@@ -36,11 +36,11 @@ READ = (
     "__class__",
     "__dict__",
 )
-"""Attributes that somebody may ask an exception for."""
+"""Attributes of exceptions that may be read."""
 
 
 class Endless(Mapping[str, str]):
-    """Header fields without an end."""
+    """An endless mapping of header fields."""
 
     def __getitem__(self, name: str) -> str:
         return name
@@ -53,7 +53,7 @@ class Endless(Mapping[str, str]):
 
 
 class Response:
-    """What a service answered, as HTTP clients give it."""
+    """An HTTP response, as HTTP clients have it."""
 
     def __init__(self, status_code: object, headers: object) -> None:
         self.status_code = status_code
@@ -67,7 +67,7 @@ def _raises(error: BaseException) -> property:
     return property(read)
 
 
-def _gives(value: object) -> property:
+def _returns(value: object) -> property:
     return property(lambda _self: value)
 
 
@@ -79,13 +79,13 @@ def _raising_method(error: BaseException) -> Callable[..., object]:
 
 
 class Meta(type):
-    """Makes classes that cannot be asked for anything, not even their names."""
+    """A metaclass whose classes raise for every attribute, even their names."""
 
     def __getattribute__(cls, name: str) -> object:
         raise SystemExit(3)
 
 
-broken = st.sampled_from([ValueError("no"), SystemExit(3), KeyboardInterrupt(), RecursionError(), MemoryError()])
+errors = st.sampled_from([ValueError("no"), SystemExit(3), KeyboardInterrupt(), RecursionError(), MemoryError()])
 headers = st.one_of(
     st.just(Endless()),
     st.dictionaries(st.sampled_from(["Retry-After", "DATE", "\ud800"]), st.text() | st.just("9" * 400) | st.integers()),
@@ -105,33 +105,33 @@ values = st.one_of(
     st.just(Endless()),
 )
 attributes = st.dictionaries(
-    st.sampled_from(READ), st.one_of(st.builds(_raises, broken), st.builds(_gives, values), values), max_size=6
+    st.sampled_from(READ), st.one_of(st.builds(_raises, errors), st.builds(_returns, values), values), max_size=6
 )
 methods = st.dictionaries(
     st.sampled_from(["__str__", "__repr__", "__getattribute__", "__eq__", "__hash__", "__bool__"]),
-    st.builds(_raising_method, broken),
+    st.builds(_raising_method, errors),
     max_size=3,
 )
 
 
 @dataclass(repr=False)
 class Recipe:
-    """How to make an exception of a class that behaves badly; made in the test, for nobody else may ask it anything."""
+    """A recipe for a hostile exception. The test creates it, because Hypothesis would read its attributes."""
 
     kind: type
     name: str
     base: type[BaseException]
     names: dict[str, object]
     text: str
-    around: str
+    wrapper: str
 
     def make(self) -> BaseException:
         error: BaseException = self.kind(self.name, (self.base,), self.names)(self.text)
-        if self.around == "nothing":
+        if self.wrapper == "nothing":
             return error
         outer = RuntimeError("outer")
         outer.__cause__ = error
-        return outer if self.around == "cause" else BaseExceptionGroup("several", [ValueError(), outer])
+        return outer if self.wrapper == "cause" else BaseExceptionGroup("several", [ValueError(), outer])
 
 
 recipes = st.builds(
@@ -152,7 +152,7 @@ recipes = st.builds(
 
 
 def _caught(error: BaseException) -> BaseException:
-    """Return an exception as it is caught, with a traceback."""
+    """Raise and catch an exception, so that it has a traceback."""
 
     def fail() -> NoReturn:
         raise error
@@ -165,16 +165,14 @@ def _caught(error: BaseException) -> BaseException:
 
 @settings(deadline=None)
 @given(recipes, st.booleans())
-def test_whatever_an_exception_does_the_attempt_fails_and_its_event_can_be_kept(
-    recipe: Recipe, tracebacks: bool
-) -> None:
+def test_any_exception_becomes_a_failure_that_can_be_encoded(recipe: Recipe, tracebacks: bool) -> None:
     failure = failure_of(_caught(recipe.make()), "step", 1, tracebacks=tracebacks)
     event = StepFinished(1, "step", "action", State.FAILED, 0, 1, failure=failure, ready_time=1, start_time=1)
     assert to_event(Encoder("run", "flow", 1).encode(1, event)) == event
 
 
 class Odd(Exception):
-    """Something that went wrong."""
+    """An exception of an action."""
 
 
 def _odd(**names: object) -> Exception:
@@ -183,21 +181,21 @@ def _odd(**names: object) -> Exception:
 
 
 @pytest.mark.parametrize("name", ["response", "headers", "status_code", "__cause__", "exceptions", "__class__"])
-def test_an_attribute_that_raises_hides_nothing_else(name: str) -> None:
+def test_an_attribute_that_raises_is_ignored(name: str) -> None:
     failure = failure_of(_caught(_odd(**{name: _raises(RuntimeError("hidden"))})), "step", 1)
     assert (failure.reason, failure.message, failure.retryable) == (Reason.ACTION_ERROR, "Odd: went wrong", True)
     assert dict(failure.details)["function"].endswith("fail")
 
 
-def test_what_is_around_an_attribute_that_raises_is_read() -> None:
+def test_attributes_besides_one_that_raises_are_read() -> None:
     class Headless:
         status_code = 429
         headers = _raises(RuntimeError("hidden"))
 
-    assert judge(_odd(response=Headless())).reason is Reason.RATE_LIMITED
+    assert classify(_odd(response=Headless())).reason is Reason.RATE_LIMITED
 
 
-def test_an_error_of_an_action_that_left_out_the_kind_is_an_action_error() -> None:
+def test_an_action_error_without_a_reason_is_an_action_error() -> None:
     class Careless(ActionError):
         def __init__(self) -> None:
             pass
@@ -207,30 +205,30 @@ def test_an_error_of_an_action_that_left_out_the_kind_is_an_action_error() -> No
 
 
 @pytest.mark.parametrize(
-    ("asked", "waited"),
+    ("requested", "wait"),
     [
-        ("9" * 400, LONGEST_WAIT),
+        ("9" * 400, MAX_WAIT),
         (f"0.{'0' * 400}1", 0),
         ("Fri, 31 Dec 99999 23:59:59 GMT", None),
-        ("Fri, 31 Dec 9999 23:59:59 GMT", LONGEST_WAIT),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", MAX_WAIT),
         ("1e9", None),
-        ("٣", 3_000_000_000),
+        ("٣", 3 * SECOND),
         ("²", None),
     ],
     ids=ascii,
 )
-def test_an_absurd_wait_is_cut_or_passed_over(asked: str, waited: int | None) -> None:
-    headers = {"Retry-After": asked, "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}
-    verdict = judge(_odd(response=Response(429, headers)))
-    assert (verdict.reason, verdict.retry_after) == (Reason.RATE_LIMITED, waited)
+def test_an_absurd_wait_is_shortened_or_ignored(requested: str, wait: int | None) -> None:
+    headers = {"Retry-After": requested, "Date": "Wed, 21 Oct 2026 07:28:00 GMT"}
+    classification = classify(_odd(response=Response(429, headers)))
+    assert (classification.reason, classification.retry_after) == (Reason.RATE_LIMITED, wait)
 
 
-def test_an_action_cannot_ask_for_a_wait_that_no_calendar_has() -> None:
-    wait = judge(ActionError("later", retry_after=timedelta(days=400_000))).retry_after
-    assert wait == 36_525 * 24 * 3600 * 1_000_000_000
+def test_an_action_errors_wait_is_at_most_a_hundred_years() -> None:
+    wait = classify(ActionError("later", retry_after=timedelta(days=400_000))).retry_after
+    assert wait == 36_525 * 24 * 3600 * SECOND
 
 
-def test_a_long_chain_of_causes_is_told_in_part() -> None:
+def test_a_long_chain_of_causes_is_cut() -> None:
     error: Exception = TimeoutError("first")
     for number in range(2_000):
         outer = Odd(f"number {number}")

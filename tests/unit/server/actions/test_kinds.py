@@ -1,4 +1,4 @@
-"""How an action runs: by the outermost callable and by what comes back, whatever a decorator wraps."""
+"""Kinds of functions: the outermost callable and its result decide how an action runs."""
 
 import asyncio
 import functools
@@ -16,20 +16,20 @@ from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.values import load
 from stepwave_server.core.model import Payload
 
-MOST = 10_000
+MAX_BYTES = 10_000
 
 
 async def run(target: object) -> tuple[object, list[object]]:
-    """Run an action; return its answer, and the chunks that it has shown."""
-    shown: list[Payload] = []
-    found = Action.of(target, name="tried")
+    """Run an action; return its answer, and the chunks that it has emitted."""
+    emitted: list[Payload] = []
+    found = Action.of(target, name="action")
     context = Context(run_id="run", step_id="step")
-    answer = await found.run("{}", lambda: context, shown.append, MOST)
-    return load(answer), [load(chunk) for chunk in shown]
+    answer = await found.run("{}", lambda: context, emitted.append, MAX_BYTES)
+    return load(answer), [load(chunk) for chunk in emitted]
 
 
 def wrapped_as(outer: Callable[[Callable[..., Any]], Callable[..., object]], inner: Callable[..., object]) -> Any:
-    """Decorate a function as authors do: the wrapper has the inner one's name, hints and signature."""
+    """Decorate a function with `functools.wraps`: the wrapper has the inner function's name, hints and signature."""
     return functools.wraps(inner)(outer(inner))
 
 
@@ -64,29 +64,29 @@ def async_over_sync(inner: Callable[..., Any]) -> Callable[..., object]:
     return wrapper
 
 
-def passing_on(inner: Callable[..., Any]) -> Callable[..., object]:
+def pass_through(inner: Callable[..., Any]) -> Callable[..., object]:
     return lambda: inner()
 
 
-def listed(inner: Callable[..., Any]) -> Callable[..., object]:
+def to_list(inner: Callable[..., Any]) -> Callable[..., object]:
     return lambda: list(inner())
 
 
-def listed_async(inner: Callable[..., Any]) -> Callable[..., object]:
+def to_list_async(inner: Callable[..., Any]) -> Callable[..., object]:
     async def wrapper() -> object:
         return [item async for item in inner()]
 
     return wrapper
 
 
-def streamed(inner: Callable[..., Any]) -> Callable[..., object]:
+def to_stream(inner: Callable[..., Any]) -> Callable[..., object]:
     def wrapper() -> Iterator[object]:
         yield inner()
 
     return wrapper
 
 
-def streamed_async(inner: Callable[..., Any]) -> Callable[..., object]:
+def to_stream_async(inner: Callable[..., Any]) -> Callable[..., object]:
     async def wrapper() -> AsyncIterator[object]:
         yield await inner()
 
@@ -98,16 +98,16 @@ def streamed_async(inner: Callable[..., Any]) -> Callable[..., object]:
     [
         (sync_over_async, coroutine, "ran on stepwave-action", []),
         (async_over_sync, plain, "ran on MainThread", []),
-        (passing_on, coroutine, "ran on MainThread", []),
-        (passing_on, plain, "ran on stepwave-action", []),
-        (passing_on, generator, [1, 2], [1, 2]),
-        (passing_on, async_generator, [1, 2], [1, 2]),
+        (pass_through, coroutine, "ran on MainThread", []),
+        (pass_through, plain, "ran on stepwave-action", []),
+        (pass_through, generator, [1, 2], [1, 2]),
+        (pass_through, async_generator, [1, 2], [1, 2]),
         (async_over_sync, generator, [1, 2], [1, 2]),
         (async_over_sync, async_generator, [1, 2], [1, 2]),
-        (listed, generator, [1, 2], []),
-        (listed_async, async_generator, [1, 2], []),
-        (streamed, plain, "ran on stepwave-action", ["ran on stepwave-action"]),
-        (streamed_async, coroutine, "ran on MainThread", ["ran on MainThread"]),
+        (to_list, generator, [1, 2], []),
+        (to_list_async, async_generator, [1, 2], []),
+        (to_stream, plain, "ran on stepwave-action", ["ran on stepwave-action"]),
+        (to_stream_async, coroutine, "ran on MainThread", ["ran on MainThread"]),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
@@ -120,19 +120,19 @@ async def test_a_decorator_may_change_the_kind_of_function(
 @pytest.mark.parametrize(
     ("outer", "inner", "streaming", "threaded"),
     [
-        (listed, generator, False, True),
-        (listed_async, async_generator, False, False),
+        (to_list, generator, False, True),
+        (to_list_async, async_generator, False, False),
         (async_over_sync, generator, False, False),
-        (streamed, plain, True, True),
-        (streamed_async, coroutine, True, False),
+        (to_stream, plain, True, True),
+        (to_stream_async, coroutine, True, False),
         (sync_over_async, coroutine, False, True),
     ],
     ids=lambda value: value.__name__ if callable(value) else "",
 )
-def test_the_outermost_function_says_whether_it_streams(
+def test_the_outermost_function_decides_whether_it_streams(
     outer: Callable[..., Any], inner: Callable[..., object], streaming: bool, threaded: bool
 ) -> None:
-    found = Action.of(wrapped_as(outer, inner), name="tried")
+    found = Action.of(wrapped_as(outer, inner), name="action")
     assert (found.streaming, found.threaded) == (streaming, threaded)
 
 
@@ -146,7 +146,7 @@ class Plain:
         return "called"
 
 
-class Talker:
+class Streamer:
     async def __call__(self) -> AsyncIterator[str]:
         yield "called"
 
@@ -161,7 +161,7 @@ class Runnable:
     [
         (Caller(), "called", False),
         (Plain(), "called", True),
-        (Talker(), "called", False),
+        (Streamer(), "called", False),
         (Runnable(), "invoked", False),
         (functools.partial(coroutine), "ran on MainThread", False),
         (functools.partial(functools.partial(Caller())), "called", False),
@@ -169,12 +169,12 @@ class Runnable:
     ],
     ids=["async call", "call", "async generator", "invoke", "partial async", "partial instance", "partial"],
 )
-async def test_an_object_runs_as_its_code_does(target: object, answer: str, threaded: bool) -> None:
+async def test_an_object_runs_like_its_function(target: object, answer: str, threaded: bool) -> None:
     assert (await run(target))[0] == answer
-    assert Action.of(target, name="tried").threaded is threaded
+    assert Action.of(target, name="action").threaded is threaded
 
 
-async def test_a_cached_function_is_read_as_the_function_that_it_caches() -> None:
+async def test_a_cached_function_is_read_like_the_inner_function() -> None:
     @functools.cache
     def double(number: "int") -> "Sequence[int]":
         """Double a number."""
@@ -183,37 +183,37 @@ async def test_a_cached_function_is_read_as_the_function_that_it_caches() -> Non
     found = Action.of(double, name="double")
     context = Context(run_id="run", step_id="step")
     assert (found.description, found.threaded) == ("Double a number.", True)
-    assert await found.run('{"number": 2}', lambda: context, print, MOST) == "[4]"
+    assert await found.run('{"number": 2}', lambda: context, print, MAX_BYTES) == "[4]"
 
 
-async def test_a_partial_leaves_its_other_parameters_to_the_input() -> None:
+async def test_the_other_parameters_of_a_partial_come_from_the_input() -> None:
     def add(left: int, right: int) -> int:
         return left + right
 
     found = Action.of(action("add")(functools.partial(add, right=2)))
     context = Context(run_id="run", step_id="step")
-    assert await found.run('{"left": 1}', lambda: context, print, MOST) == "3"
-    assert await found.run('{"left": 1, "right": 5}', lambda: context, print, MOST) == "6"
+    assert await found.run('{"left": 1}', lambda: context, print, MAX_BYTES) == "3"
+    assert await found.run('{"left": 1, "right": 5}', lambda: context, print, MAX_BYTES) == "6"
 
 
-async def test_a_generator_of_the_old_coroutines_is_awaited() -> None:
+async def test_a_generator_based_coroutine_is_awaited() -> None:
     @types.coroutine
     def old() -> Generator[Any, None, str]:
         yield from asyncio.sleep(0).__await__()
         return "awaited"
 
     assert await run(old) == ("awaited", [])
-    assert not Action.of(old, name="tried").streaming
+    assert not Action.of(old, name="action").streaming
 
 
-async def test_a_future_that_a_coroutine_answers_with_is_awaited() -> None:
+async def test_a_future_that_a_coroutine_returns_is_awaited() -> None:
     async def later() -> Awaitable[str]:
         return asyncio.ensure_future(coroutine())
 
     assert (await run(later))[0] == "ran on MainThread"
 
 
-async def test_an_iterator_that_is_no_generator_is_a_stream() -> None:
+async def test_any_iterator_is_a_stream() -> None:
     assert await run(lambda: map(str, [1, 2])) == ("12", ["1", "2"])
 
 
@@ -222,7 +222,7 @@ async def test_a_collection_is_a_value(value: object) -> None:
     assert await run(lambda: value if not isinstance(value, range) else list(value)) == ([1, 2], [])
 
 
-async def test_an_awaitable_that_gives_itself_for_ever_is_refused() -> None:
+async def test_an_awaitable_that_always_results_in_itself_is_rejected() -> None:
     class Itself:
         def __await__(self) -> Generator[Any, None, "Itself"]:
             return self
@@ -235,7 +235,7 @@ async def test_an_awaitable_that_gives_itself_for_ever_is_refused() -> None:
         await run(odd)
 
 
-async def test_a_stream_on_a_thread_ends_where_its_generator_is_closed() -> None:
+async def test_a_generator_on_a_thread_is_closed() -> None:
     closed = threading.Event()
 
     def stream() -> Iterator[int]:
@@ -250,10 +250,10 @@ async def test_a_stream_on_a_thread_ends_where_its_generator_is_closed() -> None
     assert closed.is_set()
 
 
-# What a stream comes to.
+# Answers of streams.
 
 
-async def test_a_value_that_changes_after_it_was_yielded_stays_in_the_answer_as_it_was_shown() -> None:
+async def test_a_chunk_that_changes_later_is_in_the_answer_as_it_was_emitted() -> None:
     async def counting() -> AsyncIterator[dict[str, int]]:
         state = {"count": 0}
         for _ in range(3):
@@ -264,7 +264,7 @@ async def test_a_value_that_changes_after_it_was_yielded_stays_in_the_answer_as_
     assert answer == chunks == [{"count": 0}, {"count": 1}, {"count": 2}]
 
 
-async def test_an_explicit_answer_is_what_it_was_when_it_was_yielded() -> None:
+async def test_an_explicit_answer_that_changes_later_stays_as_it_was_yielded() -> None:
     def last() -> Iterator[object]:
         found = [1]
         yield Answer(found)
@@ -273,7 +273,7 @@ async def test_an_explicit_answer_is_what_it_was_when_it_was_yielded() -> None:
     assert await run(last) == ([1], [])
 
 
-def _nothing_async(hint: object) -> Callable[[], object]:
+def _empty_async_stream(hint: object) -> Callable[[], object]:
     async def stream() -> Any:
         return
         yield
@@ -282,7 +282,7 @@ def _nothing_async(hint: object) -> Callable[[], object]:
     return stream
 
 
-def _nothing(hint: object) -> Callable[[], object]:
+def _empty_stream(hint: object) -> Callable[[], object]:
     def stream() -> Any:
         return
         yield
@@ -308,14 +308,14 @@ def _nothing(hint: object) -> Callable[[], object]:
     ],
     ids=str,
 )
-@pytest.mark.parametrize("kind", [_nothing_async, _nothing], ids=["async", "thread"])
-async def test_a_stream_of_nothing_answers_as_its_declared_type_says(
+@pytest.mark.parametrize("kind", [_empty_async_stream, _empty_stream], ids=["async", "thread"])
+async def test_an_empty_stream_answers_by_its_declared_type(
     kind: Callable[[object], Callable[[], object]], hint: object, answer: object
 ) -> None:
     assert await run(kind(hint)) == (answer, [])
 
 
-async def test_a_stream_of_blobs_wants_an_explicit_answer() -> None:
+async def test_a_stream_of_blobs_needs_an_explicit_answer() -> None:
     def pictures() -> Iterator[object]:
         yield Blob(b"x", "image/png")
 
@@ -323,20 +323,20 @@ async def test_a_stream_of_blobs_wants_an_explicit_answer() -> None:
         await run(pictures)
 
 
-async def test_a_stream_whose_list_is_larger_than_its_chunks_keeps_the_bound() -> None:
+async def test_a_list_of_chunks_that_exceeds_the_bound_is_rejected() -> None:
     def numbers() -> Iterator[int]:
-        for _ in range(MOST):
+        for _ in range(MAX_BYTES):
             yield 1
 
     with pytest.raises(ActionFailed, match=r"answered 20,001 bytes, more than the 10,000 allowed"):
         await run(numbers)
 
 
-# An action that forks.
+# Actions that fork.
 
 
 def _fork(end: Callable[[], object]) -> str:
-    """Fork; the child leaves the action, and its parent answers with its exit code."""
+    """Fork. The child leaves the action, and the parent returns the child's exit code as text."""
     child = os.fork()
     if child == 0:
         return str(end())
@@ -357,7 +357,7 @@ def _raising(error: BaseException) -> Callable[[], object]:
     ids=["answers", "exits", "exits well", "raises"],
 )
 @pytest.mark.parametrize("kind", ["async", "thread", "async stream", "thread stream"])
-async def test_a_process_that_an_action_forks_ends_where_it_leaves_the_action(
+async def test_a_forked_process_exits_when_it_leaves_the_action(
     end: Callable[[], object], code: int, kind: str
 ) -> None:
     async def on_loop() -> str:
@@ -366,11 +366,11 @@ async def test_a_process_that_an_action_forks_ends_where_it_leaves_the_action(
     def on_thread() -> str:
         return _fork(end)
 
-    async def streams() -> AsyncIterator[str]:
+    async def stream() -> AsyncIterator[str]:
         yield _fork(end)
 
-    def streams_on_thread() -> Iterator[str]:
+    def stream_on_thread() -> Iterator[str]:
         yield _fork(end)
 
-    kinds = {"async": on_loop, "thread": on_thread, "async stream": streams, "thread stream": streams_on_thread}
+    kinds = {"async": on_loop, "thread": on_thread, "async stream": stream, "thread stream": stream_on_thread}
     assert (await run(kinds[kind]))[0] == f"child exited with {code}"

@@ -1,4 +1,4 @@
-"""Where actions come from, and what goes wrong there."""
+"""The registry: discovery of actions, and all that can be wrong with them."""
 
 import functools
 import importlib.metadata
@@ -34,15 +34,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-def _registry(*given: object) -> Registry:
-    return Registry(given, entry_points=False)
+def _registry(*actions: object) -> Registry:
+    return Registry(actions, entry_points=False)
 
 
 def _names(registry: Registry) -> list[str]:
     return [found.name for found in registry]
 
 
-def test_built_in_actions_are_always_there() -> None:
+def test_every_registry_has_the_built_in_actions() -> None:
     assert _names(_registry()) == BUILT_IN
     assert {found.source for found in _registry()} == {"built-in"}
 
@@ -54,15 +54,15 @@ def test_a_marked_function_is_an_action() -> None:
     assert found.source == f"{__name__}:search"
 
 
-def test_a_marked_class_is_made_once() -> None:
-    made: list[object] = []
+def test_a_marked_class_is_instantiated_once() -> None:
+    instances: list[object] = []
 
     @action("memory")
     class Memory:
         """Remember."""
 
         def __init__(self) -> None:
-            made.append(self)
+            instances.append(self)
 
         async def invoke(self, key: str) -> str:
             return key
@@ -70,19 +70,19 @@ def test_a_marked_class_is_made_once() -> None:
     found = _registry(Memory).get("memory")
     assert found is not None
     assert found.description == "Remember."
-    assert len(made) == 1
+    assert len(instances) == 1
 
 
-def test_a_class_that_streams_is_streaming() -> None:
+def test_a_class_with_a_stream_method_is_streaming() -> None:
     @action
-    class Talk:
+    class Streamer:
         async def stream(self) -> AsyncIterator[str]:
             yield "word"
 
         async def invoke(self) -> str:
             return "word"
 
-    found = _registry(Talk).get("Talk")
+    found = _registry(Streamer).get("Streamer")
     assert found is not None
     assert found.streaming
 
@@ -97,14 +97,14 @@ def test_a_class_that_streams_is_streaming() -> None:
     ],
     ids=["async", "async generator", "sync", "sync generator"],
 )
-def test_the_kind_of_function_says_how_it_runs(body: str, streaming: bool, threaded: bool) -> None:
+def test_the_kind_of_function_decides_how_it_runs(body: str, streaming: bool, threaded: bool) -> None:
     scope: dict[str, object] = {"__name__": "scope"}
     exec(body, scope)
     found = Action.of(action(scope["f"]))  # type: ignore[call-overload]  # a function, from exec
     assert (found.streaming, found.threaded) == (streaming, threaded)
 
 
-def test_a_module_gives_its_marked_functions(folder: Path) -> None:
+def test_the_marked_functions_of_a_module_are_actions(folder: Path) -> None:
     (folder / "tools_a.py").write_text(
         "from stepwave import action\n"
         "@action\ndef one(): ...\n"
@@ -114,26 +114,26 @@ def test_a_module_gives_its_marked_functions(folder: Path) -> None:
     assert _names(_registry("tools_a")) == ["b.two", *BUILT_IN, "one"]
 
 
-def test_a_module_object_does_too(folder: Path) -> None:
+def test_a_module_object_is_accepted(folder: Path) -> None:
     module = ModuleType("made")
     module.__dict__["search"] = search
     assert "search" in _names(_registry(module))
 
 
-def test_an_action_that_two_modules_show_is_one(folder: Path) -> None:
+def test_an_action_in_two_modules_is_added_once(folder: Path) -> None:
     (folder / "tools_b.py").write_text("from stepwave import action\n@action\ndef one(): ...\n")
     (folder / "tools_c.py").write_text("from tools_b import one\n")
     assert _names(_registry("tools_b", "tools_c")).count("one") == 1
 
 
-def test_two_actions_of_one_name_are_refused(folder: Path) -> None:
+def test_two_actions_of_one_name_are_rejected(folder: Path) -> None:
     for name in ("tools_d", "tools_e"):
         (folder / f"{name}.py").write_text("from stepwave import action\n@action\ndef one(): ...\n")
     with pytest.raises(ActionsError, match="two actions are named 'one': tools_d:one and tools_e:one"):
         _registry("tools_d", "tools_e")
 
 
-def _made(text: str) -> Callable[[], str]:
+def _create(text: str) -> Callable[[], str]:
     @action("made")
     def answer() -> str:
         return text
@@ -141,14 +141,14 @@ def _made(text: str) -> Callable[[], str]:
     return answer
 
 
-def test_an_object_that_is_given_twice_is_one_action() -> None:
-    made = _made("a")
-    assert _names(_registry(made, made)).count("made") == 1
+def test_an_object_passed_twice_is_one_action() -> None:
+    created = _create("a")
+    assert _names(_registry(created, created)).count("made") == 1
 
 
-def test_two_objects_that_one_factory_made_are_two_actions_of_one_name() -> None:
-    with pytest.raises(ActionsError, match=r"'made': two objects of .*_made.<locals>.answer \(.*registry.py:\d+\)"):
-        _registry(_made("a"), _made("b"))
+def test_two_functions_of_one_factory_are_two_actions_of_one_name() -> None:
+    with pytest.raises(ActionsError, match=r"'made': two objects of .*_create.<locals>.answer \(.*registry.py:\d+\)"):
+        _registry(_create("a"), _create("b"))
 
 
 class Shop:
@@ -176,7 +176,7 @@ def test_methods_of_two_objects_are_two_actions_of_one_name() -> None:
         _registry(Shop("apples").buy, Shop("pears").buy)
 
 
-def test_a_decorated_copy_of_an_action_is_another_one_of_its_name(folder: Path) -> None:
+def test_a_wrapped_action_is_another_action_of_the_same_name(folder: Path) -> None:
     (folder / "tools_j.py").write_text(
         "import functools\nfrom stepwave import action\n"
         "@action\ndef one(): ...\n"
@@ -186,7 +186,7 @@ def test_a_decorated_copy_of_an_action_is_another_one_of_its_name(folder: Path) 
         _registry("tools_j")
 
 
-def test_an_unmarked_subclass_of_an_action_is_none(folder: Path) -> None:
+def test_an_unmarked_subclass_of_an_action_is_no_action(folder: Path) -> None:
     (folder / "tools_k.py").write_text(
         "from stepwave import action\n"
         "@action\nclass Search:\n    async def invoke(self): return 'base'\n"
@@ -198,7 +198,7 @@ def test_an_unmarked_subclass_of_an_action_is_none(folder: Path) -> None:
         _registry(sys.modules["tools_k"].Better)
 
 
-def test_a_subclass_that_is_marked_itself_is_an_action_of_its_own(folder: Path) -> None:
+def test_a_marked_subclass_is_an_action_of_its_own(folder: Path) -> None:
     (folder / "tools_l.py").write_text(
         "from stepwave import action\n"
         "@action\nclass Search:\n    async def invoke(self): return 'base'\n"
@@ -207,7 +207,7 @@ def test_a_subclass_that_is_marked_itself_is_an_action_of_its_own(folder: Path) 
     assert _names(_registry("tools_l")) == ["Better", "Search", *BUILT_IN]
 
 
-def test_an_object_that_stands_for_another_one_is_passed_over(folder: Path) -> None:
+def test_a_proxy_object_is_ignored(folder: Path) -> None:
     (folder / "tools_m.py").write_text(
         "from stepwave import action\n"
         "class Proxy:\n    def __getattribute__(self, name): raise RuntimeError('outside of its context')\n"
@@ -217,7 +217,7 @@ def test_an_object_that_stands_for_another_one_is_passed_over(folder: Path) -> N
     assert "one" in _names(_registry("tools_m"))
 
 
-def test_all_that_cannot_be_served_is_named_at_once(folder: Path) -> None:
+def test_all_problems_are_reported_together(folder: Path) -> None:
     (folder / "tools_n.py").write_text(
         "from __future__ import annotations\nfrom stepwave import action\n"
         "@action\ndef first(*words: str): ...\n"
@@ -225,28 +225,28 @@ def test_all_that_cannot_be_served_is_named_at_once(folder: Path) -> None:
         "@action\ndef third() -> Nowhere: ...\n"
         "@action\nclass Fourth:\n    def __init__(self, key): ...\n    def invoke(self): ...\n"
     )
-    with pytest.raises(ActionsError) as refused:
+    with pytest.raises(ActionsError) as caught:
         _registry("tools_n", "tools_nowhere", 5)
-    problems = str(refused.value).split("\n")
+    problems = str(caught.value).split("\n")
     assert [problem.partition(":")[0] for problem in problems] == [
         "action 'first' (tools_n",
         "action 'second' (tools_n",
         "action 'Fourth' (tools_n",
         "no module named 'tools_nowhere' (looked in the working directory and installed packages)",
-        "no action",
+        "not an action",
     ]
     assert "'when': its type hints cannot be read: name 'Nowhere'" in problems[1]
     assert "'then': its type hints cannot be read: name 'Never'" in problems[1]
 
 
-def test_an_object_with_a_name_of_its_own_is_an_action() -> None:
+def test_a_marked_partial_is_an_action() -> None:
     partly = action("partly")(functools.partial(search, query="x"))
     found = _registry(partly).get("partly")
     assert found is not None
     assert (found.source, found.description) == (f"{__name__}:search", "Look something up.")
 
 
-def test_a_built_in_name_is_taken() -> None:
+def test_the_name_of_a_built_in_action_is_rejected() -> None:
     @action("core.echo")
     async def mine() -> None: ...
 
@@ -254,49 +254,49 @@ def test_a_built_in_name_is_taken() -> None:
         _registry(mine)
 
 
-def test_a_module_without_actions_is_refused(folder: Path) -> None:
+def test_a_module_without_actions_is_rejected(folder: Path) -> None:
     (folder / "tools_f.py").write_text("def one(): ...\n")
     with pytest.raises(ActionsError, match="module 'tools_f' has no function or class marked with @action"):
         _registry("tools_f")
 
 
 @pytest.mark.parametrize("name", ["tools_nowhere", "tools_nowhere.inside"])
-def test_a_module_that_is_not_there_is_named(folder: Path, name: str) -> None:
+def test_a_missing_module_is_reported(folder: Path, name: str) -> None:
     with pytest.raises(ActionsError, match=f"no module named '{name}'"):
         _registry(name)
 
 
-def test_a_module_that_needs_another_names_that(folder: Path) -> None:
+def test_a_missing_module_that_a_module_needs_is_reported(folder: Path) -> None:
     (folder / "tools_g.py").write_text("import tools_missing\n")
-    with pytest.raises(ActionsError, match="module 'tools_g' needs a module that is not there: tools_missing"):
+    with pytest.raises(ActionsError, match="module 'tools_g' needs a module that is missing: tools_missing"):
         _registry("tools_g")
 
 
-def test_a_module_that_breaks_says_how(folder: Path) -> None:
+def test_a_module_that_raises_is_reported(folder: Path) -> None:
     (folder / "tools_h.py").write_text("1 / 0\n")
     with pytest.raises(ActionsError, match="module 'tools_h' cannot be imported: ZeroDivisionError: division by zero"):
         _registry("tools_h")
 
 
-def test_a_module_that_ends_its_process_says_so(folder: Path) -> None:
+def test_a_module_that_exits_is_reported(folder: Path) -> None:
     (folder / "tools_o.py").write_text("import sys\nsys.exit(3)\n")
     with pytest.raises(ActionsError, match="module 'tools_o' cannot be imported: SystemExit: 3"):
         _registry("tools_o")
 
 
-def test_a_function_that_is_not_marked_is_refused() -> None:
+def test_an_unmarked_function_is_rejected() -> None:
     def plain() -> None: ...
 
     with pytest.raises(ActionsError, match="is not marked with @action"):
         _registry(plain)
 
 
-def test_what_is_no_action_at_all_is_refused() -> None:
-    with pytest.raises(ActionsError, match="no action: 5"):
+def test_a_value_that_is_no_action_is_rejected() -> None:
+    with pytest.raises(ActionsError, match="not an action: 5"):
         _registry(5)
 
 
-def test_parameters_that_cannot_be_filled_are_named_with_their_action() -> None:
+def test_parameters_that_cannot_be_filled_are_reported_with_their_action() -> None:
     @action
     def bad(*words: str) -> None: ...
 
@@ -304,7 +304,7 @@ def test_parameters_that_cannot_be_filled_are_named_with_their_action() -> None:
         _registry(bad)
 
 
-def test_a_class_that_cannot_be_made_is_named() -> None:
+def test_a_class_that_cannot_be_instantiated_is_reported() -> None:
     @action
     class Needy:
         def __init__(self, key: str) -> None: ...
@@ -315,7 +315,7 @@ def test_a_class_that_cannot_be_made_is_named() -> None:
         _registry(Needy)
 
 
-def test_installed_packages_bring_theirs(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_actions_of_installed_packages_are_loaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "tools_i.py").write_text("from stepwave import action\n@action\ndef one(): ...\n")
     points = {
         "stepwave.actions": [
@@ -327,17 +327,17 @@ def test_installed_packages_bring_theirs(folder: Path, monkeypatch: pytest.Monke
     assert "one" in _names(Registry())
 
 
-def test_an_installed_package_that_breaks_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_entry_point_that_cannot_be_loaded_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     point = importlib.metadata.EntryPoint("broken", "tools_nowhere:search", "stepwave.actions")
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [point])
     with pytest.raises(ActionsError, match=r"entry point 'broken' \(tools_nowhere:search\)"):
         Registry()
 
 
-def test_an_unknown_name_is_answered_with_a_near_one() -> None:
+def test_the_message_for_an_unknown_name_has_a_similar_one() -> None:
     assert _registry(search).unknown("serach") == 'unknown action "serach"; did you mean "search"?'
 
 
-def test_an_unknown_name_near_to_none_is_answered_with_what_there_is() -> None:
+def test_the_message_for_a_dissimilar_name_lists_the_actions() -> None:
     assert _registry(search).unknown("zzz") == 'unknown action "zzz"; there are: search'
     assert _registry().unknown("zzz") == 'unknown action "zzz"'

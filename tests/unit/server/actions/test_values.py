@@ -1,4 +1,4 @@
-"""Payloads to values and back, and what the answers of streams come to."""
+"""Conversion between payloads and values, and the answers of streams."""
 
 import json
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from stepwave_server.actions.values import dump, load
 from stepwave_server.core.model import Blob as CoreBlob
 from stepwave_server.core.model import Reason
 
-MOST = 1_000
+MAX_BYTES = 1_000
 
 
 class Colour(Enum):
@@ -35,8 +35,8 @@ class Pair:
 
 
 @pytest.mark.parametrize("value", [None, True, 0, -5, 1.5, "", "text", [], [1, [2]], {}, {"a": {"b": None}}, 1 << 60])
-def test_values_of_json_go_there_and_back(value: object) -> None:
-    assert load(dump(value, MOST)) == value
+def test_json_values_round_trip(value: object) -> None:
+    assert load(dump(value, MAX_BYTES)) == value
 
 
 @pytest.mark.parametrize(
@@ -53,40 +53,40 @@ def test_values_of_json_go_there_and_back(value: object) -> None:
     ],
     ids=lambda value: type(value).__name__,
 )
-def test_more_than_json_has_is_written_as_json(value: object, text: str) -> None:
-    assert dump(value, MOST) == text
+def test_other_types_are_converted_to_json(value: object, text: str) -> None:
+    assert dump(value, MAX_BYTES) == text
 
 
-def test_text_is_written_as_it_is() -> None:
-    assert dump("café 🙂", MOST) == '"café 🙂"'
+def test_text_is_not_escaped() -> None:
+    assert dump("café 🙂", MAX_BYTES) == '"café 🙂"'
 
 
 def test_a_lone_surrogate_becomes_an_escape() -> None:
-    assert dump(["\ud800"], MOST) == '["\\ud800"]'
+    assert dump(["\ud800"], MAX_BYTES) == '["\\ud800"]'
 
 
 @pytest.mark.parametrize("value", [object(), float("nan"), float("-inf"), {(1, 2): 3}, lambda: 1, [{1, 2}, object()]])
-def test_what_json_cannot_hold_is_refused(value: object) -> None:
+def test_a_value_that_json_cannot_hold_is_rejected(value: object) -> None:
     with pytest.raises(ActionFailed, match="it answered what JSON cannot hold") as failed:
-        dump(value, MOST)
+        dump(value, MAX_BYTES)
     assert failed.value.reason is Reason.ACTION_ERROR
 
 
 @pytest.mark.parametrize("value", ["x" * 2_000, "é" * 600, Blob(b"x" * 2_000)], ids=["letters", "bytes", "blob"])
-def test_what_is_too_large_is_refused(value: object) -> None:
+def test_a_value_that_is_too_large_is_rejected(value: object) -> None:
     with pytest.raises(ActionFailed, match=r"more than the 1,000 allowed") as failed:
-        dump(value, MOST)
+        dump(value, MAX_BYTES)
     assert failed.value.reason is Reason.RESOURCE_EXHAUSTED
 
 
-def test_blobs_go_there_and_back() -> None:
-    payload = dump(Blob(b"\x00", "image/png"), MOST)
+def test_blobs_round_trip() -> None:
+    payload = dump(Blob(b"\x00", "image/png"), MAX_BYTES)
     assert payload == CoreBlob("image/png", b"\x00")
     assert load(payload) == Blob(b"\x00", "image/png")
 
 
-def _said(*items: object) -> Chunks:
-    chunks = Chunks(MOST)
+def _chunks_of(*items: object) -> Chunks:
+    chunks = Chunks(MAX_BYTES)
     for item in items:
         chunks.add(item)
     return chunks
@@ -107,26 +107,26 @@ def _said(*items: object) -> Chunks:
     ],
     ids=str,
 )
-def test_a_streams_answer_is_its_explicit_one_else_its_chunks(items: tuple[object, ...], result: object) -> None:
-    assert load(_said(*items).result()) == result
+def test_the_answer_is_the_explicit_one_else_the_chunks(items: tuple[object, ...], result: object) -> None:
+    assert load(_chunks_of(*items).result()) == result
 
 
-def test_a_chunk_is_shown_as_json_and_an_answer_is_not() -> None:
-    chunks = Chunks(MOST)
+def test_a_chunk_is_emitted_as_json_but_an_answer_is_not() -> None:
+    chunks = Chunks(MAX_BYTES)
     assert chunks.add({"a": 1}) == '{"a":1}'
     assert chunks.add(Answer(2)) is None
 
 
-def test_nothing_comes_after_the_answer() -> None:
+def test_a_chunk_after_the_answer_is_rejected() -> None:
     with pytest.raises(ActionFailed, match="it went on after its answer"):
-        _said(Answer(1), "more")
+        _chunks_of(Answer(1), "more")
 
 
 def test_chunks_are_bounded_together() -> None:
-    with pytest.raises(ActionFailed, match="its chunks pass the 1,000 bytes allowed"):
-        _said(*["x" * 300] * 4)
+    with pytest.raises(ActionFailed, match="its chunks exceed the 1,000 bytes allowed"):
+        _chunks_of(*["x" * 300] * 4)
 
 
-def test_a_large_answer_of_many_small_chunks_keeps_the_bound() -> None:
-    said = _said(*["x"] * 300)
-    assert json.loads(str(said.result())) == "x" * 300
+def test_many_small_chunks_are_joined_to_an_answer_within_the_bound() -> None:
+    chunks = _chunks_of(*["x"] * 300)
+    assert json.loads(str(chunks.result())) == "x" * 300

@@ -4,7 +4,7 @@ import pytest
 
 from stepwave_server.core.decide import decide
 from stepwave_server.core.messages import CancelRequested, RunFinished, RunStopping, Started, StepStarted
-from stepwave_server.core.model import Failure, Join, Reason, Skip, SkipCause, State
+from stepwave_server.core.model import Failure, FailureCause, Join, Reason, Skip, SkipCause, State
 from unit.server.core.build import flow, step
 from unit.server.core.driver import EVALUATOR, NOON, Drive
 
@@ -29,13 +29,17 @@ def test_a_cancelled_run_is_cancelled_and_says_why() -> None:
     drive.cancel("no longer wanted")
     result = drive.result()
     assert result.state is State.CANCELLED
-    assert result.failures == (Failure(Reason.CANCELLED, "cancelled: no longer wanted"),)
+    assert result.failures == (
+        Failure(Reason.CANCELLED, "cancelled: no longer wanted", cause=FailureCause.CANCEL_REQUESTED),
+    )
 
 
 def test_a_cancel_needs_no_reason() -> None:
     drive = Drive.begun(flow(step("a")))
     drive.cancel()
-    assert drive.of(RunStopping)[0].failure == Failure(Reason.CANCELLED, "cancelled")
+    assert drive.of(RunStopping)[0].failure == Failure(
+        Reason.CANCELLED, "cancelled", cause=FailureCause.CANCEL_REQUESTED
+    )
 
 
 def test_a_cancelled_run_is_cancelled_even_where_a_step_failed_before() -> None:
@@ -63,7 +67,7 @@ def test_a_run_that_took_too_long_has_failed_and_names_its_timeout() -> None:
     assert drive.wait(89) == []
     assert drive.wait(1) == ["run stopping"]
     assert drive.end_interrupted("a") == ["a cancelled", "b skipped", "wave 0 finished", "run failed"]
-    failure = Failure(Reason.TIMEOUT, "the run took longer than its timeout of 90 s")
+    failure = Failure(Reason.TIMEOUT, "the run took longer than its timeout of 90 s", cause=FailureCause.RUN_TIMEOUT)
     assert drive.result().failures == (failure,)
     assert drive.result().state is State.FAILED
     assert drive.skip("b") == Skip(SkipCause.TIMEOUT)

@@ -3,7 +3,7 @@
 import pytest
 
 from stepwave_server.core.messages import AttemptLost, Interrupt, Invoke, StepRetrying, StepStarted
-from stepwave_server.core.model import SECOND, Failure, Join, OnInterrupt, Reason, SkipCause, State
+from stepwave_server.core.model import SECOND, Failure, FailureCause, Join, OnInterrupt, Reason, SkipCause, State
 from unit.server.core.build import flow, step
 from unit.server.core.driver import NOON, Drive
 
@@ -32,7 +32,9 @@ def test_the_event_says_which_attempt_was_lost_and_that_another_may_start_now() 
     drive.lose("a")
     (event,) = drive.of(StepRetrying)
     message = "the server stopped while the attempt ran"
-    failure = Failure(Reason.INTERRUPTED, message, retryable=True, step_id="a", attempt=1)
+    failure = Failure(
+        Reason.INTERRUPTED, message, retryable=True, step_id="a", attempt=1, cause=FailureCause.ATTEMPT_LOST
+    )
     assert event == StepRetrying(NOON + SECOND, "a", 1, failure, NOON + SECOND)
 
 
@@ -73,7 +75,13 @@ def test_a_step_that_fails_on_interrupt_fails_at_once() -> None:
     drive = running("a", on_interrupt=OnInterrupt.FAIL)
     drive.lose("a")
     failure = drive.finished("a").failure
-    assert failure == Failure(Reason.INTERRUPTED, "the server stopped while the attempt ran", step_id="a", attempt=1)
+    assert failure == Failure(
+        Reason.INTERRUPTED,
+        "the server stopped while the attempt ran",
+        step_id="a",
+        attempt=1,
+        cause=FailureCause.ATTEMPT_LOST,
+    )
 
 
 def test_a_step_between_two_attempts_keeps_its_place() -> None:
@@ -90,7 +98,9 @@ def test_a_cancel_ends_a_step_between_two_attempts() -> None:
     drive.cancel("enough")
     event = drive.finished("a")
     assert (event.state, event.attempts) == (State.CANCELLED, 1)
-    assert event.failure == Failure(Reason.CANCELLED, "cancelled: enough", step_id="a", attempt=1)
+    assert event.failure == Failure(
+        Reason.CANCELLED, "cancelled: enough", step_id="a", attempt=1, cause=FailureCause.CANCEL_REQUESTED
+    )
     assert drive.result().state is State.CANCELLED
 
 

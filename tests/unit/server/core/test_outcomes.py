@@ -3,7 +3,7 @@
 import pytest
 
 from stepwave_server.core.messages import AttemptFailed, Interrupt
-from stepwave_server.core.model import Failure, Join, Reason, SkipCause, State
+from stepwave_server.core.model import Failure, FailureCause, Join, Reason, SkipCause, State
 from unit.server.core.build import NOWHERE, flow, step
 from unit.server.core.driver import Drive
 
@@ -40,7 +40,9 @@ def test_a_step_whose_binding_has_no_value_has_failed_without_an_attempt() -> No
     drive = Drive.begun(flow(step("a", bindings=(NOWHERE,))))
     event = drive.finished("a")
     assert (event.state, event.attempts, event.start_time) == (State.FAILED, 0, None)
-    assert event.failure == Failure(Reason.INVALID_INPUT, 'the run\'s input has no "/nowhere"', step_id="a")
+    assert event.failure == Failure(
+        Reason.INVALID_INPUT, 'the run\'s input has no "/nowhere"', step_id="a", cause=FailureCause.INPUT
+    )
     assert event.ready_time == drive.now
     assert drive.invoked() == {}
 
@@ -85,7 +87,9 @@ def test_a_step_that_was_interrupted_while_it_ran_is_cancelled() -> None:
     drive.end_interrupted("a")
     event = drive.finished("a")
     assert (event.state, event.attempts, event.abandoned) == (State.CANCELLED, 1, False)
-    assert event.failure == Failure(Reason.CANCELLED, "cancelled: enough", step_id="a", attempt=1)
+    assert event.failure == Failure(
+        Reason.CANCELLED, "cancelled: enough", step_id="a", attempt=1, cause=FailureCause.CANCEL_REQUESTED
+    )
     assert (event.output, event.skip) == (None, None)
 
 
@@ -160,7 +164,7 @@ def test_an_interruption_names_the_attempt_and_why() -> None:
     drive = Drive.begun(flow(step("a"), step("b")))
     drive.start("a", "b")
     drive.fail("b")
-    failure = Failure(Reason.CANCELLED, 'step "b" failed', step_id="a", attempt=1)
+    failure = Failure(Reason.CANCELLED, 'step "b" failed', step_id="a", attempt=1, cause=FailureCause.STEP_FAILED)
     assert drive.interrupts() == [Interrupt("a", 1, failure)]
 
 

@@ -12,7 +12,7 @@ from stepwave_server.core.messages import (
     StepStarted,
     Timer,
 )
-from stepwave_server.core.model import SECOND, Failure, FallbackAction, Join, Reason, Step, Workflow
+from stepwave_server.core.model import SECOND, Failure, FailureCause, FallbackAction, Join, Reason, Step, Workflow
 from stepwave_server.core.state import CLEANUP_GRACE, Agenda
 from unit.server.core.build import NOWHERE, flow, retry, step
 from unit.server.core.driver import EVALUATOR, NOON, Drive
@@ -138,7 +138,7 @@ def test_a_running_attempt_that_is_to_end_is_interrupted_again() -> None:
     drive = Drive.begun(flow(step("a"), step("b", join=Join.ALL_DONE), step("c")))
     drive.start("a", "b")
     drive.fail("c")
-    failure = Failure(Reason.CANCELLED, 'step "c" failed', step_id="a", attempt=1)
+    failure = Failure(Reason.CANCELLED, 'step "c" failed', step_id="a", attempt=1, cause=FailureCause.STEP_FAILED)
     assert [command for command in drive.recover() if isinstance(command, Interrupt)] == [Interrupt("a", 1, failure)]
 
 

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from stepwave_server.core.messages import Invoke, StartTimer, StepReady, StepRetrying, StepStarted, Timer, TimerFired
-from stepwave_server.core.model import SECOND, Failure, Join, Reason, Retry, State
+from stepwave_server.core.model import SECOND, Failure, FailureCause, Join, Reason, Retry, State
 from stepwave_server.core.retries import LONGEST_PAUSE, draw, pause
 from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow, retry, step
@@ -289,7 +289,9 @@ def test_a_cancel_ends_a_backoff_at_once() -> None:
     assert drive.cancel("enough") == ["run stopping", "a cancelled", "wave 0 finished", "run cancelled"]
     event = drive.finished("a")
     assert (event.state, event.attempts) == (State.CANCELLED, 1)
-    assert event.failure == Failure(Reason.CANCELLED, "cancelled: enough", step_id="a", attempt=1)
+    assert event.failure == Failure(
+        Reason.CANCELLED, "cancelled: enough", step_id="a", attempt=1, cause=FailureCause.CANCEL_REQUESTED
+    )
 
 
 def test_a_failure_elsewhere_ends_a_backoff_at_once() -> None:

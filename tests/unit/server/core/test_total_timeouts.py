@@ -3,7 +3,7 @@
 import pytest
 
 from stepwave_server.core.messages import AttemptStarted, Interrupt, StartTimer, StepStarted, Timer, TimerFired
-from stepwave_server.core.model import SECOND, Failure, Reason, State
+from stepwave_server.core.model import SECOND, Failure, FailureCause, Reason, State
 from unit.server.core.build import flow, retry, step
 from unit.server.core.driver import NOON, Drive
 
@@ -38,7 +38,9 @@ def test_an_attempt_that_a_total_timeout_ends_is_the_last() -> None:
     drive.start("a")
     drive.wait(5)
     assert drive.end_interrupted("a")[0] == "a failed"
-    assert drive.finished("a").failure == Failure(Reason.TIMEOUT, TOO_LONG, step_id="a", attempt=1)
+    assert drive.finished("a").failure == Failure(
+        Reason.TIMEOUT, TOO_LONG, step_id="a", attempt=1, cause=FailureCause.TOTAL_TIMEOUT
+    )
 
 
 def test_an_attempt_that_times_out_before_the_total_timeout_is_retried() -> None:
@@ -55,8 +57,10 @@ def test_a_total_timeout_includes_waiting_for_admission() -> None:
     assert drive.wait(5)[0] == "a failed"
     event = drive.finished("a")
     assert (event.attempts, event.start_time, event.state) == (0, None, State.FAILED)
-    assert event.failure == Failure(Reason.TIMEOUT, TOO_LONG, step_id="a")
-    assert drive.interrupts() == [Interrupt("a", 1, Failure(Reason.TIMEOUT, TOO_LONG, step_id="a"))]
+    assert event.failure == Failure(Reason.TIMEOUT, TOO_LONG, step_id="a", cause=FailureCause.TOTAL_TIMEOUT)
+    assert drive.interrupts() == [
+        Interrupt("a", 1, Failure(Reason.TIMEOUT, TOO_LONG, step_id="a", cause=FailureCause.TOTAL_TIMEOUT))
+    ]
 
 
 def test_a_total_timeout_includes_waiting_for_a_place() -> None:
@@ -99,7 +103,9 @@ def test_a_total_timeout_ends_a_step_that_waits_for_a_place_after_a_backoff() ->
     drive.fail_retryably("a")
     drive.start("b")
     assert drive.wait(5) == ["a ready", "a failed"]
-    assert drive.finished("a").failure == Failure(Reason.TIMEOUT, TOO_LONG, step_id="a", attempt=1)
+    assert drive.finished("a").failure == Failure(
+        Reason.TIMEOUT, TOO_LONG, step_id="a", attempt=1, cause=FailureCause.TOTAL_TIMEOUT
+    )
 
 
 def test_a_total_timeout_includes_the_time_that_a_server_was_down() -> None:

@@ -1,4 +1,4 @@
-"""Journals of this version and earlier ones: they are read, decided again byte for byte, and gone on with."""
+"""Golden journals of this version and earlier ones: they are read, decided again byte for byte, and continued."""
 
 import json
 import shutil
@@ -21,15 +21,16 @@ from stepwave_server.journal import Header, Listing, Retention, SqliteJournal
 from stepwave_server.wire.events.decode import to_event
 from stepwave_server.wire.events.encode import Encoder, Kind, Record
 from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow
+from unit.server.core.wording import OtherWords, reworded
 
 FOLDER = Path(__file__).parents[3] / "golden"
 VERSIONS = sorted(folder.name for folder in FOLDER.iterdir() if (folder / "journal.db").exists())
 NOT_SERVED = {Kind.STEPS_ADDED}
 NEWER = {"0.1.0": {Kind.STEP_READY}}
-"""Kinds of events that came later."""
+"""Kinds of events that later versions added, by version."""
 
 NO_PAYLOAD_BOUND = {"0.1.0"}
-"""Versions that did not record the bound of a payload with a run."""
+"""Versions that did not record the payload bound with a run."""
 
 FOREVER = Retention(count=1_000_000, age=1 << 62, size=1 << 62)
 
@@ -41,7 +42,7 @@ def _open(version: str, folder: Path) -> SqliteJournal:
 
 
 async def _all(journal: SqliteJournal) -> list[tuple[Header, list[Record]]]:
-    """Return every run, with all its events."""
+    """Return all runs with their events."""
     found = [(left.header, list(left.records)) async for left in journal.unfinished()]
     for info in await journal.list_ended(Listing("default"), None, 1_000):
         header, records = await journal.header(info.key), await journal.read(info.key, 0, 1 << 30)
@@ -68,6 +69,19 @@ async def test_a_golden_journal_is_decided_again_byte_for_byte(version: str, tmp
 
 
 @pytest.mark.parametrize("version", VERSIONS)
+async def test_a_golden_journal_replays_after_every_message_was_reworded(version: str, tmp_path: Path) -> None:
+    journal = _open(version, tmp_path)
+    runs = await _all(journal)
+    await journal.close()
+    for header, records in runs:
+        workflow = parse_workflow(workflow_pb2.Workflow.FromString(header.workflow), Parsed())
+        with reworded():
+            events = map(to_event, records)
+            run = replay(new_run(workflow, header.input, header.options), events, OtherWords(JsonEvaluator(1 << 20)))
+        assert run.sequence == len(records)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
 async def test_a_golden_journal_has_events_and_ends_of_every_kind(version: str, tmp_path: Path) -> None:
     journal = _open(version, tmp_path)
     kinds = {record.kind for _, records in await _all(journal) for record in records}
@@ -83,7 +97,7 @@ async def _infos(journal: SqliteJournal) -> list[RunInfo]:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_a_run_that_an_earlier_version_left_is_gone_on_with(version: str, tmp_path: Path) -> None:
+async def test_a_run_that_an_earlier_version_left_under_way_is_continued(version: str, tmp_path: Path) -> None:
     journal = _open(version, tmp_path)
     settings = Settings(listen="127.0.0.1:0", entry_points=False)
     async with Server(settings, actions=ACTIONS, journal=journal) as server:

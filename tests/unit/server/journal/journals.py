@@ -1,4 +1,4 @@
-"""What tests of journals are built of."""
+"""Helpers for tests of journals."""
 
 import asyncio
 import sqlite3
@@ -10,7 +10,7 @@ from typing import Protocol
 import pytest
 
 from stepwave_server.core.info import RunInfo, RunKey, seed_of
-from stepwave_server.core.model import State
+from stepwave_server.core.model import SECOND, State
 from stepwave_server.core.state import RunOptions
 from stepwave_server.journal import Ended, Header, Journal
 from stepwave_server.journal.sqlite import database
@@ -30,11 +30,10 @@ __all__ = [
     "header",
     "key",
     "record",
-    "settle",
+    "run_scheduled",
     "write",
 ]
 
-SECOND = 1_000_000_000
 GUARD = 10.0
 
 
@@ -47,25 +46,25 @@ class Clock:
 
 
 class Spy:
-    """Keeps hold of the connection that a journal in SQLite writes with."""
+    """Captures the connection that a journal in SQLite writes with."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         connect = database.connect
 
-        def spied(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+        def capture(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
             self.connection = connect(path, synchronous)
             return self.connection
 
-        monkeypatch.setattr("stepwave_server.journal.sqlite.journal.connect", spied)
+        monkeypatch.setattr("stepwave_server.journal.sqlite.journal.connect", capture)
 
     def pragma(self, text: str) -> object:
-        """Ask or tell the connection something."""
+        """Run a `PRAGMA` on the connection, and return its value."""
         row = self.connection.execute(f"PRAGMA {text}").fetchone()
         return row and row[0]
 
 
 class Open(Protocol):
-    """Opens a journal that is closed with the test."""
+    """Opens a journal that is closed at the end of the test."""
 
     def __call__(self, *, count: int = 100, age: int = 1_000 * SECOND, size: int = 1 << 30) -> Journal: ...
 
@@ -76,12 +75,19 @@ def key(name: str) -> RunKey:
 
 
 def header(name: str, *, create_time: int = 7, window: float | None = None) -> Header:
-    """Return what a run was given."""
-    return Header(key(name), b"", "null", RunOptions(seed=seed_of(key(name))), create_time, window=window)
+    """Return the header of a run."""
+    return Header(
+        key=key(name),
+        workflow=b"",
+        input="null",
+        options=RunOptions(seed=seed_of(key(name))),
+        create_time=create_time,
+        window=window,
+    )
 
 
 def record(size: int, kind: Kind = Kind.STEP_STARTED) -> Record:
-    """Return an event of so many bytes, two at least."""
+    """Return an event of so many bytes, at least two."""
     body = size - 1 - len(prefixed(bytes(size))) + size
     data = b"\x0a" + prefixed(b"x" * body)
     assert len(data) == size
@@ -89,16 +95,25 @@ def record(size: int, kind: Kind = Kind.STEP_STARTED) -> Record:
 
 
 def ended(name: str, end_time: int, *, last: int = 1, outputs: Iterable[int] = (), create_time: int = 7) -> Ended:
-    """Return how a run ended."""
-    labels, counts = {"team": "red"}, (0, 0, 1, 0, 0, 0)
+    """Return the summary of a run that has ended."""
     info = RunInfo(
-        key(name), "flow", State.SUCCEEDED, labels, create_time, 7, end_time, counts, last, open=False, stopping=False
+        key=key(name),
+        workflow_name="flow",
+        state=State.SUCCEEDED,
+        labels={"team": "red"},
+        create_time=create_time,
+        start_time=7,
+        end_time=end_time,
+        counts=(0, 0, 1, 0, 0, 0),
+        last_sequence=last,
+        open=False,
+        stopping=False,
     )
-    return Ended(info, array("I", [2]), array("I", outputs))
+    return Ended(info=info, finishes=array("I", [2]), outputs=array("I", outputs))
 
 
 async def add(journal: Journal, name: str, records: Iterable[Record], end: Ended | None = None) -> None:
-    """Add events to a run, and wait until they are committed."""
+    """Append events to a run, and wait until they are committed."""
     committed = asyncio.Event()
     journal.append(key(name), list(records), committed.set, end)
     async with asyncio.timeout(GUARD):
@@ -106,19 +121,19 @@ async def add(journal: Journal, name: str, records: Iterable[Record], end: Ended
 
 
 async def write(journal: Journal, name: str, *sizes: int) -> None:
-    """Open a run and add events of these sizes."""
+    """Create a run, and append events of these sizes."""
     journal.create(header(name))
     await add(journal, name, map(record, sizes))
 
 
 async def finish(journal: Journal, name: str, clock: Clock, *sizes: int) -> None:
-    """Run a run to its end, by one event more than those of the sizes."""
+    """Create a run with events of these sizes, the last of which ends it."""
     journal.create(header(name))
     await add(journal, name, map(record, sizes or (3,)), ended(name, clock.now))
-    await settle()
+    await run_scheduled()
 
 
-async def settle() -> None:
-    """Let a journal do what it does in the next turn of the loop."""
+async def run_scheduled() -> None:
+    """Run the callbacks that a journal has scheduled."""
     await asyncio.sleep(0)
     await asyncio.sleep(0)

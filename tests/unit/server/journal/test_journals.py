@@ -1,4 +1,4 @@
-"""What every journal does: what it keeps, for how long, and for whom."""
+"""Every journal: reading, listing, retention, deletion."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,11 +9,23 @@ import pytest
 from stepwave_server.core.info import RunInfo
 from stepwave_server.core.model import State
 from stepwave_server.journal import Journal, Listing, Position
-from unit.server.journal.journals import SECOND, Clock, Open, add, ended, finish, header, key, record, settle, write
+from unit.server.journal.journals import (
+    SECOND,
+    Clock,
+    Open,
+    add,
+    ended,
+    finish,
+    header,
+    key,
+    record,
+    run_scheduled,
+    write,
+)
 
 
 async def _names(journal: Journal) -> list[str]:
-    """Return the ended runs that are kept, sorted by name."""
+    """Return the ids of the ended runs, sorted."""
     return sorted(info.key.run_id for info in await _listed(journal, Listing("default")))
 
 
@@ -24,13 +36,13 @@ async def _listed(
 
 
 async def _read(journal: Journal, name: str, after: int = 0, most: int = 1 << 20) -> list[int] | None:
-    """Return the sizes of the events that one read gives."""
-    await settle()
+    """Return the sizes of the events of one read."""
+    await run_scheduled()
     records = await journal.read(key(name), after, most)
     return None if records is None else [len(record.data) for record in records]
 
 
-async def test_a_commit_is_told_once_and_what_it_brought_can_be_read_then(open_journal: Open) -> None:
+async def test_a_commit_is_reported_once_its_events_can_be_read(open_journal: Open) -> None:
     journal = open_journal()
     journal.create(header("a"))
     committed = asyncio.get_running_loop().create_future()
@@ -39,20 +51,20 @@ async def test_a_commit_is_told_once_and_what_it_brought_can_be_read_then(open_j
     assert await _read(journal, "a") == [5]
 
 
-async def test_commits_are_told_in_the_order_of_the_calls(open_journal: Open) -> None:
+async def test_commits_are_reported_in_the_order_of_the_calls(open_journal: Open) -> None:
     journal = open_journal()
-    told: list[int] = []
+    reported: list[int] = []
     done = asyncio.Event()
     for name in ("a", "b"):
         journal.create(header(name))
     for number in range(100):
-        journal.append(key("ab"[number % 2]), [record(5)], partial(told.append, number))
+        journal.append(key("ab"[number % 2]), [record(5)], partial(reported.append, number))
     journal.append(key("a"), [record(5)], done.set)
     await done.wait()
-    assert told == list(range(100))
+    assert reported == list(range(100))
 
 
-async def test_a_read_gives_what_comes_after_a_number(open_journal: Open) -> None:
+async def test_a_read_returns_the_events_after_a_number(open_journal: Open) -> None:
     journal = open_journal()
     await write(journal, "a", 11, 12, 13)
     assert await _read(journal, "a") == [11, 12, 13]
@@ -60,25 +72,25 @@ async def test_a_read_gives_what_comes_after_a_number(open_journal: Open) -> Non
     assert await _read(journal, "a", after=3) == []
 
 
-async def test_a_read_ends_with_the_event_that_passes_its_bound(open_journal: Open) -> None:
+async def test_a_read_ends_with_the_event_that_exceeds_its_bound(open_journal: Open) -> None:
     journal = open_journal()
     await write(journal, "a", 60, 60, 60)
     assert await _read(journal, "a", most=100) == [60, 60]
     assert await _read(journal, "a", most=1) == [60]
 
 
-async def test_a_run_that_never_was_cannot_be_read(open_journal: Open) -> None:
+async def test_an_unknown_run_cannot_be_read(open_journal: Open) -> None:
     assert await _read(open_journal(), "a") is None
 
 
-async def test_a_run_under_way_is_not_kept(open_journal: Open) -> None:
+async def test_a_run_under_way_is_not_listed_as_ended(open_journal: Open) -> None:
     journal = open_journal()
     await write(journal, "a", 3)
     assert not journal.has_ended(key("a"))
     assert await _names(journal) == []
 
 
-async def test_more_ended_runs_than_are_kept_are_forgotten_oldest_first(open_journal: Open, clock: Clock) -> None:
+async def test_beyond_the_count_the_oldest_ended_runs_are_deleted(open_journal: Open, clock: Clock) -> None:
     journal = open_journal(count=2)
     for name in ("a", "b", "c"):
         await finish(journal, name, clock)
@@ -86,7 +98,7 @@ async def test_more_ended_runs_than_are_kept_are_forgotten_oldest_first(open_jou
     assert await _read(journal, "a") is None
 
 
-async def test_ended_runs_are_forgotten_by_age_without_another_ending(open_journal: Open, clock: Clock) -> None:
+async def test_ended_runs_are_deleted_by_age_even_if_no_other_run_ends(open_journal: Open, clock: Clock) -> None:
     journal = open_journal(age=10 * SECOND)
     await finish(journal, "a", clock)
     clock.now = 5 * SECOND
@@ -96,9 +108,7 @@ async def test_ended_runs_are_forgotten_by_age_without_another_ending(open_journ
     assert await _names(journal) == ["b"]
 
 
-async def test_ended_runs_are_kept_within_a_size_and_the_newest_whatever_its_own(
-    open_journal: Open, clock: Clock
-) -> None:
+async def test_ended_runs_are_kept_within_a_size_but_the_newest_always(open_journal: Open, clock: Clock) -> None:
     journal = open_journal(size=100)
     await finish(journal, "a", clock, 60)
     await finish(journal, "b", clock, 60)
@@ -107,7 +117,7 @@ async def test_ended_runs_are_kept_within_a_size_and_the_newest_whatever_its_own
     assert await _names(journal) == ["c"]
 
 
-async def test_a_run_that_is_read_is_not_forgotten(open_journal: Open, clock: Clock) -> None:
+async def test_a_run_being_read_is_not_deleted_by_retention(open_journal: Open, clock: Clock) -> None:
     journal = open_journal(count=1)
     with journal.reading(key("a")):
         await finish(journal, "a", clock)
@@ -117,7 +127,7 @@ async def test_a_run_that_is_read_is_not_forgotten(open_journal: Open, clock: Cl
     assert await _read(journal, "a") is None
 
 
-async def test_a_run_is_kept_for_its_last_reader(open_journal: Open, clock: Clock) -> None:
+async def test_a_run_is_kept_until_its_last_reader_has_left(open_journal: Open, clock: Clock) -> None:
     journal = open_journal(count=0)
     with journal.reading(key("a")):
         with journal.reading(key("a")):
@@ -127,7 +137,9 @@ async def test_a_run_is_kept_for_its_last_reader(open_journal: Open, clock: Cloc
 
 
 @pytest.mark.parametrize("bound", [{"count": 2}, {"size": 6}], ids=["count", "size"])
-async def test_a_run_that_is_read_does_not_count(open_journal: Open, clock: Clock, bound: dict[str, int]) -> None:
+async def test_a_run_being_read_does_not_count_towards_the_bounds(
+    open_journal: Open, clock: Clock, bound: dict[str, int]
+) -> None:
     journal = open_journal(**bound)
     with journal.reading(key("a")):
         for name in ("a", "b", "c"):
@@ -136,7 +148,7 @@ async def test_a_run_that_is_read_does_not_count(open_journal: Open, clock: Cloc
     assert await _names(journal) == ["b", "c"]
 
 
-async def test_a_deleted_run_is_forgotten_even_while_it_is_read(open_journal: Open, clock: Clock) -> None:
+async def test_a_run_can_be_deleted_while_it_is_read(open_journal: Open, clock: Clock) -> None:
     journal = open_journal()
     with journal.reading(key("a")):
         await finish(journal, "a", clock)
@@ -144,7 +156,7 @@ async def test_a_deleted_run_is_forgotten_even_while_it_is_read(open_journal: Op
         assert await _read(journal, "a") is None
 
 
-async def test_deleting_gives_its_size_back(open_journal: Open, clock: Clock) -> None:
+async def test_a_deleted_run_no_longer_counts_towards_the_size(open_journal: Open, clock: Clock) -> None:
     journal = open_journal(size=100)
     await finish(journal, "a", clock, 90)
     await journal.delete(key("a"))
@@ -172,7 +184,7 @@ async def test_deleting_gives_its_size_back(open_journal: Open, clock: Clock) ->
         (Listing("default", until=7), []),
     ],
 )
-async def test_lists_match_all_that_is_asked(
+async def test_a_list_matches_all_criteria(
     open_journal: Open, clock: Clock, listing: Listing, names: list[str]
 ) -> None:
     journal = open_journal()
@@ -181,7 +193,7 @@ async def test_lists_match_all_that_is_asked(
     assert sorted(info.key.run_id for info in await _listed(journal, listing)) == names
 
 
-async def test_lists_come_newest_first_and_go_on_after_a_position(open_journal: Open, clock: Clock) -> None:
+async def test_a_list_is_newest_first_and_continues_after_a_position(open_journal: Open, clock: Clock) -> None:
     journal = open_journal()
     for name in ("a", "c", "b"):
         await finish(journal, name, clock)
@@ -191,17 +203,17 @@ async def test_lists_come_newest_first_and_go_on_after_a_position(open_journal: 
     assert [info.key.run_id for info in rest] == ["a"]
 
 
-async def test_what_a_run_was_given_and_how_it_ended_are_kept(open_journal: Open, clock: Clock) -> None:
+async def test_the_header_and_the_final_state_of_an_ended_run_are_kept(open_journal: Open, clock: Clock) -> None:
     journal = open_journal()
     await finish(journal, "a", clock)
-    given = await journal.header(key("a"))
+    header_kept = await journal.header(key("a"))
     info = await journal.info(key("a"))
-    assert given is not None
+    assert header_kept is not None
     assert info is not None
-    assert (given.key, info.key, info.state) == (key("a"), key("a"), State.SUCCEEDED)
+    assert (header_kept.key, info.key, info.state) == (key("a"), key("a"), State.SUCCEEDED)
 
 
-async def test_of_a_run_under_way_nothing_is_told(open_journal: Open) -> None:
+async def test_a_run_under_way_has_no_header_or_final_state(open_journal: Open) -> None:
     journal = open_journal()
     await write(journal, "a", 3)
     assert await journal.header(key("a")) is None
@@ -209,7 +221,7 @@ async def test_of_a_run_under_way_nothing_is_told(open_journal: Open) -> None:
     assert await journal.finishes(key("a")) is None
 
 
-async def test_a_run_that_is_let_go_before_its_first_event_leaves_its_id_free(open_journal: Open, clock: Clock) -> None:
+async def test_discarding_a_run_without_events_frees_its_id(open_journal: Open, clock: Clock) -> None:
     journal = open_journal()
     journal.create(header("a"))
     journal.mark_broken(key("a"))
@@ -219,13 +231,13 @@ async def test_a_run_that_is_let_go_before_its_first_event_leaves_its_id_free(op
     assert await _names(journal) == ["a"]
 
 
-async def test_a_run_that_broke_goes_on_to_its_end(open_journal: Open, clock: Clock) -> None:
+async def test_a_broken_run_can_be_ended(open_journal: Open, clock: Clock) -> None:
     journal = open_journal()
     await write(journal, "a", 10)
     journal.mark_broken(key("a"))
     assert not journal.has_ended(key("a"))
     await add(journal, "a", [record(20)], ended("a", clock.now, last=2))
-    await settle()
+    await run_scheduled()
     assert await _names(journal) == ["a"]
     assert await _read(journal, "a") == [10, 20]
 

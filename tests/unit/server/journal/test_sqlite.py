@@ -1,4 +1,4 @@
-"""The journal in SQLite: what is in the file, and what another server finds in it."""
+"""The journal in SQLite: the content of the file, and its recovery by the next server."""
 
 import asyncio
 import sqlite3
@@ -20,11 +20,11 @@ from stepwave_server.journal import Header, Listing, Retention, SqliteJournal, U
 from stepwave_server.journal.sqlite import recent_events
 from stepwave_server.journal.sqlite.database import Synchronous
 from stepwave_server.wire.events.encode import Encoder, Kind, Record
-from unit.server.journal.journals import Clock, Spy, add, ended, finish, header, key, record, settle, write
+from unit.server.journal.journals import Clock, Spy, add, ended, finish, header, key, record, run_scheduled, write
 
 
 class OpenFile(Protocol):
-    """Opens the journal in a test's file, as one server after another does."""
+    """Opens the journal of a test again, as the next server does."""
 
     async def __call__(self, *, count: int = 100, synchronous: Synchronous = "full") -> SqliteJournal: ...
 
@@ -36,33 +36,33 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 async def reopen(clock: Clock, path: Path) -> AsyncIterator[OpenFile]:
-    """Open the journal; the one before is closed."""
+    """Return a function that opens the journal, after closing the one before."""
     async with AsyncExitStack() as stack:
 
-        async def opened(*, count: int = 100, synchronous: Synchronous = "full") -> SqliteJournal:
+        async def open_again(*, count: int = 100, synchronous: Synchronous = "full") -> SqliteJournal:
             await stack.aclose()
             retention = Retention(count=count)
             journal = SqliteJournal.open(path, clock=clock, retention=retention, synchronous=synchronous)
             stack.push_async_callback(journal.close)
             return journal
 
-        yield opened
+        yield open_again
 
 
-def _ask(path: Path, query: str) -> list[tuple[object, ...]]:
+def _query(path: Path, query: str) -> list[tuple[object, ...]]:
     with closing(sqlite3.connect(path)) as connection:
         return connection.execute(query).fetchall()
 
 
 async def _records(journal: SqliteJournal, name: str, after: int = 0) -> list[Record]:
-    """Read all that there is after a number, a little at a time."""
+    """Read all events after a number, in small parts."""
     found: list[Record] = []
     while records := await journal.read(key(name), after + len(found), 1_000):
         found += records
     return found
 
 
-async def test_the_file_is_for_its_owner_alone_and_so_are_its_companions(reopen: OpenFile, path: Path) -> None:
+async def test_only_the_owner_can_read_the_files(reopen: OpenFile, path: Path) -> None:
     await write(await reopen(), "a", 10)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
     assert modes == dict.fromkeys(
@@ -72,21 +72,23 @@ async def test_the_file_is_for_its_owner_alone_and_so_are_its_companions(reopen:
 
 
 @pytest.mark.parametrize(("synchronous", "value"), [("full", 2), ("normal", 1)])
-async def test_commits_are_as_safe_as_is_said(reopen: OpenFile, spy: Spy, synchronous: Synchronous, value: int) -> None:
+async def test_commits_are_synchronous_as_configured(
+    reopen: OpenFile, spy: Spy, synchronous: Synchronous, value: int
+) -> None:
     await reopen(synchronous=synchronous)
     assert spy.pragma("synchronous") == value
     assert spy.pragma("fullfsync") == 1
     assert spy.pragma("journal_mode") == "wal"
 
 
-async def test_a_commit_survives_the_journal(reopen: OpenFile) -> None:
+async def test_committed_events_survive_the_journal(reopen: OpenFile) -> None:
     await finish(await reopen(), "a", Clock(), 10, 20)
     again = await reopen()
     assert again.has_ended(key("a"))
     assert await _records(again, "a") == [record(10), record(20)]
 
 
-async def test_what_was_appended_is_committed_before_the_journal_closes(reopen: OpenFile) -> None:
+async def test_closing_commits_the_appended_events(reopen: OpenFile) -> None:
     journal = await reopen()
     journal.create(header("a"))
     journal.append(key("a"), [record(10)], lambda: None)
@@ -96,15 +98,15 @@ async def test_what_was_appended_is_committed_before_the_journal_closes(reopen: 
     assert left.records == [record(10), record(20)]
 
 
-async def test_runs_that_have_not_ended_are_found_the_oldest_first_with_all_that_they_were_given(
+async def test_unfinished_runs_are_recovered_oldest_first_with_their_headers(
     reopen: OpenFile,
 ) -> None:
     journal = await reopen()
     full = Header(
-        key("new"),
-        b"workflow",
-        Blob("image/png", b"\x89"),
-        RunOptions(
+        key=key("new"),
+        workflow=b"workflow",
+        input=Blob("image/png", b"\x89"),
+        options=RunOptions(
             open=True,
             step_timeout=5,
             limits=Limits(max_steps=7, max_edges=8),
@@ -112,15 +114,15 @@ async def test_runs_that_have_not_ended_are_found_the_oldest_first_with_all_that
             version=1,
             max_payload_bytes=9,
         ),
-        20,
-        "00-trace-span-01",
-        "vendor=1",
-        2.5,
-        "earlier",
+        create_time=20,
+        traceparent="00-trace-span-01",
+        tracestate="vendor=1",
+        window=2.5,
+        rerun_of="earlier",
     )
-    for given in (full, header("old", create_time=10)):
-        journal.create(given)
-        await add(journal, given.key.run_id, [record(10)])
+    for each in (full, header("old", create_time=10)):
+        journal.create(each)
+        await add(journal, each.key.run_id, [record(10)])
     await finish(journal, "done", Clock())
     again = await reopen()
     assert [each async for each in again.unfinished()] == [
@@ -129,7 +131,7 @@ async def test_runs_that_have_not_ended_are_found_the_oldest_first_with_all_that
     ]
 
 
-async def test_a_run_goes_on_where_the_earlier_server_left_it(reopen: OpenFile) -> None:
+async def test_the_next_server_continues_a_run(reopen: OpenFile) -> None:
     await write(await reopen(), "a", 10, 20)
     again = await reopen()
     assert [left.header.key async for left in again.unfinished()] == [key("a")]
@@ -139,20 +141,20 @@ async def test_a_run_goes_on_where_the_earlier_server_left_it(reopen: OpenFile) 
     assert await _records(last, "a") == [record(10), record(20), record(30)]
 
 
-async def test_a_run_that_is_held_no_more_is_not_held_by_the_next_server(reopen: OpenFile) -> None:
+async def test_a_detached_run_stays_detached_with_the_next_server(reopen: OpenFile) -> None:
     journal = await reopen()
-    for name in ("held", "freed"):
+    for name in ("attached", "detached"):
         journal.create(header(name, window=3.0))
         await add(journal, name, [record(10)])
-    await journal.detach(key("freed"))
+    await journal.detach(key("detached"))
     again = await reopen()
     assert {left.header.key.run_id: left.header.window async for left in again.unfinished()} == {
-        "held": 3.0,
-        "freed": None,
+        "attached": 3.0,
+        "detached": None,
     }
 
 
-async def test_a_run_that_broke_is_known_to_have_by_every_later_server(reopen: OpenFile) -> None:
+async def test_a_broken_run_stays_marked_for_every_later_server(reopen: OpenFile) -> None:
     journal = await reopen()
     for name in ("whole", "broken"):
         await write(journal, name, 10)
@@ -167,13 +169,13 @@ async def test_a_run_that_broke_is_known_to_have_by_every_later_server(reopen: O
     assert await _records(journal, "broken") == [record(10), record(20)]
 
 
-async def test_a_run_breaks_behind_the_events_that_it_was_given_before(clock: Clock, path: Path) -> None:
-    """Whatever commits there are: no server finds a run that broke without the events that led there."""
+async def test_a_run_is_marked_as_broken_after_its_earlier_events(clock: Clock, path: Path) -> None:
+    """In every commit, a broken run has all the events that led to the defect."""
     seen: list[tuple[object, ...]] = []
 
-    def look(place: str) -> None:
-        if place == "after-commit":
-            seen.extend(_ask(path, "SELECT broken, (SELECT sum(length(kinds)) FROM chunks) FROM runs"))
+    def look(point: str) -> None:
+        if point == "after-commit":
+            seen.extend(_query(path, "SELECT broken, (SELECT sum(length(kinds)) FROM chunks) FROM runs"))
 
     journal = SqliteJournal.open(path, clock=clock, retention=Retention(), observe=look)
     journal.create(header("a"))
@@ -185,7 +187,7 @@ async def test_a_run_breaks_behind_the_events_that_it_was_given_before(clock: Cl
     assert all(events == 5 for broken, events in seen if broken)
 
 
-async def test_a_run_with_an_event_of_a_later_version_is_left_and_says_why(reopen: OpenFile, path: Path) -> None:
+async def test_a_run_with_an_event_of_a_later_version_is_unreadable(reopen: OpenFile, path: Path) -> None:
     journal = await reopen()
     for name in ("a", "b"):
         await write(journal, name, 10)
@@ -197,14 +199,14 @@ async def test_a_run_with_an_event_of_a_later_version_is_left_and_says_why(reope
     assert left == {"a": "it has an event of kind 250, which this version does not know", "b": ""}
 
 
-async def test_a_run_that_was_never_committed_is_not_there(reopen: OpenFile) -> None:
+async def test_a_run_that_was_never_committed_is_not_recovered(reopen: OpenFile) -> None:
     journal = await reopen()
     journal.create(header("a"))
     assert [left async for left in (await reopen()).unfinished()] == []
 
 
 def _finished(outputs: int) -> tuple[list[Record], "list[int]"]:
-    """Return the events of a run whose steps' outputs are its own, and their numbers."""
+    """Return the events of a run whose outputs are those of its steps, and the steps' sequence numbers."""
     encoder = Encoder("a", "flow", 7)
     texts = [(f"s{index}", '"' + str(index) * 50 + '"') for index in range(outputs)]
     events = [
@@ -216,7 +218,7 @@ def _finished(outputs: int) -> tuple[list[Record], "list[int]"]:
     return [*events, encoder.encode(outputs + 1, last)], list(range(1, outputs + 1))
 
 
-async def test_outputs_are_stored_once_and_told_twice(reopen: OpenFile, path: Path) -> None:
+async def test_outputs_are_stored_once_and_read_twice(reopen: OpenFile, path: Path) -> None:
     records, numbers = _finished(20)
     journal = await reopen()
     journal.create(header("a"))
@@ -224,11 +226,11 @@ async def test_outputs_are_stored_once_and_told_twice(reopen: OpenFile, path: Pa
     again = await reopen()
     assert await _records(again, "a") == records
     assert await again.pick(key("a"), [21, 3]) == [records[20], records[2]]
-    stored = b"".join(data for (data,) in _ask(path, "SELECT data FROM chunks") if isinstance(data, bytes))
+    stored = b"".join(data for (data,) in _query(path, "SELECT data FROM chunks") if isinstance(data, bytes))
     assert [stored.count(b'"' + str(index).encode() * 50 + b'"') for index in range(10)] == [1] * 10
 
 
-async def test_events_that_are_no_more_in_memory_are_read_from_the_file(
+async def test_events_no_longer_in_memory_are_read_from_the_file(
     reopen: OpenFile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(recent_events, "MAX_RUN_BYTES", 1_000)
@@ -242,16 +244,16 @@ async def test_events_that_are_no_more_in_memory_are_read_from_the_file(
     assert await journal.pick(key("a"), list(range(100, 0, -1))) == records[::-1]
 
 
-async def test_a_large_commit_is_stored_in_parts(reopen: OpenFile, path: Path) -> None:
+async def test_a_large_commit_is_stored_in_several_chunks(reopen: OpenFile, path: Path) -> None:
     journal = await reopen()
     journal.create(header("a"))
     records = [record(50_000) for _ in range(30)]
     await add(journal, "a", records, ended("a", 5))
-    assert _ask(path, "SELECT sum(length(data)), max(length(data)) FROM chunks") == [(1_500_000, 300_000)]
+    assert _query(path, "SELECT sum(length(data)), max(length(data)) FROM chunks") == [(1_500_000, 300_000)]
     assert await _records(await reopen(), "a") == records
 
 
-async def test_what_comes_while_a_commit_is_under_way_is_committed_together(clock: Clock, path: Path) -> None:
+async def test_events_appended_during_a_commit_are_committed_together(clock: Clock, path: Path) -> None:
     commits: list[str] = []
     journal = SqliteJournal.open(path, clock=clock, retention=Retention(), observe=commits.append)
     journal.create(header("a"))
@@ -260,24 +262,24 @@ async def test_what_comes_while_a_commit_is_under_way_is_committed_together(cloc
     await add(journal, "a", [record(10)])
     await journal.close()
     assert commits.count("after-commit") < 10
-    assert (_ask(path, "SELECT count(*) FROM chunks")[0][0], commits[0]) < (10, "c")
+    assert (_query(path, "SELECT count(*) FROM chunks")[0][0], commits[0]) < (10, "c")
 
 
-async def test_forgotten_runs_leave_nothing_in_the_file(reopen: OpenFile, path: Path) -> None:
+async def test_deleted_runs_leave_no_rows(reopen: OpenFile, path: Path) -> None:
     journal = await reopen(count=1)
     for name in ("a", "b", "c"):
         await finish(journal, name, Clock(), *[50] * 10)
-    await write(journal, "live", 10)
+    await write(journal, "running", 10)
     await journal.delete(key("c"))
-    while _ask(path, "SELECT 1 FROM rubbish"):
-        await add(journal, "live", [record(10)])
+    while _query(path, "SELECT 1 FROM rubbish"):
+        await add(journal, "running", [record(10)])
     for table in ("definitions", "labels", "endings"):
-        assert _ask(path, f"SELECT count(*) FROM {table}")[0][0] == int(table == "definitions")
-    assert _ask(path, "SELECT run_id FROM runs") == [("live",)]
-    assert _ask(path, "SELECT DISTINCT place >> 32 FROM chunks") == [(4,)]
+        assert _query(path, f"SELECT count(*) FROM {table}")[0][0] == int(table == "definitions")
+    assert _query(path, "SELECT run_id FROM runs") == [("running",)]
+    assert _query(path, "SELECT DISTINCT place >> 32 FROM chunks") == [(4,)]
 
 
-async def test_rubbish_that_a_server_left_is_swept_by_the_next(reopen: OpenFile, path: Path) -> None:
+async def test_the_next_server_collects_remaining_garbage(reopen: OpenFile, path: Path) -> None:
     await finish(await reopen(), "a", Clock())
     await reopen()
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -285,9 +287,9 @@ async def test_rubbish_that_a_server_left_is_swept_by_the_next(reopen: OpenFile,
         connection.execute("DELETE FROM runs")
     again = await reopen()
     await write(again, "b", 10)
-    assert _ask(path, "SELECT run_id, run FROM runs") == [("b", 2)]
-    assert _ask(path, "SELECT count(*) FROM rubbish") == [(0,)]
-    assert _ask(path, "SELECT DISTINCT place >> 32 FROM chunks") == [(2,)]
+    assert _query(path, "SELECT run_id, run FROM runs") == [("b", 2)]
+    assert _query(path, "SELECT count(*) FROM rubbish") == [(0,)]
+    assert _query(path, "SELECT DISTINCT place >> 32 FROM chunks") == [(2,)]
 
 
 async def test_the_id_of_a_deleted_run_is_free_at_once(reopen: OpenFile) -> None:
@@ -300,7 +302,7 @@ async def test_the_id_of_a_deleted_run_is_free_at_once(reopen: OpenFile) -> None
     assert await _records(await reopen(), "a") == [record(20)]
 
 
-async def test_lists_are_paged_over_a_restart(reopen: OpenFile) -> None:
+async def test_pages_of_a_list_continue_after_a_restart(reopen: OpenFile) -> None:
     journal = await reopen()
     for number in range(7):
         name = f"r{number}"
@@ -314,17 +316,17 @@ async def test_lists_are_paged_over_a_restart(reopen: OpenFile) -> None:
     assert all(later.position > earlier.position for later, earlier in pairwise(pages))
 
 
-async def test_runs_end_in_the_order_in_which_they_are_forgotten_over_a_restart(reopen: OpenFile, clock: Clock) -> None:
+async def test_after_a_restart_the_first_runs_to_end_are_deleted_first(reopen: OpenFile, clock: Clock) -> None:
     journal = await reopen()
     for name in ("b", "c", "a"):
         clock.now += 1
         await finish(journal, name, clock)
     again = await reopen(count=2)
-    await settle()
+    await run_scheduled()
     assert [again.has_ended(key(name)) for name in "abc"] == [True, False, True]
 
 
-async def test_a_journal_is_clean_after_a_server_that_stopped_in_order(reopen: OpenFile) -> None:
+async def test_a_journal_is_clean_after_an_orderly_stop(reopen: OpenFile) -> None:
     first = await reopen()
     assert first.clean
     await write(first, "a", 10)
@@ -332,14 +334,14 @@ async def test_a_journal_is_clean_after_a_server_that_stopped_in_order(reopen: O
 
 
 async def _crash(journal: SqliteJournal, path: Path) -> None:
-    """Close a journal, and leave in the file what there would be had its server been killed instead."""
+    """Close a journal, and restore the file as a killed server would have left it."""
     before = path.read_bytes(), path.with_name(f"{path.name}-wal").read_bytes()
     await journal.close()
     path.write_bytes(before[0])
     path.with_name(f"{path.name}-wal").write_bytes(before[1])
 
 
-async def test_after_a_crash_a_journal_is_clean_once_a_server_that_took_up_its_runs_has_stopped(
+async def test_after_a_crash_a_journal_is_clean_once_a_server_has_recovered_its_runs_and_stopped(
     reopen: OpenFile, path: Path
 ) -> None:
     first = await reopen()
@@ -347,18 +349,18 @@ async def test_after_a_crash_a_journal_is_clean_once_a_server_that_took_up_its_r
     await _crash(first, path)
     assert not (await reopen()).clean
     second = await reopen()
-    assert not second.clean, "the server before took up no runs: it did not start"
+    assert not second.clean, "the server before did not start, so it recovered no runs"
     assert [left.header.key async for left in second.unfinished()] == [key("a")]
     assert (await reopen()).clean
 
 
-async def test_a_server_that_lost_its_journal_does_not_call_it_clean(reopen: OpenFile, path: Path) -> None:
+async def test_a_server_that_lost_its_journal_does_not_mark_it_as_clean(reopen: OpenFile, path: Path) -> None:
     journal = await reopen()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE owner SET epoch = epoch + 1, process = 'another'")
         connection.commit()
     await journal.close()
-    assert _ask(path, "SELECT process FROM owner") == [("another",)]
+    assert _query(path, "SELECT process FROM owner") == [("another",)]
 
 
 async def test_closing_twice_does_nothing(reopen: OpenFile) -> None:

@@ -1,4 +1,4 @@
-"""Copies of a journal in SQLite."""
+"""Backups of a journal in SQLite."""
 
 import sqlite3
 import stat
@@ -25,20 +25,22 @@ async def journal(path: Path) -> AsyncIterator[SqliteJournal]:
     await journal.close()
 
 
-async def test_a_copy_has_what_was_committed_and_nothing_later(journal: SqliteJournal, path: Path) -> None:
+async def test_a_copy_has_the_events_committed_before_it(journal: SqliteJournal, path: Path) -> None:
     await finish(journal, "done", Clock(), 10, 20)
-    await write(journal, "live", 30)
+    await write(journal, "running", 30)
     target = path.with_name("copy.db")
     backup(path, target)
-    await add(journal, "live", [record(40)])
+    await add(journal, "running", [record(40)])
     copy = SqliteJournal.open(target, clock=Clock(), retention=Retention())
     assert await copy.read(key("done"), 0, 1_000) == [record(10), record(20)]
     assert [left.records async for left in copy.unfinished()] == [[record(30)]]
     await copy.close()
 
 
-async def test_a_copy_is_one_file_for_its_owner_alone(journal: SqliteJournal, path: Path, tmp_path: Path) -> None:
-    await write(journal, "live", 30)
+async def test_a_copy_is_one_file_that_only_its_owner_can_read(
+    journal: SqliteJournal, path: Path, tmp_path: Path
+) -> None:
+    await write(journal, "running", 30)
     folder = tmp_path / "copies"
     folder.mkdir()
     backup(path, folder / "copy.db")
@@ -55,7 +57,7 @@ async def test_a_copy_replaces_an_older_one(journal: SqliteJournal, path: Path) 
     assert target.read_bytes().startswith(b"SQLite format 3\0")
 
 
-async def test_a_copy_that_cannot_be_written_is_said_and_leaves_nothing(journal: SqliteJournal, path: Path) -> None:
+async def test_a_copy_that_cannot_be_written_fails_and_leaves_no_file(journal: SqliteJournal, path: Path) -> None:
     with pytest.raises(JournalError, match=r"cannot write .*/nowhere/copy\.db: No such file or directory"):
         backup(path, path.with_name("nowhere") / "copy.db")
     assert {file.name for file in path.parent.iterdir()} <= {
@@ -66,14 +68,14 @@ async def test_a_copy_that_cannot_be_written_is_said_and_leaves_nothing(journal:
     }
 
 
-def test_what_is_not_there_cannot_be_copied(path: Path) -> None:
+def test_a_missing_journal_cannot_be_copied(path: Path) -> None:
     with pytest.raises(JournalError, match="there is no journal at"):
         backup(path, path.with_name("copy.db"))
     assert not path.exists()
 
 
 @pytest.mark.parametrize("content", [b"", b"steps: []\n" * 200], ids=["empty", "text"])
-def test_what_is_no_journal_is_not_copied(path: Path, content: bytes) -> None:
+def test_another_file_is_not_copied(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with pytest.raises(NotAJournal):
         backup(path, path.with_name("copy.db"))

@@ -1,4 +1,4 @@
-"""Which files the journal in SQLite opens, and what it says of others."""
+"""Opening a journal in SQLite: locks, migrations, and files that are rejected."""
 
 import asyncio
 import os
@@ -30,8 +30,8 @@ def _open(path: Path) -> SqliteJournal:
     return SqliteJournal.open(path, clock=Clock(), retention=Retention())
 
 
-async def _made(path: Path) -> None:
-    """Make a journal with one run, and close it."""
+async def _create(path: Path) -> None:
+    """Create a journal with one run, and close it."""
     journal = _open(path)
     await finish(journal, "a", Clock(), *[1_000] * 100)
     await journal.close()
@@ -47,7 +47,7 @@ def _execute(path: Path, script: str) -> None:
         connection.executescript(script)
 
 
-async def test_a_second_server_is_refused_with_the_owners_process(path: Path) -> None:
+async def test_a_second_server_is_rejected_with_the_owners_process(path: Path) -> None:
     journal = _open(path)
     with pytest.raises(JournalInUse, match=f"in use by process {os.getpid()} on "):
         _open(path)
@@ -55,7 +55,7 @@ async def test_a_second_server_is_refused_with_the_owners_process(path: Path) ->
     await _open(path).close()
 
 
-async def test_a_second_server_is_refused_by_whatever_name_it_calls_the_file(path: Path) -> None:
+async def test_a_second_server_is_rejected_by_any_path_to_the_file(path: Path) -> None:
     journal = _open(path)
     link = path.with_name("link.db")
     link.symlink_to(path)
@@ -64,17 +64,17 @@ async def test_a_second_server_is_refused_by_whatever_name_it_calls_the_file(pat
     await journal.close()
 
 
-async def test_a_file_of_a_later_schema_is_refused_and_left_alone(path: Path) -> None:
-    await _made(path)
+async def test_a_later_schema_is_rejected_and_left_unchanged(path: Path) -> None:
+    await _create(path)
     _execute(path, "PRAGMA user_version = 99")
     before = path.read_bytes()
-    with pytest.raises(JournalTooNew, match=r"its schema is 99, and this version knows up to \d") as refused:
+    with pytest.raises(JournalTooNew, match=r"its schema is 99, and this version knows up to \d") as caught:
         _open(path)
-    assert (refused.value.version, refused.value.known) == (99, len(database.MIGRATIONS))
+    assert (caught.value.version, caught.value.known) == (99, len(database.MIGRATIONS))
     assert path.read_bytes() == before
 
 
-async def test_another_programs_database_is_refused_and_left_alone(path: Path) -> None:
+async def test_another_programs_database_is_rejected_and_left_unchanged(path: Path) -> None:
     _execute(path, "CREATE TABLE precious (thing)")
     before = path.read_bytes()
     with pytest.raises(NotAJournal, match="is no journal of Stepwave; it is left as it is"):
@@ -82,15 +82,15 @@ async def test_another_programs_database_is_refused_and_left_alone(path: Path) -
     assert path.read_bytes() == before
 
 
-async def test_a_text_file_is_refused_and_left_alone(path: Path) -> None:
+async def test_a_text_file_is_rejected_and_left_unchanged(path: Path) -> None:
     path.write_text("steps: []\n" * 100)
     with pytest.raises(NotAJournal):
         _open(path)
     assert path.read_text().startswith("steps")
 
 
-async def test_a_damaged_file_is_told_from_a_foreign_one(path: Path) -> None:
-    await _made(path)
+async def test_a_damaged_file_is_reported_as_damaged(path: Path) -> None:
+    await _create(path)
     data = bytearray(path.read_bytes())
     data[4096:] = b"\xff" * (len(data) - 4096)
     path.write_bytes(data)
@@ -98,8 +98,8 @@ async def test_a_damaged_file_is_told_from_a_foreign_one(path: Path) -> None:
         _open(path)
 
 
-async def test_damage_that_is_met_later_is_told_when_it_is_met(path: Path) -> None:
-    await _made(path)
+async def test_damage_within_the_file_is_reported_by_the_read_that_meets_it(path: Path) -> None:
+    await _create(path)
     with closing(sqlite3.connect(path)) as connection:
         (root,) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'chunks'").fetchone()
     data = bytearray(path.read_bytes())
@@ -112,7 +112,7 @@ async def test_damage_that_is_met_later_is_told_when_it_is_met(path: Path) -> No
     await journal.close()
 
 
-async def test_a_folder_in_place_of_the_file_is_said(path: Path) -> None:
+async def test_a_folder_is_rejected(path: Path) -> None:
     path.mkdir()
     with pytest.raises(
         JournalIsFolder, match=rf"{path}: it is a folder; name a file in it, as in sqlite:{path}/journal\.db"
@@ -121,22 +121,22 @@ async def test_a_folder_in_place_of_the_file_is_said(path: Path) -> None:
     assert list(path.iterdir()) == []
 
 
-async def test_a_folder_that_cannot_be_made_is_said(path: Path) -> None:
+async def test_a_folder_that_cannot_be_created_is_reported(path: Path) -> None:
     path.write_text("a file, where a folder is wanted")
     with pytest.raises(JournalError, match=rf"cannot open the journal .*: Not a directory: {path} is a file"):
         _open(path / "journal.db")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-async def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_written_is_reported(tmp_path: Path) -> None:
     folder = tmp_path / "closed"
     folder.mkdir(mode=stat.S_IRUSR | stat.S_IXUSR)
     with pytest.raises(JournalError, match="Permission denied"):
         _open(folder / "journal.db")
 
 
-async def test_a_refused_file_is_free_for_another_server(path: Path) -> None:
-    await _made(path)
+async def test_a_rejected_file_is_unlocked(path: Path) -> None:
+    await _create(path)
     _execute(path, "PRAGMA user_version = 99")
     with pytest.raises(JournalTooNew):
         _open(path)
@@ -144,10 +144,8 @@ async def test_a_refused_file_is_free_for_another_server(path: Path) -> None:
     await _open(path).close()
 
 
-async def test_an_earlier_schema_is_brought_up_to_date_and_keeps_its_runs(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    await _made(path)
+async def test_an_earlier_schema_is_migrated_and_keeps_its_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    await _create(path)
     migrations = (*database.MIGRATIONS, "ALTER TABLE owner ADD COLUMN note TEXT; UPDATE owner SET note = 'moved';")
     monkeypatch.setattr(database, "MIGRATIONS", migrations)
     journal = _open(path)
@@ -158,7 +156,7 @@ async def test_an_earlier_schema_is_brought_up_to_date_and_keeps_its_runs(
         assert connection.execute("SELECT note FROM owner").fetchone() == ("moved",)
 
 
-async def test_a_file_of_the_first_schema_is_gone_on_with(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_of_the_first_schema_is_migrated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as earlier:
         earlier.setattr(database, "MIGRATIONS", database.MIGRATIONS[:1])
         journal = _open(path)
@@ -176,9 +174,9 @@ async def test_a_file_of_the_first_schema_is_gone_on_with(path: Path, monkeypatc
 
 
 async def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    await _made(path)
+    await _create(path)
     known = database.MIGRATIONS
-    monkeypatch.setattr(database, "MIGRATIONS", (*known, "CREATE TABLE fresh (x); INSERT INTO nowhere VALUES (1);"))
+    monkeypatch.setattr(database, "MIGRATIONS", (*known, "CREATE TABLE created (x); INSERT INTO nowhere VALUES (1);"))
     with pytest.raises(JournalError, match="no such table: nowhere"):
         _open(path)
     monkeypatch.setattr(database, "MIGRATIONS", known)
@@ -186,11 +184,11 @@ async def test_a_migration_that_fails_leaves_the_file_as_it_was(path: Path, monk
     assert _version(path) == len(known)
     await journal.close()
     with closing(sqlite3.connect(path)) as connection:
-        assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'fresh'").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'created'").fetchone() == (0,)
 
 
-async def test_a_file_that_a_server_left_without_closing_is_opened(path: Path) -> None:
-    """What a kill leaves behind, the write-ahead log among it, is what the next server begins with."""
+async def test_a_file_that_was_not_closed_is_opened(path: Path) -> None:
+    """A killed server leaves the file with its write-ahead log, and the next server opens both."""
     journal = _open(path)
     await finish(journal, "a", Clock(), 10)
     copies = path.with_name("copy.db")
@@ -202,7 +200,7 @@ async def test_a_file_that_a_server_left_without_closing_is_opened(path: Path) -
     await again.close()
 
 
-def test_a_journal_wants_a_running_loop(path: Path) -> None:
+def test_opening_needs_a_running_loop(path: Path) -> None:
     with pytest.raises(RuntimeError, match="no running event loop"):
         _open(path)
-    asyncio.run(_made(path))
+    asyncio.run(_create(path))

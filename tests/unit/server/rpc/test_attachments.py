@@ -1,4 +1,4 @@
-"""Who attachments a run: windows, deadlines, and what becomes of them."""
+"""Attachments of streams to runs: reconnect windows, deadlines, and when a run is cancelled."""
 
 import asyncio
 from collections.abc import Iterator
@@ -26,10 +26,10 @@ def attachments(cancelled: list[str]) -> Attachments:
 
 @contextmanager
 def _stream(loop: ClockedLoop, attachments: Attachments, remaining: float | None = None) -> Iterator[Attachment]:
-    """Attachment the run while inside, as a stream on the loop does."""
+    """Attach to the run while inside, as a stream on the loop does."""
 
     async def enter() -> Attachment:
-        return stack.enter_context(attachments.hold(KEY, lambda: remaining))
+        return stack.enter_context(attachments.attach(KEY, lambda: remaining))
 
     async def leave() -> None:
         stack.close()
@@ -39,19 +39,19 @@ def _stream(loop: ClockedLoop, attachments: Attachments, remaining: float | None
     loop.run(leave())
 
 
-def test_who_leaves_without_a_window_cancels_at_once(
+def test_without_a_window_the_last_stream_to_leave_cancels_at_once(
     loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
 ) -> None:
-    attachments.begin(KEY, 0)
+    attachments.add(KEY, 0)
     with _stream(loop, attachments):
         assert cancelled == []
     assert cancelled == ["run: the caller went away"]
 
 
-def test_a_window_begins_when_the_last_stream_has_gone(
+def test_a_window_begins_when_the_last_stream_has_left(
     loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
 ) -> None:
-    attachments.begin(KEY, 30)
+    attachments.add(KEY, 30)
     with _stream(loop, attachments):
         with _stream(loop, attachments):
             pass
@@ -62,10 +62,10 @@ def test_a_window_begins_when_the_last_stream_has_gone(
     assert cancelled == ["run: the caller did not come back"]
 
 
-def test_who_comes_back_within_the_window_keeps_the_run(
+def test_a_stream_that_attaches_within_the_window_keeps_the_run(
     loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
 ) -> None:
-    attachments.begin(KEY, 30)
+    attachments.add(KEY, 30)
     with _stream(loop, attachments):
         pass
     loop.advance(29)
@@ -74,8 +74,10 @@ def test_who_comes_back_within_the_window_keeps_the_run(
         assert cancelled == []
 
 
-def test_every_leave_begins_the_window_anew(loop: ClockedLoop, attachments: Attachments, cancelled: list[str]) -> None:
-    attachments.begin(KEY, 30)
+def test_every_disconnect_restarts_the_window(
+    loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
+) -> None:
+    attachments.add(KEY, 30)
     for _ in range(3):
         with _stream(loop, attachments):
             pass
@@ -85,33 +87,35 @@ def test_every_leave_begins_the_window_anew(loop: ClockedLoop, attachments: Atta
     assert len(cancelled) == 1
 
 
-def test_a_passed_deadline_cancels_in_spite_of_the_window(
+def test_an_expired_deadline_cancels_in_spite_of_the_window(
     loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
 ) -> None:
-    attachments.begin(KEY, 30)
+    attachments.add(KEY, 30)
     with _stream(loop, attachments, remaining=0.01):
         pass
     assert cancelled == ["run: the caller's deadline passed"]
 
 
-def test_a_deadline_that_has_not_passed_starts_the_window(
+def test_an_unexpired_deadline_starts_the_window(
     loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
 ) -> None:
-    attachments.begin(KEY, 30)
+    attachments.add(KEY, 30)
     with _stream(loop, attachments, remaining=5):
         pass
     assert cancelled == []
 
 
-def test_who_saw_the_end_cancels_nothing(loop: ClockedLoop, attachments: Attachments, cancelled: list[str]) -> None:
-    attachments.begin(KEY, 0)
-    with _stream(loop, attachments) as hold:
-        hold.ended = True
+def test_a_stream_that_saw_the_end_cancels_nothing(
+    loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
+) -> None:
+    attachments.add(KEY, 0)
+    with _stream(loop, attachments) as attachment:
+        attachment.ended = True
     loop.advance(100)
     assert cancelled == []
 
 
-def test_a_run_that_is_not_held_is_held_by_nobody(
+def test_a_stream_does_not_attach_a_detached_run(
     loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
 ) -> None:
     with _stream(loop, attachments):
@@ -120,16 +124,16 @@ def test_a_run_that_is_not_held_is_held_by_nobody(
 
 
 def test_a_detached_run_goes_on(loop: ClockedLoop, attachments: Attachments, cancelled: list[str]) -> None:
-    attachments.begin(KEY, 0)
+    attachments.add(KEY, 0)
     with _stream(loop, attachments):
         attachments.detach(KEY)
     assert cancelled == []
 
 
-def test_detaching_within_the_window_stops_its_clock(
+def test_detaching_within_the_window_stops_its_timer(
     loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
 ) -> None:
-    attachments.begin(KEY, 30)
+    attachments.add(KEY, 30)
     with _stream(loop, attachments):
         pass
     attachments.detach(KEY)
@@ -137,64 +141,62 @@ def test_detaching_within_the_window_stops_its_clock(
     assert cancelled == []
 
 
-def test_a_server_that_stops_lets_every_run_go_on(
-    loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
-) -> None:
-    attachments.begin(KEY, 0)
+def test_a_server_that_stops_cancels_no_run(loop: ClockedLoop, attachments: Attachments, cancelled: list[str]) -> None:
+    attachments.add(KEY, 0)
     with _stream(loop, attachments):
-        attachments.release_all()
+        attachments.close()
     assert cancelled == []
 
 
-def test_an_earlier_runs_window_does_not_touch_a_later_run_of_the_same_id(
+def test_the_window_of_an_earlier_run_does_not_end_a_later_run_of_the_same_id(
     loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
 ) -> None:
-    attachments.begin(KEY, 30)
+    attachments.add(KEY, 30)
     with _stream(loop, attachments):
         pass
-    attachments.begin(KEY, 600)
+    attachments.add(KEY, 600)
     with _stream(loop, attachments):
         loop.advance(100)
     assert cancelled == []
 
 
-def test_a_window_that_outlives_its_run_harms_nobody(loop: ClockedLoop) -> None:
-    complaints: list[object] = []
+def test_a_window_that_outlives_its_run_raises_nothing(loop: ClockedLoop) -> None:
+    errors: list[object] = []
 
-    def forgotten(key: RunKey, reason: str) -> None:
+    def cancel(key: RunKey, reason: str) -> None:
         raise RunNotFound(key)
 
-    loop.set_exception_handler(lambda _, context: complaints.append(context))
-    attachments = Attachments(forgotten)
-    attachments.begin(KEY, 30)
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    attachments = Attachments(cancel)
+    attachments.add(KEY, 30)
     with _stream(loop, attachments):
         pass
     loop.advance(31)
-    assert complaints == []
+    assert errors == []
 
 
-def test_a_stream_that_breaks_lets_go_too(loop: ClockedLoop, attachments: Attachments, cancelled: list[str]) -> None:
-    async def breaks() -> None:
-        with attachments.hold(KEY, lambda: None):
+def test_a_stream_that_fails_leaves_too(loop: ClockedLoop, attachments: Attachments, cancelled: list[str]) -> None:
+    async def fail() -> None:
+        with attachments.attach(KEY, lambda: None):
             raise asyncio.CancelledError
 
-    attachments.begin(KEY, 0)
+    attachments.add(KEY, 0)
     with pytest.raises(asyncio.CancelledError):
-        loop.run(breaks())
+        loop.run(fail())
     assert cancelled == ["run: the caller went away"]
 
 
-def _take_up(loop: ClockedLoop, attachments: Attachments, window: float, *, crashed: bool) -> None:
-    async def wait() -> None:
-        attachments.wait(KEY, window, crashed=crashed)
+def _recover(loop: ClockedLoop, attachments: Attachments, window: float, *, crashed: bool) -> None:
+    async def recover() -> None:
+        attachments.recover(KEY, window, crashed=crashed)
 
-    loop.run(wait())
+    loop.run(recover())
 
 
-def test_a_window_of_zero_does_not_begin_where_the_earlier_server_stopped_in_order(
+def test_a_window_of_zero_does_not_begin_after_an_orderly_stop(
     loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
 ) -> None:
-    _take_up(loop, attachments, 0, crashed=False)
+    _recover(loop, attachments, 0, crashed=False)
     loop.advance(3600)
     assert cancelled == []
     with _stream(loop, attachments):
@@ -206,6 +208,6 @@ def test_a_window_of_zero_does_not_begin_where_the_earlier_server_stopped_in_ord
 def test_any_other_window_begins_with_the_next_server(
     loop: ClockedLoop, attachments: Attachments, cancelled: list[str], window: float, crashed: bool
 ) -> None:
-    _take_up(loop, attachments, window, crashed=crashed)
+    _recover(loop, attachments, window, crashed=crashed)
     loop.advance(window + 1)
     assert cancelled == ["run: the caller did not come back"]

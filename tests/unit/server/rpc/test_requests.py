@@ -1,4 +1,4 @@
-"""Requests: run ids, page tokens, and every problem noted at once."""
+"""Requests: run ids, page tokens, and all problems reported together."""
 
 import pytest
 
@@ -41,43 +41,45 @@ def test_new_run_ids_differ() -> None:
 
 
 @pytest.mark.parametrize("values", [(5,), (1, "run"), ("é",), (1 << 62, "x" * 128)])
-def test_a_page_token_says_what_it_was_made_of(values: tuple[int | str, ...]) -> None:
+def test_a_page_token_round_trips_its_values(values: tuple[int | str, ...]) -> None:
     parsed = Parsed()
     assert parse_token(to_token(*values), parsed, *map(type, values)) == values
     assert parsed == Parsed()
 
 
-def test_no_token_begins_at_the_beginning() -> None:
+def test_an_empty_token_is_the_first_page() -> None:
     assert parse_token("", Parsed(), int) is None
 
 
 @pytest.mark.parametrize("token", ["x", "é", "!!!!", to_token("x"), to_token(1, 2), to_token(), "bnVsbA==", "W10="])
-def test_a_token_made_by_others_is_blamed(token: str) -> None:
+def test_a_foreign_token_is_invalid(token: str) -> None:
     parsed = Parsed()
     assert parse_token(token, parsed, int) is None
     assert [violation.field for violation in parsed.invalid] == ["page_token"]
 
 
-@pytest.mark.parametrize(("asked", "size"), [(0, 100), (1, 1), (1_000, 1_000), (1_001, 1_000), ((1 << 32) - 1, 1_000)])
-def test_a_page_has_what_is_asked_within_bounds(asked: int, size: int) -> None:
-    assert page_size(asked, 100, 1_000) == size
+@pytest.mark.parametrize(
+    ("requested", "size"), [(0, 100), (1, 1), (1_000, 1_000), (1_001, 1_000), ((1 << 32) - 1, 1_000)]
+)
+def test_a_page_has_the_requested_size_within_bounds(requested: int, size: int) -> None:
+    assert page_size(requested, 100, 1_000) == size
 
 
-def test_a_run_is_named_within_the_default_namespace() -> None:
+def test_a_run_key_has_the_default_namespace() -> None:
     assert run_key("", "run") == run_key("default", "run") == RunKey("default", "run")
 
 
-def test_all_that_is_wrong_is_refused_at_once_and_what_is_malformed_decides() -> None:
-    with pytest.raises(InvalidCall) as refused, checked() as parsed:
+def test_all_problems_are_reported_together_and_malformed_fields_decide_the_code() -> None:
+    with pytest.raises(InvalidCall) as caught, checked() as parsed:
         parse_key("other", "no id", parsed)
-    assert [violation.field for violation in refused.value.violations] == ["run_id", "namespace"]
+    assert [violation.field for violation in caught.value.violations] == ["run_id", "namespace"]
 
 
-def test_what_is_only_not_served_is_refused_as_that() -> None:
+def test_an_unsupported_request_is_not_served() -> None:
     with pytest.raises(NotServed), checked() as parsed:
         parse_namespace("other", parsed)
 
 
-def test_nothing_wrong_is_not_refused() -> None:
+def test_a_request_without_problems_is_accepted() -> None:
     with checked() as parsed:
         parse_key("", "run", parsed)

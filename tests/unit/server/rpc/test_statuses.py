@@ -1,4 +1,4 @@
-"""Errors to statuses that callers can receive."""
+"""Errors to statuses that fit into gRPC's metadata."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from stepwave_server.rpc.statuses import (
 
 KEY = RunKey("default", "run")
 SOFT_LIMIT = 8_192
-"""Bytes of metadata from which on callers may refuse an answer, by gRPC's defaults."""
+"""Bytes of metadata above which callers may reject a status, by gRPC's defaults."""
 
 
 def _details(error: Refusal) -> status_pb2.Status:
@@ -45,7 +45,7 @@ def _details(error: Refusal) -> status_pb2.Status:
 
 
 def _size(error: Refusal) -> int:
-    """Return how many bytes of metadata an answer uses: its message percent-encoded, its details in base64."""
+    """Return the bytes of metadata of a status: its message percent-encoded, its details in base64."""
     status = status_of(error)
     message = sum(
         1 if " " <= letter <= "~" and letter != "%" else 3 * len(letter.encode()) for letter in status.details
@@ -55,10 +55,10 @@ def _size(error: Refusal) -> int:
 
 
 def _violations(error: Refusal) -> list[tuple[str, str]]:
-    blamed = error_details_pb2.BadRequest()
+    bad_request = error_details_pb2.BadRequest()
     for detail in _details(error).details:
-        detail.Unpack(blamed)
-    return [(violation.field, violation.description) for violation in blamed.field_violations]
+        detail.Unpack(bad_request)
+    return [(violation.field, violation.description) for violation in bad_request.field_violations]
 
 
 @pytest.mark.parametrize(
@@ -96,12 +96,12 @@ def test_every_engine_error_has_a_code() -> None:
     assert set(EngineError.__subclasses__()) == known
 
 
-def test_fields_to_blame_stand_in_order_and_whole() -> None:
+def test_invalid_fields_are_listed_in_order_and_in_full() -> None:
     violations = [Violation(f"steps[{i}].id", f"problem {i}") for i in range(30)]
     assert _violations(InvalidCall(violations)) == [(each.field, each.description) for each in violations]
 
 
-def test_the_message_tells_the_first_problems_and_counts_the_others() -> None:
+def test_the_message_names_the_first_problems_and_counts_the_others() -> None:
     violations = [Violation(f"f{i}", f"problem {i}") for i in range(5)]
     assert status_of(InvalidCall(violations)).details == "f0: problem 0; f1: problem 1; f2: problem 2; and 2 more"
 
@@ -109,14 +109,14 @@ def test_the_message_tells_the_first_problems_and_counts_the_others() -> None:
 @pytest.mark.parametrize("count", [1, 2, 3, 50, 1_000])
 @pytest.mark.parametrize("letter", ["x", "é", "→", "🙂", "%"])
 @pytest.mark.parametrize("length", [10, 100, 10_000])
-def test_an_answer_keeps_the_limit_whatever_is_wrong(count: int, letter: str, length: int) -> None:
+def test_a_status_stays_below_the_limit_for_any_problems(count: int, letter: str, length: int) -> None:
     error = InvalidCall([Violation(letter * length, letter * length) for _ in range(count)])
     assert _size(error) < SOFT_LIMIT
-    told = _violations(error)
-    assert told
-    if len(told) < count:
-        assert told[-1] == ("", f"and {count - len(told) + 1:,} more problems")
+    listed = _violations(error)
+    assert listed
+    if len(listed) < count:
+        assert listed[-1] == ("", f"and {count - len(listed) + 1:,} more problems")
 
 
-def test_a_long_message_of_another_kind_keeps_the_limit_too() -> None:
+def test_a_long_message_stays_below_the_limit() -> None:
     assert _size(WorkflowNotFound("→" * 10_000)) < SOFT_LIMIT

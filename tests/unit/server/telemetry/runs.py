@@ -1,4 +1,4 @@
-"""Drives runs for tests of their spans, and gathers the spans."""
+"""Helpers that drive runs and collect their spans."""
 
 from collections.abc import Iterable, Mapping
 
@@ -32,11 +32,11 @@ __all__ = [
     "Collector",
     "Run",
     "Spans",
+    "attribute_of",
     "boom",
     "finish_diamond",
     "ids_of",
     "parents_of",
-    "said_by",
     "seconds_of",
 ]
 
@@ -50,7 +50,7 @@ Spans = Mapping[str, ReadableSpan]
 
 
 class NoInput:
-    """Gives every step `null`; the step `unfit` has an input that cannot be put together."""
+    """Gives every step the input `null`. The input of the step `unfit` cannot be evaluated."""
 
     def input_of(
         self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
@@ -61,7 +61,7 @@ class NoInput:
 
 
 class Collector:
-    """Traces runs into memory."""
+    """Collects the spans of runs in memory."""
 
     def __init__(self, *, sampler: Sampler | None = None) -> None:
         self.exporter = InMemorySpanExporter()
@@ -74,18 +74,18 @@ class Collector:
         )
 
     def spans(self, run_id: str = "run") -> Spans:
-        """Return the spans of a run under names as `wave 0`, `step a` and `attempt a 1`."""
-        of_run = [span for span in self.exporter.get_finished_spans() if said_by(span, "run_id") == run_id]
-        named = {_label(span): span for span in of_run}
-        assert len(named) == len(of_run), "every span is exported once"
-        return named
+        """Return the spans of a run by label, such as `wave 0`, `step a` and `attempt a 1`."""
+        of_run = [span for span in self.exporter.get_finished_spans() if attribute_of(span, "run_id") == run_id]
+        labelled = {_label(span): span for span in of_run}
+        assert len(labelled) == len(of_run), "every span is exported once"
+        return labelled
 
 
 class Run:
-    """Drives the core, and shows a tracer what it says; every input comes a second after the one before."""
+    """Drives the core, and adds its events to a tracer. Inputs are one second apart."""
 
-    def __init__(self, tracer: RunTracer, *steps: Step, go_on: bool = False, is_open: bool = False) -> None:
-        policy = FailurePolicy.CONTINUE if go_on else FailurePolicy.FAIL_FAST
+    def __init__(self, tracer: RunTracer, *steps: Step, keep_going: bool = False, is_open: bool = False) -> None:
+        policy = FailurePolicy.CONTINUE if keep_going else FailurePolicy.FAIL_FAST
         workflow = Workflow(name="flow", steps=steps, failure_policy=policy)
         self.state = new_run(workflow, options=RunOptions(open=is_open))
         self.tracer = tracer
@@ -93,11 +93,11 @@ class Run:
         self.events: list[Event] = []
         self.feed(Started())
 
-    def feed(self, given: Input) -> None:
+    def feed(self, event: Input) -> None:
         self.now += SECOND
-        events = decide(self.state, given, self.now, NoInput()).events
+        events = decide(self.state, event, self.now, NoInput()).events
         self.events += events
-        self.tracer.record(events)
+        self.tracer.add(events)
 
     def start(self, *step_ids: str) -> None:
         for step_id in step_ids:
@@ -115,14 +115,14 @@ class Run:
         self.feed(AttemptInterrupted(step_id, 1, failure, abandoned))
 
 
-def said_by(span: ReadableSpan, key: str) -> object:
+def attribute_of(span: ReadableSpan, key: str) -> object:
     return (span.attributes or {}).get(f"stepwave.{key}")
 
 
 def _label(span: ReadableSpan) -> str:
     keys = {"run": (), "wave": ("wave",), "step": ("step_id",), "attempt": ("step_id", "attempt")}
     kind = span.name.removeprefix("stepwave.")
-    return " ".join([kind, *(str(said_by(span, key)) for key in keys[kind])])
+    return " ".join([kind, *(str(attribute_of(span, key)) for key in keys[kind])])
 
 
 def parents_of(spans: Spans) -> dict[str, str | None]:

@@ -1,4 +1,4 @@
-"""What OpenTelemetry's environment variables set up, and what they cost when they ask for nothing."""
+"""Telemetry from OpenTelemetry's environment variables."""
 
 import os
 import queue
@@ -30,7 +30,7 @@ INSTALLED = EntryPoints(
     for name, value in [
         ("console", "opentelemetry.sdk.trace.export:ConsoleSpanExporter"),
         ("otlp_proto_grpc", "opentelemetry.exporter.otlp.proto.grpc.trace_exporter:OTLPSpanExporter"),
-        ("wreck", "opentelemetry.nowhere:Exporter"),
+        ("unusable", "opentelemetry.nowhere:Exporter"),
     ]
 )
 
@@ -40,7 +40,7 @@ from stepwave_server.core.model import State
 from stepwave_server.telemetry import Telemetry
 telemetry = Telemetry.from_environment()
 tracer = telemetry.run(namespace="default", run_id="run", workflow_name="flow", parent=None)
-tracer.record([RunFinished(2, State.SUCCEEDED, 1, (), (), 0, (), 0, (0,) * 6)])
+tracer.add([RunFinished(2, State.SUCCEEDED, 1, (), (), 0, (), 0, (0,) * 6)])
 telemetry.shutdown(0.5)
 """
 
@@ -48,7 +48,7 @@ Requests: TypeAlias = queue.Queue[trace_service_pb2.ExportTraceServiceRequest]
 
 
 @pytest.fixture(autouse=True)
-def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith("OTEL_"):
             monkeypatch.delenv(name)
@@ -56,7 +56,7 @@ def _bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _trace_one_run(telemetry: Telemetry) -> None:
     tracer = telemetry.run(namespace="default", run_id="run", workflow_name="flow", parent=None)
-    tracer.record([RunStarted(1, (), more=False, step_count=0, deadline=None, open=False), FINISHED])
+    tracer.add([RunStarted(1, (), more=False, step_count=0, deadline=None, open=False), FINISHED])
 
 
 class _Servicer(trace_service_pb2_grpc.TraceServiceServicer):
@@ -72,7 +72,7 @@ class _Servicer(trace_service_pb2_grpc.TraceServiceServicer):
 
 @pytest.fixture
 def collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[Requests]:
-    """A collector that speaks OTLP; `OTEL_EXPORTER_OTLP_ENDPOINT` names it. Gives what arrives."""
+    """An OTLP collector at `OTEL_EXPORTER_OTLP_ENDPOINT`. Returns the queue of its requests."""
     server = grpc.server(ThreadPoolExecutor(1))
     servicer = _Servicer()
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(servicer, server)  # type: ignore[no-untyped-call]  # generated so
@@ -100,7 +100,7 @@ def test_without_an_exporter_there_is_no_telemetry(variables: dict[str, str], mo
     assert Telemetry.from_environment() is None
 
 
-def test_an_endpoint_alone_means_otlp_and_spans_arrive_there(collector: Requests) -> None:
+def test_an_endpoint_without_an_exporter_means_otlp(collector: Requests) -> None:
     telemetry = Telemetry.from_environment()
     assert telemetry is not None
     _trace_one_run(telemetry)
@@ -149,7 +149,7 @@ def _run_script(**variables: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_the_console_exporter_leaves_standard_output_alone() -> None:
+def test_the_console_exporter_does_not_write_to_standard_output() -> None:
     done = _run_script(OTEL_TRACES_EXPORTER="console")
     assert done.stdout == ""
     assert '"name": "stepwave.run"' in done.stderr
@@ -161,17 +161,17 @@ def test_several_exporters_each_get_every_span(collector: Requests) -> None:
     assert collector.get(timeout=10).resource_spans
 
 
-def test_shutting_down_waits_for_no_collector_longer_than_said() -> None:
+def test_shutting_down_waits_for_a_collector_within_the_timeout() -> None:
     done = _run_script(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
     assert "spans were lost" in done.stderr
 
 
 @pytest.mark.parametrize(
-    ("variables", "complaint"),
+    ("variables", "message"),
     [
         (
             {"OTEL_TRACES_EXPORTER": "jaegr"},
-            'OTEL_TRACES_EXPORTER: no exporter "jaegr" is installed; there are console, otlp, wreck, none',
+            'OTEL_TRACES_EXPORTER: no exporter "jaegr" is installed; there are console, otlp, unusable, none',
         ),
         (
             {"OTEL_TRACES_EXPORTER": "otlp", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
@@ -186,8 +186,8 @@ def test_shutting_down_waits_for_no_collector_longer_than_said() -> None:
             'OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: unknown protocol "morse"; there are grpc, http/protobuf',
         ),
         (
-            {"OTEL_TRACES_EXPORTER": "wreck"},
-            "OTEL_TRACES_EXPORTER: the exporter \"wreck\" cannot be set up: No module named 'opentelemetry.nowhere'",
+            {"OTEL_TRACES_EXPORTER": "unusable"},
+            "OTEL_TRACES_EXPORTER: the exporter \"unusable\" cannot be set up: No module named 'opentelemetry.nowhere'",
         ),
         (
             {"OTEL_TRACES_EXPORTER": "console", "OTEL_BSP_MAX_QUEUE_SIZE": "-1"},
@@ -195,17 +195,19 @@ def test_shutting_down_waits_for_no_collector_longer_than_said() -> None:
         ),
     ],
 )
-def test_what_cannot_be_had_is_said(variables: dict[str, str], complaint: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_or_broken_exporter_is_reported(
+    variables: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(environment, "entry_points", INSTALLED.select)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(TelemetryUnavailable) as caught:
         Telemetry.from_environment()
-    assert str(caught.value) == complaint
-    assert complaint.startswith(caught.value.variable)
+    assert str(caught.value) == message
+    assert message.startswith(caught.value.variable)
 
 
-class _Stuck(SpanProcessor):
+class _BlockedProcessor(SpanProcessor):
     def __init__(self) -> None:
         self.released = threading.Event()
 
@@ -213,8 +215,8 @@ class _Stuck(SpanProcessor):
         self.released.wait(60)
 
 
-def test_a_stuck_export_does_not_hold_up_the_shutdown(caplog: pytest.LogCaptureFixture) -> None:
-    processor = _Stuck()
+def test_a_blocked_export_does_not_delay_the_shutdown(caplog: pytest.LogCaptureFixture) -> None:
+    processor = _BlockedProcessor()
     started = time.monotonic()
     Telemetry(processor, resource=Resource.get_empty()).shutdown(timeout=0.05)
     assert time.monotonic() - started < 30

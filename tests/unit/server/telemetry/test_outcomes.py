@@ -1,4 +1,4 @@
-"""How spans end: in error or not, and on every path."""
+"""Outcomes of spans: status, exceptions and attributes for every way in which a run can end."""
 
 import pytest
 from opentelemetry.sdk.resources import Resource
@@ -20,7 +20,17 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import SECOND, Failure, FallbackAction, Reason, State, Step
 from stepwave_server.telemetry import Telemetry
-from unit.server.telemetry.runs import DIAMOND, NOON, Collector, Run, Spans, boom, finish_diamond, said_by, seconds_of
+from unit.server.telemetry.runs import (
+    DIAMOND,
+    NOON,
+    Collector,
+    Run,
+    Spans,
+    attribute_of,
+    boom,
+    finish_diamond,
+    seconds_of,
+)
 
 
 def test_a_failure_is_an_error_of_its_attempt_step_wave_and_run() -> None:
@@ -36,8 +46,8 @@ def test_a_failure_is_an_error_of_its_attempt_step_wave_and_run() -> None:
         "run": 'step "a": ValueError: boom',
     }
     assert {span.status.status_code for span in spans.values()} == {StatusCode.ERROR}
-    assert said_by(spans["run"], "failure.step_id") == "a"
-    assert said_by(spans["step a"], "failure.reason") == "action_error"
+    assert attribute_of(spans["run"], "failure.step_id") == "a"
+    assert attribute_of(spans["step a"], "failure.reason") == "action_error"
 
 
 @pytest.mark.parametrize("label", ["attempt a 1", "step a", "run"])
@@ -66,7 +76,7 @@ def test_a_failure_without_an_exception_is_typed_by_its_reason() -> None:
     assert dict(span.attributes or {})["error.type"] == "timeout"
 
 
-def test_a_failure_that_is_allowed_leaves_the_run_without_error() -> None:
+def test_an_allowed_failure_is_no_error_of_the_run() -> None:
     collector = Collector()
     run = Run(collector.tracer(), Step("a", "echo", allow_failure=True))
     run.start("a")
@@ -77,9 +87,9 @@ def test_a_failure_that_is_allowed_leaves_the_run_without_error() -> None:
     assert not spans["run"].events
 
 
-def test_of_several_failures_the_run_tells_the_first_and_their_number() -> None:
+def test_the_run_names_the_first_failure_and_counts_the_others() -> None:
     collector = Collector()
-    run = Run(collector.tracer(), Step("a", "echo"), Step("b", "echo"), go_on=True)
+    run = Run(collector.tracer(), Step("a", "echo"), Step("b", "echo"), keep_going=True)
     run.start("a", "b")
     run.fail("b", boom("b"))
     run.fail("a", boom("a"))
@@ -113,7 +123,7 @@ def test_a_step_that_failed_before_it_started_is_an_event_of_the_runs_span() -> 
     assert dict(spans["run"].events[0].attributes or {})["stepwave.failure.reason"] == "invalid_input"
 
 
-def test_events_of_the_runs_span_are_bounded_and_it_tells_how_many_were_dropped() -> None:
+def test_events_of_the_runs_span_are_bounded_and_dropped_ones_are_counted() -> None:
     collector = Collector()
     run = Run(collector.tracer(), Step("a", "echo"), *(Step(f"s{number}", "echo", ("a",)) for number in range(1_000)))
     run.start("a")
@@ -135,13 +145,13 @@ def test_a_cancelled_run_ends_every_span_and_is_no_error() -> None:
     spans = collector.spans()
     assert set(spans) == {"run", "wave 0", "wave 1", "step a", "step b", "attempt a 1", "attempt b 1"}
     assert {span.status.status_code for span in spans.values()} == {StatusCode.UNSET}
-    assert said_by(spans["run"], "state") == said_by(spans["step b"], "state") == "cancelled"
-    assert said_by(spans["run"], "failure.message") == "cancelled: enough"
-    assert said_by(spans["attempt b 1"], "abandoned") is True
+    assert attribute_of(spans["run"], "state") == attribute_of(spans["step b"], "state") == "cancelled"
+    assert attribute_of(spans["run"], "failure.message") == "cancelled: enough"
+    assert attribute_of(spans["attempt b 1"], "abandoned") is True
     assert spans["run"].events[0].name == "stepwave.run_stopping"
 
 
-def test_a_run_that_timed_out_is_an_error_that_says_so() -> None:
+def test_a_timed_out_run_is_an_error_of_type_timeout() -> None:
     collector = Collector()
     run = Run(collector.tracer(), Step("a", "echo"))
     run.start("a")
@@ -153,7 +163,7 @@ def test_a_run_that_timed_out_is_an_error_that_says_so() -> None:
     assert (span.status.description or "").startswith("the run took longer")
 
 
-def _begun_by_hand() -> list[Event]:
+def _started_events() -> list[Event]:
     return [
         RunStarted(NOON, (Wave(0, ("a",)),), more=False, step_count=1, deadline=None, open=False),
         WaveStarted(NOON + SECOND, 0),
@@ -161,19 +171,19 @@ def _begun_by_hand() -> list[Event]:
     ]
 
 
-def test_what_is_under_way_when_the_run_ends_ends_with_it() -> None:
+def test_open_spans_end_with_the_run() -> None:
     collector = Collector()
     end = RunFinished(NOON + 2 * SECOND, State.CANCELLED, NOON, (), (), 0, (), 0, (0,) * len(State))
-    collector.tracer().record([*_begun_by_hand(), end])
+    collector.tracer().add([*_started_events(), end])
     spans = collector.spans()
     assert list(spans) == ["attempt a 1", "step a", "wave 0", "run"]
     assert {seconds_of(span)[1] for span in spans.values()} == {2}
 
 
-def test_an_abandoned_run_ends_every_span_in_error() -> None:
+def test_an_abandoned_run_ends_every_open_span_with_an_error() -> None:
     collector = Collector()
     tracer = collector.tracer()
-    tracer.record(_begun_by_hand())
+    tracer.add(_started_events())
     tracer.abandon(NOON + 3 * SECOND, "a defect of the server")
     spans = collector.spans()
     assert list(spans) == ["attempt a 1", "step a", "wave 0", "run"]
@@ -184,15 +194,15 @@ def test_an_abandoned_run_ends_every_span_in_error() -> None:
 def test_another_attempt_has_a_span_of_its_own_under_the_same_step() -> None:
     collector = Collector()
     tracer = collector.tracer()
-    tracer.record([*_begun_by_hand(), StepStarted(NOON + 4 * SECOND, "a", "echo", 0, 2, NOON + 9 * SECOND, NOON)])
+    tracer.add([*_started_events(), StepStarted(NOON + 4 * SECOND, "a", "echo", 0, 2, NOON + 9 * SECOND, NOON)])
     tracer.abandon(NOON + 5 * SECOND, "over")
     spans = collector.spans()
     assert seconds_of(spans["attempt a 2"]) == (4, 5)
     assert seconds_of(spans["step a"]) == (1, 5)
-    assert said_by(spans["step a"], "attempts") == 2
+    assert attribute_of(spans["step a"], "attempts") == 2
 
 
-def _fell_back(fallback: str | FallbackAction) -> Spans:
+def _spans_with_fallback(fallback: str | FallbackAction) -> Spans:
     collector = Collector()
     run = Run(collector.tracer(), Step("a", "echo", fallback=fallback))
     run.start("a")
@@ -204,22 +214,22 @@ def _fell_back(fallback: str | FallbackAction) -> Spans:
 
 
 @pytest.mark.parametrize("fallback", ["1", FallbackAction("other")])
-def test_a_step_whose_fallback_answered_says_so_and_its_own_attempt_failed(fallback: str | FallbackAction) -> None:
-    spans = _fell_back(fallback)
+def test_a_step_with_a_used_fallback_succeeds_and_its_own_attempt_fails(fallback: str | FallbackAction) -> None:
+    spans = _spans_with_fallback(fallback)
     step = spans["step a"]
     assert step.status.status_code is StatusCode.UNSET
-    assert (said_by(step, "state"), said_by(step, "fallback")) == ("succeeded", True)
-    assert said_by(step, "original_failure.reason") == "action_error"
-    assert said_by(step, "original_failure.message") == "ValueError: boom"
+    assert (attribute_of(step, "state"), attribute_of(step, "fallback")) == ("succeeded", True)
+    assert attribute_of(step, "original_failure.reason") == "action_error"
+    assert attribute_of(step, "original_failure.message") == "ValueError: boom"
     assert spans["attempt a 1"].status.status_code is StatusCode.ERROR
     assert spans["run"].status.status_code is StatusCode.UNSET
 
 
-def test_the_span_of_a_fallbacks_attempt_is_of_its_action() -> None:
-    spans = _fell_back(FallbackAction("other"))
-    assert said_by(spans["attempt a 2"], "action") == "other"
-    assert said_by(spans["attempt a 2"], "state") == "succeeded"
-    assert said_by(spans["step a"], "action") == "echo"
+def test_the_span_of_a_fallbacks_attempt_has_the_fallbacks_action() -> None:
+    spans = _spans_with_fallback(FallbackAction("other"))
+    assert attribute_of(spans["attempt a 2"], "action") == "other"
+    assert attribute_of(spans["attempt a 2"], "state") == "succeeded"
+    assert attribute_of(spans["step a"], "action") == "echo"
 
 
 def test_a_step_that_ran_out_of_time_before_its_first_attempt_is_an_event_of_the_run() -> None:
@@ -240,13 +250,13 @@ def test_a_step_that_falls_back_before_its_first_attempt_has_the_spans_of_its_fa
     assert {"step a", "attempt a 1"} <= collector.spans().keys()
 
 
-class _Broken(SpanProcessor):
+class _FailingProcessor(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         raise RuntimeError("no disk")
 
 
-def test_a_processor_that_raises_harms_no_run_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    telemetry = Telemetry(_Broken(), resource=Resource.get_empty())
+def test_a_processor_that_raises_does_not_break_runs_and_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    telemetry = Telemetry(_FailingProcessor(), resource=Resource.get_empty())
     tracer = telemetry.run(namespace="default", run_id="run", workflow_name="flow", parent=None, create_time=NOON)
     run = Run(tracer, *DIAMOND)
     finish_diamond(run)

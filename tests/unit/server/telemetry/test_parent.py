@@ -1,4 +1,4 @@
-"""The caller's span as it comes in metadata."""
+"""The caller's span, from the metadata of a call."""
 
 import pytest
 from opentelemetry.trace import get_current_span
@@ -21,11 +21,11 @@ def test_its_context_refers_to_the_callers_span() -> None:
     assert span.trace_flags.sampled
 
 
-def test_a_later_version_is_read_as_the_one_that_is_known() -> None:
+def test_a_later_version_is_read_as_the_known_version() -> None:
     assert TraceParent.parse({"traceparent": f"cc-{TRACE}-{SPAN}-01-more"}) == TraceParent(GOOD)
 
 
-def test_a_malformed_tracestate_is_dropped_and_the_trace_kept() -> None:
+def test_a_malformed_tracestate_is_dropped_without_the_trace() -> None:
     assert TraceParent.parse({"traceparent": GOOD, "tracestate": "=,="}) == TraceParent(GOOD)
 
 
@@ -51,5 +51,5 @@ def test_without_a_trace_context_there_is_none() -> None:
     assert TraceParent.parse({"tracestate": "a=1"}) is None
 
 
-def test_a_kept_one_that_is_malformed_has_no_span() -> None:
+def test_the_context_of_malformed_headers_has_no_span() -> None:
     assert not get_current_span(TraceParent("junk").context()).get_span_context().is_valid

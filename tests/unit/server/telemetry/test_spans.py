@@ -1,4 +1,4 @@
-"""The spans that a run's events become: their tree, times, ids, attributes, and who may see them."""
+"""The spans of a run: tree, times, ids, attributes and sampling."""
 
 import pytest
 from opentelemetry import context as otel_context
@@ -8,9 +8,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler
 from opentelemetry.trace import SpanKind
 
-from stepwave_server.core.messages import (
-    AddSteps,
-)
+from stepwave_server.core.messages import AddSteps
 from stepwave_server.core.model import Step
 from stepwave_server.telemetry import TraceParent
 from unit.server.telemetry.runs import (
@@ -63,7 +61,7 @@ def test_the_wave_of_an_open_run_ends_with_its_last_step_not_with_the_seal() -> 
     assert seconds_of(collector.spans()["run"]) == (1, 4)
 
 
-def test_interleaved_runs_keep_to_their_own_traces() -> None:
+def test_interleaved_runs_have_traces_of_their_own() -> None:
     collector = Collector()
     runs = {run_id: Run(collector.tracer(run_id), *DIAMOND) for run_id in ("one", "two")}
     for step_id in "abcd":
@@ -79,7 +77,7 @@ def test_interleaved_runs_keep_to_their_own_traces() -> None:
     assert len({span_id for _, span_id in ids_of([*one.values(), *two.values()])}) == 24
 
 
-def test_the_callers_span_is_the_runs_parent_and_its_trace_the_runs() -> None:
+def test_the_callers_span_is_the_parent_of_the_runs_span() -> None:
     collector = Collector()
     finish_diamond(Run(collector.tracer(parent=CALLER), *DIAMOND))
     spans = collector.spans()
@@ -92,7 +90,7 @@ def test_the_callers_span_is_the_runs_parent_and_its_trace_the_runs() -> None:
     assert all(dict(span.context.trace_state) == {"vendor": "1"} for span in spans.values() if span.context)
 
 
-def test_two_tracers_give_the_same_run_the_same_ids() -> None:
+def test_two_tracers_derive_the_same_ids_for_a_run() -> None:
     first, second = Collector(), Collector()
     for collector in (first, second):
         finish_diamond(Run(collector.tracer(), *DIAMOND))
@@ -106,21 +104,21 @@ def test_a_later_run_of_the_same_id_has_a_trace_of_its_own() -> None:
     assert set(ids_of(first.spans().values())).isdisjoint(ids_of(second.spans().values()))
 
 
-def test_after_a_crash_another_process_exports_exactly_what_had_not_ended() -> None:
+def test_after_a_crash_another_process_exports_exactly_the_remaining_spans() -> None:
     whole = Collector()
     run = Run(whole.tracer(), *DIAMOND)
     finish_diamond(run)
     for crash in range(len(run.events) + 1):
         before, after = Collector(), Collector()
-        before.tracer().record(run.events[:crash])
+        before.tracer().add(run.events[:crash])
         successor = after.tracer()
         successor.replay(run.events[:crash])
-        successor.record(run.events[crash:])
+        successor.add(run.events[crash:])
         exported = [*before.exporter.get_finished_spans(), *after.exporter.get_finished_spans()]
         assert [span.to_json() for span in exported] == [span.to_json() for span in whole.spans().values()]
 
 
-def test_attributes_tell_what_ran_where() -> None:
+def test_attributes_name_the_run_the_step_and_the_action() -> None:
     collector = Collector()
     run = Run(collector.tracer(), Step("a", "search"))
     run.start("a")
@@ -152,7 +150,7 @@ def test_attributes_tell_what_ran_where() -> None:
 
 
 @pytest.mark.parametrize(("sampler", "parent"), [(None, UNSAMPLED), (ALWAYS_OFF, None), (ALWAYS_OFF, CALLER)])
-def test_what_is_not_sampled_is_not_exported_and_says_so_to_its_actions(
+def test_an_unsampled_run_exports_nothing_and_its_actions_are_unsampled(
     sampler: Sampler | None, parent: TraceParent | None
 ) -> None:
     collector = Collector(sampler=sampler)
@@ -165,13 +163,13 @@ def test_what_is_not_sampled_is_not_exported_and_says_so_to_its_actions(
     assert not context.trace_flags.sampled
 
 
-def test_a_sampler_that_keeps_everything_overrules_the_caller() -> None:
+def test_an_always_on_sampler_overrides_the_callers_flag() -> None:
     collector = Collector(sampler=ALWAYS_ON)
     finish_diamond(Run(collector.tracer(parent=UNSAMPLED), *DIAMOND))
     assert len(collector.spans()) == 12
 
 
-def test_what_an_action_does_is_under_its_attempts_span() -> None:
+def test_spans_of_an_action_are_children_of_its_attempts_span() -> None:
     collector = Collector()
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(collector.exporter))
@@ -189,7 +187,7 @@ def test_what_an_action_does_is_under_its_attempts_span() -> None:
     assert fetch.parent == attempt.context
 
 
-def test_spans_of_its_own_provider_go_the_same_way() -> None:
+def test_spans_of_telemetrys_provider_are_exported_as_well() -> None:
     collector = Collector()
     tracer = trace.get_tracer("action", tracer_provider=collector.telemetry.provider())
     with tracer.start_as_current_span("fetch", context=collector.tracer().attempt_context("a", 0, 1)):

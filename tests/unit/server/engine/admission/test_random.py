@@ -1,4 +1,4 @@
-"""Whatever comes in whatever order: no limit is ever passed, nobody waits for ever, and every place comes back."""
+"""Property tests of admission: no limit is exceeded, no attempt waits forever, and all places are released."""
 
 from collections import Counter, defaultdict
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from stepwave_server.engine.admission.limiter import Feedback
 from stepwave_server.engine.admission.limits import Adaptive, Bound, Limit, Rate
-from unit.server.engine.admission.script import SECOND, Applicant, Applicants
+from unit.server.engine.admission.harness import SECOND, AdmissionHarness, Applicant
 
 _ACTIONS = ("one.a", "one.b", "two")
 _PATTERNS = ("one.a", "one.*", "two", "*")
@@ -22,24 +22,24 @@ _LIMITS = st.lists(
     st.builds(Limit, actions=st.sampled_from(_PATTERNS), total=st.none() | _BOUNDS, per_key=st.none() | _BOUNDS),
     max_size=4,
 )
-_ASK = st.tuples(
-    st.just("ask"),
+_SUBMIT = st.tuples(
+    st.just("submit"),
     st.sampled_from("abc"),
     st.integers(1, 4),
     st.sampled_from(_ACTIONS),
     st.sampled_from(["", "k", "l"]),
 )
-_END = st.tuples(st.just("end"), st.integers(0, 99), st.sampled_from(Feedback), st.sampled_from([0, 0.5, 2]))
-_LEAVE = st.tuples(st.just("leave"), st.integers(0, 99))
-_PASS = st.tuples(st.just("pass"), st.sampled_from([0.1, 0.7, 3]))
-_STEPS = st.lists(_ASK | _END | _LEAVE | _PASS, max_size=60)
+_RELEASE = st.tuples(st.just("release"), st.integers(0, 99), st.sampled_from(Feedback), st.sampled_from([0, 0.5, 2]))
+_WITHDRAW = st.tuples(st.just("withdraw"), st.integers(0, 99))
+_ADVANCE = st.tuples(st.just("advance"), st.sampled_from([0.1, 0.7, 3]))
+_OPERATIONS = st.lists(_SUBMIT | _RELEASE | _WITHDRAW | _ADVANCE, max_size=60)
 
 
-class _Watched(Applicants):
-    """A applicants that checks every limiter after everything that happens.
+class _CheckedHarness(AdmissionHarness):
+    """A harness that checks all limiters after every operation.
 
     Attributes:
-        starts: When attempts passed each limiter.
+        starts: The times of starts, by limiter.
     """
 
     def __init__(self, *limits: Limit, places: int) -> None:
@@ -47,30 +47,30 @@ class _Watched(Applicants):
         self.places = places
         self.starts: defaultdict[object, list[int]] = defaultdict(list)
 
-    def enter(self) -> list[str]:
-        found = super().enter()
+    def admit(self) -> list[str]:
+        found = super().admit()
         for name in found:
-            for limiter in self.inside[name].limiters:
+            for limiter in self.admitted[name].limiters:
                 self.starts[limiter].append(self.now)
         self.check()
         return found
 
     def check(self) -> None:
-        held = Counter(limiter for ticket in self.inside.values() for limiter in ticket.limiters)
-        assert self.admission.in_flight == len(self.inside) <= self.places
-        for limiter, count in held.items():
+        counts = Counter(limiter for ticket in self.admitted.values() for limiter in ticket.limiters)
+        assert self.admission.in_flight == len(self.admitted) <= self.places
+        for limiter, count in counts.items():
             assert limiter.in_flight == count
             if limiter.bound.concurrency is not None:
                 assert count <= limiter.bound.concurrency
             if limiter.bound.adaptive is not None:
                 assert count <= limiter.bound.adaptive.most
-        for ticket in self.waiting.values():  # nobody waits who could go
+        for ticket in self.waiting.values():  # no attempt waits that could start
             assert self.admission.in_flight == self.places or any(
                 limiter.cause(self.now) for limiter in ticket.limiters
             )
 
     def check_rates(self) -> None:
-        """Check that no stretch of time saw more starts than its rate and burst allow."""
+        """Check that no period has more starts than the rate and the burst allow."""
         limiters = {
             limiter: limiter.bound.rate
             for limit in self.registry._limits
@@ -85,18 +85,18 @@ class _Watched(Applicants):
                     assert last <= rate.burst + (end - begin) * rate.count // rate.per
 
 
-def _play(applicants: Applicants, steps: list[tuple[object, ...]]) -> None:
-    for step in steps:
-        match step:
-            case ("ask", str(run), int(count), str(action), str(key)):
-                applicants.ask(run, count, action=action, key=key)
-            case ("end", int(index), Feedback() as feedback, int() | float() as after) if applicants.inside:
-                applicants.end(_nth(applicants.inside, index), feedback=feedback, retry_after=after)
-            case ("leave", int(index)) if applicants.waiting:
-                applicants.leave(_nth(applicants.waiting, index))
-            case ("pass", int() | float() as seconds):
-                applicants.pass_time(seconds)
-        applicants.enter()
+def _play(harness: AdmissionHarness, operations: list[tuple[object, ...]]) -> None:
+    for operation in operations:
+        match operation:
+            case ("submit", str(run), int(count), str(action), str(key)):
+                harness.submit(run, count, action=action, key=key)
+            case ("release", int(index), Feedback() as feedback, int() | float() as after) if harness.admitted:
+                harness.release(_nth(harness.admitted, index), feedback=feedback, retry_after=after)
+            case ("withdraw", int(index)) if harness.waiting:
+                harness.withdraw(_nth(harness.waiting, index))
+            case ("advance", int() | float() as seconds):
+                harness.advance(seconds)
+        harness.admit()
 
 
 def _nth(tickets: dict[str, Applicant], index: int) -> str:
@@ -104,63 +104,61 @@ def _nth(tickets: dict[str, Applicant], index: int) -> str:
 
 
 @settings(max_examples=300, deadline=None)
-@given(_LIMITS, st.integers(1, 6), _STEPS)
-def test_no_limit_is_passed_and_nobody_waits_who_could_go(
-    limits: list[Limit], places: int, steps: list[tuple[object, ...]]
+@given(_LIMITS, st.integers(1, 6), _OPERATIONS)
+def test_no_limit_is_exceeded_and_no_attempt_waits_that_could_start(
+    limits: list[Limit], places: int, operations: list[tuple[object, ...]]
 ) -> None:
-    applicants = _Watched(*limits, places=places)
-    _play(applicants, steps)
-    applicants.check_rates()
+    harness = _CheckedHarness(*limits, places=places)
+    _play(harness, operations)
+    harness.check_rates()
 
 
 @settings(max_examples=200, deadline=None)
-@given(_LIMITS, st.integers(1, 6), _STEPS)
-def test_everybody_gets_in_and_every_place_comes_back(
-    limits: list[Limit], places: int, steps: list[tuple[object, ...]]
+@given(_LIMITS, st.integers(1, 6), _OPERATIONS)
+def test_all_attempts_are_admitted_and_all_places_are_released(
+    limits: list[Limit], places: int, operations: list[tuple[object, ...]]
 ) -> None:
-    applicants = Applicants(*limits, places=places)
-    _play(applicants, steps)
+    harness = AdmissionHarness(*limits, places=places)
+    _play(harness, operations)
     for _ in range(2_000):
-        if not applicants.waiting and not applicants.inside:
+        if not harness.waiting and not harness.admitted:
             break
-        applicants.end(*applicants.inside, feedback=Feedback.SUCCEEDED)
-        applicants.pass_time(1)
-    assert not applicants.waiting
-    assert applicants.admission.in_flight == 0
+        harness.release(*harness.admitted, feedback=Feedback.SUCCEEDED)
+        harness.advance(1)
+    assert not harness.waiting
+    assert harness.admission.in_flight == 0
     limiters = [
         limiter
-        for limit in applicants.registry._limits
+        for limit in harness.registry._limits
         for limiter in (limit.total, *limit.keys.values())
         if limiter is not None
     ]
     assert all((limiter.in_flight, limiter.lanes) == (0, 0) for limiter in limiters)
-    applicants.pass_time(600)
-    assert applicants.admission.next_time is None
-    assert not any(vars(applicants.admission)[name] for name in ("_runs", "_lanes", "_ready", "_blocked"))
+    harness.advance(600)
+    assert harness.admission.next_time is None
+    assert not any(vars(harness.admission)[name] for name in ("_runs", "_lanes", "_ready", "_blocked"))
 
 
 @settings(max_examples=100, deadline=None)
-@given(_LIMITS, st.integers(1, 6), _STEPS)
-def test_equal_histories_admit_equally(limits: list[Limit], places: int, steps: list[tuple[object, ...]]) -> None:
-    first, second = (Applicants(*limits, places=places) for _ in range(2))
-    for applicants in (first, second):
-        _play(applicants, steps)
-    assert (list(first.inside), list(first.waiting)) == (list(second.inside), list(second.waiting))
+@given(_LIMITS, st.integers(1, 6), _OPERATIONS)
+def test_equal_histories_admit_equally(limits: list[Limit], places: int, operations: list[tuple[object, ...]]) -> None:
+    first, second = (AdmissionHarness(*limits, places=places) for _ in range(2))
+    for harness in (first, second):
+        _play(harness, operations)
+    assert (list(first.admitted), list(first.waiting)) == (list(second.admitted), list(second.waiting))
 
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(st.integers(1, 30), min_size=2, max_size=6), st.integers(1, 4), st.booleans())
-def test_no_run_is_more_than_a_turn_behind_another_that_waits_too(
-    widths: list[int], concurrency: int, keyed: bool
-) -> None:
+def test_no_waiting_run_is_more_than_one_turn_behind_another(widths: list[int], concurrency: int, keyed: bool) -> None:
     bound = Bound(concurrency=concurrency)
-    applicants = Applicants(Limit(actions="*", total=bound, per_key=Bound(concurrency=2) if keyed else None))
+    harness = AdmissionHarness(Limit(actions="*", total=bound, per_key=Bound(concurrency=2) if keyed else None))
     for run, width in enumerate(widths):
-        applicants.ask("abcdef"[run], width, key="k" if run % 2 else "")
+        harness.submit("abcdef"[run], width, key="k" if run % 2 else "")
     served: Counter[str] = Counter()
-    while entered := applicants.enter():
-        served.update(name[0] for name in entered)
-        waiting = {name[0] for name in applicants.waiting} if not keyed else set()
+    while admitted := harness.admit():
+        served.update(name[0] for name in admitted)
+        waiting = {name[0] for name in harness.waiting} if not keyed else set()
         assert max((served[run] for run in waiting), default=0) - min((served[run] for run in waiting), default=0) <= 1
-        applicants.end(*entered)
+        harness.release(*admitted)
     assert sum(served.values()) == sum(widths)

@@ -1,4 +1,4 @@
-"""Timeouts by the thousand on one timer for each length."""
+"""Tests of the timeouts of attempts."""
 
 import pytest
 
@@ -16,7 +16,9 @@ def deadlines(loop: ClockedLoop, expired: list[str]) -> Deadlines[str]:
     return Deadlines(loop, expired.append)
 
 
-def test_what_takes_too_long_expires_once(loop: ClockedLoop, deadlines: Deadlines[str], expired: list[str]) -> None:
+def test_an_item_expires_once_when_its_timeout_has_passed(
+    loop: ClockedLoop, deadlines: Deadlines[str], expired: list[str]
+) -> None:
     deadlines.begin("a", 5)
     loop.advance(4.9)
     assert expired == []
@@ -25,14 +27,16 @@ def test_what_takes_too_long_expires_once(loop: ClockedLoop, deadlines: Deadline
     assert expired == ["a"]
 
 
-def test_what_ends_in_time_does_not_expire(loop: ClockedLoop, deadlines: Deadlines[str], expired: list[str]) -> None:
+def test_an_item_that_ends_in_time_does_not_expire(
+    loop: ClockedLoop, deadlines: Deadlines[str], expired: list[str]
+) -> None:
     deadlines.begin("a", 5)
     deadlines.end("a", 5)
     loop.advance(100)
     assert expired == []
 
 
-def test_each_expires_at_its_own_time(loop: ClockedLoop, deadlines: Deadlines[str], expired: list[str]) -> None:
+def test_each_item_expires_at_its_own_time(loop: ClockedLoop, deadlines: Deadlines[str], expired: list[str]) -> None:
     deadlines.begin("a", 5)
     loop.advance(2)
     deadlines.begin("b", 5)
@@ -45,7 +49,7 @@ def test_each_expires_at_its_own_time(loop: ClockedLoop, deadlines: Deadlines[st
     assert expired == ["c", "a", "b"]
 
 
-def test_a_length_can_be_used_again_after_it_was_given_up(
+def test_a_timeout_can_be_used_again_after_its_lane_was_removed(
     loop: ClockedLoop, deadlines: Deadlines[str], expired: list[str]
 ) -> None:
     deadlines.begin("a", 5)
@@ -55,11 +59,11 @@ def test_a_length_can_be_used_again_after_it_was_given_up(
     assert expired == ["a", "b"]
 
 
-def test_ending_what_never_began_is_no_error(deadlines: Deadlines[str]) -> None:
+def test_ending_an_item_that_never_began_is_no_error(deadlines: Deadlines[str]) -> None:
     deadlines.end("a", 5)
 
 
-def test_many_of_one_length_need_one_timer(loop: ClockedLoop, deadlines: Deadlines[str]) -> None:
+def test_many_items_with_one_timeout_share_a_timer(loop: ClockedLoop, deadlines: Deadlines[str]) -> None:
     for number in range(1_000):
         deadlines.begin(f"s{number}", 600)
     assert len(deadlines._handles) == 1

@@ -1,4 +1,4 @@
-"""Inputs put together: bindings, defaults, and numbers that keep their digits."""
+"""Tests of the evaluator of inputs: bindings, defaults, and numbers that keep their digits."""
 
 import json
 import math
@@ -15,7 +15,7 @@ IMAGE = Blob("image/png", b"\x89")
 def _input(
     *bindings: Binding, own: Payload | None = None, given: Payload = "null", **outputs: Payload | None
 ) -> Payload:
-    """Return what a step gets of these bindings, the run's input, and its dependencies' outputs."""
+    """Return the input of a step with these bindings, the run's input, and the outputs of its dependencies."""
     step = Step("s", "noop", tuple(outputs), own, bindings)
     return JsonEvaluator(1 << 20).input_of(step, given, outputs)
 
@@ -36,15 +36,15 @@ def _given(path: str = "", *, to: str = "", default: Payload | None = None) -> B
     return Binding(to, FromInput(path), default)
 
 
-def test_neither_input_nor_bindings_give_the_dependencies_outputs_by_id() -> None:
+def test_without_input_and_bindings_the_input_is_the_dependencies_outputs_by_id() -> None:
     assert _value(a='{"x":1}', b="[2]", c=None) == {"a": {"x": 1}, "b": [2], "c": None}
 
 
-def test_outputs_stand_in_the_order_of_the_dependencies() -> None:
+def test_outputs_are_in_the_order_of_the_dependencies() -> None:
     assert _input(b="1", a="2") == '{"b":1,"a":2}'
 
 
-def test_an_input_of_its_own_is_passed_on_as_it_is_written() -> None:
+def test_an_input_of_its_own_is_passed_on_unchanged() -> None:
     assert _input(own='{"n": 1.10 }', a="2") == '{"n": 1.10 }'
 
 
@@ -72,7 +72,7 @@ def test_bindings_without_an_input_make_an_object() -> None:
     assert _value(_from("a", to="/x"), _from("b", to="/y"), a="1", b="2") == {"x": 1, "y": 2}
 
 
-def test_bindings_fill_places_of_an_input_of_its_own() -> None:
+def test_bindings_fill_places_in_an_input() -> None:
     own = '{"list":[0,{"deep":null}],"kept":true}'
     assert _value(_from("a", to="/list/1/deep"), _from("b", to="/list/0"), own=own, a='"x"', b="9") == {
         "list": [9, {"deep": "x"}],
@@ -107,7 +107,7 @@ def test_numbers_keep_their_digits(digits: str) -> None:
     )
 
 
-def test_text_keeps_its_letters() -> None:
+def test_text_keeps_its_characters() -> None:
     assert _input(_from("a", "/t"), a='{"t":"caf\\u00e9 \\ud83d\\ude42 ☃"}') == '"café 🙂 ☃"'
 
 
@@ -125,7 +125,7 @@ def test_a_null_output_is_a_value() -> None:
     assert _value(_from("a", to="/x", default="1"), a="null") == {"x": None}
 
 
-def test_a_path_that_leads_nowhere_gives_the_default() -> None:
+def test_a_path_without_a_value_gives_the_default() -> None:
     assert _value(_from("a", "/no", to="/x", default="1"), a="{}") == {"x": 1}
 
 
@@ -142,13 +142,13 @@ def test_a_path_that_leads_nowhere_gives_the_default() -> None:
         ('"ab"', "/0"),
     ],
 )
-def test_a_path_that_leads_nowhere_fails_and_is_named(output: str, path: str) -> None:
+def test_a_path_without_a_value_fails_and_is_named(output: str, path: str) -> None:
     with pytest.raises(EvaluationFailed) as failed:
         _input(_from("a", path, to="/x"), a=output)
     assert f'the output of step "a" has no "{path}"' in str(failed.value)
 
 
-def test_a_path_into_the_runs_input_that_leads_nowhere_says_so() -> None:
+def test_a_path_without_a_value_in_the_runs_input_fails_and_is_named() -> None:
     with pytest.raises(EvaluationFailed, match='the run\'s input has no "/city"'):
         _input(_given("/city"), given="{}")
 
@@ -178,14 +178,14 @@ def test_nothing_can_be_put_into_a_blob() -> None:
         _input(_from("a", to="/x"), own=IMAGE, a="1")
 
 
-def test_equal_arguments_give_equal_answers() -> None:
+def test_equal_arguments_give_equal_inputs() -> None:
     bindings = (_from("a", "/x", to="/p"), _from("a", "/x/0", to="/p2"))
     first = _input(*bindings, own='{"q":1}', a='{"x":[1]}')
     assert _input(*bindings, own='{"q":1}', a='{"x":[1]}') == first
 
 
 @pytest.mark.parametrize("depth", [10, 500, 2_000, 100_000])
-def test_depth_is_put_together_or_refused(depth: int) -> None:
+def test_a_deep_value_is_inserted_or_refused(depth: int) -> None:
     deep = f'{{"n":{"[" * depth}{"]" * depth}}}'
     try:
         answer = _input(_from("a", "/n", to="/x"), a=deep)
@@ -196,7 +196,7 @@ def test_depth_is_put_together_or_refused(depth: int) -> None:
         assert math.isclose(len(answer), 2 * depth, abs_tol=20)
 
 
-def test_an_input_that_would_be_too_large_is_refused_before_it_is_put_together() -> None:
+def test_an_input_that_would_be_too_large_is_refused() -> None:
     evaluator = JsonEvaluator(100)
     large = f'"{"x" * 60}"'
     of_outputs = Step("s", "noop", ("a", "b"))
@@ -207,7 +207,7 @@ def test_an_input_that_would_be_too_large_is_refused_before_it_is_put_together()
         assert failed.value.reason is Reason.RESOURCE_EXHAUSTED
 
 
-def test_the_bound_of_a_run_takes_the_place_of_the_evaluators() -> None:
+def test_the_bound_of_a_run_overrides_that_of_the_evaluator() -> None:
     evaluator, step, outputs = JsonEvaluator(30), Step("s", "noop", ("a",)), {"a": f'"{"x" * 40}"'}
     assert evaluator.input_of(step, "null", outputs, 50) == f'{{"a":"{"x" * 40}"}}'
     with pytest.raises(EvaluationFailed, match="and 20 are allowed"):
@@ -232,11 +232,11 @@ def test_the_bound_of_a_run_takes_the_place_of_the_evaluators() -> None:
         (IMAGE, "", ""),
     ],
 )
-def test_a_key_tells_values_apart(given: Payload, pointer: str, key: str) -> None:
+def test_the_key_of_a_value(given: Payload, pointer: str, key: str) -> None:
     assert JsonEvaluator(1 << 20).key_of(given, pointer) == key
 
 
-def test_a_long_key_is_kept_by_its_hash() -> None:
+def test_a_long_key_is_replaced_by_its_hash() -> None:
     evaluator = JsonEvaluator(1 << 20)
     keys = {evaluator.key_of(json.dumps("x" * size), "") for size in (1_000, 1_001, 1_001)}
     assert {len(key) for key in keys} == {64}

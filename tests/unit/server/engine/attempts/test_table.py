@@ -1,4 +1,4 @@
-"""The attempts of a run at admission: who has the permit when attempts are replaced, withdrawn, or come too late."""
+"""Tests of the attempts of a run: their permits when attempts are replaced, withdrawn, or admitted too late."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ from stepwave_server.core.decide import decide
 from stepwave_server.core.evolve import new_run
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.messages import Input, Invoke, Started
-from stepwave_server.core.model import Payload, Step, Workflow
+from stepwave_server.core.model import Step, Workflow
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.controller import AdmissionController
@@ -18,6 +18,8 @@ from stepwave_server.engine.admission.limits import Bound, Limit
 from stepwave_server.engine.attempts.attempt import Attempt, AttemptState
 from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
 from stepwave_server.engine.attempts.table import Attempts
+from stepwave_server.engine.runs.commit_watermark import CommitWatermark
+from stepwave_server.engine.runs.watcher_reports import WatcherReports
 from stepwave_server.engine.streams.subscribers import Subscribers
 from unit.server.clocked import ClockedLoop
 
@@ -34,9 +36,9 @@ async def other() -> None: ...
 
 @dataclass(eq=False)
 class Owner:
-    """A run that notes which of its attempts were admitted."""
+    """A run that records its admitted attempts."""
 
-    subscribers: Subscribers
+    reports: WatcherReports
     key: RunKey = field(default_factory=lambda: RunKey("default", "run"))
     admitted: list[Attempt] = field(default_factory=list)
 
@@ -47,29 +49,18 @@ class Owner:
 
     def attempt_ended(self, attempt: Attempt, permit: Permit, outcome: Input) -> None: ...
 
-    def report_waiting(self, attempt: Attempt) -> None:
-        self.subscribers.show_waiting(attempt.step_id, 0, self.admission.obstacle(attempt) or pytest.fail("it waits"))
-
-    def report_still_waiting(self, attempt: Attempt) -> None: ...
-
-    def show_chunk(self, attempt: Attempt, index: int, chunk: Payload) -> None: ...
-
-    def show_progress(self, attempt: Attempt, fraction: float | None, message: str) -> None: ...
-
-    admission: AdmissionController[Attempt] = field(init=False)
-
 
 class Table:
-    """The attempts of a run of one step, `a`, on a server with some places."""
+    """The attempts of a run with one step, `a`, on a server with some places."""
 
     def __init__(self, loop: ClockedLoop, places: int, *limits: Limit) -> None:
         self.admission: AdmissionController[Attempt] = AdmissionController(loop, places, limits)
         self.subscribers = Subscribers("run", lambda: 0)
-        self.owner = Owner(self.subscribers)
-        self.owner.admission = self.admission
+        state = _started_run()
+        self.owner = Owner(WatcherReports(self.subscribers, self.admission, state, CommitWatermark(0)))
         self.attempts = Attempts(
             self.owner,
-            _begun(),
+            state,
             self.subscribers,
             clock=lambda: 0,
             actions=Registry([work, other], entry_points=False),
@@ -84,7 +75,7 @@ class Table:
         return attempt
 
 
-def _begun() -> RunState:
+def _started_run() -> RunState:
     run = new_run(Workflow(name="flow", steps=(Step("a", "work"),)))
     decide(run, Started(), 0, EVALUATOR)
     return run

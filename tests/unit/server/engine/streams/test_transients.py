@@ -1,4 +1,4 @@
-"""What running attempts said so far, within bounds."""
+"""Tests of the transient events that are kept for watchers that join."""
 
 from stepwave_server.engine.streams.transients import MAX_CHUNK_BYTES, Transient, TransientEvents
 from stepwave_server.wire.events.encode import Kind
@@ -12,61 +12,61 @@ def _progress(after: int) -> Transient:
     return Transient(after, Kind.STEP_PROGRESS, b"p")
 
 
-def test_nothing_was_said_at_first() -> None:
+def test_there_are_no_transient_events_at_first() -> None:
     assert TransientEvents().all() == []
 
 
-def test_chunks_are_remembered_in_order() -> None:
-    live = TransientEvents()
-    said = [_chunk(1, size) for size in (1, 2, 3)]
-    for chunk in said:
-        live.add("a", chunk)
-    assert live.all() == said
+def test_chunks_are_kept_in_order() -> None:
+    transients = TransientEvents()
+    chunks = [_chunk(1, size) for size in (1, 2, 3)]
+    for chunk in chunks:
+        transients.add("a", chunk)
+    assert transients.all() == chunks
 
 
-def test_of_progress_the_newest_is_remembered() -> None:
-    live = TransientEvents()
-    live.add("a", _progress(1))
-    live.add("a", _chunk(2))
-    live.add("a", _progress(3))
-    assert live.all() == [_chunk(2), _progress(3)]
+def test_only_the_newest_progress_of_a_step_is_kept() -> None:
+    transients = TransientEvents()
+    transients.add("a", _progress(1))
+    transients.add("a", _chunk(2))
+    transients.add("a", _progress(3))
+    assert transients.all() == [_chunk(2), _progress(3)]
 
 
-def test_steps_are_shown_by_when_they_spoke() -> None:
-    live = TransientEvents()
-    live.add("b", _chunk(5))
-    live.add("a", _chunk(2))
-    live.add("b", _chunk(6))
-    assert [transient.after for transient in live.all()] == [2, 5, 6]
+def test_events_of_several_steps_are_in_order_of_time() -> None:
+    transients = TransientEvents()
+    transients.add("b", _chunk(5))
+    transients.add("a", _chunk(2))
+    transients.add("b", _chunk(6))
+    assert [transient.after for transient in transients.all()] == [2, 5, 6]
 
 
-def test_the_oldest_chunks_of_a_step_make_room() -> None:
-    live = TransientEvents()
+def test_the_oldest_chunks_of_a_step_are_dropped() -> None:
+    transients = TransientEvents()
     for number in range(100):
-        live.add("a", _chunk(number, MAX_CHUNK_BYTES // 10))
-    kept = [transient.after for transient in live.all()]
+        transients.add("a", _chunk(number, MAX_CHUNK_BYTES // 10))
+    kept = [transient.after for transient in transients.all()]
     assert kept == list(range(90, 100))
 
 
-def test_a_step_that_says_much_takes_no_room_of_others() -> None:
-    live = TransientEvents()
-    live.add("b", _chunk(0))
+def test_many_chunks_of_one_step_drop_none_of_another() -> None:
+    transients = TransientEvents()
+    transients.add("b", _chunk(0))
     for number in range(100):
-        live.add("a", _chunk(number, MAX_CHUNK_BYTES))
-    assert [len(transient.data) for transient in live.all()] == [10, MAX_CHUNK_BYTES]
+        transients.add("a", _chunk(number, MAX_CHUNK_BYTES))
+    assert [len(transient.data) for transient in transients.all()] == [10, MAX_CHUNK_BYTES]
 
 
-def test_a_chunk_that_passes_the_bound_alone_is_remembered() -> None:
-    live = TransientEvents()
-    live.add("a", _chunk(1, MAX_CHUNK_BYTES * 5))
-    assert len(live.all()) == 1
+def test_a_single_chunk_beyond_the_bound_is_kept() -> None:
+    transients = TransientEvents()
+    transients.add("a", _chunk(1, MAX_CHUNK_BYTES * 5))
+    assert len(transients.all()) == 1
 
 
-def test_what_a_step_said_is_forgotten_when_it_ends() -> None:
-    live = TransientEvents()
-    live.add("a", _chunk(1))
-    live.add("a", _progress(1))
-    live.add("b", _chunk(2))
-    live.forget("a")
-    live.forget("c")
-    assert live.all() == [_chunk(2)]
+def test_the_events_of_a_step_are_forgotten_when_it_ends() -> None:
+    transients = TransientEvents()
+    transients.add("a", _chunk(1))
+    transients.add("a", _progress(1))
+    transients.add("b", _chunk(2))
+    transients.forget("a")
+    transients.forget("c")
+    assert transients.all() == [_chunk(2)]

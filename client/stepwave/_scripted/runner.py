@@ -1,4 +1,4 @@
-"""Runs a workflow by its script: the server's own checks, core and engine on a loop in virtual time, and no socket."""
+"""Runs a workflow by its script, with the server's checks, core and engine, in virtual time and without a socket."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-from stepwave._building.requests import order
+from stepwave._building.requests import set_run
 from stepwave._client.drive import drive
 from stepwave._convert.collect import Collector
 from stepwave._model.events import Event
@@ -24,38 +24,37 @@ from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.statuses import InvalidCall, NotServed
 from stepwave_server.rpc.workflows import Workflows
 
-from .actions import Stage, StagedActions
-from .entries import Part, unused_of
+from .actions import AttemptTracker, ScriptedActions
 from .loop import VirtualLoop
-from .report import ScriptedRun, report, told_so_far
-from .script_errors import RunStuck, ScriptExhausted
+from .report import ScriptedRun, describe_attempts, report
+from .script import ActionScript, RunStuck, ScriptExhausted, unused_entries
 
-__all__ = ["Order", "perform"]
+__all__ = ["RunSpec", "execute"]
 
 _NEVER = 100 * 366 * 24 * 3600.0
-"""Seconds; a stream of a scripted run needs no signs of life."""
+"""Seconds between keep-alives of a stream: a scripted run needs none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What to run.
+class RunSpec:
+    """The specification of a scripted run.
 
     Attributes:
         workflow: The workflow.
-        input: Its input.
-        run_id: Its id, of which the draws of its pauses depend.
-        script: What replaces its actions.
-        actions: Where the real ones come from.
+        input: The run's input.
+        run_id: The run's id, which also determines the jitter of pauses.
+        script: The scripts of the replaced actions, by name.
+        actions: The real actions, as for a server.
         settings: Settings of the server.
-        start: The wall clock at its start, in nanoseconds since the epoch.
-        cancel_after: When to cancel it, in seconds from its start; `None`: not at all.
-        patience: How many seconds of real time threads and connections may take.
+        start: The wall clock at the run's start, in nanoseconds since the epoch.
+        cancel_after: When to cancel the run, in virtual seconds from its start; `None`: never.
+        patience: The longest that a thread or connection may block the run, in real seconds.
     """
 
     workflow: workflow_pb2.Workflow
     input: JSON | Blob
     run_id: str
-    script: Mapping[str, Part]
+    script: Mapping[str, ActionScript]
     actions: Iterable[object]
     settings: Mapping[str, object]
     start: int
@@ -63,53 +62,53 @@ class Order:
     patience: float
 
 
-def perform(order: Order) -> ScriptedRun:
+def execute(spec: RunSpec) -> ScriptedRun:
     """Run a workflow to its end, on a loop of its own.
 
     Raises:
-        InvalidWorkflow, Unsupported: It cannot run.
-        ScriptExhausted, RunStuck: The run did not come to an end.
+        InvalidWorkflow, Unsupported: The workflow cannot run.
+        ScriptExhausted, RunStuck: The run did not end.
         ServerError: A defect of the server.
     """
-    loop = VirtualLoop(order.start, order.patience)
-    performance = _Performance(order, loop)
+    loop = VirtualLoop(spec.start, spec.patience)
+    runner = _Runner(spec, loop)
     try:
-        return drive(loop, performance.run(), strays=(SystemExit,))
+        return drive(loop, runner.run(), strays=(SystemExit,))
     except (RunStuck, ScriptExhausted) as error:
-        for line in performance.told():
-            error.add_note(line)
+        for note in runner.attempts_so_far():
+            error.add_note(note)
         raise
     finally:
-        loop.leave()
+        loop.shut_down()
 
 
 class _Settings(Settings):
-    """Settings as they are given: what the environment tells servers is not meant for tests."""
+    """Settings that ignore the environment, which is meant for servers and not for tests."""
 
     @classmethod
     def settings_customise_sources(
         cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: object, **__: object
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Name where settings come from."""
+        """Return the sources of settings: the arguments alone."""
         return (init_settings,)
 
 
-class _Performance:
-    """One run by its script."""
+class _Runner:
+    """One scripted run."""
 
-    def __init__(self, order: Order, loop: VirtualLoop) -> None:
-        self._order = order
+    def __init__(self, spec: RunSpec, loop: VirtualLoop) -> None:
+        self._spec = spec
         self._loop = loop
-        self._stage = Stage(loop)
-        self._collector = Collector(order.workflow)
+        self._tracker = AttemptTracker(loop)
+        self._collector = Collector(spec.workflow)
         self._events: list[Event] = []
 
-    def told(self) -> list[str]:
-        """Tell of what has happened so far."""
-        return told_so_far(self._events, self._stage.where)
+    def attempts_so_far(self) -> list[str]:
+        """Describe the attempts so far."""
+        return describe_attempts(self._events, self._tracker.location)
 
     async def run(self) -> ScriptedRun:
-        """Run it to its end."""
+        """Run to the end."""
         async with self._engine() as engine:
             submission = await self._submission(engine)
             try:
@@ -118,14 +117,14 @@ class _Performance:
                 raise ServerError(str(error)) from error
         result = self._collector.result
         assert result is not None, "a stream ends with the run's last event"
-        unused = {name: count for name, part in self._order.script.items() if (count := unused_of(part))}
-        return report(self._events, result, self._stage.inputs, unused)
+        unused = {name: count for name, script in self._spec.script.items() if (count := unused_entries(script))}
+        return report(self._events, result, self._tracker.inputs, unused)
 
     @asynccontextmanager
     async def _engine(self) -> AsyncIterator[LocalEngine]:
-        settings = _Settings.model_validate(dict(self._order.settings))
+        settings = _Settings.model_validate(dict(self._spec.settings))
         entry_points = settings.entry_points
-        actions = StagedActions(self._order.actions, self._order.script, self._stage, entry_points=entry_points)
+        actions = ScriptedActions(self._spec.actions, self._spec.script, self._tracker, entry_points=entry_points)
         options = replace(settings.engine_options(), heartbeat=_NEVER)
         clock = self._loop.nanos
         engine = LocalEngine(journal=MemoryJournal(clock), actions=actions, clock=clock, options=options)
@@ -136,7 +135,7 @@ class _Performance:
 
     async def _submission(self, engine: LocalEngine) -> Submission:
         request = pb.StartRunRequest()
-        order(request, self._order.workflow, self._order.input, self._order.run_id)
+        set_run(request, self._spec.workflow, self._spec.input, self._spec.run_id)
         preparer = Preparer(engine, Workflows(), engine.options)
         try:
             return await preparer.submission(request, None, preparer.parsed())
@@ -146,19 +145,19 @@ class _Performance:
             raise kind(str(error), violations) from None
 
     async def _follow(self, engine: LocalEngine, submission: Submission) -> None:
-        """Take the run to its end, or until the script has run out."""
-        following = self._loop.create_task(self._take(engine, submission))
-        self._stage.broken.add_done_callback(lambda _: following.cancel())
-        await asyncio.wait({following})
-        if self._stage.broken.done():
-            raise self._stage.broken.result()
-        await following
+        """Follow the run to its end, or until the script has run out."""
+        collecting = self._loop.create_task(self._collect(engine, submission))
+        self._tracker.exhausted.add_done_callback(lambda _: collecting.cancel())
+        await asyncio.wait({collecting})
+        if self._tracker.exhausted.done():
+            raise self._tracker.exhausted.result()
+        await collecting
 
-    async def _take(self, engine: LocalEngine, submission: Submission) -> None:
-        """Start the run, and take its events from before its first step has done anything."""
+    async def _collect(self, engine: LocalEngine, submission: Submission) -> None:
+        """Start the run, and collect its events from the first one on."""
         await engine.start(submission)
-        if self._order.cancel_after is not None:
-            self._loop.call_later(self._order.cancel_after, engine.cancel, submission.key, "the test cancelled the run")
+        if self._spec.cancel_after is not None:
+            self._loop.call_later(self._spec.cancel_after, engine.cancel, submission.key, "the test cancelled the run")
         async with aclosing(engine.watch(submission.key, 0, ())) as batches:
             async for batch in batches:
                 messages = pb.WatchRunResponse.FromString(batch.data).events

@@ -1,4 +1,4 @@
-"""Runs under way, as a client follows them: watched from outside, or started and held."""
+"""Runs as a client follows them: watched from outside, or started by it and attached to it."""
 
 import logging
 
@@ -13,15 +13,15 @@ from stepwave.v1 import orchestrator_pb2 as pb
 
 from .follow import Follower
 
-__all__ = ["LiveRun", "Watch", "checked"]
+__all__ = ["AttachedRun", "WatchedRun", "checked"]
 
 _CANCEL_WITHIN = 5.0  # seconds; the caller is leaving, and waits for this
 
 _logger = logging.getLogger("stepwave")
 
 
-class Watch:
-    """A run that is watched; leaving it changes nothing for it."""
+class WatchedRun:
+    """A run that is watched. Leaving does not affect it."""
 
     def __init__(self, follower: Follower, collector: Collector) -> None:
         self._follower = follower
@@ -30,14 +30,14 @@ class Watch:
 
     @property
     def result(self) -> RunResult | None:
-        """What the run came to; `None` until its last event was read."""
+        """The run's result; `None` until its last event was read."""
         return self._collector.result
 
     def open(self) -> None:
         """Begin to watch. Idempotent.
 
         Raises:
-            RuntimeError: It was left.
+            RuntimeError: The run was left.
         """
         self._check_not_left()
         self._follower.open()
@@ -56,23 +56,23 @@ class Watch:
             raise RuntimeError("a run is followed only once, and this one was left before its end")
 
 
-class LiveRun(Watch):
-    """A run that this client starts and holds; leaving it before its end cancels it."""
+class AttachedRun(WatchedRun):
+    """A run that this client starts. Leaving it before its end cancels it."""
 
     def __init__(self, link: Link, request: pb.ExecuteWorkflowRequest, *, timeout: float | None) -> None:
         self.run_id = request.run_id
         self._link = link
         self._namespace = request.namespace
-        again = pb.WatchRunRequest(namespace=request.namespace, run_id=request.run_id, attach=True)
+        watch = pb.WatchRunRequest(namespace=request.namespace, run_id=request.run_id, attach=True)
         workflow = request.workflow if request.HasField("workflow") else None
-        super().__init__(Follower(link, again, execute=request, timeout=timeout), Collector(workflow))
+        super().__init__(Follower(link, watch, execute=request, timeout=timeout), Collector(workflow))
 
     async def complete(self) -> RunResult:
-        """Read to the end and return the result, without making events of what comes; and leave.
+        """Read to the end, leave, and return the result. No event objects are made.
 
         Raises:
             StepwaveError: The run was refused, or its server was lost.
-            RuntimeError: It was left before its end.
+            RuntimeError: The run was left before its end.
         """
         self._check_not_left()
         try:
@@ -84,13 +84,13 @@ class LiveRun(Watch):
         return self.result
 
     async def cancel(self, reason: str) -> Run:
-        """Cancel the run, and go on following it to its end."""
+        """Cancel the run, and keep following it to its end."""
         return await self._cancel(reason, within=None)
 
     async def leave(self) -> None:
         """Free the stream, and cancel the run if it may still be under way. Idempotent."""
-        under_way, self._follower.held = self._follower.held, False
-        # First the stream: a start that is still on its way then ends there, and cannot come after the cancel.
+        under_way, self._follower.attached = self._follower.attached, False
+        # The stream first: a start that is still on its way ends with it, so it cannot arrive after the cancel.
         await super().leave()
         if under_way:
             await self._link.transport.shielded(self._cancel_quietly())
@@ -98,7 +98,7 @@ class LiveRun(Watch):
     async def _cancel_quietly(self) -> None:
         try:
             await self._cancel("its caller left before the end", within=_CANCEL_WITHIN)
-        except (StepwaveError, RuntimeError) as error:  # then the server does it, once the reconnect window has passed
+        except (StepwaveError, RuntimeError) as error:  # the server cancels it once the reconnect window has passed
             _logger.debug("could not cancel run %s: %s", self.run_id, error)
 
     async def _cancel(self, reason: str, *, within: float | None) -> Run:
@@ -107,11 +107,11 @@ class LiveRun(Watch):
 
 
 def checked(result: RunResult) -> RunResult:
-    """Return a result if its run succeeded.
+    """Return the result of a run that succeeded.
 
     Raises:
-        RunCancelled: It was cancelled.
-        RunFailed: It failed.
+        RunCancelled: The run was cancelled.
+        RunFailed: The run failed.
     """
     if result.succeeded:
         return result

@@ -1,7 +1,7 @@
-"""The last resort for a run that the core cannot bring to an end: one made of what is committed alone.
+"""The forced end of a broken run that the core cannot end. It is built from the committed events alone.
 
-It decides nothing and folds nothing, so a defect there cannot stop it. Events that cannot be made into bytes are left
-out, but for the run's last one.
+It neither decides nor folds, so a defect in the core cannot prevent it. Events that cannot be encoded are left out. The
+run's last event must be encoded.
 """
 
 import logging
@@ -24,22 +24,22 @@ from stepwave_server.core.messages import (
     WaveStarted,
 )
 from stepwave_server.core.model import Failure, Reason, Skip, SkipCause, State
-from stepwave_server.engine.runs.recovery import FAILED_BY_DEFECT, readable
+from stepwave_server.engine.runs.recovery import FAILED_BY_DEFECT, decodable_events
 from stepwave_server.journal import Ended, Header
 from stepwave_server.wire.events.encode import Encoder, Record
 
-__all__ = ["PlainEnd", "plain_end"]
+__all__ = ["ForcedEnd", "forced_end"]
 
 logger = logging.getLogger(__name__)
 
 
-class PlainEnd(NamedTuple):
-    """The end of a run.
+class ForcedEnd(NamedTuple):
+    """The forced end of a run.
 
     Attributes:
-        events: Its last events.
-        records: Those of them that can be made into bytes.
-        ended: What the journal keeps of it.
+        events: The run's last events.
+        records: The encoded events, without those that cannot be encoded.
+        ended: The journal's summary of the run.
     """
 
     events: Sequence[Event]
@@ -47,33 +47,41 @@ class PlainEnd(NamedTuple):
     ended: Ended
 
 
-def plain_end(header: Header, records: Sequence[Record], now: int) -> PlainEnd:
-    """Return the end of a run whose committed events are these: every step has an end, and the run has failed."""
-    known = _Known(header, records)
-    now = max(now, known.time)
-    encode = Encoder(header.key.run_id, known.definition.name, header.create_time).encode
+def forced_end(header: Header, records: Sequence[Record], now: int) -> ForcedEnd:
+    """Return the forced end of a run. Every step ends, and the run fails.
+
+    Args:
+        header: The run's definition.
+        records: The run's committed events.
+        now: The time in nanoseconds since the epoch.
+    """
+    history = _History(header, records)
+    now = max(now, history.time)
+    encode = Encoder(header.key.run_id, history.definition.name, header.create_time).encode
     events: list[Event] = []
     added: list[Record] = []
-    for event in known.closing(now):
+    for event in history.missing_ends(now):
         events.append(event)
         try:
             added.append(encode(len(records) + len(added) + 1, event))
         except Exception:
-            logger.exception("an event of a run that broke is left out", extra={"run_id": header.key.run_id})
+            logger.exception(
+                "an event of a broken run cannot be encoded, and is left out", extra={"run_id": header.key.run_id}
+            )
         else:
-            known.take(len(records) + len(added), event)
-    events.append(known.end(now))
+            history.add(len(records) + len(added), event)
+    events.append(history.run_finished(now))
     added.append(encode(len(records) + len(added) + 1, events[-1]))
-    return PlainEnd(events, added, known.ended(len(records) + len(added), now))
+    return ForcedEnd(events, added, history.summary(len(records) + len(added), now))
 
 
 @dataclass(slots=True)
 class _Step:
-    """What is known of a step.
+    """The history of a step.
 
     Attributes:
-        state: What it came to, or comes to now.
-        finish: The number of its `step_finished` event; 0: it has none.
+        state: Its final state; before its end, the state that the forced end gives it.
+        finish: The sequence number of its `step_finished` event; 0: it has none.
     """
 
     id: str
@@ -87,7 +95,7 @@ class _Step:
     finish: int = 0
 
     def end(self, now: int) -> StepFinished:
-        """Return the end of a step that has none, as that of one whose run is stopped."""
+        """Return the `step_finished` event of a step without one: cancelled if it was started, else skipped."""
         failure = skip = None
         if self.state is State.CANCELLED:
             failure = Failure(Reason.CANCELLED, FAILED_BY_DEFECT.message, step_id=self.id, attempt=self.attempts)
@@ -107,12 +115,12 @@ class _Step:
         )
 
 
-class _Known:
-    """What a run's definition and events tell, as far as they can be read.
+class _History:
+    """The history of a run, from the parts of its definition and events that can be decoded.
 
     Attributes:
         definition: The workflow.
-        time: When the newest event happened.
+        time: The time of the newest event.
     """
 
     def __init__(self, header: Header, records: Sequence[Record]) -> None:
@@ -121,11 +129,11 @@ class _Known:
         self.time = self._start_time = header.create_time
         self._steps = {step.id: _Step(step.id, step.action, index) for index, step in enumerate(self.definition.steps)}
         self._open_waves: set[int] = set()
-        for sequence, event in readable(records):
-            self.take(sequence, event)
+        for sequence, event in decodable_events(records):
+            self.add(sequence, event)
 
-    def take(self, sequence: int, event: Event) -> None:
-        """Take an event of the run."""
+    def add(self, sequence: int, event: Event) -> None:
+        """Add an event of the run."""
         self.time = event.time
         match event:
             case RunStarted():
@@ -145,16 +153,16 @@ class _Known:
             case _:
                 pass
 
-    def closing(self, now: int) -> Iterator[Event]:
-        """Yield the ends that are missing: a step's after those of its dependencies, which are in earlier waves."""
+    def missing_ends(self, now: int) -> Iterator[Event]:
+        """Yield the missing ends of steps and waves. Steps come in the order of their waves: dependencies first."""
         left = [step for step in self._steps.values() if not step.finish]
         for step in sorted(left, key=lambda step: (step.wave, step.index)):
             yield step.end(now)
         for wave in sorted(self._open_waves):
             yield WaveFinished(now, wave)
 
-    def end(self, now: int) -> RunFinished:
-        """Return the run's last event. Its outputs stay with the steps that gave them."""
+    def run_finished(self, now: int) -> RunFinished:
+        """Return the run's last event. It has no outputs; the steps keep theirs."""
         failures = (FAILED_BY_DEFECT,)
         return RunFinished(
             time=now,
@@ -168,8 +176,8 @@ class _Known:
             counts=self._counts(),
         )
 
-    def ended(self, last: int, now: int) -> Ended:
-        """Return what the journal keeps of the end; `last` is the number of the last event."""
+    def summary(self, last: int, now: int) -> Ended:
+        """Return the journal's summary of the run; `last` is the sequence number of its last event."""
         info = RunInfo(
             key=self._header.key,
             workflow_name=self.definition.name,
@@ -184,10 +192,11 @@ class _Known:
             stopping=False,
             rerun_of=self._header.rerun_of,
         )
-        return Ended(info, array("I", (step.finish for step in self._steps.values())), array("I"))
+        finishes = array("I", (step.finish for step in self._steps.values()))
+        return Ended(info=info, finishes=finishes, outputs=array("I"))
 
     def _step(self, step_id: str) -> _Step:
-        """Return a step; one that the definition lacks stands behind the others."""
+        """Return a step. A step that the definition lacks is added after the others."""
         return self._steps.setdefault(step_id, _Step(step_id, "", len(self._steps)))
 
     def _start_step(self, step: _Step, event: StepStarted) -> None:

@@ -1,4 +1,4 @@
-"""Attempts that ask for admission on virtual time. They are named by run and number, as `a0`."""
+"""A harness for admission on virtual time. Attempts are named by run and number, such as `a0`."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,13 +11,15 @@ from stepwave_server.engine.admission.limiter import Feedback, Limiter
 from stepwave_server.engine.admission.limits import Limit
 from stepwave_server.engine.admission.registry import LimiterRegistry
 
-__all__ = ["SECOND", "Applicant", "Applicants"]
+__all__ = ["SECOND", "AdmissionHarness", "Applicant"]
 
 SECOND = 1_000_000_000
 
 
 @dataclass(eq=False)
 class Applicant:
+    """An attempt that applies for admission."""
+
     run_key: str
     number: int
     limiters: tuple[Limiter, ...] = ()
@@ -26,26 +28,27 @@ class Applicant:
         return f"{self.run_key}{self.number}"
 
 
-class Applicants:
-    """Admission, on a clock that the test moves.
+class AdmissionHarness:
+    """Admission on a clock that the test moves.
 
     Attributes:
-        now: The time, in nanoseconds.
-        inside: The attempts in flight, by name.
-        waiting: Those that wait.
+        now: The time in nanoseconds.
+        admitted: Attempts in flight, by name.
+        permits: Their permits, by name.
+        waiting: Attempts that wait for admission, by name.
     """
 
     def __init__(self, *limits: Limit, places: int = 1_000, plain: bool = False) -> None:
         self.registry = LimiterRegistry(limits)
         self.admission: Admission[Applicant] = FairAdmission(places) if plain else LimitedAdmission(places)
         self.now = 0
-        self.inside: dict[str, Applicant] = {}
+        self.admitted: dict[str, Applicant] = {}
         self.permits: dict[str, Permit] = {}
         self.waiting: dict[str, Applicant] = {}
         self._numbers: Counter[str] = Counter()
 
-    def ask(self, run: str, count: int = 1, *, action: str = "act", key: str = "") -> Sequence[str]:
-        """Let so many attempts of a run wait; return their names."""
+    def submit(self, run: str, count: int = 1, *, action: str = "act", key: str = "") -> Sequence[str]:
+        """Submit `count` attempts of a run. Return their names."""
         names = []
         for _ in range(count):
             ticket = Applicant(run, self._numbers[run], self.registry.limiters(action, key, self.now))
@@ -55,37 +58,38 @@ class Applicants:
             names.append(str(ticket))
         return names
 
-    def enter(self) -> list[str]:
-        """Let in all who may; return their names in order."""
+    def admit(self) -> list[str]:
+        """Admit all attempts that may start. Return their names in order."""
         found = []
         while (admitted := self.admission.admit(self.now)) is not None:
             ticket, permit = admitted
             name = str(ticket)
             self.permits[name] = permit
-            self.inside[name] = self.waiting.pop(name)
+            self.admitted[name] = self.waiting.pop(name)
             found.append(name)
         return found
 
-    def end(self, *names: str, feedback: Feedback = Feedback.NOTHING, retry_after: float = 0) -> None:
+    def release(self, *names: str, feedback: Feedback = Feedback.NOTHING, retry_after: float = 0) -> None:
+        """Release the permits of attempts. `retry_after` is in seconds."""
         for name in names:
-            del self.inside[name]
+            del self.admitted[name]
             self.admission.release(self.permits.pop(name), feedback, round(retry_after * SECOND), self.now)
 
-    def leave(self, *names: str) -> None:
-        """Let some who wait go away."""
+    def withdraw(self, *names: str) -> None:
+        """Withdraw waiting attempts."""
         for name in names:
             self.admission.withdraw(self.waiting.pop(name), self.now)
 
-    def pass_time(self, seconds: float) -> list[str]:
-        """Let time pass, looking when admission asked to be looked at; return who came in."""
+    def advance(self, seconds: float) -> list[str]:
+        """Move the clock. Admit whenever time alone may allow it. Return the names of the admitted attempts."""
         found, until = [], self.now + round(seconds * SECOND)
         while (due := self.admission.next_time) is not None and due <= until:
             self.now = max(self.now, due)
-            found += self.enter()
+            found += self.admit()
         self.now = until
-        return found + self.enter()
+        return found + self.admit()
 
-    def why(self, name: str) -> tuple[str, str]:
-        """Return what one waits for: the cause, and in a line."""
+    def obstacle_of(self, name: str) -> tuple[str, str]:
+        """Return the cause and the message of what an attempt waits for."""
         obstacle = self.admission.obstacle(self.waiting[name], self.now)
         return obstacle.cause.name.lower(), obstacle.message

@@ -1,4 +1,4 @@
-"""What a call says of its caller's trace."""
+"""The trace context of calls."""
 
 import subprocess
 import sys
@@ -6,7 +6,7 @@ import sys
 from opentelemetry import trace
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, TraceState
 
-from stepwave._transport.trace import trace_metadata
+from stepwave._transport.channel import trace_metadata
 
 TRACE_ID = 0x4BF92F3577B34DA6A3CE929D0E0E4736
 SPAN_ID = 0x00F067AA0BA902B7
@@ -18,7 +18,7 @@ def span(state: TraceState | None = None, flags: int = 1) -> NonRecordingSpan:
     )
 
 
-def test_a_caller_without_a_span_says_nothing() -> None:
+def test_without_a_span_there_is_no_metadata() -> None:
     assert trace_metadata() == ()
 
 
@@ -27,7 +27,7 @@ def test_a_callers_span_is_sent_as_w3c_trace_context() -> None:
         assert trace_metadata() == (("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"),)
 
 
-def test_a_span_that_is_not_sampled_says_so() -> None:
+def test_a_span_that_is_not_sampled_has_that_flag() -> None:
     with trace.use_span(span(flags=0)):
         assert trace_metadata()[0][1].endswith("-00")
 
@@ -40,7 +40,7 @@ def test_the_trace_state_goes_along() -> None:
 def test_opentelemetry_is_not_imported_for_it() -> None:
     code = (
         "import sys\n"
-        "from stepwave._transport.trace import trace_metadata\n"
+        "from stepwave._transport.channel import trace_metadata\n"
         "assert trace_metadata() == ()\n"
         "assert 'opentelemetry' not in sys.modules"
     )

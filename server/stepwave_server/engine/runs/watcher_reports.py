@@ -1,0 +1,70 @@
+"""Reports of a run's attempts to its watchers: what they wait for, their chunks and their progress."""
+
+from stepwave_server.core.model import Payload
+from stepwave_server.core.state import RunState
+from stepwave_server.engine.admission.controller import AdmissionController
+from stepwave_server.engine.attempts.attempt import Attempt
+from stepwave_server.engine.runs.commit_watermark import CommitWatermark
+from stepwave_server.engine.streams.subscribers import Subscribers
+
+__all__ = ["WatcherReports"]
+
+MOST_WAITING = 100
+MOST_WAITING_LIMITED = 1_000
+"""Maximum number of steps that are shown as waiting: on a server without limits, and on one with limits."""
+
+
+class WatcherReports:
+    """Shows watchers the transient events of a run's attempts.
+
+    Args:
+        subscribers: The run's subscribers.
+        admission: The admission that attempts wait for.
+        state: The run's state.
+        watermark: The run's commit watermark.
+    """
+
+    def __init__(
+        self,
+        subscribers: Subscribers,
+        admission: AdmissionController[Attempt],
+        state: RunState,
+        watermark: CommitWatermark,
+    ) -> None:
+        self._subscribers = subscribers
+        self._admission = admission
+        self._state = state
+        self._watermark = watermark
+        self._most_waiting = MOST_WAITING_LIMITED if admission.limited else MOST_WAITING
+        self._closed = False
+
+    def waiting(self, attempt: Attempt) -> None:
+        """Show what an attempt waits for, unless very many steps are shown as waiting."""
+        if self._subscribers.waiting_count < self._most_waiting:
+            self._show_waiting(attempt)
+
+    def still_waiting(self, attempt: Attempt) -> None:
+        """Show again what an attempt waits for, if it was shown before."""
+        if self._subscribers.knows_waiting(attempt.step_id):
+            self._show_waiting(attempt)
+
+    def _show_waiting(self, attempt: Attempt) -> None:
+        obstacle = self._admission.obstacle(attempt)
+        if obstacle is not None:
+            self._subscribers.show_waiting(attempt.step_id, self._state.sequence, obstacle)
+
+    def chunk(self, attempt: Attempt, index: int, chunk: Payload) -> None:
+        """Show a chunk."""
+        if not self._closed:
+            after = self._watermark.committed
+            self._subscribers.show_chunk(attempt.step_id, attempt.number, after, index, chunk)
+
+    def progress(self, attempt: Attempt, fraction: float | None, message: str) -> None:
+        """Show the progress of an attempt."""
+        if not self._closed:
+            after = self._watermark.committed
+            self._subscribers.show_progress(attempt.step_id, attempt.number, after, fraction, message)
+
+    def close(self) -> None:
+        """Show no more chunks and no more progress: the run is broken."""
+        self._closed = True
