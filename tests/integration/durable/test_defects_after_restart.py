@@ -38,7 +38,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     return Faults(monkeypatch)
 
 
-async def _leave(restarts: Restarts, *run_ids: str) -> None:
+async def _leave_running(restarts: Restarts, *run_ids: str) -> None:
     """Leave runs whose second step is running to the next server."""
     async with restarts.start() as first:
         for run_id in run_ids:
@@ -146,7 +146,7 @@ async def test_a_run_that_cannot_be_ended_is_tried_again_by_each_server_and_call
 async def test_a_run_that_cannot_be_resumed_breaks_and_stops_neither_the_server_nor_other_runs(
     restarts: Restarts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await _leave(restarts, "bad", "good")
+    await _leave_running(restarts, "bad", "good")
 
     def resume_or_not(state: RunState, evaluator: Evaluator) -> Decision:
         if state.options.seed == "default/bad":
@@ -188,7 +188,7 @@ def _no_event(path: Path) -> None:
 async def test_a_run_with_inconsistent_events_fails_once_and_does_not_stop_the_server(
     restarts: Restarts, caplog: pytest.LogCaptureFixture, spoil: Callable[[Path], None]
 ) -> None:
-    await _leave(restarts, "live")
+    await _leave_running(restarts, "live")
     spoil(restarts.path)
     async with restarts.start() as second:
         result = await _ended(second, "live")
@@ -211,7 +211,7 @@ async def _ended(running: RunningServer, run_id: str) -> run_pb2.Result:
 
 
 async def test_a_run_of_a_later_version_is_left_unchanged(restarts: Restarts) -> None:
-    await _leave(restarts, "live")
+    await _leave_running(restarts, "live")
     with closing(sqlite3.connect(restarts.path)) as file, file:
         ((options,),) = file.execute("SELECT options FROM definitions").fetchall()
         later = json.dumps({**json.loads(options), "version": 99})

@@ -60,7 +60,7 @@ async def _page(client: RawClient, size: int = 0, token: str = "", **wanted: obj
     return [run.run_id for run in page.runs], page.next_page_token
 
 
-async def _make(running: RunningServer, count: int) -> list[str]:
+async def _run_several(running: RunningServer, count: int) -> list[str]:
     """Run workflows, and return the ids of the runs, the newest first."""
     ids = [f"run{place}" for place in range(count)]
     for run_id in ids:
@@ -70,7 +70,7 @@ async def _make(running: RunningServer, count: int) -> list[str]:
 
 async def test_a_page_token_is_valid_after_a_restart(restarts: Restarts) -> None:
     async with restarts.start() as first:
-        ids = await _make(first, 7)
+        ids = await _run_several(first, 7)
         page, token = await _page(first.client, size=3)
         assert page == ids[:3]
     async with restarts.start() as second:
@@ -89,16 +89,16 @@ async def test_filters_find_runs_from_before_and_after_the_restart(restarts: Res
     async with restarts.start() as second:
         second.controlled.release("f")
         await second.client.run(flow(step("f", "fails"), labels={"team": "blue"}), run_id="failed")
-        find = second.client
-        assert await _page(find) == (["failed", "live", "other"], "")
-        assert await _page(find, labels={"team": "red"}) == (["live", "other"], "")
-        assert await _page(find, labels={"team": "red", "tier": "1"}) == (["other"], "")
-        assert await _page(find, workflow_name="other") == (["other"], "")
-        assert await _page(find, run_id_prefix="l") == (["live"], "")
-        assert await _page(find, states=[run_pb2.STATE_FAILED]) == (["failed"], "")
-        assert await _page(find, states=[run_pb2.STATE_RUNNING]) == (["live"], "")
-        assert await _page(find, create_time_from=middle) == (["failed", "live"], "")
-        assert await _page(find, create_time_before=middle) == (["other"], "")
+        client = second.client
+        assert await _page(client) == (["failed", "live", "other"], "")
+        assert await _page(client, labels={"team": "red"}) == (["live", "other"], "")
+        assert await _page(client, labels={"team": "red", "tier": "1"}) == (["other"], "")
+        assert await _page(client, workflow_name="other") == (["other"], "")
+        assert await _page(client, run_id_prefix="l") == (["live"], "")
+        assert await _page(client, states=[run_pb2.STATE_FAILED]) == (["failed"], "")
+        assert await _page(client, states=[run_pb2.STATE_RUNNING]) == (["live"], "")
+        assert await _page(client, create_time_from=middle) == (["failed", "live"], "")
+        assert await _page(client, create_time_before=middle) == (["other"], "")
 
 
 async def test_all_calls_return_the_same_for_an_ended_run_after_the_restart(restarts: Restarts) -> None:
@@ -120,7 +120,7 @@ async def _everything(client: RawClient) -> tuple[object, ...]:
 
 async def test_a_deleted_run_stays_deleted(restarts: Restarts) -> None:
     async with restarts.start() as first:
-        await _make(first, 3)
+        await _run_several(first, 3)
         await first.client.delete("run1")
     async with restarts.start() as second:
         assert await _page(second.client) == (["run2", "run0"], "")
@@ -140,7 +140,7 @@ async def test_the_id_of_a_deleted_run_can_be_used_again_after_a_restart(restart
 # Retention.
 
 
-async def _kept(path: Path, enough: Callable[[list[str]], bool]) -> list[str]:
+async def _wait_kept(path: Path, enough: Callable[[list[str]], bool]) -> list[str]:
     """Wait until the file has only events of listed runs, and a condition holds for these; return their ids."""
     async with asyncio.timeout(GUARD):
         while True:
@@ -163,25 +163,25 @@ def _runs_of(file: sqlite3.Connection, table: str) -> set[int]:
 
 async def test_runs_over_the_maximum_count_are_deleted_from_the_file(restarts: Restarts) -> None:
     async with restarts.start(keep_runs=3) as first:
-        ids = await _make(first, 8)
-        assert await _kept(restarts.path, lambda found: len(found) <= 3) == ids[2::-1]
+        ids = await _run_several(first, 8)
+        assert await _wait_kept(restarts.path, lambda found: len(found) <= 3) == ids[2::-1]
         assert await _page(first.client) == (ids[:3], "")
 
 
 async def test_a_server_that_keeps_fewer_forgets_what_an_earlier_one_kept(restarts: Restarts) -> None:
     async with restarts.start() as first:
-        ids = await _make(first, 8)
+        ids = await _run_several(first, 8)
     async with restarts.start(keep_runs=2) as second:
-        assert await _kept(restarts.path, lambda found: len(found) <= 2) == ids[1::-1]
+        assert await _wait_kept(restarts.path, lambda found: len(found) <= 2) == ids[1::-1]
         assert await _page(second.client) == (ids[:2], "")
 
 
 async def test_a_run_that_is_too_old_is_forgotten_by_the_next_server(restarts: Restarts) -> None:
     async with restarts.start() as first:
-        await _make(first, 3)
+        await _run_several(first, 3)
     await asyncio.sleep(0.2)  # the age
     async with restarts.start(keep_age=0.1) as second:
-        assert await _kept(restarts.path, lambda found: not found) == []
+        assert await _wait_kept(restarts.path, lambda found: not found) == []
         assert await _page(second.client) == ([], "")
 
 
@@ -190,7 +190,7 @@ async def test_runs_are_kept_within_a_size_and_the_file_stays_bounded(restarts: 
     async with restarts.start(keep_bytes=7_000_000) as first:
         for place in range(20):  # 40 MB
             await first.client.run(big, run_id=f"run{place}")
-        kept = await _kept(restarts.path, lambda found: len(found) <= 2)
+        kept = await _wait_kept(restarts.path, lambda found: len(found) <= 2)
         assert kept == ["run18", "run19"]
     assert restarts.path.stat().st_size < 30_000_000
 
@@ -199,7 +199,7 @@ async def test_retention_never_deletes_a_running_run(restarts: Restarts) -> None
     async with restarts.start(keep_runs=1) as first:
         await first.client.start(BLOCKED, run_id="live")
         await first.controlled.wait_started("blocked")
-        await _make(first, 5)
+        await _run_several(first, 5)
     async with restarts.start(keep_runs=1, keep_age=0.001) as second:
         watch = second.client.watch("live")
         await watch.until("run_started")  # a reader keeps a run at any age

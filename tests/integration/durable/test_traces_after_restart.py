@@ -59,7 +59,7 @@ def exports() -> Exports:
     return Exports()
 
 
-async def _run_over_a_restart(restarts: Restarts, exports: Exports) -> None:
+async def _run_over_restart(restarts: Restarts, exports: Exports) -> None:
     metadata = [("traceparent", f"00-{TRACE}-{SPAN}-01"), ("tracestate", "vendor=x")]
     async with restarts.start(telemetry=exports.next()) as first:
         first.client.execute(CHAIN, run_id="live", window=60, metadata=metadata)
@@ -70,7 +70,7 @@ async def _run_over_a_restart(restarts: Restarts, exports: Exports) -> None:
 
 
 async def test_every_span_is_exported_once_by_the_server_that_saw_its_end(restarts: Restarts, exports: Exports) -> None:
-    await _run_over_a_restart(restarts, exports)
+    await _run_over_restart(restarts, exports)
     first, second = exports.labels()
     assert first == Counter(["attempt a 1", "step a", "wave 0"])
     assert second == Counter(
@@ -81,7 +81,7 @@ async def test_every_span_is_exported_once_by_the_server_that_saw_its_end(restar
 async def test_all_spans_of_a_run_are_in_its_callers_trace_with_the_right_parents(
     restarts: Restarts, exports: Exports
 ) -> None:
-    await _run_over_a_restart(restarts, exports)
+    await _run_over_restart(restarts, exports)
     spans = [span for exported in exports.spans() for span in exported]
     contexts = {_label(span): span.get_span_context() for span in spans}
     assert {f"{context.trace_id:032x}" for context in contexts.values() if context is not None} == {TRACE}
@@ -103,7 +103,7 @@ async def test_all_spans_of_a_run_are_in_its_callers_trace_with_the_right_parent
 async def test_the_spans_of_a_run_begin_with_the_run_and_not_with_the_server(
     restarts: Restarts, exports: Exports
 ) -> None:
-    await _run_over_a_restart(restarts, exports)
+    await _run_over_restart(restarts, exports)
     before, after = ({_label(span): span for span in spans} for spans in exports.spans())
     starts = [span.start_time for span in (after["run"], before["wave 0"], before["step a"], after["wave 1"])]
     assert None not in starts

@@ -30,7 +30,7 @@ async def _refused(restarts: Restarts) -> str:
     return str(refused.value)
 
 
-async def _lived(restarts: Restarts) -> None:
+async def _create_journal(restarts: Restarts) -> None:
     """Create a journal with a run in it."""
     async with restarts.start() as first:
         await first.client.run(ONE, run_id="ended")
@@ -82,8 +82,8 @@ async def test_a_database_of_another_program_is_left_unchanged(restarts: Restart
 
 
 async def test_a_journal_of_a_later_version_is_left_unchanged(restarts: Restarts) -> None:
-    await _lived(restarts)
-    _outdate(restarts.path)
+    await _create_journal(restarts)
+    _set_later_version(restarts.path)
     assert "was written by a later version of Stepwave: its schema is 99" in await _refused(restarts)
     with closing(sqlite3.connect(restarts.path)) as file:
         assert file.execute("PRAGMA user_version").fetchone() == (99,)
@@ -93,7 +93,7 @@ async def test_a_journal_of_a_later_version_is_left_unchanged(restarts: Restarts
 @pytest.mark.parametrize("place", [100, 8_192])
 async def test_a_damaged_file_is_reported_as_damaged(restarts: Restarts, place: int) -> None:
     """The overwritten page is read when a server starts: the list of tables, or the first table."""
-    await _lived(restarts)
+    await _create_journal(restarts)
     with restarts.path.open("r+b") as file:
         file.seek(place)
         file.write(b"\xde\xad\xbe\xef" * 1_000)
@@ -176,7 +176,7 @@ async def test_a_server_whose_journal_was_taken_over_stops_writing(restarts: Res
 
 
 async def test_a_truncated_file_is_reported_as_damaged(restarts: Restarts) -> None:
-    await _lived(restarts)
+    await _create_journal(restarts)
     with restarts.path.open("r+b") as file:
         file.truncate(restarts.path.stat().st_size - 4_096 * 3)
     assert "is damaged" in await _refused(restarts)
@@ -212,7 +212,7 @@ def _overwrite(path: Path) -> None:
     path.write_text("Dear diary,\n" * 1_000)
 
 
-def _outdate(path: Path) -> None:
+def _set_later_version(path: Path) -> None:
     with closing(sqlite3.connect(path)) as file:
         file.execute("PRAGMA user_version = 99")
 
@@ -227,28 +227,28 @@ def _overwrite_tables(path: Path) -> None:
     ("spoil", "words"),
     [
         (_overwrite, "is no journal of Stepwave"),
-        (_outdate, "a later version of Stepwave"),
+        (_set_later_version, "a later version of Stepwave"),
         (_overwrite_tables, "is damaged"),
     ],
 )
 async def test_the_command_line_reports_the_problem_and_exits_with_2(
     restarts: Restarts, spoil: Callable[[Path], None], words: str
 ) -> None:
-    await _lived(restarts)
+    await _create_journal(restarts)
     spoil(restarts.path)
-    _blames(await _serve(restarts.path), words)
+    _check_error(await _serve(restarts.path), words)
 
 
 async def test_the_command_line_names_the_owner_of_the_journal_and_exits_with_2(restarts: Restarts) -> None:
     async with restarts.start():
-        _blames(await _serve(restarts.path), f"is in use by process {os.getpid()} on {socket.gethostname()}")
+        _check_error(await _serve(restarts.path), f"is in use by process {os.getpid()} on {socket.gethostname()}")
 
 
 async def _serve(path: Path) -> "subprocess.CompletedProcess[str]":
     return await asyncio.to_thread(Shell().run, "serve", "--listen", "127.0.0.1:0", "--journal", f"sqlite:{path}")
 
 
-def _blames(done: "subprocess.CompletedProcess[str]", words: str) -> None:
+def _check_error(done: "subprocess.CompletedProcess[str]", words: str) -> None:
     assert (done.returncode, done.stdout) == (2, "")
     assert words in done.stderr
     assert len(done.stderr.splitlines()) == 1
@@ -256,7 +256,7 @@ def _blames(done: "subprocess.CompletedProcess[str]", words: str) -> None:
 
 async def test_a_refused_journal_can_be_opened_by_the_next_server(restarts: Restarts) -> None:
     """The failed start released the file."""
-    await _lived(restarts)
+    await _create_journal(restarts)
     async with restarts.start():
         await _refused(restarts)
     async with restarts.start() as third:

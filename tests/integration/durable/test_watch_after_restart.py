@@ -24,7 +24,7 @@ def _large(count: int) -> workflow_pb2.Workflow:
     return flow(*(step(f"s{i}", "large_output", given={"size": LARGE}) for i in range(count)))
 
 
-async def _kept(running: RunningServer, run_id: str) -> list[bytes]:
+async def _read_events(running: RunningServer, run_id: str) -> list[bytes]:
     async with open_channel(running.server.address) as channel:
         return await read_all(channel, run_id)
 
@@ -34,9 +34,9 @@ async def test_a_finished_run_can_be_watched_from_any_number(restarts: Restarts,
     workflow = _large(10) if large else flow(*(step(f"s{i}") for i in range(20)))
     async with restarts.start() as first:
         events = await first.client.run(workflow, run_id="ended")
-        kept = await _kept(first, "ended")
+        kept = await _read_events(first, "ended")
     async with restarts.start() as second:
-        assert await _kept(second, "ended") == kept
+        assert await _read_events(second, "ended") == kept
         for after in range(len(events) + 1):
             assert await second.client.watch("ended", after=after).rest() == events[after:]
 
@@ -83,14 +83,14 @@ async def test_a_hundred_watchers_that_never_read_delay_nothing_and_cost_little_
     wide = flow(*(step(f"s{i}", "waits", given={"size": LARGE}) for i in range(80)), max_parallelism=10)
     client = RawClient(process.address)
     async with open_channel(process.address) as channel:
-        before = _resident(process.pid)
+        before = _memory_of(process.pid)
         await client.start(wide, run_id="wide")
         stalled = [client.watch("wide") for _ in range(STALLED)]
         await asyncio.gather(*(watch.call.initial_metadata() for watch in stalled))
         async with asyncio.timeout(GUARD):
             watcher = RawWatcher(channel, "wide")
             await watcher.watch(attach=False)
-        grown = _resident(process.pid) - before
+        grown = _memory_of(process.pid) - before
         late = await stalled[-1].rest()
         for watch in stalled:
             watch.call.cancel()
@@ -99,7 +99,7 @@ async def test_a_hundred_watchers_that_never_read_delay_nothing_and_cost_little_
     assert [event for event in late if event.sequence] == [RunEvent.FromString(data) for data in watcher.events]
 
 
-def _resident(pid: int) -> int:
+def _memory_of(pid: int) -> int:
     """Return the resident memory of a process in bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):

@@ -37,7 +37,7 @@ async def client(serve: Serve, connect: Connect, journal: SlowJournal) -> AsyncI
     journal.commit_promptly()
 
 
-async def _waits(work: Coroutine[object, object, T], others: RawClient) -> "asyncio.Task[T]":
+async def _start_waiting(work: Coroutine[object, object, T], others: RawClient) -> "asyncio.Task[T]":
     """Start a call, and check that it is not answered while calls that started later are."""
     task = asyncio.create_task(work)
     for _ in range(5):
@@ -47,7 +47,7 @@ async def _waits(work: Coroutine[object, object, T], others: RawClient) -> "asyn
 
 
 async def test_start_run_returns_once_the_run_is_committed(client: RawClient, journal: SlowJournal) -> None:
-    starting = await _waits(client.start(CHAIN, run_id="live"), client)
+    starting = await _start_waiting(client.start(CHAIN, run_id="live"), client)
     journal.commit()
     assert (await starting).last_sequence > 0
 
@@ -55,7 +55,7 @@ async def test_start_run_returns_once_the_run_is_committed(client: RawClient, jo
 async def test_no_action_is_invoked_before_its_start_is_committed(
     client: RawClient, journal: SlowJournal, controlled: ControlledActions
 ) -> None:
-    starting = await _waits(client.start(CHAIN, run_id="live"), client)
+    starting = await _start_waiting(client.start(CHAIN, run_id="live"), client)
     assert kinds_of(await journal.wait_pending()) == ["run_started", "wave_started", "step_started"]
     assert controlled.invoked == []
     journal.commit()
@@ -83,14 +83,14 @@ async def test_no_watcher_sees_an_uncommitted_event(
     client: RawClient, journal: SlowJournal, controlled: ControlledActions
 ) -> None:
     run = client.execute(CHAIN, run_id="live")
-    reading = await _waits(run.until("step_started", "a"), client)
+    reading = await _start_waiting(run.until("step_started", "a"), client)
     assert run.seen == []
     journal.commit()
     await reading
     await controlled.wait_started("a")
     controlled.release("a")
     await journal.wait_pending()
-    reading = await _waits(run.until("step_finished", "a"), client)
+    reading = await _start_waiting(run.until("step_finished", "a"), client)
     assert sequences(run.seen) == sequences(journal.committed)
     journal.commit_promptly()
     await reading
@@ -109,7 +109,7 @@ async def test_get_run_shows_committed_state_only(
     await controlled.wait_started("s0", "s1", "s2")
     controlled.release("s0")
     await journal.wait_pending()
-    getting = await _waits(client.get("live"), client)
+    getting = await _start_waiting(client.get("live"), client)
     controlled.release("s1", "s2")  # decided while the call waits, committed after it is answered
     await eventually(lambda: len(finished(journal.pending())) == 3)
     journal.commit_next()
@@ -129,7 +129,7 @@ async def test_list_step_results_shows_committed_results_only(
     await controlled.wait_started("s0", "s1", "s2")
     controlled.release("s0")
     await journal.wait_pending()
-    listing = await _waits(_states_of_steps(client), client)
+    listing = await _start_waiting(_states_of_steps(client), client)
     controlled.release("s1", "s2")
     await eventually(lambda: len(finished(journal.pending())) == 3)
     journal.commit_next()
@@ -144,8 +144,8 @@ async def _states_of_steps(client: RawClient) -> dict[str, str]:
 async def test_list_runs_shows_committed_state_only(
     client: RawClient, journal: SlowJournal, controlled: ControlledActions
 ) -> None:
-    starting = await _waits(client.start(CHAIN, run_id="live"), client)
-    listing = await _waits(_runs(client), client)
+    starting = await _start_waiting(client.start(CHAIN, run_id="live"), client)
+    listing = await _start_waiting(_runs(client), client)
     journal.commit()
     await starting
     assert [run.last_sequence for run in await listing] == [journal.committed[-1].sequence]
@@ -163,7 +163,7 @@ async def test_a_cancel_interrupts_once_it_is_committed(
     journal.commit()
     await starting
     await controlled.wait_started("a")
-    cancelling = await _waits(client.cancel("live"), client)
+    cancelling = await _start_waiting(client.cancel("live"), client)
     assert controlled.cancelled == []
     journal.commit()
     assert (await cancelling).stopping
@@ -174,8 +174,8 @@ async def test_a_cancel_interrupts_once_it_is_committed(
 async def test_an_attempt_cancelled_before_its_start_is_committed_still_ends(
     client: RawClient, journal: SlowJournal, controlled: ControlledActions
 ) -> None:
-    starting = await _waits(client.start(CHAIN, run_id="live"), client)
-    cancelling = await _waits(client.cancel("live"), client)
+    starting = await _start_waiting(client.start(CHAIN, run_id="live"), client)
+    cancelling = await _start_waiting(client.cancel("live"), client)
     journal.commit_promptly()
     await asyncio.gather(starting, cancelling)
     assert states(await client.events("live")) == {"a": "cancelled", "b": "skipped"}

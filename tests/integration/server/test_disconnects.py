@@ -73,7 +73,7 @@ def _errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in suspects if record.levelno >= logging.WARNING]
 
 
-async def _nothing_is_left(server: Server, tasks: int) -> None:
+async def _check_nothing_left(server: Server, tasks: int) -> None:
     bounds = server._grpc.bounds
     await eventually(lambda: len(asyncio.all_tasks()) <= tasks)
     assert (server.engine.watchers, bounds.open_streams, bounds.open_calls) == (0, 0, 0)
@@ -101,7 +101,7 @@ async def test_a_client_that_disconnects_causes_no_error(
     for stalled in callers:
         await stalled.wait_answered()
         DISCONNECTS[way](stalled)
-    await _nothing_is_left(server, tasks)
+    await _check_nothing_left(server, tasks)
     assert _errors(caplog) == []
 
 
@@ -119,7 +119,7 @@ async def test_a_thousand_watchers_that_stop_reading_and_vanish_cause_no_error_a
     assert server.engine.watchers == server._grpc.bounds.open_streams == 1_000
     for stalled in watchers:
         stalled.reset()
-    await _nothing_is_left(server, tasks)
+    await _check_nothing_left(server, tasks)
     assert _errors(caplog) == []
 
 
@@ -134,7 +134,7 @@ async def test_a_deadline_that_passes_while_a_client_does_not_read_causes_no_err
         stalled.call(*_watch("live"), timeout="100m")
     for stalled in watchers:
         await stalled.wait_answered()
-    await _nothing_is_left(server, tasks)
+    await _check_nothing_left(server, tasks)
     assert _errors(caplog) == []
 
 

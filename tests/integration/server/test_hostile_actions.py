@@ -168,7 +168,7 @@ async def test_a_concurrency_key_that_utf_8_cannot_hold_counts_like_any_other(
 # Streams.
 
 
-async def _prompt(client: RawClient, run_id: str) -> None:
+async def _check_prompt(client: RawClient, run_id: str) -> None:
     """Check that the server answers promptly."""
     for _ in range(20):
         await client.get(run_id)
@@ -218,7 +218,7 @@ async def test_a_stream_that_never_waits_lets_others_run_and_be_cancelled(
     going = [True]
     client = connect(await serve(make(going), lag_warning=0.2))
     await client.start(flow(step("s", "endless")), run_id="endless")
-    await _prompt(client, "endless")
+    await _check_prompt(client, "endless")
     assert state_of(end_of(await client.run(flow(step("t")))).state) == "succeeded"
     await client.cancel("endless")
     going.clear()
@@ -251,7 +251,7 @@ async def test_a_thread_that_emits_faster_than_the_loop_reads_delays_no_call(ser
 
     client = connect(await serve(chatty))
     await client.start(flow(step("s", "chatty")), run_id="chatty")
-    await _prompt(client, "chatty")
+    await _check_prompt(client, "chatty")
     released.set()
     assert value_of(finished(await client.events("chatty"))["s"].output) == "done"
 

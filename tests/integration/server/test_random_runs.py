@@ -35,7 +35,7 @@ async def breaks(count: int) -> None:
 
 
 @action
-async def talks(context: Context, count: int) -> AsyncIterator[int]:
+async def emits(context: Context, count: int) -> AsyncIterator[int]:
     """Emit a chunk and progress in every turn of the event loop."""
     for number in range(count):
         context.progress(number / count)
@@ -44,48 +44,48 @@ async def talks(context: Context, count: int) -> AsyncIterator[int]:
 
 
 @action
-def rumbles(count: int) -> Iterator[int]:
+def emits_on_thread(count: int) -> Iterator[int]:
     """Emit chunks from a thread."""
     yield from range(count)
 
 
 @action
-async def lingers(count: int) -> None:
+async def hangs(count: int) -> None:
     """Never end."""
     await asyncio.Event().wait()
 
 
-def _flow(dice: random.Random) -> workflow_pb2.Workflow:
+def _draw_workflow(draw: random.Random) -> workflow_pb2.Workflow:
     """Return a random workflow."""
-    actions = ["turns"] * 10 + ["talks", "rumbles", "breaks", "lingers"]
+    actions = ["turns"] * 10 + ["emits", "emits_on_thread", "breaks", "hangs"]
     steps = []
-    for number in range(dice.randint(1, 25)):
-        name = dice.choice(actions)
+    for number in range(draw.randint(1, 25)):
+        name = draw.choice(actions)
         steps.append(
             step(
                 f"s{number}",
                 name,
-                after={f"s{dice.randrange(number)}" for _ in range(dice.randint(0, 3))} if number else [],
-                given={"count": dice.randint(1, 8)},
-                timeout=0.02 if name == "lingers" else None,
-                join=dice.choice([workflow_pb2.JOIN_ALL] * 3 + [workflow_pb2.JOIN_ANY, workflow_pb2.JOIN_ALL_DONE]),
-                allow_failure=dice.random() < 0.2,
+                after={f"s{draw.randrange(number)}" for _ in range(draw.randint(0, 3))} if number else [],
+                given={"count": draw.randint(1, 8)},
+                timeout=0.02 if name == "hangs" else None,
+                join=draw.choice([workflow_pb2.JOIN_ALL] * 3 + [workflow_pb2.JOIN_ANY, workflow_pb2.JOIN_ALL_DONE]),
+                allow_failure=draw.random() < 0.2,
             )
         )
     return flow(
         *steps,
-        scheduling=dice.choice([workflow_pb2.SCHEDULING_EAGER, workflow_pb2.SCHEDULING_WAVE]),
-        failure_policy=dice.choice([workflow_pb2.FAILURE_POLICY_FAIL_FAST, workflow_pb2.FAILURE_POLICY_CONTINUE]),
-        max_parallelism=dice.choice([0, 0, 1, 3]),
+        scheduling=draw.choice([workflow_pb2.SCHEDULING_EAGER, workflow_pb2.SCHEDULING_WAVE]),
+        failure_policy=draw.choice([workflow_pb2.FAILURE_POLICY_FAIL_FAST, workflow_pb2.FAILURE_POLICY_CONTINUE]),
+        max_parallelism=draw.choice([0, 0, 1, 3]),
     )
 
 
-async def _follow(client: RawClient, run_id: str, dice: random.Random) -> list[RunEvent]:
+async def _follow(client: RawClient, run_id: str, draw: random.Random) -> list[RunEvent]:
     """Watch a run to its end, with random disconnects; return its numbered events."""
     seen: list[RunEvent] = []
     while not seen or kind_of(seen[-1]) != "run_finished":
-        async with client.watch(run_id, after=len(seen), attach=dice.random() < 0.5) as watch:
-            for _ in range(dice.randint(1, 4)):
+        async with client.watch(run_id, after=len(seen), attach=draw.random() < 0.5) as watch:
+            for _ in range(draw.randint(1, 4)):
                 events = await watch.message()
                 if events is None:
                     break
@@ -93,23 +93,25 @@ async def _follow(client: RawClient, run_id: str, dice: random.Random) -> list[R
     return seen
 
 
-async def _live(client: RawClient, number: int, dice: random.Random) -> tuple[workflow_pb2.Workflow, list[RunEvent]]:
+async def _run_randomly(
+    client: RawClient, number: int, draw: random.Random
+) -> tuple[workflow_pb2.Workflow, list[RunEvent]]:
     """Run a random workflow with random disturbances, and return its events."""
-    run_id, workflow = f"run{number}", _flow(dice)
-    if dice.random() < 0.5:
+    run_id, workflow = f"run{number}", _draw_workflow(draw)
+    if draw.random() < 0.5:
         await client.start(workflow, run_id=run_id)
     else:
-        async with client.execute(workflow, run_id=run_id, window=dice.choice([0, 600])) as run:
+        async with client.execute(workflow, run_id=run_id, window=draw.choice([0, 600])) as run:
             await run.message()
-    if dice.random() < 0.2:
+    if draw.random() < 0.2:
         await client.cancel(run_id)
-    watchers = [_follow(client, run_id, random.Random(dice.random())) for _ in range(2)]
+    watchers = [_follow(client, run_id, random.Random(draw.random())) for _ in range(2)]
     events, others = await asyncio.gather(*watchers)
     assert events == others
     return workflow, events
 
 
-def _check(workflow: workflow_pb2.Workflow, events: list[RunEvent]) -> None:
+def _check_guarantees(workflow: workflow_pb2.Workflow, events: list[RunEvent]) -> None:
     """Check all guarantees about the events of a run."""
     check_sequences(events)
     assert [kind_of(event) for event in events].count("run_finished") == 1
@@ -139,12 +141,14 @@ async def test_all_guarantees_hold_for_random_runs(serve: Serve, connect: Connec
     if slow:
         journal = SlowJournal()
         journal.commit_promptly()
-    server = await serve(turns, breaks, talks, rumbles, lingers, journal=journal, max_attempts=7, cancel_grace=0.5)
+    server = await serve(
+        turns, breaks, emits, emits_on_thread, hangs, journal=journal, max_attempts=7, cancel_grace=0.5
+    )
     client = connect(server)
-    dice = random.Random(seed)
+    draw = random.Random(seed)
     async with asyncio.timeout(GUARD):
-        runs = [_live(client, number, random.Random(dice.random())) for number in range(RUNS)]
+        runs = [_run_randomly(client, number, random.Random(draw.random())) for number in range(RUNS)]
         for workflow, events in await asyncio.gather(*runs):
-            _check(workflow, events)
+            _check_guarantees(workflow, events)
     assert server.engine.attempts_in_flight == 0
     await eventually(lambda: server.engine.watchers == 0)

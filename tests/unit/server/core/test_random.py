@@ -16,7 +16,7 @@ from unit.server.core.reference_scheduler import ReferenceScheduler
 from unit.server.core.strategies import batches, late_inputs, lost_attempts, next_inputs, soak, step_lists, workflows
 
 
-class Compared(Drive):
+class ComparedRun(Drive):
     """A run that is compared with the reference scheduler after every input."""
 
     def __init__(self, workflow: Workflow, *, is_open: bool = False) -> None:
@@ -43,7 +43,7 @@ class Compared(Drive):
         return {one.step_id for one in self.interrupts() if one.failure.reason is not Reason.TIMEOUT}
 
 
-class Fragile(Compared):
+class RecoveredRun(ComparedRun):
     """A run that is recovered from its events now and then. Its attempts survive or are lost."""
 
     def __init__(self, workflow: Workflow, data: st.DataObject, *, is_open: bool = False) -> None:
@@ -62,7 +62,7 @@ class Fragile(Compared):
         return decision
 
 
-def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddSteps] = ()) -> None:
+def feed_random_inputs(drive: ComparedRun, data: st.DataObject, additions: Sequence[AddSteps] = ()) -> None:
     """Feed random possible inputs until the run has ended."""
     to_add = list(additions)
     cancel_after = data.draw(st.none() | st.none() | st.integers(0, 12), label="cancel after")
@@ -92,7 +92,7 @@ def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddS
 @soak(300)
 @given(workflows(), st.data())
 def test_a_run_agrees_with_the_reference_scheduler(workflow: Workflow, data: st.DataObject) -> None:
-    go_for_a_walk(Compared(workflow), data)
+    feed_random_inputs(ComparedRun(workflow), data)
 
 
 @soak(250)
@@ -104,13 +104,13 @@ def test_a_growing_run_agrees_with_the_reference_scheduler(steps: list[Step], da
     rest = parts[len(first.steps) and 1 :]
     seal_at_once = data.draw(st.booleans())
     additions = [AddSteps(part, seal=seal_at_once and part is rest[-1]) for part in rest]
-    go_for_a_walk(Compared(first, is_open=True), data, [*additions, AddSteps((), seal=True)])
+    feed_random_inputs(ComparedRun(first, is_open=True), data, [*additions, AddSteps((), seal=True)])
 
 
 @soak(150)
 @given(workflows(), st.data())
 def test_a_run_recovered_at_any_time_agrees_with_one_that_was_not(workflow: Workflow, data: st.DataObject) -> None:
-    go_for_a_walk(Fragile(workflow, data), data)
+    feed_random_inputs(RecoveredRun(workflow, data), data)
 
 
 @soak(100)
@@ -118,10 +118,10 @@ def test_a_run_recovered_at_any_time_agrees_with_one_that_was_not(workflow: Work
 def test_a_growing_run_may_be_recovered_too(steps: list[Step], data: st.DataObject) -> None:
     parts = data.draw(batches(steps))
     additions = [*(AddSteps(part) for part in parts), AddSteps((), seal=True)]
-    go_for_a_walk(Fragile(flow(), data, is_open=True), data, additions)
+    feed_random_inputs(RecoveredRun(flow(), data, is_open=True), data, additions)
 
 
-def play(workflow: Workflow, failing: Sequence[str], data: st.DataObject) -> Drive:
+def run_with_outcomes(workflow: Workflow, failing: Sequence[str], data: st.DataObject) -> Drive:
     """Run a workflow with given outcomes of its steps, in a given order."""
     drive = Drive.begun(workflow)
     while drive.run.finished is None:
@@ -144,7 +144,7 @@ def test_the_outcomes_of_a_workflow_without_races_do_not_depend_on_the_order(
     ids = tuple(step.id for step in workflow.steps)
     tame = replace(workflow, failure_policy=FailurePolicy.CONTINUE, timeout=None, outputs=ids)
     failing = data.draw(st.lists(st.sampled_from(ids), unique=True))
-    one, other = play(tame, failing, data), play(tame, failing, data)
+    one, other = run_with_outcomes(tame, failing, data), run_with_outcomes(tame, failing, data)
     assert one.states() == other.states()
     assert one.result().state is other.result().state
     assert dict(one.result().outputs) == dict(other.result().outputs)
@@ -153,8 +153,8 @@ def test_the_outcomes_of_a_workflow_without_races_do_not_depend_on_the_order(
 @soak(100)
 @given(workflows(), st.data())
 def test_equal_ordered_inputs_give_equal_events_and_commands(workflow: Workflow, data: st.DataObject) -> None:
-    drive = Compared(workflow)
-    go_for_a_walk(drive, data)
+    drive = ComparedRun(workflow)
+    feed_random_inputs(drive, data)
     run, decision = drive.new_run(), Decision()
     for now, given_input in drive.inputs:
         decide(run, given_input, now, EVALUATOR, decision)

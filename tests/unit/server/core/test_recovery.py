@@ -19,7 +19,7 @@ from unit.server.core.driver import EVALUATOR, NOON, Drive
 from unit.server.core.snapshot import snapshot
 
 
-def busy() -> Drive:
+def run_with_many_events() -> Drive:
     """Return a run with nearly all kinds of events."""
     steps = (step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c", join=Join.ANY), step("e", "d"))
     more = (step("f", allow_failure=True), step("g", "e", bindings=(NOWHERE,)), step("h", "g", join=Join.ALL_DONE))
@@ -32,7 +32,7 @@ def busy() -> Drive:
     return drive
 
 
-def troubled() -> Drive:
+def run_with_failures() -> Drive:
     """Return a run with backoffs, retries, timeouts and fallbacks."""
     steps = (
         step("a", retry=retry(3, pause=60)),
@@ -59,7 +59,7 @@ def finish(drive: Drive) -> None:
 
 
 def test_a_fold_of_each_prefix_of_the_events_gives_the_state_at_that_time() -> None:
-    drive = busy()
+    drive = run_with_many_events()
     finish(drive)
     running = drive.new_run()
     for place, event in enumerate(drive.events, start=1):
@@ -69,7 +69,7 @@ def test_a_fold_of_each_prefix_of_the_events_gives_the_state_at_that_time() -> N
 
 
 def test_a_fold_gives_the_state_at_that_time_after_failures_too() -> None:
-    drive = troubled()
+    drive = run_with_failures()
     running = drive.new_run()
     for place, event in enumerate(drive.events, start=1):
         evolve(running, event, Agenda())
@@ -78,7 +78,7 @@ def test_a_fold_gives_the_state_at_that_time_after_failures_too() -> None:
 
 
 def test_commands_outstanding_after_failures_are_given_again() -> None:
-    drive = troubled()
+    drive = run_with_failures()
     assert drive.recover() == [
         StartTimer(Timer("backoff", "a", 1), NOON + 60 * SECOND),
         StartTimer(Timer("total", "b"), NOON + 90 * SECOND),
@@ -88,7 +88,7 @@ def test_commands_outstanding_after_failures_are_given_again() -> None:
 
 
 def test_a_recovered_run_handles_failures_as_the_lost_one_would_have() -> None:
-    lost, kept = troubled(), troubled()
+    lost, kept = run_with_failures(), run_with_failures()
     lost.recover()
     for drive in (lost, kept):
         drive.succeed("b")
@@ -99,7 +99,7 @@ def test_a_recovered_run_handles_failures_as_the_lost_one_would_have() -> None:
 
 
 def test_a_recovered_run_makes_the_decisions_that_the_lost_one_would_have() -> None:
-    lost, kept = busy(), busy()
+    lost, kept = run_with_many_events(), run_with_many_events()
     lost.recover()
     finish(lost)
     finish(kept)
@@ -177,7 +177,7 @@ def test_a_run_that_has_ended_has_only_finish_outstanding() -> None:
 
 
 def test_resuming_changes_nothing() -> None:
-    drive = busy()
+    drive = run_with_many_events()
     before = snapshot(drive.run)
     assert resume(drive.run, EVALUATOR) == resume(drive.run, EVALUATOR)
     assert snapshot(drive.run) == before

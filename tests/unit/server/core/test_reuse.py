@@ -9,7 +9,7 @@ from unit.server.core.driver import Drive
 CHAIN = flow(step("a"), step("b", "a"), step("c", "b"))
 
 
-def again(workflow: Workflow, **outputs: str) -> Drive:
+def reusing_run(workflow: Workflow, **outputs: str) -> Drive:
     """Return a started run that reuses these outputs."""
     drive = Drive(workflow)
     drive.send(Started(tuple(outputs.items()), "earlier"))
@@ -21,36 +21,36 @@ def ended(drive: Drive) -> list[StepFinished]:
 
 
 def test_a_reused_step_ends_at_once_with_its_output_and_no_attempt() -> None:
-    drive = again(CHAIN, a='"old"')
+    drive = reusing_run(CHAIN, a='"old"')
     event = drive.finished("a")
     assert (event.state, event.output, event.attempts, event.reused_from) == (State.SUCCEEDED, '"old"', 0, "earlier")
     assert event.start_time is None
 
 
 def test_dependents_of_a_reused_step_get_its_output() -> None:
-    assert again(CHAIN, a='"old"').requests[-1] == Invoke("b", 1, "echo", '{"a":"old"}')
+    assert reusing_run(CHAIN, a='"old"').requests[-1] == Invoke("b", 1, "echo", '{"a":"old"}')
 
 
 def test_a_reused_wave_has_no_events() -> None:
-    drive = again(CHAIN, a="1", b="2")
+    drive = reusing_run(CHAIN, a="1", b="2")
     drive.finish()
     assert [event.wave for event in drive.of(WaveStarted)] == [2]
 
 
 def test_all_steps_of_a_run_may_be_reused() -> None:
-    drive = again(CHAIN, a="1", b="2", c="3")
+    drive = reusing_run(CHAIN, a="1", b="2", c="3")
     assert drive.of(StepStarted) == []
     assert dict(drive.result().outputs) == {"c": "3"}
 
 
 def test_steps_that_wait_for_a_place_may_be_reused() -> None:
-    drive = again(flow(step("a"), step("b"), step("c"), max_parallelism=1), b="2")
+    drive = reusing_run(flow(step("a"), step("b"), step("c"), max_parallelism=1), b="2")
     drive.finish()
     assert [event.step_id for event in drive.of(StepStarted)] == ["a", "c"]
 
 
 def test_steps_that_wait_for_their_wave_may_be_reused() -> None:
-    drive = again(flow(step("a"), step("b"), step("c", "a"), by_waves=True), a="1", c="3")
+    drive = reusing_run(flow(step("a"), step("b"), step("c", "a"), by_waves=True), a="1", c="3")
     assert drive.waiting() == ["b"]
     drive.finish()
     assert drive.result().state is State.SUCCEEDED
@@ -58,7 +58,7 @@ def test_steps_that_wait_for_their_wave_may_be_reused() -> None:
 
 
 def test_a_dependency_that_is_not_needed_any_more_is_not_reused() -> None:
-    drive = again(flow(step("a"), step("b"), step("c", "a", "b", join=Join.ANY)), a="1", b="2")
+    drive = reusing_run(flow(step("a"), step("b"), step("c", "a", "b", join=Join.ANY)), a="1", b="2")
     assert drive.state("b") is State.SKIPPED
     drive.finish()
     assert drive.result().state is State.SUCCEEDED
@@ -75,7 +75,7 @@ def test_a_step_can_be_reused_if_all_its_ancestors_can() -> None:
 
 
 def test_reused_outputs_can_be_reused_again() -> None:
-    drive = again(CHAIN, a="1")
+    drive = reusing_run(CHAIN, a="1")
     drive.fail("b")
     assert dict(reusable(CHAIN, ended(drive))) == {"a": "1"}
 
