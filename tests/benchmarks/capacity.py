@@ -24,7 +24,7 @@ MILLISECOND = 1_000_000
 CALL = 100 * MILLISECOND
 REFUSAL = 5 * MILLISECOND
 FIRST_BACKOFF = 500 * MILLISECOND
-LONGEST_BACKOFF = 30_000 * MILLISECOND
+MAX_BACKOFF = 30_000 * MILLISECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +141,7 @@ class _Simulation:
         else:
             self.service.refused += 1
             self.later(now + call.backoff, call, self.again)
-            call.backoff = min(2 * call.backoff, LONGEST_BACKOFF)
+            call.backoff = min(2 * call.backoff, MAX_BACKOFF)
 
     def again(self, call: _Call, now: int) -> None:
         self.admission.submit(call)

@@ -7,7 +7,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc.aio import AioRpcError
 
-from integration.server.raw_client import MOST_BYTES
+from integration.server.raw_client import MAX_BYTES
 from stepwave import JSON, AsyncClient, Event, Workflow
 from stepwave.v1 import orchestrator_pb2 as pb
 
@@ -22,7 +22,7 @@ OnEvents: TypeAlias = Callable[[int], None]
 def open_channel(address: str) -> grpc.aio.Channel:
     """Open a channel that tries to reconnect several times a second."""
     options = [
-        ("grpc.max_receive_message_length", MOST_BYTES),
+        ("grpc.max_receive_message_length", MAX_BYTES),
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),

@@ -16,12 +16,12 @@ from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import orchestrator_pb2_grpc, run_pb2, workflow_pb2
 from stepwave.v1.event_pb2 import EventKind, RunEvent
 
-__all__ = ["GUARD", "MOST_BYTES", "RawClient", "Refusal", "Stream", "refusal", "workflow_refusal"]
+__all__ = ["GUARD", "MAX_BYTES", "RawClient", "Refusal", "Stream", "refusal", "workflow_refusal"]
 
 GUARD = 30.0
 """Seconds after which a wait without progress fails the test. No test depends on its length."""
 
-MOST_BYTES = 3 << 20
+MAX_BYTES = 3 << 20
 """The longest message, in bytes, that the server sends and clients accept."""
 
 M = TypeVar("M", bound=Message)
@@ -61,7 +61,7 @@ class Stream:
             response = await self.call.read()
         if not isinstance(response, pb.ExecuteWorkflowResponse | pb.WatchRunResponse):
             return None
-        assert response.ByteSize() <= MOST_BYTES
+        assert response.ByteSize() <= MAX_BYTES
         self.messages += 1
         self.position = response.last_sequence
         self.seen += response.events
@@ -108,7 +108,7 @@ class RawClient:
     """A channel to a server, and short forms of the calls."""
 
     def __init__(self, address: str) -> None:
-        options = [("grpc.max_receive_message_length", MOST_BYTES), ("grpc.use_local_subchannel_pool", 1)]
+        options = [("grpc.max_receive_message_length", MAX_BYTES), ("grpc.use_local_subchannel_pool", 1)]
         self.channel = grpc.aio.insecure_channel(address, options=options)
         self.stub: orchestrator_pb2_grpc.OrchestratorServiceAsyncStub
         self.stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self.channel)

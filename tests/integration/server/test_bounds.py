@@ -73,7 +73,7 @@ async def test_threads_of_abandoned_attempts_are_bounded(
 async def test_abandoned_attempts_over_the_limit_keep_their_places(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "MOST_ABANDONED", 0)
+    monkeypatch.setattr(local, "MAX_ABANDONED", 0)
     server = await serve(max_attempts=1, cancel_grace=0.01)
     client = connect(server)
     stubborn = end_of(await client.run(flow(step("a", "stubborn", timeout=0.05))))
@@ -84,7 +84,7 @@ async def test_abandoned_attempts_over_the_limit_keep_their_places(
 async def test_the_place_of_an_abandoned_attempt_is_free_once_it_ends(
     serve: Serve, connect: Connect, controlled: ControlledActions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "MOST_ABANDONED", 0)
+    monkeypatch.setattr(local, "MAX_ABANDONED", 0)
     client = connect(await serve(max_attempts=1, cancel_grace=0.01))
     await client.run(flow(step("a", "stubborn", timeout=0.05)))
     waiting = client.execute(flow(step("b")))

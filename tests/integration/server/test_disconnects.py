@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from integration.server.build import end_of, flow, step
 from integration.server.fixture_types import Connect, Serve, eventually
-from integration.server.raw_client import GUARD, MOST_BYTES, refusal
+from integration.server.raw_client import GUARD, MAX_BYTES, refusal
 from integration.server.stalled_client import StalledClient
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1.run_pb2 import STATE_CANCELLED, STATE_SUCCEEDED
@@ -195,7 +195,7 @@ async def test_a_response_that_is_too_large_to_send_is_reported_as_a_defect(
 
 async def test_a_limit_of_request_size_does_not_limit_responses(serve: Serve, connect: Connect) -> None:
     client = connect(await serve(max_message_bytes=1 << 16))
-    steps = [step(f"s{i}", "large_output", given={"size": MOST_BYTES // 4}) for i in range(4)]
+    steps = [step(f"s{i}", "large_output", given={"size": MAX_BYTES // 4}) for i in range(4)]
     assert end_of(await client.run(flow(*steps))).state == STATE_SUCCEEDED
 
 

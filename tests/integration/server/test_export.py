@@ -6,7 +6,7 @@ import pytest
 from integration.server.build import bind, flow, sequences, step, value_of
 from integration.server.controlled_actions import ControlledActions
 from integration.server.fixture_types import Connect, Serve
-from integration.server.raw_client import MOST_BYTES, RawClient, refusal
+from integration.server.raw_client import MAX_BYTES, RawClient, refusal
 from stepwave.v1 import orchestrator_pb2 as pb
 
 
@@ -48,7 +48,7 @@ async def test_a_large_run_is_exported_in_messages_of_bounded_size(client: RawCl
     big = flow(*(step(f"s{i}", "large_output", given={"size": 400_000}) for i in range(12)))
     await client.run(big, run_id="r")
     parts = await _export(client, "r")
-    assert max(part.ByteSize() for part in parts) < MOST_BYTES
+    assert max(part.ByteSize() for part in parts) < MAX_BYTES
     assert len(parts) > 3
 
 

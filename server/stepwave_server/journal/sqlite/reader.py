@@ -39,9 +39,9 @@ class Reader:
         for _ in range(THREADS):
             self._connections.put(open_reader(path))
 
-    async def events(self, run: int, after: int, last: int, most_bytes: int) -> Sequence[Record]:
-        """Return a run's events after a sequence number, up to `last` or `most_bytes`; at least one if there is any."""
-        return await self._query(lambda connection: _events(connection, run, after, last, most_bytes))
+    async def events(self, run: int, after: int, last: int, max_bytes: int) -> Sequence[Record]:
+        """Return a run's events after a sequence number, up to `last` or `max_bytes`; at least one if there is any."""
+        return await self._query(lambda connection: _events(connection, run, after, last, max_bytes))
 
     async def pick(self, run: int, sequences: Sequence[int]) -> Sequence[Record]:
         """Return the events of a run with these sequence numbers, in this order. Missing ones are left out."""
@@ -118,13 +118,13 @@ def _records(connection: sqlite3.Connection, run: int, first: int, last: int) ->
                 yield _complete(connection, run, record)
 
 
-def _events(connection: sqlite3.Connection, run: int, after: int, last: int, most_bytes: int) -> list[Record]:
+def _events(connection: sqlite3.Connection, run: int, after: int, last: int, max_bytes: int) -> list[Record]:
     found = []
     size = 0
     for record in _records(connection, run, after + 1, last):
         found.append(record)
         size += len(record.data)
-        if size >= most_bytes:
+        if size >= max_bytes:
             break
     return found
 

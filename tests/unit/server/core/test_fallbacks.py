@@ -3,7 +3,7 @@
 import pytest
 
 from stepwave_server.core.evolve import fold
-from stepwave_server.core.inputs import MOST_CARRIED, input_of
+from stepwave_server.core.inputs import MAX_CARRIED, input_of
 from stepwave_server.core.messages import AttemptStarted, Invoke, StepFinished, StepRetrying, StepStarted
 from stepwave_server.core.model import (
     SECOND,
@@ -146,7 +146,7 @@ def test_dependencies_of_a_fallback_are_not_in_the_steps_own_input() -> None:
 
 
 def test_a_large_input_is_given_again_when_it_starts() -> None:
-    large = '"' + "9" * MOST_CARRIED + '"'
+    large = '"' + "9" * MAX_CARRIED + '"'
     drive = only(FallbackAction("other", large))
     drive.fail("a")
     assert drive.invoked()["a"] is None

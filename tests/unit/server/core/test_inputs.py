@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 from stepwave_server.core.decide import decide
 from stepwave_server.core.evolve import new_run
-from stepwave_server.core.inputs import MOST_CARRIED, EvaluationFailed, input_of
+from stepwave_server.core.inputs import MAX_CARRIED, EvaluationFailed, input_of
 from stepwave_server.core.messages import Started, StepFinished
 from stepwave_server.core.model import Blob, Join, Payload, Reason, Step
 from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow, step
 from unit.server.core.driver import EVALUATOR, NOON, Drive
 
-LARGE = '"' + "9" * MOST_CARRIED + '"'
+LARGE = '"' + "9" * MAX_CARRIED + '"'
 
 
 def test_a_step_without_dependencies_gets_the_runs_input() -> None:
@@ -28,8 +28,8 @@ def test_a_step_with_dependencies_gets_an_object_of_their_outputs_by_id() -> Non
 
 
 def test_a_small_input_is_carried_by_its_request() -> None:
-    drive = Drive.begun(flow(step("a", payload="9" * MOST_CARRIED)))
-    assert drive.invoked() == {"a": "9" * MOST_CARRIED}
+    drive = Drive.begun(flow(step("a", payload="9" * MAX_CARRIED)))
+    assert drive.invoked() == {"a": "9" * MAX_CARRIED}
 
 
 def test_a_large_input_or_a_blob_is_put_together_again_when_the_attempt_starts() -> None:

@@ -3,7 +3,7 @@
 from stepwave_server.core.info import RunInfo, RunKey, info_of
 from stepwave_server.core.messages import AttemptFailed
 from stepwave_server.core.model import MAX_MESSAGE_CONTENT, Blob, Failure, Join, Payload, Reason, State
-from stepwave_server.core.result import MOST_OMITTED
+from stepwave_server.core.result import MAX_OMITTED
 from unit.server.core.build import flow, step
 from unit.server.core.driver import NOON, Drive
 
@@ -69,13 +69,13 @@ def test_the_size_of_an_output_is_that_of_its_bytes() -> None:
 
 
 def test_of_outputs_left_out_the_first_are_named_and_all_are_counted() -> None:
-    count = MOST_OMITTED + 5
+    count = MAX_OMITTED + 5
     drive = Drive.begun(flow(*(step(f"s{n}") for n in range(count))), checked=False)
     big = "9" * (MAX_MESSAGE_CONTENT + 1)
     for n in range(count):
         drive.succeed(f"s{n}", big)
     result = drive.result()
-    assert result.omitted == tuple(f"s{n}" for n in range(MOST_OMITTED))
+    assert result.omitted == tuple(f"s{n}" for n in range(MAX_OMITTED))
     assert (result.omitted_count, result.outputs) == (count, ())
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from stepwave_server.core.messages import Invoke, StartTimer, StepReady, StepRetrying, StepStarted, Timer, TimerFired
 from stepwave_server.core.model import SECOND, Failure, FailureCause, Join, Reason, Retry, State
-from stepwave_server.core.retries import LONGEST_PAUSE, draw, pause
+from stepwave_server.core.retries import MAX_PAUSE, draw, pause
 from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow, retry, step
 from unit.server.core.driver import NOON, Drive
@@ -161,7 +161,7 @@ def test_retry_after_exceeds_the_maximum_backoff_up_to_a_limit() -> None:
     drive.fail_retryably("a", after=3_600)
     drive.wait(3_600)
     drive.fail_retryably("a", after=10**12)
-    assert pauses(drive) == [3_600, LONGEST_PAUSE / SECOND]
+    assert pauses(drive) == [3_600, MAX_PAUSE / SECOND]
 
 
 def test_jitter_shortens_a_backoff_by_at_most_its_fraction() -> None:
