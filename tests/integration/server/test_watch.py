@@ -1,5 +1,9 @@
 """Watching a run: from any sequence number, at any time and pace, filtered or not."""
 
+import asyncio
+from collections.abc import Sequence
+from itertools import count
+
 import grpc
 import pytest
 
@@ -9,6 +13,8 @@ from integration.server.fixture_types import Connect, Serve, eventually
 from integration.server.raw_client import RawClient, refusal
 from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave_server.journal.sqlite.reader import Reader
+from stepwave_server.wire.events.encode import Record
 
 DIAMOND = flow(step("a"), step("b", after=["a"]), step("c", after=["a"]), step("d", after=["b", "c"]))
 
@@ -189,3 +195,29 @@ async def test_the_first_event_has_the_runs_deadline(client: RawClient) -> None:
     plan, *_ = await client.run(flow(step("a"), timeout=90))
     late = plan.time.ToNanoseconds() + seconds(90).ToNanoseconds()
     assert plan.run_started.deadline.ToNanoseconds() == late
+
+
+@pytest.mark.parametrize("serve", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("reads", [1, 2, 40])
+async def test_deleting_a_run_ends_a_stream_that_reads_its_events_from_the_file(
+    client: RawClient, monkeypatch: pytest.MonkeyPatch, reads: int
+) -> None:
+    """The deletion comes after the watcher has asked for events, and before they are read."""
+    asked, deleted = asyncio.Event(), asyncio.Event()
+    numbers = count(1)
+    events = Reader.events
+
+    async def read_after_deletion(reader: Reader, run: int, after: int, last: int, max_bytes: int) -> Sequence[Record]:
+        if next(numbers) == reads:
+            asked.set()
+            await deleted.wait()
+        return await events(reader, run, after, last, max_bytes)
+
+    await client.run(flow(*(step(f"s{i}", "large_output", given={"size": 400_000}) for i in range(40))), run_id="wide")
+    monkeypatch.setattr(Reader, "events", read_after_deletion)
+    refusing = asyncio.create_task(refusal(client.watch("wide").rest()))
+    await asked.wait()
+    await client.delete("wide")
+    deleted.set()
+    refused = await refusing
+    assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")

@@ -274,7 +274,11 @@ class SqliteJournal:
         if after >= log.committed:
             return []
         records = self._recent_events.read(log.run, after, max_bytes)
-        return await self._reader.events(log.run, after, log.committed, max_bytes) if records is None else records
+        if records is None:
+            records = await self._reader.events(log.run, after, log.committed, max_bytes)
+            if self._logs.get(key) is not log:  # the run was deleted during the read, which may lack events
+                return None
+        return records
 
     def reading(self, key: RunKey) -> AbstractContextManager[None]:
         """Keep retention from deleting a run while inside."""

@@ -151,8 +151,10 @@ def _complete(connection: sqlite3.Connection, run: int, record: Record) -> Recor
     """Return a complete record: outputs that are stored with their steps are put back into the run's last event."""
     if record.kind is not Kind.RUN_FINISHED:
         return record
-    (data,) = connection.execute("SELECT outputs FROM endings WHERE run = ?", (run,)).fetchone()
-    return with_outputs(record, _pick(connection, run, from_numbers(data))) if data else record
+    row = connection.execute("SELECT outputs FROM endings WHERE run = ?", (run,)).fetchone()
+    if row is None or not row[0]:  # without a row, the run is deleted and its events are garbage
+        return record
+    return with_outputs(record, _pick(connection, run, from_numbers(row[0])))
 
 
 def _header(connection: sqlite3.Connection, run: int) -> Header | None:
