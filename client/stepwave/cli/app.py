@@ -20,9 +20,9 @@ from .commands.run import rerun, run
 from .commands.serve import serve
 from .commands.watch import watch
 from .commands.why import why
-from .display.output import flush_answers, print_error, print_json, print_line
+from .display.output import flush_output, print_error, print_json, print_line
 from .exit_codes import CommandError, ExitCode, code_of_error
-from .process.shutdown import unheld
+from .process.shutdown import bounded_exit
 
 __all__ = ["app", "run_app"]
 
@@ -68,12 +68,12 @@ def run_app() -> NoReturn:
 
     With `STEPWAVE_DEBUG` set, errors are raised with their traceback.
     """
-    with unheld():
+    with bounded_exit():
         try:
             try:
                 app()
             finally:
-                flush_answers()
+                flush_output()
         except CommandError as error:
             _fail(error, str(error), error.code)
         except StepwaveError as error:

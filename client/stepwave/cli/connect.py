@@ -12,7 +12,7 @@ from stepwave.exceptions import InvalidWorkflow, NotFound, ServerUnavailable
 from .display.output import columns
 from .display.text import time_text
 from .exit_codes import CommandError, ExitCode
-from .process.standard_streams import kept_for_answers
+from .process.standard_streams import reserve_stdout
 from .server import require_server_extra, settings_problems
 
 __all__ = ["Target", "find_run"]
@@ -84,7 +84,7 @@ class Target:
         from stepwave_server.telemetry import TelemetryUnavailable
 
         try:
-            with kept_for_answers():  # the output of actions is not part of the answer
+            with reserve_stdout():  # the output of actions is not part of the command's output
                 async with AsyncClient.local(actions=self.actions) as client:
                     yield client
         except (ActionsError, LimitsError, TelemetryUnavailable) as error:

@@ -16,10 +16,9 @@ from stepwave.exceptions import ServerUnavailable, StepwaveError
 
 from .connect import Target
 from .display.displays import Display, OutputMode, make_display
-from .display.outcome import print_failures, print_outputs
-from .display.output import note, print_line
+from .display.output import note, print_failures, print_line, print_outputs
 from .exit_codes import CommandError, ExitCode, code_of_run
-from .process.interrupts import on_interrupt
+from .process.shutdown import on_interrupt
 from .source import Source
 
 __all__ = ["RunOptions", "RunRequest", "follow", "print_result", "start_run"]
@@ -130,11 +129,11 @@ async def _cancel_run(
         reason, hint = "Ctrl-C", "Ctrl-C again exits at once"
     except TimeoutError:
         reason = hint = f"its --timeout of {timeout_seconds:g} s has passed"
-    display.say(f"cancelling {handle.run_id}; {hint}")
+    display.show_message(f"cancelling {handle.run_id}; {hint}")
     try:
         await handle.cancel(reason)
     except StepwaveError as error:
-        display.say(f"could not cancel {handle.run_id}: {error}")
+        display.show_message(f"could not cancel {handle.run_id}: {error}")
 
 
 async def follow(events: AsyncIterator[Event], display: Display) -> RunResult:
@@ -178,7 +177,7 @@ class _DisplayHandler(logging.Handler):
         self._display = display
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._display.say(record.getMessage())
+        self._display.show_message(record.getMessage())
 
 
 def print_result(result: RunResult, mode: OutputMode | None, *, verbose: bool) -> ExitCode:

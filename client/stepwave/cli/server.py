@@ -1,6 +1,8 @@
-"""What commands need to run a server, or to read its journal: the `server` extra, and settings from the options."""
+"""What commands need to run a server or read its journal: the `server` extra, settings from options, and the log."""
 
+import logging
 import os
+import sys
 from collections.abc import Container, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -20,10 +22,12 @@ __all__ = [
     "make_settings",
     "require_server_extra",
     "settings_problems",
+    "start_logging",
 ]
 
 JOURNAL_FORMS = "memory|sqlite|sqlite:PATH"
 JOURNAL_HELP = "Default: $STEPWAVE_JOURNAL, else sqlite: a file in your data folder."
+_LOG_IDS = ("run_id", "step_id", "attempt")
 
 
 def require_server_extra() -> None:
@@ -81,3 +85,18 @@ def _problem_line(problem: "ErrorDetails", options: Container[str]) -> str:
     # Errors of the settings' own validators have a full message. pydantic's message would put "Value error" before it.
     message = problem.get("ctx", {}).get("error", problem["msg"])
     return f"{name}: {message}"
+
+
+def start_logging(level: str) -> None:
+    """Write log records of at least a level, `debug` to `error`, to standard error."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_IdFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+class _IdFormatter(logging.Formatter):
+    """Appends the ids of a record to its message, such as `run_id=briefing-7k3f9q2m`."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
+        ids = [f"{name}={getattr(record, name)}" for name in _LOG_IDS if hasattr(record, name)]
+        return " ".join([super().formatMessage(record), *ids])

@@ -13,9 +13,9 @@ from rich.text import Text
 from stepwave._model.report import PhaseKind, RunReport, StepReport, TimeParts
 from stepwave._reports.export import RunExport
 from stepwave.cli.connect import Target, find_run
-from stepwave.cli.display.output import answer_width, columns, print_json, print_text
+from stepwave.cli.display.output import columns, output_width, print_json, print_text
 from stepwave.cli.display.text import duration_text, plural
-from stepwave.cli.display.waterfall import seen, shown_steps, waterfall
+from stepwave.cli.display.waterfall import is_visible, shown_steps, waterfall
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.options import Format, FormatOption, InsecureOption, ServerOption
 from stepwave.exceptions import InvalidExport
@@ -52,7 +52,7 @@ def report(
     if output is Format.JSON:
         print_json(fetched.to_dict())
         return
-    for text in _lines(fetched, answer_width()):
+    for text in _lines(fetched, output_width()):
         print_text(text)
 
 
@@ -91,7 +91,7 @@ def _lines(report: RunReport, width: int) -> Iterator[Text]:
 
 def _table(report: RunReport, width: int) -> Iterator[str]:
     """Yield a table of how each step of the critical path spent its time."""
-    kinds = [kind for kind in PhaseKind if kind is PhaseKind.WORK or seen(getattr(report.path_parts, kind))]
+    kinds = [kind for kind in PhaseKind if kind is PhaseKind.WORK or is_visible(getattr(report.path_parts, kind))]
     name_width = max(width - _NUMBER_WIDTH * (len(kinds) + 1), _MIN_NAME_WIDTH)
     steps = [step for step in shown_steps(report) if step.on_path]
     rows = [_row(_truncate(step.step_id, name_width), step.parts, kinds) for step in steps]
@@ -104,7 +104,7 @@ def _table(report: RunReport, width: int) -> Iterator[str]:
 
 def _row(name: str, parts: TimeParts, kinds: list[PhaseKind]) -> list[str]:
     times = (getattr(parts, kind) for kind in kinds)
-    return [name, duration_text(parts.total), *(duration_text(time) if seen(time) else "" for time in times)]
+    return [name, duration_text(parts.total), *(duration_text(time) if is_visible(time) else "" for time in times)]
 
 
 def _hidden_times(report: RunReport, shown: list[StepReport], kinds: list[PhaseKind]) -> Iterator[str]:
@@ -118,19 +118,21 @@ def _hidden_times(report: RunReport, shown: list[StepReport], kinds: list[PhaseK
 
 def _totals(report: RunReport) -> Iterator[str]:
     """Yield the makespan, the speed-up and the possible savings, one on each line."""
-    parts = [f"{duration_text(time)} {kind}" for kind in PhaseKind if seen(time := getattr(report.path_parts, kind))]
+    parts = [
+        f"{duration_text(time)} {kind}" for kind in PhaseKind if is_visible(time := getattr(report.path_parts, kind))
+    ]
     yield f"makespan: {duration_text(report.makespan)}" + (f" = {' + '.join(parts)}" if parts else "")
     if report.speed_up is not None:
         speed_up = f"{report.speed_up:.2f} over one step at a time ({duration_text(report.sequential)})"
         yield f"speed-up: {speed_up}; at most {plural(report.peak, 'attempt')} at once"
     yield f"without waiting: {_saving(report, report.without_waiting)}{_parallelism(report)}"
-    if seen(report.without_waiting - report.without_barriers):
+    if is_visible(report.without_waiting - report.without_barriers):
         yield f"without barriers too: {_saving(report, report.without_barriers)}"
 
 
 def _saving(report: RunReport, makespan: timedelta) -> str:
     saved = report.makespan - makespan
-    return f"{duration_text(makespan)}, {duration_text(saved)} shorter" if seen(saved) else "no shorter"
+    return f"{duration_text(makespan)}, {duration_text(saved)} shorter" if is_visible(saved) else "no shorter"
 
 
 def _parallelism(report: RunReport) -> str:

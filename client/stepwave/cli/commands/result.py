@@ -7,8 +7,7 @@ import typer
 
 from stepwave._model.results import Run, RunResult
 from stepwave.cli.connect import Target, find_run
-from stepwave.cli.display.outcome import print_failures, print_outputs
-from stepwave.cli.display.output import note, print_json
+from stepwave.cli.display.output import note, print_failures, print_json, print_outputs
 from stepwave.cli.display.text import missing_line, plural
 from stepwave.cli.exit_codes import CommandError, code_of_run
 from stepwave.cli.options import Format, FormatOption, InsecureOption, RunArgument, ServerOption

@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepwave._files import WorkflowFileError
-from stepwave.cli.display.output import flush_answers, print_line
+from stepwave.cli.display.output import flush_output, print_line
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.options import choice_metavar, choice_parser, parse_seconds
-from stepwave.cli.process.forks import withhold_sockets
-from stepwave.cli.process.logs import start_logging
+from stepwave.cli.process.forks import close_sockets_on_fork
 from stepwave.cli.process.shutdown import run_with_actions
-from stepwave.cli.process.standard_streams import kept_for_answers
-from stepwave.cli.server import JOURNAL_FORMS, JOURNAL_HELP, choose_journal, make_settings, require_server_extra
+from stepwave.cli.process.standard_streams import reserve_stdout
+from stepwave.cli.server import (
+    JOURNAL_FORMS,
+    JOURNAL_HELP,
+    choose_journal,
+    make_settings,
+    require_server_extra,
+    start_logging,
+)
 
 if TYPE_CHECKING:
     from stepwave_server.config import Settings
@@ -163,15 +169,15 @@ def _serve(settings: "Settings", actions: list[str]) -> None:
     from stepwave_server.rpc.server import ListenError
     from stepwave_server.telemetry import TelemetryUnavailable
 
-    withhold_sockets(settings.listen)  # resumed runs start actions before the address is announced
+    close_sockets_on_fork(settings.listen)  # resumed runs start actions before the address is announced
     try:
-        with kept_for_answers():  # only the address goes to standard output
+        with reserve_stdout():  # only the address goes to standard output
             run_with_actions(run_server(settings, actions, _announce))
     except (ActionsError, JournalError, ListenError, TelemetryUnavailable, WorkflowFileError, ValueError) as error:
         raise CommandError(str(error)) from error
 
 
 def _announce(address: str) -> None:
-    withhold_sockets(address)
+    close_sockets_on_fork(address)
     print_line(address)
-    flush_answers()
+    flush_output()

@@ -13,7 +13,7 @@ from stepwave.cli.display.displays import Display, OutputMode, make_display
 from stepwave.cli.display.output import note
 from stepwave.cli.exit_codes import ExitCode
 from stepwave.cli.options import InsecureOption, OutputOption, RunArgument, ServerOption, VerboseOption
-from stepwave.cli.process.interrupts import on_interrupt
+from stepwave.cli.process.shutdown import on_interrupt
 from stepwave.cli.runs import follow, print_result
 
 __all__ = ["watch"]

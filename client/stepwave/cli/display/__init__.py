@@ -1,1 +1,1 @@
-"""What the command line shows: the live view, lines of text, tables."""
+"""What the command line shows: the live view, event lines, reports and tables."""

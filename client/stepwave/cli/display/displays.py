@@ -1,4 +1,4 @@
-"""How a run is shown while it lasts: live on a terminal, as lines of text, as JSON events, or not at all."""
+"""The displays of a run's progress: live on a terminal, as lines of text, as JSON events, or none."""
 
 import asyncio
 import time
@@ -19,8 +19,8 @@ from .run_view import RunView
 
 __all__ = ["Display", "JsonDisplay", "LiveDisplay", "OutputMode", "QuietDisplay", "TextDisplay", "make_display"]
 
-_INTERVAL = 0.1
-_SHARE = 10  # of the time, drawing takes at most one part in this many
+_FRAME_INTERVAL = 0.1  # seconds
+_PAUSE_FACTOR = 10  # the pause after a frame, in draw times: drawing takes less than a tenth of the time
 
 
 class OutputMode(StrEnum):
@@ -33,16 +33,16 @@ class OutputMode(StrEnum):
 
 
 class Display(Protocol):
-    """Shows a run."""
+    """Shows the progress of a run."""
 
     def show(self, event: Event) -> None:
-        """Take the run's next event; called on the running loop."""
+        """Show the run's next event. Called on the running loop."""
 
-    def say(self, message: str) -> None:
-        """Tell the user something that is no event."""
+    def show_message(self, message: str) -> None:
+        """Show a message that is not an event."""
 
     def close(self) -> None:
-        """Leave everything readable; harmless when already closed, and callable from a signal handler."""
+        """Restore the terminal. It can be called again, and from a signal handler."""
 
 
 def make_display(
@@ -56,9 +56,9 @@ def make_display(
 
     Args:
         mode: The mode; `None`: live on a terminal, else text.
-        actions: What is known of the steps' actions before they start, by step id.
-        rerun_of: The run that this one repeats, if it repeats one.
-        paused_at: The number of the newest event of a run that its server leaves alone.
+        actions: The steps' actions that are known before the steps start, by step id.
+        rerun_of: The id of the run that this run repeats; empty: none.
+        paused_at: The sequence number of a paused run's last event; `None`: the run is not paused.
     """
     match mode or (OutputMode.LIVE if has_live_terminal() else OutputMode.TEXT):
         case OutputMode.LIVE:
@@ -66,9 +66,9 @@ def make_display(
         case OutputMode.TEXT:
             display = TextDisplay(actions=actions)
             if rerun_of:
-                display.say(f"rerun of {rerun_of}")
+                display.show_message(f"rerun of {rerun_of}")
             if paused_at is not None:
-                display.say("paused: its server leaves it alone")
+                display.show_message("paused: its server leaves it alone")
             return display
         case OutputMode.JSON:
             return JsonDisplay()
@@ -77,7 +77,7 @@ def make_display(
 
 
 class QuietDisplay:
-    """Shows nothing."""
+    """Shows messages only."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or stderr_console()
@@ -85,12 +85,12 @@ class QuietDisplay:
     def show(self, event: Event) -> None:
         """Ignore the event."""
 
-    def say(self, message: str) -> None:
+    def show_message(self, message: str) -> None:
         """Write the message to standard error."""
         self._console.print(message, soft_wrap=True)
 
     def close(self) -> None:
-        """End."""
+        """Do nothing."""
 
 
 class TextDisplay(QuietDisplay):
@@ -102,11 +102,11 @@ class TextDisplay(QuietDisplay):
 
     def show(self, event: Event) -> None:
         """Write the event's line."""
-        self.say(self._lines.line(event))
+        self.show_message(self._lines.line(event))
 
 
 class JsonDisplay(QuietDisplay):
-    """Writes each event as a line of JSON to standard output."""
+    """Writes each event to standard output, as a line of JSON."""
 
     def show(self, event: Event) -> None:
         """Write the event."""
@@ -114,7 +114,7 @@ class JsonDisplay(QuietDisplay):
 
 
 class LiveDisplay(QuietDisplay):
-    """Redraws a run in place on standard error, at most ten times a second and in at most a tenth of the time."""
+    """Redraws a run in place on standard error, at most ten times a second. Drawing takes at most a tenth of the time."""
 
     def __init__(
         self,
@@ -130,23 +130,23 @@ class LiveDisplay(QuietDisplay):
         self._timer: asyncio.Handle | None = None
 
     def show(self, event: Event) -> None:
-        """Take the event into the next picture."""
+        """Show the event in the next frame."""
         self._view.apply(event)
         if self._timer is None:
             self._live.start()
             self._timer = asyncio.get_running_loop().call_soon(self._draw_and_repeat)
 
     def close(self) -> None:
-        """Draw the last picture and leave it on the screen."""
+        """Draw the last frame and leave it on the screen."""
         if self._live.is_started and self._timer is not None:
             self._timer.cancel()
             self._draw()
             self._live.stop()
 
     def _draw_and_repeat(self) -> None:
-        began = time.perf_counter()
+        start = time.perf_counter()
         self._draw()
-        pause = max(_INTERVAL, _SHARE * (time.perf_counter() - began))
+        pause = max(_FRAME_INTERVAL, _PAUSE_FACTOR * (time.perf_counter() - start))
         self._timer = asyncio.get_running_loop().call_later(pause, self._draw_and_repeat)
 
     def _draw(self) -> None:

@@ -1,8 +1,8 @@
-"""The live view's pictures: a run's waves and steps as lines that fit a terminal, however many steps there are.
+"""The frames of the live view: a run's waves and steps as lines that fit a terminal, for any number of steps.
 
-What fits is shown whole. Otherwise a window is: failed steps, those that wait for their action, running ones, those
-between two attempts, and those that ended last. The others are summed up by wave, and neighbouring waves without any
-step to show become one line.
+If all steps fit, all are shown. Otherwise the steps are selected in this order: failed steps, steps that wait for their
+action, running steps, steps between two attempts, and the steps that ended last. Each wave shows the number of its other
+steps, and neighbouring waves without a selected step share a line.
 """
 
 from collections import Counter
@@ -30,73 +30,74 @@ _SYMBOLS = {
     Activity.UNKNOWN: ("?", "dim"),
 }
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_BAR = 10
-_DURATION = 7
-_WIDE = 80
-_FINAL_ROWS = 100
-_FINAL_WINDOW = 40
+_BAR_WIDTH = 10
+_MAX_BAR_WIDTH = 40
+_DURATION_WIDTH = 7
+_MIN_WIDTH_WITH_ACTIONS = 80
+_MAX_FINAL_ROWS = 100  # a run with at most this many rows is shown whole when it has ended
+_FINAL_SELECTION_ROWS = 40  # the rows of the selected steps of a larger run
 
 
 def frame(view: RunView, *, width: int, height: int, now: datetime) -> list[Text]:
-    """Draw a run as it stands.
+    """Return the lines of a frame.
 
     Args:
         view: The run.
-        width: The cells of a line; every line fits.
-        height: The lines of the terminal; the picture fits, unless the run has ended: then it may scroll.
-        now: What running steps' times are counted up to.
+        width: The terminal's width in cells. Every line fits.
+        height: The terminal's height in lines. The frame fits while the run lasts; the last frame may be higher.
+        now: The time until which the durations of running steps count.
     """
     rows = len(view.steps) + len(view.waves)
-    room = max(height - 3, 4)
+    max_rows = max(height - 3, 4)
     if view.result is not None:
-        room = max(room, rows if rows <= _FINAL_ROWS else _FINAL_WINDOW)
-    steps = view.steps.values() if rows <= room else _pick(view, room)
-    lines = [*_head(view, width, now), *_body(view, list(steps), width, now)]
+        max_rows = max(max_rows, rows if rows <= _MAX_FINAL_ROWS else _FINAL_SELECTION_ROWS)
+    steps = view.steps.values() if rows <= max_rows else _select_steps(view, max_rows)
+    lines = [*_header(view, width, now), *_body(view, list(steps), width, now)]
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return lines
 
 
-def _head(view: RunView, width: int, now: datetime) -> Iterator[Text]:
-    """Draw the whole's name, state and time; then its progress."""
-    state, style = _whole_state(view)
+def _header(view: RunView, width: int, now: datetime) -> Iterator[Text]:
+    """Yield two lines: the run's id, state and time, then its progress."""
+    state, style = _run_state(view)
     elapsed = duration_text(_elapsed(view, now))
     workflow = "" if view.run_id.startswith(f"{view.workflow_name}-") else f"  {view.workflow_name}"
-    again = f"  rerun of {view.rerun_of}" if view.rerun_of and view.run_id else ""
-    title = Text.assemble((view.run_id, "bold"), workflow, (again, "dim"), "  ", (state, style))
+    rerun = f"  rerun of {view.rerun_of}" if view.rerun_of and view.run_id else ""
+    title = Text.assemble((view.run_id, "bold"), workflow, (rerun, "dim"), "  ", (state, style))
     title.truncate(max(width - cell_len(elapsed) - 2, 1), overflow="ellipsis", pad=True)
     yield title.append(f"  {elapsed}")
     total = len(view.steps)
     counts = Text(f"  {view.ended:,}/{plural(total, 'step')}  ")
-    counts.append_text(_counts(view, width - counts.cell_len - _BAR))
-    cells = min(max(width - counts.cell_len, _BAR), 40)
-    yield _bar(view.ended / total if total else 0.0, cells, style).append_text(counts)
+    counts.append_text(_counts(view, width - counts.cell_len - _BAR_WIDTH))
+    bar_width = min(max(width - counts.cell_len, _BAR_WIDTH), _MAX_BAR_WIDTH)
+    yield _bar(view.ended / total if total else 0.0, bar_width, style).append_text(counts)
 
 
-def _counts(view: RunView, room: int) -> Text:
-    """Count the steps by what they do, in words if there is room, else in symbols."""
+def _counts(view: RunView, max_width: int) -> Text:
+    """Return the number of steps with each activity, in words if they fit, else in symbols."""
     if not view.steps:
         return Text()
-    words = _tally(view.counts)
-    if len(words) <= room:
-        return Text(words)
+    text = _counts_text(view.counts)
+    if len(text) <= max_width:
+        return Text(text)
     parts = ((f"{view.counts[activity]:,}", _SYMBOLS[activity]) for activity in Activity if view.counts[activity])
     return Text("  ").join(Text.assemble((symbol, style), f" {count}") for count, (symbol, style) in parts)
 
 
-def _tally(counts: Mapping[Activity, int]) -> str:
+def _counts_text(counts: Mapping[Activity, int]) -> str:
     return tally_text({activity: counts[activity] for activity in Activity})
 
 
-def _whole_state(view: RunView) -> tuple[str, str]:
+def _run_state(view: RunView) -> tuple[str, str]:
     if view.result is not None:
         return view.result.state, _SYMBOLS[Activity(view.result.state)][1]
     if view.stopping is not None:
         return f"stopping: {one_line(view.stopping.message)}", "yellow"
     if view.paused:
         return "paused: its server leaves it alone", "yellow"
-    if view.missing and view.begun.keys() <= view.missing.keys():
-        actions = (step.action or f"of {step.step_id}" for step in view.missing.values())
+    if view.without_action and view.started.keys() <= view.without_action.keys():
+        actions = (step.action or f"of {step.step_id}" for step in view.without_action.values())
         return missing_line(dict.fromkeys(actions)), "yellow"
     return ("running", "cyan") if view.workflow_name else ("starting", "dim")
 
@@ -107,45 +108,45 @@ def _elapsed(view: RunView, now: datetime) -> timedelta | None:
     return now - view.start_time if view.start_time else None
 
 
-def _pick(view: RunView, room: int) -> list[StepView]:
-    """Choose the steps to show when there is no room for all, the most telling first."""
-    picked: dict[str, StepView] = {}
+def _select_steps(view: RunView, max_rows: int) -> list[StepView]:
+    """Select the most important steps that fit."""
+    selected: dict[str, StepView] = {}
     waves: set[int] = set()
-    used = 1
-    for step in _by_interest(view, room):
-        used += 1 if step.wave in waves else 3  # the wave's own line, and one for the waves between it and the last
-        if used > room:
+    rows = 1
+    for step in _by_priority(view, max_rows):
+        rows += 1 if step.wave in waves else 3  # the step, its wave, and a line for the waves before that wave
+        if rows > max_rows:
             break
-        picked[step.step_id] = step
+        selected[step.step_id] = step
         waves.add(step.wave)
-    return list(picked.values())
+    return list(selected.values())
 
 
-def _by_interest(view: RunView, room: int) -> Iterator[StepView]:
-    yield from islice(view.failed, max(room // 3, 1))
-    yield from view.missing.values()
-    begun = [step for step in view.begun.values() if not step.missing]
-    yield from (step for step in begun if step.activity is Activity.RUNNING)
-    yield from (step for step in begun if step.activity is not Activity.RUNNING)
+def _by_priority(view: RunView, max_rows: int) -> Iterator[StepView]:
+    yield from islice(view.failed, max(max_rows // 3, 1))
+    yield from view.without_action.values()
+    started = [step for step in view.started.values() if not step.action_missing]
+    yield from (step for step in started if step.activity is Activity.RUNNING)
+    yield from (step for step in started if step.activity is not Activity.RUNNING)
     if view.result is None:
         yield from reversed(view.recent)
 
 
 def _body(view: RunView, steps: list[StepView], width: int, now: datetime) -> Iterator[Text]:
-    """Draw the waves of these steps, and a line for the waves between them."""
+    """Yield lines for the waves with these steps, and a line for the waves between them."""
     columns = _Columns(width, steps)
-    homes: dict[int, list[StepView]] = {}
+    steps_by_wave: dict[int, list[StepView]] = {}
     for step in sorted(steps, key=lambda step: step.order):
-        homes.setdefault(step.wave, []).append(step)
+        steps_by_wave.setdefault(step.wave, []).append(step)
     between: list[WaveView] = []
     for index, wave in sorted(view.waves.items()):
-        if index not in homes:
+        if index not in steps_by_wave:
             between.append(wave)
             continue
         yield from _summary(between)
         between.clear()
-        yield _wave_line(wave, complete=len(homes[index]) == len(wave.steps))
-        yield from (columns.line(step, now) for step in homes[index])
+        yield _wave_line(wave, complete=len(steps_by_wave[index]) == len(wave.steps))
+        yield from (columns.line(step, now) for step in steps_by_wave[index])
     yield from _summary(between)
 
 
@@ -157,33 +158,35 @@ def _summary(waves: list[WaveView]) -> Iterator[Text]:
         counts.update(wave.counts)
     first, last = waves[0].index, waves[-1].index
     name = f"wave {first}" if first == last else f"waves {first}-{last}"
-    yield Text(f"{name}  {_tally(counts)}", style="dim")
+    yield Text(f"{name}  {_counts_text(counts)}", style="dim")
 
 
 def _wave_line(wave: WaveView, *, complete: bool) -> Text:
     line = Text(f"wave {wave.index}")
-    return line if complete else line.append(f"  {_tally(wave.counts)}", style="dim")
+    return line if complete else line.append(f"  {_counts_text(wave.counts)}", style="dim")
 
 
 class _Columns:
-    """Lays steps out in columns: symbol, id, action where there is room, time, and what there is to say."""
+    """Formats steps in columns: symbol, id, action if the terminal is wide enough, time, and details."""
 
     def __init__(self, width: int, steps: list[StepView]) -> None:
         self._width = width
-        self._id = _fitting((step.step_id for step in steps), width * 3 // 10)
-        self._action = _fitting((step.action for step in steps), width // 4) if width >= _WIDE else 0
+        self._id_width = _column_width((step.step_id for step in steps), width * 3 // 10)
+        self._action_width = (
+            _column_width((step.action for step in steps), width // 4) if width >= _MIN_WIDTH_WITH_ACTIONS else 0
+        )
 
     def line(self, step: StepView, now: datetime) -> Text:
         symbol, style = _symbol(step, now)
-        line = Text.assemble("  ", (symbol, style), " ", _cell(step.step_id, self._id, ""))
-        if self._action:
-            line.append("  ").append_text(_cell(step.action, self._action, "dim"))
-        line.append(f"  {duration_text(_step_time(step, now)):>{_DURATION}}  ")
+        line = Text.assemble("  ", (symbol, style), " ", _cell(step.step_id, self._id_width, ""))
+        if self._action_width:
+            line.append("  ").append_text(_cell(step.action, self._action_width, "dim"))
+        line.append(f"  {duration_text(_step_duration(step, now)):>{_DURATION_WIDTH}}  ")
         return line.append_text(_detail(step, self._width - line.cell_len))
 
 
-def _fitting(texts: Iterable[str], most: int) -> int:
-    return min(max(map(cell_len, texts), default=0), most)
+def _column_width(texts: Iterable[str], max_width: int) -> int:
+    return min(max(map(cell_len, texts), default=0), max_width)
 
 
 def _cell(text: str, width: int, style: str) -> Text:
@@ -193,39 +196,39 @@ def _cell(text: str, width: int, style: str) -> Text:
 
 
 def _symbol(step: StepView, now: datetime) -> tuple[str, str]:
-    if step.missing:
+    if step.action_missing:
         return "◌", "yellow"
     if step.activity is not Activity.RUNNING:
         return _SYMBOLS[step.activity]
     return _SPINNER[int(now.timestamp() * 10) % len(_SPINNER)], "cyan"
 
 
-def _step_time(step: StepView, now: datetime) -> timedelta | None:
+def _step_duration(step: StepView, now: datetime) -> timedelta | None:
     return (step.end_time or now) - step.start_time if step.start_time else None
 
 
-def _detail(step: StepView, room: int) -> Text:
-    """Draw progress and the last words of a step; the end of a stream is what counts, so its beginning is cut."""
+def _detail(step: StepView, max_width: int) -> Text:
+    """Return a step's progress, and its note or the end of its stream."""
     detail = Text()
     if step.fraction is not None:
-        detail.append_text(_bar(step.fraction, _BAR, "cyan")).append(f" {step.fraction:4.0%} ")
+        detail.append_text(_bar(step.fraction, _BAR_WIDTH, "cyan")).append(f" {step.fraction:4.0%} ")
     if step.attempt > 1 and not step.activity.ended:
         detail.append(f"attempt {step.attempt}  ", style="yellow")
     if step.note:
         detail.append(step.note, style=_SYMBOLS[step.activity][1] if step.activity.ended else "")
-    tail = one_line(step.tail)
-    if tail and not step.note:
-        detail.append_text(_end_of(tail, room - detail.cell_len))
+    stream_text = one_line(step.stream_text)
+    if stream_text and not step.note:
+        detail.append_text(_truncate_start(stream_text, max_width - detail.cell_len))
     return detail
 
 
-def _end_of(text: str, room: int) -> Text:
-    cut = text
-    while cut and cell_len(cut) > room - (cut is not text):
-        cut = cut[max(1, (cell_len(cut) - room) // 2) :]
-    return Text(cut if cut is text else f"…{cut}", style="italic dim")
+def _truncate_start(text: str, max_width: int) -> Text:
+    rest = text
+    while rest and cell_len(rest) > max_width - (rest is not text):  # the ellipsis needs a cell
+        rest = rest[max(1, (cell_len(rest) - max_width) // 2) :]
+    return Text(rest if rest is text else f"…{rest}", style="italic dim")
 
 
-def _bar(fraction: float, cells: int, style: str) -> Text:
-    full = min(int(fraction * cells), cells)
-    return Text.assemble(("━" * full, style), ("╌" * (cells - full), "dim"))
+def _bar(fraction: float, width: int, style: str) -> Text:
+    filled = min(int(fraction * width), width)
+    return Text.assemble(("━" * filled, style), ("╌" * (width - filled), "dim"))

@@ -1,4 +1,4 @@
-"""A run as text: one line for each event, for pipes, logs and terminals without a cursor."""
+"""A run as text: a line for each event, for pipes, logs and terminals without a cursor."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -27,30 +27,30 @@ from .text import counts_text, duration_text, failure_line, one_line, plural, sk
 
 __all__ = ["EventLines"]
 
-_LONGEST_NAME = 32
+_MAX_NAME_WIDTH = 32
 
 
 class EventLines:
-    """Turns events into lines: the time since the run's start, what it is about, what happened, and more about it.
+    """Formats events as lines: the time since the run's start, the subject, what happened, and details.
 
     Args:
-        actions: What is known of the steps' actions before they start, by step id.
+        actions: The steps' actions that are known before the steps start, by step id.
     """
 
     def __init__(self, actions: Mapping[str, str] | None = None) -> None:
         self._actions = dict(actions or {})
         self._start: datetime | None = None
-        self._name_width = len("wave 0")
+        self._subject_width = len("wave 0")
 
     def line(self, event: Event) -> str:
-        """Return the line of the run's next event."""
+        """Return the line for the run's next event."""
         if isinstance(event, StepStarted):
             self._actions[event.step_id] = event.action
         self._start = self._start or event.time
-        name, verb, words = self._parts(event)
+        subject, verb, details = self._parts(event)
         offset = (event.time - self._start).total_seconds()
-        name += " " * (self._name_width - cell_len(name))
-        return f"{offset:9.3f} s  {name}  {verb:<9}  {words}".rstrip()
+        subject += " " * (self._subject_width - cell_len(subject))
+        return f"{offset:9.3f} s  {subject}  {verb:<9}  {details}".rstrip()
 
     def _parts(self, event: Event) -> tuple[str, str, str]:
         match event:
@@ -75,8 +75,8 @@ class EventLines:
 
     def _plan(self, event: RunStarted) -> str:
         ids = (step_id for wave in event.waves for step_id in wave.step_ids)
-        longest = max(map(cell_len, ids), default=0)
-        self._name_width = max(self._name_width, min(longest, _LONGEST_NAME))
+        widest = max(map(cell_len, ids), default=0)
+        self._subject_width = max(self._subject_width, min(widest, _MAX_NAME_WIDTH))
         waves = "" if event.more else f" in {plural(event.waves[-1].index + 1 if event.waves else 0, 'wave')}"
         return f"{event.run_id}: {event.workflow_name}, {plural(event.step_count, 'step')}{waves}"
 
@@ -91,9 +91,9 @@ def _step_parts(event: Event) -> tuple[str, str, str]:
             percent = "" if event.fraction is None else f"{event.fraction:.0%} "
             return event.step_id, "progress", percent + one_line(event.message)
         case StepRetrying():
-            what = f"attempt {event.attempt} failed" if event.attempt else "failed before its first attempt"
-            follows = "; its fallback follows" if event.fallback else ""
-            return event.step_id, "retrying", f"{what}: {failure_line(event.failure)}{follows}"
+            failed = f"attempt {event.attempt} failed" if event.attempt else "failed before its first attempt"
+            fallback = "; its fallback follows" if event.fallback else ""
+            return event.step_id, "retrying", f"{failed}: {failure_line(event.failure)}{fallback}"
         case StepReady():
             return event.step_id, "ready", f"attempt {event.attempt}"
         case _:

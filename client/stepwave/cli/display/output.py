@@ -1,119 +1,173 @@
-"""Where words go: answers to standard output, everything else to standard error."""
+"""Printing: a command's output to standard output, everything else to standard error."""
 
 import json
 import os
 import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
+from textwrap import indent
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from stepwave._actions.failure import FailureReason
+from stepwave._model.results import Failure, RunResult
 from stepwave._values.payload import JSON
-from stepwave.cli.process.standard_streams import answers
+from stepwave.cli.process.standard_streams import output_stream
 
-from .text import one_line
+from .text import failure_message, failure_place, one_line, plural
 
 __all__ = [
-    "answer_width",
     "columns",
     "fit",
-    "flush_answers",
+    "flush_output",
     "has_live_terminal",
     "note",
+    "output_width",
     "print_error",
+    "print_failures",
     "print_json",
     "print_line",
+    "print_outputs",
     "print_table",
     "print_text",
     "stderr_console",
 ]
 
+_MAX_FAILURES = 10
+
 
 def stderr_console() -> Console:
-    """Return a console for standard error that neither highlights nor reads markup."""
+    """Return a console for standard error, without highlighting and markup."""
     return Console(stderr=True, highlight=False, markup=False, emoji=False)
 
 
 def has_live_terminal() -> bool:
-    """Say whether standard error is a terminal that can be drawn on."""
+    """Return whether standard error is a terminal with a cursor."""
     return sys.stderr.isatty() and os.environ.get("TERM", "") not in {"dumb", "unknown"}
 
 
 def print_line(text: str = "") -> None:
-    """Write a line of the answer."""
-    answers().write(text + "\n")
+    """Write a line of output."""
+    output_stream().write(text + "\n")
 
 
 def print_text(text: Text) -> None:
-    """Write a line of the answer, styled where it is read on a terminal."""
-    if answers().isatty():
-        Console(file=answers(), highlight=False).print(text, no_wrap=True, overflow="ellipsis")
+    """Write a line of output, with its styles if standard output is a terminal."""
+    if output_stream().isatty():
+        Console(file=output_stream(), highlight=False).print(text, no_wrap=True, overflow="ellipsis")
     else:
         print_line(text.plain.rstrip())
 
 
-def answer_width() -> int:
-    """Return how many cells a line of the answer may have: those of the terminal; `COLUMNS`, else 80 without one."""
-    return Console(file=answers()).width
+def output_width() -> int:
+    """Return the number of cells in a line of output: the terminal's width; without a terminal `COLUMNS`, else 80."""
+    return Console(file=output_stream()).width
 
 
 def print_json(value: JSON, *, pretty: bool = True) -> None:
-    """Write a JSON value as the answer, at once: over several lines for people, or on one for programs that follow."""
+    """Write a JSON value and flush it.
+
+    Args:
+        value: The value.
+        pretty: Whether to indent it, for people. Otherwise it is one line, for programs that follow events.
+    """
     print_line(json.dumps(value, ensure_ascii=False, indent=2 if pretty else None))
-    answers().flush()
+    output_stream().flush()
 
 
-def flush_answers() -> None:
-    """Write what is left of the answer; a reader that has gone away is no error.
+def flush_output() -> None:
+    """Write the buffered output. It is no error if the reader has closed the pipe.
 
     Raises:
-        CommandError: It cannot be written.
+        CommandError: The output cannot be written.
     """
     with suppress(BrokenPipeError):
-        answers().flush()
+        output_stream().flush()
 
 
 def note(message: str) -> None:
-    """Tell the user something that is no answer."""
+    """Write a message to standard error."""
     stderr_console().print(message, soft_wrap=True)
 
 
 def print_error(message: str) -> None:
-    """Write what went wrong."""
+    """Write an error message to standard error."""
     stderr_console().print(message, style="red", soft_wrap=True)
 
 
+def print_outputs(result: RunResult) -> None:
+    """Write a run's outputs as one JSON object by step id. Write to standard error how many are left out."""
+    print_json(result.to_dict()["outputs"])
+    if result.omitted_output_count:
+        stderr_console().print(f"{plural(result.omitted_output_count, 'output')} left out: too large to send together")
+
+
+def print_failures(result: RunResult, *, verbose: bool, console: Console | None = None) -> None:
+    """Write a run's failures, each with its place in the code.
+
+    Args:
+        result: The run's result.
+        verbose: Whether to write all failures, with their tracebacks. Otherwise it is the first ten.
+        console: The console to write to; `None`: standard error.
+    """
+    console = console or stderr_console()
+    shown = result.failures if verbose else result.failures[:_MAX_FAILURES]
+    for failure in shown:
+        _print_failure(console, failure, verbose=verbose)
+    if (more := result.failure_count - len(shown)) > 0:
+        console.print(f"and {plural(more, 'more failure')}", style="dim")
+
+
+def _print_failure(console: Console, failure: Failure, *, verbose: bool) -> None:
+    symbol, style = ("■", "yellow") if failure.reason is FailureReason.CANCELLED else ("✗", "bold red")
+    subject = failure.step_id or "run"
+    console.print(Text.assemble((f"{symbol} {subject}", style), f": {failure_message(failure)}"), soft_wrap=True)
+    traceback = failure.details.get("traceback", "")
+    if verbose and traceback:
+        console.print(indent(_without_control_characters(traceback), "    "), soft_wrap=True)
+    elif place := failure_place(failure):
+        function = failure.details.get("function")
+        console.print(f"    at {place}" + (f" in {one_line(function)}" if function else ""), soft_wrap=True)
+
+
+def _without_control_characters(text: str) -> str:
+    """Replace characters that are not printable with spaces, except line breaks."""
+    return "\n".join(
+        "".join(character if character.isprintable() else " " for character in line) for line in text.splitlines()
+    )
+
+
 def fit(line: str) -> str:
-    """Cut a line of the answer to the terminal's width; nothing is cut where there is no terminal."""
-    if not answers().isatty():
+    """Truncate a line of output to the terminal's width. Without a terminal, nothing is truncated."""
+    if not output_stream().isatty():
         return line
     text = Text(line)
-    text.truncate(os.get_terminal_size(answers().fileno()).columns, overflow="ellipsis")
+    text.truncate(os.get_terminal_size(output_stream().fileno()).columns, overflow="ellipsis")
     return text.plain
 
 
 def columns(rows: Sequence[Sequence[str]], *, right_aligned: Container[int] = ()) -> Iterator[str]:
-    """Set rows of equal length in columns.
+    """Align rows of equal length in columns.
 
     Args:
         rows: The cells.
-        right_aligned: The indexes of columns that are set to the right.
+        right_aligned: The indexes of right-aligned columns.
     """
-    clean = [[one_line(cell) for cell in row] for row in rows]
-    widths = [max(map(cell_len, column)) for column in zip(*clean, strict=True)]
-    for row in clean:
+    clean_rows = [[one_line(cell) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(*clean_rows, strict=True)]
+    for row in clean_rows:
         cells = (_pad(cell, widths[index], index in right_aligned) for index, cell in enumerate(row))
         yield "  ".join(cells).rstrip()
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right_aligned: Container[int] = ()) -> None:
-    """Write a table as the answer, cut to the terminal's width."""
+    """Write a table of output, truncated to the terminal's width."""
     for line in columns([headings, *rows], right_aligned=right_aligned):
         print_line(fit(line))
 
 
 def _pad(cell: str, width: int, right: bool) -> str:
-    space = " " * (width - cell_len(cell))
-    return space + cell if right else cell + space
+    padding = " " * (width - cell_len(cell))
+    return padding + cell if right else cell + padding

@@ -1,4 +1,4 @@
-"""What a run looks like so far: its events folded into waves, steps and counts, ready to be drawn."""
+"""The state of a run as the live view draws it: waves, steps and counts, updated by events."""
 
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -28,12 +28,12 @@ from .text import failure_line, one_line, skip_line, value_text, waiting_line
 
 __all__ = ["Activity", "RunView", "StepView", "WaveView"]
 
-_TAIL = 400
-_RECENT = 200
+_MAX_STREAM_TEXT = 400  # characters
+_MAX_RECENT = 200
 
 
 class Activity(StrEnum):
-    """What a step does: its state, where a started one that has not ended may also lie between two attempts."""
+    """What a step does: its state, where a running step may also be between two attempts."""
 
     PENDING = "pending"
     READY = "ready"
@@ -47,7 +47,7 @@ class Activity(StrEnum):
 
     @property
     def ended(self) -> bool:
-        """Whether it stays so."""
+        """Whether the step has ended."""
         return self in _ENDED
 
 
@@ -56,14 +56,14 @@ _ENDED = frozenset(Activity(state) for state in State if state.ended)
 
 @dataclass(slots=True)
 class StepView:
-    """A step as far as events told.
+    """The state of a step, from the events so far.
 
     Attributes:
-        order: Counts the steps in the order of the plan.
-        activity: What it does. Between attempts it backs off, then it is ready: it waits for a place.
-        note: What it does just now, or why it did not succeed, on one line.
-        tail: The end of what its attempt streamed.
-        missing: Whether it waits for a server that has its action.
+        order: The step's position in the plan.
+        activity: What the step does. After an attempt it backs off, then it is ready and waits for a permit.
+        note: What the step does now, or why it did not succeed, on one line.
+        stream_text: The last characters that its attempt streamed.
+        action_missing: Whether the step waits for a server that has its action.
     """
 
     step_id: str
@@ -76,13 +76,13 @@ class StepView:
     end_time: datetime | None = None
     fraction: float | None = None
     note: str = ""
-    tail: str = ""
-    missing: bool = False
+    stream_text: str = ""
+    action_missing: bool = False
 
 
 @dataclass(slots=True)
 class WaveView:
-    """A wave: its steps in declaration order, and how many of them do what."""
+    """A wave: its steps in declaration order, and the number of steps with each activity."""
 
     index: int
     steps: list[StepView] = field(default_factory=list)
@@ -90,24 +90,25 @@ class WaveView:
 
 
 class RunView:
-    """Folds a run's events, in constant time each.
+    """The state of a run. Each event updates it in constant time.
 
     Args:
-        actions: What is known of the steps' actions before they start, by step id.
-        rerun_of: The run that this one repeats, if it repeats one.
-        paused_at: The number of the newest event of a run that its server leaves alone: what comes after it ends that.
+        actions: The steps' actions that are known before the steps start, by step id.
+        rerun_of: The id of the run that this run repeats; empty: none.
+        paused_at: The sequence number of a paused run's last event; `None`: the run is not paused. The run is no longer
+            paused after a later event.
 
     Attributes:
-        run_id: Empty until the run started, as is `workflow_name`.
-        steps: Every step by id.
-        waves: By index.
-        counts: How many steps do what.
-        begun: The steps that have started and not ended, in the order of their first attempts.
-        missing: The steps that wait for a server with their action, the longest-waiting first.
+        run_id: The run's id; empty until the run starts, like `workflow_name`.
+        steps: The steps by id.
+        waves: The waves by index.
+        counts: The number of steps with each activity.
+        started: The steps that have started and not ended, in the order of their first attempts.
+        without_action: The steps that wait for a server with their action, the longest wait first.
         failed: The failed steps, the earliest first.
-        recent: The last steps that ended otherwise, the latest last.
-        paused: Whether its server leaves it alone.
-        result: What the run came to, once it ended.
+        recent: The last steps that ended without failing, the latest last.
+        paused: Whether the run is paused.
+        result: The run's result; `None` until the run ends.
     """
 
     def __init__(
@@ -121,10 +122,10 @@ class RunView:
         self.steps: dict[str, StepView] = {}
         self.waves: dict[int, WaveView] = {}
         self.counts: Counter[Activity] = Counter()
-        self.begun: dict[str, StepView] = {}
-        self.missing: dict[str, StepView] = {}
+        self.started: dict[str, StepView] = {}
+        self.without_action: dict[str, StepView] = {}
         self.failed: list[StepView] = []
-        self.recent: deque[StepView] = deque(maxlen=_RECENT)
+        self.recent: deque[StepView] = deque(maxlen=_MAX_RECENT)
         self.start_time: datetime | None = None
         self.stopping: Failure | None = None
         self.result: RunResult | None = None
@@ -132,34 +133,34 @@ class RunView:
 
     @property
     def ended(self) -> int:
-        """How many steps have ended."""
+        """The number of steps that have ended."""
         return sum(count for activity, count in self.counts.items() if activity.ended)
 
     def apply(self, event: Event) -> None:
-        """Take the next event; kinds that change nothing here are ignored."""
+        """Update the state with the next event. Kinds that the view does not show are ignored."""
         if event.sequence > self._paused_at:
             self.paused = False
         match event:
             case RunStarted():
                 self.run_id, self.workflow_name = event.run_id, event.workflow_name
                 self.start_time = self.start_time or event.time
-                self._add(event.waves)
+                self._add_steps(event.waves)
             case StepsAdded():
-                self._add(event.waves)
+                self._add_steps(event.waves)
             case StepStarted():
-                self._begin(event)
+                self._start(event)
             case StepFinished(result=result):
                 self._end(self._step(result.step_id, result.wave), result)
             case StepRetrying() | StepReady():
-                self._pause(self.steps.get(event.step_id), event)
+                self._retry(self.steps.get(event.step_id), event)
             case StepChunk() | StepProgress() | StepWaiting():
-                self._note(self.steps.get(event.step_id), event)
+                self._apply_transient(self.steps.get(event.step_id), event)
             case RunStopping(failure=failure):
                 self.stopping = failure
             case RunFinished(result=result):
                 self.result = result
 
-    def _add(self, waves: tuple[Wave, ...]) -> None:
+    def _add_steps(self, waves: tuple[Wave, ...]) -> None:
         for wave in waves:
             for step_id in wave.step_ids:
                 self._step(step_id, wave.index)
@@ -168,67 +169,68 @@ class RunView:
         step = self.steps.get(step_id)
         if step is None:
             step = self.steps[step_id] = StepView(step_id, wave, len(self.steps), self._actions.get(step_id, ""))
-            home = self.waves.setdefault(wave, WaveView(wave))
-            home.steps.append(step)
-            home.counts[step.activity] += 1
+            view = self.waves.setdefault(wave, WaveView(wave))
+            view.steps.append(step)
+            view.counts[step.activity] += 1
             self.counts[step.activity] += 1
         return step
 
-    def _move(self, step: StepView, activity: Activity) -> None:
+    def _set_activity(self, step: StepView, activity: Activity) -> None:
         for counts in (self.counts, self.waves[step.wave].counts):
             counts[step.activity] -= 1
             counts[activity] += 1
         step.activity = activity
 
-    def _begin(self, event: StepStarted) -> None:
+    def _start(self, event: StepStarted) -> None:
         step = self._step(event.step_id, event.wave)
-        self._move(step, Activity.RUNNING)
+        self._set_activity(step, Activity.RUNNING)
         step.action, step.attempt = event.action, event.attempt
         step.start_time = step.start_time or event.time
-        step.fraction, step.note, step.tail = None, "", ""
-        self._found(step)
-        self.begun[step.step_id] = step
+        step.fraction, step.note, step.stream_text = None, "", ""
+        self._clear_missing(step)
+        self.started[step.step_id] = step
 
-    def _pause(self, step: StepView | None, event: StepRetrying | StepReady) -> None:
-        """Note that a step is between two attempts: it backs off if it has to, then it waits for a place."""
+    def _retry(self, step: StepView | None, event: StepRetrying | StepReady) -> None:
+        """Show that a step is between two attempts: it may back off, then it waits for a permit."""
         if step is None:
             return
         if isinstance(event, StepReady):
-            self._move(step, Activity.READY)
+            self._set_activity(step, Activity.READY)
             return
-        waits = event.next_time is not None and event.next_time > event.time
-        self._move(step, Activity.BACKING_OFF if waits else Activity.READY)
-        follows = "its fallback follows" if event.fallback else "tries again"
-        step.note = f"{follows}: {failure_line(event.failure)}"
+        backs_off = event.next_time is not None and event.next_time > event.time
+        self._set_activity(step, Activity.BACKING_OFF if backs_off else Activity.READY)
+        reaction = "its fallback follows" if event.fallback else "tries again"
+        step.note = f"{reaction}: {failure_line(event.failure)}"
 
     def _end(self, step: StepView, result: StepResult) -> None:
-        self._move(step, Activity(result.state))
-        self.begun.pop(step.step_id, None)
-        self._found(step)
+        self._set_activity(step, Activity(result.state))
+        self.started.pop(step.step_id, None)
+        self._clear_missing(step)
         step.action = result.action or step.action
         step.start_time, step.end_time = result.start_time, result.end_time
-        step.fraction, step.tail = None, ""
+        step.fraction, step.stream_text = None, ""
         step.note = _outcome(result)
         (self.failed if result.state is State.FAILED else self.recent).append(step)
 
-    def _found(self, step: StepView) -> None:
-        step.missing = False
-        self.missing.pop(step.step_id, None)
+    def _clear_missing(self, step: StepView) -> None:
+        step.action_missing = False
+        self.without_action.pop(step.step_id, None)
 
-    def _note(self, step: StepView | None, event: StepChunk | StepProgress | StepWaiting) -> None:
+    def _apply_transient(self, step: StepView | None, event: StepChunk | StepProgress | StepWaiting) -> None:
         if step is None:
             return
         match event:
             case StepChunk(value=value):
-                step.tail = (step.tail + value if isinstance(value, str) else value_text(value))[-_TAIL:]
+                text = step.stream_text + value if isinstance(value, str) else value_text(value)
+                step.stream_text = text[-_MAX_STREAM_TEXT:]
             case StepProgress(fraction=fraction, message=message):
                 step.fraction = fraction if fraction is not None else step.fraction
                 step.note = one_line(message)
             case StepWaiting(cause=cause):
                 step.note = f"waits {waiting_line(event, step.action)}"
                 if cause is WaitCause.ACTION_MISSING:
-                    step.missing = True
-                    self.missing[step.step_id] = step
+                    step.action_missing = True
+                    self.without_action[step.step_id] = step
 
 
 def _outcome(result: StepResult) -> str:

@@ -1,4 +1,4 @@
-"""Words for people: spans of time, counts, failures and values, each on one line that cannot disturb a terminal."""
+"""Texts for people: durations, counts, failures and values, each on one line without control characters."""
 
 import json
 import os
@@ -15,8 +15,8 @@ __all__ = [
     "counts_text",
     "duration_text",
     "failure_line",
+    "failure_message",
     "failure_place",
-    "failure_words",
     "limit_text",
     "missing_line",
     "one_line",
@@ -31,8 +31,8 @@ __all__ = [
     "waiting_line",
 ]
 
-_LONGEST = 2_000
-_SKIPS = {
+_MAX_LENGTH = 2_000
+_SKIP_TEXTS = {
     SkipCause.DEPENDENCY: "needs {}",
     SkipCause.CONDITION: "its condition was false",
     SkipCause.FAIL_FAST: "{} failed first",
@@ -43,18 +43,18 @@ _SKIPS = {
 
 
 def one_line(text: str) -> str:
-    """Put a text on one line: runs of space become one, control and invisible characters vanish."""
-    cut = text if len(text) <= _LONGEST else text[:_LONGEST] + "…"
-    return " ".join("".join(character if character.isprintable() else " " for character in cut).split())
+    """Return a text on one line, with single spaces and without control and invisible characters."""
+    truncated = text if len(text) <= _MAX_LENGTH else text[:_MAX_LENGTH] + "…"
+    return " ".join("".join(character if character.isprintable() else " " for character in truncated).split())
 
 
 def plural(count: int, noun: str) -> str:
-    """Return `1 step`, `2 steps`."""
+    """Return a count with its noun: `1 step`, `2 steps`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def duration_text(duration: timedelta | None) -> str:
-    """Return a span of time in at most seven characters: `5 ms`, `1.25 s`, `2m 05s`, `3h 07m`; nothing for none."""
+    """Return a duration in at most seven characters: `5 ms`, `1.25 s`, `2m 05s`, `3h 07m`; `None`: an empty text."""
     if duration is None:
         return ""
     seconds = max(duration.total_seconds(), 0.0)
@@ -70,28 +70,28 @@ def duration_text(duration: timedelta | None) -> str:
 
 
 def time_text(time: datetime | None) -> str:
-    """Return a point in time in the local zone; nothing for none."""
+    """Return a time in the local zone; `None`: an empty text."""
     return time.astimezone().strftime("%Y-%m-%d %H:%M:%S") if time else ""
 
 
 def counts_text(counts: Counts) -> str:
-    """Return how many steps are in which state, leaving out states that none is in."""
+    """Return the number of steps in each state, without states that have none."""
     return tally_text({state: getattr(counts, state) for state in State if state is not State.UNKNOWN})
 
 
-def tally_text(tally: Mapping[str, int]) -> str:
-    """Return `3 succeeded, 1 failed`, in the order of the tally, leaving out what counts none."""
-    return ", ".join(f"{count:,} {name}" for name, count in tally.items() if count) or "no steps"
+def tally_text(counts: Mapping[str, int]) -> str:
+    """Return counts as `3 succeeded, 1 failed`, in their order, without zeros."""
+    return ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "no steps"
 
 
 def failure_place(failure: Failure) -> str:
-    """Return where the failing code stands, `tools.py:14`, relative to the working directory; nothing if unknown."""
+    """Return the line of code that failed, such as `tools.py:14`; an empty text if it is not known."""
     file, line = failure.details.get("file"), failure.details.get("line")
     return place_text(file, line or "") if file else ""
 
 
 def place_text(file: str, line: object = "") -> str:
-    """Return a line of code as `tools.py:14`, relative to the working directory if it is below that."""
+    """Return the place of a line of code, such as `tools.py:14`. A file in the working directory has a relative path."""
     path = Path(file)
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())
@@ -99,34 +99,34 @@ def place_text(file: str, line: object = "") -> str:
 
 
 def failure_line(failure: Failure) -> str:
-    """Return a failure on one line, its place in the code first: narrow terminals cut the end."""
+    """Return a failure on one line. Its place in the code comes first, because narrow terminals truncate the end."""
     place = failure_place(failure)
-    words = failure_words(failure)
-    return f"{place}: {words}" if place else words
+    message = failure_message(failure)
+    return f"{place}: {message}" if place else message
 
 
-def failure_words(failure: Failure) -> str:
-    """Return what a failure says, and what an interrupted action did in place of ending."""
-    words = one_line(failure.message) or str(failure.reason)
-    did = failure.details.get("when_interrupted")
-    return f"{words}; {one_line(did)}" if did else words
+def failure_message(failure: Failure) -> str:
+    """Return a failure's message, and what its action did when it was interrupted, if it did not end."""
+    message = one_line(failure.message) or str(failure.reason)
+    reaction = failure.details.get("when_interrupted")
+    return f"{message}; {one_line(reaction)}" if reaction else message
 
 
 def skip_line(reason: SkipReason) -> str:
-    """Say why a step was never invoked."""
-    template = _SKIPS.get(reason.cause, str(reason.cause))
+    """Return why a step was skipped."""
+    template = _SKIP_TEXTS.get(reason.cause, str(reason.cause))
     return f"skipped: {template.format(reason.step_id)}"
 
 
 def value_text(value: JSON | Blob) -> str:
-    """Return a value on one line: strings bare, blobs by size, anything else as JSON."""
+    """Return a value on one line: a string without quotes, a blob as its size and type, other values as JSON."""
     if isinstance(value, Blob):
         return f"{plural(len(value.data), 'byte')} of {one_line(value.content_type)}"
     return one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def run_state(run: Run) -> str:
-    """Return what has become of a run, in a word."""
+    """Return the state of a run, or `stopping` or `paused`."""
     if run.state.ended:
         return run.state
     if run.stopping:
@@ -135,7 +135,7 @@ def run_state(run: Run) -> str:
 
 
 def run_notes(run: Run) -> Iterator[str]:
-    """Yield what a run has to say beyond its state: what it repeats, and why it does not go on."""
+    """Yield notes on a run: the run that it repeats, and the actions that it waits for."""
     if run.rerun_of:
         yield f"rerun of {run.rerun_of}"
     if run.missing_actions and not run.state.ended:
@@ -143,7 +143,7 @@ def run_notes(run: Run) -> Iterator[str]:
 
 
 def limit_text(limit: ActionLimit) -> str:
-    """Say what a limit allows, and how far that is used: `search.*: 3 of 8 at once, 20 every 1s`."""
+    """Return a limit and its current use: `search.*: 3 of 8 at once, 20 every 1 s`."""
     parts = []
     if limit.adaptive is not None:
         parts.append(f"{limit.in_flight} of {limit.adaptive.concurrency} at once, adaptive")
@@ -157,12 +157,17 @@ def limit_text(limit: ActionLimit) -> str:
 
 
 def missing_line(actions: Iterable[str]) -> str:
-    """Say that a run waits for actions that its server does not have."""
+    """Return the text for a run or step that waits for actions that its server does not have."""
     return f"waits for a server with the action {', '.join(map(one_line, actions))}"
 
 
 def waiting_line(event: StepWaiting, action: str) -> str:
-    """Say what a ready step waits for, beginning with "for"; `action` is what it does, if that is known."""
+    """Return what a ready step waits for, beginning with "for".
+
+    Args:
+        event: The event.
+        action: The step's action; empty: it is not known.
+    """
     if event.cause is WaitCause.ACTION_MISSING and action:
         return f"for a server with the action {one_line(action)}"
     cause = "a server with its action" if event.cause is WaitCause.ACTION_MISSING else event.cause

@@ -1,1 +1,1 @@
-"""The process of a command: its streams, signals, children and exit."""
+"""The process of a command: its standard streams, signals, child processes and exit."""

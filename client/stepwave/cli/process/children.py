@@ -1,4 +1,4 @@
-"""The processes that actions started, and how they end with their command; imported only when there are some."""
+"""The end of the child processes that actions started. Imported only when there are children: it needs psutil."""
 
 import ctypes
 import os
@@ -9,82 +9,82 @@ from contextlib import suppress
 
 import psutil
 
-__all__ = ["end_children", "note_strangers"]
+__all__ = ["end_children", "exclude_current_children"]
 
-_POLL = 0.01  # seconds between two looks at whether processes have ended
+_POLL_INTERVAL = 0.01  # seconds between two checks whether processes have ended
 _PR_SET_CHILD_SUBREAPER = 36
 
-_strangers: set[int] = set()
+_excluded_pids: set[int] = set()
 
 
-def note_strangers() -> None:
-    """Remember the children that this process has now. `end_children` leaves them alone."""
+def exclude_current_children() -> None:
+    """Exclude the present children of this process from `end_children`."""
     with suppress(OSError, psutil.Error):
-        _strangers.update(child.pid for child in psutil.Process().children())
+        _excluded_pids.update(child.pid for child in psutil.Process().children())
 
 
-def end_children(patience: float, *, orderly: bool) -> None:
-    """End the processes that this one and its children have started: by SIGTERM, `patience` seconds later by SIGKILL.
+def end_children(timeout: float, *, normal_exit: bool) -> None:
+    """End the descendants of this process: by SIGTERM, then by SIGKILL.
 
-    A process in a session of its own is left alone: it is meant to outlive the command.
+    A process in a session of its own continues: it is meant to outlive the command.
 
     Args:
-        patience: How long they get, in seconds.
-        orderly: Whether this process ends its way after that, and not at once. Then idle workers of pools are left to
-            `multiprocessing`: one that waits for work holds a lock that its pool's end needs. Who started a process
-            still learns how it ended.
+        timeout: Seconds between SIGTERM and SIGKILL, and the longest time to wait after SIGKILL.
+        normal_exit: Whether this process runs its exit handlers afterwards. Then idle workers of pools continue:
+            a worker that waits for work holds a lock, and `multiprocessing` needs that lock to end the pool. Exit
+            codes of direct children are left to the code that started them.
     """
-    ended = _descendants(orderly)
+    ended = _descendants(normal_exit)
     if not ended:
         return
-    awaited = {child.pid for child in psutil.Process().children()} if orderly else set()
+    reaped_elsewhere = {child.pid for child in psutil.Process().children()} if normal_exit else set()
     _adopt_orphans()
-    _signal(ended, signal.SIGTERM)
-    _wait(ended, patience)
-    deadline = time.monotonic() + patience
-    # What has ended may have been replaced meanwhile, as by a pool.
-    while (left := [*filter(_is_alive, ended), *_descendants(orderly)]) and time.monotonic() < deadline:
-        _signal(left, signal.SIGKILL)
-        ended += left
-        time.sleep(_POLL)
-    for process in {process.pid for process in ended} - awaited:
+    _send_signal(ended, signal.SIGTERM)
+    _wait(ended, timeout)
+    deadline = time.monotonic() + timeout
+    # A pool may have replaced workers that ended, so there can be new processes.
+    while (alive := [*filter(_is_alive, ended), *_descendants(normal_exit)]) and time.monotonic() < deadline:
+        _send_signal(alive, signal.SIGKILL)
+        ended += alive
+        time.sleep(_POLL_INTERVAL)
+    for pid in {process.pid for process in ended} - reaped_elsewhere:
         with suppress(ChildProcessError):
-            os.waitpid(process, os.WNOHANG)
+            os.waitpid(pid, os.WNOHANG)
 
 
 def _adopt_orphans() -> None:
-    """Become the parent of what a child starts just before it ends, where the system can do that."""
+    """Become the parent of processes whose own parent ends, on Linux. Otherwise they would not be descendants."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _descendants(orderly: bool) -> list[psutil.Process]:
-    """Return the processes that are to end; none where the system does not tell of processes."""
+def _descendants(normal_exit: bool) -> list[psutil.Process]:
+    """Return the processes to end; none if the system does not list processes."""
     try:
         found = psutil.Process().children(recursive=True)
     except (OSError, psutil.Error):
         return []
-    spared = [process for process in found if process.pid in _strangers]
-    for process in tuple(spared):
+    excluded = [process for process in found if process.pid in _excluded_pids]
+    for process in tuple(excluded):
         with suppress(psutil.Error):
-            spared += process.children(recursive=True)
-    if orderly:
-        spared += _idle_workers(found)
-    return [process for process in found if process not in spared and _is_of_command(process) and _is_alive(process)]
+            excluded += process.children(recursive=True)
+    if normal_exit:
+        excluded += _idle_workers(found)
+    return [process for process in found if process not in excluded and _is_of_command(process) and _is_alive(process)]
 
 
 def _idle_workers(processes: list[psutil.Process]) -> list[psutil.Process]:
-    """Return those of these processes that are workers of pools in this process, and that have started none."""
+    """Return the workers of this process's pools that have no children."""
     if "multiprocessing" not in sys.modules:
         return []
     from multiprocessing import active_children
 
-    workers = {child.pid for child in active_children() if child.daemon and "PoolWorker" in child.name}
-    busy = {_parent(process) for process in processes}
-    return [process for process in processes if process.pid in workers - busy]
+    worker_pids = {child.pid for child in active_children() if child.daemon and "PoolWorker" in child.name}
+    parent_pids = {_parent_pid(process) for process in processes}
+    return [process for process in processes if process.pid in worker_pids - parent_pids]
 
 
-def _parent(process: psutil.Process) -> int | None:
+def _parent_pid(process: psutil.Process) -> int | None:
     try:
         return process.ppid()
     except psutil.Error:
@@ -92,13 +92,14 @@ def _parent(process: psutil.Process) -> int | None:
 
 
 def _is_of_command(process: psutil.Process) -> bool:
-    """Return whether the command has to end a process.
+    """Return whether a process is in this session, and is not the resource tracker of multiprocessing.
 
-    It has to be in this session. Multiprocessing's resource tracker is left alone: it ends by itself, after it has
-    freed what the other processes shared.
+    The tracker ends by itself, after it has freed what the other processes shared.
     """
     try:
-        return os.getsid(process.pid) == os.getsid(0) and not any("resource_tracker" in it for it in process.cmdline())
+        return os.getsid(process.pid) == os.getsid(0) and not any(
+            "resource_tracker" in argument for argument in process.cmdline()
+        )
     except (OSError, psutil.Error):  # it has ended
         return False
 
@@ -110,14 +111,14 @@ def _is_alive(process: psutil.Process) -> bool:
         return False
 
 
-def _signal(processes: list[psutil.Process], number: signal.Signals) -> None:
+def _send_signal(processes: list[psutil.Process], number: signal.Signals) -> None:
     for process in processes:
         with suppress(psutil.Error):
             process.send_signal(number)
 
 
-def _wait(processes: list[psutil.Process], patience: float) -> None:
-    """Wait until processes have ended; their parents still learn how."""
-    deadline = time.monotonic() + patience
+def _wait(processes: list[psutil.Process], timeout: float) -> None:
+    """Wait until processes have ended, without reaping them: their parents still get the exit codes."""
+    deadline = time.monotonic() + timeout
     while any(map(_is_alive, processes)) and time.monotonic() < deadline:
-        time.sleep(_POLL)
+        time.sleep(_POLL_INTERVAL)

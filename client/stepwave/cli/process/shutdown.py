@@ -1,4 +1,4 @@
-"""How a process ends in which actions ran: what they left behind gets a moment, and then holds nothing up."""
+"""The end of a command: interrupts, and an exit that tasks, threads and processes of actions cannot delay."""
 
 import asyncio
 import os
@@ -15,54 +15,55 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 from stepwave._client.drive import close, drive, new_loop
 from stepwave.cli.exit_codes import ExitCode
 
-from .forks import watch_forks
-from .standard_streams import answers
+from .forks import reset_forked_children
+from .standard_streams import output_stream
 
-__all__ = ["end_process", "run_with_actions", "unheld"]
+__all__ = ["bounded_exit", "end_process", "on_interrupt", "run_with_actions"]
 
-_PATIENCE = 1.0  # seconds that tasks and processes get to end, once they are told to
-_EXIT_PATIENCE = 10.0  # seconds that exit handlers get
-_HASTE = 0.2  # seconds that processes get when nobody waits any more
+_END_TIMEOUT = 1.0  # seconds for tasks to end after their cancellation, and for processes after SIGTERM
+_EXIT_TIMEOUT = 10.0  # seconds for exit handlers
+_FORCED_END_TIMEOUT = 0.2  # seconds for processes after SIGTERM, if the command has to end at once
 
-_STARTS = frozenset({"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"})
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_START_EVENTS = frozenset({"os.fork", "os.forkpty", "os.posix_spawn", "os.system", "subprocess.Popen"})
 
 T = TypeVar("T")
 _Handler: TypeAlias = Callable[[int, FrameType | None], object]
 
-_clinging: set[asyncio.Task[Any]] = set()
-_ran = False  # whether actions may have run in this process
+_unfinished_tasks: set[asyncio.Task[Any]] = set()
+_may_have_actions = False  # whether actions may have run in this process
 
 
 def run_with_actions(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine as `asyncio.run` does, on a loop that no action can stop.
 
-    It waits only a moment for other tasks to end, and then ends the processes that actions left. An action may swallow
-    its cancellation for ever. Its loop is left open then, and `unheld` ends the process.
+    At the end it cancels other tasks, waits at most a second for them, and ends the child processes that actions
+    started. If an action ignores its cancellation, its loop stays open and `bounded_exit` ends the process.
     """
-    global _ran
-    _ran = True
-    watch_forks()
+    global _may_have_actions
+    _may_have_actions = True
+    reset_forked_children()
     if _has_children():
-        from .children import note_strangers
+        from .children import exclude_current_children
 
-        note_strangers()
+        exclude_current_children()
     loop = new_loop()
     task = loop.create_task(work)
-    with _interruptible(loop, task):
+    with _handle_signals(loop, task):
         try:
             return drive(loop, task)
         finally:
-            _clinging.update(drive(loop, _unended()))
-            _end_children(_PATIENCE, orderly=True)
-            if not _clinging:
+            _unfinished_tasks.update(drive(loop, _cancel_tasks()))
+            _end_children(_END_TIMEOUT, normal_exit=True)
+            if not _unfinished_tasks:
                 close(loop)
 
 
 @contextmanager
-def _interruptible(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") -> Iterator[None]:
-    """Let SIGINT cancel a task at first, then end the process; SIGTERM ends it, and what actions started with it.
+def _handle_signals(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") -> Iterator[None]:
+    """Cancel a task at the first SIGINT. End the process and its children at the second, and at SIGTERM.
 
-    No handler raises: a `KeyboardInterrupt` on the loop is an action's.
+    The handlers do not raise. So a `KeyboardInterrupt` on the loop comes from an action.
 
     Raises:
         KeyboardInterrupt: The task was cancelled by SIGINT.
@@ -78,8 +79,8 @@ def _interruptible(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") -
         loop.call_soon_threadsafe(lambda: None)  # wakes the loop
 
     with (
-        _handled(signal.SIGINT, signal.default_int_handler, interrupt),
-        _handled(signal.SIGTERM, signal.SIG_DFL, _end_by_signal),
+        _signal_handler(signal.SIGINT, interrupt, default=signal.default_int_handler),
+        _signal_handler(signal.SIGTERM, _end_by_signal, default=signal.SIG_DFL),
     ):
         try:
             yield
@@ -90,9 +91,11 @@ def _interruptible(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") -
 
 
 @contextmanager
-def _handled(number: signal.Signals, usual: _Handler | signal.Handlers, handler: _Handler) -> Iterator[None]:
-    """Handle a signal in the body, if its handler is the usual one; another is somebody's wish."""
-    if signal.getsignal(number) is not usual or threading.current_thread() is not threading.main_thread():
+def _signal_handler(
+    number: signal.Signals, handler: _Handler, *, default: _Handler | signal.Handlers
+) -> Iterator[None]:
+    """Set a signal's handler in the body. A handler that is not the default stays: other code has set it."""
+    if signal.getsignal(number) is not default or threading.current_thread() is not threading.main_thread():
         yield
         return
     signal.signal(number, handler)
@@ -100,92 +103,123 @@ def _handled(number: signal.Signals, usual: _Handler | signal.Handlers, handler:
         yield
     finally:
         if signal.getsignal(number) is handler:
-            signal.signal(number, usual)
+            signal.signal(number, default)
 
 
 def _end_by_signal(number: int, _frame: FrameType | None) -> None:
-    """End by a signal as if it were not handled, without the processes that actions started."""
+    """End the children, then end this process by the signal's default action."""
     _kill_children()
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
 
 
-def _end_children(patience: float, *, orderly: bool) -> None:
-    """End the processes that actions started; an interrupt meanwhile, which could leave some, is ignored."""
+@contextmanager
+def on_interrupt(first: Callable[[], None], before_exit: Callable[[], None]) -> Iterator[None]:
+    """Handle SIGINT and SIGTERM in the body: call a function at the first, and end the process at the second.
+
+    Args:
+        first: Called on the running loop at the first interrupt.
+        before_exit: Called at the second interrupt, before the process ends: it restores the terminal.
+    """
+    loop = asyncio.get_running_loop()
+    count = 0
+
+    def handle(_signal: int, _frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        if count == 1:
+            loop.call_soon_threadsafe(first)
+        else:
+            with suppress(Exception):
+                before_exit()
+            end_process(ExitCode.CANCELLED)
+
+    # Handlers of the loop would wait for the loop, and an action in this process may block it.
+    previous = {number: signal.signal(number, handle) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def _end_children(timeout: float, *, normal_exit: bool) -> None:
+    """End the processes that actions started. Interrupts are ignored meanwhile: they could leave some processes."""
     if not _has_children():
         return
     from .children import end_children
 
     if threading.current_thread() is not threading.main_thread():
-        end_children(patience, orderly=orderly)
+        end_children(timeout, normal_exit=normal_exit)
         return
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    previous = {number: signal.signal(number, signal.SIG_IGN) for number in _SIGNALS}
     try:
-        end_children(patience, orderly=orderly)
+        end_children(timeout, normal_exit=normal_exit)
     finally:
-        for number, handler in before.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def _kill_children() -> None:
-    """End the processes that actions started, pools and all, while no thread can start another."""
-    this = threading.current_thread()
+    """End all processes that actions started, pools included. Other threads cannot start new ones meanwhile."""
+    this_thread = threading.current_thread()
 
-    def hold(event: str, _args: object) -> None:
-        if event in _STARTS and threading.current_thread() is not this:
+    def block_start(event: str, _args: object) -> None:
+        if event in _START_EVENTS and threading.current_thread() is not this_thread:
             threading.Event().wait()
 
-    sys.addaudithook(hold)
+    sys.addaudithook(block_start)
     with suppress(Exception):
-        _end_children(_HASTE, orderly=False)
+        _end_children(_FORCED_END_TIMEOUT, normal_exit=False)
 
 
 def _has_children() -> bool:
-    """Say whether this process has children, ended or not; where no server is installed, none are an action's."""
+    """Return whether actions may have children, running or ended. Without psutil no server is installed: false."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
         return False
-    except AttributeError:  # a system without it
+    except AttributeError:  # a system without waitid
         pass
     return find_spec("psutil") is not None
 
 
-async def _unended() -> set[asyncio.Task[Any]]:
-    """Cancel every other task, and return those that go on all the same."""
+async def _cancel_tasks() -> set[asyncio.Task[Any]]:
+    """Cancel all other tasks, and return those that have not ended after `_END_TIMEOUT`."""
     others = asyncio.all_tasks() - {asyncio.current_task()}
     for task in others:
         task.cancel()
-    return (await asyncio.wait(others, timeout=_PATIENCE))[1] if others else set()
+    return (await asyncio.wait(others, timeout=_END_TIMEOUT))[1] if others else set()
 
 
 @contextmanager
-def unheld() -> Iterator[None]:
-    """Let the exit that ends the body be at once, if tasks were left behind: no order of ending would reach them.
+def bounded_exit() -> Iterator[None]:
+    """Bound the time of the exit that ends the body.
 
-    Else threads are joined and exit handlers run, which may wait for what actions left behind, but not for ever.
+    The process ends at once if tasks are unfinished, because no normal exit could end them. Otherwise threads are
+    joined and exit handlers run. After actions this gets at most ten seconds.
     """
     try:
         yield
-    except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else bool(end.code)
-        if _clinging:
+    except SystemExit as exit_request:
+        code = exit_request.code if isinstance(exit_request.code, int) else bool(exit_request.code)
+        if _unfinished_tasks:
             end_process(code)
-        if _ran:
-            threading.Thread(target=_end_late, args=(code,), daemon=True).start()
+        if _may_have_actions:
+            threading.Thread(target=_end_after_timeout, args=(code,), daemon=True).start()
         raise
 
 
-def _end_late(code: int) -> None:
-    time.sleep(_EXIT_PATIENCE)
+def _end_after_timeout(code: int) -> None:
+    time.sleep(_EXIT_TIMEOUT)
     end_process(code)
 
 
 def end_process(code: int) -> NoReturn:
-    """End without waiting for more than a moment: neither tasks nor threads of actions can be stopped."""
+    """End the process with its children, without waiting for tasks or threads: those of actions cannot be stopped."""
     _kill_children()
     with suppress(Exception):
-        answers().flush()
+        output_stream().flush()
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)

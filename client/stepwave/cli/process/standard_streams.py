@@ -1,4 +1,4 @@
-"""The standard streams: there from the start, kept apart from what actions write, and no traceback when one fails."""
+"""The standard streams: always open, separate from the output of actions, and without a traceback if one fails."""
 
 import os
 import sys
@@ -9,67 +9,70 @@ from typing import BinaryIO, TextIO
 
 from stepwave.cli.exit_codes import CommandError, ExitCode
 
-from .forks import withhold
+from .forks import close_on_fork
 
-__all__ = ["answers", "kept_for_answers", "prepare_streams"]
+__all__ = ["output_stream", "prepare_streams", "reserve_stdout"]
 
-_kept: TextIO | None = None  # where answers go, if that is not standard output any more
-_former: list[TextIO] = []  # what was standard output: who closed it would close what it shares with `sys.__stdout__`
+_reserved: TextIO | None = None  # the stream of the command's output; `None`: `sys.stdout`
+_former: list[TextIO] = []  # keeps the former `sys.stdout` alive: closing it would close the buffer of `sys.__stdout__`
 
 
 def prepare_streams() -> None:
-    """Make the process's own streams whole, and let them fail in a command's way.
+    """Open the standard streams that are closed, and make all of them write UTF-8 and handle errors.
 
-    The null device takes the place of one that is closed, so that no file or socket does. They speak UTF-8, whatever
-    the locale; half a surrogate pair is escaped, as JSON does it. A stream that somebody has put in their place stays.
+    The null device takes the place of a closed stream. Otherwise a file or socket would get its descriptor. The
+    encoding is UTF-8 in every locale, and a lone surrogate is escaped as in JSON. A stream that other code has put in
+    place of a standard stream stays.
     """
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
         except OSError:
-            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # it gets the lowest number that is free
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # opens as the lowest free descriptor
     if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - to the end
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open until the process ends
     if sys.stdout is sys.__stdout__:
-        sys.stdout = _Answers(_buffer(sys.stdout, 1), by_line=os.isatty(1))
+        sys.stdout = _OutputStream(_buffer(sys.stdout, 1), line_buffering=os.isatty(1))
     if sys.stderr is sys.__stderr__:
-        sys.stderr = _Notes(_buffer(sys.stderr, 2), by_line=True)
+        sys.stderr = _MessageStream(_buffer(sys.stderr, 2), line_buffering=True)
 
 
-def answers() -> TextIO:
-    """Return the stream to which answers go."""
-    return _kept or sys.stdout
+def output_stream() -> TextIO:
+    """Return the stream for the command's output."""
+    return _reserved or sys.stdout
 
 
 @contextmanager
-def kept_for_answers() -> Iterator[None]:
-    """Keep standard output for answers: what else is written there in the body goes to standard error.
+def reserve_stdout() -> Iterator[None]:
+    """Reserve standard output for the command's output. Other code that writes to it writes to standard error.
 
-    That holds for descriptor 1, to which subprocesses and libraries write, and then to the end of the process: a thread
-    that an action leaves behind may write later. A stream that somebody has put in its place is given back.
+    This includes descriptor 1, to which subprocesses and libraries write. It lasts until the process ends, because a
+    thread of an action may write after the body. If other code has replaced `sys.stdout`, its stream is restored after
+    the body.
     """
-    global _kept
-    if isinstance(sys.stdout, _Answers):
-        _move_answers(sys.stdout)
+    global _reserved
+    if isinstance(sys.stdout, _OutputStream):
+        _move_output(sys.stdout)
         yield
         return
-    before, _kept = _kept, _kept or sys.stdout
+    before, _reserved = _reserved, _reserved or sys.stdout
     try:
         with redirect_stdout(sys.stderr):
             yield
     finally:
-        _kept = before
+        _reserved = before
 
 
-def _move_answers(former: "_Answers") -> None:
-    global _kept
-    former.flush()
-    _former.append(former)
+def _move_output(stdout: "_OutputStream") -> None:
+    """Move the command's output to a new descriptor, and point descriptor 1 to standard error."""
+    global _reserved
+    stdout.flush()
+    _former.append(stdout)
     descriptor = os.dup(1)
-    withhold(descriptor)
-    _kept = _Answers(_buffer(None, descriptor), by_line=True)
+    close_on_fork(descriptor)
+    _reserved = _OutputStream(_buffer(None, descriptor), line_buffering=True)
     os.dup2(2, 1)
-    sys.stdout = _Notes(_buffer(None, 1), by_line=True)
+    sys.stdout = _MessageStream(_buffer(None, 1), line_buffering=True)
 
 
 def _buffer(stream: TextIO | None, descriptor: int) -> BinaryIO:
@@ -77,51 +80,51 @@ def _buffer(stream: TextIO | None, descriptor: int) -> BinaryIO:
 
 
 class _Stream(TextIOWrapper):
-    """A stream that writes into the void once it has failed: what is left in it would be tried again, and fail again.
+    """A text stream that writes to the null device after an error. Otherwise the text in its buffer would fail again.
 
     Args:
-        buffer: What it writes to.
-        by_line: Write each line at once.
+        buffer: The binary stream to write to.
+        line_buffering: Whether to flush after each line.
     """
 
-    def __init__(self, buffer: BinaryIO, *, by_line: bool) -> None:
-        super().__init__(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=by_line)
+    def __init__(self, buffer: BinaryIO, *, line_buffering: bool) -> None:
+        super().__init__(buffer, encoding="utf-8", errors="backslashreplace", line_buffering=line_buffering)
 
     def write(self, text: str) -> int:
         """Write a text."""
         try:
             return super().write(text)
         except OSError as error:
-            self._fail(error)
+            self._handle_error(error)
         return len(text)
 
     def flush(self) -> None:
-        """Write what is left."""
+        """Write the buffered text."""
         try:
             super().flush()
         except OSError as error:
-            self._fail(error)
+            self._handle_error(error)
 
-    def _fail(self, error: OSError) -> None:
-        """Go on without the reader.
+    def _handle_error(self, error: OSError) -> None:
+        """Write to the null device from now on.
 
         Raises:
-            BrokenPipeError: It has gone away, which ends commands silently.
+            BrokenPipeError: The reader has closed the pipe. The command ends without a message.
         """
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, self.fileno())
-        os.close(nothing)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, self.fileno())
+        os.close(null)
         if isinstance(error, BrokenPipeError):
             raise error
 
 
-class _Answers(_Stream):
-    """Standard output: a command without it has failed."""
+class _OutputStream(_Stream):
+    """Standard output. A command that cannot write to it fails."""
 
-    def _fail(self, error: OSError) -> None:
-        super()._fail(error)
-        raise CommandError(f"cannot write the answer: {error.strerror}", ExitCode.RUN_FAILED) from error
+    def _handle_error(self, error: OSError) -> None:
+        super()._handle_error(error)
+        raise CommandError(f"cannot write to standard output: {error.strerror}", ExitCode.RUN_FAILED) from error
 
 
-class _Notes(_Stream):
-    """Standard error: a command goes on without it."""
+class _MessageStream(_Stream):
+    """Standard error. A command continues if it cannot write to it."""
