@@ -18,7 +18,7 @@ Serving: TypeAlias = Callable[..., AbstractContextManager[tuple[Shell, Started]]
 
 @pytest.fixture
 def durable(tmp_path: Path) -> Serving:
-    """Return a function that runs a server on this test's journal, and stops it. `tools`: with the actions of that module."""
+    """Return a function that runs a server on this test's journal, with or without the actions in `tools`."""
 
     @contextmanager
     def serve(*arguments: str, tools: bool = True) -> Iterator[tuple[Shell, Started]]:

@@ -47,7 +47,7 @@ def test_runs_are_filtered_by_workflow_and_state(shell: Shell) -> None:
 
 
 def listed_ids(shell: Shell, *arguments: str) -> list[str]:
-    """Return the listed_ids of the runs that are listed."""
+    """Return the ids of the listed runs."""
     return [run["run_id"] for run in json.loads(shell.run("runs", *arguments, "--output", "json").stdout)]
 
 

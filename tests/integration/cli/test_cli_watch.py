@@ -7,7 +7,7 @@ from integration.cli.shell import Shell
 
 
 def start_detached(shell: Shell, name: str, run_id: str) -> str:
-    """Start a start_detached run and return its id."""
+    """Start a detached run and return its id."""
     return shell.run("run", name, "--detach", "--run-id", run_id, "--input", '{"name": "ann"}').stdout.strip()
 
 
