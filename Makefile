@@ -1,4 +1,4 @@
-# Every command a person needs. `make help` lists them.
+# The commands for development. `make help` lists them.
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -11,7 +11,7 @@ PROTOS := $(wildcard proto/stepwave/v1/*.proto)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help
-help: ## Say what each target does
+help: ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): pyproject.toml
@@ -21,22 +21,22 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 .PHONY: setup
-setup: $(STAMP) ## Make the virtual environment in .venv and install everything into it
+setup: $(STAMP) ## Create the virtual environment in .venv and install everything
 
 .PHONY: demo
-demo: $(STAMP) ## Start a server, run the briefing example with the live view, compare parallel with sequential time
+demo: $(STAMP) ## Start a server, run the briefing example with the live view, and compare parallel with sequential time
 	@$(BIN)/python client/examples/briefing/demo.py
 
 .PHONY: test
-test: $(STAMP) ## Run all tests, as many at once as there are cores
+test: $(STAMP) ## Run all tests in parallel, one process per core
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: soak
-soak: $(STAMP) ## Kill a server again and again under load, for STEPWAVE_SOAK_MINUTES (10), and check that nothing is lost
+soak: $(STAMP) ## Kill a server repeatedly under load for STEPWAVE_SOAK_MINUTES (default: 10), and check that nothing is lost
 	$(BIN)/python -m pytest -s tests/integration/durable/soak.py
 
 .PHONY: check
-check: $(STAMP) ## Check format, lint, types, import contracts, generated code and the contract
+check: $(STAMP) ## Check format, lint, types, import contracts, generated code and the gRPC contract
 	ruff format --check
 	ruff check
 	mypy
@@ -46,7 +46,7 @@ check: $(STAMP) ## Check format, lint, types, import contracts, generated code a
 	buf format --diff --exit-code proto
 
 .PHONY: format
-format: $(STAMP) ## Format the code and mend what the linter can
+format: $(STAMP) ## Format the code, and fix lint errors where possible
 	ruff check --fix
 	ruff format
 	buf format --write proto
@@ -58,13 +58,13 @@ proto: $(STAMP) ## Generate client/stepwave/v1 from proto/
 	$(call GENERATE,client)
 
 .PHONY: proto-check
-proto-check: $(STAMP) # Fail when the generated code is not what proto/ says
+proto-check: $(STAMP) # Fail if the generated code does not match proto/
 	@out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; $(call GENERATE,"$$out"); \
 	diff -r --exclude=__init__.py --exclude=__pycache__ "$$out/stepwave/v1" client/stepwave/v1 \
-	  || { echo 'client/stepwave/v1 is not what proto/ says: make proto'; exit 1; }
+	  || { echo 'client/stepwave/v1 does not match proto/: run make proto'; exit 1; }
 
 .PHONY: sdk-check
-sdk-check: $(STAMP) ## Install the SDK alone beside the oldest and the newest protobuf it allows, and import it
+sdk-check: $(STAMP) ## Install the SDK alone with the oldest and the newest supported protobuf, and import it
 	@for protobuf in 'protobuf==6.31.1' 'protobuf==6.33.*' 'protobuf==7.36.*'; do \
 	  out=$$(mktemp -d); $(PYTHON) -m venv "$$out"; \
 	  "$$out/bin/python" -m pip install --quiet . "$$protobuf"; \
@@ -72,10 +72,10 @@ sdk-check: $(STAMP) ## Install the SDK alone beside the oldest and the newest pr
 	done
 
 .PHONY: bench
-bench: $(STAMP) ## Measure speed beside a bare prototype behind the same contract, in one run
+bench: $(STAMP) ## Measure speed, compared with a minimal prototype of the same contract
 	@$(BIN)/python -m tests.benchmarks
 
 .PHONY: clean
-clean: ## Remove the virtual environment and every cache
+clean: ## Remove the virtual environment and all caches
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,4 +1,4 @@
-"""What holds for all tests."""
+"""Settings of all tests."""
 
 from collections.abc import Iterator
 
@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True, scope="session")
 def nothing_is_kept_at_home() -> Iterator[None]:
-    """Let no server write where its user's own would, whatever the environment says."""
+    """Keep journals in memory by default, so that no test writes to the user's journal."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("STEPWAVE_JOURNAL", "memory")
         yield

@@ -1,4 +1,4 @@
-"""The actions of the loads, for the server to load: one does nothing, one sleeps."""
+"""The actions that the loads run: one does nothing, one sleeps."""
 
 import asyncio
 
@@ -12,5 +12,5 @@ async def noop() -> None:
 
 @action
 async def sleep(seconds: float) -> None:
-    """Wait on a timer."""
+    """Sleep."""
     await asyncio.sleep(seconds)

@@ -1,4 +1,4 @@
-"""The limit on disk: as many commits of one small row as a chain has steps, one after the other, by SQLite alone."""
+"""The upper limit of a journal on disk: sequential SQLite commits, one small row for each step of a chain."""
 
 import sqlite3
 from contextlib import closing
@@ -6,7 +6,13 @@ from pathlib import Path
 
 
 def commit(folder: Path, count: int, size: int) -> None:
-    """Commit rows of so many bytes in a new file, each as safe as the server's own: write-ahead log, flushed."""
+    """Commit rows to a new file, one by one, with the durability of the server's journal: a flushed write-ahead log.
+
+    Args:
+        folder: The folder of the file.
+        count: The number of rows.
+        size: The size of a row in bytes.
+    """
     file = folder / "bare.db"
     file.unlink(missing_ok=True)
     with closing(sqlite3.connect(file, isolation_level=None)) as connection:

@@ -1,7 +1,7 @@
-"""A service whose capacity changes while calls go to it, through admission alone, on virtual time.
+"""A simulation of admission to a service whose capacity changes, in virtual time.
 
-`python -m tests.benchmarks.capacity` prints how much of it is used, and how many calls it refuses, with an adaptive
-limit and with fixed ones. Nothing in it is drawn by the process: equal arguments, equal figures.
+`python -m tests.benchmarks.capacity` prints the used share of the capacity and the number of refused calls, for an
+adaptive limit and for fixed limits. The simulation is deterministic: equal arguments give equal figures.
 """
 
 import argparse
@@ -21,15 +21,20 @@ from stepwave_server.engine.admission.registry import LimiterRegistry
 __all__ = ["PHASES", "Figures", "Phase", "simulate"]
 
 MILLISECOND = 1_000_000
-CALL = 100 * MILLISECOND
-REFUSAL = 5 * MILLISECOND
-FIRST_BACKOFF = 500 * MILLISECOND
-LONGEST_BACKOFF = 30_000 * MILLISECOND
+CALL_TIME = 100 * MILLISECOND
+REFUSAL_TIME = 5 * MILLISECOND
+INITIAL_BACKOFF = 500 * MILLISECOND
+MAX_BACKOFF = 30_000 * MILLISECOND
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """A stretch of calls that the service answers with one capacity: how many it bears at once."""
+    """A phase of the service with a constant capacity.
+
+    Attributes:
+        calls: The number of calls that the service answers in the phase.
+        capacity: The maximum number of concurrent calls.
+    """
 
     calls: int
     capacity: int
@@ -40,13 +45,13 @@ PHASES = (Phase(600, 8), Phase(800, 32), Phase(600, 4))
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What came of it.
+    """The outcome of a simulation.
 
     Attributes:
-        answered: Calls that were answered.
-        refused: Calls that were refused.
-        seconds: How long it took, on virtual time.
-        used: The share of the service's capacity that was used, by time.
+        answered: The number of answered calls.
+        refused: The number of refused calls.
+        seconds: The duration in virtual seconds.
+        used: The used share of the service's capacity, over time.
     """
 
     answered: int
@@ -56,45 +61,45 @@ class Figures:
 
     @property
     def refused_share(self) -> float:
-        """The share of all calls that was refused."""
+        """The refused share of all calls."""
         return self.refused / (self.answered + self.refused)
 
 
 @dataclass(eq=False, slots=True)
 class _Call:
-    """One call: what waits for admission."""
+    """A call: the request for admission."""
 
     run_key: Hashable
     limiters: tuple[Limiter, ...]
     permit: Permit = field(default_factory=Permit)
     served: bool = False
-    backoff: int = FIRST_BACKOFF
+    backoff: int = INITIAL_BACKOFF
 
 
 @dataclass(slots=True)
 class _Service:
-    """Answers as many calls at once as it can, and refuses the others soon."""
+    """A service that answers calls up to its capacity and refuses the others quickly."""
 
     phases: Sequence[Phase]
     answered: int = 0
     refused: int = 0
     busy: int = 0
-    spent: float = 0.0
+    used: float = 0.0
     offered: float = 0.0
     now: int = 0
 
     @property
     def capacity(self) -> int:
-        left = self.answered
+        answered = self.answered
         for phase in self.phases:
-            if left < phase.calls:
+            if answered < phase.calls:
                 return phase.capacity
-            left -= phase.calls
+            answered -= phase.calls
         return 0
 
-    def pass_time(self, now: int) -> None:
+    def advance(self, now: int) -> None:
         capacity = self.capacity
-        self.spent += min(self.busy, capacity) * (now - self.now)
+        self.used += min(self.busy, capacity) * (now - self.now)
         self.offered += capacity * (now - self.now)
         self.now = now
 
@@ -105,7 +110,7 @@ class _Simulation:
     service: _Service
     random: random.Random
     admission: LimitedAdmission[_Call] = field(default_factory=lambda: LimitedAdmission(1_000))
-    due: list[tuple[int, int, _Call, Callable[[_Call, int], None]]] = field(default_factory=list)
+    queue: list[tuple[int, int, _Call, Callable[[_Call, int], None]]] = field(default_factory=list)
     numbers: "count[int]" = field(default_factory=count)
 
     def run(self, runs: int, calls: int) -> None:
@@ -113,61 +118,74 @@ class _Simulation:
         for number in range(calls):
             self.admission.submit(_Call(number % runs, registry.limiters("service", "", 0)))
         self.begin(0)
-        while self.due:
-            now, _, call, happens = heapq.heappop(self.due)
-            self.service.pass_time(now)
-            happens(call, now)
+        while self.queue:
+            now, _, call, handler = heapq.heappop(self.queue)
+            self.service.advance(now)
+            handler(call, now)
             self.begin(now)
 
-    def later(self, when: int, call: _Call, happens: Callable[[_Call, int], None]) -> None:
-        heapq.heappush(self.due, (when, next(self.numbers), call, happens))
+    def schedule(self, time: int, call: _Call, handler: Callable[[_Call, int], None]) -> None:
+        heapq.heappush(self.queue, (time, next(self.numbers), call, handler))
 
     def begin(self, now: int) -> None:
-        """Let calls start whose turn it is: what the service cannot bear it refuses."""
+        """Start the calls that are admitted. The service refuses those beyond its capacity."""
         while (admitted := self.admission.admit(now)) is not None:
             call, permit = admitted
             call.permit = permit
             call.served = self.service.busy < self.service.capacity
             self.service.busy += call.served
-            took = round(CALL * self.random.uniform(0.5, 1.5)) if call.served else REFUSAL
-            self.later(now + took, call, self.end)
+            duration = round(CALL_TIME * self.random.uniform(0.5, 1.5)) if call.served else REFUSAL_TIME
+            self.schedule(now + duration, call, self.end)
 
     def end(self, call: _Call, now: int) -> None:
-        """Take an answer, or a refusal: then the call comes again after a pause, as retries do."""
+        """End a call with an answer, or with a refusal. A refused call is tried again after a pause."""
         self.admission.release(call.permit, Feedback.SUCCEEDED if call.served else Feedback.REFUSED, 0, now)
         if call.served:
             self.service.busy -= 1
             self.service.answered += 1
         else:
             self.service.refused += 1
-            self.later(now + call.backoff, call, self.again)
-            call.backoff = min(2 * call.backoff, LONGEST_BACKOFF)
+            self.schedule(now + call.backoff, call, self.retry)
+            call.backoff = min(2 * call.backoff, MAX_BACKOFF)
 
-    def again(self, call: _Call, now: int) -> None:
+    def retry(self, call: _Call, now: int) -> None:
         self.admission.submit(call)
 
 
 def simulate(bound: Bound, *, phases: Sequence[Phase] = PHASES, runs: int = 20, seed: int = 1) -> Figures:
-    """Make as many calls as the phases have, from so many runs, bounded so."""
+    """Simulate the calls of all phases.
+
+    Args:
+        bound: The limit on the calls.
+        phases: The phases of the service.
+        runs: The number of runs that make the calls.
+        seed: The seed of the durations of calls.
+    """
     service = _Service(phases)
     simulation = _Simulation(bound, service, random.Random(seed))
     simulation.run(runs, sum(phase.calls for phase in phases))
-    return Figures(service.answered, service.refused, service.now / 1e9, service.spent / service.offered)
+    return Figures(
+        answered=service.answered,
+        refused=service.refused,
+        seconds=service.now / 1e9,
+        used=service.used / service.offered,
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the table."""
+    """Simulate with several limits, and print a table."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.capacity", description=__doc__)
-    parser.add_argument("--seed", type=int, default=1, help="what draws how long calls take (default: 1)")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of the durations of calls (default: 1)")
     options = parser.parse_args(arguments)
     bounds = {"adaptive": Bound(adaptive=Adaptive())}
-    bounds |= {f"fixed at {most}": Bound(concurrency=most) for most in (4, 8, 16, 32)}
+    bounds |= {f"fixed at {limit}": Bound(concurrency=limit) for limit in (4, 8, 16, 32)}
     phases = " → ".join(str(phase.capacity) for phase in PHASES)
     lines = [f"capacity {phases} during {sum(phase.calls for phase in PHASES):,} calls", ""]
     lines.append(f"{'limit':<12} {'used':>6} {'refused':>8} {'of calls':>9} {'seconds':>8}")
     for name, bound in bounds.items():
-        it = simulate(bound, seed=options.seed)
-        lines.append(f"{name:<12} {it.used:>6.0%} {it.refused:>8,} {it.refused_share:>9.1%} {it.seconds:>8.1f}")
+        figures = simulate(bound, seed=options.seed)
+        used, refused = f"{figures.used:>6.0%}", f"{figures.refused:>8,} {figures.refused_share:>9.1%}"
+        lines.append(f"{name:<12} {used} {refused} {figures.seconds:>8.1f}")
     sys.stdout.write("\n".join([*lines, ""]))
 
 

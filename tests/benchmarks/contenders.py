@@ -1,4 +1,4 @@
-"""Who runs the loads: the prototype, the bare stream, and Stepwave through its raw stub and through its SDK."""
+"""The contenders, which run the loads: the prototype, bare streams and commits, Stepwave by raw stub and by SDK."""
 
 import json
 from collections.abc import AsyncIterable, Mapping
@@ -23,14 +23,14 @@ DURABLE = "Stepwave, raw stub, journal on disk"
 
 
 class Contender(Protocol):
-    """Runs the graph of a load once, from its definition to its last event."""
+    """Runs the graph of a load, from its definition to its last event."""
 
     @property
     def name(self) -> str:
-        """What the report calls it."""
+        """The name in the report."""
 
-    def takes(self, load: Load) -> bool:
-        """Say whether it runs such a load."""
+    def supports(self, load: Load) -> bool:
+        """Return whether the contender can run the load."""
 
     async def run(self, load: Load) -> None:
         """Run the graph once."""
@@ -38,11 +38,11 @@ class Contender(Protocol):
 
 @dataclass(frozen=True)
 class Recording:
-    """What one run of a load sent.
+    """The stream of one run of a load.
 
     Attributes:
-        events: Its events.
-        messages: In how many messages they came.
+        events: The events.
+        messages: The number of messages.
     """
 
     events: tuple[event_pb2.RunEvent, ...]
@@ -50,77 +50,78 @@ class Recording:
 
     @property
     def batch(self) -> int:
-        """How many events there were in a message, on average."""
+        """The average number of events in a message."""
         return -(-len(self.events) // self.messages)
 
     def sample(self, size: int = 64) -> tuple[event_pb2.RunEvent, ...]:
-        """Take events spread over the run, its plan left out: that one is sent once and grows with the run."""
-        kept = [event for event in self.events if event.WhichOneof("kind") != "run_started"]
-        return tuple(kept[:: -(-len(kept) // size)])
+        """Return events spread over the run, without its plan: a run has one plan, which grows with the run."""
+        sampled = [event for event in self.events if event.WhichOneof("kind") != "run_started"]
+        return tuple(sampled[:: -(-len(sampled) // size)])
 
 
 @dataclass(frozen=True)
 class BareStream:
-    """The bare server, sending as many events as the load's run has, taken from that run.
+    """The bare stream server. It sends as many events as a recorded run of the load, copied from that run.
 
     Attributes:
-        channel: The line to the bare server.
-        recorded: One run of every load, by the load's name.
-        batched: Whether as many events share a message as in that run; otherwise every event has its own.
+        channel: The channel to the bare server.
+        recordings: The recording of a run of every load, by the load's name.
+        batched: Whether a message has as many events as in that run. Otherwise every event has its own message.
     """
 
     channel: grpc.aio.Channel
-    recorded: Mapping[str, Recording]
+    recordings: Mapping[str, Recording]
     batched: bool
 
     @property
     def name(self) -> str:
         return BARE_STREAM if self.batched else f"{BARE_STREAM}, unbatched"
 
-    def takes(self, load: Load) -> bool:
+    def supports(self, load: Load) -> bool:
         return not load.seconds
 
     async def run(self, load: Load) -> None:
-        recording = self.recorded[load.name]
+        recording = self.recordings[load.name]
         batch = recording.batch if self.batched else 1
-        await bare_stream.receive(self.channel, bare_stream.Order(len(recording.events), batch, recording.sample()))
+        request = bare_stream.CopyRequest(count=len(recording.events), batch=batch, samples=recording.sample())
+        await bare_stream.receive(self.channel, request)
 
 
 @dataclass(frozen=True)
 class BareCommits:
-    """SQLite in this process, committing once for every step of a chain: none of its steps can begin before.
+    """SQLite in this process, with one commit for every step of a chain, as each step must wait for a commit.
 
     Attributes:
-        folder: Where its file is: on the disk of the server's journal.
-        recorded: One run of every load, by the load's name.
+        folder: The folder of its file, on the same disk as the server's journal.
+        recordings: The recording of a run of every load, by the load's name.
     """
 
     folder: Path
-    recorded: Mapping[str, Recording]
+    recordings: Mapping[str, Recording]
 
     name = BARE_COMMITS
 
-    def takes(self, load: Load) -> bool:
+    def supports(self, load: Load) -> bool:
         return load.name == "long"
 
     async def run(self, load: Load) -> None:
-        size = sum(event.ByteSize() for event in self.recorded[load.name].events) // load.steps
+        size = sum(event.ByteSize() for event in self.recordings[load.name].events) // load.steps
         bare_commits.commit(self.folder, load.steps, size)
 
 
 @dataclass(frozen=True)
 class RawStub:
-    """Stepwave, or the prototype, without its SDK: the contract's messages, sent and read as they are.
+    """Stepwave or the prototype, without the SDK: plain messages of the contract.
 
     Attributes:
-        stub: The line to the server.
-        name: What the report calls it.
+        stub: The stub of the server.
+        name: The name in the report.
     """
 
-    stub: "orchestrator_pb2_grpc.OrchestratorServiceAsyncStub"  # quoted: only the typed stubs have the name
+    stub: "orchestrator_pb2_grpc.OrchestratorServiceAsyncStub"  # quoted: the name exists only in the typed stubs
     name: str = RAW_STUB
 
-    def takes(self, load: Load) -> bool:
+    def supports(self, load: Load) -> bool:
         return self.name != DURABLE or not load.seconds
 
     async def run(self, load: Load) -> None:
@@ -133,7 +134,7 @@ class RawStub:
         assert last.run_finished.result.state == run_pb2.STATE_SUCCEEDED
 
     async def record(self, load: Load) -> Recording:
-        """Run the graph once and keep what comes."""
+        """Run the graph once and record its stream."""
         responses = [response async for response in self._responses(load)]
         return Recording(tuple(event for response in responses for event in response.events), len(responses))
 
@@ -142,7 +143,7 @@ class RawStub:
 
 
 def as_message(load: Load) -> workflow_pb2.Workflow:
-    """Return the graph of a load as the contract has it."""
+    """Return the graph of a load as a message of the contract."""
     steps = [_as_step(load, index) for index in range(len(load.dependencies))]
     return workflow_pb2.Workflow(name=load.name, steps=steps)
 
@@ -157,11 +158,11 @@ def _as_step(load: Load, index: int) -> workflow_pb2.Step:
 
 @dataclass(frozen=True)
 class Sdk:
-    """Stepwave as a program uses it: built with `Workflow`, run with `AsyncClient`.
+    """Stepwave by its SDK, as programs use it: `Workflow` and `AsyncClient`.
 
     Attributes:
-        client: The line to the server.
-        scheduling: `eager` or `wave`; the latter runs only sleeping loads, for comparison.
+        client: The client of the server.
+        scheduling: `eager` or `wave`. The latter runs only sleeping loads, for comparison.
     """
 
     client: AsyncClient
@@ -171,7 +172,7 @@ class Sdk:
     def name(self) -> str:
         return SDK if self.scheduling == "eager" else f"{SDK}, wave"
 
-    def takes(self, load: Load) -> bool:
+    def supports(self, load: Load) -> bool:
         return self.scheduling == "eager" or load.wave_path > load.critical_path
 
     async def run(self, load: Load) -> None:

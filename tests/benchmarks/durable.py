@@ -1,4 +1,4 @@
-"""What a journal on disk costs beside speed: memory and disk for what is kept, and the time of a recovery."""
+"""The costs of journals beside speed: memory and disk for kept events, and the time of a recovery."""
 
 import shutil
 import tempfile
@@ -12,21 +12,21 @@ from stepwave import AsyncClient, Workflow
 
 from .contenders import RawStub
 from .loads import Load
-from .processes import Server, started
+from .processes import Server, running_server
 
-Serve: TypeAlias = Callable[[str], tuple[str, ...]]
-"""Gives the command that serves with a journal, as `--journal` names it."""
+ServeCommand: TypeAlias = Callable[[str], tuple[str, ...]]
+"""Returns the command that starts a server with a journal, given as for `--journal`."""
 
 Connect: TypeAlias = Callable[[AsyncExitStack, str], Awaitable[RawStub]]
-"""Opens a line to a server, that closes with the stack."""
+"""Connects to a server. The connection closes with the stack."""
 
-MANY = 100_000
-"""Events for which memory and disk are told."""
+EVENT_COUNT = 100_000
+"""The number of kept events for which memory and disk are reported."""
 
 
 @asynccontextmanager
-async def folder() -> AsyncIterator[Path]:
-    """Give a folder that is gone with the context."""
+async def temporary_folder() -> AsyncIterator[Path]:
+    """Create a folder, and remove it at the end of the context."""
     path = Path(tempfile.mkdtemp(prefix="stepwave-bench-"))
     try:
         yield path
@@ -34,60 +34,68 @@ async def folder() -> AsyncIterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-async def tell_kept(serve: Serve, load: Load, connect: Connect, least: int) -> list[str]:
-    """Run a load until at least so many events are kept, with each journal; say what memory and disk they take."""
-    async with folder() as path:
+async def describe_kept_events(serve: ServeCommand, load: Load, connect: Connect, minimum: int) -> list[str]:
+    """Run a load with each journal until enough events are kept. Return the memory and disk that they take, as text.
+
+    Args:
+        serve: Returns the command that starts a server.
+        load: The load.
+        connect: Connects to the server.
+        minimum: The minimum number of kept events.
+    """
+    async with temporary_folder() as path:
         file = path / "journal.db"
-        told = []
+        lines = []
         for journal in ("memory", f"sqlite:{file}"):
             async with AsyncExitStack() as stack:
-                server = await stack.enter_async_context(started(*serve(journal)))
+                server = await stack.enter_async_context(running_server(*serve(journal)))
                 raw = await connect(stack, server.address)
-                events, memory = await _keep(server, raw, load, least)
-            disk = f", {file.stat().st_size / events * MANY / 2**20:.0f} MiB of disk" if journal != "memory" else ""
+                events, memory = await _record_events(server, raw, load, minimum)
+            scale = EVENT_COUNT / events
+            disk = f", {file.stat().st_size * scale / 2**20:.0f} MiB of disk" if journal != "memory" else ""
             kind = journal.partition(":")[0]
-            told.append(f"Journal {kind}: {memory / events * MANY:.0f} MiB of memory{disk} per {MANY:,} kept events.")
-        return told
+            lines.append(f"Journal {kind}: {memory * scale:.0f} MiB of memory{disk} per {EVENT_COUNT:,} kept events.")
+        return lines
 
 
-async def _keep(server: Server, raw: RawStub, load: Load, least: int) -> tuple[int, int]:
-    """Run a load until so many events are kept; return how many there are, and by how many MiB the server has grown."""
-    await raw.run(load)  # what a first run allocates is no event's
+async def _record_events(server: Server, raw: RawStub, load: Load, minimum: int) -> tuple[int, int]:
+    """Run a load until enough events are kept. Return their number, and the growth of the server's memory in MiB."""
+    await raw.run(load)  # allocations of the first run do not belong to events
     idle, events = server.memory("VmRSS"), 0
-    while events < least:
+    while events < minimum:
         events += len((await raw.record(load)).events)
     return events, server.memory("VmRSS") - idle
 
 
-async def tell_recovery(serve: Serve, steps: int) -> str:
-    """Kill a server in the middle of a large run; say how long the next one takes to go on with it."""
-    async with folder() as path:
+async def describe_recovery(serve: ServeCommand, steps: int) -> str:
+    """Kill a server during a large run. Return the time that the next server needs to recover the run, as text."""
+    async with temporary_folder() as path:
         command = serve(f"sqlite:{path / 'journal.db'}")
-        plain = await _starts(serve("memory"))
-        async with started(*command) as server, AsyncClient(server.address) as client:
-            run_id = (await client.start(_held_run(steps))).run_id
+        plain = await _start_seconds(serve("memory"))
+        async with running_server(*command) as server, AsyncClient(server.address) as client:
+            run_id = (await client.start(_unfinished_run(steps))).run_id
             async with client.watch(run_id) as events:
                 async for event in events:
                     if event.sequence > 2 * steps:
                         break
             server.kill()
-        took = await _starts(command)
+        recovery = await _start_seconds(command)
         return (
-            f"A run of {steps:,} steps, all but one finished, is recovered in {took - plain:.2f} s, "
+            f"A run of {steps:,} steps, all but one finished, is recovered in {recovery - plain:.2f} s, "
             f"beside the {plain:.2f} s of any start."
         )
 
 
-def _held_run(steps: int) -> Workflow:
+def _unfinished_run(steps: int) -> Workflow:
     flow = Workflow("recovered")
     for index in range(steps - 1):
         flow.step(f"s{index}", "noop")
-    flow.step("held", "sleep", {"seconds": 3600})
+    flow.step("waiting", "sleep", {"seconds": 3600})
     return flow
 
 
-async def _starts(command: tuple[str, ...]) -> float:
-    """Start a server, and return how many seconds it took until calls succeed."""
+async def _start_seconds(command: tuple[str, ...]) -> float:
+    """Start a server. Return the seconds until calls succeed."""
     begin = perf_counter()
-    async with started(*command):
+    async with running_server(*command):
         return perf_counter() - begin

@@ -1,4 +1,4 @@
-"""The loads: graphs of steps that do nothing or sleep, the same for every contender."""
+"""The loads: graphs of steps that do nothing or sleep, equal for all contenders."""
 
 import random
 from collections.abc import Sequence
@@ -10,15 +10,15 @@ Dependencies = tuple[tuple[int, ...], ...]
 
 @dataclass(frozen=True)
 class Load:
-    """A graph to run, and how often.
+    """A graph of steps, and the number of its runs.
 
     Attributes:
-        name: What the report calls it.
-        title: What it is, in a few words.
-        dependencies: For every step the indexes of those it depends on, all smaller than its own.
-        seconds: How long every step sleeps; empty: the steps do nothing.
-        runs: How many times the graph is run in one measurement.
-        concurrency: How many runs are under way at once.
+        name: The name on the command line.
+        title: A short description for the report.
+        dependencies: For every step, the indexes of its dependencies. All are smaller than its own.
+        seconds: For every step, its sleep in seconds. Empty: the steps do nothing.
+        runs: The number of runs in one measurement.
+        concurrency: The number of concurrent runs.
     """
 
     name: str
@@ -30,12 +30,12 @@ class Load:
 
     @property
     def steps(self) -> int:
-        """How many steps one measurement runs."""
+        """The number of steps in one measurement."""
         return len(self.dependencies) * self.runs
 
     @cached_property
     def critical_path(self) -> float:
-        """The longest chain of sleeps in seconds: no scheduler can be faster."""
+        """The longest chain of sleeps in seconds: the minimum for any scheduler."""
         ends: list[float] = []
         for own, dependencies in zip(self.seconds, self.dependencies, strict=False):
             ends.append(own + max((ends[index] for index in dependencies), default=0.0))
@@ -43,7 +43,7 @@ class Load:
 
     @cached_property
     def wave_path(self) -> float:
-        """The sum of every wave's longest sleep in seconds: what a scheduler with a barrier takes at least."""
+        """The sum of the longest sleeps of all waves in seconds: the minimum for a scheduler with barriers."""
         longest: dict[int, float] = {}
         for wave, own in zip(waves(self.dependencies), self.seconds, strict=False):
             longest[wave] = max(longest.get(wave, 0.0), own)
@@ -51,7 +51,7 @@ class Load:
 
 
 def waves(dependencies: Dependencies) -> list[int]:
-    """Give every step's wave: 0 without dependencies, else 1 + the highest among its dependencies."""
+    """Return every step's wave: 0 without dependencies, else 1 + the highest among its dependencies."""
     found: list[int] = []
     for indexes in dependencies:
         found.append(1 + max((found[index] for index in indexes), default=-1))
@@ -59,54 +59,77 @@ def waves(dependencies: Dependencies) -> list[int]:
 
 
 def wide(steps: int) -> Dependencies:
-    """Make steps that depend on nothing."""
+    """Return steps without dependencies."""
     return ((),) * steps
 
 
 def chain(steps: int) -> Dependencies:
-    """Make steps of which each depends on the one before."""
+    """Return steps that each depend on the previous one."""
     return ((), *((index,) for index in range(steps - 1)))
 
 
 def layered(layers: int, width: int) -> Dependencies:
-    """Make layers of which every step depends on three of the layer before."""
+    """Return layers of steps that each depend on three steps of the previous layer."""
     first: list[tuple[int, ...]] = [()] * width
-    later = (_three(start, place, width) for start in range(0, (layers - 1) * width, width) for place in range(width))
+    starts = range(0, (layers - 1) * width, width)
+    later = (_three_of_layer(start, position, width) for start in starts for position in range(width))
     return (*first, *later)
 
 
-def _three(start: int, place: int, width: int) -> tuple[int, ...]:
-    return tuple(sorted({start + (place + shift) % width for shift in (0, 1, 7)}))
+def _three_of_layer(start: int, position: int, width: int) -> tuple[int, ...]:
+    return tuple(sorted({start + (position + shift) % width for shift in (0, 1, 7)}))
 
 
 def fan_in(sources: int) -> Dependencies:
-    """Make steps that depend on nothing, and one that depends on all of them."""
+    """Return steps without dependencies, and one step that depends on all of them."""
     return (*wide(sources), tuple(range(sources)))
 
 
 def ragged(steps: int, seed: int = 5) -> tuple[Dependencies, tuple[float, ...]]:
-    """Make steps with up to three dependencies among the thirty before; they sleep log-normal times, median 20 ms."""
-    draw = random.Random(seed)
-    dependencies = tuple(_among(range(max(0, index - 30), index), draw) for index in range(steps))
-    seconds = tuple(min(max(0.020 * draw.lognormvariate(0, 1), 0.005), 0.400) for _ in range(steps))
+    """Return steps with up to three dependencies among the previous thirty.
+
+    Their sleeps are log-normal, with a median of 20 ms, within 5 to 400 ms.
+    """
+    generator = random.Random(seed)
+    dependencies = tuple(_up_to_three(range(max(0, index - 30), index), generator) for index in range(steps))
+    seconds = tuple(min(max(0.020 * generator.lognormvariate(0, 1), 0.005), 0.400) for _ in range(steps))
     return dependencies, seconds
 
 
-def _among(earlier: Sequence[int], draw: random.Random) -> tuple[int, ...]:
-    return tuple(sorted(draw.sample(earlier, min(len(earlier), draw.randint(0, 3)))))
+def _up_to_three(earlier: Sequence[int], generator: random.Random) -> tuple[int, ...]:
+    return tuple(sorted(generator.sample(earlier, min(len(earlier), generator.randint(0, 3)))))
 
 
 def all_loads(*, quick: bool = False) -> tuple[Load, ...]:
-    """Give the loads in the order of the report; the quick ones are a tenth of the size."""
-    share = 10 if quick else 1
-    sleepy, seconds = ragged(200)
+    """Return the loads in the order of the report. Quick loads have a tenth of the size."""
+    divisor = 10 if quick else 1
+    dependencies, seconds = ragged(200)
     return (
-        Load("wide", f"{10_000 // share:,} steps wide", wide(10_000 // share)),
-        Load("long", f"a chain of {1_000 // share:,}", chain(1_000 // share)),
-        Load("layered", f"{100 // share} × 100, three dependencies each", layered(100 // share, 100)),
+        Load(name="wide", title=f"{10_000 // divisor:,} steps wide", dependencies=wide(10_000 // divisor)),
+        Load(name="long", title=f"a chain of {1_000 // divisor:,}", dependencies=chain(1_000 // divisor)),
         Load(
-            "many", f"{1_000 // share:,} four-step runs, 100 at once", fan_in(3), runs=1_000 // share, concurrency=100
+            name="layered",
+            title=f"{100 // divisor} × 100, three dependencies each",
+            dependencies=layered(100 // divisor, 100),
         ),
-        Load("ragged", "200 sleeping steps, up to three dependencies", sleepy, seconds),
-        Load("small", "three sleeps of 100 ms and one of 50 ms", fan_in(3), (0.1, 0.1, 0.1, 0.05), runs=5),
+        Load(
+            name="many",
+            title=f"{1_000 // divisor:,} four-step runs, 100 at once",
+            dependencies=fan_in(3),
+            runs=1_000 // divisor,
+            concurrency=100,
+        ),
+        Load(
+            name="ragged",
+            title="200 sleeping steps, up to three dependencies",
+            dependencies=dependencies,
+            seconds=seconds,
+        ),
+        Load(
+            name="small",
+            title="three sleeps of 100 ms and one of 50 ms",
+            dependencies=fan_in(3),
+            seconds=(0.1, 0.1, 0.1, 0.05),
+            runs=5,
+        ),
     )

@@ -1,4 +1,4 @@
-"""Servers as processes of their own: started, asked for their address and their memory, and ended by their id."""
+"""Servers in separate processes: start, address, memory and stop."""
 
 import asyncio
 import contextlib
@@ -17,18 +17,18 @@ STOP_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Server:
-    """A server that answers.
+    """A running server.
 
     Attributes:
-        address: Where, as `host:port`.
-        pid: The id of its process.
+        address: The address, `host:port`.
+        pid: The process id.
     """
 
     address: str
     pid: int
 
     def memory(self, field: str) -> int:
-        """Read its memory in MiB: `VmRSS` now, `VmHWM` at its peak (proc_pid_status(5))."""
+        """Return the memory in MiB: `VmRSS` for the current value, `VmHWM` for the peak (proc_pid_status(5))."""
         lines = Path(f"/proc/{self.pid}/status").read_text("ascii")
         found = re.search(rf"^{field}:\s+(\d+) kB$", lines, re.MULTILINE)
         if found is None:
@@ -36,18 +36,18 @@ class Server:
         return round(int(found[1]) / 1024)
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Kill the process, as a crash does."""
         os.kill(self.pid, signal.SIGKILL)
 
 
 @contextlib.asynccontextmanager
-async def started(*command: str) -> AsyncIterator[Server]:
-    """Start a server that prints its address as its first line, and end it with the context."""
+async def running_server(*command: str) -> AsyncIterator[Server]:
+    """Start a server that prints its address as its first line. Stop it at the end of the context."""
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=DEVNULL, stdout=PIPE)
     try:
         yield Server(await _first_line(process), process.pid)
     finally:
-        await _end(process)
+        await _stop(process)
 
 
 async def _first_line(process: Process) -> str:
@@ -55,11 +55,11 @@ async def _first_line(process: Process) -> str:
     async with asyncio.timeout(START_SECONDS):
         line = await process.stdout.readline()
     if not line:
-        raise RuntimeError(f"a server ended before it answered, with code {await process.wait()}")
+        raise RuntimeError(f"the server ended before it printed its address, with code {await process.wait()}")
     return line.decode().strip()
 
 
-async def _end(process: Process) -> None:
+async def _stop(process: Process) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
     try:

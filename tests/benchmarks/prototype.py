@@ -1,8 +1,8 @@
-"""The yardstick: a bare engine behind Stepwave's own contract, in a process of its own.
+"""The baseline: a minimal engine that serves Stepwave's contract, in a separate process.
 
-It only counts unmet dependencies (Kahn's algorithm), makes an asyncio task for every step, and streams `step_started`
-and `step_finished` in batches, made with protobuf's own classes. It validates nothing, keeps nothing, retries nothing,
-and nobody can cancel it: what a full engine costs beside it is the price of all that.
+It counts unmet dependencies (Kahn's algorithm), creates an asyncio task for every step, and streams `step_started` and
+`step_finished` in batches of protobuf messages. It has no validation, journal, retries or cancellation. The difference
+to Stepwave is the cost of these.
 
 `python -m tests.benchmarks.prototype` prints its address, then serves until it is terminated.
 """
@@ -22,24 +22,24 @@ from stepwave.v1 import orchestrator_pb2 as pb
 SERVICE = "stepwave.v1.OrchestratorService"
 
 BATCH = 256
-"""Events in a message at most."""
+"""The maximum number of events in a message."""
 
 
 class Run:
-    """One run: its steps, what they wait for, and the events that nobody has taken yet."""
+    """A run: its steps, their unmet dependencies, and the events that are not sent yet."""
 
     def __init__(self, steps: Sequence[workflow_pb2.Step]) -> None:
         self._steps = steps
         self._unmet = [len(step.depends_on) for step in steps]
         self._dependents = _dependents(steps)
-        self._left = len(steps)
+        self._unfinished = len(steps)
         self._tasks: set[asyncio.Task[None]] = set()
         self._events: deque[event_pb2.RunEvent] = deque()
-        self._more = asyncio.Event()
+        self._available = asyncio.Event()
         self._sequence = 0
 
     async def batches(self) -> AsyncIterator[pb.ExecuteWorkflowResponse]:
-        """Run every step once those it depends on are done, and yield the events as they come."""
+        """Run every step as soon as its dependencies are done, and yield batches of events."""
         started = self._event()
         started.run_started.step_count = len(self._steps)
         self._send(started)
@@ -48,43 +48,43 @@ class Run:
                 self._start(index)
         ended = False
         while not ended:
-            await self._more.wait()
-            self._more.clear()
+            await self._available.wait()
+            self._available.clear()
             while self._events:
                 batch = [self._events.popleft() for _ in range(min(BATCH, len(self._events)))]
                 ended = batch[-1].HasField("run_finished")
                 yield pb.ExecuteWorkflowResponse(events=batch, last_sequence=batch[-1].sequence)
 
     def _start(self, index: int) -> None:
-        task = asyncio.get_running_loop().create_task(self._perform(index))
+        task = asyncio.get_running_loop().create_task(self._run_step(index))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _perform(self, index: int) -> None:
+    async def _run_step(self, index: int) -> None:
         step = self._steps[index]
         event = self._event()
-        begun = time.time_ns()
+        start_time = time.time_ns()
         event.step_started.step_id, event.step_started.action, event.step_started.attempt = step.id, step.action, 1
-        event.step_started.ready_time.FromNanoseconds(begun)
+        event.step_started.ready_time.FromNanoseconds(start_time)
         self._send(event)
         if step.action == "sleep":
             await asyncio.sleep(json.loads(step.input.json)["seconds"])
-        self._finish(index, begun)
+        self._finish(index, start_time)
 
-    def _finish(self, index: int, begun: int) -> None:
+    def _finish(self, index: int, start_time: int) -> None:
         step, event = self._steps[index], self._event()
         result = event.step_finished.result
         result.step_id, result.action, result.attempts = step.id, step.action, 1
         result.state, result.output.json = run_pb2.STATE_SUCCEEDED, "null"
-        result.start_time.FromNanoseconds(begun)
+        result.start_time.FromNanoseconds(start_time)
         result.end_time.CopyFrom(event.time)
         self._send(event)
         for dependent in self._dependents[index]:
             self._unmet[dependent] -= 1
             if not self._unmet[dependent]:
                 self._start(dependent)
-        self._left -= 1
-        if not self._left:
+        self._unfinished -= 1
+        if not self._unfinished:
             end = self._event()
             end.run_finished.result.state = run_pb2.STATE_SUCCEEDED
             self._send(end)
@@ -97,15 +97,15 @@ class Run:
 
     def _send(self, event: event_pb2.RunEvent) -> None:
         self._events.append(event)
-        self._more.set()
+        self._available.set()
 
 
 def _dependents(steps: Sequence[workflow_pb2.Step]) -> list[list[int]]:
-    places = {step.id: index for index, step in enumerate(steps)}
+    indexes = {step.id: index for index, step in enumerate(steps)}
     found: list[list[int]] = [[] for _ in steps]
     for index, step in enumerate(steps):
         for dependency in step.depends_on:
-            found[places[dependency]].append(index)
+            found[indexes[dependency]].append(index)
     return found
 
 
@@ -115,7 +115,7 @@ async def _execute(request: pb.ExecuteWorkflowRequest, _: object) -> AsyncIterat
 
 
 async def serve() -> None:
-    """Serve on a free port of this machine until the process ends."""
+    """Serve on a free loopback port until the process ends."""
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 64 << 20)])
     handler = grpc.unary_stream_rpc_method_handler(
         _execute,

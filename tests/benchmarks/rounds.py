@@ -1,4 +1,4 @@
-"""Measuring: every contender runs every load once a round, in an order drawn anew."""
+"""Measurements: in each round, every contender runs every load once, in random order."""
 
 import asyncio
 import gc
@@ -16,8 +16,8 @@ class Sample:
     """One measurement.
 
     Attributes:
-        seconds: How long all runs of the load took together.
-        latencies: How long each of them took, in seconds, shortest first.
+        seconds: The duration of all runs of the load together.
+        latencies: The duration of each run in seconds, shortest first.
     """
 
     seconds: float
@@ -26,7 +26,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A sample, and whose it is."""
+    """A sample with its load, contender and round."""
 
     load: Load
     contender: str
@@ -35,7 +35,7 @@ class Measurement:
 
 
 async def measure(contender: Contender, load: Load) -> Sample:
-    """Run a load as often and as many at once as it says."""
+    """Run a load with its number of runs and its concurrency."""
     latencies: list[float] = []
     runs = iter(range(load.runs))
 
@@ -45,7 +45,7 @@ async def measure(contender: Contender, load: Load) -> Sample:
             await contender.run(load)
             latencies.append(perf_counter() - begin)
 
-    gc.collect()  # nobody pays for what the one before left behind
+    gc.collect()  # the garbage of earlier measurements must not slow this one down
     begin = perf_counter()
     async with asyncio.TaskGroup() as group:
         for _ in range(load.concurrency):
@@ -56,10 +56,12 @@ async def measure(contender: Contender, load: Load) -> Sample:
 async def measure_all(
     contenders: Sequence[Contender], loads: Sequence[Load], *, rounds: int, seed: int = 1
 ) -> AsyncIterator[Measurement]:
-    """Measure every contender on every load it takes, once a round, and give each sample as it comes."""
-    draw = random.Random(seed)
+    """Measure every contender with every load that it supports, once a round. Yield each measurement."""
+    generator = random.Random(seed)
     for number in range(rounds):
-        for load in draw.sample(loads, len(loads)):
-            takers = [contender for contender in contenders if contender.takes(load)]
-            for contender in draw.sample(takers, len(takers)):  # side by side: what disturbs one disturbs all
+        for load in generator.sample(loads, len(loads)):
+            supporting = [contender for contender in contenders if contender.supports(load)]
+            for contender in generator.sample(
+                supporting, len(supporting)
+            ):  # in direct succession: a disturbance affects all
                 yield Measurement(load, contender.name, number, await measure(contender, load))

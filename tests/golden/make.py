@@ -1,7 +1,7 @@
-"""Makes the golden journal of this version: `python -m golden.make FOLDER`, in the tests' folder, once for a release.
+"""Makes the golden journal of this version, once for a release: `python -m golden.make FOLDER` in the folder `tests`.
 
-Every kind of event and of end is in it, and a run that a server left under way. From then on, every later version has
-to read it, to decide each run again as it was, and to finish the one that is not finished.
+The journal has every kind of event, every final state, and a run that is not finished. Every later version must read
+it, replay the same decisions for each run, and finish the unfinished run.
 """
 
 import argparse
@@ -28,17 +28,18 @@ from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.journal import Retention, SqliteJournal, backup
 
-__all__ = ["ACTIONS", "LEFT", "flows", "make"]
+__all__ = ["ACTIONS", "UNFINISHED", "flows", "make"]
 
-LEFT = "left"
-"""The run that is under way."""
+UNFINISHED = "left"
+"""The id of the run that is not finished."""
 
 RERUN = "rerun"
+"""The id of the rerun."""
 
 
 @action
 async def answers(value: object = None) -> object:
-    """Answer at once."""
+    """Return the value."""
     return value
 
 
@@ -50,21 +51,24 @@ async def breaks(message: str = "broken") -> None:
 
 @action
 async def hangs(context: Context) -> str:
-    """Answer only in a second life, and on a second server."""
-    if context.run_id == LEFT or (context.attempt == 1 and context.run_id != RERUN):
+    """Wait forever in the first attempt, then return a text.
+
+    The unfinished run waits in every attempt, the rerun in none.
+    """
+    if context.run_id == UNFINISHED or (context.attempt == 1 and context.run_id != RERUN):
         await asyncio.Event().wait()
     return f"attempt {context.attempt}"
 
 
 @action
 async def paints() -> Blob:
-    """Answer with what is no JSON."""
+    """Return a value that is not JSON."""
     return Blob(bytes(range(64)), "image/png")
 
 
 @action
 async def recovers(context: Context) -> str:
-    """Fail twice, then answer."""
+    """Fail twice, then return a text."""
     if context.attempt < 3:
         raise ConnectionError(f"attempt {context.attempt}")
     return "at last"
@@ -72,7 +76,7 @@ async def recovers(context: Context) -> str:
 
 @action
 async def asks(retryable: bool = True) -> None:
-    """Fail with what a service says: come back a little later, or never."""
+    """Fail as a busy service does: with a time to wait, for another attempt or for none."""
     raise ActionError("busy", reason="rate_limited", retryable=retryable, retry_after=0.03)
 
 
@@ -80,7 +84,7 @@ ACTIONS = (answers, breaks, hangs, paints, recovers, asks)
 
 
 def flows() -> list[Workflow]:
-    """Return workflows that end by themselves, of every kind."""
+    """Return the workflows whose runs end without a cancel or a restart."""
     return [
         _wired(),
         _unwired(),
@@ -197,41 +201,41 @@ def _kept() -> Workflow:
 
 
 async def make(folder: Path) -> None:
-    """Make the journal, and one exported run."""
-    live = folder / "live.db"
-    async with _client(live) as client:
+    """Make the journal and one exported run."""
+    working = folder / "working.db"
+    async with _client(working) as client:
         for flow in flows():
             with suppress(RunFailed):
                 await client.run(flow, {"city": "Oslo"}, run_id=flow.name)
         await client.start(_kept(), run_id="cancelled")
-        await _runs(client, "cancelled", "hangs")
+        await _wait_until_running(client, "cancelled", "hangs")
         await client.cancel("cancelled", "nobody wants it")
-        for run_id in ("interrupted", LEFT):
+        for run_id in ("interrupted", UNFINISHED):
             await client.start(_interrupted(run_id), run_id=run_id)
-            await _runs(client, run_id, "given-up")
-    async with _client(live) as client:
+            await _wait_until_running(client, run_id, "given-up")
+    async with _client(working) as client:
         await client.wait("interrupted", check=False)
         await client.rerun("cancelled", from_failed=True, new_run_id=RERUN)
-        await _runs(client, LEFT, "again")
+        await _wait_until_running(client, UNFINISHED, "again")
         (await client.export("interrupted")).save(folder / "interrupted.json")
-        backup(live, folder / "journal.db")
+        backup(working, folder / "journal.db")
     with closing(sqlite3.connect(folder / "journal.db")) as golden, golden:
-        golden.execute("UPDATE owner SET process = ''")  # where it was made is nobody's business
-    for file in folder.glob("live.db*"):
+        golden.execute("UPDATE owner SET process = ''")  # the process and machine that made it must not appear
+    for file in folder.glob("working.db*"):
         file.unlink()
 
 
 @asynccontextmanager
-async def _client(live: Path) -> AsyncIterator[AsyncClient]:
-    """Serve from a journal, and leave what is under way to the next server."""
+async def _client(path: Path) -> AsyncIterator[AsyncClient]:
+    """Serve from a journal. Runs that are not finished are left to the next server."""
     settings = Settings(listen="127.0.0.1:0", entry_points=False, tracebacks=False)
-    journal = SqliteJournal.open(live, clock=time.time_ns, retention=Retention())
+    journal = SqliteJournal.open(path, clock=time.time_ns, retention=Retention())
     async with Server(settings, actions=ACTIONS, journal=journal) as server, AsyncClient(server.address) as client:
         yield client
 
 
-async def _runs(client: AsyncClient, run_id: str, step_id: str) -> None:
-    """Wait until a step runs."""
+async def _wait_until_running(client: AsyncClient, run_id: str, step_id: str) -> None:
+    """Wait until an attempt of the step has started."""
     async with client.watch(run_id) as events:
         async for event in events:
             if isinstance(event, StepStarted) and event.step_id == step_id:
@@ -240,5 +244,5 @@ async def _runs(client: AsyncClient, run_id: str, step_id: str) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m golden.make", description="Make the golden journal.")
-    parser.add_argument("folder", type=Path, help="where: a folder named for the version")
+    parser.add_argument("folder", type=Path, help="the folder of the journal, named after the version")
     asyncio.run(make(parser.parse_args().folder))

@@ -1,4 +1,4 @@
-"""The benchmarks' command measures every contender against real servers and says what it found."""
+"""The command of the benchmarks measures every contender on real servers and prints the results."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""The briefing example: its actions on their real sources, and the demo as a person runs it."""
+"""The briefing example: its actions with their real sources, and the demo as a user runs it."""
 
 import importlib.util
 import os
@@ -21,7 +21,7 @@ WORKSHOP_DAY = date(2026, 11, 24)
 
 
 def load(name: str) -> ModuleType:
-    """Import a file of the example under a name of its own: `tools` is what other tests call theirs."""
+    """Import a file of the example under a unique name: other tests have a `tools` too."""
     spec = importlib.util.spec_from_file_location(f"briefing_example_{name}", EXAMPLE / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
@@ -32,7 +32,7 @@ def load(name: str) -> ModuleType:
 
 @pytest.fixture
 def tools(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
-    """The actions, without the pauses that stand for a network."""
+    """The actions, without the simulated network latency."""
     module = load("tools")
     monkeypatch.setattr(module, "SEARCH_LATENCY_SECONDS", 0)
     monkeypatch.setattr(module, "CALENDAR_LATENCY_SECONDS", 0)
@@ -56,7 +56,7 @@ def test_search_gives_the_best_page_first(tools: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("query", ['"', "AND", "topic:with", "it's NEAR(a", "", "qqqq"])
-def test_search_takes_any_text_as_words(tools: ModuleType, query: str) -> None:
+def test_search_accepts_any_text(tools: ModuleType, query: str) -> None:
     assert isinstance(tools.search(query), list)
 
 
@@ -69,7 +69,7 @@ async def test_a_day_has_its_single_its_recurring_and_its_all_day_events_in_orde
     ]
 
 
-async def test_a_recurring_event_is_not_on_the_day_that_it_excepts(tools: ModuleType) -> None:
+async def test_a_recurring_event_is_not_on_an_excepted_day(tools: ModuleType) -> None:
     events = await tools.calendar(date(2026, 11, 26))
     assert [event["summary"] for event in events] == ["Train to Porto"]
 
@@ -88,7 +88,7 @@ def test_weather_comes_from_the_service(tools: ModuleType) -> None:
 
 
 @pytest.mark.usefixtures("weather_service")
-def test_an_unknown_city_fails_with_the_words_of_the_service(tools: ModuleType) -> None:
+def test_an_unknown_city_fails_with_the_message_of_the_service(tools: ModuleType) -> None:
     with pytest.raises(LookupError, match="no weather for 'Atlantis' on '2026-11-24'"):
         tools.weather("Atlantis", WORKSHOP_DAY)
 
@@ -120,7 +120,7 @@ def test_the_file_and_the_program_are_the_same_workflow() -> None:
 
 
 def spelt_out(workflow: workflow_pb2.Workflow) -> workflow_pb2.Workflow:
-    """Say the defaults that a file leaves unsaid."""
+    """Set the defaults that the file leaves out."""
     workflow.scheduling = workflow_pb2.SCHEDULING_EAGER
     workflow.failure_policy = workflow_pb2.FAILURE_POLICY_FAIL_FAST
     for step in workflow.steps:

@@ -1,4 +1,4 @@
-"""The example of flaky tools: a trip that is put together in spite of its service."""
+"""The example of flaky tools: a trip is put together although the service fails."""
 
 import json
 import os
@@ -32,13 +32,13 @@ def test_the_trip_is_put_together(done: "subprocess.CompletedProcess[str]") -> N
     }
 
 
-def test_the_service_gave_every_kind_of_trouble(done: "subprocess.CompletedProcess[str]") -> None:
-    told = "the service: 4 × answered, 2 × broken, 2 × busy, 1 × drop, 1 × hang, 1 × unavailable"
-    assert done.stderr.splitlines()[-1] == told
+def test_the_service_gave_every_kind_of_failure(done: "subprocess.CompletedProcess[str]") -> None:
+    expected = "the service: 4 × answered, 2 × broken, 2 × busy, 1 × drop, 1 × hang, 1 × unavailable"
+    assert done.stderr.splitlines()[-1] == expected
 
 
 @pytest.mark.parametrize(
-    ("step", "said"),
+    ("step", "text"),
     [
         ("flights", "in 3 attempts"),
         ("hotels", "in 2 attempts"),
@@ -47,12 +47,12 @@ def test_the_service_gave_every_kind_of_trouble(done: "subprocess.CompletedProce
         ("insurance", "in 2 attempts, by its fallback: "),
     ],
 )
-def test_each_quote_is_had_as_its_step_says(done: "subprocess.CompletedProcess[str]", step: str, said: str) -> None:
+def test_each_quote_takes_the_expected_attempts(done: "subprocess.CompletedProcess[str]", step: str, text: str) -> None:
     (line,) = [line for line in done.stderr.splitlines() if f" {step} " in line and " succeeded " in line]
-    assert said in line
+    assert text in line
 
 
 def test_failures_name_the_line_of_the_action_and_not_of_the_library(done: "subprocess.CompletedProcess[str]") -> None:
-    told = [line for line in done.stderr.splitlines() if " retrying " in line and "HTTPStatusError" in line]
-    assert told
-    assert all(re.search(r"failed: \S*quotes\.py:[0-9]+: HTTPStatusError", line) for line in told)
+    expected = [line for line in done.stderr.splitlines() if " retrying " in line and "HTTPStatusError" in line]
+    assert expected
+    assert all(re.search(r"failed: \S*quotes\.py:[0-9]+: HTTPStatusError", line) for line in expected)

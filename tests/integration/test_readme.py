@@ -1,4 +1,4 @@
-"""What the README shows works as it is written."""
+"""The examples of the README work as written."""
 
 import re
 import subprocess
@@ -12,7 +12,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-def test_the_first_example_runs_as_it_is_written(tmp_path: Path) -> None:
+def test_the_first_example_runs_as_written(tmp_path: Path) -> None:
     script = tmp_path / "first.py"
     script.write_text(blocks("python")[0])
     done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
@@ -28,7 +28,7 @@ def test_the_workflow_file_runs_with_the_first_examples_actions(tmp_path: Path) 
     assert '"rain in Oslo; Oslo opens a library"' in done.stdout, done.stderr
 
 
-def test_the_test_of_a_workflow_passes_as_it_is_written(tmp_path: Path) -> None:
+def test_the_test_of_a_workflow_passes_as_written(tmp_path: Path) -> None:
     (example,) = [block for block in blocks("python") if block.startswith("# test_briefing.py")]
     (tmp_path / "test_briefing.py").write_text(example)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]

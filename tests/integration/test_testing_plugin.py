@@ -1,4 +1,4 @@
-"""The pytest plugin in a session of a user's: the fixture for scripted runs, and what failing assertions show."""
+"""The pytest plugin in a user's test session: the fixture for scripted runs, and the output of failing assertions."""
 
 import subprocess
 import sys
@@ -44,8 +44,8 @@ ATTEMPT = "attempt 1, weather, 0:00:00 to 0:00:00: action_error: OSError: gone; 
 
 
 @pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Run the tests as a user does, and return what is printed of each that fails, and of all."""
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Run the tests as a user does, and return the output of each failing test, and of all."""
     folder = tmp_path_factory.mktemp("user")
     (folder / "test_flow.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-p", "no:asyncio", "-W", "error", "-q"]
@@ -54,19 +54,19 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return {"all": done.stdout + done.stderr} | {part.partition(" ")[0]: part for part in parts[1:]}
 
 
-def test_the_fixture_has_the_actions_and_settings_of_the_server(shown: dict[str, str]) -> None:
-    assert "2 failed, 2 passed" in shown["all"]
+def test_the_fixture_has_the_actions_and_settings_of_the_server(outputs: dict[str, str]) -> None:
+    assert "2 failed, 2 passed" in outputs["all"]
 
 
-def test_a_wrong_number_of_attempts_shows_what_became_of_each(shown: dict[str, str]) -> None:
-    told = shown["a_wrong_number"]
-    assert "assert 2 == 3" in told
-    assert "step 'weather': succeeded, 2 attempts" in told
-    assert ATTEMPT in told
+def test_a_wrong_number_of_attempts_shows_the_outcome_of_each(outputs: dict[str, str]) -> None:
+    output = outputs["a_wrong_number"]
+    assert "assert 2 == 3" in output
+    assert "step 'weather': succeeded, 2 attempts" in output
+    assert ATTEMPT in output
 
 
-def test_a_script_that_runs_out_fails_at_the_line_of_the_test(shown: dict[str, str]) -> None:
-    told = shown["a_script_that_runs_out"]
-    assert "the script of action 'weather' has run out, it has 1 entry for it" in told
-    assert ATTEMPT in told
-    assert "_scripted/" not in told
+def test_a_script_that_runs_out_fails_at_the_line_of_the_test(outputs: dict[str, str]) -> None:
+    output = outputs["a_script_that_runs_out"]
+    assert "the script of action 'weather' has run out, it has 1 entry for it" in output
+    assert ATTEMPT in output
+    assert "_scripted/" not in output

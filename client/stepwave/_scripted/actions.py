@@ -83,13 +83,13 @@ class _ScriptedAction(Action):
         payload: Payload,
         context: Callable[[], Context],
         emit: Emit,
-        most_bytes: int,
+        max_bytes: int,
         *,
         strict: bool = False,
         in_thread: InThread = run_in_thread,
     ) -> Payload:
         """Run one attempt."""
-        return await self.perform(payload, context, emit, most_bytes, strict)
+        return await self.perform(payload, context, emit, max_bytes, strict)
 
 
 class ScriptedActions(Registry):
@@ -124,14 +124,14 @@ class ScriptedActions(Registry):
 
     def _recorded(self, perform: Perform) -> Perform:
         async def recorded(
-            payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+            payload: Payload, context: Callable[[], Context], emit: Emit, max_bytes: int, strict: bool
         ) -> Payload:
             attempt = context()
             key = attempt.step_id, attempt.attempt
             task = asyncio.current_task()
             assert task is not None, "the engine runs each attempt as a task"
             self._tracker.inputs[key], self._tracker.tasks[key] = load(payload), task
-            return await perform(payload, context, emit, most_bytes, strict)
+            return await perform(payload, context, emit, max_bytes, strict)
 
         return recorded
 
@@ -139,13 +139,13 @@ class ScriptedActions(Registry):
         """Call the real action. If it needs a thread, it waits for its turn."""
 
         async def performed(
-            payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+            payload: Payload, context: Callable[[], Context], emit: Emit, max_bytes: int, strict: bool
         ) -> Payload:
             async def in_turn(call: Callable[[], object]) -> object:
                 label = f"step {context().step_id!r} (action {real.name!r})"
                 return await self._tracker.loop.in_turn(label, lambda: run_in_thread(call))
 
-            return await real.run(payload, context, emit, most_bytes, strict=strict, in_thread=in_turn)
+            return await real.run(payload, context, emit, max_bytes, strict=strict, in_thread=in_turn)
 
         return performed
 
@@ -154,7 +154,7 @@ class ScriptedActions(Registry):
         performs = {step_id: self._entries(name, step_id, entries) for step_id, entries in script.items()}
 
         async def scripted(
-            payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+            payload: Payload, context: Callable[[], Context], emit: Emit, max_bytes: int, strict: bool
         ) -> Payload:
             if real is not None:
                 real.check(payload, context, strict=strict)
@@ -163,7 +163,7 @@ class ScriptedActions(Registry):
             index = script[key].next() if key in script else None
             if index is None:
                 return await self._tracker.report_exhausted(name, attempt, len(performs.get(key, ())))
-            return await performs[key][index](payload, context, emit, most_bytes, strict)
+            return await performs[key][index](payload, context, emit, max_bytes, strict)
 
         return scripted
 
@@ -193,7 +193,7 @@ class ScriptedActions(Registry):
         return _answering(place, entry)
 
     async def _hang(
-        self, payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+        self, payload: Payload, context: Callable[[], Context], emit: Emit, max_bytes: int, strict: bool
     ) -> Payload:
         return await self._tracker.block()
 
@@ -202,9 +202,9 @@ class ScriptedActions(Registry):
         real = self._real(Action.of(entry, name=name, source=place, call=_by_name(place, entry)))
 
         async def called(
-            payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+            payload: Payload, context: Callable[[], Context], emit: Emit, max_bytes: int, strict: bool
         ) -> Payload:
-            return await real(payload, context, emit, most_bytes, False)
+            return await real(payload, context, emit, max_bytes, False)
 
         return called
 
@@ -232,17 +232,17 @@ def _by_name(place: str, entry: Callable[..., object]) -> inspect.Signature:
 
 def _delayed(seconds: float, then: Perform) -> Perform:
     async def delayed(
-        payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+        payload: Payload, context: Callable[[], Context], emit: Emit, max_bytes: int, strict: bool
     ) -> Payload:
         await asyncio.sleep(seconds)
-        return await then(payload, context, emit, most_bytes, strict)
+        return await then(payload, context, emit, max_bytes, strict)
 
     return delayed
 
 
 def _raising(error: BaseException) -> Perform:
     async def raising(
-        payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+        payload: Payload, context: Callable[[], Context], emit: Emit, max_bytes: int, strict: bool
     ) -> Payload:
         raise error.with_traceback(None)  # without the traceback of an earlier raise
 
@@ -264,8 +264,8 @@ def _answering(place: str, value: object) -> Perform:
         raise ValueError(f"{place}: {error}") from None
 
     async def answering(
-        payload: Payload, context: Callable[[], Context], emit: Emit, most_bytes: int, strict: bool
+        payload: Payload, context: Callable[[], Context], emit: Emit, max_bytes: int, strict: bool
     ) -> Payload:
-        return dump(value, most_bytes)
+        return dump(value, max_bytes)
 
     return answering

@@ -59,7 +59,7 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """`step_ready`."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
-    """The kinds of events, for filters. Each names a field of `RunEvent.kind`."""
+    """The kinds of events, for filters. Each is the name of a field of `RunEvent.kind`."""
 
 EVENT_KIND_UNSPECIFIED: EventKind.ValueType  # 0
 """Never sent."""
@@ -100,40 +100,40 @@ class _WaitCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitCause.V
     WAIT_CAUSE_UNSPECIFIED: _WaitCause.ValueType  # 0
     """Never sent."""
     WAIT_CAUSE_CONCURRENCY: _WaitCause.ValueType  # 1
-    """A place among the attempts in flight."""
+    """The maximum number of attempts is in flight."""
     WAIT_CAUSE_RATE: _WaitCause.ValueType  # 2
-    """A rate limit."""
+    """A rate limit is reached."""
     WAIT_CAUSE_BACKOFF: _WaitCause.ValueType  # 3
-    """The pause before another attempt."""
+    """The pause before another attempt has not ended."""
     WAIT_CAUSE_ACTION_MISSING: _WaitCause.ValueType  # 4
-    """A server that has the action."""
+    """The server does not have the action."""
     WAIT_CAUSE_EXTERNAL: _WaitCause.ValueType  # 5
-    """An answer from outside."""
+    """The step waits for an answer from outside."""
 
 class WaitCause(_WaitCause, metaclass=_WaitCauseEnumTypeWrapper):
-    """What a ready step can wait for."""
+    """The causes of waiting for a ready step."""
 
 WAIT_CAUSE_UNSPECIFIED: WaitCause.ValueType  # 0
 """Never sent."""
 WAIT_CAUSE_CONCURRENCY: WaitCause.ValueType  # 1
-"""A place among the attempts in flight."""
+"""The maximum number of attempts is in flight."""
 WAIT_CAUSE_RATE: WaitCause.ValueType  # 2
-"""A rate limit."""
+"""A rate limit is reached."""
 WAIT_CAUSE_BACKOFF: WaitCause.ValueType  # 3
-"""The pause before another attempt."""
+"""The pause before another attempt has not ended."""
 WAIT_CAUSE_ACTION_MISSING: WaitCause.ValueType  # 4
-"""A server that has the action."""
+"""The server does not have the action."""
 WAIT_CAUSE_EXTERNAL: WaitCause.ValueType  # 5
-"""An answer from outside."""
+"""The step waits for an answer from outside."""
 Global___WaitCause: _TypeAlias = WaitCause  # noqa: Y015
 
 @_typing.final
 class RunEvent(_message.Message):
-    """One fact of a run.
+    """An event of a run.
 
-    Numbered events count 1, 2, 3 … without gaps and are kept. Transient ones (`step_chunk`, `step_progress`, `step_waiting`) have
-    sequence 0, are neither kept nor replayed, and a slow watcher may miss some. Exactly one event is terminal, `run_finished`, and
-    it is the last. Ignore kinds you do not know.
+    Numbered events have the sequences 1, 2, 3 … without gaps and are kept. Transient events (`step_chunk`, `step_progress`,
+    `step_waiting`) have the sequence 0. They are neither kept nor replayed, and a slow watcher may miss some. Exactly one event is
+    terminal, `run_finished`. It is the last. Clients must ignore unknown kinds.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -155,16 +155,16 @@ class RunEvent(_message.Message):
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
     STEP_READY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
-    """The run."""
+    """The id of the run."""
     sequence: _builtins.int
-    """The event's number, from 1. 0: the event is transient."""
+    """The number of the event, from 1. 0: the event is transient."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When it happened, by the server's clock. Never goes back within a run."""
+        """The time of the event, by the server's clock. It never decreases within a run."""
 
     @_builtins.property
     def run_started(self) -> Global___RunStarted:
-        """The run began."""
+        """The run started."""
 
     @_builtins.property
     def wave_started(self) -> Global___WaveStarted:
@@ -172,33 +172,33 @@ class RunEvent(_message.Message):
 
     @_builtins.property
     def step_started(self) -> Global___StepStarted:
-        """An attempt of a step starts."""
+        """An attempt of a step started."""
 
     @_builtins.property
     def step_chunk(self) -> Global___StepChunk:
-        """Transient: a running attempt said something."""
+        """Transient: a running attempt emitted a chunk."""
 
     @_builtins.property
     def step_progress(self) -> Global___StepProgress:
-        """Transient: a running attempt got further."""
+        """Transient: a running attempt reported progress."""
 
     @_builtins.property
     def step_waiting(self) -> Global___StepWaiting:
-        """Transient: a ready step has not started yet."""
+        """Transient: a ready step waits before it starts."""
 
     @_builtins.property
     def step_retrying(self) -> Global___StepRetrying:
-        """An attempt failed and another will follow."""
+        """An attempt failed, and another follows."""
 
     @_builtins.property
     def step_finished(self) -> Global___StepFinished:
-        """A step ended, in whatever state. Exactly one for every step, after those of its dependencies (a `JOIN_ANY` step may end
-        before a dependency that it no longer needed).
+        """A step ended, in any state. Sent exactly once for each step, after the events of its dependencies. Only a `JOIN_ANY` step
+        may end before a dependency that it no longer needs.
         """
 
     @_builtins.property
     def wave_finished(self) -> Global___WaveFinished:
-        """Every step of a wave has ended. Not sent for a wave in which nothing started."""
+        """Every step of a wave has ended. Not sent for a wave in which no step started."""
 
     @_builtins.property
     def steps_added(self) -> Global___StepsAdded:
@@ -206,15 +206,15 @@ class RunEvent(_message.Message):
 
     @_builtins.property
     def run_stopping(self) -> Global___RunStopping:
-        """The run was cancelled or timed out: nothing more starts, what runs is interrupted."""
+        """The run was cancelled or timed out. No more steps start, and running attempts are interrupted."""
 
     @_builtins.property
     def run_finished(self) -> Global___RunFinished:
-        """The run ended. Terminal: no event follows."""
+        """Terminal: the run ended. No event follows."""
 
     @_builtins.property
     def step_ready(self) -> Global___StepReady:
-        """The pause before another attempt is over."""
+        """The pause before another attempt has ended."""
 
     def __init__(
         self,
@@ -248,7 +248,7 @@ Global___RunEvent: _TypeAlias = RunEvent  # noqa: Y015
 
 @_typing.final
 class RunStarted(_message.Message):
-    """The run began, by this plan. A long plan is split over several such events, one after the other."""
+    """The run started, with this plan. A long plan is split over several successive events."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -261,18 +261,18 @@ class RunStarted(_message.Message):
     workflow_name: _builtins.str
     """The name of the workflow."""
     more: _builtins.bool
-    """True: the next event is another `run_started` that goes on with the plan."""
+    """If true, the next event is another `run_started`, which continues the plan."""
     step_count: _builtins.int
-    """How many steps the plan has in all."""
+    """The total number of steps in the plan."""
     open: _builtins.bool
-    """True: steps may be added while the run lasts."""
+    """If true, steps can be added to the run."""
     @_builtins.property
     def waves(self) -> _containers.RepeatedCompositeFieldContainer[Global___Wave]:
-        """The waves of the plan, in order. A wave that is split goes on under the same index in the next event."""
+        """The waves of the plan, in order. A split wave continues in the next event, with the same index."""
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """When the run's timeout passes. Not set: it has none."""
+        """The time when the run times out. Not set: no timeout."""
 
     def __init__(
         self,
@@ -301,10 +301,10 @@ class Wave(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     STEP_IDS_FIELD_NUMBER: _builtins.int
     index: _builtins.int
-    """0 for steps without dependencies, else 1 + the highest among their dependencies."""
+    """The index of the wave: 0 for steps without dependencies, else 1 + the highest wave among their dependencies."""
     @_builtins.property
     def step_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Its steps, in declaration order."""
+        """The ids of its steps, in declaration order."""
 
     def __init__(
         self,
@@ -328,7 +328,7 @@ class WaveStarted(_message.Message):
 
     WAVE_FIELD_NUMBER: _builtins.int
     wave: _builtins.int
-    """The wave."""
+    """The index of the wave, from 0."""
     def __init__(
         self,
         *,
@@ -344,7 +344,7 @@ Global___WaveStarted: _TypeAlias = WaveStarted  # noqa: Y015
 
 @_typing.final
 class StepStarted(_message.Message):
-    """An attempt of a step starts."""
+    """An attempt of a step started."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -355,20 +355,20 @@ class StepStarted(_message.Message):
     DEADLINE_FIELD_NUMBER: _builtins.int
     READY_TIME_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
-    """The step."""
+    """The id of the step."""
     action: _builtins.str
-    """What it does: the step's action, or that of its fallback."""
+    """The name of the action: the step's, or its fallback's."""
     wave: _builtins.int
-    """The step's wave."""
+    """The index of the step's wave, from 0."""
     attempt: _builtins.int
-    """The attempt, from 1."""
+    """The number of the attempt, from 1."""
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """When the attempt's timeout passes."""
+        """The time when the attempt times out."""
 
     @_builtins.property
     def ready_time(self) -> _timestamp_pb2.Timestamp:
-        """When the step's dependencies allowed it to start."""
+        """The time when the step's dependencies allowed it to start."""
 
     def __init__(
         self,
@@ -390,7 +390,7 @@ Global___StepStarted: _TypeAlias = StepStarted  # noqa: Y015
 
 @_typing.final
 class StepChunk(_message.Message):
-    """A running attempt said something. A new attempt voids the chunks of the one before."""
+    """A running attempt emitted a chunk. The chunks of earlier attempts are void once a new attempt starts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -399,14 +399,14 @@ class StepChunk(_message.Message):
     INDEX_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
-    """The step."""
+    """The id of the step."""
     attempt: _builtins.int
-    """The attempt that said it."""
+    """The number of the attempt, from 1."""
     index: _builtins.int
-    """Counts the attempt's chunks from 0. A gap means that some were missed."""
+    """The number of the chunk within the attempt, from 0. A gap means that chunks were missed."""
     @_builtins.property
     def payload(self) -> _payload_pb2.Payload:
-        """What it said."""
+        """The chunk."""
 
     def __init__(
         self,
@@ -426,7 +426,7 @@ Global___StepChunk: _TypeAlias = StepChunk  # noqa: Y015
 
 @_typing.final
 class StepProgress(_message.Message):
-    """A running attempt got further."""
+    """A running attempt reported progress."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -435,13 +435,13 @@ class StepProgress(_message.Message):
     FRACTION_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
-    """The step."""
+    """The id of the step."""
     attempt: _builtins.int
-    """The attempt."""
+    """The number of the attempt, from 1."""
     fraction: _builtins.float
-    """How much is done, 0 to 1. Not set: unknown."""
+    """The completed share, 0 to 1. Not set: unknown."""
     message: _builtins.str
-    """One line for a person. May be empty."""
+    """A description for a person, in one line. May be empty."""
     def __init__(
         self,
         *,
@@ -462,7 +462,7 @@ Global___StepProgress: _TypeAlias = StepProgress  # noqa: Y015
 
 @_typing.final
 class StepWaiting(_message.Message):
-    """A ready step has not started yet."""
+    """A ready step waits before it starts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -470,11 +470,11 @@ class StepWaiting(_message.Message):
     CAUSE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
-    """The step."""
+    """The id of the step."""
     cause: Global___WaitCause.ValueType
-    """What it waits for."""
+    """The cause of waiting."""
     message: _builtins.str
-    """One line for a person. May be empty."""
+    """A description for a person, in one line. May be empty."""
     def __init__(
         self,
         *,
@@ -492,7 +492,7 @@ Global___StepWaiting: _TypeAlias = StepWaiting  # noqa: Y015
 
 @_typing.final
 class StepRetrying(_message.Message):
-    """An attempt failed and another will follow."""
+    """An attempt failed, and another follows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -503,20 +503,20 @@ class StepRetrying(_message.Message):
     FALLBACK_FIELD_NUMBER: _builtins.int
     ABANDONED_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
-    """The step."""
+    """The id of the step."""
     attempt: _builtins.int
-    """The attempt that failed. 0: the step failed before its first, and its fallback follows."""
+    """The number of the attempt that failed, from 1. 0: the step failed before its first attempt, and its fallback follows."""
     fallback: _builtins.bool
-    """True: what follows is the step's fallback, its own action having failed for good."""
+    """If true, the step's own action has finally failed, and its fallback follows."""
     abandoned: _builtins.bool
-    """True: the attempt did not end within its grace; what it still does is ignored."""
+    """If true, the attempt did not end within the server's cancel grace (10 s unless configured). What it still does is ignored."""
     @_builtins.property
     def failure(self) -> _run_pb2.Failure:
-        """Why."""
+        """The failure of the attempt."""
 
     @_builtins.property
     def next_time(self) -> _timestamp_pb2.Timestamp:
-        """When the next attempt may start."""
+        """The earliest time of the next attempt."""
 
     def __init__(
         self,
@@ -538,16 +538,18 @@ Global___StepRetrying: _TypeAlias = StepRetrying  # noqa: Y015
 
 @_typing.final
 class StepReady(_message.Message):
-    """The pause before another attempt is over: it starts as soon as there is a place for it. Not sent where there was no pause."""
+    """The pause before another attempt has ended. The attempt starts as soon as a place for it is free. Not sent if there was no
+    pause.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STEP_ID_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
-    """The step."""
+    """The id of the step."""
     attempt: _builtins.int
-    """The attempt that may start."""
+    """The number of the attempt that may start."""
     def __init__(
         self,
         *,
@@ -571,7 +573,7 @@ class StepFinished(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def result(self) -> _run_pb2.StepResult:
-        """What it came to."""
+        """The result of the step."""
 
     def __init__(
         self,
@@ -594,7 +596,7 @@ class WaveFinished(_message.Message):
 
     WAVE_FIELD_NUMBER: _builtins.int
     wave: _builtins.int
-    """The wave."""
+    """The index of the wave, from 0."""
     def __init__(
         self,
         *,
@@ -618,14 +620,14 @@ class StepsAdded(_message.Message):
     WAVES_FIELD_NUMBER: _builtins.int
     SEALED_FIELD_NUMBER: _builtins.int
     sealed: _builtins.bool
-    """True: no more steps can be added."""
+    """If true, no more steps can be added."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.Step]:
-        """The steps as they were sent."""
+        """The added steps, as sent."""
 
     @_builtins.property
     def waves(self) -> _containers.RepeatedCompositeFieldContainer[Global___Wave]:
-        """The waves that became known by the addition, of the new steps and of earlier ones that waited for them."""
+        """The waves that the addition determined: of the new steps, and of earlier steps that depend on them."""
 
     def __init__(
         self,
@@ -651,10 +653,10 @@ class RunStopping(_message.Message):
     FAILURE_FIELD_NUMBER: _builtins.int
     CANCEL_REASON_FIELD_NUMBER: _builtins.int
     cancel_reason: _builtins.str
-    """The reason that the caller gave for cancelling. Empty: none, or the run was not cancelled."""
+    """The caller's reason for cancelling. Empty: the caller gave none, or the run was not cancelled. At most 1,024 characters."""
     @_builtins.property
     def failure(self) -> _run_pb2.Failure:
-        """Reason `cancelled` with the caller's words, or `timeout`."""
+        """The failure, with the reason `cancelled` or `timeout`. When cancelled, its message contains the caller's reason."""
 
     def __init__(
         self,
@@ -679,7 +681,7 @@ class RunFinished(_message.Message):
     RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def result(self) -> _run_pb2.Result:
-        """What it came to."""
+        """The result of the run."""
 
     def __init__(
         self,

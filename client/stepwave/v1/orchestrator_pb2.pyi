@@ -34,19 +34,19 @@ class _InputRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InputRule.V
     INPUT_RULE_UNSPECIFIED: _InputRule.ValueType  # 0
     """Never sent."""
     INPUT_RULE_OWN: _InputRule.ValueType  # 1
-    """The step's own `input` with its bindings filled in."""
+    """The step's own `input`, with its bindings filled in."""
     INPUT_RULE_RUN: _InputRule.ValueType  # 2
     """The run's input."""
     INPUT_RULE_DEPENDENCIES: _InputRule.ValueType  # 3
     """An object of its dependencies' outputs by step id."""
 
 class InputRule(_InputRule, metaclass=_InputRuleEnumTypeWrapper):
-    """What an action gets."""
+    """The source of an action's input."""
 
 INPUT_RULE_UNSPECIFIED: InputRule.ValueType  # 0
 """Never sent."""
 INPUT_RULE_OWN: InputRule.ValueType  # 1
-"""The step's own `input` with its bindings filled in."""
+"""The step's own `input`, with its bindings filled in."""
 INPUT_RULE_RUN: InputRule.ValueType  # 2
 """The run's input."""
 INPUT_RULE_DEPENDENCIES: InputRule.ValueType  # 3
@@ -55,7 +55,7 @@ Global___InputRule: _TypeAlias = InputRule  # noqa: Y015
 
 @_typing.final
 class ExecuteWorkflowRequest(_message.Message):
-    """What to run and how to hold it."""
+    """A request to start an attached run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -71,18 +71,18 @@ class ExecuteWorkflowRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     workflow_name: _builtins.str
-    """The name of a workflow that the server has."""
+    """The name of a workflow of the server."""
     run_id: _builtins.str
-    """The run's id: `[A-Za-z0-9_][A-Za-z0-9_-]{0,127}`. Empty: the server makes one."""
+    """The run's id: `[A-Za-z0-9_][A-Za-z0-9_-]{0,127}`. Empty: the server chooses one."""
     open: _builtins.bool
-    """True: steps may be added while the run lasts."""
+    """If true, steps can be added to the run. Default: false."""
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The workflow itself."""
 
     @_builtins.property
     def rerun(self) -> Global___Rerun:
-        """The workflow and input of an earlier run; `input` must not be set."""
+        """The workflow and input of an earlier run. `input` must not be set."""
 
     @_builtins.property
     def input(self) -> _payload_pb2.Payload:
@@ -90,11 +90,11 @@ class ExecuteWorkflowRequest(_message.Message):
 
     @_builtins.property
     def reconnect_window(self) -> _duration_pb2.Duration:
-        """How long the run outlives the last stream that held it. Not set: 0. At most one hour."""
+        """The time that the run continues after its last attached stream has ended. Not set: 0. At most one hour."""
 
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_event_pb2.EventKind.ValueType]:
-        """Only these kinds of events; the last one, `run_finished`, always comes. Empty: all."""
+        """The kinds of events to stream. `run_finished` is always streamed. Empty: all kinds."""
 
     def __init__(
         self,
@@ -121,17 +121,17 @@ Global___ExecuteWorkflowRequest: _TypeAlias = ExecuteWorkflowRequest  # noqa: Y0
 
 @_typing.final
 class ExecuteWorkflowResponse(_message.Message):
-    """Events, as many as were ready together."""
+    """A batch of events. Events are sent as soon as they are available."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     last_sequence: _builtins.int
-    """The number of the newest event of the run that this stream has passed, filtered ones included."""
+    """The sequence of the newest event that this stream has reached, including events that `kinds` filters out."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
-        """The events, in order. Empty: a sign of life after 15 s of silence."""
+        """The events, in order. Empty: a heartbeat, sent after 15 s without events (unless configured)."""
 
     def __init__(
         self,
@@ -149,7 +149,7 @@ Global___ExecuteWorkflowResponse: _TypeAlias = ExecuteWorkflowResponse  # noqa: 
 
 @_typing.final
 class StartRunRequest(_message.Message):
-    """What to run."""
+    """A request to start a detached run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -163,18 +163,18 @@ class StartRunRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     workflow_name: _builtins.str
-    """The name of a workflow that the server has."""
+    """The name of a workflow of the server."""
     run_id: _builtins.str
-    """The run's id: `[A-Za-z0-9_][A-Za-z0-9_-]{0,127}`. Empty: the server makes one."""
+    """The run's id: `[A-Za-z0-9_][A-Za-z0-9_-]{0,127}`. Empty: the server chooses one."""
     open: _builtins.bool
-    """True: steps may be added while the run lasts."""
+    """If true, steps can be added to the run. Default: false."""
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The workflow itself."""
 
     @_builtins.property
     def rerun(self) -> Global___Rerun:
-        """The workflow and input of an earlier run; `input` must not be set."""
+        """The workflow and input of an earlier run. `input` must not be set."""
 
     @_builtins.property
     def input(self) -> _payload_pb2.Payload:
@@ -203,17 +203,17 @@ Global___StartRunRequest: _TypeAlias = StartRunRequest  # noqa: Y015
 
 @_typing.final
 class Rerun(_message.Message):
-    """An earlier run, to be run again with its workflow and input."""
+    """A reference to an earlier run, to repeat it with its workflow and input."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_ID_FIELD_NUMBER: _builtins.int
     FROM_FAILED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
-    """The run; it must have ended. Required."""
+    """The id of the earlier run. It must have ended. Required."""
     from_failed: _builtins.bool
-    """True: a step that succeeded, and whose dependencies are all taken over, is taken over with its output, and not run again.
-    False: every step runs.
+    """If true, a step that succeeded is not run again if its dependencies are all taken over; its output is taken over. If false,
+    every step runs. Default: false.
     """
     def __init__(
         self,
@@ -231,14 +231,14 @@ Global___Rerun: _TypeAlias = Rerun  # noqa: Y015
 
 @_typing.final
 class StartRunResponse(_message.Message):
-    """The run that was started, or that had been by the same id and content."""
+    """The run that was started, or the existing run with the same id and content."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run as it stands now."""
+        """The current state of the run."""
 
     def __init__(
         self,
@@ -255,7 +255,7 @@ Global___StartRunResponse: _TypeAlias = StartRunResponse  # noqa: Y015
 
 @_typing.final
 class AddStepsRequest(_message.Message):
-    """Steps for an open run."""
+    """A request to add steps to an open run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,12 +266,12 @@ class AddStepsRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     run_id: _builtins.str
-    """The run. Required."""
+    """The id of the run. Required."""
     seal: _builtins.bool
-    """True: these are the last."""
+    """If true, no more steps can be added afterwards. Default: false."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.Step]:
-        """The steps. May refer to steps still to come, until the run is sealed."""
+        """The steps to add. They may depend on steps that are added later, until the run is sealed."""
 
     def __init__(
         self,
@@ -291,14 +291,14 @@ Global___AddStepsRequest: _TypeAlias = AddStepsRequest  # noqa: Y015
 
 @_typing.final
 class AddStepsResponse(_message.Message):
-    """The run that took the steps."""
+    """The run with the added steps."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run as it stands now."""
+        """The current state of the run."""
 
     def __init__(
         self,
@@ -315,7 +315,7 @@ Global___AddStepsResponse: _TypeAlias = AddStepsResponse  # noqa: Y015
 
 @_typing.final
 class WatchRunRequest(_message.Message):
-    """Which events to stream."""
+    """A request to stream the events of a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -327,14 +327,16 @@ class WatchRunRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     run_id: _builtins.str
-    """The run. Required."""
+    """The id of the run. Required."""
     after_sequence: _builtins.int
-    """Only events after this number. 0: all."""
+    """The sequence after which to start. 0: from the first event."""
     attach: _builtins.bool
-    """True: this stream holds the run, as `ExecuteWorkflow`'s does. No effect on a run that is not held."""
+    """If true, this stream keeps the run attached, as a stream of `ExecuteWorkflow` does. No effect on a detached run. Default:
+    false.
+    """
     @_builtins.property
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_event_pb2.EventKind.ValueType]:
-        """Only these kinds of events; the last one, `run_finished`, always comes. Empty: all."""
+        """The kinds of events to stream. `run_finished` is always streamed. Empty: all kinds."""
 
     def __init__(
         self,
@@ -355,17 +357,17 @@ Global___WatchRunRequest: _TypeAlias = WatchRunRequest  # noqa: Y015
 
 @_typing.final
 class WatchRunResponse(_message.Message):
-    """Events, as many as were ready together."""
+    """A batch of events. Events are sent as soon as they are available."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     EVENTS_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     last_sequence: _builtins.int
-    """The number of the newest event of the run that this stream has passed, filtered ones included."""
+    """The sequence of the newest event that this stream has reached, including events that `kinds` filters out."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
-        """The events, in order. Empty: a sign of life, after 15 s of silence or as a stream is resumed."""
+        """The events, in order. Empty: a heartbeat, sent when a stream is resumed and after 15 s without events (unless configured)."""
 
     def __init__(
         self,
@@ -383,7 +385,7 @@ Global___WatchRunResponse: _TypeAlias = WatchRunResponse  # noqa: Y015
 
 @_typing.final
 class CompleteStepRequest(_message.Message):
-    """An answer from outside."""
+    """A request to complete a step from outside."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -395,16 +397,16 @@ class CompleteStepRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     run_id: _builtins.str
-    """The run. Required."""
+    """The id of the run. Required."""
     step_id: _builtins.str
-    """The step that waits. Required."""
+    """The id of the waiting step. Required."""
     @_builtins.property
     def output(self) -> _payload_pb2.Payload:
-        """Its answer."""
+        """The answer."""
 
     @_builtins.property
     def failure(self) -> _run_pb2.Failure:
-        """Why it has none."""
+        """The failure."""
 
     def __init__(
         self,
@@ -427,14 +429,14 @@ Global___CompleteStepRequest: _TypeAlias = CompleteStepRequest  # noqa: Y015
 
 @_typing.final
 class CompleteStepResponse(_message.Message):
-    """The run that took the answer."""
+    """The run of the completed step."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run as it stands now."""
+        """The current state of the run."""
 
     def __init__(
         self,
@@ -451,7 +453,7 @@ Global___CompleteStepResponse: _TypeAlias = CompleteStepResponse  # noqa: Y015
 
 @_typing.final
 class GetRunRequest(_message.Message):
-    """Which run."""
+    """A request for the current state of a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -460,7 +462,7 @@ class GetRunRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     run_id: _builtins.str
-    """The run. Required."""
+    """The id of the run. Required."""
     def __init__(
         self,
         *,
@@ -477,7 +479,7 @@ Global___GetRunRequest: _TypeAlias = GetRunRequest  # noqa: Y015
 
 @_typing.final
 class GetRunResponse(_message.Message):
-    """A run."""
+    """The current state of a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -485,11 +487,11 @@ class GetRunResponse(_message.Message):
     WAITING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run as it stands now."""
+        """The current state of the run."""
 
     @_builtins.property
     def waiting(self) -> _containers.RepeatedCompositeFieldContainer[Global___WaitingSteps]:
-        """Why ready steps of it have not started, the most frequent reason first. At most 20."""
+        """The ready steps that wait, grouped by reason, largest group first. At most 20 groups."""
 
     def __init__(
         self,
@@ -507,7 +509,7 @@ Global___GetRunResponse: _TypeAlias = GetRunResponse  # noqa: Y015
 
 @_typing.final
 class WaitingSteps(_message.Message):
-    """Ready steps of a run that wait for one thing."""
+    """The ready steps of a run that wait for the same reason."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -517,16 +519,16 @@ class WaitingSteps(_message.Message):
     STEP_COUNT_FIELD_NUMBER: _builtins.int
     STEP_IDS_FIELD_NUMBER: _builtins.int
     cause: _event_pb2.WaitCause.ValueType
-    """What kind of thing it is."""
+    """The cause of waiting."""
     message: _builtins.str
-    """One line for a person."""
+    """A description for a person, in one line."""
     limit: _builtins.str
-    """The limit that they wait for, by what it covers, as `Limit.actions`. Empty: it is none of an action's limits."""
+    """The limit that they wait for, identified by its `Limit.actions`. Empty: they do not wait for an action's limit."""
     step_count: _builtins.int
-    """How many steps wait."""
+    """The number of waiting steps."""
     @_builtins.property
     def step_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The first 20 of them."""
+        """The ids of the waiting steps, the first 20."""
 
     def __init__(
         self,
@@ -547,7 +549,7 @@ Global___WaitingSteps: _TypeAlias = WaitingSteps  # noqa: Y015
 
 @_typing.final
 class GetResultRequest(_message.Message):
-    """Which run."""
+    """A request for the result of a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -556,7 +558,7 @@ class GetResultRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     run_id: _builtins.str
-    """The run. Required."""
+    """The id of the run. Required."""
     def __init__(
         self,
         *,
@@ -573,14 +575,14 @@ Global___GetResultRequest: _TypeAlias = GetResultRequest  # noqa: Y015
 
 @_typing.final
 class GetResultResponse(_message.Message):
-    """A result."""
+    """The result of a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RESULT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def result(self) -> _run_pb2.Result:
-        """What the run came to."""
+        """The result."""
 
     def __init__(
         self,
@@ -597,7 +599,7 @@ Global___GetResultResponse: _TypeAlias = GetResultResponse  # noqa: Y015
 
 @_typing.final
 class ListStepResultsRequest(_message.Message):
-    """Which run, and which page of its steps."""
+    """A request for a page of a run's steps."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -608,11 +610,11 @@ class ListStepResultsRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     run_id: _builtins.str
-    """The run. Required."""
+    """The id of the run. Required."""
     page_size: _builtins.int
-    """How many at most. 0: 1,000. At most 10,000. Large outputs make a page shorter."""
+    """The maximum number of steps to return. 0: 1,000. At most 10,000. A page with large outputs has fewer steps."""
     page_token: _builtins.str
-    """Where to go on: `next_page_token` of the page before. Empty: at the beginning."""
+    """The `next_page_token` of the previous page. Empty: the first page."""
     def __init__(
         self,
         *,
@@ -631,17 +633,17 @@ Global___ListStepResultsRequest: _TypeAlias = ListStepResultsRequest  # noqa: Y0
 
 @_typing.final
 class ListStepResultsResponse(_message.Message):
-    """A page of steps."""
+    """A page of a run's steps."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STEP_RESULTS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Gives the next page. Empty: this is the last."""
+    """The token of the next page. Empty: this is the last page."""
     @_builtins.property
     def step_results(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.StepResult]:
-        """The steps, in declaration order."""
+        """The results of the steps, in declaration order."""
 
     def __init__(
         self,
@@ -659,7 +661,7 @@ Global___ListStepResultsResponse: _TypeAlias = ListStepResultsResponse  # noqa: 
 
 @_typing.final
 class ListRunsRequest(_message.Message):
-    """Which runs, and which page of them."""
+    """A request for a page of runs. A run must match all filters."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -695,28 +697,28 @@ class ListRunsRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     workflow_name: _builtins.str
-    """Only runs of this workflow. Empty: of any."""
+    """Only runs of the workflow with this name. Empty: any workflow."""
     run_id_prefix: _builtins.str
-    """Only runs whose id begins so. Empty: any."""
+    """Only runs whose id has this prefix. Empty: any id."""
     page_size: _builtins.int
-    """How many at most. 0: 100. At most 1,000."""
+    """The maximum number of runs to return. 0: 100. At most 1,000."""
     page_token: _builtins.str
-    """Where to go on: `next_page_token` of the page before. Empty: at the beginning."""
+    """The `next_page_token` of the previous page. Empty: the first page."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_run_pb2.State.ValueType]:
-        """Only runs in one of these states. Empty: in any."""
+        """Only runs in one of these states. Empty: any state."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Only runs whose workflow has all these labels. Empty: any."""
+        """Only runs with all these labels. Empty: any labels."""
 
     @_builtins.property
     def create_time_from(self) -> _timestamp_pb2.Timestamp:
-        """Only runs accepted at this time or later. Not set: however early."""
+        """Only runs accepted at this time or later. Not set: no lower bound."""
 
     @_builtins.property
     def create_time_before(self) -> _timestamp_pb2.Timestamp:
-        """Only runs accepted before this time. Not set: however late."""
+        """Only runs accepted before this time. Not set: no upper bound."""
 
     def __init__(
         self,
@@ -748,10 +750,10 @@ class ListRunsResponse(_message.Message):
     RUNS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Gives the next page. Empty: this is the last."""
+    """The token of the next page. Empty: this is the last page."""
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[_run_pb2.Run]:
-        """The runs, the newest first."""
+        """The runs, newest first."""
 
     def __init__(
         self,
@@ -769,7 +771,7 @@ Global___ListRunsResponse: _TypeAlias = ListRunsResponse  # noqa: Y015
 
 @_typing.final
 class CancelRunRequest(_message.Message):
-    """Which run, and why."""
+    """A request to cancel a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -779,9 +781,9 @@ class CancelRunRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     run_id: _builtins.str
-    """The run. Required."""
+    """The id of the run. Required."""
     reason: _builtins.str
-    """Why, in the caller's words; stands in the run's failure. May be empty. At most 1,024 characters."""
+    """The reason for cancelling, for a person. The run's failure contains it. May be empty. At most 1,024 characters."""
     def __init__(
         self,
         *,
@@ -799,14 +801,14 @@ Global___CancelRunRequest: _TypeAlias = CancelRunRequest  # noqa: Y015
 
 @_typing.final
 class CancelRunResponse(_message.Message):
-    """The run that was cancelled."""
+    """The cancelled run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     RUN_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run as it stands now: it may still be stopping."""
+        """The current state of the run. It may still be stopping."""
 
     def __init__(
         self,
@@ -823,7 +825,7 @@ Global___CancelRunResponse: _TypeAlias = CancelRunResponse  # noqa: Y015
 
 @_typing.final
 class DeleteRunRequest(_message.Message):
-    """Which run."""
+    """A request to delete a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -832,7 +834,7 @@ class DeleteRunRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     run_id: _builtins.str
-    """The run. Required."""
+    """The id of the run. Required."""
     def __init__(
         self,
         *,
@@ -849,7 +851,7 @@ Global___DeleteRunRequest: _TypeAlias = DeleteRunRequest  # noqa: Y015
 
 @_typing.final
 class DeleteRunResponse(_message.Message):
-    """Nothing: the run is forgotten."""
+    """The run was deleted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -866,7 +868,7 @@ Global___DeleteRunResponse: _TypeAlias = DeleteRunResponse  # noqa: Y015
 
 @_typing.final
 class ExportRunRequest(_message.Message):
-    """Which run."""
+    """A request for all data that is kept of a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -875,7 +877,7 @@ class ExportRunRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     run_id: _builtins.str
-    """The run. Required."""
+    """The id of the run. Required."""
     def __init__(
         self,
         *,
@@ -892,7 +894,7 @@ Global___ExportRunRequest: _TypeAlias = ExportRunRequest  # noqa: Y015
 
 @_typing.final
 class ExportRunResponse(_message.Message):
-    """A part of what is kept of a run."""
+    """A part of the data that is kept of a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -900,11 +902,11 @@ class ExportRunResponse(_message.Message):
     DEFINITION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
-        """Its next events, in order; transient ones are not kept."""
+        """The next events, in order. Transient events are not kept."""
 
     @_builtins.property
     def definition(self) -> Global___RunDefinition:
-        """What the run was given. In the first message, and in no other."""
+        """The definition of the run. Set in the first message only."""
 
     def __init__(
         self,
@@ -922,7 +924,7 @@ Global___ExportRunResponse: _TypeAlias = ExportRunResponse  # noqa: Y015
 
 @_typing.final
 class RunDefinition(_message.Message):
-    """What a run was given. With it and the run's events, every decision can be made again."""
+    """The definition of a run. With it and the run's events, every decision of the scheduler can be replayed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -939,26 +941,26 @@ class RunDefinition(_message.Message):
     RERUN_OF_FIELD_NUMBER: _builtins.int
     MAX_PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
-    """The run."""
+    """The id of the run."""
     namespace: _builtins.str
-    """The namespace it lives in."""
+    """The run's namespace."""
     open: _builtins.bool
-    """True: steps may be added while the run lasts."""
+    """If true, steps can be added to the run. Default: false."""
     max_steps: _builtins.int
-    """Steps it may have in all."""
+    """The maximum number of steps."""
     max_edges: _builtins.int
-    """Dependencies it may have in all."""
+    """The maximum number of dependencies."""
     scheduler_version: _builtins.int
-    """The version of the scheduler that decides."""
+    """The version of the scheduler that decides the run."""
     rerun_of: _builtins.str
-    """The run whose workflow and input it took, and perhaps outputs. Empty: it is no rerun."""
+    """The run that this run repeats: its workflow and input, and possibly outputs, were taken over. Empty: this run is not a rerun."""
     max_payload_bytes: _builtins.int
-    """Bytes that a step's input may have when it is put together from bindings and outputs. 0: an earlier version began the
-    run and did not record it.
+    """The maximum size of a step's input that is built from bindings and outputs, in bytes. 0: the run was started by an earlier
+    version, which did not record it.
     """
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
-        """The workflow as it was sent."""
+        """The workflow, as sent."""
 
     @_builtins.property
     def input(self) -> _payload_pb2.Payload:
@@ -966,11 +968,11 @@ class RunDefinition(_message.Message):
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was accepted."""
+        """The time when the run was accepted."""
 
     @_builtins.property
     def default_step_timeout(self) -> _duration_pb2.Duration:
-        """How long an attempt may take, unless its step says otherwise."""
+        """The timeout of an attempt of a step without its own."""
 
     def __init__(
         self,
@@ -998,7 +1000,7 @@ Global___RunDefinition: _TypeAlias = RunDefinition  # noqa: Y015
 
 @_typing.final
 class ExplainRunRequest(_message.Message):
-    """Which run."""
+    """A request to explain what a run waits for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1007,7 +1009,7 @@ class ExplainRunRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     run_id: _builtins.str
-    """The run. Required."""
+    """The id of the run. Required."""
     def __init__(
         self,
         *,
@@ -1024,7 +1026,7 @@ Global___ExplainRunRequest: _TypeAlias = ExplainRunRequest  # noqa: Y015
 
 @_typing.final
 class ExplainRunResponse(_message.Message):
-    """What a run waits for."""
+    """The explanation of what a run waits for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1033,19 +1035,19 @@ class ExplainRunResponse(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     STEP_COUNT_FIELD_NUMBER: _builtins.int
     step_count: _builtins.int
-    """How many of its steps have not ended in all."""
+    """The total number of steps that have not ended."""
     @_builtins.property
     def run(self) -> _run_pb2.Run:
-        """The run as it stands now."""
+        """The current state of the run."""
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
-        """When that is, by the server's clock."""
+        """The time of the explanation, by the server's clock."""
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___StepExplanation]:
-        """Its steps that have not ended: first those that run, then those that could and wait for something other than steps, then
-        the others; each kind in declaration order. The first 500. Empty: the run has ended.
+        """The steps that have not ended: first running steps, then steps that wait for something other than steps, then the others.
+        Each group is in declaration order. The first 500 steps. Empty: the run has ended.
         """
 
     def __init__(
@@ -1066,7 +1068,7 @@ Global___ExplainRunResponse: _TypeAlias = ExplainRunResponse  # noqa: Y015
 
 @_typing.final
 class StepExplanation(_message.Message):
-    """What a step does, or waits for."""
+    """The explanation of what a step does or waits for."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1082,35 +1084,37 @@ class StepExplanation(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     WHERE_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
-    """The step."""
+    """The id of the step."""
     action: _builtins.str
-    """What it is to do."""
+    """The name of the step's action."""
     state: _run_pb2.State.ValueType
-    """`STATE_PENDING`: no attempt was started yet. `STATE_RUNNING`: one was; it runs, or the step waits for another."""
+    """The step's state. `STATE_PENDING`: no attempt has started. `STATE_RUNNING`: an attempt runs, or the step waits for another
+    attempt.
+    """
     attempt: _builtins.int
-    """The newest attempt that was started, from 1. 0: none was."""
+    """The number of the newest attempt that has started, from 1. 0: no attempt has started."""
     waits_for_count: _builtins.int
-    """How many there are in all."""
+    """The total number of these steps."""
     cause: _event_pb2.WaitCause.ValueType
-    """What else it waits for. `WAIT_CAUSE_UNSPECIFIED`: nothing; it runs, or waits for steps."""
+    """The cause of waiting, other than steps. `WAIT_CAUSE_UNSPECIFIED`: the step runs, or waits for steps."""
     message: _builtins.str
-    """One line for a person: which limit, which wave, or that its attempt is being interrupted. May be empty."""
+    """A description for a person, in one line: which limit, which wave, or that the attempt is being interrupted. May be empty."""
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
-        """Since when its attempt runs, or it waits as said. Not set: unknown, or it waits for steps."""
+        """The time since which the attempt runs, or the step waits for `cause`. Not set: unknown, or the step waits for steps."""
 
     @_builtins.property
     def until(self) -> _timestamp_pb2.Timestamp:
-        """When the pause before another attempt is over. Not set: there is none."""
+        """The end of the pause before another attempt. Not set: no pause."""
 
     @_builtins.property
     def waits_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The steps that have to end before it may start, the first 10."""
+        """The ids of the steps that must end before this one can start, the first 10."""
 
     @_builtins.property
     def where(self) -> Global___CodeLine:
-        """Where the code of its running attempt stands. Not set: it does not run, is not Python code of its own, or the server
-        withholds such details.
+        """The line of code that the running attempt executes. Not set: no attempt runs, the action has no Python code of its own, or
+        the server withholds such details.
         """
 
     def __init__(
@@ -1138,7 +1142,7 @@ Global___StepExplanation: _TypeAlias = StepExplanation  # noqa: Y015
 
 @_typing.final
 class CodeLine(_message.Message):
-    """A line of code: the innermost one, of those an action is in, that is neither the server's nor a library's."""
+    """The line of code that an action executes: the innermost line that belongs neither to the server nor to a library."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1147,13 +1151,13 @@ class CodeLine(_message.Message):
     LINE_FIELD_NUMBER: _builtins.int
     TEXT_FIELD_NUMBER: _builtins.int
     function: _builtins.str
-    """The function."""
+    """The name of the function."""
     file: _builtins.str
-    """The file, as the server knows it."""
+    """The path of the file, on the server."""
     line: _builtins.int
-    """The line's number, from 1."""
+    """The line number, from 1."""
     text: _builtins.str
-    """The line itself, without its indentation, at most 200 characters. Empty: it cannot be read."""
+    """The text of the line without indentation, at most 200 characters. Empty: the file cannot be read."""
     def __init__(
         self,
         *,
@@ -1172,7 +1176,7 @@ Global___CodeLine: _TypeAlias = CodeLine  # noqa: Y015
 
 @_typing.final
 class PlanWorkflowRequest(_message.Message):
-    """What to validate, and which page of its steps."""
+    """A request for the plan of a workflow, with a page of its steps."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1184,11 +1188,11 @@ class PlanWorkflowRequest(_message.Message):
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     workflow_name: _builtins.str
-    """The name of a workflow that the server has."""
+    """The name of a workflow of the server."""
     page_size: _builtins.int
-    """How many steps to explain at most. 0: 1,000. At most 10,000."""
+    """The maximum number of steps to return. 0: 1,000. At most 10,000."""
     page_token: _builtins.str
-    """Where to go on: `next_page_token` of the page before. Empty: at the beginning."""
+    """The `next_page_token` of the previous page. Empty: the first page."""
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The workflow itself."""
@@ -1214,14 +1218,14 @@ Global___PlanWorkflowRequest: _TypeAlias = PlanWorkflowRequest  # noqa: Y015
 
 @_typing.final
 class PlanWorkflowResponse(_message.Message):
-    """How the workflow would run."""
+    """The plan of the workflow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     PLAN_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Gives the next page of steps. Empty: this is the last."""
+    """The token of the next page of steps. Empty: this is the last page."""
     @_builtins.property
     def plan(self) -> Global___Plan:
         """The plan."""
@@ -1242,7 +1246,7 @@ Global___PlanWorkflowResponse: _TypeAlias = PlanWorkflowResponse  # noqa: Y015
 
 @_typing.final
 class Plan(_message.Message):
-    """How a workflow would run."""
+    """The plan of a workflow: how it would run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1256,22 +1260,22 @@ class Plan(_message.Message):
     workflow_name: _builtins.str
     """The name of the workflow."""
     step_count: _builtins.int
-    """How many steps it has."""
+    """The number of steps."""
     edge_count: _builtins.int
-    """How many dependencies, those that bindings imply included."""
+    """The number of dependencies, including those that bindings imply."""
     width: _builtins.int
-    """The size of the largest wave."""
+    """The number of steps in the largest wave."""
     @_builtins.property
     def wave_sizes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """How many steps each wave has, from wave 0."""
+        """The number of steps in each wave, from wave 0."""
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The ids of the steps whose outputs would be the run's, if all succeeded. The first 1,000."""
+        """The ids of the steps whose outputs would be the run's if all steps succeeded, the first 1,000."""
 
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlannedStep]:
-        """This page of the steps, by wave, then in declaration order."""
+        """This page of steps, ordered by wave, then by declaration."""
 
     def __init__(
         self,
@@ -1294,7 +1298,7 @@ Global___Plan: _TypeAlias = Plan  # noqa: Y015
 
 @_typing.final
 class PlannedStep(_message.Message):
-    """How a step would run."""
+    """The plan of a step: how it would run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1310,40 +1314,40 @@ class PlannedStep(_message.Message):
     RETRY_FIELD_NUMBER: _builtins.int
     FALLBACK_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
-    """The step."""
+    """The id of the step."""
     action: _builtins.str
-    """What it does."""
+    """The name of the step's action."""
     wave: _builtins.int
-    """Its wave."""
+    """The index of the step's wave, from 0."""
     input_rule: Global___InputRule.ValueType
-    """What its action gets."""
+    """The source of the action's input."""
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it depends on, implied dependencies included, in order."""
+        """The ids of its dependencies, in order, including those that bindings imply."""
 
     @_builtins.property
     def input(self) -> _payload_pb2.Payload:
-        """The fixed part of its input. Not set: none."""
+        """The fixed part of the input. Not set: none."""
 
     @_builtins.property
     def bindings(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.Binding]:
-        """What is put into its input."""
+        """The values that are put into the input."""
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long an attempt may take. Not set: as long as the server allows by default, `ServerLimits.default_step_timeout`."""
+        """The timeout of an attempt. Not set: the server's `ServerLimits.default_step_timeout`."""
 
     @_builtins.property
     def total_timeout(self) -> _duration_pb2.Duration:
-        """How long all attempts, pauses and waiting may take together. Not set: without a limit."""
+        """The maximum duration of all attempts, pauses and waiting together. Not set: no limit."""
 
     @_builtins.property
     def retry(self) -> _workflow_pb2.Retry:
-        """When a failed attempt is tried again: the step's own policy or the workflow's, with defaults filled in. Not set: never."""
+        """The retry policy: the step's own or the workflow's, with defaults filled in. Not set: one attempt."""
 
     @_builtins.property
     def fallback(self) -> _workflow_pb2.Fallback:
-        """What answers once the step has finally failed. Not set: nothing does."""
+        """The substitute for the step's answer, used when the step has finally failed. Not set: none."""
 
     def __init__(
         self,
@@ -1370,7 +1374,7 @@ Global___PlannedStep: _TypeAlias = PlannedStep  # noqa: Y015
 
 @_typing.final
 class ListActionsRequest(_message.Message):
-    """Which page of the actions."""
+    """A request for a page of the server's actions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1378,9 +1382,9 @@ class ListActionsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most. 0: 100. At most 1,000."""
+    """The maximum number of actions to return. 0: 100. At most 1,000."""
     page_token: _builtins.str
-    """Where to go on: `next_page_token` of the page before. Empty: at the beginning."""
+    """The `next_page_token` of the previous page. Empty: the first page."""
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     def __init__(
@@ -1400,17 +1404,17 @@ Global___ListActionsRequest: _TypeAlias = ListActionsRequest  # noqa: Y015
 
 @_typing.final
 class ListActionsResponse(_message.Message):
-    """A page of actions."""
+    """A page of the server's actions."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ACTIONS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Gives the next page. Empty: this is the last."""
+    """The token of the next page. Empty: this is the last page."""
     @_builtins.property
     def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Action]:
-        """The actions, by name."""
+        """The actions, ordered by name."""
 
     def __init__(
         self,
@@ -1428,7 +1432,7 @@ Global___ListActionsResponse: _TypeAlias = ListActionsResponse  # noqa: Y015
 
 @_typing.final
 class Action(_message.Message):
-    """Something a step can do."""
+    """An action that the server has."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1439,18 +1443,18 @@ class Action(_message.Message):
     SOURCE_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name, as steps give it."""
+    """The name of the action, as used in steps."""
     description: _builtins.str
-    """What it does, in its author's words. May be empty."""
+    """A description by the action's author. May be empty."""
     input_schema: _builtins.str
-    """A JSON Schema (draft 2020-12) of its input, as JSON text."""
+    """A JSON Schema (draft 2020-12) of the input, as JSON text."""
     streaming: _builtins.bool
-    """True: it answers in chunks."""
+    """If true, the action answers in chunks."""
     source: _builtins.str
-    """Where it comes from, for example `tools:search` or `built-in`."""
+    """The source of the action, for example `tools:search` or `built-in`."""
     @_builtins.property
     def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Limit]:
-        """What the server was told to allow it; all of it applies. Empty: nothing beside the server's own bound."""
+        """The configured limits of the action. All of them apply. Empty: only the server's `max_attempts_in_flight` applies."""
 
     def __init__(
         self,
@@ -1472,7 +1476,7 @@ Global___Action: _TypeAlias = Action  # noqa: Y015
 
 @_typing.final
 class Limit(_message.Message):
-    """A limit on attempts, counted over all runs and all actions that it covers, and how it stands now."""
+    """A limit on attempts and its current state. It counts the attempts of all runs and of all actions that it covers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1483,22 +1487,22 @@ class Limit(_message.Message):
     ADAPTIVE_FIELD_NUMBER: _builtins.int
     IN_FLIGHT_FIELD_NUMBER: _builtins.int
     actions: _builtins.str
-    """What it covers: the name of an action, or the beginning of names and `*`."""
+    """The actions that it covers: a name, or a prefix of names followed by `*`."""
     per_key: _builtins.bool
-    """True: each value of the steps' `concurrency_key` is counted apart. What is said of now is then said of all values together,
-    as far as they are in use.
+    """If true, each value of the steps' `concurrency_key` is counted separately. The current state below is then that of all values
+    in use together.
     """
     max_concurrency: _builtins.int
-    """How many attempts may be in flight at once. 0: as many as come, or as `adaptive` says."""
+    """The maximum number of attempts in flight at once. 0: no limit, or `adaptive` sets it."""
     in_flight: _builtins.int
-    """How many attempts are in flight now."""
+    """The current number of attempts in flight."""
     @_builtins.property
     def rate(self) -> Global___RateLimit:
-        """How often attempts may start. Not set: however often."""
+        """The limit on the rate at which attempts start. Not set: no limit."""
 
     @_builtins.property
     def adaptive(self) -> Global___AdaptiveLimit:
-        """A bound on attempts in flight that finds itself. Not set: there is none."""
+        """The adaptive limit on attempts in flight. Not set: none."""
 
     def __init__(
         self,
@@ -1520,7 +1524,7 @@ Global___Limit: _TypeAlias = Limit  # noqa: Y015
 
 @_typing.final
 class RateLimit(_message.Message):
-    """How often attempts may start: evenly spread, but for bursts."""
+    """A limit on the rate at which attempts start. Apart from bursts, starts are evenly spread."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1528,12 +1532,12 @@ class RateLimit(_message.Message):
     PERIOD_FIELD_NUMBER: _builtins.int
     BURST_FIELD_NUMBER: _builtins.int
     count: _builtins.int
-    """How many, in every `period`."""
+    """The number of attempts that may start in each `period`."""
     burst: _builtins.int
-    """How many may start together after a quiet time. At least 1."""
+    """The number of attempts that may start together after a quiet time. At least 1."""
     @_builtins.property
     def period(self) -> _duration_pb2.Duration:
-        """In which time."""
+        """The period."""
 
     def __init__(
         self,
@@ -1552,7 +1556,9 @@ Global___RateLimit: _TypeAlias = RateLimit  # noqa: Y015
 
 @_typing.final
 class AdaptiveLimit(_message.Message):
-    """A bound on attempts in flight that finds itself: it falls at once when an attempt fails with `rate_limited`, and climbs back slowly."""
+    """A limit on attempts in flight that adapts to the service. It falls at once when an attempt fails with `rate_limited`, and rises
+    again slowly.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1562,16 +1568,16 @@ class AdaptiveLimit(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     PAUSED_UNTIL_FIELD_NUMBER: _builtins.int
     concurrency: _builtins.int
-    """How many attempts may be in flight at once, now. Of several keys: the lowest."""
+    """The current maximum number of attempts in flight. With several keys: the lowest."""
     min_concurrency: _builtins.int
-    """How far it may fall."""
+    """The lowest value of `concurrency`."""
     max_concurrency: _builtins.int
-    """How far it may climb."""
+    """The highest value of `concurrency`."""
     refused: _builtins.int
-    """How many attempts failed with `rate_limited` since the server started."""
+    """The number of attempts that have failed with `rate_limited` since the server started."""
     @_builtins.property
     def paused_until(self) -> _timestamp_pb2.Timestamp:
-        """Until when nothing starts, because such a failure asked for it by `retry_after`. Not set: there is no pause."""
+        """The end of the pause that a failure's `retry_after` requested. No attempt starts before it. Not set: no pause."""
 
     def __init__(
         self,
@@ -1592,7 +1598,7 @@ Global___AdaptiveLimit: _TypeAlias = AdaptiveLimit  # noqa: Y015
 
 @_typing.final
 class ListWorkflowsRequest(_message.Message):
-    """Which page of the workflows."""
+    """A request for a page of the server's named workflows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1600,9 +1606,9 @@ class ListWorkflowsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """How many at most. 0: 100. At most 1,000."""
+    """The maximum number of workflows to return. 0: 100. At most 1,000."""
     page_token: _builtins.str
-    """Where to go on: `next_page_token` of the page before. Empty: at the beginning."""
+    """The `next_page_token` of the previous page. Empty: the first page."""
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     def __init__(
@@ -1622,17 +1628,17 @@ Global___ListWorkflowsRequest: _TypeAlias = ListWorkflowsRequest  # noqa: Y015
 
 @_typing.final
 class ListWorkflowsResponse(_message.Message):
-    """A page of workflows."""
+    """A page of the server's named workflows."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     WORKFLOWS_FIELD_NUMBER: _builtins.int
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     next_page_token: _builtins.str
-    """Gives the next page. Empty: this is the last."""
+    """The token of the next page. Empty: this is the last page."""
     @_builtins.property
     def workflows(self) -> _containers.RepeatedCompositeFieldContainer[Global___NamedWorkflow]:
-        """The workflows, by name."""
+        """The workflows, ordered by name."""
 
     def __init__(
         self,
@@ -1650,7 +1656,7 @@ Global___ListWorkflowsResponse: _TypeAlias = ListWorkflowsResponse  # noqa: Y015
 
 @_typing.final
 class NamedWorkflow(_message.Message):
-    """A workflow that the server has."""
+    """A named workflow of the server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1678,12 +1684,12 @@ class NamedWorkflow(_message.Message):
     STEP_COUNT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Its name."""
+    """The name of the workflow."""
     step_count: _builtins.int
-    """How many steps it has."""
+    """The number of steps."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Its labels."""
+        """The labels of the workflow. At most 64."""
 
     def __init__(
         self,
@@ -1702,7 +1708,7 @@ Global___NamedWorkflow: _TypeAlias = NamedWorkflow  # noqa: Y015
 
 @_typing.final
 class GetServerInfoRequest(_message.Message):
-    """Asks who is there."""
+    """A request for server info."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1724,14 +1730,14 @@ Global___GetServerInfoRequest: _TypeAlias = GetServerInfoRequest  # noqa: Y015
 
 @_typing.final
 class GetServerInfoResponse(_message.Message):
-    """Who is there."""
+    """The server info."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVER_INFO_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def server_info(self) -> Global___ServerInfo:
-        """The server."""
+        """The server info."""
 
     def __init__(
         self,
@@ -1748,7 +1754,7 @@ Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
 
 @_typing.final
 class ServerInfo(_message.Message):
-    """What a server is and can do."""
+    """Server info: version, engine, journal, limits and capabilities."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1760,24 +1766,24 @@ class ServerInfo(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     version: _builtins.str
-    """The version of Stepwave it runs."""
+    """The version of Stepwave."""
     engine: _builtins.str
-    """What drives runs: `local` or `temporal`."""
+    """The engine, which drives runs: `local` or `temporal`."""
     journal: _builtins.str
-    """Where events are kept: `memory` or `sqlite`."""
+    """The journal, which keeps events: `memory` or `sqlite`."""
     draining: _builtins.bool
-    """True: it is about to stop and takes no new runs."""
+    """If true, the server is stopping and accepts no new runs."""
     @_builtins.property
     def limits(self) -> Global___ServerLimits:
-        """Its bounds."""
+        """The limits of the server."""
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """What it can do beyond the first version of this contract, by stable names."""
+        """The names of its capabilities beyond the first version of this contract. The names are stable."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it started."""
+        """The time when the server started."""
 
     def __init__(
         self,
@@ -1800,7 +1806,7 @@ Global___ServerInfo: _TypeAlias = ServerInfo  # noqa: Y015
 
 @_typing.final
 class ServerLimits(_message.Message):
-    """The bounds of a server."""
+    """The limits of a server."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1812,20 +1818,20 @@ class ServerLimits(_message.Message):
     MAX_ATTEMPTS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     DEFAULT_STEP_TIMEOUT_FIELD_NUMBER: _builtins.int
     max_steps: _builtins.int
-    """Steps in a workflow."""
+    """The maximum number of steps in a workflow. Default: 200,000."""
     max_edges: _builtins.int
-    """Dependencies in a workflow."""
+    """The maximum number of dependencies in a workflow. Default: 1,000,000."""
     max_payload_bytes: _builtins.int
-    """Bytes in one payload."""
+    """The maximum size of a payload, in bytes. Default: 1 MiB."""
     max_message_bytes: _builtins.int
-    """Bytes in one message to the server."""
+    """The maximum size of a message to the server, in bytes. Default: 3 MiB."""
     max_runs: _builtins.int
-    """Runs under way at once."""
+    """The maximum number of unfinished runs. Default: 10,000."""
     max_attempts_in_flight: _builtins.int
-    """Attempts in flight at once, over all runs."""
+    """The maximum number of attempts in flight at once, over all runs. Default: 1,000."""
     @_builtins.property
     def default_step_timeout(self) -> _duration_pb2.Duration:
-        """How long an attempt may take, unless its step says otherwise."""
+        """The timeout of an attempt of a step without its own. Default: 10 minutes."""
 
     def __init__(
         self,

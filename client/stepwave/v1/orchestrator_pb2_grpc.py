@@ -26,12 +26,12 @@ if _version_not_supported:
 
 
 class OrchestratorServiceStub(object):
-    """Runs workflows and streams what happens.
+    """Runs workflows and streams their events.
 
-    A call that cannot be accepted fails with a canonical code and a `google.rpc.ErrorInfo` (domain `stepwave`, a stable reason), and
-    a `google.rpc.BadRequest` with every field to blame (of very many the first, as far as 7 KB reach, and how many more there are);
-    nothing has been invoked then. A step's failure is data in events and
-    results, never the failure of a call. No message passes 3 MiB.
+    A rejected call fails with a canonical code, a `google.rpc.ErrorInfo` (domain `stepwave`, with a stable reason) and a
+    `google.rpc.BadRequest` that names every invalid field. A very long list is cut to 7 KB and says how many fields are missing. A
+    rejected call has invoked no action. The failure of a step is data in events and results; it never fails a call. No message is
+    larger than 3 MiB.
     """
 
     def __init__(self, channel):
@@ -128,137 +128,139 @@ class OrchestratorServiceStub(object):
 
 
 class OrchestratorServiceServicer(object):
-    """Runs workflows and streams what happens.
+    """Runs workflows and streams their events.
 
-    A call that cannot be accepted fails with a canonical code and a `google.rpc.ErrorInfo` (domain `stepwave`, a stable reason), and
-    a `google.rpc.BadRequest` with every field to blame (of very many the first, as far as 7 KB reach, and how many more there are);
-    nothing has been invoked then. A step's failure is data in events and
-    results, never the failure of a call. No message passes 3 MiB.
+    A rejected call fails with a canonical code, a `google.rpc.ErrorInfo` (domain `stepwave`, with a stable reason) and a
+    `google.rpc.BadRequest` that names every invalid field. A very long list is cut to 7 KB and says how many fields are missing. A
+    rejected call has invoked no action. The failure of a step is data in events and results; it never fails a call. No message is
+    larger than 3 MiB.
     """
 
     def ExecuteWorkflow(self, request, context):
-        """Starts a run and streams its events. The stream holds the run: when no stream holds it any more, `reconnect_window` starts, and
-        at its end the run is cancelled. A passed deadline cancels at once. A server that stops in order is no loss: of a run that it leaves
-        to the next one, the window begins with that, but for a window of 0, which begins only after a crash.
+        """Starts a run and streams its events. The stream keeps the run attached. When the last attached stream has ended, the
+        `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. If the deadline of the
+        call passes, the run is cancelled at once. A server that stops in order does not end the attachment: the window starts with
+        the next server. A window of 0 starts only after a crash.
 
-        With the `run_id` of an existing run: the same content (workflow and input) streams that run from its first event, other
-        content is `ALREADY_EXISTS`.
+        With the `run_id` of an existing run and the same content (workflow and input), it streams that run from the first event.
+        With other content, it fails with `ALREADY_EXISTS`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def StartRun(self, request, context):
-        """Starts a run and returns. Nobody holds it. With the `run_id` of a held run and the same content, it detaches that run.
+        """Starts a detached run and returns. With the `run_id` of an attached run and the same content, it detaches that run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def AddSteps(self, request, context):
-        """Adds steps to an open run. Idempotent by step id and content.
+        """Adds steps to an open run. The call is idempotent by step id and content.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchRun(self, request, context):
-        """Streams the events of a run after a number; any time, any number of watchers.
+        """Streams the events of a run after a sequence. A run can be watched at any time, by any number of watchers.
 
-        `OUT_OF_RANGE`: the number lies beyond the run's last event, or is no longer kept.
+        Fails with `OUT_OF_RANGE` if the sequence is beyond the run's last event, or if its events are no longer kept.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CompleteStep(self, request, context):
-        """Answers a step of the action `core.wait`: approvals, call-backs.
+        """Completes a step of the action `core.wait`, for example an approval or a callback.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetRun(self, request, context):
-        """Returns a run as it stands now. `NOT_FOUND`: there is none.
+        """Returns the current state of a run. Fails with `NOT_FOUND` if there is no such run.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetResult(self, request, context):
-        """Returns what a run came to. `FAILED_PRECONDITION`: it has not ended yet.
+        """Returns the result of a run. Fails with `FAILED_PRECONDITION` if the run has not ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListStepResults(self, request, context):
-        """Lists the steps of a run and what they came to so far, in declaration order.
+        """Lists the steps of a run with their current results, in declaration order.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRuns(self, request, context):
-        """Lists runs, the newest first.
+        """Lists runs, newest first.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelRun(self, request, context):
-        """Cancels a run: nothing more starts, what runs is interrupted. Returns at once. Idempotent; a run that has ended stays as it is.
+        """Cancels a run. No more steps start, and running attempts are interrupted. The call returns at once and is idempotent. It has
+        no effect on a run that has ended.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DeleteRun(self, request, context):
-        """Forgets a run that has ended. `FAILED_PRECONDITION`: it has not.
+        """Deletes a run that has ended. Fails with `FAILED_PRECONDITION` if it has not.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExportRun(self, request, context):
-        """Streams all that is kept of a run, as far as it has come: what it was given, then its events. With them its decisions can be
-        made again.
+        """Streams all data that is kept of a run so far: its definition, then its events. They suffice to replay the scheduler's
+        decisions.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ExplainRun(self, request, context):
-        """Says what a run under way waits for: what each step that has not ended does, or waits for, and since when; of a running
-        Python action, the line of code where it stands.
+        """Explains what an unfinished run waits for. For each step that has not ended: what it does or waits for, and since when. For a
+        running Python action: the line of code that it executes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def PlanWorkflow(self, request, context):
-        """Validates a workflow and explains it: waves, width, dependencies, what each step gets. Invokes nothing.
+        """Validates a workflow and returns its plan: waves, width, dependencies and the inputs of steps. Invokes no action.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListActions(self, request, context):
-        """Lists the actions this server has, by name.
+        """Lists the server's actions, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListWorkflows(self, request, context):
-        """Lists the named workflows this server has, by name.
+        """Lists the server's named workflows, by name.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetServerInfo(self, request, context):
-        """Says what this server is and can do.
+        """Returns server info.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -361,12 +363,12 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class OrchestratorService(object):
-    """Runs workflows and streams what happens.
+    """Runs workflows and streams their events.
 
-    A call that cannot be accepted fails with a canonical code and a `google.rpc.ErrorInfo` (domain `stepwave`, a stable reason), and
-    a `google.rpc.BadRequest` with every field to blame (of very many the first, as far as 7 KB reach, and how many more there are);
-    nothing has been invoked then. A step's failure is data in events and
-    results, never the failure of a call. No message passes 3 MiB.
+    A rejected call fails with a canonical code, a `google.rpc.ErrorInfo` (domain `stepwave`, with a stable reason) and a
+    `google.rpc.BadRequest` that names every invalid field. A very long list is cut to 7 KB and says how many fields are missing. A
+    rejected call has invoked no action. The failure of a step is data in events and results; it never fails a call. No message is
+    larger than 3 MiB.
     """
 
     @staticmethod

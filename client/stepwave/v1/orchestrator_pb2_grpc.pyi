@@ -27,12 +27,12 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class OrchestratorServiceStub:
-    """Runs workflows and streams what happens.
+    """Runs workflows and streams their events.
 
-    A call that cannot be accepted fails with a canonical code and a `google.rpc.ErrorInfo` (domain `stepwave`, a stable reason), and
-    a `google.rpc.BadRequest` with every field to blame (of very many the first, as far as 7 KB reach, and how many more there are);
-    nothing has been invoked then. A step's failure is data in events and
-    results, never the failure of a call. No message passes 3 MiB.
+    A rejected call fails with a canonical code, a `google.rpc.ErrorInfo` (domain `stepwave`, with a stable reason) and a
+    `google.rpc.BadRequest` that names every invalid field. A very long list is cut to 7 KB and says how many fields are missing. A
+    rejected call has invoked no action. The failure of a step is data in events and results; it never fails a call. No message is
+    larger than 3 MiB.
     """
 
     @_typing.overload
@@ -40,119 +40,125 @@ class OrchestratorServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OrchestratorServiceAsyncStub: ...
     ExecuteWorkflow: _grpc.UnaryStreamMultiCallable[_orchestrator_pb2.ExecuteWorkflowRequest, _orchestrator_pb2.ExecuteWorkflowResponse]
-    """Starts a run and streams its events. The stream holds the run: when no stream holds it any more, `reconnect_window` starts, and
-    at its end the run is cancelled. A passed deadline cancels at once. A server that stops in order is no loss: of a run that it leaves
-    to the next one, the window begins with that, but for a window of 0, which begins only after a crash.
+    """Starts a run and streams its events. The stream keeps the run attached. When the last attached stream has ended, the
+    `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. If the deadline of the
+    call passes, the run is cancelled at once. A server that stops in order does not end the attachment: the window starts with
+    the next server. A window of 0 starts only after a crash.
 
-    With the `run_id` of an existing run: the same content (workflow and input) streams that run from its first event, other
-    content is `ALREADY_EXISTS`.
+    With the `run_id` of an existing run and the same content (workflow and input), it streams that run from the first event.
+    With other content, it fails with `ALREADY_EXISTS`.
     """
     StartRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.StartRunRequest, _orchestrator_pb2.StartRunResponse]
-    """Starts a run and returns. Nobody holds it. With the `run_id` of a held run and the same content, it detaches that run."""
+    """Starts a detached run and returns. With the `run_id` of an attached run and the same content, it detaches that run."""
     AddSteps: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.AddStepsRequest, _orchestrator_pb2.AddStepsResponse]
-    """Adds steps to an open run. Idempotent by step id and content."""
+    """Adds steps to an open run. The call is idempotent by step id and content."""
     WatchRun: _grpc.UnaryStreamMultiCallable[_orchestrator_pb2.WatchRunRequest, _orchestrator_pb2.WatchRunResponse]
-    """Streams the events of a run after a number; any time, any number of watchers.
+    """Streams the events of a run after a sequence. A run can be watched at any time, by any number of watchers.
 
-    `OUT_OF_RANGE`: the number lies beyond the run's last event, or is no longer kept.
+    Fails with `OUT_OF_RANGE` if the sequence is beyond the run's last event, or if its events are no longer kept.
     """
     CompleteStep: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.CompleteStepRequest, _orchestrator_pb2.CompleteStepResponse]
-    """Answers a step of the action `core.wait`: approvals, call-backs."""
+    """Completes a step of the action `core.wait`, for example an approval or a callback."""
     GetRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.GetRunRequest, _orchestrator_pb2.GetRunResponse]
-    """Returns a run as it stands now. `NOT_FOUND`: there is none."""
+    """Returns the current state of a run. Fails with `NOT_FOUND` if there is no such run."""
     GetResult: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.GetResultRequest, _orchestrator_pb2.GetResultResponse]
-    """Returns what a run came to. `FAILED_PRECONDITION`: it has not ended yet."""
+    """Returns the result of a run. Fails with `FAILED_PRECONDITION` if the run has not ended."""
     ListStepResults: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ListStepResultsRequest, _orchestrator_pb2.ListStepResultsResponse]
-    """Lists the steps of a run and what they came to so far, in declaration order."""
+    """Lists the steps of a run with their current results, in declaration order."""
     ListRuns: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ListRunsRequest, _orchestrator_pb2.ListRunsResponse]
-    """Lists runs, the newest first."""
+    """Lists runs, newest first."""
     CancelRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.CancelRunRequest, _orchestrator_pb2.CancelRunResponse]
-    """Cancels a run: nothing more starts, what runs is interrupted. Returns at once. Idempotent; a run that has ended stays as it is."""
+    """Cancels a run. No more steps start, and running attempts are interrupted. The call returns at once and is idempotent. It has
+    no effect on a run that has ended.
+    """
     DeleteRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.DeleteRunRequest, _orchestrator_pb2.DeleteRunResponse]
-    """Forgets a run that has ended. `FAILED_PRECONDITION`: it has not."""
+    """Deletes a run that has ended. Fails with `FAILED_PRECONDITION` if it has not."""
     ExportRun: _grpc.UnaryStreamMultiCallable[_orchestrator_pb2.ExportRunRequest, _orchestrator_pb2.ExportRunResponse]
-    """Streams all that is kept of a run, as far as it has come: what it was given, then its events. With them its decisions can be
-    made again.
+    """Streams all data that is kept of a run so far: its definition, then its events. They suffice to replay the scheduler's
+    decisions.
     """
     ExplainRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ExplainRunRequest, _orchestrator_pb2.ExplainRunResponse]
-    """Says what a run under way waits for: what each step that has not ended does, or waits for, and since when; of a running
-    Python action, the line of code where it stands.
+    """Explains what an unfinished run waits for. For each step that has not ended: what it does or waits for, and since when. For a
+    running Python action: the line of code that it executes.
     """
     PlanWorkflow: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.PlanWorkflowRequest, _orchestrator_pb2.PlanWorkflowResponse]
-    """Validates a workflow and explains it: waves, width, dependencies, what each step gets. Invokes nothing."""
+    """Validates a workflow and returns its plan: waves, width, dependencies and the inputs of steps. Invokes no action."""
     ListActions: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ListActionsRequest, _orchestrator_pb2.ListActionsResponse]
-    """Lists the actions this server has, by name."""
+    """Lists the server's actions, by name."""
     ListWorkflows: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ListWorkflowsRequest, _orchestrator_pb2.ListWorkflowsResponse]
-    """Lists the named workflows this server has, by name."""
+    """Lists the server's named workflows, by name."""
     GetServerInfo: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.GetServerInfoRequest, _orchestrator_pb2.GetServerInfoResponse]
-    """Says what this server is and can do."""
+    """Returns server info."""
 
 @_typing.type_check_only
 class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
-    """Runs workflows and streams what happens.
+    """Runs workflows and streams their events.
 
-    A call that cannot be accepted fails with a canonical code and a `google.rpc.ErrorInfo` (domain `stepwave`, a stable reason), and
-    a `google.rpc.BadRequest` with every field to blame (of very many the first, as far as 7 KB reach, and how many more there are);
-    nothing has been invoked then. A step's failure is data in events and
-    results, never the failure of a call. No message passes 3 MiB.
+    A rejected call fails with a canonical code, a `google.rpc.ErrorInfo` (domain `stepwave`, with a stable reason) and a
+    `google.rpc.BadRequest` that names every invalid field. A very long list is cut to 7 KB and says how many fields are missing. A
+    rejected call has invoked no action. The failure of a step is data in events and results; it never fails a call. No message is
+    larger than 3 MiB.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExecuteWorkflow: _aio.UnaryStreamMultiCallable[_orchestrator_pb2.ExecuteWorkflowRequest, _orchestrator_pb2.ExecuteWorkflowResponse]  # type: ignore[assignment]
-    """Starts a run and streams its events. The stream holds the run: when no stream holds it any more, `reconnect_window` starts, and
-    at its end the run is cancelled. A passed deadline cancels at once. A server that stops in order is no loss: of a run that it leaves
-    to the next one, the window begins with that, but for a window of 0, which begins only after a crash.
+    """Starts a run and streams its events. The stream keeps the run attached. When the last attached stream has ended, the
+    `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. If the deadline of the
+    call passes, the run is cancelled at once. A server that stops in order does not end the attachment: the window starts with
+    the next server. A window of 0 starts only after a crash.
 
-    With the `run_id` of an existing run: the same content (workflow and input) streams that run from its first event, other
-    content is `ALREADY_EXISTS`.
+    With the `run_id` of an existing run and the same content (workflow and input), it streams that run from the first event.
+    With other content, it fails with `ALREADY_EXISTS`.
     """
     StartRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.StartRunRequest, _orchestrator_pb2.StartRunResponse]  # type: ignore[assignment]
-    """Starts a run and returns. Nobody holds it. With the `run_id` of a held run and the same content, it detaches that run."""
+    """Starts a detached run and returns. With the `run_id` of an attached run and the same content, it detaches that run."""
     AddSteps: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.AddStepsRequest, _orchestrator_pb2.AddStepsResponse]  # type: ignore[assignment]
-    """Adds steps to an open run. Idempotent by step id and content."""
+    """Adds steps to an open run. The call is idempotent by step id and content."""
     WatchRun: _aio.UnaryStreamMultiCallable[_orchestrator_pb2.WatchRunRequest, _orchestrator_pb2.WatchRunResponse]  # type: ignore[assignment]
-    """Streams the events of a run after a number; any time, any number of watchers.
+    """Streams the events of a run after a sequence. A run can be watched at any time, by any number of watchers.
 
-    `OUT_OF_RANGE`: the number lies beyond the run's last event, or is no longer kept.
+    Fails with `OUT_OF_RANGE` if the sequence is beyond the run's last event, or if its events are no longer kept.
     """
     CompleteStep: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.CompleteStepRequest, _orchestrator_pb2.CompleteStepResponse]  # type: ignore[assignment]
-    """Answers a step of the action `core.wait`: approvals, call-backs."""
+    """Completes a step of the action `core.wait`, for example an approval or a callback."""
     GetRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.GetRunRequest, _orchestrator_pb2.GetRunResponse]  # type: ignore[assignment]
-    """Returns a run as it stands now. `NOT_FOUND`: there is none."""
+    """Returns the current state of a run. Fails with `NOT_FOUND` if there is no such run."""
     GetResult: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.GetResultRequest, _orchestrator_pb2.GetResultResponse]  # type: ignore[assignment]
-    """Returns what a run came to. `FAILED_PRECONDITION`: it has not ended yet."""
+    """Returns the result of a run. Fails with `FAILED_PRECONDITION` if the run has not ended."""
     ListStepResults: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ListStepResultsRequest, _orchestrator_pb2.ListStepResultsResponse]  # type: ignore[assignment]
-    """Lists the steps of a run and what they came to so far, in declaration order."""
+    """Lists the steps of a run with their current results, in declaration order."""
     ListRuns: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ListRunsRequest, _orchestrator_pb2.ListRunsResponse]  # type: ignore[assignment]
-    """Lists runs, the newest first."""
+    """Lists runs, newest first."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.CancelRunRequest, _orchestrator_pb2.CancelRunResponse]  # type: ignore[assignment]
-    """Cancels a run: nothing more starts, what runs is interrupted. Returns at once. Idempotent; a run that has ended stays as it is."""
+    """Cancels a run. No more steps start, and running attempts are interrupted. The call returns at once and is idempotent. It has
+    no effect on a run that has ended.
+    """
     DeleteRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.DeleteRunRequest, _orchestrator_pb2.DeleteRunResponse]  # type: ignore[assignment]
-    """Forgets a run that has ended. `FAILED_PRECONDITION`: it has not."""
+    """Deletes a run that has ended. Fails with `FAILED_PRECONDITION` if it has not."""
     ExportRun: _aio.UnaryStreamMultiCallable[_orchestrator_pb2.ExportRunRequest, _orchestrator_pb2.ExportRunResponse]  # type: ignore[assignment]
-    """Streams all that is kept of a run, as far as it has come: what it was given, then its events. With them its decisions can be
-    made again.
+    """Streams all data that is kept of a run so far: its definition, then its events. They suffice to replay the scheduler's
+    decisions.
     """
     ExplainRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ExplainRunRequest, _orchestrator_pb2.ExplainRunResponse]  # type: ignore[assignment]
-    """Says what a run under way waits for: what each step that has not ended does, or waits for, and since when; of a running
-    Python action, the line of code where it stands.
+    """Explains what an unfinished run waits for. For each step that has not ended: what it does or waits for, and since when. For a
+    running Python action: the line of code that it executes.
     """
     PlanWorkflow: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.PlanWorkflowRequest, _orchestrator_pb2.PlanWorkflowResponse]  # type: ignore[assignment]
-    """Validates a workflow and explains it: waves, width, dependencies, what each step gets. Invokes nothing."""
+    """Validates a workflow and returns its plan: waves, width, dependencies and the inputs of steps. Invokes no action."""
     ListActions: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ListActionsRequest, _orchestrator_pb2.ListActionsResponse]  # type: ignore[assignment]
-    """Lists the actions this server has, by name."""
+    """Lists the server's actions, by name."""
     ListWorkflows: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ListWorkflowsRequest, _orchestrator_pb2.ListWorkflowsResponse]  # type: ignore[assignment]
-    """Lists the named workflows this server has, by name."""
+    """Lists the server's named workflows, by name."""
     GetServerInfo: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.GetServerInfoRequest, _orchestrator_pb2.GetServerInfoResponse]  # type: ignore[assignment]
-    """Says what this server is and can do."""
+    """Returns server info."""
 
 class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Runs workflows and streams what happens.
+    """Runs workflows and streams their events.
 
-    A call that cannot be accepted fails with a canonical code and a `google.rpc.ErrorInfo` (domain `stepwave`, a stable reason), and
-    a `google.rpc.BadRequest` with every field to blame (of very many the first, as far as 7 KB reach, and how many more there are);
-    nothing has been invoked then. A step's failure is data in events and
-    results, never the failure of a call. No message passes 3 MiB.
+    A rejected call fails with a canonical code, a `google.rpc.ErrorInfo` (domain `stepwave`, with a stable reason) and a
+    `google.rpc.BadRequest` that names every invalid field. A very long list is cut to 7 KB and says how many fields are missing. A
+    rejected call has invoked no action. The failure of a step is data in events and results; it never fails a call. No message is
+    larger than 3 MiB.
     """
 
     @_abc_1.abstractmethod
@@ -161,12 +167,13 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.ExecuteWorkflowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_orchestrator_pb2.ExecuteWorkflowResponse], _abc.AsyncIterator[_orchestrator_pb2.ExecuteWorkflowResponse]]:
-        """Starts a run and streams its events. The stream holds the run: when no stream holds it any more, `reconnect_window` starts, and
-        at its end the run is cancelled. A passed deadline cancels at once. A server that stops in order is no loss: of a run that it leaves
-        to the next one, the window begins with that, but for a window of 0, which begins only after a crash.
+        """Starts a run and streams its events. The stream keeps the run attached. When the last attached stream has ended, the
+        `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. If the deadline of the
+        call passes, the run is cancelled at once. A server that stops in order does not end the attachment: the window starts with
+        the next server. A window of 0 starts only after a crash.
 
-        With the `run_id` of an existing run: the same content (workflow and input) streams that run from its first event, other
-        content is `ALREADY_EXISTS`.
+        With the `run_id` of an existing run and the same content (workflow and input), it streams that run from the first event.
+        With other content, it fails with `ALREADY_EXISTS`.
         """
 
     @_abc_1.abstractmethod
@@ -175,7 +182,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.StartRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.StartRunResponse, _abc.Awaitable[_orchestrator_pb2.StartRunResponse]]:
-        """Starts a run and returns. Nobody holds it. With the `run_id` of a held run and the same content, it detaches that run."""
+        """Starts a detached run and returns. With the `run_id` of an attached run and the same content, it detaches that run."""
 
     @_abc_1.abstractmethod
     def AddSteps(
@@ -183,7 +190,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.AddStepsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.AddStepsResponse, _abc.Awaitable[_orchestrator_pb2.AddStepsResponse]]:
-        """Adds steps to an open run. Idempotent by step id and content."""
+        """Adds steps to an open run. The call is idempotent by step id and content."""
 
     @_abc_1.abstractmethod
     def WatchRun(
@@ -191,9 +198,9 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.WatchRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_orchestrator_pb2.WatchRunResponse], _abc.AsyncIterator[_orchestrator_pb2.WatchRunResponse]]:
-        """Streams the events of a run after a number; any time, any number of watchers.
+        """Streams the events of a run after a sequence. A run can be watched at any time, by any number of watchers.
 
-        `OUT_OF_RANGE`: the number lies beyond the run's last event, or is no longer kept.
+        Fails with `OUT_OF_RANGE` if the sequence is beyond the run's last event, or if its events are no longer kept.
         """
 
     @_abc_1.abstractmethod
@@ -202,7 +209,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.CompleteStepRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.CompleteStepResponse, _abc.Awaitable[_orchestrator_pb2.CompleteStepResponse]]:
-        """Answers a step of the action `core.wait`: approvals, call-backs."""
+        """Completes a step of the action `core.wait`, for example an approval or a callback."""
 
     @_abc_1.abstractmethod
     def GetRun(
@@ -210,7 +217,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.GetRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.GetRunResponse, _abc.Awaitable[_orchestrator_pb2.GetRunResponse]]:
-        """Returns a run as it stands now. `NOT_FOUND`: there is none."""
+        """Returns the current state of a run. Fails with `NOT_FOUND` if there is no such run."""
 
     @_abc_1.abstractmethod
     def GetResult(
@@ -218,7 +225,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.GetResultRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.GetResultResponse, _abc.Awaitable[_orchestrator_pb2.GetResultResponse]]:
-        """Returns what a run came to. `FAILED_PRECONDITION`: it has not ended yet."""
+        """Returns the result of a run. Fails with `FAILED_PRECONDITION` if the run has not ended."""
 
     @_abc_1.abstractmethod
     def ListStepResults(
@@ -226,7 +233,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.ListStepResultsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.ListStepResultsResponse, _abc.Awaitable[_orchestrator_pb2.ListStepResultsResponse]]:
-        """Lists the steps of a run and what they came to so far, in declaration order."""
+        """Lists the steps of a run with their current results, in declaration order."""
 
     @_abc_1.abstractmethod
     def ListRuns(
@@ -234,7 +241,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.ListRunsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.ListRunsResponse, _abc.Awaitable[_orchestrator_pb2.ListRunsResponse]]:
-        """Lists runs, the newest first."""
+        """Lists runs, newest first."""
 
     @_abc_1.abstractmethod
     def CancelRun(
@@ -242,7 +249,9 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.CancelRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.CancelRunResponse, _abc.Awaitable[_orchestrator_pb2.CancelRunResponse]]:
-        """Cancels a run: nothing more starts, what runs is interrupted. Returns at once. Idempotent; a run that has ended stays as it is."""
+        """Cancels a run. No more steps start, and running attempts are interrupted. The call returns at once and is idempotent. It has
+        no effect on a run that has ended.
+        """
 
     @_abc_1.abstractmethod
     def DeleteRun(
@@ -250,7 +259,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.DeleteRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.DeleteRunResponse, _abc.Awaitable[_orchestrator_pb2.DeleteRunResponse]]:
-        """Forgets a run that has ended. `FAILED_PRECONDITION`: it has not."""
+        """Deletes a run that has ended. Fails with `FAILED_PRECONDITION` if it has not."""
 
     @_abc_1.abstractmethod
     def ExportRun(
@@ -258,8 +267,8 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.ExportRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_orchestrator_pb2.ExportRunResponse], _abc.AsyncIterator[_orchestrator_pb2.ExportRunResponse]]:
-        """Streams all that is kept of a run, as far as it has come: what it was given, then its events. With them its decisions can be
-        made again.
+        """Streams all data that is kept of a run so far: its definition, then its events. They suffice to replay the scheduler's
+        decisions.
         """
 
     @_abc_1.abstractmethod
@@ -268,8 +277,8 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.ExplainRunRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.ExplainRunResponse, _abc.Awaitable[_orchestrator_pb2.ExplainRunResponse]]:
-        """Says what a run under way waits for: what each step that has not ended does, or waits for, and since when; of a running
-        Python action, the line of code where it stands.
+        """Explains what an unfinished run waits for. For each step that has not ended: what it does or waits for, and since when. For a
+        running Python action: the line of code that it executes.
         """
 
     @_abc_1.abstractmethod
@@ -278,7 +287,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.PlanWorkflowRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.PlanWorkflowResponse, _abc.Awaitable[_orchestrator_pb2.PlanWorkflowResponse]]:
-        """Validates a workflow and explains it: waves, width, dependencies, what each step gets. Invokes nothing."""
+        """Validates a workflow and returns its plan: waves, width, dependencies and the inputs of steps. Invokes no action."""
 
     @_abc_1.abstractmethod
     def ListActions(
@@ -286,7 +295,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.ListActionsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.ListActionsResponse, _abc.Awaitable[_orchestrator_pb2.ListActionsResponse]]:
-        """Lists the actions this server has, by name."""
+        """Lists the server's actions, by name."""
 
     @_abc_1.abstractmethod
     def ListWorkflows(
@@ -294,7 +303,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.ListWorkflowsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.ListWorkflowsResponse, _abc.Awaitable[_orchestrator_pb2.ListWorkflowsResponse]]:
-        """Lists the named workflows this server has, by name."""
+        """Lists the server's named workflows, by name."""
 
     @_abc_1.abstractmethod
     def GetServerInfo(
@@ -302,6 +311,6 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.GetServerInfoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.GetServerInfoResponse, _abc.Awaitable[_orchestrator_pb2.GetServerInfoResponse]]:
-        """Says what this server is and can do."""
+        """Returns server info."""
 
 def add_OrchestratorServiceServicer_to_server(servicer: OrchestratorServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

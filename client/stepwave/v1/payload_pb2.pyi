@@ -18,10 +18,10 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Payload(_message.Message):
-    """A value as it travels: the input of a run or step, the output of a step, a chunk of a stream.
+    """A value: the input of a run or step, the output of a step, or a chunk of a stream.
 
-    JSON stays text, so that numbers keep their digits (2^53+1 survives) and a person can read it in any tool. At most the
-    server's `max_payload_bytes` (1 MiB unless configured).
+    JSON is sent as text. Numbers keep their digits (2^53+1 survives), and a person can read it in any tool. The encoded payload
+    has at most the server's `max_payload_bytes` (1 MiB unless configured).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -29,12 +29,12 @@ class Payload(_message.Message):
     JSON_FIELD_NUMBER: _builtins.int
     BLOB_FIELD_NUMBER: _builtins.int
     json: _builtins.str
-    """One JSON text (RFC 8259), within bounds that every reader takes: lists and objects nest at most 100 deep, and a
+    """One JSON text (RFC 8259), within limits that every reader supports: lists and objects nest at most 100 deep, and a
     number is within the range of a double and has at most 4,300 characters. `NaN` and `Infinity` are refused.
     """
     @_builtins.property
     def blob(self) -> Global___Blob:
-        """Bytes that are not JSON. Paths into a blob do not exist: only the whole of it can be bound."""
+        """Bytes that are not JSON. A binding can take only the whole blob, not a part of it."""
 
     def __init__(
         self,
@@ -54,16 +54,16 @@ Global___Payload: _TypeAlias = Payload  # noqa: Y015
 
 @_typing.final
 class Blob(_message.Message):
-    """Bytes and what they are."""
+    """Bytes and their media type."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CONTENT_TYPE_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     content_type: _builtins.str
-    """Media type (RFC 6838), for example `image/png`. Empty: `application/octet-stream`."""
+    """The media type (RFC 6838), for example `image/png`. Empty: `application/octet-stream`."""
     data: _builtins.bytes
-    """The bytes themselves."""
+    """The bytes."""
     def __init__(
         self,
         *,

@@ -31,35 +31,35 @@ class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_State.ValueType
     STATE_UNSPECIFIED: _State.ValueType  # 0
     """Never sent."""
     STATE_PENDING: _State.ValueType  # 1
-    """Not begun: it waits for its dependencies, for admission, or for its first turn."""
+    """Not started: it waits for its dependencies, for admission, or for its turn."""
     STATE_RUNNING: _State.ValueType  # 2
-    """Begun and not ended."""
+    """Started and not ended."""
     STATE_SUCCEEDED: _State.ValueType  # 3
-    """Ended with an answer."""
+    """Succeeded, with an answer."""
     STATE_FAILED: _State.ValueType  # 4
-    """Ended without an answer, by its own fault or its dependencies'."""
+    """Failed: it ended without an answer. Its failure says why."""
     STATE_CANCELLED: _State.ValueType  # 5
-    """Interrupted while it ran."""
+    """Cancelled: it was interrupted while it ran."""
     STATE_SKIPPED: _State.ValueType  # 6
-    """Never begun and never will be. Steps only."""
+    """Skipped: it was not started and never will be. Steps only."""
 
 class State(_State, metaclass=_StateEnumTypeWrapper):
-    """What has become of a run or a step."""
+    """The state of a run or a step."""
 
 STATE_UNSPECIFIED: State.ValueType  # 0
 """Never sent."""
 STATE_PENDING: State.ValueType  # 1
-"""Not begun: it waits for its dependencies, for admission, or for its first turn."""
+"""Not started: it waits for its dependencies, for admission, or for its turn."""
 STATE_RUNNING: State.ValueType  # 2
-"""Begun and not ended."""
+"""Started and not ended."""
 STATE_SUCCEEDED: State.ValueType  # 3
-"""Ended with an answer."""
+"""Succeeded, with an answer."""
 STATE_FAILED: State.ValueType  # 4
-"""Ended without an answer, by its own fault or its dependencies'."""
+"""Failed: it ended without an answer. Its failure says why."""
 STATE_CANCELLED: State.ValueType  # 5
-"""Interrupted while it ran."""
+"""Cancelled: it was interrupted while it ran."""
 STATE_SKIPPED: State.ValueType  # 6
-"""Never begun and never will be. Steps only."""
+"""Skipped: it was not started and never will be. Steps only."""
 Global___State: _TypeAlias = State  # noqa: Y015
 
 class _SkipCause:
@@ -71,35 +71,35 @@ class _SkipCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SkipCause.V
     SKIP_CAUSE_UNSPECIFIED: _SkipCause.ValueType  # 0
     """Never sent."""
     SKIP_CAUSE_DEPENDENCY: _SkipCause.ValueType  # 1
-    """Its join cannot be met: the blamed step did not succeed."""
+    """The step's join cannot be met: the causing step did not succeed."""
     SKIP_CAUSE_CONDITION: _SkipCause.ValueType  # 2
-    """Its `when` was false."""
+    """The step's `when` was false."""
     SKIP_CAUSE_FAIL_FAST: _SkipCause.ValueType  # 3
-    """The blamed step failed before it, in a fail-fast workflow."""
+    """The causing step failed earlier, in a fail-fast workflow."""
     SKIP_CAUSE_CANCELLED: _SkipCause.ValueType  # 4
-    """The run was cancelled before it began."""
+    """The run was cancelled before the step started."""
     SKIP_CAUSE_TIMEOUT: _SkipCause.ValueType  # 5
-    """The run's timeout passed before it began."""
+    """The run timed out before the step started."""
     SKIP_CAUSE_NOT_NEEDED: _SkipCause.ValueType  # 6
-    """Every `JOIN_ANY` that waited for it was met by another step, the blamed one."""
+    """Every `JOIN_ANY` step that depends on it was satisfied by another step, the causing one."""
 
 class SkipCause(_SkipCause, metaclass=_SkipCauseEnumTypeWrapper):
-    """The kinds of reasons for skipping a step."""
+    """The causes for skipping a step."""
 
 SKIP_CAUSE_UNSPECIFIED: SkipCause.ValueType  # 0
 """Never sent."""
 SKIP_CAUSE_DEPENDENCY: SkipCause.ValueType  # 1
-"""Its join cannot be met: the blamed step did not succeed."""
+"""The step's join cannot be met: the causing step did not succeed."""
 SKIP_CAUSE_CONDITION: SkipCause.ValueType  # 2
-"""Its `when` was false."""
+"""The step's `when` was false."""
 SKIP_CAUSE_FAIL_FAST: SkipCause.ValueType  # 3
-"""The blamed step failed before it, in a fail-fast workflow."""
+"""The causing step failed earlier, in a fail-fast workflow."""
 SKIP_CAUSE_CANCELLED: SkipCause.ValueType  # 4
-"""The run was cancelled before it began."""
+"""The run was cancelled before the step started."""
 SKIP_CAUSE_TIMEOUT: SkipCause.ValueType  # 5
-"""The run's timeout passed before it began."""
+"""The run timed out before the step started."""
 SKIP_CAUSE_NOT_NEEDED: SkipCause.ValueType  # 6
-"""Every `JOIN_ANY` that waited for it was met by another step, the blamed one."""
+"""Every `JOIN_ANY` step that depends on it was satisfied by another step, the causing one."""
 Global___SkipCause: _TypeAlias = SkipCause  # noqa: Y015
 
 class _FailureCause:
@@ -111,11 +111,11 @@ class _FailureCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureC
     FAILURE_CAUSE_UNSPECIFIED: _FailureCause.ValueType  # 0
     """An action failed, or the cause was not recorded."""
     FAILURE_CAUSE_ATTEMPT_TIMEOUT: _FailureCause.ValueType  # 1
-    """The attempt passed its timeout."""
+    """The attempt exceeded its timeout."""
     FAILURE_CAUSE_TOTAL_TIMEOUT: _FailureCause.ValueType  # 2
-    """The step passed its total timeout."""
+    """The step exceeded its total timeout."""
     FAILURE_CAUSE_RUN_TIMEOUT: _FailureCause.ValueType  # 3
-    """The run passed its timeout."""
+    """The run exceeded its timeout."""
     FAILURE_CAUSE_CLEANUP_TIMEOUT: _FailureCause.ValueType  # 4
     """The clean-up of a failed run took longer than 30 s."""
     FAILURE_CAUSE_CANCEL_REQUESTED: _FailureCause.ValueType  # 5
@@ -123,23 +123,23 @@ class _FailureCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureC
     FAILURE_CAUSE_STEP_FAILED: _FailureCause.ValueType  # 6
     """Another step failed, and the run fails fast."""
     FAILURE_CAUSE_NOT_NEEDED: _FailureCause.ValueType  # 7
-    """No join needs the step any more."""
+    """No join needs the step any longer."""
     FAILURE_CAUSE_ATTEMPT_LOST: _FailureCause.ValueType  # 8
-    """The attempt ended with its server."""
+    """The server stopped while the attempt ran."""
     FAILURE_CAUSE_INPUT: _FailureCause.ValueType  # 9
-    """The input of the step could not be put together."""
+    """The input of the step could not be built."""
 
 class FailureCause(_FailureCause, metaclass=_FailureCauseEnumTypeWrapper):
-    """What made the scheduler decide a failure."""
+    """The causes of failures that the scheduler decides."""
 
 FAILURE_CAUSE_UNSPECIFIED: FailureCause.ValueType  # 0
 """An action failed, or the cause was not recorded."""
 FAILURE_CAUSE_ATTEMPT_TIMEOUT: FailureCause.ValueType  # 1
-"""The attempt passed its timeout."""
+"""The attempt exceeded its timeout."""
 FAILURE_CAUSE_TOTAL_TIMEOUT: FailureCause.ValueType  # 2
-"""The step passed its total timeout."""
+"""The step exceeded its total timeout."""
 FAILURE_CAUSE_RUN_TIMEOUT: FailureCause.ValueType  # 3
-"""The run passed its timeout."""
+"""The run exceeded its timeout."""
 FAILURE_CAUSE_CLEANUP_TIMEOUT: FailureCause.ValueType  # 4
 """The clean-up of a failed run took longer than 30 s."""
 FAILURE_CAUSE_CANCEL_REQUESTED: FailureCause.ValueType  # 5
@@ -147,11 +147,11 @@ FAILURE_CAUSE_CANCEL_REQUESTED: FailureCause.ValueType  # 5
 FAILURE_CAUSE_STEP_FAILED: FailureCause.ValueType  # 6
 """Another step failed, and the run fails fast."""
 FAILURE_CAUSE_NOT_NEEDED: FailureCause.ValueType  # 7
-"""No join needs the step any more."""
+"""No join needs the step any longer."""
 FAILURE_CAUSE_ATTEMPT_LOST: FailureCause.ValueType  # 8
-"""The attempt ended with its server."""
+"""The server stopped while the attempt ran."""
 FAILURE_CAUSE_INPUT: FailureCause.ValueType  # 9
-"""The input of the step could not be put together."""
+"""The input of the step could not be built."""
 Global___FailureCause: _TypeAlias = FailureCause  # noqa: Y015
 
 class _FailureReason:
@@ -163,60 +163,60 @@ class _FailureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Failure
     FAILURE_REASON_UNSPECIFIED: _FailureReason.ValueType  # 0
     """Never sent."""
     FAILURE_REASON_RATE_LIMITED: _FailureReason.ValueType  # 1
-    """Something asked to be called less often."""
+    """A service asked for fewer calls."""
     FAILURE_REASON_TIMEOUT: _FailureReason.ValueType  # 2
-    """A timeout of the attempt, the step or the run passed."""
+    """The attempt, the step or the run exceeded a timeout."""
     FAILURE_REASON_UNAVAILABLE: _FailureReason.ValueType  # 3
-    """Something could not be reached."""
+    """A service could not be reached."""
     FAILURE_REASON_INVALID_INPUT: _FailureReason.ValueType  # 4
-    """The input does not fit the action, or could not be put together."""
+    """The input is not valid for the action, or could not be built."""
     FAILURE_REASON_UNAUTHORIZED: _FailureReason.ValueType  # 5
-    """A credential was missing or refused."""
+    """Credentials were missing or rejected."""
     FAILURE_REASON_NOT_FOUND: _FailureReason.ValueType  # 6
-    """Something that was asked for does not exist."""
+    """A requested resource does not exist."""
     FAILURE_REASON_ACTION_ERROR: _FailureReason.ValueType  # 7
-    """The action raised an error of its own."""
+    """The action failed with an error of its own."""
     FAILURE_REASON_CANCELLED: _FailureReason.ValueType  # 8
     """The run was cancelled, or a join no longer needed the step."""
     FAILURE_REASON_INTERRUPTED: _FailureReason.ValueType  # 9
     """The server stopped while the attempt ran."""
     FAILURE_REASON_RESOURCE_EXHAUSTED: _FailureReason.ValueType  # 10
-    """A bound was passed, such as the size of an answer."""
+    """A limit was exceeded, for example the size of an answer."""
     FAILURE_REASON_INTERNAL: _FailureReason.ValueType  # 11
-    """A defect of the server."""
+    """The server has a defect."""
 
 class FailureReason(_FailureReason, metaclass=_FailureReasonEnumTypeWrapper):
-    """The kinds of failures."""
+    """The reasons of failures."""
 
 FAILURE_REASON_UNSPECIFIED: FailureReason.ValueType  # 0
 """Never sent."""
 FAILURE_REASON_RATE_LIMITED: FailureReason.ValueType  # 1
-"""Something asked to be called less often."""
+"""A service asked for fewer calls."""
 FAILURE_REASON_TIMEOUT: FailureReason.ValueType  # 2
-"""A timeout of the attempt, the step or the run passed."""
+"""The attempt, the step or the run exceeded a timeout."""
 FAILURE_REASON_UNAVAILABLE: FailureReason.ValueType  # 3
-"""Something could not be reached."""
+"""A service could not be reached."""
 FAILURE_REASON_INVALID_INPUT: FailureReason.ValueType  # 4
-"""The input does not fit the action, or could not be put together."""
+"""The input is not valid for the action, or could not be built."""
 FAILURE_REASON_UNAUTHORIZED: FailureReason.ValueType  # 5
-"""A credential was missing or refused."""
+"""Credentials were missing or rejected."""
 FAILURE_REASON_NOT_FOUND: FailureReason.ValueType  # 6
-"""Something that was asked for does not exist."""
+"""A requested resource does not exist."""
 FAILURE_REASON_ACTION_ERROR: FailureReason.ValueType  # 7
-"""The action raised an error of its own."""
+"""The action failed with an error of its own."""
 FAILURE_REASON_CANCELLED: FailureReason.ValueType  # 8
 """The run was cancelled, or a join no longer needed the step."""
 FAILURE_REASON_INTERRUPTED: FailureReason.ValueType  # 9
 """The server stopped while the attempt ran."""
 FAILURE_REASON_RESOURCE_EXHAUSTED: FailureReason.ValueType  # 10
-"""A bound was passed, such as the size of an answer."""
+"""A limit was exceeded, for example the size of an answer."""
 FAILURE_REASON_INTERNAL: FailureReason.ValueType  # 11
-"""A defect of the server."""
+"""The server has a defect."""
 Global___FailureReason: _TypeAlias = FailureReason  # noqa: Y015
 
 @_typing.final
 class Run(_message.Message):
-    """One execution of a workflow, as it stands now."""
+    """The current state of a run: one execution of a workflow."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -256,47 +256,47 @@ class Run(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     MISSING_ACTIONS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
-    """Unique in its namespace. Chosen by the caller or the server."""
+    """The run's id, unique in its namespace. Chosen by the caller or the server."""
     namespace: _builtins.str
-    """The namespace it lives in."""
+    """The run's namespace."""
     workflow_name: _builtins.str
-    """The name of the workflow it executes."""
+    """The name of the workflow."""
     state: Global___State.ValueType
-    """What has become of it so far."""
+    """The run's state."""
     last_sequence: _builtins.int
-    """The number of its newest event."""
+    """The sequence of the run's newest event."""
     open: _builtins.bool
-    """True: steps may still be added."""
+    """If true, steps can still be added."""
     stopping: _builtins.bool
-    """True: it was cancelled or timed out, and waits for running attempts to end."""
+    """If true, the run was cancelled or timed out and waits for running attempts to end."""
     rerun_of: _builtins.str
-    """The run whose workflow and input it took, and perhaps outputs. Empty: it is no rerun."""
+    """The run that this run repeats: its workflow and input, and possibly outputs, were taken over. Empty: this run is not a rerun."""
     paused: _builtins.bool
-    """True: a server found it under way when it started, and was told to leave such runs alone."""
+    """If true, the run was unfinished when the server started, and the server is configured to pause such runs."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The workflow's labels."""
+        """The workflow's labels. At most 64."""
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was accepted."""
+        """The time when the run was accepted."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it began. Not set: not yet."""
+        """The time when the run started. Not set: it has not started."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended. Not set: not yet."""
+        """The time when the run ended. Not set: it has not ended."""
 
     @_builtins.property
     def counts(self) -> Global___StateCounts:
-        """How many of its steps are in which state."""
+        """The number of steps in each state."""
 
     @_builtins.property
     def missing_actions(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Actions that its steps wait for and that this server does not have, the first 20. It goes on when a server starts that has
-        them.
+        """The actions that its steps wait for and that this server does not have, the first 20. The run continues when a server with
+        these actions starts.
         """
 
     def __init__(
@@ -328,7 +328,7 @@ Global___Run: _TypeAlias = Run  # noqa: Y015
 
 @_typing.final
 class StateCounts(_message.Message):
-    """How many steps are in which state."""
+    """The number of steps in each state."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -339,17 +339,17 @@ class StateCounts(_message.Message):
     CANCELLED_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
     pending: _builtins.int
-    """Steps in `STATE_PENDING`."""
+    """The number of steps in `STATE_PENDING`."""
     running: _builtins.int
-    """Steps in `STATE_RUNNING`."""
+    """The number of steps in `STATE_RUNNING`."""
     succeeded: _builtins.int
-    """Steps in `STATE_SUCCEEDED`."""
+    """The number of steps in `STATE_SUCCEEDED`."""
     failed: _builtins.int
-    """Steps in `STATE_FAILED`."""
+    """The number of steps in `STATE_FAILED`."""
     cancelled: _builtins.int
-    """Steps in `STATE_CANCELLED`."""
+    """The number of steps in `STATE_CANCELLED`."""
     skipped: _builtins.int
-    """Steps in `STATE_SKIPPED`."""
+    """The number of steps in `STATE_SKIPPED`."""
     def __init__(
         self,
         *,
@@ -370,7 +370,7 @@ Global___StateCounts: _TypeAlias = StateCounts  # noqa: Y015
 
 @_typing.final
 class StepResult(_message.Message):
-    """What a step came to."""
+    """The result of a step."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -389,47 +389,49 @@ class StepResult(_message.Message):
     REUSED_FROM_FIELD_NUMBER: _builtins.int
     ORIGINAL_FAILURE_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
-    """The step."""
+    """The id of the step."""
     action: _builtins.str
-    """What it did."""
+    """The action of the step."""
     state: Global___State.ValueType
-    """Its state: an end state in a `step_finished` event, any in `ListStepResults`."""
+    """The step's state. Final in a `step_finished` event; any in `ListStepResults`."""
     wave: _builtins.int
-    """Its topological level: 0 without dependencies, else 1 + the highest among its dependencies."""
+    """The step's wave, from 0."""
     attempts: _builtins.int
-    """How many attempts were started, that of a fallback's action included."""
+    """The number of attempts that were started, including the attempt of a fallback's action."""
     abandoned: _builtins.bool
-    """True: an attempt was interrupted and did not end within its grace; what it still does is ignored."""
+    """If true, an interrupted attempt did not end within the server's cancel grace (10 s unless configured). What it still does is
+    ignored.
+    """
     reused_from: _builtins.str
-    """The run from which its output was taken over; no attempt was made then. Empty: it answered itself."""
+    """The run from which the output was taken over. No attempt was made in this run. Empty: the output was not taken over."""
     @_builtins.property
     def output(self) -> _payload_pb2.Payload:
-        """Its answer, or its fallback's. Set if and only if it succeeded."""
+        """The answer of the step or of its fallback. Set if and only if the step succeeded."""
 
     @_builtins.property
     def failure(self) -> Global___Failure:
-        """Why it failed or was cancelled. Not set otherwise."""
+        """The failure. Set if the step failed or was cancelled."""
 
     @_builtins.property
     def skip_reason(self) -> Global___SkipReason:
-        """Why it was skipped. Not set otherwise."""
+        """The reason for skipping. Set if the step was skipped."""
 
     @_builtins.property
     def ready_time(self) -> _timestamp_pb2.Timestamp:
-        """When its dependencies allowed it to start. Not set: they never did."""
+        """The time when its dependencies allowed it to start. Not set: they have not."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When its first attempt started. Not set: none did."""
+        """The time when its first attempt started. Not set: no attempt has started."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended. Not set: not yet."""
+        """The time when the step ended. Not set: it has not ended."""
 
     @_builtins.property
     def original_failure(self) -> Global___Failure:
-        """Why its own action failed for good, where its fallback stood in: `output` is the fallback's then, or `failure` says why that
-        failed or was cancelled too. Not set: the fallback was not needed, or there is none.
+        """The final failure of the step's own action, if its fallback was used. `output` is then the fallback's answer, or `failure`
+        says why the fallback failed or was cancelled. Not set: no fallback was used.
         """
 
     def __init__(
@@ -460,16 +462,16 @@ Global___StepResult: _TypeAlias = StepResult  # noqa: Y015
 
 @_typing.final
 class SkipReason(_message.Message):
-    """Why a step was never invoked."""
+    """The reason why a step was skipped."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     CAUSE_FIELD_NUMBER: _builtins.int
     STEP_ID_FIELD_NUMBER: _builtins.int
     cause: Global___SkipCause.ValueType
-    """The kind of reason."""
+    """The cause."""
     step_id: _builtins.str
-    """The step to blame. Empty: none is, as when the run was cancelled."""
+    """The id of the step that caused it. Empty: no step did, for example when the run was cancelled."""
     def __init__(
         self,
         *,
@@ -486,7 +488,7 @@ Global___SkipReason: _TypeAlias = SkipReason  # noqa: Y015
 
 @_typing.final
 class Failure(_message.Message):
-    """Why a step or run did not succeed."""
+    """The reason why a step or run did not succeed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -521,24 +523,24 @@ class Failure(_message.Message):
     reason: Global___FailureReason.ValueType
     """The kind of failure."""
     message: _builtins.str
-    """One sentence for a person."""
+    """A description of the failure for a person, in one sentence."""
     retryable: _builtins.bool
-    """Whether another attempt could help."""
+    """Whether another attempt could succeed."""
     step_id: _builtins.str
-    """The step that failed. Empty: the run itself did."""
+    """The id of the step that failed. Empty: the run itself failed."""
     attempt: _builtins.int
-    """The attempt that failed, from 1. 0: no attempt was made."""
+    """The attempt that failed, from 1. 0: there was no attempt."""
     cause: Global___FailureCause.ValueType
-    """What made the scheduler decide the failure. Not set: an action failed, or the server did not record it."""
+    """The cause of a failure that the scheduler decided. Not set: an action failed, or the cause was not recorded."""
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
-        """How long to wait before another attempt, as the action said. Not set: it did not say."""
+        """The time to wait before another attempt, as given by the action. Not set: the action gave none."""
 
     @_builtins.property
     def details(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """More about it, at most 16 KiB in all. A Python action's error has `exception` (the type's name), and, unless the server
-        withholds them, `traceback` and the innermost `file`, `line` and `function` outside the server. `when_interrupted` says
-        what an interrupted action did in place of ending: answer, fail, or go on.
+        """Further details, at most 16 KiB in all. For an error of a Python action: `exception` (the name of its type) and, unless the
+        server withholds them, `traceback` and the innermost `file`, `line` and `function` outside the server. `when_interrupted`
+        says what an interrupted action did instead of ending: it answered, failed or continued.
         """
 
     def __init__(
@@ -563,7 +565,7 @@ Global___Failure: _TypeAlias = Failure  # noqa: Y015
 
 @_typing.final
 class Result(_message.Message):
-    """What a run came to."""
+    """The result of a run."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -601,46 +603,46 @@ class Result(_message.Message):
     END_TIME_FIELD_NUMBER: _builtins.int
     COUNTS_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
-    """The run."""
+    """The id of the run."""
     workflow_name: _builtins.str
-    """The name of the workflow it executed."""
+    """The name of the workflow."""
     state: Global___State.ValueType
-    """Its end state."""
+    """The run's final state."""
     omitted_output_count: _builtins.int
-    """How many outputs were left out in all."""
+    """The total number of omitted outputs."""
     failure_count: _builtins.int
-    """How many failures there were in all."""
+    """The total number of failures."""
     @_builtins.property
     def outputs(self) -> _containers.MessageMap[_builtins.str, _payload_pb2.Payload]:
-        """The outputs by step id: those the workflow names, else those of every succeeded step that nothing depends on. At most
-        1 MiB in all; what goes over is left out, and found in the steps' results.
+        """The outputs by step id: of the steps in the workflow's `outputs`, else of every succeeded step that no step depends on. At
+        most 1 MiB in all. Further outputs are omitted here and available in the steps' results.
         """
 
     @_builtins.property
     def omitted_outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The ids of outputs left out of `outputs` for their size, the first 1,000."""
+        """The step ids of omitted outputs, the first 1,000."""
 
     @_builtins.property
     def failures(self) -> _containers.RepeatedCompositeFieldContainer[Global___Failure]:
-        """The failures, in order: of steps that failed, and of the run itself (no step id) when it was cancelled or timed out. The
-        first 100, and 1 MiB at most.
+        """The failures, in order: of steps that failed, and of the run itself (with no step id) if it was cancelled or timed out. The
+        first 100, at most 1 MiB in all.
         """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
-        """When the run was accepted."""
+        """The time when the run was accepted."""
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:
-        """When it began."""
+        """The time when the run started."""
 
     @_builtins.property
     def end_time(self) -> _timestamp_pb2.Timestamp:
-        """When it ended."""
+        """The time when the run ended."""
 
     @_builtins.property
     def counts(self) -> Global___StateCounts:
-        """How many of its steps ended in which state."""
+        """The number of steps in each final state."""
 
     def __init__(
         self,

@@ -21,14 +21,14 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class InvokeRequest(_message.Message):
-    """One attempt of a step."""
+    """A request to run one attempt of a step."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ATTEMPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def attempt(self) -> Global___Attempt:
-        """What to do."""
+        """The attempt. Required."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ Global___InvokeRequest: _TypeAlias = InvokeRequest  # noqa: Y015
 
 @_typing.final
 class InvokeResponse(_message.Message):
-    """What an attempt came to."""
+    """The outcome of an attempt."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -57,7 +57,7 @@ class InvokeResponse(_message.Message):
 
     @_builtins.property
     def failure(self) -> _run_pb2.Failure:
-        """Why there is none."""
+        """The failure."""
 
     def __init__(
         self,
@@ -77,14 +77,14 @@ Global___InvokeResponse: _TypeAlias = InvokeResponse  # noqa: Y015
 
 @_typing.final
 class StreamRequest(_message.Message):
-    """One attempt of a step, to be answered in chunks."""
+    """A request to run one attempt of a step and stream its answer."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ATTEMPT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def attempt(self) -> Global___Attempt:
-        """What to do."""
+        """The attempt. Required."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ Global___StreamRequest: _TypeAlias = StreamRequest  # noqa: Y015
 
 @_typing.final
 class StreamResponse(_message.Message):
-    """One message of a streamed attempt. After an output or a failure nothing follows."""
+    """A message of a streamed attempt. An output or a failure is the last one."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -115,15 +115,15 @@ class StreamResponse(_message.Message):
 
     @_builtins.property
     def progress(self) -> Global___Progress:
-        """How far it got."""
+        """The progress of the attempt."""
 
     @_builtins.property
     def output(self) -> _payload_pb2.Payload:
-        """The answer, explicitly. A stream that ends without: its chunks, joined if all are strings, else as a list."""
+        """The explicit answer. If a stream ends without one, the answer is its chunks: joined if all are strings, else as a list."""
 
     @_builtins.property
     def failure(self) -> _run_pb2.Failure:
-        """Why there is no answer."""
+        """The failure."""
 
     def __init__(
         self,
@@ -145,16 +145,16 @@ Global___StreamResponse: _TypeAlias = StreamResponse  # noqa: Y015
 
 @_typing.final
 class Progress(_message.Message):
-    """How far an attempt got."""
+    """The progress of an attempt."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     FRACTION_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     fraction: _builtins.float
-    """How much is done, 0 to 1. Not set: unknown."""
+    """The completed share, 0 to 1. Not set: unknown."""
     message: _builtins.str
-    """One line for a person. May be empty."""
+    """A description for a person, in one line. May be empty."""
     def __init__(
         self,
         *,
@@ -173,7 +173,7 @@ Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
 class Attempt(_message.Message):
-    """What a host needs to know to run an attempt."""
+    """An attempt of a step, with all that a host needs to run it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -188,22 +188,22 @@ class Attempt(_message.Message):
     namespace: _builtins.str
     """The namespace of the run."""
     run_id: _builtins.str
-    """The run."""
+    """The id of the run."""
     step_id: _builtins.str
-    """The step."""
+    """The id of the step."""
     attempt: _builtins.int
-    """The attempt, from 1."""
+    """The number of the attempt, from 1."""
     action: _builtins.str
     """The name of the action."""
     idempotency_key: _builtins.str
-    """Equal for all attempts of the step: `namespace/run/step`."""
+    """The idempotency key, `namespace/run/step`. Equal for all attempts of the step."""
     @_builtins.property
     def input(self) -> _payload_pb2.Payload:
         """The action's input."""
 
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """When the attempt's timeout passes. Not set: it has none."""
+        """The time when the attempt times out. Not set: no timeout."""
 
     def __init__(
         self,

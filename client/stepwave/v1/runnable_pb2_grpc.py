@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RunnableServiceStub(object):
-    """Hosts actions outside the server: what a user implements in any language.
+    """A host for actions outside the server. Users implement it in any language.
     """
 
     def __init__(self, channel):
@@ -48,20 +48,20 @@ class RunnableServiceStub(object):
 
 
 class RunnableServiceServicer(object):
-    """Hosts actions outside the server: what a user implements in any language.
+    """A host for actions outside the server. Users implement it in any language.
     """
 
     def Invoke(self, request, context):
-        """Runs one attempt and answers once.
+        """Runs one attempt and returns its outcome.
 
-        A failure of the action is data in the response; a gRPC error means that the host itself could not take the call.
+        A failure of the action is data in the response. A gRPC error means that the host could not accept the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Stream(self, request, context):
-        """Runs one attempt and answers in chunks, then with the answer or the failure.
+        """Runs one attempt and streams chunks, then the answer or the failure.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -89,7 +89,7 @@ def add_RunnableServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RunnableService(object):
-    """Hosts actions outside the server: what a user implements in any language.
+    """A host for actions outside the server. Users implement it in any language.
     """
 
     @staticmethod

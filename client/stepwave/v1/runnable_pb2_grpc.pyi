@@ -27,35 +27,35 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RunnableServiceStub:
-    """Hosts actions outside the server: what a user implements in any language."""
+    """A host for actions outside the server. Users implement it in any language."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RunnableServiceAsyncStub: ...
     Invoke: _grpc.UnaryUnaryMultiCallable[_runnable_pb2.InvokeRequest, _runnable_pb2.InvokeResponse]
-    """Runs one attempt and answers once.
+    """Runs one attempt and returns its outcome.
 
-    A failure of the action is data in the response; a gRPC error means that the host itself could not take the call.
+    A failure of the action is data in the response. A gRPC error means that the host could not accept the call.
     """
     Stream: _grpc.UnaryStreamMultiCallable[_runnable_pb2.StreamRequest, _runnable_pb2.StreamResponse]
-    """Runs one attempt and answers in chunks, then with the answer or the failure."""
+    """Runs one attempt and streams chunks, then the answer or the failure."""
 
 @_typing.type_check_only
 class RunnableServiceAsyncStub(RunnableServiceStub):
-    """Hosts actions outside the server: what a user implements in any language."""
+    """A host for actions outside the server. Users implement it in any language."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Invoke: _aio.UnaryUnaryMultiCallable[_runnable_pb2.InvokeRequest, _runnable_pb2.InvokeResponse]  # type: ignore[assignment]
-    """Runs one attempt and answers once.
+    """Runs one attempt and returns its outcome.
 
-    A failure of the action is data in the response; a gRPC error means that the host itself could not take the call.
+    A failure of the action is data in the response. A gRPC error means that the host could not accept the call.
     """
     Stream: _aio.UnaryStreamMultiCallable[_runnable_pb2.StreamRequest, _runnable_pb2.StreamResponse]  # type: ignore[assignment]
-    """Runs one attempt and answers in chunks, then with the answer or the failure."""
+    """Runs one attempt and streams chunks, then the answer or the failure."""
 
 class RunnableServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Hosts actions outside the server: what a user implements in any language."""
+    """A host for actions outside the server. Users implement it in any language."""
 
     @_abc_1.abstractmethod
     def Invoke(
@@ -63,9 +63,9 @@ class RunnableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runnable_pb2.InvokeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runnable_pb2.InvokeResponse, _abc.Awaitable[_runnable_pb2.InvokeResponse]]:
-        """Runs one attempt and answers once.
+        """Runs one attempt and returns its outcome.
 
-        A failure of the action is data in the response; a gRPC error means that the host itself could not take the call.
+        A failure of the action is data in the response. A gRPC error means that the host could not accept the call.
         """
 
     @_abc_1.abstractmethod
@@ -74,6 +74,6 @@ class RunnableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runnable_pb2.StreamRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_runnable_pb2.StreamResponse], _abc.AsyncIterator[_runnable_pb2.StreamResponse]]:
-        """Runs one attempt and answers in chunks, then with the answer or the failure."""
+        """Runs one attempt and streams chunks, then the answer or the failure."""
 
 def add_RunnableServiceServicer_to_server(servicer: RunnableServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

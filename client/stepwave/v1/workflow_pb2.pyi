@@ -31,9 +31,9 @@ class _SchedulingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Scheduling
     SCHEDULING_UNSPECIFIED: _Scheduling.ValueType  # 0
     """The default: `SCHEDULING_EAGER`."""
     SCHEDULING_EAGER: _Scheduling.ValueType  # 1
-    """The moment its own dependencies are done."""
+    """As soon as its own dependencies are done."""
     SCHEDULING_WAVE: _Scheduling.ValueType  # 2
-    """When its dependencies and every step of all earlier waves are done: a barrier. Refused for open runs."""
+    """When its dependencies and all steps of earlier waves are done. Each wave is a barrier. Refused for open runs."""
 
 class Scheduling(_Scheduling, metaclass=_SchedulingEnumTypeWrapper):
     """When a step becomes ready."""
@@ -41,9 +41,9 @@ class Scheduling(_Scheduling, metaclass=_SchedulingEnumTypeWrapper):
 SCHEDULING_UNSPECIFIED: Scheduling.ValueType  # 0
 """The default: `SCHEDULING_EAGER`."""
 SCHEDULING_EAGER: Scheduling.ValueType  # 1
-"""The moment its own dependencies are done."""
+"""As soon as its own dependencies are done."""
 SCHEDULING_WAVE: Scheduling.ValueType  # 2
-"""When its dependencies and every step of all earlier waves are done: a barrier. Refused for open runs."""
+"""When its dependencies and all steps of earlier waves are done. Each wave is a barrier. Refused for open runs."""
 Global___Scheduling: _TypeAlias = Scheduling  # noqa: Y015
 
 class _FailurePolicy:
@@ -55,9 +55,11 @@ class _FailurePolicyEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Failure
     FAILURE_POLICY_UNSPECIFIED: _FailurePolicy.ValueType  # 0
     """The default: `FAILURE_POLICY_FAIL_FAST`."""
     FAILURE_POLICY_FAIL_FAST: _FailurePolicy.ValueType  # 1
-    """Running steps are interrupted, steps not begun are skipped; clean-up (`JOIN_ALL_DONE`) still runs, within 30 s."""
+    """Running steps are interrupted, and steps that have not started are skipped. Clean-up steps (`JOIN_ALL_DONE`) still run, for
+    at most 30 s.
+    """
     FAILURE_POLICY_CONTINUE: _FailurePolicy.ValueType  # 2
-    """Only steps whose join cannot be met any more are skipped; everything else runs."""
+    """Only steps whose join can no longer be met are skipped. All others run."""
 
 class FailurePolicy(_FailurePolicy, metaclass=_FailurePolicyEnumTypeWrapper):
     """What an unhandled failure does to the rest of the run."""
@@ -65,9 +67,11 @@ class FailurePolicy(_FailurePolicy, metaclass=_FailurePolicyEnumTypeWrapper):
 FAILURE_POLICY_UNSPECIFIED: FailurePolicy.ValueType  # 0
 """The default: `FAILURE_POLICY_FAIL_FAST`."""
 FAILURE_POLICY_FAIL_FAST: FailurePolicy.ValueType  # 1
-"""Running steps are interrupted, steps not begun are skipped; clean-up (`JOIN_ALL_DONE`) still runs, within 30 s."""
+"""Running steps are interrupted, and steps that have not started are skipped. Clean-up steps (`JOIN_ALL_DONE`) still run, for
+at most 30 s.
+"""
 FAILURE_POLICY_CONTINUE: FailurePolicy.ValueType  # 2
-"""Only steps whose join cannot be met any more are skipped; everything else runs."""
+"""Only steps whose join can no longer be met are skipped. All others run."""
 Global___FailurePolicy: _TypeAlias = FailurePolicy  # noqa: Y015
 
 class _Join:
@@ -81,21 +85,21 @@ class _JoinEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Join.ValueType],
     JOIN_ALL: _Join.ValueType  # 1
     """Every dependency succeeded, or failed with `allow_failure`."""
     JOIN_ANY: _Join.ValueType  # 2
-    """One dependency succeeded. Dependencies that nothing else needs are then interrupted."""
+    """One dependency succeeded. Dependencies that no other step needs are then interrupted."""
     JOIN_ALL_DONE: _Join.ValueType  # 3
-    """Every dependency has ended, whatever its state."""
+    """Every dependency has ended, in any state."""
 
 class Join(_Join, metaclass=_JoinEnumTypeWrapper):
-    """What a step asks of its dependencies."""
+    """The outcomes of dependencies that a step requires."""
 
 JOIN_UNSPECIFIED: Join.ValueType  # 0
 """The default: `JOIN_ALL`."""
 JOIN_ALL: Join.ValueType  # 1
 """Every dependency succeeded, or failed with `allow_failure`."""
 JOIN_ANY: Join.ValueType  # 2
-"""One dependency succeeded. Dependencies that nothing else needs are then interrupted."""
+"""One dependency succeeded. Dependencies that no other step needs are then interrupted."""
 JOIN_ALL_DONE: Join.ValueType  # 3
-"""Every dependency has ended, whatever its state."""
+"""Every dependency has ended, in any state."""
 Global___Join: _TypeAlias = Join  # noqa: Y015
 
 class _OnInterrupt:
@@ -107,26 +111,26 @@ class _OnInterruptEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnInterru
     ON_INTERRUPT_UNSPECIFIED: _OnInterrupt.ValueType  # 0
     """The default: `ON_INTERRUPT_RETRY`."""
     ON_INTERRUPT_RETRY: _OnInterrupt.ValueType  # 1
-    """The attempt is made again, with the same idempotency key."""
+    """The attempt is repeated with the same idempotency key."""
     ON_INTERRUPT_FAIL: _OnInterrupt.ValueType  # 2
     """The step fails with reason `interrupted`."""
 
 class OnInterrupt(_OnInterrupt, metaclass=_OnInterruptEnumTypeWrapper):
-    """What a server restart does to a running attempt."""
+    """What happens to an attempt that a server restart interrupts."""
 
 ON_INTERRUPT_UNSPECIFIED: OnInterrupt.ValueType  # 0
 """The default: `ON_INTERRUPT_RETRY`."""
 ON_INTERRUPT_RETRY: OnInterrupt.ValueType  # 1
-"""The attempt is made again, with the same idempotency key."""
+"""The attempt is repeated with the same idempotency key."""
 ON_INTERRUPT_FAIL: OnInterrupt.ValueType  # 2
 """The step fails with reason `interrupted`."""
 Global___OnInterrupt: _TypeAlias = OnInterrupt  # noqa: Y015
 
 @_typing.final
 class Workflow(_message.Message):
-    """The definition of a workflow: named steps with dependencies. Data, not code.
+    """The definition of a workflow: named steps with dependencies. It is data, not code.
 
-    A field or enum value that a server does not know is refused (`UNIMPLEMENTED`, naming it), never ignored.
+    The server refuses fields and enum values that it does not know (`UNIMPLEMENTED`, with their names). It never ignores them.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -165,28 +169,28 @@ class Workflow(_message.Message):
     scheduling: Global___Scheduling.ValueType
     """When a step becomes ready. Default: `SCHEDULING_EAGER`."""
     failure_policy: Global___FailurePolicy.ValueType
-    """What an unhandled failure does to the rest. Default: `FAILURE_POLICY_FAIL_FAST`."""
+    """What an unhandled failure does to the rest of the run. Default: `FAILURE_POLICY_FAIL_FAST`."""
     max_parallelism: _builtins.int
-    """How many attempts of this run may be in flight at once. 0 (default): as many as the server admits."""
+    """The maximum number of attempts of this run in flight at once. 0 (default): as many as the server admits."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
-        """The steps, in declaration order. At least one, but in an open run; at most the server's `max_steps`."""
+        """The steps, in declaration order. At least one, except in an open run. At most the server's `max_steps`."""
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long the whole run may take from its start. Not set: no limit. Must be positive, and at most 100 years."""
+        """The maximum duration of the run, from its start. Not set: no limit. Must be positive and at most 100 years."""
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free key-value pairs for finding runs again. At most 64; keys and values at most 256 characters."""
+        """Key-value pairs for finding runs. At most 64. Keys and values have at most 256 characters."""
 
     @_builtins.property
     def outputs(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the steps whose outputs are the run's. Empty: every succeeded step that nothing depends on."""
+        """Ids of the steps whose outputs are the run's outputs. Empty: every succeeded step that no step depends on."""
 
     @_builtins.property
     def retry(self) -> Global___Retry:
-        """The retry policy of steps that have none of their own. Not set: one attempt."""
+        """The retry policy of steps without their own policy. Not set: one attempt."""
 
     def __init__(
         self,
@@ -231,30 +235,30 @@ class Step(_message.Message):
     CONCURRENCY_KEY_FIELD_NUMBER: _builtins.int
     ON_INTERRUPT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """Unique in the workflow: `[A-Za-z_][A-Za-z0-9_-]{0,127}`. Required."""
+    """The step's id, unique in the workflow: `[A-Za-z_][A-Za-z0-9_-]{0,127}`. Required."""
     action: _builtins.str
-    """What the step does, by the name the server knows it by, for example `http.request`. Required."""
+    """The name of the action that the step runs, for example `http.request`. Required."""
     when: _builtins.str
-    """A CEL expression over `deps` and `input`; false skips the step. Empty: no condition."""
+    """A CEL expression over `deps` and `input`. If it is false, the step is skipped. Empty: no condition."""
     join: Global___Join.ValueType
-    """What the step asks of its dependencies. Default: `JOIN_ALL`."""
+    """The outcomes of dependencies that the step requires. Default: `JOIN_ALL`."""
     allow_failure: _builtins.bool
-    """True: a final failure of this step fails neither the run nor `JOIN_ALL` dependents. Default: false."""
+    """If true, a final failure of this step fails neither the run nor `JOIN_ALL` dependents. Default: false."""
     concurrency_key: _builtins.str
-    """A JSON Pointer (RFC 6901) into the step's input, such as `/tenant`: what the server limits by key, it limits for each value
-    there apart. Numbers are told apart by their digits. Not set, or where the input has nothing or `null` there: the step counts
-    with all others of that kind.
+    """A JSON Pointer (RFC 6901) into the step's input, for example `/tenant`. Limits per key count the attempts of each value at
+    this place separately. Numbers are equal if their digits are. Not set, or nothing or `null` at this place: the step counts
+    together with all other steps without a value.
     """
     on_interrupt: Global___OnInterrupt.ValueType
-    """What a server restart does to a running attempt. Default: `ON_INTERRUPT_RETRY`."""
+    """What happens to an attempt that a server restart interrupts. Default: `ON_INTERRUPT_RETRY`."""
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the steps that must end before this one starts, in addition to those its bindings name."""
+        """Ids of the steps that must end before this one starts. Bindings to steps add theirs."""
 
     @_builtins.property
     def input(self) -> _payload_pb2.Payload:
-        """The action's input, with `bindings` filled in. Neither given: a step without dependencies gets the run's input, one with
-        dependencies an object of their outputs by step id.
+        """The action's input, before `bindings` are filled in. Neither `input` nor `bindings` set: a step without dependencies gets the
+        run's input; a step with dependencies gets an object of their outputs by step id.
         """
 
     @_builtins.property
@@ -267,20 +271,20 @@ class Step(_message.Message):
 
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long one attempt may take. Not set: the server's default (10 minutes unless configured). Must be positive, and at most
-        100 years.
+        """The maximum duration of one attempt. Not set: the server's `default_step_timeout` (10 minutes unless configured). Must be
+        positive and at most 100 years.
         """
 
     @_builtins.property
     def total_timeout(self) -> _duration_pb2.Duration:
-        """How long the step may take over all its attempts, backoffs and waiting, from when its dependencies allowed it to start. An
-        attempt's timeout never reaches beyond. Its fallback is not counted. Not set: no limit. Must be positive, and at most 100
-        years.
+        """The maximum duration of all attempts, backoffs and waiting together, from the time when the step's dependencies allowed it to
+        start. It shortens the timeout of an attempt that would end later. The fallback is not counted. Not set: no limit. Must be
+        positive and at most 100 years.
         """
 
     @_builtins.property
     def fallback(self) -> Global___Fallback:
-        """What answers in the step's place once it has finally failed. Not set: nothing does."""
+        """The substitute for the step's answer, used when the step has finally failed. Not set: none."""
 
     @_builtins.property
     def for_each(self) -> Global___ForEach:
@@ -317,7 +321,7 @@ Global___Step: _TypeAlias = Step  # noqa: Y015
 
 @_typing.final
 class Binding(_message.Message):
-    """A value put into a step's input before the step starts."""
+    """A value to put into a step's input before the step starts."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -329,25 +333,25 @@ class Binding(_message.Message):
     EXPRESSION_FIELD_NUMBER: _builtins.int
     DEFAULT_FIELD_NUMBER: _builtins.int
     target: _builtins.str
-    """Where in the input to put the value: a JSON Pointer (RFC 6901). Empty: the whole input. The parent must exist.
-    Each binding of a step has another one.
+    """The place in the input for the value: a JSON Pointer (RFC 6901). Empty: the whole input. The parent must exist. Unique among
+    the step's bindings.
     """
     input: _builtins.str
-    """A JSON Pointer into the run's input. Empty: the whole."""
+    """A JSON Pointer into the run's input. Empty: the whole input."""
     item: _builtins.str
-    """A JSON Pointer into the current item of a `for_each`. Empty: the whole."""
+    """A JSON Pointer into the current item of a `for_each`. Empty: the whole item."""
     secret: _builtins.str
-    """The name of a secret that the server holds."""
+    """The name of a secret of the server."""
     expression: _builtins.str
     """A CEL expression over `deps`, `input` and `item`."""
     @_builtins.property
     def step(self) -> Global___StepOutput:
-        """(Part of) another step's output. Implies the dependency."""
+        """The output of another step, or a part of it. Implies the dependency."""
 
     @_builtins.property
     def default(self) -> _payload_pb2.Payload:
-        """The value when the source has none: the step did not succeed where the join allows that, or the path leads nowhere.
-        Not set: `null` for a step that did not succeed; a path that leads nowhere then fails the step.
+        """The value to use if the source has none: the source step did not succeed (and the join allows that), or the path does not
+        exist. Not set: `null` for a source step that did not succeed; a path that does not exist fails the step.
         """
 
     def __init__(
@@ -373,16 +377,16 @@ Global___Binding: _TypeAlias = Binding  # noqa: Y015
 
 @_typing.final
 class StepOutput(_message.Message):
-    """(Part of) the output of a step."""
+    """The output of a step, or a part of it."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ID_FIELD_NUMBER: _builtins.int
     PATH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
-    """The step whose output is meant. Required."""
+    """The id of the step. Required."""
     path: _builtins.str
-    """A JSON Pointer (RFC 6901) into its output. Empty: the whole."""
+    """A JSON Pointer (RFC 6901) into its output. Empty: the whole output."""
     def __init__(
         self,
         *,
@@ -399,10 +403,10 @@ Global___StepOutput: _TypeAlias = StepOutput  # noqa: Y015
 
 @_typing.final
 class Retry(_message.Message):
-    """When and how often a failed attempt is tried again. Unset fields take the defaults named here.
+    """A retry policy: when and how often a failed attempt is tried again. Fields that are not set have the defaults given here.
 
-    A failure that its action marked as permanent (`retryable` is false) is never tried again. An attempt that was interrupted by a
-    restart of the server counts for nothing here: see `on_interrupt`. A step that pauses takes no place of `max_parallelism`.
+    A failure that its action marked as permanent (`retryable` is false) is never tried again. Attempts that a restart of the
+    server interrupted do not count: see `on_interrupt`. A step that pauses uses no place of `max_parallelism`.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -414,23 +418,23 @@ class Retry(_message.Message):
     JITTER_FIELD_NUMBER: _builtins.int
     RETRYABLE_REASONS_FIELD_NUMBER: _builtins.int
     max_attempts: _builtins.int
-    """All attempts together, the first included. 0: 1, that is no retry. At most 1000."""
+    """The maximum number of attempts, including the first. 0: 1, which means no retries. At most 1,000."""
     backoff_multiplier: _builtins.float
-    """The factor by which each pause exceeds the one before. 0: 2.0. At least 1."""
+    """The ratio of each pause to the previous one. 0: 2.0. At least 1."""
     jitter: _builtins.float
-    """The share of a pause that is drawn at random, 0 to 1: 0.2 makes a pause of 10 s one of 8 to 10 s. Not set: 0.2."""
+    """The random share of each pause, 0 to 1. With 0.2, a pause of 10 s becomes 8 to 10 s. Not set: 0.2."""
     @_builtins.property
     def initial_backoff(self) -> _duration_pb2.Duration:
-        """The pause before the second attempt. Not set: 500 ms. 0: none. Longer where the failure asks for it by `retry_after`."""
+        """The pause before the second attempt. Not set: 500 ms. 0: none. A failure's `retry_after` can make any pause longer."""
 
     @_builtins.property
     def max_backoff(self) -> _duration_pb2.Duration:
-        """The longest pause. Not set: 30 s. At least `initial_backoff`."""
+        """The maximum pause. Not set: 30 s. At least `initial_backoff`."""
 
     @_builtins.property
     def retryable_reasons(self) -> _containers.RepeatedScalarFieldContainer[_run_pb2.FailureReason.ValueType]:
-        """Failures worth another attempt. Empty: `action_error`, `timeout`, `unavailable` and `rate_limited`. Neither `cancelled` nor
-        `interrupted`.
+        """The reasons of failures to try again. Empty: `action_error`, `timeout`, `unavailable` and `rate_limited`. Must not contain
+        `cancelled` or `interrupted`.
         """
 
     def __init__(
@@ -455,10 +459,10 @@ Global___Retry: _TypeAlias = Retry  # noqa: Y015
 
 @_typing.final
 class Fallback(_message.Message):
-    """What answers in the place of a step that has finally failed: its attempts or its total timeout are used up, its failure is not
-    worth another attempt, or its input cannot be put together. Not one that was cancelled.
+    """The substitute for the answer of a step that has finally failed: its attempts or its total timeout are used up, its failure is
+    not to be tried again, or its input cannot be built. Not used for a step that was cancelled.
 
-    The step succeeds with that answer, and its result keeps the original failure.
+    The step succeeds with the substitute. Its result keeps the original failure.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -467,8 +471,8 @@ class Fallback(_message.Message):
     VALUE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def action(self) -> Global___FallbackAction:
-        """Another action, tried once, as the step's next attempt and with its `timeout`. Should it fail, the step fails as it does. It
-        is made again after a restart of the server, as `on_interrupt` says.
+        """Another action. It has one attempt, the step's next, with the step's `timeout`. If it fails, the step fails with its
+        failure. After a restart of the server, `on_interrupt` says whether its attempt is repeated.
         """
 
     @_builtins.property
@@ -493,7 +497,7 @@ Global___Fallback: _TypeAlias = Fallback  # noqa: Y015
 
 @_typing.final
 class FallbackAction(_message.Message):
-    """An action that stands in for another."""
+    """The action of a fallback."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -504,11 +508,11 @@ class FallbackAction(_message.Message):
     """The name of the action. Required."""
     @_builtins.property
     def input(self) -> _payload_pb2.Payload:
-        """Its input, with `bindings` filled in. Neither given: the input of the step it stands in for."""
+        """Its input, before `bindings` are filled in. Neither `input` nor `bindings` set: the input of the step that failed."""
 
     @_builtins.property
     def bindings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Binding]:
-        """Values to put into `input`, in order. A binding to a step implies the dependency, and adds nothing to the step's own input."""
+        """Values to put into `input`, in order. A binding to a step implies the dependency. It adds nothing to the step's own input."""
 
     def __init__(
         self,
@@ -527,7 +531,7 @@ Global___FallbackAction: _TypeAlias = FallbackAction  # noqa: Y015
 
 @_typing.final
 class ForEach(_message.Message):
-    """A list that a step runs over, one child for each item; the children are named `id[0]`, `id[1]`, …."""
+    """A list to run a step over. Each item gets a child step; the children have the ids `id[0]`, `id[1]`, …."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -536,14 +540,14 @@ class ForEach(_message.Message):
     EXPRESSION_FIELD_NUMBER: _builtins.int
     MAX_PARALLELISM_FIELD_NUMBER: _builtins.int
     input: _builtins.str
-    """A JSON Pointer into the run's input."""
+    """A JSON Pointer into the run's input. Empty: the whole input."""
     expression: _builtins.str
     """A CEL expression over `deps` and `input`."""
     max_parallelism: _builtins.int
-    """How many children may be in flight at once. 0 (default): as many as the run may."""
+    """The maximum number of children in flight at once. 0 (default): as many as the run may have."""
     @_builtins.property
     def step(self) -> Global___StepOutput:
-        """(Part of) another step's output. Implies the dependency."""
+        """The output of another step, or a part of it. Implies the dependency."""
 
     def __init__(
         self,

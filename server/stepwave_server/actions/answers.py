@@ -56,11 +56,11 @@ class Chunks:
     no chunks, the declared type decides.
 
     Attributes:
-        most_bytes: Bound on all chunks together, and on the answer.
+        max_bytes: Bound on all chunks together, and on the answer.
         text: Whether the function declares that it yields strings.
     """
 
-    most_bytes: int
+    max_bytes: int
     text: bool = False
     _chunks: list[Payload] = field(default_factory=list)
     _size: int = 0
@@ -76,12 +76,12 @@ class Chunks:
         if self._answer is not None:
             raise ActionFailed(Reason.ACTION_ERROR, "it went on after its answer")
         if isinstance(item, Answer):
-            self._answer = dump(item.value, self.most_bytes)
+            self._answer = dump(item.value, self.max_bytes)
             return None
-        chunk = dump(item, self.most_bytes)
+        chunk = dump(item, self.max_bytes)
         self._size += len(chunk) if isinstance(chunk, str) else len(chunk.data)
-        if self._size > self.most_bytes:
-            raise ActionFailed(Reason.RESOURCE_EXHAUSTED, f"its chunks exceed the {self.most_bytes:,} bytes allowed")
+        if self._size > self.max_bytes:
+            raise ActionFailed(Reason.RESOURCE_EXHAUSTED, f"its chunks exceed the {self.max_bytes:,} bytes allowed")
         self._chunks.append(chunk)
         if self._strings is not None and isinstance(item, str):
             self._strings.append(item)
@@ -98,11 +98,11 @@ class Chunks:
         if self._answer is not None:
             return self._answer
         if self._strings is not None and (self._strings or self.text):
-            return dump("".join(self._strings), self.most_bytes)
+            return dump("".join(self._strings), self.max_bytes)
         texts = [chunk for chunk in self._chunks if not isinstance(chunk, Blob)]
         if len(texts) < len(self._chunks):
             raise ActionFailed(Reason.ACTION_ERROR, "it streamed blobs, which make no answer: yield an Answer last")
-        return bounded(f"[{','.join(texts)}]", self.most_bytes)
+        return bounded(f"[{','.join(texts)}]", self.max_bytes)
 
 
 class Invocation:
@@ -112,19 +112,19 @@ class Invocation:
         function: The function.
         arguments: Its keyword arguments.
         emit: Sends the chunks of a stream.
-        most_bytes: Bound on the answer.
+        max_bytes: Bound on the answer.
         text: Whether the function declares that it yields strings.
         in_thread: Calls a function on a thread, and returns its result.
     """
 
-    __slots__ = ("_arguments", "_emit", "_function", "_in_thread", "_most_bytes", "_text")
+    __slots__ = ("_arguments", "_emit", "_function", "_in_thread", "_max_bytes", "_text")
 
     def __init__(
         self,
         function: Callable[..., object],
         arguments: Mapping[str, object],
         emit: Emit,
-        most_bytes: int,
+        max_bytes: int,
         *,
         text: bool = False,
         in_thread: InThread = run_in_thread,
@@ -132,7 +132,7 @@ class Invocation:
         self._function = function
         self._arguments = arguments
         self._emit = emit
-        self._most_bytes = most_bytes
+        self._max_bytes = max_bytes
         self._text = text
         self._in_thread = in_thread
 
@@ -149,7 +149,7 @@ class Invocation:
             if type(result) is CoroutineType:
                 result = await result
             if type(result) in PLAIN_TYPES:  # the common case
-                return dump(result, self._most_bytes)
+                return dump(result, self._max_bytes)
             return await self._resolve(result)
         finally:
             if os.getpid() != process:
@@ -169,8 +169,8 @@ class Invocation:
 
     def _with_result(self, result: object) -> "Invocation":
         """Return an invocation whose function returns a result that exists already."""
-        emit, most_bytes, text = self._emit, self._most_bytes, self._text
-        return Invocation(lambda: result, {}, emit, most_bytes, text=text, in_thread=self._in_thread)
+        emit, max_bytes, text = self._emit, self._max_bytes, self._text
+        return Invocation(lambda: result, {}, emit, max_bytes, text=text, in_thread=self._in_thread)
 
     async def _resolve(self, result: object) -> Payload:
         for _ in range(MAX_AWAITED):
@@ -181,7 +181,7 @@ class Invocation:
             return await self._drain_on_loop(result)
         if isinstance(result, Iterator):
             return await self._with_result(result).run_on_thread()
-        return dump(result, self._most_bytes)
+        return dump(result, self._max_bytes)
 
     async def _drain_on_loop(self, stream: AsyncIterable[object]) -> Payload:
         chunks, pacer, iterator = self._new_chunks(), _LoopPacer(asyncio.get_running_loop()), aiter(stream)
@@ -204,7 +204,7 @@ class Invocation:
                 return result
             if isinstance(result, Iterator):
                 return _Resolved(self._drain_on_thread(result, pacer))
-            return _Resolved(dump(result, self._most_bytes))
+            return _Resolved(dump(result, self._max_bytes))
         finally:
             if os.getpid() != process:
                 _exit_fork()
@@ -221,7 +221,7 @@ class Invocation:
         return chunks.result()
 
     def _new_chunks(self) -> Chunks:
-        return Chunks(most_bytes=self._most_bytes, text=self._text)
+        return Chunks(max_bytes=self._max_bytes, text=self._text)
 
     def _emit_chunk(self, chunks: Chunks, item: object) -> None:
         chunk = chunks.add(item)

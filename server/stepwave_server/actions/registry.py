@@ -126,7 +126,7 @@ class Action:
         payload: Payload,
         context: Callable[[], Context],
         emit: Emit,
-        most_bytes: int,
+        max_bytes: int,
         *,
         strict: bool = False,
         in_thread: InThread = run_in_thread,
@@ -137,7 +137,7 @@ class Action:
             payload: The step's input.
             context: Returns the attempt's context; called only if the action takes it.
             emit: Sends the chunks of a stream.
-            most_bytes: Bound on the answer, and on all chunks together.
+            max_bytes: Bound on the answer, and on all chunks together.
             strict: Whether unknown keys of the input are an error, or ignored.
             in_thread: Calls a function on a thread, and returns its result.
 
@@ -146,7 +146,7 @@ class Action:
             BaseException: The action raised it.
         """
         arguments = self._signature.arguments(payload, context, strict=strict)
-        invocation = Invocation(self._function, arguments, emit, most_bytes, text=self._text, in_thread=in_thread)
+        invocation = Invocation(self._function, arguments, emit, max_bytes, text=self._text, in_thread=in_thread)
         return await (invocation.run_on_thread() if self.threaded else invocation.run_on_loop())
 
 

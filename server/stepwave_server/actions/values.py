@@ -22,16 +22,16 @@ def load(payload: Payload) -> object:
     return None if payload == "null" else json.loads(payload)
 
 
-def dump(value: object, most_bytes: int) -> Payload:
+def dump(value: object, max_bytes: int) -> Payload:
     """Return the payload of a Python value: JSON's types, dataclasses, pydantic models, dates and similar types.
 
     Raises:
-        ActionFailed: JSON cannot hold the value, or the payload is larger than `most_bytes`.
+        ActionFailed: JSON cannot hold the value, or the payload is larger than `max_bytes`.
     """
     if value is None:
         return "null"
     if isinstance(value, SdkBlob):
-        return bounded(_blob(value, most_bytes), most_bytes)
+        return bounded(_blob(value, max_bytes), max_bytes)
     try:
         text = json.dumps(
             value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=pydantic_core.to_jsonable_python
@@ -42,36 +42,36 @@ def dump(value: object, most_bytes: int) -> Payload:
         size = len(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise ActionFailed(Reason.ACTION_ERROR, f"it answered what JSON cannot hold: {error}") from error
-    if size > most_bytes:
-        raise _too_large(size, most_bytes)
+    if size > max_bytes:
+        raise _too_large(size, max_bytes)
     if problem := written_problem(text):
         raise ActionFailed(Reason.ACTION_ERROR, f"it answered what JSON cannot hold: {problem}")
     return text
 
 
-def bounded(payload: Payload, most_bytes: int) -> Payload:
-    """Return a payload if it has at most `most_bytes` bytes.
+def bounded(payload: Payload, max_bytes: int) -> Payload:
+    """Return a payload if it has at most `max_bytes` bytes.
 
     Raises:
         ActionFailed: The payload is larger.
     """
     size = payload_size(payload)
-    if size > most_bytes:
-        raise _too_large(size, most_bytes)
+    if size > max_bytes:
+        raise _too_large(size, max_bytes)
     return payload
 
 
-def _too_large(size: int, most_bytes: int) -> ActionFailed:
-    return ActionFailed(Reason.RESOURCE_EXHAUSTED, f"it answered {size:,} bytes, more than the {most_bytes:,} allowed")
+def _too_large(size: int, max_bytes: int) -> ActionFailed:
+    return ActionFailed(Reason.RESOURCE_EXHAUSTED, f"it answered {size:,} bytes, more than the {max_bytes:,} allowed")
 
 
-def _blob(value: SdkBlob, most_bytes: int) -> Blob:
+def _blob(value: SdkBlob, max_bytes: int) -> Blob:
     kind, data = value.content_type, value.data
     if type(kind) is not str or not CONTENT_TYPE.fullmatch(kind):
         raise ActionFailed(Reason.ACTION_ERROR, "it answered a blob whose content type is malformed")
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise ActionFailed(Reason.ACTION_ERROR, f"it answered a blob whose data is {type(data).__name__}, not bytes")
     size = memoryview(data).nbytes
-    if size > most_bytes:  # check before the copy
-        raise _too_large(size, most_bytes)
+    if size > max_bytes:  # check before the copy
+        raise _too_large(size, max_bytes)
     return Blob(kind, bytes(data))

@@ -39,7 +39,7 @@ from .model import Failure, OnInterrupt, Reason, Skip, SkipCause, State
 from .planning import addition_events, plan_events, present_for, was_made
 from .result import run_finished
 from .retries import fail_attempt, give_up, go_on, time_out, withdraw
-from .state import CLEANUP_GRACE, MOST_INTERRUPTIONS, Agenda, RunState, StepState
+from .state import CLEANUP_GRACE, MAX_INTERRUPTIONS, Agenda, RunState, StepState
 from .validate import Violation, validate_addition
 
 __all__ = ["Decision", "Refused", "attempt_of", "decide", "resume"]
@@ -180,7 +180,7 @@ def _attempt_lost(decider: Decider, given: AttemptLost) -> None:
     if not run.admits(step):
         decider.finish_step(step, State.CANCELLED, failure=stop_failure(run, step))
         return
-    again = step.spec.on_interrupt is OnInterrupt.RETRY and step.interruptions < MOST_INTERRUPTIONS
+    again = step.spec.on_interrupt is OnInterrupt.RETRY and step.interruptions < MAX_INTERRUPTIONS
     failure = interruption(step, again=again)
     if again:
         go_on(decider, step, failure, decider.now, fallback=step.original is not None)

@@ -29,7 +29,7 @@ from .wiring import account, add_steps, forget_unknown
 
 __all__ = ["evolve", "fold", "new_run"]
 
-MOST_FAILURES = 100
+MAX_FAILURES = 100
 
 _by_index = attrgetter("index")
 
@@ -329,5 +329,5 @@ def _count(run: RunState, step: StepState, state: State) -> None:
 
 def _note_failure(run: RunState, failure: Failure) -> None:
     run.failure_count += 1
-    if len(run.failures) < MOST_FAILURES:
+    if len(run.failures) < MAX_FAILURES:
         run.failures.append(failure)

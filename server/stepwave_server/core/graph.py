@@ -7,7 +7,7 @@ __all__ = ["Edges", "cycles", "waves"]
 Edges = Mapping[str, Sequence[str]]
 """For each step, in declaration order, the ids it depends on."""
 
-MOST_CYCLES = 10
+MAX_CYCLES = 10
 
 
 def waves(edges: Edges, known: Mapping[str, int] | None = None) -> dict[str, int]:
@@ -51,7 +51,7 @@ def cycles(edges: Edges) -> Iterator[tuple[str, ...]]:
     Dependencies on ids outside of `edges` are no part of any cycle.
     """
     rest = {step_id: [dep for dep in deps if dep in edges] for step_id, deps in edges.items()}
-    for _ in range(MOST_CYCLES):
+    for _ in range(MAX_CYCLES):
         rest = _without(rest, waves(rest))
         if not rest:
             return

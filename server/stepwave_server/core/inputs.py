@@ -51,7 +51,7 @@ class Evaluator(Protocol):
         ...
 
 
-MOST_CARRIED = 4_096
+MAX_CARRIED = 4_096
 """Characters of an input that a request carries, so that attempts that wait for admission take little memory."""
 
 
@@ -62,7 +62,7 @@ def invoke(run: RunState, step: StepState, evaluator: Evaluator) -> Invoke:
         EvaluationFailed: A binding has no value, or the input is too large.
     """
     payload = input_of(run, step, evaluator)
-    small = payload is run.input or (isinstance(payload, str) and len(payload) <= MOST_CARRIED)
+    small = payload is run.input or (isinstance(payload, str) and len(payload) <= MAX_CARRIED)
     carried = payload if small else None
     if step.original is None:
         return Invoke(step.spec.id, step.attempt + 1, step.spec.action, carried)

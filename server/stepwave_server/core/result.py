@@ -12,7 +12,7 @@ __all__ = [
     "run_finished",
 ]
 
-MOST_OMITTED = 1_000
+MAX_OMITTED = 1_000
 
 
 def run_finished(run: RunState, now: int) -> RunFinished:
@@ -27,7 +27,7 @@ def run_finished(run: RunState, now: int) -> RunFinished:
             continue
         size -= payload_size(output) + len(step_id)
         omitted_count += 1
-        if omitted_count <= MOST_OMITTED:
+        if omitted_count <= MAX_OMITTED:
             omitted.append(step_id)
     return RunFinished(
         time=now,

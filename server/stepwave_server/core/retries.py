@@ -23,7 +23,7 @@ __all__ = [
     "withdraw",
 ]
 
-LONGEST_PAUSE = 36_525 * 24 * 3600 * SECOND
+MAX_PAUSE = 36_525 * 24 * 3600 * SECOND
 """The longest pause that an action may ask for, in nanoseconds: a hundred years. Events cannot hold later times."""
 
 
@@ -39,7 +39,7 @@ def next_time(run: RunState, step: StepState, failure: Failure, now: int) -> int
     if not failure.retryable or failure.reason not in retry.retryable_reasons:
         return None
     backoff = pause(retry, tries, draw(run.options.seed, step.spec.id, step.attempt))
-    return now + max(backoff, min(failure.retry_after or 0, LONGEST_PAUSE))
+    return now + max(backoff, min(failure.retry_after or 0, MAX_PAUSE))
 
 
 def pause(retry: Retry, tries: int, drawn: int) -> int:

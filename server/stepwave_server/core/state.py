@@ -10,7 +10,7 @@ __all__ = [
     "CLEANUP_GRACE",
     "CORE_VERSION",
     "DEFAULT_TIMEOUT",
-    "MOST_INTERRUPTIONS",
+    "MAX_INTERRUPTIONS",
     "Agenda",
     "RunOptions",
     "RunState",
@@ -20,7 +20,7 @@ __all__ = [
 DEFAULT_TIMEOUT = 600 * SECOND
 CLEANUP_GRACE = 30 * SECOND
 
-MOST_INTERRUPTIONS = 3
+MAX_INTERRUPTIONS = 3
 """Attempts of a step that server restarts may end. A step that brings the server down must not do so for ever."""
 
 CORE_VERSION = 1

@@ -10,7 +10,7 @@ from .graph import cycles
 from .model import SECOND, Binding, FallbackAction, FromStep, Reason, Retry, Scheduling, Step, Workflow, immutable
 
 __all__ = [
-    "MOST_ATTEMPTS",
+    "MAX_ATTEMPTS",
     "Limits",
     "Present",
     "Violation",
@@ -25,11 +25,11 @@ STEP_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
 POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 
-MOST_KNOWN = 2_000
-MOST_COMPARED = 500_000
+MAX_KNOWN = 2_000
+MAX_COMPARED = 500_000
 """Bounds of the search for near names: known names, pairs of letters, and unknown names in all. Beyond them, the search
 would take minutes."""
-MOST_HINTS = 20
+MAX_HINTS = 20
 
 
 @immutable
@@ -76,7 +76,7 @@ class _Check:
     forward: bool = False
     found: list[Violation] = field(default_factory=list)
     ids: dict[str, int] = field(default_factory=dict)
-    hints: int = MOST_HINTS
+    hints: int = MAX_HINTS
 
     def blame(self, path: str, description: str) -> None:
         self.found.append(Violation(path, description))
@@ -239,7 +239,7 @@ def pointer_problem(pointer: str) -> str:
 
 def did_you_mean(name: str, known: Collection[str]) -> str:
     """Return `; did you mean "x"?` for the nearest known name, or an empty text."""
-    if len(known) > MOST_KNOWN or len(name) * sum(map(len, known)) > MOST_COMPARED:
+    if len(known) > MAX_KNOWN or len(name) * sum(map(len, known)) > MAX_COMPARED:
         return ""
     near = difflib.get_close_matches(name, known, n=1)
     return f'; did you mean "{near[0]}"?' if near else ""
@@ -255,7 +255,7 @@ def _malformed(name: str, pattern: re.Pattern[str]) -> str:
     return f'malformed name "{name}": want {pattern.pattern}' if name else "must not be empty"
 
 
-MOST_ATTEMPTS = 1_000
+MAX_ATTEMPTS = 1_000
 
 NOT_RETRIED = {
     Reason.CANCELLED: "what was cancelled is not tried again",
@@ -265,8 +265,8 @@ NOT_RETRIED = {
 
 def retry_problems(retry: Retry) -> Iterator[tuple[str, str]]:
     """Yield every problem of a policy, as the field and the problem."""
-    if not 1 <= retry.max_attempts <= MOST_ATTEMPTS:
-        yield "max_attempts", f"must be 1 to {MOST_ATTEMPTS:,}, got {retry.max_attempts:,}"
+    if not 1 <= retry.max_attempts <= MAX_ATTEMPTS:
+        yield "max_attempts", f"must be 1 to {MAX_ATTEMPTS:,}, got {retry.max_attempts:,}"
     if retry.initial_backoff < 0:
         yield "initial_backoff", f"must not be negative, got {_seconds(retry.initial_backoff)}"
     if not (isfinite(retry.backoff_multiplier) and retry.backoff_multiplier >= 1):

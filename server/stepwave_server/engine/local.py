@@ -47,7 +47,7 @@ __all__ = ["LocalEngine"]
 
 logger = logging.getLogger(__name__)
 
-MOST_ABANDONED = 1_000
+MAX_ABANDONED = 1_000
 """Abandoned attempts that may go on without a place. Each further one keeps a place until it ends."""
 
 BROKEN_BEFORE = 'run %s met a defect of an earlier server; it ends as failed: see "stepwave result %s"'
@@ -358,7 +358,7 @@ class LocalEngine(RunQueries):
 
     def _keep_abandoned(self, task: asyncio.Task[None]) -> None:
         """Keep a reference to the task of an abandoned attempt, until it ends or the engine closes."""
-        if len(self._abandoned) < MOST_ABANDONED:
+        if len(self._abandoned) < MAX_ABANDONED:
             task.add_done_callback(self._abandoned.discard)
         else:  # it keeps a place until it ends, which bounds abandoned attempts
             task.add_done_callback(partial(self._end_abandoned, self._admission.occupy()))

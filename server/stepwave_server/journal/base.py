@@ -170,13 +170,13 @@ class Journal(Protocol):
         """
         ...
 
-    async def read(self, key: RunKey, after: int, most_bytes: int) -> Sequence[Record] | None:
+    async def read(self, key: RunKey, after: int, max_bytes: int) -> Sequence[Record] | None:
         """Return committed events of a run.
 
         Args:
             key: The run.
             after: The sequence number after which to begin.
-            most_bytes: Bytes at which to stop. At least one event is returned, if there is any.
+            max_bytes: Bytes at which to stop. At least one event is returned, if there is any.
 
         Returns:
             The events; `None`: the run is not in the journal.

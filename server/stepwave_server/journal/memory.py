@@ -71,7 +71,7 @@ class MemoryJournal:
         while (key := self._ended_runs.oldest_in_excess()) is not None:
             self._delete(key)
 
-    async def read(self, key: RunKey, after: int, most_bytes: int) -> Sequence[Record] | None:
+    async def read(self, key: RunKey, after: int, max_bytes: int) -> Sequence[Record] | None:
         """Return events after a sequence number."""
         log = self._logs.get(key)
         if log is None:
@@ -81,7 +81,7 @@ class MemoryJournal:
         for index in range(after, len(log.data)):
             records.append(log.record(index + 1))
             size += len(log.data[index])
-            if size >= most_bytes:
+            if size >= max_bytes:
                 break
         return records
 

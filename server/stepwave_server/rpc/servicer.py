@@ -307,7 +307,7 @@ def _page(items: Sequence[M], name: Callable[[M], str], size: int, after: str) -
 
 
 def _fitting(messages: Sequence[M]) -> Sequence[M]:
-    """Return the messages that fit in a page of `MOST_BYTES`, at least one if there are any."""
+    """Return the messages that fit in a page of `MAX_MESSAGE_CONTENT` bytes, at least one if there are any."""
     size = 0
     for count, message in enumerate(messages):
         size += message.ByteSize()

@@ -8,7 +8,7 @@ import pytest
 from google.protobuf.message import Message
 
 from integration.client.fake import GUARD, Context, Fake, batch, finished, run_finished, started
-from integration.durable.process import Victim
+from integration.durable.server_process import ServerProcess
 from stepwave import (
     AsyncClient,
     Client,
@@ -137,12 +137,12 @@ async def test_a_server_that_is_down_is_retried_ever_less_often(fake: Fake, dura
 
 
 @pytest.fixture
-async def victim(tmp_path: Path) -> AsyncIterator[Victim]:
-    victim = Victim(tmp_path)
-    await victim.start()
-    yield victim
-    victim.kill()
-    await victim.death()
+async def process(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    process = ServerProcess(tmp_path)
+    await process.start()
+    yield process
+    process.kill()
+    await process.wait_exit()
 
 
 def chain() -> Workflow:
@@ -163,48 +163,48 @@ def check(events: list[Event]) -> None:
     assert [(end.step_id, end.attempts, end.output) for end in ends] == [("a", 2, "a"), ("b", 2, "b"), ("c", 2, "c")]
 
 
-async def test_a_run_continues_after_its_server_was_killed(victim: Victim) -> None:
+async def test_a_run_continues_after_its_server_was_killed(process: ServerProcess) -> None:
     events = []
-    async with AsyncClient(victim.address) as client, client.run(chain()) as run:
+    async with AsyncClient(process.address) as client, client.run(chain()) as run:
         async for event in run:
             events.append(event)
             if isinstance(event, StepStarted) and event.attempt == 1:
-                await victim.restart()
+                await process.restart()
         assert await client.result(run.run_id) == run.result
     check(events)
 
 
-async def test_a_sync_client_continues_after_its_server_was_killed(victim: Victim) -> None:
+async def test_a_sync_client_continues_after_its_server_was_killed(process: ServerProcess) -> None:
     loop = asyncio.get_running_loop()
 
     def follow() -> list[Event]:
         events = []
-        with Client(victim.address) as client, client.stream(chain()) as run:
+        with Client(process.address) as client, client.stream(chain()) as run:
             for event in run:
                 events.append(event)
                 if isinstance(event, StepStarted) and event.attempt == 1:
-                    asyncio.run_coroutine_threadsafe(victim.restart(), loop).result()
+                    asyncio.run_coroutine_threadsafe(process.restart(), loop).result()
         return events
 
     check(await asyncio.to_thread(follow))
 
 
-async def test_a_run_continues_after_its_server_was_stopped(victim: Victim) -> None:
+async def test_a_run_continues_after_its_server_was_stopped(process: ServerProcess) -> None:
     events = []
-    async with AsyncClient(victim.address) as client, client.run(chain()) as run:
+    async with AsyncClient(process.address) as client, client.run(chain()) as run:
         async for event in run:
             events.append(event)
             if isinstance(event, StepStarted) and event.attempt == 1:
-                assert await victim.stop() == 0
-                await victim.start()
+                assert await process.stop() == 0
+                await process.start()
     check(events)
 
 
-async def test_a_wait_for_a_detached_run_continues_after_its_server_was_killed(victim: Victim) -> None:
-    async with AsyncClient(victim.address) as client:
+async def test_a_wait_for_a_detached_run_continues_after_its_server_was_killed(process: ServerProcess) -> None:
+    async with AsyncClient(process.address) as client:
         run_id = (await client.start(chain())).run_id
         waiting = asyncio.ensure_future(client.wait(run_id))
         async with client.watch(run_id, kinds=["step_started"]) as events:
             await anext(events)
-        await victim.restart()
+        await process.restart()
         assert (await waiting).succeeded

@@ -1,4 +1,4 @@
-"""Servers that die and are started again, as processes or in the test's loop, and what a test meets them with."""
+"""Servers that are killed or stopped and started again, as processes or in the event loop of the test."""
 
 import asyncio
 import os
@@ -8,14 +8,14 @@ from random import SystemRandom
 
 import pytest
 
-from integration.durable.lives import Lives
-from integration.durable.process import Meeting, Victim
-from integration.server.caller import GUARD
+from integration.durable.restarts import Restarts
+from integration.durable.server_process import ServerProcess, StepControl
+from integration.server.raw_client import GUARD
 
 
 @pytest.fixture(autouse=True)
-async def quiet() -> AsyncIterator[None]:
-    """Fail a test that leaves asyncio work behind."""
+async def no_leftover_tasks() -> AsyncIterator[None]:
+    """Fail a test that leaves asyncio tasks behind."""
     before = asyncio.all_tasks()
     yield
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
@@ -25,31 +25,31 @@ async def quiet() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def meeting(quiet: None) -> AsyncIterator[Meeting]:
-    meeting = Meeting()
-    await meeting.open()
-    yield meeting
-    await meeting.close()
+async def control(no_leftover_tasks: None) -> AsyncIterator[StepControl]:
+    control = StepControl()
+    await control.open()
+    yield control
+    await control.close()
 
 
 @pytest.fixture
-async def victim(meeting: Meeting, tmp_path: Path) -> AsyncIterator[Victim]:
-    """Processes on one journal; none is started yet."""
-    victim = Victim(tmp_path, meeting)
-    yield victim
-    victim.kill()
-    await victim.gone()
+async def process(control: StepControl, tmp_path: Path) -> AsyncIterator[ServerProcess]:
+    """Server processes on one journal. None is started yet."""
+    process = ServerProcess(tmp_path, control)
+    yield process
+    process.kill()
+    await process.wait_gone()
 
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> str:
-    """What draws shapes and moments: `STEPWAVE_TEST_SEED`, or another one every time. A failure's report says which."""
+    """The seed of random workflows and moments: `STEPWAVE_TEST_SEED`, by default a new one. A failure reports it."""
     drawn = os.environ.get("STEPWAVE_TEST_SEED") or str(SystemRandom().randrange(1 << 32))
     request.node.add_report_section("call", "seed", f"STEPWAVE_TEST_SEED={drawn}\n")
     return drawn
 
 
 @pytest.fixture
-async def lives(quiet: None, tmp_path: Path) -> Lives:
-    """Servers on one journal, in the test's loop; none lives yet."""
-    return Lives(tmp_path / "journal.db")
+async def restarts(no_leftover_tasks: None, tmp_path: Path) -> Restarts:
+    """Servers on one journal, in the event loop of the test. None runs yet."""
+    return Restarts(tmp_path / "journal.db")

@@ -1,4 +1,4 @@
-"""Workflows in a line, and what their events came to."""
+"""Short builders for workflows, and short readers for events."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -12,10 +12,11 @@ from stepwave.v1.run_pb2 import State
 
 __all__ = [
     "bind",
+    "check_sequences",
     "end_of",
+    "fallback_to",
     "finished",
     "flow",
-    "instead",
     "kind_of",
     "kinds_of",
     "payload",
@@ -32,12 +33,12 @@ __all__ = [
 
 
 def payload(value: object) -> payload_pb2.Payload:
-    """Return a payload for a value; one already is returned as it is."""
+    """Return a payload for a value. A payload is returned unchanged."""
     return value if isinstance(value, payload_pb2.Payload) else payload_pb2.Payload(json=json.dumps(value))
 
 
 def text(value: str) -> payload_pb2.Payload:
-    """Return a payload of JSON text, digit for digit; what it says may be no JSON."""
+    """Return a payload with this exact text, which may be invalid JSON."""
     return payload_pb2.Payload(json=value)
 
 
@@ -66,7 +67,7 @@ def step(
     total_timeout: float | None = None,
     fallback: workflow_pb2.Fallback | None = None,
 ) -> workflow_pb2.Step:
-    """Return a step; `given` is its input, `None`: it has none of its own."""
+    """Return a step; `given` is its input, `None`: no input of its own."""
     return workflow_pb2.Step(
         id=step_id,
         action=action,
@@ -83,12 +84,12 @@ def step(
 
 
 def retry(times: int, pause: float = 0.0, *, jitter: float | None = None) -> workflow_pb2.Retry:
-    """Return a policy of so many attempts."""
+    """Return a retry policy; `times` is the number of attempts, `pause` the first backoff in seconds."""
     return workflow_pb2.Retry(max_attempts=times, initial_backoff=seconds(pause), jitter=jitter)
 
 
-def instead(action: str, given: object = None) -> workflow_pb2.Fallback:
-    """Return a fallback to an action; `given` is its input, `None`: that of its step."""
+def fallback_to(action: str, given: object = None) -> workflow_pb2.Fallback:
+    """Return a fallback to an action; `given` is its input, `None`: the step's input."""
     found = workflow_pb2.Fallback(action=workflow_pb2.FallbackAction(action=action))
     if given is not None:
         found.action.input.CopyFrom(payload(given))
@@ -96,7 +97,7 @@ def instead(action: str, given: object = None) -> workflow_pb2.Fallback:
 
 
 def bind(target: str, source: str, path: str = "", *, default: object | EllipsisType = ...) -> workflow_pb2.Binding:
-    """Return a binding to a step's output, or to the run's input if the source is `input`."""
+    """Return a binding to the output of a step, or to the run's input if the source is `input`."""
     binding = workflow_pb2.Binding(target=target)
     if source == "input":
         binding.input = path
@@ -131,7 +132,7 @@ def flow(
 
 def kind_of(event: RunEvent) -> str:
     kind = event.WhichOneof("kind")
-    assert kind is not None, "an event of no kind"
+    assert kind is not None, "the event has no kind"
     return kind
 
 
@@ -140,12 +141,20 @@ def kinds_of(events: Iterable[RunEvent]) -> list[str]:
 
 
 def sequences(events: Iterable[RunEvent]) -> list[int]:
-    """Return the numbers of the numbered events."""
+    """Return the sequence numbers of events. Transient events have none."""
     return [event.sequence for event in events if event.sequence]
 
 
+def check_sequences(events: Iterable[RunEvent]) -> None:
+    """Check that the events of a whole run are numbered 1, 2, 3, … up to the last; transient events have no number."""
+    numbers = [event.sequence for event in events]
+    numbered = [number for number in numbers if number]
+    assert numbered == list(range(1, len(numbered) + 1)), "the numbered events have gaps or repeats"
+    assert numbers[-1] == len(numbered), "the last event is not numbered"
+
+
 def finished(events: Iterable[RunEvent]) -> dict[str, run_pb2.StepResult]:
-    """Return what every step came to, in the order in which they ended."""
+    """Return the result of every step, in the order in which the steps ended."""
     results = [event.step_finished.result for event in events if event.HasField("step_finished")]
     by_id = {result.step_id: result for result in results}
     assert len(by_id) == len(results), "a step finished twice"
@@ -153,7 +162,7 @@ def finished(events: Iterable[RunEvent]) -> dict[str, run_pb2.StepResult]:
 
 
 def states(events: Iterable[RunEvent]) -> dict[str, str]:
-    """Return every step's end state, as `succeeded`."""
+    """Return the final state of every step, such as `succeeded`."""
     return {step_id: state_of(result.state) for step_id, result in finished(events).items()}
 
 
@@ -166,7 +175,7 @@ def reason_of(failure: run_pb2.Failure) -> str:
 
 
 def end_of(events: Iterable[RunEvent]) -> run_pb2.Result:
-    """Return what the run came to, by its terminal event."""
+    """Return the run's result, from its terminal event."""
     *_, last = events
-    assert last.HasField("run_finished"), "the last event is not the terminal one"
+    assert last.HasField("run_finished"), "the last event is not terminal"
     return last.run_finished.result

@@ -1,4 +1,4 @@
-"""A real server in the test's loop, on a port of its own, and a caller beside it."""
+"""A real server in the event loop of the test, on a port of its own, and a client connected to it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from integration.server.caller import GUARD, Caller
-from integration.server.serving import Call, Serve
-from integration.server.stage import Stage
+from integration.server.controlled_actions import ControlledActions
+from integration.server.faults import Faults
+from integration.server.fixture_types import Connect, Serve
+from integration.server.raw_client import GUARD, RawClient
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.journal import Journal
@@ -18,8 +19,8 @@ from stepwave_server.telemetry import Telemetry
 
 
 @pytest.fixture
-async def quiet() -> AsyncIterator[None]:
-    """Fail a test that leaves asyncio work behind."""
+async def no_leftover_tasks() -> AsyncIterator[None]:
+    """Fail a test that leaves asyncio tasks behind."""
     before = asyncio.all_tasks()
     yield
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
@@ -29,13 +30,15 @@ async def quiet() -> AsyncIterator[None]:
 
 
 @pytest.fixture
-async def stage() -> Stage:
-    return Stage()
+async def controlled() -> ControlledActions:
+    return ControlledActions()
 
 
 @pytest.fixture(params=["memory", "sqlite"])
-async def serve(request: pytest.FixtureRequest, quiet: None, stage: Stage, tmp_path: Path) -> AsyncIterator[Serve]:
-    """Start servers with the stage's actions, and others that are given; every claim holds with every journal."""
+async def serve(
+    request: pytest.FixtureRequest, no_leftover_tasks: None, controlled: ControlledActions, tmp_path: Path
+) -> AsyncIterator[Serve]:
+    """Start servers with the controlled actions and any others, once for each kind of journal."""
     numbers = count()
     async with AsyncExitStack() as stack:
 
@@ -47,25 +50,29 @@ async def serve(request: pytest.FixtureRequest, quiet: None, stage: Stage, tmp_p
         ) -> Server:
             place = f"sqlite:{tmp_path / f'journal-{next(numbers)}.db'}" if request.param == "sqlite" else "memory"
             usual = {"listen": "127.0.0.1:0", "entry_points": False, "journal": place}
-            told = Settings.model_validate({**usual, **settings})
-            server = Server(told, actions=[*stage.actions(), *actions], journal=journal, telemetry=telemetry)
+            server = Server(
+                Settings.model_validate({**usual, **settings}),
+                actions=[*controlled.actions(), *actions],
+                journal=journal,
+                telemetry=telemetry,
+            )
             return await stack.enter_async_context(server)
 
         yield start
-        stage.let_all()
+        controlled.release_all()
 
 
 @pytest.fixture
-async def call(quiet: None) -> AsyncIterator[Call]:
-    """Open channels to servers."""
+async def connect(no_leftover_tasks: None) -> AsyncIterator[Connect]:
+    """Connect clients to servers."""
     async with AsyncExitStack() as stack:
 
-        def open_channel(server: Server) -> Caller:
-            caller = Caller(server.address)
-            stack.push_async_callback(caller.close)
-            return caller
+        def open_client(server: Server) -> RawClient:
+            client = RawClient(server.address)
+            stack.push_async_callback(client.close)
+            return client
 
-        yield open_channel
+        yield open_client
 
 
 @pytest.fixture
@@ -74,5 +81,10 @@ async def server(serve: Serve) -> Server:
 
 
 @pytest.fixture
-async def caller(server: Server, call: Call) -> Caller:
-    return call(server)
+async def client(server: Server, connect: Connect) -> RawClient:
+    return connect(server)
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
+    return Faults(monkeypatch)

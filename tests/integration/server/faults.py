@@ -1,132 +1,140 @@
-"""Defects of the server, put where a test wants them: they strike as often as is said, and what they meet is noted."""
+"""Injects defects into the server: its own code raises at a place that the test chooses."""
 
 import asyncio
 import itertools
 from collections.abc import Callable, Iterator
-from contextvars import Context
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import pytest
 
+from integration.server.build import flow, reason_of, state_of, step
+from stepwave.v1 import run_pb2
 from stepwave_server.core.decide import Decision, decide
-from stepwave_server.core.inputs import Evaluator
-from stepwave_server.core.messages import Event, Input, StepFinished, StepStarted
+from stepwave_server.core.messages import Event, Input, StepFinished
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.attempts import table
-from stepwave_server.engine.attempts.attempt import Attempt
-from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.runs import run
-from stepwave_server.wire.events.encode import Encoder, Record
+from stepwave_server.wire.events.encode import Encoder
 
-__all__ = ["ALWAYS", "Countdown", "Defect", "Faults", "ends"]
+__all__ = ["ALWAYS", "CHAIN", "WIDE", "Countdown", "Defect", "Faults", "ends", "failed_internally", "failure_reasons"]
 
 T = TypeVar("T")
 
 ALWAYS = 1 << 30
 
+# Workflows whose step `bad` is to meet a defect.
+CHAIN = flow(step("first"), step("bad", "controlled", after=["first"]), step("next", after=["bad"]))
+WIDE = flow(*(step(step_id, "controlled") for step_id in ("bad", "b", "c")), step("next", after=["b"]))
+
+# The only methods of the engine that faults know, by name and first argument: an event or attempt with a `step_id`.
+STARTS_ATTEMPTS: Final = (table.Attempts, "start")
+ENDS_ATTEMPTS: Final = (table.Attempts, "end")
+
 
 class Defect(Exception):
-    """Raised in the place of what nobody foresaw."""
+    """Raised in place of an unforeseen error of the server."""
 
 
 class Faults:
-    """Lets the server's code raise, for some of what it is given, the first so many times.
+    """Makes the server's code raise `Defect`, for chosen arguments, the first few times.
 
     Attributes:
-        struck: How often it did.
-        strike: Set when it did.
+        count: The number of defects raised so far.
+        raised: Set when the first defect is raised.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._monkeypatch = monkeypatch
-        self._healed = False
-        self.struck = 0
-        self.strike = asyncio.Event()
+        self._stopped = False
+        self.count = 0
+        self.raised = asyncio.Event()
 
-    def heal(self) -> None:
-        """Strike no more."""
-        self._healed = True
+    def stop(self) -> None:
+        """Raise no more defects."""
+        self._stopped = True
 
     def in_encoding(self, of: Callable[[Event], bool], times: int = 1) -> None:
-        """Strike where an event is made into bytes."""
-        encode, strike = Encoder.encode, self._striker(of, times)
-
-        def encode_or_not(encoder: Encoder, sequence: int, event: Event) -> Record:
-            strike(event)
-            return encode(encoder, sequence, event)
-
-        self._monkeypatch.setattr(Encoder, "encode", encode_or_not)
+        """Raise where an event is encoded."""
+        fail = self._fault(of, times)
+        self._run_before(Encoder, "encode", lambda _sequence, event, *_: fail(event))
 
     def in_deciding(self, on: Callable[[Input], bool], times: int = 1, *, workflow: str = "test") -> None:
-        """Strike where the core decides on an input of a workflow's runs, when it has decided already."""
-        strike = self._striker(on, times)
+        """Raise where the core decides on an input of a workflow's runs, after it has changed the run's state."""
+        decide_input: Callable[..., Decision] = decide
+        fail = self._fault(on, times)
 
-        def decide_or_not(
-            state: RunState, given: Input, now: int, evaluator: Evaluator, decision: Decision | None = None
-        ) -> Decision:
-            decision = decide(state, given, now, evaluator, decision)
+        def decide_or_not(state: RunState, given: Input, *rest: object, **named: object) -> Decision:
+            decision = decide_input(state, given, *rest, **named)
             if state.workflow.name == workflow:
-                strike(given)
+                fail(given)
             return decision
 
         self._monkeypatch.setattr(run, "decide", decide_or_not)
 
     def in_starting(self, step_id: str, times: int = 1) -> None:
-        """Strike where what is committed is carried out: where the large input of an attempt is put together."""
-        start, strike = table.Attempts.start, self._striker(lambda named: named == step_id, times)
-
-        def start_or_not(
-            of: table.Attempts, event: StepStarted, options: EngineOptions, variables: Context | None
-        ) -> Attempt:
-            strike(event.step_id)
-            return start(of, event, options, variables)
-
-        self._monkeypatch.setattr(table.Attempts, "start", start_or_not)
+        """Raise where a committed start is carried out."""
+        fail = self._fault(lambda started: started == step_id, times)
+        self._run_before(*STARTS_ATTEMPTS, lambda event, *_: fail(event.step_id))
 
     def in_ending(self, step_id: str, times: int = 1) -> None:
-        """Strike where the end of an attempt is taken."""
-        end, strike = table.Attempts.end, self._striker(lambda named: named == step_id, times)
+        """Raise where the end of an attempt is handled."""
+        fail = self._fault(lambda ended: ended == step_id, times)
+        self._run_before(*ENDS_ATTEMPTS, lambda attempt, *_: fail(attempt.step_id))
 
-        def end_or_not(of: table.Attempts, attempt: Attempt) -> None:
-            strike(attempt.step_id)
-            end(of, attempt)
+    def _run_before(self, owner: type, method: str, check: Callable[..., None]) -> None:
+        """Call a check with the arguments of a method before each call of it."""
+        original = getattr(owner, method)
 
-        self._monkeypatch.setattr(table.Attempts, "end", end_or_not)
+        def check_and_call(instance: object, *arguments: object, **named: object) -> object:
+            check(*arguments)
+            return original(instance, *arguments, **named)
 
-    def _striker(self, applies: Callable[[T], bool], times: int) -> Callable[[T], None]:
+        self._monkeypatch.setattr(owner, method, check_and_call)
+
+    def _fault(self, applies: Callable[[T], bool], times: int) -> Callable[[T], None]:
         left: Iterator[int] = itertools.islice(itertools.count(), times)
 
-        def strike(what: T) -> None:
-            if not self._healed and applies(what) and next(left, None) is not None:
-                self.struck += 1
-                self.strike.set()
-                raise Defect("nobody foresaw it")
+        def fail(argument: T) -> None:
+            if not self._stopped and applies(argument) and next(left, None) is not None:
+                self.count += 1
+                self.raised.set()
+                raise Defect("an injected defect")
 
-        return strike
+        return fail
 
 
 class Countdown:
-    """Tells some things from others by their number alone.
+    """Selects values by their number: skips the first few, then selects the next few.
 
     Attributes:
-        left: Of how many it has still to say that it means them.
+        left: The number of values still to select.
     """
 
     def __init__(self) -> None:
-        self._passed = self.left = 0
+        self._skip = self.left = 0
 
-    def start(self, passed: int, left: int) -> None:
-        """Mean so many, after so many others."""
-        self._passed, self.left = passed, left
+    def start(self, skip: int, left: int) -> None:
+        """Skip this many values, then select this many."""
+        self._skip, self.left = skip, left
 
     def __call__(self, _: object) -> bool:
-        """Say whether this one is meant."""
-        self._passed -= 1
-        meant = self._passed < 0 and self.left > 0
-        self.left -= meant
-        return meant
+        """Return whether this value is selected."""
+        self._skip -= 1
+        selected = self._skip < 0 and self.left > 0
+        self.left -= selected
+        return selected
 
 
 def ends(step_id: str) -> Callable[[Event], bool]:
-    """Return what tells a step's end from other events."""
+    """Return a predicate for the event that ends a step."""
     return lambda event: isinstance(event, StepFinished) and event.step_id == step_id
+
+
+def failure_reasons(result: run_pb2.Result) -> list[str]:
+    """Return the reasons of a run's failures, such as `internal`."""
+    return [reason_of(failure) for failure in result.failures]
+
+
+def failed_internally(result: run_pb2.Result) -> bool:
+    """Return whether a run failed because of a defect of the server alone."""
+    return state_of(result.state) == "failed" and failure_reasons(result) == ["internal"]

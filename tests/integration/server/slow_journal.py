@@ -1,11 +1,11 @@
-"""A journal whose commits complete when the test lets them: what overtakes one shows."""
+"""A journal that commits when the test says so. It makes visible what runs ahead of a commit."""
 
 import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from integration.server.caller import GUARD
+from integration.server.raw_client import GUARD
 from stepwave.v1.event_pb2 import RunEvent
 from stepwave_server.core.info import RunKey
 from stepwave_server.journal import Ended, MemoryJournal
@@ -15,7 +15,7 @@ __all__ = ["SlowJournal"]
 
 
 class SlowJournal(MemoryJournal):
-    """Keeps events as the one in memory does, but commits them late, in the order in which they came.
+    """A journal in memory that commits late, in the order of the appends.
 
     Attributes:
         committed: The events that are committed, of all runs.
@@ -24,43 +24,43 @@ class SlowJournal(MemoryJournal):
     def __init__(self) -> None:
         super().__init__(time.time_ns)
         self.committed: list[RunEvent] = []
-        self._waiting: deque[tuple[RunKey, Sequence[Record], Callable[[], None], Ended | None]] = deque()
-        self._came = asyncio.Event()
+        self._pending: deque[tuple[RunKey, Sequence[Record], Callable[[], None], Ended | None]] = deque()
+        self._appended = asyncio.Event()
         self._prompt = False
 
     def append(
         self, key: RunKey, records: Sequence[Record], committed: Callable[[], None], ended: Ended | None = None
     ) -> None:
-        """Take events to commit."""
-        self._waiting.append((key, records, committed, ended))
-        self._came.set()
+        """Take events to commit later."""
+        self._pending.append((key, records, committed, ended))
+        self._appended.set()
         if self._prompt:
             asyncio.get_running_loop().call_soon(self.commit_next)
 
-    async def asked(self) -> list[RunEvent]:
-        """Wait until there is something to commit, and return it."""
+    async def wait_pending(self) -> list[RunEvent]:
+        """Wait until there are events to commit, and return them."""
         async with asyncio.timeout(GUARD):
-            await self._came.wait()
-        return self.waiting()
+            await self._appended.wait()
+        return self.pending()
 
-    def waiting(self) -> list[RunEvent]:
-        """Return what is to be committed."""
-        return [decode(record) for _, records, _, _ in self._waiting for record in records]
+    def pending(self) -> list[RunEvent]:
+        """Return the events that are not committed yet."""
+        return [decode(record) for _, records, _, _ in self._pending for record in records]
 
     def commit(self) -> None:
-        """Commit all that waits."""
-        self._came.clear()
-        for _ in range(len(self._waiting)):
+        """Commit all pending events."""
+        self._appended.clear()
+        for _ in range(len(self._pending)):
             self.commit_next()
 
     def commit_next(self) -> None:
-        """Commit what has waited longest."""
-        if self._waiting:
-            key, records, committed, ended = self._waiting.popleft()
+        """Commit the oldest pending append."""
+        if self._pending:
+            key, records, committed, ended = self._pending.popleft()
             self.committed += map(decode, records)
             super().append(key, records, committed, ended)
 
-    def let_go(self) -> None:
-        """Commit what waits, and from now on a turn of the loop after it comes."""
+    def commit_promptly(self) -> None:
+        """Commit all pending events. From now on, commit each append one turn of the loop later."""
         self._prompt = True
         self.commit()

@@ -1,4 +1,4 @@
-"""What is bounded stays within its bound, and a defect or a bad neighbour costs no more than itself."""
+"""Limits of sizes, threads and attempts, and the effect of defects on other runs."""
 
 import functools
 import threading
@@ -9,9 +9,9 @@ import grpc
 import pytest
 
 from integration.server.build import bind, end_of, finished, flow, step
-from integration.server.caller import refusal
-from integration.server.serving import Call, Serve
-from integration.server.stage import Stage
+from integration.server.controlled_actions import ControlledActions
+from integration.server.fixture_types import Connect, Serve
+from integration.server.raw_client import refusal
 from stepwave import action
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1.run_pb2 import FAILURE_REASON_RESOURCE_EXHAUSTED, STATE_FAILED, STATE_SUCCEEDED
@@ -25,34 +25,34 @@ MIB = 1 << 20
 
 @action
 async def large(size: int) -> str:
-    """Answer with so many letters."""
+    """Answer with this many letters."""
     return "x" * size
 
 
 @action
 async def measure(input: object = None) -> int:
-    """Answer with the length of what it got."""
+    """Answer with the length of the input."""
     return len(str(input))
 
 
-async def test_an_input_put_together_beyond_the_bound_fails_its_step(serve: Serve, call: Call) -> None:
-    caller = call(await serve(large))
+async def test_an_input_put_together_beyond_the_bound_fails_its_step(serve: Serve, connect: Connect) -> None:
+    client = connect(await serve(large))
     sources = [step(f"s{i}", "large", given={"size": MIB // 2}) for i in range(3)]
-    events = await caller.run(flow(*sources, step("joined", after=["s0", "s1", "s2"])))
+    events = await client.run(flow(*sources, step("joined", after=["s0", "s1", "s2"])))
     joined = finished(events)["joined"]
     assert joined.failure.reason == FAILURE_REASON_RESOURCE_EXHAUSTED
     assert "1,048,576 are allowed" in joined.failure.message
 
 
-async def test_large_inputs_reach_their_actions_whole(serve: Serve, call: Call) -> None:
-    caller = call(await serve(large, measure, max_attempts=1))
+async def test_large_inputs_reach_their_actions_complete(serve: Serve, connect: Connect) -> None:
+    client = connect(await serve(large, measure, max_attempts=1))
     takers = [step(f"t{i}", "measure", bindings=[bind("", "source")]) for i in range(3)]
-    events = await caller.run(flow(step("source", "large", given={"size": MIB // 2}), *takers))
+    events = await client.run(flow(step("source", "large", given={"size": MIB // 2}), *takers))
     assert {finished(events)[f"t{i}"].output.json for i in range(3)} == {str(MIB // 2)}
 
 
 async def test_threads_of_abandoned_attempts_are_bounded(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     release = threading.Event()
 
@@ -61,39 +61,39 @@ async def test_threads_of_abandoned_attempts_are_bounded(
         release.wait(20)
 
     monkeypatch.setattr(threads, "MAX_ABANDONED", 2)
-    caller = call(await serve(blocks))
+    client = connect(await serve(blocks))
     try:
-        await caller.run(flow(*(step(f"s{i}", "blocks", timeout=0.05) for i in range(2))))
-        refused = finished(await caller.run(flow(step("late", "blocks", timeout=5))))["late"]
+        await client.run(flow(*(step(f"s{i}", "blocks", timeout=0.05) for i in range(2))))
+        refused = finished(await client.run(flow(step("late", "blocks", timeout=5))))["late"]
         assert refused.failure.reason == FAILURE_REASON_RESOURCE_EXHAUSTED
     finally:
         release.set()
 
 
-async def test_attempts_that_cling_on_beyond_the_bound_keep_their_places(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
+async def test_abandoned_attempts_over_the_limit_keep_their_places(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "MOST_ABANDONED", 0)
+    monkeypatch.setattr(local, "MAX_ABANDONED", 0)
     server = await serve(max_attempts=1, cancel_grace=0.01)
-    caller = call(server)
-    stubborn = end_of(await caller.run(flow(step("a", "stubborn", timeout=0.05))))
+    client = connect(server)
+    stubborn = end_of(await client.run(flow(step("a", "stubborn", timeout=0.05))))
     assert stubborn.state == STATE_FAILED
     assert server.engine.attempts_in_flight == 1
 
 
-async def test_a_place_kept_by_what_clings_on_comes_free_when_it_ends(
-    serve: Serve, call: Call, stage: Stage, monkeypatch: pytest.MonkeyPatch
+async def test_the_place_of_an_abandoned_attempt_is_free_once_it_ends(
+    serve: Serve, connect: Connect, controlled: ControlledActions, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "MOST_ABANDONED", 0)
-    caller = call(await serve(max_attempts=1, cancel_grace=0.01))
-    await caller.run(flow(step("a", "stubborn", timeout=0.05)))
-    waiting = caller.execute(flow(step("b")))
+    monkeypatch.setattr(local, "MAX_ABANDONED", 0)
+    client = connect(await serve(max_attempts=1, cancel_grace=0.01))
+    await client.run(flow(step("a", "stubborn", timeout=0.05)))
+    waiting = client.execute(flow(step("b")))
     await waiting.until("run_started")
-    stage.let("a")
+    controlled.release("a")
     assert end_of(await waiting.rest()).state == STATE_SUCCEEDED
 
 
-async def test_an_async_action_behind_a_decorator_runs_on_the_loop(serve: Serve, call: Call) -> None:
+async def test_an_async_action_behind_a_decorator_runs_on_the_loop(serve: Serve, connect: Connect) -> None:
     def traced(function: Callable[[], Awaitable[str]]) -> Callable[[], Awaitable[str]]:
         @functools.wraps(function)
         def wrapper() -> Awaitable[str]:
@@ -106,48 +106,50 @@ async def test_an_async_action_behind_a_decorator_runs_on_the_loop(serve: Serve,
     async def wrapped() -> str:
         return threading.current_thread().name
 
-    events = await call(await serve(wrapped)).run(flow(step("a", "wrapped")))
+    events = await connect(await serve(wrapped)).run(flow(step("a", "wrapped")))
     assert finished(events)["a"].output.json == f'"{threading.current_thread().name}"'
 
 
-async def test_an_unforeseen_error_ends_its_call_as_internal_and_says_no_more(
-    server: Server, call: Call, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+async def test_an_unexpected_error_ends_its_call_as_internal_without_details(
+    server: Server, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def broken(*_: object) -> None:
         raise RuntimeError("a secret of the server")
 
     monkeypatch.setattr(server.engine, "info", broken)
-    refused = await refusal(call(server).get("any"))
+    refused = await refusal(connect(server).get("any"))
     assert (refused.code, refused.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
     assert "secret" not in refused.message
     assert "a secret of the server" in caplog.text
 
 
-async def test_a_detached_run_is_not_cancelled_by_the_hold_of_an_earlier_one(
-    serve: Serve, call: Call, stage: Stage
+async def test_a_detached_run_is_not_cancelled_by_the_attachment_of_an_earlier_run(
+    serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
     server = await serve()
-    caller = call(server)
-    async with caller.execute(flow(step("a", "gated")), run_id="same", window=0.2) as held:
-        await held.until("step_started")
-    stage.let("a")
-    await caller.events("same")
-    await caller.delete("same")
-    await caller.start(flow(step("b", "gated")), run_id="same")
-    async with caller.execute(flow(step("c", "gated")), run_id="other", window=0.3) as other:
+    client = connect(server)
+    async with client.execute(flow(step("a", "controlled")), run_id="same", window=0.2) as attached:
+        await attached.until("step_started")
+    controlled.release("a")
+    await client.events("same")
+    await client.delete("same")
+    await client.start(flow(step("b", "controlled")), run_id="same")
+    async with client.execute(flow(step("c", "controlled")), run_id="other", window=0.3) as other:
         await other.until("step_started")
-    assert end_of(await caller.events("other")).counts.cancelled == 1  # by now, the earlier hold would have ended too
-    assert (await caller.get("same")).stopping is False
+    assert (
+        end_of(await client.events("other")).counts.cancelled == 1
+    )  # by now, the earlier attachment would have ended too
+    assert (await client.get("same")).stopping is False
 
 
-async def test_an_unknown_field_of_a_request_is_refused_by_name(server: Server, call: Call) -> None:
-    caller = call(server)
+async def test_an_unknown_field_of_a_request_is_refused_by_name(server: Server, connect: Connect) -> None:
+    client = connect(server)
     request = pb.StartRunRequest.FromString(
         pb.StartRunRequest(workflow=flow(step("a"))).SerializeToString() + b"\xf8\x06\x01"
     )
-    refused = await refusal(caller.stub.StartRun(request))
+    refused = await refusal(client.stub.StartRun(request))
     assert refused.code == grpc.StatusCode.UNIMPLEMENTED
-    assert "field 111 of stepwave.v1.StartRunRequest" in refused.says("request")
+    assert "field 111 of stepwave.v1.StartRunRequest" in refused.description("request")
 
 
 async def test_a_server_does_not_start_with_a_named_workflow_that_cannot_run(tmp_path: Path) -> None:
@@ -160,9 +162,9 @@ async def test_a_server_does_not_start_with_a_named_workflow_that_cannot_run(tmp
 
 
 @pytest.mark.parametrize("token", ["Wy0xXQ==", "Ww" * 50_000])
-async def test_a_page_token_that_is_not_the_servers_is_refused(server: Server, call: Call, token: str) -> None:
-    caller = call(server)
-    await caller.run(flow(step("a")), run_id="past")
+async def test_a_page_token_of_another_origin_is_refused(server: Server, connect: Connect, token: str) -> None:
+    client = connect(server)
+    await client.run(flow(step("a")), run_id="past")
     ask = pb.ListStepResultsRequest(run_id="past", page_token=token)
-    refused = await refusal(caller.stub.ListStepResults(ask))
+    refused = await refusal(client.stub.ListStepResults(ask))
     assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["page_token"])

@@ -1,4 +1,4 @@
-"""Defects and hostile values inside the server: what they break is one run or one step, never the server."""
+"""Defects and hostile values inside the server: they break one run or one step, never the server."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -8,9 +8,9 @@ from grpc import StatusCode
 from grpc.aio import AioRpcError
 
 from integration.server.build import bind, end_of, finished, flow, reason_of, state_of, step, text, value_of
-from integration.server.caller import Caller, refusal
-from integration.server.serving import Call, Serve
-from integration.server.stage import Stage
+from integration.server.controlled_actions import ControlledActions
+from integration.server.fixture_types import Connect, Serve
+from integration.server.raw_client import RawClient, refusal
 from stepwave import Blob, Context, action
 from stepwave_server.core.info import RunKey
 from stepwave_server.journal import Ended, MemoryJournal
@@ -21,25 +21,25 @@ INSIDE = step("inside", "noop", given={"n": 1}, bindings=[bind("/x", "input", "/
 
 
 @pytest.mark.parametrize("digits", [f"-0.{'1' * 2_000}", "1e308", "1e-9999"], ids=["long", "large", "small"])
-async def test_no_number_that_is_bound_breaks_a_run(caller: Caller, digits: str) -> None:
-    events = await caller.run(flow(PART, INSIDE), given=text(f'{{"n":[{digits}]}}'))
+async def test_no_number_in_a_binding_breaks_a_run(client: RawClient, digits: str) -> None:
+    events = await client.run(flow(PART, INSIDE), given=text(f'{{"n":[{digits}]}}'))
     assert set(finished(events)) == {"part", "inside"}
 
 
 @pytest.mark.parametrize("digits", ["1e9999", f"1e{'9' * 30}"], ids=["large", "huge"])
-async def test_a_number_that_nobody_could_read_begins_no_run(caller: Caller, digits: str) -> None:
-    refused = await refusal(caller.run(flow(PART, INSIDE), given=text(f'{{"n":[{digits}]}}'), run_id="bad"))
+async def test_a_number_with_too_many_digits_is_refused(client: RawClient, digits: str) -> None:
+    refused = await refusal(client.run(flow(PART, INSIDE), given=text(f'{{"n":[{digits}]}}'), run_id="bad"))
     assert refused.code is StatusCode.INVALID_ARGUMENT
-    assert (await refusal(caller.get("bad"))).code is StatusCode.NOT_FOUND
+    assert (await refusal(client.get("bad"))).code is StatusCode.NOT_FOUND
 
 
 @pytest.mark.parametrize("depth", range(900, 1_000, 11))
-async def test_no_depth_that_is_bound_breaks_a_run(caller: Caller, depth: int) -> None:
+async def test_no_nesting_depth_in_a_binding_breaks_a_run(client: RawClient, depth: int) -> None:
     part = step("part", "noop", bindings=[bind("/x", "input", "/n")])
     inside = step("inside", "noop", given={"n": 1}, bindings=[bind("/x", "part", "/n")])
     given = text(f'{{"n":{"[" * depth}{"]" * depth}}}')
     try:
-        events = await caller.run(flow(part, inside), given=given)
+        events = await client.run(flow(part, inside), given=given)
     except AioRpcError as error:
         assert error.code() is StatusCode.INVALID_ARGUMENT  # noqa: PT017 - either is right
     else:
@@ -47,28 +47,28 @@ async def test_no_depth_that_is_bound_breaks_a_run(caller: Caller, depth: int) -
 
 
 @pytest.mark.parametrize("content_type", ["\ud800", "x" * 100_000, "a/b\n"], ids=["surrogate", "long", "newline"])
-async def test_a_blob_of_an_impossible_type_is_a_failed_step(serve: Serve, call: Call, content_type: str) -> None:
+async def test_a_blob_of_an_invalid_type_fails_its_step(serve: Serve, connect: Connect, content_type: str) -> None:
     @action
     async def bad() -> Blob:
         return Blob(b"data", content_type)
 
-    failure = finished(await call(await serve(bad)).run(flow(step("s", "bad"))))["s"].failure
+    failure = finished(await connect(await serve(bad)).run(flow(step("s", "bad"))))["s"].failure
     assert reason_of(failure) == "action_error"
     assert "content type" in failure.message
 
 
-async def test_progress_that_no_message_can_hold_harms_nobody(serve: Serve, call: Call) -> None:
+async def test_progress_that_does_not_fit_a_message_does_no_harm(serve: Serve, connect: Connect) -> None:
     @action
     def odd(context: Context) -> str:
         context.progress(0.5, "\ud800")
         return "done"
 
-    events = await call(await serve(odd)).run(flow(step("s", "odd")))
+    events = await connect(await serve(odd)).run(flow(step("s", "odd")))
     assert value_of(finished(events)["s"].output) == "done"
 
 
 class _Faulty(MemoryJournal):
-    """Cannot keep the events of one run, from a certain number on."""
+    """A journal that fails for one run, from a sequence number on."""
 
     def __init__(self, good: int) -> None:
         super().__init__(time.time_ns)
@@ -86,18 +86,18 @@ class _Faulty(MemoryJournal):
 
 @pytest.mark.parametrize("good", [0, 1, 4])
 async def test_a_defect_of_the_server_breaks_one_run_and_no_other(
-    serve: Serve, call: Call, stage: Stage, caplog: pytest.LogCaptureFixture, good: int
+    serve: Serve, connect: Connect, controlled: ControlledActions, caplog: pytest.LogCaptureFixture, good: int
 ) -> None:
     server = await serve(journal=_Faulty(good), max_attempts=4)
-    caller = call(server)
-    await caller.start(flow(step("a", "gated"), step("b", after=["a"])), run_id="other")
-    await stage.here("a")
+    client = connect(server)
+    await client.start(flow(step("a", "controlled"), step("b", after=["a"])), run_id="other")
+    await controlled.wait_started("a")
     refused = await refusal(
-        caller.run(flow(*(step(f"s{i}", after=["s0"] if i else []) for i in range(50))), run_id="bad")
+        client.run(flow(*(step(f"s{i}", after=["s0"] if i else []) for i in range(50))), run_id="bad")
     )
     assert (refused.code, refused.reason) == (StatusCode.INTERNAL, "RUN_BROKEN")
     assert "the disk is full" in caplog.text
-    stage.let("a")
-    assert state_of(end_of(await caller.events("other")).state) == "succeeded"
+    controlled.release("a")
+    assert state_of(end_of(await client.events("other")).state) == "succeeded"
     assert server.engine.attempts_in_flight == 0
-    assert state_of(end_of(await caller.run(flow(step("c")))).state) == "succeeded"
+    assert state_of(end_of(await client.run(flow(step("c")))).state) == "succeeded"

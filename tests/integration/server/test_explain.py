@@ -1,4 +1,4 @@
-"""Why a run does not move: what its steps do and wait for, and the line where each action stands."""
+"""Explanations of a run: what its steps do or wait for, and the line that each action is at."""
 
 import asyncio
 import threading
@@ -9,9 +9,9 @@ from typing import TypeAlias
 import pytest
 
 from integration.server.build import end_of, flow, state_of, step
-from integration.server.caller import GUARD, Caller, refusal
-from integration.server.serving import Call, Serve
-from integration.server.stage import Stage
+from integration.server.controlled_actions import ControlledActions
+from integration.server.fixture_types import Connect, Serve
+from integration.server.raw_client import GUARD, RawClient, refusal
 from stepwave import action
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
@@ -19,48 +19,48 @@ from stepwave.v1.event_pb2 import WaitCause
 
 HERE = Path(__file__)
 
-Said: TypeAlias = Mapping[str, pb.StepExplanation]
+Explanations: TypeAlias = Mapping[str, pb.StepExplanation]
 
 
-async def explain(caller: Caller, run_id: str = "r") -> pb.ExplainRunResponse:
-    return await caller.stub.ExplainRun(pb.ExplainRunRequest(run_id=run_id))
+async def explain(client: RawClient, run_id: str = "r") -> pb.ExplainRunResponse:
+    return await client.stub.ExplainRun(pb.ExplainRunRequest(run_id=run_id))
 
 
-async def steps_of(caller: Caller, run_id: str = "r") -> Said:
-    """Return what is said of each step."""
-    return {step.step_id: step for step in (await explain(caller, run_id)).steps}
+async def steps_of(client: RawClient, run_id: str = "r") -> Explanations:
+    """Return the explanation of each step."""
+    return {step.step_id: step for step in (await explain(client, run_id)).steps}
 
 
-async def steps_when(caller: Caller, holds: Callable[[Said], bool]) -> Said:
-    """Return what is said of each step as soon as that is as it should be."""
+async def steps_when(client: RawClient, condition: Callable[[Explanations], bool]) -> Explanations:
+    """Return the explanation of each step once a condition holds."""
     async with asyncio.timeout(GUARD):
-        while not holds(said := await steps_of(caller)):
+        while not condition(explained := await steps_of(client)):
             pass
-    return said
+    return explained
 
 
 def number_of(text: str) -> int:
-    """Return the number of the only line of this file that ends so."""
+    """Return the number of the only line of this file with this text."""
     (number,) = (
         number for number, line in enumerate(HERE.read_text().splitlines(), 1) if line.endswith(f"{text}  # here")
     )
     return number
 
 
-async def stands_at(caller: Caller, text: str) -> pb.CodeLine:
-    """Wait until the step `a` stands at a line, and return that."""
-    return (await steps_when(caller, lambda said: said["a"].where.text == f"{text}  # here"))["a"].where
+async def line_of(client: RawClient, text: str) -> pb.CodeLine:
+    """Wait until the step `a` is at a line, and return the line."""
+    return (await steps_when(client, lambda explained: explained["a"].where.text == f"{text}  # here"))["a"].where
 
 
-class Gates:
-    """Actions that stand still at known lines, until their test ends."""
+class WaitingActions:
+    """Actions that wait at known lines until the test ends."""
 
     def __init__(self) -> None:
-        self.gate = asyncio.Event()
+        self.released = asyncio.Event()
         self.block = threading.Event()
 
     async def inner(self) -> None:
-        await self.gate.wait()  # here
+        await self.released.wait()  # here
 
     def blocked(self) -> None:
         self.block.wait()  # here
@@ -72,7 +72,7 @@ class Gates:
 
         @action
         async def gathers() -> None:
-            await asyncio.gather(self.gate.wait(), self.gate.wait())  # here
+            await asyncio.gather(self.released.wait(), self.released.wait())  # here
 
         @action
         async def streams() -> AsyncIterator[str]:
@@ -92,159 +92,178 @@ class Gates:
 
     async def items(self) -> AsyncIterator[str]:
         yield "first"
-        await asyncio.wait_for(self.gate.wait(), GUARD)  # here
+        await asyncio.wait_for(self.released.wait(), GUARD)  # here
 
 
 @pytest.fixture
-def gates() -> Iterator[Gates]:
-    gates = Gates()
-    yield gates
-    gates.block.set()
+def waiting_actions() -> Iterator[WaitingActions]:
+    waiting_actions = WaitingActions()
+    yield waiting_actions
+    waiting_actions.block.set()
 
 
 @pytest.fixture
-async def gated(serve: Serve, call: Call, gates: Gates) -> AsyncIterator[Caller]:
-    """Return a caller of a server with the actions that stand still."""
-    yield call(await serve(*gates.actions()))  # type: ignore[arg-type]  # marked functions
-    gates.gate.set()
-    gates.block.set()
+async def client_of_waiting_actions(
+    serve: Serve, connect: Connect, waiting_actions: WaitingActions
+) -> AsyncIterator[RawClient]:
+    """Return a client of a server with the waiting actions."""
+    yield connect(await serve(*waiting_actions.actions()))  # type: ignore[arg-type]  # marked functions
+    waiting_actions.released.set()
+    waiting_actions.block.set()
 
 
 LINES = {
-    "awaits": ("await self.gate.wait()", "Gates.inner"),
-    "gathers": ("await asyncio.gather(self.gate.wait(), self.gate.wait())", "Gates.actions.<locals>.gathers"),
-    "streams": ("await asyncio.wait_for(self.gate.wait(), GUARD)", "Gates.items"),
-    "blocks": ("self.block.wait()", "Gates.blocked"),
-    "generates": ("self.block.wait()", "Gates.blocked"),
+    "awaits": ("await self.released.wait()", "WaitingActions.inner"),
+    "gathers": (
+        "await asyncio.gather(self.released.wait(), self.released.wait())",
+        "WaitingActions.actions.<locals>.gathers",
+    ),
+    "streams": ("await asyncio.wait_for(self.released.wait(), GUARD)", "WaitingActions.items"),
+    "blocks": ("self.block.wait()", "WaitingActions.blocked"),
+    "generates": ("self.block.wait()", "WaitingActions.blocked"),
 }
 
 
 @pytest.mark.parametrize("name", LINES)
-async def test_a_running_action_is_found_at_its_line(gated: Caller, name: str) -> None:
-    await gated.start(flow(step("a", name)), run_id="r")
+async def test_a_running_action_is_found_at_its_line(client_of_waiting_actions: RawClient, name: str) -> None:
+    await client_of_waiting_actions.start(flow(step("a", name)), run_id="r")
     text, function = LINES[name]
-    where = await stands_at(gated, text)
+    where = await line_of(client_of_waiting_actions, text)
     assert (where.file, where.line, where.function) == (str(HERE), number_of(text), function)
 
 
-async def test_a_running_step_says_since_when_and_which_attempt(caller: Caller, stage: Stage) -> None:
-    async with caller.execute(flow(step("a", "gated")), run_id="r") as run:
+async def test_a_running_step_has_its_start_time_and_attempt(client: RawClient, controlled: ControlledActions) -> None:
+    async with client.execute(flow(step("a", "controlled")), run_id="r") as run:
         started = await run.until("step_started", "a")
-        await stage.here("a")
-        said = (await steps_of(caller))["a"]
-    assert (state_of(said.state), said.attempt, said.since) == ("running", 1, started.time)
+        await controlled.wait_started("a")
+        explained = (await steps_of(client))["a"]
+    assert (state_of(explained.state), explained.attempt, explained.since) == ("running", 1, started.time)
 
 
-async def test_an_action_of_the_server_itself_has_no_line(caller: Caller) -> None:
-    await caller.start(flow(step("a", "core.sleep", given={"seconds": 60})), run_id="r")
-    said = await steps_when(caller, lambda said: said["a"].HasField("since"))
-    assert not said["a"].HasField("where")
-    await caller.cancel("r")
+async def test_an_action_of_the_server_itself_has_no_line(client: RawClient) -> None:
+    await client.start(flow(step("a", "core.sleep", given={"seconds": 60})), run_id="r")
+    explained = await steps_when(client, lambda explained: explained["a"].HasField("since"))
+    assert not explained["a"].HasField("where")
+    await client.cancel("r")
 
 
-async def test_a_server_that_withholds_tracebacks_withholds_lines(serve: Serve, call: Call, stage: Stage) -> None:
-    caller = call(await serve(tracebacks=False))
-    await caller.start(flow(step("a", "gated")), run_id="r")
-    await stage.here("a")
-    assert not (await steps_of(caller))["a"].HasField("where")
+async def test_a_server_without_tracebacks_reports_no_lines(
+    serve: Serve, connect: Connect, controlled: ControlledActions
+) -> None:
+    client = connect(await serve(tracebacks=False))
+    await client.start(flow(step("a", "controlled")), run_id="r")
+    await controlled.wait_started("a")
+    assert not (await steps_of(client))["a"].HasField("where")
 
 
-async def test_a_step_says_which_steps_it_waits_for(caller: Caller, stage: Stage) -> None:
-    await caller.start(flow(step("a", "gated"), step("b"), step("c", after=["a", "b"])), run_id="r")
-    await stage.here("a")
-    said = await steps_when(caller, lambda said: "b" not in said)
-    assert (list(said["c"].waits_for), said["c"].waits_for_count) == (["a"], 1)
-    assert (said["c"].cause, said["c"].HasField("since")) == (WaitCause.WAIT_CAUSE_UNSPECIFIED, False)
+async def test_a_waiting_step_names_its_unfinished_dependencies(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    await client.start(flow(step("a", "controlled"), step("b"), step("c", after=["a", "b"])), run_id="r")
+    await controlled.wait_started("a")
+    explained = await steps_when(client, lambda explained: "b" not in explained)
+    assert (list(explained["c"].waits_for), explained["c"].waits_for_count) == (["a"], 1)
+    assert (explained["c"].cause, explained["c"].HasField("since")) == (WaitCause.WAIT_CAUSE_UNSPECIFIED, False)
 
 
-async def test_very_many_steps_to_wait_for_are_counted(caller: Caller, stage: Stage) -> None:
+async def test_very_many_unfinished_dependencies_are_counted(client: RawClient, controlled: ControlledActions) -> None:
     many = [f"s{number}" for number in range(40)]
-    await caller.start(flow(*(step(name, "gated") for name in many), step("last", after=many)), run_id="r")
-    await stage.here(*many)
-    last = (await steps_of(caller))["last"]
+    await client.start(flow(*(step(name, "controlled") for name in many), step("last", after=many)), run_id="r")
+    await controlled.wait_started(*many)
+    last = (await steps_of(client))["last"]
     assert (list(last.waits_for), last.waits_for_count) == (many[:10], 40)
 
 
-async def test_a_join_any_says_that_one_is_enough(caller: Caller, stage: Stage) -> None:
-    steps = (step("a", "gated"), step("b", "gated"), step("c", after=["a", "b"], join=workflow_pb2.JOIN_ANY))
-    await caller.start(flow(*steps), run_id="r")
-    await stage.here("a", "b")
-    assert (await steps_of(caller))["c"].message == "any one of them"
+async def test_a_step_with_join_any_says_that_one_dependency_is_enough(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    steps = (step("a", "controlled"), step("b", "controlled"), step("c", after=["a", "b"], join=workflow_pb2.JOIN_ANY))
+    await client.start(flow(*steps), run_id="r")
+    await controlled.wait_started("a", "b")
+    assert (await steps_of(client))["c"].message == "any one of them"
 
 
-async def test_a_step_behind_the_runs_own_bound_names_it(caller: Caller, stage: Stage) -> None:
-    async with caller.execute(flow(step("a", "gated"), step("b", "gated"), max_parallelism=1), run_id="r") as run:
+async def test_a_step_that_waits_for_max_parallelism_names_it(client: RawClient, controlled: ControlledActions) -> None:
+    async with client.execute(
+        flow(step("a", "controlled"), step("b", "controlled"), max_parallelism=1), run_id="r"
+    ) as run:
         plan = await run.until("run_started")
-        await stage.here("a")
-        b = (await steps_of(caller))["b"]
+        await controlled.wait_started("a")
+        b = (await steps_of(client))["b"]
     assert (b.cause, b.message) == (WaitCause.WAIT_CAUSE_CONCURRENCY, "the workflow's max_parallelism is 1")
     assert (state_of(b.state), b.since, list(b.waits_for)) == ("pending", plan.time, [])
 
 
-async def test_a_step_behind_the_servers_bound_names_it(serve: Serve, call: Call, stage: Stage) -> None:
-    caller = call(await serve(max_attempts=1))
-    await caller.start(flow(step("a", "gated")), run_id="other")
-    await stage.here("a")
-    await caller.start(flow(step("b", "gated")), run_id="r")
-    b = (await steps_of(caller))["b"]
+async def test_a_step_that_waits_for_max_attempts_names_it(
+    serve: Serve, connect: Connect, controlled: ControlledActions
+) -> None:
+    client = connect(await serve(max_attempts=1))
+    await client.start(flow(step("a", "controlled")), run_id="other")
+    await controlled.wait_started("a")
+    await client.start(flow(step("b", "controlled")), run_id="r")
+    b = (await steps_of(client))["b"]
     assert b.cause == WaitCause.WAIT_CAUSE_CONCURRENCY
     assert b.message == "the server's max_attempts is 1"
 
 
-async def test_a_step_that_pauses_says_until_when(caller: Caller, stage: Stage) -> None:
-    stage.let("a")
+async def test_a_step_in_a_backoff_has_its_end_time(client: RawClient, controlled: ControlledActions) -> None:
+    controlled.release("a")
     tried = step("a", "fails")
     tried.retry.max_attempts = 2
     tried.retry.initial_backoff.seconds = tried.retry.max_backoff.seconds = 60
-    async with caller.execute(flow(tried), run_id="r") as run:
+    async with client.execute(flow(tried), run_id="r") as run:
         retrying = (await run.until("step_retrying", "a")).step_retrying
-        a = (await steps_of(caller))["a"]
+        a = (await steps_of(client))["a"]
     assert (a.cause, a.until, a.attempt) == (WaitCause.WAIT_CAUSE_BACKOFF, retrying.next_time, 1)
 
 
-async def test_a_step_behind_a_barrier_names_the_steps_that_hold_it(caller: Caller, stage: Stage) -> None:
-    steps = (step("a", "gated"), step("b", "gated"), step("c", after=["a"]))
-    async with caller.execute(flow(*steps, scheduling=workflow_pb2.SCHEDULING_WAVE), run_id="r") as run:
-        await stage.here("a", "b")
-        stage.let("a")
+async def test_a_step_behind_a_barrier_names_the_steps_before_it(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    steps = (step("a", "controlled"), step("b", "controlled"), step("c", after=["a"]))
+    async with client.execute(flow(*steps, scheduling=workflow_pb2.SCHEDULING_WAVE), run_id="r") as run:
+        await controlled.wait_started("a", "b")
+        controlled.release("a")
         await run.until("step_finished", "a")
-        c = (await steps_of(caller))["c"]
+        c = (await steps_of(client))["c"]
     assert (list(c.waits_for), c.message) == (["b"], "the barrier: wave 0 has not ended")
 
 
-async def test_an_attempt_whose_clean_up_is_awaited_says_so(caller: Caller, stage: Stage) -> None:
-    await caller.start(flow(step("a", "stubborn")), run_id="r")
-    await stage.here("a")
-    await caller.cancel("r")
-    await stage.here("a/cancelled")
-    response = await explain(caller)
+async def test_an_attempt_in_clean_up_is_explained(client: RawClient, controlled: ControlledActions) -> None:
+    await client.start(flow(step("a", "stubborn")), run_id="r")
+    await controlled.wait_started("a")
+    await client.cancel("r")
+    await controlled.wait_started("a/cancelled")
+    response = await explain(client)
     assert response.run.stopping
     assert response.steps[0].message == "it is being interrupted: its clean-up is awaited"
 
 
-async def test_what_runs_comes_first_then_what_could_run(caller: Caller, stage: Stage) -> None:
-    steps = (step("c", after=["a"]), step("a", "gated"), step("b", "gated"))
-    await caller.start(flow(*steps, max_parallelism=1), run_id="r")
-    await stage.here("a")
-    assert [said.step_id for said in (await explain(caller)).steps] == ["a", "b", "c"]
+async def test_running_steps_come_first_then_ready_ones(client: RawClient, controlled: ControlledActions) -> None:
+    steps = (step("c", after=["a"]), step("a", "controlled"), step("b", "controlled"))
+    await client.start(flow(*steps, max_parallelism=1), run_id="r")
+    await controlled.wait_started("a")
+    assert [explained.step_id for explained in (await explain(client)).steps] == ["a", "b", "c"]
 
 
-async def test_of_very_many_steps_the_first_are_explained_and_all_counted(caller: Caller, stage: Stage) -> None:
-    many = [step(f"a_step_with_quite_a_long_name_{number}", "gated") for number in range(2_000)]
-    await caller.start(flow(step("z", "gated"), *many, max_parallelism=1), run_id="r")
-    await stage.here("z")
-    response = await explain(caller)
+async def test_of_very_many_steps_the_first_are_explained_and_all_counted(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    many = [step(f"a_step_with_quite_a_long_name_{number}", "controlled") for number in range(2_000)]
+    await client.start(flow(step("z", "controlled"), *many, max_parallelism=1), run_id="r")
+    await controlled.wait_started("z")
+    response = await explain(client)
     assert (len(response.steps), response.step_count) == (500, 2_001)
     assert response.ByteSize() < 1 << 20
 
 
-async def test_of_a_run_that_has_ended_only_its_end_is_told(caller: Caller) -> None:
-    end = end_of(await caller.run(flow(step("a")), run_id="r"))
-    response = await explain(caller)
+async def test_the_explanation_of_an_ended_run_has_its_end_only(client: RawClient) -> None:
+    end = end_of(await client.run(flow(step("a")), run_id="r"))
+    response = await explain(client)
     assert (state_of(response.run.state), response.run.end_time) == ("succeeded", end.end_time)
     assert (len(response.steps), response.step_count) == (0, 0)
     assert response.time.ToNanoseconds() >= end.end_time.ToNanoseconds()
 
 
-async def test_a_run_that_is_not_there_is_not_found(caller: Caller) -> None:
-    assert (await refusal(explain(caller, "nosuch"))).reason == "RUN_NOT_FOUND"
+async def test_an_unknown_run_cannot_be_explained(client: RawClient) -> None:
+    assert (await refusal(explain(client, "nosuch"))).reason == "RUN_NOT_FOUND"

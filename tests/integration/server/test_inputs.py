@@ -1,11 +1,11 @@
-"""Inputs that do not fit their actions: a written one is refused before anything runs, another one fails its step."""
+"""Inputs that do not fit their actions: constant ones are refused before anything runs, others fail their step."""
 
 import pytest
 from grpc import StatusCode
 
-from integration.server.build import bind, finished, flow, instead, reason_of, step, value_of
-from integration.server.caller import Caller, refusal
-from integration.server.serving import Call, Serve
+from integration.server.build import bind, fallback_to, finished, flow, reason_of, step, value_of
+from integration.server.fixture_types import Connect, Serve
+from integration.server.raw_client import RawClient, refusal
 from stepwave import action
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
@@ -17,19 +17,19 @@ async def search(query: str, limit: int = 10) -> str:
 
 
 @pytest.fixture
-async def searching(serve: Serve, call: Call) -> Caller:
-    return call(await serve(search))
+async def searching(serve: Serve, connect: Connect) -> RawClient:
+    return connect(await serve(search))
 
 
 BAD = flow(
     step("a", "search", given={"query": 5, "limt": 1}),
     step("b", "search", given={"limit": "many"}, bindings=[bind("/query", "a")]),
     step("c", "search", given=[1]),
-    step("d", "core.echo", fallback=instead("search", {"limit": 1})),
+    step("d", "core.echo", fallback=fallback_to("search", {"limit": 1})),
 )
 
 
-async def test_written_inputs_are_checked_before_anything_runs_all_problems_at_once(searching: Caller) -> None:
+async def test_constant_inputs_are_checked_before_anything_runs_with_all_problems_at_once(searching: RawClient) -> None:
     refused = await refusal(searching.run(BAD))
     assert refused.code is StatusCode.INVALID_ARGUMENT
     assert refused.fields == [
@@ -39,15 +39,15 @@ async def test_written_inputs_are_checked_before_anything_runs_all_problems_at_o
         "steps[2].input",
         "steps[3].fallback.action.input",
     ]
-    assert refused.says("steps[2].input") == "the input must be an object (query, limit), got a list"
+    assert refused.description("steps[2].input") == "the input must be an object (query, limit), got a list"
 
 
-async def test_a_plan_finds_the_same_problems(searching: Caller) -> None:
+async def test_a_plan_finds_the_same_problems(searching: RawClient) -> None:
     refused = await refusal(searching.stub.PlanWorkflow(pb.PlanWorkflowRequest(workflow=BAD)))
     assert len(refused.fields) == 5
 
 
-async def test_a_key_that_a_binding_puts_and_the_action_does_not_know_fails_the_step(searching: Caller) -> None:
+async def test_an_unknown_key_from_a_binding_fails_the_step(searching: RawClient) -> None:
     whole = step("s", "search", bindings=[bind("", "given")])
     events = await searching.run(flow(step("given", "core.echo", given={"query": "x", "limt": 1}), whole))
     failure = finished(events)["s"].failure
@@ -64,14 +64,12 @@ async def test_a_key_that_a_binding_puts_and_the_action_does_not_know_fails_the_
     ],
     ids=["by default", "bound whole", "by a fallback"],
 )
-async def test_keys_of_the_runs_input_that_an_action_does_not_know_are_passed_over(
-    searching: Caller, taken: workflow_pb2.Step
-) -> None:
+async def test_unknown_keys_of_the_runs_input_are_ignored(searching: RawClient, taken: workflow_pb2.Step) -> None:
     events = await searching.run(flow(taken), given={"query": "x", "other": 1})
     assert value_of(finished(events)["s"].output) == "x 10"
 
 
-async def test_outputs_by_step_id_that_an_action_does_not_know_are_passed_over(searching: Caller) -> None:
+async def test_unknown_outputs_by_step_id_are_ignored(searching: RawClient) -> None:
     after = step("s", "search", after=["query", "other"])
     events = await searching.run(
         flow(step("query", "core.echo", given="x"), step("other", "core.echo", given=1), after)

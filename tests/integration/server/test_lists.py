@@ -1,4 +1,4 @@
-"""Runs at rest: lists, results, steps, deletion, and how long they are kept."""
+"""Ended runs: lists, results, steps, deletion and retention."""
 
 import asyncio
 from collections.abc import Iterable
@@ -7,29 +7,29 @@ import grpc
 import pytest
 
 from integration.server.build import end_of, finished, flow, kinds_of, state_of, step, value_of
-from integration.server.caller import Caller, refusal
-from integration.server.serving import Call, Serve
-from integration.server.stage import Stage
+from integration.server.controlled_actions import ControlledActions
+from integration.server.fixture_types import Connect, Serve
+from integration.server.raw_client import RawClient, refusal
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2
 
 
 async def _list(
-    caller: Caller,
+    client: RawClient,
     *,
     states: Iterable[run_pb2.State.ValueType] = (),
     workflow: str = "",
     prefix: str = "",
     size: int = 0,
 ) -> list[str]:
-    """List runs, page by page, and return their ids."""
+    """List runs page by page, and return their ids."""
     found: list[str] = []
     token = ""
     while True:
         request = pb.ListRunsRequest(
             states=states, workflow_name=workflow, run_id_prefix=prefix, page_size=size, page_token=token
         )
-        page = await caller.stub.ListRuns(request)
+        page = await client.stub.ListRuns(request)
         found += [run.run_id for run in page.runs]
         assert not size or len(page.runs) <= size
         token = page.next_page_token
@@ -37,12 +37,12 @@ async def _list(
             return found
 
 
-async def _steps(caller: Caller, run_id: str, size: int = 0) -> list[run_pb2.StepResult]:
+async def _steps(client: RawClient, run_id: str, size: int = 0) -> list[run_pb2.StepResult]:
     found: list[run_pb2.StepResult] = []
     token = ""
     while True:
         request = pb.ListStepResultsRequest(run_id=run_id, page_size=size, page_token=token)
-        page = await caller.stub.ListStepResults(request)
+        page = await client.stub.ListStepResults(request)
         found += page.step_results
         assert not size or len(page.step_results) <= size
         token = page.next_page_token
@@ -50,13 +50,13 @@ async def _steps(caller: Caller, run_id: str, size: int = 0) -> list[run_pb2.Ste
             return found
 
 
-async def test_runs_are_listed_by_labels_and_time(caller: Caller) -> None:
-    await caller.run(flow(step("a"), labels={"team": "red", "tier": "1"}), run_id="one")
-    await caller.run(flow(step("a"), labels={"team": "red"}), run_id="two")
-    middle = (await caller.get("two")).create_time
+async def test_runs_are_listed_by_labels_and_time(client: RawClient) -> None:
+    await client.run(flow(step("a"), labels={"team": "red", "tier": "1"}), run_id="one")
+    await client.run(flow(step("a"), labels={"team": "red"}), run_id="two")
+    middle = (await client.get("two")).create_time
 
     async def listed(**fields: object) -> list[str]:
-        return [run.run_id for run in (await caller.stub.ListRuns(pb.ListRunsRequest(**fields))).runs]  # type: ignore[arg-type]
+        return [run.run_id for run in (await client.stub.ListRuns(pb.ListRunsRequest(**fields))).runs]  # type: ignore[arg-type]
 
     assert await listed(labels={"team": "red"}) == ["two", "one"]
     assert await listed(labels={"team": "red", "tier": "1"}) == ["one"]
@@ -65,69 +65,75 @@ async def test_runs_are_listed_by_labels_and_time(caller: Caller) -> None:
     assert await listed(create_time_before=middle) == ["one"]
 
 
-async def test_runs_are_listed_newest_first(caller: Caller, stage: Stage) -> None:
+async def test_runs_are_listed_newest_first(client: RawClient, controlled: ControlledActions) -> None:
     for name in ("one", "two", "three"):
-        await caller.run(flow(step("a")), run_id=name)
-    await caller.start(flow(step("held", "gated")), run_id="four")
-    assert await _list(caller) == ["four", "three", "two", "one"]
+        await client.run(flow(step("a")), run_id=name)
+    await client.start(flow(step("blocked", "controlled")), run_id="four")
+    assert await _list(client) == ["four", "three", "two", "one"]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
-async def test_runs_come_in_pages(caller: Caller, size: int) -> None:
+async def test_runs_come_in_pages(client: RawClient, size: int) -> None:
     names = [f"run{i}" for i in range(7)]
     for name in names:
-        await caller.run(flow(step("a")), run_id=name)
-    assert await _list(caller, size=size) == names[::-1]
+        await client.run(flow(step("a")), run_id=name)
+    assert await _list(client, size=size) == names[::-1]
 
 
-async def test_runs_made_in_between_disturb_no_page(caller: Caller) -> None:
+async def test_new_runs_do_not_change_later_pages(client: RawClient) -> None:
     for name in ("one", "two", "three"):
-        await caller.run(flow(step("a")), run_id=name)
-    first = await caller.stub.ListRuns(pb.ListRunsRequest(page_size=2))
-    await caller.run(flow(step("a")), run_id="four")
-    second = await caller.stub.ListRuns(pb.ListRunsRequest(page_size=2, page_token=first.next_page_token))
+        await client.run(flow(step("a")), run_id=name)
+    first = await client.stub.ListRuns(pb.ListRunsRequest(page_size=2))
+    await client.run(flow(step("a")), run_id="four")
+    second = await client.stub.ListRuns(pb.ListRunsRequest(page_size=2, page_token=first.next_page_token))
     assert [run.run_id for run in (*first.runs, *second.runs)] == ["three", "two", "one"]
 
 
-async def test_runs_are_found_by_state(caller: Caller, stage: Stage) -> None:
-    stage.let("bad")
-    await caller.run(flow(step("a")), run_id="good")
-    await caller.run(flow(step("bad", "fails")), run_id="bad")
-    await caller.start(flow(step("held", "gated")), run_id="live")
-    await stage.here("held")
-    assert await _list(caller, states=[run_pb2.STATE_FAILED]) == ["bad"]
-    assert await _list(caller, states=[run_pb2.STATE_SUCCEEDED, run_pb2.STATE_RUNNING]) == ["live", "good"]
+async def test_runs_are_found_by_state(client: RawClient, controlled: ControlledActions) -> None:
+    controlled.release("bad")
+    await client.run(flow(step("a")), run_id="good")
+    await client.run(flow(step("bad", "fails")), run_id="bad")
+    await client.start(flow(step("blocked", "controlled")), run_id="live")
+    await controlled.wait_started("blocked")
+    assert await _list(client, states=[run_pb2.STATE_FAILED]) == ["bad"]
+    assert await _list(client, states=[run_pb2.STATE_SUCCEEDED, run_pb2.STATE_RUNNING]) == ["live", "good"]
 
 
-async def test_runs_are_found_by_workflow_and_by_prefix(caller: Caller) -> None:
+async def test_runs_are_found_by_workflow_and_by_prefix(client: RawClient) -> None:
     for name, run_id in (("x", "x-1"), ("y", "y-1"), ("x", "x-2"), ("x", "z-1")):
-        await caller.run(flow(step("a"), name=name), run_id=run_id)
-    assert await _list(caller, workflow="x") == ["z-1", "x-2", "x-1"]
-    assert await _list(caller, prefix="x-") == ["x-2", "x-1"]
-    assert await _list(caller, workflow="x", prefix="z", size=1) == ["z-1"]
-    assert await _list(caller, prefix="nobody") == []
+        await client.run(flow(step("a"), name=name), run_id=run_id)
+    assert await _list(client, workflow="x") == ["z-1", "x-2", "x-1"]
+    assert await _list(client, prefix="x-") == ["x-2", "x-1"]
+    assert await _list(client, workflow="x", prefix="z", size=1) == ["z-1"]
+    assert await _list(client, prefix="nobody") == []
 
 
-async def test_an_unknown_state_is_refused(caller: Caller) -> None:
+async def test_an_unknown_state_is_refused(client: RawClient) -> None:
     request = pb.ListRunsRequest()
     request.states.append(run_pb2.State.ValueType(77))
-    refused = await refusal(caller.stub.ListRuns(request))
+    refused = await refusal(client.stub.ListRuns(request))
     assert (refused.code, refused.fields) == (grpc.StatusCode.UNIMPLEMENTED, ["states"])
 
 
-async def test_a_page_of_runs_with_long_labels_keeps_the_length_of_a_message(caller: Caller) -> None:
+async def test_a_page_of_runs_with_long_labels_is_never_longer_than_a_message(client: RawClient) -> None:
     labels = {f"{place:03}" + "k" * 253: "v" * 256 for place in range(64)}
     names = [f"run{i:03}" for i in range(110)]
-    await asyncio.gather(*(caller.start(flow(step("a"), labels=labels), run_id=name) for name in names))
-    assert sorted(await _list(caller, size=1_000)) == names
+    await asyncio.gather(*(client.start(flow(step("a"), labels=labels), run_id=name) for name in names))
+    assert sorted(await _list(client, size=1_000)) == names
 
 
-async def test_get_run_tells_how_a_run_stands(caller: Caller, stage: Stage) -> None:
-    wide = flow(step("done"), step("held", "gated"), step("next", after=["held"]), labels={"team": "red"}, name="wide")
-    await caller.start(wide, run_id="live")
-    async with caller.watch("live") as watch:
+async def test_get_run_returns_the_state_of_a_running_run(client: RawClient, controlled: ControlledActions) -> None:
+    wide = flow(
+        step("done"),
+        step("blocked", "controlled"),
+        step("next", after=["blocked"]),
+        labels={"team": "red"},
+        name="wide",
+    )
+    await client.start(wide, run_id="live")
+    async with client.watch("live") as watch:
         await watch.until("step_finished", "done")
-    run = await caller.get("live")
+    run = await client.get("live")
     assert (run.run_id, run.namespace, run.workflow_name, dict(run.labels)) == (
         "live",
         "default",
@@ -140,107 +146,113 @@ async def test_get_run_tells_how_a_run_stands(caller: Caller, stage: Stage) -> N
     assert not run.HasField("end_time")
 
 
-async def test_get_run_tells_how_a_run_ended(caller: Caller) -> None:
-    events = await caller.run(flow(step("a")), run_id="past")
-    run = await caller.get("past")
+async def test_get_run_returns_the_final_state_of_a_run(client: RawClient) -> None:
+    events = await client.run(flow(step("a")), run_id="past")
+    run = await client.get("past")
     assert state_of(run.state) == "succeeded"
-    assert run.last_sequence == len(events)
+    assert run.last_sequence == events[-1].sequence
     assert run.end_time == events[-1].time
 
 
-async def test_get_run_of_what_never_was_is_not_found(caller: Caller) -> None:
-    assert (await refusal(caller.get("nowhere"))).reason == "RUN_NOT_FOUND"
+async def test_get_run_of_an_unknown_run_is_not_found(client: RawClient) -> None:
+    assert (await refusal(client.get("nowhere"))).reason == "RUN_NOT_FOUND"
 
 
-async def test_a_result_before_the_end_is_a_failed_precondition(caller: Caller, stage: Stage) -> None:
-    await caller.start(flow(step("held", "gated")), run_id="live")
-    refused = await refusal(caller.result("live"))
+async def test_a_result_before_the_end_is_a_failed_precondition(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    await client.start(flow(step("blocked", "controlled")), run_id="live")
+    refused = await refusal(client.result("live"))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "RUN_NOT_ENDED")
 
 
-async def test_a_result_is_what_the_terminal_event_said(caller: Caller) -> None:
-    events = await caller.run(flow(step("a", "core.echo")), given=[1], run_id="past")
-    result = await caller.result("past")
+async def test_a_result_equals_the_one_in_the_terminal_event(client: RawClient) -> None:
+    events = await client.run(flow(step("a", "core.echo")), given=[1], run_id="past")
+    result = await client.result("past")
     assert result == end_of(events)
     assert value_of(result.outputs["a"]) == [1]
 
 
-async def test_named_outputs_are_the_results(caller: Caller) -> None:
+async def test_named_outputs_are_the_results(client: RawClient) -> None:
     named = flow(step("a", "core.echo"), step("b", "core.echo", after=["a"]), step("c"), outputs=["a", "b"])
-    assert set(end_of(await caller.run(named, given=1)).outputs) == {"a", "b"}
+    assert set(end_of(await client.run(named, given=1)).outputs) == {"a", "b"}
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 5, 10_000])
-async def test_steps_of_a_finished_run_come_in_declaration_order_and_pages(caller: Caller, size: int) -> None:
-    events = await caller.run(flow(step("c", after=["a"]), step("a"), step("b", after=["a"])), run_id="past")
-    steps = await _steps(caller, "past", size)
+async def test_steps_of_a_finished_run_come_in_declaration_order_and_pages(client: RawClient, size: int) -> None:
+    events = await client.run(flow(step("c", after=["a"]), step("a"), step("b", after=["a"])), run_id="past")
+    steps = await _steps(client, "past", size)
     assert [found.step_id for found in steps] == ["c", "a", "b"]
     assert {found.step_id: found for found in steps} == finished(events)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2])
-async def test_steps_of_a_live_run_tell_how_they_stand(caller: Caller, stage: Stage, size: int) -> None:
-    chain = flow(step("next", after=["held"]), step("held", "gated", after=["done"]), step("done"))
-    await caller.start(chain, run_id="live")
-    await stage.here("held")
-    steps = await _steps(caller, "live", size)
+async def test_steps_of_a_running_run_have_their_current_state(
+    client: RawClient, controlled: ControlledActions, size: int
+) -> None:
+    chain = flow(step("next", after=["blocked"]), step("blocked", "controlled", after=["done"]), step("done"))
+    await client.start(chain, run_id="live")
+    await controlled.wait_started("blocked")
+    steps = await _steps(client, "live", size)
     assert [(found.step_id, state_of(found.state)) for found in steps] == [
         ("next", "pending"),
-        ("held", "running"),
+        ("blocked", "running"),
         ("done", "succeeded"),
     ]
-    following, held, done = steps
-    assert (following.wave, held.wave, done.wave) == (2, 1, 0)
-    assert (following.attempts, held.attempts, done.attempts) == (0, 1, 1)
-    assert held.HasField("start_time")
+    following, blocked, done = steps
+    assert (following.wave, blocked.wave, done.wave) == (2, 1, 0)
+    assert (following.attempts, blocked.attempts, done.attempts) == (0, 1, 1)
+    assert blocked.HasField("start_time")
     assert not following.HasField("ready_time")
     assert done.HasField("output")
 
 
-async def test_large_outputs_make_a_page_shorter(caller: Caller) -> None:
-    wide = flow(*(step(f"s{i}", "bulk", given={"size": 900_000}) for i in range(4)))
-    await caller.run(wide, run_id="past")
-    page = await caller.stub.ListStepResults(pb.ListStepResultsRequest(run_id="past"))
+async def test_large_outputs_make_a_page_shorter(client: RawClient) -> None:
+    wide = flow(*(step(f"s{i}", "large_output", given={"size": 900_000}) for i in range(4)))
+    await client.run(wide, run_id="past")
+    page = await client.stub.ListStepResults(pb.ListStepResultsRequest(run_id="past"))
     assert len(page.step_results) == 1
-    assert [found.step_id for found in await _steps(caller, "past")] == ["s0", "s1", "s2", "s3"]
+    assert [found.step_id for found in await _steps(client, "past")] == ["s0", "s1", "s2", "s3"]
 
 
-async def test_a_deleted_run_is_forgotten(caller: Caller) -> None:
-    await caller.run(flow(step("a")), run_id="past")
-    await caller.delete("past")
+async def test_a_deleted_run_is_forgotten(client: RawClient) -> None:
+    await client.run(flow(step("a")), run_id="past")
+    await client.delete("past")
     for refused in (
-        await refusal(caller.get("past")),
-        await refusal(caller.result("past")),
-        await refusal(caller.watch("past").rest()),
-        await refusal(caller.delete("past")),
-        await refusal(_steps(caller, "past")),
+        await refusal(client.get("past")),
+        await refusal(client.result("past")),
+        await refusal(client.watch("past").rest()),
+        await refusal(client.delete("past")),
+        await refusal(_steps(client, "past")),
     ):
         assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
-    assert await _list(caller) == []
+    assert await _list(client) == []
 
 
-async def test_a_run_that_has_not_ended_cannot_be_deleted(caller: Caller, stage: Stage) -> None:
-    await caller.start(flow(step("held", "gated")), run_id="live")
-    refused = await refusal(caller.delete("live"))
+async def test_a_run_that_has_not_ended_cannot_be_deleted(client: RawClient, controlled: ControlledActions) -> None:
+    await client.start(flow(step("blocked", "controlled")), run_id="live")
+    refused = await refusal(client.delete("live"))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "RUN_NOT_ENDED")
-    stage.let("held")
-    assert kinds_of(await caller.events("live"))[-1] == "run_finished"
+    controlled.release("blocked")
+    assert kinds_of(await client.events("live"))[-1] == "run_finished"
 
 
-async def test_only_the_newest_ended_runs_are_kept(serve: Serve, call: Call, stage: Stage) -> None:
-    caller = call(await serve(keep_runs=2))
-    await caller.start(flow(step("held", "gated")), run_id="live")
-    await stage.here("held")
+async def test_only_the_newest_ended_runs_are_kept(
+    serve: Serve, connect: Connect, controlled: ControlledActions
+) -> None:
+    client = connect(await serve(keep_runs=2))
+    await client.start(flow(step("blocked", "controlled")), run_id="live")
+    await controlled.wait_started("blocked")
     for name in ("one", "two", "three"):
-        await caller.run(flow(step("a")), run_id=name)
-    assert await _list(caller) == ["three", "two", "live"]
-    stage.let("held")
-    await caller.events("live")
-    assert await _list(caller) == ["three", "live"]
+        await client.run(flow(step("a")), run_id=name)
+    assert await _list(client) == ["three", "two", "live"]
+    controlled.release("blocked")
+    await client.events("live")
+    assert await _list(client) == ["three", "live"]
 
 
-async def test_ended_runs_are_kept_within_a_size(serve: Serve, call: Call) -> None:
-    caller = call(await serve(keep_bytes=1_000_000))
+async def test_ended_runs_are_kept_within_a_size(serve: Serve, connect: Connect) -> None:
+    client = connect(await serve(keep_bytes=1_000_000))
     for name in ("one", "two", "three"):
-        await caller.run(flow(step("a", "bulk", given={"size": 200_000})), run_id=name)
-    assert await _list(caller) == ["three", "two"]
+        await client.run(flow(step("a", "large_output", given={"size": 200_000})), run_id=name)
+    assert await _list(client) == ["three", "two"]

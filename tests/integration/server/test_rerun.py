@@ -1,100 +1,104 @@
-"""A run again: the workflow and input of an earlier one, and its outputs where that is asked for."""
+"""Reruns: the workflow and input of an earlier run, and its outputs if requested."""
 
 import grpc
 import pytest
 
 from integration.server.build import bind, end_of, finished, flow, state_of, states, step, value_of
-from integration.server.caller import Caller, refusal
-from integration.server.serving import Call, Serve
-from integration.server.stage import Stage
+from integration.server.controlled_actions import ControlledActions
+from integration.server.fixture_types import Connect, Serve
+from integration.server.raw_client import RawClient, refusal
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
 from stepwave.v1.event_pb2 import RunEvent
 
 
 @pytest.fixture
-async def caller(serve: Serve, call: Call) -> Caller:
-    return call(await serve())
+async def client(serve: Serve, connect: Connect) -> RawClient:
+    return connect(await serve())
 
 
 def _flow() -> workflow_pb2.Workflow:
     """Return a workflow whose second step fails, and whose third does not depend on it."""
     return flow(
-        step("a", "gated", given={"value": None}, bindings=[bind("/value", "input", "/city")]),
+        step("a", "controlled", given={"value": None}, bindings=[bind("/value", "input", "/city")]),
         step("b", "fails", after=["a"]),
         step("c", "noop"),
-        step("d", "gated", after=["b"]),
+        step("d", "controlled", after=["b"]),
         failure_policy=workflow_pb2.FAILURE_POLICY_CONTINUE,
     )
 
 
-async def _again(caller: Caller, earlier: str, *, from_failed: bool = False, run_id: str = "") -> list[RunEvent]:
+async def _again(client: RawClient, earlier: str, *, from_failed: bool = False, run_id: str = "") -> list[RunEvent]:
     rerun = pb.Rerun(run_id=earlier, from_failed=from_failed)
     return [
         event
-        async for response in caller.stub.ExecuteWorkflow(pb.ExecuteWorkflowRequest(rerun=rerun, run_id=run_id))
+        async for response in client.stub.ExecuteWorkflow(pb.ExecuteWorkflowRequest(rerun=rerun, run_id=run_id))
         for event in response.events
     ]
 
 
-async def _fail_once(caller: Caller, stage: Stage) -> None:
-    stage.let_all()
-    events = await caller.run(_flow(), given={"city": "Oslo"}, run_id="first")
+async def _fail_once(client: RawClient, controlled: ControlledActions) -> None:
+    controlled.release_all()
+    events = await client.run(_flow(), given={"city": "Oslo"}, run_id="first")
     assert states(events) == {"a": "succeeded", "b": "failed", "c": "succeeded", "d": "skipped"}
-    stage.invoked.clear()
+    controlled.invoked.clear()
 
 
-async def test_a_rerun_executes_the_same_workflow_on_the_same_input(caller: Caller, stage: Stage) -> None:
-    await _fail_once(caller, stage)
-    events = await _again(caller, "first", run_id="second")
+async def test_a_rerun_executes_the_same_workflow_on_the_same_input(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    await _fail_once(client, controlled)
+    events = await _again(client, "first", run_id="second")
     assert value_of(finished(events)["a"].output) == "Oslo"
-    assert sorted(stage.invoked) == ["a", "b", "c"]
-    assert (await caller.get("second")).rerun_of == "first"
+    assert sorted(controlled.invoked) == ["a", "b", "c"]
+    assert (await client.get("second")).rerun_of == "first"
 
 
-async def test_from_failed_what_succeeded_is_taken_over_and_the_rest_runs(caller: Caller, stage: Stage) -> None:
-    await _fail_once(caller, stage)
-    events = await _again(caller, "first", from_failed=True, run_id="second")
-    assert stage.invoked == ["b"]
+async def test_a_rerun_from_failed_reuses_outputs_and_runs_the_rest(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    await _fail_once(client, controlled)
+    events = await _again(client, "first", from_failed=True, run_id="second")
+    assert controlled.invoked == ["b"]
     steps = finished(events)
     assert (steps["a"].reused_from, steps["a"].attempts, value_of(steps["a"].output)) == ("first", 0, "Oslo")
     assert (steps["b"].reused_from, steps["b"].attempts) == ("", 1)
     assert state_of(end_of(events).state) == "failed"
 
 
-async def test_a_rerun_can_be_started_detached(caller: Caller, stage: Stage) -> None:
-    await _fail_once(caller, stage)
+async def test_a_rerun_can_be_started_detached(client: RawClient, controlled: ControlledActions) -> None:
+    await _fail_once(client, controlled)
     rerun = pb.Rerun(run_id="first", from_failed=True)
-    run = (await caller.stub.StartRun(pb.StartRunRequest(rerun=rerun))).run
+    run = (await client.stub.StartRun(pb.StartRunRequest(rerun=rerun))).run
     assert run.run_id.startswith("test-")
-    assert states(await caller.events(run.run_id))["a"] == "succeeded"
+    assert states(await client.events(run.run_id))["a"] == "succeeded"
 
 
-async def test_a_rerun_sent_twice_is_one_run(caller: Caller, stage: Stage) -> None:
-    await _fail_once(caller, stage)
-    first = await _again(caller, "first", from_failed=True, run_id="second")
-    assert await _again(caller, "first", from_failed=True, run_id="second") == first
-    assert stage.invoked == ["b"]
+async def test_a_repeated_rerun_request_is_one_run(client: RawClient, controlled: ControlledActions) -> None:
+    await _fail_once(client, controlled)
+    first = await _again(client, "first", from_failed=True, run_id="second")
+    assert await _again(client, "first", from_failed=True, run_id="second") == first
+    assert controlled.invoked == ["b"]
 
 
-async def test_an_earlier_run_that_has_not_ended_is_refused(caller: Caller, stage: Stage) -> None:
-    await caller.start(flow(step("a", "gated")), run_id="live")
-    refused = await refusal(_again(caller, "live"))
+async def test_a_rerun_of_a_run_that_has_not_ended_is_refused(client: RawClient, controlled: ControlledActions) -> None:
+    await client.start(flow(step("a", "controlled")), run_id="live")
+    refused = await refusal(_again(client, "live"))
     assert (refused.code, refused.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "RUN_NOT_ENDED")
 
 
-async def test_an_earlier_run_that_never_was_is_refused(caller: Caller) -> None:
-    refused = await refusal(_again(caller, "nowhere"))
+async def test_a_rerun_of_an_unknown_run_is_refused(client: RawClient) -> None:
+    refused = await refusal(_again(client, "nowhere"))
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND")
 
 
-async def test_a_rerun_takes_no_input_of_its_own(caller: Caller) -> None:
+async def test_a_rerun_takes_no_input_of_its_own(client: RawClient) -> None:
     request = pb.StartRunRequest(rerun=pb.Rerun(run_id="first"))
     request.input.json = "1"
-    refused = await refusal(caller.stub.StartRun(request))
-    assert refused.says("input") == "must not be set with `rerun`: it is the earlier run's"
+    refused = await refusal(client.stub.StartRun(request))
+    assert refused.description("input") == "must not be set with `rerun`: it is the earlier run's"
 
 
-async def test_the_run_to_run_again_must_be_named(caller: Caller) -> None:
-    refused = await refusal(caller.stub.StartRun(pb.StartRunRequest(rerun=pb.Rerun())))
+async def test_a_rerun_must_name_the_earlier_run(client: RawClient) -> None:
+    refused = await refusal(client.stub.StartRun(pb.StartRunRequest(rerun=pb.Rerun())))
     assert refused.fields == ["rerun.run_id"]

@@ -1,4 +1,4 @@
-"""One trace for every run: client, run, wave, step and attempt, with the right parents however much goes on at once."""
+"""One trace for every run: client, run, wave, step and attempt, with the right parents for concurrent runs too."""
 
 import asyncio
 
@@ -10,9 +10,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import StatusCode
 
 from integration.server.build import flow, step
-from integration.server.caller import Caller
-from integration.server.serving import Call, Serve
-from integration.server.stage import Stage
+from integration.server.controlled_actions import ControlledActions
+from integration.server.fixture_types import Connect, Serve
+from integration.server.raw_client import RawClient
 from stepwave import action
 from stepwave_server.telemetry import Telemetry
 
@@ -28,12 +28,14 @@ def exporter() -> InMemorySpanExporter:
 
 @pytest.fixture
 def seen() -> list[tuple[int, int]]:
-    """The trace and span that actions found themselves under."""
+    """The current trace and span of each action that ran."""
     return []
 
 
 @pytest.fixture
-async def caller(serve: Serve, call: Call, exporter: InMemorySpanExporter, seen: list[tuple[int, int]]) -> Caller:
+async def client(
+    serve: Serve, connect: Connect, exporter: InMemorySpanExporter, seen: list[tuple[int, int]]
+) -> RawClient:
     @action
     async def looks() -> None:
         await asyncio.sleep(0)
@@ -46,7 +48,7 @@ async def caller(serve: Serve, call: Call, exporter: InMemorySpanExporter, seen:
         seen.append((context.trace_id, context.span_id))
 
     telemetry = Telemetry(SimpleSpanProcessor(exporter))
-    return call(await serve(looks, looks_on_thread, telemetry=telemetry))
+    return connect(await serve(looks, looks_on_thread, telemetry=telemetry))
 
 
 def _id(span: ReadableSpan) -> int:
@@ -62,20 +64,20 @@ def _trace(span: ReadableSpan) -> int:
 
 
 def _label(span: ReadableSpan) -> str:
-    """Return what a span is of, as `step b`."""
-    said = {key: str(value) for key, value in (span.attributes or {}).items()}
+    """Return a label of a span, such as `step b`."""
+    attributes = {key: str(value) for key, value in (span.attributes or {}).items()}
     kind = span.name.removeprefix("stepwave.")
     match kind:
         case "run":
-            return f"run {said['stepwave.run_id']}"
+            return f"run {attributes['stepwave.run_id']}"
         case "wave":
-            return f"wave {said['stepwave.wave']}"
+            return f"wave {attributes['stepwave.wave']}"
         case _:
-            return f"{kind} {said['stepwave.step_id']}"
+            return f"{kind} {attributes['stepwave.step_id']}"
 
 
 def _tree(spans: tuple[ReadableSpan, ...], run_id: str) -> dict[str, str]:
-    """Return for every span of a run what its parent is of; an empty string: one from outside, or none."""
+    """Return the label of each span of a run with that of its parent; empty: no parent in the run."""
     own = [span for span in spans if (span.attributes or {}).get("stepwave.run_id") == run_id]
     labels = {_id(span): _label(span) for span in own}
     assert len(labels) == len(own), "two spans have one id"
@@ -92,18 +94,18 @@ def _diamond_tree(run_id: str) -> dict[str, str]:
     }
 
 
-async def test_spans_nest_as_run_wave_step_and_attempt(caller: Caller, exporter: InMemorySpanExporter) -> None:
-    await caller.run(DIAMOND, run_id="mine")
+async def test_spans_nest_as_run_wave_step_and_attempt(client: RawClient, exporter: InMemorySpanExporter) -> None:
+    await client.run(DIAMOND, run_id="mine")
     spans = exporter.get_finished_spans()
     assert _tree(spans, "mine") == _diamond_tree("mine")
     assert len({_trace(span) for span in spans}) == 1
 
 
 async def test_runs_at_once_have_a_trace_each_with_correct_parents(
-    caller: Caller, exporter: InMemorySpanExporter
+    client: RawClient, exporter: InMemorySpanExporter
 ) -> None:
     names = [f"run{i}" for i in range(25)]
-    await asyncio.gather(*(caller.run(DIAMOND, run_id=name) for name in names))
+    await asyncio.gather(*(client.run(DIAMOND, run_id=name) for name in names))
     spans = exporter.get_finished_spans()
     assert len({_trace(span) for span in spans}) == len(names)
     for name in names:
@@ -111,9 +113,9 @@ async def test_runs_at_once_have_a_trace_each_with_correct_parents(
         assert len({_trace(span) for span in spans if (span.attributes or {})["stepwave.run_id"] == name}) == 1
 
 
-async def test_a_callers_span_is_the_parent_of_its_run(caller: Caller, exporter: InMemorySpanExporter) -> None:
+async def test_a_callers_span_is_the_parent_of_its_run(client: RawClient, exporter: InMemorySpanExporter) -> None:
     metadata = [("traceparent", f"00-{TRACE}-{SPAN}-01"), ("tracestate", "vendor=x")]
-    await caller.execute(DIAMOND, run_id="mine", metadata=metadata).rest()
+    await client.execute(DIAMOND, run_id="mine", metadata=metadata).rest()
     spans = exporter.get_finished_spans()
     assert {f"{_trace(span):032x}" for span in spans} == {TRACE}
     (run,) = [span for span in spans if span.name == "stepwave.run"]
@@ -123,10 +125,10 @@ async def test_a_callers_span_is_the_parent_of_its_run(caller: Caller, exporter:
     assert run.context.trace_state.get("vendor") == "x"
 
 
-async def test_many_callers_spans_are_told_apart(caller: Caller, exporter: InMemorySpanExporter) -> None:
+async def test_the_spans_of_many_clients_are_kept_apart(client: RawClient, exporter: InMemorySpanExporter) -> None:
     async def run(number: int) -> None:
         metadata = [("traceparent", f"00-{number:032x}-{number:016x}-01")]
-        await caller.execute(DIAMOND, run_id=f"run{number}", metadata=metadata).rest()
+        await client.execute(DIAMOND, run_id=f"run{number}", metadata=metadata).rest()
 
     await asyncio.gather(*(run(number) for number in range(1, 21)))
     for span in exporter.get_finished_spans():
@@ -134,32 +136,32 @@ async def test_many_callers_spans_are_told_apart(caller: Caller, exporter: InMem
 
 
 @pytest.mark.parametrize("header", ["nonsense", "00-0-0-01", f"00-{'0' * 32}-{SPAN}-01", f"ff-{TRACE}-{SPAN}-01"])
-async def test_a_malformed_caller_context_begins_a_trace_of_its_own(
-    caller: Caller, exporter: InMemorySpanExporter, header: str
+async def test_a_malformed_trace_context_begins_a_new_trace(
+    client: RawClient, exporter: InMemorySpanExporter, header: str
 ) -> None:
-    await caller.execute(DIAMOND, metadata=[("traceparent", header)]).rest()
+    await client.execute(DIAMOND, metadata=[("traceparent", header)]).rest()
     (run,) = [span for span in exporter.get_finished_spans() if span.name == "stepwave.run"]
     assert run.parent is None
 
 
 async def test_a_caller_that_is_not_sampled_has_no_spans_exported(
-    caller: Caller, exporter: InMemorySpanExporter
+    client: RawClient, exporter: InMemorySpanExporter
 ) -> None:
-    await caller.execute(DIAMOND, metadata=[("traceparent", f"00-{TRACE}-{SPAN}-00")]).rest()
+    await client.execute(DIAMOND, metadata=[("traceparent", f"00-{TRACE}-{SPAN}-00")]).rest()
     assert exporter.get_finished_spans() == ()
 
 
 @pytest.mark.parametrize("name", ["looks", "looks_on_thread"])
 async def test_an_action_runs_under_its_attempts_span(
-    caller: Caller, exporter: InMemorySpanExporter, seen: list[tuple[int, int]], name: str
+    client: RawClient, exporter: InMemorySpanExporter, seen: list[tuple[int, int]], name: str
 ) -> None:
-    await caller.run(flow(*(step(f"s{i}", name) for i in range(10))))
+    await client.run(flow(*(step(f"s{i}", name) for i in range(10))))
     attempts = [span for span in exporter.get_finished_spans() if span.name == "stepwave.attempt"]
     assert sorted(seen) == sorted((_trace(span), _id(span)) for span in attempts)
 
 
-async def test_what_an_action_traces_hangs_under_its_attempt(
-    serve: Serve, call: Call, exporter: InMemorySpanExporter
+async def test_spans_of_an_action_are_children_of_its_attempt(
+    serve: Serve, connect: Connect, exporter: InMemorySpanExporter
 ) -> None:
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -170,33 +172,37 @@ async def test_what_an_action_traces_hangs_under_its_attempt(
         with tracer.start_as_current_span("outgoing"):
             await asyncio.sleep(0)
 
-    caller = call(await serve(calls, telemetry=Telemetry(SimpleSpanProcessor(exporter))))
-    await caller.run(flow(step("s", "calls")))
+    client = connect(await serve(calls, telemetry=Telemetry(SimpleSpanProcessor(exporter))))
+    await client.run(flow(step("s", "calls")))
     spans = {span.name: span for span in exporter.get_finished_spans()}
     parent = spans["outgoing"].parent
     assert parent is not None
     assert parent.span_id == _id(spans["stepwave.attempt"])
 
 
-async def test_spans_end_on_every_path(caller: Caller, exporter: InMemorySpanExporter, stage: Stage) -> None:
-    stage.let("bad")
-    await caller.run(flow(step("bad", "fails"), step("held", "gated"), step("next", after=["held"])), run_id="failed")
-    await caller.start(flow(step("held", "gated"), step("next", after=["held"])), run_id="cancelled")
-    await stage.here("held")
-    await caller.cancel("cancelled")
-    await caller.events("cancelled")
+async def test_spans_end_on_every_path(
+    client: RawClient, exporter: InMemorySpanExporter, controlled: ControlledActions
+) -> None:
+    controlled.release("bad")
+    await client.run(
+        flow(step("bad", "fails"), step("blocked", "controlled"), step("next", after=["blocked"])), run_id="failed"
+    )
+    await client.start(flow(step("blocked", "controlled"), step("next", after=["blocked"])), run_id="cancelled")
+    await controlled.wait_started("blocked")
+    await client.cancel("cancelled")
+    await client.events("cancelled")
     spans = exporter.get_finished_spans()
-    assert set(_tree(spans, "cancelled")) == {"run cancelled", "wave 0", "step held", "attempt held"}
+    assert set(_tree(spans, "cancelled")) == {"run cancelled", "wave 0", "step blocked", "attempt blocked"}
     assert "step next" not in _tree(spans, "failed")
-    assert set(_tree(spans, "failed")) >= {"run failed", "wave 0", "step bad", "step held", "attempt held"}
+    assert set(_tree(spans, "failed")) >= {"run failed", "wave 0", "step bad", "step blocked", "attempt blocked"}
     assert all(span.end_time is not None for span in spans)
 
 
 async def test_a_failure_sets_error_and_records_the_exception(
-    caller: Caller, exporter: InMemorySpanExporter, stage: Stage
+    client: RawClient, exporter: InMemorySpanExporter, controlled: ControlledActions
 ) -> None:
-    stage.let("bad")
-    await caller.run(flow(step("bad", "fails")), run_id="failed")
+    controlled.release("bad")
+    await client.run(flow(step("bad", "fails")), run_id="failed")
     spans = {span.name: span for span in exporter.get_finished_spans()}
     for name in ("stepwave.run", "stepwave.wave", "stepwave.step", "stepwave.attempt"):
         assert spans[name].status.status_code is StatusCode.ERROR
@@ -205,8 +211,8 @@ async def test_a_failure_sets_error_and_records_the_exception(
     assert (event.attributes or {})["exception.type"] == "ValueError"
 
 
-async def test_a_later_run_of_the_same_id_has_another_trace(caller: Caller, exporter: InMemorySpanExporter) -> None:
+async def test_a_later_run_of_the_same_id_has_another_trace(client: RawClient, exporter: InMemorySpanExporter) -> None:
     for _ in range(2):
-        await caller.run(flow(step("a")), run_id="mine")
-        await caller.delete("mine")
+        await client.run(flow(step("a")), run_id="mine")
+        await client.delete("mine")
     assert len({_trace(span) for span in exporter.get_finished_spans()}) == 2

@@ -1,4 +1,4 @@
-"""A tracer provider that a process sets in code gets the spans of runs, and actions' spans have the right parents."""
+"""Spans with a tracer provider that the process sets in code."""
 
 import asyncio
 import threading
@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, Span, SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import ReadableSpan, SpanLimits, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, SamplingResult
 from opentelemetry.trace import NoOpTracerProvider
 
-from integration.server.build import end_of, flow, instead, state_of, step
-from integration.server.caller import Caller
-from integration.server.serving import Call, Serve
+from integration.server.build import end_of, fallback_to, flow, state_of, step
+from integration.server.fixture_types import Connect, Serve
+from integration.server.raw_client import RawClient
+from integration.server.span_processors import CallRecorder, FailingProcessor, FixedSampler, SpanRecorder
 from stepwave import AsyncClient, Workflow, action
 from stepwave_server.app import Server
 from stepwave_server.telemetry import ProcessTelemetry, Telemetry, telemetry_of_process
@@ -30,7 +30,7 @@ OTEL = (
 
 
 @pytest.fixture(autouse=True)
-def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in OTEL:
         monkeypatch.delenv(variable, raising=False)
 
@@ -48,12 +48,12 @@ def provider(exporter: InMemorySpanExporter) -> Iterator[TracerProvider]:
     made.shutdown()
 
 
-def _set(monkeypatch: pytest.MonkeyPatch, provider: object) -> None:
-    """Make a provider the process's own, for one test: the API allows that once."""
+def _set_provider(monkeypatch: pytest.MonkeyPatch, provider: object) -> None:
+    """Set the global provider for one test. The API allows it once."""
     monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
 
 
-def _own(name: str) -> None:
+def _trace(name: str) -> None:
     with trace.get_tracer("tools").start_as_current_span(name):
         pass
 
@@ -61,18 +61,18 @@ def _own(name: str) -> None:
 @action
 async def looks() -> None:
     await asyncio.sleep(0)
-    _own("on loop")
+    _trace("on loop")
 
 
 @action
 def looks_on_thread() -> None:
-    _own("on thread")
+    _trace("on thread")
 
 
 @action
 async def looks_in_stream() -> AsyncIterator[int]:
     for number in range(2):
-        _own(f"in stream {number}")
+        _trace(f"in stream {number}")
         yield number
         await asyncio.sleep(0)
 
@@ -82,7 +82,7 @@ LOOKING = flow(
     step("a", "looks"),
     step("b", "looks_on_thread", after=["a"]),
     step("c", "looks_in_stream"),
-    step("d", "core.fail", fallback=instead("looks", {})),
+    step("d", "core.fail", fallback=fallback_to("looks", {})),
 )
 
 
@@ -106,14 +106,14 @@ UNDER = ["stepwave.attempt", "stepwave.step", "stepwave.wave", "stepwave.run"]
 async def test_actions_spans_are_under_their_attempts_in_the_callers_trace(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, exporter: InMemorySpanExporter
 ) -> None:
-    _set(monkeypatch, provider)
+    _set_provider(monkeypatch, provider)
     workflow = Workflow("looking")
     for name in ("looks", "looks_on_thread", "looks_in_stream"):
         workflow.step(name, name)
     server = await serve(*ACTIONS)
-    async with AsyncClient(server.address) as client:
+    async with AsyncClient(server.address) as sdk:
         with provider.get_tracer("mine").start_as_current_span("caller"):
-            await client.run(workflow)
+            await sdk.run(workflow)
     spans = _names(exporter)
     for name in ("on loop", "on thread", "in stream 0", "in stream 1"):
         assert _lineage(spans, name) == [name, *UNDER, "caller"]
@@ -121,58 +121,46 @@ async def test_actions_spans_are_under_their_attempts_in_the_callers_trace(
     assert len({span.get_span_context().trace_id for span in spans.values()}) == 1  # type: ignore[union-attr]  # finished
 
 
-async def test_a_provider_that_is_set_after_the_server_began_is_used_by_the_runs_that_follow(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, exporter: InMemorySpanExporter
+async def test_a_provider_that_is_set_after_the_start_is_used_by_later_runs(
+    serve: Serve,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: TracerProvider,
+    exporter: InMemorySpanExporter,
 ) -> None:
-    caller = call(await serve(*ACTIONS))
-    await caller.run(LOOKING)
-    _set(monkeypatch, provider)
-    await caller.run(LOOKING)
+    client = connect(await serve(*ACTIONS))
+    await client.run(LOOKING)
+    _set_provider(monkeypatch, provider)
+    await client.run(LOOKING)
     spans = _names(exporter)
     assert sum(span.name == "stepwave.run" for span in spans.values()) == 1
     assert _lineage(spans, "on thread") == ["on thread", *UNDER]
 
 
 async def test_the_providers_sampler_decides(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, exporter: InMemorySpanExporter
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, exporter: InMemorySpanExporter
 ) -> None:
     provider = TracerProvider(sampler=ALWAYS_OFF)
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    _set(monkeypatch, provider)
-    await call(await serve(*ACTIONS)).run(LOOKING)
+    _set_provider(monkeypatch, provider)
+    await connect(await serve(*ACTIONS)).run(LOOKING)
     assert exporter.get_finished_spans() == ()
 
 
 @pytest.mark.parametrize("other", [NoOpTracerProvider(), object(), None], ids=["no-op", "foreign", "none"])
-async def test_another_provider_than_the_sdks_harms_nobody(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, other: object
+async def test_a_provider_other_than_the_sdks_does_no_harm(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, other: object
 ) -> None:
-    _set(monkeypatch, other)
-    events = await call(await serve()).run(flow(step("s")))
+    _set_provider(monkeypatch, other)
+    events = await connect(await serve()).run(flow(step("s")))
     assert state_of(end_of(events).state) == "succeeded"
-
-
-class Raises(SpanProcessor):
-    """Fails with every span, at one end of it."""
-
-    def __init__(self, where: str, error: BaseException) -> None:
-        self._where = where
-        self._error = error
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        if self._where == "start":
-            raise self._error
-
-    def on_end(self, span: ReadableSpan) -> None:
-        if self._where == "end":
-            raise self._error
 
 
 @pytest.mark.parametrize("error", [OSError("no route"), SystemExit(1), asyncio.CancelledError()], ids=repr)
 @pytest.mark.parametrize("where", ["start", "end"])
-async def test_a_processor_that_raises_harms_neither_runs_nor_the_processors_before_it_and_is_logged_once(
+async def test_a_processor_that_raises_harms_no_run_and_no_earlier_processor_and_is_logged_once(
     serve: Serve,
-    call: Call,
+    connect: Connect,
     monkeypatch: pytest.MonkeyPatch,
     provider: TracerProvider,
     exporter: InMemorySpanExporter,
@@ -180,58 +168,47 @@ async def test_a_processor_that_raises_harms_neither_runs_nor_the_processors_bef
     where: str,
     error: BaseException,
 ) -> None:
-    provider.add_span_processor(Raises(where, error))
-    _set(monkeypatch, provider)
-    caller = call(await serve())
+    provider.add_span_processor(FailingProcessor(where, error))
+    _set_provider(monkeypatch, provider)
+    client = connect(await serve())
     for _ in range(2):
-        events = await caller.run(flow(step("s"), step("t", after=["s"])))
+        events = await client.run(flow(step("s"), step("t", after=["s"])))
         assert state_of(end_of(events).state) == "succeeded"
     expected = 2 * (1 + 2 + 2 + 2) if where == "end" else 0  # a span that could not be started has no end
     assert len(exporter.get_finished_spans()) == expected
     assert caplog.text.count("a span processor failed") == 1
 
 
-class Marks(SpanProcessor):
-    """Adds to every span when it starts, as many do, and notes what starts and ends."""
-
-    def __init__(self) -> None:
-        self.started: list[str] = []
-        self.ended: list[ReadableSpan] = []
-
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        span.set_attribute("team", "blue")
-        self.started.append(span.name)
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self.ended.append(span)
-
-
-async def test_processors_hear_of_a_spans_start_and_may_add_to_it(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
+async def test_processors_are_called_at_the_start_of_a_span_and_may_add_to_it(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    provider, marks = TracerProvider(shutdown_on_exit=False), Marks()
+    provider, marks = TracerProvider(shutdown_on_exit=False), SpanRecorder()
     provider.add_span_processor(marks)
-    _set(monkeypatch, provider)
-    await call(await serve()).run(flow(step("s")))
+    _set_provider(monkeypatch, provider)
+    await connect(await serve()).run(flow(step("s")))
     assert marks.started == [span.name for span in marks.ended] == UNDER
     assert {(span.attributes or {})["team"] for span in marks.ended} == {"blue"}
 
 
-async def test_the_providers_limits_hold(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, exporter: InMemorySpanExporter
+async def test_the_limits_of_the_provider_apply(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, exporter: InMemorySpanExporter
 ) -> None:
     provider = TracerProvider(shutdown_on_exit=False, span_limits=SpanLimits(max_span_attribute_length=8))
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    _set(monkeypatch, provider)
-    await call(await serve()).run(flow(step("s", "core.fail", given={"message": "a long story"})))
+    _set_provider(monkeypatch, provider)
+    await connect(await serve()).run(flow(step("s", "core.fail", given={"message": "a long story"})))
     messages = [(span.attributes or {})["stepwave.failure.message"] for span in exporter.get_finished_spans()[:2]]
     assert {len(str(message)) for message in messages} == {8}
 
 
-async def test_spans_say_the_same_by_a_provider_as_by_the_environments_exporter(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, exporter: InMemorySpanExporter
+async def test_spans_are_the_same_with_a_provider_and_with_the_environments_exporter(
+    serve: Serve,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: TracerProvider,
+    exporter: InMemorySpanExporter,
 ) -> None:
-    def told(span: ReadableSpan) -> object:
+    def described(span: ReadableSpan) -> object:
         return (
             span.name,
             span.kind,
@@ -242,11 +219,11 @@ async def test_spans_say_the_same_by_a_provider_as_by_the_environments_exporter(
 
     plain = InMemorySpanExporter()
     workflow = flow(step("a", "core.fail"), step("b", after=["a"]), step("c"))
-    await call(await serve(telemetry=Telemetry(SimpleSpanProcessor(plain)))).run(workflow)
-    _set(monkeypatch, provider)
-    await call(await serve()).run(workflow)
-    assert sorted(map(str, map(told, exporter.get_finished_spans()))) == sorted(
-        map(str, map(told, plain.get_finished_spans()))
+    await connect(await serve(telemetry=Telemetry(SimpleSpanProcessor(plain)))).run(workflow)
+    _set_provider(monkeypatch, provider)
+    await connect(await serve()).run(workflow)
+    assert sorted(map(str, map(described, exporter.get_finished_spans()))) == sorted(
+        map(str, map(described, plain.get_finished_spans()))
     )
     assert all(span.start_time and span.end_time for span in exporter.get_finished_spans())
     assert {span.instrumentation_scope for span in exporter.get_finished_spans()} == {
@@ -254,31 +231,14 @@ async def test_spans_say_the_same_by_a_provider_as_by_the_environments_exporter(
     }
 
 
-class Samples(Sampler):
-    """Answers every question alike, and counts them; an exception is raised."""
-
-    def __init__(self, answer: object) -> None:
-        self.asked = 0
-        self._answer = answer
-
-    def should_sample(self, *given: object, **named: object) -> SamplingResult:
-        self.asked += 1
-        if isinstance(self._answer, Exception):
-            raise self._answer
-        return self._answer  # type: ignore[return-value]  # what is wrong with some of them
-
-    def get_description(self) -> str:
-        return "tells what it was told"
-
-
-async def test_spans_that_are_to_be_recorded_alone_reach_the_processors_unsampled(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch
+async def test_spans_that_are_only_recorded_reach_the_processors_unsampled(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sampler, marks = Samples(SamplingResult(Decision.RECORD_ONLY)), Marks()
+    sampler, marks = FixedSampler(SamplingResult(Decision.RECORD_ONLY)), SpanRecorder()
     provider = TracerProvider(sampler, shutdown_on_exit=False)
     provider.add_span_processor(marks)
-    _set(monkeypatch, provider)
-    await call(await serve()).run(flow(step("s")))
+    _set_provider(monkeypatch, provider)
+    await connect(await serve()).run(flow(step("s")))
     assert [span.name for span in marks.ended] == UNDER
     assert not any(span.get_span_context().trace_flags.sampled for span in marks.ended)  # type: ignore[union-attr]  # ended
     assert sampler.asked == 1, "once for the whole run"
@@ -286,12 +246,12 @@ async def test_spans_that_are_to_be_recorded_alone_reach_the_processors_unsample
 
 @pytest.mark.parametrize("answer", [RuntimeError("no rules"), None], ids=["raises", "no answer"])
 async def test_a_sampler_that_fails_harms_no_run(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, answer: object
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, answer: object
 ) -> None:
-    _set(monkeypatch, TracerProvider(Samples(answer), shutdown_on_exit=False))
-    caller = call(await serve())
+    _set_provider(monkeypatch, TracerProvider(FixedSampler(answer), shutdown_on_exit=False))
+    client = connect(await serve())
     for _ in range(2):
-        assert state_of(end_of(await caller.run(flow(step("s")))).state) == "succeeded"
+        assert state_of(end_of(await client.run(flow(step("s")))).state) == "succeeded"
     assert caplog.text.count("the sampler of spans failed") == 1
 
 
@@ -299,8 +259,8 @@ TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 
 
 @pytest.mark.parametrize("other", [NoOpTracerProvider(), object(), None], ids=["no-op", "foreign", "none"])
-async def test_without_spans_of_runs_what_actions_trace_is_under_the_callers_span(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, other: object
+async def test_without_spans_of_runs_spans_of_actions_are_children_of_the_clients_span(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, other: object
 ) -> None:
     seen: list[tuple[str, str]] = []
 
@@ -309,15 +269,15 @@ async def test_without_spans_of_runs_what_actions_trace_is_under_the_callers_spa
         context = trace.get_current_span().get_span_context()
         seen.append((f"{context.trace_id:032x}", f"{context.span_id:016x}"))
 
-    _set(monkeypatch, other)
+    _set_provider(monkeypatch, other)
     with provider.get_tracer("mine").start_as_current_span("what the server was started under"):
-        caller = call(await serve(sees))
-    await caller.execute(flow(step("s", "sees")), metadata=[("traceparent", f"00-{TRACE}-{SPAN}-01")]).rest()
+        client = connect(await serve(sees))
+    await client.execute(flow(step("s", "sees")), metadata=[("traceparent", f"00-{TRACE}-{SPAN}-01")]).rest()
     assert seen == [(TRACE, SPAN)]
 
 
-async def test_a_provider_that_is_not_the_sdks_gets_roots_from_callers_without_a_span(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider
+async def test_a_provider_other_than_the_sdks_gets_root_spans_for_clients_without_a_span(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider
 ) -> None:
     seen: list[bool] = []
 
@@ -325,37 +285,23 @@ async def test_a_provider_that_is_not_the_sdks_gets_roots_from_callers_without_a
     async def sees() -> None:
         seen.append(trace.get_current_span().get_span_context().is_valid)
 
-    _set(monkeypatch, NoOpTracerProvider())
+    _set_provider(monkeypatch, NoOpTracerProvider())
     with provider.get_tracer("mine").start_as_current_span("what the server was started under"):
-        caller = call(await serve(sees))
-    await caller.run(flow(step("s", "sees")))
+        client = connect(await serve(sees))
+    await client.run(flow(step("s", "sees")))
     assert seen == [False]
 
 
-class Patient(SpanProcessor):
-    """Notes what is asked of it."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-
-    def shutdown(self) -> None:
-        self.asked.append("shutdown")
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        self.asked.append("flush")
-        return True
-
-
 async def test_a_server_that_stops_flushes_the_provider_and_leaves_it_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    provider, processor = TracerProvider(shutdown_on_exit=False), Patient()
+    provider, processor = TracerProvider(shutdown_on_exit=False), CallRecorder()
     provider.add_span_processor(processor)
-    _set(monkeypatch, provider)
-    async with AsyncClient.local(entry_points=False) as client:
-        await client.parallel(["core.echo"], 1)
+    _set_provider(monkeypatch, provider)
+    async with AsyncClient.local(entry_points=False) as sdk:
+        await sdk.parallel(["core.echo"], 1)
     assert processor.asked == ["flush"]
 
 
-async def test_a_flush_that_hangs_does_not_hold_up_the_end_of_a_server(
+async def test_a_flush_that_hangs_does_not_delay_the_stop_of_a_server(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     released = threading.Event()
@@ -366,7 +312,7 @@ async def test_a_flush_that_hangs_does_not_hold_up_the_end_of_a_server(
 
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(Stuck())
-    _set(monkeypatch, provider)
+    _set_provider(monkeypatch, provider)
     telemetry = telemetry_of_process()
     assert isinstance(telemetry, ProcessTelemetry)
     telemetry.run(namespace="default", run_id="run", workflow_name="flow", parent=None)
@@ -376,18 +322,24 @@ async def test_a_flush_that_hangs_does_not_hold_up_the_end_of_a_server(
 
 
 @pytest.mark.parametrize(("variable", "value"), [("OTEL_SDK_DISABLED", "true"), ("OTEL_TRACES_EXPORTER", "none")])
-def test_what_turns_tracing_off_turns_it_off(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+def test_each_setting_that_disables_tracing_disables_it(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
     assert isinstance(telemetry_of_process(), ProcessTelemetry)
     monkeypatch.setenv(variable, value)
     assert telemetry_of_process() is None
 
 
-async def test_what_the_environment_asks_for_is_exported_once(
-    serve: Serve, call: Call, monkeypatch: pytest.MonkeyPatch, provider: TracerProvider, exporter: InMemorySpanExporter
+async def test_an_exporter_of_the_environment_gets_each_span_once(
+    serve: Serve,
+    connect: Connect,
+    monkeypatch: pytest.MonkeyPatch,
+    provider: TracerProvider,
+    exporter: InMemorySpanExporter,
 ) -> None:
-    _set(monkeypatch, provider)
+    _set_provider(monkeypatch, provider)
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "console")
     server: Server = await serve(*ACTIONS)
-    caller: Caller = call(server)
-    await caller.run(flow(step("s")))
+    client: RawClient = connect(server)
+    await client.run(flow(step("s")))
     assert exporter.get_finished_spans() == (), "the environment's exporter has them"

@@ -1,4 +1,4 @@
-"""The benchmarks' loads are the graphs they claim to be, and the prototype runs them in order."""
+"""The loads of the benchmarks have the expected graphs, and the prototype runs them in order."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The benchmarks' report: spreads, shares from round to round, and verdicts."""
+"""The report of the benchmarks: spreads, shares of each round, and goals."""
 
 from benchmarks.loads import Load, wide
 from benchmarks.report import Report, Spread, markdown
@@ -13,7 +13,7 @@ def measured(load: Load, contender: str, *seconds: float) -> list[Measurement]:
 
 
 def rows(measurements: list[Measurement]) -> list[tuple[str, ...]]:
-    report = Report(measurements, yardstick="bare", goals={"ours": {"wide": 0.22}})
+    report = Report(measurements, baseline="bare", goals={"ours": {"wide": 0.22}})
     return report.rows(["bare", "ours", "late"], ["wide", "small"])
 
 
@@ -26,16 +26,16 @@ def test_shares_are_taken_round_by_round() -> None:
     assert table[-1] == ("100 steps wide", "ours", "25 [25..25] steps/s", "0.38 [0.25..0.50]", "≥ 0.22: met")
 
 
-def test_a_missed_goal_is_said() -> None:
+def test_a_missed_goal_is_reported() -> None:
     assert rows(measured(WIDE, "bare", 1.0) + measured(WIDE, "ours", 10.0))[-1][-1] == "≥ 0.22: missed"
 
 
-def test_who_has_no_goal_has_a_share_alone() -> None:
+def test_a_measurement_without_a_goal_has_a_share_alone() -> None:
     table = rows(measured(WIDE, "bare", 1.0, 2.0) + measured(WIDE, "late", 4.0, 4.0))
     assert table[-1][-2:] == ("0.38 [0.25..0.50]", "")
 
 
-def test_a_sleeping_load_is_held_against_its_critical_path() -> None:
+def test_a_sleeping_load_is_compared_with_its_critical_path() -> None:
     assert rows(measured(SMALL, "ours", 0.103))[0][2:] == ("3.0 [3.0..3.0] ms over", "", "≤ 6: met")
 
 

@@ -18,10 +18,10 @@ from stepwave_server.engine.admission.registry import LimiterRegistry
 
 __all__ = ["AdmissionController", "Applicant"]
 
-MOST_GROUPS = 20
+MAX_GROUPS = 20
 """Maximum number of groups of waiting steps in a run's information."""
 
-MOST_NAMED = 20
+MAX_NAMED = 20
 """Maximum number of steps that a group names."""
 
 
@@ -135,9 +135,9 @@ class AdmissionController(Generic[A]):
         found: dict[Obstacle, tuple[int, list[str]]] = {}
         for group in self._admission.waiting(key, self._now()):
             size, step_ids = found.get(group.obstacle, (0, []))
-            step_ids += [attempt.step_id for attempt in islice(group.tickets, MOST_NAMED - len(step_ids))]
+            step_ids += [attempt.step_id for attempt in islice(group.tickets, MAX_NAMED - len(step_ids))]
             found[group.obstacle] = size + group.size, step_ids
-        ordered = sorted(found.items(), key=lambda item: -item[1][0])[:MOST_GROUPS]
+        ordered = sorted(found.items(), key=lambda item: -item[1][0])[:MAX_GROUPS]
         return [Waiting(it.cause, it.message, size, tuple(ids), it.limit) for it, (size, ids) in ordered]
 
     def limits(self, action: str, clock: int) -> list[LimitInfo]:

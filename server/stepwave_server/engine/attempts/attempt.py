@@ -31,10 +31,10 @@ from stepwave_server.engine.base import EngineOptions
 
 __all__ = ["Attempt", "AttemptOwner", "AttemptReports", "AttemptState"]
 
-MOST_SHOWING = 1_000
+MAX_SHOWING = 1_000
 """Chunks and progress reports of one attempt that may wait for the event loop."""
 
-MOST_MESSAGE = 2_048
+MAX_MESSAGE = 2_048
 """Maximum length of a progress message in characters."""
 
 _SHOWING = threading.Lock()
@@ -259,8 +259,8 @@ class Attempt:
     async def _perform(self, input: Payload, *, strict: bool) -> None:
         self._begun = True
         try:
-            most_bytes = self._options.max_payload_bytes
-            output = await self.action.run(input, self._context, self._show_chunk, most_bytes, strict=strict)
+            max_bytes = self._options.max_payload_bytes
+            output = await self.action.run(input, self._context, self._show_chunk, max_bytes, strict=strict)
         except BaseException as error:  # an action that raises anything never stops the server
             self._end(self._outcome_of(error))
         else:
@@ -339,7 +339,7 @@ class Attempt:
         self._owner.reports.chunk(self, index, chunk)
 
     def _show_progress(self, fraction: float | None, message: str) -> None:
-        short = cut(message, MOST_MESSAGE)
+        short = cut(message, MAX_MESSAGE)
         self._on_loop(lambda: self._show_progress_now(fraction, short))
 
     def _show_progress_now(self, fraction: float | None, message: str) -> None:
@@ -362,7 +362,7 @@ class Attempt:
         with _SHOWING:
             if self._showing is None:
                 self._showing = deque()
-        if len(self._showing) < MOST_SHOWING:
+        if len(self._showing) < MAX_SHOWING:
             self._showing.append(call)
             self._loop.call_soon_threadsafe(self._show_next)
 

@@ -8,7 +8,7 @@ __all__ = ["Deadlines"]
 
 T = TypeVar("T", bound=Hashable)
 
-MOST_LANES = 64
+MAX_LANES = 64
 """Lanes up to which an empty lane is kept: a chain would otherwise create and remove one for each step."""
 
 
@@ -43,7 +43,7 @@ class Deadlines(Generic[T]):
         if lane is None:
             return
         lane.pop(item, None)
-        if not lane and len(self._lanes) > MOST_LANES:
+        if not lane and len(self._lanes) > MAX_LANES:
             self._remove_lane(seconds)
 
     def close(self) -> None:

@@ -13,10 +13,10 @@ from stepwave_server.core.model import Binding, Blob, FromStep, Payload, Reason,
 __all__ = ["JsonEvaluator"]
 
 
-MOST_PARSED = 4
+MAX_PARSED = 4
 """Parsed outputs that are cached during a decision. A parsed output takes about fifty times the memory of its text."""
 
-MOST_KEY = 256
+MAX_KEY = 256
 """Maximum length of a concurrency key in characters. A longer key is replaced by its hash."""
 
 
@@ -29,7 +29,7 @@ class JsonEvaluator:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._parse = lru_cache(MOST_PARSED)(_load)  # cached: the result must not be modified
+        self._parse = lru_cache(MAX_PARSED)(_load)  # cached: the result must not be modified
 
     def input_of(
         self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
@@ -61,7 +61,7 @@ class JsonEvaluator:
         if found is None or isinstance(found, jsonpointer.EndOfList):
             return ""
         text = _dump(found, sort_keys=True)
-        return text if len(text) <= MOST_KEY else hashlib.sha256(text.encode()).hexdigest()
+        return text if len(text) <= MAX_KEY else hashlib.sha256(text.encode()).hexdigest()
 
     def forget(self) -> None:
         """Clear the cache of parsed outputs."""

@@ -11,12 +11,12 @@ from stepwave_server.core.state import RunState, StepState
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.runs.run import LocalRun
 
-__all__ = ["MOST_STEPS", "explain", "with_texts"]
+__all__ = ["MAX_STEPS", "explain", "with_texts"]
 
-MOST_STEPS = 500
+MAX_STEPS = 500
 """Maximum number of steps in an explanation."""
 
-MOST_WAITED_FOR = 10
+MAX_WAITED_FOR = 10
 """Maximum number of steps that are named as those that a step waits for."""
 
 
@@ -28,7 +28,7 @@ def explain(run: LocalRun, now: int, options: EngineOptions) -> Explanation:
     others = [step for step in left if step.spec.id not in state.running]
     ordered = chain(running, filter(_is_ready, others), (step for step in others if not _is_ready(step)))
     explainer = _Explainer(run, options, _barrier_steps(state, left))
-    steps = tuple(explainer.explain(step) for step in islice(ordered, MOST_STEPS))
+    steps = tuple(explainer.explain(step) for step in islice(ordered, MAX_STEPS))
     return Explanation(run.info(), now, steps, len(left))
 
 
@@ -108,5 +108,5 @@ class _Explainer:
         if step.join_met or not waits_for:
             waits_for = self.barrier_steps
             message = f"the barrier: wave {self.run.state.barrier} has not ended" if waits_for else ""
-        first = tuple(waits_for[:MOST_WAITED_FOR])
+        first = tuple(waits_for[:MAX_WAITED_FOR])
         return replace(base, waits_for=first, waits_for_count=len(waits_for), message=message)

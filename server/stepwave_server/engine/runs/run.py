@@ -53,7 +53,7 @@ __all__ = ["LocalRun", "Services"]
 
 logger = logging.getLogger(__name__)
 
-MOST_MISSING = 20
+MAX_MISSING = 20
 """Maximum number of missing actions in a run's information."""
 
 
@@ -219,7 +219,7 @@ class LocalRun:
         """Return its information. The newest events may not be committed yet."""
         info = info_of(self.key, self.header.create_time, self.state)
         paused = self.paused and self.state.stopping is None
-        return replace(info, rerun_of=self.header.rerun_of, paused=paused, missing=self.attempts.missing[:MOST_MISSING])
+        return replace(info, rerun_of=self.header.rerun_of, paused=paused, missing=self.attempts.missing[:MAX_MISSING])
 
     def obstacle(self, step_id: str) -> Obstacle | None:
         """Return what a step waits for at admission; `None`: it does not wait for admission."""

@@ -9,8 +9,8 @@ from stepwave_server.engine.streams.subscribers import Subscribers
 
 __all__ = ["WatcherReports"]
 
-MOST_WAITING = 100
-MOST_WAITING_LIMITED = 1_000
+MAX_WAITING = 100
+MAX_WAITING_LIMITED = 1_000
 """Maximum number of steps that are shown as waiting: on a server without limits, and on one with limits."""
 
 
@@ -35,12 +35,12 @@ class WatcherReports:
         self._admission = admission
         self._state = state
         self._watermark = watermark
-        self._most_waiting = MOST_WAITING_LIMITED if admission.limited else MOST_WAITING
+        self._max_waiting = MAX_WAITING_LIMITED if admission.limited else MAX_WAITING
         self._closed = False
 
     def waiting(self, attempt: Attempt) -> None:
         """Show what an attempt waits for, unless very many steps are shown as waiting."""
-        if self._subscribers.waiting_count < self._most_waiting:
+        if self._subscribers.waiting_count < self._max_waiting:
             self._show_waiting(attempt)
 
     def still_waiting(self, attempt: Attempt) -> None:

@@ -266,15 +266,19 @@ class SqliteJournal:
 
     # Reading.
 
-    async def read(self, key: RunKey, after: int, most_bytes: int) -> Sequence[Record] | None:
+    async def read(self, key: RunKey, after: int, max_bytes: int) -> Sequence[Record] | None:
         """Return committed events after a sequence number."""
         log = self._logs.get(key)
         if log is None:
             return None
         if after >= log.committed:
             return []
-        records = self._recent_events.read(log.run, after, most_bytes)
-        return await self._reader.events(log.run, after, log.committed, most_bytes) if records is None else records
+        records = self._recent_events.read(log.run, after, max_bytes)
+        if records is None:
+            records = await self._reader.events(log.run, after, log.committed, max_bytes)
+            if self._logs.get(key) is not log:  # the run was deleted during the read, which may lack events
+                return None
+        return records
 
     def reading(self, key: RunKey) -> AbstractContextManager[None]:
         """Keep retention from deleting a run while inside."""

@@ -39,9 +39,9 @@ class Reader:
         for _ in range(THREADS):
             self._connections.put(open_reader(path))
 
-    async def events(self, run: int, after: int, last: int, most_bytes: int) -> Sequence[Record]:
-        """Return a run's events after a sequence number, up to `last` or `most_bytes`; at least one if there is any."""
-        return await self._query(lambda connection: _events(connection, run, after, last, most_bytes))
+    async def events(self, run: int, after: int, last: int, max_bytes: int) -> Sequence[Record]:
+        """Return a run's events after a sequence number, up to `last` or `max_bytes`; at least one if there is any."""
+        return await self._query(lambda connection: _events(connection, run, after, last, max_bytes))
 
     async def pick(self, run: int, sequences: Sequence[int]) -> Sequence[Record]:
         """Return the events of a run with these sequence numbers, in this order. Missing ones are left out."""
@@ -118,13 +118,13 @@ def _records(connection: sqlite3.Connection, run: int, first: int, last: int) ->
                 yield _complete(connection, run, record)
 
 
-def _events(connection: sqlite3.Connection, run: int, after: int, last: int, most_bytes: int) -> list[Record]:
+def _events(connection: sqlite3.Connection, run: int, after: int, last: int, max_bytes: int) -> list[Record]:
     found = []
     size = 0
     for record in _records(connection, run, after + 1, last):
         found.append(record)
         size += len(record.data)
-        if size >= most_bytes:
+        if size >= max_bytes:
             break
     return found
 
@@ -151,8 +151,10 @@ def _complete(connection: sqlite3.Connection, run: int, record: Record) -> Recor
     """Return a complete record: outputs that are stored with their steps are put back into the run's last event."""
     if record.kind is not Kind.RUN_FINISHED:
         return record
-    (data,) = connection.execute("SELECT outputs FROM endings WHERE run = ?", (run,)).fetchone()
-    return with_outputs(record, _pick(connection, run, from_numbers(data))) if data else record
+    row = connection.execute("SELECT outputs FROM endings WHERE run = ?", (run,)).fetchone()
+    if row is None or not row[0]:  # without a row, the run is deleted and its events are garbage
+        return record
+    return with_outputs(record, _pick(connection, run, from_numbers(row[0])))
 
 
 def _header(connection: sqlite3.Connection, run: int) -> Header | None:

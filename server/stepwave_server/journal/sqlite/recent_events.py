@@ -46,7 +46,7 @@ class _RunEvents:
             self._first += self._start
             self._start = 0
 
-    def read(self, after: int, most_bytes: int) -> Sequence[Record] | None:
+    def read(self, after: int, max_bytes: int) -> Sequence[Record] | None:
         """Return the events after a number; `None`: some of them are no longer in memory."""
         index = after + 1 - self._first
         if index < self._start:
@@ -54,7 +54,7 @@ class _RunEvents:
         size = 0
         for end in range(index, len(self._records)):
             size += len(self._records[end].data)
-            if size >= most_bytes:
+            if size >= max_bytes:
                 return self._records[index : end + 1]
         return self._records[index:]
 
@@ -83,10 +83,10 @@ class RecentEvents:
             _, dropped = self._runs.popitem(last=False)
             self._size -= dropped.size
 
-    def read(self, run: int, after: int, most_bytes: int) -> Sequence[Record] | None:
+    def read(self, run: int, after: int, max_bytes: int) -> Sequence[Record] | None:
         """Return a run's events after a number; `None`: some of them are no longer in memory."""
         events = self._runs.get(run)
-        return None if events is None else events.read(after, most_bytes)
+        return None if events is None else events.read(after, max_bytes)
 
     def remove(self, run: int) -> None:
         """Drop the events of a run."""

@@ -63,7 +63,7 @@ def test_an_interrupted_dependency_of_a_join_any_is_on_the_path_only_if_its_clea
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b", join=Join.ANY)))
     drive.start("a", "b")
     after(drive, 1).succeed("a")
-    drive.give_in("b")
+    drive.end_interrupted("b")
     drive.start("c")
     after(drive, 2).succeed("c")
     report = report_on(drive)
@@ -104,7 +104,7 @@ def test_a_run_that_fails_fast_ended_with_the_last_clean_up() -> None:
     drive = Drive.begun(flow(step("a"), step("b")))
     drive.start("a", "b")
     after(drive, 2).fail("b")
-    after(drive, 1).give_in("a")
+    after(drive, 1).end_interrupted("a")
     report = report_on(drive)
     assert (report.state, report.path, report.path_parts) == (State.FAILED, ("a",), parts(work=3))
 
@@ -113,7 +113,7 @@ def test_a_cancelled_run_ended_with_the_last_clean_up_too() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a")))
     drive.start("a")
     after(drive, 2).cancel()
-    after(drive, 1).give_in("a")
+    after(drive, 1).end_interrupted("a")
     report = report_on(drive)
     assert (report.state, report.path, report.makespan) == (State.CANCELLED, ("a",), seconds(3))
 
@@ -127,7 +127,7 @@ def test_a_step_that_was_cancelled_before_its_start_may_be_the_whole_path() -> N
 
 def test_a_step_with_a_reused_output_has_no_time() -> None:
     drive = Drive(flow(step("a"), step("b", "a")))
-    drive.tell(Started((("a", "1"),), "earlier"))
+    drive.send(Started((("a", "1"),), "earlier"))
     drive.start("b")
     after(drive, 2).succeed("b")
     report = report_on(drive)

@@ -15,7 +15,7 @@ from stepwave_server.core.state import RunOptions
 from unit.client.reports.runs import report_on
 from unit.server.core.build import flow, step
 from unit.server.core.driver import Drive
-from unit.server.core.strategies import batches, likely, lost, soak, step_lists, workflows
+from unit.server.core.strategies import batches, lost_attempts, next_inputs, soak, step_lists, workflows
 
 ZERO = timedelta()
 PAUSES = [0, 1, 700, SECOND, 3 * SECOND, 123_456_789]
@@ -32,8 +32,8 @@ def feed_random_inputs(drive: Drive, data: st.DataObject, additions: Sequence[Ad
         if cancel_after == len(drive.inputs):
             drive.cancel("why not")
             continue
-        choices: list[Input | None] = list(likely(drive))
-        choices += lost(drive) if data.draw(st.integers(0, 3), label="restart") == 3 else []
+        choices: list[Input | None] = list(next_inputs(drive))
+        choices += lost_attempts(drive) if data.draw(st.integers(0, 3), label="restart") == 3 else []
         choices += to_add[:1] if drive.run.open else []
         timer = drive.next_timer()
         choice = data.draw(st.sampled_from(choices or [None]))

@@ -69,7 +69,7 @@ def pausing() -> Drive:
     """Begin a run whose step works 1, fails, and pauses 3."""
     drive = Drive.begun(flow(step("a", retry=retry(2, pause=3))))
     drive.start("a")
-    after(drive, 1).stumble("a")
+    after(drive, 1).fail_retryably("a")
     return drive
 
 
@@ -131,7 +131,7 @@ def test_a_step_that_timed_out_has_work_until_then() -> None:
     drive = Drive.begun(flow(step("a", timeout=5)))
     drive.start("a")
     drive.wait(5)
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert report_on(drive).path_parts == parts(work=5)
 
 

@@ -66,7 +66,7 @@ def test_a_step_that_a_barrier_delays_in_a_run_under_way_has_barrier_time() -> N
 def test_the_pause_of_a_run_under_way_is_backoff_as_far_as_it_has_come() -> None:
     drive = Drive.begun(flow(step("a", retry=retry(2, pause=3)), step("b")))
     drive.start("a")
-    after(drive, 1).stumble("a")
+    after(drive, 1).fail_retryably("a")
     after(drive, 2).start("b")
     assert report_on(drive).steps["a"].parts == parts(work=1, backoff=2)
 

@@ -1,4 +1,4 @@
-"""Short words for workflows, and for what happened to them."""
+"""Short builders for workflows, and short descriptions of events."""
 
 from typing import assert_never
 
@@ -71,7 +71,7 @@ def _nanos(seconds: int | None) -> int | None:
 
 
 def retry(times: int, *, pause: int = 1, jitter: float = 0.0, longest: int | None = None, factor: float = 2.0) -> Retry:
-    """Return a policy of so many attempts, which draws nothing unless told to; pauses are in seconds."""
+    """Return a retry policy of `times` attempts, without jitter by default; `pause` and `longest` are in seconds."""
     most = max(pause, 30) if longest is None else longest
     return Retry(times, pause * SECOND, factor, most * SECOND, jitter)
 
@@ -85,7 +85,7 @@ def flow(
     outputs: tuple[str, ...] = (),
     retry: Retry | None = None,
 ) -> Workflow:
-    """Return a workflow; `go_on` and `by_waves` choose what is not the default, `timeout` is in seconds."""
+    """Return a workflow; `go_on`: continue after failures, `by_waves`: schedule by waves, `timeout`: in seconds."""
     return Workflow(
         name="flow",
         steps=steps,

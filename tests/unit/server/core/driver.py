@@ -1,4 +1,4 @@
-"""A second, tiny engine: feeds the core in virtual time, and checks at every step that folding equals deciding."""
+"""A tiny engine for tests. It feeds the core in virtual time, and checks that a fold of the events equals the state."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -39,7 +39,7 @@ from stepwave_server.core.messages import (
 from stepwave_server.core.model import SECOND, Failure, Payload, Reason, Skip, State, Step, Workflow
 from stepwave_server.core.state import Agenda, RunOptions, RunState
 from unit.server.core.build import NOWHERE, brief
-from unit.server.core.rules import Rules
+from unit.server.core.invariants import Invariants
 from unit.server.core.snapshot import snapshot
 
 __all__ = ["EVALUATOR", "NOON", "Drive"]
@@ -58,7 +58,7 @@ class Due(NamedTuple):
 
 
 class TextEvaluator:
-    """Tells dependencies' outputs as text; a binding to `/nowhere` has no value."""
+    """Gives the outputs of dependencies as text. A binding to `/nowhere` has no value."""
 
     def input_of(
         self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
@@ -75,19 +75,20 @@ EVALUATOR = TextEvaluator()
 
 
 class Drive:
-    """A run, the virtual clock that it lives by, and everything it said.
+    """A run, its virtual clock, and all its events and commands.
 
-    Unless told not to be `checked`: after every event the state equals that of a run which only saw the events; after
-    every decision it equals a fold from the very first event, and `resume` gives what is outstanding; the `Rules` hold.
+    If `checked`: after every event, the state equals the state of a run that only applied the events, and the
+    `Invariants` hold. After every decision, the state equals a fold of all events, and `resume` gives what is
+    outstanding.
 
     Attributes:
         run: The run.
         now: The clock, in nanoseconds.
-        inputs: What was fed, and when.
-        events: What happened.
-        requests: The attempts that were requested.
-        commands: What was commanded.
-        outstanding: The requests and commands that are not done.
+        inputs: The inputs and their times.
+        events: The events so far.
+        requests: The attempts requested so far.
+        commands: The commands so far.
+        outstanding: The requests and commands that are not carried out.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class Drive:
         self.commands: list[Command] = []
         self.outstanding: dict[Key, Command | Invoke] = {}
         self._shadow = self.new_run()
-        self._rules = Rules(workflow)
+        self._invariants = Invariants(workflow)
         self._fired: list[Timer | AttemptTimedOut] = []
 
     @classmethod
@@ -124,78 +125,82 @@ class Drive:
         """Return the run as it was before its first event."""
         return new_run(self.workflow, self.run_input, self.options)
 
-    # What an engine tells. Each returns what that led to, in brief.
+    # Inputs of an engine. Each method returns the events that follow, in brief.
 
     def begin(self) -> list[str]:
-        """Let the run begin."""
-        return self.tell(Started())
+        """Start the run."""
+        return self.send(Started())
 
     def start(self, *step_ids: str) -> list[str]:
-        """Let attempts in, in this order."""
+        """Start attempts, in this order."""
         return [
-            said
+            brief
             for step_id in step_ids
-            for said in self.tell(AttemptStarted(step_id, self.run.steps[step_id].attempt + 1))
+            for brief in self.send(AttemptStarted(step_id, self.run.steps[step_id].attempt + 1))
         ]
 
     def succeed(self, step_id: str, output: Payload = "1") -> list[str]:
-        """Answer an attempt, started first if need be."""
-        return self.tell(AttemptSucceeded(step_id, self._running(step_id), output))
+        """Succeed in an attempt. It is started first if necessary."""
+        return self.send(AttemptSucceeded(step_id, self._running(step_id), output))
 
     def fail(self, step_id: str, reason: Reason = Reason.ACTION_ERROR) -> list[str]:
-        """Fail an attempt for good, started first if need be."""
+        """Fail an attempt permanently. It is started first if necessary."""
         attempt = self._running(step_id)
         failure = Failure(reason, f"{step_id} broke", step_id=step_id, attempt=attempt)
-        return self.tell(AttemptFailed(step_id, attempt, failure))
+        return self.send(AttemptFailed(step_id, attempt, failure))
 
-    def stumble(self, step_id: str, reason: Reason = Reason.UNAVAILABLE, *, after: int | None = None) -> list[str]:
-        """Fail an attempt so that another may help, `after` so many seconds; started first if need be."""
+    def fail_retryably(
+        self, step_id: str, reason: Reason = Reason.UNAVAILABLE, *, after: int | None = None
+    ) -> list[str]:
+        """Fail an attempt retryably; `after`: the `retry_after` in seconds. It is started first if necessary."""
         attempt = self._running(step_id)
         nanos = None if after is None else after * SECOND
-        failure = Failure(reason, f"{step_id} stumbled", True, nanos, step_id, attempt)
-        return self.tell(AttemptFailed(step_id, attempt, failure))
+        failure = Failure(reason, f"{step_id} failed for now", True, nanos, step_id, attempt)
+        return self.send(AttemptFailed(step_id, attempt, failure))
 
-    def give_in(self, step_id: str, *, abandoned: bool = False) -> list[str]:
-        """End an interrupted attempt without an answer."""
+    def end_interrupted(self, step_id: str, *, abandoned: bool = False) -> list[str]:
+        """End an interrupted attempt without an output."""
         running = step_id, self.run.running[step_id].attempt
         first = next(command for command in self.interrupts() if (command.step_id, command.attempt) == running)
-        return self.tell(AttemptInterrupted(step_id, first.attempt, first.failure, abandoned))
+        return self.send(AttemptInterrupted(step_id, first.attempt, first.failure, abandoned))
 
     def lose(self, *step_ids: str) -> list[str]:
-        """Lose running attempts with the server that ran them."""
+        """Lose running attempts in a restart of the server."""
         return [
-            said for step_id in step_ids for said in self.tell(AttemptLost(step_id, self.run.running[step_id].attempt))
+            brief
+            for step_id in step_ids
+            for brief in self.send(AttemptLost(step_id, self.run.running[step_id].attempt))
         ]
 
     def stop(self, failure: Failure) -> list[str]:
-        """Let the server end the run."""
-        return self.tell(StopRequested(failure))
+        """End the run as the server does."""
+        return self.send(StopRequested(failure))
 
     def cancel(self, reason: str = "") -> list[str]:
-        """Ask the run to end."""
-        return self.tell(CancelRequested(reason))
+        """Cancel the run."""
+        return self.send(CancelRequested(reason))
 
     def add(self, *steps: Step, seal: bool = False) -> list[str]:
         """Add steps."""
-        return self.tell(AddSteps(steps, seal))
+        return self.send(AddSteps(steps, seal))
 
     def wait(self, seconds: int) -> list[str]:
-        """Let time pass, and timers fire as they fall due."""
-        said: list[str] = []
+        """Move the clock, and fire the timers that fall due."""
+        briefs: list[str] = []
         until = self.now + seconds * SECOND
         while (timer := self.next_timer()) is not None and timer.due <= until:
-            said += self.fire(timer)
+            briefs += self.fire(timer)
         self.now = max(self.now, until)
-        return said
+        return briefs
 
     def fire(self, timer: Due) -> list[str]:
-        """Let time pass until a timer falls due."""
+        """Move the clock to the due time of a timer, and fire it."""
         self.now = max(self.now, timer.due)
         self._fired.append(timer.what)
-        return self.tell(TimerFired(timer.what) if isinstance(timer.what, Timer) else timer.what)
+        return self.send(TimerFired(timer.what) if isinstance(timer.what, Timer) else timer.what)
 
     def finish(self) -> None:
-        """Let every step that is invoked succeed, first come, first served, until the run has ended."""
+        """Let every invoked step succeed, in the order of invocation, until the run has ended."""
         queue = deque(self.waiting())
         while queue:
             known = len(self.requests)
@@ -203,17 +208,17 @@ class Drive:
             queue += (request.step_id for request in self.requests[known:])
 
     def recover(self) -> list[Command | Invoke]:
-        """Lose everything but the events, and go on from them; return what is resumed."""
+        """Rebuild the run from its events, as after a restart, and return what is outstanding."""
         self.run = fold(self.new_run(), self.events)
         self._fired.clear()
         return _outstanding(resume(self.run, EVALUATOR))
 
-    def tell(self, given: Input) -> list[str]:
-        """Feed the core."""
+    def send(self, given: Input) -> list[str]:
+        """Feed an input to the core, and return the events in brief."""
         return [brief(event) for event in self.feed(given).events]
 
     def feed(self, given: Input) -> Decision:
-        """Feed the core, and check what became of it."""
+        """Feed an input to the core, and check the result."""
         self.inputs.append((self.now, given))
         if not self.checked:
             decision = decide(self.run, given, self.now, EVALUATOR)
@@ -225,14 +230,14 @@ class Drive:
         self._check_fold()
         return decision
 
-    # What can be seen.
+    # Views of the run.
 
     def state(self, step_id: str) -> State:
-        """Return what has become of a step."""
+        """Return the state of a step."""
         return self.run.steps[step_id].state
 
     def states(self) -> dict[str, State]:
-        """Return what has become of every step."""
+        """Return the state of every step."""
         return {step_id: step.state for step_id, step in self.run.steps.items()}
 
     def finished(self, step_id: str) -> StepFinished:
@@ -254,23 +259,23 @@ class Drive:
         return [event for event in self.events if isinstance(event, kind)]
 
     def log(self) -> list[str]:
-        """Return what happened, in brief."""
+        """Return the events in brief."""
         return [brief(event) for event in self.events]
 
     def interrupts(self) -> list[Interrupt]:
-        """Return the interruptions that were ordered so far."""
+        """Return the interrupt commands so far."""
         return [command for command in self.commands if isinstance(command, Interrupt)]
 
     def invoked(self) -> dict[str, Payload | None]:
-        """Return what every step got that was invoked so far."""
+        """Return the inputs that the requests carried so far."""
         return {request.step_id: request.carried for request in self.requests}
 
     def waiting(self) -> list[str]:
-        """Return the steps that were invoked and have not started."""
+        """Return the steps whose attempts were requested and have not started."""
         return [command.step_id for command in self.outstanding.values() if isinstance(command, Invoke)]
 
     def next_timer(self) -> Due | None:
-        """Return the timer that falls due next, or the deadline of an attempt."""
+        """Return the next timer or deadline of an attempt."""
         started = [one for one in self.outstanding.values() if isinstance(one, StartTimer)]
         timers = [Due(one.due, one.timer) for one in started if one.timer not in self._fired]
         for step_id, step in self.run.running.items():
@@ -279,7 +284,7 @@ class Drive:
                 timers.append(Due(step.deadline, timed_out))
         return min(timers, key=lambda timer: timer.due, default=None)
 
-    # How it is done.
+    # Bookkeeping and checks.
 
     def _running(self, step_id: str) -> int:
         if step_id not in self.run.running:
@@ -287,7 +292,7 @@ class Drive:
         return self.run.steps[step_id].attempt
 
     def _note(self, decision: Decision) -> None:
-        """Keep account of what is outstanding. What ends in a decision strikes out what the same decision asked for it.
+        """Update what is outstanding. An end in a decision removes what the same decision requested for the step.
 
         An attempt that timed out is interrupted again when its timer, which lasts as long as it does, starts again and
         fires at once: only the timer is outstanding.
@@ -299,12 +304,12 @@ class Drive:
             if not (isinstance(one, Interrupt) and one.failure.reason is Reason.TIMEOUT):
                 self.outstanding[_key(one)] = one
         for event in decision.events:
-            self._strike(event)
+            self._remove_done(event)
         cleanup = ("cleanup", "")
         if cleanup in self.outstanding and all(step.ended for step in self.run.by_index if step.cleans_up):
             del self.outstanding[cleanup]
 
-    def _strike(self, event: Event) -> None:
+    def _remove_done(self, event: Event) -> None:
         match event:
             case StepStarted():
                 self.outstanding.pop(("invoke", event.step_id), None)
@@ -328,7 +333,7 @@ class Drive:
         evolve(self._shadow, event, Agenda())
         assert snapshot(run) == snapshot(self._shadow), "only evolve changes a run"
         assert run.time == event.time
-        self._rules.see(event)
+        self._invariants.check(event)
 
     def _check_fold(self) -> None:
         folded = fold(self.new_run(), self.events)
@@ -338,7 +343,7 @@ class Drive:
 
 
 def _outstanding(decision: Decision) -> list[Command | Invoke]:
-    assert not decision.events, "what is resumed has happened already"
+    assert not decision.events, "resume decides nothing new"
     return [*decision.commands, *decision.requests]
 
 

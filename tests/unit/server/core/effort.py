@@ -1,4 +1,4 @@
-"""How much work a call is, by a measure that is the same on every machine."""
+"""The work of a call, by a measure that is the same on every machine."""
 
 import sys
 from collections.abc import Callable
@@ -12,7 +12,7 @@ __all__ = ["effort"]
 
 
 def effort(call: Callable[[], object]) -> int:
-    """Return how many bytecode instructions a call takes. What built-in functions do inside is not seen."""
+    """Return the number of bytecode instructions of a call. The inside of built-in functions is not counted."""
     count = 0
 
     def trace(frame: FrameType, event: str, _: object) -> "TraceFunction":

@@ -9,10 +9,7 @@ from stepwave_server.core.state import RunState, StepState
 
 __all__ = ["snapshot"]
 
-WORK_LISTS = {"fresh", "stale", "timed"}
-"""What `decide` works off: the only fields that are no part of the truth."""
-
-RUN_FIELDS = [field.name for field in fields(RunState) if field.name not in WORK_LISTS]
+RUN_FIELDS = [field.name for field in fields(RunState)]
 STEP_FIELDS = [field.name for field in fields(StepState)]
 
 

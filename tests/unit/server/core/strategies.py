@@ -1,4 +1,4 @@
-"""Random workflows, and what may happen next in a run of one."""
+"""Random workflows, and the inputs that may come next in a run."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -32,7 +32,7 @@ from stepwave_server.core.model import (
 from unit.server.core.build import NOWHERE, flow, retry, step
 from unit.server.core.driver import Drive
 
-__all__ = ["batches", "failures", "late", "likely", "lost", "soak", "step_lists", "workflows"]
+__all__ = ["batches", "failures", "late_inputs", "lost_attempts", "next_inputs", "soak", "step_lists", "workflows"]
 
 POLICIES = [None, None, None, retry(2), retry(3, pause=2, longest=3), retry(2, pause=0), retry(1)]
 FALLBACKS: list[Payload | FallbackAction | None] = [
@@ -46,7 +46,7 @@ JOINS = [Join.ALL, Join.ALL, Join.ANY, Join.ALL_DONE]
 
 
 def soak(examples: int) -> settings:
-    """Return settings for so many examples, always the same; `SOAK=20` in the environment: 20 times as many, new."""
+    """Return settings for this many examples, always the same. `SOAK=20` in the environment: 20 times as many, new."""
     factor = int(os.environ.get("SOAK", "0"))
     return settings(
         max_examples=examples * max(1, factor),
@@ -99,7 +99,7 @@ def workflows(draw: st.DrawFn, most: int = 8) -> Workflow:
 
 @st.composite
 def batches(draw: st.DrawFn, steps: Sequence[Step]) -> list[tuple[Step, ...]]:
-    """Draw how a planner adds steps: all of them, bit by bit, in any order."""
+    """Draw the additions of a planner: all steps, in parts, in any order."""
     rest = list(draw(st.permutations(steps)))
     parts = []
     while rest:
@@ -109,8 +109,8 @@ def batches(draw: st.DrawFn, steps: Sequence[Step]) -> list[tuple[Step, ...]]:
     return parts
 
 
-def likely(drive: Drive) -> Iterator[Input]:
-    """Yield what attempts and admission may tell next."""
+def next_inputs(drive: Drive) -> Iterator[Input]:
+    """Yield the inputs that attempts and admission may give next."""
     for step_id in drive.waiting():
         yield AttemptStarted(step_id, drive.run.steps[step_id].attempt + 1)
     for step_id, running in drive.run.running.items():
@@ -123,19 +123,19 @@ def likely(drive: Drive) -> Iterator[Input]:
 
 
 def failures(step_id: str, attempt: int) -> Iterator[Failure]:
-    """Yield a failure for good, one worth another attempt, and one that asks for a pause."""
+    """Yield a permanent failure, a retryable one, and one with `retry_after`."""
     yield Failure(Reason.ACTION_ERROR, "broke", step_id=step_id, attempt=attempt)
     yield Failure(Reason.UNAVAILABLE, "gone", retryable=True, step_id=step_id, attempt=attempt)
     yield Failure(Reason.RATE_LIMITED, "busy", True, 3 * SECOND, step_id, attempt)
 
 
-def lost(drive: Drive) -> list[Input]:
-    """Return what is told after a restart of the server: none of its attempts is left."""
+def lost_attempts(drive: Drive) -> list[Input]:
+    """Return the inputs after a restart of the server: all running attempts are lost."""
     return [AttemptLost(step_id, step.attempt) for step_id, step in drive.run.running.items()]
 
 
-def late(drive: Drive) -> Iterator[Input]:
-    """Yield what comes too late to matter, or too early."""
+def late_inputs(drive: Drive) -> Iterator[Input]:
+    """Yield inputs that come too late or too early, and so change nothing."""
     for step_id in drive.run.steps:
         if step_id not in drive.waiting():
             yield AttemptStarted(step_id, 1)
@@ -151,7 +151,7 @@ def late(drive: Drive) -> Iterator[Input]:
 
 
 def _first_interrupts(drive: Drive) -> list[Interrupt]:
-    """Return the interruptions of running attempts that count: an attempt keeps its first failure."""
+    """Return the first interrupt command of each running attempt: an attempt keeps its first failure."""
     running = {(step_id, step.attempt) for step_id, step in drive.run.running.items()}
     ordered = [one for one in drive.interrupts() if (one.step_id, one.attempt) in running]
     return list({interrupt.step_id: interrupt for interrupt in reversed(ordered)}.values())

@@ -1,4 +1,4 @@
-"""Steps that are added while the run lasts."""
+"""Steps that are added during the run."""
 
 import pytest
 
@@ -15,7 +15,7 @@ ANY, ALL_DONE = Join.ANY, Join.ALL_DONE
 
 
 def refusal(drive: Drive, *steps: Step, seal: bool = False) -> Refused:
-    """Return why the run does not take the steps, having seen that nothing changed."""
+    """Return the reason why an addition is refused, after a check that nothing changed."""
     before = snapshot(drive.run)
     with pytest.raises(Refused) as caught:
         drive.add(*steps, seal=seal)
@@ -115,7 +115,7 @@ def test_losers_run_on_while_others_may_come_to_need_them() -> None:
     assert drive.invoked()["d"] == '{"b":"needed"}'
 
 
-def test_losers_of_a_join_met_after_the_seal_are_let_go() -> None:
+def test_losers_of_a_join_met_after_the_seal_are_cancelled() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b", join=ANY)), is_open=True)
     drive.start("b")
     drive.add(seal=True)
@@ -123,7 +123,7 @@ def test_losers_of_a_join_met_after_the_seal_are_let_go() -> None:
     assert [interrupt.step_id for interrupt in drive.interrupts()] == ["b"]
 
 
-# References to steps still to come.
+# References to steps that are added later.
 
 
 def test_a_step_waits_for_a_dependency_still_to_come() -> None:
@@ -176,15 +176,15 @@ def test_a_wave_finishes_only_after_the_seal() -> None:
     assert drive.succeed("b") == ["b succeeded", "wave 0 finished", "run succeeded"]
 
 
-def test_what_an_answer_makes_ready_is_decided_in_declaration_order() -> None:
-    """Were `c` looked at before `a`, its join would be met, and `b` let go with it."""
+def test_steps_that_an_output_makes_ready_are_decided_in_declaration_order() -> None:
+    """If `c` came before `a`, its join would be met, and `b` cancelled as its loser."""
     drive = Drive.begun(flow(step("a", "d", "b", "c", join=ANY), step("b", "d")), is_open=True)
     drive.add(step("c", "d", "b", join=ANY), step("d"), seal=True)
     drive.succeed("d")
     assert drive.waiting() == ["a", "b"]
 
 
-# Additions that are made again.
+# Repeated additions.
 
 
 def test_adding_the_same_step_again_changes_nothing() -> None:
@@ -264,7 +264,7 @@ def test_a_step_that_depends_on_itself_is_refused() -> None:
     ]
 
 
-def test_a_seal_is_refused_while_steps_refer_to_some_that_never_came() -> None:
+def test_a_seal_is_refused_while_steps_refer_to_steps_that_were_never_added() -> None:
     drive = Drive.begun(flow(step("a", "b")), is_open=True)
     assert refusal(drive, step("search"), step("d", "serch"), seal=True).violations == [
         Violation("steps[1].depends_on[0]", 'unknown step "serch"; did you mean "search"?'),
@@ -301,7 +301,7 @@ def test_a_cancel_ends_an_open_run_with_references_to_come() -> None:
     drive.start("a")
     drive.cancel()
     expected = ["a cancelled", "wave 0 finished", "run cancelled"]
-    assert drive.give_in("a") == expected
+    assert drive.end_interrupted("a") == expected
     assert drive.log()[3:6] == ["run stopping", "b skipped", "c skipped"]
     assert drive.skip("b") == drive.skip("c") == Skip(SkipCause.CANCELLED)
 
@@ -323,18 +323,18 @@ def test_fail_fast_ends_an_open_run_with_references_to_come() -> None:
     assert drive.skip("b") == drive.skip("c") == Skip(SkipCause.FAIL_FAST, "a")
 
 
-def test_clean_up_runs_though_a_step_it_waits_for_never_came() -> None:
+def test_clean_up_runs_although_a_step_it_waits_for_was_never_added() -> None:
     steps = (step("a"), step("b"), step("clean", "b", "never", join=ALL_DONE))
     drive = Drive.begun(flow(*steps), is_open=True)
     drive.start("b")
     drive.fail("a")
-    drive.give_in("b")
+    drive.end_interrupted("b")
     assert drive.invoked()["clean"] == '{"b":null,"never":null}'
     assert drive.succeed("clean")[-1] == "run failed"
     assert drive.finished("clean").wave == 1
 
 
-def test_clean_up_behind_steps_that_never_came_starts_in_declaration_order() -> None:
+def test_clean_up_behind_steps_that_were_never_added_starts_in_declaration_order() -> None:
     waiting = (step("e", "x", join=ALL_DONE), step("d", "y", join=ALL_DONE), step("c", "x", "y", join=ALL_DONE))
     drive = Drive.begun(flow(*waiting, step("a")), is_open=True)
     drive.fail("a")

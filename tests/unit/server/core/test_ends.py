@@ -1,4 +1,4 @@
-"""What a run comes to, and how it is made to end before its time."""
+"""The end of a run, and how it is ended early."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_a_cancelled_run_is_cancelled_even_where_a_step_failed_before() -> None:
     drive.start("b")
     drive.fail("a")
     drive.cancel()
-    drive.give_in("b")
+    drive.end_interrupted("b")
     assert drive.result().state is State.CANCELLED
     assert [failure.step_id for failure in drive.result().failures] == ["a", ""]
 
@@ -66,7 +66,7 @@ def test_a_run_that_took_too_long_has_failed_and_names_its_timeout() -> None:
     drive.start("a")
     assert drive.wait(89) == []
     assert drive.wait(1) == ["run stopping"]
-    assert drive.give_in("a") == ["a cancelled", "b skipped", "wave 0 finished", "run failed"]
+    assert drive.end_interrupted("a") == ["a cancelled", "b skipped", "wave 0 finished", "run failed"]
     failure = Failure(Reason.TIMEOUT, "the run took longer than its timeout of 90 s", cause=FailureCause.RUN_TIMEOUT)
     assert drive.result().failures == (failure,)
     assert drive.result().state is State.FAILED
@@ -77,7 +77,7 @@ def test_clean_up_does_not_run_in_a_run_that_stops() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a", join=Join.ALL_DONE)))
     drive.start("a")
     drive.cancel()
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert drive.skip("b") == Skip(SkipCause.CANCELLED)
 
 
@@ -97,13 +97,13 @@ def test_a_run_cancelled_before_its_first_attempt_starts_nothing() -> None:
     assert drive.of(StepStarted) == []
 
 
-def test_a_cancelled_run_waits_for_what_it_interrupted() -> None:
+def test_a_cancelled_run_waits_for_the_interrupted_attempts() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b")))
     drive.succeed("a")
     drive.start("b")
     assert drive.cancel() == ["run stopping"]
     assert [interrupt.step_id for interrupt in drive.interrupts()] == ["b"]
-    assert drive.give_in("b") == ["b cancelled", "c skipped", "wave 0 finished", "run cancelled"]
+    assert drive.end_interrupted("b") == ["b cancelled", "c skipped", "wave 0 finished", "run cancelled"]
 
 
 def test_a_second_cancel_changes_nothing() -> None:
@@ -113,7 +113,7 @@ def test_a_second_cancel_changes_nothing() -> None:
     before = len(drive.commands)
     assert drive.cancel("second") == []
     assert drive.commands[before:] == []
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert drive.result().failures[0].message == "cancelled: first"
 
 
@@ -129,7 +129,7 @@ def test_a_timeout_after_a_cancel_changes_nothing() -> None:
     drive.start("a")
     drive.cancel()
     assert drive.wait(10) == []
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert drive.result().state is State.CANCELLED
 
 

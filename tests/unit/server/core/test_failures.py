@@ -1,4 +1,4 @@
-"""Which failures are handled, and what an unhandled one does under either policy."""
+"""Which failures are handled, and the effect of an unhandled one under either policy."""
 
 import pytest
 
@@ -54,7 +54,7 @@ def test_a_failure_after_another_step_answered_the_join_is_handled() -> None:
     assert drive.succeed("c")[-1] == "run succeeded"
 
 
-def test_the_failure_of_a_joins_last_hope_is_not_handled() -> None:
+def test_the_failure_of_the_last_step_that_could_meet_a_join_is_not_handled() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b", join=ANY)))
     drive.fail("a")
     assert drive.fail("b") == ["b failed", "c skipped", "wave 0 finished", "run failed"]
@@ -76,7 +76,7 @@ def test_a_join_that_only_allowed_failures_left_unanswered_does_not_fail_the_run
     assert drive.skip("c") == Skip(SkipCause.DEPENDENCY, "a")
 
 
-def test_a_failure_turns_out_unhandled_when_the_last_hope_is_skipped_for_it() -> None:
+def test_a_failure_becomes_unhandled_when_the_last_step_that_could_meet_the_join_is_skipped_for_it() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a", join=ANY), step("c", "a", "b", join=ANY), step("d")))
     drive.start("d")
     drive.fail("a")
@@ -110,18 +110,18 @@ def test_an_input_that_cannot_be_put_together_is_a_failure_like_any_other() -> N
 # Fail fast.
 
 
-def test_fail_fast_interrupts_what_runs_and_skips_what_has_not_begun() -> None:
+def test_fail_fast_interrupts_running_steps_and_skips_the_others() -> None:
     steps = (step("a"), step("b"), step("c"), step("d", "b"), step("e", "a"))
     drive = Drive.begun(flow(*steps))
     drive.start("a", "b")
     assert drive.fail("a") == ["a failed", "c skipped", "e skipped"]
     assert [(one.step_id, one.attempt) for one in drive.interrupts()] == [("c", 1), ("b", 1)]
-    assert drive.give_in("b") == ["b cancelled", "d skipped", "wave 0 finished", "run failed"]
+    assert drive.end_interrupted("b") == ["b cancelled", "d skipped", "wave 0 finished", "run failed"]
     assert drive.skip("c") == drive.skip("d") == Skip(SkipCause.FAIL_FAST, "a")
     assert drive.skip("e") == Skip(SkipCause.DEPENDENCY, "a")
 
 
-def test_fail_fast_keeps_what_was_answered() -> None:
+def test_fail_fast_keeps_outputs() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a")))
     drive.succeed("a", '"kept"')
     drive.fail("b")
@@ -134,7 +134,7 @@ def test_fail_fast_still_runs_clean_up() -> None:
     drive = Drive.begun(flow(*steps, step("e", "a")))
     drive.start("a", "b")
     drive.fail("a")
-    assert drive.give_in("b") == ["b cancelled", "wave 0 finished"]
+    assert drive.end_interrupted("b") == ["b cancelled", "wave 0 finished"]
     assert drive.waiting() == ["c"]
     assert drive.succeed("c") == ["c succeeded", "d skipped", "wave 1 finished", "run failed"]
     assert drive.skip("d") == Skip(SkipCause.FAIL_FAST, "a")
@@ -153,12 +153,12 @@ def test_clean_up_of_a_failed_run_has_thirty_seconds() -> None:
     drive.start("a", "b")
     drive.wait(5)
     drive.fail("b")
-    drive.give_in("a")
+    drive.end_interrupted("a")
     drive.start("c")
     assert drive.outstanding["cleanup", ""] == StartTimer(Timer("cleanup"), NOON + 5_000_000_000 + CLEANUP_GRACE)
     assert drive.wait(SECONDS - 1) == []
     assert drive.wait(1) == ["run stopping"]
-    assert drive.give_in("c") == ["c cancelled", "d skipped", "wave 1 finished", "run failed"]
+    assert drive.end_interrupted("c") == ["c cancelled", "d skipped", "wave 1 finished", "run failed"]
     assert drive.skip("d") == Skip(SkipCause.TIMEOUT)
     own = [failure for failure in drive.result().failures if not failure.step_id]
     assert [(failure.reason, failure.message) for failure in own] == [
@@ -166,7 +166,7 @@ def test_clean_up_of_a_failed_run_has_thirty_seconds() -> None:
     ]
 
 
-def test_a_failed_run_without_clean_up_waits_for_nothing_but_what_it_interrupted() -> None:
+def test_a_failed_run_without_clean_up_waits_for_interrupted_attempts_only() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", join=ALL_DONE)))
     drive.succeed("a")
     drive.succeed("c")
@@ -182,7 +182,7 @@ def test_a_second_failure_changes_nothing_more() -> None:
     before = len(drive.commands)
     assert drive.fail("b") == ["b failed"]
     assert drive.commands[before:] == []
-    drive.give_in("c")
+    drive.end_interrupted("c")
     assert [failure.step_id for failure in drive.result().failures] == ["a", "b"]
 
 
@@ -196,7 +196,7 @@ def test_the_failure_of_clean_up_is_reported_too() -> None:
 # Continue.
 
 
-def test_continue_skips_only_what_cannot_be_met() -> None:
+def test_continue_skips_only_steps_whose_join_cannot_be_met() -> None:
     steps = (step("a"), step("b"), step("c", "a"), step("d", "b"), step("e", "c", "d"))
     drive = Drive.begun(flow(*steps, go_on=True))
     assert drive.fail("a") == ["a failed", "c skipped"]
@@ -217,11 +217,11 @@ def test_of_several_culprits_the_first_to_fail_is_named() -> None:
     assert drive.skip("c") == Skip(SkipCause.DEPENDENCY, "b")
 
 
-def test_a_dependency_that_failed_is_to_blame_before_one_that_was_interrupted() -> None:
+def test_a_failed_dependency_is_named_before_an_interrupted_one() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b"), step("x")))
     drive.start("a", "b")
     drive.fail("x")
-    drive.give_in("a")
+    drive.end_interrupted("a")
     drive.fail("b")
     assert drive.skip("c") == Skip(SkipCause.DEPENDENCY, "b")
 
@@ -237,7 +237,7 @@ def test_continue_interrupts_nothing_and_reports_every_failure() -> None:
     assert drive.log()[-1] == "run failed"
 
 
-def test_continue_gives_clean_up_all_the_time_it_wants() -> None:
+def test_continue_does_not_limit_the_time_of_clean_up() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a", join=ALL_DONE), step("c", "a"), go_on=True))
     drive.fail("a")
     drive.start("b")

@@ -1,9 +1,9 @@
-"""What answers in the place of a step that has finally failed."""
+"""Fallbacks of steps that have finally failed."""
 
 import pytest
 
 from stepwave_server.core.evolve import fold
-from stepwave_server.core.inputs import MOST_CARRIED, input_of
+from stepwave_server.core.inputs import MAX_CARRIED, input_of
 from stepwave_server.core.messages import AttemptStarted, Invoke, StepFinished, StepRetrying, StepStarted
 from stepwave_server.core.model import (
     SECOND,
@@ -28,7 +28,7 @@ BROKE = Failure(Reason.ACTION_ERROR, "a broke", step_id="a", attempt=1)
 
 
 def only(fallback: Payload | FallbackAction = OTHER, *, go_on: bool = False) -> Drive:
-    """Return a run of a step with a fallback, and of one that needs it."""
+    """Return a run of a step with a fallback, and of a dependent."""
     return Drive.begun(flow(step("a", fallback=fallback, payload='"own"'), step("b", "a"), go_on=go_on))
 
 
@@ -45,9 +45,9 @@ def test_a_fixed_value_answers_at_once() -> None:
 
 def test_a_fixed_value_answers_when_all_attempts_are_used_up() -> None:
     drive = Drive.begun(flow(step("a", fallback='"kept"', retry=retry(2))))
-    assert drive.stumble("a") == ["a retrying"]
+    assert drive.fail_retryably("a") == ["a retrying"]
     drive.wait(1)
-    assert drive.stumble("a")[0] == "a succeeded"
+    assert drive.fail_retryably("a")[0] == "a succeeded"
     assert drive.finished("a").attempts == 2
 
 
@@ -58,7 +58,7 @@ def test_a_run_whose_fallbacks_answered_has_succeeded() -> None:
     assert (drive.result().state, drive.result().failures) == (State.SUCCEEDED, ())
 
 
-def test_a_step_that_succeeds_has_no_use_for_its_fallback() -> None:
+def test_a_step_that_succeeds_does_not_run_its_fallback() -> None:
     drive = only('"kept"')
     drive.succeed("a", '"fresh"')
     event = drive.finished("a")
@@ -68,7 +68,7 @@ def test_a_step_that_succeeds_has_no_use_for_its_fallback() -> None:
 # Another action.
 
 
-def test_an_action_stands_in_as_the_next_attempt() -> None:
+def test_a_fallback_action_runs_as_the_next_attempt() -> None:
     drive = only()
     assert drive.fail("a") == ["a retrying"]
     (event,) = drive.of(StepRetrying)
@@ -78,7 +78,7 @@ def test_an_action_stands_in_as_the_next_attempt() -> None:
     assert (drive.of(StepStarted)[1].action, drive.of(StepStarted)[1].attempt) == ("other", 2)
 
 
-def test_its_answer_is_the_steps_and_the_original_failure_is_kept() -> None:
+def test_the_output_of_a_fallback_is_the_steps_and_the_original_failure_is_kept() -> None:
     drive = only()
     drive.fail("a")
     assert drive.succeed("a", '"instead"')[0] == "a succeeded"
@@ -101,7 +101,7 @@ def test_a_fallback_that_fails_fails_the_step_with_its_own_failure() -> None:
 def test_a_fallback_is_tried_once() -> None:
     drive = Drive.begun(flow(step("a", fallback=OTHER), retry=retry(9)))
     drive.fail("a")
-    assert drive.stumble("a")[0] == "a failed"
+    assert drive.fail_retryably("a")[0] == "a failed"
 
 
 def test_an_allowed_failure_is_that_of_the_fallback() -> None:
@@ -115,27 +115,27 @@ def test_an_allowed_failure_is_that_of_the_fallback() -> None:
 # Its input.
 
 
-def test_it_may_have_an_input_of_its_own() -> None:
+def test_a_fallback_may_have_an_input_of_its_own() -> None:
     drive = only(FallbackAction("other", '"its own"'))
     drive.fail("a")
     assert drive.requests[-1] == Invoke("a", 2, "other", '"its own"', fallback=True)
 
 
-def test_without_one_it_gets_what_the_step_got() -> None:
+def test_a_fallback_without_an_input_gets_that_of_the_step() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a", fallback=OTHER)))
     drive.succeed("a", "7")
     drive.fail("b")
     assert drive.requests[-1] == Invoke("b", 2, "other", '{"a":7}', fallback=True)
 
 
-def test_its_bindings_are_dependencies() -> None:
+def test_bindings_of_a_fallback_are_dependencies() -> None:
     bound = FallbackAction("other", None, (Binding("/x", FromStep("b")),))
     drive = Drive.begun(flow(step("a", fallback=bound), step("b")))
     assert drive.waiting() == ["b"]
     assert drive.run.steps["a"].deps == ("b",)
 
 
-def test_its_dependencies_are_none_of_the_steps_own_input() -> None:
+def test_dependencies_of_a_fallback_are_not_in_the_steps_own_input() -> None:
     bound = FallbackAction("other", None, (Binding("/x", FromStep("b")),))
     drive = Drive.begun(flow(step("a", fallback=bound), step("b"), step("c"), step("d", "c", "c", fallback=bound)))
     drive.succeed("b", "2")
@@ -146,14 +146,14 @@ def test_its_dependencies_are_none_of_the_steps_own_input() -> None:
 
 
 def test_a_large_input_is_given_again_when_it_starts() -> None:
-    large = '"' + "9" * MOST_CARRIED + '"'
+    large = '"' + "9" * MAX_CARRIED + '"'
     drive = only(FallbackAction("other", large))
     drive.fail("a")
     assert drive.invoked()["a"] is None
     assert input_of(drive.run, drive.run.steps["a"], EVALUATOR) == large
 
 
-def test_it_answers_for_an_input_that_cannot_be_put_together() -> None:
+def test_a_fallback_answers_for_an_input_that_cannot_be_put_together() -> None:
     drive = Drive.begun(flow(step("a", bindings=(NOWHERE,), fallback='"kept"')))
     event = drive.finished("a")
     assert (event.state, event.attempts, event.start_time) == (State.SUCCEEDED, 0, None)
@@ -161,7 +161,7 @@ def test_it_answers_for_an_input_that_cannot_be_put_together() -> None:
     assert event.original.reason is Reason.INVALID_INPUT
 
 
-def test_an_action_with_its_own_input_stands_in_for_one_that_cannot_be_put_together() -> None:
+def test_a_fallback_action_with_its_own_input_runs_when_the_steps_input_cannot_be_put_together() -> None:
     drive = Drive.begun(flow(step("a", bindings=(NOWHERE,), fallback=FallbackAction("other", "1"))))
     assert drive.invoked() == {"a": "1"}
     drive.succeed("a")
@@ -178,34 +178,34 @@ def test_a_fallback_whose_input_cannot_be_put_together_fails(fallback: FallbackA
 # Time.
 
 
-def test_its_attempt_has_the_steps_timeout() -> None:
+def test_the_attempt_of_a_fallback_has_the_steps_timeout() -> None:
     drive = Drive.begun(flow(step("a", fallback=OTHER, timeout=5)))
     drive.fail("a")
     drive.start("a")
     drive.wait(5)
-    drive.give_in("a")
+    drive.end_interrupted("a")
     failure = drive.finished("a").failure
     assert failure is not None
     assert failure.message == "the fallback took longer than the step's timeout of 5 s"
 
 
-def test_the_total_timeout_does_not_count_it() -> None:
+def test_the_total_timeout_does_not_include_the_fallback() -> None:
     drive = Drive.begun(flow(step("a", fallback=OTHER, total_timeout=5)))
     drive.start("a")
     drive.wait(5)
-    assert drive.give_in("a") == ["a retrying"]
+    assert drive.end_interrupted("a") == ["a retrying"]
     drive.start("a")
     assert drive.wait(60) == []
     assert drive.succeed("a")[0] == "a succeeded"
 
 
-def test_it_answers_for_a_step_that_never_started_in_time() -> None:
+def test_a_fallback_answers_for_a_step_that_did_not_start_in_time() -> None:
     drive = Drive.begun(flow(step("a", fallback='"kept"', total_timeout=5)))
     assert drive.wait(5) == ["a succeeded", "run succeeded"]
     assert [one.step_id for one in drive.interrupts()] == ["a"]
 
 
-def test_an_action_takes_the_place_of_an_attempt_that_never_started_in_time() -> None:
+def test_a_fallback_action_replaces_an_attempt_that_did_not_start_in_time() -> None:
     drive = Drive.begun(flow(step("a", fallback=OTHER, total_timeout=5)))
     assert drive.wait(5) == ["a retrying"]
     assert drive.requests[-1] == Invoke("a", 1, "other", "null", fallback=True)
@@ -215,14 +215,14 @@ def test_an_action_takes_the_place_of_an_attempt_that_never_started_in_time() ->
     assert drive.finished("a").attempts == 1
 
 
-def test_an_action_stands_in_at_once_for_an_attempt_that_is_let_in_too_late() -> None:
+def test_a_fallback_action_runs_at_once_for_an_attempt_that_is_admitted_too_late() -> None:
     drive = Drive.begun(flow(step("a", fallback=OTHER, total_timeout=5)))
     drive.now += 5 * SECOND
-    assert drive.tell(AttemptStarted("a", 1)) == ["a retrying"]
+    assert drive.send(AttemptStarted("a", 1)) == ["a retrying"]
     assert drive.waiting() == ["a"]
 
 
-def test_it_takes_the_place_in_the_queue_of_a_step_that_waited_in_vain() -> None:
+def test_a_fallback_takes_the_place_in_the_queue_of_a_step_that_timed_out() -> None:
     drive = Drive.begun(flow(step("a"), step("b", fallback=OTHER, total_timeout=5), step("c"), max_parallelism=1))
     drive.start("a")
     assert drive.wait(5) == ["b retrying"]
@@ -233,7 +233,7 @@ def test_it_takes_the_place_in_the_queue_of_a_step_that_waited_in_vain() -> None
 # Interruptions, cancels, failures elsewhere.
 
 
-def test_an_attempt_of_it_that_a_restart_ended_is_made_again() -> None:
+def test_an_attempt_of_a_fallback_that_a_restart_ended_is_repeated() -> None:
     drive = only()
     drive.start("a")
     drive.lose("a")
@@ -251,40 +251,40 @@ def test_an_attempt_of_it_that_a_restart_ended_is_made_again() -> None:
     assert drive.finished("a").original == Failure(Reason.ACTION_ERROR, "a broke", step_id="a", attempt=2)
 
 
-def test_it_stands_in_for_a_step_that_is_not_to_be_interrupted() -> None:
+def test_a_fallback_runs_for_a_step_that_fails_on_interrupt() -> None:
     drive = Drive.begun(flow(step("a", fallback='"kept"', on_interrupt=OnInterrupt.FAIL)))
     drive.start("a")
     assert drive.lose("a")[0] == "a succeeded"
 
 
-def test_a_cancel_ends_it() -> None:
+def test_a_cancel_ends_a_running_fallback() -> None:
     drive = only()
     drive.fail("a")
     drive.start("a")
     drive.cancel()
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert (drive.finished("a").state, drive.finished("a").original) == (State.CANCELLED, BROKE)
 
 
-def test_a_cancel_keeps_it_from_starting() -> None:
+def test_a_cancel_keeps_a_fallback_from_starting() -> None:
     drive = only()
     drive.fail("a")
     drive.cancel()
     assert drive.finished("a").state is State.CANCELLED
 
 
-def test_a_cancel_skips_a_step_nothing_of_which_ever_started() -> None:
+def test_a_cancel_skips_a_step_of_which_no_attempt_started() -> None:
     drive = Drive.begun(flow(step("a", fallback=OTHER, total_timeout=5)))
     drive.wait(5)
     drive.cancel()
     assert drive.skip("a") == Skip(SkipCause.CANCELLED)
 
 
-def test_a_step_that_was_cancelled_has_no_use_for_it() -> None:
+def test_a_cancelled_step_does_not_run_its_fallback() -> None:
     drive = only('"kept"')
     drive.start("a")
     drive.cancel()
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert (drive.finished("a").state, drive.finished("a").original) == (State.CANCELLED, None)
 
 
@@ -295,7 +295,7 @@ def test_a_failure_when_the_run_may_not_go_on_is_final() -> None:
     assert drive.fail("a")[0] == "a failed"
 
 
-def test_while_it_stands_in_no_join_gives_the_step_up() -> None:
+def test_a_join_waits_for_a_step_whose_fallback_runs() -> None:
     drive = Drive.begun(flow(step("a", fallback=OTHER), step("b", "a", join=Join.ALL_DONE), go_on=True))
     drive.fail("a")
     assert drive.state("b") is State.PENDING
@@ -306,13 +306,13 @@ def test_while_it_stands_in_no_join_gives_the_step_up() -> None:
 # Afterwards.
 
 
-def test_its_answer_is_taken_over_as_any_other() -> None:
+def test_the_output_of_a_fallback_can_be_reused() -> None:
     drive = only('"kept"')
     drive.fail("a")
     assert reusable(drive.workflow, drive.of(StepFinished)) == (("a", '"kept"'),)
 
 
-def test_a_recovery_knows_that_it_stands_in() -> None:
+def test_a_recovered_run_knows_that_a_fallback_runs() -> None:
     drive = only()
     drive.fail("a")
     assert drive.recover() == [Invoke("a", 2, "other", '"own"', fallback=True)]

@@ -1,4 +1,4 @@
-"""Waves and cycles of bare graphs."""
+"""Waves and cycles of graphs."""
 
 from stepwave_server.core.graph import cycles, waves
 

@@ -1,17 +1,17 @@
-"""What an action gets, and how much of it a command carries."""
+"""The inputs of actions, and which inputs a request carries."""
 
 from collections.abc import Mapping
 
 from stepwave_server.core.decide import decide
 from stepwave_server.core.evolve import new_run
-from stepwave_server.core.inputs import MOST_CARRIED, EvaluationFailed, input_of
+from stepwave_server.core.inputs import MAX_CARRIED, EvaluationFailed, input_of
 from stepwave_server.core.messages import Started, StepFinished
 from stepwave_server.core.model import Blob, Join, Payload, Reason, Step
 from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow, step
 from unit.server.core.driver import EVALUATOR, NOON, Drive
 
-LARGE = '"' + "9" * MOST_CARRIED + '"'
+LARGE = '"' + "9" * MAX_CARRIED + '"'
 
 
 def test_a_step_without_dependencies_gets_the_runs_input() -> None:
@@ -27,9 +27,9 @@ def test_a_step_with_dependencies_gets_an_object_of_their_outputs_by_id() -> Non
     assert drive.invoked()["c"] == '{"b":"from b","a":"from a"}'
 
 
-def test_a_small_input_travels_with_its_invocation() -> None:
-    drive = Drive.begun(flow(step("a", payload="9" * MOST_CARRIED)))
-    assert drive.invoked() == {"a": "9" * MOST_CARRIED}
+def test_a_small_input_is_carried_by_its_request() -> None:
+    drive = Drive.begun(flow(step("a", payload="9" * MAX_CARRIED)))
+    assert drive.invoked() == {"a": "9" * MAX_CARRIED}
 
 
 def test_a_large_input_or_a_blob_is_put_together_again_when_the_attempt_starts() -> None:
@@ -41,7 +41,7 @@ def test_a_large_input_or_a_blob_is_put_together_again_when_the_attempt_starts()
     assert again == {"a": LARGE, "b": blob}
 
 
-def test_the_runs_own_input_travels_however_large() -> None:
+def test_the_runs_own_input_is_carried_at_any_size() -> None:
     drive = Drive(flow(step("a")), run_input=LARGE)
     drive.begin()
     assert drive.invoked() == {"a": LARGE}
@@ -58,7 +58,7 @@ def test_an_input_put_together_again_is_what_it_was_when_the_step_became_ready()
 
 
 class Strict:
-    """Finds every input too large."""
+    """An evaluator for which every input is too large."""
 
     def input_of(
         self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
@@ -67,7 +67,7 @@ class Strict:
 
 
 class Bounded:
-    """Gives every step the bound as its input."""
+    """An evaluator that gives every step the maximum size as its input."""
 
     def input_of(
         self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
@@ -81,7 +81,7 @@ def test_an_input_is_put_together_within_the_bound_that_the_run_records() -> Non
     assert request.carried == "7"
 
 
-def test_an_input_that_cannot_be_put_together_says_what_kind_of_failure_it_is() -> None:
+def test_the_failure_of_an_input_that_cannot_be_put_together_has_its_reason() -> None:
     run = Drive(flow(step("a", payload="1"))).run
     decision = decide(run, Started(), NOON, Strict())
     (failure,) = [event.failure for event in decision.events if isinstance(event, StepFinished)]

@@ -1,4 +1,4 @@
-"""What a restart of the server does to the attempts that it ended."""
+"""Attempts that a restart of the server interrupted."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from unit.server.core.driver import NOON, Drive
 
 
 def running(*step_ids: str, on_interrupt: OnInterrupt = OnInterrupt.RETRY) -> Drive:
-    """Return a run of independent steps that all run."""
+    """Return a run of independent steps, all running."""
     drive = Drive.begun(flow(*(step(step_id, on_interrupt=on_interrupt) for step_id in step_ids)))
     drive.start(*step_ids)
     return drive
@@ -71,7 +71,7 @@ def test_the_fourth_interruption_fails_the_step() -> None:
     assert drive.result().state is State.FAILED
 
 
-def test_a_step_that_wants_no_second_attempt_fails_at_once() -> None:
+def test_a_step_that_fails_on_interrupt_fails_at_once() -> None:
     drive = running("a", on_interrupt=OnInterrupt.FAIL)
     drive.lose("a")
     failure = drive.finished("a").failure
@@ -104,7 +104,7 @@ def test_a_cancel_ends_a_step_between_two_attempts() -> None:
     assert drive.result().state is State.CANCELLED
 
 
-def test_admission_is_told_that_a_step_between_two_attempts_needs_no_place() -> None:
+def test_a_step_between_two_attempts_is_withdrawn_from_admission() -> None:
     drive = running("a")
     drive.lose("a")
     drive.cancel()
@@ -127,12 +127,12 @@ def test_a_loser_between_two_attempts_is_cancelled() -> None:
 
 
 @pytest.mark.parametrize("attempt", [0, 2])
-def test_the_loss_of_another_attempt_leads_to_nothing(attempt: int) -> None:
+def test_the_loss_of_another_attempt_changes_nothing(attempt: int) -> None:
     drive = running("a")
-    assert drive.tell(AttemptLost("a", attempt)) == []
+    assert drive.send(AttemptLost("a", attempt)) == []
 
 
-def test_what_is_resumed_after_a_loss_is_the_next_attempt() -> None:
+def test_the_next_attempt_is_resumed_after_a_loss() -> None:
     drive = running("a")
     drive.lose("a")
     assert drive.recover() == [Invoke("a", 2, "echo", "null")]
@@ -143,7 +143,7 @@ def test_a_server_that_ends_a_run_fails_it_and_cancels_its_steps() -> None:
     drive.start("a")
     drive.stop(Failure(Reason.INTERRUPTED, "the server stopped"))
     assert [one for one in drive.commands if isinstance(one, Interrupt)] != []
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert drive.states() == {"a": State.CANCELLED, "b": State.SKIPPED}
     skip = drive.skip("b")
     assert skip is not None

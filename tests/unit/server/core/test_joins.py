@@ -1,4 +1,4 @@
-"""What a step asks of its dependencies, and what becomes of it and of them."""
+"""Joins: when they are met, and the effect on steps and on losers."""
 
 import pytest
 
@@ -28,14 +28,14 @@ def test_all_is_met_by_the_last_success() -> None:
     assert drive.waiting() == ["c"]
 
 
-def test_all_takes_an_allowed_failure_for_an_answer() -> None:
+def test_all_counts_an_allowed_failure_as_met() -> None:
     drive = Drive.begun(flow(step("a", allow_failure=True), step("b"), step("c", "a", "b")))
     drive.fail("a")
     drive.succeed("b")
     assert drive.invoked()["c"] == '{"a":null,"b":1}'
 
 
-def test_all_does_not_take_a_skip_for_an_answer_even_where_failing_was_allowed() -> None:
+def test_all_does_not_count_a_skip_as_met_even_if_failing_was_allowed() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a", allow_failure=True), step("c", "b"), go_on=True))
     drive.fail("a")
     assert drive.skip("c") == Skip(SkipCause.DEPENDENCY, "a")
@@ -69,7 +69,7 @@ def test_any_waits_on_after_a_failure_or_a_skip() -> None:
     assert drive.waiting() == ["d"]
 
 
-def test_any_does_not_take_an_allowed_failure_for_an_answer() -> None:
+def test_any_does_not_count_an_allowed_failure_as_met() -> None:
     drive = Drive.begun(flow(step("a", allow_failure=True), step("b", "a", join=ANY)))
     drive.fail("a")
     assert drive.state("b") is State.SKIPPED
@@ -91,7 +91,7 @@ def test_losers_of_any_are_interrupted_withdrawn_or_never_invoked() -> None:
     drive.start("a", "b", "x")
     assert drive.succeed("a") == ["a succeeded", "c skipped"]
     assert [interrupt.step_id for interrupt in drive.interrupts()] == ["c", "b"]
-    assert drive.give_in("b") == ["b cancelled"]
+    assert drive.end_interrupted("b") == ["b cancelled"]
     assert drive.succeed("x") == ["x succeeded", "d skipped", "wave 0 finished"]
     assert drive.skip("c") == drive.skip("d") == Skip(SkipCause.NOT_NEEDED, "a")
     assert drive.succeed("z")[-1] == "run succeeded"
@@ -102,7 +102,7 @@ def test_a_step_may_finish_before_a_loser_it_no_longer_waits_for() -> None:
     drive.start("a", "b")
     drive.succeed("a")
     drive.succeed("c")
-    assert drive.give_in("b") == ["b cancelled", "wave 0 finished", "run succeeded"]
+    assert drive.end_interrupted("b") == ["b cancelled", "wave 0 finished", "run succeeded"]
 
 
 def test_a_loser_that_another_step_needs_runs_on() -> None:
@@ -114,7 +114,7 @@ def test_a_loser_that_another_step_needs_runs_on() -> None:
     assert drive.succeed("b")[0] == "b succeeded"
 
 
-def test_a_loser_is_let_go_when_the_last_join_that_wanted_it_is_met() -> None:
+def test_a_loser_is_cancelled_when_the_last_join_that_needed_it_is_met() -> None:
     steps = (step("a"), step("b"), step("c"), step("d", "a", "b", join=ANY), step("e", "b", "c", join=ANY))
     drive = Drive.begun(flow(*steps))
     drive.start("a", "b", "c")
@@ -124,7 +124,7 @@ def test_a_loser_is_let_go_when_the_last_join_that_wanted_it_is_met() -> None:
     assert [interrupt.step_id for interrupt in drive.interrupts()] == ["b"]
 
 
-def test_a_loser_whose_output_is_the_runs_runs_on() -> None:
+def test_a_loser_whose_output_is_an_output_of_the_run_runs_on() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b", join=ANY), outputs=("b", "c")))
     drive.start("a", "b")
     drive.succeed("a")
@@ -134,7 +134,7 @@ def test_a_loser_whose_output_is_the_runs_runs_on() -> None:
     assert drive.result().outputs == (("b", '"b"'), ("c", '"c"'))
 
 
-def test_what_any_gets_stays_what_it_was_when_it_became_ready() -> None:
+def test_the_input_of_an_any_step_is_fixed_when_it_becomes_ready() -> None:
     steps = (step("a"), step("b"), step("c", "a", "b", join=ANY), step("d", "b"))
     drive = Drive.begun(flow(*steps))
     drive.start("b")
@@ -162,7 +162,7 @@ def test_all_done_is_skipped_for_the_cancel_and_not_for_a_dependency() -> None:
     drive.start("b")
     drive.fail("a")
     drive.cancel()
-    drive.give_in("b")
+    drive.end_interrupted("b")
     assert drive.skip("c") == drive.skip("d") == Skip(SkipCause.CANCELLED)
 
 
@@ -174,12 +174,12 @@ def test_a_met_any_that_is_skipped_is_skipped_for_the_cancel_and_not_for_a_depen
     assert drive.skip("c") == drive.skip("d") == Skip(SkipCause.CANCELLED)
 
 
-def test_what_waits_for_an_interrupted_step_is_skipped_for_the_failure_that_interrupted_it() -> None:
+def test_dependents_of_an_interrupted_step_are_skipped_for_the_failure_that_interrupted_it() -> None:
     steps = (step("a", allow_failure=True), step("b"), step("c", "a", "b", join=ANY), step("d", "c"), step("e"))
     drive = Drive.begun(flow(*steps))
     drive.fail("a")
     drive.succeed("b")
     drive.start("c")
     drive.fail("e")
-    drive.give_in("c")
+    drive.end_interrupted("c")
     assert drive.skip("d") == Skip(SkipCause.FAIL_FAST, "e")

@@ -1,4 +1,4 @@
-"""For one input: the finished step, skips in declaration order, finished waves, then what starts."""
+"""Events of one input: the finished step, skips in declaration order, finished waves, then started steps."""
 
 from stepwave_server.core.messages import Invoke
 from stepwave_server.core.model import Join
@@ -19,13 +19,13 @@ def test_a_skip_comes_after_those_of_its_dependencies_though_it_was_declared_fir
     assert drive.fail("a")[:5] == ["a failed", "b skipped", "c skipped", "d skipped", "e skipped"]
 
 
-def test_a_failure_skips_what_waits_in_declaration_order() -> None:
+def test_a_failure_skips_dependents_in_declaration_order() -> None:
     steps = (step("d"), step("b"), step("c"), step("a"))
     drive = Drive.begun(flow(*steps, max_parallelism=2))
     assert drive.fail("b") == ["b failed", "d skipped", "c skipped", "a skipped", "wave 0 finished", "run failed"]
 
 
-def test_what_becomes_ready_together_is_invoked_in_declaration_order() -> None:
+def test_steps_that_become_ready_together_are_invoked_in_declaration_order() -> None:
     steps = (step("z", "d", join=Join.ALL_DONE), step("d", "a"), step("y", "a", join=Join.ALL_DONE), step("a"))
     drive = Drive.begun(flow(*steps, go_on=True))
     drive.fail("a")
@@ -39,7 +39,7 @@ def test_an_input_that_cannot_be_put_together_fails_after_the_skips() -> None:
     assert drive.fail("a") == expected
 
 
-def test_an_invocation_that_its_own_decision_forestalls_is_withdrawn_after_it() -> None:
+def test_a_request_that_its_own_decision_makes_void_is_withdrawn_after_it() -> None:
     drive = Drive(flow(step("a"), step("bad", bindings=(NOWHERE,)), step("c")))
     assert drive.begin() == ["run started", "bad failed", "a skipped", "c skipped", "run failed"]
     assert drive.requests[0].step_id == "a"
@@ -47,7 +47,7 @@ def test_an_invocation_that_its_own_decision_forestalls_is_withdrawn_after_it() 
     assert "c" not in drive.invoked()
 
 
-def test_attempts_start_in_the_order_in_which_admission_lets_them_in() -> None:
+def test_attempts_start_in_the_order_of_admission() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c")))
     assert drive.start("c", "a", "b") == ["wave 0 started", "c started", "a started", "b started"]
 

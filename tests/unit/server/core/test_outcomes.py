@@ -1,4 +1,4 @@
-"""DESIGN §4's table: what happened to a step, and the state that it comes to."""
+"""The final states of steps, as in the table of DESIGN §4."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from unit.server.core.build import NOWHERE, flow, step
 from unit.server.core.driver import Drive
 
 
-def test_an_answered_step_has_succeeded_with_its_answer() -> None:
+def test_a_step_with_an_output_has_succeeded() -> None:
     drive = Drive.begun(flow(step("a")))
     drive.succeed("a", '{"n": 9007199254740993}')
     event = drive.finished("a")
@@ -30,7 +30,7 @@ def test_a_step_that_took_too_long_has_failed() -> None:
     drive = Drive.begun(flow(step("a", timeout=5)))
     drive.start("a")
     drive.wait(5)
-    assert drive.give_in("a") == ["a failed", "wave 0 finished", "run failed"]
+    assert drive.end_interrupted("a") == ["a failed", "wave 0 finished", "run failed"]
     failure = drive.finished("a").failure
     assert failure is not None
     assert failure.reason is Reason.TIMEOUT
@@ -56,7 +56,7 @@ def test_a_step_whose_join_cannot_be_met_is_skipped_for_the_dependency() -> None
     assert (event.skip.cause, event.skip.step_id) == (SkipCause.DEPENDENCY, "a")
 
 
-def test_a_step_that_a_failure_elsewhere_forestalled_is_skipped_for_it() -> None:
+def test_a_step_that_a_failure_elsewhere_prevented_is_skipped_for_it() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), max_parallelism=1))
     drive.fail("a")
     skip = drive.skip("b")
@@ -64,7 +64,7 @@ def test_a_step_that_a_failure_elsewhere_forestalled_is_skipped_for_it() -> None
     assert (skip.cause, skip.step_id) == (SkipCause.FAIL_FAST, "a")
 
 
-def test_a_step_that_a_cancel_forestalled_is_skipped_for_it() -> None:
+def test_a_step_that_a_cancel_prevented_is_skipped_for_it() -> None:
     drive = Drive.begun(flow(step("a")))
     drive.cancel()
     skip = drive.skip("a")
@@ -72,7 +72,7 @@ def test_a_step_that_a_cancel_forestalled_is_skipped_for_it() -> None:
     assert (skip.cause, skip.step_id) == (SkipCause.CANCELLED, "")
 
 
-def test_a_step_that_the_runs_timeout_forestalled_is_skipped_for_it() -> None:
+def test_a_step_that_the_runs_timeout_prevented_is_skipped_for_it() -> None:
     drive = Drive.begun(flow(step("a"), timeout=5))
     drive.wait(5)
     skip = drive.skip("a")
@@ -84,7 +84,7 @@ def test_a_step_that_was_interrupted_while_it_ran_is_cancelled() -> None:
     drive = Drive.begun(flow(step("a")))
     drive.start("a")
     drive.cancel("enough")
-    drive.give_in("a")
+    drive.end_interrupted("a")
     event = drive.finished("a")
     assert (event.state, event.attempts, event.abandoned) == (State.CANCELLED, 1, False)
     assert event.failure == Failure(
@@ -97,7 +97,7 @@ def test_a_step_whose_clean_up_outlasts_its_grace_is_cancelled_and_abandoned() -
     drive = Drive.begun(flow(step("a")))
     drive.start("a")
     drive.cancel()
-    drive.give_in("a", abandoned=True)
+    drive.end_interrupted("a", abandoned=True)
     event = drive.finished("a")
     assert (event.state, event.abandoned) == (State.CANCELLED, True)
 
@@ -106,7 +106,7 @@ def test_a_step_that_took_too_long_and_does_not_end_has_failed_and_is_abandoned(
     drive = Drive.begun(flow(step("a", timeout=5)))
     drive.start("a")
     drive.wait(5)
-    drive.give_in("a", abandoned=True)
+    drive.end_interrupted("a", abandoned=True)
     event = drive.finished("a")
     assert (event.state, event.abandoned) == (State.FAILED, True)
 
@@ -115,7 +115,7 @@ def test_a_running_step_that_lost_a_join_is_cancelled() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c", "a", "b", join=Join.ANY)))
     drive.start("a", "b")
     drive.succeed("a")
-    drive.give_in("b")
+    drive.end_interrupted("b")
     event = drive.finished("b")
     assert event.state is State.CANCELLED
     assert event.failure is not None
@@ -131,7 +131,7 @@ def test_a_waiting_step_that_lost_a_join_is_skipped_as_not_needed() -> None:
 
 
 @pytest.mark.parametrize("why", ["cancel", "timeout", "fail fast", "join", "attempt timeout"])
-def test_an_answer_that_arrives_in_spite_of_an_interruption_counts(why: str) -> None:
+def test_an_output_that_arrives_after_an_interruption_counts(why: str) -> None:
     steps = (step("a", timeout=7), step("b"), step("c", "a", "b", join=Join.ANY), step("d"))
     drive = Drive.begun(flow(*steps, timeout=9))
     drive.start("a", "b", "d")
@@ -151,12 +151,12 @@ def test_an_answer_that_arrives_in_spite_of_an_interruption_counts(why: str) -> 
     assert drive.finished("a").output == '"all the same"'
 
 
-def test_what_an_abandoned_attempt_says_later_is_ignored() -> None:
+def test_a_late_outcome_of_an_abandoned_attempt_is_ignored() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), go_on=True))
     drive.start("a", "b")
     drive.cancel()
-    drive.give_in("a", abandoned=True)
-    assert drive.tell(AttemptFailed("a", 1, Failure(Reason.ACTION_ERROR, "late"))) == []
+    drive.end_interrupted("a", abandoned=True)
+    assert drive.send(AttemptFailed("a", 1, Failure(Reason.ACTION_ERROR, "late"))) == []
     assert drive.state("a") is State.CANCELLED
 
 

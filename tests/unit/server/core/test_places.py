@@ -1,11 +1,11 @@
-"""`max_parallelism`: how many of a run's attempts may be in flight, and who is next."""
+"""`max_parallelism`: how many attempts of a run may be in flight, and which step is next."""
 
 from stepwave_server.core.model import Join
 from unit.server.core.build import NOWHERE, flow, step
 from unit.server.core.driver import Drive
 
 
-def test_as_many_are_invoked_as_there_are_places() -> None:
+def test_as_many_steps_are_invoked_as_there_are_places() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c"), max_parallelism=2))
     assert drive.waiting() == ["a", "b"]
     drive.start("a", "b")
@@ -17,7 +17,7 @@ def test_without_a_bound_everything_ready_is_invoked() -> None:
     assert len(drive.waiting()) == 50
 
 
-def test_an_end_makes_place_for_the_next() -> None:
+def test_the_end_of_a_step_frees_a_place_for_the_next() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c"), max_parallelism=1))
     drive.succeed("a")
     assert drive.waiting() == ["b"]
@@ -25,7 +25,7 @@ def test_an_end_makes_place_for_the_next() -> None:
     assert drive.waiting() == []
 
 
-def test_a_skip_in_admissions_hands_makes_place_for_the_next() -> None:
+def test_a_skip_of_a_step_in_admission_frees_a_place_for_the_next() -> None:
     steps = (step("a"), step("b"), step("c", "a", "b", join=Join.ANY), step("d"))
     drive = Drive.begun(flow(*steps, max_parallelism=2))
     assert drive.waiting() == ["a", "b"]
@@ -39,11 +39,11 @@ def test_an_interrupted_attempt_keeps_its_place_until_it_has_ended() -> None:
     drive.start("a", "b")
     drive.fail("b")
     assert drive.waiting() == []
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert drive.waiting() == ["c", "d"]
 
 
-def test_who_was_ready_first_is_served_first() -> None:
+def test_steps_are_invoked_in_the_order_in_which_they_became_ready() -> None:
     drive = Drive.begun(flow(step("late", "b"), step("a"), step("b"), step("c"), step("d"), max_parallelism=1))
     drive.succeed("a")
     drive.succeed("b")
@@ -53,7 +53,7 @@ def test_who_was_ready_first_is_served_first() -> None:
     assert drive.waiting() == ["late"]
 
 
-def test_a_step_that_fails_for_its_input_makes_place_for_the_next() -> None:
+def test_a_step_that_fails_for_its_input_frees_its_place() -> None:
     drive = Drive.begun(flow(step("a", bindings=(NOWHERE,)), step("b"), max_parallelism=1, go_on=True))
     assert drive.waiting() == ["b"]
     assert drive.succeed("b")[-1] == "run failed"

@@ -1,4 +1,4 @@
-"""Random runs come to what a slow, obvious model says, whatever happens and in whatever order."""
+"""Random runs agree with the reference scheduler, for all inputs in any order."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -12,16 +12,16 @@ from stepwave_server.core.model import SECOND, FailurePolicy, Reason, State, Ste
 from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow
 from unit.server.core.driver import EVALUATOR, Drive
-from unit.server.core.model import Model
-from unit.server.core.strategies import batches, late, likely, lost, soak, step_lists, workflows
+from unit.server.core.reference_scheduler import ReferenceScheduler
+from unit.server.core.strategies import batches, late_inputs, lost_attempts, next_inputs, soak, step_lists, workflows
 
 
-class Compared(Drive):
-    """A run that is compared with the model after everything that happens."""
+class ComparedRun(Drive):
+    """A run that is compared with the reference scheduler after every input."""
 
     def __init__(self, workflow: Workflow, *, is_open: bool = False) -> None:
         super().__init__(workflow, options=RunOptions(open=is_open))
-        self.model = Model(workflow, is_open=is_open)
+        self.model = ReferenceScheduler(workflow, is_open=is_open)
 
     def feed(self, given: Input) -> Decision:
         decision = super().feed(given)
@@ -39,12 +39,12 @@ class Compared(Drive):
         return decision
 
     def interrupted(self) -> set[str]:
-        """Return the steps that were told to end, other than for taking too long."""
+        """Return the steps that were interrupted for reasons other than a timeout."""
         return {one.step_id for one in self.interrupts() if one.failure.reason is not Reason.TIMEOUT}
 
 
-class Fragile(Compared):
-    """A run that is lost and recovered every now and then; its attempts may survive that, or be lost too."""
+class RecoveredRun(ComparedRun):
+    """A run that is recovered from its events now and then. Its attempts survive or are lost."""
 
     def __init__(self, workflow: Workflow, data: st.DataObject, *, is_open: bool = False) -> None:
         super().__init__(workflow, is_open=is_open)
@@ -57,13 +57,13 @@ class Fragile(Compared):
                 self.recover()
             case "with its attempts":
                 self.recover()
-                for each in lost(self):
+                for each in lost_attempts(self):
                     super().feed(each)
         return decision
 
 
-def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddSteps] = ()) -> None:
-    """Let anything happen that can, until nothing can."""
+def feed_random_inputs(drive: ComparedRun, data: st.DataObject, additions: Sequence[AddSteps] = ()) -> None:
+    """Feed random possible inputs until the run has ended."""
     to_add = list(additions)
     cancel_after = data.draw(st.none() | st.none() | st.integers(0, 12), label="cancel after")
     patience = data.draw(st.integers(0, 2), label="patience")
@@ -72,13 +72,13 @@ def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddS
         if cancel_after == len(drive.inputs):
             drive.cancel("why not")
             continue
-        choices: list[Input | None] = list(likely(drive))
-        choices += lost(drive) if data.draw(st.integers(0, 3), label="restart") == 3 else []
+        choices: list[Input | None] = list(next_inputs(drive))
+        choices += lost_attempts(drive) if data.draw(st.integers(0, 3), label="restart") == 3 else []
         if to_add and drive.run.open:
             choices.append(to_add[0])
         if drive.next_timer() is not None and (not choices or patience == 0):
             choices.append(None)
-        assert choices, "a run that lasts has something to wait for"
+        assert choices, "a run that has not ended waits for something"
         choice = data.draw(st.sampled_from(choices))
         drive.now += data.draw(st.sampled_from([1, 0, -2])) * SECOND
         timer = drive.next_timer()
@@ -91,40 +91,38 @@ def go_for_a_walk(drive: Compared, data: st.DataObject, additions: Sequence[AddS
 
 @soak(300)
 @given(workflows(), st.data())
-def test_a_run_comes_to_what_the_model_says(workflow: Workflow, data: st.DataObject) -> None:
-    go_for_a_walk(Compared(workflow), data)
+def test_a_run_agrees_with_the_reference_scheduler(workflow: Workflow, data: st.DataObject) -> None:
+    feed_random_inputs(ComparedRun(workflow), data)
 
 
 @soak(250)
 @given(step_lists(), st.data())
-def test_a_run_that_grows_comes_to_what_the_model_says(steps: list[Step], data: st.DataObject) -> None:
+def test_a_growing_run_agrees_with_the_reference_scheduler(steps: list[Step], data: st.DataObject) -> None:
     parts = data.draw(batches(steps))
     go_on, most = data.draw(st.booleans()), data.draw(st.sampled_from([0, 0, 1, 2]))
     first = flow(*parts[0], go_on=go_on, max_parallelism=most) if data.draw(st.booleans()) else flow(go_on=go_on)
     rest = parts[len(first.steps) and 1 :]
     seal_at_once = data.draw(st.booleans())
     additions = [AddSteps(part, seal=seal_at_once and part is rest[-1]) for part in rest]
-    go_for_a_walk(Compared(first, is_open=True), data, [*additions, AddSteps((), seal=True)])
+    feed_random_inputs(ComparedRun(first, is_open=True), data, [*additions, AddSteps((), seal=True)])
 
 
 @soak(150)
 @given(workflows(), st.data())
-def test_a_run_recovered_at_any_time_goes_on_as_if_nothing_had_happened(
-    workflow: Workflow, data: st.DataObject
-) -> None:
-    go_for_a_walk(Fragile(workflow, data), data)
+def test_a_run_recovered_at_any_time_agrees_with_one_that_was_not(workflow: Workflow, data: st.DataObject) -> None:
+    feed_random_inputs(RecoveredRun(workflow, data), data)
 
 
 @soak(100)
 @given(step_lists(), st.data())
-def test_a_run_that_grows_may_be_recovered_too(steps: list[Step], data: st.DataObject) -> None:
+def test_a_growing_run_may_be_recovered_too(steps: list[Step], data: st.DataObject) -> None:
     parts = data.draw(batches(steps))
     additions = [*(AddSteps(part) for part in parts), AddSteps((), seal=True)]
-    go_for_a_walk(Fragile(flow(), data, is_open=True), data, additions)
+    feed_random_inputs(RecoveredRun(flow(), data, is_open=True), data, additions)
 
 
-def play(workflow: Workflow, failing: Sequence[str], data: st.DataObject) -> Drive:
-    """Run a workflow whose steps end as they are told to, in any order."""
+def run_with_outcomes(workflow: Workflow, failing: Sequence[str], data: st.DataObject) -> Drive:
+    """Run a workflow with given outcomes of its steps, in a given order."""
     drive = Drive.begun(workflow)
     while drive.run.finished is None:
         step_id = data.draw(st.sampled_from([*drive.waiting(), *drive.run.running]))
@@ -142,11 +140,11 @@ def play(workflow: Workflow, failing: Sequence[str], data: st.DataObject) -> Dri
 def test_the_outcomes_of_a_workflow_without_races_do_not_depend_on_the_order(
     workflow: Workflow, data: st.DataObject
 ) -> None:
-    """No step loses a race where all go on, and where every output is wanted."""
+    """There are no races if the run continues after failures and every output is needed."""
     ids = tuple(step.id for step in workflow.steps)
     tame = replace(workflow, failure_policy=FailurePolicy.CONTINUE, timeout=None, outputs=ids)
     failing = data.draw(st.lists(st.sampled_from(ids), unique=True))
-    one, other = play(tame, failing, data), play(tame, failing, data)
+    one, other = run_with_outcomes(tame, failing, data), run_with_outcomes(tame, failing, data)
     assert one.states() == other.states()
     assert one.result().state is other.result().state
     assert dict(one.result().outputs) == dict(other.result().outputs)
@@ -155,8 +153,8 @@ def test_the_outcomes_of_a_workflow_without_races_do_not_depend_on_the_order(
 @soak(100)
 @given(workflows(), st.data())
 def test_equal_ordered_inputs_give_equal_events_and_commands(workflow: Workflow, data: st.DataObject) -> None:
-    drive = Compared(workflow)
-    go_for_a_walk(drive, data)
+    drive = ComparedRun(workflow)
+    feed_random_inputs(drive, data)
     run, decision = drive.new_run(), Decision()
     for now, given_input in drive.inputs:
         decide(run, given_input, now, EVALUATOR, decision)
@@ -165,9 +163,9 @@ def test_equal_ordered_inputs_give_equal_events_and_commands(workflow: Workflow,
 
 @soak(100)
 @given(workflows(), st.data())
-def test_what_comes_too_late_or_too_early_leads_to_nothing(workflow: Workflow, data: st.DataObject) -> None:
+def test_late_and_early_inputs_change_nothing(workflow: Workflow, data: st.DataObject) -> None:
     drive = Drive.begun(workflow)
-    while choices := list(likely(drive)):
+    while choices := list(next_inputs(drive)):
         drive.feed(data.draw(st.sampled_from(choices)))
-        for nonsense in late(drive):
+        for nonsense in late_inputs(drive):
             assert drive.feed(nonsense) == Decision()

@@ -1,4 +1,4 @@
-"""What is left of a run when only its events are: all of it."""
+"""Recovery: the events of a run determine its whole state."""
 
 from stepwave_server.core.decide import resume
 from stepwave_server.core.evolve import evolve, fold
@@ -19,8 +19,8 @@ from unit.server.core.driver import EVALUATOR, NOON, Drive
 from unit.server.core.snapshot import snapshot
 
 
-def busy() -> Drive:
-    """Return a run in which nearly everything has happened."""
+def run_with_many_events() -> Drive:
+    """Return a run with nearly all kinds of events."""
     steps = (step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c", join=Join.ANY), step("e", "d"))
     more = (step("f", allow_failure=True), step("g", "e", bindings=(NOWHERE,)), step("h", "g", join=Join.ALL_DONE))
     drive = Drive.begun(flow(*steps, *more, max_parallelism=2, timeout=3600))
@@ -32,8 +32,8 @@ def busy() -> Drive:
     return drive
 
 
-def troubled() -> Drive:
-    """Return a run in which steps pause, are tried again, run out of time, and fall back."""
+def run_with_failures() -> Drive:
+    """Return a run with backoffs, retries, timeouts and fallbacks."""
     steps = (
         step("a", retry=retry(3, pause=60)),
         step("b", retry=retry(3), total_timeout=90),
@@ -42,13 +42,13 @@ def troubled() -> Drive:
         step("e", "a", "b", "c", "d"),
     )
     drive = Drive.begun(flow(*steps, max_parallelism=3))
-    drive.stumble("a")
+    drive.fail_retryably("a")
     drive.start("b")
     drive.lose("b")
-    drive.stumble("d")
-    drive.stumble("d")
+    drive.fail_retryably("d")
+    drive.fail_retryably("d")
     drive.wait(5)
-    drive.stumble("b")
+    drive.fail_retryably("b")
     drive.wait(1)
     return drive
 
@@ -58,8 +58,8 @@ def finish(drive: Drive) -> None:
     drive.succeed("h")
 
 
-def test_folding_the_events_at_every_prefix_gives_the_run_at_that_time() -> None:
-    drive = busy()
+def test_a_fold_of_each_prefix_of_the_events_gives_the_state_at_that_time() -> None:
+    drive = run_with_many_events()
     finish(drive)
     running = drive.new_run()
     for place, event in enumerate(drive.events, start=1):
@@ -68,8 +68,8 @@ def test_folding_the_events_at_every_prefix_gives_the_run_at_that_time() -> None
     assert snapshot(running) == snapshot(drive.run)
 
 
-def test_folding_gives_the_run_at_that_time_whatever_failed_in_it() -> None:
-    drive = troubled()
+def test_a_fold_gives_the_state_at_that_time_after_failures_too() -> None:
+    drive = run_with_failures()
     running = drive.new_run()
     for place, event in enumerate(drive.events, start=1):
         evolve(running, event, Agenda())
@@ -77,8 +77,8 @@ def test_folding_gives_the_run_at_that_time_whatever_failed_in_it() -> None:
     assert snapshot(running) == snapshot(drive.run)
 
 
-def test_what_failures_left_outstanding_is_given_again() -> None:
-    drive = troubled()
+def test_commands_outstanding_after_failures_are_given_again() -> None:
+    drive = run_with_failures()
     assert drive.recover() == [
         StartTimer(Timer("backoff", "a", 1), NOON + 60 * SECOND),
         StartTimer(Timer("total", "b"), NOON + 90 * SECOND),
@@ -87,8 +87,8 @@ def test_what_failures_left_outstanding_is_given_again() -> None:
     ]
 
 
-def test_a_recovered_run_goes_on_with_what_failed_as_the_lost_one_would_have() -> None:
-    lost, kept = troubled(), troubled()
+def test_a_recovered_run_handles_failures_as_the_lost_one_would_have() -> None:
+    lost, kept = run_with_failures(), run_with_failures()
     lost.recover()
     for drive in (lost, kept):
         drive.succeed("b")
@@ -99,25 +99,25 @@ def test_a_recovered_run_goes_on_with_what_failed_as_the_lost_one_would_have() -
 
 
 def test_a_recovered_run_makes_the_decisions_that_the_lost_one_would_have() -> None:
-    lost, kept = busy(), busy()
+    lost, kept = run_with_many_events(), run_with_many_events()
     lost.recover()
     finish(lost)
     finish(kept)
     assert lost.events == kept.events
 
 
-def test_an_invocation_that_may_be_lost_is_given_again() -> None:
+def test_a_request_that_may_be_lost_is_given_again() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a")))
     drive.succeed("a", '"kept"')
     assert drive.recover() == [Invoke("b", 1, "echo", '{"a":"kept"}')]
 
 
-def test_invocations_are_given_again_in_their_order() -> None:
+def test_requests_are_given_again_in_their_order() -> None:
     drive = Drive.begun(flow(step("b"), step("a"), step("c"), max_parallelism=2))
     assert [command.step_id for command in drive.recover() if isinstance(command, Invoke)] == ["b", "a"]
 
 
-def test_what_any_gets_is_not_changed_by_a_recovery() -> None:
+def test_the_input_of_an_any_step_is_not_changed_by_a_recovery() -> None:
     steps = (step("a"), step("b"), step("c", "a", "b", join=Join.ANY), step("d", "b"))
     drive = Drive.begun(flow(*steps))
     drive.start("b")
@@ -134,7 +134,7 @@ def test_deadlines_count_the_time_that_was_lost() -> None:
     assert drive.run.running["a"].deadline == NOON + 5 * SECOND
 
 
-def test_a_running_attempt_that_may_not_go_on_is_interrupted_again() -> None:
+def test_a_running_attempt_that_is_to_end_is_interrupted_again() -> None:
     drive = Drive.begun(flow(step("a"), step("b", join=Join.ALL_DONE), step("c")))
     drive.start("a", "b")
     drive.fail("c")
@@ -170,14 +170,14 @@ def test_a_run_that_has_not_begun_has_nothing_outstanding() -> None:
     assert Drive(flow(step("a"), timeout=60)).recover() == []
 
 
-def test_a_run_that_has_ended_is_only_to_be_released() -> None:
+def test_a_run_that_has_ended_has_only_finish_outstanding() -> None:
     drive = Drive.begun(flow(step("a")))
     drive.finish()
     assert drive.recover() == [Finish()]
 
 
 def test_resuming_changes_nothing() -> None:
-    drive = busy()
+    drive = run_with_many_events()
     before = snapshot(drive.run)
     assert resume(drive.run, EVALUATOR) == resume(drive.run, EVALUATOR)
     assert snapshot(drive.run) == before
@@ -187,20 +187,20 @@ def test_resuming_changes_nothing() -> None:
 
 
 def long_plan() -> Workflow:
-    """Return a workflow whose step ids take some 2.5 MB."""
+    """Return a workflow whose step ids take about 2.5 MB."""
     ids = [f"{n:05}".rjust(120, "s") for n in range(20_000)]
     return flow(*(Step(step_id, "echo", () if place < 15_000 else (ids[0],)) for place, step_id in enumerate(ids)))
 
 
-def test_a_long_plan_is_told_in_several_events_of_bounded_size() -> None:
+def test_a_long_plan_is_split_into_several_events_of_bounded_size() -> None:
     workflow = long_plan()
     drive = Drive.begun(workflow, checked=False)
     parts = drive.of(RunStarted)
     assert [part.more for part in parts] == [True] * (len(parts) - 1) + [False]
     assert max(sum(len(step_id) for wave in part.waves for step_id in wave.step_ids) for part in parts) <= 1 << 20
     assert {part.step_count for part in parts} == {20_000}
-    told = [(wave.index, step_id) for part in parts for wave in part.waves for step_id in wave.step_ids]
-    assert told == [(0, step.id) for step in workflow.steps[:15_000]] + [
+    planned = [(wave.index, step_id) for part in parts for wave in part.waves for step_id in wave.step_ids]
+    assert planned == [(0, step.id) for step in workflow.steps[:15_000]] + [
         (1, step.id) for step in workflow.steps[15_000:]
     ]
 
@@ -211,15 +211,15 @@ def test_a_wave_that_is_split_goes_on_in_the_next_event() -> None:
     assert [wave.index for wave in parts[1].waves] == [0, 1]
 
 
-def test_nothing_is_ready_before_the_whole_plan_is_told() -> None:
+def test_no_step_is_ready_before_the_whole_plan_is_recorded() -> None:
     drive = Drive.begun(long_plan(), checked=False)
-    told = fold(drive.new_run(), drive.of(RunStarted)[:-1])
-    assert (told.started, len(told.dispatched)) == (False, 0)
-    evolve(told, drive.of(RunStarted)[-1], Agenda())
-    assert (told.started, len(told.dispatched)) == (True, 15_000)
+    planned = fold(drive.new_run(), drive.of(RunStarted)[:-1])
+    assert (planned.started, len(planned.dispatched)) == (False, 0)
+    evolve(planned, drive.of(RunStarted)[-1], Agenda())
+    assert (planned.started, len(planned.dispatched)) == (True, 15_000)
 
 
-def test_a_short_plan_is_told_in_one_event() -> None:
+def test_a_short_plan_is_one_event() -> None:
     drive = Drive.begun(flow(step("a")))
     assert [part.more for part in drive.of(RunStarted)] == [False]
     assert drive.of(StepStarted) == []

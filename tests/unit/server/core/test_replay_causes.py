@@ -42,7 +42,7 @@ def test_a_cancelled_run_replays(reason: str) -> None:
     drive = Drive.begun(flow(step("a"), step("b")))
     drive.start("a")
     drive.cancel(reason)
-    drive.give_in("a", abandoned=True)
+    drive.end_interrupted("a", abandoned=True)
     assert_replays(drive)
 
 
@@ -50,7 +50,7 @@ def test_a_run_that_times_out_replays() -> None:
     drive = Drive.begun(flow(step("a", timeout=60), timeout=3))
     drive.start("a")
     drive.wait(4)
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert_replays(drive)
 
 
@@ -59,7 +59,7 @@ def test_an_attempt_that_times_out_replays(abandoned: bool) -> None:
     drive = Drive.begun(flow(step("a", timeout=3)))
     drive.start("a")
     drive.wait(4)
-    drive.give_in("a", abandoned=abandoned)
+    drive.end_interrupted("a", abandoned=abandoned)
     assert_replays(drive)
 
 
@@ -68,7 +68,7 @@ def test_a_clean_up_that_takes_too_long_replays() -> None:
     drive.start("b")
     drive.fail("a")
     drive.wait(31)
-    drive.give_in("b")
+    drive.end_interrupted("b")
     assert_replays(drive)
 
 
@@ -127,7 +127,7 @@ def test_attempts_that_are_tried_again_replay() -> None:
             if drive.run.backing_off:
                 drive.wait(2)
             else:
-                drive.stumble("a")
+                drive.fail_retryably("a")
         assert_replays(drive)
 
 
@@ -141,7 +141,7 @@ def test_attempts_that_took_too_long_replay_whatever_follows(abandoned: bool) ->
             drive.start("a")
             drive.wait(600)
             if drive.run.running:
-                drive.give_in("a", abandoned=abandoned)
+                drive.end_interrupted("a", abandoned=abandoned)
         assert_replays(drive)
 
 
@@ -156,7 +156,7 @@ def test_steps_that_ran_out_of_time_before_they_began_replay() -> None:
 def test_attempts_that_are_let_in_too_late_replay() -> None:
     for drive in begin_all():
         drive.now += 5 * SECOND
-        drive.tell(AttemptStarted("a", 1))
+        drive.send(AttemptStarted("a", 1))
         assert_replays(drive)
 
 
@@ -172,7 +172,7 @@ def test_lost_attempts_of_a_fallback_replay() -> None:
 
 def test_another_draw_is_found() -> None:
     drive, *_ = begin_all()
-    drive.stumble("a")
+    drive.fail_retryably("a")
     other = new_run(drive.workflow, "null", RunOptions(seed="another"))
     with pytest.raises(ReplayDiverged) as caught:
         replay(other, drive.events, EVALUATOR)

@@ -1,9 +1,9 @@
-"""What a run came to, within the size of one message."""
+"""The result of a run, within the size of one message."""
 
 from stepwave_server.core.info import RunInfo, RunKey, info_of
 from stepwave_server.core.messages import AttemptFailed
 from stepwave_server.core.model import MAX_MESSAGE_CONTENT, Blob, Failure, Join, Payload, Reason, State
-from stepwave_server.core.result import MOST_OMITTED
+from stepwave_server.core.result import MAX_OMITTED
 from unit.server.core.build import flow, step
 from unit.server.core.driver import NOON, Drive
 
@@ -69,17 +69,17 @@ def test_the_size_of_an_output_is_that_of_its_bytes() -> None:
 
 
 def test_of_outputs_left_out_the_first_are_named_and_all_are_counted() -> None:
-    count = MOST_OMITTED + 5
+    count = MAX_OMITTED + 5
     drive = Drive.begun(flow(*(step(f"s{n}") for n in range(count))), checked=False)
     big = "9" * (MAX_MESSAGE_CONTENT + 1)
     for n in range(count):
         drive.succeed(f"s{n}", big)
     result = drive.result()
-    assert result.omitted == tuple(f"s{n}" for n in range(MOST_OMITTED))
+    assert result.omitted == tuple(f"s{n}" for n in range(MAX_OMITTED))
     assert (result.omitted_count, result.outputs) == (count, ())
 
 
-def test_the_first_hundred_failures_are_told_and_all_are_counted() -> None:
+def test_the_first_hundred_failures_are_listed_and_all_are_counted() -> None:
     drive = Drive.begun(flow(*(step(f"s{n}") for n in range(105)), go_on=True), checked=False)
     for n in reversed(range(105)):
         drive.fail(f"s{n}")
@@ -88,7 +88,7 @@ def test_the_first_hundred_failures_are_told_and_all_are_counted() -> None:
     assert result.failure_count == 105
 
 
-def test_failures_are_told_as_far_as_they_fit() -> None:
+def test_failures_are_listed_as_far_as_they_fit() -> None:
     drive = Drive.begun(flow(step("a"), step("b"), step("c"), go_on=True))
     for step_id in "abc":
         drive.start(step_id)
@@ -99,7 +99,7 @@ def test_failures_are_told_as_far_as_they_fit() -> None:
     assert result.failure_count == 3
 
 
-def test_failures_that_were_handled_are_told_too() -> None:
+def test_handled_failures_are_listed_too() -> None:
     drive = Drive.begun(flow(step("a", allow_failure=True)))
     drive.fail("a")
     assert [failure.step_id for failure in drive.result().failures] == ["a"]
@@ -109,7 +109,7 @@ def test_cancelled_steps_are_no_failures() -> None:
     drive = Drive.begun(flow(step("a"), step("b")))
     drive.start("a", "b")
     drive.fail("b")
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert [failure.step_id for failure in drive.result().failures] == ["b"]
 
 
@@ -119,14 +119,14 @@ def test_the_counts_are_by_state() -> None:
     drive.start("d")
     drive.succeed("a")
     drive.fail("b")
-    drive.give_in("d")
+    drive.end_interrupted("d")
     drive.succeed("e")
     counts = dict(zip(State, drive.result().counts, strict=True))
     expected = {State.SUCCEEDED: 2, State.FAILED: 1, State.CANCELLED: 1, State.SKIPPED: 1}
     assert counts == {state: expected.get(state, 0) for state in State}
 
 
-# A run as others see it.
+# The information of a run.
 
 
 def seen(drive: Drive) -> RunInfo:
@@ -148,22 +148,22 @@ def test_a_run_under_way_is_running() -> None:
     assert (info.stopping, info.last_sequence) == (False, 3)
 
 
-def test_a_run_that_only_waits_for_what_it_interrupted_is_stopping() -> None:
+def test_a_run_that_only_waits_for_interrupted_attempts_is_stopping() -> None:
     drive = Drive.begun(flow(step("a")))
     drive.start("a")
     drive.cancel()
     assert seen(drive).stopping
-    drive.give_in("a")
+    drive.end_interrupted("a")
     assert not seen(drive).stopping
 
 
-def test_a_run_in_which_only_clean_up_goes_on_is_stopping() -> None:
+def test_a_run_in_which_only_clean_up_runs_is_stopping() -> None:
     drive = Drive.begun(flow(step("a"), step("b", join=Join.ALL_DONE)))
     drive.fail("a")
     assert seen(drive).stopping
 
 
-def test_a_run_that_has_ended_tells_when() -> None:
+def test_a_run_that_has_ended_has_its_end_time() -> None:
     drive = Drive.begun(flow(step("a")))
     drive.now += 7
     drive.finish()

@@ -1,4 +1,4 @@
-"""Failed attempts are tried again, when and as often as a policy says."""
+"""Retries of failed attempts, by their policy."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -7,36 +7,36 @@ import pytest
 
 from stepwave_server.core.messages import Invoke, StartTimer, StepReady, StepRetrying, StepStarted, Timer, TimerFired
 from stepwave_server.core.model import SECOND, Failure, FailureCause, Join, Reason, Retry, State
-from stepwave_server.core.retries import LONGEST_PAUSE, draw, pause
+from stepwave_server.core.retries import MAX_PAUSE, draw, pause
 from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow, retry, step
 from unit.server.core.driver import NOON, Drive
 
 
 def only(policy: Retry | None, *, workflows: Retry | None = None, seed: str = "") -> Drive:
-    """Return a run of one step with a policy."""
+    """Return a run of one step with a retry policy."""
     drive = Drive(flow(step("a", retry=policy), retry=workflows), options=RunOptions(seed=seed))
     drive.begin()
     return drive
 
 
 def pauses(drive: Drive) -> list[float]:
-    """Return how long each pause is, in seconds."""
+    """Return the length of each backoff, in seconds."""
     return [(event.next_time - event.time) / SECOND for event in drive.of(StepRetrying)]
 
 
-def stumble_on(drive: Drive, times: int) -> None:
+def fail_repeatedly(drive: Drive, times: int) -> None:
     for _ in range(times):
-        drive.stumble("a")
+        drive.fail_retryably("a")
         drive.wait(3_600)
 
 
-# How often.
+# Number of attempts.
 
 
 def test_a_failed_attempt_is_followed_by_another_after_its_pause() -> None:
     drive = only(retry(3))
-    assert drive.stumble("a") == ["a retrying"]
+    assert drive.fail_retryably("a") == ["a retrying"]
     assert drive.waiting() == []
     assert drive.wait(1) == ["a ready"]
     assert drive.requests[-1] == Invoke("a", 2, "echo", "null")
@@ -47,134 +47,134 @@ def test_a_failed_attempt_is_followed_by_another_after_its_pause() -> None:
 
 def test_max_attempts_counts_all_attempts() -> None:
     drive = only(retry(3))
-    stumble_on(drive, 3)
+    fail_repeatedly(drive, 3)
     event = drive.finished("a")
     assert (event.state, event.attempts) == (State.FAILED, 3)
-    assert event.failure == Failure(Reason.UNAVAILABLE, "a stumbled", True, None, "a", 3)
+    assert event.failure == Failure(Reason.UNAVAILABLE, "a failed for now", True, None, "a", 3)
 
 
 def test_without_a_policy_there_is_one_attempt() -> None:
     drive = only(None)
-    stumble_on(drive, 1)
+    fail_repeatedly(drive, 1)
     assert drive.state("a") is State.FAILED
 
 
-def test_a_policy_that_does_not_say_how_many_makes_one_attempt() -> None:
+def test_a_policy_without_max_attempts_makes_one_attempt() -> None:
     drive = only(Retry())
-    stumble_on(drive, 1)
+    fail_repeatedly(drive, 1)
     assert drive.state("a") is State.FAILED
 
 
 def test_a_step_without_a_policy_has_the_workflows() -> None:
     drive = only(None, workflows=retry(2))
-    assert drive.stumble("a") == ["a retrying"]
+    assert drive.fail_retryably("a") == ["a retrying"]
 
 
-def test_a_steps_own_policy_beats_the_workflows() -> None:
+def test_a_steps_own_policy_overrides_the_workflows() -> None:
     drive = only(retry(1), workflows=retry(5))
-    assert drive.stumble("a")[0] == "a failed"
+    assert drive.fail_retryably("a")[0] == "a failed"
 
 
 def test_a_step_that_is_added_has_the_workflows_policy_too() -> None:
     drive = Drive.begun(flow(retry=retry(2)), is_open=True)
     drive.add(step("a"), seal=True)
-    assert drive.stumble("a") == ["a retrying"]
+    assert drive.fail_retryably("a") == ["a retrying"]
 
 
-# What.
+# Retryable reasons.
 
 
 @pytest.mark.parametrize("reason", Reason)
 def test_some_failures_are_worth_another_attempt_by_default(reason: Reason) -> None:
     worth = {Reason.ACTION_ERROR, Reason.TIMEOUT, Reason.UNAVAILABLE, Reason.RATE_LIMITED}
-    assert (only(retry(2)).stumble("a", reason)[0] == "a retrying") == (reason in worth)
+    assert (only(retry(2)).fail_retryably("a", reason)[0] == "a retrying") == (reason in worth)
 
 
 def test_a_policy_may_name_others() -> None:
     policy = replace(retry(2), retryable_reasons=(Reason.NOT_FOUND,))
-    assert only(policy).stumble("a", Reason.NOT_FOUND) == ["a retrying"]
-    assert only(policy).stumble("a", Reason.UNAVAILABLE)[0] == "a failed"
+    assert only(policy).fail_retryably("a", Reason.NOT_FOUND) == ["a retrying"]
+    assert only(policy).fail_retryably("a", Reason.UNAVAILABLE)[0] == "a failed"
 
 
-def test_what_an_action_marked_as_permanent_is_never_tried_again() -> None:
+def test_a_failure_marked_as_permanent_is_never_retried() -> None:
     assert only(retry(5)).fail("a")[0] == "a failed"
 
 
-def test_an_attempt_that_timed_out_is_tried_again() -> None:
+def test_an_attempt_that_timed_out_is_retried() -> None:
     drive = Drive.begun(flow(step("a", timeout=5, retry=retry(2))))
     drive.start("a")
     drive.wait(5)
-    assert drive.give_in("a") == ["a retrying"]
+    assert drive.end_interrupted("a") == ["a retrying"]
     drive.wait(1)
     drive.start("a")
     assert drive.of(StepStarted)[1].deadline == drive.now + 5 * SECOND
     assert drive.succeed("a")[0] == "a succeeded"
 
 
-def test_a_step_one_of_whose_attempts_was_abandoned_says_so_in_the_end() -> None:
+def test_the_end_of_a_step_with_an_abandoned_attempt_says_so() -> None:
     drive = Drive.begun(flow(step("a", timeout=5, retry=retry(2))))
     drive.start("a")
     drive.wait(5)
-    drive.give_in("a", abandoned=True)
+    drive.end_interrupted("a", abandoned=True)
     assert [event.abandoned for event in drive.of(StepRetrying)] == [True]
     drive.wait(1)
     drive.succeed("a")
     assert drive.finished("a").abandoned
 
 
-# When.
+# Backoffs.
 
 
 def test_the_event_carries_the_failure_the_attempt_and_when_the_next_starts() -> None:
     drive = only(retry(2, pause=4))
     drive.now += SECOND
-    drive.stumble("a")
-    failure = Failure(Reason.UNAVAILABLE, "a stumbled", True, None, "a", 1)
+    drive.fail_retryably("a")
+    failure = Failure(Reason.UNAVAILABLE, "a failed for now", True, None, "a", 1)
     assert drive.of(StepRetrying) == [StepRetrying(NOON + SECOND, "a", 1, failure, NOON + 5 * SECOND)]
     drive.wait(4)
     assert drive.of(StepReady) == [StepReady(NOON + 5 * SECOND, "a", 2)]
 
 
-def test_pauses_grow_up_to_the_longest() -> None:
+def test_backoffs_grow_up_to_the_maximum() -> None:
     drive = only(retry(7, pause=1, factor=3.0, longest=20))
-    stumble_on(drive, 7)
+    fail_repeatedly(drive, 7)
     assert pauses(drive) == [1, 3, 9, 20, 20, 20]
 
 
-def test_a_pause_may_be_none() -> None:
+def test_a_backoff_may_be_zero() -> None:
     drive = only(retry(3, pause=0))
-    assert drive.stumble("a") == ["a retrying"]
+    assert drive.fail_retryably("a") == ["a retrying"]
     assert drive.waiting() == ["a"]
     assert drive.of(StepReady) == []
 
 
-def test_retry_after_makes_a_pause_longer_never_shorter() -> None:
+def test_retry_after_makes_a_backoff_longer_never_shorter() -> None:
     drive = only(retry(3, pause=2, factor=1.0))
-    drive.stumble("a", after=60)
+    drive.fail_retryably("a", after=60)
     drive.wait(60)
-    drive.stumble("a", after=1)
+    drive.fail_retryably("a", after=1)
     assert pauses(drive) == [60, 2]
 
 
-def test_retry_after_beats_the_longest_pause_within_reason() -> None:
+def test_retry_after_exceeds_the_maximum_backoff_up_to_a_limit() -> None:
     drive = only(retry(3, longest=5))
-    drive.stumble("a", after=3_600)
+    drive.fail_retryably("a", after=3_600)
     drive.wait(3_600)
-    drive.stumble("a", after=10**12)
-    assert pauses(drive) == [3_600, LONGEST_PAUSE / SECOND]
+    drive.fail_retryably("a", after=10**12)
+    assert pauses(drive) == [3_600, MAX_PAUSE / SECOND]
 
 
-def test_jitter_takes_its_share_off_a_pause_and_no_more() -> None:
+def test_jitter_shortens_a_backoff_by_at_most_its_fraction() -> None:
     policy = retry(300, pause=10, factor=1.0, jitter=0.3)
     drive = only(policy, seed="default/run")
-    stumble_on(drive, 299)
+    fail_repeatedly(drive, 299)
     drawn = pauses(drive)
     assert 7 <= min(drawn) < 7.1
     assert 9.9 < max(drawn) <= 10
     assert 8.4 < sum(drawn) / len(drawn) < 8.6
 
 
-def test_without_jitter_a_pause_is_whole_and_with_all_of_it_may_be_none() -> None:
+def test_without_jitter_a_backoff_is_full_and_with_full_jitter_may_be_zero() -> None:
     assert pause(retry(2, pause=10), 1, 0) == pause(retry(2, pause=10), 1, 2**64 - 1) == 10 * SECOND
     assert pause(retry(2, pause=10, jitter=1.0), 1, 0) == 0
     assert pause(retry(2, pause=10, jitter=1.0), 1, 2**64 - 1) == 10 * SECOND - 1
@@ -186,34 +186,34 @@ def test_draws_depend_on_the_run_the_step_and_the_attempt_and_on_nothing_else() 
     assert len(drawn) == 8
 
 
-def test_a_run_of_the_same_seed_pauses_alike_and_others_do_not() -> None:
+def test_runs_with_the_same_seed_have_the_same_backoffs() -> None:
     policy = retry(5, jitter=1.0)
     runs = [only(policy, seed=seed) for seed in ("one", "one", "two")]
     for drive in runs:
-        stumble_on(drive, 4)
+        fail_repeatedly(drive, 4)
     assert pauses(runs[0]) == pauses(runs[1]) != pauses(runs[2])
 
 
-def test_a_pause_never_overflows_however_often_it_grew() -> None:
+def test_a_backoff_never_overflows() -> None:
     assert pause(Retry(1_000, 1, 1e300, 10**18, 0.0), 1_000, 0) == 10**18
 
 
 # Interruptions.
 
 
-def test_attempts_that_restarts_ended_use_up_nothing() -> None:
+def test_attempts_that_restarts_ended_do_not_count() -> None:
     drive = only(retry(2, factor=1.0))
     for _ in range(3):
         drive.start("a")
         assert drive.lose("a") == ["a retrying"]
-    assert drive.stumble("a") == ["a retrying"]
+    assert drive.fail_retryably("a") == ["a retrying"]
     assert pauses(drive)[-1] == 1
     drive.wait(1)
-    assert drive.stumble("a")[0] == "a failed"
+    assert drive.fail_retryably("a")[0] == "a failed"
     assert drive.finished("a").attempts == 5
 
 
-def test_the_fourth_interruption_is_not_tried_again_by_a_policy() -> None:
+def test_the_fourth_interruption_is_not_retried_by_a_policy() -> None:
     drive = only(retry(50))
     for _ in range(3):
         drive.start("a")
@@ -222,35 +222,35 @@ def test_the_fourth_interruption_is_not_tried_again_by_a_policy() -> None:
     assert drive.lose("a")[0] == "a failed"
 
 
-def test_a_pause_keeps_its_end_over_a_recovery() -> None:
+def test_a_backoff_keeps_its_end_over_a_recovery() -> None:
     drive = only(retry(2, pause=60))
-    drive.stumble("a")
+    drive.fail_retryably("a")
     drive.now += 30 * SECOND
     assert drive.recover() == [StartTimer(Timer("backoff", "a", 1), NOON + 60 * SECOND)]
     drive.now += 3_600 * SECOND
     assert drive.recover() == [StartTimer(Timer("backoff", "a", 1), NOON + 60 * SECOND)]
-    assert drive.tell(TimerFired(Timer("backoff", "a", 1))) == ["a ready"]
+    assert drive.send(TimerFired(Timer("backoff", "a", 1))) == ["a ready"]
 
 
 @pytest.mark.parametrize("attempt", [0, 2])
-def test_the_timer_of_another_pause_ends_none(attempt: int) -> None:
+def test_the_timer_of_another_backoff_does_nothing(attempt: int) -> None:
     drive = only(retry(3))
-    drive.stumble("a")
-    assert drive.tell(TimerFired(Timer("backoff", "a", attempt))) == []
+    drive.fail_retryably("a")
+    assert drive.send(TimerFired(Timer("backoff", "a", attempt))) == []
 
 
-# What else goes on.
+# Other steps, cancels and timeouts.
 
 
-def test_a_step_that_pauses_takes_no_place() -> None:
+def test_a_step_in_a_backoff_takes_no_place() -> None:
     drive = Drive.begun(flow(step("a", retry=retry(2, pause=10)), step("b"), step("c"), max_parallelism=1))
-    drive.stumble("a")
+    drive.fail_retryably("a")
     assert drive.waiting() == ["b"]
     drive.start("b")
     assert drive.wait(10) == ["a ready"]
     assert drive.waiting() == []
     drive.succeed("b")
-    assert drive.waiting() == ["c"], "who was ready first is served first"
+    assert drive.waiting() == ["c"], "steps are invoked in the order in which they became ready"
     drive.succeed("c")
     assert drive.waiting() == ["a"]
 
@@ -260,7 +260,7 @@ def test_every_attempt_gets_the_same_input() -> None:
     drive = Drive.begun(flow(*steps))
     drive.start("b")
     drive.succeed("a")
-    drive.stumble("c")
+    drive.fail_retryably("c")
     drive.succeed("b")
     drive.wait(1)
     inputs = [one.carried for one in drive.requests if one.step_id == "c"]
@@ -269,23 +269,23 @@ def test_every_attempt_gets_the_same_input() -> None:
 
 def test_dependents_wait_for_the_last_attempt() -> None:
     drive = Drive.begun(flow(step("a", retry=retry(2)), step("b", "a")))
-    drive.stumble("a")
+    drive.fail_retryably("a")
     assert drive.state("b") is State.PENDING
     drive.wait(1)
     drive.succeed("a", '"late"')
     assert drive.invoked()["b"] == '{"a":"late"}'
 
 
-def test_a_failure_that_is_tried_again_is_none_of_the_runs() -> None:
+def test_a_retried_failure_is_not_a_failure_of_the_run() -> None:
     drive = only(retry(2))
-    stumble_on(drive, 1)
+    fail_repeatedly(drive, 1)
     drive.succeed("a")
     assert (drive.result().failures, drive.result().state) == ((), State.SUCCEEDED)
 
 
-def test_a_cancel_ends_a_pause_at_once() -> None:
+def test_a_cancel_ends_a_backoff_at_once() -> None:
     drive = only(retry(2, pause=3_600))
-    drive.stumble("a")
+    drive.fail_retryably("a")
     assert drive.cancel("enough") == ["run stopping", "a cancelled", "wave 0 finished", "run cancelled"]
     event = drive.finished("a")
     assert (event.state, event.attempts) == (State.CANCELLED, 1)
@@ -294,52 +294,52 @@ def test_a_cancel_ends_a_pause_at_once() -> None:
     )
 
 
-def test_a_failure_elsewhere_ends_a_pause_at_once() -> None:
+def test_a_failure_elsewhere_ends_a_backoff_at_once() -> None:
     drive = Drive.begun(flow(step("a", retry=retry(2, pause=60)), step("b")))
-    drive.stumble("a")
+    drive.fail_retryably("a")
     assert drive.fail("b") == ["b failed", "a cancelled", "wave 0 finished", "run failed"]
 
 
-def test_the_runs_timeout_ends_a_pause() -> None:
+def test_the_runs_timeout_ends_a_backoff() -> None:
     drive = Drive.begun(flow(step("a", retry=retry(2, pause=60)), timeout=5))
-    drive.stumble("a")
+    drive.fail_retryably("a")
     assert drive.wait(5) == ["run stopping", "a cancelled", "wave 0 finished", "run failed"]
 
 
-def test_a_loser_that_pauses_is_cancelled() -> None:
+def test_a_loser_in_a_backoff_is_cancelled() -> None:
     drive = Drive.begun(flow(step("a", retry=retry(2)), step("b"), step("c", "a", "b", join=Join.ANY)))
-    drive.stumble("a")
+    drive.fail_retryably("a")
     assert drive.succeed("b") == ["b succeeded", "a cancelled", "wave 0 finished"]
 
 
-def test_a_step_that_waits_for_a_place_after_its_pause_is_cancelled_too() -> None:
+def test_a_step_that_waits_for_a_place_after_its_backoff_is_cancelled_too() -> None:
     drive = Drive.begun(flow(step("a", retry=retry(2)), step("b"), max_parallelism=1))
-    drive.stumble("a")
+    drive.fail_retryably("a")
     drive.start("b")
     drive.wait(1)
     drive.cancel()
     assert drive.finished("a").state is State.CANCELLED
 
 
-def test_clean_up_is_tried_again() -> None:
+def test_clean_up_is_retried() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a", join=Join.ALL_DONE, retry=retry(2))))
     drive.fail("a")
-    assert drive.stumble("b") == ["b retrying"]
+    assert drive.fail_retryably("b") == ["b retrying"]
     drive.wait(1)
     drive.succeed("b")
     assert drive.state("b") is State.SUCCEEDED
 
 
-def test_an_attempt_that_fails_when_its_step_may_not_go_on_is_the_last() -> None:
+def test_an_attempt_that_fails_in_a_run_that_stops_is_the_last() -> None:
     drive = only(retry(5))
     drive.start("a")
     drive.cancel()
-    assert drive.stumble("a")[0] == "a failed"
+    assert drive.fail_retryably("a")[0] == "a failed"
 
 
 def test_attempts_do_not_overlap() -> None:
     drive = only(retry(4))
-    stumble_on(drive, 4)
+    fail_repeatedly(drive, 4)
     starts = [event.time for event in drive.of(StepStarted)]
     due = [event.next_time for event in drive.of(StepRetrying)]
     assert all(start >= next_time for start, next_time in zip(starts[1:], due, strict=True))

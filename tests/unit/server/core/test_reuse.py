@@ -1,4 +1,4 @@
-"""What a run takes over from an earlier one: outputs of steps that need not run again."""
+"""Outputs that a run reuses from an earlier run."""
 
 from stepwave_server.core.messages import Invoke, Started, StepFinished, StepStarted, WaveStarted
 from stepwave_server.core.model import Join, State, Workflow
@@ -9,10 +9,10 @@ from unit.server.core.driver import Drive
 CHAIN = flow(step("a"), step("b", "a"), step("c", "b"))
 
 
-def again(workflow: Workflow, **outputs: str) -> Drive:
-    """Return a run that has begun with these outputs taken over."""
+def reusing_run(workflow: Workflow, **outputs: str) -> Drive:
+    """Return a started run that reuses these outputs."""
     drive = Drive(workflow)
-    drive.tell(Started(tuple(outputs.items()), "earlier"))
+    drive.send(Started(tuple(outputs.items()), "earlier"))
     return drive
 
 
@@ -20,51 +20,51 @@ def ended(drive: Drive) -> list[StepFinished]:
     return drive.of(StepFinished)
 
 
-def test_a_step_that_is_taken_over_ends_at_once_with_its_output_and_no_attempt() -> None:
-    drive = again(CHAIN, a='"old"')
+def test_a_reused_step_ends_at_once_with_its_output_and_no_attempt() -> None:
+    drive = reusing_run(CHAIN, a='"old"')
     event = drive.finished("a")
     assert (event.state, event.output, event.attempts, event.reused_from) == (State.SUCCEEDED, '"old"', 0, "earlier")
     assert event.start_time is None
 
 
-def test_its_dependents_get_its_output() -> None:
-    assert again(CHAIN, a='"old"').requests[-1] == Invoke("b", 1, "echo", '{"a":"old"}')
+def test_dependents_of_a_reused_step_get_its_output() -> None:
+    assert reusing_run(CHAIN, a='"old"').requests[-1] == Invoke("b", 1, "echo", '{"a":"old"}')
 
 
-def test_a_wave_that_is_taken_over_has_no_events() -> None:
-    drive = again(CHAIN, a="1", b="2")
+def test_a_reused_wave_has_no_events() -> None:
+    drive = reusing_run(CHAIN, a="1", b="2")
     drive.finish()
     assert [event.wave for event in drive.of(WaveStarted)] == [2]
 
 
-def test_a_run_may_be_taken_over_whole() -> None:
-    drive = again(CHAIN, a="1", b="2", c="3")
+def test_all_steps_of_a_run_may_be_reused() -> None:
+    drive = reusing_run(CHAIN, a="1", b="2", c="3")
     assert drive.of(StepStarted) == []
     assert dict(drive.result().outputs) == {"c": "3"}
 
 
-def test_steps_that_wait_for_a_place_may_be_taken_over() -> None:
-    drive = again(flow(step("a"), step("b"), step("c"), max_parallelism=1), b="2")
+def test_steps_that_wait_for_a_place_may_be_reused() -> None:
+    drive = reusing_run(flow(step("a"), step("b"), step("c"), max_parallelism=1), b="2")
     drive.finish()
     assert [event.step_id for event in drive.of(StepStarted)] == ["a", "c"]
 
 
-def test_steps_that_wait_for_their_wave_may_be_taken_over() -> None:
-    drive = again(flow(step("a"), step("b"), step("c", "a"), by_waves=True), a="1", c="3")
+def test_steps_that_wait_for_their_wave_may_be_reused() -> None:
+    drive = reusing_run(flow(step("a"), step("b"), step("c", "a"), by_waves=True), a="1", c="3")
     assert drive.waiting() == ["b"]
     drive.finish()
     assert drive.result().state is State.SUCCEEDED
     assert [event.step_id for event in drive.of(StepStarted)] == ["b"]
 
 
-def test_a_dependency_that_nobody_needs_any_more_is_not_taken_over() -> None:
-    drive = again(flow(step("a"), step("b"), step("c", "a", "b", join=Join.ANY)), a="1", b="2")
+def test_a_dependency_that_is_not_needed_any_more_is_not_reused() -> None:
+    drive = reusing_run(flow(step("a"), step("b"), step("c", "a", "b", join=Join.ANY)), a="1", b="2")
     assert drive.state("b") is State.SKIPPED
     drive.finish()
     assert drive.result().state is State.SUCCEEDED
 
 
-def test_what_succeeded_can_be_taken_over_as_far_as_all_before_it_can() -> None:
+def test_a_step_can_be_reused_if_all_its_ancestors_can() -> None:
     workflow = flow(step("a"), step("b"), step("c", "a"), step("d", "b", join=Join.ALL_DONE), go_on=True)
     drive = Drive.begun(workflow)
     drive.succeed("a", "1")
@@ -74,8 +74,8 @@ def test_what_succeeded_can_be_taken_over_as_far_as_all_before_it_can() -> None:
     assert dict(reusable(workflow, ended(drive))) == {"a": "1", "c": "3"}
 
 
-def test_what_was_taken_over_can_be_taken_over_again() -> None:
-    drive = again(CHAIN, a="1")
+def test_reused_outputs_can_be_reused_again() -> None:
+    drive = reusing_run(CHAIN, a="1")
     drive.fail("b")
     assert dict(reusable(CHAIN, ended(drive))) == {"a": "1"}
 

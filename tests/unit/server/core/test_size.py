@@ -1,4 +1,4 @@
-"""Large graphs cost what their steps and edges cost: no rescans, no recursion."""
+"""The work for large graphs grows with their steps and edges: no rescans, no recursion."""
 
 import sys
 from collections import deque
@@ -29,7 +29,7 @@ FAILURE = Failure(Reason.ACTION_ERROR, "broke")
 
 
 class BareRun:
-    """A run without any accounts of it: what is measured is the core."""
+    """A run without any bookkeeping, so that only the core is measured."""
 
     def __init__(self, workflow: Workflow, *, is_open: bool = False) -> None:
         self.state = new_run(workflow, options=RunOptions(open=is_open))
@@ -59,7 +59,7 @@ def run_through(workflow: Workflow) -> BareRun:
     return run
 
 
-# Graphs of about so many steps.
+# Graphs of about `count` steps.
 
 
 def chain(count: int) -> list[Step]:
@@ -87,7 +87,7 @@ def ladder(count: int) -> list[Step]:
 
 
 def cleaned_up(count: int) -> list[Step]:
-    """Return steps each of which has one of its own that cleans up after it."""
+    """Return steps, each with a clean-up step of its own."""
     steps = [step("s0"), *(step(f"s{n}", "s0") for n in range(1, count))]
     return [*steps, *(step(f"c{n}", f"s{n}", join=Join.ALL_DONE) for n in range(count))]
 
@@ -99,7 +99,7 @@ each_shape = pytest.mark.parametrize(
 
 
 def assert_linear(work: Callable[[int], object]) -> None:
-    """See that four times the input takes at most some four times the work."""
+    """Check that four times the input takes at most about four times the work."""
     few, many = effort(lambda: work(60)), effort(lambda: work(240))
     assert many < 4.6 * few
 
@@ -111,7 +111,7 @@ def test_running_takes_work_for_steps_and_edges_alone(shape: Shape, by_waves: bo
 
 
 @each_shape
-def test_few_places_cost_no_more_work_than_many(shape: Shape) -> None:
+def test_few_places_take_no_more_work_than_many(shape: Shape) -> None:
     assert_linear(lambda count: run_through(flow(*shape(count), max_parallelism=3)))
 
 

@@ -1,4 +1,4 @@
-"""Times never go back; deadlines are absolute; a timeout's failure says which one it was."""
+"""Times never go back, deadlines are absolute, and failures name the timeout."""
 
 import pytest
 
@@ -28,7 +28,7 @@ def test_event_times_never_go_back_though_the_clock_does() -> None:
     assert times[-1] == NOON + 5 * SECOND
 
 
-def test_a_step_tells_when_it_became_ready_and_started_and_ended() -> None:
+def test_a_step_has_the_times_when_it_became_ready_started_and_ended() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a")))
     drive.now += SECOND
     drive.succeed("a")
@@ -41,7 +41,7 @@ def test_a_step_tells_when_it_became_ready_and_started_and_ended() -> None:
     assert (finished.ready_time, finished.start_time, finished.time) == tuple(NOON + n * SECOND for n in (1, 2, 3))
 
 
-def test_a_step_that_never_became_ready_tells_no_times() -> None:
+def test_a_step_that_never_became_ready_has_no_times() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a")))
     drive.fail("a")
     finished = drive.finished("b")
@@ -75,7 +75,7 @@ def test_the_servers_timeout_is_ten_minutes_unless_configured() -> None:
         (None, "the attempt took longer than the server's default timeout of 600 s"),
     ],
 )
-def test_an_attempts_timeout_says_how_long_it_was_and_whose(own: int | None, message: str) -> None:
+def test_the_failure_of_an_attempts_timeout_names_its_length_and_origin(own: int | None, message: str) -> None:
     drive = Drive.begun(flow(step("a", timeout=own)))
     drive.start("a")
     drive.wait(600)
@@ -85,7 +85,7 @@ def test_an_attempts_timeout_says_how_long_it_was_and_whose(own: int | None, mes
     assert (interrupt.failure.step_id, interrupt.failure.attempt, interrupt.failure.retryable) == ("a", 1, True)
 
 
-def test_a_timeout_of_a_fraction_of_a_second_is_told_in_full() -> None:
+def test_a_timeout_of_a_fraction_of_a_second_is_named_in_full() -> None:
     drive = Drive(flow(step("a")), options=RunOptions(step_timeout=SECOND // 4))
     drive.begin()
     drive.start("a")
@@ -107,10 +107,10 @@ def test_a_timer_of_another_attempt_does_nothing() -> None:
 
 def test_the_start_of_another_attempt_than_the_next_does_nothing() -> None:
     drive = Drive.begun(flow(step("a")))
-    assert drive.tell(AttemptStarted("a", 2)) == []
+    assert drive.send(AttemptStarted("a", 2)) == []
 
 
-def test_the_runs_deadline_counts_from_its_start_and_is_told() -> None:
+def test_the_runs_deadline_counts_from_its_start_and_is_recorded() -> None:
     drive = Drive.begun(flow(step("a"), timeout=5))
     assert drive.of(RunStarted)[0].deadline == NOON + 5 * SECOND
     assert drive.outstanding["run", ""] == StartTimer(Timer("run"), NOON + 5 * SECOND)
@@ -122,7 +122,7 @@ def test_a_run_without_a_timeout_has_no_deadline() -> None:
     assert [command for command in drive.commands if isinstance(command, StartTimer)] == []
 
 
-def test_a_runs_timeout_beats_a_longer_one_of_an_attempt() -> None:
+def test_a_runs_timeout_comes_before_a_longer_one_of_an_attempt() -> None:
     drive = Drive.begun(flow(step("a", timeout=60), timeout=5))
     drive.start("a")
     assert drive.wait(5) == ["run stopping"]

@@ -1,4 +1,4 @@
-"""Every problem of a workflow's graph is named, with the field to blame, and all of them at once."""
+"""All problems of a workflow's graph are reported at once, each with its field."""
 
 import pytest
 
@@ -21,7 +21,7 @@ ID_PATTERN = "[A-Za-z_][A-Za-z0-9_-]{0,127}"
 
 
 def problems(*steps: Step, open_run: bool = False, limits: Limits | None = None) -> list[tuple[str, str]]:
-    """Return what is wrong with a workflow of these steps."""
+    """Return the problems of a workflow of these steps."""
     found = validate(flow(*steps), limits or Limits(), open_run=open_run)
     return [(violation.field, violation.description) for violation in found]
 
@@ -40,7 +40,7 @@ def test_an_open_run_needs_no_step() -> None:
 
 
 @pytest.mark.parametrize("name", ["a b", "1st", "-", "x" * 129, "a/b", "naïve", "a\n"])
-def test_an_odd_workflow_name_is_named(name: str) -> None:
+def test_an_invalid_workflow_name_is_reported(name: str) -> None:
     found = validate(Workflow(name=name, steps=(step("a"),)), Limits())
     assert found == [Violation("name", f'malformed name "{name}": want [A-Za-z_][A-Za-z0-9_.-]{{0,127}}')]
 
@@ -57,12 +57,12 @@ def test_an_empty_id_is_named() -> None:
 
 
 @pytest.mark.parametrize("odd", ["1a", "a.b", "a/b", "a[0]", "a b", "é", "-a", "x" * 129, "a\n"])
-def test_an_odd_id_is_named(odd: str) -> None:
+def test_an_invalid_id_is_reported(odd: str) -> None:
     assert problems(step(odd)) == [("steps[0].id", f'malformed name "{odd}": want {ID_PATTERN}')]
 
 
 @pytest.mark.parametrize("good", ["a", "_", "A-1_b", "x" * 128])
-def test_a_good_id_is_no_problem(good: str) -> None:
+def test_a_valid_id_is_accepted(good: str) -> None:
     assert problems(step(good)) == []
 
 
@@ -129,11 +129,11 @@ def test_a_malformed_concurrency_key_is_named() -> None:
 
 
 @pytest.mark.parametrize("pointer", ["", "/", "/a", "/a/0/b", "/~0~1", "//", "/é\n", "/-"])
-def test_what_rfc_6901_allows_is_a_pointer(pointer: str) -> None:
+def test_a_pointer_of_rfc_6901_is_accepted(pointer: str) -> None:
     assert pointer_problem(pointer) == ""
 
 
-def test_an_open_run_may_refer_to_steps_still_to_come() -> None:
+def test_an_open_run_may_refer_to_steps_added_later() -> None:
     assert problems(step("a", "later"), step("b", bindings=(Binding("", FromStep("later")),)), open_run=True) == []
 
 
@@ -150,7 +150,7 @@ def test_an_unknown_output_is_named() -> None:
     assert found == [Violation("outputs[1]", 'unknown step "b"')]
 
 
-def test_the_outputs_of_an_open_run_may_be_still_to_come() -> None:
+def test_the_outputs_of_an_open_run_may_be_added_later() -> None:
     assert validate(flow(step("a"), outputs=("b",)), Limits(), open_run=True) == []
 
 
@@ -183,7 +183,7 @@ def test_a_cycle_through_bindings_is_named() -> None:
     ]
 
 
-def test_a_cycles_path_leaves_out_what_only_leads_to_it() -> None:
+def test_a_cycles_path_leaves_out_steps_that_only_lead_to_it() -> None:
     steps = (step("x", "a"), step("y", "c"), step("c", "b"), step("a", "c"), step("b", "a"), step("z"))
     assert problems(*steps) == [("steps[2].depends_on", "dependency cycle: c → b → a → c")]
 
@@ -238,25 +238,25 @@ SECONDS = 1_000_000_000
         ),
     ],
 )
-def test_what_is_wrong_with_a_policy_is_named(policy: Retry, field: str, problem: str) -> None:
+def test_a_problem_of_a_policy_is_named(policy: Retry, field: str, problem: str) -> None:
     assert problems(step("a", retry=policy)) == [(f"steps[0].retry.{field}", problem)]
     assert validate(flow(step("a"), retry=policy), Limits()) == [Violation(f"retry.{field}", problem)]
 
 
-def test_interruptions_are_none_of_a_policys_business() -> None:
+def test_a_policy_cannot_retry_interruptions() -> None:
     ((field, problem),) = problems(step("a", retry=Retry(retryable_reasons=(Reason.INTERRUPTED,))))
     assert field == "steps[0].retry.retryable_reasons[0]"
     assert problem.endswith("see `on_interrupt`")
 
 
-def test_all_that_is_wrong_with_a_policy_is_named_at_once() -> None:
+def test_all_problems_of_a_policy_are_named_at_once() -> None:
     policy = Retry(0, -SECONDS, 0.0, -2 * SECONDS, 2.0)
     fields = [field.rpartition(".")[2] for field, _ in problems(step("a", retry=policy))]
     assert fields == ["max_attempts", "initial_backoff", "backoff_multiplier", "max_backoff", "jitter"]
 
 
 @pytest.mark.parametrize("policy", [Retry(), Retry(1_000, 0, 1.0, 0, 1.0), Retry(initial_backoff=30 * SECONDS)])
-def test_a_sound_policy_is_no_problem(policy: Retry) -> None:
+def test_a_valid_policy_is_accepted(policy: Retry) -> None:
     assert problems(step("a", retry=policy)) == []
 
 
@@ -320,6 +320,6 @@ def test_only_the_first_unknown_names_are_compared_with_all_others() -> None:
     assert hints == [True] * 20 + [False] * 80
 
 
-def test_names_are_not_compared_where_there_are_too_many() -> None:
+def test_names_are_not_compared_when_there_are_too_many() -> None:
     assert did_you_mean("serach", ["search"] * 2_001) == ""
     assert did_you_mean("x" * 128, ["y" * 128] * 100) == ""

@@ -1,4 +1,4 @@
-"""Waves: levels of the graph, told before anything runs, and barriers where the workflow wants them."""
+"""Waves: the levels of the graph, recorded before anything runs, and barriers under `WAVE`."""
 
 from stepwave_server.core.messages import RunStarted, StepStarted, Wave
 from stepwave_server.core.model import Join
@@ -9,7 +9,7 @@ DIAMOND = (step("a"), step("b", "a"), step("c", "a"), step("d", "b", "c"))
 
 
 def plan(drive: Drive) -> tuple[Wave, ...]:
-    """Return the waves of a plan that one event tells."""
+    """Return the waves of a plan of one event."""
     (started,) = drive.of(RunStarted)
     return started.waves
 
@@ -36,7 +36,7 @@ def test_a_diamond_runs_in_three_waves() -> None:
     ]
 
 
-def test_a_step_tells_its_wave() -> None:
+def test_a_step_event_has_its_wave() -> None:
     drive = Drive.begun(flow(*DIAMOND))
     drive.finish()
     assert {event.step_id: event.wave for event in drive.of(StepStarted)} == {"a": 0, "b": 1, "c": 1, "d": 2}
@@ -60,7 +60,7 @@ def test_by_waves_a_step_waits_for_the_whole_wave_before() -> None:
     assert drive.waiting() == ["b"]
 
 
-def test_by_waves_a_step_is_ready_when_the_barrier_falls() -> None:
+def test_by_waves_a_step_is_ready_when_the_wave_before_has_ended() -> None:
     drive = Drive.begun(flow(step("a"), step("slow"), step("b", "a"), by_waves=True))
     drive.succeed("a")
     drive.now += 1
@@ -76,7 +76,7 @@ def test_by_waves_the_next_one_starts_in_declaration_order() -> None:
     assert drive.waiting() == ["d", "c"]
 
 
-def test_by_waves_a_wave_of_skips_holds_nothing_up() -> None:
+def test_by_waves_a_skipped_wave_delays_nothing() -> None:
     steps = (step("a"), step("b"), step("c", "a"), step("d", "c", join=Join.ALL_DONE))
     drive = Drive.begun(flow(*steps, go_on=True, by_waves=True))
     drive.fail("a")
@@ -85,7 +85,7 @@ def test_by_waves_a_wave_of_skips_holds_nothing_up() -> None:
     assert drive.waiting() == ["d"]
 
 
-def test_by_waves_a_failure_skips_what_waits_for_the_barrier_but_clean_up() -> None:
+def test_by_waves_a_failure_skips_steps_behind_the_barrier_except_clean_up() -> None:
     steps = (step("a"), step("b"), step("c", "a"), step("d", "a", join=Join.ALL_DONE))
     drive = Drive.begun(flow(*steps, by_waves=True))
     drive.succeed("a")
@@ -96,7 +96,7 @@ def test_by_waves_a_failure_skips_what_waits_for_the_barrier_but_clean_up() -> N
 def test_a_wave_in_which_nothing_started_has_no_events() -> None:
     drive = Drive.begun(flow(step("a"), step("b", "a"), step("c", "b"), go_on=True))
     drive.fail("a")
-    assert [said for said in drive.log() if said.startswith("wave")] == ["wave 0 started", "wave 0 finished"]
+    assert [brief for brief in drive.log() if brief.startswith("wave")] == ["wave 0 started", "wave 0 finished"]
 
 
 def test_a_wave_starts_with_its_first_attempt_and_not_when_it_is_ready() -> None:

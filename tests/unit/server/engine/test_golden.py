@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from golden.make import ACTIONS, LEFT
+from golden.make import ACTIONS, UNFINISHED
 from stepwave.testing import replay as replay_export
 from stepwave.v1 import workflow_pb2
 from stepwave_server.app import Server
@@ -101,7 +101,7 @@ async def test_a_run_that_an_earlier_version_left_under_way_is_continued(version
     journal = _open(version, tmp_path)
     settings = Settings(listen="127.0.0.1:0", entry_points=False)
     async with Server(settings, actions=ACTIONS, journal=journal) as server:
-        key = RunKey("default", LEFT)
+        key = RunKey("default", UNFINISHED)
         before = (await server.engine.info(key)).last_sequence
         server.engine.cancel(key, "seen enough")
         async for batch in server.engine.watch(key, 0, ()):
