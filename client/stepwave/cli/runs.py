@@ -107,12 +107,10 @@ async def _run_to_end(client: AsyncClient, request: RunRequest, options: RunOpti
 
 
 @asynccontextmanager
-async def _cancelled_on_interrupt(
-    handle: RunHandle, display: Display, timeout_seconds: float | None
-) -> AsyncIterator[None]:
-    """Cancel the run at the first interrupt or after the timeout. The body goes on, and sees the run end."""
+async def _cancelled_on_interrupt(handle: RunHandle, display: Display, seconds: float | None) -> AsyncIterator[None]:
+    """Cancel the run at the first interrupt or after some seconds. The body goes on, and sees the run end."""
     interrupted = asyncio.Event()
-    canceller = asyncio.create_task(_cancel_run(interrupted, handle, display, timeout_seconds))
+    canceller = asyncio.create_task(_cancel_run(interrupted, handle, display, seconds))
     try:
         with on_interrupt(interrupted.set, display.close):
             yield
@@ -121,14 +119,12 @@ async def _cancelled_on_interrupt(
         await asyncio.wait({canceller})
 
 
-async def _cancel_run(
-    interrupted: asyncio.Event, handle: RunHandle, display: Display, timeout_seconds: float | None
-) -> None:
+async def _cancel_run(interrupted: asyncio.Event, handle: RunHandle, display: Display, seconds: float | None) -> None:
     try:
-        await asyncio.wait_for(interrupted.wait(), timeout_seconds)
+        await asyncio.wait_for(interrupted.wait(), seconds)
         reason, hint = "Ctrl-C", "Ctrl-C again exits at once"
     except TimeoutError:
-        reason = hint = f"its --timeout of {timeout_seconds:g} s has passed"
+        reason = hint = f"its --timeout of {seconds:g} s has passed"
     display.show_message(f"cancelling {handle.run_id}; {hint}")
     try:
         await handle.cancel(reason)
