@@ -10,7 +10,7 @@ from rich.console import Console
 from stepwave import Blob
 from stepwave._actions.failure import FailureReason
 from stepwave._model.results import Failure, RunResult, State
-from stepwave.cli.display.outcome import print_failures, print_outputs
+from stepwave.cli.display.output import print_failures, print_outputs
 from unit.cli.script import Script, failure
 
 WHERE = {"file": "/app/tools.py", "line": "14", "function": "fetch", "traceback": "Traceback …\n  File x\nOSError: no"}
