@@ -1,4 +1,4 @@
-"""The command line, `stepwave`: this module is its entry point, and says what to install when something is missing."""
+"""The entry point of the command line, `stepwave`. It names the extra to install when a package is missing."""
 
 import os
 import sys
@@ -9,9 +9,10 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """Run the command line with the process's arguments, and exit."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # it writes to standard error what the exceptions say better
-    # It would start its threads again in a child that an action forks, on this process's connections, and crash it.
+    """Run the command line with the arguments of the process, and exit."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # gRPC would log to standard error what the exceptions already say
+    # With fork support, gRPC restarts its threads in a child that an action forks. They use this process's connections,
+    # and the child crashes.
     os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     prepare_streams()
     try:
@@ -19,6 +20,6 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("stepwave"):
             raise
-        sys.stderr.write("the command line needs more: pip install 'stepwave[cli]'\n")
+        sys.stderr.write("the command line needs the cli extra: pip install 'stepwave[cli]'\n")
         raise SystemExit(2) from None
     run_app()

@@ -1,4 +1,4 @@
-"""The command line's commands under one roof, and the boundary where errors become messages and exit codes."""
+"""The Typer application with all commands, and the conversion of errors to messages and exit codes."""
 
 import os
 import sys
@@ -38,8 +38,8 @@ app = typer.Typer(
 )
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(requested: bool) -> None:
+    if requested:
         print_line(f"stepwave {version('stepwave')}")
         raise typer.Exit
 
@@ -50,7 +50,7 @@ def _stepwave(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Run workflows of waiting steps as fast as their dependencies allow, and see every completion as it happens."""
+    """Run workflows as fast as their dependencies allow, and see each step as it completes."""
 
 
 for _command in (serve, run, rerun, plan, watch, runs, result, report, why, cancel, export, delete, backup, actions):
@@ -59,14 +59,14 @@ for _command in (serve, run, rerun, plan, watch, runs, result, report, why, canc
 
 @app.command()
 def schema() -> None:
-    """Print the JSON Schema of workflow files, for editors."""
+    """Print the JSON Schema of workflow files, for use in editors."""
     print_json(workflow_schema())
 
 
 def run_app() -> NoReturn:
-    """Run the command that the process's arguments name, and exit.
+    """Run the command in the arguments of the process, and exit.
 
-    With `STEPWAVE_DEBUG` set, errors show where they come from.
+    With `STEPWAVE_DEBUG` set, errors are raised with their traceback.
     """
     with unheld():
         try:
@@ -75,15 +75,19 @@ def run_app() -> NoReturn:
             finally:
                 flush_answers()
         except CommandError as error:
-            _end(error, str(error), error.code)
+            _fail(error, str(error), error.code)
         except StepwaveError as error:
-            _end(error, str(error), code_of_error(error))
+            _fail(error, str(error), code_of_error(error))
         except Exception as error:
-            _end(error, f"unexpected {type(error).__name__}: {error} ({_DEBUG}=1 shows where)", ExitCode.RUN_FAILED)
+            _fail(
+                error,
+                f"unexpected {type(error).__name__}: {error} ({_DEBUG}=1 shows the traceback)",
+                ExitCode.RUN_FAILED,
+            )
         sys.exit(ExitCode.SUCCEEDED)
 
 
-def _end(error: Exception, message: str, code: ExitCode) -> NoReturn:
+def _fail(error: Exception, message: str, code: ExitCode) -> NoReturn:
     if os.environ.get(_DEBUG):
         raise error
     print_error(message)

@@ -1,9 +1,8 @@
-"""How commands reach a server, or one in this process, and find a run by the beginning of its id."""
+"""Connecting a command to a server, remote or in this process, and finding a run by a prefix of its id."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib import import_module
 
 from stepwave._client.aio import AsyncClient
 from stepwave._model.results import Run
@@ -14,55 +13,55 @@ from .display.output import columns
 from .display.text import time_text
 from .exit_codes import CommandError, ExitCode
 from .process.standard_streams import kept_for_answers
-from .settings import settings_problems
+from .server import require_server_extra, settings_problems
 
-__all__ = ["Target", "find_run", "require_server_extra"]
+__all__ = ["Target", "find_run"]
 
-_CANDIDATES = 10
-_PATIENCE = 1.0  # seconds: a server that was started just before may need them, and somebody waits
+_MAX_CANDIDATES = 10
+_CONNECT_TIMEOUT = 1.0  # seconds: long enough for a server that has just been started, short enough for a user
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What a command talks to.
+    """The server that a command uses.
 
     Attributes:
-        server: The server's address; `None`: the default one.
-        insecure: Whether plain text may leave this machine.
-        actions: Modules whose actions run in this process, which then takes the server's place.
-        local: This process takes the server's place without them, too: with the built-in actions.
-        here: How the command can do without a server; empty: it cannot.
+        server: The server's address; `None`: the default address.
+        insecure: Whether an unencrypted connection to another machine is allowed.
+        actions: Modules with actions. If there are any, a server with them runs in this process.
+        local: Whether a server runs in this process even without `actions`, with built-in and installed actions.
+        alternative: A command line that needs no server, for the error message; empty: there is none.
     """
 
     server: str | None
     insecure: bool = False
     actions: tuple[str, ...] = ()
     local: bool = False
-    here: str = ""
+    alternative: str = ""
 
     def __post_init__(self) -> None:
         if self.server and self.in_process:
             option = "--actions" if self.actions else "--local"
-            raise CommandError(f"{option} runs in this process, without a server: leave --server out, or {option}")
+            raise CommandError(f"{option} runs in this process, without a server: leave out --server or {option}")
 
     @property
     def in_process(self) -> bool:
-        """Whether this process takes the server's place."""
+        """Whether the server runs in this process."""
         return self.local or bool(self.actions)
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[AsyncClient]:
-        """Give a client, closed at the end.
+        """Yield a client, and close it at the end.
 
         Raises:
-            CommandError: The address is malformed or needs `--insecure`, nobody answers there, an extra is missing, or
-                a server cannot run in this process as the actions and the environment want it.
+            CommandError: The address is malformed or needs `--insecure`, no server answers, an extra is missing, or the
+                actions or the environment's settings are invalid for a server in this process.
         """
         try:
             async with self._in_process() if self.in_process else self._remote() as client:
                 yield client
         except ServerUnavailable as error:
-            raise CommandError(_explain(error, self.here), ExitCode.NO_SERVER) from error
+            raise CommandError(_explain(error, self.alternative), ExitCode.NO_SERVER) from error
 
     def _remote(self) -> AsyncClient:
         try:
@@ -70,8 +69,10 @@ class Target:
         except ValueError as error:
             raise CommandError(str(error)) from error
         if not (self.insecure or is_local(address)):
-            raise CommandError(f"{address} is another machine, and nothing is encrypted: allow that with --insecure")
-        return AsyncClient(address, insecure=self.insecure, connect_timeout=_PATIENCE)
+            raise CommandError(
+                f"{address} is another machine, and the connection is not encrypted: allow it with --insecure"
+            )
+        return AsyncClient(address, insecure=self.insecure, connect_timeout=_CONNECT_TIMEOUT)
 
     @asynccontextmanager
     async def _in_process(self) -> AsyncIterator[AsyncClient]:
@@ -83,7 +84,7 @@ class Target:
         from stepwave_server.telemetry import TelemetryUnavailable
 
         try:
-            with kept_for_answers():  # what actions write is no part of the answer
+            with kept_for_answers():  # the output of actions is not part of the answer
                 async with AsyncClient.local(actions=self.actions) as client:
                     yield client
         except (ActionsError, LimitsError, TelemetryUnavailable) as error:
@@ -92,41 +93,27 @@ class Target:
             raise CommandError(settings_problems(error)) from error
 
 
-def require_server_extra() -> None:
-    """Check that a server can run in this process.
+async def find_run(client: AsyncClient, prefix: str) -> Run:
+    """Return the run with this id, or the only run whose id begins with it.
 
     Raises:
-        CommandError: Something that it needs is not installed.
+        CommandError: No run matches, or several do.
     """
     try:
-        import_module("stepwave_server.app")
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("stepwave"):
-            raise
-        raise CommandError("running a server needs more: pip install 'stepwave[server]'") from error
-
-
-async def find_run(client: AsyncClient, beginning: str) -> Run:
-    """Return the run of this id, or the only one whose id begins so.
-
-    Raises:
-        CommandError: There is none, or there are several.
-    """
-    try:
-        return await client.get(beginning)
+        return await client.get(prefix)
     except (NotFound, InvalidWorkflow):
-        found = [run async for run in client.runs(prefix=beginning, limit=_CANDIDATES + 1)]
+        found = [run async for run in client.runs(prefix=prefix, limit=_MAX_CANDIDATES + 1)]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise CommandError(f'no run\'s id begins with "{beginning}"; these there are: stepwave runs')
-    rows = [("", run.run_id, run.state, time_text(run.create_time)) for run in found[:_CANDIDATES]]
-    more = ["  …"] if len(found) > _CANDIDATES else []
-    raise CommandError("\n".join([f'"{beginning}" begins the ids of several runs:', *columns(rows), *more]))
+        raise CommandError(f'no run\'s id begins with "{prefix}"; list the runs: stepwave runs')
+    rows = [("", run.run_id, run.state, time_text(run.create_time)) for run in found[:_MAX_CANDIDATES]]
+    more = ["  …"] if len(found) > _MAX_CANDIDATES else []
+    raise CommandError("\n".join([f'several runs have an id that begins with "{prefix}":', *columns(rows), *more]))
 
 
-def _explain(error: ServerUnavailable, here: str) -> str:
-    if error.reason:  # the server itself said so
+def _explain(error: ServerUnavailable, alternative: str) -> str:
+    if error.reason:  # the message is the server's
         return str(error)
-    start = f"no server at {error.address}. Start one: stepwave serve --actions tools"
-    return f"{start}\nOr do without: {here}" if here else start
+    message = f"no server at {error.address}. Start one: stepwave serve --actions tools"
+    return f"{message}\nOr run without a server: {alternative}" if alternative else message

@@ -1,4 +1,4 @@
-"""Exit codes, and the one error that a command ends with."""
+"""Exit codes, and the error for a command that fails."""
 
 from enum import IntEnum
 
@@ -9,7 +9,7 @@ __all__ = ["CommandError", "ExitCode", "code_of_error", "code_of_run"]
 
 
 class ExitCode(IntEnum):
-    """What the command line tells its caller."""
+    """The exit codes of the command line."""
 
     SUCCEEDED = 0
     RUN_FAILED = 1
@@ -19,10 +19,10 @@ class ExitCode(IntEnum):
 
 
 class CommandError(Exception):
-    """Raised when a command cannot go on; its text is for the user, and nothing else is shown.
+    """Raised when a command fails. The user sees its message only.
 
     Attributes:
-        code: What the process exits with.
+        code: The exit code.
     """
 
     def __init__(self, message: str, code: ExitCode = ExitCode.USAGE) -> None:
@@ -31,14 +31,14 @@ class CommandError(Exception):
 
 
 def code_of_run(state: State) -> ExitCode:
-    """Return the exit code for a run that ended in a state."""
+    """Return the exit code for the final state of a run."""
     if state is State.SUCCEEDED:
         return ExitCode.SUCCEEDED
     return ExitCode.CANCELLED if state is State.CANCELLED else ExitCode.RUN_FAILED
 
 
 def code_of_error(error: StepwaveError) -> ExitCode:
-    """Return the exit code for an error of the SDK: what is neither a run's nor a server's is the caller's."""
+    """Return the exit code for an error of the SDK. An error of neither the run nor the server is wrong usage."""
     match error:
         case ServerUnavailable() | DeadlineExceeded() | RunLost():
             return ExitCode.NO_SERVER

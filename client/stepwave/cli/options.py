@@ -1,4 +1,4 @@
-"""Options that several commands share, and how their words become values."""
+"""Options that several commands share, and the parsing of their values."""
 
 import json
 import re
@@ -29,12 +29,12 @@ __all__ = [
     "ServerOption",
     "VerboseOption",
     "WorkflowArgument",
-    "choices_of",
+    "choice_metavar",
+    "choice_parser",
     "parse_input",
     "parse_labels",
-    "parse_moment",
     "parse_seconds",
-    "parser_of",
+    "parse_time",
 ]
 
 Choice = TypeVar("Choice", bound=StrEnum)
@@ -44,26 +44,26 @@ _DAYS = re.compile(r"([0-9]{1,7}(?:\.[0-9]+)?)d", re.ASCII)
 
 
 class Format(StrEnum):
-    """How an answer is written."""
+    """The output format of an answer."""
 
     TEXT = "text"
     JSON = "json"
 
 
-def choices_of(kind: type[StrEnum]) -> str:
-    """Return how a choice is shown in the help."""
+def choice_metavar(kind: type[StrEnum]) -> str:
+    """Return the choices as the help shows them."""
     return f"<{'|'.join(kind)}>"
 
 
-def parser_of(kind: type[Choice]) -> Callable[[str], Choice]:
-    """Return what reads a choice; Typer's own parser says of a wrong one how it was found out."""
+def choice_parser(kind: type[Choice]) -> Callable[[str], Choice]:
+    """Return a parser of a choice. Its error lists the choices; that of Typer would name the parser too."""
 
-    def parse(word: str) -> Choice:
+    def parse(text: str) -> Choice:
         try:
-            return kind(word)
+            return kind(text)
         except ValueError:
-            known = ", ".join(map(repr, map(str, kind)))
-            raise typer.BadParameter(f"{word!r} is not one of {known}.") from None
+            choices = ", ".join(map(repr, map(str, kind)))
+            raise typer.BadParameter(f"{text!r} is not one of {choices}.") from None
 
     return parse
 
@@ -71,7 +71,7 @@ def parser_of(kind: type[Choice]) -> Callable[[str], Choice]:
 WorkflowArgument: TypeAlias = Annotated[
     str,
     typer.Argument(
-        metavar="FILE|NAME", help="A workflow file, or the name of a workflow that the server has.", show_default=False
+        metavar="FILE|NAME", help="A workflow file, or the name of a workflow of the server.", show_default=False
     ),
 ]
 ServerOption: TypeAlias = Annotated[
@@ -84,37 +84,40 @@ ServerOption: TypeAlias = Annotated[
     ),
 ]
 InsecureOption: TypeAlias = Annotated[
-    bool, typer.Option("--insecure", help="Send plain text to another machine.", show_default=False)
+    bool, typer.Option("--insecure", help="Allow an unencrypted connection to another machine.", show_default=False)
 ]
 ActionsOption: TypeAlias = Annotated[
     list[str] | None,
     typer.Option(
         "--actions",
         metavar="MODULE",
-        help="Need no server: run in this process, with the actions of this module. Repeatable.",
+        help="Run in this process, without a server, with the actions of this module. Repeatable.",
         show_default=False,
     ),
 ]
 LocalOption: TypeAlias = Annotated[
     bool,
-    typer.Option("--local", help="Need no server: run in this process, with built-in and installed actions alone."),
+    typer.Option("--local", help="Run in this process, without a server, with built-in and installed actions only."),
 ]
 RunArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="RUN", help="The run's id, or a beginning that only it has.", show_default=False)
+    str, typer.Argument(metavar="RUN", help="The run's id, or a unique prefix of it.", show_default=False)
 ]
 FormatOption: TypeAlias = Annotated[
     Format,
     typer.Option(
-        "--output", parser=parser_of(Format), metavar=choices_of(Format), help="For people, or JSON for programs."
+        "--output",
+        parser=choice_parser(Format),
+        metavar=choice_metavar(Format),
+        help="Text for people, or JSON for programs.",
     ),
 ]
 OutputOption: TypeAlias = Annotated[
     OutputMode | None,
     typer.Option(
         "--output",
-        parser=parser_of(OutputMode),
-        metavar=choices_of(OutputMode),
-        help="A live view, a line for each event, events as JSON lines, or the outputs alone. "
+        parser=choice_parser(OutputMode),
+        metavar=choice_metavar(OutputMode),
+        help="A live view, a line for each event, events as JSON lines, or only the outputs. "
         "Default: live on a terminal, else text.",
         show_default=False,
     ),
@@ -123,24 +126,24 @@ VerboseOption: TypeAlias = Annotated[bool, typer.Option("--verbose", "-v", help=
 
 
 def parse_input(text: str | None) -> JSON:
-    """Read the run's input: JSON, `@FILE`, or `@-` for standard input; nothing is `null`.
+    """Parse the run's input: JSON, `@FILE`, or `@-` for standard input; `None`: null.
 
     Raises:
-        CommandError: It is not JSON, or the file cannot be read.
+        CommandError: The input is not JSON, or the file cannot be read.
     """
     if text is None:
         return None
     try:
-        return cast("JSON", parse_json_text(_contents(text[1:]) if text.startswith("@") else text))
+        return cast("JSON", parse_json_text(_read_text(text[1:]) if text.startswith("@") else text))
     except OSError as error:
         raise CommandError(f"--input: cannot read {text[1:]}: {error.strerror}") from error
     except ValueError as error:
-        remedy = f"; for the file's contents write @{text}" if _is_file(text) else ""
-        raise CommandError(f"--input: {error}{remedy}") from error
+        hint = f"; for the file's contents write @{text}" if _is_file(text) else ""
+        raise CommandError(f"--input: {error}{hint}") from error
 
 
-def _contents(file: str) -> str:
-    """Return the text of a file, or of standard input: UTF-8, or UTF-16 and UTF-32 as a byte order mark says."""
+def _read_text(file: str) -> str:
+    """Read a file, or standard input for `-`, as UTF-8, or as UTF-16 or UTF-32 if a byte order mark says so."""
     if file != "-":
         data = Path(file).read_bytes()
     elif (binary := getattr(sys.stdin, "buffer", None)) is not None:
@@ -153,30 +156,30 @@ def _contents(file: str) -> str:
 def _is_file(text: str) -> bool:
     try:
         return Path(text).is_file()
-    except (OSError, ValueError):  # no path at all, as long JSON is
+    except (OSError, ValueError):  # not a valid path: long JSON, for example
         return False
 
 
 def parse_labels(option: str, texts: list[str] | None) -> dict[str, str]:
-    """Read labels such as `team=weather`.
+    """Parse labels such as `team=weather`.
 
     Raises:
-        CommandError: One is not such a pair.
+        CommandError: A label has no key or no `=`.
     """
     labels = {}
     for text in texts or ():
-        key, sign, value = text.partition("=")
-        if not (key and sign):
+        key, separator, value = text.partition("=")
+        if not (key and separator):
             raise CommandError(f'{option}: "{text}" is not a label such as team=weather')
         labels[key] = value
     return labels
 
 
-def parse_moment(option: str, text: str | None, now: datetime) -> datetime | None:
-    """Read a point in time: a duration such as `2h` or `7d` before now, or an ISO time, local if it names no zone.
+def parse_time(option: str, text: str | None, now: datetime) -> datetime | None:
+    """Parse a time: a duration before now, such as `2h` or `7d`, or an ISO time. Without a zone it is local time.
 
     Raises:
-        CommandError: It is neither.
+        CommandError: The text is neither.
     """
     if text is None:
         return None
@@ -187,15 +190,15 @@ def parse_moment(option: str, text: str | None, now: datetime) -> datetime | Non
     try:
         return datetime.fromisoformat(text).astimezone()
     except (ValueError, OverflowError, OSError) as error:
-        wanted = "a duration such as 2h or 7d, nor a time such as 2026-01-31T09:00"
-        raise CommandError(f'{option}: "{text}" is neither {wanted}') from error
+        expected = "a duration such as 2h or 7d, nor a time such as 2026-01-31T09:00"
+        raise CommandError(f'{option}: "{text}" is neither {expected}') from error
 
 
 def parse_seconds(option: str, text: str | None) -> float | None:
-    """Read a duration such as `90s`, `2m` or `7d`; a bare number is seconds.
+    """Parse a duration such as `90s`, `2m` or `7d`, and return seconds. A number without a unit is seconds.
 
     Raises:
-        CommandError: It is not one.
+        CommandError: The text is not a duration.
     """
     if text is None:
         return None
@@ -206,7 +209,7 @@ def parse_seconds(option: str, text: str | None) -> float | None:
 
 
 def _seconds(text: str) -> float:
-    """Read a duration as workflow files have them, or days, which are too long for a workflow and not for a list."""
+    """Parse a duration in the format of workflow files, or in days, which workflow files do not allow."""
     if days := _DAYS.fullmatch(text):
         return float(days[1]) * 24 * 3600
     duration = parse_duration(text)

@@ -1,4 +1,4 @@
-"""The workflow that a command names: a file, or a workflow that the server has; and its errors, placed in the file."""
+"""The workflow of a command, from a file or from the server, and the places of errors in the file."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ from .exit_codes import CommandError
 
 __all__ = ["Source", "find_workflow"]
 
-_BUILT_IN = "core."
+_BUILT_IN_PREFIX = "core."
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 
@@ -23,8 +23,8 @@ class Source:
     """A workflow to run.
 
     Attributes:
-        definition: The workflow itself, or the name of one that the server has.
-        loaded: The file it was read from, if it was.
+        definition: The workflow, or the name of a workflow of the server.
+        loaded: The workflow file; `None`: the server has the workflow.
     """
 
     definition: workflow_pb2.Workflow | str
@@ -32,19 +32,19 @@ class Source:
 
     @property
     def actions(self) -> dict[str, str]:
-        """The steps' actions by step id, as far as they are known here."""
+        """The steps' actions by step id; empty for a workflow of the server."""
         return {} if isinstance(self.definition, str) else {step.id: step.action for step in self.definition.steps}
 
-    def without_server(self, command: str) -> str:
-        """Return how a command runs this workflow in its own process; empty: only the server has it."""
+    def local_command(self, command: str) -> str:
+        """Return the command line that runs this workflow in its own process; empty: the server has the workflow."""
         if self.loaded is None:
             return ""
-        built_in = all(action.startswith(_BUILT_IN) for action in self.actions.values())
+        built_in = all(action.startswith(_BUILT_IN_PREFIX) for action in self.actions.values())
         return f"stepwave {command} {self.loaded.source} {'--local' if built_in else '--actions MODULE'}"
 
     @contextmanager
-    def located(self) -> Iterator[None]:
-        """Give what a server blames in the body its place in the file.
+    def locate_errors(self) -> Iterator[None]:
+        """Add the place in the file to the violations of an error that the server returns in the body.
 
         Raises:
             CommandError: The server refused the workflow.
@@ -54,14 +54,15 @@ class Source:
         except (InvalidWorkflow, Unsupported) as error:
             if self.loaded is None or not error.violations:
                 raise
-            raise CommandError(_placed(self.loaded, error)) from error
+            raise CommandError(_located_violations(self.loaded, error)) from error
 
 
 def find_workflow(name: str) -> Source:
-    """Read a workflow file, or take the name of a workflow that the server has.
+    """Read a workflow file, or take the name of a workflow of the server.
 
     Raises:
-        CommandError: The file is not a workflow, cannot be read, or is not there though only a file can be meant.
+        CommandError: The file cannot be read, or is not a workflow. A name with a folder,
+                or one that ends in `.yaml`, `.yml` or `.json`, is a file.
     """
     path = Path(name)
     if not path.is_file() and path.suffix not in _SUFFIXES and path.name == name:
@@ -71,16 +72,16 @@ def find_workflow(name: str) -> Source:
     except OSError as error:
         raise CommandError(f"cannot read {name}: {error.strerror}") from error
     except WorkflowFileError as error:
-        which = "this is" if len(error.problems) == 1 else "these are"
-        raise CommandError(f"{error}\nits actions and dependencies are checked once {which} mended") from error
+        problems = "this problem is" if len(error.problems) == 1 else "these problems are"
+        raise CommandError(f"{error}\nactions and dependencies are checked once {problems} fixed") from error
     return Source(loaded.message, loaded)
 
 
-def _placed(loaded: LoadedWorkflow, error: InvalidWorkflow | Unsupported) -> str:
+def _located_violations(loaded: LoadedWorkflow, error: InvalidWorkflow | Unsupported) -> str:
     fields = workflow_pb2.Workflow.DESCRIPTOR.fields_by_name
-    inside = [violation for violation in error.violations if _root(violation.field) in fields]
-    lines = [str(loaded.locate(inside))] if inside else []
-    return "\n".join([*lines, *(str(violation) for violation in error.violations if violation not in inside)])
+    in_workflow = [violation for violation in error.violations if _root(violation.field) in fields]
+    lines = [str(loaded.locate(in_workflow))] if in_workflow else []
+    return "\n".join([*lines, *(str(violation) for violation in error.violations if violation not in in_workflow)])
 
 
 def _root(field: str) -> str:

@@ -1,4 +1,4 @@
-"""A server with a journal on disk, as its user meets it: where it is, what a restart does, and copies of it."""
+"""A server with a journal on disk: the journal's place, restarts, and backups."""
 
 import json
 import signal
@@ -18,7 +18,7 @@ Serving: TypeAlias = Callable[..., AbstractContextManager[tuple[Shell, Started]]
 
 @pytest.fixture
 def durable(tmp_path: Path) -> Serving:
-    """Return what runs a server on the journal of this test, and stops it; given actions are in `tools`."""
+    """Return a function that runs a server on this test's journal, with or without the actions in `tools`."""
 
     @contextmanager
     def serve(*arguments: str, tools: bool = True) -> Iterator[tuple[Shell, Started]]:
@@ -32,21 +32,21 @@ def durable(tmp_path: Path) -> Serving:
 
 
 def hold(shell: Shell) -> None:
-    """Start the run "held", and see its step running."""
+    """Start the run "held", and wait until its step runs."""
     shell.run("run", "flows/holding.yaml", "--detach", "--run-id", "held")
     with shell.start("watch", "held") as watch:
         watch.wait_for_error("holding")
 
 
-def run_named(shell: Shell, run_id: str) -> dict[str, object]:
-    """Return a run as the list of runs has it."""
+def listed_run(shell: Shell, run_id: str) -> dict[str, object]:
+    """Return a run from the list of runs."""
     found = json.loads(shell.run("runs", "--output", "json").stdout)
     (run,) = [run for run in found if run["run_id"] == run_id]
     assert isinstance(run, dict)
     return run
 
 
-def test_the_journal_and_what_was_resumed_are_said_beside_the_address(durable: Serving, tmp_path: Path) -> None:
+def test_the_journal_and_the_resumed_runs_are_logged(durable: Serving, tmp_path: Path) -> None:
     with durable() as (shell, server):
         assert server.wait_for_error("journal: ").endswith(f"journal: {tmp_path}/journal.db\n")
         hold(shell)
@@ -55,7 +55,7 @@ def test_the_journal_and_what_was_resumed_are_said_beside_the_address(durable: S
         assert "resumed 1 run" in server.wait_for_error("resumed")
 
 
-def test_runs_that_ended_are_there_after_a_restart(durable: Serving) -> None:
+def test_ended_runs_are_found_after_a_restart(durable: Serving) -> None:
     with durable() as (shell, _):
         shell.run("run", "flows/labelled.yaml", "--run-id", "kept")
     with durable() as (shell, _):
@@ -63,7 +63,7 @@ def test_runs_that_ended_are_there_after_a_restart(durable: Serving) -> None:
         assert (done.returncode, json.loads(done.stdout)) == (0, {"quick": 1})
 
 
-def test_an_attempt_that_a_restart_interrupted_is_seen_retrying(durable: Serving) -> None:
+def test_an_attempt_that_a_restart_interrupted_is_shown_retrying(durable: Serving) -> None:
     with durable() as (shell, _):
         hold(shell)
     with durable() as (shell, _), shell.start("watch", "held") as watch:
@@ -72,14 +72,14 @@ def test_an_attempt_that_a_restart_interrupted_is_seen_retrying(durable: Serving
         assert "long" in watch.wait_for_error("attempt 2")
 
 
-def test_a_run_whose_action_is_missing_visibly_waits(durable: Serving) -> None:
+def test_a_run_with_a_missing_action_is_shown_waiting(durable: Serving) -> None:
     with durable() as (shell, _):
         hold(shell)
     with durable(tools=False) as (shell, server):
         assert "run held waits for a server with the action hold" in server.wait_for_error("waits")
         with shell.start("watch", "held") as watch:
             assert watch.wait_for_error("waiting").endswith("for a server with the action hold\n")
-        assert run_named(shell, "held")["missing_actions"] == ["hold"]
+        assert listed_run(shell, "held")["missing_actions"] == ["hold"]
         line = shell.run("runs").stdout.splitlines()[1]
         assert line.endswith("waits for a server with the action hold")
         done = shell.run("result", "held")
@@ -87,7 +87,7 @@ def test_a_run_whose_action_is_missing_visibly_waits(durable: Serving) -> None:
         assert (done.returncode, done.stderr) == (2, expected)
 
 
-def test_a_paused_run_says_so(durable: Serving) -> None:
+def test_a_paused_run_is_shown_as_paused(durable: Serving) -> None:
     with durable() as (shell, _):
         hold(shell)
     with durable("--recover", "pause") as (shell, _):
@@ -105,7 +105,7 @@ def test_a_paused_run_can_be_cancelled(durable: Serving) -> None:
         assert shell.run("watch", "held").returncode == 130
 
 
-def test_a_server_may_be_told_to_fail_what_it_finds(durable: Serving) -> None:
+def test_with_recover_fail_unfinished_runs_fail(durable: Serving) -> None:
     with durable() as (shell, _):
         hold(shell)
     with durable("--recover", "fail") as (shell, _):
@@ -119,21 +119,21 @@ def test_by_default_the_journal_is_in_the_users_data_folder(tmp_path: Path) -> N
     assert (tmp_path / "stepwave" / "journal.db").is_file()
 
 
-def test_the_environment_names_the_journal_and_the_option_counts_more(tmp_path: Path) -> None:
+def test_the_journal_option_overrides_the_environment(tmp_path: Path) -> None:
     named = f"sqlite:{tmp_path}/named.db"
-    with Shell().start(*SERVE, "--journal", f"sqlite:{tmp_path}/said.db", STEPWAVE_JOURNAL=named) as server:
-        assert server.wait_for_error("journal: ").endswith("said.db\n")
+    with Shell().start(*SERVE, "--journal", f"sqlite:{tmp_path}/option.db", STEPWAVE_JOURNAL=named) as server:
+        assert server.wait_for_error("journal: ").endswith("option.db\n")
     with Shell().start(*SERVE, STEPWAVE_JOURNAL=named) as server:
         assert server.wait_for_error("journal: ").endswith("named.db\n")
 
 
-def test_in_memory_nothing_is_written(tmp_path: Path) -> None:
+def test_a_journal_in_memory_writes_no_files(tmp_path: Path) -> None:
     with Shell().start(*SERVE, XDG_DATA_HOME=str(tmp_path)) as server:
         server.wait_for_output(":")
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_backup_of_a_running_server_serves_as_its_journal(durable: Serving, tmp_path: Path) -> None:
+def test_a_backup_of_a_running_server_can_be_served(durable: Serving, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     with durable() as (shell, _):
         shell.run("run", "flows/labelled.yaml", "--run-id", "kept")
@@ -145,20 +145,20 @@ def test_a_backup_of_a_running_server_serves_as_its_journal(durable: Serving, tm
         assert Shell(address).run("result", "kept").returncode == 0
 
 
-def test_a_backup_writes_over_a_file_only_when_told_to(durable: Serving, tmp_path: Path, alone: Shell) -> None:
+def test_a_backup_overwrites_a_file_only_with_force(durable: Serving, tmp_path: Path, alone: Shell) -> None:
     with durable():
         pass
     copy = tmp_path / "copy.db"
     copy.write_text("mine")
     arguments = ("backup", str(copy), "--journal", f"sqlite:{tmp_path}/journal.db")
     done = alone.run(*arguments)
-    assert (done.returncode, done.stderr) == (2, f"{copy} is there already; write over it with --force\n")
+    assert (done.returncode, done.stderr) == (2, f"{copy} already exists; overwrite it with --force\n")
     assert copy.read_text() == "mine"
     assert alone.run(*arguments, "--force").returncode == 0
     assert copy.read_bytes() != b"mine"
 
 
-def test_a_backup_never_writes_over_the_journal_itself(durable: Serving, tmp_path: Path, alone: Shell) -> None:
+def test_a_backup_never_overwrites_the_journal_itself(durable: Serving, tmp_path: Path, alone: Shell) -> None:
     with durable():
         pass
     journal = f"{tmp_path}/journal.db"
@@ -169,13 +169,13 @@ def test_a_backup_never_writes_over_the_journal_itself(durable: Serving, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("copy.db",), "the journal is in memory: that is its server's alone\n"),
+        (("copy.db",), "the journal is in memory: only its server can read it\n"),
         (("copy.db", "--journal", "sqlite:/nowhere/journal.db"), "there is no journal at /nowhere/journal.db\n"),
         (("copy.db", "--journal", "sqlite:flows"), "flows is a folder; name the journal's file, as in sqlite:"),
         (("copy.db", "--journal", "postgres"), "--journal: unknown journal 'postgres'"),
     ],
 )
-def test_what_cannot_be_copied_is_refused(alone: Shell, arguments: tuple[str, ...], message: str) -> None:
+def test_a_journal_that_cannot_be_copied_is_refused(alone: Shell, arguments: tuple[str, ...], message: str) -> None:
     done = alone.run("backup", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr

@@ -1,4 +1,4 @@
-"""`stepwave rerun`, `export` and `delete`: what can be done with runs that are kept."""
+"""`stepwave rerun`, `export` and `delete`: commands for ended runs."""
 
 import json
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_a_rerun_prints_and_exits_as_a_run_does(shell: Shell, greeted: str) -> N
     assert done.stderr.splitlines()[0] == "rerun of greeted"
 
 
-def test_from_failed_what_succeeded_is_taken_over(shell: Shell, failed: str) -> None:
+def test_from_failed_reuses_steps_that_succeeded(shell: Shell, failed: str) -> None:
     done = shell.run("rerun", failed, "--from-failed")
     assert (done.returncode, json.loads(done.stdout)) == (1, {"aside": 2})
     lines = [line.split(" s  ", 1)[-1] for line in done.stderr.splitlines()]
@@ -44,7 +44,7 @@ def test_a_rerun_can_be_detached(shell: Shell, greeted: str) -> None:
     assert shell.run("watch", "again").stderr.startswith("rerun of greeted\n")
 
 
-def test_a_rerun_as_json_is_its_events(shell: Shell, failed: str) -> None:
+def test_a_rerun_as_json_prints_its_events(shell: Shell, failed: str) -> None:
     done = shell.run("rerun", failed, "--from-failed", "--output", "json")
     events = [json.loads(line) for line in done.stdout.splitlines()]
     ends = {event["result"]["step_id"]: event["result"] for event in events if event["kind"] == "step_finished"}
@@ -52,7 +52,7 @@ def test_a_rerun_as_json_is_its_events(shell: Shell, failed: str) -> None:
     assert done.stderr == ""
 
 
-def test_a_list_says_what_is_a_rerun(shell: Shell, greeted: str) -> None:
+def test_the_list_of_runs_marks_reruns(shell: Shell, greeted: str) -> None:
     shell.run("rerun", greeted, "--run-id", "listed-again")
     lines = shell.run("runs", "--limit", "1").stdout.splitlines()
     assert lines[0].split()[-1] == "NOTE"
@@ -60,13 +60,13 @@ def test_a_list_says_what_is_a_rerun(shell: Shell, greeted: str) -> None:
     assert lines[1].endswith("2 succeeded  rerun of greeted")
 
 
-def test_a_result_says_what_it_is_a_rerun_of(shell: Shell, failed: str) -> None:
+def test_a_result_names_the_run_that_it_repeats(shell: Shell, failed: str) -> None:
     shell.run("rerun", failed, "--from-failed", "--run-id", "looked-at")
     done = shell.run("result", "looked-at")
     assert done.stderr.splitlines()[0] == "looked-at is a rerun of failed-once; 1 step taken over"
 
 
-def test_a_run_under_way_is_not_run_again(shell: Shell) -> None:
+def test_an_unfinished_run_cannot_be_rerun(shell: Shell) -> None:
     shell.run("run", "holding", "--detach", "--run-id", "underway")
     done = shell.run("rerun", "underway")
     assert (done.returncode, done.stdout) == (2, "")
@@ -82,38 +82,38 @@ def test_an_export_is_one_json_document_that_replays(shell: Shell, failed: str) 
     replay(exported)
 
 
-def test_an_export_goes_to_a_file_on_request(shell: Shell, failed: str, tmp_path: Path) -> None:
+def test_an_export_is_written_to_a_file_with_to(shell: Shell, failed: str, tmp_path: Path) -> None:
     file = tmp_path / "run.json"
     done = shell.run("export", failed, "--to", str(file))
     exported = RunExport.load(file)
     assert (done.stdout, done.stderr) == ("", f"wrote {file}: {failed}, {len(exported.events)} events\n")
 
 
-def test_a_file_that_cannot_be_written_is_said(shell: Shell, failed: str, tmp_path: Path) -> None:
+def test_an_export_file_that_cannot_be_written_is_named(shell: Shell, failed: str, tmp_path: Path) -> None:
     done = shell.run("export", failed, "--to", str(tmp_path / "no" / "run.json"))
     assert done.returncode == 2
     assert done.stderr.startswith(f"cannot write {tmp_path}/no/run.json: ")
 
 
-def test_runs_are_deleted_by_their_ids_or_beginnings(shell: Shell) -> None:
-    for run_id in ("bin-one", "bin-two"):
+def test_runs_are_deleted_by_their_ids_or_prefixes(shell: Shell) -> None:
+    for run_id in ("old-one", "old-two"):
         shell.run("run", "labelled", "--run-id", run_id)
-    done = shell.run("delete", "bin-o", "bin-two", "bin-one")
-    assert (done.returncode, done.stderr) == (0, "deleted bin-one\ndeleted bin-two\n")
-    assert shell.run("result", "bin-two").returncode == 2
+    done = shell.run("delete", "old-o", "old-two", "old-one")
+    assert (done.returncode, done.stderr) == (0, "deleted old-one\ndeleted old-two\n")
+    assert shell.run("result", "old-two").returncode == 2
 
 
-def test_nothing_is_deleted_when_one_of_the_runs_is_not_there(shell: Shell) -> None:
-    shell.run("run", "labelled", "--run-id", "spared")
-    assert shell.run("delete", "spared", "nowhere").returncode == 2
-    assert shell.run("result", "spared").returncode == 0
+def test_nothing_is_deleted_if_one_of_the_runs_is_unknown(shell: Shell) -> None:
+    shell.run("run", "labelled", "--run-id", "not-deleted")
+    assert shell.run("delete", "not-deleted", "nowhere").returncode == 2
+    assert shell.run("result", "not-deleted").returncode == 0
 
 
-def test_a_run_under_way_is_not_deleted(shell: Shell) -> None:
+def test_an_unfinished_run_is_not_deleted(shell: Shell) -> None:
     shell.run("run", "holding", "--detach", "--run-id", "undeleted")
-    shell.run("run", "labelled", "--run-id", "thrown-away")
-    done = shell.run("delete", "undeleted", "thrown-away")
+    shell.run("run", "labelled", "--run-id", "deleted-run")
+    done = shell.run("delete", "undeleted", "deleted-run")
     assert done.returncode == 2
     lines = done.stderr.splitlines()
-    assert lines == ["deleted thrown-away", "undeleted has not ended; end it first: stepwave cancel undeleted"]
+    assert lines == ["deleted deleted-run", "undeleted has not ended; cancel it first: stepwave cancel undeleted"]
     shell.run("cancel", "undeleted")

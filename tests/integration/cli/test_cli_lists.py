@@ -1,4 +1,4 @@
-"""`stepwave runs`, `actions`, `plan`, `schema` and `--version`: what there is, for people and for programs."""
+"""`stepwave runs`, `actions`, `plan`, `schema` and `--version`, as text and as JSON."""
 
 import json
 from importlib.metadata import version
@@ -24,14 +24,14 @@ def test_runs_are_listed_newest_first(shell: Shell) -> None:
     assert lines[1].endswith("2 succeeded")
 
 
-def test_a_cut_list_says_so(shell: Shell) -> None:
+def test_a_list_that_reaches_its_limit_says_so(shell: Shell) -> None:
     for run_id in ("cut-one", "cut-two"):
         shell.run("run", "greeting", "--detach", "--run-id", run_id, "--input", '{"name": "ann"}')
     done = shell.run("runs", "--limit", "1")
-    assert (len(done.stdout.splitlines()), done.stderr) == (2, "there are more: --limit 10\n")
+    assert (len(done.stdout.splitlines()), done.stderr) == (2, "there are more runs; list them with --limit 10\n")
 
 
-def test_a_reader_that_has_gone_is_no_error(shell: Shell) -> None:
+def test_a_closed_pipe_is_no_error(shell: Shell) -> None:
     with shell.start("runs") as started:
         assert started.process.stdout is not None
         assert started.process.stderr is not None
@@ -46,25 +46,25 @@ def test_runs_are_filtered_by_workflow_and_state(shell: Shell) -> None:
     assert json.loads(shell.run("runs", "--workflow", "nothing", "--output", "json").stdout) == []
 
 
-def ids(shell: Shell, *arguments: str) -> list[str]:
-    """Return the ids of the runs that are listed."""
+def listed_ids(shell: Shell, *arguments: str) -> list[str]:
+    """Return the ids of the listed runs."""
     return [run["run_id"] for run in json.loads(shell.run("runs", *arguments, "--output", "json").stdout)]
 
 
-def test_runs_are_filtered_by_all_labels_that_are_given(shell: Shell) -> None:
+def test_runs_are_filtered_by_all_given_labels(shell: Shell) -> None:
     shell.run("run", "labelled", "--run-id", "with-labels")
-    assert ids(shell, "--label", "team=weather", "--label", "tier=")[0] == "with-labels"
-    assert ids(shell, "--label", "team=weather", "--label", "tier=1") == []
+    assert listed_ids(shell, "--label", "team=weather", "--label", "tier=")[0] == "with-labels"
+    assert listed_ids(shell, "--label", "team=weather", "--label", "tier=1") == []
 
 
-def test_runs_are_filtered_by_when_they_were_accepted(shell: Shell) -> None:
+def test_runs_are_filtered_by_the_time_of_acceptance(shell: Shell) -> None:
     shell.run("run", "labelled", "--run-id", "timed")
     found = json.loads(shell.run("runs", "--output", "json").stdout)
     (accepted,) = [run["create_time"] for run in found if run["run_id"] == "timed"]
-    assert "timed" in ids(shell, "--since", "1h")
-    assert "timed" in ids(shell, "--since", accepted[:19] + "Z", "--until", "2999-01-01")
-    assert "timed" not in ids(shell, "--until", "1h")
-    assert "timed" not in ids(shell, "--until", accepted[:19] + "Z")
+    assert "timed" in listed_ids(shell, "--since", "1h")
+    assert "timed" in listed_ids(shell, "--since", accepted[:19] + "Z", "--until", "2999-01-01")
+    assert "timed" not in listed_ids(shell, "--until", "1h")
+    assert "timed" not in listed_ids(shell, "--until", accepted[:19] + "Z")
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_runs_are_filtered_by_when_they_were_accepted(shell: Shell) -> None:
         (("--state", "skipped"), "'skipped'"),
     ],
 )
-def test_a_filter_that_makes_no_sense_is_refused(shell: Shell, arguments: tuple[str, ...], message: str) -> None:
+def test_an_invalid_filter_is_refused(shell: Shell, arguments: tuple[str, ...], message: str) -> None:
     done = shell.run("runs", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
 
 
-def test_actions_are_listed_with_what_they_take(shell: Shell) -> None:
+def test_actions_are_listed_with_their_inputs(shell: Shell) -> None:
     lines = shell.run("actions").stdout.splitlines()
     (line,) = [line for line in lines if line.startswith("shout")]
     assert line.split(maxsplit=3) == ["shout", "text", "tools:shout", "Say it louder."]
@@ -93,7 +93,7 @@ def test_actions_of_a_module_need_no_server(alone: Shell) -> None:
     assert shout["input_schema"]["properties"]["text"]["type"] == "string"
 
 
-def test_a_plan_says_when_each_step_runs_and_what_it_gets(shell: Shell) -> None:
+def test_a_plan_shows_the_wave_and_the_input_of_each_step(shell: Shell) -> None:
     assert shell.run("plan", "flows/greeting.yaml").stdout.splitlines() == [
         "greeting: 2 steps, 1 dependency, 2 waves, width 1",
         "",
@@ -124,11 +124,11 @@ def test_the_schema_is_printed_as_json(alone: Shell) -> None:
     assert json.loads(alone.run("schema").stdout) == workflow_schema()
 
 
-def test_the_version_is_the_distributions(alone: Shell) -> None:
+def test_the_version_is_that_of_the_distribution(alone: Shell) -> None:
     assert alone.run("--version").stdout == f"stepwave {version('stepwave')}\n"
 
 
-def test_every_command_explains_itself(alone: Shell) -> None:
+def test_every_command_has_help(alone: Shell) -> None:
     for command in COMMANDS:
         done = alone.run(command, "--help")
         assert (done.returncode, done.stderr) == (0, "")

@@ -1,4 +1,4 @@
-"""`stepwave run`: outputs on standard output, everything else on standard error, and exit codes that tell."""
+"""`stepwave run`: outputs on standard output, everything else on standard error, and exit codes."""
 
 import json
 import signal
@@ -28,7 +28,7 @@ def test_a_workflow_of_the_server_runs_by_its_name(shell: Shell) -> None:
     assert (done.returncode, json.loads(done.stdout)) == (0, OUTPUTS)
 
 
-def test_piped_each_event_is_a_line_of_standard_error(shell: Shell) -> None:
+def test_without_a_terminal_each_event_is_a_line_of_standard_error(shell: Shell) -> None:
     done = shell.run(*GREETING, "--run-id", "greeting-lines")
     lines = [line.split(" s  ", 1)[1] for line in done.stderr.splitlines()]
     assert lines[0] == "run     started    greeting-lines: greeting, 2 steps in 2 waves"
@@ -54,12 +54,12 @@ def test_as_json_each_event_is_a_line_of_standard_output(shell: Shell) -> None:
     assert events[-1]["result"]["outputs"] == OUTPUTS
 
 
-def test_as_result_the_outputs_are_all_there_is(shell: Shell) -> None:
+def test_as_result_only_the_outputs_are_printed(shell: Shell) -> None:
     done = shell.run(*GREETING, "--output", "result")
     assert (json.loads(done.stdout), done.stderr) == (OUTPUTS, "")
 
 
-def test_what_actions_print_is_kept_out_of_the_answer(alone: Shell, tmp_path: Path) -> None:
+def test_the_output_of_actions_goes_to_standard_error(alone: Shell, tmp_path: Path) -> None:
     flow = tmp_path / "flow.yaml"
     flow.write_text("name: a\nsteps: [{id: talk, action: chatter}]")
     done = alone.run("run", str(flow), "--actions", "tools", "--output", "result")
@@ -81,18 +81,18 @@ def test_verbose_shows_the_traceback(shell: Shell) -> None:
     assert '    raise LookupError("no such thing")\n' in done.stderr
 
 
-def test_the_first_interrupt_cancels_the_run_and_says_so(shell: Shell) -> None:
+def test_the_first_interrupt_cancels_the_run(shell: Shell) -> None:
     with shell.start("run", "holding", "--run-id", "interrupted") as started:
         started.wait_for_error("holding")
         started.process.send_signal(signal.SIGINT)
-        started.wait_for_error("cancelling interrupted; Ctrl-C again leaves at once")
+        started.wait_for_error("cancelling interrupted; Ctrl-C again exits at once")
         code, out, err = started.end()
     assert (code, json.loads(out)) == (130, {"quick": 1})
     assert "■ run: cancelled: Ctrl-C" in err
     assert json.loads(shell.run("runs", "--output", "json").stdout)[0]["state"] == "cancelled"
 
 
-def test_the_second_interrupt_leaves_at_once(alone: Shell, tmp_path: Path) -> None:
+def test_the_second_interrupt_exits_at_once(alone: Shell, tmp_path: Path) -> None:
     flow = tmp_path / "flow.yaml"
     flow.write_text("name: a\nsteps: [{id: cling, action: cling}]")
     with alone.start("run", str(flow), "--actions", "tools") as started:
@@ -103,7 +103,7 @@ def test_the_second_interrupt_leaves_at_once(alone: Shell, tmp_path: Path) -> No
         assert started.end()[0] == 130
 
 
-def test_an_action_that_never_ends_does_not_hold_up_the_end(alone: Shell) -> None:
+def test_an_action_that_never_ends_does_not_delay_the_exit(alone: Shell) -> None:
     done = alone.run("run", "flows/staying.yaml", "--actions", "tools", STEPWAVE_CANCEL_GRACE="0.1")
     assert (done.returncode, json.loads(done.stdout)) == (1, {"quick": 1})
     assert "destroyed" not in done.stderr
@@ -115,7 +115,7 @@ def test_a_timeout_cancels_the_run(shell: Shell) -> None:
     assert "its --timeout of 0.1 s has passed" in done.stderr
 
 
-def test_detached_a_run_goes_on_by_itself(shell: Shell) -> None:
+def test_a_detached_run_continues_after_the_command(shell: Shell) -> None:
     started = shell.run("run", "holding", "--detach")
     run_id = started.stdout.strip()
     assert started.stderr == f"see it: stepwave watch {run_id}\n"
@@ -139,30 +139,30 @@ def test_detached_a_run_goes_on_by_itself(shell: Shell) -> None:
         ("--run-id", "not an id"),
     ],
 )
-def test_bad_usage_exits_with_2(shell: Shell, arguments: tuple[str, ...]) -> None:
+def test_wrong_usage_exits_with_2(shell: Shell, arguments: tuple[str, ...]) -> None:
     done = shell.run("run", "flows/greeting.yaml", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr
     assert "Traceback" not in done.stderr
 
 
-def test_a_word_that_an_option_does_not_know_is_answered_with_those_it_does(shell: Shell) -> None:
+def test_an_invalid_choice_is_answered_with_the_choices(shell: Shell) -> None:
     done = shell.run("run", "flows/greeting.yaml", "--output", "xml")
     assert "Invalid value for '--output': 'xml' is not one of 'live'" in done.stderr
 
 
-def test_a_malformed_file_names_every_problem_and_its_place(shell: Shell, tmp_path: Path) -> None:
+def test_every_problem_of_a_malformed_file_is_reported_with_its_place(shell: Shell, tmp_path: Path) -> None:
     (tmp_path / "flow.yaml").write_text("name: a\nsteps:\n- id: b\n  acton: c\n  depends_on: d\n")
     done = Shell(shell.server, folder=tmp_path).run("run", "flow.yaml")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == [
         'flow.yaml:4:3: unknown key "acton"; did you mean "action"?',
         'flow.yaml:5:15: steps[0].depends_on: expected a list of strings, got the string "d"',
-        "its actions and dependencies are checked once these are mended",
+        "actions and dependencies are checked once these problems are fixed",
     ]
 
 
-def test_what_the_server_refuses_is_placed_in_the_file(shell: Shell, tmp_path: Path) -> None:
+def test_problems_that_the_server_finds_have_their_place_in_the_file(shell: Shell, tmp_path: Path) -> None:
     text = "name: a\nsteps:\n- {id: search, action: shout}\n- id: brief\n  action: shot\n  depends_on: [serach]\n"
     (tmp_path / "flow.yaml").write_text(text)
     done = Shell(shell.server, folder=tmp_path).run("run", "flow.yaml")
@@ -173,44 +173,46 @@ def test_what_the_server_refuses_is_placed_in_the_file(shell: Shell, tmp_path: P
     ]
 
 
-def test_a_name_that_the_server_does_not_have_is_refused(shell: Shell) -> None:
+def test_an_unknown_workflow_name_is_refused(shell: Shell) -> None:
     done = shell.run("run", "greting")
     assert (done.returncode, done.stderr) == (2, 'no workflow "greting" on this server; did you mean "greeting"?\n')
 
 
-def test_no_server_is_said_with_the_remedy(alone: Shell) -> None:
-    with socket.socket() as taken:  # bound but not listening: nobody answers, and nobody else can come
+def test_without_a_server_the_error_names_what_to_do(alone: Shell) -> None:
+    with socket.socket() as taken:  # bound but not listening: no server answers, and no other can take the port
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         done = alone.run("run", "flows/greeting.yaml", "--server", address)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
         f"no server at {address}. Start one: stepwave serve --actions tools\n"
-        "Or do without: stepwave run flows/greeting.yaml --actions MODULE\n"
+        "Or run without a server: stepwave run flows/greeting.yaml --actions MODULE\n"
     )
 
 
-BUILT_IN = "name: built-in\nsteps: [{id: a, action: core.echo, input: 1}]\n"
+BUILT_IN_WORKFLOW = "name: built-in\nsteps: [{id: a, action: core.echo, input: 1}]\n"
 
 
-def test_a_workflow_of_built_in_actions_says_that_it_needs_no_module(tmp_path: Path) -> None:
-    (tmp_path / "flow.yaml").write_text(BUILT_IN)
+def test_a_workflow_of_built_in_actions_gets_a_hint_at_local(tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(BUILT_IN_WORKFLOW)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         alone = Shell(f"127.0.0.1:{taken.getsockname()[1]}", folder=tmp_path)
-        assert alone.run("run", "flow.yaml").stderr.endswith("Or do without: stepwave run flow.yaml --local\n")
-        assert "Or do without" not in alone.run("run", "flow").stderr, "only a server could have it"
+        assert alone.run("run", "flow.yaml").stderr.endswith(
+            "Or run without a server: stepwave run flow.yaml --local\n"
+        )
+        assert "Or run without a server" not in alone.run("run", "flow").stderr, "only a server could have it"
 
 
 def test_a_workflow_of_built_in_actions_runs_without_a_server(tmp_path: Path) -> None:
-    (tmp_path / "flow.yaml").write_text(BUILT_IN)
+    (tmp_path / "flow.yaml").write_text(BUILT_IN_WORKFLOW)
     done = Shell(folder=tmp_path).run("run", "flow.yaml", "--local", "--output", "result")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"a": 1})
     assert Shell(folder=tmp_path).run("plan", "flow.yaml", "--local").returncode == 0
 
 
 @pytest.mark.parametrize("option", [("--server", "127.0.0.1:1"), ("--detach",)])
-def test_local_goes_with_nothing_that_needs_a_server(alone: Shell, option: tuple[str, ...]) -> None:
+def test_local_does_not_work_with_options_that_need_a_server(alone: Shell, option: tuple[str, ...]) -> None:
     done = alone.run("run", "flows/greeting.yaml", "--local", *option)
     assert (done.returncode, done.stdout) == (2, "")
     assert "server" in done.stderr
@@ -231,7 +233,7 @@ def test_a_run_that_is_lost_with_its_server_exits_with_3() -> None:
     assert err.endswith(f"run 'forgotten' is lost: the server at {address} does not know it any more\n")
 
 
-def test_a_reader_that_leaves_is_no_error(shell: Shell) -> None:
+def test_a_closed_pipe_is_no_error(shell: Shell) -> None:
     with shell.start("run", "holding", "--output", "json", "--run-id", "unread") as started:
         started.wait_for_output("step_started")
         assert started.process.stdout is not None
@@ -242,18 +244,18 @@ def test_a_reader_that_leaves_is_no_error(shell: Shell) -> None:
         assert started.process.stderr.read() == ""
 
 
-# A reader of standard output that goes away early, as `| head` does.
+# A reader that closes standard output early, as `| head` does.
 
-LONG = "name: long\nsteps:\n- {id: s0, action: core.echo}\n" + "".join(
+LONG_WORKFLOW = "name: long\nsteps:\n- {id: s0, action: core.echo}\n" + "".join(
     f"- {{id: s{number}, action: core.sleep, input: {{seconds: 0.2}}, depends_on: [s{number - 1}]}}\n"
     for number in range(1, 100)
 )
 
 
-def test_a_reader_that_goes_away_early_ends_the_command_and_cancels_its_run(shell: Shell, tmp_path: Path) -> None:
-    (tmp_path / "flow.yaml").write_text(LONG)
+def test_an_early_closed_pipe_ends_the_command_and_cancels_its_run(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(LONG_WORKFLOW)
     with shell.start("run", str(tmp_path / "flow.yaml"), "--run-id", "left", "--output", "json") as started:
-        started.wait_for_output("step_started")  # and there is more to write, again and again
+        started.wait_for_output("step_started")  # more events follow
         assert started.process.stdout is not None
         started.process.stdout.close()
         code = started.process.wait(timeout=30)
@@ -263,8 +265,8 @@ def test_a_reader_that_goes_away_early_ends_the_command_and_cancels_its_run(shel
     assert json.loads(shell.run("result", "left", "--output", "json").stdout)["state"] == "cancelled"
 
 
-def test_a_reader_of_a_watch_that_goes_away_ends_it_with_the_next_event(shell: Shell, tmp_path: Path) -> None:
-    (tmp_path / "flow.yaml").write_text(LONG)
+def test_an_early_closed_pipe_ends_a_watch_with_the_next_event(shell: Shell, tmp_path: Path) -> None:
+    (tmp_path / "flow.yaml").write_text(LONG_WORKFLOW)
     shell.run("run", str(tmp_path / "flow.yaml"), "--run-id", "watched", "--detach")
     with shell.start("watch", "watched", "--output", "json") as started:
         started.wait_for_output("step_started")

@@ -1,4 +1,4 @@
-"""`stepwave serve`: says its address, serves, drains, and refuses what it cannot do."""
+"""`stepwave serve`: it prints its address, serves, drains, and refuses invalid options."""
 
 import signal
 import socket
@@ -16,13 +16,13 @@ def test_the_address_is_the_first_line_and_calls_then_succeed() -> None:
         assert server.end()[1] == ""
 
 
-def test_it_listens_on_a_socket_of_the_file_system(tmp_path: Path) -> None:
+def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
     with Shell().start("serve", "--listen", f"unix:{tmp_path}/s") as server:
         assert server.wait_for_output("unix:") == f"unix:{tmp_path}/s\n"
         assert Shell(f"unix:{tmp_path}/s").run("runs").returncode == 0
 
 
-def test_told_to_stop_it_ends_when_its_runs_have() -> None:
+def test_after_sigterm_it_exits_when_its_runs_have_ended() -> None:
     with serving("--actions", "tools", "--drain-timeout", "0") as (address, server):
         with Shell(address).start("run", "flows/holding.yaml") as run:
             run.wait_for_error("holding")
@@ -33,7 +33,7 @@ def test_told_to_stop_it_ends_when_its_runs_have() -> None:
     assert "■ run: cancelled: the server stopped" in err
 
 
-def test_told_to_stop_it_ends_though_an_action_never_does() -> None:
+def test_after_sigterm_it_exits_although_an_action_never_ends() -> None:
     with Shell().start(
         *("serve", "--listen", "127.0.0.1:0", "--actions", "tools", "--drain-timeout", "0"), STEPWAVE_CANCEL_GRACE="0.1"
     ) as server:
@@ -55,7 +55,7 @@ def test_the_second_interrupt_stops_it_at_once() -> None:
         assert server.end()[0] == 0
 
 
-def test_a_draining_server_takes_no_new_runs() -> None:
+def test_a_draining_server_accepts_no_new_runs() -> None:
     with serving("--actions", "tools") as (address, server):
         with Shell(address).start("run", "flows/holding.yaml") as run:
             run.wait_for_error("holding")
@@ -69,14 +69,14 @@ def test_a_draining_server_takes_no_new_runs() -> None:
     assert "Start one" not in refused.stderr
 
 
-def test_tracebacks_are_kept_out_of_failures_on_request() -> None:
+def test_no_tracebacks_leaves_tracebacks_out_of_failures() -> None:
     with serving("--actions", "tools", "--no-tracebacks") as (address, _):
         done = Shell(address).run("run", "flows/failing.yaml", "--verbose")
     assert "✗ broken: LookupError: no such thing\n" in done.stderr
     assert "tools.py" not in done.stderr
 
 
-def test_the_environment_sets_what_options_do() -> None:
+def test_an_environment_variable_sets_an_option() -> None:
     with Shell().start("serve", STEPWAVE_LISTEN="127.0.0.1:0") as server:
         assert server.wait_for_output(":").startswith("127.0.0.1:")
 
@@ -99,7 +99,7 @@ def test_the_environment_sets_what_options_do() -> None:
         (("--log-level", "loud"), "Invalid value for '--log-level': 'loud' is not one of"),
     ],
 )
-def test_what_it_cannot_do_is_refused_with_2(alone: Shell, arguments: tuple[str, ...], message: str) -> None:
+def test_an_invalid_option_exits_with_2(alone: Shell, arguments: tuple[str, ...], message: str) -> None:
     done = alone.run("serve", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
@@ -107,28 +107,28 @@ def test_what_it_cannot_do_is_refused_with_2(alone: Shell, arguments: tuple[str,
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "words"),
+    ("variable", "value", "message"),
     [
         ("STEPWAVE_MAX_RUNS", "many", "Input should be a valid integer"),
         ("OTEL_TRACES_EXPORTER", "bogus", 'no exporter "bogus" is installed'),
     ],
 )
-def test_a_setting_of_the_environment_is_blamed_on_its_variable(
-    alone: Shell, variable: str, value: str, words: str
+def test_an_invalid_setting_of_the_environment_names_its_variable(
+    alone: Shell, variable: str, value: str, message: str
 ) -> None:
     for command in (("serve",), ("run", "flows/greeting.yaml", "--actions", "tools")):
         done = alone.run(*command, **{variable: value})
         assert (done.returncode, done.stdout) == (2, "")
-        assert done.stderr.startswith(f"{variable}: {words}")
+        assert done.stderr.startswith(f"{variable}: {message}")
 
 
-def test_an_unknown_journal_of_the_environment_is_refused_in_plain_words(alone: Shell) -> None:
+def test_an_unknown_journal_of_the_environment_is_refused(alone: Shell) -> None:
     done = alone.run("serve", STEPWAVE_JOURNAL="paper")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("STEPWAVE_JOURNAL: unknown journal 'paper'")
 
 
-def test_a_taken_port_is_refused(alone: Shell) -> None:
+def test_a_port_in_use_is_refused(alone: Shell) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -138,7 +138,7 @@ def test_a_taken_port_is_refused(alone: Shell) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-BAD_LIMITS = """\
+INVALID_LIMITS = """\
 limits:
   - actions: greet
     concurency: 2
@@ -146,16 +146,16 @@ limits:
 """
 
 
-def test_limits_that_are_none_are_refused_with_every_place(alone: Shell, tmp_path: Path) -> None:
-    bad = tmp_path / "limits.yaml"
-    bad.write_text(BAD_LIMITS)
-    local = alone.run("run", "flows/greeting.yaml", "--actions", "tools", STEPWAVE_LIMITS=str(bad))
-    for done in (alone.run("serve", "--limits", str(bad)), alone.run("serve", STEPWAVE_LIMITS=str(bad)), local):
+def test_invalid_limits_are_refused_with_the_place_of_every_problem(alone: Shell, tmp_path: Path) -> None:
+    invalid = tmp_path / "limits.yaml"
+    invalid.write_text(INVALID_LIMITS)
+    local = alone.run("run", "flows/greeting.yaml", "--actions", "tools", STEPWAVE_LIMITS=str(invalid))
+    for done in (alone.run("serve", "--limits", str(invalid)), alone.run("serve", STEPWAVE_LIMITS=str(invalid)), local):
         assert (done.returncode, done.stdout) == (2, "")
         lines = done.stderr.splitlines()
-        assert lines[0] == f"{bad}:2:5: limits[0]: allows everything: set concurrency, rate, adaptive or per_key"
-        assert lines[1] == f'{bad}:3:5: limits[0]: unknown key "concurency"; did you mean "concurrency"?'
-        assert lines[2].startswith(f"{bad}:4:26: limits[1].rate: expected a whole number from 1 to 1,000,000")
+        assert lines[0] == f"{invalid}:2:5: limits[0]: allows everything: set concurrency, rate, adaptive or per_key"
+        assert lines[1] == f'{invalid}:3:5: limits[0]: unknown key "concurency"; did you mean "concurrency"?'
+        assert lines[2].startswith(f"{invalid}:4:26: limits[1].rate: expected a whole number from 1 to 1,000,000")
 
 
 def test_limits_are_listed_with_their_actions(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Writes scripts of events for tests of what the command line shows."""
+"""Builds the events of a run, for tests of the command line's output."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -31,14 +31,26 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 
 def failure(message: str = "no route to host", step_id: str = "weather", **details: str) -> Failure:
     """Make a failure of an action."""
-    return Failure(FailureReason.ACTION_ERROR, message, False, None, step_id, 1, details)
+    return _failure(FailureReason.ACTION_ERROR, message, step_id=step_id, attempt=1, details=details)
+
+
+def _failure(reason: FailureReason, message: str, *, step_id: str, attempt: int, details: Mapping[str, str]) -> Failure:
+    return Failure(
+        reason=reason,
+        message=message,
+        retryable=False,
+        retry_after=None,
+        step_id=step_id,
+        attempt=attempt,
+        details=details,
+    )
 
 
 class Script:
     """Builds the events of one run, each a tenth of a second after the one before.
 
     Attributes:
-        events: What was written so far.
+        events: The events so far.
         now: The time of the next event.
     """
 
@@ -49,10 +61,22 @@ class Script:
         self._starts: dict[str, datetime] = {}
         self._results: dict[str, StepResult] = {}
         plan = tuple(Wave(index, wave) for index, wave in enumerate(waves))
-        self.add(RunStarted(RUN_ID, 1, self.now, name, plan, False, len(self._waves), None, False))
+        self.add(
+            RunStarted(
+                run_id=RUN_ID,
+                sequence=1,
+                time=self.now,
+                workflow_name=name,
+                waves=plan,
+                more=False,
+                step_count=len(self._waves),
+                deadline=None,
+                open=False,
+            )
+        )
 
     def add(self, event: Event) -> "Script":
-        """Write any event, and let time go on."""
+        """Add an event, and advance the time."""
         self.events.append(event)
         self.now += timedelta(seconds=0.1)
         return self
@@ -63,8 +87,19 @@ class Script:
     def started(self, *step_ids: str, attempt: int = 1) -> "Script":
         for step_id in step_ids:
             self._starts.setdefault(step_id, self.now)
-            wave = self._waves[step_id]
-            self.add(StepStarted(RUN_ID, 3, self.now, step_id, "tools.search", wave, attempt, None, self.now))
+            self.add(
+                StepStarted(
+                    run_id=RUN_ID,
+                    sequence=3,
+                    time=self.now,
+                    step_id=step_id,
+                    action="tools.search",
+                    wave=self._waves[step_id],
+                    attempt=attempt,
+                    deadline=None,
+                    ready_time=self.now,
+                )
+            )
         return self
 
     def chunk(self, step_id: str, value: JSON) -> "Script":
@@ -77,17 +112,17 @@ class Script:
         return self.add(StepWaiting(RUN_ID, 0, self.now, step_id, cause, message))
 
     def retrying(
-        self, step_id: str, why: Failure, *, attempt: int = 1, fallback: bool = False, pause: float = 1
+        self, step_id: str, error: Failure, *, attempt: int = 1, fallback: bool = False, pause: float = 1
     ) -> "Script":
         next_time = self.now + timedelta(seconds=pause)
-        return self.add(StepRetrying(RUN_ID, 4, self.now, step_id, attempt, why, next_time, fallback))
+        return self.add(StepRetrying(RUN_ID, 4, self.now, step_id, attempt, error, next_time, fallback))
 
     def ready(self, step_id: str, attempt: int) -> "Script":
         return self.add(StepReady(RUN_ID, 4, self.now, step_id, attempt))
 
     def stopping(self, message: str) -> "Script":
-        why = Failure(FailureReason.CANCELLED, message, False, None, "", 0, {})
-        return self.add(RunStopping(RUN_ID, 5, self.now, why))
+        reason = _failure(FailureReason.CANCELLED, message, step_id="", attempt=0, details={})
+        return self.add(RunStopping(RUN_ID, 5, self.now, reason))
 
     def succeeded(self, *step_ids: str) -> "Script":
         for step_id in step_ids:
@@ -97,20 +132,20 @@ class Script:
     def reused(self, step_id: str, earlier: str) -> "Script":
         return self._finish(step_id, State.SUCCEEDED, reused_from=earlier)
 
-    def fell_back(self, step_id: str, why: Failure) -> "Script":
-        return self._finish(step_id, State.SUCCEEDED, original=why)
+    def fell_back(self, step_id: str, error: Failure) -> "Script":
+        return self._finish(step_id, State.SUCCEEDED, original_error=error)
 
-    def failed(self, step_id: str, why: Failure) -> "Script":
-        return self._finish(step_id, State.FAILED, why=why)
+    def failed(self, step_id: str, error: Failure) -> "Script":
+        return self._finish(step_id, State.FAILED, error=error)
 
     def skipped(self, step_id: str, culprit: str) -> "Script":
-        return self._finish(step_id, State.SKIPPED, skip=SkipReason(SkipCause.DEPENDENCY, culprit))
+        return self._finish(step_id, State.SKIPPED, skip_reason=SkipReason(SkipCause.DEPENDENCY, culprit))
 
     def finished(self, state: State, outputs: Mapping[str, JSON] | None = None) -> "Script":
         return self.add(RunFinished(RUN_ID, 9, self.now, self.result(state, outputs)))
 
     def result(self, state: State, outputs: Mapping[str, JSON] | None = None) -> RunResult:
-        """Make the result of what was written so far."""
+        """Make the result of the run so far."""
         failures = tuple(step.failure for step in self._results.values() if step.failure)
         counts = dict.fromkeys(("pending", "running", "succeeded", "failed", "cancelled", "skipped"), 0)
         for step in self._results.values():
@@ -134,27 +169,27 @@ class Script:
         step_id: str,
         state: State,
         *,
-        why: Failure | None = None,
-        skip: SkipReason | None = None,
+        error: Failure | None = None,
+        skip_reason: SkipReason | None = None,
         reused_from: str = "",
-        original: Failure | None = None,
+        original_error: Failure | None = None,
     ) -> "Script":
         wave, start = self._waves[step_id], self._starts.get(step_id)
         result = StepResult(
-            step_id,
-            "tools.search",
-            state,
-            wave,
-            1 if start else 0,
-            None,
-            why,
-            skip,
-            start,
-            start,
-            self.now,
-            False,
-            reused_from,
-            original,
+            step_id=step_id,
+            action="tools.search",
+            state=state,
+            wave=wave,
+            attempts=1 if start else 0,
+            output=None,
+            failure=error,
+            skip_reason=skip_reason,
+            ready_time=start,
+            start_time=start,
+            end_time=self.now,
+            abandoned=False,
+            reused_from=reused_from,
+            original_failure=original_error,
         )
         self._results[step_id] = result
         return self.add(StepFinished(RUN_ID, 6, self.now, result))

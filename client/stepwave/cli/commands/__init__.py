@@ -1,1 +1,1 @@
-"""The commands of the command line, a module for each, or for a few alike."""
+"""The commands of the command line. Related commands share a module."""

@@ -1,15 +1,14 @@
-"""`stepwave backup`: a copy of a server's journal, whether or not the server runs."""
+"""`stepwave backup`: copy a server's journal to a file, even while the server runs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from stepwave.cli.connect import require_server_extra
 from stepwave.cli.display.output import note
 from stepwave.cli.display.text import plural
 from stepwave.cli.exit_codes import CommandError
-from stepwave.cli.settings import JOURNAL_FORMS, JOURNAL_HELP, chosen_journal, make_settings
+from stepwave.cli.server import JOURNAL_FORMS, JOURNAL_HELP, choose_journal, make_settings, require_server_extra
 
 __all__ = ["backup"]
 
@@ -19,18 +18,18 @@ def backup(
     journal: Annotated[
         str | None, typer.Option(metavar=JOURNAL_FORMS, help=f"The journal to copy. {JOURNAL_HELP}", show_default=False)
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
-    """Copy the journal of a server on this machine to a file; the server may be running.
+    """Copy the journal of a server on this machine to a file. The server may be running.
 
-    The copy has all that was committed when it was begun. A server takes it as it is: `stepwave serve --journal
+    The copy has everything that was committed before the copy started. To serve it: `stepwave serve --journal
     sqlite:FILE`.
     """
     require_server_extra()
     from stepwave_server.journal import JournalError
     from stepwave_server.journal import backup as copy
 
-    source = _source(chosen_journal(journal))
+    source = _journal_path(choose_journal(journal))
     _check_target(source, file, force=force)
     try:
         copy(source, file)
@@ -39,10 +38,10 @@ def backup(
     note(f"wrote {file}, {plural(file.stat().st_size, 'byte')}: a copy of {source}")
 
 
-def _source(journal: str | None) -> Path:
+def _journal_path(journal: str | None) -> Path:
     path = make_settings({"journal": journal}).journal_path()
     if path is None:
-        raise CommandError("the journal is in memory: that is its server's alone")
+        raise CommandError("the journal is in memory: only its server can read it")
     if path.is_dir():
         raise CommandError(f"{path} is a folder; name the journal's file, as in sqlite:{path / 'journal.db'}")
     if not path.is_file():
@@ -58,4 +57,4 @@ def _check_target(source: Path, file: Path, *, force: bool) -> None:
     if file.samefile(source):
         raise CommandError(f"{file} is the journal itself")
     if not force:
-        raise CommandError(f"{file} is there already; write over it with --force")
+        raise CommandError(f"{file} already exists; overwrite it with --force")

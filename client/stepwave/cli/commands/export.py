@@ -1,4 +1,4 @@
-"""`stepwave export` and `delete`: runs that are kept, taken out and thrown away."""
+"""`stepwave export` and `stepwave delete`: write a run to a file, and delete runs."""
 
 import asyncio
 from pathlib import Path
@@ -26,9 +26,9 @@ def export(
     server: ServerOption = None,
     insecure: InsecureOption = False,
 ) -> None:
-    """Write all that is kept of a run as one JSON document: what it was given, then its events, one a line.
+    """Write a run as one JSON document: its workflow and input, then its events, one on each line.
 
-    `stepwave.testing.replay` makes of it a test that the run would be decided alike today.
+    `stepwave.testing.replay` turns the document into a test: today's scheduler has to make the same decisions.
     """
     exported = asyncio.run(_export(Target(server, insecure), run))
     if to is None:
@@ -41,32 +41,33 @@ def export(
     note(f"wrote {to}: {exported.run_id}, {plural(len(exported.events), 'event')}")
 
 
-async def _export(target: Target, beginning: str) -> RunExport:
+async def _export(target: Target, prefix: str) -> RunExport:
     async with target.open() as client:
-        return await client.export((await find_run(client, beginning)).run_id)
+        return await client.export((await find_run(client, prefix)).run_id)
 
 
 def delete(
     runs: Annotated[
-        list[str], typer.Argument(metavar="RUN…", help="Ids, or beginnings that only one run has.", show_default=False)
+        list[str],
+        typer.Argument(metavar="RUN…", help="The ids of runs, or unique prefixes of them.", show_default=False),
     ],
     server: ServerOption = None,
     insecure: InsecureOption = False,
 ) -> None:
-    """Forget runs that have ended: their events, results and outputs. All are looked up before the first is deleted."""
+    """Delete ended runs: their events, results and outputs. All runs are looked up before the first is deleted."""
     asyncio.run(_delete(Target(server, insecure), runs))
 
 
-async def _delete(target: Target, beginnings: list[str]) -> None:
-    under_way = []
+async def _delete(target: Target, prefixes: list[str]) -> None:
+    errors = []
     async with target.open() as client:
-        found = [(await find_run(client, beginning)).run_id for beginning in beginnings]
-        for run_id in dict.fromkeys(found):
+        run_ids = [(await find_run(client, prefix)).run_id for prefix in prefixes]
+        for run_id in dict.fromkeys(run_ids):
             try:
                 await client.delete(run_id)
             except FailedPrecondition:
-                under_way.append(f"{run_id} has not ended; end it first: stepwave cancel {run_id}")
+                errors.append(f"{run_id} has not ended; cancel it first: stepwave cancel {run_id}")
             else:
                 note(f"deleted {run_id}")
-    if under_way:
-        raise CommandError("\n".join(under_way))
+    if errors:
+        raise CommandError("\n".join(errors))

@@ -1,4 +1,4 @@
-"""`stepwave runs` and `stepwave actions`: what a server has."""
+"""`stepwave runs` and `stepwave actions`: list the runs and the actions of a server."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -20,10 +20,10 @@ from stepwave.cli.options import (
     FormatOption,
     InsecureOption,
     ServerOption,
-    choices_of,
+    choice_metavar,
+    choice_parser,
     parse_labels,
-    parse_moment,
-    parser_of,
+    parse_time,
 )
 from stepwave.cli.process.shutdown import run_with_actions
 
@@ -31,7 +31,7 @@ __all__ = ["actions", "runs"]
 
 
 class RunState(StrEnum):
-    """The states of runs."""
+    """The states that a run can have."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -45,8 +45,8 @@ def runs(
         list[RunState] | None,
         typer.Option(
             "--state",
-            parser=parser_of(RunState),
-            metavar=choices_of(RunState),
+            parser=choice_parser(RunState),
+            metavar=choice_metavar(RunState),
             help="Only runs in this state. Repeatable.",
             show_default=False,
         ),
@@ -60,15 +60,17 @@ def runs(
     ] = None,
     since: Annotated[
         str | None,
-        typer.Option(metavar="TIME", help="Only runs accepted then or later: 2h ago, or 2026-01-31T09:00."),
+        typer.Option(
+            metavar="TIME", help="Only runs accepted at this time or later, such as 2h (ago) or 2026-01-31T09:00."
+        ),
     ] = None,
-    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs accepted before.")] = None,
-    limit: Annotated[int, typer.Option("--limit", min=1, help="How many runs at most.")] = 50,
+    until: Annotated[str | None, typer.Option(metavar="TIME", help="Only runs accepted before this time.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="The largest number of runs to list.")] = 50,
     server: ServerOption = None,
     insecure: InsecureOption = False,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """List runs, the newest first.
+    """List runs, newest first.
 
     ```
     stepwave runs --state failed --label team=weather --since 2h
@@ -76,38 +78,38 @@ def runs(
     ```
     """
     now = datetime.now(UTC)
-    wanted = RunFilter(
+    run_filter = RunFilter(
         states=[State(item.value) for item in state or ()],
         workflow=workflow,
         labels=parse_labels("--label", label),
-        since=parse_moment("--since", since, now),
-        until=parse_moment("--until", until, now),
+        since=parse_time("--since", since, now),
+        until=parse_time("--until", until, now),
     )
-    found = asyncio.run(_runs(Target(server, insecure), wanted, limit + 1))
+    found = asyncio.run(_runs(Target(server, insecure), run_filter, limit + 1))
     shown = found[:limit]
     if output is Format.JSON:
         print_json([run.to_dict() for run in shown])
         return
     _print_runs(shown)
     if len(found) > limit:
-        note(f"there are more: --limit {limit * 10}")
+        note(f"there are more runs; list them with --limit {limit * 10}")
 
 
-async def _runs(target: Target, wanted: RunFilter, limit: int) -> list[Run]:
+async def _runs(target: Target, run_filter: RunFilter, limit: int) -> list[Run]:
     async with target.open() as client:
         found = client.runs(
-            states=wanted.states,
-            workflow=wanted.workflow,
-            labels=wanted.labels,
-            since=wanted.since,
-            until=wanted.until,
+            states=run_filter.states,
+            workflow=run_filter.workflow,
+            labels=run_filter.labels,
+            since=run_filter.since,
+            until=run_filter.until,
             limit=limit,
         )
         return [run async for run in found]
 
 
 def _print_runs(runs: Sequence[Run]) -> None:
-    """Write a table of runs; what few runs have to say beyond the usual is a column only when one has."""
+    """Print a table of runs. It has a column of notes only if a run has a note."""
     headings: tuple[str, ...] = ("RUN", "WORKFLOW", "STATE", "STARTED", "TIME", "STEPS")
     notes = [", ".join(run_notes(run)) for run in runs]
     rows = [_run_row(run) for run in runs]
@@ -118,8 +120,8 @@ def _print_runs(runs: Sequence[Run]) -> None:
 
 
 def _run_row(run: Run) -> tuple[str, ...]:
-    spent = (run.end_time or datetime.now(UTC)) - run.start_time if run.start_time else None
-    times = (time_text(run.start_time or run.create_time), duration_text(spent))
+    duration = (run.end_time or datetime.now(UTC)) - run.start_time if run.start_time else None
+    times = (time_text(run.start_time or run.create_time), duration_text(duration))
     return (run.run_id, run.workflow_name, run_state(run), *times, counts_text(run.counts))
 
 
@@ -129,7 +131,7 @@ def actions(
     insecure: InsecureOption = False,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """List what steps can do: the server's actions, or those of a module; and what a server limits, as it stands."""
+    """List the actions of the server, or of a module, with the server's limits and their current use."""
     found = run_with_actions(_actions(Target(server, insecure, tuple(modules or ()))))
     if output is Format.JSON:
         print_json([action.to_dict() for action in found])
@@ -153,7 +155,7 @@ def _action_row(action: ActionInfo) -> tuple[str, ...]:
 
 
 def _inputs(action: ActionInfo) -> str:
-    """Return the keys of an action's input, optional ones marked; anything for one that takes the whole."""
+    """Return the keys of an action's input, optional keys with a `?`; "anything" if it takes the whole input."""
     keys = action.input_schema.get("properties")
     if not isinstance(keys, Mapping):
         return "anything"

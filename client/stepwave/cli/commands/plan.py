@@ -1,4 +1,4 @@
-"""`stepwave plan`: says how a workflow would run, and runs nothing."""
+"""`stepwave plan`: explain how a workflow would run, without running it."""
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -25,7 +25,7 @@ from stepwave.cli.source import Source, find_workflow
 
 __all__ = ["plan"]
 
-_SOURCES = {"input": "$input", "item": "$item", "secret": "$secret", "expression": "$cel"}
+_REFERENCE_KEYS = {"input": "$input", "item": "$item", "secret": "$secret", "expression": "$cel"}
 
 
 def plan(
@@ -36,20 +36,20 @@ def plan(
     local: LocalOption = False,
     output: FormatOption = Format.TEXT,
 ) -> None:
-    """Check a workflow and explain it: its waves, what each step waits for and what it gets. Nothing runs."""
+    """Check a workflow and explain it: its waves, and each step's dependencies and input. Nothing runs."""
     source = find_workflow(workflow)
-    target = Target(server, insecure, tuple(actions or ()), local, source.without_server("plan"))
-    explained = run_with_actions(_ask(target, source))
+    target = Target(server, insecure, tuple(actions or ()), local, source.local_command("plan"))
+    explanation = run_with_actions(_fetch(target, source))
     if output is Format.JSON:
-        print_json(explained.to_dict())
+        print_json(explanation.to_dict())
         return
-    for line in _lines(explained):
+    for line in _lines(explanation):
         print_line(fit(line))
 
 
-async def _ask(target: Target, source: Source) -> Plan:
+async def _fetch(target: Target, source: Source) -> Plan:
     async with target.open() as client:
-        with source.located():
+        with source.locate_errors():
             return await client.plan(source.definition)
 
 
@@ -69,68 +69,68 @@ def _step_lines(name: str, step: PlannedStep) -> Iterator[str]:
     yield name
     if step.depends_on:
         yield f"    after {', '.join(step.depends_on)}"
-    yield f"    gets {_what_it_gets(step)}"
+    yield f"    gets {_input(step)}"
     if limits := ", ".join(_limits(step)):
         yield f"    {limits}"
     if step.fallback is not None:
-        yield f"    falls back on {_stand_in(step.fallback)}"
+        yield f"    falls back on {_fallback(step.fallback)}"
 
 
-def _what_it_gets(step: PlannedStep) -> str:
+def _input(step: PlannedStep) -> str:
     match step.input_rule:
         case InputRule.RUN:
             return "the run's input"
         case InputRule.DEPENDENCIES:
             return "their outputs by id"
-    return _filled_in(step.input, step.bindings)
+    return _input_text(step.input, step.bindings)
 
 
 def _limits(step: PlannedStep) -> Iterator[str]:
-    """Say how often a step is tried, and what its attempts may take."""
+    """Yield a step's limits: its number of attempts, their backoff and its timeouts."""
     retry = step.retry if step.retry is not None and step.retry.max_attempts > 1 else None
     if retry is not None:
-        pauses = duration_text(retry.initial_backoff)
+        backoff = duration_text(retry.initial_backoff)
         if retry.max_attempts > 2 and retry.max_backoff > retry.initial_backoff:
-            pauses += f" to {duration_text(retry.max_backoff)}"
-        yield f"at most {retry.max_attempts:,} attempts, {pauses} apart"
+            backoff += f" to {duration_text(retry.max_backoff)}"
+        yield f"at most {retry.max_attempts:,} attempts, {backoff} apart"
     if step.timeout is not None:
         yield f"each within {duration_text(step.timeout)}" if retry else f"within {duration_text(step.timeout)}"
     if step.total_timeout is not None:
         yield f"all within {duration_text(step.total_timeout)}"
 
 
-def _stand_in(fallback: PlannedFallback) -> str:
+def _fallback(fallback: PlannedFallback) -> str:
     if not fallback.action:
         return value_text(fallback.value)
     if fallback.value is None and not fallback.bindings:
         return fallback.action
-    return f"{fallback.action}, which gets {_filled_in(fallback.value, fallback.bindings)}"
+    return f"{fallback.action}, which gets {_input_text(fallback.value, fallback.bindings)}"
 
 
-def _filled_in(fixed: JSON | Blob, bindings: Iterable[PlannedBinding]) -> str:
-    """Write an input as a workflow file does."""
+def _input_text(fixed: JSON | Blob, bindings: Iterable[PlannedBinding]) -> str:
+    """Return an input in the format of workflow files."""
     if isinstance(fixed, Blob):
         return value_text(fixed)
-    value = cast("JSON", json.loads(json.dumps(fixed)))  # a copy, to be filled in
+    value = cast("JSON", json.loads(json.dumps(fixed)))  # a copy, because the bindings are set in it
     for binding in bindings:
-        value = _filled(value, parse_pointer(binding.target), _reference(binding))
+        value = _set(value, parse_pointer(binding.target), _reference(binding))
     return value_text(value)
 
 
 def _reference(binding: PlannedBinding) -> dict[str, JSON]:
-    """Write a binding as a workflow file does."""
+    """Return a binding in the format of workflow files."""
     if binding.source == "step":
         return {"$from": binding.step_id + binding.path}
-    return {_SOURCES.get(binding.source, f"${binding.source}"): binding.path}
+    return {_REFERENCE_KEYS.get(binding.source, f"${binding.source}"): binding.path}
 
 
-def _filled(value: JSON, path: list[str], reference: Mapping[str, JSON]) -> JSON:
-    """Put a reference into a value, at the parts of a JSON Pointer."""
+def _set(value: JSON, path: list[str], reference: Mapping[str, JSON]) -> JSON:
+    """Set a reference in a value, at the path of a JSON Pointer, and return the value."""
     if not path:
         return reference
     key = path[0]
     if isinstance(value, dict):
-        value[key] = _filled(value.get(key), path[1:], reference)
+        value[key] = _set(value.get(key), path[1:], reference)
     elif isinstance(value, list) and key.isdecimal() and int(key) < len(value):
-        value[int(key)] = _filled(value[int(key)], path[1:], reference)
+        value[int(key)] = _set(value[int(key)], path[1:], reference)
     return value

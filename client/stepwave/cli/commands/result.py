@@ -1,4 +1,4 @@
-"""`stepwave result` and `stepwave cancel`: one run's outcome, and its end."""
+"""`stepwave result` and `stepwave cancel`: print the result of a run, and cancel a run."""
 
 import asyncio
 from typing import Annotated
@@ -20,61 +20,65 @@ __all__ = ["cancel", "result"]
 def result(
     run: RunArgument, output: FormatOption = Format.TEXT, server: ServerOption = None, insecure: InsecureOption = False
 ) -> None:
-    """Print what a run came to: its outputs to standard output, its failures to standard error.
+    """Print the result of a run: its outputs to standard output, its failures to standard error.
 
-    With --output json, all of it: every step's result, times and failures. Exits as `stepwave run` does.
+    With --output json, print the whole result, with every step. The exit codes are those of `stepwave run`.
     """
-    found = asyncio.run(_result(Target(server, insecure), run))
+    fetched = asyncio.run(_result(Target(server, insecure), run))
     if output is Format.JSON:
-        print_json(found.to_dict())
+        print_json(fetched.to_dict())
     else:
-        print_failures(found, verbose=True)
-        print_outputs(found)
-    raise typer.Exit(code_of_run(found.state))
+        print_failures(fetched, verbose=True)
+        print_outputs(fetched)
+    raise typer.Exit(code_of_run(fetched.state))
 
 
-async def _result(target: Target, beginning: str) -> RunResult:
+async def _result(target: Target, prefix: str) -> RunResult:
     async with target.open() as client:
-        run = await find_run(client, beginning)
+        run = await find_run(client, prefix)
         try:
             result = await client.result(run.run_id)
         except FailedPrecondition as error:
             raise CommandError(_not_ended(run)) from error
     if run.rerun_of:
-        note(_repeats(run, result))
+        note(_rerun_note(run, result))
     return result
 
 
 def _not_ended(run: Run) -> str:
     if run.paused:
         return f"{run.run_id} is paused: its server leaves it alone"
-    why = f"{run.run_id} {missing_line(run.missing_actions)}" if run.missing_actions else f"{run.run_id} has not ended"
-    return f"{why}; see it: stepwave watch {run.run_id}"
+    state = (
+        f"{run.run_id} {missing_line(run.missing_actions)}" if run.missing_actions else f"{run.run_id} has not ended"
+    )
+    return f"{state}; see it: stepwave watch {run.run_id}"
 
 
-def _repeats(run: Run, result: RunResult) -> str:
-    taken = sum(1 for step in result.steps.values() if step.reused_from)
-    return f"{run.run_id} is a rerun of {run.rerun_of}" + (f"; {plural(taken, 'step')} taken over" if taken else "")
+def _rerun_note(run: Run, result: RunResult) -> str:
+    reused = sum(1 for step in result.steps.values() if step.reused_from)
+    return f"{run.run_id} is a rerun of {run.rerun_of}" + (f"; {plural(reused, 'step')} taken over" if reused else "")
 
 
 def cancel(
     run: RunArgument,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for the run's result.", show_default=False)] = "",
+    reason: Annotated[
+        str, typer.Option(metavar="TEXT", help="The reason, for the run's result.", show_default=False)
+    ] = "",
     server: ServerOption = None,
     insecure: InsecureOption = False,
 ) -> None:
-    """Cancel a run: nothing more starts, and what runs is interrupted. A run that has ended stays as it is."""
+    """Cancel a run: no more steps start, and running steps are interrupted. An ended run does not change."""
     before, after = asyncio.run(_cancel(Target(server, insecure), run, reason))
     if before.state.ended:
-        note(f"{before.run_id} has ended already: {before.state}")
-    elif after.state.ended:  # nothing of it was running
+        note(f"{before.run_id} has already ended: {before.state}")
+    elif after.state.ended:  # no step was running
         note(f"cancelled {after.run_id}")
     else:
         note(f"cancelling {after.run_id}; see it end: stepwave watch {after.run_id}")
 
 
-async def _cancel(target: Target, beginning: str, reason: str) -> tuple[Run, Run]:
-    """Return the run as it stood before and after."""
+async def _cancel(target: Target, prefix: str, reason: str) -> tuple[Run, Run]:
+    """Cancel the run, and return it as it was before and after."""
     async with target.open() as client:
-        run = await find_run(client, beginning)
+        run = await find_run(client, prefix)
         return run, await client.cancel(run.run_id, reason)

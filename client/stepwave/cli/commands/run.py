@@ -1,4 +1,4 @@
-"""`stepwave run` and `rerun`: start a workflow, show it while it lasts, and print its outputs."""
+"""`stepwave run` and `stepwave rerun`: run a workflow, show its progress, and print its outputs."""
 
 import asyncio
 from typing import Annotated, TypeAlias
@@ -8,7 +8,6 @@ import typer
 from stepwave._building.requests import Rerun
 from stepwave.cli.connect import Target, find_run
 from stepwave.cli.exit_codes import ExitCode
-from stepwave.cli.launch import Manner, Work, launch
 from stepwave.cli.options import (
     ActionsOption,
     InsecureOption,
@@ -22,6 +21,7 @@ from stepwave.cli.options import (
     parse_seconds,
 )
 from stepwave.cli.process.shutdown import run_with_actions
+from stepwave.cli.runs import RunOptions, RunRequest, start_run
 from stepwave.cli.source import find_workflow
 
 __all__ = ["rerun", "run"]
@@ -29,23 +29,24 @@ __all__ = ["rerun", "run"]
 _RunIdOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        "--run-id", metavar="ID", help="The run's id; a run of that id and content is joined.", show_default=False
+        "--run-id",
+        metavar="ID",
+        help="The run's id. If that run exists, with the same workflow and input, it is followed.",
+        show_default=False,
     ),
 ]
 _TimeoutOption: TypeAlias = Annotated[
     str | None,
-    typer.Option("--timeout", metavar="DURATION", help="Cancel the run after this time, as 90s or 5m."),
+    typer.Option("--timeout", metavar="DURATION", help="Cancel the run after this time, such as 90s or 5m."),
 ]
-_DetachOption: TypeAlias = Annotated[
-    bool, typer.Option("--detach", help="Start it, print its id, and leave it running.")
-]
+_DetachOption: TypeAlias = Annotated[bool, typer.Option("--detach", help="Start the run, print its id, and exit.")]
 
 
 def run(
     workflow: WorkflowArgument,
     actions: ActionsOption = None,
     local: LocalOption = False,
-    given: Annotated[
+    input_text: Annotated[
         str | None,
         typer.Option("--input", metavar="JSON|@FILE|@-", help="The run's input. Default: null.", show_default=False),
     ] = None,
@@ -57,11 +58,10 @@ def run(
     insecure: InsecureOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run a workflow and show it while it lasts; Ctrl-C cancels it.
+    """Run a workflow and show its progress. Ctrl-C cancels the run.
 
-    The outputs go to standard output, everything else to standard error. Exits with 0 if the run succeeded, 1 if it
-    failed, 130 if it was cancelled; 2 if the workflow or an option is wrong, 3 if there is no server, or
-    the run was lost with it.
+    The outputs go to standard output, everything else to standard error. Exit codes: 0 the run succeeded, 1 it failed,
+    130 it was cancelled, 2 the workflow or an option is invalid, 3 there is no server or the run was lost with it.
 
     ```
     stepwave run flow.yaml --actions tools
@@ -70,22 +70,24 @@ def run(
     ```
     """
     source = find_workflow(workflow)
-    target = Target(server, insecure, tuple(actions or ()), local, source.without_server("run"))
-    work = Work(source.definition, parse_input(given), source)
-    manner = Manner(run_id, parse_seconds("--timeout", timeout), output, verbose, detach)
-    manner.check(target)
-    raise typer.Exit(run_with_actions(_run(target, work, manner)))
+    target = Target(server, insecure, tuple(actions or ()), local, source.local_command("run"))
+    request = RunRequest(source.definition, parse_input(input_text), source)
+    options = RunOptions(
+        run_id=run_id, timeout=parse_seconds("--timeout", timeout), mode=output, verbose=verbose, detach=detach
+    )
+    options.check(target)
+    raise typer.Exit(run_with_actions(_run(target, request, options)))
 
 
-async def _run(target: Target, work: Work, manner: Manner) -> ExitCode:
+async def _run(target: Target, request: RunRequest, options: RunOptions) -> ExitCode:
     async with target.open() as client:
-        return await launch(client, work, manner)
+        return await start_run(client, request, options)
 
 
 def rerun(
     run: RunArgument,
     from_failed: Annotated[
-        bool, typer.Option("--from-failed", help="Take over what succeeded, with its outputs; run only the rest.")
+        bool, typer.Option("--from-failed", help="Reuse the outputs of steps that succeeded, and run only the others.")
     ] = False,
     run_id: _RunIdOption = None,
     timeout: _TimeoutOption = None,
@@ -95,19 +97,23 @@ def rerun(
     insecure: InsecureOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run an earlier run's workflow again, on the same input, as a new run; shows it and exits as `stepwave run` does.
+    """Run the workflow of an earlier run again with the same input, as a new run.
+
+    The output and the exit codes are those of `stepwave run`.
 
     ```
     stepwave rerun briefing-7k3f9q2m --from-failed
     ```
     """
     target = Target(server, insecure)
-    manner = Manner(run_id, parse_seconds("--timeout", timeout), output, verbose, detach)
-    manner.check(target)
-    raise typer.Exit(asyncio.run(_rerun(target, run, manner, from_failed=from_failed)))
+    options = RunOptions(
+        run_id=run_id, timeout=parse_seconds("--timeout", timeout), mode=output, verbose=verbose, detach=detach
+    )
+    options.check(target)
+    raise typer.Exit(asyncio.run(_rerun(target, run, options, from_failed=from_failed)))
 
 
-async def _rerun(target: Target, beginning: str, manner: Manner, *, from_failed: bool) -> ExitCode:
+async def _rerun(target: Target, prefix: str, options: RunOptions, *, from_failed: bool) -> ExitCode:
     async with target.open() as client:
-        earlier = await find_run(client, beginning)
-        return await launch(client, Work(Rerun(earlier.run_id, from_failed)), manner)
+        earlier = await find_run(client, prefix)
+        return await start_run(client, RunRequest(Rerun(earlier.run_id, from_failed)), options)

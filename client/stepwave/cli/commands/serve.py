@@ -1,4 +1,4 @@
-"""`stepwave serve`: a server in the foreground, until it is told to stop."""
+"""`stepwave serve`: run a server in the foreground until a signal stops it."""
 
 from enum import StrEnum
 from pathlib import Path
@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepwave._files import WorkflowFileError
-from stepwave.cli.connect import require_server_extra
 from stepwave.cli.display.output import flush_answers, print_line
 from stepwave.cli.exit_codes import CommandError
-from stepwave.cli.options import choices_of, parse_seconds, parser_of
+from stepwave.cli.options import choice_metavar, choice_parser, parse_seconds
 from stepwave.cli.process.forks import withhold_sockets
 from stepwave.cli.process.logs import start_logging
 from stepwave.cli.process.shutdown import run_with_actions
 from stepwave.cli.process.standard_streams import kept_for_answers
-from stepwave.cli.settings import JOURNAL_FORMS, JOURNAL_HELP, chosen_journal, make_settings
+from stepwave.cli.server import JOURNAL_FORMS, JOURNAL_HELP, choose_journal, make_settings, require_server_extra
 
 if TYPE_CHECKING:
     from stepwave_server.config import Settings
@@ -24,7 +23,7 @@ __all__ = ["serve"]
 
 
 class LogLevel(StrEnum):
-    """How much of the log is shown."""
+    """The lowest level of log messages that are shown."""
 
     DEBUG = "debug"
     INFO = "info"
@@ -33,14 +32,14 @@ class LogLevel(StrEnum):
 
 
 class Synchronous(StrEnum):
-    """What a commit survives."""
+    """What a commit survives: `full` a power cut, `normal` a crash of the process."""
 
     FULL = "full"
     NORMAL = "normal"
 
 
 class RecoverMode(StrEnum):
-    """What becomes of runs that are found under way."""
+    """What the server does with unfinished runs of an earlier server."""
 
     RESUME = "resume"
     PAUSE = "pause"
@@ -50,62 +49,76 @@ class RecoverMode(StrEnum):
 def serve(
     listen: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Where to listen, or unix:PATH. Default: 127.0.0.1:50051."),
+        typer.Option(metavar="HOST:PORT", help="The address to listen at, or unix:PATH. Default: 127.0.0.1:50051."),
     ] = None,
     actions: Annotated[
         list[str] | None, typer.Option(metavar="MODULE", help="A module with actions. Repeatable.", show_default=False)
     ] = None,
     workflows: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="A folder of workflow files, to be run by name.")
+        Path | None, typer.Option(metavar="FOLDER", help="A folder of workflow files, which can be run by name.")
     ] = None,
     limits: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="What actions are allowed: concurrency, rates, by key.")
+        Path | None,
+        typer.Option(metavar="FILE", help="A file with limits for actions: concurrency and rates, also by key."),
     ] = None,
     journal: Annotated[
-        str | None, typer.Option(metavar=JOURNAL_FORMS, help=f"Where runs are kept. {JOURNAL_HELP}")
+        str | None, typer.Option(metavar=JOURNAL_FORMS, help=f"Where runs are stored. {JOURNAL_HELP}")
     ] = None,
     synchronous: Annotated[
         Synchronous | None,
-        typer.Option(help="Whether what is committed survives a power cut, or only the process. Default: full."),
+        typer.Option(
+            help="What a commit survives: a power cut (full) or a crash of the process (normal). Default: full."
+        ),
     ] = None,
     recover: Annotated[
         RecoverMode | None,
-        typer.Option(help="What to do with runs that an earlier server left under way. Default: resume."),
+        typer.Option(help="What to do with unfinished runs of an earlier server. Default: resume."),
     ] = None,
-    engine: Annotated[str, typer.Option(metavar="local", help="What drives runs.")] = "local",
+    engine: Annotated[str, typer.Option(metavar="local", help="The engine that runs workflows.")] = "local",
     drain_timeout: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long runs may go on once it is to stop. Default: 30s.")
+        str | None,
+        typer.Option(metavar="DURATION", help="How long runs may continue after the server is stopped. Default: 30s."),
     ] = None,
     step_timeout: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="How long an attempt may take. Default: 10m."),
+        typer.Option(metavar="DURATION", help="The longest time of an attempt. Default: 10m."),
     ] = None,
-    max_attempts: Annotated[int | None, typer.Option(help="Attempts in flight at once. Default: 1000.")] = None,
-    max_runs: Annotated[int | None, typer.Option(help="Runs under way at once. Default: 10000.")] = None,
-    max_steps: Annotated[int | None, typer.Option(help="Steps in a workflow. Default: 200000.")] = None,
+    max_attempts: Annotated[
+        int | None, typer.Option(help="The largest number of attempts in flight. Default: 1000.")
+    ] = None,
+    max_runs: Annotated[int | None, typer.Option(help="The largest number of unfinished runs. Default: 10000.")] = None,
+    max_steps: Annotated[
+        int | None, typer.Option(help="The largest number of steps in a workflow. Default: 200000.")
+    ] = None,
     keep_runs: Annotated[
-        int | None, typer.Option(help="Ended runs that are kept. Default: 10000; in memory 1000.")
+        int | None, typer.Option(help="The number of ended runs to keep. Default: 10000; in memory 1000.")
     ] = None,
     keep_age: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long an ended run is kept. Default: 30d; in memory 1d.")
+        str | None, typer.Option(metavar="DURATION", help="How long to keep an ended run. Default: 30d; in memory 1d.")
     ] = None,
     keep_bytes: Annotated[
         int | None,
-        typer.Option(help="Bytes of events of ended runs that are kept. Default: 10 GiB; in memory 1 GiB."),
+        typer.Option(help="The size of ended runs to keep, in bytes of events. Default: 10 GiB; in memory 1 GiB."),
     ] = None,
     no_tracebacks: Annotated[
-        bool, typer.Option("--no-tracebacks", help="Keep tracebacks of actions out of failures.")
+        bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures.")
     ] = False,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Serve plain text beyond this machine.")] = False,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Allow unencrypted connections from other machines.")
+    ] = False,
     log_level: Annotated[
         LogLevel,
-        typer.Option(parser=parser_of(LogLevel), metavar=choices_of(LogLevel), help="How much of the log is shown."),
+        typer.Option(
+            parser=choice_parser(LogLevel),
+            metavar=choice_metavar(LogLevel),
+            help="The lowest level of log messages to show.",
+        ),
     ] = LogLevel.INFO,
 ) -> None:
-    """Run a server until Ctrl-C or SIGTERM; then take no new runs, and let those under way end.
+    """Run a server until Ctrl-C or SIGTERM. Then it accepts no new runs, and lets the unfinished runs end.
 
-    The address is the first line of standard output; once it is there, calls succeed, and runs that an earlier server
-    left under way go on. Every setting can be given as STEPWAVE_<NAME> too, as in STEPWAVE_MAX_RUNS=50.
+    The address is the first line of standard output. Once it is printed, calls succeed, and unfinished runs of an
+    earlier server continue. Every setting also has an environment variable: STEPWAVE_MAX_RUNS=50, for example.
 
     ```
     stepwave serve --actions tools
@@ -113,13 +126,13 @@ def serve(
     stepwave serve --journal memory
     ```
     """
-    _refuse_unserved(engine)
+    _check_engine(engine)
     require_server_extra()
-    given = {
+    options = {
         "listen": listen,
         "workflows": workflows,
         "limits": limits,
-        "journal": chosen_journal(journal),
+        "journal": choose_journal(journal),
         "synchronous": synchronous,
         "recover": recover,
         "drain_timeout": parse_seconds("--drain-timeout", drain_timeout),
@@ -133,27 +146,27 @@ def serve(
         "tracebacks": False if no_tracebacks else None,
         "insecure": insecure or None,
     }
-    settings = make_settings(given)
+    settings = make_settings(options)
     start_logging(log_level)
     _serve(settings, actions or [])
 
 
-def _refuse_unserved(engine: str) -> None:
+def _check_engine(engine: str) -> None:
     if engine != "local":
         raise CommandError(f"--engine {engine}: this version has the local engine only")
 
 
 def _serve(settings: "Settings", actions: list[str]) -> None:
     from stepwave_server.actions import ActionsError
-    from stepwave_server.app import serve as serve_until_told
+    from stepwave_server.app import serve as run_server
     from stepwave_server.journal import JournalError
     from stepwave_server.rpc.server import ListenError
     from stepwave_server.telemetry import TelemetryUnavailable
 
-    withhold_sockets(settings.listen)  # runs that an earlier server left go on before the address is announced
+    withhold_sockets(settings.listen)  # resumed runs start actions before the address is announced
     try:
-        with kept_for_answers():  # the address alone
-            run_with_actions(serve_until_told(settings, actions, _announce))
+        with kept_for_answers():  # only the address goes to standard output
+            run_with_actions(run_server(settings, actions, _announce))
     except (ActionsError, JournalError, ListenError, TelemetryUnavailable, WorkflowFileError, ValueError) as error:
         raise CommandError(str(error)) from error
 

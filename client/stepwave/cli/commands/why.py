@@ -1,4 +1,4 @@
-"""`stepwave why`: what a run waits for, step by step, and the line where each action stands."""
+"""`stepwave why`: show what each step of a run does or waits for, and the line of code of each running action."""
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,10 +17,10 @@ from stepwave.cli.options import Format, FormatOption, InsecureOption, RunArgume
 
 __all__ = ["why"]
 
-_SHOWN = 40
-_NAMED = 3
-_LONGEST_NAME = 32
-_CAUSES = {
+_MAX_STEPS = 40
+_MAX_DEPENDENCIES = 3
+_MAX_NAME_WIDTH = 32
+_CAUSE_TEXTS = {
     WaitCause.CONCURRENCY: "a place",
     WaitCause.RATE: "a rate limit",
     WaitCause.EXTERNAL: "an answer from outside",
@@ -30,11 +30,11 @@ _CAUSES = {
 def why(
     run: RunArgument, output: FormatOption = Format.TEXT, server: ServerOption = None, insecure: InsecureOption = False
 ) -> None:
-    """Say why a run does not move: what each step does or waits for, since when, and at which line its action stands.
+    """Show what each step of a run does or waits for, since when, and the line of code that its action has reached.
 
-    For a run that has ended, `stepwave report` says where its time went.
+    For an ended run, use `stepwave report`: it shows where the time went.
     """
-    explanation = asyncio.run(_ask(Target(server, insecure), run))
+    explanation = asyncio.run(_fetch(Target(server, insecure), run))
     if output is Format.JSON:
         print_json(explanation.to_dict())
         return
@@ -42,9 +42,9 @@ def why(
         print_text(line)
 
 
-async def _ask(target: Target, beginning: str) -> RunExplanation:
+async def _fetch(target: Target, prefix: str) -> RunExplanation:
     async with target.open() as client:
-        return await client.explain((await find_run(client, beginning)).run_id)
+        return await client.explain((await find_run(client, prefix)).run_id)
 
 
 def _lines(explanation: RunExplanation) -> Iterator[Text]:
@@ -61,8 +61,8 @@ def _lines(explanation: RunExplanation) -> Iterator[Text]:
 
 
 def _ended(run: Run) -> str:
-    spent = duration_text(run.end_time - run.start_time) if run.end_time and run.start_time else ""
-    after = f" after {spent}" if spent else ""
+    duration = duration_text(run.end_time - run.start_time) if run.end_time and run.start_time else ""
+    after = f" after {duration}" if duration else ""
     failed = f"; why: stepwave result {run.run_id}" if run.state is State.FAILED else ""
     return f"{run.run_id} has ended: {run.state}{after}{failed}; where its time went: stepwave report {run.run_id}"
 
@@ -73,19 +73,19 @@ def _state(run: Run, now: datetime) -> str:
 
 
 def _notes(run: Run) -> Iterator[str]:
-    """Yield what keeps the whole run from moving."""
+    """Yield the reasons why the whole run does not progress."""
     if run.paused:
-        yield "paused: its server leaves it alone, and one that is started with --recover resume goes on with it"
+        yield "paused: its server leaves it alone; a server started with --recover resume continues it"
     if run.stopping:
-        yield "stopping: nothing more starts, and what runs is interrupted"
+        yield "stopping: no more steps start, and running steps are interrupted"
     if run.missing_actions:
         yield missing_line(run.missing_actions)
 
 
 def _steps(explanation: RunExplanation) -> Iterator[Text]:
-    shown = explanation.steps[:_SHOWN]
+    shown = explanation.steps[:_MAX_STEPS]
     known = {step.step_id: step for step in explanation.steps}
-    width = min(max(cell_len(step.step_id) for step in shown), _LONGEST_NAME)
+    width = min(max(cell_len(step.step_id) for step in shown), _MAX_NAME_WIDTH)
     for step in shown:
         name = Text(one_line(step.step_id), style="bold" if step.running else "")
         name.truncate(width, overflow="ellipsis", pad=True)
@@ -98,11 +98,11 @@ def _step(step: StepExplanation, known: Mapping[str, StepExplanation], now: date
     message = f": {one_line(step.message)}" if step.message else ""
     if step.running:
         line = Text(f"running {_since(step, now)}, attempt {step.attempt}{message}", style="cyan")
-        return line.append_text(_where(step.where)) if step.where else line
+        return line.append_text(_code_line(step.where)) if step.where else line
     if step.cause is not None:
-        return Text(_waits(step, now), style="yellow")
+        return Text(_wait(step, now), style="yellow")
     if step.waits_for:
-        return Text(f"waits for {_named(step.waits_for, step.waits_for_count, known, now)}{message}")
+        return Text(f"waits for {_dependencies(step.waits_for, step.waits_for_count, known, now)}{message}")
     return Text(one_line(step.message) or "may start")
 
 
@@ -110,39 +110,39 @@ def _since(step: StepExplanation, now: datetime) -> str:
     return duration_text(now - step.since) if step.since else ""
 
 
-def _where(where: CodeLine) -> Text:
-    """Draw a line of code: its place, its function and itself."""
+def _code_line(where: CodeLine) -> Text:
+    """Return the place of a line of code, its function and its text."""
     place = Text(f"  {place_text(where.file, where.line)}", style="bold")
-    function = where.function.rpartition(".")[2]  # of a method or an inner function, its own name says enough
+    function = where.function.rpartition(".")[2]  # the last part: a method or an inner function has a qualified name
     place.append(f" in {one_line(function)}", style="not bold")
     return place.append(f": {one_line(where.text)}", style="not bold") if where.text else place
 
 
-def _waits(step: StepExplanation, now: datetime) -> str:
-    """Say what a step waits for that is no step."""
+def _wait(step: StepExplanation, now: datetime) -> str:
+    """Return what a step waits for, other than another step."""
     if step.cause is WaitCause.BACKOFF:
         left = f" for another {duration_text(step.until - now)}" if step.until and step.until > now else ""
         return f"pauses{left}, attempt {step.attempt} failed"
-    waits = " ".join(filter(None, ("waits", _since(step, now))))
+    waiting = " ".join(filter(None, ("waits", _since(step, now))))
     if step.cause is WaitCause.ACTION_MISSING:
-        return f"{waits} for a server with the action {one_line(step.action)}"
+        return f"{waiting} for a server with the action {one_line(step.action)}"
     message = f": {one_line(step.message)}" if step.message else ""
-    return f"{waits} for {_CAUSES.get(step.cause or WaitCause.UNKNOWN, step.cause)}{message}"
+    return f"{waiting} for {_CAUSE_TEXTS.get(step.cause or WaitCause.UNKNOWN, step.cause)}{message}"
 
 
-def _named(ids: Sequence[str], count: int, known: Mapping[str, StepExplanation], now: datetime) -> str:
-    """Name the first steps of some, and what each does."""
+def _dependencies(ids: Sequence[str], count: int, known: Mapping[str, StepExplanation], now: datetime) -> str:
+    """Return the first of the steps that a step waits for, with what each does, and the number of the others."""
     names = []
-    for step_id in ids[:_NAMED]:
-        does = _briefly(known[step_id], now) if step_id in known else ""
-        names.append(one_line(step_id) + (f" ({does})" if does else ""))
+    for step_id in ids[:_MAX_DEPENDENCIES]:
+        activity = _activity(known[step_id], now) if step_id in known else ""
+        names.append(one_line(step_id) + (f" ({activity})" if activity else ""))
     more = [f"{count - len(names):,} more"] if count > len(names) else []
     return ", ".join([*names, *more])
 
 
-def _briefly(step: StepExplanation, now: datetime) -> str:
+def _activity(step: StepExplanation, now: datetime) -> str:
     if step.running:
         return f"running {_since(step, now)}"
     if step.cause is WaitCause.BACKOFF:
         return "pauses"
-    return f"waits for {_CAUSES.get(step.cause, 'its action')}" if step.cause is not None else ""
+    return f"waits for {_CAUSE_TEXTS.get(step.cause, 'its action')}" if step.cause is not None else ""

@@ -1,4 +1,4 @@
-"""How a plan reads at a terminal: what each step does about failures and time."""
+"""The text of a plan: retries, timeouts and fallbacks of its steps."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -9,11 +9,19 @@ from stepwave import FailureReason, InputRule, Plan, PlannedBinding, PlannedFall
 from stepwave.cli.commands.plan import _lines
 
 ONCE = PlannedRetry(1, timedelta(seconds=0.5), 2.0, timedelta(seconds=30), 0.2, (FailureReason.TIMEOUT,))
-PLAIN = PlannedStep("s", "search", 0, (), InputRule.OWN, {"x": 1}, ())
+PLAIN = PlannedStep(
+    step_id="s",
+    action="search",
+    wave=0,
+    depends_on=(),
+    input_rule=InputRule.OWN,
+    input={"x": 1},
+    bindings=(),
+)
 
 
-def told(step: PlannedStep) -> list[str]:
-    """Return what a plan says of its only step, after what it gets."""
+def limit_lines(step: PlannedStep) -> list[str]:
+    """Return the lines for the only step of a plan that follow its input."""
     plan = Plan("w", 1, 0, (1,), 1, ("s",), (step,))
     lines = [line.strip() for line in _lines(plan)]
     return lines[lines.index('gets {"x": 1}') + 1 : -1]
@@ -44,5 +52,5 @@ def told(step: PlannedStep) -> list[str]:
     ],
     ids=["nothing", "one attempt", "a timeout", "all", "two attempts", "a value", "an action", "an action with input"],
 )
-def test_a_step_says_what_it_does_about_failures_and_time(step: PlannedStep, lines: list[str]) -> None:
-    assert told(step) == lines
+def test_a_step_is_shown_with_its_retries_timeouts_and_fallback(step: PlannedStep, lines: list[str]) -> None:
+    assert limit_lines(step) == lines

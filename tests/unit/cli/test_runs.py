@@ -1,4 +1,4 @@
-"""How a run is followed: what is said beside its events."""
+"""Following a run: connection messages beside its events."""
 
 import io
 import logging
@@ -11,12 +11,12 @@ from stepwave._model.events import Event
 from stepwave._model.results import State
 from stepwave.cli.display.displays import QuietDisplay
 from stepwave.cli.exit_codes import CommandError
-from stepwave.cli.follow import follow
+from stepwave.cli.runs import follow
 from unit.cli.script import Script
 
 
-class Said:
-    """A display, and what it said."""
+class RecordedDisplay:
+    """A display, and the lines that it wrote."""
 
     def __init__(self) -> None:
         self._written = io.StringIO()
@@ -28,12 +28,12 @@ class Said:
 
 
 @pytest.fixture
-def said() -> Said:
-    return Said()
+def recorded() -> RecordedDisplay:
+    return RecordedDisplay()
 
 
 async def events(*, end: bool = True) -> AsyncIterator[Event]:
-    """Give the events of a run, whose stream is lost once."""
+    """Yield the events of a run. The connection is lost once."""
     script = Script(("search",)).started("search").succeeded("search").finished(State.SUCCEEDED)
     connection = logging.getLogger("stepwave.connection")
     yield script.events[0]
@@ -43,14 +43,14 @@ async def events(*, end: bool = True) -> AsyncIterator[Event]:
         yield event
 
 
-async def test_what_becomes_of_the_connection_is_said(said: Said) -> None:
-    await follow(events(), said.display)
-    assert said.lines == ["lost the server at host:1; reconnecting", "reconnected"]
+async def test_connection_messages_are_shown(recorded: RecordedDisplay) -> None:
+    await follow(events(), recorded.display)
+    assert recorded.lines == ["lost the server at host:1; reconnecting", "reconnected"]
 
 
-async def test_nothing_is_said_any_more_once_the_run_was_left(said: Said) -> None:
+async def test_no_connection_messages_are_shown_after_the_run_was_followed(recorded: RecordedDisplay) -> None:
     with pytest.raises(CommandError):
-        await follow(events(end=False), said.display)
-    before = said.lines
+        await follow(events(end=False), recorded.display)
+    before = recorded.lines
     logging.getLogger("stepwave.connection").warning("lost the server at %s; reconnecting", "host:2")
-    assert said.lines == before
+    assert recorded.lines == before

@@ -1,0 +1,83 @@
+"""What commands need to run a server, or to read its journal: the `server` extra, and settings from the options."""
+
+import os
+from collections.abc import Container, Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from .exit_codes import CommandError
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+    from pydantic_core import ErrorDetails
+
+    from stepwave_server.config import Settings
+
+__all__ = [
+    "JOURNAL_FORMS",
+    "JOURNAL_HELP",
+    "choose_journal",
+    "make_settings",
+    "require_server_extra",
+    "settings_problems",
+]
+
+JOURNAL_FORMS = "memory|sqlite|sqlite:PATH"
+JOURNAL_HELP = "Default: $STEPWAVE_JOURNAL, else sqlite: a file in your data folder."
+
+
+def require_server_extra() -> None:
+    """Check that a server can run in this process.
+
+    Raises:
+        CommandError: A package of the `server` extra is not installed.
+    """
+    try:
+        import_module("stepwave_server.app")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("stepwave"):
+            raise
+        raise CommandError("running a server needs the server extra: pip install 'stepwave[server]'") from error
+
+
+def choose_journal(option: str | None) -> str | None:
+    """Return the journal of the option, else `None` if the environment names one, else the one on disk."""
+    return option or (None if os.environ.get("STEPWAVE_JOURNAL") else "sqlite")
+
+
+def make_settings(options: Mapping[str, object]) -> "Settings":
+    """Make settings from the command's options, the environment and the defaults, in this order.
+
+    Args:
+        options: Values by the name of the setting; `None`: the option was not given.
+
+    Raises:
+        CommandError: A setting is invalid. The message names its option or its environment variable.
+    """
+    from pydantic import ValidationError
+
+    from stepwave_server.config import Settings
+
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        return Settings.model_validate(given)
+    except ValidationError as error:
+        raise CommandError(settings_problems(error, given)) from error
+
+
+def settings_problems(error: "ValidationError", options: Container[str] = ()) -> str:
+    """Return a line for each problem.
+
+    Args:
+        error: The error with all problems.
+        options: The settings that come from options; the others come from the environment.
+    """
+    return "\n".join(_problem_line(problem, options) for problem in error.errors())
+
+
+def _problem_line(problem: "ErrorDetails", options: Container[str]) -> str:
+    setting = str(problem["loc"][0])
+    name = f"--{setting.replace('_', '-')}" if setting in options else f"STEPWAVE_{setting.upper()}"
+    # Errors of the settings' own validators have a full message. pydantic's message would put "Value error" before it.
+    message = problem.get("ctx", {}).get("error", problem["msg"])
+    return f"{name}: {message}"
