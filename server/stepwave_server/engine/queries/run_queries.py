@@ -20,7 +20,7 @@ from stepwave_server.engine.errors import (
     RunReplaced,
     SequenceOutOfRange,
 )
-from stepwave_server.engine.queries.explain_run import explain, with_texts
+from stepwave_server.engine.queries.explainer import explain, with_texts
 from stepwave_server.engine.queries.step_pages import ended_page, running_page
 from stepwave_server.engine.runs.run import LocalRun
 from stepwave_server.engine.streams.watcher import Watcher
