@@ -114,7 +114,10 @@ class JsonDisplay(QuietDisplay):
 
 
 class LiveDisplay(QuietDisplay):
-    """Redraws a run in place on standard error, at most ten times a second. Drawing takes at most a tenth of the time."""
+    """Redraws a run in place on standard error.
+
+    It draws at most ten times a second, and spends at most a tenth of the time on it.
+    """
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """The frames of the live view: a run's waves and steps as lines that fit a terminal, for any number of steps.
 
 If all steps fit, all are shown. Otherwise the steps are selected in this order: failed steps, steps that wait for their
-action, running steps, steps between two attempts, and the steps that ended last. Each wave shows the number of its other
+action, running steps, steps between two attempts, and the steps that ended last. Each wave shows the counts of its
 steps, and neighbouring waves without a selected step share a line.
 """
 

@@ -91,7 +91,7 @@ def failure_place(failure: Failure) -> str:
 
 
 def place_text(file: str, line: object = "") -> str:
-    """Return the place of a line of code, such as `tools.py:14`. A file in the working directory has a relative path."""
+    """Return the place of a line of code, such as `tools.py:14`. Paths in the working directory are relative."""
     path = Path(file)
     if path.is_relative_to(Path.cwd()):
         path = path.relative_to(Path.cwd())

@@ -1,4 +1,4 @@
-"""What each display writes, and where."""
+"""What each display writes, and to which stream."""
 
 import asyncio
 import io
@@ -14,65 +14,65 @@ from unit.cli.script import Script
 
 
 def terminal() -> tuple[Console, io.StringIO]:
-    """Return a console that believes to be a terminal of 80 by 24, and what it wrote."""
-    written = io.StringIO()
-    return Console(file=written, force_terminal=True, width=80, height=24, color_system=None), written
+    """Return a console for a terminal of 80 by 24, and its output."""
+    output = io.StringIO()
+    return Console(file=output, force_terminal=True, width=80, height=24, color_system=None), output
 
 
-async def test_the_live_display_leaves_its_last_picture() -> None:
-    console, written = terminal()
+async def test_the_live_display_leaves_its_last_frame_on_the_screen() -> None:
+    console, output = terminal()
     display = LiveDisplay(RunView(), console)
     script = Script(("search",)).started("search").succeeded("search").finished(State.SUCCEEDED)
     for event in script.events:
         display.show(event)
     display.close()
-    last = written.getvalue().rpartition("briefing-7k3f9q2m")[2]
+    last = output.getvalue().rpartition("briefing-7k3f9q2m")[2]
     assert last.splitlines()[0].split() == ["succeeded", "300", "ms"]
     assert "✓ search" in last
 
 
-async def test_a_burst_of_events_costs_one_picture() -> None:
-    console, written = terminal()
+async def test_a_burst_of_events_is_drawn_in_one_frame() -> None:
+    console, output = terminal()
     display = LiveDisplay(RunView(), console)
     for event in Script(tuple(f"s{index}" for index in range(1_000))).started(*(f"s{n}" for n in range(1_000))).events:
         display.show(event)
     await asyncio.sleep(0)
     display.close()
-    assert written.getvalue().count("briefing-7k3f9q2m") <= 4
+    assert output.getvalue().count("briefing-7k3f9q2m") <= 4
 
 
-async def test_messages_stand_above_the_picture() -> None:
-    console, written = terminal()
+async def test_messages_are_shown_above_the_frame() -> None:
+    console, output = terminal()
     display = LiveDisplay(RunView(), console)
     display.show(Script(("search",)).events[0])
-    display.say("cancelling briefing-7k3f9q2m")
+    display.show_message("cancelling briefing-7k3f9q2m")
     display.close()
-    assert written.getvalue().index("cancelling") < written.getvalue().rindex("· search")
+    assert output.getvalue().index("cancelling") < output.getvalue().rindex("· search")
 
 
-async def test_closing_again_changes_nothing() -> None:
-    console, written = terminal()
+async def test_closing_a_display_again_writes_nothing() -> None:
+    console, output = terminal()
     display = LiveDisplay(RunView(), console)
     display.show(Script(("search",)).events[0])
     display.close()
-    before = written.getvalue()
+    before = output.getvalue()
     display.close()
-    assert written.getvalue() == before
+    assert output.getvalue() == before
 
 
-def test_a_live_display_that_saw_no_event_writes_nothing() -> None:
-    console, written = terminal()
+def test_a_live_display_without_events_writes_nothing() -> None:
+    console, output = terminal()
     LiveDisplay(RunView(), console).close()
-    assert written.getvalue() == ""
+    assert output.getvalue() == ""
 
 
 def test_the_text_display_writes_a_line_for_each_event_however_long() -> None:
-    console, written = terminal()
+    console, output = terminal()
     script = Script(("search",)).started("search").progress("search", None, "word " * 100)
     display = TextDisplay(console)
     for event in script.events:
         display.show(event)
-    assert len(written.getvalue().splitlines()) == len(script.events)
+    assert len(output.getvalue().splitlines()) == len(script.events)
 
 
 def test_the_json_display_writes_events_to_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,7 +84,7 @@ def test_the_json_display_writes_events_to_standard_output(capsys: pytest.Captur
     assert [json.loads(line) for line in lines] == [event.to_dict() for event in script.events]
 
 
-def test_as_text_a_rerun_and_a_paused_run_say_so_first(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_display_starts_with_the_earlier_run_and_the_pause(capsys: pytest.CaptureFixture[str]) -> None:
     make_display(OutputMode.TEXT, rerun_of="briefing-1", paused_at=3)
     assert capsys.readouterr().err == "rerun of briefing-1\npaused: its server leaves it alone\n"
 
@@ -93,6 +93,6 @@ def test_without_a_terminal_the_default_is_text() -> None:
     assert isinstance(make_display(None), TextDisplay)
 
 
-def test_the_quiet_display_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_quiet_display_writes_no_events(capsys: pytest.CaptureFixture[str]) -> None:
     QuietDisplay().show(Script(("search",)).events[0])
     assert capsys.readouterr() == ("", "")

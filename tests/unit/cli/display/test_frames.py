@@ -1,4 +1,4 @@
-"""The live view's pictures: what they show, and that they fit."""
+"""The frames of the live view: what they show, and that they fit the terminal."""
 
 from datetime import datetime, timedelta
 
@@ -18,7 +18,7 @@ IDS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,60}", fullmatch=True)
 def draw(
     script: Script, *, width: int = 100, height: int = 40, now: datetime | None = None, view: RunView | None = None
 ) -> list[str]:
-    """Return the picture's lines after a script."""
+    """Return the lines of the frame after a script."""
     view = view or RunView()
     for event in script.events:
         view.apply(event)
@@ -38,30 +38,30 @@ def test_waves_hold_their_steps_in_declaration_order() -> None:
     ]
 
 
-def test_the_head_gives_the_runs_id_its_state_its_time_and_its_counts() -> None:
+def test_the_header_shows_the_runs_id_state_time_and_counts() -> None:
     script = Script(("search", "weather")).started("search", "weather").succeeded("search")
     title, counts, *_ = draw(script)
     assert title.split() == ["briefing-7k3f9q2m", "running", "400", "ms"]
     assert counts.endswith("1/2 steps  1 running, 1 succeeded")
 
 
-def test_a_workflow_whose_name_is_not_in_the_runs_id_is_named() -> None:
+def test_the_header_names_the_workflow_if_the_runs_id_does_not() -> None:
     assert "  report  running" in draw(Script(("a",), name="report"))[0]
 
 
-def test_a_running_steps_time_counts_up() -> None:
+def test_the_time_of_a_running_step_counts_up() -> None:
     script = Script(("search",)).started("search")
     (line,) = [line for line in draw(script, now=script.now + timedelta(seconds=3)) if "search" in line]
     assert "tools.search" in line
     assert "3.10 s" in line
 
 
-def test_progress_is_a_bar_a_fraction_and_a_message() -> None:
+def test_progress_is_shown_as_a_bar_a_percentage_and_a_message() -> None:
     lines = draw(Script(("search",)).started("search").progress("search", 0.4, "reading\npages"))
     assert lines[-1].endswith("━━━━╌╌╌╌╌╌  40% reading pages")
 
 
-def test_of_a_stream_the_end_is_shown() -> None:
+def test_the_end_of_a_stream_is_shown() -> None:
     script = (
         Script(("search",)).started("search").chunk("search", "The quick brown fox " * 20).chunk("search", "jumps.")
     )
@@ -70,13 +70,13 @@ def test_of_a_stream_the_end_is_shown() -> None:
     assert "…" in line
 
 
-def test_a_new_attempt_voids_what_the_old_one_streamed() -> None:
-    script = Script(("search",)).started("search").chunk("search", "stale").started("search", attempt=2)
-    assert "stale" not in draw(script)[-1]
+def test_a_new_attempt_clears_the_stream_of_the_attempt_before() -> None:
+    script = Script(("search",)).started("search").chunk("search", "first").started("search", attempt=2)
+    assert "first" not in draw(script)[-1]
     assert draw(script)[-1].endswith("attempt 2")
 
 
-def test_a_retry_says_why() -> None:
+def test_a_step_that_is_retried_shows_its_failure() -> None:
     line = draw(Script(("search",)).started("search").retrying("search", failure("too busy")))[-1]
     assert "↻ search" in line
     assert line.endswith("tries again: too busy")
@@ -89,7 +89,7 @@ def test_a_step_that_backs_off_is_not_counted_as_running(width: int) -> None:
     assert draw(script.started("s20", "s21"), width=width)[1].endswith("0/22 steps  20 running, 2 backing off")
 
 
-def test_a_step_whose_pause_is_over_is_ready_until_there_is_a_place_for_it() -> None:
+def test_after_its_backoff_a_step_is_ready() -> None:
     script = Script(("search",)).started("search").retrying("search", failure("too busy")).ready("search", 2)
     lines = draw(script)
     assert lines[1].endswith("0/1 step  1 ready")
@@ -97,12 +97,12 @@ def test_a_step_whose_pause_is_over_is_ready_until_there_is_a_place_for_it() -> 
     assert lines[-1].endswith("tries again: too busy")
 
 
-def test_a_step_that_is_tried_again_without_a_pause_is_ready_at_once() -> None:
+def test_a_step_that_is_retried_without_backoff_is_ready_at_once() -> None:
     script = Script(("search",)).started("search").retrying("search", failure("the server stopped"), pause=0)
     assert draw(script)[1].endswith("0/1 step  1 ready")
 
 
-def test_a_new_attempt_runs() -> None:
+def test_a_step_with_a_new_attempt_is_running() -> None:
     script = Script(("search",)).started("search").retrying("search", failure()).ready("search", 2)
     assert draw(script.started("search", attempt=2))[1].endswith("0/1 step  1 running")
 
@@ -112,12 +112,12 @@ def test_a_step_that_ends_while_it_backs_off_is_counted_once() -> None:
     assert draw(script)[1].endswith("1/2 steps  1 pending, 1 failed")
 
 
-def test_a_step_that_waits_for_its_fallback_says_so() -> None:
+def test_a_step_that_waits_for_its_fallback_shows_it() -> None:
     script = Script(("search",)).retrying("search", failure("no route"), attempt=0, fallback=True, pause=0)
     assert draw(script)[-1].endswith("its fallback follows: no route")
 
 
-def test_a_waiting_step_says_for_what() -> None:
+def test_a_waiting_step_shows_its_cause() -> None:
     assert draw(Script(("search",)).waiting("search"))[-1].endswith("waits for concurrency")
 
 
@@ -129,49 +129,49 @@ def test_a_step_whose_action_is_missing_waits_for_a_server_that_has_it() -> None
     assert lines[3].endswith("waits for a server with the action tools.search")
 
 
-def test_of_a_missing_action_that_is_not_known_the_servers_words_are_shown() -> None:
+def test_for_an_unknown_missing_action_the_servers_message_is_shown() -> None:
     script = Script(("search",)).waiting("search", 'this server has no action "x"', WaitCause.ACTION_MISSING)
     lines = draw(script)
     assert "waits for a server with the action of search" in lines[0]
     assert lines[-1].endswith('waits for a server with its action: this server has no action "x"')
 
 
-def test_while_anything_runs_a_missing_action_is_the_steps_own_affair() -> None:
+def test_while_a_step_runs_the_header_does_not_show_missing_actions() -> None:
     script = Script(("search", "weather")).started("weather").waiting("search", cause=WaitCause.ACTION_MISSING)
     assert draw(script)[0].split()[1] == "running"
 
 
-def test_an_interrupted_attempt_whose_action_is_missing_waits_too() -> None:
+def test_an_interrupted_step_whose_action_is_missing_is_shown_waiting() -> None:
     script = Script(("search",)).started("search").retrying("search", failure("the server stopped"))
     lines = draw(script.waiting("search", cause=WaitCause.ACTION_MISSING))
     assert "waits for a server with the action tools.search" in lines[0]
     assert lines[-1].startswith("  ◌ search")
 
 
-def test_a_step_whose_action_is_there_again_runs() -> None:
+def test_a_step_runs_once_its_action_is_available() -> None:
     script = Script(("search",)).waiting("search", cause=WaitCause.ACTION_MISSING).started("search")
     lines = draw(script)
     assert lines[0].split()[1] == "running"
     assert "◌" not in lines[-1]
 
 
-def test_in_a_window_steps_that_wait_for_their_action_are_shown() -> None:
+def test_steps_that_wait_for_their_action_are_selected() -> None:
     steps = tuple(f"s{index}" for index in range(500))
     script = Script(steps).started("s1", "s2", "s3", "s4").waiting("s400", cause=WaitCause.ACTION_MISSING)
     assert any(line.startswith("  ◌ s400") for line in draw(script, height=8))
 
 
-def test_a_paused_run_says_so_until_it_goes_on() -> None:
+def test_a_paused_run_is_shown_as_paused_until_it_continues() -> None:
     script = Script(("search",)).started("search")
     assert "paused: its server leaves it alone" in draw(script, view=RunView(paused_at=3))[0]
     assert draw(script.retrying("search", failure()), view=RunView(paused_at=3))[0].split()[1] == "running"
 
 
-def test_a_rerun_names_the_earlier_run() -> None:
+def test_the_header_of_a_rerun_names_the_earlier_run() -> None:
     assert "rerun of briefing-1  running" in draw(Script(("search",)), view=RunView(rerun_of="briefing-1"))[0]
 
 
-def test_a_step_that_was_taken_over_says_from_where() -> None:
+def test_a_reused_step_names_the_earlier_run() -> None:
     assert draw(Script(("search",)).reused("search", "briefing-1"))[-1].endswith("taken over from briefing-1")
 
 
@@ -182,21 +182,21 @@ def test_a_failed_step_shows_its_place_in_the_code() -> None:
     assert line.endswith("/app/tools.py:14: no route to host")
 
 
-def test_a_skipped_step_names_the_culprit() -> None:
+def test_a_skipped_step_names_the_step_that_caused_it() -> None:
     script = Script(("search",), ("brief",)).started("search").failed("search", failure()).skipped("brief", "search")
     assert draw(script)[-1].endswith("skipped: needs search")
 
 
-def test_a_stopping_run_says_why() -> None:
+def test_a_stopping_run_shows_the_reason() -> None:
     assert "stopping: enough" in draw(Script(("search",)).started("search").stopping("enough"))[0]
 
 
-def test_escape_sequences_of_an_action_stay_powerless() -> None:
+def test_escape_sequences_from_an_action_are_removed() -> None:
     script = Script(("search",)).started("search").chunk("search", "\x1b[2J\x1b]0;title\x07gone")
     assert all(line.isprintable() for line in draw(script))
 
 
-def test_sixty_columns_have_room_for_what_matters() -> None:
+def test_sixty_columns_show_the_failures_place_and_the_counts() -> None:
     why = failure("no route to host", file="/app/tools.py", line="14")
     script = Script(("search", "weather")).started("search", "weather").failed("search", why)
     lines = draw(script, width=60)
@@ -205,26 +205,26 @@ def test_sixty_columns_have_room_for_what_matters() -> None:
     assert lines[1].endswith("1/2 steps  1 running, 1 failed")
 
 
-def test_counts_shrink_to_symbols_where_words_do_not_fit() -> None:
+def test_counts_are_symbols_if_the_words_do_not_fit() -> None:
     script = Script(("a", "b", "c", "d", "e")).started("a", "b", "c").succeeded("a").failed("b", failure())
     script.skipped("d", "b")
     assert draw(script, width=60)[1].endswith("3/5 steps  · 1  ▸ 1  ✓ 1  ✗ 1  - 1")
 
 
-def test_a_large_run_fits_the_terminals_height() -> None:
+def test_a_large_run_fits_the_height_of_the_terminal() -> None:
     script = Script(tuple(f"s{index}" for index in range(5_000)))
     script.started(*(f"s{index}" for index in range(200))).succeeded(*(f"s{index}" for index in range(100)))
     assert len(draw(script, height=24)) <= 23
 
 
-def test_in_a_window_failures_come_first_then_what_runs() -> None:
+def test_failed_steps_are_selected_first_then_running_ones() -> None:
     script = Script(tuple(f"s{index}" for index in range(500))).started("s7", "s8", "s9").succeeded("s7")
     lines = draw(script.failed("s8", failure()), height=10)
     assert lines[2] == "wave 0  497 pending, 1 running, 1 succeeded, 1 failed"
     assert [line.split()[1] for line in lines[3:]] == ["s7", "s8", "s9"]
 
 
-def test_in_a_window_what_runs_comes_before_what_backs_off() -> None:
+def test_running_steps_are_selected_before_steps_that_back_off() -> None:
     steps = tuple(f"s{index}" for index in range(500))
     script = Script(steps).started(*steps[:20])
     for step in steps[:10]:
@@ -233,7 +233,7 @@ def test_in_a_window_what_runs_comes_before_what_backs_off() -> None:
     assert [line.split()[1] for line in lines[3:]] == ["s10", "s11", "s12", "s13"]
 
 
-def test_waves_without_anything_to_show_share_a_line() -> None:
+def test_neighbouring_waves_without_selected_steps_share_a_line() -> None:
     script = Script(*((f"s{index}",) for index in range(200)))
     for index in range(100):
         script.started(f"s{index}").succeeded(f"s{index}")
@@ -242,7 +242,7 @@ def test_waves_without_anything_to_show_share_a_line() -> None:
     assert lines[-1] == "waves 101-199  99 pending"
 
 
-def test_the_last_picture_shows_all_steps_of_a_run_that_is_not_huge() -> None:
+def test_the_last_frame_shows_all_steps_of_a_small_run() -> None:
     steps = tuple(f"s{index}" for index in range(60))
     script = Script(steps).started(*steps).succeeded(*steps).finished(State.SUCCEEDED)
     lines = draw(script, height=24)
@@ -250,7 +250,7 @@ def test_the_last_picture_shows_all_steps_of_a_run_that_is_not_huge() -> None:
     assert lines[0].split()[1] == "succeeded"
 
 
-def test_the_last_picture_of_a_huge_run_sums_up_and_keeps_the_failures() -> None:
+def test_the_last_frame_of_a_large_run_shows_counts_and_failures() -> None:
     steps = tuple(f"s{index}" for index in range(5_000))
     script = Script(steps).started(*steps).failed("s7", failure()).succeeded(*steps[10:]).finished(State.FAILED)
     lines = draw(script, height=24)
@@ -266,22 +266,24 @@ def test_the_last_picture_of_a_huge_run_sums_up_and_keeps_the_failures() -> None
     st.integers(min_value=5, max_value=60),
     st.data(),
 )
-def test_whatever_happens_every_line_fits(
-    names: list[list[str]], words: str, width: int, height: int, data: st.DataObject
+def test_every_line_of_every_frame_fits(
+    names: list[list[str]], message: str, width: int, height: int, data: st.DataObject
 ) -> None:
-    waves = [tuple(f"{step}{index}-{place}" for place, step in enumerate(wave)) for index, wave in enumerate(names)]
+    waves = [
+        tuple(f"{step}{index}-{position}" for position, step in enumerate(wave)) for index, wave in enumerate(names)
+    ]
     script = Script(*waves)
     for step in (step for wave in waves for step in wave):
-        fate = data.draw(st.integers(min_value=0, max_value=6))
-        if fate:
-            script.started(step).progress(step, data.draw(st.none() | st.floats(0, 1)), words).chunk(step, words)
-        if fate == 2:
+        outcome = data.draw(st.integers(min_value=0, max_value=6))
+        if outcome:
+            script.started(step).progress(step, data.draw(st.none() | st.floats(0, 1)), message).chunk(step, message)
+        if outcome == 2:
             script.succeeded(step)
-        if fate == 3:
-            script.failed(step, failure(words, file="/app/tools.py", line="1"))
-        if fate == 4:
-            script.retrying(step, failure(words))
-        if fate == 5:
+        if outcome == 3:
+            script.failed(step, failure(message, file="/app/tools.py", line="1"))
+        if outcome == 4:
+            script.retrying(step, failure(message))
+        if outcome == 5:
             script.skipped(step, step)
     lines = draw(script, width=width, height=height)
     assert all(line.isprintable() for line in lines)
@@ -289,5 +291,5 @@ def test_whatever_happens_every_line_fits(
 
 
 @pytest.mark.parametrize("width", [60, 100])
-def test_a_picture_before_any_event_fits_too(width: int) -> None:
+def test_a_frame_before_the_first_event_fits(width: int) -> None:
     assert frame(RunView(), width=width, height=24, now=Script(("a",)).now)

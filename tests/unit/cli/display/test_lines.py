@@ -1,4 +1,4 @@
-"""A run as text: one line for each event."""
+"""The lines of the text display: one for each event."""
 
 import pytest
 
@@ -10,11 +10,11 @@ from unit.cli.script import RUN_ID, START, Script, failure
 
 def lines(script: Script) -> list[str]:
     """Return a script's lines, without the times."""
-    writer = EventLines()
-    return [writer.line(event).split(" s  ", 1)[1] for event in script.events]
+    formatter = EventLines()
+    return [formatter.line(event).split(" s  ", 1)[1] for event in script.events]
 
 
-def test_each_kind_of_event_has_its_line() -> None:
+def test_each_kind_of_event_has_a_line() -> None:
     why = failure("no route\nto host", file="/app/tools.py", line="14")
     script = Script(("search", "weather"), ("brief",)).wave_started(0).started("search", "weather")
     script.chunk("search", {"n": 1}).progress("search", 0.5, "halfway").waiting("brief").retrying("weather", why)
@@ -37,7 +37,7 @@ def test_each_kind_of_event_has_its_line() -> None:
     ]
 
 
-def test_what_follows_a_failure_has_its_lines() -> None:
+def test_retries_and_fallbacks_have_a_line_each() -> None:
     why = failure("no route")
     script = Script(("step-a", "step-b")).started("step-a").retrying("step-a", why).ready("step-a", 2)
     script.retrying("step-a", why, attempt=2, fallback=True).fell_back("step-a", why)
@@ -56,28 +56,28 @@ def test_a_step_whose_action_is_missing_waits_for_a_server_that_has_it() -> None
     assert lines(script)[-1] == "search  waiting    for a server with the action tools.search"
 
 
-def test_of_a_missing_action_that_is_not_known_the_servers_words_are_shown() -> None:
+def test_for_an_unknown_missing_action_the_servers_message_is_shown() -> None:
     script = Script(("search",)).waiting("search", 'this server has no action "x"', WaitCause.ACTION_MISSING)
     assert lines(script)[-1].endswith('for a server with its action: this server has no action "x"')
 
 
-def test_a_step_that_was_taken_over_says_from_where() -> None:
+def test_a_reused_step_names_the_earlier_run() -> None:
     script = Script(("search",)).reused("search", "briefing-1")
     assert lines(script)[-1] == "search  succeeded  taken over from briefing-1"
 
 
-def test_times_count_from_the_runs_start_in_one_column() -> None:
-    writer = EventLines()
-    written = [writer.line(event) for event in Script(("a",)).started("a").events]
+def test_times_are_relative_to_the_runs_start() -> None:
+    formatter = EventLines()
+    written = [formatter.line(event) for event in Script(("a",)).started("a").events]
     assert [line[:11] for line in written] == ["    0.000 s", "    0.100 s"]
 
 
 @pytest.mark.parametrize("event", [UnknownEvent(RUN_ID, 3, START)])
-def test_an_unknown_event_is_a_line_too(event: Event) -> None:
+def test_an_unknown_event_has_a_line(event: Event) -> None:
     assert EventLines().line(event).endswith("run     unknown")
 
 
-def test_every_event_is_one_line_whatever_it_says() -> None:
+def test_events_with_control_characters_have_one_line_each() -> None:
     script = (
         Script(("a",)).started("a").chunk("a", "x\ny\x1b[2J").progress("a", None, "p\r\nq").failed("a", failure("\n"))
     )

@@ -1,4 +1,4 @@
-"""What is said once a run has ended."""
+"""The failures and outputs that are printed after a run."""
 
 import io
 import json
@@ -13,11 +13,16 @@ from stepwave._model.results import Failure, RunResult, State
 from stepwave.cli.display.output import print_failures, print_outputs
 from unit.cli.script import Script, failure
 
-WHERE = {"file": "/app/tools.py", "line": "14", "function": "fetch", "traceback": "Traceback …\n  File x\nOSError: no"}
+DETAILS = {
+    "file": "/app/tools.py",
+    "line": "14",
+    "function": "fetch",
+    "traceback": "Traceback …\n  File x\nOSError: no",
+}
 
 
-def said(result: RunResult, *, verbose: bool = False) -> list[str]:
-    """Return the lines about a result's failures."""
+def printed_failures(result: RunResult, *, verbose: bool = False) -> list[str]:
+    """Return the lines that are printed for a result's failures."""
     console = Console(file=io.StringIO(), width=80, highlight=False, markup=False)
     print_failures(result, verbose=verbose, console=console)
     assert isinstance(console.file, io.StringIO)
@@ -29,15 +34,15 @@ def result_with(*failures: Failure, count: int | None = None) -> RunResult:
     return replace(result, failures=failures, failure_count=len(failures) if count is None else count)
 
 
-def test_a_failure_says_who_what_and_where() -> None:
-    assert said(result_with(failure(**WHERE))) == [
+def test_a_failure_shows_its_step_message_and_place() -> None:
+    assert printed_failures(result_with(failure(**DETAILS))) == [
         "✗ weather: no route to host",
         "    at /app/tools.py:14 in fetch",
     ]
 
 
 def test_a_verbose_failure_shows_the_traceback() -> None:
-    assert said(result_with(failure(**WHERE)), verbose=True) == [
+    assert printed_failures(result_with(failure(**DETAILS)), verbose=True) == [
         "✗ weather: no route to host",
         "    Traceback …",
         "      File x",
@@ -45,27 +50,27 @@ def test_a_verbose_failure_shows_the_traceback() -> None:
     ]
 
 
-def test_a_long_message_is_whole() -> None:
-    assert said(result_with(failure("word " * 100)))[0].count("word") == 100
+def test_a_long_message_is_not_truncated() -> None:
+    assert printed_failures(result_with(failure("word " * 100)))[0].count("word") == 100
 
 
-def test_many_failures_are_cut_short_and_counted() -> None:
-    lines = said(result_with(*[failure()] * 100, count=5_000))
+def test_only_the_first_failures_are_printed_and_the_others_counted() -> None:
+    lines = printed_failures(result_with(*[failure()] * 100, count=5_000))
     assert lines[-1] == "and 4,990 more failures"
     assert len(lines) == 11
 
 
-def test_the_runs_own_failure_is_the_runs() -> None:
+def test_a_failure_without_a_step_is_printed_for_the_run() -> None:
     why = Failure(FailureReason.CANCELLED, "enough", False, None, "", 0, {})
-    assert said(result_with(why)) == ["■ run: enough"]
+    assert printed_failures(result_with(why)) == ["■ run: enough"]
 
 
-def test_a_traceback_cannot_steer_the_terminal() -> None:
-    lines = said(result_with(failure(traceback="a\x1b[2Jb\n  c")), verbose=True)
+def test_control_characters_in_a_traceback_are_removed() -> None:
+    lines = printed_failures(result_with(failure(traceback="a\x1b[2Jb\n  c")), verbose=True)
     assert lines[1:] == ["    a [2Jb", "      c"]
 
 
-def test_outputs_are_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
+def test_outputs_are_printed_as_one_json_object(capsys: pytest.CaptureFixture[str]) -> None:
     result = replace(Script(("a",)).result(State.SUCCEEDED), outputs={"a": {"é": 1}, "b": Blob(b"x", "image/png")})
     print_outputs(result)
     out = capsys.readouterr().out
@@ -73,7 +78,7 @@ def test_outputs_are_one_json_object(capsys: pytest.CaptureFixture[str]) -> None
     assert "é" in out
 
 
-def test_outputs_that_were_left_out_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
+def test_omitted_outputs_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     print_outputs(replace(Script(("a",)).result(State.SUCCEEDED), omitted_output_count=2))
     captured = capsys.readouterr()
     assert captured.out == "{}\n"

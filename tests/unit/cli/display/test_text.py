@@ -1,4 +1,4 @@
-"""Words for people: short, on one line, and harmless to a terminal."""
+"""Texts for people: short, on one line, and without control characters."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -41,7 +41,7 @@ from unit.cli.script import failure
         (-1, "0 ms"),
     ],
 )
-def test_durations_read_well_at_every_length(seconds: float, text: str) -> None:
+def test_a_duration_has_the_unit_that_fits_its_length(seconds: float, text: str) -> None:
     assert duration_text(timedelta(seconds=seconds)) == text
 
 
@@ -50,27 +50,27 @@ def test_no_duration_is_wider_than_its_column(duration: timedelta) -> None:
     assert len(duration_text(duration)) <= 8
 
 
-def test_a_duration_that_is_not_there_is_empty() -> None:
+def test_no_duration_is_an_empty_text() -> None:
     assert duration_text(None) == ""
 
 
 @given(st.text())
-def test_one_line_holds_nothing_that_steers_a_terminal(text: str) -> None:
+def test_one_line_has_no_control_characters(text: str) -> None:
     line = one_line(text)
     assert line.isprintable()
     assert "  " not in line
 
 
-def test_one_line_bounds_what_it_takes() -> None:
+def test_one_line_truncates_a_long_text() -> None:
     assert len(one_line("x" * 1_000_000)) < 3_000
 
 
 @pytest.mark.parametrize(("count", "text"), [(0, "0 steps"), (1, "1 step"), (1234, "1,234 steps")])
-def test_counts_have_their_plural(count: int, text: str) -> None:
+def test_a_count_has_the_plural_of_its_noun(count: int, text: str) -> None:
     assert plural(count, "step") == text
 
 
-def test_states_that_nothing_is_in_are_left_out() -> None:
+def test_states_without_steps_are_left_out() -> None:
     assert counts_text(Counts(0, 0, 3, 1, 0, 0)) == "3 succeeded, 1 failed"
     assert counts_text(Counts(0, 0, 0, 0, 0, 0)) == "no steps"
 
@@ -81,16 +81,16 @@ def test_a_failure_begins_with_its_place_in_the_code(monkeypatch: pytest.MonkeyP
     assert failure_line(why) == "tools.py:14: no such file"
 
 
-def test_code_outside_the_working_directory_is_named_in_full() -> None:
+def test_code_outside_the_working_directory_has_its_whole_path() -> None:
     assert failure_place(failure(file="/elsewhere/tools.py", line="3")) == "/elsewhere/tools.py:3"
 
 
-def test_a_failure_says_what_an_interrupted_action_did_in_place_of_ending() -> None:
+def test_a_failure_says_what_its_action_did_when_interrupted() -> None:
     why = failure("took too long", when_interrupted="it answered all the same, too late")
     assert failure_line(why) == "took too long; it answered all the same, too late"
 
 
-def test_a_failure_without_words_gives_its_reason() -> None:
+def test_a_failure_without_a_message_shows_its_reason() -> None:
     assert failure_line(failure("")) == "action_error"
 
 
@@ -103,7 +103,7 @@ def test_a_failure_without_words_gives_its_reason() -> None:
         (SkipCause.UNKNOWN, "skipped: unknown"),
     ],
 )
-def test_a_skip_names_the_step_to_blame(cause: SkipCause, text: str) -> None:
+def test_a_skip_names_the_step_that_caused_it(cause: SkipCause, text: str) -> None:
     assert skip_line(SkipReason(cause, "search")) == text
 
 
@@ -113,11 +113,11 @@ def test_values_are_shown_on_one_line() -> None:
     assert value_text(Blob(b"12345", "image/png")) == "5 bytes of image/png"
 
 
-def test_wide_characters_count_double() -> None:
+def test_wide_characters_take_two_cells() -> None:
     assert cell_len(one_line("日本")) == 4
 
 
-def test_a_limit_says_what_it_allows_and_how_far_that_is_used() -> None:
+def test_a_limit_shows_its_current_use() -> None:
     rate = RateLimit(20, timedelta(seconds=1), 1)
     until = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
     adaptive = AdaptiveLimit(5, 1, 64, 7, until)
