@@ -1,4 +1,4 @@
-"""A server for all tests of the command line, and shells that know it."""
+"""A server for all tests of the command line, and shells with and without its address."""
 
 from collections.abc import Iterator
 
@@ -9,7 +9,7 @@ from integration.cli.shell import Shell, serving
 
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
-    """Return the address of a server with the test actions and workflows."""
+    """Yield the address of a server with the test actions and workflows."""
     with serving("--actions", "tools", "--workflows", "flows", "--log-level", "error") as (address, server):
         yield address
         server.process.terminate()
@@ -17,11 +17,11 @@ def address() -> Iterator[str]:
 
 @pytest.fixture
 def shell(address: str) -> Shell:
-    """Return a shell whose commands find the server."""
+    """Return a shell with the address of the server."""
     return Shell(address)
 
 
 @pytest.fixture
-def alone() -> Shell:
-    """Return a shell whose commands know no server."""
+def local_shell() -> Shell:
+    """Return a shell without the address of a server."""
     return Shell()

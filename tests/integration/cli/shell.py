@@ -1,4 +1,4 @@
-"""Runs `stepwave` as its users do: as a process, in a folder, with pipes or a terminal at its ends."""
+"""Runs `stepwave` as a user does: as a process in a folder, with pipes or a terminal."""
 
 import fcntl
 import os
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-__all__ = ["Shell", "Started", "line_of_code", "on_terminal", "serving"]
+__all__ = ["RunningCommand", "Shell", "line_of_code", "on_terminal", "serving"]
 
 FOLDER = Path(__file__).parent
 _STEPWAVE = str(Path(sys.executable).parent / "stepwave")
@@ -22,33 +22,33 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 def line_of_code(text: str) -> int:
-    """Return the number of the line of the test actions that holds a text."""
+    """Return the number of the line in the test actions that has a text."""
     lines = (FOLDER / "tools.py").read_text(encoding="utf-8").splitlines()
     return next(number for number, line in enumerate(lines, 1) if text in line)
 
 
-class Started:
-    """A process under way."""
+class RunningCommand:
+    """A command that runs."""
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
         self.process = process
 
     def wait_for_error(self, text: str) -> str:
-        """Read standard error up to the line that holds a text, and return that line."""
+        """Read standard error up to the first line with a text, and return that line."""
         return _read_to(self.process.stderr, text)
 
     def wait_for_output(self, text: str) -> str:
-        """Read standard output up to the line that holds a text, and return that line."""
+        """Read standard output up to the first line with a text, and return that line."""
         return _read_to(self.process.stdout, text)
 
     def end(self) -> tuple[int, str, str]:
-        """Wait for the end; return the exit code and what was not read yet of standard output and standard error."""
+        """Wait for the end. Return the exit code, and the rest of standard output and standard error."""
         out, err = self.process.communicate()
         return self.process.returncode, out, err
 
 
 class Shell:
-    """Runs `stepwave` in a folder, with a server known by the environment; its own servers write nothing to disk."""
+    """Runs `stepwave` in a folder, with a server's address in the environment. Its servers write nothing to disk."""
 
     def __init__(self, server: str | None = None, *, folder: Path = FOLDER) -> None:
         self.server = server
@@ -67,7 +67,7 @@ class Shell:
         )
 
     def redirect(self, redirection: str, *arguments: str, before: str = "") -> "subprocess.CompletedProcess[str]":
-        """Run a command to its end, with its streams redirected as a shell writes it, in the shell's own place."""
+        """Run a command to its end with a shell's redirection. The command replaces the shell's process."""
         return subprocess.run(
             ["sh", "-c", f'{before} exec "$@" {redirection}', "sh", _STEPWAVE, *arguments],
             cwd=self.folder,
@@ -78,8 +78,8 @@ class Shell:
         )
 
     @contextmanager
-    def start(self, *arguments: str, stderr: int = subprocess.PIPE, **environment: str) -> Iterator[Started]:
-        """Start a command, and kill it at the end if it still runs."""
+    def start(self, *arguments: str, stderr: int = subprocess.PIPE, **environment: str) -> Iterator[RunningCommand]:
+        """Start a command, and kill it after the body if it still runs."""
         with subprocess.Popen(
             [_STEPWAVE, *arguments],
             cwd=self.folder,
@@ -90,20 +90,20 @@ class Shell:
             text=True,
         ) as process:
             try:
-                yield Started(process)
+                yield RunningCommand(process)
             finally:
                 process.kill()
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
-        # A size in the environment is that of the terminal in which the tests run.
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("STEPWAVE_", *_SIZE))}
-        told = {"STEPWAVE_JOURNAL": "memory", **({"STEPWAVE_SERVER": self.server} if self.server else {})}
-        return {**kept, **told, **more}
+        # COLUMNS and LINES are those of the terminal in which the tests run.
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STEPWAVE_", *_SIZE))}
+        settings = {"STEPWAVE_JOURNAL": "memory", **({"STEPWAVE_SERVER": self.server} if self.server else {})}
+        return {**inherited, **settings, **more}
 
 
 @contextmanager
-def serving(*arguments: str, folder: Path = FOLDER) -> Iterator[tuple[str, Started]]:
-    """Run `stepwave serve`; give its address and its process."""
+def serving(*arguments: str, folder: Path = FOLDER) -> Iterator[tuple[str, RunningCommand]]:
+    """Run `stepwave serve`, and yield its address and its process."""
     with Shell(folder=folder).start("serve", "--listen", "127.0.0.1:0", *arguments) as server:
         address = server.wait_for_output(":").strip()
         yield address, server
@@ -115,30 +115,30 @@ def on_terminal(
     """Run a command whose standard error is a terminal.
 
     Returns:
-        The exit code, standard output, and the lines that were drawn, all pictures one after the other.
+        The exit code, standard output, and the lines of all frames.
     """
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
-    with shell.start(*arguments, stderr=theirs, TERM=terminal) as started:
-        os.close(theirs)
-        drawn = _ESCAPES.sub("", _read_all(ours))
+    controller, user_end = pty.openpty()
+    fcntl.ioctl(user_end, termios.TIOCSWINSZ, struct.pack("HHHH", 30, columns, 0, 0))
+    with shell.start(*arguments, stderr=user_end, TERM=terminal) as started:
+        os.close(user_end)
+        drawn = _ESCAPES.sub("", _read_all(controller))
         code, out, _ = started.end()
     return code, out, re.split(r"[\r\n]+", drawn)
 
 
-def _read_all(terminal: int) -> str:
-    with os.fdopen(terminal, "rb", buffering=0) as master:
+def _read_all(controller: int) -> str:
+    with os.fdopen(controller, "rb", buffering=0) as stream:
         parts = []
         try:
-            while part := master.read(65536):
+            while part := stream.read(65536):
                 parts.append(part)
-        except OSError:  # how Linux says that the other end was closed
+        except OSError:  # Linux raises an error when the other end is closed
             pass
     return b"".join(parts).decode()
 
 
 def _read_to(stream: IO[str] | None, text: str) -> str:
-    assert stream is not None, "it was not asked for"
+    assert stream is not None, "the stream is not a pipe"
     for line in stream:
         if text in line:
             return line

@@ -9,11 +9,11 @@ from typing import TypeAlias
 
 import pytest
 
-from integration.cli.shell import Shell, Started, serving
+from integration.cli.shell import RunningCommand, Shell, serving
 
 SERVE = ("serve", "--listen", "127.0.0.1:0")
 
-Serving: TypeAlias = Callable[..., AbstractContextManager[tuple[Shell, Started]]]
+Serving: TypeAlias = Callable[..., AbstractContextManager[tuple[Shell, RunningCommand]]]
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def durable(tmp_path: Path) -> Serving:
     """Return a function that runs a server on this test's journal, with or without the actions in `tools`."""
 
     @contextmanager
-    def serve(*arguments: str, tools: bool = True) -> Iterator[tuple[Shell, Started]]:
+    def serve(*arguments: str, tools: bool = True) -> Iterator[tuple[Shell, RunningCommand]]:
         options = ["--journal", f"sqlite:{tmp_path}/journal.db", "--drain-timeout", "0", *arguments]
         with serving(*options, *(["--actions", "tools"] if tools else [])) as (address, server):
             yield Shell(address), server
@@ -145,24 +145,24 @@ def test_a_backup_of_a_running_server_can_be_served(durable: Serving, tmp_path: 
         assert Shell(address).run("result", "kept").returncode == 0
 
 
-def test_a_backup_overwrites_a_file_only_with_force(durable: Serving, tmp_path: Path, alone: Shell) -> None:
+def test_a_backup_overwrites_a_file_only_with_force(durable: Serving, tmp_path: Path, local_shell: Shell) -> None:
     with durable():
         pass
     copy = tmp_path / "copy.db"
     copy.write_text("mine")
     arguments = ("backup", str(copy), "--journal", f"sqlite:{tmp_path}/journal.db")
-    done = alone.run(*arguments)
+    done = local_shell.run(*arguments)
     assert (done.returncode, done.stderr) == (2, f"{copy} already exists; overwrite it with --force\n")
     assert copy.read_text() == "mine"
-    assert alone.run(*arguments, "--force").returncode == 0
+    assert local_shell.run(*arguments, "--force").returncode == 0
     assert copy.read_bytes() != b"mine"
 
 
-def test_a_backup_never_overwrites_the_journal_itself(durable: Serving, tmp_path: Path, alone: Shell) -> None:
+def test_a_backup_never_overwrites_the_journal_itself(durable: Serving, tmp_path: Path, local_shell: Shell) -> None:
     with durable():
         pass
     journal = f"{tmp_path}/journal.db"
-    done = alone.run("backup", journal, "--journal", f"sqlite:{journal}", "--force")
+    done = local_shell.run("backup", journal, "--journal", f"sqlite:{journal}", "--force")
     assert (done.returncode, done.stderr) == (2, f"{journal} is the journal itself\n")
 
 
@@ -175,7 +175,9 @@ def test_a_backup_never_overwrites_the_journal_itself(durable: Serving, tmp_path
         (("copy.db", "--journal", "postgres"), "--journal: unknown journal 'postgres'"),
     ],
 )
-def test_a_journal_that_cannot_be_copied_is_refused(alone: Shell, arguments: tuple[str, ...], message: str) -> None:
-    done = alone.run("backup", *arguments)
+def test_a_journal_that_cannot_be_copied_is_refused(
+    local_shell: Shell, arguments: tuple[str, ...], message: str
+) -> None:
+    done = local_shell.run("backup", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr

@@ -87,8 +87,8 @@ def test_actions_are_listed_with_their_inputs(shell: Shell) -> None:
     assert line.split(maxsplit=3) == ["shout", "text", "tools:shout", "Say it louder."]
 
 
-def test_actions_of_a_module_need_no_server(alone: Shell) -> None:
-    found = json.loads(alone.run("actions", "--actions", "tools", "--output", "json").stdout)
+def test_actions_of_a_module_need_no_server(local_shell: Shell) -> None:
+    found = json.loads(local_shell.run("actions", "--actions", "tools", "--output", "json").stdout)
     (shout,) = [action for action in found if action["name"] == "shout"]
     assert shout["input_schema"]["properties"]["text"]["type"] == "string"
 
@@ -110,30 +110,30 @@ def test_a_plan_shows_the_wave_and_the_input_of_each_step(shell: Shell) -> None:
     ]
 
 
-def test_a_plan_needs_no_server_with_actions(alone: Shell) -> None:
-    plan = json.loads(alone.run("plan", "flows/greeting.yaml", "--actions", "tools", "--output", "json").stdout)
+def test_a_plan_needs_no_server_with_actions(local_shell: Shell) -> None:
+    plan = json.loads(local_shell.run("plan", "flows/greeting.yaml", "--actions", "tools", "--output", "json").stdout)
     assert (plan["wave_sizes"], plan["outputs"]) == ([1, 1], ["twice"])
 
 
-def test_a_plan_of_a_malformed_workflow_exits_with_2(alone: Shell) -> None:
-    done = alone.run("plan", "flows/greeting.yaml", "--actions", "json.tool")
+def test_a_plan_of_a_malformed_workflow_exits_with_2(local_shell: Shell) -> None:
+    done = local_shell.run("plan", "flows/greeting.yaml", "--actions", "json.tool")
     assert (done.returncode, done.stdout) == (2, "")
 
 
-def test_the_schema_is_printed_as_json(alone: Shell) -> None:
-    assert json.loads(alone.run("schema").stdout) == workflow_schema()
+def test_the_schema_is_printed_as_json(local_shell: Shell) -> None:
+    assert json.loads(local_shell.run("schema").stdout) == workflow_schema()
 
 
-def test_the_version_is_that_of_the_distribution(alone: Shell) -> None:
-    assert alone.run("--version").stdout == f"stepwave {version('stepwave')}\n"
+def test_the_version_is_that_of_the_distribution(local_shell: Shell) -> None:
+    assert local_shell.run("--version").stdout == f"stepwave {version('stepwave')}\n"
 
 
-def test_every_command_has_help(alone: Shell) -> None:
+def test_every_command_has_help(local_shell: Shell) -> None:
     for command in COMMANDS:
-        done = alone.run(command, "--help")
+        done = local_shell.run(command, "--help")
         assert (done.returncode, done.stderr) == (0, "")
         assert f"stepwave {command}" in done.stdout
 
 
-def test_without_a_server_lists_exit_with_3(alone: Shell) -> None:
-    assert alone.run("runs", "--server", "unix:/nowhere/at/all").returncode == 3
+def test_without_a_server_lists_exit_with_3(local_shell: Shell) -> None:
+    assert local_shell.run("runs", "--server", "unix:/nowhere/at/all").returncode == 3

@@ -24,9 +24,9 @@ def test_a_run_is_found_by_a_prefix_of_its_id(shell: Shell, reported: str) -> No
     assert "\x1b" not in done.stdout
 
 
-def test_a_file_needs_no_server(shell: Shell, alone: Shell, reported: str, tmp_path: Path) -> None:
+def test_a_file_needs_no_server(shell: Shell, local_shell: Shell, reported: str, tmp_path: Path) -> None:
     shell.run("export", reported, "--to", str(tmp_path / "run.json"))
-    from_file = alone.run("report", str(tmp_path / "run.json"))
+    from_file = local_shell.run("report", str(tmp_path / "run.json"))
     assert (from_file.returncode, from_file.stdout) == (0, shell.run("report", reported).stdout)
 
 

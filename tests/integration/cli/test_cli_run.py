@@ -13,8 +13,8 @@ GREETING = ("run", "flows/greeting.yaml", "--input", '{"name": "ann"}')
 OUTPUTS = {"twice": ["ANN", "ANN"]}
 
 
-def test_a_file_runs_in_process_with_actions_of_the_working_directory(alone: Shell) -> None:
-    done = alone.run(*GREETING, "--actions", "tools")
+def test_a_file_runs_in_process_with_actions_of_the_working_directory(local_shell: Shell) -> None:
+    done = local_shell.run(*GREETING, "--actions", "tools")
     assert (done.returncode, json.loads(done.stdout)) == (0, OUTPUTS)
 
 
@@ -59,12 +59,12 @@ def test_as_result_only_the_outputs_are_printed(shell: Shell) -> None:
     assert (json.loads(done.stdout), done.stderr) == (OUTPUTS, "")
 
 
-def test_the_output_of_actions_goes_to_standard_error(alone: Shell, tmp_path: Path) -> None:
+def test_the_output_of_actions_goes_to_standard_error(local_shell: Shell, tmp_path: Path) -> None:
     flow = tmp_path / "flow.yaml"
-    flow.write_text("name: a\nsteps: [{id: talk, action: chatter}]")
-    done = alone.run("run", str(flow), "--actions", "tools", "--output", "result")
+    flow.write_text("name: a\nsteps: [{id: talk, action: print_line}]")
+    done = local_shell.run("run", str(flow), "--actions", "tools", "--output", "result")
     assert json.loads(done.stdout) == {"talk": None}
-    assert done.stderr == "chatter, chatter\n"
+    assert done.stderr == "printed by an action\n"
 
 
 def test_a_failed_run_shows_the_line_of_code_and_exits_with_1(shell: Shell) -> None:
@@ -92,19 +92,19 @@ def test_the_first_interrupt_cancels_the_run(shell: Shell) -> None:
     assert json.loads(shell.run("runs", "--output", "json").stdout)[0]["state"] == "cancelled"
 
 
-def test_the_second_interrupt_exits_at_once(alone: Shell, tmp_path: Path) -> None:
+def test_the_second_interrupt_exits_at_once(local_shell: Shell, tmp_path: Path) -> None:
     flow = tmp_path / "flow.yaml"
-    flow.write_text("name: a\nsteps: [{id: cling, action: cling}]")
-    with alone.start("run", str(flow), "--actions", "tools") as started:
-        started.wait_for_error("clinging")
+    flow.write_text("name: a\nsteps: [{id: late, action: end_late}]")
+    with local_shell.start("run", str(flow), "--actions", "tools") as started:
+        started.wait_for_error("waiting for the end")
         started.process.send_signal(signal.SIGINT)
         started.wait_for_error("stopping")
         started.process.send_signal(signal.SIGINT)
         assert started.end()[0] == 130
 
 
-def test_an_action_that_never_ends_does_not_delay_the_exit(alone: Shell) -> None:
-    done = alone.run("run", "flows/staying.yaml", "--actions", "tools", STEPWAVE_CANCEL_GRACE="0.1")
+def test_an_action_that_never_ends_does_not_delay_the_exit(local_shell: Shell) -> None:
+    done = local_shell.run("run", "flows/uncancellable.yaml", "--actions", "tools", STEPWAVE_CANCEL_GRACE="0.1")
     assert (done.returncode, json.loads(done.stdout)) == (1, {"quick": 1})
     assert "destroyed" not in done.stderr
 
@@ -178,11 +178,11 @@ def test_an_unknown_workflow_name_is_refused(shell: Shell) -> None:
     assert (done.returncode, done.stderr) == (2, 'no workflow "greting" on this server; did you mean "greeting"?\n')
 
 
-def test_without_a_server_the_error_names_what_to_do(alone: Shell) -> None:
+def test_without_a_server_the_error_names_what_to_do(local_shell: Shell) -> None:
     with socket.socket() as taken:  # bound but not listening: no server answers, and no other can take the port
         taken.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = alone.run("run", "flows/greeting.yaml", "--server", address)
+        done = local_shell.run("run", "flows/greeting.yaml", "--server", address)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr == (
         f"no server at {address}. Start one: stepwave serve --actions tools\n"
@@ -197,11 +197,11 @@ def test_a_workflow_of_built_in_actions_gets_a_hint_at_local(tmp_path: Path) -> 
     (tmp_path / "flow.yaml").write_text(BUILT_IN_WORKFLOW)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        alone = Shell(f"127.0.0.1:{taken.getsockname()[1]}", folder=tmp_path)
-        assert alone.run("run", "flow.yaml").stderr.endswith(
+        local_shell = Shell(f"127.0.0.1:{taken.getsockname()[1]}", folder=tmp_path)
+        assert local_shell.run("run", "flow.yaml").stderr.endswith(
             "Or run without a server: stepwave run flow.yaml --local\n"
         )
-        assert "Or run without a server" not in alone.run("run", "flow").stderr, "only a server could have it"
+        assert "Or run without a server" not in local_shell.run("run", "flow").stderr, "only a server could have it"
 
 
 def test_a_workflow_of_built_in_actions_runs_without_a_server(tmp_path: Path) -> None:
@@ -212,8 +212,8 @@ def test_a_workflow_of_built_in_actions_runs_without_a_server(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("option", [("--server", "127.0.0.1:1"), ("--detach",)])
-def test_local_does_not_work_with_options_that_need_a_server(alone: Shell, option: tuple[str, ...]) -> None:
-    done = alone.run("run", "flows/greeting.yaml", "--local", *option)
+def test_local_does_not_work_with_options_that_need_a_server(local_shell: Shell, option: tuple[str, ...]) -> None:
+    done = local_shell.run("run", "flows/greeting.yaml", "--local", *option)
     assert (done.returncode, done.stdout) == (2, "")
     assert "server" in done.stderr
 

@@ -38,8 +38,8 @@ def test_after_sigterm_it_exits_although_an_action_never_ends() -> None:
         *("serve", "--listen", "127.0.0.1:0", "--actions", "tools", "--drain-timeout", "0"), STEPWAVE_CANCEL_GRACE="0.1"
     ) as server:
         address = server.wait_for_output(":").strip()
-        with Shell(address).start("run", "flows/staying.yaml") as run:
-            run.wait_for_error("staying")
+        with Shell(address).start("run", "flows/uncancellable.yaml") as run:
+            run.wait_for_error("ignoring cancellation")
             server.process.send_signal(signal.SIGTERM)
             code, _, err = server.end()
     assert code == 0
@@ -99,8 +99,8 @@ def test_an_environment_variable_sets_an_option() -> None:
         (("--log-level", "loud"), "Invalid value for '--log-level': 'loud' is not one of"),
     ],
 )
-def test_an_invalid_option_exits_with_2(alone: Shell, arguments: tuple[str, ...], message: str) -> None:
-    done = alone.run("serve", *arguments)
+def test_an_invalid_option_exits_with_2(local_shell: Shell, arguments: tuple[str, ...], message: str) -> None:
+    done = local_shell.run("serve", *arguments)
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert "Traceback" not in done.stderr
@@ -114,25 +114,25 @@ def test_an_invalid_option_exits_with_2(alone: Shell, arguments: tuple[str, ...]
     ],
 )
 def test_an_invalid_setting_of_the_environment_names_its_variable(
-    alone: Shell, variable: str, value: str, message: str
+    local_shell: Shell, variable: str, value: str, message: str
 ) -> None:
     for command in (("serve",), ("run", "flows/greeting.yaml", "--actions", "tools")):
-        done = alone.run(*command, **{variable: value})
+        done = local_shell.run(*command, **{variable: value})
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr.startswith(f"{variable}: {message}")
 
 
-def test_an_unknown_journal_of_the_environment_is_refused(alone: Shell) -> None:
-    done = alone.run("serve", STEPWAVE_JOURNAL="paper")
+def test_an_unknown_journal_of_the_environment_is_refused(local_shell: Shell) -> None:
+    done = local_shell.run("serve", STEPWAVE_JOURNAL="paper")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("STEPWAVE_JOURNAL: unknown journal 'paper'")
 
 
-def test_a_port_in_use_is_refused(alone: Shell) -> None:
+def test_a_port_in_use_is_refused(local_shell: Shell) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        done = alone.run("serve", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
+        done = local_shell.run("serve", "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("cannot listen at 127.0.0.1:")
     assert len(done.stderr.splitlines()) == 1
@@ -146,11 +146,15 @@ limits:
 """
 
 
-def test_invalid_limits_are_refused_with_the_place_of_every_problem(alone: Shell, tmp_path: Path) -> None:
+def test_invalid_limits_are_refused_with_the_place_of_every_problem(local_shell: Shell, tmp_path: Path) -> None:
     invalid = tmp_path / "limits.yaml"
     invalid.write_text(INVALID_LIMITS)
-    local = alone.run("run", "flows/greeting.yaml", "--actions", "tools", STEPWAVE_LIMITS=str(invalid))
-    for done in (alone.run("serve", "--limits", str(invalid)), alone.run("serve", STEPWAVE_LIMITS=str(invalid)), local):
+    local = local_shell.run("run", "flows/greeting.yaml", "--actions", "tools", STEPWAVE_LIMITS=str(invalid))
+    for done in (
+        local_shell.run("serve", "--limits", str(invalid)),
+        local_shell.run("serve", STEPWAVE_LIMITS=str(invalid)),
+        local,
+    ):
         assert (done.returncode, done.stdout) == (2, "")
         lines = done.stderr.splitlines()
         assert lines[0] == f"{invalid}:2:5: limits[0]: allows everything: set concurrency, rate, adaptive or per_key"

@@ -11,7 +11,7 @@ GREETING = ("run", "greeting", "--input", '{"name": "ann"}', "--run-id")
 
 
 @pytest.mark.parametrize("columns", [60, 100])
-def test_the_last_picture_is_whole_and_fits(shell: Shell, columns: int) -> None:
+def test_the_last_frame_is_complete_and_fits(shell: Shell, columns: int) -> None:
     code, out, lines = on_terminal(shell, *GREETING, f"drawn-{columns}", columns=columns)
     assert (code, json.loads(out)) == (0, {"twice": ["ANN", "ANN"]})
     assert max(map(cell_len, lines)) <= columns
@@ -23,21 +23,21 @@ def test_the_last_picture_is_whole_and_fits(shell: Shell, columns: int) -> None:
 def test_a_failure_shows_its_line_of_code(shell: Shell) -> None:
     code, _, lines = on_terminal(shell, "run", "failing", columns=100)
     assert code == 1
-    words = f"tools.py:{line_of_code('raise LookupError')}: LookupError: no such thing"
-    assert any("✗ broken" in line and words in line for line in lines)
+    message = f"tools.py:{line_of_code('raise LookupError')}: LookupError: no such thing"
+    assert any("✗ broken" in line and message in line for line in lines)
 
 
-def test_text_can_be_asked_for(shell: Shell) -> None:
+def test_a_terminal_shows_text_with_output_text(shell: Shell) -> None:
     _, _, lines = on_terminal(shell, *GREETING, "plain", "--output", "text", columns=100)
     assert lines[0].endswith("run     started    plain: greeting, 2 steps in 2 waves")
 
 
-def test_nothing_is_drawn_for_a_run_that_was_refused(shell: Shell) -> None:
+def test_no_frame_is_drawn_for_a_refused_run(shell: Shell) -> None:
     code, _, lines = on_terminal(shell, "run", "nothing-such", columns=100)
     assert code == 2
     assert [line for line in lines if line] == ['no workflow "nothing-such" on this server']
 
 
-def test_a_terminal_without_a_cursor_gets_text(shell: Shell) -> None:
+def test_a_terminal_without_a_cursor_shows_text(shell: Shell) -> None:
     _, _, lines = on_terminal(shell, *GREETING, "dumb", columns=100, terminal="dumb")
     assert "run     started    dumb: greeting" in lines[0]

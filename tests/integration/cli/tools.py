@@ -1,4 +1,4 @@
-"""Actions for tests of the command line; found there as a user's are, in the working directory."""
+"""Actions for tests of the command line. Like a user's module, it is in the working directory."""
 
 import asyncio
 from contextlib import suppress
@@ -8,33 +8,33 @@ from stepwave import Context, action
 
 @action
 async def shout(text: str) -> str:
-    """Say it louder."""
+    """Return the text in capitals."""
     return text.upper()
 
 
 @action
-async def chatter() -> None:
-    """Print to standard output, where the answers go."""
-    print("chatter, chatter", flush=True)  # noqa: T201 - that is the point
+async def print_line() -> None:
+    """Print to standard output, where the command's output goes."""
+    print("printed by an action", flush=True)  # noqa: T201 - the test is about printing
 
 
 @action
 async def broken() -> None:
-    """Fail as code does."""
+    """Raise an exception."""
     raise LookupError("no such thing")
 
 
 @action
 async def hold(context: Context) -> None:
-    """Say that it holds, and hold until interrupted."""
+    """Report progress, and wait until the attempt is cancelled."""
     context.progress(None, "holding")
     await asyncio.Event().wait()
 
 
 @action
-async def cling(context: Context) -> None:
-    """Hold, and hold on for longer than anybody waits when interrupted."""
-    context.progress(None, "clinging")
+async def end_late(context: Context) -> None:
+    """Wait until the attempt is cancelled, and end ten minutes later."""
+    context.progress(None, "waiting for the end")
     try:
         await asyncio.Event().wait()
     finally:
@@ -42,9 +42,9 @@ async def cling(context: Context) -> None:
 
 
 @action
-async def stay(context: Context) -> None:
-    """Say that it stays, and stay for ever, whoever interrupts."""
-    context.progress(None, "staying")
+async def ignore_cancellation(context: Context) -> None:
+    """Wait for ever, and ignore every cancellation."""
+    context.progress(None, "ignoring cancellation")
     while True:
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()

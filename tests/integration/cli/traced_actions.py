@@ -1,4 +1,4 @@
-"""An actions module that sets a tracer provider, as one that is traced by its owner does; `SPANS` names the file."""
+"""A module of actions with its own tracer provider, which writes spans to the file in `SPANS`."""
 
 import os
 from collections.abc import Sequence
@@ -11,24 +11,24 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from stepwave import action
 
 
-class _ToFile(SpanExporter):
-    """Writes a span's name, its id and its parent's on a line."""
+class _FileExporter(SpanExporter):
+    """Writes a line for each span: its name, its id and the id of its parent."""
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         with Path(os.environ["SPANS"]).open("a") as file:
             for span in spans:
                 parent = span.parent.span_id if span.parent else 0
-                file.write(f"{span.name} {span.get_span_context().span_id} {parent}\n")  # type: ignore[union-attr]  # ended
+                file.write(f"{span.name} {span.get_span_context().span_id} {parent}\n")  # type: ignore[union-attr]  # an ended span has a context
         return SpanExportResult.SUCCESS
 
 
 _provider = TracerProvider()
-_provider.add_span_processor(BatchSpanProcessor(_ToFile()))
+_provider.add_span_processor(BatchSpanProcessor(_FileExporter()))
 trace.set_tracer_provider(_provider)
 
 
 @action
 def looked_up() -> str:
-    """Trace what it does by itself."""
+    """Start a span of its own."""
     with trace.get_tracer("tools").start_as_current_span("lookup"):
         return "found"

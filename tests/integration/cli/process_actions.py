@@ -1,4 +1,4 @@
-"""Actions that do to their process what others keep from theirs: they fork, and leave processes behind."""
+"""Actions that fork, leave processes behind, and end or stop the process's event loop."""
 
 import asyncio
 import multiprocessing
@@ -18,13 +18,13 @@ from stepwave import Context, action
 
 FORK = multiprocessing.get_context("fork")
 POOLS: list[Pool] = []
-THERE: list[Event] = []
-TAKEN: list[int] = []
-LEFT: list[asyncio.Task[None]] = []
+READY: list[Event] = []
+OPENED: list[int] = []
+TASKS: list[asyncio.Task[None]] = []
 
 
 def _pool() -> None:
-    with FORK.Pool(2) as pool:  # it is ended by SIGTERM
+    with FORK.Pool(2) as pool:  # leaving the body ends its workers by SIGTERM
         assert pool.map(abs, [-1, -2]) == [1, 2]
 
 
@@ -32,21 +32,21 @@ def _terminate() -> None:
     child = FORK.Process(target=time.sleep, args=(600,))
     child.start()
     child.terminate()
-    # Not its exit code, which another thread that starts processes may be about to learn first.
+    # The exit code would be a race: another thread that starts processes may reap the child first.
     assert wait([child.sentinel], 30), "it ignored SIGTERM"
     child.join()
 
 
 def _break_pool() -> None:
     with ProcessPoolExecutor(1, mp_context=FORK) as pool:
-        pool.submit(_die).result()
+        pool.submit(_kill_self).result()
 
 
-def _die() -> None:
+def _kill_self() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _breaks(rounds: int) -> None:
+def _break_pools(rounds: int) -> None:
     for _ in range(rounds - 1):
         try:
             _break_pool()
@@ -76,37 +76,37 @@ async def pools_on_loop(rounds: int) -> int:
 
 @action
 def terminates(rounds: int) -> int:
-    """Terminate forked processes the moment they are there, on a thread."""
+    """Terminate forked processes right after their start, on a thread."""
     return _repeat(_terminate, rounds)
 
 
 @action
 async def terminates_on_loop(rounds: int) -> int:
-    """Terminate forked processes the moment they are there, on the event loop."""
+    """Terminate forked processes right after their start, on the event loop."""
     return _repeat(_terminate, rounds)
 
 
 @action
 def breaks(rounds: int) -> None:
-    """Lose workers of pools, and fail by the last, on a thread."""
-    _breaks(rounds)
+    """Break pools by killing their workers, and raise the last error, on a thread."""
+    _break_pools(rounds)
 
 
 @action
 async def breaks_on_loop(rounds: int) -> None:
-    """Lose workers of pools, and fail by the last, on the event loop."""
-    _breaks(rounds)
+    """Break pools by killing their workers, and raise the last error, on the event loop."""
+    _break_pools(rounds)
 
 
 @action
 def forks(end: str) -> int:
-    """Fork on a thread, and let the child come back from the action as well; answer what it exits with."""
+    """Fork on a thread, let the child end the action too, and return its exit code."""
     return _fork(end)
 
 
 @action
 async def forks_on_loop(end: str) -> int:
-    """Fork on the event loop, and let the child come back from the action as well; answer what it exits with."""
+    """Fork on the event loop, let the child end the action too, and return its exit code."""
     return _fork(end)
 
 
@@ -122,29 +122,29 @@ def _fork(end: str) -> int:
 
 
 @action
-def leave(fifo: str, stubborn: bool = False) -> None:
-    """Leave a forked process behind, which holds a FIFO open while it lives."""
-    _start_holding(fifo, stubborn)
+def leave_process(fifo: str, ignore_sigterm: bool = False) -> None:
+    """Leave a forked process behind, which keeps a FIFO open."""
+    _start_process(fifo, ignore_sigterm)
 
 
 @action
 def leave_pools(fifo: str) -> None:
-    """Leave two pools behind for others to use, one of them at work."""
-    there = FORK.Event()
-    idle, busy = FORK.Pool(2), FORK.Pool(2, _use, (there,))
+    """Leave two pools behind, an idle one and a busy one."""
+    ready = FORK.Event()
+    idle, busy = FORK.Pool(2), FORK.Pool(2, _set_ready, (ready,))
     idle.map(abs, [-1, -2])
-    busy.apply_async(_hold, (fifo,))
-    there.wait()
+    busy.apply_async(_keep_open, (fifo,))
+    ready.wait()
     POOLS.extend((idle, busy))
 
 
 @action
-async def leave_and_cling(fifo: str, context: Context) -> None:
-    """Leave a process that ignores SIGTERM and an idle pool behind, and hold on for longer than anybody waits."""
+async def leave_processes_and_end_late(fifo: str, context: Context) -> None:
+    """Leave a process that ignores SIGTERM and an idle pool behind, and end ten minutes after the cancellation."""
     POOLS.append(FORK.Pool(1, _open, (fifo,)))
     POOLS[-1].apply(abs, (-1,))
-    _start_holding(fifo, True)
-    context.progress(None, "clinging")
+    _start_process(fifo, True)
+    context.progress(None, "waiting for the end")
     try:
         await asyncio.Event().wait()
     finally:
@@ -153,41 +153,41 @@ async def leave_and_cling(fifo: str, context: Context) -> None:
 
 @action
 def leave_command(fifo: str, session: bool = False) -> None:
-    """Leave a shell and its child behind, which hold a FIFO open; `session` asks for a session of their own."""
+    """Leave a shell and its child behind, which keep a FIFO open, optionally in a session of their own."""
     start_command(fifo, session)
 
 
 def start_command(fifo: str, session: bool = False) -> None:
-    script = 'exec 3>"$1"; echo $$ >&3; echo there; exec >/dev/null 2>&1; sleep 600; true'
+    script = 'exec 3>"$1"; echo $$ >&3; echo ready; exec >/dev/null 2>&1; sleep 600; true'
     with subprocess.Popen(
         ["sh", "-c", script, "sh", fifo], start_new_session=session, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as command:
         assert command.stdout is not None
         command.stdout.readline()
-        command.returncode = 0  # so that nobody waits for it
+        command.returncode = 0  # so that the context manager does not wait for it
 
 
-def _start_holding(fifo: str, stubborn: bool) -> None:
-    there = FORK.Event()
-    _use(there)
-    FORK.Process(target=_hold, args=(fifo, stubborn)).start()
-    there.wait()
+def _start_process(fifo: str, ignore_sigterm: bool) -> None:
+    ready = FORK.Event()
+    _set_ready(ready)
+    FORK.Process(target=_keep_open, args=(fifo, ignore_sigterm)).start()
+    ready.wait()
 
 
-def _use(there: Event) -> None:
-    THERE[:] = [there]
+def _set_ready(ready: Event) -> None:
+    READY[:] = [ready]
 
 
 def _open(fifo: str) -> None:
-    TAKEN.append(os.open(fifo, os.O_WRONLY))
+    OPENED.append(os.open(fifo, os.O_WRONLY))
 
 
-def _hold(fifo: str, stubborn: bool = False) -> None:
-    if stubborn:
+def _keep_open(fifo: str, ignore_sigterm: bool = False) -> None:
+    if ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _open(fifo)
-    os.write(TAKEN[-1], b"%d\n" % os.getpid())
-    THERE[0].set()
+    os.write(OPENED[-1], b"%d\n" % os.getpid())
+    READY[0].set()
     time.sleep(600)
 
 
@@ -201,30 +201,30 @@ async def _interrupt() -> None:
 
 @action
 async def exits_in_task() -> None:
-    """Await a task that leaves the process."""
+    """Await a task that raises `SystemExit`."""
     await asyncio.create_task(_exit())
 
 
 @action
 async def interrupts_in_task() -> None:
-    """Await a task that raises what Ctrl-C does."""
+    """Await a task that raises `KeyboardInterrupt`."""
     await asyncio.create_task(_interrupt())
 
 
 @action
 async def stops_loop() -> int:
-    """Exit in a callback, exit in a task that nobody awaits, and stop the event loop."""
+    """Exit in a callback and in a task that is not awaited, and stop the event loop."""
     loop = asyncio.get_running_loop()
     loop.call_soon(sys.exit, 3)
-    LEFT.append(loop.create_task(_exit()))
+    TASKS.append(loop.create_task(_exit()))
     loop.stop()
     await asyncio.sleep(0)
     return 1
 
 
 @action
-async def exits_at_the_end() -> int:
-    """Leave a task behind that leaves the process when it is cancelled."""
+async def exits_when_cancelled() -> int:
+    """Leave a task behind that raises `SystemExit` when it is cancelled."""
 
     async def exit_when_cancelled() -> None:
         try:
@@ -232,6 +232,6 @@ async def exits_at_the_end() -> int:
         finally:
             sys.exit(3)
 
-    LEFT.append(asyncio.create_task(exit_when_cancelled()))
+    TASKS.append(asyncio.create_task(exit_when_cancelled()))
     await asyncio.sleep(0)
     return 1
