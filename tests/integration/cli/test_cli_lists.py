@@ -84,7 +84,7 @@ def test_an_invalid_filter_is_refused(shell: Shell, arguments: tuple[str, ...], 
 def test_actions_are_listed_with_their_inputs(shell: Shell) -> None:
     lines = shell.run("actions").stdout.splitlines()
     (line,) = [line for line in lines if line.startswith("shout")]
-    assert line.split(maxsplit=3) == ["shout", "text", "tools:shout", "Say it louder."]
+    assert line.split(maxsplit=3) == ["shout", "text", "tools:shout", "Return the text in capitals."]
 
 
 def test_actions_of_a_module_need_no_server(local_shell: Shell) -> None:
