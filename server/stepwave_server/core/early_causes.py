@@ -53,7 +53,7 @@ def with_causes(event: Event) -> Event:
             return replace(event, failure=_with_cause(event.failure))
         case RunFinished() if event.failures:
             return replace(event, failures=tuple(map(_with_cause, event.failures)))
-        case RunStopping() if event.failure.cause is FailureCause.NONE:
+        case RunStopping() if event.failure.cause is FailureCause.UNSPECIFIED:
             match = CANCELLED.fullmatch(event.failure.message) if event.failure.reason is Reason.CANCELLED else None
             reason = (match["reason"] or "") if match is not None else event.cancel_reason
             return replace(event, failure=_with_cause(event.failure), cancel_reason=reason)
@@ -67,7 +67,7 @@ def _optional(failure: Failure | None) -> Failure | None:
 
 def _with_cause(failure: Failure) -> Failure:
     """Return a failure with its cause. The failure of an action that uses the same words gets it, too."""
-    if failure.cause is not FailureCause.NONE:
+    if failure.cause is not FailureCause.UNSPECIFIED:
         return failure
     if failure.step_id and not failure.attempt and failure.reason in NO_INPUT:
         return replace(failure, cause=FailureCause.INPUT)

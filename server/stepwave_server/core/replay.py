@@ -286,7 +286,7 @@ def _without_wording(event: Event) -> Event:
 
 def _wordless(failure: Failure) -> Failure:
     details = tuple((key, "" if key == NOT_RETRIED else value) for key, value in failure.details)
-    message = failure.message if failure.cause is FailureCause.NONE else ""
+    message = failure.message if failure.cause is FailureCause.UNSPECIFIED else ""
     return replace(failure, message=message, details=details)
 
 

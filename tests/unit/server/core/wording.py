@@ -33,8 +33,10 @@ VERSION_1_WORDS = {
 def reworded() -> Iterator[None]:
     """Let the scheduler write other messages. A failure without a cause has the message of an input, which is data."""
 
-    def failure(reason: Reason, message: str, *, cause: FailureCause = FailureCause.NONE, **given: Any) -> Failure:
-        return Failure(reason, message if cause is FailureCause.NONE else REWORDED, cause=cause, **given)
+    def failure(
+        reason: Reason, message: str, *, cause: FailureCause = FailureCause.UNSPECIFIED, **given: Any
+    ) -> Failure:
+        return Failure(reason, message if cause is FailureCause.UNSPECIFIED else REWORDED, cause=cause, **given)
 
     with (
         mock.patch.object(failures, "Failure", failure),
@@ -81,4 +83,4 @@ def _optional(failure: Failure | None) -> Failure | None:
 
 
 def _without_cause(failure: Failure) -> Failure:
-    return replace(failure, message=VERSION_1_WORDS.get(failure.cause, failure.message), cause=FailureCause.NONE)
+    return replace(failure, message=VERSION_1_WORDS.get(failure.cause, failure.message), cause=FailureCause.UNSPECIFIED)
