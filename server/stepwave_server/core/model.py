@@ -172,8 +172,7 @@ def payload_size(payload: Payload) -> int:
 class Failure:
     """Why a step or a run did not succeed.
 
-    `retry_after` is in nanoseconds. `step_id` is empty for the run itself. `cause` is set unless an
-    action failed.
+    `retry_after` is in nanoseconds. `step_id` is empty for the run itself. `cause` is set unless an action failed.
     """
 
     reason: Reason
