@@ -60,6 +60,7 @@ from ._model.report import Phase, PhaseKind, RunReport, StepReport, TimeParts
 from ._model.results import (
     Counts,
     Failure,
+    FailureCause,
     Run,
     RunResult,
     SkipCause,
@@ -118,6 +119,7 @@ __all__ = [
     "EventStream",
     "FailedPrecondition",
     "Failure",
+    "FailureCause",
     "FailureReason",
     "Fallback",
     "InputRule",

@@ -127,7 +127,8 @@ def _steps_added(event: event_pb2.RunEvent, run_id: str, sequence: int, time: da
 
 
 def _run_stopping(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
-    return RunStopping(run_id, sequence, time, failure_from_proto(event.run_stopping.failure))
+    body = event.run_stopping
+    return RunStopping(run_id, sequence, time, failure_from_proto(body.failure), body.cancel_reason)
 
 
 _MAKERS: dict[str, Callable[[event_pb2.RunEvent, str, int, datetime], Event]] = {

@@ -27,6 +27,7 @@ from stepwave._model.explanation import CodeLine, RunExplanation, StepExplanatio
 from stepwave._model.results import (
     Counts,
     Failure,
+    FailureCause,
     Run,
     RunResult,
     SkipCause,
@@ -71,7 +72,8 @@ def enum_values(names: _EnumType, prefix: str, kind: Callable[[str], Value]) -> 
 
 _STATES = enum_values(run_pb2.State, "STATE_", State)
 _REASONS = enum_values(run_pb2.FailureReason, "FAILURE_REASON_", FailureReason)
-_CAUSES = enum_values(run_pb2.SkipCause, "SKIP_CAUSE_", SkipCause)
+_FAILURE_CAUSES = enum_values(run_pb2.FailureCause, "FAILURE_CAUSE_", FailureCause)
+_SKIP_CAUSES = enum_values(run_pb2.SkipCause, "SKIP_CAUSE_", SkipCause)
 _WAITS = enum_values(event_pb2.WaitCause, "WAIT_CAUSE_", WaitCause)
 _RULES = enum_values(orchestrator_pb2.InputRule, "INPUT_RULE_", InputRule)
 
@@ -170,11 +172,12 @@ def failure_from_proto(message: run_pb2.Failure) -> Failure:
         step_id=message.step_id,
         attempt=message.attempt,
         details=dict(message.details),
+        cause=_FAILURE_CAUSES.get(message.cause, FailureCause.UNKNOWN) if message.cause else None,
     )
 
 
 def _skip_reason(message: run_pb2.SkipReason) -> SkipReason:
-    return SkipReason(cause=_CAUSES.get(message.cause, SkipCause.UNKNOWN), step_id=message.step_id)
+    return SkipReason(cause=_SKIP_CAUSES.get(message.cause, SkipCause.UNKNOWN), step_id=message.step_id)
 
 
 def result_from_proto(

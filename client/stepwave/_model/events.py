@@ -245,11 +245,17 @@ class StepsAdded(Event):
 
 @dataclass(frozen=True, slots=True)
 class RunStopping(Event):
-    """The run was cancelled or timed out. No more steps start, and running attempts are interrupted."""
+    """The run was cancelled or timed out. No more steps start, and running attempts are interrupted.
+
+    Attributes:
+        failure: Why it stops.
+        cancel_reason: The caller's reason for cancelling; empty: none was given, or the run was not cancelled.
+    """
 
     kind: ClassVar[str] = "run_stopping"
 
     failure: Failure
+    cancel_reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from stepwave._values.plain import PAYLOAD, PAYLOADS, Plain
 __all__ = [
     "Counts",
     "Failure",
+    "FailureCause",
     "Run",
     "RunResult",
     "SkipCause",
@@ -58,6 +59,22 @@ class SkipCause(StrEnum):
     UNKNOWN = "unknown"
 
 
+class FailureCause(StrEnum):
+    """The causes of failures that the server decided."""
+
+    ATTEMPT_TIMEOUT = "attempt_timeout"
+    TOTAL_TIMEOUT = "total_timeout"
+    RUN_TIMEOUT = "run_timeout"
+    CLEANUP_TIMEOUT = "cleanup_timeout"
+    CANCEL_REQUESTED = "cancel_requested"
+    STEP_FAILED = "step_failed"
+    NOT_NEEDED = "not_needed"
+    ATTEMPT_LOST = "attempt_lost"
+    INPUT = "input"
+    SERVER_STOPPED = "server_stopped"
+    UNKNOWN = "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Failure(Plain):
     """Why a step or run did not succeed.
@@ -72,6 +89,7 @@ class Failure(Plain):
         details: Further details. The error of a Python action has `exception`, and, unless the server withholds them,
             `traceback`, `file`, `line` and `function`. `when_interrupted` is the outcome of an attempt that was
             interrupted.
+        cause: The cause of a failure that the server decided; `None`: an action failed, or the server recorded none.
     """
 
     reason: FailureReason
@@ -81,6 +99,7 @@ class Failure(Plain):
     step_id: str
     attempt: int
     details: Mapping[str, str]
+    cause: FailureCause | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -128,9 +128,11 @@ class _FailureCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureC
     """The server stopped while the attempt ran."""
     FAILURE_CAUSE_INPUT: _FailureCause.ValueType  # 9
     """The input of the step could not be built."""
+    FAILURE_CAUSE_SERVER_STOPPED: _FailureCause.ValueType  # 10
+    """The server ended the run, after a restart or because of a defect of its own."""
 
 class FailureCause(_FailureCause, metaclass=_FailureCauseEnumTypeWrapper):
-    """The causes of failures that the scheduler decides."""
+    """The causes of failures that the server decides."""
 
 FAILURE_CAUSE_UNSPECIFIED: FailureCause.ValueType  # 0
 """An action failed, or the cause was not recorded."""
@@ -152,6 +154,8 @@ FAILURE_CAUSE_ATTEMPT_LOST: FailureCause.ValueType  # 8
 """The server stopped while the attempt ran."""
 FAILURE_CAUSE_INPUT: FailureCause.ValueType  # 9
 """The input of the step could not be built."""
+FAILURE_CAUSE_SERVER_STOPPED: FailureCause.ValueType  # 10
+"""The server ended the run, after a restart or because of a defect of its own."""
 Global___FailureCause: _TypeAlias = FailureCause  # noqa: Y015
 
 class _FailureReason:
@@ -531,7 +535,7 @@ class Failure(_message.Message):
     attempt: _builtins.int
     """The attempt that failed, from 1. 0: there was no attempt."""
     cause: Global___FailureCause.ValueType
-    """The cause of a failure that the scheduler decided. Not set: an action failed, or the cause was not recorded."""
+    """The cause of a failure that the server decided. Not set: an action failed, or the cause was not recorded."""
     @_builtins.property
     def retry_after(self) -> _duration_pb2.Duration:
         """The time to wait before another attempt, as given by the action. Not set: the action gave none."""

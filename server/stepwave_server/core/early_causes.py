@@ -1,6 +1,6 @@
-"""The causes of failures that version 0.1.0 recorded, which wrote messages alone.
+"""The causes of failures in runs of version 1 of the core, which recorded messages alone.
 
-Its messages are listed here for ever, because journals keep them. Nothing else reads a message.
+Journals keep these runs, so their messages stay listed here. Nothing else reads a message.
 """
 
 import re
@@ -9,7 +9,10 @@ from dataclasses import replace
 from .messages import Event, RunFinished, RunStopping, StepFinished, StepRetrying
 from .model import Failure, FailureCause, Reason
 
-__all__ = ["with_causes"]
+__all__ = ["FIRST_WITH_CAUSES", "with_causes"]
+
+FIRST_WITH_CAUSES = 2
+"""The first version of the core that records causes in all its runs."""
 
 CANCELLED = re.compile(r"cancelled(?:: (?P<reason>.*))?", re.DOTALL)
 
@@ -39,7 +42,10 @@ NO_INPUT = (Reason.INVALID_INPUT, Reason.RESOURCE_EXHAUSTED)
 
 
 def with_causes(event: Event) -> Event:
-    """Return an event whose failures have their causes, whichever version recorded it."""
+    """Return an event of a version 1 run with the causes of its failures, and the reason of a cancel request.
+
+    A cause that is recorded stays: later versions of the core record causes in the version 1 runs that they continue.
+    """
     match event:
         case StepFinished() if event.failure is not None or event.original is not None:
             return replace(event, failure=_optional(event.failure), original=_optional(event.original))
@@ -47,7 +53,7 @@ def with_causes(event: Event) -> Event:
             return replace(event, failure=_with_cause(event.failure))
         case RunFinished() if event.failures:
             return replace(event, failures=tuple(map(_with_cause, event.failures)))
-        case RunStopping() if event.failure.cause is FailureCause.NONE:
+        case RunStopping() if event.failure.cause is FailureCause.UNSPECIFIED:
             match = CANCELLED.fullmatch(event.failure.message) if event.failure.reason is Reason.CANCELLED else None
             reason = (match["reason"] or "") if match is not None else event.cancel_reason
             return replace(event, failure=_with_cause(event.failure), cancel_reason=reason)
@@ -60,8 +66,8 @@ def _optional(failure: Failure | None) -> Failure | None:
 
 
 def _with_cause(failure: Failure) -> Failure:
-    """Return a failure with its cause. An action may fail with the same words, which changes no decision."""
-    if failure.cause is not FailureCause.NONE:
+    """Return a failure with its cause. The failure of an action that uses the same words gets it, too."""
+    if failure.cause is not FailureCause.UNSPECIFIED:
         return failure
     if failure.step_id and not failure.attempt and failure.reason in NO_INPUT:
         return replace(failure, cause=FailureCause.INPUT)

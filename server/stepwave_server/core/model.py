@@ -111,12 +111,12 @@ class Reason(IntEnum):
 
 
 class FailureCause(IntEnum):
-    """What made the scheduler decide a failure. Values are those of the contract.
+    """Cause of a failure that no action reported. Values are those of the contract.
 
-    It is data beside the message, so no code ever reads the message.
+    It is data beside the message, so no code reads the message.
     """
 
-    NONE = 0
+    UNSPECIFIED = 0
     """The failure is an action's, or its cause was not recorded."""
 
     ATTEMPT_TIMEOUT = 1
@@ -129,6 +129,9 @@ class FailureCause(IntEnum):
     ATTEMPT_LOST = 8
     INPUT = 9
     """The input could not be put together."""
+
+    SERVER_STOPPED = 10
+    """The server ended the run, after a restart or a defect. The engine sets it."""
 
 
 RETRYABLE = (Reason.ACTION_ERROR, Reason.TIMEOUT, Reason.UNAVAILABLE, Reason.RATE_LIMITED)
@@ -169,8 +172,7 @@ def payload_size(payload: Payload) -> int:
 class Failure:
     """Why a step or a run did not succeed.
 
-    `retry_after` is in nanoseconds. `step_id` is empty for the run itself. `cause` is set where the scheduler decided
-    the failure.
+    `retry_after` is in nanoseconds. `step_id` is empty for the run itself. `cause` is set unless an action failed.
     """
 
     reason: Reason
@@ -180,7 +182,7 @@ class Failure:
     step_id: str = ""
     attempt: int = 0
     details: tuple[tuple[str, str], ...] = ()
-    cause: FailureCause = FailureCause.NONE
+    cause: FailureCause = FailureCause.UNSPECIFIED
 
 
 @immutable

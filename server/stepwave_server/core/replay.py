@@ -14,7 +14,7 @@ from reprlib import Repr
 from typing import assert_never
 
 from .decide import Decision, Refused, decide
-from .early_causes import with_causes
+from .early_causes import FIRST_WITH_CAUSES, with_causes
 from .failures import NOT_RETRIED
 from .inputs import Evaluator
 from .messages import (
@@ -104,7 +104,8 @@ def replay(run: RunState, events: Iterable[Event], evaluator: Evaluator) -> RunS
     Raises:
         ReplayDiverged: The core decides otherwise.
     """
-    recorded = _Recorded(map(with_causes, events))
+    has_causes = run.options.version >= FIRST_WITH_CAUSES
+    recorded = _Recorded(events if has_causes else map(with_causes, events))
     while (event := next(recorded.ahead(), None)) is not None:
         first = run.sequence + 1
         for sequence, got in enumerate(_decide(run, event, recorded, evaluator), start=first):
@@ -285,7 +286,7 @@ def _without_wording(event: Event) -> Event:
 
 def _wordless(failure: Failure) -> Failure:
     details = tuple((key, "" if key == NOT_RETRIED else value) for key, value in failure.details)
-    message = failure.message if failure.cause is FailureCause.NONE else ""
+    message = failure.message if failure.cause is FailureCause.UNSPECIFIED else ""
     return replace(failure, message=message, details=details)
 
 

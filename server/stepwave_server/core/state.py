@@ -23,8 +23,11 @@ CLEANUP_GRACE = 30 * SECOND
 MAX_INTERRUPTIONS = 3
 """Attempts of a step that server restarts may end. A step that brings the server down must not do so for ever."""
 
-CORE_VERSION = 1
-"""The version of the core, recorded with every run. Changed decisions raise it, and old runs keep the old decisions."""
+CORE_VERSION = 2
+"""The version of the core, recorded with every run. Changed decisions raise it, and old runs keep the old decisions.
+
+Version 2 records the causes of failures. It decides as version 1 does.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,7 @@ from integration.durable.restarts import Restarts
 from integration.server.build import check_sequences, end_of, flow, reason_of, state_of, states, step
 from integration.server.fixture_types import eventually
 from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import run_pb2
 
 BLOCKED = flow(step("done"), step("blocked", "controlled", after=["done"]), step("next", after=["blocked"]))
 
@@ -98,6 +99,10 @@ async def test_recovery_by_fail_ends_a_run_as_interrupted(restarts: Restarts) ->
     assert states(events) == {"done": "succeeded", "blocked": "cancelled", "next": "skipped"}
     result = end_of(events)
     assert (state_of(result.state), [reason_of(failure) for failure in result.failures]) == ("failed", ["interrupted"])
+    (failure,) = result.failures
+    assert failure.cause == run_pb2.FAILURE_CAUSE_SERVER_STOPPED
+    (blocked,) = (event.step_finished.result for event in events if event.step_finished.result.step_id == "blocked")
+    assert blocked.failure.cause == run_pb2.FAILURE_CAUSE_SERVER_STOPPED
 
 
 async def test_runs_that_had_ended_are_left_unchanged(restarts: Restarts) -> None:

@@ -14,8 +14,8 @@ SURFACE = {
     "clients": "AsyncClient Client EventStream RunHandle SyncEventStream SyncRunHandle",
     "building": "Fallback Reference Rerun Retry StepHandle Workflow",
     "actions": "ActionError Answer Blob Context JSON action",
-    "results": "Counts Failure FailureReason Run RunExport RunResult SkipCause SkipReason State StepResult "
-    "WaitingSteps",
+    "results": "Counts Failure FailureCause FailureReason Run RunExport RunResult SkipCause SkipReason State "
+    "StepResult WaitingSteps",
     "events": "Event RunFinished RunStarted RunStopping StepChunk StepFinished StepProgress StepReady StepRetrying "
     "StepStarted StepWaiting StepsAdded UnknownEvent WaitCause Wave WaveFinished WaveStarted",
     "reports": "CodeLine Phase PhaseKind RunExplanation RunReport StepExplanation StepReport TimeParts",

@@ -7,7 +7,7 @@ run's last event must be encoded.
 import logging
 from array import array
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -23,7 +23,7 @@ from stepwave_server.core.messages import (
     WaveFinished,
     WaveStarted,
 )
-from stepwave_server.core.model import Failure, Reason, Skip, SkipCause, State
+from stepwave_server.core.model import Reason, Skip, SkipCause, State
 from stepwave_server.engine.runs.recovery import FAILED_BY_DEFECT, decodable_events
 from stepwave_server.journal import Ended, Header
 from stepwave_server.wire.events.encode import Encoder, Record
@@ -98,7 +98,7 @@ class _Step:
         """Return the `step_finished` event of a step without one: cancelled if it was started, else skipped."""
         failure = skip = None
         if self.state is State.CANCELLED:
-            failure = Failure(Reason.CANCELLED, FAILED_BY_DEFECT.message, step_id=self.id, attempt=self.attempts)
+            failure = replace(FAILED_BY_DEFECT, reason=Reason.CANCELLED, step_id=self.id, attempt=self.attempts)
         else:
             skip = Skip(SkipCause.CANCELLED)
         return StepFinished(

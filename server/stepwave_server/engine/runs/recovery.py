@@ -6,7 +6,7 @@ from typing import NamedTuple
 from stepwave.v1 import workflow_pb2
 from stepwave_server.core.evolve import fold, new_run
 from stepwave_server.core.messages import Event
-from stepwave_server.core.model import Failure, Reason, Workflow
+from stepwave_server.core.model import Failure, FailureCause, Reason, Workflow
 from stepwave_server.core.state import CORE_VERSION, RunState
 from stepwave_server.journal import Unfinished
 from stepwave_server.wire.events.decode import to_event
@@ -24,8 +24,14 @@ __all__ = [
     "restore",
 ]
 
-FAILED_BY_RESTART = Failure(Reason.INTERRUPTED, "the server stopped while the run was under way")
-FAILED_BY_DEFECT = Failure(Reason.INTERNAL, "the server met a defect of its own in this run; its log says more")
+FAILED_BY_RESTART = Failure(
+    Reason.INTERRUPTED, "the server stopped while the run was under way", cause=FailureCause.SERVER_STOPPED
+)
+FAILED_BY_DEFECT = Failure(
+    Reason.INTERNAL,
+    "the server met a defect of its own in this run; its log says more",
+    cause=FailureCause.SERVER_STOPPED,
+)
 
 
 class UnsupportedRun(Exception):

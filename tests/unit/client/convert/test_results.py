@@ -12,11 +12,13 @@ from stepwave import (
     Counts,
     Event,
     Failure,
+    FailureCause,
     FailureReason,
     ParallelFailed,
     RunFailed,
     RunFinished,
     RunResult,
+    RunStopping,
     SkipCause,
     SkipReason,
     State,
@@ -87,6 +89,7 @@ def test_every_value_of_the_contracts_enums_has_its_name_here() -> None:
     pairs = [
         (run_pb2.State, State),
         (run_pb2.FailureReason, FailureReason),
+        (run_pb2.FailureCause, FailureCause),
         (run_pb2.SkipCause, SkipCause),
         (event_pb2.WaitCause, WaitCause),
         (orchestrator_pb2.InputRule, InputRule),
@@ -96,11 +99,13 @@ def test_every_value_of_the_contracts_enums_has_its_name_here() -> None:
 
 
 def test_values_of_a_newer_server_read_unknown() -> None:
-    step = step_from_proto(run_pb2.StepResult(state=99, failure=run_pb2.Failure(reason=99)))  # type: ignore[arg-type]  # newer
+    failure = run_pb2.Failure(reason=99, cause=99)  # type: ignore[arg-type]  # newer
+    step = step_from_proto(run_pb2.StepResult(state=99, failure=failure))  # type: ignore[arg-type]  # newer
     assert step.state is State.UNKNOWN
     assert not step.state.ended
     assert step.failure is not None
     assert step.failure.reason is FailureReason.UNKNOWN
+    assert step.failure.cause is FailureCause.UNKNOWN
 
 
 def test_an_event_of_a_newer_server_is_passed_on_unknown() -> None:
@@ -177,6 +182,20 @@ def test_all_fields_of_a_failure_are_read() -> None:
     assert step_from_proto(run_pb2.StepResult(failure=message)).failure == Failure(
         FailureReason.RATE_LIMITED, "slow down", True, timedelta(seconds=1.5), "a", 2, {"exception": "Busy"}
     )
+
+
+def test_the_cause_of_a_failure_that_the_server_decided_is_read() -> None:
+    message = run_pb2.Failure(reason=run_pb2.FAILURE_REASON_TIMEOUT, cause=run_pb2.FAILURE_CAUSE_RUN_TIMEOUT)
+    failure = step_from_proto(run_pb2.StepResult(failure=message)).failure
+    assert failure is not None
+    assert failure.cause is FailureCause.RUN_TIMEOUT
+    assert failure.to_dict()["cause"] == "run_timeout"
+
+
+def test_the_reason_of_a_cancel_request_is_read() -> None:
+    event = event_of(run_stopping=event_pb2.RunStopping(cancel_reason="enough"))
+    assert isinstance(event, RunStopping)
+    assert event.cancel_reason == "enough"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from stepwave_server.core.messages import (
 from stepwave_server.core.model import (
     SECOND,
     Failure,
+    FailureCause,
     Reason,
     Workflow,
 )
@@ -30,7 +31,7 @@ from unit.server.core.strategies import batches, failures, step_lists
 
 __all__ = ["STOPPED", "assert_replays", "begun", "diverged", "growing", "walk"]
 
-STOPPED = Failure(Reason.INTERRUPTED, "the server was told to fail what it found")
+STOPPED = Failure(Reason.INTERRUPTED, "the server was told to fail what it found", cause=FailureCause.SERVER_STOPPED)
 
 
 def likely(drive: Drive) -> Iterator[Input]:

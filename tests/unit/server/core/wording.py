@@ -1,4 +1,4 @@
-"""Other words for every message of the scheduler, and events as version 0.1.0 recorded them."""
+"""Other words for every message of the scheduler, and events as version 1 of the core recorded them."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -11,17 +11,32 @@ from stepwave_server.core.inputs import EvaluationFailed, Evaluator
 from stepwave_server.core.messages import Event, RunFinished, RunStopping, StepFinished, StepRetrying
 from stepwave_server.core.model import Failure, FailureCause, Payload, Reason, Step
 
-__all__ = ["REWORDED", "OtherWords", "as_recorded_early", "reworded"]
+__all__ = ["REWORDED", "VERSION_1_WORDS", "OtherWords", "as_version_1", "reworded"]
 
 REWORDED = "in other words"
+
+VERSION_1_WORDS = {
+    FailureCause.ATTEMPT_TIMEOUT: "the attempt took longer than the step's timeout of 3 s",
+    FailureCause.TOTAL_TIMEOUT: "the step took longer than its total timeout of 0.5 s",
+    FailureCause.RUN_TIMEOUT: "the run took longer than its timeout of 3 s",
+    FailureCause.CLEANUP_TIMEOUT: "clean-up took longer than 30 s",
+    FailureCause.CANCEL_REQUESTED: "cancelled",
+    FailureCause.STEP_FAILED: 'step "a" failed',
+    FailureCause.NOT_NEEDED: 'no longer needed: step "a" answered',
+    FailureCause.ATTEMPT_LOST: "the server stopped while the attempt ran",
+    FailureCause.INPUT: 'the run\'s input has no "/nowhere"',
+}
+"""A message of version 1 for each cause. The core may use other words by now."""
 
 
 @contextmanager
 def reworded() -> Iterator[None]:
     """Let the scheduler write other messages. A failure without a cause has the message of an input, which is data."""
 
-    def failure(reason: Reason, message: str, *, cause: FailureCause = FailureCause.NONE, **given: Any) -> Failure:
-        return Failure(reason, message if cause is FailureCause.NONE else REWORDED, cause=cause, **given)
+    def failure(
+        reason: Reason, message: str, *, cause: FailureCause = FailureCause.UNSPECIFIED, **given: Any
+    ) -> Failure:
+        return Failure(reason, message if cause is FailureCause.UNSPECIFIED else REWORDED, cause=cause, **given)
 
     with (
         mock.patch.object(failures, "Failure", failure),
@@ -45,15 +60,18 @@ class OtherWords:
             raise EvaluationFailed(REWORDED, error.reason) from error
 
 
-def as_recorded_early(event: Event) -> Event:
-    """Return an event without what version 0.1.0 did not record: causes, and the reason of a cancel request."""
+def as_version_1(event: Event) -> Event:
+    """Return an event as version 1 recorded it: all is in the messages, causes and the reason of a cancel request."""
     match event:
         case StepFinished():
             return replace(event, failure=_optional(event.failure), original=_optional(event.original))
         case StepRetrying():
             return replace(event, failure=_without_cause(event.failure))
         case RunStopping():
-            return replace(event, failure=_without_cause(event.failure), cancel_reason="")
+            failure = _without_cause(event.failure)
+            if event.cancel_reason:
+                failure = replace(failure, message=f"{failure.message}: {event.cancel_reason}")
+            return replace(event, failure=failure, cancel_reason="")
         case RunFinished():
             return replace(event, failures=tuple(map(_without_cause, event.failures)))
         case _:
@@ -65,4 +83,4 @@ def _optional(failure: Failure | None) -> Failure | None:
 
 
 def _without_cause(failure: Failure) -> Failure:
-    return replace(failure, cause=FailureCause.NONE)
+    return replace(failure, message=VERSION_1_WORDS.get(failure.cause, failure.message), cause=FailureCause.UNSPECIFIED)

@@ -16,6 +16,7 @@ from stepwave_server.core.evolve import new_run
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.model import State
 from stepwave_server.core.replay import replay
+from stepwave_server.core.state import CORE_VERSION
 from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
 from stepwave_server.journal import Header, Listing, Retention, SqliteJournal
 from stepwave_server.wire.events.decode import to_event
@@ -119,5 +120,10 @@ def test_a_golden_export_is_replayed(version: str) -> None:
     replay_export(file)
 
 
-def test_this_version_has_a_golden_journal() -> None:
-    assert VERSIONS
+async def test_the_golden_journals_have_runs_of_every_version_of_the_core(tmp_path: Path) -> None:
+    versions: set[int] = set()
+    for version in VERSIONS:
+        journal = _open(version, tmp_path)
+        versions |= {header.options.version for header, _ in await _all(journal)}
+        await journal.close()
+    assert versions == set(range(1, CORE_VERSION + 1))

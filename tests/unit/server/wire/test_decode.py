@@ -40,6 +40,7 @@ from stepwave_server.core.model import (
     Binding,
     Blob,
     Failure,
+    FailureCause,
     FallbackAction,
     FromInput,
     FromStep,
@@ -82,6 +83,7 @@ failures = st.builds(
     st.just("") | ids,
     counts,
     details.map(lambda found: tuple(sorted(found.items()))),
+    st.sampled_from(FailureCause),
 )
 waves = st.lists(st.builds(Wave, counts, st.lists(ids, max_size=3).map(tuple)), max_size=3).map(tuple)
 bindings = st.builds(
@@ -162,7 +164,7 @@ events: dict[str, st.SearchStrategy[Event]] = {
     "step finished": ends,
     "wave finished": st.builds(WaveFinished, times, counts),
     "steps added": st.builds(StepsAdded, times, st.lists(steps, max_size=3).map(tuple), waves, st.booleans()),
-    "run stopping": st.builds(RunStopping, times, failures),
+    "run stopping": st.builds(RunStopping, times, failures, st.text(max_size=50)),
     "run finished": results,
 }
 

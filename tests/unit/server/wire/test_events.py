@@ -20,7 +20,18 @@ from stepwave_server.core.messages import (
     WaveFinished,
     WaveStarted,
 )
-from stepwave_server.core.model import SECOND, Blob, Failure, Payload, Reason, Skip, SkipCause, State, Step
+from stepwave_server.core.model import (
+    SECOND,
+    Blob,
+    Failure,
+    FailureCause,
+    Payload,
+    Reason,
+    Skip,
+    SkipCause,
+    State,
+    Step,
+)
 from stepwave_server.wire.events.encode import Encoder, Kind, decode, encode_chunk, encode_progress, position
 from stepwave_server.wire.events.varint import prefixed, tag, text, timestamp, varint
 
@@ -41,6 +52,7 @@ failures = st.builds(
     ids,
     counts,
     st.just(()) | st.just((("exception", "ValueError"), ("file", "é.py"))),
+    st.sampled_from(FailureCause),
 )
 
 
@@ -227,9 +239,11 @@ def test_a_plan(now: int, more: bool, deadline: int | None) -> None:
     assert started.HasField("deadline") == (deadline is not None)
 
 
-@given(times, failures)
-def test_a_run_that_is_stopping(now: int, failure: Failure) -> None:
-    assert _encoded(RunStopping(now, failure)).run_stopping.failure.message == failure.message
+@given(times, failures, st.text(max_size=50))
+def test_a_run_that_is_stopping(now: int, failure: Failure, reason: str) -> None:
+    stopping = _encoded(RunStopping(now, failure, reason)).run_stopping
+    assert (stopping.failure.message, stopping.failure.cause) == (failure.message, failure.cause.value)
+    assert stopping.cancel_reason == reason
 
 
 def test_steps_that_are_added() -> None:
@@ -297,7 +311,8 @@ def test_states_and_reasons_have_the_numbers_of_the_contract() -> None:
     for ours, theirs, prefix in (
         (State, run_pb2.State, "STATE_"),
         (Reason, run_pb2.FailureReason, "FAILURE_REASON_"),
+        (FailureCause, run_pb2.FailureCause, "FAILURE_CAUSE_"),
         (SkipCause, run_pb2.SkipCause, "SKIP_CAUSE_"),
     ):
         named = {name.removeprefix(prefix): value for name, value in theirs.items() if value}
-        assert {choice.name: choice.value for choice in ours} == named
+        assert {choice.name: choice.value for choice in ours if choice.value} == named
