@@ -16,7 +16,7 @@ from stepwave.exceptions import ServerUnavailable, StepwaveError
 
 from .connect import Target
 from .display.displays import Display, OutputMode, make_display
-from .display.output import note, print_failures, print_line, print_outputs
+from .display.output import print_failures, print_line, print_message, print_outputs
 from .exit_codes import CommandError, ExitCode, code_of_run
 from .process.shutdown import on_interrupt
 from .source import Source
@@ -96,7 +96,7 @@ async def _start_detached(client: AsyncClient, request: RunRequest, options: Run
     with request.locate_errors():
         run = await client.start(request.definition, request.input, run_id=options.run_id)
     print_line(run.run_id)
-    note(f"see it: stepwave watch {run.run_id}")
+    print_message(f"see it: stepwave watch {run.run_id}")
     return ExitCode.SUCCEEDED
 
 

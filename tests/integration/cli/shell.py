@@ -17,7 +17,7 @@ __all__ = ["RunningCommand", "Shell", "line_of_code", "on_terminal", "serving"]
 
 FOLDER = Path(__file__).parent
 _STEPWAVE = str(Path(sys.executable).parent / "stepwave")
-_SIZE = ("COLUMNS", "LINES")
+_SIZE_VARIABLES = ("COLUMNS", "LINES")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -96,7 +96,9 @@ class Shell:
 
     def _environment(self, more: dict[str, str]) -> dict[str, str]:
         # COLUMNS and LINES are those of the terminal in which the tests run.
-        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("STEPWAVE_", *_SIZE))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("STEPWAVE_", *_SIZE_VARIABLES))
+        }
         settings = {"STEPWAVE_JOURNAL": "memory", **({"STEPWAVE_SERVER": self.server} if self.server else {})}
         return {**inherited, **settings, **more}
 

@@ -92,9 +92,9 @@ def test_a_paused_run_is_shown_as_paused(durable: Serving) -> None:
         hold(shell)
     with durable("--recover", "pause") as (shell, _):
         assert shell.run("runs").stdout.splitlines()[1].split()[2] == "paused"
-        assert shell.run("result", "held").stderr == "held is paused: its server leaves it alone\n"
+        assert shell.run("result", "held").stderr == "held is paused: its server does not continue it\n"
         with shell.start("watch", "held") as watch:
-            watch.wait_for_error("paused: its server leaves it alone")
+            watch.wait_for_error("paused: its server does not continue it")
 
 
 def test_a_paused_run_can_be_cancelled(durable: Serving) -> None:

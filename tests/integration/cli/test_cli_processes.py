@@ -131,7 +131,7 @@ def test_an_interrupt_cancels_a_run_whose_actions_forked(local_shell: Shell, tmp
     assert "■ run: cancelled: Ctrl-C" in err
 
 
-def test_a_forked_child_that_ends_the_action_is_no_second_server(local_shell: Shell, tmp_path: Path) -> None:
+def test_a_forked_child_that_ends_the_action_does_not_serve(local_shell: Shell, tmp_path: Path) -> None:
     flow = tmp_path / "flow.yaml"
     flow.write_text(FORKS)
     with serving(*ACTIONS) as (address, server):
@@ -172,11 +172,11 @@ def test_a_local_run_ends_the_processes_of_its_actions(
 
 
 def test_pools_of_actions_end_with_the_command(local_shell: Shell, orphan: Orphan) -> None:
-    began = time.monotonic()
+    start = time.monotonic()
     with local_shell.start("run", orphan.workflow("leave_pools"), *ACTIONS) as started:
         assert started.end()[0] == 0
         orphan.wait_until_ended()
-    assert time.monotonic() - began < 9, "the exit handlers reached their time limit"
+    assert time.monotonic() - start < 9, "the exit handlers reached their time limit"
 
 
 def test_a_process_in_its_own_session_outlives_the_command(local_shell: Shell, orphan: Orphan) -> None:

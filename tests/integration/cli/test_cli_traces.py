@@ -4,7 +4,7 @@ from pathlib import Path
 
 from integration.cli.shell import Shell
 
-FLOW = "name: looking\nsteps: [{id: a, action: looked_up}]\n"
+FLOW = "name: looking\nsteps: [{id: a, action: look_up}]\n"
 SPAN_NAMES = ["lookup", "stepwave.attempt", "stepwave.step", "stepwave.wave", "stepwave.run"]
 
 

@@ -28,7 +28,7 @@ trace.set_tracer_provider(_provider)
 
 
 @action
-def looked_up() -> str:
+def look_up() -> str:
     """Start a span of its own."""
     with trace.get_tracer("tools").start_as_current_span("lookup"):
         return "found"

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from stepwave.cli.display.output import note
+from stepwave.cli.display.output import print_message
 from stepwave.cli.display.text import plural
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.server import JOURNAL_FORMS, JOURNAL_HELP, choose_journal, make_settings, require_server_extra
@@ -35,7 +35,7 @@ def backup(
         copy(source, file)
     except JournalError as error:
         raise CommandError(str(error)) from error
-    note(f"wrote {file}, {plural(file.stat().st_size, 'byte')}: a copy of {source}")
+    print_message(f"wrote {file}, {plural(file.stat().st_size, 'byte')}: a copy of {source}")
 
 
 def _journal_path(journal: str | None) -> Path:

@@ -8,7 +8,7 @@ import typer
 
 from stepwave._reports.export import RunExport
 from stepwave.cli.connect import Target, find_run
-from stepwave.cli.display.output import note, print_line
+from stepwave.cli.display.output import print_line, print_message
 from stepwave.cli.display.text import plural
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.options import InsecureOption, RunArgument, ServerOption
@@ -38,7 +38,7 @@ def export(
         exported.save(to)
     except OSError as error:
         raise CommandError(f"cannot write {to}: {error.strerror}") from error
-    note(f"wrote {to}: {exported.run_id}, {plural(len(exported.events), 'event')}")
+    print_message(f"wrote {to}: {exported.run_id}, {plural(len(exported.events), 'event')}")
 
 
 async def _export(target: Target, prefix: str) -> RunExport:
@@ -68,6 +68,6 @@ async def _delete(target: Target, prefixes: list[str]) -> None:
             except FailedPrecondition:
                 errors.append(f"{run_id} has not ended; cancel it first: stepwave cancel {run_id}")
             else:
-                note(f"deleted {run_id}")
+                print_message(f"deleted {run_id}")
     if errors:
         raise CommandError("\n".join(errors))

@@ -12,7 +12,7 @@ from stepwave._building.requests import RunFilter
 from stepwave._model.catalog import ActionInfo
 from stepwave._model.results import Run, State
 from stepwave.cli.connect import Target
-from stepwave.cli.display.output import note, print_json, print_table
+from stepwave.cli.display.output import print_json, print_message, print_table
 from stepwave.cli.display.text import counts_text, duration_text, limit_text, one_line, run_notes, run_state, time_text
 from stepwave.cli.options import (
     ActionsOption,
@@ -92,7 +92,7 @@ def runs(
         return
     _print_runs(shown)
     if len(found) > limit:
-        note(f"there are more runs; list them with --limit {limit * 10}")
+        print_message(f"there are more runs; list them with --limit {limit * 10}")
 
 
 async def _runs(target: Target, run_filter: RunFilter, limit: int) -> list[Run]:

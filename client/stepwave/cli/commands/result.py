@@ -7,8 +7,8 @@ import typer
 
 from stepwave._model.results import Run, RunResult
 from stepwave.cli.connect import Target, find_run
-from stepwave.cli.display.output import note, print_failures, print_json, print_outputs
-from stepwave.cli.display.text import missing_line, plural
+from stepwave.cli.display.output import print_failures, print_json, print_message, print_outputs
+from stepwave.cli.display.text import PAUSED_TEXT, missing_line, plural
 from stepwave.cli.exit_codes import CommandError, code_of_run
 from stepwave.cli.options import Format, FormatOption, InsecureOption, RunArgument, ServerOption
 from stepwave.exceptions import FailedPrecondition
@@ -40,13 +40,13 @@ async def _result(target: Target, prefix: str) -> RunResult:
         except FailedPrecondition as error:
             raise CommandError(_not_ended(run)) from error
     if run.rerun_of:
-        note(_rerun_note(run, result))
+        print_message(_rerun_note(run, result))
     return result
 
 
 def _not_ended(run: Run) -> str:
     if run.paused:
-        return f"{run.run_id} is paused: its server leaves it alone"
+        return f"{run.run_id} is {PAUSED_TEXT}"
     state = (
         f"{run.run_id} {missing_line(run.missing_actions)}" if run.missing_actions else f"{run.run_id} has not ended"
     )
@@ -69,11 +69,11 @@ def cancel(
     """Cancel a run: no more steps start, and running steps are interrupted. An ended run does not change."""
     before, after = asyncio.run(_cancel(Target(server, insecure), run, reason))
     if before.state.ended:
-        note(f"{before.run_id} has already ended: {before.state}")
+        print_message(f"{before.run_id} has already ended: {before.state}")
     elif after.state.ended:  # no step was running
-        note(f"cancelled {after.run_id}")
+        print_message(f"cancelled {after.run_id}")
     else:
-        note(f"cancelling {after.run_id}; see it end: stepwave watch {after.run_id}")
+        print_message(f"cancelling {after.run_id}; see it end: stepwave watch {after.run_id}")
 
 
 async def _cancel(target: Target, prefix: str, reason: str) -> tuple[Run, Run]:

@@ -10,7 +10,7 @@ from stepwave._client.aio import AsyncClient
 from stepwave._model.results import Run, RunResult
 from stepwave.cli.connect import Target, find_run
 from stepwave.cli.display.displays import Display, OutputMode, make_display
-from stepwave.cli.display.output import note
+from stepwave.cli.display.output import print_message
 from stepwave.cli.exit_codes import ExitCode
 from stepwave.cli.options import InsecureOption, OutputOption, RunArgument, ServerOption, VerboseOption
 from stepwave.cli.process.shutdown import on_interrupt
@@ -42,7 +42,7 @@ async def _watch(target: Target, prefix: str, mode: OutputMode | None, *, verbos
             async with client.watch(run_id) as events:
                 result = await _until_interrupted(follow(events, display), display)
     if result is None:
-        note(f"{run_id} continues; to watch it again: stepwave watch {run_id}")
+        print_message(f"{run_id} continues; to watch it again: stepwave watch {run_id}")
         return ExitCode.SUCCEEDED
     return print_result(result, mode, verbose=verbose)
 

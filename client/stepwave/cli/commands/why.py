@@ -12,7 +12,7 @@ from stepwave._model.explanation import CodeLine, RunExplanation, StepExplanatio
 from stepwave._model.results import Run, State
 from stepwave.cli.connect import Target, find_run
 from stepwave.cli.display.output import print_json, print_text
-from stepwave.cli.display.text import duration_text, missing_line, one_line, place_text, plural
+from stepwave.cli.display.text import PAUSED_TEXT, duration_text, missing_line, one_line, place_text, plural
 from stepwave.cli.options import Format, FormatOption, InsecureOption, RunArgument, ServerOption
 
 __all__ = ["why"]
@@ -75,7 +75,7 @@ def _state(run: Run, now: datetime) -> str:
 def _notes(run: Run) -> Iterator[str]:
     """Yield the reasons why the whole run does not progress."""
     if run.paused:
-        yield "paused: its server leaves it alone; a server started with --recover resume continues it"
+        yield f"{PAUSED_TEXT}; a server started with --recover resume continues it"
     if run.stopping:
         yield "stopping: no more steps start, and running steps are interrupted"
     if run.missing_actions:

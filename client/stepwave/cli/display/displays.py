@@ -16,6 +16,7 @@ from .frames import frame
 from .lines import EventLines
 from .output import has_live_terminal, print_json, stderr_console
 from .run_view import RunView
+from .text import PAUSED_TEXT
 
 __all__ = ["Display", "JsonDisplay", "LiveDisplay", "OutputMode", "QuietDisplay", "TextDisplay", "make_display"]
 
@@ -68,7 +69,7 @@ def make_display(
             if rerun_of:
                 display.show_message(f"rerun of {rerun_of}")
             if paused_at is not None:
-                display.show_message("paused: its server leaves it alone")
+                display.show_message(PAUSED_TEXT)
             return display
         case OutputMode.JSON:
             return JsonDisplay()

@@ -14,7 +14,7 @@ from rich.cells import cell_len
 from rich.text import Text
 
 from .run_view import Activity, RunView, StepView, WaveView
-from .text import duration_text, missing_line, one_line, plural, tally_text
+from .text import PAUSED_TEXT, duration_text, missing_line, one_line, plural, tally_text
 
 __all__ = ["frame"]
 
@@ -95,7 +95,7 @@ def _run_state(view: RunView) -> tuple[str, str]:
     if view.stopping is not None:
         return f"stopping: {one_line(view.stopping.message)}", "yellow"
     if view.paused:
-        return "paused: its server leaves it alone", "yellow"
+        return PAUSED_TEXT, "yellow"
     if view.without_action and view.started.keys() <= view.without_action.keys():
         actions = (step.action or f"of {step.step_id}" for step in view.without_action.values())
         return missing_line(dict.fromkeys(actions)), "yellow"

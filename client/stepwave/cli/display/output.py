@@ -23,12 +23,12 @@ __all__ = [
     "fit",
     "flush_output",
     "has_live_terminal",
-    "note",
     "output_width",
     "print_error",
     "print_failures",
     "print_json",
     "print_line",
+    "print_message",
     "print_outputs",
     "print_table",
     "print_text",
@@ -87,7 +87,7 @@ def flush_output() -> None:
         output_stream().flush()
 
 
-def note(message: str) -> None:
+def print_message(message: str) -> None:
     """Write a message to standard error."""
     stderr_console().print(message, soft_wrap=True)
 

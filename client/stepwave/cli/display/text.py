@@ -12,6 +12,7 @@ from stepwave._model.results import Counts, Failure, Run, SkipCause, SkipReason,
 from stepwave._values.payload import JSON, Blob
 
 __all__ = [
+    "PAUSED_TEXT",
     "counts_text",
     "duration_text",
     "failure_line",
@@ -31,7 +32,9 @@ __all__ = [
     "waiting_line",
 ]
 
-_MAX_LENGTH = 2_000
+PAUSED_TEXT = "paused: its server does not continue it"
+
+_MAX_LENGTH = 2_000  # characters
 _SKIP_TEXTS = {
     SkipCause.DEPENDENCY: "needs {}",
     SkipCause.CONDITION: "its condition was false",

@@ -26,7 +26,7 @@ def exclude_current_children() -> None:
 def end_children(timeout: float, *, normal_exit: bool) -> None:
     """End the descendants of this process: by SIGTERM, then by SIGKILL.
 
-    A process in a session of its own continues: it is meant to outlive the command.
+    A process in a session of its own continues, because it is meant to outlive the command.
 
     Args:
         timeout: Seconds between SIGTERM and SIGKILL, and the longest time to wait after SIGKILL.
@@ -34,20 +34,20 @@ def end_children(timeout: float, *, normal_exit: bool) -> None:
             a worker that waits for work holds a lock, and `multiprocessing` needs that lock to end the pool. Exit
             codes of direct children are left to the code that started them.
     """
-    ended = _descendants(normal_exit)
-    if not ended:
+    targets = _descendants(normal_exit)
+    if not targets:
         return
     reaped_elsewhere = {child.pid for child in psutil.Process().children()} if normal_exit else set()
     _adopt_orphans()
-    _send_signal(ended, signal.SIGTERM)
-    _wait(ended, timeout)
+    _send_signal(targets, signal.SIGTERM)
+    _wait(targets, timeout)
     deadline = time.monotonic() + timeout
     # A pool may have replaced workers that ended, so there can be new processes.
-    while (alive := [*filter(_is_alive, ended), *_descendants(normal_exit)]) and time.monotonic() < deadline:
+    while (alive := [*filter(_is_alive, targets), *_descendants(normal_exit)]) and time.monotonic() < deadline:
         _send_signal(alive, signal.SIGKILL)
-        ended += alive
+        targets += alive
         time.sleep(_POLL_INTERVAL)
-    for pid in {process.pid for process in ended} - reaped_elsewhere:
+    for pid in {process.pid for process in targets} - reaped_elsewhere:
         with suppress(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
 

@@ -56,12 +56,12 @@ def close_sockets_on_fork(address: str) -> None:
 def _before_fork() -> None:
     """Block signals until the child can handle them."""
     if _handlers:
-        _signal_masks.former = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        _signal_masks.previous = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
 
 
 def _after_fork() -> None:
     if _handlers:
-        signal.pthread_sigmask(signal.SIG_SETMASK, _signal_masks.former)
+        signal.pthread_sigmask(signal.SIG_SETMASK, _signal_masks.previous)
 
 
 def _reset_child() -> None:
@@ -75,7 +75,7 @@ def _reset_child() -> None:
         with suppress(OSError):  # there are no free descriptors, or they cannot be listed
             _close_descriptors()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, _signal_masks.former)
+        signal.pthread_sigmask(signal.SIG_SETMASK, _signal_masks.previous)
 
 
 def _restore(number: signal.Signals, handler: _Handler) -> None:

@@ -94,7 +94,7 @@ def _handle_signals(loop: asyncio.AbstractEventLoop, task: "asyncio.Task[Any]") 
 def _signal_handler(
     number: signal.Signals, handler: _Handler, *, default: _Handler | signal.Handlers
 ) -> Iterator[None]:
-    """Set a signal's handler in the body. A handler that is not the default stays: other code has set it."""
+    """Set a signal's handler in the body. A handler that other code has set is kept."""
     if signal.getsignal(number) is not default or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -174,7 +174,7 @@ def _kill_children() -> None:
 
 
 def _has_children() -> bool:
-    """Return whether actions may have children, running or ended. Without psutil no server is installed: false."""
+    """Return whether actions may have left children, running or ended. Without psutil there is no server: false."""
     try:
         os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -194,10 +194,10 @@ async def _cancel_tasks() -> set[asyncio.Task[Any]]:
 
 @contextmanager
 def bounded_exit() -> Iterator[None]:
-    """Bound the time of the exit that ends the body.
+    """Limit the time of the exit that ends the body.
 
     The process ends at once if tasks are unfinished, because no normal exit could end them. Otherwise threads are
-    joined and exit handlers run. After actions this gets at most ten seconds.
+    joined and exit handlers run, for at most ten seconds if actions may have run.
     """
     try:
         yield

@@ -14,15 +14,15 @@ from .forks import close_on_fork
 __all__ = ["output_stream", "prepare_streams", "reserve_stdout"]
 
 _reserved: TextIO | None = None  # the stream of the command's output; `None`: `sys.stdout`
-_former: list[TextIO] = []  # keeps the former `sys.stdout` alive: closing it would close the buffer of `sys.__stdout__`
+_replaced: list[TextIO] = []  # keeps the first `sys.stdout` open: closing it would close the buffer of `sys.__stdout__`
 
 
 def prepare_streams() -> None:
     """Open the standard streams that are closed, and make all of them write UTF-8 and handle errors.
 
     The null device takes the place of a closed stream. Otherwise a file or socket would get its descriptor. The
-    encoding is UTF-8 in every locale, and a lone surrogate is escaped as in JSON. A stream that other code has put in
-    place of a standard stream stays.
+    encoding is UTF-8 in every locale, and a lone surrogate is escaped as in JSON. If other code has replaced a standard
+    stream, its stream is kept.
     """
     for descriptor in range(3):
         try:
@@ -67,7 +67,7 @@ def _move_output(stdout: "_OutputStream") -> None:
     """Move the command's output to a new descriptor, and point descriptor 1 to standard error."""
     global _reserved
     stdout.flush()
-    _former.append(stdout)
+    _replaced.append(stdout)
     descriptor = os.dup(1)
     close_on_fork(descriptor)
     _reserved = _OutputStream(_buffer(None, descriptor), line_buffering=True)

@@ -106,7 +106,7 @@ def test_many_steps_are_cut_short_and_counted() -> None:
 @pytest.mark.parametrize(
     ("run", "note"),
     [
-        (replace(RUN, paused=True), "paused: its server leaves it alone"),
+        (replace(RUN, paused=True), "paused: its server does not continue it"),
         (replace(RUN, stopping=True), "stopping: no more steps start"),
         (replace(RUN, missing_actions=("search",)), "waits for a server with the action search"),
     ],

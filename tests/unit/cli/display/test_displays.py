@@ -86,7 +86,7 @@ def test_the_json_display_writes_events_to_standard_output(capsys: pytest.Captur
 
 def test_the_text_display_starts_with_the_earlier_run_and_the_pause(capsys: pytest.CaptureFixture[str]) -> None:
     make_display(OutputMode.TEXT, rerun_of="briefing-1", paused_at=3)
-    assert capsys.readouterr().err == "rerun of briefing-1\npaused: its server leaves it alone\n"
+    assert capsys.readouterr().err == "rerun of briefing-1\npaused: its server does not continue it\n"
 
 
 def test_without_a_terminal_the_default_is_text() -> None:

@@ -27,7 +27,7 @@ def draw(
     return [line.plain.rstrip() for line in lines]
 
 
-def test_waves_hold_their_steps_in_declaration_order() -> None:
+def test_waves_list_their_steps_in_declaration_order() -> None:
     lines = draw(Script(("search", "weather"), ("brief",)))
     assert [line.split()[:2] for line in lines[2:]] == [
         ["wave", "0"],
@@ -163,7 +163,7 @@ def test_steps_that_wait_for_their_action_are_selected() -> None:
 
 def test_a_paused_run_is_shown_as_paused_until_it_continues() -> None:
     script = Script(("search",)).started("search")
-    assert "paused: its server leaves it alone" in draw(script, view=RunView(paused_at=3))[0]
+    assert "paused: its server does not continue it" in draw(script, view=RunView(paused_at=3))[0]
     assert draw(script.retrying("search", failure()), view=RunView(paused_at=3))[0].split()[1] == "running"
 
 
@@ -176,8 +176,8 @@ def test_a_reused_step_names_the_earlier_run() -> None:
 
 
 def test_a_failed_step_shows_its_place_in_the_code() -> None:
-    why = failure("no route to host", file="/app/tools.py", line="14")
-    line = draw(Script(("search",)).started("search").failed("search", why))[-1]
+    error = failure("no route to host", file="/app/tools.py", line="14")
+    line = draw(Script(("search",)).started("search").failed("search", error))[-1]
     assert line.startswith("  ✗ search")
     assert line.endswith("/app/tools.py:14: no route to host")
 
@@ -197,8 +197,8 @@ def test_escape_sequences_from_an_action_are_removed() -> None:
 
 
 def test_sixty_columns_show_the_failures_place_and_the_counts() -> None:
-    why = failure("no route to host", file="/app/tools.py", line="14")
-    script = Script(("search", "weather")).started("search", "weather").failed("search", why)
+    error = failure("no route to host", file="/app/tools.py", line="14")
+    script = Script(("search", "weather")).started("search", "weather").failed("search", error)
     lines = draw(script, width=60)
     assert lines[3].startswith("  ✗ search")
     assert "/app/tools.py:14" in lines[3]

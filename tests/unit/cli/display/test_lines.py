@@ -15,10 +15,10 @@ def lines(script: Script) -> list[str]:
 
 
 def test_each_kind_of_event_has_a_line() -> None:
-    why = failure("no route\nto host", file="/app/tools.py", line="14")
+    error = failure("no route\nto host", file="/app/tools.py", line="14")
     script = Script(("search", "weather"), ("brief",)).wave_started(0).started("search", "weather")
-    script.chunk("search", {"n": 1}).progress("search", 0.5, "halfway").waiting("brief").retrying("weather", why)
-    script.succeeded("search").failed("weather", why).skipped("brief", "weather").stopping("enough")
+    script.chunk("search", {"n": 1}).progress("search", 0.5, "halfway").waiting("brief").retrying("weather", error)
+    script.succeeded("search").failed("weather", error).skipped("brief", "weather").stopping("enough")
     script.finished(State.FAILED)
     assert lines(script) == [
         "run      started    briefing-7k3f9q2m: briefing, 3 steps in 2 waves",
@@ -38,10 +38,10 @@ def test_each_kind_of_event_has_a_line() -> None:
 
 
 def test_retries_and_fallbacks_have_a_line_each() -> None:
-    why = failure("no route")
-    script = Script(("step-a", "step-b")).started("step-a").retrying("step-a", why).ready("step-a", 2)
-    script.retrying("step-a", why, attempt=2, fallback=True).fell_back("step-a", why)
-    script.retrying("step-b", why, attempt=0, fallback=True)
+    error = failure("no route")
+    script = Script(("step-a", "step-b")).started("step-a").retrying("step-a", error).ready("step-a", 2)
+    script.retrying("step-a", error, attempt=2, fallback=True).fell_back("step-a", error)
+    script.retrying("step-b", error, attempt=0, fallback=True)
     assert lines(script)[2:] == [
         "step-a  retrying   attempt 1 failed: no route",
         "step-a  ready      attempt 2",

@@ -61,8 +61,8 @@ def test_only_the_first_failures_are_printed_and_the_others_counted() -> None:
 
 
 def test_a_failure_without_a_step_is_printed_for_the_run() -> None:
-    why = Failure(FailureReason.CANCELLED, "enough", False, None, "", 0, {})
-    assert printed_failures(result_with(why)) == ["■ run: enough"]
+    error = Failure(FailureReason.CANCELLED, "enough", False, None, "", 0, {})
+    assert printed_failures(result_with(error)) == ["■ run: enough"]
 
 
 def test_control_characters_in_a_traceback_are_removed() -> None:

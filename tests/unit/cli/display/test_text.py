@@ -77,17 +77,17 @@ def test_states_without_steps_are_left_out() -> None:
 
 def test_a_failure_begins_with_its_place_in_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
-    why = failure("no such\nfile", file=str(tmp_path / "tools.py"), line="14")
-    assert failure_line(why) == "tools.py:14: no such file"
+    error = failure("no such\nfile", file=str(tmp_path / "tools.py"), line="14")
+    assert failure_line(error) == "tools.py:14: no such file"
 
 
 def test_code_outside_the_working_directory_has_its_whole_path() -> None:
     assert failure_place(failure(file="/elsewhere/tools.py", line="3")) == "/elsewhere/tools.py:3"
 
 
-def test_a_failure_says_what_its_action_did_when_interrupted() -> None:
-    why = failure("took too long", when_interrupted="it answered all the same, too late")
-    assert failure_line(why) == "took too long; it answered all the same, too late"
+def test_a_failure_shows_what_its_action_did_when_interrupted() -> None:
+    error = failure("took too long", when_interrupted="it answered all the same, too late")
+    assert failure_line(error) == "took too long; it answered all the same, too late"
 
 
 def test_a_failure_without_a_message_shows_its_reason() -> None:
