@@ -44,7 +44,7 @@ _DAYS = re.compile(r"([0-9]{1,7}(?:\.[0-9]+)?)d", re.ASCII)
 
 
 class Format(StrEnum):
-    """The output format of an answer."""
+    """The format of a command's output."""
 
     TEXT = "text"
     JSON = "json"

@@ -108,7 +108,7 @@ async def _run_to_end(client: AsyncClient, request: RunRequest, options: RunOpti
 
 @asynccontextmanager
 async def _cancelled_on_interrupt(handle: RunHandle, display: Display, seconds: float | None) -> AsyncIterator[None]:
-    """Cancel the run at the first interrupt or after some seconds. The body goes on, and sees the run end."""
+    """Cancel the run at the first interrupt or after some seconds. The body continues, and sees the run end."""
     interrupted = asyncio.Event()
     canceller = asyncio.create_task(_cancel_run(interrupted, handle, display, seconds))
     try:
