@@ -13,6 +13,7 @@ from integration.server.fixture_types import Connect, Serve, eventually
 from integration.server.raw_client import RawClient, refusal
 from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave_server.engine.attempts import lag
 from stepwave_server.journal.sqlite.reader import Reader
 from stepwave_server.wire.events.encode import Record
 
@@ -149,7 +150,8 @@ async def test_a_watcher_that_leaves_during_a_write_is_forgotten_without_a_warni
         await client.events("wide")
         assert server.engine.watchers == 1
     await eventually(lambda: server.engine.watchers == 0)
-    assert [record for record in caplog.records if record.name.startswith("stepwave_server")] == []
+    names = [record.name for record in caplog.records if record.name.startswith("stepwave_server")]
+    assert [name for name in names if name != lag.__name__] == []  # a busy machine may lag meanwhile
 
 
 async def test_a_watch_after_the_end_of_a_finished_run_is_empty(client: RawClient) -> None:
