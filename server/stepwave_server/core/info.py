@@ -51,7 +51,7 @@ class RunInfo:
     """A run now.
 
     `counts` is by `State`, in its order. Times are nanoseconds since the epoch. `rerun_of` is empty if it is no rerun.
-    `paused` means that its server leaves it alone. `missing` are the first actions that its steps wait for.
+    `paused` means that its server does not continue it. `missing` are the first actions that its steps wait for.
     """
 
     key: RunKey
