@@ -185,9 +185,11 @@ def _register_on_loop(
 
     def register() -> None:
         try:
-            registered.set_result(server.register(missing))
-        except BaseException as error:
+            server.register(missing)
+        except BaseException as error:  # the caller raises it
             registered.set_exception(error)
+        else:
+            registered.set_result(None)
 
     with suppress(RuntimeError):  # the loop is closed
         loop.call_soon_threadsafe(register)
