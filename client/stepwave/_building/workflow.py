@@ -25,8 +25,10 @@ _JOINS = {"all": workflow_pb2.JOIN_ALL, "any": workflow_pb2.JOIN_ANY, "all_done"
 class Workflow:
     """A graph of steps under construction. It is data, for a client to run.
 
-    The server checks the graph, and reports all problems at once, such as a cycle or a duplicate id. A server gets the
-    names of the actions alone. A server in the client's process also gets the functions and classes: see `actions`.
+    The server checks the graph, and reports all problems at once, such as a cycle or a duplicate id.
+
+    A server gets the names of the actions alone. A server in the client's process also gets the functions and classes:
+    see `actions`.
 
     Args:
         name: The workflow's name in lists and traces.
@@ -60,7 +62,6 @@ class Workflow:
         self.name = name
         self.outputs = outputs
         self._steps: list[workflow_pb2.Step] = []
-        self._targets: dict[str, list[Callable[..., object]]] = {}  # by action name
         self._header = workflow_pb2.Workflow(
             name=name,
             scheduling=_choice("scheduling", scheduling, _SCHEDULING),
@@ -70,6 +71,7 @@ class Workflow:
             labels=labels,
             retry=retry.to_proto() if retry else None,
         )
+        self._targets: dict[str, list[Callable[..., object]]] = {}  # by action name
 
     @property
     def input(self) -> Reference:
