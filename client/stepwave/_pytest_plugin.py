@@ -12,6 +12,7 @@ import pytest
 
 if TYPE_CHECKING:
     from stepwave._client.blocking import Client
+    from stepwave._client.local import LocalServer
     from stepwave._scripted.report import ScriptedRun
 
 __all__ = [
@@ -22,6 +23,9 @@ __all__ = [
     "stepwave_scripted",
     "stepwave_server",
 ]
+
+
+_SERVER: "pytest.StashKey[LocalServer]" = pytest.StashKey()
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -48,19 +52,22 @@ def stepwave_actions() -> Iterable[object]:
 @pytest.fixture
 def stepwave_server(request: pytest.FixtureRequest, stepwave_actions: Iterable[object]) -> Iterator[str]:
     """The address of a server in this process, for one test."""
-    from stepwave.testing import serve
+    from stepwave._client.local import server_on_thread
 
     actions, settings = _options(request, stepwave_actions)
-    with serve(actions, **settings) as address:
-        yield address
+    with server_on_thread(actions, settings) as server:
+        request.node.stash[_SERVER] = server
+        yield server.address
 
 
 @pytest.fixture
-def stepwave_client(stepwave_server: str) -> Iterator["Client"]:
-    """A client of that server."""
-    from stepwave._client.blocking import Client
+def stepwave_client(request: pytest.FixtureRequest, stepwave_server: str) -> Iterator["Client"]:
+    """A client of that server. The functions of its workflows need not be among the server's actions."""
+    from stepwave._client.blocking import Client, ClientInProcess
 
-    with Client(stepwave_server) as client:
+    server = request.node.stash.get(_SERVER, None)
+    overridden = server is None or server.address != stepwave_server
+    with Client(stepwave_server) if overridden else ClientInProcess(server) as client:
         yield client
 
 

@@ -72,10 +72,12 @@ class Violation:
     Attributes:
         field: The path of the field, such as `steps[3].depends_on[0]`.
         description: The problem.
+        reason: The kind of problem, such as `UNKNOWN_ACTION`; empty: it has no kind of its own.
     """
 
     field: str
     description: str
+    reason: str = ""
 
     def __str__(self) -> str:
         return f"{self.field}: {self.description}" if self.field else self.description
@@ -86,11 +88,16 @@ class InvalidWorkflow(StepwaveError):
 
     Attributes:
         violations: Every invalid field.
+        hint: How to provide actions that the server does not have, as the last line of the message; empty: it has all.
     """
 
-    def __init__(self, message: str, violations: Sequence[Violation] = (), *, reason: str = "") -> None:
+    def __init__(self, message: str, violations: Sequence[Violation] = (), *, reason: str = "", hint: str = "") -> None:
         super().__init__("; ".join(map(str, violations)) or message, reason=reason)
         self.violations = tuple(violations)
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}\n{self.hint}" if self.hint else super().__str__()
 
 
 class NotFound(StepwaveError):

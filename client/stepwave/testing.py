@@ -11,13 +11,14 @@ With pytest, use the fixtures, in synchronous and asynchronous tests:
         async with AsyncClient(stepwave_server) as client: ...
 
 - `stepwave_server` is the address of a server with the actions and settings of the marker `stepwave`.
-- `stepwave_client` is a `Client` of that server.
+- `stepwave_client` is a `Client` of that server. As with `Client.local`, the functions that a `Workflow` has as actions
+  need not be among the actions of the marker. Other clients of `stepwave_server` send the names alone.
 - `stepwave_actions` has actions for all tests in its scope: override it in a `conftest.py` or a module.
 
 Without pytest, use `serve`. For a server on the event loop of an asynchronous test, use `AsyncClient.local`.
 
 `run_scripted` runs a workflow in virtual time, with some of its actions replaced. Hours of pauses and timeouts pass at
-once. It needs no other server, and no socket:
+once. It needs no other server, and no socket. The functions that a `Workflow` has as actions are brought along:
 
     def test_the_briefing_survives_a_flaky_weather_service():
         script = {"weather": [ConnectionError(), Takes(90, {"summary": "sun"})]}
@@ -75,6 +76,8 @@ _START = datetime(2100, 1, 1, tzinfo=UTC)
 def serve(actions: Iterable[object] = (), **settings: Any) -> Iterator[str]:
     """Run a server on a thread of this process, and yield its address. Its runs end with it.
 
+    Clients of an address send the names of actions alone. For a workflow with functions: `serve(flow.actions)`.
+
     Args:
         actions: Actions beside the built-in ones: marked functions and classes, modules, or names of modules.
         settings: Settings of the server, by their names in `stepwave_server.config.Settings`.
@@ -82,8 +85,8 @@ def serve(actions: Iterable[object] = (), **settings: Any) -> Iterator[str]:
     Raises:
         ModuleNotFoundError: The server is not installed: `pip install 'stepwave[server]'`.
     """
-    with server_on_thread(actions, settings) as address:
-        yield address
+    with server_on_thread(actions, settings) as server:
+        yield server.address
 
 
 def replay(source: "RunExport | str | os.PathLike[str]") -> None:
@@ -125,15 +128,17 @@ def run_scripted(
 
     - An exception, or its class, is raised.
     - `Takes(90, entry)` behaves as `entry` after 90 seconds. `Hangs()` never ends.
-    - A callable is called like an action: with the input's values for its parameters, and on a thread if it is a plain
-      function. It may be a generator, or the action itself.
+    - A callable is called like an action. Each parameter gets the value of the same key of the input, one named `input`
+      the whole input, and one annotated `Context` the attempt's context. A plain function runs on a thread. A callable
+      may be a generator, or the action itself.
     - `Always(entry)`, the last of a list, is used for all further attempts.
     - Any other value is the answer. To answer all attempts with a list, write `Always([…])`.
 
     `ByStep({"plan": …, "write": …})` in place of a list has a list, or a single entry, for each step of the action.
 
-    A replaced action need not be among `actions`. If it is, its input is checked, and an invalid input fails the
-    attempt without using an entry.
+    A replaced action need not be among `actions`. If it is, or if a `Workflow` has it as a function, its input is
+    checked, and an invalid input fails the attempt without using an entry. A replaced class of a `Workflow` is not
+    instantiated, so its input is not checked.
 
     When nothing else can happen, the clock jumps to the next timer: a backoff, a timeout, `core.sleep` or an action's
     `asyncio.sleep`. Event times and deadlines are by this clock; `time.time()` is not. The clock stands still while a
@@ -146,7 +151,7 @@ def run_scripted(
         workflow: The workflow, or the path of a workflow file.
         script: The entries for the actions to replace; `None`: none are replaced.
         input: The run's input.
-        actions: The other actions, as for `serve`.
+        actions: The other actions, as for `serve`, except the functions and classes that a `Workflow` has as actions.
         check: Whether to raise if the run did not succeed, as clients do.
         cancel_after: The virtual time after which to cancel the run, in seconds or as a `timedelta`; `None`: never.
         start: The wall clock at the start of the run.
@@ -163,13 +168,14 @@ def run_scripted(
         Unsupported: The workflow uses a feature that this version does not support.
         ValueError: The workflow lacks an action or step of the script, or JSON cannot hold an answer or the input.
         TypeError: An exception of the script needs arguments, or the parameters of a callable are unknown.
-        ActionsError: An action cannot be loaded, or a callable of the script cannot be called with an input.
+        ActionsError: An action cannot be loaded, two actions have the same name, or a callable of the script cannot be
+            called with an input.
         OSError: The file cannot be read.
         ModuleNotFoundError: The server is not installed: `pip install 'stepwave[server]'`.
     """
     __tracebackhide__ = True  # pytest then shows the line of the test
     with needs_server_extra("a scripted run"):
-        from ._scripted.prepare import call_off_loop, check_names, located_errors, read_workflow
+        from ._scripted.prepare import call_off_loop, check_names, located_errors, read_workflow, with_functions
         from ._scripted.runner import RunSpec, execute
     message, loaded = read_workflow(workflow)
     scripts = read_script(script or {})
@@ -179,7 +185,7 @@ def run_scripted(
         input=input,
         run_id=run_id,
         script=scripts,
-        actions=actions,
+        actions=with_functions(actions, workflow, scripts),
         settings=settings,
         start=to_nanos(start),
         cancel_after=None if cancel_after is None else to_seconds(cancel_after),

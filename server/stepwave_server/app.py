@@ -54,6 +54,11 @@ class Server:
             that the process has set, if any.
         journal: The journal, closed with the server; by default the one that the settings name.
 
+    Attributes:
+        settings: The settings.
+        address: The address; empty before the start.
+        registry: The actions. More can be added while the server runs.
+
     Raises:
         ActionsError: An action cannot be loaded.
         LimitsError: The limits file is malformed.
@@ -74,7 +79,7 @@ class Server:
         self._journal = journal
         self._health_updates: set[asyncio.Task[None]] = set()
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
-        self._registry = Registry(_importable(actions), entry_points=self.settings.entry_points)
+        self.registry = Registry(_importable(actions), entry_points=self.settings.entry_points)
         self._workflows = Workflows.load(self.settings.workflows) if self.settings.workflows else Workflows()
 
     async def __aenter__(self) -> Self:
@@ -117,11 +122,11 @@ class Server:
         """Create the parts of the server without starting them."""
         settings = self.settings
         options = replace(settings.engine_options(), limits=self._limits)
-        for problem in unmatched_limits(self._limits, [action.name for action in self._registry]):
+        for problem in unmatched_limits(self._limits, [action.name for action in self.registry]):
             logger.warning("%s", problem)
         self.engine = LocalEngine(
             journal=journal,
-            actions=self._registry,
+            actions=self.registry,
             clock=time.time_ns,
             options=options,
             telemetry=self._telemetry,
@@ -133,7 +138,7 @@ class Server:
             preparer=preparer,
             attachments=self._attachments,
             info=self._info(journal),
-            actions=self._actions(),
+            actions=self._actions,
         )
         bounds = Bounds(
             calls=settings.max_calls, streams=settings.max_streams, message_bytes=settings.max_message_bytes
@@ -205,7 +210,7 @@ class Server:
                 streaming=action.streaming,
                 source=action.source,
             )
-            for action in self._registry
+            for action in self.registry
         ]
 
     def _info(self, journal: Journal) -> orchestrator_pb2.ServerInfo:

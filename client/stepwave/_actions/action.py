@@ -6,10 +6,13 @@ from collections.abc import Callable
 from types import MethodType
 from typing import TypeAlias, TypeVar, overload
 
-__all__ = ["ActionLike", "action", "action_name", "name_of"]
+__all__ = ["UNKNOWN_ACTION", "ActionLike", "action", "action_name", "is_same_target", "name_of"]
 
 # A marked function or class, or the name of an action of the server.
 ActionLike: TypeAlias = Callable[..., object] | str
+
+UNKNOWN_ACTION = "UNKNOWN_ACTION"
+"""The reason of a violation: the server has no action of this name."""
 
 _MARK = "__stepwave_action__"
 _WRAPPERS = (staticmethod, classmethod)
@@ -105,6 +108,13 @@ def action_name(target: object) -> str | None:
         return None
     name = own.get(_MARK)
     return name if isinstance(name, str) else None
+
+
+def is_same_target(one: object, other: object) -> bool:
+    """Return whether two targets are the same. Methods are the same if their objects are identical."""
+    if isinstance(one, MethodType) and isinstance(other, MethodType):
+        return one.__self__ is other.__self__ and one.__func__ is other.__func__
+    return one is other
 
 
 def name_of(action: ActionLike) -> str:

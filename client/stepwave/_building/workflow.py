@@ -1,9 +1,9 @@
 """The workflow builder."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal, TypeVar
 
-from stepwave._actions.action import ActionLike, name_of
+from stepwave._actions.action import ActionLike, is_same_target, name_of
 from stepwave._values.payload import to_payload
 from stepwave._values.time import Seconds
 from stepwave.v1 import workflow_pb2
@@ -26,6 +26,9 @@ class Workflow:
     """A graph of steps under construction. It is data, for a client to run.
 
     The server checks the graph, and reports all problems at once, such as a cycle or a duplicate id.
+
+    A server gets the names of the actions alone. A server in the client's process also gets the functions and classes:
+    see `actions`.
 
     Args:
         name: The workflow's name in lists and traces.
@@ -68,11 +71,21 @@ class Workflow:
             labels=labels,
             retry=retry.to_proto() if retry else None,
         )
+        self._targets: dict[str, list[Callable[..., object]]] = {}  # by action name
 
     @property
     def input(self) -> Reference:
         """A reference to the run's input, for the inputs of steps."""
         return Reference(self, None)
+
+    @property
+    def actions(self) -> tuple[Callable[..., object], ...]:
+        """The functions and classes that steps and fallbacks have as actions, each once; not those given by name.
+
+        `AsyncClient.local`, `Client.local` and `stepwave.testing.run_scripted` use them without being given them. For a
+        server by itself: `stepwave.testing.serve(flow.actions)`.
+        """
+        return tuple(target for targets in self._targets.values() for target in targets)
 
     def step(
         self,
@@ -94,7 +107,8 @@ class Workflow:
 
         Args:
             step_id: The step's id, unique in the workflow.
-            action: A function or class marked with `action`, or the name of an action of the server.
+            action: A function or class marked with `action`, or the name of an action of the server. A remote server
+                must have an action of the function's name.
             input: The step's input, with references (`other.output["part"]`, `flow.input`) at any depth. A reference to
                 a step makes it a dependency. Default: the run's input if the step has no dependencies, else an object
                 of their outputs by id. `None` is `null`.
@@ -136,6 +150,9 @@ class Workflow:
         if fallback is not None:
             self._set_fallback(step, fallback)
         self._steps.append(step)
+        self._remember(action)
+        if fallback is not None and fallback.action is not None:
+            self._remember(fallback.action)
         return StepHandle(self, step_id)
 
     def to_proto(self) -> workflow_pb2.Workflow:
@@ -152,6 +169,13 @@ class Workflow:
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name!r}: {len(self._steps)} steps>"
+
+    def _remember(self, action: ActionLike) -> None:
+        if isinstance(action, str):
+            return
+        targets = self._targets.setdefault(name_of(action), [])
+        if not any(is_same_target(action, target) for target in targets):
+            targets.append(action)
 
     def _set_fallback(self, step: workflow_pb2.Step, fallback: Fallback) -> None:
         if not isinstance(fallback, Fallback):

@@ -4,13 +4,16 @@ from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from stepwave._transport.aio import AsyncTransport, LoopAffinity
 from stepwave._transport.link import connect
 from stepwave._values.time import Seconds
 
 from .session import Session
+
+if TYPE_CHECKING:
+    from .local import LocalServer
 
 __all__ = ["AsyncClient"]
 
@@ -66,7 +69,13 @@ class AsyncClient(Session):
     def local(actions: Iterable[object] = (), **settings: Any) -> AbstractAsyncContextManager["AsyncClient"]:
         """Run a server in this process, on a private socket, and return a client of it; for notebooks and tests.
 
-            async with AsyncClient.local(actions=[search, "package.tools"]) as client: ...
+            async with AsyncClient.local() as client:
+                result = await client.run(flow, {"city": "Oslo"})
+
+        The functions and classes that a `Workflow` has as actions are registered when the workflow is run, started or
+        planned. `InvalidWorkflow` is raised if another action has the name of one of them. Other actions are listed:
+        `AsyncClient.local(actions=[search, "package.tools"])`. These are the ones that steps name by a string or in a
+        file, and those of the runs that a durable journal continues.
 
         The server shares the caller's event loop. An async action that ignores its cancellation is abandoned, but its
         task stays on the loop, and `asyncio.run` waits for it. `Client.local` and `stepwave.testing` avoid that: they
@@ -81,7 +90,7 @@ class AsyncClient(Session):
         """
         from .local import LocalClient
 
-        return LocalClient(AsyncClient, actions, settings)
+        return LocalClient(_ClientInProcess, actions, settings)
 
     async def __aenter__(self) -> Self:
         self._affinity.bind()
@@ -91,3 +100,11 @@ class AsyncClient(Session):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close()
+
+
+class _ClientInProcess(AsyncClient):
+    """A client of a server in this process."""
+
+    def __init__(self, server: "LocalServer") -> None:
+        super().__init__(server.address)
+        self._register = server.register

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from stepwave._building.requests import Definition, Rerun, Startable
 from stepwave._building.workflow import ActionLike
@@ -21,7 +21,10 @@ from stepwave._values.time import Seconds
 from .session import Session
 from .streams import SyncEventStream, SyncRunHandle
 
-__all__ = ["Client"]
+if TYPE_CHECKING:
+    from .local import LocalServer
+
+__all__ = ["Client", "ClientInProcess"]
 
 
 class Client:
@@ -53,6 +56,7 @@ class Client:
             namespace=namespace,
             insecure=insecure,
         )
+        self._link = link
         self._session = Session(link)
 
     @property
@@ -68,7 +72,7 @@ class Client:
         """
         from .local import local_sync_client
 
-        return local_sync_client(Client, actions, settings)
+        return local_sync_client(ClientInProcess, actions, settings)
 
     def run(
         self,
@@ -227,3 +231,11 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+class ClientInProcess(Client):
+    """A client of a server in this process."""
+
+    def __init__(self, server: "LocalServer") -> None:
+        super().__init__(server.address)
+        self._session = Session(self._link, register=server.register)

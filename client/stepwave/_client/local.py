@@ -5,38 +5,60 @@ import socket
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import (
     AbstractAsyncContextManager,
     AbstractContextManager,
     AsyncExitStack,
     asynccontextmanager,
     contextmanager,
+    suppress,
 )
+from dataclasses import dataclass, replace
+from functools import partial
 from types import TracebackType
 from typing import Generic, TypeVar
 
 from stepwave._transport.aio import LoopAffinity
+from stepwave.exceptions import InvalidWorkflow, ServerUnavailable
 
 from .drive import close, drive, new_loop
+from .functions import Register
 
-__all__ = ["LocalClient", "local_sync_client", "needs_server_extra", "server_on_thread"]
+__all__ = ["LocalClient", "LocalServer", "local_sync_client", "needs_server_extra", "server_on_thread"]
 
 # The path of a socket may have 104 bytes on some systems; the rest is for the names of the folder and the socket.
 _MAX_TEMP_PATH = 70
 
 _JOIN_TIMEOUT = 1.0  # seconds to wait, after the server has stopped, for tasks that actions left behind
+_STOP_POLL = 0.1  # seconds between checks whether the server has stopped, while its loop registers actions
 
 
 AsyncClientType = TypeVar("AsyncClientType", bound=AbstractAsyncContextManager[object])
 ClientType = TypeVar("ClientType", bound=AbstractContextManager[object])
 
 
+@dataclass(frozen=True, slots=True)
+class LocalServer:
+    """A server in this process.
+
+    Attributes:
+        address: Its address.
+        missing: Returns those of some functions and classes that are not the actions of their names.
+        register: Adds functions and classes to its actions, on its event loop. It raises `InvalidWorkflow` if one is
+            not an action, or if another action has its name; none is added then.
+    """
+
+    address: str
+    missing: Callable[[Iterable[object]], list[object]]
+    register: Register
+
+
 class LocalClient(AbstractAsyncContextManager[AsyncClientType], Generic[AsyncClientType]):
     """A server on the event loop that enters this, and a client of it.
 
     Args:
-        client: Makes a client for an address.
+        client: Makes a client of the server.
         actions: Actions beside the built-in ones.
         settings: Settings of the server, by name.
 
@@ -46,7 +68,10 @@ class LocalClient(AbstractAsyncContextManager[AsyncClientType], Generic[AsyncCli
     """
 
     def __init__(
-        self, client: Callable[[str], AsyncClientType], actions: Iterable[object], settings: Mapping[str, object]
+        self,
+        client: Callable[[LocalServer], AsyncClientType],
+        actions: Iterable[object],
+        settings: Mapping[str, object],
     ) -> None:
         self._client = client
         self._actions = actions
@@ -57,8 +82,8 @@ class LocalClient(AbstractAsyncContextManager[AsyncClientType], Generic[AsyncCli
     async def __aenter__(self) -> AsyncClientType:
         """Start the server."""
         self._affinity.bind()
-        address = await self._entered.enter_async_context(_server(self._actions, self._settings))
-        client = self._client(address)
+        server = await self._entered.enter_async_context(_server(self._actions, self._settings))
+        client = self._client(server)
         await self._entered.enter_async_context(client)
         return client
 
@@ -72,27 +97,27 @@ class LocalClient(AbstractAsyncContextManager[AsyncClientType], Generic[AsyncCli
 
 @contextmanager
 def local_sync_client(
-    client: Callable[[str], ClientType], actions: Iterable[object], settings: Mapping[str, object]
+    client: Callable[[LocalServer], ClientType], actions: Iterable[object], settings: Mapping[str, object]
 ) -> Iterator[ClientType]:
     """Run a server on a thread of its own, and yield a client of it. Arguments as for `LocalClient`."""
-    with server_on_thread(actions, settings) as address:
-        entered = client(address)
+    with server_on_thread(actions, settings) as server:
+        entered = client(server)
         with entered:
             yield entered
 
 
 @contextmanager
-def server_on_thread(actions: Iterable[object], settings: Mapping[str, object]) -> Iterator[str]:
-    """Run a server on a thread and event loop of its own, and yield its address. Arguments as for `LocalClient`."""
-    started: Future[tuple[str, Callable[[], object]]] = Future()
+def server_on_thread(actions: Iterable[object], settings: Mapping[str, object]) -> Iterator[LocalServer]:
+    """Run a server on a thread and event loop of its own, and yield it. Arguments as for `LocalClient`."""
+    started: Future[tuple[LocalServer, Callable[[], object]]] = Future()
     ended = threading.Event()
     args = (actions, settings, started, ended)
     thread = threading.Thread(target=_serve, args=args, name="stepwave-server", daemon=True)
     thread.start()
     try:
-        address, stop = started.result()
+        server, stop = started.result()
         try:
-            yield address
+            yield server
         finally:
             stop()
     finally:
@@ -118,15 +143,16 @@ def needs_server_extra(what: str) -> Iterator[None]:
 def _serve(
     actions: Iterable[object],
     settings: Mapping[str, object],
-    started: Future[tuple[str, Callable[[], object]]],
+    started: Future[tuple[LocalServer, Callable[[], object]]],
     ended: threading.Event,
 ) -> None:
     async def serve() -> None:
         stopped = asyncio.Event()
         loop = asyncio.get_running_loop()
         try:
-            async with _server(actions, settings) as address:
-                started.set_result((address, lambda: loop.call_soon_threadsafe(stopped.set)))
+            async with _server(actions, settings) as server:
+                threadsafe = replace(server, register=partial(_register_on_loop, server, loop, ended))
+                started.set_result((threadsafe, lambda: loop.call_soon_threadsafe(stopped.set)))
                 await stopped.wait()
         finally:
             ended.set()
@@ -143,10 +169,41 @@ def _serve(
         started.set_exception(error)  # the caller raises it
 
 
+def _register_on_loop(
+    server: LocalServer, loop: asyncio.AbstractEventLoop, ended: threading.Event, targets: Iterable[object]
+) -> None:
+    """Register targets on the server's loop, where a class may create what belongs to the loop, and wait for it.
+
+    Raises:
+        InvalidWorkflow: As `LocalServer.register`.
+        ServerUnavailable: The server has stopped.
+    """
+    missing = server.missing(targets)
+    if not missing:
+        return
+    registered: Future[None] = Future()
+
+    def register() -> None:
+        try:
+            server.register(missing)
+        except BaseException as error:  # the caller raises it
+            registered.set_exception(error)
+        else:
+            registered.set_result(None)
+
+    with suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(register)
+    while not wait([registered], _STOP_POLL).done:
+        if ended.is_set():
+            raise ServerUnavailable("the server in this process has stopped", address=server.address)
+    registered.result()
+
+
 @asynccontextmanager
-async def _server(actions: Iterable[object], settings: Mapping[str, object]) -> AsyncIterator[str]:
-    """Run a server, by default on a socket that only this user can reach, and yield its address."""
+async def _server(actions: Iterable[object], settings: Mapping[str, object]) -> AsyncIterator[LocalServer]:
+    """Run a server, by default on a socket that only this user can reach, and yield it."""
     with needs_server_extra("a server in this process"):
+        from stepwave_server.actions import ActionsError
         from stepwave_server.app import Server
         from stepwave_server.config import Settings
     with tempfile.TemporaryDirectory(prefix="stepwave-", dir=_socket_root()) as folder:
@@ -154,7 +211,14 @@ async def _server(actions: Iterable[object], settings: Mapping[str, object]) -> 
         # A journal of its own: the one in the environment belongs to a shared server.
         options = {"listen": listen, "journal": "memory", **settings}
         async with Server(Settings.model_validate(options), actions=actions) as server:
-            yield server.address
+
+            def register(targets: Iterable[object]) -> None:
+                try:
+                    server.registry.add(targets)
+                except ActionsError as error:
+                    raise InvalidWorkflow(str(error)) from error
+
+            yield LocalServer(address=server.address, missing=server.registry.missing, register=register)
 
 
 def _socket_root() -> str | None:

@@ -12,6 +12,7 @@ from stepwave.exceptions import RunCancelled, RunFailed, StepwaveError
 from stepwave.v1 import orchestrator_pb2 as pb
 
 from .follow import Follower
+from .functions import UnknownActionHint
 
 __all__ = ["AttachedRun", "WatchedRun", "checked"]
 
@@ -59,13 +60,21 @@ class WatchedRun:
 class AttachedRun(WatchedRun):
     """A run that this client starts. Leaving it before its end cancels it."""
 
-    def __init__(self, link: Link, request: pb.ExecuteWorkflowRequest, *, timeout: float | None) -> None:
+    def __init__(
+        self, link: Link, request: pb.ExecuteWorkflowRequest, *, timeout: float | None, hint: UnknownActionHint
+    ) -> None:
         self.run_id = request.run_id
+        self._hint = hint
         self._link = link
         self._namespace = request.namespace
         watch = pb.WatchRunRequest(namespace=request.namespace, run_id=request.run_id, attach=True)
         workflow = request.workflow if request.HasField("workflow") else None
         super().__init__(Follower(link, watch, execute=request, timeout=timeout), Collector(workflow))
+
+    async def events(self) -> list[Event]:
+        """Return the next events, at least one; none after the last."""
+        with self._hint:
+            return await super().events()
 
     async def complete(self) -> RunResult:
         """Read to the end, leave, and return the result. No event objects are made.
@@ -76,8 +85,9 @@ class AttachedRun(WatchedRun):
         """
         self._check_not_left()
         try:
-            while messages := await self._follower.read():
-                self._collector.absorb(messages)
+            with self._hint:
+                while messages := await self._follower.read():
+                    self._collector.absorb(messages)
         finally:
             await self.leave()
         assert self.result is not None, "a follower ends with the run's last event"

@@ -48,6 +48,7 @@ from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
 from .follow import Follower
+from .functions import Register, UnknownActionHint
 from .runs import AttachedRun, WatchedRun, checked
 from .streams import EventStream, RunHandle
 
@@ -63,12 +64,14 @@ class Session:
     Args:
         link: The link to the server.
         affinity: The event loop that the runs belong to; `None`: one that is never bound, for a blocking transport.
+        register: Adds actions to the server, if it runs in this process; `None`: another process's server.
     """
 
-    def __init__(self, link: Link, affinity: LoopAffinity | None = None) -> None:
+    def __init__(self, link: Link, affinity: LoopAffinity | None = None, register: Register | None = None) -> None:
         self._link = link
         self._affinity = affinity or LoopAffinity()
         self._namespace = link.settings.namespace
+        self._register = register
 
     @property
     def address(self) -> str:
@@ -100,11 +103,15 @@ class Session:
 
         Raises:
             ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
+            InvalidWorkflow: The server runs in this process, and a function of the workflow cannot be an action there:
+                another action has its name, for example. All other problems are raised by the handle.
         """
+        hint = self._register_functions(workflow)
         request = pb.ExecuteWorkflowRequest(namespace=self._namespace)
         set_run(request, workflow, input, run_id)
         request.reconnect_window.CopyFrom(to_duration(self._link.settings.reconnect_window))
-        run = AttachedRun(self._link, request, timeout=None if timeout is None else to_seconds(timeout))
+        seconds = None if timeout is None else to_seconds(timeout)
+        run = AttachedRun(self._link, request, timeout=seconds, hint=hint)
         return RunHandle(run, self._affinity, check=check)
 
     async def start(self, workflow: Startable, input: JSON | Blob = None, *, run_id: str | None = None) -> Run:
@@ -115,7 +122,8 @@ class Session:
         """
         request = pb.StartRunRequest(namespace=self._namespace)
         set_run(request, workflow, input, run_id)
-        return run_from_proto((await self._link.call(START, request)).run)
+        with self._register_functions(workflow):
+            return run_from_proto((await self._link.call(START, request)).run)
 
     def rerun(
         self,
@@ -296,7 +304,8 @@ class Session:
         """
         request = pb.PlanWorkflowRequest(namespace=self._namespace, page_size=_STEPS_PER_PAGE)
         set_workflow(request, workflow)
-        pages = [page async for page in self._link.pages(PLAN, request)]
+        with self._register_functions(workflow):
+            pages = [page async for page in self._link.pages(PLAN, request)]
         return plan_from_proto(pages[0].plan, [step for page in pages for step in page.plan.steps])
 
     async def actions(self) -> list[ActionInfo]:
@@ -346,6 +355,16 @@ class Session:
     async def close(self) -> None:
         """Free the connection. Calls under way end; attached runs end when their reconnect window has passed."""
         await self._link.transport.close()
+
+    def _register_functions(self, workflow: Startable) -> UnknownActionHint:
+        """Add the functions of a workflow to a server in this process, and return the hint for those that it lacks.
+
+        Raises:
+            InvalidWorkflow: A function cannot be added.
+        """
+        if self._register is not None and isinstance(workflow, Workflow):
+            self._register(workflow.actions)
+        return UnknownActionHint(workflow, in_process=self._register is not None)
 
     def _follower(
         self,

@@ -31,12 +31,12 @@ class WorkflowFileError(InvalidWorkflow):
         problems: The problems and their places.
     """
 
-    def __init__(self, source: str, problems: Sequence[FileProblem]) -> None:
+    def __init__(self, source: str, problems: Sequence[FileProblem], *, hint: str = "") -> None:
         in_order = tuple(sorted(problems, key=lambda problem: problem.place))
-        super().__init__("\n".join(f"{source}:{problem}" for problem in in_order))
+        super().__init__("\n".join(f"{source}:{problem}" for problem in in_order), hint=hint)
         self.source = source
         self.problems = in_order
-        self.violations = tuple(Violation(problem.field, problem.message) for problem in in_order)
+        self.violations = tuple(Violation(problem.field, problem.message, problem.reason) for problem in in_order)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +60,13 @@ class LoadedWorkflow:
             path = _LAST_SEGMENT.sub("", path, count=1) if _LAST_SEGMENT.search(path) else ""
         return self.where.get(path, Place(1, 1))
 
-    def locate(self, violations: Sequence[Violation]) -> WorkflowFileError:
-        """Return an error with the places of the fields that a server refused."""
+    def locate(self, violations: Sequence[Violation], hint: str = "") -> WorkflowFileError:
+        """Return an error with the places of the fields that a server refused, and the hint of its error."""
         problems = [
-            FileProblem(self.place_of(it.field), it.description, it.field.removeprefix("workflow."))
+            FileProblem(self.place_of(it.field), it.description, it.field.removeprefix("workflow."), it.reason)
             for it in violations
         ]
-        return WorkflowFileError(self.source, problems)
+        return WorkflowFileError(self.source, problems, hint=hint)
 
 
 def load_workflow(path: str | PathLike[str]) -> LoadedWorkflow:

@@ -42,11 +42,13 @@ class FileProblem:
         place: The place of the problem.
         message: The problem.
         field: The path of the invalid field in the contract, such as `steps[0].depends_on`; empty: none.
+        reason: The reason of the server's violation; empty: none.
     """
 
     place: Place
     message: str
     field: str = ""
+    reason: str = ""
 
     def __str__(self) -> str:
         return f"{self.place.line}:{self.place.column}: " + (f"{self.field}: " if self.field else "") + self.message

@@ -124,7 +124,8 @@ class StepResult(Plain):
         action: The step's action.
         state: The step's state: an end state in a `StepFinished`, any state in `steps`.
         wave: The step's topological level, from 0.
-        attempts: The number of attempts started, with that of a fallback's action.
+        attempts: The number of attempts that were started. The attempt of a fallback's action counts too, so after two
+            failed attempts and the fallback it is 3. A fallback's fixed value has no attempt.
         output: The answer of a step that succeeded (`None` can be one); else `None`.
         failure: Why it failed or was cancelled.
         skip_reason: Why it was skipped.

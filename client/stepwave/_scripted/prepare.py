@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import inspect
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from difflib import get_close_matches
 from typing import TypeAlias, TypeVar
 
+from stepwave._actions.action import name_of
 from stepwave._building.workflow import Workflow
 from stepwave._files import LoadedWorkflow, load_workflow
 from stepwave.exceptions import InvalidWorkflow
@@ -17,7 +19,7 @@ from stepwave.v1 import workflow_pb2
 
 from .script import ActionScript
 
-__all__ = ["WorkflowLike", "call_off_loop", "check_names", "located_errors", "read_workflow"]
+__all__ = ["WorkflowLike", "call_off_loop", "check_names", "located_errors", "read_workflow", "with_functions"]
 
 # A workflow under construction, a message of the contract, or the path of a workflow file.
 WorkflowLike: TypeAlias = "Workflow | workflow_pb2.Workflow | str | os.PathLike[str]"
@@ -52,7 +54,7 @@ def located_errors(loaded: LoadedWorkflow | None) -> Iterator[None]:
     except InvalidWorkflow as error:
         if loaded is None or not error.violations:
             raise
-        raise loaded.locate(error.violations) from None
+        raise loaded.locate(error.violations, error.hint) from None
 
 
 def check_names(script: Mapping[str, ActionScript], workflow: workflow_pb2.Workflow) -> None:
@@ -77,6 +79,17 @@ def check_names(script: Mapping[str, ActionScript], workflow: workflow_pb2.Workf
                     f"the script of {name!r} has the step {step_id!r}, which does not have this action"
                     f"{_suggestion(step_id, steps[name])}"
                 )
+
+
+def with_functions(
+    actions: Iterable[object], workflow: WorkflowLike, script: Mapping[str, ActionScript]
+) -> list[object]:
+    """Return actions, and the functions and classes of a workflow. A class that the script replaces is left out.
+
+    A function that the script replaces serves to check inputs. A class would be instantiated for that.
+    """
+    given = workflow.actions if isinstance(workflow, Workflow) else ()
+    return [*actions, *(item for item in given if not (inspect.isclass(item) and name_of(item) in script))]
 
 
 def _suggestion(name: str, known: Iterable[str]) -> str:

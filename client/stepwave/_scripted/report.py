@@ -116,7 +116,7 @@ class ScriptedRun:
         return most
 
     def attempts(self, step_id: str) -> int:
-        """Return the number of attempts of a step, with that of a fallback's action.
+        """Return the number of attempts of a step. The attempt of a fallback's action counts too.
 
         With pytest, a failed `assert run.attempts("weather") == 2` describes each attempt.
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
+from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave._building.requests import set_run
 from stepwave._client.drive import drive
 from stepwave._convert.collect import Collector
@@ -30,6 +31,8 @@ from .report import ScriptedRun, describe_attempts, report
 from .script import ActionScript, RunStuck, ScriptExhausted, unused_entries
 
 __all__ = ["RunSpec", "execute"]
+
+_UNKNOWN_HINT = "add unknown actions to `actions`, or replace them in the script"
 
 _NEVER = 100 * 366 * 24 * 3600.0
 """Seconds between keep-alives of a stream: a scripted run needs none."""
@@ -140,9 +143,11 @@ class _Runner:
         try:
             return await preparer.submission(request, None, preparer.parsed())
         except (InvalidCall, NotServed) as error:
-            violations = [Violation(problem.field, problem.description) for problem in error.violations]
-            kind = InvalidWorkflow if isinstance(error, InvalidCall) else Unsupported
-            raise kind(str(error), violations) from None
+            violations = [Violation(it.field, it.description, it.reason) for it in error.violations]
+            if isinstance(error, NotServed):
+                raise Unsupported(str(error), violations) from None
+            unknown = any(violation.reason == UNKNOWN_ACTION for violation in violations)
+            raise InvalidWorkflow(str(error), violations, hint=_UNKNOWN_HINT if unknown else "") from None
 
     async def _follow(self, engine: LocalEngine, submission: Submission) -> None:
         """Follow the run to its end, or until the script has run out."""

@@ -104,4 +104,6 @@ def _detail(status: status_pb2.Status, kind: type[Detail]) -> Detail | None:
 
 def _violations(status: status_pb2.Status) -> tuple[Violation, ...]:
     request = _detail(status, error_details_pb2.BadRequest)
-    return tuple(Violation(item.field, item.description) for item in request.field_violations) if request else ()
+    if request is None:
+        return ()
+    return tuple(Violation(item.field, item.description, item.reason) for item in request.field_violations)

@@ -81,7 +81,9 @@ def _located_violations(loaded: LoadedWorkflow, error: InvalidWorkflow | Unsuppo
     fields = workflow_pb2.Workflow.DESCRIPTOR.fields_by_name
     in_workflow = [violation for violation in error.violations if _root(violation.field) in fields]
     lines = [str(loaded.locate(in_workflow))] if in_workflow else []
-    return "\n".join([*lines, *(str(violation) for violation in error.violations if violation not in in_workflow)])
+    lines += [str(violation) for violation in error.violations if violation not in in_workflow]
+    hint = error.hint if isinstance(error, InvalidWorkflow) else ""
+    return "\n".join([*lines, hint] if hint else lines)
 
 
 def _root(field: str) -> str:

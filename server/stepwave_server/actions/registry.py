@@ -7,10 +7,10 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from types import MethodType, ModuleType
+from types import ModuleType
 from typing import TypeVar, cast
 
-from stepwave._actions.action import action_name
+from stepwave._actions.action import action_name, is_same_target
 from stepwave._actions.context import Context
 from stepwave_server.actions.answers import Emit, InThread, Invocation
 from stepwave_server.actions.call import Signature
@@ -98,10 +98,7 @@ class Action:
 
     def is_same_as(self, other: "Action") -> bool:
         """Return whether two actions have the same target. Methods are the same if their objects are identical."""
-        one, two = self.target, other.target
-        if isinstance(one, MethodType) and isinstance(two, MethodType):
-            return one.__self__ is two.__self__ and one.__func__ is two.__func__
-        return one is two
+        return is_same_target(self.target, other.target)
 
     @property
     def code_location(self) -> str:
@@ -233,9 +230,31 @@ class Registry:
 
     def unknown(self, name: str) -> str:
         """Return the error message for an unknown name, with a similar name if there is one."""
-        hint = did_you_mean(name, self._actions.keys())
-        listed = ", ".join(action.name for action in self if action.source != "built-in")
-        return f'unknown action "{name}"' + (hint or (f"; there are: {listed}" if listed and len(listed) < 500 else ""))
+        return f'unknown action "{name}"{did_you_mean(name, self._actions.keys())}'
+
+    def missing(self, targets: Iterable[object]) -> list[object]:
+        """Return the marked targets that are not the actions of their names, in order."""
+        return [target for target in targets if not self._has(target)]
+
+    def add(self, targets: Iterable[object]) -> None:
+        """Add marked functions and classes while the server runs. Those that are there already are not added again.
+
+        Raises:
+            ActionsError: An action cannot be loaded, or another action has its name. None is added then.
+        """
+        actions, problems = dict(self._actions), []
+        for target in self.missing(targets):
+            try:
+                _put(actions, Action.of(target))
+            except ActionsError as error:
+                problems.append(str(error))
+        if problems:
+            raise ActionsError("\n".join(dict.fromkeys(problems)))
+        self._actions = actions  # replaced, not changed: threads that check large workflows read it
+
+    def _has(self, target: object) -> bool:
+        action = self._actions.get(action_name(target) or "")
+        return action is not None and is_same_target(action.target, target)
 
     def _try(self, add: Callable[[T], None], item: T) -> None:
         """Add an item, and collect its problem, so that all problems are reported together."""
@@ -245,9 +264,7 @@ class Registry:
             self._problems.append(str(error))
 
     def _add(self, action: Action) -> None:
-        other = self._actions.setdefault(action.name, action)
-        if not action.is_same_as(other):
-            raise ActionsError(f"two actions are named {action.name!r}: {_distinguish(other, action)}")
+        _put(self._actions, action)
 
     def _add_item(self, item: object) -> None:
         if isinstance(item, str):
@@ -276,6 +293,12 @@ class Registry:
         except (Exception, SystemExit) as error:
             raise ActionsError(f"entry point {point.name!r} ({point.value}): {error}") from error
         self._add_item(loaded)
+
+
+def _put(actions: dict[str, Action], action: Action) -> None:
+    other = actions.setdefault(action.name, action)
+    if not action.is_same_as(other):
+        raise ActionsError(f"two actions are named {action.name!r}: {_distinguish(other, action)}")
 
 
 def _distinguish(one: Action, other: Action) -> str:

@@ -34,10 +34,17 @@ MAX_HINTS = 20
 
 @immutable
 class Violation:
-    """A field to blame, as `steps[3].depends_on[0]`, and what is wrong with it."""
+    """A field to blame, as `steps[3].depends_on[0]`, and what is wrong with it.
+
+    Attributes:
+        field: The path of the field.
+        description: The problem, for a person.
+        reason: The kind of problem, for programs, such as `UNKNOWN_ACTION`; empty: it has no kind of its own.
+    """
 
     field: str
     description: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

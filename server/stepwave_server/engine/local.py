@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
+from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave_server.actions import Registry
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo, RunKey
@@ -140,7 +141,7 @@ class LocalEngine(RunQueries):
         action = self.actions.get(call.action)
         if action is None:
             if call.action:
-                yield Violation(f"{path}.action", self.actions.unknown(call.action))
+                yield Violation(f"{path}.action", self.actions.unknown(call.action), UNKNOWN_ACTION)
         elif call.input is not None:
             targets = [binding.target for binding in call.bindings]
             for problem in action.problems(call.input, targets):

@@ -53,7 +53,7 @@ class Orchestrator:
         preparer: Turns requests into runs.
         attachments: The attached runs and their streams.
         info: The server's description; `draining` is set per call.
-        actions: The server's actions, sorted by name.
+        actions: Returns the server's actions, sorted by name.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class Orchestrator:
         preparer: Preparer,
         attachments: Attachments,
         info: pb.ServerInfo,
-        actions: Sequence[pb.Action],
+        actions: Callable[[], Sequence[pb.Action]],
     ) -> None:
         self._engine = engine
         self._preparer = preparer
@@ -224,7 +224,7 @@ class Orchestrator:
     async def ListActions(self, request: pb.ListActionsRequest, context: Context) -> pb.ListActionsResponse:  # noqa: N802
         """Return a page of the server's actions."""
         after = _after(request)
-        page, following = _page(self._actions, lambda action: action.name, request.page_size, after)
+        page, following = _page(self._actions(), lambda action: action.name, request.page_size, after)
         return pb.ListActionsResponse(actions=map(self._limited, page), next_page_token=following)
 
     def _limited(self, action: pb.Action) -> pb.Action:

@@ -144,7 +144,9 @@ def _bad_request(violations: Sequence[Violation], room: int) -> error_details_pb
     bad_request = error_details_pb2.BadRequest()
     for count, violation in enumerate(violations):
         entry = error_details_pb2.BadRequest.FieldViolation(
-            field=_cut(violation.field, MAX_TEXT), description=_cut(violation.description, MAX_TEXT)
+            field=_cut(violation.field, MAX_TEXT),
+            description=_cut(violation.description, MAX_TEXT),
+            reason=violation.reason,
         )
         room -= entry.ByteSize() + 4
         if room < 0:

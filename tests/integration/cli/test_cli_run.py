@@ -170,6 +170,7 @@ def test_problems_that_the_server_finds_have_their_place_in_the_file(shell: Shel
     assert done.stderr.splitlines() == [
         'flow.yaml:5:11: steps[1].action: unknown action "shot"; did you mean "shout"?',
         'flow.yaml:6:16: steps[1].depends_on[0]: unknown step "serach"; did you mean "search"?',
+        "start a server that has it: stepwave serve --actions MODULE",
     ]
 
 

@@ -253,3 +253,35 @@ def test_a_step_has_a_concurrency_key() -> None:
     flow.step("c", "core.echo")
     keys = [step.concurrency_key if step.HasField("concurrency_key") else None for step in flow.to_proto().steps]
     assert keys == ["/tenant", "", None]
+
+
+def test_a_workflow_has_the_functions_of_its_steps_and_fallbacks_each_once() -> None:
+    class Tools:
+        @action
+        async def look(self) -> None: ...
+
+    tools = Tools()
+    flow = Workflow("flow")
+    flow.step("a", summarise, fallback=Fallback(Search))
+    flow.step("b", "core.echo", fallback=Fallback("cached"))
+    flow.step("c", summarise, fallback=Fallback(value=1))
+    flow.step("d", tools.look)
+    flow.step("e", tools.look)
+    assert flow.actions == (summarise, Search, tools.look)
+
+
+def test_two_functions_of_one_name_are_both_kept() -> None:
+    @action("summarise.short")
+    async def other() -> None: ...
+
+    flow = Workflow("flow")
+    flow.step("a", summarise)
+    flow.step("b", other)
+    assert flow.actions == (summarise, other)
+
+
+def test_a_step_that_is_refused_leaves_no_function() -> None:
+    flow = Workflow("flow")
+    with pytest.raises(TypeError):
+        flow.step("a", summarise, {1: "x"})  # type: ignore[dict-item]  # the point of the test
+    assert flow.actions == ()

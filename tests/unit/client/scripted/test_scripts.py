@@ -25,6 +25,7 @@ from stepwave import (
     action,
 )
 from stepwave.testing import Always, ByStep, Hangs, ScriptExhausted, Takes, run_scripted
+from stepwave_server.actions import ActionsError
 
 RETRY = Retry(max_attempts=5, jitter=0)
 
@@ -94,6 +95,43 @@ def test_a_callable_may_be_async_and_ask_for_the_context() -> None:
         return f"{context.step_id}, attempt {context.attempt}"
 
     assert run_scripted(one(RETRY), {"weather": [OSError(), where]}).outputs["only"] == "only, attempt 2"
+
+
+@pytest.mark.parametrize("on_thread", [False, True])
+def test_a_callable_gets_keys_of_the_input_or_the_whole_input_and_the_context(on_thread: bool) -> None:
+    calls: list[object] = []
+
+    def keys(city: str, context: Context, country: str = "Norway") -> None:
+        calls.append((city, country, context.step_id, context.attempt))
+        raise ConnectionError
+
+    def whole(input: object, context: Context) -> None:
+        calls.append((input, context.attempt))
+        raise ConnectionError
+
+    def nothing() -> str:
+        return "sun"
+
+    async def keys_async(city: str, context: Context, country: str = "Norway") -> None:
+        keys(city, context, country)
+
+    async def whole_async(input: object, context: Context) -> None:
+        whole(input, context)
+
+    async def nothing_async() -> str:
+        return nothing()
+
+    script = [keys, whole, nothing] if on_thread else [keys_async, whole_async, nothing_async]
+    flow = Workflow("one", retry=RETRY)
+    flow.step("only", "weather")
+    run = run_scripted(flow, {"weather": script}, {"city": "Oslo", "days": 3})
+    assert run.outputs["only"] == "sun"
+    assert calls == [("Oslo", "Norway", "only", 1), ({"city": "Oslo", "days": 3}, 2)]
+
+
+def test_a_parameter_of_a_callable_that_the_input_lacks_fails_the_attempt() -> None:
+    run = run_scripted(one(), {"weather": lambda town: town}, check=False)
+    assert run.result.failures[0].reason is FailureReason.INVALID_INPUT
 
 
 def test_a_callable_may_be_the_action_itself() -> None:
@@ -259,6 +297,55 @@ def test_actions_that_are_not_replaced_run() -> None:
     assert run.outputs == {"only": "rain in Oslo", "echo": {"city": "Oslo"}}
 
 
+def test_the_functions_of_a_workflow_are_brought_along() -> None:
+    @action
+    class Almanac:
+        def invoke(self, city: str) -> str:
+            return f"sun in {city}, mostly"
+
+    flow = Workflow("flow")
+    flow.step("own", weather)
+    flow.step("other", "core.fail", {"message": "no"}, fallback=Fallback(Almanac, {"city": "Bergen"}))
+    for actions in ([], [weather, Almanac]):
+        run = run_scripted(flow, input={"city": "Oslo"}, actions=actions)
+        assert run.outputs == {"own": "rain in Oslo", "other": "sun in Bergen, mostly"}
+        assert run.attempts("other") == run.result.steps["other"].attempts == 2
+
+
+def test_another_action_with_the_name_of_a_function_of_the_workflow_is_refused() -> None:
+    @action("weather")
+    async def other(city: str) -> str:
+        return "snow"
+
+    flow = Workflow("flow")
+    flow.step("own", weather)
+    with pytest.raises(ActionsError, match=r"two actions are named 'weather': .*other and .*:weather"):
+        run_scripted(flow, input={"city": "Oslo"}, actions=[other])
+
+
+def test_a_replaced_function_of_the_workflow_has_its_input_checked() -> None:
+    flow = Workflow("flow")
+    town = flow.step("town", "core.echo", "Oslo")
+    flow.step("own", weather, {"town": town.output})
+    run = run_scripted(flow, {"weather": ["sun"]}, check=False)
+    assert run.result.failures[0].reason is FailureReason.INVALID_INPUT
+    assert run.unused == {"weather": 1}
+
+
+def test_a_replaced_class_of_the_workflow_is_not_instantiated() -> None:
+    @action
+    class Model:
+        def __init__(self) -> None:
+            raise ConnectionError("no service in tests")
+
+        def invoke(self, city: str) -> str:
+            return city
+
+    flow = Workflow("flow")
+    flow.step("own", Model)
+    assert run_scripted(flow, {"Model": ["sun"]}, {"city": "Oslo"}).outputs == {"own": "sun"}
+
+
 def test_the_action_of_a_fallback_can_be_replaced() -> None:
     flow = Workflow("one")
     flow.step("only", "weather", fallback=Fallback("almanac"))
@@ -282,8 +369,12 @@ def test_an_action_that_no_step_has_is_refused_with_the_one_that_was_meant() -> 
 
 
 def test_an_action_that_is_neither_replaced_nor_known_is_refused_as_by_a_server() -> None:
-    with pytest.raises(InvalidWorkflow, match=r'steps\[0\].action: unknown action "weather"'):
+    with pytest.raises(InvalidWorkflow) as caught:
         run_scripted(one())
+    assert str(caught.value).splitlines() == [
+        'steps[0].action: unknown action "weather"',
+        "add unknown actions to `actions`, or replace them in the script",
+    ]
 
 
 @pytest.mark.parametrize(

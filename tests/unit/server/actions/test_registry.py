@@ -338,6 +338,46 @@ def test_the_message_for_an_unknown_name_has_a_similar_one() -> None:
     assert _registry(search).unknown("serach") == 'unknown action "serach"; did you mean "search"?'
 
 
-def test_the_message_for_a_dissimilar_name_lists_the_actions() -> None:
-    assert _registry(search).unknown("zzz") == 'unknown action "zzz"; there are: search'
+def test_the_message_for_a_dissimilar_name_lists_no_actions() -> None:
+    assert _registry(search).unknown("zzz") == 'unknown action "zzz"'
     assert _registry().unknown("zzz") == 'unknown action "zzz"'
+
+
+def test_an_action_can_be_added_later_and_again() -> None:
+    registry = _registry()
+    assert registry.missing([search]) == [search]
+    registry.add([search])
+    found = registry.get("search")
+    registry.add([search, search])
+    assert registry.get("search") is found
+    assert registry.missing([search]) == []
+
+
+def test_a_method_of_the_same_object_is_the_same_action() -> None:
+    class Tools:
+        @action
+        async def look(self, query: str) -> str:
+            return query
+
+    tools, others = Tools(), Tools()
+    registry = _registry(tools.look)
+    registry.add([tools.look])
+    with pytest.raises(ActionsError, match="two actions are named 'look'"):
+        registry.add([others.look])
+
+
+def test_if_one_action_cannot_be_added_none_is_and_all_problems_are_reported() -> None:
+    @action("core.echo")
+    async def echo() -> None: ...
+
+    @action
+    class Broken:
+        def __init__(self) -> None:
+            raise OSError("no such disk")
+
+        def invoke(self) -> None: ...
+
+    registry = _registry()
+    with pytest.raises(ActionsError, match=r"core\.echo.*\n.*no such disk"):
+        registry.add([search, echo, Broken])
+    assert _names(registry) == BUILT_IN

@@ -1,0 +1,71 @@
+"""The functions of a workflow: registered with a server in this process, or named when a server lacks their actions."""
+
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
+from typing import TypeAlias
+
+from stepwave._actions.action import UNKNOWN_ACTION, name_of
+from stepwave._building.requests import Startable
+from stepwave._building.workflow import Workflow
+from stepwave.exceptions import InvalidWorkflow, Violation
+
+__all__ = ["Register", "UnknownActionHint"]
+
+# Adds functions and classes to the actions of a server in this process, before the workflow that has them runs there.
+Register: TypeAlias = Callable[[Iterable[object]], None]
+
+_PLACEHOLDER = "MODULE"
+_ACTION_FIELD = re.compile(r"(?:workflow\.)?steps\[(\d+)\]\.(fallback\.)?")
+
+
+class UnknownActionHint(AbstractContextManager[None]):
+    """Adds a hint to an `InvalidWorkflow` of the body: how to provide the actions that the server lacks. Reusable.
+
+    Args:
+        workflow: The workflow of the request.
+        in_process: Whether the server runs in this process.
+    """
+
+    def __init__(self, workflow: Startable, *, in_process: bool) -> None:
+        self._workflow = workflow
+        self._in_process = in_process
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, InvalidWorkflow):
+            unknown = [violation for violation in error.violations if violation.reason == UNKNOWN_ACTION]
+            if unknown:
+                error.hint = self._hint(unknown)
+
+    def _hint(self, unknown: Sequence[Violation]) -> str:
+        them = "it" if len({violation.description for violation in unknown}) == 1 else "them"
+        if self._in_process:
+            return f"add {them} to the `actions` of the server in this process"
+        modules = dict.fromkeys(self._modules(unknown))
+        return f"start a server that has {them}: stepwave serve {' '.join(f'--actions {name}' for name in modules)}"
+
+    def _modules(self, unknown: Sequence[Violation]) -> Iterator[str]:
+        """Yield the module of each unknown action, or a placeholder if the workflow has its name alone."""
+        if not isinstance(self._workflow, Workflow):
+            yield _PLACEHOLDER
+            return
+        steps = self._workflow.to_proto().steps
+        modules = {name_of(target): _module_of(target) for target in self._workflow.actions}
+        for violation in unknown:
+            place = _ACTION_FIELD.match(violation.field)
+            if place is None:
+                yield _PLACEHOLDER
+                continue
+            step = steps[int(place[1])]
+            yield modules.get(step.fallback.action.action if place[2] else step.action, _PLACEHOLDER)
+
+
+def _module_of(target: object) -> str:
+    """Return the module that has a target as an attribute, for another process to import; else a placeholder."""
+    module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", "")
+    importable = (inspect.isroutine(target) or inspect.isclass(target)) and "." not in name
+    return module if importable and isinstance(module, str) and module != "__main__" else _PLACEHOLDER
