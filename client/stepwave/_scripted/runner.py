@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from stepwave._building.requests import set_run
 from stepwave._client.drive import drive
 from stepwave._convert.collect import Collector
-from stepwave._model.events import Event
+from stepwave._model.events import AnyEvent
 from stepwave._values.payload import JSON, Blob
 from stepwave.exceptions import InvalidWorkflow, ServerError, Unsupported, Violation
 from stepwave.v1 import orchestrator_pb2 as pb
@@ -101,7 +101,7 @@ class _Runner:
         self._loop = loop
         self._tracker = AttemptTracker(loop)
         self._collector = Collector(spec.workflow)
-        self._events: list[Event] = []
+        self._events: list[AnyEvent] = []
 
     def attempts_so_far(self) -> list[str]:
         """Describe the attempts so far."""
