@@ -291,11 +291,15 @@ class RunResult(Plain):
         shown = list(self.outputs.items())[:_SHOWN]
         lines += [f"  {step_id}: {value_text(output, _WIDTH - len(step_id) - 4)}" for step_id, output in shown]
         if more := len(self.outputs) + self.omitted_output_count - len(shown):
-            lines.append(f"  … {more:,} more outputs")
+            lines.append(_more_line(more, "output"))
         lines += [f"  {_failure_line(failure)}" for failure in self.failures[:_SHOWN]]
         if more := self.failure_count - len(self.failures[:_SHOWN]):
-            lines.append(f"  … {more:,} more failures")
+            lines.append(_more_line(more, "failure"))
         return "\n".join(lines)
+
+
+def _more_line(count: int, noun: str) -> str:
+    return f"  … {count:,} more {noun}" + ("" if count == 1 else "s")
 
 
 def _failure_line(failure: Failure) -> str:
