@@ -38,6 +38,7 @@ from ._model.catalog import (
     ServerLimits,
 )
 from ._model.events import (
+    AnyEvent,
     Event,
     RunFinished,
     RunStarted,
@@ -98,6 +99,7 @@ if TYPE_CHECKING:
     from ._client.aio import AsyncClient
     from ._client.blocking import Client
     from ._client.streams import EventStream, RunHandle, SyncEventStream, SyncRunHandle
+    from ._client.text import TextChunk
 
 __all__ = [
     "JSON",
@@ -108,6 +110,7 @@ __all__ = [
     "AdaptiveLimit",
     "AlreadyExists",
     "Answer",
+    "AnyEvent",
     "AsyncClient",
     "Blob",
     "Client",
@@ -176,6 +179,7 @@ __all__ = [
     "StepwaveError",
     "SyncEventStream",
     "SyncRunHandle",
+    "TextChunk",
     "TimeParts",
     "UnknownEvent",
     "Unsupported",
@@ -196,6 +200,7 @@ _LAZY_MODULES = {
     "RunHandle": "_client.streams",
     "SyncEventStream": "_client.streams",
     "SyncRunHandle": "_client.streams",
+    "TextChunk": "_client.text",
 }
 
 

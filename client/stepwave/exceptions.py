@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ._model.events import Event
+    from ._model.events import AnyEvent
     from ._model.results import Failure, RunResult
 
 __all__ = [
@@ -182,7 +182,7 @@ class ReplayDiverged(StepwaveError):
         got: The scheduler's event; `None`: it has none.
     """
 
-    def __init__(self, message: str, run_id: str, sequence: int, expected: "Event", got: "Event | None") -> None:
+    def __init__(self, message: str, run_id: str, sequence: int, expected: "AnyEvent", got: "AnyEvent | None") -> None:
         super().__init__(message)
         self.run_id = run_id
         self.sequence = sequence

@@ -25,7 +25,7 @@ _JOINS = {"all": workflow_pb2.JOIN_ALL, "any": workflow_pb2.JOIN_ANY, "all_done"
 class Workflow:
     """A graph of steps under construction. It is data, for a client to run.
 
-    The server checks the graph, and reports all problems at once, such as a cycle or a duplicate id.
+    The server checks the graph, and reports all problems at once, such as a cycle or an unknown dependency.
 
     A server gets the names of the actions alone. A server in the client's process also gets the functions and classes:
     see `actions`.
@@ -62,6 +62,7 @@ class Workflow:
         self.name = name
         self.outputs = outputs
         self._steps: list[workflow_pb2.Step] = []
+        self._ids: set[str] = set()
         self._header = workflow_pb2.Workflow(
             name=name,
             scheduling=_choice("scheduling", scheduling, _SCHEDULING),
@@ -128,15 +129,17 @@ class Workflow:
                 fourth interruption fails the step. `fail`: fail the step, for actions that must not run twice.
 
         Raises:
-            TypeError: The action is not marked, a key of the input is not a string, or a step is given in place of
-                its output.
-            ValueError: A reference or dependency belongs to another workflow, JSON cannot hold the input, or an option
-                is not one of its named values.
+            TypeError: The action is not marked, a key of the input is not a string, a step is given in place of its
+                output, or `depends_on` is not a list of steps.
+            ValueError: The workflow has a step of this id already, a reference or dependency belongs to another
+                workflow, JSON cannot hold the input, or an option is not one of its named values.
         """
+        if step_id in self._ids:
+            raise ValueError(f"the workflow has a step {step_id!r} already; ids are unique")
         step = workflow_pb2.Step(
             id=step_id,
             action=name_of(action),
-            depends_on=[self._own_id(item) for item in depends_on],
+            depends_on=self._own_ids("depends_on", depends_on),
             timeout=optional_duration(timeout),
             total_timeout=optional_duration(total_timeout),
             join=_choice("join", join, _JOINS),
@@ -150,6 +153,7 @@ class Workflow:
         if fallback is not None:
             self._set_fallback(step, fallback)
         self._steps.append(step)
+        self._ids.add(step_id)
         self._remember(action)
         if fallback is not None and fallback.action is not None:
             self._remember(fallback.action)
@@ -159,12 +163,13 @@ class Workflow:
         """Convert to a message of the contract.
 
         Raises:
+            TypeError: `outputs` is not a list of steps.
             ValueError: One of `outputs` belongs to another workflow.
         """
         workflow = workflow_pb2.Workflow()
         workflow.CopyFrom(self._header)
         workflow.steps.extend(self._steps)
-        workflow.outputs.extend(self._own_id(item) for item in self.outputs or ())
+        workflow.outputs.extend(self._own_ids("outputs", self.outputs or ()))
         return workflow
 
     def __repr__(self) -> str:
@@ -196,9 +201,18 @@ class Workflow:
         if not isinstance(value, Reference):  # a reference that is the whole input leaves no fixed part
             into.input.CopyFrom(to_payload(fixed))
 
+    def _own_ids(self, option: str, items: Iterable[StepHandle | str]) -> list[str]:
+        if isinstance(items, str):  # iterable, too: letter by letter
+            raise TypeError(f"{option} must be a list of steps, such as {option}=[{items!r}], got {items!r}")
+        if isinstance(items, StepHandle):
+            raise TypeError(f"{option} must be a list of steps, such as {option}=[{items.id}], got {items!r}")
+        return [self._own_id(item) for item in items]
+
     def _own_id(self, item: StepHandle | str) -> str:
         if isinstance(item, str):
             return item
+        if not isinstance(item, StepHandle):
+            raise TypeError(f"{item!r} is not a step; pass the step itself, or its id")
         if item.owner is not self:
             raise ValueError(f"{item!r} belongs to another workflow, {item.owner!r}")
         return item.id

@@ -1,11 +1,13 @@
 """Runs as a client follows them: watched from outside, or started by it and attached to it."""
 
 import logging
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 from stepwave._convert.collect import Collector
 from stepwave._convert.results import run_from_proto
-from stepwave._model.events import Event
-from stepwave._model.results import Run, RunResult, State
+from stepwave._model.events import AnyEvent
+from stepwave._model.results import Run, RunResult, State, StepResult
 from stepwave._transport.base import CANCEL
 from stepwave._transport.link import Link
 from stepwave.exceptions import RunCancelled, RunFailed, StepwaveError
@@ -18,15 +20,18 @@ __all__ = ["AttachedRun", "WatchedRun", "checked"]
 
 _CANCEL_WITHIN = 5.0  # seconds; the caller is leaving, and waits for this
 
+_COMPARED = 1_000  # steps whose ids are compared with an unknown one; the time is linear
+
 _logger = logging.getLogger("stepwave")
 
 
 class WatchedRun:
     """A run that is watched. Leaving does not affect it."""
 
-    def __init__(self, follower: Follower, collector: Collector) -> None:
+    def __init__(self, follower: Follower, collector: Collector, *, kinds: Iterable[str] = ()) -> None:
         self._follower = follower
         self._collector = collector
+        self._kinds = frozenset(kinds)
         self._left = False
 
     @property
@@ -43,7 +48,7 @@ class WatchedRun:
         self._check_not_left()
         self._follower.open()
 
-    async def events(self) -> list[Event]:
+    async def events(self) -> list[AnyEvent]:
         """Return the next events, at least one; none after the last."""
         return self._collector.events(await self._follower.read())
 
@@ -51,6 +56,31 @@ class WatchedRun:
         """Free the stream. Idempotent."""
         self._left = True
         await self._follower.close()
+
+    def step(self, step_id: str) -> StepResult | None:
+        """Return a step's result; `None` until its end was read."""
+        return self._collector.step(step_id)
+
+    def check_step(self, step_id: str) -> None:
+        """Check that the run has a step, if the plan is known.
+
+        Raises:
+            ValueError: It has no such step.
+        """
+        planned = self._collector.planned()
+        if planned is None or step_id in planned:
+            return
+        near = get_close_matches(step_id, planned[:_COMPARED], 1)
+        raise ValueError(f"the run has no step {step_id!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+
+    def check_kinds(self, needed: frozenset[str]) -> None:
+        """Check that the run is watched for some kinds of events.
+
+        Raises:
+            ValueError: It is watched for other kinds alone.
+        """
+        if self._kinds and (missing := sorted(needed - self._kinds)):
+            raise ValueError(f"the text of a step needs more kinds of events: add {', '.join(missing)} to `kinds`")
 
     def _check_not_left(self) -> None:
         if self._left:
@@ -71,7 +101,7 @@ class AttachedRun(WatchedRun):
         workflow = request.workflow if request.HasField("workflow") else None
         super().__init__(Follower(link, watch, execute=request, timeout=timeout), Collector(workflow))
 
-    async def events(self) -> list[Event]:
+    async def events(self) -> list[AnyEvent]:
         """Return the next events, at least one; none after the last."""
         with self._hint:
             return await super().events()

@@ -163,7 +163,9 @@ class Session:
         Raises:
             ValueError: There is no such kind of event.
         """
-        run = WatchedRun(self._follower(run_id, after=after, kinds=kinds, attach=attach), Collector())
+        wanted = tuple(kinds)
+        follower = self._follower(run_id, after=after, kinds=wanted, attach=attach)
+        run = WatchedRun(follower, Collector(), kinds=wanted)
         return EventStream(run, self._affinity)
 
     async def get(self, run_id: str) -> Run:

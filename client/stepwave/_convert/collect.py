@@ -5,7 +5,7 @@ The contract bounds the size of a message, so the last event holds neither the s
 
 from collections.abc import Iterable, Mapping
 
-from stepwave._model.events import Event, RunStarted, StepFinished, Wave
+from stepwave._model.events import AnyEvent, RunStarted, StepFinished, Wave
 from stepwave._model.results import RunResult, State, StepResult
 from stepwave._values.payload import Output, from_payload
 from stepwave.v1 import event_pb2, run_pb2, workflow_pb2
@@ -30,9 +30,10 @@ class Collector:
         self.result: RunResult | None = None
         self._workflow = workflow
         self._planned: list[str] = []
+        self._step_count: int | None = None
         self._steps: dict[str, StepResult] = {}
 
-    def events(self, messages: Iterable[event_pb2.RunEvent]) -> list[Event]:
+    def events(self, messages: Iterable[event_pb2.RunEvent]) -> list[AnyEvent]:
         """Collect events, and return them as the SDK's."""
         events = []
         for message in messages:
@@ -41,8 +42,19 @@ class Collector:
                 self._steps[event.result.step_id] = event.result
             elif type(event) is RunStarted:
                 self._plan(event.waves)
+                self._step_count = None if event.open else event.step_count
             events.append(event)
         return events
+
+    def step(self, step_id: str) -> StepResult | None:
+        """Return a step's result; `None` until its end was read."""
+        return self._steps.get(step_id)
+
+    def planned(self) -> list[str] | None:
+        """Return the ids of the run's steps; `None`: not all are known."""
+        if self._workflow is not None:
+            return [step.id for step in self._workflow.steps]
+        return self._planned if len(self._planned) == self._step_count else None
 
     def absorb(self, messages: Iterable[event_pb2.RunEvent]) -> None:
         """Collect events without converting them, for the result alone."""

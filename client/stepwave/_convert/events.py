@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from stepwave._model.events import (
-    Event,
+    AnyEvent,
     RunFinished,
     RunStarted,
     RunStopping,
@@ -34,7 +34,7 @@ def _waves(messages: Iterable[event_pb2.Wave]) -> tuple[Wave, ...]:
     return tuple(Wave(wave.index, tuple(wave.step_ids)) for wave in messages)
 
 
-def event_from_proto(message: event_pb2.RunEvent, finish: Callable[[run_pb2.Result], RunResult]) -> Event:
+def event_from_proto(message: event_pb2.RunEvent, finish: Callable[[run_pb2.Result], RunResult]) -> AnyEvent:
     """Convert an event of the contract to the SDK's.
 
     Args:
@@ -51,11 +51,11 @@ def event_from_proto(message: event_pb2.RunEvent, finish: Callable[[run_pb2.Resu
     return make(message, run_id, sequence, time)
 
 
-def _unknown(_: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+def _unknown(_: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     return UnknownEvent(run_id, sequence, time)
 
 
-def _run_started(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+def _run_started(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     body = event.run_started
     deadline = moment(body.deadline) if body.HasField("deadline") else None
     return RunStarted(
@@ -71,34 +71,34 @@ def _run_started(event: event_pb2.RunEvent, run_id: str, sequence: int, time: da
     )
 
 
-def _wave_started(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+def _wave_started(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     return WaveStarted(run_id, sequence, time, event.wave_started.wave)
 
 
-def _step_started(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+def _step_started(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     body = event.step_started
     deadline = moment(body.deadline) if body.HasField("deadline") else None
     ready = moment(body.ready_time) if body.HasField("ready_time") else None
     return StepStarted(run_id, sequence, time, body.step_id, body.action, body.wave, body.attempt, deadline, ready)
 
 
-def _step_chunk(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+def _step_chunk(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     body = event.step_chunk
     return StepChunk(run_id, sequence, time, body.step_id, body.attempt, body.index, from_payload(body.payload))
 
 
-def _step_progress(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+def _step_progress(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     body = event.step_progress
     fraction = body.fraction if body.HasField("fraction") else None
     return StepProgress(run_id, sequence, time, body.step_id, body.attempt, fraction, body.message)
 
 
-def _step_waiting(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+def _step_waiting(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     body = event.step_waiting
     return StepWaiting(run_id, sequence, time, body.step_id, wait_cause(body.cause), body.message)
 
 
-def _step_retrying(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+def _step_retrying(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     body = event.step_retrying
     return StepRetrying(
         run_id=run_id,
@@ -113,25 +113,25 @@ def _step_retrying(event: event_pb2.RunEvent, run_id: str, sequence: int, time: 
     )
 
 
-def _step_ready(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+def _step_ready(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     return StepReady(run_id, sequence, time, event.step_ready.step_id, event.step_ready.attempt)
 
 
-def _wave_finished(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+def _wave_finished(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     return WaveFinished(run_id, sequence, time, event.wave_finished.wave)
 
 
-def _steps_added(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+def _steps_added(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     body = event.steps_added
     return StepsAdded(run_id, sequence, time, tuple(step.id for step in body.steps), _waves(body.waves), body.sealed)
 
 
-def _run_stopping(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> Event:
+def _run_stopping(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     body = event.run_stopping
     return RunStopping(run_id, sequence, time, failure_from_proto(body.failure), body.cancel_reason)
 
 
-_MAKERS: dict[str, Callable[[event_pb2.RunEvent, str, int, datetime], Event]] = {
+_MAKERS: dict[str, Callable[[event_pb2.RunEvent, str, int, datetime], AnyEvent]] = {
     "run_started": _run_started,
     "wave_started": _wave_started,
     "step_started": _step_started,

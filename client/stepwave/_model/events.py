@@ -1,8 +1,11 @@
-"""The events of a run."""
+"""The events of a run.
+
+The streams yield `AnyEvent`, the union of all events. So type checkers narrow an event by its class and by its `kind`.
+"""
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Literal, TypeAlias
 
 from stepwave._values.payload import JSON, Output
 from stepwave._values.plain import PAYLOAD, Plain
@@ -10,6 +13,7 @@ from stepwave._values.plain import PAYLOAD, Plain
 from .results import Failure, RunResult, StepResult, WaitCause
 
 __all__ = [
+    "AnyEvent",
     "Event",
     "RunFinished",
     "RunStarted",
@@ -40,7 +44,7 @@ class Wave(Plain):
 
 @dataclass(frozen=True, slots=True)
 class Event(Plain):
-    """One fact of a run.
+    """One fact of a run: the base class of all events.
 
     Attributes:
         kind: The kind of event, such as `step_finished`.
@@ -79,7 +83,7 @@ class RunStarted(Event):
         open: Whether steps may be added to the run.
     """
 
-    kind: ClassVar[str] = "run_started"
+    kind: ClassVar[Literal["run_started"]] = "run_started"
 
     workflow_name: str
     waves: tuple[Wave, ...]
@@ -93,7 +97,7 @@ class RunStarted(Event):
 class WaveStarted(Event):
     """The first step of a wave is about to start."""
 
-    kind: ClassVar[str] = "wave_started"
+    kind: ClassVar[Literal["wave_started"]] = "wave_started"
 
     wave: int
 
@@ -111,7 +115,7 @@ class StepStarted(Event):
         ready_time: When the step became ready.
     """
 
-    kind: ClassVar[str] = "step_started"
+    kind: ClassVar[Literal["step_started"]] = "step_started"
 
     step_id: str
     action: str
@@ -132,7 +136,7 @@ class StepChunk(Event):
         value: The chunk.
     """
 
-    kind: ClassVar[str] = "step_chunk"
+    kind: ClassVar[Literal["step_chunk"]] = "step_chunk"
 
     step_id: str
     attempt: int
@@ -151,7 +155,7 @@ class StepProgress(Event):
         message: A short text for a person; may be empty.
     """
 
-    kind: ClassVar[str] = "step_progress"
+    kind: ClassVar[Literal["step_progress"]] = "step_progress"
 
     step_id: str
     attempt: int
@@ -163,7 +167,7 @@ class StepProgress(Event):
 class StepWaiting(Event):
     """A ready step has not started yet; transient."""
 
-    kind: ClassVar[str] = "step_waiting"
+    kind: ClassVar[Literal["step_waiting"]] = "step_waiting"
 
     step_id: str
     cause: WaitCause
@@ -183,7 +187,7 @@ class StepRetrying(Event):
         abandoned: Whether the attempt was interrupted and did not end within its grace period.
     """
 
-    kind: ClassVar[str] = "step_retrying"
+    kind: ClassVar[Literal["step_retrying"]] = "step_retrying"
 
     step_id: str
     attempt: int
@@ -202,7 +206,7 @@ class StepReady(Event):
         attempt: The attempt that may start.
     """
 
-    kind: ClassVar[str] = "step_ready"
+    kind: ClassVar[Literal["step_ready"]] = "step_ready"
 
     step_id: str
     attempt: int
@@ -212,7 +216,7 @@ class StepReady(Event):
 class StepFinished(Event):
     """A step ended, in any end state. Every step has exactly one."""
 
-    kind: ClassVar[str] = "step_finished"
+    kind: ClassVar[Literal["step_finished"]] = "step_finished"
 
     result: StepResult
 
@@ -221,7 +225,7 @@ class StepFinished(Event):
 class WaveFinished(Event):
     """All steps of a wave have ended. A wave in which no step started has no such event."""
 
-    kind: ClassVar[str] = "wave_finished"
+    kind: ClassVar[Literal["wave_finished"]] = "wave_finished"
 
     wave: int
 
@@ -236,7 +240,7 @@ class StepsAdded(Event):
         sealed: Whether no more steps can be added.
     """
 
-    kind: ClassVar[str] = "steps_added"
+    kind: ClassVar[Literal["steps_added"]] = "steps_added"
 
     step_ids: tuple[str, ...]
     waves: tuple[Wave, ...]
@@ -252,7 +256,7 @@ class RunStopping(Event):
         cancel_reason: The caller's reason for cancelling; empty: none was given, or the run was not cancelled.
     """
 
-    kind: ClassVar[str] = "run_stopping"
+    kind: ClassVar[Literal["run_stopping"]] = "run_stopping"
 
     failure: Failure
     cancel_reason: str = ""
@@ -262,7 +266,7 @@ class RunStopping(Event):
 class RunFinished(Event):
     """The run ended. Every run has exactly one, its last event."""
 
-    kind: ClassVar[str] = "run_finished"
+    kind: ClassVar[Literal["run_finished"]] = "run_finished"
 
     result: RunResult
 
@@ -271,4 +275,23 @@ class RunFinished(Event):
 class UnknownEvent(Event):
     """An event of a kind that this version of the SDK does not know."""
 
-    kind: ClassVar[str] = "unknown"
+    kind: ClassVar[Literal["unknown"]] = "unknown"
+
+
+AnyEvent: TypeAlias = (
+    RunStarted
+    | WaveStarted
+    | StepStarted
+    | StepChunk
+    | StepProgress
+    | StepWaiting
+    | StepRetrying
+    | StepReady
+    | StepFinished
+    | WaveFinished
+    | StepsAdded
+    | RunStopping
+    | RunFinished
+    | UnknownEvent
+)
+"""Any event of a run. `match event:` and `if event.kind == "step_finished":` narrow it to one class."""

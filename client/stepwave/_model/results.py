@@ -11,6 +11,7 @@ from enum import StrEnum
 from stepwave._actions.failure import FailureReason
 from stepwave._values.payload import Output
 from stepwave._values.plain import PAYLOAD, PAYLOADS, Plain
+from stepwave._values.text import duration_text, value_text
 
 __all__ = [
     "Counts",
@@ -255,9 +256,13 @@ class Run(Plain):
     waiting: tuple[WaitingSteps, ...] = ()
 
 
+_SHOWN = 20  # outputs or failures in the text of a result
+_WIDTH = 100  # characters of a line of that text
+
+
 @dataclass(frozen=True, slots=True)
 class RunResult(Plain):
-    """The result of a run.
+    """The result of a run. As text (`print(result)`) it is a summary in short lines; `repr` has all fields.
 
     Attributes:
         run_id: The run.
@@ -298,3 +303,26 @@ class RunResult(Plain):
     def duration(self) -> timedelta:
         """The time from the run's start to its end; zero: it never began."""
         return self.end_time - (self.start_time or self.end_time)
+
+    def __str__(self) -> str:
+        """Return the state, the duration, the outputs and the failures, each on a short line."""
+        took = f" in {duration_text(self.duration)}" if self.start_time else ""
+        lines = [f"{self.run_id} ({self.workflow_name}): {self.state}{took}"]
+        shown = list(self.outputs.items())[:_SHOWN]
+        lines += [f"  {step_id}: {value_text(output, _WIDTH - len(step_id) - 4)}" for step_id, output in shown]
+        if more := len(self.outputs) + self.omitted_output_count - len(shown):
+            lines.append(_more_line(more, "output"))
+        lines += [f"  {_failure_line(failure)}" for failure in self.failures[:_SHOWN]]
+        if more := self.failure_count - len(self.failures[:_SHOWN]):
+            lines.append(_more_line(more, "failure"))
+        return "\n".join(lines)
+
+
+def _more_line(count: int, noun: str) -> str:
+    return f"  … {count:,} more {noun}" + ("" if count == 1 else "s")
+
+
+def _failure_line(failure: Failure) -> str:
+    subject = f"step {failure.step_id}" if failure.step_id else "the run"
+    head = f"failure of {subject}: {failure.reason}: "
+    return head + value_text(failure.message, _WIDTH - len(head) - 2)

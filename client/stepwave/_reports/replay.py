@@ -2,7 +2,7 @@
 
 from stepwave._convert.collect import assemble_result
 from stepwave._convert.events import event_from_proto
-from stepwave._model.events import Event
+from stepwave._model.events import AnyEvent
 from stepwave.exceptions import InvalidExport, ReplayDiverged, Unsupported, Violation
 from stepwave.v1 import event_pb2
 from stepwave_server.core.evolve import new_run
@@ -61,7 +61,7 @@ def _workflow(export: RunExport, definition: Definition) -> Workflow:
 def _divergence(export: RunExport, definition: Definition, diverged: CoreDiverged) -> ReplayDiverged:
     encoder = Encoder(export.run_id, export.definition.workflow.name, definition.create_time)
 
-    def converted(event: CoreEvent) -> Event:
+    def converted(event: CoreEvent) -> AnyEvent:
         return _converted(decode(encoder.encode(diverged.sequence, event)))
 
     return ReplayDiverged(
@@ -73,5 +73,5 @@ def _divergence(export: RunExport, definition: Definition, diverged: CoreDiverge
     )
 
 
-def _converted(message: event_pb2.RunEvent) -> Event:
+def _converted(message: event_pb2.RunEvent) -> AnyEvent:
     return event_from_proto(message, lambda result: assemble_result(result, {}))

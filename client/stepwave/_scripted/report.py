@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self
 
-from stepwave._model.events import Event, StepFinished, StepRetrying, StepStarted
+from stepwave._model.events import AnyEvent, StepFinished, StepRetrying, StepStarted
 from stepwave._model.results import Failure, RunResult, State, StepResult
 from stepwave._values.payload import Output
 
@@ -76,7 +76,7 @@ class ScriptedRun:
     """
 
     result: RunResult
-    events: tuple[Event, ...]
+    events: tuple[AnyEvent, ...]
     history: tuple[ScriptedAttempt, ...]
     unused: Mapping[str, int] = field(default_factory=dict)
 
@@ -213,14 +213,14 @@ class ScriptedRun:
 
 
 def report(
-    events: Sequence[Event], result: RunResult, inputs: Mapping[tuple[str, int], object], unused: Mapping[str, int]
+    events: Sequence[AnyEvent], result: RunResult, inputs: Mapping[tuple[str, int], object], unused: Mapping[str, int]
 ) -> ScriptedRun:
     """Return the report of a run. `inputs` are those of its attempts, by step id and attempt."""
     ended = (attempt for attempt in _attempts(events, inputs) if isinstance(attempt, ScriptedAttempt))
     return ScriptedRun(result, tuple(events), tuple(ended), unused)
 
 
-def describe_attempts(events: Sequence[Event], location: Callable[[str, int], str]) -> list[str]:
+def describe_attempts(events: Sequence[AnyEvent], location: Callable[[str, int], str]) -> list[str]:
     """Describe every attempt of a run that has not ended, one per line.
 
     Args:
@@ -237,7 +237,9 @@ def describe_attempts(events: Sequence[Event], location: Callable[[str, int], st
     return lines
 
 
-def _attempts(events: Sequence[Event], inputs: Mapping[tuple[str, int], object]) -> list[ScriptedAttempt | StepStarted]:
+def _attempts(
+    events: Sequence[AnyEvent], inputs: Mapping[tuple[str, int], object]
+) -> list[ScriptedAttempt | StepStarted]:
     """Return the attempts in the order of their starts. One without a later event of its step is under way."""
     attempts: list[ScriptedAttempt | StepStarted] = []
     running: dict[str, int] = {}

@@ -11,7 +11,7 @@ from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave._building.requests import set_run
 from stepwave._client.drive import drive
 from stepwave._convert.collect import Collector
-from stepwave._model.events import Event
+from stepwave._model.events import AnyEvent
 from stepwave._values.payload import JSON, Blob
 from stepwave.exceptions import InvalidWorkflow, ServerError, Unsupported, Violation
 from stepwave.v1 import orchestrator_pb2 as pb
@@ -104,7 +104,7 @@ class _Runner:
         self._loop = loop
         self._tracker = AttemptTracker(loop)
         self._collector = Collector(spec.workflow)
-        self._events: list[Event] = []
+        self._events: list[AnyEvent] = []
 
     def attempts_so_far(self) -> list[str]:
         """Describe the attempts so far."""

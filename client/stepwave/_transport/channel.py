@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import re
 import sys
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
+_URL = re.compile(r"(?P<scheme>https?|grpcs?|tcp)://(?P<host>[^/]*)", re.IGNORECASE)
+_PORT = DEFAULT_ADDRESS.rpartition(":")[2]
 _MAX_RECEIVED_BYTES = 16 * 1024 * 1024  # a server sends at most 3 MiB; gRPC's default limit is 4 MiB
 
 
@@ -22,9 +25,13 @@ def resolve_address(address: str | None) -> str:
     """Return the given address, else `$STEPWAVE_SERVER`, else `127.0.0.1:50051`.
 
     Raises:
-        ValueError: The address has no port.
+        ValueError: The address is a URL, or has no port.
     """
     chosen = address or os.environ.get("STEPWAVE_SERVER") or DEFAULT_ADDRESS
+    if url := _URL.match(chosen):
+        host = url["host"] or "HOST"
+        right = host if host.rpartition(":")[2].isdigit() else f"{host}:{_PORT}"
+        raise ValueError(f"an address is HOST:PORT or unix:PATH, without {url['scheme']}://; write {right!r}")
     if not _is_socket(chosen) and not chosen.rpartition(":")[2].isdigit():
         raise ValueError(f"an address is HOST:PORT or unix:PATH, got {chosen!r}")
     return chosen

@@ -10,7 +10,7 @@ from typing import TypeAlias, cast
 
 from .payload import JSON, Blob
 
-__all__ = ["PAYLOAD", "PAYLOADS", "Plain", "plain"]
+__all__ = ["PAYLOAD", "PAYLOADS", "Plain", "plain", "plain_payload"]
 
 _Converter: TypeAlias = Callable[[object], JSON]
 
@@ -57,7 +57,7 @@ def plain(value: object) -> JSON:
             raise TypeError(f"no plain form for {type(value).__name__}")
 
 
-def _payload(value: object) -> JSON:
+def plain_payload(value: object) -> JSON:
     """Convert a blob, and return JSON as it is: it may be large, and nested deeper than Python can recurse."""
     if isinstance(value, Blob):
         return {"content_type": value.content_type, "data": base64.b64encode(value.data).decode("ascii")}
@@ -65,11 +65,11 @@ def _payload(value: object) -> JSON:
 
 
 def _payloads(value: object) -> JSON:
-    return {key: _payload(item) for key, item in cast("Mapping[str, object]", value).items()}
+    return {key: plain_payload(item) for key, item in cast("Mapping[str, object]", value).items()}
 
 
 # The metadata of a field that holds a payload, or a mapping of them.
-PAYLOAD: Mapping[str, _Converter] = {"plain": _payload}
+PAYLOAD: Mapping[str, _Converter] = {"plain": plain_payload}
 PAYLOADS: Mapping[str, _Converter] = {"plain": _payloads}
 
 

@@ -10,9 +10,9 @@ from google.protobuf.message import Message
 from integration.client.fake import GUARD, Context, Fake, batch, finished, run_finished, started
 from integration.durable.server_process import ServerProcess
 from stepwave import (
+    AnyEvent,
     AsyncClient,
     Client,
-    Event,
     StepFinished,
     StepRetrying,
     StepStarted,
@@ -154,7 +154,7 @@ def chain() -> Workflow:
     return flow
 
 
-def check(events: list[Event]) -> None:
+def check(events: list[AnyEvent]) -> None:
     """Check that a run is complete and succeeded, though its server was killed in every first attempt."""
     numbers = [event.sequence for event in events if event.sequence]
     assert numbers == list(range(1, len(numbers) + 1))
@@ -177,7 +177,7 @@ async def test_a_run_continues_after_its_server_was_killed(process: ServerProces
 async def test_a_sync_client_continues_after_its_server_was_killed(process: ServerProcess) -> None:
     loop = asyncio.get_running_loop()
 
-    def follow() -> list[Event]:
+    def follow() -> list[AnyEvent]:
         events = []
         with Client(process.address) as client, client.stream(chain()) as run:
             for event in run:

@@ -252,9 +252,10 @@ async def test_other_content_under_a_taken_id_does_not_affect_the_run(client: As
 async def test_every_problem_of_a_workflow_is_listed(client: AsyncClient) -> None:
     flow = Workflow("broken")
     flow.step("a", "core.echoo", depends_on=["nobody"])
-    flow.step("a", "core.echo")
+    message = flow.to_proto()
+    message.steps.add(id="a", action="core.echo")
     with pytest.raises(InvalidWorkflow) as caught:
-        await client.run(flow)
+        await client.run(message)
     blamed = [violation.field for violation in caught.value.violations]
     assert {"steps[0].action", "steps[0].depends_on[0]", "steps[1].id"} <= set(blamed)
     assert await anext(client.runs(), None) is None

@@ -194,8 +194,11 @@ async def test_a_run_that_is_neither_awaited_nor_entered_does_nothing(fake: Fake
 
 
 async def test_iterating_outside_the_context_is_an_error(client: AsyncClient) -> None:
-    with pytest.raises(RuntimeError, match="enter the context manager before iterating"):
+    before = "enter the context manager before iterating"
+    with pytest.raises(RuntimeError, match=rf"{before}.*: `async with client\.watch\(…\) as events:`"):
         await anext(client.watch("r"))
+    with pytest.raises(RuntimeError, match=rf"{before}.*: `async with client\.run\(…\) as run:`"):
+        await anext(client.run("w"))
 
 
 async def test_the_result_is_there_only_at_the_end(fake: Fake, client: AsyncClient) -> None:

@@ -92,8 +92,13 @@ def test_events_are_iterated_over(stepwave_client: Client) -> None:
 
 
 def test_iterating_outside_the_context_is_an_error(stepwave_client: Client) -> None:
-    with pytest.raises(RuntimeError, match="enter the context manager before iterating"):
+    before = "enter the context manager before iterating"
+    with pytest.raises(RuntimeError, match=rf"{before}.*: `with client\.watch\(…\) as events:`"):
         next(stepwave_client.watch("r"))
+    with pytest.raises(RuntimeError, match=rf"{before}.*: `with client\.stream\(…\) as run:`"):
+        next(stepwave_client.stream(pair()))
+    with pytest.raises(RuntimeError, match=rf"{before}.*: `with client\.stream\(…\) as run:`"):
+        next(stepwave_client.stream(pair()).text("first"))
 
 
 def test_leaving_early_cancels_the_run(stepwave_client: Client) -> None:

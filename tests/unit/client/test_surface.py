@@ -11,13 +11,13 @@ SURFACE = {
     "exceptions": "AccessDenied AlreadyExists DeadlineExceeded FailedPrecondition InvalidExport InvalidWorkflow "
     "LimitExceeded NotFound OutOfRange ParallelFailed ReplayDiverged RunCancelled RunFailed RunLost ServerError "
     "ServerUnavailable StepwaveError Unsupported Violation",
-    "clients": "AsyncClient Client EventStream RunHandle SyncEventStream SyncRunHandle",
+    "clients": "AsyncClient Client EventStream RunHandle SyncEventStream SyncRunHandle TextChunk",
     "building": "Fallback Reference Rerun Retry StepHandle Workflow",
     "actions": "ActionError Answer Blob Context JSON action",
     "results": "Counts Failure FailureCause FailureReason Run RunExport RunResult SkipCause SkipReason State "
     "StepResult WaitingSteps",
-    "events": "Event RunFinished RunStarted RunStopping StepChunk StepFinished StepProgress StepReady StepRetrying "
-    "StepStarted StepWaiting StepsAdded UnknownEvent WaitCause Wave WaveFinished WaveStarted",
+    "events": "AnyEvent Event RunFinished RunStarted RunStopping StepChunk StepFinished StepProgress StepReady "
+    "StepRetrying StepStarted StepWaiting StepsAdded UnknownEvent WaitCause Wave WaveFinished WaveStarted",
     "reports": "CodeLine Phase PhaseKind RunExplanation RunReport StepExplanation StepReport TimeParts",
     "servers": "ActionInfo ActionLimit AdaptiveLimit InputRule NamedWorkflow Plan PlannedBinding "
     "PlannedFallback PlannedRetry PlannedStep RateLimit "

@@ -235,8 +235,41 @@ def test_outputs_can_be_named_last() -> None:
 def test_the_graph_is_not_checked_by_the_builder() -> None:
     flow = Workflow("w")
     flow.step("a", "core.echo", depends_on=["a", "nobody"])
+    assert list(only_step(flow).depends_on) == ["a", "nobody"]
+
+
+def test_an_id_is_given_once() -> None:
+    flow = Workflow("w")
     flow.step("a", "core.echo")
-    assert len(flow.to_proto().steps) == 2
+    with pytest.raises(ValueError, match="the workflow has a step 'a' already"):
+        flow.step("a", "core.fail")
+    assert only_step(flow).action == "core.echo"
+
+
+def test_the_id_of_a_refused_step_can_be_given_again() -> None:
+    flow = Workflow("w")
+    with pytest.raises(TypeError):
+        flow.step("a", unmarked)
+    flow.step("a", "core.echo")
+    assert only_step(flow).id == "a"
+
+
+def test_a_string_is_no_list_of_steps() -> None:
+    flow = Workflow("w")
+    with pytest.raises(TypeError, match=r"depends_on must be a list of steps, such as depends_on=\['ab'\], got 'ab'"):
+        flow.step("b", "core.echo", depends_on="ab")
+    flow.outputs = "ab"
+    with pytest.raises(TypeError, match=r"outputs must be a list of steps, such as outputs=\['ab'\], got 'ab'"):
+        flow.to_proto()
+
+
+def test_a_step_is_no_list_of_steps() -> None:
+    flow = Workflow("w")
+    first = flow.step("first", "core.echo")
+    with pytest.raises(TypeError, match=r"depends_on must be a list of steps, such as depends_on=\[first\]"):
+        flow.step("b", "core.echo", depends_on=first)  # type: ignore[arg-type]  # what is tested
+    with pytest.raises(TypeError, match=r"first\.output is not a step"):
+        flow.step("b", "core.echo", depends_on=[first.output])  # type: ignore[list-item]  # what is tested
 
 
 def test_a_message_does_not_change_with_the_builder() -> None:

@@ -155,8 +155,8 @@ def transient(text: str, step_id: str = "a") -> event_pb2.RunEvent:
     return _event(0, step_progress=event_pb2.StepProgress(step_id=step_id, attempt=1, message=text))
 
 
-def chunk(attempt: int, index: int, step_id: str = "a") -> event_pb2.RunEvent:
-    payload = payload_pb2.Payload(json=f'"{index}"')
+def chunk(attempt: int, index: int, step_id: str = "a", json: str = "") -> event_pb2.RunEvent:
+    payload = payload_pb2.Payload(json=json or f'"{index}"')
     message = event_pb2.StepChunk(step_id=step_id, attempt=attempt, index=index, payload=payload)
     return _event(0, step_chunk=message)
 

@@ -1,5 +1,7 @@
 """The address of the server, and the limit on plain text."""
 
+import re
+
 import pytest
 
 from stepwave import AsyncClient, Client
@@ -18,6 +20,21 @@ def test_the_address_is_the_one_given_then_the_environments_then_the_default(mon
 def test_an_address_needs_a_port(address: str) -> None:
     with pytest.raises(ValueError, match="an address is HOST:PORT or unix:PATH"):
         resolve_address(address)
+
+
+@pytest.mark.parametrize(
+    ("address", "right"),
+    [
+        ("http://127.0.0.1:50051", "127.0.0.1:50051"),
+        ("https://example.org:443/path", "example.org:443"),
+        ("grpc://[::1]:7", "[::1]:7"),
+        ("GRPCS://example.org", "example.org:50051"),
+        ("http://", "HOST:50051"),
+    ],
+)
+def test_a_url_is_refused_with_the_address_to_write(address: str, right: str) -> None:
+    with pytest.raises(ValueError, match=f"without {address.partition(':')[0]}://; write '{re.escape(right)}'"):
+        Client(address)
 
 
 @pytest.mark.parametrize(
