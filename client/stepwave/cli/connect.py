@@ -17,6 +17,8 @@ from .server import require_server_extra, settings_problems
 
 __all__ = ["Target", "find_run"]
 
+_LAST = "@last"
+
 _MAX_CANDIDATES = 10
 _CONNECT_TIMEOUT = 1.0  # seconds: long enough for a server that has just been started, short enough for a user
 
@@ -94,11 +96,13 @@ class Target:
 
 
 async def find_run(client: AsyncClient, prefix: str) -> Run:
-    """Return the run with this id, or the only run whose id begins with it.
+    """Return the run with this id, the only run whose id begins with it, or the newest run for `@last`.
 
     Raises:
         CommandError: No run matches, or several do.
     """
+    if prefix == _LAST:
+        return await _newest(client)
     try:
         return await client.get(prefix)
     except (NotFound, InvalidWorkflow):
@@ -110,6 +114,12 @@ async def find_run(client: AsyncClient, prefix: str) -> Run:
     rows = [("", run.run_id, run.state, time_text(run.create_time)) for run in found[:_MAX_CANDIDATES]]
     more = ["  …"] if len(found) > _MAX_CANDIDATES else []
     raise CommandError("\n".join([f'several runs have an id that begins with "{prefix}":', *columns(rows), *more]))
+
+
+async def _newest(client: AsyncClient) -> Run:
+    async for run in client.runs(limit=1):
+        return run
+    raise CommandError("the server has no runs")
 
 
 def _explain(error: ServerUnavailable, alternative: str) -> str:

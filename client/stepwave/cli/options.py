@@ -71,7 +71,9 @@ def choice_parser(kind: type[Choice]) -> Callable[[str], Choice]:
 WorkflowArgument: TypeAlias = Annotated[
     str,
     typer.Argument(
-        metavar="FILE|NAME", help="A workflow file, or the name of a workflow of the server.", show_default=False
+        metavar="FILE|-|NAME",
+        help="A workflow file, - for standard input, or the name of a workflow of the server.",
+        show_default=False,
     ),
 ]
 ServerOption: TypeAlias = Annotated[
@@ -100,7 +102,10 @@ LocalOption: TypeAlias = Annotated[
     typer.Option("--local", help="Run in this process, without a server, with built-in and installed actions only."),
 ]
 RunArgument: TypeAlias = Annotated[
-    str, typer.Argument(metavar="RUN", help="The run's id, or a unique prefix of it.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="RUN", help="The run's id, a unique prefix of it, or @last: the newest run.", show_default=False
+    ),
 ]
 FormatOption: TypeAlias = Annotated[
     Format,

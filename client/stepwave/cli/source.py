@@ -1,12 +1,13 @@
 """The workflow of a command, from a file or from the server, and the places of errors in the file."""
 
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from stepwave._files import LoadedWorkflow, WorkflowFileError, load_workflow
+from stepwave._files import LoadedWorkflow, WorkflowFileError, load_workflow, parse_workflow
 from stepwave.exceptions import InvalidWorkflow, Unsupported
 from stepwave.v1 import workflow_pb2
 
@@ -15,6 +16,7 @@ from .exit_codes import CommandError
 __all__ = ["Source", "find_workflow"]
 
 _BUILT_IN_PREFIX = "core."
+_STANDARD_INPUT = "-"
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
 
@@ -58,19 +60,36 @@ class Source:
 
 
 def find_workflow(name: str) -> Source:
-    """Read a workflow file, or take the name of a workflow of the server.
+    """Read a workflow file, or standard input (`-`), or take the name of a workflow of the server.
+
+    A name with a folder, or one that ends in `.yaml`, `.yml` or `.json`, is a file.
 
     Raises:
-        CommandError: The file cannot be read, or is not a workflow. A name with a folder,
-                or one that ends in `.yaml`, `.yml` or `.json`, is a file.
+        CommandError: The file cannot be read, or is not a workflow.
     """
+    if name == _STANDARD_INPUT:
+        return _read(lambda: parse_workflow(_standard_input(), _STANDARD_INPUT))
     path = Path(name)
+    if path.suffix == ".py":
+        raise CommandError(f"{name} is Python: give a workflow file, and its actions by --actions {path.stem}")
     if not path.is_file() and path.suffix not in _SUFFIXES and path.name == name:
         return Source(name)
     try:
-        loaded = load_workflow(name)
+        return _read(lambda: load_workflow(name))
     except OSError as error:
         raise CommandError(f"cannot read {name}: {error.strerror}") from error
+
+
+def _standard_input() -> str:
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise CommandError("standard input is not UTF-8") from error
+
+
+def _read(load: Callable[[], LoadedWorkflow]) -> Source:
+    try:
+        loaded = load()
     except WorkflowFileError as error:
         problems = "this problem is" if len(error.problems) == 1 else "these problems are"
         raise CommandError(f"{error}\nactions and dependencies are checked once {problems} fixed") from error

@@ -117,3 +117,18 @@ def test_an_unfinished_run_is_not_deleted(shell: Shell) -> None:
     lines = done.stderr.splitlines()
     assert lines == ["deleted deleted-run", "undeleted has not ended; cancel it first: stepwave cancel undeleted"]
     shell.run("cancel", "undeleted")
+
+
+def test_export_overwrites_a_file_only_by_force(shell: Shell, greeted: str, tmp_path: Path) -> None:
+    file = tmp_path / "run.json"
+    file.write_text("precious")
+    refused = shell.run("export", greeted, "--to", str(file))
+    assert (refused.returncode, file.read_text()) == (2, "precious")
+    assert "overwrite it with --force" in refused.stderr
+    assert shell.run("export", greeted, "--to", str(file), "--force").returncode == 0
+    assert RunExport.load(file).run_id == greeted
+
+
+def test_last_is_the_newest_run(shell: Shell, greeted: str) -> None:
+    shell.run("rerun", greeted, "--run-id", "newest")
+    assert json.loads(shell.run("result", "@last", "--output", "json").stdout)["run_id"] == "newest"

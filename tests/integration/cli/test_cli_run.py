@@ -275,3 +275,27 @@ def test_an_early_closed_pipe_ends_a_watch_with_the_next_event(shell: Shell, tmp
         started.process.stdout.close()
         shell.run("cancel", "watched")
         assert started.process.wait(timeout=30) == 1
+
+
+def test_a_workflow_is_read_from_standard_input(local_shell: Shell) -> None:
+    text = "name: piped\nsteps:\n- {id: a, action: core.echo, input: {n: 1}}\n"
+    done = local_shell.run("run", "-", "--local", stdin=text)
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"a": {"n": 1}})
+
+
+def test_standard_input_is_not_both_the_workflow_and_its_input(local_shell: Shell) -> None:
+    done = local_shell.run("run", "-", "--local", "--input", "@-", stdin="name: piped")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "cannot be both" in done.stderr
+
+
+def test_a_problem_of_standard_input_is_placed(local_shell: Shell) -> None:
+    done = local_shell.run("run", "-", "--local", stdin="name: piped\nsteps: 3\n")
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: -:2:8: steps:") or "-:2:8: steps:" in done.stderr
+
+
+def test_a_python_file_is_not_a_workflow_and_the_error_says_what_to_give(local_shell: Shell) -> None:
+    done = local_shell.run("run", "tools.py")
+    assert done.returncode == 2
+    assert "--actions tools" in done.stderr

@@ -23,6 +23,7 @@ def export(
         Path | None,
         typer.Option("--to", metavar="FILE", help="Where to write it. Default: standard output.", show_default=False),
     ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     server: ServerOption = None,
     insecure: InsecureOption = False,
 ) -> None:
@@ -30,6 +31,8 @@ def export(
 
     `stepwave.testing.replay` turns the document into a test: today's scheduler has to make the same decisions.
     """
+    if to is not None and to.exists() and not force:
+        raise CommandError(f"{to} already exists; overwrite it with --force")
     exported = asyncio.run(_export(Target(server, insecure), run))
     if to is None:
         print_line(exported.to_json().rstrip("\n"))
@@ -49,7 +52,7 @@ async def _export(target: Target, prefix: str) -> RunExport:
 def delete(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN…", help="The ids of runs, or unique prefixes of them.", show_default=False),
+        typer.Argument(metavar="RUN…", help="The ids of runs, unique prefixes of them, or @last.", show_default=False),
     ],
     server: ServerOption = None,
     insecure: InsecureOption = False,

@@ -7,7 +7,7 @@ import typer
 
 from stepwave._building.requests import Rerun
 from stepwave.cli.connect import Target, find_run
-from stepwave.cli.exit_codes import ExitCode
+from stepwave.cli.exit_codes import CommandError, ExitCode
 from stepwave.cli.options import (
     ActionsOption,
     InsecureOption,
@@ -69,6 +69,8 @@ def run(
     stepwave run flow.yaml --input '{"city": "Oslo"}' | jq .brief
     ```
     """
+    if (workflow, input_text) == ("-", "@-"):
+        raise CommandError("standard input cannot be both the workflow and its input")
     source = find_workflow(workflow)
     target = Target(server, insecure, tuple(actions or ()), local, source.local_command("run"))
     request = RunRequest(source.definition, parse_input(input_text), source)
