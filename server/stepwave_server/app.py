@@ -176,6 +176,12 @@ class Server:
         self._health_updates.add(update)
         update.add_done_callback(self._health_updates.discard)
 
+    def summary(self) -> str:
+        """Return what the server has, and the command that lists it."""
+        actions = _count(sum(1 for _ in self.registry), "action")
+        workflows = _count(sum(1 for _ in self._workflows), "named workflow")
+        return f"{actions}, {workflows}; list the actions: stepwave actions --server {self.address}"
+
     async def drain(self) -> None:
         """Accept no new runs, let those under way end within `drain_timeout`, cancel the rest, then stop."""
         await self._grpc.set_serving(serving=False)
@@ -287,6 +293,7 @@ async def _serve_until_signal(server: Server, ready: Callable[[str], None]) -> a
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal)
     ready(server.address)
+    logger.info("%s", server.summary())
     await drain_requested.wait()
     return stop_requested
 

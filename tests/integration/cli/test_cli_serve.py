@@ -16,6 +16,14 @@ def test_the_address_is_the_first_line_and_calls_then_succeed() -> None:
         assert server.end()[1] == ""
 
 
+def test_it_logs_what_it_has_and_how_to_list_it(tmp_path: Path) -> None:
+    (tmp_path / "one.yaml").write_text("name: one\nsteps: [{id: a, action: core.echo}]\n")
+    with serving("--workflows", str(tmp_path)) as (address, server):
+        line = server.wait_for_error("actions")
+    assert "3 actions, 1 named workflow; " in line
+    assert line.endswith(f"stepwave actions --server {address}\n")
+
+
 def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
     with Shell().start("serve", "--listen", f"unix:{tmp_path}/s") as server:
         assert server.wait_for_output("unix:") == f"unix:{tmp_path}/s\n"
