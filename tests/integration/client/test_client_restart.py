@@ -1,7 +1,7 @@
 """Restarts of a server during a run: the client gets every numbered event, once and in order."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -154,7 +154,7 @@ def chain() -> Workflow:
     return flow
 
 
-def check(events: list[Event]) -> None:
+def check(events: Sequence[Event]) -> None:
     """Check that a run is complete and succeeded, though its server was killed in every first attempt."""
     numbers = [event.sequence for event in events if event.sequence]
     assert numbers == list(range(1, len(numbers) + 1))
@@ -177,7 +177,7 @@ async def test_a_run_continues_after_its_server_was_killed(process: ServerProces
 async def test_a_sync_client_continues_after_its_server_was_killed(process: ServerProcess) -> None:
     loop = asyncio.get_running_loop()
 
-    def follow() -> list[Event]:
+    def follow() -> Sequence[Event]:
         events = []
         with Client(process.address) as client, client.stream(chain()) as run:
             for event in run:
