@@ -1,7 +1,7 @@
 """Restarts of a server during a run: the client gets every numbered event, once and in order."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
