@@ -2,7 +2,7 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,6 +43,21 @@ class Source:
             return ""
         built_in = all(action.startswith(_BUILT_IN_PREFIX) for action in self.actions.values())
         return f"stepwave {command} {self.loaded.source} {'--local' if built_in else '--actions MODULE'}"
+
+    def change(self, labels: Mapping[str, str] | None, max_parallelism: int | None) -> None:
+        """Change the workflow for one run: add labels, which replace those of the same key, and set its parallelism.
+
+        Raises:
+            CommandError: There is something to change, and the server has the workflow.
+        """
+        if not labels and max_parallelism is None:
+            return
+        if isinstance(self.definition, str):
+            option = "--label" if labels else "--max-parallelism"
+            raise CommandError(f"{option} changes a workflow file; {self.definition} is a workflow of the server")
+        self.definition.labels.update(labels or {})
+        if max_parallelism is not None:
+            self.definition.max_parallelism = max_parallelism
 
     @contextmanager
     def locate_errors(self) -> Iterator[None]:

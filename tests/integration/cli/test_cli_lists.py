@@ -31,6 +31,18 @@ def test_a_list_that_reaches_its_limit_says_so(shell: Shell) -> None:
     assert (len(done.stdout.splitlines()), done.stderr) == (2, "there are more runs; list them with --limit 10\n")
 
 
+def test_runs_that_are_stopping_are_listed_apart(shell: Shell) -> None:
+    shell.run("run", "flows/holding.yaml", "--detach", "--run-id", "held")
+    with shell.start("run", "flows/uncancellable.yaml", "--run-id", "stuck") as run:
+        run.wait_for_error("ignoring cancellation")
+        shell.run("cancel", "stuck")
+        stopping = json.loads(shell.run("runs", "--state", "stopping", "--output", "json").stdout)
+        either = json.loads(shell.run("runs", "--state", "stopping", "--state", "running", "--output", "json").stdout)
+    shell.run("cancel", "held")
+    assert [run["run_id"] for run in stopping] == ["stuck"]
+    assert [run["run_id"] for run in either][:2] == ["stuck", "held"]
+
+
 def test_a_closed_pipe_is_no_error(shell: Shell) -> None:
     with shell.start("runs") as started:
         assert started.process.stdout is not None

@@ -299,3 +299,20 @@ def test_a_python_file_is_not_a_workflow_and_the_error_says_what_to_give(local_s
     done = local_shell.run("run", "tools.py")
     assert done.returncode == 2
     assert "--actions tools" in done.stderr
+
+
+def test_labels_and_parallelism_are_changed_for_one_run(shell: Shell) -> None:
+    done = shell.run(
+        "run", "flows/labelled.yaml", "--label", "team=other", "--label", "new=1", "--max-parallelism", "1"
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = json.loads(shell.run("runs", "--label", "new=1", "--output", "json").stdout)
+    assert run["labels"]["team"] == "other"
+    exported = json.loads(shell.run("export", run["run_id"]).stdout)
+    assert exported["definition"]["workflow"]["max_parallelism"] == 1
+
+
+def test_a_workflow_of_the_server_is_not_changed(shell: Shell) -> None:
+    done = shell.run("run", "greeting", "--label", "team=other")
+    assert done.returncode == 2
+    assert "--label changes a workflow file; greeting is a workflow of the server" in done.stderr

@@ -31,10 +31,11 @@ __all__ = ["actions", "runs"]
 
 
 class RunState(StrEnum):
-    """The states that a run can have."""
+    """The states that a run can have. A run that is stopping is also running."""
 
     PENDING = "pending"
     RUNNING = "running"
+    STOPPING = "stopping"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
@@ -79,13 +80,13 @@ def runs(
     """
     now = datetime.now(UTC)
     run_filter = RunFilter(
-        states=[State(item.value) for item in state or ()],
+        states={State.RUNNING if item is RunState.STOPPING else State(item.value) for item in state or ()},
         workflow=workflow,
         labels=parse_labels("--label", label),
         since=parse_time("--since", since, now),
         until=parse_time("--until", until, now),
     )
-    found = asyncio.run(_runs(Target(server, insecure), run_filter, limit + 1))
+    found = asyncio.run(_runs(Target(server, insecure), run_filter, frozenset(state or ()), limit + 1))
     shown = found[:limit]
     if output is Format.JSON:
         print_json([run.to_dict() for run in shown])
@@ -95,7 +96,8 @@ def runs(
         print_message(f"there are more runs; list them with --limit {limit * 10}")
 
 
-async def _runs(target: Target, run_filter: RunFilter, limit: int) -> list[Run]:
+async def _runs(target: Target, run_filter: RunFilter, states: frozenset[RunState], limit: int) -> list[Run]:
+    only_stopping = RunState.STOPPING in states and RunState.RUNNING not in states
     async with target.open() as client:
         found = client.runs(
             states=run_filter.states,
@@ -103,9 +105,15 @@ async def _runs(target: Target, run_filter: RunFilter, limit: int) -> list[Run]:
             labels=run_filter.labels,
             since=run_filter.since,
             until=run_filter.until,
-            limit=limit,
+            limit=None if only_stopping else limit,
         )
-        return [run async for run in found]
+        matching: list[Run] = []
+        async for run in found:
+            if not only_stopping or run.state is not State.RUNNING or run.stopping:
+                matching.append(run)
+            if len(matching) == limit:
+                break
+        return matching
 
 
 def _print_runs(runs: Sequence[Run]) -> None:

@@ -18,6 +18,7 @@ from stepwave.cli.options import (
     VerboseOption,
     WorkflowArgument,
     parse_input,
+    parse_labels,
     parse_seconds,
 )
 from stepwave.cli.process.shutdown import run_with_actions
@@ -50,6 +51,16 @@ def run(
         str | None,
         typer.Option("--input", metavar="JSON|@FILE|@-", help="The run's input. Default: null.", show_default=False),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", metavar="KEY=VALUE", help="Add this label to the run. Repeatable.", show_default=False),
+    ] = None,
+    max_parallelism: Annotated[
+        int | None,
+        typer.Option(
+            "--max-parallelism", min=1, help="The largest number of steps that run at once.", show_default=False
+        ),
+    ] = None,
     run_id: _RunIdOption = None,
     timeout: _TimeoutOption = None,
     output: OutputOption = None,
@@ -72,6 +83,7 @@ def run(
     if (workflow, input_text) == ("-", "@-"):
         raise CommandError("standard input cannot be both the workflow and its input")
     source = find_workflow(workflow)
+    source.change(parse_labels("--label", label), max_parallelism)
     target = Target(server, insecure, tuple(actions or ()), local, source.local_command("run"))
     request = RunRequest(source.definition, parse_input(input_text), source)
     options = RunOptions(
