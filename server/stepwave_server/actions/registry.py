@@ -4,6 +4,7 @@ import importlib
 import importlib.metadata
 import inspect
 import json
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -311,6 +312,8 @@ def _distinguish(one: Action, other: Action) -> str:
 
 
 def _import(name: str) -> ModuleType:
+    if "/" in name or name.endswith(".py"):
+        raise ActionsError(f"{name!r} is a path; give the name of the module: {_module_name(name)}")
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -320,4 +323,13 @@ def _import(name: str) -> ModuleType:
             ) from error
         raise ActionsError(f"module {name!r} needs a module that is missing: {error.name}") from error
     except (Exception, SystemExit) as error:  # a script may call `sys.exit`
-        raise ActionsError(f"module {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+        *_, frame = traceback.extract_tb(error.__traceback__)
+        in_module = not frame.filename.startswith("<") and frame.filename != __file__  # a syntax error names its place
+        place = f" ({frame.filename}:{frame.lineno})" if in_module else ""
+        raise ActionsError(f"module {name!r} cannot be imported: {type(error).__name__}: {error}{place}") from error
+
+
+def _module_name(path: str) -> str:
+    """Return the name of the module in a file, as seen from the working directory."""
+    parts = [part for part in path.removesuffix(".py").split("/") if part not in ("", ".", "..")]
+    return ".".join(parts) or "MODULE"

@@ -316,3 +316,19 @@ def test_a_workflow_of_the_server_is_not_changed(shell: Shell) -> None:
     done = shell.run("run", "greeting", "--label", "team=other")
     assert done.returncode == 2
     assert "--label changes a workflow file; greeting is a workflow of the server" in done.stderr
+
+
+@pytest.mark.parametrize("path", ["tools.py", "./tools", "./tools.py"])
+def test_a_path_in_place_of_a_module_is_answered_with_the_module(local_shell: Shell, path: str) -> None:
+    done = local_shell.run(*GREETING, "--actions", path)
+    assert done.returncode == 2
+    assert done.stderr == f"'{path}' is a path; give the name of the module: tools\n"
+
+
+def test_a_module_that_exits_is_an_error_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "leaves.py").write_text("import sys\nsys.exit(0)\n")
+    flow = tmp_path / "flow.yaml"
+    flow.write_text("name: any\nsteps: [{id: a, action: core.echo}]\n")
+    done = Shell(folder=tmp_path).run("run", str(flow), "--actions", "leaves")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"module 'leaves' cannot be imported: SystemExit: 0 ({tmp_path}/leaves.py:2)\n"
