@@ -1,8 +1,8 @@
 """How events change a run. Its state changes in no other way.
 
-A run costs O(steps + edges): each end of a step counts down its dependents' unmet dependencies. A step is settled
-(ready, or doomed to be skipped) when its last dependency has ended, so that its `step_finished` comes after theirs; an
-`ANY` join that is met settles at once.
+A run costs O(steps + edges): each end of a step counts down its dependents' unmet dependencies. The join of a
+step is decided (the step is ready, or dropped) when its last dependency has ended, so its `step_finished` comes after
+theirs. An `ANY` join that is met is decided at once.
 """
 
 import heapq

@@ -200,7 +200,7 @@ class WaveStarted:
 class StepStarted:
     """An attempt starts.
 
-    Whoever runs the attempt watches its `deadline`, and feeds `AttemptTimedOut` when that passes.
+    The engine watches the `deadline` of a running attempt, and feeds `AttemptTimedOut` when it passes.
     """
 
     time: int

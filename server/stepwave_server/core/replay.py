@@ -1,9 +1,11 @@
-"""The proof that the core decides today what recorded events say it once decided.
+"""Replay: the core decides a recorded run again, and its decisions are compared with the recorded events.
 
-Events do not say which inputs led to them, but they let these be found: a decision begins with what its input told, and
-all else in it follows. So the first event that no decision has accounted for yet gives the next input, `decide` takes
-that, and what it gives must be what is recorded. Inputs that led to nothing, and attempts' timers, leave no trace. A
-step that fails or goes on to its fallback without running, as the first thing of a decision, has run out of time.
+Events do not name the inputs that led to them, but the inputs can be found. A decision begins with the event of its
+input, and everything else in it follows. So the first event that is not yet explained gives the next input. `decide`
+takes that input, and must return the recorded events.
+
+Inputs that led to nothing leave no trace. A step that fails, or goes on to its fallback, as the first event of a
+decision and without a running attempt, has passed its total timeout.
 """
 
 from collections import deque
@@ -53,7 +55,7 @@ _short.maxother = _short.maxstring = 200
 
 
 class ReplayDiverged(Exception):
-    """Raised when the core decides otherwise than recorded.
+    """Raised when the core decides something else than what is recorded.
 
     Attributes:
         sequence: The number of the first event that differs.
@@ -69,7 +71,7 @@ class ReplayDiverged(Exception):
 
 
 class _Recorded:
-    """Recorded events, of which those to come can be seen."""
+    """Recorded events. The next ones can be read without taking them."""
 
     def __init__(self, events: Iterable[Event]) -> None:
         self._events = iter(events)
@@ -80,7 +82,7 @@ class _Recorded:
         return self._seen.popleft() if self._seen else next(self._events, None)
 
     def ahead(self) -> Iterator[Event]:
-        """Yield the events to come, which stay to be taken."""
+        """Yield the next events without taking them."""
         yield from self._seen
         for event in self._events:
             self._seen.append(event)
@@ -88,21 +90,21 @@ class _Recorded:
 
 
 def replay(run: RunState, events: Iterable[Event], evaluator: Evaluator) -> RunState:
-    """Decide a run again, and compare with what is recorded of it.
+    """Decide a run again, and compare the decisions with its recorded events.
 
-    The events may end anywhere. Where they do within a decision, the rest of it cannot be compared, but the run is
-    brought to its end all the same: its `sequence` is then greater than the number of events.
+    The events may end anywhere. If they end within a decision, the rest of that decision is applied and not compared:
+    the `sequence` of the run is then greater than the number of events.
 
     Args:
         run: The run before its first event; changed.
-        events: What is recorded.
-        evaluator: What puts inputs together.
+        events: Its recorded events.
+        evaluator: Puts inputs together.
 
     Returns:
         The run.
 
     Raises:
-        ReplayDiverged: The core decides otherwise.
+        ReplayDiverged: The core decides something else.
     """
     has_causes = run.options.version >= FIRST_WITH_CAUSES
     recorded = _Recorded(events if has_causes else map(with_causes, events))
@@ -118,7 +120,7 @@ def replay(run: RunState, events: Iterable[Event], evaluator: Evaluator) -> RunS
 
 
 def _decide(run: RunState, event: Event, recorded: _Recorded, evaluator: Evaluator) -> list[Event]:
-    """Return what the core decides on the input that led to an event, which is at least something."""
+    """Return the events that the core decides for the input that led to an event; at least one."""
     sequence = run.sequence + 1
     following = recorded.ahead()
     next(following)
@@ -133,7 +135,7 @@ def _decide(run: RunState, event: Event, recorded: _Recorded, evaluator: Evaluat
 
 
 def _cause(run: RunState, event: Event, following: Iterator[Event]) -> Input | None:
-    """Return the input of the decision that begins with an event; `None`: none does."""
+    """Return the input of the decision that begins with an event; `None`: no decision begins with it."""
     match event:  # the most frequent first
         case StepFinished():
             return _cause_of_end(run, event)
@@ -158,13 +160,13 @@ def _cause(run: RunState, event: Event, following: Iterator[Event]) -> Input | N
 
 
 def _cause_of_end(run: RunState, event: StepFinished) -> Input | None:
-    """Return what told the end of a running attempt, or that time ran out.
+    """Return the input that ended a running attempt, or a step whose total timeout passed.
 
-    No input does of other ends: skips, inputs without a value.
+    Other ends have no input of their own: skips, and steps whose input cannot be put together.
     """
     step_id, attempt, failure = event.step_id, event.attempts, event.failure
     step = run.steps.get(step_id)
-    if event.original is not None and step is not None and step.original is None:  # a fixed value stands in
+    if event.original is not None and step is not None and step.original is None:  # a fixed value is the answer
         failure = event.original
     if step_id not in run.running:
         return _cause_of_idle_end(step_id, failure)
@@ -196,7 +198,7 @@ def _cause_of_failure(step_id: str, attempt: int, failure: Failure, *, abandoned
 
 
 def _cause_of_wave(run: RunState, event: WaveStarted, following: Iterator[Event]) -> Input | None:
-    """Return what told the start of the attempt that begins a wave. If its event does not follow, any will do."""
+    """Return the input that started the first attempt of a wave. Without the event of its start, take any attempt."""
     started = next(following, None)
     if isinstance(started, StepStarted):
         return AttemptStarted(started.step_id, started.attempt)
@@ -217,7 +219,7 @@ def _cause_of_stop(event: RunStopping) -> Input:
 
 
 def _cause_of_start(run: RunState, event: RunStarted, following: Iterator[Event]) -> Started:
-    """Return what let the run begin, with the outputs that it took over: their events come right after its plan."""
+    """Return the input that began the run, with the outputs that it took over. Their events follow its plan."""
     while event.more:
         part = next(following, None)
         if not isinstance(part, RunStarted):
@@ -236,10 +238,10 @@ def _cause_of_start(run: RunState, event: RunStarted, following: Iterator[Event]
 
 
 def _cause_of_addition(run: RunState, event: StepsAdded, following: Iterator[Event]) -> AddSteps:
-    """Return what added steps, all parts together.
+    """Return the input that added steps, with all its parts.
 
-    Two additions, the first of which fills its last part, cannot be told from one. They need not be: had the first led
-    to more than its parts, that would stand between them.
+    If the first of two additions fills its last part, both look like one. That is enough: other events that the first
+    addition led to would stand between them.
     """
     steps, part, batch = list(event.steps), event, event.steps
     for later in following:
@@ -251,7 +253,7 @@ def _cause_of_addition(run: RunState, event: StepsAdded, following: Iterator[Eve
 
 
 def _goes_on(run: RunState, part: StepsAdded, batch: tuple[Step, ...], later: StepsAdded) -> bool:
-    """Say whether a part of an addition is so full that another follows: of the steps, or else of the waves."""
+    """Say whether an addition goes on after a part: the part is full of steps, or of waves."""
     if later.time != part.time:
         return False
     if later.steps:
@@ -296,12 +298,12 @@ def _difference(expected: Event, got: Event | None) -> str:
     if type(expected) is not type(got) or _name(expected) != _name(got):
         return f"recorded is {_name(expected)}, the core decides {_name(got)}"
     pairs = [(field.name, getattr(expected, field.name), getattr(got, field.name)) for field in fields(expected)]
-    told = [f"{name} is {_short.repr(ours)}, was {_short.repr(was)}" for name, was, ours in pairs if was != ours]
-    return f"{_name(expected)}: {', '.join(told)}"
+    differences = [f"{name} is {_short.repr(ours)}, was {_short.repr(was)}" for name, was, ours in pairs if was != ours]
+    return f"{_name(expected)}: {', '.join(differences)}"
 
 
 def _name(event: Event) -> str:
-    """Return what an event is of, as `StepStarted of step "a"`."""
+    """Return the kind of an event and its subject, as `StepStarted of step "a"`."""
     kind = type(event).__name__
     if isinstance(event, StepStarted | StepRetrying | StepReady | StepFinished):
         return f'{kind} of step "{event.step_id}"'

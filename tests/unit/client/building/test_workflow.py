@@ -148,7 +148,7 @@ def test_an_unknown_choice_is_refused_with_those_there_are(choice: dict[str, Any
 
 
 def test_a_retry_policy_is_sent_for_the_workflow_and_for_a_step() -> None:
-    told = Retry(
+    policy = Retry(
         max_attempts=3,
         initial_backoff=0.5,
         backoff_multiplier=3,
@@ -157,7 +157,7 @@ def test_a_retry_policy_is_sent_for_the_workflow_and_for_a_step() -> None:
         retryable_reasons=("timeout", FailureReason.UNAVAILABLE),
     )
     flow = Workflow("w", retry=Retry(max_attempts=2))
-    flow.step("a", "core.echo", retry=told)
+    flow.step("a", "core.echo", retry=policy)
     assert flow.to_proto().retry == pb.Retry(max_attempts=2)
     said = only_step(flow).retry
     assert (said.max_attempts, said.backoff_multiplier, said.jitter, said.HasField("jitter")) == (3, 3.0, 0.0, True)

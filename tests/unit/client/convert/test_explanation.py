@@ -54,5 +54,5 @@ def test_a_waiting_step_has_its_cause_or_its_steps() -> None:
 
 
 def test_an_explanation_has_plain_values() -> None:
-    told = explanation_from_proto(RESPONSE).to_dict()
-    assert (told["step_count"], told["time"]) == (7, "2023-11-14T22:13:20.000000Z")
+    fields = explanation_from_proto(RESPONSE).to_dict()
+    assert (fields["step_count"], fields["time"]) == (7, "2023-11-14T22:13:20.000000Z")

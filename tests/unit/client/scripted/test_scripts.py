@@ -258,10 +258,10 @@ def test_always_is_the_last_entry_or_none() -> None:
 def test_an_exhausted_script_fails_the_test_and_names_the_place() -> None:
     with pytest.raises(ScriptExhausted) as caught:
         run_scripted(one(RETRY), {"weather": [ConnectionError("gone"), ConnectionError("gone")]})
-    told = caught.value
-    assert (told.action, told.step_id, told.attempt, told.entries) == ("weather", "only", 3, 2)
-    assert "step 'only', attempt 3: the script of action 'weather' has run out, it has 2 entries for it" in str(told)
-    assert isinstance(told, AssertionError)
+    error = caught.value
+    assert (error.action, error.step_id, error.attempt, error.entries) == ("weather", "only", 3, 2)
+    assert "step 'only', attempt 3: the script of action 'weather' has run out, it has 2 entries for it" in str(error)
+    assert isinstance(error, AssertionError)
 
 
 def test_an_exhausted_script_describes_the_attempts_so_far() -> None:

@@ -35,7 +35,7 @@ STOPPED = Failure(Reason.INTERRUPTED, "the server was told to fail what it found
 
 
 def likely(drive: Drive) -> Iterator[Input]:
-    """Yield what may be told next, restarts of the server included."""
+    """Yield the inputs that may come next, restarts of the server included."""
     run = drive.run
     for step_id in drive.waiting():
         yield AttemptStarted(step_id, run.steps[step_id].attempt + 1)

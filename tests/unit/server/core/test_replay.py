@@ -73,7 +73,7 @@ def test_every_prefix_of_a_run_replays(workflow: Workflow, data: st.DataObject) 
 
 
 def changed(event: Event) -> Event:
-    """Change what the core decided in an event, and no input told."""
+    """Change a part of an event that the core decided, and that no input has."""
     match event:
         case StepStarted() | StepFinished() | WaveStarted() | WaveFinished():
             return replace(event, wave=event.wave + 1)

@@ -108,14 +108,14 @@ def test_how_often_a_step_may_lose_attempts_is_proved() -> None:
 def begin_all() -> Iterator[Drive]:
     """Yield runs in which failures are handled, each in another way."""
     policy = retry(3, pause=2, jitter=0.5)
-    told = {
+    scenarios = {
         "retried": step("a", retry=policy),
         "timed out": step("a", retry=policy, timeout=1),
         "run out": step("a", retry=policy, total_timeout=5),
         "by a value": step("a", fallback='"kept"', total_timeout=5),
         "by an action": step("a", fallback=FallbackAction("other"), total_timeout=5),
     }
-    for seed, one in told.items():
+    for seed, one in scenarios.items():
         drive = Drive(flow(one), options=RunOptions(seed=seed))
         drive.begin()
         yield drive
