@@ -9,12 +9,12 @@ from stepwave._model.results import State
 from stepwave._values.ids import new_run_id, rerun_id
 from stepwave._values.payload import JSON, Blob, to_payload
 from stepwave._values.time import to_timestamp
+from stepwave.v1 import event_pb2, run_pb2, workflow_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
-from stepwave.v1 import run_pb2, workflow_pb2
 
 from .workflow import Workflow
 
-__all__ = ["Definition", "Rerun", "RunFilter", "Startable", "set_run", "set_workflow"]
+__all__ = ["Definition", "Rerun", "RunFilter", "Startable", "kind_number", "set_run", "set_workflow"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,3 +101,16 @@ def set_workflow(
         request.workflow_name = workflow
     else:
         request.workflow.CopyFrom(workflow.to_proto() if isinstance(workflow, Workflow) else workflow)
+
+
+def kind_number(kind: str) -> event_pb2.EventKind.ValueType:
+    """Return the number of a kind of event, such as `step_finished`.
+
+    Raises:
+        ValueError: There is no such kind.
+    """
+    try:
+        return event_pb2.EventKind.Value(f"EVENT_KIND_{kind.upper()}")
+    except ValueError:
+        known = ", ".join(name.removeprefix("EVENT_KIND_").lower() for name in event_pb2.EventKind.keys()[1:])
+        raise ValueError(f"unknown kind of event {kind!r}; there are {known}") from None

@@ -7,7 +7,7 @@ coroutine ends in one step.
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 
-from stepwave._building.requests import Definition, Rerun, RunFilter, Startable, set_run, set_workflow
+from stepwave._building.requests import Definition, Rerun, RunFilter, Startable, kind_number, set_run, set_workflow
 from stepwave._building.workflow import ActionLike, Workflow
 from stepwave._convert.collect import Collector, assemble_result
 from stepwave._convert.results import (
@@ -44,7 +44,6 @@ from stepwave._transport.link import Link
 from stepwave._values.payload import JSON, Blob, Output
 from stepwave._values.time import Seconds, to_duration, to_seconds
 from stepwave.exceptions import ParallelFailed, ServerError
-from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
 from .follow import Follower
@@ -382,7 +381,7 @@ class Session:
             run_id=run_id,
             after_sequence=after,
             attach=attach,
-            kinds=[_kind_number(kind) for kind in kinds],
+            kinds=[kind_number(kind) for kind in kinds],
         )
         return Follower(self._link, request, timeout=timeout)
 
@@ -396,11 +395,3 @@ def _answers(result: RunResult, count: int) -> list[Output]:
     if not all(answered):
         raise ParallelFailed(result, answered.index(False), answers, answered)
     return answers
-
-
-def _kind_number(kind: str) -> event_pb2.EventKind.ValueType:
-    try:
-        return event_pb2.EventKind.Value(f"EVENT_KIND_{kind.upper()}")
-    except ValueError:
-        known = ", ".join(name.removeprefix("EVENT_KIND_").lower() for name in event_pb2.EventKind.keys()[1:])
-        raise ValueError(f"unknown kind of event {kind!r}; there are {known}") from None

@@ -60,7 +60,7 @@ def event_of(**kind: object) -> Event:
     return event_from_proto(message, no_result)
 
 
-def result(state: State = State.SUCCEEDED, **fields: object) -> RunResult:
+def result(state: State = State.SUCCEEDED, **given: object) -> RunResult:
     fields: dict[str, object] = {
         "run_id": "r",
         "workflow_name": "w",
@@ -73,7 +73,7 @@ def result(state: State = State.SUCCEEDED, **fields: object) -> RunResult:
         "start_time": NOON,
         "end_time": NOON + timedelta(seconds=2),
         "counts": Counts(0, 0, 1, 0, 0, 0),
-        **fields,
+        **given,
     }
     return RunResult(**fields)  # type: ignore[arg-type]  # fields by name
 
