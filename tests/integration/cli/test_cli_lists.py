@@ -149,3 +149,8 @@ def test_every_command_has_help(local_shell: Shell) -> None:
 
 def test_without_a_server_lists_exit_with_3(local_shell: Shell) -> None:
     assert local_shell.run("runs", "--server", "unix:/nowhere/at/all").returncode == 3
+
+
+def test_a_shell_completes_commands(local_shell: Shell) -> None:
+    done = local_shell.run(_STEPWAVE_COMPLETE="complete_bash", COMP_WORDS="stepwave ru", COMP_CWORD="1")
+    assert done.stdout.split() == ["run", "runs"]
