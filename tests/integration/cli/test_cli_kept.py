@@ -52,6 +52,37 @@ def test_a_rerun_as_json_prints_its_events(shell: Shell, failed: str) -> None:
     assert done.stderr == ""
 
 
+def test_a_rerun_with_another_input_is_a_new_run_of_the_same_workflow(shell: Shell, greeted: str) -> None:
+    done = shell.run("rerun", greeted, "--input", '{"name": "bob"}', "--run-id", "greeted-bob")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"twice": ["BOB", "BOB"]})
+    run, earlier = (json.loads(shell.run("export", run_id).stdout)["definition"] for run_id in ("greeted-bob", greeted))
+    assert run["workflow"] == earlier["workflow"]
+    assert "rerun_of" not in run
+
+
+def test_a_rerun_with_another_input_has_an_id_like_that_of_the_earlier_run(shell: Shell, greeted: str) -> None:
+    done = shell.run("rerun", greeted, "--input", '{"name": "bob"}', "--detach")
+    assert (done.returncode, done.stdout.rpartition("-")[0]) == (0, greeted)
+
+
+def test_a_rerun_reads_its_input_from_a_file(shell: Shell, greeted: str, tmp_path: Path) -> None:
+    (tmp_path / "input.json").write_text('{"name": "eve"}')
+    done = shell.run("rerun", greeted, "--input", f"@{tmp_path}/input.json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"twice": ["EVE", "EVE"]})
+
+
+def test_null_is_another_input(shell: Shell, greeted: str) -> None:
+    done = shell.run("rerun", greeted, "--input", "null")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "✗ hello: " in done.stderr
+
+
+def test_another_input_does_not_work_with_from_failed(shell: Shell, failed: str) -> None:
+    done = shell.run("rerun", failed, "--from-failed", "--input", "1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("--from-failed does not work with --input: ")
+
+
 def test_the_list_of_runs_marks_reruns(shell: Shell, greeted: str) -> None:
     shell.run("rerun", greeted, "--run-id", "listed-again")
     lines = shell.run("runs", "--limit", "1").stdout.splitlines()
