@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.cli.shell import Shell
+from integration.cli.shell import Shell, serving
 from stepwave import RunExport
 from stepwave.testing import replay
 
@@ -158,6 +158,31 @@ def test_export_overwrites_a_file_only_by_force(shell: Shell, greeted: str, tmp_
     assert "overwrite it with --force" in refused.stderr
     assert shell.run("export", greeted, "--to", str(file), "--force").returncode == 0
     assert RunExport.load(file).run_id == greeted
+
+
+@pytest.mark.parametrize("options", [(), ("--force",)])
+def test_export_does_not_take_a_folder_for_a_file(
+    shell: Shell, greeted: str, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    done = shell.run("export", greeted, "--to", str(tmp_path), *options)
+    assert (done.returncode, done.stderr) == (2, f"{tmp_path} is a folder\n")
+
+
+def test_export_to_a_device_needs_no_force(shell: Shell, greeted: str) -> None:
+    done = shell.run("export", greeted, "--to", "/dev/stdout")
+    assert (done.returncode, RunExport.from_json(done.stdout).run_id) == (0, greeted)
+
+
+@pytest.mark.parametrize("command", ["report", "export", "watch", "result", "rerun"])
+def test_every_command_for_an_ended_run_takes_last(shell: Shell, command: str) -> None:
+    shell.run("run", "labelled", "--run-id", f"last-for-{command}")
+    assert shell.run(command, "@last").returncode == 0
+
+
+def test_last_needs_a_run() -> None:
+    with serving() as (address, _):
+        done = Shell(address).run("result", "@last")
+    assert (done.returncode, done.stderr) == (2, "the server has no runs\n")
 
 
 def test_last_is_the_newest_run(shell: Shell, greeted: str) -> None:
