@@ -86,7 +86,9 @@ def find_workflow(name: str) -> Source:
         return _read(lambda: parse_workflow(_standard_input(), _STANDARD_INPUT))
     path = Path(name)
     if path.suffix == ".py":
-        raise CommandError(f"{name} is Python: give a workflow file, and its actions by --actions {path.stem}")
+        module = ".".join(part for part in path.with_suffix("").parts if part not in (path.anchor, ".."))
+        command = f"stepwave run FILE.yaml --actions {module if path.is_file() else 'MODULE'}"
+        raise CommandError(f"{name} is a Python file, not a workflow file; run a workflow with its actions: {command}")
     if not path.is_file() and path.suffix not in _SUFFIXES and path.name == name:
         return Source(name)
     try:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.cli.shell import Shell
+from integration.cli.shell import Shell, serving
 from stepwave import RunExport
 from stepwave.testing import replay
 
@@ -50,6 +50,37 @@ def test_a_rerun_as_json_prints_its_events(shell: Shell, failed: str) -> None:
     ends = {event["result"]["step_id"]: event["result"] for event in events if event["kind"] == "step_finished"}
     assert (ends["aside"]["reused_from"], ends["broken"]["reused_from"]) == (failed, "")
     assert done.stderr == ""
+
+
+def test_a_rerun_with_another_input_is_a_new_run_of_the_same_workflow(shell: Shell, greeted: str) -> None:
+    done = shell.run("rerun", greeted, "--input", '{"name": "bob"}', "--run-id", "greeted-bob")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"twice": ["BOB", "BOB"]})
+    run, earlier = (json.loads(shell.run("export", run_id).stdout)["definition"] for run_id in ("greeted-bob", greeted))
+    assert run["workflow"] == earlier["workflow"]
+    assert "rerun_of" not in run
+
+
+def test_a_rerun_with_another_input_has_an_id_like_that_of_the_earlier_run(shell: Shell, greeted: str) -> None:
+    done = shell.run("rerun", greeted, "--input", '{"name": "bob"}', "--detach")
+    assert (done.returncode, done.stdout.rpartition("-")[0]) == (0, greeted)
+
+
+def test_a_rerun_reads_its_input_from_a_file(shell: Shell, greeted: str, tmp_path: Path) -> None:
+    (tmp_path / "input.json").write_text('{"name": "eve"}')
+    done = shell.run("rerun", greeted, "--input", f"@{tmp_path}/input.json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"twice": ["EVE", "EVE"]})
+
+
+def test_null_is_another_input(shell: Shell, greeted: str) -> None:
+    done = shell.run("rerun", greeted, "--input", "null")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "✗ hello: " in done.stderr
+
+
+def test_another_input_does_not_work_with_from_failed(shell: Shell, failed: str) -> None:
+    done = shell.run("rerun", failed, "--from-failed", "--input", "1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("--from-failed does not work with --input: ")
 
 
 def test_the_list_of_runs_marks_reruns(shell: Shell, greeted: str) -> None:
@@ -127,6 +158,31 @@ def test_export_overwrites_a_file_only_by_force(shell: Shell, greeted: str, tmp_
     assert "overwrite it with --force" in refused.stderr
     assert shell.run("export", greeted, "--to", str(file), "--force").returncode == 0
     assert RunExport.load(file).run_id == greeted
+
+
+@pytest.mark.parametrize("options", [(), ("--force",)])
+def test_export_does_not_take_a_folder_for_a_file(
+    shell: Shell, greeted: str, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    done = shell.run("export", greeted, "--to", str(tmp_path), *options)
+    assert (done.returncode, done.stderr) == (2, f"{tmp_path} is a folder\n")
+
+
+def test_export_to_a_device_needs_no_force(shell: Shell, greeted: str) -> None:
+    done = shell.run("export", greeted, "--to", "/dev/stdout")
+    assert (done.returncode, RunExport.from_json(done.stdout).run_id) == (0, greeted)
+
+
+@pytest.mark.parametrize("command", ["report", "export", "watch", "result", "rerun"])
+def test_every_command_for_an_ended_run_takes_last(shell: Shell, command: str) -> None:
+    shell.run("run", "labelled", "--run-id", f"last-for-{command}")
+    assert shell.run(command, "@last").returncode == 0
+
+
+def test_last_needs_a_run() -> None:
+    with serving() as (address, _):
+        done = Shell(address).run("result", "@last")
+    assert (done.returncode, done.stderr) == (2, "the server has no runs\n")
 
 
 def test_last_is_the_newest_run(shell: Shell, greeted: str) -> None:

@@ -43,6 +43,24 @@ def test_runs_that_are_stopping_are_listed_apart(shell: Shell) -> None:
     assert [run["run_id"] for run in either][:2] == ["stuck", "held"]
 
 
+def test_stopping_runs_are_found_behind_newer_runs_that_continue(shell: Shell) -> None:
+    with shell.start("run", "flows/uncancellable.yaml", "--run-id", "behind") as run:
+        run.wait_for_error("ignoring cancellation")
+        shell.run("cancel", "behind")
+        shell.run("run", "flows/holding.yaml", "--detach", "--run-id", "ahead")
+        found = json.loads(
+            shell.run(
+                "runs", "--state", "stopping", "--workflow", "uncancellable", "--limit", "1", "--output", "json"
+            ).stdout
+        )
+        mixed = json.loads(
+            shell.run("runs", "--state", "stopping", "--state", "failed", "--limit", "1", "--output", "json").stdout
+        )
+    shell.run("cancel", "ahead")
+    assert [run["run_id"] for run in found] == ["behind"]
+    assert [run["run_id"] for run in mixed] == ["behind"]
+
+
 def test_a_closed_pipe_is_no_error(shell: Shell) -> None:
     with shell.start("runs") as started:
         assert started.process.stdout is not None

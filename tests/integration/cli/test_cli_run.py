@@ -312,6 +312,13 @@ def test_labels_and_parallelism_are_changed_for_one_run(shell: Shell) -> None:
     assert exported["definition"]["workflow"]["max_parallelism"] == 1
 
 
+@pytest.mark.parametrize("number", ["0", "-1", "4294967296"])
+def test_a_parallelism_that_the_contract_cannot_hold_is_refused(local_shell: Shell, number: str) -> None:
+    done = local_shell.run("run", "flows/labelled.yaml", "--local", "--max-parallelism", number)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--max-parallelism" in done.stderr
+
+
 def test_a_workflow_of_the_server_is_not_changed(shell: Shell) -> None:
     done = shell.run("run", "greeting", "--label", "team=other")
     assert done.returncode == 2

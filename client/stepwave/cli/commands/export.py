@@ -31,8 +31,8 @@ def export(
 
     `stepwave.testing.replay` turns the document into a test: today's scheduler has to make the same decisions.
     """
-    if to is not None and to.exists() and not force:
-        raise CommandError(f"{to} already exists; overwrite it with --force")
+    if to is not None:
+        _check_target(to, force=force)
     exported = asyncio.run(_export(Target(server, insecure), run))
     if to is None:
         print_line(exported.to_json().rstrip("\n"))
@@ -42,6 +42,13 @@ def export(
     except OSError as error:
         raise CommandError(f"cannot write {to}: {error.strerror}") from error
     print_message(f"wrote {to}: {exported.run_id}, {plural(len(exported.events), 'event')}")
+
+
+def _check_target(file: Path, *, force: bool) -> None:
+    if file.is_dir():
+        raise CommandError(f"{file} is a folder")
+    if file.is_file() and not force:  # a device or a pipe, such as /dev/stdout, loses nothing
+        raise CommandError(f"{file} already exists; overwrite it with --force")
 
 
 async def _export(target: Target, prefix: str) -> RunExport:

@@ -31,7 +31,8 @@ def report(
         str,
         typer.Argument(
             metavar="RUN|FILE",
-            help="The run's id or a unique prefix of it, or a file of `stepwave export`, which needs no server.",
+            help="The run's id, a unique prefix of it, @last: the newest run, or a file of "
+            "`stepwave export`, which needs no server.",
             show_default=False,
         ),
     ],

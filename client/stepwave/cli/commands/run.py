@@ -1,11 +1,14 @@
 """`stepwave run` and `stepwave rerun`: run a workflow, show its progress, and print its outputs."""
 
 import asyncio
+from dataclasses import replace
 from typing import Annotated, TypeAlias
 
 import typer
 
 from stepwave._building.requests import Rerun
+from stepwave._values.ids import rerun_id
+from stepwave._values.payload import JSON
 from stepwave.cli.connect import Target, find_run
 from stepwave.cli.exit_codes import CommandError, ExitCode
 from stepwave.cli.options import (
@@ -23,10 +26,12 @@ from stepwave.cli.options import (
 )
 from stepwave.cli.process.shutdown import run_with_actions
 from stepwave.cli.runs import RunOptions, RunRequest, start_run
-from stepwave.cli.source import find_workflow
+from stepwave.cli.source import Source, find_workflow
 
 __all__ = ["rerun", "run"]
 
+_MAX_PARALLELISM = 2**32 - 1  # the contract has a uint32
+_INPUT_FORMS = "JSON|@FILE|@-"
 _RunIdOption: TypeAlias = Annotated[
     str | None,
     typer.Option(
@@ -49,7 +54,7 @@ def run(
     local: LocalOption = False,
     input_text: Annotated[
         str | None,
-        typer.Option("--input", metavar="JSON|@FILE|@-", help="The run's input. Default: null.", show_default=False),
+        typer.Option("--input", metavar=_INPUT_FORMS, help="The run's input. Default: null.", show_default=False),
     ] = None,
     label: Annotated[
         list[str] | None,
@@ -58,7 +63,12 @@ def run(
     max_parallelism: Annotated[
         int | None,
         typer.Option(
-            "--max-parallelism", min=1, help="The largest number of steps that run at once.", show_default=False
+            "--max-parallelism",
+            metavar="N",
+            min=1,
+            max=_MAX_PARALLELISM,
+            help="The largest number of steps that run at once.",
+            show_default=False,
         ),
     ] = None,
     run_id: _RunIdOption = None,
@@ -103,6 +113,15 @@ def rerun(
     from_failed: Annotated[
         bool, typer.Option("--from-failed", help="Reuse the outputs of steps that succeeded, and run only the others.")
     ] = False,
+    input_text: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            metavar=_INPUT_FORMS,
+            help="Another input. This starts a new run of the same workflow: every step runs. Not with --from-failed.",
+            show_default=False,
+        ),
+    ] = None,
     run_id: _RunIdOption = None,
     timeout: _TimeoutOption = None,
     output: OutputOption = None,
@@ -111,23 +130,39 @@ def rerun(
     insecure: InsecureOption = False,
     verbose: VerboseOption = False,
 ) -> None:
-    """Run the workflow of an earlier run again with the same input, as a new run.
+    """Run the workflow of an earlier run again with the same input or another one, as a new run.
+
+    With `--input`, the server does not link the new run to the earlier one, which may still be running.
 
     The output and the exit codes are those of `stepwave run`.
 
     ```
     stepwave rerun briefing-7k3f9q2m --from-failed
+    stepwave rerun @last --input '{"city": "Oslo"}'
     ```
     """
+    if from_failed and input_text is not None:
+        raise CommandError("--from-failed does not work with --input: another input may change every step's output")
     target = Target(server, insecure)
     options = RunOptions(
         run_id=run_id, timeout=parse_seconds("--timeout", timeout), mode=output, verbose=verbose, detach=detach
     )
     options.check(target)
-    raise typer.Exit(asyncio.run(_rerun(target, run, options, from_failed=from_failed)))
+    if input_text is None:
+        raise typer.Exit(asyncio.run(_rerun(target, run, options, from_failed=from_failed)))
+    raise typer.Exit(asyncio.run(_run_again(target, run, parse_input(input_text), options)))
 
 
 async def _rerun(target: Target, prefix: str, options: RunOptions, *, from_failed: bool) -> ExitCode:
     async with target.open() as client:
         earlier = await find_run(client, prefix)
         return await start_run(client, RunRequest(Rerun(earlier.run_id, from_failed)), options)
+
+
+async def _run_again(target: Target, prefix: str, input: JSON, options: RunOptions) -> ExitCode:
+    """Start a new run of an earlier run's workflow. The contract's rerun takes no other input."""
+    async with target.open() as client:
+        earlier = await find_run(client, prefix)
+        workflow = (await client.export(earlier.run_id)).definition.workflow
+        named = replace(options, run_id=options.run_id or rerun_id(earlier.run_id))
+        return await start_run(client, RunRequest(workflow, input, Source(workflow)), named)
