@@ -12,6 +12,7 @@ from stepwave.exceptions import StepwaveError
 
 from .commands.backup import backup
 from .commands.export import delete, export
+from .commands.init import init
 from .commands.lists import actions, runs
 from .commands.plan import plan
 from .commands.report import report
@@ -53,7 +54,23 @@ def _stepwave(
     """Run workflows as fast as their dependencies allow, and see each step as it completes."""
 
 
-for _command in (serve, run, rerun, plan, watch, runs, result, report, why, cancel, export, delete, backup, actions):
+for _command in (
+    init,
+    serve,
+    run,
+    rerun,
+    plan,
+    watch,
+    runs,
+    result,
+    report,
+    why,
+    cancel,
+    export,
+    delete,
+    backup,
+    actions,
+):
     app.command()(_command)
 
 
