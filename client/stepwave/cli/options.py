@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -17,6 +16,7 @@ from stepwave._values.payload import JSON
 
 from .display.displays import OutputMode
 from .exit_codes import CommandError
+from .process.standard_streams import read_stdin
 
 __all__ = [
     "ActionsOption",
@@ -149,12 +149,7 @@ def parse_input(text: str | None) -> JSON:
 
 def _read_text(file: str) -> str:
     """Read a file, or standard input for `-`, as UTF-8, or as UTF-16 or UTF-32 if a byte order mark says so."""
-    if file != "-":
-        data = Path(file).read_bytes()
-    elif (binary := getattr(sys.stdin, "buffer", None)) is not None:
-        data = binary.read()
-    else:
-        return sys.stdin.read()
+    data = read_stdin() if file == "-" else Path(file).read_bytes()
     return data.decode(json.detect_encoding(data))
 
 

@@ -1,7 +1,7 @@
 """The workflow of a command, from a file or from the server, and the places of errors in the file."""
 
+import json
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from stepwave.exceptions import InvalidWorkflow, Unsupported
 from stepwave.v1 import workflow_pb2
 
 from .exit_codes import CommandError
+from .process.standard_streams import read_stdin
 
 __all__ = ["Source", "find_workflow"]
 
@@ -86,8 +87,9 @@ def find_workflow(name: str) -> Source:
         return _read(lambda: parse_workflow(_standard_input(), _STANDARD_INPUT))
     path = Path(name)
     if path.suffix == ".py":
-        module = ".".join(part for part in path.with_suffix("").parts if part not in (path.anchor, ".."))
-        command = f"stepwave run FILE.yaml --actions {module if path.is_file() else 'MODULE'}"
+        importable = path.is_file() and not path.is_absolute() and ".." not in path.parts
+        module = ".".join(path.with_suffix("").parts) if importable else "MODULE"
+        command = f"stepwave run FILE.yaml --actions {module}"
         raise CommandError(f"{name} is a Python file, not a workflow file; run a workflow with its actions: {command}")
     if not path.is_file() and path.suffix not in _SUFFIXES and path.name == name:
         return Source(name)
@@ -98,8 +100,9 @@ def find_workflow(name: str) -> Source:
 
 
 def _standard_input() -> str:
+    data = read_stdin()
     try:
-        return sys.stdin.read()
+        return data.decode(json.detect_encoding(data))
     except UnicodeDecodeError as error:
         raise CommandError("standard input is not UTF-8") from error
 

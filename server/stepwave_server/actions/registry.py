@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import TypeVar, cast
 
@@ -313,7 +314,7 @@ def _distinguish(one: Action, other: Action) -> str:
 
 def _import(name: str) -> ModuleType:
     if "/" in name or name.endswith(".py"):
-        raise ActionsError(f"{name!r} is a path; give the name of the module: {_module_name(name)}")
+        raise ActionsError(_path_problem(name))
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
@@ -323,13 +324,33 @@ def _import(name: str) -> ModuleType:
             ) from error
         raise ActionsError(f"module {name!r} needs a module that is missing: {error.name}") from error
     except (Exception, SystemExit) as error:  # a script may call `sys.exit`
-        *_, frame = traceback.extract_tb(error.__traceback__)
-        in_module = not frame.filename.startswith("<") and frame.filename != __file__  # a syntax error names its place
-        place = f" ({frame.filename}:{frame.lineno})" if in_module else ""
-        raise ActionsError(f"module {name!r} cannot be imported: {type(error).__name__}: {error}{place}") from error
+        problem = f"{type(error).__name__}: {error}".removesuffix(": ")
+        raise ActionsError(f"module {name!r} cannot be imported: {problem}{_place(error)}") from error
 
 
-def _module_name(path: str) -> str:
-    """Return the name of the module in a file, as seen from the working directory."""
-    parts = [part for part in path.removesuffix(".py").split("/") if part not in ("", ".", "..")]
-    return ".".join(parts) or "MODULE"
+def _place(error: BaseException) -> str:
+    """Return the line that keeps a module from being imported; empty for a syntax error, whose message names its line.
+
+    It is the innermost line, or for `SystemExit` the innermost line of a module's body: `argparse`, for example, exits
+    deep in its own code.
+    """
+    exits = isinstance(error, SystemExit)
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.name == "<module>" or not exits]
+    if not frames or frames[-1].filename.startswith("<") or frames[-1].filename == __file__:
+        return ""
+    return f" ({frames[-1].filename}:{frames[-1].lineno})"
+
+
+def _path_problem(path: str) -> str:
+    """Return what to give in place of the path of a module or a package."""
+    bare = Path(path.removesuffix(".py")).resolve()
+    file = bare.with_name(f"{bare.name}.py")
+    if not (file.is_file() or bare.is_dir()):
+        return f"{path!r} is a path, and there is no such module; give a module's name, such as tools for tools.py"
+    if bare.name == "__init__":
+        bare = bare.parent
+    if bare.is_relative_to(Path.cwd()) and bare != Path.cwd():
+        name = ".".join(bare.relative_to(Path.cwd()).parts)
+        return f"{path!r} is a path; give the name of the module: {name}"
+    command = f"start the command in {bare.parent}, and give the name of the module: {bare.name}"
+    return f"{path!r} is a path outside the working directory; {command}"

@@ -66,6 +66,17 @@ class Shell:
             check=False,
         )
 
+    def pipe(self, data: bytes, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
+        """Run a command to its end with bytes as its standard input."""
+        return subprocess.run(
+            [_STEPWAVE, *arguments],
+            cwd=self.folder,
+            env=self._environment(environment),
+            input=data,
+            capture_output=True,
+            check=False,
+        )
+
     def redirect(self, redirection: str, *arguments: str, before: str = "") -> "subprocess.CompletedProcess[str]":
         """Run a command to its end with a shell's redirection. The command replaces the shell's process."""
         return subprocess.run(

@@ -11,7 +11,7 @@ from stepwave.cli.exit_codes import CommandError, ExitCode
 
 from .forks import close_on_fork
 
-__all__ = ["output_stream", "prepare_streams", "reserve_stdout"]
+__all__ = ["output_stream", "prepare_streams", "read_stdin", "reserve_stdout"]
 
 _reserved: TextIO | None = None  # the stream of the command's output; `None`: `sys.stdout`
 _replaced: list[TextIO] = []  # keeps the first `sys.stdout` open: closing it would close the buffer of `sys.__stdout__`
@@ -35,6 +35,12 @@ def prepare_streams() -> None:
         sys.stdout = _OutputStream(_buffer(sys.stdout, 1), line_buffering=os.isatty(1))
     if sys.stderr is sys.__stderr__:
         sys.stderr = _MessageStream(_buffer(sys.stderr, 2), line_buffering=True)
+
+
+def read_stdin() -> bytes:
+    """Read standard input to its end. Its bytes do not depend on the locale."""
+    binary = getattr(sys.stdin, "buffer", None)
+    return sys.stdin.read().encode() if binary is None else binary.read()  # other code may have replaced the stream
 
 
 def output_stream() -> TextIO:
