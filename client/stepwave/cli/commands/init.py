@@ -11,8 +11,8 @@ from stepwave.cli.exit_codes import CommandError
 
 __all__ = ["init"]
 
-_FILES = ("actions.py", "flow.yaml", "test_flow.py", "client.py")
-_COMMANDS = ("stepwave run flow.yaml --actions actions", "pytest", "python client.py")
+_FILES = ("actions.py", "flows/research.yaml", "test_flow.py", "client.py")
+_COMMANDS = ("stepwave run flows/research.yaml --actions actions", "pytest", "python client.py")
 
 
 def init(
@@ -32,8 +32,8 @@ def init(
             f"{', '.join(existing)} already {'exists' if len(existing) == 1 else 'exist'}; nothing written"
         )
     templates = files("stepwave.cli") / "templates"
-    _create_folder(folder)
     for name, path in paths.items():
+        _create_folder(path.parent)
         _write_new_file(path, (templates / name).read_bytes())
         print_line(f"wrote {path}")
     print_line("next:" if folder.samefile(Path()) else f"next, in {folder}:")

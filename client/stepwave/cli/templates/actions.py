@@ -1,4 +1,4 @@
-"""The actions of the workflow in flow.yaml. Put your tool calls and model calls in place of the pauses."""
+"""The actions of the workflow in flows/research.yaml. Put your tool calls and model calls in place of the pauses."""
 
 import asyncio
 import time

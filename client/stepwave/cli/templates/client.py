@@ -1,7 +1,7 @@
 """Runs the workflow, and prints the text of the step `write` as it is written.
 
-python client.py                                 # in this process
-stepwave serve --actions actions --workflows .   # or start a server, and run it there:
+python client.py                                     # in this process
+stepwave serve --actions actions --workflows flows   # or start a server, and run it there:
 python client.py --server 127.0.0.1:50051
 """
 
@@ -12,12 +12,12 @@ from pathlib import Path
 
 from stepwave import AsyncClient
 
-FOLDER = Path(__file__).parent
+FLOWS = Path(__file__).parent / "flows"
 
 
 def connect(server: str | None) -> AbstractAsyncContextManager[AsyncClient]:
     """Return a client of a server; `None`: of a new server in this process."""
-    return AsyncClient(server) if server else AsyncClient.local(["actions"], workflows=FOLDER)
+    return AsyncClient(server) if server else AsyncClient.local(["actions"], workflows=FLOWS)
 
 
 async def main() -> None:

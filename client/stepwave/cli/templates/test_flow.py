@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stepwave.testing import Takes, run_scripted
 
-FLOW = Path(__file__).with_name("flow.yaml")
+FLOW = Path(__file__).parent / "flows" / "research.yaml"
 
 
 def test_a_failed_search_is_tried_again() -> None:
