@@ -9,7 +9,6 @@ from google.protobuf import timestamp_pb2
 
 from stepwave import (
     Blob,
-    Counts,
     Event,
     Failure,
     FailureCause,
@@ -39,8 +38,7 @@ from stepwave._model.catalog import InputRule
 from stepwave._values.payload import from_payload
 from stepwave._values.plain import plain
 from stepwave.v1 import event_pb2, orchestrator_pb2, payload_pb2, run_pb2, workflow_pb2
-
-NOON = datetime(2026, 1, 2, 12, 0, 0, 123_457, tzinfo=UTC)
+from unit.client.convert.result_maker import NOON, result
 
 
 def stamp(moment: datetime) -> timestamp_pb2.Timestamp:
@@ -58,24 +56,6 @@ def event_of(**kind: object) -> Event:
     for name, value in kind.items():
         getattr(message, name).CopyFrom(value)
     return event_from_proto(message, no_result)
-
-
-def result(state: State = State.SUCCEEDED, **given: object) -> RunResult:
-    fields: dict[str, object] = {
-        "run_id": "r",
-        "workflow_name": "w",
-        "state": state,
-        "outputs": {},
-        "steps": {},
-        "failures": (),
-        "failure_count": 0,
-        "create_time": NOON,
-        "start_time": NOON,
-        "end_time": NOON + timedelta(seconds=2),
-        "counts": Counts(0, 0, 1, 0, 0, 0),
-        **given,
-    }
-    return RunResult(**fields)  # type: ignore[arg-type]  # fields by name
 
 
 @pytest.mark.parametrize("microsecond", [0, 1, 123_457, 500_000, 999_999])
@@ -334,68 +314,3 @@ def test_capabilities_of_a_server_are_read() -> None:
     info = server_info_from_proto(message)
     assert (info.version, info.start_time, info.draining) == ("1", NOON, True)
     assert info.limits.to_dict()["default_step_timeout"] == 600.0
-
-
-def failed(step_id: str, message: str) -> Failure:
-    return Failure(
-        reason=FailureReason.TIMEOUT,
-        message=message,
-        retryable=True,
-        retry_after=None,
-        step_id=step_id,
-        attempt=1,
-        details={},
-    )
-
-
-def test_a_result_prints_as_its_state_time_and_outputs() -> None:
-    outputs = {"text": "two\n lines", "json": {"a": [1, None], "b": "é"}, "blob": Blob(b"x" * 1_024, "image/png")}
-    assert str(result(outputs=outputs)).splitlines() == [
-        "r (w): succeeded in 2.00 s",
-        "  text: two lines",
-        '  json: {"a": [1, null], "b": "é"}',
-        "  blob: <1,024 bytes of image/png>",
-    ]
-
-
-def test_a_result_prints_its_failures_with_step_and_reason() -> None:
-    failures = (failed("a", "no answer in 5 s"), failed("", "the run took longer than 9 s"))
-    shown = str(result(State.FAILED, failures=failures, failure_count=5))
-    assert shown.splitlines() == [
-        "r (w): failed in 2.00 s",
-        "  failure of step a: timeout: no answer in 5 s",
-        "  failure of the run: timeout: the run took longer than 9 s",
-        "  … 3 more failures",
-    ]
-
-
-def test_a_large_result_prints_as_short_lines() -> None:
-    outputs = {"s" * 128: "x" * 1_000_000, "spaces": " " * 1_000 + "end", **{f"p{index}": index for index in range(50)}}
-    failures = (failed("a", "y " * 10_000),)
-    lines = str(result(outputs=outputs, failures=failures, failure_count=1, omitted_output_count=2)).splitlines()
-    assert lines[1] == f"  {'s' * 128}: {'x' * 19}…"
-    assert lines[2] == "  spaces: …"
-    assert lines[21] == "  … 34 more outputs"
-    assert len(lines) == 23
-    assert max(map(len, lines[2:])) <= 100
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0004, "0 ms"), (0.25, "250 ms"), (59.99, "59.99 s"), (3_723.4, "1:02:03")]
-)
-def test_a_result_prints_its_duration(seconds: float, text: str) -> None:
-    assert str(result(end_time=NOON + timedelta(seconds=seconds))) == f"r (w): succeeded in {text}"
-
-
-def test_a_run_that_never_began_prints_no_duration() -> None:
-    assert str(result(State.CANCELLED, start_time=None)) == "r (w): cancelled"
-
-
-def test_a_single_failure_that_is_not_listed_is_one_failure() -> None:
-    assert str(result(State.FAILED, failure_count=1)).splitlines()[1:] == ["  … 1 more failure"]
-
-
-def test_the_repr_of_a_result_is_exact() -> None:
-    whole = result(outputs={"a": "x" * 1_000})
-    assert repr(whole).startswith("RunResult(run_id='r', workflow_name='w', state=<State.SUCCEEDED: 'succeeded'>")
-    assert "x" * 1_000 in repr(whole)

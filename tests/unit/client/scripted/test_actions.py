@@ -6,26 +6,12 @@ from stepwave import (
     FailureReason,
     Fallback,
     InvalidWorkflow,
-    Retry,
     Workflow,
     action,
 )
 from stepwave.testing import run_scripted
 from stepwave_server.actions import ActionsError
-
-RETRY = Retry(max_attempts=5, jitter=0)
-
-
-def one(retry: Retry | None = None) -> Workflow:
-    """Return a workflow of one step."""
-    flow = Workflow("one", retry=retry)
-    flow.step("only", "weather", {"city": "Oslo"})
-    return flow
-
-
-@action
-async def weather(city: str) -> str:
-    return f"rain in {city}"
+from unit.client.scripted.weather import one, weather
 
 
 def test_actions_that_are_not_replaced_run() -> None:

@@ -16,28 +16,13 @@ from stepwave import (
     Context,
     FailureReason,
     InvalidWorkflow,
-    Retry,
     RunFailed,
     State,
     StepChunk,
     Workflow,
-    action,
 )
 from stepwave.testing import Always, ByStep, Hangs, ScriptExhausted, Takes, run_scripted
-
-RETRY = Retry(max_attempts=5, jitter=0)
-
-
-def one(retry: Retry | None = None) -> Workflow:
-    """Return a workflow of one step."""
-    flow = Workflow("one", retry=retry)
-    flow.step("only", "weather", {"city": "Oslo"})
-    return flow
-
-
-@action
-async def weather(city: str) -> str:
-    return f"rain in {city}"
+from unit.client.scripted.weather import RETRY, one, weather
 
 
 def test_every_attempt_takes_the_next_entry() -> None:
