@@ -1,4 +1,4 @@
-"""What a step does about failures: its retry policy and its fallback."""
+"""The failure policies of a step: its retry policy and its fallback."""
 
 from dataclasses import KW_ONLY, dataclass
 from enum import Enum

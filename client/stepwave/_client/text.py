@@ -59,7 +59,7 @@ class StepText:
         self._restarts = False
 
     def take(self, event: AnyEvent) -> TextChunk | None:
-        """Take the run's next event, and return the chunk that it brings; `None`: it brings none."""
+        """Process the next event of the run. Return its chunk of the step's text; `None`: it has none."""
         match event:
             case StepChunk(step_id=self.step_id):
                 return self._take_chunk(event)

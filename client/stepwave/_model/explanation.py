@@ -29,7 +29,7 @@ class CodeLine(Plain):
 
 @dataclass(frozen=True, slots=True)
 class StepExplanation(Plain):
-    """What a step does or waits for.
+    """The explanation of one step: its activity, or what it waits for.
 
     Attributes:
         step_id: The step.
@@ -66,7 +66,7 @@ class StepExplanation(Plain):
 
 @dataclass(frozen=True, slots=True)
 class RunExplanation(Plain):
-    """What the unfinished steps of a run do or wait for.
+    """The explanation of a run: its unfinished steps, and what they wait for.
 
     Attributes:
         run: The run.

@@ -26,7 +26,7 @@ __all__ = ["RunOptions", "RunRequest", "follow", "print_result", "start_run"]
 
 @dataclass(frozen=True, slots=True)
 class RunRequest:
-    """What to run.
+    """A request to run a workflow.
 
     Attributes:
         definition: The workflow, or the earlier run to repeat.

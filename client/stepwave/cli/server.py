@@ -1,4 +1,4 @@
-"""What commands need to run a server or read its journal: the `server` extra, settings from options, and the log."""
+"""Support for commands that run a server or read its journal: the `server` extra, settings, and the log."""
 
 import logging
 import os

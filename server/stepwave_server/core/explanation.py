@@ -46,7 +46,7 @@ class CodeLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepExplanation:
-    """What a step does or waits for.
+    """The explanation of one step: its activity, or what it waits for.
 
     Attributes:
         state: `PENDING`, or `RUNNING` once an attempt was started.

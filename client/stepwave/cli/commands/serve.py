@@ -38,14 +38,14 @@ class LogLevel(StrEnum):
 
 
 class Synchronous(StrEnum):
-    """What a commit survives: `full` a power cut, `normal` a crash of the process."""
+    """The durability of commits. `full` survives a power cut, `normal` a crash of the process."""
 
     FULL = "full"
     NORMAL = "normal"
 
 
 class RecoverMode(StrEnum):
-    """What the server does with unfinished runs of an earlier server."""
+    """The treatment of unfinished runs of an earlier server."""
 
     RESUME = "resume"
     PAUSE = "pause"

@@ -1,1 +1,1 @@
-"""What the command line shows: the live view, event lines, reports and tables."""
+"""The output of the command line: the live view, event lines, reports and tables."""

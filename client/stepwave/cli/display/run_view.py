@@ -33,7 +33,7 @@ _MAX_RECENT = 200
 
 
 class Activity(StrEnum):
-    """What a step does: its state, where a running step may also be between two attempts."""
+    """The activity of a step: its state, and for a running step whether it is between two attempts."""
 
     PENDING = "pending"
     READY = "ready"
