@@ -1,14 +1,16 @@
 """The frames of the live view: a run's waves and steps as lines that fit a terminal, for any number of steps.
 
 If all steps fit, all are shown. Otherwise the steps are selected in this order: failed steps, steps that wait for their
-action, running steps, steps between two attempts, and the steps that ended last. Each wave shows the counts of its
-steps, and neighbouring waves without a selected step share a line.
+action, running steps, steps that wait or back off, and the steps that ended last. Running steps leave a quarter of the
+rows to those that wait. Each wave shows the counts of its steps, and neighbouring waves without a selected step share a
+line.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import islice, zip_longest
+from math import ceil
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -21,6 +23,7 @@ __all__ = ["frame"]
 _SYMBOLS = {
     Activity.PENDING: ("·", "dim"),
     Activity.READY: ("▹", "cyan"),
+    Activity.WAITING: ("◌", "yellow"),
     Activity.RUNNING: ("▸", "cyan"),
     Activity.BACKING_OFF: ("↻", "yellow"),
     Activity.SUCCEEDED: ("✓", "green"),
@@ -125,11 +128,20 @@ def _select_steps(view: RunView, max_rows: int) -> list[StepView]:
 def _by_priority(view: RunView, max_rows: int) -> Iterator[StepView]:
     yield from islice(view.failed, max(max_rows // 3, 1))
     yield from view.without_action.values()
-    started = [step for step in view.started.values() if not step.action_missing]
-    yield from (step for step in started if step.activity is Activity.RUNNING)
-    yield from (step for step in started if step.activity is not Activity.RUNNING)
+    running = [step for step in view.started.values() if step.activity is Activity.RUNNING]
+    backing_off = [step for step in view.started.values() if step.activity in {Activity.BACKING_OFF, Activity.READY}]
+    share = max_rows * 3 // 4
+    yield from running[:share]
+    yield from _by_turns(backing_off, [step for step in view.waiting.values() if not step.action_missing])
+    yield from running[share:]
     if view.result is None:
         yield from reversed(view.recent)
+
+
+def _by_turns(first: list[StepView], second: list[StepView]) -> Iterator[StepView]:
+    """Yield the steps of both lists, alternating while there are some of both."""
+    for pair in zip_longest(first, second):
+        yield from (step for step in pair if step is not None)
 
 
 def _body(view: RunView, steps: list[StepView], width: int, now: datetime) -> Iterator[Text]:
@@ -182,7 +194,7 @@ class _Columns:
         if self._action_width:
             line.append("  ").append_text(_cell(step.action, self._action_width, "dim"))
         line.append(f"  {duration_text(_step_duration(step, now)):>{_DURATION_WIDTH}}  ")
-        return line.append_text(_detail(step, self._width - line.cell_len))
+        return line.append_text(_detail(step, self._width - line.cell_len, now))
 
 
 def _column_width(texts: Iterable[str], max_width: int) -> int:
@@ -196,8 +208,6 @@ def _cell(text: str, width: int, style: str) -> Text:
 
 
 def _symbol(step: StepView, now: datetime) -> tuple[str, str]:
-    if step.action_missing:
-        return "◌", "yellow"
     if step.activity is not Activity.RUNNING:
         return _SYMBOLS[step.activity]
     return _SPINNER[int(now.timestamp() * 10) % len(_SPINNER)], "cyan"
@@ -207,19 +217,34 @@ def _step_duration(step: StepView, now: datetime) -> timedelta | None:
     return (step.end_time or now) - step.start_time if step.start_time else None
 
 
-def _detail(step: StepView, max_width: int) -> Text:
+def _detail(step: StepView, max_width: int, now: datetime) -> Text:
     """Return a step's progress, and its note or the end of its stream."""
     detail = Text()
     if step.fraction is not None:
         detail.append_text(_bar(step.fraction, _BAR_WIDTH, "cyan")).append(f" {step.fraction:4.0%} ")
     if step.attempt > 1 and not step.activity.ended:
         detail.append(f"attempt {step.attempt}  ", style="yellow")
+    if step.note and step.activity in {Activity.BACKING_OFF, Activity.READY}:
+        detail.append(_next_attempt(step, now), style="yellow")
     if step.note:
         detail.append(step.note, style=_SYMBOLS[step.activity][1] if step.activity.ended else "")
     stream_text = one_line(step.stream_text)
     if stream_text and not step.note:
         detail.append_text(_truncate_start(stream_text, max_width - detail.cell_len))
     return detail
+
+
+def _next_attempt(step: StepView, now: datetime) -> str:
+    """Return what follows a failed attempt, with the time until then."""
+    if step.next_time is not None and step.next_time > now:
+        return f"{'fallback' if step.fallback_next else 'next try'} in {_seconds_text(step.next_time - now)}: "
+    return "its fallback follows: " if step.fallback_next else "tries again: "
+
+
+def _seconds_text(duration: timedelta) -> str:
+    """Return a duration in whole seconds, which changes once a second; from a minute on as `duration_text`."""
+    seconds = ceil(duration.total_seconds())
+    return f"{seconds} s" if seconds < 60 else duration_text(timedelta(seconds=seconds))
 
 
 def _truncate_start(text: str, max_width: int) -> Text:

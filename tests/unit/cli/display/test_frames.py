@@ -79,7 +79,32 @@ def test_a_new_attempt_clears_the_stream_of_the_attempt_before() -> None:
 def test_a_step_that_is_retried_shows_its_failure() -> None:
     line = draw(Script(("search",)).started("search").retrying("search", failure("too busy")))[-1]
     assert "↻ search" in line
-    assert line.endswith("tries again: too busy")
+    assert line.endswith("next try in 1 s: too busy")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "next try in 12 s: too busy"),
+        (1, "next try in 11 s: too busy"),
+        (11.5, "next try in 1 s: too busy"),
+        (13, "tries again: too busy"),
+    ],
+)
+def test_the_time_until_the_next_attempt_counts_down_without_events(seconds: float, text: str) -> None:
+    script = Script(("search",)).started("search").retrying("search", failure("too busy"), pause=12)
+    now = script.now + timedelta(seconds=seconds)
+    assert draw(script, now=now)[-1].endswith(text)
+
+
+def test_a_long_time_until_the_next_attempt_is_in_minutes() -> None:
+    script = Script(("search",)).started("search").retrying("search", failure("too busy"), pause=125)
+    assert draw(script)[-1].endswith("next try in 2m 05s: too busy")
+
+
+def test_the_time_until_a_fallback_counts_down() -> None:
+    script = Script(("search",)).started("search").retrying("search", failure("too busy"), pause=3, fallback=True)
+    assert draw(script)[-1].endswith("fallback in 3 s: too busy")
 
 
 @pytest.mark.parametrize("width", [60, 100])
@@ -118,7 +143,40 @@ def test_a_step_that_waits_for_its_fallback_shows_it() -> None:
 
 
 def test_a_waiting_step_shows_its_cause() -> None:
-    assert draw(Script(("search",)).waiting("search"))[-1].endswith("waits for concurrency")
+    lines = draw(Script(("search",)).waiting("search"))
+    assert lines[1].endswith("0/1 step  1 waiting")
+    assert lines[-1].startswith("  ◌ search")
+    assert lines[-1].endswith("waiting: a place")
+
+
+def test_a_waiting_step_shows_its_limit_at_sixty_columns() -> None:
+    message = 'all 3 places of the limit "search" are taken'
+    assert draw(Script(("search",)).waiting("search", message), width=60)[-1].endswith("waiting: limit search")
+
+
+def test_a_retried_step_that_waits_is_counted_as_waiting() -> None:
+    script = Script(("search",)).started("search").retrying("search", failure()).ready("search", 2).waiting("search")
+    lines = draw(script)
+    assert lines[1].endswith("0/1 step  1 waiting")
+    assert lines[-1].endswith("waiting: a place")
+
+
+def test_a_step_that_has_waited_runs() -> None:
+    lines = draw(Script(("search",)).waiting("search").started("search"))
+    assert lines[1].endswith("0/1 step  1 running")
+    assert "waiting" not in lines[-1]
+
+
+def test_a_running_step_does_not_wait_whatever_a_late_event_reports() -> None:
+    assert "waiting" not in draw(Script(("search",)).started("search").waiting("search"))[-1]
+
+
+def test_waiting_steps_are_shown_while_more_steps_run_than_fit() -> None:
+    steps = tuple(f"s{index}" for index in range(500))
+    script = Script(steps).started(*steps[:100]).retrying("s0", failure("too busy"), pause=12)
+    lines = draw(script.waiting("s400", 'all 3 places of the limit "search" are taken'), height=24)
+    assert any(line.startswith("  ↻ s0") and line.endswith("next try in 12 s: too busy") for line in lines)
+    assert any(line.startswith("  ◌ s400") and line.endswith("waiting: limit search") for line in lines)
 
 
 def test_a_step_whose_action_is_missing_waits_for_a_server_that_has_it() -> None:
