@@ -3,7 +3,7 @@
 If all steps fit, all are shown. Otherwise the steps are selected in this order: failed steps, steps that wait for their
 action, running steps, steps that wait or back off, and the steps that ended last. Running steps leave a quarter of the
 rows to those that wait. Each wave shows the counts of its steps, and neighbouring waves without a selected step share a
-line.
+line. Pending steps fill the space that is left. The last line counts the steps without a row.
 """
 
 from collections import Counter
@@ -39,6 +39,8 @@ _DURATION_WIDTH = 7
 _MIN_WIDTH_WITH_ACTIONS = 80
 _MAX_FINAL_ROWS = 100  # a run with at most this many rows is shown whole when it has ended
 _FINAL_SELECTION_ROWS = 40  # the rows of the selected steps of a larger run
+_HEADER_ROWS = 2
+_MIN_ROWS = 5  # a step, its wave, the waves before and after it, and the number of steps without a row
 
 
 def frame(view: RunView, *, width: int, height: int, now: datetime) -> list[Text]:
@@ -51,11 +53,13 @@ def frame(view: RunView, *, width: int, height: int, now: datetime) -> list[Text
         now: The time until which the durations of running steps count.
     """
     rows = len(view.steps) + len(view.waves)
-    max_rows = max(height - 3, 4)
+    max_rows = max(height - _HEADER_ROWS, _MIN_ROWS)
     if view.result is not None:
         max_rows = max(max_rows, rows if rows <= _MAX_FINAL_ROWS else _FINAL_SELECTION_ROWS)
-    steps = view.steps.values() if rows <= max_rows else _select_steps(view, max_rows)
-    lines = [*_header(view, width, now), *_body(view, list(steps), width, now)]
+    steps = list(view.steps.values()) if rows <= max_rows else _select_steps(view, max_rows - 1)
+    lines = [*_header(view, width, now), *_body(view, steps, width, now)]
+    if left_out := len(view.steps) - len(steps):
+        lines.append(Text(f"… {left_out:,} more", style="dim"))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return lines
@@ -71,9 +75,9 @@ def _header(view: RunView, width: int, now: datetime) -> Iterator[Text]:
     title.truncate(max(width - cell_len(elapsed) - 2, 1), overflow="ellipsis", pad=True)
     yield title.append(f"  {elapsed}")
     total = len(view.steps)
-    counts = Text(f"  {view.ended:,}/{plural(total, 'step')}  ")
-    counts.append_text(_counts(view, width - counts.cell_len - _BAR_WIDTH))
-    bar_width = min(max(width - counts.cell_len, _BAR_WIDTH), _MAX_BAR_WIDTH)
+    bar_width = min(max(width // 5, _BAR_WIDTH), _MAX_BAR_WIDTH)  # not by the length of the counts, which change
+    counts = Text(f"  {view.ended:>{len(f'{total:,}')},}/{plural(total, 'step')}  ")
+    counts.append_text(_counts(view, width - counts.cell_len - bar_width))
     yield _bar(view.ended / total if total else 0.0, bar_width, style).append_text(counts)
 
 
@@ -114,15 +118,39 @@ def _elapsed(view: RunView, now: datetime) -> timedelta | None:
 def _select_steps(view: RunView, max_rows: int) -> list[StepView]:
     """Select the most important steps that fit."""
     selected: dict[str, StepView] = {}
-    waves: set[int] = set()
-    rows = 1
+    rows = _WaveRows(view)
     for step in _by_priority(view, max_rows):
-        rows += 1 if step.wave in waves else 3  # the step, its wave, and a line for the waves before that wave
-        if rows > max_rows:
+        if len(selected) + rows.count >= max_rows:
             break
-        selected[step.step_id] = step
-        waves.add(step.wave)
+        if step.step_id not in selected and len(selected) + 1 + rows.count_with(step.wave) <= max_rows:
+            selected[step.step_id] = step
+            rows.add(step.wave)
     return list(selected.values())
+
+
+class _WaveRows:
+    """Counts the rows of waves: one for each wave with selected steps, and one for neighbouring waves without.
+
+    Attributes:
+        count: The number of rows.
+    """
+
+    def __init__(self, view: RunView) -> None:
+        self.count = 1
+        self._waves = view.waves
+        self._selected: set[int] = set()
+
+    def count_with(self, wave: int) -> int:
+        """Return the number of rows if a step of this wave is selected too."""
+        if wave in self._selected:
+            return self.count
+        # A row for the wave; the row of its group becomes one before it, one after it, both, or none.
+        return self.count + sum(index in self._waves and index not in self._selected for index in (wave - 1, wave + 1))
+
+    def add(self, wave: int) -> None:
+        """Select a step of this wave."""
+        self.count = self.count_with(wave)
+        self._selected.add(wave)
 
 
 def _by_priority(view: RunView, max_rows: int) -> Iterator[StepView]:
@@ -136,6 +164,8 @@ def _by_priority(view: RunView, max_rows: int) -> Iterator[StepView]:
     yield from running[share:]
     if view.result is None:
         yield from reversed(view.recent)
+        not_ended = (step for step in view.steps.values() if not step.activity.ended)
+        yield from islice(not_ended, max_rows * 4)  # running ones were yielded before
 
 
 def _by_turns(first: list[StepView], second: list[StepView]) -> Iterator[StepView]:

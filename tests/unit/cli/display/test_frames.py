@@ -272,14 +272,44 @@ def test_counts_are_symbols_if_the_words_do_not_fit() -> None:
 def test_a_large_run_fits_the_height_of_the_terminal() -> None:
     script = Script(tuple(f"s{index}" for index in range(5_000)))
     script.started(*(f"s{index}" for index in range(200))).succeeded(*(f"s{index}" for index in range(100)))
-    assert len(draw(script, height=24)) <= 23
+    lines = draw(script, height=24)
+    assert len(lines) == 24
+    assert lines[-1] == "… 4,980 more"
+
+
+@pytest.mark.parametrize("height", [8, 24, 50])
+@pytest.mark.parametrize("started", [0, 3, 40])
+def test_the_space_is_used_while_rows_are_left_out(started: int, height: int) -> None:
+    waves = [tuple(f"s{wave}-{index}" for index in range(20)) for wave in range(9)]
+    steps = [step for wave in waves for step in wave]
+    lines = draw(Script(*waves).started(*steps[:started]).succeeded(*steps[: started // 2]), height=height)
+    assert len(lines) == height
+    rows = sum(line.startswith("  ") for line in lines[2:])
+    assert lines[-1] == f"… {180 - rows} more"
+
+
+def test_nothing_is_counted_as_left_out_if_all_steps_are_shown() -> None:
+    lines = draw(Script(tuple(f"s{index}" for index in range(21))), height=24)
+    assert len(lines) == 24
+    assert "more" not in lines[-1]
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_the_bars_width_is_the_same_in_every_frame(width: int) -> None:
+    script = Script(tuple(f"s{index}" for index in range(12)))
+    lines = [draw(script, width=width)[1]]
+    for index in range(12):
+        lines.append(draw(script.started(f"s{index}"), width=width)[1])
+        lines.append(draw(script.succeeded(f"s{index}"), width=width)[1])
+    assert {len(line) - len(line.lstrip("━╌")) for line in lines} == {width // 5}
+    assert len({line.index("/12 steps") for line in lines}) == 1
 
 
 def test_failed_steps_are_selected_first_then_running_ones() -> None:
     script = Script(tuple(f"s{index}" for index in range(500))).started("s7", "s8", "s9").succeeded("s7")
     lines = draw(script.failed("s8", failure()), height=10)
     assert lines[2] == "wave 0  497 pending, 1 running, 1 succeeded, 1 failed"
-    assert [line.split()[1] for line in lines[3:]] == ["s7", "s8", "s9"]
+    assert [line.split()[1] for line in lines[3:]] == ["s0", "s1", "s2", "s7", "s8", "s9", "494"]
 
 
 def test_running_steps_are_selected_before_steps_that_back_off() -> None:
@@ -288,7 +318,7 @@ def test_running_steps_are_selected_before_steps_that_back_off() -> None:
     for step in steps[:10]:
         script.retrying(step, failure())
     lines = draw(script, height=10)
-    assert [line.split()[1] for line in lines[3:]] == ["s10", "s11", "s12", "s13"]
+    assert [line.split()[1] for line in lines[3:]] == ["s0", "s10", "s11", "s12", "s13", "s14", "494"]
 
 
 def test_neighbouring_waves_without_selected_steps_share_a_line() -> None:
@@ -297,7 +327,7 @@ def test_neighbouring_waves_without_selected_steps_share_a_line() -> None:
         script.started(f"s{index}").succeeded(f"s{index}")
     lines = draw(script.started("s100"), height=10)
     assert lines[2] == "waves 0-98  99 succeeded"
-    assert lines[-1] == "waves 101-199  99 pending"
+    assert lines[-2:] == ["waves 101-199  99 pending", "… 198 more"]
 
 
 def test_the_last_frame_shows_all_steps_of_a_small_run() -> None:
@@ -345,7 +375,7 @@ def test_every_line_of_every_frame_fits(
             script.skipped(step, step)
     lines = draw(script, width=width, height=height)
     assert all(line.isprintable() for line in lines)
-    assert len(lines) <= max(height - 1, 7)
+    assert len(lines) <= max(height, 7)
 
 
 @pytest.mark.parametrize("width", [60, 100])
