@@ -261,5 +261,5 @@ def _outcome(result: StepResult) -> str:
     if result.skip_reason is not None:
         return skip_line(result.skip_reason)
     if result.original_failure is not None:
-        return f"by its fallback: {failure_line(result.original_failure)}"
+        return f"fell back: {failure_line(result.original_failure)}"
     return f"attempt {result.attempts}" if result.attempts > 1 else ""

@@ -112,10 +112,10 @@ def place_text(file: str, line: object = "") -> str:
 
 
 def failure_line(failure: Failure) -> str:
-    """Return a failure on one line. Its place in the code comes first, because narrow terminals truncate the end."""
+    """Return a failure on one line. Its message comes first, because narrow terminals truncate the end."""
     place = failure_place(failure)
     message = failure_message(failure)
-    return f"{place}: {message}" if place else message
+    return f"{message} ({place})" if place else message
 
 
 def failure_message(failure: Failure) -> str:

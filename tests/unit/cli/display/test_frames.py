@@ -237,7 +237,22 @@ def test_a_failed_step_shows_its_place_in_the_code() -> None:
     error = failure("no route to host", file="/app/tools.py", line="14")
     line = draw(Script(("search",)).started("search").failed("search", error))[-1]
     assert line.startswith("  ✗ search")
-    assert line.endswith("/app/tools.py:14: no route to host")
+    assert line.endswith("no route to host (/app/tools.py:14)")
+
+
+def test_a_failures_message_survives_sixty_columns() -> None:
+    error = failure("no route to host", file="/app/services/travel/flights/quotes.py", line="14")
+    line = draw(Script(("search",)).started("search").failed("search", error), width=60)[-1]
+    assert "no route to host (" in line
+    assert line.endswith("…")
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_step_whose_fallback_answered_shows_why_it_fell_back(width: int) -> None:
+    error = failure("no route to host", file="/app/services/travel/flights/quotes.py", line="14")
+    line = draw(Script(("search",)).started("search").fell_back("search", error), width=width)[-1]
+    assert line.startswith("  ✓ search")
+    assert "fell back: no route to host" in line
 
 
 def test_a_skipped_step_names_the_step_that_caused_it() -> None:

@@ -77,10 +77,10 @@ def test_states_without_steps_are_left_out() -> None:
     assert counts_text(Counts(0, 0, 0, 0, 0, 0)) == "no steps"
 
 
-def test_a_failure_begins_with_its_place_in_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_failures_message_comes_before_its_place_in_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     error = failure("no such\nfile", file=str(tmp_path / "tools.py"), line="14")
-    assert failure_line(error) == "tools.py:14: no such file"
+    assert failure_line(error) == "no such file (tools.py:14)"
 
 
 def test_code_outside_the_working_directory_has_its_whole_path() -> None:
