@@ -166,7 +166,7 @@ def _connection_messages(display: Display) -> Iterator[None]:
 
 
 class _DisplayHandler(logging.Handler):
-    """Writes log messages to a display."""
+    """Writes log messages about the connection to a display. A warning reports that it is lost."""
 
     def __init__(self, display: Display) -> None:
         super().__init__()
@@ -174,6 +174,7 @@ class _DisplayHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._display.show_message(record.getMessage())
+        self._display.show_connection(lost=record.levelno >= logging.WARNING)
 
 
 def print_result(result: RunResult, mode: OutputMode | None, *, verbose: bool) -> ExitCode:

@@ -42,6 +42,9 @@ class Display(Protocol):
     def show_message(self, message: str) -> None:
         """Show a message that is not an event."""
 
+    def show_connection(self, *, lost: bool) -> None:
+        """Show that the connection to the server is lost, or is back. Called on the running loop."""
+
     def close(self) -> None:
         """Restore the terminal. It can be called again, and from a signal handler."""
 
@@ -89,6 +92,9 @@ class QuietDisplay:
     def show_message(self, message: str) -> None:
         """Write the message to standard error."""
         self._console.print(message, soft_wrap=True)
+
+    def show_connection(self, *, lost: bool) -> None:
+        """Do nothing: there is a message too."""
 
     def close(self) -> None:
         """Do nothing."""
@@ -139,6 +145,10 @@ class LiveDisplay(QuietDisplay):
         if self._timer is None:
             self._live.start()
             self._timer = asyncio.get_running_loop().call_soon(self._draw_and_repeat)
+
+    def show_connection(self, *, lost: bool) -> None:
+        """Show in the next frame that the connection is lost, or is back."""
+        self._view.lost_time = self._now() if lost else None
 
     def close(self) -> None:
         """Draw the last frame and leave it on the screen."""

@@ -50,14 +50,15 @@ def frame(view: RunView, *, width: int, height: int, now: datetime) -> list[Text
         view: The run.
         width: The terminal's width in cells. Every line fits.
         height: The terminal's height in lines. The frame fits while the run lasts; the last frame may be higher.
-        now: The time until which the durations of running steps count.
+        now: The time until which the durations of running steps count. While the server is gone, they stop.
     """
+    clock = view.lost_time or now
     rows = len(view.steps) + len(view.waves)
     max_rows = max(height - _HEADER_ROWS, _MIN_ROWS)
     if view.result is not None:
         max_rows = max(max_rows, rows if rows <= _MAX_FINAL_ROWS else _FINAL_SELECTION_ROWS)
     steps = list(view.steps.values()) if rows <= max_rows else _select_steps(view, max_rows - 1)
-    lines = [*_header(view, width, now), *_body(view, steps, width, now)]
+    lines = [*_header(view, width, now), *_body(view, steps, width, clock)]
     if left_out := len(view.steps) - len(steps):
         lines.append(Text(f"… {left_out:,} more", style="dim"))
     for line in lines:
@@ -67,11 +68,9 @@ def frame(view: RunView, *, width: int, height: int, now: datetime) -> list[Text
 
 def _header(view: RunView, width: int, now: datetime) -> Iterator[Text]:
     """Yield two lines: the run's id, state and time, then its progress."""
-    state, style = _run_state(view)
-    elapsed = duration_text(_elapsed(view, now))
-    workflow = "" if view.run_id.startswith(f"{view.workflow_name}-") else f"  {view.workflow_name}"
-    rerun = f"  rerun of {view.rerun_of}" if view.rerun_of and view.run_id else ""
-    title = Text.assemble((view.run_id, "bold"), workflow, (rerun, "dim"), "  ", (state, style))
+    state, style = _run_state(view, now)
+    elapsed = "" if _lost(view) else duration_text(_elapsed(view, now))
+    title = Text.assemble((view.run_id, "bold"), _origin(view), "  ", (state, style))
     title.truncate(max(width - cell_len(elapsed) - 2, 1), overflow="ellipsis", pad=True)
     yield title.append(f"  {elapsed}")
     total = len(view.steps)
@@ -79,6 +78,19 @@ def _header(view: RunView, width: int, now: datetime) -> Iterator[Text]:
     counts = Text(f"  {view.ended:>{len(f'{total:,}')},}/{plural(total, 'step')}  ")
     counts.append_text(_counts(view, width - counts.cell_len - bar_width))
     yield _bar(view.ended / total if total else 0.0, bar_width, style).append_text(counts)
+
+
+def _origin(view: RunView) -> Text:
+    """Return the workflow, if the run's id does not name it, and the run that this run repeats."""
+    if _lost(view):  # the space is for the connection
+        return Text()
+    workflow = "" if view.run_id.startswith(f"{view.workflow_name}-") else f"  {view.workflow_name}"
+    rerun = f"  rerun of {view.rerun_of}" if view.rerun_of and view.run_id else ""
+    return Text.assemble(workflow, (rerun, "dim"))
+
+
+def _lost(view: RunView) -> bool:
+    return view.lost_time is not None and view.result is None
 
 
 def _counts(view: RunView, max_width: int) -> Text:
@@ -96,9 +108,11 @@ def _counts_text(counts: Mapping[Activity, int]) -> str:
     return tally_text({activity: counts[activity] for activity in Activity})
 
 
-def _run_state(view: RunView) -> tuple[str, str]:
+def _run_state(view: RunView, now: datetime) -> tuple[str, str]:
     if view.result is not None:
         return view.result.state, _SYMBOLS[Activity(view.result.state)][1]
+    if view.lost_time is not None:
+        return f"server gone, reconnecting for {_seconds_text(now - view.lost_time)}", "bold yellow"
     if view.stopping is not None:
         return f"stopping: {one_line(view.stopping.message)}", "yellow"
     if view.paused:

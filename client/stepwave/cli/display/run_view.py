@@ -115,6 +115,7 @@ class RunView:
         failed: The failed steps, the earliest first.
         recent: The last steps that ended without failing, the latest last.
         paused: Whether the run is paused.
+        lost_time: When the connection to the server was lost; `None`: there is a connection.
         result: The run's result; `None` until the run ends.
     """
 
@@ -136,6 +137,7 @@ class RunView:
         self.recent: deque[StepView] = deque(maxlen=_MAX_RECENT)
         self.start_time: datetime | None = None
         self.stopping: Failure | None = None
+        self.lost_time: datetime | None = None
         self.result: RunResult | None = None
         self._actions = actions or {}
 

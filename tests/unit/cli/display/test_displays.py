@@ -50,6 +50,19 @@ async def test_messages_are_shown_above_the_frame() -> None:
     assert output.getvalue().index("cancelling") < output.getvalue().rindex("· search")
 
 
+async def test_a_lost_connection_is_shown_until_it_is_back() -> None:
+    console, output = terminal()
+    display = LiveDisplay(RunView(), console)
+    display.show(Script(("search",)).events[0])
+    display.show_connection(lost=True)
+    await asyncio.sleep(0)
+    assert "server gone, reconnecting for" in output.getvalue()
+    before = len(output.getvalue())
+    display.show_connection(lost=False)
+    display.close()
+    assert "server gone" not in output.getvalue()[before:]
+
+
 async def test_closing_a_display_again_writes_nothing() -> None:
     console, output = terminal()
     display = LiveDisplay(RunView(), console)

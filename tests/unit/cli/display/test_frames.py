@@ -225,6 +225,31 @@ def test_a_paused_run_is_shown_as_paused_until_it_continues() -> None:
     assert draw(script.retrying("search", failure()), view=RunView(paused_at=3))[0].split()[1] == "running"
 
 
+@pytest.mark.parametrize("width", [60, 100])
+def test_while_the_server_is_gone_the_header_shows_it_and_for_how_long(width: int) -> None:
+    script = Script(("search",), name="report").started("search")
+    view = RunView(rerun_of="briefing-1")
+    view.lost_time = script.now
+    lines = draw(script, width=width, view=view, now=script.now + timedelta(seconds=11.5))
+    assert lines[0] == "briefing-7k3f9q2m  server gone, reconnecting for 12 s"
+
+
+def test_while_the_server_is_gone_the_clocks_of_steps_stop() -> None:
+    script = Script(("search", "weather")).started("search", "weather").retrying("search", failure(), pause=30)
+    view = RunView()
+    view.lost_time = script.now
+    lines = draw(script, view=view)
+    later = draw(script, view=view, now=script.now + timedelta(seconds=12))
+    assert later[1:] == lines[1:]
+
+
+def test_the_last_frame_of_an_ended_run_does_not_show_a_lost_server() -> None:
+    script = Script(("search",)).started("search").succeeded("search").finished(State.SUCCEEDED)
+    view = RunView()
+    view.lost_time = script.now
+    assert draw(script, view=view)[0].split()[1:] == ["succeeded", "300", "ms"]
+
+
 def test_the_header_of_a_rerun_names_the_earlier_run() -> None:
     assert "rerun of briefing-1  running" in draw(Script(("search",)), view=RunView(rerun_of="briefing-1"))[0]
 
