@@ -63,6 +63,55 @@ async def test_a_lost_connection_is_shown_until_it_is_back() -> None:
     assert "server gone" not in output.getvalue()[before:]
 
 
+class _TerminalFile(io.StringIO):
+    """The output to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_each_frame_is_one_synchronised_update_on_a_terminal() -> None:
+    output = _TerminalFile()
+    display = LiveDisplay(RunView(), Console(file=output, force_terminal=True, width=80, height=24))
+    display.show(Script(("search",)).events[0])
+    await asyncio.sleep(0)
+    display.close()
+    before, *updates = output.getvalue().split("\x1b[?2026h")
+    assert "search" in output.getvalue()
+    assert "search" not in before
+    assert all("search" not in update.partition("\x1b[?2026l")[2] for update in updates)
+
+
+async def test_frames_are_not_marked_as_updates_if_there_is_no_terminal() -> None:
+    console, output = terminal()
+    display = LiveDisplay(RunView(), console)
+    display.show(Script(("search",)).events[0])
+    display.close()
+    assert "?2026" not in output.getvalue()
+
+
+async def test_a_frame_that_a_narrower_terminal_has_wrapped_is_erased_completely() -> None:
+    console, output = terminal()
+    display = LiveDisplay(RunView(), console)
+    display.show(Script(("search",)).events[0])  # a header of 80 cells, counts of 41, and two short lines
+    await asyncio.sleep(0)
+    before = len(output.getvalue())
+    console.width = 30
+    display.close()
+    assert output.getvalue()[before:].startswith("\r\x1b[6A\x1b[J")  # 3 + 2 + 1 + 1 rows
+
+
+async def test_erasing_a_wrapped_frame_ends_at_the_top_of_the_screen() -> None:
+    console, output = terminal()
+    display = LiveDisplay(RunView(), console)
+    display.show(Script(tuple(f"s{index}" * 10 for index in range(100))).events[0])
+    await asyncio.sleep(0)
+    before = len(output.getvalue())
+    console.width = 20
+    display.close()
+    assert output.getvalue()[before:].startswith("\r\x1b[23A\x1b[J")
+
+
 async def test_closing_a_display_again_writes_nothing() -> None:
     console, output = terminal()
     display = LiveDisplay(RunView(), console)
