@@ -9,7 +9,7 @@ from math import ceil
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, Group, RenderResult
 from rich.live import Live
-from rich.segment import Segment
+from rich.segment import ControlType, Segment
 from rich.text import Text
 
 __all__ = ["Drawing"]
@@ -67,4 +67,4 @@ class _Escapes:
         self._text = text
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Segment(self._text, None, [])
+        yield Segment(self._text, None, [(ControlType.CARRIAGE_RETURN,)])  # without a code, it would have a width

@@ -82,6 +82,17 @@ async def test_each_frame_is_one_synchronised_update_on_a_terminal() -> None:
     assert all("search" not in update.partition("\x1b[?2026l")[2] for update in updates)
 
 
+async def test_a_synchronised_update_does_not_shorten_a_line() -> None:
+    output = _TerminalFile()
+    display = LiveDisplay(RunView(), Console(file=output, force_terminal=True, width=80, height=24, color_system=None))
+    script = Script(("search",)).started("search").succeeded("search").finished(State.SUCCEEDED)
+    for event in script.events:
+        display.show(event)
+    display.close()
+    last = output.getvalue().rpartition("briefing-7k3f9q2m")[2]
+    assert last.splitlines()[0].split() == ["succeeded", "300", "ms"]
+
+
 async def test_frames_are_not_marked_as_updates_if_there_is_no_terminal() -> None:
     console, output = terminal()
     display = LiveDisplay(RunView(), console)
