@@ -33,7 +33,7 @@ _MAX_RECENT = 200
 
 
 class Activity(StrEnum):
-    """What a step does: its state. A step that may start may also wait, and a started one be between two attempts."""
+    """What a step does: its state, or that it is ready, waits for a permit, or backs off after an attempt."""
 
     PENDING = "pending"
     READY = "ready"
