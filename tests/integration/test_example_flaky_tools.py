@@ -55,4 +55,4 @@ def test_each_quote_takes_the_expected_attempts(done: "subprocess.CompletedProce
 def test_failures_name_the_line_of_the_action_and_not_of_the_library(done: "subprocess.CompletedProcess[str]") -> None:
     expected = [line for line in done.stderr.splitlines() if " retrying " in line and "HTTPStatusError" in line]
     assert expected
-    assert all(re.search(r"failed: \S*quotes\.py:[0-9]+: HTTPStatusError", line) for line in expected)
+    assert all(re.search(r"failed: HTTPStatusError.* \(\S*quotes\.py:[0-9]+\)", line) for line in expected)

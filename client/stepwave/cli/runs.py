@@ -59,6 +59,7 @@ class RunOptions:
         mode: How to show the run; `None`: live on a terminal, else text.
         verbose: Whether to show tracebacks.
         detach: Whether to start the run and exit, without showing it.
+        kept: Whether the run can be fetched after the command: it runs on a server.
     """
 
     run_id: str | None
@@ -66,6 +67,7 @@ class RunOptions:
     mode: OutputMode | None
     verbose: bool
     detach: bool
+    kept: bool = True
 
     def check(self, target: Target) -> None:
         """Check that the options work together, and with a target.
@@ -89,7 +91,7 @@ async def start_run(client: AsyncClient, request: RunRequest, options: RunOption
         return await _start_detached(client, request, options)
     with request.locate_errors(), closing(request.make_display(options.mode)) as display:
         result = await _run_to_end(client, request, options, display)
-    return print_result(result, options.mode, verbose=options.verbose)
+    return print_result(result, options.mode, verbose=options.verbose, kept=options.kept)
 
 
 async def _start_detached(client: AsyncClient, request: RunRequest, options: RunOptions) -> ExitCode:
@@ -166,7 +168,7 @@ def _connection_messages(display: Display) -> Iterator[None]:
 
 
 class _DisplayHandler(logging.Handler):
-    """Writes log messages to a display."""
+    """Writes log messages about the connection to a display. A warning reports that it is lost."""
 
     def __init__(self, display: Display) -> None:
         super().__init__()
@@ -174,12 +176,20 @@ class _DisplayHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._display.show_message(record.getMessage())
+        self._display.show_connection(lost=record.levelno >= logging.WARNING)
 
 
-def print_result(result: RunResult, mode: OutputMode | None, *, verbose: bool) -> ExitCode:
-    """Print a run's failures and outputs, unless its events went to standard output; return the exit code."""
+def print_result(result: RunResult, mode: OutputMode | None, *, verbose: bool, kept: bool = True) -> ExitCode:
+    """Print a run's failures and outputs, unless its events went to standard output; return the exit code.
+
+    Args:
+        result: The run's result.
+        mode: How the run was shown.
+        verbose: Whether to print all failures, with their tracebacks.
+        kept: Whether the run can be fetched after the command.
+    """
     if mode is not OutputMode.JSON:
-        print_failures(result, verbose=verbose)
+        print_failures(result, verbose=verbose, kept=kept)
         if result.outputs or mode is OutputMode.RESULT:
             print_outputs(result)
     return code_of_run(result.state)

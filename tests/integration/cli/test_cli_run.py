@@ -76,6 +76,20 @@ def test_a_failed_run_shows_the_line_of_code_and_exits_with_1(shell: Shell) -> N
     assert json.loads(done.stdout) == {"aside": 2}
 
 
+def test_equal_failures_are_printed_as_one(shell: Shell, local_shell: Shell, tmp_path: Path) -> None:
+    flow = tmp_path / "flow.yaml"
+    flow.write_text("name: a\nfailure_policy: continue\nsteps: [{id: x, action: broken}, {id: y, action: broken}]")
+    on_server = shell.run("run", str(flow), "--run-id", "equal", "--output", "result").stderr
+    assert "✗ 2 steps failed: LookupError: no such thing\n    x, y\n" in on_server
+    assert on_server.endswith("all failures: stepwave result equal\n")
+    listed = shell.run("result", "equal").stderr
+    assert "✗ x: LookupError" in listed
+    assert "✗ y: LookupError" in listed
+    in_process = local_shell.run("run", str(flow), "--actions", "tools", "--output", "result").stderr
+    assert "✗ 2 steps failed: " in in_process
+    assert "stepwave result" not in in_process  # the run ended with the command
+
+
 def test_verbose_shows_the_traceback(shell: Shell) -> None:
     done = shell.run("run", "failing", "--verbose")
     assert '    raise LookupError("no such thing")\n' in done.stderr

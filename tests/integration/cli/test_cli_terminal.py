@@ -23,7 +23,7 @@ def test_the_last_frame_is_complete_and_fits(shell: Shell, columns: int) -> None
 def test_a_failure_shows_its_line_of_code(shell: Shell) -> None:
     code, _, lines = on_terminal(shell, "run", "failing", columns=100)
     assert code == 1
-    message = f"tools.py:{line_of_code('raise LookupError')}: LookupError: no such thing"
+    message = f"LookupError: no such thing (tools.py:{line_of_code('raise LookupError')})"
     assert any("✗ broken" in line and message in line for line in lines)
 
 

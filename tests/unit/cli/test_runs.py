@@ -1,56 +1,44 @@
-"""Following a run: connection messages beside its events."""
+"""Following a run: what the display learns about the connection."""
 
-import io
 import logging
 from collections.abc import AsyncIterator
-
-import pytest
-from rich.console import Console
 
 from stepwave._model.events import Event
 from stepwave._model.results import State
 from stepwave.cli.display.displays import QuietDisplay
-from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.runs import follow
 from unit.cli.script import Script
 
 
-class RecordedDisplay:
-    """A display, and the lines that it wrote."""
+class _RecordingDisplay(QuietDisplay):
+    """Records what it is to show.
+
+    Attributes:
+        shown: Messages, and changes of the connection.
+    """
 
     def __init__(self) -> None:
-        self._written = io.StringIO()
-        self.display = QuietDisplay(Console(file=self._written))
+        super().__init__()
+        self.shown: list[str] = []
 
-    @property
-    def lines(self) -> list[str]:
-        return self._written.getvalue().splitlines()
+    def show_message(self, message: str) -> None:
+        self.shown.append(message)
 
-
-@pytest.fixture
-def recorded() -> RecordedDisplay:
-    return RecordedDisplay()
+    def show_connection(self, *, lost: bool) -> None:
+        self.shown.append("lost" if lost else "back")
 
 
-async def events(*, end: bool = True) -> AsyncIterator[Event]:
-    """Yield the events of a run. The connection is lost once."""
-    script = Script(("search",)).started("search").succeeded("search").finished(State.SUCCEEDED)
-    connection = logging.getLogger("stepwave.connection")
-    yield script.events[0]
-    connection.warning("lost the server at %s; reconnecting", "host:1")
-    connection.info("reconnected")
-    for event in script.events[1:] if end else ():
-        yield event
+async def test_the_display_shows_that_the_server_is_gone_and_back() -> None:
+    first, *others = Script(("a",)).started("a").succeeded("a").finished(State.SUCCEEDED).events
+    logger = logging.getLogger("stepwave.connection")
 
+    async def events() -> AsyncIterator[Event]:
+        yield first
+        logger.warning("lost the server at %s; reconnecting", "here")
+        logger.info("reconnected")
+        for event in others:
+            yield event
 
-async def test_connection_messages_are_shown(recorded: RecordedDisplay) -> None:
-    await follow(events(), recorded.display)
-    assert recorded.lines == ["lost the server at host:1; reconnecting", "reconnected"]
-
-
-async def test_no_connection_messages_are_shown_after_the_run_was_followed(recorded: RecordedDisplay) -> None:
-    with pytest.raises(CommandError):
-        await follow(events(end=False), recorded.display)
-    before = recorded.lines
-    logging.getLogger("stepwave.connection").warning("lost the server at %s; reconnecting", "host:2")
-    assert recorded.lines == before
+    display = _RecordingDisplay()
+    await follow(events(), display)
+    assert display.shown == ["lost the server at here; reconnecting", "lost", "reconnected", "back"]

@@ -97,7 +97,12 @@ def run(
     target = Target(server, insecure, tuple(actions or ()), local, source.local_command("run"))
     request = RunRequest(source.definition, parse_input(input_text), source)
     options = RunOptions(
-        run_id=run_id, timeout=parse_seconds("--timeout", timeout), mode=output, verbose=verbose, detach=detach
+        run_id=run_id,
+        timeout=parse_seconds("--timeout", timeout),
+        mode=output,
+        verbose=verbose,
+        detach=detach,
+        kept=not target.in_process,
     )
     options.check(target)
     raise typer.Exit(run_with_actions(_run(target, request, options)))

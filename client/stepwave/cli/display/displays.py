@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
-from rich.console import Console, Group
-from rich.live import Live
+from rich.console import Console
 
 from stepwave._model.events import Event
 
+from .drawing import Drawing
 from .frames import frame
 from .lines import EventLines
 from .output import has_live_terminal, print_json, stderr_console
@@ -41,6 +41,9 @@ class Display(Protocol):
 
     def show_message(self, message: str) -> None:
         """Show a message that is not an event."""
+
+    def show_connection(self, *, lost: bool) -> None:
+        """Show that the connection to the server is lost, or is back. Called on the running loop."""
 
     def close(self) -> None:
         """Restore the terminal. It can be called again, and from a signal handler."""
@@ -90,6 +93,9 @@ class QuietDisplay:
         """Write the message to standard error."""
         self._console.print(message, soft_wrap=True)
 
+    def show_connection(self, *, lost: bool) -> None:
+        """Do nothing: there is a message too."""
+
     def close(self) -> None:
         """Do nothing."""
 
@@ -130,22 +136,26 @@ class LiveDisplay(QuietDisplay):
         super().__init__(console)
         self._view = view
         self._now = now
-        self._live = Live(console=self._console, auto_refresh=False)
+        self._drawing = Drawing(self._console)
         self._timer: asyncio.Handle | None = None
 
     def show(self, event: Event) -> None:
         """Show the event in the next frame."""
         self._view.apply(event)
         if self._timer is None:
-            self._live.start()
+            self._drawing.start()
             self._timer = asyncio.get_running_loop().call_soon(self._draw_and_repeat)
+
+    def show_connection(self, *, lost: bool) -> None:
+        """Show in the next frame that the connection is lost, or is back."""
+        self._view.lost_time = self._now() if lost else None
 
     def close(self) -> None:
         """Draw the last frame and leave it on the screen."""
-        if self._live.is_started and self._timer is not None:
+        if self._drawing.is_started and self._timer is not None:
             self._timer.cancel()
             self._draw()
-            self._live.stop()
+            self._drawing.stop()
 
     def _draw_and_repeat(self) -> None:
         start = time.perf_counter()
@@ -155,4 +165,4 @@ class LiveDisplay(QuietDisplay):
 
     def _draw(self) -> None:
         width, height = self._console.size
-        self._live.update(Group(*frame(self._view, width=width, height=height, now=self._now())), refresh=True)
+        self._drawing.draw(frame(self._view, width=width, height=height, now=self._now()))

@@ -1,14 +1,16 @@
 """The frames of the live view: a run's waves and steps as lines that fit a terminal, for any number of steps.
 
 If all steps fit, all are shown. Otherwise the steps are selected in this order: failed steps, steps that wait for their
-action, running steps, steps between two attempts, and the steps that ended last. Each wave shows the counts of its
-steps, and neighbouring waves without a selected step share a line.
+action, running steps, steps that wait or back off, and the steps that ended last. Running steps leave a quarter of the
+rows to those that wait. Each wave shows the counts of its steps, and neighbouring waves without a selected step share a
+line. Pending steps fill the space that is left. The last line counts the steps without a row.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from itertools import islice
+from itertools import islice, zip_longest
+from math import ceil
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -21,6 +23,7 @@ __all__ = ["frame"]
 _SYMBOLS = {
     Activity.PENDING: ("·", "dim"),
     Activity.READY: ("▹", "cyan"),
+    Activity.WAITING: ("◌", "yellow"),
     Activity.RUNNING: ("▸", "cyan"),
     Activity.BACKING_OFF: ("↻", "yellow"),
     Activity.SUCCEEDED: ("✓", "green"),
@@ -36,6 +39,8 @@ _DURATION_WIDTH = 7
 _MIN_WIDTH_WITH_ACTIONS = 80
 _MAX_FINAL_ROWS = 100  # a run with at most this many rows is shown whole when it has ended
 _FINAL_SELECTION_ROWS = 40  # the rows of the selected steps of a larger run
+_HEADER_ROWS = 2
+_MIN_ROWS = 5  # a step, its wave, the waves before and after it, and the number of steps without a row
 
 
 def frame(view: RunView, *, width: int, height: int, now: datetime) -> list[Text]:
@@ -45,14 +50,17 @@ def frame(view: RunView, *, width: int, height: int, now: datetime) -> list[Text
         view: The run.
         width: The terminal's width in cells. Every line fits.
         height: The terminal's height in lines. The frame fits while the run lasts; the last frame may be higher.
-        now: The time until which the durations of running steps count.
+        now: The time until which the durations of running steps count. While the server is gone, they stop.
     """
+    clock = view.lost_time or now
     rows = len(view.steps) + len(view.waves)
-    max_rows = max(height - 3, 4)
+    max_rows = max(height - _HEADER_ROWS, _MIN_ROWS)
     if view.result is not None:
         max_rows = max(max_rows, rows if rows <= _MAX_FINAL_ROWS else _FINAL_SELECTION_ROWS)
-    steps = view.steps.values() if rows <= max_rows else _select_steps(view, max_rows)
-    lines = [*_header(view, width, now), *_body(view, list(steps), width, now)]
+    steps = list(view.steps.values()) if rows <= max_rows else _select_steps(view, max_rows - 1)
+    lines = [*_header(view, width, now), *_body(view, steps, width, clock)]
+    if left_out := len(view.steps) - len(steps):
+        lines.append(Text(f"… {left_out:,} more", style="dim"))
     for line in lines:
         line.truncate(width, overflow="ellipsis")
     return lines
@@ -60,18 +68,29 @@ def frame(view: RunView, *, width: int, height: int, now: datetime) -> list[Text
 
 def _header(view: RunView, width: int, now: datetime) -> Iterator[Text]:
     """Yield two lines: the run's id, state and time, then its progress."""
-    state, style = _run_state(view)
-    elapsed = duration_text(_elapsed(view, now))
-    workflow = "" if view.run_id.startswith(f"{view.workflow_name}-") else f"  {view.workflow_name}"
-    rerun = f"  rerun of {view.rerun_of}" if view.rerun_of and view.run_id else ""
-    title = Text.assemble((view.run_id, "bold"), workflow, (rerun, "dim"), "  ", (state, style))
+    state, style = _run_state(view, now)
+    elapsed = "" if _lost(view) else duration_text(_elapsed(view, now))
+    title = Text.assemble((view.run_id, "bold"), _origin(view), "  ", (state, style))
     title.truncate(max(width - cell_len(elapsed) - 2, 1), overflow="ellipsis", pad=True)
     yield title.append(f"  {elapsed}")
     total = len(view.steps)
-    counts = Text(f"  {view.ended:,}/{plural(total, 'step')}  ")
-    counts.append_text(_counts(view, width - counts.cell_len - _BAR_WIDTH))
-    bar_width = min(max(width - counts.cell_len, _BAR_WIDTH), _MAX_BAR_WIDTH)
+    bar_width = min(max(width // 5, _BAR_WIDTH), _MAX_BAR_WIDTH)  # not by the length of the counts, which change
+    counts = Text(f"  {view.ended:>{len(f'{total:,}')},}/{plural(total, 'step')}  ")
+    counts.append_text(_counts(view, width - counts.cell_len - bar_width))
     yield _bar(view.ended / total if total else 0.0, bar_width, style).append_text(counts)
+
+
+def _origin(view: RunView) -> Text:
+    """Return the workflow, if the run's id does not name it, and the run that this run repeats."""
+    if _lost(view):  # the space is for the connection
+        return Text()
+    workflow = "" if view.run_id.startswith(f"{view.workflow_name}-") else f"  {view.workflow_name}"
+    rerun = f"  rerun of {view.rerun_of}" if view.rerun_of and view.run_id else ""
+    return Text.assemble(workflow, (rerun, "dim"))
+
+
+def _lost(view: RunView) -> bool:
+    return view.lost_time is not None and view.result is None
 
 
 def _counts(view: RunView, max_width: int) -> Text:
@@ -89,9 +108,11 @@ def _counts_text(counts: Mapping[Activity, int]) -> str:
     return tally_text({activity: counts[activity] for activity in Activity})
 
 
-def _run_state(view: RunView) -> tuple[str, str]:
+def _run_state(view: RunView, now: datetime) -> tuple[str, str]:
     if view.result is not None:
         return view.result.state, _SYMBOLS[Activity(view.result.state)][1]
+    if view.lost_time is not None:
+        return f"server gone, reconnecting for {_seconds_text(now - view.lost_time)}", "bold yellow"
     if view.stopping is not None:
         return f"stopping: {one_line(view.stopping.message)}", "yellow"
     if view.paused:
@@ -111,25 +132,60 @@ def _elapsed(view: RunView, now: datetime) -> timedelta | None:
 def _select_steps(view: RunView, max_rows: int) -> list[StepView]:
     """Select the most important steps that fit."""
     selected: dict[str, StepView] = {}
-    waves: set[int] = set()
-    rows = 1
+    rows = _WaveRows(view)
     for step in _by_priority(view, max_rows):
-        rows += 1 if step.wave in waves else 3  # the step, its wave, and a line for the waves before that wave
-        if rows > max_rows:
+        if len(selected) + rows.count >= max_rows:
             break
-        selected[step.step_id] = step
-        waves.add(step.wave)
+        if step.step_id not in selected and len(selected) + 1 + rows.count_with(step.wave) <= max_rows:
+            selected[step.step_id] = step
+            rows.add(step.wave)
     return list(selected.values())
+
+
+class _WaveRows:
+    """Counts the rows of waves: one for each wave with selected steps, and one for neighbouring waves without.
+
+    Attributes:
+        count: The number of rows.
+    """
+
+    def __init__(self, view: RunView) -> None:
+        self.count = 1
+        self._waves = view.waves
+        self._selected: set[int] = set()
+
+    def count_with(self, wave: int) -> int:
+        """Return the number of rows if a step of this wave is selected too."""
+        if wave in self._selected:
+            return self.count
+        # A row for the wave; the row of its group becomes one before it, one after it, both, or none.
+        return self.count + sum(index in self._waves and index not in self._selected for index in (wave - 1, wave + 1))
+
+    def add(self, wave: int) -> None:
+        """Select a step of this wave."""
+        self.count = self.count_with(wave)
+        self._selected.add(wave)
 
 
 def _by_priority(view: RunView, max_rows: int) -> Iterator[StepView]:
     yield from islice(view.failed, max(max_rows // 3, 1))
     yield from view.without_action.values()
-    started = [step for step in view.started.values() if not step.action_missing]
-    yield from (step for step in started if step.activity is Activity.RUNNING)
-    yield from (step for step in started if step.activity is not Activity.RUNNING)
+    running = [step for step in view.started.values() if step.activity is Activity.RUNNING]
+    backing_off = [step for step in view.started.values() if step.activity in {Activity.BACKING_OFF, Activity.READY}]
+    share = max_rows * 3 // 4
+    yield from running[:share]
+    yield from _by_turns(backing_off, [step for step in view.waiting.values() if not step.action_missing])
+    yield from running[share:]
     if view.result is None:
         yield from reversed(view.recent)
+        not_ended = (step for step in view.steps.values() if not step.activity.ended)
+        yield from islice(not_ended, max_rows * 4)  # running ones were yielded before
+
+
+def _by_turns(first: list[StepView], second: list[StepView]) -> Iterator[StepView]:
+    """Yield the steps of both lists, alternating while there are some of both."""
+    for pair in zip_longest(first, second):
+        yield from (step for step in pair if step is not None)
 
 
 def _body(view: RunView, steps: list[StepView], width: int, now: datetime) -> Iterator[Text]:
@@ -182,7 +238,7 @@ class _Columns:
         if self._action_width:
             line.append("  ").append_text(_cell(step.action, self._action_width, "dim"))
         line.append(f"  {duration_text(_step_duration(step, now)):>{_DURATION_WIDTH}}  ")
-        return line.append_text(_detail(step, self._width - line.cell_len))
+        return line.append_text(_detail(step, self._width - line.cell_len, now))
 
 
 def _column_width(texts: Iterable[str], max_width: int) -> int:
@@ -196,8 +252,6 @@ def _cell(text: str, width: int, style: str) -> Text:
 
 
 def _symbol(step: StepView, now: datetime) -> tuple[str, str]:
-    if step.action_missing:
-        return "◌", "yellow"
     if step.activity is not Activity.RUNNING:
         return _SYMBOLS[step.activity]
     return _SPINNER[int(now.timestamp() * 10) % len(_SPINNER)], "cyan"
@@ -207,19 +261,34 @@ def _step_duration(step: StepView, now: datetime) -> timedelta | None:
     return (step.end_time or now) - step.start_time if step.start_time else None
 
 
-def _detail(step: StepView, max_width: int) -> Text:
+def _detail(step: StepView, max_width: int, now: datetime) -> Text:
     """Return a step's progress, and its note or the end of its stream."""
     detail = Text()
     if step.fraction is not None:
         detail.append_text(_bar(step.fraction, _BAR_WIDTH, "cyan")).append(f" {step.fraction:4.0%} ")
     if step.attempt > 1 and not step.activity.ended:
         detail.append(f"attempt {step.attempt}  ", style="yellow")
+    if step.note and step.activity in {Activity.BACKING_OFF, Activity.READY}:
+        detail.append(_next_attempt(step, now), style="yellow")
     if step.note:
         detail.append(step.note, style=_SYMBOLS[step.activity][1] if step.activity.ended else "")
     stream_text = one_line(step.stream_text)
     if stream_text and not step.note:
         detail.append_text(_truncate_start(stream_text, max_width - detail.cell_len))
     return detail
+
+
+def _next_attempt(step: StepView, now: datetime) -> str:
+    """Return what follows a failed attempt, with the time until then."""
+    if step.next_time is not None and step.next_time > now:
+        return f"{'fallback' if step.fallback_next else 'next try'} in {_seconds_text(step.next_time - now)}: "
+    return "its fallback follows: " if step.fallback_next else "tries again: "
+
+
+def _seconds_text(duration: timedelta) -> str:
+    """Return a duration in whole seconds, which changes once a second; from a minute on as `duration_text`."""
+    seconds = ceil(duration.total_seconds())
+    return f"{seconds} s" if seconds < 60 else duration_text(timedelta(seconds=seconds))
 
 
 def _truncate_start(text: str, max_width: int) -> Text:

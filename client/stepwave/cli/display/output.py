@@ -36,6 +36,7 @@ __all__ = [
 ]
 
 _MAX_FAILURES = 10
+_MAX_NAMES = 5  # of equal failures
 
 
 def stderr_console() -> Console:
@@ -104,32 +105,58 @@ def print_outputs(result: RunResult) -> None:
         stderr_console().print(f"{plural(result.omitted_output_count, 'output')} left out: too large to send together")
 
 
-def print_failures(result: RunResult, *, verbose: bool, console: Console | None = None) -> None:
+def print_failures(result: RunResult, *, verbose: bool, kept: bool = False, console: Console | None = None) -> None:
     """Write a run's failures, each with its place in the code.
 
     Args:
         result: The run's result.
-        verbose: Whether to write all failures, with their tracebacks. Otherwise it is the first ten.
+        verbose: Whether to write all failures, with their tracebacks. Otherwise equal failures are one, and it is the
+            first ten.
+        kept: Whether the run can be fetched later. Then a command that lists all failures is named.
         console: The console to write to; `None`: standard error.
     """
     console = console or stderr_console()
-    shown = result.failures if verbose else result.failures[:_MAX_FAILURES]
-    for failure in shown:
-        _print_failure(console, failure, verbose=verbose)
-    if (more := result.failure_count - len(shown)) > 0:
+    groups = [[failure] for failure in result.failures] if verbose else _equal_failures(result.failures)
+    shown = groups if verbose else groups[:_MAX_FAILURES]
+    for group in shown:
+        _print_failures(console, group, verbose=verbose)
+    if (more := result.failure_count - sum(map(len, shown))) > 0:
         console.print(f"and {plural(more, 'more failure')}", style="dim")
+    if kept and not verbose and (more or len(shown) < len(result.failures)):
+        console.print(f"all failures: stepwave result {result.run_id}", style="dim", soft_wrap=True)
 
 
-def _print_failure(console: Console, failure: Failure, *, verbose: bool) -> None:
-    symbol, style = ("■", "yellow") if failure.reason is FailureReason.CANCELLED else ("✗", "bold red")
+def _equal_failures(failures: Iterable[Failure]) -> list[list[Failure]]:
+    """Group failures with the same reason and message. The groups are in the order of their first failures."""
+    groups: dict[tuple[FailureReason, str, bool], list[Failure]] = {}
+    for failure in failures:
+        key = failure.reason, failure_message(failure), bool(failure.step_id)
+        groups.setdefault(key, []).append(failure)
+    return list(groups.values())
+
+
+def _print_failures(console: Console, failures: Sequence[Failure], *, verbose: bool) -> None:
+    """Write equal failures as one: `3 steps failed: timeout`."""
+    failure = failures[0]
+    cancelled = failure.reason is FailureReason.CANCELLED
+    symbol, style = ("■", "yellow") if cancelled else ("✗", "bold red")
     subject = failure.step_id or "run"
+    if len(failures) > 1:
+        subject = f"{plural(len(failures), 'step')} {'cancelled' if cancelled else 'failed'}"
     console.print(Text.assemble((f"{symbol} {subject}", style), f": {failure_message(failure)}"), soft_wrap=True)
+    if len(failures) > 1:
+        console.print(f"    {_names(failures)}", soft_wrap=True)
     traceback = failure.details.get("traceback", "")
     if verbose and traceback:
         console.print(indent(_without_control_characters(traceback), "    "), soft_wrap=True)
     elif place := failure_place(failure):
         function = failure.details.get("function")
         console.print(f"    at {place}" + (f" in {one_line(function)}" if function else ""), soft_wrap=True)
+
+
+def _names(failures: Sequence[Failure]) -> str:
+    names = ", ".join(one_line(failure.step_id) for failure in failures[:_MAX_NAMES])
+    return names if len(failures) <= _MAX_NAMES else f"{names}, {len(failures) - _MAX_NAMES:,} more"
 
 
 def _without_control_characters(text: str) -> str:

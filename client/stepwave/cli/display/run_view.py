@@ -24,7 +24,7 @@ from stepwave._model.events import (
 )
 from stepwave._model.results import Failure, RunResult, State, StepResult
 
-from .text import failure_line, one_line, skip_line, value_text, waiting_line
+from .text import failure_line, one_line, skip_line, value_text, waiting_text
 
 __all__ = ["Activity", "RunView", "StepView", "WaveView"]
 
@@ -33,10 +33,11 @@ _MAX_RECENT = 200
 
 
 class Activity(StrEnum):
-    """The activity of a step: its state, and for a running step whether it is between two attempts."""
+    """The activity of a step: its state, or that it is ready, waits for a permit, or backs off after an attempt."""
 
     PENDING = "pending"
     READY = "ready"
+    WAITING = "waiting"
     RUNNING = "running"
     BACKING_OFF = "backing off"
     SUCCEEDED = "succeeded"
@@ -60,7 +61,10 @@ class StepView:
 
     Attributes:
         order: The step's position in the plan.
-        activity: What the step does. After an attempt it backs off, then it is ready and waits for a permit.
+        activity: What the step does. After an attempt it backs off, then it is ready. A ready step may have to wait for
+            a permit.
+        next_time: When the next attempt may start, while the step backs off.
+        fallback_next: Whether the next attempt is the fallback's.
         note: What the step does now, or why it did not succeed, on one line.
         stream_text: The last characters that its attempt streamed.
         action_missing: Whether the step waits for a server that has its action.
@@ -74,6 +78,8 @@ class StepView:
     attempt: int = 0
     start_time: datetime | None = None
     end_time: datetime | None = None
+    next_time: datetime | None = None
+    fallback_next: bool = False
     fraction: float | None = None
     note: str = ""
     stream_text: str = ""
@@ -104,10 +110,12 @@ class RunView:
         waves: The waves by index.
         counts: The number of steps with each activity.
         started: The steps that have started and not ended, in the order of their first attempts.
-        without_action: The steps that wait for a server with their action, the longest wait first.
+        waiting: The steps that wait to start, and do not back off, the longest wait first.
+        without_action: Those of them that wait for a server with their action.
         failed: The failed steps, the earliest first.
         recent: The last steps that ended without failing, the latest last.
         paused: Whether the run is paused.
+        lost_time: When the connection to the server was lost; `None`: there is a connection.
         result: The run's result; `None` until the run ends.
     """
 
@@ -123,11 +131,13 @@ class RunView:
         self.waves: dict[int, WaveView] = {}
         self.counts: Counter[Activity] = Counter()
         self.started: dict[str, StepView] = {}
+        self.waiting: dict[str, StepView] = {}
         self.without_action: dict[str, StepView] = {}
         self.failed: list[StepView] = []
         self.recent: deque[StepView] = deque(maxlen=_MAX_RECENT)
         self.start_time: datetime | None = None
         self.stopping: Failure | None = None
+        self.lost_time: datetime | None = None
         self.result: RunResult | None = None
         self._actions = actions or {}
 
@@ -187,33 +197,36 @@ class RunView:
         step.action, step.attempt = event.action, event.attempt
         step.start_time = step.start_time or event.time
         step.fraction, step.note, step.stream_text = None, "", ""
-        self._clear_missing(step)
+        self._clear_waiting(step)
         self.started[step.step_id] = step
 
     def _retry(self, step: StepView | None, event: StepRetrying | StepReady) -> None:
-        """Show that a step is between two attempts: it may back off, then it waits for a permit."""
+        """Show that a step is between two attempts: it may back off, then it is ready."""
         if step is None:
             return
+        self._clear_waiting(step)
         if isinstance(event, StepReady):
             self._set_activity(step, Activity.READY)
             return
         backs_off = event.next_time is not None and event.next_time > event.time
         self._set_activity(step, Activity.BACKING_OFF if backs_off else Activity.READY)
-        reaction = "its fallback follows" if event.fallback else "tries again"
-        step.note = f"{reaction}: {failure_line(event.failure)}"
+        step.next_time = event.next_time if backs_off else None
+        step.fallback_next, step.fraction = event.fallback, None
+        step.note = failure_line(event.failure)
 
     def _end(self, step: StepView, result: StepResult) -> None:
         self._set_activity(step, Activity(result.state))
         self.started.pop(step.step_id, None)
-        self._clear_missing(step)
+        self._clear_waiting(step)
         step.action = result.action or step.action
         step.start_time, step.end_time = result.start_time, result.end_time
         step.fraction, step.stream_text = None, ""
         step.note = _outcome(result)
         (self.failed if result.state is State.FAILED else self.recent).append(step)
 
-    def _clear_missing(self, step: StepView) -> None:
-        step.action_missing = False
+    def _clear_waiting(self, step: StepView) -> None:
+        step.action_missing, step.next_time = False, None
+        self.waiting.pop(step.step_id, None)
         self.without_action.pop(step.step_id, None)
 
     def _apply_transient(self, step: StepView | None, event: StepChunk | StepProgress | StepWaiting) -> None:
@@ -226,11 +239,20 @@ class RunView:
             case StepProgress(fraction=fraction, message=message):
                 step.fraction = fraction if fraction is not None else step.fraction
                 step.note = one_line(message)
-            case StepWaiting(cause=cause):
-                step.note = f"waits {waiting_line(event, step.action)}"
-                if cause is WaitCause.ACTION_MISSING:
-                    step.action_missing = True
-                    self.without_action[step.step_id] = step
+            case StepWaiting():
+                self._wait(step, event)
+
+    def _wait(self, step: StepView, event: StepWaiting) -> None:
+        if step.activity is Activity.RUNNING or step.activity.ended:  # a late event
+            return
+        self._set_activity(step, Activity.WAITING)
+        step.note = waiting_text(event, step.action)
+        self.waiting[step.step_id] = step
+        step.action_missing = event.cause is WaitCause.ACTION_MISSING
+        if step.action_missing:
+            self.without_action[step.step_id] = step
+        else:
+            self.without_action.pop(step.step_id, None)
 
 
 def _outcome(result: StepResult) -> str:
@@ -241,5 +263,5 @@ def _outcome(result: StepResult) -> str:
     if result.skip_reason is not None:
         return skip_line(result.skip_reason)
     if result.original_failure is not None:
-        return f"by its fallback: {failure_line(result.original_failure)}"
+        return f"fell back: {failure_line(result.original_failure)}"
     return f"attempt {result.attempts}" if result.attempts > 1 else ""

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,11 +31,20 @@ __all__ = [
     "time_text",
     "value_text",
     "waiting_line",
+    "waiting_text",
 ]
 
 PAUSED_TEXT = "paused: its server does not continue it"
 
 _MAX_LENGTH = 2_000  # characters
+_LIMIT = re.compile(r'the limit "([^"]+)"')
+_PAUSED_LIMIT = re.compile(r'"([^"]+)"(?: for this key)? is paused ')
+_WAIT_TEXTS = {
+    WaitCause.CONCURRENCY: "a place",
+    WaitCause.RATE: "a rate limit",
+    WaitCause.BACKOFF: "a pause",
+    WaitCause.EXTERNAL: "an answer from outside",
+}
 _SKIP_TEXTS = {
     SkipCause.DEPENDENCY: "needs {}",
     SkipCause.CONDITION: "its condition was false",
@@ -102,10 +112,10 @@ def place_text(file: str, line: object = "") -> str:
 
 
 def failure_line(failure: Failure) -> str:
-    """Return a failure on one line. Its place in the code comes first, because narrow terminals truncate the end."""
+    """Return a failure on one line. Its message comes first, because narrow terminals truncate the end."""
     place = failure_place(failure)
     message = failure_message(failure)
-    return f"{place}: {message}" if place else message
+    return f"{message} ({place})" if place else message
 
 
 def failure_message(failure: Failure) -> str:
@@ -176,3 +186,21 @@ def waiting_line(event: StepWaiting, action: str) -> str:
     cause = "a server with its action" if event.cause is WaitCause.ACTION_MISSING else event.cause
     message = one_line(event.message)
     return f"for {cause}: {message}" if message else f"for {cause}"
+
+
+def waiting_text(event: StepWaiting, action: str) -> str:
+    """Return what a ready step waits for, short enough for a row of the live view: `waiting: limit search`.
+
+    Args:
+        event: The event. It has no field for a limit, so the limit's name comes from its message.
+        action: The step's action; empty: it is not known.
+    """
+    if event.cause is WaitCause.ACTION_MISSING:
+        return f"waits {waiting_line(event, action)}"
+    message = one_line(event.message)
+    if limit := _LIMIT.search(message):
+        return f"waiting: limit {limit[1]}"
+    if limit := _PAUSED_LIMIT.match(message):  # without the message's time, which does not count down
+        return f"waiting: limit {limit[1]} is paused"
+    cause = _WAIT_TEXTS.get(event.cause, str(event.cause))
+    return f"waiting: {cause} ({message})" if message else f"waiting: {cause}"

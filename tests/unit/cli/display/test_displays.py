@@ -50,6 +50,79 @@ async def test_messages_are_shown_above_the_frame() -> None:
     assert output.getvalue().index("cancelling") < output.getvalue().rindex("· search")
 
 
+async def test_a_lost_connection_is_shown_until_it_is_back() -> None:
+    console, output = terminal()
+    display = LiveDisplay(RunView(), console)
+    display.show(Script(("search",)).events[0])
+    display.show_connection(lost=True)
+    await asyncio.sleep(0)
+    assert "server gone, reconnecting for" in output.getvalue()
+    before = len(output.getvalue())
+    display.show_connection(lost=False)
+    display.close()
+    assert "server gone" not in output.getvalue()[before:]
+
+
+class _TerminalFile(io.StringIO):
+    """The output to a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_each_frame_is_one_synchronised_update_on_a_terminal() -> None:
+    output = _TerminalFile()
+    display = LiveDisplay(RunView(), Console(file=output, force_terminal=True, width=80, height=24))
+    display.show(Script(("search",)).events[0])
+    await asyncio.sleep(0)
+    display.close()
+    before, *updates = output.getvalue().split("\x1b[?2026h")
+    assert "search" in output.getvalue()
+    assert "search" not in before
+    assert all("search" not in update.partition("\x1b[?2026l")[2] for update in updates)
+
+
+async def test_a_synchronised_update_does_not_shorten_a_line() -> None:
+    output = _TerminalFile()
+    display = LiveDisplay(RunView(), Console(file=output, force_terminal=True, width=80, height=24, color_system=None))
+    script = Script(("search",)).started("search").succeeded("search").finished(State.SUCCEEDED)
+    for event in script.events:
+        display.show(event)
+    display.close()
+    last = output.getvalue().rpartition("briefing-7k3f9q2m")[2]
+    assert last.splitlines()[0].split() == ["succeeded", "300", "ms"]
+
+
+async def test_frames_are_not_marked_as_updates_if_there_is_no_terminal() -> None:
+    console, output = terminal()
+    display = LiveDisplay(RunView(), console)
+    display.show(Script(("search",)).events[0])
+    display.close()
+    assert "?2026" not in output.getvalue()
+
+
+async def test_a_frame_that_a_narrower_terminal_has_wrapped_is_erased_completely() -> None:
+    console, output = terminal()
+    display = LiveDisplay(RunView(), console)
+    display.show(Script(("search",)).events[0])  # a header of 80 cells, counts of 41, and two short lines
+    await asyncio.sleep(0)
+    before = len(output.getvalue())
+    console.width = 30
+    display.close()
+    assert output.getvalue()[before:].startswith("\r\x1b[6A\x1b[J")  # 3 + 2 + 1 + 1 rows
+
+
+async def test_erasing_a_wrapped_frame_ends_at_the_top_of_the_screen() -> None:
+    console, output = terminal()
+    display = LiveDisplay(RunView(), console)
+    display.show(Script(tuple(f"s{index}" * 10 for index in range(100))).events[0])
+    await asyncio.sleep(0)
+    before = len(output.getvalue())
+    console.width = 20
+    display.close()
+    assert output.getvalue()[before:].startswith("\r\x1b[23A\x1b[J")
+
+
 async def test_closing_a_display_again_writes_nothing() -> None:
     console, output = terminal()
     display = LiveDisplay(RunView(), console)

@@ -79,7 +79,32 @@ def test_a_new_attempt_clears_the_stream_of_the_attempt_before() -> None:
 def test_a_step_that_is_retried_shows_its_failure() -> None:
     line = draw(Script(("search",)).started("search").retrying("search", failure("too busy")))[-1]
     assert "↻ search" in line
-    assert line.endswith("tries again: too busy")
+    assert line.endswith("next try in 1 s: too busy")
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "next try in 12 s: too busy"),
+        (1, "next try in 11 s: too busy"),
+        (11.5, "next try in 1 s: too busy"),
+        (13, "tries again: too busy"),
+    ],
+)
+def test_the_time_until_the_next_attempt_counts_down_without_events(seconds: float, text: str) -> None:
+    script = Script(("search",)).started("search").retrying("search", failure("too busy"), pause=12)
+    now = script.now + timedelta(seconds=seconds)
+    assert draw(script, now=now)[-1].endswith(text)
+
+
+def test_a_long_time_until_the_next_attempt_is_in_minutes() -> None:
+    script = Script(("search",)).started("search").retrying("search", failure("too busy"), pause=125)
+    assert draw(script)[-1].endswith("next try in 2m 05s: too busy")
+
+
+def test_the_time_until_a_fallback_counts_down() -> None:
+    script = Script(("search",)).started("search").retrying("search", failure("too busy"), pause=3, fallback=True)
+    assert draw(script)[-1].endswith("fallback in 3 s: too busy")
 
 
 @pytest.mark.parametrize("width", [60, 100])
@@ -118,7 +143,40 @@ def test_a_step_that_waits_for_its_fallback_shows_it() -> None:
 
 
 def test_a_waiting_step_shows_its_cause() -> None:
-    assert draw(Script(("search",)).waiting("search"))[-1].endswith("waits for concurrency")
+    lines = draw(Script(("search",)).waiting("search"))
+    assert lines[1].endswith("0/1 step  1 waiting")
+    assert lines[-1].startswith("  ◌ search")
+    assert lines[-1].endswith("waiting: a place")
+
+
+def test_a_waiting_step_shows_its_limit_at_sixty_columns() -> None:
+    message = 'all 3 places of the limit "search" are taken'
+    assert draw(Script(("search",)).waiting("search", message), width=60)[-1].endswith("waiting: limit search")
+
+
+def test_a_retried_step_that_waits_is_counted_as_waiting() -> None:
+    script = Script(("search",)).started("search").retrying("search", failure()).ready("search", 2).waiting("search")
+    lines = draw(script)
+    assert lines[1].endswith("0/1 step  1 waiting")
+    assert lines[-1].endswith("waiting: a place")
+
+
+def test_a_step_that_has_waited_runs() -> None:
+    lines = draw(Script(("search",)).waiting("search").started("search"))
+    assert lines[1].endswith("0/1 step  1 running")
+    assert "waiting" not in lines[-1]
+
+
+def test_a_running_step_does_not_wait_whatever_a_late_event_reports() -> None:
+    assert "waiting" not in draw(Script(("search",)).started("search").waiting("search"))[-1]
+
+
+def test_waiting_steps_are_shown_while_more_steps_run_than_fit() -> None:
+    steps = tuple(f"s{index}" for index in range(500))
+    script = Script(steps).started(*steps[:100]).retrying("s0", failure("too busy"), pause=12)
+    lines = draw(script.waiting("s400", 'all 3 places of the limit "search" are taken'), height=24)
+    assert any(line.startswith("  ↻ s0") and line.endswith("next try in 12 s: too busy") for line in lines)
+    assert any(line.startswith("  ◌ s400") and line.endswith("waiting: limit search") for line in lines)
 
 
 def test_a_step_whose_action_is_missing_waits_for_a_server_that_has_it() -> None:
@@ -167,6 +225,31 @@ def test_a_paused_run_is_shown_as_paused_until_it_continues() -> None:
     assert draw(script.retrying("search", failure()), view=RunView(paused_at=3))[0].split()[1] == "running"
 
 
+@pytest.mark.parametrize("width", [60, 100])
+def test_while_the_server_is_gone_the_header_shows_it_and_for_how_long(width: int) -> None:
+    script = Script(("search",), name="report").started("search")
+    view = RunView(rerun_of="briefing-1")
+    view.lost_time = script.now
+    lines = draw(script, width=width, view=view, now=script.now + timedelta(seconds=11.5))
+    assert lines[0] == "briefing-7k3f9q2m  server gone, reconnecting for 12 s"
+
+
+def test_while_the_server_is_gone_the_clocks_of_steps_stop() -> None:
+    script = Script(("search", "weather")).started("search", "weather").retrying("search", failure(), pause=30)
+    view = RunView()
+    view.lost_time = script.now
+    lines = draw(script, view=view)
+    later = draw(script, view=view, now=script.now + timedelta(seconds=12))
+    assert later[1:] == lines[1:]
+
+
+def test_the_last_frame_of_an_ended_run_does_not_show_a_lost_server() -> None:
+    script = Script(("search",)).started("search").succeeded("search").finished(State.SUCCEEDED)
+    view = RunView()
+    view.lost_time = script.now
+    assert draw(script, view=view)[0].split()[1:] == ["succeeded", "300", "ms"]
+
+
 def test_the_header_of_a_rerun_names_the_earlier_run() -> None:
     assert "rerun of briefing-1  running" in draw(Script(("search",)), view=RunView(rerun_of="briefing-1"))[0]
 
@@ -179,7 +262,22 @@ def test_a_failed_step_shows_its_place_in_the_code() -> None:
     error = failure("no route to host", file="/app/tools.py", line="14")
     line = draw(Script(("search",)).started("search").failed("search", error))[-1]
     assert line.startswith("  ✗ search")
-    assert line.endswith("/app/tools.py:14: no route to host")
+    assert line.endswith("no route to host (/app/tools.py:14)")
+
+
+def test_a_failures_message_survives_sixty_columns() -> None:
+    error = failure("no route to host", file="/app/services/travel/flights/quotes.py", line="14")
+    line = draw(Script(("search",)).started("search").failed("search", error), width=60)[-1]
+    assert "no route to host (" in line
+    assert line.endswith("…")
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_a_step_whose_fallback_answered_shows_why_it_fell_back(width: int) -> None:
+    error = failure("no route to host", file="/app/services/travel/flights/quotes.py", line="14")
+    line = draw(Script(("search",)).started("search").fell_back("search", error), width=width)[-1]
+    assert line.startswith("  ✓ search")
+    assert "fell back: no route to host" in line
 
 
 def test_a_skipped_step_names_the_step_that_caused_it() -> None:
@@ -214,14 +312,44 @@ def test_counts_are_symbols_if_the_words_do_not_fit() -> None:
 def test_a_large_run_fits_the_height_of_the_terminal() -> None:
     script = Script(tuple(f"s{index}" for index in range(5_000)))
     script.started(*(f"s{index}" for index in range(200))).succeeded(*(f"s{index}" for index in range(100)))
-    assert len(draw(script, height=24)) <= 23
+    lines = draw(script, height=24)
+    assert len(lines) == 24
+    assert lines[-1] == "… 4,980 more"
+
+
+@pytest.mark.parametrize("height", [8, 24, 50])
+@pytest.mark.parametrize("started", [0, 3, 40])
+def test_the_space_is_used_while_rows_are_left_out(started: int, height: int) -> None:
+    waves = [tuple(f"s{wave}-{index}" for index in range(20)) for wave in range(9)]
+    steps = [step for wave in waves for step in wave]
+    lines = draw(Script(*waves).started(*steps[:started]).succeeded(*steps[: started // 2]), height=height)
+    assert len(lines) == height
+    rows = sum(line.startswith("  ") for line in lines[2:])
+    assert lines[-1] == f"… {180 - rows} more"
+
+
+def test_nothing_is_counted_as_left_out_if_all_steps_are_shown() -> None:
+    lines = draw(Script(tuple(f"s{index}" for index in range(21))), height=24)
+    assert len(lines) == 24
+    assert "more" not in lines[-1]
+
+
+@pytest.mark.parametrize("width", [60, 100])
+def test_the_bars_width_is_the_same_in_every_frame(width: int) -> None:
+    script = Script(tuple(f"s{index}" for index in range(12)))
+    lines = [draw(script, width=width)[1]]
+    for index in range(12):
+        lines.append(draw(script.started(f"s{index}"), width=width)[1])
+        lines.append(draw(script.succeeded(f"s{index}"), width=width)[1])
+    assert {len(line) - len(line.lstrip("━╌")) for line in lines} == {width // 5}
+    assert len({line.index("/12 steps") for line in lines}) == 1
 
 
 def test_failed_steps_are_selected_first_then_running_ones() -> None:
     script = Script(tuple(f"s{index}" for index in range(500))).started("s7", "s8", "s9").succeeded("s7")
     lines = draw(script.failed("s8", failure()), height=10)
     assert lines[2] == "wave 0  497 pending, 1 running, 1 succeeded, 1 failed"
-    assert [line.split()[1] for line in lines[3:]] == ["s7", "s8", "s9"]
+    assert [line.split()[1] for line in lines[3:]] == ["s0", "s1", "s2", "s7", "s8", "s9", "494"]
 
 
 def test_running_steps_are_selected_before_steps_that_back_off() -> None:
@@ -230,7 +358,7 @@ def test_running_steps_are_selected_before_steps_that_back_off() -> None:
     for step in steps[:10]:
         script.retrying(step, failure())
     lines = draw(script, height=10)
-    assert [line.split()[1] for line in lines[3:]] == ["s10", "s11", "s12", "s13"]
+    assert [line.split()[1] for line in lines[3:]] == ["s0", "s10", "s11", "s12", "s13", "s14", "494"]
 
 
 def test_neighbouring_waves_without_selected_steps_share_a_line() -> None:
@@ -239,7 +367,7 @@ def test_neighbouring_waves_without_selected_steps_share_a_line() -> None:
         script.started(f"s{index}").succeeded(f"s{index}")
     lines = draw(script.started("s100"), height=10)
     assert lines[2] == "waves 0-98  99 succeeded"
-    assert lines[-1] == "waves 101-199  99 pending"
+    assert lines[-2:] == ["waves 101-199  99 pending", "… 198 more"]
 
 
 def test_the_last_frame_shows_all_steps_of_a_small_run() -> None:
@@ -287,7 +415,7 @@ def test_every_line_of_every_frame_fits(
             script.skipped(step, step)
     lines = draw(script, width=width, height=height)
     assert all(line.isprintable() for line in lines)
-    assert len(lines) <= max(height - 1, 7)
+    assert len(lines) <= max(height, 7)
 
 
 @pytest.mark.parametrize("width", [60, 100])

@@ -21,10 +21,10 @@ DETAILS = {
 }
 
 
-def printed_failures(result: RunResult, *, verbose: bool = False) -> list[str]:
+def printed_failures(result: RunResult, *, verbose: bool = False, kept: bool = False) -> list[str]:
     """Return the lines that are printed for a result's failures."""
     console = Console(file=io.StringIO(), width=80, highlight=False, markup=False)
-    print_failures(result, verbose=verbose, console=console)
+    print_failures(result, verbose=verbose, kept=kept, console=console)
     assert isinstance(console.file, io.StringIO)
     return [line.rstrip() for line in console.file.getvalue().splitlines()]
 
@@ -55,9 +55,39 @@ def test_a_long_message_is_not_truncated() -> None:
 
 
 def test_only_the_first_failures_are_printed_and_the_others_counted() -> None:
-    lines = printed_failures(result_with(*[failure()] * 100, count=5_000))
+    lines = printed_failures(result_with(*[failure(f"no {number}") for number in range(100)], count=5_000))
     assert lines[-1] == "and 4,990 more failures"
     assert len(lines) == 11
+
+
+def test_equal_failures_are_one_with_the_command_that_lists_them_all() -> None:
+    failures = [failure("took too long", step_id) for step_id in ("a", "b", "c")]
+    result = result_with(failures[0], failure("no route", "d"), *failures[1:])
+    assert printed_failures(result, kept=True) == [
+        "✗ 3 steps failed: took too long",
+        "    a, b, c",
+        "✗ d: no route",
+        "all failures: stepwave result briefing-7k3f9q2m",
+    ]
+
+
+def test_of_many_equal_failures_the_first_steps_are_named() -> None:
+    result = result_with(*[failure("took too long", f"s{number}") for number in range(100)], count=5_000)
+    assert printed_failures(result) == [
+        "✗ 100 steps failed: took too long",
+        "    s0, s1, s2, s3, s4, 95 more",
+        "and 4,900 more failures",
+    ]
+
+
+def test_verbose_failures_are_all_listed() -> None:
+    result = result_with(failure("took too long", "a"), failure("took too long", "b"))
+    assert printed_failures(result, verbose=True, kept=True) == ["✗ a: took too long", "✗ b: took too long"]
+
+
+def test_no_command_is_named_if_all_failures_are_listed() -> None:
+    result = result_with(failure("took too long", "a"), failure("no route", "b"))
+    assert printed_failures(result, kept=True) == ["✗ a: took too long", "✗ b: no route"]
 
 
 def test_a_failure_without_a_step_is_printed_for_the_run() -> None:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from stepwave import ActionLimit, AdaptiveLimit, Blob, RateLimit
+from stepwave._model.events import StepWaiting, WaitCause
 from stepwave._model.results import Counts, SkipCause, SkipReason
 from stepwave.cli.display.text import (
     counts_text,
@@ -20,8 +21,9 @@ from stepwave.cli.display.text import (
     plural,
     skip_line,
     value_text,
+    waiting_text,
 )
-from unit.cli.script import failure
+from unit.cli.script import RUN_ID, START, failure
 
 
 @pytest.mark.parametrize(
@@ -75,10 +77,10 @@ def test_states_without_steps_are_left_out() -> None:
     assert counts_text(Counts(0, 0, 0, 0, 0, 0)) == "no steps"
 
 
-def test_a_failure_begins_with_its_place_in_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_failures_message_comes_before_its_place_in_the_code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     error = failure("no such\nfile", file=str(tmp_path / "tools.py"), line="14")
-    assert failure_line(error) == "tools.py:14: no such file"
+    assert failure_line(error) == "no such file (tools.py:14)"
 
 
 def test_code_outside_the_working_directory_has_its_whole_path() -> None:
@@ -125,3 +127,19 @@ def test_a_limit_shows_its_current_use() -> None:
     assert limit_text(ActionLimit("a", True, None, rate, None, 3)) == "a (each key): 20 every 1 s"
     paused = limit_text(ActionLimit("a", False, None, None, adaptive, 2))
     assert paused.startswith("a: 2 of 5 at once, adaptive, paused until ")
+
+
+@pytest.mark.parametrize(
+    ("cause", "message", "text"),
+    [
+        (WaitCause.CONCURRENCY, 'all 3 places of the limit "search.*" are taken', "limit search.*"),
+        (WaitCause.CONCURRENCY, 'the only place of the limit "a" for this key is taken', "limit a"),
+        (WaitCause.RATE, 'the limit "search" lets 5 start every 1 s', "limit search"),
+        (WaitCause.RATE, '"search" is paused for another 12 s, as its service asked', "limit search is paused"),
+        (WaitCause.CONCURRENCY, "the server's max_attempts is 64", "a place (the server's max_attempts is 64)"),
+        (WaitCause.RATE, "", "a rate limit"),
+        (WaitCause.UNKNOWN, "", "unknown"),
+    ],
+)
+def test_a_waiting_step_names_its_limit(cause: WaitCause, message: str, text: str) -> None:
+    assert waiting_text(StepWaiting(RUN_ID, 0, START, "a", cause, message), "") == f"waiting: {text}"
