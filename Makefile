@@ -71,6 +71,11 @@ sdk-check: $(STAMP) ## Install the SDK alone with the oldest and the newest supp
 	  "$$out/bin/python" -W error tests/sdk_alone.py; rm -rf "$$out"; \
 	done
 
+.PHONY: wheel
+wheel: $(STAMP) ## Build what would be published, a wheel and its source archive, into dist/
+	@rm -rf dist
+	$(BIN)/python -m build --outdir dist
+
 .PHONY: bench
 bench: $(STAMP) ## Measure speed, compared with a minimal prototype of the same contract
 	@$(BIN)/python -m tests.benchmarks

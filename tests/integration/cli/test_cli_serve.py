@@ -24,6 +24,13 @@ def test_it_logs_what_it_has_and_how_to_list_it(tmp_path: Path) -> None:
     assert line.endswith(f"stepwave actions --server {address}\n")
 
 
+def test_it_logs_nothing_at_its_start_with_a_higher_log_level() -> None:
+    with serving("--log-level", "warning") as (address, server):
+        assert Shell(address).run("actions").returncode == 0
+        server.process.terminate()
+        assert server.end() == (0, "", "")
+
+
 def test_it_listens_on_a_unix_socket(tmp_path: Path) -> None:
     with Shell().start("serve", "--listen", f"unix:{tmp_path}/s") as server:
         assert server.wait_for_output("unix:") == f"unix:{tmp_path}/s\n"
