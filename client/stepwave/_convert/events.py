@@ -95,7 +95,7 @@ def _step_progress(event: event_pb2.RunEvent, run_id: str, sequence: int, time: 
 
 def _step_waiting(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     body = event.step_waiting
-    return StepWaiting(run_id, sequence, time, body.step_id, wait_cause(body.cause), body.message)
+    return StepWaiting(run_id, sequence, time, body.step_id, wait_cause(body.cause), body.message, body.limit)
 
 
 def _step_retrying(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:

@@ -165,13 +165,21 @@ class StepProgress(Event):
 
 @dataclass(frozen=True, slots=True)
 class StepWaiting(Event):
-    """A ready step has not started yet; transient."""
+    """A ready step has not started yet; transient.
+
+    Attributes:
+        step_id: The step.
+        cause: What it waits for.
+        message: More about it, on one line; may be empty.
+        limit: The actions of the limit that it waits for, as in `ActionLimit.actions`; empty: no limit of actions.
+    """
 
     kind: ClassVar[Literal["step_waiting"]] = "step_waiting"
 
     step_id: str
     cause: WaitCause
     message: str
+    limit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

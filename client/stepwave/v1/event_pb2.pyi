@@ -469,22 +469,26 @@ class StepWaiting(_message.Message):
     STEP_ID_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The id of the step."""
     cause: Global___WaitCause.ValueType
     """The cause of waiting."""
     message: _builtins.str
     """A description for a person, in one line. May be empty."""
+    limit: _builtins.str
+    """The limit that it waits for, identified by its `Limit.actions`. Empty: it does not wait for an action's limit."""
     def __init__(
         self,
         *,
         step_id: _builtins.str = ...,
         cause: Global___WaitCause.ValueType = ...,
         message: _builtins.str = ...,
+        limit: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "message", b"message", "step_id", b"step_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cause", b"cause", "limit", b"limit", "message", b"message", "step_id", b"step_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

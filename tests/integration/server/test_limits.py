@@ -99,6 +99,7 @@ async def test_a_waiting_step_reports_why_and_uses_up_no_attempt(
             waiting = await _next_waiting(stream, "a2")
             assert waiting.cause == WaitCause.WAIT_CAUSE_CONCURRENCY
             assert waiting.message == 'the only place of the limit "controlled" is taken'
+            assert waiting.limit == "controlled"
     assert await _waiting(client, "blocked") == [("WAIT_CAUSE_CONCURRENCY", "controlled", 1, ["a2"])]
     controlled.release("a1")
     await controlled.wait_started("a2")

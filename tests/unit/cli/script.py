@@ -108,8 +108,10 @@ class Script:
     def progress(self, step_id: str, fraction: float | None, message: str) -> "Script":
         return self.add(StepProgress(RUN_ID, 0, self.now, step_id, 1, fraction, message))
 
-    def waiting(self, step_id: str, message: str = "", cause: WaitCause = WaitCause.CONCURRENCY) -> "Script":
-        return self.add(StepWaiting(RUN_ID, 0, self.now, step_id, cause, message))
+    def waiting(
+        self, step_id: str, message: str = "", cause: WaitCause = WaitCause.CONCURRENCY, *, limit: str = ""
+    ) -> "Script":
+        return self.add(StepWaiting(RUN_ID, 0, self.now, step_id, cause, message, limit))
 
     def retrying(
         self, step_id: str, error: Failure, *, attempt: int = 1, fallback: bool = False, pause: float = 1

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -37,8 +36,6 @@ __all__ = [
 PAUSED_TEXT = "paused: its server does not continue it"
 
 _MAX_LENGTH = 2_000  # characters
-_LIMIT = re.compile(r'the limit "([^"]+)"')
-_PAUSED_LIMIT = re.compile(r'"([^"]+)"(?: for this key)? is paused ')
 _WAIT_TEXTS = {
     WaitCause.CONCURRENCY: "a place",
     WaitCause.RATE: "a rate limit",
@@ -192,15 +189,12 @@ def waiting_text(event: StepWaiting, action: str) -> str:
     """Return what a ready step waits for, short enough for a row of the live view: `waiting: limit search`.
 
     Args:
-        event: The event. It has no field for a limit, so the limit's name comes from its message.
+        event: The event.
         action: The step's action; empty: it is not known.
     """
     if event.cause is WaitCause.ACTION_MISSING:
         return f"waits {waiting_line(event, action)}"
-    message = one_line(event.message)
-    if limit := _LIMIT.search(message):
-        return f"waiting: limit {limit[1]}"
-    if limit := _PAUSED_LIMIT.match(message):  # without the message's time, which does not count down
-        return f"waiting: limit {limit[1]} is paused"
-    cause = _WAIT_TEXTS.get(event.cause, str(event.cause))
+    if event.limit:
+        return f"waiting: limit {event.limit}"
+    cause, message = _WAIT_TEXTS.get(event.cause, str(event.cause)), one_line(event.message)
     return f"waiting: {cause} ({message})" if message else f"waiting: {cause}"

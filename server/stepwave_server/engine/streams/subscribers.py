@@ -63,7 +63,8 @@ class Subscribers:
     def show_waiting(self, step_id: str, after: int, obstacle: Obstacle) -> None:
         """Show what a step waits for."""
         self._waiting.add(step_id)
-        data = encode_waiting(self._run_id, self._clock(), step_id, obstacle.cause, obstacle.message)
+        cause, message, limit = obstacle
+        data = encode_waiting(self._run_id, self._clock(), step_id, cause, message, limit)
         self._show(step_id, Transient(after, Kind.STEP_WAITING, data))
 
     def forget_waiting(self, step_id: str) -> None:

@@ -192,12 +192,12 @@ def encode_progress(run_id: str, time: int, step_id: str, attempt: int, fraction
     return _transient(run_id, time, fill)
 
 
-def encode_waiting(run_id: str, time: int, step_id: str, cause: WaitCause, text: str) -> bytes:
+def encode_waiting(run_id: str, time: int, step_id: str, cause: WaitCause, text: str, limit: str) -> bytes:
     """Return a transient `step_waiting` as bytes."""
 
     def fill(message: event_pb2.RunEvent) -> None:
         waiting = message.step_waiting
-        waiting.step_id, waiting.message = step_id, clean(text)
+        waiting.step_id, waiting.message, waiting.limit = step_id, clean(text), limit
         waiting.cause = event_pb2.WaitCause.ValueType(cause.value)
 
     return _transient(run_id, time, fill)

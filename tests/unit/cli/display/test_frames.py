@@ -150,8 +150,8 @@ def test_a_waiting_step_shows_its_cause() -> None:
 
 
 def test_a_waiting_step_shows_its_limit_at_sixty_columns() -> None:
-    message = 'all 3 places of the limit "search" are taken'
-    assert draw(Script(("search",)).waiting("search", message), width=60)[-1].endswith("waiting: limit search")
+    script = Script(("search",)).waiting("search", 'all 3 places of the limit "search" are taken', limit="search")
+    assert draw(script, width=60)[-1].endswith("waiting: limit search")
 
 
 def test_a_retried_step_that_waits_is_counted_as_waiting() -> None:
@@ -174,7 +174,7 @@ def test_a_running_step_does_not_wait_whatever_a_late_event_reports() -> None:
 def test_waiting_steps_are_shown_while_more_steps_run_than_fit() -> None:
     steps = tuple(f"s{index}" for index in range(500))
     script = Script(steps).started(*steps[:100]).retrying("s0", failure("too busy"), pause=12)
-    lines = draw(script.waiting("s400", 'all 3 places of the limit "search" are taken'), height=24)
+    lines = draw(script.waiting("s400", limit="search"), height=24)
     assert any(line.startswith("  ↻ s0") and line.endswith("next try in 12 s: too busy") for line in lines)
     assert any(line.startswith("  ◌ s400") and line.endswith("waiting: limit search") for line in lines)
 

@@ -130,16 +130,14 @@ def test_a_limit_shows_its_current_use() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cause", "message", "text"),
+    ("cause", "message", "limit", "text"),
     [
-        (WaitCause.CONCURRENCY, 'all 3 places of the limit "search.*" are taken', "limit search.*"),
-        (WaitCause.CONCURRENCY, 'the only place of the limit "a" for this key is taken', "limit a"),
-        (WaitCause.RATE, 'the limit "search" lets 5 start every 1 s', "limit search"),
-        (WaitCause.RATE, '"search" is paused for another 12 s, as its service asked', "limit search is paused"),
-        (WaitCause.CONCURRENCY, "the server's max_attempts is 64", "a place (the server's max_attempts is 64)"),
-        (WaitCause.RATE, "", "a rate limit"),
-        (WaitCause.UNKNOWN, "", "unknown"),
+        (WaitCause.CONCURRENCY, "all 3 places are taken", "search.*", "limit search.*"),
+        (WaitCause.RATE, "5 start every 1 s", "search", "limit search"),
+        (WaitCause.CONCURRENCY, "the server's max_attempts is 64", "", "a place (the server's max_attempts is 64)"),
+        (WaitCause.RATE, "", "", "a rate limit"),
+        (WaitCause.UNKNOWN, "", "", "unknown"),
     ],
 )
-def test_a_waiting_step_names_its_limit(cause: WaitCause, message: str, text: str) -> None:
-    assert waiting_text(StepWaiting(RUN_ID, 0, START, "a", cause, message), "") == f"waiting: {text}"
+def test_a_waiting_step_names_its_limit(cause: WaitCause, message: str, limit: str, text: str) -> None:
+    assert waiting_text(StepWaiting(RUN_ID, 0, START, "a", cause, message, limit), "") == f"waiting: {text}"
