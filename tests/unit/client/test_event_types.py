@@ -93,12 +93,6 @@ def test_mypy_rejects_a_field_that_not_every_event_has(tmp_path: Path) -> None:
     assert 'Item "RunStarted" of "' in mypy(code, tmp_path)
 
 
-def test_the_examples_of_the_page_pass_the_type_checker(tmp_path: Path) -> None:
-    examples = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    assert examples
-    assert mypy("\n".join(examples), tmp_path).startswith("Success")
-
-
 def test_the_union_has_every_event() -> None:
     public = [getattr(stepwave, name) for name in stepwave.__all__]
     assert set(CLASSES) == {each for each in public if inspect.isclass(each) and issubclass(each, Event)} - {Event}
