@@ -120,7 +120,10 @@ class LocalEngine(RunQueries):
 
     def waiting(self, key: RunKey) -> Sequence[Waiting]:
         """Return why ready steps of a run have not started, the most frequent reason first."""
-        return self._admission.waiting(key)
+        waiting = self._admission.waiting(key)
+        if (run := self._runs.get(key)) is not None and (own := run.waiting()) is not None:
+            waiting.append(own)
+        return sorted(waiting, key=lambda group: -group.step_count)
 
     def limits(self, action: str) -> Sequence[LimitInfo]:
         """Return the limits of an action, and their state now."""

@@ -121,6 +121,11 @@ class Admission(Protocol[T]):
         ...
 
 
+def run_full(limit: int) -> Obstacle:
+    """Return the obstacle of a run's own bound, which its steps meet before admission."""
+    return Obstacle(WaitCause.CONCURRENCY, f"the workflow's max_parallelism is {limit:,}")
+
+
 def server_full(limit: int) -> Obstacle:
     """Return the obstacle of the server's own bound."""
     return Obstacle(WaitCause.CONCURRENCY, f"the server's max_attempts is {limit:,}")

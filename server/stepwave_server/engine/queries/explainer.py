@@ -8,6 +8,7 @@ from stepwave_server.actions.code_location import current_line, with_text
 from stepwave_server.core.explanation import Explanation, StepExplanation, WaitCause
 from stepwave_server.core.model import Join
 from stepwave_server.core.state import RunState, StepState
+from stepwave_server.engine.admission.base import run_full, server_full
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.runs.run import LocalRun
 
@@ -97,8 +98,8 @@ class _Explainer:
         if self.run.paused:
             return ""
         if step.spec.id not in self.run.state.dispatched:
-            return f"the workflow's max_parallelism is {self.run.state.workflow.max_parallelism:,}"
-        return f"the server's max_attempts is {self.options.max_attempts_in_flight:,}"
+            return run_full(self.run.state.workflow.max_parallelism).message
+        return server_full(self.options.max_attempts_in_flight).message
 
     def _blocked(self, base: StepExplanation, step: StepState) -> StepExplanation:
         """Explain a step that waits for other steps: its dependencies, or those that the barrier waits for."""

@@ -12,6 +12,7 @@ from opentelemetry import context as otel_context
 
 from stepwave_server.actions import Registry
 from stepwave_server.core.decide import Decision, attempt_of, decide, resume
+from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import RunInfo, info_of
 from stepwave_server.core.messages import (
     AttemptInterrupted,
@@ -33,8 +34,8 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import Failure, Reason
 from stepwave_server.core.state import RunState
-from stepwave_server.engine.admission.base import Obstacle, Permit
-from stepwave_server.engine.admission.controller import AdmissionController
+from stepwave_server.engine.admission.base import Obstacle, Permit, run_full
+from stepwave_server.engine.admission.controller import MAX_NAMED, AdmissionController
 from stepwave_server.engine.attempts.attempt import Attempt, AttemptState
 from stepwave_server.engine.attempts.deadlines import Deadlines
 from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
@@ -226,6 +227,14 @@ class LocalRun:
         attempt = self.attempts.get(step_id)
         return None if attempt is None else self._services.admission.obstacle(attempt)
 
+    def waiting(self) -> Waiting | None:
+        """Return the steps that wait for a place of the run itself; `None`: there are none."""
+        ids = [step.spec.id for step in self.state.ready if not (step.ended or step.dropped)]
+        if not ids:
+            return None
+        cause, message, limit = run_full(self.state.workflow.max_parallelism)
+        return Waiting(cause, message, len(ids), tuple(ids[:MAX_NAMED]), limit)
+
     # Reports of its attempts.
 
     def attempt_admitted(self, attempt: Attempt) -> None:
@@ -320,6 +329,8 @@ class LocalRun:
             self.tracer.add(decision.events)
         if not self._frozen and self.broken is None:
             self._act(decision)
+        if self.state.ready:  # it has more ready steps than places
+            self.reports.waiting_for_run()
         self.subscribers.wake()
 
     def _act(self, decision: Decision) -> None:
@@ -327,9 +338,11 @@ class LocalRun:
             if isinstance(event, StepStarted):
                 attempt = self.attempts.start(event, self._services.options, self._variables(event))
                 self._services.deadlines.begin(attempt, attempt.timeout)
-            elif self._timers and (
-                isinstance(event, StepFinished) or (isinstance(event, StepRetrying) and event.fallback)
-            ):
+            elif isinstance(event, StepFinished):
+                self.subscribers.forget_waiting(event.step_id)
+                if self._timers:
+                    self._timers.cancel(event.step_id)
+            elif self._timers and isinstance(event, StepRetrying) and event.fallback:
                 self._timers.cancel(event.step_id)
         for command in decision.commands:
             self._execute(command)

@@ -1,7 +1,10 @@
 """Reports of a run's attempts to its watchers: what they wait for, their chunks and their progress."""
 
+from itertools import islice
+
 from stepwave_server.core.model import Payload
 from stepwave_server.core.state import RunState
+from stepwave_server.engine.admission.base import run_full
 from stepwave_server.engine.admission.controller import AdmissionController
 from stepwave_server.engine.attempts.attempt import Attempt
 from stepwave_server.engine.runs.commit_watermark import CommitWatermark
@@ -42,6 +45,16 @@ class WatcherReports:
         """Show what an attempt waits for, unless very many steps are shown as waiting."""
         if self._subscribers.waiting_count < self._max_waiting:
             self._show_waiting(attempt)
+
+    def waiting_for_run(self) -> None:
+        """Show the first steps that wait for a place of the run itself, and were not shown yet."""
+        for step in islice(self._state.ready, MAX_WAITING):
+            step_id = step.spec.id
+            if self._subscribers.waiting_count >= self._max_waiting:
+                return
+            if not (step.ended or step.dropped or self._subscribers.knows_waiting(step_id)):
+                obstacle = run_full(self._state.workflow.max_parallelism)
+                self._subscribers.show_waiting(step_id, self._state.sequence, obstacle)
 
     def still_waiting(self, attempt: Attempt) -> None:
         """Show again what an attempt waits for, if it was shown before."""
