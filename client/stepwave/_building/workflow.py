@@ -1,13 +1,24 @@
 """The workflow builder."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, Unpack, overload
 
 from stepwave._actions.action import ActionLike, is_same_target, name_of
 from stepwave._values.payload import to_payload
 from stepwave._values.time import Seconds
 from stepwave.v1 import workflow_pb2
 
+from .action_types import (
+    Answer,
+    AsyncAction,
+    Chunk,
+    InvokedClass,
+    ListAction,
+    StepOptions,
+    StreamAction,
+    TextAction,
+    UntypedAction,
+)
 from .failure_policies import NOT_GIVEN, Fallback, NotGiven, Retry, optional_duration
 from .references import Input, Reference, StepHandle, extract
 
@@ -88,6 +99,57 @@ class Workflow:
         """
         return tuple(target for targets in self._targets.values() for target in targets)
 
+    @overload
+    def step(
+        self, step_id: str, action: UntypedAction, input: Input | NotGiven = NOT_GIVEN, **options: Unpack[StepOptions]
+    ) -> StepHandle: ...
+
+    @overload
+    def step(
+        self, step_id: str, action: TextAction, input: Input | NotGiven = NOT_GIVEN, **options: Unpack[StepOptions]
+    ) -> StepHandle[str]: ...
+
+    @overload
+    def step(
+        self,
+        step_id: str,
+        action: ListAction[Chunk],
+        input: Input | NotGiven = NOT_GIVEN,
+        **options: Unpack[StepOptions],
+    ) -> StepHandle[list[Chunk]]: ...
+
+    @overload
+    def step(
+        self, step_id: str, action: StreamAction, input: Input | NotGiven = NOT_GIVEN, **options: Unpack[StepOptions]
+    ) -> StepHandle: ...
+
+    @overload
+    def step(
+        self,
+        step_id: str,
+        action: AsyncAction[Answer],
+        input: Input | NotGiven = NOT_GIVEN,
+        **options: Unpack[StepOptions],
+    ) -> StepHandle[Answer]: ...
+
+    @overload
+    def step(
+        self,
+        step_id: str,
+        action: InvokedClass[Answer],
+        input: Input | NotGiven = NOT_GIVEN,
+        **options: Unpack[StepOptions],
+    ) -> StepHandle[Answer]: ...
+
+    @overload
+    def step(
+        self,
+        step_id: str,
+        action: Callable[..., Answer],
+        input: Input | NotGiven = NOT_GIVEN,
+        **options: Unpack[StepOptions],
+    ) -> StepHandle[Answer]: ...
+
     def step(
         self,
         step_id: str,
@@ -105,6 +167,9 @@ class Workflow:
         on_interrupt: Literal["retry", "fail"] = "retry",
     ) -> StepHandle:
         """Add a step.
+
+        Type checkers see the type of the action's answer in that of the step: see `RunResult.__getitem__`. A fallback
+        should answer the same type.
 
         Args:
             step_id: The step's id, unique in the workflow.
@@ -149,7 +214,7 @@ class Workflow:
             on_interrupt=_choice("on_interrupt", on_interrupt, _INTERRUPTS),
         )
         if not isinstance(input, NotGiven):
-            self._set_input(step_id, step, input)
+            self._set_input(step_id, step, action, input)
         if fallback is not None:
             self._set_fallback(step, fallback)
         self._steps.append(step)
@@ -157,7 +222,7 @@ class Workflow:
         self._remember(action)
         if fallback is not None and fallback.action is not None:
             self._remember(fallback.action)
-        return StepHandle(self, step_id)
+        return StepHandle(self, step_id, None if isinstance(action, str) else action)
 
     def to_proto(self) -> workflow_pb2.Workflow:
         """Convert to a message of the contract.
@@ -190,9 +255,11 @@ class Workflow:
             return
         step.fallback.action.action = name_of(fallback.action)
         if not isinstance(fallback.input, NotGiven):
-            self._set_input(step.id, step.fallback.action, fallback.input)
+            self._set_input(step.id, step.fallback.action, fallback.action, fallback.input)
 
-    def _set_input(self, step_id: str, into: workflow_pb2.Step | workflow_pb2.FallbackAction, value: Input) -> None:
+    def _set_input(
+        self, step_id: str, into: workflow_pb2.Step | workflow_pb2.FallbackAction, action: ActionLike, value: Input
+    ) -> None:
         fixed, references = extract(value)
         for target, reference in references:
             if reference.owner is not self:
