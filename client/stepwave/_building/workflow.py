@@ -20,6 +20,7 @@ from .action_types import (
     UntypedAction,
 )
 from .failure_policies import NOT_GIVEN, Fallback, NotGiven, Retry, optional_duration
+from .input_keys import check_dependency_keys, check_keys
 from .references import Input, Reference, StepHandle, extract
 
 __all__ = ["ActionLike", "Workflow", "name_of"]
@@ -195,7 +196,8 @@ class Workflow:
 
         Raises:
             TypeError: The action is not marked, a key of the input is not a string, a step is given in place of its
-                output, or `depends_on` is not a list of steps.
+                output, or `depends_on` is not a list of steps. Or the action's function has no parameter for a key of
+                the input, or needs a key that the input, or the object of outputs in its place, lacks.
             ValueError: The workflow has a step of this id already, a reference or dependency belongs to another
                 workflow, JSON cannot hold the input, or an option is not one of its named values.
         """
@@ -215,6 +217,8 @@ class Workflow:
         )
         if not isinstance(input, NotGiven):
             self._set_input(step_id, step, action, input)
+        elif step.depends_on:
+            check_dependency_keys(step_id, action, step.depends_on)
         if fallback is not None:
             self._set_fallback(step, fallback)
         self._steps.append(step)
@@ -261,6 +265,7 @@ class Workflow:
         self, step_id: str, into: workflow_pb2.Step | workflow_pb2.FallbackAction, action: ActionLike, value: Input
     ) -> None:
         fixed, references = extract(value)
+        check_keys(step_id, action, fixed)
         for target, reference in references:
             if reference.owner is not self:
                 raise ValueError(f"step {step_id!r}: {reference!r} belongs to another workflow, {reference.owner!r}")
