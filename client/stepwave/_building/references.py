@@ -4,13 +4,24 @@ A reference may be anywhere in a step's input. `extract` replaces references wit
 contract, whose target and path are JSON Pointers (RFC 6901).
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NoReturn, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, NoReturn, TypeAlias, cast
 
+from stepwave._actions.declarations import answer_type
+from stepwave._actions.typed_answers import typed_answer
 from stepwave._values.json import pointer
-from stepwave._values.payload import JSON, Blob
+from stepwave._values.payload import JSON, Blob, Output
 from stepwave.v1 import workflow_pb2
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar  # with a default, which Python has from 3.13 on
+
+    Answer_co = TypeVar("Answer_co", covariant=True, default=Output)
+else:
+    from typing import TypeVar
+
+    Answer_co = TypeVar("Answer_co", covariant=True)
 
 __all__ = ["Input", "Reference", "StepHandle", "extract"]
 
@@ -61,21 +72,36 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class StepHandle:
-    """A step of a workflow under construction.
+class StepHandle(Generic[Answer_co]):
+    """A step of a workflow under construction. `StepHandle[str]` is one whose action answers a string.
 
     Attributes:
         owner: The workflow it belongs to.
         id: Its id.
+        action: The function or class that is its action; `None`: its action is given by name.
     """
 
     owner: object
     id: str
+    action: Callable[..., object] | None = field(default=None, compare=False)
 
     @property
     def output(self) -> Reference:
         """A reference to the step's output, for the inputs of other steps."""
         return Reference(self.owner, self.id)
+
+    def typed(self, output: Output) -> Answer_co:
+        """Return an output of the step, such as that of its `StepResult`, as the type that its action declares.
+
+        JSON and blobs are returned as they are, also if the action declares no type. Pydantic, if it is installed,
+        makes values of types that JSON does not have: dataclasses, models, enums, dates, tuples.
+
+        Raises:
+            TypeError: The declared type cannot be read or made of JSON, or pydantic is not installed.
+            ValueError: The output is no value of the declared type, for example because it is a fallback's.
+        """
+        answer = output if self.action is None else typed_answer(output, answer_type(self.action), self.id)
+        return cast("Answer_co", answer)
 
     def __repr__(self) -> str:
         return f"<step {self.id!r}>"

@@ -1,14 +1,26 @@
 """The workflow builder."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, Unpack, overload
 
 from stepwave._actions.action import ActionLike, is_same_target, name_of
 from stepwave._values.payload import to_payload
 from stepwave._values.time import Seconds
 from stepwave.v1 import workflow_pb2
 
+from .action_types import (
+    Answer,
+    AsyncAction,
+    Chunk,
+    InvokedClass,
+    ListAction,
+    StepOptions,
+    StreamAction,
+    TextAction,
+    UntypedAction,
+)
 from .failure_policies import NOT_GIVEN, Fallback, NotGiven, Retry, optional_duration
+from .input_keys import InputKeys
 from .references import Input, Reference, StepHandle, extract
 
 __all__ = ["ActionLike", "Workflow", "name_of"]
@@ -62,6 +74,7 @@ class Workflow:
         self.name = name
         self.outputs = outputs
         self._steps: list[workflow_pb2.Step] = []
+        self._input_keys = InputKeys()
         self._ids: set[str] = set()
         self._header = workflow_pb2.Workflow(
             name=name,
@@ -88,6 +101,57 @@ class Workflow:
         """
         return tuple(target for targets in self._targets.values() for target in targets)
 
+    @overload
+    def step(
+        self, step_id: str, action: UntypedAction, input: Input | NotGiven = NOT_GIVEN, **options: Unpack[StepOptions]
+    ) -> StepHandle: ...
+
+    @overload
+    def step(
+        self, step_id: str, action: TextAction, input: Input | NotGiven = NOT_GIVEN, **options: Unpack[StepOptions]
+    ) -> StepHandle[str]: ...
+
+    @overload
+    def step(
+        self,
+        step_id: str,
+        action: ListAction[Chunk],
+        input: Input | NotGiven = NOT_GIVEN,
+        **options: Unpack[StepOptions],
+    ) -> StepHandle[list[Chunk]]: ...
+
+    @overload
+    def step(
+        self, step_id: str, action: StreamAction, input: Input | NotGiven = NOT_GIVEN, **options: Unpack[StepOptions]
+    ) -> StepHandle: ...
+
+    @overload
+    def step(
+        self,
+        step_id: str,
+        action: AsyncAction[Answer],
+        input: Input | NotGiven = NOT_GIVEN,
+        **options: Unpack[StepOptions],
+    ) -> StepHandle[Answer]: ...
+
+    @overload
+    def step(
+        self,
+        step_id: str,
+        action: InvokedClass[Answer],
+        input: Input | NotGiven = NOT_GIVEN,
+        **options: Unpack[StepOptions],
+    ) -> StepHandle[Answer]: ...
+
+    @overload
+    def step(
+        self,
+        step_id: str,
+        action: Callable[..., Answer],
+        input: Input | NotGiven = NOT_GIVEN,
+        **options: Unpack[StepOptions],
+    ) -> StepHandle[Answer]: ...
+
     def step(
         self,
         step_id: str,
@@ -105,6 +169,9 @@ class Workflow:
         on_interrupt: Literal["retry", "fail"] = "retry",
     ) -> StepHandle:
         """Add a step.
+
+        Type checkers see the type of the action's answer in that of the step: see `RunResult.__getitem__`. A fallback
+        should answer the same type.
 
         Args:
             step_id: The step's id, unique in the workflow.
@@ -130,7 +197,8 @@ class Workflow:
 
         Raises:
             TypeError: The action is not marked, a key of the input is not a string, a step is given in place of its
-                output, or `depends_on` is not a list of steps.
+                output, or `depends_on` is not a list of steps. Or the action's function has no parameter for a key of
+                the input, or needs a key that the input, or the object of outputs in its place, lacks.
             ValueError: The workflow has a step of this id already, a reference or dependency belongs to another
                 workflow, JSON cannot hold the input, or an option is not one of its named values.
         """
@@ -149,7 +217,9 @@ class Workflow:
             on_interrupt=_choice("on_interrupt", on_interrupt, _INTERRUPTS),
         )
         if not isinstance(input, NotGiven):
-            self._set_input(step_id, step, input)
+            self._set_input(step_id, step, action, input)
+        elif step.depends_on:
+            self._input_keys.check_dependencies(step_id, action, step.depends_on)
         if fallback is not None:
             self._set_fallback(step, fallback)
         self._steps.append(step)
@@ -157,7 +227,7 @@ class Workflow:
         self._remember(action)
         if fallback is not None and fallback.action is not None:
             self._remember(fallback.action)
-        return StepHandle(self, step_id)
+        return StepHandle(self, step_id, None if isinstance(action, str) else action)
 
     def to_proto(self) -> workflow_pb2.Workflow:
         """Convert to a message of the contract.
@@ -190,10 +260,13 @@ class Workflow:
             return
         step.fallback.action.action = name_of(fallback.action)
         if not isinstance(fallback.input, NotGiven):
-            self._set_input(step.id, step.fallback.action, fallback.input)
+            self._set_input(step.id, step.fallback.action, fallback.action, fallback.input)
 
-    def _set_input(self, step_id: str, into: workflow_pb2.Step | workflow_pb2.FallbackAction, value: Input) -> None:
+    def _set_input(
+        self, step_id: str, into: workflow_pb2.Step | workflow_pb2.FallbackAction, action: ActionLike, value: Input
+    ) -> None:
         fixed, references = extract(value)
+        self._input_keys.check(step_id, action, fixed)
         for target, reference in references:
             if reference.owner is not self:
                 raise ValueError(f"step {step_id!r}: {reference!r} belongs to another workflow, {reference.owner!r}")

@@ -6,7 +6,9 @@ Enum values of a newer server that this version does not know are `unknown`.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from difflib import get_close_matches
 from enum import StrEnum
+from typing import Protocol, TypeVar, overload
 
 from stepwave._actions.failure import FailureReason
 from stepwave._values.payload import Output
@@ -26,6 +28,10 @@ __all__ = [
     "WaitCause",
     "WaitingSteps",
 ]
+
+
+Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
 
 
 class State(StrEnum):
@@ -256,6 +262,19 @@ class Run(Plain):
     waiting: tuple[WaitingSteps, ...] = ()
 
 
+class TypedStep(Protocol[Answer_co]):
+    """A step whose outputs have a declared type, as a `StepHandle`."""
+
+    @property
+    def id(self) -> str:
+        """Its id."""
+        ...
+
+    def typed(self, output: Output) -> Answer_co:
+        """Return an output as the declared type."""
+        ...
+
+
 _SHOWN = 20  # outputs or failures in the text of a result
 _WIDTH = 100  # characters of a line of that text
 
@@ -263,6 +282,8 @@ _WIDTH = 100  # characters of a line of that text
 @dataclass(frozen=True, slots=True)
 class RunResult(Plain):
     """The result of a run. As text (`print(result)`) it is a summary in short lines; `repr` has all fields.
+
+    `result[step]` is the output of any step that succeeded.
 
     Attributes:
         run_id: The run.
@@ -294,6 +315,46 @@ class RunResult(Plain):
     counts: Counts
     omitted_output_count: int = 0
 
+    # Without these, `__getitem__` would be asked for steps 0, 1, 2 …
+    __iter__ = None
+    __contains__ = None
+
+    @overload
+    def __getitem__(self, step: str) -> Output: ...
+
+    @overload
+    def __getitem__(self, step: TypedStep[Answer]) -> Answer: ...
+
+    def __getitem__(self, step: TypedStep[Answer] | str) -> Answer | Output:
+        """Return the output of a step that succeeded, whether it is one of the run's `outputs` or not.
+
+        Args:
+            step: What `Workflow.step` returned, for the type that the action declares: see `StepHandle.typed`. Or the
+                step's id, for JSON or a `Blob`.
+
+        Raises:
+            KeyError: There is no such step, it did not succeed, or a `watch` began after its end and its output is not
+                in `outputs`. The message has the step's state and failure.
+            TypeError: The declared type cannot be read or made of JSON, or pydantic is not installed.
+            ValueError: The output is no value of the declared type.
+        """
+        if isinstance(step, str):
+            return self._output(step)
+        return step.typed(self._output(step.id))
+
+    def _output(self, step_id: str) -> Output:
+        step = self.steps.get(step_id)
+        if step is not None and step.state is State.SUCCEEDED:
+            return step.output
+        if step_id in self.outputs:  # of a step that ended before a watch began
+            return self.outputs[step_id]
+        if step is None:
+            near = get_close_matches(step_id, self.steps, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise KeyError(f"the result has no step {step_id!r}{hint}")
+        why = f": {step.failure.message}" if step.failure else _skip_text(step.skip_reason)
+        raise KeyError(f"step {step_id!r} has no output: its state is {step.state}{why}")
+
     @property
     def succeeded(self) -> bool:
         """Whether the run succeeded."""
@@ -316,6 +377,12 @@ class RunResult(Plain):
         if more := self.failure_count - len(self.failures[:_SHOWN]):
             lines.append(_more_line(more, "failure"))
         return "\n".join(lines)
+
+
+def _skip_text(reason: SkipReason | None) -> str:
+    if reason is None:
+        return ""
+    return f" ({reason.cause}: {reason.step_id})" if reason.step_id else f" ({reason.cause})"
 
 
 def _more_line(count: int, noun: str) -> str:

@@ -3,14 +3,16 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Self
+from typing import Self, TypeVar, overload
 
 from stepwave._model.events import AnyEvent, StepFinished, StepRetrying, StepStarted
-from stepwave._model.results import Failure, RunResult, State, StepResult
+from stepwave._model.results import Failure, RunResult, State, StepResult, TypedStep
 from stepwave._values.payload import Output
 
 __all__ = ["AttemptCount", "ScriptedAttempt", "ScriptedRun", "describe_attempts", "report"]
 
+
+Answer = TypeVar("Answer")
 
 _NEWLINE = "\n"
 
@@ -79,6 +81,20 @@ class ScriptedRun:
     events: tuple[AnyEvent, ...]
     history: tuple[ScriptedAttempt, ...]
     unused: Mapping[str, int] = field(default_factory=dict)
+
+    # Without these, `__getitem__` would be asked for steps 0, 1, 2 …
+    __iter__ = None
+    __contains__ = None
+
+    @overload
+    def __getitem__(self, step: str) -> Output: ...
+
+    @overload
+    def __getitem__(self, step: TypedStep[Answer]) -> Answer: ...
+
+    def __getitem__(self, step: TypedStep[Answer] | str) -> Answer | Output:
+        """Return the output of a step that succeeded. As `RunResult.__getitem__`."""
+        return self.result[step]
 
     @property
     def state(self) -> State:

@@ -2,10 +2,7 @@
 
 import dataclasses
 import inspect
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -15,6 +12,7 @@ import pytest
 import stepwave
 from stepwave import AnyEvent, Event, Failure, RunResult, StepResult, Wave
 from stepwave.v1 import event_pb2
+from unit.client.type_checker import mypy
 
 README = Path(__file__).parents[3] / "client" / "README.md"
 CLASSES: tuple[type[Event], ...] = get_args(AnyEvent)
@@ -66,22 +64,6 @@ def with_the_base_class(client: Client) -> Event:
         events: list[Event] = list(run)
         return max(events, key=sequence)
 """
-
-
-def mypy(code: str, folder: Path) -> str:
-    """Return what mypy says about a module of a user of the SDK."""
-    (folder / "module.py").write_text(code)
-    client = Path(stepwave.__file__).parents[1]
-    ran = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent", "--cache-dir=cache", "module.py"],
-        cwd=folder,
-        env={**os.environ, "MYPYPATH": os.fspath(client)},
-        capture_output=True,
-        text=True,
-        timeout=100,
-        check=False,
-    )
-    return ran.stdout + ran.stderr
 
 
 def test_mypy_narrows_events_by_kind_and_by_class(tmp_path: Path) -> None:

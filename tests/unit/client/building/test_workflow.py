@@ -63,7 +63,7 @@ def test_references_become_bindings_and_leave_null() -> None:
     flow = Workflow("briefing")
     search, weather = flow.step("search", "search"), flow.step("weather", "weather")
     flow.step(
-        "brief", summarise, {"facts": [search.output, weather.output["summary"]], "city": flow.input["city"], "n": 1}
+        "brief", "brief", {"facts": [search.output, weather.output["summary"]], "city": flow.input["city"], "n": 1}
     )
     brief = flow.to_proto().steps[2]
     assert brief.input.json == '{"facts":[null,null],"city":null,"n":1}'
@@ -267,7 +267,7 @@ def test_a_step_is_no_list_of_steps() -> None:
     flow = Workflow("w")
     first = flow.step("first", "core.echo")
     with pytest.raises(TypeError, match=r"depends_on must be a list of steps, such as depends_on=\[first\]"):
-        flow.step("b", "core.echo", depends_on=first)  # type: ignore[arg-type]  # what is tested
+        flow.step("b", "core.echo", depends_on=first)  # type: ignore[call-overload]  # what is tested
     with pytest.raises(TypeError, match=r"first\.output is not a step"):
         flow.step("b", "core.echo", depends_on=[first.output])  # type: ignore[list-item]  # what is tested
 

@@ -49,8 +49,8 @@ def test_another_action_with_the_name_of_a_function_of_the_workflow_is_refused()
 
 def test_a_replaced_function_of_the_workflow_has_its_input_checked() -> None:
     flow = Workflow("flow")
-    town = flow.step("town", "core.echo", "Oslo")
-    flow.step("own", weather, {"town": town.output})
+    town = flow.step("town", "core.echo", ["Oslo"])
+    flow.step("own", weather, {"city": town.output})
     run = run_scripted(flow, {"weather": ["sun"]}, check=False)
     assert run.result.failures[0].reason is FailureReason.INVALID_INPUT
     assert run.unused == {"weather": 1}

@@ -1,0 +1,117 @@
+"""Types of actions by their answers, and of a step's options. The overloads of `Workflow.step` are made of them."""
+
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, Never, Protocol, TypeAlias, TypedDict, TypeVar
+
+from stepwave._values.time import Seconds
+
+from .failure_policies import Fallback, Retry
+from .references import StepHandle
+
+__all__ = [
+    "Answer",
+    "AsyncAction",
+    "Chunk",
+    "InvokedClass",
+    "ListAction",
+    "StepOptions",
+    "StreamAction",
+    "TextAction",
+    "UntypedAction",
+]
+
+Result = TypeVar("Result")
+Answer = TypeVar("Answer")
+Answer_co = TypeVar("Answer_co", covariant=True)
+
+# A chunk that cannot be a string. Streams of these answer a list, while strings are joined if there are no others.
+Chunk = TypeVar("Chunk", bound=bool | int | float | list[Any] | tuple[Any, ...] | Mapping[str, Any] | None)
+Chunk_co = TypeVar(
+    "Chunk_co", bound=bool | int | float | list[Any] | tuple[Any, ...] | Mapping[str, Any] | None, covariant=True
+)
+
+_Stream: TypeAlias = AsyncIterable[Result] | Iterator[Result]
+_Chunks: TypeAlias = _Stream[Result] | Awaitable[_Stream[Result]]
+
+# Any type, or one with `Any` for its parts: only `Any` is compatible with `Never`.
+_Unknown: TypeAlias = _Chunks[Never] | Awaitable[Never]
+
+
+# Classes rather than aliases, because type checkers show these names in their messages.
+
+
+class UntypedFunction(Protocol):
+    def __call__(self, *args: Any, **options: Any) -> _Unknown: ...
+
+
+class UntypedStream(Protocol):
+    @property
+    def stream(self) -> UntypedFunction: ...
+
+
+class UntypedInvoke(Protocol):
+    @property
+    def invoke(self) -> UntypedFunction: ...
+
+
+class TextFunction(Protocol):
+    def __call__(self, *args: Any, **options: Any) -> _Chunks[str]: ...
+
+
+class TextStream(Protocol):
+    @property
+    def stream(self) -> TextFunction: ...
+
+
+class ListFunction(Protocol[Chunk_co]):
+    def __call__(self, *args: Any, **options: Any) -> _Chunks[Chunk_co]: ...
+
+
+class ListStream(Protocol[Chunk_co]):
+    @property
+    def stream(self) -> ListFunction[Chunk_co]: ...
+
+
+class StreamFunction(Protocol):
+    def __call__(self, *args: Any, **options: Any) -> _Chunks[object]: ...
+
+
+class Stream(Protocol):
+    @property
+    def stream(self) -> StreamFunction: ...
+
+
+class AsyncFunction(Protocol[Answer_co]):
+    def __call__(self, *args: Any, **options: Any) -> Awaitable[Answer_co]: ...
+
+
+class AsyncInvoke(Protocol[Answer_co]):
+    @property
+    def invoke(self) -> AsyncFunction[Answer_co]: ...
+
+
+class Invoke(Protocol[Answer_co]):
+    @property
+    def invoke(self) -> Callable[..., Answer_co]: ...
+
+
+UntypedAction: TypeAlias = UntypedFunction | type[UntypedStream] | type[UntypedInvoke] | str
+TextAction: TypeAlias = TextFunction | type[TextStream]
+ListAction: TypeAlias = ListFunction[Chunk] | type[ListStream[Chunk]]
+StreamAction: TypeAlias = StreamFunction | type[Stream]
+AsyncAction: TypeAlias = AsyncFunction[Answer] | type[AsyncInvoke[Answer]]
+InvokedClass: TypeAlias = type[Invoke[Answer]]
+
+
+class StepOptions(TypedDict, total=False):
+    """The options of `Workflow.step`, which describes them."""
+
+    depends_on: Iterable[StepHandle | str]
+    timeout: Seconds | None
+    total_timeout: Seconds | None
+    join: Literal["all", "any", "all_done"]
+    allow_failure: bool
+    retry: Retry | None
+    fallback: Fallback | None
+    concurrency_key: str | None
+    on_interrupt: Literal["retry", "fail"]
