@@ -314,13 +314,21 @@ async def test_the_result_of_a_run_under_way_is_not_there_yet(client: AsyncClien
         await client.delete(run_id)
 
 
-async def test_steps_of_a_run_under_way_are_listed_with_their_states(client: AsyncClient, latch: Latch) -> None:
-    flow = Workflow("blocked")
-    flow.step("b", "core.echo", depends_on=[flow.step("a", "latched")])
+async def test_the_steps_of_a_run_under_way_have_their_results_so_far(client: AsyncClient, latch: Latch) -> None:
+    flow = Workflow("held")
+    done = flow.step("done", "core.echo", {"n": 1})
+    held = flow.step("held", "latched", done.output)
+    flow.step("later", "core.echo", held.output)
     run_id = (await client.start(flow)).run_id
     await wait_for(latch.reached)
-    states = {step.step_id: step.state async for step in client.steps(run_id)}
-    assert states == {"a": State.RUNNING, "b": State.PENDING}
+    first, second, third = [step async for step in client.steps(run_id)]
+    assert (first.step_id, first.state, first.attempts, first.output) == ("done", State.SUCCEEDED, 1, {"n": 1})
+    assert (second.step_id, second.state, second.attempts, second.output) == ("held", State.RUNNING, 1, None)
+    assert (second.start_time is not None, second.end_time) == (True, None)
+    assert (third.step_id, third.state, third.attempts, third.start_time) == ("later", State.PENDING, 0, None)
+    latch.open.set()
+    await client.wait(run_id)
+    assert [step.output async for step in client.steps(run_id)] == [{"n": 1}] * 3
 
 
 async def test_runs_are_listed_newest_first_and_found_by_what_they_are(client: AsyncClient) -> None:

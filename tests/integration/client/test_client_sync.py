@@ -160,6 +160,19 @@ def test_runs_are_started_listed_cancelled_and_deleted(stepwave_client: Client) 
         stepwave_client.get(run_id)
 
 
+def test_the_results_so_far_of_a_run_under_way_are_listed(stepwave_client: Client) -> None:
+    flow = Workflow("held")
+    flow.step("held", "core.sleep", {"seconds": 600}, depends_on=[flow.step("done", "core.echo", {"n": 1})])
+    run_id = stepwave_client.start(flow).run_id
+    with stepwave_client.watch(run_id) as events:
+        for event in events:
+            if isinstance(event, StepStarted) and event.step_id == "held":
+                break
+    found = {step.step_id: (step.state, step.output) for step in stepwave_client.steps(run_id)}
+    assert found == {"done": (State.SUCCEEDED, {"n": 1}), "held": (State.RUNNING, None)}
+    stepwave_client.cancel(run_id)
+
+
 def test_the_server_explains_runs_and_lists_its_capabilities(stepwave_client: Client) -> None:
     assert stepwave_client.plan(pair()).wave_sizes == (1, 1)
     assert "boom" in {info.name for info in stepwave_client.actions()}
