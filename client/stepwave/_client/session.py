@@ -98,7 +98,8 @@ class Session:
             run_id: The run's id; `None`: a new one. A run with this id and the same content is joined.
             timeout: The longest that the run may take, in seconds or as a `timedelta`; then it is cancelled, and
                 `DeadlineExceeded` raised. `None`: no limit.
-            check: Whether awaiting raises `RunFailed` or `RunCancelled` when the run ends so.
+            check: Whether awaiting raises `RunFailed` or `RunCancelled` when the run ends so. After the handle's
+                `cancel`, not `RunCancelled`.
 
         Raises:
             ValueError: JSON cannot hold the input, or there is one for a `Rerun`.

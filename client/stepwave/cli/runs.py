@@ -147,7 +147,7 @@ async def _start_detached(client: AsyncClient, request: RunRequest, options: Run
 
 
 async def _run_to_end(client: AsyncClient, request: RunRequest, options: RunOptions, display: Display) -> RunResult:
-    handle = client.run(request.definition, request.input, run_id=options.run_id)
+    handle = client.run(request.definition, request.input, run_id=options.run_id, check=False)
     write_text = text_writer(handle, display)  # before the run starts: it may refuse the step
     async with handle, _cancelled_on_interrupt(handle, display, options.timeout):
         return await follow(handle, display, write_text)

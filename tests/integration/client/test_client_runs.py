@@ -197,6 +197,71 @@ async def test_a_cancelled_run_raises_run_cancelled(client: AsyncClient, latch: 
         await waiting
 
 
+async def test_who_cancels_a_run_by_its_handle_gets_the_result(client: AsyncClient, latch: Latch) -> None:
+    async with client.run(one("blocked")) as run:
+        await wait_for(latch.reached)
+        assert (await run.cancel("enough")).run_id == run.run_id
+        result = await run
+    assert (result.state, result.failures[0].message) == (State.CANCELLED, "cancelled: enough")
+
+
+async def test_who_cancels_an_awaited_run_by_its_handle_gets_the_result(client: AsyncClient, latch: Latch) -> None:
+    run = client.run(one("blocked"))
+    waiting = asyncio.ensure_future(run)
+    await wait_for(latch.reached)
+    await run.cancel()
+    assert (await waiting).state is State.CANCELLED
+
+
+async def test_the_text_of_a_step_ends_when_its_run_is_cancelled_by_the_handle(
+    client: AsyncClient, latch: Latch
+) -> None:
+    async with client.run(one("blocked")) as run:
+        await wait_for(latch.reached)
+        await run.cancel()
+        assert [text async for text in run.text("a")] == []
+        assert (await run).state is State.CANCELLED
+
+
+async def test_a_run_that_another_call_cancels_raises_run_cancelled_inside_its_block(
+    client: AsyncClient, latch: Latch
+) -> None:
+    async with client.run(one("blocked")) as run:
+        await wait_for(latch.reached)
+        await client.cancel(run.run_id)
+        with pytest.raises(RunCancelled) as caught:
+            await run
+    assert caught.value.result is run.result
+
+
+async def test_a_run_that_fails_before_its_cancel_raises_run_failed(client: AsyncClient) -> None:
+    async with client.run(one("failing", "boom")) as run:
+        async for event in run:
+            if isinstance(event, RunFinished):
+                await run.cancel()
+        with pytest.raises(RunFailed, match="nothing there"):
+            await run
+
+
+async def test_a_cancel_that_is_refused_changes_nothing(client: AsyncClient, latch: Latch) -> None:
+    run = client.run(one("blocked"), run_id="not-yet")
+    with pytest.raises(NotFound):
+        await run.cancel()
+    waiting = asyncio.ensure_future(run)
+    await wait_for(latch.reached)
+    await client.cancel("not-yet")
+    with pytest.raises(RunCancelled):
+        await waiting
+
+
+async def test_a_run_that_was_left_early_names_the_call_for_its_result(client: AsyncClient, latch: Latch) -> None:
+    async with client.run(one("blocked")) as run:
+        await wait_for(latch.reached)
+    with pytest.raises(RuntimeError, match=r"`client\.wait\(run_id, check=False\)` returns its result"):
+        await run
+    assert (await client.wait(run.run_id, check=False)).state is State.CANCELLED
+
+
 async def test_a_timeout_interrupts_what_runs(client: AsyncClient, latch: Latch) -> None:
     with pytest.raises(DeadlineExceeded, match="did not end within"):
         await client.run(one("blocked"), timeout=0.3)

@@ -15,6 +15,7 @@ from stepwave import (
     EventStream,
     NotFound,
     ParallelFailed,
+    RunCancelled,
     RunFailed,
     RunFinished,
     RunHandle,
@@ -117,6 +118,22 @@ def test_a_run_can_be_cancelled_and_followed_to_its_end(stepwave_client: Client)
             if isinstance(event, StepStarted):
                 run.cancel("no longer wanted")
     assert run.result.state is State.CANCELLED
+
+
+def test_the_text_of_a_step_ends_when_its_run_is_cancelled_by_the_handle(stepwave_client: Client) -> None:
+    with stepwave_client.stream(blocked()) as run:
+        next(run)
+        run.cancel()
+        assert list(run.text("a")) == []
+        assert run.result.state is State.CANCELLED
+
+
+def test_a_wait_for_a_run_that_was_cancelled_by_its_id_raises_run_cancelled(stepwave_client: Client) -> None:
+    run_id = stepwave_client.start(blocked()).run_id
+    stepwave_client.cancel(run_id)
+    with pytest.raises(RunCancelled):
+        stepwave_client.wait(run_id)
+    assert stepwave_client.wait(run_id, check=False).state is State.CANCELLED
 
 
 def test_an_interrupt_from_the_keyboard_cancels_the_run(stepwave_client: Client) -> None:
