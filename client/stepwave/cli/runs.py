@@ -18,7 +18,7 @@ from .connect import Target
 from .display.displays import Display, OutputMode, make_display
 from .display.output import print_failures, print_line, print_message, print_outputs, print_raw_outputs
 from .display.step_text import StepTextDisplay
-from .display.text import skip_line
+from .display.text import PAUSED_TEXT, skip_line
 from .exit_codes import CommandError, ExitCode, code_of_run
 from .process.shutdown import on_interrupt
 from .source import Source
@@ -65,7 +65,10 @@ class ShowOptions:
     ) -> Display:
         """Make the display for these options. Arguments as for `make_display`."""
         if self.step_id is not None:
-            return StepTextDisplay(self.step_id)
+            display = StepTextDisplay(self.step_id)
+            if paused_at is not None:
+                display.show_message(PAUSED_TEXT)
+            return display
         return make_display(self.mode, actions, rerun_of=rerun_of, paused_at=paused_at)
 
 
