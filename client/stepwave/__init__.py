@@ -57,7 +57,7 @@ from ._model.events import (
     WaveStarted,
 )
 from ._model.explanation import CodeLine, RunExplanation, StepExplanation
-from ._model.report import Phase, PhaseKind, RunReport, StepReport, TimeParts
+from ._model.report import RunReport
 from ._model.results import (
     Counts,
     Failure,
@@ -71,6 +71,7 @@ from ._model.results import (
     WaitCause,
     WaitingSteps,
 )
+from ._model.step_report import Phase, PhaseKind, StepReport, TimeParts
 from ._reports.export import RunExport
 from ._values.payload import JSON, Blob
 from .exceptions import (

@@ -214,7 +214,7 @@ class RunFailed(StepwaveError):
 
 
 class RunCancelled(RunFailed):
-    """Raised when a run was cancelled."""
+    """Raised when a run was cancelled, except by the handle that is awaited."""
 
 
 class ParallelFailed(RunFailed):

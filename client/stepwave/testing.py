@@ -129,8 +129,8 @@ def run_scripted(
     - An exception, or its class, is raised.
     - `Takes(90, entry)` behaves as `entry` after 90 seconds. `Hangs()` never ends.
     - A callable is called like an action. Each parameter gets the value of the same key of the input, one named `input`
-      the whole input, and one annotated `Context` the attempt's context. A plain function runs on a thread. A callable
-      may be a generator, or the action itself.
+      the whole input, and one annotated `Context` the attempt's context. The values are checked against type hints. A
+      plain function runs on a thread. A callable may be a generator, or the action itself: a function or a class.
     - `Always(entry)`, the last of a list, is used for all further attempts.
     - Any other value is the answer. To answer all attempts with a list, write `Always([…])`.
 

@@ -61,6 +61,14 @@ class WatchedRun:
         """Return a step's result; `None` until its end was read."""
         return self._collector.step(step_id)
 
+    def checked(self, result: RunResult) -> RunResult:
+        """Return the run's result if it succeeded.
+
+        Raises:
+            RunFailed, RunCancelled: It did not.
+        """
+        return checked(result)
+
     def check_step(self, step_id: str) -> None:
         """Check that the run has a step, if the plan is known.
 
@@ -84,7 +92,8 @@ class WatchedRun:
 
     def _check_not_left(self) -> None:
         if self._left:
-            raise RuntimeError("a run is followed only once, and this one was left before its end")
+            hint = "`client.wait(run_id, check=False)` returns its result"
+            raise RuntimeError(f"a run is followed only once, and this one was left before its end; {hint}")
 
 
 class AttachedRun(WatchedRun):
@@ -94,6 +103,7 @@ class AttachedRun(WatchedRun):
         self, link: Link, request: pb.ExecuteWorkflowRequest, *, timeout: float | None, hint: UnknownActionHint
     ) -> None:
         self.run_id = request.run_id
+        self._cancel_requested = False
         self._hint = hint
         self._link = link
         self._namespace = request.namespace
@@ -123,9 +133,22 @@ class AttachedRun(WatchedRun):
         assert self.result is not None, "a follower ends with the run's last event"
         return self.result
 
+    def checked(self, result: RunResult) -> RunResult:
+        """Return the run's result if it succeeded, or was cancelled and `cancel` was called here.
+
+        Raises:
+            RunFailed, RunCancelled: Neither.
+        """
+        return result if result.state is State.CANCELLED and self._cancel_requested else checked(result)
+
     async def cancel(self, reason: str) -> Run:
         """Cancel the run, and keep following it to its end."""
-        return await self._cancel(reason, within=None)
+        self._cancel_requested = True  # first: the run's end may be read before the answer
+        try:
+            return await self._cancel(reason, within=None)
+        except StepwaveError:
+            self._cancel_requested = False
+            raise
 
     async def leave(self) -> None:
         """Free the stream, and cancel the run if it may still be under way. Idempotent."""

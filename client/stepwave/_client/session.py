@@ -98,7 +98,8 @@ class Session:
             run_id: The run's id; `None`: a new one. A run with this id and the same content is joined.
             timeout: The longest that the run may take, in seconds or as a `timedelta`; then it is cancelled, and
                 `DeadlineExceeded` raised. `None`: no limit.
-            check: Whether awaiting raises `RunFailed` or `RunCancelled` when the run ends so.
+            check: Whether awaiting raises `RunFailed` or `RunCancelled` when the run ends so. After the handle's
+                `cancel`, not `RunCancelled`.
 
         Raises:
             ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
@@ -213,7 +214,15 @@ class Session:
         return checked(result) if check else result
 
     async def steps(self, run_id: str) -> AsyncIterator[StepResult]:
-        """Iterate over the results of a run's steps so far, in the order of their declaration."""
+        """Iterate over the results of a run's steps so far, in the order of their declaration.
+
+        The run may be under way. All its steps come, those that have not ended as `pending` or `running`: without
+        output, failure and `end_time`, and with the number of `attempts` so far. A step is `running` from the start of
+        its first attempt to its end, in the pauses between attempts too.
+
+        Raises:
+            NotFound: There is no such run.
+        """
         request = pb.ListStepResultsRequest(namespace=self._namespace, run_id=run_id, page_size=_STEPS_PER_PAGE)
         async for page in self._link.pages(STEPS, request):
             for message in page.step_results:

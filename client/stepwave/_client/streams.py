@@ -11,7 +11,7 @@ from stepwave._model.results import Run, RunResult, StepResult
 from stepwave._transport.aio import LoopAffinity
 from stepwave._transport.blocking import drive, drive_each
 
-from .runs import AttachedRun, WatchedRun, checked
+from .runs import AttachedRun, WatchedRun
 from .text import TEXT_KINDS, StepText, TextChunk, read_text
 
 __all__ = ["EventStream", "RunHandle", "SyncEventStream", "SyncRunHandle"]
@@ -94,7 +94,8 @@ class _AsyncEvents(Generic[Followed]):
         Raises:
             ValueError: The run has no such step. Raised at once if the plan is known, else once it is. Or the stream
                 is a `watch` of other kinds of events.
-            RunFailed, RunCancelled: The step did not succeed, and the run ended so.
+            RunFailed, RunCancelled: The step did not succeed, and the run ended so. After this handle's `cancel`, the
+                text of a cancelled run ends instead.
             RuntimeError: The context manager was not entered.
         """
         step_id = step if isinstance(step, str) else step.id
@@ -161,19 +162,28 @@ class RunHandle(_AsyncEvents[AttachedRun]):
         return self._run.result
 
     async def cancel(self, reason: str = "") -> Run:
-        """Cancel the run, and return its current state. Its events continue to the last one."""
+        """Cancel the run, and return its current state. Its events continue to the last one.
+
+        Awaiting the handle afterwards returns the result, with the state `cancelled`: only a run that was cancelled in
+        another way raises `RunCancelled`. If the run ends otherwise first, awaiting is as always.
+
+        Raises:
+            NotFound: The run has not started: it was neither entered nor awaited.
+        """
         return await self._run.cancel(reason)
 
     def __await__(self) -> Generator[Any, None, RunResult]:
         """Wait for the run's end. Inside `async with`, events that were not read are skipped.
 
         Raises:
-            RunFailed, RunCancelled: The run ended so, and `check` is true.
+            RunFailed, RunCancelled: The run ended so, and `check` is true. After `cancel`, not `RunCancelled`.
             DeadlineExceeded: The timeout passed; the run is cancelled.
             StepwaveError: The server refused the run, or was lost.
+            RuntimeError: The `async with` block was left before the run's end. That cancelled the run, and
+                `client.wait(run_id, check=False)` returns its result.
         """
         result = self._run.result or (yield from self._run.complete().__await__())
-        return checked(result) if self._check else result
+        return self._run.checked(result) if self._check else result
 
 
 AsyncStream = TypeVar("AsyncStream", bound=_AsyncEvents[Any])
@@ -256,5 +266,5 @@ class SyncRunHandle(_SyncEvents[RunHandle]):
         return self._stream.result
 
     def cancel(self, reason: str = "") -> Run:
-        """Cancel the run, and return its current state. Its events continue to the last one."""
+        """Cancel the run, and return its current state. Its events continue to the last one. As `RunHandle.cancel`."""
         return drive(self._stream.cancel(reason))

@@ -8,7 +8,7 @@ from stepwave._model.events import AnyEvent, RunFinished, RunStarted, StepChunk,
 from stepwave._model.results import State, StepResult
 from stepwave._values.plain import plain_payload
 
-from .runs import WatchedRun, checked
+from .runs import WatchedRun
 
 __all__ = ["TEXT_KINDS", "StepText", "TextChunk", "read_text"]
 
@@ -140,7 +140,7 @@ async def read_text(
     if check and text.result is not None and text.result.state is not State.SUCCEEDED:
         while run.result is None:
             await anext(events)
-        checked(run.result)
+        run.checked(run.result)
 
 
 def _text_of(value: object) -> str:

@@ -35,7 +35,7 @@ class StepExplanation(Plain):
         step_id: The step.
         action: The step's action.
         state: `pending`: no attempt has started yet. `running`: an attempt runs, or the step waits for another one.
-        attempt: The newest attempt; 0: none has started.
+        attempt: The newest attempt, that of a fallback's action included; 0: none has started.
         since: When the attempt or the wait began; `None`: unknown, or the step waits for steps.
         until: The end of the pause before another attempt; `None`: there is none.
         waits_for: The steps that must end before it may start; the first 10.

@@ -1,102 +1,28 @@
-"""Reports: where a run's time went."""
+"""Reports: where a run's time went, as data and as text."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
+from shutil import get_terminal_size
+from textwrap import wrap
 
 from stepwave._values.plain import Plain
+from stepwave._values.text import duration_text, one_line, plural
 
+from .report_chart import Line, Role, Span, chart_lines, is_visible, path_table
 from .results import State
+from .step_report import PhaseKind, StepReport, TimeParts
 
-__all__ = ["Phase", "PhaseKind", "RunReport", "StepReport", "TimeParts"]
+__all__ = ["RunReport", "report_lines"]
 
-
-class PhaseKind(StrEnum):
-    """The kinds of time that a step spends.
-
-    - `work`: an attempt runs. An attempt that a restart of the server interrupted counts until the server continued the
-      run, as its end is unknown.
-    - `waiting`: the step is ready, and waits for a limit or for a server with its action.
-    - `backoff`: the step pauses between two attempts.
-    - `barrier`: with `wave` scheduling, its dependencies have ended, and an earlier wave has not.
-    - `planning`: in an open run, its dependencies had ended before it was added.
-    """
-
-    WORK = "work"
-    WAITING = "waiting"
-    BACKOFF = "backoff"
-    BARRIER = "barrier"
-    PLANNING = "planning"
-
-
-@dataclass(frozen=True, slots=True)
-class TimeParts(Plain):
-    """A span of time by `PhaseKind`. The parts add up to the span exactly."""
-
-    work: timedelta = timedelta()
-    waiting: timedelta = timedelta()
-    backoff: timedelta = timedelta()
-    barrier: timedelta = timedelta()
-    planning: timedelta = timedelta()
-
-    @property
-    def total(self) -> timedelta:
-        """The whole span."""
-        return self.work + self.waiting + self.backoff + self.barrier + self.planning
-
-
-@dataclass(frozen=True, slots=True)
-class Phase(Plain):
-    """A span of a step's time of one kind, from the run's start; never empty."""
-
-    kind: PhaseKind
-    start: timedelta
-    end: timedelta
-
-
-@dataclass(frozen=True, slots=True)
-class StepReport(Plain):
-    """Where a step's time went.
-
-    The step's time begins when its last dependency ended (for a join `any`: when the first one succeeded), or at the
-    run's start without dependencies. It ends with the step. A step that was skipped when its dependencies ended has no
-    time, and neither has one whose output was reused from an earlier run.
-
-    Attributes:
-        step_id: The step.
-        action: The step's action.
-        state: The step's state.
-        wave: The step's topological level, from 0; -1: not known yet, in an open run.
-        attempts: The number of attempts started.
-        begin: The beginning of its time, from the run's start.
-        end: The step's end, from the run's start; for an unfinished step, the report's end.
-        phases: The phases of its time, in order and without gaps.
-        parts: The sums of the phases.
-        slack: How much later it could have ended without delaying the run's end. Its effect on limits that it shares
-            with other steps is not counted. Zero on the critical path, unless a barrier or a planner delayed the next
-            step.
-        on_path: Whether it is on the critical path.
-        reused_from: The run whose output it reused; empty: none.
-    """
-
-    step_id: str
-    action: str
-    state: State
-    wave: int
-    attempts: int
-    begin: timedelta
-    end: timedelta
-    phases: tuple[Phase, ...]
-    parts: TimeParts
-    slack: timedelta
-    on_path: bool
-    reused_from: str = ""
+_WIDTH = 100  # characters of a line, without a terminal
 
 
 @dataclass(frozen=True, slots=True)
 class RunReport(Plain):
-    """Where a run's time went, by its events.
+    """Where a run's time went, by its events. As text (`print(report)`) it is a chart, as of `stepwave report`.
+
+    The chart fits the terminal's width, without a terminal 100 characters. `repr` has all fields.
 
     For a run under way, the report covers the time up to the request, or, for an export, up to its newest event.
 
@@ -145,3 +71,55 @@ class RunReport(Plain):
     max_parallelism: int
     bounded: bool
     steps: Mapping[str, StepReport]
+
+    def __str__(self) -> str:
+        """Return the chart, the table of the critical path, and the totals."""
+        width = get_terminal_size((_WIDTH, 24)).columns
+        return "\n".join("".join(span.text for span in line).rstrip() for line in report_lines(self, width))
+
+
+def report_lines(report: RunReport, width: int) -> Iterator[Line]:
+    """Yield the lines of a report: the chart, the table of the critical path, and the totals.
+
+    Args:
+        report: The report.
+        width: The largest number of characters in a line. The first line, with the run's id, may be longer.
+    """
+    so_far = "" if report.state.ended else " so far"
+    title = (
+        f"{report.run_id}  {one_line(report.workflow_name)}  {report.state}{so_far}  {duration_text(report.makespan)}"
+    )
+    yield (Span(title, Role.TITLE),)
+    yield ()
+    yield from chart_lines(report.steps, report.path, report.makespan, width=width)
+    if report.path:
+        yield ()
+        yield from path_table(report.steps, report.path, report.path_parts, width=width)
+    yield ()
+    for line in _totals(report):
+        yield from ((Span(part),) for part in wrap(line, width, subsequent_indent="  "))
+
+
+def _totals(report: RunReport) -> Iterator[str]:
+    """Yield the makespan, the speed-up and the possible savings, one on each line."""
+    parts = [
+        f"{duration_text(time)} {kind}" for kind in PhaseKind if is_visible(time := getattr(report.path_parts, kind))
+    ]
+    yield f"makespan: {duration_text(report.makespan)}" + (f" = {' + '.join(parts)}" if parts else "")
+    if report.speed_up is not None:
+        speed_up = f"{report.speed_up:.2f} over one step at a time ({duration_text(report.sequential)})"
+        yield f"speed-up: {speed_up}; at most {plural(report.peak, 'attempt')} at once"
+    yield f"without waiting: {_saving(report, report.without_waiting)}{_parallelism(report)}"
+    if is_visible(report.without_waiting - report.without_barriers):
+        yield f"without barriers too: {_saving(report, report.without_barriers)}"
+
+
+def _saving(report: RunReport, makespan: timedelta) -> str:
+    saved = report.makespan - makespan
+    return f"{duration_text(makespan)}, {duration_text(saved)} shorter" if is_visible(saved) else "no shorter"
+
+
+def _parallelism(report: RunReport) -> str:
+    if not report.max_parallelism:
+        return ""
+    return f"; max_parallelism is {report.max_parallelism:,}, and was {'' if report.bounded else 'not '}reached"

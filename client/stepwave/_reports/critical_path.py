@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 
-from stepwave._model.report import Phase, PhaseKind, RunReport, StepReport, TimeParts
+from stepwave._model.report import RunReport
 from stepwave._model.results import State
+from stepwave._model.step_report import Phase, PhaseKind, StepReport, TimeParts
 from stepwave._values.time import NANOS_PER_MICROSECOND, to_nanos
 from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb

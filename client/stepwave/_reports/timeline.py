@@ -10,8 +10,8 @@ from typing import NamedTuple
 from google.protobuf import timestamp_pb2
 
 from stepwave._convert.results import state_from_proto
-from stepwave._model.report import PhaseKind
 from stepwave._model.results import State
+from stepwave._model.step_report import PhaseKind
 from stepwave._values.time import NANOS_PER_MICROSECOND, NANOS_PER_SECOND
 from stepwave.exceptions import InvalidExport
 from stepwave.v1 import event_pb2, workflow_pb2

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TypeAlias
 
-from stepwave._actions.action import action
+from stepwave._actions.action import action, action_name
 from stepwave._actions.context import Answer, Context
 from stepwave._values.time import to_seconds
 from stepwave_server.actions import Action, Registry
@@ -199,7 +199,9 @@ class ScriptedActions(Registry):
 
     def _called(self, place: str, name: str, entry: Callable[..., object]) -> Perform:
         """Call a callable as a server calls an action: by its parameters, and on a thread if it is a plain function."""
-        real = self._real(Action.of(entry, name=name, source=place, call=_by_name(place, entry)))
+        is_class_of_action = inspect.isclass(entry) and action_name(entry) is not None
+        signature = None if is_class_of_action else _by_name(place, entry)
+        real = self._real(Action.of(entry, name=name, source=place, call=signature))
 
         async def called(
             payload: Payload, context: Callable[[], Context], emit: Emit, max_bytes: int, strict: bool

@@ -20,11 +20,13 @@ from .process.standard_streams import read_stdin
 
 __all__ = [
     "ActionsOption",
+    "FollowOption",
     "Format",
     "FormatOption",
     "InsecureOption",
     "LocalOption",
     "OutputOption",
+    "RawOption",
     "RunArgument",
     "ServerOption",
     "VerboseOption",
@@ -125,6 +127,24 @@ OutputOption: TypeAlias = Annotated[
         help="A live view, a line for each event, events as JSON lines, or only the outputs. "
         "Default: live on a terminal, else text.",
         show_default=False,
+    ),
+]
+FollowOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--follow",
+        metavar="STEP",
+        help="Write the text of this step to standard output as it comes, and nothing else. If another attempt begins "
+        "the text anew, it begins on a new line, and a message says so. The outputs are not printed.",
+        show_default=False,
+    ),
+]
+RawOption: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--raw",
+        help="Print each output as text, in the order of the steps and without its step's id: a string as it is, "
+        "anything else as JSON, each with a line break at its end (as jq -r).",
     ),
 ]
 VerboseOption: TypeAlias = Annotated[bool, typer.Option("--verbose", "-v", help="Show the tracebacks of failures.")]

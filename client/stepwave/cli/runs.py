@@ -2,26 +2,74 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext
 from dataclasses import dataclass
 
 from stepwave._building.requests import Rerun, Startable
 from stepwave._client.aio import AsyncClient
-from stepwave._client.streams import RunHandle
-from stepwave._model.events import Event, RunFinished
+from stepwave._client.streams import EventStream, RunHandle
+from stepwave._model.events import Event, RunFinished, RunStarted
 from stepwave._model.results import RunResult
 from stepwave._values.payload import JSON
-from stepwave.exceptions import ServerUnavailable, StepwaveError
+from stepwave.exceptions import RunFailed, ServerUnavailable, StepwaveError
 
 from .connect import Target
 from .display.displays import Display, OutputMode, make_display
-from .display.output import print_failures, print_line, print_message, print_outputs
+from .display.output import print_failures, print_line, print_message, print_outputs, print_raw_outputs
+from .display.step_text import StepTextDisplay
+from .display.text import PAUSED_TEXT, skip_line
 from .exit_codes import CommandError, ExitCode, code_of_run
 from .process.shutdown import on_interrupt
 from .source import Source
 
-__all__ = ["RunOptions", "RunRequest", "follow", "print_result", "start_run"]
+__all__ = ["RunOptions", "RunRequest", "ShowOptions", "follow", "print_result", "start_run", "text_writer"]
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOptions:
+    """How to show a run, and what to print of it.
+
+    Attributes:
+        mode: How to show the run; `None`: live on a terminal, else text.
+        verbose: Whether to show tracebacks.
+        raw: Whether to print outputs as texts.
+        step_id: The step whose text is written, instead of the run and its outputs; `None`: none.
+    """
+
+    mode: OutputMode | None = None
+    verbose: bool = False
+    raw: bool = False
+    step_id: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the options work together.
+
+        Raises:
+            CommandError: They do not.
+        """
+        if self.step_id is not None and self.mode is not None:
+            raise CommandError("--follow writes the text of a step only: leave out --output")
+        if self.step_id is not None and self.raw:
+            raise CommandError("--follow prints no outputs: leave out --raw")
+        if self.raw and self.mode is OutputMode.JSON:
+            raise CommandError("--raw prints outputs as texts, --output json events as JSON: leave out one of them")
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any option."""
+        return self != ShowOptions()
+
+    def make_display(
+        self, actions: Mapping[str, str] | None, *, rerun_of: str = "", paused_at: int | None = None
+    ) -> Display:
+        """Make the display for these options. Arguments as for `make_display`."""
+        if self.step_id is not None:
+            display = StepTextDisplay(self.step_id)
+            if paused_at is not None:
+                display.show_message(PAUSED_TEXT)
+            return display
+        return make_display(self.mode, actions, rerun_of=rerun_of, paused_at=paused_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +90,11 @@ class RunRequest:
         """Add the place in the workflow file to the server's errors, if there is a file."""
         return nullcontext() if self.source is None else self.source.locate_errors()
 
-    def make_display(self, mode: OutputMode | None) -> Display:
+    def make_display(self, options: ShowOptions) -> Display:
         """Make a display that knows the steps' actions before they start, if the workflow is known here."""
         actions = None if self.source is None else self.source.actions
         rerun_of = self.definition.run_id if isinstance(self.definition, Rerun) else ""
-        return make_display(mode, actions, rerun_of=rerun_of)
+        return options.make_display(actions, rerun_of=rerun_of)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,16 +104,14 @@ class RunOptions:
     Attributes:
         run_id: The run's id; `None`: a new id.
         timeout: Seconds until the run is cancelled; `None`: no limit.
-        mode: How to show the run; `None`: live on a terminal, else text.
-        verbose: Whether to show tracebacks.
+        show: How to show the run.
         detach: Whether to start the run and exit, without showing it.
         kept: Whether the run can be fetched after the command: it runs on a server.
     """
 
     run_id: str | None
     timeout: float | None
-    mode: OutputMode | None
-    verbose: bool
+    show: ShowOptions
     detach: bool
     kept: bool = True
 
@@ -81,17 +127,18 @@ class RunOptions:
             raise CommandError("--detach needs a server: a run in this process ends with the command")
         if self.timeout is not None:
             raise CommandError("--detach does not work with --timeout: set the workflow's `timeout`")
-        if self.mode is not None or self.verbose:
-            raise CommandError("--detach does not show the run: give --output and --verbose to stepwave watch")
+        if self.show.given:
+            shown = "--output, --follow, --raw and --verbose"
+            raise CommandError(f"--detach does not show the run: give {shown} to stepwave watch")
 
 
 async def start_run(client: AsyncClient, request: RunRequest, options: RunOptions) -> ExitCode:
     """Start a run and return the exit code. Unless it is detached, show it to its end."""
     if options.detach:
         return await _start_detached(client, request, options)
-    with request.locate_errors(), closing(request.make_display(options.mode)) as display:
+    with request.locate_errors(), closing(request.make_display(options.show)) as display:
         result = await _run_to_end(client, request, options, display)
-    return print_result(result, options.mode, verbose=options.verbose, kept=options.kept)
+    return print_result(result, options.show, kept=options.kept)
 
 
 async def _start_detached(client: AsyncClient, request: RunRequest, options: RunOptions) -> ExitCode:
@@ -103,9 +150,36 @@ async def _start_detached(client: AsyncClient, request: RunRequest, options: Run
 
 
 async def _run_to_end(client: AsyncClient, request: RunRequest, options: RunOptions, display: Display) -> RunResult:
-    handle = client.run(request.definition, request.input, run_id=options.run_id)
+    handle = client.run(request.definition, request.input, run_id=options.run_id, check=False)
+    write_text = text_writer(handle, display)  # before the run starts: it may refuse the step
     async with handle, _cancelled_on_interrupt(handle, display, options.timeout):
-        return await follow(handle, display)
+        return await follow(handle, display, write_text)
+
+
+def text_writer(run: RunHandle | EventStream, display: Display) -> Callable[[], Awaitable[None]] | None:
+    """Return a function that writes the text of the display's step to its end; `None`: the display shows no text.
+
+    Raises:
+        CommandError: The run has no such step. The function raises it too, once it knows the run's plan.
+    """
+    if not isinstance(display, StepTextDisplay):
+        return None
+    with _unknown_step():
+        run.text(display.step_id)
+
+    async def write_text() -> None:
+        with _unknown_step():
+            await display.write(run.text(display.step_id))
+
+    return write_text
+
+
+@contextmanager
+def _unknown_step() -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        raise CommandError(str(error)) from error
 
 
 @asynccontextmanager
@@ -134,8 +208,15 @@ async def _cancel_run(interrupted: asyncio.Event, handle: RunHandle, display: Di
         display.show_message(f"could not cancel {handle.run_id}: {error}")
 
 
-async def follow(events: AsyncIterator[Event], display: Display) -> RunResult:
+async def follow(
+    events: AsyncIterator[Event], display: Display, write_text: Callable[[], Awaitable[None]] | None = None
+) -> RunResult:
     """Show events up to the last one, and return its result.
+
+    Args:
+        events: The events from the first one on.
+        display: Where to show them.
+        write_text: Reads events and writes the text of a step. It is called once the first event is read.
 
     Raises:
         CommandError: The server was lost, or the run was deleted, before the run's end.
@@ -146,8 +227,12 @@ async def follow(events: AsyncIterator[Event], display: Display) -> RunResult:
             async for event in events:
                 connected = True
                 display.show(event)
+                if isinstance(event, RunStarted) and write_text is not None:
+                    await write_text()
                 if isinstance(event, RunFinished):
                     return event.result
+    except RunFailed as error:  # its step did not succeed, and neither did the run
+        return error.result
     except ServerUnavailable as error:
         if connected and not error.reason:
             raise CommandError(str(error), ExitCode.NO_SERVER) from error
@@ -179,17 +264,27 @@ class _DisplayHandler(logging.Handler):
         self._display.show_connection(lost=record.levelno >= logging.WARNING)
 
 
-def print_result(result: RunResult, mode: OutputMode | None, *, verbose: bool, kept: bool = True) -> ExitCode:
-    """Print a run's failures and outputs, unless its events went to standard output; return the exit code.
+def print_result(result: RunResult, options: ShowOptions, *, kept: bool = True) -> ExitCode:
+    """Print a run's failures and outputs, unless other things went to standard output; return the exit code.
 
     Args:
         result: The run's result.
-        mode: How the run was shown.
-        verbose: Whether to print all failures, with their tracebacks.
+        options: How the run was shown.
         kept: Whether the run can be fetched after the command.
     """
-    if mode is not OutputMode.JSON:
-        print_failures(result, verbose=verbose, kept=kept)
-        if result.outputs or mode is OutputMode.RESULT:
-            print_outputs(result)
+    if options.mode is not OutputMode.JSON:
+        print_failures(result, verbose=options.verbose, kept=kept)
+    if options.step_id is not None:
+        _print_skip(result, options.step_id)
+    elif options.raw:
+        print_raw_outputs(result)
+    elif options.mode is OutputMode.RESULT or (result.outputs and options.mode is not OutputMode.JSON):
+        print_outputs(result)
     return code_of_run(result.state)
+
+
+def _print_skip(result: RunResult, step_id: str) -> None:
+    """Print why a step without a text was skipped. Its failure would be one of the run's."""
+    step = result.steps.get(step_id)
+    if step is not None and step.skip_reason is not None:
+        print_message(f"{step_id}: {skip_line(step.skip_reason)}")

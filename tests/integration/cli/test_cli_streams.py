@@ -19,6 +19,8 @@ COMMANDS = {
     "export": ("export", "streamed"),
     "watch": ("watch", "streamed", "--output", "json"),
     "run": ("run", "greeting", "--input", '{"name": "ann"}'),
+    "follow": ("run", "greeting", "--input", '{"name": "ann"}', "--follow", "hello"),
+    "raw": ("result", "streamed", "--raw"),
     "run-local": ("run", "flows/greeting.yaml", "--input", '{"name": "ann"}', "--actions", "tools"),
     "detach": ("run", "greeting", "--input", '{"name": "ann"}', "--detach"),
     "rerun": ("rerun", "streamed"),
@@ -84,7 +86,9 @@ def test_output_that_cannot_be_written_is_an_error_message(streamed: Shell, comm
     assert "Exception ignored" not in done.stderr
 
 
-@pytest.mark.parametrize("name", ["runs", "report", "export", "watch", "run", "run-local", "version", "help"])
+@pytest.mark.parametrize(
+    "name", ["runs", "report", "export", "watch", "run", "follow", "raw", "run-local", "version", "help"]
+)
 def test_a_command_with_a_closed_standard_output_succeeds(streamed: Shell, name: str) -> None:
     done = streamed.redirect(">&-", *COMMANDS[name])
     assert (done.returncode, done.stdout) == (0, "")

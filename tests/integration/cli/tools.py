@@ -1,9 +1,11 @@
 """Actions for tests of the command line. Like a user's module, it is in the working directory."""
 
 import asyncio
+from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
-from stepwave import Context, action
+from stepwave import ActionError, Context, action
 
 
 @action
@@ -48,3 +50,14 @@ async def ignore_cancellation(context: Context) -> None:
     while True:
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
+
+
+@action
+def tell(context: Context, fifo: str, fails: bool = False) -> Iterator[str]:
+    """Send a chunk. In the first attempt, wait until a test opens the FIFO, and then fail if asked. Send the rest."""
+    yield "Once "
+    if context.attempt == 1:
+        Path(fifo).read_bytes()
+        if fails:
+            raise ActionError("the pen broke")
+    yield "upon a time"

@@ -197,6 +197,71 @@ async def test_a_cancelled_run_raises_run_cancelled(client: AsyncClient, latch: 
         await waiting
 
 
+async def test_who_cancels_a_run_by_its_handle_gets_the_result(client: AsyncClient, latch: Latch) -> None:
+    async with client.run(one("blocked")) as run:
+        await wait_for(latch.reached)
+        assert (await run.cancel("enough")).run_id == run.run_id
+        result = await run
+    assert (result.state, result.failures[0].message) == (State.CANCELLED, "cancelled: enough")
+
+
+async def test_who_cancels_an_awaited_run_by_its_handle_gets_the_result(client: AsyncClient, latch: Latch) -> None:
+    run = client.run(one("blocked"))
+    waiting = asyncio.ensure_future(run)
+    await wait_for(latch.reached)
+    await run.cancel()
+    assert (await waiting).state is State.CANCELLED
+
+
+async def test_the_text_of_a_step_ends_when_its_run_is_cancelled_by_the_handle(
+    client: AsyncClient, latch: Latch
+) -> None:
+    async with client.run(one("blocked")) as run:
+        await wait_for(latch.reached)
+        await run.cancel()
+        assert [text async for text in run.text("a")] == []
+        assert (await run).state is State.CANCELLED
+
+
+async def test_a_run_that_another_call_cancels_raises_run_cancelled_inside_its_block(
+    client: AsyncClient, latch: Latch
+) -> None:
+    async with client.run(one("blocked")) as run:
+        await wait_for(latch.reached)
+        await client.cancel(run.run_id)
+        with pytest.raises(RunCancelled) as caught:
+            await run
+    assert caught.value.result is run.result
+
+
+async def test_a_run_that_fails_before_its_cancel_raises_run_failed(client: AsyncClient) -> None:
+    async with client.run(one("failing", "boom")) as run:
+        async for event in run:
+            if isinstance(event, RunFinished):
+                await run.cancel()
+        with pytest.raises(RunFailed, match="nothing there"):
+            await run
+
+
+async def test_a_cancel_that_is_refused_changes_nothing(client: AsyncClient, latch: Latch) -> None:
+    run = client.run(one("blocked"), run_id="not-yet")
+    with pytest.raises(NotFound):
+        await run.cancel()
+    waiting = asyncio.ensure_future(run)
+    await wait_for(latch.reached)
+    await client.cancel("not-yet")
+    with pytest.raises(RunCancelled):
+        await waiting
+
+
+async def test_a_run_that_was_left_early_names_the_call_for_its_result(client: AsyncClient, latch: Latch) -> None:
+    async with client.run(one("blocked")) as run:
+        await wait_for(latch.reached)
+    with pytest.raises(RuntimeError, match=r"`client\.wait\(run_id, check=False\)` returns its result"):
+        await run
+    assert (await client.wait(run.run_id, check=False)).state is State.CANCELLED
+
+
 async def test_a_timeout_interrupts_what_runs(client: AsyncClient, latch: Latch) -> None:
     with pytest.raises(DeadlineExceeded, match="did not end within"):
         await client.run(one("blocked"), timeout=0.3)
@@ -280,7 +345,7 @@ async def test_failures_are_handled_by_the_workflow(client: AsyncClient) -> None
     assert retries == [("first", 1, False), ("second", 1, False), ("second", 2, True)]
     assert (result.succeeded, result.outputs) == (True, {"second": [1]})
     assert [step.by_fallback for step in result.steps.values()] == [True, True]
-    assert result.steps["second"].attempts == 3
+    assert [step.attempts for step in result.steps.values()] == [2, 3], "a fixed value has no attempt, an action has"
 
 
 async def test_an_action_marks_a_failure_as_permanent() -> None:
@@ -314,13 +379,21 @@ async def test_the_result_of_a_run_under_way_is_not_there_yet(client: AsyncClien
         await client.delete(run_id)
 
 
-async def test_steps_of_a_run_under_way_are_listed_with_their_states(client: AsyncClient, latch: Latch) -> None:
-    flow = Workflow("blocked")
-    flow.step("b", "core.echo", depends_on=[flow.step("a", "latched")])
+async def test_the_steps_of_a_run_under_way_have_their_results_so_far(client: AsyncClient, latch: Latch) -> None:
+    flow = Workflow("held")
+    done = flow.step("done", "core.echo", {"n": 1})
+    held = flow.step("held", "latched", done.output)
+    flow.step("later", "core.echo", held.output)
     run_id = (await client.start(flow)).run_id
     await wait_for(latch.reached)
-    states = {step.step_id: step.state async for step in client.steps(run_id)}
-    assert states == {"a": State.RUNNING, "b": State.PENDING}
+    first, second, third = [step async for step in client.steps(run_id)]
+    assert (first.step_id, first.state, first.attempts, first.output) == ("done", State.SUCCEEDED, 1, {"n": 1})
+    assert (second.step_id, second.state, second.attempts, second.output) == ("held", State.RUNNING, 1, None)
+    assert (second.start_time is not None, second.end_time) == (True, None)
+    assert (third.step_id, third.state, third.attempts, third.start_time) == ("later", State.PENDING, 0, None)
+    latch.open.set()
+    await client.wait(run_id)
+    assert [step.output async for step in client.steps(run_id)] == [{"n": 1}] * 3
 
 
 async def test_runs_are_listed_newest_first_and_found_by_what_they_are(client: AsyncClient) -> None:

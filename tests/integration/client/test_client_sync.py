@@ -15,6 +15,7 @@ from stepwave import (
     EventStream,
     NotFound,
     ParallelFailed,
+    RunCancelled,
     RunFailed,
     RunFinished,
     RunHandle,
@@ -119,6 +120,22 @@ def test_a_run_can_be_cancelled_and_followed_to_its_end(stepwave_client: Client)
     assert run.result.state is State.CANCELLED
 
 
+def test_the_text_of_a_step_ends_when_its_run_is_cancelled_by_the_handle(stepwave_client: Client) -> None:
+    with stepwave_client.stream(blocked()) as run:
+        next(run)
+        run.cancel()
+        assert list(run.text("a")) == []
+        assert run.result.state is State.CANCELLED
+
+
+def test_a_wait_for_a_run_that_was_cancelled_by_its_id_raises_run_cancelled(stepwave_client: Client) -> None:
+    run_id = stepwave_client.start(blocked()).run_id
+    stepwave_client.cancel(run_id)
+    with pytest.raises(RunCancelled):
+        stepwave_client.wait(run_id)
+    assert stepwave_client.wait(run_id, check=False).state is State.CANCELLED
+
+
 def test_an_interrupt_from_the_keyboard_cancels_the_run(stepwave_client: Client) -> None:
     flow = blocked()
     flow.step("b", "interrupt")
@@ -158,6 +175,19 @@ def test_runs_are_started_listed_cancelled_and_deleted(stepwave_client: Client) 
     stepwave_client.delete(run_id)
     with pytest.raises(NotFound):
         stepwave_client.get(run_id)
+
+
+def test_the_results_so_far_of_a_run_under_way_are_listed(stepwave_client: Client) -> None:
+    flow = Workflow("held")
+    flow.step("held", "core.sleep", {"seconds": 600}, depends_on=[flow.step("done", "core.echo", {"n": 1})])
+    run_id = stepwave_client.start(flow).run_id
+    with stepwave_client.watch(run_id) as events:
+        for event in events:
+            if isinstance(event, StepStarted) and event.step_id == "held":
+                break
+    found = {step.step_id: (step.state, step.output) for step in stepwave_client.steps(run_id)}
+    assert found == {"done": (State.SUCCEEDED, {"n": 1}), "held": (State.RUNNING, None)}
+    stepwave_client.cancel(run_id)
 
 
 def test_the_server_explains_runs_and_lists_its_capabilities(stepwave_client: Client) -> None:

@@ -134,8 +134,8 @@ class Script:
     def reused(self, step_id: str, earlier: str) -> "Script":
         return self._finish(step_id, State.SUCCEEDED, reused_from=earlier)
 
-    def fell_back(self, step_id: str, error: Failure) -> "Script":
-        return self._finish(step_id, State.SUCCEEDED, original_error=error)
+    def fell_back(self, step_id: str, error: Failure, *, attempts: int | None = None) -> "Script":
+        return self._finish(step_id, State.SUCCEEDED, original_error=error, attempts=attempts)
 
     def failed(self, step_id: str, error: Failure) -> "Script":
         return self._finish(step_id, State.FAILED, error=error)
@@ -175,6 +175,7 @@ class Script:
         skip_reason: SkipReason | None = None,
         reused_from: str = "",
         original_error: Failure | None = None,
+        attempts: int | None = None,
     ) -> "Script":
         wave, start = self._waves[step_id], self._starts.get(step_id)
         result = StepResult(
@@ -182,7 +183,7 @@ class Script:
             action="tools.search",
             state=state,
             wave=wave,
-            attempts=1 if start else 0,
+            attempts=attempts if attempts is not None else int(start is not None),
             output=None,
             failure=error,
             skip_reason=skip_reason,

@@ -1,12 +1,14 @@
-"""Following a run: what the display learns about the connection."""
+"""Following a run: what the display learns about the connection, and what it says of a paused run."""
 
 import logging
 from collections.abc import AsyncIterator
 
+import pytest
+
 from stepwave._model.events import Event
 from stepwave._model.results import State
 from stepwave.cli.display.displays import QuietDisplay
-from stepwave.cli.runs import follow
+from stepwave.cli.runs import ShowOptions, follow
 from unit.cli.script import Script
 
 
@@ -42,3 +44,8 @@ async def test_the_display_shows_that_the_server_is_gone_and_back() -> None:
     display = _RecordingDisplay()
     await follow(events(), display)
     assert display.shown == ["lost the server at here; reconnecting", "lost", "reconnected", "back"]
+
+
+def test_who_follows_a_step_of_a_paused_run_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    ShowOptions(step_id="summary").make_display(None, paused_at=3)
+    assert capsys.readouterr() == ("", "paused: its server does not continue it\n")

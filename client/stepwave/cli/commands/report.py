@@ -2,28 +2,40 @@
 
 import asyncio
 import os
-from collections.abc import Iterator
-from datetime import timedelta
-from textwrap import wrap
 from typing import Annotated
 
 import typer
 from rich.text import Text
 
-from stepwave._model.report import PhaseKind, RunReport, StepReport, TimeParts
+from stepwave._model.report import RunReport, report_lines
+from stepwave._model.report_chart import Line, Role
+from stepwave._model.results import State
+from stepwave._model.step_report import PhaseKind
 from stepwave._reports.export import RunExport
 from stepwave.cli.connect import Target, find_run
-from stepwave.cli.display.output import columns, output_width, print_json, print_text
-from stepwave.cli.display.text import duration_text, plural
-from stepwave.cli.display.waterfall import is_visible, shown_steps, waterfall
+from stepwave.cli.display.output import output_width, print_json, print_text
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.options import Format, FormatOption, InsecureOption, ServerOption
 from stepwave.exceptions import InvalidExport
 
 __all__ = ["report"]
 
-_NUMBER_WIDTH = 9  # cells of a column of the table: seven for a duration, and two before it
-_MIN_NAME_WIDTH = 8
+_STYLES = {
+    Role.TITLE: "bold",
+    Role.PATH: "bold",
+    Role.NOTE: "dim",
+    PhaseKind.WORK: "green",
+    PhaseKind.WAITING: "yellow",
+    PhaseKind.BACKOFF: "magenta",
+    PhaseKind.BARRIER: "blue",
+    PhaseKind.PLANNING: "dim",
+    State.FAILED: "red",
+    State.CANCELLED: "yellow",
+    State.RUNNING: "cyan",
+    State.PENDING: "dim",
+    State.SKIPPED: "dim",
+    State.UNKNOWN: "dim",
+}
 
 
 def report(
@@ -53,8 +65,8 @@ def report(
     if output is Format.JSON:
         print_json(fetched.to_dict())
         return
-    for text in _lines(fetched, output_width()):
-        print_text(text)
+    for line in report_lines(fetched, output_width()):
+        print_text(_styled(line))
 
 
 def _is_file(run: str) -> bool:
@@ -76,73 +88,5 @@ async def _fetch(target: Target, prefix: str) -> RunReport:
         return await client.report((await find_run(client, prefix)).run_id)
 
 
-def _lines(report: RunReport, width: int) -> Iterator[Text]:
-    so_far = "" if report.state.ended else " so far"
-    title = f"{report.run_id}  {report.workflow_name}  {report.state}{so_far}  {duration_text(report.makespan)}"
-    yield Text(title, style="bold", overflow="ellipsis")
-    yield Text()
-    yield from waterfall(report, width=width)
-    if report.path:
-        yield Text()
-        yield from map(Text, _table(report, width))
-    yield Text()
-    for line in _totals(report):
-        yield from map(Text, wrap(line, width, subsequent_indent="  "))
-
-
-def _table(report: RunReport, width: int) -> Iterator[str]:
-    """Yield a table of how each step of the critical path spent its time."""
-    kinds = [kind for kind in PhaseKind if kind is PhaseKind.WORK or is_visible(getattr(report.path_parts, kind))]
-    name_width = max(width - _NUMBER_WIDTH * (len(kinds) + 1), _MIN_NAME_WIDTH)
-    steps = [step for step in shown_steps(report) if step.on_path]
-    rows = [_row(_truncate(step.step_id, name_width), step.parts, kinds) for step in steps]
-    if len(steps) < len(report.path):
-        rows.append([f"{len(report.path) - len(steps):,} more", *_hidden_times(report, steps, kinds)])
-    rows.append(_row("total", report.path_parts, kinds))
-    headings = ["PATH", "TIME", *(kind.upper() for kind in kinds)]
-    yield from columns([headings, *rows], right_aligned=range(1, len(headings)))
-
-
-def _row(name: str, parts: TimeParts, kinds: list[PhaseKind]) -> list[str]:
-    times = (getattr(parts, kind) for kind in kinds)
-    return [name, duration_text(parts.total), *(duration_text(time) if is_visible(time) else "" for time in times)]
-
-
-def _hidden_times(report: RunReport, shown: list[StepReport], kinds: list[PhaseKind]) -> Iterator[str]:
-    """Yield the time of the steps of the critical path that are not shown: in total, then by kind."""
-    shown_ids = {step.step_id for step in shown}
-    hidden = [report.steps[step_id].parts for step_id in report.path if step_id not in shown_ids]
-    yield duration_text(sum((parts.total for parts in hidden), timedelta()))
-    for kind in kinds:
-        yield duration_text(sum((getattr(parts, kind) for parts in hidden), timedelta()))
-
-
-def _totals(report: RunReport) -> Iterator[str]:
-    """Yield the makespan, the speed-up and the possible savings, one on each line."""
-    parts = [
-        f"{duration_text(time)} {kind}" for kind in PhaseKind if is_visible(time := getattr(report.path_parts, kind))
-    ]
-    yield f"makespan: {duration_text(report.makespan)}" + (f" = {' + '.join(parts)}" if parts else "")
-    if report.speed_up is not None:
-        speed_up = f"{report.speed_up:.2f} over one step at a time ({duration_text(report.sequential)})"
-        yield f"speed-up: {speed_up}; at most {plural(report.peak, 'attempt')} at once"
-    yield f"without waiting: {_saving(report, report.without_waiting)}{_parallelism(report)}"
-    if is_visible(report.without_waiting - report.without_barriers):
-        yield f"without barriers too: {_saving(report, report.without_barriers)}"
-
-
-def _saving(report: RunReport, makespan: timedelta) -> str:
-    saved = report.makespan - makespan
-    return f"{duration_text(makespan)}, {duration_text(saved)} shorter" if is_visible(saved) else "no shorter"
-
-
-def _parallelism(report: RunReport) -> str:
-    if not report.max_parallelism:
-        return ""
-    return f"; max_parallelism is {report.max_parallelism:,}, and was {'' if report.bounded else 'not '}reached"
-
-
-def _truncate(name: str, width: int) -> str:
-    text = Text(name)
-    text.truncate(width, overflow="ellipsis")
-    return text.plain
+def _styled(line: Line) -> Text:
+    return Text.assemble(*((span.text, _STYLES.get(span.role, "")) for span in line), overflow="ellipsis")

@@ -7,28 +7,34 @@ import typer
 
 from stepwave._model.results import Run, RunResult
 from stepwave.cli.connect import Target, find_run
-from stepwave.cli.display.output import print_failures, print_json, print_message, print_outputs
+from stepwave.cli.display.output import print_failures, print_json, print_message, print_outputs, print_raw_outputs
 from stepwave.cli.display.text import PAUSED_TEXT, missing_line, plural
 from stepwave.cli.exit_codes import CommandError, code_of_run
-from stepwave.cli.options import Format, FormatOption, InsecureOption, RunArgument, ServerOption
+from stepwave.cli.options import Format, FormatOption, InsecureOption, RawOption, RunArgument, ServerOption
 from stepwave.exceptions import FailedPrecondition
 
 __all__ = ["cancel", "result"]
 
 
 def result(
-    run: RunArgument, output: FormatOption = Format.TEXT, server: ServerOption = None, insecure: InsecureOption = False
+    run: RunArgument,
+    output: FormatOption = Format.TEXT,
+    raw: RawOption = False,
+    server: ServerOption = None,
+    insecure: InsecureOption = False,
 ) -> None:
     """Print the result of a run: its outputs to standard output, its failures to standard error.
 
     With --output json, print the whole result, with every step. The exit codes are those of `stepwave run`.
     """
+    if raw and output is Format.JSON:
+        raise CommandError("--raw prints outputs as texts, --output json the whole result: leave out one of them")
     fetched = asyncio.run(_result(Target(server, insecure), run))
     if output is Format.JSON:
         print_json(fetched.to_dict())
     else:
         print_failures(fetched, verbose=True)
-        print_outputs(fetched)
+        (print_raw_outputs if raw else print_outputs)(fetched)
     raise typer.Exit(code_of_run(fetched.state))
 
 

@@ -13,9 +13,11 @@ from stepwave.cli.connect import Target, find_run
 from stepwave.cli.exit_codes import CommandError, ExitCode
 from stepwave.cli.options import (
     ActionsOption,
+    FollowOption,
     InsecureOption,
     LocalOption,
     OutputOption,
+    RawOption,
     RunArgument,
     ServerOption,
     VerboseOption,
@@ -25,7 +27,7 @@ from stepwave.cli.options import (
     parse_seconds,
 )
 from stepwave.cli.process.shutdown import run_with_actions
-from stepwave.cli.runs import RunOptions, RunRequest, start_run
+from stepwave.cli.runs import RunOptions, RunRequest, ShowOptions, start_run
 from stepwave.cli.source import Source, find_workflow
 
 __all__ = ["rerun", "run"]
@@ -74,6 +76,8 @@ def run(
     run_id: _RunIdOption = None,
     timeout: _TimeoutOption = None,
     output: OutputOption = None,
+    follow: FollowOption = None,
+    raw: RawOption = False,
     detach: _DetachOption = False,
     server: ServerOption = None,
     insecure: InsecureOption = False,
@@ -81,13 +85,16 @@ def run(
 ) -> None:
     """Run a workflow and show its progress. Ctrl-C cancels the run.
 
-    The outputs go to standard output, everything else to standard error. Exit codes: 0 the run succeeded, 1 it failed,
-    130 it was cancelled, 2 the workflow or an option is invalid, 3 there is no server or the run was lost with it.
+    The outputs go to standard output as one JSON object, everything else to standard error. Exit codes: 0 the run
+    succeeded, 1 it failed, 130 it was cancelled, 2 the workflow or an option is invalid, 3 there is no server or the
+    run was lost with it.
 
     ```
     stepwave run flow.yaml --actions tools
     stepwave run flow.yaml --local
     stepwave run flow.yaml --input '{"city": "Oslo"}' | jq .brief
+    stepwave run flow.yaml --follow brief
+    stepwave run flow.yaml --raw > brief.txt
     ```
     """
     if (workflow, input_text) == ("-", "@-"):
@@ -99,8 +106,7 @@ def run(
     options = RunOptions(
         run_id=run_id,
         timeout=parse_seconds("--timeout", timeout),
-        mode=output,
-        verbose=verbose,
+        show=ShowOptions(mode=output, verbose=verbose, raw=raw, step_id=follow),
         detach=detach,
         kept=not target.in_process,
     )
@@ -130,6 +136,8 @@ def rerun(
     run_id: _RunIdOption = None,
     timeout: _TimeoutOption = None,
     output: OutputOption = None,
+    follow: FollowOption = None,
+    raw: RawOption = False,
     detach: _DetachOption = False,
     server: ServerOption = None,
     insecure: InsecureOption = False,
@@ -149,9 +157,8 @@ def rerun(
     if from_failed and input_text is not None:
         raise CommandError("--from-failed does not work with --input: another input may change every step's output")
     target = Target(server, insecure)
-    options = RunOptions(
-        run_id=run_id, timeout=parse_seconds("--timeout", timeout), mode=output, verbose=verbose, detach=detach
-    )
+    show = ShowOptions(mode=output, verbose=verbose, raw=raw, step_id=follow)
+    options = RunOptions(run_id=run_id, timeout=parse_seconds("--timeout", timeout), show=show, detach=detach)
     options.check(target)
     if input_text is None:
         raise typer.Exit(asyncio.run(_rerun(target, run, options, from_failed=from_failed)))

@@ -9,12 +9,20 @@ import typer
 from stepwave._client.aio import AsyncClient
 from stepwave._model.results import Run, RunResult
 from stepwave.cli.connect import Target, find_run
-from stepwave.cli.display.displays import Display, OutputMode, make_display
+from stepwave.cli.display.displays import Display
 from stepwave.cli.display.output import print_message
 from stepwave.cli.exit_codes import ExitCode
-from stepwave.cli.options import InsecureOption, OutputOption, RunArgument, ServerOption, VerboseOption
+from stepwave.cli.options import (
+    FollowOption,
+    InsecureOption,
+    OutputOption,
+    RawOption,
+    RunArgument,
+    ServerOption,
+    VerboseOption,
+)
 from stepwave.cli.process.shutdown import on_interrupt
-from stepwave.cli.runs import follow, print_result
+from stepwave.cli.runs import ShowOptions, follow, print_result, text_writer
 
 __all__ = ["watch"]
 
@@ -22,6 +30,8 @@ __all__ = ["watch"]
 def watch(
     run: RunArgument,
     output: OutputOption = None,
+    follow: FollowOption = None,
+    raw: RawOption = False,
     server: ServerOption = None,
     insecure: InsecureOption = False,
     verbose: VerboseOption = False,
@@ -30,21 +40,23 @@ def watch(
 
     The output and the exit codes are those of `stepwave run`. After Ctrl-C the exit code is 0.
     """
-    raise typer.Exit(asyncio.run(_watch(Target(server, insecure), run, output, verbose=verbose)))
+    options = ShowOptions(mode=output, verbose=verbose, raw=raw, step_id=follow)
+    raise typer.Exit(asyncio.run(_watch(Target(server, insecure), run, options)))
 
 
-async def _watch(target: Target, prefix: str, mode: OutputMode | None, *, verbose: bool) -> ExitCode:
+async def _watch(target: Target, prefix: str, options: ShowOptions) -> ExitCode:
     async with target.open() as client:
         run = await find_run(client, prefix)
         run_id, paused_at = run.run_id, run.last_sequence if run.paused else None
         actions = await _actions(client, run)
-        with closing(make_display(mode, actions, rerun_of=run.rerun_of, paused_at=paused_at)) as display:
+        with closing(options.make_display(actions, rerun_of=run.rerun_of, paused_at=paused_at)) as display:
             async with client.watch(run_id) as events:
-                result = await _until_interrupted(follow(events, display), display)
+                following = follow(events, display, text_writer(events, display))
+                result = await _until_interrupted(following, display)
     if result is None:
         print_message(f"{run_id} continues; to watch it again: stepwave watch {run_id}")
         return ExitCode.SUCCEEDED
-    return print_result(result, mode, verbose=verbose)
+    return print_result(result, options)
 
 
 async def _actions(client: AsyncClient, run: Run) -> dict[str, str]:

@@ -266,8 +266,9 @@ def _detail(step: StepView, max_width: int, now: datetime) -> Text:
     detail = Text()
     if step.fraction is not None:
         detail.append_text(_bar(step.fraction, _BAR_WIDTH, "cyan")).append(f" {step.fraction:4.0%} ")
-    if step.attempt > 1 and not step.activity.ended:
-        detail.append(f"attempt {step.attempt}  ", style="yellow")
+    by_fallback = step.fallback_next and step.activity is Activity.RUNNING
+    if by_fallback or (step.attempt > 1 and not step.activity.ended):
+        detail.append(f"attempt {step.attempt}{', the fallback' if by_fallback else ''}  ", style="yellow")
     if step.note and step.activity in {Activity.BACKING_OFF, Activity.READY}:
         detail.append(_next_attempt(step, now), style="yellow")
     if step.note:

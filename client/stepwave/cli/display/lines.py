@@ -39,6 +39,7 @@ class EventLines:
 
     def __init__(self, actions: Mapping[str, str] | None = None) -> None:
         self._actions = dict(actions or {})
+        self._falling_back: set[str] = set()  # steps whose next attempt, if any, is their fallback's
         self._start: datetime | None = None
         self._subject_width = len("wave 0")
 
@@ -46,6 +47,8 @@ class EventLines:
         """Return the line for the run's next event."""
         if isinstance(event, StepStarted):
             self._actions[event.step_id] = event.action
+        if isinstance(event, StepRetrying) and event.fallback:
+            self._falling_back.add(event.step_id)
         self._start = self._start or event.time
         subject, verb, details = self._parts(event)
         offset = (event.time - self._start).total_seconds()
@@ -68,6 +71,8 @@ class EventLines:
                 return f"wave {wave}", "finished", ""
             case StepFinished(result=result):
                 return result.step_id, result.state, _outcome(result)
+            case StepStarted(step_id=step_id):
+                return step_id, "started", event.action + _attempt(event.attempt, step_id in self._falling_back)
             case StepWaiting(step_id=step_id):
                 return step_id, "waiting", waiting_line(event, self._actions.get(step_id, ""))
             case _:
@@ -83,8 +88,6 @@ class EventLines:
 
 def _step_parts(event: Event) -> tuple[str, str, str]:
     match event:
-        case StepStarted():
-            return event.step_id, "started", event.action + (f", attempt {event.attempt}" if event.attempt > 1 else "")
         case StepChunk():
             return event.step_id, "chunk", value_text(event.value)
         case StepProgress():
@@ -105,8 +108,20 @@ def _outcome(result: StepResult) -> str:
         return f"taken over from {result.reused_from}"
     if result.skip_reason is not None:
         return skip_line(result.skip_reason).removeprefix("skipped: ")
-    failure = f": {failure_line(result.failure)}" if result.failure else ""
-    if result.by_fallback and result.original_failure is not None:
-        failure = f", by its fallback: {failure_line(result.original_failure)}"
+    failure = result.original_failure if result.by_fallback else result.failure
+    cause = f": {failure_line(failure)}" if failure else ""
+    return f"{duration_text(result.duration)}{_attempts(result)}{cause}"
+
+
+def _attempt(number: int, by_fallback: bool) -> str:
+    return f", attempt {number}{', the fallback' if by_fallback else ''}" if number > 1 or by_fallback else ""
+
+
+def _attempts(result: StepResult) -> str:
+    """Return the number of attempts, and whether the fallback answered, with an attempt of its own or a fixed value."""
     attempts = f" in {result.attempts} attempts" if result.attempts > 1 else ""
-    return f"{duration_text(result.duration)}{attempts}{failure}"
+    if result.original_failure is None:
+        return attempts
+    if attempts and result.attempts > result.original_failure.attempt:
+        return f"{attempts}, the last by its fallback"
+    return f"{attempts}, by its fallback" if result.by_fallback else attempts

@@ -14,6 +14,7 @@ from rich.text import Text
 from stepwave._actions.failure import FailureReason
 from stepwave._model.results import Failure, RunResult
 from stepwave._values.payload import JSON
+from stepwave._values.plain import plain_payload
 from stepwave.cli.process.standard_streams import output_stream
 
 from .text import failure_message, failure_place, one_line, plural
@@ -30,6 +31,7 @@ __all__ = [
     "print_line",
     "print_message",
     "print_outputs",
+    "print_raw_outputs",
     "print_table",
     "print_text",
     "stderr_console",
@@ -101,6 +103,20 @@ def print_error(message: str) -> None:
 def print_outputs(result: RunResult) -> None:
     """Write a run's outputs as one JSON object by step id. Write to standard error how many are left out."""
     print_json(result.to_dict()["outputs"])
+    _print_omitted(result)
+
+
+def print_raw_outputs(result: RunResult) -> None:
+    """Write a run's outputs, in the order of the steps: strings as they are, others as JSON, each with a line break."""
+    for output in result.outputs.values():
+        if isinstance(output, str):
+            print_line(output)
+        else:
+            print_json(plain_payload(output))
+    _print_omitted(result)
+
+
+def _print_omitted(result: RunResult) -> None:
     if result.omitted_output_count:
         stderr_console().print(f"{plural(result.omitted_output_count, 'output')} left out: too large to send together")
 

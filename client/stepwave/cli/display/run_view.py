@@ -64,7 +64,7 @@ class StepView:
         activity: What the step does. After an attempt it backs off, then it is ready. A ready step may have to wait for
             a permit.
         next_time: When the next attempt may start, while the step backs off.
-        fallback_next: Whether the next attempt is the fallback's.
+        fallback_next: Whether the next attempt, or the one that runs, is the fallback's.
         note: What the step does now, or why it did not succeed, on one line.
         stream_text: The last characters that its attempt streamed.
         action_missing: Whether the step waits for a server that has its action.

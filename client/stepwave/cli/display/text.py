@@ -3,13 +3,14 @@
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
 from stepwave._model.catalog import ActionLimit
 from stepwave._model.events import StepWaiting, WaitCause
 from stepwave._model.results import Counts, Failure, Run, SkipCause, SkipReason, State
 from stepwave._values.payload import JSON, Blob
+from stepwave._values.text import duration_text, one_line, plural
 
 __all__ = [
     "PAUSED_TEXT",
@@ -35,7 +36,6 @@ __all__ = [
 
 PAUSED_TEXT = "paused: its server does not continue it"
 
-_MAX_LENGTH = 2_000  # characters
 _WAIT_TEXTS = {
     WaitCause.CONCURRENCY: "a place",
     WaitCause.RATE: "a rate limit",
@@ -50,33 +50,6 @@ _SKIP_TEXTS = {
     SkipCause.TIMEOUT: "the run timed out",
     SkipCause.NOT_NEEDED: "{} was enough",
 }
-
-
-def one_line(text: str) -> str:
-    """Return a text on one line, with single spaces and without control and invisible characters."""
-    truncated = text if len(text) <= _MAX_LENGTH else text[:_MAX_LENGTH] + "…"
-    return " ".join("".join(character if character.isprintable() else " " for character in truncated).split())
-
-
-def plural(count: int, noun: str) -> str:
-    """Return a count with its noun: `1 step`, `2 steps`."""
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
-def duration_text(duration: timedelta | None) -> str:
-    """Return a duration in at most seven characters: `5 ms`, `1.25 s`, `2m 05s`, `3h 07m`; `None`: an empty text."""
-    if duration is None:
-        return ""
-    seconds = max(duration.total_seconds(), 0.0)
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.2f} s" if seconds < 9.995 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}m {rest:02}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}h {minutes:02}m" if hours < 100 else f"{hours // 24}d {hours % 24:02}h"
 
 
 def time_text(time: datetime | None) -> str:

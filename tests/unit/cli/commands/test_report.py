@@ -9,9 +9,10 @@ from rich.cells import cell_len
 from typer.testing import CliRunner
 
 from stepwave import RunExport
+from stepwave._model.report import report_lines as lines_of_report
 from stepwave.cli.app import app
+from stepwave.cli.commands.report import _styled
 from stepwave.cli.display.output import print_text
-from stepwave.cli.display.waterfall import waterfall
 from stepwave.cli.exit_codes import CommandError
 from stepwave_server.core.model import SECOND, Workflow
 from unit.client.reports.runs import export_of, report_on
@@ -30,7 +31,9 @@ def report_lines(export: RunExport, folder: Path, *, width: int = 60) -> list[st
 
 
 def chart_lines(drive: Drive, width: int = 60) -> list[str]:
-    return [line.plain for line in waterfall(report_on(drive), width=width)]
+    """Return the lines of the chart alone."""
+    lines = ["".join(span.text for span in line).rstrip() for line in lines_of_report(report_on(drive), width)]
+    return lines[2 : lines.index("", 2)]
 
 
 def run_workflow(workflow: Workflow, *ends: tuple[str, float]) -> Drive:
@@ -134,7 +137,8 @@ def test_the_table_has_the_total_of_hidden_steps_of_the_path(tmp_path: Path) -> 
 def test_only_a_terminal_gets_colours(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.delenv("NO_COLOR", raising=False)
-    (line, *_) = [line for line in waterfall(report_on(limited_run()), width=60) if "search" in line.plain]
+    lines = map(_styled, lines_of_report(report_on(limited_run()), 60))
+    line = next(line for line in lines if "search" in line.plain)
     print_text(line)
     assert capsys.readouterr().out == f"{line.plain.rstrip()}\n"
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)

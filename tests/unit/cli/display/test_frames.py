@@ -142,6 +142,11 @@ def test_a_step_that_waits_for_its_fallback_shows_it() -> None:
     assert draw(script)[-1].endswith("its fallback follows: no route")
 
 
+def test_a_running_fallback_is_named_with_its_attempt() -> None:
+    script = Script(("search",)).started("search").retrying("search", failure("no route"), fallback=True, pause=0)
+    assert draw(script.started("search", attempt=2))[-1].endswith("attempt 2, the fallback")
+
+
 def test_a_waiting_step_shows_its_cause() -> None:
     lines = draw(Script(("search",)).waiting("search"))
     assert lines[1].endswith("0/1 step  1 waiting")

@@ -1,5 +1,7 @@
 """The lines of the text display: one for each event."""
 
+from dataclasses import replace
+
 import pytest
 
 from stepwave._model.events import Event, UnknownEvent, WaitCause
@@ -49,6 +51,21 @@ def test_retries_and_fallbacks_have_a_line_each() -> None:
         "step-a  succeeded  400 ms, by its fallback: no route",
         "step-b  retrying   failed before its first attempt: no route; its fallback follows",
     ]
+
+
+def test_the_attempt_of_a_fallback_is_one_of_the_attempts() -> None:
+    error = failure("no route")
+    script = Script(("a",)).started("a").retrying("a", error, fallback=True).started("a", attempt=2)
+    assert lines(script.fell_back("a", error, attempts=2))[-2:] == [
+        "a       started    tools.search, attempt 2, the fallback",
+        "a       succeeded  300 ms in 2 attempts, the last by its fallback: no route",
+    ]
+
+
+def test_a_fallbacks_fixed_value_is_none_of_the_attempts() -> None:
+    error = replace(failure("no route"), attempt=2)
+    script = Script(("a",)).started("a").started("a", attempt=2).fell_back("a", error, attempts=2)
+    assert lines(script)[-1] == "a       succeeded  200 ms in 2 attempts, by its fallback: no route"
 
 
 def test_a_step_whose_action_is_missing_waits_for_a_server_that_has_it() -> None:

@@ -53,7 +53,7 @@ def test_a_large_result_prints_as_short_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(0.0004, "0 ms"), (0.25, "250 ms"), (59.99, "59.99 s"), (3_723.4, "1:02:03")]
+    ("seconds", "text"), [(0.0004, "0 ms"), (0.25, "250 ms"), (59.9, "59.9 s"), (3_723.4, "1h 02m")]
 )
 def test_a_result_prints_its_duration(seconds: float, text: str) -> None:
     assert str(result(end_time=NOON + timedelta(seconds=seconds))) == f"r (w): succeeded in {text}"

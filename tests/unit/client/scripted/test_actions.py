@@ -21,6 +21,10 @@ def test_actions_that_are_not_replaced_run() -> None:
     assert run.outputs == {"only": "rain in Oslo", "echo": {"city": "Oslo"}}
 
 
+def test_actions_are_given_by_the_name_of_their_module_too() -> None:
+    assert run_scripted(one(), actions=[weather.__module__]).outputs == {"only": "rain in Oslo"}
+
+
 def test_the_functions_of_a_workflow_are_brought_along() -> None:
     @action
     class Almanac:

@@ -20,6 +20,7 @@ from stepwave import (
     State,
     StepChunk,
     Workflow,
+    action,
 )
 from stepwave.testing import Always, ByStep, Hangs, ScriptExhausted, Takes, run_scripted
 from unit.client.scripted.weather import RETRY, one, weather
@@ -120,6 +121,36 @@ def test_a_parameter_of_a_callable_that_the_input_lacks_fails_the_attempt() -> N
 def test_a_callable_may_be_the_action_itself() -> None:
     script = {"weather": [ConnectionError(), weather]}
     assert run_scripted(one(RETRY), script, actions=[weather]).outputs["only"] == "rain in Oslo"
+
+
+@pytest.mark.parametrize("method", ["invoke", "stream"])
+def test_a_callable_may_be_the_class_of_an_action(method: str) -> None:
+    async def stream(self: object, city: str) -> AsyncIterator[str]:
+        yield "rain in "
+        yield city
+
+    def invoke(self: object, city: str) -> str:
+        return f"rain in {city}"
+
+    almanac = action("weather")(type("Almanac", (), {method: stream if method == "stream" else invoke}))
+    assert run_scripted(one(RETRY), {"weather": [OSError(), almanac]}).outputs["only"] == "rain in Oslo"
+
+
+def test_the_parameters_of_a_callable_are_checked_against_their_hints() -> None:
+    def days(city: int) -> int:
+        return city
+
+    run = run_scripted(one(), {"weather": days}, check=False)
+    assert run.result.failures[0].message == (
+        "city: input should be a valid integer, unable to parse string as an integer"
+    )
+
+
+def test_a_callable_gets_an_input_that_is_no_object_as_a_whole() -> None:
+    flow = Workflow("one")
+    flow.step("only", "weather")
+    assert run_scripted(flow, {"weather": lambda input: input}, "Oslo").outputs["only"] == "Oslo"
+    assert run_scripted(flow, {"weather": lambda city: city}, "Oslo", check=False).state is State.FAILED
 
 
 @pytest.mark.parametrize("kind", [Mock, AsyncMock])

@@ -1,6 +1,7 @@
 """Scripted runs in virtual time decide as a server would, at the same times."""
 
 import asyncio
+import socket
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
@@ -277,6 +278,17 @@ def test_a_long_stream_that_never_waits_takes_no_virtual_time() -> None:
 
     run = run_scripted(one(), actions=[work])
     assert (len(run.outputs["only"]), run.elapsed) == (1_000, timedelta(0))
+
+
+def test_an_open_connection_fails_the_test_and_says_what_to_replace() -> None:
+    async def connects() -> None:
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            await asyncio.get_running_loop().sock_recv(ours, 1)
+
+    with pytest.raises(RunStuck, match="keeps a connection or a process open: replace it by a script"):
+        run_scripted(one(), {"work": connects}, patience=0.05)
 
 
 def test_a_thread_that_never_returns_fails_the_test_and_is_named_with_its_line() -> None:
