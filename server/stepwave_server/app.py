@@ -255,13 +255,16 @@ def open_journal(settings: Settings) -> Journal:
     return SqliteJournal.open(path, clock=time.time_ns, retention=retention, synchronous=settings.synchronous)
 
 
-async def serve(settings: Settings, actions: Sequence[str], ready: Callable[[str], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second SIGINT stops at once.
+async def serve(
+    settings: Settings, actions: Sequence[str], ready: Callable[[str], None], *, ignore_interrupts: bool = False
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once.
 
     Args:
         settings: The server's settings.
         actions: Names of modules with actions.
         ready: Called with the address once calls succeed.
+        ignore_interrupts: Whether SIGINT has no effect: a parent process gets it too, and sends SIGTERM.
 
     Raises:
         ActionsError, JournalError, ListenError, TelemetryUnavailable, ValueError: The server cannot start.
@@ -272,7 +275,7 @@ async def serve(settings: Settings, actions: Sequence[str], ready: Callable[[str
     server = Server(settings, actions=actions, telemetry=telemetry)
     await server.start()
     try:
-        stop_requested = await _serve_until_signal(server, ready)
+        stop_requested = await _serve_until_signal(server, ready, ignore_interrupts=ignore_interrupts)
     except BaseException:
         await server.stop()
         raise
@@ -280,7 +283,9 @@ async def serve(settings: Settings, actions: Sequence[str], ready: Callable[[str
     await _drain(server, stop_requested)
 
 
-async def _serve_until_signal(server: Server, ready: Callable[[str], None]) -> asyncio.Event:
+async def _serve_until_signal(
+    server: Server, ready: Callable[[str], None], *, ignore_interrupts: bool
+) -> asyncio.Event:
     """Serve until the first signal, and return the event that the second signal sets."""
     _tune_garbage_collector()
     drain_requested = asyncio.Event()
@@ -290,8 +295,8 @@ async def _serve_until_signal(server: Server, ready: Callable[[str], None]) -> a
     def on_signal() -> None:
         (stop_requested if drain_requested.is_set() else drain_requested).set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+    loop.add_signal_handler(signal.SIGTERM, on_signal)
+    loop.add_signal_handler(signal.SIGINT, (lambda: None) if ignore_interrupts else on_signal)
     ready(server.address)
     logger.info("%s", server.summary())
     await drain_requested.wait()

@@ -111,6 +111,7 @@ def test_an_environment_variable_sets_an_option() -> None:
         (("--drain-timeout", "soon"), '--drain-timeout: "soon" is not a duration'),
         (("--max-runs", "0"), "--max-runs: "),
         (("--max-runs", "many"), "--max-runs"),
+        (("--reload",), "--reload needs a journal on disk"),
         (("--log-level", "loud"), "Invalid value for '--log-level': 'loud' is not one of"),
     ],
 )

@@ -88,6 +88,40 @@ async def test_a_task_of_an_action_that_blocks_the_loop_is_named(
     assert f"test_blocked_loop.py:{blocks.__code__.co_firstlineno + 1}" in record.getMessage()
 
 
+async def test_an_action_that_computes_is_named_with_its_line(
+    serve: Serve, connect: Connect, warnings: _WarningRecorder
+) -> None:
+    @action
+    async def bad() -> None:
+        while not warnings.recorded.is_set():
+            pass
+
+    await connect(await serve(bad, lag_warning=0.05)).run(flow(step("s", "bad")), run_id="live")
+    (record,) = warnings.records
+    assert "live/s blocks the event loop" in record.getMessage()
+    assert "test_blocked_loop.py:" in record.getMessage()
+
+
+async def test_a_callback_of_an_action_that_blocks_the_loop_is_reported_at_its_line(
+    serve: Serve, connect: Connect, warnings: _WarningRecorder
+) -> None:
+    def blocks(blocked: "asyncio.Future[bool]") -> None:
+        blocked.set_result(warnings.recorded.wait(GUARD))
+
+    @action
+    async def bad() -> bool:
+        loop = asyncio.get_running_loop()
+        blocked: asyncio.Future[bool] = loop.create_future()
+        loop.call_soon(blocks, blocked)
+        return await blocked
+
+    await connect(await serve(bad, lag_warning=0.05)).run(flow(step("s", "bad")), run_id="live")
+    (record,) = warnings.records
+    place = f"test_blocked_loop.py:{blocks.__code__.co_firstlineno + 1}"
+    assert record.getMessage().startswith("a callback blocks the event loop for more than 50 ms, at ")
+    assert record.getMessage().endswith(place)
+
+
 async def test_a_serializer_that_blocks_the_loop_is_reported_for_its_action(
     serve: Serve, connect: Connect, warnings: _WarningRecorder
 ) -> None:

@@ -1,5 +1,7 @@
 """`stepwave serve`: run a server in the foreground until a signal stops it."""
 
+import asyncio
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -7,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from stepwave._files import WorkflowFileError
-from stepwave.cli.display.output import flush_output, print_line
+from stepwave.cli.display.output import flush_output, print_line, print_message
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.options import choice_metavar, choice_parser, parse_seconds
 from stepwave.cli.process.forks import close_sockets_on_fork
+from stepwave.cli.process.reloaded import ReloadedServer
 from stepwave.cli.process.shutdown import run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
+from stepwave.cli.process.watched_files import WatchedFiles
 from stepwave.cli.server import (
     JOURNAL_FORMS,
     JOURNAL_HELP,
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
     from stepwave_server.config import Settings
 
 __all__ = ["serve"]
+
+_RELOAD_DRAIN = 1.0  # seconds for runs to end before a restart; the restarted server continues the others
+_STOP_TIMEOUT = 5.0  # seconds after the drain for a server to stop before a restart
 
 
 class LogLevel(StrEnum):
@@ -83,7 +90,10 @@ def serve(
     engine: Annotated[str, typer.Option(metavar="local", help="The engine that runs workflows.")] = "local",
     drain_timeout: Annotated[
         str | None,
-        typer.Option(metavar="DURATION", help="How long runs may continue after the server is stopped. Default: 30s."),
+        typer.Option(
+            metavar="DURATION",
+            help="How long runs may continue after the server is stopped. Default: 30s; with --reload 1s.",
+        ),
     ] = None,
     step_timeout: Annotated[
         str | None,
@@ -112,6 +122,15 @@ def serve(
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow unencrypted connections from other machines.")
     ] = False,
+    reload: Annotated[
+        bool,
+        typer.Option(
+            "--reload",
+            help="For development: restart when a module with actions or its package, another imported module under "
+            "the working directory, a workflow file or the limits file changes. Needs a journal on disk.",
+        ),
+    ] = False,
+    reloaded_by: Annotated[int | None, typer.Option(hidden=True)] = None,
     log_level: Annotated[
         LogLevel,
         typer.Option(
@@ -126,8 +145,13 @@ def serve(
     The address is the first line of standard output. Once it is printed, calls succeed, and unfinished runs of an
     earlier server continue. Every setting also has an environment variable: STEPWAVE_MAX_RUNS=50, for example.
 
+    With --reload, a restart keeps the address. It interrupts steps that do not end in time (--drain-timeout), and the
+    new server runs them again; at the fourth interruption, a step fails. If a module cannot be imported, even at the
+    first start, the error is shown, and the next change is waited for.
+
     ```
     stepwave serve --actions tools
+    stepwave serve --actions tools --reload
     stepwave serve --listen 127.0.0.1:0 --actions tools --workflows flows/
     stepwave serve --journal memory
     ```
@@ -141,7 +165,7 @@ def serve(
         "journal": choose_journal(journal),
         "synchronous": synchronous,
         "recover": recover,
-        "drain_timeout": parse_seconds("--drain-timeout", drain_timeout),
+        "drain_timeout": _choose_drain(parse_seconds("--drain-timeout", drain_timeout), reload=reload),
         "step_timeout": parse_seconds("--step-timeout", step_timeout),
         "max_attempts": max_attempts,
         "max_runs": max_runs,
@@ -153,8 +177,10 @@ def serve(
         "insecure": insecure or None,
     }
     settings = make_settings(options)
+    if reload and reloaded_by is None:
+        raise typer.Exit(_serve_with_reload(settings, actions or []))
     start_logging(log_level)
-    _serve(settings, actions or [])
+    _serve(settings, actions or [], reloaded_by)
 
 
 def _check_engine(engine: str) -> None:
@@ -162,7 +188,43 @@ def _check_engine(engine: str) -> None:
         raise CommandError(f"--engine {engine}: this version has the local engine only")
 
 
-def _serve(settings: "Settings", actions: list[str]) -> None:
+def _choose_drain(seconds: float | None, *, reload: bool) -> float | None:
+    """Return the drain of the option, else `None` for that of the environment, or a short one with `--reload`."""
+    if seconds is None and reload and not os.environ.get("STEPWAVE_DRAIN_TIMEOUT"):
+        return _RELOAD_DRAIN
+    return seconds
+
+
+def _serve_with_reload(settings: "Settings", actions: list[str]) -> int:
+    """Run the server in a process of its own, restart it after changes, and return its exit code.
+
+    Raises:
+        CommandError: The journal is in memory.
+    """
+    from stepwave.cli.process.reloader import Reloader
+
+    if settings.journal_path() is None:
+        raise CommandError("--reload needs a journal on disk: a restart would lose the runs of a journal in memory")
+    reloader = Reloader(
+        WatchedFiles(Path.cwd(), modules=actions, workflows=settings.workflows, limits=settings.limits),
+        stop_timeout=settings.drain_timeout + _STOP_TIMEOUT,
+        announce=_announce,
+        report=print_message,
+    )
+    try:
+        return asyncio.run(reloader.run())
+    except ExceptionGroup as group:  # of a task group: its first exception is the cause
+        raise group.exceptions[0] from group
+
+
+def _serve(settings: "Settings", actions: list[str], reloader: int | None) -> None:
+    """Run the server in this process.
+
+    Args:
+        settings: The settings.
+        actions: The names of the modules with actions.
+        reloader: The process id of the reloader that has started this process, if one has.
+    """
     from stepwave_server.actions import ActionsError
     from stepwave_server.app import serve as run_server
     from stepwave_server.journal import JournalError
@@ -170,10 +232,18 @@ def _serve(settings: "Settings", actions: list[str]) -> None:
     from stepwave_server.telemetry import TelemetryUnavailable
 
     close_sockets_on_fork(settings.listen)  # resumed runs start actions before the address is announced
+    reloaded = None if reloader is None else ReloadedServer(reloader, settings.drain_timeout + _STOP_TIMEOUT)
+    announce = _announce if reloaded is None else reloaded.announce
     try:
         with reserve_stdout():  # only the address goes to standard output
-            run_with_actions(run_server(settings, actions, _announce))
-    except (ActionsError, JournalError, ListenError, TelemetryUnavailable, WorkflowFileError, ValueError) as error:
+            if reloaded is not None:
+                reloaded.start()
+            run_with_actions(run_server(settings, actions, announce, ignore_interrupts=reloaded is not None))
+    except (JournalError, ListenError, TelemetryUnavailable) as error:
+        if reloaded is not None:
+            reloaded.fail()
+        raise CommandError(str(error)) from error
+    except (ActionsError, WorkflowFileError, ValueError) as error:
         raise CommandError(str(error)) from error
 
 

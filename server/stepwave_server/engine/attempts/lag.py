@@ -6,13 +6,15 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from types import FrameType
 
 from stepwave_server.actions import Action
 from stepwave_server.actions.failures import is_library
 
-__all__ = ["LagMonitor"]
+__all__ = ["LagDetector", "LagMonitor", "Place", "Tick", "place_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -24,22 +26,109 @@ LOOP = "asyncio.events"
 
 SERVER_MODULES = ("stepwave_server.", "stepwave.")
 
+CALLBACK = "a callback"
 
-class LagMonitor:
-    """Logs a warning each time the loop is blocked for longer than `threshold` seconds.
+BUSY_SHARE = 0.8
+"""Part of the threshold for which code must have used the CPU to be blamed for computing."""
 
-    A timer of the loop stores the time several times per threshold. A thread checks that time.
+LOOKS_PER_THRESHOLD = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A moment at which the loop was not blocked.
+
+    Attributes:
+        time: Seconds of the monotonic clock.
+        cpu: Seconds for which the loop's thread had used the CPU.
+    """
+
+    time: float
+    cpu: float
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What the loop's thread executes.
+
+    Attributes:
+        line: The file and line.
+        action: The task of the action that is responsible, or `CALLBACK`; empty: no action is.
+    """
+
+    line: str
+    action: str = ""
+
+
+class LagDetector:
+    """Decides what blocks the loop, from regular looks at its thread.
+
+    The time since the last tick is not enough: on a starved or suspended machine, it passes although nothing blocks the
+    loop. So there are two kinds of blocking, and anything else is none:
+
+    - Code computes: the thread has used the CPU for most of the threshold.
+    - An action waits: at every look, for longer than the threshold, the thread was within the action. Time by which the
+      looks themselves were late does not count, because the thread that looks did not run either.
 
     Args:
-        loop: The loop to monitor.
+        threshold: Seconds for which the loop may be blocked.
+        interval: Seconds between two looks, and between two ticks.
+    """
+
+    def __init__(self, threshold: float, interval: float) -> None:
+        self._threshold = threshold
+        self._interval = interval
+        self._tick: Tick | None = None
+        self._last_look = 0.0
+        self._in_action_since = 0.0
+        self._action: Place | None = None
+        self._found = False
+
+    def look(self, tick: Tick, now: float, cpu: float, place: Callable[[], Place]) -> Place | None:
+        """Return what blocks the loop, once for each time that it is blocked; `None`: nothing, or nothing new.
+
+        Args:
+            tick: The last tick.
+            now: Seconds of the monotonic clock.
+            cpu: Seconds for which the loop's thread has used the CPU.
+            place: Returns what the thread executes. Called only if a tick is overdue.
+        """
+        late = max(0.0, now - self._last_look - self._interval) if self._tick is not None else 0.0
+        self._last_look = now
+        if tick != self._tick:
+            self._tick, self._action, self._found = tick, None, False
+            self._in_action_since = tick.time
+        self._in_action_since += late
+        if self._found or now - tick.time <= self._interval:
+            return None
+        current = place()
+        if current.action:
+            self._action = current
+        else:
+            self._in_action_since = now
+        computes = now - tick.time > self._threshold and cpu - tick.cpu > self._threshold * BUSY_SHARE
+        self._found = computes or now - self._in_action_since > self._threshold
+        return (self._action or current) if self._found else None
+
+
+class LagMonitor:
+    """Logs a warning each time code blocks the loop for longer than `threshold` seconds.
+
+    A timer of the loop stores the time several times per threshold. A thread looks at that time, and at the loop's
+    thread.
+
+    Args:
+        loop: The loop to monitor. The monitor is created on its thread.
         threshold: Seconds for which the loop may be blocked without a warning.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, threshold: float) -> None:
         self._loop = loop
         self._threshold = threshold
-        self._last_tick = time.monotonic()
+        self._interval = threshold / LOOKS_PER_THRESHOLD
         self._loop_thread = threading.get_ident()
+        self._cpu_clock = _cpu_clock_of_this_thread()
+        self._last_tick = Tick(time.monotonic(), self._cpu_clock())
         self._stop = threading.Event()
         self._handle: asyncio.TimerHandle | None = None
         self._thread = threading.Thread(target=self._watch, name="stepwave-lag", daemon=True)
@@ -56,49 +145,66 @@ class LagMonitor:
             self._handle.cancel()
 
     def _tick(self) -> None:
-        self._last_tick = time.monotonic()
-        self._handle = self._loop.call_later(self._threshold / 4, self._tick)
+        self._last_tick = Tick(time.monotonic(), self._cpu_clock())
+        self._handle = self._loop.call_later(self._interval, self._tick)
 
     def _watch(self) -> None:
-        warned = 0.0
-        while not self._stop.wait(self._threshold / 2):
-            tick = self._last_tick
-            if time.monotonic() - tick > self._threshold and tick != warned:
-                warned = tick
-                self._warn()
+        detector = LagDetector(self._threshold, self._interval)
+        with suppress(OSError):  # the loop's thread has ended, and its clock too
+            while not self._stop.wait(self._interval):
+                if found := detector.look(self._last_tick, time.monotonic(), self._cpu_clock(), self._place):
+                    self._warn(found)
 
-    def _warn(self) -> None:
+    def _place(self) -> Place:
         task = asyncio.current_task(self._loop)
         frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the documented way to see another thread's stack
-        place, of_action = _place([frame for frame, _ in traceback.walk_stack(frame)])
-        blocker = task.get_name() if task is not None and of_action else "the server itself"
-        advice = ": a plain function would run on a thread instead" if of_action else ""
+        return place_of(
+            [frame for frame, _ in traceback.walk_stack(frame)], task.get_name() if task is not None else ""
+        )
+
+    def _warn(self, place: Place) -> None:
+        blocker = place.action or "the server itself"
+        advice = ": a plain function would run on a thread instead" if place.action not in {"", CALLBACK} else ""
         logger.warning(
             "%s blocks the event loop for more than %.0f ms, at %s%s",
             blocker,
             self._threshold * 1000,
-            place,
+            place.line,
             advice,
-            extra={"blocked": blocker, "place": place},
+            extra={"blocked": blocker, "place": place.line},
         )
 
 
-def _place(frames: Sequence[FrameType]) -> tuple[str, bool]:
-    """Return the line that blocks the loop, and whether an action is responsible.
+def _cpu_clock_of_this_thread() -> Callable[[], float]:
+    """Return a clock of the CPU time of the calling thread, for all threads to read.
+
+    Where the system has no such clock, it is that of the process.
+    """
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return time.process_time
+    clock = time.pthread_getcpuclockid(threading.get_ident())
+    return lambda: time.clock_gettime(clock)
+
+
+def place_of(frames: Sequence[FrameType], task: str) -> Place:
+    """Return the line that the loop's thread executes, and whether an action is responsible.
 
     An action is responsible for all that runs within its attempt, such as encoding its output. It is also responsible
-    for a task without code of the server. The line is the outermost one of the action's own code, else of a
-    library.
+    for tasks and callbacks without code of the server. The line is the outermost one of the action's own code, else of
+    a library.
 
     Args:
         frames: The stack, innermost frame first.
+        task: The name of the current task; empty: the loop waits, or runs a callback.
     """
     own = library = server = None
+    is_called = False
     for frame in frames:
         module = str(frame.f_globals.get("__name__", ""))
         if frame.f_code is ATTEMPT:
-            return _line(own or library or frames[0]), True
+            return Place(_line(own or library or frames[0]), task)
         if module == LOOP:
+            is_called = True
             break
         if module.startswith(SERVER_MODULES):
             server = server or frame
@@ -107,7 +213,11 @@ def _place(frames: Sequence[FrameType]) -> tuple[str, bool]:
         else:
             own = frame
     blocking = server or own or library
-    return (_line(blocking), server is None) if blocking is not None else ("an unknown place", False)
+    if blocking is None:
+        return Place("an unknown place")
+    if server is None and not task and is_called and own is not None:
+        return Place(_line(blocking), CALLBACK)
+    return Place(_line(blocking), task if server is None else "")
 
 
 def _line(frame: FrameType) -> str:
