@@ -1,11 +1,14 @@
 """The transport of `Client`: gRPC's blocking calls, as coroutines that never suspend."""
 
+import queue
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Generic, Protocol, TypeVar
 
 import grpc
+import grpc.experimental
 
 from stepwave.v1 import orchestrator_pb2_grpc
 
@@ -14,6 +17,10 @@ from .channel import channel_options, trace_metadata
 from .rpc_errors import from_rpc_error
 
 __all__ = ["SyncTransport", "drive", "drive_each"]
+
+# The caller's thread alone handles the events of a stream. Otherwise, Ctrl-C can interrupt it where it has just taken a
+# lock of gRPC, which then stays taken: gRPC's own thread waits for it forever, and so do all later calls.
+_ON_THE_CALLERS_THREAD = (grpc.experimental.ChannelOptions.SingleThreadedUnaryStream, 1)
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -48,10 +55,14 @@ class SyncTransport:
 
     Args:
         address: The server's address.
+
+    Attributes:
+        limiter: What cancels calls that do not end in time.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
+        self.limiter = _Limiter()
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._stub: orchestrator_pb2_grpc.OrchestratorServiceStub | None = None
@@ -93,6 +104,7 @@ class SyncTransport:
         with self._lock:
             self._closed = True
             channel, self._channel, self._stub = self._channel, None, None
+        self.limiter.close()
         if channel is not None:
             channel.close()
 
@@ -109,7 +121,8 @@ class SyncTransport:
         with self._lock:
             self.check_open()
             if self._stub is None:
-                self._channel = grpc.insecure_channel(self.address, options=channel_options(self.address))
+                options = [*channel_options(self.address), _ON_THE_CALLERS_THREAD]
+                self._channel = grpc.insecure_channel(self.address, options=options)
                 self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
             method = getattr(self._stub, name)
         try:
@@ -124,9 +137,44 @@ class _Call(Protocol[Response_co]):
 
     def __next__(self) -> Response_co: ...
 
-    def add_callback(self, callback: Callable[[], None]) -> bool: ...
-
     def cancel(self) -> None: ...
+
+
+class _Limiter:
+    """Cancels calls that do not end in time, on one thread for all of them: a `threading.Timer` each takes 0.5 ms."""
+
+    def __init__(self) -> None:
+        self._pending: queue.SimpleQueue[tuple[float, list[_Call[Any]]]] = queue.SimpleQueue()
+        self._start = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def limited(self, call: _Call[Any]) -> Iterator[None]:
+        """Cancel a call unless the block ends within `FINISH_WITHIN`."""
+        with self._start:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._cancel_late, name="stepwave-limiter", daemon=True)
+                self._thread.start()
+        late = [call]
+        self._pending.put((time.monotonic() + FINISH_WITHIN, late))
+        try:
+            yield
+        finally:
+            late.clear()
+
+    def close(self) -> None:
+        """End the thread."""
+        self._pending.put((0.0, []))
+
+    def _cancel_late(self) -> None:
+        while True:
+            due, late = self._pending.get()
+            if not due:
+                return
+            if late:
+                time.sleep(max(due - time.monotonic(), 0))
+            for call in list(late):
+                call.cancel()
 
 
 class _SyncStream(Generic[Response]):
@@ -146,9 +194,8 @@ class _SyncStream(Generic[Response]):
             raise from_rpc_error(error, self._transport.address) from error
 
     async def finish(self) -> None:
-        ended = threading.Event()
-        if self._call.add_callback(ended.set):
-            ended.wait(FINISH_WITHIN)
+        with self._transport.limiter.limited(self._call), suppress(grpc.RpcError):
+            next(self._call, None)  # nothing but the end is left to read
         self._call.cancel()
 
     def cancel(self) -> None:

@@ -7,8 +7,8 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 
-from integration.client.fake import Context, Fake, batch
-from stepwave import AsyncClient, Client, ServerUnavailable, StepwaveError
+from integration.client.fake import GUARD, Context, Fake, batch, run_finished
+from stepwave import AsyncClient, Client, ServerUnavailable, State, StepwaveError
 from stepwave.v1 import orchestrator_pb2 as pb
 
 CODES = [code for code in grpc.StatusCode if code is not grpc.StatusCode.OK]
@@ -91,3 +91,15 @@ async def test_closing_a_synchronous_client_ends_what_another_thread_reads(fake:
     await asyncio.to_thread(client.close)
     with pytest.raises(RuntimeError, match="this client is closed"):
         await reading
+
+
+async def test_a_call_that_its_server_does_not_end_does_not_hold_up_a_synchronous_client(fake: Fake) -> None:
+    async def execute(request: Message, context: Context) -> AsyncIterator[Message]:
+        yield batch(run_finished(1))
+        await asyncio.Event().wait()
+
+    fake.execute = execute
+    with Client(fake.address) as client:
+        result = await asyncio.wait_for(asyncio.to_thread(client.run, "w", run_id="r"), GUARD)
+        assert result.state is State.SUCCEEDED
+        await asyncio.wait_for(fake.freed.wait(), GUARD)

@@ -144,6 +144,14 @@ def test_an_interrupt_from_the_keyboard_cancels_the_run(stepwave_client: Client)
     assert stepwave_client.wait("interrupted", check=False, timeout=GUARD).state is State.CANCELLED
 
 
+def test_only_the_callers_thread_reads_a_stream(stepwave_client: Client) -> None:
+    """Otherwise an interrupt could leave a lock taken that gRPC's own thread waits for, and later calls would hang."""
+    before = set(threading.enumerate())
+    with stepwave_client.stream(blocked()) as run:
+        next(iter(run))
+        assert set(threading.enumerate()) == before
+
+
 def test_a_timeout_cancels_the_run(stepwave_client: Client) -> None:
     with pytest.raises(DeadlineExceeded, match="did not end within"):
         stepwave_client.run(blocked(), run_id="slow", timeout=0.2)
