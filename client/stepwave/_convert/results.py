@@ -218,7 +218,7 @@ def _step_explanation(message: orchestrator_pb2.StepExplanation) -> StepExplanat
         attempt=message.attempt,
         since=moment(message.since) if message.HasField("since") else None,
         until=moment(message.until) if message.HasField("until") else None,
-        waits_for=tuple(message.waits_for),
+        waits_for=tuple(message.waits_for_step_ids),
         waits_for_count=message.waits_for_count,
         cause=wait_cause(message.cause) if message.cause else None,
         message=message.message,

@@ -1078,7 +1078,7 @@ class StepExplanation(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     SINCE_FIELD_NUMBER: _builtins.int
     UNTIL_FIELD_NUMBER: _builtins.int
-    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_STEP_IDS_FIELD_NUMBER: _builtins.int
     WAITS_FOR_COUNT_FIELD_NUMBER: _builtins.int
     CAUSE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
@@ -1108,7 +1108,7 @@ class StepExplanation(_message.Message):
         """The end of the pause before another attempt. Not set: no pause."""
 
     @_builtins.property
-    def waits_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+    def waits_for_step_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of the steps that must end before this one can start, the first 10."""
 
     @_builtins.property
@@ -1126,7 +1126,7 @@ class StepExplanation(_message.Message):
         attempt: _builtins.int = ...,
         since: _timestamp_pb2.Timestamp | None = ...,
         until: _timestamp_pb2.Timestamp | None = ...,
-        waits_for: _abc.Iterable[_builtins.str] | None = ...,
+        waits_for_step_ids: _abc.Iterable[_builtins.str] | None = ...,
         waits_for_count: _builtins.int = ...,
         cause: _event_pb2.WaitCause.ValueType = ...,
         message: _builtins.str = ...,
@@ -1134,7 +1134,7 @@ class StepExplanation(_message.Message):
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["since", b"since", "until", b"until", "where", b"where"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt", b"attempt", "cause", b"cause", "message", b"message", "since", b"since", "state", b"state", "step_id", b"step_id", "until", b"until", "waits_for", b"waits_for", "waits_for_count", b"waits_for_count", "where", b"where"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "attempt", b"attempt", "cause", b"cause", "message", b"message", "since", b"since", "state", b"state", "step_id", b"step_id", "until", b"until", "waits_for_count", b"waits_for_count", "waits_for_step_ids", b"waits_for_step_ids", "where", b"where"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -162,7 +162,7 @@ async def test_a_waiting_step_names_its_unfinished_dependencies(
     await client.start(flow(step("a", "controlled"), step("b"), step("c", after=["a", "b"])), run_id="r")
     await controlled.wait_started("a")
     explained = await steps_when(client, lambda explained: "b" not in explained)
-    assert (list(explained["c"].waits_for), explained["c"].waits_for_count) == (["a"], 1)
+    assert (list(explained["c"].waits_for_step_ids), explained["c"].waits_for_count) == (["a"], 1)
     assert (explained["c"].cause, explained["c"].HasField("since")) == (WaitCause.WAIT_CAUSE_UNSPECIFIED, False)
 
 
@@ -171,7 +171,7 @@ async def test_very_many_unfinished_dependencies_are_counted(client: RawClient, 
     await client.start(flow(*(step(name, "controlled") for name in many), step("last", after=many)), run_id="r")
     await controlled.wait_started(*many)
     last = (await steps_of(client))["last"]
-    assert (list(last.waits_for), last.waits_for_count) == (many[:10], 40)
+    assert (list(last.waits_for_step_ids), last.waits_for_count) == (many[:10], 40)
 
 
 async def test_a_step_with_join_any_says_that_one_dependency_is_enough(
@@ -191,7 +191,7 @@ async def test_a_step_that_waits_for_max_parallelism_names_it(client: RawClient,
         await controlled.wait_started("a")
         b = (await steps_of(client))["b"]
     assert (b.cause, b.message) == (WaitCause.WAIT_CAUSE_CONCURRENCY, "the workflow's max_parallelism is 1")
-    assert (state_of(b.state), b.since, list(b.waits_for)) == ("pending", plan.time, [])
+    assert (state_of(b.state), b.since, list(b.waits_for_step_ids)) == ("pending", plan.time, [])
 
 
 async def test_a_step_that_waits_for_max_attempts_names_it(
@@ -226,7 +226,7 @@ async def test_a_step_behind_a_barrier_names_the_steps_before_it(
         controlled.release("a")
         await run.until("step_finished", "a")
         c = (await steps_of(client))["c"]
-    assert (list(c.waits_for), c.message) == (["b"], "the barrier: wave 0 has not ended")
+    assert (list(c.waits_for_step_ids), c.message) == (["b"], "the barrier: wave 0 has not ended")
 
 
 async def test_an_attempt_in_clean_up_is_explained(client: RawClient, controlled: ControlledActions) -> None:

@@ -23,7 +23,7 @@ def _to_step(step: StepExplanation) -> orchestrator_pb2.StepExplanation:
         action=step.action,
         state=to_state(step.state),
         attempt=step.attempt,
-        waits_for=step.waits_for,
+        waits_for_step_ids=step.waits_for,
         waits_for_count=step.waits_for_count,
         cause=event_pb2.WaitCause.ValueType(step.cause.value),
         message=clean(step.message),

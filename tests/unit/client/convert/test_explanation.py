@@ -25,7 +25,7 @@ RESPONSE = pb.ExplainRunResponse(
             where=pb.CodeLine(function="fetch", file="/srv/tools.py", line=14, text="await get()"),
         ),
         pb.StepExplanation(step_id="b", state=run_pb2.STATE_PENDING, cause=event_pb2.WAIT_CAUSE_RATE, message="m"),
-        pb.StepExplanation(step_id="c", state=run_pb2.STATE_PENDING, waits_for=["a", "b"], waits_for_count=2),
+        pb.StepExplanation(step_id="c", state=run_pb2.STATE_PENDING, waits_for_step_ids=["a", "b"], waits_for_count=2),
         pb.StepExplanation(step_id="d", state=run_pb2.STATE_RUNNING, until=NOW, cause=99),  # type: ignore[arg-type]  # a newer server's
     ],
     step_count=7,
