@@ -44,6 +44,7 @@ check: $(STAMP) ## Check format, lint, types, import contracts, generated code a
 	$(MAKE) --no-print-directory proto-check
 	buf lint proto
 	buf format --diff --exit-code proto
+	$(MAKE) --no-print-directory proto-breaks
 
 .PHONY: format
 format: $(STAMP) ## Format the code, and fix lint errors where possible
@@ -51,7 +52,8 @@ format: $(STAMP) ## Format the code, and fix lint errors where possible
 	ruff format
 	buf format --write proto
 
-GENERATE = python -m grpc_tools.protoc -I proto --python_out=$(1) --grpc_python_out=$(1) --mypy_out=$(1) --mypy_grpc_out=$(1) $(PROTOS)
+GENERATE = python -m grpc_tools.protoc -I proto --python_out=$(1) --grpc_python_out=$(1) --mypy_out=$(1) --mypy_grpc_out=$(1) $(PROTOS) && \
+  python -m grpc_tools.protoc -I proto --include_imports --descriptor_set_out=$(1)/stepwave/v1/descriptor_set.binpb $(PROTOS)
 
 .PHONY: proto
 proto: $(STAMP) ## Generate client/stepwave/v1 from proto/
@@ -62,6 +64,14 @@ proto-check: $(STAMP) # Fail if the generated code does not match proto/
 	@out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; $(call GENERATE,"$$out"); \
 	diff -r --exclude=__init__.py --exclude=__pycache__ "$$out/stepwave/v1" client/stepwave/v1 \
 	  || { echo 'client/stepwave/v1 does not match proto/: run make proto'; exit 1; }
+
+BREAKING = buf breaking proto --against "$$(git rev-parse --git-common-dir)\#branch=main,subdir=proto"
+
+.PHONY: proto-breaks
+proto-breaks: $(STAMP) # Fail if the contract breaks clients of the branch main in a way that proto/breaks.txt does not declare
+	@if { $(BREAKING) || true; } | sed -E 's/:[0-9]+:[0-9]+:/: /' | grep -vxFf proto/breaks.txt; then \
+	  echo 'these breaks are not declared: add the lines to proto/breaks.txt if they are intended'; exit 1; \
+	fi
 
 .PHONY: sdk-check
 sdk-check: $(STAMP) ## Install the SDK alone with the oldest and the newest supported protobuf, and import it
