@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Install the compilers and libraries that the programs of this folder need, from Debian. Needs root, or sudo.
+set -euo pipefail
+
+packages=(
+  protobuf-compiler
+  golang-go golang-google-grpc-dev golang-google-protobuf-dev
+  g++ pkg-config protobuf-compiler-grpc libgrpc++-dev libprotobuf-dev
+  default-jdk-headless protobuf-compiler-grpc-java-plugin libgrpc-java libprotobuf-java libgoogle-common-protos-java
+)
+sudo=(); [ "$(id -u)" = 0 ] || sudo=(sudo)
+if dpkg-query --show "${packages[@]}" >/dev/null 2>&1; then exit; fi
+"${sudo[@]}" apt-get update -qq
+"${sudo[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends "${packages[@]}"
