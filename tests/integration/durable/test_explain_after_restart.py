@@ -26,7 +26,7 @@ async def test_a_step_whose_action_is_missing_names_it(restarts: Restarts) -> No
         'this server has no action "controlled"',
     )
     assert (state_of(blocked.state), blocked.attempt, blocked.HasField("since")) == ("running", 1, True)
-    assert list(following.waits_for) == ["blocked"]
+    assert list(following.waits_for_step_ids) == ["blocked"]
 
 
 async def test_a_paused_run_is_explained(restarts: Restarts) -> None:
