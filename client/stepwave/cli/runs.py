@@ -21,7 +21,7 @@ from .exit_codes import CommandError, ExitCode, code_of_run
 from .process.shutdown import on_interrupt
 from .source import Source
 
-__all__ = ["RunOptions", "RunRequest", "follow", "print_result", "start_run"]
+__all__ = ["RunOptions", "RunRequest", "connection_messages", "follow", "print_result", "start_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +142,7 @@ async def follow(events: AsyncIterator[Event], display: Display) -> RunResult:
     """
     connected = False
     try:
-        with _connection_messages(display):
+        with connection_messages(display):
             async for event in events:
                 connected = True
                 display.show(event)
@@ -156,7 +156,7 @@ async def follow(events: AsyncIterator[Event], display: Display) -> RunResult:
 
 
 @contextmanager
-def _connection_messages(display: Display) -> Iterator[None]:
+def connection_messages(display: Display) -> Iterator[None]:
     """Show the SDK's log messages about the connection in the body: it is lost, it is back."""
     logger, handler = logging.getLogger("stepwave.connection"), _DisplayHandler(display)
     logger.addHandler(handler)

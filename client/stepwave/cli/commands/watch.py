@@ -1,19 +1,18 @@
 """`stepwave watch`: show a run from its start until it ends or the user stops watching."""
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import closing
 
 import typer
 
 from stepwave._client.aio import AsyncClient
-from stepwave._model.results import Run, RunResult
+from stepwave._model.results import Run
 from stepwave.cli.connect import Target, find_run
-from stepwave.cli.display.displays import Display, OutputMode, make_display
+from stepwave.cli.display.displays import OutputMode, make_display
 from stepwave.cli.display.output import print_message
 from stepwave.cli.exit_codes import ExitCode
 from stepwave.cli.options import InsecureOption, OutputOption, RunArgument, ServerOption, VerboseOption
-from stepwave.cli.process.shutdown import on_interrupt
+from stepwave.cli.process.shutdown import until_interrupted
 from stepwave.cli.runs import follow, print_result
 
 __all__ = ["watch"]
@@ -40,7 +39,7 @@ async def _watch(target: Target, prefix: str, mode: OutputMode | None, *, verbos
         actions = await _actions(client, run)
         with closing(make_display(mode, actions, rerun_of=run.rerun_of, paused_at=paused_at)) as display:
             async with client.watch(run_id) as events:
-                result = await _until_interrupted(follow(events, display), display)
+                result = await until_interrupted(follow(events, display), display.close)
     if result is None:
         print_message(f"{run_id} continues; to watch it again: stepwave watch {run_id}")
         return ExitCode.SUCCEEDED
@@ -50,18 +49,3 @@ async def _watch(target: Target, prefix: str, mode: OutputMode | None, *, verbos
 async def _actions(client: AsyncClient, run: Run) -> dict[str, str]:
     """Return the steps' actions by step id if some are missing. Events name the actions of started steps only."""
     return {step.step_id: step.action async for step in client.steps(run.run_id)} if run.missing_actions else {}
-
-
-async def _until_interrupted(following: Coroutine[None, None, RunResult], display: Display) -> RunResult | None:
-    """Return the run's result; `None` if an interrupt came first."""
-    task = asyncio.create_task(following)
-
-    def stop() -> None:
-        task.cancel()
-
-    try:
-        with on_interrupt(stop, display.close):
-            await asyncio.wait({task})
-    finally:
-        task.cancel()
-    return None if task.cancelled() else task.result()
