@@ -8,12 +8,13 @@ from typing import Any, TypeAlias
 
 from stepwave._values.payload import JSON, Blob
 
-__all__ = ["Answer", "Context", "is_of_context"]
+__all__ = ["KEPT", "Answer", "Context"]
 
-_LOGGER = "stepwave.action"
+KEPT = "_stepwave_kept"
+"""The attribute of records that the logger of a context has handed over, so that no handler does it again."""
 
-TakeRecord: TypeAlias = Callable[[logging.LogRecord], object]
-"""Takes a record for `stepwave logs`. May be called from any thread, and does not raise."""
+TakeRecord: TypeAlias = Callable[[logging.LogRecord], bool]
+"""Takes a record for the run's logs, and returns whether it did. May be called from any thread, and does not raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Context:
         whatever level the process logs. It keeps messages of a lower level if the process logs them.
         """
         if self._logger is None:
-            logger = logging.getLogger(_LOGGER)
+            logger = logging.getLogger("stepwave.action")
             ids = {"run_id": self.run_id, "step_id": self.step_id, "attempt": self.attempt}
             self._logger = _AttemptLogger(logger if self._log is None else _KeepingLogger(logger, self._log), ids)
         return self._logger
@@ -126,7 +127,7 @@ class _AttemptLogger(logging.LoggerAdapter[logging.Logger]):
 
 
 class _KeepingLogger(logging.Logger):
-    """Logs as another logger, and hands over each record that passes that logger's filters.
+    """Logs as another logger, and first hands over each record that passes that logger's filters.
 
     Args:
         logger: The other logger.
@@ -151,11 +152,7 @@ class _KeepingLogger(logging.Logger):
             return
         if isinstance(passed, logging.LogRecord):
             record = passed
+        if self._take(record):
+            setattr(record, KEPT, True)
         if self._real.isEnabledFor(record.levelno):
             self._real.callHandlers(record)
-        self._take(record)
-
-
-def is_of_context(record: logging.LogRecord) -> bool:
-    """Return whether a record was logged by the logger of a `Context`."""
-    return record.name == _LOGGER and hasattr(record, "step_id")

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from stepwave._actions.context import is_of_context
+from stepwave._actions.context import KEPT
 from stepwave_server.actions.failures import cut, text_of, traceback_of, traceback_text
 from stepwave_server.wire.events.encode import LogEntry, LogLevel
 
@@ -40,6 +40,18 @@ logger = logging.getLogger(__name__)
 
 _sink: ContextVar["LogSink | None"] = ContextVar("stepwave_log_sink", default=None)
 
+_forks = 0
+"""Number of forks between the first process and this one."""
+
+
+def _count_fork() -> None:
+    global _forks
+    _forks += 1
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_count_fork)
+
 
 class LogSink:
     """Takes the log records of one attempt, on any thread, until the attempt ends.
@@ -51,12 +63,12 @@ class LogSink:
         tracebacks: Whether an entry has the traceback of a logged exception.
     """
 
-    __slots__ = ("_keep", "_process", "_tracebacks")
+    __slots__ = ("_forks", "_keep", "_tracebacks")
 
     def __init__(self, keep: Callable[[LogEntry], None], *, tracebacks: bool) -> None:
         self._keep: Callable[[LogEntry], None] | None = keep
         self._tracebacks = tracebacks
-        self._process = os.getpid()
+        self._forks = _forks
 
     def enter(self) -> None:
         """Take the records of the current context, and of contexts that are copied from it."""
@@ -65,17 +77,23 @@ class LogSink:
     @property
     def is_open(self) -> bool:
         """Whether it takes records. A forked process has the memory of the server, but not the server."""
-        return self._keep is not None and os.getpid() == self._process
+        return self._keep is not None and self._forks == _forks
 
-    def take(self, record: logging.LogRecord) -> None:
-        """Take a record, if the attempt has not ended. An error never reaches the action."""
+    def take(self, record: logging.LogRecord) -> bool:
+        """Take a record, unless the attempt has ended. An error never reaches the action.
+
+        Returns:
+            Whether it was taken.
+        """
         keep = self._keep
         if keep is None or not self.is_open:
-            return
+            return False
         try:
             keep(_entry(record, tracebacks=self._tracebacks))
         except Exception:
             logger.exception("a log record of an action was lost")
+            return False
+        return True
 
     def close(self) -> None:
         """Take no more records, and drop all references."""
@@ -94,15 +112,15 @@ def capture_logs() -> Iterator[None]:
 
 
 def is_captured(record: logging.LogRecord) -> bool:
-    """Return whether `capture_logs` makes an attempt keep a record. Call it where the record is logged."""
-    return is_of_context(record) or _sink_of(record) is not None
+    """Return whether a record is taken while inside `capture_logs`. Call it where the record is logged."""
+    return hasattr(record, KEPT) or _sink_of(record) is not None
 
 
 class _CaptureHandler(logging.Handler):
     """Hands over the records that are logged in the context of an attempt."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        sink = None if is_of_context(record) else _sink_of(record)
+        sink = None if hasattr(record, KEPT) else _sink_of(record)
         if sink is not None:
             sink.take(record)
 

@@ -196,6 +196,7 @@ class LocalEngine(RunQueries):
             window=submission.window,
             rerun_of=submission.rerun_of,
         )
+        self._logs.delete_evicted(self._journal.has_ended)
         run = self._add(header, RestoredRun(state, []))
         self._journal.create(header)
         run.feed(Started(submission.reused, submission.rerun_of if submission.reused else ""))
@@ -376,7 +377,6 @@ class LocalEngine(RunQueries):
         """Remove a run that has ended."""
         del self._runs[run.key]
         run.log.end()
-        self._logs.delete_evicted(self._journal.has_ended)
         self._check_idle()
 
     def _drop_run(self, run: LocalRun) -> None:

@@ -1,9 +1,12 @@
 """Actions for tests of the command line. Like a user's module, it is in the working directory."""
 
 import asyncio
+import logging
 from contextlib import suppress
 
 from stepwave import Context, action
+
+logger = logging.getLogger("tools")
 
 
 @action
@@ -48,3 +51,30 @@ async def ignore_cancellation(context: Context) -> None:
     while True:
         with suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
+
+
+@action
+async def log_words(context: Context) -> None:
+    """Log by the context, and by the logger of the module."""
+    context.logger.info("hello from %s", context.step_id)
+    logger.warning("careful:\nsecond line\x1b[31m")
+    logger.debug("a detail")
+
+
+@action
+def log_error() -> None:
+    """Log an exception, on a thread."""
+    try:
+        "all words".index("another")
+    except ValueError:
+        logger.exception("failed")
+
+
+@action
+async def log_and_hold(context: Context) -> None:
+    """Log, and wait until the attempt is cancelled."""
+    context.logger.warning("holding")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        context.logger.error("let go")

@@ -108,9 +108,8 @@ async def _logs(target: Target, prefix: str, wanted: _Filter, show: Callable[[St
         run = await find_run(client, prefix)
         reader = _Reader(client, run, wanted, show)
         if follow and not run.state.ended:
-            display = QuietDisplay()
-            with connection_messages(display):
-                await until_interrupted(reader.follow(), display.close)
+            with connection_messages(_ConnectionDisplay(reader)):
+                await until_interrupted(reader.follow(), output_stream().flush)
         else:
             await reader.read()
         if not reader.shown:
@@ -128,12 +127,15 @@ class _Reader:
 
     Attributes:
         shown: The number of messages that were shown.
+        is_behind: Whether the stream may have missed messages.
     """
 
     def __init__(self, client: AsyncClient, run: Run, wanted: _Filter, show: Callable[[StepLog], None]) -> None:
         self.shown = 0
+        self.is_behind = False
         self._client = client
         self._run_id = run.run_id
+        self._sequence = run.last_sequence
         self._wanted = wanted
         self._show = show
         self._read = 0
@@ -144,6 +146,7 @@ class _Reader:
 
     async def read(self) -> None:
         """Read the kept messages that have not been read."""
+        self.is_behind = False
         async for event in self._client.logs(self._run_id):
             self._take(event)
         if not (self.shown or self._checked):
@@ -151,11 +154,12 @@ class _Reader:
 
     async def follow(self) -> None:
         """Read messages until the run ends. Those that the stream misses are read from the kept ones."""
-        async with self._client.watch(self._run_id, kinds=["step_log"]) as events:
+        # A stream after a number is confirmed at once. It is then resumed as long as that of a run.
+        async with self._client.watch(self._run_id, after=self._sequence, kinds=["step_log"]) as events:
             await self.read()
             async for event in events:
                 if isinstance(event, StepLog):
-                    if event.index != self._index + 1:
+                    if self.is_behind or event.index != self._index + 1:
                         await self.read()
                     self._take(event)
         await self.read()
@@ -195,6 +199,18 @@ class _Reader:
             near = get_close_matches(wanted, known, 1)
             hint = f'; did you mean "{near[0]}"?' if near else ""
             raise CommandError(f'{self._run_id} has no step "{one_line(wanted)}"{hint}')
+
+
+class _ConnectionDisplay(QuietDisplay):
+    """Shows messages about the connection. While it is lost, the stream may miss messages of the run."""
+
+    def __init__(self, reader: _Reader) -> None:
+        super().__init__()
+        self._reader = reader
+
+    def show_connection(self, *, lost: bool) -> None:
+        """Note that messages may be missed."""
+        self._reader.is_behind = True
 
 
 class _TextPrinter:
