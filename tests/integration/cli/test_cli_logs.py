@@ -73,6 +73,11 @@ def test_as_result_no_log_messages_are_shown(local_shell: Shell) -> None:
     assert (json.loads(done.stdout), done.stderr) == ({"error": None}, "")
 
 
+def test_warnings_that_no_attempt_takes_still_go_to_standard_error(local_shell: Shell, tmp_path: Path) -> None:
+    flow = run_file(tmp_path, "log_on_own_thread")
+    assert local_shell.run("run", flow, "--actions", "tools", "--output", "result").stderr == "on a thread of its own\n"
+
+
 def test_a_module_that_configures_logging_has_its_messages_shown_once(local_shell: Shell, tmp_path: Path) -> None:
     done = local_shell.run("run", run_file(tmp_path, "log_all"), "--actions", "configured_tools")
     lines = [line.split(" s  ", 1)[-1] for line in done.stderr.splitlines()]

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from contextlib import suppress
 
 from stepwave import Context, action
@@ -68,6 +69,15 @@ def log_error() -> None:
         "all words".index("another")
     except ValueError:
         logger.exception("failed")
+
+
+@action
+async def log_on_own_thread() -> None:
+    """Log on a thread that has no context variables of the attempt."""
+    for log in (logger.info, logger.warning):
+        thread = threading.Thread(target=log, args=("on a thread of its own",))
+        thread.start()
+        thread.join()
 
 
 @action

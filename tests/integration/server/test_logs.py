@@ -197,9 +197,12 @@ async def test_a_slow_watcher_misses_messages_rather_than_use_memory(
 
 
 async def test_the_messages_of_a_deleted_run_are_deleted(serve: Serve, connect: Connect) -> None:
-    client = connect(await serve(talks))
+    server = await serve(talks)
+    client = connect(server)
     await client.run(ONE, run_id="one")
+    assert server.engine._logs.size
     await client.delete("one")
+    assert server.engine._logs.size == 0
     assert (await refusal(logs(client, "one"))).code is grpc.StatusCode.NOT_FOUND
     await client.run(flow(step("s")), run_id="one")
     assert await logs(client, "one") == []
@@ -268,7 +271,9 @@ async def test_a_server_in_a_process_of_its_own_keeps_what_other_loggers_log(ser
     assert {log.step_id for log in found} == {"a", "b"}
 
 
-async def test_what_is_logged_after_the_end_of_the_attempt_is_not_kept(serve: Serve, connect: Connect) -> None:
+async def test_what_is_logged_after_the_end_of_the_attempt_is_not_kept(
+    serve: Serve, connect: Connect, controlled: ControlledActions
+) -> None:
     late: list[asyncio.Task[None]] = []
     ended = asyncio.Event()
 
@@ -282,9 +287,12 @@ async def test_what_is_logged_after_the_end_of_the_attempt_is_not_kept(serve: Se
         context.logger.info("in time")
 
     client = connect(await serve(talks))
-    await client.run(ONE, run_id="one")
-    ended.set()
-    await late[0]
+    async with client.execute(flow(step("s", "talks"), step("other", "controlled")), run_id="one", window=60) as run:
+        await run.until("step_finished", "s")
+        ended.set()
+        await late[0]
+        controlled.release("other")
+        assert messages(await run.rest()) == ["in time"]
     assert messages(await logs(client, "one")) == ["in time"]
 
 
