@@ -109,13 +109,14 @@ def capture_action_logs() -> Iterator[None]:
     def is_for_stream(record: logging.LogRecord) -> bool:
         return not is_captured(record)
 
-    root, added = logging.getLogger(), None
-    level = root.level
-    if not root.handlers and logging.lastResort is not None:
-        added = logging.lastResort
-        root.addHandler(added)
-        root.setLevel(min(level, logging.INFO))
+    root = logging.getLogger()
+    level, last_resort = root.level, None if root.handlers else _LastResort(logging.WARNING)
     handlers = [handler for handler in _handlers() if _writes_to_standard_stream(handler)]
+    if last_resort is not None:
+        root.addHandler(last_resort)
+        handlers.append(last_resort)
+        if level == logging.WARNING:  # the default
+            root.setLevel(logging.INFO)
     for handler in handlers:
         handler.addFilter(is_for_stream)
     try:
@@ -124,9 +125,22 @@ def capture_action_logs() -> Iterator[None]:
     finally:
         for handler in handlers:
             handler.removeFilter(is_for_stream)
-        if added is not None:
-            root.removeHandler(added)
+        if last_resort is not None:
+            root.removeHandler(last_resort)
             root.setLevel(level)
+
+
+class _LastResort(logging.Handler):
+    """Writes records that no other handler gets, as `logging` does if the root logger has no handler."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = logging.getLogger(record.name)
+        while logger.parent is not None:
+            if logger.handlers:
+                return
+            logger = logger.parent
+        if logging.lastResort is not None:
+            logging.lastResort.handle(record)
 
 
 def _handlers() -> Iterator[logging.Handler]:
