@@ -158,7 +158,8 @@ def test_a_run_without_messages_says_why_that_can_be(shell: Shell) -> None:
     done = shell.run("logs", "said-nothing")
     assert (done.returncode, done.stdout) == (0, "")
     assert done.stderr == (
-        "nothing is kept of what said-nothing logged: its actions logged nothing, or the server was restarted since\n"
+        "nothing is kept of what said-nothing logged: its actions logged nothing, "
+        "the server was restarted since, or messages of newer runs took their place\n"
     )
 
 

@@ -169,8 +169,8 @@ class _Reader:
         if self._read:
             return f"of {plural(self._read, 'message')} kept, none matches --step and --level"
         return (
-            f"nothing is kept of what {self._run_id} logged: "
-            "its actions logged nothing, or the server was restarted since"
+            f"nothing is kept of what {self._run_id} logged: its actions logged nothing, "
+            "the server was restarted since, or messages of newer runs took their place"
         )
 
     def _take(self, event: StepLog) -> None:
