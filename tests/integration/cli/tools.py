@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 from stepwave import Context, action
 
@@ -88,3 +89,16 @@ async def log_and_hold(context: Context) -> None:
         await asyncio.Event().wait()
     finally:
         context.logger.error("let go")
+
+
+@action
+async def log_on_signal(file: str, context: Context) -> None:
+    """Log, log again when a file exists, and wait until the attempt is cancelled."""
+    context.logger.info("waiting")
+    while not Path(file).exists():  # noqa: ASYNC110 - the test may be in another process
+        await asyncio.sleep(0.01)
+    context.logger.info("signalled")
+    try:
+        await asyncio.Event().wait()
+    finally:
+        context.logger.info("let go")

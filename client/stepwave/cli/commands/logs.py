@@ -34,6 +34,7 @@ from stepwave.cli.runs import connection_messages
 
 __all__ = ["logs"]
 
+_FOLLOWED_KINDS = ("step_log", "step_started")
 _MAX_STEP_WIDTH = 32
 
 
@@ -153,14 +154,19 @@ class _Reader:
             await self._check_step()
 
     async def follow(self) -> None:
-        """Read messages until the run ends. Those that the stream misses are read from the kept ones."""
+        """Read messages until the run ends. Those that the stream misses are read from the kept ones.
+
+        A restarted server starts the running attempts again. The events of these starts show that it is back, even if
+        nothing more is logged.
+        """
         # A stream after a number is confirmed at once. It is then resumed as long as that of a run.
-        async with self._client.watch(self._run_id, after=self._sequence, kinds=["step_log"]) as events:
+        async with self._client.watch(self._run_id, after=self._sequence, kinds=_FOLLOWED_KINDS) as events:
             await self.read()
+            self.is_behind = True  # the stream may have begun after that
             async for event in events:
+                if self.is_behind or (isinstance(event, StepLog) and event.index != self._index + 1):
+                    await self.read()
                 if isinstance(event, StepLog):
-                    if self.is_behind or event.index != self._index + 1:
-                        await self.read()
                     self._take(event)
         await self.read()
 
