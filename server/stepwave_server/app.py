@@ -17,6 +17,7 @@ from opentelemetry import trace
 
 from stepwave.v1 import orchestrator_pb2
 from stepwave_server.actions import Registry
+from stepwave_server.actions.logs import capture_logs
 from stepwave_server.config import Settings
 from stepwave_server.core.model import SECOND
 from stepwave_server.engine.attempts.lag import LagMonitor
@@ -273,13 +274,19 @@ async def serve(
     if telemetry is not None:  # spans that actions make go the same way
         trace.set_tracer_provider(telemetry.provider())
     server = Server(settings, actions=actions, telemetry=telemetry)
+    with capture_logs():  # before the start, which continues runs of an earlier server
+        await _serve(server, ready, ignore_interrupts=ignore_interrupts)
+
+
+async def _serve(server: Server, ready: Callable[[str], None], *, ignore_interrupts: bool) -> None:
+    """Start a server, serve until the first signal, and drain."""
     await server.start()
     try:
         stop_requested = await _serve_until_signal(server, ready, ignore_interrupts=ignore_interrupts)
     except BaseException:
         await server.stop()
         raise
-    logger.info("draining: no new runs; those under way get %g s", settings.drain_timeout)
+    logger.info("draining: no new runs; those under way get %g s", server.settings.drain_timeout)
     await _drain(server, stop_requested)
 
 

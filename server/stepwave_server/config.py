@@ -44,7 +44,7 @@ class Settings(BaseSettings):
     recover: Recover = Field(
         default=Recover.RESUME, description="What to do with runs that were under way: resume, pause or fail."
     )
-    tracebacks: bool = Field(default=True, description="Failures carry the traceback of the action's code.")
+    tracebacks: bool = Field(default=True, description="Failures and logs carry tracebacks of the actions' code.")
     drain_timeout: float = Field(
         default=30.0, ge=0, description="How long runs under way may go on when the server stops."
     )

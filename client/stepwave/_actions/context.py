@@ -4,11 +4,17 @@ import logging
 from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from stepwave._values.payload import JSON, Blob
 
-__all__ = ["Answer", "Context"]
+__all__ = ["KEPT", "Answer", "Context"]
+
+KEPT = "_stepwave_kept"
+"""The attribute of records that the logger of a context has handed over, so that no handler does it again."""
+
+TakeRecord: TypeAlias = Callable[[logging.LogRecord], bool]
+"""Takes a record for the run's logs, and returns whether it did. May be called from any thread, and does not raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +40,19 @@ class Context:
         idempotency_key: A key for services that take one. It is the same for all attempts of the step, and unique to
             the step. A fallback has a key of its own.
         deadline: The time of the attempt's timeout, in UTC; `None`: no timeout.
-        logger: A logger whose records have `run_id`, `step_id` and `attempt`.
     """
 
-    __slots__ = ("_emit", "_progress", "attempt", "deadline", "idempotency_key", "logger", "run_id", "step_id")
+    __slots__ = (
+        "_emit",
+        "_log",
+        "_logger",
+        "_progress",
+        "attempt",
+        "deadline",
+        "idempotency_key",
+        "run_id",
+        "step_id",
+    )
 
     def __init__(
         self,
@@ -49,6 +64,7 @@ class Context:
         deadline: datetime | None = None,
         emit: Callable[[JSON | Blob], None] | None = None,
         progress: Callable[[float | None, str], None] | None = None,
+        log: TakeRecord | None = None,
     ) -> None:
         self.run_id = run_id
         self.step_id = step_id
@@ -57,8 +73,21 @@ class Context:
         self.deadline = deadline
         self._emit = emit
         self._progress = progress
-        ids = {"run_id": run_id, "step_id": step_id, "attempt": attempt}
-        self.logger = _AttemptLogger(logging.getLogger("stepwave.action"), ids)
+        self._log = log
+        self._logger: _AttemptLogger | None = None
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        """A logger whose records have `run_id`, `step_id` and `attempt`. It logs as the logger `stepwave.action`.
+
+        The server keeps its messages of level INFO and above for the run's watchers and for `stepwave logs`, at
+        whatever level the process logs. It keeps messages of a lower level if the process logs them.
+        """
+        if self._logger is None:
+            logger = logging.getLogger("stepwave.action")
+            ids = {"run_id": self.run_id, "step_id": self.step_id, "attempt": self.attempt}
+            self._logger = _AttemptLogger(logger if self._log is None else _KeepingLogger(logger, self._log), ids)
+        return self._logger
 
     def emit(self, chunk: JSON | Blob) -> None:
         """Send a chunk of the answer to the run's watchers. Chunks are not kept, and a slow watcher may miss some.
@@ -95,3 +124,35 @@ class _AttemptLogger(logging.LoggerAdapter[logging.Logger]):
     def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[object, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}
         return msg, kwargs
+
+
+class _KeepingLogger(logging.Logger):
+    """Logs as another logger, and first hands over each record that passes that logger's filters.
+
+    Args:
+        logger: The other logger.
+        take: Takes the records.
+    """
+
+    def __init__(self, logger: logging.Logger, take: TakeRecord) -> None:
+        super().__init__(logger.name)
+        self.parent = logger
+        self._real = logger
+        self._take = take
+
+    def isEnabledFor(self, level: int) -> bool:  # noqa: N802 - the library's name, as below
+        return level >= logging.INFO or self._real.isEnabledFor(level)
+
+    def setLevel(self, level: int | str) -> None:  # noqa: N802
+        self._real.setLevel(level)
+
+    def handle(self, record: logging.LogRecord) -> None:
+        passed: object = self._real.filter(record)  # from Python 3.12 on, a filter may replace the record
+        if not passed:
+            return
+        if isinstance(passed, logging.LogRecord):
+            record = passed
+        if self._take(record):
+            setattr(record, KEPT, True)
+        if self._real.isEnabledFor(record.levelno):
+            self._real.callHandlers(record)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from stepwave._building.requests import Definition, Rerun, Startable
 from stepwave._building.workflow import ActionLike
 from stepwave._model.catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
+from stepwave._model.events import StepLog
 from stepwave._model.explanation import RunExplanation
 from stepwave._model.report import RunReport
 from stepwave._model.results import Run, RunResult, State, StepResult
@@ -153,6 +154,10 @@ class Client:
     def steps(self, run_id: str) -> Iterator[StepResult]:
         """Iterate over the results of a run's steps so far. As `AsyncClient.steps`."""
         return drive_each(self._session.steps(run_id))
+
+    def logs(self, run_id: str, step: str | None = None) -> Iterator[StepLog]:
+        """Iterate over what the actions of a run have logged so far. As `AsyncClient.logs`."""
+        return drive_each(self._session.logs(run_id, step))
 
     def runs(
         self,

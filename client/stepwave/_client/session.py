@@ -10,6 +10,7 @@ from datetime import datetime
 from stepwave._building.requests import Definition, Rerun, RunFilter, Startable, kind_number, set_run, set_workflow
 from stepwave._building.workflow import ActionLike, Workflow
 from stepwave._convert.collect import Collector, assemble_result
+from stepwave._convert.events import log_from_proto
 from stepwave._convert.results import (
     action_from_proto,
     explanation_from_proto,
@@ -20,6 +21,7 @@ from stepwave._convert.results import (
     workflow_from_proto,
 )
 from stepwave._model.catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
+from stepwave._model.events import StepLog
 from stepwave._model.explanation import RunExplanation
 from stepwave._model.report import RunReport
 from stepwave._model.results import Run, RunResult, State, StepResult
@@ -33,6 +35,7 @@ from stepwave._transport.base import (
     EXPORT,
     GET,
     INFO,
+    LOGS,
     PLAN,
     RESULT,
     RUNS,
@@ -55,6 +58,7 @@ __all__ = ["Session"]
 
 _STEPS_PER_PAGE = 10_000
 _RUNS_PER_PAGE = 1_000
+_LOGS_PER_PAGE = 1_000
 
 
 class Session:
@@ -227,6 +231,27 @@ class Session:
         async for page in self._link.pages(STEPS, request):
             for message in page.step_results:
                 yield step_from_proto(message)
+
+    async def logs(self, run_id: str, step: str | None = None) -> AsyncIterator[StepLog]:
+        """Iterate over what the actions of a run have logged so far, in order.
+
+        The server keeps the newest messages in memory: at most 1,000 of a run, and 256 KiB. They do not outlive the
+        server. An `index` of the first message above 1 shows that earlier ones were dropped. To see messages as they
+        are logged, iterate over the events of the run: those of the kind `step_log`.
+
+        Args:
+            run_id: The run.
+            step: Only messages of this step; `None`: all.
+
+        Raises:
+            NotFound: There is no such run.
+        """
+        request = pb.ListRunLogsRequest(
+            namespace=self._namespace, run_id=run_id, step_id=step or "", page_size=_LOGS_PER_PAGE
+        )
+        async for page in self._link.pages(LOGS, request):
+            for event in page.events:
+                yield log_from_proto(event)
 
     async def runs(
         self,

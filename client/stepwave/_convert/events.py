@@ -10,6 +10,7 @@ from stepwave._model.events import (
     RunStopping,
     StepChunk,
     StepFinished,
+    StepLog,
     StepProgress,
     StepReady,
     StepRetrying,
@@ -25,9 +26,9 @@ from stepwave._model.results import RunResult
 from stepwave._values.payload import from_payload
 from stepwave.v1 import event_pb2, run_pb2
 
-from .results import failure_from_proto, moment, step_from_proto, wait_cause
+from .results import failure_from_proto, log_level, moment, step_from_proto, wait_cause
 
-__all__ = ["event_from_proto"]
+__all__ = ["event_from_proto", "log_from_proto"]
 
 
 def _waves(messages: Iterable[event_pb2.Wave]) -> tuple[Wave, ...]:
@@ -93,6 +94,26 @@ def _step_progress(event: event_pb2.RunEvent, run_id: str, sequence: int, time: 
     return StepProgress(run_id, sequence, time, body.step_id, body.attempt, fraction, body.message)
 
 
+def log_from_proto(event: event_pb2.RunEvent) -> StepLog:
+    """Convert a `step_log` event of the contract."""
+    return _step_log(event, event.run_id, event.sequence, moment(event.time))
+
+
+def _step_log(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> StepLog:
+    body = event.step_log
+    return StepLog(
+        run_id=run_id,
+        sequence=sequence,
+        time=time,
+        index=body.index,
+        step_id=body.step_id,
+        attempt=body.attempt,
+        level=log_level(body.level),
+        logger=body.logger,
+        message=body.message,
+    )
+
+
 def _step_waiting(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     body = event.step_waiting
     return StepWaiting(run_id, sequence, time, body.step_id, wait_cause(body.cause), body.message, body.limit)
@@ -137,6 +158,7 @@ _MAKERS: dict[str, Callable[[event_pb2.RunEvent, str, int, datetime], AnyEvent]]
     "step_started": _step_started,
     "step_chunk": _step_chunk,
     "step_progress": _step_progress,
+    "step_log": _step_log,
     "step_waiting": _step_waiting,
     "step_retrying": _step_retrying,
     "step_ready": _step_ready,

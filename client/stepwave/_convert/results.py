@@ -23,6 +23,7 @@ from stepwave._model.catalog import (
     ServerInfo,
     ServerLimits,
 )
+from stepwave._model.events import LogLevel
 from stepwave._model.explanation import CodeLine, RunExplanation, StepExplanation
 from stepwave._model.results import (
     Counts,
@@ -45,6 +46,7 @@ __all__ = [
     "enum_values",
     "explanation_from_proto",
     "failure_from_proto",
+    "log_level",
     "moment",
     "plan_from_proto",
     "result_from_proto",
@@ -75,6 +77,7 @@ _REASONS = enum_values(run_pb2.FailureReason, "FAILURE_REASON_", FailureReason)
 _FAILURE_CAUSES = enum_values(run_pb2.FailureCause, "FAILURE_CAUSE_", FailureCause)
 _SKIP_CAUSES = enum_values(run_pb2.SkipCause, "SKIP_CAUSE_", SkipCause)
 _WAITS = enum_values(event_pb2.WaitCause, "WAIT_CAUSE_", WaitCause)
+_LOG_LEVELS = enum_values(event_pb2.LogLevel, "LOG_LEVEL_", LogLevel)
 _RULES = enum_values(orchestrator_pb2.InputRule, "INPUT_RULE_", InputRule)
 
 
@@ -113,6 +116,11 @@ def run_from_proto(message: run_pb2.Run, waiting: Iterable[orchestrator_pb2.Wait
         missing_actions=tuple(message.missing_actions),
         waiting=tuple(map(_waiting, waiting)),
     )
+
+
+def log_level(number: int) -> LogLevel:
+    """Convert a log level of the contract."""
+    return _LOG_LEVELS.get(number, LogLevel.UNKNOWN)
 
 
 def wait_cause(number: int) -> WaitCause:

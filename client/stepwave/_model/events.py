@@ -5,6 +5,7 @@ The streams yield `AnyEvent`, the union of all events. So type checkers narrow a
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import ClassVar, Literal, TypeAlias
 
 from stepwave._values.payload import JSON, Output
@@ -15,11 +16,13 @@ from .results import Failure, RunResult, StepResult, WaitCause
 __all__ = [
     "AnyEvent",
     "Event",
+    "LogLevel",
     "RunFinished",
     "RunStarted",
     "RunStopping",
     "StepChunk",
     "StepFinished",
+    "StepLog",
     "StepProgress",
     "StepReady",
     "StepRetrying",
@@ -163,6 +166,40 @@ class StepProgress(Event):
     message: str
 
 
+class LogLevel(StrEnum):
+    """The severity of a log message, in rising order. The names are those of the module `logging`."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+    CRITICAL = "critical"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class StepLog(Event):
+    """A running attempt logged a message; transient, but `logs` of a client returns those that are kept.
+
+    Attributes:
+        index: The number of the message in its run, from 1. A gap means that messages were missed.
+        step_id: The step.
+        attempt: The attempt.
+        level: The severity.
+        logger: The name of the logger; that of a `Context` is `stepwave.action`.
+        message: The message. It may have several lines, such as the traceback of a logged exception.
+    """
+
+    kind: ClassVar[Literal["step_log"]] = "step_log"
+
+    index: int
+    step_id: str
+    attempt: int
+    level: LogLevel
+    logger: str
+    message: str
+
+
 @dataclass(frozen=True, slots=True)
 class StepWaiting(Event):
     """A ready step has not started yet; transient.
@@ -292,6 +329,7 @@ AnyEvent: TypeAlias = (
     | StepStarted
     | StepChunk
     | StepProgress
+    | StepLog
     | StepWaiting
     | StepRetrying
     | StepReady

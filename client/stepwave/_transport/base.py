@@ -16,6 +16,7 @@ __all__ = [
     "FINISH_WITHIN",
     "GET",
     "INFO",
+    "LOGS",
     "PLAN",
     "RESULT",
     "RUNS",
@@ -59,6 +60,7 @@ START: Unary[pb.StartRunRequest, pb.StartRunResponse] = Unary("StartRun")
 GET: Unary[pb.GetRunRequest, pb.GetRunResponse] = Unary("GetRun")
 RESULT: Unary[pb.GetResultRequest, pb.GetResultResponse] = Unary("GetResult")
 STEPS: Unary[pb.ListStepResultsRequest, pb.ListStepResultsResponse] = Unary("ListStepResults")
+LOGS: Unary[pb.ListRunLogsRequest, pb.ListRunLogsResponse] = Unary("ListRunLogs")
 RUNS: Unary[pb.ListRunsRequest, pb.ListRunsResponse] = Unary("ListRuns")
 CANCEL: Unary[pb.CancelRunRequest, pb.CancelRunResponse] = Unary("CancelRun")
 DELETE: Unary[pb.DeleteRunRequest, pb.DeleteRunResponse] = Unary("DeleteRun")

@@ -14,6 +14,7 @@ from .commands.backup import backup
 from .commands.export import delete, export
 from .commands.init import init
 from .commands.lists import actions, runs
+from .commands.logs import logs
 from .commands.plan import plan
 from .commands.report import report
 from .commands.result import cancel, result
@@ -65,6 +66,7 @@ for _command in (
     result,
     report,
     why,
+    logs,
     cancel,
     export,
     delete,

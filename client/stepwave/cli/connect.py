@@ -13,7 +13,7 @@ from .display.output import columns
 from .display.text import time_text
 from .exit_codes import CommandError, ExitCode
 from .process.standard_streams import reserve_stdout
-from .server import require_server_extra, settings_problems
+from .server import capture_action_logs, require_server_extra, settings_problems
 
 __all__ = ["Target", "find_run"]
 
@@ -88,7 +88,8 @@ class Target:
         try:
             with reserve_stdout():  # the output of actions is not part of the command's output
                 async with AsyncClient.local(actions=self.actions) as client:
-                    yield client
+                    with capture_action_logs():  # when the modules of actions have configured logging, if they do
+                        yield client
         except (ActionsError, LimitsError, TelemetryUnavailable) as error:
             raise CommandError(str(error)) from error
         except ValidationError as error:

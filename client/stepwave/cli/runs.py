@@ -23,7 +23,16 @@ from .exit_codes import CommandError, ExitCode, code_of_run
 from .process.shutdown import on_interrupt
 from .source import Source
 
-__all__ = ["RunOptions", "RunRequest", "ShowOptions", "follow", "print_result", "start_run", "text_writer"]
+__all__ = [
+    "RunOptions",
+    "RunRequest",
+    "ShowOptions",
+    "connection_messages",
+    "follow",
+    "print_result",
+    "start_run",
+    "text_writer",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +232,7 @@ async def follow(
     """
     connected = False
     try:
-        with _connection_messages(display):
+        with connection_messages(display):
             async for event in events:
                 connected = True
                 display.show(event)
@@ -241,7 +250,7 @@ async def follow(
 
 
 @contextmanager
-def _connection_messages(display: Display) -> Iterator[None]:
+def connection_messages(display: Display) -> Iterator[None]:
     """Show the SDK's log messages about the connection in the body: it is lost, it is back."""
     logger, handler = logging.getLogger("stepwave.connection"), _DisplayHandler(display)
     logger.addHandler(handler)

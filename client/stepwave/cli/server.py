@@ -3,7 +3,8 @@
 import logging
 import os
 import sys
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "JOURNAL_FORMS",
     "JOURNAL_HELP",
+    "capture_action_logs",
     "choose_journal",
     "make_settings",
     "require_server_extra",
@@ -92,6 +94,67 @@ def start_logging(level: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_IdFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=level.upper(), handlers=[handler])
+
+
+@contextmanager
+def capture_action_logs() -> Iterator[None]:
+    """Take what actions in this process log, while inside: it is shown as events of the run, and only so.
+
+    Handlers that write to a standard stream leave these records out. If no module of actions has configured logging,
+    records of level INFO and above are taken. The warnings of other code still go to standard error, as they do by
+    default.
+    """
+    from stepwave_server.actions.logs import capture_logs, is_captured
+
+    def is_for_stream(record: logging.LogRecord) -> bool:
+        return not is_captured(record)
+
+    root = logging.getLogger()
+    level, last_resort = root.level, None if root.handlers else _LastResort(logging.WARNING)
+    handlers = [handler for handler in _handlers() if _writes_to_standard_stream(handler)]
+    if last_resort is not None:
+        root.addHandler(last_resort)
+        handlers.append(last_resort)
+        if level == logging.WARNING:  # the default
+            root.setLevel(logging.INFO)
+    for handler in handlers:
+        handler.addFilter(is_for_stream)
+    try:
+        with capture_logs():
+            yield
+    finally:
+        for handler in handlers:
+            handler.removeFilter(is_for_stream)
+        if last_resort is not None:
+            root.removeHandler(last_resort)
+            root.setLevel(level)
+
+
+class _LastResort(logging.Handler):
+    """Writes records that no other handler gets, as `logging` does if the root logger has no handler."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        logger = logging.getLogger(record.name)
+        while logger.parent is not None:
+            if logger.handlers:
+                return
+            logger = logger.parent
+        if logging.lastResort is not None:
+            logging.lastResort.handle(record)
+
+
+def _handlers() -> Iterator[logging.Handler]:
+    """Yield the handlers of all loggers."""
+    loggers = [logging.getLogger(), *logging.getLogger().manager.loggerDict.values()]
+    for logger in loggers:
+        if isinstance(logger, logging.Logger):
+            yield from logger.handlers
+
+
+def _writes_to_standard_stream(handler: logging.Handler) -> bool:
+    """Return whether a handler of `logging` or of rich writes to standard output or standard error."""
+    stream = getattr(handler, "stream", None) or getattr(getattr(handler, "console", None), "file", None)
+    return stream is not None and stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
 
 
 class _IdFormatter(logging.Formatter):

@@ -28,7 +28,7 @@ from stepwave.v1 import run_pb2 as stepwave_dot_v1_dot_run__pb2
 from stepwave.v1 import workflow_pb2 as stepwave_dot_v1_dot_workflow__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17stepwave/v1/event.proto\x12\x0bstepwave.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19stepwave/v1/payload.proto\x1a\x15stepwave/v1/run.proto\x1a\x1astepwave/v1/workflow.proto\"\xe4\x05\n\x08RunEvent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\r\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x0brun_started\x18\n \x01(\x0b\x32\x17.stepwave.v1.RunStartedH\x00\x12\x30\n\x0cwave_started\x18\x0b \x01(\x0b\x32\x18.stepwave.v1.WaveStartedH\x00\x12\x30\n\x0cstep_started\x18\x0c \x01(\x0b\x32\x18.stepwave.v1.StepStartedH\x00\x12,\n\nstep_chunk\x18\r \x01(\x0b\x32\x16.stepwave.v1.StepChunkH\x00\x12\x32\n\rstep_progress\x18\x0e \x01(\x0b\x32\x19.stepwave.v1.StepProgressH\x00\x12\x30\n\x0cstep_waiting\x18\x0f \x01(\x0b\x32\x18.stepwave.v1.StepWaitingH\x00\x12\x32\n\rstep_retrying\x18\x10 \x01(\x0b\x32\x19.stepwave.v1.StepRetryingH\x00\x12\x32\n\rstep_finished\x18\x11 \x01(\x0b\x32\x19.stepwave.v1.StepFinishedH\x00\x12\x32\n\rwave_finished\x18\x12 \x01(\x0b\x32\x19.stepwave.v1.WaveFinishedH\x00\x12.\n\x0bsteps_added\x18\x13 \x01(\x0b\x32\x17.stepwave.v1.StepsAddedH\x00\x12\x30\n\x0crun_stopping\x18\x14 \x01(\x0b\x32\x18.stepwave.v1.RunStoppingH\x00\x12\x30\n\x0crun_finished\x18\x15 \x01(\x0b\x32\x18.stepwave.v1.RunFinishedH\x00\x12,\n\nstep_ready\x18\x16 \x01(\x0b\x32\x16.stepwave.v1.StepReadyH\x00\x42\x06\n\x04kind\"\xa3\x01\n\nRunStarted\x12\x15\n\rworkflow_name\x18\x01 \x01(\t\x12 \n\x05waves\x18\x02 \x03(\x0b\x32\x11.stepwave.v1.Wave\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12\x12\n\nstep_count\x18\x04 \x01(\r\x12,\n\x08\x64\x65\x61\x64line\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04open\x18\x06 \x01(\x08\"\'\n\x04Wave\x12\r\n\x05index\x18\x01 \x01(\r\x12\x10\n\x08step_ids\x18\x02 \x03(\t\"\x1b\n\x0bWaveStarted\x12\x0c\n\x04wave\x18\x01 \x01(\r\"\xab\x01\n\x0bStepStarted\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0c\n\x04wave\x18\x03 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12,\n\x08\x64\x65\x61\x64line\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"c\n\tStepChunk\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05index\x18\x03 \x01(\r\x12%\n\x07payload\x18\x04 \x01(\x0b\x32\x14.stepwave.v1.Payload\"e\n\x0cStepProgress\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x15\n\x08\x66raction\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07message\x18\x04 \x01(\tB\x0b\n\t_fraction\"e\n\x0bStepWaiting\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12%\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x16.stepwave.v1.WaitCause\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\t\"\xab\x01\n\x0cStepRetrying\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.stepwave.v1.Failure\x12-\n\tnext_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x66\x61llback\x18\x05 \x01(\x08\x12\x11\n\tabandoned\x18\x06 \x01(\x08\"-\n\tStepReady\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"7\n\x0cStepFinished\x12\'\n\x06result\x18\x01 \x01(\x0b\x32\x17.stepwave.v1.StepResult\"\x1c\n\x0cWaveFinished\x12\x0c\n\x04wave\x18\x01 \x01(\r\"`\n\nStepsAdded\x12 \n\x05steps\x18\x01 \x03(\x0b\x32\x11.stepwave.v1.Step\x12 \n\x05waves\x18\x02 \x03(\x0b\x32\x11.stepwave.v1.Wave\x12\x0e\n\x06sealed\x18\x03 \x01(\x08\"K\n\x0bRunStopping\x12%\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x14.stepwave.v1.Failure\x12\x15\n\rcancel_reason\x18\x02 \x01(\t\"2\n\x0bRunFinished\x12#\n\x06result\x18\x01 \x01(\x0b\x32\x13.stepwave.v1.Result*\x9e\x03\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45VENT_KIND_RUN_STARTED\x10\n\x12\x1b\n\x17\x45VENT_KIND_WAVE_STARTED\x10\x0b\x12\x1b\n\x17\x45VENT_KIND_STEP_STARTED\x10\x0c\x12\x19\n\x15\x45VENT_KIND_STEP_CHUNK\x10\r\x12\x1c\n\x18\x45VENT_KIND_STEP_PROGRESS\x10\x0e\x12\x1b\n\x17\x45VENT_KIND_STEP_WAITING\x10\x0f\x12\x1c\n\x18\x45VENT_KIND_STEP_RETRYING\x10\x10\x12\x1c\n\x18\x45VENT_KIND_STEP_FINISHED\x10\x11\x12\x1c\n\x18\x45VENT_KIND_WAVE_FINISHED\x10\x12\x12\x1a\n\x16\x45VENT_KIND_STEPS_ADDED\x10\x13\x12\x1b\n\x17\x45VENT_KIND_RUN_STOPPING\x10\x14\x12\x1b\n\x17\x45VENT_KIND_RUN_FINISHED\x10\x15\x12\x19\n\x15\x45VENT_KIND_STEP_READY\x10\x16*\xa8\x01\n\tWaitCause\x12\x1a\n\x16WAIT_CAUSE_UNSPECIFIED\x10\x00\x12\x1a\n\x16WAIT_CAUSE_CONCURRENCY\x10\x01\x12\x13\n\x0fWAIT_CAUSE_RATE\x10\x02\x12\x16\n\x12WAIT_CAUSE_BACKOFF\x10\x03\x12\x1d\n\x19WAIT_CAUSE_ACTION_MISSING\x10\x04\x12\x17\n\x13WAIT_CAUSE_EXTERNAL\x10\x05\x42\x63\n\x0bstepwave.v1B\nEventProtoP\x01Z\x16stepwave/v1;stepwavev1\xa2\x02\x02SW\xaa\x02\x0bStepwave.V1\xca\x02\x0bStepwave\\V1\xea\x02\x0cStepwave::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17stepwave/v1/event.proto\x12\x0bstepwave.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19stepwave/v1/payload.proto\x1a\x15stepwave/v1/run.proto\x1a\x1astepwave/v1/workflow.proto\"\x8e\x06\n\x08RunEvent\x12\x0e\n\x06run_id\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\r\x12(\n\x04time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\x0brun_started\x18\n \x01(\x0b\x32\x17.stepwave.v1.RunStartedH\x00\x12\x30\n\x0cwave_started\x18\x0b \x01(\x0b\x32\x18.stepwave.v1.WaveStartedH\x00\x12\x30\n\x0cstep_started\x18\x0c \x01(\x0b\x32\x18.stepwave.v1.StepStartedH\x00\x12,\n\nstep_chunk\x18\r \x01(\x0b\x32\x16.stepwave.v1.StepChunkH\x00\x12\x32\n\rstep_progress\x18\x0e \x01(\x0b\x32\x19.stepwave.v1.StepProgressH\x00\x12\x30\n\x0cstep_waiting\x18\x0f \x01(\x0b\x32\x18.stepwave.v1.StepWaitingH\x00\x12\x32\n\rstep_retrying\x18\x10 \x01(\x0b\x32\x19.stepwave.v1.StepRetryingH\x00\x12\x32\n\rstep_finished\x18\x11 \x01(\x0b\x32\x19.stepwave.v1.StepFinishedH\x00\x12\x32\n\rwave_finished\x18\x12 \x01(\x0b\x32\x19.stepwave.v1.WaveFinishedH\x00\x12.\n\x0bsteps_added\x18\x13 \x01(\x0b\x32\x17.stepwave.v1.StepsAddedH\x00\x12\x30\n\x0crun_stopping\x18\x14 \x01(\x0b\x32\x18.stepwave.v1.RunStoppingH\x00\x12\x30\n\x0crun_finished\x18\x15 \x01(\x0b\x32\x18.stepwave.v1.RunFinishedH\x00\x12,\n\nstep_ready\x18\x16 \x01(\x0b\x32\x16.stepwave.v1.StepReadyH\x00\x12(\n\x08step_log\x18\x17 \x01(\x0b\x32\x14.stepwave.v1.StepLogH\x00\x42\x06\n\x04kind\"\xa3\x01\n\nRunStarted\x12\x15\n\rworkflow_name\x18\x01 \x01(\t\x12 \n\x05waves\x18\x02 \x03(\x0b\x32\x11.stepwave.v1.Wave\x12\x0c\n\x04more\x18\x03 \x01(\x08\x12\x12\n\nstep_count\x18\x04 \x01(\r\x12,\n\x08\x64\x65\x61\x64line\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04open\x18\x06 \x01(\x08\"\'\n\x04Wave\x12\r\n\x05index\x18\x01 \x01(\r\x12\x10\n\x08step_ids\x18\x02 \x03(\t\"\x1b\n\x0bWaveStarted\x12\x0c\n\x04wave\x18\x01 \x01(\r\"\xab\x01\n\x0bStepStarted\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x0c\n\x04wave\x18\x03 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\r\x12,\n\x08\x64\x65\x61\x64line\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nready_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"c\n\tStepChunk\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\r\n\x05index\x18\x03 \x01(\r\x12%\n\x07payload\x18\x04 \x01(\x0b\x32\x14.stepwave.v1.Payload\"e\n\x0cStepProgress\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x15\n\x08\x66raction\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0f\n\x07message\x18\x04 \x01(\tB\x0b\n\t_fraction\"\x81\x01\n\x07StepLog\x12\r\n\x05index\x18\x01 \x01(\r\x12\x0f\n\x07step_id\x18\x02 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12$\n\x05level\x18\x04 \x01(\x0e\x32\x15.stepwave.v1.LogLevel\x12\x0e\n\x06logger\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\"e\n\x0bStepWaiting\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12%\n\x05\x63\x61use\x18\x02 \x01(\x0e\x32\x16.stepwave.v1.WaitCause\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05limit\x18\x04 \x01(\t\"\xab\x01\n\x0cStepRetrying\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12%\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32\x14.stepwave.v1.Failure\x12-\n\tnext_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x66\x61llback\x18\x05 \x01(\x08\x12\x11\n\tabandoned\x18\x06 \x01(\x08\"-\n\tStepReady\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\"7\n\x0cStepFinished\x12\'\n\x06result\x18\x01 \x01(\x0b\x32\x17.stepwave.v1.StepResult\"\x1c\n\x0cWaveFinished\x12\x0c\n\x04wave\x18\x01 \x01(\r\"`\n\nStepsAdded\x12 \n\x05steps\x18\x01 \x03(\x0b\x32\x11.stepwave.v1.Step\x12 \n\x05waves\x18\x02 \x03(\x0b\x32\x11.stepwave.v1.Wave\x12\x0e\n\x06sealed\x18\x03 \x01(\x08\"K\n\x0bRunStopping\x12%\n\x07\x66\x61ilure\x18\x01 \x01(\x0b\x32\x14.stepwave.v1.Failure\x12\x15\n\rcancel_reason\x18\x02 \x01(\t\"2\n\x0bRunFinished\x12#\n\x06result\x18\x01 \x01(\x0b\x32\x13.stepwave.v1.Result*\xb7\x03\n\tEventKind\x12\x1a\n\x16\x45VENT_KIND_UNSPECIFIED\x10\x00\x12\x1a\n\x16\x45VENT_KIND_RUN_STARTED\x10\n\x12\x1b\n\x17\x45VENT_KIND_WAVE_STARTED\x10\x0b\x12\x1b\n\x17\x45VENT_KIND_STEP_STARTED\x10\x0c\x12\x19\n\x15\x45VENT_KIND_STEP_CHUNK\x10\r\x12\x1c\n\x18\x45VENT_KIND_STEP_PROGRESS\x10\x0e\x12\x1b\n\x17\x45VENT_KIND_STEP_WAITING\x10\x0f\x12\x1c\n\x18\x45VENT_KIND_STEP_RETRYING\x10\x10\x12\x1c\n\x18\x45VENT_KIND_STEP_FINISHED\x10\x11\x12\x1c\n\x18\x45VENT_KIND_WAVE_FINISHED\x10\x12\x12\x1a\n\x16\x45VENT_KIND_STEPS_ADDED\x10\x13\x12\x1b\n\x17\x45VENT_KIND_RUN_STOPPING\x10\x14\x12\x1b\n\x17\x45VENT_KIND_RUN_FINISHED\x10\x15\x12\x19\n\x15\x45VENT_KIND_STEP_READY\x10\x16\x12\x17\n\x13\x45VENT_KIND_STEP_LOG\x10\x17*\x92\x01\n\x08LogLevel\x12\x19\n\x15LOG_LEVEL_UNSPECIFIED\x10\x00\x12\x13\n\x0fLOG_LEVEL_DEBUG\x10\x01\x12\x12\n\x0eLOG_LEVEL_INFO\x10\x02\x12\x15\n\x11LOG_LEVEL_WARNING\x10\x03\x12\x13\n\x0fLOG_LEVEL_ERROR\x10\x04\x12\x16\n\x12LOG_LEVEL_CRITICAL\x10\x05*\xa8\x01\n\tWaitCause\x12\x1a\n\x16WAIT_CAUSE_UNSPECIFIED\x10\x00\x12\x1a\n\x16WAIT_CAUSE_CONCURRENCY\x10\x01\x12\x13\n\x0fWAIT_CAUSE_RATE\x10\x02\x12\x16\n\x12WAIT_CAUSE_BACKOFF\x10\x03\x12\x1d\n\x19WAIT_CAUSE_ACTION_MISSING\x10\x04\x12\x17\n\x13WAIT_CAUSE_EXTERNAL\x10\x05\x42\x63\n\x0bstepwave.v1B\nEventProtoP\x01Z\x16stepwave/v1;stepwavev1\xa2\x02\x02SW\xaa\x02\x0bStepwave.V1\xca\x02\x0bStepwave\\V1\xea\x02\x0cStepwave::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,38 +36,42 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwave.v1.event_pb2', _gl
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013stepwave.v1B\nEventProtoP\001Z\026stepwave/v1;stepwavev1\242\002\002SW\252\002\013Stepwave.V1\312\002\013Stepwave\\V1\352\002\014Stepwave::V1'
-  _globals['_EVENTKIND']._serialized_start=2147
-  _globals['_EVENTKIND']._serialized_end=2561
-  _globals['_WAITCAUSE']._serialized_start=2564
-  _globals['_WAITCAUSE']._serialized_end=2732
+  _globals['_EVENTKIND']._serialized_start=2321
+  _globals['_EVENTKIND']._serialized_end=2760
+  _globals['_LOGLEVEL']._serialized_start=2763
+  _globals['_LOGLEVEL']._serialized_end=2909
+  _globals['_WAITCAUSE']._serialized_start=2912
+  _globals['_WAITCAUSE']._serialized_end=3080
   _globals['_RUNEVENT']._serialized_start=152
-  _globals['_RUNEVENT']._serialized_end=892
-  _globals['_RUNSTARTED']._serialized_start=895
-  _globals['_RUNSTARTED']._serialized_end=1058
-  _globals['_WAVE']._serialized_start=1060
-  _globals['_WAVE']._serialized_end=1099
-  _globals['_WAVESTARTED']._serialized_start=1101
-  _globals['_WAVESTARTED']._serialized_end=1128
-  _globals['_STEPSTARTED']._serialized_start=1131
-  _globals['_STEPSTARTED']._serialized_end=1302
-  _globals['_STEPCHUNK']._serialized_start=1304
-  _globals['_STEPCHUNK']._serialized_end=1403
-  _globals['_STEPPROGRESS']._serialized_start=1405
-  _globals['_STEPPROGRESS']._serialized_end=1506
-  _globals['_STEPWAITING']._serialized_start=1508
-  _globals['_STEPWAITING']._serialized_end=1609
-  _globals['_STEPRETRYING']._serialized_start=1612
-  _globals['_STEPRETRYING']._serialized_end=1783
-  _globals['_STEPREADY']._serialized_start=1785
-  _globals['_STEPREADY']._serialized_end=1830
-  _globals['_STEPFINISHED']._serialized_start=1832
-  _globals['_STEPFINISHED']._serialized_end=1887
-  _globals['_WAVEFINISHED']._serialized_start=1889
-  _globals['_WAVEFINISHED']._serialized_end=1917
-  _globals['_STEPSADDED']._serialized_start=1919
-  _globals['_STEPSADDED']._serialized_end=2015
-  _globals['_RUNSTOPPING']._serialized_start=2017
-  _globals['_RUNSTOPPING']._serialized_end=2092
-  _globals['_RUNFINISHED']._serialized_start=2094
-  _globals['_RUNFINISHED']._serialized_end=2144
+  _globals['_RUNEVENT']._serialized_end=934
+  _globals['_RUNSTARTED']._serialized_start=937
+  _globals['_RUNSTARTED']._serialized_end=1100
+  _globals['_WAVE']._serialized_start=1102
+  _globals['_WAVE']._serialized_end=1141
+  _globals['_WAVESTARTED']._serialized_start=1143
+  _globals['_WAVESTARTED']._serialized_end=1170
+  _globals['_STEPSTARTED']._serialized_start=1173
+  _globals['_STEPSTARTED']._serialized_end=1344
+  _globals['_STEPCHUNK']._serialized_start=1346
+  _globals['_STEPCHUNK']._serialized_end=1445
+  _globals['_STEPPROGRESS']._serialized_start=1447
+  _globals['_STEPPROGRESS']._serialized_end=1548
+  _globals['_STEPLOG']._serialized_start=1551
+  _globals['_STEPLOG']._serialized_end=1680
+  _globals['_STEPWAITING']._serialized_start=1682
+  _globals['_STEPWAITING']._serialized_end=1783
+  _globals['_STEPRETRYING']._serialized_start=1786
+  _globals['_STEPRETRYING']._serialized_end=1957
+  _globals['_STEPREADY']._serialized_start=1959
+  _globals['_STEPREADY']._serialized_end=2004
+  _globals['_STEPFINISHED']._serialized_start=2006
+  _globals['_STEPFINISHED']._serialized_end=2061
+  _globals['_WAVEFINISHED']._serialized_start=2063
+  _globals['_WAVEFINISHED']._serialized_end=2091
+  _globals['_STEPSADDED']._serialized_start=2093
+  _globals['_STEPSADDED']._serialized_end=2189
+  _globals['_RUNSTOPPING']._serialized_start=2191
+  _globals['_RUNSTOPPING']._serialized_end=2266
+  _globals['_RUNFINISHED']._serialized_start=2268
+  _globals['_RUNFINISHED']._serialized_end=2318
 # @@protoc_insertion_point(module_scope)

@@ -57,6 +57,8 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """`run_finished`."""
     EVENT_KIND_STEP_READY: _EventKind.ValueType  # 22
     """`step_ready`."""
+    EVENT_KIND_STEP_LOG: _EventKind.ValueType  # 23
+    """`step_log`."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
     """The kinds of events, for filters. Each is the name of a field of `RunEvent.kind`."""
@@ -89,7 +91,45 @@ EVENT_KIND_RUN_FINISHED: EventKind.ValueType  # 21
 """`run_finished`."""
 EVENT_KIND_STEP_READY: EventKind.ValueType  # 22
 """`step_ready`."""
+EVENT_KIND_STEP_LOG: EventKind.ValueType  # 23
+"""`step_log`."""
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
+
+class _LogLevel:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LogLevelEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LogLevel.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOG_LEVEL_UNSPECIFIED: _LogLevel.ValueType  # 0
+    """Never sent."""
+    LOG_LEVEL_DEBUG: _LogLevel.ValueType  # 1
+    """Details for the diagnosis of problems."""
+    LOG_LEVEL_INFO: _LogLevel.ValueType  # 2
+    """A confirmation that things work as expected."""
+    LOG_LEVEL_WARNING: _LogLevel.ValueType  # 3
+    """Something unexpected happened, and the action goes on."""
+    LOG_LEVEL_ERROR: _LogLevel.ValueType  # 4
+    """Something could not be done."""
+    LOG_LEVEL_CRITICAL: _LogLevel.ValueType  # 5
+    """The action may not be able to go on."""
+
+class LogLevel(_LogLevel, metaclass=_LogLevelEnumTypeWrapper):
+    """The severities of log messages, in rising order."""
+
+LOG_LEVEL_UNSPECIFIED: LogLevel.ValueType  # 0
+"""Never sent."""
+LOG_LEVEL_DEBUG: LogLevel.ValueType  # 1
+"""Details for the diagnosis of problems."""
+LOG_LEVEL_INFO: LogLevel.ValueType  # 2
+"""A confirmation that things work as expected."""
+LOG_LEVEL_WARNING: LogLevel.ValueType  # 3
+"""Something unexpected happened, and the action goes on."""
+LOG_LEVEL_ERROR: LogLevel.ValueType  # 4
+"""Something could not be done."""
+LOG_LEVEL_CRITICAL: LogLevel.ValueType  # 5
+"""The action may not be able to go on."""
+Global___LogLevel: _TypeAlias = LogLevel  # noqa: Y015
 
 class _WaitCause:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -132,8 +172,9 @@ class RunEvent(_message.Message):
     """An event of a run.
 
     Numbered events have the sequences 1, 2, 3 … without gaps and are kept. Transient events (`step_chunk`, `step_progress`,
-    `step_waiting`) have the sequence 0. They are neither kept nor replayed, and a slow watcher may miss some. Exactly one event is
-    terminal, `run_finished`. It is the last. Clients must ignore unknown kinds.
+    `step_waiting`, `step_log`) have the sequence 0. They are neither kept nor replayed, and a slow watcher may miss some. (`step_log`
+    events are also kept apart from the run's events, for `ListRunLogs`.) Exactly one event is terminal, `run_finished`. It is the
+    last. Clients must ignore unknown kinds.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -154,6 +195,7 @@ class RunEvent(_message.Message):
     RUN_STOPPING_FIELD_NUMBER: _builtins.int
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
     STEP_READY_FIELD_NUMBER: _builtins.int
+    STEP_LOG_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The id of the run."""
     sequence: _builtins.int
@@ -216,6 +258,10 @@ class RunEvent(_message.Message):
     def step_ready(self) -> Global___StepReady:
         """The pause before another attempt has ended."""
 
+    @_builtins.property
+    def step_log(self) -> Global___StepLog:
+        """Transient: a running attempt logged a message."""
+
     def __init__(
         self,
         *,
@@ -235,12 +281,13 @@ class RunEvent(_message.Message):
         run_stopping: Global___RunStopping | None = ...,
         run_finished: Global___RunFinished | None = ...,
         step_ready: Global___StepReady | None = ...,
+        step_log: Global___StepLog | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "run_finished", b"run_finished", "run_started", b"run_started", "run_stopping", b"run_stopping", "step_chunk", b"step_chunk", "step_finished", b"step_finished", "step_progress", b"step_progress", "step_ready", b"step_ready", "step_retrying", b"step_retrying", "step_started", b"step_started", "step_waiting", b"step_waiting", "steps_added", b"steps_added", "time", b"time", "wave_finished", b"wave_finished", "wave_started", b"wave_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "run_finished", b"run_finished", "run_started", b"run_started", "run_stopping", b"run_stopping", "step_chunk", b"step_chunk", "step_finished", b"step_finished", "step_log", b"step_log", "step_progress", b"step_progress", "step_ready", b"step_ready", "step_retrying", b"step_retrying", "step_started", b"step_started", "step_waiting", b"step_waiting", "steps_added", b"steps_added", "time", b"time", "wave_finished", b"wave_finished", "wave_started", b"wave_started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "run_finished", b"run_finished", "run_id", b"run_id", "run_started", b"run_started", "run_stopping", b"run_stopping", "sequence", b"sequence", "step_chunk", b"step_chunk", "step_finished", b"step_finished", "step_progress", b"step_progress", "step_ready", b"step_ready", "step_retrying", b"step_retrying", "step_started", b"step_started", "step_waiting", b"step_waiting", "steps_added", b"steps_added", "time", b"time", "wave_finished", b"wave_finished", "wave_started", b"wave_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "run_finished", b"run_finished", "run_id", b"run_id", "run_started", b"run_started", "run_stopping", b"run_stopping", "sequence", b"sequence", "step_chunk", b"step_chunk", "step_finished", b"step_finished", "step_log", b"step_log", "step_progress", b"step_progress", "step_ready", b"step_ready", "step_retrying", b"step_retrying", "step_started", b"step_started", "step_waiting", b"step_waiting", "steps_added", b"steps_added", "time", b"time", "wave_finished", b"wave_finished", "wave_started", b"wave_started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_started", "wave_started", "step_started", "step_chunk", "step_progress", "step_waiting", "step_retrying", "step_finished", "wave_finished", "steps_added", "run_stopping", "run_finished", "step_ready"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_started", "wave_started", "step_started", "step_chunk", "step_progress", "step_waiting", "step_retrying", "step_finished", "wave_finished", "steps_added", "run_stopping", "run_finished", "step_ready", "step_log"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -459,6 +506,50 @@ class StepProgress(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fraction) -> _WhichOneofReturnType__fraction | None: ...
 
 Global___StepProgress: _TypeAlias = StepProgress  # noqa: Y015
+
+@_typing.final
+class StepLog(_message.Message):
+    """A running attempt logged a message. `ListRunLogs` returns the messages that are kept."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INDEX_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    LEVEL_FIELD_NUMBER: _builtins.int
+    LOGGER_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    index: _builtins.int
+    """The number of the message within the run, from 1. A gap means that messages were missed."""
+    step_id: _builtins.str
+    """The id of the step."""
+    attempt: _builtins.int
+    """The number of the attempt, from 1."""
+    level: Global___LogLevel.ValueType
+    """The severity."""
+    logger: _builtins.str
+    """The name of the logger: `stepwave.action` for messages that the action logs through its context. At most 256 characters."""
+    message: _builtins.str
+    """The message, which may have several lines. At most 8 KiB; a longer one ends in `…`. If an exception or a stack was logged, its
+    text follows, at most 8 KiB more, unless the server withholds tracebacks.
+    """
+    def __init__(
+        self,
+        *,
+        index: _builtins.int = ...,
+        step_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        level: Global___LogLevel.ValueType = ...,
+        logger: _builtins.str = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "index", b"index", "level", b"level", "logger", b"logger", "message", b"message", "step_id", b"step_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepLog: _TypeAlias = StepLog  # noqa: Y015
 
 @_typing.final
 class StepWaiting(_message.Message):

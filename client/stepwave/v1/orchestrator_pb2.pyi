@@ -660,6 +660,76 @@ class ListStepResultsResponse(_message.Message):
 Global___ListStepResultsResponse: _TypeAlias = ListStepResultsResponse  # noqa: Y015
 
 @_typing.final
+class ListRunLogsRequest(_message.Message):
+    """A request for a page of what the actions of a run have logged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAMESPACE_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    namespace: _builtins.str
+    """The namespace. Empty: `default`."""
+    run_id: _builtins.str
+    """The id of the run. Required."""
+    step_id: _builtins.str
+    """Only messages of the step with this id. Empty: all steps. A step that the run does not have has no messages."""
+    page_size: _builtins.int
+    """The maximum number of messages to return. 0: 1,000. At most 10,000."""
+    page_token: _builtins.str
+    """The `next_page_token` of the previous page. Empty: the first page."""
+    def __init__(
+        self,
+        *,
+        namespace: _builtins.str = ...,
+        run_id: _builtins.str = ...,
+        step_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "page_size", b"page_size", "page_token", b"page_token", "run_id", b"run_id", "step_id", b"step_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunLogsRequest: _TypeAlias = ListRunLogsRequest  # noqa: Y015
+
+@_typing.final
+class ListRunLogsResponse(_message.Message):
+    """A page of what the actions of a run have logged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    DROPPED_COUNT_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """The token of the next page. Empty: this is the last page."""
+    dropped_count: _builtins.int
+    """The number of messages of the run, of all its steps, that are no longer kept."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
+        """The messages as `step_log` events with their times, in order."""
+
+    def __init__(
+        self,
+        *,
+        events: _abc.Iterable[_event_pb2.RunEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+        dropped_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_count", b"dropped_count", "events", b"events", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListRunLogsResponse: _TypeAlias = ListRunLogsResponse  # noqa: Y015
+
+@_typing.final
 class ListRunsRequest(_message.Message):
     """A request for a page of runs. A run must match all filters."""
 

@@ -80,6 +80,11 @@ class OrchestratorServiceStub(object):
                 request_serializer=stepwave_dot_v1_dot_orchestrator__pb2.ListStepResultsRequest.SerializeToString,
                 response_deserializer=stepwave_dot_v1_dot_orchestrator__pb2.ListStepResultsResponse.FromString,
                 _registered_method=True)
+        self.ListRunLogs = channel.unary_unary(
+                '/stepwave.v1.OrchestratorService/ListRunLogs',
+                request_serializer=stepwave_dot_v1_dot_orchestrator__pb2.ListRunLogsRequest.SerializeToString,
+                response_deserializer=stepwave_dot_v1_dot_orchestrator__pb2.ListRunLogsResponse.FromString,
+                _registered_method=True)
         self.ListRuns = channel.unary_unary(
                 '/stepwave.v1.OrchestratorService/ListRuns',
                 request_serializer=stepwave_dot_v1_dot_orchestrator__pb2.ListRunsRequest.SerializeToString,
@@ -200,6 +205,17 @@ class OrchestratorServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRunLogs(self, request, context):
+        """Lists what the actions of a run have logged, in order, as far as it is kept.
+
+        The server keeps the newest messages in memory: at most 1,000 messages and 256 KiB of a run, and at most 64 MiB of all runs
+        together. Beyond that, the messages of the run that ended first are dropped first. They are deleted with their run, and they do
+        not outlive the server.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRuns(self, request, context):
         """Lists runs, newest first.
         """
@@ -308,6 +324,11 @@ def add_OrchestratorServiceServicer_to_server(servicer, server):
                     servicer.ListStepResults,
                     request_deserializer=stepwave_dot_v1_dot_orchestrator__pb2.ListStepResultsRequest.FromString,
                     response_serializer=stepwave_dot_v1_dot_orchestrator__pb2.ListStepResultsResponse.SerializeToString,
+            ),
+            'ListRunLogs': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRunLogs,
+                    request_deserializer=stepwave_dot_v1_dot_orchestrator__pb2.ListRunLogsRequest.FromString,
+                    response_serializer=stepwave_dot_v1_dot_orchestrator__pb2.ListRunLogsResponse.SerializeToString,
             ),
             'ListRuns': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRuns,
@@ -577,6 +598,33 @@ class OrchestratorService(object):
             '/stepwave.v1.OrchestratorService/ListStepResults',
             stepwave_dot_v1_dot_orchestrator__pb2.ListStepResultsRequest.SerializeToString,
             stepwave_dot_v1_dot_orchestrator__pb2.ListStepResultsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRunLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwave.v1.OrchestratorService/ListRunLogs',
+            stepwave_dot_v1_dot_orchestrator__pb2.ListRunLogsRequest.SerializeToString,
+            stepwave_dot_v1_dot_orchestrator__pb2.ListRunLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

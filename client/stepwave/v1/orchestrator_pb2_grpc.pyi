@@ -65,6 +65,13 @@ class OrchestratorServiceStub:
     """Returns the result of a run. Fails with `FAILED_PRECONDITION` if the run has not ended."""
     ListStepResults: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ListStepResultsRequest, _orchestrator_pb2.ListStepResultsResponse]
     """Lists the steps of a run with their current results, in declaration order."""
+    ListRunLogs: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ListRunLogsRequest, _orchestrator_pb2.ListRunLogsResponse]
+    """Lists what the actions of a run have logged, in order, as far as it is kept.
+
+    The server keeps the newest messages in memory: at most 1,000 messages and 256 KiB of a run, and at most 64 MiB of all runs
+    together. Beyond that, the messages of the run that ended first are dropped first. They are deleted with their run, and they do
+    not outlive the server.
+    """
     ListRuns: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ListRunsRequest, _orchestrator_pb2.ListRunsResponse]
     """Lists runs, newest first."""
     CancelRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.CancelRunRequest, _orchestrator_pb2.CancelRunResponse]
@@ -127,6 +134,13 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     """Returns the result of a run. Fails with `FAILED_PRECONDITION` if the run has not ended."""
     ListStepResults: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ListStepResultsRequest, _orchestrator_pb2.ListStepResultsResponse]  # type: ignore[assignment]
     """Lists the steps of a run with their current results, in declaration order."""
+    ListRunLogs: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ListRunLogsRequest, _orchestrator_pb2.ListRunLogsResponse]  # type: ignore[assignment]
+    """Lists what the actions of a run have logged, in order, as far as it is kept.
+
+    The server keeps the newest messages in memory: at most 1,000 messages and 256 KiB of a run, and at most 64 MiB of all runs
+    together. Beyond that, the messages of the run that ended first are dropped first. They are deleted with their run, and they do
+    not outlive the server.
+    """
     ListRuns: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ListRunsRequest, _orchestrator_pb2.ListRunsResponse]  # type: ignore[assignment]
     """Lists runs, newest first."""
     CancelRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.CancelRunRequest, _orchestrator_pb2.CancelRunResponse]  # type: ignore[assignment]
@@ -234,6 +248,19 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.ListStepResultsResponse, _abc.Awaitable[_orchestrator_pb2.ListStepResultsResponse]]:
         """Lists the steps of a run with their current results, in declaration order."""
+
+    @_abc_1.abstractmethod
+    def ListRunLogs(
+        self,
+        request: _orchestrator_pb2.ListRunLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_orchestrator_pb2.ListRunLogsResponse, _abc.Awaitable[_orchestrator_pb2.ListRunLogsResponse]]:
+        """Lists what the actions of a run have logged, in order, as far as it is kept.
+
+        The server keeps the newest messages in memory: at most 1,000 messages and 256 KiB of a run, and at most 64 MiB of all runs
+        together. Beyond that, the messages of the run that ended first are dropped first. They are deleted with their run, and they do
+        not outlive the server.
+        """
 
     @_abc_1.abstractmethod
     def ListRuns(

@@ -4,13 +4,14 @@ import asyncio
 import os
 import sysconfig
 import traceback
+from collections.abc import Callable
 from types import TracebackType
 
 from stepwave._actions.failure import ActionError
 from stepwave_server.actions.error_classification import MAX_CAUSES, causes_of, classify
 from stepwave_server.core.model import Failure, Reason
 
-__all__ = ["INSTALLED", "ActionFailed", "cut", "failure_of", "is_library", "traceback_of"]
+__all__ = ["INSTALLED", "ActionFailed", "cut", "failure_of", "is_library", "text_of", "traceback_of", "traceback_text"]
 
 MAX_MESSAGE = 2_048
 MAX_NAME = 1_024
@@ -64,7 +65,7 @@ def failure_of(error: BaseException, step_id: str, attempt: int, *, tracebacks: 
     details = {"exception": kind}
     if tracebacks:
         details |= _location(tb)
-        details["traceback"] = _traceback(error, tb)
+        details["traceback"] = traceback_text(error, tb)
     return Failure(
         reason=classification.reason,
         message=_full_message(error, kind),
@@ -84,7 +85,7 @@ def traceback_of(error: BaseException) -> TracebackType | None:
 
 def _full_message(error: BaseException, kind: str) -> str:
     """Return an exception's class and text; of an `ActionError`, the text alone."""
-    message = _message(error)
+    message = text_of(lambda: str(error), MAX_MESSAGE)
     if not message and issubclass(type(error), asyncio.CancelledError):
         message = "what the action awaited was cancelled"
     if not issubclass(type(error), ActionError):
@@ -106,15 +107,16 @@ def _kind(error: BaseException) -> str:
         return "an exception without a name"
 
 
-def _message(error: BaseException) -> str:
+def text_of(read: Callable[[], str], most: int) -> str:
+    """Return a text that `read` gets from the action's code, shortened to a number of characters."""
     try:
-        return cut(str(error), MAX_MESSAGE)
-    except BaseException as broken:  # its `__str__` is the action's code
+        return cut(read(), most)
+    except BaseException as broken:
         return f"(its text cannot be read: {_kind(broken)})"
 
 
-def _traceback(error: BaseException, tb: TracebackType | None) -> str:
-    """Return the traceback's text from the action's code on. Of a long one, the end is kept."""
+def traceback_text(error: BaseException, tb: TracebackType | None) -> str:
+    """Return the text of an exception's traceback from the action's code on. Of a long one, the end is kept."""
     try:
         while tb is not None and tb.tb_next is not None and _is_own(tb):
             tb = tb.tb_next

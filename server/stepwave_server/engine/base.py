@@ -16,7 +16,7 @@ from stepwave_server.journal import Header, Listing, Position
 from stepwave_server.telemetry import TraceParent
 from stepwave_server.wire.events.encode import Kind, Record
 
-__all__ = ["Batch", "Engine", "EngineOptions", "Page", "Recover", "Recovery", "StepPage", "Submission"]
+__all__ = ["Batch", "Engine", "EngineOptions", "LogPage", "Page", "Recover", "Recovery", "StepPage", "Submission"]
 
 
 class Recover(StrEnum):
@@ -42,7 +42,7 @@ class EngineOptions:
         limits: Limits of actions, beside `max_attempts_in_flight`.
         max_payload_bytes: Maximum size of a payload in bytes. A new run records it.
         cancel_grace: Seconds to wait for the clean-up of an interrupted attempt.
-        tracebacks: Whether failures carry the traceback of the action's code.
+        tracebacks: Whether failures and logs carry tracebacks of the actions' code.
         heartbeat: Seconds without a message after which a watch sends a heartbeat.
         run: Options of new runs, such as the default step timeout.
     """
@@ -133,6 +133,20 @@ class StepPage(NamedTuple):
     next_index: int
 
 
+class LogPage(NamedTuple):
+    """One page of what a run's actions have logged.
+
+    Attributes:
+        events: The messages in order, each an encoded `WatchRunResponse` with this `step_log` event alone.
+        dropped: Number of messages of the run that are no longer kept.
+        next_after: The number after which the next page begins; 0: there are no more.
+    """
+
+    events: Sequence[bytes]
+    dropped: int
+    next_after: int
+
+
 class Engine(Protocol):
     """Drives runs.
 
@@ -200,6 +214,17 @@ class Engine(Protocol):
 
     async def steps(self, key: RunKey, start: int, most: int) -> StepPage:
         """Return at most `most` steps of a run, from an index in declaration order."""
+        ...
+
+    async def logs(self, key: RunKey, step_id: str, after: int, most: int) -> LogPage:
+        """Return at most `most` messages that actions of a run have logged, after a number.
+
+        Args:
+            key: The run.
+            step_id: Only messages of this step; empty: all steps.
+            after: The number of the message after which to begin; 0: the first that is kept.
+            most: Maximum number of messages.
+        """
         ...
 
     async def list_runs(self, listing: Listing, before: Position | None, most: int) -> Page:

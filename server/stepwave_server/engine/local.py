@@ -101,6 +101,7 @@ class LocalEngine(RunQueries):
             options=self.options,
             admission=self._admission,
             deadlines=self._deadlines,
+            logs=self._logs,
             request_turn=self._request_turn,
             on_abandoned=self._keep_abandoned,
             on_finished=self._remove_run,
@@ -198,6 +199,7 @@ class LocalEngine(RunQueries):
             window=submission.window,
             rerun_of=submission.rerun_of,
         )
+        self._logs.delete_evicted(self._journal.has_ended)
         run = self._add(header, RestoredRun(state, []))
         self._journal.create(header)
         run.feed(Started(submission.reused, submission.rerun_of if submission.reused else ""))
@@ -291,6 +293,7 @@ class LocalEngine(RunQueries):
         if not self._journal.has_ended(key):
             raise RunNotFound(key)
         await self._journal.delete(key)
+        self._logs.delete(key)
 
     async def drain(self, seconds: float) -> None:
         """Accept no new runs, and wait for the runs under way.
@@ -376,6 +379,7 @@ class LocalEngine(RunQueries):
     def _remove_run(self, run: LocalRun) -> None:
         """Remove a run that has ended."""
         del self._runs[run.key]
+        run.log.end()
         self._check_idle()
 
     def _drop_run(self, run: LocalRun) -> None:

@@ -27,7 +27,7 @@ from stepwave_server.rpc.requests import (
 )
 from stepwave_server.rpc.statuses import NotServed
 from stepwave_server.telemetry import TraceParent
-from stepwave_server.wire.events.encode import Kind, decode, to_step_results
+from stepwave_server.wire.events.encode import Kind, decode, decode_all, to_step_results
 from stepwave_server.wire.responses.explain_run import to_explanation
 from stepwave_server.wire.responses.plan_workflow import to_plan
 from stepwave_server.wire.responses.results import to_run
@@ -154,6 +154,18 @@ class Orchestrator:
         page = await self._engine.steps(key, int(token[0]) if token else 0, page_size(request.page_size, 1_000, 10_000))
         following = to_token(page.next_index) if page.next_index else ""
         return pb.ListStepResultsResponse(step_results=to_step_results(page.steps), next_page_token=following)
+
+    async def ListRunLogs(self, request: pb.ListRunLogsRequest, context: Context) -> pb.ListRunLogsResponse:  # noqa: N802
+        """Return a page of what the actions of a run have logged."""
+        with checked() as parsed:
+            key = parse_key(request.namespace, request.run_id, parsed)
+            token = parse_token(request.page_token, parsed, int)
+        after = int(token[0]) if token else 0
+        page = await self._engine.logs(key, request.step_id, after, page_size(request.page_size, 1_000, 10_000))
+        following = to_token(page.next_after) if page.next_after else ""
+        return pb.ListRunLogsResponse(
+            events=decode_all(page.events), next_page_token=following, dropped_count=page.dropped
+        )
 
     async def ListRuns(self, request: pb.ListRunsRequest, context: Context) -> pb.ListRunsResponse:  # noqa: N802
         """Return a page of runs, the newest first."""

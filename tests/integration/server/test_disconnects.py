@@ -37,6 +37,7 @@ CALLS = {
     "export": (f"{SERVICE}/ExportRun", pb.ExportRunRequest(run_id="past")),
     "get": (f"{SERVICE}/GetRun", pb.GetRunRequest(run_id="past")),
     "steps": (f"{SERVICE}/ListStepResults", pb.ListStepResultsRequest(run_id="past")),
+    "logs": (f"{SERVICE}/ListRunLogs", pb.ListRunLogsRequest(run_id="past")),
     "start": (f"{SERVICE}/StartRun", pb.StartRunRequest(workflow=flow(step("a")))),
     "refused": (f"{SERVICE}/GetRun", pb.GetRunRequest(run_id="none")),
     "unknown": (f"{SERVICE}/Unheard", pb.GetRunRequest()),

@@ -219,7 +219,8 @@ async def test_a_malformed_run_id_is_refused(client: RawClient, run_id: str) -> 
 
 
 @pytest.mark.parametrize(
-    "name", ["GetRun", "GetResult", "ListStepResults", "CancelRun", "DeleteRun", "ExplainRun", "WatchRun"]
+    "name",
+    ["GetRun", "GetResult", "ListStepResults", "ListRunLogs", "CancelRun", "DeleteRun", "ExplainRun", "WatchRun"],
 )
 async def test_calls_about_a_run_require_its_id(client: RawClient, name: str) -> None:
     request = getattr(pb, f"{name}Request")()

@@ -7,11 +7,13 @@ from stepwave import JSON
 from stepwave._actions.failure import FailureReason
 from stepwave._model.events import (
     Event,
+    LogLevel,
     RunFinished,
     RunStarted,
     RunStopping,
     StepChunk,
     StepFinished,
+    StepLog,
     StepProgress,
     StepReady,
     StepRetrying,
@@ -107,6 +109,9 @@ class Script:
 
     def progress(self, step_id: str, fraction: float | None, message: str) -> "Script":
         return self.add(StepProgress(RUN_ID, 0, self.now, step_id, 1, fraction, message))
+
+    def log(self, step_id: str, message: str, level: LogLevel = LogLevel.INFO, *, attempt: int = 1) -> "Script":
+        return self.add(StepLog(RUN_ID, 0, self.now, 1, step_id, attempt, level, "tools", message))
 
     def waiting(
         self, step_id: str, message: str = "", cause: WaitCause = WaitCause.CONCURRENCY, *, limit: str = ""

@@ -117,7 +117,7 @@ def serve(
         typer.Option(help="The size of ended runs to keep, in bytes of events. Default: 10 GiB; in memory 1 GiB."),
     ] = None,
     no_tracebacks: Annotated[
-        bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures.")
+        bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures and logs.")
     ] = False,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow unencrypted connections from other machines.")
@@ -136,7 +136,8 @@ def serve(
         typer.Option(
             parser=choice_parser(LogLevel),
             metavar=choice_metavar(LogLevel),
-            help="The lowest level of log messages to show.",
+            help="The lowest level of log messages to show. Below it, stepwave logs has only the messages of "
+            "`context.logger`, from info on.",
         ),
     ] = LogLevel.INFO,
 ) -> None:

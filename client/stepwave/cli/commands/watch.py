@@ -1,15 +1,13 @@
 """`stepwave watch`: show a run from its start until it ends or the user stops watching."""
 
 import asyncio
-from collections.abc import Coroutine
 from contextlib import closing
 
 import typer
 
 from stepwave._client.aio import AsyncClient
-from stepwave._model.results import Run, RunResult
+from stepwave._model.results import Run
 from stepwave.cli.connect import Target, find_run
-from stepwave.cli.display.displays import Display
 from stepwave.cli.display.output import print_message
 from stepwave.cli.exit_codes import ExitCode
 from stepwave.cli.options import (
@@ -21,7 +19,7 @@ from stepwave.cli.options import (
     ServerOption,
     VerboseOption,
 )
-from stepwave.cli.process.shutdown import on_interrupt
+from stepwave.cli.process.shutdown import until_interrupted
 from stepwave.cli.runs import ShowOptions, follow, print_result, text_writer
 
 __all__ = ["watch"]
@@ -52,7 +50,7 @@ async def _watch(target: Target, prefix: str, options: ShowOptions) -> ExitCode:
         with closing(options.make_display(actions, rerun_of=run.rerun_of, paused_at=paused_at)) as display:
             async with client.watch(run_id) as events:
                 following = follow(events, display, text_writer(events, display))
-                result = await _until_interrupted(following, display)
+                result = await until_interrupted(following, display.close)
     if result is None:
         print_message(f"{run_id} continues; to watch it again: stepwave watch {run_id}")
         return ExitCode.SUCCEEDED
@@ -62,18 +60,3 @@ async def _watch(target: Target, prefix: str, options: ShowOptions) -> ExitCode:
 async def _actions(client: AsyncClient, run: Run) -> dict[str, str]:
     """Return the steps' actions by step id if some are missing. Events name the actions of started steps only."""
     return {step.step_id: step.action async for step in client.steps(run.run_id)} if run.missing_actions else {}
-
-
-async def _until_interrupted(following: Coroutine[None, None, RunResult], display: Display) -> RunResult | None:
-    """Return the run's result; `None` if an interrupt came first."""
-    task = asyncio.create_task(following)
-
-    def stop() -> None:
-        task.cancel()
-
-    try:
-        with on_interrupt(stop, display.close):
-            await asyncio.wait({task})
-    finally:
-        task.cancel()
-    return None if task.cancelled() else task.result()

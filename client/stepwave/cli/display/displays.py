@@ -2,25 +2,28 @@
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Protocol
 
 from rich.console import Console
+from rich.text import Text
 
-from stepwave._model.events import Event
+from stepwave._model.events import Event, StepLog
 
 from .drawing import Drawing
 from .frames import frame
 from .lines import EventLines
 from .output import has_live_terminal, print_json, stderr_console
 from .run_view import RunView
-from .text import PAUSED_TEXT
+from .text import PAUSED_TEXT, log_text, plural
 
 __all__ = ["Display", "JsonDisplay", "LiveDisplay", "OutputMode", "QuietDisplay", "TextDisplay", "make_display"]
 
 _FRAME_INTERVAL = 0.1  # seconds
+_MAX_LOGS = 200  # log messages between two frames; of more, the newest are shown
 _PAUSE_FACTOR = 10  # the pause after a frame, in draw times: drawing takes less than a tenth of the time
 
 
@@ -123,7 +126,8 @@ class JsonDisplay(QuietDisplay):
 class LiveDisplay(QuietDisplay):
     """Redraws a run in place on standard error.
 
-    It draws at most ten times a second, and spends at most a tenth of the time on it.
+    It draws at most ten times a second, and spends at most a tenth of the time on it. Log messages are printed above
+    the next frame.
     """
 
     def __init__(
@@ -138,10 +142,15 @@ class LiveDisplay(QuietDisplay):
         self._now = now
         self._drawing = Drawing(self._console)
         self._timer: asyncio.Handle | None = None
+        self._logs: deque[Text] = deque(maxlen=_MAX_LOGS)
+        self._left_out = 0
 
     def show(self, event: Event) -> None:
         """Show the event in the next frame."""
         self._view.apply(event)
+        if isinstance(event, StepLog):
+            self._left_out += len(self._logs) == _MAX_LOGS
+            self._logs.append(log_text(event))
         if self._timer is None:
             self._drawing.start()
             self._timer = asyncio.get_running_loop().call_soon(self._draw_and_repeat)
@@ -164,5 +173,14 @@ class LiveDisplay(QuietDisplay):
         self._timer = asyncio.get_running_loop().call_later(pause, self._draw_and_repeat)
 
     def _draw(self) -> None:
+        self._print_logs()
         width, height = self._console.size
         self._drawing.draw(frame(self._view, width=width, height=height, now=self._now()))
+
+    def _print_logs(self) -> None:
+        if self._left_out:
+            self.show_message(f"{plural(self._left_out, 'log message')} left out")
+        if self._logs:
+            self._console.print(Text("\n").join(self._logs), soft_wrap=True)
+        self._left_out = 0
+        self._logs.clear()

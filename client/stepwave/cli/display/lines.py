@@ -1,4 +1,7 @@
-"""A run as text: a line for each event, for pipes, logs and terminals without a cursor."""
+"""A run as text: a line for each event, for pipes, logs and terminals without a cursor.
+
+Only a log message may have several lines. Those after the first are indented.
+"""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -12,6 +15,7 @@ from stepwave._model.events import (
     RunStopping,
     StepChunk,
     StepFinished,
+    StepLog,
     StepProgress,
     StepReady,
     StepRetrying,
@@ -23,7 +27,17 @@ from stepwave._model.events import (
 )
 from stepwave._model.results import StepResult
 
-from .text import counts_text, duration_text, failure_line, one_line, plural, skip_line, value_text, waiting_line
+from .text import (
+    clean_lines,
+    counts_text,
+    duration_text,
+    failure_line,
+    one_line,
+    plural,
+    skip_line,
+    value_text,
+    waiting_line,
+)
 
 __all__ = ["EventLines"]
 
@@ -93,6 +107,8 @@ def _step_parts(event: Event) -> tuple[str, str, str]:
         case StepProgress():
             percent = "" if event.fraction is None else f"{event.fraction:.0%} "
             return event.step_id, "progress", percent + one_line(event.message)
+        case StepLog():
+            return event.step_id, event.level, "\n    ".join(clean_lines(event.message))
         case StepRetrying():
             failed = f"attempt {event.attempt} failed" if event.attempt else "failed before its first attempt"
             fallback = "; its fallback follows" if event.fallback else ""

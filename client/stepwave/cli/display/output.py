@@ -17,7 +17,7 @@ from stepwave._values.payload import JSON
 from stepwave._values.plain import plain_payload
 from stepwave.cli.process.standard_streams import output_stream
 
-from .text import failure_message, failure_place, one_line, plural
+from .text import clean_lines, failure_message, failure_place, one_line, plural
 
 __all__ = [
     "columns",
@@ -56,12 +56,19 @@ def print_line(text: str = "") -> None:
     output_stream().write(text + "\n")
 
 
-def print_text(text: Text) -> None:
-    """Write a line of output, with its styles if standard output is a terminal."""
-    if output_stream().isatty():
-        Console(file=output_stream(), highlight=False).print(text, no_wrap=True, overflow="ellipsis")
-    else:
+def print_text(text: Text, *, whole: bool = False) -> None:
+    """Write a line of output, with its styles if standard output is a terminal.
+
+    Args:
+        text: The line.
+        whole: Whether the terminal may wrap the line. Otherwise it is truncated to the terminal's width.
+    """
+    if not output_stream().isatty():
         print_line(text.plain.rstrip())
+    elif whole:
+        Console(file=output_stream(), highlight=False).print(text, soft_wrap=True)
+    else:
+        Console(file=output_stream(), highlight=False).print(text, no_wrap=True, overflow="ellipsis")
 
 
 def output_width() -> int:
@@ -164,7 +171,7 @@ def _print_failures(console: Console, failures: Sequence[Failure], *, verbose: b
         console.print(f"    {_names(failures)}", soft_wrap=True)
     traceback = failure.details.get("traceback", "")
     if verbose and traceback:
-        console.print(indent(_without_control_characters(traceback), "    "), soft_wrap=True)
+        console.print(indent("\n".join(clean_lines(traceback)), "    "), soft_wrap=True)
     elif place := failure_place(failure):
         function = failure.details.get("function")
         console.print(f"    at {place}" + (f" in {one_line(function)}" if function else ""), soft_wrap=True)
@@ -173,13 +180,6 @@ def _print_failures(console: Console, failures: Sequence[Failure], *, verbose: b
 def _names(failures: Sequence[Failure]) -> str:
     names = ", ".join(one_line(failure.step_id) for failure in failures[:_MAX_NAMES])
     return names if len(failures) <= _MAX_NAMES else f"{names}, {len(failures) - _MAX_NAMES:,} more"
-
-
-def _without_control_characters(text: str) -> str:
-    """Replace characters that are not printable with spaces, except line breaks."""
-    return "\n".join(
-        "".join(character if character.isprintable() else " " for character in line) for line in text.splitlines()
-    )
 
 
 def fit(line: str) -> str:

@@ -1,4 +1,4 @@
-"""Texts for people: durations, counts, failures and values, each on one line without control characters."""
+"""Texts for people, without control characters: durations, counts, failures and values, each on one line, and logs."""
 
 import json
 import os
@@ -6,20 +6,25 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 
+from rich.cells import cell_len
+from rich.text import Text
+
 from stepwave._model.catalog import ActionLimit
-from stepwave._model.events import StepWaiting, WaitCause
+from stepwave._model.events import LogLevel, StepLog, StepWaiting, WaitCause
 from stepwave._model.results import Counts, Failure, Run, SkipCause, SkipReason, State
 from stepwave._values.payload import JSON, Blob
 from stepwave._values.text import duration_text, one_line, plural
 
 __all__ = [
     "PAUSED_TEXT",
+    "clean_lines",
     "counts_text",
     "duration_text",
     "failure_line",
     "failure_message",
     "failure_place",
     "limit_text",
+    "log_text",
     "missing_line",
     "one_line",
     "place_text",
@@ -42,6 +47,13 @@ _WAIT_TEXTS = {
     WaitCause.BACKOFF: "a pause",
     WaitCause.EXTERNAL: "an answer from outside",
 }
+_LEVEL_STYLES = {
+    LogLevel.DEBUG: "dim",
+    LogLevel.WARNING: "yellow",
+    LogLevel.ERROR: "red",
+    LogLevel.CRITICAL: "bold red",
+}
+_LEVEL_WIDTH = max(map(len, LogLevel))
 _SKIP_TEXTS = {
     SkipCause.DEPENDENCY: "needs {}",
     SkipCause.CONDITION: "its condition was false",
@@ -50,6 +62,14 @@ _SKIP_TEXTS = {
     SkipCause.TIMEOUT: "the run timed out",
     SkipCause.NOT_NEEDED: "{} was enough",
 }
+
+
+def clean_lines(text: str) -> list[str]:
+    """Return the lines of a text, at least one, without control and invisible characters. Indents are kept."""
+    return [
+        "".join(character if character.isprintable() else " " for character in line.expandtabs(4)).rstrip()
+        for line in text.splitlines() or [""]
+    ]
 
 
 def time_text(time: datetime | None) -> str:
@@ -123,6 +143,23 @@ def run_notes(run: Run) -> Iterator[str]:
         yield f"rerun of {run.rerun_of}"
     if run.missing_actions and not run.state.ended:
         yield missing_line(run.missing_actions)
+
+
+def log_text(event: StepLog, *, step_width: int = 0, time: bool = False) -> Text:
+    """Return a log message: its level, its step and its text. Further lines of it are indented.
+
+    Args:
+        event: The message.
+        step_width: The smallest number of cells of the step's column.
+        time: Whether to begin with the time.
+    """
+    step = one_line(event.step_id) + (f" (attempt {event.attempt})" if event.attempt > 1 else "")
+    text = Text()
+    if time:
+        text.append(f"{time_text(event.time)}.{event.time.microsecond // 1000:03}  ", style="dim")
+    text.append(f"{event.level:<{_LEVEL_WIDTH}}", style=_LEVEL_STYLES.get(event.level, ""))
+    text.append(f"  {step}{' ' * (step_width - cell_len(step))}  ")
+    return text.append("\n    ".join(clean_lines(event.message)))
 
 
 def limit_text(limit: ActionLimit) -> str:

@@ -18,7 +18,7 @@ from stepwave.cli.exit_codes import ExitCode
 from .forks import reset_forked_children
 from .standard_streams import output_stream
 
-__all__ = ["bounded_exit", "end_process", "on_interrupt", "run_with_actions"]
+__all__ = ["bounded_exit", "end_process", "on_interrupt", "run_with_actions", "until_interrupted"]
 
 _END_TIMEOUT = 1.0  # seconds for tasks to end after their cancellation, and for processes after SIGTERM
 _EXIT_TIMEOUT = 10.0  # seconds for exit handlers
@@ -141,6 +141,26 @@ def on_interrupt(first: Callable[[], None], before_exit: Callable[[], None]) -> 
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+async def until_interrupted(work: Coroutine[Any, Any, T], before_exit: Callable[[], None]) -> T | None:
+    """Return the result of a coroutine; `None` if an interrupt came first.
+
+    Args:
+        work: The coroutine. An interrupt cancels it.
+        before_exit: Called at a second interrupt, before the process ends: it restores the terminal.
+    """
+    task = asyncio.create_task(work)
+
+    def stop() -> None:
+        task.cancel()
+
+    try:
+        with on_interrupt(stop, before_exit):
+            await asyncio.wait({task})
+    finally:
+        task.cancel()
+    return None if task.cancelled() else task.result()
 
 
 def _end_children(timeout: float, *, normal_exit: bool) -> None:

@@ -13,6 +13,7 @@ from typing import Protocol
 from stepwave._actions.context import Context
 from stepwave_server.actions import Action
 from stepwave_server.actions.failures import ActionFailed, cut, failure_of, traceback_of
+from stepwave_server.actions.logs import LogSink
 from stepwave_server.actions.threads import waits_for_thread
 from stepwave_server.actions.values import dump
 from stepwave_server.core.info import RunKey
@@ -28,11 +29,16 @@ from stepwave_server.core.model import Failure, Payload
 from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.limiter import Limiter
 from stepwave_server.engine.base import EngineOptions
+from stepwave_server.engine.streams.logs import RunLog
+from stepwave_server.wire.events.encode import LogEntry
 
 __all__ = ["Attempt", "AttemptOwner", "AttemptReports", "AttemptState"]
 
 MAX_SHOWING = 1_000
 """Chunks and progress reports of one attempt that may wait for the event loop."""
+
+MAX_SHOWING_LOGS = 500
+"""Those of them up to which log messages are added, so that a thread that logs a lot leaves room for chunks."""
 
 MAX_MESSAGE = 2_048
 """Maximum length of a progress message in characters."""
@@ -59,15 +65,21 @@ class AttemptReports(Protocol):
         """Show the progress of an attempt."""
         ...
 
+    def log(self, data: bytes) -> None:
+        """Show what an attempt logged, an encoded `step_log` event."""
+        ...
+
 
 class AttemptOwner(Protocol):
     """The run of an attempt. The attempt reports its states to it.
 
     Attributes:
         key: The run's key.
+        log: What its attempts log.
     """
 
     key: RunKey
+    log: RunLog
 
     @property
     def reports(self) -> AttemptReports:
@@ -133,6 +145,7 @@ class Attempt:
         "_failure",
         "_grace",
         "_late",
+        "_logs",
         "_loop",
         "_options",
         "_owner",
@@ -220,6 +233,7 @@ class Attempt:
         self._loop = asyncio.get_running_loop()
         self._deadline = event.deadline
         self._options = options
+        self._logs = LogSink(self._log, tracebacks=options.tracebacks)
         self.since = event.time
         self.timeout = (event.deadline - event.time) / 1e9
         self._due = self._loop.time() + self.timeout
@@ -258,6 +272,7 @@ class Attempt:
 
     async def _perform(self, input: Payload, *, strict: bool) -> None:
         self._begun = True
+        self._logs.enter()
         try:
             max_bytes = self._options.max_payload_bytes
             output = await self.action.run(input, self._context, self._show_chunk, max_bytes, strict=strict)
@@ -302,6 +317,7 @@ class Attempt:
         if self.state is ENDED:
             return
         self.state = ENDED
+        self._logs.close()
         if self._grace is not None:
             self._grace.cancel()
         permit, self._permit = self._permit, None
@@ -321,6 +337,7 @@ class Attempt:
             deadline=datetime.fromtimestamp(self._deadline / 1e9, UTC),
             emit=self._emit,
             progress=self._show_progress,
+            log=self._logs.take,
         )
 
     def _emit(self, chunk: object) -> None:
@@ -346,7 +363,13 @@ class Attempt:
         self.has_shown = True
         self._owner.reports.progress(self, fraction, message)
 
-    def _on_loop(self, call: Callable[[], None]) -> None:
+    def _log(self, entry: LogEntry) -> None:
+        """Keep what the action logs, and show it. It may be called from any thread."""
+        data = self._owner.log.add(self.step_id, self.number, entry)
+        if data is not None:
+            self._on_loop(lambda: self._owner.reports.log(data), MAX_SHOWING_LOGS)
+
+    def _on_loop(self, call: Callable[[], None], most: int = MAX_SHOWING) -> None:
         """Show something on the loop, unless the attempt has ended. An abandoned action may go on showing.
 
         A thread may show faster than the loop takes it. Then some of it is dropped, as for a slow watcher.
@@ -356,13 +379,13 @@ class Attempt:
         if _on(self._loop):
             call()
         else:
-            self._show_soon(call)
+            self._show_soon(call, most)
 
-    def _show_soon(self, call: Callable[[], None]) -> None:
+    def _show_soon(self, call: Callable[[], None], most: int) -> None:
         with _SHOWING:
             if self._showing is None:
                 self._showing = deque()
-        if len(self._showing) < MAX_SHOWING:
+        if len(self._showing) < most:
             self._showing.append(call)
             self._loop.call_soon_threadsafe(self._show_next)
 

@@ -11,7 +11,7 @@ from stepwave_server.core.explanation import Explanation
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.messages import StepFinished
 from stepwave_server.core.state import StepState
-from stepwave_server.engine.base import Batch, EngineOptions, Page, StepPage
+from stepwave_server.engine.base import Batch, EngineOptions, LogPage, Page, StepPage
 from stepwave_server.engine.errors import (
     JournalUnavailable,
     RunBroken,
@@ -23,6 +23,7 @@ from stepwave_server.engine.errors import (
 from stepwave_server.engine.queries.explainer import explain, with_texts
 from stepwave_server.engine.queries.step_pages import ended_page, running_page
 from stepwave_server.engine.runs.run import LocalRun
+from stepwave_server.engine.streams.logs import LogStore
 from stepwave_server.engine.streams.watcher import Watcher
 from stepwave_server.journal import Header, Journal, Listing, Position
 from stepwave_server.wire.events.decode import to_event
@@ -58,6 +59,7 @@ class RunQueries:
         self._journal = journal
         self._clock = clock
         self._runs: dict[RunKey, LocalRun] = {}
+        self._logs = LogStore(clock)
         self._watchers: set[Watcher] = set()
         self._broken: dict[RunKey, RunBroken] = {}
         self._commit_error = ""
@@ -137,6 +139,12 @@ class RunQueries:
         if found is not None:
             return await running_page(self._journal, key, found[0], start, found[1])
         return await ended_page(self._journal, key, await self._finishes(key), start, most)
+
+    async def logs(self, key: RunKey, step_id: str, after: int, most: int) -> LogPage:
+        """Return at most `most` messages that actions of a run have logged, after a number."""
+        if key not in self._runs:
+            await self._ended(key)
+        return self._logs.page(key, step_id, after, most)
 
     async def finished_steps(self, key: RunKey) -> Sequence[StepFinished]:
         """Return the `step_finished` events of a run that has ended, in their order."""

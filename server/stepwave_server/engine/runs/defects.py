@@ -94,7 +94,7 @@ class Defects:
         if records[-1].kind is Kind.RUN_FINISHED:  # its end was being committed already
             self._ended(run, ())
         elif (state := await self._restored(run, records)) is not None:
-            restored = LocalRun(run.header, state, self._services, run.tracer, run.subscribers, failing=True)
+            restored = LocalRun(run.header, state, self._services, run.tracer, run, failing=True)
             self._runs[run.key] = restored
             restored.fail(FAILED_BY_DEFECT)
             run.watermark.refuse(RunReplaced())

@@ -45,6 +45,7 @@ from stepwave_server.engine.errors import RunBroken
 from stepwave_server.engine.runs.commit_watermark import CommitWatermark
 from stepwave_server.engine.runs.timers import Timers
 from stepwave_server.engine.runs.watcher_reports import WatcherReports
+from stepwave_server.engine.streams.logs import LogStore, RunLog
 from stepwave_server.engine.streams.subscribers import Subscribers
 from stepwave_server.journal import Ended, Header, Journal
 from stepwave_server.telemetry import RunTracer
@@ -70,6 +71,7 @@ class Services:
         options: Options of the engine.
         admission: Admits attempts, and takes their permits back.
         deadlines: The timeouts of running attempts.
+        logs: What actions log.
         request_turn: Called by a run that has inputs to decide on.
         on_abandoned: Called with the task of an interrupted attempt that did not end within its grace.
         on_finished: Called with a run that has ended.
@@ -83,6 +85,7 @@ class Services:
     options: EngineOptions
     admission: AdmissionController[Attempt]
     deadlines: Deadlines[Attempt]
+    logs: LogStore
     request_turn: Callable[["LocalRun"], None]
     on_abandoned: Callable[[asyncio.Task[None]], None]
     on_finished: Callable[["LocalRun"], None]
@@ -103,6 +106,7 @@ class LocalRun:
         watermark: Its commit watermark.
         appended: The sequence number of the newest event appended to the journal.
         subscribers: Its subscribers.
+        log: What its attempts log.
         reports: The reports of its attempts to watchers.
         tracer: Its tracer; `None`: it is not traced.
         attempts: Its attempts that wait for admission or run.
@@ -112,7 +116,7 @@ class LocalRun:
 
     Args:
         services: The shared parts of the engine.
-        subscribers: The subscribers of the run that it replaces; `None`: it replaces none.
+        replaced: The broken run that it replaces, whose subscribers and log it takes over; `None`: it replaces none.
     """
 
     def __init__(
@@ -121,7 +125,7 @@ class LocalRun:
         state: RunState,
         services: Services,
         tracer: RunTracer | None,
-        subscribers: Subscribers | None = None,
+        replaced: "LocalRun | None" = None,
         *,
         failing: bool = False,
     ) -> None:
@@ -136,7 +140,13 @@ class LocalRun:
         self._decision = Decision()
         self._timers = Timers(asyncio.get_running_loop(), lambda timer: self.feed(TimerFired(timer)))
         self.watermark = CommitWatermark(state.sequence)
-        self.subscribers = subscribers or Subscribers(header.key.run_id, services.clock)
+        self.subscribers: Subscribers
+        self.log: RunLog
+        if replaced is None:
+            self.subscribers = Subscribers(header.key.run_id, services.clock)
+            self.log = services.logs.open(header.key)
+        else:
+            self.subscribers, self.log = replaced.subscribers, replaced.log
         self.reports = WatcherReports(self.subscribers, services.admission, state, self.watermark)
         self.attempts = Attempts(
             self,

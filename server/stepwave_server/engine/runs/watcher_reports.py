@@ -1,4 +1,4 @@
-"""Reports of a run's attempts to its watchers: what they wait for, their chunks and their progress."""
+"""Reports of a run's attempts to its watchers: what they wait for, their chunks, their progress and their logs."""
 
 from itertools import islice
 
@@ -78,6 +78,11 @@ class WatcherReports:
             after = self._watermark.committed
             self._subscribers.show_progress(attempt.step_id, attempt.number, after, fraction, message)
 
+    def log(self, data: bytes) -> None:
+        """Show what an attempt logged, an encoded `step_log` event."""
+        if not self._closed:
+            self._subscribers.show_log(self._watermark.committed, data)
+
     def close(self) -> None:
-        """Show no more chunks and no more progress: the run is broken."""
+        """Show no more chunks, progress and logs: the run is broken."""
         self._closed = True

@@ -84,6 +84,12 @@ class Subscribers:
         data = encode_progress(self._run_id, self._clock(), step_id, attempt, fraction, message)
         self._show(step_id, Transient(after, Kind.STEP_PROGRESS, data))
 
+    def show_log(self, after: int, data: bytes) -> None:
+        """Show what an attempt logged. A watcher that joins later is not shown it: the log of the run has it."""
+        transient = Transient(after, Kind.STEP_LOG, data)
+        for watcher in self._watchers:
+            watcher.show(transient)
+
     def _show(self, step_id: str, transient: Transient) -> None:
         """Show a transient event, and keep it for watchers that join."""
         self._transients.add(step_id, transient)

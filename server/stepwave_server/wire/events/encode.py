@@ -4,7 +4,7 @@ An event is encoded as a `WatchRunResponse` with this event alone. Encoded proto
 batch of events is the concatenation of their records. The journal, all watchers and all streams share the same bytes.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
@@ -35,9 +35,13 @@ from stepwave_server.wire.workflows.workflow import fill_step
 __all__ = [
     "Encoder",
     "Kind",
+    "LogEntry",
+    "LogLevel",
     "Record",
     "decode",
+    "decode_all",
     "encode_chunk",
+    "encode_log",
     "encode_progress",
     "encode_waiting",
     "position",
@@ -99,6 +103,31 @@ class Kind(IntEnum):
     RUN_STOPPING = 20
     RUN_FINISHED = 21
     STEP_READY = 22
+    STEP_LOG = 23
+
+
+class LogLevel(IntEnum):
+    """The severities of log messages. The values are those of the contract's `LogLevel`."""
+
+    DEBUG = 1
+    INFO = 2
+    WARNING = 3
+    ERROR = 4
+    CRITICAL = 5
+
+
+class LogEntry(NamedTuple):
+    """A message that an attempt logged.
+
+    Attributes:
+        level: Its severity.
+        logger: The name of the logger.
+        message: The message, with the text of a logged exception.
+    """
+
+    level: LogLevel
+    logger: str
+    message: str
 
 
 class Record(NamedTuple):
@@ -164,6 +193,11 @@ def decode(record: Record) -> event_pb2.RunEvent:
     return orchestrator_pb2.WatchRunResponse.FromString(record.data).events[0]
 
 
+def decode_all(events: Iterable[bytes]) -> Sequence[event_pb2.RunEvent]:
+    """Return events as messages. Each is given as a `WatchRunResponse` with this event alone."""
+    return orchestrator_pb2.WatchRunResponse.FromString(b"".join(events)).events
+
+
 def to_step_results(steps: Iterable[Record | StepState]) -> Iterator[run_pb2.StepResult]:
     """Yield the results of steps. A finished step is given by its `step_finished` record, another one by its state."""
     for step in steps:
@@ -188,6 +222,18 @@ def encode_progress(run_id: str, time: int, step_id: str, attempt: int, fraction
         message.step_progress.CopyFrom(
             event_pb2.StepProgress(step_id=step_id, attempt=attempt, fraction=fraction, message=clean(text))
         )
+
+    return _transient(run_id, time, fill)
+
+
+def encode_log(run_id: str, time: int, index: int, step_id: str, attempt: int, entry: LogEntry) -> bytes:
+    """Return an encoded transient `step_log`."""
+
+    def fill(message: event_pb2.RunEvent) -> None:
+        log = message.step_log
+        log.index, log.step_id, log.attempt = index, step_id, attempt
+        log.level = event_pb2.LogLevel.ValueType(entry.level.value)
+        log.logger, log.message = clean(entry.logger), clean(entry.message)
 
     return _transient(run_id, time, fill)
 

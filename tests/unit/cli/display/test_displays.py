@@ -50,6 +50,43 @@ async def test_messages_are_shown_above_the_frame() -> None:
     assert output.getvalue().index("cancelling") < output.getvalue().rindex("· search")
 
 
+async def test_log_messages_are_printed_above_the_frame_and_stay() -> None:
+    console, output = terminal()
+    display = LiveDisplay(RunView(), console)
+    script = Script(("search",)).started("search").log("search", "three hits\nof ten").log("search", "done", attempt=2)
+    for event in script.events:
+        display.show(event)
+    await asyncio.sleep(0)
+    display.close()
+    shown = output.getvalue()
+    assert shown.count("info      search  three hits\n") == shown.count("\n    of ten\n") == 1
+    assert shown.index("three hits") < shown.index("info      search (attempt 2)  done") < shown.rindex("search  tools")
+
+
+async def test_log_messages_until_the_end_are_printed() -> None:
+    console, output = terminal()
+    display = LiveDisplay(RunView(), console)
+    for event in Script(("search",)).log("search", "the last words").events:
+        display.show(event)
+    display.close()
+    assert output.getvalue().count("the last words") == 1
+
+
+async def test_of_many_log_messages_between_two_frames_the_newest_are_printed() -> None:
+    console, output = terminal()
+    display = LiveDisplay(RunView(), console)
+    script = Script(("search",))
+    for number in range(1_000):
+        script.log("search", f"message {number}.")
+    for event in script.events:
+        display.show(event)
+    display.close()
+    shown = output.getvalue()
+    assert "800 log messages left out" in shown
+    assert "message 799." not in shown
+    assert all(f"message {number}." in shown for number in range(800, 1_000))
+
+
 async def test_a_lost_connection_is_shown_until_it_is_back() -> None:
     console, output = terminal()
     display = LiveDisplay(RunView(), console)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from stepwave._model.events import Event, UnknownEvent, WaitCause
+from stepwave._model.events import Event, LogLevel, UnknownEvent, WaitCause
 from stepwave._model.results import State
 from stepwave.cli.display.lines import EventLines
 from unit.cli.script import RUN_ID, START, Script, failure
@@ -37,6 +37,11 @@ def test_each_kind_of_event_has_a_line() -> None:
         "run      stopping   enough",
         "run      failed     1.20 s, 1 succeeded, 1 failed, 1 skipped",
     ]
+
+
+def test_a_log_message_has_its_level_and_keeps_its_lines() -> None:
+    script = Script(("search",)).log("search", "three\thits\n  first\x1b[31m\r\n", LogLevel.WARNING)
+    assert lines(script)[1] == "search  warning    three   hits\n      first [31m"
 
 
 def test_retries_and_fallbacks_have_a_line_each() -> None:

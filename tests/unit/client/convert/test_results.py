@@ -13,6 +13,7 @@ from stepwave import (
     Failure,
     FailureCause,
     FailureReason,
+    LogLevel,
     ParallelFailed,
     RunFailed,
     RunFinished,
@@ -72,6 +73,7 @@ def test_every_value_of_the_contracts_enums_has_its_name_here() -> None:
         (run_pb2.FailureCause, FailureCause),
         (run_pb2.SkipCause, SkipCause),
         (event_pb2.WaitCause, WaitCause),
+        (event_pb2.LogLevel, LogLevel),
         (orchestrator_pb2.InputRule, InputRule),
     ]
     for contract, ours in pairs:
@@ -205,6 +207,7 @@ EVENTS: dict[str, object] = {
     "step_started": event_pb2.StepStarted(step_id="a", action="x", wave=1, attempt=2, deadline=stamp(NOON)),
     "step_chunk": event_pb2.StepChunk(step_id="a", attempt=1, index=3, payload=payload_pb2.Payload(json='"hi"')),
     "step_progress": event_pb2.StepProgress(step_id="a", attempt=1, fraction=0.0, message="begun"),
+    "step_log": event_pb2.StepLog(index=4, step_id="a", attempt=1, level=event_pb2.LOG_LEVEL_ERROR, message="no\nluck"),
     "step_waiting": event_pb2.StepWaiting(step_id="a", cause=event_pb2.WAIT_CAUSE_RATE),
     "step_retrying": event_pb2.StepRetrying(step_id="a", attempt=1, failure=run_pb2.Failure(message="no")),
     "step_ready": event_pb2.StepReady(step_id="a", attempt=2),
@@ -234,6 +237,8 @@ def test_details_of_events_are_read() -> None:
     assert event_of(step_chunk=EVENTS["step_chunk"]).to_dict()["value"] == "hi"
     assert event_of(step_progress=EVENTS["step_progress"]).to_dict()["fraction"] == 0.0
     assert event_of(step_progress=event_pb2.StepProgress()).to_dict()["fraction"] is None
+    assert event_of(step_log=EVENTS["step_log"]).to_dict()["level"] == "error"
+    assert event_of(step_log=event_pb2.StepLog(level=99)).to_dict()["level"] == "unknown"  # type: ignore[arg-type]  # newer
     assert event_of(step_waiting=EVENTS["step_waiting"]).to_dict()["cause"] == "rate"
     assert event_of(steps_added=EVENTS["steps_added"]).to_dict()["step_ids"] == ["c"]
 

@@ -32,7 +32,18 @@ from stepwave_server.core.model import (
     State,
     Step,
 )
-from stepwave_server.wire.events.encode import Encoder, Kind, decode, encode_chunk, encode_progress, position
+from stepwave_server.wire.events.encode import (
+    Encoder,
+    Kind,
+    LogEntry,
+    LogLevel,
+    decode,
+    decode_all,
+    encode_chunk,
+    encode_log,
+    encode_progress,
+    position,
+)
 from stepwave_server.wire.events.varint import prefixed, tag, text, timestamp, varint
 
 ids = st.from_regex(r"[A-Za-z_][A-Za-z0-9_-]{0,127}", fullmatch=True)
@@ -289,6 +300,15 @@ def test_progress(now: int, fraction: float | None, message: str) -> None:
     assert progress.message == message
 
 
+@given(times, ids, counts, counts, st.sampled_from(LogLevel), st.text(max_size=20))
+def test_a_log_message(now: int, step_id: str, attempt: int, index: int, level: LogLevel, message: str) -> None:
+    (event,) = decode_all([encode_log("run", now, index, step_id, attempt, LogEntry(level, "tools", message))])
+    assert (event.run_id, event.sequence, event.time) == ("run", 0, _time(now))
+    log = event.step_log
+    assert (log.index, log.step_id, log.attempt, log.level) == (index, step_id, attempt, level.value)
+    assert (log.logger, log.message) == ("tools", message.encode(errors="replace").decode())
+
+
 def test_a_batch_is_its_events_one_after_another() -> None:
     encoder = Encoder("run", "flow", 0)
     records = [encoder.encode(number, WaveStarted(number, number)) for number in range(1, 400)]
@@ -313,6 +333,7 @@ def test_states_and_reasons_have_the_numbers_of_the_contract() -> None:
         (Reason, run_pb2.FailureReason, "FAILURE_REASON_"),
         (FailureCause, run_pb2.FailureCause, "FAILURE_CAUSE_"),
         (SkipCause, run_pb2.SkipCause, "SKIP_CAUSE_"),
+        (LogLevel, event_pb2.LogLevel, "LOG_LEVEL_"),
     ):
         named = {name.removeprefix(prefix): value for name, value in theirs.items() if value}
         assert {choice.name: choice.value for choice in ours if choice.value} == named

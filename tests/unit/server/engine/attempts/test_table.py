@@ -20,6 +20,7 @@ from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
 from stepwave_server.engine.attempts.table import Attempts
 from stepwave_server.engine.runs.commit_watermark import CommitWatermark
 from stepwave_server.engine.runs.watcher_reports import WatcherReports
+from stepwave_server.engine.streams.logs import LogStore, RunLog
 from stepwave_server.engine.streams.subscribers import Subscribers
 from unit.server.clocked import ClockedLoop
 
@@ -39,6 +40,7 @@ class Owner:
     """A run that records its admitted attempts."""
 
     reports: WatcherReports
+    log: RunLog
     key: RunKey = field(default_factory=lambda: RunKey("default", "run"))
     admitted: list[Attempt] = field(default_factory=list)
 
@@ -57,7 +59,8 @@ class Table:
         self.admission: AdmissionController[Attempt] = AdmissionController(loop, places, limits)
         self.subscribers = Subscribers("run", lambda: 0)
         state = _started_run()
-        self.owner = Owner(WatcherReports(self.subscribers, self.admission, state, CommitWatermark(0)))
+        reports = WatcherReports(self.subscribers, self.admission, state, CommitWatermark(0))
+        self.owner = Owner(reports, LogStore(lambda: 0).open(RunKey("default", "run")))
         self.attempts = Attempts(
             self.owner,
             state,
