@@ -127,8 +127,11 @@ class ExecuteWorkflowResponse(_message.Message):
 
     EVENTS_FIELD_NUMBER: _builtins.int
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    RUN_ID_FIELD_NUMBER: _builtins.int
     last_sequence: _builtins.int
     """The sequence of the newest event that this stream has reached, including events that `kinds` filters out."""
+    run_id: _builtins.str
+    """The run's id, in the first message only. That message is sent as soon as the run is accepted, and has no events."""
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
         """The events, in order. Empty: a heartbeat, sent after 15 s without events (unless configured)."""
@@ -138,10 +141,11 @@ class ExecuteWorkflowResponse(_message.Message):
         *,
         events: _abc.Iterable[_event_pb2.RunEvent] | None = ...,
         last_sequence: _builtins.int = ...,
+        run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "last_sequence", b"last_sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "last_sequence", b"last_sequence", "run_id", b"run_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -147,6 +147,9 @@ class OrchestratorServiceServicer(object):
         call passes, the run is cancelled at once. A server that stops in order does not end the attachment: the window starts with
         the next server. A window of 0 starts only after a crash.
 
+        The response headers have the run's id in `stepwave-run-id`. The headers and the first message, which has the id too, are sent
+        as soon as the run is accepted, whatever `kinds` filters out.
+
         With the `run_id` of an existing run and the same content (workflow and input), it streams that run from the first event.
         With other content, it fails with `ALREADY_EXISTS`.
         """

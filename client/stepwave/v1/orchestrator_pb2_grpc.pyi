@@ -45,6 +45,9 @@ class OrchestratorServiceStub:
     call passes, the run is cancelled at once. A server that stops in order does not end the attachment: the window starts with
     the next server. A window of 0 starts only after a crash.
 
+    The response headers have the run's id in `stepwave-run-id`. The headers and the first message, which has the id too, are sent
+    as soon as the run is accepted, whatever `kinds` filters out.
+
     With the `run_id` of an existing run and the same content (workflow and input), it streams that run from the first event.
     With other content, it fails with `ALREADY_EXISTS`.
     """
@@ -113,6 +116,9 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. If the deadline of the
     call passes, the run is cancelled at once. A server that stops in order does not end the attachment: the window starts with
     the next server. A window of 0 starts only after a crash.
+
+    The response headers have the run's id in `stepwave-run-id`. The headers and the first message, which has the id too, are sent
+    as soon as the run is accepted, whatever `kinds` filters out.
 
     With the `run_id` of an existing run and the same content (workflow and input), it streams that run from the first event.
     With other content, it fails with `ALREADY_EXISTS`.
@@ -185,6 +191,9 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. If the deadline of the
         call passes, the run is cancelled at once. A server that stops in order does not end the attachment: the window starts with
         the next server. A window of 0 starts only after a crash.
+
+        The response headers have the run's id in `stepwave-run-id`. The headers and the first message, which has the id too, are sent
+        as soon as the run is accepted, whatever `kinds` filters out.
 
         With the `run_id` of an existing run and the same content (workflow and input), it streams that run from the first event.
         With other content, it fails with `ALREADY_EXISTS`.

@@ -231,8 +231,13 @@ class Engine(Protocol):
         """Return at most `most` runs that match, newest first, after the position `before`."""
         ...
 
-    def watch(self, key: RunKey, after: int, kinds: Collection[Kind]) -> AsyncGenerator[Batch, None]:
-        """Stream a run's events after a sequence number. A batch without events is a heartbeat."""
+    def watch(
+        self, key: RunKey, after: int, kinds: Collection[Kind], first: bytes = b""
+    ) -> AsyncGenerator[Batch, None]:
+        """Stream a run's events after a sequence number. A batch without events is a heartbeat.
+
+        With `first`, this message comes before all events.
+        """
         ...
 
     def cancel(self, key: RunKey, reason: str) -> None:

@@ -7,10 +7,10 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import grpc
-from grpc_reflection.v1alpha import reflection
 
 from stepwave_server.rpc.handlers import MAX_ANSWER_BYTES, SERVICE, Bounds, orchestrator_handler
 from stepwave_server.rpc.health import HEALTH, Health
+from stepwave_server.rpc.reflection import reflection_handlers
 from stepwave_server.rpc.servicer import Orchestrator
 
 __all__ = ["GrpcServer", "ListenError"]
@@ -63,8 +63,8 @@ class GrpcServer:
             interceptors=(_ServingMarker(),), options=_options(bounds.message_bytes * HARD_LIMIT_FACTOR)
         )
         self._health = Health("", SERVICE)
-        self._server.add_generic_rpc_handlers((orchestrator_handler(orchestrator, bounds), self._health.handler()))
-        reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), self._server)
+        handlers = (orchestrator_handler(orchestrator, bounds), self._health.handler())
+        self._server.add_generic_rpc_handlers((*handlers, *reflection_handlers((SERVICE, HEALTH))))
         logging.getLogger(_GRPC_LOG).addFilter(_disconnect_filter)
 
     def bind(self) -> str:

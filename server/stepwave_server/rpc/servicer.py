@@ -41,6 +41,7 @@ __all__ = ["Orchestrator"]
 M = TypeVar("M", bound=Message)
 Context: TypeAlias = ServicerContext[Message, Message]
 
+RUN_ID_HEADER = "stepwave-run-id"
 MAX_WINDOW = 3600
 MAX_REASON = 1_024
 
@@ -80,7 +81,7 @@ class Orchestrator:
         submission = await self._preparer.submission(request, _parent(context), parsed, window)
         if await self._engine.start(submission):
             self._attachments.add(submission.key, window)
-        async with aclosing(self._watch_attached(submission.key, 0, kinds, context)) as stream:
+        async with aclosing(self._watch_attached(submission.key, 0, kinds, context, announced=True)) as stream:
             async for data in stream:
                 yield data
 
@@ -111,11 +112,15 @@ class Orchestrator:
                 yield batch.data
 
     async def _watch_attached(
-        self, key: RunKey, after: int, kinds: Sequence[Kind], context: Context
+        self, key: RunKey, after: int, kinds: Sequence[Kind], context: Context, *, announced: bool = False
     ) -> AsyncGenerator[bytes, None]:
+        """Attach the stream to a run, and stream its events. Send the run's id before them if it is to be announced."""
+        first = pb.ExecuteWorkflowResponse(run_id=key.run_id).SerializeToString() if announced else b""
         with self._attachments.attach(key, context.time_remaining) as attachment:
-            async with aclosing(self._engine.watch(key, after, kinds)) as batches:
+            async with aclosing(self._engine.watch(key, after, kinds, first)) as batches:
                 async for batch in batches:
+                    if announced and batch.data is first:
+                        await context.send_initial_metadata(((RUN_ID_HEADER, key.run_id),))
                     attachment.ended = batch.last
                     yield batch.data
 

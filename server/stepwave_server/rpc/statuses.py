@@ -53,7 +53,7 @@ class CallRefused(Exception):
 
 
 class InvalidCall(CallRefused):
-    """Raised when fields of a bad_request are malformed. Lists all of them."""
+    """Raised when fields of a request are malformed. Lists all of them."""
 
     code = code_pb2.INVALID_ARGUMENT
     reason = "INVALID_ARGUMENT"
@@ -64,7 +64,7 @@ class InvalidCall(CallRefused):
 
 
 class NotServed(CallRefused):
-    """Raised when a bad_request uses features that this server does not support. Lists all of them."""
+    """Raised when a request uses features that this server does not support. Lists all of them."""
 
     code = code_pb2.UNIMPLEMENTED
     reason = "NOT_SUPPORTED"
@@ -82,7 +82,7 @@ class WorkflowNotFound(CallRefused):
 
 
 class MessageTooLarge(CallRefused):
-    """Raised when a bad_request is larger than the server allows."""
+    """Raised when a request is larger than the server allows."""
 
     code = code_pb2.RESOURCE_EXHAUSTED
     reason = "MESSAGE_TOO_LARGE"

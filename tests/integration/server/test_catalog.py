@@ -7,7 +7,6 @@ from pathlib import Path
 import grpc
 import jsonschema
 import pytest
-from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from integration.server.build import bind, fallback_to, flow, payload, retry, step, value_of
 from integration.server.fixture_types import Connect, Serve
@@ -36,28 +35,6 @@ def folder(tmp_path: Path) -> Path:
 async def _actions(client: RawClient) -> dict[str, pb.Action]:
     response = await client.stub.ListActions(pb.ListActionsRequest(page_size=1_000))
     return {found.name: found for found in response.actions}
-
-
-async def test_reflection_lists_the_services(client: RawClient) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(client.channel)
-    ask = stub.ServerReflectionInfo()
-    await ask.write(reflection_pb2.ServerReflectionRequest(list_services=""))
-    answer = await ask.read()
-    ask.cancel()
-    assert {service.name for service in answer.list_services_response.service} == {
-        "stepwave.v1.OrchestratorService",
-        "grpc.health.v1.Health",
-        "grpc.reflection.v1alpha.ServerReflection",
-    }
-
-
-async def test_reflection_describes_the_service(client: RawClient) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(client.channel)
-    ask = stub.ServerReflectionInfo()
-    await ask.write(reflection_pb2.ServerReflectionRequest(file_containing_symbol="stepwave.v1.OrchestratorService"))
-    answer = await ask.read()
-    ask.cancel()
-    assert any(b"ExecuteWorkflow" in data for data in answer.file_descriptor_response.file_descriptor_proto)
 
 
 async def test_server_info_has_version_engine_journal_and_limits(serve: Serve, connect: Connect) -> None:

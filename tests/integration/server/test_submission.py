@@ -11,6 +11,7 @@ from integration.server.fixture_types import Connect, Serve
 from integration.server.raw_client import RawClient, refusal
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import payload_pb2, workflow_pb2
+from stepwave.v1.event_pb2 import EventKind
 
 ONE = flow(step("a"), labels={"team": "red", "controlled": "test"})
 
@@ -130,3 +131,26 @@ async def test_an_unknown_workflow_is_named_with_a_near_one(serve: Serve, connec
     refused = await refusal(client.stub.StartRun(pb.StartRunRequest(workflow_name="mourning")))
     assert (refused.code, refused.reason) == (grpc.StatusCode.NOT_FOUND, "WORKFLOW_NOT_FOUND")
     assert refused.message == 'no workflow "mourning" on this server; did you mean "morning"?'
+
+
+async def test_the_headers_and_the_first_message_have_the_runs_id_before_any_event(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    request = pb.ExecuteWorkflowRequest(
+        workflow=flow(step("a", "controlled")), kinds=[EventKind.EVENT_KIND_RUN_FINISHED]
+    )
+    call = client.stub.ExecuteWorkflow(request)
+    headers = dict(await call.initial_metadata())
+    first = await call.read()
+    assert isinstance(first, pb.ExecuteWorkflowResponse)
+    assert headers["stepwave-run-id"] == first.run_id
+    assert not first.events
+    await controlled.wait_started("a")
+    controlled.release("a")
+    assert state_of(end_of(await client.events(first.run_id)).state) == "succeeded"
+
+
+async def test_the_runs_id_is_in_the_first_message_only(client: RawClient) -> None:
+    call = client.stub.ExecuteWorkflow(pb.ExecuteWorkflowRequest(workflow=flow(step("a")), run_id="mine"))
+    messages = [message async for message in call]
+    assert [message.run_id for message in messages] == ["mine", *[""] * (len(messages) - 1)]

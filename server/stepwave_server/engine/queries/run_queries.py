@@ -152,8 +152,16 @@ class RunQueries:
         records = await self._journal.pick(key, sorted(filter(None, await self._finishes(key))))
         return await asyncio.to_thread(_finished_steps, records)
 
-    async def watch(self, key: RunKey, after: int, kinds: Collection[Kind]) -> AsyncGenerator[Batch, None]:
+    async def watch(
+        self, key: RunKey, after: int, kinds: Collection[Kind], first: bytes = b""
+    ) -> AsyncGenerator[Batch, None]:
         """Stream a run's events after a sequence number.
+
+        Args:
+            key: The run.
+            after: The sequence number.
+            kinds: The kinds of events; empty: all.
+            first: A message to send before any event, as soon as no transient event can be missed; empty: none.
 
         Raises:
             RunNotFound: The run does not exist, or was deleted meanwhile.
@@ -181,6 +189,8 @@ class RunQueries:
             run.subscribers.join(watcher)
         try:
             with self._journal.reading(key):
+                if first:
+                    yield Batch(first, last=False)
                 async with aclosing(watcher.batches()) as batches:
                     async for batch in batches:
                         yield batch
