@@ -84,6 +84,8 @@ def screens(folder: str) -> dict[str, str]:
             for event in watch.stdout:
                 if '"read-web"' in event and '"step_started"' in event:
                     break
+            else:
+                raise RuntimeError("the step read-web did not start")
             why = output("why", "@last")
             watch.stdout.read()
         return {"stepwave why @last": why, "stepwave report @last": output("report", "@last")}
