@@ -48,7 +48,7 @@ def record(cast: Path, folder: str) -> None:
         upper.type(f"stepwave run research.yaml --input '{INPUT}'")
         upper.wait_for("67%")
         lower.type("kill -9 $!")
-        upper.wait_for("gone, reconnecting for 2 s")
+        upper.wait_for("gone for 2 s, reconnecting")
         lower.type("stepwave serve --actions tools 2>/dev/null &")
         upper.wait_for('"write": ')
 
