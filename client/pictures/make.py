@@ -48,7 +48,7 @@ def record(cast: Path, folder: str) -> None:
         upper.type(f"stepwave run research.yaml --input '{INPUT}'")
         upper.wait_for("67%")
         lower.type("kill -9 $!")
-        upper.wait_for("gone, reconnecting for 2 s")
+        upper.wait_for("gone for 2 s, reconnecting")
         lower.type("stepwave serve --actions tools 2>/dev/null &")
         upper.wait_for('"write": ')
 
@@ -84,6 +84,8 @@ def screens(folder: str) -> dict[str, str]:
             for event in watch.stdout:
                 if '"read-web"' in event and '"step_started"' in event:
                     break
+            else:
+                raise RuntimeError("the step read-web did not start")
             why = output("why", "@last")
             watch.stdout.read()
         return {"stepwave why @last": why, "stepwave report @last": output("report", "@last")}

@@ -3,6 +3,7 @@
 A shell runs in each pane. The recording types into them, and waits for what they show.
 """
 
+import codecs
 import fcntl
 import json
 import os
@@ -21,7 +22,7 @@ __all__ = ["Pane", "recording"]
 
 _KEY_SECONDS = 0.03
 _READ_SECONDS = 0.7  # the time to read a screen before the next command
-_PATIENCE_SECONDS = 60
+_TIMEOUT = 60
 _LEAVE_SCREEN = "\x1b[?1049l"  # tmux ends with it
 
 
@@ -47,7 +48,7 @@ class Pane:
         Raises:
             TimeoutError: It does not show it within a minute.
         """
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _TIMEOUT
         while text not in (screen := self._tmux("capture-pane", "-p", "-t", self._target)):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the pane does not show {text!r}:\n{screen}")
@@ -80,16 +81,16 @@ def recording(
         rows = upper + lower + 1
         shell = "PS1='$ ' exec bash --norc --noprofile"
         tmux("new-session", "-d", "-s", "recording", "-x", str(columns), "-y", str(rows), "-c", str(folder), shell)
-        for option in (
-            "status off",
-            "escape-time 0",
-            "pane-border-style fg=colour240",
-            "default-terminal tmux-256color",
-        ):
-            tmux("set-option", "-g", *option.split())
-        tmux("split-window", "-v", "-l", str(lower), "-t", "recording:0", "-c", str(folder), shell)
-        panes = Pane(tmux, 0), Pane(tmux, 1)
         try:
+            for option in (
+                "status off",
+                "escape-time 0",
+                "pane-border-style fg=colour240",
+                "default-terminal tmux-256color",
+            ):
+                tmux("set-option", "-g", *option.split())
+            tmux("split-window", "-v", "-l", str(lower), "-t", "recording:0", "-c", str(folder), shell)
+            panes = Pane(tmux, 0), Pane(tmux, 1)
             with _attached(["tmux", "-S", f"{socket_folder}/socket", "attach"], environment, cast, columns, rows):
                 yield panes
                 time.sleep(3 * _READ_SECONDS)
@@ -117,10 +118,9 @@ def _write(controller: int, cast: Path, columns: int, rows: int) -> None:
     start = time.monotonic()
     with os.fdopen(controller, "rb", buffering=0) as stream, cast.open("w", encoding="utf-8") as file:
         file.write(json.dumps({"version": 2, "width": columns, "height": rows}) + "\n")
-        pending = b""
+        decoder = codecs.getincrementaldecoder("utf-8")("replace")
         while part := _read(stream.fileno()):
-            text = (pending + part).decode("utf-8", "ignore")
-            pending = (pending + part)[len(text.encode()) :]
+            text = decoder.decode(part)
             if _LEAVE_SCREEN in text:
                 break
             file.write(json.dumps([round(time.monotonic() - start, 3), "o", text]) + "\n")

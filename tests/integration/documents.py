@@ -1,5 +1,6 @@
 """Goes through a document as a reader does: writes the files that it shows, and types its commands on a terminal."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -22,7 +23,7 @@ _PROMPT = re.compile(r"‹(\d+)›")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _ADDRESS = re.compile(r"^(127\.0\.0\.1:\d+)\r?$", re.MULTILINE)
 _PRINTS = re.compile(r"# (?:prints|streams): (.+)")
-_PATIENCE_SECONDS = 90
+_TIMEOUT = 90
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,7 @@ class Terminal:
             stderr=terminal,
         )
         os.close(terminal)
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._text = ""
         self._wait_for(_PROMPT)
 
@@ -83,18 +85,18 @@ class Terminal:
     def close(self) -> None:
         """Close the terminal, which ends the shell and what runs in it."""
         os.close(self._controller)
-        self._process.wait(_PATIENCE_SECONDS)
+        self._process.wait(_TIMEOUT)
 
     def _type(self, text: str) -> None:
         os.write(self._controller, text.encode())
 
     def _wait_for(self, pattern: "re.Pattern[str]") -> tuple[str, "re.Match[str]"]:
         """Wait until the terminal shows a pattern; return what it showed before, and the match."""
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _TIMEOUT
         while (found := pattern.search(self._text)) is None:
-            ready, _, _ = select.select([self._controller], [], [], deadline - time.monotonic())
+            ready, _, _ = select.select([self._controller], [], [], max(deadline - time.monotonic(), 0))
             assert ready, f"the terminal does not show {pattern.pattern!r}:\n{self._text}"
-            self._text = _ESCAPES.sub("", self._text + os.read(self._controller, 65_536).decode("utf-8", "replace"))
+            self._text = _ESCAPES.sub("", self._text + self._decoder.decode(os.read(self._controller, 65_536)))
         before, self._text = self._text[: found.start()], self._text[found.end() :]
         return before, found
 

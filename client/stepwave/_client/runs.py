@@ -143,11 +143,11 @@ class AttachedRun(WatchedRun):
 
     async def cancel(self, reason: str) -> Run:
         """Cancel the run, and keep following it to its end."""
-        self._cancel_requested = True  # first: the run's end may be read before the answer
+        before, self._cancel_requested = self._cancel_requested, True  # the run's end may be read before the answer
         try:
             return await self._cancel(reason, within=None)
-        except StepwaveError:
-            self._cancel_requested = False
+        except BaseException:
+            self._cancel_requested = before
             raise
 
     async def leave(self) -> None:

@@ -1,6 +1,7 @@
 """Values in a file: plain data, and inputs in which `$from` and other references become bindings."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import NamedTuple
 
 from stepwave._values.json import number_problem, pointer
@@ -69,6 +70,7 @@ class _InputReader:
     def _read_map(self, node: MapNode, here: str) -> str:
         special = next((entry for entry in node if entry.key in REFERENCES or entry.key == _LITERAL), None)
         if special is None:
+            self._check_misspelt(node)
             parts = (f"{dump_json(key)}:{self.read(value, here + pointer((key,)))}" for _, key, value in node)
             return "{" + ",".join(parts) + "}"
         allowed = {special.key} if special.key == _LITERAL else {special.key, _DEFAULT}
@@ -80,6 +82,12 @@ class _InputReader:
             return to_json(special.value)
         self._bind(special, node, here)
         return "null"
+
+    def _check_misspelt(self, node: MapNode) -> None:
+        """Report a key that is almost the name of a reference. In data, `$literal` around the value allows it."""
+        for entry in node:
+            if entry.key.startswith("$") and (near := get_close_matches(entry.key, [*REFERENCES, _LITERAL], 1)):
+                self._report(entry.place, f'did you mean {near[0]}? For "{entry.key}" as data, put $literal around it')
 
     def _check_numbers(self, node: Node) -> None:
         match node:

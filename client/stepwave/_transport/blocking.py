@@ -55,14 +55,10 @@ class SyncTransport:
 
     Args:
         address: The server's address.
-
-    Attributes:
-        limiter: What cancels calls that do not end in time.
     """
 
     def __init__(self, address: str) -> None:
         self.address = address
-        self.limiter = _Limiter()
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._stub: orchestrator_pb2_grpc.OrchestratorServiceStub | None = None
@@ -104,7 +100,6 @@ class SyncTransport:
         with self._lock:
             self._closed = True
             channel, self._channel, self._stub = self._channel, None, None
-        self.limiter.close()
         if channel is not None:
             channel.close()
 
@@ -140,41 +135,38 @@ class _Call(Protocol[Response_co]):
     def cancel(self) -> None: ...
 
 
-class _Limiter:
-    """Cancels calls that do not end in time, on one thread for all of them: a `threading.Timer` each takes 0.5 ms."""
+class _EndTimeouts:
+    """Cancels calls that do not end in time, on one thread for all clients: a `threading.Timer` each takes 0.5 ms."""
 
     def __init__(self) -> None:
-        self._pending: queue.SimpleQueue[tuple[float, list[_Call[Any]]]] = queue.SimpleQueue()
-        self._start = threading.Lock()
+        self._calls: queue.SimpleQueue[tuple[float, list[_Call[Any]]]] = queue.SimpleQueue()
+        self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
 
     @contextmanager
-    def limited(self, call: _Call[Any]) -> Iterator[None]:
+    def cancel_late(self, call: _Call[Any]) -> Iterator[None]:
         """Cancel a call unless the block ends within `FINISH_WITHIN`."""
-        with self._start:
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._cancel_late, name="stepwave-limiter", daemon=True)
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():  # a fork has no threads of its parent
+                self._thread = threading.Thread(target=self._cancel_all, name="stepwave-timeouts", daemon=True)
                 self._thread.start()
-        late = [call]
-        self._pending.put((time.monotonic() + FINISH_WITHIN, late))
+        pending = [call]
+        self._calls.put((time.monotonic() + FINISH_WITHIN, pending))
         try:
             yield
         finally:
-            late.clear()
+            pending.clear()
 
-    def close(self) -> None:
-        """End the thread."""
-        self._pending.put((0.0, []))
-
-    def _cancel_late(self) -> None:
+    def _cancel_all(self) -> None:
         while True:
-            due, late = self._pending.get()
-            if not due:
-                return
-            if late:
+            due, pending = self._calls.get()
+            if pending:
                 time.sleep(max(due - time.monotonic(), 0))
-            for call in list(late):
+            for call in list(pending):
                 call.cancel()
+
+
+_TIMEOUTS = _EndTimeouts()
 
 
 class _SyncStream(Generic[Response]):
@@ -194,7 +186,7 @@ class _SyncStream(Generic[Response]):
             raise from_rpc_error(error, self._transport.address) from error
 
     async def finish(self) -> None:
-        with self._transport.limiter.limited(self._call), suppress(grpc.RpcError):
+        with _TIMEOUTS.cancel_late(self._call), suppress(grpc.RpcError):
             next(self._call, None)  # nothing but the end is left to read
         self._call.cancel()
 

@@ -104,6 +104,8 @@ async def find_run(client: AsyncClient, prefix: str) -> Run:
     """
     if prefix == _LAST:
         return await _newest(client)
+    if prefix.startswith("@"):
+        raise CommandError(f"{prefix} names no run: give an id, the beginning of one, or {_LAST} for the newest run")
     try:
         return await client.get(prefix)
     except (NotFound, InvalidWorkflow):

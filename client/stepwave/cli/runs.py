@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 
 from stepwave._building.requests import Rerun, Startable
@@ -12,7 +12,7 @@ from stepwave._client.streams import EventStream, RunHandle
 from stepwave._model.events import Event, RunFinished, RunStarted
 from stepwave._model.results import RunResult
 from stepwave._values.payload import JSON
-from stepwave.exceptions import RunFailed, ServerUnavailable, StepwaveError
+from stepwave.exceptions import NotFound, RunFailed, ServerUnavailable, StepwaveError
 
 from .connect import Target
 from .display.displays import Display, OutputMode, make_display
@@ -146,12 +146,23 @@ async def start_run(client: AsyncClient, request: RunRequest, options: RunOption
     if options.detach:
         return await _start_detached(client, request, options)
     with request.locate_errors(), closing(request.make_display(options.show)) as display:
+        if options.run_id is not None:
+            await _report_existing(client, options.run_id, display.show_message)
         result = await _run_to_end(client, request, options, display)
     return print_result(result, options.show, kept=options.kept)
 
 
+async def _report_existing(client: AsyncClient, run_id: str, report: Callable[[str], None]) -> None:
+    """Report that there is a run with this id already. The server starts none then, if the content is the same."""
+    with suppress(NotFound):
+        run = await client.get(run_id)
+        report(f"{run_id} exists already ({run.state}): it is shown, and nothing is started")
+
+
 async def _start_detached(client: AsyncClient, request: RunRequest, options: RunOptions) -> ExitCode:
     with request.locate_errors():
+        if options.run_id is not None:
+            await _report_existing(client, options.run_id, print_message)
         run = await client.start(request.definition, request.input, run_id=options.run_id)
     print_line(run.run_id)
     print_message(f"see it: stepwave watch {run.run_id}")

@@ -322,7 +322,7 @@ def _import(name: str) -> ModuleType:
             raise ActionsError(
                 f"no module named {name!r} (looked in the working directory and installed packages)"
             ) from error
-        raise ActionsError(f"module {name!r} needs a module that is missing: {error.name}") from error
+        raise ActionsError(f"module {name!r} needs a module that is missing: {error.name}{_place(error)}") from error
     except (Exception, SystemExit) as error:  # a script may call `sys.exit`
         problem = f"{type(error).__name__}: {error}".removesuffix(": ")
         raise ActionsError(f"module {name!r} cannot be imported: {problem}{_place(error)}") from error

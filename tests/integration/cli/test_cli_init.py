@@ -39,7 +39,7 @@ def test_the_printed_commands_work(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "research"
     assert run == "  stepwave run flows/research.yaml --actions actions"
     assert TEXT in run_line(run, folder)
-    assert test == "  pytest"
+    assert test == "  pip install pytest && pytest"
     assert "2 passed" in run_line(test, folder)
     assert client == "  python client.py"
     assert run_line(client, folder).startswith(f"{TEXT}\nsucceeded after ")

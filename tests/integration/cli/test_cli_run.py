@@ -289,3 +289,12 @@ def test_an_early_closed_pipe_ends_a_watch_with_the_next_event(shell: Shell, tmp
         started.process.stdout.close()
         shell.run("cancel", "watched")
         assert started.process.wait(timeout=30) == 1
+
+
+def test_a_run_id_that_exists_shows_that_run_and_says_so(shell: Shell) -> None:
+    first = shell.run(*GREETING, "--run-id", "greeting-twice")
+    again = shell.run(*GREETING, "--run-id", "greeting-twice")
+    message = "greeting-twice exists already (succeeded): it is shown, and nothing is started\n"
+    assert message not in first.stderr
+    assert again.stderr.startswith(message)
+    assert again.stdout == first.stdout

@@ -92,3 +92,9 @@ def test_cancelling_an_ended_run_says_that_it_has_ended(shell: Shell) -> None:
     shell.run("watch", "over")
     done = shell.run("cancel", "over")
     assert (done.returncode, done.stderr) == (0, "over has already ended: succeeded\n")
+
+
+def test_a_name_with_an_at_sign_that_is_not_last_names_no_run(shell: Shell) -> None:
+    done = shell.run("watch", "@lst")
+    expected = "@lst names no run: give an id, the beginning of one, or @last for the newest run\n"
+    assert (done.returncode, done.stderr) == (2, expected)

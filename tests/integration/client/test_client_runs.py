@@ -254,6 +254,18 @@ async def test_a_cancel_that_is_refused_changes_nothing(client: AsyncClient, lat
         await waiting
 
 
+async def test_a_second_cancel_that_is_refused_does_not_take_back_the_first(client: AsyncClient, latch: Latch) -> None:
+    async with client.run(one("blocked")) as run:
+        await wait_for(latch.reached)
+        await run.cancel("enough")
+        async for _ in run:
+            pass
+        await client.delete(run.run_id)
+        with pytest.raises(NotFound):
+            await run.cancel()
+        assert (await run).state is State.CANCELLED
+
+
 async def test_a_run_that_was_left_early_names_the_call_for_its_result(client: AsyncClient, latch: Latch) -> None:
     async with client.run(one("blocked")) as run:
         await wait_for(latch.reached)

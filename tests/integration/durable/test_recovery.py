@@ -36,6 +36,15 @@ async def test_a_paused_run_is_reported_as_paused_and_runs_no_step(restarts: Res
     assert second.controlled.invoked == []
 
 
+async def test_a_step_of_a_paused_run_waits_for_no_place(restarts: Restarts) -> None:
+    async with restarts.start() as first:
+        workflow = flow(step("runs", "controlled"), step("waits", "controlled"), max_parallelism=1)
+        await first.client.start(workflow, run_id="live")
+        await first.controlled.wait_started("runs")
+    async with restarts.start(recover="pause") as second:
+        assert not (await second.client.stub.GetRun(pb.GetRunRequest(run_id="live"))).waiting
+
+
 async def test_a_paused_run_can_be_watched(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await first.client.start(BLOCKED, run_id="live")

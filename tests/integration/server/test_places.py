@@ -66,3 +66,23 @@ async def test_a_run_lists_the_steps_that_wait_for_its_places(
     controlled.release_all()
     await client.events("run")
     assert await _waiting(client) == []
+
+
+async def test_watchers_see_what_a_step_waits_for_once_it_has_a_place_of_its_run(
+    serve: Serve, connect: Connect, controlled: ControlledActions
+) -> None:
+    client = connect(await serve(max_attempts=1))
+    await client.start(flow(step("first", "controlled")), run_id="other")
+    await controlled.wait_started("first")
+    names = [f"s{number}" for number in range(150)]  # more than are shown as waiting
+    workflow = flow(step("opens"), *[step(name, "controlled", after=["opens"]) for name in names], max_parallelism=1)
+    await client.start(workflow, run_id="run")
+    async with client.watch("run") as stream:
+        controlled.release("first")
+        await controlled.wait_started("s0")
+        await client.start(flow(step("second", "controlled")), run_id="next")  # the server's one place goes to it next
+        controlled.release("s0")
+        await controlled.wait_started("second")
+        while (waiting := (await stream.until("step_waiting", "s1")).step_waiting).message == MESSAGE:
+            pass
+        assert waiting.message == "the server's max_attempts is 1"

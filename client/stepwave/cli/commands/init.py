@@ -12,7 +12,7 @@ from stepwave.cli.exit_codes import CommandError
 __all__ = ["init"]
 
 _FILES = ("actions.py", "flows/research.yaml", "test_flow.py", "client.py")
-_COMMANDS = ("stepwave run flows/research.yaml --actions actions", "pytest", "python client.py")
+_COMMANDS = ("stepwave run flows/research.yaml --actions actions", "pip install pytest && pytest", "python client.py")
 
 
 def init(

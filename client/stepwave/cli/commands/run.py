@@ -145,7 +145,7 @@ def rerun(
 ) -> None:
     """Run the workflow of an earlier run again with the same input or another one, as a new run.
 
-    With `--input`, the server does not link the new run to the earlier one, which may still be running.
+    With `--input`, the new run is independent: the earlier one may still be under way.
 
     The output and the exit codes are those of `stepwave run`.
 

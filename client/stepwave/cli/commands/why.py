@@ -38,8 +38,9 @@ def why(
     if output is Format.JSON:
         print_json(explanation.to_dict())
         return
+    width = _name_width(explanation)
     for line in _lines(explanation):
-        print_text(line)
+        print_text(line, indent=width + 2)
 
 
 async def _fetch(target: Target, prefix: str) -> RunExplanation:
@@ -82,10 +83,15 @@ def _notes(run: Run) -> Iterator[str]:
         yield missing_line(run.missing_actions)
 
 
+def _name_width(explanation: RunExplanation) -> int:
+    """Return the width of the column of step ids."""
+    return min(max((cell_len(step.step_id) for step in explanation.steps[:_MAX_STEPS]), default=0), _MAX_NAME_WIDTH)
+
+
 def _steps(explanation: RunExplanation) -> Iterator[Text]:
     shown = explanation.steps[:_MAX_STEPS]
     known = {step.step_id: step for step in explanation.steps}
-    width = min(max(cell_len(step.step_id) for step in shown), _MAX_NAME_WIDTH)
+    width = _name_width(explanation)
     for step in shown:
         name = Text(one_line(step.step_id), style="bold" if step.running else "")
         name.truncate(width, overflow="ellipsis", pad=True)

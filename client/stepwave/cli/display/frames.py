@@ -39,6 +39,7 @@ _DURATION_WIDTH = 7
 _MIN_WIDTH_WITH_ACTIONS = 80
 _MAX_FINAL_ROWS = 100  # a run with at most this many rows is shown whole when it has ended
 _FINAL_SELECTION_ROWS = 40  # the rows of the selected steps of a larger run
+_ID_SHARE = 40  # percent of the width, at most, for the ids of steps
 _HEADER_ROWS = 2
 _MIN_ROWS = 5  # a step, its wave, the waves before and after it, and the number of steps without a row
 
@@ -112,7 +113,7 @@ def _run_state(view: RunView, now: datetime) -> tuple[str, str]:
     if view.result is not None:
         return view.result.state, _SYMBOLS[Activity(view.result.state)][1]
     if view.lost_time is not None:
-        return f"server gone, reconnecting for {_seconds_text(now - view.lost_time)}", "bold yellow"
+        return f"server gone for {_seconds_text(now - view.lost_time)}, reconnecting", "bold yellow"
     if view.stopping is not None:
         return f"stopping: {one_line(view.stopping.message)}", "yellow"
     if view.paused:
@@ -227,14 +228,14 @@ class _Columns:
 
     def __init__(self, width: int, steps: list[StepView]) -> None:
         self._width = width
-        self._id_width = _column_width((step.step_id for step in steps), width * 3 // 10)
+        self._id_width = _column_width((step.step_id for step in steps), width * _ID_SHARE // 100)
         self._action_width = (
             _column_width((step.action for step in steps), width // 4) if width >= _MIN_WIDTH_WITH_ACTIONS else 0
         )
 
     def line(self, step: StepView, now: datetime) -> Text:
         symbol, style = _symbol(step, now)
-        line = Text.assemble("  ", (symbol, style), " ", _cell(step.step_id, self._id_width, ""))
+        line = Text.assemble("  ", (symbol, style), " ", _id_cell(step.step_id, self._id_width))
         if self._action_width:
             line.append("  ").append_text(_cell(step.action, self._action_width, "dim"))
         line.append(f"  {duration_text(_step_duration(step, now)):>{_DURATION_WIDTH}}  ")
@@ -243,6 +244,16 @@ class _Columns:
 
 def _column_width(texts: Iterable[str], max_width: int) -> int:
     return min(max(map(cell_len, texts), default=0), max_width)
+
+
+def _id_cell(step_id: str, width: int) -> Text:
+    """Return an id that is padded, or shortened in its middle: ids often differ at their ends."""
+    if cell_len(step_id) <= width:
+        return _cell(step_id, width, "")
+    end = max((width - 1) // 2, 0)
+    start = Text(step_id)
+    start.truncate(width - 1 - end, overflow="crop")
+    return _cell(f"{start.plain}…{step_id[-end:]}" if end else "…", width, "")
 
 
 def _cell(text: str, width: int, style: str) -> Text:

@@ -22,6 +22,7 @@ from .text import clean_lines, failure_message, failure_place, one_line, plural
 __all__ = [
     "columns",
     "fit",
+    "fitting_widths",
     "flush_output",
     "has_live_terminal",
     "output_width",
@@ -35,9 +36,11 @@ __all__ = [
     "print_table",
     "print_text",
     "stderr_console",
+    "wrapped",
 ]
 
 _MAX_FAILURES = 10
+_MIN_COLUMN_WIDTH = 6  # of a column that is truncated
 _MAX_NAMES = 5  # of equal failures
 
 
@@ -56,19 +59,36 @@ def print_line(text: str = "") -> None:
     output_stream().write(text + "\n")
 
 
-def print_text(text: Text, *, whole: bool = False) -> None:
+def print_text(text: Text, *, whole: bool = False, indent: int | None = None) -> None:
     """Write a line of output, with its styles if standard output is a terminal.
 
     Args:
         text: The line.
         whole: Whether the terminal may wrap the line. Otherwise it is truncated to the terminal's width.
+        indent: Wrap the line between words, and indent the further lines so far; `None`: do not.
     """
     if not output_stream().isatty():
         print_line(text.plain.rstrip())
+        return
+    console = Console(file=output_stream(), highlight=False)
+    if indent is not None:
+        for line in wrapped(text, console, indent):
+            console.print(line, soft_wrap=True)
     elif whole:
-        Console(file=output_stream(), highlight=False).print(text, soft_wrap=True)
+        console.print(text, soft_wrap=True)
     else:
-        Console(file=output_stream(), highlight=False).print(text, no_wrap=True, overflow="ellipsis")
+        console.print(text, no_wrap=True, overflow="ellipsis")
+
+
+def wrapped(text: Text, console: Console, indent: int) -> Iterator[Text]:
+    """Yield a line as lines that fit a console, with an indent from the second on. Nothing is left out."""
+    first, *rest = text.wrap(console, console.width)
+    first.rstrip()
+    yield first
+    if rest:
+        for line in Text().join(rest).wrap(console, max(console.width - indent, 1)):
+            line.rstrip()
+            yield Text(" " * indent).append_text(line)
 
 
 def output_width() -> int:
@@ -206,9 +226,35 @@ def columns(rows: Sequence[Sequence[str]], *, right_aligned: Container[int] = ()
 
 
 def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, right_aligned: Container[int] = ()) -> None:
-    """Write a table of output, truncated to the terminal's width."""
-    for line in columns([headings, *rows], right_aligned=right_aligned):
+    """Write a table of output. On a terminal, the widest columns are truncated until it fits, but not the first."""
+    cells = [[one_line(cell) for cell in row] for row in (headings, *rows)]
+    if output_stream().isatty():
+        terminal = os.get_terminal_size(output_stream().fileno()).columns
+        widths = fitting_widths([max(map(cell_len, column)) for column in zip(*cells, strict=True)], terminal)
+        cells = [[_truncated(cell, width) for cell, width in zip(row, widths, strict=True)] for row in cells]
+    for line in columns(cells, right_aligned=right_aligned):
         print_line(fit(line))
+
+
+def fitting_widths(widths: Sequence[int], most: int) -> list[int]:
+    """Return the widths of a table's columns, so that it fits if possible.
+
+    Args:
+        widths: The widths of the columns' longest cells.
+        most: The width of the whole table. There are two cells between columns.
+    """
+    fitting = list(widths)
+    excess = sum(fitting) + 2 * (len(fitting) - 1) - most
+    while excess > 0 and max(fitting[1:], default=0) > _MIN_COLUMN_WIDTH:
+        fitting[max(range(1, len(fitting)), key=fitting.__getitem__)] -= 1
+        excess -= 1
+    return fitting
+
+
+def _truncated(cell: str, width: int) -> str:
+    text = Text(cell)
+    text.truncate(width, overflow="ellipsis")
+    return text.plain
 
 
 def _pad(cell: str, width: int, right: bool) -> str:

@@ -211,7 +211,8 @@ class RunView:
         backs_off = event.next_time is not None and event.next_time > event.time
         self._set_activity(step, Activity.BACKING_OFF if backs_off else Activity.READY)
         step.next_time = event.next_time if backs_off else None
-        step.fallback_next, step.fraction = event.fallback, None
+        step.fallback_next = step.fallback_next or event.fallback  # an interrupted fallback is tried again
+        step.fraction = None
         step.note = failure_line(event.failure)
 
     def _end(self, step: StepView, result: StepResult) -> None:

@@ -240,7 +240,7 @@ class LocalRun:
     def waiting(self) -> Waiting | None:
         """Return the steps that wait for a place of the run itself; `None`: there are none."""
         ids = [step.spec.id for step in self.state.ready if not (step.ended or step.dropped)]
-        if not ids:
+        if self.paused or not ids:
             return None
         cause, message, limit = run_full(self.state.workflow.max_parallelism)
         return Waiting(cause, message, len(ids), tuple(ids[:MAX_NAMED]), limit)

@@ -43,7 +43,8 @@ class WatcherReports:
 
     def waiting(self, attempt: Attempt) -> None:
         """Show what an attempt waits for, unless very many steps are shown as waiting."""
-        if self._subscribers.waiting_count < self._max_waiting:
+        subscribers = self._subscribers
+        if subscribers.waiting_count < self._max_waiting or subscribers.knows_waiting(attempt.step_id):
             self._show_waiting(attempt)
 
     def waiting_for_run(self) -> None:

@@ -236,7 +236,7 @@ def test_while_the_server_is_gone_the_header_shows_it_and_for_how_long(width: in
     view = RunView(rerun_of="briefing-1")
     view.lost_time = script.now
     lines = draw(script, width=width, view=view, now=script.now + timedelta(seconds=11.5))
-    assert lines[0] == "briefing-7k3f9q2m  server gone, reconnecting for 12 s"
+    assert lines[0] == "briefing-7k3f9q2m  server gone for 12 s, reconnecting"
 
 
 def test_while_the_server_is_gone_the_clocks_of_steps_stop() -> None:
@@ -426,3 +426,9 @@ def test_every_line_of_every_frame_fits(
 @pytest.mark.parametrize("width", [60, 100])
 def test_a_frame_before_the_first_event_fits(width: int) -> None:
     assert frame(RunView(), width=width, height=24, now=Script(("a",)).now)
+
+
+def test_long_ids_that_differ_at_their_ends_stay_apart() -> None:
+    steps = tuple(f"fetch-customer-record-of-the-tenant-{number}" for number in (11, 12))
+    lines = draw(Script(steps).started(*steps), width=60)
+    assert [line.split()[1] for line in lines[-2:]] == ["fetch-custom…e-tenant-11", "fetch-custom…e-tenant-12"]

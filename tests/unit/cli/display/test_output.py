@@ -6,11 +6,12 @@ from dataclasses import replace
 
 import pytest
 from rich.console import Console
+from rich.text import Text
 
 from stepwave import Blob
 from stepwave._actions.failure import FailureReason
 from stepwave._model.results import Failure, RunResult, State
-from stepwave.cli.display.output import print_failures, print_outputs
+from stepwave.cli.display.output import fitting_widths, print_failures, print_outputs, wrapped
 from unit.cli.script import Script, failure
 
 DETAILS = {
@@ -113,3 +114,23 @@ def test_omitted_outputs_are_counted(capsys: pytest.CaptureFixture[str]) -> None
     captured = capsys.readouterr()
     assert captured.out == "{}\n"
     assert captured.err == "2 outputs left out: too large to send together\n"
+
+
+def test_the_widest_columns_of_a_table_are_truncated_until_it_fits() -> None:
+    assert fitting_widths([18, 10, 9, 40, 30], 80) == [18, 10, 9, 17, 18]
+    assert fitting_widths([18, 10, 9], 80) == [18, 10, 9]
+
+
+def test_the_first_column_of_a_table_is_never_truncated() -> None:
+    assert fitting_widths([60, 20, 20], 40) == [60, 6, 6]
+    assert fitting_widths([60], 40) == [60]
+
+
+def test_a_long_line_is_wrapped_between_words_with_an_indent() -> None:
+    line = Text("search  waits 1.4 s for a place: the only place of the limit is taken")
+    lines = [part.plain for part in wrapped(line, Console(width=30), 8)]
+    assert lines == [
+        "search  waits 1.4 s for a",
+        "        place: the only place",
+        "        of the limit is taken",
+    ]

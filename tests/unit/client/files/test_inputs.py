@@ -114,7 +114,15 @@ def test_a_literal_is_itself_whatever_keys_it_has() -> None:
 
 
 def test_other_keys_are_data_even_with_a_dollar() -> None:
-    assert read_step("input: {$ref: a, $form: b}").input.json == '{"$ref":"a","$form":"b"}'
+    assert read_step("input: {$ref: a, $schema: b}").input.json == '{"$ref":"a","$schema":"b"}'
+
+
+def test_a_misspelt_reference_is_reported_and_can_be_data_in_a_literal() -> None:
+    with pytest.raises(WorkflowFileError) as refused:
+        read_step("input: {x: {$form: a}}")
+    (problem,) = refused.value.problems
+    assert problem.message == 'did you mean $from? For "$form" as data, put $literal around it'
+    assert read_step("input: {x: {$literal: {$form: a}}}").input.json == '{"x":{"$form":"a"}}'
 
 
 def test_spelled_out_bindings_come_after_those_of_the_input() -> None:
