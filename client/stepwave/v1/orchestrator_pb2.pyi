@@ -616,9 +616,9 @@ class ListStepResultsRequest(_message.Message):
     run_id: _builtins.str
     """The id of the run. Required."""
     page_size: _builtins.int
-    """The maximum number of steps to return. 0: 1,000. At most 10,000. A page with large outputs has fewer steps."""
+    """The maximum number of steps to return. 0: 1,000. Larger than 10,000: 10,000. A page with large outputs has fewer steps."""
     page_token: _builtins.str
-    """The `next_page_token` of the previous page. Empty: the first page."""
+    """The `next_page_token` of the previous page. All other fields but `page_size` must be the same. Empty: the first page."""
     def __init__(
         self,
         *,
@@ -681,9 +681,9 @@ class ListRunLogsRequest(_message.Message):
     step_id: _builtins.str
     """Only messages of the step with this id. Empty: all steps. A step that the run does not have has no messages."""
     page_size: _builtins.int
-    """The maximum number of messages to return. 0: 1,000. At most 10,000."""
+    """The maximum number of messages to return. 0: 1,000. Larger than 10,000: 10,000."""
     page_token: _builtins.str
-    """The `next_page_token` of the previous page. Empty: the first page."""
+    """The `next_page_token` of the previous page. All other fields but `page_size` must be the same. Empty: the first page."""
     def __init__(
         self,
         *,
@@ -775,9 +775,9 @@ class ListRunsRequest(_message.Message):
     run_id_prefix: _builtins.str
     """Only runs whose id has this prefix. Empty: any id."""
     page_size: _builtins.int
-    """The maximum number of runs to return. 0: 100. At most 1,000."""
+    """The maximum number of runs to return. 0: 100. Larger than 1,000: 1,000."""
     page_token: _builtins.str
-    """The `next_page_token` of the previous page. Empty: the first page."""
+    """The `next_page_token` of the previous page. All other fields but `page_size` must be the same. Empty: the first page."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_run_pb2.State.ValueType]:
         """Only runs in one of these states. Empty: any state."""
@@ -1264,9 +1264,9 @@ class PlanWorkflowRequest(_message.Message):
     workflow_name: _builtins.str
     """The name of a workflow of the server."""
     page_size: _builtins.int
-    """The maximum number of steps to return. 0: 1,000. At most 10,000."""
+    """The maximum number of steps to return. 0: 1,000. Larger than 10,000: 10,000."""
     page_token: _builtins.str
-    """The `next_page_token` of the previous page. Empty: the first page."""
+    """The `next_page_token` of the previous page. All other fields but `page_size` must be the same. Empty: the first page."""
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The workflow itself."""
@@ -1456,9 +1456,9 @@ class ListActionsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """The maximum number of actions to return. 0: 100. At most 1,000."""
+    """The maximum number of actions to return. 0: 100. Larger than 1,000: 1,000."""
     page_token: _builtins.str
-    """The `next_page_token` of the previous page. Empty: the first page."""
+    """The `next_page_token` of the previous page. All other fields but `page_size` must be the same. Empty: the first page."""
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     def __init__(
@@ -1680,9 +1680,9 @@ class ListWorkflowsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     NAMESPACE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """The maximum number of workflows to return. 0: 100. At most 1,000."""
+    """The maximum number of workflows to return. 0: 100. Larger than 1,000: 1,000."""
     page_token: _builtins.str
-    """The `next_page_token` of the previous page. Empty: the first page."""
+    """The `next_page_token` of the previous page. All other fields but `page_size` must be the same. Empty: the first page."""
     namespace: _builtins.str
     """The namespace. Empty: `default`."""
     def __init__(

@@ -1,8 +1,6 @@
-"""Requests to the engine's types: namespaces, run ids, page tokens and prepared submissions."""
+"""Requests to the engine's types: namespaces, run ids and prepared submissions."""
 
 import asyncio
-import base64
-import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -28,12 +26,9 @@ from stepwave_server.wire.workflows.workflow import Parsed, parse_payload, parse
 __all__ = [
     "Preparer",
     "checked",
-    "page_size",
     "parse_key",
     "parse_namespace",
-    "parse_token",
     "run_key",
-    "to_token",
 ]
 
 DEFAULT_NAMESPACE = "default"
@@ -93,30 +88,6 @@ def run_key(namespace: str, run_id: str) -> RunKey:
     """
     with checked() as parsed:
         return parse_key(namespace, run_id, parsed)
-
-
-def page_size(requested: int, default: int, most: int) -> int:
-    """Return the number of items in a page; a `requested` size of 0 means the default."""
-    return min(requested or default, most)
-
-
-def to_token(*values: int | str) -> str:
-    """Return an opaque page token."""
-    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode()
-
-
-def parse_token(token: str, parsed: Parsed, *types: type) -> tuple[int | str, ...] | None:
-    """Return the values in a page token, which have these types; `None` for an empty token."""
-    if not token:
-        return None
-    try:
-        values = tuple(json.loads(base64.urlsafe_b64decode(token.encode())))
-    except (ValueError, TypeError, RecursionError):
-        values = ()
-    if tuple(map(type, values)) != types or any(isinstance(value, int) and value < 0 for value in values):
-        parsed.blame("page_token", "must be empty or a page token of this server")
-        return None
-    return values
 
 
 @dataclass(frozen=True, slots=True)

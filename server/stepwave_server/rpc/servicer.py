@@ -15,15 +15,13 @@ from stepwave_server.core.validate import Violation
 from stepwave_server.engine.base import Engine
 from stepwave_server.journal import Listing
 from stepwave_server.rpc.attachments import Attachments
+from stepwave_server.rpc.pages import page_size, parse_token, to_token
 from stepwave_server.rpc.requests import (
     Preparer,
     checked,
-    page_size,
     parse_key,
     parse_namespace,
-    parse_token,
     run_key,
-    to_token,
 )
 from stepwave_server.rpc.statuses import NotServed
 from stepwave_server.telemetry import TraceParent
@@ -155,19 +153,19 @@ class Orchestrator:
         """Return a page of the results of a run's steps."""
         with checked() as parsed:
             key = parse_key(request.namespace, request.run_id, parsed)
-            token = parse_token(request.page_token, parsed, int)
+            token = parse_token(request, parsed, int)
         page = await self._engine.steps(key, int(token[0]) if token else 0, page_size(request.page_size, 1_000, 10_000))
-        following = to_token(page.next_index) if page.next_index else ""
+        following = to_token(request, page.next_index) if page.next_index else ""
         return pb.ListStepResultsResponse(step_results=to_step_results(page.steps), next_page_token=following)
 
     async def ListRunLogs(self, request: pb.ListRunLogsRequest, context: Context) -> pb.ListRunLogsResponse:  # noqa: N802
         """Return a page of what the actions of a run have logged."""
         with checked() as parsed:
             key = parse_key(request.namespace, request.run_id, parsed)
-            token = parse_token(request.page_token, parsed, int)
+            token = parse_token(request, parsed, int)
         after = int(token[0]) if token else 0
         page = await self._engine.logs(key, request.step_id, after, page_size(request.page_size, 1_000, 10_000))
-        following = to_token(page.next_after) if page.next_after else ""
+        following = to_token(request, page.next_after) if page.next_after else ""
         return pb.ListRunLogsResponse(
             events=decode_all(page.events), next_page_token=following, dropped_count=page.dropped
         )
@@ -177,7 +175,7 @@ class Orchestrator:
         with checked() as parsed:
             namespace = parse_namespace(request.namespace, parsed)
             states = _states(request.states, parsed)
-            token = parse_token(request.page_token, parsed, int, str)
+            token = parse_token(request, parsed, int, str)
         listing = Listing(
             namespace=namespace,
             states=states,
@@ -191,7 +189,7 @@ class Orchestrator:
         page = await self._engine.list_runs(listing, before, page_size(request.page_size, 100, 1_000))
         runs = _fitting([to_run(info) for info in page.runs])
         last = page.runs[len(runs) - 1] if page.more or len(runs) < len(page.runs) else None
-        following = to_token(last.create_time, last.key.run_id) if last else ""
+        following = to_token(request, last.create_time, last.key.run_id) if last else ""
         return pb.ListRunsResponse(runs=runs, next_page_token=following)
 
     async def CancelRun(self, request: pb.CancelRunRequest, context: Context) -> pb.CancelRunResponse:  # noqa: N802
@@ -233,15 +231,14 @@ class Orchestrator:
         """Explain how a workflow would run."""
         parsed = self._preparer.parsed()
         parse_namespace(request.namespace, parsed)
-        token = parse_token(request.page_token, parsed, int)
+        token = parse_token(request, parsed, int)
         workflow = await self._preparer.workflow(request, parsed)
         plan, following = to_plan(workflow, int(token[0]) if token else 0, page_size(request.page_size, 1_000, 10_000))
-        return pb.PlanWorkflowResponse(plan=plan, next_page_token=to_token(following) if following else "")
+        return pb.PlanWorkflowResponse(plan=plan, next_page_token=to_token(request, following) if following else "")
 
     async def ListActions(self, request: pb.ListActionsRequest, context: Context) -> pb.ListActionsResponse:  # noqa: N802
         """Return a page of the server's actions."""
-        after = _after(request)
-        page, following = _page(self._actions(), lambda action: action.name, request.page_size, after)
+        page, following = _page(request, self._actions(), lambda action: action.name)
         return pb.ListActionsResponse(actions=map(self._limited, page), next_page_token=following)
 
     def _limited(self, action: pb.Action) -> pb.Action:
@@ -259,12 +256,11 @@ class Orchestrator:
         context: Context,
     ) -> pb.ListWorkflowsResponse:
         """Return a page of the named workflows."""
-        after = _after(request)
         named = [
             pb.NamedWorkflow(name=workflow.name, step_count=len(workflow.steps), labels=workflow.labels)
             for workflow in self._preparer.workflows
         ]
-        page, following = _page(named, lambda workflow: workflow.name, request.page_size, after)
+        page, following = _page(request, named, lambda workflow: workflow.name)
         return pb.ListWorkflowsResponse(workflows=page, next_page_token=following)
 
     async def GetServerInfo(  # noqa: N802
@@ -308,19 +304,17 @@ def _known(values: Sequence[int], choices: type[IntEnum], path: str, parsed: Par
     return values
 
 
-def _after(request: pb.ListActionsRequest | pb.ListWorkflowsRequest) -> str:
-    """Return the name after which the requested page begins; empty for the first page."""
+def _page(
+    request: pb.ListActionsRequest | pb.ListWorkflowsRequest, items: Sequence[M], name: Callable[[M], str]
+) -> tuple[Sequence[M], str]:
+    """Return the requested page of items sorted by name, and the token of the next page; empty if there is none."""
     with checked() as parsed:
         parse_namespace(request.namespace, parsed)
-        token = parse_token(request.page_token, parsed, str)
-    return str(token[0]) if token else ""
-
-
-def _page(items: Sequence[M], name: Callable[[M], str], size: int, after: str) -> tuple[Sequence[M], str]:
-    """Return a page of items sorted by name, and the token of the next page; empty if there is none."""
+        token = parse_token(request, parsed, str)
+    after = str(token[0]) if token else ""
     rest = [item for item in items if name(item) > after]
-    page = _fitting(rest[: page_size(size, 100, 1_000)])
-    return page, to_token(name(page[-1])) if len(rest) > len(page) else ""
+    page = _fitting(rest[: page_size(request.page_size, 100, 1_000)])
+    return page, to_token(request, name(page[-1])) if len(rest) > len(page) else ""
 
 
 def _fitting(messages: Sequence[M]) -> Sequence[M]:

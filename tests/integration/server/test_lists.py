@@ -256,3 +256,12 @@ async def test_ended_runs_are_kept_within_a_size(serve: Serve, connect: Connect)
     for name in ("one", "two", "three"):
         await client.run(flow(step("a", "large_output", given={"size": 200_000})), run_id=name)
     assert await _list(client) == ["three", "two"]
+
+
+async def test_a_page_token_with_another_filter_is_refused(client: RawClient) -> None:
+    for number in range(3):
+        await client.run(flow(step("a")), run_id=f"run-{number}")
+    first = await client.stub.ListRuns(pb.ListRunsRequest(page_size=2))
+    other = pb.ListRunsRequest(page_size=2, page_token=first.next_page_token, run_id_prefix="run")
+    refused = await refusal(client.stub.ListRuns(other))
+    assert refused.fields == ["page_token"]

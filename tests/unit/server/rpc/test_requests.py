@@ -7,15 +7,11 @@ from stepwave_server.core.info import RunKey
 from stepwave_server.rpc.requests import (
     RUN_ID,
     checked,
-    page_size,
     parse_key,
     parse_namespace,
-    parse_token,
     run_key,
-    to_token,
 )
 from stepwave_server.rpc.statuses import InvalidCall, NotServed
-from stepwave_server.wire.workflows.workflow import Parsed
 
 
 @pytest.mark.parametrize(
@@ -38,31 +34,6 @@ def test_a_new_run_id_is_short_readable_and_allowed(name: str, slug: str) -> Non
 
 def test_new_run_ids_differ() -> None:
     assert len({new_run_id("x") for _ in range(1_000)}) == 1_000
-
-
-@pytest.mark.parametrize("values", [(5,), (1, "run"), ("é",), (1 << 62, "x" * 128)])
-def test_a_page_token_round_trips_its_values(values: tuple[int | str, ...]) -> None:
-    parsed = Parsed()
-    assert parse_token(to_token(*values), parsed, *map(type, values)) == values
-    assert parsed == Parsed()
-
-
-def test_an_empty_token_is_the_first_page() -> None:
-    assert parse_token("", Parsed(), int) is None
-
-
-@pytest.mark.parametrize("token", ["x", "é", "!!!!", to_token("x"), to_token(1, 2), to_token(), "bnVsbA==", "W10="])
-def test_a_foreign_token_is_invalid(token: str) -> None:
-    parsed = Parsed()
-    assert parse_token(token, parsed, int) is None
-    assert [violation.field for violation in parsed.invalid] == ["page_token"]
-
-
-@pytest.mark.parametrize(
-    ("requested", "size"), [(0, 100), (1, 1), (1_000, 1_000), (1_001, 1_000), ((1 << 32) - 1, 1_000)]
-)
-def test_a_page_has_the_requested_size_within_bounds(requested: int, size: int) -> None:
-    assert page_size(requested, 100, 1_000) == size
 
 
 def test_a_run_key_has_the_default_namespace() -> None:
