@@ -1,13 +1,15 @@
 """Programs in other languages, made from the `.proto` files alone, do all that clients do: see README.md."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from polyglot.conftest import CHECKOUT, HERE, googleapis, require, run
+from polyglot.conftest import CONTRACT, HERE, PROTO, googleapis, once, require, run, run_silent
 
 INVALID_FIELDS = ["steps[0].depends_on", "steps[1].action"]
 EXPECTED = {
@@ -28,23 +30,56 @@ EXPECTED = {
 
 def build_node(folder: Path) -> list[str | Path]:
     require("node", "npm")
-    shutil.copytree(HERE / "node", folder / "node", ignore=shutil.ignore_patterns("node_modules"))
-    run("npm", "ci", "--no-audit", "--no-fund", folder=folder / "node")
-    return ["node", folder / "node" / "client.js"]
+    shutil.copytree(HERE / "node", folder, ignore=shutil.ignore_patterns("node_modules"), dirs_exist_ok=True)
+    run("npm", "ci", "--no-audit", "--no-fund", folder=folder)
+    return ["node", folder / "client.js"]
 
 
-BUILDS: dict[str, Callable[[Path], list[str | Path]]] = {"node": build_node}
+def build_go(folder: Path) -> list[str | Path]:
+    require("protoc", "go")
+    shutil.copytree(HERE / "go", folder / "src" / "client", dirs_exist_ok=True)
+    debian = {"GOPATH": f"{folder}:/usr/share/gocode", "GO111MODULE": "off"}
+    for plugin in ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"):
+        run_silent("go", "build", "-o", folder / plugin.rpartition("/")[2], plugin, folder=folder, **debian)
+    plugins = {"PATH": f"{folder}:{os.environ['PATH']}"}
+    run_silent("protoc", "-I", PROTO, "--go_out=src", "--go-grpc_out=src", *CONTRACT, folder=folder, **plugins)
+    run_silent("gofmt", "-l", "src/client", folder=folder)
+    run_silent("go", "vet", "client", "stepwave/v1", folder=folder, **debian)
+    run_silent("go", "build", "-o", folder / "stepwave", "client", folder=folder, **debian)
+    return [folder / "stepwave"]
+
+
+def build_cpp(folder: Path) -> list[str | Path]:
+    require("protoc", "grpc_cpp_plugin", "g++", "pkg-config")
+    plugin = f"--plugin=protoc-gen-grpc={shutil.which('grpc_cpp_plugin')}"
+    run_silent("protoc", "-I", PROTO, "--cpp_out=.", "--grpc_out=.", plugin, *CONTRACT, folder=folder)
+    google = [f"google/rpc/{name}.proto" for name in ("code", "error_details", "status")]
+    run_silent("protoc", "-I", googleapis(), "--cpp_out=.", *google, folder=folder)
+
+    def compile_one(source: Path) -> Path:
+        target = folder / f"{source.name}.o"
+        flags = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-O0", "-I.")
+        run_silent("g++", *flags, "-c", source, "-o", target, folder=folder)
+        return target
+
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compile_one, [HERE / "cpp" / "client.cc", *folder.glob("*/**/*.cc")]))
+    libraries = run("pkg-config", "--libs", "grpc++", "protobuf", folder=folder).split()
+    run_silent("g++", "-o", "client", *objects, *libraries, folder=folder)
+    return [folder / "client"]
+
+
+BUILDS: dict[str, Callable[[Path], list[str | Path]]] = {"node": build_node, "go": build_go, "cpp": build_cpp}
 
 
 @pytest.fixture(scope="module", params=BUILDS)
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
+def program(request: pytest.FixtureRequest, shared_folder: Path) -> list[str]:
     """Build the program of a language, and return the command that runs it."""
-    return BUILDS[request.param](tmp_path_factory.mktemp(request.param))
+    return once(shared_folder / f"polyglot-{request.param}", BUILDS[request.param])
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", EXPECTED)
-def test_a_program_made_from_the_contract_alone(program: list[str | Path], scenario: str, address: str) -> None:
-    protos = {"PROTO": str(CHECKOUT / "proto"), "GOOGLEAPIS": str(googleapis())}
-    shown = run(*program, address, scenario, folder=HERE, **protos)
+def test_a_program_made_from_the_contract_alone(program: list[str], scenario: str, address: str) -> None:
+    shown = run(*program, address, scenario, folder=HERE, PROTO=str(PROTO), GOOGLEAPIS=str(googleapis()))
     assert json.loads(shown) == EXPECTED[scenario]
