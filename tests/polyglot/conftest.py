@@ -17,9 +17,9 @@ PROTO = HERE.parents[1] / "proto"
 CONTRACT = sorted(PROTO.glob("stepwave/v1/*.proto"))
 
 
-def require(*tools: str) -> None:
-    """Skip the test if a tool is missing; in CI, fail."""
-    missing = [tool for tool in tools if shutil.which(tool) is None]
+def require(*needs: str | Path) -> None:
+    """Skip the test if a command or a file is missing; in CI, fail."""
+    missing = [str(need) for need in needs if not (need.exists() if isinstance(need, Path) else shutil.which(need))]
     if missing and os.environ.get("CI"):
         pytest.fail(f"not installed: {', '.join(missing)}")
     if missing:

@@ -12,6 +12,11 @@ import pytest
 from polyglot.conftest import CONTRACT, HERE, PROTO, googleapis, once, require, run, run_silent
 
 INVALID_FIELDS = ["steps[0].depends_on", "steps[1].action"]
+JARS = """
+    protobuf gson guava error-prone-annotations geronimo-annotation-1.3-spec jsr305 perfmark-api
+    grpc-api grpc-context grpc-core grpc-netty grpc-protobuf grpc-protobuf-lite grpc-stub netty-buffer netty-codec
+    netty-codec-http netty-codec-http2 netty-common netty-handler netty-resolver netty-transport
+"""
 EXPECTED = {
     "plan": {"wave_sizes": [1, 2, 1], "steps": ["a", "b", "c", "d"]},
     "execute": {"events": 16, "state": "STATE_SUCCEEDED", "output": '{"b":{"a":1},"c":{"a":1}}'},
@@ -36,7 +41,7 @@ def build_node(folder: Path) -> list[str | Path]:
 
 
 def build_go(folder: Path) -> list[str | Path]:
-    require("protoc", "go")
+    require("protoc", "go", Path("/usr/share/gocode/src/google.golang.org/grpc"))
     shutil.copytree(HERE / "go", folder / "src" / "client", dirs_exist_ok=True)
     debian = {"GOPATH": f"{folder}:/usr/share/gocode", "GO111MODULE": "off"}
     for plugin in ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"):
@@ -69,7 +74,25 @@ def build_cpp(folder: Path) -> list[str | Path]:
     return [folder / "client"]
 
 
-BUILDS: dict[str, Callable[[Path], list[str | Path]]] = {"node": build_node, "go": build_go, "cpp": build_cpp}
+def build_java(folder: Path) -> list[str | Path]:
+    jars = [Path("/usr/share/java") / f"{name}.jar" for name in JARS.split()]
+    require("protoc", "grpc_java_plugin", "javac", *jars)
+    plugin = f"--plugin=protoc-gen-grpc-java={shutil.which('grpc_java_plugin')}"
+    run_silent("protoc", "-I", PROTO, "--java_out=.", "--grpc-java_out=.", plugin, *CONTRACT, folder=folder)
+    google = [f"google/rpc/{name}.proto" for name in ("error_details", "status")]
+    run_silent("protoc", "-I", googleapis(), "--java_out=.", *google, folder=folder)
+    sources = [HERE / "java" / "Client.java", *folder.rglob("*.java")]
+    classpath = ":".join(map(str, jars))
+    run_silent("javac", "-Werror", "-Xlint:all", "-d", "classes", "-cp", classpath, *sources, folder=folder)
+    return ["java", "-cp", f"{folder / 'classes'}:{classpath}", "Client"]
+
+
+BUILDS: dict[str, Callable[[Path], list[str | Path]]] = {
+    "node": build_node,
+    "go": build_go,
+    "cpp": build_cpp,
+    "java": build_java,
+}
 
 
 @pytest.fixture(scope="module", params=BUILDS)
