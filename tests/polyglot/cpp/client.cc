@@ -206,6 +206,9 @@ class Client {
   }
 
   Struct deadline() {
+    ClientContext context;
+    GetServerInfoResponse info;
+    check(stub_->GetServerInfo(&context, GetServerInfoRequest(), &info));
     const std::string run_id = "cpp-deadline-" + std::to_string(getpid());
     ExecuteWorkflowRequest request = execute_request(sleeping());
     request.set_run_id(run_id);

@@ -207,6 +207,7 @@ func (o orchestrator) cancel(ctx context.Context) object {
 }
 
 func (o orchestrator) deadline(ctx context.Context) object {
+	must(o.GetServerInfo(ctx, &stepwave.GetServerInfoRequest{}))
 	runID := fmt.Sprintf("go-deadline-%d", os.Getpid())
 	short, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer cancel()

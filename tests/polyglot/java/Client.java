@@ -24,6 +24,7 @@ import java.util.function.Predicate;
 import stepwave.v1.CancelRunRequest;
 import stepwave.v1.ExecuteWorkflowRequest;
 import stepwave.v1.ExecuteWorkflowResponse;
+import stepwave.v1.GetServerInfoRequest;
 import stepwave.v1.ListRunsRequest;
 import stepwave.v1.ListRunsResponse;
 import stepwave.v1.OrchestratorServiceGrpc;
@@ -214,6 +215,7 @@ final class Client {
   }
 
   private Map<String, Object> deadline() throws Exception {
+    stub.getServerInfo(GetServerInfoRequest.getDefaultInstance());
     String runId = "java-deadline-" + ProcessHandle.current().pid();
     OrchestratorServiceBlockingStub hurried = stub.withDeadlineAfter(500, TimeUnit.MILLISECONDS);
     ExecuteWorkflowRequest request = request(SLEEPING).setRunId(runId).build();

@@ -99,6 +99,7 @@ const scenarios = {
   },
 
   async deadline() {
+    await call("GetServerInfo", {});
     const run_id = `deadline-${process.pid}`;
     const options = { deadline: Date.now() + 500 };
     const error = await read(client.ExecuteWorkflow({ workflow: SLEEPING, run_id }, options)).catch((error) => error);
