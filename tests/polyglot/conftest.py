@@ -15,11 +15,14 @@ import pytest
 HERE = Path(__file__).parent
 PROTO = HERE.parents[1] / "proto"
 CONTRACT = sorted(PROTO.glob("stepwave/v1/*.proto"))
+PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def require(*needs: str | Path) -> None:
     """Skip the test if a command or a file is missing; in CI, fail."""
-    missing = [str(need) for need in needs if not (need.exists() if isinstance(need, Path) else shutil.which(need))]
+    missing = [
+        str(need) for need in needs if not (need.exists() if isinstance(need, Path) else shutil.which(need, path=PATH))
+    ]
     if missing and os.environ.get("CI"):
         pytest.fail(f"not installed: {', '.join(missing)}")
     if missing:
@@ -28,9 +31,8 @@ def require(*needs: str | Path) -> None:
 
 def _finish(*command: str | Path, folder: Path, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     """Run a command in a folder; it must exit with 0."""
-    done = subprocess.run(
-        command, cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True, check=False, timeout=300
-    )
+    variables = {**os.environ, "PATH": PATH, **environment}
+    done = subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}"
     return done
 

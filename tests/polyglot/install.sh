@@ -3,7 +3,7 @@
 set -euo pipefail
 
 packages=(
-  protobuf-compiler
+  protobuf-compiler jq
   golang-go golang-google-grpc-dev golang-google-protobuf-dev
   g++ pkg-config protobuf-compiler-grpc libgrpc++-dev libprotobuf-dev
   default-jdk-headless protobuf-compiler-grpc-java-plugin libgrpc-java libprotobuf-java libnetty-java libperfmark-java

@@ -1,7 +1,6 @@
 """Programs in other languages, made from the `.proto` files alone, do all that clients do: see README.md."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -46,8 +45,8 @@ def build_go(folder: Path) -> list[str | Path]:
     debian = {"GOPATH": f"{folder}:/usr/share/gocode", "GO111MODULE": "off"}
     for plugin in ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"):
         run_silent("go", "build", "-o", folder / plugin.rpartition("/")[2], plugin, folder=folder, **debian)
-    plugins = {"PATH": f"{folder}:{os.environ['PATH']}"}
-    run_silent("protoc", "-I", PROTO, "--go_out=src", "--go-grpc_out=src", *CONTRACT, folder=folder, **plugins)
+    plugins = [f"--plugin={folder / plugin}" for plugin in ("protoc-gen-go", "protoc-gen-go-grpc")]
+    run_silent("protoc", "-I", PROTO, *plugins, "--go_out=src", "--go-grpc_out=src", *CONTRACT, folder=folder)
     run_silent("gofmt", "-l", "src/client", folder=folder)
     run_silent("go", "vet", "client", "stepwave/v1", folder=folder, **debian)
     run_silent("go", "build", "-o", folder / "stepwave", "client", folder=folder, **debian)
@@ -87,11 +86,17 @@ def build_java(folder: Path) -> list[str | Path]:
     return ["java", "-cp", f"{folder / 'classes'}:{classpath}", "Client"]
 
 
+def build_grpcurl(_: Path) -> list[str | Path]:
+    require("grpcurl", "jq")
+    return [HERE / "grpcurl" / "client.sh"]
+
+
 BUILDS: dict[str, Callable[[Path], list[str | Path]]] = {
     "node": build_node,
     "go": build_go,
     "cpp": build_cpp,
     "java": build_java,
+    "grpcurl": build_grpcurl,
 }
 
 
