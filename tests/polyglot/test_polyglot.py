@@ -19,7 +19,7 @@ JARS = """
 EXPECTED = {
     "plan": {"wave_sizes": [1, 2, 1], "steps": ["a", "b", "c", "d"]},
     "execute": {"events": 16, "state": "STATE_SUCCEEDED", "output": '{"b":{"a":1},"c":{"a":1}}'},
-    "resume": {"state": "STATE_SUCCEEDED"},
+    "resume": {"state": "STATE_CANCELLED"},
     "invalid": {
         "code": "INVALID_ARGUMENT",
         "reason": "INVALID_ARGUMENT",

@@ -163,8 +163,9 @@ class Client {
   }
 
   Struct resume() {
-    const std::string run_id = start(diamond());
-    const History first = watch(run_id, 0, [](const RunEvent& event) { return event.has_step_finished(); });
+    const std::string run_id = start(sleeping());
+    const History first = watch(run_id, 0, [](const RunEvent& event) { return event.has_step_started(); });
+    cancel_run(run_id);
     const History second = watch(run_id, first.last);
     check(second.status);
     std::vector<RunEvent> events = first.events;

@@ -164,9 +164,10 @@ func (o orchestrator) execute(ctx context.Context) object {
 }
 
 func (o orchestrator) resume(ctx context.Context) object {
-	run := o.start(ctx, diamond())
-	stepFinished := func(event *stepwave.RunEvent) bool { return event.GetStepFinished() != nil }
-	first := o.watch(ctx, run.GetRunId(), 0, stepFinished)
+	run := o.start(ctx, sleeping())
+	stepStarted := func(event *stepwave.RunEvent) bool { return event.GetStepStarted() != nil }
+	first := o.watch(ctx, run.GetRunId(), 0, stepStarted)
+	must(o.CancelRun(ctx, &stepwave.CancelRunRequest{RunId: run.GetRunId()}))
 	second := o.watch(ctx, run.GetRunId(), first.last, never)
 	events := append(first.events, second.events...)
 	checkSequences(events)

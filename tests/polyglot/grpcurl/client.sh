@@ -2,6 +2,7 @@
 # A client made of grpcurl and jq: see ../README.md.
 set -euo pipefail
 shopt -s inherit_errexit
+trap '[ $? = 0 ] || exit 1' EXIT
 
 address=$1
 scenario=$2
@@ -63,14 +64,15 @@ execute() {
 
 resume() {
   local run_id stream watching message first='' last
-  run_id=$(call StartRun "{\"workflow\": $diamond}" | jq .run.runId)
+  run_id=$(call StartRun "{\"workflow\": $sleeping}" | jq .run.runId)
   exec {stream}< <(exec grpcurl "${options[@]}" -d "{\"run_id\": $run_id}" "$address" "$service/WatchRun")
   watching=$!
   while read -r message; do
     first+=$message
-    if has stepFinished "$message"; then break; fi
+    if has stepStarted "$message"; then break; fi
   done < <(jq --unbuffered -c . <&"$stream")
-  kill "$watching" 2>/dev/null || true # The run may have ended, and the call with it.
+  kill "$watching"
+  call CancelRun "{\"run_id\": $run_id}" >/dev/null
   last=$(jq -s 'map(.lastSequence // 0) | max' <<<"$first")
   { echo "$first"; call WatchRun "{\"run_id\": $run_id, \"after_sequence\": $last}"; } | events |
     jq -c 'last.runFinished.result | {state}'

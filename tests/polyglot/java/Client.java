@@ -126,6 +126,10 @@ final class Client {
     return stub.startRun(StartRunRequest.newBuilder().setWorkflow(workflow).build()).getRun();
   }
 
+  private void cancelRun(String runId) {
+    stub.cancelRun(CancelRunRequest.newBuilder().setRunId(runId).build());
+  }
+
   private static ExecuteWorkflowRequest.Builder request(Workflow workflow) {
     return ExecuteWorkflowRequest.newBuilder().setWorkflow(workflow);
   }
@@ -166,8 +170,9 @@ final class Client {
   }
 
   private Map<String, Object> resume() throws Exception {
-    Run run = start(DIAMOND);
-    History first = watch(run.getRunId(), 0, RunEvent::hasStepFinished);
+    Run run = start(SLEEPING);
+    History first = watch(run.getRunId(), 0, RunEvent::hasStepStarted);
+    cancelRun(run.getRunId());
     History second = watch(run.getRunId(), first.last(), event -> false);
     List<RunEvent> events = new ArrayList<>(first.events());
     events.addAll(second.events());
@@ -206,7 +211,7 @@ final class Client {
     Predicate<RunEvent> cancelStarted =
         event -> {
           if (event.hasStepStarted()) {
-            stub.cancelRun(CancelRunRequest.newBuilder().setRunId(event.getRunId()).build());
+            cancelRun(event.getRunId());
           }
           return false;
         };
