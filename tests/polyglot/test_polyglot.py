@@ -3,17 +3,23 @@
 import json
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from polyglot.conftest import CHECKOUT, HERE, googleapis, require, run
+from polyglot.conftest import CONTRACT, HERE, PROTO, googleapis, once, require, run, run_silent
 
 INVALID_FIELDS = ["steps[0].depends_on", "steps[1].action"]
+JARS = """
+    protobuf gson guava error-prone-annotations geronimo-annotation-1.3-spec jsr305 perfmark-api
+    grpc-api grpc-context grpc-core grpc-netty grpc-protobuf grpc-protobuf-lite grpc-stub netty-buffer netty-codec
+    netty-codec-http netty-codec-http2 netty-common netty-handler netty-resolver netty-transport
+"""
 EXPECTED = {
     "plan": {"wave_sizes": [1, 2, 1], "steps": ["a", "b", "c", "d"]},
     "execute": {"events": 16, "state": "STATE_SUCCEEDED", "output": '{"b":{"a":1},"c":{"a":1}}'},
-    "resume": {"state": "STATE_SUCCEEDED"},
+    "resume": {"state": "STATE_CANCELLED"},
     "invalid": {
         "code": "INVALID_ARGUMENT",
         "reason": "INVALID_ARGUMENT",
@@ -28,23 +34,80 @@ EXPECTED = {
 
 def build_node(folder: Path) -> list[str | Path]:
     require("node", "npm")
-    shutil.copytree(HERE / "node", folder / "node", ignore=shutil.ignore_patterns("node_modules"))
-    run("npm", "ci", "--no-audit", "--no-fund", folder=folder / "node")
-    return ["node", folder / "node" / "client.js"]
+    shutil.copytree(HERE / "node", folder, ignore=shutil.ignore_patterns("node_modules"), dirs_exist_ok=True)
+    run("npm", "ci", "--no-audit", "--no-fund", folder=folder)
+    return ["node", folder / "client.js"]
 
 
-BUILDS: dict[str, Callable[[Path], list[str | Path]]] = {"node": build_node}
+def build_go(folder: Path) -> list[str | Path]:
+    require("protoc", "go", Path("/usr/share/gocode/src/google.golang.org/grpc"))
+    shutil.copytree(HERE / "go", folder / "src" / "client", dirs_exist_ok=True)
+    debian = {"GOPATH": f"{folder}:/usr/share/gocode", "GO111MODULE": "off"}
+    for plugin in ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc"):
+        run_silent("go", "build", "-o", folder / plugin.rpartition("/")[2], plugin, folder=folder, **debian)
+    plugins = [f"--plugin={folder / plugin}" for plugin in ("protoc-gen-go", "protoc-gen-go-grpc")]
+    run_silent("protoc", "-I", PROTO, *plugins, "--go_out=src", "--go-grpc_out=src", *CONTRACT, folder=folder)
+    run_silent("gofmt", "-l", "src/client", folder=folder)
+    run_silent("go", "vet", "client", "stepwave/v1", folder=folder, **debian)
+    run_silent("go", "build", "-o", folder / "stepwave", "client", folder=folder, **debian)
+    return [folder / "stepwave"]
+
+
+def build_cpp(folder: Path) -> list[str | Path]:
+    require("protoc", "grpc_cpp_plugin", "g++", "pkg-config")
+    plugin = f"--plugin=protoc-gen-grpc={shutil.which('grpc_cpp_plugin')}"
+    run_silent("protoc", "-I", PROTO, "--cpp_out=.", "--grpc_out=.", plugin, *CONTRACT, folder=folder)
+    google = [f"google/rpc/{name}.proto" for name in ("code", "error_details", "status")]
+    run_silent("protoc", "-I", googleapis(), "--cpp_out=.", *google, folder=folder)
+
+    def compile_one(source: Path) -> Path:
+        target = folder / f"{source.name}.o"
+        flags = ("-std=c++17", "-Wall", "-Wextra", "-Werror", "-O0", "-I.")
+        run_silent("g++", *flags, "-c", source, "-o", target, folder=folder)
+        return target
+
+    with ThreadPoolExecutor(2) as pool:
+        objects = list(pool.map(compile_one, [HERE / "cpp" / "client.cc", *folder.glob("*/**/*.cc")]))
+    libraries = run("pkg-config", "--libs", "grpc++", "protobuf", folder=folder).split()
+    run_silent("g++", "-o", "client", *objects, *libraries, folder=folder)
+    return [folder / "client"]
+
+
+def build_java(folder: Path) -> list[str | Path]:
+    jars = [Path("/usr/share/java") / f"{name}.jar" for name in JARS.split()]
+    require("protoc", "grpc_java_plugin", "javac", *jars)
+    plugin = f"--plugin=protoc-gen-grpc-java={shutil.which('grpc_java_plugin')}"
+    run_silent("protoc", "-I", PROTO, "--java_out=.", "--grpc-java_out=.", plugin, *CONTRACT, folder=folder)
+    google = [f"google/rpc/{name}.proto" for name in ("error_details", "status")]
+    run_silent("protoc", "-I", googleapis(), "--java_out=.", *google, folder=folder)
+    sources = [HERE / "java" / "Client.java", *folder.rglob("*.java")]
+    classpath = ":".join(map(str, jars))
+    run_silent("javac", "-Werror", "-Xlint:all", "-d", "classes", "-cp", classpath, *sources, folder=folder)
+    return ["java", "-cp", f"{folder / 'classes'}:{classpath}", "Client"]
+
+
+def build_grpcurl(_: Path) -> list[str | Path]:
+    require("grpcurl", "jq")
+    return [HERE / "grpcurl" / "client.sh"]
+
+
+BUILDS: dict[str, Callable[[Path], list[str | Path]]] = {
+    "node": build_node,
+    "go": build_go,
+    "cpp": build_cpp,
+    "java": build_java,
+    "grpcurl": build_grpcurl,
+}
 
 
 @pytest.fixture(scope="module", params=BUILDS)
-def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str | Path]:
+def program(request: pytest.FixtureRequest, shared_folder: Path) -> list[str]:
     """Build the program of a language, and return the command that runs it."""
-    return BUILDS[request.param](tmp_path_factory.mktemp(request.param))
+    return once(shared_folder / f"polyglot-{request.param}", BUILDS[request.param])
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", EXPECTED)
-def test_a_program_made_from_the_contract_alone(program: list[str | Path], scenario: str, address: str) -> None:
-    protos = {"PROTO": str(CHECKOUT / "proto"), "GOOGLEAPIS": str(googleapis())}
-    shown = run(*program, address, scenario, folder=HERE, **protos)
+def test_a_program_made_from_the_contract_alone(program: list[str], scenario: str, address: str) -> None:
+    shown = run(*program, address, scenario, folder=HERE, PROTO=str(PROTO), GOOGLEAPIS=str(googleapis()))
     assert json.loads(shown) == EXPECTED[scenario]

@@ -68,9 +68,10 @@ const scenarios = {
   },
 
   async resume() {
-    const { run } = await call("StartRun", { workflow: DIAMOND });
+    const { run } = await call("StartRun", { workflow: SLEEPING });
     const watch = (after_sequence) => client.WatchRun({ run_id: run.run_id, after_sequence });
-    const first = await read(watch(0), (event) => event.step_finished);
+    const first = await read(watch(0), (event) => event.step_started);
+    await call("CancelRun", { run_id: run.run_id });
     const second = await read(watch(first.last));
     const events = [...first.events, ...second.events];
     checkSequences(events);
@@ -99,6 +100,7 @@ const scenarios = {
   },
 
   async deadline() {
+    await call("GetServerInfo", {});
     const run_id = `deadline-${process.pid}`;
     const options = { deadline: Date.now() + 500 };
     const error = await read(client.ExecuteWorkflow({ workflow: SLEEPING, run_id }, options)).catch((error) => error);
