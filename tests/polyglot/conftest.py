@@ -26,7 +26,7 @@ def require(*needs: str | Path) -> None:
     if missing and os.environ.get("CI"):
         pytest.fail(f"not installed: {', '.join(missing)}")
     if missing:
-        pytest.skip(f"not installed: {', '.join(missing)}; run tests/polyglot/install.sh")
+        pytest.skip(f"not installed: {', '.join(missing)}; see tests/polyglot/README.md")
 
 
 def _finish(*command: str | Path, folder: Path, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":

@@ -56,7 +56,9 @@ def build_go(folder: Path) -> list[str | Path]:
 def build_cpp(folder: Path) -> list[str | Path]:
     require("protoc", "grpc_cpp_plugin", "g++", "pkg-config")
     plugin = f"--plugin=protoc-gen-grpc={shutil.which('grpc_cpp_plugin')}"
-    run_silent("protoc", "-I", PROTO, "--cpp_out=.", "--grpc_out=.", plugin, *CONTRACT, folder=folder)
+    services = [PROTO / "stepwave" / "v1" / f"{name}.proto" for name in ("orchestrator", "runnable")]
+    run_silent("protoc", "-I", PROTO, "--cpp_out=.", *CONTRACT, folder=folder)
+    run_silent("protoc", "-I", PROTO, "--grpc_out=.", plugin, *services, folder=folder)
     google = [f"google/rpc/{name}.proto" for name in ("code", "error_details", "status")]
     run_silent("protoc", "-I", googleapis(), "--cpp_out=.", *google, folder=folder)
 
