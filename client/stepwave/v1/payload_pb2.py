@@ -24,14 +24,14 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19stepwave/v1/payload.proto\x12\x0bstepwave.v1\"D\n\x07Payload\x12\x0e\n\x04json\x18\x01 \x01(\tH\x00\x12!\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x11.stepwave.v1.BlobH\x00\x42\x06\n\x04\x62ody\"*\n\x04\x42lob\x12\x14\n\x0c\x63ontent_type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x65\n\x0bstepwave.v1B\x0cPayloadProtoP\x01Z\x16stepwave/v1;stepwavev1\xa2\x02\x02SW\xaa\x02\x0bStepwave.V1\xca\x02\x0bStepwave\\V1\xea\x02\x0cStepwave::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19stepwave/v1/payload.proto\x12\x0bstepwave.v1\"D\n\x07Payload\x12\x0e\n\x04json\x18\x01 \x01(\tH\x00\x12!\n\x04\x62lob\x18\x02 \x01(\x0b\x32\x11.stepwave.v1.BlobH\x00\x42\x06\n\x04\x62ody\"*\n\x04\x42lob\x12\x14\n\x0c\x63ontent_type\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x42\x66\n\x0bstepwave.v1B\x0cPayloadProtoP\x01Z\x16stepwave/v1;stepwavev1\xa2\x02\x03STW\xaa\x02\x0bStepwave.V1\xca\x02\x0bStepwave\\V1\xea\x02\x0cStepwave::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwave.v1.payload_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
-  _globals['DESCRIPTOR']._serialized_options = b'\n\013stepwave.v1B\014PayloadProtoP\001Z\026stepwave/v1;stepwavev1\242\002\002SW\252\002\013Stepwave.V1\312\002\013Stepwave\\V1\352\002\014Stepwave::V1'
+  _globals['DESCRIPTOR']._serialized_options = b'\n\013stepwave.v1B\014PayloadProtoP\001Z\026stepwave/v1;stepwavev1\242\002\003STW\252\002\013Stepwave.V1\312\002\013Stepwave\\V1\352\002\014Stepwave::V1'
   _globals['_PAYLOAD']._serialized_start=42
   _globals['_PAYLOAD']._serialized_end=110
   _globals['_BLOB']._serialized_start=112

@@ -73,7 +73,7 @@ class Bounds:
         """
         size = len(request)
         if size > self.message_bytes:
-            raise MessageTooLarge(f"a message of {size:,} bytes is larger than the {self.message_bytes:,} allowed")
+            raise MessageTooLarge(size, self.message_bytes)
 
     @contextmanager
     def call(self) -> Iterator[None]:
@@ -83,7 +83,7 @@ class Bounds:
             TooManyCalls: As many calls are open as may be.
         """
         if self.open_calls >= self.calls:
-            raise TooManyCalls(f"{self.calls:,} calls are open, as many as this server allows")
+            raise TooManyCalls(self.calls, "calls")
         self.open_calls += 1
         try:
             yield
@@ -98,7 +98,7 @@ class Bounds:
             TooManyCalls: As many streams are open as may be.
         """
         if self.open_streams >= self.streams:
-            raise TooManyCalls(f"{self.streams:,} streams are open, as many as this server allows")
+            raise TooManyCalls(self.streams, "streams")
         self.open_streams += 1
         try:
             yield

@@ -264,7 +264,7 @@ class Preparer:
             case "workflow_name":
                 found = self.workflows.get(request.workflow_name)
                 if found is None:
-                    raise WorkflowNotFound(self.workflows.unknown(request.workflow_name))
+                    raise WorkflowNotFound(request.workflow_name, self.workflows.unknown(request.workflow_name))
                 return found
             case _:
                 parsed.blame("workflow", f"is required: set {_choices(request)}")

@@ -1,13 +1,16 @@
 """Errors to gRPC statuses. Every status has a `google.rpc.ErrorInfo`; some have the invalid fields as well."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias, cast
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from stepwave.v1.error_pb2 import ErrorReason as Reason
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import (
     EngineError,
@@ -24,6 +27,8 @@ from stepwave_server.engine.errors import (
 from stepwave_server.journal import JournalError
 
 __all__ = [
+    "CODES",
+    "RETRIED",
     "CallRefused",
     "InvalidCall",
     "MessageTooLarge",
@@ -46,17 +51,17 @@ MAX_TEXT = 700
 
 
 class CallRefused(Exception):
-    """Base of the errors with which the gRPC layer itself rejects a call."""
+    """Base of the errors with which the gRPC layer itself rejects a call.
 
-    code = code_pb2.INTERNAL
-    reason = "INTERNAL"
+    Attributes:
+        metadata: The facts of the error, for its `ErrorInfo`.
+    """
+
+    metadata: Mapping[str, str] = {}
 
 
 class InvalidCall(CallRefused):
     """Raised when fields of a request are malformed. Lists all of them."""
-
-    code = code_pb2.INVALID_ARGUMENT
-    reason = "INVALID_ARGUMENT"
 
     def __init__(self, violations: Sequence[Violation]) -> None:
         super().__init__(_summary(violations))
@@ -66,9 +71,6 @@ class InvalidCall(CallRefused):
 class NotServed(CallRefused):
     """Raised when a request uses features that this server does not support. Lists all of them."""
 
-    code = code_pb2.UNIMPLEMENTED
-    reason = "NOT_SUPPORTED"
-
     def __init__(self, violations: Sequence[Violation]) -> None:
         super().__init__(_summary(violations))
         self.violations = tuple(violations)
@@ -77,57 +79,113 @@ class NotServed(CallRefused):
 class WorkflowNotFound(CallRefused):
     """Raised when the server has no workflow of the requested name."""
 
-    code = code_pb2.NOT_FOUND
-    reason = "WORKFLOW_NOT_FOUND"
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.metadata = {"workflow_name": name}
 
 
 class MessageTooLarge(CallRefused):
     """Raised when a request is larger than the server allows."""
 
-    code = code_pb2.RESOURCE_EXHAUSTED
-    reason = "MESSAGE_TOO_LARGE"
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"a message of {size:,} bytes is larger than the {limit:,} allowed")
+        self.metadata = {"limit": str(limit)}
 
 
 class TooManyCalls(CallRefused):
     """Raised when as many calls or streams are open as the server allows."""
 
-    code = code_pb2.RESOURCE_EXHAUSTED
-    reason = "TOO_MANY_CALLS"
-
-
-_ENGINE_CODES: dict[type[EngineError], tuple[int, str]] = {
-    InvalidRun: (code_pb2.INVALID_ARGUMENT, "INVALID_WORKFLOW"),
-    JournalUnavailable: (code_pb2.UNAVAILABLE, "JOURNAL_UNAVAILABLE"),
-    NotAccepting: (code_pb2.UNAVAILABLE, "SERVER_DRAINING"),
-    RunBroken: (code_pb2.INTERNAL, "RUN_BROKEN"),
-    RunExists: (code_pb2.ALREADY_EXISTS, "RUN_EXISTS"),
-    RunNotEnded: (code_pb2.FAILED_PRECONDITION, "RUN_NOT_ENDED"),
-    RunNotFound: (code_pb2.NOT_FOUND, "RUN_NOT_FOUND"),
-    SequenceOutOfRange: (code_pb2.OUT_OF_RANGE, "SEQUENCE_OUT_OF_RANGE"),
-    TooManyRuns: (code_pb2.RESOURCE_EXHAUSTED, "TOO_MANY_RUNS"),
-}
+    def __init__(self, limit: int, kind: str) -> None:
+        super().__init__(f"{limit:,} {kind} are open, as many as this server allows")
+        self.metadata = {"limit": str(limit)}
 
 
 Refusal: TypeAlias = CallRefused | EngineError | JournalError
 """An expected error of a call; every other exception is a defect of the server."""
 
+_REASONS: dict[type[Refusal], Reason.ValueType] = {
+    CallRefused: Reason.ERROR_REASON_INTERNAL,
+    InvalidCall: Reason.ERROR_REASON_INVALID_ARGUMENT,
+    NotServed: Reason.ERROR_REASON_NOT_SUPPORTED,
+    WorkflowNotFound: Reason.ERROR_REASON_WORKFLOW_NOT_FOUND,
+    MessageTooLarge: Reason.ERROR_REASON_MESSAGE_TOO_LARGE,
+    TooManyCalls: Reason.ERROR_REASON_TOO_MANY_CALLS,
+    InvalidRun: Reason.ERROR_REASON_INVALID_WORKFLOW,
+    JournalUnavailable: Reason.ERROR_REASON_JOURNAL_UNAVAILABLE,
+    JournalError: Reason.ERROR_REASON_JOURNAL_UNAVAILABLE,
+    NotAccepting: Reason.ERROR_REASON_SERVER_DRAINING,
+    RunBroken: Reason.ERROR_REASON_RUN_BROKEN,
+    RunExists: Reason.ERROR_REASON_RUN_EXISTS,
+    RunNotEnded: Reason.ERROR_REASON_RUN_NOT_ENDED,
+    RunNotFound: Reason.ERROR_REASON_RUN_NOT_FOUND,
+    SequenceOutOfRange: Reason.ERROR_REASON_SEQUENCE_OUT_OF_RANGE,
+    TooManyRuns: Reason.ERROR_REASON_TOO_MANY_RUNS,
+}
+
+CODES: dict[Reason.ValueType, int] = {
+    Reason.ERROR_REASON_INVALID_ARGUMENT: code_pb2.INVALID_ARGUMENT,
+    Reason.ERROR_REASON_INVALID_WORKFLOW: code_pb2.INVALID_ARGUMENT,
+    Reason.ERROR_REASON_NOT_SUPPORTED: code_pb2.UNIMPLEMENTED,
+    Reason.ERROR_REASON_WORKFLOW_NOT_FOUND: code_pb2.NOT_FOUND,
+    Reason.ERROR_REASON_RUN_NOT_FOUND: code_pb2.NOT_FOUND,
+    Reason.ERROR_REASON_RUN_EXISTS: code_pb2.ALREADY_EXISTS,
+    Reason.ERROR_REASON_RUN_NOT_ENDED: code_pb2.FAILED_PRECONDITION,
+    Reason.ERROR_REASON_SEQUENCE_OUT_OF_RANGE: code_pb2.OUT_OF_RANGE,
+    Reason.ERROR_REASON_TOO_MANY_RUNS: code_pb2.RESOURCE_EXHAUSTED,
+    Reason.ERROR_REASON_TOO_MANY_CALLS: code_pb2.RESOURCE_EXHAUSTED,
+    Reason.ERROR_REASON_MESSAGE_TOO_LARGE: code_pb2.RESOURCE_EXHAUSTED,
+    Reason.ERROR_REASON_SERVER_DRAINING: code_pb2.UNAVAILABLE,
+    Reason.ERROR_REASON_JOURNAL_UNAVAILABLE: code_pb2.UNAVAILABLE,
+    Reason.ERROR_REASON_JOURNAL_DAMAGED: code_pb2.DATA_LOSS,
+    Reason.ERROR_REASON_RUN_BROKEN: code_pb2.INTERNAL,
+    Reason.ERROR_REASON_INTERNAL: code_pb2.INTERNAL,
+}
+"""The canonical code of each reason."""
+
+RETRIED = frozenset(
+    {
+        Reason.ERROR_REASON_TOO_MANY_RUNS,
+        Reason.ERROR_REASON_TOO_MANY_CALLS,
+        Reason.ERROR_REASON_SERVER_DRAINING,
+        Reason.ERROR_REASON_JOURNAL_UNAVAILABLE,
+    }
+)
+"""The reasons for which the same call may succeed later."""
+
+RETRY_DELAY = 1
+"""Seconds after which a caller is asked to try again."""
+
 
 def status_of(error: Refusal) -> grpc.Status:
     """Return the status of a call that ends with an error."""
-    code, reason = _code_of(error)
-    status = status_pb2.Status(code=code, message=_cut(str(error), MAX_MESSAGE))
-    _attach(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
+    reason = _reason_of(error)
+    status = status_pb2.Status(code=CODES[reason], message=_cut(str(error), MAX_MESSAGE))
+    name = Reason.Name(reason).removeprefix("ERROR_REASON_")
+    _attach(status, error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=_metadata(error)))
+    if reason in RETRIED:
+        _attach(status, error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_DELAY)))
     if isinstance(error, (InvalidCall, NotServed, InvalidRun)):
         _attach(status, _bad_request(error.violations, _room(status)))
     return cast("grpc.Status", rpc_status.to_status(status))
 
 
-def _code_of(error: Refusal) -> tuple[int, str]:
-    if isinstance(error, CallRefused):
-        return error.code, error.reason
-    if isinstance(error, JournalError):
-        return (code_pb2.DATA_LOSS, "JOURNAL_DAMAGED") if error.lasting else _ENGINE_CODES[JournalUnavailable]
-    return _ENGINE_CODES[type(error)]
+def _reason_of(error: Refusal) -> Reason.ValueType:
+    if isinstance(error, JournalError) and error.lasting:
+        return Reason.ERROR_REASON_JOURNAL_DAMAGED
+    return next(_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS)
+
+
+def _metadata(error: Refusal) -> Mapping[str, str]:
+    match error:
+        case CallRefused():
+            return error.metadata
+        case RunBroken() | RunExists() | RunNotEnded() | RunNotFound():
+            return {"run_id": error.key.run_id}
+        case SequenceOutOfRange():
+            return {"last_sequence": str(error.last)}
+        case TooManyRuns():
+            return {"limit": str(error.limit)}
+    return {}
 
 
 def _room(status: status_pb2.Status) -> int:
@@ -156,7 +214,7 @@ def _bad_request(violations: Sequence[Violation], room: int) -> error_details_pb
     return bad_request
 
 
-def _attach(status: status_pb2.Status, detail: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> None:
+def _attach(status: status_pb2.Status, detail: Message) -> None:
     packed = AnyMessage()
     packed.Pack(detail)
     status.details.append(packed)

@@ -1,11 +1,14 @@
 """Errors to statuses that fit into gRPC's metadata."""
 
+import re
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
-import grpc
 import pytest
+from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 
+from stepwave.v1.error_pb2 import ErrorReason
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import (
@@ -23,6 +26,7 @@ from stepwave_server.engine.errors import (
 from stepwave_server.journal import JournalError
 from stepwave_server.journal.sqlite.storage_errors import JournalCorrupt
 from stepwave_server.rpc.statuses import (
+    CallRefused,
     InvalidCall,
     MessageTooLarge,
     NotServed,
@@ -33,6 +37,7 @@ from stepwave_server.rpc.statuses import (
 )
 
 KEY = RunKey("default", "run")
+Detail = TypeVar("Detail", bound=Message)
 SOFT_LIMIT = 8_192
 """Bytes of metadata above which callers may reject a status, by gRPC's defaults."""
 
@@ -61,33 +66,79 @@ def _violations(error: Refusal) -> list[tuple[str, str]]:
     return [(violation.field, violation.description) for violation in bad_request.field_violations]
 
 
-@pytest.mark.parametrize(
-    ("error", "code", "reason"),
-    [
-        (InvalidCall([Violation("a", "b")]), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_ARGUMENT"),
-        (InvalidRun([Violation("a", "b")]), grpc.StatusCode.INVALID_ARGUMENT, "INVALID_WORKFLOW"),
-        (NotServed([Violation("a", "b")]), grpc.StatusCode.UNIMPLEMENTED, "NOT_SUPPORTED"),
-        (WorkflowNotFound("no"), grpc.StatusCode.NOT_FOUND, "WORKFLOW_NOT_FOUND"),
-        (MessageTooLarge("no"), grpc.StatusCode.RESOURCE_EXHAUSTED, "MESSAGE_TOO_LARGE"),
-        (TooManyCalls("no"), grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_CALLS"),
-        (JournalUnavailable("no"), grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE"),
-        (JournalError("no"), grpc.StatusCode.UNAVAILABLE, "JOURNAL_UNAVAILABLE"),
-        (JournalCorrupt(Path("journal.db")), grpc.StatusCode.DATA_LOSS, "JOURNAL_DAMAGED"),
-        (NotAccepting(), grpc.StatusCode.UNAVAILABLE, "SERVER_DRAINING"),
-        (RunBroken(KEY), grpc.StatusCode.INTERNAL, "RUN_BROKEN"),
-        (RunExists(KEY), grpc.StatusCode.ALREADY_EXISTS, "RUN_EXISTS"),
-        (RunNotEnded(KEY), grpc.StatusCode.FAILED_PRECONDITION, "RUN_NOT_ENDED"),
-        (RunNotFound(KEY), grpc.StatusCode.NOT_FOUND, "RUN_NOT_FOUND"),
-        (SequenceOutOfRange(9, 5), grpc.StatusCode.OUT_OF_RANGE, "SEQUENCE_OUT_OF_RANGE"),
-        (TooManyRuns(5), grpc.StatusCode.RESOURCE_EXHAUSTED, "TOO_MANY_RUNS"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
-)
-def test_each_error_has_a_code_and_a_stable_reason(error: Refusal, code: grpc.StatusCode, reason: str) -> None:
-    assert status_of(error).code is code
-    info = error_details_pb2.ErrorInfo()
-    assert _details(error).details[0].Unpack(info)
-    assert (info.domain, info.reason) == ("stepwave", reason)
+ERRORS: list[Refusal] = [
+    InvalidCall([Violation("a", "b")]),
+    InvalidRun([Violation("a", "b")]),
+    NotServed([Violation("a", "b")]),
+    WorkflowNotFound("no", "no workflow"),
+    MessageTooLarge(9, 5),
+    TooManyCalls(5, "calls"),
+    JournalUnavailable("no"),
+    JournalError("no"),
+    JournalCorrupt(Path("journal.db")),
+    NotAccepting(),
+    RunBroken(KEY),
+    RunExists(KEY),
+    RunNotEnded(KEY),
+    RunNotFound(KEY),
+    SequenceOutOfRange(9, 5),
+    TooManyRuns(5),
+    CallRefused("a defect"),
+]
+
+
+class Documented(NamedTuple):
+    """What the contract's comment on a reason says: its code, the keys of its metadata, and whether to try again."""
+
+    code: str
+    metadata: frozenset[str]
+    retry: bool
+
+
+def _documented() -> dict[str, Documented]:
+    """Read the comments on the values of `ErrorReason`."""
+    text = (Path(__file__).parents[4] / "proto/stepwave/v1/error.proto").read_text()
+    values = re.findall(r"((?:  // .*\n)+)  ERROR_REASON_(\w+) = ", text)
+    found = {}
+    for comment, name in values[1:]:
+        line = " ".join(part.strip().removeprefix("// ") for part in comment.splitlines())
+        metadata = re.search(r"Metadata: `(\w+)`", line)
+        code, retry = re.match(r"`(\w+)`\.", line), re.search(r"Retry: (yes|no)", line)
+        assert code, name
+        assert retry, name
+        found[name] = Documented(code[1], frozenset(metadata.groups() if metadata else ()), retry[1] == "yes")
+    return found
+
+
+DOCUMENTED = _documented()
+
+
+def _detail(error: Refusal, kind: type[Detail]) -> Detail | None:
+    detail = kind()
+    return next((detail for packed in _details(error).details if packed.Unpack(detail)), None)
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_each_error_is_as_the_contract_says(error: Refusal) -> None:
+    info = _detail(error, error_details_pb2.ErrorInfo)
+    assert info is not None
+    retry = _detail(error, error_details_pb2.RetryInfo)
+    code = status_of(error).code.name
+    assert info.domain == "stepwave"
+    assert DOCUMENTED[info.reason] == (code, frozenset(info.metadata), retry is not None)
+
+
+def test_the_contract_lists_every_reason_and_no_other() -> None:
+    infos = [_detail(error, error_details_pb2.ErrorInfo) for error in ERRORS]
+    assert {info.reason for info in infos if info} == set(DOCUMENTED)
+    names = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}
+    assert names == {*DOCUMENTED, "UNSPECIFIED"}
+
+
+def test_the_facts_of_an_error_are_in_its_metadata() -> None:
+    info = _detail(SequenceOutOfRange(9, 5), error_details_pb2.ErrorInfo)
+    assert info is not None
+    assert dict(info.metadata) == {"last_sequence": "5"}
 
 
 def test_every_engine_error_has_a_code() -> None:
@@ -119,4 +170,4 @@ def test_a_status_stays_below_the_limit_for_any_problems(count: int, letter: str
 
 
 def test_a_long_message_stays_below_the_limit() -> None:
-    assert _size(WorkflowNotFound("→" * 10_000)) < SOFT_LIMIT
+    assert _size(WorkflowNotFound("x", "→" * 10_000)) < SOFT_LIMIT
