@@ -64,8 +64,8 @@ def _value(draw: st.DrawFn, field: Any, depth: int) -> object:
     return draw(SCALARS[field.cpp_type])
 
 
-async def _check(client: RawClient, method: MethodDescriptor, data: bytes) -> None:
-    """Make a call with these bytes. If it fails, check that the contract lists the error."""
+async def _error(client: RawClient, method: MethodDescriptor, data: bytes) -> grpc.aio.AioRpcError | None:
+    """Make a call with these bytes, and return its error; `None`: it succeeded, or its stream was left."""
     path, channel = f"/{method.containing_service.full_name}/{method.name}", cast("Any", client.channel)
     try:
         if method.server_streaming:
@@ -74,8 +74,15 @@ async def _check(client: RawClient, method: MethodDescriptor, data: bytes) -> No
         else:
             await channel.unary_unary(path)(data, timeout=10)
     except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and method.server_streaming:
-            return
+        left = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and method.server_streaming
+        return None if left else error
+    return None
+
+
+async def _check(client: RawClient, method: MethodDescriptor, data: bytes) -> None:
+    """Make a call with these bytes. If it fails, check that the contract lists the error."""
+    error = await _error(client, method, data)
+    if error is not None:
         reason = ErrorReason.Value(f"ERROR_REASON_{Refusal(error).reason}")
         assert CODES[reason] == error.code().value[0]
 

@@ -131,7 +131,7 @@ def test_each_error_is_as_the_contract_says(error: Refusal) -> None:
 def test_the_contract_lists_every_reason_and_no_other() -> None:
     infos = [_detail(error, error_details_pb2.ErrorInfo) for error in ERRORS]
     assert {info.reason for info in infos if info} == set(DOCUMENTED)
-    names = {name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()}
+    names = {name.removeprefix("ERROR_REASON_") for name, _ in ErrorReason.items()}
     assert names == {*DOCUMENTED, "UNSPECIFIED"}
 
 
