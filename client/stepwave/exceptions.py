@@ -70,7 +70,7 @@ class Violation:
     """One invalid field, and the problem.
 
     Attributes:
-        field: The path of the field, such as `steps[3].depends_on[0]`.
+        field: The path of the field in the request, such as `workflow.steps[3].depends_on[0]`.
         description: The problem.
         reason: The kind of problem, such as `UNKNOWN_ACTION`; empty: it has no kind of its own.
     """

@@ -10,7 +10,7 @@ import pytest
 
 from polyglot.conftest import CONTRACT, HERE, PROTO, googleapis, once, require, run, run_silent
 
-INVALID_FIELDS = ["steps[0].depends_on", "steps[1].action"]
+INVALID_FIELDS = ["workflow.steps[0].depends_on", "workflow.steps[1].action"]
 JARS = """
     protobuf gson guava error-prone-annotations geronimo-annotation-1.3-spec jsr305 perfmark-api
     grpc-api grpc-context grpc-core grpc-netty grpc-protobuf grpc-protobuf-lite grpc-stub netty-buffer netty-codec

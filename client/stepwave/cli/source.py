@@ -1,7 +1,6 @@
 """The workflow of a command, from a file or from the server, and the places of errors in the file."""
 
 import json
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -117,13 +116,13 @@ def _read(load: Callable[[], LoadedWorkflow]) -> Source:
 
 
 def _located_violations(loaded: LoadedWorkflow, error: InvalidWorkflow | Unsupported) -> str:
-    fields = workflow_pb2.Workflow.DESCRIPTOR.fields_by_name
-    in_workflow = [violation for violation in error.violations if _root(violation.field) in fields]
+    in_workflow = [violation for violation in error.violations if _is_in_workflow(violation.field)]
     lines = [str(loaded.locate(in_workflow))] if in_workflow else []
     lines += [str(violation) for violation in error.violations if violation not in in_workflow]
     hint = error.hint if isinstance(error, InvalidWorkflow) else ""
     return "\n".join([*lines, hint] if hint else lines)
 
 
-def _root(field: str) -> str:
-    return re.split(r"[.\[]", field.removeprefix("workflow."), maxsplit=1)[0]
+def _is_in_workflow(field: str) -> bool:
+    """Return whether the path of a field in a request leads into its workflow."""
+    return field == "workflow" or field.startswith("workflow.")

@@ -25,40 +25,39 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_INVALID_ARGUMENT: _ErrorReason.ValueType  # 1
-    """`INVALID_ARGUMENT`. Fields of the request are malformed. `google.rpc.BadRequest` lists them. Retry: no."""
-    ERROR_REASON_INVALID_WORKFLOW: _ErrorReason.ValueType  # 2
-    """`INVALID_ARGUMENT`. The workflow cannot run on this server. `google.rpc.BadRequest` lists the fields; one of an action that
+    """`INVALID_ARGUMENT`. Fields of the request are malformed, or the workflow cannot run on this server. `google.rpc.BadRequest`
+    lists the fields by their paths in the request, such as `workflow.steps[0].when` or `input.json`. The field of an action that
     the server lacks has the reason `UNKNOWN_ACTION`. Retry: no.
     """
-    ERROR_REASON_NOT_SUPPORTED: _ErrorReason.ValueType  # 3
+    ERROR_REASON_NOT_SUPPORTED: _ErrorReason.ValueType  # 2
     """`UNIMPLEMENTED`. The request uses a field, a value or a call that this server does not support. `google.rpc.BadRequest` lists
     them. Retry: no.
     """
-    ERROR_REASON_WORKFLOW_NOT_FOUND: _ErrorReason.ValueType  # 4
+    ERROR_REASON_WORKFLOW_NOT_FOUND: _ErrorReason.ValueType  # 3
     """`NOT_FOUND`. The server has no workflow of this name. Metadata: `workflow_name`. Retry: no."""
-    ERROR_REASON_RUN_NOT_FOUND: _ErrorReason.ValueType  # 5
+    ERROR_REASON_RUN_NOT_FOUND: _ErrorReason.ValueType  # 4
     """`NOT_FOUND`. The run does not exist, or is no longer kept. Metadata: `run_id`. Retry: no."""
-    ERROR_REASON_RUN_EXISTS: _ErrorReason.ValueType  # 6
+    ERROR_REASON_RUN_EXISTS: _ErrorReason.ValueType  # 5
     """`ALREADY_EXISTS`. A run with this id and another workflow or input exists. Metadata: `run_id`. Retry: no."""
-    ERROR_REASON_RUN_NOT_ENDED: _ErrorReason.ValueType  # 7
+    ERROR_REASON_RUN_NOT_ENDED: _ErrorReason.ValueType  # 6
     """`FAILED_PRECONDITION`. The call needs a run that has ended, and this one has not. Metadata: `run_id`. Retry: no."""
-    ERROR_REASON_SEQUENCE_OUT_OF_RANGE: _ErrorReason.ValueType  # 8
+    ERROR_REASON_SEQUENCE_OUT_OF_RANGE: _ErrorReason.ValueType  # 7
     """`OUT_OF_RANGE`. The sequence is beyond the run's last event. Metadata: `last_sequence`. Retry: no."""
-    ERROR_REASON_TOO_MANY_RUNS: _ErrorReason.ValueType  # 9
+    ERROR_REASON_TOO_MANY_RUNS: _ErrorReason.ValueType  # 8
     """`RESOURCE_EXHAUSTED`. As many runs are under way as the server allows. Metadata: `limit`. Retry: yes."""
-    ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 10
+    ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 9
     """`RESOURCE_EXHAUSTED`. As many calls, or streams, are open as the server allows. Metadata: `limit`. Retry: yes."""
-    ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 11
+    ERROR_REASON_MESSAGE_TOO_LARGE: _ErrorReason.ValueType  # 10
     """`RESOURCE_EXHAUSTED`. The request is larger than the server allows. Metadata: `limit`, in bytes. Retry: no."""
-    ERROR_REASON_SERVER_DRAINING: _ErrorReason.ValueType  # 12
+    ERROR_REASON_SERVER_DRAINING: _ErrorReason.ValueType  # 11
     """`UNAVAILABLE`. The server is stopping, and accepts no new runs. Retry: yes, on the next server."""
-    ERROR_REASON_JOURNAL_UNAVAILABLE: _ErrorReason.ValueType  # 13
+    ERROR_REASON_JOURNAL_UNAVAILABLE: _ErrorReason.ValueType  # 12
     """`UNAVAILABLE`. The journal cannot commit now, for example because the disk is full. Retry: yes."""
-    ERROR_REASON_JOURNAL_DAMAGED: _ErrorReason.ValueType  # 14
+    ERROR_REASON_JOURNAL_DAMAGED: _ErrorReason.ValueType  # 13
     """`DATA_LOSS`. The journal is damaged where the call reads it. Retry: no."""
-    ERROR_REASON_RUN_BROKEN: _ErrorReason.ValueType  # 15
+    ERROR_REASON_RUN_BROKEN: _ErrorReason.ValueType  # 14
     """`INTERNAL`. A defect of the server broke this run, or a later version of the server wrote it. Metadata: `run_id`. Retry: no."""
-    ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 16
+    ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 15
     """`INTERNAL`. A defect of the server ended the call. Its log says more. Retry: no."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -76,39 +75,38 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_INVALID_ARGUMENT: ErrorReason.ValueType  # 1
-"""`INVALID_ARGUMENT`. Fields of the request are malformed. `google.rpc.BadRequest` lists them. Retry: no."""
-ERROR_REASON_INVALID_WORKFLOW: ErrorReason.ValueType  # 2
-"""`INVALID_ARGUMENT`. The workflow cannot run on this server. `google.rpc.BadRequest` lists the fields; one of an action that
+"""`INVALID_ARGUMENT`. Fields of the request are malformed, or the workflow cannot run on this server. `google.rpc.BadRequest`
+lists the fields by their paths in the request, such as `workflow.steps[0].when` or `input.json`. The field of an action that
 the server lacks has the reason `UNKNOWN_ACTION`. Retry: no.
 """
-ERROR_REASON_NOT_SUPPORTED: ErrorReason.ValueType  # 3
+ERROR_REASON_NOT_SUPPORTED: ErrorReason.ValueType  # 2
 """`UNIMPLEMENTED`. The request uses a field, a value or a call that this server does not support. `google.rpc.BadRequest` lists
 them. Retry: no.
 """
-ERROR_REASON_WORKFLOW_NOT_FOUND: ErrorReason.ValueType  # 4
+ERROR_REASON_WORKFLOW_NOT_FOUND: ErrorReason.ValueType  # 3
 """`NOT_FOUND`. The server has no workflow of this name. Metadata: `workflow_name`. Retry: no."""
-ERROR_REASON_RUN_NOT_FOUND: ErrorReason.ValueType  # 5
+ERROR_REASON_RUN_NOT_FOUND: ErrorReason.ValueType  # 4
 """`NOT_FOUND`. The run does not exist, or is no longer kept. Metadata: `run_id`. Retry: no."""
-ERROR_REASON_RUN_EXISTS: ErrorReason.ValueType  # 6
+ERROR_REASON_RUN_EXISTS: ErrorReason.ValueType  # 5
 """`ALREADY_EXISTS`. A run with this id and another workflow or input exists. Metadata: `run_id`. Retry: no."""
-ERROR_REASON_RUN_NOT_ENDED: ErrorReason.ValueType  # 7
+ERROR_REASON_RUN_NOT_ENDED: ErrorReason.ValueType  # 6
 """`FAILED_PRECONDITION`. The call needs a run that has ended, and this one has not. Metadata: `run_id`. Retry: no."""
-ERROR_REASON_SEQUENCE_OUT_OF_RANGE: ErrorReason.ValueType  # 8
+ERROR_REASON_SEQUENCE_OUT_OF_RANGE: ErrorReason.ValueType  # 7
 """`OUT_OF_RANGE`. The sequence is beyond the run's last event. Metadata: `last_sequence`. Retry: no."""
-ERROR_REASON_TOO_MANY_RUNS: ErrorReason.ValueType  # 9
+ERROR_REASON_TOO_MANY_RUNS: ErrorReason.ValueType  # 8
 """`RESOURCE_EXHAUSTED`. As many runs are under way as the server allows. Metadata: `limit`. Retry: yes."""
-ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 10
+ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 9
 """`RESOURCE_EXHAUSTED`. As many calls, or streams, are open as the server allows. Metadata: `limit`. Retry: yes."""
-ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 11
+ERROR_REASON_MESSAGE_TOO_LARGE: ErrorReason.ValueType  # 10
 """`RESOURCE_EXHAUSTED`. The request is larger than the server allows. Metadata: `limit`, in bytes. Retry: no."""
-ERROR_REASON_SERVER_DRAINING: ErrorReason.ValueType  # 12
+ERROR_REASON_SERVER_DRAINING: ErrorReason.ValueType  # 11
 """`UNAVAILABLE`. The server is stopping, and accepts no new runs. Retry: yes, on the next server."""
-ERROR_REASON_JOURNAL_UNAVAILABLE: ErrorReason.ValueType  # 13
+ERROR_REASON_JOURNAL_UNAVAILABLE: ErrorReason.ValueType  # 12
 """`UNAVAILABLE`. The journal cannot commit now, for example because the disk is full. Retry: yes."""
-ERROR_REASON_JOURNAL_DAMAGED: ErrorReason.ValueType  # 14
+ERROR_REASON_JOURNAL_DAMAGED: ErrorReason.ValueType  # 13
 """`DATA_LOSS`. The journal is damaged where the call reads it. Retry: no."""
-ERROR_REASON_RUN_BROKEN: ErrorReason.ValueType  # 15
+ERROR_REASON_RUN_BROKEN: ErrorReason.ValueType  # 14
 """`INTERNAL`. A defect of the server broke this run, or a later version of the server wrote it. Metadata: `run_id`. Retry: no."""
-ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 16
+ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 15
 """`INTERNAL`. A defect of the server ended the call. Its log says more. Retry: no."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

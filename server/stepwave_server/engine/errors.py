@@ -1,13 +1,9 @@
 """The exceptions that an engine raises."""
 
-from collections.abc import Sequence
-
 from stepwave_server.core.info import RunKey
-from stepwave_server.core.validate import Violation
 
 __all__ = [
     "EngineError",
-    "InvalidRun",
     "JournalUnavailable",
     "NotAccepting",
     "RunBroken",
@@ -97,11 +93,3 @@ class TooManyRuns(EngineError):
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit:,} runs are under way, as many as this server allows")
         self.limit = limit
-
-
-class InvalidRun(EngineError):
-    """Raised when a workflow cannot run on this server."""
-
-    def __init__(self, violations: Sequence[Violation]) -> None:
-        super().__init__("; ".join(f"{violation.field}: {violation.description}" for violation in violations))
-        self.violations = tuple(violations)

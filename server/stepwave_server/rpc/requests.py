@@ -239,10 +239,13 @@ class Preparer:
             run_input: Payload = earlier.input
         else:
             run_input = parse_payload(request.input, "input", parsed) if request.HasField("input") else "null"
-        workflow = parse_workflow(draft.workflow, parsed)
+        found = self.parsed()
+        workflow = parse_workflow(draft.workflow, found)
         definition = draft.workflow.SerializeToString(deterministic=True)
-        if parsed.invalid or parsed.unsupported or not _is_repeat(draft.existing, definition, run_input):
-            parsed.invalid += self.engine.check(workflow, open_run=False)
+        any_problem = found.invalid or found.unsupported or parsed.invalid or parsed.unsupported
+        if any_problem or not _is_repeat(draft.existing, definition, run_input):
+            found.invalid += self.engine.check(workflow, open_run=False)
+        parsed.add_workflow(found)
         reject(parsed)
         return Submission(
             key=draft.key,
@@ -271,8 +274,10 @@ class Preparer:
                 raise InvalidCall([*parsed.invalid, *parsed.unsupported])
 
     def _checked(self, message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
-        workflow = parse_workflow(message, parsed)
-        parsed.invalid += self.engine.check(workflow, open_run=False)
+        found = self.parsed()
+        workflow = parse_workflow(message, found)
+        found.invalid += self.engine.check(workflow, open_run=False)
+        parsed.add_workflow(found)
         reject(parsed)
         return workflow
 

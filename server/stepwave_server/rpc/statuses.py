@@ -14,7 +14,6 @@ from stepwave.v1.error_pb2 import ErrorReason as Reason
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import (
     EngineError,
-    InvalidRun,
     JournalUnavailable,
     NotAccepting,
     RunBroken,
@@ -110,7 +109,6 @@ _REASONS: dict[type[Refusal], Reason.ValueType] = {
     WorkflowNotFound: Reason.ERROR_REASON_WORKFLOW_NOT_FOUND,
     MessageTooLarge: Reason.ERROR_REASON_MESSAGE_TOO_LARGE,
     TooManyCalls: Reason.ERROR_REASON_TOO_MANY_CALLS,
-    InvalidRun: Reason.ERROR_REASON_INVALID_WORKFLOW,
     JournalUnavailable: Reason.ERROR_REASON_JOURNAL_UNAVAILABLE,
     JournalError: Reason.ERROR_REASON_JOURNAL_UNAVAILABLE,
     NotAccepting: Reason.ERROR_REASON_SERVER_DRAINING,
@@ -124,7 +122,6 @@ _REASONS: dict[type[Refusal], Reason.ValueType] = {
 
 CODES: dict[Reason.ValueType, int] = {
     Reason.ERROR_REASON_INVALID_ARGUMENT: code_pb2.INVALID_ARGUMENT,
-    Reason.ERROR_REASON_INVALID_WORKFLOW: code_pb2.INVALID_ARGUMENT,
     Reason.ERROR_REASON_NOT_SUPPORTED: code_pb2.UNIMPLEMENTED,
     Reason.ERROR_REASON_WORKFLOW_NOT_FOUND: code_pb2.NOT_FOUND,
     Reason.ERROR_REASON_RUN_NOT_FOUND: code_pb2.NOT_FOUND,
@@ -164,7 +161,7 @@ def status_of(error: Refusal) -> grpc.Status:
     _attach(status, error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=_metadata(error)))
     if reason in RETRIED:
         _attach(status, error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_DELAY)))
-    if isinstance(error, (InvalidCall, NotServed, InvalidRun)):
+    if isinstance(error, (InvalidCall, NotServed)):
         _attach(status, _bad_request(error.violations, _room(status)))
     return cast("grpc.Status", rpc_status.to_status(status))
 

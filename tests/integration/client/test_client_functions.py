@@ -161,7 +161,7 @@ async def test_a_local_server_without_an_action_has_a_hint_of_its_own(local: Asy
     with pytest.raises(InvalidWorkflow) as caught:
         await local.run(flow)
     assert str(caught.value).splitlines() == [
-        'steps[0].action: unknown action "wether"; did you mean "weather"?',
+        'workflow.steps[0].action: unknown action "wether"; did you mean "weather"?',
         "add it to the `actions` of the server in this process",
     ]
 
@@ -175,7 +175,7 @@ async def test_a_server_elsewhere_gets_the_names_alone_and_the_error_says_how_to
                 with pytest.raises(InvalidWorkflow) as caught:
                     await call()
                 assert str(caught.value).splitlines() == [
-                    'steps[0].action: unknown action "weather"; steps[1].action: unknown action "weather"',
+                    'workflow.steps[0].action: unknown action "weather"; workflow.steps[1].action: unknown action "weather"',
                     f"start a server that has it: stepwave serve --actions {__name__}",
                 ]
                 assert {violation.reason for violation in caught.value.violations} == {"UNKNOWN_ACTION"}

@@ -334,7 +334,7 @@ async def test_every_problem_of_a_workflow_is_listed(client: AsyncClient) -> Non
     with pytest.raises(InvalidWorkflow) as caught:
         await client.run(message)
     blamed = [violation.field for violation in caught.value.violations]
-    assert {"steps[0].action", "steps[0].depends_on[0]", "steps[1].id"} <= set(blamed)
+    assert {"workflow.steps[0].action", "workflow.steps[0].depends_on[0]", "workflow.steps[1].id"} <= set(blamed)
     assert await anext(client.runs(), None) is None
 
 
@@ -343,7 +343,7 @@ async def test_an_unsupported_field_is_named(client: AsyncClient) -> None:
     flow.steps.add(id="a", action="core.echo", when="true")
     with pytest.raises(Unsupported) as caught:
         await client.run(flow)
-    assert [violation.field for violation in caught.value.violations] == ["steps[0].when"]
+    assert [violation.field for violation in caught.value.violations] == ["workflow.steps[0].when"]
 
 
 async def test_failures_are_handled_by_the_workflow(client: AsyncClient) -> None:

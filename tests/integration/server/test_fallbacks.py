@@ -106,8 +106,8 @@ async def test_a_fallback_takes_the_place_that_admission_gives_its_step(
 async def test_an_unknown_action_of_a_fallback_is_named(client: RawClient) -> None:
     request = pb.StartRunRequest(workflow=flow(step("a", fallback=fallback_to("core.ehco"))))
     refused = await refusal(client.stub.StartRun(request))
-    assert refused.fields == ["steps[0].fallback.action.action"]
-    assert 'did you mean "core.echo"?' in refused.description("steps[0].fallback.action.action")
+    assert refused.fields == ["workflow.steps[0].fallback.action.action"]
+    assert 'did you mean "core.echo"?' in refused.description("workflow.steps[0].fallback.action.action")
 
 
 async def test_the_state_of_a_step_says_that_its_fallback_runs(

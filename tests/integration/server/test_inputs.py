@@ -33,13 +33,13 @@ async def test_constant_inputs_are_checked_before_anything_runs_with_all_problem
     refused = await refusal(searching.run(BAD))
     assert refused.code is StatusCode.INVALID_ARGUMENT
     assert refused.fields == [
-        "steps[0].input",
-        "steps[0].input",
-        "steps[1].input",
-        "steps[2].input",
-        "steps[3].fallback.action.input",
+        "workflow.steps[0].input",
+        "workflow.steps[0].input",
+        "workflow.steps[1].input",
+        "workflow.steps[2].input",
+        "workflow.steps[3].fallback.action.input",
     ]
-    assert refused.description("steps[2].input") == "the input must be an object (query, limit), got a list"
+    assert refused.description("workflow.steps[2].input") == "the input must be an object (query, limit), got a list"
 
 
 async def test_a_plan_finds_the_same_problems(searching: RawClient) -> None:

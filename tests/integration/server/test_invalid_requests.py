@@ -26,62 +26,82 @@ async def nothing_is_invoked(controlled: ControlledActions) -> AsyncIterator[Non
 @pytest.mark.parametrize(
     ("bad", "field", "problem"),
     [
-        (flow(), "steps", "a workflow needs at least one step"),
-        (flow(step("a"), name=""), "name", "must not be empty"),
-        (flow(step("a"), name="no spaces"), "name", "malformed name"),
-        (flow(step("")), "steps[0].id", "must not be empty"),
-        (flow(step("a.b")), "steps[0].id", 'malformed name "a.b": want [A-Za-z_][A-Za-z0-9_-]{0,127}'),
-        (flow(step("1a")), "steps[0].id", 'malformed name "1a"'),
-        (flow(step("a[0]")), "steps[0].id", "malformed name"),
-        (flow(step("é")), "steps[0].id", "malformed name"),
-        (flow(step("a" * 129)), "steps[0].id", "malformed name"),
-        (flow(step("a\n")), "steps[0].id", "malformed name"),
-        (flow(step("a"), step("b"), step("a")), "steps[2].id", '"a" is the id of steps[0] already'),
-        (flow(step("a"), step("b", after=["x"])), "steps[1].depends_on[0]", 'unknown step "x"'),
-        (flow(step("search"), step("b", after=["serach"])), "steps[1].depends_on[0]", 'did you mean "search"?'),
-        (flow(step("a", after=["a"])), "steps[0].depends_on[0]", 'step "a" depends on itself'),
-        (flow(step("a", after=["b"]), step("b", after=["a"])), "steps[0].depends_on", "dependency cycle: a → b → a"),
-        (flow(step("a", "")), "steps[0].action", "must not be empty"),
-        (flow(step("a", "nop")), "steps[0].action", 'unknown action "nop"; did you mean "noop"?'),
-        (flow(step("a", "zzz")), "steps[0].action", 'unknown action "zzz"'),
-        (flow(step("a", bindings=[bind("", "x")])), "steps[0].bindings[0].step.id", 'unknown step "x"'),
-        (flow(step("a", bindings=[bind("", "a")])), "steps[0].bindings[0].step.id", "depends on itself"),
+        (flow(), "workflow.steps", "a workflow needs at least one step"),
+        (flow(step("a"), name=""), "workflow.name", "must not be empty"),
+        (flow(step("a"), name="no spaces"), "workflow.name", "malformed name"),
+        (flow(step("")), "workflow.steps[0].id", "must not be empty"),
+        (flow(step("a.b")), "workflow.steps[0].id", 'malformed name "a.b": want [A-Za-z_][A-Za-z0-9_-]{0,127}'),
+        (flow(step("1a")), "workflow.steps[0].id", 'malformed name "1a"'),
+        (flow(step("a[0]")), "workflow.steps[0].id", "malformed name"),
+        (flow(step("é")), "workflow.steps[0].id", "malformed name"),
+        (flow(step("a" * 129)), "workflow.steps[0].id", "malformed name"),
+        (flow(step("a\n")), "workflow.steps[0].id", "malformed name"),
+        (flow(step("a"), step("b"), step("a")), "workflow.steps[2].id", '"a" is the id of steps[0] already'),
+        (flow(step("a"), step("b", after=["x"])), "workflow.steps[1].depends_on[0]", 'unknown step "x"'),
+        (
+            flow(step("search"), step("b", after=["serach"])),
+            "workflow.steps[1].depends_on[0]",
+            'did you mean "search"?',
+        ),
+        (flow(step("a", after=["a"])), "workflow.steps[0].depends_on[0]", 'step "a" depends on itself'),
+        (
+            flow(step("a", after=["b"]), step("b", after=["a"])),
+            "workflow.steps[0].depends_on",
+            "dependency cycle: a → b → a",
+        ),
+        (flow(step("a", "")), "workflow.steps[0].action", "must not be empty"),
+        (flow(step("a", "nop")), "workflow.steps[0].action", 'unknown action "nop"; did you mean "noop"?'),
+        (flow(step("a", "zzz")), "workflow.steps[0].action", 'unknown action "zzz"'),
+        (flow(step("a", bindings=[bind("", "x")])), "workflow.steps[0].bindings[0].step.id", 'unknown step "x"'),
+        (flow(step("a", bindings=[bind("", "a")])), "workflow.steps[0].bindings[0].step.id", "depends on itself"),
         (
             flow(step("a", bindings=[bind("x", "input")])),
-            "steps[0].bindings[0].target",
+            "workflow.steps[0].bindings[0].target",
             'it must be empty or begin with "/"',
         ),
         (
             flow(step("a", bindings=[bind("/~2", "input")])),
-            "steps[0].bindings[0].target",
+            "workflow.steps[0].bindings[0].target",
             '"~" must be followed by 0 or 1',
         ),
-        (flow(step("a", bindings=[bind("", "input", "x")])), "steps[0].bindings[0].input", "malformed JSON Pointer"),
         (
-            flow(step("a"), step("b", bindings=[bind("", "a", "x")])),
-            "steps[1].bindings[0].step.path",
+            flow(step("a", bindings=[bind("", "input", "x")])),
+            "workflow.steps[0].bindings[0].input",
             "malformed JSON Pointer",
         ),
-        (flow(step("a", bindings=[workflow_pb2.Binding()])), "steps[0].bindings[0]", "has no source"),
-        (flow(step("a", given=text("{"))), "steps[0].input.json", "is not JSON"),
-        (flow(step("a", given=text(""))), "steps[0].input.json", "is not JSON"),
-        (flow(step("a", given=text("NaN"))), "steps[0].input.json", "NaN is not allowed"),
-        (flow(step("a", given=text("[Infinity]"))), "steps[0].input.json", "Infinity is not allowed"),
-        (flow(step("a", given=text("1 2"))), "steps[0].input.json", "is not JSON"),
-        (flow(step("a", given=text("[" * 5_000))), "steps[0].input.json", "nested too deeply"),
-        (flow(step("a", given=payload_pb2.Payload())), "steps[0].input", "has no value"),
-        (flow(step("a", given="x" * (1 << 20))), "steps[0].input", "bytes are more than the 1,048,576 allowed"),
+        (
+            flow(step("a"), step("b", bindings=[bind("", "a", "x")])),
+            "workflow.steps[1].bindings[0].step.path",
+            "malformed JSON Pointer",
+        ),
+        (flow(step("a", bindings=[workflow_pb2.Binding()])), "workflow.steps[0].bindings[0]", "has no source"),
+        (flow(step("a", given=text("{"))), "workflow.steps[0].input.json", "is not JSON"),
+        (flow(step("a", given=text(""))), "workflow.steps[0].input.json", "is not JSON"),
+        (flow(step("a", given=text("NaN"))), "workflow.steps[0].input.json", "NaN is not allowed"),
+        (flow(step("a", given=text("[Infinity]"))), "workflow.steps[0].input.json", "Infinity is not allowed"),
+        (flow(step("a", given=text("1 2"))), "workflow.steps[0].input.json", "is not JSON"),
+        (flow(step("a", given=text("[" * 5_000))), "workflow.steps[0].input.json", "nested too deeply"),
+        (flow(step("a", given=payload_pb2.Payload())), "workflow.steps[0].input", "has no value"),
+        (
+            flow(step("a", given="x" * (1 << 20))),
+            "workflow.steps[0].input",
+            "bytes are more than the 1,048,576 allowed",
+        ),
         (
             flow(step("a", bindings=[bind("", "input", default=text("{"))])),
-            "steps[0].bindings[0].default.json",
+            "workflow.steps[0].bindings[0].default.json",
             "is not JSON",
         ),
-        (flow(step("a", timeout=-1)), "steps[0].timeout", "must be positive, got -1 s"),
-        (flow(step("a", timeout=0)), "steps[0].timeout", "must be positive, got 0 s"),
-        (flow(step("a"), timeout=-0.5), "timeout", "must be positive, got -0.5 s"),
-        (flow(step("a"), outputs=["b"]), "outputs[0]", 'unknown step "b"'),
-        (flow(step("a"), labels={"": "x"}), "labels['']", "keys need 1 to 256 characters"),
-        (flow(step("a"), labels={f"l{i}": "" for i in range(65)}), "labels", "65 labels are more than the 64 allowed"),
+        (flow(step("a", timeout=-1)), "workflow.steps[0].timeout", "must be positive, got -1 s"),
+        (flow(step("a", timeout=0)), "workflow.steps[0].timeout", "must be positive, got 0 s"),
+        (flow(step("a"), timeout=-0.5), "workflow.timeout", "must be positive, got -0.5 s"),
+        (flow(step("a"), outputs=["b"]), "workflow.outputs[0]", 'unknown step "b"'),
+        (flow(step("a"), labels={"": "x"}), "workflow.labels['']", "keys need 1 to 256 characters"),
+        (
+            flow(step("a"), labels={f"l{i}": "" for i in range(65)}),
+            "workflow.labels",
+            "65 labels are more than the 64 allowed",
+        ),
     ],
     ids=lambda value: value if isinstance(value, str) and value[:1].islower() and "[" not in value else None,
 )
@@ -110,7 +130,7 @@ async def test_an_impossible_duration_is_refused(client: RawClient, duration: Du
     bad = flow(step("a"))
     bad.timeout.CopyFrom(duration)
     bad.steps[0].timeout.CopyFrom(duration)
-    assert sorted((await workflow_refusal(client, bad)).fields) == ["steps[0].timeout", "timeout"]
+    assert sorted((await workflow_refusal(client, bad)).fields) == ["workflow.steps[0].timeout", "workflow.timeout"]
 
 
 async def test_all_problems_come_in_one_answer(client: RawClient) -> None:
@@ -125,18 +145,18 @@ async def test_all_problems_come_in_one_answer(client: RawClient) -> None:
     refused = await workflow_refusal(client, bad, input=text("nul"), run_id="not an id")
     assert sorted(refused.fields) == [
         "input.json",
-        "name",
-        "outputs[0]",
         "run_id",
-        "steps[0].action",
-        "steps[0].depends_on[0]",
-        "steps[0].id",
-        "steps[1].depends_on",
-        "steps[1].input.json",
-        "steps[1].timeout",
-        "steps[2].bindings[0].step.id",
-        "steps[2].bindings[0].target",
-        "timeout",
+        "workflow.name",
+        "workflow.outputs[0]",
+        "workflow.steps[0].action",
+        "workflow.steps[0].depends_on[0]",
+        "workflow.steps[0].id",
+        "workflow.steps[1].depends_on",
+        "workflow.steps[1].input.json",
+        "workflow.steps[1].timeout",
+        "workflow.steps[2].bindings[0].step.id",
+        "workflow.steps[2].bindings[0].target",
+        "workflow.timeout",
     ]
 
 
@@ -150,7 +170,7 @@ async def test_problems_of_the_call_and_of_the_workflow_come_together(client: Ra
     request.reconnect_window.seconds = -1
     refused = await refusal(client.stub.ExecuteWorkflow(request).read())
     assert refused.code is INVALID
-    assert sorted(refused.fields) == ["kinds", "namespace", "reconnect_window", "run_id", "steps[0].action"]
+    assert sorted(refused.fields) == ["kinds", "namespace", "reconnect_window", "run_id", "workflow.steps[0].action"]
 
 
 async def test_more_problems_than_an_answer_holds_are_counted(client: RawClient) -> None:
@@ -159,7 +179,7 @@ async def test_more_problems_than_an_answer_holds_are_counted(client: RawClient)
     refused = await workflow_refusal(client, bad)
     assert refused.code is INVALID
     assert len(refused.violations) > 20
-    assert refused.violations[0][0] == "steps[0].depends_on[0]"
+    assert refused.violations[0][0] == "workflow.steps[0].depends_on[0]"
     assert "and " in refused.message
     assert "more" in refused.message
 
@@ -168,36 +188,36 @@ async def test_more_problems_than_an_answer_holds_are_counted(client: RawClient)
 async def test_a_very_long_problem_still_arrives(client: RawClient, length: int) -> None:
     refused = await workflow_refusal(client, flow(step("→" * length, "noop", after=["é" * length])))
     assert refused.code is INVALID
-    assert refused.fields == ["steps[0].id", "steps[0].depends_on[0]"]
+    assert refused.fields == ["workflow.steps[0].id", "workflow.steps[0].depends_on[0]"]
 
 
 async def test_every_step_of_a_longer_cycle_is_on_its_path(client: RawClient) -> None:
     ring = [step(f"s{i}", after=[f"s{(i + 1) % 5}"]) for i in range(5)]
     refused = await workflow_refusal(client, flow(step("free"), *ring))
-    assert refused.description("steps[1].depends_on") == "dependency cycle: s0 → s1 → s2 → s3 → s4 → s0"
+    assert refused.description("workflow.steps[1].depends_on") == "dependency cycle: s0 → s1 → s2 → s3 → s4 → s0"
 
 
 async def test_an_unknown_dependency_is_never_called_a_cycle(client: RawClient) -> None:
     refused = await workflow_refusal(client, flow(step("a", after=["x"]), step("b", after=["a"])))
-    assert refused.fields == ["steps[0].depends_on[0]"]
+    assert refused.fields == ["workflow.steps[0].depends_on[0]"]
     assert "cycle" not in refused.message
 
 
 async def test_a_huge_cycle_is_found_without_recursion(client: RawClient) -> None:
     ring = flow(*(step(f"s{i}", after=[f"s{(i + 1) % 20_000}"]) for i in range(20_000)))
     refused = await workflow_refusal(client, ring)
-    assert refused.description("steps[0].depends_on").startswith("dependency cycle: s0 → s1 → ")
+    assert refused.description("workflow.steps[0].depends_on").startswith("dependency cycle: s0 → s1 → ")
 
 
 async def test_too_many_steps_are_refused(serve: Serve, connect: Connect) -> None:
     refused = await workflow_refusal(connect(await serve(max_steps=3)), flow(*(step(f"s{i}") for i in range(4))))
-    assert refused.description("steps") == "4 steps are more than the 3 allowed"
+    assert refused.description("workflow.steps") == "4 steps are more than the 3 allowed"
 
 
 async def test_too_many_edges_are_refused(serve: Serve, connect: Connect) -> None:
     wide = flow(step("a"), *(step(f"s{i}", after=["a"]) for i in range(4)))
     refused = await workflow_refusal(connect(await serve(max_edges=3)), wide)
-    assert refused.description("steps") == "4 dependencies are more than the 3 allowed"
+    assert refused.description("workflow.steps") == "4 dependencies are more than the 3 allowed"
 
 
 async def test_a_message_over_the_limit_is_refused_by_name(client: RawClient) -> None:

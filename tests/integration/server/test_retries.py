@@ -129,4 +129,4 @@ async def test_all_problems_of_a_retry_policy_are_named(client: RawClient) -> No
     request = pb.StartRunRequest(workflow=flow(step("a", retry=policy)))
     refused = await refusal(client.stub.StartRun(request))
     fields = ["max_attempts", "backoff_multiplier", "max_backoff", "jitter"]
-    assert refused.fields == [f"steps[0].retry.{name}" for name in fields]
+    assert refused.fields == [f"workflow.steps[0].retry.{name}" for name in fields]

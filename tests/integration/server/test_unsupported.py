@@ -52,16 +52,16 @@ def _with_step(**fields: object) -> workflow_pb2.Workflow:
 @pytest.mark.parametrize(
     ("field", "workflow"),
     [
-        ("steps[0].when", _with_step(when="true")),
-        ("steps[0].retry.retryable_reasons[0]", _with_step(retry=workflow_pb2.Retry(retryable_reasons=[99]))),  # type: ignore[list-item]
-        ("steps[0].for_each", _with_step(for_each=workflow_pb2.ForEach(input=""))),
-        ("steps[0].on_interrupt", _with_step(on_interrupt=99)),
-        ("steps[0].bindings[0].item", _with_step(bindings=[workflow_pb2.Binding(item="")])),
-        ("steps[0].bindings[0].secret", _with_step(bindings=[workflow_pb2.Binding(secret="KEY")])),
-        ("steps[0].bindings[0].expression", _with_step(bindings=[workflow_pb2.Binding(expression="1")])),
-        ("steps[0].join", _with_step(join=99)),
-        ("scheduling", workflow_pb2.Workflow(name="test", steps=[step("a")], scheduling=99)),  # type: ignore[arg-type]
-        ("failure_policy", workflow_pb2.Workflow(name="test", steps=[step("a")], failure_policy=99)),  # type: ignore[arg-type]
+        ("workflow.steps[0].when", _with_step(when="true")),
+        ("workflow.steps[0].retry.retryable_reasons[0]", _with_step(retry=workflow_pb2.Retry(retryable_reasons=[99]))),  # type: ignore[list-item]
+        ("workflow.steps[0].for_each", _with_step(for_each=workflow_pb2.ForEach(input=""))),
+        ("workflow.steps[0].on_interrupt", _with_step(on_interrupt=99)),
+        ("workflow.steps[0].bindings[0].item", _with_step(bindings=[workflow_pb2.Binding(item="")])),
+        ("workflow.steps[0].bindings[0].secret", _with_step(bindings=[workflow_pb2.Binding(secret="KEY")])),
+        ("workflow.steps[0].bindings[0].expression", _with_step(bindings=[workflow_pb2.Binding(expression="1")])),
+        ("workflow.steps[0].join", _with_step(join=99)),
+        ("workflow.scheduling", workflow_pb2.Workflow(name="test", steps=[step("a")], scheduling=99)),  # type: ignore[arg-type]
+        ("workflow.failure_policy", workflow_pb2.Workflow(name="test", steps=[step("a")], failure_policy=99)),  # type: ignore[arg-type]
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -84,18 +84,22 @@ def _newer(message: M) -> M:
     ("where", "names", "newer"),
     [
         ("workflow", "Workflow", _newer(flow(step("a")))),
-        ("steps[1]", "Step", flow(step("a"), _newer(step("b")))),
-        ("steps[0].bindings[0]", "Binding", flow(step("a", bindings=[_newer(bind("", "input"))]))),
-        ("steps[0].input", "Payload", flow(step("a", given=_newer(payload(1))))),
-        ("steps[0].input", "Payload", flow(step("a", given=_newer(payload_pb2.Payload())))),
-        ("steps[0].bindings[0]", "Binding", flow(step("a", bindings=[_newer(workflow_pb2.Binding(target="/x"))]))),
+        ("workflow.steps[1]", "Step", flow(step("a"), _newer(step("b")))),
+        ("workflow.steps[0].bindings[0]", "Binding", flow(step("a", bindings=[_newer(bind("", "input"))]))),
+        ("workflow.steps[0].input", "Payload", flow(step("a", given=_newer(payload(1))))),
+        ("workflow.steps[0].input", "Payload", flow(step("a", given=_newer(payload_pb2.Payload())))),
         (
-            "steps[0].bindings[0].default",
+            "workflow.steps[0].bindings[0]",
+            "Binding",
+            flow(step("a", bindings=[_newer(workflow_pb2.Binding(target="/x"))])),
+        ),
+        (
+            "workflow.steps[0].bindings[0].default",
             "Payload",
             flow(step("a", bindings=[bind("", "input", default=_newer(payload_pb2.Payload()))])),
         ),
         (
-            "timeout",
+            "workflow.timeout",
             "Duration",
             workflow_pb2.Workflow(name="t", steps=[step("a")], timeout=_newer(Duration(seconds=1))),
         ),
@@ -145,7 +149,7 @@ async def test_invalid_and_unsupported_fields_are_reported_together(client: RawC
     bad = _with_step(when="true", depends_on=["x"])
     refused = await workflow_refusal(client, bad)
     assert refused.code is INVALID
-    assert refused.fields == ["steps[0].depends_on[0]", "steps[0].when"]
+    assert refused.fields == ["workflow.steps[0].depends_on[0]", "workflow.steps[0].when"]
 
 
 async def test_an_open_run_is_not_supported_yet(client: RawClient) -> None:

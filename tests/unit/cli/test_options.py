@@ -123,7 +123,7 @@ def test_violations_in_the_workflow_get_their_place_in_the_file(tmp_path: Path) 
     path = tmp_path / "flow.yaml"
     path.write_text("name: a\nsteps:\n- {id: b, action: c}\n")
     source = find_workflow(str(path))
-    violations = [Violation("steps[0].action", 'unknown action "c"'), Violation("input", "too large")]
+    violations = [Violation("workflow.steps[0].action", 'unknown action "c"'), Violation("input", "too large")]
     with pytest.raises(CommandError) as caught, source.locate_errors():
         raise InvalidWorkflow("", violations)
     assert str(caught.value) == f'{path}:3:19: steps[0].action: unknown action "c"\ninput: too large'

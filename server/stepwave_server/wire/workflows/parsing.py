@@ -1,7 +1,7 @@
 """The common parts of parsing: problems, payloads, bindings, enums, durations."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TypeVar
 
@@ -51,6 +51,16 @@ class Parsed:
     def refuse(self, path: str, description: str = "this server does not support it yet") -> None:
         """Add a field or value that this server does not support."""
         self.unsupported.append(Violation(path, description))
+
+    def add_workflow(self, found: "Parsed") -> None:
+        """Add the problems of the workflow of a request. Their paths get the field of the request that it is in."""
+        self.invalid += map(_in_workflow, found.invalid)
+        self.unsupported += map(_in_workflow, found.unsupported)
+
+
+def _in_workflow(violation: Violation) -> Violation:
+    field = violation.field if violation.field == "workflow" else f"workflow.{violation.field}"
+    return replace(violation, field=field)
 
 
 def parse_payload(message: payload_pb2.Payload, path: str, parsed: Parsed) -> Payload:

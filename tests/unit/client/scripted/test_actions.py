@@ -100,6 +100,6 @@ def test_an_action_that_is_neither_replaced_nor_known_is_refused_as_by_a_server(
     with pytest.raises(InvalidWorkflow) as caught:
         run_scripted(one())
     assert str(caught.value).splitlines() == [
-        'steps[0].action: unknown action "weather"',
+        'workflow.steps[0].action: unknown action "weather"',
         "add unknown actions to `actions`, or replace them in the script",
     ]

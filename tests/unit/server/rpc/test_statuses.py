@@ -13,7 +13,6 @@ from stepwave_server.core.info import RunKey
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import (
     EngineError,
-    InvalidRun,
     JournalUnavailable,
     NotAccepting,
     RunBroken,
@@ -68,7 +67,6 @@ def _violations(error: Refusal) -> list[tuple[str, str]]:
 
 ERRORS: list[Refusal] = [
     InvalidCall([Violation("a", "b")]),
-    InvalidRun([Violation("a", "b")]),
     NotServed([Violation("a", "b")]),
     WorkflowNotFound("no", "no workflow"),
     MessageTooLarge(9, 5),
@@ -142,7 +140,7 @@ def test_the_facts_of_an_error_are_in_its_metadata() -> None:
 
 
 def test_every_engine_error_has_a_code() -> None:
-    about_runs = {RunBroken, RunExists, RunNotEnded, RunNotFound, SequenceOutOfRange, TooManyRuns, InvalidRun}
+    about_runs = {RunBroken, RunExists, RunNotEnded, RunNotFound, SequenceOutOfRange, TooManyRuns}
     known = about_runs | {NotAccepting, JournalUnavailable}
     assert set(EngineError.__subclasses__()) == known
 
