@@ -41,6 +41,12 @@ StreamingMethod = Callable[[Message, Context], AsyncGenerator[bytes, None]]
 MAX_ANSWER_BYTES = 6 << 20
 """Largest message that gRPC may send, in bytes: twice the largest message of the contract."""
 
+CHANGING = frozenset(
+    f"{name}Request"
+    for name in ("ExecuteWorkflow", "StartRun", "AddSteps", "CompleteStep", "CancelRun", "DeleteRun", "PlanWorkflow")
+)
+"""The requests that decide what runs, or what is deleted."""
+
 CHECKED_LATER = frozenset({"workflow"})
 """Fields whose unknown fields are reported by their own parser, together with their other problems."""
 
@@ -125,7 +131,8 @@ def _parse(data: bytes, message_type: type[Message], bounds: Bounds) -> Message:
     Raises:
         InvalidCall: The bytes are not such a message.
         MessageTooLarge: The request is too large.
-        NotServed: The request has fields that this server does not know.
+        NotServed: The request has fields that this server does not know, and without them the call might do something
+            else than its caller wants. Reads ignore them, so that newer clients are served.
     """
     bounds.check(data)
     try:
@@ -133,7 +140,8 @@ def _parse(data: bytes, message_type: type[Message], bounds: Bounds) -> Message:
     except DecodeError:
         problem = Violation("request", f"these bytes are not a {message_type.DESCRIPTOR.full_name}")
         raise InvalidCall([problem]) from None
-    if unknown := unknown_fields(request, "request", skip=CHECKED_LATER):
+    changes = message_type.DESCRIPTOR.name in CHANGING
+    if changes and (unknown := unknown_fields(request, "request", skip=CHECKED_LATER)):
         raise NotServed(unknown)
     return request
 

@@ -175,7 +175,7 @@ async def test_a_server_elsewhere_gets_the_names_alone_and_the_error_says_how_to
                 with pytest.raises(InvalidWorkflow) as caught:
                     await call()
                 assert str(caught.value).splitlines() == [
-                    'workflow.steps[0].action: unknown action "weather"; workflow.steps[1].action: unknown action "weather"',
+                    "; ".join(f'workflow.steps[{index}].action: unknown action "weather"' for index in (0, 1)),
                     f"start a server that has it: stepwave serve --actions {__name__}",
                 ]
                 assert {violation.reason for violation in caught.value.violations} == {"UNKNOWN_ACTION"}
