@@ -253,7 +253,7 @@ class ServerInfo(Plain):
         engine: What drives runs: `local` or `temporal`.
         journal: Where events are kept: `memory` or `sqlite`.
         limits: The server's limits.
-        capabilities: Stable names of features beyond the first version of the contract.
+        capabilities: The names of the parts of the contract that the server serves, of those that a server may lack.
         start_time: When it started.
         draining: Whether it is stopping and accepts no new runs.
     """

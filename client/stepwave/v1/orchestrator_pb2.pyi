@@ -69,13 +69,13 @@ class ExecuteWorkflowRequest(_message.Message):
     RECONNECT_WINDOW_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     workflow_name: _builtins.str
     """The name of a workflow of the server."""
     run_id: _builtins.str
     """The run's id: `[A-Za-z0-9_][A-Za-z0-9_-]{0,127}`. Empty: the server chooses one."""
     open: _builtins.bool
-    """If true, steps can be added to the run. Default: false."""
+    """If true, steps can be added to the run. Default: false. Needs the capability `open_runs`."""
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The workflow itself."""
@@ -165,13 +165,13 @@ class StartRunRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     OPEN_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     workflow_name: _builtins.str
     """The name of a workflow of the server."""
     run_id: _builtins.str
     """The run's id: `[A-Za-z0-9_][A-Za-z0-9_-]{0,127}`. Empty: the server chooses one."""
     open: _builtins.bool
-    """If true, steps can be added to the run. Default: false."""
+    """If true, steps can be added to the run. Default: false. Needs the capability `open_runs`."""
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The workflow itself."""
@@ -268,7 +268,7 @@ class AddStepsRequest(_message.Message):
     STEPS_FIELD_NUMBER: _builtins.int
     SEAL_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     run_id: _builtins.str
     """The id of the run. Required."""
     seal: _builtins.bool
@@ -329,7 +329,7 @@ class WatchRunRequest(_message.Message):
     ATTACH_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     run_id: _builtins.str
     """The id of the run. Required."""
     after_sequence: _builtins.int
@@ -399,7 +399,7 @@ class CompleteStepRequest(_message.Message):
     OUTPUT_FIELD_NUMBER: _builtins.int
     FAILURE_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     run_id: _builtins.str
     """The id of the run. Required."""
     step_id: _builtins.str
@@ -464,7 +464,7 @@ class GetRunRequest(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     run_id: _builtins.str
     """The id of the run. Required."""
     def __init__(
@@ -560,7 +560,7 @@ class GetResultRequest(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     run_id: _builtins.str
     """The id of the run. Required."""
     def __init__(
@@ -612,7 +612,7 @@ class ListStepResultsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     run_id: _builtins.str
     """The id of the run. Required."""
     page_size: _builtins.int
@@ -675,7 +675,7 @@ class ListRunLogsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     run_id: _builtins.str
     """The id of the run. Required."""
     step_id: _builtins.str
@@ -769,7 +769,7 @@ class ListRunsRequest(_message.Message):
     CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
     CREATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     workflow_name: _builtins.str
     """Only runs of the workflow with this name. Empty: any workflow."""
     run_id_prefix: _builtins.str
@@ -853,7 +853,7 @@ class CancelRunRequest(_message.Message):
     RUN_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     run_id: _builtins.str
     """The id of the run. Required."""
     reason: _builtins.str
@@ -906,7 +906,7 @@ class DeleteRunRequest(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     run_id: _builtins.str
     """The id of the run. Required."""
     def __init__(
@@ -949,7 +949,7 @@ class ExportRunRequest(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     run_id: _builtins.str
     """The id of the run. Required."""
     def __init__(
@@ -1019,7 +1019,7 @@ class RunDefinition(_message.Message):
     namespace: _builtins.str
     """The run's namespace."""
     open: _builtins.bool
-    """If true, steps can be added to the run. Default: false."""
+    """If true, steps can be added to the run. Default: false. Needs the capability `open_runs`."""
     max_steps: _builtins.int
     """The maximum number of steps."""
     max_edges: _builtins.int
@@ -1081,7 +1081,7 @@ class ExplainRunRequest(_message.Message):
     NAMESPACE_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     run_id: _builtins.str
     """The id of the run. Required."""
     def __init__(
@@ -1260,7 +1260,7 @@ class PlanWorkflowRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     workflow_name: _builtins.str
     """The name of a workflow of the server."""
     page_size: _builtins.int
@@ -1460,7 +1460,7 @@ class ListActionsRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the previous page. All other fields but `page_size` must be the same. Empty: the first page."""
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     def __init__(
         self,
         *,
@@ -1684,7 +1684,7 @@ class ListWorkflowsRequest(_message.Message):
     page_token: _builtins.str
     """The `next_page_token` of the previous page. All other fields but `page_size` must be the same. Empty: the first page."""
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     def __init__(
         self,
         *,
@@ -1788,7 +1788,7 @@ class GetServerInfoRequest(_message.Message):
 
     NAMESPACE_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
-    """The namespace. Empty: `default`."""
+    """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     def __init__(
         self,
         *,
@@ -1853,7 +1853,22 @@ class ServerInfo(_message.Message):
 
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The names of its capabilities beyond the first version of this contract. The names are stable."""
+        """The names of the parts of this contract that the server serves, of those that a server may lack. The names are stable; a
+        later version may have more. A call that needs a part that is not served fails with `UNIMPLEMENTED`.
+
+        - `chunks`: actions stream their answers (`step_chunk`).
+        - `conditions`: steps and references with expressions (`Step.when`, `Binding.expression`, `ForEach.expression`).
+        - `explain`: `ExplainRun`.
+        - `export`: `ExportRun`.
+        - `external_steps`: steps that are completed from outside (`core.wait`, `CompleteStep`).
+        - `limits`: limits of actions (`Action.limits`, `Step.concurrency_key`).
+        - `lists`: a step for each item of a list (`Step.for_each`, `Binding.item`).
+        - `logs`: what actions log (`step_log`, `ListRunLogs`).
+        - `namespaces`: namespaces other than `default`.
+        - `open_runs`: runs to which steps are added (`open`, `AddSteps`).
+        - `reruns`: runs of an earlier run's workflow (`Rerun`).
+        - `secrets`: secrets of the server in inputs (`Binding.secret`).
+        """
 
     @_builtins.property
     def start_time(self) -> _timestamp_pb2.Timestamp:

@@ -32,6 +32,10 @@ class OrchestratorServiceStub(object):
     `google.rpc.BadRequest` that names every invalid field. A very long list is cut to 7 KB and says how many fields are missing. A
     rejected call has invoked no action. The failure of a step is data in events and results; it never fails a call. No message is
     larger than 3 MiB.
+
+    Fields that a server does not know are refused in requests that decide what runs, or what is deleted: `ExecuteWorkflow`,
+    `StartRun`, `AddSteps`, `CompleteStep`, `CancelRun`, `DeleteRun` and `PlanWorkflow`, and everywhere within a workflow. Other
+    requests are served without them.
     """
 
     def __init__(self, channel):
@@ -139,6 +143,10 @@ class OrchestratorServiceServicer(object):
     `google.rpc.BadRequest` that names every invalid field. A very long list is cut to 7 KB and says how many fields are missing. A
     rejected call has invoked no action. The failure of a step is data in events and results; it never fails a call. No message is
     larger than 3 MiB.
+
+    Fields that a server does not know are refused in requests that decide what runs, or what is deleted: `ExecuteWorkflow`,
+    `StartRun`, `AddSteps`, `CompleteStep`, `CancelRun`, `DeleteRun` and `PlanWorkflow`, and everywhere within a workflow. Other
+    requests are served without them.
     """
 
     def ExecuteWorkflow(self, request, context):
@@ -165,7 +173,7 @@ class OrchestratorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def AddSteps(self, request, context):
-        """Adds steps to an open run. The call is idempotent by step id and content.
+        """Adds steps to an open run. The call is idempotent by step id and content. Needs the capability `open_runs`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -181,7 +189,7 @@ class OrchestratorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CompleteStep(self, request, context):
-        """Completes a step of the action `core.wait`, for example an approval or a callback.
+        """Completes a step of the action `core.wait`, for example an approval or a callback. Needs the capability `external_steps`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -393,6 +401,10 @@ class OrchestratorService(object):
     `google.rpc.BadRequest` that names every invalid field. A very long list is cut to 7 KB and says how many fields are missing. A
     rejected call has invoked no action. The failure of a step is data in events and results; it never fails a call. No message is
     larger than 3 MiB.
+
+    Fields that a server does not know are refused in requests that decide what runs, or what is deleted: `ExecuteWorkflow`,
+    `StartRun`, `AddSteps`, `CompleteStep`, `CancelRun`, `DeleteRun` and `PlanWorkflow`, and everywhere within a workflow. Other
+    requests are served without them.
     """
 
     @staticmethod

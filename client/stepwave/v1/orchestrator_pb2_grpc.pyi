@@ -33,6 +33,10 @@ class OrchestratorServiceStub:
     `google.rpc.BadRequest` that names every invalid field. A very long list is cut to 7 KB and says how many fields are missing. A
     rejected call has invoked no action. The failure of a step is data in events and results; it never fails a call. No message is
     larger than 3 MiB.
+
+    Fields that a server does not know are refused in requests that decide what runs, or what is deleted: `ExecuteWorkflow`,
+    `StartRun`, `AddSteps`, `CompleteStep`, `CancelRun`, `DeleteRun` and `PlanWorkflow`, and everywhere within a workflow. Other
+    requests are served without them.
     """
 
     @_typing.overload
@@ -54,14 +58,14 @@ class OrchestratorServiceStub:
     StartRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.StartRunRequest, _orchestrator_pb2.StartRunResponse]
     """Starts a detached run and returns. With the `run_id` of an attached run and the same content, it detaches that run."""
     AddSteps: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.AddStepsRequest, _orchestrator_pb2.AddStepsResponse]
-    """Adds steps to an open run. The call is idempotent by step id and content."""
+    """Adds steps to an open run. The call is idempotent by step id and content. Needs the capability `open_runs`."""
     WatchRun: _grpc.UnaryStreamMultiCallable[_orchestrator_pb2.WatchRunRequest, _orchestrator_pb2.WatchRunResponse]
     """Streams the events of a run after a sequence. A run can be watched at any time, by any number of watchers.
 
     Fails with `OUT_OF_RANGE` if the sequence is beyond the run's last event, or if its events are no longer kept.
     """
     CompleteStep: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.CompleteStepRequest, _orchestrator_pb2.CompleteStepResponse]
-    """Completes a step of the action `core.wait`, for example an approval or a callback."""
+    """Completes a step of the action `core.wait`, for example an approval or a callback. Needs the capability `external_steps`."""
     GetRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.GetRunRequest, _orchestrator_pb2.GetRunResponse]
     """Returns the current state of a run. Fails with `NOT_FOUND` if there is no such run."""
     GetResult: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.GetResultRequest, _orchestrator_pb2.GetResultResponse]
@@ -108,6 +112,10 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     `google.rpc.BadRequest` that names every invalid field. A very long list is cut to 7 KB and says how many fields are missing. A
     rejected call has invoked no action. The failure of a step is data in events and results; it never fails a call. No message is
     larger than 3 MiB.
+
+    Fields that a server does not know are refused in requests that decide what runs, or what is deleted: `ExecuteWorkflow`,
+    `StartRun`, `AddSteps`, `CompleteStep`, `CancelRun`, `DeleteRun` and `PlanWorkflow`, and everywhere within a workflow. Other
+    requests are served without them.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -126,14 +134,14 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     StartRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.StartRunRequest, _orchestrator_pb2.StartRunResponse]  # type: ignore[assignment]
     """Starts a detached run and returns. With the `run_id` of an attached run and the same content, it detaches that run."""
     AddSteps: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.AddStepsRequest, _orchestrator_pb2.AddStepsResponse]  # type: ignore[assignment]
-    """Adds steps to an open run. The call is idempotent by step id and content."""
+    """Adds steps to an open run. The call is idempotent by step id and content. Needs the capability `open_runs`."""
     WatchRun: _aio.UnaryStreamMultiCallable[_orchestrator_pb2.WatchRunRequest, _orchestrator_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams the events of a run after a sequence. A run can be watched at any time, by any number of watchers.
 
     Fails with `OUT_OF_RANGE` if the sequence is beyond the run's last event, or if its events are no longer kept.
     """
     CompleteStep: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.CompleteStepRequest, _orchestrator_pb2.CompleteStepResponse]  # type: ignore[assignment]
-    """Completes a step of the action `core.wait`, for example an approval or a callback."""
+    """Completes a step of the action `core.wait`, for example an approval or a callback. Needs the capability `external_steps`."""
     GetRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.GetRunRequest, _orchestrator_pb2.GetRunResponse]  # type: ignore[assignment]
     """Returns the current state of a run. Fails with `NOT_FOUND` if there is no such run."""
     GetResult: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.GetResultRequest, _orchestrator_pb2.GetResultResponse]  # type: ignore[assignment]
@@ -179,6 +187,10 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
     `google.rpc.BadRequest` that names every invalid field. A very long list is cut to 7 KB and says how many fields are missing. A
     rejected call has invoked no action. The failure of a step is data in events and results; it never fails a call. No message is
     larger than 3 MiB.
+
+    Fields that a server does not know are refused in requests that decide what runs, or what is deleted: `ExecuteWorkflow`,
+    `StartRun`, `AddSteps`, `CompleteStep`, `CancelRun`, `DeleteRun` and `PlanWorkflow`, and everywhere within a workflow. Other
+    requests are served without them.
     """
 
     @_abc_1.abstractmethod
@@ -213,7 +225,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.AddStepsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.AddStepsResponse, _abc.Awaitable[_orchestrator_pb2.AddStepsResponse]]:
-        """Adds steps to an open run. The call is idempotent by step id and content."""
+        """Adds steps to an open run. The call is idempotent by step id and content. Needs the capability `open_runs`."""
 
     @_abc_1.abstractmethod
     def WatchRun(
@@ -232,7 +244,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.CompleteStepRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.CompleteStepResponse, _abc.Awaitable[_orchestrator_pb2.CompleteStepResponse]]:
-        """Completes a step of the action `core.wait`, for example an approval or a callback."""
+        """Completes a step of the action `core.wait`, for example an approval or a callback. Needs the capability `external_steps`."""
 
     @_abc_1.abstractmethod
     def GetRun(

@@ -239,7 +239,9 @@ class Step(_message.Message):
     action: _builtins.str
     """The name of the action that the step runs, for example `http.request`. Required."""
     when: _builtins.str
-    """A CEL expression over `deps` and `input`. If it is false, the step is skipped. Empty: no condition."""
+    """A CEL expression over `deps` and `input`. If it is false, the step is skipped. Empty: no condition. Needs the
+    capability `conditions`.
+    """
     join: Global___Join.ValueType
     """The outcomes of dependencies that the step requires. Default: `JOIN_ALL`."""
     allow_failure: _builtins.bool
@@ -288,7 +290,7 @@ class Step(_message.Message):
 
     @_builtins.property
     def for_each(self) -> Global___ForEach:
-        """Runs the step once for every item of a list. Not set: the step runs once."""
+        """Runs the step once for every item of a list. Not set: the step runs once. Needs the capability `lists`."""
 
     def __init__(
         self,
@@ -339,11 +341,11 @@ class Binding(_message.Message):
     input: _builtins.str
     """A JSON Pointer into the run's input. Empty: the whole input."""
     item: _builtins.str
-    """A JSON Pointer into the current item of a `for_each`. Empty: the whole item."""
+    """A JSON Pointer into the current item of a `for_each`. Empty: the whole item. Needs the capability `lists`."""
     secret: _builtins.str
-    """The name of a secret of the server."""
+    """The name of a secret of the server. Needs the capability `secrets`."""
     expression: _builtins.str
-    """A CEL expression over `deps`, `input` and `item`."""
+    """A CEL expression over `deps`, `input` and `item`. Needs the capability `conditions`."""
     @_builtins.property
     def step(self) -> Global___StepOutput:
         """The output of another step, or a part of it. Implies the dependency."""
@@ -542,7 +544,7 @@ class ForEach(_message.Message):
     input: _builtins.str
     """A JSON Pointer into the run's input. Empty: the whole input."""
     expression: _builtins.str
-    """A CEL expression over `deps` and `input`."""
+    """A CEL expression over `deps` and `input`. Needs the capability `conditions`."""
     max_parallelism: _builtins.int
     """The maximum number of children in flight at once. 0 (default): as many as the run may have."""
     @_builtins.property

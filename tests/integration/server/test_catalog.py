@@ -1,12 +1,14 @@
 """What a server reports about itself: information, actions, workflows and plans; and where it listens."""
 
 import json
+import re
 import socket
 from pathlib import Path
 
 import grpc
 import jsonschema
 import pytest
+from google.protobuf.message import Message
 
 from integration.server.build import bind, fallback_to, flow, payload, retry, step, value_of
 from integration.server.fixture_types import Connect, Serve
@@ -30,6 +32,12 @@ def folder(tmp_path: Path) -> Path:
     for name, content in FOLDER.items():
         (tmp_path / name).write_text(content)
     return tmp_path
+
+
+def _changed(**fields: object) -> workflow_pb2.Workflow:
+    workflow = flow(step("a"))
+    workflow.steps[0].MergeFrom(workflow_pb2.Step(**fields))  # type: ignore[arg-type]  # fields by name
+    return workflow
 
 
 async def _actions(client: RawClient) -> dict[str, pb.Action]:
@@ -260,3 +268,38 @@ async def test_an_unknown_method_is_unimplemented(client: RawClient) -> None:
     method: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
     method = client.channel.unary_unary("/stepwave.v1.OrchestratorService/Guess")
     assert (await refusal(method(b""))).code is grpc.StatusCode.UNIMPLEMENTED
+
+
+def _comments() -> str:
+    folder = Path(__file__).parents[3] / "proto" / "stepwave" / "v1"
+    lines = "".join(file.read_text() for file in sorted(folder.glob("*.proto"))).splitlines()
+    return " ".join(line.strip().removeprefix("//").strip() for line in lines)
+
+
+async def test_the_contract_explains_every_capability_that_it_names(client: RawClient) -> None:
+    explained = set(re.findall(r"- `(\w+)`: ", _comments()))
+    assert set(re.findall(r"the capability `(\w+)`", _comments())) <= explained
+    served = (await client.stub.GetServerInfo(pb.GetServerInfoRequest())).server_info.capabilities
+    assert list(served) == sorted(served)
+    assert set(served) < explained
+
+
+@pytest.mark.parametrize(
+    ("capability", "request_"),
+    [
+        ("open_runs", pb.StartRunRequest(workflow=flow(step("a")), open=True)),
+        ("open_runs", pb.AddStepsRequest(run_id="a")),
+        ("external_steps", pb.CompleteStepRequest(run_id="a")),
+        ("namespaces", pb.ListRunsRequest(namespace="other")),
+        ("conditions", pb.PlanWorkflowRequest(workflow=_changed(when="true"))),
+        ("lists", pb.PlanWorkflowRequest(workflow=_changed(for_each=workflow_pb2.ForEach(input="")))),
+        ("secrets", pb.PlanWorkflowRequest(workflow=_changed(bindings=[workflow_pb2.Binding(secret="KEY")]))),
+    ],
+)
+async def test_what_needs_a_capability_that_is_not_served_is_unimplemented(
+    client: RawClient, capability: str, request_: Message
+) -> None:
+    served = (await client.stub.GetServerInfo(pb.GetServerInfoRequest())).server_info.capabilities
+    assert capability not in served
+    refused = await refusal(getattr(client.stub, request_.DESCRIPTOR.name.removesuffix("Request"))(request_))
+    assert (refused.code, refused.reason) == (grpc.StatusCode.UNIMPLEMENTED, "NOT_SUPPORTED")

@@ -5,7 +5,10 @@ from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo
 from stepwave_server.wire.values import clean, fill_duration, fill_time
 
-__all__ = ["to_action", "to_limit", "to_limits", "to_server_info", "to_waiting"]
+__all__ = ["CAPABILITIES", "to_action", "to_limit", "to_limits", "to_server_info", "to_waiting"]
+
+CAPABILITIES = ("chunks", "explain", "export", "limits", "logs", "reruns")
+"""The parts of the contract that this server serves, of those that a server may lack."""
 
 
 def to_action(
@@ -75,6 +78,8 @@ def to_server_info(
     *, version: str, engine: str, journal: str, limits: orchestrator_pb2.ServerLimits, start_time: int
 ) -> orchestrator_pb2.ServerInfo:
     """Return information about the server as a message. `start_time` is in nanoseconds since the epoch."""
-    info = orchestrator_pb2.ServerInfo(version=version, engine=engine, journal=journal, limits=limits)
+    info = orchestrator_pb2.ServerInfo(
+        version=version, engine=engine, journal=journal, limits=limits, capabilities=CAPABILITIES
+    )
     fill_time(info.start_time, start_time)
     return info
