@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,7 +37,7 @@ class ReloadedServer:
         self._reloader = reloader
         self._stop_timeout = stop_timeout
         self._folder = Path.cwd()
-        self._reported: set[Path] = set()
+        self._modules: dict[str, object] = {}  # those of the last report
         self._lock = threading.RLock()  # one report at a time
 
     def start(self) -> None:
@@ -64,10 +64,11 @@ class ReloadedServer:
 
     def _report_files(self) -> None:
         with self._lock:
-            new = sorted(set(_imported_files(self._folder)) - self._reported)
-            self._reported.update(new)
-            for file in new:
-                self._send("file", str(file))
+            before, self._modules = self._modules, dict(sys.modules)
+            new = [module for name, module in self._modules.items() if before.get(name) is not module]
+            for file in sorted(_source_files(new)):
+                if is_project_file(Path(file), self._folder):
+                    self._send("file", file)
 
     def _send(self, kind: str, value: object) -> None:
         with self._lock, suppress(BrokenPipeError, CommandError):  # the reloader has been killed
@@ -75,12 +76,12 @@ class ReloadedServer:
             output_stream().flush()
 
 
-def _imported_files(folder: Path) -> Iterator[Path]:
-    """Yield the files of the imported modules that are the user's own."""
-    for module in sys.modules.copy().values():
+def _source_files(modules: Iterable[object]) -> Iterator[str]:
+    """Yield the source files of modules."""
+    for module in modules:
         try:
             file = object.__getattribute__(module, "__dict__").get("__file__")  # `getattr` would load a lazy module
         except AttributeError:  # no module, but an object in its place
             continue
-        if isinstance(file, str) and file.endswith(".py") and is_project_file(path := Path(file), folder):
-            yield path
+        if isinstance(file, str) and file.endswith(".py"):
+            yield file
