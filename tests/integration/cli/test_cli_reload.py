@@ -243,3 +243,18 @@ def test_an_address_in_use_ends_the_reloader(project: Project) -> None:
         )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith(f"cannot listen at {address}")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--actions", "./tools.py"), "'./tools.py' is a path; give the name of the module: tools"),
+        (("--workflows", "missing"), "not a folder: missing"),
+    ],
+)
+def test_an_option_that_no_change_of_a_file_fixes_ends_the_reloader(
+    project: Project, option: tuple[str, str], message: str
+) -> None:
+    listen = ("--listen", "127.0.0.1:0")
+    done = Shell(folder=project.folder).run("serve", "--reload", *listen, *option, STEPWAVE_JOURNAL="sqlite:j.db")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{message}\n")

@@ -200,12 +200,13 @@ def _serve_with_reload(settings: "Settings", actions: list[str]) -> int:
     """Run the server in a process of its own, restart it after changes, and return its exit code.
 
     Raises:
-        CommandError: The journal is in memory.
+        CommandError: The journal is in memory, or an option has a problem that no change of a Python file fixes.
     """
     from stepwave.cli.process.reloader import Reloader
 
     if settings.journal_path() is None:
         raise CommandError("--reload needs a journal on disk: a restart would lose the runs of a journal in memory")
+    _check_names(settings, actions)
     reloader = Reloader(
         WatchedFiles(Path.cwd(), modules=actions, workflows=settings.workflows, limits=settings.limits),
         stop_timeout=settings.drain_timeout + _STOP_TIMEOUT,
@@ -216,6 +217,24 @@ def _serve_with_reload(settings: "Settings", actions: list[str]) -> int:
         return asyncio.run(reloader.run())
     except ExceptionGroup as group:  # of a task group: its first exception is the cause
         raise group.exceptions[0] from group
+
+
+def _check_names(settings: "Settings", actions: list[str]) -> None:
+    """Check what no change of a Python file fixes.
+
+    Raises:
+        CommandError: A module is given by its path, or there is no such folder of workflows.
+    """
+    from stepwave_server.actions import ActionsError, check_module_name
+    from stepwave_server.rpc.workflows import check_folder
+
+    try:
+        for name in actions:
+            check_module_name(name)
+        if settings.workflows is not None:
+            check_folder(settings.workflows)
+    except (ActionsError, ValueError) as error:
+        raise CommandError(str(error)) from error
 
 
 def _serve(settings: "Settings", actions: list[str], reloader: int | None) -> None:
