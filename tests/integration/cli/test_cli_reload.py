@@ -258,3 +258,18 @@ def test_an_option_that_no_change_of_a_file_fixes_ends_the_reloader(
     listen = ("--listen", "127.0.0.1:0")
     done = Shell(folder=project.folder).run("serve", "--reload", *listen, *option, STEPWAVE_JOURNAL="sqlite:j.db")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{message}\n")
+
+
+def test_a_command_line_that_ends_its_options_is_restarted(project: Project) -> None:
+    with project.reloading("--") as (shell, server):
+        project.answer("two")
+        server.wait_for_error("changed")
+        server.wait_for_error(STARTED)
+        assert run_greet(shell) == "two"
+
+
+def test_processes_that_actions_start_do_not_get_the_variables_of_the_reloader(project: Project) -> None:
+    names = "import os\nNAMES = [name for name in os.environ if name.startswith('_STEPWAVE')]\n"
+    project.write("tools.py", f"{names}{TOOLS}    return str(NAMES)\n")
+    with project.reloading() as (shell, _):
+        assert run_greet(shell) == "[]"

@@ -13,7 +13,7 @@ from stepwave.cli.display.output import flush_output, print_line, print_message
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.options import choice_metavar, choice_parser, parse_seconds
 from stepwave.cli.process.forks import close_sockets_on_fork
-from stepwave.cli.process.reloaded import ReloadedServer
+from stepwave.cli.process.reloaded import ReloadedServer, take_variables
 from stepwave.cli.process.shutdown import run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.process.watched_files import WatchedFiles
@@ -130,7 +130,6 @@ def serve(
             "the working directory, a workflow file or the limits file changes. Needs a journal on disk.",
         ),
     ] = False,
-    reloaded_by: Annotated[int | None, typer.Option(hidden=True)] = None,
     log_level: Annotated[
         LogLevel,
         typer.Option(
@@ -159,8 +158,9 @@ def serve(
     """
     _check_engine(engine)
     require_server_extra()
+    reloader, address = take_variables()
     options = {
-        "listen": listen,
+        "listen": address or listen,
         "workflows": workflows,
         "limits": limits,
         "journal": choose_journal(journal),
@@ -178,10 +178,10 @@ def serve(
         "insecure": insecure or None,
     }
     settings = make_settings(options)
-    if reload and reloaded_by is None:
+    if reload and reloader is None:
         raise typer.Exit(_serve_with_reload(settings, actions or []))
     start_logging(log_level)
-    _serve(settings, actions or [], reloaded_by)
+    _serve(settings, actions or [], reloader)
 
 
 def _check_engine(engine: str) -> None:

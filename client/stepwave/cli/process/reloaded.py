@@ -1,6 +1,7 @@
 """The server's side of `stepwave serve --reload`: its reports to the reloader, and its end if the reloader is killed.
 
-The reports are lines of JSON on standard output: `{"file": …}`, `{"address": …}` and `{"final": true}`.
+The reports are lines of JSON on standard output: `{"file": …}`, `{"address": …}` and `{"final": true}`. The reloader
+gives each server two environment variables: its own process id, and the address of the first server.
 """
 
 import json
@@ -20,9 +21,32 @@ from .shutdown import end_process
 from .standard_streams import output_stream
 from .watched_files import is_project_file
 
-__all__ = ["ReloadedServer"]
+__all__ = ["ReloadedServer", "take_variables", "variables_for_server"]
 
 _INTERVAL = 0.3  # seconds between two reports
+_RELOADER = "_STEPWAVE_RELOADER"
+_ADDRESS = "_STEPWAVE_RELOADER_ADDRESS"
+
+
+def variables_for_server(reloader: int, address: str) -> dict[str, str]:
+    """Return the environment variables for a server that a reloader starts.
+
+    Args:
+        reloader: The process id of the reloader.
+        address: Where to listen; empty: where the options say.
+    """
+    return {_RELOADER: str(reloader), _ADDRESS: address}
+
+
+def take_variables() -> tuple[int | None, str]:
+    """Remove the reloader's variables from the environment, because processes of actions would get them, too.
+
+    Returns:
+        The process id of the reloader that has started this process, if one has, and the address to listen at; empty:
+        the options name it.
+    """
+    reloader = os.environ.pop(_RELOADER, None)
+    return (int(reloader) if reloader else None), os.environ.pop(_ADDRESS, "")
 
 
 class ReloadedServer:

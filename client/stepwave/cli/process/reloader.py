@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from .children import end_children, exclude_current_children
+from .reloaded import variables_for_server
 from .watched_files import WatchedFiles
 
 __all__ = ["Reloader"]
@@ -73,7 +74,7 @@ class Reloader:
         """Run one server to its end, and return its exit code."""
         self._restarting = False
         self._files.begin()
-        self._server = server = await asyncio.create_subprocess_exec(*self._command(), stdout=asyncio.subprocess.PIPE)
+        self._server = server = await self._start()
         if self._stopping.is_set():
             self._terminate()
         try:
@@ -87,14 +88,17 @@ class Reloader:
                 self._kill()
         return code if code >= 0 else 128 - code
 
-    def _command(self) -> list[str]:
-        """Return the command of the server: this process's, and options that override earlier ones.
+    async def _start(self) -> asyncio.subprocess.Process:
+        """Start a server with the command line of this process.
 
         A cached module has its source's time in whole seconds. So a cache that is written during development (without
         `-B`) could hide a quick change.
         """
-        listen = ["--listen", self._address] if self._address else []
-        return [sys.executable, "-B", *sys.orig_argv[1:], "--reloaded-by", str(os.getpid()), *listen]
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-B", *sys.orig_argv[1:]),
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, **variables_for_server(os.getpid(), self._address)},
+        )
 
     async def _read_reports(self, server: asyncio.subprocess.Process) -> None:
         assert server.stdout is not None, "it is a pipe"
