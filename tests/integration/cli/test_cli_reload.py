@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,16 @@ WAITS = """\
         await asyncio.sleep(0.01)
 """
 BLOCKS = "    while True:\n        pass\n"
+IMPORTING = """\
+import sys, threading
+print("importing", file=sys.stderr, flush=True)
+threading.Event().wait()
+"""
+PRINTS = """\
+import os
+if "_STEPWAVE_RELOADER" in os.environ:  # in the server, not in the reloader
+    print("x" * 1_000_000, "printed", flush=True)
+"""
 STARTED = "list the actions"
 
 
@@ -142,7 +153,7 @@ def test_a_change_of_another_file_that_the_server_uses_restarts_it(project: Proj
         server.wait_for_error(STARTED)
 
 
-def test_a_module_that_cannot_be_imported_is_reported_and_mended(project: Project) -> None:
+def test_a_module_that_cannot_be_imported_is_reported_and_can_be_fixed(project: Project) -> None:
     with project.reloading() as (shell, server):
         project.write("tools.py", f"{TOOLS}    return broken(\n")
         assert "(tools.py, line 6)" in server.wait_for_error("SyntaxError")
@@ -170,6 +181,15 @@ def test_a_module_that_is_missing_at_the_first_start_is_waited_for(project: Proj
         project.write("later.py", "")
         assert server.wait_for_error("changed") == "later.py changed: restarting\n"
         assert server.wait_for_output(":").startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_import_of_a_module(project: Project, number: signal.Signals, code: int) -> None:
+    with project.reloading() as (_, server):
+        project.write("tools.py", IMPORTING)
+        server.wait_for_error("importing")
+        server.process.send_signal(number)
+        assert server.end() == (code, "", "")
 
 
 def test_an_interrupt_ends_the_wait_for_a_change(project: Project) -> None:
@@ -209,6 +229,33 @@ def test_the_second_interrupt_stops_the_server_at_once(project: Project) -> None
         shell.run("run", "greet.yaml", "--detach")
         server.process.send_signal(signal.SIGINT)
         server.wait_for_error("draining")
+        server.process.send_signal(signal.SIGINT)
+        assert server.end()[0] == 0
+
+
+def test_an_interrupt_during_a_restart_lets_runs_end(project: Project) -> None:
+    project.write("tools.py", f'{TOOLS}{WAITS}    return "one"\n')
+    with project.reloading("--drain-timeout", "1h") as (shell, server), shell.start("run", "greet.yaml") as run:
+        run.wait_for_error("greeting")
+        project.answer("two")
+        server.wait_for_error("draining")
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_error("stopping instead of restarting")
+        project.write("go", "")
+        code, out, err = run.end()
+        assert server.end()[0] == 0
+    assert (code, json.loads(out)) == (0, {"greet": "one"})
+    assert "retrying" not in err
+
+
+def test_the_second_interrupt_during_a_restart_stops_the_server_at_once(project: Project) -> None:
+    project.write("tools.py", TOOLS + HOLDS)
+    with project.reloading("--drain-timeout", "1h") as (shell, server):
+        shell.run("run", "greet.yaml", "--detach")
+        project.answer("two")
+        server.wait_for_error("draining")
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_error("stopping instead of restarting")
         server.process.send_signal(signal.SIGINT)
         assert server.end()[0] == 0
 
@@ -273,3 +320,14 @@ def test_processes_that_actions_start_do_not_get_the_variables_of_the_reloader(p
     project.write("tools.py", f"{names}{TOOLS}    return str(NAMES)\n")
     with project.reloading() as (shell, _):
         assert run_greet(shell) == "[]"
+
+
+def test_a_long_line_that_other_code_prints_at_the_start_is_shown(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("sitecustomize.py", PRINTS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project.folder), *sys.path]))
+    options = ("--reload", "--listen", "127.0.0.1:0", "--actions", "tools")
+    with Shell(folder=project.folder).start("serve", *options, STEPWAVE_JOURNAL="sqlite:j.db") as server:
+        assert server.wait_for_error("printed").count("x") == 1_000_000
+        server.wait_for_error(STARTED)

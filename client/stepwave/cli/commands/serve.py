@@ -213,10 +213,7 @@ def _serve_with_reload(settings: "Settings", actions: list[str]) -> int:
         announce=_announce,
         report=print_message,
     )
-    try:
-        return asyncio.run(reloader.run())
-    except ExceptionGroup as group:  # of a task group: its first exception is the cause
-        raise group.exceptions[0] from group
+    return asyncio.run(reloader.run())
 
 
 def _check_names(settings: "Settings", actions: list[str]) -> None:
