@@ -22,7 +22,7 @@ from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.core.model import Payload
 from stepwave_server.core.validate import did_you_mean
 
-__all__ = ["Action", "ActionsError", "Emit", "Registry"]
+__all__ = ["Action", "ActionsError", "Emit", "Registry", "check_module_name"]
 
 ENTRY_POINTS = "stepwave.actions"
 BUILT_IN = ("stepwave_server.actions.echo", "stepwave_server.actions.sleep", "stepwave_server.actions.fail")
@@ -320,9 +320,18 @@ def _distinguish(one: Action, other: Action) -> str:
     return f"two objects of {one.source}" + (f" ({one.code_location})" if one.code_location else "")
 
 
-def _import(name: str) -> ModuleType:
+def check_module_name(name: str) -> None:
+    """Check that the name of a module is no path.
+
+    Raises:
+        ActionsError: It is a path. The message says what to give instead.
+    """
     if "/" in name or name.endswith(".py"):
         raise ActionsError(_path_problem(name))
+
+
+def _import(name: str) -> ModuleType:
+    check_module_name(name)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
