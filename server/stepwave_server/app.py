@@ -287,7 +287,9 @@ async def _serve(server: Server, ready: Callable[[str], None], *, ignore_interru
     except BaseException:
         await server.stop()
         raise
-    logger.info("draining: no new runs; those under way get %g s", server.settings.drain_timeout)
+    logger.info(
+        "draining: no new runs; those under way get %g s; Ctrl-C again stops at once", server.settings.drain_timeout
+    )
     await _drain(server, stop_requested)
 
 
