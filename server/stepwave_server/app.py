@@ -274,6 +274,7 @@ async def serve(
     if telemetry is not None:  # spans that actions make go the same way
         trace.set_tracer_provider(telemetry.provider())
     server = Server(settings, actions=actions, telemetry=telemetry)
+    await asyncio.sleep(0)  # an interrupt during the imports ends this here, before runs of an earlier server continue
     with capture_logs():  # before the start, which continues runs of an earlier server
         await _serve(server, ready, ignore_interrupts=ignore_interrupts)
 
@@ -286,7 +287,9 @@ async def _serve(server: Server, ready: Callable[[str], None], *, ignore_interru
     except BaseException:
         await server.stop()
         raise
-    logger.info("draining: no new runs; those under way get %g s", server.settings.drain_timeout)
+    logger.info(
+        "draining: no new runs; those under way get %g s; Ctrl-C again stops at once", server.settings.drain_timeout
+    )
     await _drain(server, stop_requested)
 
 

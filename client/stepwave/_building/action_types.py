@@ -9,20 +9,20 @@ from .failure_policies import Fallback, Retry
 from .references import StepHandle
 
 __all__ = [
-    "Answer",
     "AsyncAction",
     "Chunk",
     "InvokedClass",
     "ListAction",
     "StepOptions",
     "StreamAction",
+    "T",
     "TextAction",
     "UntypedAction",
 ]
 
 Result = TypeVar("Result")
-Answer = TypeVar("Answer")
-Answer_co = TypeVar("Answer_co", covariant=True)
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 # A chunk that cannot be a string. Streams of these answer a list, while strings are joined if there are no others.
 Chunk = TypeVar("Chunk", bound=bool | int | float | list[Any] | tuple[Any, ...] | Mapping[str, Any] | None)
@@ -30,6 +30,8 @@ Chunk_co = TypeVar(
     "Chunk_co", bound=bool | int | float | list[Any] | tuple[Any, ...] | Mapping[str, Any] | None, covariant=True
 )
 
+# `Iterable` is left out, because texts, lists and objects are iterables, too, and would match. A step of an action that
+# returns `Iterable[T]` keeps this type, which the text or list of its answer has.
 _Stream: TypeAlias = AsyncIterable[Result] | Iterator[Result]
 _Chunks: TypeAlias = _Stream[Result] | Awaitable[_Stream[Result]]
 
@@ -81,26 +83,26 @@ class Stream(Protocol):
     def stream(self) -> StreamFunction: ...
 
 
-class AsyncFunction(Protocol[Answer_co]):
-    def __call__(self, *args: Any, **options: Any) -> Awaitable[Answer_co]: ...
+class AsyncFunction(Protocol[T_co]):
+    def __call__(self, *args: Any, **options: Any) -> Awaitable[T_co]: ...
 
 
-class AsyncInvoke(Protocol[Answer_co]):
+class AsyncInvoke(Protocol[T_co]):
     @property
-    def invoke(self) -> AsyncFunction[Answer_co]: ...
+    def invoke(self) -> AsyncFunction[T_co]: ...
 
 
-class Invoke(Protocol[Answer_co]):
+class Invoke(Protocol[T_co]):
     @property
-    def invoke(self) -> Callable[..., Answer_co]: ...
+    def invoke(self) -> Callable[..., T_co]: ...
 
 
 UntypedAction: TypeAlias = UntypedFunction | type[UntypedStream] | type[UntypedInvoke] | str
 TextAction: TypeAlias = TextFunction | type[TextStream]
 ListAction: TypeAlias = ListFunction[Chunk] | type[ListStream[Chunk]]
 StreamAction: TypeAlias = StreamFunction | type[Stream]
-AsyncAction: TypeAlias = AsyncFunction[Answer] | type[AsyncInvoke[Answer]]
-InvokedClass: TypeAlias = type[Invoke[Answer]]
+AsyncAction: TypeAlias = AsyncFunction[T] | type[AsyncInvoke[T]]
+InvokedClass: TypeAlias = type[Invoke[T]]
 
 
 class StepOptions(TypedDict, total=False):

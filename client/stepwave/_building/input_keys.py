@@ -27,7 +27,7 @@ class InputKeys:
         """
         if not isinstance(value, Mapping) or (keys := self._keys_of(action)) is None:
             return
-        problems = [_unknown_text(key, keys) for key in value if key not in keys.known and not keys.open]
+        problems = [_unknown_text(key, keys) for key in value if key not in keys.known and not keys.takes_others]
         problems += _missing_texts(value, keys)
         if problems:
             raise TypeError(f"step {step_id!r}: {'; '.join(problems)}; see {code_place(action)}")

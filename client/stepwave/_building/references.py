@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, NoReturn, TypeAlias, cast
 
-from stepwave._actions.declarations import answer_type
 from stepwave._actions.typed_answers import typed_answer
 from stepwave._values.json import pointer
 from stepwave._values.payload import JSON, Blob, Output
@@ -17,11 +16,11 @@ from stepwave.v1 import workflow_pb2
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # with a default, which Python has from 3.13 on
 
-    Answer_co = TypeVar("Answer_co", covariant=True, default=Output)
+    T_co = TypeVar("T_co", covariant=True, default=Output)
 else:
     from typing import TypeVar
 
-    Answer_co = TypeVar("Answer_co", covariant=True)
+    T_co = TypeVar("T_co", covariant=True)
 
 __all__ = ["Input", "Reference", "StepHandle", "extract"]
 
@@ -72,7 +71,7 @@ class Reference:
 
 
 @dataclass(frozen=True, slots=True, repr=False)
-class StepHandle(Generic[Answer_co]):
+class StepHandle(Generic[T_co]):
     """A step of a workflow under construction. `StepHandle[str]` is one whose action answers a string.
 
     Attributes:
@@ -90,18 +89,20 @@ class StepHandle(Generic[Answer_co]):
         """A reference to the step's output, for the inputs of other steps."""
         return Reference(self.owner, self.id)
 
-    def typed(self, output: Output) -> Answer_co:
+    def typed(self, output: Output) -> T_co:
         """Return an output of the step, such as that of its `StepResult`, as the type that its action declares.
 
-        JSON and blobs are returned as they are, also if the action declares no type. Pydantic, if it is installed,
-        makes values of types that JSON does not have: dataclasses, models, enums, dates, tuples.
+        JSON and blobs are returned as they are, without a check, also if the action declares no type. So the step of an
+        action `-> int` with `Fallback(value="n/a")` may return `"n/a"`, and one of an action `-> date` that answered a
+        `Blob` returns the blob. Pydantic, if it is installed, makes values of types that JSON does not have:
+        dataclasses, models, enums, dates, tuples.
 
         Raises:
             TypeError: The declared type cannot be read or made of JSON, or pydantic is not installed.
-            ValueError: The output is no value of the declared type, for example because it is a fallback's.
+            ValueError: Pydantic cannot make a value of the declared type of this output, for example because it is a
+                fallback's.
         """
-        answer = output if self.action is None else typed_answer(output, answer_type(self.action), self.id)
-        return cast("Answer_co", answer)
+        return cast("T_co", output if self.action is None else typed_answer(output, self.action, self.id))
 
     def __repr__(self) -> str:
         return f"<step {self.id!r}>"

@@ -9,13 +9,13 @@ from stepwave._values.time import Seconds
 from stepwave.v1 import workflow_pb2
 
 from .action_types import (
-    Answer,
     AsyncAction,
     Chunk,
     InvokedClass,
     ListAction,
     StepOptions,
     StreamAction,
+    T,
     TextAction,
     UntypedAction,
 )
@@ -129,28 +129,28 @@ class Workflow:
     def step(
         self,
         step_id: str,
-        action: AsyncAction[Answer],
+        action: AsyncAction[T],
         input: Input | NotGiven = NOT_GIVEN,
         **options: Unpack[StepOptions],
-    ) -> StepHandle[Answer]: ...
+    ) -> StepHandle[T]: ...
 
     @overload
     def step(
         self,
         step_id: str,
-        action: InvokedClass[Answer],
+        action: InvokedClass[T],
         input: Input | NotGiven = NOT_GIVEN,
         **options: Unpack[StepOptions],
-    ) -> StepHandle[Answer]: ...
+    ) -> StepHandle[T]: ...
 
     @overload
     def step(
         self,
         step_id: str,
-        action: Callable[..., Answer],
+        action: Callable[..., T],
         input: Input | NotGiven = NOT_GIVEN,
         **options: Unpack[StepOptions],
-    ) -> StepHandle[Answer]: ...
+    ) -> StepHandle[T]: ...
 
     def step(
         self,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from difflib import get_close_matches
 from enum import StrEnum
-from typing import Protocol, TypeVar, overload
+from typing import Protocol, TypeVar, overload, runtime_checkable
 
 from stepwave._actions.failure import FailureReason
 from stepwave._values.payload import Output
@@ -25,13 +25,14 @@ __all__ = [
     "SkipReason",
     "State",
     "StepResult",
+    "TypedStep",
     "WaitCause",
     "WaitingSteps",
 ]
 
 
-Answer = TypeVar("Answer")
-Answer_co = TypeVar("Answer_co", covariant=True)
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class State(StrEnum):
@@ -262,7 +263,8 @@ class Run(Plain):
     waiting: tuple[WaitingSteps, ...] = ()
 
 
-class TypedStep(Protocol[Answer_co]):
+@runtime_checkable
+class TypedStep(Protocol[T_co]):
     """A step whose outputs have a declared type, as a `StepHandle`."""
 
     @property
@@ -270,7 +272,7 @@ class TypedStep(Protocol[Answer_co]):
         """Its id."""
         ...
 
-    def typed(self, output: Output) -> Answer_co:
+    def typed(self, output: Output) -> T_co:
         """Return an output as the declared type."""
         ...
 
@@ -323,9 +325,9 @@ class RunResult(Plain):
     def __getitem__(self, step: str) -> Output: ...
 
     @overload
-    def __getitem__(self, step: TypedStep[Answer]) -> Answer: ...
+    def __getitem__(self, step: TypedStep[T]) -> T: ...
 
-    def __getitem__(self, step: TypedStep[Answer] | str) -> Answer | Output:
+    def __getitem__(self, step: TypedStep[T] | str) -> T | Output:
         """Return the output of a step that succeeded, whether it is one of the run's `outputs` or not.
 
         Args:
@@ -335,11 +337,15 @@ class RunResult(Plain):
         Raises:
             KeyError: There is no such step, it did not succeed, or a `watch` began after its end and its output is not
                 in `outputs`. The message has the step's state and failure.
-            TypeError: The declared type cannot be read or made of JSON, or pydantic is not installed.
-            ValueError: The output is no value of the declared type.
+            TypeError: The declared type cannot be read or made of JSON, pydantic is not installed, or `step` is neither
+                a step nor an id.
+            ValueError: Pydantic cannot make a value of the declared type of this output. JSON and blobs are returned
+                without a check.
         """
         if isinstance(step, str):
             return self._output(step)
+        if not isinstance(step, TypedStep):
+            raise TypeError(f"an output is named by a step or its id, got {step!r}")
         return step.typed(self._output(step.id))
 
     def _output(self, step_id: str) -> Output:

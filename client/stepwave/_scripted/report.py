@@ -12,7 +12,7 @@ from stepwave._values.payload import Output
 __all__ = ["AttemptCount", "ScriptedAttempt", "ScriptedRun", "describe_attempts", "report"]
 
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 _NEWLINE = "\n"
 
@@ -90,9 +90,9 @@ class ScriptedRun:
     def __getitem__(self, step: str) -> Output: ...
 
     @overload
-    def __getitem__(self, step: TypedStep[Answer]) -> Answer: ...
+    def __getitem__(self, step: TypedStep[T]) -> T: ...
 
-    def __getitem__(self, step: TypedStep[Answer] | str) -> Answer | Output:
+    def __getitem__(self, step: TypedStep[T] | str) -> T | Output:
         """Return the output of a step that succeeded. As `RunResult.__getitem__`."""
         return self.result[step]
 

@@ -1,5 +1,5 @@
 """Actions: the registry, calls of their code, failures, and the built-in actions."""
 
-from stepwave_server.actions.registry import Action, ActionsError, Registry
+from stepwave_server.actions.registry import Action, ActionsError, Registry, check_module_name
 
-__all__ = ["Action", "ActionsError", "Registry"]
+__all__ = ["Action", "ActionsError", "Registry", "check_module_name"]

@@ -5,7 +5,6 @@ Pydantic checks them in the way of its `validate_call`, so that a signature mean
 
 import inspect
 import json
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaWarningKind
 from pydantic_core import ArgsKwargs, ErrorDetails
 
 from stepwave._actions.context import Context
+from stepwave._actions.hints import advice, is_context, read_hint
+from stepwave._actions.typed_dicts import accept_typed_dicts
 from stepwave._values.payload import Blob
 from stepwave_server.actions.failures import ActionFailed
-from stepwave_server.actions.hints import accept_typed_dicts, read_hint
 from stepwave_server.actions.values import load
 from stepwave_server.core.model import Payload, Reason
 from stepwave_server.core.validate import did_you_mean
@@ -51,7 +51,7 @@ class Signature:
         keys: The keys of the input by the parameter that takes them.
         whole: The name of the parameter that takes the whole input; empty: none.
         context: The name of the parameter that takes the context; empty: none.
-        open: Whether the function takes any other key as well, by `**kwargs`.
+        takes_others: Whether the function takes any other key as well, by `**kwargs`.
         schema: A JSON Schema of the input; empty: none.
     """
 
@@ -59,7 +59,7 @@ class Signature:
     keys: Mapping[str, tuple[str, ...]]
     whole: str
     context: str
-    open: bool
+    takes_others: bool
     schema: Mapping[str, object]
 
     @classmethod
@@ -75,9 +75,9 @@ class Signature:
         """
         parameters = (signature or inspect.signature(function)).parameters.values()
         hints = _hints(function, parameters)
-        context = next((name for name, hint in hints.items() if _is_context(hint)), "")
+        context = next((name for name, hint in hints.items() if is_context(hint)), "")
         filled = [it.replace(annotation=hints[it.name]) for it in parameters if it.name != context]
-        is_open = any(it.kind is Parameter.VAR_KEYWORD for it in filled)
+        takes_others = any(it.kind is Parameter.VAR_KEYWORD for it in filled)
         keys = {it.name: _keys(it) for it in filled if it.kind in _BY_NAME}
         whole = "input" if "input" in keys else ""
         if whole and len(keys) > 1:
@@ -89,7 +89,7 @@ class Signature:
             keys=keys,
             whole=whole,
             context=context,
-            open=is_open,
+            takes_others=takes_others,
             schema=_schema(checker, keys[whole][0] if whole else "", name),
         )
 
@@ -148,14 +148,14 @@ class Signature:
 
     def _select(self, value: Mapping[str, object]) -> dict[str, object]:
         """Return the keys of an input that parameters take, with their values."""
-        if self.open:
+        if self.takes_others:
             return {key: item for key, item in value.items() if key != self.context}
         known = self._known()
         return {key: item for key, item in value.items() if key in known}
 
     def _unknown(self, value: Mapping[str, object]) -> list[_Problem]:
         """Return a problem for every key of an input that no parameter takes."""
-        if self.open or self.whole:
+        if self.takes_others or self.whole:
             return []
         known = self._known()
         listed = f"; it takes {', '.join(sorted(known))}" if known else ", and takes no input"
@@ -178,9 +178,9 @@ def _hints(function: Callable[..., object], parameters: Iterable[Parameter]) -> 
         try:
             hints[name] = _hint(function, parameter)
         except Exception as error:  # evaluating a hint runs the action's code
-            problems.append(f"parameter {name!r}: its type hints cannot be read: {error}{_advice(error)}")
+            problems.append(f"parameter {name!r}: its type hints cannot be read: {error}{advice(error)}")
             continue
-        if parameter.kind not in (*_BY_NAME, Parameter.VAR_KEYWORD) and not _is_context(hints[name]):
+        if parameter.kind not in (*_BY_NAME, Parameter.VAR_KEYWORD) and not is_context(hints[name]):
             problems.append(f"parameter {name!r} cannot be filled by name")
     if problems:
         raise SignatureError("; ".join(problems))
@@ -188,21 +188,9 @@ def _hints(function: Callable[..., object], parameters: Iterable[Parameter]) -> 
 
 
 def _hint(function: Callable[..., object], parameter: Parameter) -> object:
-    if parameter.annotation is Parameter.empty:
-        return Any
-    hint = read_hint(function, parameter.name, parameter.annotation)
+    hint = read_hint(function, parameter)
     accept_typed_dicts(hint)
     return Any if isinstance(hint, typing.ParamSpecKwargs) else hint
-
-
-def _advice(error: Exception) -> str:
-    return " (is it imported only `if TYPE_CHECKING`?)" if isinstance(error, NameError) else ""
-
-
-def _is_context(hint: object) -> bool:
-    """Return whether a hint is the context's type. It may be optional, for calls without a server."""
-    wraps = typing.get_origin(hint) in {typing.Union, types.UnionType, typing.Annotated}
-    return hint is Context or (wraps and any(_is_context(part) for part in typing.get_args(hint)))
 
 
 def _keys(parameter: Parameter) -> tuple[str, ...]:

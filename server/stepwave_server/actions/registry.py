@@ -14,15 +14,15 @@ from typing import TypeVar, cast
 
 from stepwave._actions.action import action_name, is_same_target
 from stepwave._actions.context import Context
+from stepwave._actions.hints import chunk_type, code_of, is_text, method_name, read_return_hint
 from stepwave_server.actions.answers import Emit, InThread, Invocation
 from stepwave_server.actions.call import Signature
 from stepwave_server.actions.failures import cut
-from stepwave_server.actions.hints import chunk_type, code_of, is_text
 from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.core.model import Payload
 from stepwave_server.core.validate import did_you_mean
 
-__all__ = ["Action", "ActionsError", "Emit", "Registry"]
+__all__ = ["Action", "ActionsError", "Emit", "Registry", "check_module_name"]
 
 ENTRY_POINTS = "stepwave.actions"
 BUILT_IN = ("stepwave_server.actions.echo", "stepwave_server.actions.sleep", "stepwave_server.actions.fail")
@@ -84,7 +84,7 @@ class Action:
             signature = Signature.of(function, call)
         except (Exception, SystemExit) as error:  # the class, the hints and their hooks are the author's code
             raise ActionsError(f"action {name!r} ({source}): {error}") from error
-        chunk = chunk_type(function)
+        chunk = _chunk_type(function)
         return cls(
             name=name,
             description=_description(target),
@@ -154,11 +154,19 @@ def _function_of(target: object) -> Callable[..., object]:
     if inspect.isroutine(target):
         return cast("Callable[..., object]", target)
     instance = target() if inspect.isclass(target) else target
-    method = next((name for name in ("stream", "invoke") if hasattr(type(instance), name)), "")
+    method = method_name(type(instance))
     function = getattr(instance, method) if method else instance
     if not callable(function):
         raise TypeError("it has neither `invoke` nor `stream`, and cannot be called")
     return cast("Callable[..., object]", function)
+
+
+def _chunk_type(function: Callable[..., object]) -> object:
+    """Return the declared type of a function's chunks; `None`: it declares no stream, or its hint cannot be read."""
+    try:
+        return chunk_type(read_return_hint(function))
+    except Exception:  # evaluating a hint runs the action's code; chunks are not checked against it
+        return None
 
 
 def _is_async(function: Callable[..., object]) -> bool:
@@ -312,9 +320,18 @@ def _distinguish(one: Action, other: Action) -> str:
     return f"two objects of {one.source}" + (f" ({one.code_location})" if one.code_location else "")
 
 
-def _import(name: str) -> ModuleType:
+def check_module_name(name: str) -> None:
+    """Check that the name of a module is no path.
+
+    Raises:
+        ActionsError: It is a path. The message says what to give instead.
+    """
     if "/" in name or name.endswith(".py"):
         raise ActionsError(_path_problem(name))
+
+
+def _import(name: str) -> ModuleType:
+    check_module_name(name)
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:

@@ -1,5 +1,6 @@
 """The gRPC server: services, options, address, start and stop."""
 
+import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable
@@ -84,8 +85,13 @@ class GrpcServer:
         return f"{self._listen.rpartition(':')[0]}:{port}"
 
     async def start(self) -> None:
-        """Start serving. Calls succeed from now on."""
-        await self._server.start()
+        """Start serving. Calls succeed from now on. A cancellation takes effect once gRPC has started."""
+        starting = asyncio.create_task(self._server.start())
+        try:
+            await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            await starting  # gRPC cannot stop a server whose start was cancelled
+            raise
         await self.set_serving(serving=True)
 
     async def set_serving(self, *, serving: bool) -> None:

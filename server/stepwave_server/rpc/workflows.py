@@ -7,7 +7,7 @@ from stepwave._files import load_workflow
 from stepwave.v1 import workflow_pb2
 from stepwave_server.core.validate import did_you_mean
 
-__all__ = ["Workflows"]
+__all__ = ["Workflows", "check_folder"]
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
@@ -26,8 +26,7 @@ class Workflows:
             WorkflowFileError: A file is malformed.
             ValueError: The folder does not exist, or two files define the same name.
         """
-        if not folder.is_dir():
-            raise ValueError(f"not a folder: {folder}")
+        check_folder(folder)
         found: dict[str, workflow_pb2.Workflow] = {}
         for path in sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES):
             message = load_workflow(path).message
@@ -47,3 +46,13 @@ class Workflows:
     def unknown(self, name: str) -> str:
         """Return the error message for an unknown name, with a similar name if there is one."""
         return f'no workflow "{name}" on this server{did_you_mean(name, self._workflows.keys())}'
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder exists.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if not folder.is_dir():
+        raise ValueError(f"not a folder: {folder}")

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,16 @@ WAITS = """\
         await asyncio.sleep(0.01)
 """
 BLOCKS = "    while True:\n        pass\n"
+IMPORTING = """\
+import sys, threading
+print("importing", file=sys.stderr, flush=True)
+threading.Event().wait()
+"""
+PRINTS = """\
+import os
+if "_STEPWAVE_RELOADER" in os.environ:  # in the server, not in the reloader
+    print("x" * 1_000_000, "printed", flush=True)
+"""
 STARTED = "list the actions"
 
 
@@ -142,7 +153,7 @@ def test_a_change_of_another_file_that_the_server_uses_restarts_it(project: Proj
         server.wait_for_error(STARTED)
 
 
-def test_a_module_that_cannot_be_imported_is_reported_and_mended(project: Project) -> None:
+def test_a_module_that_cannot_be_imported_is_reported_and_can_be_fixed(project: Project) -> None:
     with project.reloading() as (shell, server):
         project.write("tools.py", f"{TOOLS}    return broken(\n")
         assert "(tools.py, line 6)" in server.wait_for_error("SyntaxError")
@@ -170,6 +181,15 @@ def test_a_module_that_is_missing_at_the_first_start_is_waited_for(project: Proj
         project.write("later.py", "")
         assert server.wait_for_error("changed") == "later.py changed: restarting\n"
         assert server.wait_for_output(":").startswith("127.0.0.1:")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_ends_the_import_of_a_module(project: Project, number: signal.Signals, code: int) -> None:
+    with project.reloading() as (_, server):
+        project.write("tools.py", IMPORTING)
+        server.wait_for_error("importing")
+        server.process.send_signal(number)
+        assert server.end() == (code, "", "")
 
 
 def test_an_interrupt_ends_the_wait_for_a_change(project: Project) -> None:
@@ -213,6 +233,33 @@ def test_the_second_interrupt_stops_the_server_at_once(project: Project) -> None
         assert server.end()[0] == 0
 
 
+def test_an_interrupt_during_a_restart_lets_runs_end(project: Project) -> None:
+    project.write("tools.py", f'{TOOLS}{WAITS}    return "one"\n')
+    with project.reloading("--drain-timeout", "1h") as (shell, server), shell.start("run", "greet.yaml") as run:
+        run.wait_for_error("greeting")
+        project.answer("two")
+        server.wait_for_error("draining")
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_error("stopping instead of restarting")
+        project.write("go", "")
+        code, out, err = run.end()
+        assert server.end()[0] == 0
+    assert (code, json.loads(out)) == (0, {"greet": "one"})
+    assert "retrying" not in err
+
+
+def test_the_second_interrupt_during_a_restart_stops_the_server_at_once(project: Project) -> None:
+    project.write("tools.py", TOOLS + HOLDS)
+    with project.reloading("--drain-timeout", "1h") as (shell, server):
+        shell.run("run", "greet.yaml", "--detach")
+        project.answer("two")
+        server.wait_for_error("draining")
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_error("stopping instead of restarting")
+        server.process.send_signal(signal.SIGINT)
+        assert server.end()[0] == 0
+
+
 def test_the_server_ends_if_the_reloader_is_killed(project: Project) -> None:
     with project.reloading() as (_, server):
         child = server_process(server)
@@ -243,3 +290,44 @@ def test_an_address_in_use_ends_the_reloader(project: Project) -> None:
         )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1].startswith(f"cannot listen at {address}")
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (("--actions", "./tools.py"), "'./tools.py' is a path; give the name of the module: tools"),
+        (("--workflows", "missing"), "not a folder: missing"),
+    ],
+)
+def test_an_option_that_no_change_of_a_file_fixes_ends_the_reloader(
+    project: Project, option: tuple[str, str], message: str
+) -> None:
+    listen = ("--listen", "127.0.0.1:0")
+    done = Shell(folder=project.folder).run("serve", "--reload", *listen, *option, STEPWAVE_JOURNAL="sqlite:j.db")
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", f"{message}\n")
+
+
+def test_a_command_line_that_ends_its_options_is_restarted(project: Project) -> None:
+    with project.reloading("--") as (shell, server):
+        project.answer("two")
+        server.wait_for_error("changed")
+        server.wait_for_error(STARTED)
+        assert run_greet(shell) == "two"
+
+
+def test_processes_that_actions_start_do_not_get_the_variables_of_the_reloader(project: Project) -> None:
+    names = "import os\nNAMES = [name for name in os.environ if name.startswith('_STEPWAVE')]\n"
+    project.write("tools.py", f"{names}{TOOLS}    return str(NAMES)\n")
+    with project.reloading() as (shell, _):
+        assert run_greet(shell) == "[]"
+
+
+def test_a_long_line_that_other_code_prints_at_the_start_is_shown(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project.write("sitecustomize.py", PRINTS)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(project.folder), *sys.path]))
+    options = ("--reload", "--listen", "127.0.0.1:0", "--actions", "tools")
+    with Shell(folder=project.folder).start("serve", *options, STEPWAVE_JOURNAL="sqlite:j.db") as server:
+        assert server.wait_for_error("printed").count("x") == 1_000_000
+        server.wait_for_error(STARTED)

@@ -1,5 +1,6 @@
 """`stepwave serve`: it prints its address, serves, drains, and refuses invalid options."""
 
+import os
 import signal
 import socket
 from pathlib import Path
@@ -68,6 +69,28 @@ def test_the_second_interrupt_stops_it_at_once() -> None:
         server.wait_for_error("draining")
         server.process.send_signal(signal.SIGINT)
         assert server.end()[0] == 0
+
+
+IMPORTING = """\
+import sys
+print("importing", file=sys.stderr, flush=True)
+open("go").read()
+from stepwave import action
+@action
+def greet() -> None: ...
+"""
+
+
+def test_an_interrupt_while_actions_are_imported_exits_before_the_journal_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "tools.py").write_text(IMPORTING)
+    os.mkfifo(tmp_path / "go")
+    options = ("--listen", "127.0.0.1:0", "--actions", "tools", "--journal", "sqlite:j.db")
+    with Shell(folder=tmp_path).start("serve", *options) as server:
+        server.wait_for_error("importing")
+        server.process.send_signal(signal.SIGINT)
+        (tmp_path / "go").write_text("")
+        assert server.end() == (130, "", "")
+    assert not (tmp_path / "j.db").exists()
 
 
 def test_a_draining_server_accepts_no_new_runs() -> None:

@@ -17,6 +17,7 @@ from integration.server.fixture_types import Connect, Serve
 from integration.server.raw_client import GUARD, RawClient, refusal
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave_server.app import Server
+from stepwave_server.config import Settings
 
 SERVICE = "stepwave.v1.OrchestratorService"
 BLOCKED = flow(step("blocked", "controlled"), step("next", after=["blocked"]))
@@ -167,6 +168,14 @@ async def test_an_action_that_ignores_cancellation_does_not_keep_the_server_from
     assert state_of(end_of(await run.rest()).state) == "cancelled"
     async with asyncio.timeout(GUARD):
         await drain
+
+
+async def test_a_start_that_is_cancelled_stops_the_server(no_leftover_tasks: None) -> None:
+    starting = asyncio.create_task(Server(Settings(listen="127.0.0.1:0", entry_points=False)).start())
+    await asyncio.sleep(0)  # gRPC starts
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
 
 
 @pytest.mark.parametrize("serve", ["memory"], indirect=True)

@@ -9,7 +9,7 @@ from stepwave._building.action_types import StepOptions
 from unit.client.type_checker import mypy
 
 ACTIONS = """
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypedDict, assert_type
@@ -50,6 +50,10 @@ def count() -> Iterator[int]:
 @action
 async def hits() -> AsyncGenerator[Hit, None]:
     yield {"url": ""}
+
+@action
+def iterated() -> Iterable[str]:
+    yield ""
 
 @action
 async def mixed() -> AsyncIterator[str | int]:
@@ -105,6 +109,7 @@ assert_type(flow.step("a", write), StepHandle[str])
 assert_type(flow.step("b", lines), StepHandle[str])
 assert_type(flow.step("c", count), StepHandle[list[int]])
 assert_type(flow.step("d", hits), StepHandle[list[Hit]])
+assert_type(flow.step("e", iterated), StepHandle[Iterable[str]])
 """
 
 CLASSES = """

@@ -13,7 +13,7 @@ from stepwave.cli.display.output import flush_output, print_line, print_message
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.options import choice_metavar, choice_parser, parse_seconds
 from stepwave.cli.process.forks import close_sockets_on_fork
-from stepwave.cli.process.reloaded import ReloadedServer
+from stepwave.cli.process.reloaded import ReloadedServer, take_variables
 from stepwave.cli.process.shutdown import run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.process.watched_files import WatchedFiles
@@ -130,7 +130,6 @@ def serve(
             "the working directory, a workflow file or the limits file changes. Needs a journal on disk.",
         ),
     ] = False,
-    reloaded_by: Annotated[int | None, typer.Option(hidden=True)] = None,
     log_level: Annotated[
         LogLevel,
         typer.Option(
@@ -159,8 +158,9 @@ def serve(
     """
     _check_engine(engine)
     require_server_extra()
+    reloader, address = take_variables()
     options = {
-        "listen": listen,
+        "listen": address or listen,
         "workflows": workflows,
         "limits": limits,
         "journal": choose_journal(journal),
@@ -178,10 +178,10 @@ def serve(
         "insecure": insecure or None,
     }
     settings = make_settings(options)
-    if reload and reloaded_by is None:
+    if reload and reloader is None:
         raise typer.Exit(_serve_with_reload(settings, actions or []))
     start_logging(log_level)
-    _serve(settings, actions or [], reloaded_by)
+    _serve(settings, actions or [], reloader)
 
 
 def _check_engine(engine: str) -> None:
@@ -200,22 +200,38 @@ def _serve_with_reload(settings: "Settings", actions: list[str]) -> int:
     """Run the server in a process of its own, restart it after changes, and return its exit code.
 
     Raises:
-        CommandError: The journal is in memory.
+        CommandError: The journal is in memory, or an option has a problem that no change of a Python file fixes.
     """
     from stepwave.cli.process.reloader import Reloader
 
     if settings.journal_path() is None:
         raise CommandError("--reload needs a journal on disk: a restart would lose the runs of a journal in memory")
+    _check_names(settings, actions)
     reloader = Reloader(
         WatchedFiles(Path.cwd(), modules=actions, workflows=settings.workflows, limits=settings.limits),
         stop_timeout=settings.drain_timeout + _STOP_TIMEOUT,
         announce=_announce,
         report=print_message,
     )
+    return asyncio.run(reloader.run())
+
+
+def _check_names(settings: "Settings", actions: list[str]) -> None:
+    """Check what no change of a Python file fixes.
+
+    Raises:
+        CommandError: A module is given by its path, or there is no such folder of workflows.
+    """
+    from stepwave_server.actions import ActionsError, check_module_name
+    from stepwave_server.rpc.workflows import check_folder
+
     try:
-        return asyncio.run(reloader.run())
-    except ExceptionGroup as group:  # of a task group: its first exception is the cause
-        raise group.exceptions[0] from group
+        for name in actions:
+            check_module_name(name)
+        if settings.workflows is not None:
+            check_folder(settings.workflows)
+    except (ActionsError, ValueError) as error:
+        raise CommandError(str(error)) from error
 
 
 def _serve(settings: "Settings", actions: list[str], reloader: int | None) -> None:

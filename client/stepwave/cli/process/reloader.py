@@ -9,11 +9,12 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from pathlib import Path
 
 from .children import end_children, exclude_current_children
+from .reloaded import variables_for_server
 from .watched_files import WatchedFiles
 
 __all__ = ["Reloader"]
@@ -48,24 +49,25 @@ class Reloader:
         self._address = ""
         self._server: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
+        self._signal = signal.SIGTERM  # the last signal that this process got
         self._restarting = False
         self._final = False
 
     async def run(self) -> int:
-        """Run until a signal stops the server, or it cannot start for a reason that no change of files would mend.
+        """Run until a signal stops the server, or it cannot start for a reason that no change of files would fix.
 
         Returns:
-            The exit code of the server; for a signal 128 and its number, as in a shell.
+            The exit code of the server. If a signal ended it, 128 and the number of the signal that this process got.
         """
         exclude_current_children()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop)
+            loop.add_signal_handler(number, self._stop, number)
         while True:
             code = await self._serve()
             if not (self._stopping.is_set() or self._final or self._restarting):
                 self._report(f"the server ended with exit code {code}; waiting for a change")
-                await self._wait_until_mended()
+                await self._wait_until_fixed()
             if self._stopping.is_set() or self._final:
                 return code
 
@@ -73,32 +75,38 @@ class Reloader:
         """Run one server to its end, and return its exit code."""
         self._restarting = False
         self._files.begin()
-        self._server = server = await asyncio.create_subprocess_exec(*self._command(), stdout=asyncio.subprocess.PIPE)
+        self._server = server = await self._start()
         if self._stopping.is_set():
             self._terminate()
+        restart = asyncio.create_task(self._restart_on_change())
         try:
-            async with asyncio.TaskGroup() as tasks:
-                restart = tasks.create_task(self._restart_on_change())
-                await self._read_reports(server)
-                code = await server.wait()
-                restart.cancel()
+            await self._read_reports(server)
+            code = await server.wait()
         finally:
             if server.returncode is None:
                 self._kill()
+            restart.cancel()
+            with suppress(asyncio.CancelledError):
+                await restart
+        if code == -signal.SIGTERM:
+            code = -self._signal
         return code if code >= 0 else 128 - code
 
-    def _command(self) -> list[str]:
-        """Return the command of the server: this process's, and options that override earlier ones.
+    async def _start(self) -> asyncio.subprocess.Process:
+        """Start a server with the command line of this process.
 
         A cached module has its source's time in whole seconds. So a cache that is written during development (without
         `-B`) could hide a quick change.
         """
-        listen = ["--listen", self._address] if self._address else []
-        return [sys.executable, "-B", *sys.orig_argv[1:], "--reloaded-by", str(os.getpid()), *listen]
+        return await asyncio.create_subprocess_exec(
+            *(sys.executable, "-B", *sys.orig_argv[1:]),
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, **variables_for_server(os.getpid(), self._address)},
+        )
 
     async def _read_reports(self, server: asyncio.subprocess.Process) -> None:
         assert server.stdout is not None, "it is a pipe"
-        async for line in server.stdout:
+        async for line in _read_lines(server.stdout):
             try:
                 report = json.loads(line)
             except ValueError:  # printed by something else, before the server reserved its standard output
@@ -115,7 +123,11 @@ class Reloader:
 
     async def _restart_on_change(self) -> None:
         """Stop the server once files have changed. Kill it, and the processes of its actions, if it does not stop."""
-        names = await self._files.wait_for_change()
+        try:
+            names = await self._files.wait_for_change()
+        except Exception:  # raised once the server has ended
+            self._terminate()
+            raise
         if self._stopping.is_set():
             return
         self._restarting = True
@@ -125,20 +137,25 @@ class Reloader:
         self._report(f"the server has not stopped after {self._stop_timeout:g} s: killing it")
         self._kill()
 
-    async def _wait_until_mended(self) -> None:
+    async def _wait_until_fixed(self) -> None:
         """Wait until any Python file changes: a module that was not found may be written now. Or until a signal."""
-        async with asyncio.TaskGroup() as tasks:
-            change = tasks.create_task(self._files.wait_for_change(whole_project=True))
-            stop = tasks.create_task(self._stopping.wait())
-            await asyncio.wait({change, stop}, return_when=asyncio.FIRST_COMPLETED)
-            change.cancel()
-            stop.cancel()
+        change = asyncio.create_task(self._files.wait_for_change(whole_project=True))
+        stop = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait({change, stop}, return_when=asyncio.FIRST_COMPLETED)
+        change.cancel()
+        stop.cancel()
+        await asyncio.wait({change, stop})
         if not change.cancelled():
             self._report(f"{change.result()} changed: restarting")
 
-    def _stop(self) -> None:
+    def _stop(self, number: signal.Signals) -> None:
+        """Pass a signal on. The server takes a second SIGTERM as the user's second signal, so a restart sends none."""
+        self._signal = number
+        if self._restarting and not self._stopping.is_set():  # the server drains already
+            self._report("stopping instead of restarting")
+        else:
+            self._terminate()
         self._stopping.set()
-        self._terminate()
 
     def _terminate(self) -> None:
         if self._server is not None:
@@ -147,3 +164,17 @@ class Reloader:
 
     def _kill(self) -> None:
         end_children(_KILL_TIMEOUT, normal_exit=True)
+
+
+async def _read_lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Yield the lines of a stream. A line that is longer than the stream's limit comes in parts."""
+    while True:
+        try:
+            line = await stream.readuntil()
+        except asyncio.LimitOverrunError as error:
+            line = await stream.read(error.consumed)
+        except asyncio.IncompleteReadError as error:
+            line = error.partial
+        if not line:
+            return
+        yield line

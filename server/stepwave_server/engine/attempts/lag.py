@@ -29,9 +29,9 @@ SERVER_MODULES = ("stepwave_server.", "stepwave.")
 CALLBACK = "a callback"
 
 BUSY_SHARE = 0.8
-"""Part of the threshold for which code must have used the CPU to be blamed for computing."""
+"""Part of the threshold for which code must have used the CPU to be reported."""
 
-LOOKS_PER_THRESHOLD = 4
+SAMPLES_PER_THRESHOLD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,31 +61,33 @@ class Place:
 
 
 class LagDetector:
-    """Decides what blocks the loop, from regular looks at its thread.
+    """Decides what blocks the loop, from regular samples of its thread.
 
     The time since the last tick is not enough: on a starved or suspended machine, it passes although nothing blocks the
     loop. So there are two kinds of blocking, and anything else is none:
 
     - Code computes: the thread has used the CPU for most of the threshold.
-    - An action waits: at every look, for longer than the threshold, the thread was within the action. Time by which the
-      looks themselves were late does not count, because the thread that looks did not run either.
+    - An action waits: at every sample, for longer than the threshold, the thread was within the action. Time by which
+      the samples themselves were late does not count, because the thread that takes them did not run either.
 
     Args:
         threshold: Seconds for which the loop may be blocked.
-        interval: Seconds between two looks, and between two ticks.
+        interval: Seconds between two samples, and between two ticks.
     """
 
     def __init__(self, threshold: float, interval: float) -> None:
         self._threshold = threshold
         self._interval = interval
         self._tick: Tick | None = None
-        self._last_look = 0.0
+        self._last_sample = 0.0
         self._in_action_since = 0.0
         self._action: Place | None = None
         self._found = False
 
-    def look(self, tick: Tick, now: float, cpu: float, place: Callable[[], Place]) -> Place | None:
-        """Return what blocks the loop, once for each time that it is blocked; `None`: nothing, or nothing new.
+    def sample(self, tick: Tick, now: float, cpu: float, place: Callable[[], Place]) -> Place | None:
+        """Take a sample, and return what blocks the loop.
+
+        It is returned once for each time that the loop is blocked; `None`: nothing, or nothing new.
 
         Args:
             tick: The last tick.
@@ -93,8 +95,8 @@ class LagDetector:
             cpu: Seconds for which the loop's thread has used the CPU.
             place: Returns what the thread executes. Called only if a tick is overdue.
         """
-        late = max(0.0, now - self._last_look - self._interval) if self._tick is not None else 0.0
-        self._last_look = now
+        late = max(0.0, now - self._last_sample - self._interval) if self._tick is not None else 0.0
+        self._last_sample = now
         if tick != self._tick:
             self._tick, self._action, self._found = tick, None, False
             self._in_action_since = tick.time
@@ -114,8 +116,8 @@ class LagDetector:
 class LagMonitor:
     """Logs a warning each time code blocks the loop for longer than `threshold` seconds.
 
-    A timer of the loop stores the time several times per threshold. A thread looks at that time, and at the loop's
-    thread.
+    A timer of the loop stores the time several times per threshold. A thread takes samples of that time, and of the
+    loop's thread.
 
     Args:
         loop: The loop to monitor. The monitor is created on its thread.
@@ -125,7 +127,7 @@ class LagMonitor:
     def __init__(self, loop: asyncio.AbstractEventLoop, threshold: float) -> None:
         self._loop = loop
         self._threshold = threshold
-        self._interval = threshold / LOOKS_PER_THRESHOLD
+        self._interval = threshold / SAMPLES_PER_THRESHOLD
         self._loop_thread = threading.get_ident()
         self._cpu_clock = _cpu_clock_of_this_thread()
         self._last_tick = Tick(time.monotonic(), self._cpu_clock())
@@ -152,7 +154,7 @@ class LagMonitor:
         detector = LagDetector(self._threshold, self._interval)
         with suppress(OSError):  # the loop's thread has ended, and its clock too
             while not self._stop.wait(self._interval):
-                if found := detector.look(self._last_tick, time.monotonic(), self._cpu_clock(), self._place):
+                if found := detector.sample(self._last_tick, time.monotonic(), self._cpu_clock(), self._place):
                     self._warn(found)
 
     def _place(self) -> Place:

@@ -11,6 +11,7 @@ from collections.abc import (
     AsyncIterator,
     Awaitable,
     Callable,
+    Collection,
     Coroutine,
     Generator,
     Iterable,
@@ -22,10 +23,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NewType
 
 import pydantic
+import pydantic_core
 import pytest
+from typing_extensions import TypeAliasType
 
 import stepwave
-from stepwave import JSON, Answer, Blob, StepHandle, Workflow, action
+from stepwave import JSON, Answer, Blob, Fallback, StepHandle, Workflow, action
 from stepwave._actions.declarations import answer_type
 from stepwave._actions.typed_answers import typed_answer
 
@@ -33,6 +36,13 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
 City = NewType("City", str)
+
+
+DAY = datetime.date(2026, 1, 2)
+T = typing.TypeVar("T")
+LISTS = TypeAliasType("LISTS", list[T], type_params=(T,))  # `type LISTS[T] = list[T]` of Python 3.12
+WORD = TypeAliasType("WORD", str)
+DAYS = TypeAliasType("DAYS", Iterable[datetime.date])
 
 
 class Sky(enum.StrEnum):
@@ -53,6 +63,19 @@ class Strict(pydantic.BaseModel):
 class Hit(typing.TypedDict):
     url: str
     more: "list[Hit]"
+
+
+class Plan(typing.TypedDict):
+    day: datetime.date
+
+
+class Priced(typing.TypedDict):
+    price: "Decimal"
+
+
+@dataclasses.dataclass
+class PricedObject:
+    price: "Decimal"
 
 
 class Search:
@@ -82,6 +105,16 @@ def returning(hint: object) -> Callable[..., object]:
     return function
 
 
+def iterated(hint: object) -> Callable[..., object]:
+    """Return a generator function with this return type."""
+
+    def generator() -> Iterable[object]:
+        yield None
+
+    generator.__annotations__["return"] = hint
+    return generator
+
+
 def text(value: str) -> "Hit": ...  # type: ignore[empty-body]  # its return type is read
 
 
@@ -90,6 +123,9 @@ def lost() -> "Decimal": ...  # type: ignore[empty-body]  # its return type cann
 
 def untyped():  # type: ignore[no-untyped-def]  # the point
     ...
+
+
+def streaming_words() -> "AsyncGenerator[str]": ...  # type: ignore[empty-body]  # its return type is read
 
 
 def unread_parameter(price: "Decimal") -> int:
@@ -119,6 +155,18 @@ def unread_parameter(price: "Decimal") -> int:
         (returning(Iterator[Sequence[str]]), Any),
         (returning(AsyncGenerator[int | Answer, None]), Any),
         (returning(Iterator), Any),
+        (returning(AsyncIterator[Plan]), list[Plan]),
+        (returning(AsyncIterator[typing.LiteralString]), str),
+        (returning(AsyncIterator[WORD]), str),
+        (returning(AsyncIterator[LISTS[int]]), list[LISTS[int]]),
+        (returning(TypeAliasType("Words", AsyncIterator[str])), str),
+        (iterated(Iterable[str]), str),
+        (iterated(Iterable[datetime.date]), list[datetime.date]),
+        (iterated(Iterable), Any),
+        (returning(Iterable[datetime.date]), list[datetime.date]),
+        (returning(Iterable[str]), Any),
+        (returning(Awaitable[Iterable[str]]), Any),
+        (streaming_words, str),
     ],
 )
 def test_the_answer_of_a_call_or_of_a_stream_has_a_declared_type(target: object, declared: object) -> None:
@@ -148,12 +196,13 @@ VALUE: Any = {"any": ["value"]}
         Mapping[Literal["any"], Iterable[object]],
         Annotated[Sequence[City], "note"],
         Literal["a", 1],
+        typing.LiteralString,
         Hit,
     ],
 )
 def test_json_is_returned_as_it_is_without_a_check(hint: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pydantic", None)
-    assert typed_answer(VALUE, hint, "a") is VALUE
+    assert typed_answer(VALUE, returning(hint), "a") is VALUE
 
 
 @pytest.mark.parametrize("annotation", [JSON, "AnyJson", "stepwave.JSON"])
@@ -161,7 +210,7 @@ def test_the_type_json_is_known_under_any_name(annotation: object, monkeypatch: 
     monkeypatch.setitem(sys.modules, "pydantic", None)
     function = types.FunctionType(untyped.__code__, {"stepwave": stepwave, "AnyJson": JSON})  # of another module
     function.__annotations__["return"] = annotation
-    assert typed_answer(VALUE, answer_type(function), "a") is VALUE
+    assert typed_answer(VALUE, function, "a") is VALUE
 
 
 @pytest.mark.parametrize(
@@ -176,28 +225,35 @@ def test_the_type_json_is_known_under_any_name(annotation: object, monkeypatch: 
         (set[int], [1, 2], {1, 2}),
         (dict[int, str], {"1": "a"}, {1: "a"}),
         (bytes, "a", b"a"),
+        (Plan, {"day": "2026-01-02"}, {"day": DAY}),
+        (AsyncIterator[Plan], [{"day": "2026-01-02"}], [{"day": DAY}]),
+        (LISTS[datetime.date], ["2026-01-02"], [DAY]),
+        (Iterable[datetime.date], ["2026-01-02"], [DAY]),
+        (dict[str, Iterable[datetime.date] | None], {"a": ["2026-01-02"], "b": None}, {"a": [DAY], "b": None}),
+        (Annotated[Collection[datetime.date], "note"], ["2026-01-02"], [DAY]),
+        (DAYS, ["2026-01-02"], [DAY]),
         (Literal[Sky.RAIN], "rain", Sky.RAIN),
     ],
 )
 def test_pydantic_makes_values_of_types_that_json_does_not_have(hint: object, output: JSON, value: object) -> None:
-    made = typed_answer(output, hint, "a")
+    made = typed_answer(output, returning(hint), "a")
     assert made == value
     assert type(made) is type(value)
 
 
 def test_a_blob_is_returned_as_it_is() -> None:
     blob = Blob(b"x")
-    assert typed_answer(blob, Weather, "a") is blob
+    assert typed_answer(blob, returning(Weather), "a") is blob
 
 
 def test_an_output_of_another_form_is_an_error_that_names_the_step_and_the_type() -> None:
     with pytest.raises(ValueError, match="the output of step 'sky' is not the declared Weather: "):
-        typed_answer(None, Weather, "sky")
+        typed_answer(None, returning(Weather), "sky")
 
 
 def test_a_type_that_pydantic_does_not_support_is_an_error_that_says_so() -> None:
     with pytest.raises(TypeError, match="step 'sky' is declared as Search, which pydantic cannot make of JSON: "):
-        typed_answer({}, Search, "sky")
+        typed_answer({}, returning(Search), "sky")
 
 
 def test_without_pydantic_the_error_says_what_to_install_and_what_to_use_instead(
@@ -207,7 +263,7 @@ def test_without_pydantic_the_error_says_what_to_install_and_what_to_use_instead
     with pytest.raises(
         TypeError, match=r"only pydantic can make of JSON: pip install pydantic, or use `result\['sky'\]`"
     ):
-        typed_answer({}, Weather, "sky")
+        typed_answer({}, returning(Weather), "sky")
 
 
 def test_a_step_types_its_outputs() -> None:
@@ -216,3 +272,58 @@ def test_a_step_types_its_outputs() -> None:
     assert day.typed("2026-01-02") == datetime.date(2026, 1, 2)
     assert flow.step("echo", "core.echo").typed("2026-01-02") == "2026-01-02"
     assert StepHandle(flow, "day") == day
+
+
+def test_values_of_an_iterable_can_be_read_twice() -> None:
+    made = typed_answer(["2026-01-02"], returning(dict[str, int] | Iterable[datetime.date]), "a")
+    assert (list(made), list(made)) == ([DAY], [DAY])
+
+
+@pytest.mark.parametrize("kind", [Priced, PricedObject, list[Priced], AsyncIterator[PricedObject]])
+def test_a_field_whose_type_cannot_be_read_is_an_error_that_says_so(kind: object) -> None:
+    with pytest.raises(TypeError, match=r"the output of step 'sky' is declared as .*Decimal"):
+        typed_answer([{"price": "1"}], returning(kind), "sky")
+
+
+def test_json_and_blobs_of_another_type_are_returned_without_a_check() -> None:
+    flow = Workflow("flow")
+    number = flow.step("number", action("number")(returning(int)), fallback=Fallback(value="n/a"))
+    day = flow.step("day", action("day")(returning(datetime.date)))
+    assert number.typed("n/a") == "n/a"
+    assert day.typed(Blob(b"x")) == Blob(b"x")
+
+
+def test_the_type_of_an_action_is_read_once_for_all_of_its_steps() -> None:
+    class Declared:
+        reads = 0
+
+        @classmethod
+        def __get_pydantic_core_schema__(cls, *_: object) -> Any:
+            cls.reads += 1
+            return pydantic_core.core_schema.str_schema()
+
+    function = returning(Declared)
+    for step_id in "ab":
+        assert typed_answer("x", function, step_id) == "x"
+    assert Declared.reads == 1
+    typed_answer("x", returning(Declared), "c")
+    assert Declared.reads == 2
+
+
+def test_an_action_that_cannot_be_hashed_types_its_outputs() -> None:
+    class Unhashable:
+        __hash__ = None  # type: ignore[assignment]  # as that of a list
+
+        def __call__(self) -> datetime.date: ...  # type: ignore[empty-body]  # its return type is read
+
+    assert typed_answer("2026-01-02", Unhashable(), "a") == DAY
+
+
+def test_an_error_is_not_kept_for_other_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    function = returning(datetime.date)
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pydantic", None)
+        for step_id in "ab":
+            with pytest.raises(TypeError, match=f"the output of step '{step_id}'"):
+                typed_answer("2026-01-02", function, step_id)
+    assert typed_answer("2026-01-02", function, "a") == DAY

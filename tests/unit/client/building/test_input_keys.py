@@ -32,6 +32,16 @@ def aliased(sky: Annotated[str, Field(alias="heaven")], size: int = Field(2, val
 
 
 @action
+def optional(x: Annotated[int, Field(default=3)], y: Annotated[list[int], Field(default_factory=list)]) -> int:
+    return x
+
+
+@action
+def limited(x: Annotated[int, Field(gt=3)]) -> int:
+    return x
+
+
+@action
 def unreadable(price: "Decimal") -> None: ...
 
 
@@ -132,6 +142,12 @@ def test_a_decorated_function_has_the_parameters_that_it_wraps() -> None:
 def test_a_partial_function_needs_only_the_rest() -> None:
     Workflow("flow").step("a", preset, {"headlines": []})
     assert "needs the key 'headlines'" in refusal(preset, {"sky": "sun"})
+
+
+def test_a_parameter_with_a_default_in_its_annotation_needs_no_key() -> None:
+    Workflow("flow").step("a", optional, {})
+    assert "does not know the key 'z'; it takes x, y" in refusal(optional, {"z": 1})
+    assert "needs the key 'x'" in refusal(limited, {})
 
 
 def test_a_function_that_takes_any_key_still_needs_its_own() -> None:

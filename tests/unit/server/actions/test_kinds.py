@@ -6,7 +6,7 @@ import os
 import threading
 import types
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, LiteralString
 
 import pytest
 
@@ -300,6 +300,7 @@ def _empty_stream(hint: object) -> Callable[[], object]:
         ("AsyncIterator[str]", ""),
         ("Iterator[Annotated[str, 'words']]", ""),
         (Iterator[Annotated[str, "words"]], ""),
+        (AsyncIterator[LiteralString], ""),
         (AsyncIterator[int], []),
         (AsyncIterator[str | int], []),
         (AsyncIterator, []),

@@ -15,7 +15,7 @@ IDLE = Place("selectors.py:468")
 
 
 class Monitored:
-    """A loop that may be blocked for one second. A thread looks at it four times per second, on injected clocks."""
+    """A loop that may be blocked for one second. Four samples per second are taken, on injected clocks."""
 
     def __init__(self) -> None:
         self._detector = LagDetector(threshold=1.0, interval=0.25)
@@ -36,13 +36,13 @@ class Monitored:
             seconds: The time.
             place: What the loop's thread executes.
             cpu_share: The part of the time for which it uses the CPU.
-            interval: The time between two looks. They are late if it is longer than usual.
+            interval: The time between two samples. They are late if it is longer than usual.
         """
         found = []
         for _ in range(round(seconds / interval)):
             self._now += interval
             self._cpu += interval * cpu_share
-            if (blocking := self._detector.look(self._tick, self._now, self._cpu, lambda: place)) is not None:
+            if (blocking := self._detector.sample(self._tick, self._now, self._cpu, lambda: place)) is not None:
                 found.append((self._now - self._tick.time, blocking))
         return found
 
@@ -68,7 +68,7 @@ def test_the_server_is_found_if_it_uses_the_cpu(loop: Monitored) -> None:
     assert loop.pass_time(2.0, SERVER, cpu_share=1.0) == [(1.25, SERVER)]
 
 
-def test_the_server_is_not_blamed_for_what_an_action_computed_before(loop: Monitored) -> None:
+def test_the_server_is_not_reported_for_what_an_action_computed_before(loop: Monitored) -> None:
     loop.pass_time(1.0, ACTION, cpu_share=1.0)
     assert loop.pass_time(1.0, SERVER, cpu_share=1.0) == [(1.25, ACTION)]
 
