@@ -335,7 +335,7 @@ class WatchRunRequest(_message.Message):
     after_sequence: _builtins.int
     """The sequence after which to start. 0: from the first event."""
     attach: _builtins.bool
-    """If true, this stream keeps the run attached, as a stream of `ExecuteWorkflow` does. No effect on a detached run. Default:
+    """If true, this stream keeps the run attached, and ends as a stream of `ExecuteWorkflow` does. No effect on a detached run. Default:
     false.
     """
     @_builtins.property

@@ -151,9 +151,10 @@ class OrchestratorServiceServicer(object):
 
     def ExecuteWorkflow(self, request, context):
         """Starts a run and streams its events. The stream keeps the run attached. When the last attached stream has ended, the
-        `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. If the deadline of the
-        call passes, the run is cancelled at once. A server that stops in order does not end the attachment: the window starts with
-        the next server. A window of 0 starts only after a crash.
+        `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. It makes no difference how
+        a stream ends: its connection is lost, its caller cancels it, or the deadline of the call passes. To limit the time of a run
+        itself, set `Workflow.timeout`. A server that stops in order does not end the attachment: the window starts with the next
+        server. A window of 0 starts only after a crash.
 
         The response headers have the run's id in `stepwave-run-id`. The headers and the first message, which has the id too, are sent
         as soon as the run is accepted, whatever `kinds` filters out.

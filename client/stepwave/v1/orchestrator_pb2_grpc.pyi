@@ -45,9 +45,10 @@ class OrchestratorServiceStub:
     def __new__(cls, channel: _aio.Channel) -> OrchestratorServiceAsyncStub: ...
     ExecuteWorkflow: _grpc.UnaryStreamMultiCallable[_orchestrator_pb2.ExecuteWorkflowRequest, _orchestrator_pb2.ExecuteWorkflowResponse]
     """Starts a run and streams its events. The stream keeps the run attached. When the last attached stream has ended, the
-    `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. If the deadline of the
-    call passes, the run is cancelled at once. A server that stops in order does not end the attachment: the window starts with
-    the next server. A window of 0 starts only after a crash.
+    `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. It makes no difference how
+    a stream ends: its connection is lost, its caller cancels it, or the deadline of the call passes. To limit the time of a run
+    itself, set `Workflow.timeout`. A server that stops in order does not end the attachment: the window starts with the next
+    server. A window of 0 starts only after a crash.
 
     The response headers have the run's id in `stepwave-run-id`. The headers and the first message, which has the id too, are sent
     as soon as the run is accepted, whatever `kinds` filters out.
@@ -121,9 +122,10 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     ExecuteWorkflow: _aio.UnaryStreamMultiCallable[_orchestrator_pb2.ExecuteWorkflowRequest, _orchestrator_pb2.ExecuteWorkflowResponse]  # type: ignore[assignment]
     """Starts a run and streams its events. The stream keeps the run attached. When the last attached stream has ended, the
-    `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. If the deadline of the
-    call passes, the run is cancelled at once. A server that stops in order does not end the attachment: the window starts with
-    the next server. A window of 0 starts only after a crash.
+    `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. It makes no difference how
+    a stream ends: its connection is lost, its caller cancels it, or the deadline of the call passes. To limit the time of a run
+    itself, set `Workflow.timeout`. A server that stops in order does not end the attachment: the window starts with the next
+    server. A window of 0 starts only after a crash.
 
     The response headers have the run's id in `stepwave-run-id`. The headers and the first message, which has the id too, are sent
     as soon as the run is accepted, whatever `kinds` filters out.
@@ -200,9 +202,10 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_orchestrator_pb2.ExecuteWorkflowResponse], _abc.AsyncIterator[_orchestrator_pb2.ExecuteWorkflowResponse]]:
         """Starts a run and streams its events. The stream keeps the run attached. When the last attached stream has ended, the
-        `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. If the deadline of the
-        call passes, the run is cancelled at once. A server that stops in order does not end the attachment: the window starts with
-        the next server. A window of 0 starts only after a crash.
+        `reconnect_window` starts; when the window ends without a new attached stream, the run is cancelled. It makes no difference how
+        a stream ends: its connection is lost, its caller cancels it, or the deadline of the call passes. To limit the time of a run
+        itself, set `Workflow.timeout`. A server that stops in order does not end the attachment: the window starts with the next
+        server. A window of 0 starts only after a crash.
 
         The response headers have the run's id in `stepwave-run-id`. The headers and the first message, which has the id too, are sent
         as soon as the run is accepted, whatever `kinds` filters out.

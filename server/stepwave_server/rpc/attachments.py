@@ -1,6 +1,7 @@
 """Attachments: the streams that keep a run attached. An attached run is cancelled when its last stream has left.
 
-After the last stream has left, the reconnect window begins. A stream that attaches within it keeps the run.
+After the last stream has left, the reconnect window begins. A stream that attaches within it keeps the run. How a stream
+left makes no difference: its connection was lost, its caller cancelled it, or its deadline passed.
 
 An orderly stop of the server does not detach runs. The next server takes them over, still attached, and begins their
 windows, so that a run whose caller never returns is cancelled. A window of zero does not begin then, because no caller
@@ -19,9 +20,6 @@ from stepwave_server.core.info import RunKey
 from stepwave_server.engine.errors import RunNotFound
 
 __all__ = ["Attachment", "Attachments"]
-
-DEADLINE_SLACK = 0.05
-"""Seconds by which a caller's clock may end the call before the server's clock does."""
 
 
 @dataclass(slots=True)
@@ -84,13 +82,8 @@ class Attachments:
             self.detach(key)
 
     @contextmanager
-    def attach(self, key: RunKey, time_remaining: Callable[[], float | None]) -> Iterator[Attachment]:
-        """Attach a stream to a run while inside. A detached run stays detached.
-
-        Args:
-            key: The run.
-            time_remaining: Seconds until the caller's deadline; `None`: no deadline.
-        """
+    def attach(self, key: RunKey) -> Iterator[Attachment]:
+        """Attach a stream to a run while inside. A detached run stays detached."""
         attachment = Attachment()
         run = self._runs.get(key)
         if run is None:
@@ -104,15 +97,11 @@ class Attachments:
         finally:
             run.stream_count -= 1
             if self._runs.get(key) is run and not run.stream_count:
-                self._last_stream_left(key, run, attachment, time_remaining())
+                self._last_stream_left(key, run, attachment)
 
-    def _last_stream_left(
-        self, key: RunKey, run: _AttachedRun, attachment: Attachment, remaining: float | None
-    ) -> None:
+    def _last_stream_left(self, key: RunKey, run: _AttachedRun, attachment: Attachment) -> None:
         if attachment.ended:
             self.detach(key)
-        elif remaining is not None and remaining < DEADLINE_SLACK:
-            self._cancel_run(key, "the caller's deadline passed")
         elif run.window <= 0:
             self._cancel_run(key, "the caller went away")
         else:

@@ -114,7 +114,7 @@ class Orchestrator:
     ) -> AsyncGenerator[bytes, None]:
         """Attach the stream to a run, and stream its events. Send the run's id before them if it is to be announced."""
         first = pb.ExecuteWorkflowResponse(run_id=key.run_id).SerializeToString() if announced else b""
-        with self._attachments.attach(key, context.time_remaining) as attachment:
+        with self._attachments.attach(key) as attachment:
             async with aclosing(self._engine.watch(key, after, kinds, first)) as batches:
                 async for batch in batches:
                     if announced and batch.data is first:

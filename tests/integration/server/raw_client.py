@@ -144,11 +144,17 @@ class RawClient:
         return (await self.stub.StartRun(request)).run
 
     def watch(
-        self, run_id: str, *, after: int = 0, attach: bool = False, kinds: Iterable[EventKind.ValueType] = ()
+        self,
+        run_id: str,
+        *,
+        after: int = 0,
+        attach: bool = False,
+        kinds: Iterable[EventKind.ValueType] = (),
+        timeout: float | None = None,
     ) -> Stream:
         """Stream the events of a run after a sequence number."""
         request = pb.WatchRunRequest(run_id=run_id, after_sequence=after, attach=attach, kinds=kinds)
-        return Stream(self.stub.WatchRun(request))
+        return Stream(self.stub.WatchRun(request, timeout=timeout))
 
     async def events(self, run_id: str) -> list[RunEvent]:
         """Watch a run to its end."""

@@ -33,12 +33,45 @@ async def test_a_disconnect_cancels_the_run(client: RawClient, controlled: Contr
     assert controlled.cancelled == ["blocked"]
 
 
-async def test_a_passed_deadline_cancels_the_run_at_once(client: RawClient, controlled: ControlledActions) -> None:
-    """The reconnect window does not apply: the client asked for no more time."""
-    late = client.execute(BLOCKED, run_id="live", window=600, timeout=0.2)
-    refused = await refusal(late.rest())
+async def test_a_passed_deadline_cancels_a_run_without_a_window(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    refused = await refusal(client.execute(BLOCKED, run_id="live", timeout=0.2).rest())
     assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert await _wait_end(client) == ("cancelled", "cancelled: the caller's deadline passed")
+    assert await _wait_end(client) == ("cancelled", "cancelled: the caller went away")
+
+
+async def test_a_passed_deadline_starts_the_window(
+    server: Server, client: RawClient, controlled: ControlledActions
+) -> None:
+    await refusal(client.execute(BLOCKED, run_id="live", window=600, timeout=0.2).rest())
+    await _wait_disconnected(server)
+    async with client.watch("live", attach=True) as again:
+        controlled.release("blocked")
+        assert state_of(end_of(await again.rest()).state) == "succeeded"
+
+
+async def test_the_passed_deadline_of_an_attached_watch_starts_the_window_again(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    async with client.execute(BLOCKED, run_id="live", window=0.3) as first:
+        await controlled.wait_started("blocked")
+        watch = client.watch("live", attach=True, timeout=0.2)
+        await watch.until("step_started", "blocked")
+        first.call.cancel()
+        assert (await refusal(watch.rest())).code is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert await _wait_end(client) == ("cancelled", "cancelled: the caller did not come back")
+
+
+async def test_the_passed_deadline_of_one_stream_leaves_the_run_to_the_others(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    async with client.execute(BLOCKED, run_id="live") as first:
+        await controlled.wait_started("blocked")
+        refused = await refusal(client.watch("live", attach=True, timeout=0.2).rest())
+        assert refused.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        controlled.release("blocked")
+        assert state_of(end_of(await first.rest()).state) == "succeeded"
 
 
 async def test_a_reconnect_within_the_window_keeps_the_run(

@@ -25,11 +25,11 @@ def attachments(cancelled: list[str]) -> Attachments:
 
 
 @contextmanager
-def _stream(loop: ClockedLoop, attachments: Attachments, remaining: float | None = None) -> Iterator[Attachment]:
+def _stream(loop: ClockedLoop, attachments: Attachments) -> Iterator[Attachment]:
     """Attach to the run while inside, as a stream on the loop does."""
 
     async def enter() -> Attachment:
-        return stack.enter_context(attachments.attach(KEY, lambda: remaining))
+        return stack.enter_context(attachments.attach(KEY))
 
     async def leave() -> None:
         stack.close()
@@ -85,24 +85,6 @@ def test_every_disconnect_restarts_the_window(
     assert cancelled == []
     loop.advance(11)
     assert len(cancelled) == 1
-
-
-def test_an_expired_deadline_cancels_in_spite_of_the_window(
-    loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
-) -> None:
-    attachments.add(KEY, 30)
-    with _stream(loop, attachments, remaining=0.01):
-        pass
-    assert cancelled == ["run: the caller's deadline passed"]
-
-
-def test_an_unexpired_deadline_starts_the_window(
-    loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
-) -> None:
-    attachments.add(KEY, 30)
-    with _stream(loop, attachments, remaining=5):
-        pass
-    assert cancelled == []
 
 
 def test_a_stream_that_saw_the_end_cancels_nothing(
