@@ -8,7 +8,7 @@ import shutil
 import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
 from pathlib import Path
 
 import grpc
@@ -213,6 +213,19 @@ async def test_a_stream_may_be_longer_than_its_messages(http: httpx.AsyncClient)
     check_sequences(events)
     assert end_of(events).state == STATE_SUCCEEDED
     assert sum(event.ByteSize() for event in events) > 20_000_000
+
+
+async def test_more_streams_pass_than_envoy_admits_by_default(
+    address: str, server: Server, client: RawClient, controlled: ControlledActions
+) -> None:
+    await client.start(flow(step("a", "controlled")), run_id="r")
+    async with AsyncExitStack() as stack:
+        for _ in range(4):  # not all at once: gRPC refuses some of a burst
+            channel = RawClient(address)
+            stack.push_async_callback(channel.close)
+            streams = [await stack.enter_async_context(channel.watch("r")) for _ in range(300)]
+            await asyncio.gather(*(stream.until("step_started", "a") for stream in streams))
+        assert server.engine.watchers == 1_200
 
 
 @pytest.mark.parametrize("unknown", ["/v1/run", "/v1/runs?stat=STATE_FAILED", "/v1/runs?states=BROKEN"])
