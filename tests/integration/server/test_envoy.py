@@ -37,12 +37,12 @@ FOREIGN_PAGE = {"Origin": "https://elsewhere.example"}
 INVALID = {"name": "f", "steps": [{"id": "a", "action": "noop", "depends_on": ["b"]}, {"id": "c", "action": "none"}]}
 
 
-def _envoy() -> str:
-    """Return the path of Envoy. Without it, skip the test; in CI, fail."""
-    found = shutil.which("envoy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+def _require(tool: str) -> str:
+    """Return the path of a tool. Without it, skip the test; in CI, fail."""
+    found = shutil.which(tool, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if found is None and os.environ.get("CI"):
-        pytest.fail("not installed: envoy")
-    return found or pytest.skip("not installed: envoy; run make setup")
+        pytest.fail(f"not installed: {tool}")
+    return found or pytest.skip(f"not installed: {tool}")
 
 
 @pytest.fixture
@@ -54,16 +54,9 @@ async def address(server: Server, tmp_path: Path) -> AsyncIterator[str]:
         assert config.count(f"port_value: {port}") == 1
         config = config.replace(f"port_value: {port}", f"port_value: {place.rpartition(':')[2]}")
     (tmp_path / "envoy.yaml").write_text(config, "utf-8")
-    options = [
-        "-c",
-        str(tmp_path / "envoy.yaml"),
-        "--use-dynamic-base-id",
-        "--concurrency",
-        "1",
-        "--log-level",
-        "error",
-    ]
-    process = await asyncio.create_subprocess_exec(_envoy(), *options, cwd=DEPLOY)
+    options = ["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "error"]
+    command = [_require("envoy"), "-c", str(tmp_path / "envoy.yaml"), *options]
+    process = await asyncio.create_subprocess_exec(*command, cwd=DEPLOY)
     try:
         await _wait_until_it_listens(process, address)
         yield address
@@ -97,7 +90,7 @@ async def through(address: str) -> AsyncIterator[RawClient]:
     await client.close()
 
 
-def _started(*step_ids: str, action: str = "controlled", run_id: str = "r") -> dict[str, object]:
+def _request(*step_ids: str, action: str = "controlled", run_id: str = "r") -> dict[str, object]:
     """Return the JSON of a request to start a run."""
     steps = [{"id": step_id, "action": action} for step_id in step_ids]
     return {"run_id": run_id, "workflow": {"name": "flow", "steps": steps}}
@@ -124,10 +117,9 @@ async def _frames(response: httpx.Response) -> AsyncIterator[tuple[bool, bytes]]
 def _web_call(http: httpx.AsyncClient, method: str, request: Message) -> AbstractAsyncContextManager[httpx.Response]:
     """Call a method by gRPC-Web, as a page does."""
     content = request.SerializeToString()
+    frame = b"\0" + len(content).to_bytes(4) + content
     headers = {"content-type": "application/grpc-web+proto", "x-grpc-web": "1", **PAGE}
-    return http.stream(
-        "POST", f"{SERVICE}/{method}", content=b"\0" + len(content).to_bytes(4) + content, headers=headers
-    )
+    return http.stream("POST", f"{SERVICE}/{method}", content=frame, headers=headers)
 
 
 async def _web_events(response: httpx.Response) -> AsyncIterator[RunEvent]:
@@ -150,7 +142,7 @@ async def _until(events: AsyncIterator[RunEvent], kind: str) -> list[RunEvent]:
 
 
 async def test_events_come_one_by_one_as_lines_of_json(http: httpx.AsyncClient, controlled: ControlledActions) -> None:
-    async with http.stream("POST", "/v1/runs:execute", json=_started("a", "b")) as response:
+    async with http.stream("POST", "/v1/runs:execute", json=_request("a", "b")) as response:
         assert response.status_code == 200
         events = _lines(response)
         seen = await _until(events, "step_started")
@@ -164,7 +156,7 @@ async def test_events_come_one_by_one_as_lines_of_json(http: httpx.AsyncClient, 
 
 
 async def test_a_watch_continues_after_a_sequence(http: httpx.AsyncClient) -> None:
-    await http.post("/v1/runs:execute", json=_started("a", action="noop"))
+    await http.post("/v1/runs:execute", json=_request("a", action="noop"))
     async with http.stream("GET", "/v1/runs/r/events", params={"after_sequence": 3}) as response:
         events = [event async for event in _lines(response)]
     assert events[0].sequence == 4
@@ -172,7 +164,7 @@ async def test_a_watch_continues_after_a_sequence(http: httpx.AsyncClient) -> No
 
 
 async def test_runs_and_results_are_json_with_the_names_of_the_contract(http: httpx.AsyncClient) -> None:
-    await http.post("/v1/runs:execute", json=_started("a", action="core.echo") | {"input": {"json": "[1]"}})
+    await http.post("/v1/runs:execute", json=_request("a", action="core.echo") | {"input": {"json": "[1]"}})
     result = (await http.get("/v1/runs/r/result")).json()["result"]
     runs = (await http.get("/v1/runs", params={"states": "STATE_SUCCEEDED"})).json()["runs"]
     labelled = await http.post("/v1/runs:list", json={"labels": {"team": "weather"}})
@@ -236,7 +228,7 @@ async def test_an_unknown_url_or_parameter_is_an_error(http: httpx.AsyncClient, 
 async def test_leaving_a_stream_of_json_cancels_the_run(
     http: httpx.AsyncClient, client: RawClient, controlled: ControlledActions
 ) -> None:
-    async with http.stream("POST", "/v1/runs:execute", json=_started("a")) as response:
+    async with http.stream("POST", "/v1/runs:execute", json=_request("a")) as response:
         await _until(_lines(response), "step_started")
         await controlled.wait_started("a")
     assert end_of(await client.events("r")).state == STATE_CANCELLED
@@ -302,7 +294,7 @@ async def test_a_browser_is_told_that_a_page_may_call(http: httpx.AsyncClient, u
 
 async def test_the_request_of_another_page_has_no_effect(http: httpx.AsyncClient) -> None:
     asked = await http.options("/v1/runs", headers=FOREIGN_PAGE | {"access-control-request-method": "POST"})
-    refused = await http.post("/v1/runs", json=_started("a"), headers=FOREIGN_PAGE)
+    refused = await http.post("/v1/runs", json=_request("a"), headers=FOREIGN_PAGE)
     assert "access-control-allow-origin" not in asked.headers
     assert refused.status_code == 403
     assert (await http.get("/v1/runs")).json() == {}
@@ -322,9 +314,12 @@ def test_no_timeout_ends_a_stream() -> None:
 
 
 async def test_curl_shows_what_the_document_says(address: str) -> None:
+    _require("curl")
     (screen,) = [each.text for each in blocks(DEPLOY / "README.md") if "$ curl" in each.text]
     for command, shown in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", screen, re.MULTILINE):
-        process = await asyncio.create_subprocess_shell(command.replace("localhost:8080", address), stdout=PIPE)
+        process = await asyncio.create_subprocess_shell(
+            command.replace("localhost:8080", address), stdout=PIPE, env={**os.environ, "no_proxy": "*"}
+        )
         answer, _ = await process.communicate()
         assert process.returncode == 0
         pattern = ".*".join(map(re.escape, shown.strip().split("…")))
