@@ -53,17 +53,20 @@ format: $(STAMP) ## Format the code, and fix lint errors where possible
 	buf format --write proto
 
 GENERATE = python -m grpc_tools.protoc -I proto --python_out=$(1) --grpc_python_out=$(1) --mypy_out=$(1) --mypy_grpc_out=$(1) $(PROTOS) && \
-  python -m grpc_tools.protoc -I proto --include_imports --descriptor_set_out=$(1)/stepwave/v1/descriptor_set.binpb $(PROTOS)
+  python -m grpc_tools.protoc -I proto --include_imports --descriptor_set_out=$(1)/stepwave/v1/descriptor_set.binpb $(PROTOS) && \
+  python server/deploy/http_descriptors.py $(1)/stepwave/v1/descriptor_set.binpb $(2)
 
 .PHONY: proto
-proto: $(STAMP) ## Generate client/stepwave/v1 from proto/
-	$(call GENERATE,client)
+proto: $(STAMP) ## Generate client/stepwave/v1 and server/deploy/http.binpb from proto/
+	$(call GENERATE,client,server/deploy/http.binpb)
 
 .PHONY: proto-check
 proto-check: $(STAMP) # Fail if the generated code does not match proto/
-	@out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; $(call GENERATE,"$$out"); \
+	@out=$$(mktemp -d); trap 'rm -rf "$$out"' EXIT; $(call GENERATE,"$$out","$$out/http.binpb"); \
 	diff -r --exclude=__init__.py --exclude=__pycache__ "$$out/stepwave/v1" client/stepwave/v1 \
-	  || { echo 'client/stepwave/v1 does not match proto/: run make proto'; exit 1; }
+	  || { echo 'client/stepwave/v1 does not match proto/: run make proto'; exit 1; }; \
+	cmp "$$out/http.binpb" server/deploy/http.binpb \
+	  || { echo 'server/deploy/http.binpb does not match proto/ and http.yaml: run make proto'; exit 1; }
 
 BREAKING = buf breaking proto --against "$$(git rev-parse --git-common-dir)\#branch=main,subdir=proto"
 
