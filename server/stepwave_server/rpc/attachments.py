@@ -1,7 +1,7 @@
 """Attachments: the streams that keep a run attached. An attached run is cancelled when its last stream has left.
 
-After the last stream has left, the reconnect window begins. A stream that attaches within it keeps the run. How a stream
-left makes no difference: its connection was lost, its caller cancelled it, or its deadline passed.
+After the last stream has left, the reconnect window begins. A stream that attaches within it keeps the run. It makes no
+difference how a stream has left: its connection was lost, its caller cancelled it, or its deadline passed.
 
 An orderly stop of the server does not detach runs. The next server takes them over, still attached, and begins their
 windows, so that a run whose caller never returns is cancelled. A window of zero does not begin then, because no caller

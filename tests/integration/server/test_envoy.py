@@ -179,7 +179,10 @@ async def test_an_invalid_workflow_is_a_400_with_all_its_problems(http: httpx.As
     info, invalid = response.json()["details"]
     assert response.status_code == 400
     assert info["domain"] == "stepwave"
-    assert {each["field"] for each in invalid["field_violations"]} == {"steps[0].depends_on[0]", "steps[1].action"}
+    assert {each["field"] for each in invalid["field_violations"]} == {
+        "workflow.steps[0].depends_on[0]",
+        "workflow.steps[1].action",
+    }
 
 
 async def test_the_stream_of_an_unknown_run_is_a_404(http: httpx.AsyncClient) -> None:

@@ -159,7 +159,7 @@ def test_a_window_that_outlives_its_run_raises_nothing(loop: ClockedLoop) -> Non
 
 def test_a_stream_that_fails_leaves_too(loop: ClockedLoop, attachments: Attachments, cancelled: list[str]) -> None:
     async def fail() -> None:
-        with attachments.attach(KEY, lambda: None):
+        with attachments.attach(KEY):
             raise asyncio.CancelledError
 
     attachments.add(KEY, 0)
