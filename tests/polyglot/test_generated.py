@@ -1,14 +1,17 @@
 """The generators of further languages read the contract without a warning, and TypeScript accepts what they write."""
 
+import os
 import shutil
 from pathlib import Path
 
 import pytest
 
-from polyglot.conftest import CONTRACT, HERE, PROTO, require, run, run_silent
+from polyglot.conftest import CONTRACT, HERE, PATH, PROTO, once, require, run, run_silent
+from polyglot.test_polyglot import build_go
 
 FILES = {
     "csharp": "Orchestrator.cs",
+    "objc": "stepwave/v1/Orchestrator.pbobjc.h",
     "kotlin": "stepwave/v1/OrchestratorProtoKt.kt",
     "php": "Stepwave/V1/Workflow.php",
     "ruby": "stepwave/v1/orchestrator_pb.rb",
@@ -32,3 +35,12 @@ def test_generated_typescript_passes_the_strict_compiler(tmp_path: Path) -> None
     (tmp_path / "generated").mkdir()
     run_silent("protoc", "-I", PROTO, *options, *CONTRACT, folder=tmp_path)
     run_silent(tools / "tsc", folder=tmp_path)
+
+
+def test_buf_generates_what_the_template_lists(tmp_path: Path, shared_folder: Path) -> None:
+    once(shared_folder / "go", build_go)
+    path = f"{shared_folder / 'go'}{os.pathsep}{PATH}"
+    run_silent("buf", "generate", PROTO, "--template", PROTO / "buf.gen.yaml", folder=tmp_path, PATH=path)
+    made = {file.relative_to(tmp_path / "gen").parts[0] for file in (tmp_path / "gen").rglob("*.*")}
+    assert made == {"go", "cpp", "csharp", "java", "ruby"}
+    assert (tmp_path / "gen" / "go" / "stepwave" / "v1" / "orchestrator_grpc.pb.go").exists()
