@@ -1,11 +1,11 @@
 """The text of one step: its chunks as strings, made from the events of its run."""
 
-import json
 from collections.abc import AsyncIterator
 from typing import Self
 
 from stepwave._model.events import AnyEvent, RunFinished, RunStarted, StepChunk, StepFinished, StepRetrying
 from stepwave._model.results import State, StepResult
+from stepwave._values.numbers import show_json
 from stepwave._values.plain import plain_payload
 
 from .runs import WatchedRun
@@ -145,4 +145,4 @@ async def read_text(
 
 def _text_of(value: object) -> str:
     """Return a chunk or an output as text: a string as it is, anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(plain_payload(value), ensure_ascii=False)
+    return value if isinstance(value, str) else show_json(plain_payload(value))

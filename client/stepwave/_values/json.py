@@ -1,15 +1,17 @@
 """The JSON that Stepwave accepts, checked wherever a value enters, and JSON Pointers into it.
 
 It is RFC 8259 with bounds that the parsers of all languages share. Lists and objects nest at most `MAX_DEPTH` deep. A
-number is within the range of a double and has at most `MAX_NUMBER` characters; its digits are kept as they are. `NaN`
-and `Infinity` are refused.
+number is within the range of a double and has at most `MAX_NUMBER` characters; its digits are kept as they are. The
+keys of an object are distinct, because parsers do not agree which of two counts. `NaN` and `Infinity` are refused.
 """
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from math import isinf
+
+from .numbers import read_json, read_kept, refuse_constant
 
 __all__ = [
     "MAX_DEPTH",
@@ -30,6 +32,7 @@ MAX_NUMBER = 4_300
 
 _TOO_DEEP = f"is nested too deeply: at most {MAX_DEPTH} lists and objects within each other"
 _LONGEST_SAFE = 308  # digits of an integer that any double can hold
+_MAX_SHOWN = 200  # characters of a key or JSON Pointer in a message
 _BLOCK = _LONGEST_SAFE // 2
 _STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 _NO_BRACKET = re.compile(r"[^\[\]{}]+")
@@ -38,29 +41,29 @@ _STEP = {"[": 1, "{": 1, "]": -1, "}": -1}
 
 
 def json_problem(text: str) -> str:
-    """Return why an untrusted JSON text is refused; empty: it is accepted."""
+    """Return why an untrusted JSON text is refused, and where; empty: it is accepted."""
     if text == "null":
         return ""
     if _too_deep(text):
         return _TOO_DEEP
     try:
         _CHECKER.decode(text)
-    except _BadNumber as error:
-        return f"holds {error}"
+    except _Refused:
+        return _placed_problem(text)
     except ValueError as error:
         return f"is not JSON: {error}"
     return ""
 
 
 def parse_json_text(text: str) -> object:
-    """Return the value of an untrusted JSON text.
+    """Return the value of an untrusted JSON text. Its numbers keep their digits for `dump_json`.
 
     Raises:
         ValueError: The text is not JSON that Stepwave accepts; the message says why.
     """
     if problem := json_problem(text):
         raise ValueError(problem.removeprefix("is "))
-    return json.loads(text)
+    return read_json(text, read_kept)
 
 
 def written_problem(text: str) -> str:
@@ -105,8 +108,18 @@ def _has_long_number(text: str) -> bool:
     return any(text[at : at + _BLOCK].isdigit() for at in range(0, len(text) - _BLOCK + 1, _BLOCK))
 
 
-class _BadNumber(ValueError):
-    """Raised when a number breaks a bound."""
+class _Refused(Exception):
+    """Raised at a number that breaks a bound, or an object with a duplicate key. Its place is not known yet."""
+
+
+class _Pairs(list[tuple[str, object]]):
+    """The keys of an object with their values, before keys that are equal become one."""
+
+
+class _Number(str):
+    """The text of a number."""
+
+    __slots__ = ()
 
 
 def _too_deep(text: str) -> bool:
@@ -117,8 +130,8 @@ def _too_deep(text: str) -> bool:
 
 
 def _check_number(text: str) -> None:
-    if problem := number_problem(text):
-        raise _BadNumber(problem)
+    if number_problem(text):
+        raise _Refused
 
 
 def _check_integer(text: str) -> None:
@@ -126,12 +139,62 @@ def _check_integer(text: str) -> None:
         _check_number(text)
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not allowed")
+def _check_keys(pairs: list[tuple[str, object]]) -> None:
+    if len(dict(pairs)) < len(pairs):
+        raise _Refused
+
+
+def _placed_problem(text: str) -> str:
+    """Return the first problem of a refused text with its place, which takes a second and slower reading."""
+    try:
+        value = _FINDER.decode(text)
+    except ValueError as error:  # it has an error of its syntax later on
+        return f"is not JSON: {error}"
+    return next(_problems(value, ()))
+
+
+def _problems(value: object, path: tuple[str | int, ...]) -> Iterator[str]:
+    """Yield the numbers beyond a bound and the duplicate keys of a value; `path` has the keys and indexes to it.
+
+    A pointer is made for a problem alone: its keys may be long, and the values many.
+    """
+    if isinstance(value, _Number):
+        if problem := number_problem(value):
+            yield f"holds {problem}" + (f", at {_quoted(pointer(path))}" if path else "")
+    elif isinstance(value, _Pairs):
+        yield from _duplicates(value, path)
+        for key, item in value:
+            yield from _problems(item, (*path, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _problems(item, (*path, index))
+
+
+def _duplicates(pairs: _Pairs, path: tuple[str | int, ...]) -> Iterator[str]:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            place = f", in the object at {_quoted(pointer(path))}" if path else ""
+            yield f"holds the key {_quoted(key)} twice{place}"
+        seen.add(key)
+
+
+def _quoted(text: str) -> str:
+    """Return a text in quotes, on one line that UTF-8 can encode."""
+    shown = text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 1]}…"
+    return json.dumps(shown, ensure_ascii=False).encode(errors="backslashreplace").decode()
 
 
 def _shortened(text: str) -> str:
     return text if len(text) <= 20 else f"{text[:17]}…"
 
 
-_CHECKER = json.JSONDecoder(parse_float=_check_number, parse_int=_check_integer, parse_constant=_refuse_constant)
+_CHECKER = json.JSONDecoder(
+    parse_float=_check_number,
+    parse_int=_check_integer,
+    parse_constant=refuse_constant,
+    object_pairs_hook=_check_keys,
+)
+_FINDER = json.JSONDecoder(
+    parse_float=_Number, parse_int=_Number, parse_constant=refuse_constant, object_pairs_hook=_Pairs
+)

@@ -3,15 +3,19 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from stepwave.v1 import payload_pb2
 
 from .json import written_problem
+from .numbers import kept_text, read_json, read_kept, refuse_constant, write_json
 
-__all__ = ["JSON", "Blob", "Output", "dump_json", "from_payload", "load_json", "to_payload"]
+__all__ = ["JSON", "Blob", "Output", "dump_json", "from_payload", "keep_digits", "load_json", "to_payload"]
 
-JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
+if TYPE_CHECKING:
+    JSON: TypeAlias = bool | int | float | str | Sequence["JSON"] | Mapping[str, "JSON"] | None
+else:
+    JSON = Any  # as a type hint of an action: pydantic cannot read an alias that refers to itself
 
 Output: TypeAlias = Any
 """An output of a run: JSON as Python values, or a `Blob`. `Any` as with `json.loads`: the workflow knows its type."""
@@ -25,6 +29,18 @@ class Blob:
     content_type: str = "application/octet-stream"
 
 
+_keeps_digits = False
+
+
+def keep_digits() -> None:
+    """Let the numbers of `load_json` keep their digits for `dump_json`, in this process. For the command line.
+
+    Otherwise they become Python's floats.
+    """
+    global _keeps_digits
+    _keeps_digits = True
+
+
 def dump_json(value: object) -> str:
     """Write a value as one JSON text, without spaces.
 
@@ -33,7 +49,7 @@ def dump_json(value: object) -> str:
             the bounds.
     """
     try:
-        text = _ENCODER.encode(value)
+        text = _write(value, _ENCODER)
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"JSON cannot hold the value: {error}") from error
     if problem := written_problem(text):
@@ -41,7 +57,7 @@ def dump_json(value: object) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:  # a lone surrogate: UTF-8 cannot hold it, an escape can
-        return json.dumps(value, separators=(",", ":"))
+        return _write(value, _ASCII_ENCODER)
     return text
 
 
@@ -52,19 +68,20 @@ def load_json(text: str) -> JSON:
         ValueError: The text is not JSON (`NaN` and `Infinity` are refused), or nested beyond the interpreter's limit.
     """
     try:
-        value: JSON = _DECODER.decode(text)
+        value: JSON = read_json(text, read_kept) if _keeps_digits else _DECODER.decode(text)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     return value
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+def _write(value: object, encoder: json.JSONEncoder) -> str:
+    return write_json(value, encoder, kept_text) if _keeps_digits else encoder.encode(value)
 
 
 # Made once: with options, `json.dumps` and `json.loads` make one for every call, which costs more than the value.
 _ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+_ASCII_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
+_DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
 def to_payload(value: object) -> payload_pb2.Payload:

@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from stepwave._files.schema import workflow_schema
+from stepwave._values.payload import keep_digits
 from stepwave.exceptions import StepwaveError
 
 from .commands.backup import backup
@@ -87,6 +88,7 @@ def run_app() -> NoReturn:
 
     With `STEPWAVE_DEBUG` set, errors are raised with their traceback.
     """
+    keep_digits()
     with bounded_exit():
         try:
             try:

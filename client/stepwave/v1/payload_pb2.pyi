@@ -20,8 +20,11 @@ DESCRIPTOR: _descriptor.FileDescriptor
 class Payload(_message.Message):
     """A value: the input of a run or step, the output of a step, or a chunk of a stream.
 
-    JSON is sent as text. Numbers keep their digits (2^53+1 survives), and a person can read it in any tool. The encoded payload
-    has at most the server's `max_payload_bytes` (1 MiB unless configured).
+    JSON is sent as text, and a person can read it in any tool. The server passes values on without reading their numbers, so they
+    keep their digits: `1.10`, `1E2`, `-0`, 2^53+1. White space and the escapes in strings may change. An action in Python reads a
+    number with a fraction or an exponent as a double, and `-0`, too. It answers with the same digits where it passes a number of
+    its input on, and with the shortest digits of the double (`1.1`) where it computes one. The encoded payload has at most the
+    server's `max_payload_bytes` (1 MiB unless configured).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -30,7 +33,8 @@ class Payload(_message.Message):
     BLOB_FIELD_NUMBER: _builtins.int
     json: _builtins.str
     """One JSON text (RFC 8259), within limits that every reader supports: lists and objects nest at most 100 deep, and a
-    number is within the range of a double and has at most 4,300 characters. `NaN` and `Infinity` are refused.
+    number is within the range of a double and has at most 4,300 characters. `NaN`, `Infinity`, and objects with a key twice
+    are refused. The violation names the key or number, and the JSON Pointer (RFC 6901) to the object or number.
     """
     @_builtins.property
     def blob(self) -> Global___Blob:

@@ -22,7 +22,7 @@ from stepwave._actions.hints import advice, is_context, read_hint
 from stepwave._actions.typed_dicts import accept_typed_dicts
 from stepwave._values.payload import Blob
 from stepwave_server.actions.failures import ActionFailed
-from stepwave_server.actions.values import load
+from stepwave_server.actions.values import Unread, load
 from stepwave_server.core.model import Payload, Reason
 from stepwave_server.core.validate import did_you_mean
 
@@ -50,6 +50,7 @@ class Signature:
         checker: Checks the arguments from the input, and fills in defaults; `None`: there are no such parameters.
         keys: The keys of the input by the parameter that takes them.
         whole: The name of the parameter that takes the whole input; empty: none.
+        unread: Whether that parameter takes the input as it came, as `Unread`.
         context: The name of the parameter that takes the context; empty: none.
         takes_others: Whether the function takes any other key as well, by `**kwargs`.
         schema: A JSON Schema of the input; empty: none.
@@ -58,6 +59,7 @@ class Signature:
     checker: TypeAdapter[dict[str, object]] | None
     keys: Mapping[str, tuple[str, ...]]
     whole: str
+    unread: bool
     context: str
     takes_others: bool
     schema: Mapping[str, object]
@@ -76,6 +78,9 @@ class Signature:
         parameters = (signature or inspect.signature(function)).parameters.values()
         hints = _hints(function, parameters)
         context = next((name for name, hint in hints.items() if is_context(hint)), "")
+        unread = _is_unread(hints.get("input"))
+        if unread:
+            hints["input"] = object
         filled = [it.replace(annotation=hints[it.name]) for it in parameters if it.name != context]
         takes_others = any(it.kind is Parameter.VAR_KEYWORD for it in filled)
         keys = {it.name: _keys(it) for it in filled if it.kind in _BY_NAME}
@@ -88,6 +93,7 @@ class Signature:
             checker=checker,
             keys=keys,
             whole=whole,
+            unread=unread,
             context=context,
             takes_others=takes_others,
             schema=_schema(checker, keys[whole][0] if whole else "", name),
@@ -106,7 +112,8 @@ class Signature:
         """
         arguments: dict[str, object] = {}
         if self.checker is not None or strict:
-            arguments, problems = self._read(load(payload), strict=strict)
+            value = Unread(payload) if self.unread else load(payload)
+            arguments, problems = self._read(value, strict=strict)
             if problems:
                 raise ActionFailed(Reason.INVALID_INPUT, _listed([problem for _, problem in problems]))
         if self.context:
@@ -191,6 +198,11 @@ def _hint(function: Callable[..., object], parameter: Parameter) -> object:
     hint = read_hint(function, parameter)
     accept_typed_dicts(hint)
     return Any if isinstance(hint, typing.ParamSpecKwargs) else hint
+
+
+def _is_unread(hint: object) -> bool:
+    """Return whether a hint is `Unread`. It may be optional, for calls without a server."""
+    return hint is Unread or Unread in typing.get_args(hint)
 
 
 def _keys(parameter: Parameter) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from stepwave_server.actions.answers import Emit, InThread, Invocation
 from stepwave_server.actions.call import Signature
 from stepwave_server.actions.failures import cut
 from stepwave_server.actions.threads import run_in_thread
+from stepwave_server.actions.values import keep_numbers
 from stepwave_server.core.model import Payload
 from stepwave_server.core.validate import did_you_mean
 
@@ -144,6 +145,7 @@ class Action:
             ActionFailed: The input does not match the parameters, or the answer is not JSON or too large.
             BaseException: The action raised it.
         """
+        keep_numbers()
         arguments = self._signature.arguments(payload, context, strict=strict)
         invocation = Invocation(self._function, arguments, emit, max_bytes, text=self._text, in_thread=in_thread)
         return await (invocation.run_on_thread() if self.threaded else invocation.run_on_loop())

@@ -149,3 +149,26 @@ def test_a_module_that_exits_is_an_error_with_its_line(tmp_path: Path) -> None:
     done = Shell(folder=tmp_path).run("run", str(flow), "--actions", "leaves")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == f"module 'leaves' cannot be imported: SystemExit: 0 ({tmp_path}/leaves.py:2)\n"
+
+
+DIGITS = """name: digits
+steps:
+- {id: a, action: core.echo, input: {given: {$input: ""}, own: [2.50, -0]}}
+"""
+
+
+@pytest.mark.parametrize("option", ["--local", "--raw"])
+def test_numbers_keep_their_digits_from_the_input_to_the_output(shell: Shell, tmp_path: Path, option: str) -> None:
+    (tmp_path / "digits.yaml").write_text(DIGITS)
+    given = '{"n": [1.10, 0.1234567890123456789, 1E2, 1e-7]}'
+    done = shell.run("run", str(tmp_path / "digits.yaml"), "--input", given, option)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout, parse_float=str, parse_int=str)
+    value = found["a"] if option == "--local" else found
+    assert value == {"given": {"n": ["1.10", "0.1234567890123456789", "1E2", "1e-7"]}, "own": ["2.50", "-0"]}
+
+
+def test_a_duplicate_key_of_the_input_is_a_usage_error(local_shell: Shell) -> None:
+    done = local_shell.run("run", "flows/greeting.yaml", "--local", "--input", '{"a": [{"n": 1, "n": 2}]}')
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == '--input: holds the key "n" twice, in the object at "/a/0"\n'

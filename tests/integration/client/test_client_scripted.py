@@ -4,8 +4,9 @@ from collections.abc import Iterable, Sequence
 
 import pytest
 
-from stepwave import Client, Event, Fallback, Retry, StepFinished, StepRetrying, StepStarted, Workflow, action
-from stepwave.testing import run_scripted
+from stepwave import JSON, Client, Event, Fallback, Retry, StepFinished, StepRetrying, StepStarted, Workflow, action
+from stepwave._values import payload
+from stepwave.testing import replay, run_scripted
 
 
 @pytest.fixture
@@ -14,7 +15,11 @@ def stepwave_actions() -> Iterable[object]:
     async def flaky() -> str:
         raise ConnectionError("gone")
 
-    return [flaky]
+    @action
+    def turn(input: list[JSON]) -> list[JSON]:
+        return input[::-1]
+
+    return [flaky, turn]
 
 
 def mixed() -> Workflow:
@@ -53,3 +58,15 @@ def test_a_scripted_run_and_a_servers_have_the_same_events(stepwave_client: Clie
         served = list(run)
     assert facts_of(scripted.events) == facts_of(served)
     assert len(served) > 20
+
+
+def test_numbers_keep_their_digits_as_on_a_server(stepwave_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    flow = Workflow("digits").to_proto()
+    flow.steps.add(id="own", action="core.echo").input.json = "[1.10,0.1234567890123456789,1E2,-0]"
+    flow.steps.add(id="turned", action="turn").bindings.add().step.id = "own"
+    monkeypatch.setattr(payload, "_keeps_digits", True)  # as the command line reads outputs
+    scripted = run_scripted(flow, {"turn": lambda input: input[::-1]})
+    served = stepwave_client.run(flow)
+    assert payload.dump_json(scripted.outputs) == payload.dump_json(served.outputs)
+    assert payload.dump_json(served.outputs) == '{"turned":[-0,1E2,0.1234567890123456789,1.10]}'
+    replay(stepwave_client.export(served.run_id))

@@ -63,7 +63,8 @@ def test_an_input_that_is_not_json_is_refused(text: str) -> None:
     ("text", "problem"),
     [
         ("1e400", "holds the number 1e400, which is beyond the range of a double"),
-        ('{"n": [-1e999]}', "holds the number -1e999, which is beyond the range of a double"),
+        ('{"n": [-1e999]}', 'holds the number -1e999, which is beyond the range of a double, at "/n/0"'),
+        ('{"n": [{"a": 1, "a": 2}]}', 'holds the key "a" twice, in the object at "/n/0"'),
         ("9" * 5_000, "holds a number of 5,000 characters, and 4,300 are allowed"),
         ("[" * 975 + "]" * 975, "nested too deeply: at most 100 lists and objects within each other"),
     ],

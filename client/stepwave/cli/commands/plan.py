@@ -1,9 +1,8 @@
 """`stepwave plan`: explain how a workflow would run, without running it."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
 from itertools import groupby
-from typing import cast
 
 from stepwave._model.catalog import InputRule, Plan, PlannedBinding, PlannedFallback, PlannedStep
 from stepwave._values.json import parse_pointer
@@ -111,7 +110,7 @@ def _input_text(fixed: JSON | Blob, bindings: Iterable[PlannedBinding]) -> str:
     """Return an input in the format of workflow files."""
     if isinstance(fixed, Blob):
         return value_text(fixed)
-    value = cast("JSON", json.loads(json.dumps(fixed)))  # a copy, because the bindings are set in it
+    value = deepcopy(fixed)  # because the bindings are set in it
     for binding in bindings:
         value = _set(value, parse_pointer(binding.target), _reference(binding))
     return value_text(value)

@@ -1,6 +1,5 @@
 """Printing: a command's output to standard output, everything else to standard error."""
 
-import json
 import os
 import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
@@ -13,6 +12,7 @@ from rich.text import Text
 
 from stepwave._actions.failure import FailureReason
 from stepwave._model.results import Failure, RunResult
+from stepwave._values.numbers import show_json
 from stepwave._values.payload import JSON
 from stepwave._values.plain import plain_payload
 from stepwave.cli.process.standard_streams import output_stream
@@ -103,7 +103,7 @@ def print_json(value: JSON, *, pretty: bool = True) -> None:
         value: The value.
         pretty: Whether to indent it, for people. Otherwise it is one line, for programs that follow events.
     """
-    print_line(json.dumps(value, ensure_ascii=False, indent=2 if pretty else None))
+    print_line(show_json(value, indent=2 if pretty else None))
     output_stream().flush()
 
 

@@ -1,6 +1,5 @@
 """Texts for people, without control characters: durations, counts, failures and values, each on one line, and logs."""
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
@@ -12,6 +11,7 @@ from rich.text import Text
 from stepwave._model.catalog import ActionLimit
 from stepwave._model.events import LogLevel, StepLog, StepWaiting, WaitCause
 from stepwave._model.results import Counts, Failure, Run, SkipCause, SkipReason, State
+from stepwave._values.numbers import show_json
 from stepwave._values.payload import JSON, Blob
 from stepwave._values.text import duration_text, one_line, plural
 
@@ -125,7 +125,7 @@ def value_text(value: JSON | Blob) -> str:
     """Return a value on one line: a string without quotes, a blob as its size and type, other values as JSON."""
     if isinstance(value, Blob):
         return f"{plural(len(value.data), 'byte')} of {one_line(value.content_type)}"
-    return one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return one_line(value if isinstance(value, str) else show_json(value))
 
 
 def run_state(run: Run) -> str:

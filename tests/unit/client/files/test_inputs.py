@@ -107,6 +107,21 @@ def test_a_number_beyond_the_range_of_doubles_is_reported_at_its_place(text: str
     assert problem.message == "holds the number 1e400, which is beyond the range of a double"
 
 
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("input: {n: 1, n: 2}", "2:17"),
+        ("input: {x: {$literal: {y: [{n: 1, n: 2}]}}}", "2:37"),
+        ("input: {x: {$from: a, default: [{n: 1, n: 2}]}}", "2:42"),
+        ("fallback: {value: {n: 1, n: 2}}", "2:28"),
+    ],
+)
+def test_a_duplicate_key_is_reported_at_its_place(text: str, place: str) -> None:
+    with pytest.raises(WorkflowFileError) as refused:
+        read_step(text)
+    assert [str(problem) for problem in refused.value.problems] == [f'{place}: duplicate key "n", first on line 2']
+
+
 def test_a_literal_is_itself_whatever_keys_it_has() -> None:
     step = read_step("input: {x: {$literal: {$from: a, $literal: 1}}}")
     assert step.input.json == '{"x":{"$from":"a","$literal":1}}'
