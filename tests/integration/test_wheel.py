@@ -4,8 +4,10 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from integration.documents import Reader
 
@@ -30,6 +32,15 @@ def wheel(tmp_path: Path) -> Path:
     run(sys.executable, "-m", "build", "--outdir", folder, CHECKOUT, folder=tmp_path)
     (built,) = folder.glob("*.whl")
     return built
+
+
+def test_the_wheel_has_the_contract_for_other_languages(wheel: Path) -> None:
+    with ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        descriptors = FileDescriptorSet.FromString(archive.read("stepwave/v1/descriptor_set.binpb"))
+    contract = {f"stepwave/v1/{file.name}" for file in (CHECKOUT / "proto" / "stepwave" / "v1").glob("*.proto")}
+    assert contract <= names
+    assert contract <= {file.name for file in descriptors.file}
 
 
 @pytest.mark.timeout(300)  # pip installs about 30 packages

@@ -111,7 +111,9 @@ def _compact(json_text: str) -> str:
 
 FIELDS: dict[str, Callable[[payload_pb2.Payload], workflow_pb2.Workflow]] = {
     "workflow.steps[0].input": lambda bad: flow(step("s", given=bad)),
-    "workflow.steps[0].bindings[0].default": lambda bad: flow(step("s", bindings=[bind("", "input", "/x", default=bad)])),
+    "workflow.steps[0].bindings[0].default": lambda bad: flow(
+        step("s", bindings=[bind("", "input", "/x", default=bad)])
+    ),
     "workflow.steps[0].fallback.value": lambda bad: flow(step("s", fallback=_fallback(bad))),
     "workflow.steps[0].fallback.action.input": lambda bad: flow(step("s", fallback=fallback_to("noop", bad))),
     "workflow.steps[0].fallback.action.bindings[0].default": lambda bad: flow(
