@@ -121,13 +121,14 @@ def _require_unavailable(error: AioRpcError) -> None:
 
 
 def _events(data: bytes) -> Iterator[bytes]:
-    """Yield the encoded events of a response. Each is in field 1 with its length; field 2 is a number."""
+    """Yield the encoded events of a response: field 1. Field 2 is a number; fields 1 and 3 follow their lengths."""
     place = 0
     while place < len(data):
-        field, place = _varint(data, place)
+        tag, place = _varint(data, place)
         size, place = _varint(data, place)
-        if field >> 3 == 1:
-            yield data[place : place + size]
+        if tag & 7 == 2:  # the wire type of what follows its length
+            if tag >> 3 == 1:
+                yield data[place : place + size]
             place += size
 
 

@@ -130,4 +130,4 @@ async def test_a_new_run_of_the_missing_action_is_refused(restarts: Restarts) ->
     await _leave_running(restarts)
     async with restarts.start(without="controlled") as second:
         refused = await refusal(second.client.start(BLOCKED, run_id="new"))
-        assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["steps[0].action"])
+        assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["workflow.steps[0].action"])
