@@ -31,6 +31,11 @@ demo: $(STAMP) ## Start a server, run the briefing example with the live view, a
 test: $(STAMP) ## Run all tests in parallel, one process per core
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
+.PHONY: polyglot
+polyglot: $(STAMP) ## Test the contract from other languages; needs compilers, which it installs from Debian
+	tests/polyglot/install.sh
+	$(BIN)/python -m pytest -n auto --dist worksteal tests/polyglot
+
 .PHONY: soak
 soak: $(STAMP) ## Kill a server repeatedly under load for STEPWAVE_SOAK_MINUTES (default: 10), and check that nothing is lost
 	$(BIN)/python -m pytest -s tests/integration/durable/soak.py
