@@ -131,7 +131,9 @@ class ExecuteWorkflowResponse(_message.Message):
     last_sequence: _builtins.int
     """The sequence of the newest event that this stream has reached, including events that `kinds` filters out."""
     run_id: _builtins.str
-    """The run's id, in the first message only. That message is sent as soon as the run is accepted, and has no events."""
+    """The run's id, in the first message only. That message is sent as soon as the run is accepted, with its first events if `kinds`
+    does not filter them out.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[_event_pb2.RunEvent]:
         """The events, in order. Empty: a heartbeat, sent after 15 s without events (unless configured)."""

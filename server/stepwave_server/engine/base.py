@@ -236,7 +236,7 @@ class Engine(Protocol):
     ) -> AsyncGenerator[Batch, None]:
         """Stream a run's events after a sequence number. A batch without events is a heartbeat.
 
-        With `first`, this message comes before all events.
+        With `first`, an encoded message, its fields come before all events.
         """
         ...
 

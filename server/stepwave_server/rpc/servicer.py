@@ -117,8 +117,9 @@ class Orchestrator:
         with self._attachments.attach(key) as attachment:
             async with aclosing(self._engine.watch(key, after, kinds, first)) as batches:
                 async for batch in batches:
-                    if announced and batch.data is first:
+                    if announced:
                         await context.send_initial_metadata(((RUN_ID_HEADER, key.run_id),))
+                        announced = False
                     attachment.ended = batch.last
                     yield batch.data
 

@@ -161,7 +161,8 @@ class RunQueries:
             key: The run.
             after: The sequence number.
             kinds: The kinds of events; empty: all.
-            first: A message to send before any event, as soon as no transient event can be missed; empty: none.
+            first: An encoded message to put before the first batch, or to send alone if no event may follow soon. The
+                bytes of two messages, one after the other, are one message with the fields of both. Empty: none.
 
         Raises:
             RunNotFound: The run does not exist, or was deleted meanwhile.
@@ -189,11 +190,13 @@ class RunQueries:
             run.subscribers.join(watcher)
         try:
             with self._journal.reading(key):
-                if first:
+                if first and kinds and Kind.RUN_STARTED not in kinds:
                     yield Batch(first, last=False)
+                    first = b""
                 async with aclosing(watcher.batches()) as batches:
                     async for batch in batches:
-                        yield batch
+                        yield Batch(first + batch.data, batch.last) if first else batch
+                        first = b""
         finally:
             self._watchers.discard(watcher)
             if run is not None:
