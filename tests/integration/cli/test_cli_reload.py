@@ -29,10 +29,13 @@ WAITS = """\
         await asyncio.sleep(0.01)
 """
 BLOCKS = "    while True:\n        pass\n"
+# The waits are short, because Python runs a signal's handler between two bytecodes: one that arrives just before an
+# endless wait begins would be handled only after it.
 IMPORTING = """\
-import sys, threading
+import sys, time
 print("importing", file=sys.stderr, flush=True)
-threading.Event().wait()
+while True:
+    time.sleep(0.01)
 """
 PRINTS = """\
 import os
