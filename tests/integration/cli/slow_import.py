@@ -9,4 +9,6 @@ from process_actions import start_command  # type: ignore[import-not-found]  # i
 start_command(os.environ["IMPORT_FIFO"])
 sys.stderr.write("importing\n")
 sys.stderr.flush()
-time.sleep(float(os.environ.get("IMPORT_SECONDS", "600")))
+end = time.monotonic() + float(os.environ.get("IMPORT_SECONDS", "600"))
+while time.monotonic() < end:  # in short waits: a signal just before a long one would be handled only after it
+    time.sleep(0.01)
