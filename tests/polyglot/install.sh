@@ -3,12 +3,13 @@
 set -euo pipefail
 
 packages=(
-  protobuf-compiler jq
+  protobuf-compiler jq curl
   golang-go golang-google-grpc-dev golang-google-protobuf-dev
   g++ pkg-config protobuf-compiler-grpc libgrpc++-dev libprotobuf-dev
   default-jdk-headless protobuf-compiler-grpc-java-plugin libgrpc-java libprotobuf-java libnetty-java libperfmark-java
   libgoogle-gson-java libguava-java liberror-prone-java libgeronimo-annotation-1.3-spec-java libjsr305-java
 )
+command -v npm >/dev/null || packages+=(nodejs npm)
 sudo=(); [ "$(id -u)" = 0 ] || sudo=(sudo)
 if dpkg-query --show "${packages[@]}" >/dev/null 2>&1; then exit; fi
 "${sudo[@]}" apt-get update -qq

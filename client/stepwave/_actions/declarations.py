@@ -1,4 +1,4 @@
-"""What the function of an action declares: the keys that it takes from an input, and the type of its answer."""
+"""Reads what the function of an action declares: the keys of its input, and the type of its answer."""
 
 import inspect
 import types

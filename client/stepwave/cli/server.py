@@ -98,7 +98,7 @@ def start_logging(level: str) -> None:
 
 @contextmanager
 def capture_action_logs() -> Iterator[None]:
-    """Take what actions in this process log, while inside: it is shown as events of the run, and only so.
+    """Show what actions in this process log as events of their run, and nowhere else, while inside.
 
     Handlers that write to a standard stream leave these records out. If no module of actions has configured logging,
     records of level INFO and above are taken. The warnings of other code still go to standard error, as they do by

@@ -68,7 +68,7 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     `ExecuteWorkflow` or `StartRun` safely, set `run_id`: the call then starts at most one run.
 
     gRPC itself ends calls without an `ErrorInfo`: `DEADLINE_EXCEEDED` and `CANCELLED` by the caller, `UNIMPLEMENTED` for a method
-    that the server does not have, `UNAVAILABLE` for a lost connection, and `RESOURCE_EXHAUSTED` for a message beyond four times the
+    that the server does not have, `UNAVAILABLE` for a lost connection, and `RESOURCE_EXHAUSTED` for a message beyond twice the
     server's limit.
     """
 

@@ -1,4 +1,4 @@
-"""What actions log: each attempt has a sink, which takes log records until the attempt ends.
+"""Captures what actions log. Each attempt has a sink, which accepts log records until the attempt ends.
 
 Records reach the sink of their attempt in two ways. The logger of the attempt's `Context` hands them over itself. With
 `capture_logs`, a handler of the root logger hands over the records of all other loggers, by a context variable that
@@ -54,7 +54,7 @@ if hasattr(os, "register_at_fork"):
 
 
 class LogSink:
-    """Takes the log records of one attempt, on any thread, until the attempt ends.
+    """Accepts the log records of one attempt, on any thread, until the attempt ends.
 
     Context variables and loggers may outlive the attempt. They refer to its sink alone, which then refers to nothing.
 
@@ -71,19 +71,19 @@ class LogSink:
         self._forks = _forks
 
     def enter(self) -> None:
-        """Take the records of the current context, and of contexts that are copied from it."""
+        """Make this the sink of the current context, and of contexts that are copied from it."""
         _sink.set(self)
 
     @property
     def is_open(self) -> bool:
-        """Whether it takes records. A forked process has the memory of the server, but not the server."""
+        """Whether it accepts records. A forked process has the memory of the server, but not the server."""
         return self._keep is not None and self._forks == _forks
 
     def take(self, record: logging.LogRecord) -> bool:
-        """Take a record, unless the attempt has ended. An error never reaches the action.
+        """Accept a record, unless the attempt has ended. An error never reaches the action.
 
         Returns:
-            Whether it was taken.
+            Whether it was accepted.
         """
         keep = self._keep
         if keep is None or not self.is_open:
@@ -96,7 +96,7 @@ class LogSink:
         return True
 
     def close(self) -> None:
-        """Take no more records, and drop all references."""
+        """Accept no more records, and drop all references."""
         self._keep = None
 
 

@@ -253,7 +253,7 @@ def _cause_of_addition(run: RunState, event: StepsAdded, following: Iterator[Eve
 
 
 def _goes_on(run: RunState, part: StepsAdded, batch: tuple[Step, ...], later: StepsAdded) -> bool:
-    """Say whether an addition goes on after a part: the part is full of steps, or of waves."""
+    """Return whether an addition continues after a part: the part is full of steps, or of waves."""
     if later.time != part.time:
         return False
     if later.steps:

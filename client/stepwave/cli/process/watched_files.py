@@ -54,7 +54,7 @@ class WatchedFiles:
         self._known: dict[Path, _Stamp] = {}
 
     def begin(self) -> None:
-        """Take the present state of the files as unchanged. Call this before a server is started from them."""
+        """Record the state of the files. Later changes are compared with it. Call this before a server starts."""
         self._imported.clear()
         self._named = self._find_named()
         self._known = {file: _stamp(file) for file in {*self._named, *_project_files(self._folder)}}

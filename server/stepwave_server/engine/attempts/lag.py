@@ -49,7 +49,7 @@ class Tick:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What the loop's thread executes.
+    """The code that the loop's thread executes.
 
     Attributes:
         line: The file and line.
