@@ -108,7 +108,13 @@ class RawClient:
     """A channel to a server, and short forms of the calls."""
 
     def __init__(self, address: str) -> None:
-        options = [("grpc.max_receive_message_length", MAX_BYTES), ("grpc.use_local_subchannel_pool", 1)]
+        options = [
+            ("grpc.max_receive_message_length", MAX_BYTES),
+            ("grpc.use_local_subchannel_pool", 1),
+            # gRPC otherwise enlarges the window to what the connection can take: a client that reads nothing could then
+            # be sent all of a large run.
+            ("grpc.http2.bdp_probe", 0),
+        ]
         self.channel = grpc.aio.insecure_channel(address, options=options)
         self.stub: orchestrator_pb2_grpc.OrchestratorServiceAsyncStub
         self.stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self.channel)
