@@ -59,6 +59,12 @@ class _EventKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_EventKind.V
     """`step_ready`."""
     EVENT_KIND_STEP_LOG: _EventKind.ValueType  # 23
     """`step_log`."""
+    EVENT_KIND_STEP_EXPANDED: _EventKind.ValueType  # 24
+    """`step_expanded`."""
+    EVENT_KIND_STEP_STOPPING: _EventKind.ValueType  # 25
+    """`step_stopping`."""
+    EVENT_KIND_STEPS_REUSED: _EventKind.ValueType  # 26
+    """`steps_reused`."""
 
 class EventKind(_EventKind, metaclass=_EventKindEnumTypeWrapper):
     """The kinds of events, for filters. Each is the name of a field of `RunEvent.kind`."""
@@ -93,6 +99,12 @@ EVENT_KIND_STEP_READY: EventKind.ValueType  # 22
 """`step_ready`."""
 EVENT_KIND_STEP_LOG: EventKind.ValueType  # 23
 """`step_log`."""
+EVENT_KIND_STEP_EXPANDED: EventKind.ValueType  # 24
+"""`step_expanded`."""
+EVENT_KIND_STEP_STOPPING: EventKind.ValueType  # 25
+"""`step_stopping`."""
+EVENT_KIND_STEPS_REUSED: EventKind.ValueType  # 26
+"""`steps_reused`."""
 Global___EventKind: _TypeAlias = EventKind  # noqa: Y015
 
 class _LogLevel:
@@ -196,6 +208,9 @@ class RunEvent(_message.Message):
     RUN_FINISHED_FIELD_NUMBER: _builtins.int
     STEP_READY_FIELD_NUMBER: _builtins.int
     STEP_LOG_FIELD_NUMBER: _builtins.int
+    STEP_EXPANDED_FIELD_NUMBER: _builtins.int
+    STEP_STOPPING_FIELD_NUMBER: _builtins.int
+    STEPS_REUSED_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The id of the run."""
     sequence: _builtins.int
@@ -262,6 +277,18 @@ class RunEvent(_message.Message):
     def step_log(self) -> Global___StepLog:
         """Transient: a running attempt logged a message."""
 
+    @_builtins.property
+    def step_expanded(self) -> Global___StepExpanded:
+        """A step became several: the children of a `for_each`, or the steps of a nested workflow."""
+
+    @_builtins.property
+    def step_stopping(self) -> Global___StepStopping:
+        """An expanded step timed out. None of its steps starts any more, and their running attempts are interrupted."""
+
+    @_builtins.property
+    def steps_reused(self) -> Global___StepsReused:
+        """Outputs of an earlier run were taken over, for steps that are not known yet."""
+
     def __init__(
         self,
         *,
@@ -282,12 +309,15 @@ class RunEvent(_message.Message):
         run_finished: Global___RunFinished | None = ...,
         step_ready: Global___StepReady | None = ...,
         step_log: Global___StepLog | None = ...,
+        step_expanded: Global___StepExpanded | None = ...,
+        step_stopping: Global___StepStopping | None = ...,
+        steps_reused: Global___StepsReused | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "run_finished", b"run_finished", "run_started", b"run_started", "run_stopping", b"run_stopping", "step_chunk", b"step_chunk", "step_finished", b"step_finished", "step_log", b"step_log", "step_progress", b"step_progress", "step_ready", b"step_ready", "step_retrying", b"step_retrying", "step_started", b"step_started", "step_waiting", b"step_waiting", "steps_added", b"steps_added", "time", b"time", "wave_finished", b"wave_finished", "wave_started", b"wave_started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "run_finished", b"run_finished", "run_started", b"run_started", "run_stopping", b"run_stopping", "step_chunk", b"step_chunk", "step_expanded", b"step_expanded", "step_finished", b"step_finished", "step_log", b"step_log", "step_progress", b"step_progress", "step_ready", b"step_ready", "step_retrying", b"step_retrying", "step_started", b"step_started", "step_stopping", b"step_stopping", "step_waiting", b"step_waiting", "steps_added", b"steps_added", "steps_reused", b"steps_reused", "time", b"time", "wave_finished", b"wave_finished", "wave_started", b"wave_started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "run_finished", b"run_finished", "run_id", b"run_id", "run_started", b"run_started", "run_stopping", b"run_stopping", "sequence", b"sequence", "step_chunk", b"step_chunk", "step_finished", b"step_finished", "step_log", b"step_log", "step_progress", b"step_progress", "step_ready", b"step_ready", "step_retrying", b"step_retrying", "step_started", b"step_started", "step_waiting", b"step_waiting", "steps_added", b"steps_added", "time", b"time", "wave_finished", b"wave_finished", "wave_started", b"wave_started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["kind", b"kind", "run_finished", b"run_finished", "run_id", b"run_id", "run_started", b"run_started", "run_stopping", b"run_stopping", "sequence", b"sequence", "step_chunk", b"step_chunk", "step_expanded", b"step_expanded", "step_finished", b"step_finished", "step_log", b"step_log", "step_progress", b"step_progress", "step_ready", b"step_ready", "step_retrying", b"step_retrying", "step_started", b"step_started", "step_stopping", b"step_stopping", "step_waiting", b"step_waiting", "steps_added", b"steps_added", "steps_reused", b"steps_reused", "time", b"time", "wave_finished", b"wave_finished", "wave_started", b"wave_started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_started", "wave_started", "step_started", "step_chunk", "step_progress", "step_waiting", "step_retrying", "step_finished", "wave_finished", "steps_added", "run_stopping", "run_finished", "step_ready", "step_log"]  # noqa: Y015
+    _WhichOneofReturnType_kind: _TypeAlias = _typing.Literal["run_started", "wave_started", "step_started", "step_chunk", "step_progress", "step_waiting", "step_retrying", "step_finished", "wave_finished", "steps_added", "run_stopping", "run_finished", "step_ready", "step_log", "step_expanded", "step_stopping", "steps_reused"]  # noqa: Y015
     _WhichOneofArgType_kind: _TypeAlias = _typing.Literal["kind", b"kind"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_kind) -> _WhichOneofReturnType_kind | None: ...
 
@@ -411,7 +441,7 @@ class StepStarted(_message.Message):
     """The number of the attempt, from 1."""
     @_builtins.property
     def deadline(self) -> _timestamp_pb2.Timestamp:
-        """The time when the attempt times out."""
+        """The time when the attempt times out. Not set: it does not. That is so for steps of `core.wait` without a timeout."""
 
     @_builtins.property
     def ready_time(self) -> _timestamp_pb2.Timestamp:
@@ -738,6 +768,119 @@ class StepsAdded(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepsAdded: _TypeAlias = StepsAdded  # noqa: Y015
+
+@_typing.final
+class StepExpanded(_message.Message):
+    """A step became several. Each of them has events of its own; the step ends after all of them."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STEP_ID_FIELD_NUMBER: _builtins.int
+    ITEM_COUNT_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
+    INPUT_FIELD_NUMBER: _builtins.int
+    step_id: _builtins.str
+    """The id of the step."""
+    item_count: _builtins.int
+    """The number of its children, `id[0]`, `id[1]`, …. Set for a `for_each` only."""
+    @_builtins.property
+    def workflow(self) -> _workflow_pb2.Workflow:
+        """The workflow that it runs. Set if the step's action chose it. Not set: the step's own `workflow`."""
+
+    @_builtins.property
+    def input(self) -> _payload_pb2.Payload:
+        """The input of that workflow. Set if the step's action chose it."""
+
+    def __init__(
+        self,
+        *,
+        step_id: _builtins.str = ...,
+        item_count: _builtins.int | None = ...,
+        workflow: _workflow_pb2.Workflow | None = ...,
+        input: _payload_pb2.Payload | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_item_count", b"_item_count", "input", b"input", "item_count", b"item_count", "workflow", b"workflow"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_item_count", b"_item_count", "input", b"input", "item_count", b"item_count", "step_id", b"step_id", "workflow", b"workflow"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__item_count: _TypeAlias = _typing.Literal["item_count"]  # noqa: Y015
+    _WhichOneofArgType__item_count: _TypeAlias = _typing.Literal["_item_count", b"_item_count"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__item_count) -> _WhichOneofReturnType__item_count | None: ...
+
+Global___StepExpanded: _TypeAlias = StepExpanded  # noqa: Y015
+
+@_typing.final
+class StepStopping(_message.Message):
+    """An expanded step timed out."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FAILURE_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def failure(self) -> _run_pb2.Failure:
+        """The failure of the step, with its id."""
+
+    def __init__(
+        self,
+        *,
+        failure: _run_pb2.Failure | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepStopping: _TypeAlias = StepStopping  # noqa: Y015
+
+@_typing.final
+class StepsReused(_message.Message):
+    """Outputs of an earlier run were taken over, for steps that are not known yet. Each of these steps succeeds as soon as it is known."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class OutputsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        @_builtins.property
+        def value(self) -> _payload_pb2.Payload: ...
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _payload_pb2.Payload | None = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _typing.Literal["value", b"value"]  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RUN_ID_FIELD_NUMBER: _builtins.int
+    OUTPUTS_FIELD_NUMBER: _builtins.int
+    run_id: _builtins.str
+    """The id of the earlier run."""
+    @_builtins.property
+    def outputs(self) -> _containers.MessageMap[_builtins.str, _payload_pb2.Payload]:
+        """The outputs by step id."""
+
+    def __init__(
+        self,
+        *,
+        run_id: _builtins.str = ...,
+        outputs: _abc.Mapping[_builtins.str, _payload_pb2.Payload] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["outputs", b"outputs", "run_id", b"run_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepsReused: _TypeAlias = StepsReused  # noqa: Y015
 
 @_typing.final
 class RunStopping(_message.Message):

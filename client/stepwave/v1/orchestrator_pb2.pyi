@@ -39,6 +39,8 @@ class _InputRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InputRule.V
     """The run's input."""
     INPUT_RULE_DEPENDENCIES: _InputRule.ValueType  # 3
     """An object of its dependencies' outputs by step id."""
+    INPUT_RULE_ITEM: _InputRule.ValueType  # 4
+    """The item of the list that the step runs over."""
 
 class InputRule(_InputRule, metaclass=_InputRuleEnumTypeWrapper):
     """The source of an action's input."""
@@ -51,6 +53,8 @@ INPUT_RULE_RUN: InputRule.ValueType  # 2
 """The run's input."""
 INPUT_RULE_DEPENDENCIES: InputRule.ValueType  # 3
 """An object of its dependencies' outputs by step id."""
+INPUT_RULE_ITEM: InputRule.ValueType  # 4
+"""The item of the list that the step runs over."""
 Global___InputRule: _TypeAlias = InputRule  # noqa: Y015
 
 @_typing.final
@@ -68,6 +72,7 @@ class ExecuteWorkflowRequest(_message.Message):
     OPEN_FIELD_NUMBER: _builtins.int
     RECONNECT_WINDOW_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
+    IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     workflow_name: _builtins.str
@@ -96,6 +101,12 @@ class ExecuteWorkflowRequest(_message.Message):
     def kinds(self) -> _containers.RepeatedScalarFieldContainer[_event_pb2.EventKind.ValueType]:
         """The kinds of events to stream. `run_finished` is always streamed. Empty: all kinds."""
 
+    @_builtins.property
+    def idle_timeout(self) -> _duration_pb2.Duration:
+        """The time that an open run may be idle: nothing runs or waits for a place, and no steps are added. Then it fails with reason
+        `timeout`. Not set: the server's `ServerLimits.default_idle_timeout`. Only with `open`. Must be positive and at most 100 years.
+        """
+
     def __init__(
         self,
         *,
@@ -108,10 +119,11 @@ class ExecuteWorkflowRequest(_message.Message):
         open: _builtins.bool = ...,
         reconnect_window: _duration_pb2.Duration | None = ...,
         kinds: _abc.Iterable[_event_pb2.EventKind.ValueType] | None = ...,
+        idle_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "reconnect_window", b"reconnect_window", "rerun", b"rerun", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "idle_timeout", b"idle_timeout", "input", b"input", "reconnect_window", b"reconnect_window", "rerun", b"rerun", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "kinds", b"kinds", "namespace", b"namespace", "open", b"open", "reconnect_window", b"reconnect_window", "rerun", b"rerun", "run_id", b"run_id", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "idle_timeout", b"idle_timeout", "input", b"input", "kinds", b"kinds", "namespace", b"namespace", "open", b"open", "reconnect_window", b"reconnect_window", "rerun", b"rerun", "run_id", b"run_id", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_definition: _TypeAlias = _typing.Literal["workflow", "workflow_name", "rerun"]  # noqa: Y015
     _WhichOneofArgType_definition: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
@@ -166,6 +178,7 @@ class StartRunRequest(_message.Message):
     INPUT_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     OPEN_FIELD_NUMBER: _builtins.int
+    IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
     workflow_name: _builtins.str
@@ -186,6 +199,12 @@ class StartRunRequest(_message.Message):
     def input(self) -> _payload_pb2.Payload:
         """The run's input. Not set: `null`."""
 
+    @_builtins.property
+    def idle_timeout(self) -> _duration_pb2.Duration:
+        """The time that an open run may be idle: nothing runs or waits for a place, and no steps are added. Then it fails with reason
+        `timeout`. Not set: the server's `ServerLimits.default_idle_timeout`. Only with `open`. Must be positive and at most 100 years.
+        """
+
     def __init__(
         self,
         *,
@@ -196,10 +215,11 @@ class StartRunRequest(_message.Message):
         input: _payload_pb2.Payload | None = ...,
         run_id: _builtins.str = ...,
         open: _builtins.bool = ...,
+        idle_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "rerun", b"rerun", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "idle_timeout", b"idle_timeout", "input", b"input", "rerun", b"rerun", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "input", b"input", "namespace", b"namespace", "open", b"open", "rerun", b"rerun", "run_id", b"run_id", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["definition", b"definition", "idle_timeout", b"idle_timeout", "input", b"input", "namespace", b"namespace", "open", b"open", "rerun", b"rerun", "run_id", b"run_id", "workflow", b"workflow", "workflow_name", b"workflow_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_definition: _TypeAlias = _typing.Literal["workflow", "workflow_name", "rerun"]  # noqa: Y015
     _WhichOneofArgType_definition: _TypeAlias = _typing.Literal["definition", b"definition"]  # noqa: Y015
@@ -1016,6 +1036,7 @@ class RunDefinition(_message.Message):
     SCHEDULER_VERSION_FIELD_NUMBER: _builtins.int
     RERUN_OF_FIELD_NUMBER: _builtins.int
     MAX_PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The id of the run."""
     namespace: _builtins.str
@@ -1050,6 +1071,10 @@ class RunDefinition(_message.Message):
     def default_step_timeout(self) -> _duration_pb2.Duration:
         """The timeout of an attempt of a step without its own."""
 
+    @_builtins.property
+    def idle_timeout(self) -> _duration_pb2.Duration:
+        """The time that the run may be idle while it is open. Not set: no limit."""
+
     def __init__(
         self,
         *,
@@ -1065,10 +1090,11 @@ class RunDefinition(_message.Message):
         scheduler_version: _builtins.int = ...,
         rerun_of: _builtins.str = ...,
         max_payload_bytes: _builtins.int = ...,
+        idle_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_step_timeout", b"default_step_timeout", "input", b"input", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_step_timeout", b"default_step_timeout", "idle_timeout", b"idle_timeout", "input", b"input", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_step_timeout", b"default_step_timeout", "input", b"input", "max_edges", b"max_edges", "max_payload_bytes", b"max_payload_bytes", "max_steps", b"max_steps", "namespace", b"namespace", "open", b"open", "rerun_of", b"rerun_of", "run_id", b"run_id", "scheduler_version", b"scheduler_version", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "default_step_timeout", b"default_step_timeout", "idle_timeout", b"idle_timeout", "input", b"input", "max_edges", b"max_edges", "max_payload_bytes", b"max_payload_bytes", "max_steps", b"max_steps", "namespace", b"namespace", "open", b"open", "rerun_of", b"rerun_of", "run_id", b"run_id", "scheduler_version", b"scheduler_version", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1389,6 +1415,10 @@ class PlannedStep(_message.Message):
     TOTAL_TIMEOUT_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
     FALLBACK_FIELD_NUMBER: _builtins.int
+    WHEN_FIELD_NUMBER: _builtins.int
+    JOIN_FIELD_NUMBER: _builtins.int
+    FOR_EACH_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The id of the step."""
     action: _builtins.str
@@ -1397,6 +1427,10 @@ class PlannedStep(_message.Message):
     """The index of the step's wave, from 0."""
     input_rule: Global___InputRule.ValueType
     """The source of the action's input."""
+    when: _builtins.str
+    """The condition: a CEL expression. Empty: none."""
+    join: _workflow_pb2.Join.ValueType
+    """The outcomes of dependencies that the step requires."""
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The ids of its dependencies, in order, including those that bindings imply."""
@@ -1425,6 +1459,14 @@ class PlannedStep(_message.Message):
     def fallback(self) -> _workflow_pb2.Fallback:
         """The substitute for the step's answer, used when the step has finally failed. Not set: none."""
 
+    @_builtins.property
+    def for_each(self) -> _workflow_pb2.ForEach:
+        """The list that the step runs over. Not set: the step runs once."""
+
+    @_builtins.property
+    def workflow(self) -> _workflow_pb2.Workflow:
+        """The nested workflow. Not set: the step runs an action."""
+
     def __init__(
         self,
         *,
@@ -1439,10 +1481,14 @@ class PlannedStep(_message.Message):
         total_timeout: _duration_pb2.Duration | None = ...,
         retry: _workflow_pb2.Retry | None = ...,
         fallback: _workflow_pb2.Fallback | None = ...,
+        when: _builtins.str = ...,
+        join: _workflow_pb2.Join.ValueType = ...,
+        for_each: _workflow_pb2.ForEach | None = ...,
+        workflow: _workflow_pb2.Workflow | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "input", b"input", "retry", b"retry", "timeout", b"timeout", "total_timeout", b"total_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "for_each", b"for_each", "input", b"input", "retry", b"retry", "timeout", b"timeout", "total_timeout", b"total_timeout", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "bindings", b"bindings", "depends_on", b"depends_on", "fallback", b"fallback", "input", b"input", "input_rule", b"input_rule", "retry", b"retry", "step_id", b"step_id", "timeout", b"timeout", "total_timeout", b"total_timeout", "wave", b"wave"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "bindings", b"bindings", "depends_on", b"depends_on", "fallback", b"fallback", "for_each", b"for_each", "input", b"input", "input_rule", b"input_rule", "join", b"join", "retry", b"retry", "step_id", b"step_id", "timeout", b"timeout", "total_timeout", b"total_timeout", "wave", b"wave", "when", b"when", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1759,10 +1805,16 @@ class NamedWorkflow(_message.Message):
     NAME_FIELD_NUMBER: _builtins.int
     STEP_COUNT_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    INPUT_SCHEMA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """The name of the workflow."""
     step_count: _builtins.int
     """The number of steps."""
+    digest: _builtins.str
+    """The digest of the workflow, as in `Run.workflow_digest`."""
+    input_schema: _builtins.str
+    """The JSON Schema of its input, as JSON text. Empty: any input."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The labels of the workflow. At most 64."""
@@ -1773,10 +1825,12 @@ class NamedWorkflow(_message.Message):
         name: _builtins.str = ...,
         step_count: _builtins.int = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        digest: _builtins.str = ...,
+        input_schema: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["labels", b"labels", "name", b"name", "step_count", b"step_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["digest", b"digest", "input_schema", b"input_schema", "labels", b"labels", "name", b"name", "step_count", b"step_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1870,6 +1924,7 @@ class ServerInfo(_message.Message):
         - `open_runs`: runs to which steps are added (`open`, `AddSteps`).
         - `reruns`: runs of an earlier run's workflow (`Rerun`).
         - `secrets`: secrets of the server in inputs (`Binding.secret`).
+        - `workflows`: workflows within workflows (`Step.workflow`, `core.workflow`).
         """
 
     @_builtins.property
@@ -1908,6 +1963,8 @@ class ServerLimits(_message.Message):
     MAX_RUNS_FIELD_NUMBER: _builtins.int
     MAX_ATTEMPTS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
     DEFAULT_STEP_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_ITEMS_FIELD_NUMBER: _builtins.int
+    DEFAULT_IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     max_steps: _builtins.int
     """The maximum number of steps in a workflow. Default: 200,000."""
     max_edges: _builtins.int
@@ -1920,9 +1977,15 @@ class ServerLimits(_message.Message):
     """The maximum number of unfinished runs. Default: 10,000."""
     max_attempts_in_flight: _builtins.int
     """The maximum number of attempts in flight at once, over all runs. Default: 1,000."""
+    max_items: _builtins.int
+    """The maximum number of items in a list that a step runs over. Default: 100,000."""
     @_builtins.property
     def default_step_timeout(self) -> _duration_pb2.Duration:
         """The timeout of an attempt of a step without its own. Default: 10 minutes."""
+
+    @_builtins.property
+    def default_idle_timeout(self) -> _duration_pb2.Duration:
+        """The time that an open run may be idle, unless it says otherwise. Default: 10 minutes."""
 
     def __init__(
         self,
@@ -1934,10 +1997,12 @@ class ServerLimits(_message.Message):
         max_runs: _builtins.int = ...,
         max_attempts_in_flight: _builtins.int = ...,
         default_step_timeout: _duration_pb2.Duration | None = ...,
+        max_items: _builtins.int = ...,
+        default_idle_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["default_step_timeout", b"default_step_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["default_idle_timeout", b"default_idle_timeout", "default_step_timeout", b"default_step_timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_step_timeout", b"default_step_timeout", "max_attempts_in_flight", b"max_attempts_in_flight", "max_edges", b"max_edges", "max_message_bytes", b"max_message_bytes", "max_payload_bytes", b"max_payload_bytes", "max_runs", b"max_runs", "max_steps", b"max_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_idle_timeout", b"default_idle_timeout", "default_step_timeout", b"default_step_timeout", "max_attempts_in_flight", b"max_attempts_in_flight", "max_edges", b"max_edges", "max_items", b"max_items", "max_message_bytes", b"max_message_bytes", "max_payload_bytes", b"max_payload_bytes", "max_runs", b"max_runs", "max_steps", b"max_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -174,7 +174,11 @@ class OrchestratorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def AddSteps(self, request, context):
-        """Adds steps to an open run. The call is idempotent by step id and content. Needs the capability `open_runs`.
+        """Adds steps to an open run. What is ready, runs at once. The call is idempotent by step id and content. If it is refused, nothing
+        of it is applied, and the run goes on. Needs the capability `open_runs`.
+
+        Fails with `FAILED_PRECONDITION` if the run takes no more steps: it is sealed, it was cancelled, it has ended, or it was never
+        open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -190,7 +194,11 @@ class OrchestratorServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def CompleteStep(self, request, context):
-        """Completes a step of the action `core.wait`, for example an approval or a callback. Needs the capability `external_steps`.
+        """Completes a step of the action `core.wait`, for example an approval or a callback. The call is idempotent by its content. Needs
+        the capability `external_steps`.
+
+        Fails with `FAILED_PRECONDITION` if the step does not wait: it has not started, has ended without this outcome, or has another
+        action. Fails with `ALREADY_EXISTS` if it was completed with another outcome.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -59,14 +59,24 @@ class OrchestratorServiceStub:
     StartRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.StartRunRequest, _orchestrator_pb2.StartRunResponse]
     """Starts a detached run and returns. With the `run_id` of an attached run and the same content, it detaches that run."""
     AddSteps: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.AddStepsRequest, _orchestrator_pb2.AddStepsResponse]
-    """Adds steps to an open run. The call is idempotent by step id and content. Needs the capability `open_runs`."""
+    """Adds steps to an open run. What is ready, runs at once. The call is idempotent by step id and content. If it is refused, nothing
+    of it is applied, and the run goes on. Needs the capability `open_runs`.
+
+    Fails with `FAILED_PRECONDITION` if the run takes no more steps: it is sealed, it was cancelled, it has ended, or it was never
+    open.
+    """
     WatchRun: _grpc.UnaryStreamMultiCallable[_orchestrator_pb2.WatchRunRequest, _orchestrator_pb2.WatchRunResponse]
     """Streams the events of a run after a sequence. A run can be watched at any time, by any number of watchers.
 
     Fails with `OUT_OF_RANGE` if the sequence is beyond the run's last event, or if its events are no longer kept.
     """
     CompleteStep: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.CompleteStepRequest, _orchestrator_pb2.CompleteStepResponse]
-    """Completes a step of the action `core.wait`, for example an approval or a callback. Needs the capability `external_steps`."""
+    """Completes a step of the action `core.wait`, for example an approval or a callback. The call is idempotent by its content. Needs
+    the capability `external_steps`.
+
+    Fails with `FAILED_PRECONDITION` if the step does not wait: it has not started, has ended without this outcome, or has another
+    action. Fails with `ALREADY_EXISTS` if it was completed with another outcome.
+    """
     GetRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.GetRunRequest, _orchestrator_pb2.GetRunResponse]
     """Returns the current state of a run. Fails with `NOT_FOUND` if there is no such run."""
     GetResult: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.GetResultRequest, _orchestrator_pb2.GetResultResponse]
@@ -136,14 +146,24 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     StartRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.StartRunRequest, _orchestrator_pb2.StartRunResponse]  # type: ignore[assignment]
     """Starts a detached run and returns. With the `run_id` of an attached run and the same content, it detaches that run."""
     AddSteps: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.AddStepsRequest, _orchestrator_pb2.AddStepsResponse]  # type: ignore[assignment]
-    """Adds steps to an open run. The call is idempotent by step id and content. Needs the capability `open_runs`."""
+    """Adds steps to an open run. What is ready, runs at once. The call is idempotent by step id and content. If it is refused, nothing
+    of it is applied, and the run goes on. Needs the capability `open_runs`.
+
+    Fails with `FAILED_PRECONDITION` if the run takes no more steps: it is sealed, it was cancelled, it has ended, or it was never
+    open.
+    """
     WatchRun: _aio.UnaryStreamMultiCallable[_orchestrator_pb2.WatchRunRequest, _orchestrator_pb2.WatchRunResponse]  # type: ignore[assignment]
     """Streams the events of a run after a sequence. A run can be watched at any time, by any number of watchers.
 
     Fails with `OUT_OF_RANGE` if the sequence is beyond the run's last event, or if its events are no longer kept.
     """
     CompleteStep: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.CompleteStepRequest, _orchestrator_pb2.CompleteStepResponse]  # type: ignore[assignment]
-    """Completes a step of the action `core.wait`, for example an approval or a callback. Needs the capability `external_steps`."""
+    """Completes a step of the action `core.wait`, for example an approval or a callback. The call is idempotent by its content. Needs
+    the capability `external_steps`.
+
+    Fails with `FAILED_PRECONDITION` if the step does not wait: it has not started, has ended without this outcome, or has another
+    action. Fails with `ALREADY_EXISTS` if it was completed with another outcome.
+    """
     GetRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.GetRunRequest, _orchestrator_pb2.GetRunResponse]  # type: ignore[assignment]
     """Returns the current state of a run. Fails with `NOT_FOUND` if there is no such run."""
     GetResult: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.GetResultRequest, _orchestrator_pb2.GetResultResponse]  # type: ignore[assignment]
@@ -228,7 +248,12 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.AddStepsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.AddStepsResponse, _abc.Awaitable[_orchestrator_pb2.AddStepsResponse]]:
-        """Adds steps to an open run. The call is idempotent by step id and content. Needs the capability `open_runs`."""
+        """Adds steps to an open run. What is ready, runs at once. The call is idempotent by step id and content. If it is refused, nothing
+        of it is applied, and the run goes on. Needs the capability `open_runs`.
+
+        Fails with `FAILED_PRECONDITION` if the run takes no more steps: it is sealed, it was cancelled, it has ended, or it was never
+        open.
+        """
 
     @_abc_1.abstractmethod
     def WatchRun(
@@ -247,7 +272,12 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _orchestrator_pb2.CompleteStepRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_orchestrator_pb2.CompleteStepResponse, _abc.Awaitable[_orchestrator_pb2.CompleteStepResponse]]:
-        """Completes a step of the action `core.wait`, for example an approval or a callback. Needs the capability `external_steps`."""
+        """Completes a step of the action `core.wait`, for example an approval or a callback. The call is idempotent by its content. Needs
+        the capability `external_steps`.
+
+        Fails with `FAILED_PRECONDITION` if the step does not wait: it has not started, has ended without this outcome, or has another
+        action. Fails with `ALREADY_EXISTS` if it was completed with another outcome.
+        """
 
     @_abc_1.abstractmethod
     def GetRun(

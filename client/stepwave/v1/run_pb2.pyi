@@ -127,9 +127,13 @@ class _FailureCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureC
     FAILURE_CAUSE_ATTEMPT_LOST: _FailureCause.ValueType  # 8
     """The server stopped while the attempt ran."""
     FAILURE_CAUSE_INPUT: _FailureCause.ValueType  # 9
-    """The input of the step could not be built."""
+    """The condition, the list or the input of the step could not be evaluated."""
     FAILURE_CAUSE_SERVER_STOPPED: _FailureCause.ValueType  # 10
     """The server ended the run, after a restart or because of a defect of its own."""
+    FAILURE_CAUSE_NESTED_STEP_FAILED: _FailureCause.ValueType  # 11
+    """A child of the step, or a step of its nested workflow, failed."""
+    FAILURE_CAUSE_PLAN_IDLE: _FailureCause.ValueType  # 12
+    """No steps were added to the open run for too long."""
 
 class FailureCause(_FailureCause, metaclass=_FailureCauseEnumTypeWrapper):
     """The causes of failures that the server decides."""
@@ -153,9 +157,13 @@ FAILURE_CAUSE_NOT_NEEDED: FailureCause.ValueType  # 7
 FAILURE_CAUSE_ATTEMPT_LOST: FailureCause.ValueType  # 8
 """The server stopped while the attempt ran."""
 FAILURE_CAUSE_INPUT: FailureCause.ValueType  # 9
-"""The input of the step could not be built."""
+"""The condition, the list or the input of the step could not be evaluated."""
 FAILURE_CAUSE_SERVER_STOPPED: FailureCause.ValueType  # 10
 """The server ended the run, after a restart or because of a defect of its own."""
+FAILURE_CAUSE_NESTED_STEP_FAILED: FailureCause.ValueType  # 11
+"""A child of the step, or a step of its nested workflow, failed."""
+FAILURE_CAUSE_PLAN_IDLE: FailureCause.ValueType  # 12
+"""No steps were added to the open run for too long."""
 Global___FailureCause: _TypeAlias = FailureCause  # noqa: Y015
 
 class _FailureReason:
@@ -259,6 +267,7 @@ class Run(_message.Message):
     RERUN_OF_FIELD_NUMBER: _builtins.int
     PAUSED_FIELD_NUMBER: _builtins.int
     MISSING_ACTIONS_FIELD_NUMBER: _builtins.int
+    WORKFLOW_DIGEST_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run's id, unique in its namespace. Chosen by the caller or the server."""
     namespace: _builtins.str
@@ -277,6 +286,8 @@ class Run(_message.Message):
     """The run that this run repeats: its workflow and input, and possibly outputs, were taken over. Empty: this run is not a rerun."""
     paused: _builtins.bool
     """If true, the run was unfinished when the server started, and the server is configured to pause such runs."""
+    workflow_digest: _builtins.str
+    """The digest of the workflow that the run was started with: SHA-256 in lower-case hexadecimal. Equal workflows have equal digests."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The workflow's labels. At most 64."""
@@ -321,10 +332,11 @@ class Run(_message.Message):
         rerun_of: _builtins.str = ...,
         paused: _builtins.bool = ...,
         missing_actions: _abc.Iterable[_builtins.str] | None = ...,
+        workflow_digest: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "labels", b"labels", "last_sequence", b"last_sequence", "missing_actions", b"missing_actions", "namespace", b"namespace", "open", b"open", "paused", b"paused", "rerun_of", b"rerun_of", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "stopping", b"stopping", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "labels", b"labels", "last_sequence", b"last_sequence", "missing_actions", b"missing_actions", "namespace", b"namespace", "open", b"open", "paused", b"paused", "rerun_of", b"rerun_of", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "stopping", b"stopping", "workflow_digest", b"workflow_digest", "workflow_name", b"workflow_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

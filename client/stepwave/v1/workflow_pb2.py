@@ -27,7 +27,7 @@ from stepwave.v1 import payload_pb2 as stepwave_dot_v1_dot_payload__pb2
 from stepwave.v1 import run_pb2 as stepwave_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astepwave/v1/workflow.proto\x12\x0bstepwave.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19stepwave/v1/payload.proto\x1a\x15stepwave/v1/run.proto\"\xf6\x02\n\x08Workflow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x05steps\x18\x02 \x03(\x0b\x32\x11.stepwave.v1.Step\x12+\n\nscheduling\x18\x03 \x01(\x0e\x32\x17.stepwave.v1.Scheduling\x12\x32\n\x0e\x66\x61ilure_policy\x18\x04 \x01(\x0e\x32\x1a.stepwave.v1.FailurePolicy\x12\x17\n\x0fmax_parallelism\x18\x05 \x01(\r\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x06labels\x18\x07 \x03(\x0b\x32!.stepwave.v1.Workflow.LabelsEntry\x12\x0f\n\x07outputs\x18\x08 \x03(\t\x12!\n\x05retry\x18\t \x01(\x0b\x32\x12.stepwave.v1.Retry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xfd\x03\n\x04Step\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x12\n\ndepends_on\x18\x03 \x03(\t\x12#\n\x05input\x18\x04 \x01(\x0b\x32\x14.stepwave.v1.Payload\x12&\n\x08\x62indings\x18\x05 \x03(\x0b\x32\x14.stepwave.v1.Binding\x12\x0c\n\x04when\x18\x06 \x01(\t\x12!\n\x05retry\x18\x07 \x01(\x0b\x32\x12.stepwave.v1.Retry\x12*\n\x07timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rtotal_timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x08\x66\x61llback\x18\n \x01(\x0b\x32\x15.stepwave.v1.Fallback\x12\x1f\n\x04join\x18\x0b \x01(\x0e\x32\x11.stepwave.v1.Join\x12&\n\x08\x66or_each\x18\x0c \x01(\x0b\x32\x14.stepwave.v1.ForEach\x12\x15\n\rallow_failure\x18\r \x01(\x08\x12\x1c\n\x0f\x63oncurrency_key\x18\x0e \x01(\tH\x00\x88\x01\x01\x12.\n\x0con_interrupt\x18\x0f \x01(\x0e\x32\x18.stepwave.v1.OnInterruptB\x12\n\x10_concurrency_key\"\xbc\x01\n\x07\x42inding\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\'\n\x04step\x18\x02 \x01(\x0b\x32\x17.stepwave.v1.StepOutputH\x00\x12\x0f\n\x05input\x18\x03 \x01(\tH\x00\x12\x0e\n\x04item\x18\x04 \x01(\tH\x00\x12\x10\n\x06secret\x18\x05 \x01(\tH\x00\x12\x14\n\nexpression\x18\x06 \x01(\tH\x00\x12%\n\x07\x64\x65\x66\x61ult\x18\x07 \x01(\x0b\x32\x14.stepwave.v1.PayloadB\x08\n\x06source\"&\n\nStepOutput\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"\xf4\x01\n\x05Retry\x12\x14\n\x0cmax_attempts\x18\x01 \x01(\r\x12\x32\n\x0finitial_backoff\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12\x62\x61\x63koff_multiplier\x18\x03 \x01(\x01\x12.\n\x0bmax_backoff\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x06jitter\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x35\n\x11retryable_reasons\x18\x06 \x03(\x0e\x32\x1a.stepwave.v1.FailureReasonB\t\n\x07_jitter\"j\n\x08\x46\x61llback\x12-\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x1b.stepwave.v1.FallbackActionH\x00\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x14.stepwave.v1.PayloadH\x00\x42\x08\n\x06\x61nswer\"m\n\x0e\x46\x61llbackAction\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12#\n\x05input\x18\x02 \x01(\x0b\x32\x14.stepwave.v1.Payload\x12&\n\x08\x62indings\x18\x03 \x03(\x0b\x32\x14.stepwave.v1.Binding\"|\n\x07\x46orEach\x12\'\n\x04step\x18\x01 \x01(\x0b\x32\x17.stepwave.v1.StepOutputH\x00\x12\x0f\n\x05input\x18\x02 \x01(\tH\x00\x12\x14\n\nexpression\x18\x03 \x01(\tH\x00\x12\x17\n\x0fmax_parallelism\x18\x04 \x01(\rB\x08\n\x06source*S\n\nScheduling\x12\x1a\n\x16SCHEDULING_UNSPECIFIED\x10\x00\x12\x14\n\x10SCHEDULING_EAGER\x10\x01\x12\x13\n\x0fSCHEDULING_WAVE\x10\x02*j\n\rFailurePolicy\x12\x1e\n\x1a\x46\x41ILURE_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46\x41ILURE_POLICY_FAIL_FAST\x10\x01\x12\x1b\n\x17\x46\x41ILURE_POLICY_CONTINUE\x10\x02*K\n\x04Join\x12\x14\n\x10JOIN_UNSPECIFIED\x10\x00\x12\x0c\n\x08JOIN_ALL\x10\x01\x12\x0c\n\x08JOIN_ANY\x10\x02\x12\x11\n\rJOIN_ALL_DONE\x10\x03*Z\n\x0bOnInterrupt\x12\x1c\n\x18ON_INTERRUPT_UNSPECIFIED\x10\x00\x12\x16\n\x12ON_INTERRUPT_RETRY\x10\x01\x12\x15\n\x11ON_INTERRUPT_FAIL\x10\x02\x42g\n\x0bstepwave.v1B\rWorkflowProtoP\x01Z\x16stepwave/v1;stepwavev1\xa2\x02\x03STW\xaa\x02\x0bStepwave.V1\xca\x02\x0bStepwave\\V1\xea\x02\x0cStepwave::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astepwave/v1/workflow.proto\x12\x0bstepwave.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x19stepwave/v1/payload.proto\x1a\x15stepwave/v1/run.proto\"\x8c\x03\n\x08Workflow\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x05steps\x18\x02 \x03(\x0b\x32\x11.stepwave.v1.Step\x12+\n\nscheduling\x18\x03 \x01(\x0e\x32\x17.stepwave.v1.Scheduling\x12\x32\n\x0e\x66\x61ilure_policy\x18\x04 \x01(\x0e\x32\x1a.stepwave.v1.FailurePolicy\x12\x17\n\x0fmax_parallelism\x18\x05 \x01(\r\x12*\n\x07timeout\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x06labels\x18\x07 \x03(\x0b\x32!.stepwave.v1.Workflow.LabelsEntry\x12\x0f\n\x07outputs\x18\x08 \x03(\t\x12!\n\x05retry\x18\t \x01(\x0b\x32\x12.stepwave.v1.Retry\x12\x14\n\x0cinput_schema\x18\n \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xa6\x04\n\x04Step\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12\x12\n\ndepends_on\x18\x03 \x03(\t\x12#\n\x05input\x18\x04 \x01(\x0b\x32\x14.stepwave.v1.Payload\x12&\n\x08\x62indings\x18\x05 \x03(\x0b\x32\x14.stepwave.v1.Binding\x12\x0c\n\x04when\x18\x06 \x01(\t\x12!\n\x05retry\x18\x07 \x01(\x0b\x32\x12.stepwave.v1.Retry\x12*\n\x07timeout\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\rtotal_timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12\'\n\x08\x66\x61llback\x18\n \x01(\x0b\x32\x15.stepwave.v1.Fallback\x12\x1f\n\x04join\x18\x0b \x01(\x0e\x32\x11.stepwave.v1.Join\x12&\n\x08\x66or_each\x18\x0c \x01(\x0b\x32\x14.stepwave.v1.ForEach\x12\x15\n\rallow_failure\x18\r \x01(\x08\x12\x1c\n\x0f\x63oncurrency_key\x18\x0e \x01(\tH\x00\x88\x01\x01\x12.\n\x0con_interrupt\x18\x0f \x01(\x0e\x32\x18.stepwave.v1.OnInterrupt\x12\'\n\x08workflow\x18\x10 \x01(\x0b\x32\x15.stepwave.v1.WorkflowB\x12\n\x10_concurrency_key\"\xbc\x01\n\x07\x42inding\x12\x0e\n\x06target\x18\x01 \x01(\t\x12\'\n\x04step\x18\x02 \x01(\x0b\x32\x17.stepwave.v1.StepOutputH\x00\x12\x0f\n\x05input\x18\x03 \x01(\tH\x00\x12\x0e\n\x04item\x18\x04 \x01(\tH\x00\x12\x10\n\x06secret\x18\x05 \x01(\tH\x00\x12\x14\n\nexpression\x18\x06 \x01(\tH\x00\x12%\n\x07\x64\x65\x66\x61ult\x18\x07 \x01(\x0b\x32\x14.stepwave.v1.PayloadB\x08\n\x06source\"&\n\nStepOutput\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04path\x18\x02 \x01(\t\"\xf4\x01\n\x05Retry\x12\x14\n\x0cmax_attempts\x18\x01 \x01(\r\x12\x32\n\x0finitial_backoff\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x1a\n\x12\x62\x61\x63koff_multiplier\x18\x03 \x01(\x01\x12.\n\x0bmax_backoff\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x13\n\x06jitter\x18\x05 \x01(\x01H\x00\x88\x01\x01\x12\x35\n\x11retryable_reasons\x18\x06 \x03(\x0e\x32\x1a.stepwave.v1.FailureReasonB\t\n\x07_jitter\"j\n\x08\x46\x61llback\x12-\n\x06\x61\x63tion\x18\x01 \x01(\x0b\x32\x1b.stepwave.v1.FallbackActionH\x00\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x14.stepwave.v1.PayloadH\x00\x42\x08\n\x06\x61nswer\"m\n\x0e\x46\x61llbackAction\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12#\n\x05input\x18\x02 \x01(\x0b\x32\x14.stepwave.v1.Payload\x12&\n\x08\x62indings\x18\x03 \x03(\x0b\x32\x14.stepwave.v1.Binding\"\xa3\x01\n\x07\x46orEach\x12\'\n\x04step\x18\x01 \x01(\x0b\x32\x17.stepwave.v1.StepOutputH\x00\x12\x0f\n\x05input\x18\x02 \x01(\tH\x00\x12\x14\n\nexpression\x18\x03 \x01(\tH\x00\x12%\n\x05items\x18\x05 \x01(\x0b\x32\x14.stepwave.v1.PayloadH\x00\x12\x17\n\x0fmax_parallelism\x18\x04 \x01(\rB\x08\n\x06source*S\n\nScheduling\x12\x1a\n\x16SCHEDULING_UNSPECIFIED\x10\x00\x12\x14\n\x10SCHEDULING_EAGER\x10\x01\x12\x13\n\x0fSCHEDULING_WAVE\x10\x02*j\n\rFailurePolicy\x12\x1e\n\x1a\x46\x41ILURE_POLICY_UNSPECIFIED\x10\x00\x12\x1c\n\x18\x46\x41ILURE_POLICY_FAIL_FAST\x10\x01\x12\x1b\n\x17\x46\x41ILURE_POLICY_CONTINUE\x10\x02*K\n\x04Join\x12\x14\n\x10JOIN_UNSPECIFIED\x10\x00\x12\x0c\n\x08JOIN_ALL\x10\x01\x12\x0c\n\x08JOIN_ANY\x10\x02\x12\x11\n\rJOIN_ALL_DONE\x10\x03*Z\n\x0bOnInterrupt\x12\x1c\n\x18ON_INTERRUPT_UNSPECIFIED\x10\x00\x12\x16\n\x12ON_INTERRUPT_RETRY\x10\x01\x12\x15\n\x11ON_INTERRUPT_FAIL\x10\x02\x42g\n\x0bstepwave.v1B\rWorkflowProtoP\x01Z\x16stepwave/v1;stepwavev1\xa2\x02\x03STW\xaa\x02\x0bStepwave.V1\xca\x02\x0bStepwave\\V1\xea\x02\x0cStepwave::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,30 +37,30 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\013stepwave.v1B\rWorkflowProtoP\001Z\026stepwave/v1;stepwavev1\242\002\003STW\252\002\013Stepwave.V1\312\002\013Stepwave\\V1\352\002\014Stepwave::V1'
   _globals['_WORKFLOW_LABELSENTRY']._loaded_options = None
   _globals['_WORKFLOW_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_SCHEDULING']._serialized_start=1837
-  _globals['_SCHEDULING']._serialized_end=1920
-  _globals['_FAILUREPOLICY']._serialized_start=1922
-  _globals['_FAILUREPOLICY']._serialized_end=2028
-  _globals['_JOIN']._serialized_start=2030
-  _globals['_JOIN']._serialized_end=2105
-  _globals['_ONINTERRUPT']._serialized_start=2107
-  _globals['_ONINTERRUPT']._serialized_end=2197
+  _globals['_SCHEDULING']._serialized_start=1940
+  _globals['_SCHEDULING']._serialized_end=2023
+  _globals['_FAILUREPOLICY']._serialized_start=2025
+  _globals['_FAILUREPOLICY']._serialized_end=2131
+  _globals['_JOIN']._serialized_start=2133
+  _globals['_JOIN']._serialized_end=2208
+  _globals['_ONINTERRUPT']._serialized_start=2210
+  _globals['_ONINTERRUPT']._serialized_end=2300
   _globals['_WORKFLOW']._serialized_start=126
-  _globals['_WORKFLOW']._serialized_end=500
-  _globals['_WORKFLOW_LABELSENTRY']._serialized_start=455
-  _globals['_WORKFLOW_LABELSENTRY']._serialized_end=500
-  _globals['_STEP']._serialized_start=503
-  _globals['_STEP']._serialized_end=1012
-  _globals['_BINDING']._serialized_start=1015
-  _globals['_BINDING']._serialized_end=1203
-  _globals['_STEPOUTPUT']._serialized_start=1205
-  _globals['_STEPOUTPUT']._serialized_end=1243
-  _globals['_RETRY']._serialized_start=1246
-  _globals['_RETRY']._serialized_end=1490
-  _globals['_FALLBACK']._serialized_start=1492
-  _globals['_FALLBACK']._serialized_end=1598
-  _globals['_FALLBACKACTION']._serialized_start=1600
-  _globals['_FALLBACKACTION']._serialized_end=1709
-  _globals['_FOREACH']._serialized_start=1711
-  _globals['_FOREACH']._serialized_end=1835
+  _globals['_WORKFLOW']._serialized_end=522
+  _globals['_WORKFLOW_LABELSENTRY']._serialized_start=477
+  _globals['_WORKFLOW_LABELSENTRY']._serialized_end=522
+  _globals['_STEP']._serialized_start=525
+  _globals['_STEP']._serialized_end=1075
+  _globals['_BINDING']._serialized_start=1078
+  _globals['_BINDING']._serialized_end=1266
+  _globals['_STEPOUTPUT']._serialized_start=1268
+  _globals['_STEPOUTPUT']._serialized_end=1306
+  _globals['_RETRY']._serialized_start=1309
+  _globals['_RETRY']._serialized_end=1553
+  _globals['_FALLBACK']._serialized_start=1555
+  _globals['_FALLBACK']._serialized_end=1661
+  _globals['_FALLBACKACTION']._serialized_start=1663
+  _globals['_FALLBACKACTION']._serialized_end=1772
+  _globals['_FOREACH']._serialized_start=1775
+  _globals['_FOREACH']._serialized_end=1938
 # @@protoc_insertion_point(module_scope)

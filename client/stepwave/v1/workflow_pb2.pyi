@@ -164,6 +164,7 @@ class Workflow(_message.Message):
     LABELS_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
+    INPUT_SCHEMA_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """A name for people, traces and lists: `[A-Za-z_][A-Za-z0-9_.-]{0,127}`. Required."""
     scheduling: Global___Scheduling.ValueType
@@ -172,6 +173,10 @@ class Workflow(_message.Message):
     """What an unhandled failure does to the rest of the run. Default: `FAILURE_POLICY_FAIL_FAST`."""
     max_parallelism: _builtins.int
     """The maximum number of attempts of this run in flight at once. 0 (default): as many as the server admits."""
+    input_schema: _builtins.str
+    """A JSON Schema (draft 2020-12) of the run's input, as JSON text. A run whose input does not match is refused. Empty: any
+    input. At most 64 KiB.
+    """
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:
         """The steps, in declaration order. At least one, except in an open run. At most the server's `max_steps`."""
@@ -204,10 +209,11 @@ class Workflow(_message.Message):
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         outputs: _abc.Iterable[_builtins.str] | None = ...,
         retry: Global___Retry | None = ...,
+        input_schema: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry", b"retry", "timeout", b"timeout"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure_policy", b"failure_policy", "labels", b"labels", "max_parallelism", b"max_parallelism", "name", b"name", "outputs", b"outputs", "retry", b"retry", "scheduling", b"scheduling", "steps", b"steps", "timeout", b"timeout"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failure_policy", b"failure_policy", "input_schema", b"input_schema", "labels", b"labels", "max_parallelism", b"max_parallelism", "name", b"name", "outputs", b"outputs", "retry", b"retry", "scheduling", b"scheduling", "steps", b"steps", "timeout", b"timeout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -234,13 +240,18 @@ class Step(_message.Message):
     ALLOW_FAILURE_FIELD_NUMBER: _builtins.int
     CONCURRENCY_KEY_FIELD_NUMBER: _builtins.int
     ON_INTERRUPT_FIELD_NUMBER: _builtins.int
+    WORKFLOW_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """The step's id, unique in the workflow: `[A-Za-z_][A-Za-z0-9_-]{0,127}`. Required."""
     action: _builtins.str
-    """The name of the action that the step runs, for example `http.request`. Required."""
+    """The name of the action that the step runs, for example `http.request`. Required, unless `workflow` is set."""
     when: _builtins.str
-    """A CEL expression over `deps` and `input`. If it is false, the step is skipped. Empty: no condition. Needs the
-    capability `conditions`.
+    """A CEL expression, evaluated when the step's join is met. If it is false, the step is skipped. Empty: no condition.
+
+    It may use `deps["id"].output` (`null` unless the step succeeded) and `deps["id"].state` (`"SUCCEEDED"`, `"FAILED"`, …) of the
+    step's dependencies, `input` (the run's input), and `item` in a workflow that a `for_each` runs. At most 4,096 characters. An
+    expression that cannot be evaluated, or that gives no bool, fails the step with `invalid_input`. Needs the capability
+    `conditions`.
     """
     join: Global___Join.ValueType
     """The outcomes of dependencies that the step requires. Default: `JOIN_ALL`."""
@@ -260,7 +271,7 @@ class Step(_message.Message):
     @_builtins.property
     def input(self) -> _payload_pb2.Payload:
         """The action's input, before `bindings` are filled in. Neither `input` nor `bindings` set: a step without dependencies gets the
-        run's input; a step with dependencies gets an object of their outputs by step id.
+        run's input; a step with dependencies gets an object of their outputs by step id; a child of a `for_each` gets its item.
         """
 
     @_builtins.property
@@ -290,7 +301,20 @@ class Step(_message.Message):
 
     @_builtins.property
     def for_each(self) -> Global___ForEach:
-        """Runs the step once for every item of a list. Not set: the step runs once. Needs the capability `lists`."""
+        """Runs the step once for every item of a list. Not set: the step runs once. Needs the capability `lists`.
+
+        Each item gets a child step with the id `id[0]`, `id[1]`, …, which has the step's action or workflow, input, bindings, policies
+        and wave. The output of the step is the list of the children's outputs, in order. A child that fails, fails the step, by the
+        failure policy: at once, or when all children have ended. With `allow_failure`, it leaves `null` in the list.
+        """
+
+    @_builtins.property
+    def workflow(self) -> Global___Workflow:
+        """A workflow to run in place of an action, within this run. Its input is the step's. Its steps have the ids `id/step`. The output
+        of the step is an object of the workflow's outputs by step id. `action` and `retry` must not be set. At most 8 workflows are
+        nested. Needs the capability `workflows`. (The action `core.workflow` runs a workflow that is named, or only known when the
+        step starts.)
+        """
 
     def __init__(
         self,
@@ -310,10 +334,11 @@ class Step(_message.Message):
         allow_failure: _builtins.bool = ...,
         concurrency_key: _builtins.str | None = ...,
         on_interrupt: Global___OnInterrupt.ValueType = ...,
+        workflow: Global___Workflow | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency_key", b"_concurrency_key", "concurrency_key", b"concurrency_key", "fallback", b"fallback", "for_each", b"for_each", "input", b"input", "retry", b"retry", "timeout", b"timeout", "total_timeout", b"total_timeout"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_concurrency_key", b"_concurrency_key", "concurrency_key", b"concurrency_key", "fallback", b"fallback", "for_each", b"for_each", "input", b"input", "retry", b"retry", "timeout", b"timeout", "total_timeout", b"total_timeout", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency_key", b"_concurrency_key", "action", b"action", "allow_failure", b"allow_failure", "bindings", b"bindings", "concurrency_key", b"concurrency_key", "depends_on", b"depends_on", "fallback", b"fallback", "for_each", b"for_each", "id", b"id", "input", b"input", "join", b"join", "on_interrupt", b"on_interrupt", "retry", b"retry", "timeout", b"timeout", "total_timeout", b"total_timeout", "when", b"when"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_concurrency_key", b"_concurrency_key", "action", b"action", "allow_failure", b"allow_failure", "bindings", b"bindings", "concurrency_key", b"concurrency_key", "depends_on", b"depends_on", "fallback", b"fallback", "for_each", b"for_each", "id", b"id", "input", b"input", "join", b"join", "on_interrupt", b"on_interrupt", "retry", b"retry", "timeout", b"timeout", "total_timeout", b"total_timeout", "when", b"when", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__concurrency_key: _TypeAlias = _typing.Literal["concurrency_key"]  # noqa: Y015
     _WhichOneofArgType__concurrency_key: _TypeAlias = _typing.Literal["_concurrency_key", b"_concurrency_key"]  # noqa: Y015
@@ -533,13 +558,14 @@ Global___FallbackAction: _TypeAlias = FallbackAction  # noqa: Y015
 
 @_typing.final
 class ForEach(_message.Message):
-    """A list to run a step over. Each item gets a child step; the children have the ids `id[0]`, `id[1]`, …."""
+    """A list to run a step over. At most 100,000 items."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     STEP_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
     EXPRESSION_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
     MAX_PARALLELISM_FIELD_NUMBER: _builtins.int
     input: _builtins.str
     """A JSON Pointer into the run's input. Empty: the whole input."""
@@ -551,19 +577,24 @@ class ForEach(_message.Message):
     def step(self) -> Global___StepOutput:
         """The output of another step, or a part of it. Implies the dependency."""
 
+    @_builtins.property
+    def items(self) -> _payload_pb2.Payload:
+        """A fixed list."""
+
     def __init__(
         self,
         *,
         step: Global___StepOutput | None = ...,
         input: _builtins.str = ...,
         expression: _builtins.str = ...,
+        items: _payload_pb2.Payload | None = ...,
         max_parallelism: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression", "input", b"input", "source", b"source", "step", b"step"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression", "input", b"input", "items", b"items", "source", b"source", "step", b"step"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression", "input", b"input", "max_parallelism", b"max_parallelism", "source", b"source", "step", b"step"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["expression", b"expression", "input", b"input", "items", b"items", "max_parallelism", b"max_parallelism", "source", b"source", "step", b"step"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["step", "input", "expression"]  # noqa: Y015
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["step", "input", "expression", "items"]  # noqa: Y015
     _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
 
