@@ -32,6 +32,7 @@ class InputRule(StrEnum):
     OWN = "own"
     RUN = "run"
     DEPENDENCIES = "dependencies"
+    ITEM = "item"
     UNKNOWN = "unknown"
 
 

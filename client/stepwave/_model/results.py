@@ -80,6 +80,8 @@ class FailureCause(StrEnum):
     ATTEMPT_LOST = "attempt_lost"
     INPUT = "input"
     SERVER_STOPPED = "server_stopped"
+    NESTED_STEP_FAILED = "nested_step_failed"
+    PLAN_IDLE = "plan_idle"
     UNKNOWN = "unknown"
 
 

@@ -14,6 +14,7 @@ from .failures import attempt_timeout, cancelled, input_failure, interruption, r
 from .inputs import EvaluationFailed, Evaluator, action_of, invoke
 from .messages import (
     AddSteps,
+    AttemptExpanded,
     AttemptFailed,
     AttemptInterrupted,
     AttemptLost,
@@ -27,6 +28,7 @@ from .messages import (
     RunStopping,
     Started,
     StartTimer,
+    StepCompleted,
     StepReady,
     StepStarted,
     StopRequested,
@@ -87,7 +89,7 @@ def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision
     return decision
 
 
-def _take(decider: Decider, given: Input) -> None:  # the most frequent first
+def _take(decider: Decider, given: Input) -> None:  # noqa: C901 - one case for each input, the most frequent first
     match given:
         case AttemptStarted():
             _attempt_started(decider, given)
@@ -111,6 +113,8 @@ def _take(decider: Decider, given: Input) -> None:  # the most frequent first
             _add_steps(decider, given)
         case Started():
             _started(decider, given)
+        case AttemptExpanded() | StepCompleted():
+            raise NotImplementedError
         case _:
             assert_never(given)
 

@@ -5,12 +5,13 @@ from dataclasses import replace
 from typing import Protocol
 
 from .messages import Invoke
-from .model import FallbackAction, FromInput, Payload, Reason, Step
+from .model import FallbackAction, ForEach, FromInput, Payload, Reason, State, Step, immutable
 from .state import RunState, StepState
 
 __all__ = [
     "EvaluationFailed",
     "Evaluator",
+    "Values",
     "action_of",
     "input_of",
     "invoke",
@@ -31,22 +32,52 @@ class EvaluationFailed(Exception):
         self.reason = reason
 
 
-class Evaluator(Protocol):
-    """Evaluates bindings. It must be pure: equal arguments give equal values."""
+@immutable
+class Values:
+    """What the bindings and expressions of a step may use.
 
-    def input_of(
-        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
-    ) -> Payload:
-        """Return the input of the step's action.
+    Attributes:
+        input: The input of the run, or of the nested workflow.
+        outputs: The outputs of the step's dependencies by id, in order; `None` for one that did not succeed.
+        states: The states of its dependencies by id. Empty if the step has no expressions.
+        item: The item that it runs for; `None`: there is none.
+    """
+
+    input: Payload
+    outputs: Mapping[str, Payload | None]
+    states: Mapping[str, State]
+    item: Payload | None = None
+
+
+class Evaluator(Protocol):
+    """Evaluates bindings, conditions and lists. It must be pure: equal arguments give equal values."""
+
+    def input_of(self, step: Step, values: Values, max_bytes: int | None = None) -> Payload:
+        """Return the input of the step's action, or of its nested workflow.
 
         Args:
             step: The step, whose join is met.
-            run_input: The run's input.
-            outputs: The outputs of its dependencies by id, in order; `None` for one that did not succeed.
+            values: What its bindings may use.
             max_bytes: Bytes that the input may have; `None`: the evaluator's own bound.
 
         Raises:
             EvaluationFailed: A binding has no value, or the input is too large.
+        """
+        ...
+
+    def condition(self, expression: str, values: Values) -> bool:
+        """Return the value of a condition.
+
+        Raises:
+            EvaluationFailed: It cannot be evaluated, or its value is no bool.
+        """
+        ...
+
+    def items(self, for_each: ForEach, values: Values) -> list[Payload]:
+        """Return the items of a list, in order.
+
+        Raises:
+            EvaluationFailed: There is no such value, it is no list, or it has more than `MAX_ITEMS` items.
         """
         ...
 
@@ -97,7 +128,7 @@ def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
             return run.input
     steps, taken = run.steps, step.dispatched
     outputs = {dep: steps[dep].output if dep in steps and steps[dep].finish <= taken else None for dep in deps}
-    return evaluator.input_of(spec, run.input, outputs, run.options.max_payload_bytes)
+    return evaluator.input_of(spec, Values(run.input, outputs, {}), run.options.max_payload_bytes)
 
 
 def is_written(step: StepState) -> bool:

@@ -5,10 +5,11 @@ Events are the truth: every decision is in an event. The number of an event is i
 
 from typing import Literal, NamedTuple, TypeAlias
 
-from .model import Failure, Payload, Skip, State, Step, immutable
+from .model import Failure, Payload, Skip, State, Step, Workflow, immutable
 
 __all__ = [
     "AddSteps",
+    "AttemptExpanded",
     "AttemptFailed",
     "AttemptInterrupted",
     "AttemptLost",
@@ -27,11 +28,15 @@ __all__ = [
     "RunStopping",
     "StartTimer",
     "Started",
+    "StepCompleted",
+    "StepExpanded",
     "StepFinished",
     "StepReady",
     "StepRetrying",
     "StepStarted",
+    "StepStopping",
     "StepsAdded",
+    "StepsReused",
     "StopRequested",
     "Timer",
     "TimerFired",
@@ -48,7 +53,7 @@ class Timer(NamedTuple):
     an attempt has no timer here: see `StepStarted.deadline`.
     """
 
-    kind: Literal["total", "backoff", "run", "cleanup"]
+    kind: Literal["total", "backoff", "run", "cleanup", "wait", "idle"]
     step_id: str = ""
     attempt: int = 0
 
@@ -82,6 +87,25 @@ class AttemptSucceeded:
     step_id: str
     attempt: int
     output: Payload
+
+
+@immutable
+class AttemptExpanded:
+    """An attempt of `core.workflow` gave the workflow that its step shall run, and its input."""
+
+    step_id: str
+    attempt: int
+    workflow: Workflow
+    input: Payload
+
+
+@immutable
+class StepCompleted:
+    """Someone outside completes a step of `core.wait`. Either `output` or `failure` is given."""
+
+    step_id: str
+    output: Payload | None = None
+    failure: Failure | None = None
 
 
 @immutable
@@ -155,6 +179,7 @@ Input: TypeAlias = (
     Started
     | AttemptStarted
     | AttemptSucceeded
+    | AttemptExpanded
     | AttemptFailed
     | AttemptInterrupted
     | AttemptLost
@@ -163,6 +188,7 @@ Input: TypeAlias = (
     | CancelRequested
     | StopRequested
     | AddSteps
+    | StepCompleted
 )
 
 # Events.
@@ -278,6 +304,39 @@ class StepsAdded:
     steps: tuple[Step, ...]
     waves: tuple[Wave, ...]
     sealed: bool
+
+
+@immutable
+class StepExpanded:
+    """A step became several: the children of its list, or the steps of a workflow.
+
+    `item_count` is the number of its children; `None`: it has no list. `workflow` and `input` are those that its action
+    chose; `None`: the step has its own workflow, and its input is put together as usual.
+    """
+
+    time: int
+    step_id: str
+    item_count: int | None = None
+    workflow: Workflow | None = None
+    input: Payload | None = None
+
+
+@immutable
+class StepStopping:
+    """An expanded step ends early, with this failure: none of its steps starts any more."""
+
+    time: int
+    step_id: str
+    failure: Failure
+
+
+@immutable
+class StepsReused:
+    """Outputs of an earlier run were taken over, by step id, for steps that are not known yet."""
+
+    time: int
+    run_id: str
+    outputs: tuple[tuple[str, Payload], ...]
 
 
 @immutable

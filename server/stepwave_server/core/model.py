@@ -5,17 +5,24 @@ from enum import Enum, IntEnum
 from typing import TypeAlias, TypeVar, dataclass_transform
 
 __all__ = [
+    "MAX_ITEMS",
     "MAX_MESSAGE_CONTENT",
+    "MAX_NESTING",
     "MAX_PAYLOAD_BYTES",
     "RETRYABLE",
     "SECOND",
+    "WAIT_ACTION",
+    "WORKFLOW_ACTION",
     "Binding",
     "Blob",
     "Failure",
     "FailureCause",
     "FailurePolicy",
     "FallbackAction",
+    "ForEach",
+    "FromExpression",
     "FromInput",
+    "FromItem",
     "FromStep",
     "Join",
     "OnInterrupt",
@@ -40,6 +47,18 @@ MAX_PAYLOAD_BYTES = 1 << 20
 
 MAX_MESSAGE_CONTENT = 1 << 20
 """Bytes of content that one message carries, about: lists and long plans are split here. No message passes 3 MiB."""
+
+MAX_ITEMS = 100_000
+"""Items that a list may have for a step to run over it."""
+
+MAX_NESTING = 8
+"""Workflows that may be nested in the workflow of a run, one in the other."""
+
+WAIT_ACTION = "core.wait"
+"""The action of steps that are completed from outside. The core starts them itself: they need no place."""
+
+WORKFLOW_ACTION = "core.workflow"
+"""The action of steps that run a nested workflow. A step with a workflow of its own has it, too."""
 
 T = TypeVar("T")
 
@@ -128,10 +147,16 @@ class FailureCause(IntEnum):
     NOT_NEEDED = 7
     ATTEMPT_LOST = 8
     INPUT = 9
-    """The input could not be put together."""
+    """The condition, the list or the input could not be evaluated."""
 
     SERVER_STOPPED = 10
     """The server ended the run, after a restart or a defect. The engine sets it."""
+
+    NESTED_STEP_FAILED = 11
+    """A child of the step, or a step of its nested workflow, failed."""
+
+    PLAN_IDLE = 12
+    """No steps were added to the open run for too long."""
 
 
 RETRYABLE = (Reason.ACTION_ERROR, Reason.TIMEOUT, Reason.UNAVAILABLE, Reason.RATE_LIMITED)
@@ -209,6 +234,20 @@ class FromInput:
 
 
 @immutable
+class FromItem:
+    """The item that a child of a `for_each` runs for, or a part of it."""
+
+    path: str = ""
+
+
+@immutable
+class FromExpression:
+    """The value of a CEL expression."""
+
+    text: str
+
+
+@immutable
 class Binding:
     """A value that is put into the input of a step. `target` and paths are JSON Pointers.
 
@@ -216,7 +255,7 @@ class Binding:
     """
 
     target: str
-    source: FromStep | FromInput
+    source: FromStep | FromInput | FromItem | FromExpression
     default: Payload | None = None
     position: int = 0
 
@@ -252,12 +291,24 @@ class FallbackAction:
 
 
 @immutable
+class ForEach:
+    """A list to run a step over: from a step, the run's input or an expression, or a literal list.
+
+    `max_parallelism` is the largest number of children in flight; 0: no bound of its own.
+    """
+
+    source: FromStep | FromInput | FromExpression | Payload
+    max_parallelism: int = 0
+
+
+@immutable
 class Step:
     """One unit of work.
 
     `timeout` and `total_timeout` are in nanoseconds; `None` means the default, and no limit. A `fallback` that is a
     payload is a fixed output. `concurrency_key` is a JSON Pointer into the input: attempts with equal values there
-    share limits; `None`: no key.
+    share limits; `None`: no key. `when` is a CEL expression; empty: no condition. With a `workflow`, the step runs that
+    in place of its action.
     """
 
     id: str
@@ -273,6 +324,9 @@ class Step:
     total_timeout: int | None = None
     fallback: Payload | FallbackAction | None = None
     concurrency_key: str | None = None
+    when: str = ""
+    for_each: ForEach | None = None
+    workflow: "Workflow | None" = None
 
     @property
     def all_bindings(self) -> tuple[Binding, ...]:
@@ -284,13 +338,17 @@ class Step:
     @property
     def edges(self) -> int:
         """Its dependencies, as bounds count them: bindings count like dependencies."""
-        return len(self.depends_on) + len(self.bindings if self.fallback is None else self.all_bindings)
+        edges = len(self.depends_on) + len(self.bindings if self.fallback is None else self.all_bindings)
+        return edges if self.for_each is None else edges + 1
 
     def dependencies(self) -> tuple[str, ...]:
         """Return the ids of its dependencies, each once, in order. Bindings to steps imply dependencies."""
-        if not self.bindings and self.fallback is None:
+        if not self.bindings and self.fallback is None and self.for_each is None:
             return self.depends_on if len(self.depends_on) < 2 else tuple(dict.fromkeys(self.depends_on))
-        implied = (binding.source.step_id for binding in self.all_bindings if isinstance(binding.source, FromStep))
+        sources = [binding.source for binding in self.all_bindings]
+        if self.for_each is not None and isinstance(self.for_each.source, FromStep):
+            sources.append(self.for_each.source)
+        implied = (source.step_id for source in sources if isinstance(source, FromStep))
         return tuple(dict.fromkeys((*self.depends_on, *implied)))
 
 
@@ -298,7 +356,8 @@ class Step:
 class Workflow:
     """A workflow: steps in declaration order, and policies. `timeout` is in nanoseconds.
 
-    `retry` is the policy of steps that have none of their own.
+    `retry` is the policy of steps that have none of their own. `input_schema` is the JSON Schema of the input; empty:
+    any input.
     """
 
     name: str
@@ -310,3 +369,4 @@ class Workflow:
     labels: dict[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     retry: Retry | None = None
+    input_schema: str = ""

@@ -6,7 +6,16 @@ Long plans are split over several events. An addition costs as much as it adds, 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from .messages import AddSteps, RunStarted, StepsAdded, Wave
-from .model import MAX_MESSAGE_CONTENT, FallbackAction, FromStep, Step, payload_size
+from .model import (
+    MAX_MESSAGE_CONTENT,
+    FallbackAction,
+    FromExpression,
+    FromInput,
+    FromItem,
+    FromStep,
+    Step,
+    payload_size,
+)
 from .state import RunState
 from .validate import Present
 
@@ -170,8 +179,11 @@ def _weight(step: Step) -> int:
     else:
         payloads.append(step.fallback)
     for binding in step.all_bindings:
-        texts += [binding.target, binding.source.path]
+        texts.append(binding.target)
         payloads.append(binding.default)
-        if isinstance(binding.source, FromStep):
-            texts.append(binding.source.step_id)
+        match binding.source:
+            case FromStep(step_id, path):
+                texts += [step_id, path]
+            case FromInput(text) | FromItem(text) | FromExpression(text):
+                texts.append(text)
     return sum(len(text) + OVERHEAD for text in texts) + sum(payload_size(one) for one in payloads if one is not None)

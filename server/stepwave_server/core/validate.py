@@ -7,7 +7,20 @@ from dataclasses import dataclass, field
 from math import isfinite
 
 from .graph import cycles
-from .model import SECOND, Binding, FallbackAction, FromStep, Reason, Retry, Scheduling, Step, Workflow, immutable
+from .model import (
+    SECOND,
+    Binding,
+    FallbackAction,
+    FromInput,
+    FromItem,
+    FromStep,
+    Reason,
+    Retry,
+    Scheduling,
+    Step,
+    Workflow,
+    immutable,
+)
 
 __all__ = [
     "MAX_ATTEMPTS",
@@ -202,13 +215,18 @@ def _check_bindings(check: _Check, step: Step, bindings: Sequence[Binding], path
 def _check_binding(check: _Check, step: Step, binding: Binding, path: str) -> None:
     if problem := pointer_problem(binding.target):
         check.blame(f"{path}.target", problem)
-    if isinstance(binding.source, FromStep):
-        if problem := _dependency_problem(check, step, binding.source.step_id):
-            check.blame(f"{path}.step.id", problem)
-        path = f"{path}.step.path"
-    else:
-        path = f"{path}.input"
-    if problem := pointer_problem(binding.source.path):
+    match binding.source:
+        case FromStep(step_id, pointer):
+            if problem := _dependency_problem(check, step, step_id):
+                check.blame(f"{path}.step.id", problem)
+            path = f"{path}.step.path"
+        case FromInput(pointer):
+            path = f"{path}.input"
+        case FromItem(pointer):
+            path = f"{path}.item"
+        case _:  # an expression: the engine checks it
+            return
+    if problem := pointer_problem(pointer):
         check.blame(path, problem)
 
 

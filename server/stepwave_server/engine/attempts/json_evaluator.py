@@ -7,8 +7,17 @@ from functools import lru_cache
 import jsonpointer
 import simplejson
 
-from stepwave_server.core.inputs import EvaluationFailed
-from stepwave_server.core.model import Binding, Blob, FromStep, Payload, Reason, Step
+from stepwave_server.core.inputs import EvaluationFailed, Values
+from stepwave_server.core.model import (
+    Binding,
+    Blob,
+    ForEach,
+    FromInput,
+    FromStep,
+    Payload,
+    Reason,
+    Step,
+)
 
 __all__ = ["JsonEvaluator"]
 
@@ -31,18 +40,16 @@ class JsonEvaluator:
         self._max_bytes = max_bytes
         self._parse = lru_cache(MAX_PARSED)(_load)  # cached: the result must not be modified
 
-    def input_of(
-        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
-    ) -> Payload:
+    def input_of(self, step: Step, values: Values, max_bytes: int | None = None) -> Payload:
         """Return the input of a step; see `core.inputs.Evaluator`."""
         bound = self._max_bytes if max_bytes is None else max_bytes
         if step.input is None and not step.bindings:
-            return _object_of(outputs, bound)
+            return _object_of(values.outputs, bound)
         if not step.bindings:
             assert step.input is not None
             return step.input
         try:
-            return self._fill(step, run_input, outputs, bound)
+            return self._fill(step, values, bound)
         except RecursionError as error:
             raise EvaluationFailed("the values to put together are nested too deeply") from error
 
@@ -67,13 +74,21 @@ class JsonEvaluator:
         """Clear the cache of parsed outputs."""
         self._parse.cache_clear()
 
-    def _fill(self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], bound: int) -> Payload:
+    def condition(self, expression: str, values: Values) -> bool:
+        """Return the value of a condition; see `core.inputs.Evaluator`."""
+        raise NotImplementedError
+
+    def items(self, for_each: ForEach, values: Values) -> list[Payload]:
+        """Return the items of a list; see `core.inputs.Evaluator`."""
+        raise NotImplementedError
+
+    def _fill(self, step: Step, values: Values, bound: int) -> Payload:
         whole: Payload = "null" if step.input is None else step.input
         document: object = None
         parents = _parents(step.bindings)
         size = 0
         for binding in step.bindings:
-            value = self._value(binding, run_input, outputs)
+            value = self._value(binding, values)
             if not binding.target:
                 whole, document, size = value, None, 0
                 continue
@@ -86,18 +101,20 @@ class JsonEvaluator:
             document = _put(document, binding, _load(text) if binding.target in parents else simplejson.RawJSON(text))
         return whole if document is None else _dump(document)
 
-    def _value(self, binding: Binding, run_input: Payload, outputs: Mapping[str, Payload | None]) -> Payload:
-        if isinstance(binding.source, FromStep):
-            source = outputs[binding.source.step_id]
-            if source is None:
-                return "null" if binding.default is None else binding.default
-        else:
-            source = run_input
-        return self._part(binding, source) if binding.source.path else source
+    def _value(self, binding: Binding, values: Values) -> Payload:
+        match binding.source:
+            case FromStep(step_id, path):
+                source = values.outputs[step_id]
+                if source is None:
+                    return "null" if binding.default is None else binding.default
+            case FromInput(path):
+                source = values.input
+            case _:
+                raise NotImplementedError
+        return self._part(binding, source, path) if path else source
 
-    def _part(self, binding: Binding, source: Payload) -> Payload:
-        """Return the part of a value at a binding's path; if there is none, the binding's default."""
-        path = binding.source.path
+    def _part(self, binding: Binding, source: Payload, path: str) -> Payload:
+        """Return the part of a value at a path; if there is none, the binding's default."""
         if isinstance(source, Blob):
             raise EvaluationFailed(f'{_source(binding)} is a blob: it has no "{path}"')
         try:

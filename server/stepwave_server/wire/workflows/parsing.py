@@ -9,7 +9,16 @@ from google.protobuf.duration_pb2 import Duration
 
 from stepwave._values.json import json_problem
 from stepwave.v1 import payload_pb2, workflow_pb2
-from stepwave_server.core.model import MAX_PAYLOAD_BYTES, SECOND, Binding, FromInput, FromStep, Payload
+from stepwave_server.core.model import (
+    MAX_PAYLOAD_BYTES,
+    SECOND,
+    Binding,
+    FromExpression,
+    FromInput,
+    FromItem,
+    FromStep,
+    Payload,
+)
 from stepwave_server.core.validate import Violation
 from stepwave_server.wire.values import fill_payload, from_duration, from_payload
 
@@ -78,11 +87,15 @@ def parse_payload(message: payload_pb2.Payload, path: str, parsed: Parsed) -> Pa
 def fill_binding(message: workflow_pb2.Binding, binding: Binding) -> None:
     """Set a message to a binding."""
     message.target = binding.target
-    if isinstance(binding.source, FromStep):
-        message.step.id = binding.source.step_id
-        message.step.path = binding.source.path
-    else:
-        message.input = binding.source.path
+    match binding.source:
+        case FromStep(step_id, path):
+            message.step.id, message.step.path = step_id, path
+        case FromInput(path):
+            message.input = path
+        case FromItem(path):
+            message.item = path
+        case FromExpression(text):
+            message.expression = text
     if binding.default is not None:
         fill_payload(message.default, binding.default)
 

@@ -13,6 +13,7 @@ from stepwave._values.payload import dump_json, load_json
 from stepwave.v1 import payload_pb2
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.values import dump
+from stepwave_server.core.inputs import Values
 from stepwave_server.core.model import Binding, FromInput
 from stepwave_server.core.model import Step as CoreStep
 from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
@@ -97,7 +98,7 @@ def test_every_accepted_text_is_read_by_all_parsers(text: str) -> None:
     shown = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
     assert load_json(shown.encode("utf-8", "backslashreplace").decode()) == value
     bound = CoreStep("s", "a", bindings=(Binding("/x", FromInput("")),))
-    assert json.loads(str(JsonEvaluator(2 * MOST).input_of(bound, text, {}))) == {"x": value}
+    assert json.loads(str(JsonEvaluator(2 * MOST).input_of(bound, Values(text, {}, {})))) == {"x": value}
 
 
 @settings(deadline=None)

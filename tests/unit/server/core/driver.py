@@ -1,14 +1,14 @@
 """A tiny engine for tests. It feeds the core in virtual time, and checks that a fold of the events equals the state."""
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import NamedTuple, TypeAlias, TypeVar
 from unittest import mock
 
 from stepwave_server.core import decider
 from stepwave_server.core.decide import Decision, decide, resume
 from stepwave_server.core.evolve import evolve, fold, new_run
-from stepwave_server.core.inputs import EvaluationFailed
+from stepwave_server.core.inputs import EvaluationFailed, Values
 from stepwave_server.core.messages import (
     AddSteps,
     AttemptFailed,
@@ -36,7 +36,7 @@ from stepwave_server.core.messages import (
     Timer,
     TimerFired,
 )
-from stepwave_server.core.model import SECOND, Failure, Payload, Reason, Skip, State, Step, Workflow
+from stepwave_server.core.model import SECOND, Failure, ForEach, Payload, Reason, Skip, State, Step, Workflow
 from stepwave_server.core.state import Agenda, RunOptions, RunState
 from unit.server.core.build import NOWHERE, brief
 from unit.server.core.invariants import Invariants
@@ -60,15 +60,22 @@ class Due(NamedTuple):
 class TextEvaluator:
     """Gives the outputs of dependencies as text. A binding to `/nowhere` has no value."""
 
-    def input_of(
-        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
-    ) -> Payload:
+    def input_of(self, step: Step, values: Values, max_bytes: int | None = None) -> Payload:
         """Return the step's own input, else `{"a":1,"b":null}`."""
         if NOWHERE in step.bindings:
             raise EvaluationFailed('the run\'s input has no "/nowhere"')
         if step.input is not None:
             return step.input
-        return "{" + ",".join(f'"{dep}":{output or "null"!s}' for dep, output in outputs.items()) + "}"
+        return "{" + ",".join(f'"{dep}":{output or "null"!s}' for dep, output in values.outputs.items()) + "}"
+
+    def condition(self, expression: str, values: Values) -> bool:
+        """Return whether the expression is the text `true`."""
+        return expression == "true"
+
+    def items(self, for_each: ForEach, values: Values) -> list[Payload]:
+        """Return the items of a literal list of numbers, such as `[1,2]`."""
+        assert isinstance(for_each.source, str), "only literal lists"
+        return list[Payload](filter(None, for_each.source.strip("[]").split(",")))
 
 
 EVALUATOR = TextEvaluator()

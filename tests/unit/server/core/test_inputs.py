@@ -1,12 +1,10 @@
 """The inputs of actions, and which inputs a request carries."""
 
-from collections.abc import Mapping
-
 from stepwave_server.core.decide import decide
 from stepwave_server.core.evolve import new_run
-from stepwave_server.core.inputs import MAX_CARRIED, EvaluationFailed, input_of
+from stepwave_server.core.inputs import MAX_CARRIED, EvaluationFailed, Values, input_of
 from stepwave_server.core.messages import Started, StepFinished
-from stepwave_server.core.model import Blob, Join, Payload, Reason, Step
+from stepwave_server.core.model import Blob, ForEach, Join, Payload, Reason, Step
 from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow, step
 from unit.server.core.driver import EVALUATOR, NOON, Drive
@@ -60,19 +58,27 @@ def test_an_input_put_together_again_is_what_it_was_when_the_step_became_ready()
 class Strict:
     """An evaluator for which every input is too large."""
 
-    def input_of(
-        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
-    ) -> Payload:
+    def input_of(self, step: Step, values: Values, max_bytes: int | None = None) -> Payload:
         raise EvaluationFailed("the input is too large", Reason.RESOURCE_EXHAUSTED)
+
+    def condition(self, expression: str, values: Values) -> bool:
+        raise AssertionError("no step has a condition")
+
+    def items(self, for_each: ForEach, values: Values) -> list[Payload]:
+        raise AssertionError("no step has a list")
 
 
 class Bounded:
     """An evaluator that gives every step the maximum size as its input."""
 
-    def input_of(
-        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
-    ) -> Payload:
+    def input_of(self, step: Step, values: Values, max_bytes: int | None = None) -> Payload:
         return str(max_bytes)
+
+    def condition(self, expression: str, values: Values) -> bool:
+        raise AssertionError("no step has a condition")
+
+    def items(self, for_each: ForEach, values: Values) -> list[Payload]:
+        raise AssertionError("no step has a list")
 
 
 def test_an_input_is_put_together_within_the_bound_that_the_run_records() -> None:

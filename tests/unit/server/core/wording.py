@@ -1,15 +1,15 @@
 """Other words for every message of the scheduler, and events as version 1 of the core recorded them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from unittest import mock
 
 from stepwave_server.core import failures
-from stepwave_server.core.inputs import EvaluationFailed, Evaluator
+from stepwave_server.core.inputs import EvaluationFailed, Evaluator, Values
 from stepwave_server.core.messages import Event, RunFinished, RunStopping, StepFinished, StepRetrying
-from stepwave_server.core.model import Failure, FailureCause, Payload, Reason, Step
+from stepwave_server.core.model import Failure, FailureCause, ForEach, Payload, Reason, Step
 
 __all__ = ["REWORDED", "VERSION_1_WORDS", "OtherWords", "as_version_1", "reworded"]
 
@@ -51,13 +51,25 @@ class OtherWords:
     def __init__(self, evaluator: Evaluator) -> None:
         self._evaluator = evaluator
 
-    def input_of(
-        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
-    ) -> Payload:
-        try:
-            return self._evaluator.input_of(step, run_input, outputs, max_bytes)
-        except EvaluationFailed as error:
-            raise EvaluationFailed(REWORDED, error.reason) from error
+    def input_of(self, step: Step, values: Values, max_bytes: int | None = None) -> Payload:
+        with _reworded():
+            return self._evaluator.input_of(step, values, max_bytes)
+
+    def condition(self, expression: str, values: Values) -> bool:
+        with _reworded():
+            return self._evaluator.condition(expression, values)
+
+    def items(self, for_each: ForEach, values: Values) -> list[Payload]:
+        with _reworded():
+            return self._evaluator.items(for_each, values)
+
+
+@contextmanager
+def _reworded() -> Iterator[None]:
+    try:
+        yield
+    except EvaluationFailed as error:
+        raise EvaluationFailed(REWORDED, error.reason) from error
 
 
 def as_version_1(event: Event) -> Event:

@@ -10,7 +10,7 @@ from opentelemetry.sdk.trace.sampling import Sampler
 
 from stepwave_server.core.decide import decide
 from stepwave_server.core.evolve import new_run
-from stepwave_server.core.inputs import EvaluationFailed
+from stepwave_server.core.inputs import EvaluationFailed, Values
 from stepwave_server.core.messages import (
     AttemptFailed,
     AttemptInterrupted,
@@ -20,7 +20,7 @@ from stepwave_server.core.messages import (
     Input,
     Started,
 )
-from stepwave_server.core.model import SECOND, Failure, FailurePolicy, Payload, Reason, Step, Workflow
+from stepwave_server.core.model import SECOND, Failure, FailurePolicy, ForEach, Payload, Reason, Step, Workflow
 from stepwave_server.core.state import RunOptions
 from stepwave_server.telemetry import RunTracer, Telemetry, TraceParent
 
@@ -52,12 +52,16 @@ Spans = Mapping[str, ReadableSpan]
 class NoInput:
     """Gives every step the input `null`. The input of the step `unfit` cannot be evaluated."""
 
-    def input_of(
-        self, step: Step, run_input: Payload, outputs: Mapping[str, Payload | None], max_bytes: int | None = None
-    ) -> Payload:
+    def input_of(self, step: Step, values: Values, max_bytes: int | None = None) -> Payload:
         if step.id == "unfit":
             raise EvaluationFailed("no such value")
         return "null"
+
+    def condition(self, expression: str, values: Values) -> bool:
+        raise AssertionError("no step has a condition")
+
+    def items(self, for_each: ForEach, values: Values) -> list[Payload]:
+        raise AssertionError("no step has a list")
 
 
 class Collector:

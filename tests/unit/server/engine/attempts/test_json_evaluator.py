@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from stepwave_server.core.inputs import EvaluationFailed
+from stepwave_server.core.inputs import EvaluationFailed, Values
 from stepwave_server.core.model import Binding, Blob, FromInput, FromStep, Payload, Reason, Step
 from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
 
@@ -17,7 +17,7 @@ def _input(
 ) -> Payload:
     """Return the input of a step with these bindings, the run's input, and the outputs of its dependencies."""
     step = Step("s", "noop", tuple(outputs), own, bindings)
-    return JsonEvaluator(1 << 20).input_of(step, given, outputs)
+    return JsonEvaluator(1 << 20).input_of(step, Values(given, outputs, {}))
 
 
 def _value(
@@ -203,17 +203,17 @@ def test_an_input_that_would_be_too_large_is_refused() -> None:
     of_bindings = Step("s", "noop", ("a", "b"), None, (_from("a", to="/a"), _from("b", to="/b")))
     for step in (of_outputs, of_bindings):
         with pytest.raises(EvaluationFailed, match="and 100 are allowed") as failed:
-            evaluator.input_of(step, "null", {"a": large, "b": large})
+            evaluator.input_of(step, Values("null", {"a": large, "b": large}, {}))
         assert failed.value.reason is Reason.RESOURCE_EXHAUSTED
 
 
 def test_the_bound_of_a_run_overrides_that_of_the_evaluator() -> None:
     evaluator, step, outputs = JsonEvaluator(30), Step("s", "noop", ("a",)), {"a": f'"{"x" * 40}"'}
-    assert evaluator.input_of(step, "null", outputs, 50) == f'{{"a":"{"x" * 40}"}}'
+    assert evaluator.input_of(step, Values("null", outputs, {}), 50) == f'{{"a":"{"x" * 40}"}}'
     with pytest.raises(EvaluationFailed, match="and 20 are allowed"):
-        evaluator.input_of(step, "null", outputs, 20)
+        evaluator.input_of(step, Values("null", outputs, {}), 20)
     with pytest.raises(EvaluationFailed, match="and 30 are allowed"):
-        evaluator.input_of(step, "null", outputs)
+        evaluator.input_of(step, Values("null", outputs, {}))
 
 
 @pytest.mark.parametrize(
