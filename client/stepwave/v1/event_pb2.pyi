@@ -779,10 +779,17 @@ class StepExpanded(_message.Message):
     ITEM_COUNT_FIELD_NUMBER: _builtins.int
     WORKFLOW_FIELD_NUMBER: _builtins.int
     INPUT_FIELD_NUMBER: _builtins.int
+    WAVE_FIELD_NUMBER: _builtins.int
+    ACTION_FIELD_NUMBER: _builtins.int
+    READY_TIME_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The id of the step."""
     item_count: _builtins.int
     """The number of its children, `id[0]`, `id[1]`, …. Set for a `for_each` only."""
+    wave: _builtins.int
+    """The index of the step's wave, from 0."""
+    action: _builtins.str
+    """The name of the step's action; `core.workflow` if it has a workflow of its own."""
     @_builtins.property
     def workflow(self) -> _workflow_pb2.Workflow:
         """The workflow that it runs. Set if the step's action chose it. Not set: the step's own `workflow`."""
@@ -791,6 +798,10 @@ class StepExpanded(_message.Message):
     def input(self) -> _payload_pb2.Payload:
         """The input of that workflow. Set if the step's action chose it."""
 
+    @_builtins.property
+    def ready_time(self) -> _timestamp_pb2.Timestamp:
+        """The time when the step's dependencies allowed it to start."""
+
     def __init__(
         self,
         *,
@@ -798,10 +809,13 @@ class StepExpanded(_message.Message):
         item_count: _builtins.int | None = ...,
         workflow: _workflow_pb2.Workflow | None = ...,
         input: _payload_pb2.Payload | None = ...,
+        wave: _builtins.int = ...,
+        action: _builtins.str = ...,
+        ready_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_item_count", b"_item_count", "input", b"input", "item_count", b"item_count", "workflow", b"workflow"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_item_count", b"_item_count", "input", b"input", "item_count", b"item_count", "ready_time", b"ready_time", "workflow", b"workflow"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_item_count", b"_item_count", "input", b"input", "item_count", b"item_count", "step_id", b"step_id", "workflow", b"workflow"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_item_count", b"_item_count", "action", b"action", "input", b"input", "item_count", b"item_count", "ready_time", b"ready_time", "step_id", b"step_id", "wave", b"wave", "workflow", b"workflow"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__item_count: _TypeAlias = _typing.Literal["item_count"]  # noqa: Y015
     _WhichOneofArgType__item_count: _TypeAlias = _typing.Literal["_item_count", b"_item_count"]  # noqa: Y015

@@ -10,8 +10,17 @@ from operator import attrgetter
 from typing import assert_never
 
 from .decider import Decider, Decision
-from .failures import attempt_timeout, cancelled, input_failure, interruption, run_timeout, stop_failure
-from .inputs import EvaluationFailed, Evaluator, action_of, invoke
+from .failures import (
+    attempt_timeout,
+    cancelled,
+    cleanup_timeout,
+    input_failure,
+    interruption,
+    run_timeout,
+    stop_failure,
+    total_timeout,
+)
+from .inputs import EvaluationFailed, Evaluator, action_of, holds, invoke
 from .messages import (
     AddSteps,
     AttemptExpanded,
@@ -37,16 +46,26 @@ from .messages import (
     WaveFinished,
     WaveStarted,
 )
-from .model import Failure, OnInterrupt, Reason, Skip, SkipCause, State
-from .planning import addition_events, plan_events, present_for, was_made
+from .model import Failure, FailureCause, OnInterrupt, Reason, Skip, SkipCause, State
+from .nesting import begin, close, complete, expand_attempt, stop, time_out_own
+from .planning import addition_events, plan_events, present_for, reuse_events, was_made
 from .result import run_finished
 from .retries import fail_attempt, give_up, go_on, time_out, withdraw
-from .state import CLEANUP_GRACE, MAX_INTERRUPTIONS, Agenda, RunState, StepState
+from .state import CLEANUP_GRACE, MAX_INTERRUPTIONS, Agenda, RunState, Scope, StepState
 from .validate import Violation, validate_addition
 
 __all__ = ["Decision", "Refused", "attempt_of", "decide", "resume"]
 
 _by_index = attrgetter("index")
+
+TIMEOUTS = (
+    FailureCause.ATTEMPT_TIMEOUT,
+    FailureCause.TOTAL_TIMEOUT,
+    FailureCause.RUN_TIMEOUT,
+    FailureCause.CLEANUP_TIMEOUT,
+    FailureCause.PLAN_IDLE,
+)
+"""The causes of failures of graphs that were stopped because they took too long."""
 
 
 class Refused(Exception):
@@ -79,10 +98,9 @@ def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision
     decision = decision or Decision()
     decider = Decider(run, max(now, run.time), evaluator, decision)
     if run.finished is None:
-        failed_before = run.failed_by
         _take(decider, given)
         _carry_on(decider)
-        if run.failed_by and not failed_before and run.fails_fast and run.stopping is None:
+        if decision.agenda.to_clean_up:
             _watch_cleanup(decider)
     elif isinstance(given, AddSteps):
         _require_made(run, given)
@@ -113,8 +131,10 @@ def _take(decider: Decider, given: Input) -> None:  # noqa: C901 - one case for 
             _add_steps(decider, given)
         case Started():
             _started(decider, given)
-        case AttemptExpanded() | StepCompleted():
-            raise NotImplementedError
+        case AttemptExpanded():
+            _attempt_expanded(decider, given)
+        case StepCompleted():
+            _step_completed(decider, given)
         case _:
             assert_never(given)
 
@@ -129,9 +149,11 @@ def _started(decider: Decider, given: Started) -> None:
         decider.emit(event)
     if deadline is not None:
         decider.command(StartTimer(Timer("run"), deadline))
+    for taken_over in reuse_events(run, given, decider.now):
+        decider.emit(taken_over)
     for step_id, output in given.reused:
-        step = run.steps[step_id]
-        if not step.dropped:  # an `ANY` join that is met already may have no need of it
+        step = run.steps.get(step_id)
+        if step is not None and not step.dropped:  # an `ANY` join that is met already may have no need of it
             decider.finish_step(step, State.SUCCEEDED, output=output, reused_from=given.reused_from)
 
 
@@ -151,13 +173,26 @@ def _attempt_started(decider: Decider, given: AttemptStarted) -> None:
         decider.emit(WaveStarted(decider.now, step.wave))
     action = spec.action if step.original is None else action_of(step)
     ready = decider.now if step.ready_time is None else step.ready_time
-    decider.emit(StepStarted(decider.now, spec.id, action, step.wave, given.attempt, deadline, ready))
+    decider.emit(StepStarted(decider.now, step.id, action, step.wave, given.attempt, deadline, ready))
 
 
 def _attempt_succeeded(decider: Decider, given: AttemptSucceeded) -> None:
     step = attempt_of(decider.run, given.step_id, given.attempt)
     if step is not None:
         decider.finish_step(step, State.SUCCEEDED, output=given.output)
+
+
+def _attempt_expanded(decider: Decider, given: AttemptExpanded) -> None:
+    step = attempt_of(decider.run, given.step_id, given.attempt)
+    if step is not None:
+        expand_attempt(decider, step, given)
+
+
+def _step_completed(decider: Decider, given: StepCompleted) -> None:
+    step = decider.run.running.get(given.step_id)
+    if step is None or not step.waits:
+        raise Refused(f'step "{given.step_id}" does not wait to be completed', [])
+    complete(decider, step, given)
 
 
 def _attempt_failed(decider: Decider, given: AttemptFailed) -> None:
@@ -181,8 +216,8 @@ def _attempt_lost(decider: Decider, given: AttemptLost) -> None:
     step = attempt_of(run, given.step_id, given.attempt)
     if step is None:
         return
-    if not run.admits(step):
-        decider.finish_step(step, State.CANCELLED, failure=stop_failure(run, step))
+    if not step.admitted:
+        decider.finish_step(step, State.CANCELLED, failure=stop_failure(step))
         return
     again = step.spec.on_interrupt is OnInterrupt.RETRY and step.interruptions < MAX_INTERRUPTIONS
     failure = interruption(step, again=again)
@@ -208,9 +243,29 @@ def _timer_fired(decider: Decider, given: TimerFired) -> None:
         case "total":
             step = run.steps.get(timer.step_id)
             if step is not None and not step.ended and step.total_deadline is not None:
-                time_out(decider, step)
+                _pass_total(decider, step)
+        case "own":
+            time_out_own(decider, given)
+        case "cleanup":
+            _pass_cleanup(decider, run.steps.get(timer.step_id))
         case _:
-            _stop(decider, run_timeout(run, timer))
+            _stop(decider, run_timeout(run))
+
+
+def _pass_total(decider: Decider, step: StepState) -> None:
+    if step.inner is not None:
+        stop(decider, step, total_timeout(step))
+    elif step.waits and step.id in decider.run.running:
+        give_up(decider, step, total_timeout(step))
+    else:
+        time_out(decider, step)
+
+
+def _pass_cleanup(decider: Decider, step: StepState | None) -> None:
+    if step is None:
+        _stop(decider, cleanup_timeout(None))
+    else:
+        stop(decider, step, cleanup_timeout(step))
 
 
 def _stop(decider: Decider, failure: Failure, cancel_reason: str = "") -> None:
@@ -240,9 +295,11 @@ def _require_made(run: RunState, given: AddSteps) -> None:
 def _carry_on(decider: Decider) -> None:
     """Work off the agenda, until nothing follows from the events any more."""
     run, agenda = decider.run, decider.decision.agenda
-    while run.dropped or agenda.to_invoke:
+    while run.dropped or agenda.to_invoke or agenda.to_close:
         if run.dropped:
             _end_dropped(decider, run.by_index[run.dropped[0]])
+        elif agenda.to_close:
+            close(decider, agenda.to_close.pop(0))
         else:
             ready, agenda.to_invoke = agenda.to_invoke, []
             _invoke(decider, sorted(ready, key=_by_index) if len(ready) > 1 else ready)
@@ -252,7 +309,7 @@ def _carry_on(decider: Decider) -> None:
         _interrupt(decider, agenda)
     if agenda.to_time:
         _start_totals(decider, agenda)
-    if run.unfinished == 0 and not run.open and run.started:
+    if run.root.unfinished == 0 and not run.open and run.started:
         decider.emit(run_finished(run, decider.now))
         decider.command(Finish())
 
@@ -260,25 +317,24 @@ def _carry_on(decider: Decider) -> None:
 def _interrupt(decider: Decider, agenda: Agenda) -> None:
     for step in agenda.to_interrupt:
         if not step.ended:
-            decider.command(Interrupt(step.spec.id, step.attempt, stop_failure(decider.run, step)))
+            decider.command(Interrupt(step.id, step.attempt, stop_failure(step)))
     agenda.to_interrupt.clear()
 
 
 def _start_totals(decider: Decider, agenda: Agenda) -> None:
     for step in agenda.to_time:
         if not step.ended and step.total_deadline is not None:
-            decider.command(StartTimer(Timer("total", step.spec.id), step.total_deadline))
+            decider.command(StartTimer(Timer("total", step.id), step.total_deadline))
     agenda.to_time.clear()
 
 
 def _end_dropped(decider: Decider, step: StepState) -> None:
     """End a step that starts no attempt any more: it is cancelled between two attempts, else skipped."""
-    run = decider.run
-    withdraw(decider, step, stop_failure(run, step))
+    withdraw(decider, step, stop_failure(step))
     if step.attempt:
-        decider.finish_step(step, State.CANCELLED, failure=stop_failure(run, step))
+        decider.finish_step(step, State.CANCELLED, failure=stop_failure(step))
     else:
-        decider.finish_step(step, State.SKIPPED, skip=_skip(run, step))
+        decider.finish_step(step, State.SKIPPED, skip=_skip(step))
 
 
 def _invoke(decider: Decider, steps: list[StepState]) -> None:
@@ -286,11 +342,22 @@ def _invoke(decider: Decider, steps: list[StepState]) -> None:
         if step.dropped or step.ended:
             continue
         try:
-            request = invoke(decider.run, step, decider.evaluator)
+            if step.spec.when and not step.attempt and step.original is None and not _meets_condition(decider, step):
+                continue
+            if step.needs_attempt:
+                decider.decision.requests.append(invoke(decider.run, step, decider.evaluator))
+            else:
+                begin(decider, step)
         except EvaluationFailed as error:
             give_up(decider, step, input_failure(step, error.reason, str(error)))
-        else:
-            decider.decision.requests.append(request)
+
+
+def _meets_condition(decider: Decider, step: StepState) -> bool:
+    """Say whether a step's condition holds. If it does not, the step is skipped."""
+    if holds(decider.run, step, decider.evaluator):
+        return True
+    decider.finish_step(step, State.SKIPPED, skip=Skip(SkipCause.CONDITION))
+    return False
 
 
 def _finish_waves(decider: Decider) -> None:
@@ -301,10 +368,12 @@ def _finish_waves(decider: Decider) -> None:
 
 
 def _watch_cleanup(decider: Decider) -> None:
-    """Start the timer of the clean-up after a fail-fast failure."""
-    run = decider.run
-    if any(step.cleans_up and not step.ended for step in run.by_index):
-        decider.command(StartTimer(Timer("cleanup"), run.failed_time + CLEANUP_GRACE))
+    """Start the timers of clean-ups after fail-fast failures."""
+    agenda = decider.decision.agenda
+    for scope in agenda.to_clean_up:
+        if scope.stopping is None and scope.cleaning_up:
+            decider.command(StartTimer(Timer("cleanup", scope.step_id), scope.failed_time + CLEANUP_GRACE))
+    agenda.to_clean_up.clear()
 
 
 def resume(run: RunState, evaluator: Evaluator) -> Decision:
@@ -315,7 +384,7 @@ def resume(run: RunState, evaluator: Evaluator) -> Decision:
     """
     if run.finished is not None:
         return Decision(commands=[Finish()])
-    waiting = [step for step in run.dispatched.values() if step.spec.id not in run.running]
+    waiting = [step for step in run.dispatched.values() if step.id not in run.running]
     requests = [invoke(run, step, evaluator) for step in waiting]
     return Decision(requests=requests, commands=[*_timers(run), *_interrupts(run)])
 
@@ -324,18 +393,28 @@ def _timers(run: RunState) -> Iterator[StartTimer]:
     if run.stopping is None and run.started and run.deadline is not None:
         yield StartTimer(Timer("run"), run.deadline)
     for step in run.backing_off.values():
-        yield StartTimer(Timer("backoff", step.spec.id, step.attempt), step.due)
+        yield StartTimer(Timer("backoff", step.id, step.attempt), step.due)
     for step in run.by_index:
-        if not step.ended and step.total_deadline is not None:
-            yield StartTimer(Timer("total", step.spec.id), step.total_deadline)
-    if run.stopping is None and run.failing and any(step.cleans_up and not step.ended for step in run.by_index):
-        yield StartTimer(Timer("cleanup"), run.failed_time + CLEANUP_GRACE)
+        if step.ended:
+            continue
+        if step.total_deadline is not None:
+            yield StartTimer(Timer("total", step.id), step.total_deadline)
+        if step.deadline and (step.inner is not None or (step.waits and step.id in run.running)):
+            yield StartTimer(Timer("own", step.id, step.attempt), step.deadline)
+        if step.inner is not None:
+            yield from _cleanup_timer(step.inner)
+    yield from _cleanup_timer(run.root)
+
+
+def _cleanup_timer(scope: Scope) -> Iterator[StartTimer]:
+    if scope.stopping is None and scope.failing and scope.cleaning_up:
+        yield StartTimer(Timer("cleanup", scope.step_id), scope.failed_time + CLEANUP_GRACE)
 
 
 def _interrupts(run: RunState) -> Iterator[Interrupt]:
     for step in run.running.values():
-        if not run.admits(step):
-            yield Interrupt(step.spec.id, step.attempt, stop_failure(run, step))
+        if not step.admitted:
+            yield Interrupt(step.id, step.attempt, stop_failure(step))
 
 
 def attempt_of(run: RunState, step_id: str, attempt: int) -> StepState | None:
@@ -344,11 +423,19 @@ def attempt_of(run: RunState, step_id: str, attempt: int) -> StepState | None:
     return step if step is not None and step.attempt == attempt else None
 
 
-def _skip(run: RunState, step: StepState) -> Skip:
+def _skip(step: StepState) -> Skip:
+    scope = step.scope
     if step.unneeded:
         return Skip(SkipCause.NOT_NEEDED, step.unneeded)
-    if step.join_failed and step.blame is not None and (step.blame.state is State.FAILED or run.admits(step)):
-        return Skip(SkipCause.DEPENDENCY, step.blame.spec.id)
-    if run.stopping is None:
-        return Skip(SkipCause.FAIL_FAST, run.failed_by)
-    return Skip(SkipCause.TIMEOUT if run.stopping.reason is Reason.TIMEOUT else SkipCause.CANCELLED)
+    if step.join_failed and step.blame is not None and (step.blame.state is State.FAILED or step.admitted):
+        return Skip(SkipCause.DEPENDENCY, step.blame.id)
+    if scope.stopping is None:
+        return Skip(SkipCause.FAIL_FAST, scope.failed_by)
+    match scope.stopping.cause:
+        case FailureCause.STEP_FAILED:
+            return Skip(SkipCause.FAIL_FAST, scope.stopped_by)
+        case FailureCause.NOT_NEEDED:
+            return Skip(SkipCause.NOT_NEEDED, scope.stopped_by)
+        case cause:
+            late = scope.stopping.reason is Reason.TIMEOUT or cause in TIMEOUTS
+            return Skip(SkipCause.TIMEOUT if late else SkipCause.CANCELLED)

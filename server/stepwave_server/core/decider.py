@@ -71,7 +71,7 @@ class Decider:
         self.emit(
             StepFinished(  # one for every step: keywords would triple the time that this takes
                 self.now,
-                spec.id,
+                step.id,
                 spec.action,
                 state,
                 step.wave,

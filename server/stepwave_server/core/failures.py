@@ -2,17 +2,21 @@
 
 from dataclasses import replace
 
-from .messages import CancelRequested, Timer
+from .messages import CancelRequested
 from .model import SECOND, Failure, FailureCause, Reason
-from .state import CLEANUP_GRACE, RunState, StepState
+from .scopes import nested_timeout
+from .state import CLEANUP_GRACE, RunState, Scope, StepState
 
 __all__ = [
     "NOT_RETRIED",
     "attempt_timeout",
     "cancelled",
+    "cleanup_timeout",
     "input_failure",
     "interruption",
+    "nested_failure",
     "out_of_time",
+    "own_timeout",
     "run_timeout",
     "stop_failure",
     "total_timeout",
@@ -22,15 +26,27 @@ NOT_RETRIED = "not_retried"
 """The detail of a failure that says why no attempt follows it."""
 
 
-def stop_failure(run: RunState, step: StepState) -> Failure:
-    """Return the failure of an attempt that may not go on."""
-    if run.stopping is not None:
-        message, cause = run.stopping.message, run.stopping.cause
+def stop_failure(step: StepState) -> Failure:
+    """Return the failure of a step that may not go on."""
+    scope = step.scope
+    if scope.stopping is not None:
+        message, cause = scope.stopping.message, scope.stopping.cause
     elif step.unneeded:
         message, cause = f'no longer needed: step "{step.unneeded}" answered', FailureCause.NOT_NEEDED
     else:
-        message, cause = f'step "{run.failed_by}" failed', FailureCause.STEP_FAILED
-    return Failure(Reason.CANCELLED, message, step_id=step.spec.id, attempt=step.attempt, cause=cause)
+        message, cause = f'step "{scope.failed_by}" failed', FailureCause.STEP_FAILED
+    return Failure(Reason.CANCELLED, message, step_id=step.id, attempt=step.attempt, cause=cause)
+
+
+def nested_failure(step: StepState, inner: Scope) -> Failure:
+    """Return the failure of a step because steps that it became failed."""
+    first = next(child for child in inner.steps if child.id == inner.failed_by)
+    why = first.failure or Failure(Reason.ACTION_ERROR, "")
+    message = f'step "{first.id}" failed: {why.message}'
+    if inner.is_list and inner.failed > 1:
+        message = f"{inner.failed:,} of {len(inner.steps):,} items failed; the first: {message}"
+    cause = FailureCause.NESTED_STEP_FAILED
+    return Failure(why.reason, message, step_id=step.id, attempt=step.attempt, cause=cause)
 
 
 def cancelled(given: CancelRequested) -> Failure:
@@ -48,7 +64,7 @@ def interruption(step: StepState, *, again: bool) -> Failure:
         Reason.INTERRUPTED,
         message,
         retryable=again,
-        step_id=step.spec.id,
+        step_id=step.id,
         attempt=step.attempt,
         cause=FailureCause.ATTEMPT_LOST,
     )
@@ -56,7 +72,7 @@ def interruption(step: StepState, *, again: bool) -> Failure:
 
 def input_failure(step: StepState, reason: Reason, message: str) -> Failure:
     """Return the failure of a step whose input cannot be put together."""
-    return Failure(reason, message, step_id=step.spec.id, cause=FailureCause.INPUT)
+    return Failure(reason, message, step_id=step.id, cause=FailureCause.INPUT)
 
 
 def attempt_timeout(run: RunState, step: StepState) -> Failure:
@@ -71,7 +87,7 @@ def attempt_timeout(run: RunState, step: StepState) -> Failure:
         Reason.TIMEOUT,
         f"{who} took longer than {whose} timeout of {_seconds(allowed)}",
         retryable=True,
-        step_id=step.spec.id,
+        step_id=step.id,
         attempt=step.attempt,
         cause=FailureCause.ATTEMPT_TIMEOUT,
     )
@@ -80,9 +96,7 @@ def attempt_timeout(run: RunState, step: StepState) -> Failure:
 def total_timeout(step: StepState) -> Failure:
     """Return the failure of a step that passed its total timeout. It is not retried."""
     message = f"the step took longer than its total timeout of {_seconds(step.spec.total_timeout)}"
-    return Failure(
-        Reason.TIMEOUT, message, step_id=step.spec.id, attempt=step.attempt, cause=FailureCause.TOTAL_TIMEOUT
-    )
+    return Failure(Reason.TIMEOUT, message, step_id=step.id, attempt=step.attempt, cause=FailureCause.TOTAL_TIMEOUT)
 
 
 def out_of_time(step: StepState, failure: Failure) -> Failure:
@@ -91,11 +105,33 @@ def out_of_time(step: StepState, failure: Failure) -> Failure:
     return replace(failure, details=tuple(sorted({**dict(failure.details), NOT_RETRIED: why}.items())))
 
 
-def run_timeout(run: RunState, timer: Timer) -> Failure:
-    """Return the failure of a run or its clean-up that passed its timeout."""
-    if timer.kind == "cleanup":
-        message = f"clean-up took longer than {_seconds(CLEANUP_GRACE)}"
-        return Failure(Reason.TIMEOUT, message, cause=FailureCause.CLEANUP_TIMEOUT)
+def own_timeout(step: StepState) -> Failure:
+    """Return the failure of a step that the core runs itself, and that passed its timeout."""
+    allowed = step.spec.timeout
+    message = "nothing completed the step within its timeout of"
+    if step.inner is not None:
+        allowed = nested_timeout(step.spec, step.inner.workflow)
+        message = "the nested workflow took longer than its timeout of"
+    return Failure(
+        Reason.TIMEOUT,
+        f"{message} {_seconds(allowed)}",
+        retryable=step.inner is None,
+        step_id=step.id,
+        attempt=step.attempt,
+        cause=FailureCause.ATTEMPT_TIMEOUT,
+    )
+
+
+def cleanup_timeout(step: StepState | None) -> Failure:
+    """Return the failure of a clean-up that took too long: in a step that became several, or in the run."""
+    message, cause = f"clean-up took longer than {_seconds(CLEANUP_GRACE)}", FailureCause.CLEANUP_TIMEOUT
+    if step is None:
+        return Failure(Reason.TIMEOUT, message, cause=cause)
+    return Failure(Reason.TIMEOUT, message, step_id=step.id, attempt=step.attempt, cause=cause)
+
+
+def run_timeout(run: RunState) -> Failure:
+    """Return the failure of a run that passed its timeout."""
     message = f"the run took longer than its timeout of {_seconds(run.workflow.timeout)}"
     return Failure(Reason.TIMEOUT, message, cause=FailureCause.RUN_TIMEOUT)
 

@@ -1,22 +1,26 @@
 """What an attempt does and what it gets: the action, and its input put together from its bindings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
 from .messages import Invoke
 from .model import FallbackAction, ForEach, FromInput, Payload, Reason, State, Step, immutable
-from .state import RunState, StepState
+from .state import RunState, Scope, StepState
 
 __all__ = [
     "EvaluationFailed",
     "Evaluator",
     "Values",
     "action_of",
+    "holds",
     "input_of",
     "invoke",
     "is_written",
+    "item_of",
+    "items_of",
     "payload_of",
+    "scope_input",
 ]
 
 
@@ -39,7 +43,7 @@ class Values:
     Attributes:
         input: The input of the run, or of the nested workflow.
         outputs: The outputs of the step's dependencies by id, in order; `None` for one that did not succeed.
-        states: The states of its dependencies by id. Empty if the step has no expressions.
+        states: The states of its dependencies by id. `PENDING`: it had not ended when the step began.
         item: The item that it runs for; `None`: there is none.
     """
 
@@ -96,8 +100,8 @@ def invoke(run: RunState, step: StepState, evaluator: Evaluator) -> Invoke:
     small = payload is run.input or (isinstance(payload, str) and len(payload) <= MAX_CARRIED)
     carried = payload if small else None
     if step.original is None:
-        return Invoke(step.spec.id, step.attempt + 1, step.spec.action, carried)
-    return Invoke(step.spec.id, step.attempt + 1, action_of(step), carried, fallback=True)
+        return Invoke(step.id, step.attempt + 1, step.spec.action, carried)
+    return Invoke(step.id, step.attempt + 1, action_of(step), carried, fallback=True)
 
 
 def payload_of(run: RunState, invoke: Invoke, evaluator: Evaluator) -> Payload:
@@ -112,23 +116,88 @@ def action_of(step: StepState) -> str:
 
 
 def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
-    """Return the input of a step's next attempt.
+    """Return the input of a step's next attempt, or of the workflow that it becomes.
 
-    Every attempt gets the outputs that its dependencies had when the step first took a place of the run.
+    Every attempt gets the outputs that its dependencies had when the step first took its places.
 
     Raises:
         EvaluationFailed: A binding has no value.
     """
     spec = step.spec if step.original is None else _stand_in(step.spec)
-    deps = step.deps
+    deps = spec.dependencies()
     if spec.input is None and not spec.bindings:
+        if step.item is not None:
+            return item_of(run, step, evaluator)
         if spec.fallback is not None:  # the step's own action does not get what its fallback binds
             deps = tuple(dict.fromkeys(spec.depends_on))
         if not deps:
-            return run.input
-    steps, taken = run.steps, step.dispatched
-    outputs = {dep: steps[dep].output if dep in steps and steps[dep].finish <= taken else None for dep in deps}
-    return evaluator.input_of(spec, Values(run.input, outputs, {}), run.options.max_payload_bytes)
+            return scope_input(run, step.scope, evaluator)
+    return evaluator.input_of(spec, _values(run, step, deps, evaluator), run.options.max_payload_bytes)
+
+
+def holds(run: RunState, step: StepState, evaluator: Evaluator) -> bool:
+    """Return whether a step's condition holds.
+
+    Raises:
+        EvaluationFailed: It cannot be evaluated.
+    """
+    return evaluator.condition(step.spec.when, _values(run, step, step.spec.dependencies(), evaluator))
+
+
+def items_of(run: RunState, step: StepState, evaluator: Evaluator) -> list[Payload]:
+    """Return the items of a step's list.
+
+    Raises:
+        EvaluationFailed: There is no list, or it is too long.
+    """
+    assert step.spec.for_each is not None, "the step has a list"
+    return evaluator.items(step.spec.for_each, _values(run, step, step.spec.dependencies(), evaluator))
+
+
+def item_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
+    """Return the item of a child of a list. The list is read once."""
+    scope = step.scope
+    assert scope.owner is not None, "a child of a list has an owner"
+    assert step.item is not None, "a child of a list has an item"
+    if scope.known_items is None:
+        scope.known_items = items_of(run, scope.owner, evaluator)
+    return scope.known_items[step.item]
+
+
+def scope_input(run: RunState, scope: Scope, evaluator: Evaluator) -> Payload:
+    """Return the input of a graph: the run's, or that of its nested workflow. It is put together once."""
+    if scope.owner is None:
+        return run.input
+    if scope.input is not None:
+        return scope.input
+    if scope.is_list:
+        return scope_input(run, scope.owner.scope, evaluator)
+    if scope.known_input is None:
+        scope.known_input = input_of(run, scope.owner, evaluator)
+    return scope.known_input
+
+
+def _values(run: RunState, step: StepState, deps: Sequence[str], evaluator: Evaluator) -> Values:
+    """Return what a step may use. A child of a list may use what the step with the list may."""
+    scope = step.scope
+    source = scope.owner if scope.is_list and scope.owner is not None else step
+    prefix, steps, taken = source.scope.prefix, run.steps, source.dispatched
+    outputs: dict[str, Payload | None] = {}
+    states: dict[str, State] = {}
+    for dep_id in deps:
+        dep = steps.get(prefix + dep_id)
+        known = dep is not None and 0 < dep.finish <= taken
+        outputs[dep_id] = dep.output if known and dep is not None else None
+        states[dep_id] = dep.state if known and dep is not None else State.PENDING
+    return Values(scope_input(run, scope, evaluator), outputs, states, _item(run, step, evaluator))
+
+
+def _item(run: RunState, step: StepState, evaluator: Evaluator) -> Payload | None:
+    """Return the item that a step runs for: its own, or that of the innermost list around it; `None`: there is none."""
+    around: StepState | None = step
+    while around is not None and around.item is None:
+        around = around.scope.owner
+    return None if around is None else item_of(run, around, evaluator)
 
 
 def is_written(step: StepState) -> bool:

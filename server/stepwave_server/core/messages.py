@@ -49,11 +49,12 @@ __all__ = [
 class Timer(NamedTuple):
     """The purpose of a timer.
 
-    It bounds a step in all (`total`), the pause after an attempt (`backoff`), the run, or its clean-up. The timeout of
-    an attempt has no timer here: see `StepStarted.deadline`.
+    It bounds a step in all (`total`), the pause after an attempt (`backoff`), a step that the core runs itself (`own`),
+    the run, its clean-up, or how long an open run may be `idle`. With a step, a clean-up is that of what it became. The
+    timeout of an attempt has no timer here: see `StepStarted.deadline`.
     """
 
-    kind: Literal["total", "backoff", "run", "cleanup", "wait", "idle"]
+    kind: Literal["total", "backoff", "run", "cleanup", "own", "idle"]
     step_id: str = ""
     attempt: int = 0
 
@@ -226,7 +227,8 @@ class WaveStarted:
 class StepStarted:
     """An attempt starts.
 
-    The engine watches the `deadline` of a running attempt, and feeds `AttemptTimedOut` when it passes.
+    The engine watches the `deadline` of a running attempt, and feeds `AttemptTimedOut` when it passes. `None`: the step
+    waits to be completed, and has no timeout. No action runs for a step that waits.
     """
 
     time: int
@@ -234,7 +236,7 @@ class StepStarted:
     action: str
     wave: int
     attempt: int
-    deadline: int
+    deadline: int | None
     ready_time: int
 
 
@@ -316,6 +318,9 @@ class StepExpanded:
 
     time: int
     step_id: str
+    wave: int
+    action: str
+    ready_time: int
     item_count: int | None = None
     workflow: Workflow | None = None
     input: Payload | None = None
@@ -377,8 +382,11 @@ Event: TypeAlias = (
     | StepRetrying
     | StepReady
     | StepFinished
+    | StepExpanded
+    | StepStopping
     | WaveFinished
     | StepsAdded
+    | StepsReused
     | RunStopping
     | RunFinished
 )

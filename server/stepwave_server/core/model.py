@@ -329,6 +329,11 @@ class Step:
     workflow: "Workflow | None" = None
 
     @property
+    def internal(self) -> bool:
+        """Whether it has no action of its own: it waits to be completed, or becomes several."""
+        return self.for_each is not None or self.workflow is not None or self.action == WAIT_ACTION
+
+    @property
     def all_bindings(self) -> tuple[Binding, ...]:
         """Its bindings, and those of its fallback."""
         if isinstance(self.fallback, FallbackAction):

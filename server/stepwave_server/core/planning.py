@@ -5,7 +5,7 @@ Long plans are split over several events. An addition costs as much as it adds, 
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from .messages import AddSteps, RunStarted, StepsAdded, Wave
+from .messages import AddSteps, RunStarted, Started, StepsAdded, StepsReused, Wave
 from .model import (
     MAX_MESSAGE_CONTENT,
     FallbackAction,
@@ -13,6 +13,7 @@ from .model import (
     FromInput,
     FromItem,
     FromStep,
+    Payload,
     Step,
     payload_size,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "parts_of",
     "plan_events",
     "present_for",
+    "reuse_events",
     "was_made",
     "waves_of",
 ]
@@ -36,9 +38,26 @@ OVERHEAD = 4
 
 def plan_events(run: RunState, now: int, deadline: int | None) -> Iterator[RunStarted]:
     """Yield the events of the run's plan."""
-    parts = list(parts_of(grouped((step.spec.id, step.wave) for step in run.by_index if step.wave >= 0)))
+    parts = list(parts_of(grouped((step.id, step.wave) for step in run.by_index if step.wave >= 0)))
     for number, part in enumerate(parts, start=1):
         yield RunStarted(now, part, number < len(parts), len(run.by_index), deadline, run.open)
+
+
+def reuse_events(run: RunState, given: Started, now: int) -> Iterator[StepsReused]:
+    """Yield the events that take outputs over for steps that are not known yet."""
+    part: list[tuple[str, Payload]] = []
+    size = 0
+    for step_id, output in given.reused:
+        if step_id in run.steps:
+            continue
+        weight = payload_size(output) + len(step_id) + OVERHEAD
+        if part and size + weight > MAX_MESSAGE_CONTENT:
+            yield StepsReused(now, given.reused_from, tuple(part))
+            part, size = [], 0
+        part.append((step_id, output))
+        size += weight
+    if part:
+        yield StepsReused(now, given.reused_from, tuple(part))
 
 
 def grouped(placed: Iterable[tuple[str, int]]) -> list[Wave]:
@@ -74,7 +93,7 @@ def present_for(run: RunState, given: AddSteps) -> Present:
         names=steps.keys(),
         same={step.id: steps[step.id].spec for step in given.steps if step.id in steps},
         loose=_loose_ancestors(run, given.steps) if any(step.id in run.unknown for step in given.steps) else {},
-        awaited={dep: waiting[0].spec.id for dep, waiting in run.unknown.items()} if given.seal else {},
+        awaited={dep: waiting[0].id for dep, waiting in run.unknown.items()} if given.seal else {},
         edges=run.edges,
     )
 
@@ -132,7 +151,7 @@ def _is_placed(run: RunState, step_id: str) -> bool:
 def _waiting_in(run: RunState, step_id: str) -> list[str]:
     """Return the steps of a run that depend on a step, which may still be to come."""
     steps = run.steps[step_id].dependents if step_id in run.steps else run.unknown.get(step_id, ())
-    return [step.spec.id for step in steps]
+    return [step.id for step in steps]
 
 
 def _inverted(edges: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:

@@ -21,6 +21,7 @@ from .failures import NOT_RETRIED
 from .inputs import Evaluator
 from .messages import (
     AddSteps,
+    AttemptExpanded,
     AttemptFailed,
     AttemptInterrupted,
     AttemptLost,
@@ -33,11 +34,15 @@ from .messages import (
     RunStarted,
     RunStopping,
     Started,
+    StepCompleted,
+    StepExpanded,
     StepFinished,
     StepReady,
     StepRetrying,
     StepsAdded,
+    StepsReused,
     StepStarted,
+    StepStopping,
     StopRequested,
     Timer,
     TimerFired,
@@ -153,7 +158,11 @@ def _cause(run: RunState, event: Event, following: Iterator[Event]) -> Input | N
             return _cause_of_stop(event)
         case RunStarted():
             return _cause_of_start(run, event, following)
-        case WaveFinished() | RunFinished():
+        case StepExpanded():
+            return _cause_of_expansion(run, event)
+        case StepStopping():
+            return _cause_of_own_stop(run, event)
+        case WaveFinished() | RunFinished() | StepsReused():
             return None
         case _:
             assert_never(event)
@@ -170,6 +179,8 @@ def _cause_of_end(run: RunState, event: StepFinished) -> Input | None:
         failure = event.original
     if step_id not in run.running:
         return _cause_of_idle_end(step_id, failure)
+    if run.running[step_id].waits and event.state is not State.CANCELLED:
+        return _cause_of_completion(step_id, attempt, event.output, failure)
     if failure is None:
         return None if event.output is None else AttemptSucceeded(step_id, attempt, event.output)
     if event.state is State.CANCELLED:
@@ -182,7 +193,40 @@ def _cause_of_end(run: RunState, event: StepFinished) -> Input | None:
 def _cause_of_retry(run: RunState, event: StepRetrying) -> Input | None:
     if event.step_id not in run.running:
         return _cause_of_idle_end(event.step_id, event.failure)
+    if run.running[event.step_id].waits:
+        return _cause_of_completion(event.step_id, event.attempt, None, event.failure)
     return _cause_of_failure(event.step_id, event.attempt, event.failure, abandoned=event.abandoned)
+
+
+def _cause_of_completion(step_id: str, attempt: int, output: Payload | None, failure: Failure | None) -> Input:
+    """Return the input that ended an attempt that waited to be completed."""
+    match None if failure is None else failure.cause:
+        case FailureCause.ATTEMPT_TIMEOUT:
+            return TimerFired(Timer("own", step_id, attempt))
+        case FailureCause.TOTAL_TIMEOUT:
+            return TimerFired(Timer("total", step_id))
+        case FailureCause.ATTEMPT_LOST:
+            return AttemptLost(step_id, attempt)
+        case _:
+            return StepCompleted(step_id, None if failure is not None else output, failure)
+
+
+def _cause_of_expansion(run: RunState, event: StepExpanded) -> Input | None:
+    """Return the input that let a step become a workflow; `None`: it did so within a decision."""
+    step = run.running.get(event.step_id)
+    if step is None or event.workflow is None or event.input is None:
+        return None
+    return AttemptExpanded(event.step_id, step.attempt, event.workflow, event.input)
+
+
+def _cause_of_own_stop(run: RunState, event: StepStopping) -> Input:
+    match event.failure.cause:
+        case FailureCause.TOTAL_TIMEOUT:
+            return TimerFired(Timer("total", event.step_id))
+        case FailureCause.CLEANUP_TIMEOUT:
+            return TimerFired(Timer("cleanup", event.step_id))
+        case _:
+            return TimerFired(Timer("own", event.step_id, run.steps[event.step_id].attempt))
 
 
 def _cause_of_idle_end(step_id: str, failure: Failure | None) -> Input | None:
@@ -202,8 +246,8 @@ def _cause_of_wave(run: RunState, event: WaveStarted, following: Iterator[Event]
     started = next(following, None)
     if isinstance(started, StepStarted):
         return AttemptStarted(started.step_id, started.attempt)
-    waiting = (step for step in run.dispatched.values() if step.spec.id not in run.running)
-    return next((AttemptStarted(step.spec.id, step.attempt + 1) for step in waiting if step.wave == event.wave), None)
+    waiting = (step for step in run.dispatched.values() if step.id not in run.running)
+    return next((AttemptStarted(step.id, step.attempt + 1) for step in waiting if step.wave == event.wave), None)
 
 
 def _cause_of_stop(event: RunStopping) -> Input:
@@ -228,6 +272,10 @@ def _cause_of_start(run: RunState, event: RunStarted, following: Iterator[Event]
     reused: dict[str, Payload] = {}
     reused_from = ""
     for end in following:
+        if isinstance(end, StepsReused):
+            reused.update(end.outputs)
+            reused_from = end.run_id
+            continue
         if not isinstance(end, StepFinished) or not end.reused_from or end.output is None:
             break
         if end.step_id not in run.steps:

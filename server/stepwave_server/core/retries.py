@@ -32,13 +32,13 @@ def next_time(run: RunState, step: StepState, failure: Failure, now: int) -> int
 
     Attempts that were lost by restarts of the server do not count.
     """
-    retry = step.spec.retry or run.workflow.retry
+    retry = step.spec.retry or step.scope.workflow.retry
     tries = step.attempt - step.interruptions
     if retry is None or step.original is not None or tries >= retry.max_attempts:
         return None
     if not failure.retryable or failure.reason not in retry.retryable_reasons:
         return None
-    backoff = pause(retry, tries, draw(run.options.seed, step.spec.id, step.attempt))
+    backoff = pause(retry, tries, draw(run.options.seed, step.id, step.attempt))
     return now + max(backoff, min(failure.retry_after or 0, MAX_PAUSE))
 
 
@@ -66,7 +66,7 @@ def draw(seed: str, step_id: str, attempt: int) -> int:
 def fail_attempt(decider: Decider, step: StepState, failure: Failure, *, abandoned: bool = False) -> None:
     """Retry a failed attempt if the step's policy and total timeout allow it, else give the step up."""
     run = decider.run
-    due = next_time(run, step, failure, decider.now) if run.admits(step) else None
+    due = next_time(run, step, failure, decider.now) if step.admitted else None
     if due is None:
         give_up(decider, step, failure, abandoned=abandoned)
     elif step.total_deadline is not None and due >= step.total_deadline:
@@ -78,7 +78,7 @@ def fail_attempt(decider: Decider, step: StepState, failure: Failure, *, abandon
 def give_up(decider: Decider, step: StepState, failure: Failure, *, abandoned: bool = False) -> None:
     """Let the step's fallback follow. Fail the step if it has none, if that failed itself, or if it may not begin."""
     fallback = step.spec.fallback
-    if fallback is None or step.original is not None or not decider.run.admits(step):
+    if fallback is None or step.original is not None or not step.admitted:
         decider.finish_step(step, State.FAILED, failure=failure, abandoned=abandoned)
     elif isinstance(fallback, FallbackAction):
         go_on(decider, step, failure, decider.now, fallback=True, abandoned=abandoned)
@@ -90,7 +90,7 @@ def go_on(
     decider: Decider, step: StepState, failure: Failure, due: int, *, fallback: bool = False, abandoned: bool = False
 ) -> None:
     """Let another attempt, or the fallback, follow when it is due."""
-    step_id, attempt = step.spec.id, step.attempt
+    step_id, attempt = step.id, step.attempt
     decider.emit(StepRetrying(decider.now, step_id, attempt, failure, due, fallback, abandoned))
     if due > decider.now:
         decider.command(StartTimer(Timer("backoff", step_id, attempt), due))
@@ -101,7 +101,7 @@ def time_out(decider: Decider, step: StepState) -> None:
 
     A running attempt needs nothing here: its deadline is at the total timeout at the latest.
     """
-    if step.spec.id in decider.run.running:
+    if step.id in decider.run.running:
         return
     failure = total_timeout(step)
     if not isinstance(step.spec.fallback, FallbackAction):
@@ -111,5 +111,5 @@ def time_out(decider: Decider, step: StepState) -> None:
 
 def withdraw(decider: Decider, step: StepState, failure: Failure) -> None:
     """Withdraw the next attempt of a step from admission, if it waits there."""
-    if step.spec.id in decider.run.dispatched:
-        decider.command(Interrupt(step.spec.id, step.attempt + 1, failure))
+    if step.id in decider.run.dispatched:
+        decider.command(Interrupt(step.id, step.attempt + 1, failure))

@@ -1,44 +1,69 @@
-"""The edges of a run's graph: steps are linked to their dependencies, get their waves, and count ends for their joins.
+"""The edges of a run's graphs: steps are linked to their dependencies, get their waves, and count ends for their joins.
 
-Every edge is visited a fixed number of times, in whatever order steps are added. A step gets its wave when it has
-counted down its dependencies that have none.
+Every edge is visited a fixed number of times, in whatever order steps are added. A step gets its level, and with it its
+wave, when it has counted down its dependencies that have none. The steps of lists and nested workflows have the wave of
+the step that became them.
 """
 
 from collections.abc import Iterable
 from itertools import chain
 
 from .model import Join, SkipCause, State, Step
-from .state import RunState, StepState
+from .state import RunState, Scope, StepState
 
-__all__ = ["account", "add_steps", "forget_unknown"]
+__all__ = ["account", "add_children", "add_steps", "forget_unknown"]
 
 
-def add_steps(run: RunState, specs: Iterable[Step]) -> list[StepState]:
-    """Add steps. Return the steps that got a wave by that, new or not."""
+def add_steps(run: RunState, scope: Scope, specs: Iterable[Step]) -> list[StepState]:
+    """Add steps to a scope. Return the steps that got a level by that, new or not."""
+    prefix = scope.prefix
     fresh = []
     for spec in specs:
-        step = StepState(spec, len(run.by_index), spec.dependencies())
-        run.steps[spec.id] = step
+        deps = spec.dependencies()
+        if prefix:
+            deps = tuple(prefix + dep for dep in deps)
+        step = StepState(spec, len(run.by_index), deps, scope, prefix + spec.id, spec.internal)
+        run.steps[step.id] = step
         run.by_index.append(step)
         fresh.append(step)
+    scope.steps += fresh
     placed: list[StepState] = []
     for step in fresh:
-        wave = _link(run, step)
+        level = _link(run, step)
         if not step.unplaced:
-            _place(run, step, wave)
+            _place(run, step, level)
             placed.append(step)
             if step.dependents:
                 placed += _place_dependents(run, step)
-    run.unfinished += len(fresh)
-    run.counts[State.PENDING - 1] += len(fresh)
-    if run.open:
+    _count_new(run, scope, len(fresh))
+    if run.open and scope is run.root:
         run.edges += sum(step.spec.edges for step in fresh)
     return placed
 
 
+def add_children(run: RunState, scope: Scope, owner: StepState, spec: Step, count: int) -> None:
+    """Add the children of a list to its scope."""
+    first = len(run.by_index)
+    wave, internal = owner.wave, spec.internal
+    children = [
+        StepState(spec, first + item, (), scope, f"{owner.id}[{item}]", internal, item, level=0, wave=wave)
+        for item in range(count)
+    ]
+    scope.steps += children
+    run.by_index += children
+    run.steps.update((child.id, child) for child in children)
+    run.wave_left[wave] += count
+    _count_new(run, scope, count)
+
+
+def _count_new(run: RunState, scope: Scope, count: int) -> None:
+    scope.unfinished += count
+    run.counts[State.PENDING - 1] += count
+
+
 def _link(run: RunState, step: StepState) -> int:
-    """Link a new step to its dependencies, and return its wave as far as these have one."""
-    wave = 0
+    """Link a new step to its dependencies, and return its level as far as these have one."""
+    level = 0
     for dep_id in step.deps:
         dep = run.steps.get(dep_id)
         if dep is None:
@@ -52,45 +77,53 @@ def _link(run: RunState, step: StepState) -> int:
             step.pending += 1
         else:
             account(step, dep)
-        if dep.wave < 0:
+        if dep.level < 0:
             step.unplaced += 1
-        elif dep.wave >= wave:
-            wave = dep.wave + 1
+        elif dep.level >= level:
+            level = dep.level + 1
     if run.unknown:
         _answer_waiting(run, step)
-    return wave
+    return level
 
 
 def _answer_waiting(run: RunState, step: StepState) -> None:
     """Link a step to earlier steps that refer to it. They were declared before any other dependents of it."""
-    waiting = run.unknown.pop(step.spec.id, [])
+    waiting = run.unknown.pop(step.id, [])
     step.dependents[:0] = waiting
     step.needed_by += len(waiting)
 
 
-def _place(run: RunState, step: StepState, wave: int) -> None:
-    step.wave = wave
-    if wave >= len(run.wave_left):
-        run.wave_left.extend([0] * (wave + 1 - len(run.wave_left)))
-    run.wave_left[wave] += 1
+def _place(run: RunState, step: StepState, level: int) -> None:
+    scope = step.scope
+    step.level = level
+    wave = step.wave = level if scope.owner is None else scope.owner.wave
+    _count_left(run.wave_left, wave)
+    if not scope.eager:
+        _count_left(scope.level_left, level)
     run.waves_done.discard(wave)
 
 
+def _count_left(left: list[int], place: int) -> None:
+    if place >= len(left):
+        left.extend([0] * (place + 1 - len(left)))
+    left[place] += 1
+
+
 def _place_dependents(run: RunState, step: StepState) -> list[StepState]:
-    """Place steps that were declared before their dependencies, now that these have waves. Return them."""
+    """Place steps that were declared before their dependencies, now that these have levels. Return them."""
     placed: list[StepState] = []
     for dep in chain((step,), placed):  # grows as it goes
         for dependent in dep.dependents:
             dependent.unplaced -= 1
             if not dependent.unplaced:
-                _place(run, dependent, _wave_of(run, dependent))
+                _place(run, dependent, _level_of(run, dependent))
                 placed.append(dependent)
     return placed
 
 
-def _wave_of(run: RunState, step: StepState) -> int:
-    """Return the wave of a step whose dependencies have waves. Dependencies that never came do not count."""
-    return max((run.steps[dep].wave + 1 for dep in step.deps if dep in run.steps), default=0)
+def _level_of(run: RunState, step: StepState) -> int:
+    """Return the level of a step whose dependencies have levels. Dependencies that never came do not count."""
+    return max((run.steps[dep].level + 1 for dep in step.deps if dep in run.steps), default=0)
 
 
 def forget_unknown(run: RunState) -> list[StepState]:
@@ -102,7 +135,7 @@ def forget_unknown(run: RunState) -> list[StepState]:
         step.pending -= 1
         step.unplaced -= 1
         if not step.unplaced:
-            _place(run, step, _wave_of(run, step))
+            _place(run, step, _level_of(run, step))
             _place_dependents(run, step)
     return waiting
 

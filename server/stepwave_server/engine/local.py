@@ -122,8 +122,8 @@ class LocalEngine(RunQueries):
     def waiting(self, key: RunKey) -> Sequence[Waiting]:
         """Return why ready steps of a run have not started, the most frequent reason first."""
         waiting = self._admission.waiting(key)
-        if (run := self._runs.get(key)) is not None and (own := run.waiting()) is not None:
-            waiting.append(own)
+        if (run := self._runs.get(key)) is not None:
+            waiting += run.waiting()
         return sorted(waiting, key=lambda group: -group.step_count)
 
     def limits(self, action: str) -> Sequence[LimitInfo]:

@@ -91,9 +91,9 @@ class OpenStep:
 
     __slots__ = ("attempting", "first", "last")
 
-    def __init__(self, first: StepStarted) -> None:
+    def __init__(self, first: StepStarted, *, attempting: bool = True) -> None:
         self.first = self.last = first
-        self.attempting = True
+        self.attempting = attempting
 
     def retry(self, started: StepStarted) -> None:
         """Add the start of another attempt."""
@@ -146,7 +146,10 @@ class RunSpans:
         return self._span("stepwave.wave", wave.context, self._run, attributes, wave.start, wave.end, outcome)
 
     def step(self, step: OpenStep, wave: OpenWave, end: int, outcome: Outcome) -> ReadableSpan:
-        """Return a step's span, from the start of its first attempt."""
+        """Return a step's span, from the start of its first attempt.
+
+        Its parent is the span of its wave, or of the step that it belongs to.
+        """
         first = step.first
         attributes: Attributes = {
             "stepwave.wave": first.wave,
@@ -155,8 +158,10 @@ class RunSpans:
             "stepwave.attempts": step.last.attempt,
             "stepwave.wait_seconds": (first.time - first.ready_time) / SECOND,
         }
-        context = self._step_context(first)
-        return self._span("stepwave.step", context, wave.context, attributes, first.time, end, outcome)
+        context = self._step_context(first.wave, first.step_id)
+        around = parent_id(first.step_id)
+        parent = self._step_context(first.wave, around) if around else wave.context
+        return self._span("stepwave.step", context, parent, attributes, first.time, end, outcome)
 
     def attempt(self, started: StepStarted, end: int, outcome: Outcome) -> ReadableSpan:
         """Return an attempt's span."""
@@ -167,11 +172,11 @@ class RunSpans:
             "stepwave.attempt": started.attempt,
         }
         context = self.attempt_context(started.wave, started.step_id, started.attempt)
-        parent = self._step_context(started)
+        parent = self._step_context(started.wave, started.step_id)
         return self._span("stepwave.attempt", context, parent, attributes, started.time, end, outcome)
 
-    def _step_context(self, started: StepStarted) -> SpanContext:
-        return self._context(self._ids.step(started.wave, started.step_id))
+    def _step_context(self, wave: int, step_id: str) -> SpanContext:
+        return self._context(self._ids.step(wave, step_id))
 
     def _context(self, span_id: int) -> SpanContext:
         trace = self._trace
@@ -201,3 +206,11 @@ class RunSpans:
             end_time=end,
             instrumentation_scope=self._origin.scope,
         )
+
+
+def parent_id(step_id: str) -> str:
+    """Return the id of the step that a step belongs to: `pages[3]` of `pages[3]/fetch`, `pages` of `pages[3]`.
+
+    It is empty for a step of the run's own workflow.
+    """
+    return step_id[: max(step_id.rfind("/"), step_id.rfind("["), 0)]

@@ -16,11 +16,14 @@ from stepwave_server.core.messages import (
     RunFinished,
     RunStarted,
     RunStopping,
+    StepExpanded,
     StepFinished,
     StepReady,
     StepRetrying,
     StepsAdded,
+    StepsReused,
     StepStarted,
+    StepStopping,
     WaveFinished,
     WaveStarted,
 )
@@ -161,8 +164,12 @@ class RunTracer:
                 self._run_stopping(event)
             case RunFinished():
                 self._run_finished(event)
-            case StepsAdded() | StepReady():
+            case StepExpanded():
+                self._step_expanded(event)
+            case StepsAdded() | StepReady() | StepsReused():
                 pass
+            case StepStopping():
+                self._events.append(SpanEvent("stepwave.step_stopping", failure_attributes(event.failure), event.time))
             case _:
                 assert_never(event)
 
@@ -173,6 +180,16 @@ class RunTracer:
             self._waves[event.wave].started_count += 1
         else:
             step.retry(event)
+
+    def _step_expanded(self, event: StepExpanded) -> None:
+        """Open the span of a step that became several, or end the attempt that chose its workflow."""
+        step = self._steps.get(event.step_id)
+        if step is None:
+            begun = StepStarted(event.time, event.step_id, event.action, event.wave, 0, None, event.ready_time)
+            self._steps[event.step_id] = OpenStep(begun, attempting=False)
+            self._waves[event.wave].started_count += 1
+        elif step.attempting:
+            self._end_attempt(step, event.time, outcome_of(State.SUCCEEDED, None, event.time, abandoned=False))
 
     def _step_retrying(self, event: StepRetrying) -> None:
         step = self._steps.get(event.step_id)
@@ -244,7 +261,7 @@ class RunTracer:
     def _end_open_spans(self, time: int, message: str) -> None:
         """End the spans that are still open, children first."""
         outcome = incomplete_outcome(message)
-        for step in [*self._steps.values()]:
+        for step in reversed([*self._steps.values()]):
             if step.attempting:
                 self._end_attempt(step, time, outcome)
             self._waves[step.first.wave].end = time

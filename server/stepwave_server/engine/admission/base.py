@@ -4,9 +4,20 @@ from collections.abc import Hashable, Iterator
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from stepwave_server.core.explanation import WaitCause
+from stepwave_server.core.state import StepState
 from stepwave_server.engine.admission.limiter import Feedback, Limiter
 
-__all__ = ["Admission", "Group", "LimiterPlace", "Obstacle", "Permit", "Ticket", "server_full"]
+__all__ = [
+    "EXTERNAL",
+    "Admission",
+    "Group",
+    "LimiterPlace",
+    "Obstacle",
+    "Permit",
+    "Ticket",
+    "place_taken",
+    "server_full",
+]
 
 
 class LimiterPlace(NamedTuple):
@@ -121,9 +132,15 @@ class Admission(Protocol[T]):
         ...
 
 
-def run_full(limit: int) -> Obstacle:
-    """Return the obstacle of a run's own bound, which its steps meet before admission."""
-    return Obstacle(WaitCause.CONCURRENCY, f"the workflow's max_parallelism is {limit:,}")
+EXTERNAL = Obstacle(WaitCause.EXTERNAL, "it waits to be completed from outside")
+"""The obstacle of a step of `core.wait`."""
+
+
+def place_taken(step: StepState) -> Obstacle:
+    """Return the obstacle of a step that waits for a place of its run, of its list or of a workflow around it."""
+    gate = step.gates[step.held]
+    what = f'the max_parallelism of step "{gate.step_id}"' if gate.step_id else "the workflow's max_parallelism"
+    return Obstacle(WaitCause.CONCURRENCY, f"{what} is {gate.limit:,}")
 
 
 def server_full(limit: int) -> Obstacle:

@@ -231,6 +231,7 @@ class Attempt:
         assert self.state is ADMITTED, "only an admitted attempt starts"
         self.state = RUNNING
         self._loop = asyncio.get_running_loop()
+        assert event.deadline is not None, "every attempt of an action has one"
         self._deadline = event.deadline
         self._options = options
         self._logs = LogSink(self._log, tracebacks=options.tracebacks)

@@ -1,14 +1,13 @@
 """Explanations of a run: what each step does or waits for, from the run's state and attempts."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 
 from stepwave_server.actions.code_location import current_line, with_text
 from stepwave_server.core.explanation import Explanation, StepExplanation, WaitCause
 from stepwave_server.core.model import Join
-from stepwave_server.core.state import RunState, StepState
-from stepwave_server.engine.admission.base import run_full, server_full
+from stepwave_server.core.state import RunState, Scope, StepState
+from stepwave_server.engine.admission.base import EXTERNAL, place_taken, server_full
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.runs.run import LocalRun
 
@@ -25,10 +24,10 @@ def explain(run: LocalRun, now: int, options: EngineOptions) -> Explanation:
     """Return the explanation of a run under way. Its code lines have no text yet: see `with_texts`."""
     state = run.state
     left = [step for step in state.by_index if not step.ended]
-    running = [step for step in left if step.spec.id in state.running]
-    others = [step for step in left if step.spec.id not in state.running]
+    running = [step for step in left if _is_running(step, state)]
+    others = [step for step in left if not _is_running(step, state)]
     ordered = chain(running, filter(_is_ready, others), (step for step in others if not _is_ready(step)))
-    explainer = _Explainer(run, options, _barrier_steps(state, left))
+    explainer = _Explainer(run, options)
     steps = tuple(explainer.explain(step) for step in islice(ordered, MAX_STEPS))
     return Explanation(run.info(), now, steps, len(left))
 
@@ -44,9 +43,9 @@ def _is_ready(step: StepState) -> bool:
     return step.ready_time is not None
 
 
-def _barrier_steps(state: RunState, left: Iterable[StepState]) -> list[str]:
-    """Return the steps that the barrier waits for; none under eager scheduling."""
-    return [] if state.eager else [step.spec.id for step in left if step.wave <= state.barrier]
+def _is_running(step: StepState, state: RunState) -> bool:
+    """Return whether an attempt of a step runs, or steps that it became."""
+    return step.id in state.running or step.inner is not None
 
 
 @dataclass(slots=True)
@@ -56,19 +55,33 @@ class _Explainer:
     Attributes:
         run: The run.
         options: Options of the engine.
-        barrier_steps: The steps that the barrier waits for.
+        barriers: By the id of the step that a graph belongs to, the steps that its barrier waits for. A cache.
     """
 
     run: LocalRun
     options: EngineOptions
-    barrier_steps: list[str]
+    barriers: dict[str, list[str]] = field(default_factory=dict)
 
     def explain(self, step: StepState) -> StepExplanation:
         """Return what a step does or waits for."""
-        base = StepExplanation(step_id=step.spec.id, action=step.spec.action, state=step.state, attempt=step.attempt)
-        if step.spec.id in self.run.state.running:
-            return self._running(base)
+        base = StepExplanation(step_id=step.id, action=step.spec.action, state=step.state, attempt=step.attempt)
+        if step.inner is not None:
+            return self._expanded(base, step, step.inner)
+        if step.id in self.run.state.running:
+            return replace(self._external(base), since=step.start_time) if step.waits else self._running(base)
         return self._waiting(base, step) if _is_ready(step) else self._blocked(base, step)
+
+    def _expanded(self, base: StepExplanation, step: StepState, inner: Scope) -> StepExplanation:
+        """Explain a step that became several."""
+        total = len(inner.steps)
+        what = "items" if inner.is_list else "steps"
+        message = f"{total - inner.unfinished:,} of its {total:,} {what} have ended"
+        return replace(base, since=step.start_time, message=message)
+
+    def _external(self, base: StepExplanation) -> StepExplanation:
+        """Explain a step that waits to be completed."""
+        cause, message, _ = EXTERNAL
+        return replace(base, cause=cause, message=message)
 
     def _running(self, base: StepExplanation) -> StepExplanation:
         """Explain a step that runs."""
@@ -97,8 +110,8 @@ class _Explainer:
         """Return the bound of attempts in flight that a step waits for: that of its run, else that of the server."""
         if self.run.paused:
             return ""
-        if step.spec.id not in self.run.state.dispatched:
-            return run_full(self.run.state.workflow.max_parallelism).message
+        if step.id in self.run.state.queued:
+            return place_taken(step).message
         return server_full(self.options.max_attempts_in_flight).message
 
     def _blocked(self, base: StepExplanation, step: StepState) -> StepExplanation:
@@ -107,7 +120,17 @@ class _Explainer:
         waits_for = [dep for dep in step.deps if dep not in steps or not steps[dep].ended]
         message = "any one of them" if step.spec.join is Join.ANY and len(waits_for) > 1 else ""
         if step.join_met or not waits_for:
-            waits_for = self.barrier_steps
-            message = f"the barrier: wave {self.run.state.barrier} has not ended" if waits_for else ""
+            waits_for = self._barrier(step.scope)
+            message = f"the barrier: wave {step.scope.barrier} has not ended" if waits_for else ""
         first = tuple(waits_for[:MAX_WAITED_FOR])
         return replace(base, waits_for=first, waits_for_count=len(waits_for), message=message)
+
+    def _barrier(self, scope: Scope) -> list[str]:
+        """Return the steps that the barrier of a graph waits for; none under eager scheduling."""
+        if scope.eager:
+            return []
+        if scope.step_id not in self.barriers:
+            self.barriers[scope.step_id] = [
+                step.id for step in scope.steps if not step.ended and step.level <= scope.barrier
+            ]
+        return self.barriers[scope.step_id]

@@ -57,5 +57,5 @@ def _page(pieces: Sequence[Record | StepState | None], start: int, total: int) -
 
 def _size(piece: Record | StepState | None) -> int:
     if isinstance(piece, StepState):
-        return len(piece.spec.id) + len(piece.spec.action)
+        return len(piece.id) + len(piece.spec.action)
     return 0 if piece is None else len(piece.data)

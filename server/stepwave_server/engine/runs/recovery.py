@@ -1,6 +1,7 @@
 """Restores runs that an earlier engine left under way, from the journal's header and events."""
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import NamedTuple
 
 from stepwave.v1 import workflow_pb2
@@ -86,7 +87,7 @@ def _fold(unfinished: Unfinished) -> RestoredRun:
 def placeholder(unfinished: Unfinished) -> RestoredRun:
     """Return a placeholder for a corrupt run. It has no steps, and only the events that can be decoded."""
     header = unfinished.header
-    state = RunState(Workflow(name=""), header.input, header.options, sequence=len(unfinished.records))
+    state = replace(new_run(Workflow(name=""), header.input, header.options), sequence=len(unfinished.records))
     return RestoredRun(state, [event for _, event in decodable_events(unfinished.records)])
 
 

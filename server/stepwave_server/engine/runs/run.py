@@ -32,9 +32,9 @@ from stepwave_server.core.messages import (
     StopRequested,
     TimerFired,
 )
-from stepwave_server.core.model import Failure, Reason
-from stepwave_server.core.state import RunState
-from stepwave_server.engine.admission.base import Obstacle, Permit, run_full
+from stepwave_server.core.model import WAIT_ACTION, Failure, Reason
+from stepwave_server.core.state import RunState, StepState
+from stepwave_server.engine.admission.base import EXTERNAL, Obstacle, Permit, place_taken
 from stepwave_server.engine.admission.controller import MAX_NAMED, AdmissionController
 from stepwave_server.engine.attempts.attempt import Attempt, AttemptState
 from stepwave_server.engine.attempts.deadlines import Deadlines
@@ -179,7 +179,7 @@ class LocalRun:
         self._contain(self._resume)
 
     def _resume(self) -> None:
-        lost = list(self.state.running.values())
+        lost = [step for step in self.state.running.values() if not step.waits]
         now = self._services.clock()
         outstanding = resume(self.state, self._services.evaluator)
         for command in outstanding.commands:
@@ -190,14 +190,17 @@ class LocalRun:
         for invoke in outstanding.requests:
             self.attempts.request(invoke)
         for step in lost:
-            self.feed(AttemptLost(step.spec.id, step.attempt))
+            self.feed(AttemptLost(step.id, step.attempt))
+        for step in self.state.running.values():
+            if step.waits:
+                self._show_external(step)
 
     def fail(self, failure: Failure) -> None:
         """End the run with a failure. Its running attempts are lost, by a restart or by a defect."""
         lost = list(self.state.running.values())
         self.feed(StopRequested(failure))
         for step in lost:
-            self.feed(AttemptLost(step.spec.id, step.attempt))
+            self.feed(AttemptLost(step.id, step.attempt))
 
     def freeze(self) -> None:
         """Ignore all inputs from now on. The engine closes, and the ends of attempts must not become events."""
@@ -237,13 +240,21 @@ class LocalRun:
         attempt = self.attempts.get(step_id)
         return None if attempt is None else self._services.admission.obstacle(attempt)
 
-    def waiting(self) -> Waiting | None:
-        """Return the steps that wait for a place of the run itself; `None`: there are none."""
-        ids = [step.spec.id for step in self.state.ready if not (step.ended or step.dropped)]
-        if self.paused or not ids:
-            return None
-        cause, message, limit = run_full(self.state.workflow.max_parallelism)
-        return Waiting(cause, message, len(ids), tuple(ids[:MAX_NAMED]), limit)
+    def waiting(self) -> list[Waiting]:
+        """Return the steps that wait for a place of the run itself, or to be completed, grouped by that."""
+        if self.paused:
+            return []
+        groups: dict[Obstacle, list[str]] = {}
+        for step in self.state.queued.values():
+            if not (step.ended or step.dropped):
+                groups.setdefault(place_taken(step), []).append(step.id)
+        external = [step.id for step in self.state.running.values() if step.waits]
+        if external:
+            groups[EXTERNAL] = external
+        return [
+            Waiting(cause, message, len(ids), tuple(ids[:MAX_NAMED]), limit)
+            for (cause, message, limit), ids in groups.items()
+        ]
 
     # Reports of its attempts.
 
@@ -339,13 +350,15 @@ class LocalRun:
             self.tracer.add(decision.events)
         if not self._frozen and self.broken is None:
             self._act(decision)
-        if self.state.ready:  # it has more ready steps than places
+        if self.state.queued:  # it has more ready steps than places
             self.reports.waiting_for_run()
         self.subscribers.wake()
 
     def _act(self, decision: Decision) -> None:
         for event in decision.events:
-            if isinstance(event, StepStarted):
+            if isinstance(event, StepStarted) and event.action == WAIT_ACTION:
+                self._show_external(self.state.steps[event.step_id])
+            elif isinstance(event, StepStarted):
                 attempt = self.attempts.start(event, self._services.options, self._variables(event))
                 self._services.deadlines.begin(attempt, attempt.timeout)
             elif isinstance(event, StepFinished):
@@ -356,6 +369,10 @@ class LocalRun:
                 self._timers.cancel(event.step_id)
         for command in decision.commands:
             self._execute(command)
+
+    def _show_external(self, step: StepState) -> None:
+        """Show that a step waits to be completed."""
+        self.subscribers.show_waiting(step.id, self.state.sequence, EXTERNAL)
 
     def _variables(self, event: StepStarted) -> contextvars.Context | None:
         """Return context variables with the attempt's span as the current one; `None`: the run is not traced."""

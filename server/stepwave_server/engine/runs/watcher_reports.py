@@ -4,7 +4,7 @@ from itertools import islice
 
 from stepwave_server.core.model import Payload
 from stepwave_server.core.state import RunState
-from stepwave_server.engine.admission.base import run_full
+from stepwave_server.engine.admission.base import place_taken
 from stepwave_server.engine.admission.controller import AdmissionController
 from stepwave_server.engine.attempts.attempt import Attempt
 from stepwave_server.engine.runs.commit_watermark import CommitWatermark
@@ -49,13 +49,12 @@ class WatcherReports:
 
     def waiting_for_run(self) -> None:
         """Show the first steps that wait for a place of the run itself, and were not shown yet."""
-        for step in islice(self._state.ready, MAX_WAITING):
-            step_id = step.spec.id
+        for step in islice(self._state.queued.values(), MAX_WAITING):
+            step_id = step.id
             if self._subscribers.waiting_count >= self._max_waiting:
                 return
             if not (step.ended or step.dropped or self._subscribers.knows_waiting(step_id)):
-                obstacle = run_full(self._state.workflow.max_parallelism)
-                self._subscribers.show_waiting(step_id, self._state.sequence, obstacle)
+                self._subscribers.show_waiting(step_id, self._state.sequence, place_taken(step))
 
     def still_waiting(self, attempt: Attempt) -> None:
         """Show again what an attempt waits for, if it was shown before."""

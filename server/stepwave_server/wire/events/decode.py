@@ -11,19 +11,22 @@ from stepwave_server.core.messages import (
     RunFinished,
     RunStarted,
     RunStopping,
+    StepExpanded,
     StepFinished,
     StepReady,
     StepRetrying,
     StepsAdded,
+    StepsReused,
     StepStarted,
+    StepStopping,
     Wave,
     WaveFinished,
     WaveStarted,
 )
-from stepwave_server.core.model import Blob, Payload, Skip, SkipCause, State, Step
+from stepwave_server.core.model import Blob, Payload, Skip, SkipCause, State, Step, Workflow
 from stepwave_server.wire.events.encode import Kind, Record, decode
 from stepwave_server.wire.values import from_counts, from_failure, from_time
-from stepwave_server.wire.workflows.workflow import Parsed, parse_step
+from stepwave_server.wire.workflows.workflow import Parsed, parse_step, parse_workflow
 
 __all__ = ["from_message", "to_event", "to_events"]
 
@@ -98,7 +101,7 @@ def _step_started(message: event_pb2.RunEvent, time: int) -> StepStarted:
         action=started.action,
         wave=started.wave,
         attempt=started.attempt,
-        deadline=from_time(started.deadline),
+        deadline=from_time(started.deadline) if started.HasField("deadline") else None,
         ready_time=from_time(started.ready_time),
     )
 
@@ -145,6 +148,32 @@ def _steps_added(message: event_pb2.RunEvent, time: int) -> StepsAdded:
     return StepsAdded(time=time, steps=tuple(map(_step, added.steps)), waves=_waves(added.waves), sealed=added.sealed)
 
 
+def _step_expanded(message: event_pb2.RunEvent, time: int) -> StepExpanded:
+    expanded = message.step_expanded
+    has = expanded.HasField
+    return StepExpanded(
+        time=time,
+        step_id=expanded.step_id,
+        wave=expanded.wave,
+        action=expanded.action,
+        ready_time=from_time(expanded.ready_time),
+        item_count=expanded.item_count if has("item_count") else None,
+        workflow=_workflow(expanded.workflow) if has("workflow") else None,
+        input=_payload(expanded.input) if has("input") else None,
+    )
+
+
+def _step_stopping(message: event_pb2.RunEvent, time: int) -> StepStopping:
+    failure = from_failure(message.step_stopping.failure)
+    return StepStopping(time=time, step_id=failure.step_id, failure=failure)
+
+
+def _steps_reused(message: event_pb2.RunEvent, time: int) -> StepsReused:
+    reused = message.steps_reused
+    outputs = tuple((step_id, _payload(reused.outputs[step_id])) for step_id in sorted(reused.outputs))
+    return StepsReused(time=time, run_id=reused.run_id, outputs=outputs)
+
+
 def _run_stopping(message: event_pb2.RunEvent, time: int) -> RunStopping:
     stopping = message.run_stopping
     return RunStopping(time=time, failure=from_failure(stopping.failure), cancel_reason=stopping.cancel_reason)
@@ -174,6 +203,9 @@ _READERS: dict[Kind, _Read] = {
     Kind.STEP_FINISHED: _step_finished,
     Kind.WAVE_FINISHED: _wave_finished,
     Kind.STEPS_ADDED: _steps_added,
+    Kind.STEP_EXPANDED: _step_expanded,
+    Kind.STEP_STOPPING: _step_stopping,
+    Kind.STEPS_REUSED: _steps_reused,
     Kind.RUN_STOPPING: _run_stopping,
     Kind.RUN_FINISHED: _run_finished,
 }
@@ -201,6 +233,15 @@ def _step(message: workflow_pb2.Step) -> Step:
     for problem in parsed.unsupported:
         raise ValueError(f"{problem.field}: {problem.description}")
     return step
+
+
+def _workflow(message: workflow_pb2.Workflow) -> Workflow:
+    """Return a nested workflow. It was valid when it was recorded; see `_step`."""
+    parsed = Parsed()
+    workflow = parse_workflow(message, parsed)
+    for problem in parsed.unsupported:
+        raise ValueError(f"{problem.field}: {problem.description}")
+    return workflow
 
 
 def _waves(messages: Iterable[event_pb2.Wave]) -> tuple[Wave, ...]:

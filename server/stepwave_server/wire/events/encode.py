@@ -16,11 +16,14 @@ from stepwave_server.core.messages import (
     RunFinished,
     RunStarted,
     RunStopping,
+    StepExpanded,
     StepFinished,
     StepReady,
     StepRetrying,
     StepsAdded,
+    StepsReused,
     StepStarted,
+    StepStopping,
     Wave,
     WaveFinished,
     WaveStarted,
@@ -30,7 +33,7 @@ from stepwave_server.core.state import StepState
 from stepwave_server.wire.events.varint import prefixed, tag, text, timestamp, varint
 from stepwave_server.wire.responses.results import fill_result, to_step_result
 from stepwave_server.wire.values import clean, fill_failure, fill_payload, fill_time, to_failure, to_payload, to_skip
-from stepwave_server.wire.workflows.workflow import fill_step
+from stepwave_server.wire.workflows.workflow import fill_step, fill_workflow
 
 __all__ = [
     "Encoder",
@@ -104,6 +107,9 @@ class Kind(IntEnum):
     RUN_FINISHED = 21
     STEP_READY = 22
     STEP_LOG = 23
+    STEP_EXPANDED = 24
+    STEP_STOPPING = 25
+    STEPS_REUSED = 26
 
 
 class LogLevel(IntEnum):
@@ -299,8 +305,7 @@ def _step_started(event: StepStarted) -> bytes:
             _STARTED_WAVE + varint(event.wave) if event.wave else b"",
             _STARTED_ATTEMPT,
             varint(event.attempt),
-            _STARTED_DEADLINE,
-            timestamp(event.deadline),
+            _STARTED_DEADLINE + timestamp(event.deadline) if event.deadline is not None else b"",
             _STARTED_READY_TIME,
             timestamp(event.ready_time),
         )
@@ -339,6 +344,17 @@ def _fill_other(message: event_pb2.RunEvent, workflow_name: str, event: Event) -
         case StepsAdded():
             _steps_added(message.steps_added, event)
             return Kind.STEPS_ADDED
+        case StepExpanded():
+            _step_expanded(message.step_expanded, event)
+            return Kind.STEP_EXPANDED
+        case StepStopping():
+            fill_failure(message.step_stopping.failure, event.failure)
+            return Kind.STEP_STOPPING
+        case StepsReused():
+            message.steps_reused.run_id = event.run_id
+            for step_id, output in event.outputs:
+                fill_payload(message.steps_reused.outputs[step_id], output)
+            return Kind.STEPS_REUSED
         case RunStopping():
             fill_failure(message.run_stopping.failure, event.failure)
             message.run_stopping.cancel_reason = clean(event.cancel_reason)
@@ -371,6 +387,17 @@ def _steps_added(message: event_pb2.StepsAdded, event: StepsAdded) -> None:
     message.waves.extend(map(_to_wave, event.waves))
     message.sealed = event.sealed
     message.SetInParent()  # all fields may have their defaults
+
+
+def _step_expanded(message: event_pb2.StepExpanded, event: StepExpanded) -> None:
+    message.step_id, message.wave, message.action = event.step_id, event.wave, event.action
+    fill_time(message.ready_time, event.ready_time)
+    if event.item_count is not None:
+        message.item_count = event.item_count
+    if event.workflow is not None:
+        fill_workflow(message.workflow, event.workflow)
+    if event.input is not None:
+        fill_payload(message.input, event.input)
 
 
 def _to_wave(wave: Wave) -> event_pb2.Wave:

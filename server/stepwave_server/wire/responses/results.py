@@ -69,7 +69,7 @@ def decode_run(data: bytes) -> RunInfo:
 def to_step_result(step: StepState) -> run_pb2.StepResult:
     """Return the result so far of a step that has not ended. A step that has ended has its result in its event."""
     message = run_pb2.StepResult(
-        step_id=step.spec.id,
+        step_id=step.id,
         action=step.spec.action,
         state=to_state(step.state),
         wave=max(step.wave, 0),

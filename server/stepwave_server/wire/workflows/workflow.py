@@ -12,6 +12,7 @@ __all__ = [
     "Parsed",
     "fill_binding",
     "fill_step",
+    "fill_workflow",
     "parse_payload",
     "parse_step",
     "parse_workflow",
@@ -116,6 +117,23 @@ def fill_step(message: workflow_pb2.Step, step: Step) -> None:
         fill_fallback(message.fallback, step.fallback)
     if step.concurrency_key is not None:
         message.concurrency_key = step.concurrency_key
+
+
+def fill_workflow(message: workflow_pb2.Workflow, workflow: Workflow) -> None:
+    """Set a message to a workflow."""
+    message.name = workflow.name
+    for step in workflow.steps:
+        fill_step(message.steps.add(), step)
+    message.scheduling = workflow_pb2.Scheduling.ValueType(workflow.scheduling.value)
+    message.failure_policy = workflow_pb2.FailurePolicy.ValueType(workflow.failure_policy.value)
+    message.max_parallelism = workflow.max_parallelism
+    if workflow.timeout is not None:
+        fill_duration(message.timeout, workflow.timeout)
+    message.labels.update(workflow.labels)
+    message.outputs.extend(workflow.outputs)
+    if workflow.retry is not None:
+        fill_retry(message.retry, workflow.retry)
+    message.input_schema = workflow.input_schema
 
 
 def _check_labels(message: workflow_pb2.Workflow, parsed: Parsed) -> None:

@@ -7,11 +7,14 @@ from stepwave_server.core.messages import (
     RunFinished,
     RunStarted,
     RunStopping,
+    StepExpanded,
     StepFinished,
     StepReady,
     StepRetrying,
     StepsAdded,
+    StepsReused,
     StepStarted,
+    StepStopping,
     WaveFinished,
     WaveStarted,
 )
@@ -98,7 +101,7 @@ def flow(
     )
 
 
-def brief(event: Event) -> str:
+def brief(event: Event) -> str:  # noqa: C901 - one case for each event
     """Return an event in a few words, as `a started` or `wave 0 finished`."""
     match event:
         case StepStarted():
@@ -118,6 +121,12 @@ def brief(event: Event) -> str:
         case StepsAdded():
             ids = "".join(f" {step.id}" for step in event.steps)
             return f"added{ids}{', sealed' if event.sealed else ''}"
+        case StepExpanded():
+            return f"{event.step_id} expanded"
+        case StepStopping():
+            return f"{event.step_id} stopping"
+        case StepsReused():
+            return f"reused {' '.join(step_id for step_id, _ in event.outputs)}"
         case RunStopping():
             return "run stopping"
         case RunFinished():

@@ -12,11 +12,14 @@ from stepwave_server.core.messages import (
     RunStarted,
     RunStopping,
     Started,
+    StepExpanded,
     StepFinished,
     StepReady,
     StepRetrying,
     StepsAdded,
+    StepsReused,
     StepStarted,
+    StepStopping,
     WaveFinished,
     WaveStarted,
 )
@@ -90,6 +93,12 @@ def changed(event: Event) -> Event:
             return replace(event, failure=Failure(Reason.CANCELLED, "cancelled", step_id="a", cause=cause))
         case RunFinished():
             return replace(event, failure_count=event.failure_count + 1)
+        case StepExpanded():
+            return replace(event, wave=event.wave + 1)
+        case StepStopping():
+            return replace(event, failure=replace(event.failure, retryable=True))
+        case StepsReused():
+            return replace(event, run_id=f"{event.run_id}-2")
 
 
 @soak(150)
