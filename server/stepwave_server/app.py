@@ -15,7 +15,7 @@ from typing import Self
 
 from opentelemetry import trace
 
-from stepwave.v1 import orchestrator_pb2
+from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.actions import Registry
 from stepwave_server.actions.logs import capture_logs
 from stepwave_server.config import Settings
@@ -130,6 +130,7 @@ class Server:
             actions=self.registry,
             clock=time.time_ns,
             options=options,
+            named=self._named_workflow,
             telemetry=self._telemetry,
         )
         self._attachments = Attachments(self.engine.cancel)
@@ -147,6 +148,12 @@ class Server:
         self._grpc = GrpcServer(orchestrator, settings.listen, bounds, insecure=settings.insecure)
         self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning)
         return preparer
+
+    def _named_workflow(self, name: str) -> workflow_pb2.Workflow:
+        workflow = self._workflows.get(name)
+        if workflow is None:
+            raise LookupError(self._workflows.unknown(name))
+        return workflow
 
     async def _recover(self, journal: Journal) -> None:
         """Recover the runs that an earlier server left under way, before calls can ask for them."""

@@ -59,6 +59,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """`INTERNAL`. A defect of the server broke this run, or a later version of the server wrote it. Metadata: `run_id`. Retry: no."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 15
     """`INTERNAL`. A defect of the server ended the call. Its log says more. Retry: no."""
+    ERROR_REASON_STEP_NOT_WAITING: _ErrorReason.ValueType  # 17
+    """`FAILED_PRECONDITION`. The step does not wait to be completed: it has not started, has ended, or has another action. Metadata:
+    `run_id`, `step_id`. Retry: no.
+    """
+    ERROR_REASON_STEP_COMPLETED: _ErrorReason.ValueType  # 18
+    """`ALREADY_EXISTS`. The step was completed with another outcome. Metadata: `run_id`, `step_id`. Retry: no."""
+    ERROR_REASON_STEP_NOT_FOUND: _ErrorReason.ValueType  # 19
+    """`NOT_FOUND`. The run has no such step. Metadata: `run_id`, `step_id`. Retry: no."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons for which a server rejects a call. `google.rpc.ErrorInfo.reason` is the name of a value without the prefix
@@ -109,4 +117,12 @@ ERROR_REASON_RUN_BROKEN: ErrorReason.ValueType  # 14
 """`INTERNAL`. A defect of the server broke this run, or a later version of the server wrote it. Metadata: `run_id`. Retry: no."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 15
 """`INTERNAL`. A defect of the server ended the call. Its log says more. Retry: no."""
+ERROR_REASON_STEP_NOT_WAITING: ErrorReason.ValueType  # 17
+"""`FAILED_PRECONDITION`. The step does not wait to be completed: it has not started, has ended, or has another action. Metadata:
+`run_id`, `step_id`. Retry: no.
+"""
+ERROR_REASON_STEP_COMPLETED: ErrorReason.ValueType  # 18
+"""`ALREADY_EXISTS`. The step was completed with another outcome. Metadata: `run_id`, `step_id`. Retry: no."""
+ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 19
+"""`NOT_FOUND`. The run has no such step. Metadata: `run_id`, `step_id`. Retry: no."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -26,7 +26,7 @@ from stepwave_server.core.validate import did_you_mean
 __all__ = ["Action", "ActionsError", "Emit", "Registry", "check_module_name"]
 
 ENTRY_POINTS = "stepwave.actions"
-BUILT_IN = ("stepwave_server.actions.echo", "stepwave_server.actions.sleep", "stepwave_server.actions.fail")
+BUILT_IN = tuple(f"stepwave_server.actions.{name}" for name in ("echo", "fail", "sleep", "wait", "workflow"))
 
 T = TypeVar("T")
 

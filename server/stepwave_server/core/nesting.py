@@ -1,7 +1,7 @@
 """Steps that the core runs itself: they wait to be completed, or become several and end after these."""
 
 from .decider import Decider
-from .failures import nested_failure, own_timeout, stop_failure
+from .failures import nested_failure, own_timeout, stop_failure, total_timeout
 from .inputs import EvaluationFailed, input_of, items_of
 from .messages import (
     AttemptExpanded,
@@ -53,7 +53,8 @@ def begin(decider: Decider, step: StepState) -> None:
 
 def _wait(decider: Decider, step: StepState) -> None:
     spec, attempt = step.spec, step.attempt + 1
-    deadline = None if spec.timeout is None else decider.now + spec.timeout
+    timeout = None if spec.timeout is None else decider.now + spec.timeout
+    deadline = min((one for one in (timeout, step.total_deadline) if one is not None), default=None)
     _open_wave(decider, step)
     decider.emit(StepStarted(decider.now, step.id, spec.action, step.wave, attempt, deadline, _ready_time(step)))
     if deadline is not None:
@@ -147,7 +148,10 @@ def time_out_own(decider: Decider, given: TimerFired) -> None:
     if step.inner is not None:
         stop(decider, step, own_timeout(step))
     elif step.id in decider.run.running and step.waits:
-        fail_attempt(decider, step, own_timeout(step))
+        if step.total_deadline is not None and step.deadline >= step.total_deadline:
+            give_up(decider, step, total_timeout(step))
+        else:
+            fail_attempt(decider, step, own_timeout(step))
 
 
 def stop(decider: Decider, step: StepState, failure: Failure) -> None:

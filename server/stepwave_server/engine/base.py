@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from stepwave_server.core.explanation import Explanation, Waiting
 from stepwave_server.core.info import LimitInfo, RunInfo, RunKey
-from stepwave_server.core.messages import StepFinished
+from stepwave_server.core.messages import StepCompleted, StepFinished
 from stepwave_server.core.model import MAX_PAYLOAD_BYTES, Payload, Workflow, immutable
 from stepwave_server.core.state import RunOptions, RunState, StepState
 from stepwave_server.core.validate import Violation
@@ -242,6 +242,10 @@ class Engine(Protocol):
 
     def cancel(self, key: RunKey, reason: str) -> None:
         """Request the cancellation of a run. A run that has ended stays unchanged."""
+        ...
+
+    async def complete(self, key: RunKey, completion: StepCompleted) -> None:
+        """Complete a step that waits. Return when that is committed. It is no error if it had this outcome before."""
         ...
 
     async def delete(self, key: RunKey) -> None:

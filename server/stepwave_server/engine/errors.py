@@ -12,6 +12,10 @@ __all__ = [
     "RunNotFound",
     "RunReplaced",
     "SequenceOutOfRange",
+    "StepCompletedBefore",
+    "StepError",
+    "StepNotFound",
+    "StepNotWaiting",
     "TooManyRuns",
 ]
 
@@ -42,6 +46,33 @@ class RunNotEnded(EngineError):
     def __init__(self, key: RunKey) -> None:
         super().__init__(f'run "{key.run_id}" has not ended yet')
         self.key = key
+
+
+class StepError(EngineError):
+    """Base of the errors that refuse the completion of a step."""
+
+    def __init__(self, key: RunKey, step_id: str, reason: str) -> None:
+        super().__init__(f'step "{step_id}" of run "{key.run_id}" {reason}')
+        self.key = key
+        self.step_id = step_id
+
+
+class StepNotFound(StepError):
+    """Raised when a run has no such step."""
+
+    def __init__(self, key: RunKey, step_id: str) -> None:
+        super().__init__(key, step_id, "does not exist")
+
+
+class StepNotWaiting(StepError):
+    """Raised when a step does not wait to be completed from outside."""
+
+
+class StepCompletedBefore(StepError):
+    """Raised when a step was completed with another outcome."""
+
+    def __init__(self, key: RunKey, step_id: str) -> None:
+        super().__init__(key, step_id, "was completed before, with another outcome")
 
 
 class RunReplaced(Exception):

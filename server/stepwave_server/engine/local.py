@@ -8,10 +8,11 @@ from dataclasses import replace
 from functools import partial
 
 from stepwave._actions.action import UNKNOWN_ACTION
+from stepwave.v1 import workflow_pb2
 from stepwave_server.actions import Registry
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo, RunKey
-from stepwave_server.core.messages import CancelRequested, Event, Started
+from stepwave_server.core.messages import CancelRequested, Event, Started, StepCompleted
 from stepwave_server.core.model import FallbackAction, Step, Workflow
 from stepwave_server.core.validate import Violation, validate
 from stepwave_server.engine.admission.base import Permit
@@ -19,6 +20,7 @@ from stepwave_server.engine.admission.controller import AdmissionController
 from stepwave_server.engine.attempts.attempt import Attempt
 from stepwave_server.engine.attempts.deadlines import Deadlines
 from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
+from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.base import EngineOptions, Recover, Recovery, Submission
 from stepwave_server.engine.errors import (
     JournalUnavailable,
@@ -29,6 +31,7 @@ from stepwave_server.engine.errors import (
     TooManyRuns,
 )
 from stepwave_server.engine.queries.run_queries import RunQueries
+from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
 from stepwave_server.engine.runs.defects import Defects
 from stepwave_server.engine.runs.recovery import (
     FAILED_BY_DEFECT,
@@ -65,6 +68,7 @@ class LocalEngine(RunQueries):
         actions: The actions of the server.
         clock: Returns the time in nanoseconds since the epoch.
         options: Options of the engine; `None`: the defaults.
+        named: Returns the workflow of a name, or raises `LookupError`, for steps that run it; `None`: there are none.
         telemetry: The telemetry that traces runs; `None`: no tracing.
     """
 
@@ -77,6 +81,7 @@ class LocalEngine(RunQueries):
         actions: Registry,
         clock: Callable[[], int],
         options: EngineOptions | None = None,
+        named: Callable[[str], workflow_pb2.Workflow] | None = None,
         telemetry: Telemetry | ProcessTelemetry | None = None,
     ) -> None:
         super().__init__(journal, clock, options or EngineOptions())
@@ -102,6 +107,9 @@ class LocalEngine(RunQueries):
             admission=self._admission,
             deadlines=self._deadlines,
             logs=self._logs,
+            nested=NestedWorkflows(
+                named or _none_named, partial(self.check, open_run=False), self.options.max_payload_bytes
+            ),
             request_turn=self._request_turn,
             on_abandoned=self._keep_abandoned,
             on_finished=self._remove_run,
@@ -280,6 +288,30 @@ class LocalEngine(RunQueries):
         elif not self._journal.has_ended(key):
             raise RunNotFound(key)
 
+    async def complete(self, key: RunKey, completion: StepCompleted) -> None:
+        """Complete a step that waits. Return when that is committed. It is no error if it had this outcome before.
+
+        Raises:
+            RunNotFound: The run does not exist.
+            StepNotFound: The run has no such step.
+            StepNotWaiting: The step does not wait to be completed.
+            StepCompletedBefore: The step has another outcome.
+            JournalUnavailable: The journal cannot commit.
+        """
+        self._turn()  # decides the inputs before this one, so that the checks below are those of the decision
+        if self._commit_error:
+            raise JournalUnavailable(self._commit_error)
+        if await self._query(key, lambda run: self._complete(run, completion)) is None:
+            finished = await self.finished_steps(key)
+            check_ended(key, completion, next((end for end in finished if end.step_id == completion.step_id), None))
+
+    def _complete(self, run: LocalRun, completion: StepCompleted) -> bool:
+        """Complete a step of a run under way. That is decided, and not committed, when this returns."""
+        if check_completion(run.key, run.state, completion, paused=run.paused):
+            run.feed(with_attempt(run.state, completion))
+            self._turn()
+        return True
+
     async def detach(self, key: RunKey) -> None:
         """Detach a run, so that it no longer depends on its streams. A run that has ended stays unchanged."""
         run = self._runs.get(key)
@@ -397,6 +429,10 @@ class LocalEngine(RunQueries):
         """Set the idle event if no run is under way. During a drain, stalled runs do not count."""
         if all(self._draining and run.stalled for run in self._runs.values()):
             self._idle.set()
+
+
+def _none_named(name: str) -> workflow_pb2.Workflow:
+    raise LookupError(f'no workflow "{name}": this server has no named workflows')
 
 
 def _same_content(submission: Submission, header: Header) -> bool:

@@ -42,13 +42,16 @@ Definition = Start | orchestrator_pb2.PlanWorkflowRequest
 
 
 @contextmanager
-def checked() -> Iterator[Parsed]:
+def checked(parsed: Parsed | None = None) -> Iterator[Parsed]:
     """Collect the problems of a request while inside. Reject the request at the end if there are any.
+
+    Args:
+        parsed: An empty collection of problems, with the bounds of the server; `None`: a new one.
 
     Raises:
         InvalidCall, NotServed: The request has problems; all are listed.
     """
-    parsed = Parsed()
+    parsed = parsed or Parsed()
     yield parsed
     reject(parsed)
 

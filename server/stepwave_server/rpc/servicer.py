@@ -15,6 +15,7 @@ from stepwave_server.core.validate import Violation
 from stepwave_server.engine.base import Engine
 from stepwave_server.journal import Listing
 from stepwave_server.rpc.attachments import Attachments
+from stepwave_server.rpc.completions import parse_completion
 from stepwave_server.rpc.pages import page_size, parse_token, to_token
 from stepwave_server.rpc.requests import (
     Preparer,
@@ -132,8 +133,12 @@ class Orchestrator:
         request: pb.CompleteStepRequest,
         context: Context,
     ) -> pb.CompleteStepResponse:
-        """Reject the call: steps that are completed from outside are not supported yet."""
-        raise NotServed([Violation("CompleteStep", "this server does not support it yet")])
+        """Complete a step that waits."""
+        with checked(self._preparer.parsed()) as parsed:
+            key = parse_key(request.namespace, request.run_id, parsed)
+            completion = parse_completion(request, parsed)
+        await self._engine.complete(key, completion)
+        return pb.CompleteStepResponse(run=to_run(await self._engine.info(key)))
 
     async def GetRun(self, request: pb.GetRunRequest, context: Context) -> pb.GetRunResponse:  # noqa: N802
         """Return the current state of a run."""

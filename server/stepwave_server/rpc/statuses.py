@@ -21,6 +21,10 @@ from stepwave_server.engine.errors import (
     RunNotEnded,
     RunNotFound,
     SequenceOutOfRange,
+    StepCompletedBefore,
+    StepError,
+    StepNotFound,
+    StepNotWaiting,
     TooManyRuns,
 )
 from stepwave_server.journal import JournalError
@@ -117,6 +121,9 @@ _REASONS: dict[type[Refusal], Reason.ValueType] = {
     RunNotEnded: Reason.ERROR_REASON_RUN_NOT_ENDED,
     RunNotFound: Reason.ERROR_REASON_RUN_NOT_FOUND,
     SequenceOutOfRange: Reason.ERROR_REASON_SEQUENCE_OUT_OF_RANGE,
+    StepCompletedBefore: Reason.ERROR_REASON_STEP_COMPLETED,
+    StepNotFound: Reason.ERROR_REASON_STEP_NOT_FOUND,
+    StepNotWaiting: Reason.ERROR_REASON_STEP_NOT_WAITING,
     TooManyRuns: Reason.ERROR_REASON_TOO_MANY_RUNS,
 }
 
@@ -128,6 +135,9 @@ CODES: dict[Reason.ValueType, int] = {
     Reason.ERROR_REASON_RUN_EXISTS: code_pb2.ALREADY_EXISTS,
     Reason.ERROR_REASON_RUN_NOT_ENDED: code_pb2.FAILED_PRECONDITION,
     Reason.ERROR_REASON_SEQUENCE_OUT_OF_RANGE: code_pb2.OUT_OF_RANGE,
+    Reason.ERROR_REASON_STEP_NOT_WAITING: code_pb2.FAILED_PRECONDITION,
+    Reason.ERROR_REASON_STEP_COMPLETED: code_pb2.ALREADY_EXISTS,
+    Reason.ERROR_REASON_STEP_NOT_FOUND: code_pb2.NOT_FOUND,
     Reason.ERROR_REASON_TOO_MANY_RUNS: code_pb2.RESOURCE_EXHAUSTED,
     Reason.ERROR_REASON_TOO_MANY_CALLS: code_pb2.RESOURCE_EXHAUSTED,
     Reason.ERROR_REASON_MESSAGE_TOO_LARGE: code_pb2.RESOURCE_EXHAUSTED,
@@ -178,6 +188,8 @@ def _metadata(error: Refusal) -> Mapping[str, str]:
             return error.metadata
         case RunBroken() | RunExists() | RunNotEnded() | RunNotFound():
             return {"run_id": error.key.run_id}
+        case StepError():
+            return {"run_id": error.key.run_id, "step_id": error.step_id}
         case SequenceOutOfRange():
             return {"last_sequence": str(error.last)}
         case TooManyRuns():

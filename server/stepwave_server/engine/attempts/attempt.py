@@ -18,6 +18,7 @@ from stepwave_server.actions.threads import waits_for_thread
 from stepwave_server.actions.values import dump
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.messages import (
+    AttemptExpanded,
     AttemptFailed,
     AttemptInterrupted,
     AttemptSucceeded,
@@ -25,9 +26,10 @@ from stepwave_server.core.messages import (
     Invoke,
     StepStarted,
 )
-from stepwave_server.core.model import Failure, Payload
+from stepwave_server.core.model import WORKFLOW_ACTION, Failure, Payload
 from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.limiter import Limiter
+from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.streams.logs import RunLog
 from stepwave_server.wire.events.encode import LogEntry
@@ -80,6 +82,11 @@ class AttemptOwner(Protocol):
 
     key: RunKey
     log: RunLog
+
+    @property
+    def nested(self) -> NestedWorkflows:
+        """The workflows that its attempts may choose."""
+        ...
 
     @property
     def reports(self) -> AttemptReports:
@@ -275,17 +282,24 @@ class Attempt:
         self._begun = True
         self._logs.enter()
         try:
-            max_bytes = self._options.max_payload_bytes
-            output = await self.action.run(input, self._context, self._show_chunk, max_bytes, strict=strict)
+            outcome = await self._invoke(input, strict=strict)
         except BaseException as error:  # an action that raises anything never stops the server
             self._end(self._outcome_of(error))
         else:
-            self._answer(output)
+            self._answer(outcome)
 
-    def _answer(self, output: Payload) -> None:
+    async def _invoke(self, input: Payload, *, strict: bool) -> Input:
+        if self.action.name == WORKFLOW_ACTION:
+            workflow, nested_input = await self._owner.nested.choose(input)
+            return AttemptExpanded(self.step_id, self.number, workflow, nested_input)
+        max_bytes = self._options.max_payload_bytes
+        output = await self.action.run(input, self._context, self._show_chunk, max_bytes, strict=strict)
+        return AttemptSucceeded(self.step_id, self.number, output)
+
+    def _answer(self, outcome: Input) -> None:
         """Take an answer, unless the deadline has passed. An action that blocks the loop delays the timer, too."""
         if self._loop.time() <= self._due:
-            self._end(AttemptSucceeded(self.step_id, self.number, output))
+            self._end(outcome)
         elif self._failure is not None:
             self._end(self._interrupted(self._failure, "it answered all the same, too late"))
         else:

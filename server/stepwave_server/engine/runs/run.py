@@ -39,6 +39,7 @@ from stepwave_server.engine.admission.controller import MAX_NAMED, AdmissionCont
 from stepwave_server.engine.attempts.attempt import Attempt, AttemptState
 from stepwave_server.engine.attempts.deadlines import Deadlines
 from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
+from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.attempts.table import Attempts
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.errors import RunBroken
@@ -72,6 +73,7 @@ class Services:
         admission: Admits attempts, and takes their permits back.
         deadlines: The timeouts of running attempts.
         logs: What actions log.
+        nested: The workflows that attempts may choose.
         request_turn: Called by a run that has inputs to decide on.
         on_abandoned: Called with the task of an interrupted attempt that did not end within its grace.
         on_finished: Called with a run that has ended.
@@ -86,6 +88,7 @@ class Services:
     admission: AdmissionController[Attempt]
     deadlines: Deadlines[Attempt]
     logs: LogStore
+    nested: NestedWorkflows
     request_turn: Callable[["LocalRun"], None]
     on_abandoned: Callable[[asyncio.Task[None]], None]
     on_finished: Callable[["LocalRun"], None]
@@ -209,11 +212,22 @@ class LocalRun:
     # Queries.
 
     @property
+    def nested(self) -> NestedWorkflows:
+        """The workflows that its attempts may choose."""
+        return self._services.nested
+
+    @property
     def stalled(self) -> bool:
-        """Whether it can make no progress on this server."""
-        return self.paused or (
-            self.broken is None and bool(self.attempts.missing) and not self.attempts and not self.state.backing_off
-        )
+        """Whether it makes no progress on this server, and the next server can continue it as well.
+
+        It is paused, its actions are missing, or it waits to be completed from outside and its journal is durable.
+        """
+        if self.paused:
+            return True
+        if self.broken is not None or self.attempts or self.state.backing_off:
+            return False
+        waits = self._services.journal.durable and any(step.waits for step in self.state.running.values())
+        return waits or bool(self.attempts.missing)
 
     @property
     def committed(self) -> int:

@@ -5,7 +5,7 @@ import json
 from stepwave.v1 import payload_pb2, workflow_pb2
 from stepwave_server.core.model import Blob, Payload
 
-__all__ = ["same_content"]
+__all__ = ["same_content", "same_payload"]
 
 
 def same_content(workflow: bytes, given: Payload, other_workflow: bytes, other_given: Payload) -> bool:
@@ -13,6 +13,11 @@ def same_content(workflow: bytes, given: Payload, other_workflow: bytes, other_g
     if _canonical_payload(given) != _canonical_payload(other_given):
         return False
     return workflow == other_workflow or _canonical(workflow) == _canonical(other_workflow)
+
+
+def same_payload(payload: Payload, other: Payload) -> bool:
+    """Say whether two payloads are equal. The order of keys and white space in JSON do not matter."""
+    return payload == other or _canonical_payload(payload) == _canonical_payload(other)
 
 
 def _canonical(workflow: bytes) -> bytes:

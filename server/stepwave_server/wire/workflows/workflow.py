@@ -1,5 +1,7 @@
 """Workflows and steps: messages to values of the core, with every problem reported; and steps back to messages."""
 
+from google.protobuf import json_format
+
 from stepwave.v1 import workflow_pb2
 from stepwave_server.core.model import FailurePolicy, Join, OnInterrupt, Scheduling, Step, Workflow
 from stepwave_server.wire.values import fill_duration, fill_payload
@@ -16,6 +18,7 @@ __all__ = [
     "parse_payload",
     "parse_step",
     "parse_workflow",
+    "workflow_of_json",
 ]
 
 MAX_LABELS = 64
@@ -61,6 +64,18 @@ def parse_workflow(message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
         outputs=tuple(message.outputs),
         retry=parse_retry(message.retry, "retry", parsed) if message.HasField("retry") else None,
     )
+
+
+def workflow_of_json(text: str) -> workflow_pb2.Workflow:
+    """Return the workflow of its JSON form, as protobuf defines it.
+
+    Raises:
+        ValueError: It is no such form.
+    """
+    try:
+        return json_format.Parse(text, workflow_pb2.Workflow())
+    except json_format.ParseError as error:
+        raise ValueError(str(error)) from error
 
 
 def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:

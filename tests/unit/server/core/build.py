@@ -20,9 +20,11 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import (
     SECOND,
+    WORKFLOW_ACTION,
     Binding,
     FailurePolicy,
     FallbackAction,
+    ForEach,
     FromInput,
     Join,
     OnInterrupt,
@@ -51,11 +53,20 @@ def step(
     retry: Retry | None = None,
     total_timeout: int | None = None,
     fallback: Payload | FallbackAction | None = None,
+    when: str = "",
+    over: str | None = None,
+    at_once: int = 0,
+    body: Workflow | None = None,
+    action: str = "echo",
 ) -> Step:
-    """Return a step; `timeout` and `total_timeout` are in seconds."""
+    """Return a step; `timeout` and `total_timeout` are in seconds.
+
+    `over` is a literal list, whose children run `at_once`. `body` is a nested workflow. A condition holds if it is
+    `true`.
+    """
     return Step(
         step_id,
-        "echo",
+        WORKFLOW_ACTION if body is not None else action,
         depends_on,
         payload,
         bindings,
@@ -66,6 +77,9 @@ def step(
         retry,
         _nanos(total_timeout),
         fallback,
+        when=when,
+        for_each=None if over is None else ForEach(over, at_once),
+        workflow=body,
     )
 
 

@@ -11,6 +11,7 @@ from stepwave_server.core.evolve import evolve, fold, new_run
 from stepwave_server.core.inputs import EvaluationFailed, Values
 from stepwave_server.core.messages import (
     AddSteps,
+    AttemptExpanded,
     AttemptFailed,
     AttemptInterrupted,
     AttemptLost,
@@ -28,6 +29,8 @@ from stepwave_server.core.messages import (
     RunStopping,
     Started,
     StartTimer,
+    StepCompleted,
+    StepExpanded,
     StepFinished,
     StepReady,
     StepRetrying,
@@ -37,7 +40,7 @@ from stepwave_server.core.messages import (
     TimerFired,
 )
 from stepwave_server.core.model import SECOND, Failure, ForEach, Payload, Reason, Skip, State, Step, Workflow
-from stepwave_server.core.state import Agenda, RunOptions, RunState
+from stepwave_server.core.state import Agenda, RunOptions, RunState, Scope
 from unit.server.core.build import NOWHERE, brief
 from unit.server.core.invariants import Invariants
 from unit.server.core.snapshot import snapshot
@@ -179,6 +182,14 @@ class Drive:
             for brief in self.send(AttemptLost(step_id, self.run.running[step_id].attempt))
         ]
 
+    def expand(self, step_id: str, workflow: Workflow, input: Payload = "null") -> list[str]:
+        """Let an attempt of `core.workflow` choose a workflow. It is started first if necessary."""
+        return self.send(AttemptExpanded(step_id, self._running(step_id), workflow, input))
+
+    def complete(self, step_id: str, output: Payload = "1") -> list[str]:
+        """Complete a step from outside."""
+        return self.send(StepCompleted(step_id, output))
+
     def stop(self, failure: Failure) -> list[str]:
         """End the run as the server does."""
         return self.send(StopRequested(failure))
@@ -286,6 +297,8 @@ class Drive:
         started = [one for one in self.outstanding.values() if isinstance(one, StartTimer)]
         timers = [Due(one.due, one.timer) for one in started if one.timer not in self._fired]
         for step_id, step in self.run.running.items():
+            if step.waits:  # it has a timer
+                continue
             timed_out = AttemptTimedOut(step_id, step.attempt)
             if timed_out not in self._fired:
                 timers.append(Due(step.deadline, timed_out))
@@ -312,9 +325,9 @@ class Drive:
                 self.outstanding[_key(one)] = one
         for event in decision.events:
             self._remove_done(event)
-        cleanup = ("cleanup", "")
-        if cleanup in self.outstanding and all(step.ended for step in self.run.by_index if step.cleans_up):
-            del self.outstanding[cleanup]
+        for kind, step_id in [*self.outstanding]:
+            if kind == "cleanup" and not _cleans_up(self.run.steps[step_id].inner if step_id else self.run.root):
+                del self.outstanding[kind, step_id]
 
     def _remove_done(self, event: Event) -> None:
         match event:
@@ -322,13 +335,15 @@ class Drive:
                 self.outstanding.pop(("invoke", event.step_id), None)
             case StepRetrying():
                 over = ("backoff", "total") if event.fallback else ()
-                for what in ("interrupt", *over):
+                for what in ("interrupt", "own", *over):
                     self.outstanding.pop((what, event.step_id), None)
             case StepReady():
                 self.outstanding.pop(("backoff", event.step_id), None)
             case StepFinished():
-                for what in ("invoke", "interrupt", "backoff", "total"):
+                for what in ("invoke", "interrupt", "backoff", "total", "own", "cleanup"):
                     self.outstanding.pop((what, event.step_id), None)
+            case StepExpanded():
+                self.outstanding.pop(("invoke", event.step_id), None)
             case RunStopping():
                 self.outstanding.pop(("run", ""), None)
                 self.outstanding.pop(("cleanup", ""), None)
@@ -347,6 +362,10 @@ class Drive:
         assert snapshot(folded) == snapshot(self.run), "folding equals deciding"
         assert self.run.sequence == len(self.events), "sequences have no gaps"
         assert _keyed(_outstanding(resume(folded, EVALUATOR))) == self.outstanding, "resume gives what is outstanding"
+
+
+def _cleans_up(scope: Scope | None) -> bool:
+    return scope is not None and scope.stopping is None and scope.cleaning_up
 
 
 def _outstanding(decision: Decision) -> list[Command | Invoke]:

@@ -1,12 +1,14 @@
 """Invariants of every run, checked event by event from the events alone."""
 
 from collections import Counter
+from dataclasses import replace
 
 from stepwave_server.core.messages import (
     Event,
     RunFinished,
     RunStarted,
     RunStopping,
+    StepExpanded,
     StepFinished,
     StepReady,
     StepRetrying,
@@ -17,6 +19,7 @@ from stepwave_server.core.messages import (
     WaveStarted,
 )
 from stepwave_server.core.model import (
+    WAIT_ACTION,
     FailurePolicy,
     FallbackAction,
     Join,
@@ -48,6 +51,7 @@ class Invariants:
         self.pausing: dict[str, int] = {}
         self.due: dict[str, int] = {}
         self.began: set[str] = set()
+        self.children: dict[str, list[str]] = {}  # by id of a step that became several
         self.fell_back: set[str] = set()
         self.failed_tries: Counter[str] = Counter()
         self.waves_open: set[int] = set()
@@ -73,6 +77,8 @@ class Invariants:
                 self.waves_open.add(event.wave)
             case StepStarted():
                 self._step_started(event)
+            case StepExpanded():
+                self._step_expanded(event)
             case StepRetrying():
                 self._step_retrying(event)
             case StepReady():
@@ -129,10 +135,30 @@ class Invariants:
         self.running.add(event.step_id)
         self.between.discard(event.step_id)
         most = self.workflow.max_parallelism
-        assert not most or len(self.running | self.between) <= most, "never more in flight than max_parallelism"
+        attempts = [one for one in self.running | self.between if self.steps[one].action != WAIT_ACTION]
+        assert not most or len(attempts) <= most, "never more in flight than max_parallelism"
         if self.workflow.scheduling is Scheduling.WAVE:
             earlier = [step_id for step_id, wave in self.announced.items() if wave < event.wave]
             assert all(step_id in self.states for step_id in earlier), "a wave waits for all earlier ones"
+
+    def _step_expanded(self, event: StepExpanded) -> None:
+        assert not self.stopping, "nothing becomes several in a run that stops"
+        assert event.step_id not in self.states | self.children, "a step becomes several once"
+        assert event.wave == self.announced[event.step_id]
+        assert event.wave in self.waves_open
+        step = self.steps[event.step_id]
+        self.running.discard(event.step_id)
+        self.between.discard(event.step_id)
+        if event.item_count is not None:
+            assert self._join_met(step)
+            fresh = [_child(step, item) for item in range(event.item_count)]
+        else:
+            workflow = event.workflow or step.workflow
+            assert workflow is not None
+            fresh = [_nested(spec, f"{step.id}/", workflow) for spec in workflow.steps]
+        self.children[step.id] = [child.id for child in fresh]
+        self.steps.update((child.id, child) for child in fresh)
+        self.announced.update((child.id, event.wave) for child in fresh)
 
     def _check_action(self, event: StepStarted) -> None:
         step = self.steps[event.step_id]
@@ -184,8 +210,11 @@ class Invariants:
         assert None not in ended or (step.join is Join.ANY and SUCCESS in ended), (
             "a step finishes after its dependencies"
         )
-        was_running = event.step_id in self.began
-        assert was_running == (event.attempts > 0) == (event.start_time is not None)
+        was_several = event.step_id in self.children
+        assert all(child in self.states for child in self.children.get(event.step_id, ())), "it ends after its steps"
+        was_running = event.step_id in self.began or was_several
+        assert was_several or was_running == (event.attempts > 0)
+        assert was_running == (event.start_time is not None)
         answered = event.state in {SUCCESS, State.FAILED, State.CANCELLED}
         by_other = bool(event.reused_from) or event.original is not None
         assert answered if was_running else event.state is not SUCCESS or by_other
@@ -214,3 +243,15 @@ class Invariants:
         states = list(self.states.values())
         assert event.counts == tuple(states.count(state) for state in State)
         self.finished = True
+
+
+def _child(step: Step, item: int) -> Step:
+    return replace(
+        step, id=f"{step.id}[{item}]", depends_on=(), bindings=(), for_each=None, when="", total_timeout=None
+    )
+
+
+def _nested(step: Step, prefix: str, workflow: Workflow) -> Step:
+    deps = tuple(prefix + dep for dep in step.dependencies())
+    retry = step.retry or workflow.retry
+    return replace(step, id=prefix + step.id, depends_on=deps, bindings=(), retry=retry)
