@@ -19,7 +19,6 @@ from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.controller import AdmissionController
 from stepwave_server.engine.attempts.attempt import Attempt
 from stepwave_server.engine.attempts.deadlines import Deadlines
-from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
 from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.base import EngineOptions, Recover, Recovery, Submission
 from stepwave_server.engine.errors import (
@@ -30,6 +29,7 @@ from stepwave_server.engine.errors import (
     RunNotFound,
     TooManyRuns,
 )
+from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.queries.run_queries import RunQueries
 from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
 from stepwave_server.engine.runs.defects import Defects

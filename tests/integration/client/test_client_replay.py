@@ -164,6 +164,6 @@ def test_without_the_server_a_replay_names_the_extra_to_install(
 ) -> None:
     monkeypatch.delitem(sys.modules, "stepwave._reports.replay", raising=False)
     monkeypatch.setitem(sys.modules, "simplejson", None)
-    monkeypatch.delitem(sys.modules, "stepwave_server.engine.attempts.json_evaluator")
+    monkeypatch.delitem(sys.modules, "stepwave_server.engine.evaluation.json_evaluator")
     with pytest.raises(ModuleNotFoundError, match=r"a replay needs simplejson: pip install 'stepwave\[server\]'"):
         replay(export)

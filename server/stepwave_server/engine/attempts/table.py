@@ -15,8 +15,8 @@ from stepwave_server.engine.admission.base import Obstacle
 from stepwave_server.engine.admission.controller import AdmissionController
 from stepwave_server.engine.admission.limiter import Limiter
 from stepwave_server.engine.attempts.attempt import Attempt, AttemptOwner, AttemptState
-from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
 from stepwave_server.engine.base import EngineOptions
+from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.streams.subscribers import Subscribers
 
 __all__ = ["Attempts", "MissingAction"]

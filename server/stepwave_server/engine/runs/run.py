@@ -38,11 +38,11 @@ from stepwave_server.engine.admission.base import EXTERNAL, Obstacle, Permit, pl
 from stepwave_server.engine.admission.controller import MAX_NAMED, AdmissionController
 from stepwave_server.engine.attempts.attempt import Attempt, AttemptState
 from stepwave_server.engine.attempts.deadlines import Deadlines
-from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
 from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.attempts.table import Attempts
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.errors import RunBroken
+from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.runs.commit_watermark import CommitWatermark
 from stepwave_server.engine.runs.timers import Timers
 from stepwave_server.engine.runs.watcher_reports import WatcherReports

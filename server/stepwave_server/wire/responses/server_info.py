@@ -7,7 +7,18 @@ from stepwave_server.wire.values import clean, fill_duration, fill_time
 
 __all__ = ["CAPABILITIES", "to_action", "to_limit", "to_limits", "to_server_info", "to_waiting"]
 
-CAPABILITIES = ("chunks", "explain", "export", "external_steps", "limits", "logs", "reruns")
+CAPABILITIES = (
+    "chunks",
+    "conditions",
+    "explain",
+    "export",
+    "external_steps",
+    "limits",
+    "lists",
+    "logs",
+    "reruns",
+    "workflows",
+)
 """The parts of the contract that this server serves, of those that a server may lack."""
 
 

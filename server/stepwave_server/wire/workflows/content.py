@@ -22,15 +22,24 @@ def same_payload(payload: Payload, other: Payload) -> bool:
 
 def _canonical(workflow: bytes) -> bytes:
     message = workflow_pb2.Workflow.FromString(workflow)
-    for step in message.steps:
-        for payload in _payloads(step):
-            payload.json = _canonical_json(payload.json)
+    _make_canonical(message)
     return message.SerializeToString(deterministic=True)
 
 
+def _make_canonical(message: workflow_pb2.Workflow) -> None:
+    if message.input_schema:
+        message.input_schema = _canonical_json(message.input_schema)
+    for step in message.steps:
+        for payload in _payloads(step):
+            payload.json = _canonical_json(payload.json)
+        if step.HasField("workflow"):
+            _make_canonical(step.workflow)
+
+
 def _payloads(step: workflow_pb2.Step) -> list[payload_pb2.Payload]:
-    """Return the JSON payloads of a step."""
+    """Return the JSON payloads of a step, without those of its nested workflow."""
     found = [step.input] if step.HasField("input") else []
+    found += [step.for_each.items] if step.for_each.HasField("items") else []
     bindings = [*step.bindings]
     if step.fallback.HasField("value"):
         found.append(step.fallback.value)

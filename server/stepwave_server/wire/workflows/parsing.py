@@ -1,5 +1,6 @@
-"""The common parts of parsing: problems, payloads, bindings, enums, durations."""
+"""The common parts of parsing: problems, payloads, bindings, lists, enums, durations."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -10,9 +11,11 @@ from google.protobuf.duration_pb2 import Duration
 from stepwave._values.json import json_problem
 from stepwave.v1 import payload_pb2, workflow_pb2
 from stepwave_server.core.model import (
+    MAX_ITEMS,
     MAX_PAYLOAD_BYTES,
     SECOND,
     Binding,
+    ForEach,
     FromExpression,
     FromInput,
     FromItem,
@@ -25,15 +28,22 @@ from stepwave_server.wire.values import fill_payload, from_duration, from_payloa
 from .unknown import has_unknown_fields
 
 __all__ = [
+    "MAX_EXPRESSION",
     "Parsed",
     "fill_binding",
+    "fill_for_each",
     "parse_bindings",
     "parse_choice",
     "parse_duration",
+    "parse_expression",
+    "parse_for_each",
     "parse_payload",
 ]
 
 E = TypeVar("E", bound=Enum)
+
+MAX_EXPRESSION = 4_096
+"""Characters of an expression."""
 
 MAX_DURATION = 36_525 * 24 * 3600 * SECOND
 """Nanoseconds in a duration. Longer ones lead to times that no timestamp can hold."""
@@ -108,21 +118,88 @@ def parse_bindings(messages: Sequence[workflow_pb2.Binding], path: str, parsed: 
     for position, message in enumerate(messages):
         place = f"{path}.bindings[{position}]"
         default = parse_payload(message.default, f"{place}.default", parsed) if message.HasField("default") else None
-        match message.WhichOneof("source"):
-            case "step":
-                source: FromStep | FromInput = FromStep(message.step.id, message.step.path)
-            case "input":
-                source = FromInput(message.input)
-            case None if has_unknown_fields(message):  # a source of a later version is refused already
-                continue
-            case None:
-                parsed.blame(place, "has no source: set `step` or `input`")
-                continue
-            case later:
-                parsed.refuse(f"{place}.{later}")
-                continue
-        found.append(Binding(message.target, source, default, position))
+        source = _binding_source(message, place, parsed)
+        if source is not None:
+            found.append(Binding(message.target, source, default, position))
     return tuple(found)
+
+
+def _binding_source(
+    message: workflow_pb2.Binding, path: str, parsed: Parsed
+) -> FromStep | FromInput | FromItem | FromExpression | None:
+    """Return the source of a binding; `None`: it is malformed, or not supported."""
+    match message.WhichOneof("source"):
+        case "step":
+            return FromStep(message.step.id, message.step.path)
+        case "input":
+            return FromInput(message.input)
+        case "item":
+            return FromItem(message.item)
+        case "expression":
+            return FromExpression(parse_expression(message.expression, f"{path}.expression", parsed))
+        case None if has_unknown_fields(message):  # a source of a later version is refused already
+            return None
+        case None:
+            parsed.blame(path, "has no source: set `step`, `input`, `item` or `expression`")
+            return None
+        case later:
+            parsed.refuse(f"{path}.{later}")
+            return None
+
+
+def parse_expression(text: str, path: str, parsed: Parsed) -> str:
+    """Return the text of an expression. Its length is checked."""
+    if len(text) > MAX_EXPRESSION:
+        parsed.blame(path, f"{len(text):,} characters are more than the {MAX_EXPRESSION:,} allowed")
+    elif not text.strip():
+        parsed.blame(path, "must not be empty")
+    return text
+
+
+def parse_for_each(message: workflow_pb2.ForEach, path: str, parsed: Parsed) -> ForEach | None:
+    """Return a list to run a step over; `None`: it is malformed. `path` is its place in problems."""
+    source: FromStep | FromInput | FromExpression | Payload
+    match message.WhichOneof("source"):
+        case "step":
+            source = FromStep(message.step.id, message.step.path)
+        case "input":
+            source = FromInput(message.input)
+        case "expression":
+            source = FromExpression(parse_expression(message.expression, f"{path}.expression", parsed))
+        case "items":
+            source = _parse_items(message.items, f"{path}.items", parsed)
+        case _:
+            if not has_unknown_fields(message):  # a source of a later version is refused already
+                parsed.blame(path, "has no source: set `step`, `input`, `expression` or `items`")
+            return None
+    return ForEach(source, message.max_parallelism)
+
+
+def _parse_items(message: payload_pb2.Payload, path: str, parsed: Parsed) -> Payload:
+    problems = len(parsed.invalid)
+    payload = parse_payload(message, path, parsed)
+    if len(parsed.invalid) > problems or has_unknown_fields(message):
+        return payload
+    items = json.loads(payload, parse_float=str, parse_int=str) if isinstance(payload, str) else None
+    if not isinstance(items, list):
+        parsed.blame(path, "must be a JSON array")
+    elif len(items) > MAX_ITEMS:
+        parsed.blame(path, f"{len(items):,} items are more than the {MAX_ITEMS:,} allowed")
+    return payload
+
+
+def fill_for_each(message: workflow_pb2.ForEach, for_each: ForEach) -> None:
+    """Set a message to a list to run a step over."""
+    message.max_parallelism = for_each.max_parallelism
+    match for_each.source:
+        case FromStep(step_id, path):
+            message.step.id, message.step.path = step_id, path
+        case FromInput(path):
+            message.input = path
+        case FromExpression(text):
+            message.expression = text
+        case items:
+            fill_payload(message.items, items)
 
 
 def parse_choice(value: int, default: E, path: str, parsed: Parsed) -> E:

@@ -1,13 +1,33 @@
-"""Workflows and steps: messages to values of the core, with every problem reported; and steps back to messages."""
+"""Workflows and steps: messages to values of the core, with every problem reported; and back to messages."""
 
 from google.protobuf import json_format
 
 from stepwave.v1 import workflow_pb2
-from stepwave_server.core.model import FailurePolicy, Join, OnInterrupt, Scheduling, Step, Workflow
+from stepwave_server.core.model import (
+    MAX_NESTING,
+    WORKFLOW_ACTION,
+    FailurePolicy,
+    Join,
+    OnInterrupt,
+    Scheduling,
+    Step,
+    Workflow,
+)
 from stepwave_server.wire.values import fill_duration, fill_payload
 
 from .failure_policies import fill_fallback, fill_retry, parse_fallback, parse_retry
-from .parsing import Parsed, fill_binding, parse_bindings, parse_choice, parse_duration, parse_payload
+from .input_schema import schema_problem
+from .parsing import (
+    Parsed,
+    fill_binding,
+    fill_for_each,
+    parse_bindings,
+    parse_choice,
+    parse_duration,
+    parse_expression,
+    parse_for_each,
+    parse_payload,
+)
 from .unknown import unknown_workflow_fields
 
 __all__ = [
@@ -24,7 +44,18 @@ __all__ = [
 MAX_LABELS = 64
 MAX_LABEL_LENGTH = 256
 SUPPORTED_FIELDS = frozenset(
-    {"name", "steps", "scheduling", "failure_policy", "max_parallelism", "timeout", "labels", "outputs", "retry"}
+    {
+        "name",
+        "steps",
+        "scheduling",
+        "failure_policy",
+        "max_parallelism",
+        "timeout",
+        "labels",
+        "outputs",
+        "retry",
+        "input_schema",
+    }
 )
 SUPPORTED_STEP_FIELDS = frozenset(
     {
@@ -41,6 +72,9 @@ SUPPORTED_STEP_FIELDS = frozenset(
         "allow_failure",
         "concurrency_key",
         "on_interrupt",
+        "when",
+        "for_each",
+        "workflow",
     }
 )
 """The fields of a workflow and a step that this server supports. It refuses all others, and ignores none."""
@@ -49,20 +83,30 @@ SUPPORTED_STEP_FIELDS = frozenset(
 def parse_workflow(message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
     """Return the workflow of a message. Its problems are added to `parsed`."""
     parsed.unsupported += unknown_workflow_fields(message)
+    return _parse_workflow(message, "", parsed, 0)
+
+
+def _parse_workflow(message: workflow_pb2.Workflow, prefix: str, parsed: Parsed, depth: int) -> Workflow:
+    """Return a workflow. Its fields have `prefix` in problems; `depth` workflows are around it."""
     for descriptor, _ in message.ListFields():
         if descriptor.name not in SUPPORTED_FIELDS:
-            parsed.refuse(descriptor.name)
-    _check_labels(message, parsed)
+            parsed.refuse(prefix + descriptor.name)
+    _check_labels(message, prefix, parsed)
+    if message.input_schema and (problem := schema_problem(message.input_schema)):
+        parsed.blame(f"{prefix}input_schema", problem)
+    has, policy, timeout = message.HasField, f"{prefix}failure_policy", f"{prefix}timeout"
+    steps = enumerate(message.steps)
     return Workflow(
         name=message.name,
-        steps=tuple(parse_step(step, f"steps[{index}]", parsed) for index, step in enumerate(message.steps)),
-        scheduling=parse_choice(message.scheduling, Scheduling.EAGER, "scheduling", parsed),
-        failure_policy=parse_choice(message.failure_policy, FailurePolicy.FAIL_FAST, "failure_policy", parsed),
+        steps=tuple(parse_step(step, f"{prefix}steps[{index}]", parsed, depth) for index, step in steps),
+        scheduling=parse_choice(message.scheduling, Scheduling.EAGER, f"{prefix}scheduling", parsed),
+        failure_policy=parse_choice(message.failure_policy, FailurePolicy.FAIL_FAST, policy, parsed),
         max_parallelism=message.max_parallelism,
-        timeout=parse_duration(message.timeout, "timeout", parsed) if message.HasField("timeout") else None,
+        timeout=parse_duration(message.timeout, timeout, parsed) if has("timeout") else None,
         labels=dict(message.labels),
         outputs=tuple(message.outputs),
-        retry=parse_retry(message.retry, "retry", parsed) if message.HasField("retry") else None,
+        retry=parse_retry(message.retry, f"{prefix}retry", parsed) if has("retry") else None,
+        input_schema=message.input_schema,
     )
 
 
@@ -78,10 +122,10 @@ def workflow_of_json(text: str) -> workflow_pb2.Workflow:
         raise ValueError(str(error)) from error
 
 
-def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:
-    """Return the step of a message. `path` is its place in problems."""
+def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed, depth: int = 0) -> Step:
+    """Return the step of a message. `path` is its place in problems; `depth` workflows are around its own one."""
     step_id, action, depends_on = message.id, message.action, tuple(message.depends_on)
-    if not action:
+    if not action and not message.HasField("workflow"):
         parsed.blame(f"{path}.action", "must not be empty")
     fields = message.ListFields()
     if len(fields) == bool(step_id) + bool(action) + bool(depends_on):  # no others are set, as in most large workflows
@@ -92,7 +136,7 @@ def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:
     has = message.HasField
     return Step(
         id=step_id,
-        action=action,
+        action=WORKFLOW_ACTION if has("workflow") else action,
         depends_on=depends_on,
         input=parse_payload(message.input, f"{path}.input", parsed) if has("input") else None,
         bindings=parse_bindings(message.bindings, path, parsed),
@@ -106,13 +150,29 @@ def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:
         ),
         fallback=parse_fallback(message.fallback, f"{path}.fallback", parsed) if has("fallback") else None,
         concurrency_key=message.concurrency_key if has("concurrency_key") else None,
+        when=parse_expression(message.when, f"{path}.when", parsed) if message.when else "",
+        for_each=parse_for_each(message.for_each, f"{path}.for_each", parsed) if has("for_each") else None,
+        workflow=_parse_nested(message, path, parsed, depth) if has("workflow") else None,
     )
+
+
+def _parse_nested(message: workflow_pb2.Step, path: str, parsed: Parsed, depth: int) -> Workflow | None:
+    """Return the workflow that a step runs; `None`: too many are nested."""
+    if message.action:
+        parsed.blame(f"{path}.action", "must not be set beside `workflow`")
+    if message.HasField("retry"):
+        parsed.blame(f"{path}.retry", "must not be set beside `workflow`: its steps have their own")
+    if depth == MAX_NESTING:
+        parsed.blame(f"{path}.workflow", f"more than {MAX_NESTING} workflows are nested")
+        return None
+    return _parse_workflow(message.workflow, f"{path}.workflow.", parsed, depth + 1)
 
 
 def fill_step(message: workflow_pb2.Step, step: Step) -> None:
     """Set a message to a step."""
     message.id = step.id
-    message.action = step.action
+    if step.workflow is None:
+        message.action = step.action
     message.depends_on.extend(step.depends_on)
     if step.input is not None:
         fill_payload(message.input, step.input)
@@ -132,6 +192,11 @@ def fill_step(message: workflow_pb2.Step, step: Step) -> None:
         fill_fallback(message.fallback, step.fallback)
     if step.concurrency_key is not None:
         message.concurrency_key = step.concurrency_key
+    message.when = step.when
+    if step.for_each is not None:
+        fill_for_each(message.for_each, step.for_each)
+    if step.workflow is not None:
+        fill_workflow(message.workflow, step.workflow)
 
 
 def fill_workflow(message: workflow_pb2.Workflow, workflow: Workflow) -> None:
@@ -151,9 +216,11 @@ def fill_workflow(message: workflow_pb2.Workflow, workflow: Workflow) -> None:
     message.input_schema = workflow.input_schema
 
 
-def _check_labels(message: workflow_pb2.Workflow, parsed: Parsed) -> None:
+def _check_labels(message: workflow_pb2.Workflow, prefix: str, parsed: Parsed) -> None:
     if len(message.labels) > MAX_LABELS:
-        parsed.blame("labels", f"{len(message.labels)} labels are more than the {MAX_LABELS} allowed")
+        parsed.blame(f"{prefix}labels", f"{len(message.labels)} labels are more than the {MAX_LABELS} allowed")
     for key, value in message.labels.items():
         if not key or len(key) > MAX_LABEL_LENGTH or len(value) > MAX_LABEL_LENGTH:
-            parsed.blame(f"labels[{key!r}]", f"keys need 1 to {MAX_LABEL_LENGTH} characters, values at most as many")
+            parsed.blame(
+                f"{prefix}labels[{key!r}]", f"keys need 1 to {MAX_LABEL_LENGTH} characters, values at most as many"
+            )

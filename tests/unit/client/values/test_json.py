@@ -16,7 +16,7 @@ from stepwave_server.actions.values import dump
 from stepwave_server.core.inputs import Values
 from stepwave_server.core.model import Binding, FromInput
 from stepwave_server.core.model import Step as CoreStep
-from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
+from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.wire.workflows.parsing import Parsed, parse_payload
 
 MOST = 1 << 20

@@ -17,7 +17,7 @@ from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.model import State
 from stepwave_server.core.replay import replay
 from stepwave_server.core.state import CORE_VERSION
-from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
+from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.journal import Header, Listing, Retention, SqliteJournal
 from stepwave_server.wire.events.decode import to_event
 from stepwave_server.wire.events.encode import Encoder, Kind, Record

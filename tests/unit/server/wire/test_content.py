@@ -82,3 +82,19 @@ def test_blobs_are_equal_by_bytes_and_type() -> None:
 
 def test_another_workflow_is_not_the_same_content() -> None:
     assert not same_content(_flow(), "1", workflow_pb2.Workflow(name="other").SerializeToString(), "1")
+
+
+def _around(own: str, schema: str) -> bytes:
+    """Return a workflow with a nested one, which runs a step over a list."""
+    step = workflow_pb2.Step(id="a", action="noop")
+    step.for_each.items.json = own
+    inner = workflow_pb2.Workflow(name="inner", steps=[step], input_schema=schema)
+    outer = workflow_pb2.Workflow(name="outer", steps=[workflow_pb2.Step(id="s", workflow=inner)])
+    return outer.SerializeToString(deterministic=True)
+
+
+def test_the_form_of_a_nested_workflow_does_not_matter_and_its_content_does() -> None:
+    one = _around('[{"a":1,"b":2}]', '{"type":"object","title":"x"}')
+    assert same_content(one, "1", _around('[{"b":2, "a":1}]', '{"title":"x", "type":"object"}'), "1")
+    assert not same_content(one, "1", _around('[{"b":2, "a":2}]', '{"type":"object","title":"x"}'), "1")
+    assert not same_content(one, "1", _around('[{"a":1,"b":2}]', '{"type":"object"}'), "1")

@@ -311,6 +311,6 @@ def test_a_message_without_an_event_that_is_stored_is_refused(message: event_pb2
 def test_an_added_step_with_an_unsupported_field_is_refused() -> None:
     record = ENCODER.encode(1, StepsAdded(0, (Step("a", "echo"),), (), sealed=False))
     response = pb.WatchRunResponse.FromString(record.data)
-    response.events[0].steps_added.steps[0].when = "true"
-    with pytest.raises(ValueError, match=r'step "a"\.when: this server does not support it yet'):
+    response.events[0].steps_added.steps[0].bindings.add(secret="KEY")
+    with pytest.raises(ValueError, match=r'step "a"\.bindings\[0\]\.secret: this server does not support it yet'):
         to_event(Record(Kind.STEPS_ADDED, response.SerializeToString()))

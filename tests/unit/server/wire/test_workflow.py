@@ -1,56 +1,108 @@
 """Workflows and steps as messages and back."""
 
+from dataclasses import replace
+
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
 from stepwave.v1 import payload_pb2, run_pb2, workflow_pb2
 from stepwave_server.core.model import (
+    MAX_ITEMS,
+    MAX_NESTING,
+    WORKFLOW_ACTION,
     Binding,
     Blob,
     FailurePolicy,
+    ForEach,
+    FromExpression,
     FromInput,
+    FromItem,
     FromStep,
     Join,
     Payload,
     Retry,
     Scheduling,
     Step,
+    Workflow,
 )
 from stepwave_server.wire.workflows.workflow import Parsed, fill_step, parse_payload, parse_step, parse_workflow
 
 ids = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
 payloads: st.SearchStrategy[Payload] = st.sampled_from(["null", "1.10", '{"a": [1]}', Blob("image/png", b"\x00")])
+pointers = st.sampled_from(["", "/x", "/x/0"])
+expressions = st.sampled_from(["input.x", 'deps["a"].output > 1', " true "])
 bindings = st.lists(
     st.tuples(
         st.sampled_from(["", "/a", "/a/0"]),
-        st.one_of(st.builds(FromStep, ids, st.sampled_from(["", "/x"])), st.builds(FromInput, st.just("/y"))),
+        st.one_of(
+            st.builds(FromStep, ids, pointers),
+            st.builds(FromInput, pointers),
+            st.builds(FromItem, pointers),
+            st.builds(FromExpression, expressions),
+        ),
         st.none() | payloads,
     ),
     max_size=3,
 )
-steps = st.builds(
-    lambda step_id, action, deps, own, bound, timeout, join, allow, key: Step(
-        step_id,
-        action,
-        tuple(deps),
-        own,
-        tuple(Binding(target, source, default, index) for index, (target, source, default) in enumerate(bound)),
-        timeout,
-        join,
-        allow,
-        concurrency_key=key,
+lists = st.builds(
+    ForEach,
+    st.one_of(
+        st.builds(FromStep, ids, pointers),
+        st.builds(FromInput, pointers),
+        st.builds(FromExpression, expressions),
+        st.sampled_from(["[]", "[1.10, null]"]),
     ),
+    st.integers(0, 2**32 - 1),
+)
+
+
+def _step(
+    step_id: str, action: str, deps: list[str], bound: list[tuple[str, FromStep, Payload | None]], **fields: object
+) -> Step:
+    every = tuple(Binding(target, source, default, index) for index, (target, source, default) in enumerate(bound))
+    return Step(step_id, action, tuple(deps), bindings=every, **fields)  # type: ignore[arg-type]  # fields by name
+
+
+def _runs(workflow: Workflow | None, step: Step) -> Step:
+    """Return the step, which runs a workflow in place of its action, if there is one."""
+    return step if workflow is None else replace(step, action=WORKFLOW_ACTION, workflow=workflow, retry=None)
+
+
+plain_steps = st.builds(
+    _step,
     ids,
     ids,
     st.lists(ids, max_size=3),
-    st.none() | payloads,
     bindings,
-    st.none() | st.integers(1, 10**15),
-    st.sampled_from(Join),
-    st.booleans(),
-    st.none() | st.sampled_from(["", "/tenant"]),
+    input=st.none() | payloads,
+    timeout=st.none() | st.integers(1, 10**15),
+    join=st.sampled_from(Join),
+    allow_failure=st.booleans(),
+    retry=st.none() | st.builds(Retry, st.integers(1, 9)),
+    concurrency_key=st.none() | st.sampled_from(["", "/tenant"]),
+    when=st.just("") | expressions,
+    for_each=st.none() | lists,
 )
+workflows = st.recursive(
+    st.none(),
+    lambda nested: st.builds(
+        Workflow,
+        name=ids,
+        steps=st.lists(st.builds(_runs, nested, plain_steps), max_size=2).map(tuple),
+        scheduling=st.sampled_from(Scheduling),
+        failure_policy=st.sampled_from(FailurePolicy),
+        max_parallelism=st.integers(0, 9),
+        timeout=st.none() | st.integers(1, 10**15),
+        labels=st.dictionaries(ids, ids, max_size=1),
+        outputs=st.lists(ids, max_size=2).map(tuple),
+        retry=st.none() | st.builds(Retry, st.integers(1, 9)),
+        input_schema=st.sampled_from(["", '{"type":"object"}']),
+    ),
+    max_leaves=4,
+)
+steps = st.builds(_runs, workflows, plain_steps)
 
 
 @given(steps)
@@ -190,3 +242,90 @@ def test_a_label_with_unknown_fields_is_refused() -> None:
     parsed = Parsed()
     parse_workflow(workflow_pb2.Workflow.FromString(step + b"\x3a" + bytes([len(entry)]) + entry), parsed)
     assert [violation.field for violation in parsed.unsupported] == ["workflow"]
+
+
+def _nested(message: workflow_pb2.Workflow, depth: int) -> workflow_pb2.Workflow:
+    """Return a workflow in `depth` others, each a step of the next one."""
+    for _ in range(depth):
+        message = workflow_pb2.Workflow(name="around", steps=[workflow_pb2.Step(id="s", workflow=message)])
+    return message
+
+
+def _problems(message: workflow_pb2.Workflow) -> list[tuple[str, str]]:
+    parsed = Parsed()
+    parse_workflow(message, parsed)
+    return [(problem.field, problem.description) for problem in (*parsed.unsupported, *parsed.invalid)]
+
+
+def test_a_step_with_a_workflow_has_the_action_that_runs_workflows() -> None:
+    message = _nested(workflow_pb2.Workflow(name="inner", steps=[workflow_pb2.Step(id="a", action="noop")]), 1)
+    (step,) = parse_workflow(message, Parsed()).steps
+    assert step.action == WORKFLOW_ACTION
+    assert step.workflow is not None
+    assert step.workflow.steps == (Step("a", "noop"),)
+
+
+def test_a_problem_of_a_nested_workflow_is_reported_at_its_place() -> None:
+    inner = workflow_pb2.Workflow(steps=[workflow_pb2.Step(id="a"), workflow_pb2.Step(id="b", action="x", join=99)])  # type: ignore[arg-type]
+    inner.steps[1].bindings.add(secret="KEY")
+    inner.labels[""] = ""
+    inner.timeout.SetInParent()
+    assert [field for field, _ in _problems(_nested(inner, 2))] == [
+        f"steps[0].workflow.steps[0].workflow.{field}"
+        for field in ("steps[1].bindings[0].secret", "steps[1].join", "labels['']", "steps[0].action", "timeout")
+    ]
+
+
+def test_workflows_are_nested_to_a_bound() -> None:
+    inner = workflow_pb2.Workflow(name="inner", steps=[workflow_pb2.Step(id="a", action="noop")])
+    assert _problems(_nested(inner, MAX_NESTING)) == []
+    field = ".".join(["steps[0].workflow"] * (MAX_NESTING + 1))
+    assert _problems(_nested(inner, MAX_NESTING + 1)) == [(field, "more than 8 workflows are nested")]
+
+
+def test_a_step_with_a_workflow_has_neither_an_action_nor_a_policy_of_its_own() -> None:
+    message = _nested(workflow_pb2.Workflow(name="inner"), 1)
+    message.steps[0].action = "noop"
+    message.steps[0].retry.max_attempts = 2
+    assert [field for field, _ in _problems(message)] == ["steps[0].action", "steps[0].retry"]
+
+
+@pytest.mark.parametrize(
+    ("step", "field", "problem"),
+    [
+        (workflow_pb2.Step(for_each=workflow_pb2.ForEach()), "for_each", "has no source"),
+        (workflow_pb2.Step(for_each=workflow_pb2.ForEach(expression=" ")), "for_each.expression", "must not be empty"),
+        (workflow_pb2.Step(bindings=[workflow_pb2.Binding(expression="")]), "bindings[0].expression", "must not be"),
+        (workflow_pb2.Step(when="x" * 4_097), "when", "4,097 characters are more than the 4,096 allowed"),
+    ],
+)
+def test_a_malformed_expression_or_list_is_reported(step: workflow_pb2.Step, field: str, problem: str) -> None:
+    _, parsed = _parsed(step)
+    (found,) = parsed.invalid
+    assert found.field == f"steps[0].{field}"
+    assert problem in found.description
+
+
+@pytest.mark.parametrize(
+    ("items", "problem"),
+    [
+        (payload_pb2.Payload(json="{}"), "must be a JSON array"),
+        (payload_pb2.Payload(blob=payload_pb2.Blob(data=b"[]")), "must be a JSON array"),
+        (payload_pb2.Payload(json="[" + "1," * MAX_ITEMS + "1]"), "100,001 items are more than the 100,000 allowed"),
+    ],
+)
+def test_a_fixed_list_is_an_array_of_bounded_length(items: payload_pb2.Payload, problem: str) -> None:
+    _, parsed = _parsed(workflow_pb2.Step(for_each=workflow_pb2.ForEach(items=items)))
+    assert [(found.field, found.description) for found in parsed.invalid] == [("steps[0].for_each.items", problem)]
+
+
+def test_a_fixed_list_at_the_bound_is_accepted() -> None:
+    items = payload_pb2.Payload(json="[" + "1," * (MAX_ITEMS - 1) + "1]")
+    _, parsed = _parsed(workflow_pb2.Step(for_each=workflow_pb2.ForEach(items=items)))
+    assert parsed == Parsed()
+
+
+def test_a_schema_that_is_none_is_reported() -> None:
+    assert _problems(workflow_pb2.Workflow(name="flow", input_schema='{"type":"text"}')) == [
+        ("input_schema", "is no JSON Schema: at \"/type\": 'text' is not valid under any of the given schemas")
+    ]

@@ -16,8 +16,9 @@ from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.controller import AdmissionController
 from stepwave_server.engine.admission.limits import Bound, Limit
 from stepwave_server.engine.attempts.attempt import Attempt, AttemptState
-from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
+from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.attempts.table import Attempts
+from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.runs.commit_watermark import CommitWatermark
 from stepwave_server.engine.runs.watcher_reports import WatcherReports
 from stepwave_server.engine.streams.logs import LogStore, RunLog
@@ -43,6 +44,10 @@ class Owner:
     log: RunLog
     key: RunKey = field(default_factory=lambda: RunKey("default", "run"))
     admitted: list[Attempt] = field(default_factory=list)
+
+    @property
+    def nested(self) -> NestedWorkflows:
+        raise AssertionError("no attempt chooses a workflow")
 
     def attempt_admitted(self, attempt: Attempt) -> None:
         self.admitted.append(attempt)

@@ -7,7 +7,7 @@ import pytest
 
 from stepwave_server.core.inputs import EvaluationFailed, Values
 from stepwave_server.core.model import Binding, Blob, FromInput, FromStep, Payload, Reason, Step
-from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
+from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 
 IMAGE = Blob("image/png", b"\x89")
 

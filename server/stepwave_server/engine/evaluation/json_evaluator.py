@@ -1,29 +1,41 @@
-"""The evaluator of bindings: JSON Pointers on JSON text. Numbers keep their digits."""
+"""The evaluator of bindings, conditions and lists, on JSON text. Numbers that are passed on keep their digits."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 import jsonpointer
 import simplejson
 
 from stepwave_server.core.inputs import EvaluationFailed, Values
 from stepwave_server.core.model import (
+    MAX_ITEMS,
     Binding,
     Blob,
     ForEach,
+    FromExpression,
     FromInput,
+    FromItem,
     FromStep,
     Payload,
     Reason,
     Step,
 )
 
+from .expressions import SyntaxProblem, ValueMissing, compile_expression
+from .operations import named
+
 __all__ = ["JsonEvaluator"]
 
 
 MAX_PARSED = 4
 """Parsed outputs that are cached during a decision. A parsed output takes about fifty times the memory of its text."""
+
+MAX_SHOWN = 100
+"""Characters of a condition that a failure shows."""
+
+Source: TypeAlias = FromStep | FromInput | FromItem | FromExpression | Payload
 
 MAX_KEY = 256
 """Maximum length of a concurrency key in characters. A longer key is replaced by its hash."""
@@ -76,11 +88,48 @@ class JsonEvaluator:
 
     def condition(self, expression: str, values: Values) -> bool:
         """Return the value of a condition; see `core.inputs.Evaluator`."""
-        raise NotImplementedError
+        value = self._evaluate(expression, values)
+        if not isinstance(value, bool):
+            shown = expression if len(expression) <= MAX_SHOWN else f"{expression[: MAX_SHOWN - 1]}…"
+            raise EvaluationFailed(f"the condition `{shown}` is {named(value)}, and must be a bool")
+        return value
 
     def items(self, for_each: ForEach, values: Values) -> list[Payload]:
-        """Return the items of a list; see `core.inputs.Evaluator`."""
-        raise NotImplementedError
+        """Return the items of a list, as JSON texts; see `core.inputs.Evaluator`."""
+        source = for_each.source
+        if isinstance(source, FromExpression):
+            found = self._evaluate(source.text, values)
+        else:
+            payload = self._list_of(source, values)
+            what = _source(source)
+            if isinstance(payload, Blob):
+                raise EvaluationFailed(f"{what} is a blob, and must be a list")
+            try:
+                found = self._parse(payload)
+            except RecursionError as error:
+                raise EvaluationFailed(f"{what} is nested too deeply") from error
+        if not isinstance(found, list):
+            raise EvaluationFailed(f"{_source(source)} is {named(found)}, and must be a list")
+        if len(found) > MAX_ITEMS:
+            raise EvaluationFailed(f"a list of {len(found):,} items, and {MAX_ITEMS:,} are allowed")
+        return [_dump(item) for item in found]
+
+    def _list_of(self, source: FromStep | FromInput | Payload, values: Values) -> Payload:
+        match source:
+            case FromStep(step_id, path):
+                output = values.outputs[step_id]
+                if output is None:
+                    raise EvaluationFailed(f"{_source(source)} is no list: the step did not succeed")
+                return self._part(source, output, path)
+            case FromInput(path):
+                return self._part(source, values.input, path)
+        return source
+
+    def _evaluate(self, text: str, values: Values) -> object:
+        try:
+            return compile_expression(text).evaluate(values, self._parse)
+        except SyntaxProblem as problem:  # the submission was checked by a version that accepted it
+            raise EvaluationFailed(f"the expression cannot be evaluated: {problem}") from problem
 
     def _fill(self, step: Step, values: Values, bound: int) -> Payload:
         whole: Payload = "null" if step.input is None else step.input
@@ -95,37 +144,53 @@ class JsonEvaluator:
             if document is None:
                 document = _parse_own(whole)
                 size = len(whole) if isinstance(whole, str) else 0
-            text = _text(value, _source(binding))
+            text = _text(value, _source(binding.source))
             size += len(text)
             _check(size, bound)
             document = _put(document, binding, _load(text) if binding.target in parents else simplejson.RawJSON(text))
         return whole if document is None else _dump(document)
 
     def _value(self, binding: Binding, values: Values) -> Payload:
-        match binding.source:
-            case FromStep(step_id, path):
-                source = values.outputs[step_id]
-                if source is None:
-                    return "null" if binding.default is None else binding.default
-            case FromInput(path):
-                source = values.input
-            case _:
-                raise NotImplementedError
-        return self._part(binding, source, path) if path else source
-
-    def _part(self, binding: Binding, source: Payload, path: str) -> Payload:
-        """Return the part of a value at a path; if there is none, the binding's default."""
-        if isinstance(source, Blob):
-            raise EvaluationFailed(f'{_source(binding)} is a blob: it has no "{path}"')
+        source = binding.source
+        if isinstance(source, FromStep) and values.outputs[source.step_id] is None:
+            return "null" if binding.default is None else binding.default
         try:
-            found = jsonpointer.resolve_pointer(self._parse(source), path)
-        except jsonpointer.JsonPointerException as error:
+            return self._payload_of(source, values)
+        except (_NoValue, ValueMissing):
             if binding.default is None:
-                raise EvaluationFailed(f'{_source(binding)} has no "{path}"') from error
+                raise
             return binding.default
+
+    def _payload_of(self, source: FromStep | FromInput | FromItem | FromExpression, values: Values) -> Payload:
+        match source:
+            case FromStep(step_id, path):
+                return self._part(source, values.outputs[step_id] or "null", path)
+            case FromInput(path):
+                return self._part(source, values.input, path)
+            case FromItem(path):
+                if values.item is None:
+                    raise EvaluationFailed("there is no item here")
+                return self._part(source, values.item, path)
+            case FromExpression(text):
+                return _dump(self._evaluate(text, values))
+
+    def _part(self, source: Source, payload: Payload, path: str) -> Payload:
+        """Return the part of a value at a path."""
+        if not path:
+            return payload
+        if isinstance(payload, Blob):
+            raise EvaluationFailed(f'{_source(source)} is a blob: it has no "{path}"')
+        try:
+            found = jsonpointer.resolve_pointer(self._parse(payload), path)
+        except jsonpointer.JsonPointerException as error:
+            raise _NoValue(f'{_source(source)} has no "{path}"') from error
         if isinstance(found, jsonpointer.EndOfList):
-            raise EvaluationFailed(f'{_source(binding)} has no "{path}": "-" is past the end of a list')
+            raise EvaluationFailed(f'{_source(source)} has no "{path}": "-" is past the end of a list')
         return _dump(found)
+
+
+class _NoValue(EvaluationFailed):
+    """Raised when nothing is at a path. A default replaces the value."""
 
 
 def _object_of(outputs: Mapping[str, Payload | None], bound: int) -> str:
@@ -134,7 +199,7 @@ def _object_of(outputs: Mapping[str, Payload | None], bound: int) -> str:
         size += len(output) if isinstance(output, str) else 0
     _check(size, bound)
     parts = [
-        f'"{step_id}":{output if isinstance(output, str) else _text(output, step_id)}'
+        f'"{step_id}":{output if isinstance(output, str) else _text(output, _source(FromStep(step_id)))}'
         for step_id, output in outputs.items()
     ]
     return f"{{{','.join(parts)}}}"
@@ -146,11 +211,11 @@ def _check(size: int, bound: int) -> None:
         raise EvaluationFailed(message, Reason.RESOURCE_EXHAUSTED)
 
 
-def _text(output: Payload | None, step_id: str) -> str:
+def _text(output: Payload | None, what: str) -> str:
     if output is None:
         return "null"
     if isinstance(output, Blob):
-        raise EvaluationFailed(f'the output of step "{step_id}" is a blob: bind it whole, to the target ""')
+        raise EvaluationFailed(f'{what} is a blob: bind it whole, to the target ""')
     return output
 
 
@@ -180,16 +245,28 @@ def _load(text: str) -> object:
     return parsed
 
 
+_ENCODE: Callable[[object], str] = simplejson.JSONEncoder(ensure_ascii=False).encode
+
+
 def _dump(value: object, *, sort_keys: bool = False) -> str:
-    text: str = simplejson.dumps(value, ensure_ascii=False, sort_keys=sort_keys)
-    try:
-        text.encode()
-    except UnicodeEncodeError:  # a lone surrogate has no UTF-8 form: escape it
-        text = simplejson.dumps(value, sort_keys=sort_keys)
+    text = simplejson.dumps(value, ensure_ascii=False, sort_keys=True) if sort_keys else _ENCODE(value)
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:  # a lone surrogate has no UTF-8 form: escape it
+            text = simplejson.dumps(value, sort_keys=sort_keys)
     return text
 
 
-def _source(binding: Binding) -> str:
-    return (
-        f'the output of step "{binding.source.step_id}"' if isinstance(binding.source, FromStep) else "the run's input"
-    )
+def _source(source: Source) -> str:
+    match source:
+        case FromStep(step_id, _):
+            return f'the output of step "{step_id}"'
+        case FromInput():
+            return "the run's input"
+        case FromItem():
+            return "the item"
+        case FromExpression():
+            return "the expression"
+        case _:
+            return "`items`"

@@ -1,0 +1,1 @@
+"""Evaluation: inputs from bindings, conditions, lists, and the expressions in them."""
