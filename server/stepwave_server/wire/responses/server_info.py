@@ -3,6 +3,7 @@
 from stepwave.v1 import event_pb2, orchestrator_pb2
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo
+from stepwave_server.core.model import MAX_ITEMS
 from stepwave_server.wire.values import clean, fill_duration, fill_time
 
 __all__ = ["CAPABILITIES", "to_action", "to_limit", "to_limits", "to_server_info", "to_waiting"]
@@ -80,6 +81,7 @@ def to_limits(
         max_message_bytes=max_message_bytes,
         max_runs=max_runs,
         max_attempts_in_flight=max_attempts_in_flight,
+        max_items=MAX_ITEMS,
     )
     fill_duration(limits.default_step_timeout, step_timeout)
     return limits
