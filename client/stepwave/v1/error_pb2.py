@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17stepwave/v1/error.proto\x12\x0bstepwave.v1*\x9f\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x45RROR_REASON_INVALID_ARGUMENT\x10\x01\x12\x1e\n\x1a\x45RROR_REASON_NOT_SUPPORTED\x10\x02\x12#\n\x1f\x45RROR_REASON_WORKFLOW_NOT_FOUND\x10\x03\x12\x1e\n\x1a\x45RROR_REASON_RUN_NOT_FOUND\x10\x04\x12\x1b\n\x17\x45RROR_REASON_RUN_EXISTS\x10\x05\x12\x1e\n\x1a\x45RROR_REASON_RUN_NOT_ENDED\x10\x06\x12&\n\"ERROR_REASON_SEQUENCE_OUT_OF_RANGE\x10\x07\x12\x1e\n\x1a\x45RROR_REASON_TOO_MANY_RUNS\x10\x08\x12\x1f\n\x1b\x45RROR_REASON_TOO_MANY_CALLS\x10\t\x12\"\n\x1e\x45RROR_REASON_MESSAGE_TOO_LARGE\x10\n\x12 \n\x1c\x45RROR_REASON_SERVER_DRAINING\x10\x0b\x12$\n ERROR_REASON_JOURNAL_UNAVAILABLE\x10\x0c\x12 \n\x1c\x45RROR_REASON_JOURNAL_DAMAGED\x10\r\x12\x1b\n\x17\x45RROR_REASON_RUN_BROKEN\x10\x0e\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0f\x42\x64\n\x0bstepwave.v1B\nErrorProtoP\x01Z\x16stepwave/v1;stepwavev1\xa2\x02\x03STW\xaa\x02\x0bStepwave.V1\xca\x02\x0bStepwave\\V1\xea\x02\x0cStepwave::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17stepwave/v1/error.proto\x12\x0bstepwave.v1*\xbe\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12!\n\x1d\x45RROR_REASON_INVALID_ARGUMENT\x10\x01\x12\x1e\n\x1a\x45RROR_REASON_NOT_SUPPORTED\x10\x02\x12#\n\x1f\x45RROR_REASON_WORKFLOW_NOT_FOUND\x10\x03\x12\x1e\n\x1a\x45RROR_REASON_RUN_NOT_FOUND\x10\x04\x12\x1b\n\x17\x45RROR_REASON_RUN_EXISTS\x10\x05\x12\x1e\n\x1a\x45RROR_REASON_RUN_NOT_ENDED\x10\x06\x12&\n\"ERROR_REASON_SEQUENCE_OUT_OF_RANGE\x10\x07\x12\x1e\n\x1a\x45RROR_REASON_TOO_MANY_RUNS\x10\x08\x12\x1f\n\x1b\x45RROR_REASON_TOO_MANY_CALLS\x10\t\x12\"\n\x1e\x45RROR_REASON_MESSAGE_TOO_LARGE\x10\n\x12 \n\x1c\x45RROR_REASON_SERVER_DRAINING\x10\x0b\x12$\n ERROR_REASON_JOURNAL_UNAVAILABLE\x10\x0c\x12 \n\x1c\x45RROR_REASON_JOURNAL_DAMAGED\x10\r\x12\x1b\n\x17\x45RROR_REASON_RUN_BROKEN\x10\x0e\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0f\x12\x1d\n\x19\x45RROR_REASON_RUN_NOT_OPEN\x10\x10\x42\x64\n\x0bstepwave.v1B\nErrorProtoP\x01Z\x16stepwave/v1;stepwavev1\xa2\x02\x03STW\xaa\x02\x0bStepwave.V1\xca\x02\x0bStepwave\\V1\xea\x02\x0cStepwave::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\013stepwave.v1B\nErrorProtoP\001Z\026stepwave/v1;stepwavev1\242\002\003STW\252\002\013Stepwave.V1\312\002\013Stepwave\\V1\352\002\014Stepwave::V1'
   _globals['_ERRORREASON']._serialized_start=41
-  _globals['_ERRORREASON']._serialized_end=584
+  _globals['_ERRORREASON']._serialized_end=615
 # @@protoc_insertion_point(module_scope)

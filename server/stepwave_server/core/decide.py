@@ -10,7 +10,7 @@ from operator import attrgetter
 from typing import assert_never
 
 from .decider import Decider, Decision
-from .failures import attempt_timeout, cancelled, input_failure, interruption, run_timeout, stop_failure
+from .failures import attempt_timeout, cancelled, input_failure, interruption, plan_idle, run_timeout, stop_failure
 from .inputs import EvaluationFailed, Evaluator, action_of, invoke
 from .messages import (
     AddSteps,
@@ -44,7 +44,7 @@ from .retries import fail_attempt, give_up, go_on, time_out, withdraw
 from .state import CLEANUP_GRACE, MAX_INTERRUPTIONS, Agenda, RunState, StepState
 from .validate import Violation, validate_addition
 
-__all__ = ["Decision", "Refused", "attempt_of", "decide", "resume"]
+__all__ = ["Decision", "Refused", "attempt_of", "check_addition", "decide", "resume"]
 
 _by_index = attrgetter("index")
 
@@ -79,11 +79,13 @@ def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision
     decision = decision or Decision()
     decider = Decider(run, max(now, run.time), evaluator, decision)
     if run.finished is None:
-        failed_before = run.failed_by
+        failed_before, sequence = run.failed_by, run.sequence
         _take(decider, given)
         _carry_on(decider)
         if run.failed_by and not failed_before and run.fails_fast and run.stopping is None:
             _watch_cleanup(decider)
+        if run.sequence > sequence:
+            decision.commands += _idle_timer(run)
     elif isinstance(given, AddSteps):
         _require_made(run, given)
     return decision
@@ -209,6 +211,9 @@ def _timer_fired(decider: Decider, given: TimerFired) -> None:
             step = run.steps.get(timer.step_id)
             if step is not None and not step.ended and step.total_deadline is not None:
                 time_out(decider, step)
+        case "idle":
+            if run.idle and run.sequence == timer.attempt:
+                _stop(decider, plan_idle(run))
         case _:
             _stop(decider, run_timeout(run, timer))
 
@@ -223,13 +228,17 @@ def _add_steps(decider: Decider, given: AddSteps) -> None:
     if not run.open:
         _require_made(run, given)
         return
-    violations = validate_addition(given.steps, present_for(run, given), run.options.limits, seal=given.seal)
-    if violations:
+    if violations := check_addition(run, given):
         raise Refused("the steps cannot be added", violations)
     fresh = [step for step in given.steps if step.id not in run.steps]
     if fresh or given.seal:
         for event in addition_events(run, fresh, decider.now, sealed=given.seal):
             decider.emit(event)
+
+
+def check_addition(run: RunState, given: AddSteps) -> list[Violation]:
+    """Return every reason why steps cannot be added to an open run."""
+    return validate_addition(given.steps, present_for(run, given), run.options.limits, seal=given.seal)
 
 
 def _require_made(run: RunState, given: AddSteps) -> None:
@@ -330,6 +339,13 @@ def _timers(run: RunState) -> Iterator[StartTimer]:
             yield StartTimer(Timer("total", step.spec.id), step.total_deadline)
     if run.stopping is None and run.failing and any(step.cleans_up and not step.ended for step in run.by_index):
         yield StartTimer(Timer("cleanup"), run.failed_time + CLEANUP_GRACE)
+    yield from _idle_timer(run)
+
+
+def _idle_timer(run: RunState) -> Iterator[StartTimer]:
+    """Yield the timer of an idle run. It holds for the run's last event: after a later one, it has no effect."""
+    if run.idle and run.options.idle_timeout is not None:
+        yield StartTimer(Timer("idle", attempt=run.sequence), run.time + run.options.idle_timeout)
 
 
 def _interrupts(run: RunState) -> Iterator[Interrupt]:

@@ -13,6 +13,7 @@ __all__ = [
     "input_failure",
     "interruption",
     "out_of_time",
+    "plan_idle",
     "run_timeout",
     "stop_failure",
     "total_timeout",
@@ -98,6 +99,12 @@ def run_timeout(run: RunState, timer: Timer) -> Failure:
         return Failure(Reason.TIMEOUT, message, cause=FailureCause.CLEANUP_TIMEOUT)
     message = f"the run took longer than its timeout of {_seconds(run.workflow.timeout)}"
     return Failure(Reason.TIMEOUT, message, cause=FailureCause.RUN_TIMEOUT)
+
+
+def plan_idle(run: RunState) -> Failure:
+    """Return the failure of an open run that was idle for too long."""
+    message = f"no steps were added for {_seconds(run.options.idle_timeout)}, and the run was never sealed"
+    return Failure(Reason.TIMEOUT, message, cause=FailureCause.PLAN_IDLE)
 
 
 def _seconds(nanos: int | None) -> str:

@@ -49,8 +49,9 @@ __all__ = [
 class Timer(NamedTuple):
     """The purpose of a timer.
 
-    It bounds a step in all (`total`), the pause after an attempt (`backoff`), the run, or its clean-up. The timeout of
-    an attempt has no timer here: see `StepStarted.deadline`.
+    It bounds a step in all (`total`), the pause after an attempt (`backoff`), the run, its clean-up, or the time that
+    an open run is idle (`idle`; `attempt` is then the number of the run's last event). The timeout of an attempt has no
+    timer here: see `StepStarted.deadline`.
     """
 
     kind: Literal["total", "backoff", "run", "cleanup", "wait", "idle"]

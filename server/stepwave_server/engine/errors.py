@@ -1,6 +1,9 @@
 """The exceptions that an engine raises."""
 
+from collections.abc import Sequence
+
 from stepwave_server.core.info import RunKey
+from stepwave_server.core.validate import Violation
 
 __all__ = [
     "EngineError",
@@ -10,8 +13,10 @@ __all__ = [
     "RunExists",
     "RunNotEnded",
     "RunNotFound",
+    "RunNotOpen",
     "RunReplaced",
     "SequenceOutOfRange",
+    "StepsRefused",
     "TooManyRuns",
 ]
 
@@ -42,6 +47,26 @@ class RunNotEnded(EngineError):
     def __init__(self, key: RunKey) -> None:
         super().__init__(f'run "{key.run_id}" has not ended yet')
         self.key = key
+
+
+class RunNotOpen(EngineError):
+    """Raised when a run takes no more steps: it is sealed or stopping, has ended, was never open, or is paused."""
+
+    def __init__(self, key: RunKey, reason: str) -> None:
+        super().__init__(f'run "{key.run_id}" takes no more steps: {reason}')
+        self.key = key
+
+
+class StepsRefused(EngineError):
+    """Raised when steps cannot be added to an open run.
+
+    Attributes:
+        violations: All reasons.
+    """
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__("the steps cannot be added")
+        self.violations = tuple(violations)
 
 
 class RunReplaced(Exception):

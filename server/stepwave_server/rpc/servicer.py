@@ -124,8 +124,10 @@ class Orchestrator:
                     yield batch.data
 
     async def AddSteps(self, request: pb.AddStepsRequest, context: Context) -> pb.AddStepsResponse:  # noqa: N802
-        """Reject the call: open runs are not supported yet."""
-        raise NotServed([Violation("AddSteps", "this server does not support it yet")])
+        """Add steps to an open run."""
+        key, addition = await self._preparer.addition(request)
+        await self._engine.add_steps(key, addition)
+        return pb.AddStepsResponse(run=to_run(await self._engine.info(key)))
 
     async def CompleteStep(  # noqa: N802
         self,

@@ -20,7 +20,9 @@ from stepwave_server.engine.errors import (
     RunExists,
     RunNotEnded,
     RunNotFound,
+    RunNotOpen,
     SequenceOutOfRange,
+    StepsRefused,
     TooManyRuns,
 )
 from stepwave_server.journal import JournalError
@@ -116,7 +118,9 @@ _REASONS: dict[type[Refusal], Reason.ValueType] = {
     RunExists: Reason.ERROR_REASON_RUN_EXISTS,
     RunNotEnded: Reason.ERROR_REASON_RUN_NOT_ENDED,
     RunNotFound: Reason.ERROR_REASON_RUN_NOT_FOUND,
+    RunNotOpen: Reason.ERROR_REASON_RUN_NOT_OPEN,
     SequenceOutOfRange: Reason.ERROR_REASON_SEQUENCE_OUT_OF_RANGE,
+    StepsRefused: Reason.ERROR_REASON_INVALID_ARGUMENT,
     TooManyRuns: Reason.ERROR_REASON_TOO_MANY_RUNS,
 }
 
@@ -127,6 +131,7 @@ CODES: dict[Reason.ValueType, int] = {
     Reason.ERROR_REASON_RUN_NOT_FOUND: code_pb2.NOT_FOUND,
     Reason.ERROR_REASON_RUN_EXISTS: code_pb2.ALREADY_EXISTS,
     Reason.ERROR_REASON_RUN_NOT_ENDED: code_pb2.FAILED_PRECONDITION,
+    Reason.ERROR_REASON_RUN_NOT_OPEN: code_pb2.FAILED_PRECONDITION,
     Reason.ERROR_REASON_SEQUENCE_OUT_OF_RANGE: code_pb2.OUT_OF_RANGE,
     Reason.ERROR_REASON_TOO_MANY_RUNS: code_pb2.RESOURCE_EXHAUSTED,
     Reason.ERROR_REASON_TOO_MANY_CALLS: code_pb2.RESOURCE_EXHAUSTED,
@@ -156,12 +161,13 @@ RETRY_DELAY = 1
 def status_of(error: Refusal) -> grpc.Status:
     """Return the status of a call that ends with an error."""
     reason = _reason_of(error)
-    status = status_pb2.Status(code=CODES[reason], message=_cut(str(error), MAX_MESSAGE))
+    text = _summary(error.violations) if isinstance(error, StepsRefused) else str(error)
+    status = status_pb2.Status(code=CODES[reason], message=_cut(text, MAX_MESSAGE))
     name = Reason.Name(reason).removeprefix("ERROR_REASON_")
     _attach(status, error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=_metadata(error)))
     if reason in RETRIED:
         _attach(status, error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_DELAY)))
-    if isinstance(error, (InvalidCall, NotServed)):
+    if isinstance(error, (InvalidCall, NotServed, StepsRefused)):
         _attach(status, _bad_request(error.violations, _room(status)))
     return cast("grpc.Status", rpc_status.to_status(status))
 
@@ -176,7 +182,7 @@ def _metadata(error: Refusal) -> Mapping[str, str]:
     match error:
         case CallRefused():
             return error.metadata
-        case RunBroken() | RunExists() | RunNotEnded() | RunNotFound():
+        case RunBroken() | RunExists() | RunNotEnded() | RunNotFound() | RunNotOpen():
             return {"run_id": error.key.run_id}
         case SequenceOutOfRange():
             return {"last_sequence": str(error.last)}

@@ -7,7 +7,7 @@ from stepwave_server.wire.values import clean, fill_duration, fill_time
 
 __all__ = ["CAPABILITIES", "to_action", "to_limit", "to_limits", "to_server_info", "to_waiting"]
 
-CAPABILITIES = ("chunks", "explain", "export", "limits", "logs", "reruns")
+CAPABILITIES = ("chunks", "explain", "export", "limits", "logs", "open_runs", "reruns")
 """The parts of the contract that this server serves, of those that a server may lack."""
 
 
@@ -60,8 +60,9 @@ def to_limits(
     max_runs: int,
     max_attempts_in_flight: int,
     step_timeout: int,
+    idle_timeout: int,
 ) -> orchestrator_pb2.ServerLimits:
-    """Return the bounds of the server as a message. `step_timeout` is in nanoseconds."""
+    """Return the bounds of the server as a message. The timeouts are in nanoseconds."""
     limits = orchestrator_pb2.ServerLimits(
         max_steps=max_steps,
         max_edges=max_edges,
@@ -71,6 +72,7 @@ def to_limits(
         max_attempts_in_flight=max_attempts_in_flight,
     )
     fill_duration(limits.default_step_timeout, step_timeout)
+    fill_duration(limits.default_idle_timeout, idle_timeout)
     return limits
 
 

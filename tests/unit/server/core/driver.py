@@ -312,6 +312,8 @@ class Drive:
                 self.outstanding[_key(one)] = one
         for event in decision.events:
             self._remove_done(event)
+        if not self.run.idle:
+            self.outstanding.pop(("idle", ""), None)
         cleanup = ("cleanup", "")
         if cleanup in self.outstanding and all(step.ended for step in self.run.by_index if step.cleans_up):
             del self.outstanding[cleanup]
