@@ -133,11 +133,27 @@ def steps_of(given: _HasSteps | Iterable[Mapping[str, object] | workflow_pb2.Ste
     Raises:
         WorkflowFileError: A mapping is not a step. The line is its number, from 1.
         TypeError: The steps are neither.
-        ValueError: JSON cannot hold a mapping.
+        ValueError: JSON cannot hold a mapping, or the workflow has options of its own.
     """
     if isinstance(given, Iterable):
         return [_step_of(step, number) for number, step in enumerate(given, start=1)]
-    return list(given.to_proto().steps)
+    if not callable(getattr(given, "to_proto", None)):
+        raise TypeError(f"steps must be a Workflow or a list of mappings, got {given!r}")
+    workflow = given.to_proto()
+    _check_no_options(workflow)
+    return list(workflow.steps)
+
+
+def _check_no_options(workflow: workflow_pb2.Workflow) -> None:
+    """Check that a workflow has nothing but steps: the run that they are added to has options already."""
+    plain = workflow_pb2.Workflow(
+        name=workflow.name,
+        steps=workflow.steps,
+        scheduling=workflow_pb2.SCHEDULING_EAGER,
+        failure_policy=workflow_pb2.FAILURE_POLICY_FAIL_FAST,
+    )
+    if workflow != plain:
+        raise ValueError(f"only steps can be added to a run: leave out the options of the workflow {workflow.name!r}")
 
 
 def _step_of(given: object, number: int) -> workflow_pb2.Step:

@@ -24,6 +24,7 @@ from stepwave_server.engine.attempts.deadlines import Deadlines
 from stepwave_server.engine.attempts.json_evaluator import JsonEvaluator
 from stepwave_server.engine.base import EngineOptions, Recover, Recovery, Submission
 from stepwave_server.engine.errors import (
+    EngineError,
     JournalUnavailable,
     NotAccepting,
     RunBroken,
@@ -34,6 +35,7 @@ from stepwave_server.engine.errors import (
     TooManyRuns,
 )
 from stepwave_server.engine.queries.run_queries import RunQueries
+from stepwave_server.engine.runs.action_steps import parse_action_steps, sdk_error
 from stepwave_server.engine.runs.defects import Defects
 from stepwave_server.engine.runs.recovery import (
     FAILED_BY_DEFECT,
@@ -110,6 +112,7 @@ class LocalEngine(RunQueries):
             admission=self._admission,
             deadlines=self._deadlines,
             logs=self._logs,
+            add_steps=self._add_action_steps,
             request_turn=self._request_turn,
             on_abandoned=self._keep_abandoned,
             on_finished=self._remove_run,
@@ -278,6 +281,20 @@ class LocalEngine(RunQueries):
             run.feed(addition)
             self._turn()
         return True
+
+    async def _add_action_steps(self, key: RunKey, given: object, seal: bool) -> None:
+        """Add steps that an action gives to its run.
+
+        Raises:
+            StepwaveError: They cannot be added.
+        """
+        addition, problems = parse_action_steps(given, self.options.max_payload_bytes, seal=seal)
+        try:
+            if problems:
+                raise StepsRefused([*problems, *self.check_steps(key, addition)])
+            await self.add_steps(key, addition)
+        except EngineError as error:
+            raise sdk_error(error) from None
 
     async def _require_made(self, key: RunKey, addition: AddSteps) -> None:
         """Check that a run that has ended has all of an addition.

@@ -44,6 +44,8 @@ class Owner:
     key: RunKey = field(default_factory=lambda: RunKey("default", "run"))
     admitted: list[Attempt] = field(default_factory=list)
 
+    async def add_steps(self, steps: object, *, seal: bool) -> None: ...
+
     def attempt_admitted(self, attempt: Attempt) -> None:
         self.admitted.append(attempt)
 
