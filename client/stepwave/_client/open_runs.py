@@ -18,7 +18,7 @@ from stepwave._building.references import Reference
 from stepwave._building.workflow import Workflow
 from stepwave._files import LoadedStep
 from stepwave._model.events import AnyEvent
-from stepwave._model.results import RunResult
+from stepwave._model.results import Run, RunResult
 from stepwave._transport.aio import LoopAffinity
 from stepwave._transport.base import ADD_STEPS
 from stepwave._transport.link import Link
@@ -27,7 +27,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
 
 from .functions import Register, UnknownActionHint
-from .runs import AttachedRun, checked
+from .runs import AttachedRun
 from .step_lines import StepLines
 from .streams import EventStream
 
@@ -226,6 +226,13 @@ class OpenRun:
             raise
         self._sealed = True
 
+    async def cancel(self, reason: str = "") -> Run:
+        """Cancel the run, and return its current state. It takes no more steps.
+
+        The block then ends without `RunCancelled`.
+        """
+        return await self._run.cancel(reason)
+
     async def feed(self, texts: AsyncIterable[str], source: str = "feed") -> None:
         """Add the steps of a stream of JSON Lines, as a model writes them: each as soon as its line is complete.
 
@@ -367,7 +374,7 @@ class OpenRun:
                 raise
         self._result = await self._reader
         if self._check:
-            checked(self._result)
+            self._run.checked(self._result)
 
     async def _release(self) -> None:
         """End the tasks and streams. The end of the reader cancels the run, if that is still under way."""

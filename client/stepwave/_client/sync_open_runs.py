@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 from stepwave._building.references import Reference
 from stepwave._model.events import AnyEvent
-from stepwave._model.results import RunResult
+from stepwave._model.results import Run, RunResult
 
 from .open_runs import OpenRun
 from .step_lines import StepLines
@@ -86,6 +86,10 @@ class SyncOpenRun:
     def seal(self) -> None:
         """Seal the run: no more steps can be added. As `OpenRun.seal`."""
         self._call(self._run.seal())
+
+    def cancel(self, reason: str = "") -> Run:
+        """Cancel the run, and return its current state. As `OpenRun.cancel`."""
+        return self._call(self._run.cancel(reason))
 
     def feed(self, texts: Iterable[str], source: str = "feed") -> None:
         """Add the steps of a stream of JSON Lines, as a model writes them. As `OpenRun.feed`."""
