@@ -237,6 +237,7 @@ class Server:
             max_runs=settings.max_runs,
             max_attempts_in_flight=settings.max_attempts,
             step_timeout=round(settings.step_timeout * SECOND),
+            idle_timeout=round(settings.idle_timeout * SECOND),
         )
         return to_server_info(
             version=version("stepwave"),

@@ -1,6 +1,6 @@
 """Types of actions by their answers, and of a step's options. The overloads of `Workflow.step` are made of them."""
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, Never, Protocol, TypeAlias, TypedDict, TypeVar
 
 from stepwave._values.time import Seconds
@@ -13,6 +13,7 @@ __all__ = [
     "Chunk",
     "InvokedClass",
     "ListAction",
+    "OpenRunOptions",
     "StepOptions",
     "StreamAction",
     "T",
@@ -103,6 +104,17 @@ ListAction: TypeAlias = ListFunction[Chunk] | type[ListStream[Chunk]]
 StreamAction: TypeAlias = StreamFunction | type[Stream]
 AsyncAction: TypeAlias = AsyncFunction[T] | type[AsyncInvoke[T]]
 InvokedClass: TypeAlias = type[Invoke[T]]
+
+
+class OpenRunOptions(TypedDict, total=False):
+    """The options of a workflow whose steps are added while it runs, as those of `Workflow`."""
+
+    failure_policy: Literal["fail_fast", "continue"]
+    max_parallelism: int
+    timeout: Seconds | None
+    labels: Mapping[str, str] | None
+    outputs: Sequence[str] | None
+    retry: Retry | None
 
 
 class StepOptions(TypedDict, total=False):

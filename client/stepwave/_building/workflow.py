@@ -222,11 +222,10 @@ class Workflow:
             self._input_keys.check_dependencies(step_id, action, step.depends_on)
         if fallback is not None:
             self._set_fallback(step, fallback)
-        self._steps.append(step)
-        self._ids.add(step_id)
         self._remember(action)
         if fallback is not None and fallback.action is not None:
             self._remember(fallback.action)
+        self._add(step)
         return StepHandle(self, step_id, None if isinstance(action, str) else action)
 
     def to_proto(self) -> workflow_pb2.Workflow:
@@ -244,6 +243,11 @@ class Workflow:
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name!r}: {len(self._steps)} steps>"
+
+    def _add(self, step: workflow_pb2.Step) -> None:
+        """Add a step that is complete. An open run sends it, too."""
+        self._steps.append(step)
+        self._ids.add(step.id)
 
     def _remember(self, action: ActionLike) -> None:
         if isinstance(action, str):

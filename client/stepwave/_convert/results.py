@@ -355,6 +355,7 @@ def server_info_from_proto(message: orchestrator_pb2.ServerInfo) -> ServerInfo:
             max_runs=limits.max_runs,
             max_attempts_in_flight=limits.max_attempts_in_flight,
             default_step_timeout=_span(limits.default_step_timeout),
+            default_idle_timeout=_span(limits.default_idle_timeout),
         ),
         capabilities=tuple(message.capabilities),
         start_time=moment(message.start_time),

@@ -234,6 +234,7 @@ class ServerLimits(Plain):
         max_runs: Runs under way at once.
         max_attempts_in_flight: Attempts in flight at once, over all runs.
         default_step_timeout: The longest that an attempt may take, if its step has no timeout.
+        default_idle_timeout: The longest that an open run may wait for steps, if it has no limit of its own.
     """
 
     max_steps: int
@@ -243,6 +244,7 @@ class ServerLimits(Plain):
     max_runs: int
     max_attempts_in_flight: int
     default_step_timeout: timedelta
+    default_idle_timeout: timedelta
 
 
 @dataclass(frozen=True, slots=True)

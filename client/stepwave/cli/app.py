@@ -12,6 +12,7 @@ from stepwave._values.payload import keep_digits
 from stepwave.exceptions import StepwaveError
 
 from .commands.backup import backup
+from .commands.compose import compose
 from .commands.export import delete, export
 from .commands.init import init
 from .commands.lists import actions, runs
@@ -61,6 +62,7 @@ for _command in (
     serve,
     run,
     rerun,
+    compose,
     plan,
     watch,
     runs,

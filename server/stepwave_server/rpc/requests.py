@@ -10,8 +10,8 @@ from stepwave._values.ids import new_run_id
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.core.evolve import new_run
 from stepwave_server.core.info import RunKey, seed_of
-from stepwave_server.core.messages import StepFinished
-from stepwave_server.core.model import Payload, Workflow
+from stepwave_server.core.messages import AddSteps, StepFinished
+from stepwave_server.core.model import Payload, Step, Workflow
 from stepwave_server.core.result import reusable
 from stepwave_server.core.state import RunOptions
 from stepwave_server.engine.base import Engine, EngineOptions, Submission
@@ -21,7 +21,8 @@ from stepwave_server.rpc.statuses import InvalidCall, NotServed, WorkflowNotFoun
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.telemetry import TraceParent
 from stepwave_server.wire.workflows.content import same_content
-from stepwave_server.wire.workflows.workflow import Parsed, parse_payload, parse_workflow
+from stepwave_server.wire.workflows.parsing import parse_duration
+from stepwave_server.wire.workflows.workflow import Parsed, parse_payload, parse_step, parse_workflow
 
 __all__ = [
     "Preparer",
@@ -121,6 +122,7 @@ class _Draft:
         window: Its reconnect window in seconds; `None`: the run is detached.
         earlier: The run that it runs again; `None`: it is not a rerun.
         existing: The header of a run of the same id, if there is one.
+        idle_timeout: The time that it may be idle, in nanoseconds; `None`: it is not open.
     """
 
     key: RunKey
@@ -129,6 +131,7 @@ class _Draft:
     window: float | None
     earlier: _EarlierRun | None
     existing: Header | None
+    idle_timeout: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,10 +195,9 @@ class Preparer:
             InvalidCall, NotServed, WorkflowNotFound: The run cannot start. No action has been invoked.
             RunNotFound, RunNotEnded: The run to run again does not exist, or has not ended.
         """
-        if request.open:
-            parsed.refuse("open")
         key = parse_key(request.namespace, request.run_id or UNNAMED, parsed)
         earlier = await self._earlier(request, key.namespace, parsed)
+        idle_timeout = self._idle_timeout(request, parsed)
         message = self._definition(request, parsed) if earlier is None else earlier.workflow
         if not request.run_id:
             key = RunKey(key.namespace, new_run_id(message.name))
@@ -206,6 +208,7 @@ class Preparer:
             window=window,
             earlier=earlier,
             existing=await self._existing(key) if request.run_id else None,
+            idle_timeout=idle_timeout,
         )
         if len(message.steps) > LARGE:
             return await asyncio.to_thread(self._submission, request, draft, parsed)
@@ -218,10 +221,14 @@ class Preparer:
         key = parse_key(namespace, request.rerun.run_id, parsed, "rerun.run_id")
         if request.HasField("input"):
             parsed.blame("input", "must not be set with `rerun`: it is the earlier run's")
+        if request.open:
+            parsed.blame("open", "must not be set with `rerun`: it takes all steps of the earlier run")
         reject(parsed)
         header = await self.engine.header(key)
         finished = await self.engine.finished_steps(key)
         message = workflow_pb2.Workflow.FromString(header.workflow)
+        if header.options.open:
+            message.steps.extend(await self.engine.added_steps(key))
         return _EarlierRun(
             run_id=key.run_id,
             workflow=message,
@@ -247,12 +254,12 @@ class Preparer:
         definition = draft.workflow.SerializeToString(deterministic=True)
         any_problem = found.invalid or found.unsupported or parsed.invalid or parsed.unsupported
         if any_problem or not _is_repeat(draft.existing, definition, run_input):
-            found.invalid += self.engine.check(workflow, open_run=False)
+            found.invalid += self.engine.check(workflow, open_run=request.open)
         parsed.add_workflow(found)
         reject(parsed)
         return Submission(
             key=draft.key,
-            state=new_run(workflow, run_input, self._run_options(draft.key)),
+            state=new_run(workflow, run_input, self._run_options(draft)),
             definition=definition,
             parent=draft.parent,
             window=draft.window,
@@ -260,8 +267,40 @@ class Preparer:
             reused=reusable(workflow, earlier.finished) if earlier is not None else (),
         )
 
-    def _run_options(self, key: RunKey) -> RunOptions:
-        return replace(self.options.run, seed=seed_of(key), max_payload_bytes=self.options.max_payload_bytes)
+    def _run_options(self, draft: _Draft) -> RunOptions:
+        return replace(
+            self.options.run,
+            open=draft.idle_timeout is not None,
+            idle_timeout=draft.idle_timeout,
+            seed=seed_of(draft.key),
+            max_payload_bytes=self.options.max_payload_bytes,
+        )
+
+    def _idle_timeout(self, request: Start, parsed: Parsed) -> int | None:
+        """Return the time that a run may be idle, in nanoseconds; `None`: it is not open."""
+        if request.HasField("idle_timeout"):
+            if not request.open:
+                parsed.blame("idle_timeout", "needs `open`: only an open run waits for steps")
+            return parse_duration(request.idle_timeout, "idle_timeout", parsed)
+        return self.options.idle_timeout if request.open else None
+
+    async def addition(self, request: orchestrator_pb2.AddStepsRequest) -> tuple[RunKey, AddSteps]:
+        """Return the steps of a request and the key of their run.
+
+        Raises:
+            InvalidCall, NotServed: The request has problems; all are listed.
+        """
+        parsed = self.parsed()
+        key = parse_key(request.namespace, request.run_id, parsed)
+        if len(request.steps) > LARGE:
+            steps = await asyncio.to_thread(_parse_steps, request, parsed)
+        else:
+            steps = _parse_steps(request, parsed)
+        addition = AddSteps(steps, request.seal)
+        if parsed.invalid or parsed.unsupported:
+            parsed.invalid += self.engine.check_steps(key, addition)
+        reject(parsed)
+        return key, addition
 
     def _definition(self, request: Definition, parsed: Parsed) -> workflow_pb2.Workflow:
         match request.WhichOneof("definition"):
@@ -283,6 +322,10 @@ class Preparer:
         parsed.add_workflow(found)
         reject(parsed)
         return workflow
+
+
+def _parse_steps(request: orchestrator_pb2.AddStepsRequest, parsed: Parsed) -> tuple[Step, ...]:
+    return tuple(parse_step(step, f"steps[{index}]", parsed) for index, step in enumerate(request.steps))
 
 
 def _is_repeat(existing: Header | None, definition: bytes, run_input: Payload) -> bool:

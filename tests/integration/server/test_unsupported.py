@@ -169,14 +169,6 @@ async def test_invalid_and_unsupported_fields_are_reported_together(client: RawC
     assert refused.fields == ["workflow.steps[0].depends_on[0]", "workflow.steps[0].when"]
 
 
-async def test_an_open_run_is_not_supported_yet(client: RawClient) -> None:
-    refused = await workflow_refusal(client, flow(step("a")), open=True)
-    assert (refused.code, refused.fields) == (UNIMPLEMENTED, ["open"])
-
-
 async def test_calls_that_are_not_supported_yet_are_refused(client: RawClient) -> None:
-    for refused in (
-        await refusal(client.stub.AddSteps(pb.AddStepsRequest(run_id="a"))),
-        await refusal(client.stub.CompleteStep(pb.CompleteStepRequest(run_id="a"))),
-    ):
-        assert (refused.code, refused.reason) == (UNIMPLEMENTED, "NOT_SUPPORTED")
+    refused = await refusal(client.stub.CompleteStep(pb.CompleteStepRequest(run_id="a")))
+    assert (refused.code, refused.reason) == (UNIMPLEMENTED, "NOT_SUPPORTED")

@@ -99,6 +99,10 @@ def serve(
         str | None,
         typer.Option(metavar="DURATION", help="The longest time of an attempt. Default: 10m."),
     ] = None,
+    idle_timeout: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="The longest that an open run waits for steps. Default: 10m."),
+    ] = None,
     max_attempts: Annotated[
         int | None, typer.Option(help="The largest number of attempts in flight. Default: 1000.")
     ] = None,
@@ -168,6 +172,7 @@ def serve(
         "recover": recover,
         "drain_timeout": _choose_drain(parse_seconds("--drain-timeout", drain_timeout), reload=reload),
         "step_timeout": parse_seconds("--step-timeout", step_timeout),
+        "idle_timeout": parse_seconds("--idle-timeout", idle_timeout),
         "max_attempts": max_attempts,
         "max_runs": max_runs,
         "max_steps": max_steps,

@@ -74,7 +74,7 @@ class EventLines:
             case RunStarted():
                 return "run", "started", self._plan(event)
             case StepsAdded():
-                return "run", "added", plural(len(event.step_ids), "step") + (", sealed" if event.sealed else "")
+                return ("run", *_addition(event))
             case RunStopping(failure=failure):
                 return "run", "stopping", failure_line(failure)
             case RunFinished(result=result):
@@ -97,7 +97,15 @@ class EventLines:
         widest = max(map(cell_len, ids), default=0)
         self._subject_width = max(self._subject_width, min(widest, _MAX_NAME_WIDTH))
         waves = "" if event.more else f" in {plural(event.waves[-1].index + 1 if event.waves else 0, 'wave')}"
+        if event.open:
+            waves = ", open"
         return f"{event.run_id}: {event.workflow_name}, {plural(event.step_count, 'step')}{waves}"
+
+
+def _addition(event: StepsAdded) -> tuple[str, str]:
+    if event.sealed and not event.step_ids:
+        return "sealed", ""
+    return "added", plural(len(event.step_ids), "step") + (", sealed" if event.sealed else "")
 
 
 def _step_parts(event: Event) -> tuple[str, str, str]:

@@ -7,6 +7,7 @@ from contextlib import aclosing, suppress
 from copy import copy
 from typing import TypeVar
 
+from stepwave.v1 import workflow_pb2
 from stepwave_server.core.explanation import Explanation
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.messages import StepFinished
@@ -27,7 +28,7 @@ from stepwave_server.engine.streams.logs import LogStore
 from stepwave_server.engine.streams.watcher import Watcher
 from stepwave_server.journal import Header, Journal, Listing, Position
 from stepwave_server.wire.events.decode import to_event
-from stepwave_server.wire.events.encode import Kind, Record
+from stepwave_server.wire.events.encode import Kind, Record, decode
 
 __all__ = ["RunQueries"]
 
@@ -146,6 +147,16 @@ class RunQueries:
             await self._ended(key)
         return self._logs.page(key, step_id, after, most)
 
+    async def added_steps(self, key: RunKey) -> Sequence[workflow_pb2.Step]:
+        """Return the steps that were added to a run that has ended, in their order."""
+        self._require_ended(key)
+        steps: list[workflow_pb2.Step] = []
+        async for records in self._records(key):
+            for record in records:
+                if record.kind is Kind.STEPS_ADDED:
+                    steps += decode(record).steps_added.steps
+        return steps
+
     async def finished_steps(self, key: RunKey) -> Sequence[StepFinished]:
         """Return the `step_finished` events of a run that has ended, in their order."""
         self._require_ended(key)
@@ -254,16 +265,21 @@ class RunQueries:
 
     async def export(self, key: RunKey) -> AsyncGenerator[bytes, None]:
         """Yield the committed events of a run in parts."""
+        async for records in self._records(key):
+            yield b"".join(record.data for record in records)
+
+    async def _records(self, key: RunKey) -> AsyncGenerator[Sequence[Record], None]:
+        """Yield the committed events of a run in parts."""
         run = self._runs.get(key)
         last = run.committed if run is not None else (await self._ended(key)).last_sequence
-        exported = 0
+        read = 0
         with self._journal.reading(key):
-            while exported < last:
-                records = await self._journal.read(key, exported, EXPORT_BYTES)
+            while read < last:
+                records = await self._journal.read(key, read, EXPORT_BYTES)
                 if not records:
                     raise RunNotFound(key)
-                exported += len(records)
-                yield b"".join(record.data for record in records)
+                read += len(records)
+                yield records
 
     def _require_ended(self, key: RunKey) -> None:
         if key in self._runs:

@@ -19,6 +19,7 @@ from stepwave_server.core.messages import (
     RunFinished,
     RunStarted,
     StepFinished,
+    StepsAdded,
     StepStarted,
     WaveFinished,
     WaveStarted,
@@ -138,6 +139,12 @@ class _History:
         match event:
             case RunStarted():
                 self._start_time = event.time
+                for wave in event.waves:
+                    for step_id in wave.step_ids:
+                        self._step(step_id).wave = wave.index
+            case StepsAdded():
+                for added in event.steps:
+                    self._step(added.id).action = added.action
                 for wave in event.waves:
                     for step_id in wave.step_ids:
                         self._step(step_id).wave = wave.index

@@ -17,6 +17,7 @@ CAPABILITIES = (
     "limits",
     "lists",
     "logs",
+    "open_runs",
     "reruns",
     "workflows",
 )
@@ -72,8 +73,9 @@ def to_limits(
     max_runs: int,
     max_attempts_in_flight: int,
     step_timeout: int,
+    idle_timeout: int,
 ) -> orchestrator_pb2.ServerLimits:
-    """Return the bounds of the server as a message. `step_timeout` is in nanoseconds."""
+    """Return the bounds of the server as a message. The timeouts are in nanoseconds."""
     limits = orchestrator_pb2.ServerLimits(
         max_steps=max_steps,
         max_edges=max_edges,
@@ -84,6 +86,7 @@ def to_limits(
         max_items=MAX_ITEMS,
     )
     fill_duration(limits.default_step_timeout, step_timeout)
+    fill_duration(limits.default_idle_timeout, idle_timeout)
     return limits
 
 
