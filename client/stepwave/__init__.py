@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ._actions.action import action
 from ._actions.context import Answer, Context
 from ._actions.failure import ActionError, FailureReason
+from ._building.expressions import Cel, Expression, size
 from ._building.failure_policies import Fallback, Retry
 from ._building.references import Reference, StepHandle
 from ._building.requests import Rerun
@@ -116,6 +117,7 @@ __all__ = [
     "AnyEvent",
     "AsyncClient",
     "Blob",
+    "Cel",
     "Client",
     "CodeLine",
     "Context",
@@ -123,6 +125,7 @@ __all__ = [
     "DeadlineExceeded",
     "Event",
     "EventStream",
+    "Expression",
     "FailedPrecondition",
     "Failure",
     "FailureCause",
@@ -196,6 +199,7 @@ __all__ = [
     "WaveStarted",
     "Workflow",
     "action",
+    "size",
 ]
 
 _LAZY_MODULES = {
