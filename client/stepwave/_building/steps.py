@@ -1,7 +1,7 @@
 """Makes the steps of a workflow under construction, as messages of the contract."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from stepwave._actions.action import ActionLike, name_of
 from stepwave._values.payload import to_payload
@@ -13,9 +13,6 @@ from .expressions import Cel, Expression, expression_of
 from .failure_policies import Fallback, NotGiven, optional_duration
 from .input_keys import InputKeys
 from .references import Bound, Input, Reference, ReferenceWithDefault, StepHandle, extract
-
-if TYPE_CHECKING:
-    from .workflow import Workflow
 
 __all__ = ["StepMaker", "choice", "own_ids"]
 
@@ -32,7 +29,7 @@ class StepMaker:
         owner: The workflow.
     """
 
-    def __init__(self, owner: "Workflow") -> None:
+    def __init__(self, owner: object) -> None:
         self._owner = owner
         self._input_keys = InputKeys()
 
@@ -177,7 +174,7 @@ class StepMaker:
                 )
 
 
-def own_ids(owner: "Workflow", option: str, items: Iterable[StepHandle | str]) -> list[str]:
+def own_ids(owner: object, option: str, items: Iterable[StepHandle | str]) -> list[str]:
     """Return the ids of steps that are given as steps or ids.
 
     Raises:
@@ -202,7 +199,7 @@ def choice(option: str, value: str, choices: Mapping[str, Number]) -> Number:
     return choices[value]
 
 
-def _own_id(owner: "Workflow", item: StepHandle | str) -> str:
+def _own_id(owner: object, item: StepHandle | str) -> str:
     if isinstance(item, str):
         return item
     if not isinstance(item, StepHandle):

@@ -16,8 +16,9 @@ SURFACE = {
     "actions": "ActionError Answer Blob Context JSON action",
     "results": "Counts Failure FailureCause FailureReason Run RunExport RunResult SkipCause SkipReason State "
     "StepResult WaitingSteps",
-    "events": "AnyEvent Event LogLevel RunFinished RunStarted RunStopping StepChunk StepFinished StepLog StepProgress "
-    "StepReady StepRetrying StepStarted StepWaiting StepsAdded UnknownEvent WaitCause Wave WaveFinished WaveStarted",
+    "events": "AnyEvent Event LogLevel RunFinished RunStarted RunStopping StepChunk StepExpanded StepFinished StepLog "
+    "StepProgress StepReady StepRetrying StepStarted StepStopping StepWaiting StepsAdded StepsReused UnknownEvent "
+    "WaitCause Wave WaveFinished WaveStarted",
     "reports": "CodeLine Phase PhaseKind RunExplanation RunReport StepExplanation StepReport TimeParts",
     "servers": "ActionInfo ActionLimit AdaptiveLimit InputRule NamedWorkflow Plan PlannedBinding "
     "PlannedFallback PlannedRetry PlannedStep RateLimit "
