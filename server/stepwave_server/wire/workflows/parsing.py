@@ -13,6 +13,7 @@ from stepwave_server.core.model import (
     MAX_PAYLOAD_BYTES,
     SECOND,
     Binding,
+    ForEach,
     FromExpression,
     FromInput,
     FromItem,
@@ -27,6 +28,7 @@ from .unknown import has_unknown_fields
 __all__ = [
     "Parsed",
     "fill_binding",
+    "fill_for_each",
     "parse_bindings",
     "parse_choice",
     "parse_duration",
@@ -123,6 +125,20 @@ def parse_bindings(messages: Sequence[workflow_pb2.Binding], path: str, parsed: 
                 continue
         found.append(Binding(message.target, source, default, position))
     return tuple(found)
+
+
+def fill_for_each(message: workflow_pb2.ForEach, for_each: ForEach) -> None:
+    """Set a message to a list to run a step over."""
+    message.max_parallelism = for_each.max_parallelism
+    match for_each.source:
+        case FromStep(step_id, path):
+            message.step.id, message.step.path = step_id, path
+        case FromInput(path):
+            message.input = path
+        case FromExpression(text):
+            message.expression = text
+        case items:
+            fill_payload(message.items, items)
 
 
 def parse_choice(value: int, default: E, path: str, parsed: Parsed) -> E:

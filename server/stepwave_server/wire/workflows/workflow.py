@@ -5,13 +5,14 @@ from stepwave_server.core.model import FailurePolicy, Join, OnInterrupt, Schedul
 from stepwave_server.wire.values import fill_duration, fill_payload
 
 from .failure_policies import fill_fallback, fill_retry, parse_fallback, parse_retry
-from .parsing import Parsed, fill_binding, parse_bindings, parse_choice, parse_duration, parse_payload
+from .parsing import Parsed, fill_binding, fill_for_each, parse_bindings, parse_choice, parse_duration, parse_payload
 from .unknown import unknown_workflow_fields
 
 __all__ = [
     "Parsed",
     "fill_binding",
     "fill_step",
+    "fill_workflow",
     "parse_payload",
     "parse_step",
     "parse_workflow",
@@ -96,7 +97,8 @@ def parse_step(message: workflow_pb2.Step, path: str, parsed: Parsed) -> Step:
 def fill_step(message: workflow_pb2.Step, step: Step) -> None:
     """Set a message to a step."""
     message.id = step.id
-    message.action = step.action
+    if step.workflow is None:
+        message.action = step.action
     message.depends_on.extend(step.depends_on)
     if step.input is not None:
         fill_payload(message.input, step.input)
@@ -116,6 +118,28 @@ def fill_step(message: workflow_pb2.Step, step: Step) -> None:
         fill_fallback(message.fallback, step.fallback)
     if step.concurrency_key is not None:
         message.concurrency_key = step.concurrency_key
+    message.when = step.when
+    if step.for_each is not None:
+        fill_for_each(message.for_each, step.for_each)
+    if step.workflow is not None:
+        fill_workflow(message.workflow, step.workflow)
+
+
+def fill_workflow(message: workflow_pb2.Workflow, workflow: Workflow) -> None:
+    """Set a message to a workflow."""
+    message.name = workflow.name
+    for step in workflow.steps:
+        fill_step(message.steps.add(), step)
+    message.scheduling = workflow_pb2.Scheduling.ValueType(workflow.scheduling.value)
+    message.failure_policy = workflow_pb2.FailurePolicy.ValueType(workflow.failure_policy.value)
+    message.max_parallelism = workflow.max_parallelism
+    if workflow.timeout is not None:
+        fill_duration(message.timeout, workflow.timeout)
+    message.labels.update(workflow.labels)
+    message.outputs.extend(workflow.outputs)
+    if workflow.retry is not None:
+        fill_retry(message.retry, workflow.retry)
+    message.input_schema = workflow.input_schema
 
 
 def _check_labels(message: workflow_pb2.Workflow, parsed: Parsed) -> None:
