@@ -9,10 +9,10 @@ from stepwave.v1 import workflow_pb2
 
 from .action_types import Over, StepOptions
 from .cel import Source
-from .expressions import Cel, Expression, expression_of
+from .expressions import Cel, Expression, WithDefault, expression_of
 from .failure_policies import Fallback, NotGiven, optional_duration
 from .input_keys import InputKeys
-from .references import Bound, Input, Reference, ReferenceWithDefault, StepHandle, extract
+from .references import Bound, Input, Reference, StepHandle, extract
 
 __all__ = ["StepMaker", "choice", "own_ids"]
 
@@ -116,7 +116,7 @@ class StepMaker:
                 step.for_each.items.CopyFrom(to_payload(fixed))
                 return ()
             over = expression_of(over)
-        if isinstance(over, StepHandle | ReferenceWithDefault):
+        if isinstance(over, StepHandle | WithDefault):
             raise over.refusal()
         if not isinstance(over, Expression):
             raise TypeError(f"step {step.id!r}: over is a list, a reference or an expression, got {over!r}")
@@ -161,7 +161,7 @@ class StepMaker:
             if binding.WhichOneof("source") == "expression":
                 sources += bound.sources
             into.bindings.append(binding)
-        if not isinstance(value, Expression | ReferenceWithDefault):  # one that is the whole input leaves no fixed part
+        if not isinstance(value, Expression | WithDefault):  # one that is the whole input leaves no fixed part
             into.input.CopyFrom(to_payload(fixed))
         return sources
 

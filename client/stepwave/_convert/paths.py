@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from stepwave.v1 import workflow_pb2
 
-__all__ = ["in_order", "outermost"]
+__all__ = ["declared_id", "in_order", "outermost"]
 
 _INDEX = re.compile(r"\[(\d+)\]")
 
@@ -13,6 +13,11 @@ _INDEX = re.compile(r"\[(\d+)\]")
 def outermost(step_id: str) -> str:
     """Return the id of the step of the run's own workflow that a step is within: for `pages[3]/fetch`, `pages`."""
     return step_id.partition("/")[0].partition("[")[0]
+
+
+def declared_id(step_id: str) -> str:
+    """Return the path of a step without the items of lists: for `pages[3]/fetch`, `pages/fetch`."""
+    return _INDEX.sub("", step_id)
 
 
 def in_order(
