@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ._actions.action import action
 from ._actions.context import Answer, Context
 from ._actions.failure import ActionError, FailureReason
+from ._building.expressions import Cel, Expression, size
 from ._building.failure_policies import Fallback, Retry
 from ._building.references import Reference, StepHandle
 from ._building.requests import Rerun
@@ -31,6 +32,7 @@ from ._model.catalog import (
     Plan,
     PlannedBinding,
     PlannedFallback,
+    PlannedList,
     PlannedRetry,
     PlannedStep,
     RateLimit,
@@ -45,13 +47,16 @@ from ._model.events import (
     RunStarted,
     RunStopping,
     StepChunk,
+    StepExpanded,
     StepFinished,
     StepLog,
     StepProgress,
     StepReady,
     StepRetrying,
     StepsAdded,
+    StepsReused,
     StepStarted,
+    StepStopping,
     StepWaiting,
     UnknownEvent,
     Wave,
@@ -118,6 +123,7 @@ __all__ = [
     "AnyEvent",
     "AsyncClient",
     "Blob",
+    "Cel",
     "Client",
     "CodeLine",
     "Context",
@@ -125,6 +131,7 @@ __all__ = [
     "DeadlineExceeded",
     "Event",
     "EventStream",
+    "Expression",
     "FailedPrecondition",
     "Failure",
     "FailureCause",
@@ -145,6 +152,7 @@ __all__ = [
     "Plan",
     "PlannedBinding",
     "PlannedFallback",
+    "PlannedList",
     "PlannedRetry",
     "PlannedStep",
     "RateLimit",
@@ -172,6 +180,7 @@ __all__ = [
     "SkipReason",
     "State",
     "StepChunk",
+    "StepExpanded",
     "StepExplanation",
     "StepFinished",
     "StepHandle",
@@ -182,8 +191,10 @@ __all__ = [
     "StepResult",
     "StepRetrying",
     "StepStarted",
+    "StepStopping",
     "StepWaiting",
     "StepsAdded",
+    "StepsReused",
     "StepwaveError",
     "SyncEventStream",
     "SyncOpenRun",
@@ -200,6 +211,7 @@ __all__ = [
     "WaveStarted",
     "Workflow",
     "action",
+    "size",
 ]
 
 _LAZY_MODULES = {

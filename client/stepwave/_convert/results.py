@@ -17,6 +17,7 @@ from stepwave._model.catalog import (
     Plan,
     PlannedBinding,
     PlannedFallback,
+    PlannedList,
     PlannedRetry,
     PlannedStep,
     RateLimit,
@@ -38,7 +39,7 @@ from stepwave._model.results import (
     WaitCause,
     WaitingSteps,
 )
-from stepwave._values.payload import Output, from_payload, load_json
+from stepwave._values.payload import JSON, Output, from_payload, load_json
 from stepwave.v1 import event_pb2, orchestrator_pb2, run_pb2, workflow_pb2
 
 __all__ = [
@@ -78,6 +79,7 @@ _FAILURE_CAUSES = enum_values(run_pb2.FailureCause, "FAILURE_CAUSE_", FailureCau
 _SKIP_CAUSES = enum_values(run_pb2.SkipCause, "SKIP_CAUSE_", SkipCause)
 _WAITS = enum_values(event_pb2.WaitCause, "WAIT_CAUSE_", WaitCause)
 _LOG_LEVELS = enum_values(event_pb2.LogLevel, "LOG_LEVEL_", LogLevel)
+_JOINS = {number: name.removeprefix("JOIN_").lower() for name, number in workflow_pb2.Join.items()}
 _RULES = enum_values(orchestrator_pb2.InputRule, "INPUT_RULE_", InputRule)
 
 
@@ -114,6 +116,7 @@ def run_from_proto(message: run_pb2.Run, waiting: Iterable[orchestrator_pb2.Wait
         rerun_of=message.rerun_of,
         paused=message.paused,
         missing_actions=tuple(message.missing_actions),
+        workflow_digest=message.workflow_digest,
         waiting=tuple(map(_waiting, waiting)),
     )
 
@@ -264,6 +267,22 @@ def _planned_step(message: orchestrator_pb2.PlannedStep) -> PlannedStep:
         total_timeout=_span(message.total_timeout) if message.HasField("total_timeout") else None,
         retry=_planned_retry(message.retry) if message.HasField("retry") else None,
         fallback=_planned_fallback(message.fallback) if message.HasField("fallback") else None,
+        when=message.when,
+        join=_JOINS.get(message.join or workflow_pb2.JOIN_ALL, "unknown"),
+        for_each=_planned_list(message.for_each) if message.HasField("for_each") else None,
+        workflow_name=message.workflow.name,
+        workflow_steps=tuple(step.id for step in message.workflow.steps),
+    )
+
+
+def _planned_list(message: workflow_pb2.ForEach) -> PlannedList:
+    source = message.WhichOneof("source") or "unknown"
+    return PlannedList(
+        source=source,
+        step_id=message.step.id,
+        path=message.step.path or message.input or message.expression,
+        items=from_payload(message.items),
+        max_parallelism=message.max_parallelism,
     )
 
 
@@ -291,23 +310,32 @@ def _planned_fallback(message: workflow_pb2.Fallback) -> PlannedFallback:
 
 def _planned_binding(message: workflow_pb2.Binding) -> PlannedBinding:
     source = message.WhichOneof("source") or "unknown"
-    if source == "step":
-        return PlannedBinding(target=message.target, source=source, step_id=message.step.id, path=message.step.path)
-    path = getattr(message, source) if source != "unknown" else ""
-    return PlannedBinding(target=message.target, source=source, step_id="", path=path)
+    path = message.step.path if source == "step" else getattr(message, source, "")
+    return PlannedBinding(
+        target=message.target,
+        source=source,
+        step_id=message.step.id,
+        path=path,
+        has_default=message.HasField("default"),
+        default=from_payload(message.default),
+    )
 
 
 def action_from_proto(message: orchestrator_pb2.Action) -> ActionInfo:
     """Convert an action of the contract."""
-    schema = load_json(message.input_schema) if message.input_schema else {}
     return ActionInfo(
         name=message.name,
         description=message.description,
-        input_schema=schema if isinstance(schema, dict) else {},
+        input_schema=_schema(message.input_schema),
         streaming=message.streaming,
         source=message.source,
         limits=tuple(map(_limit, message.limits)),
     )
+
+
+def _schema(text: str) -> Mapping[str, JSON]:
+    schema = load_json(text) if text else {}
+    return schema if isinstance(schema, dict) else {}
 
 
 def _limit(message: orchestrator_pb2.Limit) -> ActionLimit:
@@ -337,7 +365,13 @@ def _adaptive(message: orchestrator_pb2.AdaptiveLimit) -> AdaptiveLimit:
 
 def workflow_from_proto(message: orchestrator_pb2.NamedWorkflow) -> NamedWorkflow:
     """Convert a named workflow of the contract."""
-    return NamedWorkflow(name=message.name, step_count=message.step_count, labels=dict(message.labels))
+    return NamedWorkflow(
+        name=message.name,
+        step_count=message.step_count,
+        labels=dict(message.labels),
+        digest=message.digest,
+        input_schema=_schema(message.input_schema),
+    )
 
 
 def server_info_from_proto(message: orchestrator_pb2.ServerInfo) -> ServerInfo:
@@ -355,6 +389,7 @@ def server_info_from_proto(message: orchestrator_pb2.ServerInfo) -> ServerInfo:
             max_runs=limits.max_runs,
             max_attempts_in_flight=limits.max_attempts_in_flight,
             default_step_timeout=_span(limits.default_step_timeout),
+            max_items=limits.max_items,
             default_idle_timeout=_span(limits.default_idle_timeout),
         ),
         capabilities=tuple(message.capabilities),

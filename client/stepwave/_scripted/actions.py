@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from stepwave._actions.action import action, action_name
 from stepwave._actions.context import Answer, Context
+from stepwave._convert.paths import declared_id
 from stepwave._values.time import to_seconds
 from stepwave_server.actions import Action, Registry
 from stepwave_server.actions.answers import Emit, InThread
@@ -159,7 +160,8 @@ class ScriptedActions(Registry):
             if real is not None:
                 real.check(payload, context, strict=strict)
             attempt = context()
-            key = attempt.step_id if attempt.step_id in script else ""
+            names = (attempt.step_id, declared_id(attempt.step_id), "")
+            key = next((name for name in names if name in script), "")
             index = script[key].next() if key in script else None
             if index is None:
                 return await self._tracker.report_exhausted(name, attempt, len(performs.get(key, ())))

@@ -13,6 +13,7 @@ from typing import TypeAlias, TypeVar
 
 from stepwave._actions.action import name_of
 from stepwave._building.workflow import Workflow
+from stepwave._convert.paths import declared_id
 from stepwave._files import LoadedWorkflow, load_workflow
 from stepwave.exceptions import InvalidWorkflow
 from stepwave.v1 import workflow_pb2
@@ -64,21 +65,31 @@ def check_names(script: Mapping[str, ActionScript], workflow: workflow_pb2.Workf
         ValueError: The workflow lacks one.
     """
     steps: defaultdict[str, list[str]] = defaultdict(list)
-    for step in workflow.steps:
-        steps[step.action].append(step.id)
-        if step.fallback.HasField("action"):
-            steps[step.fallback.action.action].append(step.id)
+    for action, step_id in _actions(workflow, ""):
+        steps[action].append(step_id)
     for name, action_script in script.items():
         if name not in steps:
             raise ValueError(
                 f"the script has the action {name!r}, but no step of the workflow has it{_suggestion(name, steps)}"
             )
         for step_id in action_script:
-            if step_id and step_id not in steps[name]:
+            if step_id and declared_id(step_id) not in steps[name]:
                 raise ValueError(
                     f"the script of {name!r} has the step {step_id!r}, which does not have this action"
                     f"{_suggestion(step_id, steps[name])}"
                 )
+
+
+def _actions(workflow: workflow_pb2.Workflow, before: str) -> Iterator[tuple[str, str]]:
+    """Yield the actions of a workflow's steps and fallbacks, and of those within them, each with the step's id."""
+    for step in workflow.steps:
+        step_id = before + step.id
+        if step.HasField("workflow"):
+            yield from _actions(step.workflow, f"{step_id}/")
+        else:
+            yield step.action, step_id
+        if step.fallback.HasField("action"):
+            yield step.fallback.action.action, step_id
 
 
 def with_functions(

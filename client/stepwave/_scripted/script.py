@@ -64,7 +64,8 @@ class ByStep:
 
     Attributes:
         steps: By step id, a list with an entry for each attempt, or one entry for all attempts. A step of the action
-            that is missing here must not be attempted.
+            that is missing here must not be attempted. `pages/fetch` is a step of the workflow that `pages` runs;
+            of a step that runs for every item of a list, `pages` are all its children, and `pages[3]` is one of them.
     """
 
     steps: Mapping[str, object]

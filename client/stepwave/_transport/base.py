@@ -10,6 +10,7 @@ __all__ = [
     "ACTIONS",
     "ADD_STEPS",
     "CANCEL",
+    "COMPLETE",
     "DELETE",
     "EXECUTE",
     "EXPLAIN",
@@ -65,6 +66,7 @@ STEPS: Unary[pb.ListStepResultsRequest, pb.ListStepResultsResponse] = Unary("Lis
 LOGS: Unary[pb.ListRunLogsRequest, pb.ListRunLogsResponse] = Unary("ListRunLogs")
 RUNS: Unary[pb.ListRunsRequest, pb.ListRunsResponse] = Unary("ListRuns")
 CANCEL: Unary[pb.CancelRunRequest, pb.CancelRunResponse] = Unary("CancelRun")
+COMPLETE: Unary[pb.CompleteStepRequest, pb.CompleteStepResponse] = Unary("CompleteStep")
 DELETE: Unary[pb.DeleteRunRequest, pb.DeleteRunResponse] = Unary("DeleteRun")
 EXPLAIN: Unary[pb.ExplainRunRequest, pb.ExplainRunResponse] = Unary("ExplainRun")
 PLAN: Unary[pb.PlanWorkflowRequest, pb.PlanWorkflowResponse] = Unary("PlanWorkflow")
