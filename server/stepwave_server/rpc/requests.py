@@ -20,7 +20,8 @@ from stepwave_server.journal import Header
 from stepwave_server.rpc.statuses import InvalidCall, NotServed, WorkflowNotFound
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.telemetry import TraceParent
-from stepwave_server.wire.workflows.content import same_content
+from stepwave_server.wire.workflows.content import digest, same_content
+from stepwave_server.wire.workflows.input_schema import input_problems
 from stepwave_server.wire.workflows.workflow import Parsed, parse_payload, parse_workflow
 
 __all__ = [
@@ -170,7 +171,7 @@ class Preparer:
             InvalidCall, NotServed, WorkflowNotFound: The workflow cannot run here.
         """
         message = self._definition(request, parsed)
-        if len(message.steps) > LARGE:
+        if _takes_long(message):
             return await asyncio.to_thread(self._checked, message, parsed)
         return self._checked(message, parsed)
 
@@ -204,7 +205,7 @@ class Preparer:
             earlier=earlier,
             existing=await self._existing(key) if request.run_id else None,
         )
-        if len(message.steps) > LARGE:
+        if _takes_long(message):
             return await asyncio.to_thread(self._submission, request, draft, parsed)
         return self._submission(request, draft, parsed)
 
@@ -246,6 +247,9 @@ class Preparer:
         if any_problem or not _is_repeat(draft.existing, definition, run_input):
             found.invalid += self.engine.check(workflow, open_run=False)
         parsed.add_workflow(found)
+        if not (parsed.invalid or parsed.unsupported):
+            for problem in input_problems(workflow.input_schema, run_input):
+                parsed.blame("input", problem)
         reject(parsed)
         return Submission(
             key=draft.key,
@@ -255,6 +259,7 @@ class Preparer:
             window=draft.window,
             rerun_of=earlier.run_id if earlier is not None else "",
             reused=reusable(workflow, earlier.finished) if earlier is not None else (),
+            workflow_digest=digest(definition),
         )
 
     def _run_options(self, key: RunKey) -> RunOptions:
@@ -280,6 +285,11 @@ class Preparer:
         parsed.add_workflow(found)
         reject(parsed)
         return workflow
+
+
+def _takes_long(message: workflow_pb2.Workflow) -> bool:
+    """Return whether the checks of a workflow and its input may block the event loop for long."""
+    return len(message.steps) > LARGE or bool(message.input_schema)
 
 
 def _is_repeat(existing: Header | None, definition: bytes, run_input: Payload) -> bool:

@@ -5,6 +5,7 @@ from stepwave_server.core.model import FailurePolicy, Join, OnInterrupt, Schedul
 from stepwave_server.wire.values import fill_duration, fill_payload
 
 from .failure_policies import fill_fallback, fill_retry, parse_fallback, parse_retry
+from .input_schema import schema_problem
 from .parsing import Parsed, fill_binding, parse_bindings, parse_choice, parse_duration, parse_payload
 from .unknown import unknown_workflow_fields
 
@@ -20,7 +21,18 @@ __all__ = [
 MAX_LABELS = 64
 MAX_LABEL_LENGTH = 256
 SUPPORTED_FIELDS = frozenset(
-    {"name", "steps", "scheduling", "failure_policy", "max_parallelism", "timeout", "labels", "outputs", "retry"}
+    {
+        "name",
+        "steps",
+        "scheduling",
+        "failure_policy",
+        "max_parallelism",
+        "timeout",
+        "labels",
+        "outputs",
+        "retry",
+        "input_schema",
+    }
 )
 SUPPORTED_STEP_FIELDS = frozenset(
     {
@@ -49,6 +61,8 @@ def parse_workflow(message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
         if descriptor.name not in SUPPORTED_FIELDS:
             parsed.refuse(descriptor.name)
     _check_labels(message, parsed)
+    if problem := schema_problem(message.input_schema):
+        parsed.blame("input_schema", problem)
     return Workflow(
         name=message.name,
         steps=tuple(parse_step(step, f"steps[{index}]", parsed) for index, step in enumerate(message.steps)),
@@ -59,6 +73,7 @@ def parse_workflow(message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
         labels=dict(message.labels),
         outputs=tuple(message.outputs),
         retry=parse_retry(message.retry, "retry", parsed) if message.HasField("retry") else None,
+        input_schema=message.input_schema,
     )
 
 
