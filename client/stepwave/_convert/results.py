@@ -337,7 +337,13 @@ def _adaptive(message: orchestrator_pb2.AdaptiveLimit) -> AdaptiveLimit:
 
 def workflow_from_proto(message: orchestrator_pb2.NamedWorkflow) -> NamedWorkflow:
     """Convert a named workflow of the contract."""
-    return NamedWorkflow(name=message.name, step_count=message.step_count, labels=dict(message.labels))
+    return NamedWorkflow(
+        name=message.name,
+        step_count=message.step_count,
+        labels=dict(message.labels),
+        digest=message.digest,
+        input_schema=load_json(message.input_schema) if message.input_schema else None,
+    )
 
 
 def server_info_from_proto(message: orchestrator_pb2.ServerInfo) -> ServerInfo:

@@ -215,11 +215,21 @@ class ActionInfo(Plain):
 
 @dataclass(frozen=True, slots=True)
 class NamedWorkflow(Plain):
-    """A named workflow of a server."""
+    """A named workflow of a server.
+
+    Attributes:
+        name: The name.
+        step_count: The number of steps.
+        labels: The labels.
+        digest: The digest of the workflow, as in `Run.workflow_digest`.
+        input_schema: The JSON Schema (draft 2020-12) of its input; `None`: any input.
+    """
 
     name: str
     step_count: int
     labels: Mapping[str, str]
+    digest: str = ""
+    input_schema: JSON = field(default=None, metadata=PAYLOAD)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from stepwave.exceptions import StepwaveError
 from .commands.backup import backup
 from .commands.export import delete, export
 from .commands.init import init
-from .commands.lists import actions, runs
+from .commands.lists import actions, runs, workflows
 from .commands.logs import logs
 from .commands.plan import plan
 from .commands.report import report
@@ -73,6 +73,7 @@ for _command in (
     delete,
     backup,
     actions,
+    workflows,
 ):
     app.command()(_command)
 

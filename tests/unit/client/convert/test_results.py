@@ -312,8 +312,11 @@ def test_capabilities_of_a_server_are_read() -> None:
     action = action_from_proto(orchestrator_pb2.Action(name="a", input_schema='{"type":"object"}', streaming=True))
     assert (action.name, action.input_schema, action.streaming) == ("a", {"type": "object"}, True)
     assert action_from_proto(orchestrator_pb2.Action(name="a")).input_schema == {}
-    named = workflow_from_proto(orchestrator_pb2.NamedWorkflow(name="w", step_count=3, labels={"k": "v"}))
-    assert named.to_dict() == {"name": "w", "step_count": 3, "labels": {"k": "v"}}
+    workflow = orchestrator_pb2.NamedWorkflow(name="w", step_count=3, labels={"k": "v"}, digest="0f")
+    plain = {"name": "w", "step_count": 3, "labels": {"k": "v"}, "digest": "0f"}
+    assert workflow_from_proto(workflow).to_dict() == {**plain, "input_schema": None}
+    workflow.input_schema = '{"type": "object"}'
+    assert workflow_from_proto(workflow).to_dict() == {**plain, "input_schema": {"type": "object"}}
     message = orchestrator_pb2.ServerInfo(version="1", start_time=stamp(NOON), draining=True)
     message.limits.default_step_timeout.FromTimedelta(timedelta(minutes=10))
     info = server_info_from_proto(message)
