@@ -38,7 +38,7 @@ from stepwave._model.results import (
     WaitCause,
     WaitingSteps,
 )
-from stepwave._values.payload import Output, from_payload, load_json
+from stepwave._values.payload import JSON, Output, from_payload, load_json
 from stepwave.v1 import event_pb2, orchestrator_pb2, run_pb2, workflow_pb2
 
 __all__ = [
@@ -299,15 +299,19 @@ def _planned_binding(message: workflow_pb2.Binding) -> PlannedBinding:
 
 def action_from_proto(message: orchestrator_pb2.Action) -> ActionInfo:
     """Convert an action of the contract."""
-    schema = load_json(message.input_schema) if message.input_schema else {}
     return ActionInfo(
         name=message.name,
         description=message.description,
-        input_schema=schema if isinstance(schema, dict) else {},
+        input_schema=_schema(message.input_schema),
         streaming=message.streaming,
         source=message.source,
         limits=tuple(map(_limit, message.limits)),
     )
+
+
+def _schema(text: str) -> Mapping[str, JSON]:
+    schema = load_json(text) if text else {}
+    return schema if isinstance(schema, dict) else {}
 
 
 def _limit(message: orchestrator_pb2.Limit) -> ActionLimit:
@@ -342,7 +346,7 @@ def workflow_from_proto(message: orchestrator_pb2.NamedWorkflow) -> NamedWorkflo
         step_count=message.step_count,
         labels=dict(message.labels),
         digest=message.digest,
-        input_schema=load_json(message.input_schema) if message.input_schema else None,
+        input_schema=_schema(message.input_schema),
     )
 
 

@@ -218,18 +218,18 @@ class NamedWorkflow(Plain):
     """A named workflow of a server.
 
     Attributes:
-        name: The name.
-        step_count: The number of steps.
-        labels: The labels.
-        digest: The digest of the workflow, as in `Run.workflow_digest`.
-        input_schema: The JSON Schema (draft 2020-12) of its input; `None`: any input.
+        name: The name of the workflow.
+        step_count: The number of its steps.
+        labels: Its labels.
+        digest: Its digest, as in `Run.workflow_digest`.
+        input_schema: The JSON Schema of its input; empty: any input.
     """
 
     name: str
     step_count: int
     labels: Mapping[str, str]
     digest: str = ""
-    input_schema: JSON = field(default=None, metadata=PAYLOAD)
+    input_schema: Mapping[str, JSON] = field(default_factory=dict, metadata=PAYLOADS)
 
 
 @dataclass(frozen=True, slots=True)

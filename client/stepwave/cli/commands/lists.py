@@ -187,9 +187,8 @@ async def _workflows(target: Target) -> list[NamedWorkflow]:
 
 
 def _workflow_row(workflow: NamedWorkflow) -> tuple[str, ...]:
-    schema = workflow.input_schema
-    inputs = _inputs(schema) if isinstance(schema, Mapping) else "anything"
-    return (workflow.name, f"{workflow.step_count:,}", inputs, workflow.digest[:_DIGEST_LENGTH])
+    inputs, digest = _inputs(workflow.input_schema), workflow.digest[:_DIGEST_LENGTH]
+    return (workflow.name, f"{workflow.step_count:,}", inputs, digest)
 
 
 def _inputs(schema: Mapping[str, JSON]) -> str:

@@ -314,7 +314,7 @@ def test_capabilities_of_a_server_are_read() -> None:
     assert action_from_proto(orchestrator_pb2.Action(name="a")).input_schema == {}
     workflow = orchestrator_pb2.NamedWorkflow(name="w", step_count=3, labels={"k": "v"}, digest="0f")
     plain = {"name": "w", "step_count": 3, "labels": {"k": "v"}, "digest": "0f"}
-    assert workflow_from_proto(workflow).to_dict() == {**plain, "input_schema": None}
+    assert workflow_from_proto(workflow).to_dict() == {**plain, "input_schema": {}}
     workflow.input_schema = '{"type": "object"}'
     assert workflow_from_proto(workflow).to_dict() == {**plain, "input_schema": {"type": "object"}}
     message = orchestrator_pb2.ServerInfo(version="1", start_time=stamp(NOON), draining=True)
