@@ -13,6 +13,7 @@ from stepwave.exceptions import StepwaveError
 
 from .commands.backup import backup
 from .commands.export import delete, export
+from .commands.graph import graph
 from .commands.init import init
 from .commands.lists import actions, runs, workflows
 from .commands.logs import logs
@@ -62,6 +63,7 @@ for _command in (
     run,
     rerun,
     plan,
+    graph,
     watch,
     runs,
     result,
