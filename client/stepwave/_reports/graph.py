@@ -76,7 +76,7 @@ class Graph:
     """The graph of a workflow or a run.
 
     Attributes:
-        title: The name of the workflow, for a run after its id.
+        title: The name of the workflow; for a run, its id and the name.
         nodes: The nodes in the order of their declaration.
         state: The state of the run; `None`: it is a plan.
         hidden: The number of steps that are left out.
@@ -128,7 +128,7 @@ def graph_of_run(definition: pb.RunDefinition, events: Iterable[event_pb2.RunEve
     if unknown := run.states.keys() - run.known:
         names = ", ".join(sorted(it.removesuffix(_CHILDREN) for it in unknown)[:3])
         raise InvalidExport(f"run {definition.run_id!r}: its events name a step that it does not have: {names}")
-    return Graph(f"{definition.run_id}  {definition.workflow.name}", nodes, run.state)
+    return Graph(f"{definition.run_id}: {definition.workflow.name}", nodes, run.state)
 
 
 class _Run:

@@ -1,8 +1,10 @@
 """`stepwave graph`: draw the graph of a workflow, or of what ran."""
 
 import asyncio
+import json
 from contextlib import suppress
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -20,6 +22,8 @@ from stepwave.cli.source import find_workflow
 from stepwave.exceptions import InvalidExport, InvalidWorkflow, NotFound
 
 __all__ = ["graph"]
+
+_EXPORT_KEY = '"stepwave_export"'
 
 
 class GraphFormat(StrEnum):
@@ -93,13 +97,20 @@ def _read(path: str) -> Graph | None:
 
 
 def _load_export(path: str) -> RunExport | None:
-    """Return an exported run; `None`: the file is no export. It may be a workflow then."""
+    """Return an exported run; `None`: the file is no export, and may be a workflow.
+
+    Raises:
+        CommandError: The file is an export that cannot be read.
+    """
     try:
+        data = Path(path).read_bytes()
+        if _EXPORT_KEY not in data.decode(json.detect_encoding(data), errors="replace"):
+            return None
         return RunExport.load(path)
-    except (InvalidExport, OSError) as error:
-        if "stepwave_export" in str(error):
-            raise CommandError(str(error)) from error
+    except OSError:
         return None
+    except InvalidExport as error:
+        raise CommandError(str(error)) from error
 
 
 async def _fetch(target: Target, name: str) -> Graph:

@@ -92,7 +92,9 @@ def _drawing(nodes: Sequence[GraphNode], width: int) -> list[Text] | None:
             for cell in layer:
                 cell.width = _box_width(cell.node, most) if cell.node is not None else 1
         if columns_of(layers, width):
-            return _Canvas().draw(layers)
+            between = [nets_between(layer) for layer in layers]
+            rows = [tracks_of(nets) for nets in between]
+            return None if None in rows else _Canvas().draw(layers, between)
     return None
 
 
@@ -113,13 +115,12 @@ class _Canvas:
     def __init__(self) -> None:
         self._rows: list[dict[int, tuple[str, str]]] = []
 
-    def draw(self, layers: Sequence[Sequence[Cell]]) -> list[Text]:
-        """Draw waves, with the lines between them."""
-        for layer in layers:
+    def draw(self, layers: Sequence[Sequence[Cell]], between: Sequence[Sequence[Net]]) -> list[Text]:
+        """Draw waves, and the lines after each of them."""
+        for layer, nets in zip(layers, between, strict=True):
             self._boxes(layer)
-            nets = nets_between(layer)
             if nets:
-                self._lines(nets, {each.middle for cell in layer for each in cell.below if each.node is not None})
+                self._lines(nets)
         return [self._text(row) for row in self._rows]
 
     def _boxes(self, layer: Sequence[Cell]) -> None:
@@ -149,18 +150,21 @@ class _Canvas:
             self._put(top + 1 + number, cell.left + cell.width - 1, "│", style)
         self._put(top + height - 1, cell.left, f"╰{bottom}╯", style)
 
-    def _lines(self, nets: Sequence[Net], arrows: set[int]) -> None:
-        """Draw the lines between two waves. Each has a row; the last row has the arrows."""
-        tracks = tracks_of(nets)
+    def _lines(self, nets: Sequence[Net]) -> None:
+        """Draw the lines between two waves. Those that are not straight have a row. The last row has the arrows."""
+        tracks = tracks_of(nets) or []
         row_of = {id(net): row for row, track in enumerate(tracks) for net in track}
-        rows: list[dict[int, int]] = [{} for _ in range(len(tracks) + 1)]
+        cells: list[dict[int, list[int]]] = [{} for _ in range(len(tracks) + 1)]
         for net in nets:
-            _route(net, row_of.get(id(net), len(tracks)), rows)
-        for number, row in enumerate(rows):
+            for row, column, sides in _route(net, row_of.get(id(net), len(tracks)), len(cells)):
+                cells[row].setdefault(column, []).append(sides)
+        first = len(self._rows)
+        for row, columns in enumerate(cells):
             self._rows.append({})
-            for column, sides in row.items():
-                is_arrow = number == len(rows) - 1 and column in arrows
-                self._put(len(self._rows) - 1, column, "▼" if is_arrow else _CORNERS[sides], "")
+            for column, crossing in columns.items():
+                self._put(first + row, column, _line_character(crossing), "")
+        for column in (column for net in nets for column in net.arrows):
+            self._put(len(self._rows) - 1, column, "▼", "")
 
     def _put(self, row: int, column: int, text: str, style: str) -> None:
         for character in text:
@@ -183,23 +187,31 @@ def _line_style(number: int, style: str) -> str:
     return style or "bold" if number == 0 else "dim"
 
 
-def _route(net: Net, at: int, rows: Sequence[dict[int, int]]) -> None:
-    """Add a line to the rows between two waves: down from its starts, along a row, and down to its ends."""
-
-    def add(row: int, column: int, sides: int) -> None:
-        rows[row][column] = rows[row].get(column, 0) | sides
-
-    for start in net.starts:
-        for row in range(at):
-            add(row, start, _UP | _DOWN)
-        add(at, start, _UP)
-    for end in net.ends:
-        add(at, end, _DOWN)
-        for row in range(at + 1, len(rows)):
-            add(row, end, _UP | _DOWN)
+def _route(net: Net, at: int, rows: int) -> Iterator[tuple[int, int, int]]:
+    """Yield the rows and columns of a line, with the sides on which it goes on: down, along the row `at`, and down."""
     first, last = net.span
-    for column in range(first, last + 1):
-        add(at, column, (_LEFT if column > first else 0) | (_RIGHT if column < last else 0))
+    for row in range(rows):
+        for column in net.starts if row < at else net.ends if row > at else range(first, last + 1):
+            sides = 0
+            if row < at or (row == at and column in net.starts):
+                sides |= _UP
+            if row > at or (row == at and column in net.ends):
+                sides |= _DOWN
+            if row == at:
+                sides |= (_LEFT if column > first else 0) | (_RIGHT if column < last else 0)
+            else:
+                sides |= _UP | _DOWN
+            yield row, column, sides
+
+
+def _line_character(crossing: Sequence[int]) -> str:
+    """Return the character for the sides of the lines in a cell. A line goes over another one that crosses it."""
+    if sorted(crossing) == [_UP | _DOWN, _LEFT | _RIGHT]:
+        return "│"
+    sides = 0
+    for each in crossing:
+        sides |= each
+    return _CORNERS[sides]
 
 
 def _list(nodes: Sequence[GraphNode], width: int) -> Iterator[Text]:

@@ -48,10 +48,17 @@ class Cell:
 
 @dataclass(slots=True, eq=False)
 class Net:
-    """A line from cells of a wave to cells of the next one: the columns where it starts and ends."""
+    """A line from cells of a wave to cells of the next one.
+
+    Attributes:
+        starts: The columns where it starts.
+        ends: The columns where it ends.
+        arrows: Those of them that are above a box.
+    """
 
     starts: tuple[int, ...]
-    ends: tuple[int, ...]
+    ends: tuple[int, ...] = ()
+    arrows: tuple[int, ...] = ()
 
     @property
     def straight(self) -> bool:
@@ -174,26 +181,48 @@ def _increasing(values: Sequence[float]) -> Iterator[float]:
 
 
 def nets_between(layer: Iterable[Cell]) -> list[Net]:
-    """Return the lines that go down from the cells of a wave."""
-    starts: dict[tuple[int, ...], list[int]] = {}
+    """Return the lines that go down from the cells of a wave. Each enters a box in a column of its own."""
+    starts: dict[tuple[int, ...], list[Cell]] = {}
     for cell in layer:
         if cell.below:
-            starts.setdefault(tuple(sorted(each.middle for each in cell.below)), []).append(cell.middle)
-    return [Net(tuple(sorted(above)), ends) for ends, above in starts.items()]
+            starts.setdefault(tuple(sorted(map(id, cell.below))), []).append(cell)
+    nets = [(Net(tuple(sorted(cell.middle for cell in cells))), cells[0].below) for cells in starts.values()]
+    entering: dict[int, tuple[Cell, list[Net]]] = {}
+    for net, below in nets:
+        for cell in below:
+            entering.setdefault(id(cell), (cell, []))[1].append(net)
+    used = {column for net, _ in nets for column in net.starts}
+    for cell, each in entering.values():
+        _enter(cell, sorted(each, key=lambda net: sum(net.starts) / len(net.starts)), used)
+    return [net for net, _ in nets]
 
 
-def tracks_of(nets: Iterable[Net]) -> list[list[Net]]:
-    """Return the lines that need a row, by row from the top.
+def _enter(cell: Cell, nets: Sequence[Net], starts: set[int]) -> None:
+    """Choose the columns where lines end above a cell: not where another line starts, because the two would overlap."""
+    inside = range(cell.left + 1, cell.left + cell.width - 1) if cell.node is not None else (cell.middle,)
+    taken: set[int] = set()
+    for place, net in enumerate(nets):
+        wanted = cell.middle - len(nets) + 1 + 2 * place
+        others = taken | (starts - set(net.starts))
+        column = min(inside, key=lambda each: (each in others, abs(each - wanted)))
+        taken.add(column)
+        net.ends = tuple(sorted((*net.ends, column)))
+        net.arrows = (*net.arrows, column) if cell.node is not None else net.arrows
 
-    The lines of a row do not touch. A line that starts in the column where another one ends comes first where possible,
-    so that the two do not overlap.
+
+def tracks_of(nets: Iterable[Net]) -> list[list[Net]] | None:
+    """Return the lines that need a row, by row from the top; `None`: some would overlap in any order.
+
+    The lines of a row do not touch. A line that starts in the column where another one ends is above it.
     """
     left = [net for net in nets if not net.straight]
     rows: list[list[Net]] = []
     while left:
-        row: list[Net] = []
         free = [net for net in left if not any(net is not other and _meets(other, net) for other in left)]
-        for net in sorted(free or left[:1], key=lambda net: net.span):
+        if not free:
+            return None
+        row: list[Net] = []
+        for net in sorted(free, key=lambda net: net.span):
             if not row or row[-1].span[1] + 1 < net.span[0]:
                 row.append(net)
         rows.append(row)
@@ -202,5 +231,5 @@ def tracks_of(nets: Iterable[Net]) -> list[list[Net]]:
 
 
 def _meets(upper: Net, lower: Net) -> bool:
-    """Return whether a line starts in a column where another one ends."""
+    """Return whether a line starts in a column where another one ends, and so has to be above it."""
     return not set(upper.starts).isdisjoint(lower.ends)

@@ -141,7 +141,7 @@ def test_a_run_has_the_state_of_each_step_and_why() -> None:
         "e": (State.SUCCEEDED, ("reused",)),
         "f": (State.PENDING, ()),
     }
-    assert (graph.title, graph.state) == ("flow-1  flow", State.RUNNING)
+    assert (graph.title, graph.state) == ("flow-1: flow", State.RUNNING)
 
 
 def test_the_children_of_a_list_are_one_node_with_their_states() -> None:
