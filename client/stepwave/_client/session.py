@@ -465,11 +465,15 @@ class Session:
         Raises:
             InvalidWorkflow: The workflow is malformed; every problem is listed.
         """
+        return plan_from_proto(*await self._planned(workflow))
+
+    async def _planned(self, workflow: Definition) -> tuple[pb.Plan, list[pb.PlannedStep]]:
+        """Return the plan of a workflow, and its steps, as messages."""
         request = pb.PlanWorkflowRequest(namespace=self._namespace, page_size=_STEPS_PER_PAGE)
         set_workflow(request, workflow)
         with self._register_functions(workflow):
             pages = [page async for page in self._link.pages(PLAN, request)]
-        return plan_from_proto(pages[0].plan, [step for page in pages for step in page.plan.steps])
+        return pages[0].plan, [step for page in pages for step in page.plan.steps]
 
     async def actions(self) -> list[ActionInfo]:
         """Return the actions of the server, by name."""

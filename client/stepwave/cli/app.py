@@ -14,8 +14,9 @@ from stepwave.exceptions import StepwaveError
 from .commands.backup import backup
 from .commands.compose import compose
 from .commands.export import delete, export
+from .commands.graph import graph
 from .commands.init import init
-from .commands.lists import actions, runs
+from .commands.lists import actions, runs, workflows
 from .commands.logs import logs
 from .commands.plan import plan
 from .commands.report import report
@@ -64,6 +65,7 @@ for _command in (
     rerun,
     compose,
     plan,
+    graph,
     watch,
     runs,
     result,
@@ -75,6 +77,7 @@ for _command in (
     delete,
     backup,
     actions,
+    workflows,
 ):
     app.command()(_command)
 

@@ -72,6 +72,7 @@ class Submission:
         window: Reconnect window in seconds; `None`: the run is detached.
         rerun_of: Id of the run that it runs again; empty if it is not a rerun.
         reused: Outputs taken over from that run, by step id.
+        workflow_digest: The digest of the workflow.
     """
 
     key: RunKey
@@ -81,6 +82,7 @@ class Submission:
     window: float | None = None
     rerun_of: str = ""
     reused: tuple[tuple[str, Payload], ...] = ()
+    workflow_digest: str = ""
 
 
 @dataclass(slots=True)

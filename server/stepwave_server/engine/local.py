@@ -222,6 +222,7 @@ class LocalEngine(RunQueries):
             tracestate=parent.tracestate if parent is not None else "",
             window=submission.window,
             rerun_of=submission.rerun_of,
+            workflow_digest=submission.workflow_digest,
         )
         self._logs.delete_evicted(self._journal.has_ended)
         run = self._add(header, RestoredRun(state, []))

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave._values.ids import new_run_id
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.core.evolve import new_run
@@ -14,13 +15,15 @@ from stepwave_server.core.messages import AddSteps, StepFinished
 from stepwave_server.core.model import Payload, Step, Workflow
 from stepwave_server.core.result import reusable
 from stepwave_server.core.state import RunOptions
+from stepwave_server.core.validate import Violation
 from stepwave_server.engine.base import Engine, EngineOptions, Submission
 from stepwave_server.engine.errors import RunNotFound
 from stepwave_server.journal import Header
 from stepwave_server.rpc.statuses import InvalidCall, NotServed, WorkflowNotFound
-from stepwave_server.rpc.workflows import Workflows
+from stepwave_server.rpc.workflows import Workflows, WorkflowsError
 from stepwave_server.telemetry import TraceParent
-from stepwave_server.wire.workflows.content import same_content
+from stepwave_server.wire.workflows.content import digest, same_content
+from stepwave_server.wire.workflows.input_schema import input_problems
 from stepwave_server.wire.workflows.parsing import parse_duration
 from stepwave_server.wire.workflows.workflow import Parsed, parse_payload, parse_step, parse_workflow
 
@@ -149,17 +152,36 @@ class Preparer:
     options: EngineOptions
 
     async def check_named(self) -> None:
-        """Check the named workflows against the actions of this server.
+        """Check the named workflows, also against each other and against the actions of this server.
 
         Raises:
-            ValueError: A workflow cannot run here. The message lists its problems.
+            WorkflowsError: There are problems. All problems of all files are listed, each with its place.
         """
-        for message in self.workflows:
-            try:
-                await self.workflow(orchestrator_pb2.PlanWorkflowRequest(workflow=message), self.parsed())
-            except (InvalidCall, NotServed) as error:
-                problems = "; ".join(f"{problem.field}: {problem.description}" for problem in error.violations)
-                raise ValueError(f'workflow "{message.name}" cannot run here: {problems}') from error
+        if problems := await self.named_problems():
+            raise WorkflowsError(problems)
+
+    async def named_problems(self, *, unknown_actions: bool = True) -> list[str]:
+        """Return the problems of the named workflows, each with its place, file by file.
+
+        Args:
+            unknown_actions: Whether an action that the server does not have is a problem.
+        """
+        problems = list(self.workflows.problems)
+        calls = self.workflows.call_problems()
+        for workflow in self.workflows:
+            violations = [*await self._violations(workflow.message), *calls.get(workflow.message.name, ())]
+            found = [each for each in violations if unknown_actions or each.reason != UNKNOWN_ACTION]
+            if found:
+                problems.append(workflow.locate(found))
+        return problems
+
+    async def _violations(self, message: workflow_pb2.Workflow) -> Sequence[Violation]:
+        """Return why a workflow cannot run here; empty: it can."""
+        try:
+            await self.workflow(orchestrator_pb2.PlanWorkflowRequest(workflow=message), self.parsed())
+        except (InvalidCall, NotServed) as error:
+            return error.violations
+        return ()
 
     def parsed(self) -> Parsed:
         """Return an empty collection of problems for a request."""
@@ -176,7 +198,7 @@ class Preparer:
             InvalidCall, NotServed, WorkflowNotFound: The workflow cannot run here.
         """
         message = self._definition(request, parsed)
-        if len(message.steps) > LARGE:
+        if _takes_long(message):
             return await asyncio.to_thread(self._checked, message, parsed)
         return self._checked(message, parsed)
 
@@ -210,7 +232,7 @@ class Preparer:
             existing=await self._existing(key) if request.run_id else None,
             idle_timeout=idle_timeout,
         )
-        if len(message.steps) > LARGE:
+        if _takes_long(message):
             return await asyncio.to_thread(self._submission, request, draft, parsed)
         return self._submission(request, draft, parsed)
 
@@ -256,6 +278,9 @@ class Preparer:
         if any_problem or not _is_repeat(draft.existing, definition, run_input):
             found.invalid += self.engine.check(workflow, open_run=request.open)
         parsed.add_workflow(found)
+        if not (parsed.invalid or parsed.unsupported):
+            for problem in input_problems(workflow.input_schema, run_input):
+                parsed.blame("input", problem)
         reject(parsed)
         return Submission(
             key=draft.key,
@@ -265,6 +290,7 @@ class Preparer:
             window=draft.window,
             rerun_of=earlier.run_id if earlier is not None else "",
             reused=reusable(workflow, earlier.finished) if earlier is not None else (),
+            workflow_digest=digest(definition),
         )
 
     def _run_options(self, draft: _Draft) -> RunOptions:
@@ -326,6 +352,11 @@ class Preparer:
 
 def _parse_steps(request: orchestrator_pb2.AddStepsRequest, parsed: Parsed) -> tuple[Step, ...]:
     return tuple(parse_step(step, f"steps[{index}]", parsed) for index, step in enumerate(request.steps))
+
+
+def _takes_long(message: workflow_pb2.Workflow) -> bool:
+    """Return whether the checks of a workflow and its input may block the event loop for long."""
+    return len(message.steps) > LARGE or bool(message.input_schema)
 
 
 def _is_repeat(existing: Header | None, definition: bytes, run_input: Payload) -> bool:

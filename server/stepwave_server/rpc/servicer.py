@@ -263,7 +263,13 @@ class Orchestrator:
     ) -> pb.ListWorkflowsResponse:
         """Return a page of the named workflows."""
         named = [
-            pb.NamedWorkflow(name=workflow.name, step_count=len(workflow.steps), labels=workflow.labels)
+            pb.NamedWorkflow(
+                name=workflow.message.name,
+                step_count=len(workflow.message.steps),
+                labels=workflow.message.labels,
+                digest=workflow.digest,
+                input_schema=workflow.message.input_schema,
+            )
             for workflow in self._preparer.workflows
         ]
         page, following = _page(request, named, lambda workflow: workflow.name)

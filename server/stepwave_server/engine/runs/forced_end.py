@@ -198,6 +198,7 @@ class _History:
             open=False,
             stopping=False,
             rerun_of=self._header.rerun_of,
+            workflow_digest=self._header.workflow_digest,
         )
         finishes = array("I", (step.finish for step in self._steps.values()))
         return Ended(info=info, finishes=finishes, outputs=array("I"))

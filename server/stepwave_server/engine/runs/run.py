@@ -250,7 +250,13 @@ class LocalRun:
         """Return its information. The newest events may not be committed yet."""
         info = info_of(self.key, self.header.create_time, self.state)
         paused = self.paused and self.state.stopping is None
-        return replace(info, rerun_of=self.header.rerun_of, paused=paused, missing=self.attempts.missing[:MAX_MISSING])
+        return replace(
+            info,
+            rerun_of=self.header.rerun_of,
+            paused=paused,
+            missing=self.attempts.missing[:MAX_MISSING],
+            workflow_digest=self.header.workflow_digest,
+        )
 
     def obstacle(self, step_id: str) -> Obstacle | None:
         """Return what a step waits for at admission; `None`: it does not wait for admission."""
