@@ -271,8 +271,10 @@ class StepState(Expression):
     @property
     def term(self) -> Term:
         """Its CEL text, and the step."""
-        source = Source(self._owner, self._step_id, f"{self._step_id}.state")
-        return Term(f"deps[{literal(self._step_id).text}].state", (source,))
+        return Term(f"deps[{literal(self._step_id).text}].state", (Source(self._owner, self._step_id, self),))
+
+    def __repr__(self) -> str:
+        return f"{self._step_id}.state"
 
     def _operand(self, value: object) -> Term:
         """Return a state, in upper case as in CEL."""

@@ -67,7 +67,7 @@ class Reference(Expression):
     @property
     def sources(self) -> tuple[Source, ...]:
         """The reference itself."""
-        return (Source(self.owner, self.step_id, repr(self)),)
+        return (Source(self.owner, self.step_id, self),)
 
     def to_binding(self, target: str) -> workflow_pb2.Binding:
         """Return the binding that puts the value at a JSON Pointer."""

@@ -91,8 +91,10 @@ class StepMaker:
             sources += self._set_input(step.id, step, action, value)
         if (fallback := options.get("fallback")) is not None:
             sources += self._set_fallback(step, fallback)
-        implied = {*step.depends_on, *_implied(step)}
-        step.depends_on.extend(dict.fromkeys(it.step_id for it in sources if it.step_id and it.step_id not in implied))
+        if sources:
+            implied = {*step.depends_on, *_implied(step)}
+            needed_ids = dict.fromkeys(source.step_id for source in sources)
+            step.depends_on.extend(step_id for step_id in needed_ids if step_id and step_id not in implied)
 
     def _set_condition(self, step: workflow_pb2.Step, when: Expression | str | None) -> tuple[Source, ...]:
         """Set a condition. Returns the values that it uses."""
@@ -169,8 +171,8 @@ class StepMaker:
         for source in value.sources:
             if source.owner is not self._owner:
                 raise ValueError(
-                    f"step {step_id!r}: {source.name} belongs to another workflow, {source.owner!r}; a nested workflow "
-                    "gets values from outside as its input: pass it as the body's input"
+                    f"step {step_id!r}: {source.value!r} belongs to another workflow, {source.owner!r}; "
+                    "a nested workflow gets values from outside as its input: pass it as the body's input"
                 )
 
 
