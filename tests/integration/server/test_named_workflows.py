@@ -115,7 +115,7 @@ async def test_the_digest_of_a_large_workflow_is_computed_when_it_is_asked_for(c
     (listed,) = (await client.stub.ListRuns(pb.ListRunsRequest())).runs
     assert listed.workflow_digest == expected
     await client.delete("large")
-    await client.run(flow(step("a")), run_id="large")
+    await client.run(flow(*(step(f"t{place}") for place in range(1_100))), run_id="large")
     assert (await client.get("large")).workflow_digest not in {"", expected}
 
 
