@@ -72,7 +72,7 @@ class Submission:
         window: Reconnect window in seconds; `None`: the run is detached.
         rerun_of: Id of the run that it runs again; empty if it is not a rerun.
         reused: Outputs taken over from that run, by step id.
-        workflow_digest: The digest of the workflow.
+        workflow_digest: The digest of the workflow; empty: it is computed when the run is asked for.
     """
 
     key: RunKey

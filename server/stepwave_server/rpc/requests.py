@@ -290,7 +290,7 @@ class Preparer:
             window=draft.window,
             rerun_of=earlier.run_id if earlier is not None else "",
             reused=reusable(workflow, earlier.finished) if earlier is not None else (),
-            workflow_digest=digest(definition),
+            workflow_digest=digest(definition) if len(workflow.steps) <= LARGE else "",
         )
 
     def _run_options(self, draft: _Draft) -> RunOptions:

@@ -14,6 +14,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
+from stepwave_server.wire.workflows.content import digest
 
 SCHEMA = {
     "type": "object",
@@ -101,6 +102,21 @@ async def test_the_digest_of_a_run_stays_while_it_runs_and_after_its_end(client:
     assert started.workflow_digest == (await client.get("first")).workflow_digest == digests["first"] != ""
     assert again.workflow_digest == digests["second"] == digests["first"]
     assert other.workflow_digest == digests["third"] != digests["first"]
+
+
+async def test_the_digest_of_a_large_workflow_is_computed_when_it_is_asked_for(client: RawClient) -> None:
+    workflow = flow(step("held", "controlled"), *(step(f"s{place}") for place in range(1_100)))
+    expected = digest(workflow.SerializeToString(deterministic=True))
+    assert (await client.start(workflow, run_id="large")).workflow_digest == expected
+    explained = await client.stub.ExplainRun(pb.ExplainRunRequest(run_id="large"))
+    assert explained.run.workflow_digest == expected
+    await client.cancel("large")
+    await client.events("large")
+    (listed,) = (await client.stub.ListRuns(pb.ListRunsRequest())).runs
+    assert listed.workflow_digest == expected
+    await client.delete("large")
+    await client.run(flow(*(step(f"t{place}") for place in range(1_100))), run_id="large")
+    assert (await client.get("large")).workflow_digest not in {"", expected}
 
 
 async def test_a_rerun_has_the_digest_of_the_run_that_it_repeats(client: RawClient) -> None:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
 from copy import copy
+from dataclasses import replace
 from typing import TypeVar
 
 from stepwave.v1 import workflow_pb2
@@ -21,6 +22,7 @@ from stepwave_server.engine.errors import (
     RunReplaced,
     SequenceOutOfRange,
 )
+from stepwave_server.engine.queries.digest_cache import DigestCache
 from stepwave_server.engine.queries.explainer import explain, with_texts
 from stepwave_server.engine.queries.step_pages import ended_page, running_page
 from stepwave_server.engine.runs.run import LocalRun
@@ -63,6 +65,7 @@ class RunQueries:
         self._logs = LogStore(clock)
         self._watchers: set[Watcher] = set()
         self._broken: dict[RunKey, RunBroken] = {}
+        self._digests = DigestCache(self.header)
         self._commit_error = ""
         self._listeners: list[Callable[[str], None]] = []
         journal.listen(self._on_commit_error)
@@ -119,7 +122,7 @@ class RunQueries:
 
     async def info(self, key: RunKey) -> RunInfo:
         """Return the information of a run, when it is committed."""
-        return await self._query(key, LocalRun.info) or await self._ended(key)
+        return await self._digests.fill(await self._query(key, LocalRun.info) or await self._ended(key))
 
     async def result(self, key: RunKey) -> Record:
         """Return the record of a run's `run_finished`."""
@@ -222,7 +225,7 @@ class RunQueries:
         ]
         found += [info for info in ended if info.key not in running]
         found.sort(key=lambda info: info.position, reverse=True)
-        page = [await self._committed_info(info) for info in found[:most]]
+        page = [await self._digests.fill(await self._committed_info(info)) for info in found[:most]]
         return Page(page, len(found) > most)
 
     async def _infos(self) -> dict[RunKey, RunInfo]:
@@ -255,8 +258,10 @@ class RunQueries:
         """Return what a run waits for. For a run that has ended, the explanation has no steps."""
         explanation = await self._query(key, lambda run: explain(run, self._clock(), self.options))
         if explanation is None:
-            return Explanation(info=await self._ended(key), time=self._clock(), steps=(), step_count=0)
-        return await asyncio.to_thread(with_texts, explanation)
+            info = await self._digests.fill(await self._ended(key))
+            return Explanation(info=info, time=self._clock(), steps=(), step_count=0)
+        complete = replace(explanation, info=await self._digests.fill(explanation.info))
+        return await asyncio.to_thread(with_texts, complete)
 
     @property
     def watchers(self) -> int:

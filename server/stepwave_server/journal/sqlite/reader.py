@@ -5,7 +5,6 @@ import sqlite3
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TypeVar
@@ -13,15 +12,7 @@ from typing import TypeVar
 from stepwave_server.core.info import RunInfo
 from stepwave_server.journal.base import Header, Listing, Position, Unfinished
 from stepwave_server.journal.sqlite.database import open_reader
-from stepwave_server.journal.sqlite.rows import (
-    HEADER_COLUMNS,
-    PLACES,
-    UnknownKind,
-    digest_of,
-    from_numbers,
-    split,
-    to_header,
-)
+from stepwave_server.journal.sqlite.rows import HEADER_COLUMNS, PLACES, UnknownKind, from_numbers, split, to_header
 from stepwave_server.journal.sqlite.storage_errors import explain
 from stepwave_server.wire.events.encode import Kind, Record
 from stepwave_server.wire.events.outputs import with_outputs
@@ -62,7 +53,8 @@ class Reader:
 
     async def info(self, run: int) -> RunInfo | None:
         """Return the final state of a run."""
-        return await self._query(lambda connection: _info(connection, run))
+        data = await self._cell("SELECT info FROM runs WHERE run = ?", run)
+        return None if data is None else decode_run(data)
 
     async def finishes(self, run: int) -> Sequence[int] | None:
         """Return the sequence numbers of a run's `step_finished` events."""
@@ -73,7 +65,8 @@ class Reader:
         """Return at most `most` runs that have ended and match, newest first, after a position."""
         query, arguments = _list_query(listing, before)
         limited = f"{query} LIMIT ?"
-        return await self._query(lambda connection: _infos(connection, limited, (*arguments, most)))
+        rows = await self._query(lambda connection: connection.execute(limited, (*arguments, most)).fetchall())
+        return [decode_run(data) for (data,) in rows]
 
     async def unfinished(self, run: int) -> Unfinished | None:
         """Return a run that has not ended, with all its events."""
@@ -164,24 +157,6 @@ def _complete(connection: sqlite3.Connection, run: int, record: Record) -> Recor
     return with_outputs(record, _pick(connection, run, from_numbers(row[0])))
 
 
-def _info(connection: sqlite3.Connection, run: int) -> RunInfo | None:
-    found = _infos(connection, "SELECT run, info FROM runs WHERE run = ? AND info IS NOT NULL", (run,))
-    return found[0] if found else None
-
-
-def _infos(connection: sqlite3.Connection, query: str, arguments: Sequence[object]) -> list[RunInfo]:
-    """Return the runs that a query for numbers and encoded information finds."""
-    return [_with_digest(connection, run, decode_run(data)) for run, data in connection.execute(query, arguments)]
-
-
-def _with_digest(connection: sqlite3.Connection, run: int, info: RunInfo) -> RunInfo:
-    """Return the information of a run with its workflow's digest, which servers of version 0.1.0 did not store."""
-    if info.workflow_digest:
-        return info
-    row = connection.execute("SELECT workflow FROM definitions WHERE run = ?", (run,)).fetchone()
-    return info if row is None else replace(info, workflow_digest=digest_of(row[0]))
-
-
 def _header(connection: sqlite3.Connection, run: int) -> Header | None:
     row = connection.execute(f"SELECT {HEADER_COLUMNS} WHERE run = ?", (run,)).fetchone()
     return None if row is None else to_header(row)
@@ -222,5 +197,5 @@ def _list_query(listing: Listing, before: Position | None) -> tuple[str, list[ob
     if before is not None:
         terms.append("(create_time, run_id) < (?, ?)")
         arguments += before
-    query = f"SELECT run, info FROM runs WHERE {' AND '.join(terms)}"  # noqa: S608 - constants only
+    query = f"SELECT info FROM runs WHERE {' AND '.join(terms)}"  # noqa: S608 - constants only
     return f"{query} ORDER BY create_time DESC, run_id DESC", arguments

@@ -6,22 +6,18 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
 
-from google.protobuf.message import DecodeError
-
 from stepwave_server.core.info import RunKey, seed_of
 from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
 from stepwave_server.journal.base import Header
 from stepwave_server.wire.events.encode import Kind, Record
 from stepwave_server.wire.values import decode_payload, encode_payload
-from stepwave_server.wire.workflows.content import digest
 
 __all__ = [
     "HEADER_COLUMNS",
     "PLACES",
     "HeaderRow",
     "UnknownKind",
-    "digest_of",
     "from_numbers",
     "join",
     "split",
@@ -97,14 +93,6 @@ def from_numbers(data: bytes) -> "array[int]":
     return values
 
 
-def digest_of(workflow: bytes) -> str:
-    """Return the digest of a stored workflow; empty: the journal is damaged there."""
-    try:
-        return digest(workflow)
-    except (DecodeError, ValueError):
-        return ""
-
-
 def to_definition_row(run: int, header: Header) -> tuple[object, ...]:
     """Return the row of `definitions` for a run."""
     options = header.options
@@ -152,5 +140,5 @@ def to_header(row: HeaderRow) -> Header:
         tracestate=tracestate,
         window=window,
         rerun_of=rerun_of,
-        workflow_digest=stored.get("workflow_digest") or digest_of(workflow),  # journals of 0.1.0 lack it
+        workflow_digest=stored.get("workflow_digest", ""),  # journals of 0.1.0 lack it
     )

@@ -17,7 +17,6 @@ from stepwave_server.journal.sqlite import database
 from stepwave_server.journal.sqlite.database import Synchronous
 from stepwave_server.wire.events.encode import Kind, Record
 from stepwave_server.wire.events.varint import prefixed
-from stepwave_server.wire.workflows.content import digest
 
 __all__ = [
     "GUARD",
@@ -84,7 +83,6 @@ def header(name: str, *, create_time: int = 7, window: float | None = None) -> H
         options=RunOptions(seed=seed_of(key(name))),
         create_time=create_time,
         window=window,
-        workflow_digest=digest(b""),
     )
 
 
