@@ -27,6 +27,7 @@ from stepwave_server.engine.errors import (
     RunNotFound,
     TooManyRuns,
 )
+from stepwave_server.engine.evaluation.checks import expression_violations
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.queries.run_queries import RunQueries
 from stepwave_server.engine.runs.defects import Defects
@@ -133,12 +134,19 @@ class LocalEngine(RunQueries):
     def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
         """Return every reason why a workflow cannot run on this engine."""
         violations = validate(workflow, self.options.run.limits, open_run=open_run)
-        for index, step in enumerate(workflow.steps):
-            if step.input is not None or self.actions.get(step.action) is None:  # otherwise there is nothing to check
-                violations += self._check_action(step, f"steps[{index}]")
-            if isinstance(step.fallback, FallbackAction):
-                violations += self._check_action(step.fallback, f"steps[{index}].fallback.action")
+        violations += expression_violations(workflow.steps)
+        violations += self._check_actions(workflow.steps, "steps")
         return violations
+
+    def _check_actions(self, steps: Sequence[Step], path: str) -> Iterable[Violation]:
+        """Yield the problems of the actions of steps, and of the workflows that they run."""
+        for index, step in enumerate(steps):
+            if step.workflow is not None:
+                yield from self._check_actions(step.workflow.steps, f"{path}[{index}].workflow.steps")
+            elif step.input is not None or self.actions.get(step.action) is None:  # otherwise nothing is to be checked
+                yield from self._check_action(step, f"{path}[{index}]")
+            if isinstance(step.fallback, FallbackAction):
+                yield from self._check_action(step.fallback, f"{path}[{index}].fallback.action")
 
     def _check_action(self, call: Step | FallbackAction, path: str) -> Iterable[Violation]:
         """Yield the problems of an action's name and of its literal input."""
