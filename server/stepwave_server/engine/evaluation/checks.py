@@ -12,6 +12,10 @@ __all__ = ["expression_violations"]
 NO_ITEM = "there is no item here: only the steps that a `for_each` runs have one"
 
 
+MAX_TEXT = 500_000
+"""Characters of all expressions that differ. To compile them takes up to five seconds."""
+
+
 def expression_violations(steps: Sequence[Step], path: str = "steps", *, item: bool = False) -> list[Violation]:
     """Return every problem of the expressions of steps, and of their bindings to the item, at every depth.
 
@@ -20,12 +24,30 @@ def expression_violations(steps: Sequence[Step], path: str = "steps", *, item: b
         path: Their place in problems.
         item: Whether a `for_each` runs their workflow, so that they have an item.
     """
-    found: list[Violation] = []
+    if sum(map(len, {text for step in steps for text in _texts(step)})) > MAX_TEXT:
+        return [Violation(path, f"expressions of more than {MAX_TEXT:,} characters in all")]
+    return [*_violations_of(steps, path, item=item)]
+
+
+def _texts(step: Step) -> Iterator[str]:
+    """Yield the expressions of a step, and those of the workflow that it runs."""
+    if step.when:
+        yield step.when
+    for binding in step.all_bindings:
+        if isinstance(binding.source, FromExpression):
+            yield binding.source.text
+    if step.for_each is not None and isinstance(step.for_each.source, FromExpression):
+        yield step.for_each.source.text
+    if step.workflow is not None:
+        for nested in step.workflow.steps:
+            yield from _texts(nested)
+
+
+def _violations_of(steps: Sequence[Step], path: str, *, item: bool) -> Iterator[Violation]:
     for index, step in enumerate(steps):
         plain = step.for_each is None and step.workflow is None and step.fallback is None
         if step.when or step.bindings or not plain:
-            found += _step_violations(step, f"{path}[{index}]", item=item)
-    return found
+            yield from _step_violations(step, f"{path}[{index}]", item=item)
 
 
 def _step_violations(step: Step, path: str, *, item: bool) -> Iterator[Violation]:
@@ -40,7 +62,7 @@ def _step_violations(step: Step, path: str, *, item: bool) -> Iterator[Violation
     if isinstance(step.fallback, FallbackAction):
         yield from _binding_violations(step.fallback.bindings, f"{path}.fallback.action", deps, item=item or of_list)
     if step.workflow is not None:
-        yield from expression_violations(step.workflow.steps, f"{path}.workflow.steps", item=of_list)
+        yield from _violations_of(step.workflow.steps, f"{path}.workflow.steps", item=of_list)
 
 
 def _binding_violations(

@@ -222,8 +222,10 @@ def _text(output: Payload | None, what: str) -> str:
 def _parse_own(whole: Payload) -> object:
     if isinstance(whole, Blob):
         raise EvaluationFailed("a blob has no places to bind to")
+    if whole == "null":  # without an input, bindings build an object
+        return {}
     parsed = _load(whole)
-    return {} if parsed is None else parsed  # without an input, bindings build an object
+    return {} if parsed is None else parsed
 
 
 def _parents(bindings: Sequence[Binding]) -> set[str]:
@@ -233,6 +235,10 @@ def _parents(bindings: Sequence[Binding]) -> set[str]:
 
 
 def _put(document: object, binding: Binding, value: object) -> object:
+    key = binding.target[1:]
+    if isinstance(document, dict) and "/" not in key and "~" not in key:  # as most targets
+        document[key] = value
+        return document
     try:
         return jsonpointer.set_pointer(document, binding.target, value, inplace=True)
     except (jsonpointer.JsonPointerException, TypeError, KeyError, IndexError) as error:
