@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from stepwave_server.core.model import Binding, FallbackAction, FromExpression, FromItem, Step
 from stepwave_server.core.validate import Violation, did_you_mean
+from stepwave_server.wire.workflows.parsing import MAX_EXPRESSION
 
 from .expressions import Expression, SyntaxProblem, compile_expression
 
@@ -79,6 +80,8 @@ def _binding_violations(
 def _violations(
     text: str, path: str, deps: Sequence[str], *, item: bool, condition: bool = False
 ) -> Iterator[Violation]:
+    if not text.strip() or len(text) > MAX_EXPRESSION:  # the conversion of the message reports these
+        return
     try:
         expression = compile_expression(text)
     except SyntaxProblem as problem:

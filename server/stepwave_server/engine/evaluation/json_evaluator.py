@@ -21,6 +21,7 @@ from stepwave_server.core.model import (
     Payload,
     Reason,
     Step,
+    payload_size,
 )
 
 from .expressions import SyntaxProblem, ValueMissing, compile_expression
@@ -112,7 +113,11 @@ class JsonEvaluator:
             raise EvaluationFailed(f"{_source(source)} is {named(found)}, and must be a list")
         if len(found) > MAX_ITEMS:
             raise EvaluationFailed(f"a list of {len(found):,} items, and {MAX_ITEMS:,} are allowed")
-        return [_dump(item) for item in found]
+        texts = [_dump(item) for item in found]
+        if isinstance(source, FromExpression) and (size := sum(map(len, texts))) > self._max_bytes:
+            message = f"its list would have {size:,} bytes or more, and {self._max_bytes:,} are allowed"
+            raise EvaluationFailed(message, Reason.RESOURCE_EXHAUSTED)
+        return [*texts]
 
     def _list_of(self, source: FromStep | FromInput | Payload, values: Values) -> Payload:
         match source:
@@ -139,6 +144,8 @@ class JsonEvaluator:
         for binding in step.bindings:
             value = self._value(binding, values)
             if not binding.target:
+                if isinstance(binding.source, FromExpression):
+                    _check(payload_size(value), bound)
                 whole, document, size = value, None, 0
                 continue
             if document is None:
