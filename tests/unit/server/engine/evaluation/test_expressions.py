@@ -61,6 +61,7 @@ def _problem(text: str, **values: Payload) -> str:
         ("[1, 2].map(x, [3].map(x, x) + [x])", "[[3, 1], [3, 2]]"),
         ("[1].map(input, input)", "[1]"),
         ("size(input.s) + size(input.z) + size([1])", "7"),
+        ('size("é😀")', "2"),
         ('"abc".matches("^a.c$")', "true"),
         ('timestamp("2020-01-01T00:00:00Z") + duration("36h") > timestamp("2020-01-02T00:00:00Z")', "true"),
         ('string(timestamp("2020-01-01T00:00:00Z") + duration("36h"))', '"2020-01-02T12:00:00+00:00"'),
@@ -271,7 +272,8 @@ def test_an_evaluation_that_takes_too_long_is_given_up(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["input.map(x, x * 2)", "input.filter(x, x % 2 == 0)", 'input.map(x, {"n": x})', "input.exists(x, x < 0)"]
+    "text",
+    ["input.map(x, x * 2)", "input.filter(x, x % 2 == 0)", 'size(input.map(x, {"n": x}))', "input.exists(x, x < 0)"],
 )
 def test_the_longest_list_is_read(text: str) -> None:
     _value(text, given=BIG)
