@@ -34,6 +34,7 @@ from stepwave_server.engine.errors import (
     StepsRefused,
     TooManyRuns,
 )
+from stepwave_server.engine.evaluation.checks import expression_violations
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.queries.run_queries import RunQueries
 from stepwave_server.engine.runs.action_steps import parse_action_steps, sdk_error
@@ -151,18 +152,19 @@ class LocalEngine(RunQueries):
     def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
         """Return every reason why a workflow cannot run on this engine."""
         violations = validate(workflow, self.options.run.limits, open_run=open_run)
-        violations += self._check_actions(enumerate(workflow.steps))
+        violations += expression_violations(workflow.steps)
+        violations += self._check_actions(enumerate(workflow.steps), "steps")
         return violations
 
-    def _check_actions(self, steps: Iterable[tuple[int, Step]]) -> list[Violation]:
-        """Return the problems of the actions of steps, each with its index in the request."""
-        violations: list[Violation] = []
+    def _check_actions(self, steps: Iterable[tuple[int, Step]], path: str) -> Iterable[Violation]:
+        """Yield the problems of the actions of steps, each with its index, and of the workflows that they run."""
         for index, step in steps:
-            if step.input is not None or self.actions.get(step.action) is None:  # otherwise there is nothing to check
-                violations += self._check_action(step, f"steps[{index}]")
+            if step.workflow is not None:
+                yield from self._check_actions(enumerate(step.workflow.steps), f"{path}[{index}].workflow.steps")
+            elif step.input is not None or self.actions.get(step.action) is None:  # otherwise nothing is to be checked
+                yield from self._check_action(step, f"{path}[{index}]")
             if isinstance(step.fallback, FallbackAction):
-                violations += self._check_action(step.fallback, f"steps[{index}].fallback.action")
-        return violations
+                yield from self._check_action(step.fallback, f"{path}[{index}].fallback.action")
 
     def _check_action(self, call: Step | FallbackAction, path: str) -> Iterable[Violation]:
         """Yield the problems of an action's name and of its literal input."""
@@ -261,7 +263,11 @@ class LocalEngine(RunQueries):
         if run is None or run.broken is not None or not run.state.open:
             return []
         fresh = [(index, step) for index, step in enumerate(addition.steps) if step.id not in run.state.steps]
-        return [*check_addition(run.state, addition), *self._check_actions(fresh)]
+        return [
+            *check_addition(run.state, addition),
+            *expression_violations(addition.steps),
+            *self._check_actions(fresh, "steps"),
+        ]
 
     async def add_steps(self, key: RunKey, addition: AddSteps) -> None:
         """Add steps to an open run. Return when they are committed. It is no error if the run has them already.

@@ -34,7 +34,6 @@ from stepwave import (
     action,
 )
 from stepwave.exceptions import AlreadyExists, OutOfRange
-from stepwave.v1 import workflow_pb2
 
 
 class Latch:
@@ -341,7 +340,7 @@ async def test_every_problem_of_a_workflow_is_listed(client: AsyncClient) -> Non
 
 async def test_an_unsupported_field_is_named(client: AsyncClient) -> None:
     flow = Workflow("choosy").to_proto()
-    flow.steps.add(id="a", action="core.echo", bindings=[workflow_pb2.Binding(secret="KEY")])
+    flow.steps.add(id="a", action="core.echo").bindings.add(secret="KEY")
     with pytest.raises(Unsupported) as caught:
         await client.run(flow)
     assert [violation.field for violation in caught.value.violations] == ["workflow.steps[0].bindings[0].secret"]

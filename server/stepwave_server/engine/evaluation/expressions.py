@@ -45,8 +45,8 @@ __all__ = ["Expression", "SyntaxProblem", "ValueMissing", "compile_expression"]
 MAX_DEPTH = 128
 """Operations that are applied one to the result of the other."""
 
-MAX_WORK = 2_000_000
-"""Units of work of one evaluation."""
+MAX_WORK = 3_000_000
+"""Units of work of one evaluation: at most about a second."""
 
 MAX_CACHED = 256
 """Compiled expressions that are cached."""
@@ -172,13 +172,16 @@ def compile_expression(text: str) -> Expression:
     """
     if len(text) > MAX_EXPRESSION:
         raise SyntaxProblem(f"{len(text):,} characters are more than the {MAX_EXPRESSION:,} allowed")
-    node = parse(text)
     compiler = _Compiler()
-    run = compiler.compile(node, 0)
     try:
+        node = parse(text)
+        run = compiler.compile(node, 0)
         cel.compile(text)
+    except RecursionError:
+        raise SyntaxProblem("it is nested too deeply") from None
     except ValueError as error:
-        raise SyntaxProblem(str(error).partition("ERROR: ")[2].partition("\n")[0] or "it is no expression") from None
+        reason = str(error).partition("ERROR: <input>:")[2].partition("\n")[0]
+        raise SyntaxProblem(f"it is no expression: {reason}" if reason else "it is no expression") from None
     return Expression(
         text=text,
         outputs=tuple(compiler.outputs),
@@ -431,7 +434,7 @@ class _Loop:
 
 def _check_json(value: object, budget: Budget) -> None:
     """Check that a value is JSON, and not too large. A value that stands in it many times counts as often."""
-    budget.spend(1)
+    budget.spend(3)
     if isinstance(value, str):
         budget.spend(len(value) >> 4)
     elif isinstance(value, list):

@@ -29,6 +29,9 @@ __all__ = [
 MAX_PATTERN = 1_000
 """Characters of a regular expression."""
 
+MAX_TIME = 100
+"""Characters of the text of a time or duration."""
+
 LARGEST = 2**63
 NUMBERS = frozenset({int, float})
 ORDERED = frozenset({str, bool, datetime, timedelta})
@@ -98,10 +101,10 @@ def equal(budget: Budget, one: object, other: object) -> bool:
     if kind is not other_kind:
         return False
     if isinstance(one, list) and isinstance(other, list):
-        budget.spend(len(one))
+        budget.spend(4 * len(one))
         return len(one) == len(other) and all(map(equal, [budget] * len(one), one, other))
     if isinstance(one, dict) and isinstance(other, dict):
-        budget.spend(len(one))
+        budget.spend(4 * len(one))
         return one.keys() == other.keys() and all(equal(budget, value, other[key]) for key, value in one.items())
     if isinstance(one, str):
         budget.spend(len(one) >> 6)
@@ -246,7 +249,7 @@ def _not(_budget: Budget, value: object) -> bool:
 def _in(budget: Budget, value: object, group: object) -> bool:
     if isinstance(group, list):
         for item in group:
-            budget.spend(2)
+            budget.spend(4)
             if equal(budget, value, item):
                 return True
         return False
@@ -358,20 +361,32 @@ def _native(text: str, *values: object) -> object:
     try:
         return _PROGRAMS[text].execute(dict(zip("ab", values, strict=False)))
     except Exception as error:
-        shown = str(error).partition("\n")[0]
+        shown = str(error).partition("\n")[0].rstrip(":")
         raise Problem(shown if len(shown) <= 200 else f"{shown[:199]}…") from None
 
 
-def _timed(function: str, *kinds: type) -> Callable[..., object]:
-    """Return a function of times that the library has."""
-    text = f"{function}(a)" if kinds == (str,) else f"a.{function}(b)"
+def _time_of_text(function: str) -> Callable[[Budget, object], object]:
+    text = f"{function}(a)"
 
-    def apply(_budget: Budget, value: object, *zone: object) -> object:
-        if not isinstance(value, kinds) or not all(isinstance(name, str) and len(name) < 100 for name in zone):
-            raise _undefined(f"{function}()", value, *zone)
-        if isinstance(value, str) and len(value) > 100:
-            raise Problem(f"{_quoted(value)} is no time")
-        return _native(text if zone or kinds == (str,) else f"a.{function}()", value, *zone)
+    def apply(budget: Budget, value: object) -> object:
+        if not isinstance(value, str):
+            raise _undefined(f"{function}()", value)
+        if len(value) > MAX_TIME:
+            raise Problem(f"{_quoted(value)} is no {function}")
+        budget.spend(50)
+        return _native(text, value)
+
+    return apply
+
+
+def _part_of_time(function: str, *kinds: type) -> Callable[[Budget, object], object]:
+    text = f"a.{function}()"
+
+    def apply(budget: Budget, value: object) -> object:
+        if not isinstance(value, kinds):
+            raise _undefined(f"{function}()", value)
+        budget.spend(50)
+        return _native(text, value)
 
     return apply
 
@@ -389,11 +404,9 @@ FUNCTIONS: dict[tuple[str, bool, int], Callable[..., object]] = {
     ("startsWith", True, 2): _text_test("startsWith", str.startswith),
     ("endsWith", True, 2): _text_test("endsWith", str.endswith),
     ("matches", True, 2): _matches,
-    ("timestamp", False, 1): _timed("timestamp", str),
-    ("duration", False, 1): _timed("duration", str),
-    **{(name, True, 1): _timed(name, datetime) for name in _DATES},
-    **{(name, True, 2): _timed(name, datetime) for name in _DATES},
-    **{(name, True, 1): _timed(name, datetime, timedelta) for name in _CLOCK},
-    **{(name, True, 2): _timed(name, datetime) for name in _CLOCK},
+    ("timestamp", False, 1): _time_of_text("timestamp"),
+    ("duration", False, 1): _time_of_text("duration"),
+    **{(name, True, 1): _part_of_time(name, datetime) for name in _DATES},
+    **{(name, True, 1): _part_of_time(name, datetime, timedelta) for name in _CLOCK},
 }
 """The functions by name, whether they are methods, and number of arguments, the target included."""
