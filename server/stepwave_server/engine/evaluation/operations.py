@@ -253,8 +253,8 @@ def _in(budget: Budget, value: object, group: object) -> bool:
             if equal(budget, value, item):
                 return True
         return False
-    if isinstance(group, dict):
-        return isinstance(value, str) and value in group
+    if isinstance(group, dict) and type(plain(value)) in (str, int, bool):
+        return value in group if isinstance(value, str) else False
     raise _undefined("in", value, group)
 
 

@@ -98,13 +98,21 @@ DOUBLING = {
     "$defs": {"d40": {}, **{f"d{i}": {"allOf": [{"$ref": f"#/$defs/d{i + 1}"}] * 2} for i in range(40)}},
     "$ref": "#/$defs/d0",
 }
+# The reference to the root leads to a schema with a dialect, for which the library has a class of its own.
+DIALECT = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "$defs": DOUBLING["$defs"],
+    "properties": {"a": {"$ref": "#"}},
+    "if": {"type": "integer"},
+    "then": {"$ref": "#/$defs/d0"},
+}
 
 
 @pytest.mark.parametrize(
     ("schema", "value"),
     [
         (DOUBLING, 1),
-        ({"$schema": "https://json-schema.org/draft/2020-12/schema", **DOUBLING}, 1),
+        (DIALECT, {"a": 1}),
         ({"$ref": "#"}, 1),
         ({"items": {"allOf": [True] * 6_000}}, [1] * 10_000),
     ],
@@ -130,3 +138,9 @@ def test_many_problems_are_cut() -> None:
 def test_a_long_problem_is_cut() -> None:
     (problem,) = _problems({"type": "integer"}, "x" * 10_000)
     assert len(problem) == 300
+
+
+def test_items_are_compared_in_linear_time() -> None:
+    start = time.monotonic()
+    assert _problems({"uniqueItems": True}, [{"a": index} for index in range(10_000)]) == []
+    assert time.monotonic() - start < 20
