@@ -470,6 +470,8 @@ async def test_a_rerun_of_a_composed_run_runs_all_its_steps(client: AsyncClient)
         plan.step("a", shout, {"text": "x"})
         plan.step("b", shout, {"text": "y"}, depends_on=["a"])
     assert (await client.rerun(plan.run_id)).outputs == {"b": "Y"}
+    assert [step.id for step in (await client.export(plan.run_id)).workflow.steps] == ["a", "b"]
+    assert sorted((await client.report(plan.run_id)).steps) == ["a", "b"]
 
 
 # The blocking client.

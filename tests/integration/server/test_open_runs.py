@@ -6,7 +6,19 @@ import random
 import grpc
 import pytest
 
-from integration.server.build import bind, end_of, finished, flow, kinds_of, seconds, state_of, states, step, value_of
+from integration.server.build import (
+    bind,
+    end_of,
+    finished,
+    flow,
+    kinds_of,
+    seconds,
+    state_of,
+    states,
+    step,
+    text,
+    value_of,
+)
 from integration.server.controlled_actions import ControlledActions
 from integration.server.fixture_types import Connect, Serve
 from integration.server.raw_client import GUARD, RawClient, refusal
@@ -74,6 +86,20 @@ async def test_the_same_steps_may_be_added_again(client: RawClient, controlled: 
     assert kinds_of(events).count("steps_added") == 2
     run = await client.add(*again, step("c"), seal=True)
     assert state_of(run.state) == "succeeded"
+
+
+async def test_the_form_of_json_makes_no_other_step(client: RawClient) -> None:
+    def spelled(given: str) -> workflow_pb2.Step:
+        return workflow_pb2.Step(id="a", action="noop", input=text(given))
+
+    await client.open()
+    await client.add(spelled('{"x": 1, "y": [2.0]}'))
+    await client.add(spelled('{"y":[2.0],"x":1}'))
+    other = await refusal(client.add(spelled('{"y":[2],"x":1}')))
+    assert other.fields == ["steps[0].id"]
+    await client.add(seal=True)
+    await client.events("open")
+    await client.add(spelled('{"y":[2.0],  "x":1}'))
 
 
 async def test_all_problems_of_an_addition_are_reported_and_nothing_of_it_is_applied(

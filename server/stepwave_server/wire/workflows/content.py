@@ -1,11 +1,13 @@
-"""Compares two submissions by their canonical forms."""
+"""Compares two submissions, or two steps, by their canonical forms."""
 
 import json
 
 from stepwave.v1 import payload_pb2, workflow_pb2
-from stepwave_server.core.model import Blob, Payload
+from stepwave_server.core.model import Blob, Payload, Step
 
-__all__ = ["same_content"]
+from .workflow import fill_step
+
+__all__ = ["same_content", "same_step"]
 
 
 def same_content(workflow: bytes, given: Payload, other_workflow: bytes, other_given: Payload) -> bool:
@@ -13,6 +15,19 @@ def same_content(workflow: bytes, given: Payload, other_workflow: bytes, other_g
     if _canonical_payload(given) != _canonical_payload(other_given):
         return False
     return workflow == other_workflow or _canonical(workflow) == _canonical(other_workflow)
+
+
+def same_step(step: Step, other: Step) -> bool:
+    """Say whether two steps are equal. The order of keys and white space in JSON do not matter."""
+    return step == other or _canonical_step(step) == _canonical_step(other)
+
+
+def _canonical_step(step: Step) -> bytes:
+    message = workflow_pb2.Step()
+    fill_step(message, step)
+    for payload in _payloads(message):
+        payload.json = _canonical_json(payload.json)
+    return message.SerializeToString(deterministic=True)
 
 
 def _canonical(workflow: bytes) -> bytes:
