@@ -220,6 +220,13 @@ async def test_an_exception_in_the_block_cancels_the_run(client: AsyncClient) ->
     assert (result.state, result.steps["held"].state) == (State.CANCELLED, State.CANCELLED)
 
 
+async def test_a_block_that_is_left_at_once_cancels_the_run(client: AsyncClient) -> None:
+    with pytest.raises(LookupError):
+        async with client.compose("plan") as plan:
+            raise LookupError
+    assert (await client.wait(plan.run_id, check=False)).state is State.CANCELLED
+
+
 async def test_a_cancelled_task_cancels_its_run(client: AsyncClient) -> None:
     entered: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
