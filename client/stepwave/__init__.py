@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from ._actions.action import action
 from ._actions.context import Answer, Context
 from ._actions.failure import ActionError, FailureReason
+from ._building.expressions import Cel, Expression, size
 from ._building.failure_policies import Fallback, Retry
 from ._building.references import Reference, StepHandle
 from ._building.requests import Rerun
@@ -45,13 +46,16 @@ from ._model.events import (
     RunStarted,
     RunStopping,
     StepChunk,
+    StepExpanded,
     StepFinished,
     StepLog,
     StepProgress,
     StepReady,
     StepRetrying,
     StepsAdded,
+    StepsReused,
     StepStarted,
+    StepStopping,
     StepWaiting,
     UnknownEvent,
     Wave,
@@ -116,6 +120,7 @@ __all__ = [
     "AnyEvent",
     "AsyncClient",
     "Blob",
+    "Cel",
     "Client",
     "CodeLine",
     "Context",
@@ -123,6 +128,7 @@ __all__ = [
     "DeadlineExceeded",
     "Event",
     "EventStream",
+    "Expression",
     "FailedPrecondition",
     "Failure",
     "FailureCause",
@@ -169,6 +175,7 @@ __all__ = [
     "SkipReason",
     "State",
     "StepChunk",
+    "StepExpanded",
     "StepExplanation",
     "StepFinished",
     "StepHandle",
@@ -179,8 +186,10 @@ __all__ = [
     "StepResult",
     "StepRetrying",
     "StepStarted",
+    "StepStopping",
     "StepWaiting",
     "StepsAdded",
+    "StepsReused",
     "StepwaveError",
     "SyncEventStream",
     "SyncRunHandle",
@@ -196,6 +205,7 @@ __all__ = [
     "WaveStarted",
     "Workflow",
     "action",
+    "size",
 ]
 
 _LAZY_MODULES = {

@@ -1,18 +1,23 @@
-"""Types of actions by their answers, and of a step's options. The overloads of `Workflow.step` are made of them."""
+"""Types of actions by their answers, and of a step's options. The overloads of `Workflow` are made of them."""
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, Never, Protocol, TypeAlias, TypedDict, TypeVar
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Never, Protocol, Required, TypeAlias, TypedDict, TypeVar
 
 from stepwave._values.time import Seconds
 
+from .expressions import Expression
 from .failure_policies import Fallback, Retry
-from .references import StepHandle
+from .references import Input, StepHandle
 
 __all__ = [
     "AsyncAction",
     "Chunk",
     "InvokedClass",
     "ListAction",
+    "ListOptions",
+    "NestedListOptions",
+    "NestedOptions",
+    "Over",
     "StepOptions",
     "StreamAction",
     "T",
@@ -105,15 +110,39 @@ AsyncAction: TypeAlias = AsyncFunction[T] | type[AsyncInvoke[T]]
 InvokedClass: TypeAlias = type[Invoke[T]]
 
 
-class StepOptions(TypedDict, total=False):
-    """The options of `Workflow.step`, which describes them."""
+class NestedOptions(TypedDict, total=False):
+    """The options of a step that runs a workflow: those of `Workflow.step`, which describes them, but `retry`."""
 
     depends_on: Iterable[StepHandle | str]
+    when: Expression | str | None
     timeout: Seconds | None
     total_timeout: Seconds | None
     join: Literal["all", "any", "all_done"]
     allow_failure: bool
-    retry: Retry | None
     fallback: Fallback | None
     concurrency_key: str | None
     on_interrupt: Literal["retry", "fail"]
+
+
+class StepOptions(NestedOptions, total=False):
+    """The options of `Workflow.step`, which describes them."""
+
+    retry: Retry | None
+
+
+# The list that a step runs over.
+Over: TypeAlias = Expression | Sequence[Input]
+
+
+class NestedListOptions(NestedOptions, total=False):
+    """The options of `Workflow.for_each`, which describes them, but `retry`."""
+
+    over: Required[Over]
+    input: Input
+    max_parallelism: int
+
+
+class ListOptions(NestedListOptions, total=False):
+    """The options of `Workflow.for_each`, which describes them."""
+
+    retry: Retry | None

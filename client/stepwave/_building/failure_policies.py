@@ -79,7 +79,7 @@ class Retry:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # references in its input make expressions of `==`
 class Fallback:
     """The answer of a step whose last attempt has failed: that of another action, or a fixed value.
 

@@ -1,10 +1,10 @@
 """The workflow builder."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal, TypeVar, Unpack, overload
+from typing import Any, Literal, Unpack, cast, overload
 
 from stepwave._actions.action import ActionLike, is_same_target, name_of
-from stepwave._values.payload import to_payload
+from stepwave._values.payload import JSON, dump_json
 from stepwave._values.time import Seconds
 from stepwave.v1 import workflow_pb2
 
@@ -13,25 +13,25 @@ from .action_types import (
     Chunk,
     InvokedClass,
     ListAction,
+    ListOptions,
+    NestedListOptions,
+    NestedOptions,
+    Over,
     StepOptions,
     StreamAction,
     T,
     TextAction,
     UntypedAction,
 )
+from .expressions import Expression
 from .failure_policies import NOT_GIVEN, Fallback, NotGiven, Retry, optional_duration
-from .input_keys import InputKeys
-from .references import Input, Reference, StepHandle, extract
+from .references import Input, Reference, StepHandle
+from .steps import StepMaker, choice, own_ids
 
 __all__ = ["ActionLike", "Workflow", "name_of"]
 
-Number = TypeVar("Number")  # of an enum of the contract
-
-
 _SCHEDULING = {"eager": workflow_pb2.SCHEDULING_EAGER, "wave": workflow_pb2.SCHEDULING_WAVE}
 _POLICIES = {"fail_fast": workflow_pb2.FAILURE_POLICY_FAIL_FAST, "continue": workflow_pb2.FAILURE_POLICY_CONTINUE}
-_INTERRUPTS = {"retry": workflow_pb2.ON_INTERRUPT_RETRY, "fail": workflow_pb2.ON_INTERRUPT_FAIL}
-_JOINS = {"all": workflow_pb2.JOIN_ALL, "any": workflow_pb2.JOIN_ANY, "all_done": workflow_pb2.JOIN_ALL_DONE}
 
 
 class Workflow:
@@ -54,9 +54,12 @@ class Workflow:
         outputs: The steps whose outputs are the run's; `None`: every succeeded step that nothing depends on. The
             attribute of this name may be set later.
         retry: The retry policy of steps without one of their own.
+        input_schema: A JSON Schema (draft 2020-12) of the run's input. The server refuses a run whose input does not
+            match. `None`: any input.
 
     Raises:
-        ValueError: An option is not one of its named values.
+        TypeError: The schema is not a dict.
+        ValueError: An option is not one of its named values, or JSON cannot hold the schema.
     """
 
     def __init__(
@@ -70,36 +73,59 @@ class Workflow:
         labels: Mapping[str, str] | None = None,
         outputs: Sequence[StepHandle | str] | None = None,
         retry: Retry | None = None,
+        input_schema: Mapping[str, JSON] | None = None,
     ) -> None:
         self.name = name
         self.outputs = outputs
         self._steps: list[workflow_pb2.Step] = []
-        self._input_keys = InputKeys()
+        self._maker = StepMaker(self)
+        self._nested: dict[str, Workflow] = {}  # by the id of the step that runs it
         self._ids: set[str] = set()
         self._header = workflow_pb2.Workflow(
             name=name,
-            scheduling=_choice("scheduling", scheduling, _SCHEDULING),
-            failure_policy=_choice("failure_policy", failure_policy, _POLICIES),
+            scheduling=choice("scheduling", scheduling, _SCHEDULING),
+            failure_policy=choice("failure_policy", failure_policy, _POLICIES),
             max_parallelism=max_parallelism,
             timeout=optional_duration(timeout),
             labels=labels,
             retry=retry.to_proto() if retry else None,
+            input_schema=_schema_text(input_schema),
         )
         self._targets: dict[str, list[Callable[..., object]]] = {}  # by action name
 
     @property
     def input(self) -> Reference:
-        """A reference to the run's input, for the inputs of steps."""
-        return Reference(self, None)
+        """A reference to the run's input, for the inputs and conditions of steps.
+
+        In a workflow that a step runs, it is the input of that step.
+        """
+        return Reference(self, "input")
+
+    @property
+    def item(self) -> Reference:
+        """A reference to the current item of a list, for the input of a `for_each`: `{"url": flow.item["url"]}`.
+
+        The steps of a workflow that a `for_each` runs may use it too, with their own workflow's `item`.
+        """
+        return Reference(self, "item")
 
     @property
     def actions(self) -> tuple[Callable[..., object], ...]:
         """The functions and classes that steps and fallbacks have as actions, each once; not those given by name.
 
-        `AsyncClient.local`, `Client.local` and `stepwave.testing.run_scripted` use them without being given them. For a
-        server by itself: `stepwave.testing.serve(flow.actions)`.
+        Those of nested workflows are among them. `AsyncClient.local`, `Client.local` and
+        `stepwave.testing.run_scripted` use them without being given them. For a server by itself:
+        `stepwave.testing.serve(flow.actions)`.
         """
-        return tuple(target for targets in self._targets.values() for target in targets)
+        found = {name: list(targets) for name, targets in self._targets.items()}
+        for target in (target for nested in self.nested for target in nested.actions):
+            _add_target(found, target)
+        return tuple(target for targets in found.values() for target in targets)
+
+    @property
+    def nested(self) -> "tuple[Workflow, ...]":
+        """The workflows that its steps run, in the order of the steps."""
+        return tuple(self._nested.values())
 
     @overload
     def step(
@@ -152,13 +178,25 @@ class Workflow:
         **options: Unpack[StepOptions],
     ) -> StepHandle[T]: ...
 
+    @overload
     def step(
         self,
         step_id: str,
-        action: ActionLike,
+        *,
+        workflow: "Workflow",
+        input: Input | NotGiven = NOT_GIVEN,
+        **options: Unpack[NestedOptions],
+    ) -> StepHandle[dict[str, Any]]: ...
+
+    def step(
+        self,
+        step_id: str,
+        action: ActionLike | None = None,
         input: Input | NotGiven = NOT_GIVEN,
         *,
+        workflow: "Workflow | None" = None,
         depends_on: Iterable[StepHandle | str] = (),
+        when: Expression | str | None = None,
         timeout: Seconds | None = None,
         total_timeout: Seconds | None = None,
         join: Literal["all", "any", "all_done"] = "all",
@@ -177,17 +215,23 @@ class Workflow:
             step_id: The step's id, unique in the workflow.
             action: A function or class marked with `action`, or the name of an action of the server. A remote server
                 must have an action of the function's name.
-            input: The step's input, with references (`other.output["part"]`, `flow.input`) at any depth. A reference to
-                a step makes it a dependency. Default: the run's input if the step has no dependencies, else an object
-                of their outputs by id. `None` is `null`.
-            depends_on: Steps that must end before this one starts, beside those that the input refers to.
+            input: The step's input, with references (`other.output["part"]`, `flow.input`) and expressions
+                (`other.output["n"] + 1`, `Cel("…")`) at any depth. The steps that they name become dependencies; those
+                that a `Cel` names must be given. Default: the run's input if the step has no dependencies, else an
+                object of their outputs by id. `None` is `null`.
+            workflow: A workflow to run in place of an action, within the run. Its `input` is the step's input. The
+                output is an object of its outputs by step id. It may get more steps later.
+            depends_on: Steps that must end before this one starts, beside those that the input and the condition name.
+            when: The condition, evaluated when the dependencies have ended as `join` says: an expression, such as
+                `search.output["hits"] > 3`, or a CEL text. If it is false, the step is skipped. The steps that an
+                expression names become dependencies; those that a CEL text names must be given.
             timeout: The longest that one attempt may take, in seconds or as a `timedelta`; `None`: the server's
                 default.
             total_timeout: The longest that all attempts, pauses and waiting may take together, from when the step is
                 ready; `None`: no limit.
             join: The condition on the dependencies: `all` succeeded, `any` one succeeded, or `all_done`: all ended.
             allow_failure: Whether the run and the step's dependents continue after the step's failure.
-            retry: The step's retry policy; `None`: the workflow's.
+            retry: The step's retry policy; `None`: the workflow's. A step that runs a workflow has none.
             fallback: The answer after the last attempt has failed; `None`: there is none.
             concurrency_key: A JSON Pointer into the input, such as `/tenant`. Limits by key count each value there
                 separately. `None`, or no value there: all such steps count together.
@@ -196,38 +240,110 @@ class Workflow:
                 fourth interruption fails the step. `fail`: fail the step, for actions that must not run twice.
 
         Raises:
-            TypeError: The action is not marked, a key of the input is not a string, a step is given in place of its
-                output, or `depends_on` is not a list of steps. Or the action's function has no parameter for a key of
-                the input, or needs a key that the input, or the object of outputs in its place, lacks.
+            TypeError: There is not exactly one of `action` and `workflow`. The action is not marked, a key of the input
+                is not a string, a step is given in place of its output, `depends_on` is not a list of steps, or `when`
+                is no condition. Or the action's function has no parameter for a key of the input, or needs a key that
+                the input, or the object of outputs in its place, lacks.
             ValueError: The workflow has a step of this id already, a reference or dependency belongs to another
-                workflow, JSON cannot hold the input, or an option is not one of its named values.
+                workflow, JSON cannot hold the input, an option is not one of its named values, or a workflow would
+                contain itself.
         """
-        if step_id in self._ids:
-            raise ValueError(f"the workflow has a step {step_id!r} already; ids are unique")
-        step = workflow_pb2.Step(
-            id=step_id,
-            action=name_of(action),
-            depends_on=self._own_ids("depends_on", depends_on),
-            timeout=optional_duration(timeout),
-            total_timeout=optional_duration(total_timeout),
-            join=_choice("join", join, _JOINS),
+        self._check_new(step_id, action, workflow)
+        options = StepOptions(
+            depends_on=depends_on,
+            when=when,
+            timeout=timeout,
+            total_timeout=total_timeout,
+            join=join,
             allow_failure=allow_failure,
-            retry=retry.to_proto() if retry else None,
+            retry=retry,
+            fallback=fallback,
             concurrency_key=concurrency_key,
-            on_interrupt=_choice("on_interrupt", on_interrupt, _INTERRUPTS),
+            on_interrupt=on_interrupt,
         )
-        if not isinstance(input, NotGiven):
-            self._set_input(step_id, step, action, input)
-        elif step.depends_on:
-            self._input_keys.check_dependencies(step_id, action, step.depends_on)
-        if fallback is not None:
-            self._set_fallback(step, fallback)
-        self._steps.append(step)
-        self._ids.add(step_id)
-        self._remember(action)
-        if fallback is not None and fallback.action is not None:
-            self._remember(fallback.action)
-        return StepHandle(self, step_id, None if isinstance(action, str) else action)
+        made = self._maker.make(step_id, action, input, options)
+        return self._add(made, action, workflow, fallback)
+
+    @overload
+    def for_each(
+        self, step_id: str, *, action: UntypedAction, **options: Unpack[ListOptions]
+    ) -> StepHandle[list[Any]]: ...
+
+    @overload
+    def for_each(
+        self, step_id: str, *, action: TextAction, **options: Unpack[ListOptions]
+    ) -> StepHandle[list[str]]: ...
+
+    @overload
+    def for_each(
+        self, step_id: str, *, action: ListAction[Chunk], **options: Unpack[ListOptions]
+    ) -> StepHandle[list[list[Chunk]]]: ...
+
+    @overload
+    def for_each(
+        self, step_id: str, *, action: StreamAction, **options: Unpack[ListOptions]
+    ) -> StepHandle[list[Any]]: ...
+
+    @overload
+    def for_each(
+        self, step_id: str, *, action: AsyncAction[T], **options: Unpack[ListOptions]
+    ) -> StepHandle[list[T]]: ...
+
+    @overload
+    def for_each(
+        self, step_id: str, *, action: InvokedClass[T], **options: Unpack[ListOptions]
+    ) -> StepHandle[list[T]]: ...
+
+    @overload
+    def for_each(
+        self, step_id: str, *, action: Callable[..., T], **options: Unpack[ListOptions]
+    ) -> StepHandle[list[T]]: ...
+
+    @overload
+    def for_each(
+        self, step_id: str, *, workflow: "Workflow", **options: Unpack[NestedListOptions]
+    ) -> StepHandle[list[dict[str, Any]]]: ...
+
+    def for_each(
+        self,
+        step_id: str,
+        *,
+        over: Over,
+        action: ActionLike | None = None,
+        workflow: "Workflow | None" = None,
+        input: Input | NotGiven = NOT_GIVEN,
+        max_parallelism: int = 0,
+        **options: Any,
+    ) -> StepHandle[Any]:
+        """Add a step that runs an action, or a workflow, once for every item of a list.
+
+            pages = flow.for_each("pages", over=search.output["urls"], action=fetch, input={"url": flow.item})
+
+        The output is the list of the answers, in the order of the items; of no items, `[]`. Each item has a child step
+        of its own, `pages[0]`, `pages[1]`, …, with all options of this one but `depends_on`, `when` and `join`. A child
+        that fails, fails the step, by the workflow's `failure_policy`: at once, or after all children. With
+        `allow_failure`, it leaves `None` in the list, and the step succeeds.
+
+        Args:
+            step_id: The step's id, unique in the workflow.
+            over: The list: a reference (`search.output["urls"]`, `flow.input["urls"]`), an expression, or a list. At
+                most 100,000 items.
+            action: The action that each item gets, as for `step`.
+            workflow: The workflow that each item gets in place of an action. Its `input` is the child's input. The
+                items go through its steps without waiting for each other.
+            input: A child's input, as for `step`; `flow.item` refers to the item. Default: the item.
+            max_parallelism: The largest number of children in flight at once; 0: no limit but the workflow's.
+            options: The other options of `step`.
+
+        Raises:
+            TypeError: As for `step`, or `over` is no list.
+            ValueError: As for `step`.
+        """
+        _check_options(options)
+        self._check_new(step_id, action, workflow)
+        given = cast("StepOptions", options)
+        made = self._maker.make_list(step_id, action, input, given, over, max_parallelism)
+        return self._add(made, action, workflow, given.get("fallback"))
 
     def to_proto(self) -> workflow_pb2.Workflow:
         """Convert to a message of the contract.
@@ -239,59 +355,65 @@ class Workflow:
         workflow = workflow_pb2.Workflow()
         workflow.CopyFrom(self._header)
         workflow.steps.extend(self._steps)
-        workflow.outputs.extend(self._own_ids("outputs", self.outputs or ()))
+        for step in workflow.steps if self._nested else ():
+            if step.id in self._nested:
+                step.workflow.CopyFrom(self._nested[step.id].to_proto())
+        workflow.outputs.extend(own_ids(self, "outputs", self.outputs or ()))
         return workflow
 
     def __repr__(self) -> str:
         return f"<Workflow {self.name!r}: {len(self._steps)} steps>"
 
-    def _remember(self, action: ActionLike) -> None:
-        if isinstance(action, str):
+    def _check_new(self, step_id: str, action: ActionLike | None, workflow: "Workflow | None") -> None:
+        if step_id in self._ids:
+            raise ValueError(f"the workflow has a step {step_id!r} already; ids are unique")
+        if (action is None) == (workflow is None):
+            raise TypeError(f"step {step_id!r}: exactly one of action and workflow is needed")
+        if workflow is None:
             return
-        targets = self._targets.setdefault(name_of(action), [])
-        if not any(is_same_target(action, target) for target in targets):
-            targets.append(action)
+        if not isinstance(workflow, Workflow):
+            raise TypeError(f"step {step_id!r}: workflow must be a Workflow, got {workflow!r}")
+        if _reaches(workflow, self):
+            raise ValueError(f"step {step_id!r}: {self!r} would contain itself")
 
-    def _set_fallback(self, step: workflow_pb2.Step, fallback: Fallback) -> None:
-        if not isinstance(fallback, Fallback):
-            raise TypeError(f'fallback must be a Fallback, such as Fallback("cached_search"), got {fallback!r}')
-        if fallback.action is None:
-            step.fallback.value.CopyFrom(to_payload(fallback.value))
-            return
-        step.fallback.action.action = name_of(fallback.action)
-        if not isinstance(fallback.input, NotGiven):
-            self._set_input(step.id, step.fallback.action, fallback.action, fallback.input)
-
-    def _set_input(
-        self, step_id: str, into: workflow_pb2.Step | workflow_pb2.FallbackAction, action: ActionLike, value: Input
-    ) -> None:
-        fixed, references = extract(value)
-        self._input_keys.check(step_id, action, fixed)
-        for target, reference in references:
-            if reference.owner is not self:
-                raise ValueError(f"step {step_id!r}: {reference!r} belongs to another workflow, {reference.owner!r}")
-            into.bindings.append(reference.to_binding(target))
-        if not isinstance(value, Reference):  # a reference that is the whole input leaves no fixed part
-            into.input.CopyFrom(to_payload(fixed))
-
-    def _own_ids(self, option: str, items: Iterable[StepHandle | str]) -> list[str]:
-        if isinstance(items, str):  # iterable, too: letter by letter
-            raise TypeError(f"{option} must be a list of steps, such as {option}=[{items!r}], got {items!r}")
-        if isinstance(items, StepHandle):
-            raise TypeError(f"{option} must be a list of steps, such as {option}=[{items.id}], got {items!r}")
-        return [self._own_id(item) for item in items]
-
-    def _own_id(self, item: StepHandle | str) -> str:
-        if isinstance(item, str):
-            return item
-        if not isinstance(item, StepHandle):
-            raise TypeError(f"{item!r} is not a step; pass the step itself, or its id")
-        if item.owner is not self:
-            raise ValueError(f"{item!r} belongs to another workflow, {item.owner!r}")
-        return item.id
+    def _add(
+        self,
+        step: workflow_pb2.Step,
+        action: ActionLike | None,
+        workflow: "Workflow | None",
+        fallback: Fallback | None,
+    ) -> StepHandle[Any]:
+        self._steps.append(step)
+        self._ids.add(step.id)
+        if workflow is not None:
+            self._nested[step.id] = workflow
+        for used in (action, fallback.action if fallback is not None else None):
+            if used is not None and not isinstance(used, str):
+                _add_target(self._targets, used)
+        function = None if isinstance(action, str) else action
+        return StepHandle(self, step.id, function, is_list=step.HasField("for_each"))
 
 
-def _choice(option: str, value: str, choices: Mapping[str, Number]) -> Number:
-    if value not in choices:
-        raise ValueError(f"{option} must be one of {', '.join(choices)}, got {value!r}")
-    return choices[value]
+def _reaches(workflow: Workflow, other: Workflow) -> bool:
+    return workflow is other or any(_reaches(nested, other) for nested in workflow.nested)
+
+
+def _add_target(targets: dict[str, list[Callable[..., object]]], action: Callable[..., object]) -> None:
+    """Add a function or class to those of its name, unless it is there."""
+    same_name = targets.setdefault(name_of(action), [])
+    if not any(is_same_target(action, target) for target in same_name):
+        same_name.append(action)
+
+
+def _check_options(options: Mapping[str, object]) -> None:
+    for name in options:
+        if name not in StepOptions.__annotations__:
+            raise TypeError(f"Workflow.for_each() got an unexpected keyword argument {name!r}")
+
+
+def _schema_text(schema: Mapping[str, JSON] | None) -> str:
+    if schema is None:
+        return ""
+    if not isinstance(schema, Mapping):
+        raise TypeError(f"input_schema must be a dict, the JSON Schema of the input, got {schema!r}")
+    return dump_json(schema)

@@ -11,6 +11,7 @@ from stepwave._actions.action import UNKNOWN_ACTION, name_of
 from stepwave._building.requests import Startable
 from stepwave._building.workflow import Workflow
 from stepwave.exceptions import InvalidWorkflow, Violation
+from stepwave.v1 import workflow_pb2
 
 __all__ = ["Register", "UnknownActionHint"]
 
@@ -18,7 +19,8 @@ __all__ = ["Register", "UnknownActionHint"]
 Register: TypeAlias = Callable[[Iterable[object]], None]
 
 _PLACEHOLDER = "MODULE"
-_ACTION_FIELD = re.compile(r"(?:workflow\.)?steps\[(\d+)\]\.(fallback\.)?")
+_ACTION_FIELD = re.compile(r"(?:workflow\.)?(steps\[\d+\](?:\.workflow\.steps\[\d+\])*)\.(fallback\.)?")
+_INDEX = re.compile(r"\d+")
 
 
 class UnknownActionHint(AbstractContextManager[None]):
@@ -53,15 +55,24 @@ class UnknownActionHint(AbstractContextManager[None]):
         if not isinstance(self._workflow, Workflow):
             yield _PLACEHOLDER
             return
-        steps = self._workflow.to_proto().steps
+        workflow = self._workflow.to_proto()
         modules = {name_of(target): _module_of(target) for target in self._workflow.actions}
         for violation in unknown:
             place = _ACTION_FIELD.match(violation.field)
             if place is None:
                 yield _PLACEHOLDER
                 continue
-            step = steps[int(place[1])]
+            step = _step_at(workflow, place[1])
             yield modules.get(step.fallback.action.action if place[2] else step.action, _PLACEHOLDER)
+
+
+def _step_at(workflow: workflow_pb2.Workflow, path: str) -> workflow_pb2.Step:
+    """Return the step at a path of the contract, such as `steps[0].workflow.steps[2]`."""
+    outer, *inner = (int(index) for index in _INDEX.findall(path))
+    step = workflow.steps[outer]
+    for index in inner:
+        step = step.workflow.steps[index]
+    return step
 
 
 def _module_of(target: object) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 from stepwave._convert.collect import Collector
+from stepwave._convert.paths import outermost
 from stepwave._convert.results import run_from_proto
 from stepwave._model.events import AnyEvent
 from stepwave._model.results import Run, RunResult, State, StepResult
@@ -76,7 +77,7 @@ class WatchedRun:
             ValueError: It has no such step.
         """
         planned = self._collector.planned()
-        if planned is None or step_id in planned:
+        if planned is None or outermost(step_id) in planned:
             return
         near = get_close_matches(step_id, planned[:_COMPARED], 1)
         raise ValueError(f"the run has no step {step_id!r}" + (f"; did you mean {near[0]!r}?" if near else ""))

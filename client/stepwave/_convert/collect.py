@@ -11,6 +11,7 @@ from stepwave._values.payload import Output, from_payload
 from stepwave.v1 import event_pb2, run_pb2, workflow_pb2
 
 from .events import event_from_proto
+from .paths import in_order
 from .results import result_from_proto, step_from_proto
 
 __all__ = ["Collector", "assemble_result"]
@@ -75,8 +76,8 @@ class Collector:
     def _finish(self, message: run_pb2.Result) -> RunResult:
         declared = [step.id for step in self._workflow.steps] if self._workflow else self._planned
         steps = {step_id: self._steps[step_id] for step_id in declared if step_id in self._steps}
-        for step_id, step in self._steps.items():  # steps that were added later
-            steps.setdefault(step_id, step)
+        if len(steps) < len(self._steps):  # steps within others, and steps that were added later
+            steps = {step_id: self._steps[step_id] for step_id in in_order(self._steps, declared, self._workflow)}
         self.result = assemble_result(message, steps, self._workflow)
         return self.result
 

@@ -9,13 +9,16 @@ from stepwave._model.events import (
     RunStarted,
     RunStopping,
     StepChunk,
+    StepExpanded,
     StepFinished,
     StepLog,
     StepProgress,
     StepReady,
     StepRetrying,
     StepsAdded,
+    StepsReused,
     StepStarted,
+    StepStopping,
     StepWaiting,
     UnknownEvent,
     Wave,
@@ -147,6 +150,31 @@ def _steps_added(event: event_pb2.RunEvent, run_id: str, sequence: int, time: da
     return StepsAdded(run_id, sequence, time, tuple(step.id for step in body.steps), _waves(body.waves), body.sealed)
 
 
+def _steps_reused(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
+    body = event.steps_reused
+    outputs = {step_id: from_payload(payload) for step_id, payload in body.outputs.items()}
+    return StepsReused(run_id, sequence, time, body.run_id, outputs)
+
+
+def _step_expanded(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
+    body = event.step_expanded
+    return StepExpanded(
+        run_id=run_id,
+        sequence=sequence,
+        time=time,
+        step_id=body.step_id,
+        item_count=body.item_count if body.HasField("item_count") else None,
+        workflow_name=body.workflow.name,
+        nested_step_ids=tuple(step.id for step in body.workflow.steps),
+        input=from_payload(body.input),
+    )
+
+
+def _step_stopping(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
+    failure = failure_from_proto(event.step_stopping.failure)
+    return StepStopping(run_id, sequence, time, failure.step_id, failure)
+
+
 def _run_stopping(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     body = event.run_stopping
     return RunStopping(run_id, sequence, time, failure_from_proto(body.failure), body.cancel_reason)
@@ -164,5 +192,8 @@ _MAKERS: dict[str, Callable[[event_pb2.RunEvent, str, int, datetime], AnyEvent]]
     "step_ready": _step_ready,
     "wave_finished": _wave_finished,
     "steps_added": _steps_added,
+    "steps_reused": _steps_reused,
+    "step_expanded": _step_expanded,
+    "step_stopping": _step_stopping,
     "run_stopping": _run_stopping,
 }

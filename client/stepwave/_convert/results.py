@@ -38,7 +38,7 @@ from stepwave._model.results import (
     WaitCause,
     WaitingSteps,
 )
-from stepwave._values.payload import Output, from_payload, load_json
+from stepwave._values.payload import JSON, Output, from_payload, load_json
 from stepwave.v1 import event_pb2, orchestrator_pb2, run_pb2, workflow_pb2
 
 __all__ = [
@@ -114,6 +114,7 @@ def run_from_proto(message: run_pb2.Run, waiting: Iterable[orchestrator_pb2.Wait
         rerun_of=message.rerun_of,
         paused=message.paused,
         missing_actions=tuple(message.missing_actions),
+        workflow_digest=message.workflow_digest,
         waiting=tuple(map(_waiting, waiting)),
     )
 
@@ -299,15 +300,19 @@ def _planned_binding(message: workflow_pb2.Binding) -> PlannedBinding:
 
 def action_from_proto(message: orchestrator_pb2.Action) -> ActionInfo:
     """Convert an action of the contract."""
-    schema = load_json(message.input_schema) if message.input_schema else {}
     return ActionInfo(
         name=message.name,
         description=message.description,
-        input_schema=schema if isinstance(schema, dict) else {},
+        input_schema=_schema(message.input_schema),
         streaming=message.streaming,
         source=message.source,
         limits=tuple(map(_limit, message.limits)),
     )
+
+
+def _schema(text: str) -> Mapping[str, JSON]:
+    schema = load_json(text) if text else {}
+    return schema if isinstance(schema, dict) else {}
 
 
 def _limit(message: orchestrator_pb2.Limit) -> ActionLimit:
@@ -337,7 +342,13 @@ def _adaptive(message: orchestrator_pb2.AdaptiveLimit) -> AdaptiveLimit:
 
 def workflow_from_proto(message: orchestrator_pb2.NamedWorkflow) -> NamedWorkflow:
     """Convert a named workflow of the contract."""
-    return NamedWorkflow(name=message.name, step_count=message.step_count, labels=dict(message.labels))
+    return NamedWorkflow(
+        name=message.name,
+        step_count=message.step_count,
+        labels=dict(message.labels),
+        digest=message.digest,
+        input_schema=_schema(message.input_schema),
+    )
 
 
 def server_info_from_proto(message: orchestrator_pb2.ServerInfo) -> ServerInfo:
@@ -355,6 +366,8 @@ def server_info_from_proto(message: orchestrator_pb2.ServerInfo) -> ServerInfo:
             max_runs=limits.max_runs,
             max_attempts_in_flight=limits.max_attempts_in_flight,
             default_step_timeout=_span(limits.default_step_timeout),
+            max_items=limits.max_items,
+            default_idle_timeout=_span(limits.default_idle_timeout),
         ),
         capabilities=tuple(message.capabilities),
         start_time=moment(message.start_time),

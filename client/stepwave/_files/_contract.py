@@ -1,7 +1,7 @@
 """The form of the contract's fields in a file, derived from their descriptors, so new fields need no code."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from functools import cache
 
@@ -16,18 +16,22 @@ __all__ = [
     "DURATION_PATTERN",
     "EXTENSION",
     "INTEGER_BOUNDS",
+    "OVER",
     "REFERENCES",
     "SHORT_FORMS",
     "choices",
     "enum_names",
     "holds_references",
     "is_duration",
+    "is_json_text",
     "is_map",
     "is_payload",
+    "keys",
     "map_value",
     "parse_duration",
     "parse_seconds",
     "reachable",
+    "rivals",
 ]
 
 DURATION_PATTERN = r"([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+"
@@ -48,6 +52,13 @@ EXTENSION = "x-"
 
 REFERENCES = {"$from": "step", "$input": "input", "$item": "item", "$secret": "secret", "$cel": "expression"}
 """The keys that make a mapping in an input a reference, and the source of the binding that each sets."""
+
+OVER = "over"
+"""The key of a `for_each` for its list: a reference, or the list itself. The contract has a field for each source."""
+
+_EXTRA_KEYS: Mapping[str, Sequence[str]] = {"ForEach": (OVER,)}
+_EXTRA_RIVALS: Mapping[str, Sequence[Sequence[str]]] = {"Step": (("action", "workflow"), ("retry", "workflow"))}
+_JSON_TEXTS = frozenset({"stepwave.v1.Workflow.input_schema"})
 
 _DURATION = re.compile(DURATION_PATTERN, re.ASCII)
 _DURATION_PART = re.compile(r"([0-9.]+)([a-zµ]+)", re.ASCII)
@@ -102,6 +113,24 @@ def enum_names(enum: EnumDescriptor) -> dict[str, int]:
 def choices(descriptor: Descriptor) -> Iterator[OneofDescriptor]:
     """Yield the oneofs of a message, without the synthetic ones of optional fields."""
     return (oneof for oneof in descriptor.oneofs if len(oneof.fields) > 1)
+
+
+def keys(descriptor: Descriptor) -> list[str]:
+    """Return the keys that a mapping for a message may have in a file."""
+    return [*descriptor.fields_by_name, *_EXTRA_KEYS.get(descriptor.name, ())]
+
+
+def rivals(descriptor: Descriptor) -> Iterator[list[str]]:
+    """Yield the keys of a message of which a file can have one at most."""
+    for choice in choices(descriptor):
+        yield [*(field.name for field in choice.fields), *_EXTRA_KEYS.get(descriptor.name, ())]
+    for names in _EXTRA_RIVALS.get(descriptor.name, ()):
+        yield list(names)
+
+
+def is_json_text(field: FieldDescriptor) -> bool:
+    """Return whether a field is the JSON text of an object, for which a file can have the object itself."""
+    return field.full_name in _JSON_TEXTS
 
 
 def reachable(root: Descriptor = workflow_pb2.Workflow.DESCRIPTOR) -> Iterator[Descriptor]:

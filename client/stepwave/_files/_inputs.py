@@ -4,14 +4,14 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import NamedTuple
 
-from stepwave._values.json import number_problem, pointer
+from stepwave._values.json import number_problem, parse_json_text, pointer
 from stepwave._values.payload import dump_json
 from stepwave.v1 import payload_pb2, workflow_pb2
 
 from ._contract import REFERENCES
 from ._tree import Entry, Kind, ListNode, MapNode, Node, Place, Scalar, describe, to_json
 
-__all__ = ["PlacedBinding", "data_json", "read_input"]
+__all__ = ["PlacedBinding", "data_json", "object_json", "read_input", "read_list"]
 
 _LITERAL = "$literal"
 _DEFAULT = "default"
@@ -49,12 +49,73 @@ def data_json(node: Node, report: ReportProblem) -> str:
     return text
 
 
+def read_list(node: Node, report: ReportProblem) -> workflow_pb2.ForEach:
+    """Read the list of a `for_each`: a reference, or the list itself. Without a list, the message has no source."""
+    found = workflow_pb2.ForEach()
+    problems: list[tuple[Place, str]] = []
+    reader = _InputReader(lambda place, text: problems.append((place, text)))
+    text = reader.read(node, "")
+    if reader.bindings and not reader.bindings[0].binding.target:
+        _set_list_source(found, *reader.bindings[0], reader.report)
+    elif reader.bindings and isinstance(node, ListNode):
+        example = '{$cel: "[deps.a.output, input.x]"}'
+        reader.report(reader.bindings[0].place, f"a fixed list has no references; write it in CEL, such as {example}")
+    elif text.startswith("["):
+        found.items.json = text
+    elif not problems:
+        reader.report(node.place, f"expected a list, or a reference such as {{$from: step}}, got {describe(node)}")
+    for place, problem in problems:
+        report(place, problem)
+    return found
+
+
+def _set_list_source(
+    found: workflow_pb2.ForEach, binding: workflow_pb2.Binding, place: Place, report: ReportProblem
+) -> None:
+    if binding.HasField("default"):
+        report(place, f'a list has no "{_DEFAULT}"')
+    match binding.WhichOneof("source"):
+        case "step":
+            found.step.CopyFrom(binding.step)
+        case "input":
+            found.input = binding.input
+        case "expression":
+            found.expression = binding.expression
+        case other:
+            report(place, f'a list cannot come from ${other}; write {{$cel: "…"}}')
+
+
+def object_json(node: Node, report: ReportProblem) -> str | None:
+    """Return the JSON text of a node that is a mapping, or such a text. No key has a meaning in it."""
+    reader = _InputReader(report)
+    match node:
+        case MapNode():
+            return reader.read_literal(node)
+        case Scalar(kind=Kind.STRING, text=text):
+            if isinstance(_parsed(node, report), dict):
+                return text
+            return None
+    report(node.place, f"expected a mapping, or its JSON text, got {describe(node)}")
+    return None
+
+
+def _parsed(node: Scalar, report: ReportProblem) -> object:
+    try:
+        value = parse_json_text(node.text)
+    except ValueError as error:
+        report(node.place, f"the text is {error}")
+        return None
+    if not isinstance(value, dict):
+        report(node.place, "the text is JSON, but no object")
+    return value
+
+
 class _InputReader:
     """Reads one value and collects its bindings."""
 
     def __init__(self, report: ReportProblem) -> None:
         self.bindings: list[PlacedBinding] = []
-        self._report = report
+        self.report = report
 
     def read(self, node: Node, here: str) -> str:
         """Return the node's JSON text; `here` is the JSON Pointer to it."""
@@ -67,6 +128,11 @@ class _InputReader:
             case MapNode():
                 return self._read_map(node, here)
 
+    def read_literal(self, node: Node) -> str:
+        """Return the JSON text of a node in which no key has a meaning."""
+        self._check_numbers(node)
+        return to_json(node)
+
     def _read_map(self, node: MapNode, here: str) -> str:
         special = next((entry for entry in node if entry.key in REFERENCES or entry.key == _LITERAL), None)
         if special is None:
@@ -76,10 +142,9 @@ class _InputReader:
         allowed = {special.key} if special.key == _LITERAL else {special.key, _DEFAULT}
         for entry in node:
             if entry.key not in allowed:
-                self._report(entry.place, _not_beside(entry.key, special.key))
+                self.report(entry.place, _not_beside(entry.key, special.key))
         if special.key == _LITERAL:
-            self._check_numbers(special.value)
-            return to_json(special.value)
+            return self.read_literal(special.value)
         self._bind(special, node, here)
         return "null"
 
@@ -87,7 +152,7 @@ class _InputReader:
         """Report a key that is almost the name of a reference. In data, `$literal` around the value allows it."""
         for entry in node:
             if entry.key.startswith("$") and (near := get_close_matches(entry.key, [*REFERENCES, _LITERAL], 1)):
-                self._report(entry.place, f'did you mean {near[0]}? For "{entry.key}" as data, put $literal around it')
+                self.report(entry.place, f'did you mean {near[0]}? For "{entry.key}" as data, put $literal around it')
 
     def _check_numbers(self, node: Node) -> None:
         match node:
@@ -102,17 +167,17 @@ class _InputReader:
 
     def _check_number(self, node: Scalar) -> None:
         if node.kind is Kind.NUMBER and (problem := number_problem(node.text)):
-            self._report(node.place, f"holds {problem}")
+            self.report(node.place, f"holds {problem}")
 
     def _bind(self, special: Entry, node: MapNode, here: str) -> None:
         if not (isinstance(special.value, Scalar) and special.value.kind is Kind.STRING):
-            self._report(special.value.place, f"{special.key}: expected a string, got {describe(special.value)}")
+            self.report(special.value.place, f"{special.key}: expected a string, got {describe(special.value)}")
             return
         binding = workflow_pb2.Binding(target=here)
         self._set_source(binding, special.key, special.value)
         default = next((entry.value for entry in node if entry.key == _DEFAULT), None)
         if default is not None:
-            binding.default.CopyFrom(payload_pb2.Payload(json=data_json(default, self._report)))
+            binding.default.CopyFrom(payload_pb2.Payload(json=data_json(default, self.report)))
         self.bindings.append(PlacedBinding(binding, special.value.place))
 
     def _set_source(self, binding: workflow_pb2.Binding, key: str, value: Scalar) -> None:
@@ -121,7 +186,7 @@ class _InputReader:
             return
         step_id, slash, path = value.text.partition("/")
         if not step_id:
-            self._report(value.place, '$from: names no step; write "step" or "step/pointer"')
+            self.report(value.place, '$from: names no step; write "step" or "step/pointer"')
         binding.step.id, binding.step.path = step_id, slash + path
 
 

@@ -1,6 +1,6 @@
 """Converts a tree to the contract's `Workflow` by its descriptors, and collects all problems and places."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from math import isfinite
 from typing import Any, TypeVar, cast
@@ -15,16 +15,19 @@ from ._contract import (
     DURATION_EXAMPLES,
     EXTENSION,
     INTEGER_BOUNDS,
+    OVER,
     SHORT_FORMS,
-    choices,
     enum_names,
     holds_references,
+    is_json_text,
     is_map,
+    keys,
     map_value,
     parse_duration,
     parse_seconds,
+    rivals,
 )
-from ._inputs import data_json, read_input
+from ._inputs import data_json, object_json, read_input, read_list
 from ._tree import Entry, FileProblem, Kind, ListNode, MapNode, Node, Place, Scalar, describe
 
 __all__ = ["Reader", "read_duration"]
@@ -65,12 +68,17 @@ class Reader:
             self._mismatch(node, path, "a mapping")
             return message
         fields = descriptor.fields_by_name
-        known = [entry for entry in node if self._is_known(entry, fields)]
+        known = [entry for entry in node if self._is_known(entry, keys(descriptor))]
         # By number, not in the file's order: bindings in `input` come before those in `bindings`.
-        for key_place, key, value in sorted(known, key=lambda entry: fields[entry.key].number):
+        for key_place, key, value in sorted(
+            known, key=lambda entry: fields[entry.key].number if entry.key in fields else 0
+        ):
             at = f"{path}.{key}" if path else key
             self.where[at] = value.place if isinstance(value, Scalar) else key_place
-            self._field(message, fields[key], value, at)
+            if key == OVER:
+                self._over(message, value, path)
+            else:
+                self._field(message, fields[key], value, at)
         self._check_choices(descriptor, known)
         return message
 
@@ -81,17 +89,18 @@ class Reader:
         return False
 
     def _check_choices(self, descriptor: Descriptor, given: list[Entry]) -> None:
-        for choice in choices(descriptor):
-            names = [field.name for field in choice.fields]
-            rivals = [entry for entry in given if entry.key in names]
-            for entry in rivals[1:]:
-                message = f'"{entry.key}" and "{rivals[0].key}" exclude each other'
+        for names in rivals(descriptor):
+            found = [entry for entry in given if entry.key in names]
+            for entry in found[1:]:
+                message = f'"{entry.key}" and "{found[0].key}" exclude each other'
                 self.problems.append(FileProblem(entry.place, message))
 
     def _field(self, message: Message, field: FieldDescriptor, node: Node, path: str) -> None:
         is_message = field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE
         if holds_references(field):
             self._input(message, node, path)
+        elif is_json_text(field):
+            setattr(message, field.name, object_json(node, self._reporter(path)) or "")
         elif is_map(field):
             self._map(getattr(message, field.name), field, node, path)
         elif field.is_repeated:
@@ -133,17 +142,23 @@ class Reader:
             case Duration():
                 self._duration(message, node, path)
             case payload_pb2.Payload():
-                message.json = data_json(node, lambda place, text: self.problems.append(FileProblem(place, text, path)))
+                message.json = data_json(node, self._reporter(path))
             case _:
                 self._message(message, node, path)
 
     def _input(self, message: Any, node: Node, path: str) -> None:
-        text, bindings = read_input(node, lambda place, text: self.problems.append(FileProblem(place, text, path)))
+        text, bindings = read_input(node, self._reporter(path))
         if text is not None:
             message.input.json = text
         for index, (binding, place) in enumerate(bindings):
             self.where[f"{path.removesuffix('input')}bindings[{index}]"] = place
             message.bindings.append(binding)
+
+    def _over(self, message: Any, node: Node, path: str) -> None:
+        found = read_list(node, self._reporter(f"{path}.{OVER}"))
+        if source := found.WhichOneof("source"):
+            self.where[f"{path}.{source}"] = node.place
+        message.MergeFrom(found)
 
     def _duration(self, message: Duration, node: Node, path: str) -> None:
         try:
@@ -175,6 +190,10 @@ class Reader:
         if text not in names:
             self.problems.append(FileProblem(place, f'unknown value "{text}"; {_suggest(text, names)}', path))
         return names.get(text)
+
+    def _reporter(self, path: str) -> Callable[[Place, str], None]:
+        """Return a function that reports problems of the field at a path."""
+        return lambda place, text: self.problems.append(FileProblem(place, text, path))
 
     def _mismatch(self, node: Node, path: str, expected: str) -> None:
         self.problems.append(FileProblem(node.place, f"expected {expected}, got {describe(node)}", path))

@@ -11,16 +11,19 @@ from ._contract import (
     DURATION_PATTERN,
     EXTENSION,
     INTEGER_BOUNDS,
+    OVER,
     REFERENCES,
     SHORT_FORMS,
-    choices,
     enum_names,
     holds_references,
     is_duration,
+    is_json_text,
     is_map,
     is_payload,
+    keys,
     map_value,
     reachable,
+    rivals,
 )
 
 __all__ = ["DESCRIPTIONS", "workflow_schema"]
@@ -40,11 +43,14 @@ DESCRIPTIONS: Mapping[str, str] = {
     "Workflow.outputs": "Ids of the steps whose outputs are the run's. "
     "Default: every succeeded step that nothing depends on.",
     "Workflow.retry": "The retry policy of steps without one of their own.",
+    "Workflow.input_schema": "A JSON Schema (draft 2020-12) of the run's input. Default: any input.",
     "Step.id": "Unique in the workflow.",
-    "Step.action": "The name of the action.",
+    "Step.action": "The name of the action. A step has an action or a workflow.",
+    "Step.workflow": "A workflow to run in place of an action. Its input is the step's.",
     "Step.depends_on": "Ids of steps that must end before this one starts, beside those that its input refers to.",
     "Step.input": "The action's input, with references: $from, $input, $item, $secret and $cel. "
-    "Default: the outputs of the dependencies by id, or the run's input for a step without dependencies.",
+    "Default: the item of for_each, else the outputs of the dependencies by id, or the run's input for a step without "
+    "dependencies.",
     "Step.bindings": "Values to put into the input; references in `input` are a shorter form.",
     "Step.when": "A CEL expression over `deps` and `input`; false skips the step.",
     "Step.retry": "The step's own retry policy. Default: the workflow's.",
@@ -80,13 +86,14 @@ DESCRIPTIONS: Mapping[str, str] = {
     "ForEach.step": "The list is the output of another step, or part of it.",
     "ForEach.input": "The list is in the run's input: a JSON Pointer.",
     "ForEach.expression": "The list is the value of a CEL expression over `deps` and `input`.",
+    "ForEach.items": "The list itself.",
     "ForEach.max_parallelism": "The largest number of children in flight at once. Default: the run's limit.",
 }
 """The descriptions that editors show, by message and field; run-time descriptors have no comments."""
 
 _REQUIRED = {
     "Workflow": ["name", "steps"],
-    "Step": ["id", "action"],
+    "Step": ["id"],
     "StepOutput": ["id"],
     "FallbackAction": ["action"],
 }
@@ -97,6 +104,7 @@ _REFERENCE_DESCRIPTIONS = {
     "$secret": "The name of a secret of the server.",
     "$cel": "A CEL expression over `deps`, `input` and `item`.",
 }
+_LIST_SOURCES = ("$from", "$input", "$cel")
 _TYPES = {FieldDescriptor.CPPTYPE_STRING: "string", FieldDescriptor.CPPTYPE_BOOL: "boolean"}
 _DURATION: Mapping[str, JSON] = {
     "anyOf": [{"type": "string", "pattern": f"^{DURATION_PATTERN}$"}, {"type": "number", "minimum": 0}]
@@ -115,24 +123,30 @@ def workflow_schema() -> Mapping[str, JSON]:
         **_message(_ROOT),
         "patternProperties": {f"^{EXTENSION}": {}},
         "$defs": {
-            **{descriptor.name: _message(descriptor) for descriptor in reachable(_ROOT) if descriptor is not _ROOT},
+            **{descriptor.name: _message(descriptor) for descriptor in reachable(_ROOT)},
             "input": _value("input", REFERENCES),
             "data": _value("data", {}),
+            "list": _list(),
         },
     }
 
 
 def _message(descriptor: Descriptor) -> dict[str, JSON]:
+    fields = {field.name: _described(field) for field in descriptor.fields}
     schema: dict[str, JSON] = {
         "type": "object",
-        "properties": {field.name: _described(field) for field in descriptor.fields},
+        "properties": fields,
         "additionalProperties": False,
     }
     if descriptor.name in _REQUIRED:
         schema["required"] = _REQUIRED[descriptor.name]
-    rivals = [[field.name for field in choice.fields] for choice in choices(descriptor)]
-    if rivals:
-        schema["allOf"] = [_at_most_one(names) for names in rivals]
+    if OVER in keys(descriptor):
+        schema["properties"] = {OVER: {"$ref": "#/$defs/list"}, **fields}
+    alternatives = [_at_most_one(names) for names in rivals(descriptor)]
+    if descriptor.name == "Step":
+        alternatives.append({"anyOf": [{"required": ["action"]}, {"required": ["workflow"]}]})
+    if alternatives:
+        schema["allOf"] = alternatives
     return schema
 
 
@@ -150,11 +164,25 @@ def _described(field: FieldDescriptor) -> JSON:
 def _field(field: FieldDescriptor) -> Mapping[str, JSON]:
     if holds_references(field):
         return {"$ref": "#/$defs/input"}
+    if is_json_text(field):
+        return {"anyOf": [{"type": "object"}, {"type": "string"}]}
     if is_map(field):
         return {"type": "object", "additionalProperties": _single(map_value(field))}
     if field.is_repeated:
         return {"type": "array", "items": _single(field)}
     return _single(field)
+
+
+def _list() -> JSON:
+    """Return the schema of the list of a `for_each`: a reference without a default, or the list itself."""
+    return {
+        "description": "The list: $from, $input or $cel, or the list itself.",
+        "oneOf": [
+            {"type": "array", "items": {"$ref": "#/$defs/data"}},
+            *({"type": "object", "allOf": [_closed(key, {key: _source(key)})]} for key in _LIST_SOURCES),
+            {"type": "object", "allOf": [_literal({"type": "array"})]},
+        ],
+    }
 
 
 def _single(field: FieldDescriptor) -> Mapping[str, JSON]:
@@ -179,17 +207,25 @@ def _value(name: str, references: Mapping[str, str]) -> JSON:
     return {
         "items": {"$ref": f"#/$defs/{name}"},
         "if": {"type": "object", "anyOf": [{"required": [key]} for key in special]},
-        "then": {"oneOf": [*map(_reference, references), _literal()]},
+        "then": {
+            "oneOf": [*map(_reference, references), _literal({"description": "Data in which no key is a reference."})]
+        },
         "else": {"additionalProperties": {"$ref": f"#/$defs/{name}"}},
     }
 
 
 def _reference(key: str) -> JSON:
-    source: JSON = {"type": "string", "description": _REFERENCE_DESCRIPTIONS[key]}
     default: JSON = {"$ref": "#/$defs/data", "description": DESCRIPTIONS["Binding.default"]}
-    return {"properties": {key: source, "default": default}, "required": [key], "additionalProperties": False}
+    return _closed(key, {key: _source(key), "default": default})
 
 
-def _literal() -> JSON:
-    value: JSON = {"description": "Data in which no key is a reference."}
-    return {"properties": {"$literal": value}, "required": ["$literal"], "additionalProperties": False}
+def _source(key: str) -> JSON:
+    return {"type": "string", "description": _REFERENCE_DESCRIPTIONS[key]}
+
+
+def _literal(value: JSON) -> JSON:
+    return _closed("$literal", {"$literal": value})
+
+
+def _closed(required: str, properties: Mapping[str, JSON]) -> JSON:
+    return {"properties": properties, "required": [required], "additionalProperties": False}

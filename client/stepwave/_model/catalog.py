@@ -215,11 +215,21 @@ class ActionInfo(Plain):
 
 @dataclass(frozen=True, slots=True)
 class NamedWorkflow(Plain):
-    """A named workflow of a server."""
+    """A named workflow of a server.
+
+    Attributes:
+        name: The name of the workflow.
+        step_count: The number of its steps.
+        labels: Its labels.
+        digest: Its digest, as in `Run.workflow_digest`.
+        input_schema: The JSON Schema of its input; empty: any input.
+    """
 
     name: str
     step_count: int
     labels: Mapping[str, str]
+    digest: str = ""
+    input_schema: Mapping[str, JSON] = field(default_factory=dict, metadata=PAYLOADS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +244,8 @@ class ServerLimits(Plain):
         max_runs: Runs under way at once.
         max_attempts_in_flight: Attempts in flight at once, over all runs.
         default_step_timeout: The longest that an attempt may take, if its step has no timeout.
+        max_items: Items in a list that a step runs over.
+        default_idle_timeout: The longest that an open run may be idle, if it has no such timeout of its own.
     """
 
     max_steps: int
@@ -243,6 +255,8 @@ class ServerLimits(Plain):
     max_runs: int
     max_attempts_in_flight: int
     default_step_timeout: timedelta
+    max_items: int = 0
+    default_idle_timeout: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True, slots=True)

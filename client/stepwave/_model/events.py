@@ -3,13 +3,14 @@
 The streams yield `AnyEvent`, the union of all events. So type checkers narrow an event by its class and by its `kind`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from typing import ClassVar, Literal, TypeAlias
 
 from stepwave._values.payload import JSON, Output
-from stepwave._values.plain import PAYLOAD, Plain
+from stepwave._values.plain import PAYLOAD, PAYLOADS, Plain
 
 from .results import Failure, RunResult, StepResult, WaitCause
 
@@ -21,14 +22,17 @@ __all__ = [
     "RunStarted",
     "RunStopping",
     "StepChunk",
+    "StepExpanded",
     "StepFinished",
     "StepLog",
     "StepProgress",
     "StepReady",
     "StepRetrying",
     "StepStarted",
+    "StepStopping",
     "StepWaiting",
     "StepsAdded",
+    "StepsReused",
     "UnknownEvent",
     "WaitCause",
     "Wave",
@@ -114,7 +118,7 @@ class StepStarted(Event):
         action: The attempt's action.
         wave: The step's wave.
         attempt: The attempt, from 1.
-        deadline: The time of the attempt's timeout; `None`: no timeout.
+        deadline: The time of the attempt's timeout; `None`: no timeout, as for a `core.wait` without one.
         ready_time: When the step became ready.
     """
 
@@ -293,6 +297,60 @@ class StepsAdded(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StepExpanded(Event):
+    """A step became several: the children of a `for_each`, or the steps of a workflow that it runs.
+
+    Each of them has events of its own, and the step ends after all of them. Children have the ids `id[0]`, `id[1]`, …,
+    and a workflow's steps `id/step`.
+
+    Attributes:
+        step_id: The step.
+        item_count: The number of its children; `None`: it runs a workflow.
+        workflow_name: The name of the workflow that its action chose; empty: its action chose none.
+        nested_step_ids: The ids of that workflow's steps within it, in the order of their declaration.
+        input: The input of that workflow.
+    """
+
+    kind: ClassVar[Literal["step_expanded"]] = "step_expanded"
+
+    step_id: str
+    item_count: int | None
+    workflow_name: str
+    nested_step_ids: tuple[str, ...]
+    input: Output = field(metadata=PAYLOAD)
+
+
+@dataclass(frozen=True, slots=True)
+class StepStopping(Event):
+    """A step that became several timed out. None of its steps starts any more, and running attempts are interrupted.
+
+    Attributes:
+        step_id: The step.
+        failure: Why it stops.
+    """
+
+    kind: ClassVar[Literal["step_stopping"]] = "step_stopping"
+
+    step_id: str
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class StepsReused(Event):
+    """Outputs of an earlier run were taken over, for steps that are not known yet. They succeed as soon as they are.
+
+    Attributes:
+        reused_from: The earlier run.
+        outputs: The outputs by step id.
+    """
+
+    kind: ClassVar[Literal["steps_reused"]] = "steps_reused"
+
+    reused_from: str
+    outputs: Mapping[str, Output] = field(metadata=PAYLOADS)
+
+
+@dataclass(frozen=True, slots=True)
 class RunStopping(Event):
     """The run was cancelled or timed out. No more steps start, and running attempts are interrupted.
 
@@ -336,6 +394,9 @@ AnyEvent: TypeAlias = (
     | StepFinished
     | WaveFinished
     | StepsAdded
+    | StepsReused
+    | StepExpanded
+    | StepStopping
     | RunStopping
     | RunFinished
     | UnknownEvent

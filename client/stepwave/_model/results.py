@@ -130,7 +130,7 @@ class StepResult(Plain):
     """The result of a step.
 
     Attributes:
-        step_id: The step.
+        step_id: The step: its id, or for a step within another one the path to it, such as `pages[3]/fetch`.
         action: The step's action.
         state: The step's state: an end state in a `StepFinished`, any state in `steps`.
         wave: The step's topological level, from 0.
@@ -244,6 +244,7 @@ class Run(Plain):
         paused: Whether it was under way when its server started with the setting not to continue such runs.
         missing_actions: Actions that its steps need and the server lacks; the first 20. The run continues when a server
             with these actions starts.
+        workflow_digest: The digest of its workflow: SHA-256 in hexadecimal. Equal workflows have equal digests.
         waiting: Why ready steps have not started, the most frequent cause first. Only `get` returns it.
     """
 
@@ -262,6 +263,7 @@ class Run(Plain):
     rerun_of: str = ""
     paused: bool = False
     missing_actions: tuple[str, ...] = ()
+    workflow_digest: str = ""
     waiting: tuple[WaitingSteps, ...] = ()
 
 

@@ -16,6 +16,7 @@ from .process.standard_streams import read_stdin
 __all__ = ["Source", "find_workflow"]
 
 _BUILT_IN_PREFIX = "core."
+_NESTED = "core.workflow"  # the action of a step that runs a workflow
 _STANDARD_INPUT = "-"
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
 
@@ -35,13 +36,15 @@ class Source:
     @property
     def actions(self) -> dict[str, str]:
         """The steps' actions by step id; empty for a workflow of the server."""
-        return {} if isinstance(self.definition, str) else {step.id: step.action for step in self.definition.steps}
+        if isinstance(self.definition, str):
+            return {}
+        return {step.id: step.action or _NESTED for step in self.definition.steps}
 
     def local_command(self, command: str) -> str:
         """Return the command line that runs this workflow in its own process; empty: the server has the workflow."""
         if self.loaded is None:
             return ""
-        built_in = all(action.startswith(_BUILT_IN_PREFIX) for action in self.actions.values())
+        built_in = all(action.startswith(_BUILT_IN_PREFIX) for action in _all_actions(self.loaded.message))
         return f"stepwave {command} {self.loaded.source} {'--local' if built_in else '--actions MODULE'}"
 
     def change(self, labels: Mapping[str, str] | None, max_parallelism: int | None) -> None:
@@ -72,6 +75,15 @@ class Source:
             if self.loaded is None or not error.violations:
                 raise
             raise CommandError(_located_violations(self.loaded, error)) from error
+
+
+def _all_actions(workflow: workflow_pb2.Workflow) -> Iterator[str]:
+    """Yield the actions of a workflow's steps, and of those of workflows within them."""
+    for step in workflow.steps:
+        if step.HasField("workflow"):
+            yield from _all_actions(step.workflow)
+        else:
+            yield step.action
 
 
 def find_workflow(name: str) -> Source:

@@ -12,12 +12,13 @@ SURFACE = {
     "LimitExceeded NotFound OutOfRange ParallelFailed ReplayDiverged RunCancelled RunFailed RunLost ServerError "
     "ServerUnavailable StepwaveError Unsupported Violation",
     "clients": "AsyncClient Client EventStream RunHandle SyncEventStream SyncRunHandle TextChunk",
-    "building": "Fallback Reference Rerun Retry StepHandle Workflow",
+    "building": "Cel Expression Fallback Reference Rerun Retry StepHandle Workflow size",
     "actions": "ActionError Answer Blob Context JSON action",
     "results": "Counts Failure FailureCause FailureReason Run RunExport RunResult SkipCause SkipReason State "
     "StepResult WaitingSteps",
-    "events": "AnyEvent Event LogLevel RunFinished RunStarted RunStopping StepChunk StepFinished StepLog StepProgress "
-    "StepReady StepRetrying StepStarted StepWaiting StepsAdded UnknownEvent WaitCause Wave WaveFinished WaveStarted",
+    "events": "AnyEvent Event LogLevel RunFinished RunStarted RunStopping StepChunk StepExpanded StepFinished StepLog "
+    "StepProgress StepReady StepRetrying StepStarted StepStopping StepWaiting StepsAdded StepsReused UnknownEvent "
+    "WaitCause Wave WaveFinished WaveStarted",
     "reports": "CodeLine Phase PhaseKind RunExplanation RunReport StepExplanation StepReport TimeParts",
     "servers": "ActionInfo ActionLimit AdaptiveLimit InputRule NamedWorkflow Plan PlannedBinding "
     "PlannedFallback PlannedRetry PlannedStep RateLimit "

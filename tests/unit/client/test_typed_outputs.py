@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import get_type_hints
 
 from stepwave import Workflow
-from stepwave._building.action_types import StepOptions
+from stepwave._building.action_types import ListOptions, NestedOptions, StepOptions
 from unit.client.type_checker import mypy
 
 ACTIONS = """
@@ -13,7 +13,9 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypedDict, assert_type
-from stepwave import Answer, Context, RunResult, StepHandle, Workflow, action
+from stepwave import (
+    Answer, Cel, Context, Expression, RunResult, State, StepHandle, Workflow, action, size
+)
 from stepwave.testing import ScriptedRun
 
 @dataclass
@@ -127,6 +129,36 @@ assert_type(flow.step("d", anything), StepHandle[Any])
 assert_type(flow.step("e", anything_streamed), StepHandle[Any])
 """
 
+LISTS = """
+urls = flow.input["urls"]
+assert_type(flow.for_each("a", over=urls, action=weather, input={"city": flow.item}), StepHandle[list[str]])
+assert_type(flow.for_each("b", over=["x", {"y": 1}], action=news, max_parallelism=8), StepHandle[list[list[Hit]]])
+assert_type(flow.for_each("c", over=urls + ["x"], action=write, retry=None), StepHandle[list[str]])
+assert_type(flow.for_each("d", over=urls, action=count), StepHandle[list[list[int]]])
+assert_type(flow.for_each("e", over=urls, action=Search), StepHandle[list[list[Hit]]])
+assert_type(flow.for_each("f", over=urls, action=forecast), StepHandle[list[Weather]])
+assert_type(flow.for_each("g", over=urls, action="core.echo"), StepHandle[list[Any]])
+assert_type(flow.for_each("h", over=urls, action=mixed), StepHandle[list[Any]])
+"""
+
+WORKFLOWS = """
+body = Workflow("body", input_schema={"type": "object"})
+assert_type(flow.step("a", workflow=body, input={"x": 1}, timeout=3), StepHandle[dict[str, Any]])
+assert_type(flow.for_each("b", over=urls, workflow=body), StepHandle[list[dict[str, Any]]])
+"""
+
+EXPRESSIONS = """
+search = flow.step("search", Search)
+n = search.output["n"]
+assert_type(n > 3, Expression)
+assert_type(n == None, Expression)
+assert_type((3 < n) & ~(search.state == State.FAILED) | True, Expression)
+assert_type(1 - n * 2 / 4 + 1.5, Expression)
+assert_type(size(n.in_(["a", n])), Expression)
+flow.step("a", "core.echo", {"n": n + 1, "m": n.default([]), "c": Cel("input.x")}, when=n > 3)
+flow.step("b", "core.echo", when="true")
+"""
+
 RESULTS = """
 def read(result: RunResult, run: ScriptedRun, unnamed: StepHandle, several: list[StepHandle]) -> None:
     sky = flow.step("sky", weather)
@@ -156,14 +188,23 @@ WRONG = {
     'flow.step("b", weather, timeout="3")': "No overload variant",
     'flow.step("c", weather, timeuot=3)': 'did you mean "timeout"?',
     'flow.step("d", weather, {"city": {"Oslo"}})': 'incompatible type "str": "set[str]"',
-    'flow.step("e", weather).output + "!"': "Unsupported left operand type",
+    'flow.step("e", weather) > 3': "Unsupported operand types for <",
+    'flow.step("e", weather)["x"]': "is not indexable",
+    'flow.input["a"] + {"x": 1}': "Unsupported operand types for +",
+    '"a" in flow.input': "Unsupported right operand type for in",
+    'flow.step("g")': "No overload variant",
+    'flow.step("h", weather, when=True)': "No overload variant",
+    'flow.step("i", workflow=flow, retry=None)': "No overload variant",
+    'flow.for_each("j", action=weather)': "No overload variant",
+    'flow.for_each("k", over=[1], action=weather, timeuot=3)': "No overload variant",
+    'flow.for_each("l", over=[1])': "No overload variant",
     'def get(result: RunResult) -> int: return result[flow.step("f", weather)]': 'got "str", expected "int"',
     "def each(result: RunResult) -> None: list(result)": 'No overload variant of "list"',
 }
 
 
 def test_mypy_sees_the_types_of_answers_in_steps_and_results(tmp_path: Path) -> None:
-    code = "".join([ACTIONS, MARKED, STEPS, STREAMS, CLASSES, UNKNOWN, RESULTS])
+    code = "".join([ACTIONS, MARKED, STEPS, STREAMS, CLASSES, UNKNOWN, LISTS, WORKFLOWS, EXPRESSIONS, RESULTS])
     assert mypy(code, tmp_path).startswith("Success")
 
 
@@ -176,5 +217,7 @@ def test_mypy_rejects_what_does_not_fit(tmp_path: Path) -> None:
 
 def test_type_checkers_know_all_options_of_a_step() -> None:
     implementation = inspect.signature(Workflow.step).parameters.values()
-    options = [it.name for it in implementation if it.kind is it.KEYWORD_ONLY]
-    assert list(get_type_hints(StepOptions)) == options
+    options = {it.name for it in implementation if it.kind is it.KEYWORD_ONLY} - {"workflow"}
+    assert get_type_hints(StepOptions).keys() == options
+    assert get_type_hints(ListOptions).keys() == {*options, "over", "input", "max_parallelism"}
+    assert get_type_hints(NestedOptions).keys() == options - {"retry"}

@@ -195,6 +195,16 @@ def test_an_unknown_step_is_refused_once_the_plan_was_read() -> None:
         next(chunks)
 
 
+def test_a_step_within_another_is_refused_only_if_the_outer_one_is_unknown() -> None:
+    flow = Workflow("w")
+    flow.for_each("pages", over=[1], action="core.echo")
+    handle = SyncRunHandle(session(ScriptedTransport()).run(flow))
+    with pytest.raises(ValueError, match=r"the run has no step 'page\[0\]'"):
+        handle.text("page[0]")
+    handle.text("pages[0]")
+    handle.text("pages[0]/fetch")
+
+
 def test_a_part_of_the_plan_does_not_refuse_a_step() -> None:
     events = [planned(2, "b", step_count=2), finished(3, output='"x"'), run_finished(4)]
     assert list(watch(*events, after=1).text("a")) == ["x"]

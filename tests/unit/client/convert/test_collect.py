@@ -58,6 +58,24 @@ def test_steps_outside_the_plan_come_last() -> None:
     assert list(result.steps) == ["a", "added"]
 
 
+def test_steps_within_others_follow_them_by_item_and_by_declaration() -> None:
+    known = workflow(pages=[], last=["pages"])
+    known.steps[0].workflow.CopyFrom(workflow(fetch=[], clean=["fetch"]))
+    ended = ["pages[10]", "pages[2]/clean", "pages[2]/fetch", "pages[2]", "last", "pages[10]/fetch", "pages"]
+    events = [*(finished(number, step_id) for number, step_id in enumerate(ended, 2)), run_finished(9)]
+    ordered = ["pages", "pages[2]", "pages[2]/fetch", "pages[2]/clean", "pages[10]", "pages[10]/fetch", "last"]
+    assert list(collect(*events, known=known).steps) == ordered
+    assert list(collect(plan(["pages"], ["last"]), *events).steps) == [
+        *["pages", "pages[2]", "pages[2]/clean", "pages[2]/fetch", "pages[10]", "pages[10]/fetch", "last"]
+    ]
+
+
+def test_the_outputs_of_a_run_are_those_of_its_own_steps() -> None:
+    known = workflow(pages=[])
+    events = [finished(2, "pages[0]", "1"), finished(3, "pages", "[1]"), run_finished(4, outputs=outputs(pages="[1]"))]
+    assert collect(*events, known=known).outputs == {"pages": [1]}
+
+
 def test_omitted_outputs_are_filled_in_from_the_steps() -> None:
     result = collect(
         finished(2, "a", '"large"'),

@@ -22,7 +22,9 @@ from stepwave import (
     SkipCause,
     SkipReason,
     State,
+    StepExpanded,
     StepResult,
+    StepStopping,
     UnknownEvent,
     WaitCause,
 )
@@ -140,8 +142,10 @@ def test_a_step_with_a_used_fallback_keeps_the_original_failure() -> None:
 
 
 def test_a_run_names_the_run_it_repeats_and_what_it_waits_for() -> None:
-    run = run_from_proto(run_pb2.Run(rerun_of="earlier", paused=True, missing_actions=["search"]))
+    message = run_pb2.Run(rerun_of="earlier", paused=True, missing_actions=["search"], workflow_digest="ab12")
+    run = run_from_proto(message)
     assert (run.rerun_of, run.paused, run.missing_actions) == ("earlier", True, ("search",))
+    assert run.workflow_digest == "ab12"
 
 
 def test_a_skipped_step_has_a_reason_and_no_times() -> None:
@@ -214,6 +218,9 @@ EVENTS: dict[str, object] = {
     "step_finished": event_pb2.StepFinished(result=run_pb2.StepResult(step_id="a", state=run_pb2.STATE_FAILED)),
     "wave_finished": event_pb2.WaveFinished(wave=1),
     "steps_added": event_pb2.StepsAdded(steps=[workflow_pb2.Step(id="c")], sealed=True),
+    "steps_reused": event_pb2.StepsReused(run_id="earlier", outputs={"pages[0]": payload_pb2.Payload(json="[1]")}),
+    "step_expanded": event_pb2.StepExpanded(step_id="pages", item_count=0),
+    "step_stopping": event_pb2.StepStopping(failure=run_pb2.Failure(step_id="pages", message="late")),
     "run_stopping": event_pb2.RunStopping(failure=run_pb2.Failure(reason=run_pb2.FAILURE_REASON_CANCELLED)),
 }
 
@@ -241,6 +248,30 @@ def test_details_of_events_are_read() -> None:
     assert event_of(step_log=event_pb2.StepLog(level=99)).to_dict()["level"] == "unknown"  # type: ignore[arg-type]  # newer
     assert event_of(step_waiting=EVENTS["step_waiting"]).to_dict()["cause"] == "rate"
     assert event_of(steps_added=EVENTS["steps_added"]).to_dict()["step_ids"] == ["c"]
+
+
+def test_a_step_that_became_several_says_of_what_it_consists() -> None:
+    of_items = event_of(step_expanded=EVENTS["step_expanded"])
+    workflow = workflow_pb2.Workflow(name="page", steps=[workflow_pb2.Step(id="fetch"), workflow_pb2.Step(id="clean")])
+    message = event_pb2.StepExpanded(step_id="sub", workflow=workflow, input=payload_pb2.Payload(json='{"url":"a"}'))
+    of_steps = event_of(step_expanded=message)
+    assert of_items == StepExpanded("r", 7, NOON, "pages", 0, "", (), None)
+    assert of_steps == StepExpanded("r", 7, NOON, "sub", None, "page", ("fetch", "clean"), {"url": "a"})
+
+
+def test_a_step_that_is_stopping_has_its_failure() -> None:
+    event = event_of(step_stopping=EVENTS["step_stopping"])
+    assert isinstance(event, StepStopping)
+    assert (event.step_id, event.failure.message) == ("pages", "late")
+
+
+def test_outputs_that_were_taken_over_are_read() -> None:
+    said = event_of(steps_reused=EVENTS["steps_reused"]).to_dict()
+    assert (said["reused_from"], said["outputs"]) == ("earlier", {"pages[0]": [1]})
+
+
+def test_an_attempt_without_a_timeout_has_no_deadline() -> None:
+    assert event_of(step_started=event_pb2.StepStarted(step_id="a")).to_dict()["deadline"] is None
 
 
 def test_plain_values_have_payloads_unchanged_and_bytes_in_base64() -> None:
@@ -312,10 +343,24 @@ def test_capabilities_of_a_server_are_read() -> None:
     action = action_from_proto(orchestrator_pb2.Action(name="a", input_schema='{"type":"object"}', streaming=True))
     assert (action.name, action.input_schema, action.streaming) == ("a", {"type": "object"}, True)
     assert action_from_proto(orchestrator_pb2.Action(name="a")).input_schema == {}
-    named = workflow_from_proto(orchestrator_pb2.NamedWorkflow(name="w", step_count=3, labels={"k": "v"}))
-    assert named.to_dict() == {"name": "w", "step_count": 3, "labels": {"k": "v"}}
+    named = workflow_from_proto(
+        orchestrator_pb2.NamedWorkflow(
+            name="w", step_count=3, labels={"k": "v"}, digest="ab12", input_schema='{"type":"object"}'
+        )
+    )
+    assert named.to_dict() == {
+        "name": "w",
+        "step_count": 3,
+        "labels": {"k": "v"},
+        "digest": "ab12",
+        "input_schema": {"type": "object"},
+    }
+    assert workflow_from_proto(orchestrator_pb2.NamedWorkflow(name="w")).input_schema == {}
     message = orchestrator_pb2.ServerInfo(version="1", start_time=stamp(NOON), draining=True)
     message.limits.default_step_timeout.FromTimedelta(timedelta(minutes=10))
+    message.limits.default_idle_timeout.FromTimedelta(timedelta(minutes=5))
+    message.limits.max_items = 100_000
     info = server_info_from_proto(message)
     assert (info.version, info.start_time, info.draining) == ("1", NOON, True)
     assert info.limits.to_dict()["default_step_timeout"] == 600.0
+    assert (info.limits.max_items, info.limits.default_idle_timeout) == (100_000, timedelta(minutes=5))

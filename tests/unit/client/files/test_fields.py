@@ -36,7 +36,7 @@ steps:
   for_each: {step: {id: search, path: /hits}, max_parallelism: 2}
   fallback: {action: {action: other, input: {city: {$input: /city}}}}
 """
-KEYS = "name, steps, scheduling, failure_policy, max_parallelism, timeout, labels, outputs, retry"
+KEYS = "name, steps, scheduling, failure_policy, max_parallelism, timeout, labels, outputs, retry, input_schema"
 
 
 def complaint(text: str) -> str:

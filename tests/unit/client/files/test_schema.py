@@ -16,6 +16,10 @@ def workflow(**step: object) -> dict[str, object]:
     return {"name": "a", "steps": [{"id": "s", "action": "x", **step}]}
 
 
+def nested(body: object, **step: object) -> dict[str, object]:
+    return {"name": "a", "steps": [{"id": "s", "workflow": body, **step}]}
+
+
 GOOD = [
     workflow(timeout=5),
     workflow(timeout="1h30m"),
@@ -29,6 +33,15 @@ GOOD = [
     workflow(input=None, timeout="1.5s", join="all_done", retry={"jitter": 0.5, "retryable_reasons": ["timeout"]}),
     workflow(for_each={"step": {"id": "b"}, "max_parallelism": 3}, fallback={"value": [1]}),
     workflow(bindings=[{"target": "/a", "step": {"id": "b", "path": "/c"}, "default": 5}]),
+    workflow(when="deps.b.output > 3", for_each={"over": {"$from": "b/hits"}, "max_parallelism": 3}),
+    workflow(for_each={"over": {"$input": ""}}, input={"a": {"$item": "/x"}, "b": {"$cel": "1 + 1", "default": 0}}),
+    workflow(for_each={"over": {"$cel": "input.a + ['b']"}}),
+    workflow(for_each={"over": ["a", {"b": [1, {"$literal": {"$from": 1}}]}]}),
+    workflow(for_each={"over": {"$literal": [{"$from": 1}]}}),
+    workflow(for_each={"over": []}),
+    nested({"name": "b", "steps": [{"id": "s", "workflow": {"name": "c", "steps": [{"id": "s", "action": "x"}]}}]}),
+    {**workflow(), "input_schema": {"type": "object", "$defs": {"$from": {"const": 1}}}},
+    {**workflow(), "input_schema": '{"type": "object"}'},
     {**workflow(), "labels": {"a": "b"}, "outputs": ["s"], "scheduling": "wave", "timeout": "2m"},
 ]
 BAD = [
@@ -49,6 +62,23 @@ BAD = [
     workflow(fallback={"action": 5}),
     workflow(fallback="search"),
     workflow(for_each={"input": "/a", "expression": "b"}),
+    workflow(for_each={"input": "/a", "over": []}),
+    workflow(for_each={"over": "b"}),
+    workflow(for_each={"over": {"a": 1}}),
+    workflow(for_each={"over": {"$from": 1}}),
+    workflow(for_each={"over": {"$from": "b", "default": []}}),
+    workflow(for_each={"over": {"$item": "/a"}}),
+    workflow(for_each={"over": {"$secret": "A"}}),
+    workflow(for_each={"over": {"$literal": 1}}),
+    workflow(for_each={"over": [{"$from": "b"}]}),
+    workflow(for_each={"over": [], "maxparallelism": 1}),
+    workflow(when=True),
+    workflow(workflow={"name": "b", "steps": []}),
+    nested({"name": "b", "steps": []}, retry={"max_attempts": 2}),
+    nested({"name": "b", "steps": [], "x-note": 1}),
+    nested("b"),
+    {**workflow(), "input_schema": [1]},
+    {**workflow(), "input_schema": True},
     {**workflow(), "labels": {"a": 1}},
     {**workflow(), "colour": "red"},
 ]
@@ -74,6 +104,16 @@ def test_schema_and_reader_refuse_the_same(document: object) -> None:
     assert not VALIDATOR.is_valid(document)
     with pytest.raises(WorkflowFileError):
         parse_workflow(json.dumps(document), "flow.json")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"a": 1, "a": 2}', "1e999"])
+def test_an_input_schema_that_is_no_text_of_an_object_is_refused_by_the_reader(text: str) -> None:
+    with pytest.raises(WorkflowFileError, match="input_schema: the text is"):
+        parse_workflow(json.dumps({**workflow(), "input_schema": text}), "flow.json")
+
+
+def test_the_schema_asks_for_an_action_or_a_workflow() -> None:
+    assert not VALIDATOR.is_valid({"name": "a", "steps": [{"id": "s"}]})
 
 
 @pytest.mark.parametrize("missing", ["name", "steps"])
