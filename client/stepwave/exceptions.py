@@ -2,9 +2,9 @@
 
     StepwaveError
     ├── InvalidWorkflow        the workflow or the call is malformed; every problem is listed
-    ├── NotFound               no such run, workflow or action
+    ├── NotFound               no such run, step, workflow or action
     │   └── RunLost            the server restarted without a run that was followed, or the run was deleted
-    ├── AlreadyExists          a run of this id exists with other content
+    ├── AlreadyExists          a run of this id exists with other content, or a step was completed otherwise
     ├── FailedPrecondition     the run is in the wrong state, such as deleting a run that has not ended
     ├── OutOfRange             the sequence is beyond the run's last event, or no longer kept
     ├── Unsupported            the server does not support a field or call
@@ -117,7 +117,7 @@ class RunLost(NotFound):
 
 
 class AlreadyExists(StepwaveError):
-    """Raised when a run of this id exists with other content."""
+    """Raised when a run of this id exists with other content, or a step was completed with another outcome."""
 
 
 class FailedPrecondition(StepwaveError):

@@ -14,7 +14,7 @@ from stepwave.v1 import run_pb2, workflow_pb2
 
 from .references import Input
 
-__all__ = ["NOT_GIVEN", "Fallback", "NotGiven", "Retry", "optional_duration"]
+__all__ = ["NOT_GIVEN", "Fallback", "NotGiven", "Retry", "optional_duration", "reason_number"]
 
 
 class NotGiven(Enum):
@@ -75,7 +75,7 @@ class Retry:
             backoff_multiplier=self.backoff_multiplier or 0.0,
             max_backoff=optional_duration(self.max_backoff),
             jitter=self.jitter,
-            retryable_reasons=[_reason_number(FailureReason(reason)) for reason in self.retryable_reasons],
+            retryable_reasons=[reason_number(reason) for reason in self.retryable_reasons],
         )
 
 
@@ -113,5 +113,12 @@ def optional_duration(length: Seconds | None) -> duration_pb2.Duration | None:
     return None if length is None else to_duration(length)
 
 
-def _reason_number(reason: FailureReason) -> run_pb2.FailureReason.ValueType:
-    return run_pb2.FailureReason.Value(f"FAILURE_REASON_{reason.name}")
+def reason_number(reason: FailureReason | str) -> run_pb2.FailureReason.ValueType:
+    """Return the number of a reason in the contract.
+
+    Raises:
+        ValueError: There is no such reason, or it is `unknown`.
+    """
+    if reason == FailureReason.UNKNOWN:
+        raise ValueError("a failure needs a reason other than `unknown`")
+    return run_pb2.FailureReason.Value(f"FAILURE_REASON_{FailureReason(reason).name}")

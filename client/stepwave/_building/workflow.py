@@ -262,7 +262,7 @@ class Workflow:
             on_interrupt=on_interrupt,
         )
         made = self._maker.make(step_id, action, input, options)
-        return self._add(made, action, workflow, fallback)
+        return self._complete(made, action, workflow, fallback)
 
     @overload
     def for_each(
@@ -343,7 +343,7 @@ class Workflow:
         self._check_new(step_id, action, workflow)
         given = cast("StepOptions", options)
         made = self._maker.make_list(step_id, action, input, given, over, max_parallelism)
-        return self._add(made, action, workflow, given.get("fallback"))
+        return self._complete(made, action, workflow, given.get("fallback"))
 
     def to_proto(self) -> workflow_pb2.Workflow:
         """Convert to a message of the contract.
@@ -376,20 +376,26 @@ class Workflow:
         if _reaches(workflow, self):
             raise ValueError(f"step {step_id!r}: {self!r} would contain itself")
 
-    def _add(
+    def _add(self, step: workflow_pb2.Step) -> None:
+        """Add a step that is complete."""
+        self._steps.append(step)
+        self._ids.add(step.id)
+
+    def _complete(
         self,
         step: workflow_pb2.Step,
         action: ActionLike | None,
         workflow: "Workflow | None",
         fallback: Fallback | None,
     ) -> StepHandle[Any]:
-        self._steps.append(step)
-        self._ids.add(step.id)
+        """Complete and add a step, and return its handle."""
         if workflow is not None:
+            step.workflow.CopyFrom(workflow.to_proto())
             self._nested[step.id] = workflow
         for used in (action, fallback.action if fallback is not None else None):
             if used is not None and not isinstance(used, str):
                 _add_target(self._targets, used)
+        self._add(step)
         function = None if isinstance(action, str) else action
         return StepHandle(self, step.id, function, is_list=step.HasField("for_each"))
 

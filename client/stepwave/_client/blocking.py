@@ -6,6 +6,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from stepwave._actions.failure import FailureReason
+from stepwave._building.references import StepHandle
 from stepwave._building.requests import Definition, Rerun, Startable
 from stepwave._building.workflow import ActionLike
 from stepwave._model.catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
@@ -186,6 +188,22 @@ class Client:
     def cancel(self, run_id: str, reason: str = "") -> Run:
         """Cancel a run. As `AsyncClient.cancel`."""
         return drive(self._session.cancel(run_id, reason))
+
+    def complete_step(self, run_id: str, step: StepHandle | str, output: JSON | Blob = None) -> Run:
+        """Answer a step of the action `core.wait`. As `AsyncClient.complete_step`."""
+        return drive(self._session.complete_step(run_id, step, output))
+
+    def fail_step(
+        self,
+        run_id: str,
+        step: StepHandle | str,
+        message: str,
+        *,
+        reason: FailureReason | str = FailureReason.ACTION_ERROR,
+        retryable: bool = False,
+    ) -> Run:
+        """Fail a step of the action `core.wait`. As `AsyncClient.fail_step`."""
+        return drive(self._session.fail_step(run_id, step, message, reason=reason, retryable=retryable))
 
     def delete(self, run_id: str) -> None:
         """Delete a run that has ended."""

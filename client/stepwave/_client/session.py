@@ -7,6 +7,9 @@ coroutine ends in one step.
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
 
+from stepwave._actions.failure import FailureReason
+from stepwave._building.failure_policies import reason_number
+from stepwave._building.references import StepHandle
 from stepwave._building.requests import Definition, Rerun, RunFilter, Startable, kind_number, set_run, set_workflow
 from stepwave._building.workflow import ActionLike, Workflow
 from stepwave._convert.collect import Collector, assemble_result
@@ -30,6 +33,7 @@ from stepwave._transport.aio import LoopAffinity
 from stepwave._transport.base import (
     ACTIONS,
     CANCEL,
+    COMPLETE,
     DELETE,
     EXPLAIN,
     EXPORT,
@@ -44,10 +48,11 @@ from stepwave._transport.base import (
     WORKFLOWS,
 )
 from stepwave._transport.link import Link
-from stepwave._values.payload import JSON, Blob, Output
+from stepwave._values.payload import JSON, Blob, Output, to_payload
 from stepwave._values.time import Seconds, to_duration, to_seconds
 from stepwave.exceptions import ParallelFailed, ServerError
 from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import run_pb2
 
 from .follow import Follower
 from .functions import Register, UnknownActionHint
@@ -292,6 +297,57 @@ class Session:
         """Cancel a run, and return its current state: it may still be stopping. No effect on one that has ended."""
         request = pb.CancelRunRequest(namespace=self._namespace, run_id=run_id, reason=reason)
         return run_from_proto((await self._link.call(CANCEL, request)).run)
+
+    async def complete_step(self, run_id: str, step: StepHandle | str, output: JSON | Blob = None) -> Run:
+        """Answer a step of the action `core.wait`, such as an approval, and return the run's current state.
+
+        The call may be sent again: the same answer has no further effect.
+
+        Args:
+            run_id: The run.
+            step: The step, or its id; within another step the path to it, such as `pages[3]/approval`.
+            output: The answer: a value that JSON can hold, or a `Blob`.
+
+        Raises:
+            ValueError: JSON cannot hold the output.
+            NotFound: There is no such run or step.
+            FailedPrecondition: The step does not wait: it has not started, has ended otherwise, or has another action.
+            AlreadyExists: The step was completed with another outcome.
+        """
+        request = pb.CompleteStepRequest(output=to_payload(output))
+        return await self._complete(request, run_id, step)
+
+    async def fail_step(
+        self,
+        run_id: str,
+        step: StepHandle | str,
+        message: str,
+        *,
+        reason: FailureReason | str = FailureReason.ACTION_ERROR,
+        retryable: bool = False,
+    ) -> Run:
+        """Fail a step of the action `core.wait`, such as a rejection, and return the run's current state.
+
+        The call may be sent again: the same failure has no further effect.
+
+        Args:
+            run_id: The run.
+            step: The step, as for `complete_step`.
+            message: The failure, for a person.
+            reason: The kind of failure.
+            retryable: Whether the step's retry policy may make another attempt, which waits again.
+
+        Raises:
+            ValueError: There is no such reason.
+            NotFound: As for `complete_step`. The others too.
+        """
+        failure = run_pb2.Failure(reason=reason_number(reason), message=message, retryable=retryable)
+        return await self._complete(pb.CompleteStepRequest(failure=failure), run_id, step)
+
+    async def _complete(self, request: pb.CompleteStepRequest, run_id: str, step: StepHandle | str) -> Run:
+        request.namespace, request.run_id = self._namespace, run_id
+        request.step_id = step if isinstance(step, str) else step.id
+        return run_from_proto((await self._link.call(COMPLETE, request)).run)
 
     async def delete(self, run_id: str) -> None:
         """Delete a run.

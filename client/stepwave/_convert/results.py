@@ -17,6 +17,7 @@ from stepwave._model.catalog import (
     Plan,
     PlannedBinding,
     PlannedFallback,
+    PlannedList,
     PlannedRetry,
     PlannedStep,
     RateLimit,
@@ -78,6 +79,7 @@ _FAILURE_CAUSES = enum_values(run_pb2.FailureCause, "FAILURE_CAUSE_", FailureCau
 _SKIP_CAUSES = enum_values(run_pb2.SkipCause, "SKIP_CAUSE_", SkipCause)
 _WAITS = enum_values(event_pb2.WaitCause, "WAIT_CAUSE_", WaitCause)
 _LOG_LEVELS = enum_values(event_pb2.LogLevel, "LOG_LEVEL_", LogLevel)
+_JOINS = {number: name.removeprefix("JOIN_").lower() for name, number in workflow_pb2.Join.items()}
 _RULES = enum_values(orchestrator_pb2.InputRule, "INPUT_RULE_", InputRule)
 
 
@@ -265,6 +267,22 @@ def _planned_step(message: orchestrator_pb2.PlannedStep) -> PlannedStep:
         total_timeout=_span(message.total_timeout) if message.HasField("total_timeout") else None,
         retry=_planned_retry(message.retry) if message.HasField("retry") else None,
         fallback=_planned_fallback(message.fallback) if message.HasField("fallback") else None,
+        when=message.when,
+        join=_JOINS.get(message.join or workflow_pb2.JOIN_ALL, "unknown"),
+        for_each=_planned_list(message.for_each) if message.HasField("for_each") else None,
+        workflow_name=message.workflow.name,
+        workflow_steps=tuple(step.id for step in message.workflow.steps),
+    )
+
+
+def _planned_list(message: workflow_pb2.ForEach) -> PlannedList:
+    source = message.WhichOneof("source") or "unknown"
+    return PlannedList(
+        source=source,
+        step_id=message.step.id,
+        path=message.step.path or message.input or message.expression,
+        items=from_payload(message.items),
+        max_parallelism=message.max_parallelism,
     )
 
 
@@ -292,10 +310,15 @@ def _planned_fallback(message: workflow_pb2.Fallback) -> PlannedFallback:
 
 def _planned_binding(message: workflow_pb2.Binding) -> PlannedBinding:
     source = message.WhichOneof("source") or "unknown"
-    if source == "step":
-        return PlannedBinding(target=message.target, source=source, step_id=message.step.id, path=message.step.path)
-    path = getattr(message, source) if source != "unknown" else ""
-    return PlannedBinding(target=message.target, source=source, step_id="", path=path)
+    path = message.step.path if source == "step" else getattr(message, source, "")
+    return PlannedBinding(
+        target=message.target,
+        source=source,
+        step_id=message.step.id,
+        path=path,
+        has_default=message.HasField("default"),
+        default=from_payload(message.default),
+    )
 
 
 def action_from_proto(message: orchestrator_pb2.Action) -> ActionInfo:

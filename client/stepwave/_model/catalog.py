@@ -18,6 +18,7 @@ __all__ = [
     "Plan",
     "PlannedBinding",
     "PlannedFallback",
+    "PlannedList",
     "PlannedRetry",
     "PlannedStep",
     "RateLimit",
@@ -27,7 +28,7 @@ __all__ = [
 
 
 class InputRule(StrEnum):
-    """The input of an action: the step's `own`, the `run`'s, or the outputs of its `dependencies` by id."""
+    """The input of an action: the step's `own`, the `run`'s, the outputs of its `dependencies` by id, or the `item`."""
 
     OWN = "own"
     RUN = "run"
@@ -45,12 +46,16 @@ class PlannedBinding(Plain):
         source: The kind of source: `step`, `input`, `item`, `secret` or `expression`.
         step_id: The step whose output it is; empty: another source.
         path: The JSON Pointer into the source, the name of the secret, or the text of the expression.
+        has_default: Whether it has a value for a source that has none.
+        default: That value.
     """
 
     target: str
     source: str
     step_id: str
     path: str
+    has_default: bool = False
+    default: JSON | Blob = field(default=None, metadata=PAYLOAD)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +95,31 @@ class PlannedFallback(Plain):
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedList(Plain):
+    """The list that a step runs over.
+
+    Attributes:
+        source: The kind of source: `step`, `input`, `expression`, or `items` for a fixed list.
+        step_id: The step whose output it is; empty: another source.
+        path: The JSON Pointer into the source, or the text of the expression.
+        items: The fixed list; `None`: another source.
+        max_parallelism: The largest number of children in flight at once; 0: no limit but the workflow's.
+    """
+
+    source: str
+    step_id: str
+    path: str
+    items: JSON | Blob = field(metadata=PAYLOAD)
+    max_parallelism: int
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedStep(Plain):
     """How a step would run.
 
     Attributes:
         step_id: The step.
-        action: The step's action.
+        action: The step's action; `core.workflow`: it runs a workflow.
         wave: The step's topological level, from 0.
         depends_on: The dependencies, with those implied by bindings.
         input_rule: The input of its action.
@@ -105,6 +129,11 @@ class PlannedStep(Plain):
         total_timeout: The longest that all attempts, pauses and waiting may take together; `None`: no limit.
         retry: The step's retry policy, else the workflow's; `None`: no retries.
         fallback: The answer after the last attempt has failed; `None`: there is none.
+        when: The CEL text of its condition; empty: none.
+        join: The condition on its dependencies: `all`, `any` or `all_done`.
+        for_each: The list that it runs over; `None`: it runs once.
+        workflow_name: The name of the workflow that it runs; empty: it runs an action.
+        workflow_steps: The ids of that workflow's steps, in the order of their declaration.
     """
 
     step_id: str
@@ -118,6 +147,11 @@ class PlannedStep(Plain):
     total_timeout: timedelta | None = None
     retry: PlannedRetry | None = None
     fallback: PlannedFallback | None = None
+    when: str = ""
+    join: str = "all"
+    for_each: PlannedList | None = None
+    workflow_name: str = ""
+    workflow_steps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

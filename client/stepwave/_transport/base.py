@@ -9,6 +9,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 __all__ = [
     "ACTIONS",
     "CANCEL",
+    "COMPLETE",
     "DELETE",
     "EXECUTE",
     "EXPLAIN",
@@ -63,6 +64,7 @@ STEPS: Unary[pb.ListStepResultsRequest, pb.ListStepResultsResponse] = Unary("Lis
 LOGS: Unary[pb.ListRunLogsRequest, pb.ListRunLogsResponse] = Unary("ListRunLogs")
 RUNS: Unary[pb.ListRunsRequest, pb.ListRunsResponse] = Unary("ListRuns")
 CANCEL: Unary[pb.CancelRunRequest, pb.CancelRunResponse] = Unary("CancelRun")
+COMPLETE: Unary[pb.CompleteStepRequest, pb.CompleteStepResponse] = Unary("CompleteStep")
 DELETE: Unary[pb.DeleteRunRequest, pb.DeleteRunResponse] = Unary("DeleteRun")
 EXPLAIN: Unary[pb.ExplainRunRequest, pb.ExplainRunResponse] = Unary("ExplainRun")
 PLAN: Unary[pb.PlanWorkflowRequest, pb.PlanWorkflowResponse] = Unary("PlanWorkflow")

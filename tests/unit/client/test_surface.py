@@ -21,7 +21,7 @@ SURFACE = {
     "WaitCause Wave WaveFinished WaveStarted",
     "reports": "CodeLine Phase PhaseKind RunExplanation RunReport StepExplanation StepReport TimeParts",
     "servers": "ActionInfo ActionLimit AdaptiveLimit InputRule NamedWorkflow Plan PlannedBinding "
-    "PlannedFallback PlannedRetry PlannedStep RateLimit "
+    "PlannedFallback PlannedList PlannedRetry PlannedStep RateLimit "
     "ServerInfo ServerLimits",
 }
 

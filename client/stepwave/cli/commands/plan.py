@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from copy import deepcopy
 from itertools import groupby
 
-from stepwave._model.catalog import InputRule, Plan, PlannedBinding, PlannedFallback, PlannedStep
+from stepwave._model.catalog import InputRule, Plan, PlannedBinding, PlannedFallback, PlannedList, PlannedStep
 from stepwave._values.json import parse_pointer
 from stepwave._values.payload import JSON, Blob
 from stepwave.cli.connect import Target
 from stepwave.cli.display.output import columns, fit, print_json, print_line
-from stepwave.cli.display.text import duration_text, plural, value_text
+from stepwave.cli.display.text import duration_text, one_line, plural, value_text
 from stepwave.cli.options import (
     ActionsOption,
     Format,
@@ -24,7 +24,7 @@ from stepwave.cli.source import Source, find_workflow
 
 __all__ = ["plan"]
 
-_REFERENCE_KEYS = {"input": "$input", "item": "$item", "secret": "$secret", "expression": "$cel"}
+_REFERENCE_KEYS = {"step": "$from", "input": "$input", "item": "$item", "secret": "$secret", "expression": "$cel"}
 
 
 def plan(
@@ -67,7 +67,13 @@ def _lines(plan: Plan) -> Iterator[str]:
 def _step_lines(name: str, step: PlannedStep) -> Iterator[str]:
     yield name
     if step.depends_on:
-        yield f"    after {', '.join(step.depends_on)}"
+        yield f"    after {_dependencies(step)}"
+    if step.when:
+        yield f"    when {one_line(step.when)}"
+    if step.for_each is not None:
+        yield f"    for each of {_list(step.for_each)}"
+    if step.workflow_name:
+        yield f"    runs the workflow {step.workflow_name}: {', '.join(step.workflow_steps)}"
     yield f"    gets {_input(step)}"
     if limits := ", ".join(_limits(step)):
         yield f"    {limits}"
@@ -75,8 +81,29 @@ def _step_lines(name: str, step: PlannedStep) -> Iterator[str]:
         yield f"    falls back on {_fallback(step.fallback)}"
 
 
+def _dependencies(step: PlannedStep) -> str:
+    ids = ", ".join(step.depends_on)
+    match step.join:
+        case "any" if len(step.depends_on) > 1:
+            return f"the first that succeeds of {ids}"
+        case "all_done":
+            return f"{ids}, whatever became of {'it' if len(step.depends_on) == 1 else 'them'}"
+    return ids
+
+
+def _list(items: PlannedList) -> str:
+    """Return a list in the format of workflow files, and how many of its items run at once."""
+    if items.source == "items":
+        text = value_text(items.items)
+    else:
+        text = value_text(_reference(PlannedBinding("", items.source, items.step_id, items.path)))
+    return f"{text}, at most {items.max_parallelism:,} at once" if items.max_parallelism else text
+
+
 def _input(step: PlannedStep) -> str:
     match step.input_rule:
+        case InputRule.ITEM:
+            return "the item"
         case InputRule.RUN:
             return "the run's input"
         case InputRule.DEPENDENCIES:
@@ -118,9 +145,9 @@ def _input_text(fixed: JSON | Blob, bindings: Iterable[PlannedBinding]) -> str:
 
 def _reference(binding: PlannedBinding) -> dict[str, JSON]:
     """Return a binding in the format of workflow files."""
-    if binding.source == "step":
-        return {"$from": binding.step_id + binding.path}
-    return {_REFERENCE_KEYS.get(binding.source, f"${binding.source}"): binding.path}
+    key = _REFERENCE_KEYS.get(binding.source, f"${binding.source}")
+    default = binding.default if not isinstance(binding.default, Blob) else value_text(binding.default)
+    return {key: binding.step_id + binding.path, **({"default": default} if binding.has_default else {})}
 
 
 def _set(value: JSON, path: list[str], reference: Mapping[str, JSON]) -> JSON:

@@ -15,6 +15,8 @@ from stepwave import (
     FailureReason,
     LogLevel,
     ParallelFailed,
+    PlannedBinding,
+    PlannedList,
     RunFailed,
     RunFinished,
     RunResult,
@@ -337,6 +339,44 @@ def test_all_fields_of_a_plan_are_read() -> None:
         ("unknown", "", ""),
     ]
     assert json.dumps(plan.to_dict())
+
+
+def test_the_decisions_of_a_planned_step_are_read() -> None:
+    inner = workflow_pb2.Workflow(name="page", steps=[workflow_pb2.Step(id="fetch"), workflow_pb2.Step(id="clean")])
+    for_each = workflow_pb2.ForEach(step=workflow_pb2.StepOutput(id="s", path="/x"), max_parallelism=8)
+    step = orchestrator_pb2.PlannedStep(
+        step_id="b",
+        input_rule=orchestrator_pb2.INPUT_RULE_ITEM,
+        when="deps.s.output > 3",
+        join=workflow_pb2.JOIN_ALL_DONE,
+        for_each=for_each,
+        workflow=inner,
+        bindings=[workflow_pb2.Binding(item="/a", default=payload_pb2.Payload(json="0"))],
+    )
+    plain = orchestrator_pb2.PlannedStep(step_id="c", join=99)  # type: ignore[arg-type]  # newer
+    plan = plan_from_proto(orchestrator_pb2.Plan(), [step, plain])
+    one, other = plan.steps
+    assert (one.when, one.join, one.input_rule) == ("deps.s.output > 3", "all_done", InputRule.ITEM)
+    assert one.for_each == PlannedList("step", "s", "/x", None, 8)
+    assert (one.workflow_name, one.workflow_steps) == ("page", ("fetch", "clean"))
+    assert one.bindings == (PlannedBinding("", "item", "", "/a", has_default=True, default=0),)
+    assert (other.when, other.join, other.for_each, other.workflow_name) == ("", "unknown", None, "")
+    assert json.dumps(plan.to_dict())
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        (workflow_pb2.ForEach(input="/x"), PlannedList("input", "", "/x", None, 0)),
+        (workflow_pb2.ForEach(input=""), PlannedList("input", "", "", None, 0)),
+        (workflow_pb2.ForEach(expression="input.a"), PlannedList("expression", "", "input.a", None, 0)),
+        (workflow_pb2.ForEach(items=payload_pb2.Payload(json="[1]")), PlannedList("items", "", "", [1], 0)),
+        (workflow_pb2.ForEach(), PlannedList("unknown", "", "", None, 0)),
+    ],
+)
+def test_every_source_of_a_list_is_read(message: workflow_pb2.ForEach, expected: PlannedList) -> None:
+    plan = plan_from_proto(orchestrator_pb2.Plan(), [orchestrator_pb2.PlannedStep(for_each=message)])
+    assert plan.steps[0].for_each == expected
 
 
 def test_capabilities_of_a_server_are_read() -> None:
