@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from stepwave.v1 import workflow_pb2
 
-__all__ = ["in_order", "outermost"]
+__all__ = ["in_order", "name_in", "outer", "outermost", "without_indexes"]
 
 _INDEX = re.compile(r"\[(\d+)\]")
 
@@ -13,6 +13,23 @@ _INDEX = re.compile(r"\[(\d+)\]")
 def outermost(step_id: str) -> str:
     """Return the id of the step of the run's own workflow that a step is within: for `pages[3]/fetch`, `pages`."""
     return step_id.partition("/")[0].partition("[")[0]
+
+
+def outer(step_id: str) -> str:
+    """Return the id of the step that a step is directly within: for `pages[3]/fetch`, `pages[3]`; empty: none."""
+    if step_id.endswith("]"):
+        return step_id[: step_id.rindex("[")]
+    return step_id.rpartition("/")[0]
+
+
+def name_in(step_id: str) -> str:
+    """Return the last part of an id: for `pages[3]/fetch`, `fetch`; for `sub/pages[3]`, `pages[3]`."""
+    return step_id.rpartition("/")[2]
+
+
+def without_indexes(step_id: str) -> str:
+    """Return an id without the indexes of items: for `pages[3]/fetch`, `pages/fetch`."""
+    return _INDEX.sub("", step_id) if "[" in step_id else step_id
 
 
 def in_order(

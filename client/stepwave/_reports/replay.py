@@ -12,8 +12,8 @@ from stepwave_server.core.replay import ReplayDiverged as CoreDiverged
 from stepwave_server.core.replay import replay
 from stepwave_server.core.state import CORE_VERSION, RunState
 from stepwave_server.core.validate import validate
-from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.base import EngineOptions
+from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.wire.events.decode import from_message
 from stepwave_server.wire.events.encode import Encoder, decode
 from stepwave_server.wire.workflows.definition import Definition, from_definition

@@ -11,6 +11,7 @@ from stepwave._files.schema import workflow_schema
 from stepwave._values.payload import keep_digits
 from stepwave.exceptions import StepwaveError
 
+from .commands.approve import approve
 from .commands.backup import backup
 from .commands.export import delete, export
 from .commands.init import init
@@ -68,6 +69,7 @@ for _command in (
     report,
     why,
     logs,
+    approve,
     cancel,
     export,
     delete,
