@@ -70,7 +70,7 @@ def test_an_attempt_that_is_interrupted_is_marked() -> None:
         (WaitCause.ACTION_MISSING, "waits 12.0 s for a server with the action summarise"),
         (
             WaitCause.EXTERNAL,
-            f"waits 12.0 s for an answer: stepwave approve {RUN_ID} {WAITS.step_id}; its input: the message of the limit",
+            f"waits 12.0 s for an answer: stepwave approve {RUN_ID} brief; its input: the message of the limit",
         ),
         (WaitCause.UNKNOWN, "waits 12.0 s for unknown: the message of the limit"),
     ],
