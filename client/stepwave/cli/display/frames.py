@@ -130,7 +130,8 @@ def _run_state(view: RunView, now: datetime) -> tuple[str, str]:
     if view.paused:
         return PAUSED_TEXT, "yellow"
     if view.to_complete and not view.started:
-        return "waits for an answer", "yellow"
+        count = len(view.to_complete)
+        return ("waits for an answer" if count == 1 else f"waits for {count:,} answers"), "yellow"
     if view.without_action and view.started.keys() <= view.without_action.keys():
         actions = (step.action or f"of {step.step_id}" for step in view.without_action.values())
         return missing_line(dict.fromkeys(actions)), "yellow"
@@ -385,8 +386,8 @@ def _progress_within(step: StepView) -> Text:
     if step.activity is Activity.SUCCEEDED:
         failed = f", {counts[Activity.FAILED]:,} failed" if counts[Activity.FAILED] else ""
         return Text(f"{plural(total, noun)}{failed}  ")
-    if step.activity.ended:
-        return Text(f"{total - counts[Activity.SUCCEEDED]:,} of {plural(total, noun)} not succeeded  ")
+    if step.activity.ended:  # its failure says how many
+        return Text()
     text = Text(f"{ended:,}/{total:,}  ")
     others = Counter({activity: counts[activity] for activity in _SHOWN_WITHIN if counts[activity]})
     if step.item_count is not None and others:
