@@ -106,7 +106,9 @@ from .exceptions import (
 if TYPE_CHECKING:
     from ._client.aio import AsyncClient
     from ._client.blocking import Client
+    from ._client.open_runs import OpenRun
     from ._client.streams import EventStream, RunHandle, SyncEventStream, SyncRunHandle
+    from ._client.sync_open_runs import SyncOpenRun
     from ._client.text import TextChunk
 
 __all__ = [
@@ -142,6 +144,7 @@ __all__ = [
     "LogLevel",
     "NamedWorkflow",
     "NotFound",
+    "OpenRun",
     "OutOfRange",
     "ParallelFailed",
     "Phase",
@@ -194,6 +197,7 @@ __all__ = [
     "StepsReused",
     "StepwaveError",
     "SyncEventStream",
+    "SyncOpenRun",
     "SyncRunHandle",
     "TextChunk",
     "TimeParts",
@@ -214,8 +218,10 @@ _LAZY_MODULES = {
     "AsyncClient": "_client.aio",
     "Client": "_client.blocking",
     "EventStream": "_client.streams",
+    "OpenRun": "_client.open_runs",
     "RunHandle": "_client.streams",
     "SyncEventStream": "_client.streams",
+    "SyncOpenRun": "_client.sync_open_runs",
     "SyncRunHandle": "_client.streams",
     "TextChunk": "_client.text",
 }

@@ -34,7 +34,7 @@ from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.telemetry import Telemetry, telemetry_of_process
 from stepwave_server.wire.responses.server_info import to_action, to_limits, to_server_info
 
-__all__ = ["Server", "serve"]
+__all__ = ["Server", "count_text", "importable", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +63,7 @@ class Server:
     Raises:
         ActionsError: An action cannot be loaded.
         LimitsError: The limits file is malformed.
+        ValueError: The folder of workflows does not exist.
         ListenError: The address is malformed or not allowed.
     """
 
@@ -80,7 +81,7 @@ class Server:
         self._journal = journal
         self._health_updates: set[asyncio.Task[None]] = set()
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
-        self.registry = Registry(_importable(actions), entry_points=self.settings.entry_points)
+        self.registry = Registry(importable(actions), entry_points=self.settings.entry_points)
         self._workflows = Workflows.load(self.settings.workflows) if self.settings.workflows else Workflows()
 
     async def __aenter__(self) -> Self:
@@ -100,7 +101,7 @@ class Server:
         Raises:
             JournalError: The journal cannot be opened.
             ListenError: The address cannot be bound.
-            ValueError: A named workflow cannot run here.
+            WorkflowsError: Named workflows cannot run here. All problems of all files are listed.
         """
         journal = self._journal = self._journal or open_journal(self.settings)
         try:
@@ -164,7 +165,7 @@ class Server:
         if journal.durable:
             logger.info("journal: %s", journal.location)
         if recovery.runs:
-            runs, attempts = _count(recovery.runs, "run"), _count(recovery.attempts, "running attempt")
+            runs, attempts = count_text(recovery.runs, "run"), count_text(recovery.attempts, "running attempt")
             logger.info("%s %s, with %s that the end of an earlier server cut off", RECOVERY_VERBS[how], runs, attempts)
         for run_id, reason in recovery.unsupported.items():
             logger.error("run %s cannot continue on this server, and is left unchanged: %s", run_id, reason)
@@ -186,8 +187,8 @@ class Server:
 
     def summary(self) -> str:
         """Return what the server has, and the command that lists it."""
-        actions = _count(sum(1 for _ in self.registry), "action")
-        workflows = _count(sum(1 for _ in self._workflows), "named workflow")
+        actions = count_text(sum(1 for _ in self.registry), "action")
+        workflows = count_text(sum(1 for _ in self._workflows), "named workflow")
         return f"{actions}, {workflows}; list the actions: stepwave actions --server {self.address}"
 
     async def drain(self) -> None:
@@ -237,6 +238,7 @@ class Server:
             max_runs=settings.max_runs,
             max_attempts_in_flight=settings.max_attempts,
             step_timeout=round(settings.step_timeout * SECOND),
+            idle_timeout=round(settings.idle_timeout * SECOND),
         )
         return to_server_info(
             version=version("stepwave"),
@@ -247,7 +249,8 @@ class Server:
         )
 
 
-def _count(count: int, name: str) -> str:
+def count_text(count: int, name: str) -> str:
+    """Return a number with the name of what is counted: `1 action`, `3 actions`."""
     return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
 
 
@@ -344,7 +347,7 @@ async def _drain(server: Server, stop_requested: asyncio.Event) -> None:
         await drain
 
 
-def _importable(actions: Iterable[object]) -> list[object]:
+def importable(actions: Iterable[object]) -> list[object]:
     """Return the actions as a list. If modules are named, make those of the working directory importable."""
     listed = list(actions)
     if any(isinstance(action, str) for action in listed) and os.getcwd() not in sys.path:

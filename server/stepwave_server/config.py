@@ -57,6 +57,12 @@ class Settings(BaseSettings):
         le=MAX_SECONDS,
         description="How long an attempt may take, unless its step says otherwise.",
     )
+    idle_timeout: float = Field(
+        default=600.0,
+        gt=0,
+        le=MAX_SECONDS,
+        description="How long an open run may wait for steps to be added, unless it says otherwise.",
+    )
     heartbeat: float = Field(default=15.0, gt=0, description="How long a stream may be silent.")
     lag_warning: float = Field(default=0.25, gt=0, description="How long an action may block the event loop unnoticed.")
     max_runs: int = Field(default=10_000, ge=1, description="Runs under way at once.")
@@ -114,6 +120,7 @@ class Settings(BaseSettings):
             cancel_grace=self.cancel_grace,
             tracebacks=self.tracebacks,
             heartbeat=self.heartbeat,
+            idle_timeout=round(self.idle_timeout * SECOND),
             run=RunOptions(
                 step_timeout=round(self.step_timeout * SECOND),
                 limits=Limits(max_steps=self.max_steps, max_edges=self.max_edges),

@@ -30,6 +30,7 @@ from .contenders import (
     Sdk,
 )
 from .durable import EVENT_COUNT, describe_kept_events, describe_recovery, temporary_folder
+from .evaluation import describe_evaluation
 from .loads import Load, all_loads
 from .processes import running_server
 from .report import Report, markdown, plain
@@ -119,6 +120,7 @@ async def _facts(load: Load, divisor: int) -> list[str]:
         await _memory(load),
         *await describe_kept_events(serve, load, _connect, EVENT_COUNT // divisor),
         await describe_recovery(serve, RECOVERED_STEPS // divisor),
+        describe_evaluation(load.steps),
     ]
 
 

@@ -133,7 +133,7 @@ class Reader:
                 command = command.strip()
                 if command.startswith("pip install "):
                     command = self.install or "true"
-                if command.startswith("stepwave serve"):
+                if command.startswith("stepwave serve") and "--check" not in command:
                     address = servers.enter_context(self._serving(command))
                     terminal.run(f"export STEPWAVE_SERVER={address}")
                     continue

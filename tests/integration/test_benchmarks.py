@@ -20,5 +20,10 @@ def test_the_command_prints_a_row_for_every_contender_and_the_memory() -> None:
         "Stepwave, SDK",
         "Stepwave, raw stub, journal on disk",
     ]
-    for fact in ("while it ran 1,000 steps wide.", "per 100,000 kept events.", "A run of 2,000 steps, all but one"):
+    for fact in (
+        "while it ran 1,000 steps wide.",
+        "per 100,000 kept events.",
+        "A run of 2,000 steps, all but one",
+        "A step more costs: a binding ",
+    ):
         assert fact in done.stdout

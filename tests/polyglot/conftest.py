@@ -75,7 +75,8 @@ def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def address() -> Iterator[str]:
     """Run a server, and return its address."""
-    command = [sys.executable, "-m", "stepwave", "serve", "--listen", "127.0.0.1:0", "--journal", "memory"]
+    options = ["--listen", "127.0.0.1:0", "--journal", "memory", "--workflows", str(HERE / "workflows")]
+    command = [sys.executable, "-m", "stepwave", "serve", *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         assert process.stdout is not None
         try:

@@ -30,6 +30,13 @@ EXPECTED = {
     "deadline": {"code": "DEADLINE_EXCEEDED", "state": "STATE_CANCELLED"},
     "paging": {"pages": [2, 2, 1], "runs": 5},
 }
+NAMED = {
+    "required": ["name"],
+    "state": "STATE_SUCCEEDED",
+    "output": '{"hello": "Ada"}',
+    "code": "INVALID_ARGUMENT",
+    "problem": "input/name: 3 is not of type 'string'",
+}
 
 
 def build_node(folder: Path) -> list[str | Path]:
@@ -102,14 +109,30 @@ BUILDS: dict[str, Callable[[Path], list[str | Path]]] = {
 }
 
 
+def build(language: str, shared_folder: Path) -> list[str]:
+    """Build the program of a language, and return the command that runs it."""
+    return once(shared_folder / f"polyglot-{language}", BUILDS[language])
+
+
+def show(program: list[str], address: str, scenario: str) -> object:
+    """Run a scenario, and return what the program prints."""
+    shown = run(*program, address, scenario, folder=HERE, PROTO=str(PROTO), GOOGLEAPIS=str(googleapis()))
+    value: object = json.loads(shown)
+    return value
+
+
 @pytest.fixture(scope="module", params=BUILDS)
 def program(request: pytest.FixtureRequest, shared_folder: Path) -> list[str]:
-    """Build the program of a language, and return the command that runs it."""
-    return once(shared_folder / f"polyglot-{request.param}", BUILDS[request.param])
+    return build(request.param, shared_folder)
 
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("scenario", EXPECTED)
 def test_a_program_made_from_the_contract_alone(program: list[str], scenario: str, address: str) -> None:
-    shown = run(*program, address, scenario, folder=HERE, PROTO=str(PROTO), GOOGLEAPIS=str(googleapis()))
-    assert json.loads(shown) == EXPECTED[scenario]
+    assert show(program, address, scenario) == EXPECTED[scenario]
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("language", ["node", "grpcurl"])
+def test_a_name_and_json_are_enough_for_a_run(language: str, shared_folder: Path, address: str) -> None:
+    assert show(build(language, shared_folder), address, "named") == NAMED

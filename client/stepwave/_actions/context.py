@@ -1,10 +1,10 @@
 """The context of an attempt, and the explicit answer of a streaming action."""
 
 import logging
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from stepwave._values.payload import JSON, Blob
 
@@ -12,6 +12,9 @@ __all__ = ["KEPT", "Answer", "Context"]
 
 KEPT = "_stepwave_kept"
 """The attribute of records that the logger of a context has handed over, so that no handler does it again."""
+
+AddSteps: TypeAlias = Callable[[object, bool], Awaitable[None]]
+"""Adds steps to the run of an attempt, and seals it if the second argument is true."""
 
 TakeRecord: TypeAlias = Callable[[logging.LogRecord], bool]
 """Takes a record for the run's logs, and returns whether it did. May be called from any thread, and does not raise."""
@@ -27,11 +30,19 @@ class Answer:
     value: JSON | Blob
 
 
+class HasSteps(Protocol):
+    """A workflow under construction."""
+
+    def to_proto(self) -> Any:
+        """Return it as a message of the contract."""
+        ...
+
+
 class Context:
     """The ids and deadline of an attempt, and its way to send chunks and progress to the run's watchers.
 
     An action gets it by annotating a parameter: `async def search(query: str, context: Context)`. All methods may be
-    called from any thread, and none blocks.
+    called from any thread, and none blocks. `add_steps` may be awaited on any event loop.
 
     Attributes:
         run_id: The run.
@@ -43,6 +54,7 @@ class Context:
     """
 
     __slots__ = (
+        "_add_steps",
         "_emit",
         "_log",
         "_logger",
@@ -65,6 +77,7 @@ class Context:
         emit: Callable[[JSON | Blob], None] | None = None,
         progress: Callable[[float | None, str], None] | None = None,
         log: TakeRecord | None = None,
+        add_steps: AddSteps | None = None,
     ) -> None:
         self.run_id = run_id
         self.step_id = step_id
@@ -74,6 +87,7 @@ class Context:
         self._emit = emit
         self._progress = progress
         self._log = log
+        self._add_steps = add_steps
         self._logger: _AttemptLogger | None = None
 
     @property
@@ -97,6 +111,28 @@ class Context:
         """
         if self._emit is not None:
             self._emit(chunk)
+
+    async def add_steps(self, steps: HasSteps | Iterable[Mapping[str, object]], *, seal: bool = False) -> None:
+        """Add steps to the run of this attempt. The run must be open: `client.run(…, open=True)`, or `client.compose`.
+
+            await context.add_steps([{"id": "a", "action": "fetch", "input": {"url": url}}], seal=True)
+
+        They may depend on any step of the run, also on this one. What is ready, runs at once. Another attempt may add
+        the same steps again: those that the run has already are no error.
+
+        Args:
+            steps: Steps as mappings of the form that a workflow file has, or the steps of a `Workflow`.
+            seal: Whether the run gets no more steps. An open run that nobody seals fails when it is idle for too long.
+
+        Raises:
+            stepwave.InvalidWorkflow: Steps cannot be added. Nothing has changed.
+            stepwave.FailedPrecondition: The run takes no more steps, or was never open.
+            ValueError, TypeError: The steps are not steps.
+            RuntimeError: The context belongs to no run, as in a test that calls the action itself.
+        """
+        if self._add_steps is None:
+            raise RuntimeError("this context belongs to no run that steps could be added to")
+        await self._add_steps(steps, seal)
 
     def progress(self, fraction: float | None = None, message: str = "") -> None:
         """Report progress to the run's watchers.

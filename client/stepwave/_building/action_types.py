@@ -17,6 +17,7 @@ __all__ = [
     "ListOptions",
     "NestedListOptions",
     "NestedOptions",
+    "OpenRunOptions",
     "Over",
     "StepOptions",
     "StreamAction",
@@ -108,6 +109,17 @@ ListAction: TypeAlias = ListFunction[Chunk] | type[ListStream[Chunk]]
 StreamAction: TypeAlias = StreamFunction | type[Stream]
 AsyncAction: TypeAlias = AsyncFunction[T] | type[AsyncInvoke[T]]
 InvokedClass: TypeAlias = type[Invoke[T]]
+
+
+class OpenRunOptions(TypedDict, total=False):
+    """The options of a workflow whose steps are added while it runs, as those of `Workflow`."""
+
+    failure_policy: Literal["fail_fast", "continue"]
+    max_parallelism: int
+    timeout: Seconds | None
+    labels: Mapping[str, str] | None
+    outputs: Sequence[str] | None
+    retry: Retry | None
 
 
 class NestedOptions(TypedDict, total=False):

@@ -4,7 +4,6 @@ CEL compares numbers of any kind, as Python does, but computes only with numbers
 certainly has a fraction, a `double` of CEL, the other operand is made one.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
@@ -50,12 +49,12 @@ class Source:
     Attributes:
         owner: The workflow that it belongs to.
         step_id: The step whose output or state it is; empty: it is an input or an item.
-        name: It, as it is written in Python.
+        value: It.
     """
 
     owner: object
     step_id: str
-    name: str
+    value: object
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,15 +76,15 @@ class Term:
     is_fixed_int: bool = False
 
 
-class HasTerm(ABC):
+class HasTerm:  # no abstract base class, for which `isinstance` takes ten times as long
     """Base class of what stands for a value of the run."""
 
     __slots__ = ()
 
     @property
-    @abstractmethod
     def term(self) -> Term:
         """Its CEL text, and what the text uses."""
+        raise NotImplementedError
 
 
 class NoTerm:

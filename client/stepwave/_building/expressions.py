@@ -7,11 +7,12 @@ condition, list or input.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
-from stepwave.v1 import workflow_pb2
+from stepwave._values.payload import JSON, Blob, to_payload
+from stepwave.v1 import payload_pb2, workflow_pb2
 
 from .cel import HasTerm, Level, NoTerm, Source, Term, arithmetic, binary, double, literal, member, unary
 
-__all__ = ["Cel", "Expression", "Operand", "StepState", "expression_of", "size"]
+__all__ = ["Cel", "Expression", "Operand", "StepState", "WithDefault", "expression_of", "size"]
 
 # What an operator takes: an expression, or a value that JSON can hold, with expressions at any depth.
 Operand: TypeAlias = "Expression | bool | int | float | str | Sequence[Operand] | Mapping[str, Operand] | None"
@@ -57,6 +58,17 @@ class Expression(HasTerm):
     def to_binding(self, target: str) -> workflow_pb2.Binding:
         """Return the binding that puts the value at a JSON Pointer."""
         return workflow_pb2.Binding(target=target, expression=self.text)
+
+    def default(self, value: JSON | Blob) -> "WithDefault":
+        """Return it with a value in its place, for the input of a step.
+
+        The value is used if it refers to a key or an item that does not exist, or to the output of a step that did not
+        succeed, if the join allows that.
+
+        Raises:
+            ValueError: JSON cannot hold the value.
+        """
+        return WithDefault(self, to_payload(value))
 
     def __eq__(self, other: object) -> "Expression":  # type: ignore[override]  # it has no value before the run
         return self._relation("==", other)
@@ -174,6 +186,39 @@ class Expression(HasTerm):
         return self._relation(operator, other)
 
 
+class WithDefault(NoTerm):
+    """An expression in the input of a step, and the value to use if it has none.
+
+    Args:
+        expression: The expression.
+        value: The value.
+    """
+
+    __slots__ = ("_expression", "_value")
+
+    def __init__(self, expression: Expression, value: payload_pb2.Payload) -> None:
+        self._expression = expression
+        self._value = value
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What the expression uses."""
+        return self._expression.sources
+
+    def refusal(self) -> TypeError:
+        """Return the error for its use within an expression."""
+        return TypeError(f"{self!r} is for the input of a step, and not for an expression")
+
+    def to_binding(self, target: str) -> workflow_pb2.Binding:
+        """Return the binding that puts the value at a JSON Pointer."""
+        binding = self._expression.to_binding(target)
+        binding.default.CopyFrom(self._value)
+        return binding
+
+    def __repr__(self) -> str:
+        return f"{self._expression!r}.default(…)"
+
+
 class _Composed(Expression):
     """An expression that an operator or a function made."""
 
@@ -226,8 +271,10 @@ class StepState(Expression):
     @property
     def term(self) -> Term:
         """Its CEL text, and the step."""
-        source = Source(self._owner, self._step_id, f"{self._step_id}.state")
-        return Term(f"deps[{literal(self._step_id).text}].state", (source,))
+        return Term(f"deps[{literal(self._step_id).text}].state", (Source(self._owner, self._step_id, self),))
+
+    def __repr__(self) -> str:
+        return f"{self._step_id}.state"
 
     def _operand(self, value: object) -> Term:
         """Return a state, in upper case as in CEL."""

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeAlias, cast
 
 from stepwave._actions.typed_answers import typed_answer
 from stepwave._values.json import pointer
-from stepwave._values.payload import JSON, Blob, Output, to_payload
-from stepwave.v1 import payload_pb2, workflow_pb2
+from stepwave._values.payload import JSON, Blob, Output
+from stepwave.v1 import workflow_pb2
 
 from .cel import NoTerm, Source, Term, literal
-from .expressions import Expression, StepState
+from .expressions import Expression, StepState, WithDefault
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # with a default, which Python has from 3.13 on
@@ -25,7 +25,7 @@ else:
 
     T_co = TypeVar("T_co", covariant=True)
 
-__all__ = ["Bound", "Input", "Reference", "ReferenceWithDefault", "StepHandle", "extract"]
+__all__ = ["Bound", "Input", "Reference", "StepHandle", "extract"]
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -57,17 +57,6 @@ class Reference(Expression):
         root = f"{self.step_id}.output" if self.step_id else self.source
         return root + "".join(f"[{part!r}]" for part in self.path)
 
-    def default(self, value: JSON | Blob) -> "ReferenceWithDefault":
-        """Return the reference with a value in its place, for the input of a step.
-
-        The value is used if the step of the reference did not succeed, and the join allows that, or if the referred
-        part does not exist.
-
-        Raises:
-            ValueError: JSON cannot hold the value.
-        """
-        return ReferenceWithDefault(self, to_payload(value))
-
     @property
     def term(self) -> Term:
         """Its CEL text, and the reference itself."""
@@ -78,7 +67,7 @@ class Reference(Expression):
     @property
     def sources(self) -> tuple[Source, ...]:
         """The reference itself."""
-        return (Source(self.owner, self.step_id, repr(self)),)
+        return (Source(self.owner, self.step_id, self),)
 
     def to_binding(self, target: str) -> workflow_pb2.Binding:
         """Return the binding that puts the value at a JSON Pointer."""
@@ -90,29 +79,6 @@ class Reference(Expression):
                 return workflow_pb2.Binding(target=target, input=path)
             case "item":
                 return workflow_pb2.Binding(target=target, item=path)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ReferenceWithDefault(NoTerm):
-    """A reference in a step's input, and the value to use if it has none."""
-
-    reference: Reference
-    value: payload_pb2.Payload
-
-    @property
-    def sources(self) -> tuple[Source, ...]:
-        """The reference."""
-        return self.reference.sources
-
-    def refusal(self) -> TypeError:
-        """Return the error for its use in an expression."""
-        return TypeError(f"{self.reference!r}.default(…) is for the input of a step, and not for an expression")
-
-    def to_binding(self, target: str) -> workflow_pb2.Binding:
-        """Return the binding that puts the value at a JSON Pointer."""
-        binding = self.reference.to_binding(target)
-        binding.default.CopyFrom(self.value)
-        return binding
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -184,8 +150,8 @@ class StepHandle(NoTerm, Generic[T_co]):
 
 
 # A step's input: a value that JSON can hold, a blob, or references and expressions at any depth; and these alone.
-Input: TypeAlias = JSON | Blob | Expression | ReferenceWithDefault | Sequence["Input"] | Mapping[str, "Input"]
-Bound: TypeAlias = Expression | ReferenceWithDefault
+Input: TypeAlias = JSON | Blob | Expression | WithDefault | Sequence["Input"] | Mapping[str, "Input"]
+Bound: TypeAlias = Expression | WithDefault
 
 
 def extract(value: Input) -> tuple[object, list[tuple[str, Bound]]]:
@@ -209,7 +175,7 @@ def _strip(value: object, here: str, found: list[tuple[str, Bound]]) -> object:
     match value:
         case None | str() | int() | float() | Blob():
             return value
-        case Expression() | ReferenceWithDefault():
+        case Expression() | WithDefault():
             found.append((here, value))
             return None
         case Mapping():

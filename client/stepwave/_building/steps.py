@@ -9,10 +9,10 @@ from stepwave.v1 import workflow_pb2
 
 from .action_types import Over, StepOptions
 from .cel import Source
-from .expressions import Cel, Expression, expression_of
+from .expressions import Cel, Expression, WithDefault, expression_of
 from .failure_policies import Fallback, NotGiven, optional_duration
 from .input_keys import InputKeys
-from .references import Bound, Input, Reference, ReferenceWithDefault, StepHandle, extract
+from .references import Bound, Input, Reference, StepHandle, extract
 
 __all__ = ["StepMaker", "choice", "own_ids"]
 
@@ -91,8 +91,10 @@ class StepMaker:
             sources += self._set_input(step.id, step, action, value)
         if (fallback := options.get("fallback")) is not None:
             sources += self._set_fallback(step, fallback)
-        implied = {*step.depends_on, *_implied(step)}
-        step.depends_on.extend(dict.fromkeys(it.step_id for it in sources if it.step_id and it.step_id not in implied))
+        if sources:
+            implied = {*step.depends_on, *_implied(step)}
+            needed_ids = dict.fromkeys(source.step_id for source in sources)
+            step.depends_on.extend(step_id for step_id in needed_ids if step_id and step_id not in implied)
 
     def _set_condition(self, step: workflow_pb2.Step, when: Expression | str | None) -> tuple[Source, ...]:
         """Set a condition. Returns the values that it uses."""
@@ -116,7 +118,7 @@ class StepMaker:
                 step.for_each.items.CopyFrom(to_payload(fixed))
                 return ()
             over = expression_of(over)
-        if isinstance(over, StepHandle | ReferenceWithDefault):
+        if isinstance(over, StepHandle | WithDefault):
             raise over.refusal()
         if not isinstance(over, Expression):
             raise TypeError(f"step {step.id!r}: over is a list, a reference or an expression, got {over!r}")
@@ -161,7 +163,7 @@ class StepMaker:
             if binding.WhichOneof("source") == "expression":
                 sources += bound.sources
             into.bindings.append(binding)
-        if not isinstance(value, Expression | ReferenceWithDefault):  # one that is the whole input leaves no fixed part
+        if not isinstance(value, Expression | WithDefault):  # one that is the whole input leaves no fixed part
             into.input.CopyFrom(to_payload(fixed))
         return sources
 
@@ -169,8 +171,8 @@ class StepMaker:
         for source in value.sources:
             if source.owner is not self._owner:
                 raise ValueError(
-                    f"step {step_id!r}: {source.name} belongs to another workflow, {source.owner!r}; a nested workflow "
-                    "gets values from outside as its input: pass it as the body's input"
+                    f"step {step_id!r}: {source.value!r} belongs to another workflow, {source.owner!r}; "
+                    "a nested workflow gets values from outside as its input: pass it as the body's input"
                 )
 
 

@@ -4,25 +4,29 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from stepwave._actions.failure import FailureReason
+from stepwave._building.action_types import OpenRunOptions
 from stepwave._building.references import StepHandle
 from stepwave._building.requests import Definition, Rerun, Startable
-from stepwave._building.workflow import ActionLike
+from stepwave._building.workflow import ActionLike, Workflow
 from stepwave._model.catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
 from stepwave._model.events import StepLog
 from stepwave._model.explanation import RunExplanation
 from stepwave._model.report import RunReport
 from stepwave._model.results import Run, RunResult, State, StepResult
 from stepwave._reports.export import RunExport
+from stepwave._transport.aio import AsyncTransport, LoopAffinity
 from stepwave._transport.blocking import SyncTransport, drive, drive_each
-from stepwave._transport.link import connect
+from stepwave._transport.link import Link, connect
 from stepwave._values.payload import JSON, Blob, Output
 from stepwave._values.time import Seconds
 
+from .functions import Register
 from .session import Session
 from .streams import SyncEventStream, SyncRunHandle
+from .sync_open_runs import SyncOpenRun
 
 if TYPE_CHECKING:
     from .local import LocalServer
@@ -61,6 +65,7 @@ class Client:
         )
         self._link = link
         self._session = Session(link)
+        self._register: Register | None = None
 
     @property
     def address(self) -> str:
@@ -85,6 +90,7 @@ class Client:
         run_id: str | None = None,
         timeout: Seconds | None = None,
         check: bool = True,
+        open: bool = False,
     ) -> RunResult:
         """Run a workflow, and return its result. An interrupt meanwhile cancels the run.
 
@@ -95,6 +101,7 @@ class Client:
             run_id: The run's id; `None`: a new one. A run with this id and the same content is joined.
             timeout: The longest that the run may take, in seconds or as a `timedelta`; `None`: no limit.
             check: Whether to raise if the run ends without success.
+            open: Whether steps may be added while the run lasts. As for `AsyncClient.run`.
 
         Raises:
             RunFailed, RunCancelled: The run ended so, and `check` is true.
@@ -102,7 +109,7 @@ class Client:
             StepwaveError: The server refused the run, or was lost.
             ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
         """
-        return drive(self._session.run(workflow, input, run_id=run_id, timeout=timeout, check=check))
+        return drive(self._session.run(workflow, input, run_id=run_id, timeout=timeout, check=check, open=open))
 
     def stream(
         self,
@@ -111,16 +118,45 @@ class Client:
         *,
         run_id: str | None = None,
         timeout: Seconds | None = None,
+        open: bool = False,
     ) -> SyncRunHandle:
         """Run a workflow, as a context manager that iterates over its events. Leaving before the end cancels the run.
 
         Arguments as for `run`.
         """
-        return SyncRunHandle(self._session.run(workflow, input, run_id=run_id, timeout=timeout))
+        return SyncRunHandle(self._session.run(workflow, input, run_id=run_id, timeout=timeout, open=open))
 
-    def start(self, workflow: Startable, input: JSON | Blob = None, *, run_id: str | None = None) -> Run:
+    def start(
+        self, workflow: Startable, input: JSON | Blob = None, *, run_id: str | None = None, open: bool = False
+    ) -> Run:
         """Start a run that is not attached to this client. As `AsyncClient.start`."""
-        return drive(self._session.start(workflow, input, run_id=run_id))
+        return drive(self._session.start(workflow, input, run_id=run_id, open=open))
+
+    def compose(
+        self,
+        name: str,
+        input: JSON | Blob = None,
+        *,
+        run_id: str | None = None,
+        idle_timeout: Seconds | None = None,
+        check: bool = True,
+        **options: Unpack[OpenRunOptions],
+    ) -> SyncOpenRun:
+        """Run a plan while it is still written: a context manager to which steps are added. As `AsyncClient.compose`.
+
+        with client.compose("plan", {"city": "Oslo"}) as plan:
+            plan.step("search", "web.search", {"query": plan.input["city"]})
+        print(plan.result.outputs)
+        """
+        affinity = LoopAffinity()
+        transport = AsyncTransport(self.address, affinity=affinity)
+        session = Session(Link(transport, self._link.settings), affinity, self._register)
+        run = session.compose(name, input, run_id=run_id, idle_timeout=idle_timeout, check=check, **options)
+        return SyncOpenRun(run, self.watch, transport.close)
+
+    def add_steps(self, run_id: str, steps: Workflow | Iterable[Mapping[str, object]], *, seal: bool = False) -> Run:
+        """Add steps to an open run, and return its current state. As `AsyncClient.add_steps`."""
+        return drive(self._session.add_steps(run_id, steps, seal=seal))
 
     def rerun(
         self,
@@ -261,4 +297,5 @@ class ClientInProcess(Client):
 
     def __init__(self, server: "LocalServer") -> None:
         super().__init__(server.address)
+        self._register = server.register
         self._session = Session(self._link, register=server.register)

@@ -109,7 +109,8 @@ class AttachedRun(WatchedRun):
         self._link = link
         self._namespace = request.namespace
         watch = pb.WatchRunRequest(namespace=request.namespace, run_id=request.run_id, attach=True)
-        workflow = request.workflow if request.HasField("workflow") else None
+        is_known = request.HasField("workflow") and not request.open
+        workflow = request.workflow if is_known else None
         super().__init__(Follower(link, watch, execute=request, timeout=timeout), Collector(workflow))
 
     async def events(self) -> list[AnyEvent]:

@@ -6,8 +6,10 @@ coroutine ends in one step.
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Unpack
 
 from stepwave._actions.failure import FailureReason
+from stepwave._building.action_types import OpenRunOptions
 from stepwave._building.failure_policies import reason_number
 from stepwave._building.references import StepHandle
 from stepwave._building.requests import Definition, Rerun, RunFilter, Startable, kind_number, set_run, set_workflow
@@ -24,6 +26,7 @@ from stepwave._convert.results import (
     step_from_proto,
     workflow_from_proto,
 )
+from stepwave._files import steps_of
 from stepwave._model.catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
 from stepwave._model.events import StepLog
 from stepwave._model.explanation import RunExplanation
@@ -33,6 +36,7 @@ from stepwave._reports.export import RunExport
 from stepwave._transport.aio import LoopAffinity
 from stepwave._transport.base import (
     ACTIONS,
+    ADD_STEPS,
     CANCEL,
     COMPLETE,
     DELETE,
@@ -57,6 +61,7 @@ from stepwave.v1 import run_pb2
 
 from .follow import Follower
 from .functions import Register, UnknownActionHint
+from .open_runs import OpenRun, PlanBuilder
 from .runs import AttachedRun, WatchedRun, checked
 from .streams import EventStream, RunHandle
 
@@ -95,6 +100,7 @@ class Session:
         run_id: str | None = None,
         timeout: Seconds | None = None,
         check: bool = True,
+        open: bool = False,
     ) -> RunHandle:
         """Run a workflow. Await it for the result, or enter it to iterate over its events.
 
@@ -110,6 +116,8 @@ class Session:
                 `DeadlineExceeded` raised. `None`: no limit.
             check: Whether awaiting raises `RunFailed` or `RunCancelled` when the run ends so. After the handle's
                 `cancel`, not `RunCancelled`.
+            open: Whether steps may be added while the run lasts: by its actions (`Context.add_steps`), or by
+                `add_steps`. It ends once it is sealed. `compose` is for a caller that adds steps itself.
 
         Raises:
             ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
@@ -117,23 +125,87 @@ class Session:
                 another action has its name, for example. All other problems are raised by the handle.
         """
         hint = self._register_functions(workflow)
-        request = pb.ExecuteWorkflowRequest(namespace=self._namespace)
+        request = pb.ExecuteWorkflowRequest(namespace=self._namespace, open=open)
         set_run(request, workflow, input, run_id)
         request.reconnect_window.CopyFrom(to_duration(self._link.settings.reconnect_window))
         seconds = None if timeout is None else to_seconds(timeout)
         run = AttachedRun(self._link, request, timeout=seconds, hint=hint)
         return RunHandle(run, self._affinity, check=check)
 
-    async def start(self, workflow: Startable, input: JSON | Blob = None, *, run_id: str | None = None) -> Run:
+    async def start(
+        self, workflow: Startable, input: JSON | Blob = None, *, run_id: str | None = None, open: bool = False
+    ) -> Run:
         """Start a run that is not attached to this client: it continues when the client leaves. Arguments as for `run`.
 
         Raises:
             ValueError: JSON cannot hold the input, or there is one for a `Rerun`.
         """
-        request = pb.StartRunRequest(namespace=self._namespace)
+        request = pb.StartRunRequest(namespace=self._namespace, open=open)
         set_run(request, workflow, input, run_id)
         with self._register_functions(workflow):
             return run_from_proto((await self._link.call(START, request)).run)
+
+    def compose(
+        self,
+        name: str,
+        input: JSON | Blob = None,
+        *,
+        run_id: str | None = None,
+        idle_timeout: Seconds | None = None,
+        check: bool = True,
+        **options: Unpack[OpenRunOptions],
+    ) -> OpenRun:
+        """Run a plan while it is still written: an async context manager to which steps are added.
+
+            async with client.compose("plan", {"city": "Oslo"}) as plan:
+                plan.step("search", "web.search", {"query": plan.input["city"]})
+            print(plan.result.outputs)
+
+        The run starts when the block is entered. Leaving the block seals the run and waits for its end; an exception in
+        it cancels the run.
+
+        Args:
+            name: The name of the workflow.
+            input: The run's input: a value that JSON can hold, or a `Blob`.
+            run_id: The run's id; `None`: a new one. A run with this id and the same content is joined, and its steps
+                may be added again.
+            idle_timeout: How long the run may wait for steps when all steps so far have ended, in seconds or as a
+                `timedelta`; then it fails. `None`: the server's default.
+            check: Whether leaving the block raises `RunFailed` or `RunCancelled` when the run ends so.
+            options: Options of the workflow, as for `Workflow`: `failure_policy`, `max_parallelism`, `timeout`,
+                `labels`, `outputs`, `retry`.
+
+        Raises:
+            ValueError: JSON cannot hold the input, or an option is not one of its named values.
+        """
+        builder = PlanBuilder(name, **options)
+        request = pb.ExecuteWorkflowRequest(namespace=self._namespace, open=True)
+        set_run(request, builder, input, run_id)
+        request.reconnect_window.CopyFrom(to_duration(self._link.settings.reconnect_window))
+        if idle_timeout is not None:
+            request.idle_timeout.CopyFrom(to_duration(idle_timeout))
+        return OpenRun(
+            self._link, self._affinity, request, builder, check=check, register=self._register, watch=self.watch
+        )
+
+    async def add_steps(
+        self, run_id: str, steps: Workflow | Iterable[Mapping[str, object]], *, seal: bool = False
+    ) -> Run:
+        """Add steps to an open run, and return its current state. Steps that it has already are no error.
+
+        Args:
+            run_id: The run.
+            steps: The steps of a `Workflow`, or steps as mappings of the form that a workflow file has.
+            seal: Whether these are the last ones.
+
+        Raises:
+            InvalidWorkflow: Steps cannot be added. Nothing has changed, and the run goes on.
+            FailedPrecondition: The run takes no more steps.
+            NotFound: There is no such run.
+        """
+        request = pb.AddStepsRequest(namespace=self._namespace, run_id=run_id, steps=steps_of(steps), seal=seal)
+        with self._register_functions(steps if isinstance(steps, Workflow) else ""):
+            return run_from_proto((await self._link.call(ADD_STEPS, request)).run)
 
     def rerun(
         self,
@@ -395,11 +467,15 @@ class Session:
         Raises:
             InvalidWorkflow: The workflow is malformed; every problem is listed.
         """
+        return plan_from_proto(*await self._planned(workflow))
+
+    async def _planned(self, workflow: Definition) -> tuple[pb.Plan, list[pb.PlannedStep]]:
+        """Return the plan of a workflow, and its steps, as messages."""
         request = pb.PlanWorkflowRequest(namespace=self._namespace, page_size=_STEPS_PER_PAGE)
         set_workflow(request, workflow)
         with self._register_functions(workflow):
             pages = [page async for page in self._link.pages(PLAN, request)]
-        return plan_from_proto(pages[0].plan, [step for page in pages for step in page.plan.steps])
+        return pages[0].plan, [step for page in pages for step in page.plan.steps]
 
     async def actions(self) -> list[ActionInfo]:
         """Return the actions of the server, by name."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from stepwave.v1 import workflow_pb2
 
-__all__ = ["in_order", "name_in", "outer", "outermost", "without_indexes"]
+__all__ = ["declared_id", "in_order", "name_in", "outer", "outermost"]
 
 _INDEX = re.compile(r"\[(\d+)\]")
 
@@ -27,8 +27,8 @@ def name_in(step_id: str) -> str:
     return step_id.rpartition("/")[2]
 
 
-def without_indexes(step_id: str) -> str:
-    """Return an id without the indexes of items: for `pages[3]/fetch`, `pages/fetch`."""
+def declared_id(step_id: str) -> str:
+    """Return the path of a step without the items of lists: for `pages[3]/fetch`, `pages/fetch`."""
     return _INDEX.sub("", step_id) if "[" in step_id else step_id
 
 

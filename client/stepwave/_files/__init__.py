@@ -5,11 +5,13 @@ everything else is a string, such as dates and `yes`.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import Protocol
 
+from stepwave._values.payload import dump_json
 from stepwave.exceptions import InvalidWorkflow, Violation
 from stepwave.v1 import workflow_pb2
 
@@ -18,7 +20,17 @@ from ._reader import Reader
 from ._tree import FileProblem, Place, SyntaxProblem
 from ._yaml import parse_yaml
 
-__all__ = ["FileProblem", "LoadedWorkflow", "Place", "WorkflowFileError", "load_workflow", "parse_workflow"]
+__all__ = [
+    "FileProblem",
+    "LoadedStep",
+    "LoadedWorkflow",
+    "Place",
+    "WorkflowFileError",
+    "load_workflow",
+    "parse_step",
+    "parse_workflow",
+    "steps_of",
+]
 
 _LAST_SEGMENT = re.compile(r"(?:\.[^.\[\]]*|\[[^\]]*\]|^[^.\[\]]+)$")
 
@@ -67,6 +79,89 @@ class LoadedWorkflow:
             for it in violations
         ]
         return WorkflowFileError(self.source, problems, hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedStep:
+    """A step read from one line of a stream.
+
+    Attributes:
+        message: The step.
+        source: The name of the stream.
+        line: The number of the line, from 1.
+    """
+
+    message: workflow_pb2.Step
+    source: str
+    line: int
+
+    def locate(self, violations: Sequence[Violation], hint: str = "") -> WorkflowFileError:
+        """Return an error with the line of a step that a server refused, and the hint of its error."""
+        place = Place(self.line, 1)
+        problems = [FileProblem(place, it.description, it.field, it.reason) for it in violations]
+        return WorkflowFileError(self.source, problems, hint=hint)
+
+
+def parse_step(text: str, source: str, line: int = 1) -> LoadedStep:
+    """Read one line of a stream: a step as JSON, in the form that it has in a workflow file.
+
+    Raises:
+        WorkflowFileError: The line is not a step. Facts of a run, such as its other steps, are not checked.
+    """
+    reader, message = Reader(), workflow_pb2.Step()
+    try:
+        root, problems = parse_json(text)
+        if root is not None:
+            message = reader.read_step(root)
+    except SyntaxProblem as error:
+        problems = [error.problem]
+    found = [replace(it, place=Place(line, it.place.column)) for it in (*problems, *reader.problems)]
+    if found:
+        raise WorkflowFileError(source, found)
+    return LoadedStep(message, source, line)
+
+
+class _HasSteps(Protocol):
+    """A workflow under construction."""
+
+    def to_proto(self) -> workflow_pb2.Workflow: ...
+
+
+def steps_of(given: _HasSteps | Iterable[Mapping[str, object] | workflow_pb2.Step]) -> list[workflow_pb2.Step]:
+    """Return the steps of a workflow under construction, or steps as mappings of the form that a file has.
+
+    Raises:
+        WorkflowFileError: A mapping is not a step. The line is its number, from 1.
+        TypeError: The steps are neither.
+        ValueError: JSON cannot hold a mapping, or the workflow has options of its own.
+    """
+    if isinstance(given, Iterable):
+        return [_step_of(step, number) for number, step in enumerate(given, start=1)]
+    if not callable(getattr(given, "to_proto", None)):
+        raise TypeError(f"steps must be a Workflow or a list of mappings, got {given!r}")
+    workflow = given.to_proto()
+    _check_no_options(workflow)
+    return list(workflow.steps)
+
+
+def _check_no_options(workflow: workflow_pb2.Workflow) -> None:
+    """Check that a workflow has nothing but steps: the run that they are added to has options already."""
+    plain = workflow_pb2.Workflow(
+        name=workflow.name,
+        steps=workflow.steps,
+        scheduling=workflow_pb2.SCHEDULING_EAGER,
+        failure_policy=workflow_pb2.FAILURE_POLICY_FAIL_FAST,
+    )
+    if workflow != plain:
+        raise ValueError(f"only steps can be added to a run: leave out the options of the workflow {workflow.name!r}")
+
+
+def _step_of(given: object, number: int) -> workflow_pb2.Step:
+    if isinstance(given, workflow_pb2.Step):
+        return given
+    if not isinstance(given, Mapping):
+        raise TypeError(f'a step must be a mapping such as {{"id": "a", "action": "echo"}}, got {given!r}')
+    return parse_step(dump_json(given), "steps", number).message
 
 
 def load_workflow(path: str | PathLike[str]) -> LoadedWorkflow:

@@ -60,6 +60,11 @@ class Reader:
             root = MapNode(root.place, tuple(entry for entry in root if not entry.key.startswith(EXTENSION)))
         return self._message(workflow_pb2.Workflow(), root, "")
 
+    def read_step(self, root: Node) -> workflow_pb2.Step:
+        """Convert a tree to a step. If there are problems, the step is incomplete."""
+        self.where[""] = root.place
+        return self._message(workflow_pb2.Step(), root, "")
+
     def _message(self, message: AnyMessage, node: Node, path: str) -> AnyMessage:
         descriptor = cast("Descriptor", message.DESCRIPTOR)  # the stubs have two classes for it
         if descriptor.name in SHORT_FORMS and isinstance(node, Scalar) and node.kind is Kind.STRING:

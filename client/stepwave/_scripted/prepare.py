@@ -13,7 +13,7 @@ from typing import TypeAlias, TypeVar
 
 from stepwave._actions.action import name_of
 from stepwave._building.workflow import Workflow
-from stepwave._convert.paths import without_indexes
+from stepwave._convert.paths import declared_id
 from stepwave._files import LoadedWorkflow, load_workflow
 from stepwave.exceptions import InvalidWorkflow
 from stepwave.v1 import workflow_pb2
@@ -76,7 +76,7 @@ def by_action(script: Mapping[str, ActionScript], workflow: workflow_pb2.Workflo
         del actions[_WORKFLOW_ACTION]
     found: dict[str, ActionScript] = {}
     for name, given in script.items():
-        if name in actions or (dynamic and without_indexes(name) not in steps and "/" not in name):
+        if name in actions or (dynamic and declared_id(name) not in steps and "/" not in name):
             _check_steps(name, given, steps, actions[name], dynamic)
             entries = found.setdefault(name, ActionScript({})).entries
             entries.update({**given.entries, **entries})
@@ -112,7 +112,7 @@ def _check_steps(
     dynamic: tuple[str, ...],
 ) -> None:
     for step_id in script.entries:
-        path = without_indexes(step_id)
+        path = declared_id(step_id)
         if step_id and path not in own and not path.startswith(dynamic or "//"):
             raise ValueError(
                 f"the script of {name!r} has the step {step_id!r}, which does not have this action"
@@ -130,7 +130,7 @@ def _add_step(
     dynamic: tuple[str, ...],
 ) -> None:
     """Add the entries of a step to the script of its action."""
-    path = without_indexes(step_id)
+    path = declared_id(step_id)
     if path in steps and not steps[path].HasField("workflow"):
         action = steps[path].action
     elif path.startswith(dynamic or "//"):
@@ -152,7 +152,7 @@ def _check_indexes(step_id: str, steps: Mapping[str, workflow_pb2.Step]) -> None
     """Check that only children of lists have an index."""
     end = step_id.find("[")
     while end >= 0:
-        step = steps.get(without_indexes(step_id[:end]))
+        step = steps.get(declared_id(step_id[:end]))
         if step is not None and not step.HasField("for_each"):
             raise ValueError(f"the script has {step_id!r}, but {step_id[:end]!r} runs over no list")
         end = step_id.find("[", end + 1)

@@ -8,6 +8,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 
 __all__ = [
     "ACTIONS",
+    "ADD_STEPS",
     "CANCEL",
     "COMPLETE",
     "DELETE",
@@ -58,6 +59,7 @@ EXPORT: Stream[pb.ExportRunRequest, pb.ExportRunResponse] = Stream("ExportRun")
 WATCH: Stream[pb.WatchRunRequest, pb.WatchRunResponse] = Stream("WatchRun")
 
 START: Unary[pb.StartRunRequest, pb.StartRunResponse] = Unary("StartRun")
+ADD_STEPS: Unary[pb.AddStepsRequest, pb.AddStepsResponse] = Unary("AddSteps")
 GET: Unary[pb.GetRunRequest, pb.GetRunResponse] = Unary("GetRun")
 RESULT: Unary[pb.GetResultRequest, pb.GetResultResponse] = Unary("GetResult")
 STEPS: Unary[pb.ListStepResultsRequest, pb.ListStepResultsResponse] = Unary("ListStepResults")

@@ -13,9 +13,11 @@ from stepwave.exceptions import StepwaveError
 
 from .commands.approve import approve
 from .commands.backup import backup
+from .commands.compose import compose
 from .commands.export import delete, export
+from .commands.graph import graph
 from .commands.init import init
-from .commands.lists import actions, runs
+from .commands.lists import actions, runs, workflows
 from .commands.logs import logs
 from .commands.plan import plan
 from .commands.report import report
@@ -62,7 +64,9 @@ for _command in (
     serve,
     run,
     rerun,
+    compose,
     plan,
+    graph,
     watch,
     runs,
     result,
@@ -75,6 +79,7 @@ for _command in (
     delete,
     backup,
     actions,
+    workflows,
 ):
     app.command()(_command)
 

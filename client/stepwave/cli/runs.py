@@ -5,12 +5,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, asynccontextmanager, closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from stepwave._building.requests import Rerun, Startable
 from stepwave._client.aio import AsyncClient
 from stepwave._client.streams import EventStream, RunHandle
 from stepwave._model.events import Event, RunFinished, RunStarted
-from stepwave._model.results import RunResult
+from stepwave._model.results import Run, RunResult
 from stepwave._values.payload import JSON
 from stepwave.exceptions import NotFound, RunFailed, ServerUnavailable, StepwaveError
 
@@ -27,9 +28,11 @@ __all__ = [
     "RunOptions",
     "RunRequest",
     "ShowOptions",
+    "cancelled_on_interrupt",
     "connection_messages",
     "follow",
     "print_result",
+    "report_existing",
     "start_run",
     "text_writer",
 ]
@@ -147,12 +150,12 @@ async def start_run(client: AsyncClient, request: RunRequest, options: RunOption
         return await _start_detached(client, request, options)
     with request.locate_errors(), closing(request.make_display(options.show)) as display:
         if options.run_id is not None:
-            await _report_existing(client, options.run_id, display.show_message)
+            await report_existing(client, options.run_id, display.show_message)
         result = await _run_to_end(client, request, options, display)
     return print_result(result, options.show, kept=options.kept)
 
 
-async def _report_existing(client: AsyncClient, run_id: str, report: Callable[[str], None]) -> None:
+async def report_existing(client: AsyncClient, run_id: str, report: Callable[[str], None]) -> None:
     """Report that there is a run with this id already. The server starts none then, if the content is the same."""
     with suppress(NotFound):
         run = await client.get(run_id)
@@ -162,7 +165,7 @@ async def _report_existing(client: AsyncClient, run_id: str, report: Callable[[s
 async def _start_detached(client: AsyncClient, request: RunRequest, options: RunOptions) -> ExitCode:
     with request.locate_errors():
         if options.run_id is not None:
-            await _report_existing(client, options.run_id, print_message)
+            await report_existing(client, options.run_id, print_message)
         run = await client.start(request.definition, request.input, run_id=options.run_id)
     print_line(run.run_id)
     print_message(f"see it: stepwave watch {run.run_id}")
@@ -172,7 +175,7 @@ async def _start_detached(client: AsyncClient, request: RunRequest, options: Run
 async def _run_to_end(client: AsyncClient, request: RunRequest, options: RunOptions, display: Display) -> RunResult:
     handle = client.run(request.definition, request.input, run_id=options.run_id, check=False)
     write_text = text_writer(handle, display)  # before the run starts: it may refuse the step
-    async with handle, _cancelled_on_interrupt(handle, display, options.timeout):
+    async with handle, cancelled_on_interrupt(handle, display, options.timeout):
         return await follow(handle, display, write_text)
 
 
@@ -202,8 +205,19 @@ def _unknown_step() -> Iterator[None]:
         raise CommandError(str(error)) from error
 
 
+class Cancellable(Protocol):
+    """A run that a user may cancel."""
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+
+    async def cancel(self, reason: str) -> Run:
+        """Cancel the run, and return its current state."""
+
+
 @asynccontextmanager
-async def _cancelled_on_interrupt(handle: RunHandle, display: Display, seconds: float | None) -> AsyncIterator[None]:
+async def cancelled_on_interrupt(handle: Cancellable, display: Display, seconds: float | None) -> AsyncIterator[None]:
     """Cancel the run at the first interrupt or after some seconds. The body continues, and sees the run end."""
     interrupted = asyncio.Event()
     canceller = asyncio.create_task(_cancel_run(interrupted, handle, display, seconds))
@@ -215,7 +229,7 @@ async def _cancelled_on_interrupt(handle: RunHandle, display: Display, seconds: 
         await asyncio.wait({canceller})
 
 
-async def _cancel_run(interrupted: asyncio.Event, handle: RunHandle, display: Display, seconds: float | None) -> None:
+async def _cancel_run(interrupted: asyncio.Event, handle: Cancellable, display: Display, seconds: float | None) -> None:
     try:
         await asyncio.wait_for(interrupted.wait(), seconds)
         reason, hint = "Ctrl-C", "Ctrl-C again exits at once"

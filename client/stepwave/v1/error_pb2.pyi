@@ -59,6 +59,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """`INTERNAL`. A defect of the server broke this run, or a later version of the server wrote it. Metadata: `run_id`. Retry: no."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 15
     """`INTERNAL`. A defect of the server ended the call. Its log says more. Retry: no."""
+    ERROR_REASON_RUN_NOT_OPEN: _ErrorReason.ValueType  # 16
+    """`FAILED_PRECONDITION`. The run takes no more steps: it is sealed, is stopping or has ended, was never open, or this server keeps
+    it paused. Metadata: `run_id`. Retry: no.
+    """
     ERROR_REASON_STEP_NOT_WAITING: _ErrorReason.ValueType  # 17
     """`FAILED_PRECONDITION`. The step does not wait to be completed: it has not started, has ended, or has another action. Metadata:
     `run_id`, `step_id`. Retry: no.
@@ -117,6 +121,10 @@ ERROR_REASON_RUN_BROKEN: ErrorReason.ValueType  # 14
 """`INTERNAL`. A defect of the server broke this run, or a later version of the server wrote it. Metadata: `run_id`. Retry: no."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 15
 """`INTERNAL`. A defect of the server ended the call. Its log says more. Retry: no."""
+ERROR_REASON_RUN_NOT_OPEN: ErrorReason.ValueType  # 16
+"""`FAILED_PRECONDITION`. The run takes no more steps: it is sealed, is stopping or has ended, was never open, or this server keeps
+it paused. Metadata: `run_id`. Retry: no.
+"""
 ERROR_REASON_STEP_NOT_WAITING: ErrorReason.ValueType  # 17
 """`FAILED_PRECONDITION`. The step does not wait to be completed: it has not started, has ended, or has another action. Metadata:
 `run_id`, `step_id`. Retry: no.

@@ -159,7 +159,7 @@ class OrchestratorServiceServicer(object):
         The response headers have the run's id in `stepwave-run-id`. The headers and the first message, which has the id too, are sent
         as soon as the run is accepted, whatever `kinds` filters out.
 
-        With the `run_id` of an existing run and the same content (workflow and input), it streams that run from the first event.
+        With the `run_id` of an existing run and the same content (workflow, input and `open`), it streams that run from the first event.
         With other content, it fails with `ALREADY_EXISTS`.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -53,7 +53,7 @@ class OrchestratorServiceStub:
     The response headers have the run's id in `stepwave-run-id`. The headers and the first message, which has the id too, are sent
     as soon as the run is accepted, whatever `kinds` filters out.
 
-    With the `run_id` of an existing run and the same content (workflow and input), it streams that run from the first event.
+    With the `run_id` of an existing run and the same content (workflow, input and `open`), it streams that run from the first event.
     With other content, it fails with `ALREADY_EXISTS`.
     """
     StartRun: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.StartRunRequest, _orchestrator_pb2.StartRunResponse]
@@ -140,7 +140,7 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     The response headers have the run's id in `stepwave-run-id`. The headers and the first message, which has the id too, are sent
     as soon as the run is accepted, whatever `kinds` filters out.
 
-    With the `run_id` of an existing run and the same content (workflow and input), it streams that run from the first event.
+    With the `run_id` of an existing run and the same content (workflow, input and `open`), it streams that run from the first event.
     With other content, it fails with `ALREADY_EXISTS`.
     """
     StartRun: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.StartRunRequest, _orchestrator_pb2.StartRunResponse]  # type: ignore[assignment]
@@ -230,7 +230,7 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         The response headers have the run's id in `stepwave-run-id`. The headers and the first message, which has the id too, are sent
         as soon as the run is accepted, whatever `kinds` filters out.
 
-        With the `run_id` of an existing run and the same content (workflow and input), it streams that run from the first event.
+        With the `run_id` of an existing run and the same content (workflow, input and `open`), it streams that run from the first event.
         With other content, it fails with `ALREADY_EXISTS`.
         """
 

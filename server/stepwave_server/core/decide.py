@@ -16,6 +16,7 @@ from .failures import (
     cleanup_timeout,
     input_failure,
     interruption,
+    plan_idle,
     run_timeout,
     stop_failure,
     total_timeout,
@@ -54,7 +55,7 @@ from .retries import fail_attempt, give_up, go_on, time_out, withdraw
 from .state import CLEANUP_GRACE, MAX_INTERRUPTIONS, Agenda, RunState, Scope, StepState
 from .validate import Violation, validate_addition
 
-__all__ = ["Decision", "Refused", "attempt_of", "decide", "resume"]
+__all__ = ["Decision", "Refused", "attempt_of", "check_addition", "decide", "resume"]
 
 _by_index = attrgetter("index")
 
@@ -98,10 +99,13 @@ def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision
     decision = decision or Decision()
     decider = Decider(run, max(now, run.time), evaluator, decision)
     if run.finished is None:
+        sequence = run.sequence
         _take(decider, given)
         _carry_on(decider)
         if decision.agenda.to_clean_up:
             _watch_cleanup(decider)
+        if run.open and run.sequence > sequence:
+            decision.commands += _idle_timer(run)
     elif isinstance(given, AddSteps):
         _require_made(run, given)
     return decision
@@ -248,6 +252,9 @@ def _timer_fired(decider: Decider, given: TimerFired) -> None:
             time_out_own(decider, given)
         case "cleanup":
             _pass_cleanup(decider, run.steps.get(timer.step_id))
+        case "idle":
+            if run.idle and run.sequence == timer.attempt:
+                _stop(decider, plan_idle(run))
         case _:
             _stop(decider, run_timeout(run))
 
@@ -278,13 +285,17 @@ def _add_steps(decider: Decider, given: AddSteps) -> None:
     if not run.open:
         _require_made(run, given)
         return
-    violations = validate_addition(given.steps, present_for(run, given), run.options.limits, seal=given.seal)
-    if violations:
+    if violations := check_addition(run, given):
         raise Refused("the steps cannot be added", violations)
     fresh = [step for step in given.steps if step.id not in run.steps]
     if fresh or given.seal:
         for event in addition_events(run, fresh, decider.now, sealed=given.seal):
             decider.emit(event)
+
+
+def check_addition(run: RunState, given: AddSteps) -> list[Violation]:
+    """Return every reason why steps cannot be added to an open run."""
+    return validate_addition(given.steps, present_for(run, given), run.options.limits, seal=given.seal)
 
 
 def _require_made(run: RunState, given: AddSteps) -> None:
@@ -404,11 +415,18 @@ def _timers(run: RunState) -> Iterator[StartTimer]:
         if step.inner is not None:
             yield from _cleanup_timer(step.inner)
     yield from _cleanup_timer(run.root)
+    yield from _idle_timer(run)
 
 
 def _cleanup_timer(scope: Scope) -> Iterator[StartTimer]:
     if scope.stopping is None and scope.failing and scope.cleaning_up:
         yield StartTimer(Timer("cleanup", scope.step_id), scope.failed_time + CLEANUP_GRACE)
+
+
+def _idle_timer(run: RunState) -> Iterator[StartTimer]:
+    """Yield the timer of an idle run. It holds for the run's last event: after a later one, it has no effect."""
+    if run.idle and run.options.idle_timeout is not None:
+        yield StartTimer(Timer("idle", attempt=run.sequence), run.time + run.options.idle_timeout)
 
 
 def _interrupts(run: RunState) -> Iterator[Interrupt]:

@@ -17,6 +17,7 @@ __all__ = [
     "nested_failure",
     "out_of_time",
     "own_timeout",
+    "plan_idle",
     "run_timeout",
     "stop_failure",
     "total_timeout",
@@ -134,6 +135,12 @@ def run_timeout(run: RunState) -> Failure:
     """Return the failure of a run that passed its timeout."""
     message = f"the run took longer than its timeout of {_seconds(run.workflow.timeout)}"
     return Failure(Reason.TIMEOUT, message, cause=FailureCause.RUN_TIMEOUT)
+
+
+def plan_idle(run: RunState) -> Failure:
+    """Return the failure of an open run that was idle for too long."""
+    message = f"no steps were added for {_seconds(run.options.idle_timeout)}, and the run was never sealed"
+    return Failure(Reason.TIMEOUT, message, cause=FailureCause.PLAN_IDLE)
 
 
 def _seconds(nanos: int | None) -> str:

@@ -52,6 +52,7 @@ class RunInfo:
 
     `counts` is by `State`, in its order. Times are nanoseconds since the epoch. `rerun_of` is empty if it is no rerun.
     `paused` means that its server does not continue it. `missing` are the first actions that its steps wait for.
+    `workflow_digest` is that of the workflow that it was started with; empty: not computed.
     """
 
     key: RunKey
@@ -68,6 +69,7 @@ class RunInfo:
     rerun_of: str = ""
     paused: bool = False
     missing: tuple[str, ...] = ()
+    workflow_digest: str = ""
 
     @property
     def position(self) -> tuple[int, str]:

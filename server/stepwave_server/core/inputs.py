@@ -193,11 +193,11 @@ def _values(run: RunState, step: StepState, deps: Sequence[str], evaluator: Eval
 
 
 def _item(run: RunState, step: StepState, evaluator: Evaluator) -> Payload | None:
-    """Return the item that a step runs for: its own, or that of the innermost list around it; `None`: there is none."""
-    around: StepState | None = step
-    while around is not None and around.item is None:
-        around = around.scope.owner
-    return None if around is None else item_of(run, around, evaluator)
+    """Return the item that a step or the workflow around it runs for; `None`: there is none."""
+    owner = step.scope.owner
+    if step.item is not None:
+        return item_of(run, step, evaluator)
+    return None if owner is None or owner.item is None else item_of(run, owner, evaluator)
 
 
 def is_written(step: StepState) -> bool:

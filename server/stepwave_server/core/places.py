@@ -16,13 +16,17 @@ __all__ = ["enqueue", "let_in", "release"]
 def enqueue(run: RunState, agenda: Agenda, step: StepState) -> None:
     """Let a ready step begin, or wait at its first gate."""
     scope = step.scope
+    if not (step.internal or scope.gates):  # as most steps are
+        step.dispatched = step.dispatched or run.sequence
+        run.dispatched[step.id] = step
+        agenda.to_invoke.append(step)
+        return
+    run.arrivals += 1
+    step.order = (*scope.order, run.arrivals)
     if step.needs_attempt:
         step.gates = scope.gates
     else:
         step.gates = (scope,) if scope.is_list and scope.limit else ()
-    if step.gates or step.internal:
-        run.arrivals += 1
-        step.order = (*scope.order, run.arrivals)
     _go_on(run, agenda, step)
 
 

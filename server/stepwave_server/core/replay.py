@@ -155,7 +155,7 @@ def _cause(run: RunState, event: Event, following: Iterator[Event]) -> Input | N
         case StepsAdded():
             return _cause_of_addition(run, event, following)
         case RunStopping():
-            return _cause_of_stop(event)
+            return _cause_of_stop(run, event)
         case RunStarted():
             return _cause_of_start(run, event, following)
         case StepExpanded():
@@ -250,7 +250,7 @@ def _cause_of_wave(run: RunState, event: WaveStarted, following: Iterator[Event]
     return next((AttemptStarted(step.id, step.attempt + 1) for step in waiting if step.wave == event.wave), None)
 
 
-def _cause_of_stop(event: RunStopping) -> Input:
+def _cause_of_stop(run: RunState, event: RunStopping) -> Input:
     match event.failure.cause:
         case FailureCause.CANCEL_REQUESTED:
             return CancelRequested(event.cancel_reason)
@@ -258,6 +258,8 @@ def _cause_of_stop(event: RunStopping) -> Input:
             return TimerFired(Timer("run"))
         case FailureCause.CLEANUP_TIMEOUT:
             return TimerFired(Timer("cleanup"))
+        case FailureCause.PLAN_IDLE:
+            return TimerFired(Timer("idle", attempt=run.sequence))
         case _:
             return StopRequested(event.failure)
 

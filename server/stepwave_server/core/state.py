@@ -20,6 +20,7 @@ from .validate import Limits
 __all__ = [
     "CLEANUP_GRACE",
     "CORE_VERSION",
+    "DEFAULT_IDLE_TIMEOUT",
     "DEFAULT_TIMEOUT",
     "MAX_INTERRUPTIONS",
     "Agenda",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 DEFAULT_TIMEOUT = 600 * SECOND
+DEFAULT_IDLE_TIMEOUT = 600 * SECOND
 CLEANUP_GRACE = 30 * SECOND
 
 MAX_INTERRUPTIONS = 3
@@ -55,6 +57,7 @@ class RunOptions:
         version: The version of the core that decides.
         max_payload_bytes: The bound of an input that is put together, in bytes; `None`: an earlier version began the
             run and recorded no bound, so that of the evaluator applies.
+        idle_timeout: The time that it may be idle while it is open, in nanoseconds; `None`: no limit.
     """
 
     open: bool = False
@@ -63,6 +66,7 @@ class RunOptions:
     seed: str = ""
     version: int = CORE_VERSION
     max_payload_bytes: int | None = None
+    idle_timeout: int | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -333,6 +337,11 @@ class RunState:
     def failing(self) -> bool:
         """Whether only clean-up still runs."""
         return self.root.failing
+
+    @property
+    def idle(self) -> bool:
+        """Whether it only waits for steps to be added: it is open, and no step runs or waits for a place."""
+        return self.open and self.started and not (self.dispatched or self.queued or self.counts[State.RUNNING - 1])
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 import difflib
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 
 from .graph import cycles
@@ -111,20 +111,38 @@ def validate(workflow: Workflow, limits: Limits, *, open_run: bool = False) -> l
         open_run: Steps may be added later. References to steps that are still to come are allowed, and no steps at all.
     """
     check = _Check(workflow.steps, forward=open_run)
-    if not NAME.fullmatch(workflow.name):
-        check.blame("name", _malformed(workflow.name, NAME))
-    if not workflow.steps and not open_run:
-        check.blame("steps", "a workflow needs at least one step")
     if open_run and workflow.scheduling is Scheduling.WAVE:
         check.blame("scheduling", "an open run cannot be scheduled by waves")
-    _check_retry(check, workflow.retry, "retry")
-    if not _within(check, limits):
-        return check.found
+    if _within(check, limits):
+        _check_workflow(check, workflow)
+    else:
+        _check_head(check, workflow)
+    return check.found
+
+
+def _check_workflow(check: _Check, workflow: Workflow) -> None:
+    _check_head(check, workflow)
     _check_steps(check)
     for position, step_id in enumerate(workflow.outputs):
-        if step_id not in check.ids and not open_run:
+        if step_id not in check.ids and not check.forward:
             check.blame(f"outputs[{position}]", _unknown(check, step_id))
-    return check.found
+
+
+def _check_head(check: _Check, workflow: Workflow) -> None:
+    """Check what does not depend on the graph."""
+    if not NAME.fullmatch(workflow.name):
+        check.blame("name", _malformed(workflow.name, NAME))
+    if not workflow.steps and not check.forward:
+        check.blame("steps", "a workflow needs at least one step")
+    _check_retry(check, workflow.retry, "retry")
+
+
+def _check_nested(check: _Check, workflow: Workflow, path: str) -> None:
+    """Check the workflow that a step runs. Its steps refer to each other alone."""
+    nested = _Check(workflow.steps, hints=check.hints)
+    _check_workflow(nested, workflow)
+    check.hints = nested.hints
+    check.found += [replace(problem, field=f"{path}.{problem.field}") for problem in nested.found]
 
 
 def validate_addition(steps: Sequence[Step], present: Present, limits: Limits, *, seal: bool) -> list[Violation]:
@@ -140,15 +158,26 @@ def validate_addition(steps: Sequence[Step], present: Present, limits: Limits, *
 def _within(check: _Check, limits: Limits) -> bool:
     """Say whether the graph is within its bounds. A graph that is not is checked no further."""
     fresh = [step for step in check.steps if step.id not in check.present.same]
-    steps = len(check.present.names) + len(fresh)
+    fresh_steps, fresh_edges = _size(fresh)
+    steps = len(check.present.names) + fresh_steps
     if steps > limits.max_steps:
         check.blame("steps", f"{steps:,} steps are more than the {limits.max_steps:,} allowed")
         return False
-    edges = check.present.edges + sum(step.edges for step in fresh)
+    edges = check.present.edges + fresh_edges
     if edges > limits.max_edges:
         check.blame("steps", f"{edges:,} dependencies are more than the {limits.max_edges:,} allowed")
         return False
     return True
+
+
+def _size(steps: Sequence[Step]) -> tuple[int, int]:
+    """Return the number of steps and of dependencies, those of nested workflows included."""
+    count, edges = len(steps), sum(step.edges for step in steps)
+    for step in steps:
+        if step.workflow is not None:
+            nested_count, nested_edges = _size(step.workflow.steps)
+            count, edges = count + nested_count, edges + nested_edges
+    return count, edges
 
 
 def _check_steps(check: _Check) -> None:
@@ -161,18 +190,26 @@ def _check_steps(check: _Check) -> None:
             if problem := _dependency_problem(check, step, dep):
                 check.blame(f"steps[{index}].depends_on[{position}]", problem)
             ordered = ordered and (check.ids[dep] < index if dep in check.ids else dep not in check.present.loose)
-        if step.concurrency_key and (problem := pointer_problem(step.concurrency_key)):
-            check.blame(f"steps[{index}].concurrency_key", problem)
-        if step.bindings:
-            _check_bindings(check, step, step.bindings, f"steps[{index}].bindings")
-            ordered = False
-        if step.retry is not None:
-            _check_retry(check, step.retry, f"steps[{index}].retry")
-        if step.fallback is not None and isinstance(step.fallback, FallbackAction):
-            _check_bindings(check, step, step.fallback.bindings, f"steps[{index}].fallback.action.bindings")
-            ordered = False
+        ordered = _check_parts(check, step, f"steps[{index}]") and ordered
     if not ordered:  # where every dependency is declared before its dependents, no cycle can be
         _check_cycles(check)
+
+
+def _check_parts(check: _Check, step: Step, path: str) -> bool:
+    """Check what only some steps have. Return whether it adds no dependencies."""
+    if step.concurrency_key and (problem := pointer_problem(step.concurrency_key)):
+        check.blame(f"{path}.concurrency_key", problem)
+    if step.bindings:
+        _check_bindings(check, step, step.bindings, f"{path}.bindings")
+    if step.retry is not None:
+        _check_retry(check, step.retry, f"{path}.retry")
+    if isinstance(step.fallback, FallbackAction):
+        _check_bindings(check, step, step.fallback.bindings, f"{path}.fallback.action.bindings")
+    if step.for_each is not None:
+        _check_source(check, step, step.for_each.source, f"{path}.for_each")
+    if step.workflow is not None:
+        _check_nested(check, step.workflow, f"{path}.workflow")
+    return not step.bindings and step.for_each is None and not isinstance(step.fallback, FallbackAction)
 
 
 def _id_problem(check: _Check, index: int, step: Step) -> str:
@@ -215,7 +252,12 @@ def _check_bindings(check: _Check, step: Step, bindings: Sequence[Binding], path
 def _check_binding(check: _Check, step: Step, binding: Binding, path: str) -> None:
     if problem := pointer_problem(binding.target):
         check.blame(f"{path}.target", problem)
-    match binding.source:
+    _check_source(check, step, binding.source, path)
+
+
+def _check_source(check: _Check, step: Step, source: object, path: str) -> None:
+    """Check the source of a binding or list. The engine checks expressions, and fixed lists are checked already."""
+    match source:
         case FromStep(step_id, pointer):
             if problem := _dependency_problem(check, step, step_id):
                 check.blame(f"{path}.step.id", problem)
@@ -224,7 +266,7 @@ def _check_binding(check: _Check, step: Step, binding: Binding, path: str) -> No
             path = f"{path}.input"
         case FromItem(pointer):
             path = f"{path}.item"
-        case _:  # an expression: the engine checks it
+        case _:
             return
     if problem := pointer_problem(pointer):
         check.blame(path, problem)

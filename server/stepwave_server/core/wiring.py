@@ -97,16 +97,15 @@ def _place(run: RunState, step: StepState, level: int) -> None:
     scope = step.scope
     step.level = level
     wave = step.wave = level if scope.owner is None else scope.owner.wave
-    _count_left(run.wave_left, wave)
+    left = run.wave_left
+    if wave >= len(left):
+        left.extend([0] * (wave + 1 - len(left)))
+    left[wave] += 1
     if not scope.eager:
-        _count_left(scope.level_left, level)
-    run.waves_done.discard(wave)
-
-
-def _count_left(left: list[int], place: int) -> None:
-    if place >= len(left):
-        left.extend([0] * (place + 1 - len(left)))
-    left[place] += 1
+        scope.level_left.extend([0] * (level + 1 - len(scope.level_left)))
+        scope.level_left[level] += 1
+    if run.waves_done:
+        run.waves_done.discard(wave)
 
 
 def _place_dependents(run: RunState, step: StepState) -> list[StepState]:

@@ -5,11 +5,12 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from stepwave.v1 import workflow_pb2
 from stepwave_server.core.explanation import Explanation, Waiting
 from stepwave_server.core.info import LimitInfo, RunInfo, RunKey
-from stepwave_server.core.messages import StepCompleted, StepFinished
+from stepwave_server.core.messages import AddSteps, StepCompleted, StepFinished
 from stepwave_server.core.model import MAX_PAYLOAD_BYTES, Payload, Workflow, immutable
-from stepwave_server.core.state import RunOptions, RunState, StepState
+from stepwave_server.core.state import DEFAULT_IDLE_TIMEOUT, RunOptions, RunState, StepState
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.admission.limits import Limit
 from stepwave_server.journal import Header, Listing, Position
@@ -44,6 +45,7 @@ class EngineOptions:
         cancel_grace: Seconds to wait for the clean-up of an interrupted attempt.
         tracebacks: Whether failures and logs carry tracebacks of the actions' code.
         heartbeat: Seconds without a message after which a watch sends a heartbeat.
+        idle_timeout: The time that a new open run may be idle, unless it says otherwise, in nanoseconds.
         run: Options of new runs, such as the default step timeout.
     """
 
@@ -54,6 +56,7 @@ class EngineOptions:
     cancel_grace: float = 10.0
     tracebacks: bool = True
     heartbeat: float = 15.0
+    idle_timeout: int = DEFAULT_IDLE_TIMEOUT
     run: RunOptions = field(default_factory=RunOptions)
 
 
@@ -69,6 +72,7 @@ class Submission:
         window: Reconnect window in seconds; `None`: the run is detached.
         rerun_of: Id of the run that it runs again; empty if it is not a rerun.
         reused: Outputs taken over from that run, by step id.
+        workflow_digest: The digest of the workflow; empty: it is computed when the run is asked for.
     """
 
     key: RunKey
@@ -78,6 +82,7 @@ class Submission:
     window: float | None = None
     rerun_of: str = ""
     reused: tuple[tuple[str, Payload], ...] = ()
+    workflow_digest: str = ""
 
 
 @dataclass(slots=True)
@@ -179,6 +184,21 @@ class Engine(Protocol):
         """
         ...
 
+    def check_steps(self, key: RunKey, addition: AddSteps) -> list[Violation]:
+        """Return every reason why steps cannot be added to a run; empty if the run takes none, or is not under way."""
+        ...
+
+    async def add_steps(self, key: RunKey, addition: AddSteps) -> None:
+        """Add steps to an open run. Return when they are committed. It is no error if the run has them already.
+
+        Raises:
+            StepsRefused: The steps cannot be added. Nothing has changed.
+            RunNotOpen: The run takes no more steps.
+            RunNotFound: The run does not exist.
+            JournalUnavailable: The journal cannot commit.
+        """
+        ...
+
     async def recover(self, how: Recover) -> Recovery:
         """Recover the runs that an earlier engine left under way. Called once, before any other method."""
         ...
@@ -262,6 +282,10 @@ class Engine(Protocol):
 
     def export(self, key: RunKey) -> AsyncGenerator[bytes, None]:
         """Yield the committed events of a run in parts, each an encoded `ExportRunResponse`."""
+        ...
+
+    async def added_steps(self, key: RunKey) -> Sequence[workflow_pb2.Step]:
+        """Return the steps that were added to a run that has ended, in their order."""
         ...
 
     async def finished_steps(self, key: RunKey) -> Sequence[StepFinished]:

@@ -1,6 +1,9 @@
 """The exceptions that an engine raises."""
 
+from collections.abc import Sequence
+
 from stepwave_server.core.info import RunKey
+from stepwave_server.core.validate import Violation
 
 __all__ = [
     "EngineError",
@@ -10,12 +13,14 @@ __all__ = [
     "RunExists",
     "RunNotEnded",
     "RunNotFound",
+    "RunNotOpen",
     "RunReplaced",
     "SequenceOutOfRange",
     "StepCompletedBefore",
     "StepError",
     "StepNotFound",
     "StepNotWaiting",
+    "StepsRefused",
     "TooManyRuns",
 ]
 
@@ -73,6 +78,26 @@ class StepCompletedBefore(StepError):
 
     def __init__(self, key: RunKey, step_id: str) -> None:
         super().__init__(key, step_id, "was completed before, with another outcome")
+
+
+class RunNotOpen(EngineError):
+    """Raised when a run takes no more steps: it is sealed or stopping, has ended, was never open, or is paused."""
+
+    def __init__(self, key: RunKey, reason: str) -> None:
+        super().__init__(f'run "{key.run_id}" takes no more steps: {reason}')
+        self.key = key
+
+
+class StepsRefused(EngineError):
+    """Raised when steps cannot be added to an open run.
+
+    Attributes:
+        violations: All reasons.
+    """
+
+    def __init__(self, violations: Sequence[Violation]) -> None:
+        super().__init__("the steps cannot be added")
+        self.violations = tuple(violations)
 
 
 class RunReplaced(Exception):

@@ -10,10 +10,12 @@ from functools import partial
 from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave.v1 import workflow_pb2
 from stepwave_server.actions import Registry
+from stepwave_server.core.decide import check_addition
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo, RunKey
-from stepwave_server.core.messages import CancelRequested, Event, Started, StepCompleted
+from stepwave_server.core.messages import AddSteps, CancelRequested, Event, Started, StepCompleted
 from stepwave_server.core.model import FallbackAction, Step, Workflow
+from stepwave_server.core.planning import was_made
 from stepwave_server.core.validate import Violation, validate
 from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.controller import AdmissionController
@@ -22,15 +24,20 @@ from stepwave_server.engine.attempts.deadlines import Deadlines
 from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.base import EngineOptions, Recover, Recovery, Submission
 from stepwave_server.engine.errors import (
+    EngineError,
     JournalUnavailable,
     NotAccepting,
     RunBroken,
     RunExists,
     RunNotFound,
+    RunNotOpen,
+    StepsRefused,
     TooManyRuns,
 )
+from stepwave_server.engine.evaluation.checks import expression_violations
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.queries.run_queries import RunQueries
+from stepwave_server.engine.runs.action_steps import parse_action_steps, sdk_error
 from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
 from stepwave_server.engine.runs.defects import Defects
 from stepwave_server.engine.runs.recovery import (
@@ -46,6 +53,7 @@ from stepwave_server.engine.runs.run import LocalRun, Services
 from stepwave_server.journal import Header, Journal, Unfinished
 from stepwave_server.telemetry import ProcessTelemetry, RunTracer, Telemetry, TraceParent
 from stepwave_server.wire.workflows.content import same_content
+from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow
 
 __all__ = ["LocalEngine"]
 
@@ -55,6 +63,8 @@ MAX_ABANDONED = 1_000
 """Abandoned attempts that may go on without a place. Each further one keeps a place until it ends."""
 
 BROKEN_BEFORE = 'run %s met a defect of an earlier server; it ends as failed: see "stepwave result %s"'
+
+NEVER_OPEN = "it was started without `open`"
 
 SHUTDOWN_GRACE = 2.0
 """Seconds to wait for cancelled attempts when the engine closes."""
@@ -110,6 +120,7 @@ class LocalEngine(RunQueries):
             nested=NestedWorkflows(
                 named or _none_named, partial(self.check, open_run=False), self.options.max_payload_bytes
             ),
+            add_steps=self._add_action_steps,
             request_turn=self._request_turn,
             on_abandoned=self._keep_abandoned,
             on_finished=self._remove_run,
@@ -141,12 +152,19 @@ class LocalEngine(RunQueries):
     def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
         """Return every reason why a workflow cannot run on this engine."""
         violations = validate(workflow, self.options.run.limits, open_run=open_run)
-        for index, step in enumerate(workflow.steps):
-            if step.input is not None or self.actions.get(step.action) is None:  # otherwise there is nothing to check
-                violations += self._check_action(step, f"steps[{index}]")
-            if isinstance(step.fallback, FallbackAction):
-                violations += self._check_action(step.fallback, f"steps[{index}].fallback.action")
+        violations += expression_violations(workflow.steps)
+        violations += self._check_actions(enumerate(workflow.steps), "steps")
         return violations
+
+    def _check_actions(self, steps: Iterable[tuple[int, Step]], path: str) -> Iterable[Violation]:
+        """Yield the problems of the actions of steps, each with its index, and of the workflows that they run."""
+        for index, step in steps:
+            if step.workflow is not None:
+                yield from self._check_actions(enumerate(step.workflow.steps), f"{path}[{index}].workflow.steps")
+            elif step.input is not None or self.actions.get(step.action) is None:  # otherwise nothing is to be checked
+                yield from self._check_action(step, f"{path}[{index}]")
+            if isinstance(step.fallback, FallbackAction):
+                yield from self._check_action(step.fallback, f"{path}[{index}].fallback.action")
 
     def _check_action(self, call: Step | FallbackAction, path: str) -> Iterable[Violation]:
         """Yield the problems of an action's name and of its literal input."""
@@ -206,6 +224,7 @@ class LocalEngine(RunQueries):
             tracestate=parent.tracestate if parent is not None else "",
             window=submission.window,
             rerun_of=submission.rerun_of,
+            workflow_digest=submission.workflow_digest,
         )
         self._logs.delete_evicted(self._journal.has_ended)
         run = self._add(header, RestoredRun(state, []))
@@ -234,6 +253,79 @@ class LocalEngine(RunQueries):
         if tracer is not None:
             tracer.replay(events)
         return tracer
+
+    def check_steps(self, key: RunKey, addition: AddSteps) -> list[Violation]:
+        """Return every reason why steps cannot be added to a run; empty if the run takes none, or is not under way.
+
+        Steps that the run has already are not checked against the actions of this server again.
+        """
+        run = self._runs.get(key)
+        if run is None or run.broken is not None or not run.state.open:
+            return []
+        fresh = [(index, step) for index, step in enumerate(addition.steps) if step.id not in run.state.steps]
+        return [
+            *check_addition(run.state, addition),
+            *expression_violations(addition.steps),
+            *self._check_actions(fresh, "steps"),
+        ]
+
+    async def add_steps(self, key: RunKey, addition: AddSteps) -> None:
+        """Add steps to an open run. Return when they are committed. It is no error if the run has them already.
+
+        Raises:
+            StepsRefused: The steps cannot be added. Nothing has changed.
+            RunNotOpen: The run takes no more steps.
+            RunNotFound: The run does not exist.
+            JournalUnavailable: The journal cannot commit.
+        """
+        self._turn()  # decides the inputs before this one, so that the check below is that of the decision
+        if self._commit_error:
+            raise JournalUnavailable(self._commit_error)
+        if await self._query(key, partial(self._add_steps, addition=addition)) is None:
+            await self._require_made(key, addition)
+
+    def _add_steps(self, run: LocalRun, addition: AddSteps) -> bool:
+        """Add steps to a run under way. They are decided, and not committed, when this returns."""
+        if not run.state.open or run.paused:
+            if not was_made(run.state, addition):
+                raise RunNotOpen(run.key, _closed_because(run))
+        elif violations := self.check_steps(run.key, addition):
+            raise StepsRefused(violations)
+        else:
+            run.feed(addition)
+            self._turn()
+        return True
+
+    async def _add_action_steps(self, key: RunKey, given: object, seal: bool) -> None:
+        """Add steps that an action gives to its run.
+
+        Raises:
+            StepwaveError: They cannot be added.
+        """
+        addition, problems = parse_action_steps(given, self.options.max_payload_bytes, seal=seal)
+        try:
+            if problems:
+                raise StepsRefused([*problems, *self.check_steps(key, addition)])
+            await self.add_steps(key, addition)
+        except EngineError as error:
+            raise sdk_error(error) from None
+
+    async def _require_made(self, key: RunKey, addition: AddSteps) -> None:
+        """Check that a run that has ended has all of an addition.
+
+        Raises:
+            RunNotOpen: It has not.
+        """
+        await self._ended(key)
+        header = await self.header(key)
+        if not header.options.open:
+            raise RunNotOpen(key, NEVER_OPEN)
+        definition = workflow_pb2.Workflow.FromString(header.workflow)
+        definition.steps.extend(await self.added_steps(key))
+        steps = await asyncio.to_thread(lambda: parse_workflow(definition, Parsed()).steps)
+        known = {step.id: step for step in steps}
+        if any(known.get(step.id) != step for step in addition.steps):
+            raise RunNotOpen(key, "it has ended")
 
     async def recover(self, how: Recover) -> Recovery:
         """Recover the runs that an earlier engine left under way, the oldest first.
@@ -436,6 +528,18 @@ def _none_named(name: str) -> workflow_pb2.Workflow:
 
 
 def _same_content(submission: Submission, header: Header) -> bool:
-    return submission.rerun_of == header.rerun_of and same_content(
-        submission.definition, submission.state.input, header.workflow, header.input
-    )
+    if (submission.rerun_of, submission.state.options.open) != (header.rerun_of, header.options.open):
+        return False
+    return same_content(submission.definition, submission.state.input, header.workflow, header.input)
+
+
+def _closed_because(run: LocalRun) -> str:
+    """Return why a run under way takes no more steps."""
+    state = run.state
+    if not state.options.open:
+        return NEVER_OPEN
+    if run.paused:
+        return "this server keeps it paused"
+    if state.stopping is not None:
+        return f"it is stopping: {state.stopping.message}"
+    return f'it is failing: step "{state.root.failed_by}" failed' if state.failing else "it is sealed"

@@ -44,6 +44,7 @@ class Header:
         tracestate: The vendor part of the trace context.
         window: Reconnect window in seconds; `None`: the run is detached.
         rerun_of: Id of the run that it runs again; empty if it is not a rerun.
+        workflow_digest: The digest of the workflow; empty: it was not computed at the start.
     """
 
     key: RunKey
@@ -55,6 +56,7 @@ class Header:
     tracestate: str = ""
     window: float | None = None
     rerun_of: str = ""
+    workflow_digest: str = ""
 
 
 @immutable

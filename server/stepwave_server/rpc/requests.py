@@ -6,22 +6,26 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave._values.ids import new_run_id
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.core.evolve import new_run
 from stepwave_server.core.info import RunKey, seed_of
-from stepwave_server.core.messages import StepFinished
-from stepwave_server.core.model import Payload, Workflow
+from stepwave_server.core.messages import AddSteps, StepFinished
+from stepwave_server.core.model import Payload, Step, Workflow
 from stepwave_server.core.result import reusable
 from stepwave_server.core.state import RunOptions
+from stepwave_server.core.validate import Violation
 from stepwave_server.engine.base import Engine, EngineOptions, Submission
 from stepwave_server.engine.errors import RunNotFound
 from stepwave_server.journal import Header
 from stepwave_server.rpc.statuses import InvalidCall, NotServed, WorkflowNotFound
-from stepwave_server.rpc.workflows import Workflows
+from stepwave_server.rpc.workflows import Workflows, WorkflowsError
 from stepwave_server.telemetry import TraceParent
-from stepwave_server.wire.workflows.content import same_content
-from stepwave_server.wire.workflows.workflow import Parsed, parse_payload, parse_workflow
+from stepwave_server.wire.workflows.content import digest, same_content
+from stepwave_server.wire.workflows.input_schema import input_problems
+from stepwave_server.wire.workflows.parsing import parse_duration
+from stepwave_server.wire.workflows.workflow import Parsed, parse_payload, parse_step, parse_workflow
 
 __all__ = [
     "Preparer",
@@ -121,6 +125,7 @@ class _Draft:
         window: Its reconnect window in seconds; `None`: the run is detached.
         earlier: The run that it runs again; `None`: it is not a rerun.
         existing: The header of a run of the same id, if there is one.
+        idle_timeout: The time that it may be idle, in nanoseconds; `None`: it is not open.
     """
 
     key: RunKey
@@ -129,6 +134,7 @@ class _Draft:
     window: float | None
     earlier: _EarlierRun | None
     existing: Header | None
+    idle_timeout: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,17 +152,36 @@ class Preparer:
     options: EngineOptions
 
     async def check_named(self) -> None:
-        """Check the named workflows against the actions of this server.
+        """Check the named workflows, also against each other and against the actions of this server.
 
         Raises:
-            ValueError: A workflow cannot run here. The message lists its problems.
+            WorkflowsError: There are problems. All problems of all files are listed, each with its place.
         """
-        for message in self.workflows:
-            try:
-                await self.workflow(orchestrator_pb2.PlanWorkflowRequest(workflow=message), self.parsed())
-            except (InvalidCall, NotServed) as error:
-                problems = "; ".join(f"{problem.field}: {problem.description}" for problem in error.violations)
-                raise ValueError(f'workflow "{message.name}" cannot run here: {problems}') from error
+        if problems := await self.named_problems():
+            raise WorkflowsError(problems)
+
+    async def named_problems(self, *, unknown_actions: bool = True) -> list[str]:
+        """Return the problems of the named workflows, each with its place, file by file.
+
+        Args:
+            unknown_actions: Whether an action that the server does not have is a problem.
+        """
+        problems = list(self.workflows.problems)
+        calls = self.workflows.call_problems()
+        for workflow in self.workflows:
+            violations = [*await self._violations(workflow.message), *calls.get(workflow.message.name, ())]
+            found = [each for each in violations if unknown_actions or each.reason != UNKNOWN_ACTION]
+            if found:
+                problems.append(workflow.locate(found))
+        return problems
+
+    async def _violations(self, message: workflow_pb2.Workflow) -> Sequence[Violation]:
+        """Return why a workflow cannot run here; empty: it can."""
+        try:
+            await self.workflow(orchestrator_pb2.PlanWorkflowRequest(workflow=message), self.parsed())
+        except (InvalidCall, NotServed) as error:
+            return error.violations
+        return ()
 
     def parsed(self) -> Parsed:
         """Return an empty collection of problems for a request."""
@@ -173,7 +198,7 @@ class Preparer:
             InvalidCall, NotServed, WorkflowNotFound: The workflow cannot run here.
         """
         message = self._definition(request, parsed)
-        if len(message.steps) > LARGE:
+        if _takes_long(message):
             return await asyncio.to_thread(self._checked, message, parsed)
         return self._checked(message, parsed)
 
@@ -192,10 +217,9 @@ class Preparer:
             InvalidCall, NotServed, WorkflowNotFound: The run cannot start. No action has been invoked.
             RunNotFound, RunNotEnded: The run to run again does not exist, or has not ended.
         """
-        if request.open:
-            parsed.refuse("open")
         key = parse_key(request.namespace, request.run_id or UNNAMED, parsed)
         earlier = await self._earlier(request, key.namespace, parsed)
+        idle_timeout = self._idle_timeout(request, parsed)
         message = self._definition(request, parsed) if earlier is None else earlier.workflow
         if not request.run_id:
             key = RunKey(key.namespace, new_run_id(message.name))
@@ -206,8 +230,9 @@ class Preparer:
             window=window,
             earlier=earlier,
             existing=await self._existing(key) if request.run_id else None,
+            idle_timeout=idle_timeout,
         )
-        if len(message.steps) > LARGE:
+        if _takes_long(message):
             return await asyncio.to_thread(self._submission, request, draft, parsed)
         return self._submission(request, draft, parsed)
 
@@ -218,10 +243,14 @@ class Preparer:
         key = parse_key(namespace, request.rerun.run_id, parsed, "rerun.run_id")
         if request.HasField("input"):
             parsed.blame("input", "must not be set with `rerun`: it is the earlier run's")
+        if request.open:
+            parsed.blame("open", "must not be set with `rerun`: it takes all steps of the earlier run")
         reject(parsed)
         header = await self.engine.header(key)
         finished = await self.engine.finished_steps(key)
         message = workflow_pb2.Workflow.FromString(header.workflow)
+        if header.options.open:
+            message.steps.extend(await self.engine.added_steps(key))
         return _EarlierRun(
             run_id=key.run_id,
             workflow=message,
@@ -247,21 +276,57 @@ class Preparer:
         definition = draft.workflow.SerializeToString(deterministic=True)
         any_problem = found.invalid or found.unsupported or parsed.invalid or parsed.unsupported
         if any_problem or not _is_repeat(draft.existing, definition, run_input):
-            found.invalid += self.engine.check(workflow, open_run=False)
+            found.invalid += self.engine.check(workflow, open_run=request.open)
         parsed.add_workflow(found)
+        if not (parsed.invalid or parsed.unsupported):
+            for problem in input_problems(workflow.input_schema, run_input):
+                parsed.blame("input", problem)
         reject(parsed)
         return Submission(
             key=draft.key,
-            state=new_run(workflow, run_input, self._run_options(draft.key)),
+            state=new_run(workflow, run_input, self._run_options(draft)),
             definition=definition,
             parent=draft.parent,
             window=draft.window,
             rerun_of=earlier.run_id if earlier is not None else "",
             reused=reusable(workflow, earlier.finished) if earlier is not None else (),
+            workflow_digest=digest(definition) if len(workflow.steps) <= LARGE else "",
         )
 
-    def _run_options(self, key: RunKey) -> RunOptions:
-        return replace(self.options.run, seed=seed_of(key), max_payload_bytes=self.options.max_payload_bytes)
+    def _run_options(self, draft: _Draft) -> RunOptions:
+        return replace(
+            self.options.run,
+            open=draft.idle_timeout is not None,
+            idle_timeout=draft.idle_timeout,
+            seed=seed_of(draft.key),
+            max_payload_bytes=self.options.max_payload_bytes,
+        )
+
+    def _idle_timeout(self, request: Start, parsed: Parsed) -> int | None:
+        """Return the time that a run may be idle, in nanoseconds; `None`: it is not open."""
+        if request.HasField("idle_timeout"):
+            if not request.open:
+                parsed.blame("idle_timeout", "needs `open`: only an open run waits for steps")
+            return parse_duration(request.idle_timeout, "idle_timeout", parsed)
+        return self.options.idle_timeout if request.open else None
+
+    async def addition(self, request: orchestrator_pb2.AddStepsRequest) -> tuple[RunKey, AddSteps]:
+        """Return the steps of a request and the key of their run.
+
+        Raises:
+            InvalidCall, NotServed: The request has problems; all are listed.
+        """
+        parsed = self.parsed()
+        key = parse_key(request.namespace, request.run_id, parsed)
+        if len(request.steps) > LARGE:
+            steps = await asyncio.to_thread(_parse_steps, request, parsed)
+        else:
+            steps = _parse_steps(request, parsed)
+        addition = AddSteps(steps, request.seal)
+        if parsed.invalid or parsed.unsupported:
+            parsed.invalid += self.engine.check_steps(key, addition)
+        reject(parsed)
+        return key, addition
 
     def _definition(self, request: Definition, parsed: Parsed) -> workflow_pb2.Workflow:
         match request.WhichOneof("definition"):
@@ -283,6 +348,15 @@ class Preparer:
         parsed.add_workflow(found)
         reject(parsed)
         return workflow
+
+
+def _parse_steps(request: orchestrator_pb2.AddStepsRequest, parsed: Parsed) -> tuple[Step, ...]:
+    return tuple(parse_step(step, f"steps[{index}]", parsed) for index, step in enumerate(request.steps))
+
+
+def _takes_long(message: workflow_pb2.Workflow) -> bool:
+    """Return whether the checks of a workflow and its input may block the event loop for long."""
+    return len(message.steps) > LARGE or bool(message.input_schema)
 
 
 def _is_repeat(existing: Header | None, definition: bytes, run_input: Payload) -> bool:

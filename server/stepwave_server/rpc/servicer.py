@@ -11,7 +11,6 @@ from grpc.aio import ServicerContext
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.model import MAX_MESSAGE_CONTENT, SECOND, State
-from stepwave_server.core.validate import Violation
 from stepwave_server.engine.base import Engine
 from stepwave_server.journal import Listing
 from stepwave_server.rpc.attachments import Attachments
@@ -24,7 +23,6 @@ from stepwave_server.rpc.requests import (
     parse_namespace,
     run_key,
 )
-from stepwave_server.rpc.statuses import NotServed
 from stepwave_server.telemetry import TraceParent
 from stepwave_server.wire.events.encode import Kind, decode, decode_all, to_step_results
 from stepwave_server.wire.responses.explain_run import to_explanation
@@ -125,8 +123,10 @@ class Orchestrator:
                     yield batch.data
 
     async def AddSteps(self, request: pb.AddStepsRequest, context: Context) -> pb.AddStepsResponse:  # noqa: N802
-        """Reject the call: open runs are not supported yet."""
-        raise NotServed([Violation("AddSteps", "this server does not support it yet")])
+        """Add steps to an open run."""
+        key, addition = await self._preparer.addition(request)
+        await self._engine.add_steps(key, addition)
+        return pb.AddStepsResponse(run=to_run(await self._engine.info(key)))
 
     async def CompleteStep(  # noqa: N802
         self,
@@ -263,7 +263,13 @@ class Orchestrator:
     ) -> pb.ListWorkflowsResponse:
         """Return a page of the named workflows."""
         named = [
-            pb.NamedWorkflow(name=workflow.name, step_count=len(workflow.steps), labels=workflow.labels)
+            pb.NamedWorkflow(
+                name=workflow.message.name,
+                step_count=len(workflow.message.steps),
+                labels=workflow.message.labels,
+                digest=workflow.digest,
+                input_schema=workflow.message.input_schema,
+            )
             for workflow in self._preparer.workflows
         ]
         page, following = _page(request, named, lambda workflow: workflow.name)

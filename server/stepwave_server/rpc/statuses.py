@@ -20,11 +20,13 @@ from stepwave_server.engine.errors import (
     RunExists,
     RunNotEnded,
     RunNotFound,
+    RunNotOpen,
     SequenceOutOfRange,
     StepCompletedBefore,
     StepError,
     StepNotFound,
     StepNotWaiting,
+    StepsRefused,
     TooManyRuns,
 )
 from stepwave_server.journal import JournalError
@@ -120,10 +122,12 @@ _REASONS: dict[type[Refusal], Reason.ValueType] = {
     RunExists: Reason.ERROR_REASON_RUN_EXISTS,
     RunNotEnded: Reason.ERROR_REASON_RUN_NOT_ENDED,
     RunNotFound: Reason.ERROR_REASON_RUN_NOT_FOUND,
+    RunNotOpen: Reason.ERROR_REASON_RUN_NOT_OPEN,
     SequenceOutOfRange: Reason.ERROR_REASON_SEQUENCE_OUT_OF_RANGE,
     StepCompletedBefore: Reason.ERROR_REASON_STEP_COMPLETED,
     StepNotFound: Reason.ERROR_REASON_STEP_NOT_FOUND,
     StepNotWaiting: Reason.ERROR_REASON_STEP_NOT_WAITING,
+    StepsRefused: Reason.ERROR_REASON_INVALID_ARGUMENT,
     TooManyRuns: Reason.ERROR_REASON_TOO_MANY_RUNS,
 }
 
@@ -134,6 +138,7 @@ CODES: dict[Reason.ValueType, int] = {
     Reason.ERROR_REASON_RUN_NOT_FOUND: code_pb2.NOT_FOUND,
     Reason.ERROR_REASON_RUN_EXISTS: code_pb2.ALREADY_EXISTS,
     Reason.ERROR_REASON_RUN_NOT_ENDED: code_pb2.FAILED_PRECONDITION,
+    Reason.ERROR_REASON_RUN_NOT_OPEN: code_pb2.FAILED_PRECONDITION,
     Reason.ERROR_REASON_SEQUENCE_OUT_OF_RANGE: code_pb2.OUT_OF_RANGE,
     Reason.ERROR_REASON_STEP_NOT_WAITING: code_pb2.FAILED_PRECONDITION,
     Reason.ERROR_REASON_STEP_COMPLETED: code_pb2.ALREADY_EXISTS,
@@ -166,12 +171,13 @@ RETRY_DELAY = 1
 def status_of(error: Refusal) -> grpc.Status:
     """Return the status of a call that ends with an error."""
     reason = _reason_of(error)
-    status = status_pb2.Status(code=CODES[reason], message=_cut(str(error), MAX_MESSAGE))
+    text = _summary(error.violations) if isinstance(error, StepsRefused) else str(error)
+    status = status_pb2.Status(code=CODES[reason], message=_cut(text, MAX_MESSAGE))
     name = Reason.Name(reason).removeprefix("ERROR_REASON_")
     _attach(status, error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=_metadata(error)))
     if reason in RETRIED:
         _attach(status, error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_DELAY)))
-    if isinstance(error, (InvalidCall, NotServed)):
+    if isinstance(error, (InvalidCall, NotServed, StepsRefused)):
         _attach(status, _bad_request(error.violations, _room(status)))
     return cast("grpc.Status", rpc_status.to_status(status))
 
@@ -186,7 +192,7 @@ def _metadata(error: Refusal) -> Mapping[str, str]:
     match error:
         case CallRefused():
             return error.metadata
-        case RunBroken() | RunExists() | RunNotEnded() | RunNotFound():
+        case RunBroken() | RunExists() | RunNotEnded() | RunNotFound() | RunNotOpen():
             return {"run_id": error.key.run_id}
         case StepError():
             return {"run_id": error.key.run_id, "step_id": error.step_id}

@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
 from grpc.aio import AioRpcError, UnaryStreamCall
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from integration.server.build import kind_of, payload, seconds
 from stepwave.v1 import orchestrator_pb2 as pb
@@ -140,6 +141,29 @@ class RawClient:
         )
         return Stream(self.stub.ExecuteWorkflow(request, timeout=timeout, metadata=tuple(metadata)))
 
+    async def open(
+        self,
+        *steps: workflow_pb2.Step,
+        given: object = None,
+        run_id: str = "open",
+        idle: float | None = None,
+        workflow: workflow_pb2.Workflow | None = None,
+    ) -> run_pb2.Run:
+        """Start a detached open run; `idle` is its idle timeout in seconds."""
+        request = pb.StartRunRequest(
+            workflow=workflow or workflow_pb2.Workflow(name="test", steps=steps),
+            input=None if given is None else payload(given),
+            run_id=run_id,
+            open=True,
+            idle_timeout=None if idle is None else seconds(idle),
+        )
+        return (await self.stub.StartRun(request)).run
+
+    async def add(self, *steps: workflow_pb2.Step, seal: bool = False, run_id: str = "open") -> run_pb2.Run:
+        """Add steps to an open run."""
+        request = pb.AddStepsRequest(run_id=run_id, steps=steps, seal=seal)
+        return (await self.stub.AddSteps(request)).run
+
     async def run(self, workflow: workflow_pb2.Workflow, *, given: object = None, run_id: str = "") -> list[RunEvent]:
         """Run a workflow to its end, and return its events."""
         return await self.execute(workflow, given=given, run_id=run_id).rest()
@@ -174,6 +198,15 @@ class RawClient:
 
     async def result(self, run_id: str) -> run_pb2.Result:
         return (await self.stub.GetResult(pb.GetResultRequest(run_id=run_id))).result
+
+    async def begins_to_drain(self) -> None:
+        """Wait until the health service reports that the server drains."""
+        request = health_pb2.HealthCheckRequest(service="stepwave.v1.OrchestratorService")
+        watch = health_pb2_grpc.HealthStub(self.channel).Watch(request)
+        async with asyncio.timeout(GUARD):
+            while (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING:
+                pass
+        watch.cancel()
 
     async def delete(self, run_id: str) -> None:
         await self.stub.DeleteRun(pb.DeleteRunRequest(run_id=run_id))

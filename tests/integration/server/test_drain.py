@@ -34,15 +34,6 @@ async def _health(client: RawClient, service: str = "") -> str:
     return name
 
 
-async def _begins_to_drain(client: RawClient) -> None:
-    """Wait until the health service reports the drain."""
-    watch = health_pb2_grpc.HealthStub(client.channel).Watch(health_pb2.HealthCheckRequest(service=SERVICE))
-    async with asyncio.timeout(GUARD):
-        while (await watch.read()).status == health_pb2.HealthCheckResponse.SERVING:
-            pass
-    watch.cancel()
-
-
 async def test_a_running_server_reports_that_it_serves(client: RawClient) -> None:
     assert await _health(client) == "SERVING"
     assert await _health(client, SERVICE) == "SERVING"
@@ -53,7 +44,7 @@ async def test_health_is_not_serving_from_the_start_of_a_drain(
 ) -> None:
     await client.start(BLOCKED, run_id="live")
     await controlled.wait_started("blocked")
-    seen = asyncio.create_task(_begins_to_drain(client))
+    seen = asyncio.create_task(client.begins_to_drain())
     drain = _draining(server)
     await seen
     assert (await _health(client), await _health(client, SERVICE)) == ("NOT_SERVING", "NOT_SERVING")
@@ -239,7 +230,7 @@ async def test_a_second_signal_stops_a_process_at_once() -> None:
         run = client.execute(flow(step("s", "core.sleep", given={"seconds": 600})))
         await run.until("step_started", "s")
         process.send_signal(signal.SIGINT)
-        await _begins_to_drain(client)
+        await client.begins_to_drain()
         process.send_signal(signal.SIGINT)
         assert state_of(end_of(await run.rest()).state) == "cancelled"
         async with asyncio.timeout(GUARD):

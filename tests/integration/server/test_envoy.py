@@ -22,6 +22,7 @@ from integration.documents import blocks
 from integration.durable.server_process import free_address
 from integration.server.build import check_sequences, end_of, flow, kind_of, step
 from integration.server.controlled_actions import ControlledActions
+from integration.server.fixture_types import Serve
 from integration.server.raw_client import GUARD, RawClient, refusal
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1.event_pb2 import RunEvent
@@ -35,6 +36,11 @@ SERVICE = "/stepwave.v1.OrchestratorService"
 PAGE = {"Origin": "http://localhost:3000"}
 FOREIGN_PAGE = {"Origin": "https://elsewhere.example"}
 INVALID = {"name": "f", "steps": [{"id": "a", "action": "noop", "depends_on": ["b"]}, {"id": "c", "action": "none"}]}
+GREETING = """\
+name: greeting
+input_schema: '{"required": ["name"]}'
+steps: [{id: hello, action: core.echo, input: {hello: {$input: /name}}}]
+"""
 
 
 def _require(tool: str) -> str:
@@ -43,6 +49,19 @@ def _require(tool: str) -> str:
     if found is None and os.environ.get("CI"):
         pytest.fail(f"not installed: {tool}")
     return found or pytest.skip(f"not installed: {tool}")
+
+
+@pytest.fixture
+def flows(tmp_path: Path) -> Path:
+    folder = tmp_path / "flows"
+    folder.mkdir()
+    (folder / "greeting.yaml").write_text(GREETING)
+    return folder
+
+
+@pytest.fixture
+async def server(serve: Serve, flows: Path) -> Server:
+    return await serve(workflows=flows)
 
 
 @pytest.fixture
@@ -327,3 +346,19 @@ async def test_curl_shows_what_the_document_says(address: str) -> None:
         assert process.returncode == 0
         pattern = ".*".join(map(re.escape, shown.strip().split("…")))
         assert re.match(pattern, answer.decode(), re.DOTALL), answer.decode()
+
+
+async def test_a_name_and_json_are_enough_for_a_run(http: httpx.AsyncClient) -> None:
+    body = {"run_id": "r", "workflow_name": "greeting", "input": {"json": '{"name": "Ada"}'}}
+    started = (await http.post("/v1/runs:execute", json=body)).status_code
+    result = (await http.get("/v1/runs/r/result")).json()["result"]
+    (listed,) = (await http.get("/v1/workflows")).json()["workflows"]
+    assert (started, result["outputs"]) == (200, {"hello": {"json": '{"hello": "Ada"}'}})
+    assert listed["digest"] == (await http.get("/v1/runs/r")).json()["run"]["workflow_digest"]
+
+
+async def test_an_input_that_its_schema_refuses_is_a_400_with_the_place(http: httpx.AsyncClient) -> None:
+    response = await http.post("/v1/runs", json={"workflow_name": "greeting", "input": {"json": "{}"}})
+    _, invalid = response.json()["details"]
+    assert response.status_code == 400
+    assert invalid["field_violations"] == [{"field": "input", "description": "input: 'name' is a required property"}]

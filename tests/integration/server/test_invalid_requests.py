@@ -184,6 +184,28 @@ async def test_more_problems_than_an_answer_holds_are_counted(client: RawClient)
     assert "more" in refused.message
 
 
+async def test_problems_of_expressions_lists_and_nested_workflows_are_reported_at_their_places(
+    client: RawClient,
+) -> None:
+    inner = flow(step("c", "nop", bindings=[workflow_pb2.Binding(item="")]), step("d", after=["a"]))
+    bad = flow(step("a"), step("b", after=["a"]), workflow_pb2.Step(id="s", workflow=inner), step("e"), step("f"))
+    bad.input_schema = '{"type":"text"}'
+    bad.steps[1].when = 'deps["aa"].output.x ='
+    bad.steps[3].when = 'deps["a"].output == 1'
+    bad.steps[4].for_each.items.json = "{}"
+    refused = await workflow_refusal(client, bad)
+    assert refused.code is INVALID
+    assert sorted(refused.fields) == [
+        "workflow.input_schema",
+        "workflow.steps[1].when",
+        "workflow.steps[2].workflow.steps[0].action",
+        "workflow.steps[2].workflow.steps[0].bindings[0].item",
+        "workflow.steps[2].workflow.steps[1].depends_on[0]",
+        "workflow.steps[3].when",
+        "workflow.steps[4].for_each.items",
+    ]
+
+
 @pytest.mark.parametrize("length", [500, 5_000, 500_000])
 async def test_a_very_long_problem_still_arrives(client: RawClient, length: int) -> None:
     refused = await workflow_refusal(client, flow(step("→" * length, "noop", after=["é" * length])))

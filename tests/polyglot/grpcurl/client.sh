@@ -104,6 +104,18 @@ deadline() {
     jq -c --arg code "$(code_name "$status")" '{$code} + (last.runFinished.result | {state})'
 }
 
+named() {
+  local required status
+  required=$(call ListWorkflows '{}' |
+    jq -c '.workflows[] | select(.name == "greeting").inputSchema | fromjson.required')
+  status=$(refused ExecuteWorkflow '{"workflow_name": "greeting", "input": {"json": "{\"name\": 3}"}}')
+  call ExecuteWorkflow '{"workflow_name": "greeting", "input": {"json": "{\"name\": \"Ada\"}"}}' | events |
+    jq -c --argjson required "$required" --arg code "$(code_name "$status")" --argjson status "$status" '
+      {$required} + (last.runFinished.result | {state, output: .outputs.hello.json}) + {$code, problem:
+        $status.details[] | select(.["@type"] == "type.googleapis.com/google.rpc.BadRequest").fieldViolations[0].description}
+    '
+}
+
 paging() {
   local labels="{\"set\": \"grpcurl-paging-$$\"}" page pages='' token=''
   for _ in 1 2 3 4 5; do
@@ -119,7 +131,7 @@ paging() {
 }
 
 case $scenario in
-  plan | execute | resume | invalid | cancel | deadline | paging) "$scenario" ;;
+  plan | execute | resume | invalid | cancel | deadline | named | paging) "$scenario" ;;
   *)
     echo "unknown scenario $scenario" >&2
     exit 1

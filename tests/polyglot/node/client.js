@@ -108,6 +108,22 @@ const scenarios = {
     return { code: grpc.status[error.code], state: end(events).state };
   },
 
+  async named() {
+    const { workflows } = await call("ListWorkflows", {});
+    const schema = JSON.parse(workflows.find((workflow) => workflow.name === "greeting").input_schema);
+    const execute = (input) =>
+      read(client.ExecuteWorkflow({ workflow_name: "greeting", input: { json: JSON.stringify(input) } }));
+    const result = end((await execute({ name: "Ada" })).events);
+    const error = await execute({ name: 3 }).catch((error) => error);
+    return {
+      required: schema.required,
+      state: result.state,
+      output: result.outputs.hello.json,
+      code: grpc.status[error.code],
+      problem: details(error).request.field_violations[0].description,
+    };
+  },
+
   async paging() {
     const labels = { set: `paging-${process.pid}` };
     for (let count = 0; count < 5; count++) await call("StartRun", { workflow: { ...DIAMOND, labels } });

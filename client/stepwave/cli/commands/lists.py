@@ -1,4 +1,4 @@
-"""`stepwave runs` and `stepwave actions`: list the runs and the actions of a server."""
+"""`stepwave runs`, `actions` and `workflows`: list what a server has."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -9,8 +9,9 @@ from typing import Annotated, cast
 import typer
 
 from stepwave._building.requests import RunFilter
-from stepwave._model.catalog import ActionInfo
+from stepwave._model.catalog import ActionInfo, NamedWorkflow
 from stepwave._model.results import Run, State
+from stepwave._values.payload import JSON
 from stepwave.cli.connect import Target
 from stepwave.cli.display.output import print_json, print_message, print_table
 from stepwave.cli.display.text import counts_text, duration_text, limit_text, one_line, run_notes, run_state, time_text
@@ -27,7 +28,9 @@ from stepwave.cli.options import (
 )
 from stepwave.cli.process.shutdown import run_with_actions
 
-__all__ = ["actions", "runs"]
+__all__ = ["actions", "runs", "workflows"]
+
+_DIGEST_LENGTH = 12  # characters of a digest that are shown
 
 
 class RunState(StrEnum):
@@ -159,13 +162,39 @@ async def _actions(target: Target) -> list[ActionInfo]:
 
 
 def _action_row(action: ActionInfo) -> tuple[str, ...]:
-    return (action.name, _inputs(action), action.source, one_line(action.description))
+    return (action.name, _inputs(action.input_schema), action.source, one_line(action.description))
 
 
-def _inputs(action: ActionInfo) -> str:
-    """Return the keys of an action's input, optional keys with a `?`; "anything" if it takes the whole input."""
-    keys = action.input_schema.get("properties")
+def workflows(
+    server: ServerOption = None,
+    insecure: InsecureOption = False,
+    output: FormatOption = Format.TEXT,
+) -> None:
+    """List the named workflows of the server. `stepwave run NAME` runs one.
+
+    INPUT has the keys of the input, optional keys with a `?`. The input of a workflow without a schema is not checked.
+    """
+    found = asyncio.run(_workflows(Target(server, insecure)))
+    if output is Format.JSON:
+        print_json([workflow.to_dict() for workflow in found])
+        return
+    print_table(("WORKFLOW", "STEPS", "INPUT", "DIGEST"), map(_workflow_row, found), right_aligned={1})
+
+
+async def _workflows(target: Target) -> list[NamedWorkflow]:
+    async with target.open() as client:
+        return await client.workflows()
+
+
+def _workflow_row(workflow: NamedWorkflow) -> tuple[str, ...]:
+    inputs, digest = _inputs(workflow.input_schema), workflow.digest[:_DIGEST_LENGTH]
+    return (workflow.name, f"{workflow.step_count:,}", inputs, digest)
+
+
+def _inputs(schema: Mapping[str, JSON]) -> str:
+    """Return the keys of an input by its schema, optional keys with a `?`; "anything" if the schema names none."""
+    keys = schema.get("properties")
     if not isinstance(keys, Mapping):
         return "anything"
-    required = cast("Sequence[str]", action.input_schema.get("required", ()))
+    required = cast("Sequence[str]", schema.get("required", ()))
     return ", ".join(key if key in required else f"{key}?" for key in keys) or "nothing"

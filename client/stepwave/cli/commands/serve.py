@@ -99,6 +99,10 @@ def serve(
         str | None,
         typer.Option(metavar="DURATION", help="The longest time of an attempt. Default: 10m."),
     ] = None,
+    idle_timeout: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="The longest that an open run waits for steps. Default: 10m."),
+    ] = None,
     max_attempts: Annotated[
         int | None, typer.Option(help="The largest number of attempts in flight. Default: 1000.")
     ] = None,
@@ -130,6 +134,14 @@ def serve(
             "the working directory, a workflow file or the limits file changes. Needs a journal on disk.",
         ),
     ] = False,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Only check the modules with actions, the limits file and the workflow files. Print what was found, "
+            "or all problems, and exit. No server starts, and no journal is opened.",
+        ),
+    ] = False,
     log_level: Annotated[
         LogLevel,
         typer.Option(
@@ -153,6 +165,7 @@ def serve(
     stepwave serve --actions tools
     stepwave serve --actions tools --reload
     stepwave serve --listen 127.0.0.1:0 --actions tools --workflows flows/
+    stepwave serve --check --actions tools --workflows flows/
     stepwave serve --journal memory
     ```
     """
@@ -168,6 +181,7 @@ def serve(
         "recover": recover,
         "drain_timeout": _choose_drain(parse_seconds("--drain-timeout", drain_timeout), reload=reload),
         "step_timeout": parse_seconds("--step-timeout", step_timeout),
+        "idle_timeout": parse_seconds("--idle-timeout", idle_timeout),
         "max_attempts": max_attempts,
         "max_runs": max_runs,
         "max_steps": max_steps,
@@ -178,10 +192,34 @@ def serve(
         "insecure": insecure or None,
     }
     settings = make_settings(options)
+    if check:
+        _check(settings, actions or [], reload=reload)
+        return
     if reload and reloader is None:
         raise typer.Exit(_serve_with_reload(settings, actions or []))
     start_logging(log_level)
     _serve(settings, actions or [], reloader)
+
+
+def _check(settings: "Settings", actions: list[str], *, reload: bool) -> None:
+    """Check what a server would serve, and print what was found.
+
+    Raises:
+        CommandError: There are problems, or a server that is to be restarted was asked for.
+    """
+    from stepwave_server.check import CheckFailed
+    from stepwave_server.check import check as check_server
+
+    if reload:
+        raise CommandError("--check starts no server: leave out --reload")
+    try:
+        with reserve_stdout():  # modules with actions may print
+            checked = run_with_actions(check_server(settings, actions))
+    except CheckFailed as error:
+        raise CommandError(str(error)) from error
+    for warning in checked.warnings:
+        print_message(f"warning: {warning}")
+    print_line(checked.summary)
 
 
 def _check_engine(engine: str) -> None:

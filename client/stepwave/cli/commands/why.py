@@ -8,7 +8,7 @@ from itertools import islice
 from rich.cells import cell_len
 from rich.text import Text
 
-from stepwave._convert.paths import without_indexes
+from stepwave._convert.paths import declared_id
 from stepwave._model.events import WaitCause
 from stepwave._model.explanation import CodeLine, RunExplanation, StepExplanation
 from stepwave._model.results import Run, State
@@ -122,7 +122,7 @@ def _rows(steps: Sequence[StepExplanation]) -> Iterator[tuple[list[str], StepExp
     rows: dict[tuple[str, object], tuple[list[str], StepExplanation]] = {}
     for place, step in enumerate(steps):
         alone = "[" not in step.step_id or step.cause is WaitCause.EXTERNAL
-        key = ("", place) if alone else (without_indexes(step.step_id), (step.running, step.cause, _waited(step)))
+        key = ("", place) if alone else (declared_id(step.step_id), (step.running, step.cause, _waited(step)))
         rows.setdefault(key, ([], step))[0].append(step.step_id)
     for ids, step in rows.values():
         if step.running and len(ids) > 1:
@@ -136,7 +136,7 @@ def _rows(steps: Sequence[StepExplanation]) -> Iterator[tuple[list[str], StepExp
 
 def _waited(step: StepExplanation) -> str:
     """Return what a step within a list waits for, so that those with the same share a row."""
-    return ",".join(map(without_indexes, step.waits_for)) or step.message
+    return ",".join(map(declared_id, step.waits_for)) or step.message
 
 
 def _row_name(ids: Sequence[str]) -> str:

@@ -83,7 +83,7 @@ class EventLines:
             case RunStarted():
                 return "run", "started", self._plan(event)
             case StepsAdded():
-                return "run", "added", plural(len(event.step_ids), "step") + (", sealed" if event.sealed else "")
+                return ("run", *_addition(event))
             case RunStopping(failure=failure):
                 return "run", "stopping", failure_line(failure)
             case RunFinished(result=result):
@@ -110,6 +110,8 @@ class EventLines:
         widest = max(map(cell_len, ids), default=0)
         self._subject_width = max(self._subject_width, min(widest, _MAX_NAME_WIDTH))
         waves = "" if event.more else f" in {plural(event.waves[-1].index + 1 if event.waves else 0, 'wave')}"
+        if event.open:
+            waves = ", open"
         return f"{event.run_id}: {event.workflow_name}, {plural(event.step_count, 'step')}{waves}"
 
 
@@ -135,6 +137,12 @@ def _expansion(event: StepExpanded) -> str:
     if event.workflow_name:
         return f"{event.workflow_name}, {plural(len(event.nested_step_ids), 'step')}"
     return ""
+
+
+def _addition(event: StepsAdded) -> tuple[str, str]:
+    if event.sealed and not event.step_ids:
+        return "sealed", ""
+    return "added", plural(len(event.step_ids), "step") + (", sealed" if event.sealed else "")
 
 
 def _step_parts(event: Event) -> tuple[str, str, str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from stepwave._convert.paths import outer, without_indexes
+from stepwave._convert.paths import declared_id, outer
 from stepwave._model.events import (
     Event,
     RunFinished,
@@ -244,7 +244,7 @@ class RunView:
 
     def _new_within(self, step_id: str, around: StepView) -> StepView:
         in_list = around.in_list or step_id.endswith("]")
-        action = self._actions.get(without_indexes(step_id), "")
+        action = self._actions.get(declared_id(step_id), "")
         step = StepView(step_id, around.wave, len(around.inner_steps), action, outer=around, in_list=in_list)
         self._within[step_id] = step
         if not in_list:
@@ -279,7 +279,7 @@ class RunView:
         self.started.pop(step.step_id, None)
         if step.outer is None:
             self.expanded[step.step_id] = step
-        names = event.nested_step_ids or self._names.get(without_indexes(step.step_id), ())
+        names = event.nested_step_ids or self._names.get(declared_id(step.step_id), ())
         if event.item_count is None and not step.in_list:
             for name in names:
                 self._step(f"{step.step_id}/{name}", step.wave)

@@ -4,11 +4,11 @@ import asyncio
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Protocol
+from typing import Any, Protocol
 
 from stepwave._actions.context import Context
 from stepwave_server.actions import Action
@@ -82,6 +82,10 @@ class AttemptOwner(Protocol):
 
     key: RunKey
     log: RunLog
+
+    def add_steps(self, steps: object, *, seal: bool) -> Coroutine[Any, Any, None]:
+        """Add steps that an attempt's action gives to the run."""
+        ...
 
     @property
     def nested(self) -> NestedWorkflows:
@@ -353,7 +357,18 @@ class Attempt:
             emit=self._emit,
             progress=self._show_progress,
             log=self._logs.take,
+            add_steps=self._add_steps,
         )
+
+    async def _add_steps(self, steps: object, seal: bool) -> None:
+        """Add steps to the run, from any event loop."""
+        if self.state is ENDED:
+            raise RuntimeError("the attempt has ended: it adds no more steps")
+        adding = self._owner.add_steps(steps, seal=seal)
+        if _on(self._loop):
+            await adding
+        else:
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(adding, self._loop))
 
     def _emit(self, chunk: object) -> None:
         try:

@@ -21,6 +21,7 @@ from stepwave_server.core.model import (
     Payload,
     Reason,
     Step,
+    payload_size,
 )
 
 from .expressions import SyntaxProblem, ValueMissing, compile_expression
@@ -112,7 +113,11 @@ class JsonEvaluator:
             raise EvaluationFailed(f"{_source(source)} is {named(found)}, and must be a list")
         if len(found) > MAX_ITEMS:
             raise EvaluationFailed(f"a list of {len(found):,} items, and {MAX_ITEMS:,} are allowed")
-        return [_dump(item) for item in found]
+        texts = [_dump(item) for item in found]
+        if isinstance(source, FromExpression) and (size := sum(map(len, texts))) > self._max_bytes:
+            message = f"its list would have {size:,} bytes or more, and {self._max_bytes:,} are allowed"
+            raise EvaluationFailed(message, Reason.RESOURCE_EXHAUSTED)
+        return [*texts]
 
     def _list_of(self, source: FromStep | FromInput | Payload, values: Values) -> Payload:
         match source:
@@ -139,6 +144,8 @@ class JsonEvaluator:
         for binding in step.bindings:
             value = self._value(binding, values)
             if not binding.target:
+                if isinstance(binding.source, FromExpression):
+                    _check(payload_size(value), bound)
                 whole, document, size = value, None, 0
                 continue
             if document is None:
@@ -222,8 +229,10 @@ def _text(output: Payload | None, what: str) -> str:
 def _parse_own(whole: Payload) -> object:
     if isinstance(whole, Blob):
         raise EvaluationFailed("a blob has no places to bind to")
+    if whole == "null":  # without an input, bindings build an object
+        return {}
     parsed = _load(whole)
-    return {} if parsed is None else parsed  # without an input, bindings build an object
+    return {} if parsed is None else parsed
 
 
 def _parents(bindings: Sequence[Binding]) -> set[str]:
@@ -233,6 +242,10 @@ def _parents(bindings: Sequence[Binding]) -> set[str]:
 
 
 def _put(document: object, binding: Binding, value: object) -> object:
+    key = binding.target[1:]
+    if isinstance(document, dict) and "/" not in key and "~" not in key:  # as most targets
+        document[key] = value
+        return document
     try:
         return jsonpointer.set_pointer(document, binding.target, value, inplace=True)
     except (jsonpointer.JsonPointerException, TypeError, KeyError, IndexError) as error:

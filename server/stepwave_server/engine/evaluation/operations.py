@@ -1,4 +1,4 @@
-"""What the operators and functions of expressions do with values.
+"""Values of expressions, and what operators do with them.
 
 Values are those of JSON, times (`datetime`) and durations (`timedelta`). A number of a JSON text stays text, with its
 digits, until an operator needs its value: without a fraction and an exponent it is an int, otherwise a double. What is
@@ -10,24 +10,22 @@ import operator
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-import cel
 from simplejson import RawJSON
 
 __all__ = [
-    "FUNCTIONS",
     "OPERATORS",
     "Budget",
     "Exhausted",
     "Missing",
     "Problem",
-    "equal",
+    "bounded",
     "field_of",
     "item_at",
     "named",
+    "plain",
+    "quoted",
+    "undefined",
 ]
-
-MAX_PATTERN = 1_000
-"""Characters of a regular expression."""
 
 LARGEST = 2**63
 NUMBERS = frozenset({int, float})
@@ -98,10 +96,10 @@ def equal(budget: Budget, one: object, other: object) -> bool:
     if kind is not other_kind:
         return False
     if isinstance(one, list) and isinstance(other, list):
-        budget.spend(len(one))
+        budget.spend(4 * len(one))
         return len(one) == len(other) and all(map(equal, [budget] * len(one), one, other))
     if isinstance(one, dict) and isinstance(other, dict):
-        budget.spend(len(one))
+        budget.spend(4 * len(one))
         return one.keys() == other.keys() and all(equal(budget, value, other[key]) for key, value in one.items())
     if isinstance(one, str):
         budget.spend(len(one) >> 6)
@@ -114,10 +112,10 @@ def field_of(value: object, field: str) -> object:
         try:
             return value[field]
         except KeyError:
-            raise Missing(f"there is no field {_quoted(field)}") from None
+            raise Missing(f"there is no field {quoted(field)}") from None
     if value is None:
-        raise Missing(f"null has no field {_quoted(field)}")
-    raise Problem(f"{named(value)} has no field {_quoted(field)}")
+        raise Missing(f"null has no field {quoted(field)}")
+    raise Problem(f"{named(value)} has no field {quoted(field)}")
 
 
 def item_at(value: object, index: object) -> object:
@@ -134,17 +132,20 @@ def item_at(value: object, index: object) -> object:
     raise Problem(f"{named(value)} has no item at {named(index)}")
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
+    """Return a text in quotes, cut if it is long."""
     return f'"{text}"' if len(text) <= 80 else f'"{text[:79]}…"'
 
 
-def _undefined(sign: str, *values: object) -> Problem:
+def undefined(sign: str, *values: object) -> Problem:
+    """Return the problem that an operator or function is not defined for values of these types."""
     kinds = {type(value) for value in values}
     hint = ": convert with int() or double()" if kinds == {int, float} else ""
     return Problem(f"`{sign}` is not defined for {' and '.join(map(named, values))}{hint}")
 
 
-def _bounded(value: int) -> int:
+def bounded(value: int) -> int:
+    """Return an integer, which must have 64 bits."""
     if -LARGEST <= value < LARGEST:
         return value
     raise Problem("an integer has more than 64 bits")
@@ -158,7 +159,7 @@ def _comparison(sign: str, compare: Callable[[object, object], object]) -> Calla
             if isinstance(one, str):
                 budget.spend(len(one) >> 6)
             return bool(compare(one, other))
-        raise _undefined(sign, one, other)
+        raise undefined(sign, one, other)
 
     return apply
 
@@ -195,10 +196,10 @@ def _arithmetic(sign: str, apply: Callable[..., object], one: object, other: obj
     if type(one) is int and type(other) is int:
         result = apply(one, other)
         assert isinstance(result, int)
-        return _bounded(result)
+        return bounded(result)
     if type(one) is float and type(other) is float:
         return apply(one, other)
-    raise _undefined(sign, one, other)
+    raise undefined(sign, one, other)
 
 
 def _multiply(_budget: Budget, one: object, other: object) -> object:
@@ -222,37 +223,37 @@ def _quotient(one: float, other: float) -> float:
 def _modulo(_budget: Budget, one: object, other: object) -> object:
     one, other = plain(one), plain(other)
     if type(one) is not int or type(other) is not int:
-        raise _undefined("%", one, other)
+        raise undefined("%", one, other)
     if not other:
         raise Problem("division by zero")
-    return _bounded(abs(one) % abs(other) * (-1 if one < 0 else 1))
+    return bounded(abs(one) % abs(other) * (-1 if one < 0 else 1))
 
 
 def _negate(_budget: Budget, value: object) -> object:
     value = plain(value)
     if type(value) is int:
-        return _bounded(-value)
+        return bounded(-value)
     if type(value) is float:
         return -value
-    raise _undefined("-", value)
+    raise undefined("-", value)
 
 
 def _not(_budget: Budget, value: object) -> bool:
     if isinstance(value, bool):
         return not value
-    raise _undefined("!", value)
+    raise undefined("!", value)
 
 
 def _in(budget: Budget, value: object, group: object) -> bool:
     if isinstance(group, list):
         for item in group:
-            budget.spend(2)
+            budget.spend(4)
             if equal(budget, value, item):
                 return True
         return False
-    if isinstance(group, dict):
-        return isinstance(value, str) and value in group
-    raise _undefined("in", value, group)
+    if isinstance(group, dict) and type(plain(value)) in (str, int, bool):
+        return value in group if isinstance(value, str) else False
+    raise undefined("in", value, group)
 
 
 OPERATORS: dict[tuple[str, int], Callable[..., object]] = {
@@ -272,128 +273,3 @@ OPERATORS: dict[tuple[str, int], Callable[..., object]] = {
     ("!", 1): _not,
 }
 """The operators by sign and number of operands. Each gets the budget first."""
-
-
-def _size(_budget: Budget, value: object) -> int:
-    if isinstance(value, str | list | dict):
-        return len(value)
-    raise _undefined("size()", value)
-
-
-def _int(_budget: Budget, value: object) -> int:
-    value = plain(value)
-    match value:
-        case bool():
-            pass
-        case int():
-            return _bounded(value)
-        case float() if math.isfinite(value):
-            return _bounded(int(value))
-        case str() if len(value) <= 20 and value.isascii() and value.removeprefix("-").isdigit():
-            return _bounded(int(value))
-        case str():
-            raise Problem(f"{_quoted(value)} is no integer")
-        case datetime():
-            return math.floor(value.timestamp())
-    raise _undefined("int()", value)
-
-
-def _double(_budget: Budget, value: object) -> float:
-    value = plain(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, str):
-        try:
-            return float(value) if "_" not in value and len(value) < 400 else float("")
-        except ValueError:
-            raise Problem(f"{_quoted(value)} is no number") from None
-    raise _undefined("double()", value)
-
-
-def _string(_budget: Budget, value: object) -> str:
-    if isinstance(value, RawJSON) and isinstance(plain(value), int):
-        return str(value.encoded_json)
-    value = plain(value)
-    match value:
-        case str():
-            return value
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
-        case float():
-            return repr(value).removesuffix(".0")
-        case datetime() | timedelta():
-            return str(_native("string(a)", value))
-    raise _undefined("string()", value)
-
-
-def _text_test(name: str, test: Callable[[str, str], bool]) -> Callable[[Budget, object, object], bool]:
-    def apply(budget: Budget, text: object, part: object) -> bool:
-        if isinstance(text, str) and isinstance(part, str):
-            budget.spend((len(text) + len(part)) >> 6)
-            return test(text, part)
-        raise _undefined(f"{name}()", text, part)
-
-    return apply
-
-
-def _matches(budget: Budget, text: object, pattern: object) -> object:
-    """Match a regular expression (RE2) in linear time. The library compiles it at each call."""
-    if not isinstance(text, str) or not isinstance(pattern, str):
-        raise _undefined("matches()", text, pattern)
-    if len(pattern) > MAX_PATTERN:
-        raise Problem(f"a regular expression has at most {MAX_PATTERN:,} characters")
-    budget.spend(500 + len(pattern) * 10 + len(text) * (10 + len(pattern)) // 200)
-    return _native("a.matches(b)", text, pattern)
-
-
-_PROGRAMS: dict[str, cel.Program] = {}
-
-
-def _native(text: str, *values: object) -> object:
-    """Return the value of an expression of the library, for what it does better: regular expressions and times."""
-    if text not in _PROGRAMS:
-        _PROGRAMS[text] = cel.compile(text)
-    try:
-        return _PROGRAMS[text].execute(dict(zip("ab", values, strict=False)))
-    except Exception as error:
-        shown = str(error).partition("\n")[0]
-        raise Problem(shown if len(shown) <= 200 else f"{shown[:199]}…") from None
-
-
-def _timed(function: str, *kinds: type) -> Callable[..., object]:
-    """Return a function of times that the library has."""
-    text = f"{function}(a)" if kinds == (str,) else f"a.{function}(b)"
-
-    def apply(_budget: Budget, value: object, *zone: object) -> object:
-        if not isinstance(value, kinds) or not all(isinstance(name, str) and len(name) < 100 for name in zone):
-            raise _undefined(f"{function}()", value, *zone)
-        if isinstance(value, str) and len(value) > 100:
-            raise Problem(f"{_quoted(value)} is no time")
-        return _native(text if zone or kinds == (str,) else f"a.{function}()", value, *zone)
-
-    return apply
-
-
-_DATES = ("getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear")
-_CLOCK = ("getHours", "getMinutes", "getSeconds", "getMilliseconds")
-
-FUNCTIONS: dict[tuple[str, bool, int], Callable[..., object]] = {
-    ("size", False, 1): _size,
-    ("size", True, 1): _size,
-    ("int", False, 1): _int,
-    ("double", False, 1): _double,
-    ("string", False, 1): _string,
-    ("contains", True, 2): _text_test("contains", lambda text, part: part in text),
-    ("startsWith", True, 2): _text_test("startsWith", str.startswith),
-    ("endsWith", True, 2): _text_test("endsWith", str.endswith),
-    ("matches", True, 2): _matches,
-    ("timestamp", False, 1): _timed("timestamp", str),
-    ("duration", False, 1): _timed("duration", str),
-    **{(name, True, 1): _timed(name, datetime) for name in _DATES},
-    **{(name, True, 2): _timed(name, datetime) for name in _DATES},
-    **{(name, True, 1): _timed(name, datetime, timedelta) for name in _CLOCK},
-    **{(name, True, 2): _timed(name, datetime) for name in _CLOCK},
-}
-"""The functions by name, whether they are methods, and number of arguments, the target included."""

@@ -226,13 +226,19 @@ class _Parser:
         self._depth += 1
         if self._depth > MAX_NESTED:
             raise SyntaxProblem(f"it is nested too deeply: more than {MAX_NESTED} brackets and conditions")
-        node = self._logic("||", lambda: self._logic("&&", lambda: self._binary(1)))
+        node = self._or()
         if self.take("?"):
-            then = self._logic("||", lambda: self._logic("&&", lambda: self._binary(1)))
+            then = self._or()
             self.expect(":")
             node = Choice(node, then, self.expression())
         self._depth -= 1
         return node
+
+    def _or(self) -> Node:
+        return self._logic("||", self._and)
+
+    def _and(self) -> Node:
+        return self._logic("&&", lambda: self._binary(1))
 
     def _logic(self, operator: str, part: Callable[[], Node]) -> Node:
         parts = [part()]
@@ -241,9 +247,11 @@ class _Parser:
         return parts[0] if len(parts) == 1 else Logic(operator, tuple(parts))
 
     def _binary(self, level: int) -> Node:
-        node = self._unary() if level > 3 else self._binary(level + 1)
-        while _LEVELS.get(self.token.text) == level and (operator := self.take(self.token.text)):
-            node = Operation(operator, (node, self._unary() if level == 3 else self._binary(level + 1)))
+        """Parse operators of a level, and of those that bind more tightly."""
+        node = self._unary()
+        while (found := _LEVELS.get(self.token.text, 0)) >= level:
+            operator = self.take(self.token.text)
+            node = Operation(operator, (node, self._binary(found + 1)))
         return node
 
     def _unary(self) -> Node:

@@ -5,8 +5,10 @@ import sys
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
 from copy import copy
+from dataclasses import replace
 from typing import TypeVar
 
+from stepwave.v1 import workflow_pb2
 from stepwave_server.core.explanation import Explanation
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.messages import StepFinished
@@ -20,6 +22,7 @@ from stepwave_server.engine.errors import (
     RunReplaced,
     SequenceOutOfRange,
 )
+from stepwave_server.engine.queries.digest_cache import DigestCache
 from stepwave_server.engine.queries.explainer import explain, with_texts
 from stepwave_server.engine.queries.step_pages import ended_page, running_page
 from stepwave_server.engine.runs.run import LocalRun
@@ -27,7 +30,7 @@ from stepwave_server.engine.streams.logs import LogStore
 from stepwave_server.engine.streams.watcher import Watcher
 from stepwave_server.journal import Header, Journal, Listing, Position
 from stepwave_server.wire.events.decode import to_event
-from stepwave_server.wire.events.encode import Kind, Record
+from stepwave_server.wire.events.encode import Kind, Record, decode
 
 __all__ = ["RunQueries"]
 
@@ -62,6 +65,7 @@ class RunQueries:
         self._logs = LogStore(clock)
         self._watchers: set[Watcher] = set()
         self._broken: dict[RunKey, RunBroken] = {}
+        self._digests = DigestCache(self.header)
         self._commit_error = ""
         self._listeners: list[Callable[[str], None]] = []
         journal.listen(self._on_commit_error)
@@ -118,7 +122,7 @@ class RunQueries:
 
     async def info(self, key: RunKey) -> RunInfo:
         """Return the information of a run, when it is committed."""
-        return await self._query(key, LocalRun.info) or await self._ended(key)
+        return await self._digests.fill(await self._query(key, LocalRun.info) or await self._ended(key))
 
     async def result(self, key: RunKey) -> Record:
         """Return the record of a run's `run_finished`."""
@@ -145,6 +149,16 @@ class RunQueries:
         if key not in self._runs:
             await self._ended(key)
         return self._logs.page(key, step_id, after, most)
+
+    async def added_steps(self, key: RunKey) -> Sequence[workflow_pb2.Step]:
+        """Return the steps that were added to a run that has ended, in their order."""
+        self._require_ended(key)
+        steps: list[workflow_pb2.Step] = []
+        async for records in self._records(key):
+            for record in records:
+                if record.kind is Kind.STEPS_ADDED:
+                    steps += decode(record).steps_added.steps
+        return steps
 
     async def finished_steps(self, key: RunKey) -> Sequence[StepFinished]:
         """Return the `step_finished` events of a run that has ended, in their order."""
@@ -211,7 +225,7 @@ class RunQueries:
         ]
         found += [info for info in ended if info.key not in running]
         found.sort(key=lambda info: info.position, reverse=True)
-        page = [await self._committed_info(info) for info in found[:most]]
+        page = [await self._digests.fill(await self._committed_info(info)) for info in found[:most]]
         return Page(page, len(found) > most)
 
     async def _infos(self) -> dict[RunKey, RunInfo]:
@@ -244,8 +258,10 @@ class RunQueries:
         """Return what a run waits for. For a run that has ended, the explanation has no steps."""
         explanation = await self._query(key, lambda run: explain(run, self._clock(), self.options))
         if explanation is None:
-            return Explanation(info=await self._ended(key), time=self._clock(), steps=(), step_count=0)
-        return await asyncio.to_thread(with_texts, explanation)
+            info = await self._digests.fill(await self._ended(key))
+            return Explanation(info=info, time=self._clock(), steps=(), step_count=0)
+        complete = replace(explanation, info=await self._digests.fill(explanation.info))
+        return await asyncio.to_thread(with_texts, complete)
 
     @property
     def watchers(self) -> int:
@@ -254,16 +270,21 @@ class RunQueries:
 
     async def export(self, key: RunKey) -> AsyncGenerator[bytes, None]:
         """Yield the committed events of a run in parts."""
+        async for records in self._records(key):
+            yield b"".join(record.data for record in records)
+
+    async def _records(self, key: RunKey) -> AsyncGenerator[Sequence[Record], None]:
+        """Yield the committed events of a run in parts."""
         run = self._runs.get(key)
         last = run.committed if run is not None else (await self._ended(key)).last_sequence
-        exported = 0
+        read = 0
         with self._journal.reading(key):
-            while exported < last:
-                records = await self._journal.read(key, exported, EXPORT_BYTES)
+            while read < last:
+                records = await self._journal.read(key, read, EXPORT_BYTES)
                 if not records:
                     raise RunNotFound(key)
-                exported += len(records)
-                yield b"".join(record.data for record in records)
+                read += len(records)
+                yield records
 
     def _require_ended(self, key: RunKey) -> None:
         if key in self._runs:

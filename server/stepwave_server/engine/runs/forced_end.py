@@ -19,6 +19,7 @@ from stepwave_server.core.messages import (
     RunFinished,
     RunStarted,
     StepFinished,
+    StepsAdded,
     StepStarted,
     WaveFinished,
     WaveStarted,
@@ -141,6 +142,12 @@ class _History:
                 for wave in event.waves:
                     for step_id in wave.step_ids:
                         self._step(step_id).wave = wave.index
+            case StepsAdded():
+                for added in event.steps:
+                    self._step(added.id).action = added.action
+                for wave in event.waves:
+                    for step_id in wave.step_ids:
+                        self._step(step_id).wave = wave.index
             case StepStarted():
                 self._start_step(self._step(event.step_id), event)
             case StepFinished():
@@ -191,6 +198,7 @@ class _History:
             open=False,
             stopping=False,
             rerun_of=self._header.rerun_of,
+            workflow_digest=self._header.workflow_digest,
         )
         finishes = array("I", (step.finish for step in self._steps.values()))
         return Ended(info=info, finishes=finishes, outputs=array("I"))

@@ -4,16 +4,17 @@ import asyncio
 import contextvars
 import logging
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 from opentelemetry import context as otel_context
 
 from stepwave_server.actions import Registry
 from stepwave_server.core.decide import Decision, attempt_of, decide, resume
 from stepwave_server.core.explanation import Waiting
-from stepwave_server.core.info import RunInfo, info_of
+from stepwave_server.core.info import RunInfo, RunKey, info_of
 from stepwave_server.core.inputs import input_of
 from stepwave_server.core.messages import (
     AttemptInterrupted,
@@ -75,6 +76,7 @@ class Services:
         deadlines: The timeouts of running attempts.
         logs: What actions log.
         nested: The workflows that attempts may choose.
+        add_steps: Adds steps that an action gives to a run, and seals it if the last argument is true.
         request_turn: Called by a run that has inputs to decide on.
         on_abandoned: Called with the task of an interrupted attempt that did not end within its grace.
         on_finished: Called with a run that has ended.
@@ -90,6 +92,7 @@ class Services:
     deadlines: Deadlines[Attempt]
     logs: LogStore
     nested: NestedWorkflows
+    add_steps: Callable[[RunKey, object, bool], Coroutine[Any, Any, None]]
     request_turn: Callable[["LocalRun"], None]
     on_abandoned: Callable[[asyncio.Task[None]], None]
     on_finished: Callable[["LocalRun"], None]
@@ -248,7 +251,13 @@ class LocalRun:
         """Return its information. The newest events may not be committed yet."""
         info = info_of(self.key, self.header.create_time, self.state)
         paused = self.paused and self.state.stopping is None
-        return replace(info, rerun_of=self.header.rerun_of, paused=paused, missing=self.attempts.missing[:MAX_MISSING])
+        return replace(
+            info,
+            rerun_of=self.header.rerun_of,
+            paused=paused,
+            missing=self.attempts.missing[:MAX_MISSING],
+            workflow_digest=self.header.workflow_digest,
+        )
 
     def obstacle(self, step_id: str) -> Obstacle | None:
         """Return what a step waits for at admission; `None`: it does not wait for admission."""
@@ -280,6 +289,10 @@ class LocalRun:
         ]
 
     # Reports of its attempts.
+
+    def add_steps(self, steps: object, *, seal: bool) -> Coroutine[Any, Any, None]:
+        """Add steps that the action of an attempt gives."""
+        return self._services.add_steps(self.key, steps, seal)
 
     def attempt_admitted(self, attempt: Attempt) -> None:
         """Take the report that an attempt has a permit. The next turn decides whether it still starts."""

@@ -22,9 +22,12 @@ class Timers:
         self._handles: dict[str, dict[Timer, asyncio.TimerHandle]] = {}
 
     def start(self, timer: Timer, seconds: float) -> None:
-        """Start a timer that is due in `seconds`."""
-        handle = self._loop.call_later(seconds, self._fire, timer)
-        self._handles.setdefault(timer.step_id, {})[timer] = handle
+        """Start a timer that is due in `seconds`. One for an idle run replaces the one before, which has no effect."""
+        handles = self._handles.setdefault(timer.step_id, {})
+        if timer.kind == "idle":
+            for earlier in [one for one in handles if one.kind == "idle"]:
+                handles.pop(earlier).cancel()
+        handles[timer] = self._loop.call_later(seconds, self._fire, timer)
 
     def cancel(self, step_id: str) -> None:
         """Cancel the timers of a step. A long run would otherwise collect many."""

@@ -103,6 +103,8 @@ def to_definition_row(run: int, header: Header) -> tuple[object, ...]:
         "max_edges": options.limits.max_edges,
         "version": options.version,
         "max_payload_bytes": options.max_payload_bytes,
+        "idle_timeout": options.idle_timeout,
+        "workflow_digest": header.workflow_digest,
     }
     return (
         run,
@@ -131,10 +133,12 @@ def to_header(row: HeaderRow) -> Header:
             seed=seed_of(key),
             version=stored["version"],
             max_payload_bytes=stored.get("max_payload_bytes"),  # journals of 0.1.0 lack it
+            idle_timeout=stored.get("idle_timeout"),
         ),
         create_time=create_time,
         traceparent=traceparent,
         tracestate=tracestate,
         window=window,
         rerun_of=rerun_of,
+        workflow_digest=stored.get("workflow_digest", ""),  # journals of 0.1.0 lack it
     )

@@ -30,6 +30,7 @@ def to_run(info: RunInfo) -> run_pb2.Run:
         rerun_of=info.rerun_of,
         paused=info.paused,
         missing_actions=info.missing,
+        workflow_digest=info.workflow_digest,
     )
     fill_time(message.create_time, info.create_time)
     if info.start_time is not None:
@@ -63,6 +64,7 @@ def decode_run(data: bytes) -> RunInfo:
         rerun_of=message.rerun_of,
         paused=message.paused,
         missing=tuple(message.missing_actions),
+        workflow_digest=message.workflow_digest,
     )
 
 

@@ -3,6 +3,7 @@
 from stepwave.v1 import event_pb2, orchestrator_pb2
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo
+from stepwave_server.core.model import MAX_ITEMS
 from stepwave_server.wire.values import clean, fill_duration, fill_time
 
 __all__ = ["CAPABILITIES", "to_action", "to_limit", "to_limits", "to_server_info", "to_waiting"]
@@ -16,6 +17,7 @@ CAPABILITIES = (
     "limits",
     "lists",
     "logs",
+    "open_runs",
     "reruns",
     "workflows",
 )
@@ -71,8 +73,9 @@ def to_limits(
     max_runs: int,
     max_attempts_in_flight: int,
     step_timeout: int,
+    idle_timeout: int,
 ) -> orchestrator_pb2.ServerLimits:
-    """Return the bounds of the server as a message. `step_timeout` is in nanoseconds."""
+    """Return the bounds of the server as a message. The timeouts are in nanoseconds."""
     limits = orchestrator_pb2.ServerLimits(
         max_steps=max_steps,
         max_edges=max_edges,
@@ -80,8 +83,10 @@ def to_limits(
         max_message_bytes=max_message_bytes,
         max_runs=max_runs,
         max_attempts_in_flight=max_attempts_in_flight,
+        max_items=MAX_ITEMS,
     )
     fill_duration(limits.default_step_timeout, step_timeout)
+    fill_duration(limits.default_idle_timeout, idle_timeout)
     return limits
 
 

@@ -1,11 +1,17 @@
-"""Compares two submissions by their canonical forms."""
+"""The canonical form of workflows and inputs: their digest, and the comparison of two submissions."""
 
 import json
+from hashlib import sha256
 
 from stepwave.v1 import payload_pb2, workflow_pb2
 from stepwave_server.core.model import Blob, Payload
 
-__all__ = ["same_content", "same_payload"]
+__all__ = ["digest", "same_content", "same_payload"]
+
+
+def digest(workflow: bytes) -> str:
+    """Return the SHA-256 of a workflow's canonical form in lower-case hexadecimal. Equal ones have equal digests."""
+    return sha256(_canonical(workflow)).hexdigest()
 
 
 def same_content(workflow: bytes, given: Payload, other_workflow: bytes, other_given: Payload) -> bool:
@@ -56,9 +62,12 @@ def _canonical_payload(payload: Payload) -> str | tuple[str, bytes]:
 
 def _canonical_json(text: str) -> str:
     """Return JSON with sorted keys and no spaces. Numbers keep their digits, and are marked as numbers."""
-    value = json.loads(text, parse_float=_number, parse_int=_number)
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _ENCODER.encode(_DECODER.decode(text))
 
 
 def _number(digits: str) -> list[str]:
     return ["\0number", digits]
+
+
+_DECODER = json.JSONDecoder(parse_float=_number, parse_int=_number)
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"))

@@ -50,6 +50,8 @@ def to_definition(
     fill_payload(message.input, input)
     fill_time(message.create_time, create_time)
     fill_duration(message.default_step_timeout, options.step_timeout)
+    if options.idle_timeout is not None:
+        fill_duration(message.idle_timeout, options.idle_timeout)
     return message
 
 
@@ -64,6 +66,7 @@ def from_definition(message: orchestrator_pb2.RunDefinition) -> Definition:
         seed=seed_of(key),
         version=message.scheduler_version,
         max_payload_bytes=message.max_payload_bytes or None,
+        idle_timeout=from_duration(message.idle_timeout) if message.HasField("idle_timeout") else None,
     )
     return Definition(
         key=key,

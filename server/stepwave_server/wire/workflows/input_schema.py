@@ -1,225 +1,264 @@
-"""The JSON Schema of a workflow's input: whether it is one, and whether an input matches it.
+"""Checks a run's input against the JSON Schema (draft 2020-12) of its workflow.
 
-Schemas come from callers. Nothing is fetched for them: a reference to another document is refused. Regular expressions
-are matched in linear time, and the work of one check is bounded.
+Schemas and inputs come from callers, so every check is bounded. References to other schemas are never fetched. Regular
+expressions take linear time: they are those of Rust, by the package `cel`. A check takes at most `MAX_TIME`.
 """
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import lru_cache
 from itertools import islice
 from typing import Any, TypeAlias
 
 import cel
-from jsonschema import Draft202012Validator, SchemaError, ValidationError
-from jsonschema.validators import extend as _extend_untyped
-from jsonschema_specifications import REGISTRY
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError, best_match
+from jsonschema.validators import extend
+from referencing import Registry, Resource
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
 from stepwave._values.json import json_problem, pointer
 from stepwave_server.core.model import Blob, Payload
-from stepwave_server.core.validate import Violation
 
-__all__ = ["MAX_SCHEMA_BYTES", "input_problems", "schema_problem"]
+__all__ = ["input_problems", "schema_problem"]
 
-MAX_SCHEMA_BYTES = 1 << 16
+MAX_SCHEMA_BYTES = 64 * 1024
+"""Bytes of a schema."""
+
+MAX_TIME = 3.0
+"""Seconds of processor time for a check. Callers check on a thread, so that the event loop goes on."""
 
 MAX_PROBLEMS = 20
-"""Problems of an input that are reported."""
+"""Problems of an input that are listed."""
 
-MAX_SHOWN = 300
-"""Characters of a problem that are shown. Problems quote the value."""
-
-MAX_WORK = 500_000
-"""Keywords and alternatives that one check may look at: about two seconds."""
+MAX_TEXT = 200
+"""Characters of a place, and of a description."""
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+UNSUPPORTED = frozenset({"unevaluatedItems", "unevaluatedProperties"})
+"""Keywords that are refused: the validator takes quadratic time for them."""
 
-Keyword: TypeAlias = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]
+_MATCHES = cel.compile("text.matches(pattern)")
+_deadline: ContextVar[float] = ContextVar("_deadline")
+
+# The validator's types are not generic: schemas, instances and the values of keywords can be any JSON.
+_Keyword: TypeAlias = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]
 
 
-class _TooMuch(Exception):
-    """Raised when a check takes too much work, or a regular expression cannot be used."""
+class _Refused(Exception):
+    """Raised when a schema cannot be used; the message says why."""
+
+
+class _TookTooLong(Exception):
+    """Raised when a check exceeds its time."""
 
 
 def schema_problem(text: str) -> str:
-    """Return why a text is no JSON Schema (draft 2020-12) that an input can be checked against; empty: it is one."""
-    if (size := len(text.encode())) > MAX_SCHEMA_BYTES:
+    """Return why the text of a schema is refused; empty: it is accepted. An empty text is accepted."""
+    if not text:
+        return ""
+    size = len(text.encode())
+    if size > MAX_SCHEMA_BYTES:
         return f"{size:,} bytes are more than the {MAX_SCHEMA_BYTES:,} allowed"
-    return _schema_problem(text)
+    return _compiled(text)[1]
 
 
-def input_problems(schema: str, payload: Payload) -> list[Violation]:
-    """Return the problems of an input, each with its place as a JSON Pointer; empty: it matches.
+def input_problems(schema: str, payload: Payload) -> list[str]:
+    """Return why an input does not match a schema, with the places; empty: it matches.
 
     Args:
-        schema: The text of the schema, which has no problem; empty: any input matches.
-        payload: The input.
+        schema: The text of a schema that `schema_problem` accepts. Empty: any input.
+        payload: The input, a valid payload.
     """
     if not schema:
         return []
     if isinstance(payload, Blob):
-        return [Violation("input", "is a blob, and `input_schema` describes JSON")]
-    _work.set([0])
+        return ["input: must be JSON: the workflow has an input schema"]
+    validator, _ = _compiled(schema)
+    if validator is None:
+        return []
     try:
-        errors = [*islice(_validator(schema).iter_errors(json.loads(payload)), MAX_PROBLEMS)]
-    except (_TooMuch, Unresolvable, ArithmeticError) as error:
-        return [Violation("input", f"cannot be checked against `input_schema`: {error}")]
+        with _bounded():
+            errors = list(islice(validator.iter_errors(json.loads(payload)), MAX_PROBLEMS + 1))
+    except _TookTooLong:
+        return [f"input: the check against the workflow's input schema took longer than {MAX_TIME:g} s"]
     except RecursionError:
-        return [Violation("input", "cannot be checked against `input_schema`: its references never end")]
-    return [Violation("input", _described(error)) for error in errors]
+        return ["input: is nested too deeply for the workflow's input schema, or the schema's references never end"]
+    problems = [_problem(error) for error in errors[:MAX_PROBLEMS]]
+    return [*problems, "input: there are more problems"] if len(errors) > MAX_PROBLEMS else problems
 
 
-def _described(error: ValidationError | SchemaError) -> str:
-    place = pointer(error.absolute_path)
-    message = f'at "{place}": {error.message}' if place else error.message
-    return message if len(message) <= MAX_SHOWN else f"{message[: MAX_SHOWN - 1]}…"
+def _problem(error: ValidationError) -> str:
+    return _clean(f"{_shortened(f'input{pointer(error.absolute_path)}')}: {_shortened(error.message)}")
 
 
-@lru_cache(256)
-def _schema_problem(text: str) -> str:
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_TEXT else f"{text[:MAX_TEXT]}…"
+
+
+def _clean(text: str) -> str:
+    """Return a text without halves of surrogate pairs, which JSON can have and UTF-8 cannot."""
+    return text.encode(errors="replace").decode()
+
+
+@lru_cache(64)
+def _compiled(text: str) -> tuple[Draft202012Validator | None, str]:
+    """Return the validator of a schema, or `None` and why the schema is refused."""
     if problem := json_problem(text):
-        return problem
+        return None, problem
     schema = json.loads(text)
-    dialect = schema.get("$schema", DIALECT) if isinstance(schema, dict) else DIALECT
-    if dialect != DIALECT:
-        return f'"$schema" must be "{DIALECT}" or left out'
     try:
-        Draft202012Validator.check_schema(schema)
-        return next(_unusable(schema), "")
-    except SchemaError as error:
-        return f"is no JSON Schema: {_described(error)}"
+        with _bounded():
+            _check(schema)
+    except _Refused as error:
+        return None, _clean(str(error))
+    except _TookTooLong:
+        return None, f"the check of the schema took longer than {MAX_TIME:g} s"
     except RecursionError:
-        return "is nested too deeply"
+        return None, "is nested too deeply"
+    return _Validator(schema, registry=Registry()), ""
 
 
-def _unusable(schema: Any) -> Iterator[str]:
-    """Yield what cannot be used: references that lead nowhere or out of the schema, and two rare keywords."""
-    root = DRAFT202012.create_resource(schema)
-    base = root.id() or ""
-    resolver = REGISTRY.with_resource(base, root).crawl().resolver(base)
-    pending = [(root, resolver)]
-    while pending:
-        resource, resolver = pending.pop()
-        contents = resource.contents if isinstance(resource.contents, dict) else {}
-        for keyword in ("$ref", "$dynamicRef"):
-            if isinstance(reference := contents.get(keyword), str) and not _resolves(resolver, reference):
-                yield f'nothing is at "{reference}": a reference must lead to a place in the schema itself'
-        patterns = [contents["pattern"]] if "pattern" in contents else []
-        for pattern in [*patterns, *contents.get("patternProperties", ())]:
-            with suppress(_TooMuch):
-                _matches(pattern, "")
-                continue
-            yield f'the regular expression "{pattern[:MAX_SHOWN]}" cannot be used: it needs more than linear time'
-        if "$schema" in contents and resource is not root:
-            yield '"$schema" must stand at the root'
-        if {"unevaluatedProperties", "patternProperties"} <= contents.keys():
-            yield '"unevaluatedProperties" cannot be used beside "patternProperties"'
-        pending += [(found, resolver.in_subresource(found)) for found in resource.subresources()]
+def _check(schema: Any) -> None:
+    """Check a schema.
+
+    Raises:
+        _Refused: It is no schema of the dialect, or one that cannot be checked in bounded time.
+    """
+    if isinstance(schema, Mapping) and str(schema.get("$schema", DIALECT)).rstrip("#") != DIALECT:
+        raise _Refused(f"must be of draft 2020-12, which `$schema` names {DIALECT}")
+    error = best_match(_Validator(_Validator.META_SCHEMA).iter_errors(schema))
+    if error is not None:
+        place = pointer(error.absolute_path)
+        raise _Refused(f"is no JSON Schema: {f'{_shortened(place)}: ' if place else ''}{_shortened(error.message)}")
+    resource: Resource[Any] = DRAFT202012.create_resource(schema)
+    root = Registry().with_resource("", resource).resolver_with_root(resource)
+    _check_subschemas(schema, root)
 
 
-def _resolves(resolver: Any, reference: str) -> bool:
+def _check_subschemas(schema: Any, resolver: Any) -> None:
+    _check_time()
+    if not isinstance(schema, Mapping):
+        return
+    resolver = resolver.in_subresource(DRAFT202012.create_resource(schema))
+    if found := UNSUPPORTED & schema.keys():
+        raise _Refused(f"`{min(found)}` is not supported; use `additionalProperties` or `items`")
+    for keyword in ("$ref", "$dynamicRef"):
+        if keyword in schema:
+            _check_reference(schema[keyword], resolver)
+    for pattern in [*([schema["pattern"]] if "pattern" in schema else []), *schema.get("patternProperties", {})]:
+        _matches(pattern, "")
+    for subschema in DRAFT202012.subresources_of(schema):
+        _check_subschemas(subschema, resolver)
+
+
+def _check_reference(reference: str, resolver: Any) -> None:
     try:
         resolver.lookup(reference)
-    except Unresolvable:
-        return False
-    return True
+    except Unresolvable as error:
+        raise _Refused(f"the reference {reference!r} leads nowhere in this schema; no other is fetched") from error
 
 
-_extend: Callable[..., Any] = _extend_untyped  # the library's function has no types
-_work: ContextVar[list[int]] = ContextVar("work")
+@contextmanager
+def _bounded() -> Iterator[None]:
+    """Bound the time of a check inside."""
+    token = _deadline.set(time.thread_time() + MAX_TIME)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
 
 
-def _counted(keyword: Keyword) -> Keyword:
-    """Return a keyword that counts the work of the check that it is part of."""
-
-    def count(validator: Any, value: Any, instance: Any, schema: Any) -> Iterable[ValidationError] | None:
-        weight = len(value) if isinstance(value, list | dict) else 0
-        work = _work.get()
-        work[0] += 1 + weight
-        if work[0] > MAX_WORK:
-            raise _TooMuch("it takes too long")
-        return keyword(validator, value, instance, schema)
-
-    return count
+def _check_time() -> None:
+    if time.thread_time() > _deadline.get():
+        raise _TookTooLong
 
 
-_MATCHES = cel.compile("text.matches(pattern)")
+def _timed(keyword: _Keyword) -> _Keyword:
+    """Return a keyword of the validator that stops when the check exceeds its time."""
+
+    def checked(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+        _check_time()
+        yield from keyword(validator, value, instance, schema) or ()
+
+    return checked
 
 
 def _matches(pattern: str, text: str) -> bool:
-    """Say whether a regular expression matches a part of a text, in linear time."""
+    _check_time()
     try:
-        return bool(_MATCHES.execute({"text": text, "pattern": pattern}))
-    except Exception as error:
-        raise _TooMuch(f'the regular expression "{pattern[:MAX_SHOWN]}" cannot be used') from error
+        return bool(_MATCHES.execute({"pattern": _clean(pattern), "text": _clean(text)}))
+    except RuntimeError as error:
+        hint = "it is malformed, too large, or has look-around or back-references"
+        raise _Refused(f"the pattern {_shortened(pattern)!r} is not supported: {hint}") from error
 
 
-def _pattern(_validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
-    if isinstance(instance, str) and not _matches(pattern, instance):
+def _pattern(validator: Any, pattern: str, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "string") and not _matches(pattern, instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
 
 
-def _pattern_properties(validator: Any, patterns: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
-    for pattern, schema in patterns.items() if isinstance(instance, dict) else ():
-        for key in instance:
-            if _matches(pattern, key):
-                yield from validator.descend(instance[key], schema, path=key, schema_path=pattern)
+def _pattern_properties(
+    validator: Any, patterns: Mapping[str, Any], instance: Any, schema: Any
+) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "object"):
+        for pattern, subschema in patterns.items():
+            for key, value in instance.items():
+                if _matches(pattern, key):
+                    yield from validator.descend(value, subschema, path=key, schema_path=pattern)
 
 
-def _additional_properties(validator: Any, rule: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-    if not isinstance(instance, dict):
+def _additional_properties(
+    validator: Any, additional: Any, instance: Any, schema: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
         return
-    patterns = schema.get("patternProperties", {})
-    extra = [key for key in instance if key not in schema.get("properties", {})]
-    for key in extra:
-        if any(_matches(pattern, key) for pattern in patterns):
+    properties, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    for key, value in instance.items():
+        if key in properties or any(_matches(pattern, key) for pattern in patterns):
             continue
-        if rule is False:
-            yield ValidationError(f"the key {key!r} is not expected")
+        if additional is False:
+            yield ValidationError(f"the key {key!r} is not allowed")
         else:
-            yield from validator.descend(instance[key], rule, path=key)
+            yield from validator.descend(value, additional, path=key)
 
 
-def _unique_items(_validator: Any, unique: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
-    """Find equal items in linear time. The library compares each pair of objects."""
-    if unique and isinstance(instance, list) and len({_canonical(item) for item in instance}) < len(instance):
-        yield ValidationError("its items are not all different")
+def _unique_items(validator: Any, unique: bool, instance: Any, schema: Any) -> Iterator[ValidationError]:
+    if unique and validator.is_type(instance, "array"):
+        seen: dict[str, int] = {}
+        for index, item in enumerate(instance):
+            first = seen.setdefault(json.dumps(_comparable(item), sort_keys=True), index)
+            if first != index:
+                yield ValidationError(f"the items {first} and {index} are equal")
+                return
 
 
-def _canonical(value: Any) -> str:
-    """Return a text that is equal for equal values. Numbers are equal if their values are."""
-    text = json.dumps(value, sort_keys=True)
-    return text if "." not in text and "e" not in text else json.dumps(_whole(value), sort_keys=True)
-
-
-def _whole(value: Any) -> Any:
+def _comparable(value: Any) -> Any:
+    """Return a value with whole floats as integers: JSON Schema takes 1 and 1.0 for equal."""
     match value:
         case float() if value.is_integer():
             return int(value)
         case list():
-            return [_whole(item) for item in value]
+            return [_comparable(item) for item in value]
         case dict():
-            return {key: _whole(item) for key, item in value.items()}
+            return {key: _comparable(item) for key, item in value.items()}
     return value
 
 
-_KEYWORDS: dict[str, Keyword] = {
-    **Draft202012Validator.VALIDATORS,
-    "pattern": _pattern,
-    "patternProperties": _pattern_properties,
-    "additionalProperties": _additional_properties,
-    "uniqueItems": _unique_items,
-}
-_Validator: Any = _extend(Draft202012Validator, {name: _counted(keyword) for name, keyword in _KEYWORDS.items()})
-
-
-@lru_cache(64)
-def _validator(text: str) -> Any:
-    schema = json.loads(text)
-    if isinstance(schema, dict):  # the validator would leave its class for one of this dialect
-        schema.pop("$schema", None)
-    return _Validator(schema, registry=REGISTRY)
+_Validator: type[Draft202012Validator] = extend(  # type: ignore[no-untyped-call] # the stubs have no types for it
+    Draft202012Validator,
+    {
+        name: _timed(keyword)
+        for name, keyword in {
+            **Draft202012Validator.VALIDATORS,
+            "pattern": _pattern,
+            "patternProperties": _pattern_properties,
+            "additionalProperties": _additional_properties,
+            "uniqueItems": _unique_items,
+        }.items()
+    },
+)

@@ -68,6 +68,27 @@ def test_an_expression_may_be_the_whole_input() -> None:
     assert [(it.target, it.expression) for it in step.bindings] == [("", 'deps["search"].output["n"] * 2')]
 
 
+def test_a_default_in_an_input_is_in_its_binding() -> None:
+    flow, search, weather = two()
+    flow.step("deep", "x", {"a": search.output["n"].default(0), "b": (weather.output["n"] + 1).default(None)})
+    step = last(flow)
+    assert [(it.step.id, it.expression, it.default.json) for it in step.bindings] == [
+        ("search", "", "0"),
+        ("", 'deps["weather"].output["n"] + 1', "null"),
+    ]
+    assert (step.input.json, list(step.depends_on)) == ('{"a":null,"b":null}', ["weather"])
+    flow.step("whole", "x", search.output.default([]))
+    assert not last(flow).HasField("input")
+
+
+def test_a_default_is_no_condition_and_no_list() -> None:
+    flow, search, _ = two()
+    with pytest.raises(TypeError, match="when is an expression"):
+        flow.step("a", "x", when=cast("Any", search.output.default(True)))
+    with pytest.raises(TypeError, match=r"search\.output\.default\(…\) is for the input"):
+        flow.for_each("a", over=cast("Any", search.output.default([])), action="x")
+
+
 def test_a_state_in_an_input_is_an_expression() -> None:
     flow, search, _ = two()
     flow.step("deep", "x", {"state": search.state}, join="all_done")

@@ -105,6 +105,11 @@ def test_a_default_is_in_the_binding_of_its_reference() -> None:
     assert FLOW.input.default(None).to_binding("").default.json == "null"
 
 
+def test_a_default_may_be_that_of_an_expression() -> None:
+    bound = (SEARCH.output["n"] + 1).default(0).to_binding("/n")
+    assert (bound.expression, bound.default.json) == ('deps["search"].output["n"] + 1', "0")
+
+
 def test_a_default_that_json_cannot_hold_is_refused() -> None:
     with pytest.raises(ValueError, match="JSON cannot hold"):
         SEARCH.output.default({1, 2})  # type: ignore[arg-type]  # what is tested

@@ -325,6 +325,8 @@ class Drive:
                 self.outstanding[_key(one)] = one
         for event in decision.events:
             self._remove_done(event)
+        if not self.run.idle:
+            self.outstanding.pop(("idle", ""), None)
         for kind, step_id in [*self.outstanding]:
             if kind == "cleanup" and not _cleans_up(self.run.steps[step_id].inner if step_id else self.run.root):
                 del self.outstanding[kind, step_id]

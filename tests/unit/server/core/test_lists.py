@@ -3,7 +3,7 @@
 import pytest
 
 from stepwave_server.core.messages import StepExpanded, StepFinished, StepStarted
-from stepwave_server.core.model import Blob, FailureCause, Reason, SkipCause, State
+from stepwave_server.core.model import Blob, FailureCause, Join, Reason, SkipCause, State
 from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
 from unit.server.core.build import flow, step
@@ -163,3 +163,10 @@ def test_a_list_goes_on_after_a_restart(done: int) -> None:
     drive.finish()
     assert drive.result().state is State.SUCCEEDED
     assert len(drive.of(StepExpanded)) == 1
+
+
+def test_the_join_of_a_list_is_not_that_of_its_children() -> None:
+    drive = Drive.begun(flow(step("a"), step("pages", "a", over="[1,2]", at_once=1, join=Join.ALL_DONE)))
+    drive.succeed("a")
+    drive.fail("pages[0]")
+    assert drive.state("pages[1]") is State.SKIPPED

@@ -1,10 +1,13 @@
 """All problems of a workflow's graph are reported at once, each with its field."""
 
+from dataclasses import replace
+
 import pytest
 
 from stepwave_server.core.model import (
     Binding,
     FallbackAction,
+    ForEach,
     FromInput,
     FromStep,
     Join,
@@ -323,3 +326,68 @@ def test_only_the_first_unknown_names_are_compared_with_all_others() -> None:
 def test_names_are_not_compared_when_there_are_too_many() -> None:
     assert did_you_mean("serach", ["search"] * 2_001) == ""
     assert did_you_mean("x" * 128, ["y" * 128] * 100) == ""
+
+
+# Lists and nested workflows.
+
+
+def _runs(step_id: str, *steps: Step, **fields: object) -> Step:
+    workflow = Workflow(name="inner", steps=steps, **fields)  # type: ignore[arg-type]  # fields by name
+    return Step(step_id, "core.workflow", workflow=workflow)
+
+
+def test_a_sound_nested_workflow_has_no_problems() -> None:
+    inner = _runs("b", step("a"), step("b", "a"), scheduling=Scheduling.WAVE, outputs=("b",))
+    assert problems(step("a"), replace(inner, depends_on=("a",))) == []
+
+
+def test_a_nested_workflow_is_checked_as_a_workflow_of_its_own() -> None:
+    bound = Step("x", "noop", bindings=(Binding("x", FromInput()),), retry=Retry(0))
+    inner = _runs("in", step("b", "a"), step("b"), step("c", "c2"), step("c2", "c"), bound, outputs=("zzz",))
+    path = "steps[1].workflow.steps[1].workflow"
+    assert problems(step("a"), _runs("out", step("a"), inner)) == [
+        (f"{path}.steps[1].id", '"b" is the id of steps[0] already'),
+        (f"{path}.steps[0].depends_on[0]", 'unknown step "a"'),
+        (f"{path}.steps[4].bindings[0].target", 'malformed JSON Pointer "x": it must be empty or begin with "/"'),
+        (f"{path}.steps[4].retry.max_attempts", "must be 1 to 1,000, got 0"),
+        (f"{path}.steps[2].depends_on", "dependency cycle: c → c2 → c"),
+        (f"{path}.outputs[0]", 'unknown step "zzz"'),
+    ]
+
+
+def test_a_nested_workflow_needs_a_name_and_a_step() -> None:
+    nested = Step("a", "core.workflow", workflow=Workflow(name=""))
+    for open_run in (False, True):
+        assert problems(nested, open_run=open_run) == [
+            ("steps[0].workflow.name", "must not be empty"),
+            ("steps[0].workflow.steps", "a workflow needs at least one step"),
+        ]
+
+
+def test_the_steps_of_nested_workflows_count() -> None:
+    inner = _runs("in", step("a"), step("b", "a"))
+    assert problems(_runs("out", inner), limits=Limits(max_steps=4)) == []
+    assert problems(_runs("out", inner), limits=Limits(max_steps=3)) == [
+        ("steps", "4 steps are more than the 3 allowed")
+    ]
+    assert problems(_runs("out", inner), limits=Limits(max_edges=0)) == [
+        ("steps", "1 dependencies are more than the 0 allowed")
+    ]
+
+
+def test_the_source_of_a_list_is_checked() -> None:
+    steps = (
+        Step("a", "noop", for_each=ForEach(FromStep("zzz", "x"))),
+        Step("b", "noop", for_each=ForEach(FromInput("~"))),
+        Step("c", "noop", for_each=ForEach(FromStep("c"))),
+        Step("d", "noop", for_each=ForEach("[1]")),
+        Step("e", "noop", ("f",)),
+        Step("f", "noop", for_each=ForEach(FromStep("e"))),
+    )
+    assert problems(*steps) == [
+        ("steps[0].for_each.step.id", 'unknown step "zzz"'),
+        ("steps[0].for_each.step.path", 'malformed JSON Pointer "x": it must be empty or begin with "/"'),
+        ("steps[1].for_each.input", 'malformed JSON Pointer "~": it must be empty or begin with "/"'),
+        ("steps[2].for_each.step.id", 'step "c" depends on itself'),
+        ("steps[4].depends_on", "dependency cycle: e → f → e"),
+    ]

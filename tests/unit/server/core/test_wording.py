@@ -17,7 +17,16 @@ from stepwave_server.core.messages import (
     StepFinished,
     StepRetrying,
 )
-from stepwave_server.core.model import Failure, FailureCause, FallbackAction, Join, OnInterrupt, Reason, Workflow
+from stepwave_server.core.model import (
+    SECOND,
+    Failure,
+    FailureCause,
+    FallbackAction,
+    Join,
+    OnInterrupt,
+    Reason,
+    Workflow,
+)
 from stepwave_server.core.replay import replay
 from stepwave_server.core.state import MAX_INTERRUPTIONS, RunOptions, RunState
 from unit.server.core.build import NOWHERE, flow, retry, step
@@ -184,6 +193,14 @@ def no_input() -> Drive:
     return drive
 
 
+def plan_is_idle() -> Drive:
+    drive = Drive(flow(step("a")), options=RunOptions(open=True, idle_timeout=3 * SECOND))
+    drive.begin()
+    drive.finish()
+    drive.wait(3)
+    return drive
+
+
 SCENARIOS = (
     attempt_times_out,
     fallback_times_out,
@@ -206,7 +223,8 @@ SCENARIOS = (
     no_input,
 )
 
-each_scenario = pytest.mark.parametrize("scenario", SCENARIOS)
+each_scenario = pytest.mark.parametrize("scenario", [*SCENARIOS, plan_is_idle])
+each_scenario_of_version_1 = pytest.mark.parametrize("scenario", SCENARIOS)
 
 
 def failures_of(drive: Drive) -> Iterator[Failure]:
@@ -225,7 +243,7 @@ def version_1(drive: Drive) -> RunState:
 
 
 def test_the_scenarios_end_and_have_every_cause() -> None:
-    drives = [scenario() for scenario in SCENARIOS]
+    drives = [scenario() for scenario in (*SCENARIOS, plan_is_idle)]
     assert all(drive.run.finished is not None for drive in drives)
     assert {failure.cause for drive in drives for failure in failures_of(drive)} == set(FailureCause)
 
@@ -249,7 +267,7 @@ def test_a_run_replays_after_every_message_was_reworded(scenario: Callable[[], D
     assert run.sequence == len(drive.events)
 
 
-@each_scenario
+@each_scenario_of_version_1
 def test_a_run_of_version_1_replays_after_every_message_was_reworded(scenario: Callable[[], Drive]) -> None:
     drive = scenario()
     with reworded():
@@ -257,7 +275,7 @@ def test_a_run_of_version_1_replays_after_every_message_was_reworded(scenario: C
     assert run.sequence == len(drive.events)
 
 
-@each_scenario
+@each_scenario_of_version_1
 def test_a_run_of_version_1_that_goes_on_after_every_message_was_reworded_replays(
     scenario: Callable[[], Drive],
 ) -> None:

@@ -119,6 +119,7 @@ async def test_unfinished_runs_are_recovered_oldest_first_with_their_headers(
         tracestate="vendor=1",
         window=2.5,
         rerun_of="earlier",
+        workflow_digest="0123",
     )
     for each in (full, header("old", create_time=10)):
         journal.create(each)

@@ -19,7 +19,9 @@ from stepwave_server.engine.errors import (
     RunExists,
     RunNotEnded,
     RunNotFound,
+    RunNotOpen,
     SequenceOutOfRange,
+    StepsRefused,
     TooManyRuns,
 )
 from stepwave_server.journal import JournalError
@@ -79,7 +81,9 @@ ERRORS: list[Refusal] = [
     RunExists(KEY),
     RunNotEnded(KEY),
     RunNotFound(KEY),
+    RunNotOpen(KEY, "it is sealed"),
     SequenceOutOfRange(9, 5),
+    StepsRefused([Violation("a", "b")]),
     TooManyRuns(5),
     CallRefused("a defect"),
 ]
@@ -140,8 +144,8 @@ def test_the_facts_of_an_error_are_in_its_metadata() -> None:
 
 
 def test_every_engine_error_has_a_code() -> None:
-    about_runs = {RunBroken, RunExists, RunNotEnded, RunNotFound, SequenceOutOfRange, TooManyRuns}
-    known = about_runs | {NotAccepting, JournalUnavailable}
+    about_runs = {RunBroken, RunExists, RunNotEnded, RunNotFound, RunNotOpen, SequenceOutOfRange, TooManyRuns}
+    known = about_runs | {NotAccepting, JournalUnavailable, StepsRefused}
     assert set(EngineError.__subclasses__()) == known
 
 

@@ -1,10 +1,12 @@
-"""Comparison of two submissions."""
+"""Comparison of two submissions, and digests of workflows."""
+
+import re
 
 import pytest
 
 from stepwave.v1 import workflow_pb2
 from stepwave_server.core.model import Blob, Payload
-from stepwave_server.wire.workflows.content import same_content
+from stepwave_server.wire.workflows.content import digest, same_content
 
 
 def _flow(own: str = "null") -> bytes:
@@ -98,3 +100,16 @@ def test_the_form_of_a_nested_workflow_does_not_matter_and_its_content_does() ->
     assert same_content(one, "1", _around('[{"b":2, "a":1}]', '{"title":"x", "type":"object"}'), "1")
     assert not same_content(one, "1", _around('[{"b":2, "a":2}]', '{"type":"object","title":"x"}'), "1")
     assert not same_content(one, "1", _around('[{"a":1,"b":2}]', '{"type":"object"}'), "1")
+
+
+def test_equal_workflows_have_equal_digests_and_others_do_not() -> None:
+    spaced, plain, other = _flow('{"b": 1, "a": 2}'), _flow('{"a":2,"b":1}'), _flow('{"a":2,"b":1.0}')
+    assert digest(spaced) == digest(plain)
+    assert digest(other) != digest(plain)
+    assert re.fullmatch("[0-9a-f]{64}", digest(plain))
+
+
+def test_the_form_of_an_input_schema_does_not_matter() -> None:
+    schemas = '{"type": "object", "required": []}', '{"required":[],"type":"object"}', "true"
+    one, same, other = (digest(workflow_pb2.Workflow(input_schema=it).SerializeToString()) for it in schemas)
+    assert one == same != other

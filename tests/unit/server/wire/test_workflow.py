@@ -327,5 +327,16 @@ def test_a_fixed_list_at_the_bound_is_accepted() -> None:
 
 def test_a_schema_that_is_none_is_reported() -> None:
     assert _problems(workflow_pb2.Workflow(name="flow", input_schema='{"type":"text"}')) == [
-        ("input_schema", "is no JSON Schema: at \"/type\": 'text' is not valid under any of the given schemas")
+        ("input_schema", "is no JSON Schema: /type: 'text' is not valid under any of the given schemas")
+    ]
+
+
+def test_an_unknown_field_of_a_nested_workflow_is_reported_at_its_place() -> None:
+    step = workflow_pb2.Step.FromString(b"\x0a\x01a\x12\x04noop\xf8\x3f\x01")  # field 1023, a varint
+    message = _nested(workflow_pb2.Workflow(name="inner", steps=[step]), 2)
+    assert _problems(message) == [
+        (
+            "steps[0].workflow.steps[0].workflow.steps[0]",
+            "this server does not know field 1023 of stepwave.v1.Step",
+        )
     ]

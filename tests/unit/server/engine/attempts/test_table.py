@@ -49,6 +49,8 @@ class Owner:
     def nested(self) -> NestedWorkflows:
         raise AssertionError("no attempt chooses a workflow")
 
+    async def add_steps(self, steps: object, *, seal: bool) -> None: ...
+
     def attempt_admitted(self, attempt: Attempt) -> None:
         self.admitted.append(attempt)
 

@@ -1,4 +1,4 @@
-"""Tests of the evaluator of inputs: bindings, defaults, and numbers that keep their digits."""
+"""Tests of the evaluator: bindings, defaults, conditions, lists, and numbers that keep their digits."""
 
 import json
 import math
@@ -6,7 +6,19 @@ import math
 import pytest
 
 from stepwave_server.core.inputs import EvaluationFailed, Values
-from stepwave_server.core.model import Binding, Blob, FromInput, FromStep, Payload, Reason, Step
+from stepwave_server.core.model import (
+    Binding,
+    Blob,
+    ForEach,
+    FromExpression,
+    FromInput,
+    FromItem,
+    FromStep,
+    Payload,
+    Reason,
+    State,
+    Step,
+)
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 
 IMAGE = Blob("image/png", b"\x89")
@@ -241,3 +253,105 @@ def test_a_long_key_is_replaced_by_its_hash() -> None:
     keys = {evaluator.key_of(json.dumps("x" * size), "") for size in (1_000, 1_001, 1_001)}
     assert {len(key) for key in keys} == {64}
     assert len(keys) == 2
+
+
+# Items, conditions, lists.
+
+
+def _bound(path: str, item: Payload | None, default: Payload | None = None) -> Payload:
+    step = Step("s", "noop", bindings=(Binding("", FromItem(path), default),))
+    return JsonEvaluator(1 << 20).input_of(step, Values("null", {}, {}, item))
+
+
+def test_the_item_or_a_part_of_it_can_be_bound() -> None:
+    assert _bound("", '{"n": 1.10 }') == '{"n": 1.10 }'
+    assert _bound("/n", '{"n": 1.10 }') == "1.10"
+    assert _bound("", IMAGE) is IMAGE
+
+
+def test_a_path_without_a_value_in_the_item_gives_the_default_or_fails() -> None:
+    assert _bound("/no", "{}", "7") == "7"
+    with pytest.raises(EvaluationFailed, match='the item has no "/no"'):
+        _bound("/no", "{}")
+
+
+def test_where_there_is_no_item_none_can_be_bound() -> None:
+    with pytest.raises(EvaluationFailed, match="there is no item here"):
+        _bound("", None)
+
+
+def test_an_expression_can_be_put_into_an_input() -> None:
+    step = Step("s", "noop", input='{"list":[0]}', bindings=(Binding("/list/0", FromExpression("input.n + 1")),))
+    assert JsonEvaluator(1 << 20).input_of(step, Values('{"n":1}', {}, {})) == '{"list": [2]}'
+
+
+def _condition(text: str, given: Payload = '{"n":5}') -> bool:
+    return JsonEvaluator(1 << 20).condition(text, Values(given, {"a": "1"}, {"a": State.SUCCEEDED}))
+
+
+def test_a_condition_is_true_or_false() -> None:
+    assert _condition('input.n > 1 && deps["a"].state == "SUCCEEDED"')
+    assert not _condition('deps["a"].output > 1')
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("input.n", "the condition `input.n` is an int, and must be a bool"),
+        ("null", "the condition `null` is null, and must be a bool"),
+        ("input.no", 'the expression `input.no` cannot be evaluated: there is no field "no"'),
+        ("1 +", "the expression cannot be evaluated: the end at character 4 is not expected"),
+    ],
+)
+def test_a_condition_that_is_no_bool_fails(text: str, problem: str) -> None:
+    with pytest.raises(EvaluationFailed) as failed:
+        _condition(text)
+    assert str(failed.value) == problem
+    assert failed.value.reason is Reason.INVALID_INPUT
+
+
+def _items(source: FromStep | FromInput | FromExpression | Payload, **outputs: Payload | None) -> list[Payload]:
+    values = Values('{"list":[1.10, {"a": [2]}, "é", null]}', outputs, {})
+    return JsonEvaluator(1 << 20).items(ForEach(source), values)
+
+
+def test_the_items_of_a_list_keep_their_digits() -> None:
+    expected = ["1.10", '{"a": [2]}', '"é"', "null"]
+    assert _items(FromInput("/list")) == expected
+    assert _items(FromStep("a"), a='[1.10,{"a":[2]},"\\u00e9",null]') == expected
+    assert _items(FromExpression("input.list + [12]")) == [*expected, "12"]
+    assert _items("[12345678901234567890]") == ["12345678901234567890"]
+    assert _items("[ ]") == []
+
+
+@pytest.mark.parametrize(
+    ("source", "problem"),
+    [
+        (FromInput(), "the run's input is a map, and must be a list"),
+        (FromInput("/list/0"), "the run's input is a double, and must be a list"),
+        (FromInput("/no"), 'the run\'s input has no "/no"'),
+        (FromStep("a"), 'the output of step "a" is a string, and must be a list'),
+        (FromStep("b"), 'the output of step "b" is no list: the step did not succeed'),
+        (FromStep("c"), 'the output of step "c" is a blob, and must be a list'),
+        (FromExpression("1"), "the expression is an int, and must be a list"),
+        ("[" + "1," * 100_000 + "1]", "a list of 100,001 items, and 100,000 are allowed"),
+    ],
+)
+def test_what_is_no_list_has_no_items(source: FromStep | FromInput | FromExpression | Payload, problem: str) -> None:
+    with pytest.raises(EvaluationFailed) as failed:
+        _items(source, a='"[]"', b=None, c=IMAGE)
+    assert str(failed.value) == problem
+
+
+def test_a_list_may_have_many_items() -> None:
+    assert len(_items("[" + "1," * 99_999 + "1]")) == 100_000
+
+
+def test_the_value_of_an_expression_is_bounded_as_an_input_and_as_a_list() -> None:
+    evaluator, values = JsonEvaluator(100), Values(f'"{"x" * 60}"', {}, {})
+    step = Step("s", "noop", bindings=(Binding("", FromExpression("[input, input]")),))
+    with pytest.raises(EvaluationFailed, match="and 100 are allowed") as of_input:
+        evaluator.input_of(step, values)
+    with pytest.raises(EvaluationFailed, match="its list would have 124 bytes or more, and 100 are allowed") as of_list:
+        evaluator.items(ForEach(FromExpression("[input, input]")), values)
+    assert of_input.value.reason is of_list.value.reason is Reason.RESOURCE_EXHAUSTED

@@ -1,0 +1,66 @@
+"""A file or standard input as a stream of texts, each as soon as it is written."""
+
+import asyncio
+import codecs
+import os
+import threading
+from collections.abc import AsyncIterator
+
+from stepwave.cli.exit_codes import CommandError
+
+__all__ = ["read_texts"]
+
+_STANDARD_INPUT = "-"
+_CHUNK = 65_536
+
+
+async def read_texts(name: str) -> AsyncIterator[str]:
+    """Yield the texts of a file, or of standard input (`-`), as they come. A pipe need not have ended.
+
+    A thread reads, and nothing waits for it: a read of a pipe cannot be interrupted.
+
+    Raises:
+        CommandError: The file cannot be read, or is not UTF-8.
+    """
+    try:
+        descriptor = 0 if name == _STANDARD_INPUT else os.open(name, os.O_RDONLY)
+    except OSError as error:
+        raise _unreadable(name, error) from error
+    loop = asyncio.get_running_loop()
+    chunks: asyncio.Queue[bytes | OSError] = asyncio.Queue(1)
+    reader = threading.Thread(target=_read, args=(descriptor, loop, chunks), name="stepwave-reader", daemon=True)
+    reader.start()
+    decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    chunk: bytes | OSError = b"begun"
+    while chunk:
+        chunk = await chunks.get()
+        if isinstance(chunk, OSError):
+            raise _unreadable(name, chunk) from chunk
+        try:
+            yield decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            raise CommandError(f"{_subject(name)} is not UTF-8") from error
+
+
+def _read(descriptor: int, loop: asyncio.AbstractEventLoop, chunks: "asyncio.Queue[bytes | OSError]") -> None:
+    """Hand over what a descriptor gives, up to its end, which is an empty chunk."""
+    chunk: bytes | OSError = b"begun"
+    while chunk and not isinstance(chunk, OSError):
+        try:
+            chunk = os.read(descriptor, _CHUNK)
+        except OSError as error:
+            chunk = error
+        putting = chunks.put(chunk)
+        try:
+            asyncio.run_coroutine_threadsafe(putting, loop).result()
+        except BaseException:
+            putting.close()
+            return
+
+
+def _unreadable(name: str, error: OSError) -> CommandError:
+    return CommandError(f"cannot read {_subject(name)}: {error.strerror}")
+
+
+def _subject(name: str) -> str:
+    return "standard input" if name == _STANDARD_INPUT else name

@@ -1,0 +1,78 @@
+"""The check of what a server would serve: its actions, limits and named workflows. It starts nothing."""
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from stepwave_server.actions import ActionsError, Registry
+from stepwave_server.app import count_text, importable
+from stepwave_server.config import Settings
+from stepwave_server.engine.local import LocalEngine
+from stepwave_server.journal import MemoryJournal
+from stepwave_server.limits_file import LimitsError, load_limits, unmatched_limits
+from stepwave_server.rpc.requests import Preparer
+from stepwave_server.rpc.workflows import Workflows
+
+__all__ = ["CheckFailed", "Checked", "check"]
+
+T = TypeVar("T")
+
+
+class CheckFailed(ValueError):
+    """Raised when a server could not start. The message has a line for each problem."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a server would serve.
+
+    Attributes:
+        summary: The number of actions and named workflows.
+        warnings: What would be logged as a warning at the start.
+    """
+
+    summary: str
+    warnings: tuple[str, ...]
+
+
+async def check(settings: Settings, actions: Iterable[object]) -> Checked:
+    """Check the actions, the limits file and the named workflows that a server would have.
+
+    Raises:
+        CheckFailed: There are problems. All of them are listed.
+    """
+    problems: list[str] = []
+    registry = _try(problems, lambda: Registry(importable(actions), entry_points=settings.entry_points))
+    limits = _try(problems, lambda: load_limits(settings.limits) if settings.limits else ())
+    workflows = _try(problems, lambda: Workflows.load(settings.workflows) if settings.workflows else Workflows())
+    if workflows is not None:
+        known = registry or Registry(entry_points=False)
+        problems += await _workflow_problems(settings, known, workflows, complete=registry is not None)
+    if registry is None or limits is None or workflows is None or problems:
+        raise CheckFailed("\n".join(problems))
+    names = [action.name for action in registry]
+    found = [count_text(len(names), "action"), count_text(len(list(workflows)), "named workflow")]
+    return Checked(", ".join(found), tuple(unmatched_limits(limits, names)))
+
+
+async def _workflow_problems(
+    settings: Settings, actions: Registry, workflows: Workflows, *, complete: bool
+) -> list[str]:
+    """Return the problems of named workflows. Unless the actions are `complete`, an unknown action is none."""
+    options = replace(settings.engine_options(), limits=())
+    engine = LocalEngine(journal=MemoryJournal(time.time_ns), actions=actions, clock=time.time_ns, options=options)
+    try:
+        preparer = Preparer(engine=engine, workflows=workflows, options=options)
+        return await preparer.named_problems(unknown_actions=complete)
+    finally:
+        await engine.close()
+
+
+def _try(problems: list[str], load: Callable[[], T]) -> T | None:
+    """Load something, and add its problem to the others; `None`: there is one."""
+    try:
+        return load()
+    except (ActionsError, LimitsError, ValueError) as error:
+        problems.append(str(error))
+        return None
