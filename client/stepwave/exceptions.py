@@ -240,7 +240,10 @@ class ParallelFailed(RunFailed):
 def _describe(result: "RunResult") -> str:
     if not result.failures:
         return f"run {result.run_id} ended {result.state}"
-    first, more = result.failures[0], result.failure_count - 1
+    first = result.failures[0]
+    # Steps around a failed one fail too: their failures repeat its own.
+    repeated = sum(failure.cause == "nested_step_failed" for failure in result.failures[1:])
+    more = result.failure_count - 1 - repeated
     subject = f"step {first.step_id!r} failed" if first.step_id else f"run {result.run_id} ended {result.state}"
     return f"{subject}: {first.message}" + (f" (and {more} more)" if more else "")
 

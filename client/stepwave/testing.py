@@ -136,6 +136,16 @@ def run_scripted(
 
     `ByStep({"plan": …, "write": …})` in place of a list has a list, or a single entry, for each step of the action.
 
+    A key may also be the id of a step, if no step has an action of this name: `{"plan": …}`. It replaces the step's own
+    action for this step alone. The steps of a nested workflow have the path to them as their id, `report/write`. The
+    children of a `for_each` share a key: `pages` is for all items, and `pages/fetch` for this step of all their
+    workflows. Each item uses the list from its beginning. `pages[3]` and `pages[3]/fetch` are for one item. Of several
+    keys that fit a step, the one with the most indexes is used, and a key of a step before that of its action.
+
+    A step of the action `core.wait` is completed by its entries, as by `complete_step`: `{"approval": "yes"}` at once,
+    `Takes(3600, "yes")` after an hour. An exception fails it, as `fail_step` does. A callable gets the step's input.
+    Without an entry it waits for its timeout.
+
     A replaced action need not be among `actions`. If it is, or if a `Workflow` has it as a function, its input is
     checked, and an invalid input fails the attempt without using an entry. A replaced class of a `Workflow` is not
     instantiated, so its input is not checked.
@@ -149,7 +159,7 @@ def run_scripted(
 
     Args:
         workflow: The workflow, or the path of a workflow file.
-        script: The entries for the actions to replace; `None`: none are replaced.
+        script: The entries for the actions and steps to replace; `None`: none are replaced.
         input: The run's input.
         actions: The other actions, as for `serve`, except the functions and classes that a `Workflow` has as actions.
         check: Whether to raise if the run did not succeed, as clients do.
@@ -166,7 +176,8 @@ def run_scripted(
         RunStuck: Virtual time cannot advance.
         InvalidWorkflow: The workflow cannot run. Every problem is listed, with its place in a workflow file.
         Unsupported: The workflow uses a feature that this version does not support.
-        ValueError: The workflow lacks an action or step of the script, or JSON cannot hold an answer or the input.
+        ValueError: The workflow lacks an action or step of the script, a key has an index where there is no list, or
+            JSON cannot hold an answer or the input.
         TypeError: An exception of the script needs arguments, or the parameters of a callable are unknown.
         ActionsError: An action cannot be loaded, two actions have the same name, or a callable of the script cannot be
             called with an input.
@@ -175,17 +186,18 @@ def run_scripted(
     """
     __tracebackhide__ = True  # pytest then shows the line of the test
     with needs_server_extra("a scripted run"):
-        from ._scripted.prepare import call_off_loop, check_names, located_errors, read_workflow, with_functions
+        from ._scripted.prepare import by_action, call_off_loop, located_errors, read_workflow, with_functions
         from ._scripted.runner import RunSpec, execute
     message, loaded = read_workflow(workflow)
     scripts = read_script(script or {})
-    check_names(scripts, message)
+    replaced = by_action(scripts, message)
     spec = RunSpec(
         workflow=message,
         input=input,
         run_id=run_id,
         script=scripts,
-        actions=with_functions(actions, workflow, scripts),
+        replaced=replaced,
+        actions=with_functions(actions, workflow, replaced),
         settings=settings,
         start=to_nanos(start),
         cancel_after=None if cancel_after is None else to_seconds(cancel_after),

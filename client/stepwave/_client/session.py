@@ -16,6 +16,7 @@ from stepwave._building.requests import Definition, Rerun, RunFilter, Startable,
 from stepwave._building.workflow import ActionLike, Workflow
 from stepwave._convert.collect import Collector, assemble_result
 from stepwave._convert.events import log_from_proto
+from stepwave._convert.paths import in_order, outermost
 from stepwave._convert.results import (
     action_from_proto,
     explanation_from_proto,
@@ -263,7 +264,8 @@ class Session:
         """
         request = pb.GetResultRequest(namespace=self._namespace, run_id=run_id)
         message = (await self._link.call(RESULT, request)).result
-        return assemble_result(message, {step.step_id: step async for step in self.steps(run_id)})
+        steps = {step.step_id: step async for step in self.steps(run_id)}
+        return assemble_result(message, _in_order(steps))
 
     async def wait(
         self,
@@ -550,6 +552,14 @@ class Session:
             kinds=[kind_number(kind) for kind in kinds],
         )
         return Follower(self._link, request, timeout=timeout)
+
+
+def _in_order(steps: dict[str, StepResult]) -> dict[str, StepResult]:
+    """Return steps in declaration order, and those within a step after it."""
+    declared = [step_id for step_id in steps if outermost(step_id) == step_id]
+    if len(declared) == len(steps):
+        return steps
+    return {step_id: steps[step_id] for step_id in in_order(steps, declared)}
 
 
 def _answers(result: RunResult, count: int) -> list[Output]:

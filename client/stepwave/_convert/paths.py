@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 
 from stepwave.v1 import workflow_pb2
 
-__all__ = ["declared_id", "in_order", "outermost"]
+__all__ = ["declared_id", "in_order", "name_in", "outer", "outermost"]
 
 _INDEX = re.compile(r"\[(\d+)\]")
 
@@ -15,9 +15,21 @@ def outermost(step_id: str) -> str:
     return step_id.partition("/")[0].partition("[")[0]
 
 
+def outer(step_id: str) -> str:
+    """Return the id of the step that a step is directly within: for `pages[3]/fetch`, `pages[3]`; empty: none."""
+    if step_id.endswith("]"):
+        return step_id[: step_id.rindex("[")]
+    return step_id.rpartition("/")[0]
+
+
+def name_in(step_id: str) -> str:
+    """Return the last part of an id: for `pages[3]/fetch`, `fetch`; for `sub/pages[3]`, `pages[3]`."""
+    return step_id.rpartition("/")[2]
+
+
 def declared_id(step_id: str) -> str:
     """Return the path of a step without the items of lists: for `pages[3]/fetch`, `pages/fetch`."""
-    return _INDEX.sub("", step_id)
+    return _INDEX.sub("", step_id) if "[" in step_id else step_id
 
 
 def in_order(

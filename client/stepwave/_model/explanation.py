@@ -41,7 +41,7 @@ class StepExplanation(Plain):
         waits_for: The steps that must end before it may start; the first 10.
         waits_for_count: The number of all these steps.
         cause: What else it waits for; `None`: an attempt runs, or it waits for steps.
-        message: Details for a person; may be empty.
+        message: Details for a person, such as the input of a step that waits to be completed; may be empty.
         where: The current line of its running attempt. `None`: no attempt runs, it has no Python code of its own, or
             the server withholds such details.
     """
@@ -60,8 +60,13 @@ class StepExplanation(Plain):
 
     @property
     def running(self) -> bool:
-        """Whether an attempt runs."""
+        """Whether an attempt runs, or steps that it became."""
         return self.state is State.RUNNING and self.cause is None and self.since is not None
+
+    @property
+    def expanded(self) -> bool:
+        """Whether it became several steps, the children of a list or the steps of a workflow. `message` counts them."""
+        return self.running and self.where is None and (not self.attempt or self.action == "core.workflow")
 
 
 @dataclass(frozen=True, slots=True)

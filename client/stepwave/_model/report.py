@@ -1,5 +1,6 @@
 """Reports: where a run's time went, as data and as text."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -9,12 +10,13 @@ from textwrap import wrap
 from stepwave._values.plain import Plain
 from stepwave._values.text import duration_text, one_line, plural
 
-from .report_chart import Line, Role, Span, chart_lines, is_visible, path_table
+from .report_chart import Line, Role, Span, chart_lines, is_visible, kind_text, path_table
 from .results import State
 from .step_report import PhaseKind, StepReport, TimeParts
 
 __all__ = ["RunReport", "report_lines"]
 
+_MAX_AROUND = 3
 _WIDTH = 100  # characters of a line, without a terminal
 
 
@@ -28,8 +30,9 @@ class RunReport(Plain):
 
     The **critical path** is the chain of dependent steps that determined the run's end. It leads from the step that
     ended last (in a run under way: the one that has been under way longest) back along the dependency that each step
-    waited for. The times of its steps add up to the makespan, together with the time in which an open run had nothing
-    to do. If a run failed fast, was cancelled or timed out, its path leads to the attempt whose clean-up ended last.
+    waited for. After a step that became several come those of them that determined its end, such as `pages[7]/fetch`.
+    The times of the path's steps add up to the makespan, together with the time in which an open run had nothing to do.
+    If a run failed fast, was cancelled or timed out, its path leads to the attempt whose clean-up ended last.
 
     Attributes:
         run_id: The run.
@@ -41,7 +44,8 @@ class RunReport(Plain):
         path: The steps of the critical path, in order.
         path_parts: The parts of the makespan, along the path.
         totals: The sums over all steps. Steps run in parallel, so they may exceed the makespan.
-        sequential: The work and backoff of all steps: the makespan had they run one after another.
+        sequential: The work and backoff of all steps, and the time in which someone outside had to complete them: the
+            makespan had they run one after another.
         speed_up: `sequential` divided by the makespan; `None`: the makespan is zero.
         without_waiting: The makespan had no step waited for a limit: each starts as soon as its dependencies, and the
             barrier, allow it.
@@ -50,7 +54,7 @@ class RunReport(Plain):
         peak: The largest number of attempts in flight at once.
         max_parallelism: The workflow's limit on attempts in flight; 0: no limit.
         bounded: Whether steps waited, and the attempts in flight reached `max_parallelism`.
-        steps: All steps by id, in declaration order.
+        steps: All steps by id, in declaration order, those within a step after it.
     """
 
     run_id: str
@@ -103,9 +107,13 @@ def report_lines(report: RunReport, width: int) -> Iterator[Line]:
 def _totals(report: RunReport) -> Iterator[str]:
     """Yield the makespan, the speed-up and the possible savings, one on each line."""
     parts = [
-        f"{duration_text(time)} {kind}" for kind in PhaseKind if is_visible(time := getattr(report.path_parts, kind))
+        f"{duration_text(time)} {kind_text(kind)}"
+        for kind in PhaseKind
+        if is_visible(time := getattr(report.path_parts, kind))
     ]
     yield f"makespan: {duration_text(report.makespan)}" + (f" = {' + '.join(parts)}" if parts else "")
+    if nested := _within(report):
+        yield nested
     if report.speed_up is not None:
         speed_up = f"{report.speed_up:.2f} over one step at a time ({duration_text(report.sequential)})"
         yield f"speed-up: {speed_up}; at most {plural(report.peak, 'attempt')} at once"
@@ -114,12 +122,32 @@ def _totals(report: RunReport) -> Iterator[str]:
         yield f"without barriers too: {_saving(report, report.without_barriers)}"
 
 
+def _within(report: RunReport) -> str:
+    """Return the number of steps, and in which steps most of them are; empty: none is within another."""
+    around = Counter(step.outermost for step in report.steps.values() if step.outermost != step.step_id)
+    if not around:
+        return ""
+    states = Counter(step.state for step in report.steps.values())
+    counts = ", ".join(f"{states[state]:,} {state}" for state in State if states[state])
+    shown = around.most_common(_MAX_AROUND)
+    within = ", ".join(f"{count:,} within {step_id}" for step_id, count in shown)
+    more = f", {around.total() - sum(count for _, count in shown):,} within others" if len(shown) < len(around) else ""
+    return f"steps: {counts}; {within}{more}"
+
+
 def _saving(report: RunReport, makespan: timedelta) -> str:
     saved = report.makespan - makespan
     return f"{duration_text(makespan)}, {duration_text(saved)} shorter" if is_visible(saved) else "no shorter"
 
 
 def _parallelism(report: RunReport) -> str:
-    if not report.max_parallelism:
-        return ""
-    return f"; max_parallelism is {report.max_parallelism:,}, and was {'' if report.bounded else 'not '}reached"
+    """Return the limits on attempts in flight: the workflow's, and those of lists on the critical path."""
+    limits = ""
+    if report.max_parallelism:
+        reached = "" if report.bounded else "not "
+        limits = f"; max_parallelism is {report.max_parallelism:,}, and was {reached}reached"
+    lists = [report.steps[step_id] for step_id in report.path]
+    for step in lists:
+        if step.item_count is not None and 0 < step.max_parallelism < step.item_count:
+            limits += f"; {step.step_id} runs {step.max_parallelism:,} of its {step.item_count:,} items at once"
+    return limits

@@ -15,7 +15,7 @@ from stepwave._values.text import duration_text, one_line, plural
 from .results import State
 from .step_report import PhaseKind, StepReport, TimeParts
 
-__all__ = ["Line", "Role", "Span", "chart_lines", "is_visible", "path_table"]
+__all__ = ["Line", "Role", "Span", "chart_lines", "is_visible", "kind_text", "path_table"]
 
 _GLYPHS = {
     PhaseKind.WORK: "█",
@@ -23,7 +23,11 @@ _GLYPHS = {
     PhaseKind.BACKOFF: "┄",
     PhaseKind.BARRIER: "▒",
     PhaseKind.PLANNING: "·",
+    PhaseKind.EXTERNAL: "▞",
+    PhaseKind.NESTED: "─",
 }
+_TEXTS = {PhaseKind.EXTERNAL: "waiting for someone", PhaseKind.NESTED: "steps within"}
+_HEADINGS = {PhaseKind.EXTERNAL: "SOMEONE"}
 _MAX_STEPS = 40
 _MAX_PATH_STEPS = 24  # of a run with more steps
 _MAX_OTHER_STEPS = 12
@@ -61,17 +65,20 @@ def chart_lines(
 
     A line has the step's id, with a dot if it is on the critical path, a bar of its time in the run, its duration, and
     its slack, or its state if it did not succeed. Of more than 40 steps the longest are shown: 24 of the critical path
-    and 12 others.
+    and 12 others. The children of a list are shown if they are on the critical path; the list has their number.
     """
     shown = _shown_steps(steps, path)
-    id_width = _id_width((step.step_id for step in shown), width * 3 // 10)
+    id_width = _id_width(map(_name, shown), width * 3 // 10)
     bar_width = max(width - 2 - id_width - 2 - 2 - _TIME_WIDTH - 2 - _NOTE_WIDTH, _MIN_BAR_WIDTH)
     lines = [_heading(makespan, id_width, bar_width)]
     lines += [_line(step, makespan, id_width, bar_width) for step in shown]
-    if hidden := len(steps) - len(shown):
+    folded = sum(_is_folded(step) for step in steps.values())
+    if hidden := len(steps) - len(shown) - folded:
         hidden_on_path = len(path) - sum(step.on_path for step in shown)
         on_path = f", {hidden_on_path:,} of them on the path" if hidden_on_path else ""
         lines.append((Span(f"  {plural(hidden, 'shorter step')} left out{on_path}", Role.NOTE),))
+    if folded:
+        lines.append((Span(f"  {plural(folded, 'step')} within lists left out", Role.NOTE),))
     lines.append(_legend(path, shown))
     yield from (_truncate_line(line, width) for line in lines)
 
@@ -81,9 +88,10 @@ def path_table(
 ) -> Iterator[Line]:
     """Yield the lines of a table of how each step of the critical path spent its time."""
     kinds = [kind for kind in PhaseKind if kind is PhaseKind.WORK or is_visible(getattr(path_parts, kind))]
+    path = [step_id for step_id in path if not _is_only_around(steps[step_id])]
     max_width = max(width - _COLUMN_WIDTH * (len(kinds) + 1), _MIN_NAME_WIDTH)
-    shown = [step for step in _shown_steps(steps, path) if step.on_path]
-    rows = [["PATH", "TIME", *(kind.upper() for kind in kinds)]]
+    shown = [step for step in _shown_steps(steps, path) if step.on_path and not _is_only_around(step)]
+    rows = [["PATH", "TIME", *(_HEADINGS.get(kind, kind.upper()) for kind in kinds)]]
     rows += [_row(_truncate(one_line(step.step_id), max_width), step.parts, kinds) for step in shown]
     if len(shown) < len(path):
         rows.append([f"{len(path) - len(shown):,} more", *_hidden_times(steps, path, shown, kinds)])
@@ -99,13 +107,43 @@ def is_visible(time: timedelta) -> bool:
     return time >= _MIN_VISIBLE
 
 
+def kind_text(kind: PhaseKind) -> str:
+    """Return what a kind of time is called in a text."""
+    return _TEXTS.get(kind, kind)
+
+
+def _is_folded(step: StepReport) -> bool:
+    """Return whether a step is within a list, and not on the critical path."""
+    return step.in_list and not step.on_path
+
+
+def _is_only_around(step: StepReport) -> bool:
+    """Return whether a step became several at once, so that these have all of its time."""
+    return is_visible(step.parts.nested) and not is_visible(step.parts.own)
+
+
+def _name(step: StepReport) -> str:
+    """Return a step's id, for a list with the number of its items."""
+    name = one_line(step.step_id)
+    return name if step.item_count is None else f"{name} ×{step.item_count:,}"
+
+
 def _shown_steps(steps: Mapping[str, StepReport], path: Sequence[str]) -> list[StepReport]:
-    """Return the steps to show, in the order of their start: all, or the longest of more than 40."""
-    shown = list(steps.values())
+    """Return the steps to show, in the order of their start: all, or the longest of more than 40.
+
+    Those within a step come after it.
+    """
+    shown = [step for step in steps.values() if not _is_folded(step)]
     if len(shown) > _MAX_STEPS:
         others = _longest((step for step in shown if not step.on_path), _MAX_OTHER_STEPS)
         shown = [*_longest((steps[step_id] for step_id in path), _MAX_PATH_STEPS), *others]
-    return sorted(shown, key=lambda step: (step.begin, step.wave))
+    places = {step.outermost: place for place, step in enumerate(shown)}
+
+    def order(step: StepReport) -> tuple[timedelta, int, int, timedelta]:
+        around = steps[step.outermost]
+        return around.begin, around.wave, places[step.outermost], step.begin
+
+    return sorted(shown, key=order)
 
 
 def _longest(steps: Iterable[StepReport], count: int) -> list[StepReport]:
@@ -119,7 +157,7 @@ def _heading(makespan: timedelta, id_width: int, bar_width: int) -> Line:
 
 def _line(step: StepReport, makespan: timedelta, id_width: int, bar_width: int) -> Line:
     role = Role.PATH if step.on_path else Role.NONE
-    name = f"{'● ' if step.on_path else '  '}{_truncate(one_line(step.step_id), id_width):<{id_width}}  "
+    name = f"{'● ' if step.on_path else '  '}{_truncate(_name(step), id_width):<{id_width}}  "
     duration = duration_text(step.end - step.begin) if step.phases else ""
     return (Span(name, role), *_bar(step, makespan, bar_width), Span(f"  {duration:>{_TIME_WIDTH}}  "), _note(step))
 
@@ -135,7 +173,9 @@ def _note(step: StepReport) -> Span:
 def _bar(step: StepReport, makespan: timedelta, width: int) -> Iterator[Span]:
     """Yield the bar of a step's phases, to the nearest cell. Work has at least one cell."""
     cells: list[PhaseKind | None] = [None] * width
-    for phase in sorted(step.phases, key=lambda phase: phase.kind is PhaseKind.WORK):
+    for phase in sorted(
+        step.phases, key=lambda phase: (phase.kind is not PhaseKind.NESTED, phase.kind is PhaseKind.WORK)
+    ):
         first, last = (_cell(time, makespan, width) for time in (phase.start, phase.end))
         if phase.kind is PhaseKind.WORK:
             first = min(first, width - 1)
@@ -155,13 +195,13 @@ def _legend(path: Sequence[str], shown: Sequence[StepReport]) -> Line:
     spans = [Span("  ● critical path" if path else "  no critical path: nothing took time")]
     for kind, glyph in _GLYPHS.items():
         if kind in kinds:
-            spans += [Span("  "), Span(glyph, kind), Span(f" {kind}")]
+            spans += [Span("  "), Span(glyph, kind), Span(f" {kind_text(kind)}")]
     return tuple(spans)
 
 
 def _row(name: str, parts: TimeParts, kinds: Sequence[PhaseKind]) -> list[str]:
     times = (getattr(parts, kind) for kind in kinds)
-    return [name, duration_text(parts.total), *(duration_text(time) if is_visible(time) else "" for time in times)]
+    return [name, duration_text(parts.own), *(duration_text(time) if is_visible(time) else "" for time in times)]
 
 
 def _hidden_times(
@@ -170,7 +210,7 @@ def _hidden_times(
     """Yield the time of the steps of the critical path that are not shown: in total, then by kind."""
     shown_ids = {step.step_id for step in shown}
     hidden = [steps[step_id].parts for step_id in path if step_id not in shown_ids]
-    yield duration_text(sum((parts.total for parts in hidden), timedelta()))
+    yield duration_text(sum((parts.own for parts in hidden), timedelta()))
     for kind in kinds:
         yield duration_text(sum((getattr(parts, kind) for parts in hidden), timedelta()))
 

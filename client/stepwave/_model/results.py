@@ -383,8 +383,11 @@ class RunResult(Plain):
         lines += [f"  {step_id}: {value_text(output, _WIDTH - len(step_id) - 4)}" for step_id, output in shown]
         if more := len(self.outputs) + self.omitted_output_count - len(shown):
             lines.append(_more_line(more, "output"))
-        lines += [f"  {_failure_line(failure)}" for failure in self.failures[:_SHOWN]]
-        if more := self.failure_count - len(self.failures[:_SHOWN]):
+        own = [failure for failure in self.failures if failure.cause is not FailureCause.NESTED_STEP_FAILED]
+        failures = (own or self.failures)[:_SHOWN]  # the others repeat the failure of a step within them
+        lines += [f"  {_failure_line(failure)}" for failure in failures]
+        repeated = len(self.failures) - len(own) if own else 0
+        if more := self.failure_count - repeated - len(failures):
             lines.append(_more_line(more, "failure"))
         return "\n".join(lines)
 

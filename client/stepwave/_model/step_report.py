@@ -20,6 +20,8 @@ class PhaseKind(StrEnum):
     - `backoff`: the step pauses between two attempts.
     - `barrier`: with `wave` scheduling, its dependencies have ended, and an earlier wave has not.
     - `planning`: in an open run, its dependencies had ended before it was added.
+    - `external`: it waits to be completed from outside, as an approval does.
+    - `nested`: it became several steps, and these have the time.
     """
 
     WORK = "work"
@@ -27,6 +29,8 @@ class PhaseKind(StrEnum):
     BACKOFF = "backoff"
     BARRIER = "barrier"
     PLANNING = "planning"
+    EXTERNAL = "external"
+    NESTED = "nested"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,18 @@ class TimeParts(Plain):
     backoff: timedelta = timedelta()
     barrier: timedelta = timedelta()
     planning: timedelta = timedelta()
+    external: timedelta = timedelta()
+    nested: timedelta = timedelta()
 
     @property
     def total(self) -> timedelta:
         """The whole span."""
-        return self.work + self.waiting + self.backoff + self.barrier + self.planning
+        return self.own + self.nested
+
+    @property
+    def own(self) -> timedelta:
+        """The span without the time of the steps that a step became."""
+        return self.work + self.waiting + self.backoff + self.barrier + self.planning + self.external
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +88,8 @@ class StepReport(Plain):
             step.
         on_path: Whether it is on the critical path.
         reused_from: The run whose output it reused; empty: none.
+        item_count: The number of children of a list; `None`: it has no list, or has not begun.
+        max_parallelism: The list's own limit on children in flight; 0: none.
     """
 
     step_id: str
@@ -91,3 +104,15 @@ class StepReport(Plain):
     slack: timedelta
     on_path: bool
     reused_from: str = ""
+    item_count: int | None = None
+    max_parallelism: int = 0
+
+    @property
+    def outermost(self) -> str:
+        """The step of the run's own workflow that it is, or is within: for `pages[3]/fetch`, `pages`."""
+        return self.step_id.partition("/")[0].partition("[")[0]
+
+    @property
+    def in_list(self) -> bool:
+        """Whether it is a child of a list, or within one."""
+        return "[" in self.step_id

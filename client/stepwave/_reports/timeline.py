@@ -3,8 +3,9 @@
 Times are nanoseconds since the epoch, truncated to microseconds, so sums are exact as `timedelta`s too.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from graphlib import CycleError, TopologicalSorter
 from typing import NamedTuple
 
 from google.protobuf import timestamp_pb2
@@ -17,7 +18,30 @@ from stepwave.exceptions import InvalidExport
 from stepwave.v1 import event_pb2, workflow_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
-__all__ = ["Mark", "Timeline", "Track", "dependencies", "read_timeline"]
+__all__ = ["Mark", "Timeline", "Track", "by_level", "dependencies", "read_timeline"]
+
+_WAIT_ACTION = "core.wait"
+_WORKFLOW_ACTION = "core.workflow"
+
+
+@dataclass(slots=True, eq=False)
+class _Shape:
+    """A nested workflow: its steps in declaration order, and whether it has `wave` scheduling."""
+
+    steps: "list[_ShapeStep]"
+    by_waves: bool
+
+
+class _ShapeStep(NamedTuple):
+    """A step of a nested workflow. `level` is its topological level there, and `inner` the workflow that it runs."""
+
+    id: str
+    action: str
+    deps: tuple[str, ...]
+    any_join: bool
+    level: int
+    max_parallelism: int
+    inner: _Shape | None
 
 
 class Mark(NamedTuple):
@@ -36,6 +60,13 @@ class Track:
         deps: The ids of its dependencies.
         any_join: Whether one dependency that succeeds is enough.
         added: When it was added to the run.
+        shape: The workflow that it runs, if that is known: its own, or the one that its action chose.
+        outer: The step that it is directly within; `None`: it is a step of the run's own workflow.
+        level: Its topological level among the steps within `outer`.
+        expanded: When it became several; `None`: it did not.
+        inner: The steps directly within it, in declaration order.
+        item_count: The number of children of its list; `None`: it has none.
+        max_parallelism: The list's limit on children in flight; 0: none.
         wave: Its topological level; -1: not known yet, because an ancestor is still to be added.
         ready: When it became ready; `None`: it did not, or no event says so yet.
         marks: The starts and failures of attempts, in order.
@@ -48,6 +79,9 @@ class Track:
     deps: tuple[str, ...]
     any_join: bool
     added: int
+    shape: _Shape | None = None
+    outer: "Track | None" = None
+    level: int = 0
     wave: int = -1
     ready: int | None = None
     marks: list[Mark] = field(default_factory=list)
@@ -56,11 +90,21 @@ class Track:
     state: State = State.PENDING
     attempts: int = 0
     reused_from: str = ""
+    expanded: int | None = None
+    inner: "list[Track]" = field(default_factory=list)
+    item_count: int | None = None
+    max_parallelism: int = 0
 
     @property
     def running(self) -> bool:
         """Whether an attempt runs, by the newest mark."""
-        return bool(self.marks) and not self.finish and self.marks[-1].kind is PhaseKind.WORK
+        ended = self.finish or self.expanded is not None
+        return bool(self.marks) and not ended and self.marks[-1].kind is PhaseKind.WORK
+
+    @property
+    def has_barriers(self) -> bool:
+        """Whether it runs a workflow with `wave` scheduling."""
+        return self.item_count is None and self.shape is not None and self.shape.by_waves
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +116,8 @@ class Timeline:
         max_parallelism: The workflow's limit on attempts in flight; 0: no limit.
         start: When it began; if it has not, when it was accepted.
         end: The time of its newest event.
-        tracks: All steps by id, in declaration order.
+        tracks: All steps by id; first those of the run's own workflow, in declaration order.
+        by_any_waves: Whether a workflow within it has `wave` scheduling, or it has.
         peak: The largest number of attempts in flight at once.
     """
 
@@ -86,15 +131,32 @@ class Timeline:
     tracks: dict[str, Track] = field(default_factory=dict)
     peak: int = 0
     in_flight: int = 0
+    by_any_waves: bool = False
+
+    def in_order(self) -> Iterator[Track]:
+        """Yield all steps in declaration order, those within a step after it."""
+        yield from _with_inner(track for track in self.tracks.values() if track.outer is None)
 
     def by_wave(self) -> list[list[Track]]:
-        """Return the steps whose wave is known, by wave. Each comes after its dependencies."""
-        waves: list[list[Track]] = []
-        for track in self.tracks.values():
-            if track.wave >= 0:
-                waves.extend([] for _ in range(track.wave + 1 - len(waves)))
-                waves[track.wave].append(track)
-        return waves
+        """Return the steps of the run's own workflow whose wave is known, by wave."""
+        return by_level((track for track in self.tracks.values() if track.outer is None), lambda track: track.wave)
+
+
+def by_level(tracks: Iterable[Track], level_of: Callable[[Track], int]) -> list[list[Track]]:
+    """Return the steps whose level is known, by level. Each comes after its dependencies."""
+    levels: list[list[Track]] = []
+    for track in tracks:
+        level = level_of(track)
+        if level >= 0:
+            levels.extend([] for _ in range(level + 1 - len(levels)))
+            levels[level].append(track)
+    return levels
+
+
+def _with_inner(tracks: Iterable[Track]) -> Iterator[Track]:
+    for track in tracks:
+        yield track
+        yield from _with_inner(track.inner)
 
 
 def read_timeline(definition: pb.RunDefinition, events: Iterable[event_pb2.RunEvent]) -> Timeline:
@@ -112,6 +174,7 @@ def read_timeline(definition: pb.RunDefinition, events: Iterable[event_pb2.RunEv
         start=accepted,
         end=accepted,
     )
+    timeline.by_any_waves = timeline.by_waves
     _add(timeline, workflow.steps, accepted)
     for number, event in enumerate(events, start=1):
         try:
@@ -153,13 +216,63 @@ def _run_started(timeline: Timeline, event: event_pb2.RunEvent, time: int, numbe
 def _step_started(timeline: Timeline, event: event_pb2.RunEvent, time: int, _: int) -> None:
     body = event.step_started
     track = timeline.tracks[body.step_id]
-    if not track.running:
+    external = body.action == _WAIT_ACTION
+    if not (track.running or external):
         timeline.in_flight += 1
         timeline.peak = max(timeline.peak, timeline.in_flight)
     if track.ready is None and body.HasField("ready_time"):
         track.ready = _nanoseconds(body.ready_time)
     track.state, track.attempts = State.RUNNING, body.attempt
-    track.marks.append(Mark(time, PhaseKind.WORK))
+    track.marks.append(Mark(time, PhaseKind.EXTERNAL if external else PhaseKind.WORK))
+
+
+def _step_expanded(timeline: Timeline, event: event_pb2.RunEvent, time: int, _: int) -> None:
+    body = event.step_expanded
+    track = timeline.tracks[body.step_id]
+    timeline.in_flight -= track.running
+    if track.ready is None and body.HasField("ready_time"):
+        track.ready = _nanoseconds(body.ready_time)
+    track.state, track.expanded = State.RUNNING, time
+    if body.HasField("workflow"):
+        track.shape = _shape(body.workflow)
+    if body.HasField("item_count"):
+        track.item_count = body.item_count
+        for index in range(body.item_count):
+            child = Track(
+                step_id=f"{track.step_id}[{index}]",
+                action=track.action,
+                deps=(),
+                any_join=False,
+                added=time,
+                shape=track.shape,
+                outer=track,
+                wave=track.wave,
+            )
+            _add_within(timeline, track, child)
+    elif track.shape is not None:
+        timeline.by_any_waves = timeline.by_any_waves or track.shape.by_waves
+        for step in track.shape.steps:
+            _add_within(timeline, track, _nested_track(track, step, time))
+
+
+def _nested_track(outer: Track, step: _ShapeStep, time: int) -> Track:
+    return Track(
+        step_id=f"{outer.step_id}/{step.id}",
+        action=step.action,
+        deps=tuple([f"{outer.step_id}/{dep}" for dep in step.deps]),
+        any_join=step.any_join,
+        added=time,
+        shape=step.inner,
+        outer=outer,
+        level=step.level,
+        wave=outer.wave,
+        max_parallelism=step.max_parallelism,
+    )
+
+
+def _add_within(timeline: Timeline, outer: Track, track: Track) -> None:
+    outer.inner.append(track)
+    timeline.tracks[track.step_id] = track
 
 
 def _step_retrying(timeline: Timeline, event: event_pb2.RunEvent, time: int, _: int) -> None:
@@ -200,6 +313,7 @@ _HANDLERS: dict[str, Callable[[Timeline, event_pb2.RunEvent, int, int], None]] =
     "step_started": _step_started,
     "step_retrying": _step_retrying,
     "step_ready": _step_ready,
+    "step_expanded": _step_expanded,
     "step_finished": _step_finished,
     "steps_added": _steps_added,
     "run_finished": _run_finished,
@@ -210,8 +324,53 @@ def _add(timeline: Timeline, steps: Iterable[workflow_pb2.Step], time: int) -> N
     for step in steps:
         any_join = step.join == workflow_pb2.JOIN_ANY
         timeline.tracks[step.id] = Track(
-            step_id=step.id, action=step.action, deps=dependencies(step), any_join=any_join, added=time
+            step_id=step.id,
+            action=_action(step),
+            deps=dependencies(step),
+            any_join=any_join,
+            added=time,
+            shape=_shape(step.workflow) if step.HasField("workflow") else None,
+            max_parallelism=step.for_each.max_parallelism,
         )
+
+
+def _action(step: workflow_pb2.Step) -> str:
+    return _WORKFLOW_ACTION if step.HasField("workflow") else step.action
+
+
+def _shape(workflow: workflow_pb2.Workflow) -> _Shape:
+    """Return the shape of a workflow, and of those within it."""
+    deps = {step.id: dependencies(step) for step in workflow.steps}
+    levels = _levels(deps)
+    steps = [
+        _ShapeStep(
+            id=step.id,
+            action=_action(step),
+            deps=deps[step.id],
+            any_join=step.join == workflow_pb2.JOIN_ANY,
+            level=levels[step.id],
+            max_parallelism=step.for_each.max_parallelism,
+            inner=_shape(step.workflow) if step.HasField("workflow") else None,
+        )
+        for step in workflow.steps
+    ]
+    return _Shape(steps, workflow.scheduling == workflow_pb2.SCHEDULING_WAVE)
+
+
+def _levels(deps: Mapping[str, tuple[str, ...]]) -> dict[str, int]:
+    """Return the topological level of each step: 0 without dependencies, else 1 + the highest of theirs.
+
+    Raises:
+        InvalidExport: They depend on each other in a circle, or on a step that the workflow does not have.
+    """
+    levels: dict[str, int] = {}
+    sorter = TopologicalSorter(deps)
+    try:
+        for step_id in sorter.static_order():
+            levels[step_id] = max((levels[dep] + 1 for dep in deps[step_id]), default=0)
+    except (CycleError, KeyError) as error:
+        raise InvalidExport(f"a nested workflow is malformed: {error}") from error
+    return levels
 
 
 def _set_waves(timeline: Timeline, waves: Iterable[event_pb2.Wave]) -> None:

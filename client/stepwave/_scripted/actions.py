@@ -10,7 +10,6 @@ from typing import TypeAlias
 
 from stepwave._actions.action import action, action_name
 from stepwave._actions.context import Answer, Context
-from stepwave._convert.paths import declared_id
 from stepwave._values.time import to_seconds
 from stepwave_server.actions import Action, Registry
 from stepwave_server.actions.answers import Emit, InThread
@@ -18,7 +17,7 @@ from stepwave_server.actions.code_location import current_line
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.actions.values import dump, load
-from stepwave_server.core.model import Payload
+from stepwave_server.core.model import WAIT_ACTION, Payload
 
 from .loop import VirtualLoop
 from .script import ActionScript, EntryList, Hangs, ScriptExhausted, Takes
@@ -98,7 +97,8 @@ class ScriptedActions(Registry):
 
     Args:
         given: The real actions, as for a server.
-        script: The scripts of the replaced actions, by name.
+        script: The scripts of the replaced actions, by name. Under the empty name are those of steps whose workflows
+            are chosen during the run.
         tracker: Records the attempts.
         entry_points: Whether to load the actions of installed packages too.
 
@@ -117,11 +117,34 @@ class ScriptedActions(Registry):
     ):
         super().__init__(given, entry_points=entry_points)
         self._tracker = tracker
+        self._script = script
+        unknown = script.get("", ActionScript({}, partial=True))
         for name, real in self._actions.items():
-            self._actions[name] = _ScriptedAction.replacing(real, self._recorded(self._real(real)))
+            perform = (
+                self._scripted(name, unknown, real) if unknown.entries and name not in script else self._real(real)
+            )
+            self._actions[name] = _ScriptedAction.replacing(real, self._recorded(perform))
         for name, action_script in script.items():
-            perform = self._scripted(name, action_script, self._actions.get(name))
-            self._actions[name] = _ScriptedAction.replacing(_stand_in(name), self._recorded(perform))
+            if name:
+                self._replace(name, action_script, unknown)
+
+    async def complete(self, payload: Payload, context: Context, max_bytes: int) -> Payload | None:
+        """Return the scripted answer to a step that waits to be completed; `None`: the script has no entry for it.
+
+        Raises:
+            Exception: An entry of the script.
+        """
+        script, action = self._script.get(WAIT_ACTION), self._actions[WAIT_ACTION]
+        if script is None or script.key_for(context.step_id) is None or not isinstance(action, _ScriptedAction):
+            return None
+        return await action.perform(payload, lambda: context, _ignore, max_bytes, False)
+
+    def _replace(self, name: str, script: ActionScript, unknown: ActionScript) -> None:
+        merged = ActionScript({**unknown.entries, **script.entries}, script.partial)
+        real = self._actions.get(name)
+        shown = real if real is not None and script.partial else _stand_in(name)
+        perform = self._scripted(name, merged, real)
+        self._actions[name] = _ScriptedAction.replacing(shown, self._recorded(perform))
 
     def _recorded(self, perform: Perform) -> Perform:
         async def recorded(
@@ -152,19 +175,21 @@ class ScriptedActions(Registry):
 
     def _scripted(self, name: str, script: ActionScript, real: Action | None) -> Perform:
         """Use the next entry of the script. If the real action is known, check the input as it would."""
-        performs = {step_id: self._entries(name, step_id, entries) for step_id, entries in script.items()}
+        performs = {step_id: self._entries(name, step_id, entries) for step_id, entries in script.entries.items()}
+        perform_real = self._real(real) if real is not None and script.partial else None
 
         async def scripted(
             payload: Payload, context: Callable[[], Context], emit: Emit, max_bytes: int, strict: bool
         ) -> Payload:
+            attempt = context()
+            key = script.key_for(attempt.step_id)
+            if key is None and perform_real is not None:
+                return await perform_real(payload, context, emit, max_bytes, strict)
             if real is not None:
                 real.check(payload, context, strict=strict)
-            attempt = context()
-            names = (attempt.step_id, declared_id(attempt.step_id), "")
-            key = next((name for name in names if name in script), "")
-            index = script[key].next() if key in script else None
-            if index is None:
-                return await self._tracker.report_exhausted(name, attempt, len(performs.get(key, ())))
+            index = None if key is None else script.entries[key].next(attempt.step_id if key else "")
+            if key is None or index is None:
+                return await self._tracker.report_exhausted(name, attempt, len(performs.get(key or "", ())))
             return await performs[key][index](payload, context, emit, max_bytes, strict)
 
         return scripted
@@ -211,6 +236,10 @@ class ScriptedActions(Registry):
             return await real(payload, context, emit, max_bytes, False)
 
         return called
+
+
+def _ignore(*_: object) -> None:
+    """Ignore a chunk: nobody sees those of a step that waits."""
 
 
 def _stand_in(name: str) -> Action:

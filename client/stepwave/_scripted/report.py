@@ -1,11 +1,11 @@
 """The report of a scripted run: its result, events and attempts, in virtual time."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Self, TypeVar, overload
 
-from stepwave._model.events import AnyEvent, StepFinished, StepRetrying, StepStarted
+from stepwave._model.events import AnyEvent, StepExpanded, StepFinished, StepRetrying, StepStarted
 from stepwave._model.results import Failure, RunResult, State, StepResult, TypedStep
 from stepwave._values.payload import Output
 
@@ -15,6 +15,8 @@ __all__ = ["AttemptCount", "ScriptedAttempt", "ScriptedRun", "describe_attempts"
 T = TypeVar("T")
 
 _NEWLINE = "\n"
+_WAIT_ACTION = "core.wait"
+_MAX_WITHIN_LISTS = 20  # steps in a text of the whole run, beside those that failed
 
 
 class AttemptCount(int):
@@ -113,18 +115,20 @@ class ScriptedRun:
 
     @property
     def order(self) -> tuple[str, ...]:
-        """The steps that started, in the order of their first attempts."""
-        return tuple(dict.fromkeys(attempt.step_id for attempt in self.history))
+        """The steps that started or became several, in the order of that."""
+        started = (event.step_id for event in self.events if isinstance(event, StepStarted | StepExpanded))
+        return tuple(dict.fromkeys(started))
 
     @property
     def most_at_once(self) -> int:
-        """The largest number of attempts in flight at once."""
+        """The largest number of attempts in flight at once. Steps that wait to be completed do not count."""
         most, running = 0, set[str]()
         for event in self.events:
             match event:
                 case StepStarted():
-                    running.add(event.step_id)
-                case StepRetrying():
+                    if event.action != _WAIT_ACTION:
+                        running.add(event.step_id)
+                case StepRetrying() | StepExpanded():
                     running.discard(event.step_id)
                 case StepFinished():
                     running.discard(event.result.step_id)
@@ -142,7 +146,7 @@ class ScriptedRun:
         return AttemptCount(len(self.attempts_of(step_id)), self.story(step_id))
 
     def attempts_of(self, step_id: str) -> tuple[ScriptedAttempt, ...]:
-        """Return the attempts of a step, in order.
+        """Return the attempts of a step, in order. Those of steps within it are theirs.
 
         Raises:
             ValueError: The workflow has no such step.
@@ -166,12 +170,13 @@ class ScriptedRun:
         Raises:
             ValueError: The workflow has no such step.
         """
-        if not (self.attempts_of(first) and self.attempts_of(second)):
+        self._check(first, second)
+        if not {first, second} <= {*self.order}:
             return False
         for event in self.events:
             if isinstance(event, StepFinished) and event.result.step_id == first:
                 return True
-            if isinstance(event, StepStarted) and event.step_id == second:
+            if isinstance(event, StepStarted | StepExpanded) and event.step_id == second:
                 return False
         return False
 
@@ -213,19 +218,43 @@ class ScriptedRun:
         skipped = step.skip_reason
         why = f" ({skipped.cause}: {skipped.step_id})" if skipped is not None else ""
         by = " by its fallback" if step.by_fallback else ""
-        head = f"step {step_id!r}: {step.state}{by}{why}, {_attempts_text(len(attempts))}"
+        expanded = next((e for e in self.events if isinstance(e, StepExpanded) and e.step_id == step_id), None)
+        did = _attempts_text(len(attempts)) if attempts or expanded is None else ""
+        head = f"step {step_id!r}: {step.state}{by}{why}, " + " and ".join(filter(None, (did, _expansion(expanded))))
         return "\n".join([head, *(f"  {attempt}" for attempt in attempts)])
 
     def _check(self, *step_ids: str) -> None:
         for step_id in step_ids:
             if step_id not in self.result.steps:
-                raise ValueError(f"no step {step_id!r}; there are {', '.join(self.result.steps)}")
+                raise ValueError(f"no step {step_id!r}; there are {_names(self.result.steps)}")
 
     def __str__(self) -> str:
-        return "\n".join([repr(self), *map(self.story, self.result.steps)])
+        steps = self.result.steps
+        within = [step_id for step_id in steps if "[" in step_id]
+        left_out = {step_id for step_id in within if steps[step_id].state is not State.FAILED}
+        left_out -= {*within[:_MAX_WITHIN_LISTS]}
+        lines = [repr(self), *(self.story(step_id) for step_id in steps if step_id not in left_out)]
+        return "\n".join([*lines, f"{len(left_out):,} more steps within lists"] if left_out else lines)
 
     def __repr__(self) -> str:
         return f"<scripted run of {self.result.workflow_name!r}: {self.state} after {self.elapsed}>"
+
+
+def _names(step_ids: Iterable[str]) -> str:
+    """Return the ids of steps, without those within lists."""
+    return ", ".join(step_id for step_id in step_ids if "[" not in step_id)
+
+
+def _expansion(event: StepExpanded | None) -> str:
+    if event is None:
+        return ""
+    return (
+        "a workflow"
+        if event.item_count is None
+        else "1 item"
+        if event.item_count == 1
+        else f"{event.item_count:,} items"
+    )
 
 
 def report(
@@ -249,6 +278,8 @@ def describe_attempts(events: Sequence[AnyEvent], location: Callable[[str, int],
         if isinstance(attempt, StepStarted):
             text = f"attempt {attempt.attempt}, {attempt.action}, {attempt.time - events[0].time}: under way"
             text += location(attempt.step_id, attempt.attempt)
+            if attempt.action == _WAIT_ACTION:
+                text += ", waits to be completed: give its step an entry in the script, or a timeout"
         lines.append(f"step {attempt.step_id!r}, {text}")
     return lines
 
@@ -263,8 +294,8 @@ def _attempts(
         if isinstance(event, StepStarted):
             running[event.step_id] = len(attempts)
             attempts.append(event)
-        elif isinstance(event, StepRetrying | StepFinished):
-            step_id = event.step_id if isinstance(event, StepRetrying) else event.result.step_id
+        elif isinstance(event, StepRetrying | StepFinished | StepExpanded):
+            step_id = event.result.step_id if isinstance(event, StepFinished) else event.step_id
             index = running.pop(step_id, None)
             start = None if index is None else attempts[index]
             if index is not None and isinstance(start, StepStarted):
@@ -272,8 +303,15 @@ def _attempts(
     return attempts
 
 
-def _attempt(start: StepStarted, end: StepRetrying | StepFinished, origin: datetime, input: object) -> ScriptedAttempt:
-    failure = end.failure if isinstance(end, StepRetrying) else _last_failure(end.result, start.attempt)
+def _attempt(
+    start: StepStarted, end: StepRetrying | StepFinished | StepExpanded, origin: datetime, input: object
+) -> ScriptedAttempt:
+    """Return an attempt. One of `core.workflow` ends when its step becomes the workflow."""
+    failure = None
+    if isinstance(end, StepRetrying):
+        failure = end.failure
+    elif isinstance(end, StepFinished):
+        failure = _last_failure(end.result, start.attempt)
     following = end.next_time if isinstance(end, StepRetrying) else None
     return ScriptedAttempt(
         step_id=start.step_id,

@@ -1,7 +1,9 @@
 """Scripts: the entries that replace attempts of actions, and the errors of a run that does not fit its script."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import product
 from typing import TypeAlias
 
 from stepwave._values.time import Seconds, to_seconds
@@ -64,14 +66,14 @@ class ByStep:
 
     Attributes:
         steps: By step id, a list with an entry for each attempt, or one entry for all attempts. A step of the action
-            that is missing here must not be attempted. `pages/fetch` is a step of the workflow that `pages` runs;
-            of a step that runs for every item of a list, `pages` are all its children, and `pages[3]` is one of them.
+            that is missing here must not be attempted. A step within another has the path to it as its id; without the
+            indexes of items it is for every item, and each of them uses the list from its beginning.
     """
 
     steps: Mapping[str, object]
 
 
-# By the name of each replaced action: a list with an entry for each attempt, or one entry for all attempts.
+# By the name of each replaced action, or the id of a step: a list with an entry for each attempt, or one entry for all.
 Script: TypeAlias = Mapping[str, object]
 
 
@@ -82,16 +84,18 @@ class EntryList:
     Attributes:
         entries: The entries, without the wrapper `Always`.
         repeated: Whether the last entry is used for all further attempts.
-        used: The number of attempts so far.
+        used: The number of attempts so far, by the id of the step that made them; by the empty id, if all steps of an
+            action use one list together.
     """
 
     entries: Sequence[object]
     repeated: bool = False
-    used: int = 0
+    used: dict[str, int] = field(default_factory=dict)
 
-    def next(self) -> int | None:
-        """Return the index of the entry for the next attempt; `None`: there is none."""
-        index, self.used = self.used, self.used + 1
+    def next(self, step_id: str = "") -> int | None:
+        """Return the index of the entry for a step's next attempt; `None`: there is none."""
+        index = self.used.get(step_id, 0)
+        self.used[step_id] = index + 1
         if index < len(self.entries):
             return index
         return len(self.entries) - 1 if self.repeated else None
@@ -99,11 +103,42 @@ class EntryList:
     @property
     def unused(self) -> int:
         """The number of entries that no attempt has used."""
-        return max(0, len(self.entries) - self.used)
+        return max(0, len(self.entries) - max(self.used.values(), default=0))
 
 
-# The script of one action: its entries by step id, or under the empty id for all of its steps.
-ActionScript: TypeAlias = Mapping[str, EntryList]
+@dataclass(slots=True)
+class ActionScript:
+    """The script of one action.
+
+    Attributes:
+        entries: Its entries by step id, or under the empty id for all other steps of the action.
+        partial: Whether a step without entries runs the real action. Otherwise it must not be attempted.
+    """
+
+    entries: dict[str, EntryList]
+    partial: bool = False
+
+    def key_for(self, step_id: str) -> str | None:
+        """Return the key of the entries for a step: of those that fit, the one with the most indexes."""
+        for key in (*_keys(step_id), ""):
+            if key in self.entries:
+                return key
+        return None
+
+
+_INDEX = re.compile(r"(\[\d+\])")
+
+
+def _keys(step_id: str) -> Iterator[str]:
+    """Yield a step's id, then without some of its indexes, then without all: `pages[3]/fetch`, `pages/fetch`."""
+    if "[" not in step_id:
+        yield step_id
+        return
+    parts = _INDEX.split(step_id)
+    choices = product((True, False), repeat=len(parts) // 2)
+    for kept in sorted(choices, key=sum, reverse=True):
+        names = (part for place, part in enumerate(parts) if place % 2 == 0 or kept[place // 2])
+        yield "".join(names)
 
 
 def read_script(script: Script) -> dict[str, ActionScript]:
@@ -117,13 +152,14 @@ def read_script(script: Script) -> dict[str, ActionScript]:
 
 def unused_entries(script: ActionScript) -> int:
     """Return the number of entries of an action that no attempt has used."""
-    return sum(entries.unused for entries in script.values())
+    return sum(entries.unused for entries in script.entries.values())
 
 
 def _action_script(name: str, given: object) -> ActionScript:
     if isinstance(given, ByStep):
-        return {step_id: _entry_list(f"{name!r} for step {step_id!r}", own) for step_id, own in given.steps.items()}
-    return {"": _entry_list(repr(name), given)}
+        steps = given.steps.items()
+        return ActionScript({step_id: _entry_list(f"{name!r} for step {step_id!r}", own) for step_id, own in steps})
+    return ActionScript({"": _entry_list(repr(name), given)})
 
 
 def _entry_list(name: str, given: object) -> EntryList:

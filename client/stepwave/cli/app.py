@@ -11,6 +11,7 @@ from stepwave._files.schema import workflow_schema
 from stepwave._values.payload import keep_digits
 from stepwave.exceptions import StepwaveError
 
+from .commands.approve import approve
 from .commands.backup import backup
 from .commands.compose import compose
 from .commands.export import delete, export
@@ -72,6 +73,7 @@ for _command in (
     report,
     why,
     logs,
+    approve,
     cancel,
     export,
     delete,

@@ -36,10 +36,11 @@ class Source:
 
     @property
     def actions(self) -> dict[str, str]:
-        """The steps' actions by step id; empty for a workflow of the server."""
-        if isinstance(self.definition, str):
-            return {}
-        return {step.id: step.action or _NESTED for step in self.definition.steps}
+        """The steps' actions by step id; empty for a workflow of the server.
+
+        Steps within others have the path to them as their id, without the indexes of items: `pages/fetch`.
+        """
+        return {} if isinstance(self.definition, str) else dict(_actions_by_id(self.definition, ""))
 
     def local_command(self, command: str) -> str:
         """Return the command line that runs this workflow in its own process; empty: the server has the workflow."""
@@ -76,6 +77,13 @@ class Source:
             if self.loaded is None or not error.violations:
                 raise
             raise CommandError(_located_violations(self.loaded, error)) from error
+
+
+def _actions_by_id(workflow: workflow_pb2.Workflow, before: str) -> Iterator[tuple[str, str]]:
+    for step in workflow.steps:
+        yield before + step.id, step.action or _NESTED
+        if step.HasField("workflow"):
+            yield from _actions_by_id(step.workflow, f"{before}{step.id}/")
 
 
 def _all_actions(workflow: workflow_pb2.Workflow) -> Iterator[str]:

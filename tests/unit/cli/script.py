@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from stepwave import JSON
 from stepwave._actions.failure import FailureReason
+from stepwave._convert.paths import outermost
 from stepwave._model.events import (
     Event,
     LogLevel,
@@ -12,6 +13,7 @@ from stepwave._model.events import (
     RunStarted,
     RunStopping,
     StepChunk,
+    StepExpanded,
     StepFinished,
     StepLog,
     StepProgress,
@@ -77,6 +79,11 @@ class Script:
             )
         )
 
+    @property
+    def ended(self) -> set[str]:
+        """The steps that have ended."""
+        return {*self._results}
+
     def add(self, event: Event) -> "Script":
         """Add an event, and advance the time."""
         self.events.append(event)
@@ -86,7 +93,7 @@ class Script:
     def wave_started(self, wave: int) -> "Script":
         return self.add(WaveStarted(RUN_ID, 2, self.now, wave))
 
-    def started(self, *step_ids: str, attempt: int = 1) -> "Script":
+    def started(self, *step_ids: str, attempt: int = 1, action: str = "tools.search") -> "Script":
         for step_id in step_ids:
             self._starts.setdefault(step_id, self.now)
             self.add(
@@ -95,14 +102,18 @@ class Script:
                     sequence=3,
                     time=self.now,
                     step_id=step_id,
-                    action="tools.search",
-                    wave=self._waves[step_id],
+                    action=action,
+                    wave=self._waves[outermost(step_id)],
                     attempt=attempt,
                     deadline=None,
                     ready_time=self.now,
                 )
             )
         return self
+
+    def expanded(self, step_id: str, item_count: int | None = None, *, name: str = "", names: str = "") -> "Script":
+        """Let a step become several: the children of a list, or the steps of a workflow."""
+        return self.add(StepExpanded(RUN_ID, 3, self.now, step_id, item_count, name, tuple(names.split()), None))
 
     def chunk(self, step_id: str, value: JSON) -> "Script":
         return self.add(StepChunk(RUN_ID, 0, self.now, step_id, 1, 0, value))
@@ -182,7 +193,7 @@ class Script:
         original_error: Failure | None = None,
         attempts: int | None = None,
     ) -> "Script":
-        wave, start = self._waves[step_id], self._starts.get(step_id)
+        wave, start = self._waves[outermost(step_id)], self._starts.get(step_id)
         result = StepResult(
             step_id=step_id,
             action="tools.search",

@@ -56,7 +56,7 @@ class _Filter:
     """The messages to show.
 
     Attributes:
-        step_id: Only messages of this step; empty: all.
+        step_id: Only messages of this step, and of steps within it; empty: all.
         level: The lowest level.
     """
 
@@ -66,13 +66,17 @@ class _Filter:
     def matches(self, event: StepLog) -> bool:
         """Return whether to show a message. A level of a newer server is shown."""
         is_high = event.level is LogLevel.UNKNOWN or _RANKS[event.level] >= _RANKS[self.level]
-        return is_high and self.step_id in {"", event.step_id}
+        is_within = event.step_id.startswith((f"{self.step_id}[", f"{self.step_id}/"))
+        return is_high and (self.step_id in {"", event.step_id} or is_within)
 
 
 def logs(
     run: RunArgument,
     step: Annotated[
-        str, typer.Option("--step", metavar="ID", help="Only messages of this step.", show_default=False)
+        str,
+        typer.Option(
+            "--step", metavar="ID", help="Only messages of this step and of steps within it.", show_default=False
+        ),
     ] = "",
     level: Annotated[
         Level,

@@ -29,6 +29,8 @@ _STYLES = {
     PhaseKind.BACKOFF: "magenta",
     PhaseKind.BARRIER: "blue",
     PhaseKind.PLANNING: "dim",
+    PhaseKind.EXTERNAL: "cyan",
+    PhaseKind.NESTED: "dim",
     State.FAILED: "red",
     State.CANCELLED: "yellow",
     State.RUNNING: "cyan",

@@ -3,16 +3,26 @@
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 
 from rich.cells import cell_len
 from rich.text import Text
 
+from stepwave._convert.paths import declared_id
 from stepwave._model.events import WaitCause
 from stepwave._model.explanation import CodeLine, RunExplanation, StepExplanation
 from stepwave._model.results import Run, State
 from stepwave.cli.connect import Target, find_run
 from stepwave.cli.display.output import print_json, print_text
-from stepwave.cli.display.text import PAUSED_TEXT, duration_text, missing_line, one_line, place_text, plural
+from stepwave.cli.display.text import (
+    PAUSED_TEXT,
+    approve_command,
+    duration_text,
+    missing_line,
+    one_line,
+    place_text,
+    plural,
+)
 from stepwave.cli.options import Format, FormatOption, InsecureOption, RunArgument, ServerOption
 
 __all__ = ["why"]
@@ -20,10 +30,12 @@ __all__ = ["why"]
 _MAX_STEPS = 40
 _MAX_DEPENDENCIES = 3
 _MAX_NAME_WIDTH = 32
+_MAX_INPUT = 200  # characters
+_MAX_RUNNING_ITEMS = 5  # of one list
 _CAUSE_TEXTS = {
     WaitCause.CONCURRENCY: "a place",
     WaitCause.RATE: "a rate limit",
-    WaitCause.EXTERNAL: "an answer from outside",
+    WaitCause.EXTERNAL: "an answer",
 }
 
 
@@ -85,28 +97,61 @@ def _notes(run: Run) -> Iterator[str]:
 
 def _name_width(explanation: RunExplanation) -> int:
     """Return the width of the column of step ids."""
-    return min(max((cell_len(step.step_id) for step in explanation.steps[:_MAX_STEPS]), default=0), _MAX_NAME_WIDTH)
+    names = (_row_name(ids) for ids, _ in islice(_rows(explanation.steps), _MAX_STEPS))
+    return min(max(map(cell_len, names), default=0), _MAX_NAME_WIDTH)
 
 
 def _steps(explanation: RunExplanation) -> Iterator[Text]:
-    shown = explanation.steps[:_MAX_STEPS]
     known = {step.step_id: step for step in explanation.steps}
     width = _name_width(explanation)
-    for step in shown:
-        name = Text(one_line(step.step_id), style="bold" if step.running else "")
+    run_id, now = explanation.run.run_id, explanation.time
+    rows = list(islice(_rows(explanation.steps), _MAX_STEPS))
+    for ids, step in rows:
+        name = Text(one_line(_row_name(ids)), style="bold" if step.running else "")
         name.truncate(width, overflow="ellipsis", pad=True)
-        yield name.append("  ").append_text(_step(step, known, explanation.time))
-    if (more := explanation.step_count - len(shown)) > 0:
+        yield name.append("  ").append_text(_step(run_id, step, known, now))
+    if (more := explanation.step_count - sum(len(ids) for ids, _ in rows)) > 0:
         yield Text(f"and {plural(more, 'more step')}", style="dim")
 
 
-def _step(step: StepExplanation, known: Mapping[str, StepExplanation], now: datetime) -> Text:
+def _rows(steps: Sequence[StepExplanation]) -> Iterator[tuple[list[str], StepExplanation]]:
+    """Yield steps with their ids. Of the children of a list, and of the steps within them, the first few have a row.
+
+    Those that wait for the same have one row together.
+    """
+    rows: dict[tuple[str, object], tuple[list[str], StepExplanation]] = {}
+    for place, step in enumerate(steps):
+        alone = "[" not in step.step_id or step.cause is WaitCause.EXTERNAL
+        key = ("", place) if alone else (declared_id(step.step_id), (step.running, step.cause, _waited(step)))
+        rows.setdefault(key, ([], step))[0].append(step.step_id)
+    for ids, step in rows.values():
+        if step.running and len(ids) > 1:
+            by_id = {one.step_id: one for one in steps if one.running}
+            yield from (([step_id], by_id[step_id]) for step_id in ids[:_MAX_RUNNING_ITEMS])
+            if rest := ids[_MAX_RUNNING_ITEMS:]:
+                yield rest, by_id[rest[0]]
+        else:
+            yield ids, step
+
+
+def _waited(step: StepExplanation) -> str:
+    """Return what a step within a list waits for, so that those with the same share a row."""
+    return ",".join(map(declared_id, step.waits_for)) or step.message
+
+
+def _row_name(ids: Sequence[str]) -> str:
+    return ids[0] if len(ids) == 1 else f"{ids[0]}, {len(ids) - 1:,} more"
+
+
+def _step(run_id: str, step: StepExplanation, known: Mapping[str, StepExplanation], now: datetime) -> Text:
     message = f": {one_line(step.message)}" if step.message else ""
+    if step.expanded:
+        return Text(f"{one_line(step.message)}, running {_since(step, now)}", style="cyan")
     if step.running:
         line = Text(f"running {_since(step, now)}, attempt {step.attempt}{message}", style="cyan")
         return line.append_text(_code_line(step.where)) if step.where else line
     if step.cause is not None:
-        return Text(_wait(step, now), style="yellow")
+        return Text(_wait(run_id, step, now), style="yellow")
     if step.waits_for:
         return Text(f"waits for {_dependencies(step.waits_for, step.waits_for_count, known, now)}{message}")
     return Text(one_line(step.message) or "may start")
@@ -124,7 +169,7 @@ def _code_line(where: CodeLine) -> Text:
     return place.append(f": {one_line(where.text)}", style="not bold") if where.text else place
 
 
-def _wait(step: StepExplanation, now: datetime) -> str:
+def _wait(run_id: str, step: StepExplanation, now: datetime) -> str:
     """Return what a step waits for, other than another step."""
     if step.cause is WaitCause.BACKOFF:
         left = f" for another {duration_text(step.until - now)}" if step.until and step.until > now else ""
@@ -133,7 +178,15 @@ def _wait(step: StepExplanation, now: datetime) -> str:
     if step.cause is WaitCause.ACTION_MISSING:
         return f"{waiting} for a server with the action {one_line(step.action)}"
     message = f": {one_line(step.message)}" if step.message else ""
+    if step.cause is WaitCause.EXTERNAL:
+        return f"{waiting} for an answer: {approve_command(run_id, step.step_id)}{_input(step)}"
     return f"{waiting} for {_CAUSE_TEXTS.get(step.cause or WaitCause.UNKNOWN, step.cause)}{message}"
+
+
+def _input(step: StepExplanation) -> str:
+    """Return the input of a step that waits for someone: it is for this person."""
+    text = one_line(step.message)
+    return f"; its input: {text if len(text) <= _MAX_INPUT else text[:_MAX_INPUT] + '…'}" if text else ""
 
 
 def _dependencies(ids: Sequence[str], count: int, known: Mapping[str, StepExplanation], now: datetime) -> str:

@@ -111,8 +111,10 @@ class TextDisplay(QuietDisplay):
         self._lines = EventLines(actions)
 
     def show(self, event: Event) -> None:
-        """Write the event's line."""
-        self.show_message(self._lines.line(event))
+        """Write the event's line, if it has one."""
+        line = self._lines.line(event)
+        if line is not None:
+            self.show_message(line)
 
 
 class JsonDisplay(QuietDisplay):

@@ -4,6 +4,10 @@ If all steps fit, all are shown. Otherwise the steps are selected in this order:
 action, running steps, steps that wait or back off, and the steps that ended last. Running steps leave a quarter of the
 rows to those that wait. Each wave shows the counts of its steps, and neighbouring waves without a selected step share a
 line. Pending steps fill the space that is left. The last line counts the steps without a row.
+
+A step that became several has one row with the counts of its children. The steps of a nested workflow have rows below
+it while it runs, and those of a list never have: it may have 100,000. A row below a step that waits to be completed
+says how.
 """
 
 from collections import Counter
@@ -11,12 +15,15 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from itertools import islice, zip_longest
 from math import ceil
+from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.text import Text
 
+from stepwave._convert.paths import name_in
+
 from .run_view import Activity, RunView, StepView, WaveView
-from .text import PAUSED_TEXT, duration_text, missing_line, one_line, plural, tally_text
+from .text import PAUSED_TEXT, approve_command, duration_text, missing_line, one_line, plural, tally_text
 
 __all__ = ["frame"]
 
@@ -32,6 +39,8 @@ _SYMBOLS = {
     Activity.SKIPPED: ("-", "dim"),
     Activity.UNKNOWN: ("?", "dim"),
 }
+_SETTLED = frozenset({Activity.SUCCEEDED, Activity.SKIPPED, Activity.CANCELLED})
+_SHOWN_WITHIN = (Activity.RUNNING, Activity.WAITING, Activity.BACKING_OFF, Activity.FAILED, Activity.CANCELLED)
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _BAR_WIDTH = 10
 _MAX_BAR_WIDTH = 40
@@ -41,6 +50,7 @@ _MAX_FINAL_ROWS = 100  # a run with at most this many rows is shown whole when i
 _FINAL_SELECTION_ROWS = 40  # the rows of the selected steps of a larger run
 _ID_SHARE = 40  # percent of the width, at most, for the ids of steps
 _HEADER_ROWS = 2
+_MAX_ROWS_WITHIN = 8
 _MIN_ROWS = 5  # a step, its wave, the waves before and after it, and the number of steps without a row
 
 
@@ -54,12 +64,13 @@ def frame(view: RunView, *, width: int, height: int, now: datetime) -> list[Text
         now: The time until which the durations of running steps count. While the server is gone, they stop.
     """
     clock = view.lost_time or now
-    rows = len(view.steps) + len(view.waves)
+    within = {} if view.result is not None else _rows_within(view)
+    rows = len(view.steps) + len(view.waves) + sum(map(len, within.values()))
     max_rows = max(height - _HEADER_ROWS, _MIN_ROWS)
     if view.result is not None:
         max_rows = max(max_rows, rows if rows <= _MAX_FINAL_ROWS else _FINAL_SELECTION_ROWS)
-    steps = list(view.steps.values()) if rows <= max_rows else _select_steps(view, max_rows - 1)
-    lines = [*_header(view, width, now), *_body(view, steps, width, clock)]
+    steps = list(view.steps.values()) if rows <= max_rows else _select_steps(view, within, max_rows - 1)
+    lines = [*_header(view, width, now), *_body(view, steps, within, width, clock)]
     if left_out := len(view.steps) - len(steps):
         lines.append(Text(f"… {left_out:,} more", style="dim"))
     for line in lines:
@@ -74,7 +85,7 @@ def _header(view: RunView, width: int, now: datetime) -> Iterator[Text]:
     title = Text.assemble((view.run_id, "bold"), _origin(view), "  ", (state, style))
     title.truncate(max(width - cell_len(elapsed) - 2, 1), overflow="ellipsis", pad=True)
     yield title.append(f"  {elapsed}")
-    total = len(view.steps)
+    total = view.total
     bar_width = min(max(width // 5, _BAR_WIDTH), _MAX_BAR_WIDTH)  # not by the length of the counts, which change
     counts = Text(f"  {view.ended:>{len(f'{total:,}')},}/{plural(total, 'step')}  ")
     counts.append_text(_counts(view, width - counts.cell_len - bar_width))
@@ -118,6 +129,9 @@ def _run_state(view: RunView, now: datetime) -> tuple[str, str]:
         return f"stopping: {one_line(view.stopping.message)}", "yellow"
     if view.paused:
         return PAUSED_TEXT, "yellow"
+    if view.to_complete and not view.started:
+        count = len(view.to_complete)
+        return ("waits for an answer" if count == 1 else f"waits for {count:,} answers"), "yellow"
     if view.without_action and view.started.keys() <= view.without_action.keys():
         actions = (step.action or f"of {step.step_id}" for step in view.without_action.values())
         return missing_line(dict.fromkeys(actions)), "yellow"
@@ -130,16 +144,67 @@ def _elapsed(view: RunView, now: datetime) -> timedelta | None:
     return now - view.start_time if view.start_time else None
 
 
-def _select_steps(view: RunView, max_rows: int) -> list[StepView]:
-    """Select the most important steps that fit."""
+class _Row(NamedTuple):
+    """A row below a step: a step within it, or a note."""
+
+    depth: int
+    step: StepView | None = None
+    note: str = ""
+
+
+def _rows_within(view: RunView) -> dict[str, list[_Row]]:
+    """Return the rows below steps, by the ids of these steps; without steps that have none."""
+    within: dict[str, list[_Row]] = {}
+    for step in view.expanded.values():
+        rows = list(islice(_inner_rows(step, 1), _MAX_ROWS_WITHIN + 1))
+        if len(rows) > _MAX_ROWS_WITHIN:
+            rows = _most_important(step)
+        within[step.step_id] = rows
+    waiting: dict[str, list[StepView]] = {}
+    for step in view.to_complete.values():
+        waiting.setdefault(step.outermost.step_id, []).append(step)
+    for step_id, steps in waiting.items():
+        within.setdefault(step_id, []).append(_Row(1, note=_completion(view.run_id, steps)))
+    return {step_id: rows for step_id, rows in within.items() if rows}
+
+
+def _inner_rows(step: StepView, depth: int) -> Iterator[_Row]:
+    for inner in step.inner_steps:
+        yield _Row(depth, inner)
+        yield from _inner_rows(inner, depth + 1)
+
+
+def _most_important(step: StepView) -> list[_Row]:
+    """Return rows for the steps of a large workflow that have failed or do something, and the number of the others."""
+    rows = [row for row in _inner_rows(step, 1) if row.step is not None and row.step.activity is not Activity.PENDING]
+    rows = [row for row in rows if row.step is not None and row.step.activity not in _SETTLED] or rows
+    shown = rows[: _MAX_ROWS_WITHIN - 1]
+    return [*shown, _Row(1, note=f"… {sum(1 for _ in _inner_rows(step, 1)) - len(shown):,} more")]
+
+
+def _completion(run_id: str, steps: list[StepView]) -> str:
+    """Return how to complete steps that wait for it."""
+    if len(steps) > 1:
+        return f"{len(steps):,} wait: stepwave approve {run_id}"
+    return approve_command(run_id, steps[0].step_id)
+
+
+def _select_steps(view: RunView, within: dict[str, list[_Row]], max_rows: int) -> list[StepView]:
+    """Select the most important steps that fit. Rows below them that do not fit are removed from `within`."""
     selected: dict[str, StepView] = {}
-    rows = _WaveRows(view)
-    for step in _by_priority(view, max_rows):
-        if len(selected) + rows.count >= max_rows:
+    rows, below = _WaveRows(view), 0
+    for step in (step.outermost for step in _by_priority(view, max_rows)):
+        used = len(selected) + rows.count + below
+        if used >= max_rows:
             break
-        if step.step_id not in selected and len(selected) + 1 + rows.count_with(step.wave) <= max_rows:
+        if step.step_id not in selected and len(selected) + 1 + rows.count_with(step.wave) + below <= max_rows:
             selected[step.step_id] = step
             rows.add(step.wave)
+            left = max_rows - len(selected) - rows.count - below
+            fitting = within.pop(step.step_id, [])[: max(left, 0)]
+            below += len(fitting)
+            if fitting:
+                within[step.step_id] = fitting
     return list(selected.values())
 
 
@@ -170,6 +235,8 @@ class _WaveRows:
 
 def _by_priority(view: RunView, max_rows: int) -> Iterator[StepView]:
     yield from islice(view.failed, max(max_rows // 3, 1))
+    yield from islice(view.to_complete.values(), max_rows)
+    yield from islice(view.expanded.values(), max(max_rows // 3, 1))
     yield from view.without_action.values()
     running = [step for step in view.started.values() if step.activity is Activity.RUNNING]
     backing_off = [step for step in view.started.values() if step.activity in {Activity.BACKING_OFF, Activity.READY}]
@@ -189,9 +256,11 @@ def _by_turns(first: list[StepView], second: list[StepView]) -> Iterator[StepVie
         yield from (step for step in pair if step is not None)
 
 
-def _body(view: RunView, steps: list[StepView], width: int, now: datetime) -> Iterator[Text]:
+def _body(
+    view: RunView, steps: list[StepView], within: Mapping[str, list[_Row]], width: int, now: datetime
+) -> Iterator[Text]:
     """Yield lines for the waves with these steps, and a line for the waves between them."""
-    columns = _Columns(width, steps)
+    columns = _Columns(width, [(0, step) for step in steps], within)
     steps_by_wave: dict[int, list[StepView]] = {}
     for step in sorted(steps, key=lambda step: step.order):
         steps_by_wave.setdefault(step.wave, []).append(step)
@@ -203,7 +272,9 @@ def _body(view: RunView, steps: list[StepView], width: int, now: datetime) -> It
         yield from _summary(between)
         between.clear()
         yield _wave_line(wave, complete=len(steps_by_wave[index]) == len(wave.steps))
-        yield from (columns.line(step, now) for step in steps_by_wave[index])
+        for step in steps_by_wave[index]:
+            yield columns.line(step, now)
+            yield from (columns.row(row, now) for row in within.get(step.step_id, ()))
     yield from _summary(between)
 
 
@@ -226,20 +297,35 @@ def _wave_line(wave: WaveView, *, complete: bool) -> Text:
 class _Columns:
     """Formats steps in columns: symbol, id, action if the terminal is wide enough, time, and details."""
 
-    def __init__(self, width: int, steps: list[StepView]) -> None:
+    def __init__(self, width: int, steps: list[tuple[int, StepView]], within: Mapping[str, list[_Row]]) -> None:
+        shown = {step.step_id for _, step in steps}
+        rows = [row for step_id, rows in within.items() if step_id in shown for row in rows]
+        all_steps = [*steps, *((row.depth, row.step) for row in rows if row.step is not None)]
         self._width = width
-        self._id_width = _column_width((step.step_id for step in steps), width * _ID_SHARE // 100)
+        self._id_width = _column_width((_name(depth, step) for depth, step in all_steps), width * _ID_SHARE // 100)
         self._action_width = (
-            _column_width((step.action for step in steps), width // 4) if width >= _MIN_WIDTH_WITH_ACTIONS else 0
+            _column_width((step.action for _, step in all_steps), width // 4) if width >= _MIN_WIDTH_WITH_ACTIONS else 0
         )
 
-    def line(self, step: StepView, now: datetime) -> Text:
+    def row(self, row: _Row, now: datetime) -> Text:
+        """Return a line for a row below a step."""
+        if row.step is None:
+            return Text(f"  {'  ' * row.depth}{row.note}", style="dim" if row.note.startswith("…") else "yellow")
+        return self.line(row.step, now, row.depth)
+
+    def line(self, step: StepView, now: datetime, depth: int = 0) -> Text:
         symbol, style = _symbol(step, now)
-        line = Text.assemble("  ", (symbol, style), " ", _id_cell(step.step_id, self._id_width))
+        id_width = max(self._id_width - 2 * depth, 1)
+        name = step.step_id if not depth else name_in(step.step_id)
+        line = Text.assemble("  ", "  " * depth, (symbol, style), " ", _id_cell(name, id_width))
         if self._action_width:
             line.append("  ").append_text(_cell(step.action, self._action_width, "dim"))
         line.append(f"  {duration_text(_step_duration(step, now)):>{_DURATION_WIDTH}}  ")
         return line.append_text(_detail(step, self._width - line.cell_len, now))
+
+
+def _name(depth: int, step: StepView) -> str:
+    return step.step_id if not depth else "  " * depth + name_in(step.step_id)
 
 
 def _column_width(texts: Iterable[str], max_width: int) -> int:
@@ -275,6 +361,8 @@ def _step_duration(step: StepView, now: datetime) -> timedelta | None:
 def _detail(step: StepView, max_width: int, now: datetime) -> Text:
     """Return a step's progress, and its note or the end of its stream."""
     detail = Text()
+    if step.expanded:
+        detail.append_text(_progress_within(step))
     if step.fraction is not None:
         detail.append_text(_bar(step.fraction, _BAR_WIDTH, "cyan")).append(f" {step.fraction:4.0%} ")
     by_fallback = step.fallback_next and step.activity is Activity.RUNNING
@@ -288,6 +376,23 @@ def _detail(step: StepView, max_width: int, now: datetime) -> Text:
     if stream_text and not step.note:
         detail.append_text(_truncate_start(stream_text, max_width - detail.cell_len))
     return detail
+
+
+def _progress_within(step: StepView) -> Text:
+    """Return how many of the steps that a step became have ended, run, and have failed."""
+    counts = step.inner_counts
+    total, ended = counts.total(), sum(count for activity, count in counts.items() if activity.ended)
+    noun = "step" if step.item_count is None else "item"
+    if step.activity is Activity.SUCCEEDED:
+        failed = f", {counts[Activity.FAILED]:,} failed" if counts[Activity.FAILED] else ""
+        return Text(f"{plural(total, noun)}{failed}  ")
+    if step.activity.ended:  # its failure says how many
+        return Text()
+    text = Text(f"{ended:,}/{total:,}  ")
+    others = Counter({activity: counts[activity] for activity in _SHOWN_WITHIN if counts[activity]})
+    if step.item_count is not None and others:
+        text.append(f"{_counts_text(others)}  ", style="bold red" if Activity.FAILED in others else "")
+    return text.append(step.problem, style="red")
 
 
 def _next_attempt(step: StepView, now: datetime) -> str:

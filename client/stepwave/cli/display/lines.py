@@ -1,6 +1,7 @@
 """A run as text: a line for each event, for pipes, logs and terminals without a cursor.
 
-Only a log message may have several lines. Those after the first are indented.
+Only a log message may have several lines. Those after the first are indented. Of the children of a list, and of steps
+within them, there are lines for failures, messages, and waits for an answer: a list may have 100,000 items.
 """
 
 from collections.abc import Mapping
@@ -14,6 +15,7 @@ from stepwave._model.events import (
     RunStarted,
     RunStopping,
     StepChunk,
+    StepExpanded,
     StepFinished,
     StepLog,
     StepProgress,
@@ -21,11 +23,13 @@ from stepwave._model.events import (
     StepRetrying,
     StepsAdded,
     StepStarted,
+    StepStopping,
     StepWaiting,
+    WaitCause,
     WaveFinished,
     WaveStarted,
 )
-from stepwave._model.results import StepResult
+from stepwave._model.results import FailureCause, State, StepResult
 
 from .text import (
     clean_lines,
@@ -42,6 +46,7 @@ from .text import (
 __all__ = ["EventLines"]
 
 _MAX_NAME_WIDTH = 32
+_WAIT_ACTION = "core.wait"
 
 
 class EventLines:
@@ -57,14 +62,18 @@ class EventLines:
         self._start: datetime | None = None
         self._subject_width = len("wave 0")
 
-    def line(self, event: Event) -> str:
-        """Return the line for the run's next event."""
+    def line(self, event: Event) -> str | None:
+        """Return the line for the run's next event; `None`: it has none, as it is of a step within a list."""
         if isinstance(event, StepStarted):
             self._actions[event.step_id] = event.action
         if isinstance(event, StepRetrying) and event.fallback:
             self._falling_back.add(event.step_id)
         self._start = self._start or event.time
+        if _is_folded(event):
+            return None
         subject, verb, details = self._parts(event)
+        if "/" in subject or "[" in subject:  # the plan has no steps within others
+            self._subject_width = max(self._subject_width, min(cell_len(subject), _MAX_NAME_WIDTH))
         offset = (event.time - self._start).total_seconds()
         subject += " " * (self._subject_width - cell_len(subject))
         return f"{offset:9.3f} s  {subject}  {verb:<9}  {details}".rstrip()
@@ -83,6 +92,10 @@ class EventLines:
                 return f"wave {wave}", "started", ""
             case WaveFinished(wave=wave):
                 return f"wave {wave}", "finished", ""
+            case StepExpanded():
+                return event.step_id, "expanded", _expansion(event)
+            case StepStopping(failure=failure):
+                return event.step_id, "stopping", failure_line(failure)
             case StepFinished(result=result):
                 return result.step_id, result.state, _outcome(result)
             case StepStarted(step_id=step_id):
@@ -100,6 +113,30 @@ class EventLines:
         if event.open:
             waves = ", open"
         return f"{event.run_id}: {event.workflow_name}, {plural(event.step_count, 'step')}{waves}"
+
+
+def _is_folded(event: Event) -> bool:
+    """Return whether an event is of a step within a list, and not one to show."""
+    match event:
+        case StepFinished(result=result):
+            repeats = result.failure is not None and result.failure.cause is FailureCause.NESTED_STEP_FAILED
+            return "[" in result.step_id and (result.state is not State.FAILED or repeats)
+        case StepStarted(step_id=step_id, action=action):
+            return "[" in step_id and action != _WAIT_ACTION
+        case StepWaiting(step_id=step_id, cause=cause):
+            return "[" in step_id and cause is not WaitCause.EXTERNAL
+        case StepExpanded() | StepChunk() | StepProgress() | StepRetrying() | StepReady() | StepStopping():
+            return "[" in event.step_id
+        case _:
+            return False
+
+
+def _expansion(event: StepExpanded) -> str:
+    if event.item_count is not None:
+        return plural(event.item_count, "item")
+    if event.workflow_name:
+        return f"{event.workflow_name}, {plural(len(event.nested_step_ids), 'step')}"
+    return ""
 
 
 def _addition(event: StepsAdded) -> tuple[str, str]:

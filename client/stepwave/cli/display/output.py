@@ -11,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from stepwave._actions.failure import FailureReason
-from stepwave._model.results import Failure, RunResult
+from stepwave._convert.paths import outer
+from stepwave._model.results import Failure, FailureCause, RunResult
 from stepwave._values.numbers import show_json
 from stepwave._values.payload import JSON
 from stepwave._values.plain import plain_payload
@@ -159,14 +160,26 @@ def print_failures(result: RunResult, *, verbose: bool, kept: bool = False, cons
         console: The console to write to; `None`: standard error.
     """
     console = console or stderr_console()
-    groups = [[failure] for failure in result.failures] if verbose else _equal_failures(result.failures)
+    own = result.failures if verbose else _without_repetitions(result.failures)
+    groups = [[failure] for failure in own] if verbose else _equal_failures(own)
     shown = groups if verbose else groups[:_MAX_FAILURES]
     for group in shown:
         _print_failures(console, group, verbose=verbose)
-    if (more := result.failure_count - sum(map(len, shown))) > 0:
+    repeated = len(result.failures) - len(own)
+    if (more := result.failure_count - repeated - sum(map(len, shown))) > 0:
         console.print(f"and {plural(more, 'more failure')}", style="dim")
-    if kept and not verbose and (more or len(shown) < len(result.failures)):
+    if kept and not verbose and (more or len(shown) < len(own)):
         console.print(f"all failures: stepwave result {result.run_id}", style="dim", soft_wrap=True)
+
+
+def _without_repetitions(failures: Sequence[Failure]) -> Sequence[Failure]:
+    """Return failures without those of steps that failed because a step within them did, if that one is there."""
+    failed = {outer(failure.step_id) for failure in failures}
+    return [
+        failure
+        for failure in failures
+        if failure.cause is not FailureCause.NESTED_STEP_FAILED or failure.step_id not in failed
+    ]
 
 
 def _equal_failures(failures: Iterable[Failure]) -> list[list[Failure]]:

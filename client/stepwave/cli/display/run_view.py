@@ -1,4 +1,7 @@
-"""The state of a run as the live view draws it: waves, steps and counts, updated by events."""
+"""The state of a run as the live view draws it: waves, steps and counts, updated by events.
+
+The children of a list, and all steps within them, are counts at their step. Only those at work are kept one by one.
+"""
 
 from collections import Counter, deque
 from collections.abc import Mapping
@@ -6,12 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from stepwave._convert.paths import declared_id, outer
 from stepwave._model.events import (
     Event,
     RunFinished,
     RunStarted,
     RunStopping,
     StepChunk,
+    StepExpanded,
     StepFinished,
     StepProgress,
     StepReady,
@@ -22,7 +27,7 @@ from stepwave._model.events import (
     WaitCause,
     Wave,
 )
-from stepwave._model.results import Failure, RunResult, State, StepResult
+from stepwave._model.results import Failure, FailureCause, RunResult, State, StepResult
 
 from .text import failure_line, one_line, skip_line, value_text, waiting_text
 
@@ -30,6 +35,7 @@ __all__ = ["Activity", "RunView", "StepView", "WaveView"]
 
 _MAX_STREAM_TEXT = 400  # characters
 _MAX_RECENT = 200
+_WAIT_ACTION = "core.wait"
 
 
 class Activity(StrEnum):
@@ -68,6 +74,14 @@ class StepView:
         note: What the step does now, or why it did not succeed, on one line.
         stream_text: The last characters that its attempt streamed.
         action_missing: Whether the step waits for a server that has its action.
+        outer: The step that it is directly within; `None`: it is a step of the run's own workflow.
+        in_list: Whether it is a child of a list, or within one.
+        expanded: Whether it became several steps.
+        item_count: The number of children of a list; `None`: it has no list.
+        inner_counts: The number of steps directly within it with each activity.
+        inner_steps: The steps of its workflow, in order; empty if it is a list or within one, or has ended.
+        unseen: The number of steps directly within it that are counted, and that no event has named.
+        problem: The first failure of a step within it, with the id of that step.
     """
 
     step_id: str
@@ -84,6 +98,22 @@ class StepView:
     note: str = ""
     stream_text: str = ""
     action_missing: bool = False
+    outer: "StepView | None" = None
+    in_list: bool = False
+    expanded: bool = False
+    item_count: int | None = None
+    inner_counts: Counter[Activity] = field(default_factory=Counter)
+    inner_steps: "list[StepView]" = field(default_factory=list)
+    unseen: int = 0
+    problem: str = ""
+
+    @property
+    def outermost(self) -> "StepView":
+        """The step of the run's own workflow that it is, or is within."""
+        step = self
+        while step.outer is not None:
+            step = step.outer
+        return step
 
 
 @dataclass(slots=True)
@@ -99,20 +129,24 @@ class RunView:
     """The state of a run. Each event updates it in constant time.
 
     Args:
-        actions: The steps' actions that are known before the steps start, by step id.
+        actions: The steps' actions that are known before the steps start, by step id; those of steps within others by
+            the path to them, without the indexes of items.
         rerun_of: The id of the run that this run repeats; empty: none.
         paused_at: The sequence number of a paused run's last event; `None`: the run is not paused. The run is no longer
             paused after a later event.
 
     Attributes:
         run_id: The run's id; empty until the run starts, like `workflow_name`.
-        steps: The steps by id.
-        waves: The waves by index.
-        counts: The number of steps with each activity.
-        started: The steps that have started and not ended, in the order of their first attempts.
-        waiting: The steps that wait to start, and do not back off, the longest wait first.
+        steps: The steps of the run's own workflow by id.
+        waves: The waves by index, with these steps.
+        counts: The number of all known steps with each activity, those within others included.
+        started: The steps at any depth that have started and not ended, in the order of their first attempts.
+        expanded: The steps that became several and have not ended; those of `steps` alone.
+        to_complete: The steps at any depth that wait to be completed from outside.
+        waiting: The steps that wait to start, and do not back off, the longest wait first; none within lists, unless
+            their action is missing.
         without_action: Those of them that wait for a server with their action.
-        failed: The failed steps, the earliest first.
+        failed: The failed steps of `steps`, the earliest first.
         recent: The last steps that ended without failing, the latest last.
         paused: Whether the run is paused.
         lost_time: When the connection to the server was lost; `None`: there is a connection.
@@ -131,6 +165,8 @@ class RunView:
         self.waves: dict[int, WaveView] = {}
         self.counts: Counter[Activity] = Counter()
         self.started: dict[str, StepView] = {}
+        self.expanded: dict[str, StepView] = {}
+        self.to_complete: dict[str, StepView] = {}
         self.waiting: dict[str, StepView] = {}
         self.without_action: dict[str, StepView] = {}
         self.failed: list[StepView] = []
@@ -140,6 +176,17 @@ class RunView:
         self.lost_time: datetime | None = None
         self.result: RunResult | None = None
         self._actions = actions or {}
+        self._within: dict[str, StepView] = {}  # steps within others, as far as they are kept
+        self._names: dict[str, list[str]] = {}  # of the steps of nested workflows, by the path of their step
+        for path in self._actions:
+            before, _, name = path.rpartition("/")
+            if before:
+                self._names.setdefault(before, []).append(name)
+
+    @property
+    def total(self) -> int:
+        """The number of steps that are known, and of all steps once the run has ended."""
+        return self.counts.total() if self.result is None else self.result.counts.total
 
     @property
     def ended(self) -> int:
@@ -161,10 +208,12 @@ class RunView:
                 self._start(event)
             case StepFinished(result=result):
                 self._end(self._step(result.step_id, result.wave), result)
+            case StepExpanded():
+                self._expand(self._step(event.step_id), event)
             case StepRetrying() | StepReady():
-                self._retry(self.steps.get(event.step_id), event)
+                self._retry(self._find(event.step_id), event)
             case StepChunk() | StepProgress() | StepWaiting():
-                self._apply_transient(self.steps.get(event.step_id), event)
+                self._apply_transient(self._find(event.step_id), event)
             case RunStopping(failure=failure):
                 self.stopping = failure
             case RunFinished(result=result):
@@ -175,21 +224,69 @@ class RunView:
             for step_id in wave.step_ids:
                 self._step(step_id, wave.index)
 
-    def _step(self, step_id: str, wave: int) -> StepView:
-        step = self.steps.get(step_id)
+    def _find(self, step_id: str) -> StepView | None:
+        return self.steps.get(step_id) or self._within.get(step_id)
+
+    def _step(self, step_id: str, wave: int = 0) -> StepView:
+        """Return a step, which is new if no event has named it yet."""
+        step = self._find(step_id)
         if step is None:
-            step = self.steps[step_id] = StepView(step_id, wave, len(self.steps), self._actions.get(step_id, ""))
-            view = self.waves.setdefault(wave, WaveView(wave))
-            view.steps.append(step)
-            view.counts[step.activity] += 1
-            self.counts[step.activity] += 1
+            outer_id = outer(step_id)
+            step = self._new_within(step_id, self._step(outer_id, wave)) if outer_id else self._new_step(step_id, wave)
         return step
 
+    def _new_step(self, step_id: str, wave: int) -> StepView:
+        step = self.steps[step_id] = StepView(step_id, wave, len(self.steps), self._actions.get(step_id, ""))
+        view = self.waves.setdefault(wave, WaveView(wave))
+        view.steps.append(step)
+        self._count(step)
+        return step
+
+    def _new_within(self, step_id: str, around: StepView) -> StepView:
+        in_list = around.in_list or step_id.endswith("]")
+        action = self._actions.get(declared_id(step_id), "")
+        step = StepView(step_id, around.wave, len(around.inner_steps), action, outer=around, in_list=in_list)
+        self._within[step_id] = step
+        if not in_list:
+            around.inner_steps.append(step)
+        if around.unseen:
+            around.unseen -= 1  # it is counted already
+        else:
+            self._count(step)
+        return step
+
+    def _count(self, step: StepView) -> None:
+        for counts in self._counts_of(step):
+            counts[step.activity] += 1
+
+    def _counts_of(self, step: StepView) -> tuple[Counter[Activity], Counter[Activity]]:
+        own = self.waves[step.wave].counts if step.outer is None else step.outer.inner_counts
+        return self.counts, own
+
     def _set_activity(self, step: StepView, activity: Activity) -> None:
-        for counts in (self.counts, self.waves[step.wave].counts):
+        for counts in self._counts_of(step):
             counts[step.activity] -= 1
             counts[activity] += 1
         step.activity = activity
+
+    def _expand(self, step: StepView, event: StepExpanded) -> None:
+        """Show that a step became several."""
+        self._set_activity(step, Activity.RUNNING)
+        step.expanded, step.item_count = True, event.item_count
+        step.start_time = step.start_time or event.time
+        step.fraction, step.note, step.stream_text = None, "", ""
+        self._clear_waiting(step)
+        self.started.pop(step.step_id, None)
+        if step.outer is None:
+            self.expanded[step.step_id] = step
+        names = event.nested_step_ids or self._names.get(declared_id(step.step_id), ())
+        if event.item_count is None and not step.in_list:
+            for name in names:
+                self._step(f"{step.step_id}/{name}", step.wave)
+            return
+        step.unseen = len(names) if event.item_count is None else event.item_count
+        for counts in (self.counts, step.inner_counts):
+            counts[Activity.PENDING] += step.unseen
 
     def _start(self, event: StepStarted) -> None:
         step = self._step(event.step_id, event.wave)
@@ -198,7 +295,12 @@ class RunView:
         step.start_time = step.start_time or event.time
         step.fraction, step.note, step.stream_text = None, "", ""
         self._clear_waiting(step)
-        self.started[step.step_id] = step
+        if event.action == _WAIT_ACTION:
+            self._set_activity(step, Activity.WAITING)
+            step.note = "waits for an answer"
+            self.to_complete[step.step_id] = step
+        else:
+            self.started[step.step_id] = step
 
     def _retry(self, step: StepView | None, event: StepRetrying | StepReady) -> None:
         """Show that a step is between two attempts: it may back off, then it is ready."""
@@ -217,18 +319,33 @@ class RunView:
 
     def _end(self, step: StepView, result: StepResult) -> None:
         self._set_activity(step, Activity(result.state))
-        self.started.pop(step.step_id, None)
+        for steps in (self.started, self.expanded):
+            steps.pop(step.step_id, None)
         self._clear_waiting(step)
         step.action = result.action or step.action
         step.start_time, step.end_time = result.start_time, result.end_time
         step.fraction, step.stream_text = None, ""
         step.note = _outcome(result)
-        (self.failed if result.state is State.FAILED else self.recent).append(step)
+        self._fold(step)
+        if step.outer is None:
+            (self.failed if result.state is State.FAILED else self.recent).append(step)
+            return
+        if result.failure is not None and result.state is State.FAILED:
+            _report_problem(step, result.failure)
+        if step.in_list:
+            del self._within[step.step_id]
+
+    def _fold(self, step: StepView) -> None:
+        """Forget the steps within a step that has ended."""
+        for inner in step.inner_steps:
+            self._fold(inner)
+            self._within.pop(inner.step_id, None)
+        step.inner_steps.clear()
 
     def _clear_waiting(self, step: StepView) -> None:
         step.action_missing, step.next_time = False, None
-        self.waiting.pop(step.step_id, None)
-        self.without_action.pop(step.step_id, None)
+        for steps in (self.waiting, self.without_action, self.to_complete):
+            steps.pop(step.step_id, None)
 
     def _apply_transient(self, step: StepView | None, event: StepChunk | StepProgress | StepWaiting) -> None:
         if step is None:
@@ -244,7 +361,9 @@ class RunView:
                 self._wait(step, event)
 
     def _wait(self, step: StepView, event: StepWaiting) -> None:
-        if step.activity is Activity.RUNNING or step.activity.ended:  # a late event
+        if step.activity is Activity.RUNNING or step.activity.ended or step.step_id in self.to_complete:  # a late event
+            return
+        if step.in_list and event.cause is not WaitCause.ACTION_MISSING:
             return
         self._set_activity(step, Activity.WAITING)
         step.note = waiting_text(event, step.action)
@@ -254,6 +373,16 @@ class RunView:
             self.without_action[step.step_id] = step
         else:
             self.without_action.pop(step.step_id, None)
+
+
+def _report_problem(step: StepView, failure: Failure) -> None:
+    """Show a step's failure at the steps that it is within, unless it only repeats the failure of one within it."""
+    if failure.cause is FailureCause.NESTED_STEP_FAILED:
+        return
+    around = step.outer
+    while around is not None:
+        around.problem = around.problem or f"{step.step_id}: {failure_line(failure)}"
+        around = around.outer
 
 
 def _outcome(result: StepResult) -> str:

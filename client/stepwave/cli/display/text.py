@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
+from shlex import quote
 
 from rich.cells import cell_len
 from rich.text import Text
@@ -17,6 +18,7 @@ from stepwave._values.text import duration_text, one_line, plural
 
 __all__ = [
     "PAUSED_TEXT",
+    "approve_command",
     "clean_lines",
     "counts_text",
     "duration_text",
@@ -45,7 +47,7 @@ _WAIT_TEXTS = {
     WaitCause.CONCURRENCY: "a place",
     WaitCause.RATE: "a rate limit",
     WaitCause.BACKOFF: "a pause",
-    WaitCause.EXTERNAL: "an answer from outside",
+    WaitCause.EXTERNAL: "an answer",
 }
 _LEVEL_STYLES = {
     LogLevel.DEBUG: "dim",
@@ -181,6 +183,11 @@ def missing_line(actions: Iterable[str]) -> str:
     return f"waits for a server with the action {', '.join(map(one_line, actions))}"
 
 
+def approve_command(run_id: str, step_id: str) -> str:
+    """Return the command line that completes a waiting step. Shells read brackets, so ids of children are quoted."""
+    return f"stepwave approve {run_id} {quote(step_id)}"
+
+
 def waiting_line(event: StepWaiting, action: str) -> str:
     """Return what a ready step waits for, beginning with "for".
 
@@ -190,6 +197,8 @@ def waiting_line(event: StepWaiting, action: str) -> str:
     """
     if event.cause is WaitCause.ACTION_MISSING and action:
         return f"for a server with the action {one_line(action)}"
+    if event.cause is WaitCause.EXTERNAL:
+        return f"for an answer: {approve_command(event.run_id, event.step_id)}"
     cause = "a server with its action" if event.cause is WaitCause.ACTION_MISSING else event.cause
     message = one_line(event.message)
     return f"for {cause}: {message}" if message else f"for {cause}"

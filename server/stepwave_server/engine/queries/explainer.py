@@ -5,6 +5,7 @@ from itertools import chain, islice
 
 from stepwave_server.actions.code_location import current_line, with_text
 from stepwave_server.core.explanation import Explanation, StepExplanation, WaitCause
+from stepwave_server.core.inputs import EvaluationFailed
 from stepwave_server.core.model import Join
 from stepwave_server.core.state import RunState, Scope, StepState
 from stepwave_server.engine.admission.base import EXTERNAL, place_taken, server_full
@@ -15,6 +16,9 @@ __all__ = ["MAX_STEPS", "explain", "with_texts"]
 
 MAX_STEPS = 500
 """Maximum number of steps in an explanation."""
+
+MAX_INPUT = 1_000
+"""Characters of the input of a step that waits to be completed."""
 
 MAX_WAITED_FOR = 10
 """Maximum number of steps that are named as those that a step waits for."""
@@ -68,7 +72,7 @@ class _Explainer:
         if step.inner is not None:
             return self._expanded(base, step, step.inner)
         if step.id in self.run.state.running:
-            return replace(self._external(base), since=step.start_time) if step.waits else self._running(base)
+            return self._external(base, step) if step.waits else self._running(base)
         return self._waiting(base, step) if _is_ready(step) else self._blocked(base, step)
 
     def _expanded(self, base: StepExplanation, step: StepState, inner: Scope) -> StepExplanation:
@@ -78,10 +82,16 @@ class _Explainer:
         message = f"{total - inner.unfinished:,} of its {total:,} {what} have ended"
         return replace(base, since=step.start_time, message=message)
 
-    def _external(self, base: StepExplanation) -> StepExplanation:
-        """Explain a step that waits to be completed."""
+    def _external(self, base: StepExplanation, step: StepState) -> StepExplanation:
+        """Explain a step that waits to be completed: by its input, which is for the person that completes it."""
         cause, message, _ = EXTERNAL
-        return replace(base, cause=cause, message=message)
+        try:
+            shown = self.run.input_of(step)
+        except EvaluationFailed:  # it had one when it began to wait
+            shown = "null"
+        if isinstance(shown, str) and shown != "null":
+            message = shown if len(shown) <= MAX_INPUT else f"{shown[:MAX_INPUT]}…"
+        return replace(base, since=step.start_time, cause=cause, message=message)
 
     def _running(self, base: StepExplanation) -> StepExplanation:
         """Explain a step that runs."""

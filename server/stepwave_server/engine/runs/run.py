@@ -15,6 +15,7 @@ from stepwave_server.actions import Registry
 from stepwave_server.core.decide import Decision, attempt_of, decide, resume
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import RunInfo, RunKey, info_of
+from stepwave_server.core.inputs import input_of
 from stepwave_server.core.messages import (
     AttemptInterrupted,
     AttemptLost,
@@ -33,7 +34,7 @@ from stepwave_server.core.messages import (
     StopRequested,
     TimerFired,
 )
-from stepwave_server.core.model import WAIT_ACTION, Failure, Reason
+from stepwave_server.core.model import WAIT_ACTION, Failure, Payload, Reason
 from stepwave_server.core.state import RunState, StepState
 from stepwave_server.engine.admission.base import EXTERNAL, Obstacle, Permit, place_taken
 from stepwave_server.engine.admission.controller import MAX_NAMED, AdmissionController
@@ -262,6 +263,14 @@ class LocalRun:
         """Return what a step waits for at admission; `None`: it does not wait for admission."""
         attempt = self.attempts.get(step_id)
         return None if attempt is None else self._services.admission.obstacle(attempt)
+
+    def input_of(self, step: StepState) -> Payload:
+        """Return the input of a step's next attempt, or of the one that waits to be completed.
+
+        Raises:
+            EvaluationFailed: It has no input.
+        """
+        return input_of(self.state, step, self._services.evaluator)
 
     def waiting(self) -> list[Waiting]:
         """Return the steps that wait for a place of the run itself, or to be completed, grouped by that."""

@@ -68,7 +68,10 @@ def test_an_attempt_that_is_interrupted_is_marked() -> None:
         (WaitCause.CONCURRENCY, "waits 12.0 s for a place: the message of the limit"),
         (WaitCause.RATE, "waits 12.0 s for a rate limit: the message of the limit"),
         (WaitCause.ACTION_MISSING, "waits 12.0 s for a server with the action summarise"),
-        (WaitCause.EXTERNAL, "waits 12.0 s for an answer from outside: the message of the limit"),
+        (
+            WaitCause.EXTERNAL,
+            f"waits 12.0 s for an answer: stepwave approve {RUN_ID} brief; its input: the message of the limit",
+        ),
         (WaitCause.UNKNOWN, "waits 12.0 s for unknown: the message of the limit"),
     ],
 )

@@ -22,10 +22,15 @@ def seconds(value: float) -> timedelta:
 
 
 def parts(
-    work: float = 0, waiting: float = 0, backoff: float = 0, barrier: float = 0, planning: float = 0
+    work: float = 0,
+    waiting: float = 0,
+    backoff: float = 0,
+    barrier: float = 0,
+    planning: float = 0,
+    external: float = 0,
 ) -> TimeParts:
     """Return parts of a span, given in seconds."""
-    return TimeParts(*map(seconds, (work, waiting, backoff, barrier, planning)))
+    return TimeParts(*map(seconds, (work, waiting, backoff, barrier, planning, external)))
 
 
 def diamond(*, by_waves: bool = False, max_parallelism: int = 0) -> Drive:

@@ -3,7 +3,7 @@
 import pytest
 
 from stepwave import Fallback, Workflow
-from stepwave._scripted.prepare import check_names
+from stepwave._scripted.prepare import by_action
 from stepwave._scripted.script import read_script
 from stepwave.testing import ByStep
 
@@ -18,7 +18,7 @@ def pages() -> Workflow:
 
 
 def check(script: dict[str, object]) -> None:
-    check_names(read_script(script), pages().to_proto())
+    by_action(read_script(script), pages().to_proto())
 
 
 @pytest.mark.parametrize("step_id", ["fetch", "pages/fetch", "pages[1]/fetch"])
