@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from .messages import StepExpanded
-from .model import Step, Workflow
+from .model import Join, Step, Workflow
 from .state import RunState, Scope, StepState
 from .wiring import add_children, add_steps
 
@@ -34,7 +34,7 @@ def expand(run: RunState, step: StepState, event: StepExpanded) -> None:
 
 def child_of(spec: Step) -> Step:
     """Return the definition of the children of a step with a list."""
-    return replace(spec, for_each=None, when="", total_timeout=None, depends_on=())
+    return replace(spec, for_each=None, when="", total_timeout=None, depends_on=(), join=Join.ALL)
 
 
 def nested_timeout(spec: Step, workflow: Workflow) -> int | None:

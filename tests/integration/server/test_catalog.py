@@ -289,10 +289,7 @@ async def test_the_contract_explains_every_capability_that_it_names(client: RawC
     [
         ("open_runs", pb.StartRunRequest(workflow=flow(step("a")), open=True)),
         ("open_runs", pb.AddStepsRequest(run_id="a")),
-        ("external_steps", pb.CompleteStepRequest(run_id="a")),
         ("namespaces", pb.ListRunsRequest(namespace="other")),
-        ("conditions", pb.PlanWorkflowRequest(workflow=_changed(when="true"))),
-        ("lists", pb.PlanWorkflowRequest(workflow=_changed(for_each=workflow_pb2.ForEach(input="")))),
         ("secrets", pb.PlanWorkflowRequest(workflow=_changed(bindings=[workflow_pb2.Binding(secret="KEY")]))),
     ],
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from stepwave_server.core.messages import StepExpanded, StepFinished, StepStarted
-from stepwave_server.core.model import Blob, FailureCause, Reason, SkipCause, State
+from stepwave_server.core.model import Blob, FailureCause, Join, Reason, SkipCause, State
 from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
 from unit.server.core.build import flow, step
@@ -163,3 +163,11 @@ def test_a_list_goes_on_after_a_restart(done: int) -> None:
     drive.finish()
     assert drive.result().state is State.SUCCEEDED
     assert len(drive.of(StepExpanded)) == 1
+
+
+def test_the_first_failure_interrupts_the_children_of_a_clean_up_list_too() -> None:
+    drive = Drive.begun(flow(step("a"), step("close", "a", over="[1,2]", join=Join.ALL_DONE)))
+    drive.succeed("a")
+    drive.start("close[1]")
+    drive.fail("close[0]")
+    assert [command.step_id for command in drive.interrupts()] == ["close[1]"]
