@@ -309,6 +309,9 @@ class StepExpanded(Event):
         workflow_name: The name of the workflow that its action chose; empty: its action chose none.
         nested_step_ids: The ids of that workflow's steps within it, in the order of their declaration.
         input: The input of that workflow.
+        action: The step's action; `core.workflow` if it has a workflow of its own.
+        wave: Its wave.
+        ready_time: When it became ready.
     """
 
     kind: ClassVar[Literal["step_expanded"]] = "step_expanded"
@@ -318,6 +321,9 @@ class StepExpanded(Event):
     workflow_name: str
     nested_step_ids: tuple[str, ...]
     input: Output = field(metadata=PAYLOAD)
+    action: str = ""
+    wave: int = 0
+    ready_time: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
