@@ -135,7 +135,9 @@ def _run_state(view: RunView, now: datetime) -> tuple[str, str]:
     if view.without_action and view.started.keys() <= view.without_action.keys():
         actions = (step.action or f"of {step.step_id}" for step in view.without_action.values())
         return missing_line(dict.fromkeys(actions)), "yellow"
-    return ("running", "cyan") if view.workflow_name else ("starting", "dim")
+    if not view.workflow_name:
+        return "starting", "dim"
+    return ("running, open" if view.open else "running"), "cyan"
 
 
 def _elapsed(view: RunView, now: datetime) -> timedelta | None:

@@ -148,6 +148,7 @@ class RunView:
         without_action: Those of them that wait for a server with their action.
         failed: The failed steps of `steps`, the earliest first.
         recent: The last steps that ended without failing, the latest last.
+        open: Whether steps may still be added.
         paused: Whether the run is paused.
         lost_time: When the connection to the server was lost; `None`: there is a connection.
         result: The run's result; `None` until the run ends.
@@ -171,6 +172,7 @@ class RunView:
         self.without_action: dict[str, StepView] = {}
         self.failed: list[StepView] = []
         self.recent: deque[StepView] = deque(maxlen=_MAX_RECENT)
+        self.open = False
         self.start_time: datetime | None = None
         self.stopping: Failure | None = None
         self.lost_time: datetime | None = None
@@ -201,8 +203,10 @@ class RunView:
             case RunStarted():
                 self.run_id, self.workflow_name = event.run_id, event.workflow_name
                 self.start_time = self.start_time or event.time
+                self.open = event.open
                 self._add_steps(event.waves)
             case StepsAdded():
+                self.open = not event.sealed
                 self._add_steps(event.waves)
             case StepStarted():
                 self._start(event)
