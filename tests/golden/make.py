@@ -11,6 +11,10 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
 
 from stepwave import (
     ActionError,
@@ -24,6 +28,8 @@ from stepwave import (
     Workflow,
     action,
 )
+from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import orchestrator_pb2_grpc, payload_pb2, run_pb2, workflow_pb2
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.journal import Retention, SqliteJournal, backup
@@ -35,6 +41,9 @@ UNFINISHED = "left"
 
 RERUN = "rerun"
 """The id of the rerun."""
+
+PART = "part"
+"""The id of a run whose list failed in part. Its rerun is `part-again`."""
 
 
 @action
@@ -61,6 +70,14 @@ async def hangs(context: Context) -> str:
 
 
 @action
+async def fails_in(context: Context, run_id: str, value: object = None) -> object:
+    """Fail in one run, and return the value in others."""
+    if context.run_id == run_id:
+        raise ValueError("not in this run")
+    return value
+
+
+@action
 async def paints() -> Blob:
     """Return a value that is not JSON."""
     return Blob(bytes(range(64)), "image/png")
@@ -80,7 +97,7 @@ async def asks(retryable: bool = True) -> None:
     raise ActionError("busy", reason="rate_limited", retryable=retryable, retry_after=0.03)
 
 
-ACTIONS = (answers, breaks, hangs, paints, recovers, asks)
+ACTIONS = (answers, breaks, hangs, fails_in, paints, recovers, asks)
 
 
 def flows() -> list[Workflow]:
@@ -200,6 +217,144 @@ def _kept() -> Workflow:
     return flow
 
 
+def grown() -> list[workflow_pb2.Workflow]:
+    """Return workflows with graphs within their graphs, whose runs end without a cancel or a restart."""
+    return [_decided(), _listed(), _listed_in_vain(), _nested(), _nested_in_vain(), _chosen()]
+
+
+def _json(text: str) -> payload_pb2.Payload:
+    return payload_pb2.Payload(json=text)
+
+
+def _step(step_id: str, action: str = "answers", *after: str, given: str = "", **fields: Any) -> workflow_pb2.Step:
+    if given:
+        fields["input"] = _json(given)
+    return workflow_pb2.Step(id=step_id, action=action, depends_on=after, **fields)
+
+
+def _flow(name: str, *steps: workflow_pb2.Step, go_on: bool = False, **fields: Any) -> workflow_pb2.Workflow:
+    policy = workflow_pb2.FAILURE_POLICY_CONTINUE if go_on else workflow_pb2.FAILURE_POLICY_FAIL_FAST
+    return workflow_pb2.Workflow(name=name, steps=steps, failure_policy=policy, **fields)
+
+
+def _items(text: str, at_once: int = 0) -> workflow_pb2.ForEach:
+    return workflow_pb2.ForEach(items=_json(text), max_parallelism=at_once)
+
+
+def _decided() -> workflow_pb2.Workflow:
+    return _flow(
+        "decided",
+        _step("a", given='{"value": {"hits": [1, 2, 3]}}'),
+        _step("many", "answers", "a", when='size(deps["a"].output.hits) > 2', given='{"value": "many"}'),
+        _step("few", "answers", "a", when='size(deps["a"].output.hits) <= 2'),
+        _step("after", "answers", "few"),
+        _step("either", "core.echo", "many", "few", join=workflow_pb2.JOIN_ANY),
+        _step("no_value", "answers", "a", when='deps["a"].output.misses == 0', given="{}", allow_failure=True),
+        workflow_pb2.Step(
+            id="counted",
+            action="answers",
+            depends_on=["a"],
+            input=_json("{}"),
+            bindings=[workflow_pb2.Binding(target="/value", expression='size(deps["a"].output.hits) * 2')],
+        ),
+        go_on=True,
+    )
+
+
+def _listed() -> workflow_pb2.Workflow:
+    hits = workflow_pb2.StepOutput(id="a", path="/hits")
+    item = [workflow_pb2.Binding(target="/value", item="/name")]
+    return _flow(
+        "listed",
+        _step("a", given='{"value": {"hits": [{"name": "x"}, {"name": "y"}, {"name": "z"}]}}'),
+        workflow_pb2.Step(
+            id="pages",
+            action="answers",
+            input=_json("{}"),
+            bindings=item,
+            for_each=workflow_pb2.ForEach(step=hits, max_parallelism=2),
+        ),
+        workflow_pb2.Step(
+            id="deep",
+            workflow=_flow("body", _step("first", "core.echo"), _step("second", "core.echo", "first")),
+            for_each=workflow_pb2.ForEach(step=hits, max_parallelism=1),
+        ),
+        _step("none", for_each=_items("[]")),
+        _step("end", "core.echo", "pages", "deep", "none"),
+        max_parallelism=2,
+    )
+
+
+def _listed_in_vain() -> workflow_pb2.Workflow:
+    return _flow(
+        "listed_in_vain",
+        _step("allowed", "breaks", for_each=_items('[{"message": "one"}, {"message": "two"}]'), allow_failure=True),
+        _step("counted", "breaks", for_each=_items('[{"message": "one"}, {"message": "two"}]')),
+        _step("replaced", "breaks", for_each=_items("[{}]"), fallback=workflow_pb2.Fallback(value=_json("0"))),
+        _step("no_list", for_each=workflow_pb2.ForEach(input="")),
+        _step("late", "hangs", for_each=_items("[{}, {}]", 1), total_timeout=Duration(nanos=50_000_000)),
+        go_on=True,
+    )
+
+
+def _nested() -> workflow_pb2.Workflow:
+    inner = _flow(
+        "inner",
+        _step("wins", given='{"value": 1}'),
+        _step("loses", "hangs"),
+        _step("any", "answers", "wins", "loses", given='{"value": 2}', join=workflow_pb2.JOIN_ANY),
+        _step("last", given='{"value": 3}'),
+        scheduling=workflow_pb2.SCHEDULING_WAVE,
+        outputs=["any", "last"],
+        max_parallelism=3,
+    )
+    return _flow(
+        "nested",
+        workflow_pb2.Step(id="sub", workflow=_flow("middle", workflow_pb2.Step(id="sub", workflow=inner))),
+        _step("end", "core.echo", "sub"),
+    )
+
+
+def _nested_in_vain() -> workflow_pb2.Workflow:
+    late = _flow("late", _step("hangs", "hangs"), _step("next", "answers", "hangs"))
+    cleaned = _flow(
+        "cleaned",
+        _step("breaks", "breaks"),
+        _step("hangs", "hangs"),
+        _step("cleans", "answers", "hangs", join=workflow_pb2.JOIN_ALL_DONE),
+    )
+    return _flow(
+        "nested_in_vain",
+        workflow_pb2.Step(id="late", workflow=late, timeout=Duration(nanos=50_000_000)),
+        workflow_pb2.Step(id="cleaned", workflow=cleaned),
+        workflow_pb2.Step(id="replaced", workflow=cleaned, fallback=workflow_pb2.Fallback(value=_json("0"))),
+        _step("nobody", "core.wait", timeout=Duration(nanos=50_000_000)),
+        go_on=True,
+    )
+
+
+def _chosen() -> workflow_pb2.Workflow:
+    inline = '{"workflow": {"name": "w", "steps": [{"id": "x", "action": "core.echo"}]}, "input": {"n": 1}}'
+    return _flow(
+        "chosen",
+        _step("inline", "core.workflow", given=inline),
+        _step("unknown", "core.workflow", given='{"name": "nowhere"}', allow_failure=True),
+        _step("end", "core.echo", "inline", "unknown"),
+        go_on=True,
+    )
+
+
+def _partial() -> workflow_pb2.Workflow:
+    items = f'[{{"run_id": "", "value": 1}}, {{"run_id": "{PART}"}}, {{"run_id": "", "value": 3}}]'
+    return _flow(PART, _step("list", "fails_in", for_each=_items(items)), go_on=True)
+
+
+def _waiting() -> workflow_pb2.Workflow:
+    return _flow(
+        "waiting", _step("ok", "core.wait", given='{"who": "you"}'), _step("no", "core.wait", allow_failure=True)
+    )
+
+
 async def make(folder: Path) -> None:
     """Make the journal and one exported run."""
     working = folder / "working.db"
@@ -207,6 +362,11 @@ async def make(folder: Path) -> None:
         for flow in flows():
             with suppress(RunFailed):
                 await client.run(flow, {"city": "Oslo"}, run_id=flow.name)
+        for wide in grown():
+            with suppress(RunFailed):
+                await client.run(wide, {"city": "Oslo"}, run_id=wide.name)
+        await client.start(_waiting(), run_id="waiting")
+        await _wait_until_running(client, "waiting", "no")
         await client.start(_kept(), run_id="cancelled")
         await _wait_until_running(client, "cancelled", "hangs")
         await client.cancel("cancelled", "nobody wants it")
@@ -216,6 +376,10 @@ async def make(folder: Path) -> None:
     async with _client(working) as client:
         await client.wait("interrupted", check=False)
         await client.rerun("cancelled", from_failed=True, new_run_id=RERUN)
+        await _complete(client)
+        with suppress(RunFailed):
+            await client.run(_partial(), run_id=PART)
+        await client.rerun(PART, from_failed=True, new_run_id=f"{PART}-again")
         await _wait_until_running(client, UNFINISHED, "again")
         (await client.export("interrupted")).save(folder / "interrupted.json")
         backup(working, folder / "journal.db")
@@ -232,6 +396,18 @@ async def _client(path: Path) -> AsyncIterator[AsyncClient]:
     journal = SqliteJournal.open(path, clock=time.time_ns, retention=Retention())
     async with Server(settings, actions=ACTIONS, journal=journal) as server, AsyncClient(server.address) as client:
         yield client
+
+
+async def _complete(client: AsyncClient) -> None:
+    """Complete what waits, and wait for the end of the run."""
+    async with grpc.aio.insecure_channel(client.address) as channel:
+        stub: orchestrator_pb2_grpc.OrchestratorServiceAsyncStub = orchestrator_pb2_grpc.OrchestratorServiceStub(
+            channel
+        )
+        await stub.CompleteStep(pb.CompleteStepRequest(run_id="waiting", step_id="ok", output=_json('"yes"')))
+        no = run_pb2.Failure(reason=run_pb2.FAILURE_REASON_ACTION_ERROR, message="no")
+        await stub.CompleteStep(pb.CompleteStepRequest(run_id="waiting", step_id="no", failure=no))
+    await client.wait("waiting")
 
 
 async def _wait_until_running(client: AsyncClient, run_id: str, step_id: str) -> None:

@@ -17,7 +17,7 @@ from stepwave._building.action_types import OpenRunOptions
 from stepwave._building.references import Reference
 from stepwave._building.workflow import Workflow
 from stepwave._files import LoadedStep
-from stepwave._model.events import AnyEvent
+from stepwave._model.events import AnyEvent, RunFinished
 from stepwave._model.results import Run, RunResult
 from stepwave._transport.aio import LoopAffinity
 from stepwave._transport.base import ADD_STEPS
@@ -129,7 +129,7 @@ class OpenRun:
         self._refused: list[StepwaveError] = []
         self._failed: StepwaveError | None = None
         self._ended_early: FailedPrecondition | None = None
-        self._sealed = False
+        self._sealed = self._has_ended = False
         self._sender: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[RunResult] | None = None
         self._result: RunResult | None = None
@@ -202,7 +202,7 @@ class OpenRun:
             FailedPrecondition: The run takes no more steps: it was cancelled, has failed or was idle for too long.
             StepwaveError: The server was lost.
         """
-        await self._sent.wait()
+        await self.sent()
         self._raise_problems()
 
     async def seal(self) -> None:
@@ -252,9 +252,13 @@ class OpenRun:
             FailedPrecondition: As for `flush`.
         """
         lines = StepLines(source)
-        async for text in texts:
-            self.add_loaded(lines.push(text))
-        self.add_loaded(lines.end())
+        try:
+            async for text in texts:
+                self.add_loaded(lines.push(text))
+            self.add_loaded(lines.end())
+        except InvalidWorkflow:
+            await self.sent()
+            raise
         await self.flush()
 
     async def events(self) -> AsyncIterator[AnyEvent]:
@@ -267,7 +271,16 @@ class OpenRun:
         self._streams.append(stream)
         async with stream:
             async for event in stream:
+                self.note(event)
                 yield event
+
+    async def sent(self) -> None:
+        """Wait until all steps so far were sent. Unlike `flush`, it raises nothing."""
+        await self._sent.wait()
+
+    def note(self, event: AnyEvent) -> None:
+        """Note that the run has ended, if an event says so. The stream of the tasks here may say so later."""
+        self._has_ended = self._has_ended or isinstance(event, RunFinished)
 
     def add_loaded(self, steps: Iterable[LoadedStep]) -> None:
         """Add steps that were read from a stream. Raises what `flush` raises, and does not wait."""
@@ -303,7 +316,7 @@ class OpenRun:
             raise self._failed
         if self._sealed:
             raise RuntimeError("the run is sealed: it takes no more steps")
-        if self._ended_early is None and self._reader is not None and self._reader.done():
+        if self._ended_early is None and (self._has_ended or (self._reader is not None and self._reader.done())):
             self._ended_early = FailedPrecondition(f"run {self.run_id!r} has ended", reason=_NOT_OPEN)
         if self._ended_early is not None:
             raise self._ended_early
@@ -377,7 +390,7 @@ class OpenRun:
             self._run.checked(self._result)
 
     async def _release(self) -> None:
-        """End the tasks and streams. The end of the reader cancels the run, if that is still under way."""
+        """End the tasks and streams, and cancel the run if it is still under way."""
         tasks = [task for task in (self._sender, self._reader) if task is not None]
         for task in tasks:
             task.cancel()
@@ -385,6 +398,7 @@ class OpenRun:
             await asyncio.wait(tasks)
         if self._reader is not None and not self._reader.cancelled():
             self._reader.exception()  # raised where it was awaited, or beside the exception of the block
+        await self._run.leave()  # a reader that was cancelled before it began did not
         for stream in self._streams:
             await stream.__aexit__(None, None, None)
 

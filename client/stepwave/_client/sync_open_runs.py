@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 from stepwave._building.references import Reference
 from stepwave._model.events import AnyEvent
 from stepwave._model.results import Run, RunResult
+from stepwave.exceptions import InvalidWorkflow
 
 from .open_runs import OpenRun
 from .step_lines import StepLines
@@ -94,15 +95,21 @@ class SyncOpenRun:
     def feed(self, texts: Iterable[str], source: str = "feed") -> None:
         """Add the steps of a stream of JSON Lines, as a model writes them. As `OpenRun.feed`."""
         lines = StepLines(source)
-        for text in texts:
-            self._run.add_loaded(lines.push(text))
-        self._run.add_loaded(lines.end())
+        try:
+            for text in texts:
+                self._run.add_loaded(lines.push(text))
+            self._run.add_loaded(lines.end())
+        except InvalidWorkflow:
+            self._call(self._run.sent())
+            raise
         self.flush()
 
     def events(self) -> Iterator[AnyEvent]:
         """Iterate over the events of the run, from the first one to its end. As `OpenRun.events`."""
         with self._watch(self.run_id) as events:
-            yield from events
+            for event in events:
+                self._run.note(event)
+                yield event
 
     def _call(self, work: Coroutine[Any, Any, Result]) -> Result:
         """Run a coroutine on the loop's thread, and wait for its end. An interrupt cancels it."""

@@ -17,8 +17,7 @@ from stepwave.v1 import workflow_pb2
 
 from ._json import parse_json
 from ._reader import Reader
-from ._tree import FileProblem, Place, SyntaxProblem
-from ._yaml import parse_yaml
+from ._tree import FileProblem, Node, Place, SyntaxProblem
 
 __all__ = [
     "FileProblem",
@@ -182,15 +181,20 @@ def load_workflow(path: str | PathLike[str]) -> LoadedWorkflow:
     return parse_workflow(text, source)
 
 
+def _parse_yaml(text: str) -> tuple[Node | None, list[FileProblem]]:
+    from ._yaml import parse_yaml  # the SDK itself, which reads JSON alone, does not need the package for YAML
+
+    return parse_yaml(text)
+
+
 def parse_workflow(text: str, source: str) -> LoadedWorkflow:
     """Read the text of a workflow file: JSON if the name `source` ends in `.json`, else YAML.
 
     Raises:
         WorkflowFileError: The text is not a valid workflow. Facts of a server, such as its actions, are not checked.
     """
-    parse = parse_json if source.endswith(".json") else parse_yaml
     try:
-        root, problems = parse(text)
+        root, problems = parse_json(text) if source.endswith(".json") else _parse_yaml(text)
     except SyntaxProblem as error:
         raise WorkflowFileError(source, [error.problem]) from error
     if root is None:

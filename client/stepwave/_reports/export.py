@@ -19,7 +19,7 @@ from stepwave._model.report import RunReport
 from stepwave._values.json import json_problem
 from stepwave._values.message_json import InvalidMessage, read_message
 from stepwave.exceptions import InvalidExport, Unsupported
-from stepwave.v1 import event_pb2
+from stepwave.v1 import event_pb2, workflow_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
 from .critical_path import report_of
@@ -59,6 +59,15 @@ class RunExport:
             InvalidExport: The events name a step that the run does not have.
         """
         return report_of(self.definition, self.events, until)
+
+    @property
+    def workflow(self) -> workflow_pb2.Workflow:
+        """The workflow, with the steps that were added while the run was open."""
+        workflow = workflow_pb2.Workflow()
+        workflow.CopyFrom(self.definition.workflow)
+        for event in self.events:
+            workflow.steps.extend(event.steps_added.steps)
+        return workflow
 
     def to_json(self) -> str:
         """Return the text of an export file.

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import stepwave._files._yaml  # noqa: F401 - now, so that the start of a command names the missing package
 from stepwave._files import LoadedWorkflow, WorkflowFileError, load_workflow, parse_workflow
 from stepwave.exceptions import InvalidWorkflow, Unsupported
 from stepwave.v1 import workflow_pb2

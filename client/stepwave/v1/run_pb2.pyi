@@ -127,7 +127,7 @@ class _FailureCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureC
     FAILURE_CAUSE_ATTEMPT_LOST: _FailureCause.ValueType  # 8
     """The server stopped while the attempt ran."""
     FAILURE_CAUSE_INPUT: _FailureCause.ValueType  # 9
-    """The condition, the list or the input of the step could not be evaluated."""
+    """The condition, the list or the input of the step could not be evaluated, or its list or object of outputs not be put together."""
     FAILURE_CAUSE_SERVER_STOPPED: _FailureCause.ValueType  # 10
     """The server ended the run, after a restart or because of a defect of its own."""
     FAILURE_CAUSE_NESTED_STEP_FAILED: _FailureCause.ValueType  # 11
@@ -157,7 +157,7 @@ FAILURE_CAUSE_NOT_NEEDED: FailureCause.ValueType  # 7
 FAILURE_CAUSE_ATTEMPT_LOST: FailureCause.ValueType  # 8
 """The server stopped while the attempt ran."""
 FAILURE_CAUSE_INPUT: FailureCause.ValueType  # 9
-"""The condition, the list or the input of the step could not be evaluated."""
+"""The condition, the list or the input of the step could not be evaluated, or its list or object of outputs not be put together."""
 FAILURE_CAUSE_SERVER_STOPPED: FailureCause.ValueType  # 10
 """The server ended the run, after a restart or because of a defect of its own."""
 FAILURE_CAUSE_NESTED_STEP_FAILED: FailureCause.ValueType  # 11

@@ -340,9 +340,9 @@ def _start_totals(decider: Decider, agenda: Agenda) -> None:
 
 
 def _end_dropped(decider: Decider, step: StepState) -> None:
-    """End a step that starts no attempt any more: it is cancelled between two attempts, else skipped."""
+    """End a step that starts no attempt any more: it is cancelled if it had begun, else skipped."""
     withdraw(decider, step, stop_failure(step))
-    if step.attempt:
+    if step.start_time is not None:
         decider.finish_step(step, State.CANCELLED, failure=stop_failure(step))
     else:
         decider.finish_step(step, State.SKIPPED, skip=_skip(step))

@@ -134,14 +134,14 @@ def _step_expanded(run: RunState, agenda: Agenda, event: StepExpanded) -> None:
     step = run.steps[event.step_id]
     _begin(run, step)
     run.running.pop(step.id, None)
-    if run.dispatched.pop(step.id, None) is not None:
-        release(run, step, keep=1 if step.scope.is_list and step.scope.limit else 0)
     expand(run, step, event)
     scope = step.inner
     assert scope is not None, "it was just expanded"
     for child in scope.steps:
         if child.pending == 0:
             _resolve_join(run, agenda, child)
+    if run.dispatched.pop(step.id, None) is not None:  # its own steps are the first to get its places
+        release(run, step, keep=1 if step.scope.is_list and step.scope.limit else 0)
     if not scope.unfinished:
         agenda.to_close.append(step)
 
@@ -172,11 +172,10 @@ def _step_retrying(run: RunState, agenda: Agenda, event: StepRetrying) -> None:
         run.backing_off[step_id] = step
     elif step_id in run.dispatched:
         agenda.to_invoke.append(step)
-    elif internal:
+    elif internal or step_id in run.backing_off:  # its total timeout may have passed in a pause
+        run.backing_off.pop(step_id, None)
         release(run, step)
-        enqueue(run, agenda, step)
-    elif step_id in run.backing_off:  # its total timeout passed; else it waits for a place already
-        enqueue(run, agenda, run.backing_off.pop(step_id))
+        enqueue(run, agenda, step)  # else it waits for a place already
 
 
 def _step_finished(run: RunState, agenda: Agenda, event: StepFinished) -> None:

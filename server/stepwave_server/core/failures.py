@@ -16,6 +16,7 @@ __all__ = [
     "interruption",
     "nested_failure",
     "out_of_time",
+    "output_failure",
     "own_timeout",
     "plan_idle",
     "run_timeout",
@@ -74,6 +75,11 @@ def interruption(step: StepState, *, again: bool) -> Failure:
 def input_failure(step: StepState, reason: Reason, message: str) -> Failure:
     """Return the failure of a step whose input cannot be put together."""
     return Failure(reason, message, step_id=step.id, cause=FailureCause.INPUT)
+
+
+def output_failure(step: StepState, reason: Reason, message: str) -> Failure:
+    """Return the failure of a step that became several, and whose output cannot be put together."""
+    return Failure(reason, message, step_id=step.id, attempt=step.attempt, cause=FailureCause.INPUT)
 
 
 def attempt_timeout(run: RunState, step: StepState) -> Failure:

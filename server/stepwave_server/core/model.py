@@ -147,7 +147,7 @@ class FailureCause(IntEnum):
     NOT_NEEDED = 7
     ATTEMPT_LOST = 8
     INPUT = 9
-    """The condition, the list or the input could not be evaluated."""
+    """The condition, the list, the input or the output could not be put together."""
 
     SERVER_STOPPED = 10
     """The server ended the run, after a restart or a defect. The engine sets it."""

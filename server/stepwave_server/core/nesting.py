@@ -1,7 +1,9 @@
 """Steps that the core runs itself: they wait to be completed, or become several and end after these."""
 
+from operator import attrgetter
+
 from .decider import Decider
-from .failures import nested_failure, own_timeout, stop_failure, total_timeout
+from .failures import nested_failure, output_failure, own_timeout, stop_failure, total_timeout
 from .inputs import EvaluationFailed, input_of, items_of
 from .messages import (
     AttemptExpanded,
@@ -29,6 +31,8 @@ from .retries import fail_attempt, give_up
 from .state import RunState, Scope, StepState
 
 __all__ = ["begin", "close", "complete", "expand_attempt", "stop", "time_out_own"]
+
+_by_level = attrgetter("level")
 
 
 def begin(decider: Decider, step: StepState) -> None:
@@ -93,7 +97,7 @@ def _expand(
         decider.command(StartTimer(Timer("own", step.id, step.attempt), step.deadline))
     run = decider.run
     if run.reused and step.inner is not None:
-        for child in step.inner.steps:
+        for child in sorted(step.inner.steps, key=_by_level):  # dependencies end first
             output = run.reused.get(child.id)
             if output is not None and not child.dropped and not child.ended:
                 decider.finish_step(child, State.SUCCEEDED, output=output, reused_from=run.reused_from)
@@ -176,7 +180,7 @@ def close(decider: Decider, step: StepState) -> None:
         try:
             output = _output(decider.run, inner)
         except EvaluationFailed as error:
-            give_up(decider, step, Failure(error.reason, str(error), step_id=step.id, attempt=step.attempt))
+            give_up(decider, step, output_failure(step, error.reason, str(error)))
         else:
             decider.finish_step(step, State.SUCCEEDED, output=output)
 

@@ -327,7 +327,7 @@ def _without_wording(event: Event) -> Event:
             failure = None if event.failure is None else _wordless(event.failure)
             original = None if event.original is None else _wordless(event.original)
             return replace(event, failure=failure, original=original)
-        case StepRetrying() | RunStopping():
+        case StepRetrying() | RunStopping() | StepStopping():
             return replace(event, failure=_wordless(event.failure))
         case RunFinished():
             failures = tuple(map(_wordless, event.failures))

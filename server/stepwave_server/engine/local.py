@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -31,6 +31,7 @@ from stepwave_server.engine.errors import (
     RunExists,
     RunNotFound,
     RunNotOpen,
+    RunReplaced,
     StepsRefused,
     TooManyRuns,
 )
@@ -52,7 +53,7 @@ from stepwave_server.engine.runs.recovery import (
 from stepwave_server.engine.runs.run import LocalRun, Services
 from stepwave_server.journal import Header, Journal, Unfinished
 from stepwave_server.telemetry import ProcessTelemetry, RunTracer, Telemetry, TraceParent
-from stepwave_server.wire.workflows.content import same_content
+from stepwave_server.wire.workflows.content import same_content, same_step
 from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow
 
 __all__ = ["LocalEngine"]
@@ -262,6 +263,7 @@ class LocalEngine(RunQueries):
         run = self._runs.get(key)
         if run is None or run.broken is not None or not run.state.open:
             return []
+        addition = _settled(addition, _specs(run, addition))
         fresh = [(index, step) for index, step in enumerate(addition.steps) if step.id not in run.state.steps]
         return [
             *check_addition(run.state, addition),
@@ -277,8 +279,8 @@ class LocalEngine(RunQueries):
             RunNotOpen: The run takes no more steps.
             RunNotFound: The run does not exist.
             JournalUnavailable: The journal cannot commit.
+            NotAccepting: The engine closes.
         """
-        self._turn()  # decides the inputs before this one, so that the check below is that of the decision
         if self._commit_error:
             raise JournalUnavailable(self._commit_error)
         if await self._query(key, partial(self._add_steps, addition=addition)) is None:
@@ -286,6 +288,10 @@ class LocalEngine(RunQueries):
 
     def _add_steps(self, run: LocalRun, addition: AddSteps) -> bool:
         """Add steps to a run under way. They are decided, and not committed, when this returns."""
+        self._turn()  # decides the inputs before this one: the check below is then that of the decision
+        if run.broken is not None:
+            raise RunReplaced
+        addition = _settled(addition, _specs(run, addition))
         if not run.state.open or run.paused:
             if not was_made(run.state, addition):
                 raise RunNotOpen(run.key, _closed_because(run))
@@ -294,6 +300,8 @@ class LocalEngine(RunQueries):
         else:
             run.feed(addition)
             self._turn()
+            if not was_made(run.state, addition) or (addition.seal and run.state.open):  # the run takes no inputs
+                raise NotAccepting
         return True
 
     async def _add_action_steps(self, key: RunKey, given: object, seal: bool) -> None:
@@ -324,7 +332,7 @@ class LocalEngine(RunQueries):
         definition.steps.extend(await self.added_steps(key))
         steps = await asyncio.to_thread(lambda: parse_workflow(definition, Parsed()).steps)
         known = {step.id: step for step in steps}
-        if any(known.get(step.id) != step for step in addition.steps):
+        if any(known.get(step.id) != step for step in _settled(addition, known).steps):
             raise RunNotOpen(key, "it has ended")
 
     async def recover(self, how: Recover) -> Recovery:
@@ -531,6 +539,20 @@ def _same_content(submission: Submission, header: Header) -> bool:
     if (submission.rerun_of, submission.state.options.open) != (header.rerun_of, header.options.open):
         return False
     return same_content(submission.definition, submission.state.input, header.workflow, header.input)
+
+
+def _specs(run: LocalRun, addition: AddSteps) -> Mapping[str, Step]:
+    """Return those of a run's steps that an addition names."""
+    steps = run.state.steps
+    return {step.id: steps[step.id].spec for step in addition.steps if step.id in steps}
+
+
+def _settled(addition: AddSteps, known: Mapping[str, Step]) -> AddSteps:
+    """Return an addition with the known form of steps that differ from known ones only in the form of their JSON."""
+    steps = [
+        known[step.id] if step.id in known and same_step(step, known[step.id]) else step for step in addition.steps
+    ]
+    return AddSteps(tuple(steps), addition.seal)
 
 
 def _closed_because(run: LocalRun) -> str:

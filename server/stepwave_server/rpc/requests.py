@@ -173,7 +173,7 @@ class Preparer:
             found = [each for each in violations if unknown_actions or each.reason != UNKNOWN_ACTION]
             if found:
                 problems.append(workflow.locate(found))
-        return problems
+        return sorted(problems)  # by file
 
     async def _violations(self, message: workflow_pb2.Workflow) -> Sequence[Violation]:
         """Return why a workflow cannot run here; empty: it can."""

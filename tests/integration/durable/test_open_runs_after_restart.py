@@ -1,10 +1,13 @@
 """Open runs over a restart: what was added is kept, and may be added again."""
 
+import asyncio
+
 import grpc
 
 from integration.durable.restarts import Restarts
 from integration.server.build import bind, end_of, fallback_to, kinds_of, retry, state_of, states, step
-from integration.server.raw_client import refusal
+from integration.server.raw_client import GUARD, refusal
+from stepwave import AsyncClient
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
 
@@ -94,3 +97,26 @@ async def test_an_open_run_that_was_exported_says_so_and_keeps_its_idle_limit(re
         [head, *_] = [response async for response in stream]
     definition = head.definition
     assert (definition.open, definition.idle_timeout.seconds) == (True, 50)
+
+
+async def test_a_plan_of_the_sdk_goes_on_after_a_restart(restarts: Restarts) -> None:
+    """Steps that were sent to the first server, and steps that are added while there is none, all run once."""
+    async with restarts.start() as first:
+        address = first.server.address
+        client = AsyncClient(address)
+        plan = client.compose("plan", run_id="open")
+        await plan.__aenter__()
+        plan.step("a", "controlled")
+        await first.controlled.wait_started("a")
+    plan.step("b", "controlled", depends_on=["c"])
+    async with restarts.start(listen=address) as second:
+        plan.step("c", "controlled", depends_on=["a"])
+        second.controlled.release_all()
+        async with asyncio.timeout(GUARD):
+            await plan.__aexit__(None, None, None)
+            await client.close()
+        assert second.controlled.invoked == ["a", "c", "b"]
+        events = await second.client.events("open")
+    assert plan.result.outputs == {"b": "b"}
+    added = [step.id for event in events if event.HasField("steps_added") for step in event.steps_added.steps]
+    assert added == ["a", "b", "c"]

@@ -287,7 +287,6 @@ async def test_the_contract_explains_every_capability_that_it_names(client: RawC
 @pytest.mark.parametrize(
     ("capability", "request_"),
     [
-        ("external_steps", pb.CompleteStepRequest(run_id="a")),
         ("namespaces", pb.ListRunsRequest(namespace="other")),
         ("secrets", pb.PlanWorkflowRequest(workflow=_changed(bindings=[workflow_pb2.Binding(secret="KEY")]))),
     ],

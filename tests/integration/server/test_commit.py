@@ -52,6 +52,19 @@ async def test_start_run_returns_once_the_run_is_committed(client: RawClient, jo
     assert (await starting).last_sequence > 0
 
 
+async def test_steps_are_added_once_they_are_committed(
+    client: RawClient, journal: SlowJournal, controlled: ControlledActions
+) -> None:
+    opening = await _start_waiting(client.open(), client)
+    journal.commit()
+    await opening
+    adding = await _start_waiting(client.add(step("a")), client)
+    assert kinds_of(await journal.wait_pending()) == ["steps_added", "wave_started", "step_started"]
+    assert controlled.invoked == []
+    journal.commit()
+    assert (await adding).last_sequence > 1
+
+
 async def test_no_action_is_invoked_before_its_start_is_committed(
     client: RawClient, journal: SlowJournal, controlled: ControlledActions
 ) -> None:

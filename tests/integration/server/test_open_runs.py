@@ -1,10 +1,24 @@
 """Open runs: steps that are added while the run lasts, the seal, and what is refused."""
 
 import asyncio
+import random
 
 import grpc
+import pytest
 
-from integration.server.build import bind, end_of, flow, kinds_of, seconds, state_of, states, step, value_of
+from integration.server.build import (
+    bind,
+    end_of,
+    finished,
+    flow,
+    kinds_of,
+    seconds,
+    state_of,
+    states,
+    step,
+    text,
+    value_of,
+)
 from integration.server.controlled_actions import ControlledActions
 from integration.server.fixture_types import Connect, Serve
 from integration.server.raw_client import GUARD, RawClient, refusal
@@ -72,6 +86,20 @@ async def test_the_same_steps_may_be_added_again(client: RawClient, controlled: 
     assert kinds_of(events).count("steps_added") == 2
     run = await client.add(*again, step("c"), seal=True)
     assert state_of(run.state) == "succeeded"
+
+
+async def test_the_form_of_json_makes_no_other_step(client: RawClient) -> None:
+    def spelled(given: str) -> workflow_pb2.Step:
+        return workflow_pb2.Step(id="a", action="noop", input=text(given))
+
+    await client.open()
+    await client.add(spelled('{"x": 1, "y": [2.0]}'))
+    await client.add(spelled('{"y":[2.0],"x":1}'))
+    other = await refusal(client.add(spelled('{"y":[2],"x":1}')))
+    assert other.fields == ["steps[0].id"]
+    await client.add(seal=True)
+    await client.events("open")
+    await client.add(spelled('{"y":[2.0],  "x":1}'))
 
 
 async def test_all_problems_of_an_addition_are_reported_and_nothing_of_it_is_applied(
@@ -250,3 +278,36 @@ async def test_many_steps_may_be_added_at_once(client: RawClient) -> None:
     await client.add(*steps, seal=True)
     result = end_of(await client.events("open"))
     assert result.counts.succeeded == count
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_a_graph_in_any_parts_ends_as_in_one_workflow(
+    client: RawClient, controlled: ControlledActions, seed: int
+) -> None:
+    controlled.release_all()
+    draw = random.Random(seed)
+    steps = [
+        step(
+            f"s{number}",
+            draw.choice(["controlled", "controlled", "fails"]),
+            after=[f"s{earlier}" for earlier in draw.sample(range(number), min(number, draw.randrange(4)))],
+            join=draw.choice([workflow_pb2.JOIN_ALL, workflow_pb2.JOIN_ALL_DONE]),
+            allow_failure=draw.random() < 0.3,
+        )
+        for number in range(40)
+    ]
+    draw.shuffle(steps)
+    whole = await client.run(flow(*steps, failure_policy=workflow_pb2.FAILURE_POLICY_CONTINUE), run_id="whole")
+    await client.open(workflow=flow(failure_policy=workflow_pb2.FAILURE_POLICY_CONTINUE))
+    while steps:
+        count = draw.randint(1, len(steps))
+        await client.add(*steps[:count])
+        del steps[:count]
+    await client.add(seal=True)
+    composed = await client.events("open")
+    assert states(composed) == states(whole)
+    assert {name: result.wave for name, result in finished(composed).items()} == {
+        name: result.wave for name, result in finished(whole).items()
+    }
+    assert (end_of(composed).state, end_of(composed).counts) == (end_of(whole).state, end_of(whole).counts)
+    assert set(end_of(composed).outputs) == set(end_of(whole).outputs)

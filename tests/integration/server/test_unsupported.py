@@ -163,8 +163,3 @@ async def test_invalid_and_unsupported_fields_are_reported_together(client: RawC
     refused = await workflow_refusal(client, bad)
     assert refused.code is INVALID
     assert refused.fields == ["workflow.steps[0].depends_on[0]", "workflow.steps[0].bindings[0].secret"]
-
-
-async def test_calls_that_are_not_supported_yet_are_refused(client: RawClient) -> None:
-    refused = await refusal(client.stub.CompleteStep(pb.CompleteStepRequest(run_id="a")))
-    assert (refused.code, refused.reason) == (UNIMPLEMENTED, "NOT_SUPPORTED")

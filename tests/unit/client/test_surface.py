@@ -11,7 +11,7 @@ SURFACE = {
     "exceptions": "AccessDenied AlreadyExists DeadlineExceeded FailedPrecondition InvalidExport InvalidWorkflow "
     "LimitExceeded NotFound OutOfRange ParallelFailed ReplayDiverged RunCancelled RunFailed RunLost ServerError "
     "ServerUnavailable StepwaveError Unsupported Violation",
-    "clients": "AsyncClient Client EventStream RunHandle SyncEventStream SyncRunHandle TextChunk",
+    "clients": "AsyncClient Client EventStream OpenRun RunHandle SyncEventStream SyncOpenRun SyncRunHandle TextChunk",
     "building": "Cel Expression Fallback Reference Rerun Retry StepHandle Workflow size",
     "actions": "ActionError Answer Blob Context JSON action",
     "results": "Counts Failure FailureCause FailureReason Run RunExport RunResult SkipCause SkipReason State "

@@ -33,7 +33,7 @@ from stepwave.cli.options import (
 from stepwave.cli.process.shutdown import run_with_actions
 from stepwave.cli.process.text_stream import read_texts
 from stepwave.cli.runs import ShowOptions, cancelled_on_interrupt, follow, print_result, report_existing
-from stepwave.exceptions import FailedPrecondition, InvalidWorkflow, StepwaveError, Unsupported
+from stepwave.exceptions import InvalidWorkflow, StepwaveError, Unsupported
 
 __all__ = ["compose"]
 
@@ -187,62 +187,52 @@ async def _run(client: AsyncClient, request: _Request) -> ExitCode:
     with closing(request.show.make_display({})) as display:
         if request.run_id is not None:
             await report_existing(client, request.run_id, display.show_message)
-        cancellable = _Cancellable(plan)
-        async with plan, cancelled_on_interrupt(cancellable, display, request.timeout):
-            problem = await _feed_and_follow(plan, cancellable, request.source, display)
+        composing = _Composing(plan)
+        async with plan, cancelled_on_interrupt(composing, display, request.timeout):
+            await composing.feed_and_follow(request.source, display)
     code = print_result(plan.result, request.show, kept=request.kept)
-    if problem is not None:
-        raise problem
+    if composing.problem is not None:
+        raise composing.problem
     return code
 
 
-class _Cancellable:
-    """A plan that a user may cancel.
+class _Composing:
+    """A plan that is composed. The user may cancel its run, and an error of its source does.
 
     Attributes:
         run_id: The id of its run.
         cancelled: Whether the user cancelled it.
+        problem: The problem of its source; `None`: it has none.
     """
 
     def __init__(self, plan: OpenRun) -> None:
         self.run_id = plan.run_id
         self.cancelled = False
+        self.problem: CommandError | None = None
         self._plan = plan
 
     async def cancel(self, reason: str) -> Run:
-        """Cancel the run."""
+        """Cancel the run, as the user wants."""
         self.cancelled = True
         return await self._plan.cancel(reason)
 
+    async def feed_and_follow(self, source: str, display: Display) -> None:
+        """Add the steps of a source, and show the run to its end. It may end before the source does."""
+        feeding = asyncio.create_task(self._feed(source))
+        try:
+            await follow(self._plan.events(), display)
+        finally:
+            feeding.cancel()
+            await asyncio.wait({feeding})
 
-async def _feed_and_follow(
-    plan: OpenRun, cancellable: _Cancellable, source: str, display: Display
-) -> CommandError | None:
-    """Add the steps of a source, and show the run to its end.
-
-    Returns:
-        The problem of the source, for which the run was cancelled; `None`: it has none, or the run ended before.
-    """
-    feeding = asyncio.create_task(_feed(plan, source))
-    try:
-        await follow(plan.events(), display)
-    finally:
-        feeding.cancel()
-        await asyncio.wait({feeding})
-    return None if feeding.cancelled() or cancellable.cancelled else feeding.result()
-
-
-async def _feed(plan: OpenRun, source: str) -> CommandError | None:
-    """Add the steps of a source, and seal the run. If there is a problem, cancel the run, and return the problem."""
-    try:
-        await plan.feed(read_texts(source), source)
-        await plan.seal()
-    except FailedPrecondition:  # the run ends; that is shown
-        return None
-    except (InvalidWorkflow, Unsupported, CommandError) as error:
-        problem = error if isinstance(error, CommandError) else CommandError(str(error))
-        await plan.cancel("its plan has an error")
-        return problem
-    except StepwaveError:  # the server was lost: following the run says so
-        return None
-    return None
+    async def _feed(self, source: str) -> None:
+        """Add the steps of a source, and seal the run. If the source has a problem, cancel the run."""
+        try:
+            await self._plan.feed(read_texts(source), source)
+            await self._plan.seal()
+        except (InvalidWorkflow, Unsupported, CommandError) as error:
+            if not self.cancelled:
+                self.problem = error if isinstance(error, CommandError) else CommandError(str(error))
+                await self._plan.cancel("its plan has an error")
+        except StepwaveError:  # the run has ended, or the server was lost: following the run says so
+            pass

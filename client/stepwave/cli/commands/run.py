@@ -175,6 +175,6 @@ async def _run_again(target: Target, prefix: str, input: JSON, options: RunOptio
     """Start a new run of an earlier run's workflow. The contract's rerun takes no other input."""
     async with target.open() as client:
         earlier = await find_run(client, prefix)
-        workflow = (await client.export(earlier.run_id)).definition.workflow
+        workflow = (await client.export(earlier.run_id)).workflow
         named = replace(options, run_id=options.run_id or rerun_id(earlier.run_id))
         return await start_run(client, RunRequest(workflow, input, Source(workflow)), named)

@@ -1,12 +1,14 @@
-"""The canonical form of workflows and inputs: their digest, and the comparison of two submissions."""
+"""The canonical form of workflows and inputs: their digest, and the comparison of submissions and steps."""
 
 import json
 from hashlib import sha256
 
 from stepwave.v1 import payload_pb2, workflow_pb2
-from stepwave_server.core.model import Blob, Payload
+from stepwave_server.core.model import Blob, Payload, Step
 
-__all__ = ["digest", "same_content", "same_payload"]
+from .workflow import fill_step
+
+__all__ = ["digest", "same_content", "same_payload", "same_step"]
 
 
 def digest(workflow: bytes) -> str:
@@ -26,6 +28,18 @@ def same_payload(payload: Payload, other: Payload) -> bool:
     return payload == other or _canonical_payload(payload) == _canonical_payload(other)
 
 
+def same_step(step: Step, other: Step) -> bool:
+    """Say whether two steps are equal. The order of keys and white space in JSON do not matter."""
+    return step == other or _canonical_step(step) == _canonical_step(other)
+
+
+def _canonical_step(step: Step) -> bytes:
+    message = workflow_pb2.Step()
+    fill_step(message, step)
+    _make_step_canonical(message)
+    return message.SerializeToString(deterministic=True)
+
+
 def _canonical(workflow: bytes) -> bytes:
     message = workflow_pb2.Workflow.FromString(workflow)
     _make_canonical(message)
@@ -36,10 +50,14 @@ def _make_canonical(message: workflow_pb2.Workflow) -> None:
     if message.input_schema:
         message.input_schema = _canonical_json(message.input_schema)
     for step in message.steps:
-        for payload in _payloads(step):
-            payload.json = _canonical_json(payload.json)
-        if step.HasField("workflow"):
-            _make_canonical(step.workflow)
+        _make_step_canonical(step)
+
+
+def _make_step_canonical(step: workflow_pb2.Step) -> None:
+    for payload in _payloads(step):
+        payload.json = _canonical_json(payload.json)
+    if step.HasField("workflow"):
+        _make_canonical(step.workflow)
 
 
 def _payloads(step: workflow_pb2.Step) -> list[payload_pb2.Payload]:

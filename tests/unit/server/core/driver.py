@@ -72,12 +72,16 @@ class TextEvaluator:
         return "{" + ",".join(f'"{dep}":{output or "null"!s}' for dep, output in values.outputs.items()) + "}"
 
     def condition(self, expression: str, values: Values) -> bool:
-        """Return whether the expression is the text `true`."""
+        """Return whether the expression is the text `true`. `error` has no value."""
+        if expression == "error":
+            raise EvaluationFailed("the condition has no value")
         return expression == "true"
 
     def items(self, for_each: ForEach, values: Values) -> list[Payload]:
-        """Return the items of a literal list of numbers, such as `[1,2]`."""
+        """Return the items of a literal list of numbers, such as `[1,2]`. `error` is no list."""
         assert isinstance(for_each.source, str), "only literal lists"
+        if for_each.source == "error":
+            raise EvaluationFailed("it is no list")
         return list[Payload](filter(None, for_each.source.strip("[]").split(",")))
 
 

@@ -11,7 +11,6 @@ from stepwave_server.core.messages import (
     AttemptInterrupted,
     AttemptLost,
     AttemptStarted,
-    AttemptSucceeded,
     Event,
     Input,
     StopRequested,
@@ -27,7 +26,7 @@ from stepwave_server.core.replay import ReplayDiverged, replay
 from unit.server.core.build import flow
 from unit.server.core.driver import EVALUATOR, Drive
 from unit.server.core.snapshot import snapshot
-from unit.server.core.strategies import batches, failures, step_lists
+from unit.server.core.strategies import DEEPEST, answers, batches, step_lists
 
 __all__ = ["STOPPED", "assert_replays", "begun", "diverged", "growing", "walk"]
 
@@ -40,12 +39,12 @@ def likely(drive: Drive) -> Iterator[Input]:
     for step_id in drive.waiting():
         yield AttemptStarted(step_id, run.steps[step_id].attempt + 1)
     for step_id, running in run.running.items():
-        attempt = running.attempt
-        yield AttemptSucceeded(step_id, attempt, f'"{step_id}"')
-        yield AttemptFailed(step_id, attempt, Failure(Reason.INTERRUPTED, "broke", step_id=step_id, attempt=attempt))
-        for failure in failures(step_id, attempt):
-            yield AttemptFailed(step_id, attempt, failure)
-        yield AttemptLost(step_id, attempt)
+        yield from answers(drive, step_id)
+        if not running.waits:
+            attempt = running.attempt
+            broke = Failure(Reason.INTERRUPTED, "broke", step_id=step_id, attempt=attempt)
+            yield AttemptFailed(step_id, attempt, broke)
+            yield AttemptLost(step_id, attempt)
     for interrupt in drive.interrupts():
         step_id, attempt = interrupt.step_id, interrupt.attempt
         if step_id in run.running and run.steps[step_id].attempt == attempt:
@@ -83,7 +82,7 @@ def begun(workflow: Workflow, data: st.DataObject, *, is_open: bool = False) -> 
 @st.composite
 def growing(draw: st.DrawFn) -> tuple[Workflow, list[AddSteps]]:
     """Draw a workflow and what is added to it."""
-    parts = draw(batches(draw(step_lists())))
+    parts = draw(batches(draw(step_lists(depth=DEEPEST))))
     return flow(go_on=draw(st.booleans())), [*(AddSteps(part) for part in parts), AddSteps((), seal=True)]
 
 

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from stepwave_server.core.messages import (
+    AttemptExpanded,
     AttemptFailed,
     AttemptInterrupted,
     AttemptLost,
@@ -15,11 +16,14 @@ from stepwave_server.core.messages import (
     AttemptTimedOut,
     Input,
     Interrupt,
+    StepCompleted,
     Timer,
     TimerFired,
 )
 from stepwave_server.core.model import (
     SECOND,
+    WAIT_ACTION,
+    WORKFLOW_ACTION,
     Failure,
     FallbackAction,
     Join,
@@ -32,7 +36,19 @@ from stepwave_server.core.model import (
 from unit.server.core.build import NOWHERE, flow, retry, step
 from unit.server.core.driver import Drive
 
-__all__ = ["batches", "failures", "late_inputs", "lost_attempts", "next_inputs", "soak", "step_lists", "workflows"]
+__all__ = [
+    "CHOSEN",
+    "DEEPEST",
+    "answers",
+    "batches",
+    "failures",
+    "late_inputs",
+    "lost_attempts",
+    "next_inputs",
+    "soak",
+    "step_lists",
+    "workflows",
+]
 
 POLICIES = [None, None, None, retry(2), retry(3, pause=2, longest=3), retry(2, pause=0), retry(1)]
 FALLBACKS: list[Payload | FallbackAction | None] = [
@@ -43,6 +59,22 @@ FALLBACKS: list[Payload | FallbackAction | None] = [
     FallbackAction("other", None, (NOWHERE,)),
 ]
 JOINS = [Join.ALL, Join.ALL, Join.ANY, Join.ALL_DONE]
+CONDITIONS = [*[""] * 8, "true", "true", "false", "error"]
+LISTS = ["[]", "[1]", "[1,2]", "[1,2,3]", "[1,2,3,4]", "error"]
+SHAPES = [
+    *[""] * 10,
+    "wait",
+    "chosen",
+    "body",
+    "body",
+    "list",
+    "list",
+    "list of waits",
+    "list of chosen",
+    "list of bodies",
+]
+DEEPEST = 2
+"""Workflows that are drawn in one another."""
 
 
 def soak(examples: int) -> settings:
@@ -58,12 +90,14 @@ def soak(examples: int) -> settings:
 
 
 @st.composite
-def step_lists(draw: st.DrawFn, most: int = 8) -> list[Step]:
-    """Draw the steps of a graph, declared in any order."""
+def step_lists(draw: st.DrawFn, most: int = 8, depth: int = 0) -> list[Step]:
+    """Draw the steps of a graph, declared in any order. With a `depth`, some of them become several."""
     order = draw(st.permutations([chr(ord("a") + place) for place in range(draw(st.integers(1, most)))]))
     steps = []
     for place, step_id in enumerate(order):
         deps = draw(st.lists(st.sampled_from(order[:place]), max_size=4, unique=True)) if place else []
+        shape = draw(st.sampled_from(SHAPES)) if depth else ""
+        body = draw(workflows(3, depth - 1)) if "bod" in shape else None
         steps.append(
             step(
                 step_id,
@@ -73,18 +107,23 @@ def step_lists(draw: st.DrawFn, most: int = 8) -> list[Step]:
                 timeout=draw(st.sampled_from([None, 5])),
                 bindings=(NOWHERE,) if draw(st.integers(0, 15)) == 15 else (),
                 on_interrupt=OnInterrupt.FAIL if draw(st.integers(0, 4)) == 4 else OnInterrupt.RETRY,
-                retry=draw(st.sampled_from(POLICIES)),
+                retry=draw(st.sampled_from(POLICIES)) if body is None else None,
                 total_timeout=draw(st.sampled_from([None, None, None, 4])),
                 fallback=draw(st.sampled_from(FALLBACKS)),
+                when=draw(st.sampled_from(CONDITIONS)) if depth else "",
+                over=draw(st.sampled_from(LISTS)) if "list" in shape else None,
+                at_once=draw(st.sampled_from([0, 1, 2])) if "list" in shape else 0,
+                body=body,
+                action=WAIT_ACTION if "wait" in shape else WORKFLOW_ACTION if "chosen" in shape else "echo",
             )
         )
     return sorted(steps, key=lambda step: step.id)
 
 
 @st.composite
-def workflows(draw: st.DrawFn, most: int = 8) -> Workflow:
-    """Draw a workflow with any policies."""
-    steps = draw(step_lists(most))
+def workflows(draw: st.DrawFn, most: int = 8, depth: int = DEEPEST) -> Workflow:
+    """Draw a workflow with any policies. With a `depth`, others are nested in it."""
+    steps = draw(step_lists(most, depth))
     ids = [step.id for step in steps]
     return flow(
         *steps,
@@ -109,17 +148,40 @@ def batches(draw: st.DrawFn, steps: Sequence[Step]) -> list[tuple[Step, ...]]:
     return parts
 
 
+CHOSEN = [
+    flow(step("x")),
+    flow(step("x"), step("y", "x"), step("z", "x", join=Join.ALL_DONE), max_parallelism=1),
+    flow(step("x"), step("y", action=WAIT_ACTION), go_on=True, timeout=2, outputs=("y",)),
+    flow(step("w", action=WORKFLOW_ACTION, timeout=3), step("l", over="[1,2]", at_once=1)),
+    flow(step("x", when="false"), step("y", "x", join=Join.ALL_DONE), step("z", "x"), by_waves=True),
+]
+"""Workflows that an action may choose."""
+
+
 def next_inputs(drive: Drive) -> Iterator[Input]:
-    """Yield the inputs that attempts and admission may give next."""
+    """Yield the inputs that attempts, admission and callers may give next."""
     for step_id in drive.waiting():
         yield AttemptStarted(step_id, drive.run.steps[step_id].attempt + 1)
-    for step_id, running in drive.run.running.items():
-        yield AttemptSucceeded(step_id, running.attempt, f'"{step_id}"')
-        for failure in failures(step_id, running.attempt):
-            yield AttemptFailed(step_id, running.attempt, failure)
+    for step_id in drive.run.running:
+        yield from answers(drive, step_id)
     for interrupt in _first_interrupts(drive):
         yield AttemptInterrupted(interrupt.step_id, interrupt.attempt, interrupt.failure, abandoned=False)
         yield AttemptInterrupted(interrupt.step_id, interrupt.attempt, interrupt.failure, abandoned=True)
+
+
+def answers(drive: Drive, step_id: str) -> Iterator[Input]:
+    """Yield what may become of a running attempt."""
+    running = drive.run.running[step_id]
+    attempt = running.attempt
+    if running.waits:
+        yield StepCompleted(step_id, f'"{step_id}"')
+        yield from (StepCompleted(step_id, failure=failure) for failure in failures(step_id, attempt))
+        return
+    if running.spec.action == WORKFLOW_ACTION and running.original is None:
+        yield from (AttemptExpanded(step_id, attempt, chosen, "7") for chosen in CHOSEN)
+    else:
+        yield AttemptSucceeded(step_id, attempt, f'"{step_id}"')
+    yield from (AttemptFailed(step_id, attempt, failure) for failure in failures(step_id, attempt))
 
 
 def failures(step_id: str, attempt: int) -> Iterator[Failure]:
@@ -130,8 +192,8 @@ def failures(step_id: str, attempt: int) -> Iterator[Failure]:
 
 
 def lost_attempts(drive: Drive) -> list[Input]:
-    """Return the inputs after a restart of the server: all running attempts are lost."""
-    return [AttemptLost(step_id, step.attempt) for step_id, step in drive.run.running.items()]
+    """Return the inputs after a restart of the server: all running attempts are lost. A step that waits has none."""
+    return [AttemptLost(step_id, step.attempt) for step_id, step in drive.run.running.items() if not step.waits]
 
 
 def late_inputs(drive: Drive) -> Iterator[Input]:
@@ -144,6 +206,7 @@ def late_inputs(drive: Drive) -> Iterator[Input]:
             yield AttemptLost(step_id, 1)
             yield AttemptTimedOut(step_id, 1)
         yield TimerFired(Timer("backoff", step_id, 7))
+        yield TimerFired(Timer("own", step_id, 7))
         if drive.run.steps[step_id].total_deadline is None:
             yield TimerFired(Timer("total", step_id))
         yield AttemptStarted(step_id, 7)

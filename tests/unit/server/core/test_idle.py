@@ -1,6 +1,6 @@
 """The idle limit of open runs, in virtual time."""
 
-from stepwave_server.core.messages import RunStopping
+from stepwave_server.core.messages import RunStopping, Timer, TimerFired
 from stepwave_server.core.model import SECOND, FailureCause, Reason, State, Step
 from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow, retry, step
@@ -71,6 +71,15 @@ def test_a_sealed_run_is_not_idle() -> None:
 def test_a_run_without_a_limit_waits_for_ever() -> None:
     drive = begun(idle=None)
     assert drive.next_timer() is None
+
+
+def test_a_timer_has_no_effect_after_a_later_event() -> None:
+    drive = begun()
+    earlier = TimerFired(Timer("idle", attempt=drive.run.sequence))
+    drive.add(step("a"))
+    assert drive.send(earlier) == []
+    drive.succeed("a")
+    assert drive.send(earlier) == []
 
 
 def test_the_limit_goes_on_over_a_restart() -> None:

@@ -170,3 +170,11 @@ def test_the_join_of_a_list_is_not_that_of_its_children() -> None:
     drive.succeed("a")
     drive.fail("pages[0]")
     assert drive.state("pages[1]") is State.SKIPPED
+
+
+def test_the_first_failure_interrupts_the_children_of_a_clean_up_list_too() -> None:
+    drive = Drive.begun(flow(step("a"), step("close", "a", over="[1,2]", join=Join.ALL_DONE)))
+    drive.succeed("a")
+    drive.start("close[1]")
+    drive.fail("close[0]")
+    assert [command.step_id for command in drive.interrupts()] == ["close[1]"]

@@ -221,3 +221,17 @@ def test_workflows_are_nested_in_workflows() -> None:
     assert drive.waiting() == ["w/w/w/w/w/w/w/leaf"]
     drive.finish()
     assert drive.result().state is State.SUCCEEDED
+
+
+def test_the_places_of_an_action_that_chose_a_workflow_go_to_its_own_steps_first() -> None:
+    drive = Drive.begun(flow(step("sub", action="core.workflow"), step("other"), max_parallelism=1))
+    drive.expand("sub", flow(step("x"), max_parallelism=1))
+    assert drive.waiting() == ["sub/x"]
+
+
+def test_a_step_is_cancelled_if_its_nested_workflow_ran_and_its_fallback_did_not_begin() -> None:
+    drive = Drive.begun(flow(step("sub", body=BODY, fallback=FallbackAction("other"))))
+    drive.fail("sub/fetch")
+    drive.cancel()
+    assert drive.state("sub") is State.CANCELLED
+    assert drive.finished("sub").start_time is not None

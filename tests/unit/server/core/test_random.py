@@ -62,7 +62,7 @@ class RecoveredRun(ComparedRun):
         return decision
 
 
-def feed_random_inputs(drive: ComparedRun, data: st.DataObject, additions: Sequence[AddSteps] = ()) -> None:
+def feed_random_inputs(drive: Drive, data: st.DataObject, additions: Sequence[AddSteps] = ()) -> None:
     """Feed random possible inputs until the run has ended."""
     to_add = list(additions)
     cancel_after = data.draw(st.none() | st.none() | st.integers(0, 12), label="cancel after")
@@ -90,9 +90,15 @@ def feed_random_inputs(drive: ComparedRun, data: st.DataObject, additions: Seque
 
 
 @soak(300)
-@given(workflows(), st.data())
+@given(workflows(depth=0), st.data())
 def test_a_run_agrees_with_the_reference_scheduler(workflow: Workflow, data: st.DataObject) -> None:
     feed_random_inputs(ComparedRun(workflow), data)
+
+
+@soak(300)
+@given(workflows(), st.data())
+def test_graphs_within_graphs_end_whatever_happens(workflow: Workflow, data: st.DataObject) -> None:
+    feed_random_inputs(Drive(workflow), data)
 
 
 @soak(250)
@@ -108,7 +114,7 @@ def test_a_growing_run_agrees_with_the_reference_scheduler(steps: list[Step], da
 
 
 @soak(150)
-@given(workflows(), st.data())
+@given(workflows(depth=0), st.data())
 def test_a_run_recovered_at_any_time_agrees_with_one_that_was_not(workflow: Workflow, data: st.DataObject) -> None:
     feed_random_inputs(RecoveredRun(workflow, data), data)
 
@@ -136,7 +142,7 @@ def run_with_outcomes(workflow: Workflow, failing: Sequence[str], data: st.DataO
 
 
 @soak(150)
-@given(workflows(), st.data())
+@given(workflows(depth=0), st.data())
 def test_the_outcomes_of_a_workflow_without_races_do_not_depend_on_the_order(
     workflow: Workflow, data: st.DataObject
 ) -> None:
@@ -151,7 +157,7 @@ def test_the_outcomes_of_a_workflow_without_races_do_not_depend_on_the_order(
 
 
 @soak(100)
-@given(workflows(), st.data())
+@given(workflows(depth=0), st.data())
 def test_equal_ordered_inputs_give_equal_events_and_commands(workflow: Workflow, data: st.DataObject) -> None:
     drive = ComparedRun(workflow)
     feed_random_inputs(drive, data)
@@ -161,8 +167,8 @@ def test_equal_ordered_inputs_give_equal_events_and_commands(workflow: Workflow,
     assert decision == Decision(drive.events, drive.requests, drive.commands)
 
 
-@soak(100)
-@given(workflows(), st.data())
+@soak(60)
+@given(workflows(most=4, depth=1), st.data())
 def test_late_and_early_inputs_change_nothing(workflow: Workflow, data: st.DataObject) -> None:
     drive = Drive.begun(workflow)
     while choices := list(next_inputs(drive)):

@@ -85,3 +85,86 @@ def test_outputs_come_after_those_they_depend_on() -> None:
     drive = Drive.begun(workflow)
     drive.finish()
     assert [step_id for step_id, _ in reusable(workflow, ended(drive))] == ["a", "b"]
+
+
+# Steps that became several.
+
+LIST = flow(step("a"), step("pages", "a", over="[1,2,3]"), step("end", "pages"), go_on=True)
+
+
+def test_finished_children_of_a_list_that_failed_are_reused() -> None:
+    drive = Drive.begun(LIST)
+    drive.succeed("a")
+    drive.succeed("pages[0]", "10")
+    drive.fail("pages[1]")
+    drive.succeed("pages[2]", "30")
+    outputs = reusable(LIST, ended(drive))
+    assert dict(outputs) == {"a": "1", "pages[0]": "10", "pages[2]": "30"}
+    again = Drive(LIST)
+    again.send(Started(outputs, "earlier"))
+    assert again.waiting() == ["pages[1]"]
+    again.succeed("pages[1]", "20")
+    assert again.finished("pages").output == "[10,20,30]"
+    assert [event.reused_from for event in ended(again)] == ["earlier", "earlier", "earlier", "", ""]
+
+
+def test_children_that_are_reused_take_no_places() -> None:
+    one_by_one = flow(step("pages", over="[1,2,3]", at_once=1))
+    again = reusing_run(one_by_one, **{"pages[0]": "10", "pages[1]": "20"})
+    assert again.waiting() == ["pages[2]"]
+
+
+def test_a_list_that_succeeded_is_reused_as_a_whole() -> None:
+    drive = Drive.begun(LIST)
+    drive.succeed("a")
+    for item in range(3):
+        drive.succeed(f"pages[{item}]")
+    drive.fail("end")
+    assert dict(reusable(LIST, ended(drive))) == {"a": "1", "pages": "[1,1,1]"}
+
+
+def test_finished_steps_of_nested_workflows_are_reused_in_whatever_order_they_are_declared() -> None:
+    body = flow(step("last", "b"), step("b", "a"), step("a"))
+    workflow = flow(step("pages", over="[1,2]", body=body))
+    drive = Drive.begun(workflow)
+    drive.succeed("pages[0]/a", "1")
+    drive.succeed("pages[1]/a", "2")
+    drive.succeed("pages[1]/b", "3")
+    drive.fail("pages[1]/last")
+    outputs = reusable(workflow, ended(drive))
+    assert dict(outputs) == {"pages[0]/a": "1", "pages[1]/a": "2", "pages[1]/b": "3"}
+    again = Drive(workflow)
+    again.send(Started(outputs, "earlier"))
+    assert again.waiting() == ["pages[0]/b", "pages[1]/last"]
+    again.finish()
+    assert again.result().state is State.SUCCEEDED
+
+
+def test_children_are_reused_only_if_what_their_list_depends_on_is() -> None:
+    drive = Drive.begun(flow(step("a"), step("pages", "a", over="[1]", join=Join.ALL_DONE), go_on=True))
+    drive.fail("a")
+    drive.succeed("pages[0]")
+    assert reusable(drive.workflow, ended(drive)) == ()
+
+
+def test_a_workflow_that_an_action_chose_runs_again_as_a_whole() -> None:
+    workflow = flow(step("sub", action="core.workflow"), step("list", over="[1,2]", action="core.workflow"), go_on=True)
+    drive = Drive.begun(workflow)
+    drive.expand("sub", flow(step("x"), step("y", "x")))
+    drive.succeed("sub/x")
+    drive.fail("sub/y")
+    drive.expand("list[0]", flow(step("x")))
+    drive.succeed("list[0]/x", "5")
+    drive.fail("list[1]")
+    assert dict(reusable(workflow, ended(drive))) == {"list[0]": '{"x":5}'}
+
+
+def test_a_run_that_reuses_children_goes_on_after_a_restart() -> None:
+    again = Drive(LIST)
+    again.send(Started((("a", "1"), ("pages[0]", "10")), "earlier"))
+    again.recover()
+    again.succeed("pages[1]")
+    again.recover()
+    again.succeed("pages[2]")
+    again.finish()
+    assert again.finished("pages").output == "[10,1,1]"

@@ -3,8 +3,8 @@
 import pytest
 
 from stepwave_server.core.decide import Refused
-from stepwave_server.core.messages import AttemptInterrupted, StepCompleted, StepStarted
-from stepwave_server.core.model import Failure, FailureCause, FallbackAction, Reason, State
+from stepwave_server.core.messages import AttemptInterrupted, StepCompleted, StepStarted, Timer, TimerFired
+from stepwave_server.core.model import SECOND, Failure, FailureCause, FallbackAction, Reason, State
 from unit.server.core.build import flow, retry, step
 from unit.server.core.driver import Drive
 
@@ -92,3 +92,13 @@ def test_the_items_of_a_list_can_wait() -> None:
     drive.complete("ok[0]", "5")
     drive.complete("ok[1]", "6")
     assert drive.finished("ok").output == "[5,6]"
+
+
+def test_a_step_that_pauses_before_it_waits_again_has_its_fallback_at_its_total_timeout() -> None:
+    late = FallbackAction("echo", "1")
+    drive = Drive.begun(flow(step("ok", action="core.wait", total_timeout=5, retry=retry(2, pause=4), fallback=late)))
+    drive.send(StepCompleted("ok", failure=Failure(Reason.UNAVAILABLE, "no", True, step_id="ok", attempt=1)))
+    drive.now += 9 * SECOND
+    drive.send(TimerFired(Timer("total", "ok")))
+    assert drive.waiting() == ["ok"]
+    assert drive.run.backing_off == {}

@@ -27,7 +27,13 @@ from unit.server.core.wording import OtherWords, reworded
 FOLDER = Path(__file__).parents[3] / "golden"
 VERSIONS = sorted(folder.name for folder in FOLDER.iterdir() if (folder / "journal.db").exists())
 NOT_SERVED = {Kind.STEPS_ADDED}
-NEWER = {"0.1.0": {Kind.STEP_READY}}
+WITHIN = {Kind.STEP_EXPANDED, Kind.STEP_STOPPING, Kind.STEPS_REUSED}
+NEWER = {
+    "0.1.0": {Kind.STEP_READY} | WITHIN,
+    "0.1.0-causes": WITHIN,
+    "0.1.0-core-2": WITHIN,
+    "0.1.0-failures": WITHIN,
+}
 """Kinds of events that later versions added, by version."""
 
 NO_PAYLOAD_BOUND = {"0.1.0"}

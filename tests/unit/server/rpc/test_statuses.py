@@ -21,6 +21,10 @@ from stepwave_server.engine.errors import (
     RunNotFound,
     RunNotOpen,
     SequenceOutOfRange,
+    StepCompletedBefore,
+    StepError,
+    StepNotFound,
+    StepNotWaiting,
     StepsRefused,
     TooManyRuns,
 )
@@ -84,6 +88,9 @@ ERRORS: list[Refusal] = [
     RunNotOpen(KEY, "it is sealed"),
     SequenceOutOfRange(9, 5),
     StepsRefused([Violation("a", "b")]),
+    StepCompletedBefore(KEY, "a"),
+    StepNotFound(KEY, "a"),
+    StepNotWaiting(KEY, "a", "does not wait"),
     TooManyRuns(5),
     CallRefused("a defect"),
 ]
@@ -104,11 +111,13 @@ def _documented() -> dict[str, Documented]:
     found = {}
     for comment, name in values[1:]:
         line = " ".join(part.strip().removeprefix("// ") for part in comment.splitlines())
-        metadata = re.search(r"Metadata: `(\w+)`", line)
+        metadata = re.search(r"Metadata: ((?:`\w+`,? ?)+)", line)
         code, retry = re.match(r"`(\w+)`\.", line), re.search(r"Retry: (yes|no)", line)
         assert code, name
         assert retry, name
-        found[name] = Documented(code[1], frozenset(metadata.groups() if metadata else ()), retry[1] == "yes")
+        found[name] = Documented(
+            code[1], frozenset(re.findall(r"\w+", metadata[1]) if metadata else ()), retry[1] == "yes"
+        )
     return found
 
 
@@ -145,8 +154,9 @@ def test_the_facts_of_an_error_are_in_its_metadata() -> None:
 
 def test_every_engine_error_has_a_code() -> None:
     about_runs = {RunBroken, RunExists, RunNotEnded, RunNotFound, RunNotOpen, SequenceOutOfRange, TooManyRuns}
-    known = about_runs | {NotAccepting, JournalUnavailable, StepsRefused}
+    known = about_runs | {NotAccepting, JournalUnavailable, StepError, StepsRefused}
     assert set(EngineError.__subclasses__()) == known
+    assert set(StepError.__subclasses__()) == {StepCompletedBefore, StepNotFound, StepNotWaiting}
 
 
 def test_invalid_fields_are_listed_in_order_and_in_full() -> None:
