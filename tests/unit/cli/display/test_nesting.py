@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from stepwave._model.events import WaitCause
 from stepwave._model.results import State
-from stepwave.cli.display.run_view import Activity, RunView
+from stepwave.cli.display.run_view import RunView
+from stepwave.cli.display.step_view import Activity
 from unit.cli.display.test_frames import draw
 from unit.cli.display.test_lines import lines
 from unit.cli.script import RUN_ID, Script, failure
