@@ -46,6 +46,7 @@ class RunView:
         rerun_of: The id of the run that this run repeats; empty: none.
         paused_at: The sequence number of a paused run's last event; `None`: the run is not paused. The run is no longer
             paused after a later event.
+        in_process: Whether the run is in this process, where no other command finds it.
 
     Attributes:
         run_id: The run's id; empty until the run starts, like `workflow_name`.
@@ -57,6 +58,8 @@ class RunView:
         to_complete: The steps at any depth that wait to be completed from outside.
         waiting: The steps that wait to start, and do not back off, the longest wait first; none within lists, unless
             their action is missing.
+        within: The steps within others, as far as they are kept: those within lists until they end, others until the
+            step around them ends.
         without_action: Those of them that wait for a server with their action.
         failed: The failed steps of `steps`, the earliest first.
         recent: The last steps that ended without failing, the latest last.
@@ -67,8 +70,14 @@ class RunView:
     """
 
     def __init__(
-        self, actions: Mapping[str, str] | None = None, *, rerun_of: str = "", paused_at: int | None = None
+        self,
+        actions: Mapping[str, str] | None = None,
+        *,
+        rerun_of: str = "",
+        paused_at: int | None = None,
+        in_process: bool = False,
     ) -> None:
+        self.in_process = in_process
         self.rerun_of = rerun_of
         self.paused = paused_at is not None
         self._paused_at = paused_at or 0
@@ -90,7 +99,7 @@ class RunView:
         self.lost_time: datetime | None = None
         self.result: RunResult | None = None
         self._actions = actions or {}
-        self._within: dict[str, StepView] = {}  # steps within others, as far as they are kept
+        self.within: dict[str, StepView] = {}
         self._names: dict[str, list[str]] = {}  # of the steps of nested workflows, by the path of their step
         for path in self._actions:
             before, _, name = path.rpartition("/")
@@ -141,7 +150,7 @@ class RunView:
                 self._step(step_id, wave.index)
 
     def _find(self, step_id: str) -> StepView | None:
-        return self.steps.get(step_id) or self._within.get(step_id)
+        return self.steps.get(step_id) or self.within.get(step_id)
 
     def _step(self, step_id: str, wave: int = 0) -> StepView:
         """Return a step, which is new if no event has named it yet."""
@@ -162,7 +171,7 @@ class RunView:
         in_list = around.in_list or step_id.endswith("]")
         action = self._actions.get(declared_id(step_id), "")
         step = StepView(step_id, around.wave, len(around.inner_steps), action, outer=around, in_list=in_list)
-        self._within[step_id] = step
+        self.within[step_id] = step
         if not in_list:
             around.inner_steps.append(step)
         if around.unseen:
@@ -249,13 +258,13 @@ class RunView:
         if result.failure is not None and result.state is State.FAILED:
             _report_problem(step, result.failure)
         if step.in_list:
-            del self._within[step.step_id]
+            del self.within[step.step_id]
 
     def _fold(self, step: StepView) -> None:
         """Forget the steps within a step that has ended."""
         for inner in step.inner_steps:
             self._fold(inner)
-            self._within.pop(inner.step_id, None)
+            self.within.pop(inner.step_id, None)
         step.inner_steps.clear()
 
     def _clear_waiting(self, step: StepView) -> None:

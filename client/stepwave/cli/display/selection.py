@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from .run_view import RunView
 from .step_view import Activity, StepView
-from .text import approve_command
+from .text import NO_SERVER_TEXT, approve_command
 
 __all__ = ["Row", "rows_within", "select_steps"]
 
@@ -40,7 +40,9 @@ def rows_within(view: RunView) -> dict[str, list[Row]]:
     for step in view.to_complete.values():
         waiting.setdefault(step.outermost.step_id, []).append(step)
     for step_id, steps in waiting.items():
-        within.setdefault(step_id, []).append(Row(1, note=_completion(view.run_id, steps)))
+        within.setdefault(step_id, []).append(
+            Row(1, note=NO_SERVER_TEXT if view.in_process else _completion(view.run_id, steps))
+        )
     return {step_id: rows for step_id, rows in within.items() if rows}
 
 
