@@ -167,7 +167,8 @@ def run_scripted(
         start: The wall clock at the start of the run.
         run_id: The run's id, which also determines the jitter of pauses.
         patience: The longest that a thread or a connection may block the run, in real seconds; `math.inf` to debug.
-        settings: Settings of the server, by their names in `stepwave_server.config.Settings`.
+        settings: Settings of the server, by their names in `stepwave_server.config.Settings`, such as the folder of its
+            `workflows` for steps of `core.workflow` that run one by its name.
 
     Raises:
         ScriptExhausted: An action was attempted more often than its script has entries.

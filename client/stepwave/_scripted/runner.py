@@ -30,7 +30,7 @@ from stepwave_server.engine.local import LocalEngine
 from stepwave_server.journal import Journal, MemoryJournal
 from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.statuses import InvalidCall, NotServed
-from stepwave_server.rpc.workflows import Workflows
+from stepwave_server.rpc.workflows import Workflows, WorkflowsError
 
 from .actions import AttemptTracker, ScriptedActions
 from .loop import VirtualLoop
@@ -108,11 +108,26 @@ class _Settings(Settings):
 
 
 class _Engine(LocalEngine):
-    """The engine, with access to the inputs of steps that wait to be completed."""
+    """The engine, with named workflows, and access to the inputs of steps that wait to be completed."""
 
-    def __init__(self, *, actions: ScriptedActions, journal: Journal, clock: Callable[[], int], options: EngineOptions):
-        super().__init__(journal=journal, actions=actions, clock=clock, options=options)
+    def __init__(
+        self,
+        *,
+        actions: ScriptedActions,
+        journal: Journal,
+        clock: Callable[[], int],
+        options: EngineOptions,
+        workflows: Workflows,
+    ) -> None:
+        super().__init__(journal=journal, actions=actions, clock=clock, options=options, named=self._named)
         self.scripted = actions
+        self.workflows = workflows
+
+    def _named(self, name: str) -> workflow_pb2.Workflow:
+        workflow = self.workflows.get(name)
+        if workflow is None:
+            raise LookupError(self.workflows.unknown(name))
+        return workflow
 
     def input_of(self, key: RunKey, step_id: str) -> Payload | None:
         """Return the input of a step that waits to be completed; `None`: it has ended."""
@@ -151,11 +166,16 @@ class _Runner:
     @asynccontextmanager
     async def _engine(self) -> "AsyncIterator[_Engine]":
         settings = _Settings.model_validate(dict(self._spec.settings))
+        workflows = Workflows.load(settings.workflows) if settings.workflows else Workflows()
+        if workflows.problems:
+            raise WorkflowsError(workflows.problems)
         entry_points = settings.entry_points
         actions = ScriptedActions(self._spec.actions, self._spec.replaced, self._tracker, entry_points=entry_points)
         options = replace(settings.engine_options(), heartbeat=_NEVER)
         clock = self._loop.nanos
-        engine = _Engine(journal=MemoryJournal(clock), actions=actions, clock=clock, options=options)
+        engine = _Engine(
+            journal=MemoryJournal(clock), actions=actions, clock=clock, options=options, workflows=workflows
+        )
         try:
             yield engine
         finally:
@@ -164,7 +184,7 @@ class _Runner:
     async def _submission(self, engine: _Engine) -> Submission:
         request = pb.StartRunRequest()
         set_run(request, self._spec.workflow, self._spec.input, self._spec.run_id)
-        preparer = Preparer(engine, Workflows(), engine.options)
+        preparer = Preparer(engine, engine.workflows, engine.options)
         try:
             return await preparer.submission(request, None, preparer.parsed())
         except (InvalidCall, NotServed) as error:

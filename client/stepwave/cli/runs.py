@@ -73,7 +73,12 @@ class ShowOptions:
         return self != ShowOptions()
 
     def make_display(
-        self, actions: Mapping[str, str] | None, *, rerun_of: str = "", paused_at: int | None = None
+        self,
+        actions: Mapping[str, str] | None,
+        *,
+        rerun_of: str = "",
+        paused_at: int | None = None,
+        in_process: bool = False,
     ) -> Display:
         """Make the display for these options. Arguments as for `make_display`."""
         if self.step_id is not None:
@@ -81,7 +86,7 @@ class ShowOptions:
             if paused_at is not None:
                 display.show_message(PAUSED_TEXT)
             return display
-        return make_display(self.mode, actions, rerun_of=rerun_of, paused_at=paused_at)
+        return make_display(self.mode, actions, rerun_of=rerun_of, paused_at=paused_at, in_process=in_process)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +107,11 @@ class RunRequest:
         """Add the place in the workflow file to the server's errors, if there is a file."""
         return nullcontext() if self.source is None else self.source.locate_errors()
 
-    def make_display(self, options: ShowOptions) -> Display:
+    def make_display(self, options: ShowOptions, *, in_process: bool = False) -> Display:
         """Make a display that knows the steps' actions before they start, if the workflow is known here."""
         actions = None if self.source is None else self.source.actions
         rerun_of = self.definition.run_id if isinstance(self.definition, Rerun) else ""
-        return options.make_display(actions, rerun_of=rerun_of)
+        return options.make_display(actions, rerun_of=rerun_of, in_process=in_process)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +153,8 @@ async def start_run(client: AsyncClient, request: RunRequest, options: RunOption
     """Start a run and return the exit code. Unless it is detached, show it to its end."""
     if options.detach:
         return await _start_detached(client, request, options)
-    with request.locate_errors(), closing(request.make_display(options.show)) as display:
+    made = request.make_display(options.show, in_process=not options.kept)
+    with request.locate_errors(), closing(made) as display:
         if options.run_id is not None:
             await report_existing(client, options.run_id, display.show_message)
         result = await _run_to_end(client, request, options, display)

@@ -267,3 +267,17 @@ async def test_the_explanation_of_an_ended_run_has_its_end_only(client: RawClien
 
 async def test_an_unknown_run_cannot_be_explained(client: RawClient) -> None:
     assert (await refusal(explain(client, "nosuch"))).reason == "RUN_NOT_FOUND"
+
+
+async def test_a_step_that_waits_to_be_completed_shows_its_input(client: RawClient) -> None:
+    workflow = flow(step("ask", "core.wait", given={"question": "publish?"}), step("bare", "core.wait"))
+    await client.start(workflow, run_id="run")
+    ask, bare = (await client.stub.ExplainRun(pb.ExplainRunRequest(run_id="run"))).steps
+    assert ask.message == '{"question": "publish?"}'
+    assert bare.message == "it waits to be completed from outside"
+
+
+async def test_a_large_input_of_a_step_that_waits_is_cut(client: RawClient) -> None:
+    await client.start(flow(step("ask", "core.wait", given="x" * 10_000)), run_id="run")
+    (ask,) = (await client.stub.ExplainRun(pb.ExplainRunRequest(run_id="run"))).steps
+    assert len(ask.message) == 1_001

@@ -19,6 +19,7 @@ from stepwave._model.events import (
     StepProgress,
     StepReady,
     StepRetrying,
+    StepsAdded,
     StepStarted,
     StepWaiting,
     WaitCause,
@@ -58,7 +59,7 @@ class Script:
         now: The time of the next event.
     """
 
-    def __init__(self, *waves: tuple[str, ...], name: str = "briefing") -> None:
+    def __init__(self, *waves: tuple[str, ...], name: str = "briefing", is_open: bool = False) -> None:
         self.now = START
         self.events: list[Event] = []
         self._waves = {step_id: index for index, wave in enumerate(waves) for step_id in wave}
@@ -75,7 +76,7 @@ class Script:
                 more=False,
                 step_count=len(self._waves),
                 deadline=None,
-                open=False,
+                open=is_open,
             )
         )
 
@@ -110,6 +111,10 @@ class Script:
                 )
             )
         return self
+
+    def added(self, step_id: str, *, wave: int = 0, sealed: bool = False) -> "Script":
+        self._waves[step_id] = wave
+        return self.add(StepsAdded(RUN_ID, 3, self.now, (step_id,), (Wave(wave, (step_id,)),), sealed))
 
     def expanded(self, step_id: str, item_count: int | None = None, *, name: str = "", names: str = "") -> "Script":
         """Let a step become several: the children of a list, or the steps of a workflow."""

@@ -184,7 +184,7 @@ async def _run(client: AsyncClient, request: _Request) -> ExitCode:
         check=False,
         **request.options,
     )
-    with closing(request.show.make_display({})) as display:
+    with closing(request.show.make_display({}, in_process=not request.kept)) as display:
         if request.run_id is not None:
             await report_existing(client, request.run_id, display.show_message)
         composing = _Composing(plan)

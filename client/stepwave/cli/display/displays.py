@@ -58,6 +58,7 @@ def make_display(
     *,
     rerun_of: str = "",
     paused_at: int | None = None,
+    in_process: bool = False,
 ) -> Display:
     """Make the display of a mode.
 
@@ -66,12 +67,13 @@ def make_display(
         actions: The steps' actions that are known before the steps start, by step id.
         rerun_of: The id of the run that this run repeats; empty: none.
         paused_at: The sequence number of a paused run's last event; `None`: the run is not paused.
+        in_process: Whether the run is in this process, where no other command finds it.
     """
     match mode or (OutputMode.LIVE if has_live_terminal() else OutputMode.TEXT):
         case OutputMode.LIVE:
-            return LiveDisplay(RunView(actions, rerun_of=rerun_of, paused_at=paused_at))
+            return LiveDisplay(RunView(actions, rerun_of=rerun_of, paused_at=paused_at, in_process=in_process))
         case OutputMode.TEXT:
-            display = TextDisplay(actions=actions)
+            display = TextDisplay(actions=actions, in_process=in_process)
             if rerun_of:
                 display.show_message(f"rerun of {rerun_of}")
             if paused_at is not None:
@@ -106,9 +108,11 @@ class QuietDisplay:
 class TextDisplay(QuietDisplay):
     """Writes a line for each event to standard error."""
 
-    def __init__(self, console: Console | None = None, *, actions: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, console: Console | None = None, *, actions: Mapping[str, str] | None = None, in_process: bool = False
+    ) -> None:
         super().__init__(console)
-        self._lines = EventLines(actions)
+        self._lines = EventLines(actions, in_process=in_process)
 
     def show(self, event: Event) -> None:
         """Write the event's line, if it has one."""

@@ -1,9 +1,7 @@
 """The frames of the live view: a run's waves and steps as lines that fit a terminal, for any number of steps.
 
-If all steps fit, all are shown. Otherwise the steps are selected in this order: failed steps, steps that wait for their
-action, running steps, steps that wait or back off, and the steps that ended last. Running steps leave a quarter of the
-rows to those that wait. Each wave shows the counts of its steps, and neighbouring waves without a selected step share a
-line. Pending steps fill the space that is left. The last line counts the steps without a row.
+Each wave shows the counts of its steps, and neighbouring waves without a selected step share a line. The last line
+counts the steps without a row.
 
 A step that became several has one row with the counts of its children. The steps of a nested workflow have rows below
 it while it runs, and those of a list never have: it may have 100,000. A row below a step that waits to be completed
@@ -13,17 +11,17 @@ says how.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from itertools import islice, zip_longest
 from math import ceil
-from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.text import Text
 
 from stepwave._convert.paths import name_in
 
-from .run_view import Activity, RunView, StepView, WaveView
-from .text import PAUSED_TEXT, approve_command, duration_text, missing_line, one_line, plural, tally_text
+from .run_view import RunView
+from .selection import Row, rows_within, select_steps
+from .step_view import Activity, StepView, WaveView
+from .text import PAUSED_TEXT, duration_text, missing_line, one_line, plural, tally_text
 
 __all__ = ["frame"]
 
@@ -39,7 +37,6 @@ _SYMBOLS = {
     Activity.SKIPPED: ("-", "dim"),
     Activity.UNKNOWN: ("?", "dim"),
 }
-_SETTLED = frozenset({Activity.SUCCEEDED, Activity.SKIPPED, Activity.CANCELLED})
 _SHOWN_WITHIN = (Activity.RUNNING, Activity.WAITING, Activity.BACKING_OFF, Activity.FAILED, Activity.CANCELLED)
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _BAR_WIDTH = 10
@@ -50,7 +47,6 @@ _MAX_FINAL_ROWS = 100  # a run with at most this many rows is shown whole when i
 _FINAL_SELECTION_ROWS = 40  # the rows of the selected steps of a larger run
 _ID_SHARE = 40  # percent of the width, at most, for the ids of steps
 _HEADER_ROWS = 2
-_MAX_ROWS_WITHIN = 8
 _MIN_ROWS = 5  # a step, its wave, the waves before and after it, and the number of steps without a row
 
 
@@ -64,12 +60,12 @@ def frame(view: RunView, *, width: int, height: int, now: datetime) -> list[Text
         now: The time until which the durations of running steps count. While the server is gone, they stop.
     """
     clock = view.lost_time or now
-    within = {} if view.result is not None else _rows_within(view)
+    within = {} if view.result is not None else rows_within(view)
     rows = len(view.steps) + len(view.waves) + sum(map(len, within.values()))
     max_rows = max(height - _HEADER_ROWS, _MIN_ROWS)
     if view.result is not None:
         max_rows = max(max_rows, rows if rows <= _MAX_FINAL_ROWS else _FINAL_SELECTION_ROWS)
-    steps = list(view.steps.values()) if rows <= max_rows else _select_steps(view, within, max_rows - 1)
+    steps = list(view.steps.values()) if rows <= max_rows else select_steps(view, within, max_rows - 1)
     lines = [*_header(view, width, now), *_body(view, steps, within, width, clock)]
     if left_out := len(view.steps) - len(steps):
         lines.append(Text(f"… {left_out:,} more", style="dim"))
@@ -135,7 +131,9 @@ def _run_state(view: RunView, now: datetime) -> tuple[str, str]:
     if view.without_action and view.started.keys() <= view.without_action.keys():
         actions = (step.action or f"of {step.step_id}" for step in view.without_action.values())
         return missing_line(dict.fromkeys(actions)), "yellow"
-    return ("running", "cyan") if view.workflow_name else ("starting", "dim")
+    if not view.workflow_name:
+        return "starting", "dim"
+    return ("running, open" if view.open else "running"), "cyan"
 
 
 def _elapsed(view: RunView, now: datetime) -> timedelta | None:
@@ -144,120 +142,8 @@ def _elapsed(view: RunView, now: datetime) -> timedelta | None:
     return now - view.start_time if view.start_time else None
 
 
-class _Row(NamedTuple):
-    """A row below a step: a step within it, or a note."""
-
-    depth: int
-    step: StepView | None = None
-    note: str = ""
-
-
-def _rows_within(view: RunView) -> dict[str, list[_Row]]:
-    """Return the rows below steps, by the ids of these steps; without steps that have none."""
-    within: dict[str, list[_Row]] = {}
-    for step in view.expanded.values():
-        rows = list(islice(_inner_rows(step, 1), _MAX_ROWS_WITHIN + 1))
-        if len(rows) > _MAX_ROWS_WITHIN:
-            rows = _most_important(step)
-        within[step.step_id] = rows
-    waiting: dict[str, list[StepView]] = {}
-    for step in view.to_complete.values():
-        waiting.setdefault(step.outermost.step_id, []).append(step)
-    for step_id, steps in waiting.items():
-        within.setdefault(step_id, []).append(_Row(1, note=_completion(view.run_id, steps)))
-    return {step_id: rows for step_id, rows in within.items() if rows}
-
-
-def _inner_rows(step: StepView, depth: int) -> Iterator[_Row]:
-    for inner in step.inner_steps:
-        yield _Row(depth, inner)
-        yield from _inner_rows(inner, depth + 1)
-
-
-def _most_important(step: StepView) -> list[_Row]:
-    """Return rows for the steps of a large workflow that have failed or do something, and the number of the others."""
-    rows = [row for row in _inner_rows(step, 1) if row.step is not None and row.step.activity is not Activity.PENDING]
-    rows = [row for row in rows if row.step is not None and row.step.activity not in _SETTLED] or rows
-    shown = rows[: _MAX_ROWS_WITHIN - 1]
-    return [*shown, _Row(1, note=f"… {sum(1 for _ in _inner_rows(step, 1)) - len(shown):,} more")]
-
-
-def _completion(run_id: str, steps: list[StepView]) -> str:
-    """Return how to complete steps that wait for it."""
-    if len(steps) > 1:
-        return f"{len(steps):,} wait: stepwave approve {run_id}"
-    return approve_command(run_id, steps[0].step_id)
-
-
-def _select_steps(view: RunView, within: dict[str, list[_Row]], max_rows: int) -> list[StepView]:
-    """Select the most important steps that fit. Rows below them that do not fit are removed from `within`."""
-    selected: dict[str, StepView] = {}
-    rows, below = _WaveRows(view), 0
-    for step in (step.outermost for step in _by_priority(view, max_rows)):
-        used = len(selected) + rows.count + below
-        if used >= max_rows:
-            break
-        if step.step_id not in selected and len(selected) + 1 + rows.count_with(step.wave) + below <= max_rows:
-            selected[step.step_id] = step
-            rows.add(step.wave)
-            left = max_rows - len(selected) - rows.count - below
-            fitting = within.pop(step.step_id, [])[: max(left, 0)]
-            below += len(fitting)
-            if fitting:
-                within[step.step_id] = fitting
-    return list(selected.values())
-
-
-class _WaveRows:
-    """Counts the rows of waves: one for each wave with selected steps, and one for neighbouring waves without.
-
-    Attributes:
-        count: The number of rows.
-    """
-
-    def __init__(self, view: RunView) -> None:
-        self.count = 1
-        self._waves = view.waves
-        self._selected: set[int] = set()
-
-    def count_with(self, wave: int) -> int:
-        """Return the number of rows if a step of this wave is selected too."""
-        if wave in self._selected:
-            return self.count
-        # A row for the wave; the row of its group becomes one before it, one after it, both, or none.
-        return self.count + sum(index in self._waves and index not in self._selected for index in (wave - 1, wave + 1))
-
-    def add(self, wave: int) -> None:
-        """Select a step of this wave."""
-        self.count = self.count_with(wave)
-        self._selected.add(wave)
-
-
-def _by_priority(view: RunView, max_rows: int) -> Iterator[StepView]:
-    yield from islice(view.failed, max(max_rows // 3, 1))
-    yield from islice(view.to_complete.values(), max_rows)
-    yield from islice(view.expanded.values(), max(max_rows // 3, 1))
-    yield from view.without_action.values()
-    running = [step for step in view.started.values() if step.activity is Activity.RUNNING]
-    backing_off = [step for step in view.started.values() if step.activity in {Activity.BACKING_OFF, Activity.READY}]
-    share = max_rows * 3 // 4
-    yield from running[:share]
-    yield from _by_turns(backing_off, [step for step in view.waiting.values() if not step.action_missing])
-    yield from running[share:]
-    if view.result is None:
-        yield from reversed(view.recent)
-        not_ended = (step for step in view.steps.values() if not step.activity.ended)
-        yield from islice(not_ended, max_rows * 4)  # running ones were yielded before
-
-
-def _by_turns(first: list[StepView], second: list[StepView]) -> Iterator[StepView]:
-    """Yield the steps of both lists, alternating while there are some of both."""
-    for pair in zip_longest(first, second):
-        yield from (step for step in pair if step is not None)
-
-
 def _body(
-    view: RunView, steps: list[StepView], within: Mapping[str, list[_Row]], width: int, now: datetime
+    view: RunView, steps: list[StepView], within: Mapping[str, list[Row]], width: int, now: datetime
 ) -> Iterator[Text]:
     """Yield lines for the waves with these steps, and a line for the waves between them."""
     columns = _Columns(width, [(0, step) for step in steps], within)
@@ -297,7 +183,7 @@ def _wave_line(wave: WaveView, *, complete: bool) -> Text:
 class _Columns:
     """Formats steps in columns: symbol, id, action if the terminal is wide enough, time, and details."""
 
-    def __init__(self, width: int, steps: list[tuple[int, StepView]], within: Mapping[str, list[_Row]]) -> None:
+    def __init__(self, width: int, steps: list[tuple[int, StepView]], within: Mapping[str, list[Row]]) -> None:
         shown = {step.step_id for _, step in steps}
         rows = [row for step_id, rows in within.items() if step_id in shown for row in rows]
         all_steps = [*steps, *((row.depth, row.step) for row in rows if row.step is not None)]
@@ -307,7 +193,7 @@ class _Columns:
             _column_width((step.action for _, step in all_steps), width // 4) if width >= _MIN_WIDTH_WITH_ACTIONS else 0
         )
 
-    def row(self, row: _Row, now: datetime) -> Text:
+    def row(self, row: Row, now: datetime) -> Text:
         """Return a line for a row below a step."""
         if row.step is None:
             return Text(f"  {'  ' * row.depth}{row.note}", style="dim" if row.note.startswith("…") else "yellow")

@@ -32,6 +32,7 @@ from stepwave._model.events import (
 from stepwave._model.results import FailureCause, State, StepResult
 
 from .text import (
+    NO_SERVER_TEXT,
     clean_lines,
     counts_text,
     duration_text,
@@ -54,9 +55,11 @@ class EventLines:
 
     Args:
         actions: The steps' actions that are known before the steps start, by step id.
+        in_process: Whether the run is in this process, where no other command finds it.
     """
 
-    def __init__(self, actions: Mapping[str, str] | None = None) -> None:
+    def __init__(self, actions: Mapping[str, str] | None = None, *, in_process: bool = False) -> None:
+        self._in_process = in_process
         self._actions = dict(actions or {})
         self._falling_back: set[str] = set()  # steps whose next attempt, if any, is their fallback's
         self._start: datetime | None = None
@@ -101,9 +104,14 @@ class EventLines:
             case StepStarted(step_id=step_id):
                 return step_id, "started", event.action + _attempt(event.attempt, step_id in self._falling_back)
             case StepWaiting(step_id=step_id):
-                return step_id, "waiting", waiting_line(event, self._actions.get(step_id, ""))
+                return step_id, "waiting", self._wait(event)
             case _:
                 return _step_parts(event)
+
+    def _wait(self, event: StepWaiting) -> str:
+        if self._in_process and event.cause is WaitCause.EXTERNAL:
+            return f"for an answer, {NO_SERVER_TEXT}"
+        return waiting_line(event, self._actions.get(event.step_id, ""))
 
     def _plan(self, event: RunStarted) -> str:
         ids = (step_id for wave in event.waves for step_id in wave.step_ids)

@@ -5,9 +5,7 @@ The children of a list, and all steps within them, are counts at their step. Onl
 
 from collections import Counter, deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 
 from stepwave._convert.paths import declared_id, outer
 from stepwave._model.events import (
@@ -29,100 +27,14 @@ from stepwave._model.events import (
 )
 from stepwave._model.results import Failure, FailureCause, RunResult, State, StepResult
 
+from .step_view import Activity, StepView, WaveView
 from .text import failure_line, one_line, skip_line, value_text, waiting_text
 
-__all__ = ["Activity", "RunView", "StepView", "WaveView"]
+__all__ = ["RunView"]
 
 _MAX_STREAM_TEXT = 400  # characters
 _MAX_RECENT = 200
 _WAIT_ACTION = "core.wait"
-
-
-class Activity(StrEnum):
-    """The activity of a step: its state, or that it is ready, waits for a permit, or backs off after an attempt."""
-
-    PENDING = "pending"
-    READY = "ready"
-    WAITING = "waiting"
-    RUNNING = "running"
-    BACKING_OFF = "backing off"
-    SUCCEEDED = "succeeded"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    SKIPPED = "skipped"
-    UNKNOWN = "unknown"
-
-    @property
-    def ended(self) -> bool:
-        """Whether the step has ended."""
-        return self in _ENDED
-
-
-_ENDED = frozenset(Activity(state) for state in State if state.ended)
-
-
-@dataclass(slots=True)
-class StepView:
-    """The state of a step, from the events so far.
-
-    Attributes:
-        order: The step's position in the plan.
-        activity: What the step does. After an attempt it backs off, then it is ready. A ready step may have to wait for
-            a permit.
-        next_time: When the next attempt may start, while the step backs off.
-        fallback_next: Whether the next attempt, or the one that runs, is the fallback's.
-        note: What the step does now, or why it did not succeed, on one line.
-        stream_text: The last characters that its attempt streamed.
-        action_missing: Whether the step waits for a server that has its action.
-        outer: The step that it is directly within; `None`: it is a step of the run's own workflow.
-        in_list: Whether it is a child of a list, or within one.
-        expanded: Whether it became several steps.
-        item_count: The number of children of a list; `None`: it has no list.
-        inner_counts: The number of steps directly within it with each activity.
-        inner_steps: The steps of its workflow, in order; empty if it is a list or within one, or has ended.
-        unseen: The number of steps directly within it that are counted, and that no event has named.
-        problem: The first failure of a step within it, with the id of that step.
-    """
-
-    step_id: str
-    wave: int
-    order: int
-    action: str = ""
-    activity: Activity = Activity.PENDING
-    attempt: int = 0
-    start_time: datetime | None = None
-    end_time: datetime | None = None
-    next_time: datetime | None = None
-    fallback_next: bool = False
-    fraction: float | None = None
-    note: str = ""
-    stream_text: str = ""
-    action_missing: bool = False
-    outer: "StepView | None" = None
-    in_list: bool = False
-    expanded: bool = False
-    item_count: int | None = None
-    inner_counts: Counter[Activity] = field(default_factory=Counter)
-    inner_steps: "list[StepView]" = field(default_factory=list)
-    unseen: int = 0
-    problem: str = ""
-
-    @property
-    def outermost(self) -> "StepView":
-        """The step of the run's own workflow that it is, or is within."""
-        step = self
-        while step.outer is not None:
-            step = step.outer
-        return step
-
-
-@dataclass(slots=True)
-class WaveView:
-    """A wave: its steps in declaration order, and the number of steps with each activity."""
-
-    index: int
-    steps: list[StepView] = field(default_factory=list)
-    counts: Counter[Activity] = field(default_factory=Counter)
 
 
 class RunView:
@@ -134,6 +46,7 @@ class RunView:
         rerun_of: The id of the run that this run repeats; empty: none.
         paused_at: The sequence number of a paused run's last event; `None`: the run is not paused. The run is no longer
             paused after a later event.
+        in_process: Whether the run is in this process, where no other command finds it.
 
     Attributes:
         run_id: The run's id; empty until the run starts, like `workflow_name`.
@@ -145,17 +58,26 @@ class RunView:
         to_complete: The steps at any depth that wait to be completed from outside.
         waiting: The steps that wait to start, and do not back off, the longest wait first; none within lists, unless
             their action is missing.
+        within: The steps within others, as far as they are kept: those within lists until they end, others until the
+            step around them ends.
         without_action: Those of them that wait for a server with their action.
         failed: The failed steps of `steps`, the earliest first.
         recent: The last steps that ended without failing, the latest last.
+        open: Whether steps may still be added.
         paused: Whether the run is paused.
         lost_time: When the connection to the server was lost; `None`: there is a connection.
         result: The run's result; `None` until the run ends.
     """
 
     def __init__(
-        self, actions: Mapping[str, str] | None = None, *, rerun_of: str = "", paused_at: int | None = None
+        self,
+        actions: Mapping[str, str] | None = None,
+        *,
+        rerun_of: str = "",
+        paused_at: int | None = None,
+        in_process: bool = False,
     ) -> None:
+        self.in_process = in_process
         self.rerun_of = rerun_of
         self.paused = paused_at is not None
         self._paused_at = paused_at or 0
@@ -171,12 +93,13 @@ class RunView:
         self.without_action: dict[str, StepView] = {}
         self.failed: list[StepView] = []
         self.recent: deque[StepView] = deque(maxlen=_MAX_RECENT)
+        self.open = False
         self.start_time: datetime | None = None
         self.stopping: Failure | None = None
         self.lost_time: datetime | None = None
         self.result: RunResult | None = None
         self._actions = actions or {}
-        self._within: dict[str, StepView] = {}  # steps within others, as far as they are kept
+        self.within: dict[str, StepView] = {}
         self._names: dict[str, list[str]] = {}  # of the steps of nested workflows, by the path of their step
         for path in self._actions:
             before, _, name = path.rpartition("/")
@@ -201,8 +124,10 @@ class RunView:
             case RunStarted():
                 self.run_id, self.workflow_name = event.run_id, event.workflow_name
                 self.start_time = self.start_time or event.time
+                self.open = event.open
                 self._add_steps(event.waves)
             case StepsAdded():
+                self.open = not event.sealed
                 self._add_steps(event.waves)
             case StepStarted():
                 self._start(event)
@@ -225,7 +150,7 @@ class RunView:
                 self._step(step_id, wave.index)
 
     def _find(self, step_id: str) -> StepView | None:
-        return self.steps.get(step_id) or self._within.get(step_id)
+        return self.steps.get(step_id) or self.within.get(step_id)
 
     def _step(self, step_id: str, wave: int = 0) -> StepView:
         """Return a step, which is new if no event has named it yet."""
@@ -246,7 +171,7 @@ class RunView:
         in_list = around.in_list or step_id.endswith("]")
         action = self._actions.get(declared_id(step_id), "")
         step = StepView(step_id, around.wave, len(around.inner_steps), action, outer=around, in_list=in_list)
-        self._within[step_id] = step
+        self.within[step_id] = step
         if not in_list:
             around.inner_steps.append(step)
         if around.unseen:
@@ -333,13 +258,13 @@ class RunView:
         if result.failure is not None and result.state is State.FAILED:
             _report_problem(step, result.failure)
         if step.in_list:
-            del self._within[step.step_id]
+            del self.within[step.step_id]
 
     def _fold(self, step: StepView) -> None:
         """Forget the steps within a step that has ended."""
         for inner in step.inner_steps:
             self._fold(inner)
-            self._within.pop(inner.step_id, None)
+            self.within.pop(inner.step_id, None)
         step.inner_steps.clear()
 
     def _clear_waiting(self, step: StepView) -> None:

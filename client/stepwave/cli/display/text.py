@@ -17,6 +17,7 @@ from stepwave._values.payload import JSON, Blob
 from stepwave._values.text import duration_text, one_line, plural
 
 __all__ = [
+    "NO_SERVER_TEXT",
     "PAUSED_TEXT",
     "approve_command",
     "clean_lines",
@@ -41,6 +42,7 @@ __all__ = [
     "waiting_text",
 ]
 
+NO_SERVER_TEXT = "which nobody can give: run it on a server (stepwave serve)"
 PAUSED_TEXT = "paused: its server does not continue it"
 
 _WAIT_TEXTS = {

@@ -133,3 +133,38 @@ def test_a_failed_run_points_to_its_failures_too() -> None:
 def test_control_characters_from_the_server_are_removed() -> None:
     where = CodeLine("f\x1b[2J", "/srv/a.py", 1, "x = '\x1b[2J'")
     assert "\x1b" not in step_text(replace(RUNS, where=where))
+
+
+def test_an_expanded_step_says_how_much_of_it_has_ended() -> None:
+    step = replace(RUNS, attempt=0, message="412 of its 1,000 items have ended")
+    assert step_text(step) == "412 of its 1,000 items have ended, running 12.0 s"
+
+
+def test_children_of_a_list_that_wait_for_the_same_share_a_row() -> None:
+    waits = replace(WAITS, cause=WaitCause.CONCURRENCY, since=START, message="its limit is 2")
+    children = [replace(waits, step_id=f"pages[{index}]") for index in range(400)]
+    rows = lines_for(*children)[3:]
+    assert rows == ["pages[0], 399 more  waits 12.0 s for a place: its limit is 2"]
+
+
+def test_the_first_running_children_of_a_list_have_a_row_each() -> None:
+    children = [replace(RUNS, step_id=f"pages[{index}]") for index in range(20)]
+    rows = lines_for(*children)[3:]
+    assert [row.split("  ")[0] for row in rows] == [*(f"pages[{index}]" for index in range(5)), "pages[5], 14 more"]
+
+
+def test_steps_of_the_workflows_of_items_that_wait_for_the_same_step_share_a_row() -> None:
+    children = [
+        replace(WAITS, step_id=f"pages[{index}]/parse", waits_for=(f"pages[{index}]/fetch",), waits_for_count=1)
+        for index in range(9)
+    ]
+    assert lines_for(*children)[3:] == ["pages[0]/parse, 8 more  waits for pages[0]/fetch"]
+
+
+def test_children_that_wait_for_someone_have_a_row_each() -> None:
+    waits = replace(WAITS, state=State.RUNNING, attempt=1, cause=WaitCause.EXTERNAL, since=START)
+    rows = lines_for(replace(waits, step_id="pages[0]"), replace(waits, step_id="pages[1]"))[3:]
+    assert [row.rpartition(": ")[2] for row in rows] == [
+        f"stepwave approve {RUN_ID} 'pages[0]'",
+        f"stepwave approve {RUN_ID} 'pages[1]'",
+    ]

@@ -49,6 +49,15 @@ def test_the_header_names_the_workflow_if_the_runs_id_does_not() -> None:
     assert "  report  running" in draw(Script(("a",), name="report"))[0]
 
 
+def test_the_header_shows_whether_steps_may_be_added() -> None:
+    script = Script(("a",), is_open=True)
+    assert draw(script)[0].split()[1:3] == ["running,", "open"]
+    script.added("b").added("c", sealed=True)
+    title, counts, *_ = draw(script)
+    assert "open" not in title
+    assert "0/3 steps" in counts
+
+
 def test_the_time_of_a_running_step_counts_up() -> None:
     script = Script(("search",)).started("search")
     (line,) = [line for line in draw(script, now=script.now + timedelta(seconds=3)) if "search" in line]

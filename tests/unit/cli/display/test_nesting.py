@@ -6,7 +6,9 @@ from hypothesis import strategies as st
 
 from stepwave._model.events import WaitCause
 from stepwave._model.results import State
-from stepwave.cli.display.run_view import Activity, RunView
+from stepwave.cli.display.lines import EventLines
+from stepwave.cli.display.run_view import RunView
+from stepwave.cli.display.step_view import Activity
 from unit.cli.display.test_frames import draw
 from unit.cli.display.test_lines import lines
 from unit.cli.script import RUN_ID, Script, failure
@@ -47,6 +49,7 @@ def test_children_that_have_ended_are_forgotten() -> None:
     draw(script, view=view)
     assert list(view.steps) == ["pages", "end"]
     assert not view.started
+    assert not view.within
     assert view.counts[Activity.PENDING] == 1
 
 
@@ -104,6 +107,15 @@ def test_a_child_that_waits_for_someone_is_named_so_that_a_shell_reads_it() -> N
     assert draw(script)[4].strip() == f"stepwave approve {RUN_ID} 'pages[1]'"
     script.started("pages[0]", action="core.wait")
     assert draw(script)[4].strip() == f"2 wait: stepwave approve {RUN_ID}"
+
+
+def test_in_this_process_nobody_can_approve_a_step() -> None:
+    script = Script(("approval",)).started("approval", action="core.wait")
+    script.waiting("approval", cause=WaitCause.EXTERNAL)
+    hint = "which nobody can give: run it on a server (stepwave serve)"
+    assert draw(script, view=RunView(in_process=True))[-1].strip() == hint
+    formatter = EventLines(in_process=True)
+    assert [formatter.line(event) or "" for event in script.events][-1].endswith(f"for an answer, {hint}")
 
 
 def test_a_completed_step_has_no_hint() -> None:

@@ -1,10 +1,11 @@
 """A result printed for people, and its exact repr."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
-from stepwave import Blob, Failure, FailureReason, State
+from stepwave import Blob, Failure, FailureCause, FailureReason, RunFailed, State
 from unit.client.convert.result_maker import NOON, result
 
 
@@ -39,6 +40,14 @@ def test_a_result_prints_its_failures_with_step_and_reason() -> None:
         "  failure of the run: timeout: the run took longer than 9 s",
         "  … 3 more failures",
     ]
+
+
+def test_the_failures_of_steps_around_a_failed_one_are_not_printed_again() -> None:
+    around = [replace(failed(step_id, "…"), cause=FailureCause.NESTED_STEP_FAILED) for step_id in ("pages[2]", "pages")]
+    failures = (failed("pages[2]/fetch", "no answer in 5 s"), *around)
+    whole = result(State.FAILED, failures=failures, failure_count=3)
+    assert str(whole).splitlines()[1:] == ["  failure of step pages[2]/fetch: timeout: no answer in 5 s"]
+    assert str(RunFailed(whole)) == "step 'pages[2]/fetch' failed: no answer in 5 s"
 
 
 def test_a_large_result_prints_as_short_lines() -> None:

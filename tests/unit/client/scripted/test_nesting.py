@@ -1,6 +1,7 @@
 """Scripts for lists, nested workflows, conditions, and steps that wait to be completed."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +114,20 @@ def test_a_workflow_that_is_chosen_in_the_run_takes_entries_by_path() -> None:
     chosen: JSON = {"workflow": {"name": "chosen", "steps": [{"id": "one", "action": "core.echo"}]}, "input": 1}
     flow.step("sub", "core.workflow", chosen)
     assert run_scripted(flow, {"sub/one": "replaced"})["sub"] == {"one": "replaced"}
+
+
+def test_a_named_workflow_is_one_of_the_folder_of_the_settings(tmp_path: Path) -> None:
+    (tmp_path / "page.yaml").write_text("name: page\nsteps: [{id: fetch, action: fetch, input: {url: {$input: ''}}}]\n")
+    flow = Workflow("flow")
+    flow.step("sub", "core.workflow", {"name": "page", "input": "a"})
+    run = run_scripted(flow, {"fetch": lambda url: f"<{url}>"}, workflows=tmp_path)
+    assert run["sub"] == {"fetch": "<a>"}
+
+
+def test_a_malformed_named_workflow_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "page.yaml").write_text("name: page\nstepz: []\n")
+    with pytest.raises(ValueError, match=r"page.yaml.*stepz"):
+        run_scripted(pages(), {"fetch": 1}, workflows=tmp_path)
 
 
 def test_a_condition_is_evaluated_as_on_a_server() -> None:
