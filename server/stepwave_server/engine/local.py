@@ -14,7 +14,7 @@ from stepwave_server.core.decide import check_addition
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo, RunKey
 from stepwave_server.core.messages import AddSteps, CancelRequested, Event, Started, StepCompleted
-from stepwave_server.core.model import FallbackAction, Step, Workflow
+from stepwave_server.core.model import WAIT_ACTION, WORKFLOW_ACTION, FallbackAction, Step, Workflow
 from stepwave_server.core.planning import was_made
 from stepwave_server.core.validate import Violation, validate
 from stepwave_server.engine.admission.base import Permit
@@ -169,6 +169,9 @@ class LocalEngine(RunQueries):
 
     def _check_action(self, call: Step | FallbackAction, path: str) -> Iterable[Violation]:
         """Yield the problems of an action's name and of its literal input."""
+        if isinstance(call, FallbackAction) and call.action in (WAIT_ACTION, WORKFLOW_ACTION):
+            yield Violation(f"{path}.action", f'"{call.action}" cannot be a fallback: only a step can have this action')
+            return
         action = self.actions.get(call.action)
         if action is None:
             if call.action:

@@ -5,18 +5,20 @@ from collections import Counter
 from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from random import Random
 
 import grpc
 
 from integration.durable.invariants import check_event_order, check_side_effects
 from integration.durable.random_workflows import PAUSES, draw_workflow
-from integration.durable.resuming_watchers import RawWatcher, follow, open_channel, read_all
+from integration.durable.resuming_watchers import RawWatcher, complete, follow, open_channel, read_all
 from integration.durable.server_process import ServerProcess
 from integration.server.build import end_of, payload, seconds, state_of
-from stepwave import AsyncClient, Event, Workflow
+from stepwave import AsyncClient, Event
 from stepwave.testing import replay
 from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import workflow_pb2
 from stepwave.v1.event_pb2 import RunEvent
 
 __all__ = ["Crash", "CrashLoad", "EventCounter", "draw_crashes"]
@@ -91,7 +93,7 @@ class Submitted:
     """
 
     run_id: str
-    flow: Workflow
+    flow: workflow_pb2.Workflow
     mode: str
     given: dict[str, float]
     cancel_after: int | None
@@ -198,11 +200,14 @@ class CrashLoad:
 
     async def _follow(self, run: Submitted, client: AsyncClient, channel: grpc.aio.Channel) -> None:
         if run.mode == "sdk":
-            run.sdk_events = await follow(client, run.flow, run.given, run.run_id, self.counter.add, run.cancel_after)
+            on_waiting = partial(complete, channel, run.run_id)
+            run.sdk_events = await follow(
+                client, run.flow, run.given, run.run_id, self.counter.add, run.cancel_after, on_waiting
+            )
         else:
-            watcher = RawWatcher(channel, run.run_id, self.counter.add, run.cancel_after)
+            watcher = RawWatcher(channel, run.run_id, self.counter.add, run.cancel_after, completes=True)
             run.raw_events = watcher.events
-            workflow, given = run.flow.to_proto(), payload(run.given)
+            workflow, given = run.flow, payload(run.given)
             if run.mode == "attached":
                 await watcher.execute(
                     pb.ExecuteWorkflowRequest(

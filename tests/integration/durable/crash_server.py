@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from stepwave import Context, action
 from stepwave_server.app import Server
@@ -37,7 +38,8 @@ FULL_DISK_BYTES = 4_096
 def leave_effect(context: Context) -> None:
     """Write the number and key of an attempt to a file."""
     line = f"{context.attempt} {context.idempotency_key}\n"
-    file = os.open(EFFECTS / f"{context.run_id}.{context.step_id}", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    name = f"{context.run_id}.{quote(context.step_id, safe='')}"
+    file = os.open(EFFECTS / name, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(file, line.encode())
     finally:

@@ -1,17 +1,19 @@
 """Clients that remember the sequence of the newest event, and resume after it when the server has died."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeAlias
 
 import grpc
 from google.protobuf.message import Message
 from grpc.aio import AioRpcError
 
+from integration.server.build import payload
 from integration.server.raw_client import MAX_BYTES
-from stepwave import JSON, AsyncClient, Event, Workflow
+from stepwave import JSON, AsyncClient, Event, StepStarted
 from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import workflow_pb2
 
-__all__ = ["RawWatcher", "follow", "open_channel", "read_all"]
+__all__ = ["RawWatcher", "complete", "follow", "open_channel", "read_all"]
 
 SERVICE = "/stepwave.v1.OrchestratorService"
 
@@ -42,6 +44,7 @@ class RawWatcher:
         run_id: The run.
         on_events: Called when events are seen.
         cancel_after: The number of events after which the run is cancelled; `None`: it is not.
+        completes: It completes the steps that wait to be completed.
     """
 
     def __init__(
@@ -50,12 +53,16 @@ class RawWatcher:
         run_id: str,
         on_events: OnEvents = lambda _: None,
         cancel_after: int | None = None,
+        *,
+        completes: bool = False,
     ) -> None:
         self.events: list[bytes] = []
         self._channel = channel
         self._run_id = run_id
         self._on_events = on_events
         self._cancel_after = cancel_after
+        self._completes = completes
+        self._waiting: list[str] = []
         self._ended = False
 
     async def execute(self, request: pb.ExecuteWorkflowRequest) -> None:
@@ -66,20 +73,8 @@ class RawWatcher:
 
     async def start(self, request: pb.StartRunRequest) -> None:
         """Start the run detached, and follow it to its end."""
-        await self._call("StartRun", request)
+        await _call(self._channel, "StartRun", request)
         await self.watch(attach=False)
-
-    async def _call(self, method: str, request: Message) -> None:
-        """Make a call, again until a server answers. All calls made here are idempotent."""
-        call: grpc.aio.UnaryUnaryMultiCallable[Message, bytes]
-        call = self._channel.unary_unary(f"{SERVICE}/{method}", type(request).SerializeToString)
-        while True:
-            try:
-                await call(request, wait_for_ready=True)
-            except AioRpcError as error:
-                _require_unavailable(error)
-            else:
-                return
 
     async def watch(self, *, attach: bool) -> None:
         """Follow the run to its end, after the last event seen; `attach`: stay attached to it."""
@@ -96,9 +91,10 @@ class RawWatcher:
                 self._take(data)
                 if self._cancel_after is not None and len(self.events) >= self._cancel_after:
                     self._cancel_after = None
-                    await self._call(
-                        "CancelRun", pb.CancelRunRequest(run_id=self._run_id, reason="cancelled by the test")
-                    )
+                    request = pb.CancelRunRequest(run_id=self._run_id, reason="cancelled by the test")
+                    await _call(self._channel, "CancelRun", request)
+                while self._waiting and self._completes:
+                    await complete(self._channel, self._run_id, self._waiting.pop(0))
         except AioRpcError as error:
             _require_unavailable(error)
 
@@ -111,7 +107,33 @@ class RawWatcher:
             assert not self._ended, f"run {self._run_id}: an event after the last"
             self.events.append(part)
             self._ended = event.HasField("run_finished")
+            if event.step_started.action == "core.wait":
+                self._waiting.append(event.step_started.step_id)
         self._on_events(len(numbered))
+
+
+async def _call(channel: grpc.aio.Channel, method: str, request: Message) -> None:
+    """Make a call, again until a server answers. All calls made here are idempotent."""
+    call: grpc.aio.UnaryUnaryMultiCallable[Message, bytes]
+    call = channel.unary_unary(f"{SERVICE}/{method}", type(request).SerializeToString)
+    while True:
+        try:
+            await call(request, wait_for_ready=True)
+        except AioRpcError as error:
+            _require_unavailable(error)
+        else:
+            return
+
+
+async def complete(channel: grpc.aio.Channel, run_id: str, step_id: str) -> None:
+    """Complete a step that waits, twice, unless it has ended meanwhile in another way."""
+    request = pb.CompleteStepRequest(run_id=run_id, step_id=step_id, output=payload(step_id))
+    try:
+        await _call(channel, "CompleteStep", request)
+        await _call(channel, "CompleteStep", request)
+    except AioRpcError as error:
+        if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+            raise
 
 
 def _require_unavailable(error: AioRpcError) -> None:
@@ -151,9 +173,18 @@ async def read_all(channel: grpc.aio.Channel, run_id: str) -> list[bytes]:
 
 
 async def follow(
-    client: AsyncClient, flow: Workflow, given: JSON, run_id: str, on_events: OnEvents, cancel_after: int | None
+    client: AsyncClient,
+    flow: workflow_pb2.Workflow,
+    given: JSON,
+    run_id: str,
+    on_events: OnEvents,
+    cancel_after: int | None,
+    on_waiting: Callable[[str], Awaitable[None]],
 ) -> list[Event]:
-    """Run a workflow through the SDK, which reconnects by itself; return the numbered events."""
+    """Run a workflow through the SDK, which reconnects by itself; return the numbered events.
+
+    `on_waiting` is called with the ids of steps that wait to be completed.
+    """
     events: list[Event] = []
     async with client.run(flow, given, run_id=run_id) as run:
         async for event in run:
@@ -162,4 +193,6 @@ async def follow(
                 on_events(1)
                 if len(events) == cancel_after:
                     await run.cancel("cancelled by the test")
+                if isinstance(event, StepStarted) and event.action == "core.wait":
+                    await on_waiting(event.step_id)
     return events

@@ -9,12 +9,16 @@ from asyncio.subprocess import PIPE, Process
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 from integration.server.raw_client import GUARD
 
 __all__ = ["ServerProcess", "SideEffects", "StepControl", "free_address"]
 
 TESTS = Path(__file__).parents[2]
+
+PATHS = [path for path in [os.environ.get("PYTHONPATH", "")] if path]
+"""Where the servers find the code that is not installed."""
 
 
 def free_address() -> str:
@@ -32,7 +36,7 @@ class SideEffects:
 
     def of(self, run_id: str, step_id: str) -> list[tuple[int, str]]:
         """Return the number and the idempotency key of each attempt of a step that ran, in order."""
-        file = self.folder / f"{run_id}.{step_id}"
+        file = self.folder / f"{run_id}.{quote(step_id, safe='')}"
         if not file.exists():
             return []
         lines = [line.split() for line in file.read_text().splitlines()]
@@ -142,7 +146,7 @@ class ServerProcess:
                 *command,
                 stdout=PIPE,
                 stderr=errors,
-                env={**inherited, **own, "PYTHONPATH": str(TESTS)},
+                env={**inherited, **own, "PYTHONPATH": os.pathsep.join([str(TESTS), *PATHS])},
             )
 
     @property

@@ -17,6 +17,8 @@ __all__ = [
     "fallback_to",
     "finished",
     "flow",
+    "items",
+    "items_of",
     "kind_of",
     "kinds_of",
     "payload",
@@ -66,11 +68,14 @@ def step(
     retry: workflow_pb2.Retry | None = None,
     total_timeout: float | None = None,
     fallback: workflow_pb2.Fallback | None = None,
+    when: str = "",
+    over: workflow_pb2.ForEach | None = None,
+    body: workflow_pb2.Workflow | None = None,
 ) -> workflow_pb2.Step:
-    """Return a step; `given` is its input, `None`: no input of its own."""
+    """Return a step; `given` is its input, `None`: no input of its own. A `body` is run in place of the action."""
     return workflow_pb2.Step(
         id=step_id,
-        action=action,
+        action=action if body is None else "",
         depends_on=after,
         input=None if given is None else payload(given),
         bindings=bindings,
@@ -80,7 +85,22 @@ def step(
         retry=retry,
         total_timeout=None if total_timeout is None else seconds(total_timeout),
         fallback=fallback,
+        when=when,
+        for_each=over,
+        workflow=body,
     )
+
+
+def items(*values: object, at_once: int = 0) -> workflow_pb2.ForEach:
+    """Return a literal list to run a step over, so many children at once."""
+    return workflow_pb2.ForEach(items=payload(list(values)), max_parallelism=at_once)
+
+
+def items_of(source: str, path: str = "", *, at_once: int = 0) -> workflow_pb2.ForEach:
+    """Return the list that a step gives, or the run's input if the source is `input`."""
+    if source == "input":
+        return workflow_pb2.ForEach(input=path, max_parallelism=at_once)
+    return workflow_pb2.ForEach(step=workflow_pb2.StepOutput(id=source, path=path), max_parallelism=at_once)
 
 
 def retry(times: int, pause: float = 0.0, *, jitter: float | None = None) -> workflow_pb2.Retry:

@@ -3,7 +3,7 @@
 import grpc
 import pytest
 
-from integration.server.build import bind, end_of, finished, flow, state_of, states, step, value_of
+from integration.server.build import bind, end_of, finished, flow, items, state_of, states, step, value_of
 from integration.server.controlled_actions import ControlledActions
 from integration.server.fixture_types import Connect, Serve
 from integration.server.raw_client import RawClient, refusal
@@ -102,3 +102,67 @@ async def test_a_rerun_takes_no_input_of_its_own(client: RawClient) -> None:
 async def test_a_rerun_must_name_the_earlier_run(client: RawClient) -> None:
     refused = await refusal(client.stub.StartRun(pb.StartRunRequest(rerun=pb.Rerun())))
     assert refused.fields == ["rerun.run_id"]
+
+
+# Runs whose steps became several.
+
+
+def _partial() -> workflow_pb2.Workflow:
+    """Return a workflow whose list fails in part: its second item has no `value` that its second step can read."""
+    body = flow(
+        step("first", "controlled", given={}, bindings=[workflow_pb2.Binding(target="/value", item="/value")]),
+        step("second", "controlled", given={}, bindings=[bind("/value", "first", "/x")]),
+        name="body",
+    )
+    listed = items({"value": {"x": 1}}, {"value": {}}, {"value": {"x": 3}})
+    return flow(
+        step("pages", over=listed, body=body),
+        step("end", "controlled", given={}, bindings=[bind("/value", "pages")]),
+        failure_policy=workflow_pb2.FAILURE_POLICY_CONTINUE,
+    )
+
+
+async def test_a_rerun_from_failed_keeps_the_finished_children_of_a_list(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    controlled.release_all()
+    events = await client.run(_partial(), run_id="first")
+    assert states(events)["pages[1]/second"] == "failed"
+    assert states(events)["pages"] == "failed"
+    controlled.invoked.clear()
+    events = await _again(client, "first", from_failed=True, run_id="second")
+    assert controlled.invoked == []
+    steps = finished(events)
+    assert {step_id: result.reused_from for step_id, result in steps.items()} == {
+        "pages[0]": "first",
+        "pages[2]": "first",
+        "pages[1]/first": "first",
+        "pages[1]/second": "",
+        "pages[1]": "",
+        "pages": "",
+        "end": "",
+    }
+    assert value_of(steps["pages[1]/first"].output) == {}
+
+
+async def test_a_rerun_of_a_rerun_keeps_what_either_finished(client: RawClient, controlled: ControlledActions) -> None:
+    controlled.release_all()
+    await client.run(_partial(), run_id="first")
+    await _again(client, "first", from_failed=True, run_id="second")
+    steps = finished(await _again(client, "second", from_failed=True, run_id="third"))
+    assert {step_id for step_id, result in steps.items() if result.reused_from == "second"} == {
+        "pages[0]",
+        "pages[2]",
+        "pages[1]/first",
+    }
+
+
+async def test_a_workflow_that_an_action_chose_runs_again_as_a_whole(
+    client: RawClient, controlled: ControlledActions
+) -> None:
+    controlled.release_all()
+    chosen = {"name": "w", "steps": [{"id": "x", "action": "noop"}, {"id": "y", "action": "fails", "dependsOn": ["x"]}]}
+    await client.run(flow(step("sub", "core.workflow", given={"workflow": chosen})), run_id="first")
+    controlled.invoked.clear()
+    await _again(client, "first", from_failed=True, run_id="second")
+    assert controlled.invoked == ["sub/x", "sub/y"]
