@@ -88,7 +88,7 @@ def check_against_core(drive: Drive, report: RunReport) -> None:
 
 
 @soak(250)
-@given(workflows(), st.data())
+@given(workflows(depth=0), st.data())
 def test_the_parts_of_any_run_add_up_along_a_chain_of_dependencies(workflow: Workflow, data: st.DataObject) -> None:
     drive = Drive(workflow, checked=False)
     feed_random_inputs(drive, data)
@@ -112,7 +112,7 @@ def test_the_parts_of_a_run_that_grows_add_up_too(steps: list[Step], data: st.Da
 
 
 @soak(150)
-@given(workflows(), st.data())
+@given(workflows(depth=0), st.data())
 def test_a_step_that_waits_in_a_run_under_way_has_waiting_time(workflow: Workflow, data: st.DataObject) -> None:
     drive = Drive(workflow, checked=False)
     feed_random_inputs(drive, data)
@@ -120,7 +120,7 @@ def test_a_step_that_waits_in_a_run_under_way_has_waiting_time(workflow: Workflo
 
 
 @soak(100)
-@given(workflows(), st.data())
+@given(workflows(depth=0), st.data())
 def test_a_run_without_waiting_takes_as_long_as_its_forward_pass(workflow: Workflow, data: st.DataObject) -> None:
     drive = Drive.begun(workflow, checked=False)
     while drive.run.finished is None:
@@ -199,3 +199,18 @@ def test_a_step_may_take_longer_by_its_slack_and_by_no_more(drawn: tuple[Workflo
         too_late = {**lengths, step_id: lengths[step_id] + slack + SECOND}
         assert makespan_without_waiting(workflow, later, by_waves=by_waves) == report.makespan
         assert makespan_without_waiting(workflow, too_late, by_waves=by_waves) > report.makespan
+
+
+@soak(150)
+@given(workflows(), st.data())
+def test_the_parts_of_every_step_of_nested_graphs_add_up(workflow: Workflow, data: st.DataObject) -> None:
+    drive = Drive(workflow, checked=False)
+    feed_random_inputs(drive, data)
+    report = report_on(drive)
+    assert report.path_parts.total == report.makespan
+    for reported in report.steps.values():
+        assert reported.slack >= ZERO
+        spans = sum((one.end - one.start for one in reported.phases), ZERO)
+        assert reported.parts.total == reported.end - reported.begin == spans
+        assert reported.on_path == (reported.step_id in report.path)
+    assert ZERO <= report.without_waiting <= report.makespan
