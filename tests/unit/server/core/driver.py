@@ -30,7 +30,6 @@ from stepwave_server.core.messages import (
     Started,
     StartTimer,
     StepCompleted,
-    StepExpanded,
     StepFinished,
     StepReady,
     StepRetrying,
@@ -341,15 +340,18 @@ class Drive:
                 self.outstanding.pop(("invoke", event.step_id), None)
             case StepRetrying():
                 over = ("backoff", "total") if event.fallback else ()
-                for what in ("interrupt", "own", *over):
+                for what in ("interrupt", *over):
                     self.outstanding.pop((what, event.step_id), None)
+                own = self.outstanding.get(("own", event.step_id))
+                if (
+                    isinstance(own, StartTimer) and own.timer.attempt == event.attempt
+                ):  # not of an attempt that followed
+                    del self.outstanding["own", event.step_id]
             case StepReady():
                 self.outstanding.pop(("backoff", event.step_id), None)
             case StepFinished():
                 for what in ("invoke", "interrupt", "backoff", "total", "own", "cleanup"):
                     self.outstanding.pop((what, event.step_id), None)
-            case StepExpanded():
-                self.outstanding.pop(("invoke", event.step_id), None)
             case RunStopping():
                 self.outstanding.pop(("run", ""), None)
                 self.outstanding.pop(("cleanup", ""), None)

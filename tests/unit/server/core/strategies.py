@@ -90,14 +90,14 @@ def soak(examples: int) -> settings:
 
 
 @st.composite
-def step_lists(draw: st.DrawFn, most: int = 8, depth: int = 0) -> list[Step]:
+def step_lists(draw: st.DrawFn, most: int = 8, depth: int = 0, *, bounded: bool = True) -> list[Step]:
     """Draw the steps of a graph, declared in any order. With a `depth`, some of them become several."""
     order = draw(st.permutations([chr(ord("a") + place) for place in range(draw(st.integers(1, most)))]))
     steps = []
     for place, step_id in enumerate(order):
         deps = draw(st.lists(st.sampled_from(order[:place]), max_size=4, unique=True)) if place else []
         shape = draw(st.sampled_from(SHAPES)) if depth else ""
-        body = draw(workflows(3, depth - 1)) if "bod" in shape else None
+        body = draw(workflows(3, depth - 1, bounded=bounded)) if "bod" in shape else None
         steps.append(
             step(
                 step_id,
@@ -112,7 +112,7 @@ def step_lists(draw: st.DrawFn, most: int = 8, depth: int = 0) -> list[Step]:
                 fallback=draw(st.sampled_from(FALLBACKS)),
                 when=draw(st.sampled_from(CONDITIONS)) if depth else "",
                 over=draw(st.sampled_from(LISTS)) if "list" in shape else None,
-                at_once=draw(st.sampled_from([0, 1, 2])) if "list" in shape else 0,
+                at_once=draw(st.sampled_from([0, 1, 2])) if bounded and "list" in shape else 0,
                 body=body,
                 action=WAIT_ACTION if "wait" in shape else WORKFLOW_ACTION if "chosen" in shape else "echo",
             )
@@ -121,15 +121,15 @@ def step_lists(draw: st.DrawFn, most: int = 8, depth: int = 0) -> list[Step]:
 
 
 @st.composite
-def workflows(draw: st.DrawFn, most: int = 8, depth: int = DEEPEST) -> Workflow:
-    """Draw a workflow with any policies. With a `depth`, others are nested in it."""
-    steps = draw(step_lists(most, depth))
+def workflows(draw: st.DrawFn, most: int = 8, depth: int = DEEPEST, *, bounded: bool = True) -> Workflow:
+    """Draw a workflow with any policies. With a `depth`, others are nested in it; `bounded`: some have few places."""
+    steps = draw(step_lists(most, depth, bounded=bounded))
     ids = [step.id for step in steps]
     return flow(
         *steps,
         go_on=draw(st.booleans()),
         by_waves=draw(st.booleans()),
-        max_parallelism=draw(st.sampled_from([0, 0, 1, 2, 3])),
+        max_parallelism=draw(st.sampled_from([0, 0, 1, 2, 3])) if bounded else 0,
         timeout=draw(st.sampled_from([None, None, 3])),
         outputs=tuple(draw(st.lists(st.sampled_from(ids), max_size=2, unique=True))),
         retry=draw(st.sampled_from([None, None, None, retry(2)])),
@@ -150,9 +150,9 @@ def batches(draw: st.DrawFn, steps: Sequence[Step]) -> list[tuple[Step, ...]]:
 
 CHOSEN = [
     flow(step("x")),
-    flow(step("x"), step("y", "x"), step("z", "x", join=Join.ALL_DONE), max_parallelism=1),
+    flow(step("x"), step("y", "x"), step("z", "x", join=Join.ALL_DONE)),
     flow(step("x"), step("y", action=WAIT_ACTION), go_on=True, timeout=2, outputs=("y",)),
-    flow(step("w", action=WORKFLOW_ACTION, timeout=3), step("l", over="[1,2]", at_once=1)),
+    flow(step("w", action=WORKFLOW_ACTION, timeout=3), step("l", over="[1,2]")),
     flow(step("x", when="false"), step("y", "x", join=Join.ALL_DONE), step("z", "x"), by_waves=True),
 ]
 """Workflows that an action may choose."""

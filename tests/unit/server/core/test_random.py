@@ -11,13 +11,20 @@ from stepwave_server.core.messages import AddSteps, Input
 from stepwave_server.core.model import SECOND, FailurePolicy, Reason, State, Step, Workflow
 from stepwave_server.core.state import RunOptions
 from unit.server.core.build import flow
+from unit.server.core.build import step as a_step
 from unit.server.core.driver import EVALUATOR, Drive
 from unit.server.core.reference_scheduler import ReferenceScheduler
 from unit.server.core.strategies import batches, late_inputs, lost_attempts, next_inputs, soak, step_lists, workflows
 
 
 class ComparedRun(Drive):
-    """A run that is compared with the reference scheduler after every input."""
+    """A run that is compared with the reference scheduler after every input.
+
+    Attributes:
+        ordered: The order in which steps get their places is compared, too.
+    """
+
+    ordered = True
 
     def __init__(self, workflow: Workflow, *, is_open: bool = False) -> None:
         super().__init__(workflow, options=RunOptions(open=is_open))
@@ -29,7 +36,8 @@ class ComparedRun(Drive):
         run, model = self.run, self.model
         assert self.states() == model.state
         assert run.finished is model.run_state
-        assert list(run.dispatched) == model.places
+        assert list(run.dispatched) == model.places or not self.ordered
+        assert set(run.dispatched) == set(model.places)
         assert set(run.running) == model.running
         assert set(run.backing_off) == model.backing
         assert {step_id for step_id, step in run.steps.items() if step.original is not None} == model.fell_back
@@ -41,6 +49,12 @@ class ComparedRun(Drive):
     def interrupted(self) -> set[str]:
         """Return the steps that were interrupted for reasons other than a timeout."""
         return {one.step_id for one in self.interrupts() if one.failure.reason is not Reason.TIMEOUT}
+
+
+class NestedRun(ComparedRun):
+    """A run whose steps may become several. All its graphs have places for all their steps."""
+
+    ordered = False
 
 
 class RecoveredRun(ComparedRun):
@@ -95,10 +109,16 @@ def test_a_run_agrees_with_the_reference_scheduler(workflow: Workflow, data: st.
     feed_random_inputs(ComparedRun(workflow), data)
 
 
-@soak(300)
+@soak(150)
 @given(workflows(), st.data())
 def test_graphs_within_graphs_end_whatever_happens(workflow: Workflow, data: st.DataObject) -> None:
     feed_random_inputs(Drive(workflow), data)
+
+
+@soak(150)
+@given(workflows(bounded=False), st.data())
+def test_graphs_within_graphs_agree_with_the_reference_scheduler(workflow: Workflow, data: st.DataObject) -> None:
+    feed_random_inputs(NestedRun(workflow), data)
 
 
 @soak(250)
@@ -127,9 +147,11 @@ def test_a_growing_run_may_be_recovered_too(steps: list[Step], data: st.DataObje
     feed_random_inputs(RecoveredRun(flow(), data, is_open=True), data, additions)
 
 
-def run_with_outcomes(workflow: Workflow, failing: Sequence[str], data: st.DataObject) -> Drive:
+def run_with_outcomes(
+    workflow: Workflow, failing: Sequence[str], data: st.DataObject, *, checked: bool = True
+) -> Drive:
     """Run a workflow with given outcomes of its steps, in a given order."""
-    drive = Drive.begun(workflow)
+    drive = Drive.begun(workflow, checked=checked)
     while drive.run.finished is None:
         step_id = data.draw(st.sampled_from([*drive.waiting(), *drive.run.running]))
         if step_id not in drive.run.running:
@@ -154,6 +176,56 @@ def test_the_outcomes_of_a_workflow_without_races_do_not_depend_on_the_order(
     assert one.states() == other.states()
     assert one.result().state is other.result().state
     assert dict(one.result().outputs) == dict(other.result().outputs)
+
+
+def inlined(workflow: Workflow) -> Workflow:
+    """Return a workflow with the steps of its nested workflows in its own graph, between their dependencies.
+
+    Under `CONTINUE`, a nested workflow begins when its step's dependencies have ended as its join asks, and its step
+    ends after all its steps. So each nested step depends on a step that begins it, and a step that ends it on them all.
+    """
+    steps: list[Step] = []
+    for one in workflow.steps:
+        if one.workflow is None:
+            steps.append(one)
+            continue
+        inner = inlined(one.workflow)
+        steps.append(replace(one, id=f"{one.id}-begin", workflow=None, action="echo"))
+        for part in inner.steps:
+            deps = (f"{one.id}-begin", *(f"{one.id}-{dep}" for dep in part.depends_on))
+            steps.append(replace(part, id=f"{one.id}-{part.id}", depends_on=deps))
+        ends = (f"{one.id}-{part.id}" for part in inner.steps)
+        steps.append(Step(one.id, "echo", tuple(ends)))
+    return replace(workflow, steps=tuple(steps))
+
+
+@st.composite
+def plain_workflows(draw: st.DrawFn, depth: int = 2) -> Workflow:
+    """Draw a workflow whose steps join by `ALL` and have no policies, with others nested in it."""
+    steps: list[Step] = []
+    for name in "abcd"[: draw(st.integers(1, 4))]:
+        deps = draw(st.lists(st.sampled_from([one.id for one in steps]), max_size=2, unique=True)) if steps else []
+        body = draw(plain_workflows(depth - 1)) if depth and draw(st.booleans()) else None
+        steps.append(a_step(name, *deps, body=body))
+    return flow(*steps, go_on=True)
+
+
+@soak(60)
+@given(plain_workflows(), st.data())
+def test_nested_workflows_have_the_outcomes_of_their_steps_in_one_graph(
+    workflow: Workflow, data: st.DataObject
+) -> None:
+    nested = run_with_outcomes(workflow, [], data, checked=False)
+    leaves = [step_id for step_id, one in nested.run.steps.items() if one.inner is None]
+    failing = data.draw(st.lists(st.sampled_from(leaves), unique=True, max_size=2))
+    nested = run_with_outcomes(workflow, failing, data, checked=False)
+    flat = run_with_outcomes(inlined(workflow), [step_id.replace("/", "-") for step_id in failing], data, checked=False)
+    of_leaves = {step_id.replace("/", "-"): nested.state(step_id) for step_id in leaves if step_id in nested.run.steps}
+    for step_id, state in of_leaves.items():
+        assert flat.state(step_id) is state
+    for step_id in {*leaves} - nested.run.steps.keys():
+        assert flat.state(step_id.replace("/", "-")) is State.SKIPPED
+    assert nested.result().state is flat.result().state
 
 
 @soak(100)

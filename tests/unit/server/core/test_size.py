@@ -92,9 +92,32 @@ def cleaned_up(count: int) -> list[Step]:
     return [*steps, *(step(f"c{n}", f"s{n}", join=Join.ALL_DONE) for n in range(count))]
 
 
+def listed(count: int) -> list[Step]:
+    """Return a list of so many items, and a step after it."""
+    return [step("s0", over=items(count)), step("end", "s0")]
+
+
+def listed_few_at_once(count: int) -> list[Step]:
+    return [step("s0", over=items(count), at_once=3), step("end", "s0")]
+
+
+def listed_workflows(count: int) -> list[Step]:
+    body = flow(step("a"), step("b", "a"))
+    return [step("s0", over=items(count // 4), body=body, at_once=3), step("end", "s0")]
+
+
+def nested(count: int) -> list[Step]:
+    return [step("s0", body=flow(*ladder(count), max_parallelism=3)), step("end", "s0")]
+
+
+def items(count: int) -> str:
+    return f"[{','.join(map(str, range(count)))}]"
+
+
 Shape = Callable[[int], Sequence[Step]]
+GROWING = [listed, listed_few_at_once, listed_workflows, nested]
 each_shape = pytest.mark.parametrize(
-    "shape", [chain, chain_declared_backwards, fan_out, fan_in, race, ladder, cleaned_up]
+    "shape", [chain, chain_declared_backwards, fan_out, fan_in, race, ladder, cleaned_up, *GROWING]
 )
 
 
