@@ -305,7 +305,8 @@ class Step(_message.Message):
 
         Each item gets a child step with the id `id[0]`, `id[1]`, …, which has the step's action or workflow, input, bindings, policies
         and wave. The output of the step is the list of the children's outputs, in order. A child that fails, fails the step, by the
-        failure policy: at once, or when all children have ended. With `allow_failure`, it leaves `null` in the list.
+        failure policy: at once, or when all children have ended. With `allow_failure`, it leaves `null` in the list. `fallback` answers
+        for a child that failed, and for the whole step if its list cannot be evaluated. `total_timeout` limits the whole step.
         """
 
     @_builtins.property

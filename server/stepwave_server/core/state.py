@@ -187,23 +187,23 @@ class StepState:
     spec: Step
     index: int
     deps: tuple[str, ...]
-    scope: Scope
+    scope: Scope = field(repr=False)
     id: str
     internal: bool = False
     item: int | None = None
-    inner: Scope | None = None
-    dependents: list["StepState"] = field(default_factory=list)
+    inner: Scope | None = field(default=None, repr=False)
+    dependents: list["StepState"] = field(default_factory=list, repr=False)
     level: int = -1
     wave: int = -1
     unplaced: int = 0
     pending: int = 0
     answered: int = 0
-    blame: "StepState | None" = None
+    blame: "StepState | None" = field(default=None, repr=False)
     needed_by: int = 0
     unneeded: str = ""
     join_met: bool = False
     order: tuple[int, ...] = ()
-    gates: tuple[Scope, ...] = ()
+    gates: tuple[Scope, ...] = field(default=(), repr=False)
     held: int = 0
     dispatched: int = 0
     dropped: bool = False
