@@ -365,6 +365,7 @@ async def make(folder: Path) -> None:
         for wide in grown():
             with suppress(RunFailed):
                 await client.run(wide, {"city": "Oslo"}, run_id=wide.name)
+        await _compose(client)
         await client.start(_waiting(), run_id="waiting")
         await _wait_until_running(client, "waiting", "no")
         await client.start(_kept(), run_id="cancelled")
@@ -396,6 +397,26 @@ async def _client(path: Path) -> AsyncIterator[AsyncClient]:
     journal = SqliteJournal.open(path, clock=time.time_ns, retention=Retention())
     async with Server(settings, actions=ACTIONS, journal=journal) as server, AsyncClient(server.address) as client:
         yield client
+
+
+async def _compose(client: AsyncClient) -> None:
+    """Add steps to a run in several parts, one before the step that it depends on; and leave another run idle."""
+    await client.start(Workflow("composed"), run_id="composed", open=True)
+    first, later = Workflow("first"), Workflow("later")
+    first.step("last", answers, {"value": 1}, depends_on=["first"])
+    later.step("first", answers, {"value": 2})
+    later.for_each("list", over=[1, 2], action=answers, input={"value": later.item})
+    await client.add_steps("composed", first)
+    await client.add_steps("composed", later, seal=True)
+    await client.wait("composed")
+    async with grpc.aio.insecure_channel(client.address) as channel:
+        stub: orchestrator_pb2_grpc.OrchestratorServiceAsyncStub = orchestrator_pb2_grpc.OrchestratorServiceStub(
+            channel
+        )
+        idle = Duration(nanos=50_000_000)
+        plan = workflow_pb2.Workflow(name="idle", steps=[_step("first", "answers")])
+        await stub.StartRun(pb.StartRunRequest(workflow=plan, run_id="idle", open=True, idle_timeout=idle))
+    await client.wait("idle", check=False)
 
 
 async def _complete(client: AsyncClient) -> None:
