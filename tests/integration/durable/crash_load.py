@@ -29,7 +29,7 @@ WINDOW = 60.0
 CONNECTIONS = 8
 """The number of channels, and of SDK clients, that the runs share."""
 
-MODES = ("sdk", "attached", "detached")
+MODES = ("sdk", "attached", "detached", "composed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ class Submitted:
         mode: How its client follows it: one of `MODES`.
         given: Its input.
         cancel_after: The number of events after which the client cancels it; `None`: it does not.
+        parts: Its steps in the parts in which a planner adds them, if it is composed.
         raw_events: The encoded events, unless the client is the SDK.
         sdk_events: The events of the SDK.
         ended: Whether the client saw the end.
@@ -97,6 +98,7 @@ class Submitted:
     mode: str
     given: dict[str, float]
     cancel_after: int | None
+    parts: Sequence[Sequence[workflow_pb2.Step]] = ()
     raw_events: Sequence[bytes] = ()
     sdk_events: list[Event] = field(default_factory=list)
     ended: bool = False
@@ -214,8 +216,12 @@ class CrashLoad:
                         workflow=workflow, input=given, run_id=run.run_id, reconnect_window=seconds(WINDOW)
                     )
                 )
-            else:
+            elif run.mode == "detached":
                 await watcher.start(pb.StartRunRequest(workflow=workflow, input=given, run_id=run.run_id))
+            else:
+                await watcher.compose(
+                    pb.StartRunRequest(workflow=workflow, input=given, run_id=run.run_id, open=True), run.parts
+                )
         run.ended = True
         if not self._left():
             self._ended.set()
@@ -243,4 +249,18 @@ class CrashLoad:
 def _draw_run(run_id: str, seed: str, pauses: Sequence[float], modes: Sequence[str]) -> Submitted:
     draw = Random(f"{seed}/{run_id}")
     flow, mode, given = draw_workflow(draw, pauses), draw.choice(modes), {"seconds": draw.choice([0.0, 0.05, 0.2])}
-    return Submitted(run_id, flow, mode, given, draw.choice([None] * 9 + [draw.randint(1, 20)]))
+    parts = _draw_parts(flow, draw) if mode == "composed" else ()
+    return Submitted(run_id, flow, mode, given, draw.choice([None] * 9 + [draw.randint(1, 20)]), parts)
+
+
+def _draw_parts(flow: workflow_pb2.Workflow, draw: Random) -> list[list[workflow_pb2.Step]]:
+    """Take the steps out of a workflow, and return them in random order, in parts. An open run has no barrier."""
+    steps = draw.sample([*flow.steps], len(flow.steps))
+    flow.ClearField("steps")
+    flow.scheduling = workflow_pb2.SCHEDULING_EAGER
+    parts = []
+    while steps:
+        size = draw.randint(1, 4)
+        parts.append(steps[:size])
+        steps = steps[size:]
+    return parts

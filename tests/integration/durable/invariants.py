@@ -33,6 +33,7 @@ def check_event_order(events: Sequence[RunEvent]) -> None:
         for wave in event.run_started.waves
         for step in wave.step_ids
     ]
+    planned += [step.id for event in events for step in event.steps_added.steps]
     planned += _nested(events, ended)
     assert sorted(planned) == sorted(ended)
     assert {step_id: attempts for step_id, attempts in ended.items() if attempts} == begun

@@ -1,6 +1,7 @@
 """Clients that remember the sequence of the newest event, and resume after it when the server has died."""
 
-from collections.abc import Awaitable, Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
 import grpc
@@ -13,7 +14,7 @@ from stepwave import JSON, AsyncClient, Event, StepStarted
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
 
-__all__ = ["RawWatcher", "complete", "follow", "open_channel", "read_all"]
+__all__ = ["RawWatcher", "add_steps", "complete", "follow", "open_channel", "read_all"]
 
 SERVICE = "/stepwave.v1.OrchestratorService"
 
@@ -76,6 +77,13 @@ class RawWatcher:
         await _call(self._channel, "StartRun", request)
         await self.watch(attach=False)
 
+    async def compose(self, request: pb.StartRunRequest, parts: Iterable[Sequence[workflow_pb2.Step]]) -> None:
+        """Start an open run, add its steps, part by part, and follow it to its end."""
+        await _call(self._channel, "StartRun", request)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(add_steps(self._channel, self._run_id, parts))
+            group.create_task(self.watch(attach=False))
+
     async def watch(self, *, attach: bool) -> None:
         """Follow the run to its end, after the last event seen; `attach`: stay attached to it."""
         while not self._ended:
@@ -131,6 +139,18 @@ async def complete(channel: grpc.aio.Channel, run_id: str, step_id: str) -> None
     try:
         await _call(channel, "CompleteStep", request)
         await _call(channel, "CompleteStep", request)
+    except AioRpcError as error:
+        if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
+            raise
+
+
+async def add_steps(channel: grpc.aio.Channel, run_id: str, parts: Iterable[Sequence[workflow_pb2.Step]]) -> None:
+    """Add steps to an open run, part by part, each twice, and seal it, unless it takes no more steps meanwhile."""
+    requests = [pb.AddStepsRequest(run_id=run_id, steps=part) for part in parts]
+    try:
+        for request in (*requests, pb.AddStepsRequest(run_id=run_id, seal=True)):
+            await _call(channel, "AddSteps", request)
+            await _call(channel, "AddSteps", request)
     except AioRpcError as error:
         if error.code() is not grpc.StatusCode.FAILED_PRECONDITION:
             raise
