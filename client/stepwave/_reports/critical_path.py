@@ -33,6 +33,7 @@ _ZERO = timedelta()
 _NO_PARTS = TimeParts()
 _KINDS = tuple(PhaseKind)  # in the order of the fields of `TimeParts`; an index is faster than a kind
 _WORK, _WAITING, _BACKOFF, _BARRIER, _PLANNING, _EXTERNAL, _NESTED = range(len(_KINDS))
+_MARKED = {PhaseKind.WORK: _WORK, PhaseKind.EXTERNAL: _EXTERNAL, PhaseKind.NESTED: _NESTED}
 _FINISH = attrgetter("finish")
 _LEVEL = attrgetter("level")
 
@@ -81,7 +82,7 @@ class _Span:
     @property
     def started(self) -> bool:
         """Whether an attempt of it started, or it became several."""
-        return bool(self.track.marks) or self.track.expanded is not None
+        return bool(self.track.marks)
 
     @property
     def begun(self) -> bool:
@@ -152,7 +153,7 @@ def _span(timeline: Timeline, graph: _Graph, track: Track, deps: list[_Span], pa
     driver = min(succeeded, key=_FINISH) if any_satisfied else max(ended, key=_FINISH) if ended else None
     begin = graph.start if driver is None else driver.end
     may_begin = any_satisfied or len(ended) == len(track.deps)
-    if may_begin and timeline.state is State.RUNNING and not finish and not track.marks and track.expanded is None:
+    if may_begin and timeline.state is State.RUNNING and not finish and not track.marks:
         _set_ready(graph, track, begin, passed)
     lasts = may_begin or bool(track.marks)
     end = max(begin, track.end if track.end is not None else timeline.end if lasts else begin)
@@ -205,14 +206,10 @@ def _changes(graph: _Graph, track: Track, begin: int) -> list[tuple[int, int]]:
         found.append((_WAITING, max(begin, track.ready)))
     for time, kind, until in track.marks:
         since = max(begin, time)
-        if kind is PhaseKind.WORK:
-            found.append((_WORK, since))
-        elif kind is PhaseKind.EXTERNAL:
-            found.append((_EXTERNAL, since))
-        else:
+        if kind is PhaseKind.BACKOFF:
             found += (_BACKOFF, since), (_WAITING, max(until, since))
-    if track.expanded is not None:
-        found.append((_NESTED, max(begin, track.expanded)))
+        else:
+            found.append((_MARKED[kind], since))
     return found
 
 
@@ -256,7 +253,8 @@ def _set_slack(levels: _Levels, end: int, *, by_waves: bool) -> None:
         following = barrier
         for span in level:
             span.slack = min(span.latest, following) - span.end
-            _set_slack(span.inner, span.end + span.slack, by_waves=span.track.has_barriers)
+            inner_end = span.end if span.track.nested_end is None else span.track.nested_end
+            _set_slack(span.inner, inner_end + span.slack, by_waves=span.track.has_barriers)
             begins = span.anchor + span.slack
             for dep in span.deps:
                 if begins < dep.latest:
@@ -297,7 +295,7 @@ def _report(timeline: Timeline, waves: _Levels, path: Sequence[_Span]) -> RunRep
     spans = {span.track.step_id: span for span in _all(waves)}
     steps = {track.step_id: _step(timeline, track, spans.get(track.step_id)) for track in timeline.in_order()}
     makespan = timeline.end - timeline.start
-    idle = timeline.end - path[-1].end if path else makespan
+    idle = timeline.end - max(span.end for span in path) if path else makespan
     totals = _sum(spans.values())
     sequential = totals.work + totals.backoff + totals.external
     without_waits = _makespan(timeline, waves, barriers=timeline.by_any_waves)

@@ -6,6 +6,7 @@ Times are nanoseconds since the epoch, truncated to microseconds, so sums are ex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
+from itertools import pairwise
 from typing import NamedTuple
 
 from google.protobuf import timestamp_pb2
@@ -69,7 +70,7 @@ class Track:
         max_parallelism: The list's limit on children in flight; 0: none.
         wave: Its topological level; -1: not known yet, because an ancestor is still to be added.
         ready: When it became ready; `None`: it did not, or no event says so yet.
-        marks: The starts and failures of attempts, in order.
+        marks: The starts and failures of attempts, and that it became several, in order.
         end: When it ended; `None`: not yet.
         finish: The number of its `step_finished` event; 0: it has not ended.
     """
@@ -98,8 +99,15 @@ class Track:
     @property
     def running(self) -> bool:
         """Whether an attempt runs, by the newest mark."""
-        ended = self.finish or self.expanded is not None
-        return bool(self.marks) and not ended and self.marks[-1].kind is PhaseKind.WORK
+        return bool(self.marks) and not self.finish and self.marks[-1].kind is PhaseKind.WORK
+
+    @property
+    def nested_end(self) -> int | None:
+        """When the steps that it became had ended; `None`: not before its own end, as it needed no fallback."""
+        for mark, following in pairwise(self.marks):
+            if mark.kind is PhaseKind.NESTED:
+                return following.time
+        return None
 
     @property
     def has_barriers(self) -> bool:
@@ -233,6 +241,7 @@ def _step_expanded(timeline: Timeline, event: event_pb2.RunEvent, time: int, _: 
     if track.ready is None and body.HasField("ready_time"):
         track.ready = _nanoseconds(body.ready_time)
     track.state, track.expanded = State.RUNNING, time
+    track.marks.append(Mark(time, PhaseKind.NESTED))
     if body.HasField("workflow"):
         track.shape = _shape(body.workflow)
     if body.HasField("item_count"):

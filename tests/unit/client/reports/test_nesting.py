@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stepwave import PhaseKind, RunReport, State
-from stepwave_server.core.model import Step, Workflow
+from stepwave_server.core.model import FallbackAction, Step, Workflow
 from unit.client.reports.runs import after, export_of, parts, report_on, seconds
 from unit.client.reports.test_random import feed_random_inputs
 from unit.server.core.build import flow, step
@@ -148,6 +148,23 @@ def test_a_list_that_fails_leads_to_the_child_that_failed() -> None:
     drive.start("pages[0]")
     after(drive, 2).fail("pages[0]")
     assert report_on(drive).path == ("pages", "pages[0]")
+
+
+def test_the_fallback_of_a_list_has_the_time_after_its_children() -> None:
+    fallback = FallbackAction("other")
+    drive = Drive.begun(flow(step("pages", over="[1,2]", fallback=fallback), go_on=True))
+    drive.start("pages[0]", "pages[1]")
+    after(drive, 2).succeed("pages[0]")
+    after(drive, 1).fail("pages[1]")
+    drive.fail("pages[1]")  # its own fallback
+    after(drive, 1).start("pages")
+    after(drive, 4).succeed("pages")
+    report = report_on(drive)
+    assert report.path == ("pages", "pages[1]")
+    assert report.path_parts == parts(work=7, waiting=1)
+    assert report.steps["pages"].parts.nested == seconds(3)
+    assert report.steps["pages[0]"].slack == seconds(1)
+    assert report.peak == 2
 
 
 def test_the_text_shows_a_list_on_one_line_and_its_child_on_the_path() -> None:
