@@ -94,7 +94,7 @@ def check_against_core(drive: Drive, report: RunReport) -> None:
 
 
 @soak(250)
-@given(workflows(depth=0), st.data())
+@given(workflows(), st.data())
 def test_the_parts_of_any_run_add_up_along_a_chain_of_dependencies(workflow: Workflow, data: st.DataObject) -> None:
     drive = Drive(workflow, checked=False)
     feed_random_inputs(drive, data)
@@ -118,7 +118,7 @@ def test_the_parts_of_a_run_that_grows_add_up_too(steps: list[Step], data: st.Da
 
 
 @soak(150)
-@given(workflows(depth=0), st.data())
+@given(workflows(), st.data())
 def test_a_step_that_waits_in_a_run_under_way_has_waiting_time(workflow: Workflow, data: st.DataObject) -> None:
     drive = Drive(workflow, checked=False)
     feed_random_inputs(drive, data)
