@@ -11,7 +11,9 @@ import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+from integration.cli.forks import Fork, can_fork
 
 __all__ = ["RunningCommand", "Shell", "line_of_code", "on_terminal", "serving"]
 
@@ -56,26 +58,15 @@ class Shell:
 
     def run(self, *arguments: str, stdin: str = "", **environment: str) -> "subprocess.CompletedProcess[str]":
         """Run a command to its end."""
-        return subprocess.run(
-            [_STEPWAVE, *arguments],
-            cwd=self.folder,
-            env=self._environment(environment),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with self._open(arguments, environment, stdin=subprocess.PIPE, text=True) as process:
+            out, err = process.communicate(stdin)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def pipe(self, data: bytes, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[bytes]":
         """Run a command to its end with bytes as its standard input."""
-        return subprocess.run(
-            [_STEPWAVE, *arguments],
-            cwd=self.folder,
-            env=self._environment(environment),
-            input=data,
-            capture_output=True,
-            check=False,
-        )
+        with self._open(arguments, environment, stdin=subprocess.PIPE) as process:
+            out, err = process.communicate(data)
+        return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
     def redirect(self, redirection: str, *arguments: str, before: str = "") -> "subprocess.CompletedProcess[str]":
         """Run a command to its end with a shell's redirection. The command replaces the shell's process."""
@@ -91,17 +82,32 @@ class Shell:
     @contextmanager
     def start(self, *arguments: str, stderr: int = subprocess.PIPE, **environment: str) -> Iterator[RunningCommand]:
         """Start a command, and kill it after the body if it still runs."""
-        with subprocess.Popen(
+        with self._open(arguments, environment, stdin=subprocess.DEVNULL, stderr=stderr, text=True) as process:
+            yield RunningCommand(process)
+
+    @contextmanager
+    def _open(
+        self,
+        arguments: tuple[str, ...],
+        variables: dict[str, str],
+        *,
+        stdin: int,
+        stderr: int = subprocess.PIPE,
+        text: bool = False,
+    ) -> "Iterator[subprocess.Popen[Any]]":
+        environment = self._environment(variables)
+        start = Fork if can_fork(environment) else subprocess.Popen
+        with start(
             [_STEPWAVE, *arguments],
             cwd=self.folder,
-            env=self._environment(environment),
-            stdin=subprocess.DEVNULL,
+            env=environment,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
-            text=True,
+            text=text,
         ) as process:
             try:
-                yield RunningCommand(process)
+                yield process
             finally:
                 process.kill()
 

@@ -330,6 +330,8 @@ def _sorted(taken: dict[str, object]) -> dict[str, object]:
 
 
 def _sorted_failure(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _sorted_failure(item) for name, item in value.items()}
     if isinstance(value, list):
         return [_sorted_failure(item) for item in value]
     return replace(value, details=tuple(sorted(value.details))) if isinstance(value, Failure) else value
