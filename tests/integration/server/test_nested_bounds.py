@@ -1,0 +1,133 @@
+"""Large nested workflows, and checks that take long: what is bounded, and what does not block the event loop."""
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from integration.server.build import finished, flow, payload, reason_of, states, step, text, value_of
+from integration.server.fixture_types import Connect, Serve
+from integration.server.raw_client import RawClient
+from stepwave.v1 import workflow_pb2
+from stepwave_server.core.model import Step
+from stepwave_server.engine.evaluation import expressions
+from stepwave_server.engine.evaluation.syntax import parse
+from stepwave_server.wire.workflows import workflow as workflows
+from stepwave_server.wire.workflows.input_schema import schema_problem
+
+KIB, MIB = 1 << 10, 1 << 20
+TEXTS = '{"type": "string"}'
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> dict[str, threading.Thread]:
+    """The threads on which schemas were checked and expressions compiled, by their texts."""
+    seen: dict[str, threading.Thread] = {}
+
+    def noting(work: Callable[[str], object]) -> Callable[[str], object]:
+        def note(given: str) -> object:
+            seen[given] = threading.current_thread()
+            return work(given)
+
+        return note
+
+    monkeypatch.setattr(expressions, "_compiled", expressions._Compiled())  # earlier tests filled it
+    monkeypatch.setattr(workflows, "schema_problem", noting(schema_problem))
+    monkeypatch.setattr(expressions, "parse", noting(parse))
+    return seen
+
+
+def _with_schema(schema: str = TEXTS, given: object = "x") -> workflow_pb2.Step:
+    """Return a step with a workflow that has a schema."""
+    nested = flow(step("inner"))
+    nested.input_schema = schema
+    return workflow_pb2.Step(id="outer", workflow=nested, input=payload(given))
+
+
+def _conditions() -> Iterable[workflow_pb2.Step]:
+    """Return steps with conditions that take long to compile."""
+    return [workflow_pb2.Step(id=f"s{i}", action="noop", when=f"{i} + {'1 + ' * 100}1 > 0") for i in range(20)]
+
+
+def _off_loop(threads: dict[str, threading.Thread]) -> bool:
+    assert threads
+    return threading.main_thread() not in threads.values()
+
+
+async def test_the_schema_of_a_nested_workflow_is_checked_on_a_thread(
+    client: RawClient, threads: dict[str, threading.Thread]
+) -> None:
+    await client.run(flow(_with_schema()))
+    assert _off_loop(threads)
+
+
+async def test_the_schema_of_an_added_workflow_is_checked_on_a_thread(
+    client: RawClient, threads: dict[str, threading.Thread]
+) -> None:
+    await client.open()
+    await client.add(_with_schema(), seal=True)
+    assert _off_loop(threads)
+
+
+@pytest.mark.parametrize("key", ["inputSchema", "input_schema", "input\\u0053chema"])
+async def test_the_schema_of_a_chosen_workflow_is_checked_on_a_thread(
+    client: RawClient, threads: dict[str, threading.Thread], key: str
+) -> None:
+    chosen = f'{{"workflow": {{"name": "x", "{key}": "{{}}", "steps": [{{"id": "a", "action": "noop"}}]}}}}'
+    events = await client.run(flow(workflow_pb2.Step(id="a", action="core.workflow", input=text(chosen))))
+    assert states(events) == {"a/a": "succeeded", "a": "succeeded"}
+    assert _off_loop(threads)
+
+
+async def test_long_expressions_are_compiled_on_a_thread(
+    client: RawClient, threads: dict[str, threading.Thread]
+) -> None:
+    await client.run(flow(*_conditions()))
+    assert _off_loop(threads)
+
+
+async def test_long_expressions_of_added_steps_are_compiled_on_a_thread(
+    client: RawClient, threads: dict[str, threading.Thread]
+) -> None:
+    await client.open()
+    await client.add(*_conditions(), seal=True)
+    await client.events("open")
+    assert _off_loop(threads)
+
+
+async def test_a_large_nested_workflow_is_read_on_a_thread(client: RawClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[threading.Thread] = []
+    read = workflows.parse_step
+
+    def note(message: workflow_pb2.Step, path: str, parsed: workflows.Parsed, depth: int = 0) -> Step:
+        seen.append(threading.current_thread())
+        return read(message, path, parsed, depth)
+
+    monkeypatch.setattr(workflows, "parse_step", note)
+    nested = flow(*(step(f"s{i}") for i in range(1_001)))
+    await client.run(flow(workflow_pb2.Step(id="a", workflow=nested)))
+    assert len(seen) > 1_000
+    assert threading.main_thread() not in seen
+
+
+async def test_a_named_workflow_that_is_too_large_for_an_event_fails_its_step(
+    serve: Serve, connect: Connect, tmp_path: Path
+) -> None:
+    steps = [{"id": f"s{i}", "action": "noop", "input": "x" * 900 * KIB} for i in range(2)]
+    (tmp_path / "big.json").write_text(json.dumps({"name": "big", "steps": steps}))
+    client = connect(await serve(workflows=tmp_path))
+    small = workflow_pb2.Step(id="small", action="core.workflow", input=payload({"name": "big", "input": 1}))
+    large = workflow_pb2.Step(id="large", action="core.workflow")
+    large.input.CopyFrom(payload({"name": "big", "input": "y" * 900 * KIB}))
+    results = finished(await client.run(flow(small, large, failure_policy=workflow_pb2.FAILURE_POLICY_CONTINUE)))
+    assert value_of(results["small"].output) == {"s0": None, "s1": None}
+    assert reason_of(results["large"].failure) == "resource_exhausted"
+    assert "2,500,000 are allowed" in results["large"].failure.message
+
+
+async def test_text_that_utf_8_cannot_hold_reaches_a_chosen_workflow(client: RawClient) -> None:
+    chosen = '{"workflow": {"name": "x", "steps": [{"id": "a", "action": "core.echo"}]}, "input": "\\ud800"}'
+    events = await client.run(flow(workflow_pb2.Step(id="a", action="core.workflow", input=text(chosen))))
+    assert finished(events)["a/a"].output.json == '"\\ud800"'
