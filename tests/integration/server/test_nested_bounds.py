@@ -10,7 +10,7 @@ import pytest
 from integration.server.build import finished, flow, payload, reason_of, states, step, text, value_of
 from integration.server.fixture_types import Connect, Serve
 from integration.server.raw_client import RawClient
-from stepwave.v1 import workflow_pb2
+from stepwave.v1 import run_pb2, workflow_pb2
 from stepwave_server.core.model import Step
 from stepwave_server.engine.evaluation import expressions
 from stepwave_server.engine.evaluation.syntax import parse
@@ -131,3 +131,44 @@ async def test_text_that_utf_8_cannot_hold_reaches_a_chosen_workflow(client: Raw
     chosen = '{"workflow": {"name": "x", "steps": [{"id": "a", "action": "core.echo"}]}, "input": "\\ud800"}'
     events = await client.run(flow(workflow_pb2.Step(id="a", action="core.workflow", input=text(chosen))))
     assert finished(events)["a/a"].output.json == '"\\ud800"'
+
+
+async def test_a_nested_workflow_refuses_an_input_that_does_not_match_its_schema(client: RawClient) -> None:
+    schema = '{"properties": {"n": {"type": "integer"}}}'
+    refused = finished(await client.run(flow(_with_schema(schema, {"n": "many"}))))["outer"]
+    assert (reason_of(refused.failure), refused.failure.cause) == ("invalid_input", run_pb2.FAILURE_CAUSE_INPUT)
+    assert refused.failure.message == "its workflow refuses its input: input/n: 'many' is not of type 'integer'"
+    assert states(await client.run(flow(_with_schema(schema, {"n": 1})))) == {
+        "outer/inner": "succeeded",
+        "outer": "succeeded",
+    }
+
+
+async def test_a_nested_workflow_checks_an_input_that_it_has_by_default(client: RawClient) -> None:
+    outer = _with_schema()
+    outer.ClearField("input")
+    assert states(await client.run(flow(outer), given=1)) == {"outer": "failed"}
+
+
+async def test_a_workflow_of_a_list_checks_each_item(client: RawClient) -> None:
+    outer = _with_schema()
+    outer.ClearField("input")
+    outer.for_each.items.CopyFrom(payload(["x", 1]))
+    workflow = flow(outer, failure_policy=workflow_pb2.FAILURE_POLICY_CONTINUE)
+    ended = states(await client.run(workflow))
+    assert ended == {"outer[1]": "failed", "outer[0]/inner": "succeeded", "outer[0]": "succeeded", "outer": "failed"}
+
+
+async def test_a_chosen_workflow_refuses_an_input_that_does_not_match_its_schema(client: RawClient) -> None:
+    chosen = {"workflow": {"name": "x", "inputSchema": TEXTS, "steps": [{"id": "a", "action": "noop"}]}, "input": 1}
+    events = await client.run(flow(workflow_pb2.Step(id="a", action="core.workflow", input=payload(chosen))))
+    failure = finished(events)["a"].failure
+    assert reason_of(failure) == "invalid_input"
+    assert failure.message == "the workflow refuses its input: input: 1 is not of type 'string'"
+    assert list(states(events)) == ["a"]
+
+
+async def test_the_check_of_a_nested_input_is_bounded(client: RawClient) -> None:
+    schema = '{"items": {"anyOf": [' + '{"type": "string"}, ' * 1_000 + "true]}}"
+    failure = finished(await client.run(flow(_with_schema(schema, list(range(100))))))["outer"].failure
+    assert reason_of(failure) == "resource_exhausted"
