@@ -330,7 +330,7 @@ class LocalEngine(RunQueries):
             raise RunNotOpen(key, NEVER_OPEN)
         definition = workflow_pb2.Workflow.FromString(header.workflow)
         definition.steps.extend(await self.added_steps(key))
-        steps = await asyncio.to_thread(lambda: parse_workflow(definition, Parsed()).steps)
+        steps = await asyncio.to_thread(lambda: parse_workflow(definition, Parsed(accepted=True)).steps)
         known = {step.id: step for step in steps}
         if any(known.get(step.id) != step for step in _settled(addition, known).steps):
             raise RunNotOpen(key, "it has ended")
