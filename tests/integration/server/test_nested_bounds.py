@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from integration.server.build import finished, flow, payload, reason_of, states, step, text, value_of
+from integration.server.build import finished, flow, kind_of, payload, reason_of, states, step, text, value_of
 from integration.server.fixture_types import Connect, Serve
-from integration.server.raw_client import RawClient
+from integration.server.raw_client import RawClient, refusal
+from stepwave import Context, action
 from stepwave.v1 import run_pb2, workflow_pb2
 from stepwave_server.core.model import Step
 from stepwave_server.engine.evaluation import expressions
@@ -17,7 +18,7 @@ from stepwave_server.engine.evaluation.syntax import parse
 from stepwave_server.wire.workflows import workflow as workflows
 from stepwave_server.wire.workflows.input_schema import schema_problem
 
-KIB, MIB = 1 << 10, 1 << 20
+KIB = 1 << 10
 TEXTS = '{"type": "string"}'
 
 
@@ -172,3 +173,60 @@ async def test_the_check_of_a_nested_input_is_bounded(client: RawClient) -> None
     schema = '{"items": {"anyOf": [' + '{"type": "string"}, ' * 1_000 + "true]}}"
     failure = finished(await client.run(flow(_with_schema(schema, list(range(100))))))["outer"].failure
     assert reason_of(failure) == "resource_exhausted"
+
+
+def _large(step_id: str, *sizes: int) -> workflow_pb2.Step:
+    """Return a step with a workflow whose steps have inputs of these sizes, in KiB."""
+    steps = [step(f"s{index}", given="x" * (size * KIB)) for index, size in enumerate(sizes)]
+    return workflow_pb2.Step(id=step_id, workflow=flow(*steps))
+
+
+@action("grow")
+async def grow(context: Context, sizes: list[list[int]]) -> None:
+    """Add a step for each list, with a workflow whose steps have inputs of its sizes, in KiB."""
+    plan = [
+        {
+            "id": f"g{index}",
+            "workflow": {
+                "name": "large",
+                "steps": [
+                    {"id": f"s{i}", "action": "noop", "input": "x" * (size * KIB)} for i, size in enumerate(each)
+                ],
+            },
+        }
+        for index, each in enumerate(sizes)
+    ]
+    await context.add_steps(plan)
+
+
+async def test_added_steps_with_large_workflows_come_in_events_that_a_message_holds(
+    serve: Serve, connect: Connect
+) -> None:
+    client = connect(await serve(grow))
+    await client.open(step("planner", "grow", given={"sizes": [[900], [900], [900], [900]]}))
+    async with client.watch("open") as watch:
+        await watch.until("step_finished", "planner")
+        await client.add(seal=True)
+        events = await watch.rest()
+    assert [kind_of(event) for event in events].count("steps_added") == 5
+    assert states(events)["g3"] == "succeeded"
+
+
+async def test_an_added_step_that_no_event_could_hold_is_refused(client: RawClient) -> None:
+    await client.open()
+    refused = await refusal(client.add(step("a"), _large("b", 1_000, 1_000, 50)))
+    assert refused.fields == ["steps[1]"]
+    assert "are more than the 2,097,152 allowed" in refused.description("steps[1]")
+    await client.add(_large("b", 1_000, 1_000), seal=True)
+    assert list(states(await client.events("open"))) == ["b/s0", "b/s1", "b"]
+
+
+async def test_a_list_with_many_fixed_items_counts_with_them_in_an_event(client: RawClient) -> None:
+    def of_list(step_id: str) -> workflow_pb2.Step:
+        items = payload(["x" * 900 * KIB])
+        return workflow_pb2.Step(id=step_id, action="noop", for_each=workflow_pb2.ForEach(items=items))
+
+    await client.open()
+    await client.add(of_list("a"), of_list("b"), of_list("c"), seal=True)
+    added = [event.steps_added for event in await client.events("open") if event.HasField("steps_added")]
+    assert [len(event.steps) for event in added] == [1, 1, 1]
