@@ -397,6 +397,7 @@ class LocalEngine(RunQueries):
             StepNotWaiting: The step does not wait to be completed.
             StepCompletedBefore: The step has another outcome.
             JournalUnavailable: The journal cannot commit.
+            NotAccepting: The engine closes.
         """
         self._turn()  # decides the inputs before this one, so that the checks below are those of the decision
         if self._commit_error:
@@ -408,8 +409,11 @@ class LocalEngine(RunQueries):
     def _complete(self, run: LocalRun, completion: StepCompleted) -> bool:
         """Complete a step of a run under way. That is decided, and not committed, when this returns."""
         if check_completion(run.key, run.state, completion, paused=run.paused):
+            sequence = run.state.sequence
             run.feed(with_attempt(run.state, completion))
             self._turn()
+            if run.state.sequence == sequence and run.broken is None:  # the run takes no inputs
+                raise NotAccepting
         return True
 
     async def detach(self, key: RunKey) -> None:
