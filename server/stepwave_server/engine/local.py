@@ -380,11 +380,18 @@ class LocalEngine(RunQueries):
             run.paused = True
 
     def cancel(self, key: RunKey, reason: str) -> None:
-        """Request the cancellation of a run. A run that has ended stays unchanged."""
+        """Request the cancellation of a run. A run that has ended stays unchanged.
+
+        Raises:
+            RunNotFound: The run does not exist.
+            NotAccepting: The engine closes.
+        """
         run = self._runs.get(key)
         if run is not None:
             run.feed(CancelRequested(reason))
             self._turn()
+            if run.broken is None and run.state.stopping is None and run.state.finished is None:
+                raise NotAccepting  # the run takes no inputs
         elif not self._journal.has_ended(key):
             raise RunNotFound(key)
 
