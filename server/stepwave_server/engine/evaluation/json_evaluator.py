@@ -276,6 +276,9 @@ _ENCODE: Callable[[object], str] = simplejson.JSONEncoder(ensure_ascii=False).en
 
 
 def _dump(value: object, *, sort_keys: bool = False) -> str:
+    if isinstance(value, simplejson.RawJSON):  # a number: a list may have many
+        number: str = value.encoded_json
+        return number
     text = simplejson.dumps(value, ensure_ascii=False, sort_keys=True) if sort_keys else _ENCODE(value)
     if not text.isascii():
         try:
