@@ -297,7 +297,7 @@ class AddStepsRequest(_message.Message):
     """If true, no more steps can be added afterwards. Default: false."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_workflow_pb2.Step]:
-        """The steps to add. They may depend on steps that are added later, until the run is sealed."""
+        """The steps to add. They may depend on steps that are added later, until the run is sealed. Each has at most about 2 MiB."""
 
     def __init__(
         self,

@@ -174,8 +174,8 @@ class Workflow(_message.Message):
     max_parallelism: _builtins.int
     """The maximum number of attempts of this run in flight at once. 0 (default): as many as the server admits."""
     input_schema: _builtins.str
-    """A JSON Schema (draft 2020-12) of the run's input, as JSON text. A run whose input does not match is refused. Empty: any
-    input. At most 64 KiB.
+    """A JSON Schema (draft 2020-12) of the workflow's input, as JSON text. A run whose input does not match is refused; a step whose
+    nested workflow does not accept its input fails with `invalid_input`. Empty: any input. At most 64 KiB.
     """
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[Global___Step]:

@@ -49,7 +49,7 @@ from .messages import (
 )
 from .model import Failure, FailureCause, OnInterrupt, Reason, Skip, SkipCause, State
 from .nesting import begin, close, complete, expand_attempt, stop, time_out_own
-from .planning import addition_events, plan_events, present_for, reuse_events, was_made
+from .planning import MAX_STEP, addition_events, plan_events, present_for, reuse_events, step_weight, was_made
 from .result import run_finished
 from .retries import fail_attempt, give_up, go_on, time_out, withdraw
 from .state import CLEANUP_GRACE, MAX_INTERRUPTIONS, Agenda, RunState, Scope, StepState
@@ -295,7 +295,12 @@ def _add_steps(decider: Decider, given: AddSteps) -> None:
 
 def check_addition(run: RunState, given: AddSteps) -> list[Violation]:
     """Return every reason why steps cannot be added to an open run."""
-    return validate_addition(given.steps, present_for(run, given), run.options.limits, seal=given.seal)
+    problems = [
+        Violation(f"steps[{index}]", f"about {weight:,} bytes are more than the {MAX_STEP:,} allowed")
+        for index, step in enumerate(given.steps)
+        if (weight := step_weight(step)) > MAX_STEP
+    ]
+    return problems + validate_addition(given.steps, present_for(run, given), run.options.limits, seal=given.seal)
 
 
 def _require_made(run: RunState, given: AddSteps) -> None:

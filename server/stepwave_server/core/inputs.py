@@ -69,6 +69,18 @@ class Evaluator(Protocol):
         """
         ...
 
+    def check_input(self, schema: str, payload: Payload) -> None:
+        """Check the input of a nested workflow.
+
+        Args:
+            schema: The JSON Schema of the workflow's input, not empty.
+            payload: The input.
+
+        Raises:
+            EvaluationFailed: The input does not match the schema.
+        """
+        ...
+
     def condition(self, expression: str, values: Values) -> bool:
         """Return the value of a condition.
 

@@ -39,7 +39,8 @@ def begin(decider: Decider, step: StepState) -> None:
     """Begin a step that needs no attempt.
 
     Raises:
-        EvaluationFailed: Its list or its input cannot be evaluated, or it would become too many steps.
+        EvaluationFailed: Its list or its input cannot be evaluated, its workflow refuses the input, or it would become
+            too many steps.
     """
     run = decider.run
     if step.spec.for_each is not None:
@@ -48,11 +49,18 @@ def begin(decider: Decider, step: StepState) -> None:
         _expand(decider, step, item_count=len(items))
     elif step.spec.workflow is not None:
         _check_count(run, len(step.spec.workflow.steps))
-        input_of(run, step, decider.evaluator)  # for its failure
+        _check_input(decider, step, step.spec.workflow)
         _expand(decider, step)
     else:
         input_of(run, step, decider.evaluator)
         _wait(decider, step)
+
+
+def _check_input(decider: Decider, step: StepState, workflow: Workflow) -> None:
+    """Check that a step's nested workflow has an input, and accepts it."""
+    payload = input_of(decider.run, step, decider.evaluator)
+    if workflow.input_schema:
+        decider.evaluator.check_input(workflow.input_schema, payload)
 
 
 def _wait(decider: Decider, step: StepState) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from .messages import AddSteps, RunStarted, Started, StepsAdded, StepsReused, Wave
 from .model import (
     MAX_MESSAGE_CONTENT,
+    Blob,
     FallbackAction,
     FromExpression,
     FromInput,
@@ -15,12 +16,14 @@ from .model import (
     FromStep,
     Payload,
     Step,
+    Workflow,
     payload_size,
 )
 from .state import RunState
 from .validate import Present
 
 __all__ = [
+    "MAX_STEP",
     "OVERHEAD",
     "addition_events",
     "grouped",
@@ -28,12 +31,19 @@ __all__ = [
     "plan_events",
     "present_for",
     "reuse_events",
+    "step_weight",
     "was_made",
     "waves_of",
 ]
 
 OVERHEAD = 4
 """Bytes that a text takes beside its own, about."""
+
+OPTIONS = 40
+"""Bytes of the numbers of a step or workflow, about: its retry policy, timeouts and choices."""
+
+MAX_STEP = 2 * MAX_MESSAGE_CONTENT
+"""Bytes of an added step, about: one event holds it."""
 
 
 def plan_events(run: RunState, now: int, deadline: int | None) -> Iterator[RunStarted]:
@@ -179,7 +189,7 @@ def _batches(steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
     batch: list[Step] = []
     size = 0
     for step in steps:
-        weight = _weight(step)
+        weight = step_weight(step)
         if batch and size + weight > MAX_MESSAGE_CONTENT:
             yield tuple(batch)
             batch, size = [], 0
@@ -188,9 +198,9 @@ def _batches(steps: Sequence[Step]) -> Iterator[tuple[Step, ...]]:
     yield tuple(batch)
 
 
-def _weight(step: Step) -> int:
-    """Return the size of a step in a message, about, in bytes."""
-    texts = [step.id, step.action, *step.depends_on]
+def step_weight(step: Step) -> int:
+    """Return the size of a step in a message, about, in bytes. It is never much smaller than that."""
+    texts = [step.id, step.action, *step.depends_on, step.when, step.concurrency_key or ""]
     payloads = [step.input]
     if isinstance(step.fallback, FallbackAction):
         texts.append(step.fallback.action)
@@ -200,9 +210,27 @@ def _weight(step: Step) -> int:
     for binding in step.all_bindings:
         texts.append(binding.target)
         payloads.append(binding.default)
-        match binding.source:
-            case FromStep(step_id, path):
-                texts += [step_id, path]
-            case FromInput(text) | FromItem(text) | FromExpression(text):
-                texts.append(text)
-    return sum(len(text) + OVERHEAD for text in texts) + sum(payload_size(one) for one in payloads if one is not None)
+        texts += _texts_of(binding.source)
+    if step.for_each is not None:
+        source = step.for_each.source
+        if isinstance(source, str | Blob):
+            payloads.append(source)
+        else:
+            texts += _texts_of(source)
+    weight = OPTIONS + sum(payload_size(text) + OVERHEAD for text in texts)
+    weight += sum(payload_size(one) + OVERHEAD for one in payloads if one is not None)
+    return weight if step.workflow is None else weight + _workflow_weight(step.workflow)
+
+
+def _workflow_weight(workflow: Workflow) -> int:
+    labels = (text for label in workflow.labels.items() for text in label)
+    texts = [workflow.name, workflow.input_schema, *workflow.outputs, *labels]
+    return OPTIONS + sum(payload_size(text) + OVERHEAD for text in texts) + sum(map(step_weight, workflow.steps))
+
+
+def _texts_of(source: FromStep | FromInput | FromItem | FromExpression) -> tuple[str, ...]:
+    match source:
+        case FromStep(step_id, path):
+            return step_id, path
+        case FromInput(text) | FromItem(text) | FromExpression(text):
+            return (text,)

@@ -333,7 +333,7 @@ class LocalEngine(RunQueries):
             raise RunNotOpen(key, NEVER_OPEN)
         definition = workflow_pb2.Workflow.FromString(header.workflow)
         definition.steps.extend(await self.added_steps(key))
-        steps = await asyncio.to_thread(lambda: parse_workflow(definition, Parsed()).steps)
+        steps = await asyncio.to_thread(lambda: parse_workflow(definition, Parsed(accepted=True)).steps)
         known = {step.id: step for step in steps}
         if any(known.get(step.id) != step for step in _settled(addition, known).steps):
             raise RunNotOpen(key, "it has ended")
@@ -383,11 +383,18 @@ class LocalEngine(RunQueries):
             run.paused = True
 
     def cancel(self, key: RunKey, reason: str) -> None:
-        """Request the cancellation of a run. A run that has ended stays unchanged."""
+        """Request the cancellation of a run. A run that has ended stays unchanged.
+
+        Raises:
+            RunNotFound: The run does not exist.
+            NotAccepting: The engine closes.
+        """
         run = self._runs.get(key)
         if run is not None:
             run.feed(CancelRequested(reason))
             self._turn()
+            if run.broken is None and run.state.stopping is None and run.state.finished is None:
+                raise NotAccepting  # the run takes no inputs
         elif not self._journal.has_ended(key):
             raise RunNotFound(key)
 
@@ -400,6 +407,7 @@ class LocalEngine(RunQueries):
             StepNotWaiting: The step does not wait to be completed.
             StepCompletedBefore: The step has another outcome.
             JournalUnavailable: The journal cannot commit.
+            NotAccepting: The engine closes.
         """
         self._turn()  # decides the inputs before this one, so that the checks below are those of the decision
         if self._commit_error:
@@ -411,8 +419,11 @@ class LocalEngine(RunQueries):
     def _complete(self, run: LocalRun, completion: StepCompleted) -> bool:
         """Complete a step of a run under way. That is decided, and not committed, when this returns."""
         if check_completion(run.key, run.state, completion, paused=run.paused):
+            sequence = run.state.sequence
             run.feed(with_attempt(run.state, completion))
             self._turn()
+            if run.state.sequence == sequence and run.broken is None:  # the run takes no inputs
+                raise NotAccepting
         return True
 
     async def detach(self, key: RunKey) -> None:

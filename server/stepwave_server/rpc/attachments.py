@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from stepwave_server.core.info import RunKey
-from stepwave_server.engine.errors import RunNotFound
+from stepwave_server.engine.errors import NotAccepting, RunNotFound
 
 __all__ = ["Attachment", "Attachments"]
 
@@ -113,5 +113,5 @@ class Attachments:
 
     def _cancel_run(self, key: RunKey, reason: str) -> None:
         if self._runs.pop(key, None) is not None and not self._closed:
-            with suppress(RunNotFound):  # it has ended and was forgotten
+            with suppress(RunNotFound, NotAccepting):  # it has ended and was forgotten, or the server closes
                 self._cancel(key, reason)

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave._values.ids import new_run_id
@@ -18,6 +19,7 @@ from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.base import Engine, EngineOptions, Submission
 from stepwave_server.engine.errors import RunNotFound
+from stepwave_server.engine.evaluation.checks import expression_violations
 from stepwave_server.journal import Header
 from stepwave_server.rpc.statuses import InvalidCall, NotServed, WorkflowNotFound
 from stepwave_server.rpc.workflows import Workflows, WorkflowsError
@@ -40,6 +42,8 @@ RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 UNNAMED = "_"
 LARGE = 1_000
 """Steps above which a workflow is prepared on a thread, so that it does not block the event loop."""
+CHARACTERS = 5
+"""Characters of an expression that take about as long as a step."""
 
 Start = orchestrator_pb2.ExecuteWorkflowRequest | orchestrator_pb2.StartRunRequest
 Definition = Start | orchestrator_pb2.PlanWorkflowRequest
@@ -318,7 +322,7 @@ class Preparer:
         """
         parsed = self.parsed()
         key = parse_key(request.namespace, request.run_id, parsed)
-        if len(request.steps) > LARGE:
+        if _takes_long(request):
             steps = await asyncio.to_thread(_parse_steps, request, parsed)
         else:
             steps = _parse_steps(request, parsed)
@@ -351,12 +355,31 @@ class Preparer:
 
 
 def _parse_steps(request: orchestrator_pb2.AddStepsRequest, parsed: Parsed) -> tuple[Step, ...]:
-    return tuple(parse_step(step, f"steps[{index}]", parsed) for index, step in enumerate(request.steps))
+    steps = tuple(parse_step(step, f"steps[{index}]", parsed) for index, step in enumerate(request.steps))
+    expression_violations(steps)  # compiles them here: the check on the event loop then finds them compiled
+    return steps
 
 
-def _takes_long(message: workflow_pb2.Workflow) -> bool:
-    """Return whether the checks of a workflow and its input may block the event loop for long."""
-    return len(message.steps) > LARGE or bool(message.input_schema)
+def _takes_long(message: workflow_pb2.Workflow | orchestrator_pb2.AddStepsRequest) -> bool:
+    """Return whether the checks of steps, of their expressions and of schemas may block the event loop for long."""
+    work = 0
+    for part in _work(message):
+        work += part
+        if work > LARGE:
+            return True
+    return False
+
+
+def _work(message: workflow_pb2.Workflow | orchestrator_pb2.AddStepsRequest) -> Iterator[int]:
+    """Yield the work for each step at every depth, in plain steps. The check of a schema is long in any case."""
+    if isinstance(message, workflow_pb2.Workflow) and message.input_schema:
+        yield LARGE + 1
+    for step in message.steps:
+        bindings = chain(step.bindings, step.fallback.action.bindings)
+        texts = (step.when, step.for_each.expression, *(binding.expression for binding in bindings))
+        yield 1 + sum(map(len, texts)) // CHARACTERS
+        if step.HasField("workflow"):
+            yield from _work(step.workflow)
 
 
 def _is_repeat(existing: Header | None, definition: bytes, run_input: Payload) -> bool:

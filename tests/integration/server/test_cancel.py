@@ -8,6 +8,7 @@ from integration.server.controlled_actions import ControlledActions
 from integration.server.fixture_types import Connect, Serve
 from integration.server.raw_client import RawClient, refusal
 from stepwave.v1 import run_pb2, workflow_pb2
+from stepwave_server.app import Server
 
 
 async def test_cancelling_before_a_step_has_begun_skips_it(
@@ -139,3 +140,12 @@ async def test_a_cancelled_run_is_cancelled_although_it_has_clean_up_steps(
     await controlled.wait_started("blocked")
     await client.cancel("live")
     assert states(await client.events("live")) == {"blocked": "cancelled", "tidy": "skipped"}
+
+
+async def test_a_cancel_request_is_refused_once_the_server_closes(
+    server: Server, client: RawClient, controlled: ControlledActions
+) -> None:
+    await client.start(flow(step("a", "controlled")), run_id="run")
+    await controlled.wait_started("a")
+    await server.engine.close()
+    assert (await refusal(client.cancel("run"))).code == grpc.StatusCode.UNAVAILABLE

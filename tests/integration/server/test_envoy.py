@@ -362,3 +362,20 @@ async def test_an_input_that_its_schema_refuses_is_a_400_with_the_place(http: ht
     _, invalid = response.json()["details"]
     assert response.status_code == 400
     assert invalid["field_violations"] == [{"field": "input", "description": "input: 'name' is a required property"}]
+
+
+@pytest.mark.parametrize("step_id", ["ok", "pages[0]", "outer/ok", "many[0]/ok"])
+async def test_a_step_is_completed_by_its_path(http: httpx.AsyncClient, step_id: str) -> None:
+    waiting = {"id": "ok", "action": "core.wait"}
+    inner = {"name": "inner", "steps": [waiting]}
+    once = {"items": {"json": "[1]"}}
+    steps = {
+        "ok": waiting,
+        "pages[0]": {"id": "pages", "action": "core.wait", "for_each": once},
+        "outer/ok": {"id": "outer", "workflow": inner},
+        "many[0]/ok": {"id": "many", "workflow": inner, "for_each": once},
+    }
+    await http.post("/v1/runs", json={"run_id": "r", "workflow": {"name": "flow", "steps": [steps[step_id]]}})
+    completed = await http.post(f"/v1/runs/r/steps/{step_id}:complete", json={"output": {"json": "1"}})
+    assert completed.status_code == 200
+    assert (await http.get("/v1/runs/r")).json()["run"]["state"] == "STATE_SUCCEEDED"

@@ -271,6 +271,16 @@ async def test_a_server_that_drains_takes_steps_for_runs_under_way(
         await drain
 
 
+@pytest.mark.parametrize("serve", ["sqlite"], indirect=True)
+async def test_a_drain_leaves_a_run_that_waits_for_steps_to_the_next_server(serve: Serve, connect: Connect) -> None:
+    server = await serve(drain_timeout=3_600)
+    client = connect(server)
+    await client.open(step("a"))
+    await client.watch("open").until("step_finished", "a")
+    async with asyncio.timeout(GUARD):
+        await server.drain()
+
+
 async def test_many_steps_may_be_added_at_once(client: RawClient) -> None:
     count = 1_500  # parsed on a thread
     await client.open()

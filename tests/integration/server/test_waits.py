@@ -3,11 +3,12 @@
 import grpc
 import pytest
 
-from integration.server.build import end_of, finished, flow, payload, state_of, states, step, value_of
+from integration.server.build import end_of, finished, flow, payload, retry, state_of, states, step, value_of
 from integration.server.controlled_actions import ControlledActions
 from integration.server.raw_client import RawClient, refusal
 from stepwave.v1 import event_pb2, run_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave_server.app import Server
 
 APPROVAL = flow(step("ok", "core.wait", given={"question": "publish?"}), step("end", "core.echo", after=["ok"]))
 REJECTED = run_pb2.Failure(reason=run_pb2.FAILURE_REASON_ACTION_ERROR, message="not like this")
@@ -142,3 +143,17 @@ async def test_a_malformed_completion_is_refused(
 async def test_a_wait_fails_at_its_timeout(client: RawClient) -> None:
     events = await client.run(flow(step("ok", "core.wait", timeout=0.01)))
     assert finished(events)["ok"].failure.cause == run_pb2.FAILURE_CAUSE_ATTEMPT_TIMEOUT
+
+
+async def test_a_step_between_two_attempts_does_not_wait_now(client: RawClient) -> None:
+    await client.start(flow(step("ok", "core.wait", retry=retry(2, 20))), run_id="run")
+    await _fail(client, run_pb2.Failure(reason=run_pb2.FAILURE_REASON_ACTION_ERROR, retryable=True))
+    refused = await refusal(_complete(client, "ok"))
+    assert refused.reason == "STEP_NOT_WAITING"
+    assert refused.message == 'step "ok" of run "run" does not wait now: attempt 1 has ended, and another follows'
+
+
+async def test_an_outcome_is_refused_once_the_server_closes(server: Server, client: RawClient) -> None:
+    await client.start(flow(step("ok", "core.wait")), run_id="run")
+    await server.engine.close()
+    assert (await refusal(_complete(client, "ok"))).code == grpc.StatusCode.UNAVAILABLE

@@ -1,6 +1,7 @@
 """The workflows that `core.workflow` runs: by name, or given in its input."""
 
 import asyncio
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import simplejson
@@ -9,12 +10,19 @@ from stepwave.v1 import workflow_pb2
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.core.model import Blob, Payload, Reason, Workflow
 from stepwave_server.core.validate import Violation
+from stepwave_server.wire.workflows.input_schema import input_problems
 from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow, workflow_of_json
 
 __all__ = ["NestedWorkflows"]
 
-LARGE = 65_536
-"""Characters of an input above which it is read on a thread."""
+LARGE = 16_384
+"""Characters of an input above which it is read on a thread. So is every one with a schema, whose check takes long."""
+
+SCHEMA = re.compile(r"input_?schema|\\u", re.IGNORECASE)
+"""What is in every input with a schema: the key, or an escaped letter of it."""
+
+MAX_EXPANDED = 2_500_000
+"""Bytes of a workflow and its input together: one event holds both, and no message is larger than 3 MiB."""
 
 KEYS = frozenset({"name", "workflow", "input"})
 
@@ -40,37 +48,67 @@ class NestedWorkflows:
         self._named = named
         self._check = check
         self._max_bytes = max_bytes
+        self._known: dict[str, tuple[Workflow, int]] = {}  # named workflows, with their sizes: they never change
 
     async def choose(self, given: Payload) -> tuple[Workflow, Payload]:
         """Return the workflow that the input of an attempt asks for, and its input.
 
         Raises:
-            ActionFailed: There is no such workflow, or it cannot run here.
+            ActionFailed: There is no such workflow, it cannot run here, or its schema refuses the input.
         """
-        if isinstance(given, str) and len(given) > LARGE:
+        if self._takes_long(given):
             return await asyncio.to_thread(self._choose, given)
         return self._choose(given)
 
+    def _takes_long(self, given: Payload) -> bool:
+        """Say whether the choice may block the event loop for long."""
+        if isinstance(given, Blob):
+            return False
+        if len(given) > LARGE or SCHEMA.search(given):
+            return True
+        name = _members(given).get("name")
+        if name is None:
+            return False
+        known = self._known.get(_text(name))
+        return known is None or bool(known[0].input_schema)
+
     def _choose(self, given: Payload) -> tuple[Workflow, Payload]:
         members = _members(given)
+        workflow, size = self._workflow(members)
+        nested_input = members.get("input", "null")
+        size += len(nested_input.encode())
+        if size > MAX_EXPANDED:
+            message = f"the workflow and its input have {size:,} bytes, and {MAX_EXPANDED:,} are allowed"
+            raise ActionFailed(Reason.RESOURCE_EXHAUSTED, message)
+        if problems := input_problems(workflow.input_schema, nested_input):
+            raise _invalid(f"the workflow refuses its input: {'; '.join(problems[:MAX_SHOWN])}")
+        return workflow, nested_input
+
+    def _workflow(self, members: Mapping[str, str]) -> tuple[Workflow, int]:
+        """Return the workflow, and its size in bytes. A named one is checked once."""
+        if ("name" in members) == ("workflow" in members):
+            raise _invalid("the input needs either `name` or `workflow`")
+        if "workflow" in members:
+            try:
+                message = workflow_of_json(members["workflow"])
+            except ValueError as error:
+                raise _invalid(f"workflow: {error}") from error
+            return self._checked(message)
+        name = _text(members["name"])
+        if name not in self._known:
+            try:
+                self._known[name] = self._checked(self._named(name))
+            except LookupError as error:
+                raise ActionFailed(Reason.NOT_FOUND, str(error.args[0])) from error
+        return self._known[name]
+
+    def _checked(self, message: workflow_pb2.Workflow) -> tuple[Workflow, int]:
         parsed = Parsed(self._max_bytes)
-        workflow = parse_workflow(self._message(members), parsed)
+        workflow = parse_workflow(message, parsed)
         problems = [*parsed.invalid, *parsed.unsupported] or self._check(workflow)
         if problems:
             raise _invalid(f"the workflow cannot run: {_summary(problems)}")
-        return workflow, members.get("input", "null")
-
-    def _message(self, members: Mapping[str, str]) -> workflow_pb2.Workflow:
-        if ("name" in members) == ("workflow" in members):
-            raise _invalid("the input needs either `name` or `workflow`")
-        try:
-            if "workflow" in members:
-                return workflow_of_json(members["workflow"])
-            return self._named(_text(members["name"]))
-        except LookupError as error:
-            raise ActionFailed(Reason.NOT_FOUND, str(error.args[0])) from error
-        except ValueError as error:
-            raise _invalid(f"workflow: {error}") from error
+        return workflow, message.ByteSize()
 
 
 def _members(given: Payload) -> dict[str, str]:
@@ -80,7 +118,16 @@ def _members(given: Payload) -> dict[str, str]:
         raise _invalid("the input must be an object with `name` or `workflow`, and perhaps `input`")
     if unknown := sorted(value.keys() - KEYS):
         raise _invalid(f"unknown key of the input: {', '.join(map(repr, unknown))}; it has {', '.join(sorted(KEYS))}")
-    return {key: simplejson.dumps(member, ensure_ascii=False) for key, member in value.items()}
+    return {key: _dump(member) for key, member in value.items()}
+
+
+def _dump(value: object) -> str:
+    text: str = simplejson.dumps(value, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate has no UTF-8 form: escape it
+        text = simplejson.dumps(value)
+    return text
 
 
 def _load(text: str) -> object:

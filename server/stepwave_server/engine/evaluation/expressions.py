@@ -9,9 +9,10 @@ take quadratic time, it orders the keys of maps at random, and it cannot be stop
 """
 
 import math
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import lru_cache
+from threading import Lock
 
 import cel
 
@@ -39,8 +40,9 @@ from .syntax import (
 
 __all__ = ["Expression", "SyntaxProblem", "ValueMissing", "compile_expression"]
 
-MAX_CACHED = 256
-"""Compiled expressions that are cached."""
+MAX_CACHED = 500_000
+"""Characters of the expressions whose compiled forms are cached: as many as one request may have, so that what its
+check has compiled, the steps find compiled. They take up to 60 MB."""
 
 MAX_SHOWN = 100
 """Characters of an expression that a failure shows."""
@@ -101,13 +103,48 @@ class Expression:
         return f"the expression `{shown}` cannot be evaluated: {reason}"
 
 
-@lru_cache(MAX_CACHED)
+class _Compiled:
+    """The compiled forms of the expressions that were used last. Threads may share it."""
+
+    def __init__(self) -> None:
+        self._forms: OrderedDict[str, Expression] = OrderedDict()
+        self._characters = 0
+        self._lock = Lock()
+
+    def get(self, text: str) -> Expression | None:
+        with self._lock:
+            found = self._forms.get(text)
+            if found is not None:
+                self._forms.move_to_end(text)
+            return found
+
+    def add(self, expression: Expression) -> None:
+        with self._lock:
+            if expression.text not in self._forms:
+                self._characters += len(expression.text)
+            self._forms[expression.text] = expression
+            while self._characters > MAX_CACHED:
+                text, _ = self._forms.popitem(last=False)
+                self._characters -= len(text)
+
+
+_compiled = _Compiled()
+
+
 def compile_expression(text: str) -> Expression:
     """Return the compiled form of a text.
 
     Raises:
         SyntaxProblem: It is no expression, or names what does not exist. The message says what is wrong.
     """
+    found = _compiled.get(text)
+    if found is None:
+        found = _compile(text)
+        _compiled.add(found)
+    return found
+
+
+def _compile(text: str) -> Expression:
     if len(text) > MAX_EXPRESSION:
         raise SyntaxProblem(f"{len(text):,} characters are more than the {MAX_EXPRESSION:,} allowed")
     compiler = Compiler()

@@ -23,6 +23,7 @@ from stepwave_server.core.model import (
     Step,
     payload_size,
 )
+from stepwave_server.wire.workflows.input_schema import TookTooLong, nested_input_problems
 
 from .expressions import SyntaxProblem, ValueMissing, compile_expression
 from .operations import named
@@ -32,6 +33,9 @@ __all__ = ["JsonEvaluator"]
 
 MAX_PARSED = 4
 """Parsed outputs that are cached during a decision. A parsed output takes about fifty times the memory of its text."""
+
+MAX_PROBLEMS = 5
+"""Problems of an input that a failure shows."""
 
 MAX_SHOWN = 100
 """Characters of a condition that a failure shows."""
@@ -82,6 +86,16 @@ class JsonEvaluator:
             return ""
         text = _dump(found, sort_keys=True)
         return text if len(text) <= MAX_KEY else hashlib.sha256(text.encode()).hexdigest()
+
+    def check_input(self, schema: str, payload: Payload) -> None:
+        """Check the input of a nested workflow; see `core.inputs.Evaluator`."""
+        try:
+            problems = nested_input_problems(schema, payload)
+        except TookTooLong:
+            message = "its input is too large, or its workflow's input schema too long, for a check"
+            raise EvaluationFailed(message, Reason.RESOURCE_EXHAUSTED) from None
+        if problems:
+            raise EvaluationFailed(f"its workflow refuses its input: {'; '.join(problems[:MAX_PROBLEMS])}")
 
     def forget(self) -> None:
         """Clear the cache of parsed outputs."""
@@ -262,6 +276,9 @@ _ENCODE: Callable[[object], str] = simplejson.JSONEncoder(ensure_ascii=False).en
 
 
 def _dump(value: object, *, sort_keys: bool = False) -> str:
+    if isinstance(value, simplejson.RawJSON):  # a number: a list may have many
+        number: str = value.encoded_json
+        return number
     text = simplejson.dumps(value, ensure_ascii=False, sort_keys=True) if sort_keys else _ENCODE(value)
     if not text.isascii():
         try:

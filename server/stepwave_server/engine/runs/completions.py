@@ -74,7 +74,11 @@ def _why_not(step: StepState) -> str:
         return f'runs over a list: complete its children, such as "{step.id}[0]"'
     if step.spec.action != WAIT_ACTION:
         return _other_action(step.spec.action)
-    return "does not wait yet: it has not started" if step.original is None else "does not wait any more"
+    if step.original is not None:
+        return "does not wait any more"
+    if step.attempt:
+        return f"does not wait now: attempt {step.attempt} has ended, and another follows"
+    return "does not wait yet: it has not started"
 
 
 def _other_action(action: str) -> str:

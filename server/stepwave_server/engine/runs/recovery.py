@@ -76,7 +76,7 @@ def restore(unfinished: Unfinished) -> RestoredRun:
 
 
 def _fold(unfinished: Unfinished) -> RestoredRun:
-    header, parsed = unfinished.header, Parsed()
+    header, parsed = unfinished.header, Parsed(accepted=True)
     workflow = parse_workflow(workflow_pb2.Workflow.FromString(header.workflow), parsed)
     if parsed.unsupported:
         raise UnsupportedRun("; ".join(f"{problem.field}: {problem.description}" for problem in parsed.unsupported))

@@ -224,14 +224,15 @@ class LocalRun:
     def stalled(self) -> bool:
         """Whether it makes no progress on this server, and the next server can continue it as well.
 
-        It is paused, its actions are missing, or it waits to be completed from outside and its journal is durable.
+        It is paused, its actions are missing, or its journal is durable and it waits for someone: to complete a step,
+        or to add steps.
         """
         if self.paused:
             return True
         if self.broken is not None or self.attempts or self.state.backing_off:
             return False
-        waits = self._services.journal.durable and any(step.waits for step in self.state.running.values())
-        return waits or bool(self.attempts.missing)
+        waits = self.state.idle or any(step.waits for step in self.state.running.values())
+        return (waits and self._services.journal.durable) or bool(self.attempts.missing)
 
     @property
     def committed(self) -> int:

@@ -228,7 +228,7 @@ def _step(message: workflow_pb2.Step) -> Step:
     Raises:
         ValueError: This version does not support a field of the step.
     """
-    parsed = Parsed()
+    parsed = Parsed(accepted=True)
     step = parse_step(message, f'step "{message.id}"', parsed)
     for problem in parsed.unsupported:
         raise ValueError(f"{problem.field}: {problem.description}")
@@ -237,7 +237,7 @@ def _step(message: workflow_pb2.Step) -> Step:
 
 def _workflow(message: workflow_pb2.Workflow) -> Workflow:
     """Return a nested workflow. It was valid when it was recorded; see `_step`."""
-    parsed = Parsed()
+    parsed = Parsed(accepted=True)
     workflow = parse_workflow(message, parsed)
     for problem in parsed.unsupported:
         raise ValueError(f"{problem.field}: {problem.description}")

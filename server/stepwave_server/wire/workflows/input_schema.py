@@ -1,7 +1,8 @@
 """Checks a run's input against the JSON Schema (draft 2020-12) of its workflow.
 
 Schemas and inputs come from callers, so every check is bounded. References to other schemas are never fetched. Regular
-expressions take linear time: they are those of Rust, by the package `cel`. A check takes at most `MAX_TIME`.
+expressions take linear time: they are those of Rust, by the package `cel`. A check takes at most `MAX_TIME`, or does at
+most `MAX_WORK`: the scheduler makes its decisions again, so the same check must end in the same way.
 """
 
 import json
@@ -24,13 +25,16 @@ from referencing.jsonschema import DRAFT202012
 from stepwave._values.json import json_problem, pointer
 from stepwave_server.core.model import Blob, Payload
 
-__all__ = ["input_problems", "schema_problem"]
+__all__ = ["TookTooLong", "input_problems", "nested_input_problems", "schema_problem"]
 
 MAX_SCHEMA_BYTES = 64 * 1024
 """Bytes of a schema."""
 
 MAX_TIME = 3.0
 """Seconds of processor time for a check. Callers check on a thread, so that the event loop goes on."""
+
+MAX_WORK = 50_000
+"""Work of the check of a nested workflow's input, in keywords: about 0.2 seconds. It is made on the event loop."""
 
 MAX_PROBLEMS = 20
 """Problems of an input that are listed."""
@@ -39,11 +43,12 @@ MAX_TEXT = 200
 """Characters of a place, and of a description."""
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
+NO_BLOB = "input: must be JSON: the workflow has an input schema"
 UNSUPPORTED = frozenset({"unevaluatedItems", "unevaluatedProperties"})
 """Keywords that are refused: the validator takes quadratic time for them."""
 
 _MATCHES = cel.compile("text.matches(pattern)")
-_deadline: ContextVar[float] = ContextVar("_deadline")
+_spend: ContextVar[Callable[[int], None]] = ContextVar("_spend")
 
 # The validator's types are not generic: schemas, instances and the values of keywords can be any JSON.
 _Keyword: TypeAlias = Callable[[Any, Any, Any, Any], Iterable[ValidationError] | None]
@@ -53,8 +58,8 @@ class _Refused(Exception):
     """Raised when a schema cannot be used; the message says why."""
 
 
-class _TookTooLong(Exception):
-    """Raised when a check exceeds its time."""
+class TookTooLong(Exception):
+    """Raised when a check exceeds its bound."""
 
 
 def schema_problem(text: str) -> str:
@@ -77,15 +82,34 @@ def input_problems(schema: str, payload: Payload) -> list[str]:
     if not schema:
         return []
     if isinstance(payload, Blob):
-        return ["input: must be JSON: the workflow has an input schema"]
+        return [NO_BLOB]
     validator, _ = _compiled(schema)
     if validator is None:
         return []
     try:
-        with _bounded():
-            errors = list(islice(validator.iter_errors(json.loads(payload)), MAX_PROBLEMS + 1))
-    except _TookTooLong:
+        with _bounded(_timer()):
+            return _problems(validator, payload)
+    except TookTooLong:
         return [f"input: the check against the workflow's input schema took longer than {MAX_TIME:g} s"]
+
+
+def nested_input_problems(schema: str, payload: Payload) -> list[str]:
+    """Return why an input does not match a schema. Equal arguments lead to equal results; see `input_problems`.
+
+    Raises:
+        TookTooLong: The check would be more than `MAX_WORK`.
+    """
+    if not schema:
+        return []
+    if isinstance(payload, Blob):
+        return [NO_BLOB]
+    with _bounded(_counter()):
+        return _problems(_validator(schema), payload)
+
+
+def _problems(validator: Draft202012Validator, payload: str) -> list[str]:
+    try:
+        errors = list(islice(validator.iter_errors(json.loads(payload)), MAX_PROBLEMS + 1))
     except RecursionError:
         return ["input: is nested too deeply for the workflow's input schema, or the schema's references never end"]
     problems = [_problem(error) for error in errors[:MAX_PROBLEMS]]
@@ -112,15 +136,21 @@ def _compiled(text: str) -> tuple[Draft202012Validator | None, str]:
         return None, problem
     schema = json.loads(text)
     try:
-        with _bounded():
+        with _bounded(_timer()):
             _check(schema)
     except _Refused as error:
         return None, _clean(str(error))
-    except _TookTooLong:
+    except TookTooLong:
         return None, f"the check of the schema took longer than {MAX_TIME:g} s"
     except RecursionError:
         return None, "is nested too deeply"
-    return _Validator(schema, registry=Registry()), ""
+    return _validator(text), ""
+
+
+@lru_cache(64)
+def _validator(text: str) -> Draft202012Validator:
+    """Return the validator of a schema that was accepted before."""
+    return _Validator(json.loads(text), registry=Registry())
 
 
 def _check(schema: Any) -> None:
@@ -141,7 +171,7 @@ def _check(schema: Any) -> None:
 
 
 def _check_subschemas(schema: Any, resolver: Any) -> None:
-    _check_time()
+    _spend.get()(1)
     if not isinstance(schema, Mapping):
         return
     resolver = resolver.in_subresource(DRAFT202012.create_resource(schema))
@@ -164,32 +194,63 @@ def _check_reference(reference: str, resolver: Any) -> None:
 
 
 @contextmanager
-def _bounded() -> Iterator[None]:
-    """Bound the time of a check inside."""
-    token = _deadline.set(time.thread_time() + MAX_TIME)
+def _bounded(spend: Callable[[int], None]) -> Iterator[None]:
+    """Bound the check inside."""
+    token = _spend.set(spend)
     try:
         yield
     finally:
-        _deadline.reset(token)
+        _spend.reset(token)
 
 
-def _check_time() -> None:
-    if time.thread_time() > _deadline.get():
-        raise _TookTooLong
+def _timer() -> Callable[[int], None]:
+    """Return a bound by time."""
+    deadline = time.thread_time() + MAX_TIME
+
+    def spend(work: int) -> None:
+        if time.thread_time() > deadline:
+            raise TookTooLong
+
+    return spend
 
 
-def _timed(keyword: _Keyword) -> _Keyword:
-    """Return a keyword of the validator that stops when the check exceeds its time."""
+def _counter() -> Callable[[int], None]:
+    """Return a bound by work, which does not depend on the machine."""
+    left = MAX_WORK
+
+    def spend(work: int) -> None:
+        nonlocal left
+        left -= work
+        if left < 0:
+            raise TookTooLong
+
+    return spend
+
+
+def _work(name: str, value: Any, instance: Any) -> int:
+    """Return the work of a keyword itself, without that of the keywords below it."""
+    match instance:
+        case list() | dict():
+            work = 1 + len(instance) // 4
+        case str():
+            work = 1 + len(instance) // 1_000
+        case _:
+            work = 1
+    return work + len(repr(value)) // 50 if name in ("const", "enum") else work
+
+
+def _timed(name: str, keyword: _Keyword) -> _Keyword:
+    """Return a keyword of the validator that stops when the check exceeds its bound."""
 
     def checked(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-        _check_time()
+        _spend.get()(_work(name, value, instance))
         yield from keyword(validator, value, instance, schema) or ()
 
     return checked
 
 
 def _matches(pattern: str, text: str) -> bool:
-    _check_time()
+    _spend.get()(1 + len(text) // 1_000)
     try:
         return bool(_MATCHES.execute({"pattern": _clean(pattern), "text": _clean(text)}))
     except RuntimeError as error:
@@ -231,7 +292,9 @@ def _unique_items(validator: Any, unique: bool, instance: Any, schema: Any) -> I
     if unique and validator.is_type(instance, "array"):
         seen: dict[str, int] = {}
         for index, item in enumerate(instance):
-            first = seen.setdefault(json.dumps(_comparable(item), sort_keys=True), index)
+            text = json.dumps(_comparable(item), sort_keys=True)
+            _spend.get()(len(text) // 50)
+            first = seen.setdefault(text, index)
             if first != index:
                 yield ValidationError(f"the items {first} and {index} are equal")
                 return
@@ -252,7 +315,7 @@ def _comparable(value: Any) -> Any:
 _Validator: type[Draft202012Validator] = extend(  # type: ignore[no-untyped-call] # the stubs have no types for it
     Draft202012Validator,
     {
-        name: _timed(keyword)
+        name: _timed(name, keyword)
         for name, keyword in {
             **Draft202012Validator.VALIDATORS,
             "pattern": _pattern,

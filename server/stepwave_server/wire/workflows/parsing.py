@@ -45,6 +45,9 @@ E = TypeVar("E", bound=Enum)
 MAX_EXPRESSION = 4_096
 """Characters of an expression."""
 
+MAX_SCHEMA_TIME = 10.0
+"""Seconds of processor time for the checks of all schemas of a request."""
+
 MAX_DURATION = 36_525 * 24 * 3600 * SECOND
 """Nanoseconds in a duration. Longer ones lead to times that no timestamp can hold."""
 
@@ -55,11 +58,15 @@ class Parsed:
 
     Attributes:
         max_payload_bytes: Bytes that a payload may have.
+        accepted: The workflow was accepted before, so that its schemas are not checked again.
+        schema_time: Seconds of processor time that are left for checks of schemas.
         invalid: Malformed fields.
         unsupported: Fields and values that this server does not support yet.
     """
 
     max_payload_bytes: int = MAX_PAYLOAD_BYTES
+    accepted: bool = False
+    schema_time: float = field(default=MAX_SCHEMA_TIME, compare=False)
     invalid: list[Violation] = field(default_factory=list)
     unsupported: list[Violation] = field(default_factory=list)
 

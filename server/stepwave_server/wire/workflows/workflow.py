@@ -1,5 +1,7 @@
 """Workflows and steps: messages to values of the core, with every problem reported; and back to messages."""
 
+import time
+
 from google.protobuf import json_format
 
 from stepwave.v1 import workflow_pb2
@@ -18,6 +20,7 @@ from stepwave_server.wire.values import fill_duration, fill_payload
 from .failure_policies import fill_fallback, fill_retry, parse_fallback, parse_retry
 from .input_schema import schema_problem
 from .parsing import (
+    MAX_SCHEMA_TIME,
     Parsed,
     fill_binding,
     fill_for_each,
@@ -92,8 +95,7 @@ def _parse_workflow(message: workflow_pb2.Workflow, prefix: str, parsed: Parsed,
         if descriptor.name not in SUPPORTED_FIELDS:
             parsed.refuse(prefix + descriptor.name)
     _check_labels(message, prefix, parsed)
-    if message.input_schema and (problem := schema_problem(message.input_schema)):
-        parsed.blame(f"{prefix}input_schema", problem)
+    _check_schema(message.input_schema, f"{prefix}input_schema", parsed)
     has, policy, timeout = message.HasField, f"{prefix}failure_policy", f"{prefix}timeout"
     steps = enumerate(message.steps)
     return Workflow(
@@ -214,6 +216,18 @@ def fill_workflow(message: workflow_pb2.Workflow, workflow: Workflow) -> None:
     if workflow.retry is not None:
         fill_retry(message.retry, workflow.retry)
     message.input_schema = workflow.input_schema
+
+
+def _check_schema(schema: str, path: str, parsed: Parsed) -> None:
+    if not schema or parsed.accepted:
+        return
+    if parsed.schema_time <= 0:
+        parsed.blame(path, f"the checks of all schemas take longer than {MAX_SCHEMA_TIME:g} s")
+        return
+    start = time.thread_time()
+    if problem := schema_problem(schema):
+        parsed.blame(path, problem)
+    parsed.schema_time -= time.thread_time() - start
 
 
 def _check_labels(message: workflow_pb2.Workflow, prefix: str, parsed: Parsed) -> None:

@@ -61,6 +61,9 @@ class Strict:
     def input_of(self, step: Step, values: Values, max_bytes: int | None = None) -> Payload:
         raise EvaluationFailed("the input is too large", Reason.RESOURCE_EXHAUSTED)
 
+    def check_input(self, schema: str, payload: Payload) -> None:
+        raise AssertionError("no workflow has a schema")
+
     def condition(self, expression: str, values: Values) -> bool:
         raise AssertionError("no step has a condition")
 
@@ -73,6 +76,9 @@ class Bounded:
 
     def input_of(self, step: Step, values: Values, max_bytes: int | None = None) -> Payload:
         return str(max_bytes)
+
+    def check_input(self, schema: str, payload: Payload) -> None:
+        raise AssertionError("no workflow has a schema")
 
     def condition(self, expression: str, values: Values) -> bool:
         raise AssertionError("no step has a condition")

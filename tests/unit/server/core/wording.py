@@ -55,6 +55,10 @@ class OtherWords:
         with _reworded():
             return self._evaluator.input_of(step, values, max_bytes)
 
+    def check_input(self, schema: str, payload: Payload) -> None:
+        with _reworded():
+            self._evaluator.check_input(schema, payload)
+
     def condition(self, expression: str, values: Values) -> bool:
         with _reworded():
             return self._evaluator.condition(expression, values)

@@ -57,6 +57,9 @@ class NoInput:
             raise EvaluationFailed("no such value")
         return "null"
 
+    def check_input(self, schema: str, payload: Payload) -> None:
+        raise AssertionError("no workflow has a schema")
+
     def condition(self, expression: str, values: Values) -> bool:
         raise AssertionError("no step has a condition")
 

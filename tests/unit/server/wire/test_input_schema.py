@@ -6,7 +6,12 @@ import socket
 import pytest
 
 from stepwave_server.core.model import Blob
-from stepwave_server.wire.workflows.input_schema import input_problems, schema_problem
+from stepwave_server.wire.workflows.input_schema import (
+    TookTooLong,
+    input_problems,
+    nested_input_problems,
+    schema_problem,
+)
 
 SEARCH = json.dumps(
     {
@@ -133,3 +138,21 @@ def test_the_keywords_of_this_server_find_what_they_should(schema: object, value
 @pytest.mark.parametrize("value", [[1, True, "1", [1], 0, False], [], "text"])
 def test_items_that_differ_are_unique(value: object) -> None:
     assert _problems({"uniqueItems": True}, value) == []
+
+
+def test_the_check_of_a_nested_input_does_the_same_work_at_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stepwave_server.wire.workflows.input_schema.MAX_TIME", 0.0)
+    schema = '{"type": "array", "items": {"type": "object", "properties": {"a": {"type": "integer"}}}}'
+    assert nested_input_problems(schema, json.dumps([{"a": 1}] * 5_000)) == []
+    with pytest.raises(TookTooLong):
+        nested_input_problems(schema, json.dumps([{"a": 1}] * 50_000))
+
+
+@pytest.mark.parametrize(
+    "keyword", [{"uniqueItems": True}, {"items": {}}, {"enum": [list(range(9_000))]}, {"additionalProperties": {}}]
+)
+def test_keywords_that_read_all_of_an_input_count_for_more(keyword: object) -> None:
+    schema = json.dumps({"anyOf": [*([{"allOf": [keyword, {"type": "string"}]}] * 1_000), {}]})
+    value = {str(i): i for i in range(10_000)} if "additionalProperties" in str(keyword) else list(range(10_000))
+    with pytest.raises(TookTooLong):
+        nested_input_problems(schema, json.dumps(value))

@@ -331,6 +331,20 @@ def test_a_schema_that_is_none_is_reported() -> None:
     ]
 
 
+def test_the_schemas_of_an_accepted_workflow_are_not_checked_again() -> None:
+    parsed = Parsed(accepted=True)
+    parse_workflow(workflow_pb2.Workflow(name="flow", input_schema='{"type":"text"}'), parsed)
+    assert not parsed.invalid
+
+
+def test_the_time_for_the_checks_of_all_schemas_of_a_request_is_bounded() -> None:
+    parsed = Parsed(schema_time=1e-9)
+    for problems in (0, 1):  # the first check uses the time up
+        parse_workflow(workflow_pb2.Workflow(name="flow", input_schema=f'{{"title":"{problems}"}}'), parsed)
+        assert len(parsed.invalid) == problems
+    assert parsed.invalid[0].description == "the checks of all schemas take longer than 10 s"
+
+
 def test_an_unknown_field_of_a_nested_workflow_is_reported_at_its_place() -> None:
     step = workflow_pb2.Step.FromString(b"\x0a\x01a\x12\x04noop\xf8\x3f\x01")  # field 1023, a varint
     message = _nested(workflow_pb2.Workflow(name="inner", steps=[step]), 2)
