@@ -49,14 +49,18 @@ def take_streams(descriptors: list[int]) -> None:
     for target, descriptor in enumerate(descriptors):
         os.dup2(descriptor, target)
         os.close(descriptor)
-    sys.stdin = open(0, encoding="utf-8", newline="\n", closefd=False)  # noqa: SIM115 - open until the process ends
-    sys.stdout = open(1, "w", encoding="utf-8", newline="\n", closefd=False)  # noqa: SIM115 - as above
-    sys.stderr = open(2, "w", 1, "utf-8", "backslashreplace", "\n", closefd=False)  # noqa: SIM115 - as above
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(0, encoding="utf-8", newline="\n", closefd=False),  # noqa: SIM115 - open until the process ends
+        open(1, "w", encoding="utf-8", newline="\n", closefd=False),  # noqa: SIM115 - as above
+        open(2, "w", 1, "utf-8", "backslashreplace", "\n", closefd=False),  # noqa: SIM115 - as above
+    )
+    for name in ("stdin", "stdout", "stderr"):
+        setattr(sys, f"__{name}__", getattr(sys, name))
 
 
 def main() -> None:
     """Import the modules, then serve; in a fork, run the command."""
-    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"  # as the command says before it imports gRPC
+    os.environ |= {"GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "NONE"}  # as a command says before its imports
     for module in MODULES:
         import_module(module)
     gc.freeze()  # a collection in a fork would copy the pages of all these modules

@@ -18,7 +18,7 @@ from typing import AnyStr
 __all__ = ["Fork", "can_fork"]
 
 _PR_SET_CHILD_SUBREAPER = 36
-_READ_AT_START = ("PYTHON", "LC_", "LANG", "TZ", "OTEL_")
+_READ_AT_START = ("PYTHON", "LC_", "LANG", "TZ", "GRPC_", "OTEL_")
 """How the names of variables begin that an interpreter or an import reads."""
 
 

@@ -61,9 +61,9 @@ def test_an_export_that_cannot_be_read_exits_with_2(tmp_path: Path) -> None:
 
 
 def test_the_name_of_a_workflow_goes_before_the_prefix_of_a_run(shell: Shell) -> None:
-    shell.run("run", "greeting", "--input", '{"name": "ann"}', "--run-id", "greeting-1")
+    shell.run("run", "greeting", "--input", '{"name": "ann"}', "--run-id", "greeting_1")
     assert shell.run("graph", "greeting").stdout == PLAN
-    assert "%% greeting-1: greeting  succeeded" in shell.run("graph", "greeting-").stdout
+    assert "%% greeting_1: greeting  succeeded" in shell.run("graph", "greeting_").stdout
 
 
 @pytest.mark.parametrize(

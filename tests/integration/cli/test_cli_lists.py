@@ -62,7 +62,7 @@ def test_stopping_runs_are_found_behind_newer_runs_that_continue(shell: Shell) -
 
 
 def test_a_closed_pipe_is_no_error(shell: Shell) -> None:
-    with shell.start("runs") as started:
+    with shell.start("actions") as started:  # its output does not depend on the tests before
         assert started.process.stdout is not None
         assert started.process.stderr is not None
         started.process.stdout.close()
