@@ -159,7 +159,10 @@ class Queries:
         parts = await self._link.read_all(EXPORT, request)
         if not parts:
             raise ServerError(f"run {run_id!r}: the server sent an empty export")
-        return RunExport(parts[0].definition, tuple(event for part in parts for event in part.events))
+        definition = pb.RunDefinition()
+        for part in parts:
+            definition.MergeFrom(part.definition)
+        return RunExport(definition, tuple(event for part in parts for event in part.events))
 
     async def report(self, run_id: str) -> RunReport:
         """Return where a run's time went: its critical path, what the time was spent on, and what could be saved.

@@ -1002,7 +1002,9 @@ class ExportRunResponse(_message.Message):
 
     @_builtins.property
     def definition(self) -> Global___RunDefinition:
-        """The definition of the run. Set in the first message only."""
+        """The definition of the run, in the first message. If it is too large for one message, the next ones have the rest of its steps:
+        the parts, merged as messages, are the definition.
+        """
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ from stepwave_server.wire.responses.plan_workflow import to_plan
 from stepwave_server.wire.responses.results import to_run
 from stepwave_server.wire.responses.server_info import to_limit, to_waiting
 from stepwave_server.wire.values import from_duration, from_time
-from stepwave_server.wire.workflows.definition import to_definition
+from stepwave_server.wire.workflows.definition import parts_of_definition, to_definition
 from stepwave_server.wire.workflows.workflow import Parsed
 
 __all__ = ["Orchestrator"]
@@ -224,7 +224,8 @@ class Orchestrator:
             create_time=header.create_time,
             rerun_of=header.rerun_of,
         )
-        yield pb.ExportRunResponse(definition=definition).SerializeToString()
+        for part in parts_of_definition(definition):
+            yield pb.ExportRunResponse(definition=part).SerializeToString()
         async with aclosing(self._engine.export(key)) as parts:
             async for data in parts:
                 yield data

@@ -1,5 +1,7 @@
 """Exports of a run: all that a replay of its decisions needs."""
 
+import json
+
 import grpc
 import pytest
 
@@ -7,12 +9,19 @@ from integration.server.build import bind, flow, sequences, step, value_of
 from integration.server.controlled_actions import ControlledActions
 from integration.server.fixture_types import Connect, Serve
 from integration.server.raw_client import MAX_BYTES, RawClient, refusal
+from stepwave import AsyncClient
 from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave_server.app import Server
 
 
 @pytest.fixture
-async def client(serve: Serve, connect: Connect) -> RawClient:
-    return connect(await serve(step_timeout=90))
+async def server(serve: Serve) -> Server:
+    return await serve(step_timeout=90)
+
+
+@pytest.fixture
+async def client(server: Server, connect: Connect) -> RawClient:
+    return connect(server)
 
 
 async def _export(client: RawClient, run_id: str) -> list[pb.ExportRunResponse]:
@@ -50,6 +59,27 @@ async def test_a_large_run_is_exported_in_messages_of_bounded_size(client: RawCl
     parts = await _export(client, "r")
     assert max(part.ByteSize() for part in parts) < MAX_BYTES
     assert len(parts) > 3
+
+
+async def test_a_definition_that_is_larger_than_a_message_comes_in_parts(client: RawClient, server: Server) -> None:
+    steps = [step(f"s{i}", given="x" * 900_000) for i in range(5)]
+    await client.open(run_id="r", given="y" * 1_000_000)
+    for each in steps:
+        await client.add(each, run_id="r")
+    await client.add(seal=True, run_id="r")
+    await client.events("r")
+    await client.stub.StartRun(pb.StartRunRequest(rerun=pb.Rerun(run_id="r"), run_id="again"))
+    events = await client.events("again")
+    merged = pb.ExportRunResponse()
+    for part in await _export(client, "again"):
+        assert part.ByteSize() < MAX_BYTES
+        merged.MergeFrom(part)
+    assert [each.id for each in merged.definition.workflow.steps] == ["s0", "s1", "s2", "s3", "s4"]
+    assert merged.definition.input.json == json.dumps("y" * 1_000_000)
+    assert list(merged.events) == events
+    async with AsyncClient(server.address) as sdk:
+        exported = await sdk.export("again")
+    assert exported.definition == merged.definition
 
 
 async def test_an_unknown_run_cannot_be_exported(client: RawClient) -> None:

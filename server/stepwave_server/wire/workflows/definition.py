@@ -1,5 +1,6 @@
 """The definition of a run, as a message and back: all that its decisions depend on beside its events."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
@@ -9,7 +10,10 @@ from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
 from stepwave_server.wire.values import fill_duration, fill_payload, fill_time, from_duration, from_payload, from_time
 
-__all__ = ["Definition", "from_definition", "to_definition"]
+__all__ = ["Definition", "from_definition", "parts_of_definition", "to_definition"]
+
+MAX_PART = 2 << 20
+"""Bytes of a part of a definition, unless one step alone has more. No message is larger than 3 MiB."""
 
 
 class Definition(NamedTuple):
@@ -53,6 +57,23 @@ def to_definition(
     if options.idle_timeout is not None:
         fill_duration(message.idle_timeout, options.idle_timeout)
     return message
+
+
+def parts_of_definition(message: orchestrator_pb2.RunDefinition) -> Iterator[orchestrator_pb2.RunDefinition]:
+    """Cut a definition into parts that messages hold, by the steps of its workflow. The parts, merged, are it."""
+    steps = list(message.workflow.steps)
+    part = orchestrator_pb2.RunDefinition()
+    part.CopyFrom(message)
+    del part.workflow.steps[:]
+    size = part.ByteSize()
+    for step in steps:
+        weight = step.ByteSize()
+        if size and size + weight > MAX_PART:
+            yield part
+            part, size = orchestrator_pb2.RunDefinition(), 0
+        part.workflow.steps.append(step)
+        size += weight
+    yield part
 
 
 def from_definition(message: orchestrator_pb2.RunDefinition) -> Definition:
