@@ -20,7 +20,7 @@ def test_the_report_is_published_when_it_is_approved(tmp_path: Path) -> None:
     assert done.stdout.endswith("published: report.md\n")
     report = (tmp_path / "report.md").read_text()
     assert report.startswith("# Which modules compress data?\n")
-    assert "- `bz2.compress`: Compress a block of data.\n" in report
+    assert "- `lzma.compress`: Compress a block of data.\n" in report
     assert report in done.stdout
 
 

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from stepwave import AsyncClient, Client, Context, LogLevel, NotFound, StepLog, Workflow, action
-from stepwave._client import session
+from stepwave._client import queries
 from stepwave.testing import run_scripted
 
 logger = logging.getLogger("tools")
@@ -60,7 +60,7 @@ def test_the_blocking_client_returns_the_same() -> None:
 
 
 async def test_messages_are_read_over_several_pages(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session, "_LOGS_PER_PAGE", 2)
+    monkeypatch.setattr(queries, "_LOGS_PER_PAGE", 2)
     async with AsyncClient.local(entry_points=False) as client:
         run_id = (await client.run(talking())).run_id
         assert [event.index async for event in client.logs(run_id)] == [1, 2, 3]
