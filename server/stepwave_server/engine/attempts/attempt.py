@@ -286,19 +286,16 @@ class Attempt:
         self._begun = True
         self._logs.enter()
         try:
-            outcome = await self._invoke(input, strict=strict)
+            if self.action.name == WORKFLOW_ACTION:
+                outcome: Input = AttemptExpanded(self.step_id, self.number, *await self._owner.nested.choose(input))
+            else:
+                max_bytes = self._options.max_payload_bytes
+                output = await self.action.run(input, self._context, self._show_chunk, max_bytes, strict=strict)
+                outcome = AttemptSucceeded(self.step_id, self.number, output)
         except BaseException as error:  # an action that raises anything never stops the server
             self._end(self._outcome_of(error))
         else:
             self._answer(outcome)
-
-    async def _invoke(self, input: Payload, *, strict: bool) -> Input:
-        if self.action.name == WORKFLOW_ACTION:
-            workflow, nested_input = await self._owner.nested.choose(input)
-            return AttemptExpanded(self.step_id, self.number, workflow, nested_input)
-        max_bytes = self._options.max_payload_bytes
-        output = await self.action.run(input, self._context, self._show_chunk, max_bytes, strict=strict)
-        return AttemptSucceeded(self.step_id, self.number, output)
 
     def _answer(self, outcome: Input) -> None:
         """Take an answer, unless the deadline has passed. An action that blocks the loop delays the timer, too."""
