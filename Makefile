@@ -28,8 +28,8 @@ demo: $(STAMP) ## Start a server, run the briefing example with the live view, a
 	@$(BIN)/python client/examples/briefing/demo.py
 
 .PHONY: test
-test: $(STAMP) ## Run all tests in parallel, one process per core
-	$(BIN)/python -m pytest -n auto --dist worksteal
+test: $(STAMP) ## Run all tests in parallel, two processes per core: many of them mostly wait
+	$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist worksteal
 
 .PHONY: polyglot
 polyglot: $(STAMP) ## Test the contract from other languages; needs compilers, which it installs from Debian
