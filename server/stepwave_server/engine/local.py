@@ -2,44 +2,32 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 
-from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave.v1 import workflow_pb2
 from stepwave_server.actions import Registry
-from stepwave_server.core.decide import check_addition
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo, RunKey
-from stepwave_server.core.messages import AddSteps, CancelRequested, Event, Started, StepCompleted
-from stepwave_server.core.model import WAIT_ACTION, WORKFLOW_ACTION, FallbackAction, Step, Workflow
-from stepwave_server.core.planning import was_made
-from stepwave_server.core.validate import Violation, validate
+from stepwave_server.core.messages import CancelRequested, Event, Started
 from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.controller import AdmissionController
 from stepwave_server.engine.attempts.attempt import Attempt
 from stepwave_server.engine.attempts.deadlines import Deadlines
 from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.base import EngineOptions, Recover, Recovery, Submission
+from stepwave_server.engine.changes import RunChanges
 from stepwave_server.engine.errors import (
-    EngineError,
     JournalUnavailable,
     NotAccepting,
     RunBroken,
     RunExists,
     RunNotFound,
-    RunNotOpen,
-    RunReplaced,
-    StepsRefused,
     TooManyRuns,
 )
-from stepwave_server.engine.evaluation.checks import expression_violations
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
-from stepwave_server.engine.queries.run_queries import RunQueries
-from stepwave_server.engine.runs.action_steps import parse_action_steps, sdk_error
-from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
 from stepwave_server.engine.runs.defects import Defects
 from stepwave_server.engine.runs.recovery import (
     FAILED_BY_DEFECT,
@@ -53,8 +41,7 @@ from stepwave_server.engine.runs.recovery import (
 from stepwave_server.engine.runs.run import LocalRun, Services
 from stepwave_server.journal import Header, Journal, Unfinished
 from stepwave_server.telemetry import ProcessTelemetry, RunTracer, Telemetry, TraceParent
-from stepwave_server.wire.workflows.content import same_content, same_step
-from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow
+from stepwave_server.wire.workflows.content import same_content
 
 __all__ = ["LocalEngine"]
 
@@ -65,13 +52,12 @@ MAX_ABANDONED = 1_000
 
 BROKEN_BEFORE = 'run %s met a defect of an earlier server; it ends as failed: see "stepwave result %s"'
 
-NEVER_OPEN = "it was started without `open`"
 
 SHUTDOWN_GRACE = 2.0
 """Seconds to wait for cancelled attempts when the engine closes."""
 
 
-class LocalEngine(RunQueries):
+class LocalEngine(RunChanges):
     """Drives runs on this process's event loop.
 
     Args:
@@ -95,8 +81,7 @@ class LocalEngine(RunQueries):
         named: Callable[[str], workflow_pb2.Workflow] | None = None,
         telemetry: Telemetry | ProcessTelemetry | None = None,
     ) -> None:
-        super().__init__(journal, clock, options or EngineOptions())
-        self.actions = actions
+        super().__init__(journal=journal, actions=actions, clock=clock, options=options or EngineOptions())
         self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
         self._admission: AdmissionController[Attempt] = AdmissionController(
@@ -149,37 +134,6 @@ class LocalEngine(RunQueries):
     def limits(self, action: str) -> Sequence[LimitInfo]:
         """Return the limits of an action, and their state now."""
         return self._admission.limits(action, self._clock())
-
-    def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
-        """Return every reason why a workflow cannot run on this engine."""
-        violations = validate(workflow, self.options.run.limits, open_run=open_run)
-        violations += expression_violations(workflow.steps)
-        violations += self._check_actions(enumerate(workflow.steps), "steps")
-        return violations
-
-    def _check_actions(self, steps: Iterable[tuple[int, Step]], path: str) -> Iterable[Violation]:
-        """Yield the problems of the actions of steps, each with its index, and of the workflows that they run."""
-        for index, step in steps:
-            if step.workflow is not None:
-                yield from self._check_actions(enumerate(step.workflow.steps), f"{path}[{index}].workflow.steps")
-            elif step.input is not None or self.actions.get(step.action) is None:  # otherwise nothing is to be checked
-                yield from self._check_action(step, f"{path}[{index}]")
-            if isinstance(step.fallback, FallbackAction):
-                yield from self._check_action(step.fallback, f"{path}[{index}].fallback.action")
-
-    def _check_action(self, call: Step | FallbackAction, path: str) -> Iterable[Violation]:
-        """Yield the problems of an action's name and of its literal input."""
-        if isinstance(call, FallbackAction) and call.action in (WAIT_ACTION, WORKFLOW_ACTION):
-            yield Violation(f"{path}.action", f'"{call.action}" cannot be a fallback: only a step can have this action')
-            return
-        action = self.actions.get(call.action)
-        if action is None:
-            if call.action:
-                yield Violation(f"{path}.action", self.actions.unknown(call.action), UNKNOWN_ACTION)
-        elif call.input is not None:
-            targets = [binding.target for binding in call.bindings]
-            for problem in action.problems(call.input, targets):
-                yield Violation(f"{path}.input", problem)
 
     async def start(self, submission: Submission) -> bool:
         """Start a run.
@@ -258,86 +212,6 @@ class LocalEngine(RunQueries):
             tracer.replay(events)
         return tracer
 
-    def check_steps(self, key: RunKey, addition: AddSteps) -> list[Violation]:
-        """Return every reason why steps cannot be added to a run; empty if the run takes none, or is not under way.
-
-        Steps that the run has already are not checked against the actions of this server again.
-        """
-        run = self._runs.get(key)
-        if run is None or run.broken is not None or not run.state.open:
-            return []
-        addition = _settled(addition, _specs(run, addition))
-        fresh = [(index, step) for index, step in enumerate(addition.steps) if step.id not in run.state.steps]
-        return [
-            *check_addition(run.state, addition),
-            *expression_violations(addition.steps),
-            *self._check_actions(fresh, "steps"),
-        ]
-
-    async def add_steps(self, key: RunKey, addition: AddSteps) -> None:
-        """Add steps to an open run. Return when they are committed. It is no error if the run has them already.
-
-        Raises:
-            StepsRefused: The steps cannot be added. Nothing has changed.
-            RunNotOpen: The run takes no more steps.
-            RunNotFound: The run does not exist.
-            JournalUnavailable: The journal cannot commit.
-            NotAccepting: The engine closes.
-        """
-        if self._commit_error:
-            raise JournalUnavailable(self._commit_error)
-        if await self._query(key, partial(self._add_steps, addition=addition)) is None:
-            await self._require_made(key, addition)
-
-    def _add_steps(self, run: LocalRun, addition: AddSteps) -> bool:
-        """Add steps to a run under way. They are decided, and not committed, when this returns."""
-        self._turn()  # decides the inputs before this one: the check below is then that of the decision
-        if run.broken is not None:
-            raise RunReplaced
-        addition = _settled(addition, _specs(run, addition))
-        if not run.state.open or run.paused:
-            if not was_made(run.state, addition):
-                raise RunNotOpen(run.key, _closed_because(run))
-        elif violations := self.check_steps(run.key, addition):
-            raise StepsRefused(violations)
-        else:
-            run.feed(addition)
-            self._turn()
-            if not was_made(run.state, addition) or (addition.seal and run.state.open):  # the run takes no inputs
-                raise NotAccepting
-        return True
-
-    async def _add_action_steps(self, key: RunKey, given: object, seal: bool) -> None:
-        """Add steps that an action gives to its run.
-
-        Raises:
-            StepwaveError: They cannot be added.
-        """
-        addition, problems = parse_action_steps(given, self.options.max_payload_bytes, seal=seal)
-        try:
-            if problems:
-                raise StepsRefused([*problems, *self.check_steps(key, addition)])
-            await self.add_steps(key, addition)
-        except EngineError as error:
-            raise sdk_error(error) from None
-
-    async def _require_made(self, key: RunKey, addition: AddSteps) -> None:
-        """Check that a run that has ended has all of an addition.
-
-        Raises:
-            RunNotOpen: It has not.
-        """
-        await self._ended(key)
-        header = await self.header(key)
-        if not header.options.open:
-            raise RunNotOpen(key, NEVER_OPEN)
-        definition = workflow_pb2.Workflow.FromString(header.workflow)
-        definition.steps.extend(await self.added_steps(key))
-        steps = await asyncio.to_thread(lambda: parse_workflow(definition, Parsed(accepted=True)).steps)
-        known = {step.id: step for step in steps}
-        if any(known.get(step.id) != step for step in _settled(addition, known).steps):
-            raise RunNotOpen(key, "it has ended")
-
     async def recover(self, how: Recover) -> Recovery:
         """Recover the runs that an earlier engine left under way, the oldest first.
 
@@ -397,34 +271,6 @@ class LocalEngine(RunQueries):
                 raise NotAccepting  # the run takes no inputs
         elif not self._journal.has_ended(key):
             raise RunNotFound(key)
-
-    async def complete(self, key: RunKey, completion: StepCompleted) -> None:
-        """Complete a step that waits. Return when that is committed. It is no error if it had this outcome before.
-
-        Raises:
-            RunNotFound: The run does not exist.
-            StepNotFound: The run has no such step.
-            StepNotWaiting: The step does not wait to be completed.
-            StepCompletedBefore: The step has another outcome.
-            JournalUnavailable: The journal cannot commit.
-            NotAccepting: The engine closes.
-        """
-        self._turn()  # decides the inputs before this one, so that the checks below are those of the decision
-        if self._commit_error:
-            raise JournalUnavailable(self._commit_error)
-        if await self._query(key, lambda run: self._complete(run, completion)) is None:
-            finished = await self.finished_steps(key)
-            check_ended(key, completion, next((end for end in finished if end.step_id == completion.step_id), None))
-
-    def _complete(self, run: LocalRun, completion: StepCompleted) -> bool:
-        """Complete a step of a run under way. That is decided, and not committed, when this returns."""
-        if check_completion(run.key, run.state, completion, paused=run.paused):
-            sequence = run.state.sequence
-            run.feed(with_attempt(run.state, completion))
-            self._turn()
-            if run.state.sequence == sequence and run.broken is None:  # the run takes no inputs
-                raise NotAccepting
-        return True
 
     async def detach(self, key: RunKey) -> None:
         """Detach a run, so that it no longer depends on its streams. A run that has ended stays unchanged."""
@@ -553,29 +399,3 @@ def _same_content(submission: Submission, header: Header) -> bool:
     if (submission.rerun_of, submission.state.options.open) != (header.rerun_of, header.options.open):
         return False
     return same_content(submission.definition, submission.state.input, header.workflow, header.input)
-
-
-def _specs(run: LocalRun, addition: AddSteps) -> Mapping[str, Step]:
-    """Return those of a run's steps that an addition names."""
-    steps = run.state.steps
-    return {step.id: steps[step.id].spec for step in addition.steps if step.id in steps}
-
-
-def _settled(addition: AddSteps, known: Mapping[str, Step]) -> AddSteps:
-    """Return an addition with the known form of steps that differ from known ones only in the form of their JSON."""
-    steps = [
-        known[step.id] if step.id in known and same_step(step, known[step.id]) else step for step in addition.steps
-    ]
-    return AddSteps(tuple(steps), addition.seal)
-
-
-def _closed_because(run: LocalRun) -> str:
-    """Return why a run under way takes no more steps."""
-    state = run.state
-    if not state.options.open:
-        return NEVER_OPEN
-    if run.paused:
-        return "this server keeps it paused"
-    if state.stopping is not None:
-        return f"it is stopping: {state.stopping.message}"
-    return f'it is failing: step "{state.root.failed_by}" failed' if state.failing else "it is sealed"
