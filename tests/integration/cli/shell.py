@@ -9,6 +9,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -29,6 +30,10 @@ def line_of_code(text: str) -> int:
     return next(number for number, line in enumerate(lines, 1) if text in line)
 
 
+def _rest(stream: IO[str] | None) -> str:
+    return "" if stream is None else stream.read()
+
+
 class RunningCommand:
     """A command that runs."""
 
@@ -44,9 +49,14 @@ class RunningCommand:
         return _read_to(self.process.stdout, text)
 
     def end(self) -> tuple[int, str, str]:
-        """Wait for the end. Return the exit code, and the rest of standard output and standard error."""
-        out, err = self.process.communicate()
-        return self.process.returncode, out, err
+        """Wait for the end. Return the exit code, and the rest of standard output and standard error.
+
+        `communicate` would lose what the streams have read beyond the line that was waited for.
+        """
+        with ThreadPoolExecutor(1) as thread:
+            rest = thread.submit(_rest, self.process.stderr)
+            out = _rest(self.process.stdout)
+        return self.process.wait(), out, rest.result()
 
 
 class Shell:
