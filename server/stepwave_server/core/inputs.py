@@ -191,8 +191,10 @@ def scope_input(run: RunState, scope: Scope, evaluator: Evaluator) -> Payload:
 
 def _values(run: RunState, step: StepState, deps: Sequence[str], evaluator: Evaluator) -> Values:
     """Return what a step may use. A child of a list may use what the step with the list may."""
-    scope = step.scope
-    source = scope.owner if scope.is_list and scope.owner is not None else step
+    scope, source = step.scope, step
+    if scope.is_list and scope.owner is not None:
+        source = scope.owner
+        deps = source.spec.dependencies()
     prefix, steps, taken = source.scope.prefix, run.steps, source.dispatched
     outputs: dict[str, Payload | None] = {}
     states: dict[str, State] = {}

@@ -129,13 +129,13 @@ def expand_attempt(decider: Decider, step: StepState, given: AttemptExpanded) ->
 
 
 def _nesting_problem(step: StepState, workflow: Workflow) -> Failure | None:
-    if step.scope.depth + depth_of(workflow) < MAX_NESTING:
+    if step.scope.depth + _depth_of(workflow) < MAX_NESTING:
         return None
     message = f"more than {MAX_NESTING} workflows would be nested"
     return Failure(Reason.INVALID_INPUT, message, step_id=step.id, attempt=step.attempt)
 
 
-def depth_of(workflow: Workflow) -> int:
+def _depth_of(workflow: Workflow) -> int:
     """Return how deep workflows are nested in a workflow; 0: not at all."""
     depth, front = -1, [workflow]
     while front:

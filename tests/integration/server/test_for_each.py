@@ -252,3 +252,20 @@ async def test_a_child_cannot_be_completed_unless_it_waits(client: RawClient, co
         )
     controlled.release_all()
     assert value_of(end_of(await client.events("run")).outputs["ok"]) == [0, 1]
+
+
+@pytest.mark.parametrize("body", [None, flow(step("deep", "core.echo"))], ids=["action", "workflow"])
+async def test_an_expression_of_a_child_uses_what_the_step_with_the_list_depends_on(
+    client: RawClient, body: workflow_pb2.Workflow | None
+) -> None:
+    pages = workflow_pb2.Step(
+        id="pages",
+        action="" if body else "core.echo",
+        depends_on=["factor"],
+        workflow=body,
+        for_each=workflow_pb2.ForEach(step=workflow_pb2.StepOutput(id="list")),
+        bindings=[workflow_pb2.Binding(expression='item * deps["factor"].output + size(deps["list"].output)')],
+    )
+    workflow = flow(step("factor", "core.echo", given=10), step("list", "core.echo", given=[1, 2]), pages)
+    output = value_of(finished(await client.run(workflow))["pages"].output)
+    assert output == ([{"deep": 12}, {"deep": 22}] if body else [12, 22])
