@@ -9,7 +9,7 @@ from stepwave import action
 
 
 class Lake(TypedDict):
-    """What is known about a lake."""
+    """The facts of a lake."""
 
     name: str
     depth_m: int

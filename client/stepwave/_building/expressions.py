@@ -202,7 +202,7 @@ class WithDefault(NoTerm):
 
     @property
     def sources(self) -> tuple[Source, ...]:
-        """What the expression uses."""
+        """The references that the expression uses."""
         return self._expression.sources
 
     def refusal(self) -> TypeError:

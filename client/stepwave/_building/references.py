@@ -155,7 +155,7 @@ Bound: TypeAlias = Expression | WithDefault
 
 
 def extract(value: Input) -> tuple[object, list[tuple[str, Bound]]]:
-    """Take the references and expressions out of a step's input.
+    """Separate the references and expressions of a step's input from its fixed part.
 
     Returns:
         The input with `None` in their place, and each with the JSON Pointer to its place.

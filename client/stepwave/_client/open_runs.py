@@ -290,7 +290,7 @@ class OpenRun:
     # Sending.
 
     def _take(self, index: int, step: workflow_pb2.Step, loaded: LoadedStep | None) -> None:
-        """Take a step that was added, unless an earlier one was refused."""
+        """Send an added step in the background. Raise the refusal of an earlier step, if there is one."""
         self._raise_problems()
         if self._register is not None:
             self._register(self._builder.actions)
@@ -338,7 +338,7 @@ class OpenRun:
             self._sent.set()
 
     def _batch(self) -> Iterator[_Added]:
-        """Take the steps that wait, as many as one call should have, at least one."""
+        """Remove the next steps from the queue, and yield them: at least one, and at most `_BATCH_BYTES` of several."""
         size = 0
         while self._pending and (not size or size + self._pending[0].message.ByteSize() <= _BATCH_BYTES):
             added = self._pending.popleft()

@@ -132,7 +132,7 @@ def graph_of_run(definition: pb.RunDefinition, events: Iterable[event_pb2.RunEve
 
 
 class _Run:
-    """What the events of a run say. Ids are kept by their keys: paths without the indexes of items.
+    """The steps and states of a run, read from its events. A key is a path without the indexes of items.
 
     Attributes:
         steps: The steps of the run's own workflow, with those that were added.
@@ -160,7 +160,7 @@ class _Run:
         self.known: set[str] = set()
 
     def apply(self, event: event_pb2.RunEvent) -> None:
-        """Take the next event."""
+        """Apply the next event."""
         match event.WhichOneof("kind"):
             case "run_started":
                 self.state = State.RUNNING
@@ -188,7 +188,7 @@ class _Run:
             self._choose(key, event.workflow)
 
     def _choose(self, key: str, workflow: workflow_pb2.Workflow) -> None:
-        """Take the workflow that an action chose. If children chose different ones, the steps of all are shown."""
+        """Add the workflow that an action chose. If children chose different ones, the steps of all are added."""
         if key not in self.workflows:
             self.workflows[key] = workflow_pb2.Workflow(steps=workflow.steps)
             self.chosen[key] = workflow

@@ -1,10 +1,14 @@
 """What callers change in runs under way: they add steps, and complete steps that wait. It checks workflows, too."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from stepwave._actions.action import UNKNOWN_ACTION
+from stepwave._files import steps_of
+from stepwave.exceptions import FailedPrecondition, InvalidWorkflow, ServerUnavailable, StepwaveError
+from stepwave.exceptions import Violation as SdkViolation
 from stepwave.v1 import workflow_pb2
 from stepwave_server.actions import Registry
 from stepwave_server.core.decide import check_addition
@@ -24,19 +28,18 @@ from stepwave_server.engine.errors import (
 )
 from stepwave_server.engine.evaluation.checks import expression_violations
 from stepwave_server.engine.queries.run_queries import RunQueries
-from stepwave_server.engine.runs.action_steps import parse_action_steps, sdk_error
 from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
 from stepwave_server.engine.runs.run import LocalRun
 from stepwave_server.journal import Journal
 from stepwave_server.wire.workflows.content import same_step
-from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow
+from stepwave_server.wire.workflows.workflow import Parsed, parse_step, parse_workflow
 
 __all__ = ["RunChanges"]
 
 NEVER_OPEN = "it was started without `open`"
 
 
-class RunChanges(RunQueries):
+class RunChanges(RunQueries, ABC):
     """The calls that change runs under way, and the checks of what they bring.
 
     Attributes:
@@ -55,9 +58,9 @@ class RunChanges(RunQueries):
         super().__init__(journal, clock, options)
         self.actions = actions
 
+    @abstractmethod
     def _turn(self) -> None:
         """Decide on the inputs so far, and commit."""
-        raise NotImplementedError
 
     def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
         """Return every reason why a workflow cannot run on this engine."""
@@ -145,13 +148,13 @@ class RunChanges(RunQueries):
         Raises:
             StepwaveError: They cannot be added.
         """
-        addition, problems = parse_action_steps(given, self.options.max_payload_bytes, seal=seal)
+        addition, problems = _parse_action_steps(given, self.options.max_payload_bytes, seal=seal)
         try:
             if problems:
                 raise StepsRefused([*problems, *self.check_steps(key, addition)])
             await self.add_steps(key, addition)
         except EngineError as error:
-            raise sdk_error(error) from None
+            raise _sdk_error(error) from None
 
     async def _require_made(self, key: RunKey, addition: AddSteps) -> None:
         """Check that a run that has ended has all of an addition.
@@ -223,3 +226,33 @@ def _closed_because(run: LocalRun) -> str:
     if state.stopping is not None:
         return f"it is stopping: {state.stopping.message}"
     return f'it is failing: step "{state.root.failed_by}" failed' if state.failing else "it is sealed"
+
+
+def _parse_action_steps(given: object, max_payload_bytes: int, *, seal: bool) -> tuple[AddSteps, list[Violation]]:
+    """Return the steps that an action gives, and their problems.
+
+    Args:
+        given: A workflow under construction, or mappings of the form that a workflow file has.
+        max_payload_bytes: Bytes that a payload may have.
+        seal: Whether they are the last ones.
+
+    Raises:
+        InvalidWorkflow: A mapping is not a step.
+        TypeError: The steps are neither.
+        ValueError: JSON cannot hold them, or the workflow has options of its own.
+    """
+    parsed = Parsed(max_payload_bytes)
+    messages = steps_of(given)  # type: ignore[arg-type]  # from an action: it checks the type itself
+    steps = tuple(parse_step(step, f"steps[{index}]", parsed) for index, step in enumerate(messages))
+    return AddSteps(steps, seal), [*parsed.invalid, *parsed.unsupported]
+
+
+def _sdk_error(error: EngineError) -> StepwaveError:
+    """Return an error as the exception that a client would get."""
+    match error:
+        case StepsRefused():
+            violations = [SdkViolation(it.field, it.description, it.reason) for it in error.violations]
+            return InvalidWorkflow(str(error), violations, reason="INVALID_ARGUMENT")
+        case RunNotOpen():
+            return FailedPrecondition(str(error), reason="RUN_NOT_OPEN")
+    return ServerUnavailable(str(error))

@@ -45,7 +45,7 @@ class _Outcome:
 
     @property
     def verb(self) -> str:
-        """What it does to the step."""
+        """The past form of the action, for messages."""
         return "approved" if self.rejection is None else "rejected"
 
 

@@ -49,7 +49,7 @@ class Policy(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Request:
-    """What to compose, and how to show it.
+    """The arguments of one composed run.
 
     Attributes:
         source: The file with the steps, or `-`.

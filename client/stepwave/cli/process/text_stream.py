@@ -2,6 +2,7 @@
 
 import asyncio
 import codecs
+import concurrent.futures
 import os
 import threading
 from collections.abc import AsyncIterator
@@ -53,7 +54,7 @@ def _read(descriptor: int, loop: asyncio.AbstractEventLoop, chunks: "asyncio.Que
         putting = chunks.put(chunk)
         try:
             asyncio.run_coroutine_threadsafe(putting, loop).result()
-        except BaseException:
+        except (concurrent.futures.CancelledError, RuntimeError):  # nobody reads any more, or the loop is closed
             putting.close()
             return
 
