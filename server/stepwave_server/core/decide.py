@@ -5,7 +5,6 @@ dependencies), finished waves, then what starts. Every event is applied as it is
 `decide` returns.
 """
 
-from collections.abc import Iterator
 from operator import attrgetter
 from typing import assert_never
 
@@ -51,11 +50,12 @@ from .model import Failure, FailureCause, OnInterrupt, Reason, Skip, SkipCause, 
 from .nesting import begin, close, complete, expand_attempt, stop, time_out_own
 from .planning import MAX_STEP, addition_events, plan_events, present_for, reuse_events, step_weight, was_made
 from .result import run_finished
+from .resume import idle_timer
 from .retries import fail_attempt, give_up, go_on, time_out, withdraw
-from .state import CLEANUP_GRACE, MAX_INTERRUPTIONS, Agenda, RunState, Scope, StepState
+from .state import CLEANUP_GRACE, MAX_INTERRUPTIONS, Agenda, RunState, StepState
 from .validate import Violation, validate_addition
 
-__all__ = ["Decision", "Refused", "attempt_of", "check_addition", "decide", "resume"]
+__all__ = ["Decision", "Refused", "attempt_of", "check_addition", "decide"]
 
 _by_index = attrgetter("index")
 
@@ -105,7 +105,7 @@ def decide(run: RunState, given: Input, now: int, evaluator: Evaluator, decision
         if decision.agenda.to_clean_up:
             _watch_cleanup(decider)
         if run.open and run.sequence > sequence:
-            decision.commands += _idle_timer(run)
+            decision.commands += idle_timer(run)
     elif isinstance(given, AddSteps):
         _require_made(run, given)
     return decision
@@ -390,54 +390,6 @@ def _watch_cleanup(decider: Decider) -> None:
         if scope.stopping is None and scope.cleaning_up:
             decider.command(StartTimer(Timer("cleanup", scope.step_id), scope.failed_time + CLEANUP_GRACE))
     agenda.to_clean_up.clear()
-
-
-def resume(run: RunState, evaluator: Evaluator) -> Decision:
-    """Return what is outstanding in a run that was folded from its events: what may have been lost with its engine.
-
-    There are no events in it. Timers keep their due times, past or not. A running attempt gets its `Interrupt` if it
-    may not go on. Whether the attempt itself survived is for the engine to know: `run.running` lists them.
-    """
-    if run.finished is not None:
-        return Decision(commands=[Finish()])
-    waiting = [step for step in run.dispatched.values() if step.id not in run.running]
-    requests = [invoke(run, step, evaluator) for step in waiting]
-    return Decision(requests=requests, commands=[*_timers(run), *_interrupts(run)])
-
-
-def _timers(run: RunState) -> Iterator[StartTimer]:
-    if run.stopping is None and run.started and run.deadline is not None:
-        yield StartTimer(Timer("run"), run.deadline)
-    for step in run.backing_off.values():
-        yield StartTimer(Timer("backoff", step.id, step.attempt), step.due)
-    for step in run.by_index:
-        if step.ended:
-            continue
-        if step.total_deadline is not None:
-            yield StartTimer(Timer("total", step.id), step.total_deadline)
-        if step.deadline and (step.inner is not None or (step.waits and step.id in run.running)):
-            yield StartTimer(Timer("own", step.id, step.attempt), step.deadline)
-        if step.inner is not None:
-            yield from _cleanup_timer(step.inner)
-    yield from _cleanup_timer(run.root)
-    yield from _idle_timer(run)
-
-
-def _cleanup_timer(scope: Scope) -> Iterator[StartTimer]:
-    if scope.stopping is None and scope.failing and scope.cleaning_up:
-        yield StartTimer(Timer("cleanup", scope.step_id), scope.failed_time + CLEANUP_GRACE)
-
-
-def _idle_timer(run: RunState) -> Iterator[StartTimer]:
-    """Yield the timer of an idle run. It holds for the run's last event: after a later one, it has no effect."""
-    if run.idle and run.options.idle_timeout is not None:
-        yield StartTimer(Timer("idle", attempt=run.sequence), run.time + run.options.idle_timeout)
-
-
-def _interrupts(run: RunState) -> Iterator[Interrupt]:
-    for step in run.running.values():
-        if not step.admitted:
-            yield Interrupt(step.id, step.attempt, stop_failure(step))
 
 
 def attempt_of(run: RunState, step_id: str, attempt: int) -> StepState | None:

@@ -1,48 +1,28 @@
 """Open runs by the SDK: steps that are added while the run lasts, and what becomes of refused ones."""
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 
 import pytest
 
 from integration.client.fake import GUARD
+from integration.client.plan_actions import boom, hold, line, shout
 from stepwave import (
     AsyncClient,
-    Client,
-    Context,
     FailedPrecondition,
     FailureCause,
     InvalidWorkflow,
     OpenRun,
     RunCancelled,
     RunFailed,
-    RunResult,
     State,
     StepFinished,
     StepsAdded,
     StepStarted,
-    SyncOpenRun,
     Workflow,
-    action,
 )
 from stepwave.testing import replay
-
-
-@action
-async def shout(text: str) -> str:
-    return text.upper()
-
-
-@action
-async def boom() -> None:
-    raise LookupError("nothing there")
-
-
-@action
-async def hold() -> None:
-    await asyncio.Event().wait()
 
 
 @pytest.fixture
@@ -54,10 +34,6 @@ async def client() -> AsyncIterator[AsyncClient]:
 async def texts(*parts: str) -> AsyncIterator[str]:
     for part in parts:
         yield part
-
-
-def line(step_id: str, text: str) -> str:
-    return f'{{"id": "{step_id}", "action": "shout", "input": {{"text": {text}}}}}\n'
 
 
 async def started(plan: OpenRun, step_id: str) -> None:
@@ -362,81 +338,6 @@ async def test_a_line_without_end_is_refused(client: AsyncClient) -> None:
 # Other ways to add steps.
 
 
-@action
-async def planner(context: Context) -> str:
-    """Add two steps, one of which depends on this one, and seal the run."""
-    await context.add_steps([{"id": "a", "action": "shout", "input": {"text": {"$from": context.step_id}}}])
-    more = Workflow("more")
-    more.step("b", shout, {"text": "y"}, depends_on=["a"])
-    await context.add_steps(more, seal=True)
-    return "x"
-
-
-@action
-def planner_on_thread(context: Context) -> str:
-    asyncio.run(context.add_steps([{"id": "a", "action": "shout", "input": {"text": {"$from": "plan"}}}], seal=True))
-    return "x"
-
-
-@action
-async def sloppy_planner(context: Context) -> list[str]:
-    """Add steps that cannot be added, and answer with the errors."""
-    errors = []
-    for steps in [{"id": "a", "action": "shuot"}], [{"id": "plan", "action": "shout"}], [{"acton": "x"}], "a", 5:
-        try:
-            await context.add_steps(steps)  # type: ignore[arg-type]  # the test is about that
-        except (InvalidWorkflow, TypeError) as error:
-            errors.append(str(error))
-    await context.add_steps([], seal=True)
-    return errors
-
-
-async def test_an_action_adds_steps_to_its_own_run() -> None:
-    flow = Workflow("agent")
-    flow.step("plan", planner)
-    async with AsyncClient.local([shout]) as client:
-        result = await client.run(flow, open=True)
-        replayed = await client.export(result.run_id)
-    assert (list(result.steps), result.outputs) == (["plan", "a", "b"], {"b": "Y"})
-    assert result.steps["a"].output == "X"
-    replay(replayed)
-
-
-async def test_an_action_on_a_thread_adds_steps_to_its_own_run() -> None:
-    flow = Workflow("agent")
-    flow.step("plan", planner_on_thread)
-    async with AsyncClient.local([shout]) as client:
-        assert (await client.run(flow, open=True)).outputs == {"a": "X"}
-
-
-async def test_an_action_learns_why_its_steps_are_refused() -> None:
-    flow = Workflow("agent")
-    flow.step("plan", sloppy_planner)
-    async with AsyncClient.local([shout]) as client:
-        result = await client.run(flow, open=True)
-    assert result.outputs["plan"] == [
-        'steps[0].action: unknown action "shuot"; did you mean "shout"?',
-        'steps[0].id: the run has another step "plan" already',
-        'steps:1:2: unknown key "acton"; did you mean "action"?',
-        'a step must be a mapping such as {"id": "a", "action": "echo"}, got \'a\'',
-        "steps must be a Workflow or a list of mappings, got 5",
-    ]
-
-
-async def test_an_action_cannot_add_steps_to_a_run_that_is_not_open() -> None:
-    flow = Workflow("agent")
-    flow.step("plan", planner)
-    async with AsyncClient.local([shout]) as client:
-        result = await client.run(flow, check=False)
-    (failure,) = result.failures
-    assert "takes no more steps: it was started without `open`" in failure.message
-
-
-async def test_a_context_without_a_run_takes_no_steps() -> None:
-    with pytest.raises(RuntimeError, match="belongs to no run"):
-        await Context(run_id="r", step_id="s").add_steps([])
-
-
 async def test_another_client_adds_steps_by_the_id_of_the_run(client: AsyncClient) -> None:
     flow = Workflow("shared")
     flow.step("first", shout, {"text": "x"})
@@ -479,66 +380,3 @@ async def test_a_rerun_of_a_composed_run_runs_all_its_steps(client: AsyncClient)
     assert (await client.rerun(plan.run_id)).outputs == {"b": "Y"}
     assert [step.id for step in (await client.export(plan.run_id)).workflow.steps] == ["a", "b"]
     assert sorted((await client.report(plan.run_id)).steps) == ["a", "b"]
-
-
-# The blocking client.
-
-
-@pytest.fixture
-def stepwave_actions() -> Iterable[Callable[..., object]]:
-    return [shout, boom, hold]
-
-
-def test_the_blocking_client_composes_too(stepwave_client: Client) -> None:
-    with stepwave_client.compose("plan", {"text": "a"}) as plan:
-        first = plan.step("first", shout, {"text": plan.input["text"]})
-        plan.feed([line("fed", '"f"')[:9], line("fed", '"f"')[9:]])
-        plan.step("second", shout, {"text": first.output})
-        plan.flush()
-        for event in plan.events():
-            if isinstance(event, StepFinished) and event.result.step_id == "second":
-                plan.seal()
-    assert plan.result.outputs == {"fed": "F", "second": "A"}
-    assert not [thread for thread in threading.enumerate() if thread.name == "stepwave-open-run"]
-
-
-def test_a_blocking_plan_raises_what_is_refused(stepwave_client: Client) -> None:
-    with pytest.raises(InvalidWorkflow, match="unknown action"), stepwave_client.compose("plan") as plan:
-        plan.step("a", "unknown")
-    assert stepwave_client.wait(plan.run_id, check=False).state is State.CANCELLED
-
-
-def test_an_exception_in_a_blocking_block_cancels_the_run(stepwave_client: Client) -> None:
-    def write(plan: SyncOpenRun) -> None:
-        plan.step("held", hold)
-        raise LookupError
-
-    with pytest.raises(LookupError), stepwave_client.compose("plan") as plan:
-        write(plan)
-    assert stepwave_client.wait(plan.run_id, check=False).state is State.CANCELLED
-
-
-def test_a_blocking_plan_needs_its_block(stepwave_client: Client) -> None:
-    plan = stepwave_client.compose("plan")
-    with pytest.raises(RuntimeError, match="enter the context manager first"):
-        plan.flush()
-
-
-def test_functions_of_a_blocking_plan_are_registered_with_a_local_server() -> None:
-    with Client.local() as client, client.compose("plan") as plan:
-        plan.step("a", shout, {"text": "x"})
-    result: RunResult = plan.result
-    assert result.outputs == {"a": "X"}
-
-
-def test_both_kinds_of_plan_have_the_same_methods() -> None:
-    def public(kind: type) -> set[str]:
-        return {name for name in dir(kind) if not name.startswith("_")} - {
-            "add_loaded",
-            "enqueue",
-            "note",
-            "schedule",
-            "sent",
-        }
-
-    assert public(OpenRun) == public(SyncOpenRun)

@@ -20,9 +20,10 @@ from integration.server.raw_client import GUARD, RawClient, refusal
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2
 from stepwave.v1.event_pb2 import EVENT_KIND_RUN_FINISHED
-from stepwave_server.core.decide import Decision, resume
+from stepwave_server.core.decide import Decision
 from stepwave_server.core.inputs import Evaluator
 from stepwave_server.core.messages import RunFinished
+from stepwave_server.core.resume import resume
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.runs import run
 from stepwave_server.engine.runs.defects import Defects

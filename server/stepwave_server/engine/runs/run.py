@@ -12,7 +12,7 @@ from typing import Any
 from opentelemetry import context as otel_context
 
 from stepwave_server.actions import Registry
-from stepwave_server.core.decide import Decision, attempt_of, decide, resume
+from stepwave_server.core.decide import Decision, attempt_of, decide
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import RunInfo, RunKey, info_of
 from stepwave_server.core.inputs import input_of
@@ -35,6 +35,7 @@ from stepwave_server.core.messages import (
     TimerFired,
 )
 from stepwave_server.core.model import WAIT_ACTION, Failure, Payload, Reason
+from stepwave_server.core.resume import resume
 from stepwave_server.core.state import RunState, StepState
 from stepwave_server.engine.admission.base import EXTERNAL, Obstacle, Permit, place_taken
 from stepwave_server.engine.admission.controller import MAX_NAMED, AdmissionController

@@ -6,7 +6,7 @@ from typing import NamedTuple, TypeAlias, TypeVar
 from unittest import mock
 
 from stepwave_server.core import decider
-from stepwave_server.core.decide import Decision, decide, resume
+from stepwave_server.core.decide import Decision, decide
 from stepwave_server.core.evolve import evolve, fold, new_run
 from stepwave_server.core.inputs import EvaluationFailed, Values
 from stepwave_server.core.messages import (
@@ -39,6 +39,7 @@ from stepwave_server.core.messages import (
     TimerFired,
 )
 from stepwave_server.core.model import SECOND, Failure, ForEach, Payload, Reason, Skip, State, Step, Workflow
+from stepwave_server.core.resume import resume
 from stepwave_server.core.state import Agenda, RunOptions, RunState, Scope
 from unit.server.core.build import NOWHERE, brief
 from unit.server.core.invariants import Invariants

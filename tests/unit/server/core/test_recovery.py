@@ -1,6 +1,5 @@
 """Recovery: the events of a run determine its whole state."""
 
-from stepwave_server.core.decide import resume
 from stepwave_server.core.evolve import evolve, fold
 from stepwave_server.core.messages import (
     AttemptTimedOut,
@@ -13,6 +12,7 @@ from stepwave_server.core.messages import (
     Timer,
 )
 from stepwave_server.core.model import SECOND, Failure, FailureCause, FallbackAction, Join, Reason, Step, Workflow
+from stepwave_server.core.resume import resume
 from stepwave_server.core.state import CLEANUP_GRACE, Agenda
 from unit.server.core.build import NOWHERE, flow, retry, step
 from unit.server.core.driver import EVALUATOR, NOON, Drive
