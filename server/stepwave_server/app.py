@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from opentelemetry import trace
 
@@ -21,7 +21,7 @@ from stepwave_server.actions.logs import capture_logs
 from stepwave_server.config import Settings
 from stepwave_server.core.model import SECOND
 from stepwave_server.engine.attempts.lag import LagMonitor
-from stepwave_server.engine.base import Recover
+from stepwave_server.engine.base import Engine, EngineOptions, Recover
 from stepwave_server.engine.local import LocalEngine
 from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
 from stepwave_server.limits_file import load_limits, unmatched_limits
@@ -34,11 +34,16 @@ from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.telemetry import Telemetry, telemetry_of_process
 from stepwave_server.wire.responses.server_info import to_action, to_limits, to_server_info
 
+if TYPE_CHECKING:
+    from stepwave_server.engine.temporal.host import Host
+
 __all__ = ["Server", "count_text", "importable", "serve"]
 
 logger = logging.getLogger(__name__)
 
 RECOVERY_VERBS = {Recover.RESUME: "resumed", Recover.PAUSE: "left alone", Recover.FAIL: "failed"}
+
+TEMPORAL = "temporal"
 
 STREAM_GRACE = 5.0
 """Seconds for streams to deliver the remaining events after the last run has ended."""
@@ -79,6 +84,7 @@ class Server:
         self.address = ""
         self._telemetry = telemetry or telemetry_of_process()
         self._journal = journal
+        self._host: Host | None = None
         self._health_updates: set[asyncio.Task[None]] = set()
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
         self.registry = Registry(importable(actions), entry_points=self.settings.entry_points)
@@ -103,16 +109,16 @@ class Server:
             ListenError: The address cannot be bound.
             WorkflowsError: Named workflows cannot run here. All problems of all files are listed.
         """
-        journal = self._journal = self._journal or open_journal(self.settings)
+        options = replace(self.settings.engine_options(), limits=self._limits)
         try:
-            preparer = self._assemble(journal)
+            preparer = self._assemble(await self._open_engine(options), options)
         except BaseException:
-            await journal.close()
+            await self._close_storage()
             raise
         try:
             await preparer.check_named()
             self.address = self._grpc.bind()
-            await self._recover(journal)
+            await self._recover()
             await self._grpc.start()
         except BaseException:
             await self._stop_serving()
@@ -120,27 +126,42 @@ class Server:
         self.engine.listen(self._on_journal_trouble)
         self._lag.start()
 
-    def _assemble(self, journal: Journal) -> Preparer:
-        """Create the parts of the server without starting them."""
-        settings = self.settings
-        options = replace(settings.engine_options(), limits=self._limits)
+    async def _open_engine(self, options: EngineOptions) -> Engine:
+        """Return the engine that the settings name."""
+        if self.settings.engine == TEMPORAL:
+            return await self._open_temporal(options)
         for problem in unmatched_limits(self._limits, [action.name for action in self.registry]):
             logger.warning("%s", problem)
-        self.engine = LocalEngine(
-            journal=journal,
+        self._journal = self._journal or open_journal(self.settings)
+        return LocalEngine(
+            journal=self._journal,
             actions=self.registry,
             clock=time.time_ns,
             options=options,
             named=self._named_workflow,
             telemetry=self._telemetry,
         )
+
+    async def _open_temporal(self, options: EngineOptions) -> Engine:
+        """Connect to Temporal. This server hosts the actions that it has."""
+        from stepwave_server import temporal
+
+        client = await temporal.connect(self.settings)
+        engine = temporal.open_engine(client, self.settings, self.registry, options)
+        self._host = temporal.open_host(client, self.settings, engine, self._named_workflow)
+        return engine
+
+    def _assemble(self, engine: Engine, options: EngineOptions) -> Preparer:
+        """Create the parts of the server without starting them."""
+        settings = self.settings
+        self.engine = engine
         self._attachments = Attachments(self.engine.cancel)
         preparer = Preparer(engine=self.engine, workflows=self._workflows, options=options)
         orchestrator = Orchestrator(
             engine=self.engine,
             preparer=preparer,
             attachments=self._attachments,
-            info=self._info(journal),
+            info=self._info(),
             actions=self._actions,
         )
         bounds = Bounds(
@@ -156,10 +177,16 @@ class Server:
             raise LookupError(self._workflows.unknown(name))
         return workflow
 
-    async def _recover(self, journal: Journal) -> None:
+    async def _recover(self) -> None:
         """Recover the runs that an earlier server left under way, before calls can ask for them."""
         how = self.settings.recover
         recovery = await self.engine.recover(how)
+        if self._host is not None:
+            self._host.serve(self.registry, self.settings.drain_timeout)
+        journal = self._journal
+        if journal is None:
+            logger.info("runs are on Temporal at %s", self.settings.temporal_address)
+            return
         for key, window in recovery.attached.items():
             self._attachments.recover(key, window, crashed=not journal.clean)
         if journal.durable:
@@ -211,10 +238,15 @@ class Server:
             await self.engine.close()
         finally:
             await self._grpc.stop(STREAM_GRACE)
-            if self._journal is not None:
-                await self._journal.close()
+            await self._close_storage()
         if self._telemetry is not None:
             await asyncio.to_thread(self._telemetry.shutdown)
+
+    async def _close_storage(self) -> None:
+        if self._host is not None:
+            await self._host.stop()
+        if self._journal is not None:
+            await self._journal.close()
 
     def _actions(self) -> list[orchestrator_pb2.Action]:
         return [
@@ -228,7 +260,7 @@ class Server:
             for action in self.registry
         ]
 
-    def _info(self, journal: Journal) -> orchestrator_pb2.ServerInfo:
+    def _info(self) -> orchestrator_pb2.ServerInfo:
         settings = self.settings
         limits = to_limits(
             max_steps=settings.max_steps,
@@ -242,8 +274,8 @@ class Server:
         )
         return to_server_info(
             version=version("stepwave"),
-            engine=LocalEngine.name,
-            journal=journal.name,
+            engine=settings.engine,
+            journal=self._journal.name if self._journal is not None else settings.engine,
             limits=limits,
             start_time=time.time_ns(),
         )

@@ -32,6 +32,20 @@ class Settings(BaseSettings):
 
     listen: str = Field(default="127.0.0.1:50051", description="HOST:PORT (port 0 picks one) or unix:PATH.")
     insecure: bool = Field(default=False, description="Serve plain text beyond loopback.")
+    engine: Literal["local", "temporal"] = Field(
+        default="local", description="What drives runs: this process (local), or a Temporal cluster (temporal)."
+    )
+    temporal_address: str = Field(default="127.0.0.1:7233", description="HOST:PORT of Temporal.")
+    temporal_namespace: str = Field(default="default", description="The namespace in Temporal.")
+    temporal_task_queue: str = Field(
+        default="stepwave",
+        pattern=r"^[A-Za-z0-9_.-]{1,100}$",
+        description="The task queue of runs in Temporal, and the prefix of those of actions.",
+    )
+    temporal_wait: float = Field(default=0.0, ge=0, description="How long to wait for Temporal at the start.")
+    temporal_heartbeat_timeout: float = Field(
+        default=10.0, ge=2, description="How long an attempt may be silent before it counts as lost."
+    )
     entry_points: bool = Field(default=True, description="Load actions of installed packages.")
     workflows: Path | None = Field(default=None, description="A folder of named workflows.")
     limits: Path | None = Field(default=None, description="A file with limits on actions.")

@@ -206,9 +206,9 @@ class _Runner:
     async def _collect(self, engine: _Engine, submission: Submission) -> None:
         """Start the run, and collect its events from the first one on."""
         await engine.start(submission)
-        if self._spec.cancel_after is not None:
-            self._loop.call_later(self._spec.cancel_after, engine.cancel, submission.key, "the test cancelled the run")
         completing = set[asyncio.Task[None]]()
+        if self._spec.cancel_after is not None:
+            completing.add(self._loop.create_task(self._cancel(engine, submission.key, self._spec.cancel_after)))
         try:
             async with aclosing(engine.watch(submission.key, 0, ())) as batches:
                 async for batch in batches:
@@ -221,6 +221,10 @@ class _Runner:
             for task in completing:
                 task.cancel()
             await asyncio.gather(*completing, return_exceptions=True)
+
+    async def _cancel(self, engine: _Engine, key: RunKey, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await engine.cancel(key, "the test cancelled the run")
 
     async def _complete(self, engine: _Engine, key: RunKey, event: StepStarted) -> None:
         """Complete a step that waits, as the script says."""

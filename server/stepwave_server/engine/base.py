@@ -166,6 +166,16 @@ class Engine(Protocol):
         """Whether it accepts no new runs."""
         ...
 
+    @property
+    def attempts_in_flight(self) -> int:
+        """Number of attempts in flight, of the runs that this server knows."""
+        ...
+
+    @property
+    def watchers(self) -> int:
+        """Number of open streams."""
+        ...
+
     def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
         """Return every reason why a workflow cannot run on this engine."""
         ...
@@ -260,7 +270,7 @@ class Engine(Protocol):
         """
         ...
 
-    def cancel(self, key: RunKey, reason: str) -> None:
+    async def cancel(self, key: RunKey, reason: str) -> None:
         """Request the cancellation of a run. A run that has ended stays unchanged."""
         ...
 
@@ -290,4 +300,12 @@ class Engine(Protocol):
 
     async def finished_steps(self, key: RunKey) -> Sequence[StepFinished]:
         """Return the `step_finished` events of a run that has ended, in their order."""
+        ...
+
+    async def drain(self, seconds: float) -> None:
+        """Accept no new runs, and wait for the runs under way that end with this server, at most so long."""
+        ...
+
+    async def close(self) -> None:
+        """End all streams, and drive no more runs."""
         ...

@@ -9,7 +9,7 @@ from functools import partial
 
 from stepwave.v1 import workflow_pb2
 from stepwave_server.actions import Registry
-from stepwave_server.core.explanation import Waiting
+from stepwave_server.core.explanation import Explanation, Waiting
 from stepwave_server.core.info import LimitInfo, RunKey
 from stepwave_server.core.messages import CancelRequested, Event, Started
 from stepwave_server.engine.admission.base import Permit
@@ -28,6 +28,7 @@ from stepwave_server.engine.errors import (
     TooManyRuns,
 )
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
+from stepwave_server.engine.queries.explainer import explain
 from stepwave_server.engine.runs.defects import Defects
 from stepwave_server.engine.runs.recovery import (
     FAILED_BY_DEFECT,
@@ -106,7 +107,7 @@ class LocalEngine(RunChanges):
             nested=NestedWorkflows(
                 named or _none_named, partial(self.check, open_run=False), self.options.max_payload_bytes
             ),
-            add_steps=self._add_action_steps,
+            add_steps=self.add_action_steps,
             request_turn=self._request_turn,
             on_abandoned=self._keep_abandoned,
             on_finished=self._remove_run,
@@ -130,6 +131,9 @@ class LocalEngine(RunChanges):
         if (run := self._runs.get(key)) is not None:
             waiting += run.waiting()
         return sorted(waiting, key=lambda group: -group.step_count)
+
+    def _explain(self, run: LocalRun) -> Explanation:
+        return explain(run, self._clock(), self.options)
 
     def limits(self, action: str) -> Sequence[LimitInfo]:
         """Return the limits of an action, and their state now."""
@@ -256,7 +260,7 @@ class LocalEngine(RunChanges):
         else:
             run.paused = True
 
-    def cancel(self, key: RunKey, reason: str) -> None:
+    async def cancel(self, key: RunKey, reason: str) -> None:
         """Request the cancellation of a run. A run that has ended stays unchanged.
 
         Raises:

@@ -12,12 +12,13 @@ run.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 from stepwave_server.core.info import RunKey
-from stepwave_server.engine.errors import NotAccepting, RunNotFound
+from stepwave_server.engine.errors import EngineError
 
 __all__ = ["Attachment", "Attachments"]
 
@@ -47,10 +48,11 @@ class Attachments:
         cancel: Cancels a run for a reason. Called when the last stream has left and the window has passed.
     """
 
-    def __init__(self, cancel: Callable[[RunKey, str], None]) -> None:
+    def __init__(self, cancel: Callable[[RunKey, str], Coroutine[Any, Any, None]]) -> None:
         self._cancel = cancel
         self._runs: dict[RunKey, _AttachedRun] = {}
         self._closed = False
+        self._cancels: set[asyncio.Task[None]] = set()
 
     def add(self, key: RunKey, window: float) -> None:
         """Add a new attached run. It outlives its last stream by `window` seconds."""
@@ -113,5 +115,10 @@ class Attachments:
 
     def _cancel_run(self, key: RunKey, reason: str) -> None:
         if self._runs.pop(key, None) is not None and not self._closed:
-            with suppress(RunNotFound, NotAccepting):  # it has ended and was forgotten, or the server closes
-                self._cancel(key, reason)
+            cancel = asyncio.get_running_loop().create_task(self._cancel_quietly(key, reason))
+            self._cancels.add(cancel)
+            cancel.add_done_callback(self._cancels.discard)
+
+    async def _cancel_quietly(self, key: RunKey, reason: str) -> None:
+        with suppress(EngineError):  # it has ended and was forgotten, or the server closes or cannot commit
+            await self._cancel(key, reason)

@@ -204,7 +204,7 @@ class Orchestrator:
             key = parse_key(request.namespace, request.run_id, parsed)
             if len(request.reason) > MAX_REASON:
                 parsed.blame("reason", f"must have at most {MAX_REASON:,} characters")
-        self._engine.cancel(key, request.reason)
+        await self._engine.cancel(key, request.reason)
         return pb.CancelRunResponse(run=to_run(await self._engine.info(key)))
 
     async def DeleteRun(self, request: pb.DeleteRunRequest, context: Context) -> pb.DeleteRunResponse:  # noqa: N802

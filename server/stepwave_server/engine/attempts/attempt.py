@@ -31,10 +31,9 @@ from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.limiter import Limiter
 from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.base import EngineOptions
-from stepwave_server.engine.streams.logs import RunLog
 from stepwave_server.wire.events.encode import LogEntry
 
-__all__ = ["Attempt", "AttemptOwner", "AttemptReports", "AttemptState"]
+__all__ = ["Attempt", "AttemptLog", "AttemptOwner", "AttemptReports", "AttemptState"]
 
 MAX_SHOWING = 1_000
 """Chunks and progress reports of one attempt that may wait for the event loop."""
@@ -72,16 +71,27 @@ class AttemptReports(Protocol):
         ...
 
 
+class AttemptLog(Protocol):
+    """Takes what attempts log."""
+
+    def add(self, step_id: str, attempt: int, entry: LogEntry) -> bytes | None:
+        """Add what an attempt logged, and return it as an encoded `step_log` event; `None`: it is not to be shown."""
+        ...
+
+
 class AttemptOwner(Protocol):
     """The run of an attempt. The attempt reports its states to it.
 
     Attributes:
         key: The run's key.
-        log: What its attempts log.
     """
 
     key: RunKey
-    log: RunLog
+
+    @property
+    def log(self) -> AttemptLog:
+        """What its attempts log."""
+        ...
 
     def add_steps(self, steps: object, *, seal: bool) -> Coroutine[Any, Any, None]:
         """Add steps that an attempt's action gives to the run."""

@@ -2,11 +2,12 @@
 
 import asyncio
 import sys
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing, suppress
 from copy import copy
 from dataclasses import replace
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from stepwave.v1 import workflow_pb2
 from stepwave_server.core.explanation import Explanation
@@ -22,10 +23,10 @@ from stepwave_server.engine.errors import (
     RunReplaced,
     SequenceOutOfRange,
 )
+from stepwave_server.engine.queries.active_run import ActiveRun
 from stepwave_server.engine.queries.digest_cache import DigestCache
-from stepwave_server.engine.queries.explainer import explain, with_texts
+from stepwave_server.engine.queries.explainer import with_texts
 from stepwave_server.engine.queries.step_pages import ended_page, running_page
-from stepwave_server.engine.runs.run import LocalRun
 from stepwave_server.engine.streams.logs import LogStore
 from stepwave_server.engine.streams.watcher import Watcher
 from stepwave_server.journal import Header, Journal, Listing, Position
@@ -35,6 +36,7 @@ from stepwave_server.wire.events.encode import Kind, Record, decode
 __all__ = ["RunQueries"]
 
 T = TypeVar("T")
+R = TypeVar("R", bound=ActiveRun)
 
 UNREACHABLE = sys.maxsize
 """A sequence number that no run reaches. Waiting for it ends only by an exception."""
@@ -43,7 +45,7 @@ EXPORT_BYTES = 256 * 1024
 """Approximate size of one part of an export in bytes."""
 
 
-class RunQueries:
+class RunQueries(ABC, Generic[R]):
     """The runs under way, and queries on all runs.
 
     The state of a run under way answers queries, once it is committed. The journal answers queries on other runs.
@@ -61,7 +63,7 @@ class RunQueries:
         self.options = options
         self._journal = journal
         self._clock = clock
-        self._runs: dict[RunKey, LocalRun] = {}
+        self._runs: dict[RunKey, R] = {}
         self._logs = LogStore(clock)
         self._watchers: set[Watcher] = set()
         self._broken: dict[RunKey, RunBroken] = {}
@@ -92,7 +94,7 @@ class RunQueries:
         for listener in self._listeners:
             listener(reason)
 
-    async def _wait_committed(self, run: LocalRun, sequence: int) -> None:
+    async def _wait_committed(self, run: R, sequence: int) -> None:
         """Wait until an event of a run is committed.
 
         Raises:
@@ -104,7 +106,7 @@ class RunQueries:
             raise JournalUnavailable(self._commit_error)
         await run.watermark.reach(sequence)
 
-    async def _query(self, key: RunKey, question: Callable[[LocalRun], T]) -> T | None:
+    async def _query(self, key: RunKey, question: Callable[[R], T]) -> T | None:
         """Query a run, and wait until the answer is committed; `None`: the run is not under way.
 
         The state of a broken run is unknown. The query waits until the run is replaced or has ended, and is repeated.
@@ -122,7 +124,7 @@ class RunQueries:
 
     async def info(self, key: RunKey) -> RunInfo:
         """Return the information of a run, when it is committed."""
-        return await self._digests.fill(await self._query(key, LocalRun.info) or await self._ended(key))
+        return await self._digests.fill(await self._query(key, lambda run: run.info()) or await self._ended(key))
 
     async def result(self, key: RunKey) -> Record:
         """Return the record of a run's `run_finished`."""
@@ -135,7 +137,7 @@ class RunQueries:
     async def steps(self, key: RunKey, start: int, most: int) -> StepPage:
         """Return at most `most` steps of a run, from an index in declaration order."""
 
-        def steps(run: LocalRun) -> tuple[list[StepState], int]:
+        def steps(run: R) -> tuple[list[StepState], int]:
             states = run.state.by_index
             return [step if step.finish else copy(step) for step in states[start : start + most]], len(states)
 
@@ -256,12 +258,16 @@ class RunQueries:
 
     async def explain(self, key: RunKey) -> Explanation:
         """Return what a run waits for. For a run that has ended, the explanation has no steps."""
-        explanation = await self._query(key, lambda run: explain(run, self._clock(), self.options))
+        explanation = await self._query(key, self._explain)
         if explanation is None:
             info = await self._digests.fill(await self._ended(key))
             return Explanation(info=info, time=self._clock(), steps=(), step_count=0)
         complete = replace(explanation, info=await self._digests.fill(explanation.info))
         return await asyncio.to_thread(with_texts, complete)
+
+    @abstractmethod
+    def _explain(self, run: R) -> Explanation:
+        """Return the explanation of a run under way. Its code lines have no text yet."""
 
     @property
     def watchers(self) -> int:

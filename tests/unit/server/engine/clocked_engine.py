@@ -103,7 +103,7 @@ class EngineHarness:
         self.loop.turn()
 
     def cancel(self) -> None:
-        self.loop.call_soon(self.engine.cancel, KEY, "enough")
+        self.loop.run(self.engine.cancel(KEY, "enough"))
         self.loop.turn()
 
     def release(self, step_id: str) -> None:

@@ -109,7 +109,7 @@ async def test_a_run_that_an_earlier_version_left_under_way_is_continued(version
     async with Server(settings, actions=ACTIONS, journal=journal) as server:
         key = RunKey("default", UNFINISHED)
         before = (await server.engine.info(key)).last_sequence
-        server.engine.cancel(key, "seen enough")
+        await server.engine.cancel(key, "seen enough")
         async for batch in server.engine.watch(key, 0, ()):
             if batch.last:
                 break

@@ -21,7 +21,10 @@ def cancelled() -> list[str]:
 
 @pytest.fixture
 def attachments(cancelled: list[str]) -> Attachments:
-    return Attachments(lambda key, reason: cancelled.append(f"{key.run_id}: {reason}"))
+    async def cancel(key: RunKey, reason: str) -> None:
+        cancelled.append(f"{key.run_id}: {reason}")
+
+    return Attachments(cancel)
 
 
 @contextmanager
@@ -145,7 +148,7 @@ def test_the_window_of_an_earlier_run_does_not_end_a_later_run_of_the_same_id(
 def test_a_window_that_outlives_its_run_raises_nothing(loop: ClockedLoop) -> None:
     errors: list[object] = []
 
-    def cancel(key: RunKey, reason: str) -> None:
+    async def cancel(key: RunKey, reason: str) -> None:
         raise RunNotFound(key)
 
     loop.set_exception_handler(lambda _, context: errors.append(context))

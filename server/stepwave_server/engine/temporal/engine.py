@@ -1,0 +1,540 @@
+"""The Temporal engine. Workflows drive the runs; this server starts them, and derives their events from histories."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from uuid import uuid4
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, GetWorkflowExecutionHistoryRequest
+from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+
+from stepwave.v1 import workflow_pb2
+from stepwave_server.actions import Registry
+from stepwave_server.core.decide import Refused
+from stepwave_server.core.explanation import Explanation, Waiting
+from stepwave_server.core.info import LimitInfo, RunInfo, RunKey
+from stepwave_server.core.messages import AddSteps, CancelRequested, Input, Started, StepCompleted, StepFinished
+from stepwave_server.engine.base import (
+    Batch,
+    EngineOptions,
+    LogPage,
+    Page,
+    Recover,
+    Recovery,
+    StepPage,
+    Submission,
+)
+from stepwave_server.engine.checks import RunChecks
+from stepwave_server.engine.errors import (
+    EngineError,
+    JournalUnavailable,
+    NotAccepting,
+    RunBroken,
+    RunExists,
+    RunNotEnded,
+    RunNotFound,
+    StepsRefused,
+)
+from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
+from stepwave_server.engine.temporal.codec import SIGNAL, WORKFLOW_TYPE, StartInput, encode_start, to_signal
+from stepwave_server.engine.temporal.driver import Request
+from stepwave_server.engine.temporal.followed_run import FollowedRun
+from stepwave_server.engine.temporal.history import HistoryReader
+from stepwave_server.engine.temporal.workflow import RunWorkflow, UnsupportedVersion
+from stepwave_server.journal import Header, Listing, MemoryJournal, Position, Retention
+from stepwave_server.wire.events.encode import Kind, Record
+from stepwave_server.wire.workflows.content import same_content
+
+__all__ = ["TemporalEngine", "TemporalOptions"]
+
+logger = logging.getLogger(__name__)
+
+MAX_STEPS = 5_000
+"""Steps of a run. Each takes at least three events of a history, which Temporal bounds."""
+
+MAX_DEFINITION_BYTES = 2_000_000
+"""Bytes of what a workflow is started with, and of a request to it. Temporal bounds a payload to 2 MB."""
+
+CACHE = Retention(count=1_000, size=256 << 20)
+"""The ended runs that this server keeps in memory. Others are derived again when they are asked for."""
+
+IDLE_SECONDS = 30.0
+"""Seconds after which this server no longer reads the history of a run that nobody asks for."""
+
+POLL_SECONDS = 60.0
+"""Seconds for one request for new events of a history. Temporal answers before that, if there are none."""
+
+ANSWER_SECONDS = 10.0
+"""Seconds in which a run decides on a request of a caller, if any server can continue it."""
+
+RETRY_SECONDS = 0.5
+"""Seconds after which a failed request for new events of a history is repeated."""
+
+STICKY_SECONDS = 3.0
+"""Seconds after which another server continues a run if the one that has it in memory does not answer."""
+
+
+class DefinitionTooLarge(EngineError):
+    """Raised when a workflow and its input, or added steps, are larger than Temporal allows."""
+
+    def __init__(self, what: str, size: int) -> None:
+        super().__init__(f"{what} have {size:,} bytes, and Temporal takes {MAX_DEFINITION_BYTES:,}")
+        self.limit = MAX_DEFINITION_BYTES
+
+
+class ForeignWorkflow(RunNotFound):
+    """Raised when the Temporal workflow with the id of a run is none of Stepwave."""
+
+    def __init__(self, key: RunKey, workflow_type: str) -> None:
+        super().__init__(key)
+        self.args = (f'the Temporal workflow "{key.run_id}" is no Stepwave run: its type is "{workflow_type}"',)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemporalOptions:
+    """Options of the Temporal engine.
+
+    Attributes:
+        address: The address of Temporal, for messages.
+        task_queue: The task queue of workflows, and the prefix of those of actions.
+        heartbeat_timeout: Seconds after which an attempt without a heartbeat is lost.
+    """
+
+    address: str
+    task_queue: str = "stepwave"
+    heartbeat_timeout: float = 10.0
+
+
+class TemporalEngine(RunChecks[FollowedRun]):
+    """Drives runs on a Temporal cluster. Every server that shares its task queue shows and continues every run.
+
+    Args:
+        client: The client of Temporal.
+        actions: The actions that steps may call.
+        clock: Returns the time in nanoseconds since the epoch.
+        options: Options of the engine.
+        temporal: Options of the engine on Temporal alone.
+    """
+
+    name = "temporal"
+
+    def __init__(
+        self,
+        *,
+        client: Client,
+        actions: Registry,
+        clock: Callable[[], int],
+        options: EngineOptions,
+        temporal: TemporalOptions,
+    ) -> None:
+        self._cache = MemoryJournal(clock, CACHE)
+        super().__init__(journal=self._cache, actions=actions, clock=clock, options=options)
+        self._client = client
+        self._temporal = temporal
+        self._loop = asyncio.get_running_loop()
+        self._followers: dict[RunKey, asyncio.Task[None]] = {}
+        self._loading: dict[RunKey, asyncio.Future[FollowedRun]] = {}
+        self._executions: dict[RunKey, str] = {}
+        self._draining = False
+        self._worker = Worker(
+            client,
+            task_queue=temporal.task_queue,
+            workflows=[RunWorkflow],
+            workflow_runner=UnsandboxedWorkflowRunner(),
+            sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
+            debug_mode=True,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @property
+    def draining(self) -> bool:
+        """Whether it accepts no new runs."""
+        return self._draining
+
+    @property
+    def attempts_in_flight(self) -> int:
+        """Number of attempts in flight, of the runs whose histories this server reads."""
+        return sum(len(run.driver.in_flight) for run in self._runs.values())
+
+    async def recover(self, how: Recover) -> Recovery:
+        """Begin to drive runs. There is nothing to recover: Temporal gives unfinished runs to any server."""
+        self._tasks = [
+            asyncio.create_task(self._worker.run(), name="workflows"),
+            asyncio.create_task(self._watch_connection(), name="connection to Temporal"),
+            asyncio.create_task(self._forget_idle_runs(), name="idle runs"),
+        ]
+        return Recovery()
+
+    async def _watch_connection(self) -> None:
+        """Note when Temporal does not answer, and when it answers again."""
+        while True:
+            reason = ""
+            try:
+                await self._client.service_client.check_health(timeout=timedelta(seconds=2))
+            except RPCError as error:
+                reason = self._unavailable(error).reason
+            if reason != self._commit_error:
+                self._on_commit_error(reason)
+            await asyncio.sleep(1)
+
+    def _unavailable(self, error: RPCError) -> JournalUnavailable:
+        return JournalUnavailable(f"Temporal at {self._temporal.address} does not answer: {error.message}")
+
+    # Runs that this server shows.
+
+    @asynccontextmanager
+    async def _using(self, key: RunKey) -> AsyncIterator[FollowedRun | None]:
+        """Read the history of a run up to now, and keep reading it while inside; `None`: the run has ended.
+
+        Raises:
+            RunNotFound: The run does not exist.
+            RunBroken: This server cannot show it.
+            JournalUnavailable: Temporal does not answer.
+        """
+        description = await self._describe(key)
+        if self._executions.get(key) not in (None, description.run_id):
+            self._drop(key)
+        if self._cache.has_ended(key):
+            yield None
+            return
+        run = await self._follow(key, description.run_id)
+        run.users += 1
+        try:
+            await run.reach(description.history_length)
+            if run.broken is not None:
+                raise run.broken
+            yield None if run.closed else run
+        finally:
+            run.users -= 1
+            run.last_used = self._loop.time()
+
+    async def _describe(self, key: RunKey) -> WorkflowExecutionDescription:
+        try:
+            description = await self._client.get_workflow_handle(key.run_id).describe()
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                raise RunNotFound(key) from None
+            raise self._unavailable(error) from error
+        if description.workflow_type != WORKFLOW_TYPE:
+            raise ForeignWorkflow(key, description.workflow_type)
+        return description
+
+    async def _follow(self, key: RunKey, execution: str) -> FollowedRun:
+        """Return a run whose history this server reads from now on."""
+        run = self._runs.get(key)
+        if run is not None:
+            return run
+        loading = self._loading.get(key)
+        if loading is None:
+            loading = self._loading[key] = self._loop.create_future()
+            self._executions[key] = execution
+            follower = self._read_history(key, execution, loading)
+            self._followers[key] = asyncio.create_task(follower, name=f"history of {key.run_id}")
+        return await asyncio.shield(loading)
+
+    async def _read_history(self, key: RunKey, execution: str, loading: "asyncio.Future[FollowedRun]") -> None:
+        """Read the history of a run until it ends."""
+        reader = HistoryReader()
+        run: FollowedRun | None = None
+        try:
+            async for event in self._history(key, execution):
+                if run is None:
+                    reader.add(event)
+                    run = FollowedRun(reader, self._cache, self._clock)
+                    self._runs[key] = run
+                    loading.set_result(run)
+                else:
+                    run.add(event)
+        except UnsupportedVersion as error:
+            self._fail(key, run, loading, RunBroken(key, str(error)))
+        except Exception:
+            logger.exception("the history of a run cannot be read", extra={"run_id": key.run_id})
+            self._fail(key, run, loading, RunBroken(key))
+        finally:
+            if self._loading.get(key) is loading:
+                del self._loading[key]
+            if run is not None and self._runs.get(key) is run:
+                del self._runs[key]
+            self._followers.pop(key, None)
+            if not loading.done():
+                loading.cancel()
+
+    def _fail(
+        self, key: RunKey, run: FollowedRun | None, loading: "asyncio.Future[FollowedRun]", error: RunBroken
+    ) -> None:
+        if run is not None:
+            run.fail(error)
+            self._cache.discard(key)
+        elif not loading.done():
+            loading.set_exception(error)
+            loading.exception()
+
+    async def _history(self, key: RunKey, execution: str) -> AsyncGenerator[HistoryEvent, None]:
+        """Yield the events of a history until its workflow ends. Requests that fail are repeated."""
+        request = GetWorkflowExecutionHistoryRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=key.run_id, run_id=execution),
+            wait_new_event=True,
+        )
+        timeout = timedelta(seconds=POLL_SECONDS)
+        while True:
+            try:
+                page = await self._client.workflow_service.get_workflow_execution_history(request, timeout=timeout)
+            except RPCError as error:
+                if error.status == RPCStatusCode.NOT_FOUND:
+                    return
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            for event in page.history.events:
+                yield event
+            if not page.next_page_token:
+                return
+            request.next_page_token = page.next_page_token
+
+    async def _forget_idle_runs(self) -> None:
+        """Read no longer the histories of runs that nobody asks for."""
+        while True:
+            await asyncio.sleep(IDLE_SECONDS / 3)
+            oldest = self._loop.time() - IDLE_SECONDS
+            for key, run in list(self._runs.items()):
+                if not run.users and run.last_used < oldest:
+                    self._drop(key)
+
+    def _drop(self, key: RunKey) -> None:
+        """Forget what this server knows of a run."""
+        self._executions.pop(key, None)
+        self._loading.pop(key, None)
+        follower = self._followers.pop(key, None)
+        if follower is not None:
+            follower.cancel()
+        self._runs.pop(key, None)
+        self._cache.discard(key)
+
+    # Calls that change runs.
+
+    async def start(self, submission: Submission) -> bool:
+        """Start a run; see `Engine`."""
+        if self._draining:
+            raise NotAccepting
+        key, state, parent = submission.key, submission.state, submission.parent
+        header = Header(
+            key=key,
+            workflow=submission.definition,
+            input=state.input,
+            options=state.options,
+            create_time=self._clock(),
+            traceparent=parent.traceparent if parent is not None else "",
+            tracestate=parent.tracestate if parent is not None else "",
+            window=submission.window,
+            rerun_of=submission.rerun_of,
+            workflow_digest=submission.workflow_digest,
+        )
+        start = StartInput(
+            header=header,
+            started=Started(submission.reused, submission.rerun_of if submission.reused else ""),
+            heartbeat_timeout=self._temporal.heartbeat_timeout,
+            cancel_grace=self.options.cancel_grace,
+            task_queue=self._temporal.task_queue,
+        )
+        args = encode_start(start)
+        if (size := len(args[0]) + sum(len(output) for _, output in args[1]["reused"])) > MAX_DEFINITION_BYTES:
+            raise DefinitionTooLarge("the workflow and its input", size)
+        try:
+            await self._client.start_workflow(
+                WORKFLOW_TYPE,
+                args=args,
+                id=key.run_id,
+                task_queue=self._temporal.task_queue,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            )
+        except WorkflowAlreadyStartedError:
+            return await self._check_repeat(submission)
+        except RPCError as error:
+            raise self._unavailable(error) from error
+        return True
+
+    async def _check_repeat(self, submission: Submission) -> bool:
+        """Check that the run that exists has the content of a submission.
+
+        Raises:
+            RunExists: It has another content.
+        """
+        try:
+            header = await self.header(submission.key)
+        except ForeignWorkflow:
+            raise RunExists(submission.key) from None
+        state = submission.state
+        same = (submission.rerun_of, state.options.open) == (header.rerun_of, header.options.open)
+        if not same or not same_content(submission.definition, state.input, header.workflow, header.input):
+            raise RunExists(submission.key)
+        return False
+
+    async def _request(self, run: FollowedRun, given: Input) -> None:
+        """Give a run a request of a caller, and wait until it has decided on it.
+
+        Raises:
+            Refused: It was refused.
+            JournalUnavailable: Temporal does not answer, or no server continues the run.
+        """
+        request = Request(uuid4().hex, given)
+        message = to_signal(request)
+        if (size := len(str(message))) > MAX_DEFINITION_BYTES:
+            raise DefinitionTooLarge("the steps or the output", size)
+        try:
+            await self._client.get_workflow_handle(run.key.run_id).signal(SIGNAL, message)
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:  # it has ended
+                return
+            raise self._unavailable(error) from error
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await run.answered(request.token)
+        except TimeoutError:
+            raise JournalUnavailable(f"no server continued the run within {ANSWER_SECONDS:g} s") from None
+
+    async def cancel(self, key: RunKey, reason: str) -> None:
+        """Request the cancellation of a run. A run that has ended stays unchanged."""
+        async with self._using(key) as run:
+            if run is not None:
+                await self._request(run, CancelRequested(reason))
+
+    async def add_steps(self, key: RunKey, addition: AddSteps) -> None:
+        """Add steps to an open run; see `Engine`."""
+        async with self._using(key) as run:
+            if run is None:
+                await self._require_made(key, addition)
+                return
+            fresh = self._to_add(run, addition)
+            if fresh is not None:
+                try:
+                    await self._request(run, fresh)
+                except Refused as refused:  # another call came first
+                    if refused.violations:
+                        raise StepsRefused(refused.violations) from None
+                    self._to_add(run, addition)
+
+    async def complete(self, key: RunKey, completion: StepCompleted) -> None:
+        """Complete a step that waits; see `Engine`."""
+        async with self._using(key) as run:
+            if run is None:
+                finished = await self.finished_steps(key)
+                check_ended(key, completion, next((end for end in finished if end.step_id == completion.step_id), None))
+            elif check_completion(key, run.state, completion, paused=False):
+                try:
+                    await self._request(run, with_attempt(run.state, completion))
+                except Refused:  # another call came first
+                    check_completion(key, run.state, completion, paused=False)
+
+    async def detach(self, key: RunKey) -> None:
+        """Detach a run."""
+
+    async def delete(self, key: RunKey) -> None:
+        """Delete a run that has ended."""
+        async with self._using(key) as run:
+            if run is not None:
+                raise RunNotEnded(key)
+            request = DeleteWorkflowExecutionRequest(
+                namespace=self._client.namespace, workflow_execution=WorkflowExecution(workflow_id=key.run_id)
+            )
+            await self._client.workflow_service.delete_workflow_execution(request)
+            self._drop(key)
+            await self._cache.delete(key)
+
+    # Queries.
+
+    async def info(self, key: RunKey) -> RunInfo:
+        """Return the information of a run."""
+        async with self._using(key):
+            return await super().info(key)
+
+    async def result(self, key: RunKey) -> Record:
+        """Return the record of a run's `run_finished`."""
+        async with self._using(key):
+            return await super().result(key)
+
+    async def steps(self, key: RunKey, start: int, most: int) -> StepPage:
+        """Return at most `most` steps of a run, from an index in declaration order."""
+        async with self._using(key):
+            return await super().steps(key, start, most)
+
+    async def logs(self, key: RunKey, step_id: str, after: int, most: int) -> LogPage:
+        """Return at most `most` messages that actions of a run have logged, after a number."""
+        async with self._using(key):
+            return await super().logs(key, step_id, after, most)
+
+    async def added_steps(self, key: RunKey) -> Sequence[workflow_pb2.Step]:
+        """Return the steps that were added to a run that has ended, in their order."""
+        async with self._using(key):
+            return await super().added_steps(key)
+
+    async def finished_steps(self, key: RunKey) -> Sequence[StepFinished]:
+        """Return the `step_finished` events of a run that has ended, in their order."""
+        async with self._using(key):
+            return await super().finished_steps(key)
+
+    async def watch(
+        self, key: RunKey, after: int, kinds: Collection[Kind], first: bytes = b""
+    ) -> AsyncGenerator[Batch, None]:
+        """Stream a run's events after a sequence number; see `RunQueries.watch`."""
+        async with self._using(key), aclosing(super().watch(key, after, kinds, first)) as batches:
+            async for batch in batches:
+                yield batch
+
+    async def header(self, key: RunKey) -> Header:
+        """Return the definition of a run."""
+        async with self._using(key):
+            return await super().header(key)
+
+    async def explain(self, key: RunKey) -> Explanation:
+        """Return what a run waits for."""
+        async with self._using(key):
+            return await super().explain(key)
+
+    async def export(self, key: RunKey) -> AsyncGenerator[bytes, None]:
+        """Yield the events of a run in parts."""
+        async with self._using(key), aclosing(super().export(key)) as parts:
+            async for part in parts:
+                yield part
+
+    async def list_runs(self, listing: Listing, before: Position | None, most: int) -> Page:
+        """Return at most `most` runs that match, newest first, after the position `before`."""
+        raise NotImplementedError
+
+    def _explain(self, run: FollowedRun) -> Explanation:
+        return Explanation(run.info(), self._clock(), (), 0)
+
+    def waiting(self, key: RunKey) -> Sequence[Waiting]:
+        """Return why ready steps of a run have not started, the most frequent reason first."""
+        run = self._runs.get(key)
+        return [] if run is None else run.waiting()
+
+    def limits(self, action: str) -> Sequence[LimitInfo]:
+        """Return the limits of an action, and their state now."""
+        return []
+
+    # The end of this server.
+
+    async def drain(self, seconds: float) -> None:
+        """Accept no new runs. Those under way go on, on another server."""
+        self._draining = True
+
+    async def close(self) -> None:
+        """End all streams, and drive no more runs."""
+        self._draining = True
+        for watcher in list(self._watchers):
+            watcher.close()
+        await self._worker.shutdown()
+        followers = list(self._followers.values())
+        for task in [*self._tasks[1:], *followers]:
+            task.cancel()
+        await asyncio.gather(*self._tasks, *followers, return_exceptions=True)

@@ -1,0 +1,199 @@
+"""A run as this server shows it: its events, derived from the history of its Temporal workflow."""
+
+import asyncio
+from array import array
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from temporalio.api.history.v1 import HistoryEvent
+
+from stepwave_server.core.explanation import Waiting
+from stepwave_server.core.info import RunInfo, RunKey, info_of
+from stepwave_server.core.inputs import input_of
+from stepwave_server.core.messages import Event, RunFinished, StepFinished, StepRetrying, StepStarted
+from stepwave_server.core.model import WAIT_ACTION, Payload
+from stepwave_server.core.state import RunState, StepState
+from stepwave_server.engine.admission.base import EXTERNAL
+from stepwave_server.engine.errors import RunBroken
+from stepwave_server.engine.runs.commit_watermark import CommitWatermark
+from stepwave_server.engine.runs.forced_end import forced_end
+from stepwave_server.engine.streams.subscribers import Subscribers
+from stepwave_server.engine.temporal.driver import RunDriver
+from stepwave_server.engine.temporal.history import Batch, HistoryReader
+from stepwave_server.engine.temporal.workflow import driver_of
+from stepwave_server.journal import Ended, Header, MemoryJournal
+from stepwave_server.wire.events.encode import Encoder, Record
+
+__all__ = ["FollowedRun"]
+
+
+class FollowedRun:
+    """A run whose history this server reads.
+
+    Attributes:
+        key: Its key.
+        header: Its definition.
+        state: Its state.
+        driver: Derives its events.
+        watermark: The number of its newest event.
+        subscribers: Its subscribers.
+        paused: Whether its server does not continue it: never.
+        broken: Why this server cannot show it; `None`: it can.
+        users: The calls and streams that need it now.
+        last_used: The loop's time at which the last of them left.
+
+    Args:
+        reader: Reads its history, and has read its start.
+        journal: Keeps its events while this server shows it.
+        clock: Returns the time in nanoseconds since the epoch.
+    """
+
+    def __init__(self, reader: HistoryReader, journal: MemoryJournal, clock: Callable[[], int]) -> None:
+        assert reader.start is not None, "the start is the first event of a history"
+        header = reader.start.header
+        self.key: RunKey = header.key
+        self.header: Header = header
+        self.driver: RunDriver = driver_of(reader.start)
+        self.state: RunState = self.driver.state
+        self.watermark = CommitWatermark(0)
+        self.subscribers = Subscribers(header.key.run_id, clock)
+        self.paused = False
+        self.broken: RunBroken | None = None
+        self.users = 0
+        self.last_used = 0.0
+        self._reader = reader
+        self._journal = journal
+        self._encoder = Encoder(header.key.run_id, self.state.workflow.name, header.create_time)
+        self._begun = False
+        self._waiting_for: list[tuple[int, asyncio.Future[None]]] = []
+        self._records: list[Record] = []
+        journal.create(header)
+
+    # The history.
+
+    def add(self, event: HistoryEvent) -> None:
+        """Add the next event of the history."""
+        batch = self._reader.add(event)
+        if batch is not None:
+            self._take(batch)
+        if self._reader.closed and self.state.finished is None:
+            self._end_by_force()
+        self._end_waits()
+
+    def _take(self, batch: Batch) -> None:
+        inputs = batch.inputs
+        if not self._begun:
+            assert self._reader.start is not None
+            self._begun = True
+            inputs = [inputs[0], self._reader.start.started, *inputs[1:]]
+        self.driver.take(inputs, batch.time)
+        self.driver.take_effects()
+        self._commit(self.driver.take_events())
+
+    def _commit(self, events: Sequence[Event]) -> None:
+        if not events:
+            return
+        first = self.watermark.committed + 1
+        encode = self._encoder.encode
+        records = [encode(sequence, event) for sequence, event in enumerate(events, start=first)]
+        ended = self._summary(events[-1])
+        self._append(records, ended)
+        for event in events:
+            if isinstance(event, StepStarted) and event.action == WAIT_ACTION:
+                self.subscribers.show_waiting(event.step_id, self.state.sequence, EXTERNAL)
+            elif isinstance(event, StepFinished | StepRetrying):
+                self.subscribers.forget(event.step_id)
+        self.subscribers.wake()
+
+    def _append(self, records: Sequence[Record], ended: Ended | None) -> None:
+        self._records += records
+        self._journal.append(self.key, records, lambda: self.watermark.advance(len(records)), ended)
+
+    def _summary(self, last: Event) -> Ended | None:
+        if not isinstance(last, RunFinished):
+            return None
+        steps = self.state.steps
+        return Ended(
+            info=self.info(),
+            finishes=array("I", (step.finish for step in self.state.by_index)),
+            outputs=array("I", (steps[step_id].finish for step_id, _ in last.outputs)),
+        )
+
+    def _end_by_force(self) -> None:
+        """End a run whose workflow was ended from outside, such as by an operator."""
+        end = forced_end(self.header, self._records, self._reader.close_time)
+        self._append(end.records, end.ended)
+        self.subscribers.wake()
+
+    async def reach(self, event_id: int) -> None:
+        """Wait until an event of the history was added."""
+        if self._reader.last_event < event_id and self.broken is None:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting_for.append((event_id, waiter))
+            await waiter
+
+    async def answered(self, token: str) -> None:
+        """Wait until the run has decided on a request of a caller, or has ended.
+
+        Raises:
+            Refused: It was refused.
+        """
+        while token not in self.driver.answers and not self._reader.closed and self.broken is None:
+            await self.reach(self._reader.last_event + 1)
+        refused = self.driver.answers.get(token)
+        if refused is not None:
+            raise refused
+
+    def _end_waits(self) -> None:
+        ready = [waiter for target, waiter in self._waiting_for if target <= self._reader.last_event]
+        self._waiting_for = [entry for entry in self._waiting_for if entry[0] > self._reader.last_event]
+        for waiter in ready:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    def fail(self, error: RunBroken) -> None:
+        """End all waits and streams: this server cannot show the run any more."""
+        self.broken = error
+        self.subscribers.fail(error)
+        self.watermark.refuse(error)
+        for _, waiter in self._waiting_for:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    # Queries.
+
+    @property
+    def closed(self) -> bool:
+        """Whether the workflow has ended."""
+        return bool(self._reader.closed)
+
+    @property
+    def last_event(self) -> int:
+        """The id of the last event of the history."""
+        return self._reader.last_event
+
+    @property
+    def committed(self) -> int:
+        """The sequence number of its newest event."""
+        return self.watermark.committed
+
+    def committing(self) -> bool:
+        """Return whether it has events that are not committed yet: never."""
+        return False
+
+    def info(self) -> RunInfo:
+        """Return its information."""
+        info = info_of(self.key, self.header.create_time, self.state)
+        return replace(info, rerun_of=self.header.rerun_of, workflow_digest=self.header.workflow_digest)
+
+    def input_of(self, step: StepState) -> Payload:
+        """Return the input of a step's next attempt, or of the one that waits to be completed.
+
+        Raises:
+            EvaluationFailed: It has no input.
+        """
+        return input_of(self.state, step, self.driver.evaluator)
+
+    def waiting(self) -> list[Waiting]:
+        """Return why ready steps have not started, grouped by that."""
+        return []

@@ -1,0 +1,298 @@
+"""A host of actions. It runs the attempts that Temporal gives to the task queues of its actions."""
+
+import asyncio
+import contextvars
+import logging
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.common import RawValue
+from temporalio.worker import Worker
+
+from stepwave.v1 import workflow_pb2
+from stepwave_server.actions import Action
+from stepwave_server.core.info import RunKey
+from stepwave_server.core.messages import (
+    AttemptExpanded,
+    AttemptFailed,
+    AttemptInterrupted,
+    AttemptSucceeded,
+    Input,
+    Invoke,
+    StepStarted,
+)
+from stepwave_server.core.model import SECOND, Failure, Payload, Reason
+from stepwave_server.engine.admission.base import Permit
+from stepwave_server.engine.attempts.attempt import Attempt
+from stepwave_server.engine.attempts.nested import NestedWorkflows
+from stepwave_server.engine.base import EngineOptions
+from stepwave_server.engine.temporal.codec import (
+    decode_value,
+    encode_value,
+    error_of_failure,
+    expansion,
+    lost,
+    stopped,
+    task_queue_of,
+)
+from stepwave_server.engine.temporal.driver import AttemptStopped
+from stepwave_server.engine.temporal.transients import NO_TRANSIENTS, TransientSink
+from stepwave_server.wire.events.encode import LogEntry
+from stepwave_server.wire.workflows.workflow import fill_workflow
+
+__all__ = ["Host"]
+
+logger = logging.getLogger(__name__)
+
+MIN_HEARTBEAT = 1.0
+"""Seconds between the heartbeats of an attempt. A cancel reaches it, and its progress is seen, with the next one."""
+
+HEARTBEATS_PER_SECOND = 100
+"""Heartbeats of all attempts of a host in a second. With more attempts, each has fewer."""
+
+INTERRUPTED = Failure(Reason.CANCELLED, "interrupted")
+
+_PERMIT = Permit()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostServices:
+    """What the attempts of a host share.
+
+    Attributes:
+        options: Options of the engine.
+        nested: The workflows that attempts may choose.
+        add_steps: Adds steps that an action gives to a run, and seals it if the last argument is true.
+        sink: Takes chunks and logs.
+    """
+
+    options: EngineOptions
+    nested: NestedWorkflows
+    add_steps: Callable[[RunKey, object, bool], Coroutine[Any, Any, None]]
+    sink: TransientSink = NO_TRANSIENTS
+
+
+class Host:
+    """Runs attempts of actions, each action on a task queue of its own.
+
+    Args:
+        client: The client of Temporal.
+        task_queue: The prefix of the task queues.
+        slots: Attempts of one action that this host runs at once.
+        services: What attempts share.
+        rates: Starts in a second by action, over all hosts; other actions have no bound.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        task_queue: str,
+        slots: int,
+        services: HostServices,
+        rates: Callable[[str], float | None] = lambda action: None,
+    ) -> None:
+        self._client = client
+        self._task_queue = task_queue
+        self._slots = slots
+        self._services = services
+        self._rates = rates
+        self._workers: dict[str, Worker] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.in_flight = 0
+
+    def serve(self, actions: Iterable[Action], drain_timeout: float) -> None:
+        """Serve actions that are not served yet. Return at once.
+
+        Args:
+            actions: The actions.
+            drain_timeout: Seconds that attempts under way get when the host stops.
+        """
+        for action in actions:
+            if action.name in self._workers:
+                continue
+            worker = self._workers[action.name] = Worker(
+                self._client,
+                task_queue=task_queue_of(self._task_queue, action.name),
+                activities=[self._activity(action)],
+                max_concurrent_activities=self._slots,
+                max_concurrent_activity_task_polls=min(self._slots, 2),
+                max_task_queue_activities_per_second=self._rates(action.name),
+                max_heartbeat_throttle_interval=timedelta(seconds=MIN_HEARTBEAT),
+                default_heartbeat_throttle_interval=timedelta(seconds=MIN_HEARTBEAT),
+                graceful_shutdown_timeout=timedelta(seconds=drain_timeout),
+                debug_mode=False,
+            )
+            self._tasks[action.name] = asyncio.create_task(worker.run(), name=f"host of {action.name}")
+
+    async def stop(self) -> None:
+        """Take no more attempts, let those under way end within the time that they get, and interrupt the rest."""
+        await asyncio.gather(*(worker.shutdown() for worker in self._workers.values()), return_exceptions=True)
+        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+
+    def _activity(self, action: Action) -> Callable[[RawValue, dict[str, Any]], Coroutine[Any, Any, RawValue]]:
+        """Return the activity of an action."""
+
+        async def perform(input: RawValue, step: dict[str, Any]) -> RawValue:
+            self.in_flight += 1
+            try:
+                return await _HostedAttempt(self, self._services, action, step).perform(input)
+            finally:
+                self.in_flight -= 1
+
+        return activity.defn(name=action.name)(perform)
+
+
+class _HostedAttempt:
+    """One attempt on this host: the owner of an `Attempt`, as a run is on one server.
+
+    Args:
+        host: The host.
+        services: What attempts share.
+        action: The action.
+        step: What the run tells of the attempt, beside its input.
+    """
+
+    def __init__(self, host: Host, services: HostServices, action: Action, step: dict[str, Any]) -> None:
+        self._host = host
+        self._services = services
+        self._action = action
+        self._step = step
+        self._info = activity.info()
+        self.key = RunKey(step["namespace"], step["run_id"])
+        self.log = _Log(self.key, services.sink)
+        self.reports = _Reports(self.key, services.sink)
+        self.nested = services.nested
+        self._timed_out = False
+        self._outcome: asyncio.Future[Input] = asyncio.get_running_loop().create_future()
+
+    async def perform(self, input: RawValue) -> RawValue:
+        """Run the attempt, and return its answer.
+
+        Raises:
+            ApplicationError: It has no answer.
+        """
+        step, now = self._step, time.time_ns()
+        payload = decode_value(input.payload)
+        invoke = Invoke(step["step_id"], step["attempt"], self._action.name, payload, step["fallback"])
+        deadline = now + round(step["timeout"] * SECOND)
+        event = StepStarted(now, invoke.step_id, invoke.action, step["wave"], invoke.attempt, deadline, now)
+        attempt = self._attempt = Attempt(self, invoke, self._action)
+        attempt.admit(_PERMIT)
+        variables = contextvars.copy_context()
+        attempt.start(event, payload, strict=step["strict"], options=self._services.options, variables=variables)
+        timer = asyncio.get_running_loop().call_later(step["timeout"], attempt.time_out)
+        beat = asyncio.create_task(self._beat())
+        try:
+            return await self._answer()
+        finally:
+            timer.cancel()
+            beat.cancel()
+
+    async def _answer(self) -> RawValue:
+        """Wait for the outcome, and return the answer in it. If Temporal cancels the activity, interrupt the attempt.
+
+        Raises:
+            ApplicationError: There is no answer.
+        """
+        leaving = False
+        while not self._outcome.done():
+            try:
+                await asyncio.shield(self._outcome)
+            except asyncio.CancelledError:
+                details = activity.cancellation_details()
+                leaving = details is not None and details.worker_shutdown and not details.cancel_requested
+                self._attempt.interrupt(INTERRUPTED, self._services.options.cancel_grace)
+        outcome = self._outcome.result()
+        match outcome:
+            case AttemptSucceeded(_, _, output):
+                return encode_value(output)
+            case AttemptExpanded(_, _, workflow, given):
+                message = workflow_pb2.Workflow()
+                fill_workflow(message, workflow)
+                return expansion(message, given)
+            case AttemptFailed(_, _, failure):
+                raise error_of_failure(failure) from None
+            case AttemptInterrupted() if leaving and not self._timed_out:
+                raise lost("the host stopped while the attempt ran")
+            case AttemptInterrupted(step_id, number, failure, abandoned):
+                did = dict(failure.details).get("when_interrupted", "")
+                raise stopped(AttemptStopped(step_id, number, self._timed_out, abandoned, did)) from None
+        raise AssertionError("an attempt has no other outcomes")
+
+    async def _beat(self) -> None:
+        """Tell Temporal that the attempt runs, and its progress. Temporal answers whether it is to be cancelled."""
+        most = (self._info.heartbeat_timeout or timedelta(seconds=2 * MIN_HEARTBEAT)).total_seconds() / 2
+        while True:
+            await asyncio.sleep(min(most, max(MIN_HEARTBEAT, self._host.in_flight / HEARTBEATS_PER_SECOND)))
+            with suppress(RuntimeError):  # the activity has ended
+                activity.heartbeat(*self.reports.last)
+
+    # Reports of the attempt.
+
+    def attempt_admitted(self, attempt: Attempt) -> None:
+        """Do nothing: Temporal has started it."""
+
+    def attempt_timed_out(self, attempt: Attempt) -> None:
+        """Interrupt the attempt: its timeout has passed."""
+        if not attempt.interrupted:
+            self._timed_out = True
+            attempt.interrupt(INTERRUPTED, self._services.options.cancel_grace)
+
+    def attempt_ended(self, attempt: Attempt, permit: Permit, outcome: Input) -> None:
+        """Take the outcome."""
+        if not self._outcome.done():
+            self._outcome.set_result(outcome)
+
+    def add_steps(self, steps: object, *, seal: bool) -> Coroutine[Any, Any, None]:
+        """Add steps that the action gives to the run."""
+        return self._services.add_steps(self.key, steps, seal)
+
+
+class _Reports:
+    """What an attempt shows to watchers.
+
+    Attributes:
+        last: Its last progress: the fraction and the message; empty: it showed none.
+    """
+
+    def __init__(self, key: RunKey, sink: TransientSink) -> None:
+        self._key = key
+        self._sink = sink
+        self.last: tuple[float | None, str] | tuple[()] = ()
+
+    def chunk(self, attempt: Attempt, index: int, chunk: Payload) -> None:
+        """Show a chunk."""
+        self._sink.chunk(self._key, attempt.step_id, attempt.number, index, chunk)
+
+    def progress(self, attempt: Attempt, fraction: float | None, message: str) -> None:
+        """Show the progress of the attempt, with its next heartbeat."""
+        self.last = (fraction, message)
+
+    def log(self, data: bytes) -> None:
+        """Do nothing: the log has shown it."""
+
+    def waiting(self, attempt: Attempt) -> None:
+        """Do nothing: an attempt here has started."""
+
+    def still_waiting(self, attempt: Attempt) -> None:
+        """Do nothing: an attempt here has started."""
+
+
+class _Log:
+    """What an attempt logs."""
+
+    def __init__(self, key: RunKey, sink: TransientSink) -> None:
+        self._key = key
+        self._sink = sink
+
+    def add(self, step_id: str, attempt: int, entry: LogEntry) -> bytes | None:
+        """Give a log message to the servers, which show it."""
+        self._sink.log(self._key, step_id, attempt, entry)
+        return None

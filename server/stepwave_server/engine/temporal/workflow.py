@@ -1,0 +1,180 @@
+"""The Temporal workflow of a run. It feeds the driver, and turns its effects into activities and timers.
+
+It runs outside Temporal's sandbox: the core and the evaluator are deterministic by themselves, and the sandbox would
+load them again for every run.
+"""
+
+import asyncio
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RawValue, RetryPolicy
+
+from stepwave.v1 import workflow_pb2
+from stepwave_server.core.evolve import new_run
+from stepwave_server.core.messages import CancelRequested
+from stepwave_server.core.model import MAX_PAYLOAD_BYTES
+from stepwave_server.core.state import CORE_VERSION
+from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
+from stepwave_server.engine.temporal.codec import (
+    SIGNAL,
+    WORKFLOW_TYPE,
+    StartInput,
+    activity_id,
+    decode_start,
+    encode_value,
+    from_signal,
+    outcome_of_answer,
+    outcome_of_error,
+    task_queue_of,
+)
+from stepwave_server.engine.temporal.driver import (
+    CancelAttempt,
+    CancelTimer,
+    Effect,
+    End,
+    HistorySize,
+    RunDriver,
+    SetTimer,
+    StartAttempt,
+    TimerDue,
+)
+from stepwave_server.engine.temporal.history import Inbox
+from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow
+
+__all__ = ["RunWorkflow", "UnsupportedVersion", "driver_of"]
+
+BACKSTOP = 5.0
+"""Seconds after an attempt's timeout and its grace after which Temporal ends its activity. The host does so before."""
+
+_ONCE = RetryPolicy(maximum_attempts=1)
+
+
+class UnsupportedVersion(Exception):
+    """Raised when a later version of the core began a run. Its workflow waits for a server of that version."""
+
+    def __init__(self, version: int) -> None:
+        super().__init__(f"version {version} of the scheduler began it; this server has version {CORE_VERSION}")
+
+
+def driver_of(start: StartInput) -> RunDriver:
+    """Return the driver of a run before its first input.
+
+    Raises:
+        UnsupportedVersion: A later version of the core began it.
+    """
+    header = start.header
+    if header.options.version > CORE_VERSION:
+        raise UnsupportedVersion(header.options.version)
+    definition = workflow_pb2.Workflow.FromString(header.workflow)
+    parsed = parse_workflow(definition, Parsed(accepted=True))
+    state = new_run(parsed, header.input, header.options)
+    return RunDriver(state, JsonEvaluator(header.options.max_payload_bytes or MAX_PAYLOAD_BYTES))
+
+
+@workflow.defn(name=WORKFLOW_TYPE, sandboxed=False)
+class RunWorkflow:
+    """Drives one run.
+
+    Args:
+        definition: The definition of the run, an encoded `RunDefinition`.
+        options: What the engine needs beside it; see `encode_start`.
+    """
+
+    @workflow.init
+    def __init__(self, definition: bytes, options: dict[str, Any]) -> None:
+        self._start = decode_start(definition, options)
+        self._driver = driver_of(self._start)
+        self._inbox = Inbox()
+        self._activities: dict[tuple[str, int], workflow.ActivityHandle[RawValue]] = {}
+        self._timers: dict[str, asyncio.Task[None]] = {}
+        self._ended = False
+
+    @workflow.run
+    async def run(self, definition: bytes, options: dict[str, Any]) -> None:
+        """Drive the run to its end."""
+        given = [self._start.started]
+        while not self._ended:
+            info = workflow.info()
+            size = HistorySize(info.get_current_history_length(), info.get_current_history_size())
+            self._driver.take([size, *given, *self._inbox.take()], workflow.time_ns())
+            given = []
+            self._driver.take_events()
+            for effect in self._driver.take_effects():
+                self._carry_out(effect)
+            await self._wait_for_inputs()
+
+    async def _wait_for_inputs(self) -> None:
+        """Wait until there are inputs. All inputs of a workflow task are there then."""
+        while not (self._ended or self._inbox):
+            try:
+                await workflow.wait_condition(lambda: bool(self._inbox))
+            except asyncio.CancelledError:
+                self._inbox.timers.append(CancelRequested("the workflow was cancelled in Temporal"))
+
+    @workflow.signal(name=SIGNAL)
+    def request(self, message: dict[str, Any]) -> None:
+        """Take a request of a caller."""
+        self._inbox.requests.append(from_signal(message))
+
+    def _carry_out(self, effect: Effect) -> None:
+        match effect:
+            case StartAttempt():
+                self._start_attempt(effect)
+            case CancelAttempt(step_id, attempt):
+                self._activities[step_id, attempt].cancel()
+            case SetTimer(name, delay):
+                self._set_timer(name, delay)
+            case CancelTimer(name):
+                if (timer := self._timers.pop(name, None)) is not None:
+                    timer.cancel()
+            case End():
+                self._ended = True
+
+    def _start_attempt(self, start: StartAttempt) -> None:
+        invoke, event = start.invoke, start.event
+        assert event.deadline is not None, "every attempt of an action has one"
+        seconds = (event.deadline - event.time) / 1e9
+        step = {
+            "namespace": self._start.header.key.namespace,
+            "run_id": self._start.header.key.run_id,
+            "step_id": invoke.step_id,
+            "attempt": invoke.attempt,
+            "timeout": seconds,
+            "fallback": invoke.fallback,
+            "strict": start.strict,
+            "wave": event.wave,
+        }
+        handle = workflow.start_activity(
+            event.action,
+            args=[encode_value(start.input), step],
+            activity_id=activity_id(invoke.step_id, invoke.attempt),
+            task_queue=task_queue_of(self._start.task_queue, event.action),
+            result_type=RawValue,
+            retry_policy=_ONCE,
+            start_to_close_timeout=timedelta(seconds=seconds + self._start.cancel_grace + BACKSTOP),
+            heartbeat_timeout=timedelta(seconds=self._start.heartbeat_timeout),
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+        )
+        self._activities[invoke.step_id, invoke.attempt] = handle
+        handle.add_done_callback(partial(self._ended_attempt, invoke.step_id, invoke.attempt, event.action))
+
+    def _ended_attempt(self, step_id: str, attempt: int, action: str, handle: asyncio.Task[RawValue]) -> None:
+        del self._activities[step_id, attempt]
+        if handle.cancelled() or (error := handle.exception()) is not None:
+            error = None if handle.cancelled() else error
+            outcome = outcome_of_error(step_id, attempt, error)
+        else:
+            outcome = outcome_of_answer(step_id, attempt, action, handle.result().payload)
+        self._inbox.outcomes.append(outcome)
+
+    def _set_timer(self, name: str, delay: int) -> None:
+        timer = asyncio.create_task(self._sleep(name, delay / 1e9))
+        self._timers[name] = timer
+
+    async def _sleep(self, name: str, seconds: float) -> None:
+        await workflow.sleep(seconds, summary=name)
+        self._timers.pop(name, None)
+        self._inbox.timers.append(TimerDue(name))

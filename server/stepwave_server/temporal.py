@@ -1,0 +1,74 @@
+"""What servers and hosts need to work with Temporal: the connection, the engine, and the host of actions."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from stepwave.v1 import workflow_pb2
+from stepwave_server.actions import Registry
+from stepwave_server.config import Settings
+from stepwave_server.engine.attempts.nested import NestedWorkflows
+from stepwave_server.engine.base import EngineOptions
+from stepwave_server.engine.temporal.engine import TemporalEngine, TemporalOptions
+from stepwave_server.engine.temporal.host import Host, HostServices
+
+__all__ = ["TemporalUnavailable", "connect", "open_engine", "open_host"]
+
+logger = logging.getLogger(__name__)
+
+RETRY_SECONDS = 0.5
+
+
+class TemporalUnavailable(Exception):
+    """Raised when Temporal does not answer at the start. The message names its address."""
+
+
+async def connect(settings: Settings) -> Client:
+    """Connect to Temporal. Try again for as long as the settings say.
+
+    Raises:
+        TemporalUnavailable: It does not answer.
+    """
+    address = settings.temporal_address
+    end = time.monotonic() + settings.temporal_wait
+    while True:
+        try:
+            return await Client.connect(address, namespace=settings.temporal_namespace)
+        except (RuntimeError, RPCError) as error:
+            if time.monotonic() >= end:
+                waited = f" for {settings.temporal_wait:g} s" if settings.temporal_wait else ""
+                raise TemporalUnavailable(f"Temporal at {address} does not answer{waited}: {error}") from error
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+def open_engine(client: Client, settings: Settings, actions: Registry, options: EngineOptions) -> TemporalEngine:
+    """Return the engine of a server or host."""
+    temporal = TemporalOptions(
+        address=settings.temporal_address,
+        task_queue=settings.temporal_task_queue,
+        heartbeat_timeout=settings.temporal_heartbeat_timeout,
+    )
+    return TemporalEngine(client=client, actions=actions, clock=time.time_ns, options=options, temporal=temporal)
+
+
+def open_host(
+    client: Client,
+    settings: Settings,
+    engine: TemporalEngine,
+    named: Callable[[str], workflow_pb2.Workflow],
+) -> Host:
+    """Return a host of actions. It serves nothing yet."""
+    options = engine.options
+    nested = NestedWorkflows(named, partial(engine.check, open_run=False), options.max_payload_bytes)
+    services = HostServices(options=options, nested=nested, add_steps=engine.add_action_steps)
+    return Host(
+        client,
+        task_queue=settings.temporal_task_queue,
+        slots=settings.max_attempts,
+        services=services,
+    )
