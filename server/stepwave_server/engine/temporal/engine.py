@@ -2,16 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.history.v1 import HistoryEvent
-from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest, GetWorkflowExecutionHistoryRequest
-from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
+from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
@@ -38,18 +37,16 @@ from stepwave_server.engine.errors import (
     EngineError,
     JournalUnavailable,
     NotAccepting,
-    RunBroken,
     RunExists,
     RunNotEnded,
-    RunNotFound,
     StepsRefused,
 )
 from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
 from stepwave_server.engine.temporal.codec import SIGNAL, WORKFLOW_TYPE, StartInput, encode_start, to_signal
 from stepwave_server.engine.temporal.driver import Request
 from stepwave_server.engine.temporal.followed_run import FollowedRun
-from stepwave_server.engine.temporal.history import HistoryReader
-from stepwave_server.engine.temporal.workflow import RunWorkflow, UnsupportedVersion
+from stepwave_server.engine.temporal.histories import ForeignWorkflow, Histories
+from stepwave_server.engine.temporal.workflow import RunWorkflow
 from stepwave_server.journal import Header, Listing, MemoryJournal, Position, Retention
 from stepwave_server.wire.events.encode import Kind, Record
 from stepwave_server.wire.workflows.content import same_content
@@ -67,17 +64,8 @@ MAX_DEFINITION_BYTES = 2_000_000
 CACHE = Retention(count=1_000, size=256 << 20)
 """The ended runs that this server keeps in memory. Others are derived again when they are asked for."""
 
-IDLE_SECONDS = 30.0
-"""Seconds after which this server no longer reads the history of a run that nobody asks for."""
-
-POLL_SECONDS = 60.0
-"""Seconds for one request for new events of a history. Temporal answers before that, if there are none."""
-
 ANSWER_SECONDS = 10.0
 """Seconds in which a run decides on a request of a caller, if any server can continue it."""
-
-RETRY_SECONDS = 0.5
-"""Seconds after which a failed request for new events of a history is repeated."""
 
 STICKY_SECONDS = 3.0
 """Seconds after which another server continues a run if the one that has it in memory does not answer."""
@@ -89,14 +77,6 @@ class DefinitionTooLarge(EngineError):
     def __init__(self, what: str, size: int) -> None:
         super().__init__(f"{what} have {size:,} bytes, and Temporal takes {MAX_DEFINITION_BYTES:,}")
         self.limit = MAX_DEFINITION_BYTES
-
-
-class ForeignWorkflow(RunNotFound):
-    """Raised when the Temporal workflow with the id of a run is none of Stepwave."""
-
-    def __init__(self, key: RunKey, workflow_type: str) -> None:
-        super().__init__(key)
-        self.args = (f'the Temporal workflow "{key.run_id}" is no Stepwave run: its type is "{workflow_type}"',)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,10 +120,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         super().__init__(journal=self._cache, actions=actions, clock=clock, options=options)
         self._client = client
         self._temporal = temporal
-        self._loop = asyncio.get_running_loop()
-        self._followers: dict[RunKey, asyncio.Task[None]] = {}
-        self._loading: dict[RunKey, asyncio.Future[FollowedRun]] = {}
-        self._executions: dict[RunKey, str] = {}
+        self._histories = Histories(client, runs=self._runs, cache=self._cache, clock=clock, address=temporal.address)
         self._draining = False
         self._worker = Worker(
             client,
@@ -170,7 +147,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         self._tasks = [
             asyncio.create_task(self._worker.run(), name="workflows"),
             asyncio.create_task(self._watch_connection(), name="connection to Temporal"),
-            asyncio.create_task(self._forget_idle_runs(), name="idle runs"),
+            asyncio.create_task(self._histories.forget_idle_runs(), name="idle runs"),
         ]
         return Recovery()
 
@@ -181,143 +158,10 @@ class TemporalEngine(RunChecks[FollowedRun]):
             try:
                 await self._client.service_client.check_health(timeout=timedelta(seconds=2))
             except RPCError as error:
-                reason = self._unavailable(error).reason
+                reason = self._histories.unavailable(error).reason
             if reason != self._commit_error:
                 self._on_commit_error(reason)
             await asyncio.sleep(1)
-
-    def _unavailable(self, error: RPCError) -> JournalUnavailable:
-        return JournalUnavailable(f"Temporal at {self._temporal.address} does not answer: {error.message}")
-
-    # Runs that this server shows.
-
-    @asynccontextmanager
-    async def _using(self, key: RunKey) -> AsyncIterator[FollowedRun | None]:
-        """Read the history of a run up to now, and keep reading it while inside; `None`: the run has ended.
-
-        Raises:
-            RunNotFound: The run does not exist.
-            RunBroken: This server cannot show it.
-            JournalUnavailable: Temporal does not answer.
-        """
-        description = await self._describe(key)
-        if self._executions.get(key) not in (None, description.run_id):
-            self._drop(key)
-        if self._cache.has_ended(key):
-            yield None
-            return
-        run = await self._follow(key, description.run_id)
-        run.users += 1
-        try:
-            await run.reach(description.history_length)
-            if run.broken is not None:
-                raise run.broken
-            yield None if run.closed else run
-        finally:
-            run.users -= 1
-            run.last_used = self._loop.time()
-
-    async def _describe(self, key: RunKey) -> WorkflowExecutionDescription:
-        try:
-            description = await self._client.get_workflow_handle(key.run_id).describe()
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                raise RunNotFound(key) from None
-            raise self._unavailable(error) from error
-        if description.workflow_type != WORKFLOW_TYPE:
-            raise ForeignWorkflow(key, description.workflow_type)
-        return description
-
-    async def _follow(self, key: RunKey, execution: str) -> FollowedRun:
-        """Return a run whose history this server reads from now on."""
-        run = self._runs.get(key)
-        if run is not None:
-            return run
-        loading = self._loading.get(key)
-        if loading is None:
-            loading = self._loading[key] = self._loop.create_future()
-            self._executions[key] = execution
-            follower = self._read_history(key, execution, loading)
-            self._followers[key] = asyncio.create_task(follower, name=f"history of {key.run_id}")
-        return await asyncio.shield(loading)
-
-    async def _read_history(self, key: RunKey, execution: str, loading: "asyncio.Future[FollowedRun]") -> None:
-        """Read the history of a run until it ends."""
-        reader = HistoryReader()
-        run: FollowedRun | None = None
-        try:
-            async for event in self._history(key, execution):
-                if run is None:
-                    reader.add(event)
-                    run = FollowedRun(reader, self._cache, self._clock)
-                    self._runs[key] = run
-                    loading.set_result(run)
-                else:
-                    run.add(event)
-        except UnsupportedVersion as error:
-            self._fail(key, run, loading, RunBroken(key, str(error)))
-        except Exception:
-            logger.exception("the history of a run cannot be read", extra={"run_id": key.run_id})
-            self._fail(key, run, loading, RunBroken(key))
-        finally:
-            if self._loading.get(key) is loading:
-                del self._loading[key]
-            if run is not None and self._runs.get(key) is run:
-                del self._runs[key]
-            self._followers.pop(key, None)
-            if not loading.done():
-                loading.cancel()
-
-    def _fail(
-        self, key: RunKey, run: FollowedRun | None, loading: "asyncio.Future[FollowedRun]", error: RunBroken
-    ) -> None:
-        if run is not None:
-            run.fail(error)
-            self._cache.discard(key)
-        elif not loading.done():
-            loading.set_exception(error)
-            loading.exception()
-
-    async def _history(self, key: RunKey, execution: str) -> AsyncGenerator[HistoryEvent, None]:
-        """Yield the events of a history until its workflow ends. Requests that fail are repeated."""
-        request = GetWorkflowExecutionHistoryRequest(
-            namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=key.run_id, run_id=execution),
-            wait_new_event=True,
-        )
-        timeout = timedelta(seconds=POLL_SECONDS)
-        while True:
-            try:
-                page = await self._client.workflow_service.get_workflow_execution_history(request, timeout=timeout)
-            except RPCError as error:
-                if error.status == RPCStatusCode.NOT_FOUND:
-                    return
-                await asyncio.sleep(RETRY_SECONDS)
-                continue
-            for event in page.history.events:
-                yield event
-            if not page.next_page_token:
-                return
-            request.next_page_token = page.next_page_token
-
-    async def _forget_idle_runs(self) -> None:
-        """Read no longer the histories of runs that nobody asks for."""
-        while True:
-            await asyncio.sleep(IDLE_SECONDS / 3)
-            oldest = self._loop.time() - IDLE_SECONDS
-            for key, run in list(self._runs.items()):
-                if not run.users and run.last_used < oldest:
-                    self._drop(key)
-
-    def _drop(self, key: RunKey) -> None:
-        """Forget what this server knows of a run."""
-        self._executions.pop(key, None)
-        self._loading.pop(key, None)
-        follower = self._followers.pop(key, None)
-        if follower is not None:
-            follower.cancel()
-        self._runs.pop(key, None)
-        self._cache.discard(key)
 
     # Calls that change runs.
 
@@ -360,7 +204,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         except WorkflowAlreadyStartedError:
             return await self._check_repeat(submission)
         except RPCError as error:
-            raise self._unavailable(error) from error
+            raise self._histories.unavailable(error) from error
         return True
 
     async def _check_repeat(self, submission: Submission) -> bool:
@@ -395,7 +239,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND:  # it has ended
                 return
-            raise self._unavailable(error) from error
+            raise self._histories.unavailable(error) from error
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await run.answered(request.token)
@@ -404,13 +248,13 @@ class TemporalEngine(RunChecks[FollowedRun]):
 
     async def cancel(self, key: RunKey, reason: str) -> None:
         """Request the cancellation of a run. A run that has ended stays unchanged."""
-        async with self._using(key) as run:
+        async with self._histories.using(key) as run:
             if run is not None:
                 await self._request(run, CancelRequested(reason))
 
     async def add_steps(self, key: RunKey, addition: AddSteps) -> None:
         """Add steps to an open run; see `Engine`."""
-        async with self._using(key) as run:
+        async with self._histories.using(key) as run:
             if run is None:
                 await self._require_made(key, addition)
                 return
@@ -425,7 +269,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
 
     async def complete(self, key: RunKey, completion: StepCompleted) -> None:
         """Complete a step that waits; see `Engine`."""
-        async with self._using(key) as run:
+        async with self._histories.using(key) as run:
             if run is None:
                 finished = await self.finished_steps(key)
                 check_ended(key, completion, next((end for end in finished if end.step_id == completion.step_id), None))
@@ -440,69 +284,69 @@ class TemporalEngine(RunChecks[FollowedRun]):
 
     async def delete(self, key: RunKey) -> None:
         """Delete a run that has ended."""
-        async with self._using(key) as run:
+        async with self._histories.using(key) as run:
             if run is not None:
                 raise RunNotEnded(key)
             request = DeleteWorkflowExecutionRequest(
                 namespace=self._client.namespace, workflow_execution=WorkflowExecution(workflow_id=key.run_id)
             )
             await self._client.workflow_service.delete_workflow_execution(request)
-            self._drop(key)
+            self._histories.drop(key)
             await self._cache.delete(key)
 
     # Queries.
 
     async def info(self, key: RunKey) -> RunInfo:
         """Return the information of a run."""
-        async with self._using(key):
+        async with self._histories.using(key):
             return await super().info(key)
 
     async def result(self, key: RunKey) -> Record:
         """Return the record of a run's `run_finished`."""
-        async with self._using(key):
+        async with self._histories.using(key):
             return await super().result(key)
 
     async def steps(self, key: RunKey, start: int, most: int) -> StepPage:
         """Return at most `most` steps of a run, from an index in declaration order."""
-        async with self._using(key):
+        async with self._histories.using(key):
             return await super().steps(key, start, most)
 
     async def logs(self, key: RunKey, step_id: str, after: int, most: int) -> LogPage:
         """Return at most `most` messages that actions of a run have logged, after a number."""
-        async with self._using(key):
+        async with self._histories.using(key):
             return await super().logs(key, step_id, after, most)
 
     async def added_steps(self, key: RunKey) -> Sequence[workflow_pb2.Step]:
         """Return the steps that were added to a run that has ended, in their order."""
-        async with self._using(key):
+        async with self._histories.using(key):
             return await super().added_steps(key)
 
     async def finished_steps(self, key: RunKey) -> Sequence[StepFinished]:
         """Return the `step_finished` events of a run that has ended, in their order."""
-        async with self._using(key):
+        async with self._histories.using(key):
             return await super().finished_steps(key)
 
     async def watch(
         self, key: RunKey, after: int, kinds: Collection[Kind], first: bytes = b""
     ) -> AsyncGenerator[Batch, None]:
         """Stream a run's events after a sequence number; see `RunQueries.watch`."""
-        async with self._using(key), aclosing(super().watch(key, after, kinds, first)) as batches:
+        async with self._histories.using(key), aclosing(super().watch(key, after, kinds, first)) as batches:
             async for batch in batches:
                 yield batch
 
     async def header(self, key: RunKey) -> Header:
         """Return the definition of a run."""
-        async with self._using(key):
+        async with self._histories.using(key):
             return await super().header(key)
 
     async def explain(self, key: RunKey) -> Explanation:
         """Return what a run waits for."""
-        async with self._using(key):
+        async with self._histories.using(key):
             return await super().explain(key)
 
     async def export(self, key: RunKey) -> AsyncGenerator[bytes, None]:
         """Yield the events of a run in parts."""
-        async with self._using(key), aclosing(super().export(key)) as parts:
+        async with self._histories.using(key), aclosing(super().export(key)) as parts:
             async for part in parts:
                 yield part
 
@@ -534,7 +378,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         for watcher in list(self._watchers):
             watcher.close()
         await self._worker.shutdown()
-        followers = list(self._followers.values())
-        for task in [*self._tasks[1:], *followers]:
+        for task in self._tasks[1:]:
             task.cancel()
-        await asyncio.gather(*self._tasks, *followers, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._histories.close()

@@ -1,0 +1,215 @@
+"""The histories that this server reads, to show the runs to which they belong."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.history.v1 import HistoryEvent
+from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest
+from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.service import RPCError, RPCStatusCode
+
+from stepwave_server.core.info import RunKey
+from stepwave_server.engine.errors import JournalUnavailable, RunBroken, RunNotFound
+from stepwave_server.engine.temporal.codec import WORKFLOW_TYPE
+from stepwave_server.engine.temporal.followed_run import FollowedRun
+from stepwave_server.engine.temporal.history import HistoryReader
+from stepwave_server.engine.temporal.workflow import UnsupportedVersion
+from stepwave_server.journal import MemoryJournal
+
+__all__ = ["ForeignWorkflow", "Histories"]
+
+logger = logging.getLogger(__name__)
+
+IDLE_SECONDS = 30.0
+"""Seconds after which this server no longer reads the history of a run that nobody asks for."""
+
+POLL_SECONDS = 60.0
+"""Seconds for one request for new events of a history. Temporal answers before that, if there are none."""
+
+RETRY_SECONDS = 0.5
+"""Seconds after which a failed request for new events of a history is repeated."""
+
+
+class ForeignWorkflow(RunNotFound):
+    """Raised when the Temporal workflow with the id of a run is none of Stepwave."""
+
+    def __init__(self, key: RunKey, workflow_type: str) -> None:
+        super().__init__(key)
+        self.args = (f'the Temporal workflow "{key.run_id}" is no Stepwave run: its type is "{workflow_type}"',)
+
+
+class Histories:
+    """Reads the histories of runs for as long as they are needed.
+
+    Attributes:
+        runs: The runs under way whose histories it reads.
+
+    Args:
+        client: The client of Temporal.
+        runs: Where to keep the runs under way.
+        cache: Keeps the events of runs while this server shows them.
+        clock: Returns the time in nanoseconds since the epoch.
+        address: The address of Temporal, for messages.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        *,
+        runs: dict[RunKey, FollowedRun],
+        cache: MemoryJournal,
+        clock: Callable[[], int],
+        address: str,
+    ) -> None:
+        self.runs = runs
+        self._client = client
+        self._cache = cache
+        self._clock = clock
+        self._address = address
+        self._loop = asyncio.get_running_loop()
+        self._followers: dict[RunKey, asyncio.Task[None]] = {}
+        self._loading: dict[RunKey, asyncio.Future[FollowedRun]] = {}
+        self._executions: dict[RunKey, str] = {}
+
+    def unavailable(self, error: RPCError) -> JournalUnavailable:
+        """Return an error of Temporal as the error of a call."""
+        return JournalUnavailable(f"Temporal at {self._address} does not answer: {error.message}")
+
+    @asynccontextmanager
+    async def using(self, key: RunKey) -> AsyncIterator[FollowedRun | None]:
+        """Read the history of a run up to now, and keep reading it while inside; `None`: the run has ended.
+
+        Raises:
+            RunNotFound: The run does not exist.
+            RunBroken: This server cannot show it.
+            JournalUnavailable: Temporal does not answer.
+        """
+        description = await self._describe(key)
+        if self._executions.get(key) not in (None, description.run_id):
+            self.drop(key)
+        if self._cache.has_ended(key):
+            yield None
+            return
+        run = await self._follow(key, description.run_id)
+        run.users += 1
+        try:
+            await run.reach(description.history_length)
+            if run.broken is not None:
+                raise run.broken
+            yield None if run.closed else run
+        finally:
+            run.users -= 1
+            run.last_used = self._loop.time()
+
+    async def _describe(self, key: RunKey) -> WorkflowExecutionDescription:
+        try:
+            description = await self._client.get_workflow_handle(key.run_id).describe()
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                raise RunNotFound(key) from None
+            raise self.unavailable(error) from error
+        if description.workflow_type != WORKFLOW_TYPE:
+            raise ForeignWorkflow(key, description.workflow_type)
+        return description
+
+    async def _follow(self, key: RunKey, execution: str) -> FollowedRun:
+        """Return a run whose history this server reads from now on."""
+        run = self.runs.get(key)
+        if run is not None:
+            return run
+        loading = self._loading.get(key)
+        if loading is None:
+            loading = self._loading[key] = self._loop.create_future()
+            self._executions[key] = execution
+            follower = self._read_history(key, execution, loading)
+            self._followers[key] = asyncio.create_task(follower, name=f"history of {key.run_id}")
+        return await asyncio.shield(loading)
+
+    async def _read_history(self, key: RunKey, execution: str, loading: "asyncio.Future[FollowedRun]") -> None:
+        """Read the history of a run until it ends."""
+        reader = HistoryReader()
+        run: FollowedRun | None = None
+        try:
+            async for event in self._history(key, execution):
+                if run is None:
+                    reader.add(event)
+                    run = FollowedRun(reader, self._cache, self._clock)
+                    self.runs[key] = run
+                    loading.set_result(run)
+                else:
+                    run.add(event)
+        except UnsupportedVersion as error:
+            self._fail(key, run, loading, RunBroken(key, str(error)))
+        except Exception:
+            logger.exception("the history of a run cannot be read", extra={"run_id": key.run_id})
+            self._fail(key, run, loading, RunBroken(key))
+        finally:
+            if self._loading.get(key) is loading:
+                del self._loading[key]
+            if run is not None and self.runs.get(key) is run:
+                del self.runs[key]
+            self._followers.pop(key, None)
+            if not loading.done():
+                loading.cancel()
+
+    def _fail(
+        self, key: RunKey, run: FollowedRun | None, loading: "asyncio.Future[FollowedRun]", error: RunBroken
+    ) -> None:
+        if run is not None:
+            run.fail(error)
+            self._cache.discard(key)
+        elif not loading.done():
+            loading.set_exception(error)
+            loading.exception()
+
+    async def _history(self, key: RunKey, execution: str) -> AsyncGenerator[HistoryEvent, None]:
+        """Yield the events of a history until its workflow ends. Requests that fail are repeated."""
+        request = GetWorkflowExecutionHistoryRequest(
+            namespace=self._client.namespace,
+            execution=WorkflowExecution(workflow_id=key.run_id, run_id=execution),
+            wait_new_event=True,
+        )
+        timeout = timedelta(seconds=POLL_SECONDS)
+        while True:
+            try:
+                page = await self._client.workflow_service.get_workflow_execution_history(request, timeout=timeout)
+            except RPCError as error:
+                if error.status == RPCStatusCode.NOT_FOUND:
+                    return
+                await asyncio.sleep(RETRY_SECONDS)
+                continue
+            for event in page.history.events:
+                yield event
+            if not page.next_page_token:
+                return
+            request.next_page_token = page.next_page_token
+
+    async def forget_idle_runs(self) -> None:
+        """Read no longer the histories of runs that nobody asks for."""
+        while True:
+            await asyncio.sleep(IDLE_SECONDS / 3)
+            oldest = self._loop.time() - IDLE_SECONDS
+            for key, run in list(self.runs.items()):
+                if not run.users and run.last_used < oldest:
+                    self.drop(key)
+
+    def drop(self, key: RunKey) -> None:
+        """Forget what this server knows of a run."""
+        self._executions.pop(key, None)
+        self._loading.pop(key, None)
+        follower = self._followers.pop(key, None)
+        if follower is not None:
+            follower.cancel()
+        self.runs.pop(key, None)
+        self._cache.discard(key)
+
+    async def close(self) -> None:
+        """Read no more histories."""
+        followers = list(self._followers.values())
+        for task in followers:
+            task.cancel()
+        await asyncio.gather(*followers, return_exceptions=True)
