@@ -1,0 +1,79 @@
+"""A development server of Temporal, as a process of its own on a free port of loopback."""
+
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Self
+
+__all__ = ["SEARCH_ATTRIBUTES", "TemporalServer"]
+
+START_SECONDS = 30
+
+SEARCH_ATTRIBUTES = {"StepwaveLabels": "KeywordList", "StepwaveState": "Keyword", "StepwaveWorkflow": "Keyword"}
+
+
+class TemporalServer:
+    """The server, for as long as its block.
+
+    Args:
+        database: The file that keeps its state across restarts; `None`: in memory.
+
+    Attributes:
+        address: Its address, the same after a restart.
+    """
+
+    def __init__(self, database: Path | None = None) -> None:
+        self._database = database
+        self._port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.address = f"127.0.0.1:{self._port}"
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self) -> None:
+        """Start the process, and wait until its port accepts connections."""
+        command = [_program(), "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(self._port)]
+        command += ["--log-level", "never"]
+        for name, kind in SEARCH_ATTRIBUTES.items():
+            command += ["--search-attribute", f"{name}={kind}"]
+        if self._database is not None:
+            command += ["--db-filename", str(self._database)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        end = time.monotonic() + START_SECONDS
+        while not _accepts(self._port):
+            assert self._process.poll() is None, "the server of Temporal ended at its start"
+            assert time.monotonic() < end, "the server of Temporal did not start in time"
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """Kill the process, as a crash does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+def _program() -> str:
+    found = shutil.which("temporal", path=str(Path(sys.executable).parent)) or shutil.which("temporal")
+    assert found is not None, "the program `temporal` comes with the development extra"
+    return found
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def _accepts(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
