@@ -16,6 +16,7 @@ from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.temporal.engine import TemporalEngine, TemporalOptions
 from stepwave_server.engine.temporal.host import Host, HostServices
+from stepwave_server.telemetry import ProcessTelemetry, Telemetry
 
 __all__ = ["TemporalUnavailable", "connect", "open_engine", "open_host"]
 
@@ -46,14 +47,27 @@ async def connect(settings: Settings) -> Client:
         await asyncio.sleep(RETRY_SECONDS)
 
 
-def open_engine(client: Client, settings: Settings, actions: Registry, options: EngineOptions) -> TemporalEngine:
+def open_engine(
+    client: Client,
+    settings: Settings,
+    actions: Registry,
+    options: EngineOptions,
+    telemetry: Telemetry | ProcessTelemetry | None = None,
+) -> TemporalEngine:
     """Return the engine of a server or host."""
     temporal = TemporalOptions(
         address=settings.temporal_address,
         task_queue=settings.temporal_task_queue,
         heartbeat_timeout=settings.temporal_heartbeat_timeout,
     )
-    return TemporalEngine(client=client, actions=actions, clock=time.time_ns, options=options, temporal=temporal)
+    return TemporalEngine(
+        client=client,
+        actions=actions,
+        clock=time.time_ns,
+        options=options,
+        temporal=temporal,
+        telemetry=telemetry,
+    )
 
 
 def open_host(

@@ -46,8 +46,9 @@ from stepwave_server.engine.temporal.codec import SIGNAL, WORKFLOW_TYPE, StartIn
 from stepwave_server.engine.temporal.driver import Request
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.histories import ForeignWorkflow, Histories
-from stepwave_server.engine.temporal.workflow import RunWorkflow
+from stepwave_server.engine.temporal.workflow import RunWorkflow, TracesRuns
 from stepwave_server.journal import Header, Listing, MemoryJournal, Position, Retention
+from stepwave_server.telemetry import ProcessTelemetry, Telemetry
 from stepwave_server.wire.events.encode import Kind, Record
 from stepwave_server.wire.workflows.content import same_content
 
@@ -103,6 +104,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         clock: Returns the time in nanoseconds since the epoch.
         options: Options of the engine.
         temporal: Options of the engine on Temporal alone.
+        telemetry: Traces runs; `None`: no tracing.
     """
 
     name = "temporal"
@@ -115,6 +117,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         clock: Callable[[], int],
         options: EngineOptions,
         temporal: TemporalOptions,
+        telemetry: Telemetry | ProcessTelemetry | None = None,
     ) -> None:
         self._cache = MemoryJournal(clock, CACHE)
         super().__init__(journal=self._cache, actions=actions, clock=clock, options=options)
@@ -126,6 +129,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
             client,
             task_queue=temporal.task_queue,
             workflows=[RunWorkflow],
+            interceptors=[TracesRuns(telemetry)] if telemetry is not None else [],
             workflow_runner=UnsandboxedWorkflowRunner(),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
             debug_mode=True,

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from opentelemetry import context as otel_context
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.common import RawValue
@@ -43,6 +44,7 @@ from stepwave_server.engine.temporal.codec import (
 )
 from stepwave_server.engine.temporal.driver import AttemptStopped
 from stepwave_server.engine.temporal.transients import NO_TRANSIENTS, TransientSink
+from stepwave_server.telemetry.parent import PROPAGATOR
 from stepwave_server.wire.events.encode import LogEntry
 from stepwave_server.wire.workflows.workflow import fill_workflow
 
@@ -186,6 +188,7 @@ class _HostedAttempt:
         attempt = self._attempt = Attempt(self, invoke, self._action)
         attempt.admit(_PERMIT)
         variables = contextvars.copy_context()
+        variables.run(otel_context.attach, PROPAGATOR.extract(step.get("trace", {}), otel_context.Context()))
         attempt.start(event, payload, strict=step["strict"], options=self._services.options, variables=variables)
         timer = asyncio.get_running_loop().call_later(step["timeout"], attempt.time_out)
         beat = asyncio.create_task(self._beat())

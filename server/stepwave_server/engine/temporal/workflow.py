@@ -5,16 +5,23 @@ load them again for every run.
 """
 
 import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RawValue, RetryPolicy
+from temporalio.worker import (
+    ExecuteWorkflowInput,
+    Interceptor,
+    WorkflowInboundInterceptor,
+    WorkflowInterceptorClassInput,
+)
 
 from stepwave.v1 import workflow_pb2
 from stepwave_server.core.evolve import new_run
-from stepwave_server.core.messages import CancelRequested
+from stepwave_server.core.messages import CancelRequested, Event, StepStarted
 from stepwave_server.core.model import MAX_PAYLOAD_BYTES
 from stepwave_server.core.state import CORE_VERSION
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
@@ -42,9 +49,11 @@ from stepwave_server.engine.temporal.driver import (
     TimerDue,
 )
 from stepwave_server.engine.temporal.history import Inbox
+from stepwave_server.telemetry import ProcessTelemetry, RunTracer, Telemetry, TraceParent
+from stepwave_server.telemetry.parent import PROPAGATOR
 from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow
 
-__all__ = ["RunWorkflow", "UnsupportedVersion", "driver_of"]
+__all__ = ["RunWorkflow", "TracesRuns", "UnsupportedVersion", "driver_of"]
 
 BACKSTOP = 5.0
 """Seconds after an attempt's timeout and its grace after which Temporal ends its activity. The host does so before."""
@@ -91,6 +100,18 @@ class RunWorkflow:
         self._activities: dict[tuple[str, int], workflow.ActivityHandle[RawValue]] = {}
         self._timers: dict[str, asyncio.Task[None]] = {}
         self._ended = False
+        self._tracer: RunTracer | None = None
+
+    def trace(self, telemetry: Telemetry | ProcessTelemetry) -> None:
+        """Trace the run from its first event on. Spans that ended before are not exported again."""
+        header = self._start.header
+        self._tracer = telemetry.run(
+            namespace=header.key.namespace,
+            run_id=header.key.run_id,
+            workflow_name=self._driver.state.workflow.name,
+            parent=TraceParent(header.traceparent, header.tracestate) if header.traceparent else None,
+            create_time=header.create_time,
+        )
 
     @workflow.run
     async def run(self, definition: bytes, options: dict[str, Any]) -> None:
@@ -101,10 +122,14 @@ class RunWorkflow:
             size = HistorySize(info.get_current_history_length(), info.get_current_history_size())
             self._driver.take([size, *given, *self._inbox.take()], workflow.time_ns())
             given = []
-            self._driver.take_events()
+            self._trace_events(self._driver.take_events())
             for effect in self._driver.take_effects():
                 self._carry_out(effect)
             await self._wait_for_inputs()
+
+    def _trace_events(self, events: Sequence[Event]) -> None:
+        if self._tracer is not None:
+            (self._tracer.replay if workflow.unsafe.is_replaying() else self._tracer.add)(events)
 
     async def _wait_for_inputs(self) -> None:
         """Wait until there are inputs. All inputs of a workflow task are there then."""
@@ -146,6 +171,7 @@ class RunWorkflow:
             "fallback": invoke.fallback,
             "strict": start.strict,
             "wave": event.wave,
+            "trace": self._trace_of(event),
         }
         handle = workflow.start_activity(
             event.action,
@@ -160,6 +186,13 @@ class RunWorkflow:
         )
         self._activities[invoke.step_id, invoke.attempt] = handle
         handle.add_done_callback(partial(self._ended_attempt, invoke.step_id, invoke.attempt, event.action))
+
+    def _trace_of(self, event: StepStarted) -> dict[str, str]:
+        """Return the W3C trace context of an attempt; empty: the run is not traced."""
+        headers: dict[str, str] = {}
+        if self._tracer is not None:
+            PROPAGATOR.inject(headers, self._tracer.attempt_context(event.step_id, event.wave, event.attempt))
+        return headers
 
     def _ended_attempt(self, step_id: str, attempt: int, action: str, handle: asyncio.Task[RawValue]) -> None:
         del self._activities[step_id, attempt]
@@ -178,3 +211,27 @@ class RunWorkflow:
         await workflow.sleep(seconds, summary=name)
         self._timers.pop(name, None)
         self._inbox.timers.append(TimerDue(name))
+
+
+class TracesRuns(Interceptor):
+    """Traces the runs that a server drives.
+
+    Args:
+        telemetry: The telemetry of the server.
+    """
+
+    def __init__(self, telemetry: Telemetry | ProcessTelemetry) -> None:
+        self._telemetry = telemetry
+
+    def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
+        """Return what gives the telemetry to a workflow."""
+        telemetry = self._telemetry
+
+        class GivesTelemetry(WorkflowInboundInterceptor):
+            async def execute_workflow(self, input: ExecuteWorkflowInput) -> object:
+                running = workflow.instance()
+                if isinstance(running, RunWorkflow):
+                    running.trace(telemetry)
+                return await super().execute_workflow(input)
+
+        return GivesTelemetry
