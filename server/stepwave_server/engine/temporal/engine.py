@@ -46,7 +46,7 @@ from stepwave_server.engine.temporal.codec import SIGNAL, WORKFLOW_TYPE, StartIn
 from stepwave_server.engine.temporal.driver import Request
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.histories import ForeignWorkflow, Histories
-from stepwave_server.engine.temporal.workflow import RunWorkflow, TracesRuns
+from stepwave_server.engine.temporal.workflow import RunHooks, RunWorkflow
 from stepwave_server.journal import Header, Listing, MemoryJournal, Position, Retention
 from stepwave_server.telemetry import ProcessTelemetry, Telemetry
 from stepwave_server.wire.events.encode import Kind, Record
@@ -129,10 +129,10 @@ class TemporalEngine(RunChecks[FollowedRun]):
             client,
             task_queue=temporal.task_queue,
             workflows=[RunWorkflow],
-            interceptors=[TracesRuns(telemetry)] if telemetry is not None else [],
+            interceptors=[RunHooks(self._histories.hint, telemetry)],
             workflow_runner=UnsandboxedWorkflowRunner(),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
-            debug_mode=True,
+            debug_mode=True,  # no bound of two seconds for a decision, which would be repeated for ever
         )
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -197,7 +197,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         if (size := len(args[0]) + sum(len(output) for _, output in args[1]["reused"])) > MAX_DEFINITION_BYTES:
             raise DefinitionTooLarge("the workflow and its input", size)
         try:
-            await self._client.start_workflow(
+            handle = await self._client.start_workflow(
                 WORKFLOW_TYPE,
                 args=args,
                 id=key.run_id,
@@ -209,6 +209,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
             return await self._check_repeat(submission)
         except RPCError as error:
             raise self._histories.unavailable(error) from error
+        self._histories.note_start(key, handle.result_run_id or "")
         return True
 
     async def _check_repeat(self, submission: Submission) -> bool:

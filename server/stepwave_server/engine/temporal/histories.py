@@ -30,6 +30,12 @@ IDLE_SECONDS = 30.0
 POLL_SECONDS = 60.0
 """Seconds for one request for new events of a history. Temporal answers before that, if there are none."""
 
+GATHER_SECONDS = 0.005
+"""Seconds between two requests for new events of a history, so that one brings several."""
+
+HINT_SECONDS = 0.5
+"""Seconds for which a hint of a run that this server drives is awaited. Then its history is watched at Temporal."""
+
 RETRY_SECONDS = 0.5
 """Seconds after which a failed request for new events of a history is repeated."""
 
@@ -40,6 +46,33 @@ class ForeignWorkflow(RunNotFound):
     def __init__(self, key: RunKey, workflow_type: str) -> None:
         super().__init__(key)
         self.args = (f'the Temporal workflow "{key.run_id}" is no Stepwave run: its type is "{workflow_type}"',)
+
+
+class _Hints:
+    """Says when a history may have new events: a request that finds none would cost Temporal as much as one that does.
+
+    This server knows that of a run that it drives. The history of a run that another server drives is watched.
+    """
+
+    def __init__(self) -> None:
+        self._new = asyncio.Event()
+        self._local = False
+
+    def give(self, *, local: bool = True) -> None:
+        """Say that there are new events, or are soon; `local`: this server has decided on them."""
+        self._local = self._local or local
+        self._new.set()
+
+    async def wait(self) -> None:
+        """Wait until the history may have new events."""
+        if self._local:
+            try:
+                async with asyncio.timeout(HINT_SECONDS):
+                    await self._new.wait()
+            except TimeoutError:
+                self._local = False
+        self._new.clear()
+        await asyncio.sleep(GATHER_SECONDS)
 
 
 class Histories:
@@ -74,6 +107,8 @@ class Histories:
         self._followers: dict[RunKey, asyncio.Task[None]] = {}
         self._loading: dict[RunKey, asyncio.Future[FollowedRun]] = {}
         self._executions: dict[RunKey, str] = {}
+        self._started: set[RunKey] = set()
+        self._hints: dict[RunKey, _Hints] = {}
 
     def unavailable(self, error: RPCError) -> JournalUnavailable:
         """Return an error of Temporal as the error of a call."""
@@ -88,22 +123,43 @@ class Histories:
             RunBroken: This server cannot show it.
             JournalUnavailable: Temporal does not answer.
         """
-        description = await self._describe(key)
-        if self._executions.get(key) not in (None, description.run_id):
+        execution, length = await self._position(key)
+        if self._executions.get(key) not in (None, execution):
             self.drop(key)
         if self._cache.has_ended(key):
             yield None
             return
-        run = await self._follow(key, description.run_id)
+        run = await self._follow(key, execution)
         run.users += 1
         try:
-            await run.reach(description.history_length)
+            if run.last_event < length and key in self._hints:
+                self._hints[key].give(local=False)
+            await run.reach(length)
             if run.broken is not None:
                 raise run.broken
             yield None if run.closed else run
         finally:
             run.users -= 1
             run.last_used = self._loop.time()
+
+    def hint(self, key: RunKey) -> None:
+        """Note that this server drives a run, and has decided on inputs of it."""
+        if key in self._hints:
+            self._hints[key].give()
+
+    def note_start(self, key: RunKey, execution: str) -> None:
+        """Note that this server started a run. Its first use needs no description of its workflow."""
+        self.drop(key)
+        self._executions[key] = execution
+        self._started.add(key)
+
+    async def _position(self, key: RunKey) -> tuple[str, int]:
+        """Return the Temporal run id of a run, and the id of the last event of its history."""
+        if key in self._started:
+            self._started.discard(key)
+            return self._executions[key], 1
+        description = await self._describe(key)
+        return description.run_id, description.history_length
 
     async def _describe(self, key: RunKey) -> WorkflowExecutionDescription:
         try:
@@ -134,7 +190,7 @@ class Histories:
         reader = HistoryReader()
         run: FollowedRun | None = None
         try:
-            async for event in self._history(key, execution):
+            async for event in self._history(key, execution, reader):
                 if run is None:
                     reader.add(event)
                     run = FollowedRun(reader, self._cache, self._clock)
@@ -153,6 +209,7 @@ class Histories:
             if run is not None and self.runs.get(key) is run:
                 del self.runs[key]
             self._followers.pop(key, None)
+            self._hints.pop(key, None)
             if not loading.done():
                 loading.cancel()
 
@@ -166,7 +223,7 @@ class Histories:
             loading.set_exception(error)
             loading.exception()
 
-    async def _history(self, key: RunKey, execution: str) -> AsyncGenerator[HistoryEvent, None]:
+    async def _history(self, key: RunKey, execution: str, reader: HistoryReader) -> AsyncGenerator[HistoryEvent, None]:
         """Yield the events of a history until its workflow ends. Requests that fail are repeated."""
         request = GetWorkflowExecutionHistoryRequest(
             namespace=self._client.namespace,
@@ -174,6 +231,7 @@ class Histories:
             wait_new_event=True,
         )
         timeout = timedelta(seconds=POLL_SECONDS)
+        hints = self._hints[key] = _Hints()
         while True:
             try:
                 page = await self._client.workflow_service.get_workflow_execution_history(request, timeout=timeout)
@@ -187,6 +245,8 @@ class Histories:
             if not page.next_page_token:
                 return
             request.next_page_token = page.next_page_token
+            if page.history.events and not reader.in_task:
+                await hints.wait()
 
     async def forget_idle_runs(self) -> None:
         """Read no longer the histories of runs that nobody asks for."""
@@ -200,6 +260,7 @@ class Histories:
     def drop(self, key: RunKey) -> None:
         """Forget what this server knows of a run."""
         self._executions.pop(key, None)
+        self._started.discard(key)
         self._loading.pop(key, None)
         follower = self._followers.pop(key, None)
         if follower is not None:

@@ -75,6 +75,7 @@ class HistoryReader:
         start: What the workflow was started with; `None`: that was not read yet.
         closed: Why the workflow ended; empty: it has not ended. `completed` if it ended by itself.
         close_time: When it ended, in nanoseconds since the epoch.
+        in_task: Whether a workflow task has started, and its end was not read yet.
     """
 
     def __init__(self) -> None:
@@ -82,6 +83,7 @@ class HistoryReader:
         self.start: StartInput | None = None
         self.closed = ""
         self.close_time = 0
+        self.in_task = False
         self._inbox = Inbox()
         self._task = Inbox()
         self._task_time = 0
@@ -111,12 +113,14 @@ class HistoryReader:
 
     def _start_task(self, event: HistoryEvent) -> None:
         """Note what a task takes in. The inputs of a task that failed are taken in by the next one as well."""
+        self.in_task = True
         self._task_time = event.event_time.ToNanoseconds()
         size = event.workflow_task_started_event_attributes.history_size_bytes
         self._task_size = HistorySize(event.event_id, size)
         self._task.extend(self._inbox)
 
     def _complete_task(self) -> Batch:
+        self.in_task = False
         return Batch(self._task_time, [self._task_size, *self._task.take()])
 
     def _add_signal(self, signal: WorkflowExecutionSignaledEventAttributes) -> None:

@@ -14,7 +14,7 @@ from opentelemetry import context as otel_context
 from temporalio import activity
 from temporalio.client import Client
 from temporalio.common import RawValue
-from temporalio.worker import Worker
+from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from stepwave.v1 import workflow_pb2
 from stepwave_server.actions import Action
@@ -124,7 +124,7 @@ class Host:
                 task_queue=task_queue_of(self._task_queue, action.name),
                 activities=[self._activity(action)],
                 max_concurrent_activities=self._slots,
-                max_concurrent_activity_task_polls=min(self._slots, 2),
+                activity_task_poller_behavior=PollerBehaviorAutoscaling(minimum=1, maximum=10, initial=2),
                 max_task_queue_activities_per_second=self._rates(action.name),
                 max_heartbeat_throttle_interval=timedelta(seconds=MIN_HEARTBEAT),
                 default_heartbeat_throttle_interval=timedelta(seconds=MIN_HEARTBEAT),

@@ -5,7 +5,8 @@ load them again for every run.
 """
 
 import asyncio
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -21,6 +22,7 @@ from temporalio.worker import (
 
 from stepwave.v1 import workflow_pb2
 from stepwave_server.core.evolve import new_run
+from stepwave_server.core.info import RunKey
 from stepwave_server.core.messages import CancelRequested, Event, StepStarted
 from stepwave_server.core.model import MAX_PAYLOAD_BYTES
 from stepwave_server.core.state import CORE_VERSION
@@ -53,7 +55,7 @@ from stepwave_server.telemetry import ProcessTelemetry, RunTracer, Telemetry, Tr
 from stepwave_server.telemetry.parent import PROPAGATOR
 from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow
 
-__all__ = ["RunWorkflow", "TracesRuns", "UnsupportedVersion", "driver_of"]
+__all__ = ["RunHooks", "RunWorkflow", "UnsupportedVersion", "driver_of"]
 
 BACKSTOP = 5.0
 """Seconds after an attempt's timeout and its grace after which Temporal ends its activity. The host does so before."""
@@ -101,11 +103,15 @@ class RunWorkflow:
         self._timers: dict[str, asyncio.Task[None]] = {}
         self._ended = False
         self._tracer: RunTracer | None = None
+        self._decided: Callable[[RunKey], None] = lambda key: None
 
-    def trace(self, telemetry: Telemetry | ProcessTelemetry) -> None:
-        """Trace the run from its first event on. Spans that ended before are not exported again."""
+    def connect(self, hooks: "RunHooks") -> None:
+        """Connect the run with its server. It is traced from now on: spans that ended before are not exported again."""
         header = self._start.header
-        self._tracer = telemetry.run(
+        self._decided = hooks.decided
+        if hooks.telemetry is None:
+            return
+        self._tracer = hooks.telemetry.run(
             namespace=header.key.namespace,
             run_id=header.key.run_id,
             workflow_name=self._driver.state.workflow.name,
@@ -125,6 +131,8 @@ class RunWorkflow:
             self._trace_events(self._driver.take_events())
             for effect in self._driver.take_effects():
                 self._carry_out(effect)
+            if not workflow.unsafe.is_replaying():
+                self._decided(self._start.header.key)
             await self._wait_for_inputs()
 
     def _trace_events(self, events: Sequence[Event]) -> None:
@@ -175,7 +183,7 @@ class RunWorkflow:
         }
         handle = workflow.start_activity(
             event.action,
-            args=[encode_value(start.input), step],
+            args=[encode_value(start.input), encode_value(json.dumps(step))],
             activity_id=activity_id(invoke.step_id, invoke.attempt),
             task_queue=task_queue_of(self._start.task_queue, event.action),
             result_type=RawValue,
@@ -213,25 +221,29 @@ class RunWorkflow:
         self._inbox.timers.append(TimerDue(name))
 
 
-class TracesRuns(Interceptor):
-    """Traces the runs that a server drives.
+class RunHooks(Interceptor):
+    """Connects the runs that a server drives with the rest of the server.
 
     Args:
-        telemetry: The telemetry of the server.
+        decided: Called on the event loop with the key of a run that has decided on inputs, before Temporal knows it.
+        telemetry: The telemetry of the server; `None`: runs are not traced.
     """
 
-    def __init__(self, telemetry: Telemetry | ProcessTelemetry) -> None:
-        self._telemetry = telemetry
+    def __init__(
+        self, decided: Callable[[RunKey], None], telemetry: Telemetry | ProcessTelemetry | None = None
+    ) -> None:
+        self.decided = decided
+        self.telemetry = telemetry
 
     def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
-        """Return what gives the telemetry to a workflow."""
-        telemetry = self._telemetry
+        """Return what connects a workflow."""
+        hooks = self
 
-        class GivesTelemetry(WorkflowInboundInterceptor):
+        class Connects(WorkflowInboundInterceptor):
             async def execute_workflow(self, input: ExecuteWorkflowInput) -> object:
                 running = workflow.instance()
                 if isinstance(running, RunWorkflow):
-                    running.trace(telemetry)
+                    running.connect(hooks)
                 return await super().execute_workflow(input)
 
-        return GivesTelemetry
+        return Connects
