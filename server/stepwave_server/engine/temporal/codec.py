@@ -11,7 +11,10 @@ from temporalio.common import RawValue
 from temporalio.exceptions import ActivityError, ApplicationError, CancelledError, TimeoutType
 from temporalio.exceptions import TimeoutError as ActivityTimeout
 
-from stepwave.v1 import orchestrator_pb2, workflow_pb2
+from stepwave._values.json import json_problem
+from stepwave.v1 import orchestrator_pb2, run_pb2, workflow_pb2
+from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.values import bounded
 from stepwave_server.core.messages import (
     AddSteps,
     AttemptExpanded,
@@ -22,7 +25,7 @@ from stepwave_server.core.messages import (
     Started,
     StepCompleted,
 )
-from stepwave_server.core.model import WORKFLOW_ACTION, Blob, Failure, Payload, Reason, Workflow
+from stepwave_server.core.model import MAX_PAYLOAD_BYTES, WORKFLOW_ACTION, Blob, Failure, Payload, Reason
 from stepwave_server.engine.temporal.driver import AttemptStopped, DriverInput, Request
 from stepwave_server.journal import Header
 from stepwave_server.wire.values import decode_payload, encode_payload, from_failure, to_failure
@@ -30,6 +33,7 @@ from stepwave_server.wire.workflows.definition import from_definition, to_defini
 from stepwave_server.wire.workflows.workflow import Parsed, fill_step, parse_step, parse_workflow
 
 __all__ = [
+    "NO_VALUE",
     "SIGNAL",
     "WORKFLOW_TYPE",
     "StartInput",
@@ -43,6 +47,7 @@ __all__ = [
     "expansion",
     "from_signal",
     "lost",
+    "max_bytes",
     "outcome_of_answer",
     "outcome_of_error",
     "stopped",
@@ -63,6 +68,7 @@ LOST = "stepwave.lost"
 _REASONS = {reason.name.lower(): reason for reason in Reason}
 _ENCODING = "encoding"
 _CONTENT_TYPE = "content-type"
+_CHECKED = "stepwave"
 _JSON = b"json/plain"
 _BINARY = b"binary/plain"
 
@@ -83,26 +89,33 @@ def attempt_of_activity(activity: str) -> tuple[str, int]:
     return step_id, int(attempt)
 
 
+NO_VALUE = TemporalPayload(metadata={"encoding": b"binary/null"})
+"""The answer of an activity that answers nothing."""
+
+
 # Values: inputs and outputs of activities.
 
 
 def encode_value(payload: Payload) -> RawValue:
-    """Return a payload as a value of Temporal. JSON keeps its text."""
+    """Return a payload as a value of Temporal. JSON keeps its text, and is marked as checked."""
     if isinstance(payload, Blob):
         metadata = {_ENCODING: _BINARY, _CONTENT_TYPE: payload.content_type.encode()}
         return RawValue(TemporalPayload(metadata=metadata, data=payload.data))
-    return RawValue(TemporalPayload(metadata={_ENCODING: _JSON}, data=payload.encode()))
+    return RawValue(TemporalPayload(metadata={_ENCODING: _JSON, _CHECKED: b"1"}, data=payload.encode()))
 
 
 def decode_value(value: TemporalPayload) -> Payload:
     """Return the payload of a value of Temporal.
 
     Raises:
-        ValueError: It has an encoding that is neither JSON nor bytes.
+        ValueError: It has an encoding that is neither JSON nor bytes, or is no valid JSON.
     """
     encoding = value.metadata[_ENCODING]
     if encoding in (_JSON, b"json/protobuf"):
-        return value.data.decode()
+        text = value.data.decode()
+        if _CHECKED not in value.metadata and (problem := json_problem(text)):
+            raise ValueError(f"its answer {problem}")
+        return text
     if encoding == b"binary/null":
         return "null"
     if encoding == _BINARY:
@@ -130,6 +143,11 @@ class StartInput(NamedTuple):
     heartbeat_timeout: float
     cancel_grace: float
     task_queue: str
+
+
+def max_bytes(start: StartInput) -> int:
+    """Return the bytes that a payload of a run may have."""
+    return start.header.options.max_payload_bytes or MAX_PAYLOAD_BYTES
 
 
 def encode_start(start: StartInput) -> list[Any]:
@@ -220,8 +238,6 @@ def from_signal(message: Mapping[str, Any]) -> Request:
         return Request(token, AddSteps(steps, added["seal"]))
     completion = message["complete_step"]
     if "failure" in completion:
-        from stepwave.v1 import run_pb2
-
         failure = from_failure(run_pb2.Failure.FromString(b64decode(completion["failure"])))
         return Request(token, StepCompleted(completion["step_id"], failure=failure))
     return Request(token, StepCompleted(completion["step_id"], decode_payload(b64decode(completion["output"]))))
@@ -239,20 +255,36 @@ def expansion(workflow: workflow_pb2.Workflow, given: Payload) -> RawValue:
     return encode_value(json.dumps(answer))
 
 
-def outcome_of_answer(step_id: str, attempt: int, action: str, value: TemporalPayload) -> DriverInput:
-    """Return the outcome of an attempt that answered."""
+def outcome_of_answer(step_id: str, attempt: int, action: str, value: TemporalPayload, max_bytes: int) -> DriverInput:
+    """Return the outcome of an attempt that answered.
+
+    Args:
+        step_id: The step.
+        attempt: The number of the attempt.
+        action: The action.
+        value: The answer.
+        max_bytes: Bytes that an output may have.
+    """
     try:
         payload = decode_value(value)
         if action == WORKFLOW_ACTION:
-            assert isinstance(payload, str), "the answer is JSON"
-            answer = json.loads(payload)
-            message = workflow_pb2.Workflow.FromString(b64decode(answer["workflow"]))
-            workflow: Workflow = parse_workflow(message, Parsed(accepted=True))
-            return AttemptExpanded(step_id, attempt, workflow, decode_payload(b64decode(answer["input"])))
+            return _expanded(step_id, attempt, payload)
     except ValueError as error:
         failure = Failure(Reason.ACTION_ERROR, str(error), step_id=step_id, attempt=attempt)
         return AttemptFailed(step_id, attempt, failure)
-    return AttemptSucceeded(step_id, attempt, payload)
+    try:
+        return AttemptSucceeded(step_id, attempt, bounded(payload, max_bytes))
+    except ActionFailed as error:
+        failure = Failure(error.reason, str(error), step_id=step_id, attempt=attempt)
+        return AttemptFailed(step_id, attempt, failure)
+
+
+def _expanded(step_id: str, attempt: int, payload: Payload) -> AttemptExpanded:
+    assert isinstance(payload, str), "the answer of the server's own action is JSON"
+    answer = json.loads(payload)
+    message = workflow_pb2.Workflow.FromString(b64decode(answer["workflow"]))
+    workflow = parse_workflow(message, Parsed(accepted=True))
+    return AttemptExpanded(step_id, attempt, workflow, decode_payload(b64decode(answer["input"])))
 
 
 def error_of_failure(failure: Failure) -> ApplicationError:

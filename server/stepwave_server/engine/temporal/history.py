@@ -7,6 +7,7 @@ then timers, each in their order in the history. The time of the batch is the st
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from temporalio.api.common.v1 import Payloads
 from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionSignaledEventAttributes
 from temporalio.converter import DataConverter, PayloadConverter
@@ -14,11 +15,13 @@ from temporalio.exceptions import CancelledError
 
 from stepwave_server.core.messages import CancelRequested
 from stepwave_server.engine.temporal.codec import (
+    NO_VALUE,
     SIGNAL,
     StartInput,
     attempt_of_activity,
     decode_start,
     from_signal,
+    max_bytes,
     outcome_of_answer,
     outcome_of_error,
 )
@@ -138,7 +141,7 @@ class HistoryReader:
             case EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
                 completed = event.activity_task_completed_event_attributes
                 step_id, attempt, action = self._activities.pop(completed.scheduled_event_id)
-                self._inbox.outcomes.append(outcome_of_answer(step_id, attempt, action, completed.result.payloads[0]))
+                self._inbox.outcomes.append(self._outcome(step_id, attempt, action, completed.result))
             case EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
                 failed = event.activity_task_failed_event_attributes
                 step_id, attempt, _ = self._activities.pop(failed.scheduled_event_id)
@@ -156,6 +159,12 @@ class HistoryReader:
             case _:
                 return False
         return True
+
+    def _outcome(self, step_id: str, attempt: int, action: str, result: Payloads) -> DriverInput:
+        """Return the outcome of an attempt that answered. An activity without an answer answers `null`."""
+        assert self.start is not None, "the start is the first event of a history"
+        value = result.payloads[0] if result.payloads else NO_VALUE
+        return outcome_of_answer(step_id, attempt, action, value, max_bytes(self.start))
 
     def _add_timer(self, event: HistoryEvent) -> bool:
         match event.event_type:

@@ -28,7 +28,7 @@ from stepwave_server.core.messages import (
     Invoke,
     StepStarted,
 )
-from stepwave_server.core.model import SECOND, Failure, Payload, Reason
+from stepwave_server.core.model import SECOND, Failure, Payload, Reason, Workflow
 from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.attempts.attempt import Attempt
 from stepwave_server.engine.attempts.nested import NestedWorkflows
@@ -57,6 +57,9 @@ MIN_HEARTBEAT = 1.0
 
 HEARTBEATS_PER_SECOND = 100
 """Heartbeats of all attempts of a host in a second. With more attempts, each has fewer."""
+
+MAX_ANSWER_BYTES = 2_000_000
+"""Bytes of an answer. Temporal bounds a payload to 2 MB."""
 
 INTERRUPTED = Failure(Reason.CANCELLED, "interrupted")
 
@@ -217,9 +220,7 @@ class _HostedAttempt:
             case AttemptSucceeded(_, _, output):
                 return encode_value(output)
             case AttemptExpanded(_, _, workflow, given):
-                message = workflow_pb2.Workflow()
-                fill_workflow(message, workflow)
-                return expansion(message, given)
+                return _expansion(workflow, given)
             case AttemptFailed(_, _, failure):
                 raise error_of_failure(failure) from None
             case AttemptInterrupted() if leaving and not self._timed_out:
@@ -256,6 +257,21 @@ class _HostedAttempt:
     def add_steps(self, steps: object, *, seal: bool) -> Coroutine[Any, Any, None]:
         """Add steps that the action gives to the run."""
         return self._services.add_steps(self.key, steps, seal)
+
+
+def _expansion(workflow: Workflow, given: Payload) -> RawValue:
+    """Return the workflow that a step runs, and its input, as an answer.
+
+    Raises:
+        ApplicationError: They are larger than Temporal allows.
+    """
+    message = workflow_pb2.Workflow()
+    fill_workflow(message, workflow)
+    answer = expansion(message, given)
+    if (size := len(answer.payload.data)) > MAX_ANSWER_BYTES:
+        text = f"the workflow and its input take {size:,} bytes, and Temporal allows {MAX_ANSWER_BYTES:,}"
+        raise error_of_failure(Failure(Reason.RESOURCE_EXHAUSTED, text))
+    return answer
 
 
 class _Reports:

@@ -24,10 +24,10 @@ from stepwave.v1 import workflow_pb2
 from stepwave_server.core.evolve import new_run
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.messages import CancelRequested, Event, StepStarted
-from stepwave_server.core.model import MAX_PAYLOAD_BYTES
 from stepwave_server.core.state import CORE_VERSION
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.temporal.codec import (
+    NO_VALUE,
     SIGNAL,
     WORKFLOW_TYPE,
     StartInput,
@@ -35,6 +35,7 @@ from stepwave_server.engine.temporal.codec import (
     decode_start,
     encode_value,
     from_signal,
+    max_bytes,
     outcome_of_answer,
     outcome_of_error,
     task_queue_of,
@@ -82,7 +83,7 @@ def driver_of(start: StartInput) -> RunDriver:
     definition = workflow_pb2.Workflow.FromString(header.workflow)
     parsed = parse_workflow(definition, Parsed(accepted=True))
     state = new_run(parsed, header.input, header.options)
-    return RunDriver(state, JsonEvaluator(header.options.max_payload_bytes or MAX_PAYLOAD_BYTES))
+    return RunDriver(state, JsonEvaluator(max_bytes(start)))
 
 
 @workflow.defn(name=WORKFLOW_TYPE, sandboxed=False)
@@ -208,7 +209,9 @@ class RunWorkflow:
             error = None if handle.cancelled() else error
             outcome = outcome_of_error(step_id, attempt, error)
         else:
-            outcome = outcome_of_answer(step_id, attempt, action, handle.result().payload)
+            answer: RawValue | None = handle.result()
+            value = NO_VALUE if answer is None else answer.payload
+            outcome = outcome_of_answer(step_id, attempt, action, value, max_bytes(self._start))
         self._inbox.outcomes.append(outcome)
 
     def _set_timer(self, name: str, delay: int) -> None:
