@@ -158,7 +158,7 @@ class RunWorkflow:
             case StartAttempt():
                 self._start_attempt(effect)
             case CancelAttempt(step_id, attempt):
-                self._activities[step_id, attempt].cancel()
+                self._cancel_attempt(step_id, attempt)
             case SetTimer(name, delay):
                 self._set_timer(name, delay)
             case CancelTimer(name):
@@ -213,6 +213,12 @@ class RunWorkflow:
             value = NO_VALUE if answer is None else answer.payload
             outcome = outcome_of_answer(step_id, attempt, action, value, max_bytes(self._start))
         self._inbox.outcomes.append(outcome)
+
+    def _cancel_attempt(self, step_id: str, attempt: int) -> None:
+        """Cancel an activity, unless it has ended: then its outcome is among the inputs of this task."""
+        handle = self._activities.get((step_id, attempt))
+        if handle is not None:
+            handle.cancel()
 
     def _set_timer(self, name: str, delay: int) -> None:
         timer = asyncio.create_task(self._sleep(name, delay / 1e9))
