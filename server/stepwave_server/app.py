@@ -32,7 +32,7 @@ from stepwave_server.rpc.server import GrpcServer
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.telemetry import Telemetry, telemetry_of_process
-from stepwave_server.wire.responses.server_info import to_action, to_limits, to_server_info
+from stepwave_server.wire.responses.server_info import to_limits, to_server_info
 
 if TYPE_CHECKING:
     from stepwave_server.engine.temporal.host import Host
@@ -116,7 +116,8 @@ class Server:
             await self._close_storage()
             raise
         try:
-            await preparer.check_named()
+            # With Temporal, the hosts of actions may start later.
+            await preparer.check_named(unknown_actions=self.settings.engine != TEMPORAL)
             self.address = self._grpc.bind()
             await self._recover()
             await self._grpc.start()
@@ -162,7 +163,6 @@ class Server:
             preparer=preparer,
             attachments=self._attachments,
             info=self._info(),
-            actions=self._actions,
         )
         bounds = Bounds(
             calls=settings.max_calls, streams=settings.max_streams, message_bytes=settings.max_message_bytes
@@ -247,18 +247,6 @@ class Server:
             await self._host.stop()
         if self._journal is not None:
             await self._journal.close()
-
-    def _actions(self) -> list[orchestrator_pb2.Action]:
-        return [
-            to_action(
-                name=action.name,
-                description=action.description,
-                input_schema=action.input_schema,
-                streaming=action.streaming,
-                source=action.source,
-            )
-            for action in self.registry
-        ]
 
     def _info(self) -> orchestrator_pb2.ServerInfo:
         settings = self.settings

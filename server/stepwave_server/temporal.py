@@ -78,11 +78,14 @@ def open_host(
 ) -> Host:
     """Return a host of actions. It serves nothing yet."""
     options = engine.options
-    nested = NestedWorkflows(named, partial(engine.check, open_run=False), options.max_payload_bytes)
+    nested = NestedWorkflows(
+        named, partial(engine.check, open_run=False), options.max_payload_bytes, engine.find_actions
+    )
     services = HostServices(options=options, nested=nested, add_steps=engine.add_action_steps)
     return Host(
         client,
         task_queue=settings.temporal_task_queue,
         slots=settings.max_attempts,
         services=services,
+        catalog=engine.catalog,
     )

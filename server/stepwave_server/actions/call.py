@@ -6,7 +6,7 @@ Pydantic checks them in the way of its `validate_call`, so that a signature mean
 import inspect
 import json
 import typing
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from inspect import Parameter
 from typing import Any, TypeAlias, cast
@@ -26,11 +26,20 @@ from stepwave_server.actions.values import Unread, load
 from stepwave_server.core.model import Payload, Reason
 from stepwave_server.core.validate import did_you_mean
 
-__all__ = ["Signature", "SignatureError"]
+__all__ = [
+    "Problem",
+    "Signature",
+    "SignatureError",
+    "describe",
+    "overlap",
+    "tokens",
+    "type_name",
+    "unknown_key",
+]
 
 MAX_PROBLEMS = 10
 
-_Problem: TypeAlias = tuple[tuple[str, ...], str]
+Problem: TypeAlias = tuple[tuple[str, ...], str]
 """A path in the input, and the problem there."""
 
 _CONFIG = ConfigDict(arbitrary_types_allowed=True)
@@ -129,16 +138,16 @@ class Signature:
         """
         if "" in targets:
             return []
-        paths = [_tokens(target) for target in targets]
+        paths = [tokens(target) for target in targets]
         try:
             value = load(payload)
             _, problems = self._read({} if value is None and paths else value, strict=True)
         except Exception:  # malformed JSON is reported elsewhere, and an error of the action's validator by the attempt
             return []
         unknown = self._unknown({path[0]: None for path in paths})
-        return [text for at, text in [*problems, *unknown] if not any(_overlap(at, path) for path in paths)]
+        return [text for at, text in [*problems, *unknown] if not any(overlap(at, path) for path in paths)]
 
-    def _read(self, value: object, *, strict: bool) -> tuple[dict[str, object], list[_Problem]]:
+    def _read(self, value: object, *, strict: bool) -> tuple[dict[str, object], list[Problem]]:
         """Return the arguments in an input's value, and its problems."""
         if self.whole:
             return _checked(self.checker, {self.keys[self.whole][0]: value}, skip=1)
@@ -148,7 +157,7 @@ class Signature:
             if self.checker is None:
                 return {}, []
             expected = ", ".join(keys[0] for keys in self.keys.values()) or "any keys"
-            return {}, [((), f"the input must be an object ({expected}), got {_type_name(value)}")]
+            return {}, [((), f"the input must be an object ({expected}), got {type_name(value)}")]
         unknown = self._unknown(value) if strict else []
         arguments, problems = _checked(self.checker, self._select(value))
         return arguments, [*problems, *unknown]
@@ -160,17 +169,12 @@ class Signature:
         known = self._known()
         return {key: item for key, item in value.items() if key in known}
 
-    def _unknown(self, value: Mapping[str, object]) -> list[_Problem]:
+    def _unknown(self, value: Mapping[str, object]) -> list[Problem]:
         """Return a problem for every key of an input that no parameter takes."""
         if self.takes_others or self.whole:
             return []
         known = self._known()
-        listed = f"; it takes {', '.join(sorted(known))}" if known else ", and takes no input"
-        return [
-            ((key, ""), f'the action does not know the key "{key}"{did_you_mean(key, known) or listed}')
-            for key in value
-            if key not in known
-        ]
+        return [((key, ""), unknown_key(key, known)) for key in value if key not in known]
 
     def _known(self) -> set[str]:
         return {key for keys in self.keys.values() for key in keys}
@@ -256,7 +260,7 @@ def _adapter(parameters: Sequence[Parameter]) -> TypeAdapter[dict[str, object]]:
 
 def _checked(
     checker: TypeAdapter[dict[str, object]] | None, arguments: Mapping[str, object], *, skip: int = 0
-) -> tuple[dict[str, object], list[_Problem]]:
+) -> tuple[dict[str, object], list[Problem]]:
     """Return checked arguments, or their problems. The first `skip` parts of a problem's path are left out."""
     if checker is None:
         return {}, []
@@ -264,14 +268,15 @@ def _checked(
         return checker.validate_python(ArgsKwargs((), dict(arguments))), []
     except ValidationError as error:
         details = error.errors(include_url=False)
-        return {}, [(tuple(map(str, detail["loc"][skip:])), _describe(detail)) for detail in details]
+        return {}, [(tuple(map(str, detail["loc"][skip:])), describe(detail)) for detail in details]
 
 
-def _tokens(pointer: str) -> tuple[str, ...]:
+def tokens(pointer: str) -> tuple[str, ...]:
+    """Return the tokens of a JSON Pointer."""
     return tuple(jsonpointer.unescape(token) for token in pointer.split("/")[1:])
 
 
-def _overlap(one: Sequence[str], other: Sequence[str]) -> bool:
+def overlap(one: Sequence[str], other: Sequence[str]) -> bool:
     """Return whether one of two paths is a prefix of the other."""
     return all(left == right for left, right in zip(one, other, strict=False))
 
@@ -305,12 +310,20 @@ def _listed(problems: Sequence[str]) -> str:
     return "; ".join(problems[:MAX_PROBLEMS]) + (f"; and {more} more" if more > 0 else "")
 
 
-def _describe(detail: ErrorDetails) -> str:
+def unknown_key(key: str, known: Collection[str]) -> str:
+    """Return the problem of a key of an input that no parameter takes."""
+    listed = f"; it takes {', '.join(sorted(known))}" if known else ", and takes no input"
+    return f'the action does not know the key "{key}"{did_you_mean(key, known) or listed}'
+
+
+def describe(detail: ErrorDetails) -> str:
+    """Return a problem that pydantic found, with its place."""
     message = "field required" if detail["type"] == _MISSING else detail["msg"]
     return f"{'.'.join(map(str, detail['loc']))}: {message[:1].lower()}{message[1:]}"
 
 
-def _type_name(value: object) -> str:
+def type_name(value: object) -> str:
+    """Return the name of the type of a JSON value or blob."""
     if isinstance(value, Blob):
         return "a blob"
     return {str: "a string", bool: "a boolean", int: "a number", float: "a number", list: "a list"}[type(value)]

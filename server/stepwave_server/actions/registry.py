@@ -109,6 +109,17 @@ class Action:
         code = getattr(inspect.unwrap(code_of(self._function)), "__code__", None)
         return f"{code.co_filename}:{code.co_firstlineno}" if code is not None else ""
 
+    @property
+    def keys(self) -> tuple[str, ...] | None:
+        """The keys of the input that it takes; `None`: it takes the whole input."""
+        signature = self._signature
+        return None if signature.whole else tuple(key for keys in signature.keys.values() for key in keys)
+
+    @property
+    def takes_others(self) -> bool:
+        """Whether it takes any other key of the input as well."""
+        return self._signature.takes_others
+
     def check(self, payload: Payload, context: Callable[[], Context], *, strict: bool = False) -> None:
         """Check an input without calling the function.
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from stepwave.v1 import workflow_pb2
+from stepwave_server.actions import KnownAction
 from stepwave_server.core.explanation import Explanation, Waiting
 from stepwave_server.core.info import LimitInfo, RunInfo, RunKey
 from stepwave_server.core.messages import AddSteps, StepCompleted, StepFinished
@@ -174,6 +175,18 @@ class Engine(Protocol):
     @property
     def watchers(self) -> int:
         """Number of open streams."""
+        ...
+
+    async def find_actions(self, names: Collection[str]) -> None:
+        """Find out which of these actions exist. To be called before a check of steps that call them.
+
+        Raises:
+            JournalUnavailable: That cannot be found out now.
+        """
+        ...
+
+    async def list_actions(self) -> Sequence[KnownAction]:
+        """Return the actions that steps may call, by name."""
         ...
 
     def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from stepwave._actions.action import UNKNOWN_ACTION
@@ -10,7 +10,7 @@ from stepwave._files import steps_of
 from stepwave.exceptions import FailedPrecondition, InvalidWorkflow, ServerUnavailable, StepwaveError
 from stepwave.exceptions import Violation as SdkViolation
 from stepwave.v1 import workflow_pb2
-from stepwave_server.actions import Registry
+from stepwave_server.actions import KnownAction, KnownActions
 from stepwave_server.core.decide import check_addition
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.messages import AddSteps
@@ -26,7 +26,7 @@ from stepwave_server.journal import Journal
 from stepwave_server.wire.workflows.content import same_step
 from stepwave_server.wire.workflows.workflow import Parsed, parse_step, parse_workflow
 
-__all__ = ["RunChecks"]
+__all__ = ["RunChecks", "action_names"]
 
 R = TypeVar("R", bound=ActiveRun)
 
@@ -37,17 +37,17 @@ class RunChecks(RunQueries[R], Generic[R]):
     """Checks workflows, and the steps that callers and actions add to runs under way.
 
     Attributes:
-        actions: The actions of the server.
+        actions: The actions that steps may call.
 
     Args:
         journal: The journal.
-        actions: The actions of the server.
+        actions: The actions that steps may call.
         clock: Returns the time in nanoseconds since the epoch.
         options: Options of the engine.
     """
 
     def __init__(
-        self, *, journal: Journal, actions: Registry, clock: Callable[[], int], options: EngineOptions
+        self, *, journal: Journal, actions: KnownActions, clock: Callable[[], int], options: EngineOptions
     ) -> None:
         super().__init__(journal, clock, options)
         self.actions = actions
@@ -55,6 +55,13 @@ class RunChecks(RunQueries[R], Generic[R]):
     @abstractmethod
     async def add_steps(self, key: RunKey, addition: AddSteps) -> None:
         """Add steps to an open run. Return when they are committed. It is no error if the run has them already."""
+
+    async def find_actions(self, names: Collection[str]) -> None:
+        """Find out which of these actions exist. Called before a check; on one server they are all known."""
+
+    async def list_actions(self) -> Sequence[KnownAction]:
+        """Return the actions that steps may call, by name."""
+        return list(self.actions)
 
     def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
         """Return every reason why a workflow cannot run on this engine."""
@@ -127,6 +134,7 @@ class RunChecks(RunQueries[R], Generic[R]):
         """
         addition, problems = _parse_action_steps(given, self.options.max_payload_bytes, seal=seal)
         try:
+            await self.find_actions(action_names(addition.steps))
             if problems:
                 raise StepsRefused([*problems, *self.check_steps(key, addition)])
             await self.add_steps(key, addition)
@@ -149,6 +157,19 @@ class RunChecks(RunQueries[R], Generic[R]):
         known = {step.id: step for step in steps}
         if any(known.get(step.id) != step for step in _settled(addition, known).steps):
             raise RunNotOpen(key, "it has ended")
+
+
+def action_names(steps: Iterable[Step]) -> set[str]:
+    """Return the names of the actions of steps, and of the steps of the workflows that they run."""
+    names: set[str] = set()
+    for step in steps:
+        if step.workflow is not None:
+            names |= action_names(step.workflow.steps)
+        elif step.action:
+            names.add(step.action)
+        if isinstance(step.fallback, FallbackAction):
+            names.add(step.fallback.action)
+    return names
 
 
 def _specs(run: ActiveRun, addition: AddSteps) -> Mapping[str, Step]:

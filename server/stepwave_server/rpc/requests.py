@@ -24,7 +24,7 @@ from stepwave_server.journal import Header
 from stepwave_server.rpc.statuses import InvalidCall, NotServed, WorkflowNotFound
 from stepwave_server.rpc.workflows import Workflows, WorkflowsError
 from stepwave_server.telemetry import TraceParent
-from stepwave_server.wire.workflows.content import digest, same_content
+from stepwave_server.wire.workflows.content import called_actions, digest, same_content
 from stepwave_server.wire.workflows.input_schema import input_problems
 from stepwave_server.wire.workflows.parsing import parse_duration
 from stepwave_server.wire.workflows.workflow import Parsed, parse_payload, parse_step, parse_workflow
@@ -155,13 +155,16 @@ class Preparer:
     workflows: Workflows
     options: EngineOptions
 
-    async def check_named(self) -> None:
+    async def check_named(self, *, unknown_actions: bool = True) -> None:
         """Check the named workflows, also against each other and against the actions of this server.
+
+        Args:
+            unknown_actions: Whether an action that does not exist is a problem.
 
         Raises:
             WorkflowsError: There are problems. All problems of all files are listed, each with its place.
         """
-        if problems := await self.named_problems():
+        if problems := await self.named_problems(unknown_actions=unknown_actions):
             raise WorkflowsError(problems)
 
     async def named_problems(self, *, unknown_actions: bool = True) -> list[str]:
@@ -202,6 +205,7 @@ class Preparer:
             InvalidCall, NotServed, WorkflowNotFound: The workflow cannot run here.
         """
         message = self._definition(request, parsed)
+        await self.engine.find_actions(called_actions(message.steps))
         if _takes_long(message):
             return await asyncio.to_thread(self._checked, message, parsed)
         return self._checked(message, parsed)
@@ -236,6 +240,7 @@ class Preparer:
             existing=await self._existing(key) if request.run_id else None,
             idle_timeout=idle_timeout,
         )
+        await self.engine.find_actions(called_actions(message.steps))
         if _takes_long(message):
             return await asyncio.to_thread(self._submission, request, draft, parsed)
         return self._submission(request, draft, parsed)
@@ -328,6 +333,7 @@ class Preparer:
             steps = _parse_steps(request, parsed)
         addition = AddSteps(steps, request.seal)
         if parsed.invalid or parsed.unsupported:
+            await self.engine.find_actions(called_actions(request.steps))
             parsed.invalid += self.engine.check_steps(key, addition)
         reject(parsed)
         return key, addition

@@ -28,7 +28,7 @@ from stepwave_server.wire.events.encode import Kind, decode, decode_all, to_step
 from stepwave_server.wire.responses.explain_run import to_explanation
 from stepwave_server.wire.responses.plan_workflow import to_plan
 from stepwave_server.wire.responses.results import to_run
-from stepwave_server.wire.responses.server_info import to_limit, to_waiting
+from stepwave_server.wire.responses.server_info import to_action, to_limit, to_waiting
 from stepwave_server.wire.values import from_duration, from_time
 from stepwave_server.wire.workflows.definition import parts_of_definition, to_definition
 from stepwave_server.wire.workflows.workflow import Parsed
@@ -51,7 +51,6 @@ class Orchestrator:
         preparer: Turns requests into runs.
         attachments: The attached runs and their streams.
         info: The server's description; `draining` is set per call.
-        actions: Returns the server's actions, sorted by name.
     """
 
     def __init__(
@@ -60,13 +59,11 @@ class Orchestrator:
         preparer: Preparer,
         attachments: Attachments,
         info: pb.ServerInfo,
-        actions: Callable[[], Sequence[pb.Action]],
     ) -> None:
         self._engine = engine
         self._preparer = preparer
         self._attachments = attachments
         self._info = info
-        self._actions = actions
 
     async def ExecuteWorkflow(  # noqa: N802 - the contract's name, as below
         self, request: pb.ExecuteWorkflowRequest, context: Context
@@ -245,7 +242,17 @@ class Orchestrator:
 
     async def ListActions(self, request: pb.ListActionsRequest, context: Context) -> pb.ListActionsResponse:  # noqa: N802
         """Return a page of the server's actions."""
-        page, following = _page(request, self._actions(), lambda action: action.name)
+        actions = [
+            to_action(
+                name=action.name,
+                description=action.description,
+                input_schema=action.input_schema,
+                streaming=action.streaming,
+                source=action.source,
+            )
+            for action in await self._engine.list_actions()
+        ]
+        page, following = _page(request, actions, lambda action: action.name)
         return pb.ListActionsResponse(actions=map(self._limited, page), next_page_token=following)
 
     def _limited(self, action: pb.Action) -> pb.Action:

@@ -2,14 +2,16 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 import simplejson
 
+from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave.v1 import workflow_pb2
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.core.model import Blob, Payload, Reason, Workflow
 from stepwave_server.core.validate import Violation
+from stepwave_server.wire.workflows.content import called_actions
 from stepwave_server.wire.workflows.input_schema import input_problems
 from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow, workflow_of_json
 
@@ -30,6 +32,18 @@ MAX_SHOWN = 5
 """Problems of a workflow that are shown in the failure of the step."""
 
 
+class _UnknownActions(ActionFailed):
+    """Raised when a workflow cannot run, and one of the problems is an unknown action.
+
+    Attributes:
+        names: All actions of the workflow.
+    """
+
+    def __init__(self, message: str, names: Collection[str]) -> None:
+        super().__init__(Reason.INVALID_INPUT, message)
+        self.names = names
+
+
 class NestedWorkflows:
     """Finds the workflow that an attempt of `core.workflow` runs.
 
@@ -37,6 +51,8 @@ class NestedWorkflows:
         named: Returns the workflow of a name.
         check: Returns every reason why a workflow cannot run here.
         max_bytes: Maximum size of a payload in bytes.
+        find_actions: Finds out which actions exist, before a workflow is checked again that named unknown ones;
+            `None`: all actions are known.
     """
 
     def __init__(
@@ -44,10 +60,12 @@ class NestedWorkflows:
         named: Callable[[str], workflow_pb2.Workflow],
         check: Callable[[Workflow], list[Violation]],
         max_bytes: int,
+        find_actions: Callable[[Collection[str]], Awaitable[None]] | None = None,
     ) -> None:
         self._named = named
         self._check = check
         self._max_bytes = max_bytes
+        self._find_actions = find_actions
         self._known: dict[str, tuple[Workflow, int]] = {}  # named workflows, with their sizes: they never change
 
     async def choose(self, given: Payload) -> tuple[Workflow, Payload]:
@@ -56,6 +74,15 @@ class NestedWorkflows:
         Raises:
             ActionFailed: There is no such workflow, it cannot run here, or its schema refuses the input.
         """
+        try:
+            return await self._chosen(given)
+        except _UnknownActions as unknown:
+            if self._find_actions is None:
+                raise
+            await self._find_actions(unknown.names)
+            return await self._chosen(given)
+
+    async def _chosen(self, given: Payload) -> tuple[Workflow, Payload]:
         if self._takes_long(given):
             return await asyncio.to_thread(self._choose, given)
         return self._choose(given)
@@ -107,7 +134,10 @@ class NestedWorkflows:
         workflow = parse_workflow(message, parsed)
         problems = [*parsed.invalid, *parsed.unsupported] or self._check(workflow)
         if problems:
-            raise _invalid(f"the workflow cannot run: {_summary(problems)}")
+            text = f"the workflow cannot run: {_summary(problems)}"
+            if any(problem.reason == UNKNOWN_ACTION for problem in problems):
+                raise _UnknownActions(text, called_actions(message.steps))
+            raise _invalid(text)
         return workflow, message.ByteSize()
 
 

@@ -17,7 +17,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from stepwave.v1 import workflow_pb2
-from stepwave_server.actions import Registry
+from stepwave_server.actions import KnownAction, Registry
 from stepwave_server.core.decide import Refused
 from stepwave_server.core.explanation import Explanation, Waiting
 from stepwave_server.core.info import LimitInfo, RunInfo, RunKey
@@ -32,7 +32,7 @@ from stepwave_server.engine.base import (
     StepPage,
     Submission,
 )
-from stepwave_server.engine.checks import RunChecks
+from stepwave_server.engine.checks import RunChecks, action_names
 from stepwave_server.engine.errors import (
     EngineError,
     JournalUnavailable,
@@ -42,6 +42,8 @@ from stepwave_server.engine.errors import (
     StepsRefused,
 )
 from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
+from stepwave_server.engine.temporal.catalog import Catalog
+from stepwave_server.engine.temporal.catalog_workflow import CatalogWorkflow
 from stepwave_server.engine.temporal.codec import SIGNAL, WORKFLOW_TYPE, StartInput, encode_start, to_signal
 from stepwave_server.engine.temporal.driver import Request
 from stepwave_server.engine.temporal.followed_run import FollowedRun
@@ -98,6 +100,9 @@ class TemporalOptions:
 class TemporalEngine(RunChecks[FollowedRun]):
     """Drives runs on a Temporal cluster. Every server that shares its task queue shows and continues every run.
 
+    Attributes:
+        catalog: The actions of all hosts.
+
     Args:
         client: The client of Temporal.
         actions: The actions that steps may call.
@@ -120,7 +125,8 @@ class TemporalEngine(RunChecks[FollowedRun]):
         telemetry: Telemetry | ProcessTelemetry | None = None,
     ) -> None:
         self._cache = MemoryJournal(clock, CACHE)
-        super().__init__(journal=self._cache, actions=actions, clock=clock, options=options)
+        self.catalog = Catalog(client, task_queue=temporal.task_queue, own=actions, address=temporal.address)
+        super().__init__(journal=self._cache, actions=self.catalog, clock=clock, options=options)
         self._client = client
         self._temporal = temporal
         self._histories = Histories(client, runs=self._runs, cache=self._cache, clock=clock, address=temporal.address)
@@ -128,7 +134,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         self._worker = Worker(
             client,
             task_queue=temporal.task_queue,
-            workflows=[RunWorkflow],
+            workflows=[RunWorkflow, CatalogWorkflow],
             interceptors=[RunHooks(self._histories.hint, telemetry)],
             workflow_runner=UnsandboxedWorkflowRunner(),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
@@ -166,6 +172,15 @@ class TemporalEngine(RunChecks[FollowedRun]):
             if reason != self._commit_error:
                 self._on_commit_error(reason)
             await asyncio.sleep(1)
+
+    async def find_actions(self, names: Collection[str]) -> None:
+        """Find out which of these actions exist."""
+        await self.catalog.refresh(names)
+
+    async def list_actions(self) -> Sequence[KnownAction]:
+        """Return the actions of all hosts, by name."""
+        await self.catalog.refresh()
+        return list(self.catalog)
 
     # Calls that change runs.
 
@@ -263,6 +278,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
             if run is None:
                 await self._require_made(key, addition)
                 return
+            await self.find_actions(action_names(addition.steps))
             fresh = self._to_add(run, addition)
             if fresh is not None:
                 try:

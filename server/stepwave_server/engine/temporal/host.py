@@ -33,6 +33,7 @@ from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.attempts.attempt import Attempt
 from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.base import EngineOptions
+from stepwave_server.engine.temporal.catalog import Catalog
 from stepwave_server.engine.temporal.codec import (
     decode_value,
     encode_value,
@@ -91,6 +92,7 @@ class Host:
         task_queue: The prefix of the task queues.
         slots: Attempts of one action that this host runs at once.
         services: What attempts share.
+        catalog: The actions of the cluster, to which this host announces its own.
         rates: Starts in a second by action, over all hosts; other actions have no bound.
     """
 
@@ -101,13 +103,17 @@ class Host:
         task_queue: str,
         slots: int,
         services: HostServices,
+        catalog: Catalog,
         rates: Callable[[str], float | None] = lambda action: None,
     ) -> None:
         self._client = client
         self._task_queue = task_queue
         self._slots = slots
         self._services = services
+        self._catalog = catalog
+        self._announcer: asyncio.Task[None] | None = None
         self._rates = rates
+        self._actions: dict[str, Action] = {}
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.in_flight = 0
@@ -119,9 +125,9 @@ class Host:
             actions: The actions.
             drain_timeout: Seconds that attempts under way get when the host stops.
         """
-        for action in actions:
-            if action.name in self._workers:
-                continue
+        fresh = [action for action in actions if action.name not in self._actions]
+        for action in fresh:
+            self._actions[action.name] = action
             worker = self._workers[action.name] = Worker(
                 self._client,
                 task_queue=task_queue_of(self._task_queue, action.name),
@@ -135,9 +141,16 @@ class Host:
                 debug_mode=False,
             )
             self._tasks[action.name] = asyncio.create_task(worker.run(), name=f"host of {action.name}")
+        if self._announcer is not None:
+            self._announcer.cancel()
+        announcing = self._catalog.keep_announced(list(self._actions.values()))
+        self._announcer = asyncio.create_task(announcing, name="announcement of actions")
 
     async def stop(self) -> None:
         """Take no more attempts, let those under way end within the time that they get, and interrupt the rest."""
+        if self._announcer is not None:
+            self._announcer.cancel()
+            await asyncio.gather(self._announcer, return_exceptions=True)
         await asyncio.gather(*(worker.shutdown() for worker in self._workers.values()), return_exceptions=True)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 

@@ -1,6 +1,7 @@
 """The canonical form of workflows and inputs: their digest, and the comparison of submissions and steps."""
 
 import json
+from collections.abc import Iterable
 from hashlib import sha256
 
 from stepwave.v1 import payload_pb2, workflow_pb2
@@ -8,7 +9,17 @@ from stepwave_server.core.model import Blob, Payload, Step
 
 from .workflow import fill_step
 
-__all__ = ["digest", "same_content", "same_payload", "same_step"]
+__all__ = ["called_actions", "digest", "same_content", "same_payload", "same_step"]
+
+
+def called_actions(steps: Iterable[workflow_pb2.Step]) -> set[str]:
+    """Return the names of the actions of steps, and of the steps of the workflows that they run."""
+    names: set[str] = set()
+    for step in steps:
+        names |= {step.action, step.fallback.action.action}
+        if step.HasField("workflow"):
+            names |= called_actions(step.workflow.steps)
+    return names - {""}
 
 
 def digest(workflow: bytes) -> str:

@@ -25,7 +25,7 @@ from referencing.jsonschema import DRAFT202012
 from stepwave._values.json import json_problem, pointer
 from stepwave_server.core.model import Blob, Payload
 
-__all__ = ["TookTooLong", "input_problems", "nested_input_problems", "schema_problem"]
+__all__ = ["TookTooLong", "input_problems", "nested_input_problems", "schema_errors", "schema_problem"]
 
 MAX_SCHEMA_BYTES = 64 * 1024
 """Bytes of a schema."""
@@ -91,6 +91,21 @@ def input_problems(schema: str, payload: Payload) -> list[str]:
             return _problems(validator, payload)
     except TookTooLong:
         return [f"input: the check against the workflow's input schema took longer than {MAX_TIME:g} s"]
+
+
+def schema_errors(schema: str, value: object) -> list[ValidationError]:
+    """Return the first errors of a JSON value by a schema.
+
+    Args:
+        schema: The text of a schema that `schema_problem` accepts.
+        value: The value, as `json.loads` returns it.
+
+    Raises:
+        TookTooLong: The check took longer than `MAX_TIME`.
+        RecursionError: The value is nested too deeply, or the schema's references never end.
+    """
+    with _bounded(_timer()):
+        return list(islice(_validator(schema).iter_errors(value), MAX_PROBLEMS))
 
 
 def nested_input_problems(schema: str, payload: Payload) -> list[str]:

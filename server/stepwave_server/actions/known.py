@@ -1,0 +1,55 @@
+"""The protocols of actions as the checks of workflows need them, wherever the actions run."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from stepwave_server.core.model import Payload
+
+__all__ = ["KnownAction", "KnownActions"]
+
+
+class KnownAction(Protocol):
+    """An action that steps may call.
+
+    Attributes:
+        name: The name by which steps refer to it.
+        description: The first paragraph of its docstring.
+        input_schema: A JSON Schema of its input, as JSON text.
+        streaming: Whether it answers in chunks.
+        source: Its source, as `module:function`, or `built-in`.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102 - see the class
+
+    @property
+    def description(self) -> str: ...  # noqa: D102 - see the class
+
+    @property
+    def input_schema(self) -> str: ...  # noqa: D102 - see the class
+
+    @property
+    def streaming(self) -> bool: ...  # noqa: D102 - see the class
+
+    @property
+    def source(self) -> str: ...  # noqa: D102 - see the class
+
+    def problems(self, payload: Payload, targets: Sequence[str]) -> list[str]:
+        """Return the problems of an input that no values of its bindings, at these JSON Pointers, can solve."""
+        ...
+
+
+class KnownActions(Protocol):
+    """The actions that steps may call. Checks read them on threads, too."""
+
+    def __iter__(self) -> Iterator[KnownAction]:
+        """Iterate over the actions, by name."""
+        ...
+
+    def get(self, name: str) -> KnownAction | None:
+        """Return the action of a name; `None` if there is none."""
+        ...
+
+    def unknown(self, name: str) -> str:
+        """Return the error message for an unknown name, with a similar name if there is one."""
+        ...

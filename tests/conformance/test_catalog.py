@@ -1,0 +1,151 @@
+"""Which actions a cluster of servers and hosts has, and what each server knows of them."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import count
+from typing import Any
+
+import pytest
+from temporalio import activity
+from temporalio.client import Client
+from temporalio.worker import Worker
+
+from conformance.waiting import until
+from stepwave import AsyncClient, Context, InvalidWorkflow, StepwaveError, Workflow, action
+from stepwave._actions.action import name_of
+from stepwave_server.app import Server
+from stepwave_server.config import Settings
+from stepwave_server.engine.temporal.catalog_workflow import catalog_id
+from temporal_server import TemporalServer
+
+_queues = count(1)
+
+
+@action("sum.ints")
+async def sum_ints(a: int, b: int = 0) -> int:
+    """Add two numbers."""
+    return a + b
+
+
+@action("say.hello")
+async def say_hello(name: str) -> str:
+    """Greet someone."""
+    return f"hello {name}"
+
+
+@action("plan.sums")
+async def plan_sums(context: Context, a: str) -> None:
+    """Add a step of an action that another host has."""
+    steps = Workflow("more")
+    steps.step("sum", "sum.ints", {"a": a})
+    await context.add_steps(steps, seal=True)
+
+
+@pytest.fixture
+def settings(temporal_server: TemporalServer) -> Settings:
+    return Settings(
+        listen="127.0.0.1:0",
+        engine="temporal",
+        temporal_address=temporal_server.address,
+        temporal_task_queue=f"catalog-{next(_queues)}",
+        entry_points=False,
+    )
+
+
+@asynccontextmanager
+async def cluster(settings: Settings, *hosted: Callable[..., object]) -> AsyncIterator[AsyncClient]:
+    """Run a server that has other actions than the one that the client calls. The client's server knows them."""
+    async with (
+        Server(settings, actions=hosted),
+        Server(settings) as server,
+        AsyncClient(server.address) as client,
+    ):
+        for target in hosted:
+            await until(partial(knows, client, name_of(target)))
+        yield client
+
+
+async def knows(client: AsyncClient, name: str) -> bool:
+    """Return whether the server of a client knows an action."""
+    return name in {found.name for found in await client.actions()}
+
+
+async def test_a_server_lists_the_actions_of_another_host(settings: Settings) -> None:
+    async with cluster(settings, sum_ints) as client:
+        found = next(it for it in await client.actions() if it.name == "sum.ints")
+    assert (found.description, found.streaming) == ("Add two numbers.", False)
+    assert found.source.endswith(":sum_ints")
+
+
+async def test_a_step_runs_on_the_host_that_has_its_action(settings: Settings) -> None:
+    flow = Workflow("sums")
+    flow.step("only", "sum.ints", {"a": 1, "b": 2})
+    async with cluster(settings, sum_ints) as client:
+        assert (await client.run(flow)).outputs == {"only": 3}
+
+
+async def test_a_literal_input_is_checked_as_on_the_host(settings: Settings) -> None:
+    flow = Workflow("sums")
+    flow.step("only", "sum.ints", {"a": "x", "bb": 2})
+    async with cluster(settings, sum_ints) as client, AsyncClient.local(actions=[sum_ints]) as local:
+        with pytest.raises(InvalidWorkflow) as refused:
+            await client.start(flow)
+        with pytest.raises(InvalidWorkflow) as refused_locally:
+            await local.start(flow)
+    assert refused.value.violations == refused_locally.value.violations
+
+
+async def test_an_unknown_action_is_refused_with_a_name_that_another_host_has(settings: Settings) -> None:
+    flow = Workflow("greets")
+    flow.step("only", "say.helo", {"name": "you"})
+    async with cluster(settings, say_hello) as client:
+        with pytest.raises(InvalidWorkflow) as refused:
+            await client.start(flow)
+    assert [violation.description for violation in refused.value.violations] == [
+        'unknown action "say.helo"; did you mean "say.hello"?'
+    ]
+    assert refused.value.violations[0].reason == "UNKNOWN_ACTION"
+
+
+async def test_an_action_of_another_sdk_is_accepted_while_its_task_queue_is_polled(settings: Settings) -> None:
+    @activity.defn(name="double")
+    async def double(value: int, step: dict[str, Any]) -> int:
+        return 2 * value
+
+    flow = Workflow("doubles")
+    flow.step("only", "double", 4)
+    temporal = await Client.connect(settings.temporal_address)
+    queue = f"{settings.temporal_task_queue}:double"
+    async with Server(settings) as server, AsyncClient(server.address) as client:
+        with pytest.raises(InvalidWorkflow, match='unknown action "double"'):
+            await client.start(flow)
+        async with Worker(temporal, task_queue=queue, activities=[double]):
+            await until(partial(accepts, client, flow))
+            assert (await client.run(flow)).outputs == {"only": 8}
+
+
+async def accepts(client: AsyncClient, flow: Workflow) -> bool:
+    """Return whether the server of a client accepts a workflow."""
+    try:
+        await client.plan(flow)
+    except InvalidWorkflow:
+        return False
+    return True
+
+
+async def test_steps_that_an_action_adds_are_checked_against_all_hosts(settings: Settings) -> None:
+    good, bad = Workflow("plans"), Workflow("plans")
+    good.step("plan", "plan.sums", {"a": "4"})
+    bad.step("plan", "plan.sums", {"a": "x"})
+    async with cluster(settings, sum_ints) as client, Server(settings, actions=[plan_sums]):
+        await until(partial(knows, client, "plan.sums"))
+        assert (await client.run(good, open=True)).outputs == {"plan": None, "sum": 4}
+        refused = await client.run(bad, open=True, check=False)
+    assert "a: input should be a valid integer" in refused.failures[0].message
+
+
+async def test_the_catalog_is_no_run(settings: Settings) -> None:
+    async with cluster(settings, sum_ints) as client:
+        with pytest.raises(StepwaveError, match="malformed run id"):
+            await client.get(catalog_id(settings.temporal_task_queue))

@@ -1,0 +1,19 @@
+"""Bounded waits for what becomes true some time later, on another server or in Temporal."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+__all__ = ["until"]
+
+
+async def until(ask: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
+    """Ask until the answer is true.
+
+    Raises:
+        TimeoutError: It was not true within so many seconds.
+    """
+    async with asyncio.timeout(seconds):
+        for pause in iter(lambda: 0.05, None):
+            if await ask():
+                return
+            await asyncio.sleep(pause)
