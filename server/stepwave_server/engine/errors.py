@@ -6,6 +6,7 @@ from stepwave_server.core.info import RunKey
 from stepwave_server.core.validate import Violation
 
 __all__ = [
+    "DefinitionTooLarge",
     "EngineError",
     "JournalUnavailable",
     "NotAccepting",
@@ -148,4 +149,16 @@ class TooManyRuns(EngineError):
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"{limit:,} runs are under way, as many as this server allows")
+        self.limit = limit
+
+
+class DefinitionTooLarge(EngineError):
+    """Raised when what a run would have to keep of a request is larger than its engine allows.
+
+    Attributes:
+        limit: How many bytes are allowed.
+    """
+
+    def __init__(self, what: str, size: int, limit: int) -> None:
+        super().__init__(f"{what} have {size:,} bytes, more than the {limit:,} that a run on Temporal may have")
         self.limit = limit

@@ -13,6 +13,7 @@ from grpc_status import rpc_status
 from stepwave.v1.error_pb2 import ErrorReason as Reason
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import (
+    DefinitionTooLarge,
     EngineError,
     JournalUnavailable,
     NotAccepting,
@@ -115,6 +116,7 @@ _REASONS: dict[type[Refusal], Reason.ValueType] = {
     WorkflowNotFound: Reason.ERROR_REASON_WORKFLOW_NOT_FOUND,
     MessageTooLarge: Reason.ERROR_REASON_MESSAGE_TOO_LARGE,
     TooManyCalls: Reason.ERROR_REASON_TOO_MANY_CALLS,
+    DefinitionTooLarge: Reason.ERROR_REASON_MESSAGE_TOO_LARGE,
     JournalUnavailable: Reason.ERROR_REASON_JOURNAL_UNAVAILABLE,
     JournalError: Reason.ERROR_REASON_JOURNAL_UNAVAILABLE,
     NotAccepting: Reason.ERROR_REASON_SERVER_DRAINING,
@@ -198,7 +200,7 @@ def _metadata(error: Refusal) -> Mapping[str, str]:
             return {"run_id": error.key.run_id, "step_id": error.step_id}
         case SequenceOutOfRange():
             return {"last_sequence": str(error.last)}
-        case TooManyRuns():
+        case TooManyRuns() | DefinitionTooLarge():
             return {"limit": str(error.limit)}
     return {}
 

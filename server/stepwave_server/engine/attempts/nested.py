@@ -32,7 +32,7 @@ MAX_SHOWN = 5
 """Problems of a workflow that are shown in the failure of the step."""
 
 
-class _UnknownActions(ActionFailed):
+class _UnknownActions(Exception):
     """Raised when a workflow cannot run, and one of the problems is an unknown action.
 
     Attributes:
@@ -40,7 +40,7 @@ class _UnknownActions(ActionFailed):
     """
 
     def __init__(self, message: str, names: Collection[str]) -> None:
-        super().__init__(Reason.INVALID_INPUT, message)
+        super().__init__(message)
         self.names = names
 
 
@@ -74,18 +74,16 @@ class NestedWorkflows:
         Raises:
             ActionFailed: There is no such workflow, it cannot run here, or its schema refuses the input.
         """
-        try:
-            return await self._chosen(given)
-        except _UnknownActions as unknown:
-            if self._find_actions is None:
-                raise
-            await self._find_actions(unknown.names)
-            return await self._chosen(given)
-
-    async def _chosen(self, given: Payload) -> tuple[Workflow, Payload]:
-        if self._takes_long(given):
-            return await asyncio.to_thread(self._choose, given)
-        return self._choose(given)
+        for find in (self._find_actions, None):
+            try:
+                if self._takes_long(given):
+                    return await asyncio.to_thread(self._choose, given)
+                return self._choose(given)
+            except _UnknownActions as unknown:
+                if find is None:
+                    raise _invalid(str(unknown)) from None
+                await find(unknown.names)
+        raise AssertionError("the last pass returns or raises")
 
     def _takes_long(self, given: Payload) -> bool:
         """Say whether the choice may block the event loop for long."""

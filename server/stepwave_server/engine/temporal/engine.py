@@ -34,7 +34,7 @@ from stepwave_server.engine.base import (
 )
 from stepwave_server.engine.checks import RunChecks, action_names
 from stepwave_server.engine.errors import (
-    EngineError,
+    DefinitionTooLarge,
     JournalUnavailable,
     NotAccepting,
     RunExists,
@@ -72,14 +72,6 @@ ANSWER_SECONDS = 10.0
 
 STICKY_SECONDS = 3.0
 """Seconds after which another server continues a run if the one that has it in memory does not answer."""
-
-
-class DefinitionTooLarge(EngineError):
-    """Raised when a workflow and its input, or added steps, are larger than Temporal allows."""
-
-    def __init__(self, what: str, size: int) -> None:
-        super().__init__(f"{what} have {size:,} bytes, and Temporal takes {MAX_DEFINITION_BYTES:,}")
-        self.limit = MAX_DEFINITION_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +202,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         )
         args = encode_start(start)
         if (size := len(args[0]) + sum(len(output) for _, output in args[1]["reused"])) > MAX_DEFINITION_BYTES:
-            raise DefinitionTooLarge("the workflow and its input", size)
+            raise DefinitionTooLarge("the workflow and its input", size, MAX_DEFINITION_BYTES)
         try:
             handle = await self._client.start_workflow(
                 WORKFLOW_TYPE,
@@ -253,7 +245,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         request = Request(uuid4().hex, given)
         message = to_signal(request)
         if (size := len(str(message))) > MAX_DEFINITION_BYTES:
-            raise DefinitionTooLarge("the steps or the output", size)
+            raise DefinitionTooLarge("the steps or the output", size, MAX_DEFINITION_BYTES)
         try:
             await self._client.get_workflow_handle(run.key.run_id).signal(SIGNAL, message)
         except RPCError as error:

@@ -7,11 +7,13 @@ from typing import NamedTuple, TypeVar
 import pytest
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2
+from grpc import StatusCode
 
 from stepwave.v1.error_pb2 import ErrorReason
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import (
+    DefinitionTooLarge,
     EngineError,
     JournalUnavailable,
     NotAccepting,
@@ -152,9 +154,18 @@ def test_the_facts_of_an_error_are_in_its_metadata() -> None:
     assert dict(info.metadata) == {"last_sequence": "5"}
 
 
+def test_a_definition_that_is_too_large_names_the_limit() -> None:
+    status = status_of(DefinitionTooLarge("the steps", 3_000_000, 2_000_000))
+    info = _detail(DefinitionTooLarge("the steps", 3_000_000, 2_000_000), error_details_pb2.ErrorInfo)
+    assert status.code is StatusCode.RESOURCE_EXHAUSTED
+    assert status.details == "the steps have 3,000,000 bytes, more than the 2,000,000 that a run on Temporal may have"
+    assert info is not None
+    assert (info.reason, dict(info.metadata)) == ("MESSAGE_TOO_LARGE", {"limit": "2000000"})
+
+
 def test_every_engine_error_has_a_code() -> None:
     about_runs = {RunBroken, RunExists, RunNotEnded, RunNotFound, RunNotOpen, SequenceOutOfRange, TooManyRuns}
-    known = about_runs | {NotAccepting, JournalUnavailable, StepError, StepsRefused}
+    known = about_runs | {DefinitionTooLarge, NotAccepting, JournalUnavailable, StepError, StepsRefused}
     assert set(EngineError.__subclasses__()) == known
     assert set(StepError.__subclasses__()) == {StepCompletedBefore, StepNotFound, StepNotWaiting}
 
