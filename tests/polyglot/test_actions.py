@@ -11,7 +11,7 @@ import pytest
 
 from polyglot.conftest import HERE, once, require, run
 from stepwave import AsyncClient, Retry, RunFailed, StepProgress, Workflow
-from temporal_server import SEARCH_ATTRIBUTES, TemporalServer
+from temporal_server import TemporalServer
 
 TASK_QUEUE = "polyglot"
 
@@ -27,12 +27,15 @@ def build(folder: Path) -> list[str | Path]:
 def server(shared_folder: Path) -> Iterator[str]:
     """Run Temporal, a server, and a host in JavaScript; return the address of the server."""
     program = once(shared_folder / "node_actions", build)
-    assert SEARCH_ATTRIBUTES
     with TemporalServer() as temporal:
-        options = ["--listen", "127.0.0.1:0", "--engine", "temporal", "--temporal-address", temporal.address]
-        serve = [sys.executable, "-m", "stepwave", "serve", *options, "--temporal-task-queue", TASK_QUEUE]
+        settings = {
+            "STEPWAVE_ENGINE": "temporal",
+            "STEPWAVE_TEMPORAL_ADDRESS": temporal.address,
+            "STEPWAVE_TEMPORAL_TASK_QUEUE": TASK_QUEUE,
+        }
+        serve = [sys.executable, "-m", "stepwave", "serve", "--listen", "127.0.0.1:0"]
         host = [*program, temporal.address, TASK_QUEUE]
-        with _running(host) as ready, _running(serve) as address:
+        with _running(host, {}) as ready, _running(serve, settings) as address:
             assert ready == "ready"
             yield address
 
@@ -40,11 +43,12 @@ def server(shared_folder: Path) -> Iterator[str]:
 class _running:  # noqa: N801 - it is used as a function is
     """A process and its first line, for as long as its block."""
 
-    def __init__(self, command: list[str]) -> None:
+    def __init__(self, command: list[str], variables: dict[str, str]) -> None:
         self._command = command
+        self._variables = {**os.environ, **variables}
 
     def __enter__(self) -> str:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True, env=os.environ)
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True, env=self._variables)
         assert self._process.stdout is not None
         return self._process.stdout.readline().strip()
 
