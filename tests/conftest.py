@@ -4,6 +4,35 @@ from collections.abc import Iterator
 
 import pytest
 
+from temporal_server import TemporalServer
+
+ONE_SERVER = "one_server"
+"""The mark of tests of what only one server has. Its argument is what that is. They do not run on Temporal."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Declare the marks."""
+    config.addinivalue_line("markers", f"{ONE_SERVER}(reason): it tests what only one server with a journal has")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the tests on Temporal of what only one server has."""
+    left_out = [item for item in items if _is_on_temporal(item) and item.get_closest_marker(ONE_SERVER)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+def _is_on_temporal(item: pytest.Item) -> bool:
+    callspec = getattr(item, "callspec", None)
+    return callspec is not None and callspec.params.get("serve") == "temporal"
+
+
+@pytest.fixture(scope="session")
+def temporal_server() -> Iterator[TemporalServer]:
+    """Start a development server of Temporal, once for each test process."""
+    with TemporalServer() as server:
+        yield server
+
 
 @pytest.fixture(autouse=True, scope="session")
 def nothing_is_kept_at_home() -> Iterator[None]:

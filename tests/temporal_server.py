@@ -7,12 +7,24 @@ import sys
 import time
 from pathlib import Path
 from typing import Self
+from uuid import uuid4
+
+from google.protobuf.duration_pb2 import Duration
+from temporalio.api.enums.v1 import IndexedValueType
+from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
+from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
+from temporalio.client import Client
 
 __all__ = ["SEARCH_ATTRIBUTES", "TemporalServer"]
 
 START_SECONDS = 30
 
 SEARCH_ATTRIBUTES = {"StepwaveLabels": "KeywordList", "StepwaveState": "Keyword", "StepwaveWorkflow": "Keyword"}
+
+_KINDS = {
+    "Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,
+    "KeywordList": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD_LIST,
+}
 
 
 class TemporalServer:
@@ -52,6 +64,18 @@ class TemporalServer:
             assert self._process.poll() is None, "the server of Temporal ended at its start"
             assert time.monotonic() < end, "the server of Temporal did not start in time"
             time.sleep(0.05)
+
+    async def new_namespace(self) -> str:
+        """Make a namespace, so that a test may use any ids. It is ready at once."""
+        client = await Client.connect(self.address)
+        name = f"test-{uuid4().hex}"
+        kept = Duration(seconds=24 * 3600)
+        request = RegisterNamespaceRequest(namespace=name, workflow_execution_retention_period=kept)
+        await client.workflow_service.register_namespace(request)
+        kinds = {key: _KINDS[kind] for key, kind in SEARCH_ATTRIBUTES.items()}
+        add = AddSearchAttributesRequest(namespace=name, search_attributes=kinds)
+        await client.operator_service.add_search_attributes(add)
+        return name
 
     def kill(self) -> None:
         """Kill the process, as a crash does."""

@@ -16,6 +16,7 @@ from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.journal import Journal
 from stepwave_server.telemetry import Telemetry
+from temporal_server import TemporalServer
 
 
 @pytest.fixture
@@ -34,12 +35,22 @@ async def controlled() -> ControlledActions:
     return ControlledActions()
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "temporal"])
 async def serve(
     request: pytest.FixtureRequest, no_leftover_tasks: None, controlled: ControlledActions, tmp_path: Path
 ) -> AsyncIterator[Serve]:
-    """Start servers with the controlled actions and any others, once for each kind of journal."""
+    """Start servers with the controlled actions and any others: once for each kind of journal, and on Temporal."""
     numbers = count()
+    engine: dict[str, object] = {}
+    if request.param == "temporal":
+        temporal: TemporalServer = request.getfixturevalue("temporal_server")
+        engine = {
+            "engine": "temporal",
+            "temporal_address": temporal.address,
+            "temporal_namespace": await temporal.new_namespace(),
+            "temporal_heartbeat_timeout": 2,
+            "drain_timeout": 0,
+        }
     async with AsyncExitStack() as stack:
 
         async def start(
@@ -49,7 +60,7 @@ async def serve(
             **settings: object,
         ) -> Server:
             place = f"sqlite:{tmp_path / f'journal-{next(numbers)}.db'}" if request.param == "sqlite" else "memory"
-            usual = {"listen": "127.0.0.1:0", "entry_points": False, "journal": place}
+            usual = {"listen": "127.0.0.1:0", "entry_points": False, "journal": place, **engine}
             server = Server(
                 Settings.model_validate({**usual, **settings}),
                 actions=[*controlled.actions(), *actions],
