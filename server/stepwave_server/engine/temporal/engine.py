@@ -22,6 +22,7 @@ from stepwave_server.core.decide import Refused
 from stepwave_server.core.explanation import Explanation, Waiting
 from stepwave_server.core.info import LimitInfo, RunInfo, RunKey
 from stepwave_server.core.messages import AddSteps, CancelRequested, Input, Started, StepCompleted, StepFinished
+from stepwave_server.core.model import SECOND
 from stepwave_server.engine.base import (
     Batch,
     EngineOptions,
@@ -39,6 +40,7 @@ from stepwave_server.engine.errors import (
     NotAccepting,
     RunExists,
     RunNotEnded,
+    RunNotFound,
     StepsRefused,
 )
 from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
@@ -48,11 +50,13 @@ from stepwave_server.engine.temporal.codec import SIGNAL, WORKFLOW_TYPE, StartIn
 from stepwave_server.engine.temporal.driver import Request
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.histories import ForeignWorkflow, Histories
+from stepwave_server.engine.temporal.run_list import RunList
+from stepwave_server.engine.temporal.visibility import attributes_of
 from stepwave_server.engine.temporal.workflow import RunHooks, RunWorkflow
 from stepwave_server.journal import Header, Listing, MemoryJournal, Position, Retention
 from stepwave_server.telemetry import ProcessTelemetry, Telemetry
 from stepwave_server.wire.events.encode import Kind, Record
-from stepwave_server.wire.workflows.content import same_content
+from stepwave_server.wire.workflows.content import digest, same_content
 
 __all__ = ["TemporalEngine", "TemporalOptions"]
 
@@ -64,8 +68,9 @@ MAX_STEPS = 5_000
 MAX_DEFINITION_BYTES = 2_000_000
 """Bytes of what a workflow is started with, and of a request to it. Temporal bounds a payload to 2 MB."""
 
-CACHE = Retention(count=1_000, size=256 << 20)
-"""The ended runs that this server keeps in memory. Others are derived again when they are asked for."""
+CACHE = Retention(count=1_000, age=100 * 366 * 24 * 3600 * SECOND, size=256 << 20)
+"""The ended runs that this server keeps in memory, whenever they ended. Others are derived again when they are asked
+for."""
 
 ANSWER_SECONDS = 10.0
 """Seconds in which a run decides on a request of a caller, if any server can continue it."""
@@ -122,6 +127,16 @@ class TemporalEngine(RunChecks[FollowedRun]):
         self._client = client
         self._temporal = temporal
         self._histories = Histories(client, runs=self._runs, cache=self._cache, clock=clock, address=temporal.address)
+        self._list = RunList(
+            client,
+            task_queue=temporal.task_queue,
+            clock=clock,
+            runs=self._runs,
+            cache=self._cache,
+            info=self.info,
+            is_deleted=self._histories.is_deleted,
+            unavailable=self._histories.unavailable,
+        )
         self._draining = False
         self._worker = Worker(
             client,
@@ -181,6 +196,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         if self._draining:
             raise NotAccepting
         key, state, parent = submission.key, submission.state, submission.parent
+        workflow_digest = submission.workflow_digest or await asyncio.to_thread(digest, submission.definition)
         header = Header(
             key=key,
             workflow=submission.definition,
@@ -191,7 +207,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
             tracestate=parent.tracestate if parent is not None else "",
             window=submission.window,
             rerun_of=submission.rerun_of,
-            workflow_digest=submission.workflow_digest,
+            workflow_digest=workflow_digest,
         )
         start = StartInput(
             header=header,
@@ -209,6 +225,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
                 args=args,
                 id=key.run_id,
                 task_queue=self._temporal.task_queue,
+                search_attributes=attributes_of(state.workflow.name, state.workflow.labels),
                 id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
                 id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
             )
@@ -217,6 +234,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         except RPCError as error:
             raise self._histories.unavailable(error) from error
         self._histories.note_start(key, handle.result_run_id or "")
+        self._list.note_start(key)
         return True
 
     async def _check_repeat(self, submission: Submission) -> bool:
@@ -229,6 +247,9 @@ class TemporalEngine(RunChecks[FollowedRun]):
             header = await self.header(submission.key)
         except ForeignWorkflow:
             raise RunExists(submission.key) from None
+        except RunNotFound:
+            message = f'the run that had the id "{submission.key.run_id}" is being deleted'
+            raise JournalUnavailable(message) from None
         state = submission.state
         same = (submission.rerun_of, state.options.open) == (header.rerun_of, header.options.open)
         if not same or not same_content(submission.definition, state.input, header.workflow, header.input):
@@ -300,12 +321,18 @@ class TemporalEngine(RunChecks[FollowedRun]):
         async with self._histories.using(key) as run:
             if run is not None:
                 raise RunNotEnded(key)
+            execution = self._histories.execution_of(key)
             request = DeleteWorkflowExecutionRequest(
-                namespace=self._client.namespace, workflow_execution=WorkflowExecution(workflow_id=key.run_id)
+                namespace=self._client.namespace,
+                workflow_execution=WorkflowExecution(workflow_id=key.run_id, run_id=execution),
             )
-            await self._client.workflow_service.delete_workflow_execution(request)
-            self._histories.drop(key)
-            await self._cache.delete(key)
+            try:
+                await self._client.workflow_service.delete_workflow_execution(request)
+            except RPCError as error:
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise self._histories.unavailable(error) from error
+        await self._histories.note_deletion(key, execution)
+        self._list.forget(key)
 
     # Queries.
 
@@ -365,7 +392,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
 
     async def list_runs(self, listing: Listing, before: Position | None, most: int) -> Page:
         """Return at most `most` runs that match, newest first, after the position `before`."""
-        raise NotImplementedError
+        return await self._list.page(listing, before, most)
 
     def _explain(self, run: FollowedRun) -> Explanation:
         return Explanation(run.info(), self._clock(), (), 0)

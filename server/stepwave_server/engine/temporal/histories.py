@@ -3,13 +3,15 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
+from itertools import repeat
+from typing import Any
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest
-from temporalio.client import Client, WorkflowExecutionDescription
+from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
 from temporalio.service import RPCError, RPCStatusCode
 
 from stepwave_server.core.info import RunKey
@@ -38,6 +40,13 @@ HINT_SECONDS = 0.5
 
 RETRY_SECONDS = 0.5
 """Seconds after which a failed request for new events of a history is repeated."""
+
+
+DELETION_SECONDS = 600.0
+"""Seconds for which this server remembers that it has deleted a run. Temporal deletes it some time later."""
+
+GONE_SECONDS = 5.0
+"""Seconds that a call waits until a deleted run is gone in Temporal."""
 
 
 class ForeignWorkflow(RunNotFound):
@@ -109,6 +118,7 @@ class Histories:
         self._executions: dict[RunKey, str] = {}
         self._started: set[RunKey] = set()
         self._hints: dict[RunKey, _Hints] = {}
+        self._deleted: dict[str, float] = {}
 
     def unavailable(self, error: RPCError) -> JournalUnavailable:
         """Return an error of Temporal as the error of a call."""
@@ -170,7 +180,28 @@ class Histories:
             raise self.unavailable(error) from error
         if description.workflow_type != WORKFLOW_TYPE:
             raise ForeignWorkflow(key, description.workflow_type)
+        if description.run_id in self._deleted:
+            raise RunNotFound(key)
         return description
+
+    def execution_of(self, key: RunKey) -> str:
+        """Return the Temporal run id of a run that is used now."""
+        return self._executions.get(key, "")
+
+    def is_deleted(self, execution: str) -> bool:
+        """Return whether a workflow, by its Temporal run id, was deleted on this server in the last time."""
+        return execution in self._deleted
+
+    async def note_deletion(self, key: RunKey, execution: str) -> None:
+        """Note that a run was deleted. Wait some time until it is gone in Temporal, so that no server shows it."""
+        now = self._loop.time()
+        self._deleted = {it: when for it, when in self._deleted.items() if when > now - DELETION_SECONDS}
+        self._deleted[execution] = now
+        self.drop(key)
+        handle = self._client.get_workflow_handle(key.run_id, run_id=execution)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GONE_SECONDS):
+                await _until_gone(handle)
 
     async def _follow(self, key: RunKey, execution: str) -> FollowedRun:
         """Return a run whose history this server reads from now on."""
@@ -274,3 +305,13 @@ class Histories:
         for task in followers:
             task.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
+
+
+async def _until_gone(handle: WorkflowHandle[Any, Any]) -> None:
+    """Wait until a workflow does not exist any more, or Temporal does not answer."""
+    for pause in repeat(GONE_SECONDS / 100):
+        try:
+            await handle.describe()
+        except RPCError:
+            return
+        await asyncio.sleep(pause)
