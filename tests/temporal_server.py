@@ -42,6 +42,8 @@ class TemporalServer:
         """Start the process, and wait until its port accepts connections."""
         command = [_program(), "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(self._port)]
         command += ["--log-level", "never"]
+        for queue in ("timer", "transfer", "visibility"):  # by default, a workflow is deleted half a minute later
+            command += ["--dynamic-config-value", f'history.{queue}ProcessorUpdateAckInterval="200ms"']
         for name, kind in SEARCH_ATTRIBUTES.items():
             command += ["--search-attribute", f"{name}={kind}"]
         if self._database is not None:

@@ -3,15 +3,13 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from datetime import timedelta
-from itertools import repeat
-from typing import Any
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest
-from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
+from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
 from stepwave_server.core.info import RunKey
@@ -44,9 +42,6 @@ RETRY_SECONDS = 0.5
 
 DELETION_SECONDS = 600.0
 """Seconds for which this server remembers that it has deleted a run. Temporal deletes it some time later."""
-
-GONE_SECONDS = 5.0
-"""Seconds that a call waits until a deleted run is gone in Temporal."""
 
 
 class ForeignWorkflow(RunNotFound):
@@ -192,16 +187,12 @@ class Histories:
         """Return whether a workflow, by its Temporal run id, was deleted on this server in the last time."""
         return execution in self._deleted
 
-    async def note_deletion(self, key: RunKey, execution: str) -> None:
-        """Note that a run was deleted. Wait some time until it is gone in Temporal, so that no server shows it."""
+    def note_deletion(self, key: RunKey, execution: str) -> None:
+        """Note that a run was deleted. This server does not show it any more; Temporal deletes it some time later."""
         now = self._loop.time()
         self._deleted = {it: when for it, when in self._deleted.items() if when > now - DELETION_SECONDS}
         self._deleted[execution] = now
         self.drop(key)
-        handle = self._client.get_workflow_handle(key.run_id, run_id=execution)
-        with suppress(TimeoutError):
-            async with asyncio.timeout(GONE_SECONDS):
-                await _until_gone(handle)
 
     async def _follow(self, key: RunKey, execution: str) -> FollowedRun:
         """Return a run whose history this server reads from now on."""
@@ -305,13 +296,3 @@ class Histories:
         for task in followers:
             task.cancel()
         await asyncio.gather(*followers, return_exceptions=True)
-
-
-async def _until_gone(handle: WorkflowHandle[Any, Any]) -> None:
-    """Wait until a workflow does not exist any more, or Temporal does not answer."""
-    for pause in repeat(GONE_SECONDS / 100):
-        try:
-            await handle.describe()
-        except RPCError:
-            return
-        await asyncio.sleep(pause)
