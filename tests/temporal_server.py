@@ -15,7 +15,10 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 
-__all__ = ["SEARCH_ATTRIBUTES", "TemporalServer"]
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+__all__ = ["SEARCH_ATTRIBUTES", "TemporalServer", "program"]
 
 START_SECONDS = 30
 
@@ -51,16 +54,18 @@ class TemporalServer:
         self.kill()
 
     def start(self) -> None:
-        """Start the process, and wait until its port accepts connections."""
-        command = [_program(), "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(self._port)]
+        """Start the process, and wait until it serves."""
+        command = [program(), "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", str(self._port)]
         command += ["--log-level", "never"]
+        for queue in ("timer", "transfer", "visibility"):  # by default, a workflow is deleted half a minute later
+            command += ["--dynamic-config-value", f'history.{queue}ProcessorUpdateAckInterval="200ms"']
         for name, kind in SEARCH_ATTRIBUTES.items():
             command += ["--search-attribute", f"{name}={kind}"]
         if self._database is not None:
             command += ["--db-filename", str(self._database)]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + START_SECONDS
-        while not _accepts(self._port):
+        while not _is_healthy(self.address):
             assert self._process.poll() is None, "the server of Temporal ended at its start"
             assert time.monotonic() < end, "the server of Temporal did not start in time"
             time.sleep(0.05)
@@ -85,7 +90,8 @@ class TemporalServer:
             self._process = None
 
 
-def _program() -> str:
+def program() -> str:
+    """Return the path of the program `temporal`."""
     found = shutil.which("temporal", path=str(Path(sys.executable).parent)) or shutil.which("temporal")
     assert found is not None, "the program `temporal` comes with the development extra"
     return found
@@ -97,7 +103,11 @@ def _free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _is_healthy(address: str) -> bool:
+    request = health_pb2.HealthCheckRequest(service="temporal.api.workflowservice.v1.WorkflowService")
+    with grpc.insecure_channel(address) as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(request, timeout=1)
+        except grpc.RpcError:
+            return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -148,6 +148,7 @@ class Server:
         from stepwave_server import temporal
 
         client = await temporal.connect(self.settings)
+        await temporal.check_ready(client, self.settings)
         engine = temporal.open_engine(client, self.settings, self.registry, options, self._telemetry)
         self._host = temporal.open_host(client, self.settings, engine, self._named_workflow)
         return engine

@@ -16,9 +16,10 @@ from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.temporal.engine import TemporalEngine, TemporalOptions
 from stepwave_server.engine.temporal.host import Host, HostServices
+from stepwave_server.engine.temporal.requirements import what_is_missing
 from stepwave_server.telemetry import ProcessTelemetry, Telemetry
 
-__all__ = ["TemporalUnavailable", "connect", "open_engine", "open_host"]
+__all__ = ["TemporalNotReady", "TemporalUnavailable", "check_ready", "connect", "open_engine", "open_host"]
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +45,36 @@ async def connect(settings: Settings) -> Client:
             if time.monotonic() >= end:
                 waited = f" for {settings.temporal_wait:g} s" if settings.temporal_wait else ""
                 raise TemporalUnavailable(f"Temporal at {address} does not answer{waited}: {error}") from error
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+class TemporalNotReady(TemporalUnavailable):
+    """Raised when Temporal lacks something that must be set up. The message says the command that adds it."""
+
+
+async def check_ready(client: Client, settings: Settings, *, attributes: bool = True) -> None:
+    """Check that Temporal has what is needed. Try again for as long as the settings say.
+
+    Args:
+        client: The client of Temporal.
+        settings: The settings.
+        attributes: Whether the search attributes of runs are needed: by servers, and not by hosts.
+
+    Raises:
+        TemporalNotReady: It lacks the namespace or a search attribute.
+        TemporalUnavailable: It does not answer.
+    """
+    address = settings.temporal_address
+    end = time.monotonic() + settings.temporal_wait
+    while True:
+        try:
+            missing = await what_is_missing(client, address, attributes=attributes)
+        except RPCError as error:
+            raise TemporalUnavailable(f"Temporal at {address} does not answer: {error}") from error
+        if not missing:
+            return
+        if time.monotonic() >= end:
+            raise TemporalNotReady(missing)
         await asyncio.sleep(RETRY_SECONDS)
 
 

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from itertools import count
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+from conformance.clusters import settings_for
 from conformance.waiting import until
 from stepwave import AsyncClient, Context, InvalidWorkflow, StepwaveError, Workflow, action
 from stepwave._actions.action import name_of
@@ -18,8 +18,6 @@ from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.engine.temporal.catalog_workflow import catalog_id
 from temporal_server import TemporalServer
-
-_queues = count(1)
 
 
 @action("sum.ints")
@@ -44,13 +42,7 @@ async def plan_sums(context: Context, a: str) -> None:
 
 @pytest.fixture
 def settings(temporal_server: TemporalServer) -> Settings:
-    return Settings(
-        listen="127.0.0.1:0",
-        engine="temporal",
-        temporal_address=temporal_server.address,
-        temporal_task_queue=f"catalog-{next(_queues)}",
-        entry_points=False,
-    )
+    return settings_for(temporal_server)
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import repeat
 
 __all__ = ["until"]
 
@@ -13,7 +14,7 @@ async def until(ask: Callable[[], Awaitable[bool]], seconds: float = 20) -> None
         TimeoutError: It was not true within so many seconds.
     """
     async with asyncio.timeout(seconds):
-        for pause in iter(lambda: 0.05, None):
+        for pause in repeat(0.05):
             if await ask():
                 return
             await asyncio.sleep(pause)

@@ -129,8 +129,10 @@ class MemoryJournal:
         """Do nothing: no other server recovers the run."""
 
     def discard(self, key: RunKey) -> bool:
-        """Delete a run under way."""
+        """Delete a run under way, or one that has ended."""
         self._logs.pop(key, None)
+        if key in self._ended_runs:
+            self._ended_runs.remove(key)
         return False
 
     async def unfinished(self) -> AsyncIterator[Unfinished]:

@@ -48,6 +48,7 @@ __all__ = [
     "from_signal",
     "lost",
     "max_bytes",
+    "microseconds",
     "outcome_of_answer",
     "outcome_of_error",
     "stopped",
@@ -175,15 +176,27 @@ def encode_start(start: StartInput) -> list[Any]:
     return [definition.SerializeToString(), options]
 
 
-def decode_start(definition: bytes, options: Mapping[str, Any]) -> StartInput:
-    """Return what a workflow was started with."""
+def microseconds(nanos: int) -> int:
+    """Return a time in nanoseconds, to the microsecond. Temporal's visibility keeps no more."""
+    return nanos // 1_000 * 1_000
+
+
+def decode_start(definition: bytes, options: Mapping[str, Any], start_time: int) -> StartInput:
+    """Return what a workflow was started with.
+
+    Args:
+        definition: The first argument of the workflow.
+        options: The second argument.
+        start_time: When it started by Temporal's clock, in nanoseconds since the epoch. The run was accepted then: the
+            clocks of servers may differ.
+    """
     found = from_definition(orchestrator_pb2.RunDefinition.FromString(definition))
     header = Header(
         key=found.key,
         workflow=found.workflow,
         input=found.input,
         options=found.options,
-        create_time=found.create_time,
+        create_time=microseconds(start_time),
         traceparent=options["traceparent"],
         tracestate=options["tracestate"],
         window=options["window"],

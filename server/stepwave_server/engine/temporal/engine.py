@@ -4,14 +4,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
 from datetime import timedelta
 from uuid import uuid4
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
-from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
@@ -21,7 +19,8 @@ from stepwave_server.actions import KnownAction, Registry
 from stepwave_server.core.decide import Refused
 from stepwave_server.core.explanation import Explanation, Waiting
 from stepwave_server.core.info import LimitInfo, RunInfo, RunKey
-from stepwave_server.core.messages import AddSteps, CancelRequested, Input, Started, StepCompleted, StepFinished
+from stepwave_server.core.messages import AddSteps, CancelRequested, Input, StepCompleted, StepFinished
+from stepwave_server.core.model import SECOND
 from stepwave_server.engine.base import (
     Batch,
     EngineOptions,
@@ -39,15 +38,18 @@ from stepwave_server.engine.errors import (
     NotAccepting,
     RunExists,
     RunNotEnded,
+    RunNotFound,
     StepsRefused,
 )
 from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
 from stepwave_server.engine.temporal.catalog import Catalog
 from stepwave_server.engine.temporal.catalog_workflow import CatalogWorkflow
-from stepwave_server.engine.temporal.codec import SIGNAL, WORKFLOW_TYPE, StartInput, encode_start, to_signal
+from stepwave_server.engine.temporal.codec import SIGNAL, to_signal
 from stepwave_server.engine.temporal.driver import Request
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.histories import ForeignWorkflow, Histories
+from stepwave_server.engine.temporal.run_list import RunList
+from stepwave_server.engine.temporal.starter import MAX_DEFINITION_BYTES, Starter, TemporalOptions
 from stepwave_server.engine.temporal.workflow import RunHooks, RunWorkflow
 from stepwave_server.journal import Header, Listing, MemoryJournal, Position, Retention
 from stepwave_server.telemetry import ProcessTelemetry, Telemetry
@@ -61,32 +63,15 @@ logger = logging.getLogger(__name__)
 MAX_STEPS = 5_000
 """Steps of a run. Each takes at least three events of a history, which Temporal bounds."""
 
-MAX_DEFINITION_BYTES = 2_000_000
-"""Bytes of what a workflow is started with, and of a request to it. Temporal bounds a payload to 2 MB."""
-
-CACHE = Retention(count=1_000, size=256 << 20)
-"""The ended runs that this server keeps in memory. Others are derived again when they are asked for."""
+CACHE = Retention(count=1_000, age=100 * 366 * 24 * 3600 * SECOND, size=256 << 20)
+"""The ended runs that this server keeps in memory, whenever they ended. Others are derived again when they are asked
+for."""
 
 ANSWER_SECONDS = 10.0
 """Seconds in which a run decides on a request of a caller, if any server can continue it."""
 
 STICKY_SECONDS = 3.0
 """Seconds after which another server continues a run if the one that has it in memory does not answer."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TemporalOptions:
-    """Options of the Temporal engine.
-
-    Attributes:
-        address: The address of Temporal, for messages.
-        task_queue: The task queue of workflows, and the prefix of those of actions.
-        heartbeat_timeout: Seconds after which an attempt without a heartbeat is lost.
-    """
-
-    address: str
-    task_queue: str = "stepwave"
-    heartbeat_timeout: float = 10.0
 
 
 class TemporalEngine(RunChecks[FollowedRun]):
@@ -122,6 +107,19 @@ class TemporalEngine(RunChecks[FollowedRun]):
         self._client = client
         self._temporal = temporal
         self._histories = Histories(client, runs=self._runs, cache=self._cache, clock=clock, address=temporal.address)
+        self._starter = Starter(
+            client, options=options, temporal=temporal, clock=clock, is_deleted=self._histories.is_deleted
+        )
+        self._list = RunList(
+            client,
+            task_queue=temporal.task_queue,
+            clock=clock,
+            runs=self._runs,
+            cache=self._cache,
+            info=self.info,
+            is_deleted=self._histories.is_deleted,
+            unavailable=self._histories.unavailable,
+        )
         self._draining = False
         self._worker = Worker(
             client,
@@ -180,43 +178,14 @@ class TemporalEngine(RunChecks[FollowedRun]):
         """Start a run; see `Engine`."""
         if self._draining:
             raise NotAccepting
-        key, state, parent = submission.key, submission.state, submission.parent
-        header = Header(
-            key=key,
-            workflow=submission.definition,
-            input=state.input,
-            options=state.options,
-            create_time=self._clock(),
-            traceparent=parent.traceparent if parent is not None else "",
-            tracestate=parent.tracestate if parent is not None else "",
-            window=submission.window,
-            rerun_of=submission.rerun_of,
-            workflow_digest=submission.workflow_digest,
-        )
-        start = StartInput(
-            header=header,
-            started=Started(submission.reused, submission.rerun_of if submission.reused else ""),
-            heartbeat_timeout=self._temporal.heartbeat_timeout,
-            cancel_grace=self.options.cancel_grace,
-            task_queue=self._temporal.task_queue,
-        )
-        args = encode_start(start)
-        if (size := len(args[0]) + sum(len(output) for _, output in args[1]["reused"])) > MAX_DEFINITION_BYTES:
-            raise DefinitionTooLarge("the workflow and its input", size, MAX_DEFINITION_BYTES)
         try:
-            handle = await self._client.start_workflow(
-                WORKFLOW_TYPE,
-                args=args,
-                id=key.run_id,
-                task_queue=self._temporal.task_queue,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            )
+            execution = await self._starter.start(submission)
         except WorkflowAlreadyStartedError:
             return await self._check_repeat(submission)
         except RPCError as error:
             raise self._histories.unavailable(error) from error
-        self._histories.note_start(key, handle.result_run_id or "")
+        self._histories.note_start(submission.key, execution)
+        self._list.note_start(submission.key)
         return True
 
     async def _check_repeat(self, submission: Submission) -> bool:
@@ -229,6 +198,9 @@ class TemporalEngine(RunChecks[FollowedRun]):
             header = await self.header(submission.key)
         except ForeignWorkflow:
             raise RunExists(submission.key) from None
+        except RunNotFound:
+            message = f'the run that had the id "{submission.key.run_id}" is being deleted'
+            raise JournalUnavailable(message) from None
         state = submission.state
         same = (submission.rerun_of, state.options.open) == (header.rerun_of, header.options.open)
         if not same or not same_content(submission.definition, state.input, header.workflow, header.input):
@@ -300,12 +272,18 @@ class TemporalEngine(RunChecks[FollowedRun]):
         async with self._histories.using(key) as run:
             if run is not None:
                 raise RunNotEnded(key)
+            execution = self._histories.execution_of(key)
             request = DeleteWorkflowExecutionRequest(
-                namespace=self._client.namespace, workflow_execution=WorkflowExecution(workflow_id=key.run_id)
+                namespace=self._client.namespace,
+                workflow_execution=WorkflowExecution(workflow_id=key.run_id, run_id=execution),
             )
-            await self._client.workflow_service.delete_workflow_execution(request)
-            self._histories.drop(key)
-            await self._cache.delete(key)
+            try:
+                await self._client.workflow_service.delete_workflow_execution(request)
+            except RPCError as error:
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise self._histories.unavailable(error) from error
+        self._histories.note_deletion(key, execution)
+        self._list.forget(key)
 
     # Queries.
 
@@ -365,7 +343,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
 
     async def list_runs(self, listing: Listing, before: Position | None, most: int) -> Page:
         """Return at most `most` runs that match, newest first, after the position `before`."""
-        raise NotImplementedError
+        return await self._list.page(listing, before, most)
 
     def _explain(self, run: FollowedRun) -> Explanation:
         return Explanation(run.info(), self._clock(), (), 0)

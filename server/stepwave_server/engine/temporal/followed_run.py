@@ -3,12 +3,11 @@
 import asyncio
 from array import array
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from temporalio.api.history.v1 import HistoryEvent
 
 from stepwave_server.core.explanation import Waiting
-from stepwave_server.core.info import RunInfo, RunKey, info_of
+from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.inputs import input_of
 from stepwave_server.core.messages import Event, RunFinished, StepFinished, StepRetrying, StepStarted
 from stepwave_server.core.model import WAIT_ACTION, Payload
@@ -20,6 +19,7 @@ from stepwave_server.engine.runs.forced_end import forced_end
 from stepwave_server.engine.streams.subscribers import Subscribers
 from stepwave_server.engine.temporal.driver import RunDriver
 from stepwave_server.engine.temporal.history import Batch, HistoryReader
+from stepwave_server.engine.temporal.visibility import run_info
 from stepwave_server.engine.temporal.workflow import driver_of
 from stepwave_server.journal import Ended, Header, MemoryJournal
 from stepwave_server.wire.events.encode import Encoder, Record
@@ -183,8 +183,7 @@ class FollowedRun:
 
     def info(self) -> RunInfo:
         """Return its information."""
-        info = info_of(self.key, self.header.create_time, self.state)
-        return replace(info, rerun_of=self.header.rerun_of, workflow_digest=self.header.workflow_digest)
+        return run_info(self.header, self.state)
 
     def input_of(self, step: StepState) -> Payload:
         """Return the input of a step's next attempt, or of the one that waits to be completed.

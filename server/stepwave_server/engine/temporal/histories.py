@@ -40,6 +40,10 @@ RETRY_SECONDS = 0.5
 """Seconds after which a failed request for new events of a history is repeated."""
 
 
+DELETION_SECONDS = 600.0
+"""Seconds for which this server remembers that it has deleted a run. Temporal deletes it some time later."""
+
+
 class ForeignWorkflow(RunNotFound):
     """Raised when the Temporal workflow with the id of a run is none of Stepwave."""
 
@@ -109,6 +113,7 @@ class Histories:
         self._executions: dict[RunKey, str] = {}
         self._started: set[RunKey] = set()
         self._hints: dict[RunKey, _Hints] = {}
+        self._deleted: dict[str, float] = {}
 
     def unavailable(self, error: RPCError) -> JournalUnavailable:
         """Return an error of Temporal as the error of a call."""
@@ -170,7 +175,24 @@ class Histories:
             raise self.unavailable(error) from error
         if description.workflow_type != WORKFLOW_TYPE:
             raise ForeignWorkflow(key, description.workflow_type)
+        if description.run_id in self._deleted:
+            raise RunNotFound(key)
         return description
+
+    def execution_of(self, key: RunKey) -> str:
+        """Return the Temporal run id of a run that is used now."""
+        return self._executions.get(key, "")
+
+    def is_deleted(self, execution: str) -> bool:
+        """Return whether a workflow, by its Temporal run id, was deleted on this server in the last time."""
+        return execution in self._deleted
+
+    def note_deletion(self, key: RunKey, execution: str) -> None:
+        """Note that a run was deleted. This server does not show it any more; Temporal deletes it some time later."""
+        now = self._loop.time()
+        self._deleted = {it: when for it, when in self._deleted.items() if when > now - DELETION_SECONDS}
+        self._deleted[execution] = now
+        self.drop(key)
 
     async def _follow(self, key: RunKey, execution: str) -> FollowedRun:
         """Return a run whose history this server reads from now on."""

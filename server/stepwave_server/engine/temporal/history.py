@@ -109,7 +109,7 @@ class HistoryReader:
         elif kind == EventType.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
             payloads = event.workflow_execution_started_event_attributes.input.payloads
             definition, options = _CONVERTER.payload_converter.from_payloads(payloads)
-            self.start = decode_start(definition, options)
+            self.start = decode_start(definition, options, event.event_time.ToNanoseconds())
         else:
             self._add_activity(event) or self._add_timer(event) or self._add_close(event)
         return None

@@ -52,6 +52,7 @@ from stepwave_server.engine.temporal.driver import (
     TimerDue,
 )
 from stepwave_server.engine.temporal.history import Inbox
+from stepwave_server.engine.temporal.visibility import INFO_MEMO, STATE, run_info, to_memo
 from stepwave_server.telemetry import ProcessTelemetry, RunTracer, Telemetry, TraceParent
 from stepwave_server.telemetry.parent import PROPAGATOR
 from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow
@@ -97,7 +98,8 @@ class RunWorkflow:
 
     @workflow.init
     def __init__(self, definition: bytes, options: dict[str, Any]) -> None:
-        self._start = decode_start(definition, options)
+        started = round(workflow.info().workflow_start_time.timestamp() * 1e6) * 1_000
+        self._start = decode_start(definition, options, started)
         self._driver = driver_of(self._start)
         self._inbox = Inbox()
         self._activities: dict[tuple[str, int], workflow.ActivityHandle[RawValue]] = {}
@@ -135,6 +137,13 @@ class RunWorkflow:
             if not workflow.unsafe.is_replaying():
                 self._decided(self._start.header.key)
             await self._wait_for_inputs()
+        self._show_end()
+
+    def _show_end(self) -> None:
+        """Show the final state in lists of runs. This adds the last commands of the workflow."""
+        info = run_info(self._start.header, self._driver.state)
+        workflow.upsert_search_attributes([STATE.value_set(info.state.name.lower())])
+        workflow.upsert_memo({INFO_MEMO: to_memo(info)})
 
     def _trace_events(self, events: Sequence[Event]) -> None:
         if self._tracer is not None:
