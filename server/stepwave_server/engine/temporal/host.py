@@ -116,7 +116,12 @@ class Host:
         self._actions: dict[str, Action] = {}
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.in_flight = 0
+        self._attempts: set[_HostedAttempt] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Number of attempts that run here."""
+        return len(self._attempts)
 
     def serve(self, actions: Iterable[Action], drain_timeout: float) -> None:
         """Serve actions that are not served yet. Return at once.
@@ -154,15 +159,21 @@ class Host:
         await asyncio.gather(*(worker.shutdown() for worker in self._workers.values()), return_exceptions=True)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
+    def interrupt(self) -> None:
+        """Interrupt all attempts now. They count as lost, so that another host runs them again."""
+        for attempt in list(self._attempts):
+            attempt.leave()
+
     def _activity(self, action: Action) -> Callable[[RawValue, dict[str, Any]], Coroutine[Any, Any, RawValue]]:
         """Return the activity of an action."""
 
         async def perform(input: RawValue, step: dict[str, Any]) -> RawValue:
-            self.in_flight += 1
+            attempt = _HostedAttempt(self, self._services, action, step)
+            self._attempts.add(attempt)
             try:
-                return await _HostedAttempt(self, self._services, action, step).perform(input)
+                return await attempt.perform(input)
             finally:
-                self.in_flight -= 1
+                self._attempts.discard(attempt)
 
         return activity.defn(name=action.name)(perform)
 
@@ -188,6 +199,7 @@ class _HostedAttempt:
         self.reports = _Reports(self.key, services.sink)
         self.nested = services.nested
         self._timed_out = False
+        self._leaving = False
         self._outcome: asyncio.Future[Input] = asyncio.get_running_loop().create_future()
 
     async def perform(self, input: RawValue) -> RawValue:
@@ -220,13 +232,12 @@ class _HostedAttempt:
         Raises:
             ApplicationError: There is no answer.
         """
-        leaving = False
         while not self._outcome.done():
             try:
                 await asyncio.shield(self._outcome)
             except asyncio.CancelledError:
                 details = activity.cancellation_details()
-                leaving = details is not None and details.worker_shutdown and not details.cancel_requested
+                self._leaving = details is not None and details.worker_shutdown and not details.cancel_requested
                 self._attempt.interrupt(INTERRUPTED, self._services.options.cancel_grace)
         outcome = self._outcome.result()
         match outcome:
@@ -236,12 +247,18 @@ class _HostedAttempt:
                 return _expansion(workflow, given)
             case AttemptFailed(_, _, failure):
                 raise error_of_failure(failure) from None
-            case AttemptInterrupted() if leaving and not self._timed_out:
+            case AttemptInterrupted() if self._leaving and not self._timed_out:
                 raise lost("the host stopped while the attempt ran")
             case AttemptInterrupted(step_id, number, failure, abandoned):
                 did = dict(failure.details).get("when_interrupted", "")
                 raise stopped(AttemptStopped(step_id, number, self._timed_out, abandoned, did)) from None
         raise AssertionError("an attempt has no other outcomes")
+
+    def leave(self) -> None:
+        """Interrupt the attempt: the host stops at once."""
+        if not self._attempt.interrupted:
+            self._leaving = True
+            self._attempt.interrupt(INTERRUPTED, self._services.options.cancel_grace)
 
     async def _beat(self) -> None:
         """Tell Temporal that the attempt runs, and its progress. Temporal answers whether it is to be cancelled."""
