@@ -56,12 +56,12 @@ async def connect(settings: Settings) -> Client:
         try:
             return await Client.connect(address, namespace=settings.temporal_namespace)
         except (RuntimeError, RPCError) as error:
+            if wait and not waits:
+                logger.warning("Temporal at %s does not answer yet; waiting for it for at most %g s", address, wait)
+                waits = True
             if time.monotonic() >= end:
                 waited = f" within {wait:g} s" if wait else ""
                 raise TemporalUnavailable(f"Temporal at {address} did not answer{waited}: {_reason(error)}") from error
-        if not waits:
-            logger.warning("Temporal at %s does not answer yet; waiting for it for at most %g s", address, wait)
-            waits = True
         await asyncio.sleep(min(RETRY_SECONDS, max(0.0, end - time.monotonic())))
 
 
