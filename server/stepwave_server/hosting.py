@@ -1,9 +1,10 @@
 """The host: a process that runs attempts of actions for the servers of a Temporal cluster."""
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import NoReturn, Self
+from typing import NoReturn
 
 from opentelemetry import trace
 
@@ -47,7 +48,7 @@ class _HostProcess:
         self._limits = load_limits(settings.limits) if settings.limits else ()
         self._rates = temporal.rates_of(self._limits)
 
-    async def start(self) -> Self:
+    async def start(self) -> None:
         """Connect to Temporal, and take attempts from now on.
 
         Raises:
@@ -62,7 +63,15 @@ class _HostProcess:
         self._engine.follow()
         self._engine.listen(self._on_trouble)
         self._host.serve(self.actions, settings.drain_timeout)
-        return self
+
+    async def known(self, stop: asyncio.Event) -> bool:
+        """Wait until Temporal gives attempts to this host. Return false if a signal comes first."""
+        known = asyncio.create_task(self._host.wait_until_known())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({known, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        known.cancel()
+        return not stop.is_set()
 
     def _on_trouble(self, trouble: str) -> None:
         """Log that Temporal does not answer, or answers again."""
@@ -116,8 +125,11 @@ async def host(settings: Settings, modules: Sequence[str], ready: Callable[[str]
         try:
             tune_garbage_collector()
             signals = StopSignals()
-            ready(f"hosting {count_text(len(process.actions), 'action')} for Temporal at {settings.temporal_address}")
-            _log(process, settings)
+            if await process.known(signals.drain):
+                ready(
+                    f"hosting {count_text(len(process.actions), 'action')} for Temporal at {settings.temporal_address}"
+                )
+                _log(process, settings)
             await signals.drain.wait()
         except BaseException:
             await process.stop()

@@ -12,8 +12,12 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 from temporalio import activity
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.common import RawValue
+from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from stepwave.v1 import workflow_pb2
@@ -61,6 +65,11 @@ HEARTBEATS_PER_SECOND = 100
 
 MAX_ANSWER_BYTES = 2_000_000
 """Bytes of an answer. Temporal bounds a payload to 2 MB."""
+
+POLLED_SECONDS = 0.05
+"""Seconds between two questions whether Temporal knows this host."""
+
+POLLED_TIMEOUT = timedelta(seconds=5)
 
 INTERRUPTED = Failure(Reason.CANCELLED, "interrupted")
 
@@ -150,6 +159,23 @@ class Host:
             self._announcer.cancel()
         announcing = self._catalog.keep_announced(list(self._actions.values()))
         self._announcer = asyncio.create_task(announcing, name="announcement of actions")
+
+    async def wait_until_known(self) -> None:
+        """Wait until Temporal gives attempts of all actions to this host. Servers know the actions then."""
+        await asyncio.gather(*map(self._wait_until_polled, self._actions))
+
+    async def _wait_until_polled(self, action: str) -> None:
+        request = DescribeTaskQueueRequest(
+            namespace=self._client.namespace,
+            task_queue=TaskQueue(name=task_queue_of(self._task_queue, action)),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        )
+        while True:
+            with suppress(RPCError):  # the connection is lost
+                found = await self._client.workflow_service.describe_task_queue(request, timeout=POLLED_TIMEOUT)
+                if any(poller.identity == self._client.identity for poller in found.pollers):
+                    return
+            await asyncio.sleep(POLLED_SECONDS)
 
     async def stop(self) -> None:
         """Take no more attempts, let those under way end within the time that they get, and interrupt the rest."""
