@@ -27,6 +27,10 @@ setup: $(STAMP) ## Create the virtual environment in .venv and install everythin
 demo: $(STAMP) ## Start a server, run the briefing example with the live view, and compare parallel with sequential time
 	@$(BIN)/python client/examples/briefing/demo.py
 
+.PHONY: demo-temporal
+demo-temporal: $(STAMP) ## Run the briefing on Temporal, with two servers and two hosts, and kill one of each in mid-run
+	@$(BIN)/python client/examples/briefing/demo_temporal.py
+
 .PHONY: test
 test: $(STAMP) ## Run all tests in parallel, two processes per core: many of them mostly wait
 	$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist worksteal

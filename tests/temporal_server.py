@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Self
 from uuid import uuid4
 
+import grpc
 from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
-
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 __all__ = ["SEARCH_ATTRIBUTES", "TemporalServer", "program"]
 

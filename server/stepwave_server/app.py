@@ -1,10 +1,8 @@
 """The server: assembly from settings, start, drain and stop."""
 
 import asyncio
-import gc
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -31,6 +29,7 @@ from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.server import GrpcServer
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.workflows import Workflows
+from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Telemetry, telemetry_of_process
 from stepwave_server.wire.responses.server_info import to_limits, to_server_info
 
@@ -129,10 +128,10 @@ class Server:
 
     async def _open_engine(self, options: EngineOptions) -> Engine:
         """Return the engine that the settings name."""
-        if self.settings.engine == TEMPORAL:
-            return await self._open_temporal(options)
         for problem in unmatched_limits(self._limits, [action.name for action in self.registry]):
             logger.warning("%s", problem)
+        if self.settings.engine == TEMPORAL:
+            return await self._open_temporal(options)
         self._journal = self._journal or open_journal(self.settings)
         return LocalEngine(
             journal=self._journal,
@@ -147,10 +146,12 @@ class Server:
         """Connect to Temporal. This server hosts the actions that it has."""
         from stepwave_server import temporal
 
+        rates = temporal.rates_of(self._limits)
+        options = replace(options, limits=())
         client = await temporal.connect(self.settings)
         await temporal.check_ready(client, self.settings)
         engine = temporal.open_engine(client, self.settings, self.registry, options, self._telemetry)
-        self._host = temporal.open_host(client, self.settings, engine, self._named_workflow)
+        self._host = temporal.open_host(client, self.settings, engine, self._named_workflow, rates)
         return engine
 
     def _assemble(self, engine: Engine, options: EngineOptions) -> Preparer:
@@ -204,10 +205,17 @@ class Server:
         Args:
             trouble: Why commits fail; empty once they succeed again.
         """
+        temporal = self._journal is None
         if trouble:
-            logger.error("%s; no new runs are accepted until commits succeed again", trouble)
+            end = "it answers" if temporal else "commits succeed"
+            logger.error("%s; no new runs are accepted until %s again", trouble, end)
         else:
-            logger.info("commits to the journal succeed again")
+            what = (
+                f"Temporal at {self.settings.temporal_address} answers"
+                if temporal
+                else "commits to the journal succeed"
+            )
+            logger.info("%s again", what)
         serving = not trouble and not self.engine.draining
         update = asyncio.get_running_loop().create_task(self._grpc.set_serving(serving=serving))
         self._health_updates.add(update)
@@ -230,6 +238,8 @@ class Server:
         """Stop at once. Runs under way are cancelled; a durable journal keeps them for the next server."""
         await self._grpc.set_serving(serving=False)
         self._attachments.close()
+        if self._host is not None:
+            self._host.interrupt()
         await self.engine.drain(0)
         await self._stop_serving()
 
@@ -318,54 +328,22 @@ async def _serve(server: Server, ready: Callable[[str], None], *, ignore_interru
     except BaseException:
         await server.stop()
         raise
-    logger.info(
-        "draining: no new runs; those under way get %g s; Ctrl-C again stops at once", server.settings.drain_timeout
-    )
-    await _drain(server, stop_requested)
+    under_way = "attempts under way here" if server.settings.engine == TEMPORAL else "those under way"
+    timeout = server.settings.drain_timeout
+    logger.info("draining: no new runs; %s get %g s; Ctrl-C again stops at once", under_way, timeout)
+    await drain_or_stop(server.drain(), server.stop, stop_requested)
 
 
 async def _serve_until_signal(
     server: Server, ready: Callable[[str], None], *, ignore_interrupts: bool
 ) -> asyncio.Event:
     """Serve until the first signal, and return the event that the second signal sets."""
-    _tune_garbage_collector()
-    drain_requested = asyncio.Event()
-    stop_requested = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def on_signal() -> None:
-        (stop_requested if drain_requested.is_set() else drain_requested).set()
-
-    loop.add_signal_handler(signal.SIGTERM, on_signal)
-    loop.add_signal_handler(signal.SIGINT, (lambda: None) if ignore_interrupts else on_signal)
+    tune_garbage_collector()
+    signals = StopSignals(ignore_interrupts=ignore_interrupts)
     ready(server.address)
     logger.info("%s", server.summary())
-    await drain_requested.wait()
-    return stop_requested
-
-
-def _tune_garbage_collector() -> None:
-    """Run the garbage collector less often.
-
-    A run makes many small objects that are freed by their reference counts. Scanning them took a third of the time of a
-    wide run.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
-
-
-async def _drain(server: Server, stop_requested: asyncio.Event) -> None:
-    drain = asyncio.create_task(server.drain())
-    stop = asyncio.create_task(stop_requested.wait())
-    await asyncio.wait({drain, stop}, return_when=asyncio.FIRST_COMPLETED)
-    if stop.done() and not drain.done():
-        drain.cancel()
-        await asyncio.wait({drain})
-        await server.stop()
-    else:
-        stop.cancel()
-        await drain
+    await signals.drain.wait()
+    return signals.stop
 
 
 def importable(actions: Iterable[object]) -> list[object]:

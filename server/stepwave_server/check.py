@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from stepwave_server.actions import ActionsError, Registry
-from stepwave_server.app import count_text, importable
+from stepwave_server.app import TEMPORAL, count_text, importable
 from stepwave_server.config import Settings
 from stepwave_server.engine.local import LocalEngine
 from stepwave_server.journal import MemoryJournal
@@ -46,14 +46,23 @@ async def check(settings: Settings, actions: Iterable[object]) -> Checked:
     registry = _try(problems, lambda: Registry(importable(actions), entry_points=settings.entry_points))
     limits = _try(problems, lambda: load_limits(settings.limits) if settings.limits else ())
     workflows = _try(problems, lambda: Workflows.load(settings.workflows) if settings.workflows else Workflows())
+    if limits and settings.engine == TEMPORAL:
+        from stepwave_server.engine.temporal.rates import rates_of
+
+        _try(problems, lambda: rates_of(limits))
     if workflows is not None:
         known = registry or Registry(entry_points=False)
-        problems += await _workflow_problems(settings, known, workflows, complete=registry is not None)
+        problems += await _workflow_problems(settings, known, workflows, complete=_knows_actions(settings, registry))
     if registry is None or limits is None or workflows is None or problems:
         raise CheckFailed("\n".join(problems))
     names = [action.name for action in registry]
     found = [count_text(len(names), "action"), count_text(len(list(workflows)), "named workflow")]
     return Checked(", ".join(found), tuple(unmatched_limits(limits, names)))
+
+
+def _knows_actions(settings: Settings, registry: Registry | None) -> bool:
+    """Return whether all actions are known here. With Temporal, hosts may have others."""
+    return registry is not None and settings.engine != TEMPORAL
 
 
 async def _workflow_problems(

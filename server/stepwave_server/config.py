@@ -46,6 +46,7 @@ class Settings(BaseSettings):
     temporal_heartbeat_timeout: float = Field(
         default=10.0, ge=2, description="How long an attempt may be silent before it counts as lost."
     )
+    slots: int = Field(default=1_000, ge=1, description="Attempts of one action at once on a host, with Temporal.")
     entry_points: bool = Field(default=True, description="Load actions of installed packages.")
     workflows: Path | None = Field(default=None, description="A folder of named workflows.")
     limits: Path | None = Field(default=None, description="A file with limits on actions.")

@@ -2,11 +2,13 @@
 
 import asyncio
 import logging
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from temporalio.client import Client
+from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
 from temporalio.service import RPCError
 
 from stepwave.v1 import workflow_pb2
@@ -16,14 +18,28 @@ from stepwave_server.engine.attempts.nested import NestedWorkflows
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.temporal.engine import TemporalEngine, TemporalOptions
 from stepwave_server.engine.temporal.host import Host, HostServices
+from stepwave_server.engine.temporal.rates import UnsupportedLimits, rates_of
 from stepwave_server.engine.temporal.requirements import what_is_missing
 from stepwave_server.telemetry import ProcessTelemetry, Telemetry
 
-__all__ = ["TemporalNotReady", "TemporalUnavailable", "check_ready", "connect", "open_engine", "open_host"]
+__all__ = [
+    "TemporalNotReady",
+    "TemporalUnavailable",
+    "UnsupportedLimits",
+    "check_ready",
+    "connect",
+    "open_engine",
+    "open_host",
+    "prepare_process",
+    "rates_of",
+]
 
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
+
+LOST_CONNECTION = ("gRPC call", "Network error while polling", "Error while polling")
+"""How messages of Temporal's client begin when its requests fail."""
 
 
 class TemporalUnavailable(Exception):
@@ -36,16 +52,27 @@ async def connect(settings: Settings) -> Client:
     Raises:
         TemporalUnavailable: It does not answer.
     """
-    address = settings.temporal_address
-    end = time.monotonic() + settings.temporal_wait
+    address, wait = settings.temporal_address, settings.temporal_wait
+    end = time.monotonic() + wait
+    waits = False
     while True:
         try:
             return await Client.connect(address, namespace=settings.temporal_namespace)
         except (RuntimeError, RPCError) as error:
+            if wait and not waits:
+                logger.warning("Temporal at %s does not answer yet; waiting for it for at most %g s", address, wait)
+                waits = True
             if time.monotonic() >= end:
-                waited = f" for {settings.temporal_wait:g} s" if settings.temporal_wait else ""
-                raise TemporalUnavailable(f"Temporal at {address} does not answer{waited}: {error}") from error
-        await asyncio.sleep(RETRY_SECONDS)
+                waited = f" within {wait:g} s" if wait else ""
+                raise TemporalUnavailable(f"Temporal at {address} did not answer{waited}: {_reason(error)}") from error
+        await asyncio.sleep(min(RETRY_SECONDS, max(0.0, end - time.monotonic())))
+
+
+def _reason(error: Exception) -> str:
+    """Return the cause of an error of the connection, in one line. The client puts the names of its own types first."""
+    text = " ".join(str(error).split())
+    found = re.search(r"(?:message|error): \"([^\"]+)\"", text)
+    return found[1] if found else text
 
 
 class TemporalNotReady(TemporalUnavailable):
@@ -106,8 +133,17 @@ def open_host(
     settings: Settings,
     engine: TemporalEngine,
     named: Callable[[str], workflow_pb2.Workflow],
+    rates: Mapping[str, float],
 ) -> Host:
-    """Return a host of actions. It serves nothing yet."""
+    """Return a host of actions. It serves nothing yet.
+
+    Args:
+        client: The client of Temporal.
+        settings: The settings.
+        engine: Checks workflows, and adds steps to runs.
+        named: Returns a named workflow.
+        rates: Starts in a second by action, over all hosts.
+    """
     options = engine.options
     nested = NestedWorkflows(
         named, partial(engine.check, open_run=False), options.max_payload_bytes, engine.find_actions
@@ -116,7 +152,32 @@ def open_host(
     return Host(
         client,
         task_queue=settings.temporal_task_queue,
-        slots=settings.max_attempts,
+        slots=settings.slots,
         services=services,
         catalog=engine.catalog,
+        rates=rates.get,
     )
+
+
+def prepare_process() -> None:
+    """Set up the logs of Temporal's client in a process that serves: problems alone, in the format of other logs.
+
+    Call it before `connect`. Failures of actions are events of their runs. Lost connections are logged by the engine,
+    once, and not by each request that fails.
+    """
+    logging.getLogger("temporalio").setLevel(logging.WARNING)
+    logging.getLogger("temporalio.activity").addFilter(_is_no_failure_of_an_action)
+    core = logging.getLogger("temporalio.core")
+    core.addFilter(_is_no_lost_connection)
+    forwarding = LogForwardingConfig(core, append_target_to_name=False, prepend_target_on_message=False)
+    levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
+    logs = LoggingConfig(filter=levels, forwarding=forwarding)
+    Runtime.set_default(Runtime(telemetry=TelemetryConfig(logging=logs)), error_if_already_set=False)
+
+
+def _is_no_failure_of_an_action(record: logging.LogRecord) -> bool:
+    return getattr(record, "__temporal_error_identifier", None) != "ActivityFailure"
+
+
+def _is_no_lost_connection(record: logging.LogRecord) -> bool:
+    return not any(text in record.getMessage() for text in LOST_CONNECTION)

@@ -50,10 +50,17 @@ def check_plain_text(address: str, *, insecure: bool) -> None:
 
 
 def is_local(address: str) -> bool:
-    """Return whether an address is a socket of this machine or its loopback interface."""
+    """Return whether an address is a socket of this machine or its loopback interface.
+
+    gRPC takes several addresses of one service, such as `ipv4:127.0.0.1:50051,127.0.0.1:50052`. All of them count.
+    """
     if _is_socket(address):
         return True
-    host = address.rpartition(":")[0].rpartition("/")[2].removeprefix("ipv4:").removeprefix("ipv6:").strip("[]")
+    return all(map(_is_loopback, address.removeprefix("ipv4:").removeprefix("ipv6:").split(",")))
+
+
+def _is_loopback(address: str) -> bool:
+    host = address.rpartition(":")[0].rpartition("/")[2].strip("[]")
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:  # a name

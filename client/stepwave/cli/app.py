@@ -16,6 +16,7 @@ from .commands.backup import backup
 from .commands.compose import compose
 from .commands.export import delete, export
 from .commands.graph import graph
+from .commands.host import host
 from .commands.init import init
 from .commands.lists import actions, runs, workflows
 from .commands.logs import logs
@@ -62,6 +63,7 @@ def _stepwave(
 for _command in (
     init,
     serve,
+    host,
     run,
     rerun,
     compose,

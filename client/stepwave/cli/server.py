@@ -5,8 +5,11 @@ import os
 import sys
 from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
+from enum import StrEnum
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, TypeAlias
+
+import typer
 
 from .exit_codes import CommandError
 
@@ -19,17 +22,67 @@ if TYPE_CHECKING:
 __all__ = [
     "JOURNAL_FORMS",
     "JOURNAL_HELP",
+    "LogLevel",
+    "TemporalAddressOption",
+    "TemporalNamespaceOption",
+    "TemporalTaskQueueOption",
+    "TemporalWaitOption",
     "capture_action_logs",
     "choose_journal",
     "make_settings",
+    "refuse_settings_of_other_engine",
     "require_server_extra",
+    "require_temporal_extra",
     "settings_problems",
     "start_logging",
 ]
 
 JOURNAL_FORMS = "memory|sqlite|sqlite:PATH"
 JOURNAL_HELP = "Default: $STEPWAVE_JOURNAL, else sqlite: a file in your data folder."
+
+_LOCAL_ONLY = {
+    "journal": "the journal is Temporal",
+    "synchronous": "the journal is Temporal",
+    "recover": "runs continue on any server",
+    "keep_runs": "the retention of the namespace says how long ended runs are kept",
+    "keep_age": "the retention of the namespace says how long ended runs are kept",
+    "keep_bytes": "the retention of the namespace says how long ended runs are kept",
+    "max_runs": "Temporal bounds its runs",
+    "max_attempts": "attempts are bounded for each action and host: --slots",
+}
+_TEMPORAL_ONLY = (
+    "temporal_address",
+    "temporal_namespace",
+    "temporal_task_queue",
+    "temporal_wait",
+    "temporal_heartbeat_timeout",
+    "slots",
+)
 _LOG_IDS = ("run_id", "step_id", "attempt")
+
+
+class LogLevel(StrEnum):
+    """The lowest level of log messages that are shown."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+TemporalAddressOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="HOST:PORT", help="The address of Temporal. Default: 127.0.0.1:7233.")
+]
+TemporalNamespaceOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="NAME", help="The namespace in Temporal. Default: default.")
+]
+TemporalTaskQueueOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="The task queue of runs, and the prefix of those of actions. Default: stepwave."),
+]
+TemporalWaitOption: TypeAlias = Annotated[
+    str | None, typer.Option(metavar="DURATION", help="How long to wait for Temporal at the start. Default: 0s.")
+]
 
 
 def require_server_extra() -> None:
@@ -44,6 +97,20 @@ def require_server_extra() -> None:
         if (error.name or "").startswith("stepwave"):
             raise
         raise CommandError("running a server needs the server extra: pip install 'stepwave[server]'") from error
+
+
+def require_temporal_extra() -> None:
+    """Check that this process can work with Temporal.
+
+    Raises:
+        CommandError: A package of the `temporal` extra is not installed.
+    """
+    try:
+        import_module("stepwave_server.temporal")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("stepwave"):
+            raise
+        raise CommandError("the Temporal engine needs: pip install 'stepwave[temporal]'") from error
 
 
 def choose_journal(option: str | None) -> str | None:
@@ -71,6 +138,26 @@ def make_settings(options: Mapping[str, object]) -> "Settings":
         raise CommandError(settings_problems(error, given)) from error
 
 
+def refuse_settings_of_other_engine(settings: "Settings", options: Mapping[str, object]) -> None:
+    """Check that no setting was given that has no meaning with the engine.
+
+    Args:
+        settings: The settings.
+        options: Values by the name of the setting; `None`: the option was not given.
+
+    Raises:
+        CommandError: Settings have no meaning. The message has a line for each.
+    """
+    given = [name for name in type(settings).model_fields if name in settings.model_fields_set]
+    if settings.engine == "local":
+        foreign = dict.fromkeys(_TEMPORAL_ONLY, "it is for --engine temporal")
+    else:
+        foreign = {name: f"it has no meaning with --engine temporal: {why}" for name, why in _LOCAL_ONLY.items()}
+    from_options = {name for name, value in options.items() if value is not None}
+    if lines := [f"{_setting_name(name, from_options)}: {foreign[name]}" for name in given if name in foreign]:
+        raise CommandError("\n".join(lines))
+
+
 def settings_problems(error: "ValidationError", options: Container[str] = ()) -> str:
     """Return a line for each problem.
 
@@ -83,10 +170,15 @@ def settings_problems(error: "ValidationError", options: Container[str] = ()) ->
 
 def _problem_line(problem: "ErrorDetails", options: Container[str]) -> str:
     setting = str(problem["loc"][0])
-    name = f"--{setting.replace('_', '-')}" if setting in options else f"STEPWAVE_{setting.upper()}"
+    name = _setting_name(setting, options)
     # Errors of the settings' own validators have a full message. pydantic's message would put "Value error" before it.
     message = problem.get("ctx", {}).get("error", problem["msg"])
     return f"{name}: {message}"
+
+
+def _setting_name(setting: str, options: Container[str]) -> str:
+    """Return the option or the variable that a setting comes from."""
+    return f"--{setting.replace('_', '-')}" if setting in options else f"STEPWAVE_{setting.upper()}"
 
 
 def start_logging(level: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,15 +15,22 @@ from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.options import choice_metavar, choice_parser, parse_seconds
 from stepwave.cli.process.forks import close_sockets_on_fork
 from stepwave.cli.process.reloaded import ReloadedServer, take_variables
-from stepwave.cli.process.shutdown import run_with_actions
+from stepwave.cli.process.shutdown import end_before_finalization, run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.process.watched_files import WatchedFiles
 from stepwave.cli.server import (
     JOURNAL_FORMS,
     JOURNAL_HELP,
+    LogLevel,
+    TemporalAddressOption,
+    TemporalNamespaceOption,
+    TemporalTaskQueueOption,
+    TemporalWaitOption,
     choose_journal,
     make_settings,
+    refuse_settings_of_other_engine,
     require_server_extra,
+    require_temporal_extra,
     start_logging,
 )
 
@@ -35,13 +43,11 @@ _RELOAD_DRAIN = 1.0  # seconds for runs to end before a restart; the restarted s
 _STOP_TIMEOUT = 5.0  # seconds after the drain for a server to stop before a restart
 
 
-class LogLevel(StrEnum):
-    """The lowest level of log messages that are shown."""
+class EngineName(StrEnum):
+    """What runs workflows."""
 
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
+    LOCAL = "local"
+    TEMPORAL = "temporal"
 
 
 class Synchronous(StrEnum):
@@ -87,7 +93,22 @@ def serve(
         RecoverMode | None,
         typer.Option(help="What to do with unfinished runs of an earlier server. Default: resume."),
     ] = None,
-    engine: Annotated[str, typer.Option(metavar="local", help="The engine that runs workflows.")] = "local",
+    engine: Annotated[
+        EngineName | None,
+        typer.Option(
+            parser=choice_parser(EngineName),
+            metavar=choice_metavar(EngineName),
+            help="What runs workflows: this process, or a Temporal cluster. Default: local.",
+        ),
+    ] = None,
+    temporal_address: TemporalAddressOption = None,
+    temporal_namespace: TemporalNamespaceOption = None,
+    temporal_task_queue: TemporalTaskQueueOption = None,
+    temporal_wait: TemporalWaitOption = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(help="With Temporal, the largest number of attempts of one action at once, here. Default: 1000."),
+    ] = None,
     drain_timeout: Annotated[
         str | None,
         typer.Option(
@@ -167,18 +188,24 @@ def serve(
     stepwave serve --listen 127.0.0.1:0 --actions tools --workflows flows/
     stepwave serve --check --actions tools --workflows flows/
     stepwave serve --journal memory
+    stepwave serve --engine temporal --temporal-address 127.0.0.1:7233
     ```
     """
-    _check_engine(engine)
     require_server_extra()
     reloader, address = take_variables()
     options = {
         "listen": address or listen,
         "workflows": workflows,
         "limits": limits,
-        "journal": choose_journal(journal),
+        "journal": journal,
         "synchronous": synchronous,
         "recover": recover,
+        "engine": engine,
+        "temporal_address": temporal_address,
+        "temporal_namespace": temporal_namespace,
+        "temporal_task_queue": temporal_task_queue,
+        "temporal_wait": parse_seconds("--temporal-wait", temporal_wait),
+        "slots": slots,
         "drain_timeout": _choose_drain(parse_seconds("--drain-timeout", drain_timeout), reload=reload),
         "step_timeout": parse_seconds("--step-timeout", step_timeout),
         "idle_timeout": parse_seconds("--idle-timeout", idle_timeout),
@@ -191,7 +218,7 @@ def serve(
         "tracebacks": False if no_tracebacks else None,
         "insecure": insecure or None,
     }
-    settings = make_settings(options)
+    settings = _make_settings(options, journal)
     if check:
         _check(settings, actions or [], reload=reload)
         return
@@ -222,9 +249,18 @@ def _check(settings: "Settings", actions: list[str], *, reload: bool) -> None:
     print_line(checked.summary)
 
 
-def _check_engine(engine: str) -> None:
-    if engine != "local":
-        raise CommandError(f"--engine {engine}: this version has the local engine only")
+def _make_settings(options: Mapping[str, object], journal: str | None) -> "Settings":
+    """Make settings for the engine that they name.
+
+    Raises:
+        CommandError: A setting is invalid, or has no meaning with the engine, or the engine needs another package.
+    """
+    settings = make_settings(options)
+    refuse_settings_of_other_engine(settings, options)
+    if settings.engine == "temporal":
+        require_temporal_extra()
+        return settings
+    return make_settings({**options, "journal": choose_journal(journal)})
 
 
 def _choose_drain(seconds: float | None, *, reload: bool) -> float | None:
@@ -242,7 +278,7 @@ def _serve_with_reload(settings: "Settings", actions: list[str]) -> int:
     """
     from stepwave.cli.process.reloader import Reloader
 
-    if settings.journal_path() is None:
+    if settings.engine == "local" and settings.journal_path() is None:
         raise CommandError("--reload needs a journal on disk: a restart would lose the runs of a journal in memory")
     _check_names(settings, actions)
     reloader = Reloader(
@@ -286,6 +322,13 @@ def _serve(settings: "Settings", actions: list[str], reloader: int | None) -> No
     from stepwave_server.rpc.server import ListenError
     from stepwave_server.telemetry import TelemetryUnavailable
 
+    unavailable: tuple[type[Exception], ...] = (JournalError, ListenError, TelemetryUnavailable)
+    if settings.engine == "temporal":
+        from stepwave_server.temporal import TemporalUnavailable, prepare_process
+
+        unavailable += (TemporalUnavailable,)
+        end_before_finalization()
+        prepare_process()
     close_sockets_on_fork(settings.listen)  # resumed runs start actions before the address is announced
     reloaded = None if reloader is None else ReloadedServer(reloader, settings.drain_timeout + _STOP_TIMEOUT)
     announce = _announce if reloaded is None else reloaded.announce
@@ -294,7 +337,7 @@ def _serve(settings: "Settings", actions: list[str], reloader: int | None) -> No
             if reloaded is not None:
                 reloaded.start()
             run_with_actions(run_server(settings, actions, announce, ignore_interrupts=reloaded is not None))
-    except (JournalError, ListenError, TelemetryUnavailable) as error:
+    except unavailable as error:
         if reloaded is not None:
             reloaded.fail()
         raise CommandError(str(error)) from error

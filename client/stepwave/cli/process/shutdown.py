@@ -1,6 +1,7 @@
 """The end of a command: interrupts, and an exit that tasks, threads and processes of actions cannot delay."""
 
 import asyncio
+import atexit
 import os
 import signal
 import sys
@@ -18,7 +19,14 @@ from stepwave.cli.exit_codes import ExitCode
 from .forks import reset_forked_children
 from .standard_streams import output_stream
 
-__all__ = ["bounded_exit", "end_process", "on_interrupt", "run_with_actions", "until_interrupted"]
+__all__ = [
+    "bounded_exit",
+    "end_before_finalization",
+    "end_process",
+    "on_interrupt",
+    "run_with_actions",
+    "until_interrupted",
+]
 
 _END_TIMEOUT = 1.0  # seconds for tasks to end after their cancellation, and for processes after SIGTERM
 _EXIT_TIMEOUT = 10.0  # seconds for exit handlers
@@ -31,6 +39,7 @@ T = TypeVar("T")
 _Handler: TypeAlias = Callable[[int, FrameType | None], object]
 
 _unfinished_tasks: set[asyncio.Task[Any]] = set()
+_exit_code = 0  # of the exit under way
 _may_have_actions = False  # whether actions may have run in this process
 
 
@@ -219,15 +228,25 @@ def bounded_exit() -> Iterator[None]:
     The process ends at once if tasks are unfinished, because no normal exit could end them. Otherwise threads are
     joined and exit handlers run, for at most ten seconds if actions may have run.
     """
+    global _exit_code
     try:
         yield
     except SystemExit as exit_request:
-        code = exit_request.code if isinstance(exit_request.code, int) else bool(exit_request.code)
+        code = _exit_code = exit_request.code if isinstance(exit_request.code, int) else bool(exit_request.code)
         if _unfinished_tasks:
             end_process(code)
         if _may_have_actions:
             threading.Thread(target=_end_after_timeout, args=(code,), daemon=True).start()
         raise
+
+
+def end_before_finalization() -> None:
+    """End this process after its exit handlers, before the interpreter is finalized.
+
+    Threads of Temporal's client would abort the process then, in some of its exits. Call this before other code
+    registers exit handlers: the last handlers run first.
+    """
+    atexit.register(lambda: end_process(_exit_code))
 
 
 def _end_after_timeout(code: int) -> None:

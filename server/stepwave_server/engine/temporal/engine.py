@@ -121,16 +121,22 @@ class TemporalEngine(RunChecks[FollowedRun]):
             unavailable=self._histories.unavailable,
         )
         self._draining = False
-        self._worker = Worker(
-            client,
-            task_queue=temporal.task_queue,
+        self._telemetry = telemetry
+        self._worker: Worker | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._watching: list[asyncio.Task[None]] = []
+
+    def _make_worker(self) -> Worker:
+        """Return what drives runs."""
+        return Worker(
+            self._client,
+            task_queue=self._temporal.task_queue,
             workflows=[RunWorkflow, CatalogWorkflow],
-            interceptors=[RunHooks(self._histories.hint, telemetry)],
+            interceptors=[RunHooks(self._histories.hint, self._telemetry)],
             workflow_runner=UnsandboxedWorkflowRunner(),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
             debug_mode=True,  # no bound of two seconds for a decision, which would be repeated for ever
         )
-        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def draining(self) -> bool:
@@ -144,12 +150,17 @@ class TemporalEngine(RunChecks[FollowedRun]):
 
     async def recover(self, how: Recover) -> Recovery:
         """Begin to drive runs. There is nothing to recover: Temporal gives unfinished runs to any server."""
-        self._tasks = [
-            asyncio.create_task(self._worker.run(), name="workflows"),
+        self._worker = self._make_worker()
+        self._tasks.append(asyncio.create_task(self._worker.run(), name="workflows"))
+        self.follow()
+        return Recovery()
+
+    def follow(self) -> None:
+        """Begin to watch the connection, and the runs that are asked for. A host of actions does only this."""
+        self._watching = [
             asyncio.create_task(self._watch_connection(), name="connection to Temporal"),
             asyncio.create_task(self._histories.forget_idle_runs(), name="idle runs"),
         ]
-        return Recovery()
 
     async def _watch_connection(self) -> None:
         """Note when Temporal does not answer, and when it answers again."""
@@ -368,8 +379,9 @@ class TemporalEngine(RunChecks[FollowedRun]):
         self._draining = True
         for watcher in list(self._watchers):
             watcher.close()
-        await self._worker.shutdown()
-        for task in self._tasks[1:]:
+        if self._worker is not None:
+            await self._worker.shutdown()
+        for task in self._watching:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *self._watching, return_exceptions=True)
         await self._histories.close()

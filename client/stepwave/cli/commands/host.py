@@ -1,0 +1,129 @@
+"""`stepwave host`: run attempts of actions for the servers of a Temporal cluster, until a signal stops it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from stepwave.cli.display.output import flush_output, print_line
+from stepwave.cli.exit_codes import CommandError
+from stepwave.cli.options import choice_metavar, choice_parser, parse_seconds
+from stepwave.cli.process.shutdown import end_before_finalization, run_with_actions
+from stepwave.cli.process.standard_streams import reserve_stdout
+from stepwave.cli.server import (
+    LogLevel,
+    TemporalAddressOption,
+    TemporalNamespaceOption,
+    TemporalTaskQueueOption,
+    TemporalWaitOption,
+    make_settings,
+    require_server_extra,
+    require_temporal_extra,
+    start_logging,
+)
+
+if TYPE_CHECKING:
+    from stepwave_server.config import Settings
+
+__all__ = ["host"]
+
+
+def host(
+    modules: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODULE…", help="The modules with the actions.", show_default=False),
+    ] = None,
+    engine: Annotated[str, typer.Option(metavar="temporal", help="The engine whose attempts run here.")] = "temporal",
+    temporal_address: TemporalAddressOption = None,
+    temporal_namespace: TemporalNamespaceOption = None,
+    temporal_task_queue: TemporalTaskQueueOption = None,
+    temporal_wait: TemporalWaitOption = None,
+    slots: Annotated[
+        int | None, typer.Option(help="The largest number of attempts of one action at once, here. Default: 1000.")
+    ] = None,
+    limits: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file with limits for actions: the rate of one action, over all hosts."),
+    ] = None,
+    drain_timeout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="How long attempts may continue after the host is stopped. Default: 30s."
+        ),
+    ] = None,
+    cancel_grace: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DURATION", help="How long the clean-up of an interrupted attempt may take. Default: 10s."
+        ),
+    ] = None,
+    no_tracebacks: Annotated[
+        bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures and logs.")
+    ] = False,
+    log_level: Annotated[
+        LogLevel,
+        typer.Option(
+            parser=choice_parser(LogLevel),
+            metavar=choice_metavar(LogLevel),
+            help="The lowest level of log messages to show.",
+        ),
+    ] = LogLevel.INFO,
+) -> None:
+    """Run attempts of actions for the servers of a Temporal cluster, until Ctrl-C or SIGTERM.
+
+    A host runs the actions of its modules and those of installed packages. Servers have the built-in ones. Once
+    attempts are taken, one line on standard output says so. Several hosts may have the same actions or different ones.
+
+    Once it is stopped, it takes no more attempts. Those under way may continue (--drain-timeout). Then they are
+    interrupted, and run again on another host. A second Ctrl-C interrupts them at once. Every setting also has an
+    environment variable: STEPWAVE_TEMPORAL_ADDRESS, for example.
+
+    ```
+    stepwave host tools --temporal-address 127.0.0.1:7233
+    stepwave host tools models --slots 20 --limits limits.yaml
+    ```
+    """
+    if engine != "temporal":
+        raise CommandError(f"--engine {engine}: hosts are for temporal only; stepwave serve runs actions itself")
+    require_server_extra()
+    options = {
+        "engine": engine,
+        "temporal_address": temporal_address,
+        "temporal_namespace": temporal_namespace,
+        "temporal_task_queue": temporal_task_queue,
+        "temporal_wait": parse_seconds("--temporal-wait", temporal_wait),
+        "slots": slots,
+        "limits": limits,
+        "drain_timeout": parse_seconds("--drain-timeout", drain_timeout),
+        "cancel_grace": parse_seconds("--cancel-grace", cancel_grace),
+        "tracebacks": False if no_tracebacks else None,
+    }
+    settings = make_settings(options)
+    require_temporal_extra()
+    start_logging(log_level)
+    _host(settings, modules or [])
+
+
+def _host(settings: "Settings", modules: list[str]) -> None:
+    """Run the host in this process.
+
+    Raises:
+        CommandError: It cannot start.
+    """
+    from stepwave_server.actions import ActionsError
+    from stepwave_server.hosting import host as run_host
+    from stepwave_server.telemetry import TelemetryUnavailable
+    from stepwave_server.temporal import TemporalUnavailable, prepare_process
+
+    end_before_finalization()
+    prepare_process()
+    try:
+        with reserve_stdout():
+            run_with_actions(run_host(settings, modules, _announce))
+    except (ActionsError, TelemetryUnavailable, TemporalUnavailable, ValueError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _announce(line: str) -> None:
+    print_line(line)
+    flush_output()

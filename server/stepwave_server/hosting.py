@@ -1,0 +1,153 @@
+"""The host: a process that runs attempts of actions for the servers of a Temporal cluster."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from opentelemetry import trace
+
+from stepwave_server import temporal
+from stepwave_server.actions import Action, ActionsError, Registry
+from stepwave_server.actions.logs import capture_logs
+from stepwave_server.app import count_text, importable
+from stepwave_server.config import Settings
+from stepwave_server.limits_file import load_limits, unmatched_limits
+from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
+from stepwave_server.telemetry import Telemetry
+
+__all__ = ["host"]
+
+logger = logging.getLogger(__name__)
+
+BUILT_IN = "built-in"
+
+
+class _HostProcess:
+    """The host of this process.
+
+    Args:
+        settings: The settings.
+        modules: Names of modules with actions.
+        telemetry: Exports the spans that actions make.
+
+    Raises:
+        ActionsError: An action cannot be loaded, or there are none.
+        LimitsError: The limits file is malformed.
+        UnsupportedLimits: Temporal cannot enforce a limit.
+    """
+
+    def __init__(self, settings: Settings, modules: Sequence[str], telemetry: Telemetry | None) -> None:
+        self._settings = settings
+        self._telemetry = telemetry
+        self._registry = Registry(importable(modules), entry_points=settings.entry_points)
+        self.actions: list[Action] = [action for action in self._registry if action.source != BUILT_IN]
+        if not self.actions:
+            raise ActionsError("there are no actions to host: name a module with actions")
+        self._limits = load_limits(settings.limits) if settings.limits else ()
+        self._rates = temporal.rates_of(self._limits)
+
+    async def start(self) -> None:
+        """Connect to Temporal, and take attempts from now on.
+
+        Raises:
+            TemporalUnavailable: Temporal does not answer, or lacks the namespace.
+        """
+        settings, names = self._settings, [action.name for action in self.actions]
+        for problem in unmatched_limits(self._limits, names):
+            logger.warning("%s", problem)
+        client = await temporal.connect(settings)
+        await temporal.check_ready(client, settings, attributes=False)
+        self._engine = temporal.open_engine(client, settings, self._registry, settings.engine_options())
+        self._host = temporal.open_host(client, settings, self._engine, _no_named_workflow, self._rates)
+        self._engine.follow()
+        self._engine.listen(self._on_trouble)
+        self._host.serve(self.actions, settings.drain_timeout)
+
+    async def known(self, stop: asyncio.Event) -> bool:
+        """Wait until Temporal gives attempts to this host. Return false if a signal comes first."""
+        known = asyncio.create_task(self._host.wait_until_known())
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({known, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        known.cancel()
+        return not stop.is_set()
+
+    def _on_trouble(self, trouble: str) -> None:
+        """Log that Temporal does not answer, or answers again."""
+        if trouble:
+            logger.error("%s; attempts under way go on, and new ones start when it answers again", trouble)
+        else:
+            logger.info("Temporal at %s answers again", self._settings.temporal_address)
+
+    async def drain(self) -> None:
+        """Take no more attempts, let those under way end within `drain_timeout`, and interrupt the rest."""
+        await self._host.stop()
+        await self._close()
+
+    async def stop(self) -> None:
+        """Interrupt all attempts now."""
+        self._host.interrupt()
+        await self.drain()
+
+    async def _close(self) -> None:
+        await self._engine.close()
+        if self._telemetry is not None:
+            self._telemetry.shutdown()
+
+    @property
+    def in_flight(self) -> int:
+        """Number of attempts that run here."""
+        return self._host.in_flight
+
+
+def _no_named_workflow(name: str) -> NoReturn:
+    raise LookupError(f"a host has no named workflows: {name!r}")
+
+
+async def host(settings: Settings, modules: Sequence[str], ready: Callable[[str], None]) -> None:
+    """Run attempts until SIGTERM or SIGINT, then drain; a second signal interrupts them at once.
+
+    Args:
+        settings: The settings.
+        modules: Names of modules with actions.
+        ready: Called once attempts are taken, with a line that says so.
+
+    Raises:
+        ActionsError, LimitsError, UnsupportedLimits, TelemetryUnavailable, TemporalUnavailable: The host cannot start.
+    """
+    telemetry = Telemetry.from_environment()
+    if telemetry is not None:
+        trace.set_tracer_provider(telemetry.provider())
+    process = _HostProcess(settings, modules, telemetry)
+    with capture_logs():
+        await process.start()
+        try:
+            tune_garbage_collector()
+            signals = StopSignals()
+            if await process.known(signals.drain):
+                ready(
+                    f"hosting {count_text(len(process.actions), 'action')} for Temporal at {settings.temporal_address}"
+                )
+                _log(process, settings)
+            await signals.drain.wait()
+        except BaseException:
+            await process.stop()
+            raise
+        running = count_text(process.in_flight, "attempt")
+        logger.info(
+            "draining: no new attempts; %s under way, with %g s to end; Ctrl-C again stops at once",
+            running,
+            settings.drain_timeout,
+        )
+        began = time.monotonic()
+        await drain_or_stop(process.drain(), process.stop, signals.stop)
+        logger.info("drained after %.1f s", time.monotonic() - began)
+
+
+def _log(process: _HostProcess, settings: Settings) -> None:
+    """Log what is hosted, and where."""
+    names = ", ".join(action.name for action in process.actions)
+    where = f"namespace {settings.temporal_namespace}, task queue {settings.temporal_task_queue}"
+    logger.info("hosting %s (%s, %d slots for each)", names, where, settings.slots)

@@ -1,0 +1,64 @@
+"""How a process that serves stops: the first signal drains it, the second stops it at once."""
+
+import asyncio
+import gc
+import signal
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+__all__ = ["StopSignals", "drain_or_stop", "tune_garbage_collector"]
+
+
+class StopSignals:
+    """Handles SIGTERM and SIGINT from now on.
+
+    Attributes:
+        drain: Set by the first signal.
+        stop: Set by the second signal.
+
+    Args:
+        ignore_interrupts: Whether SIGINT has no effect: a parent process gets it too, and sends SIGTERM.
+    """
+
+    def __init__(self, *, ignore_interrupts: bool = False) -> None:
+        self.drain = asyncio.Event()
+        self.stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGTERM, self._on_signal)
+        loop.add_signal_handler(signal.SIGINT, (lambda: None) if ignore_interrupts else self._on_signal)
+
+    def _on_signal(self) -> None:
+        (self.stop if self.drain.is_set() else self.drain).set()
+
+
+async def drain_or_stop(
+    drain: Coroutine[Any, Any, None], stop: Callable[[], Coroutine[Any, Any, None]], requested: asyncio.Event
+) -> None:
+    """Drain. If a stop is requested meanwhile, cancel the drain, and stop.
+
+    Args:
+        drain: Lets the work under way end.
+        stop: Ends the work under way at once.
+        requested: Set when a stop is requested.
+    """
+    draining = asyncio.create_task(drain)
+    waiting = asyncio.create_task(requested.wait())
+    await asyncio.wait({draining, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if waiting.done() and not draining.done():
+        draining.cancel()
+        await asyncio.wait({draining})
+        await stop()
+    else:
+        waiting.cancel()
+        await draining
+
+
+def tune_garbage_collector() -> None:
+    """Run the garbage collector less often.
+
+    A run makes many small objects that are freed by their reference counts. Scanning them took a third of the time of a
+    wide run.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
