@@ -29,6 +29,7 @@ demo: $(STAMP) ## Start a server, run the briefing example with the live view, a
 
 .PHONY: test
 test: $(STAMP) ## Run all tests in parallel, two processes per core: many of them mostly wait
+	tests/conformance/install.sh
 	$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist worksteal
 
 .PHONY: polyglot
