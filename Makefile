@@ -33,6 +33,7 @@ demo-temporal: $(STAMP) ## Run the briefing on Temporal, with two servers and tw
 
 .PHONY: test
 test: $(STAMP) ## Run all tests in parallel, two processes per core: many of them mostly wait
+	tests/conformance/install.sh
 	$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist worksteal
 
 .PHONY: polyglot

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from redis_server import RedisServer
 from temporal_server import TemporalServer
 
 ONE_SERVER = "one_server"
@@ -31,6 +32,13 @@ def _is_on_temporal(item: pytest.Item) -> bool:
 def temporal_server() -> Iterator[TemporalServer]:
     """Start a development server of Temporal, once for each test process."""
     with TemporalServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """Start a server of Redis, once for each test process."""
+    with RedisServer() as server:
         yield server
 
 

@@ -31,7 +31,7 @@ from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Telemetry, telemetry_of_process
-from stepwave_server.wire.responses.server_info import to_limits, to_server_info
+from stepwave_server.wire.responses.server_info import CAPABILITIES, to_limits, to_server_info
 
 if TYPE_CHECKING:
     from stepwave_server.engine.temporal.host import Host
@@ -277,7 +277,13 @@ class Server:
             journal=self._journal.name if self._journal is not None else settings.engine,
             limits=limits,
             start_time=time.time_ns(),
+            capabilities=self._capabilities(),
         )
+
+    def _capabilities(self) -> list[str]:
+        """Return the parts of the contract that the server serves. Chunks and logs of hosts need Redis."""
+        without = {"chunks", "logs"} if self.settings.engine == TEMPORAL and not self.settings.chunks else set()
+        return [capability for capability in CAPABILITIES if capability not in without]
 
 
 def count_text(count: int, name: str) -> str:

@@ -18,6 +18,8 @@ __all__ = ["Settings"]
 MEMORY = "memory"
 SQLITE = "sqlite"
 
+REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
+
 MAX_SECONDS = 36_525 * 24 * 3600
 """A hundred years: the longest duration in a workflow, too."""
 
@@ -47,6 +49,10 @@ class Settings(BaseSettings):
         default=10.0, ge=2, description="How long an attempt may be silent before it counts as lost."
     )
     slots: int = Field(default=1_000, ge=1, description="Attempts of one action at once on a host, with Temporal.")
+    chunks: str = Field(
+        default="",
+        description="Where chunks and logs go from hosts to servers, with Temporal: redis://HOST:PORT; empty: nowhere.",
+    )
     entry_points: bool = Field(default=True, description="Load actions of installed packages.")
     workflows: Path | None = Field(default=None, description="A folder of named workflows.")
     limits: Path | None = Field(default=None, description="A file with limits on actions.")
@@ -109,6 +115,13 @@ class Settings(BaseSettings):
         if journal == MEMORY or (kind == SQLITE and (path or ":" not in journal)):
             return journal
         raise ValueError(f"unknown journal {journal!r}: want memory, sqlite or sqlite:PATH")
+
+    @field_validator("chunks")
+    @classmethod
+    def _is_redis(cls, chunks: str) -> str:
+        if not chunks or chunks.startswith(REDIS_SCHEMES):
+            return chunks
+        raise ValueError(f"unknown place for chunks {chunks!r}: want redis://HOST:PORT, rediss://… or unix://PATH")
 
     def journal_path(self) -> Path | None:
         """Return the journal's file; `None`: the journal is in memory."""

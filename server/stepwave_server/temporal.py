@@ -19,10 +19,15 @@ from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.temporal.engine import TemporalEngine, TemporalOptions
 from stepwave_server.engine.temporal.host import Host, HostServices
 from stepwave_server.engine.temporal.rates import UnsupportedLimits, rates_of
+from stepwave_server.engine.temporal.redis.connection import RedisUnavailable, check
+from stepwave_server.engine.temporal.redis.reader import RedisReader
+from stepwave_server.engine.temporal.redis.sink import RedisSink
 from stepwave_server.engine.temporal.requirements import what_is_missing
+from stepwave_server.engine.temporal.transients import NO_TRANSIENTS
 from stepwave_server.telemetry import ProcessTelemetry, Telemetry
 
 __all__ = [
+    "ChunksUnavailable",
     "TemporalNotReady",
     "TemporalUnavailable",
     "UnsupportedLimits",
@@ -46,12 +51,22 @@ class TemporalUnavailable(Exception):
     """Raised when Temporal does not answer at the start. The message names its address."""
 
 
+class ChunksUnavailable(TemporalUnavailable):
+    """Raised when Redis, which carries chunks and logs, cannot be used at the start. The message names its address."""
+
+
 async def connect(settings: Settings) -> Client:
-    """Connect to Temporal. Try again for as long as the settings say.
+    """Connect to Temporal. Try again for as long as the settings say. Redis must answer as well, if they name one.
 
     Raises:
-        TemporalUnavailable: It does not answer.
+        TemporalUnavailable: Temporal does not answer.
+        ChunksUnavailable: Redis does not answer, or its address is malformed.
     """
+    if settings.chunks:
+        try:
+            await check(settings.chunks)
+        except RedisUnavailable as error:
+            raise ChunksUnavailable(str(error)) from error
     address, wait = settings.temporal_address, settings.temporal_wait
     end = time.monotonic() + wait
     waits = False
@@ -125,6 +140,7 @@ def open_engine(
         options=options,
         temporal=temporal,
         telemetry=telemetry,
+        reader=RedisReader(settings.chunks, settings.temporal_task_queue) if settings.chunks else None,
     )
 
 
@@ -148,7 +164,8 @@ def open_host(
     nested = NestedWorkflows(
         named, partial(engine.check, open_run=False), options.max_payload_bytes, engine.find_actions
     )
-    services = HostServices(options=options, nested=nested, add_steps=engine.add_action_steps)
+    sink = RedisSink(settings.chunks, settings.temporal_task_queue) if settings.chunks else NO_TRANSIENTS
+    services = HostServices(options=options, nested=nested, add_steps=engine.add_action_steps, sink=sink)
     return Host(
         client,
         task_queue=settings.temporal_task_queue,

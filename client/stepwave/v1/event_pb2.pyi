@@ -158,7 +158,7 @@ class _WaitCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WaitCause.V
     WAIT_CAUSE_BACKOFF: _WaitCause.ValueType  # 3
     """The pause before another attempt has not ended."""
     WAIT_CAUSE_ACTION_MISSING: _WaitCause.ValueType  # 4
-    """The server does not have the action."""
+    """The server does not have the action. With Temporal: no host has it."""
     WAIT_CAUSE_EXTERNAL: _WaitCause.ValueType  # 5
     """The step waits for an answer from outside."""
 
@@ -174,7 +174,7 @@ WAIT_CAUSE_RATE: WaitCause.ValueType  # 2
 WAIT_CAUSE_BACKOFF: WaitCause.ValueType  # 3
 """The pause before another attempt has not ended."""
 WAIT_CAUSE_ACTION_MISSING: WaitCause.ValueType  # 4
-"""The server does not have the action."""
+"""The server does not have the action. With Temporal: no host has it."""
 WAIT_CAUSE_EXTERNAL: WaitCause.ValueType  # 5
 """The step waits for an answer from outside."""
 Global___WaitCause: _TypeAlias = WaitCause  # noqa: Y015
@@ -583,7 +583,11 @@ Global___StepLog: _TypeAlias = StepLog  # noqa: Y015
 
 @_typing.final
 class StepWaiting(_message.Message):
-    """A ready step waits before it starts."""
+    """A ready step waits before it starts.
+
+    With Temporal, an attempt that has started may still wait for a host that runs it. Then this event follows `step_started`, and a
+    `step_progress` follows as soon as a host runs the attempt.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -1202,7 +1202,9 @@ class StepExplanation(_message.Message):
     cause: _event_pb2.WaitCause.ValueType
     """The cause of waiting, other than steps. `WAIT_CAUSE_UNSPECIFIED`: the step runs, or waits for steps."""
     message: _builtins.str
-    """A description for a person, in one line: which limit, which wave, or that the attempt is being interrupted. May be empty."""
+    """A description for a person, in one line: which limit, which wave, which host runs the attempt, or that it is being interrupted.
+    May be empty.
+    """
     @_builtins.property
     def since(self) -> _timestamp_pb2.Timestamp:
         """The time since which the attempt runs, or the step waits for `cause`. Not set: unknown, or the step waits for steps."""

@@ -231,6 +231,9 @@ class OrchestratorServiceServicer(object):
         The server keeps the newest messages in memory: at most 1,000 messages and 256 KiB of a run, and at most 64 MiB of all runs
         together. Beyond that, the messages of the run that ended first are dropped first. They are deleted with their run, and they do
         not outlive the server.
+
+        With Temporal, Redis keeps the newest messages, for any server: at most 1,000 messages of a run, and about 256 KiB, for a day after
+        the last one. Without the capability `logs`, there are none.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -89,6 +89,9 @@ class OrchestratorServiceStub:
     The server keeps the newest messages in memory: at most 1,000 messages and 256 KiB of a run, and at most 64 MiB of all runs
     together. Beyond that, the messages of the run that ended first are dropped first. They are deleted with their run, and they do
     not outlive the server.
+
+    With Temporal, Redis keeps the newest messages, for any server: at most 1,000 messages of a run, and about 256 KiB, for a day after
+    the last one. Without the capability `logs`, there are none.
     """
     ListRuns: _grpc.UnaryUnaryMultiCallable[_orchestrator_pb2.ListRunsRequest, _orchestrator_pb2.ListRunsResponse]
     """Lists runs, newest first."""
@@ -176,6 +179,9 @@ class OrchestratorServiceAsyncStub(OrchestratorServiceStub):
     The server keeps the newest messages in memory: at most 1,000 messages and 256 KiB of a run, and at most 64 MiB of all runs
     together. Beyond that, the messages of the run that ended first are dropped first. They are deleted with their run, and they do
     not outlive the server.
+
+    With Temporal, Redis keeps the newest messages, for any server: at most 1,000 messages of a run, and about 256 KiB, for a day after
+    the last one. Without the capability `logs`, there are none.
     """
     ListRuns: _aio.UnaryUnaryMultiCallable[_orchestrator_pb2.ListRunsRequest, _orchestrator_pb2.ListRunsResponse]  # type: ignore[assignment]
     """Lists runs, newest first."""
@@ -314,6 +320,9 @@ class OrchestratorServiceServicer(metaclass=_abc_1.ABCMeta):
         The server keeps the newest messages in memory: at most 1,000 messages and 256 KiB of a run, and at most 64 MiB of all runs
         together. Beyond that, the messages of the run that ended first are dropped first. They are deleted with their run, and they do
         not outlive the server.
+
+        With Temporal, Redis keeps the newest messages, for any server: at most 1,000 messages of a run, and about 256 KiB, for a day after
+        the last one. Without the capability `logs`, there are none.
         """
 
     @_abc_1.abstractmethod

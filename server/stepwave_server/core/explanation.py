@@ -6,7 +6,7 @@ from enum import IntEnum
 from .info import RunInfo
 from .model import State
 
-__all__ = ["CodeLine", "Explanation", "StepExplanation", "WaitCause", "Waiting"]
+__all__ = ["AttemptExplanation", "CodeLine", "Explanation", "StepExplanation", "WaitCause", "Waiting"]
 
 
 class WaitCause(IntEnum):
@@ -42,6 +42,23 @@ class CodeLine:
     file: str
     line: int
     text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptExplanation:
+    """The explanation of an attempt that was started.
+
+    Attributes:
+        since: When it began to run, or to wait for a host that runs it; `None`: unknown.
+        cause: What it waits for; `NONE`: it runs.
+        message: More about it, on one line.
+        where: The line of code that it is at; `None`: unknown, or not to be shown.
+    """
+
+    since: int | None
+    cause: WaitCause = WaitCause.NONE
+    message: str = ""
+    where: CodeLine | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

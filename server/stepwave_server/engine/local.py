@@ -133,7 +133,7 @@ class LocalEngine(RunChanges):
         return sorted(waiting, key=lambda group: -group.step_count)
 
     def _explain(self, run: LocalRun) -> Explanation:
-        return explain(run, self._clock(), self.options)
+        return explain(run, self._clock())
 
     def limits(self, action: str) -> Sequence[LimitInfo]:
         """Return the limits of an action, and their state now."""

@@ -51,6 +51,17 @@ def test_an_invalid_value_is_rejected(values: dict[str, float]) -> None:
         Settings.model_validate(values)
 
 
+@pytest.mark.parametrize("chunks", ["", "redis://host:6379", "rediss://user:secret@host/1", "unix:///run/redis.sock"])
+def test_chunks_go_over_redis_or_nowhere(chunks: str) -> None:
+    assert Settings(chunks=chunks).chunks == chunks
+
+
+@pytest.mark.parametrize("chunks", ["host:6379", "http://host", "memory"])
+def test_another_place_for_chunks_is_rejected(chunks: str) -> None:
+    with pytest.raises(ValidationError, match=r"want redis://HOST:PORT"):
+        Settings(chunks=chunks)
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().max_runs = 5

@@ -90,6 +90,7 @@ class RunView:
         self.expanded: dict[str, StepView] = {}
         self.to_complete: dict[str, StepView] = {}
         self.waiting: dict[str, StepView] = {}
+        self._handed_over: set[str] = set()
         self.without_action: dict[str, StepView] = {}
         self.failed: list[StepView] = []
         self.recent: deque[StepView] = deque(maxlen=_MAX_RECENT)
@@ -268,6 +269,7 @@ class RunView:
         step.inner_steps.clear()
 
     def _clear_waiting(self, step: StepView) -> None:
+        self._handed_over.discard(step.step_id)
         step.action_missing, step.next_time = False, None
         for steps in (self.waiting, self.without_action, self.to_complete):
             steps.pop(step.step_id, None)
@@ -275,6 +277,8 @@ class RunView:
     def _apply_transient(self, step: StepView | None, event: StepChunk | StepProgress | StepWaiting) -> None:
         if step is None:
             return
+        if step.action_missing and step.step_id in self._handed_over and not isinstance(event, StepWaiting):
+            self._run_again(step)
         match event:
             case StepChunk(value=value):
                 text = step.stream_text + value if isinstance(value, str) else value_text(value)
@@ -285,9 +289,20 @@ class RunView:
             case StepWaiting():
                 self._wait(step, event)
 
+    def _run_again(self, step: StepView) -> None:
+        """Show that a host runs an attempt that was started and waited for one."""
+        self._clear_waiting(step)
+        self._set_activity(step, Activity.RUNNING)
+        self.started[step.step_id] = step
+
     def _wait(self, step: StepView, event: StepWaiting) -> None:
-        if step.activity is Activity.RUNNING or step.activity.ended or step.step_id in self.to_complete:  # a late event
+        if step.activity.ended or step.step_id in self.to_complete:  # a late event
             return
+        if step.activity is Activity.RUNNING:
+            if event.cause is not WaitCause.ACTION_MISSING:  # a late event
+                return
+            self._handed_over.add(step.step_id)  # with Temporal, an attempt starts before a host has it
+            self.started.pop(step.step_id, None)
         if step.in_list and event.cause is not WaitCause.ACTION_MISSING:
             return
         self._set_activity(step, Activity.WAITING)

@@ -2,17 +2,17 @@
 
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice
+from typing import Protocol
 
-from stepwave_server.actions.code_location import current_line, with_text
-from stepwave_server.core.explanation import Explanation, StepExplanation, WaitCause
+from stepwave_server.actions.code_location import with_text
+from stepwave_server.core.explanation import AttemptExplanation, Explanation, StepExplanation, WaitCause
 from stepwave_server.core.inputs import EvaluationFailed
-from stepwave_server.core.model import Join
+from stepwave_server.core.model import Join, Payload
 from stepwave_server.core.state import RunState, Scope, StepState
-from stepwave_server.engine.admission.base import EXTERNAL, place_taken, server_full
-from stepwave_server.engine.base import EngineOptions
-from stepwave_server.engine.runs.run import LocalRun
+from stepwave_server.engine.admission.base import EXTERNAL, Obstacle, place_taken
+from stepwave_server.engine.queries.active_run import ActiveRun
 
-__all__ = ["MAX_STEPS", "explain", "with_texts"]
+__all__ = ["MAX_STEPS", "ExplainedRun", "explain", "with_texts"]
 
 MAX_STEPS = 500
 """Maximum number of steps in an explanation."""
@@ -24,14 +24,38 @@ MAX_WAITED_FOR = 10
 """Maximum number of steps that are named as those that a step waits for."""
 
 
-def explain(run: LocalRun, now: int, options: EngineOptions) -> Explanation:
+class ExplainedRun(ActiveRun, Protocol):
+    """A run under way that can be explained."""
+
+    def input_of(self, step: StepState) -> Payload:
+        """Return the input of a step that waits to be completed.
+
+        Raises:
+            EvaluationFailed: It has no input.
+        """
+        ...
+
+    def obstacle(self, step_id: str) -> Obstacle | None:
+        """Return what a ready step waits for, other than a place of the run itself; `None`: it waits for nothing."""
+        ...
+
+    def waiting_since(self, step_id: str) -> int | None:
+        """Return when a step that was attempted before began to wait; `None`: unknown."""
+        ...
+
+    def explain_attempt(self, step_id: str) -> AttemptExplanation | None:
+        """Explain the attempt of a step that was started; `None`: it is not known what became of it."""
+        ...
+
+
+def explain(run: ExplainedRun, now: int) -> Explanation:
     """Return the explanation of a run under way. Its code lines have no text yet: see `with_texts`."""
     state = run.state
     left = [step for step in state.by_index if not step.ended]
     running = [step for step in left if _is_running(step, state)]
     others = [step for step in left if not _is_running(step, state)]
     ordered = chain(running, filter(_is_ready, others), (step for step in others if not _is_ready(step)))
-    explainer = _Explainer(run, options)
+    explainer = _Explainer(run)
     steps = tuple(explainer.explain(step) for step in islice(ordered, MAX_STEPS))
     return Explanation(run.info(), now, steps, len(left))
 
@@ -58,12 +82,10 @@ class _Explainer:
 
     Attributes:
         run: The run.
-        options: Options of the engine.
         barriers: By the id of the step that a graph belongs to, the steps that its barrier waits for. A cache.
     """
 
-    run: LocalRun
-    options: EngineOptions
+    run: ExplainedRun
     barriers: dict[str, list[str]] = field(default_factory=dict)
 
     def explain(self, step: StepState) -> StepExplanation:
@@ -95,34 +117,23 @@ class _Explainer:
 
     def _running(self, base: StepExplanation) -> StepExplanation:
         """Explain a step that runs."""
-        attempt = self.run.attempts.get(base.step_id)
-        if attempt is None or attempt.task is None:  # its start is not committed, or an earlier server ran it
+        attempt = self.run.explain_attempt(base.step_id)
+        if attempt is None:
             return replace(base, message="it was running when its server stopped" if self.run.paused else "it starts")
-        message = "it is being interrupted: its clean-up is awaited" if attempt.interrupted else ""
-        where = current_line(attempt.task) if self.options.tracebacks else None
-        return replace(base, since=attempt.since, message=message, where=where)
+        return replace(base, since=attempt.since, cause=attempt.cause, message=attempt.message, where=attempt.where)
 
     def _waiting(self, base: StepExplanation, step: StepState) -> StepExplanation:
-        """Explain a ready step: by its backoff, admission, its missing action, or a bound, in this order."""
+        """Explain a ready step: by its backoff, or else by what it waits for."""
         if base.step_id in self.run.state.backing_off:
             return replace(base, until=step.due, cause=WaitCause.BACKOFF)
         since = step.ready_time if not step.attempt else None
-        if (obstacle := self.run.obstacle(base.step_id)) is not None:
-            return replace(base, since=since, cause=obstacle.cause, message=obstacle.message)
-        if (missing := self.run.attempts.missing_of(base.step_id)) is not None:
-            cause, message, _ = missing.obstacle
-            return replace(base, since=since or missing.since, cause=cause, message=message)
-        message = self._bound(step)
-        cause = WaitCause.CONCURRENCY if message else WaitCause.NONE
-        return replace(base, since=since, cause=cause, message=message)
-
-    def _bound(self, step: StepState) -> str:
-        """Return the bound of attempts in flight that a step waits for: that of its run, else that of the server."""
-        if self.run.paused:
-            return ""
-        if step.id in self.run.state.queued:
-            return place_taken(step).message
-        return server_full(self.options.max_attempts_in_flight).message
+        obstacle = self.run.obstacle(base.step_id)
+        if obstacle is None and base.step_id in self.run.state.queued and not self.run.paused:
+            obstacle = place_taken(step)
+        if obstacle is None:
+            return replace(base, since=since)
+        since = since or self.run.waiting_since(base.step_id)
+        return replace(base, since=since, cause=obstacle.cause, message=obstacle.message)
 
     def _blocked(self, base: StepExplanation, step: StepState) -> StepExplanation:
         """Explain a step that waits for other steps: its dependencies, or those that the barrier waits for."""

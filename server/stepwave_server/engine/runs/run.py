@@ -12,8 +12,9 @@ from typing import Any
 from opentelemetry import context as otel_context
 
 from stepwave_server.actions import Registry
+from stepwave_server.actions.code_location import current_line
 from stepwave_server.core.decide import Decision, attempt_of, decide
-from stepwave_server.core.explanation import Waiting
+from stepwave_server.core.explanation import AttemptExplanation, Waiting
 from stepwave_server.core.info import RunInfo, RunKey, info_of
 from stepwave_server.core.inputs import input_of
 from stepwave_server.core.messages import (
@@ -37,8 +38,8 @@ from stepwave_server.core.messages import (
 from stepwave_server.core.model import WAIT_ACTION, Failure, Payload, Reason
 from stepwave_server.core.resume import resume
 from stepwave_server.core.state import RunState, StepState
-from stepwave_server.engine.admission.base import EXTERNAL, Obstacle, Permit, place_taken
-from stepwave_server.engine.admission.controller import MAX_NAMED, AdmissionController
+from stepwave_server.engine.admission.base import EXTERNAL, Obstacle, Permit, server_full
+from stepwave_server.engine.admission.controller import AdmissionController
 from stepwave_server.engine.attempts.attempt import Attempt, AttemptState
 from stepwave_server.engine.attempts.deadlines import Deadlines
 from stepwave_server.engine.attempts.nested import NestedWorkflows
@@ -48,6 +49,7 @@ from stepwave_server.engine.errors import RunBroken
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.runs.commit_watermark import CommitWatermark
 from stepwave_server.engine.runs.timers import Timers
+from stepwave_server.engine.runs.waits import BEING_INTERRUPTED, MAX_MISSING, grouped, waits_of
 from stepwave_server.engine.runs.watcher_reports import WatcherReports
 from stepwave_server.engine.streams.logs import LogStore, RunLog
 from stepwave_server.engine.streams.subscribers import Subscribers
@@ -58,9 +60,6 @@ from stepwave_server.wire.events.encode import Encoder
 __all__ = ["LocalRun", "Services"]
 
 logger = logging.getLogger(__name__)
-
-MAX_MISSING = 20
-"""Maximum number of missing actions in a run's information."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,9 +261,29 @@ class LocalRun:
         )
 
     def obstacle(self, step_id: str) -> Obstacle | None:
-        """Return what a step waits for at admission; `None`: it does not wait for admission."""
+        """Return what a ready step waits for: admission, its missing action, or the bound of the server."""
         attempt = self.attempts.get(step_id)
-        return None if attempt is None else self._services.admission.obstacle(attempt)
+        if attempt is not None and (obstacle := self._services.admission.obstacle(attempt)) is not None:
+            return obstacle
+        if (missing := self.attempts.missing_of(step_id)) is not None:
+            return missing.obstacle
+        if self.paused or step_id in self.state.queued:
+            return None
+        return server_full(self._services.options.max_attempts_in_flight)
+
+    def waiting_since(self, step_id: str) -> int | None:
+        """Return when a step began to wait for its missing action; `None`: it does not."""
+        missing = self.attempts.missing_of(step_id)
+        return None if missing is None else missing.since
+
+    def explain_attempt(self, step_id: str) -> AttemptExplanation | None:
+        """Explain the attempt of a step; `None`: its start is not committed, or an earlier server ran it."""
+        attempt = self.attempts.get(step_id)
+        if attempt is None or attempt.task is None:
+            return None
+        message = BEING_INTERRUPTED if attempt.interrupted else ""
+        where = current_line(attempt.task) if self._services.options.tracebacks else None
+        return AttemptExplanation(since=attempt.since, message=message, where=where)
 
     def input_of(self, step: StepState) -> Payload:
         """Return the input of a step's next attempt, or of the one that waits to be completed.
@@ -276,19 +295,7 @@ class LocalRun:
 
     def waiting(self) -> list[Waiting]:
         """Return the steps that wait for a place of the run itself, or to be completed, grouped by that."""
-        if self.paused:
-            return []
-        groups: dict[Obstacle, list[str]] = {}
-        for step in self.state.queued.values():
-            if not (step.ended or step.dropped):
-                groups.setdefault(place_taken(step), []).append(step.id)
-        external = [step.id for step in self.state.running.values() if step.waits]
-        if external:
-            groups[EXTERNAL] = external
-        return [
-            Waiting(cause, message, len(ids), tuple(ids[:MAX_NAMED]), limit)
-            for (cause, message, limit), ids in groups.items()
-        ]
+        return [] if self.paused else grouped(waits_of(self.state))
 
     # Reports of its attempts.
 

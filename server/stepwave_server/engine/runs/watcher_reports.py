@@ -1,20 +1,17 @@
 """Reports of a run's attempts to its watchers: what they wait for, their chunks, their progress and their logs."""
 
-from itertools import islice
-
 from stepwave_server.core.model import Payload
 from stepwave_server.core.state import RunState
-from stepwave_server.engine.admission.base import place_taken
 from stepwave_server.engine.admission.controller import AdmissionController
 from stepwave_server.engine.attempts.attempt import Attempt
 from stepwave_server.engine.runs.commit_watermark import CommitWatermark
+from stepwave_server.engine.runs.waits import MAX_WAITING, show_queued
 from stepwave_server.engine.streams.subscribers import Subscribers
 
 __all__ = ["WatcherReports"]
 
-MAX_WAITING = 100
 MAX_WAITING_LIMITED = 1_000
-"""Maximum number of steps that are shown as waiting: on a server without limits, and on one with limits."""
+"""Maximum number of steps that are shown as waiting on a server with limits."""
 
 
 class WatcherReports:
@@ -49,12 +46,7 @@ class WatcherReports:
 
     def waiting_for_run(self) -> None:
         """Show the first steps that wait for a place of the run itself, and were not shown yet."""
-        for step in islice(self._state.queued.values(), MAX_WAITING):
-            step_id = step.id
-            if self._subscribers.waiting_count >= self._max_waiting:
-                return
-            if not (step.ended or step.dropped or self._subscribers.knows_waiting(step_id)):
-                self._subscribers.show_waiting(step_id, self._state.sequence, place_taken(step))
+        show_queued(self._state, self._subscribers, self._max_waiting)
 
     def still_waiting(self, attempt: Attempt) -> None:
         """Show again what an attempt waits for, if it was shown before."""

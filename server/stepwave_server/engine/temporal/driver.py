@@ -216,6 +216,10 @@ class RunDriver:
         """The attempts that wait because as many as allowed are in flight, by step."""
         return self._ready
 
+    def is_interrupted(self, step_id: str) -> bool:
+        """Return whether the attempt of a step is in flight, and was interrupted."""
+        return step_id in self._interrupts
+
     # Inputs.
 
     def _take(self, given: DriverInput) -> None:

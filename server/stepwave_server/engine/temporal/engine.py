@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
+from contextlib import aclosing, asynccontextmanager
 from datetime import timedelta
 from uuid import uuid4
 
@@ -41,6 +41,7 @@ from stepwave_server.engine.errors import (
     RunNotFound,
     StepsRefused,
 )
+from stepwave_server.engine.queries.explainer import explain
 from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
 from stepwave_server.engine.temporal.catalog import Catalog
 from stepwave_server.engine.temporal.catalog_workflow import CatalogWorkflow
@@ -48,8 +49,11 @@ from stepwave_server.engine.temporal.codec import SIGNAL, to_signal
 from stepwave_server.engine.temporal.driver import Request
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.histories import ForeignWorkflow, Histories
+from stepwave_server.engine.temporal.live import LiveRuns
+from stepwave_server.engine.temporal.redis.reader import RedisReader
 from stepwave_server.engine.temporal.run_list import RunList
 from stepwave_server.engine.temporal.starter import MAX_DEFINITION_BYTES, Starter, TemporalOptions
+from stepwave_server.engine.temporal.task_queues import TaskQueues
 from stepwave_server.engine.temporal.workflow import RunHooks, RunWorkflow
 from stepwave_server.journal import Header, Listing, MemoryJournal, Position, Retention
 from stepwave_server.telemetry import ProcessTelemetry, Telemetry
@@ -87,6 +91,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         options: Options of the engine.
         temporal: Options of the engine on Temporal alone.
         telemetry: Traces runs; `None`: no tracing.
+        reader: Reads chunks and logs; `None`: there are none.
     """
 
     name = "temporal"
@@ -100,6 +105,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         options: EngineOptions,
         temporal: TemporalOptions,
         telemetry: Telemetry | ProcessTelemetry | None = None,
+        reader: RedisReader | None = None,
     ) -> None:
         self._cache = MemoryJournal(clock, CACHE)
         self.catalog = Catalog(client, task_queue=temporal.task_queue, own=actions, address=temporal.address)
@@ -120,6 +126,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
             is_deleted=self._histories.is_deleted,
             unavailable=self._histories.unavailable,
         )
+        self._live = LiveRuns(client, TaskQueues(client, temporal.task_queue, clock), clock, reader)
         self._draining = False
         self._telemetry = telemetry
         self._worker: Worker | None = None
@@ -295,13 +302,22 @@ class TemporalEngine(RunChecks[FollowedRun]):
                     raise self._histories.unavailable(error) from error
         self._histories.note_deletion(key, execution)
         self._list.forget(key)
+        await self._live.delete(key, execution)
 
     # Queries.
 
     async def info(self, key: RunKey) -> RunInfo:
         """Return the information of a run."""
-        async with self._histories.using(key):
+        async with self._described(key):
             return await super().info(key)
+
+    @asynccontextmanager
+    async def _described(self, key: RunKey) -> AsyncIterator[FollowedRun | None]:
+        """Read the history of a run, and find out which of its attempts have no host."""
+        async with self._histories.using(key) as run:
+            if run is not None:
+                await self._live.find_unserved(run)
+            yield run
 
     async def result(self, key: RunKey) -> Record:
         """Return the record of a run's `run_finished`."""
@@ -316,7 +332,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
     async def logs(self, key: RunKey, step_id: str, after: int, most: int) -> LogPage:
         """Return at most `most` messages that actions of a run have logged, after a number."""
         async with self._histories.using(key):
-            return await super().logs(key, step_id, after, most)
+            return await self._live.logs(key, self._histories.execution_of(key), step_id, after, most)
 
     async def added_steps(self, key: RunKey) -> Sequence[workflow_pb2.Step]:
         """Return the steps that were added to a run that has ended, in their order."""
@@ -332,7 +348,11 @@ class TemporalEngine(RunChecks[FollowedRun]):
         self, key: RunKey, after: int, kinds: Collection[Kind], first: bytes = b""
     ) -> AsyncGenerator[Batch, None]:
         """Stream a run's events after a sequence number; see `RunQueries.watch`."""
-        async with self._histories.using(key), aclosing(super().watch(key, after, kinds, first)) as batches:
+        async with (
+            self._histories.using(key) as run,
+            self._live.watching(run),
+            aclosing(super().watch(key, after, kinds, first)) as batches,
+        ):
             async for batch in batches:
                 yield batch
 
@@ -343,7 +363,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
 
     async def explain(self, key: RunKey) -> Explanation:
         """Return what a run waits for."""
-        async with self._histories.using(key):
+        async with self._described(key):
             return await super().explain(key)
 
     async def export(self, key: RunKey) -> AsyncGenerator[bytes, None]:
@@ -357,7 +377,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         return await self._list.page(listing, before, most)
 
     def _explain(self, run: FollowedRun) -> Explanation:
-        return Explanation(run.info(), self._clock(), (), 0)
+        return explain(run, self._clock())
 
     def waiting(self, key: RunKey) -> Sequence[Waiting]:
         """Return why ready steps of a run have not started, the most frequent reason first."""
@@ -385,3 +405,4 @@ class TemporalEngine(RunChecks[FollowedRun]):
             task.cancel()
         await asyncio.gather(*self._tasks, *self._watching, return_exceptions=True)
         await self._histories.close()
+        await self._live.close()

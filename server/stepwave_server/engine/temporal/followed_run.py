@@ -3,22 +3,26 @@
 import asyncio
 from array import array
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from temporalio.api.history.v1 import HistoryEvent
 
-from stepwave_server.core.explanation import Waiting
+from stepwave_server.core.explanation import AttemptExplanation, Waiting
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.inputs import input_of
 from stepwave_server.core.messages import Event, RunFinished, StepFinished, StepRetrying, StepStarted
 from stepwave_server.core.model import WAIT_ACTION, Payload
 from stepwave_server.core.state import RunState, StepState
-from stepwave_server.engine.admission.base import EXTERNAL
+from stepwave_server.engine.admission.base import EXTERNAL, Obstacle
+from stepwave_server.engine.admission.controller import MAX_GROUPS
 from stepwave_server.engine.errors import RunBroken
 from stepwave_server.engine.runs.commit_watermark import CommitWatermark
 from stepwave_server.engine.runs.forced_end import forced_end
+from stepwave_server.engine.runs.waits import BEING_INTERRUPTED, MAX_MISSING, grouped, waits_of
 from stepwave_server.engine.streams.subscribers import Subscribers
 from stepwave_server.engine.temporal.driver import RunDriver
 from stepwave_server.engine.temporal.history import Batch, HistoryReader
+from stepwave_server.engine.temporal.hosted_reports import HostedReports
 from stepwave_server.engine.temporal.visibility import run_info
 from stepwave_server.engine.temporal.workflow import driver_of
 from stepwave_server.journal import Ended, Header, MemoryJournal
@@ -32,11 +36,14 @@ class FollowedRun:
 
     Attributes:
         key: Its key.
+        execution: Temporal's id of its workflow's execution.
         header: Its definition.
         state: Its state.
         driver: Derives its events.
         watermark: The number of its newest event.
         subscribers: Its subscribers.
+        reports: Shows watchers what its attempts show.
+        chunk_position: Where to read its chunks from; empty: from the first.
         paused: Whether its server does not continue it: never.
         broken: Why this server cannot show it; `None`: it can.
         users: The calls and streams that need it now.
@@ -44,19 +51,24 @@ class FollowedRun:
 
     Args:
         reader: Reads its history, and has read its start.
+        execution: Temporal's id of its workflow's execution.
         journal: Keeps its events while this server shows it.
         clock: Returns the time in nanoseconds since the epoch.
     """
 
-    def __init__(self, reader: HistoryReader, journal: MemoryJournal, clock: Callable[[], int]) -> None:
+    def __init__(self, reader: HistoryReader, execution: str, journal: MemoryJournal, clock: Callable[[], int]) -> None:
         assert reader.start is not None, "the start is the first event of a history"
         header = reader.start.header
         self.key: RunKey = header.key
+        self.execution = execution
         self.header: Header = header
         self.driver: RunDriver = driver_of(reader.start)
         self.state: RunState = self.driver.state
         self.watermark = CommitWatermark(0)
         self.subscribers = Subscribers(header.key.run_id, clock)
+        run_id, state, driver = header.key.run_id, self.state, self.driver
+        self.reports = HostedReports(run_id, state, driver, self.watermark, self.subscribers)
+        self.chunk_position = b""
         self.paused = False
         self.broken: RunBroken | None = None
         self.users = 0
@@ -101,8 +113,11 @@ class FollowedRun:
         for event in events:
             if isinstance(event, StepStarted) and event.action == WAIT_ACTION:
                 self.subscribers.show_waiting(event.step_id, self.state.sequence, EXTERNAL)
-            elif isinstance(event, StepFinished | StepRetrying):
+            elif isinstance(
+                event, StepFinished | StepRetrying | StepStarted
+            ):  # a new attempt voids the old one's chunks
                 self.subscribers.forget(event.step_id)
+        self.reports.committed()
         self.subscribers.wake()
 
     def _append(self, records: Sequence[Record], ended: Ended | None) -> None:
@@ -183,7 +198,8 @@ class FollowedRun:
 
     def info(self) -> RunInfo:
         """Return its information."""
-        return run_info(self.header, self.state)
+        missing = self.reports.missing[:MAX_MISSING]
+        return replace(run_info(self.header, self.state), missing=missing)
 
     def input_of(self, step: StepState) -> Payload:
         """Return the input of a step's next attempt, or of the one that waits to be completed.
@@ -194,5 +210,29 @@ class FollowedRun:
         return input_of(self.state, step, self.driver.evaluator)
 
     def waiting(self) -> list[Waiting]:
-        """Return why ready steps have not started, grouped by that."""
-        return []
+        """Return why ready steps have not started, and what started attempts wait for, grouped by that."""
+        groups = waits_of(self.state)
+        for step_id in [*self.driver.queued, *self.driver.in_flight]:
+            if (obstacle := self.obstacle(step_id)) is not None:
+                groups.setdefault(obstacle, []).append(step_id)
+        return sorted(grouped(groups), key=lambda group: -group.step_count)[:MAX_GROUPS]
+
+    def obstacle(self, step_id: str) -> Obstacle | None:
+        """Return what a step waits for before a host runs it; `None`: for nothing that this server knows."""
+        return self.reports.obstacle(step_id)
+
+    def waiting_since(self, step_id: str) -> int | None:
+        """Return when a step that was attempted before began to wait: unknown."""
+        return None
+
+    def explain_attempt(self, step_id: str) -> AttemptExplanation | None:
+        """Explain the attempt of a step; `None`: Temporal did not know it yet."""
+        found = self.reports.pending_of(step_id)
+        if found is None:
+            return None
+        if found.start_time is None:
+            obstacle = self.reports.obstacle(step_id)
+            assert obstacle is not None, "no host has it"
+            return AttemptExplanation(since=found.scheduled_time, cause=obstacle.cause, message=obstacle.message)
+        message = BEING_INTERRUPTED if self.driver.is_interrupted(step_id) else f"on the host {found.host}"
+        return AttemptExplanation(since=found.start_time, message=message)

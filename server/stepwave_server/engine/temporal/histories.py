@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import NamedTuple
 
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.history.v1 import HistoryEvent
@@ -17,6 +18,7 @@ from stepwave_server.engine.errors import JournalUnavailable, RunBroken, RunNotF
 from stepwave_server.engine.temporal.codec import WORKFLOW_TYPE
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.history import HistoryReader
+from stepwave_server.engine.temporal.pending import PendingAttempt, pending_attempts
 from stepwave_server.engine.temporal.workflow import UnsupportedVersion
 from stepwave_server.journal import MemoryJournal
 
@@ -50,6 +52,14 @@ class ForeignWorkflow(RunNotFound):
     def __init__(self, key: RunKey, workflow_type: str) -> None:
         super().__init__(key)
         self.args = (f'the Temporal workflow "{key.run_id}" is no Stepwave run: its type is "{workflow_type}"',)
+
+
+class _Position(NamedTuple):
+    """Where a run is: Temporal's id of the execution, the last event of its history, and its attempts, by step."""
+
+    execution: str
+    last_event: int
+    pending: Mapping[str, PendingAttempt]
 
 
 class _Hints:
@@ -128,7 +138,7 @@ class Histories:
             RunBroken: This server cannot show it.
             JournalUnavailable: Temporal does not answer.
         """
-        execution, length = await self._position(key)
+        execution, length, pending = await self._position(key)
         if self._executions.get(key) not in (None, execution):
             self.drop(key)
         if self._cache.has_ended(key):
@@ -142,6 +152,7 @@ class Histories:
             await run.reach(length)
             if run.broken is not None:
                 raise run.broken
+            run.reports.pending = pending
             yield None if run.closed else run
         finally:
             run.users -= 1
@@ -158,13 +169,14 @@ class Histories:
         self._executions[key] = execution
         self._started.add(key)
 
-    async def _position(self, key: RunKey) -> tuple[str, int]:
-        """Return the Temporal run id of a run, and the id of the last event of its history."""
+    async def _position(self, key: RunKey) -> "_Position":
+        """Return where a run is now."""
         if key in self._started:
             self._started.discard(key)
-            return self._executions[key], 1
+            return _Position(self._executions[key], 1, {})
         description = await self._describe(key)
-        return description.run_id, description.history_length
+        pending = pending_attempts(description.raw_description)
+        return _Position(description.run_id, description.history_length, pending)
 
     async def _describe(self, key: RunKey) -> WorkflowExecutionDescription:
         try:
@@ -215,7 +227,7 @@ class Histories:
             async for event in self._history(key, execution, reader):
                 if run is None:
                     reader.add(event)
-                    run = FollowedRun(reader, self._cache, self._clock)
+                    run = FollowedRun(reader, execution, self._cache, self._clock)
                     self.runs[key] = run
                     loading.set_result(run)
                 else:

@@ -48,7 +48,7 @@ from stepwave_server.engine.temporal.codec import (
     task_queue_of,
 )
 from stepwave_server.engine.temporal.driver import AttemptStopped
-from stepwave_server.engine.temporal.transients import NO_TRANSIENTS, TransientSink
+from stepwave_server.engine.temporal.transients import NO_TRANSIENTS, RunStreams, Source, TransientSink
 from stepwave_server.telemetry.parent import PROPAGATOR
 from stepwave_server.wire.events.encode import LogEntry
 from stepwave_server.wire.workflows.workflow import fill_workflow
@@ -184,6 +184,7 @@ class Host:
             await asyncio.gather(self._announcer, return_exceptions=True)
         await asyncio.gather(*(worker.shutdown() for worker in self._workers.values()), return_exceptions=True)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._services.sink.close()
 
     def interrupt(self) -> None:
         """Interrupt all attempts now. They count as lost, so that another host runs them again."""
@@ -221,8 +222,10 @@ class _HostedAttempt:
         self._step = step
         self._info = activity.info()
         self.key = RunKey(step["namespace"], step["run_id"])
-        self.log = _Log(self.key, services.sink)
-        self.reports = _Reports(self.key, services.sink)
+        assert self._info.workflow_run_id is not None, "the activities are those of workflows"
+        streams = RunStreams(self.key, self._info.workflow_run_id)
+        self.log = _Log(streams, services.sink)
+        self.reports = _Reports(streams, services.sink)
         self.nested = services.nested
         self._timed_out = False
         self._leaving = False
@@ -289,8 +292,16 @@ class _HostedAttempt:
     async def _beat(self) -> None:
         """Tell Temporal that the attempt runs, and its progress. Temporal answers whether it is to be cancelled."""
         most = (self._info.heartbeat_timeout or timedelta(seconds=2 * MIN_HEARTBEAT)).total_seconds() / 2
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
-            await asyncio.sleep(min(most, max(MIN_HEARTBEAT, self._host.in_flight / HEARTBEATS_PER_SECOND)))
+            pause = min(most, max(MIN_HEARTBEAT, self._host.in_flight / HEARTBEATS_PER_SECOND))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self.reports.changed.wait()
+            await asyncio.sleep(max(0, due - loop.time()))
+            due = loop.time() + pause
+            self.reports.changed.clear()
             with suppress(RuntimeError):  # the activity has ended
                 activity.heartbeat(*self.reports.last)
 
@@ -335,20 +346,23 @@ class _Reports:
 
     Attributes:
         last: Its last progress: the fraction and the message; empty: it showed none.
+        changed: Whether it showed progress since the last heartbeat.
     """
 
-    def __init__(self, key: RunKey, sink: TransientSink) -> None:
-        self._key = key
+    def __init__(self, run: RunStreams, sink: TransientSink) -> None:
+        self._run = run
         self._sink = sink
         self.last: tuple[float | None, str] | tuple[()] = ()
+        self.changed = asyncio.Event()
 
     def chunk(self, attempt: Attempt, index: int, chunk: Payload) -> None:
         """Show a chunk."""
-        self._sink.chunk(self._key, attempt.step_id, attempt.number, index, chunk)
+        self._sink.chunk(Source(self._run, attempt.step_id, attempt.number), index, chunk)
 
     def progress(self, attempt: Attempt, fraction: float | None, message: str) -> None:
         """Show the progress of the attempt, with its next heartbeat."""
         self.last = (fraction, message)
+        self.changed.set()
 
     def log(self, data: bytes) -> None:
         """Do nothing: the log has shown it."""
@@ -363,11 +377,11 @@ class _Reports:
 class _Log:
     """What an attempt logs."""
 
-    def __init__(self, key: RunKey, sink: TransientSink) -> None:
-        self._key = key
+    def __init__(self, run: RunStreams, sink: TransientSink) -> None:
+        self._run = run
         self._sink = sink
 
     def add(self, step_id: str, attempt: int, entry: LogEntry) -> bytes | None:
         """Give a log message to the servers, which show it."""
-        self._sink.log(self._key, step_id, attempt, entry)
+        self._sink.log(Source(self._run, step_id, attempt), entry)
         return None

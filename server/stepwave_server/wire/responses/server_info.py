@@ -1,5 +1,7 @@
 """Information about the server, its limits and its actions, as messages."""
 
+from collections.abc import Iterable
+
 from stepwave.v1 import event_pb2, orchestrator_pb2
 from stepwave_server.core.explanation import Waiting
 from stepwave_server.core.info import LimitInfo
@@ -21,7 +23,7 @@ CAPABILITIES = (
     "reruns",
     "workflows",
 )
-"""The parts of the contract that this server serves, of those that a server may lack."""
+"""The parts of the contract that a server can serve, of those that a server may lack."""
 
 
 def to_action(
@@ -91,11 +93,17 @@ def to_limits(
 
 
 def to_server_info(
-    *, version: str, engine: str, journal: str, limits: orchestrator_pb2.ServerLimits, start_time: int
+    *,
+    version: str,
+    engine: str,
+    journal: str,
+    limits: orchestrator_pb2.ServerLimits,
+    start_time: int,
+    capabilities: Iterable[str] = CAPABILITIES,
 ) -> orchestrator_pb2.ServerInfo:
     """Return information about the server as a message. `start_time` is in nanoseconds since the epoch."""
     info = orchestrator_pb2.ServerInfo(
-        version=version, engine=engine, journal=journal, limits=limits, capabilities=CAPABILITIES
+        version=version, engine=engine, journal=journal, limits=limits, capabilities=capabilities
     )
     fill_time(info.start_time, start_time)
     return info

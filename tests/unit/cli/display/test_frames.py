@@ -185,6 +185,16 @@ def test_a_running_step_does_not_wait_whatever_a_late_event_reports() -> None:
     assert "waiting" not in draw(Script(("search",)).started("search").waiting("search"))[-1]
 
 
+def test_a_started_step_whose_action_no_host_has_is_shown_waiting_until_it_shows_progress() -> None:
+    script = Script(("search",)).started("search").waiting("search", cause=WaitCause.ACTION_MISSING)
+    lines = draw(script)
+    assert lines[1].endswith("0/1 step  1 waiting")
+    assert any(line.endswith("waits for a server with the action tools.search") for line in lines)
+    lines = draw(script.progress("search", None, ""))
+    assert lines[1].endswith("0/1 step  1 running")
+    assert not any("waits" in line for line in lines)
+
+
 def test_waiting_steps_are_shown_while_more_steps_run_than_fit() -> None:
     steps = tuple(f"s{index}" for index in range(500))
     script = Script(steps).started(*steps[:100]).retrying("s0", failure("too busy"), pause=12)

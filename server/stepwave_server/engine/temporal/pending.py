@@ -1,0 +1,84 @@
+"""The attempts of a run that Temporal has, and no outcome of: which hosts run them, since when, and their progress."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from temporalio.api.common.v1 import Payloads
+from temporalio.api.enums.v1 import PendingActivityState
+from temporalio.api.workflow.v1 import PendingActivityInfo
+from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
+from temporalio.converter import PayloadConverter
+
+from stepwave_server.engine.temporal.codec import attempt_of_activity
+
+__all__ = ["PendingAttempt", "Progress", "pending_attempts"]
+
+MAX_MESSAGE = 2_048
+"""Maximum length of a progress message in characters."""
+
+
+class Progress(NamedTuple):
+    """The progress of an attempt: the part that is done, from 0 to 1 (`None`: unknown), and a message."""
+
+    fraction: float | None
+    message: str
+
+
+class PendingAttempt(NamedTuple):
+    """An attempt that Temporal has.
+
+    Attributes:
+        step_id: The step.
+        attempt: The number of the attempt.
+        action: The name of its action.
+        scheduled_time: When Temporal got it, in nanoseconds since the epoch.
+        start_time: When a host began to run it; `None`: no host has it yet.
+        host: The identity of this host; empty: no host has it yet.
+        progress: Its newest progress; `None`: it showed none.
+    """
+
+    step_id: str
+    attempt: int
+    action: str
+    scheduled_time: int
+    start_time: int | None
+    host: str
+    progress: Progress | None
+
+
+def pending_attempts(description: DescribeWorkflowExecutionResponse) -> Mapping[str, PendingAttempt]:
+    """Return the attempts that Temporal has of a run, by step."""
+    return {found.step_id: found for found in map(_attempt, description.pending_activities)}
+
+
+def _attempt(activity: PendingActivityInfo) -> PendingAttempt:
+    step_id, attempt = attempt_of_activity(activity.activity_id)
+    started = activity.state not in (
+        PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED,
+        PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
+    )
+    return PendingAttempt(
+        step_id=step_id,
+        attempt=attempt,
+        action=activity.activity_type.name,
+        scheduled_time=activity.scheduled_time.ToNanoseconds(),
+        start_time=activity.last_started_time.ToNanoseconds() if started else None,
+        host=activity.last_worker_identity if started else "",
+        progress=_progress(activity.heartbeat_details) if activity.HasField("heartbeat_details") else None,
+    )
+
+
+def _progress(details: Payloads) -> Progress | None:
+    """Return the progress in a heartbeat: a fraction and a message. Other details, of other programs, are none."""
+    try:
+        values = PayloadConverter.default.from_payloads(details.payloads)
+    except Exception:  # the converter raises anything for what it does not know
+        return None
+    fraction, message = (*values, None, None)[:2]
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float | None):
+        return None
+    if not isinstance(message, str | None) or (fraction is None and message is None):
+        return None
+    if fraction is not None and not 0 <= fraction <= 1:
+        return None
+    return Progress(None if fraction is None else float(fraction), (message or "")[:MAX_MESSAGE])
