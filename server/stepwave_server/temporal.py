@@ -46,6 +46,9 @@ RETRY_SECONDS = 0.5
 LOST_CONNECTION = ("gRPC call", "Network error while polling", "Error while polling")
 """How messages of Temporal's client begin when its requests fail."""
 
+LARGE_PAYLOAD = "TMPRL1103"
+"""What messages of Temporal's client name that warn of payloads of half of the allowed size."""
+
 
 class TemporalUnavailable(Exception):
     """Raised when Temporal does not answer at the start. The message names its address."""
@@ -185,7 +188,7 @@ def prepare_process() -> None:
     logging.getLogger("temporalio").setLevel(logging.WARNING)
     logging.getLogger("temporalio.activity").addFilter(_is_no_failure_of_an_action)
     core = logging.getLogger("temporalio.core")
-    core.addFilter(_is_no_lost_connection)
+    core.addFilter(_is_of_substance)
     forwarding = LogForwardingConfig(core, append_target_to_name=False, prepend_target_on_message=False)
     levels = TelemetryFilter(core_level="WARN", other_level="ERROR")
     logs = LoggingConfig(filter=levels, forwarding=forwarding)
@@ -196,5 +199,5 @@ def _is_no_failure_of_an_action(record: logging.LogRecord) -> bool:
     return getattr(record, "__temporal_error_identifier", None) != "ActivityFailure"
 
 
-def _is_no_lost_connection(record: logging.LogRecord) -> bool:
-    return not any(text in record.getMessage() for text in LOST_CONNECTION)
+def _is_of_substance(record: logging.LogRecord) -> bool:
+    return not any(text in record.getMessage() for text in (*LOST_CONNECTION, LARGE_PAYLOAD))

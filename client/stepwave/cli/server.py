@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "JOURNAL_FORMS",
     "JOURNAL_HELP",
+    "ChunksOption",
     "LogLevel",
     "TemporalAddressOption",
     "TemporalNamespaceOption",
@@ -57,6 +58,7 @@ _TEMPORAL_ONLY = (
     "temporal_wait",
     "temporal_heartbeat_timeout",
     "slots",
+    "chunks",
 )
 _LOG_IDS = ("run_id", "step_id", "attempt")
 
@@ -79,6 +81,10 @@ TemporalNamespaceOption: TypeAlias = Annotated[
 TemporalTaskQueueOption: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The task queue of runs, and the prefix of those of actions. Default: stepwave."),
+]
+ChunksOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="redis://HOST:PORT", help="Where chunks and logs go from hosts to servers, with Temporal."),
 ]
 TemporalWaitOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="DURATION", help="How long to wait for Temporal at the start. Default: 0s.")

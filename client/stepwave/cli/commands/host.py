@@ -11,6 +11,7 @@ from stepwave.cli.options import choice_metavar, choice_parser, parse_seconds
 from stepwave.cli.process.shutdown import end_before_finalization, run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.server import (
+    ChunksOption,
     LogLevel,
     TemporalAddressOption,
     TemporalNamespaceOption,
@@ -38,6 +39,7 @@ def host(
     temporal_namespace: TemporalNamespaceOption = None,
     temporal_task_queue: TemporalTaskQueueOption = None,
     temporal_wait: TemporalWaitOption = None,
+    chunks: ChunksOption = None,
     slots: Annotated[
         int | None, typer.Option(help="The largest number of attempts of one action at once, here. Default: 1000.")
     ] = None,
@@ -92,6 +94,7 @@ def host(
         "temporal_namespace": temporal_namespace,
         "temporal_task_queue": temporal_task_queue,
         "temporal_wait": parse_seconds("--temporal-wait", temporal_wait),
+        "chunks": chunks,
         "slots": slots,
         "limits": limits,
         "drain_timeout": parse_seconds("--drain-timeout", drain_timeout),

@@ -21,6 +21,7 @@ from stepwave.cli.process.watched_files import WatchedFiles
 from stepwave.cli.server import (
     JOURNAL_FORMS,
     JOURNAL_HELP,
+    ChunksOption,
     LogLevel,
     TemporalAddressOption,
     TemporalNamespaceOption,
@@ -105,6 +106,7 @@ def serve(
     temporal_namespace: TemporalNamespaceOption = None,
     temporal_task_queue: TemporalTaskQueueOption = None,
     temporal_wait: TemporalWaitOption = None,
+    chunks: ChunksOption = None,
     slots: Annotated[
         int | None,
         typer.Option(help="With Temporal, the largest number of attempts of one action at once, here. Default: 1000."),
@@ -205,6 +207,7 @@ def serve(
         "temporal_namespace": temporal_namespace,
         "temporal_task_queue": temporal_task_queue,
         "temporal_wait": parse_seconds("--temporal-wait", temporal_wait),
+        "chunks": chunks,
         "slots": slots,
         "drain_timeout": _choose_drain(parse_seconds("--drain-timeout", drain_timeout), reload=reload),
         "step_timeout": parse_seconds("--step-timeout", step_timeout),
