@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
@@ -48,6 +49,8 @@ async def serve(
             "engine": "temporal",
             "temporal_address": temporal.address,
             "temporal_namespace": await temporal.new_namespace(),
+            "temporal_task_queue": f"test-{uuid4().hex}",
+            "chunks": request.getfixturevalue("redis_server").address,
             "temporal_heartbeat_timeout": 2,
             "drain_timeout": 0,
         }
