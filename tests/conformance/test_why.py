@@ -35,6 +35,23 @@ async def test_a_running_step_names_its_host_and_since_when_it_runs(temporal_ser
         assert (await other.explain(run_id)).steps == ()
 
 
+async def test_a_running_action_is_found_at_its_line_from_any_server(temporal_server: TemporalServer) -> None:
+    may_end = asyncio.Event()
+
+    @action("act")
+    async def act() -> None:
+        await may_end.wait()  # here
+
+    async with asyncio.timeout(SECONDS), Replicas(temporal_server) as replicas:
+        client, other = await replicas.client(act), await replicas.client()
+        run_id = (await client.start(one_step())).run_id
+        where = (await explained(other, run_id, "s", lambda step: step.where is not None)).where
+        assert where is not None
+        assert (where.file, where.text) == (__file__, "await may_end.wait()  # here")
+        may_end.set()
+        await client.wait(run_id)
+
+
 async def test_a_step_that_no_host_can_run_waits_for_its_action(temporal_server: TemporalServer) -> None:
     script = Script()
     async with asyncio.timeout(SECONDS), Replicas(temporal_server) as replicas:

@@ -61,8 +61,11 @@ def explain(run: ExplainedRun, now: int) -> Explanation:
 
 
 def with_texts(explanation: Explanation) -> Explanation:
-    """Return an explanation with the text of its code lines, read from files."""
-    steps = (step if step.where is None else replace(step, where=with_text(step.where)) for step in explanation.steps)
+    """Return an explanation with the text of its code lines. It is read from files, unless a host has sent it."""
+    steps = (
+        step if step.where is None or step.where.text else replace(step, where=with_text(step.where))
+        for step in explanation.steps
+    )
     return replace(explanation, steps=tuple(steps))
 
 

@@ -235,4 +235,4 @@ class FollowedRun:
             assert obstacle is not None, "no host has it"
             return AttemptExplanation(since=found.scheduled_time, cause=obstacle.cause, message=obstacle.message)
         message = BEING_INTERRUPTED if self.driver.is_interrupted(step_id) else f"on the host {found.host}"
-        return AttemptExplanation(since=found.start_time, message=message)
+        return AttemptExplanation(since=found.start_time, message=message, where=found.where)

@@ -22,6 +22,7 @@ from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
 from stepwave.v1 import workflow_pb2
 from stepwave_server.actions import Action
+from stepwave_server.actions.code_location import current_line, with_text
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.messages import (
     AttemptExpanded,
@@ -303,7 +304,16 @@ class _HostedAttempt:
             due = loop.time() + pause
             self.reports.changed.clear()
             with suppress(RuntimeError):  # the activity has ended
-                activity.heartbeat(*self.reports.last)
+                activity.heartbeat(*self.reports.last, self._line())
+
+    def _line(self) -> list[str | int] | None:
+        """Return the line of code that the action is at, for explanations; `None`: it is not to be shown."""
+        task = self._attempt.task
+        line = current_line(task) if task is not None and self._services.options.tracebacks else None
+        if line is None:
+            return None
+        line = with_text(line)  # not on a thread: actions may occupy all, and the heartbeat must not wait for them
+        return [line.function, line.file, line.line, line.text]
 
     # Reports of the attempt.
 
@@ -345,14 +355,14 @@ class _Reports:
     """What an attempt shows to watchers.
 
     Attributes:
-        last: Its last progress: the fraction and the message; empty: it showed none.
+        last: Its last progress: the fraction and the message; both `None`: it showed none.
         changed: Whether it showed progress since the last heartbeat.
     """
 
     def __init__(self, run: RunStreams, sink: TransientSink) -> None:
         self._run = run
         self._sink = sink
-        self.last: tuple[float | None, str] | tuple[()] = ()
+        self.last: tuple[float | None, str | None] = (None, None)
         self.changed = asyncio.Event()
 
     def chunk(self, attempt: Attempt, index: int, chunk: Payload) -> None:

@@ -1,6 +1,6 @@
 """The attempts of a run that Temporal has, and no outcome of: which hosts run them, since when, and their progress."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from temporalio.api.common.v1 import Payloads
@@ -9,6 +9,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.converter import PayloadConverter
 
+from stepwave_server.core.explanation import CodeLine
 from stepwave_server.engine.temporal.codec import attempt_of_activity
 
 __all__ = ["PendingAttempt", "Progress", "pending_attempts"]
@@ -35,6 +36,7 @@ class PendingAttempt(NamedTuple):
         start_time: When a host began to run it; `None`: no host has it yet.
         host: The identity of this host; empty: no host has it yet.
         progress: Its newest progress; `None`: it showed none.
+        where: The line of code that it was at; `None`: unknown, or not to be shown.
     """
 
     step_id: str
@@ -44,6 +46,7 @@ class PendingAttempt(NamedTuple):
     start_time: int | None
     host: str
     progress: Progress | None
+    where: CodeLine | None = None
 
 
 def pending_attempts(description: DescribeWorkflowExecutionResponse) -> Mapping[str, PendingAttempt]:
@@ -57,6 +60,7 @@ def _attempt(activity: PendingActivityInfo) -> PendingAttempt:
         PendingActivityState.PENDING_ACTIVITY_STATE_SCHEDULED,
         PendingActivityState.PENDING_ACTIVITY_STATE_PAUSED,
     )
+    details = _details(activity.heartbeat_details)
     return PendingAttempt(
         step_id=step_id,
         attempt=attempt,
@@ -64,17 +68,23 @@ def _attempt(activity: PendingActivityInfo) -> PendingAttempt:
         scheduled_time=activity.scheduled_time.ToNanoseconds(),
         start_time=activity.last_started_time.ToNanoseconds() if started else None,
         host=activity.last_worker_identity if started else "",
-        progress=_progress(activity.heartbeat_details) if activity.HasField("heartbeat_details") else None,
+        progress=_progress(details),
+        where=_line(details),
     )
 
 
-def _progress(details: Payloads) -> Progress | None:
-    """Return the progress in a heartbeat: a fraction and a message. Other details, of other programs, are none."""
+def _details(heartbeat: Payloads) -> list[object]:
+    """Return what a heartbeat carries: a fraction, a message and a line of code. Other programs may send anything."""
     try:
-        values = PayloadConverter.default.from_payloads(details.payloads)
+        values = PayloadConverter.default.from_payloads(heartbeat.payloads)
     except Exception:  # the converter raises anything for what it does not know
-        return None
-    fraction, message = (*values, None, None)[:2]
+        values = []
+    return [*values, None, None, None][:3]
+
+
+def _progress(details: Sequence[object]) -> Progress | None:
+    """Return the progress in the details of a heartbeat."""
+    fraction, message = details[:2]
     if isinstance(fraction, bool) or not isinstance(fraction, int | float | None):
         return None
     if not isinstance(message, str | None) or (fraction is None and message is None):
@@ -82,3 +92,11 @@ def _progress(details: Payloads) -> Progress | None:
     if fraction is not None and not 0 <= fraction <= 1:
         return None
     return Progress(None if fraction is None else float(fraction), (message or "")[:MAX_MESSAGE])
+
+
+def _line(details: Sequence[object]) -> CodeLine | None:
+    """Return the line of code in the details of a heartbeat."""
+    match details[2]:
+        case [str(function), str(file), int(line), str(text)] if line >= 0:
+            return CodeLine(function, file, line, text)
+    return None

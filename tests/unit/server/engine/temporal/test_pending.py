@@ -8,6 +8,7 @@ from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.converter import PayloadConverter
 
+from stepwave_server.core.explanation import CodeLine
 from stepwave_server.engine.temporal.pending import PendingAttempt, Progress, pending_attempts
 from stepwave_server.engine.temporal.task_queues import POLL_NANOS, is_served
 
@@ -60,6 +61,24 @@ def test_progress_is_a_fraction_and_a_message(details: list[object], progress: P
     activity = _activity(state=PendingActivityState.PENDING_ACTIVITY_STATE_STARTED)
     activity.heartbeat_details.CopyFrom(Payloads(payloads=PayloadConverter.default.to_payloads(details)))
     assert _one(activity).progress == progress
+
+
+@pytest.mark.parametrize(
+    ("sent", "line"),
+    [
+        (["act", "/a.py", 7, "await it"], CodeLine("act", "/a.py", 7, "await it")),
+        (["act", "/a.py", -7, ""], None),
+        (["act", "/a.py"], None),
+        ("act", None),
+        (None, None),
+    ],
+    ids=str,
+)
+def test_a_heartbeat_carries_the_line_of_code_of_the_action(sent: object, line: CodeLine | None) -> None:
+    activity = _activity(state=PendingActivityState.PENDING_ACTIVITY_STATE_STARTED)
+    details = PayloadConverter.default.to_payloads([None, None, sent])
+    activity.heartbeat_details.CopyFrom(Payloads(payloads=details))
+    assert (_one(activity).where, _one(activity).progress) == (line, None)
 
 
 def test_heartbeats_that_cannot_be_read_are_no_progress() -> None:
