@@ -17,7 +17,6 @@ from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.actions import Registry
 from stepwave_server.actions.logs import capture_logs
 from stepwave_server.config import Settings
-from stepwave_server.core.model import SECOND
 from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import Engine, EngineOptions, Recover
 from stepwave_server.engine.local import LocalEngine
@@ -110,7 +109,7 @@ class Server:
         """
         options = replace(self.settings.engine_options(), limits=self._limits)
         try:
-            preparer = self._assemble(await self._open_engine(options), options)
+            preparer = self._assemble(await self._open_engine(options))
         except BaseException:
             await self._close_storage()
             raise
@@ -154,12 +153,12 @@ class Server:
         self._host = temporal.open_host(client, self.settings, engine, self._named_workflow, rates)
         return engine
 
-    def _assemble(self, engine: Engine, options: EngineOptions) -> Preparer:
+    def _assemble(self, engine: Engine) -> Preparer:
         """Create the parts of the server without starting them."""
         settings = self.settings
         self.engine = engine
         self._attachments = Attachments(self.engine.cancel)
-        preparer = Preparer(engine=self.engine, workflows=self._workflows, options=options)
+        preparer = Preparer(engine=self.engine, workflows=self._workflows, options=engine.options)
         orchestrator = Orchestrator(
             engine=self.engine,
             preparer=preparer,
@@ -260,16 +259,16 @@ class Server:
             await self._journal.close()
 
     def _info(self) -> orchestrator_pb2.ServerInfo:
-        settings = self.settings
+        settings, options = self.settings, self.engine.options
         limits = to_limits(
-            max_steps=settings.max_steps,
-            max_edges=settings.max_edges,
-            max_payload_bytes=settings.max_payload_bytes,
+            max_steps=options.run.limits.max_steps,
+            max_edges=options.run.limits.max_edges,
+            max_payload_bytes=options.max_payload_bytes,
             max_message_bytes=settings.max_message_bytes,
-            max_runs=settings.max_runs,
-            max_attempts_in_flight=settings.max_attempts,
-            step_timeout=round(settings.step_timeout * SECOND),
-            idle_timeout=round(settings.idle_timeout * SECOND),
+            max_runs=options.max_runs,
+            max_attempts_in_flight=options.max_attempts_in_flight,
+            step_timeout=options.run.step_timeout,
+            idle_timeout=options.idle_timeout,
         )
         return to_server_info(
             version=version("stepwave"),

@@ -1,8 +1,10 @@
 """Which actions a cluster of servers and hosts has, and what each server knows of them."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from temporalio import activity
 from temporalio.client import Client
 from temporalio.worker import Worker
 
+import stepwave_server.engine.temporal.catalog_workflow as catalog_workflow
 from conformance.clusters import settings_for
 from conformance.waiting import until
 from stepwave import AsyncClient, Context, InvalidWorkflow, StepwaveError, Workflow, action
@@ -141,3 +144,62 @@ async def test_the_catalog_is_no_run(settings: Settings) -> None:
     async with cluster(settings, sum_ints) as client:
         with pytest.raises(StepwaveError, match="malformed run id"):
             await client.get(catalog_id(settings.temporal_task_queue))
+
+
+async def test_a_nested_workflow_is_checked_against_all_hosts(settings: Settings) -> None:
+    given = json.dumps({"a": 2, "b": 3})
+    nested: dict[str, object] = {
+        "name": "sums",
+        "steps": [{"id": "sum", "action": "sum.ints", "input": {"json": given}}],
+    }
+    flow = Workflow("nests")
+    flow.step("sub", "core.workflow", {"workflow": nested})  # type: ignore[dict-item]  # it is JSON
+    async with cluster(settings, sum_ints) as client:
+        assert (await client.run(flow)).outputs == {"sub": {"sum": 5}}
+
+
+async def test_a_named_workflow_may_have_actions_whose_hosts_start_later(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "greets.yaml").write_text("name: greets\nsteps: [{id: only, action: say.hello, input: {name: you}}]\n")
+    async with (
+        Server(settings.model_copy(update={"workflows": tmp_path})) as server,
+        AsyncClient(server.address) as client,
+    ):
+        with pytest.raises(InvalidWorkflow, match="unknown action"):
+            await client.start("greets")
+        async with Server(settings, actions=[say_hello]):
+            await until(partial(knows, client, "say.hello"))
+            assert (await client.run("greets")).outputs == {"only": "hello you"}
+
+
+async def test_the_catalog_survives_a_new_history(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(catalog_workflow, "MAX_SIGNALS", 2)
+    temporal = await Client.connect(settings.temporal_address)
+    handle = temporal.get_workflow_handle(catalog_id(settings.temporal_task_queue))
+    async with cluster(settings, sum_ints) as client:
+        first = (await handle.describe()).run_id
+        async with Server(settings, actions=[say_hello]):
+            await until(partial(knows, client, "say.hello"))
+
+            async def is_new() -> bool:
+                return (await handle.describe()).run_id != first
+
+            await until(is_new)
+        assert await knows(client, "sum.ints")
+        assert await knows(client, "say.hello")
+
+
+async def test_an_action_that_no_host_announces_any_more_is_forgotten(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with cluster(settings, sum_ints) as client:
+        monkeypatch.setattr(catalog_workflow, "KEEP_SECONDS", -1)
+        async with Server(settings, actions=[say_hello]):
+            await until(partial(knows, client, "say.hello"))
+        assert not await knows(client, "sum.ints")
+
+
+async def test_the_actions_are_known_after_all_servers_have_stopped(settings: Settings) -> None:
+    async with cluster(settings, sum_ints):
+        pass
+    async with Server(settings) as server, AsyncClient(server.address) as client:
+        assert await knows(client, "sum.ints")

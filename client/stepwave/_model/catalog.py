@@ -275,8 +275,8 @@ class ServerLimits(Plain):
         max_edges: Dependencies in a workflow.
         max_payload_bytes: Bytes in one payload.
         max_message_bytes: Bytes in one message to the server.
-        max_runs: Runs under way at once.
-        max_attempts_in_flight: Attempts in flight at once, over all runs.
+        max_runs: Runs under way at once; 0: no such limit.
+        max_attempts_in_flight: Attempts in flight at once, over all runs; 0: no such limit.
         default_step_timeout: The longest that an attempt may take, if its step has no timeout.
         max_items: Items in a list that a step runs over.
         default_idle_timeout: The longest that an open run may be idle, if it has no such timeout of its own.

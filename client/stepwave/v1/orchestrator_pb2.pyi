@@ -1904,7 +1904,7 @@ class ServerInfo(_message.Message):
     engine: _builtins.str
     """The engine, which drives runs: `local` or `temporal`."""
     journal: _builtins.str
-    """The journal, which keeps events: `memory` or `sqlite`."""
+    """The journal, which keeps events: `memory`, `sqlite` or `temporal`."""
     draining: _builtins.bool
     """If true, the server is stopping and accepts no new runs."""
     @_builtins.property
@@ -1970,7 +1970,7 @@ class ServerLimits(_message.Message):
     MAX_ITEMS_FIELD_NUMBER: _builtins.int
     DEFAULT_IDLE_TIMEOUT_FIELD_NUMBER: _builtins.int
     max_steps: _builtins.int
-    """The maximum number of steps in a workflow. Default: 200,000."""
+    """The maximum number of steps in a workflow. Default: 200,000; on Temporal at most 5,000."""
     max_edges: _builtins.int
     """The maximum number of dependencies in a workflow. Default: 1,000,000."""
     max_payload_bytes: _builtins.int
@@ -1978,11 +1978,11 @@ class ServerLimits(_message.Message):
     max_message_bytes: _builtins.int
     """The maximum size of a message to the server, in bytes. Default: 3 MiB."""
     max_runs: _builtins.int
-    """The maximum number of unfinished runs. Default: 10,000."""
+    """The maximum number of unfinished runs. Default: 10,000. 0: the engine has no such limit."""
     max_attempts_in_flight: _builtins.int
-    """The maximum number of attempts in flight at once, over all runs. Default: 1,000."""
+    """The maximum number of attempts in flight at once, over all runs. Default: 1,000. 0: the engine has no such limit."""
     max_items: _builtins.int
-    """The maximum number of items in a list that a step runs over. Default: 100,000."""
+    """The maximum number of items in a list that a step runs over. Default: 100,000. Never more than `max_steps`."""
     @_builtins.property
     def default_step_timeout(self) -> _duration_pb2.Duration:
         """The timeout of an attempt of a step without its own. Default: 10 minutes."""

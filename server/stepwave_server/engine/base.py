@@ -39,8 +39,8 @@ class EngineOptions:
     """Options of an engine.
 
     Attributes:
-        max_runs: Maximum number of runs under way.
-        max_attempts_in_flight: Maximum number of attempts in flight, over all runs.
+        max_runs: Maximum number of runs under way; 0: the engine has no bound.
+        max_attempts_in_flight: Maximum number of attempts in flight, over all runs; 0: the engine has no bound.
         limits: Limits of actions, beside `max_attempts_in_flight`.
         max_payload_bytes: Maximum size of a payload in bytes. A new run records it.
         cancel_grace: Seconds to wait for the clean-up of an interrupted attempt.
@@ -158,9 +158,11 @@ class Engine(Protocol):
 
     Attributes:
         name: The name of the engine.
+        options: The options, within the bounds of the engine.
     """
 
     name: str
+    options: EngineOptions
 
     @property
     def draining(self) -> bool:

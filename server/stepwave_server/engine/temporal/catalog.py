@@ -27,7 +27,7 @@ from stepwave_server.engine.temporal.catalog_workflow import (
 )
 from stepwave_server.engine.temporal.codec import task_queue_of
 
-__all__ = ["Catalog"]
+__all__ = ["Catalog", "parts_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -166,7 +166,7 @@ class Catalog:
 
     async def keep_announced(self, actions: Iterable[Action]) -> None:
         """Announce the actions of this process now, and again from time to time."""
-        parts = _parts({action.name: to_entry(DescribedAction.of(action)) for action in actions})
+        parts = parts_of({action.name: to_entry(DescribedAction.of(action)) for action in actions})
         while True:
             try:
                 for part in parts:
@@ -189,7 +189,7 @@ class Catalog:
         )
 
 
-def _parts(entries: Entries) -> Sequence[Entries]:
+def parts_of(entries: Entries) -> Sequence[Entries]:
     """Return entries in parts, each of which fits into a signal."""
     parts: list[Entries] = []
     room = 0

@@ -18,6 +18,7 @@ __all__ = [
     "CatalogWorkflow",
     "Entries",
     "catalog_id",
+    "fitting",
     "from_entry",
     "to_entry",
 ]
@@ -107,19 +108,21 @@ class CatalogWorkflow:
         for name, entry in entries.items():
             if self._entries.get(name) == entry:
                 self._announced[name] = now
-            elif (fitting := self._fitting(name, entry)) is not None:
+            elif (kept := fitting(self._entries, name, entry)) is not None:
                 self._announced[name] = now
-                self._entries[name] = changes[name] = fitting
+                if self._entries.get(name) != kept:
+                    self._entries[name] = changes[name] = kept
         if changes:
             workflow.upsert_memo(changes)
 
-    def _fitting(self, name: str, entry: dict[str, Any]) -> dict[str, Any] | None:
-        """Return an entry as far as there is room for it; `None`: there is none."""
-        room = MAX_BYTES - sum(_size(other, kept) for other, kept in self._entries.items() if other != name)
-        for form in (entry, {**entry, "input_schema": ""}):
-            if _size(name, form) <= room:
-                return form
-        return None
+
+def fitting(entries: Entries, name: str, entry: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a new entry as far as there is room for it beside others; `None`: there is none."""
+    room = MAX_BYTES - sum(_size(other, kept) for other, kept in entries.items() if other != name)
+    for form in (entry, {**entry, "input_schema": ""}):
+        if _size(name, form) <= room:
+            return form
+    return None
 
 
 def _size(name: str, entry: Mapping[str, Any]) -> int:

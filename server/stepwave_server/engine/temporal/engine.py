@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
 from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -78,6 +79,13 @@ STICKY_SECONDS = 3.0
 """Seconds after which another server continues a run if the one that has it in memory does not answer."""
 
 
+def bounded(options: EngineOptions) -> EngineOptions:
+    """Return options within the bounds of Temporal. Runs and attempts of all servers together have no bound."""
+    limits = replace(options.run.limits, max_steps=min(options.run.limits.max_steps, MAX_STEPS))
+    run = replace(options.run, limits=limits)
+    return replace(options, max_runs=0, max_attempts_in_flight=0, run=run)
+
+
 class TemporalEngine(RunChecks[FollowedRun]):
     """Drives runs on a Temporal cluster. Every server that shares its task queue shows and continues every run.
 
@@ -107,6 +115,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         telemetry: Telemetry | ProcessTelemetry | None = None,
         reader: RedisReader | None = None,
     ) -> None:
+        options = bounded(options)
         self._cache = MemoryJournal(clock, CACHE)
         self.catalog = Catalog(client, task_queue=temporal.task_queue, own=actions, address=temporal.address)
         super().__init__(journal=self._cache, actions=self.catalog, clock=clock, options=options)

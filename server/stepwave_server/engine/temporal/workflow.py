@@ -8,7 +8,7 @@ import asyncio
 import json
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from temporalio import workflow
@@ -100,13 +100,17 @@ class RunWorkflow:
     def __init__(self, definition: bytes, options: dict[str, Any]) -> None:
         started = round(workflow.info().workflow_start_time.timestamp() * 1e6) * 1_000
         self._start = decode_start(definition, options, started)
-        self._driver = driver_of(self._start)
         self._inbox = Inbox()
         self._activities: dict[tuple[str, int], workflow.ActivityHandle[RawValue]] = {}
         self._timers: dict[str, asyncio.Task[None]] = {}
         self._ended = False
         self._tracer: RunTracer | None = None
         self._decided: Callable[[RunKey], None] = lambda key: None
+
+    @cached_property
+    def _driver(self) -> RunDriver:
+        """The driver. It is made when the run begins: an error in the constructor leaves a coroutine behind."""
+        return driver_of(self._start)
 
     def connect(self, hooks: "RunHooks") -> None:
         """Connect the run with its server. It is traced from now on: spans that ended before are not exported again."""

@@ -85,7 +85,7 @@ def to_limits(
         max_message_bytes=max_message_bytes,
         max_runs=max_runs,
         max_attempts_in_flight=max_attempts_in_flight,
-        max_items=MAX_ITEMS,
+        max_items=min(MAX_ITEMS, max_steps),
     )
     fill_duration(limits.default_step_timeout, step_timeout)
     fill_duration(limits.default_idle_timeout, idle_timeout)
