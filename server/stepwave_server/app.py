@@ -237,10 +237,14 @@ class Server:
         """Stop at once. Runs under way are cancelled; a durable journal keeps them for the next server."""
         await self._grpc.set_serving(serving=False)
         self._attachments.close()
-        if self._host is not None:
-            self._host.interrupt()
+        self.interrupt()
         await self.engine.drain(0)
         await self._stop_serving()
+
+    def interrupt(self) -> None:
+        """Interrupt the attempts that this server runs for Temporal. They run again on another server or host."""
+        if self._host is not None:
+            self._host.interrupt()
 
     async def _stop_serving(self) -> None:
         self._lag.stop()
@@ -336,7 +340,7 @@ async def _serve(server: Server, ready: Callable[[str], None], *, ignore_interru
     under_way = "attempts under way here" if server.settings.engine == TEMPORAL else "those under way"
     timeout = server.settings.drain_timeout
     logger.info("draining: no new runs; %s get %g s; Ctrl-C again stops at once", under_way, timeout)
-    await drain_or_stop(server.drain(), server.stop, stop_requested)
+    await drain_or_stop(server.drain(), server.stop, stop_requested, server.interrupt)
 
 
 async def _serve_until_signal(

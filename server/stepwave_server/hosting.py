@@ -86,9 +86,13 @@ class _HostProcess:
         await self._host.stop()
         await self._close()
 
-    async def stop(self) -> None:
+    def interrupt(self) -> None:
         """Interrupt all attempts now."""
         self._host.interrupt()
+
+    async def stop(self) -> None:
+        """Interrupt all attempts now, and wait for their clean-up."""
+        self.interrupt()
         await self.drain()
 
     async def _close(self) -> None:
@@ -142,7 +146,7 @@ async def host(settings: Settings, modules: Sequence[str], ready: Callable[[str]
             settings.drain_timeout,
         )
         began = time.monotonic()
-        await drain_or_stop(process.drain(), process.stop, signals.stop)
+        await drain_or_stop(process.drain(), process.stop, signals.stop, process.interrupt)
         logger.info("drained after %.1f s", time.monotonic() - began)
 
 

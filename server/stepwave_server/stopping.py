@@ -32,7 +32,10 @@ class StopSignals:
 
 
 async def drain_or_stop(
-    drain: Coroutine[Any, Any, None], stop: Callable[[], Coroutine[Any, Any, None]], requested: asyncio.Event
+    drain: Coroutine[Any, Any, None],
+    stop: Callable[[], Coroutine[Any, Any, None]],
+    requested: asyncio.Event,
+    interrupt: Callable[[], None],
 ) -> None:
     """Drain. If a stop is requested meanwhile, cancel the drain, and stop.
 
@@ -40,11 +43,13 @@ async def drain_or_stop(
         drain: Lets the work under way end.
         stop: Ends the work under way at once.
         requested: Set when a stop is requested.
+        interrupt: Interrupts what the clean-up of a cancelled drain waits for.
     """
     draining = asyncio.create_task(drain)
     waiting = asyncio.create_task(requested.wait())
     await asyncio.wait({draining, waiting}, return_when=asyncio.FIRST_COMPLETED)
     if waiting.done() and not draining.done():
+        interrupt()
         draining.cancel()
         await asyncio.wait({draining})
         await stop()

@@ -1,6 +1,7 @@
 """`stepwave serve --engine temporal`: its options, and what it does without Temporal."""
 
 import os
+import signal
 from pathlib import Path
 
 import grpc
@@ -8,6 +9,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from conformance.processes import Cluster
+from stepwave import AsyncClient, Workflow
 from temporal_server import TemporalServer
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -94,3 +96,22 @@ def test_while_temporal_is_lost_it_does_not_serve_and_logs_one_line_at_each_chan
         code, _, rest = server.end()
     assert code == 0
     assert [line.split(": ")[1].split()[0] for line in rest.splitlines()] == ["draining"]
+
+
+async def test_a_second_signal_gives_up_the_attempts_of_a_server_which_run_again_on_another(cluster: Cluster) -> None:
+    actions = ("--actions", "tools", "--drain-timeout", "1h")
+    flow = Workflow("holding")
+    flow.step("only", "hold")
+    with cluster.serving(*actions) as (address, server):
+        async with AsyncClient(address) as client:
+            run = await client.start(flow)
+            server.wait_for_error("holding")
+        server.process.send_signal(signal.SIGINT)
+        server.wait_for_error("draining")
+        server.process.send_signal(signal.SIGINT)
+        assert server.end()[0] == 0
+    (cluster.folder / "go").write_text("")
+    with cluster.serving(*actions) as (address, _):
+        async with AsyncClient(address) as client:
+            result = await client.wait(run.run_id)
+    assert result.steps["only"].attempts == 2

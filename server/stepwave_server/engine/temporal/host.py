@@ -97,6 +97,9 @@ class HostServices:
 class Host:
     """Runs attempts of actions, each action on a task queue of its own.
 
+    Attributes:
+        leaving: Whether attempts are interrupted: the host stops at once.
+
     Args:
         client: The client of Temporal.
         task_queue: The prefix of the task queues.
@@ -127,6 +130,8 @@ class Host:
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._attempts: set[_HostedAttempt] = set()
+        self._shutdown: asyncio.Task[None] | None = None
+        self.leaving = False
 
     @property
     def in_flight(self) -> int:
@@ -183,14 +188,25 @@ class Host:
         if self._announcer is not None:
             self._announcer.cancel()
             await asyncio.gather(self._announcer, return_exceptions=True)
-        await asyncio.gather(*(worker.shutdown() for worker in self._workers.values()), return_exceptions=True)
+        if self._shutdown is None:
+            self._shutdown = asyncio.create_task(self._shut_down(), name="end of the host")
+        await asyncio.shield(self._shutdown)
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
         await self._services.sink.close()
 
     def interrupt(self) -> None:
-        """Interrupt all attempts now. They count as lost, so that another host runs them again."""
+        """Interrupt all attempts now, and take no more. They count as lost, so that another host runs them again.
+
+        `stop` waits for their clean-up.
+        """
+        self.leaving = True
+        if self._shutdown is None:
+            self._shutdown = asyncio.create_task(self._shut_down(), name="end of the host")
         for attempt in list(self._attempts):
             attempt.leave()
+
+    async def _shut_down(self) -> None:
+        await asyncio.gather(*(worker.shutdown() for worker in self._workers.values()), return_exceptions=True)
 
     def _activity(self, action: Action) -> Callable[[RawValue, dict[str, Any]], Coroutine[Any, Any, RawValue]]:
         """Return the activity of an action."""
@@ -248,6 +264,8 @@ class _HostedAttempt:
         variables = contextvars.copy_context()
         variables.run(otel_context.attach, PROPAGATOR.extract(step.get("trace", {}), otel_context.Context()))
         attempt.start(event, payload, strict=step["strict"], options=self._services.options, variables=variables)
+        if self._host.leaving:  # Temporal gave it away before it knew
+            self.leave()
         timer = asyncio.get_running_loop().call_later(step["timeout"], attempt.time_out)
         beat = asyncio.create_task(self._beat())
         try:
