@@ -38,6 +38,15 @@ class Decisions:
 
         monkeypatch.setattr(RunWorkflow, "_trace_events", note)
 
+    async def replay(self, history: WorkflowHistory) -> None:
+        """Let the workflow decide again on a history.
+
+        Raises:
+            WorkflowNondeterminismError: It gives other commands than the history has.
+        """
+        replayer = Replayer(workflows=[RunWorkflow], workflow_runner=UnsandboxedWorkflowRunner(), debug_mode=True)
+        await replayer.replay_workflow(history)
+
     def of(self, run_id: str) -> list[bytes]:
         """Return the events of the last workflow that drove a run, as servers encode them."""
         run, events = self._events[run_id]
@@ -68,7 +77,6 @@ async def check_history(decisions: Decisions, history: WorkflowHistory) -> list[
     """
     found = derived(list(history.events))
     assert found == decisions.of(history.workflow_id), "the workflow decided otherwise than a server derives"
-    replayer = Replayer(workflows=[RunWorkflow], workflow_runner=UnsandboxedWorkflowRunner(), debug_mode=True)
-    await replayer.replay_workflow(history)
+    await decisions.replay(history)
     assert found == decisions.of(history.workflow_id), "the workflow decided otherwise in its replay"
     return found
