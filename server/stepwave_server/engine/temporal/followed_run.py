@@ -76,7 +76,6 @@ class FollowedRun:
         self._reader = reader
         self._journal = journal
         self._encoder = Encoder(header.key.run_id, self.state.workflow.name, header.create_time)
-        self._begun = False
         self._waiting_for: list[tuple[int, asyncio.Future[None]]] = []
         self._records: list[Record] = []
         journal.create(header)
@@ -93,12 +92,7 @@ class FollowedRun:
         self._end_waits()
 
     def _take(self, batch: Batch) -> None:
-        inputs = batch.inputs
-        if not self._begun:
-            assert self._reader.start is not None
-            self._begun = True
-            inputs = [inputs[0], self._reader.start.started, *inputs[1:]]
-        self.driver.take(inputs, batch.time)
+        self.driver.take(batch.inputs, batch.time)
         self.driver.take_effects()
         self._commit(self.driver.take_events())
 

@@ -36,18 +36,20 @@ _CONVERTER = DataConverter.default
 class Inbox:
     """The inputs that a workflow task takes in, by kind."""
 
+    start: list[DriverInput] = field(default_factory=list)
     requests: list[DriverInput] = field(default_factory=list)
     outcomes: list[DriverInput] = field(default_factory=list)
     timers: list[DriverInput] = field(default_factory=list)
 
     def take(self) -> list[DriverInput]:
         """Return the inputs in the order in which they are decided, and forget them."""
-        inputs = [*self.requests, *self.outcomes, *self.timers]
-        self.requests, self.outcomes, self.timers = [], [], []
+        inputs = [*self.start, *self.requests, *self.outcomes, *self.timers]
+        self.start, self.requests, self.outcomes, self.timers = [], [], [], []
         return inputs
 
     def extend(self, later: "Inbox") -> None:
         """Add the inputs of a later inbox, which is empty then."""
+        self.start += later.start
         self.requests += later.requests
         self.outcomes += later.outcomes
         self.timers += later.timers
@@ -55,7 +57,7 @@ class Inbox:
 
     def __bool__(self) -> bool:
         """Return whether there are inputs."""
-        return bool(self.requests or self.outcomes or self.timers)
+        return bool(self.start or self.requests or self.outcomes or self.timers)
 
 
 class Batch(NamedTuple):
@@ -110,6 +112,7 @@ class HistoryReader:
             payloads = event.workflow_execution_started_event_attributes.input.payloads
             definition, options = _CONVERTER.payload_converter.from_payloads(payloads)
             self.start = decode_start(definition, options, event.event_time.ToNanoseconds())
+            self._inbox.start.append(self.start.started)
         else:
             self._add_activity(event) or self._add_timer(event) or self._add_close(event)
         return None

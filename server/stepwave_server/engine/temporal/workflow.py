@@ -129,18 +129,17 @@ class RunWorkflow:
     @workflow.run
     async def run(self, definition: bytes, options: dict[str, Any]) -> None:
         """Drive the run to its end."""
-        given = [self._start.started]
+        self._inbox.start.append(self._start.started)
         while not self._ended:
+            await self._wait_for_inputs()
             info = workflow.info()
             size = HistorySize(info.get_current_history_length(), info.get_current_history_size())
-            self._driver.take([size, *given, *self._inbox.take()], workflow.time_ns())
-            given = []
+            self._driver.take([size, *self._inbox.take()], workflow.time_ns())
             self._trace_events(self._driver.take_events())
             for effect in self._driver.take_effects():
                 self._carry_out(effect)
             if not workflow.unsafe.is_replaying():
                 self._decided(self._start.header.key)
-            await self._wait_for_inputs()
         self._show_end()
 
     def _show_end(self) -> None:
@@ -154,10 +153,16 @@ class RunWorkflow:
             (self._tracer.replay if workflow.unsafe.is_replaying() else self._tracer.add)(events)
 
     async def _wait_for_inputs(self) -> None:
-        """Wait until there are inputs. All inputs of a workflow task are there then."""
-        while not (self._ended or self._inbox):
+        """Wait until there are inputs. All inputs of a workflow task are there then.
+
+        The wait for the condition ends when nothing else of the task is left to do. A cancel of the workflow ends it
+        before that.
+        """
+        complete = False
+        while not complete:
             try:
                 await workflow.wait_condition(lambda: bool(self._inbox))
+                complete = True
             except asyncio.CancelledError:
                 self._inbox.timers.append(CancelRequested("the workflow was cancelled in Temporal"))
 
