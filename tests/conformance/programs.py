@@ -35,6 +35,7 @@ from stepwave_server.engine.temporal.driver import (
     SetTimer,
     TimerDue,
 )
+from stepwave_server.engine.temporal.holds import Holds
 from stepwave_server.wire.workflows.workflow import Parsed, parse_step, parse_workflow
 
 __all__ = ["Move", "Program", "draw_programs", "draw_race_free_workflows"]
@@ -148,7 +149,7 @@ class _Drawing:
         self._additions = additions
         parsed = parse_workflow(program.workflow, Parsed(accepted=True))
         state = new_run(parsed, '{"x":1}', RunOptions(open=program.is_open))
-        self._driver = RunDriver(state, JsonEvaluator(1 << 20))
+        self._driver = RunDriver(state, JsonEvaluator(1 << 20), Holds(None, ""))
         self._now = SECOND
         self._cancelled: set[tuple[str, int]] = set()
         self._was_cancelled = False

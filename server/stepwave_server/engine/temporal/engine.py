@@ -47,10 +47,13 @@ from stepwave_server.engine.runs.completions import check_completion, check_ende
 from stepwave_server.engine.temporal.catalog import Catalog
 from stepwave_server.engine.temporal.catalog_workflow import CatalogWorkflow
 from stepwave_server.engine.temporal.codec import SIGNAL, to_signal
+from stepwave_server.engine.temporal.connection import Connection
 from stepwave_server.engine.temporal.driver import Request
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.histories import ForeignWorkflow, Histories
+from stepwave_server.engine.temporal.holds import HoldChange, HoldKind
 from stepwave_server.engine.temporal.live import LiveRuns
+from stepwave_server.engine.temporal.presence import Presence, PresenceWorkflow, release_holds_activity
 from stepwave_server.engine.temporal.redis.reader import RedisReader
 from stepwave_server.engine.temporal.run_list import RunList
 from stepwave_server.engine.temporal.starter import MAX_DEFINITION_BYTES, Starter, TemporalOptions
@@ -91,6 +94,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
 
     Attributes:
         catalog: The actions of all hosts.
+        presence: Keeps this server present while it holds runs.
 
     Args:
         client: The client of Temporal.
@@ -121,9 +125,18 @@ class TemporalEngine(RunChecks[FollowedRun]):
         super().__init__(journal=self._cache, actions=self.catalog, clock=clock, options=options)
         self._client = client
         self._temporal = temporal
-        self._histories = Histories(client, runs=self._runs, cache=self._cache, clock=clock, address=temporal.address)
+        self._connection = Connection(client, temporal.address)
+        self._histories = Histories(
+            client, runs=self._runs, cache=self._cache, clock=clock, connection=self._connection
+        )
+        self.presence = Presence(client, task_queue=temporal.task_queue, silence=temporal.heartbeat_timeout)
         self._starter = Starter(
-            client, options=options, temporal=temporal, clock=clock, is_deleted=self._histories.is_deleted
+            client,
+            options=options,
+            temporal=temporal,
+            clock=clock,
+            is_deleted=self._histories.is_deleted,
+            server_id=self.presence.server_id,
         )
         self._list = RunList(
             client,
@@ -133,7 +146,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
             cache=self._cache,
             info=self.info,
             is_deleted=self._histories.is_deleted,
-            unavailable=self._histories.unavailable,
+            unavailable=self._connection.unavailable,
         )
         self._live = LiveRuns(client, TaskQueues(client, temporal.task_queue, clock), clock, reader)
         self._draining = False
@@ -147,7 +160,9 @@ class TemporalEngine(RunChecks[FollowedRun]):
         return Worker(
             self._client,
             task_queue=self._temporal.task_queue,
-            workflows=[RunWorkflow, CatalogWorkflow],
+            workflows=[RunWorkflow, CatalogWorkflow, PresenceWorkflow],
+            activities=[release_holds_activity(self._client, self._temporal.task_queue)],
+            max_concurrent_activity_task_polls=1,
             interceptors=[RunHooks(self._histories.hint, self._telemetry)],
             workflow_runner=UnsandboxedWorkflowRunner(),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
@@ -174,21 +189,9 @@ class TemporalEngine(RunChecks[FollowedRun]):
     def follow(self) -> None:
         """Begin to watch the connection, and the runs that are asked for. A host of actions does only this."""
         self._watching = [
-            asyncio.create_task(self._watch_connection(), name="connection to Temporal"),
+            asyncio.create_task(self._connection.watch(self._on_commit_error), name="connection to Temporal"),
             asyncio.create_task(self._histories.forget_idle_runs(), name="idle runs"),
         ]
-
-    async def _watch_connection(self) -> None:
-        """Note when Temporal does not answer, and when it answers again."""
-        while True:
-            reason = ""
-            try:
-                await self._client.service_client.check_health(timeout=timedelta(seconds=2))
-            except RPCError as error:
-                reason = self._histories.unavailable(error).reason
-            if reason != self._commit_error:
-                self._on_commit_error(reason)
-            await asyncio.sleep(1)
 
     async def find_actions(self, names: Collection[str]) -> None:
         """Find out which of these actions exist."""
@@ -206,11 +209,12 @@ class TemporalEngine(RunChecks[FollowedRun]):
         if self._draining:
             raise NotAccepting
         try:
-            execution = await self._starter.start(submission)
+            async with self._connection.waiting():
+                if submission.window is not None:
+                    await self.presence.begin()
+                execution = await self._starter.start(submission)
         except WorkflowAlreadyStartedError:
             return await self._check_repeat(submission)
-        except RPCError as error:
-            raise self._histories.unavailable(error) from error
         self._histories.note_start(submission.key, execution)
         self._list.note_start(submission.key)
         return True
@@ -234,8 +238,11 @@ class TemporalEngine(RunChecks[FollowedRun]):
             raise RunExists(submission.key)
         return False
 
-    async def _request(self, run: FollowedRun, given: Input) -> None:
+    async def _request(self, run: FollowedRun, given: Input | HoldChange) -> bool:
         """Give a run a request of a caller, and wait until it has decided on it.
+
+        Returns:
+            Whether it has accepted it; `False`: it ended before that.
 
         Raises:
             Refused: It was refused.
@@ -245,15 +252,16 @@ class TemporalEngine(RunChecks[FollowedRun]):
         message = to_signal(request)
         if (size := len(str(message))) > MAX_DEFINITION_BYTES:
             raise DefinitionTooLarge("the steps or the output", size, MAX_DEFINITION_BYTES)
+        async with self._connection.waiting():
+            try:
+                await self._client.get_workflow_handle(run.key.run_id).signal(SIGNAL, message)
+            except RPCError as error:
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise
+                return False  # it has ended
         try:
-            await self._client.get_workflow_handle(run.key.run_id).signal(SIGNAL, message)
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:  # it has ended
-                return
-            raise self._histories.unavailable(error) from error
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await run.answered(request.token)
+            async with asyncio.timeout(ANSWER_SECONDS), self._connection.waiting(None):
+                return await run.answered(request.token)
         except TimeoutError:
             raise JournalUnavailable(f"no server continued the run within {ANSWER_SECONDS:g} s") from None
 
@@ -273,26 +281,49 @@ class TemporalEngine(RunChecks[FollowedRun]):
             fresh = self._to_add(run, addition)
             if fresh is not None:
                 try:
-                    await self._request(run, fresh)
+                    added = await self._request(run, fresh)
                 except Refused as refused:  # another call came first
                     if refused.violations:
                         raise StepsRefused(refused.violations) from None
                     self._to_add(run, addition)
+                else:
+                    if not added:
+                        await self._require_made(key, addition)
 
     async def complete(self, key: RunKey, completion: StepCompleted) -> None:
         """Complete a step that waits; see `Engine`."""
         async with self._histories.using(key) as run:
             if run is None:
-                finished = await self.finished_steps(key)
-                check_ended(key, completion, next((end for end in finished if end.step_id == completion.step_id), None))
+                await self._check_ended(key, completion)
             elif check_completion(key, run.state, completion, paused=False):
                 try:
-                    await self._request(run, with_attempt(run.state, completion))
+                    completed = await self._request(run, with_attempt(run.state, completion))
                 except Refused:  # another call came first
                     check_completion(key, run.state, completion, paused=False)
+                else:
+                    if not completed:
+                        await self._check_ended(key, completion)
+
+    async def _check_ended(self, key: RunKey, completion: StepCompleted) -> None:
+        """Check that a step of a run that has ended was completed with this outcome."""
+        finished = await self.finished_steps(key)
+        check_ended(key, completion, next((end for end in finished if end.step_id == completion.step_id), None))
 
     async def detach(self, key: RunKey) -> None:
         """Detach a run."""
+        await self._change_holds(key, HoldChange("detach"))
+
+    async def hold(self, key: RunKey, kind: HoldKind) -> None:
+        """Tell a run that this server holds it, or does not."""
+        if kind == "attach":
+            async with self._connection.waiting():
+                await self.presence.begin()
+        await self._change_holds(key, HoldChange(kind, self.presence.server_id))
+
+    async def _change_holds(self, key: RunKey, change: HoldChange) -> None:
+        async with self._histories.using(key) as run:
+            if run is not None and run.driver.holds.window is not None:
+                await self._request(run, change)
 
     async def delete(self, key: RunKey) -> None:
         """Delete a run that has ended."""
@@ -304,11 +335,12 @@ class TemporalEngine(RunChecks[FollowedRun]):
                 namespace=self._client.namespace,
                 workflow_execution=WorkflowExecution(workflow_id=key.run_id, run_id=execution),
             )
-            try:
-                await self._client.workflow_service.delete_workflow_execution(request)
-            except RPCError as error:
-                if error.status != RPCStatusCode.NOT_FOUND:
-                    raise self._histories.unavailable(error) from error
+            async with self._connection.waiting():
+                try:
+                    await self._client.workflow_service.delete_workflow_execution(request)
+                except RPCError as error:
+                    if error.status != RPCStatusCode.NOT_FOUND:
+                        raise
         self._histories.note_deletion(key, execution)
         self._list.forget(key)
         await self._live.delete(key, execution)
@@ -408,6 +440,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         self._draining = True
         for watcher in list(self._watchers):
             watcher.close()
+        await self.presence.end()
         if self._worker is not None:
             await self._worker.shutdown()
         for task in self._watching:

@@ -38,6 +38,7 @@ from stepwave_server.engine.temporal.driver import (
     StartAttempt,
     TimerDue,
 )
+from stepwave_server.engine.temporal.holds import Holds
 from unit.server.core.build import flow, retry, step
 
 CANCEL = CancelRequested("enough")
@@ -47,7 +48,9 @@ class Driven:
     """A driver, with a clock that the test moves."""
 
     def __init__(self, workflow: Workflow, options: RunOptions | None = None) -> None:
-        self.driver = RunDriver(new_run(workflow, "null", options or RunOptions()), JsonEvaluator(8 << 20))
+        self.driver = RunDriver(
+            new_run(workflow, "null", options or RunOptions()), JsonEvaluator(8 << 20), Holds(None, "")
+        )
         self.now = SECOND
         self.first = self.take(Started())
 

@@ -18,6 +18,7 @@ from stepwave_server.engine.temporal.driver import (
     RunDriver,
     StartAttempt,
 )
+from stepwave_server.engine.temporal.holds import Holds
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +31,7 @@ def driver() -> RunDriver:
     """Return the driver of an open run with one attempt in flight."""
     workflow = Workflow(name="grows", steps=(Step("first", "act"),))
     options = RunOptions(open=True, idle_timeout=10**12)
-    made = RunDriver(new_run(workflow, "null", options), JsonEvaluator(1 << 20))
+    made = RunDriver(new_run(workflow, "null", options), JsonEvaluator(1 << 20), Holds(None, ""))
     made.take([HistorySize(3, 100), Started((), "")], 1)
     assert any(isinstance(effect, StartAttempt) for effect in made.take_effects())
     made.take_events()

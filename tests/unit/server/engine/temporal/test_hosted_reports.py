@@ -15,6 +15,7 @@ from stepwave_server.engine.streams.subscribers import Subscribers
 from stepwave_server.engine.streams.transients import Transient
 from stepwave_server.engine.streams.watcher import Watcher
 from stepwave_server.engine.temporal.driver import MAX_IN_FLIGHT, DriverInput, RunDriver
+from stepwave_server.engine.temporal.holds import Holds
 from stepwave_server.engine.temporal.hosted_reports import HostedReports
 from stepwave_server.engine.temporal.pending import PendingAttempt, Progress
 from stepwave_server.engine.temporal.transients import Chunk, LogMessage
@@ -44,7 +45,7 @@ class _Run:
         retry = Retry(max_attempts=3, initial_backoff=0)
         workflow = Workflow(name="w", steps=tuple(Step(f"s{index}", "act", retry=retry) for index in range(steps)))
         self.state = new_run(workflow, "null", RunOptions(seed="x"))
-        self.driver = RunDriver(self.state, JsonEvaluator(1_000))
+        self.driver = RunDriver(self.state, JsonEvaluator(1_000), Holds(None, ""))
         self.watermark = CommitWatermark(0)
         self.subscribers = Subscribers("run", lambda: 1)
         self.shown = _Shown()
