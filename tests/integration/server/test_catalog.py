@@ -45,6 +45,7 @@ async def _actions(client: RawClient) -> dict[str, pb.Action]:
     return {found.name: found for found in response.actions}
 
 
+@pytest.mark.one_server("it names its engine and its journal")
 async def test_server_info_has_version_engine_journal_and_limits(serve: Serve, connect: Connect) -> None:
     server = await serve(max_steps=7, max_attempts=9, step_timeout=1.5)
     client = connect(server)

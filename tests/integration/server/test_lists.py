@@ -237,6 +237,7 @@ async def test_a_run_that_has_not_ended_cannot_be_deleted(client: RawClient, con
     assert kinds_of(await client.events("live"))[-1] == "run_finished"
 
 
+@pytest.mark.one_server("it deletes ended runs by its own settings")
 async def test_only_the_newest_ended_runs_are_kept(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
@@ -251,6 +252,7 @@ async def test_only_the_newest_ended_runs_are_kept(
     assert await _list(client) == ["three", "live"]
 
 
+@pytest.mark.one_server("it deletes ended runs by its own settings")
 async def test_ended_runs_are_kept_within_a_size(serve: Serve, connect: Connect) -> None:
     client = connect(await serve(keep_bytes=1_000_000))
     for name in ("one", "two", "three"):
