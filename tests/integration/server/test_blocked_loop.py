@@ -15,6 +15,8 @@ from integration.server.fixture_types import Connect, Serve
 from integration.server.raw_client import GUARD
 from stepwave import action
 
+pytestmark = pytest.mark.no_engine("a process watches its own event loop")
+
 
 class _WarningRecorder(logging.Handler):
     """Records warnings from any thread."""

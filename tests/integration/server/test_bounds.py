@@ -70,6 +70,7 @@ async def test_threads_of_abandoned_attempts_are_bounded(
         release.set()
 
 
+@pytest.mark.one_server("its max_attempts bounds all its runs")
 async def test_abandoned_attempts_over_the_limit_keep_their_places(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -81,6 +82,7 @@ async def test_abandoned_attempts_over_the_limit_keep_their_places(
     assert server.engine.attempts_in_flight == 1
 
 
+@pytest.mark.one_server("its max_attempts bounds all its runs")
 async def test_the_place_of_an_abandoned_attempt_is_free_once_it_ends(
     serve: Serve, connect: Connect, controlled: ControlledActions, monkeypatch: pytest.MonkeyPatch
 ) -> None:

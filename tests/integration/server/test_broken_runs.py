@@ -39,6 +39,8 @@ from stepwave_server.core.messages import (
 from stepwave_server.core.model import State
 from stepwave_server.telemetry import Telemetry
 
+pytestmark = pytest.mark.one_server("the defects are put into its engine and its journal")
+
 Where: TypeAlias = Callable[[Faults, Countdown, int], None]
 
 

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from integration.server.build import (
     check_sequences,
     end_of,
@@ -18,6 +20,8 @@ from integration.server.raw_client import RawClient
 from integration.server.slow_journal import SlowJournal
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2
+
+pytestmark = pytest.mark.one_server("the defects are put into its engine and its journal")
 
 
 async def test_calls_about_a_run_that_has_just_broken_return_its_state_afterwards(

@@ -11,6 +11,7 @@ from stepwave.v1 import run_pb2, workflow_pb2
 from stepwave_server.app import Server
 
 
+@pytest.mark.one_server("its max_attempts bounds all its runs")
 async def test_cancelling_before_a_step_has_begun_skips_it(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
@@ -87,6 +88,7 @@ async def test_a_reason_that_is_too_long_is_refused(client: RawClient, controlle
     assert (refused.code, refused.fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["reason"])
 
 
+@pytest.mark.one_server("its max_attempts bounds all its runs")
 async def test_cancelling_frees_places(serve: Serve, connect: Connect, controlled: ControlledActions) -> None:
     server = await serve(max_attempts=2)
     client = connect(server)

@@ -20,6 +20,8 @@ from stepwave.v1 import run_pb2
 from stepwave.v1.event_pb2 import RunEvent
 from stepwave_server.telemetry import Telemetry
 
+pytestmark = pytest.mark.one_server("the journal decides when events are committed")
+
 T = TypeVar("T")
 
 CHAIN = flow(step("a", "controlled"), step("b", "controlled", after=["a"]))

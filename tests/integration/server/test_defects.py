@@ -84,6 +84,7 @@ class _Faulty(MemoryJournal):
         super().append(key, records, committed, ended)
 
 
+@pytest.mark.one_server("the defects are put into its journal")
 @pytest.mark.parametrize("good", [0, 1, 4])
 async def test_a_defect_of_the_server_breaks_one_run_and_no_other(
     serve: Serve, connect: Connect, controlled: ControlledActions, caplog: pytest.LogCaptureFixture, good: int

@@ -39,6 +39,7 @@ async def test_a_running_server_reports_that_it_serves(client: RawClient) -> Non
     assert await _health(client, SERVICE) == "SERVING"
 
 
+@pytest.mark.one_server("runs end before it stops; on Temporal, they go on elsewhere")
 async def test_health_is_not_serving_from_the_start_of_a_drain(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:
@@ -67,6 +68,7 @@ async def test_a_draining_server_refuses_new_runs_with_the_reason(
     await drain
 
 
+@pytest.mark.one_server("runs end before it stops; on Temporal, they go on elsewhere")
 async def test_running_runs_finish_during_a_drain(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:
@@ -99,6 +101,7 @@ async def test_runs_that_outlast_the_drain_timeout_are_cancelled_and_their_ends_
     await drain
 
 
+@pytest.mark.one_server("runs end before it stops; on Temporal, they go on elsewhere")
 async def test_a_stream_that_a_drain_ends_does_not_cancel_its_run(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:
@@ -113,6 +116,7 @@ async def test_a_stream_that_a_drain_ends_does_not_cancel_its_run(
     await drain
 
 
+@pytest.mark.one_server("runs end before it stops; on Temporal, they go on elsewhere")
 async def test_a_repeated_submission_finds_its_run_during_a_drain(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:

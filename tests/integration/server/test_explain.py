@@ -194,6 +194,7 @@ async def test_a_step_that_waits_for_max_parallelism_names_it(client: RawClient,
     assert (state_of(b.state), b.since, list(b.waits_for_step_ids)) == ("pending", plan.time, [])
 
 
+@pytest.mark.one_server("its max_attempts bounds all its runs")
 async def test_a_step_that_waits_for_max_attempts_names_it(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:

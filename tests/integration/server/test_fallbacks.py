@@ -1,5 +1,7 @@
 """Fallbacks of steps that have finally failed."""
 
+import pytest
+
 from integration.server.build import (
     bind,
     end_of,
@@ -94,6 +96,7 @@ async def test_a_fallback_answers_for_a_step_that_was_not_admitted_in_time(
     assert controlled.invoked == ["blocked"]
 
 
+@pytest.mark.one_server("its max_attempts bounds all its runs")
 async def test_a_fallback_takes_the_place_that_admission_gives_its_step(
     client: RawClient, controlled: ControlledActions
 ) -> None:

@@ -115,6 +115,7 @@ async def test_what_is_no_list_fails_the_step(client: RawClient, value: object, 
     assert words in failure.message
 
 
+@pytest.mark.one_server("it has more steps or larger outputs than Temporal takes in time")
 async def test_a_list_over_the_bound_fails_the_step(client: RawClient) -> None:
     events = await client.run(flow(step("a", over=items_of("input"))), given=[0] * 100_001)
     failure = finished(events)["a"].failure
@@ -123,6 +124,7 @@ async def test_a_list_over_the_bound_fails_the_step(client: RawClient) -> None:
     assert list(finished(events)) == ["a"]
 
 
+@pytest.mark.one_server("it has more steps or larger outputs than Temporal takes in time")
 async def test_ten_thousand_items_run(client: RawClient) -> None:
     workflow = flow(step("a", "core.echo", over=items_of("input", at_once=100)), step("end", "noop", after=["a"]))
     events = await client.run(workflow, given=list(range(10_000)))

@@ -16,6 +16,8 @@ from stepwave.v1.event_pb2 import StepWaiting, WaitCause
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.core.model import Reason
 
+pytestmark = pytest.mark.one_server("it admits attempts by limits that it keeps in memory")
+
 ONE = "- {actions: controlled, concurrency: 1}"
 HOUR = 3_600_000_000_000
 

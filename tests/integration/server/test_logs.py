@@ -203,6 +203,7 @@ def _kept_bytes(server: Server) -> int:
     return server.engine._logs.size
 
 
+@pytest.mark.one_server("it keeps messages in its memory")
 async def test_the_messages_of_a_deleted_run_are_deleted(serve: Serve, connect: Connect) -> None:
     server = await serve(talks)
     client = connect(server)
@@ -215,6 +216,7 @@ async def test_the_messages_of_a_deleted_run_are_deleted(serve: Serve, connect: 
     assert await logs(client, "one") == []
 
 
+@pytest.mark.one_server("it deletes ended runs by its own settings")
 async def test_the_messages_of_an_evicted_run_are_deleted(serve: Serve, connect: Connect) -> None:
     server = await serve(talks, keep_runs=1)
     client = connect(server)
@@ -232,6 +234,7 @@ async def test_a_run_that_has_logged_nothing_has_an_empty_list(client: RawClient
     assert await client.stub.ListRunLogs(pb.ListRunLogsRequest(run_id="one")) == pb.ListRunLogsResponse()
 
 
+@pytest.mark.one_server("the defects are put into its engine and its journal")
 async def test_the_messages_of_a_run_that_a_defect_has_broken_are_kept(
     serve: Serve, connect: Connect, faults: Faults
 ) -> None:

@@ -33,6 +33,7 @@ FOUR = flow(
 )
 
 
+@pytest.mark.one_server("it has more steps or larger outputs than Temporal takes in time")
 async def test_a_thousand_runs_at_once_share_nothing(client: RawClient) -> None:
     runs = await asyncio.gather(*(client.run(FOUR, given={"n": n}, run_id=f"run{n}") for n in range(1_000)))
     for n, events in enumerate(runs):
@@ -41,6 +42,7 @@ async def test_a_thousand_runs_at_once_share_nothing(client: RawClient) -> None:
         assert value_of(finished(events)["d"].output) == {"b": {"a": {"n": n}}, "c": {"a": {"n": n}}}
 
 
+@pytest.mark.one_server("its max_attempts bounds all its runs")
 async def test_a_small_run_that_arrives_later_ends_before_a_wide_one(serve: Serve, connect: Connect) -> None:
     """Ten thousand steps of one run wait for eight places. Each step that the test releases frees its place."""
     released = asyncio.Semaphore(0)
@@ -67,6 +69,7 @@ async def test_a_small_run_that_arrives_later_ends_before_a_wide_one(serve: Serv
     assert end_of(await client.events("wide")).counts.succeeded == order.count("wide")
 
 
+@pytest.mark.one_server("its max_attempts bounds all its runs")
 async def test_the_limit_of_attempts_in_flight_is_never_exceeded(serve: Serve, connect: Connect) -> None:
     inside = most = 0
 
@@ -86,6 +89,7 @@ async def test_the_limit_of_attempts_in_flight_is_never_exceeded(serve: Serve, c
     assert server.engine.attempts_in_flight == 0
 
 
+@pytest.mark.one_server("it has more steps or larger outputs than Temporal takes in time")
 async def test_a_chain_of_20_000_steps_runs_to_its_end(client: RawClient) -> None:
     chain = flow(*(step(f"s{i}", after=[f"s{i - 1}"] if i else []) for i in range(20_000)))
     stream = client.execute(chain)
@@ -94,6 +98,7 @@ async def test_a_chain_of_20_000_steps_runs_to_its_end(client: RawClient) -> Non
     check_sequences(events)
 
 
+@pytest.mark.one_server("it has more steps or larger outputs than Temporal takes in time")
 async def test_a_fan_out_of_100_000_steps_runs_to_its_end(client: RawClient) -> None:
     """The plan takes several events, and the client accepts no message over 3 MiB."""
     wide = flow(step("root"), *(step(f"s{i}", after=["root"]) for i in range(100_000)))
@@ -106,6 +111,7 @@ async def test_a_fan_out_of_100_000_steps_runs_to_its_end(client: RawClient) -> 
     assert len(finished(events)) == 100_001
 
 
+@pytest.mark.one_server("its max_runs bounds the runs in its memory")
 async def test_more_runs_than_allowed_are_refused(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:
@@ -137,6 +143,7 @@ async def test_open_streams_do_not_count_as_calls(
     assert kinds_of(await client.events("live"))[-1] == "run_finished"
 
 
+@pytest.mark.one_server("it has more steps or larger outputs than Temporal takes in time")
 @pytest.mark.parametrize("scheduling", [workflow_pb2.SCHEDULING_EAGER, workflow_pb2.SCHEDULING_WAVE])
 async def test_layers_of_steps_run_to_their_end(
     client: RawClient, scheduling: workflow_pb2.Scheduling.ValueType

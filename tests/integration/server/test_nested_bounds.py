@@ -57,6 +57,7 @@ def _off_loop(threads: dict[str, threading.Thread]) -> bool:
     return threading.main_thread() not in threads.values()
 
 
+@pytest.mark.no_engine("it watches where the checks run")
 async def test_the_schema_of_a_nested_workflow_is_checked_on_a_thread(
     client: RawClient, threads: dict[str, threading.Thread]
 ) -> None:
@@ -64,6 +65,7 @@ async def test_the_schema_of_a_nested_workflow_is_checked_on_a_thread(
     assert _off_loop(threads)
 
 
+@pytest.mark.no_engine("it watches where the checks run")
 async def test_the_schema_of_an_added_workflow_is_checked_on_a_thread(
     client: RawClient, threads: dict[str, threading.Thread]
 ) -> None:
@@ -72,6 +74,7 @@ async def test_the_schema_of_an_added_workflow_is_checked_on_a_thread(
     assert _off_loop(threads)
 
 
+@pytest.mark.no_engine("it watches where the checks run")
 @pytest.mark.parametrize("key", ["inputSchema", "input_schema", "input\\u0053chema"])
 async def test_the_schema_of_a_chosen_workflow_is_checked_on_a_thread(
     client: RawClient, threads: dict[str, threading.Thread], key: str
@@ -82,6 +85,7 @@ async def test_the_schema_of_a_chosen_workflow_is_checked_on_a_thread(
     assert _off_loop(threads)
 
 
+@pytest.mark.no_engine("it watches where the checks run")
 async def test_long_expressions_are_compiled_on_a_thread(
     client: RawClient, threads: dict[str, threading.Thread]
 ) -> None:
@@ -89,6 +93,7 @@ async def test_long_expressions_are_compiled_on_a_thread(
     assert _off_loop(threads)
 
 
+@pytest.mark.no_engine("it watches where the checks run")
 async def test_long_expressions_of_added_steps_are_compiled_on_a_thread(
     client: RawClient, threads: dict[str, threading.Thread]
 ) -> None:
@@ -98,6 +103,7 @@ async def test_long_expressions_of_added_steps_are_compiled_on_a_thread(
     assert _off_loop(threads)
 
 
+@pytest.mark.no_engine("it watches where the checks run")
 async def test_a_large_nested_workflow_is_read_on_a_thread(client: RawClient, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[threading.Thread] = []
     read = workflows.parse_step

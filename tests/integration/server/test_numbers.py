@@ -131,6 +131,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.no_engine("requests are checked before an engine takes them")
 @pytest.mark.parametrize("bad", REFUSED)
 @pytest.mark.parametrize("field", FIELDS)
 async def test_a_bad_payload_of_a_workflow_is_refused_with_its_place(client: RawClient, field: str, bad: str) -> None:
@@ -139,12 +140,14 @@ async def test_a_bad_payload_of_a_workflow_is_refused_with_its_place(client: Raw
     assert refused.violations == [(f"{field}.json", REFUSED[bad])]
 
 
+@pytest.mark.no_engine("requests are checked before an engine takes them")
 @pytest.mark.parametrize("bad", REFUSED)
 async def test_a_bad_input_of_a_run_is_refused_with_its_place(client: RawClient, bad: str) -> None:
     refused = await workflow_refusal(client, flow(step("s")), input=text(bad))
     assert refused.violations == [("input.json", REFUSED[bad])]
 
 
+@pytest.mark.no_engine("requests are checked before an engine takes them")
 @pytest.mark.parametrize("bad", REFUSED)
 async def test_a_bad_input_of_a_named_workflow_is_refused_with_its_place(client: RawClient, bad: str) -> None:
     refused = await refusal(client.stub.StartRun(pb.StartRunRequest(workflow_name="yaml", input=text(bad))))

@@ -1,5 +1,7 @@
 """Steps that wait for a place of their run (`max_parallelism`): what watchers and `GetRun` say of them."""
 
+import pytest
+
 from integration.server.build import flow, step
 from integration.server.controlled_actions import ControlledActions
 from integration.server.fixture_types import Connect, Serve
@@ -68,6 +70,7 @@ async def test_a_run_lists_the_steps_that_wait_for_its_places(
     assert await _waiting(client) == []
 
 
+@pytest.mark.one_server("its max_attempts bounds all its runs")
 async def test_watchers_see_what_a_step_waits_for_once_it_has_a_place_of_its_run(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:

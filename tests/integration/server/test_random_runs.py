@@ -15,6 +15,8 @@ from stepwave.v1 import workflow_pb2
 from stepwave.v1.event_pb2 import RunEvent
 from stepwave_server.journal import Journal
 
+pytestmark = pytest.mark.one_server("it loads one server; tests/conformance has random runs for Temporal")
+
 RUNS = 60
 
 

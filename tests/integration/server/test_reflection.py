@@ -8,6 +8,8 @@ from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, Serv
 
 from integration.server.raw_client import RawClient
 
+pytestmark = pytest.mark.no_engine("the service is described by its files")
+
 SERVICES = {
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",

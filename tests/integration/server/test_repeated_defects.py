@@ -31,6 +31,8 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import State
 
+pytestmark = pytest.mark.one_server("the defects are put into its engine and its journal")
+
 
 @pytest.mark.parametrize("step_id", ["bad", "c"])
 async def test_a_run_ends_although_its_defect_repeats_while_it_is_being_ended(

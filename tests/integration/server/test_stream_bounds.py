@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator
 
+import pytest
+
 from integration.server.build import end_of, finished, flow, reason_of, step, value_of
 from integration.server.controlled_actions import ControlledActions
 from integration.server.fixture_types import Connect, Serve
 from stepwave import Context, action
 from stepwave.v1 import workflow_pb2
 from stepwave.v1.event_pb2 import RunEvent
+
+pytestmark = pytest.mark.one_server("it keeps chunks in its memory")
 
 ONE = flow(step("s", "streams"))
 

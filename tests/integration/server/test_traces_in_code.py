@@ -21,6 +21,8 @@ from stepwave import AsyncClient, Workflow, action
 from stepwave_server.app import Server
 from stepwave_server.telemetry import ProcessTelemetry, Telemetry, telemetry_of_process
 
+pytestmark = pytest.mark.no_engine("a process exports its spans")
+
 OTEL = (
     "OTEL_SDK_DISABLED",
     "OTEL_TRACES_EXPORTER",

@@ -15,6 +15,8 @@ from integration.server.raw_client import RawClient, refusal, workflow_refusal
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import payload_pb2, workflow_pb2
 
+pytestmark = pytest.mark.no_engine("requests are checked before an engine takes them")
+
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 

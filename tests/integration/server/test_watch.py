@@ -171,6 +171,7 @@ async def test_watchers_that_have_left_are_forgotten(
     await eventually(lambda: server.engine.watchers == 0)
 
 
+@pytest.mark.one_server("it deletes ended runs by its own settings")
 async def test_retention_keeps_runs_that_are_still_read(serve: Serve, connect: Connect) -> None:
     """All runs have ended before the first is read to its end, and retention keeps only one."""
     server = await serve(keep_runs=1)
