@@ -1,4 +1,4 @@
-"""Many random runs at once, on a server that is killed again and again: all drawn from a seed."""
+"""Many random runs at once, on servers that are killed again and again: all drawn from a seed."""
 
 import asyncio
 from collections import Counter
@@ -7,13 +7,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from random import Random
+from typing import Protocol
 
 import grpc
 
 from integration.durable.invariants import check_event_order, check_side_effects
 from integration.durable.random_workflows import PAUSES, draw_workflow
 from integration.durable.resuming_watchers import RawWatcher, complete, follow, open_channel, read_all
-from integration.durable.server_process import ServerProcess
+from integration.durable.server_process import ServerProcess, SideEffects
 from integration.server.build import end_of, payload, seconds, state_of
 from stepwave import AsyncClient, Event
 from stepwave.testing import replay
@@ -21,7 +22,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
 from stepwave.v1.event_pb2 import RunEvent
 
-__all__ = ["Crash", "CrashLoad", "EventCounter", "draw_crashes"]
+__all__ = ["Crash", "CrashLoad", "EventCounter", "RandomLoad", "draw_crashes"]
 
 WINDOW = 60.0
 """The reconnect window of attached runs, in seconds: longer than any client stays disconnected."""
@@ -104,39 +105,46 @@ class Submitted:
     ended: bool = False
 
 
-class CrashLoad:
+class Served(Protocol):
+    """What serves the runs.
+
+    Attributes:
+        address: The target of a client.
+        side_effects: The side effects of attempts.
+    """
+
+    address: str
+    side_effects: SideEffects
+
+
+class RandomLoad:
     """Random runs, all under way at once, and their clients.
 
     Attributes:
         counter: Counts the events that clients saw.
-        under_way: The number of runs that had not ended, each time that a server died.
 
     Args:
-        process: The servers.
+        served: What serves the runs.
         seed: The seed of the runs.
         runs: The number of runs.
         name: The beginning of their ids.
         pauses: The durations of steps, in seconds.
         modes: How clients follow runs.
-        arguments: Command-line arguments of the servers.
     """
 
     def __init__(
         self,
-        process: ServerProcess,
+        served: Served,
         seed: str,
         runs: int,
         *,
         name: str = "run",
         pauses: Sequence[float] = PAUSES,
         modes: Sequence[str] = MODES,
-        arguments: Sequence[str] = (),
     ) -> None:
         self.counter = EventCounter()
-        self.under_way: list[int] = []
         self._ended = asyncio.Event()
-        self._process = process
-        self._arguments = arguments
+        self._served = served
         self._runs = [_draw_run(f"{name}{place}", seed, pauses, modes) for place in range(runs)]
 
     async def run(self, crashes: Awaitable[None]) -> None:
@@ -146,59 +154,20 @@ class CrashLoad:
             ExceptionGroup: Raised when a client saw gaps, repeats or errors.
         """
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-            channels = [
-                await stack.enter_async_context(open_channel(self._process.address)) for _ in range(CONNECTIONS)
-            ]
-            clients = [await stack.enter_async_context(self._client()) for _ in range(CONNECTIONS)]
+            channels = [await stack.enter_async_context(open_channel(self._served.address)) for _ in range(CONNECTIONS)]
+            clients = [await stack.enter_async_context(self._client(self._served.address)) for _ in range(CONNECTIONS)]
             for place, run in enumerate(self._runs):
                 group.create_task(
                     self._follow(run, clients[place % CONNECTIONS], channels[place % CONNECTIONS]), name=run.run_id
                 )
             await crashes
 
-    async def crash_servers(self, crashes: Sequence[Crash]) -> None:
-        """Kill servers, and start others."""
-        for crash in crashes:
-            await self.counter.wait_more(crash.events)
-            self._process.kill()
-            self.under_way.append(self._left())
-            await self._process.wait_exit()
-            for seconds_alive in crash.starting:
-                await self._process.launch(*self._arguments)
-                await asyncio.sleep(seconds_alive)
-                self._process.kill()
-                await self._process.wait_exit()
-            await self._process.start(*self._arguments)
-
-    async def crash_at(self, failpoint: str, times: int) -> None:
-        """Start servers that kill themselves, until all runs have ended or enough servers died; then start a last one.
-
-        Args:
-            failpoint: Where the servers die. The server that serves at the start dies there too.
-            times: The number of servers that die.
-        """
-        for left in range(times, 0, -1):
-            if not await self._dies():
-                return
-            self.under_way.append(self._left())
-            await self._process.launch(*(("--die-at", failpoint) if left > 1 else ()), *self._arguments)
-        assert await self._process.wait_serving()
-
-    async def _dies(self) -> bool:
-        """Wait until the server dies or all runs end, and return whether it died first."""
-        death = asyncio.ensure_future(self._process.wait_gone())
-        ended = asyncio.ensure_future(self._ended.wait())
-        await asyncio.wait({death, ended}, return_when=asyncio.FIRST_COMPLETED)
-        for wait in (death, ended):
-            wait.cancel()
-        return not self._ended.is_set()
-
-    def _left(self) -> int:
+    def left(self) -> int:
         """Return the number of runs whose end their client has not seen."""
         return sum(not run.ended for run in self._runs)
 
-    def _client(self) -> AsyncClient:
-        return AsyncClient(self._process.address, connect_timeout=WINDOW, reconnect_window=WINDOW, timeout=WINDOW)
+    def _client(self, address: str) -> AsyncClient:
+        return AsyncClient(address, insecure=True, connect_timeout=WINDOW, reconnect_window=WINDOW, timeout=WINDOW)
 
     async def _follow(self, run: Submitted, client: AsyncClient, channel: grpc.aio.Channel) -> None:
         if run.mode == "sdk":
@@ -223,18 +192,23 @@ class CrashLoad:
                     pb.StartRunRequest(workflow=workflow, input=given, run_id=run.run_id, open=True), run.parts
                 )
         run.ended = True
-        if not self._left():
+        if not self.left():
             self._ended.set()
 
-    async def check(self) -> Counter[str]:
-        """Check every run, and return the number of runs by final state."""
+    async def check(self, address: str = "") -> Counter[str]:
+        """Check every run, and return the number of runs by final state.
+
+        Args:
+            address: The server that is asked; empty: any.
+        """
         states: Counter[str] = Counter()
-        async with open_channel(self._process.address) as channel, self._client() as client:
+        address = address or self._served.address
+        async with open_channel(address) as channel, self._client(address) as client:
             for run in self._runs:
                 kept = await read_all(channel, run.run_id)
                 events = [RunEvent.FromString(data) for data in kept]
                 check_event_order(events)
-                check_side_effects(self._process.side_effects, run.run_id, events)
+                check_side_effects(self._served.side_effects, run.run_id, events)
                 if run.mode == "sdk":
                     async with client.watch(run.run_id) as watch:
                         assert run.sdk_events == [event async for event in watch if event.sequence]
@@ -244,6 +218,76 @@ class CrashLoad:
                 replay(await client.export(run.run_id))
                 states[state_of(end_of(events).state)] += 1
         return states
+
+
+class CrashLoad(RandomLoad):
+    """Random runs on one server after the other.
+
+    Attributes:
+        under_way: The number of runs that had not ended, each time that a server died.
+
+    Args:
+        process: The servers.
+        seed: The seed of the runs.
+        runs: The number of runs.
+        name: The beginning of their ids.
+        pauses: The durations of steps, in seconds.
+        modes: How clients follow runs.
+        arguments: Command-line arguments of the servers.
+    """
+
+    def __init__(
+        self,
+        process: ServerProcess,
+        seed: str,
+        runs: int,
+        *,
+        name: str = "run",
+        pauses: Sequence[float] = PAUSES,
+        modes: Sequence[str] = MODES,
+        arguments: Sequence[str] = (),
+    ) -> None:
+        super().__init__(process, seed, runs, name=name, pauses=pauses, modes=modes)
+        self.under_way: list[int] = []
+        self._process = process
+        self._arguments = arguments
+
+    async def crash_servers(self, crashes: Sequence[Crash]) -> None:
+        """Kill servers, and start others."""
+        for crash in crashes:
+            await self.counter.wait_more(crash.events)
+            self._process.kill()
+            self.under_way.append(self.left())
+            await self._process.wait_exit()
+            for seconds_alive in crash.starting:
+                await self._process.launch(*self._arguments)
+                await asyncio.sleep(seconds_alive)
+                self._process.kill()
+                await self._process.wait_exit()
+            await self._process.start(*self._arguments)
+
+    async def crash_at(self, failpoint: str, times: int) -> None:
+        """Start servers that kill themselves, until all runs have ended or enough servers died; then start a last one.
+
+        Args:
+            failpoint: Where the servers die. The server that serves at the start dies there too.
+            times: The number of servers that die.
+        """
+        for left in range(times, 0, -1):
+            if not await self._dies():
+                return
+            self.under_way.append(self.left())
+            await self._process.launch(*(("--die-at", failpoint) if left > 1 else ()), *self._arguments)
+        assert await self._process.wait_serving()
+
+    async def _dies(self) -> bool:
+        """Wait until the server dies or all runs end, and return whether it died first."""
+        death = asyncio.ensure_future(self._process.wait_gone())
+        ended = asyncio.ensure_future(self._ended.wait())
+        await asyncio.wait({death, ended}, return_when=asyncio.FIRST_COMPLETED)
+        for wait in (death, ended):
+            wait.cancel()
+        return not self._ended.is_set()
 
 
 def _draw_run(run_id: str, seed: str, pauses: Sequence[float], modes: Sequence[str]) -> Submitted:
