@@ -4,7 +4,7 @@ from typing import Protocol
 
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.state import RunState
-from stepwave_server.engine.errors import RunBroken
+from stepwave_server.engine.errors import EngineError
 from stepwave_server.engine.runs.commit_watermark import CommitWatermark
 from stepwave_server.engine.streams.subscribers import Subscribers
 from stepwave_server.journal import Header
@@ -22,7 +22,6 @@ class ActiveRun(Protocol):
         watermark: Its commit watermark.
         subscribers: Its subscribers.
         paused: Whether its server does not continue it.
-        broken: The defect of the server that broke it; `None`: it is not broken.
     """
 
     key: RunKey
@@ -31,7 +30,11 @@ class ActiveRun(Protocol):
     watermark: CommitWatermark
     subscribers: Subscribers
     paused: bool
-    broken: RunBroken | None
+
+    @property
+    def broken(self) -> EngineError | None:
+        """Why this server cannot show it; `None`: it can."""
+        ...
 
     @property
     def committed(self) -> int:

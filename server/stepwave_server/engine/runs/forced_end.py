@@ -1,7 +1,7 @@
-"""The forced end of a broken run that the core cannot end. It is built from the committed events alone.
+"""The forced end of a run that the core cannot end: it is broken, or was ended from outside.
 
-It neither decides nor folds, so a defect in the core cannot prevent it. Events that cannot be encoded are left out. The
-run's last event must be encoded.
+It is built from the committed events alone. It neither decides nor folds, so a defect in the core cannot prevent it.
+Events that cannot be encoded are left out. The run's last event must be encoded.
 """
 
 import logging
@@ -24,7 +24,7 @@ from stepwave_server.core.messages import (
     WaveFinished,
     WaveStarted,
 )
-from stepwave_server.core.model import Reason, Skip, SkipCause, State
+from stepwave_server.core.model import Failure, Reason, Skip, SkipCause, State
 from stepwave_server.engine.runs.recovery import FAILED_BY_DEFECT, decodable_events
 from stepwave_server.journal import Ended, Header
 from stepwave_server.wire.events.encode import Encoder, Record
@@ -48,15 +48,16 @@ class ForcedEnd(NamedTuple):
     ended: Ended
 
 
-def forced_end(header: Header, records: Sequence[Record], now: int) -> ForcedEnd:
+def forced_end(header: Header, records: Sequence[Record], now: int, failure: Failure = FAILED_BY_DEFECT) -> ForcedEnd:
     """Return the forced end of a run. Every step ends, and the run fails.
 
     Args:
         header: The run's definition.
         records: The run's committed events.
         now: The time in nanoseconds since the epoch.
+        failure: Why the run fails.
     """
-    history = _History(header, records)
+    history = _History(header, records, failure)
     now = max(now, history.time)
     encode = Encoder(header.key.run_id, history.definition.name, header.create_time).encode
     events: list[Event] = []
@@ -95,11 +96,11 @@ class _Step:
     state: State = State.SKIPPED
     finish: int = 0
 
-    def end(self, now: int) -> StepFinished:
+    def end(self, now: int, because: Failure) -> StepFinished:
         """Return the `step_finished` event of a step without one: cancelled if it was started, else skipped."""
         failure = skip = None
         if self.state is State.CANCELLED:
-            failure = replace(FAILED_BY_DEFECT, reason=Reason.CANCELLED, step_id=self.id, attempt=self.attempts)
+            failure = replace(because, reason=Reason.CANCELLED, step_id=self.id, attempt=self.attempts)
         else:
             skip = Skip(SkipCause.CANCELLED)
         return StepFinished(
@@ -124,8 +125,9 @@ class _History:
         time: The time of the newest event.
     """
 
-    def __init__(self, header: Header, records: Sequence[Record]) -> None:
+    def __init__(self, header: Header, records: Sequence[Record], failure: Failure) -> None:
         self._header = header
+        self._failure = failure
         self.definition = _definition(header)
         self.time = self._start_time = header.create_time
         self._steps = {step.id: _Step(step.id, step.action, index) for index, step in enumerate(self.definition.steps)}
@@ -164,13 +166,13 @@ class _History:
         """Yield the missing ends of steps and waves. Steps come in the order of their waves: dependencies first."""
         left = [step for step in self._steps.values() if not step.finish]
         for step in sorted(left, key=lambda step: (step.wave, step.index)):
-            yield step.end(now)
+            yield step.end(now, self._failure)
         for wave in sorted(self._open_waves):
             yield WaveFinished(now, wave)
 
     def run_finished(self, now: int) -> RunFinished:
         """Return the run's last event. It has no outputs; the steps keep theirs."""
-        failures = (FAILED_BY_DEFECT,)
+        failures = (self._failure,)
         return RunFinished(
             time=now,
             state=State.FAILED,

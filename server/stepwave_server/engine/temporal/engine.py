@@ -47,6 +47,7 @@ from stepwave_server.engine.runs.completions import check_completion, check_ende
 from stepwave_server.engine.temporal.catalog import Catalog
 from stepwave_server.engine.temporal.catalog_workflow import CatalogWorkflow
 from stepwave_server.engine.temporal.codec import SIGNAL, to_signal
+from stepwave_server.engine.temporal.connection import Connection
 from stepwave_server.engine.temporal.driver import Request
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.histories import ForeignWorkflow, Histories
@@ -121,7 +122,10 @@ class TemporalEngine(RunChecks[FollowedRun]):
         super().__init__(journal=self._cache, actions=self.catalog, clock=clock, options=options)
         self._client = client
         self._temporal = temporal
-        self._histories = Histories(client, runs=self._runs, cache=self._cache, clock=clock, address=temporal.address)
+        self._connection = Connection(client, temporal.address)
+        self._histories = Histories(
+            client, runs=self._runs, cache=self._cache, clock=clock, connection=self._connection
+        )
         self._starter = Starter(
             client, options=options, temporal=temporal, clock=clock, is_deleted=self._histories.is_deleted
         )
@@ -133,7 +137,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
             cache=self._cache,
             info=self.info,
             is_deleted=self._histories.is_deleted,
-            unavailable=self._histories.unavailable,
+            unavailable=self._connection.unavailable,
         )
         self._live = LiveRuns(client, TaskQueues(client, temporal.task_queue, clock), clock, reader)
         self._draining = False
@@ -174,21 +178,9 @@ class TemporalEngine(RunChecks[FollowedRun]):
     def follow(self) -> None:
         """Begin to watch the connection, and the runs that are asked for. A host of actions does only this."""
         self._watching = [
-            asyncio.create_task(self._watch_connection(), name="connection to Temporal"),
+            asyncio.create_task(self._connection.watch(self._on_commit_error), name="connection to Temporal"),
             asyncio.create_task(self._histories.forget_idle_runs(), name="idle runs"),
         ]
-
-    async def _watch_connection(self) -> None:
-        """Note when Temporal does not answer, and when it answers again."""
-        while True:
-            reason = ""
-            try:
-                await self._client.service_client.check_health(timeout=timedelta(seconds=2))
-            except RPCError as error:
-                reason = self._histories.unavailable(error).reason
-            if reason != self._commit_error:
-                self._on_commit_error(reason)
-            await asyncio.sleep(1)
 
     async def find_actions(self, names: Collection[str]) -> None:
         """Find out which of these actions exist."""
@@ -206,11 +198,10 @@ class TemporalEngine(RunChecks[FollowedRun]):
         if self._draining:
             raise NotAccepting
         try:
-            execution = await self._starter.start(submission)
+            async with self._connection.waiting():
+                execution = await self._starter.start(submission)
         except WorkflowAlreadyStartedError:
             return await self._check_repeat(submission)
-        except RPCError as error:
-            raise self._histories.unavailable(error) from error
         self._histories.note_start(submission.key, execution)
         self._list.note_start(submission.key)
         return True
@@ -234,8 +225,11 @@ class TemporalEngine(RunChecks[FollowedRun]):
             raise RunExists(submission.key)
         return False
 
-    async def _request(self, run: FollowedRun, given: Input) -> None:
+    async def _request(self, run: FollowedRun, given: Input) -> bool:
         """Give a run a request of a caller, and wait until it has decided on it.
+
+        Returns:
+            Whether it has accepted it; `False`: it ended before that.
 
         Raises:
             Refused: It was refused.
@@ -245,15 +239,16 @@ class TemporalEngine(RunChecks[FollowedRun]):
         message = to_signal(request)
         if (size := len(str(message))) > MAX_DEFINITION_BYTES:
             raise DefinitionTooLarge("the steps or the output", size, MAX_DEFINITION_BYTES)
+        async with self._connection.waiting():
+            try:
+                await self._client.get_workflow_handle(run.key.run_id).signal(SIGNAL, message)
+            except RPCError as error:
+                if error.status != RPCStatusCode.NOT_FOUND:
+                    raise
+                return False  # it has ended
         try:
-            await self._client.get_workflow_handle(run.key.run_id).signal(SIGNAL, message)
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:  # it has ended
-                return
-            raise self._histories.unavailable(error) from error
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                await run.answered(request.token)
+            async with asyncio.timeout(ANSWER_SECONDS), self._connection.waiting(None):
+                return await run.answered(request.token)
         except TimeoutError:
             raise JournalUnavailable(f"no server continued the run within {ANSWER_SECONDS:g} s") from None
 
@@ -273,23 +268,33 @@ class TemporalEngine(RunChecks[FollowedRun]):
             fresh = self._to_add(run, addition)
             if fresh is not None:
                 try:
-                    await self._request(run, fresh)
+                    added = await self._request(run, fresh)
                 except Refused as refused:  # another call came first
                     if refused.violations:
                         raise StepsRefused(refused.violations) from None
                     self._to_add(run, addition)
+                else:
+                    if not added:
+                        await self._require_made(key, addition)
 
     async def complete(self, key: RunKey, completion: StepCompleted) -> None:
         """Complete a step that waits; see `Engine`."""
         async with self._histories.using(key) as run:
             if run is None:
-                finished = await self.finished_steps(key)
-                check_ended(key, completion, next((end for end in finished if end.step_id == completion.step_id), None))
+                await self._check_ended(key, completion)
             elif check_completion(key, run.state, completion, paused=False):
                 try:
-                    await self._request(run, with_attempt(run.state, completion))
+                    completed = await self._request(run, with_attempt(run.state, completion))
                 except Refused:  # another call came first
                     check_completion(key, run.state, completion, paused=False)
+                else:
+                    if not completed:
+                        await self._check_ended(key, completion)
+
+    async def _check_ended(self, key: RunKey, completion: StepCompleted) -> None:
+        """Check that a step of a run that has ended was completed with this outcome."""
+        finished = await self.finished_steps(key)
+        check_ended(key, completion, next((end for end in finished if end.step_id == completion.step_id), None))
 
     async def detach(self, key: RunKey) -> None:
         """Detach a run."""
@@ -304,11 +309,12 @@ class TemporalEngine(RunChecks[FollowedRun]):
                 namespace=self._client.namespace,
                 workflow_execution=WorkflowExecution(workflow_id=key.run_id, run_id=execution),
             )
-            try:
-                await self._client.workflow_service.delete_workflow_execution(request)
-            except RPCError as error:
-                if error.status != RPCStatusCode.NOT_FOUND:
-                    raise self._histories.unavailable(error) from error
+            async with self._connection.waiting():
+                try:
+                    await self._client.workflow_service.delete_workflow_execution(request)
+                except RPCError as error:
+                    if error.status != RPCStatusCode.NOT_FOUND:
+                        raise
         self._histories.note_deletion(key, execution)
         self._list.forget(key)
         await self._live.delete(key, execution)

@@ -11,11 +11,11 @@ from stepwave_server.core.explanation import AttemptExplanation, Waiting
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.inputs import input_of
 from stepwave_server.core.messages import Event, RunFinished, StepFinished, StepRetrying, StepStarted
-from stepwave_server.core.model import WAIT_ACTION, Payload
+from stepwave_server.core.model import WAIT_ACTION, Failure, FailureCause, Payload, Reason
 from stepwave_server.core.state import RunState, StepState
 from stepwave_server.engine.admission.base import EXTERNAL, Obstacle
 from stepwave_server.engine.admission.controller import MAX_GROUPS
-from stepwave_server.engine.errors import RunBroken
+from stepwave_server.engine.errors import EngineError
 from stepwave_server.engine.runs.commit_watermark import CommitWatermark
 from stepwave_server.engine.runs.forced_end import forced_end
 from stepwave_server.engine.runs.waits import BEING_INTERRUPTED, MAX_MISSING, grouped, waits_of
@@ -70,7 +70,7 @@ class FollowedRun:
         self.reports = HostedReports(run_id, state, driver, self.watermark, self.subscribers)
         self.chunk_position = b""
         self.paused = False
-        self.broken: RunBroken | None = None
+        self.broken: EngineError | None = None
         self.users = 0
         self.last_used = 0.0
         self._reader = reader
@@ -130,7 +130,11 @@ class FollowedRun:
 
     def _end_by_force(self) -> None:
         """End a run whose workflow was ended from outside, such as by an operator."""
-        end = forced_end(self.header, self._records, self._reader.close_time)
+        message = f"the workflow of the run was {self._reader.closed} in Temporal"
+        if self._reader.close_reason:
+            message += f": {self._reader.close_reason}"
+        failure = Failure(Reason.INTERRUPTED, message, cause=FailureCause.SERVER_STOPPED)
+        end = forced_end(self.header, self._records, self._reader.close_time, failure)
         self._append(end.records, end.ended)
         self.subscribers.wake()
 
@@ -141,8 +145,11 @@ class FollowedRun:
             self._waiting_for.append((event_id, waiter))
             await waiter
 
-    async def answered(self, token: str) -> None:
+    async def answered(self, token: str) -> bool:
         """Wait until the run has decided on a request of a caller, or has ended.
+
+        Returns:
+            Whether it has accepted it; `False`: it ended before that.
 
         Raises:
             Refused: It was refused.
@@ -152,6 +159,9 @@ class FollowedRun:
         refused = self.driver.answers.get(token)
         if refused is not None:
             raise refused
+        if self.broken is not None:
+            raise self.broken
+        return token in self.driver.answers
 
     def _end_waits(self) -> None:
         ready = [waiter for target, waiter in self._waiting_for if target <= self._reader.last_event]
@@ -160,7 +170,7 @@ class FollowedRun:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def fail(self, error: RunBroken) -> None:
+    def fail(self, error: EngineError) -> None:
         """End all waits and streams: this server cannot show the run any more."""
         self.broken = error
         self.subscribers.fail(error)

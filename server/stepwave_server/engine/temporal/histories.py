@@ -14,8 +14,9 @@ from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
 from stepwave_server.core.info import RunKey
-from stepwave_server.engine.errors import JournalUnavailable, RunBroken, RunNotFound
+from stepwave_server.engine.errors import EngineError, RunBroken, RunNotFound
 from stepwave_server.engine.temporal.codec import WORKFLOW_TYPE
+from stepwave_server.engine.temporal.connection import Connection
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.history import HistoryReader
 from stepwave_server.engine.temporal.pending import PendingAttempt, pending_attempts
@@ -100,7 +101,7 @@ class Histories:
         runs: Where to keep the runs under way.
         cache: Keeps the events of runs while this server shows them.
         clock: Returns the time in nanoseconds since the epoch.
-        address: The address of Temporal, for messages.
+        connection: Knows whether Temporal answers.
     """
 
     def __init__(
@@ -110,13 +111,13 @@ class Histories:
         runs: dict[RunKey, FollowedRun],
         cache: MemoryJournal,
         clock: Callable[[], int],
-        address: str,
+        connection: Connection,
     ) -> None:
         self.runs = runs
         self._client = client
         self._cache = cache
         self._clock = clock
-        self._address = address
+        self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._followers: dict[RunKey, asyncio.Task[None]] = {}
         self._loading: dict[RunKey, asyncio.Future[FollowedRun]] = {}
@@ -124,10 +125,6 @@ class Histories:
         self._started: set[RunKey] = set()
         self._hints: dict[RunKey, _Hints] = {}
         self._deleted: dict[str, float] = {}
-
-    def unavailable(self, error: RPCError) -> JournalUnavailable:
-        """Return an error of Temporal as the error of a call."""
-        return JournalUnavailable(f"Temporal at {self._address} does not answer: {error.message}")
 
     @asynccontextmanager
     async def using(self, key: RunKey) -> AsyncIterator[FollowedRun | None]:
@@ -144,12 +141,14 @@ class Histories:
         if self._cache.has_ended(key):
             yield None
             return
-        run = await self._follow(key, execution)
+        async with self._connection.waiting(None):
+            run = await self._follow(key, execution)
         run.users += 1
         try:
             if run.last_event < length and key in self._hints:
                 self._hints[key].give(local=False)
-            await run.reach(length)
+            async with self._connection.waiting(None):
+                await run.reach(length)
             if run.broken is not None:
                 raise run.broken
             run.reports.pending = pending
@@ -179,12 +178,13 @@ class Histories:
         return _Position(description.run_id, description.history_length, pending)
 
     async def _describe(self, key: RunKey) -> WorkflowExecutionDescription:
-        try:
-            description = await self._client.get_workflow_handle(key.run_id).describe()
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
-                raise RunNotFound(key) from None
-            raise self.unavailable(error) from error
+        async with self._connection.waiting():
+            try:
+                description = await self._client.get_workflow_handle(key.run_id).describe()
+            except RPCError as error:
+                if error.status == RPCStatusCode.NOT_FOUND:
+                    raise RunNotFound(key) from None
+                raise
         if description.workflow_type != WORKFLOW_TYPE:
             raise ForeignWorkflow(key, description.workflow_type)
         if description.run_id in self._deleted:
@@ -232,6 +232,8 @@ class Histories:
                     loading.set_result(run)
                 else:
                     run.add(event)
+            if not reader.closed:  # it was deleted
+                self._fail(key, run, loading, RunNotFound(key))
         except UnsupportedVersion as error:
             self._fail(key, run, loading, RunBroken(key, str(error)))
         except Exception:
@@ -248,7 +250,7 @@ class Histories:
                 loading.cancel()
 
     def _fail(
-        self, key: RunKey, run: FollowedRun | None, loading: "asyncio.Future[FollowedRun]", error: RunBroken
+        self, key: RunKey, run: FollowedRun | None, loading: "asyncio.Future[FollowedRun]", error: EngineError
     ) -> None:
         if run is not None:
             run.fail(error)
@@ -299,7 +301,9 @@ class Histories:
         follower = self._followers.pop(key, None)
         if follower is not None:
             follower.cancel()
-        self.runs.pop(key, None)
+        run = self.runs.pop(key, None)
+        if run is not None:
+            run.fail(RunNotFound(key))
         self._cache.discard(key)
 
     async def close(self) -> None:

@@ -79,6 +79,7 @@ class HistoryReader:
         last_event: The id of the last event; 0: there was none.
         start: What the workflow was started with; `None`: that was not read yet.
         closed: Why the workflow ended; empty: it has not ended. `completed` if it ended by itself.
+        close_reason: What an operator who terminated it said.
         close_time: When it ended, in nanoseconds since the epoch.
         in_task: Whether a workflow task has started, and its end was not read yet.
     """
@@ -87,6 +88,7 @@ class HistoryReader:
         self.last_event = 0
         self.start: StartInput | None = None
         self.closed = ""
+        self.close_reason = ""
         self.close_time = 0
         self.in_task = False
         self._inbox = Inbox()
@@ -188,6 +190,7 @@ class HistoryReader:
         if closed is None:
             return False
         self.closed, self.close_time = closed, event.event_time.ToNanoseconds()
+        self.close_reason = event.workflow_execution_terminated_event_attributes.reason
         return True
 
 

@@ -1,0 +1,96 @@
+"""The connection of a server to Temporal: whether Temporal answers, and how long calls wait for it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+from temporalio.client import Client
+from temporalio.service import RPCError
+
+from stepwave_server.engine.errors import JournalUnavailable
+
+__all__ = ["Connection"]
+
+CALL_SECONDS = 5.0
+"""Seconds after which a request to Temporal has failed. Those that it refuses are repeated until then."""
+
+CHECK_SECONDS = 1.0
+"""Seconds between two checks whether Temporal answers."""
+
+
+class Connection:
+    """Knows whether Temporal answers, and ends the waits of calls when it does not.
+
+    Attributes:
+        trouble: Why it does not answer; empty: it answers.
+
+    Args:
+        client: The client of Temporal.
+        address: The address of Temporal, for messages.
+    """
+
+    def __init__(self, client: Client, address: str) -> None:
+        self.trouble = ""
+        self._client = client
+        self._address = address
+        self._waits: set[asyncio.Timeout] = set()
+
+    def unavailable(self, reason: RPCError | str) -> JournalUnavailable:
+        """Return the error of a call that Temporal does not answer."""
+        text = reason.message if isinstance(reason, RPCError) else reason
+        return JournalUnavailable(f"Temporal at {self._address} does not answer: {text}")
+
+    async def watch(self, listener: Callable[[str], None]) -> None:
+        """Check again and again whether Temporal answers.
+
+        Args:
+            listener: Called with the reason when it does not answer, and with an empty string when it answers again.
+        """
+        while True:
+            trouble = await self._check()
+            if trouble != self.trouble:
+                self.trouble = trouble
+                listener(trouble)
+            if trouble:
+                for wait in self._waits:
+                    wait.reschedule(asyncio.get_running_loop().time())
+            await asyncio.sleep(CHECK_SECONDS)
+
+    async def _check(self) -> str:
+        """Return why Temporal does not answer; empty: it answers."""
+        try:
+            await self._client.service_client.check_health(timeout=timedelta(seconds=CALL_SECONDS))
+        except RPCError as error:
+            return self.unavailable(error).reason
+        return ""
+
+    @asynccontextmanager
+    async def waiting(self, seconds: float | None = CALL_SECONDS) -> AsyncIterator[None]:
+        """Wait for Temporal while inside, as long as it answers.
+
+        Args:
+            seconds: The most that is waited; `None`: until what is awaited comes.
+
+        Raises:
+            JournalUnavailable: It does not answer.
+        """
+        if self.trouble:
+            raise JournalUnavailable(self.trouble)
+        scope = asyncio.timeout(seconds)
+        try:
+            async with scope:
+                self._waits.add(scope)
+                try:
+                    yield
+                finally:
+                    self._waits.discard(scope)
+        except TimeoutError:
+            if not scope.expired():
+                raise
+            raise self._timed_out() from None
+        except RPCError as error:
+            raise self.unavailable(error) from error
+
+    def _timed_out(self) -> JournalUnavailable:
+        return JournalUnavailable(self.trouble) if self.trouble else self.unavailable("the time is up")
