@@ -41,7 +41,7 @@ async def outcome_of(stream: Stream) -> str:
     try:
         return state_of(end_of(await stream.rest()).state)
     except AioRpcError as error:
-        return Refusal(error).reason
+        return str(Refusal(error).reason)
 
 
 async def delete(servers: RawServers, run_id: str) -> None:
