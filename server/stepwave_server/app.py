@@ -27,6 +27,7 @@ from stepwave_server.rpc.handlers import Bounds
 from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.server import GrpcServer
 from stepwave_server.rpc.servicer import Orchestrator
+from stepwave_server.rpc.shared_attachments import SharedAttachments
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Telemetry, telemetry_of_process
@@ -83,6 +84,7 @@ class Server:
         self._telemetry = telemetry or telemetry_of_process()
         self._journal = journal
         self._host: Host | None = None
+        self._attachments: Attachments | SharedAttachments
         self._health_updates: set[asyncio.Task[None]] = set()
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
         self.registry = Registry(importable(actions), entry_points=self.settings.entry_points)
@@ -132,7 +134,7 @@ class Server:
         if self.settings.engine == TEMPORAL:
             return await self._open_temporal(options)
         self._journal = self._journal or open_journal(self.settings)
-        return LocalEngine(
+        engine = LocalEngine(
             journal=self._journal,
             actions=self.registry,
             clock=time.time_ns,
@@ -140,6 +142,8 @@ class Server:
             named=self._named_workflow,
             telemetry=self._telemetry,
         )
+        self._attachments = Attachments(engine.cancel)
+        return engine
 
     async def _open_temporal(self, options: EngineOptions) -> Engine:
         """Connect to Temporal. This server hosts the actions that it has."""
@@ -151,13 +155,15 @@ class Server:
         await temporal.check_ready(client, self.settings)
         engine = temporal.open_engine(client, self.settings, self.registry, options, self._telemetry)
         self._host = temporal.open_host(client, self.settings, engine, self._named_workflow, rates)
+        attachments = SharedAttachments(engine.hold)
+        engine.presence.on_loss = attachments.lose
+        self._attachments = attachments
         return engine
 
     def _assemble(self, engine: Engine) -> Preparer:
         """Create the parts of the server without starting them."""
         settings = self.settings
         self.engine = engine
-        self._attachments = Attachments(self.engine.cancel)
         preparer = Preparer(engine=self.engine, workflows=self._workflows, options=engine.options)
         orchestrator = Orchestrator(
             engine=self.engine,

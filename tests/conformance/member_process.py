@@ -65,6 +65,11 @@ class MemberProcess:
         async with asyncio.timeout(GUARD):
             return await self._process.wait()
 
+    async def kill(self) -> None:
+        """Kill the process, if there is one."""
+        if self._process is not None:
+            await self.end()
+
     async def restart(self) -> None:
         """Kill the process, and start another."""
         await self.end()
@@ -122,7 +127,7 @@ class ProcessCluster:
     async def kill(self) -> None:
         """Kill all members."""
         for member in self.members:
-            await member.end()
+            await member.kill()
 
 
 async def _knows_all(client: AsyncClient) -> bool:

@@ -23,6 +23,7 @@ from stepwave_server.rpc.requests import (
     parse_namespace,
     run_key,
 )
+from stepwave_server.rpc.shared_attachments import SharedAttachments
 from stepwave_server.telemetry import TraceParent
 from stepwave_server.wire.events.encode import Kind, decode, decode_all, to_step_results
 from stepwave_server.wire.responses.explain_run import to_explanation
@@ -57,7 +58,7 @@ class Orchestrator:
         self,
         engine: Engine,
         preparer: Preparer,
-        attachments: Attachments,
+        attachments: Attachments | SharedAttachments,
         info: pb.ServerInfo,
     ) -> None:
         self._engine = engine

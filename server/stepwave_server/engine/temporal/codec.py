@@ -27,6 +27,7 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import MAX_PAYLOAD_BYTES, WORKFLOW_ACTION, Blob, Failure, Payload, Reason
 from stepwave_server.engine.temporal.driver import AttemptStopped, DriverInput, Request
+from stepwave_server.engine.temporal.holds import HoldChange
 from stepwave_server.journal import Header
 from stepwave_server.wire.values import decode_payload, encode_payload, from_failure, to_failure
 from stepwave_server.wire.workflows.definition import from_definition, to_definition
@@ -137,6 +138,7 @@ class StartInput(NamedTuple):
         heartbeat_timeout: Seconds after which an attempt without a heartbeat is lost.
         cancel_grace: Seconds to wait for the clean-up of an interrupted attempt.
         task_queue: The task queue of workflows, and the prefix of those of actions.
+        holder: The server whose stream holds the run from its start; empty: none.
     """
 
     header: Header
@@ -144,6 +146,7 @@ class StartInput(NamedTuple):
     heartbeat_timeout: float
     cancel_grace: float
     task_queue: str
+    holder: str = ""
 
 
 def max_bytes(start: StartInput) -> int:
@@ -172,6 +175,7 @@ def encode_start(start: StartInput) -> list[Any]:
         "heartbeat_timeout": start.heartbeat_timeout,
         "cancel_grace": start.cancel_grace,
         "task_queue": start.task_queue,
+        "holder": start.holder,
     }
     return [definition.SerializeToString(), options]
 
@@ -210,6 +214,7 @@ def decode_start(definition: bytes, options: Mapping[str, Any], start_time: int)
         heartbeat_timeout=options["heartbeat_timeout"],
         cancel_grace=options["cancel_grace"],
         task_queue=options["task_queue"],
+        holder=options.get("holder", ""),
     )
 
 
@@ -220,6 +225,8 @@ def to_signal(request: Request) -> dict[str, Any]:
     """Return a request of a caller as the argument of a signal."""
     message: dict[str, Any] = {"token": request.token}
     match request.input:
+        case HoldChange(kind, holder):
+            message["hold"] = {"kind": kind, "holder": holder}
         case CancelRequested(reason):
             message["cancel"] = {"reason": reason}
         case AddSteps(steps, seal):
@@ -241,6 +248,8 @@ def to_signal(request: Request) -> dict[str, Any]:
 def from_signal(message: Mapping[str, Any]) -> Request:
     """Return the request of a signal."""
     token = message["token"]
+    if "hold" in message:
+        return Request(token, HoldChange(message["hold"]["kind"], message["hold"]["holder"]))
     if "cancel" in message:
         return Request(token, CancelRequested(message["cancel"]["reason"]))
     if "add_steps" in message:

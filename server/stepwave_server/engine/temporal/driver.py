@@ -16,6 +16,7 @@ from stepwave_server.core.messages import (
     AttemptLost,
     AttemptStarted,
     AttemptTimedOut,
+    CancelRequested,
     Command,
     Event,
     Finish,
@@ -31,6 +32,7 @@ from stepwave_server.core.messages import (
     TimerFired,
 )
 from stepwave_server.core.model import (
+    SECOND,
     WAIT_ACTION,
     Failure,
     FailureCause,
@@ -40,6 +42,7 @@ from stepwave_server.core.model import (
     payload_size,
 )
 from stepwave_server.core.state import RunState
+from stepwave_server.engine.temporal.holds import HoldChange, Holds
 
 __all__ = [
     "MAX_HISTORY_BYTES",
@@ -93,10 +96,10 @@ class AttemptStopped:
 
 @immutable
 class Request:
-    """An input that a caller waits for. `token` is made up by the caller."""
+    """An input that a caller waits for, or a change of what holds the run. `token` is made up by the caller."""
 
     token: str
-    input: Input
+    input: Input | HoldChange
 
 
 @immutable
@@ -167,6 +170,7 @@ class RunDriver:
     Attributes:
         state: The run.
         evaluator: Puts inputs together.
+        holds: The servers that hold the run.
         events: The events since they were taken last.
         effects: What to do, since it was taken last.
         answers: Why requests were refused, by their token; `None`: the request was accepted.
@@ -175,6 +179,7 @@ class RunDriver:
 
     state: RunState
     evaluator: Evaluator
+    holds: Holds = field(default_factory=lambda: Holds(None, ""))
     events: list[Event] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     answers: dict[str, Refused | None] = field(default_factory=dict)
@@ -271,6 +276,9 @@ class RunDriver:
         if name == PAUSE:
             self._paused = False
             return
+        if reason := self.holds.passed(name):
+            self._decide(CancelRequested(reason))
+            return
         timer = self._names.pop(name, None)
         if timer is None:  # it was cancelled when it was due already
             return
@@ -287,12 +295,26 @@ class RunDriver:
             self._decide(StopRequested(_too_large(given)))
 
     def _answer(self, given: Request) -> None:
+        if isinstance(given.input, HoldChange):
+            self._hold(given.input)
+            self.answers[given.token] = None
+            return
         try:
             self._decide(given.input)
         except Refused as refused:
             self.answers[given.token] = refused
         else:
             self.answers[given.token] = None
+
+    def _hold(self, given: HoldChange) -> None:
+        """Change what holds the run. If nothing does, its reconnect window begins."""
+        timer = self.holds.timer
+        if reason := self.holds.change(given):
+            self._decide(CancelRequested(reason))
+        elif self.holds.ends():
+            self.effects.append(CancelTimer(timer))
+        elif self.holds.window and self.holds.begins():
+            self.effects.append(SetTimer(self.holds.timer, round(self.holds.window * SECOND)))
 
     # Decisions.
 

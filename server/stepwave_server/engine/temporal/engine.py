@@ -51,7 +51,9 @@ from stepwave_server.engine.temporal.connection import Connection
 from stepwave_server.engine.temporal.driver import Request
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.histories import ForeignWorkflow, Histories
+from stepwave_server.engine.temporal.holds import HoldChange, HoldKind
 from stepwave_server.engine.temporal.live import LiveRuns
+from stepwave_server.engine.temporal.presence import Presence, PresenceWorkflow, release_holds_activity
 from stepwave_server.engine.temporal.redis.reader import RedisReader
 from stepwave_server.engine.temporal.run_list import RunList
 from stepwave_server.engine.temporal.starter import MAX_DEFINITION_BYTES, Starter, TemporalOptions
@@ -92,6 +94,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
 
     Attributes:
         catalog: The actions of all hosts.
+        presence: Keeps this server present while it holds runs.
 
     Args:
         client: The client of Temporal.
@@ -126,8 +129,14 @@ class TemporalEngine(RunChecks[FollowedRun]):
         self._histories = Histories(
             client, runs=self._runs, cache=self._cache, clock=clock, connection=self._connection
         )
+        self.presence = Presence(client, task_queue=temporal.task_queue, silence=temporal.heartbeat_timeout)
         self._starter = Starter(
-            client, options=options, temporal=temporal, clock=clock, is_deleted=self._histories.is_deleted
+            client,
+            options=options,
+            temporal=temporal,
+            clock=clock,
+            is_deleted=self._histories.is_deleted,
+            server_id=self.presence.server_id,
         )
         self._list = RunList(
             client,
@@ -151,7 +160,9 @@ class TemporalEngine(RunChecks[FollowedRun]):
         return Worker(
             self._client,
             task_queue=self._temporal.task_queue,
-            workflows=[RunWorkflow, CatalogWorkflow],
+            workflows=[RunWorkflow, CatalogWorkflow, PresenceWorkflow],
+            activities=[release_holds_activity(self._client, self._temporal.task_queue)],
+            max_concurrent_activity_task_polls=1,
             interceptors=[RunHooks(self._histories.hint, self._telemetry)],
             workflow_runner=UnsandboxedWorkflowRunner(),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
@@ -199,6 +210,8 @@ class TemporalEngine(RunChecks[FollowedRun]):
             raise NotAccepting
         try:
             async with self._connection.waiting():
+                if submission.window is not None:
+                    await self.presence.begin()
                 execution = await self._starter.start(submission)
         except WorkflowAlreadyStartedError:
             return await self._check_repeat(submission)
@@ -225,7 +238,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
             raise RunExists(submission.key)
         return False
 
-    async def _request(self, run: FollowedRun, given: Input) -> bool:
+    async def _request(self, run: FollowedRun, given: Input | HoldChange) -> bool:
         """Give a run a request of a caller, and wait until it has decided on it.
 
         Returns:
@@ -298,6 +311,19 @@ class TemporalEngine(RunChecks[FollowedRun]):
 
     async def detach(self, key: RunKey) -> None:
         """Detach a run."""
+        await self._change_holds(key, HoldChange("detach"))
+
+    async def hold(self, key: RunKey, kind: HoldKind) -> None:
+        """Tell a run that this server holds it, or does not."""
+        if kind == "attach":
+            async with self._connection.waiting():
+                await self.presence.begin()
+        await self._change_holds(key, HoldChange(kind, self.presence.server_id))
+
+    async def _change_holds(self, key: RunKey, change: HoldChange) -> None:
+        async with self._histories.using(key) as run:
+            if run is not None and run.driver.holds.window is not None:
+                await self._request(run, change)
 
     async def delete(self, key: RunKey) -> None:
         """Delete a run that has ended."""
@@ -414,6 +440,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         self._draining = True
         for watcher in list(self._watchers):
             watcher.close()
+        await self.presence.end()
         if self._worker is not None:
             await self._worker.shutdown()
         for task in self._watching:

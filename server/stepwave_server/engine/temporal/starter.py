@@ -12,6 +12,7 @@ from stepwave_server.core.messages import Started
 from stepwave_server.engine.base import EngineOptions, Submission
 from stepwave_server.engine.errors import DefinitionTooLarge
 from stepwave_server.engine.temporal.codec import WORKFLOW_TYPE, StartInput, encode_start
+from stepwave_server.engine.temporal.holds import HOLDERS_MEMO
 from stepwave_server.engine.temporal.visibility import attributes_of
 from stepwave_server.journal import Header
 from stepwave_server.wire.workflows.content import digest
@@ -46,6 +47,7 @@ class Starter:
         temporal: Options of the engine on Temporal alone.
         clock: Returns the time in nanoseconds since the epoch.
         is_deleted: Returns whether a workflow, by its Temporal run id, was deleted on this server.
+        server_id: The id of this server, which holds the runs that it starts for streams.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class Starter:
         temporal: TemporalOptions,
         clock: Callable[[], int],
         is_deleted: Callable[[str], bool],
+        server_id: str,
     ) -> None:
         self._client = client
         self._options = options
         self._temporal = temporal
         self._clock = clock
         self._is_deleted = is_deleted
+        self._server_id = server_id
 
     async def start(self, submission: Submission) -> str:
         """Start the workflow of a run, and return its Temporal run id.
@@ -90,6 +94,7 @@ class Starter:
             id=submission.key.run_id,
             task_queue=self._temporal.task_queue,
             search_attributes=attributes_of(workflow.name, workflow.labels),
+            memo=None if submission.window is None else {HOLDERS_MEMO: [self._server_id]},
             id_reuse_policy=reuse,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         )
@@ -115,4 +120,5 @@ class Starter:
             heartbeat_timeout=self._temporal.heartbeat_timeout,
             cancel_grace=self._options.cancel_grace,
             task_queue=self._temporal.task_queue,
+            holder="" if submission.window is None else self._server_id,
         )

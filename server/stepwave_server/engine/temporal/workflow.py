@@ -52,6 +52,7 @@ from stepwave_server.engine.temporal.driver import (
     TimerDue,
 )
 from stepwave_server.engine.temporal.history import Inbox
+from stepwave_server.engine.temporal.holds import HOLDERS_MEMO, Holds
 from stepwave_server.engine.temporal.visibility import INFO_MEMO, STATE, run_info, to_memo
 from stepwave_server.telemetry import ProcessTelemetry, RunTracer, Telemetry, TraceParent
 from stepwave_server.telemetry.parent import PROPAGATOR
@@ -84,7 +85,7 @@ def driver_of(start: StartInput) -> RunDriver:
     definition = workflow_pb2.Workflow.FromString(header.workflow)
     parsed = parse_workflow(definition, Parsed(accepted=True))
     state = new_run(parsed, header.input, header.options)
-    return RunDriver(state, JsonEvaluator(max_bytes(start)))
+    return RunDriver(state, JsonEvaluator(max_bytes(start)), Holds(header.window, start.holder))
 
 
 @workflow.defn(name=WORKFLOW_TYPE, sandboxed=False)
@@ -100,6 +101,7 @@ class RunWorkflow:
     def __init__(self, definition: bytes, options: dict[str, Any]) -> None:
         started = round(workflow.info().workflow_start_time.timestamp() * 1e6) * 1_000
         self._start = decode_start(definition, options, started)
+        self._holders = [] if self._start.header.window is None else [self._start.holder]
         self._inbox = Inbox()
         self._activities: dict[tuple[str, int], workflow.ActivityHandle[RawValue]] = {}
         self._timers: dict[str, asyncio.Task[None]] = {}
@@ -138,9 +140,17 @@ class RunWorkflow:
             self._trace_events(self._driver.take_events())
             for effect in self._driver.take_effects():
                 self._carry_out(effect)
+            self._show_holders()
             if not workflow.unsafe.is_replaying():
                 self._decided(self._start.header.key)
         self._show_end()
+
+    def _show_holders(self) -> None:
+        """Show which servers hold the run, for those that look for the runs of a server that is lost."""
+        holders = sorted(self._driver.holds.holders)
+        if holders != self._holders:
+            self._holders = holders
+            workflow.upsert_memo({HOLDERS_MEMO: holders})
 
     def _show_end(self) -> None:
         """Show the final state in lists of runs. This adds the last commands of the workflow."""
