@@ -179,7 +179,7 @@ class RunDriver:
 
     state: RunState
     evaluator: Evaluator
-    holds: Holds
+    holds: Holds = field(default_factory=lambda: Holds(None, ""))
     events: list[Event] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
     answers: dict[str, Refused | None] = field(default_factory=dict)

@@ -101,7 +101,7 @@ class RunWorkflow:
     def __init__(self, definition: bytes, options: dict[str, Any]) -> None:
         started = round(workflow.info().workflow_start_time.timestamp() * 1e6) * 1_000
         self._start = decode_start(definition, options, started)
-        self._holders: list[str] | None = None
+        self._holders = [] if self._start.header.window is None else [self._start.holder]
         self._inbox = Inbox()
         self._activities: dict[tuple[str, int], workflow.ActivityHandle[RawValue]] = {}
         self._timers: dict[str, asyncio.Task[None]] = {}
@@ -148,8 +148,6 @@ class RunWorkflow:
     def _show_holders(self) -> None:
         """Show which servers hold the run, for those that look for the runs of a server that is lost."""
         holders = sorted(self._driver.holds.holders)
-        if self._holders is None:  # the start has shown them
-            self._holders = sorted(Holds(self._start.header.window, self._start.holder).holders)
         if holders != self._holders:
             self._holders = holders
             workflow.upsert_memo({HOLDERS_MEMO: holders})
