@@ -64,7 +64,7 @@ def derived(events: Sequence[HistoryEvent]) -> list[bytes]:
     """Return the events of a run that a server derives from a history."""
     reader = HistoryReader()
     reader.add(events[0])
-    run = FollowedRun(reader, MemoryJournal(time.time_ns), time.time_ns)
+    run = FollowedRun(reader, "execution", MemoryJournal(time.time_ns), time.time_ns)
     for event in events[1:]:
         run.add(event)
     return [record.data for record in run._records]

@@ -56,6 +56,7 @@ class Stage:
         """Let actions run on, and workflows stand still."""
         engine = self._server.engine
         assert isinstance(engine, TemporalEngine)
+        assert engine._worker is not None
         await engine._worker.shutdown()
 
     def handle(self, run_id: str) -> WorkflowHandle[object, object]:

@@ -5,7 +5,7 @@ from itertools import count
 
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
-from temporalio.api.enums.v1 import EventType
+from temporalio.api.enums.v1 import EventType, TimeoutType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.converter import PayloadConverter
 
@@ -94,7 +94,9 @@ class Told:
     def time_out(self, scheduled: int) -> None:
         event = self.event("ACTIVITY_TASK_TIMED_OUT")
         event.activity_task_timed_out_event_attributes.scheduled_event_id = scheduled
-        event.activity_task_timed_out_event_attributes.failure.timeout_failure_info.timeout_type = 4  # by heartbeats
+        event.activity_task_timed_out_event_attributes.failure.timeout_failure_info.timeout_type = (
+            TimeoutType.TIMEOUT_TYPE_HEARTBEAT
+        )
         self.add(event)
 
     def start_timer(self, name: str) -> int:
@@ -220,7 +222,7 @@ def test_a_run_whose_workflow_is_terminated_fails_then(told: Told) -> None:
     reader = HistoryReader()
     reader.add(told.events[0])
     journal = MemoryJournal(time.time_ns)
-    run = FollowedRun(reader, journal, time.time_ns)
+    run = FollowedRun(reader, "execution", journal, time.time_ns)
     for event in told.events[1:]:
         run.add(event)
     (last,) = WatchRunResponse.FromString(_last(run)).events
