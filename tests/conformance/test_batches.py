@@ -163,6 +163,29 @@ async def test_a_cancel_in_temporal_comes_after_the_outcomes(
     assert events[-1].run_finished.result.state == run_pb2.STATE_SUCCEEDED
 
 
+@pytest.mark.parametrize("first", ["cancel", "timer"])
+async def test_a_cancel_in_temporal_and_timers_come_in_their_order(
+    stage: Stage, decisions: Decisions, first: str
+) -> None:
+    run_id = f"{first}-first"
+    workflow = flow(
+        step("late", "core.wait", total_timeout=0.5, allow_failure=True),
+        step("other", "core.wait", after=["late"], join=workflow_pb2.JOIN_ALL_DONE),
+        failure_policy=workflow_pb2.FAILURE_POLICY_CONTINUE,
+    )
+    async with stage.client.execute(workflow, run_id=run_id, window=600) as run:
+        await run.until("step_started", "late")
+    await stage.stop_workflows()
+    if first == "cancel":
+        await stage.handle(run_id).cancel()
+    await until(partial(stage.has, run_id, FIRED))
+    if first == "timer":
+        await stage.handle(run_id).cancel()
+    events = await stage.finish(decisions, run_id)
+    (late,) = [end for event in events if (end := event.step_finished.result).step_id == "late"]
+    assert late.state == (run_pb2.STATE_CANCELLED if first == "cancel" else run_pb2.STATE_FAILED)
+
+
 async def test_inputs_that_come_with_the_start_are_decided_with_it(stage: Stage, decisions: Decisions) -> None:
     """What starts in one workflow task is bounded: requests that come with the start count."""
     await stage.stop_workflows()

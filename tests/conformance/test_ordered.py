@@ -12,6 +12,8 @@ from conformance.decisions import Decisions, check_history, history_of
 from conformance.players import Player, masked
 from conformance.programs import Program, draw_programs
 from integration.server.raw_client import RawClient
+from stepwave.v1.event_pb2 import RunEvent
+from stepwave.v1.orchestrator_pb2 import WatchRunResponse
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.engine.temporal import host
@@ -39,9 +41,11 @@ async def players(temporal_server: TemporalServer, monkeypatch: pytest.MonkeyPat
         yield players
 
 
-async def _play_on_both(program: Program, run_id: str, players: list[Player]) -> None:
+async def _play_on_both(program: Program, run_id: str, players: list[Player]) -> list[RunEvent]:
+    """Play a run on both engines, compare its events, and return those on Temporal."""
     local, temporal = [await player.play(program, run_id) for player in players]
     assert masked(temporal) == masked(local)
+    return temporal
 
 
 async def test_random_runs_have_the_same_events_on_both_engines(
@@ -53,8 +57,9 @@ async def test_random_runs_have_the_same_events_on_both_engines(
 
     async def check(program: Program, run_id: str) -> None:
         async with places:
-            await _play_on_both(program, run_id, players)
-            await check_history(decisions, await history_of(client, run_id))
+            seen = await _play_on_both(program, run_id, players)
+            records = await check_history(decisions, await history_of(client, run_id))
+            assert [event for record in records for event in WatchRunResponse.FromString(record).events] == seen
 
     programs = draw_programs(RUNS)
     checks = [check(program, f"ordered-{number}") for number, program in enumerate(programs)]
