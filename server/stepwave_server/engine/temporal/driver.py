@@ -185,6 +185,7 @@ class RunDriver:
     answers: dict[str, Refused | None] = field(default_factory=dict)
     in_flight: dict[str, int] = field(default_factory=dict)
     _ready: dict[str, Invoke] = field(default_factory=dict)
+    _next: list[Input] = field(default_factory=list)
     _interrupts: dict[str, Failure] = field(default_factory=dict)
     _timers: dict[str, dict[str, Timer]] = field(default_factory=dict)
     _names: dict[str, Timer] = field(default_factory=dict)
@@ -204,7 +205,7 @@ class RunDriver:
         self._now, self._bytes = now, 0
         for given in inputs:
             self._take(given)
-            self._start_ready()
+            self._settle()
 
     def take_events(self) -> list[Event]:
         """Return the events since the last call."""
@@ -341,6 +342,18 @@ class RunDriver:
             case Finish():
                 self.effects.append(End())
 
+    def _settle(self) -> None:
+        """Start attempts, then decide on what follows at once: timers already due, ends of what runs nowhere.
+
+        The local engine has the same order: starts are in the turn of their input, and commands in a later one.
+        """
+        self._start_ready()
+        while self._next:
+            following, self._next = self._next, []
+            for given in following:
+                self._decide(given)
+            self._start_ready()
+
     def _start_ready(self) -> None:
         """Start attempts, as many as may be in flight. Their inputs must fit into one message."""
         while self._ready and len(self.in_flight) < MAX_IN_FLIGHT:
@@ -374,11 +387,11 @@ class RunDriver:
         if self.in_flight.get(step_id) != attempt:
             self._ready.pop(step_id, None)
             if attempt_of(self.state, step_id, attempt) is not None:
-                self._decide(AttemptInterrupted(step_id, attempt, command.failure))
+                self._next.append(AttemptInterrupted(step_id, attempt, command.failure))
         elif (start := self._unsent(step_id)) is not None:
             self.effects.remove(start)
             self._forget(step_id)
-            self._decide(AttemptInterrupted(step_id, attempt, command.failure))
+            self._next.append(AttemptInterrupted(step_id, attempt, command.failure))
         elif step_id not in self._interrupts:
             self._interrupts[step_id] = command.failure
             self.effects.append(CancelAttempt(step_id, attempt))
@@ -404,7 +417,7 @@ class RunDriver:
         if timer.kind == "idle":
             self._set_idle(timer, command.due)
         elif command.due <= self._now:
-            self._decide(TimerFired(timer))
+            self._next.append(TimerFired(timer))
         else:
             name = _name_of(timer)
             self._names[name] = self._timers.setdefault(timer.step_id, {})[name] = timer

@@ -17,7 +17,7 @@ from stepwave_server.core.messages import (
     StepFinished,
     StepStarted,
 )
-from stepwave_server.core.model import SECOND, WAIT_ACTION, Failure, Reason, State, Step, Workflow
+from stepwave_server.core.model import SECOND, WAIT_ACTION, Failure, Join, Reason, State, Step, Workflow
 from stepwave_server.core.state import RunOptions
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.temporal.driver import (
@@ -198,3 +198,12 @@ def test_all_starts_are_told_with_their_events() -> None:
     assert started(run.first) == ["a"]
     assert [event.step_id for event in run.driver.take_events() if isinstance(event, StepStarted)] == ["a"]
     assert started(run.take(done("a"))) == ["b"]
+
+
+def test_what_is_ready_starts_before_a_wait_that_is_not_needed_ends() -> None:
+    steps = [step("a"), step("w", action=WAIT_ACTION), step("any", "a", "w", join=Join.ANY)]
+    run = Driven(flow(*steps))
+    run.driver.take_events()
+    run.take(done("a"))
+    told = [event.step_id for event in run.driver.take_events() if isinstance(event, StepStarted | StepFinished)]
+    assert told == ["a", "any", "w"]
