@@ -45,6 +45,10 @@ polyglot: $(STAMP) ## Test the contract from other languages; needs compilers, w
 soak: $(STAMP) ## Kill a server repeatedly under load for STEPWAVE_SOAK_MINUTES (default: 10), and check that nothing is lost
 	$(BIN)/python -m pytest -s tests/integration/durable/soak.py
 
+.PHONY: soak-temporal
+soak-temporal: $(STAMP) ## Kill servers, hosts and Temporal under load for STEPWAVE_SOAK_MINUTES (default: 10), and check that nothing is lost
+	$(BIN)/python -m pytest -s tests/conformance/soak.py
+
 .PHONY: check
 check: $(STAMP) ## Check format, lint, types, import contracts, generated code and the gRPC contract
 	ruff format --check

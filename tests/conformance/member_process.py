@@ -19,6 +19,9 @@ from stepwave._actions.action import name_of
 
 __all__ = ["MemberProcess", "ProcessCluster"]
 
+START_SECONDS = 60.0
+"""Seconds within which a process serves. Several start at once, perhaps on a busy machine."""
+
 
 class MemberProcess:
     """One process after the other, on the same address.
@@ -54,7 +57,7 @@ class MemberProcess:
                 env=self._environment,
             )
         assert self._process.stdout is not None
-        async with asyncio.timeout(GUARD):
+        async with asyncio.timeout(START_SECONDS):
             assert (await self._process.stdout.readline()).decode().strip() == self.address
 
     async def end(self, how: signal.Signals = signal.SIGKILL) -> int:
@@ -122,7 +125,7 @@ class ProcessCluster:
                 group.create_task(member.start())
         for server in self.servers:
             async with AsyncClient(server.address) as client:
-                await until(partial(_knows_all, client))
+                await until(partial(_knows_all, client), START_SECONDS)
 
     async def kill(self) -> None:
         """Kill all members."""

@@ -1,8 +1,7 @@
 """Temporal is lost in the middle of runs: calls fail soon, health checks say so, and streams resume by themselves."""
 
 import time
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -22,15 +21,8 @@ A_FEW_SECONDS = 8.0
 
 
 @pytest.fixture
-def temporal(tmp_path: Path) -> Iterator[TemporalServer]:
-    """A server of Temporal whose state survives its death."""
-    with TemporalServer(tmp_path / "temporal.db") as temporal:
-        yield temporal
-
-
-@pytest.fixture
-async def client(temporal: TemporalServer) -> AsyncIterator[RawClient]:
-    async with RawServers(temporal.address, heartbeat=0.2).server() as (_, client):
+async def client(durable_temporal: TemporalServer) -> AsyncIterator[RawClient]:
+    async with RawServers(durable_temporal.address, heartbeat=0.2).server() as (_, client):
         yield client
 
 
@@ -38,15 +30,15 @@ async def complete(client: RawClient, step_id: str) -> None:
     await client.stub.CompleteStep(pb.CompleteStepRequest(run_id="run", step_id=step_id, output=payload(1)))
 
 
-async def test_a_stream_goes_on_when_temporal_is_back(temporal: TemporalServer, client: RawClient) -> None:
+async def test_a_stream_goes_on_when_temporal_is_back(durable_temporal: TemporalServer, client: RawClient) -> None:
     async with client.execute(WAITS, run_id="run") as watch:
         await watch.until("step_started", "first")
-        temporal.kill()
+        durable_temporal.kill()
         await wait_for_health(client, "NOT_SERVING")
         seen = watch.messages
         while watch.messages < seen + 2:
             assert await watch.message() == []  # heartbeats
-        temporal.start()
+        durable_temporal.start()
         await wait_for_health(client, "SERVING")
         for step_id in ("first", "second"):  # again, if no server continues the run at once
             await complete_at_last(client.channel, "run", step_id)
@@ -55,9 +47,9 @@ async def test_a_stream_goes_on_when_temporal_is_back(temporal: TemporalServer, 
     assert state_of(end_of(events).state) == "succeeded"
 
 
-async def test_calls_fail_soon_while_temporal_is_lost(temporal: TemporalServer, client: RawClient) -> None:
+async def test_calls_fail_soon_while_temporal_is_lost(durable_temporal: TemporalServer, client: RawClient) -> None:
     await client.start(WAITS, run_id="run")
-    temporal.kill()
+    durable_temporal.kill()
     calls = (
         lambda: client.get("run"),
         lambda: client.start(WAITS, run_id="other"),
@@ -72,7 +64,7 @@ async def test_calls_fail_soon_while_temporal_is_lost(temporal: TemporalServer, 
         refused = await refusal(call())
         assert time.monotonic() - begun < A_FEW_SECONDS
         assert refused.code == grpc.StatusCode.UNAVAILABLE
-        assert f"Temporal at {temporal.address} does not answer" in refused.message
-    temporal.start()
+        assert f"Temporal at {durable_temporal.address} does not answer" in refused.message
+    durable_temporal.start()
     await wait_for_health(client, "SERVING")
     assert state_of((await client.cancel("run")).state) == "cancelled"

@@ -12,8 +12,11 @@ from stepwave_server.engine.errors import JournalUnavailable
 
 __all__ = ["Connection"]
 
-CALL_SECONDS = 5.0
-"""Seconds after which a request to Temporal has failed. Those that it refuses are repeated until then."""
+CALL_SECONDS = 10.0
+"""Seconds after which a request to Temporal has failed, if the checks succeed meanwhile."""
+
+CHECK_TIMEOUT = 4.0
+"""Seconds within which Temporal answers a check. If it does not, the waits of all calls end."""
 
 CHECK_SECONDS = 1.0
 """Seconds between two checks whether Temporal answers."""
@@ -60,7 +63,7 @@ class Connection:
     async def _check(self) -> str:
         """Return why Temporal does not answer; empty: it answers."""
         try:
-            await self._client.service_client.check_health(timeout=timedelta(seconds=CALL_SECONDS))
+            await self._client.service_client.check_health(timeout=timedelta(seconds=CHECK_TIMEOUT))
         except RPCError as error:
             return self.unavailable(error).reason
         return ""

@@ -75,8 +75,12 @@ CACHE = Retention(count=1_000, age=100 * 366 * 24 * 3600 * SECOND, size=256 << 2
 """The ended runs that this server keeps in memory, whenever they ended. Others are derived again when they are asked
 for."""
 
-ANSWER_SECONDS = 10.0
-"""Seconds in which a run decides on a request of a caller, if any server can continue it."""
+ANSWER_SECONDS = 15.0
+"""Seconds in which a run decides on a request of a caller, if any server can continue it.
+
+A decision that was lost with its server, or with Temporal, is made again after ten seconds: the timeout of a workflow
+task.
+"""
 
 STICKY_SECONDS = 3.0
 """Seconds after which another server continues a run if the one that has it in memory does not answer."""
