@@ -10,6 +10,8 @@ from typing import Self
 
 import pytest
 
+from owned import end_with_parent
+
 __all__ = ["RedisServer"]
 
 START_SECONDS = 30
@@ -38,7 +40,9 @@ class RedisServer:
         """Start the process, and wait until its port accepts connections."""
         program = _program()
         command = [program, "--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=end_with_parent
+        )
         end = time.monotonic() + START_SECONDS
         while not _accepts(self._port):
             assert self._process.poll() is None, "the server of Redis ended at its start"

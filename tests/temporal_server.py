@@ -17,6 +17,8 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 
+from owned import end_with_parent
+
 __all__ = ["SEARCH_ATTRIBUTES", "TemporalServer", "program"]
 
 START_SECONDS = 30
@@ -62,7 +64,11 @@ class TemporalServer:
             command += ["--search-attribute", f"{name}={kind}"]
         if self._database is not None:
             command += ["--db-filename", str(self._database)]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        # By default, the server runs pollers of its own for every namespace, and each test makes one.
+        command += ["--dynamic-config-value", "worker.perNamespaceWorkerCount=0"]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=end_with_parent
+        )
         end = time.monotonic() + START_SECONDS
         while not _is_healthy(self.address):
             assert self._process.poll() is None, "the server of Temporal ended at its start"
