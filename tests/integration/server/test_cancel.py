@@ -116,6 +116,7 @@ async def test_a_run_that_takes_too_long_fails_and_its_steps_are_cancelled(
     assert result.failures[0].message == "the run took longer than its timeout of 0.1 s"
 
 
+@pytest.mark.one_server("a run on Temporal may take longer than its timeout of 50 ms")
 async def test_a_run_that_ends_in_time_leaves_no_timer(client: RawClient) -> None:
     """A timer that fired later would concern a run that has ended."""
     for _ in range(3):

@@ -255,6 +255,7 @@ async def test_a_rerun_of_an_open_run_takes_its_added_steps_as_a_closed_workflow
     assert refused.fields == ["open"]
 
 
+@pytest.mark.one_server("runs end before it stops; on Temporal, they go on elsewhere")
 async def test_a_server_that_drains_takes_steps_for_runs_under_way(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:
@@ -281,6 +282,7 @@ async def test_a_drain_leaves_a_run_that_waits_for_steps_to_the_next_server(serv
         await server.drain()
 
 
+@pytest.mark.one_server("it has more steps or larger outputs than Temporal takes in time")
 async def test_many_steps_may_be_added_at_once(client: RawClient) -> None:
     count = 1_500  # parsed on a thread
     await client.open()

@@ -154,6 +154,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
         )
         self._live = LiveRuns(client, TaskQueues(client, temporal.task_queue, clock), clock, reader)
         self._draining = False
+        self._closed = False
         self._telemetry = telemetry
         self._worker: Worker | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -252,6 +253,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
             Refused: It was refused.
             JournalUnavailable: Temporal does not answer, or no server continues the run.
         """
+        self._require_open()
         request = Request(uuid4().hex, given)
         message = to_signal(request)
         if (size := len(str(message))) > MAX_DEFINITION_BYTES:
@@ -263,9 +265,28 @@ class TemporalEngine(RunChecks[FollowedRun]):
                 if error.status != RPCStatusCode.NOT_FOUND:
                     raise
                 return False  # it has ended
+        async with self._deciding():
+            return await run.answered(request.token)
+
+    def _require_open(self) -> None:
+        """Refuse a request once this server has stopped: it would wait in vain for the decision.
+
+        Raises:
+            JournalUnavailable: This server has stopped.
+        """
+        if self._closed:
+            raise JournalUnavailable("this server has stopped")
+
+    @asynccontextmanager
+    async def _deciding(self) -> AsyncIterator[None]:
+        """Bound the wait for a decision of a run.
+
+        Raises:
+            JournalUnavailable: Temporal does not answer, or no server continues the run.
+        """
         try:
             async with asyncio.timeout(ANSWER_SECONDS), self._connection.waiting(None):
-                return await run.answered(request.token)
+                yield
         except TimeoutError:
             raise JournalUnavailable(f"no server continued the run within {ANSWER_SECONDS:g} s") from None
 
@@ -297,7 +318,11 @@ class TemporalEngine(RunChecks[FollowedRun]):
     async def complete(self, key: RunKey, completion: StepCompleted) -> None:
         """Complete a step that waits; see `Engine`."""
         async with self._histories.using(key) as run:
-            if run is None:
+            if run is not None:
+                self._require_open()
+                async with self._deciding():
+                    await run.begun()
+            if run is None or run.closed:
                 await self._check_ended(key, completion)
             elif check_completion(key, run.state, completion, paused=False):
                 try:
@@ -441,7 +466,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
 
     async def close(self) -> None:
         """End all streams, and drive no more runs."""
-        self._draining = True
+        self._draining = self._closed = True
         for watcher in list(self._watchers):
             watcher.close()
         await self.presence.end()

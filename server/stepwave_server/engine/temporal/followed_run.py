@@ -163,6 +163,13 @@ class FollowedRun:
             raise self.broken
         return token in self.driver.answers
 
+    async def begun(self) -> None:
+        """Wait until the run has its first events, or has ended: a client may act before a server has begun it."""
+        while not self.committed and not self._reader.closed and self.broken is None:
+            await self.reach(self._reader.last_event + 1)
+        if self.broken is not None:
+            raise self.broken
+
     def _end_waits(self) -> None:
         ready = [waiter for target, waiter in self._waiting_for if target <= self._reader.last_event]
         self._waiting_for = [entry for entry in self._waiting_for if entry[0] > self._reader.last_event]
