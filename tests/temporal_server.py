@@ -66,6 +66,8 @@ class TemporalServer:
             command += ["--db-filename", str(self._database)]
         # By default, the server runs pollers of its own for every namespace, and each test makes one.
         command += ["--dynamic-config-value", "worker.perNamespaceWorkerCount=0"]
+        for kind in ("Read", "Write"):  # by default, each of the many task queues of the tests has four parts
+            command += ["--dynamic-config-value", f"matching.numTaskqueue{kind}Partitions=1"]
         self._process = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=end_with_parent
         )
