@@ -33,6 +33,7 @@ async def test_a_disconnect_cancels_the_run(client: RawClient, controlled: Contr
     assert controlled.cancelled == ["blocked"]
 
 
+@pytest.mark.one_server("a deadline that a start on Temporal may pass")
 async def test_a_passed_deadline_cancels_a_run_without_a_window(
     client: RawClient, controlled: ControlledActions
 ) -> None:
@@ -41,6 +42,7 @@ async def test_a_passed_deadline_cancels_a_run_without_a_window(
     assert await _wait_end(client) == ("cancelled", "cancelled: the caller went away")
 
 
+@pytest.mark.one_server("a deadline that a start on Temporal may pass")
 async def test_a_passed_deadline_starts_the_window(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:

@@ -54,6 +54,7 @@ async def test_health_is_not_serving_from_the_start_of_a_drain(
     await drain
 
 
+@pytest.mark.one_server("runs that it drains")
 async def test_a_draining_server_refuses_new_runs_with_the_reason(
     server: Server, client: RawClient, controlled: ControlledActions
 ) -> None:
@@ -135,6 +136,7 @@ async def test_a_drain_of_an_idle_server_ends_at_once(server: Server, client: Ra
         await server.drain()
 
 
+@pytest.mark.one_server("runs that it drains")
 async def test_a_slow_reader_still_gets_the_end_of_its_run(serve: Serve, connect: Connect) -> None:
     """When the last run has ended, more bytes are pending for the client than the transport buffers."""
     server = await serve()

@@ -132,6 +132,7 @@ async def test_a_running_action_is_found_at_its_line(client_of_waiting_actions: 
     assert (where.file, where.line, where.function) == (str(HERE), number_of(text), function)
 
 
+@pytest.mark.one_server("a host starts an attempt after its step_started")
 async def test_a_running_step_has_its_start_time_and_attempt(client: RawClient, controlled: ControlledActions) -> None:
     async with client.execute(flow(step("a", "controlled")), run_id="r") as run:
         started = await run.until("step_started", "a")

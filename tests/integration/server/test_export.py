@@ -61,6 +61,7 @@ async def test_a_large_run_is_exported_in_messages_of_bounded_size(client: RawCl
     assert len(parts) > 3
 
 
+@pytest.mark.one_server("Temporal takes less: tests/conformance/test_bounds.py")
 async def test_a_definition_that_is_larger_than_a_message_comes_in_parts(client: RawClient, server: Server) -> None:
     steps = [step(f"s{i}", given="x" * 900_000) for i in range(5)]
     await client.open(run_id="r", given="y" * 1_000_000)

@@ -102,6 +102,7 @@ def undecodable(tmp_path: Path) -> Iterator[Path]:
     sys.modules.pop("odd_tools", None)
 
 
+@pytest.mark.one_server("the line of an action at once")
 async def test_a_path_that_is_not_valid_text_is_reported_with_replacements(
     serve: Serve, connect: Connect, controlled: ControlledActions, undecodable: Path
 ) -> None:
@@ -151,6 +152,7 @@ async def test_text_that_utf_8_cannot_hold_is_cleaned_wherever_it_enters_an_even
     assert [event.step_progress.message for event in shown] in ([], ["? progress"])
 
 
+@pytest.mark.one_server("limits by key")
 async def test_a_concurrency_key_that_utf_8_cannot_hold_counts_like_any_other(
     serve: Serve, connect: Connect, tmp_path: Path
 ) -> None:

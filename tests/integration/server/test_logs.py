@@ -245,6 +245,7 @@ async def test_the_messages_of_a_run_that_a_defect_has_broken_are_kept(
     assert messages(await logs(client, "one")) == ["message 0", "message 1"]
 
 
+@pytest.mark.one_server("two servers with different settings")
 async def test_a_server_without_tracebacks_keeps_none(serve: Serve, connect: Connect) -> None:
     @action
     async def talks(context: Context) -> None:

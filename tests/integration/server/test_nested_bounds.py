@@ -119,6 +119,7 @@ async def test_a_large_nested_workflow_is_read_on_a_thread(client: RawClient, mo
     assert threading.main_thread() not in seen
 
 
+@pytest.mark.one_server("Temporal takes less: tests/conformance/test_bounds.py")
 async def test_a_named_workflow_that_is_too_large_for_an_event_fails_its_step(
     serve: Serve, connect: Connect, tmp_path: Path
 ) -> None:
@@ -205,6 +206,7 @@ async def grow(context: Context, sizes: list[list[int]]) -> None:
     await context.add_steps(plan)
 
 
+@pytest.mark.one_server("Temporal takes less: tests/conformance/test_bounds.py")
 async def test_added_steps_with_large_workflows_come_in_events_that_a_message_holds(
     serve: Serve, connect: Connect
 ) -> None:
@@ -218,6 +220,7 @@ async def test_added_steps_with_large_workflows_come_in_events_that_a_message_ho
     assert states(events)["g3"] == "succeeded"
 
 
+@pytest.mark.one_server("Temporal takes less: tests/conformance/test_bounds.py")
 async def test_an_added_step_that_no_event_could_hold_is_refused(client: RawClient) -> None:
     await client.open()
     refused = await refusal(client.add(step("a"), _large("b", 1_000, 1_000, 50)))
@@ -227,6 +230,7 @@ async def test_an_added_step_that_no_event_could_hold_is_refused(client: RawClie
     assert list(states(await client.events("open"))) == ["b/s0", "b/s1", "b"]
 
 
+@pytest.mark.one_server("Temporal takes less: tests/conformance/test_bounds.py")
 async def test_a_list_with_many_fixed_items_counts_with_them_in_an_event(client: RawClient) -> None:
     def of_list(step_id: str) -> workflow_pb2.Step:
         items = payload(["x" * 900 * KIB])

@@ -111,6 +111,7 @@ async def test_a_total_timeout_counts_waiting_for_a_place(client: RawClient, con
 
 
 @pytest.mark.parametrize("released", [False, True])
+@pytest.mark.one_server("places of the server")
 async def test_a_step_past_its_total_timeout_leaves_admission(
     client: RawClient, controlled: ControlledActions, released: bool
 ) -> None:

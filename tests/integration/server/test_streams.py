@@ -157,6 +157,7 @@ async def test_chunks_may_be_blobs(serve: Serve, connect: Connect) -> None:
     assert finished(events)["s"].output.blob.data == b"\x01"
 
 
+@pytest.mark.one_server("progress just before the end of an action is not sent: tests/conformance/test_progress.py")
 async def test_any_action_can_emit_chunks_and_progress(serve: Serve, connect: Connect) -> None:
     @action
     async def streams(context: Context) -> str:
@@ -174,6 +175,7 @@ async def test_any_action_can_emit_chunks_and_progress(serve: Serve, connect: Co
     assert _answer(events) == "done"
 
 
+@pytest.mark.one_server("progress just before the end of an action is not sent: tests/conformance/test_progress.py")
 async def test_progress_without_a_known_fraction_has_none(serve: Serve, connect: Connect) -> None:
     @action
     async def streams(context: Context) -> None:
@@ -216,6 +218,7 @@ async def test_transient_events_have_no_number_and_are_not_replayed(serve: Serve
     assert await client.events("past") == [event for event in live if event.sequence]
 
 
+@pytest.mark.one_server("its chunks come in the first message: tests/conformance/test_chunks.py")
 async def test_a_late_watcher_gets_the_chunks_so_far(
     serve: Serve, connect: Connect, controlled: ControlledActions
 ) -> None:

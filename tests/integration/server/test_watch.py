@@ -90,6 +90,7 @@ async def test_a_filtered_stream_reports_its_position(client: RawClient) -> None
     assert stream.position == events[-1].sequence
 
 
+@pytest.mark.one_server("a run of more steps than Temporal takes")
 async def test_a_filter_passes_over_long_stretches_at_once(client: RawClient) -> None:
     """More bytes than one batch has are filtered out. The watcher reads on and sends no heartbeat."""
     await client.run(flow(*(step(f"step_{i}") for i in range(5_000))), run_id="wide")
@@ -129,6 +130,7 @@ async def test_a_filtered_stream_sends_heartbeats_too(
         assert run.position == 3
 
 
+@pytest.mark.one_server("a run of many steps, for the speed of its stream")
 async def test_a_slow_watcher_delays_no_other_and_loses_no_numbered_event(client: RawClient) -> None:
     """The unread events are more than the transport buffers: 16 MB."""
     wide = flow(*(step(f"s{i}", "large_output", given={"size": 400_000}) for i in range(40)))

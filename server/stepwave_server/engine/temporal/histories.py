@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -35,6 +35,9 @@ POLL_SECONDS = 60.0
 
 GATHER_SECONDS = 0.005
 """Seconds between two requests for new events of a history, so that one brings several."""
+
+BEGIN_SECONDS = 2.0
+"""Seconds for which the first use of a new run waits for its first events."""
 
 HINT_SECONDS = 0.5
 """Seconds for which a hint of a run that this server drives is awaited. Then its history is watched at Temporal."""
@@ -135,6 +138,7 @@ class Histories:
             RunBroken: This server cannot show it.
             JournalUnavailable: Temporal does not answer.
         """
+        new = key in self._started
         execution, length, pending = await self._position(key)
         if self._executions.get(key) not in (None, execution):
             self.drop(key)
@@ -149,6 +153,10 @@ class Histories:
                 self._hints[key].give(local=False)
             async with self._connection.waiting(None):
                 await run.reach(length)
+            if new:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(BEGIN_SECONDS):
+                        await run.begun()
             if run.broken is not None:
                 raise run.broken
             run.reports.pending = pending
