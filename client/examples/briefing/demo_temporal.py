@@ -293,7 +293,9 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what was started, as Ctrl-C does
+    signal.signal(
+        signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT)
+    )  # ends what was started, as Ctrl-C does
     try:
         asyncio.run(main())
     except* KeyboardInterrupt:
