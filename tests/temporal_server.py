@@ -68,13 +68,13 @@ class TemporalServer:
         command += ["--dynamic-config-value", "worker.perNamespaceWorkerCount=0"]
         for kind in ("Read", "Write"):  # by default, each of the many task queues of the tests has four parts
             command += ["--dynamic-config-value", f"matching.numTaskqueue{kind}Partitions=1"]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=end_with_parent
-        )
         end = time.monotonic() + START_SECONDS
         while not _is_healthy(self.address):
-            assert self._process.poll() is None, "the server of Temporal ended at its start"
             assert time.monotonic() < end, "the server of Temporal did not start in time"
+            if self._process is None or self._process.poll() is not None:  # its port may still be in use
+                self._process = subprocess.Popen(
+                    command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=end_with_parent
+                )
             time.sleep(0.05)
 
     async def new_namespace(self) -> str:

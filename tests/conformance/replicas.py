@@ -37,7 +37,7 @@ class Replicas:
             temporal_address=temporal.address,
             temporal_task_queue=f"test-{uuid4().hex}",
             chunks=chunks,
-            max_attempts=slots,
+            slots=slots,
             entry_points=False,
         )
         self._stack = AsyncExitStack()

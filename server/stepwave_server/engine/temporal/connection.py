@@ -56,7 +56,7 @@ class Connection:
                 self.trouble = trouble
                 listener(trouble)
             if trouble:
-                for wait in self._waits:
+                for wait in [one for one in self._waits if not one.expired()]:
                     wait.reschedule(asyncio.get_running_loop().time())
             await asyncio.sleep(CHECK_SECONDS)
 

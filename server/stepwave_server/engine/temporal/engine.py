@@ -264,7 +264,7 @@ class TemporalEngine(RunChecks[FollowedRun]):
             except RPCError as error:
                 if error.status != RPCStatusCode.NOT_FOUND:
                     raise
-                return False  # it has ended
+                # it has ended, and this server waits for the end: only then can it tell what it came to
         async with self._deciding():
             return await run.answered(request.token)
 
