@@ -30,7 +30,9 @@ _ON_DISK = Retention(count=10_000, age=30 * 24 * 3600 * SECOND, size=10 << 30)
 class Settings(BaseSettings):
     """The server's settings. Durations are in seconds, sizes in bytes. Every field can be set as `STEPWAVE_<FIELD>`."""
 
-    model_config = SettingsConfigDict(env_prefix="STEPWAVE_", frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = SettingsConfigDict(
+        env_prefix="STEPWAVE_", env_ignore_empty=True, frozen=True, extra="forbid", allow_inf_nan=False
+    )
 
     listen: str = Field(default="127.0.0.1:50051", description="HOST:PORT (port 0 picks one) or unix:PATH.")
     insecure: bool = Field(default=False, description="Serve plain text beyond loopback.")

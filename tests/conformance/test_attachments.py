@@ -134,7 +134,7 @@ async def test_a_server_that_stops_is_no_loss_within_the_window(
     async with servers.server() as (_, client):
         stream = client.execute(WAITS, run_id=run_id, window=LONG)
         await stream.until("step_started")
-    await until(partial(was_told, servers, run_id, "leave"))
+    await until(partial(was_told, servers, run_id, "leave"), seconds=60)  # lists of Temporal may be late
     async with clients[1].watch(run_id, attach=True) as watch:
         await complete(clients[1], run_id, "first", "second")
         assert outcome(await watch.rest()) == ("succeeded", "")

@@ -172,7 +172,7 @@ async def test_a_named_workflow_may_have_actions_whose_hosts_start_later(setting
 
 
 async def test_the_catalog_survives_a_new_history(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalog_workflow, "MAX_SIGNALS", 2)
+    monkeypatch.setattr(catalog_workflow, "MAX_SIGNALS", 1)
     temporal = await Client.connect(settings.temporal_address)
     handle = temporal.get_workflow_handle(catalog_id(settings.temporal_task_queue))
     async with cluster(settings, sum_ints) as client:

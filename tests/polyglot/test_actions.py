@@ -30,6 +30,7 @@ def server(shared_folder: Path) -> Iterator[str]:
     with TemporalServer() as temporal:
         settings = {
             "STEPWAVE_ENGINE": "temporal",
+            "STEPWAVE_JOURNAL": "",
             "STEPWAVE_TEMPORAL_ADDRESS": temporal.address,
             "STEPWAVE_TEMPORAL_TASK_QUEUE": TASK_QUEUE,
         }

@@ -74,11 +74,16 @@ def _attempt(activity: PendingActivityInfo) -> PendingAttempt:
 
 
 def _details(heartbeat: Payloads) -> list[object]:
-    """Return what a heartbeat carries: a fraction, a message and a line of code. Other programs may send anything."""
+    """Return what a heartbeat carries: a fraction, a message and a line of code.
+
+    Other programs may send anything. Some SDKs send one value: an object with `fraction` and `message`.
+    """
     try:
         values = PayloadConverter.default.from_payloads(heartbeat.payloads)
     except Exception:  # the converter raises anything for what it does not know
         values = []
+    if len(values) == 1 and isinstance(values[0], dict):
+        values = [values[0].get("fraction"), values[0].get("message")]
     return [*values, None, None, None][:3]
 
 
