@@ -255,6 +255,8 @@ class Server:
     async def _stop_serving(self) -> None:
         self._lag.stop()
         try:
+            if self._host is not None:  # first, as attempts under way need the engine: it may be the only one
+                await self._host.stop()
             await self.engine.close()
         finally:
             await self._grpc.stop(STREAM_GRACE)
@@ -290,8 +292,13 @@ class Server:
         )
 
     def _capabilities(self) -> list[str]:
-        """Return the parts of the contract that the server serves. Chunks and logs of hosts need Redis."""
-        without = {"chunks", "logs"} if self.settings.engine == TEMPORAL and not self.settings.chunks else set()
+        """Return the parts of the contract that the server serves.
+
+        On Temporal, the state of limits is not known, and chunks and logs of hosts need Redis.
+        """
+        without: set[str] = set()
+        if self.settings.engine == TEMPORAL:
+            without = {"limits"} if self.settings.chunks else {"limits", "chunks", "logs"}
         return [capability for capability in CAPABILITIES if capability not in without]
 
 

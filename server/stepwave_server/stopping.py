@@ -1,4 +1,4 @@
-"""How a process that serves stops: the first signal drains it, the second stops it at once."""
+"""Signals that stop a process: the first drains it, the second stops it at once."""
 
 import asyncio
 import gc

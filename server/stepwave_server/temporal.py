@@ -1,4 +1,4 @@
-"""What servers and hosts need to work with Temporal: the connection, the engine, and the host of actions."""
+"""Opens the connection to Temporal, the engine on it, and the host of actions."""
 
 import asyncio
 import logging
@@ -44,10 +44,10 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = 0.5
 
 LOST_CONNECTION = ("gRPC call", "Network error while polling", "Error while polling")
-"""How messages of Temporal's client begin when its requests fail."""
+"""Beginnings of the messages of Temporal's client about failed requests."""
 
 LARGE_PAYLOAD = "TMPRL1103"
-"""What messages of Temporal's client name that warn of payloads of half of the allowed size."""
+"""The code in messages of Temporal's client about payloads of half of the allowed size."""
 
 
 class TemporalUnavailable(Exception):

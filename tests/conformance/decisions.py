@@ -1,4 +1,4 @@
-"""What workflows decide, and what servers derive from their histories: both must be the same."""
+"""Decisions of workflows, and those that servers derive from their histories: both must be the same."""
 
 import time
 from collections.abc import Sequence

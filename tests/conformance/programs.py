@@ -26,12 +26,12 @@ from stepwave_server.core.messages import (
 from stepwave_server.core.model import SECOND, Failure, Reason
 from stepwave_server.core.state import RunOptions
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
-from stepwave_server.engine.temporal.driver import (
+from stepwave_server.engine.temporal.driver import RunDriver
+from stepwave_server.engine.temporal.driver_messages import (
     AttemptStopped,
     CancelAttempt,
     DriverInput,
     Request,
-    RunDriver,
     SetTimer,
     TimerDue,
 )

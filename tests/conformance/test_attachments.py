@@ -149,15 +149,16 @@ async def test_a_run_whose_caller_never_returns_is_cancelled_after_its_server_st
     assert outcome(await clients[1].events(run_id)) == ("cancelled", "cancelled: the caller did not come back")
 
 
+@pytest.mark.parametrize("window", [0.0, 0.3])
 async def test_a_run_is_cancelled_when_the_server_that_held_it_was_killed(
-    temporal_server: TemporalServer, tmp_path: Path, run_id: str
+    temporal_server: TemporalServer, tmp_path: Path, run_id: str, window: float
 ) -> None:
     cluster = ProcessCluster(tmp_path, temporal_server.address, "temporal_heartbeat_timeout=2")
     killed, other = cluster.servers
     try:
         await killed.start()
         client = RawClient(killed.address)
-        stream = client.execute(WAITS, run_id=run_id, window=0.3)
+        stream = client.execute(WAITS, run_id=run_id, window=window)
         await stream.until("step_started")
         await killed.end(signal.SIGKILL)
         await client.close()

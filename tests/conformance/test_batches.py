@@ -24,7 +24,7 @@ from stepwave_server.core.messages import AddSteps, CancelRequested, StepComplet
 from stepwave_server.core.messages import Input as CoreInput
 from stepwave_server.core.model import Step
 from stepwave_server.engine.temporal.codec import SIGNAL, to_signal
-from stepwave_server.engine.temporal.driver import Request
+from stepwave_server.engine.temporal.driver_messages import Request
 from stepwave_server.engine.temporal.engine import TemporalEngine
 from temporal_server import TemporalServer
 
@@ -187,7 +187,7 @@ async def test_a_cancel_in_temporal_and_timers_come_in_their_order(
 
 
 async def test_inputs_that_come_with_the_start_are_decided_with_it(stage: Stage, decisions: Decisions) -> None:
-    """What starts in one workflow task is bounded: requests that come with the start count."""
+    """Bounds of one workflow task: requests that come with the start count."""
     await stage.stop_workflows()
     large = "x" * 700_000
     await stage.client.open(step("one", given=large), run_id="large")

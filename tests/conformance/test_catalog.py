@@ -1,4 +1,4 @@
-"""Which actions a cluster of servers and hosts has, and what each server knows of them."""
+"""The catalog of the actions of a cluster, as each of its servers knows it."""
 
 import json
 from collections.abc import AsyncIterator, Callable

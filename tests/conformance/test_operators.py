@@ -1,4 +1,4 @@
-"""What operators of Temporal do to the workflows of runs, and what callers and watchers see of it."""
+"""Operators of Temporal end and delete the workflows of runs; callers and watchers see a clear end."""
 
 from collections.abc import AsyncIterator
 from functools import partial

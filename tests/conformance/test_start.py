@@ -1,4 +1,4 @@
-"""What Temporal must have before a server starts."""
+"""Requirements of a server in Temporal at its start."""
 
 import asyncio
 import shlex

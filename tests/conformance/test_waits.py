@@ -1,4 +1,4 @@
-"""What steps wait for on Temporal: shown to watchers, and by `GetRun`."""
+"""Waits of steps on Temporal: shown to watchers, and by `GetRun`."""
 
 import asyncio
 

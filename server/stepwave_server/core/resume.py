@@ -1,4 +1,4 @@
-"""What is outstanding in a run that was folded from its events."""
+"""Finds the commands and requests that are outstanding in a run that was folded from its events."""
 
 from collections.abc import Iterator
 

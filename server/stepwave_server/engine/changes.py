@@ -1,4 +1,4 @@
-"""What callers change in runs under way on this server: they add steps, and complete steps that wait."""
+"""Changes of runs under way on this server: callers add steps, and complete steps that wait."""
 
 from abc import abstractmethod
 from functools import partial

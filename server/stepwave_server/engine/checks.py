@@ -1,4 +1,4 @@
-"""What callers may change in runs under way, on every engine, and the checks of workflows."""
+"""Checks of workflows, and of the steps that callers and actions add to runs under way, for every engine."""
 
 import asyncio
 from abc import abstractmethod

@@ -106,7 +106,7 @@ class Submitted:
 
 
 class Served(Protocol):
-    """What serves the runs.
+    """The servers of the runs.
 
     Attributes:
         address: The target of a client.

@@ -45,7 +45,7 @@ _STOP_TIMEOUT = 5.0  # seconds after the drain for a server to stop before a res
 
 
 class EngineName(StrEnum):
-    """What runs workflows."""
+    """The engine that runs workflows."""
 
     LOCAL = "local"
     TEMPORAL = "temporal"

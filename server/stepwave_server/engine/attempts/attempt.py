@@ -90,7 +90,7 @@ class AttemptOwner(Protocol):
 
     @property
     def log(self) -> AttemptLog:
-        """What its attempts log."""
+        """The log of its attempts."""
         ...
 
     def add_steps(self, steps: object, *, seal: bool) -> Coroutine[Any, Any, None]:

@@ -1,4 +1,4 @@
-"""What the ready steps of a run wait for in the run itself: places, and completions from outside."""
+"""Waits of ready steps within their run: for places, and for completions from outside."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice

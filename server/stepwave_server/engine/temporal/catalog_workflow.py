@@ -39,7 +39,7 @@ MAX_BYTES = 1_500_000
 """Bytes of all entries. Temporal bounds a memo to 2 MB. An entry that does not fit loses its schema, or is left out."""
 
 Entries: TypeAlias = dict[str, dict[str, Any]]
-"""What is known of actions, as JSON, by name."""
+"""Descriptions of actions as JSON, by name."""
 
 
 def catalog_id(task_queue: str) -> str:
@@ -90,7 +90,7 @@ class CatalogWorkflow:
 
     @workflow.run
     async def run(self, entries: Entries, announced: dict[str, float]) -> None:
-        """Take announcements, and continue as a new workflow before the history grows large."""
+        """Accept announcements, and continue as a new workflow before the history grows large."""
         await workflow.wait_condition(
             lambda: self._signals >= MAX_SIGNALS or workflow.info().is_continue_as_new_suggested()
         )
@@ -98,7 +98,7 @@ class CatalogWorkflow:
 
     @workflow.signal(name=ANNOUNCE)
     def announce(self, entries: Entries) -> None:
-        """Take what a host has. The last announcement of an action counts."""
+        """Add the actions of a host to the catalog. The last announcement of an action counts."""
         self._signals += 1
         now = workflow.time()
         changes: dict[str, dict[str, Any] | None] = {}

@@ -1,4 +1,4 @@
-"""What Temporal keeps of a run, and back: the start of its workflow, its signals, its activities and their outcomes."""
+"""Converts to the values that Temporal stores, and back: starts of workflows, signals, activities and their outcomes."""
 
 import json
 from base64 import b64decode, b64encode
@@ -26,7 +26,7 @@ from stepwave_server.core.messages import (
     StepCompleted,
 )
 from stepwave_server.core.model import MAX_PAYLOAD_BYTES, WORKFLOW_ACTION, Blob, Failure, Payload, Reason
-from stepwave_server.engine.temporal.driver import AttemptStopped, DriverInput, Request
+from stepwave_server.engine.temporal.driver_messages import AttemptStopped, DriverInput, Request
 from stepwave_server.engine.temporal.holds import HoldChange
 from stepwave_server.journal import Header
 from stepwave_server.wire.values import decode_payload, encode_payload, from_failure, to_failure
@@ -130,7 +130,7 @@ def decode_value(value: TemporalPayload) -> Payload:
 
 
 class StartInput(NamedTuple):
-    """What a workflow is started with.
+    """The arguments of a workflow.
 
     Attributes:
         header: The definition of the run.

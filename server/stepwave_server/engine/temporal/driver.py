@@ -6,7 +6,6 @@ events and effects in all of them. The driver is pure.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple, TypeAlias
 
 from stepwave_server.core.decide import Decision, Refused, attempt_of, decide
 from stepwave_server.core.inputs import Evaluator, is_written, payload_of
@@ -38,27 +37,29 @@ from stepwave_server.core.model import (
     FailureCause,
     Payload,
     Reason,
-    immutable,
     payload_size,
 )
 from stepwave_server.core.state import RunState
+from stepwave_server.engine.temporal.driver_messages import (
+    AttemptStopped,
+    CancelAttempt,
+    CancelTimer,
+    DriverInput,
+    Effect,
+    End,
+    HistorySize,
+    Request,
+    SetTimer,
+    StartAttempt,
+    TimerDue,
+)
 from stepwave_server.engine.temporal.holds import HoldChange, Holds
 
 __all__ = [
     "MAX_HISTORY_BYTES",
     "MAX_HISTORY_EVENTS",
     "MAX_IN_FLIGHT",
-    "AttemptStopped",
-    "CancelAttempt",
-    "CancelTimer",
-    "DriverInput",
-    "Effect",
-    "End",
-    "HistorySize",
-    "Request",
     "RunDriver",
-    "SetTimer",
-    "StartAttempt",
 ]
 
 MAX_IN_FLIGHT = 500
@@ -78,89 +79,6 @@ PAUSE = "pause"
 """The timer that only ends a workflow task, so that more attempts start in the next one."""
 
 PAUSE_NANOS = 1_000_000
-
-
-@immutable
-class AttemptStopped:
-    """An attempt ended because it was cancelled, or passed its timeout.
-
-    `did` says what the action did instead of ending; empty: it ended.
-    """
-
-    step_id: str
-    attempt: int
-    timed_out: bool
-    abandoned: bool = False
-    did: str = ""
-
-
-@immutable
-class Request:
-    """An input that a caller waits for, or a change of what holds the run. `token` is made up by the caller."""
-
-    token: str
-    input: Input | HoldChange
-
-
-@immutable
-class HistorySize:
-    """The size of the history before a workflow task."""
-
-    events: int
-    size: int
-
-
-@immutable
-class TimerDue:
-    """A timer of Temporal, known by its name, is due."""
-
-    name: str
-
-
-DriverInput: TypeAlias = Input | AttemptStopped | Request | HistorySize | TimerDue
-
-
-class StartAttempt(NamedTuple):
-    """Start an activity.
-
-    Attributes:
-        invoke: The request of the core.
-        event: The start.
-        input: The input of the action.
-        strict: Whether unknown keys of the input are refused.
-    """
-
-    invoke: Invoke
-    event: StepStarted
-    input: Payload
-    strict: bool
-
-
-class CancelAttempt(NamedTuple):
-    """Cancel the activity of an attempt."""
-
-    step_id: str
-    attempt: int
-
-
-class SetTimer(NamedTuple):
-    """Start a timer with a name, due in `delay` nanoseconds."""
-
-    name: str
-    delay: int
-
-
-class CancelTimer(NamedTuple):
-    """Cancel a timer, if it is not due yet."""
-
-    name: str
-
-
-class End(NamedTuple):
-    """The run has ended: complete the workflow."""
-
-
-Effect: TypeAlias = StartAttempt | CancelAttempt | SetTimer | CancelTimer | End
 
 
 @dataclass(slots=True)

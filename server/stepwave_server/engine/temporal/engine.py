@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Sequence
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -15,24 +15,18 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from stepwave.v1 import workflow_pb2
 from stepwave_server.actions import KnownAction, Registry
 from stepwave_server.core.decide import Refused
-from stepwave_server.core.explanation import Explanation, Waiting
-from stepwave_server.core.info import LimitInfo, RunInfo, RunKey
-from stepwave_server.core.messages import AddSteps, CancelRequested, Input, StepCompleted, StepFinished
+from stepwave_server.core.info import RunKey
+from stepwave_server.core.messages import AddSteps, CancelRequested, Input, StepCompleted
 from stepwave_server.core.model import SECOND
 from stepwave_server.engine.base import (
-    Batch,
     EngineOptions,
-    LogPage,
-    Page,
     Recover,
     Recovery,
-    StepPage,
     Submission,
 )
-from stepwave_server.engine.checks import RunChecks, action_names
+from stepwave_server.engine.checks import action_names
 from stepwave_server.engine.errors import (
     DefinitionTooLarge,
     JournalUnavailable,
@@ -42,26 +36,25 @@ from stepwave_server.engine.errors import (
     RunNotFound,
     StepsRefused,
 )
-from stepwave_server.engine.queries.explainer import explain
 from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
 from stepwave_server.engine.temporal.catalog import Catalog
 from stepwave_server.engine.temporal.catalog_workflow import CatalogWorkflow
 from stepwave_server.engine.temporal.codec import SIGNAL, to_signal
 from stepwave_server.engine.temporal.connection import Connection
-from stepwave_server.engine.temporal.driver import Request
+from stepwave_server.engine.temporal.driver_messages import Request
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.histories import ForeignWorkflow, Histories
 from stepwave_server.engine.temporal.holds import HoldChange, HoldKind
 from stepwave_server.engine.temporal.live import LiveRuns
 from stepwave_server.engine.temporal.presence import Presence, PresenceWorkflow, release_holds_activity
+from stepwave_server.engine.temporal.queries import TemporalQueries
 from stepwave_server.engine.temporal.redis.reader import RedisReader
 from stepwave_server.engine.temporal.run_list import RunList
 from stepwave_server.engine.temporal.starter import MAX_DEFINITION_BYTES, Starter, TemporalOptions
 from stepwave_server.engine.temporal.task_queues import TaskQueues
 from stepwave_server.engine.temporal.workflow import RunHooks, RunWorkflow
-from stepwave_server.journal import Header, Listing, MemoryJournal, Position, Retention
+from stepwave_server.journal import MemoryJournal, Retention
 from stepwave_server.telemetry import ProcessTelemetry, Telemetry
-from stepwave_server.wire.events.encode import Kind, Record
 from stepwave_server.wire.workflows.content import same_content
 
 __all__ = ["TemporalEngine", "TemporalOptions"]
@@ -93,7 +86,7 @@ def bounded(options: EngineOptions) -> EngineOptions:
     return replace(options, max_runs=0, max_attempts_in_flight=0, run=run)
 
 
-class TemporalEngine(RunChecks[FollowedRun]):
+class TemporalEngine(TemporalQueries):
     """Drives runs on a Temporal cluster. Every server that shares its task queue shows and continues every run.
 
     Attributes:
@@ -373,90 +366,6 @@ class TemporalEngine(RunChecks[FollowedRun]):
         self._histories.note_deletion(key, execution)
         self._list.forget(key)
         await self._live.delete(key, execution)
-
-    # Queries.
-
-    async def info(self, key: RunKey) -> RunInfo:
-        """Return the information of a run."""
-        async with self._described(key):
-            return await super().info(key)
-
-    @asynccontextmanager
-    async def _described(self, key: RunKey) -> AsyncIterator[FollowedRun | None]:
-        """Read the history of a run, and find out which of its attempts have no host."""
-        async with self._histories.using(key) as run:
-            if run is not None:
-                await self._live.find_unserved(run)
-            yield run
-
-    async def result(self, key: RunKey) -> Record:
-        """Return the record of a run's `run_finished`."""
-        async with self._histories.using(key):
-            return await super().result(key)
-
-    async def steps(self, key: RunKey, start: int, most: int) -> StepPage:
-        """Return at most `most` steps of a run, from an index in declaration order."""
-        async with self._histories.using(key):
-            return await super().steps(key, start, most)
-
-    async def logs(self, key: RunKey, step_id: str, after: int, most: int) -> LogPage:
-        """Return at most `most` messages that actions of a run have logged, after a number."""
-        async with self._histories.using(key):
-            return await self._live.logs(key, self._histories.execution_of(key), step_id, after, most)
-
-    async def added_steps(self, key: RunKey) -> Sequence[workflow_pb2.Step]:
-        """Return the steps that were added to a run that has ended, in their order."""
-        async with self._histories.using(key):
-            return await super().added_steps(key)
-
-    async def finished_steps(self, key: RunKey) -> Sequence[StepFinished]:
-        """Return the `step_finished` events of a run that has ended, in their order."""
-        async with self._histories.using(key):
-            return await super().finished_steps(key)
-
-    async def watch(
-        self, key: RunKey, after: int, kinds: Collection[Kind], first: bytes = b""
-    ) -> AsyncGenerator[Batch, None]:
-        """Stream a run's events after a sequence number; see `RunQueries.watch`."""
-        async with (
-            self._histories.using(key) as run,
-            self._live.watching(run),
-            aclosing(super().watch(key, after, kinds, first)) as batches,
-        ):
-            async for batch in batches:
-                yield batch
-
-    async def header(self, key: RunKey) -> Header:
-        """Return the definition of a run."""
-        async with self._histories.using(key):
-            return await super().header(key)
-
-    async def explain(self, key: RunKey) -> Explanation:
-        """Return what a run waits for."""
-        async with self._described(key):
-            return await super().explain(key)
-
-    async def export(self, key: RunKey) -> AsyncGenerator[bytes, None]:
-        """Yield the events of a run in parts."""
-        async with self._histories.using(key), aclosing(super().export(key)) as parts:
-            async for part in parts:
-                yield part
-
-    async def list_runs(self, listing: Listing, before: Position | None, most: int) -> Page:
-        """Return at most `most` runs that match, newest first, after the position `before`."""
-        return await self._list.page(listing, before, most)
-
-    def _explain(self, run: FollowedRun) -> Explanation:
-        return explain(run, self._clock())
-
-    def waiting(self, key: RunKey) -> Sequence[Waiting]:
-        """Return why ready steps of a run have not started, the most frequent reason first."""
-        run = self._runs.get(key)
-        return [] if run is None else run.waiting()
-
-    def limits(self, action: str) -> Sequence[LimitInfo]:
-        """Return the limits of an action, and their state now."""
-        return []
 
     # The end of this server.
 

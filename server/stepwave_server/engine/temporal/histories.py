@@ -14,7 +14,7 @@ from temporalio.client import Client, WorkflowExecutionDescription
 from temporalio.service import RPCError, RPCStatusCode
 
 from stepwave_server.core.info import RunKey
-from stepwave_server.engine.errors import EngineError, RunBroken, RunNotFound
+from stepwave_server.engine.errors import EngineError, JournalUnavailable, RunBroken, RunNotFound
 from stepwave_server.engine.temporal.codec import WORKFLOW_TYPE
 from stepwave_server.engine.temporal.connection import Connection
 from stepwave_server.engine.temporal.followed_run import FollowedRun
@@ -45,7 +45,6 @@ HINT_SECONDS = 0.5
 RETRY_SECONDS = 0.5
 """Seconds after which a failed request for new events of a history is repeated."""
 
-
 DELETION_SECONDS = 600.0
 """Seconds for which this server remembers that it has deleted a run. Temporal deletes it some time later."""
 
@@ -59,7 +58,7 @@ class ForeignWorkflow(RunNotFound):
 
 
 class _Position(NamedTuple):
-    """Where a run is: Temporal's id of the execution, the last event of its history, and its attempts, by step."""
+    """The position of a run: Temporal's id of the execution, the last event of its history, and its attempts, by step."""
 
     execution: str
     last_event: int
@@ -128,6 +127,7 @@ class Histories:
         self._started: set[RunKey] = set()
         self._hints: dict[RunKey, _Hints] = {}
         self._deleted: dict[str, float] = {}
+        self._closed = False
 
     @asynccontextmanager
     async def using(self, key: RunKey) -> AsyncIterator[FollowedRun | None]:
@@ -136,7 +136,7 @@ class Histories:
         Raises:
             RunNotFound: The run does not exist.
             RunBroken: This server cannot show it.
-            JournalUnavailable: Temporal does not answer.
+            JournalUnavailable: Temporal does not answer, or this server has stopped.
         """
         new = key in self._started
         execution, length, pending = await self._position(key)
@@ -219,6 +219,8 @@ class Histories:
         run = self.runs.get(key)
         if run is not None:
             return run
+        if self._closed:
+            raise JournalUnavailable("this server has stopped")
         loading = self._loading.get(key)
         if loading is None:
             loading = self._loading[key] = self._loop.create_future()
@@ -252,8 +254,9 @@ class Histories:
                 del self._loading[key]
             if run is not None and self.runs.get(key) is run:
                 del self.runs[key]
-            self._followers.pop(key, None)
-            self._hints.pop(key, None)
+            if self._followers.get(key) is asyncio.current_task():  # not if the run was dropped, and is read anew
+                del self._followers[key]
+                self._hints.pop(key, None)
             if not loading.done():
                 loading.cancel()
 
@@ -306,6 +309,7 @@ class Histories:
         self._executions.pop(key, None)
         self._started.discard(key)
         self._loading.pop(key, None)
+        self._hints.pop(key, None)
         follower = self._followers.pop(key, None)
         if follower is not None:
             follower.cancel()
@@ -316,6 +320,7 @@ class Histories:
 
     async def close(self) -> None:
         """Read no more histories."""
+        self._closed = True
         followers = list(self._followers.values())
         for task in followers:
             task.cancel()

@@ -25,7 +25,7 @@ from stepwave_server.engine.temporal.codec import (
     outcome_of_answer,
     outcome_of_error,
 )
-from stepwave_server.engine.temporal.driver import DriverInput, HistorySize, TimerDue
+from stepwave_server.engine.temporal.driver_messages import DriverInput, HistorySize, TimerDue
 
 __all__ = ["Batch", "HistoryReader", "Inbox"]
 

@@ -48,7 +48,7 @@ from stepwave_server.engine.temporal.codec import (
     stopped,
     task_queue_of,
 )
-from stepwave_server.engine.temporal.driver import AttemptStopped
+from stepwave_server.engine.temporal.driver_messages import AttemptStopped
 from stepwave_server.engine.temporal.transients import NO_TRANSIENTS, RunStreams, Source, TransientSink
 from stepwave_server.telemetry.parent import PROPAGATOR
 from stepwave_server.wire.events.encode import LogEntry
@@ -79,7 +79,7 @@ _PERMIT = Permit()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostServices:
-    """What the attempts of a host share.
+    """The parts of a host that its attempts share.
 
     Attributes:
         options: Options of the engine.
@@ -370,7 +370,7 @@ def _expansion(workflow: Workflow, given: Payload) -> RawValue:
 
 
 class _Reports:
-    """What an attempt shows to watchers.
+    """The reports of an attempt to watchers.
 
     Attributes:
         last: Its last progress: the fraction and the message; both `None`: it showed none.
@@ -403,7 +403,7 @@ class _Reports:
 
 
 class _Log:
-    """What an attempt logs."""
+    """The log of an attempt."""
 
     def __init__(self, run: RunStreams, sink: TransientSink) -> None:
         self._run = run

@@ -35,7 +35,7 @@ def hosts_busy(action: str) -> Obstacle:
 
 
 class _Standing(Enum):
-    """What this server knows of an attempt."""
+    """The state of an attempt, as far as this server has read the history."""
 
     TO_COME = "to come"
     IN_FLIGHT = "in flight"

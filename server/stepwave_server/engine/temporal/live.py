@@ -1,4 +1,4 @@
-"""What runs show while somebody watches them: chunks and logs from Redis, progress and waits from Temporal."""
+"""Transient events of watched runs: chunks and logs from Redis, progress and waits from Temporal."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable

@@ -20,7 +20,7 @@ from temporalio.service import RPCError, RPCStatusCode
 from temporalio.worker import Worker
 
 from stepwave_server.engine.temporal.codec import SIGNAL, WORKFLOW_TYPE, to_signal
-from stepwave_server.engine.temporal.driver import Request
+from stepwave_server.engine.temporal.driver_messages import Request
 from stepwave_server.engine.temporal.holds import HOLDERS_MEMO, HoldChange, HoldKind
 
 __all__ = ["Presence", "PresenceWorkflow", "release_holds_activity"]

@@ -1,4 +1,4 @@
-"""What Temporal must have before servers and hosts can use it: the namespace, and the search attributes of runs."""
+"""Requirements of servers and hosts in Temporal: the namespace, and the search attributes of runs."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""Which actions have hosts: what Temporal says of the task queues of actions."""
+"""Finds the actions that have hosts, by the pollers of their task queues."""
 
 import time
 from collections.abc import Callable, Collection

@@ -12,7 +12,7 @@ __all__ = ["NO_TRANSIENTS", "Chunk", "LogMessage", "RunStreams", "Source", "Tran
 
 
 class RunStreams(NamedTuple):
-    """Where the chunks and logs of a run are.
+    """The names of the streams that have the chunks and logs of a run.
 
     Attributes:
         key: The run.
@@ -41,7 +41,7 @@ class Chunk(NamedTuple):
 
 
 class LogMessage(NamedTuple):
-    """What an attempt logged.
+    """A message that an attempt logged.
 
     Attributes:
         number: The number of the message in the run, from 1.

@@ -1,4 +1,4 @@
-"""What Temporal's visibility keeps of runs, so that they can be listed: search attributes, and a memo at the end."""
+"""Search attributes and memos of runs, by which Temporal lists them."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -40,13 +40,13 @@ from stepwave_server.engine.temporal.codec import (
     outcome_of_error,
     task_queue_of,
 )
-from stepwave_server.engine.temporal.driver import (
+from stepwave_server.engine.temporal.driver import RunDriver
+from stepwave_server.engine.temporal.driver_messages import (
     CancelAttempt,
     CancelTimer,
     Effect,
     End,
     HistorySize,
-    RunDriver,
     SetTimer,
     StartAttempt,
     TimerDue,

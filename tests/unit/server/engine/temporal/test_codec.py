@@ -1,4 +1,4 @@
-"""What Temporal keeps of a run, and back."""
+"""Conversions to the values that Temporal stores, and back."""
 
 import pytest
 from temporalio.api.common.v1 import Payload as TemporalPayload
@@ -34,7 +34,7 @@ from stepwave_server.engine.temporal.codec import (
     stopped,
     to_signal,
 )
-from stepwave_server.engine.temporal.driver import AttemptStopped, DriverInput, Request
+from stepwave_server.engine.temporal.driver_messages import AttemptStopped, DriverInput, Request
 from stepwave_server.journal import Header
 
 JSON = {"encoding": b"json/plain"}

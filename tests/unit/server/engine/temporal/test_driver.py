@@ -20,11 +20,8 @@ from stepwave_server.core.messages import (
 from stepwave_server.core.model import SECOND, WAIT_ACTION, Failure, Join, Reason, State, Step, Workflow
 from stepwave_server.core.state import RunOptions
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
-from stepwave_server.engine.temporal.driver import (
-    MAX_HISTORY_EVENTS,
-    MAX_IN_FLIGHT,
-    MAX_TASK_BYTES,
-    PAUSE,
+from stepwave_server.engine.temporal.driver import MAX_HISTORY_EVENTS, MAX_IN_FLIGHT, MAX_TASK_BYTES, PAUSE, RunDriver
+from stepwave_server.engine.temporal.driver_messages import (
     AttemptStopped,
     CancelAttempt,
     CancelTimer,
@@ -33,7 +30,6 @@ from stepwave_server.engine.temporal.driver import (
     End,
     HistorySize,
     Request,
-    RunDriver,
     SetTimer,
     StartAttempt,
     TimerDue,

@@ -1,4 +1,4 @@
-"""What is read from the history of a workflow: batches of inputs, in the order in which they are decided."""
+"""Batches of inputs from the history of a workflow, in the order in which they are decided."""
 
 import time
 from itertools import count
@@ -17,7 +17,7 @@ from stepwave_server.core.messages import AttemptLost, AttemptSucceeded, CancelR
 from stepwave_server.core.model import SECOND
 from stepwave_server.core.state import RunOptions
 from stepwave_server.engine.temporal.codec import SIGNAL, StartInput, encode_start, encode_value, to_signal
-from stepwave_server.engine.temporal.driver import AttemptStopped, HistorySize, Request, TimerDue
+from stepwave_server.engine.temporal.driver_messages import AttemptStopped, HistorySize, Request, TimerDue
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.history import Batch, HistoryReader
 from stepwave_server.journal import Header, MemoryJournal

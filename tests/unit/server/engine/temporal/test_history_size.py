@@ -8,14 +8,14 @@ from stepwave_server.core.messages import AddSteps, RunFinished, Started
 from stepwave_server.core.model import Reason, State, Step, Workflow
 from stepwave_server.core.state import RunOptions
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
-from stepwave_server.engine.temporal.driver import (
+from stepwave_server.engine.temporal.driver import RunDriver
+from stepwave_server.engine.temporal.driver_messages import (
     AttemptStopped,
     CancelAttempt,
     DriverInput,
     End,
     HistorySize,
     Request,
-    RunDriver,
     StartAttempt,
 )
 from stepwave_server.engine.temporal.holds import Holds

@@ -1,4 +1,4 @@
-"""What watchers see of attempts on hosts, whatever comes first: the history, or what an attempt shows."""
+"""Transient events of attempts on hosts, whatever comes first: the history, or the event."""
 
 from typing import cast
 
@@ -14,7 +14,8 @@ from stepwave_server.engine.runs.commit_watermark import CommitWatermark
 from stepwave_server.engine.streams.subscribers import Subscribers
 from stepwave_server.engine.streams.transients import Transient
 from stepwave_server.engine.streams.watcher import Watcher
-from stepwave_server.engine.temporal.driver import MAX_IN_FLIGHT, DriverInput, RunDriver
+from stepwave_server.engine.temporal.driver import MAX_IN_FLIGHT, RunDriver
+from stepwave_server.engine.temporal.driver_messages import DriverInput
 from stepwave_server.engine.temporal.holds import Holds
 from stepwave_server.engine.temporal.hosted_reports import HostedReports
 from stepwave_server.engine.temporal.pending import PendingAttempt, Progress
