@@ -1,4 +1,4 @@
-"""Converts to the values that Temporal stores, and back: starts of workflows, signals, activities and their outcomes."""
+"""Converts to the values that Temporal stores, and back: starts, signals, activities and their outcomes."""
 
 import json
 from base64 import b64decode, b64encode

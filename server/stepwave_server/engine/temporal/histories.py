@@ -58,7 +58,7 @@ class ForeignWorkflow(RunNotFound):
 
 
 class _Position(NamedTuple):
-    """The position of a run: Temporal's id of the execution, the last event of its history, and its attempts, by step."""
+    """The position of a run: Temporal's id of the execution, the last event of the history, and attempts by step."""
 
     execution: str
     last_event: int
