@@ -8,6 +8,7 @@ from uuid import uuid4
 
 import pytest
 from temporalio.api.enums.v1 import EventType
+from temporalio.client import Client
 
 from conformance.member_process import ProcessCluster
 from conformance.raw_servers import RawServers
@@ -16,6 +17,7 @@ from integration.server.build import end_of, flow, payload, state_of, step
 from integration.server.raw_client import RawClient
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1.event_pb2 import RunEvent
+from stepwave_server.engine.temporal.presence import RELEASE, STOPPED, PresenceWorkflow
 from temporal_server import TemporalServer
 
 WAITS = flow(step("first", "core.wait"), step("second", "core.wait", after=["first"]))
@@ -138,6 +140,30 @@ async def test_a_server_that_stops_is_no_loss_within_the_window(
     async with clients[1].watch(run_id, attach=True) as watch:
         await complete(clients[1], run_id, "first", "second")
         assert outcome(await watch.rest()) == ("succeeded", "")
+
+
+async def test_a_server_that_stops_before_its_presence_has_begun_stops_in_order(
+    servers: RawServers, clients: list[RawClient]
+) -> None:
+    queue = servers.settings.temporal_task_queue
+    temporal = await Client.connect(servers.settings.temporal_address)
+    presence = await temporal.start_workflow(
+        PresenceWorkflow.run, args=[queue, "brief", LONG], id=f"presence of {queue}", task_queue=queue
+    )
+    await presence.signal(STOPPED)
+
+    async def released() -> bool:
+        scheduled = [
+            event.activity_task_scheduled_event_attributes
+            for event in (await presence.fetch_history()).events
+            if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+        ]
+        kinds = [it.input.payloads[1].data for it in scheduled if it.activity_type.name == RELEASE]
+        assert kinds in ([], [b'"leave"'])
+        return bool(kinds)
+
+    await until(released)
+    await presence.terminate()
 
 
 async def test_a_run_whose_caller_never_returns_is_cancelled_after_its_server_stops(

@@ -23,7 +23,7 @@ from stepwave_server.engine.temporal.codec import SIGNAL, WORKFLOW_TYPE, to_sign
 from stepwave_server.engine.temporal.driver_messages import Request
 from stepwave_server.engine.temporal.holds import HOLDERS_MEMO, HoldChange, HoldKind
 
-__all__ = ["Presence", "PresenceWorkflow", "release_holds_activity"]
+__all__ = ["RELEASE", "STOPPED", "Presence", "PresenceWorkflow", "release_holds_activity"]
 
 PRESENT = "stepwave.present"
 RELEASE = "stepwave.release_holds"
@@ -32,6 +32,12 @@ PASSES = (0.0, 5.0, 30.0)
 """Seconds before each search for the runs of a server that is gone. Temporal's lists show a new run some time later."""
 
 RETRY_SECONDS = 1.0
+
+STOP_TIMEOUT = timedelta(seconds=2)
+"""The time within which a server tells that it stops. Without Temporal, it counts as lost."""
+
+STOPPED = "stopped"
+"""The signal of a server that stops in order."""
 
 _ONCE = RetryPolicy(maximum_attempts=1)
 _LIFETIME = timedelta(days=3650)
@@ -47,6 +53,9 @@ class PresenceWorkflow:
         silence: Seconds of silence after which it is asked again, and after which it is gone if it does not answer.
     """
 
+    def __init__(self) -> None:
+        self._stopped = False
+
     @workflow.run
     async def run(self, task_queue: str, server_id: str, silence: float) -> None:
         """Wait, and release."""
@@ -57,19 +66,31 @@ class PresenceWorkflow:
                 RELEASE, args=[server_id, kind], start_to_close_timeout=timedelta(seconds=60)
             )
 
+    @workflow.signal(name=STOPPED)
+    def stopped(self) -> None:
+        """Note that the server has stopped in order, whether its activity has begun or not."""
+        self._stopped = True
+
     async def _stops(self, task_queue: str, silence: float) -> bool:
         """Wait for the end of the server, and return whether it stopped in order."""
         while True:
+            present = workflow.start_activity(
+                PRESENT,
+                args=[silence],
+                task_queue=task_queue,
+                schedule_to_start_timeout=timedelta(seconds=silence),
+                start_to_close_timeout=_LIFETIME,
+                heartbeat_timeout=timedelta(seconds=silence),
+                retry_policy=_ONCE,
+            )
+            await workflow.wait_condition(lambda: self._stopped or present.done())  # noqa: B023 - awaited in this turn
+            if self._stopped:
+                present.cancel()
+                with suppress(ActivityError, asyncio.CancelledError):
+                    await present
+                return True
             try:
-                await workflow.execute_activity(
-                    PRESENT,
-                    args=[silence],
-                    task_queue=task_queue,
-                    schedule_to_start_timeout=timedelta(seconds=silence),
-                    start_to_close_timeout=_LIFETIME,
-                    heartbeat_timeout=timedelta(seconds=silence),
-                    retry_policy=_ONCE,
-                )
+                await present
             except ActivityError as error:
                 # After a loss of Temporal, a server that lives takes the activity up again.
                 if not (isinstance(error.cause, ActivityTimeout) and error.cause.type == TimeoutType.HEARTBEAT):
@@ -184,6 +205,9 @@ class Presence:
         async with self._starting:
             worker, tasks = self._worker, self._tasks
         if worker is not None:
+            with suppress(RPCError):  # it ended with the activity, or Temporal does not answer
+                handle = self._client.get_workflow_handle(self._workflow_id)
+                await handle.signal(STOPPED, rpc_timeout=STOP_TIMEOUT)
             tasks[1].cancel()
             await worker.shutdown()
         await asyncio.gather(*tasks, return_exceptions=True)
