@@ -158,7 +158,6 @@ class Host:
                 max_heartbeat_throttle_interval=timedelta(seconds=MIN_HEARTBEAT),
                 default_heartbeat_throttle_interval=timedelta(seconds=MIN_HEARTBEAT),
                 graceful_shutdown_timeout=timedelta(seconds=drain_timeout),
-                debug_mode=False,
             )
             self._tasks[action.name] = asyncio.create_task(worker.run(), name=f"host of {action.name}")
         if self._announcer is not None:
