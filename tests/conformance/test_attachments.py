@@ -1,5 +1,6 @@
 """Attached runs on a cluster: any server's streams hold a run, and a server that is gone holds none."""
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator
 from functools import partial
@@ -7,6 +8,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from grpc.aio import AioRpcError
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
 
@@ -17,7 +19,9 @@ from integration.server.build import end_of, flow, payload, state_of, step
 from integration.server.raw_client import RawClient
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1.event_pb2 import RunEvent
+from stepwave_server.engine.base import Submission
 from stepwave_server.engine.temporal.presence import RELEASE, STOPPED, PresenceWorkflow
+from stepwave_server.engine.temporal.starter import Starter
 from temporal_server import TemporalServer
 
 WAITS = flow(step("first", "core.wait"), step("second", "core.wait", after=["first"]))
@@ -128,6 +132,33 @@ async def test_a_run_that_is_started_again_as_detached_needs_no_stream(
         await complete(clients[1], run_id, "first", "second")
         assert outcome(await watch.rest()) == ("succeeded", "")
     assert await signals_of(servers, run_id) == ["detach"]
+
+
+async def test_a_caller_that_leaves_during_the_start_holds_no_run(
+    servers: RawServers, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, proceed = asyncio.Event(), asyncio.Event()
+    start = Starter.start
+
+    async def start_slowly(starter: Starter, submission: Submission) -> str:
+        begun.set()
+        await proceed.wait()
+        return await start(starter, submission)
+
+    monkeypatch.setattr(Starter, "start", start_slowly)
+    async with servers.server() as (_, client):
+        async with client.execute(WAITS, run_id=run_id, window=0.1):
+            await begun.wait()
+        proceed.set()
+
+        async def started() -> bool:
+            try:
+                return bool(await client.get(run_id))
+            except AioRpcError:
+                return False
+
+        await until(started)
+        assert outcome(await client.events(run_id)) == ("cancelled", "cancelled: the caller did not come back")
 
 
 async def test_a_server_that_stops_is_no_loss_within_the_window(

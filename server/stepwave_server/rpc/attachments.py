@@ -13,17 +13,14 @@ run.
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from stepwave_server.core.info import RunKey
 from stepwave_server.engine.errors import EngineError
 
-__all__ = ["Attachment", "Attachments", "start_attached"]
-
-_starting: set["asyncio.Task[bool]"] = set()
-"""The starts whose callers have left: the event loop alone would not keep them."""
+__all__ = ["Attachment", "Attachments"]
 
 
 @dataclass(slots=True)
@@ -42,49 +39,6 @@ class Attachment:
     """
 
     ended: bool = False
-
-
-class Attachable(Protocol):
-    """Keeps track of the streams that are attached to runs."""
-
-    def add(self, key: RunKey, window: float) -> None:
-        """Add a new attached run. It outlives its last stream by `window` seconds."""
-        ...
-
-    def attach(self, key: RunKey) -> AbstractContextManager[Attachment]:
-        """Attach a stream to a run while inside."""
-        ...
-
-
-async def start_attached(start: Coroutine[Any, Any, bool], attachments: Attachable, key: RunKey, window: float) -> None:
-    """Start an attached run. If the caller leaves before the end of the start, its stream has left the run.
-
-    Args:
-        start: Starts the run; see `Engine.start`. It is not cancelled, because it may have had its effect.
-        attachments: The attached runs.
-        key: The run.
-        window: Its reconnect window in seconds.
-    """
-    starting = asyncio.create_task(_start(start, attachments, key, window))
-    try:
-        await asyncio.shield(starting)
-    except asyncio.CancelledError:
-        _starting.add(starting)
-        starting.add_done_callback(lambda done: _leave(done, attachments, key))
-        raise
-
-
-async def _start(start: Coroutine[Any, Any, bool], attachments: Attachable, key: RunKey, window: float) -> bool:
-    if started := await start:
-        attachments.add(key, window)
-    return started
-
-
-def _leave(starting: "asyncio.Task[bool]", attachments: Attachable, key: RunKey) -> None:
-    _starting.discard(starting)
-    if not starting.cancelled() and starting.exception() is None and starting.result():
-        with attachments.attach(key):
-            pass
 
 
 class Attachments:

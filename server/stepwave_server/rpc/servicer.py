@@ -13,7 +13,7 @@ from stepwave_server.core.info import RunKey
 from stepwave_server.core.model import MAX_MESSAGE_CONTENT, SECOND, State
 from stepwave_server.engine.base import Engine
 from stepwave_server.journal import Listing
-from stepwave_server.rpc.attachments import Attachments, start_attached
+from stepwave_server.rpc.attachments import Attachments
 from stepwave_server.rpc.completions import parse_completion
 from stepwave_server.rpc.pages import page_size, parse_token, to_token
 from stepwave_server.rpc.requests import (
@@ -74,7 +74,8 @@ class Orchestrator:
         kinds = _kinds(request.kinds, parsed)
         window = _window(request, parsed)
         submission = await self._preparer.submission(request, _parent(context), parsed, window)
-        await start_attached(self._engine.start(submission), self._attachments, submission.key, window)
+        if await self._engine.start(submission):
+            self._attachments.add(submission.key, window)
         async with aclosing(self._watch_attached(submission.key, 0, kinds, context, announced=True)) as stream:
             async for data in stream:
                 yield data

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -29,6 +29,7 @@ from stepwave_server.engine.base import (
 from stepwave_server.engine.checks import action_names
 from stepwave_server.engine.errors import (
     DefinitionTooLarge,
+    EngineError,
     JournalUnavailable,
     NotAccepting,
     RunExists,
@@ -74,6 +75,9 @@ ANSWER_SECONDS = 15.0
 A decision that was lost with its server, or with Temporal, is made again after ten seconds: the timeout of a workflow
 task.
 """
+
+RETRY_SECONDS = 0.5
+"""Seconds after which a hold is released again if Temporal did not answer."""
 
 STICKY_SECONDS = 3.0
 """Seconds after which another server continues a run if the one that has it in memory does not answer."""
@@ -152,6 +156,7 @@ class TemporalEngine(TemporalQueries):
         self._worker: Worker | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._watching: list[asyncio.Task[None]] = []
+        self._leaving: set[asyncio.Task[None]] = set()
 
     def _make_worker(self) -> Worker:
         """Return what drives runs."""
@@ -203,9 +208,31 @@ class TemporalEngine(TemporalQueries):
     # Calls that change runs.
 
     async def start(self, submission: Submission) -> bool:
-        """Start a run; see `Engine`."""
+        """Start a run; see `Engine`. If the caller leaves meanwhile, no stream of this server holds the run."""
         if self._draining:
             raise NotAccepting
+        starting = asyncio.create_task(self._start(submission), name=f"start of {submission.key.run_id}")
+        try:
+            return await asyncio.shield(starting)  # a request that was sent may have its effect
+        except asyncio.CancelledError:
+            leaving = asyncio.create_task(self._leave(starting, submission), name=f"end of {starting.get_name()}")
+            self._leaving.add(leaving)
+            leaving.add_done_callback(self._leaving.discard)
+            raise
+
+    async def _leave(self, starting: "asyncio.Task[bool]", submission: Submission) -> None:
+        """Release the hold of a caller that has left, once its run has started."""
+        with suppress(EngineError):  # it did not start, or has ended
+            started = await starting
+            while started and submission.window is not None and not self._closed:
+                try:
+                    await self.hold(submission.key, "release")
+                except JournalUnavailable:
+                    await asyncio.sleep(RETRY_SECONDS)
+                else:
+                    return
+
+    async def _start(self, submission: Submission) -> bool:
         try:
             async with self._connection.waiting():
                 if submission.window is not None:
@@ -381,8 +408,9 @@ class TemporalEngine(TemporalQueries):
         await self.presence.end()
         if self._worker is not None:
             await self._worker.shutdown()
-        for task in self._watching:
+        others = [*self._watching, *self._leaving]
+        for task in others:
             task.cancel()
-        await asyncio.gather(*self._tasks, *self._watching, return_exceptions=True)
+        await asyncio.gather(*self._tasks, *others, return_exceptions=True)
         await self._histories.close()
         await self._live.close()

@@ -8,7 +8,7 @@ import pytest
 
 from stepwave_server.core.info import RunKey
 from stepwave_server.engine.errors import RunNotFound
-from stepwave_server.rpc.attachments import Attachment, Attachments, start_attached
+from stepwave_server.rpc.attachments import Attachment, Attachments
 from unit.server.clocked import ClockedLoop
 
 KEY = RunKey("default", "run")
@@ -196,26 +196,3 @@ def test_any_other_window_begins_with_the_next_server(
     _recover(loop, attachments, window, crashed=crashed)
     loop.advance(window + 1)
     assert cancelled == ["run: the caller did not come back"]
-
-
-def test_a_caller_that_leaves_during_the_start_holds_no_run(
-    loop: ClockedLoop, attachments: Attachments, cancelled: list[str]
-) -> None:
-    async def leave() -> None:
-        started = asyncio.Event()
-
-        async def start() -> bool:
-            await started.wait()
-            return True
-
-        calling = asyncio.ensure_future(start_attached(start(), attachments, KEY, 0))
-        await asyncio.sleep(0)
-        calling.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await calling
-        assert cancelled == []
-        started.set()
-
-    loop.run(leave())
-    loop.advance(0)
-    assert cancelled == ["run: the caller went away"]
