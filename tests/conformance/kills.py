@@ -48,7 +48,7 @@ class Kills:
             await self._after(draw.randint(0, most_events), draw.choice(restarts))
 
     async def _after(self, events: int, restart: Callable[[], Awaitable[None]]) -> None:
-        await self._load.counter.wait_more(events)
+        await self._load.wait_events(events)
         self.under_way.append(self._load.left())
         await restart()
 

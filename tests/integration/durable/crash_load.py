@@ -162,6 +162,15 @@ class RandomLoad:
                 )
             await crashes
 
+    async def wait_events(self, count: int) -> None:
+        """Wait until clients have seen this many more events, or all runs have ended."""
+        waits = [asyncio.ensure_future(self.counter.wait_more(count)), asyncio.ensure_future(self._ended.wait())]
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
     def left(self) -> int:
         """Return the number of runs whose end their client has not seen."""
         return sum(not run.ended for run in self._runs)
