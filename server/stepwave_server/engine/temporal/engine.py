@@ -237,10 +237,11 @@ class TemporalEngine(TemporalQueries):
             async with self._connection.waiting():
                 if submission.window is not None:
                     await self.presence.begin()
-                execution = await self._starter.start(submission)
+                with self._histories.starting(submission.key):
+                    execution = await self._starter.start(submission)
+                    self._histories.note_start(submission.key, execution)
         except WorkflowAlreadyStartedError:
             return await self._check_repeat(submission)
-        self._histories.note_start(submission.key, execution)
         self._list.note_start(submission.key)
         return True
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -39,6 +39,9 @@ GATHER_SECONDS = 0.005
 BEGIN_SECONDS = 2.0
 """Seconds for which the first use of a new run waits for its first events."""
 
+FIRST_HINT_SECONDS = 0.1
+"""Seconds for which the first hint of a run that this server has started is awaited. It drives most of them."""
+
 HINT_SECONDS = 0.5
 """Seconds for which a hint of a run that this server drives is awaited. Then its history is watched at Temporal."""
 
@@ -69,11 +72,18 @@ class _Hints:
     """Says when a history may have new events: a request that finds none would cost Temporal as much as one that does.
 
     This server knows that of a run that it drives. The history of a run that another server drives is watched.
+
+    Attributes:
+        awaits_first: Whether the history has no events worth a request before the first hint.
+
+    Args:
+        starting: Whether this server starts the run now, and probably drives it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, starting: bool = False) -> None:
+        self.awaits_first = starting
         self._new = asyncio.Event()
-        self._local = False
+        self._local = starting
 
     def give(self, *, local: bool = True) -> None:
         """Say that there are new events, or are soon; `local`: this server has decided on them."""
@@ -84,10 +94,11 @@ class _Hints:
         """Wait until the history may have new events."""
         if self._local:
             try:
-                async with asyncio.timeout(HINT_SECONDS):
+                async with asyncio.timeout(FIRST_HINT_SECONDS if self.awaits_first else HINT_SECONDS):
                     await self._new.wait()
             except TimeoutError:
                 self._local = False
+        self.awaits_first = False
         self._new.clear()
         await asyncio.sleep(GATHER_SECONDS)
 
@@ -170,11 +181,24 @@ class Histories:
         if key in self._hints:
             self._hints[key].give()
 
+    @contextmanager
+    def starting(self, key: RunKey) -> Iterator[None]:
+        """Take hints of a run while this server starts it: the first may come before Temporal's answer."""
+        hints = self._hints.setdefault(key, _Hints(starting=True))
+        try:
+            yield
+        finally:
+            if hints.awaits_first and key not in self._executions:
+                self._hints.pop(key, None)
+
     def note_start(self, key: RunKey, execution: str) -> None:
-        """Note that this server started a run. Its first use needs no description of its workflow."""
+        """Note that this server starts a run. Its first use needs no description of its workflow."""
+        hints = self._hints.get(key)
         self.drop(key)
         self._executions[key] = execution
         self._started.add(key)
+        if hints is not None:
+            self._hints[key] = hints
 
     async def _position(self, key: RunKey) -> "_Position":
         """Return where a run is now."""
@@ -278,7 +302,9 @@ class Histories:
             wait_new_event=True,
         )
         timeout = timedelta(seconds=POLL_SECONDS)
-        hints = self._hints[key] = _Hints()
+        hints = self._hints.setdefault(key, _Hints())
+        if hints.awaits_first:
+            await hints.wait()
         while True:
             try:
                 page = await self._client.workflow_service.get_workflow_execution_history(request, timeout=timeout)

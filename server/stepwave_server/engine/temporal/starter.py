@@ -68,7 +68,7 @@ class Starter:
         self._server_id = server_id
 
     async def start(self, submission: Submission) -> str:
-        """Start the workflow of a run, and return its Temporal run id.
+        """Start the workflow of a run, and return its Temporal run id. This server makes its first decision, if it can.
 
         Raises:
             DefinitionTooLarge: Temporal does not take so much.
@@ -96,6 +96,7 @@ class Starter:
             search_attributes=attributes_of(workflow.name, workflow.labels),
             memo=None if submission.window is None else {HOLDERS_MEMO: [self._server_id]},
             id_reuse_policy=reuse,
+            request_eager_start=True,
             id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
         )
         return handle.result_run_id or ""
