@@ -101,6 +101,8 @@ async def test_an_unknown_action_is_refused_with_a_name_that_another_host_has(se
         'unknown action "say.helo"; did you mean "say.hello"?'
     ]
     assert refused.value.violations[0].reason == "UNKNOWN_ACTION"
+    serve, host = "stepwave serve --actions MODULE", "stepwave host MODULE"
+    assert refused.value.hint == f"start a server or a host that has it: {serve}, or {host}"
 
 
 async def test_an_action_of_another_sdk_is_accepted_while_its_task_queue_is_polled(settings: Settings) -> None:
