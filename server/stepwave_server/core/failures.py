@@ -57,18 +57,19 @@ def cancelled(given: CancelRequested) -> Failure:
     return Failure(Reason.CANCELLED, message, cause=FailureCause.CANCEL_REQUESTED)
 
 
-def interruption(step: StepState, *, again: bool) -> Failure:
-    """Return the failure of a lost attempt; `again`: another one follows."""
-    message = "the server stopped while the attempt ran"
-    if not again and step.interruptions:
-        message += f", as it had {step.interruptions} times before"
+def interruption(step: StepState, *, again: bool, drained: bool) -> Failure:
+    """Return the failure of a lost attempt; `again`: another one follows; `drained`: its server stopped in order."""
+    did = "was shut down" if drained else "stopped"
+    message = f"the server {did} while the attempt ran"
+    if not again and step.crashes:
+        message += f", as it had {step.crashes} times before"
     return Failure(
         Reason.INTERRUPTED,
         message,
         retryable=again,
         step_id=step.id,
         attempt=step.attempt,
-        cause=FailureCause.ATTEMPT_LOST,
+        cause=FailureCause.DRAINED if drained else FailureCause.ATTEMPT_LOST,
     )
 
 

@@ -133,10 +133,14 @@ class AttemptInterrupted:
 
 @immutable
 class AttemptLost:
-    """A running attempt was lost, with its server or by a defect. Whether its action had its effect is unknown."""
+    """A running attempt was lost, with its server or by a defect. Whether its action had its effect is unknown.
+
+    `drained`: its server stopped in order, and did not wait for it any longer.
+    """
 
     step_id: str
     attempt: int
+    drained: bool = False
 
 
 @immutable

@@ -158,6 +158,9 @@ class FailureCause(IntEnum):
     PLAN_IDLE = 12
     """No steps were added to the open run for too long."""
 
+    DRAINED = 13
+    """The server or host stopped in order while the attempt ran."""
+
 
 RETRYABLE = (Reason.ACTION_ERROR, Reason.TIMEOUT, Reason.UNAVAILABLE, Reason.RATE_LIMITED)
 """The reasons that a retry policy retries by default."""
