@@ -70,9 +70,10 @@ async def test_any_number_of_hosts_that_are_drained_interrupt_a_step_in_successi
             with cluster.hosting():
                 result = await client.wait(run.run_id)
             async with client.watch(run.run_id) as events:
-                causes = [event.failure.cause async for event in events if isinstance(event, StepRetrying)]
+                failures = [event.failure async for event in events if isinstance(event, StepRetrying)]
     assert result.steps["only"].attempts == 6
-    assert causes == [FailureCause.DRAINED] * 5
+    assert {failure.cause for failure in failures} == {FailureCause.DRAINED}
+    assert {failure.message for failure in failures} == {"the host was shut down while the attempt ran"}
 
 
 async def test_a_host_logs_what_it_hosts_and_no_failures_of_actions(cluster: Cluster) -> None:

@@ -129,7 +129,9 @@ class _FailureCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureC
     FAILURE_CAUSE_INPUT: _FailureCause.ValueType  # 9
     """The condition, the list or the input of the step could not be evaluated, or its list or object of outputs not be put together."""
     FAILURE_CAUSE_SERVER_STOPPED: _FailureCause.ValueType  # 10
-    """The server ended the run, after a restart or because of a defect of its own."""
+    """The server ended the run: after a restart, because of a defect of its own, because its history became too large for Temporal,
+    or because its workflow was ended in Temporal.
+    """
     FAILURE_CAUSE_NESTED_STEP_FAILED: _FailureCause.ValueType  # 11
     """A child of the step, or a step of its nested workflow, failed."""
     FAILURE_CAUSE_PLAN_IDLE: _FailureCause.ValueType  # 12
@@ -163,7 +165,9 @@ FAILURE_CAUSE_ATTEMPT_LOST: FailureCause.ValueType  # 8
 FAILURE_CAUSE_INPUT: FailureCause.ValueType  # 9
 """The condition, the list or the input of the step could not be evaluated, or its list or object of outputs not be put together."""
 FAILURE_CAUSE_SERVER_STOPPED: FailureCause.ValueType  # 10
-"""The server ended the run, after a restart or because of a defect of its own."""
+"""The server ended the run: after a restart, because of a defect of its own, because its history became too large for Temporal,
+or because its workflow was ended in Temporal.
+"""
 FAILURE_CAUSE_NESTED_STEP_FAILED: FailureCause.ValueType  # 11
 """A child of the step, or a step of its nested workflow, failed."""
 FAILURE_CAUSE_PLAN_IDLE: FailureCause.ValueType  # 12

@@ -223,9 +223,10 @@ def _attempt_lost(decider: Decider, given: AttemptLost) -> None:
     if not step.admitted:
         decider.finish_step(step, State.CANCELLED, failure=stop_failure(step))
         return
-    drained = given.drained and run.options.version >= FIRST_WITH_DRAINS
-    again = step.spec.on_interrupt is OnInterrupt.RETRY and (drained or step.crashes < MAX_INTERRUPTIONS)
-    failure = interruption(step, again=again, drained=drained)
+    if run.options.version < FIRST_WITH_DRAINS:
+        given = AttemptLost(step.id, step.attempt)
+    again = step.spec.on_interrupt is OnInterrupt.RETRY and (given.drained or step.crashes < MAX_INTERRUPTIONS)
+    failure = interruption(step, given, again=again)
     if again:
         go_on(decider, step, failure, decider.now, fallback=step.original is not None)
     else:

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from .messages import CancelRequested
+from .messages import AttemptLost, CancelRequested
 from .model import SECOND, Failure, FailureCause, Reason
 from .scopes import nested_timeout
 from .state import CLEANUP_GRACE, RunState, Scope, StepState
@@ -57,19 +57,19 @@ def cancelled(given: CancelRequested) -> Failure:
     return Failure(Reason.CANCELLED, message, cause=FailureCause.CANCEL_REQUESTED)
 
 
-def interruption(step: StepState, *, again: bool, drained: bool) -> Failure:
-    """Return the failure of a lost attempt; `again`: another one follows; `drained`: its server stopped in order."""
-    did = "was shut down" if drained else "stopped"
-    message = f"the server {did} while the attempt ran"
+def interruption(step: StepState, given: AttemptLost, *, again: bool) -> Failure:
+    """Return the failure of a lost attempt; `again`: another one follows."""
+    who, others, stopped = ("host", "hosts", "stopped responding") if given.hosted else ("server", "it", "stopped")
+    message = f"the {who} {'was shut down' if given.drained else stopped} while the attempt ran"
     if not again and step.crashes:
-        message += f", as it had {step.crashes} times before"
+        message += f", as {others} had {step.crashes} times before"
     return Failure(
         Reason.INTERRUPTED,
         message,
         retryable=again,
         step_id=step.id,
         attempt=step.attempt,
-        cause=FailureCause.DRAINED if drained else FailureCause.ATTEMPT_LOST,
+        cause=FailureCause.DRAINED if given.drained else FailureCause.ATTEMPT_LOST,
     )
 
 

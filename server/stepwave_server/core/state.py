@@ -42,8 +42,8 @@ CORE_VERSION = 4
 """The version of the core, recorded with every run. Changed decisions raise it, and old runs keep the old decisions.
 
 Version 2 records the causes of failures. Version 3 knows conditions, lists, nested workflows and steps that are
-completed from outside. Version 4 does not count interruptions by drains as crashes. All decide everything else as
-version 1 does.
+completed from outside. Version 4 does not count interruptions by drains as crashes, and its messages tell hosts from
+servers. All decide everything else as version 1 does.
 """
 
 FIRST_WITH_DRAINS = 4

@@ -102,6 +102,25 @@ def test_an_interruption_by_a_drain_says_so() -> None:
     )
 
 
+def test_the_loss_of_a_host_says_so() -> None:
+    drive = running("a")
+    for attempt in range(1, 5):
+        drive.start("a")
+        drive.send(AttemptLost("a", attempt, hosted=True))
+    messages = [event.failure.message for event in drive.of(StepRetrying)]
+    assert messages == ["the host stopped responding while the attempt ran"] * 3
+    failure = drive.finished("a").failure
+    assert failure is not None
+    assert failure.message == "the host stopped responding while the attempt ran, as hosts had 3 times before"
+
+
+def test_a_drain_of_a_host_says_so() -> None:
+    drive = running("a")
+    drive.send(AttemptLost("a", 1, drained=True, hosted=True))
+    (event,) = drive.of(StepRetrying)
+    assert event.failure.message == "the host was shut down while the attempt ran"
+
+
 def test_an_interruption_by_a_drain_uses_up_no_attempt() -> None:
     drive = Drive.begun(flow(step("a", retry=retry(2))))
     drive.start("a")
@@ -119,6 +138,15 @@ def test_an_earlier_version_counts_interruptions_by_drains() -> None:
     drive.start("a")
     drive.lose("a", drained=True)
     assert drive.finished("a").state is State.FAILED
+
+
+def test_an_earlier_version_says_server_also_of_hosts() -> None:
+    drive = Drive(flow(step("a")), options=RunOptions(version=3))
+    drive.begin()
+    drive.start("a")
+    drive.send(AttemptLost("a", 1, hosted=True))
+    (event,) = drive.of(StepRetrying)
+    assert event.failure.message == "the server stopped while the attempt ran"
 
 
 @pytest.mark.parametrize(
