@@ -89,12 +89,22 @@ class InvalidWorkflow(StepwaveError):
     Attributes:
         violations: Every invalid field.
         hint: How to provide actions that the server does not have, as the last line of the message; empty: it has all.
+        engine: The engine of a server that lacks actions, such as `temporal`; empty: unknown, or it has all.
     """
 
-    def __init__(self, message: str, violations: Sequence[Violation] = (), *, reason: str = "", hint: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        violations: Sequence[Violation] = (),
+        *,
+        reason: str = "",
+        hint: str = "",
+        engine: str = "",
+    ) -> None:
         super().__init__("; ".join(map(str, violations)) or message, reason=reason)
         self.violations = tuple(violations)
         self.hint = hint
+        self.engine = engine
 
     def __str__(self) -> str:
         return f"{super().__str__()}\n{self.hint}" if self.hint else super().__str__()

@@ -107,7 +107,8 @@ class _HostProcess:
 
 
 def _no_named_workflow(name: str) -> NoReturn:
-    raise LookupError(f"a host has no named workflows: {name!r}")
+    """Refuse any name. Steps of `core.workflow` come to servers alone: a host serves no built-in action."""
+    raise LookupError(f'no workflow "{name}" on this host')
 
 
 async def host(settings: Settings, modules: Sequence[str], ready: Callable[[str], None]) -> None:

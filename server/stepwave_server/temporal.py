@@ -43,6 +43,9 @@ logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
 
+SAME_WORKFLOWS = "any server of the cluster may run the step: start all of them with the same --workflows"
+"""What to do about a named workflow that one server has, and another one lacks."""
+
 LOST_CONNECTION = ("gRPC call", "Network error while polling", "Error while polling")
 """Beginnings of the messages of Temporal's client about failed requests."""
 
@@ -165,7 +168,10 @@ def open_host(
     """
     options = engine.options
     nested = NestedWorkflows(
-        named, partial(engine.check, open_run=False), options.max_payload_bytes, engine.find_actions
+        partial(_named_on_any_server, named),
+        partial(engine.check, open_run=False),
+        options.max_payload_bytes,
+        engine.find_actions,
     )
     sink = RedisSink(settings.chunks, settings.temporal_task_queue) if settings.chunks else NO_TRANSIENTS
     services = HostServices(options=options, nested=nested, add_steps=engine.add_action_steps, sink=sink)
@@ -177,6 +183,18 @@ def open_host(
         catalog=engine.catalog,
         rates=rates.get,
     )
+
+
+def _named_on_any_server(named: Callable[[str], workflow_pb2.Workflow], name: str) -> workflow_pb2.Workflow:
+    """Return a named workflow of this server, which Temporal chose among all servers to run the step.
+
+    Raises:
+        LookupError: This server has none of this name. The message says what to do.
+    """
+    try:
+        return named(name)
+    except LookupError as error:
+        raise LookupError(f"{error.args[0]} ({SAME_WORKFLOWS})") from None
 
 
 def prepare_process() -> None:

@@ -14,7 +14,7 @@ from temporalio.worker import Worker
 
 import stepwave_server.engine.temporal.catalog_workflow as catalog_workflow
 from conformance.clusters import settings_for
-from conformance.waiting import until
+from conformance.waiting import accepts, until
 from stepwave import AsyncClient, Context, InvalidWorkflow, StepwaveError, Workflow, action
 from stepwave._actions.action import name_of
 from stepwave_server.app import Server
@@ -101,6 +101,8 @@ async def test_an_unknown_action_is_refused_with_a_name_that_another_host_has(se
         'unknown action "say.helo"; did you mean "say.hello"?'
     ]
     assert refused.value.violations[0].reason == "UNKNOWN_ACTION"
+    serve, host = "stepwave serve --actions MODULE", "stepwave host MODULE"
+    assert refused.value.hint == f"start a server or a host that has it: {serve}, or {host}"
 
 
 async def test_an_action_of_another_sdk_is_accepted_while_its_task_queue_is_polled(settings: Settings) -> None:
@@ -118,15 +120,6 @@ async def test_an_action_of_another_sdk_is_accepted_while_its_task_queue_is_poll
         async with Worker(temporal, task_queue=queue, activities=[double]):
             await until(partial(accepts, client, flow))
             assert (await client.run(flow)).outputs == {"only": 8}
-
-
-async def accepts(client: AsyncClient, flow: Workflow) -> bool:
-    """Return whether the server of a client accepts a workflow."""
-    try:
-        await client.plan(flow)
-    except InvalidWorkflow:
-        return False
-    return True
 
 
 async def test_steps_that_an_action_adds_are_checked_against_all_hosts(settings: Settings) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from conformance.processes import Cluster
-from stepwave import AsyncClient, RunFailed, Workflow
+from integration.cli.shell import RunningCommand
+from stepwave import AsyncClient, FailureCause, RunFailed, StepRetrying, Workflow
 from temporal_server import TemporalServer
 
 
@@ -48,6 +49,31 @@ async def test_an_attempt_that_a_host_gives_up_runs_again_on_another(
             with cluster.hosting():
                 result = await client.wait(run.run_id)
     assert result.steps["only"].attempts == 2
+
+
+async def _drain_while_holding(host: RunningCommand) -> None:
+    host.wait_for_error("holding")
+    host.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(lambda: host.end()[0]) == 0
+
+
+async def test_any_number_of_hosts_that_are_drained_interrupt_a_step_in_succession(cluster: Cluster) -> None:
+    with cluster.serving() as (address, _):
+        async with AsyncClient(address) as client:
+            with cluster.hosting("--drain-timeout", "0s") as first:
+                run = await client.start(_holding())
+                await _drain_while_holding(first)
+            for _ in range(4):
+                with cluster.hosting("--drain-timeout", "0s") as host:
+                    await _drain_while_holding(host)
+            (cluster.folder / "go").write_text("")
+            with cluster.hosting():
+                result = await client.wait(run.run_id)
+            async with client.watch(run.run_id) as events:
+                failures = [event.failure async for event in events if isinstance(event, StepRetrying)]
+    assert result.steps["only"].attempts == 6
+    assert {failure.cause for failure in failures} == {FailureCause.DRAINED}
+    assert {failure.message for failure in failures} == {"the host was shut down while the attempt ran"}
 
 
 async def test_a_host_logs_what_it_hosts_and_no_failures_of_actions(cluster: Cluster) -> None:

@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from conformance.replicas import SECONDS, Replicas, Script, first, one_step
-from stepwave import Context, StepProgress
+from stepwave import ActionError, Context, StepFinished, StepProgress, StepStarted
 from temporal_server import TemporalServer
 
 
@@ -57,3 +59,26 @@ async def test_progress_is_shown_once_as_long_as_it_stays_the_same(temporal_serv
                     else:
                         script.end()
         assert seen == [0.25, 0.75]
+
+
+def fail(context: Context) -> None:
+    """Fail an attempt."""
+    raise ActionError("no luck")
+
+
+@pytest.mark.parametrize("end", [lambda _: True, fail], ids=["answers", "fails"])
+async def test_a_watcher_sees_the_progress_just_before_the_end(
+    temporal_server: TemporalServer, end: Callable[[Context], object]
+) -> None:
+    script = Script()
+    async with asyncio.timeout(SECONDS), Replicas(temporal_server) as replicas:
+        client, other = await replicas.client(script.action), await replicas.client()
+        run_id = (await client.start(one_step())).run_id
+        async with other.watch(run_id) as events:
+            await first(events, StepStarted)
+            script.tell(progress(0.25, "begun"), progress(1.0, "ready"), end)
+            seen = [event async for event in events if isinstance(event, StepProgress | StepFinished)]
+        *_, last, finished = seen
+    assert isinstance(last, StepProgress)
+    assert (last.step_id, last.attempt, last.fraction, last.message) == ("s", 1, 1.0, "ready")
+    assert isinstance(finished, StepFinished)

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from itertools import repeat
 
-__all__ = ["until"]
+from stepwave import AsyncClient, InvalidWorkflow, Workflow
+
+__all__ = ["accepts", "until"]
 
 
 async def until(ask: Callable[[], Awaitable[bool]], seconds: float = 20) -> None:
@@ -18,3 +20,12 @@ async def until(ask: Callable[[], Awaitable[bool]], seconds: float = 20) -> None
             if await ask():
                 return
             await asyncio.sleep(pause)
+
+
+async def accepts(client: AsyncClient, flow: Workflow) -> bool:
+    """Return whether the server of a client accepts a workflow."""
+    try:
+        await client.plan(flow)
+    except InvalidWorkflow:
+        return False
+    return True

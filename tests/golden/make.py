@@ -381,7 +381,10 @@ async def make(folder: Path) -> None:
         with suppress(RunFailed):
             await client.run(_partial(), run_id=PART)
         await client.rerun(PART, from_failed=True, new_run_id=f"{PART}-again")
-        await _wait_until_running(client, UNFINISHED, "again")
+        await _wait_until_running(client, UNFINISHED, "again", attempt=2)
+    _crash(working)
+    async with _client(working) as client:
+        await _wait_until_running(client, UNFINISHED, "again", attempt=3)
         (await client.export("interrupted")).save(folder / "interrupted.json")
         backup(working, folder / "journal.db")
     with closing(sqlite3.connect(folder / "journal.db")) as golden, golden:
@@ -431,11 +434,17 @@ async def _complete(client: AsyncClient) -> None:
     await client.wait("waiting")
 
 
-async def _wait_until_running(client: AsyncClient, run_id: str, step_id: str) -> None:
+def _crash(path: Path) -> None:
+    """Let the last server on a journal look as if it had crashed."""
+    with closing(sqlite3.connect(path)) as journal, journal:
+        journal.execute("UPDATE owner SET process = 'crashed'")
+
+
+async def _wait_until_running(client: AsyncClient, run_id: str, step_id: str, attempt: int = 1) -> None:
     """Wait until an attempt of the step has started."""
     async with client.watch(run_id) as events:
         async for event in events:
-            if isinstance(event, StepStarted) and event.step_id == step_id:
+            if isinstance(event, StepStarted) and (event.step_id, event.attempt) == (step_id, attempt):
                 return
 
 

@@ -10,11 +10,17 @@ import json
 from base64 import b64encode
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import grpc
+from temporalio import activity
 from temporalio.client import Client
+from temporalio.worker import Worker
 
 from conformance.decisions import derived, history_of
+from conformance.waiting import until
 from integration.server.build import bind, fallback_to, flow, items, items_of, retry, step
 from integration.server.controlled_actions import ControlledActions
 from integration.server.raw_client import RawClient
@@ -25,6 +31,9 @@ from stepwave_server.config import Settings
 from temporal_server import TemporalServer
 
 __all__ = ["make"]
+
+RUNS = ("golden-mixed", "golden-open", "golden-interrupted")
+TASK_QUEUE = "golden"
 
 CONTINUE = workflow_pb2.FAILURE_POLICY_CONTINUE
 ALL_DONE = workflow_pb2.JOIN_ALL_DONE
@@ -74,6 +83,41 @@ async def _play_open(client: RawClient, controlled: ControlledActions) -> None:
     await client.events(run_id)
 
 
+def _interrupted() -> workflow_pb2.Workflow:
+    """Return a workflow whose steps lose attempts: two by a drain, one because nobody sends its heartbeats."""
+    once = step("once", "controlled", allow_failure=True)
+    once.on_interrupt = workflow_pb2.ON_INTERRUPT_FAIL
+    return flow(step("moved", "controlled"), once, step("silent", "silent"), failure_policy=CONTINUE)
+
+
+@activity.defn(name="silent")
+async def _silent(given: Any, attempt: dict[str, Any]) -> str:
+    """Answer in the second attempt. The first one sends no heartbeat."""
+    if attempt["attempt"] == 1:
+        await asyncio.Event().wait()
+    return "at last"
+
+
+async def _play_interrupted(connection: Client, temporal: TemporalServer) -> None:
+    controlled = ControlledActions()
+    async with Worker(connection, task_queue=f"{TASK_QUEUE}:silent", activities=[_silent]):
+        async with _server(temporal, controlled) as client:
+            await until(partial(_started, client, _interrupted(), "golden-interrupted"))
+            await controlled.wait_started("moved", "once")
+        async with _server(temporal, controlled) as client:
+            controlled.release("moved")
+            await client.events("golden-interrupted")
+
+
+async def _started(client: RawClient, workflow: workflow_pb2.Workflow, run_id: str) -> bool:
+    """Start a run. Return false if an action is not known yet."""
+    try:
+        await client.start(workflow, run_id=run_id)
+    except grpc.aio.AioRpcError:
+        return False
+    return True
+
+
 @asynccontextmanager
 async def _server(temporal: TemporalServer, controlled: ControlledActions) -> AsyncIterator[RawClient]:
     settings = Settings(
@@ -81,7 +125,8 @@ async def _server(temporal: TemporalServer, controlled: ControlledActions) -> As
         entry_points=False,
         engine="temporal",
         temporal_address=temporal.address,
-        temporal_task_queue="golden",
+        temporal_task_queue=TASK_QUEUE,
+        temporal_heartbeat_timeout=2,
         drain_timeout=0,
     )
     async with Server(settings, actions=controlled.actions()) as server:
@@ -110,7 +155,8 @@ async def make(folder: Path) -> None:
             await _play_mixed(client, controlled)
             await _play_open(client, controlled)
         connection = await Client.connect(temporal.address)
-        for run_id in ("golden-mixed", "golden-open"):
+        await _play_interrupted(connection, temporal)
+        for run_id in RUNS:
             history = await history_of(connection, run_id)
             events = [b64encode(data).decode() for data in derived(list(history.events))]
             kept = {"run_id": run_id, "history": _neutral(history.to_json_dict()), "events": events}

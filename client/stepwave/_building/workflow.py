@@ -236,8 +236,8 @@ class Workflow:
             concurrency_key: A JSON Pointer into the input, such as `/tenant`. Limits by key count each value there
                 separately. `None`, or no value there: all such steps count together.
             on_interrupt: What to do when the server stops during an attempt. `retry`: make another attempt when a
-                server continues the run; up to three of these do not count as attempts of the retry policy, the
-                fourth interruption fails the step. `fail`: fail the step, for actions that must not run twice.
+                server continues the run; it does not count as an attempt of the retry policy, but the fourth crash of a
+                server fails the step. `fail`: fail the step, for actions that must not run twice.
 
         Raises:
             TypeError: There is not exactly one of `action` and `workflow`. The action is not marked, a key of the input

@@ -19,6 +19,7 @@ __all__ = ["Register", "UnknownActionHint"]
 Register: TypeAlias = Callable[[Iterable[object]], None]
 
 _PLACEHOLDER = "MODULE"
+_TEMPORAL = "temporal"
 _ACTION_FIELD = re.compile(r"(?:workflow\.)?(steps\[\d+\](?:\.workflow\.steps\[\d+\])*)\.(fallback\.)?")
 _INDEX = re.compile(r"\d+")
 
@@ -41,14 +42,17 @@ class UnknownActionHint(AbstractContextManager[None]):
         if isinstance(error, InvalidWorkflow):
             unknown = [violation for violation in error.violations if violation.reason == UNKNOWN_ACTION]
             if unknown:
-                error.hint = self._hint(unknown)
+                error.hint = self._hint(unknown, error.engine)
 
-    def _hint(self, unknown: Sequence[Violation]) -> str:
+    def _hint(self, unknown: Sequence[Violation], engine: str) -> str:
         them = "it" if len({violation.description for violation in unknown}) == 1 else "them"
         if self._in_process:
             return f"add {them} to the `actions` of the server in this process"
         modules = dict.fromkeys(self._modules(unknown))
-        return f"start a server that has {them}: stepwave serve {' '.join(f'--actions {name}' for name in modules)}"
+        serve = f"stepwave serve {' '.join(f'--actions {name}' for name in modules)}"
+        if engine == _TEMPORAL:
+            return f"start a server or a host that has {them}: {serve}, or stepwave host {' '.join(modules)}"
+        return f"start a server that has {them}: {serve}"
 
     def _modules(self, unknown: Sequence[Violation]) -> Iterator[str]:
         """Yield the module of each unknown action, or a placeholder if the workflow has its name alone."""

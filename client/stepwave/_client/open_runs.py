@@ -407,7 +407,8 @@ def _joined(refused: Sequence[StepwaveError]) -> StepwaveError:
     """Return one error for several."""
     if len(refused) == 1:
         return refused[0]
-    error = InvalidWorkflow("\n".join(map(str, refused)), reason=refused[0].reason)
+    engine = next((one.engine for one in refused if isinstance(one, InvalidWorkflow) and one.engine), "")
+    error = InvalidWorkflow("\n".join(map(str, refused)), reason=refused[0].reason, engine=engine)
     error.violations = tuple(
         it for one in refused if isinstance(one, InvalidWorkflow | Unsupported) for it in one.violations
     )

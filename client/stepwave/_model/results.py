@@ -82,6 +82,7 @@ class FailureCause(StrEnum):
     SERVER_STOPPED = "server_stopped"
     NESTED_STEP_FAILED = "nested_step_failed"
     PLAN_IDLE = "plan_idle"
+    DRAINED = "drained"
     UNKNOWN = "unknown"
 
 

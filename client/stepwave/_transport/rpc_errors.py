@@ -27,7 +27,7 @@ __all__ = ["from_rpc_error"]
 
 _DETAILS_KEY = "grpc-status-details-bin"
 
-# Codes whose exception takes only a message and a reason. A code in none of these tables becomes `ServerError`.
+# Codes whose exception takes only a message and a reason.
 _PLAIN: dict[grpc.StatusCode, Callable[..., StepwaveError]] = {
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
@@ -37,11 +37,6 @@ _PLAIN: dict[grpc.StatusCode, Callable[..., StepwaveError]] = {
     grpc.StatusCode.UNAUTHENTICATED: AccessDenied,
     grpc.StatusCode.PERMISSION_DENIED: AccessDenied,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
-}
-
-_WITH_VIOLATIONS: dict[grpc.StatusCode, Callable[..., StepwaveError]] = {
-    grpc.StatusCode.INVALID_ARGUMENT: InvalidWorkflow,
-    grpc.StatusCode.UNIMPLEMENTED: Unsupported,
 }
 
 # The connection was lost, or the server cancelled the call as it stopped. Another attempt may succeed.
@@ -74,8 +69,11 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> StepwaveError:
     reason = info.reason if info else ""
     if code in _LOST:
         return ServerUnavailable(message if reason else _no_server(address, message), address=address, reason=reason)
-    if code in _WITH_VIOLATIONS:
-        return _WITH_VIOLATIONS[code](message, _violations(status), reason=reason)
+    if code is grpc.StatusCode.INVALID_ARGUMENT:
+        engine = info.metadata.get("engine", "") if info else ""
+        return InvalidWorkflow(message, _violations(status), reason=reason, engine=engine)
+    if code is grpc.StatusCode.UNIMPLEMENTED:
+        return Unsupported(message, _violations(status), reason=reason)
     if code in _PLAIN:
         return _PLAIN[code](message, reason=reason)
     return ServerError(f"{code.name}: {message}", reason=reason)

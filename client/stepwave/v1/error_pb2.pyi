@@ -27,7 +27,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INVALID_ARGUMENT: _ErrorReason.ValueType  # 1
     """`INVALID_ARGUMENT`. Fields of the request are malformed, or the workflow cannot run on this server. `google.rpc.BadRequest`
     lists the fields by their paths in the request, such as `workflow.steps[0].when` or `input.json`. The field of an action that
-    the server lacks has the reason `UNKNOWN_ACTION`. Retry: no.
+    the server lacks has the reason `UNKNOWN_ACTION`; the metadata then has the name of the server's `engine`. Retry: no.
     """
     ERROR_REASON_NOT_SUPPORTED: _ErrorReason.ValueType  # 2
     """`UNIMPLEMENTED`. The request uses a field, a value or a call that this server does not support. `google.rpc.BadRequest` lists
@@ -89,7 +89,7 @@ ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 ERROR_REASON_INVALID_ARGUMENT: ErrorReason.ValueType  # 1
 """`INVALID_ARGUMENT`. Fields of the request are malformed, or the workflow cannot run on this server. `google.rpc.BadRequest`
 lists the fields by their paths in the request, such as `workflow.steps[0].when` or `input.json`. The field of an action that
-the server lacks has the reason `UNKNOWN_ACTION`. Retry: no.
+the server lacks has the reason `UNKNOWN_ACTION`; the metadata then has the name of the server's `engine`. Retry: no.
 """
 ERROR_REASON_NOT_SUPPORTED: ErrorReason.ValueType  # 2
 """`UNIMPLEMENTED`. The request uses a field, a value or a call that this server does not support. `google.rpc.BadRequest` lists

@@ -125,15 +125,21 @@ class _FailureCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FailureC
     FAILURE_CAUSE_NOT_NEEDED: _FailureCause.ValueType  # 7
     """No join needs the step any longer."""
     FAILURE_CAUSE_ATTEMPT_LOST: _FailureCause.ValueType  # 8
-    """The server stopped while the attempt ran."""
+    """The server or host crashed or was lost while the attempt ran."""
     FAILURE_CAUSE_INPUT: _FailureCause.ValueType  # 9
     """The condition, the list or the input of the step could not be evaluated, or its list or object of outputs not be put together."""
     FAILURE_CAUSE_SERVER_STOPPED: _FailureCause.ValueType  # 10
-    """The server ended the run, after a restart or because of a defect of its own."""
+    """The server ended the run: after a restart, because of a defect of its own, because its history became too large for Temporal,
+    or because its workflow was ended in Temporal.
+    """
     FAILURE_CAUSE_NESTED_STEP_FAILED: _FailureCause.ValueType  # 11
     """A child of the step, or a step of its nested workflow, failed."""
     FAILURE_CAUSE_PLAN_IDLE: _FailureCause.ValueType  # 12
     """No steps were added to the open run for too long."""
+    FAILURE_CAUSE_DRAINED: _FailureCause.ValueType  # 13
+    """The server or host stopped in order while the attempt ran, and did not wait for its end. The step may lose any number of
+    attempts so.
+    """
 
 class FailureCause(_FailureCause, metaclass=_FailureCauseEnumTypeWrapper):
     """The causes of failures that the server decides."""
@@ -155,15 +161,21 @@ FAILURE_CAUSE_STEP_FAILED: FailureCause.ValueType  # 6
 FAILURE_CAUSE_NOT_NEEDED: FailureCause.ValueType  # 7
 """No join needs the step any longer."""
 FAILURE_CAUSE_ATTEMPT_LOST: FailureCause.ValueType  # 8
-"""The server stopped while the attempt ran."""
+"""The server or host crashed or was lost while the attempt ran."""
 FAILURE_CAUSE_INPUT: FailureCause.ValueType  # 9
 """The condition, the list or the input of the step could not be evaluated, or its list or object of outputs not be put together."""
 FAILURE_CAUSE_SERVER_STOPPED: FailureCause.ValueType  # 10
-"""The server ended the run, after a restart or because of a defect of its own."""
+"""The server ended the run: after a restart, because of a defect of its own, because its history became too large for Temporal,
+or because its workflow was ended in Temporal.
+"""
 FAILURE_CAUSE_NESTED_STEP_FAILED: FailureCause.ValueType  # 11
 """A child of the step, or a step of its nested workflow, failed."""
 FAILURE_CAUSE_PLAN_IDLE: FailureCause.ValueType  # 12
 """No steps were added to the open run for too long."""
+FAILURE_CAUSE_DRAINED: FailureCause.ValueType  # 13
+"""The server or host stopped in order while the attempt ran, and did not wait for its end. The step may lose any number of
+attempts so.
+"""
 Global___FailureCause: _TypeAlias = FailureCause  # noqa: Y015
 
 class _FailureReason:
@@ -191,7 +203,7 @@ class _FailureReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Failure
     FAILURE_REASON_CANCELLED: _FailureReason.ValueType  # 8
     """The run was cancelled, or a join no longer needed the step."""
     FAILURE_REASON_INTERRUPTED: _FailureReason.ValueType  # 9
-    """The server stopped while the attempt ran."""
+    """The server or host that ran the attempt stopped."""
     FAILURE_REASON_RESOURCE_EXHAUSTED: _FailureReason.ValueType  # 10
     """A limit was exceeded, for example the size of an answer."""
     FAILURE_REASON_INTERNAL: _FailureReason.ValueType  # 11
@@ -219,7 +231,7 @@ FAILURE_REASON_ACTION_ERROR: FailureReason.ValueType  # 7
 FAILURE_REASON_CANCELLED: FailureReason.ValueType  # 8
 """The run was cancelled, or a join no longer needed the step."""
 FAILURE_REASON_INTERRUPTED: FailureReason.ValueType  # 9
-"""The server stopped while the attempt ran."""
+"""The server or host that ran the attempt stopped."""
 FAILURE_REASON_RESOURCE_EXHAUSTED: FailureReason.ValueType  # 10
 """A limit was exceeded, for example the size of an answer."""
 FAILURE_REASON_INTERNAL: FailureReason.ValueType  # 11

@@ -52,7 +52,7 @@ from .planning import MAX_STEP, addition_events, plan_events, present_for, reuse
 from .result import run_finished
 from .resume import idle_timer
 from .retries import fail_attempt, give_up, go_on, time_out, withdraw
-from .state import CLEANUP_GRACE, MAX_INTERRUPTIONS, Agenda, RunState, StepState
+from .state import CLEANUP_GRACE, FIRST_WITH_DRAINS, MAX_INTERRUPTIONS, Agenda, RunState, StepState
 from .validate import Violation, validate_addition
 
 __all__ = ["Decision", "Refused", "attempt_of", "check_addition", "decide"]
@@ -223,8 +223,10 @@ def _attempt_lost(decider: Decider, given: AttemptLost) -> None:
     if not step.admitted:
         decider.finish_step(step, State.CANCELLED, failure=stop_failure(step))
         return
-    again = step.spec.on_interrupt is OnInterrupt.RETRY and step.interruptions < MAX_INTERRUPTIONS
-    failure = interruption(step, again=again)
+    if run.options.version < FIRST_WITH_DRAINS:
+        given = AttemptLost(step.id, step.attempt)
+    again = step.spec.on_interrupt is OnInterrupt.RETRY and (given.drained or step.crashes < MAX_INTERRUPTIONS)
+    failure = interruption(step, given, again=again)
     if again:
         go_on(decider, step, failure, decider.now, fallback=step.original is not None)
     else:

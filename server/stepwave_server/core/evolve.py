@@ -27,7 +27,7 @@ from .messages import (
     WaveFinished,
     WaveStarted,
 )
-from .model import Failure, Join, Payload, Reason, State, Workflow
+from .model import Failure, FailureCause, Join, Payload, Reason, State, Workflow
 from .places import enqueue, let_in, release
 from .scopes import expand, root_of
 from .state import Agenda, RunOptions, RunState, Scope, StepState
@@ -161,10 +161,11 @@ def _step_retrying(run: RunState, agenda: Agenda, event: StepRetrying) -> None:
     internal = step.inner is not None or not step.needs_attempt
     step.abandoned = step.abandoned or event.abandoned
     if event.fallback and step.original is None:
-        step.original, step.interruptions = event.failure, 0
+        step.original, step.interruptions, step.crashes = event.failure, 0, 0
         step.inner = None
     elif event.failure.reason is Reason.INTERRUPTED:
         step.interruptions += 1
+        step.crashes += event.failure.cause is not FailureCause.DRAINED
     if event.next_time > event.time:
         step.due = event.next_time
         run.dispatched.pop(step_id, None)

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from .messages import CancelRequested
+from .messages import AttemptLost, CancelRequested
 from .model import SECOND, Failure, FailureCause, Reason
 from .scopes import nested_timeout
 from .state import CLEANUP_GRACE, RunState, Scope, StepState
@@ -57,18 +57,19 @@ def cancelled(given: CancelRequested) -> Failure:
     return Failure(Reason.CANCELLED, message, cause=FailureCause.CANCEL_REQUESTED)
 
 
-def interruption(step: StepState, *, again: bool) -> Failure:
+def interruption(step: StepState, given: AttemptLost, *, again: bool) -> Failure:
     """Return the failure of a lost attempt; `again`: another one follows."""
-    message = "the server stopped while the attempt ran"
-    if not again and step.interruptions:
-        message += f", as it had {step.interruptions} times before"
+    who, others, stopped = ("host", "hosts", "stopped responding") if given.hosted else ("server", "it", "stopped")
+    message = f"the {who} {'was shut down' if given.drained else stopped} while the attempt ran"
+    if not again and step.crashes:
+        message += f", as {others} had {step.crashes} times before"
     return Failure(
         Reason.INTERRUPTED,
         message,
         retryable=again,
         step_id=step.id,
         attempt=step.attempt,
-        cause=FailureCause.ATTEMPT_LOST,
+        cause=FailureCause.DRAINED if given.drained else FailureCause.ATTEMPT_LOST,
     )
 
 

@@ -133,10 +133,16 @@ class AttemptInterrupted:
 
 @immutable
 class AttemptLost:
-    """A running attempt was lost, with its server or by a defect. Whether its action had its effect is unknown."""
+    """A running attempt was lost, with its server or by a defect. Whether its action had its effect is unknown.
+
+    `drained`: its server stopped in order, and did not wait for it any longer. `hosted`: it ran on a host, which was
+    lost or stopped in the server's stead.
+    """
 
     step_id: str
     attempt: int
+    drained: bool = False
+    hosted: bool = False
 
 
 @immutable

@@ -150,13 +150,16 @@ class FailureCause(IntEnum):
     """The condition, the list, the input or the output could not be put together."""
 
     SERVER_STOPPED = 10
-    """The server ended the run, after a restart or a defect. The engine sets it."""
+    """The engine ended the run: after a restart, a defect, at a limit of Temporal, or with its workflow there."""
 
     NESTED_STEP_FAILED = 11
     """A child of the step, or a step of its nested workflow, failed."""
 
     PLAN_IDLE = 12
     """No steps were added to the open run for too long."""
+
+    DRAINED = 13
+    """The server or host stopped in order while the attempt ran."""
 
 
 RETRYABLE = (Reason.ACTION_ERROR, Reason.TIMEOUT, Reason.UNAVAILABLE, Reason.RATE_LIMITED)

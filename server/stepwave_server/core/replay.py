@@ -205,8 +205,8 @@ def _cause_of_completion(step_id: str, attempt: int, output: Payload | None, fai
             return TimerFired(Timer("own", step_id, attempt))
         case FailureCause.TOTAL_TIMEOUT:
             return TimerFired(Timer("total", step_id))
-        case FailureCause.ATTEMPT_LOST:
-            return AttemptLost(step_id, attempt)
+        case FailureCause.ATTEMPT_LOST | FailureCause.DRAINED as cause:
+            return AttemptLost(step_id, attempt, drained=cause is FailureCause.DRAINED)
         case _:
             return StepCompleted(step_id, None if failure is not None else output, failure)
 
@@ -237,8 +237,9 @@ def _cause_of_idle_end(step_id: str, failure: Failure | None) -> Input | None:
 def _cause_of_failure(step_id: str, attempt: int, failure: Failure, *, abandoned: bool) -> Input:
     if abandoned or failure.cause in (FailureCause.ATTEMPT_TIMEOUT, FailureCause.TOTAL_TIMEOUT):
         return AttemptInterrupted(step_id, attempt, failure, abandoned)
-    lost = failure.cause is FailureCause.ATTEMPT_LOST
-    return AttemptLost(step_id, attempt) if lost else AttemptFailed(step_id, attempt, failure)
+    if failure.cause in (FailureCause.ATTEMPT_LOST, FailureCause.DRAINED):
+        return AttemptLost(step_id, attempt, drained=failure.cause is FailureCause.DRAINED)
+    return AttemptFailed(step_id, attempt, failure)
 
 
 def _cause_of_wave(run: RunState, event: WaveStarted, following: Iterator[Event]) -> Input | None:

@@ -22,6 +22,7 @@ __all__ = [
     "CORE_VERSION",
     "DEFAULT_IDLE_TIMEOUT",
     "DEFAULT_TIMEOUT",
+    "FIRST_WITH_DRAINS",
     "MAX_INTERRUPTIONS",
     "Agenda",
     "RunOptions",
@@ -35,14 +36,18 @@ DEFAULT_IDLE_TIMEOUT = 600 * SECOND
 CLEANUP_GRACE = 30 * SECOND
 
 MAX_INTERRUPTIONS = 3
-"""Attempts of a step that server restarts may end. A step that brings the server down must not do so for ever."""
+"""Attempts of a step that may be lost in crashes. A step that brings the server down must not do so for ever."""
 
-CORE_VERSION = 3
+CORE_VERSION = 4
 """The version of the core, recorded with every run. Changed decisions raise it, and old runs keep the old decisions.
 
 Version 2 records the causes of failures. Version 3 knows conditions, lists, nested workflows and steps that are
-completed from outside. Both decide everything else as version 1 does.
+completed from outside. Version 4 does not count interruptions by drains as crashes, and its messages tell hosts from
+servers. All decide everything else as version 1 does.
 """
+
+FIRST_WITH_DRAINS = 4
+"""The first version of the core that tells an attempt that a drain interrupted from one that a crash ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,6 +184,7 @@ class StepState:
             gets the outputs that its dependencies had then.
         dropped: It starts no attempt any more. It will be skipped, or cancelled if it was attempted.
         interruptions: Attempts that server restarts ended; those of its fallback, once that replaces its action.
+        crashes: Those of its interruptions that no drain caused.
         due: The end of the pause before its next attempt, while it backs off.
         original: The final failure of its own action, once its fallback replaces it.
         finish: The number of its `step_finished` event; 0: it has not ended.
@@ -210,6 +216,7 @@ class StepState:
     state: State = State.PENDING
     attempt: int = 0
     interruptions: int = 0
+    crashes: int = 0
     due: int = 0
     original: Failure | None = None
     deadline: int = 0

@@ -4,6 +4,7 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import grpc
@@ -37,6 +38,7 @@ SERVICE = _DESCRIPTOR.full_name
 Context: TypeAlias = ServicerContext[bytes, bytes]
 UnaryMethod = Callable[[Message, Context], Awaitable[Message]]
 StreamingMethod = Callable[[Message, Context], AsyncGenerator[bytes, None]]
+Refuse: TypeAlias = Callable[[Refusal], grpc.Status]
 
 MAX_ANSWER_BYTES = 6 << 20
 """Largest message that gRPC may send, in bytes: twice the largest message of the contract."""
@@ -115,13 +117,15 @@ class Bounds:
 def orchestrator_handler(orchestrator: Orchestrator, bounds: Bounds) -> grpc.GenericRpcHandler:
     """Return the handler of `OrchestratorService`."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
+    refuse = partial(status_of, engine=orchestrator.engine_name)
     for method in _DESCRIPTOR.methods:
         function = getattr(orchestrator, method.name)
         message_type = GetMessageClass(method.input_type)
         if method.server_streaming:
-            handlers[method.name] = grpc.unary_stream_rpc_method_handler(_streaming(function, message_type, bounds))
+            stream = _streaming(function, message_type, bounds, refuse)
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(stream)
         else:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(function, message_type, bounds))
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(function, message_type, bounds, refuse))
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
@@ -172,7 +176,7 @@ def _sendable(response: bytes) -> bytes:
 
 
 def _unary(
-    method: UnaryMethod, message_type: type[Message], bounds: Bounds
+    method: UnaryMethod, message_type: type[Message], bounds: Bounds, refuse: Refuse
 ) -> Callable[[bytes, Context], Awaitable[bytes]]:
     async def serve(data: bytes, context: Context) -> bytes:
         try:
@@ -185,14 +189,14 @@ def _unary(
             refusal = _log_unreadable(error)
         except Exception:
             refusal = _log_defect()
-        await context.abort_with_status(status_of(refusal))
+        await context.abort_with_status(refuse(refusal))
         raise AssertionError("gRPC did not abort")
 
     return serve
 
 
 def _streaming(
-    method: StreamingMethod, message_type: type[Message], bounds: Bounds
+    method: StreamingMethod, message_type: type[Message], bounds: Bounds, refuse: Refuse
 ) -> Callable[[bytes, Context], Awaitable[None]]:
     """Return a handler that writes what a method yields.
 
@@ -215,6 +219,6 @@ def _streaming(
             raise
         except Exception:
             refusal = _log_defect()
-        await context.abort_with_status(status_of(refusal))
+        await context.abort_with_status(refuse(refusal))
 
     return serve

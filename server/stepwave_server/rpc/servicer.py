@@ -66,6 +66,11 @@ class Orchestrator:
         self._attachments = attachments
         self._info = info
 
+    @property
+    def engine_name(self) -> str:
+        """The name of the engine."""
+        return self._info.engine
+
     async def ExecuteWorkflow(  # noqa: N802 - the contract's name, as below
         self, request: pb.ExecuteWorkflowRequest, context: Context
     ) -> AsyncGenerator[bytes, None]:

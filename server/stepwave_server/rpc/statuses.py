@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
+from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave.v1.error_pb2 import ErrorReason as Reason
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import (
@@ -170,13 +171,18 @@ RETRY_DELAY = 1
 """Seconds after which a caller is asked to try again."""
 
 
-def status_of(error: Refusal) -> grpc.Status:
-    """Return the status of a call that ends with an error."""
+def status_of(error: Refusal, engine: str = "") -> grpc.Status:
+    """Return the status of a call that ends with an error.
+
+    Args:
+        error: The error.
+        engine: The name of the engine, for callers that have to provide an action.
+    """
     reason = _reason_of(error)
     text = _summary(error.violations) if isinstance(error, StepsRefused) else str(error)
     status = status_pb2.Status(code=CODES[reason], message=_cut(text, MAX_MESSAGE))
     name = Reason.Name(reason).removeprefix("ERROR_REASON_")
-    _attach(status, error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=_metadata(error)))
+    _attach(status, error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=_metadata(error, engine)))
     if reason in RETRIED:
         _attach(status, error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_DELAY)))
     if isinstance(error, (InvalidCall, NotServed, StepsRefused)):
@@ -190,8 +196,10 @@ def _reason_of(error: Refusal) -> Reason.ValueType:
     return next(_REASONS[kind] for kind in type(error).__mro__ if kind in _REASONS)
 
 
-def _metadata(error: Refusal) -> Mapping[str, str]:
+def _metadata(error: Refusal, engine: str) -> Mapping[str, str]:
     match error:
+        case InvalidCall() | StepsRefused() if any(it.reason == UNKNOWN_ACTION for it in error.violations):
+            return {"engine": engine}
         case CallRefused():
             return error.metadata
         case RunBroken() | RunExists() | RunNotEnded() | RunNotFound() | RunNotOpen():

@@ -68,7 +68,7 @@ def test_an_attempt_that_a_restart_interrupted_is_shown_retrying(durable: Servin
         hold(shell)
     with durable() as (shell, _), shell.start("watch", "held") as watch:
         line = watch.wait_for_error("retrying")
-        assert "attempt 1 failed: the server stopped while the attempt ran" in line
+        assert "attempt 1 failed: the server was shut down while the attempt ran" in line
         assert "long" in watch.wait_for_error("attempt 2")
 
 

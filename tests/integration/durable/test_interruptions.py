@@ -3,8 +3,10 @@
 import asyncio
 
 from integration.durable.restarts import Restarts
+from integration.durable.server_process import ServerProcess, StepControl
 from integration.server.build import end_of, fallback_to, finished, flow, reason_of, retry, state_of, states, step
-from stepwave.v1 import workflow_pb2
+from integration.server.raw_client import RawClient
+from stepwave.v1 import run_pb2, workflow_pb2
 from stepwave.v1.event_pb2 import RunEvent
 
 SECOND = 1_000_000_000
@@ -131,29 +133,53 @@ async def test_a_step_with_on_interrupt_fail_that_had_not_started_runs_once(rest
         assert second.controlled.invoked == ["blocked", "once"]
 
 
-async def test_three_interruptions_of_a_step_are_retried(restarts: Restarts) -> None:
+async def _crash(process: ServerProcess, control: StepControl, times: int) -> None:
+    """Start a run with a step that blocks, and kill its server in so many attempts."""
+    await process.start()
+    client = RawClient(process.address)
+    await client.start(flow(step("blocked", "controlled")), run_id="live")
+    await client.close()
+    for attempt in range(1, times + 1):
+        await control.wait_started("live", "blocked", attempt)
+        await process.restart()
+
+
+async def _events(process: ServerProcess) -> list[RunEvent]:
+    """Return the events of that run, once it has ended."""
+    client = RawClient(process.address)
+    events = await client.events("live")
+    await client.close()
+    return events
+
+
+async def test_three_crashes_in_a_step_are_retried(process: ServerProcess, control: StepControl) -> None:
+    await _crash(process, control, 3)
+    control.release("live", "blocked")
+    result = finished(await _events(process))["blocked"]
+    assert (state_of(result.state), result.attempts) == ("succeeded", 4)
+
+
+async def test_the_fourth_crash_fails_the_step(process: ServerProcess, control: StepControl) -> None:
+    await _crash(process, control, 4)
+    events = await _events(process)
+    assert process.side_effects.attempts("live", "blocked") == [1, 2, 3, 4]
+    failure = finished(events)["blocked"].failure
+    assert (reason_of(failure), failure.attempt) == ("interrupted", 4)
+    assert failure.cause == run_pb2.FAILURE_CAUSE_ATTEMPT_LOST
+    assert state_of(end_of(events).state) == "failed"
+
+
+async def test_any_number_of_drains_in_a_step_is_retried(restarts: Restarts) -> None:
     async with restarts.start() as first:
         await first.client.start(flow(step("blocked", "controlled")), run_id="live")
         await first.controlled.wait_started("blocked")
-    for _ in range(2):
+    for _ in range(4):
         async with restarts.start() as running:
             await running.controlled.wait_started("blocked")
     async with restarts.start() as last:
         last.controlled.release("blocked")
-        result = finished(await last.client.events("live"))["blocked"]
-    assert (state_of(result.state), result.attempts) == ("succeeded", 4)
-
-
-async def test_the_fourth_interruption_fails_the_step(restarts: Restarts) -> None:
-    async with restarts.start() as first:
-        await first.client.start(flow(step("blocked", "controlled")), run_id="live")
-        await first.controlled.wait_started("blocked")
-    for _ in range(3):
-        async with restarts.start() as running:
-            await running.controlled.wait_started("blocked")
-    async with restarts.start() as last:
         events = await last.client.events("live")
-        assert last.controlled.invoked == []
-    failure = finished(events)["blocked"].failure
-    assert (reason_of(failure), failure.attempt) == ("interrupted", 4)
-    assert state_of(end_of(events).state) == "failed"
+    result = finished(events)["blocked"]
+    assert (state_of(result.state), result.attempts) == ("succeeded", 6)
+    causes = [event.step_retrying.failure.cause for event in events if event.HasField("step_retrying")]
+    assert causes == [run_pb2.FAILURE_CAUSE_DRAINED] * 5

@@ -181,8 +181,8 @@ def serve(
     earlier server continue. Every setting also has an environment variable: STEPWAVE_MAX_RUNS=50, for example.
 
     With --reload, a restart keeps the address. It interrupts steps that do not end in time (--drain-timeout), and the
-    new server runs them again; at the fourth interruption, a step fails. If a module cannot be imported, even at the
-    first start, the error is shown, and the next change is waited for.
+    new server runs them again. If a module cannot be imported, even at the first start, the error is shown, and the
+    next change is waited for.
 
     ```
     stepwave serve --actions tools

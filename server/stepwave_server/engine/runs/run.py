@@ -196,8 +196,9 @@ class LocalRun:
                 self._execute(command)
         for invoke in outstanding.requests:
             self.attempts.request(invoke)
+        drained = self._services.journal.clean
         for step in lost:
-            self.feed(AttemptLost(step.id, step.attempt))
+            self.feed(AttemptLost(step.id, step.attempt, drained))
         for step in self.state.running.values():
             if step.waits:
                 self._show_external(step)

@@ -65,7 +65,7 @@ SIGNAL = "stepwave.request"
 
 STOPPED = "stepwave.stopped"
 LOST = "stepwave.lost"
-"""Types of failures by which a host says that it stopped an attempt, or lost it."""
+"""Types of failures by which a host says that it stopped an attempt, or gave it up because the host itself stops."""
 
 _REASONS = {reason.name.lower(): reason for reason in Reason}
 _ENCODING = "encoding"
@@ -332,7 +332,7 @@ def stopped(given: AttemptStopped) -> ApplicationError:
 
 
 def lost(message: str) -> ApplicationError:
-    """Return the loss of an attempt as the error that its activity raises."""
+    """Return the loss of an attempt with a host that stops in order, as the error that its activity raises."""
     return ApplicationError(message, type=LOST, non_retryable=True)
 
 
@@ -350,7 +350,7 @@ def outcome_of_error(step_id: str, attempt: int, error: BaseException | None) ->
         case ApplicationError():
             return _outcome_of_application_error(step_id, attempt, error)
         case ActivityTimeout(type=TimeoutType.HEARTBEAT):
-            return AttemptLost(step_id, attempt)
+            return AttemptLost(step_id, attempt, hosted=True)
         case ActivityTimeout():
             return AttemptStopped(step_id, attempt, timed_out=True, abandoned=True)
         case CancelledError():
@@ -362,7 +362,7 @@ def outcome_of_error(step_id: str, attempt: int, error: BaseException | None) ->
 def _outcome_of_application_error(step_id: str, attempt: int, error: ApplicationError) -> DriverInput:
     details = _first(error.details)
     if error.type == LOST:
-        return AttemptLost(step_id, attempt)
+        return AttemptLost(step_id, attempt, drained=True, hosted=True)
     if error.type == STOPPED:
         return AttemptStopped(step_id, attempt, details["timed_out"], details["abandoned"], details["did"])
     reason = _REASONS.get(error.type or "", Reason.ACTION_ERROR)

@@ -179,7 +179,7 @@ class RunDriver:
         if failure is None and given.timed_out:
             failure = self._timeout_of(given)
         if failure is None:  # nobody of this run cancelled it
-            self._decide(AttemptLost(given.step_id, given.attempt))
+            self._decide(AttemptLost(given.step_id, given.attempt, hosted=True))
         else:
             self._decide(_interrupted(given, failure))
 

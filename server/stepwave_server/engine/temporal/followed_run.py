@@ -85,6 +85,8 @@ class FollowedRun:
     def add(self, event: HistoryEvent) -> None:
         """Add the next event of the history."""
         batch = self._reader.add(event)
+        if self._reader.last_progress is not None:
+            self.reports.show_last(*self._reader.last_progress)
         if batch is not None:
             self._take(batch)
         if self._reader.closed and self.state.finished is None:

@@ -26,6 +26,7 @@ from stepwave_server.engine.temporal.codec import (
     outcome_of_error,
 )
 from stepwave_server.engine.temporal.driver_messages import DriverInput, HistorySize, TimerDue
+from stepwave_server.engine.temporal.progress import Progress, progress_of_answer, progress_of_error
 
 __all__ = ["Batch", "HistoryReader", "Inbox"]
 
@@ -82,6 +83,7 @@ class HistoryReader:
         close_reason: What an operator who terminated it said.
         close_time: When it ended, in nanoseconds since the epoch.
         in_task: Whether a workflow task has started, and its end was not read yet.
+        last_progress: The step, the attempt and its last progress, if the last event ended one that showed progress.
     """
 
     def __init__(self) -> None:
@@ -91,6 +93,7 @@ class HistoryReader:
         self.close_reason = ""
         self.close_time = 0
         self.in_task = False
+        self.last_progress: tuple[str, int, Progress] | None = None
         self._inbox = Inbox()
         self._task = Inbox()
         self._task_time = 0
@@ -101,6 +104,7 @@ class HistoryReader:
     def add(self, event: HistoryEvent) -> Batch | None:
         """Add an event. Return the batch that is complete with it; `None`: none is."""
         self.last_event = event.event_id
+        self.last_progress = None
         kind = event.event_type
         if kind == EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED:
             self._start_task(event)
@@ -147,11 +151,14 @@ class HistoryReader:
                 completed = event.activity_task_completed_event_attributes
                 step_id, attempt, action = self._activities.pop(completed.scheduled_event_id)
                 self._inbox.outcomes.append(self._outcome(step_id, attempt, action, completed.result))
+                for answer in completed.result.payloads:
+                    self._note_progress(step_id, attempt, progress_of_answer(answer))
             case EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED:
                 failed = event.activity_task_failed_event_attributes
                 step_id, attempt, _ = self._activities.pop(failed.scheduled_event_id)
                 error = _CONVERTER.failure_converter.from_failure(failed.failure, _CONVERTER.payload_converter)
                 self._inbox.outcomes.append(outcome_of_error(step_id, attempt, error))
+                self._note_progress(step_id, attempt, progress_of_error(error))
             case EventType.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
                 timed_out = event.activity_task_timed_out_event_attributes
                 step_id, attempt, _ = self._activities.pop(timed_out.scheduled_event_id)
@@ -164,6 +171,10 @@ class HistoryReader:
             case _:
                 return False
         return True
+
+    def _note_progress(self, step_id: str, attempt: int, progress: Progress | None) -> None:
+        if progress is not None:
+            self.last_progress = step_id, attempt, progress
 
     def _outcome(self, step_id: str, attempt: int, action: str, result: Payloads) -> DriverInput:
         """Return the outcome of an attempt that answered. An activity without an answer answers `null`."""

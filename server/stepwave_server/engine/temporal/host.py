@@ -17,6 +17,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
 from temporalio.worker import PollerBehaviorAutoscaling, Worker
 
@@ -49,6 +50,7 @@ from stepwave_server.engine.temporal.codec import (
     task_queue_of,
 )
 from stepwave_server.engine.temporal.driver_messages import AttemptStopped
+from stepwave_server.engine.temporal.progress import Progress, answer_with, error_with
 from stepwave_server.engine.temporal.transients import NO_TRANSIENTS, RunStreams, Source, TransientSink
 from stepwave_server.telemetry.parent import PROPAGATOR
 from stepwave_server.wire.events.encode import LogEntry
@@ -268,7 +270,9 @@ class _HostedAttempt:
         timer = asyncio.get_running_loop().call_later(step["timeout"], attempt.time_out)
         beat = asyncio.create_task(self._beat())
         try:
-            return await self._answer()
+            return answer_with(await self._answer(), self.reports.last)
+        except ApplicationError as error:
+            raise error_with(error, self.reports.last) from None
         finally:
             timer.cancel()
             beat.cancel()
@@ -321,7 +325,7 @@ class _HostedAttempt:
             due = loop.time() + pause
             self.reports.changed.clear()
             with suppress(RuntimeError):  # the activity has ended
-                activity.heartbeat(*self.reports.last, self._line())
+                activity.heartbeat(*(self.reports.last or (None, None)), self._line())
 
     def _line(self) -> list[str | int] | None:
         """Return the line of code that the action is at, for explanations; `None`: it is not to be shown."""
@@ -372,14 +376,14 @@ class _Reports:
     """The reports of an attempt to watchers.
 
     Attributes:
-        last: Its last progress: the fraction and the message; both `None`: it showed none.
+        last: Its last progress; `None`: it showed none.
         changed: Whether it showed progress since the last heartbeat.
     """
 
     def __init__(self, run: RunStreams, sink: TransientSink) -> None:
         self._run = run
         self._sink = sink
-        self.last: tuple[float | None, str | None] = (None, None)
+        self.last: Progress | None = None
         self.changed = asyncio.Event()
 
     def chunk(self, attempt: Attempt, index: int, chunk: Payload) -> None:
@@ -387,8 +391,8 @@ class _Reports:
         self._sink.chunk(Source(self._run, attempt.step_id, attempt.number), index, chunk)
 
     def progress(self, attempt: Attempt, fraction: float | None, message: str) -> None:
-        """Show the progress of the attempt, with its next heartbeat."""
-        self.last = (fraction, message)
+        """Show the progress of the attempt, with its next heartbeat or its outcome, whatever comes first."""
+        self.last = Progress(fraction, message)
         self.changed.set()
 
     def log(self, data: bytes) -> None:

@@ -11,7 +11,8 @@ from stepwave_server.engine.runs.commit_watermark import CommitWatermark
 from stepwave_server.engine.runs.waits import MAX_WAITING, show_new, show_queued
 from stepwave_server.engine.streams.subscribers import Subscribers
 from stepwave_server.engine.temporal.driver import MAX_IN_FLIGHT, RunDriver
-from stepwave_server.engine.temporal.pending import PendingAttempt, Progress
+from stepwave_server.engine.temporal.pending import PendingAttempt
+from stepwave_server.engine.temporal.progress import Progress
 from stepwave_server.engine.temporal.transients import Chunk, LogMessage
 from stepwave_server.wire.events.encode import encode_log
 
@@ -176,10 +177,18 @@ class HostedReports:
             if not self._subscribers.knows_waiting(step_id):
                 return
             progress = Progress(None, "")
+        self._show_new(step_id, attempt.attempt, progress)
+
+    def show_last(self, step_id: str, attempt: int, progress: Progress) -> None:
+        """Show the last progress of an attempt, which came with its outcome. Its end is not committed yet."""
+        if self._standing(step_id, attempt) is _Standing.IN_FLIGHT:
+            self._show_new(step_id, attempt, progress)
+
+    def _show_new(self, step_id: str, attempt: int, progress: Progress) -> None:
         self._waits.pop(step_id, None)
         self._subscribers.forget_waiting(step_id)
-        if self._progress.get(step_id) == (attempt.attempt, progress):
+        if self._progress.get(step_id) == (attempt, progress):
             return
-        self._progress[step_id] = attempt.attempt, progress
+        self._progress[step_id] = attempt, progress
         after = self._watermark.committed
-        self._subscribers.show_progress(step_id, attempt.attempt, after, progress.fraction, progress.message)
+        self._subscribers.show_progress(step_id, attempt, after, progress.fraction, progress.message)

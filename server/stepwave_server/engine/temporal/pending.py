@@ -11,18 +11,9 @@ from temporalio.converter import PayloadConverter
 
 from stepwave_server.core.explanation import CodeLine
 from stepwave_server.engine.temporal.codec import attempt_of_activity
+from stepwave_server.engine.temporal.progress import Progress, progress_of
 
-__all__ = ["PendingAttempt", "Progress", "pending_attempts"]
-
-MAX_MESSAGE = 2_048
-"""Maximum length of a progress message in characters."""
-
-
-class Progress(NamedTuple):
-    """The progress of an attempt: the part that is done, from 0 to 1 (`None`: unknown), and a message."""
-
-    fraction: float | None
-    message: str
+__all__ = ["PendingAttempt", "pending_attempts"]
 
 
 class PendingAttempt(NamedTuple):
@@ -68,7 +59,7 @@ def _attempt(activity: PendingActivityInfo) -> PendingAttempt:
         scheduled_time=activity.scheduled_time.ToNanoseconds(),
         start_time=activity.last_started_time.ToNanoseconds() if started else None,
         host=activity.last_worker_identity if started else "",
-        progress=_progress(details),
+        progress=progress_of(details),
         where=_line(details),
     )
 
@@ -85,18 +76,6 @@ def _details(heartbeat: Payloads) -> list[object]:
     if len(values) == 1 and isinstance(values[0], dict):
         values = [values[0].get("fraction"), values[0].get("message")]
     return [*values, None, None, None][:3]
-
-
-def _progress(details: Sequence[object]) -> Progress | None:
-    """Return the progress in the details of a heartbeat."""
-    fraction, message = details[:2]
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float | None):
-        return None
-    if not isinstance(message, str | None) or (fraction is None and message is None):
-        return None
-    if fraction is not None and not 0 <= fraction <= 1:
-        return None
-    return Progress(None if fraction is None else float(fraction), (message or "")[:MAX_MESSAGE])
 
 
 def _line(details: Sequence[object]) -> CodeLine | None:

@@ -40,7 +40,7 @@ from stepwave_server.core.messages import (
 )
 from stepwave_server.core.model import SECOND, Failure, ForEach, Payload, Reason, Skip, State, Step, Workflow
 from stepwave_server.core.resume import resume
-from stepwave_server.core.state import Agenda, RunOptions, RunState, Scope
+from stepwave_server.core.state import CORE_VERSION, Agenda, RunOptions, RunState, Scope
 from unit.server.core.build import NOWHERE, brief
 from unit.server.core.invariants import Invariants
 from unit.server.core.snapshot import snapshot
@@ -132,9 +132,11 @@ class Drive:
         self._fired: list[Timer | AttemptTimedOut] = []
 
     @classmethod
-    def begun(cls, workflow: Workflow, *, is_open: bool = False, checked: bool = True) -> "Drive":
+    def begun(
+        cls, workflow: Workflow, *, is_open: bool = False, checked: bool = True, version: int = CORE_VERSION
+    ) -> "Drive":
         """Return a run that has been started."""
-        drive = cls(workflow, options=RunOptions(open=is_open), checked=checked)
+        drive = cls(workflow, options=RunOptions(open=is_open, version=version), checked=checked)
         drive.begin()
         return drive
 
@@ -181,12 +183,12 @@ class Drive:
         first = next(command for command in self.interrupts() if (command.step_id, command.attempt) == running)
         return self.send(AttemptInterrupted(step_id, first.attempt, first.failure, abandoned))
 
-    def lose(self, *step_ids: str) -> list[str]:
-        """Lose running attempts in a restart of the server."""
+    def lose(self, *step_ids: str, drained: bool = False) -> list[str]:
+        """Lose running attempts in a restart of the server, which crashed or was drained."""
         return [
             brief
             for step_id in step_ids
-            for brief in self.send(AttemptLost(step_id, self.run.running[step_id].attempt))
+            for brief in self.send(AttemptLost(step_id, self.run.running[step_id].attempt, drained))
         ]
 
     def expand(self, step_id: str, workflow: Workflow, input: Payload = "null") -> list[str]:

@@ -63,7 +63,7 @@ class ReferenceScheduler(ReferenceState):
             case StepCompleted():
                 self._complete(given)
             case AttemptLost():
-                self._interrupt_by_restart(given.step_id)
+                self._interrupt_by_restart(given.step_id, drained=given.drained)
             case TimerFired():
                 self._fire(given.timer)
             case CancelRequested():
@@ -154,17 +154,17 @@ class ReferenceScheduler(ReferenceState):
             self.ready.remove(step_id)
             self.ready.append(step_id)
 
-    def _interrupt_by_restart(self, step_id: str) -> None:
-        """Take an attempt that a restart interrupted. It starts again up to three times."""
+    def _interrupt_by_restart(self, step_id: str, *, drained: bool) -> None:
+        """Take an attempt that a restart interrupted. It starts again up to three times, and after every drain."""
         step = self.steps[step_id]
         if step_id not in self.running:
             return
         if not self._may_run(step):
             self._end(step_id, State.CANCELLED)
-        elif step.on_interrupt is OnInterrupt.FAIL or self.losses[step_id] == 3:
+        elif step.on_interrupt is OnInterrupt.FAIL or (self.losses[step_id] == 3 and not drained):
             self._give_up(step_id)
         else:
-            self.losses[step_id] += 1
+            (self.drains if drained else self.losses)[step_id] += 1
             self.tries[step_id] -= 1
             self.running.remove(step_id)
 
@@ -215,7 +215,8 @@ class ReferenceScheduler(ReferenceState):
 
     def _has_condition(self, step: Step) -> bool:
         """Return whether the condition of a step is still to be evaluated."""
-        first = not self.tries[step.id] and not self.losses[step.id] and step.id not in self.fell_back
+        lost = self.losses[step.id] + self.drains[step.id]
+        first = not self.tries[step.id] and not lost and step.id not in self.fell_back
         return bool(step.when) and first and step.id not in self.passed
 
     def _is_undecided(self, step: Step) -> bool:

@@ -74,6 +74,7 @@ class ReferenceState:
         self.backing: set[str] = set()
         self.fell_back: set[str] = set()
         self.losses: Counter[str] = Counter()
+        self.drains: Counter[str] = Counter()
         self.tries: Counter[str] = Counter()
         self.ready_at: dict[str, int] = {}
         self.now = 0

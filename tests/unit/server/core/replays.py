@@ -23,6 +23,7 @@ from stepwave_server.core.model import (
     Workflow,
 )
 from stepwave_server.core.replay import ReplayDiverged, replay
+from stepwave_server.core.state import CORE_VERSION
 from unit.server.core.build import flow
 from unit.server.core.driver import EVALUATOR, Drive
 from unit.server.core.snapshot import snapshot
@@ -45,6 +46,7 @@ def likely(drive: Drive) -> Iterator[Input]:
             broke = Failure(Reason.INTERRUPTED, "broke", step_id=step_id, attempt=attempt)
             yield AttemptFailed(step_id, attempt, broke)
             yield AttemptLost(step_id, attempt)
+            yield AttemptLost(step_id, attempt, drained=True)
     for interrupt in drive.interrupts():
         step_id, attempt = interrupt.step_id, interrupt.attempt
         if step_id in run.running and run.steps[step_id].attempt == attempt:
@@ -72,8 +74,8 @@ def walk(drive: Drive, data: st.DataObject, additions: Sequence[AddSteps] = ()) 
     return drive
 
 
-def begun(workflow: Workflow, data: st.DataObject, *, is_open: bool = False) -> Drive:
-    drive = Drive.begun(workflow, is_open=is_open, checked=False)
+def begun(workflow: Workflow, data: st.DataObject, *, is_open: bool = False, version: int = CORE_VERSION) -> Drive:
+    drive = Drive.begun(workflow, is_open=is_open, checked=False, version=version)
     if data.draw(st.integers(0, 5)) == 0:
         drive.cancel("why not")
     return drive

@@ -191,9 +191,10 @@ def failures(step_id: str, attempt: int) -> Iterator[Failure]:
     yield Failure(Reason.RATE_LIMITED, "busy", True, 3 * SECOND, step_id, attempt)
 
 
-def lost_attempts(drive: Drive) -> list[Input]:
+def lost_attempts(drive: Drive, *, drained: bool = False) -> list[Input]:
     """Return the inputs after a restart of the server: all running attempts are lost. A step that waits has none."""
-    return [AttemptLost(step_id, step.attempt) for step_id, step in drive.run.running.items() if not step.waits]
+    running = drive.run.running.items()
+    return [AttemptLost(step_id, step.attempt, drained) for step_id, step in running if not step.waits]
 
 
 def late_inputs(drive: Drive) -> Iterator[Input]:

@@ -4,7 +4,8 @@ import pytest
 
 from stepwave_server.core.messages import AttemptLost, Interrupt, Invoke, StepRetrying, StepStarted
 from stepwave_server.core.model import SECOND, Failure, FailureCause, Join, OnInterrupt, Reason, SkipCause, State
-from unit.server.core.build import flow, step
+from stepwave_server.core.state import RunOptions
+from unit.server.core.build import flow, retry, step
 from unit.server.core.driver import NOON, Drive
 
 
@@ -71,17 +72,96 @@ def test_the_fourth_interruption_fails_the_step() -> None:
     assert drive.result().state is State.FAILED
 
 
-def test_a_step_that_fails_on_interrupt_fails_at_once() -> None:
-    drive = running("a", on_interrupt=OnInterrupt.FAIL)
+def test_interruptions_by_drains_do_not_count_as_crashes() -> None:
+    drive = running("a")
+    for _ in range(3):
+        drive.lose("a", drained=True)
+        drive.start("a")
+        drive.lose("a")
+        drive.start("a")
+    assert drive.lose("a", drained=True) == ["a retrying"]
+    drive.start("a")
     drive.lose("a")
     failure = drive.finished("a").failure
-    assert failure == Failure(
+    assert failure is not None
+    assert (failure.attempt, failure.cause) == (8, FailureCause.ATTEMPT_LOST)
+    assert failure.message == "the server stopped while the attempt ran, as it had 3 times before"
+
+
+def test_an_interruption_by_a_drain_says_so() -> None:
+    drive = running("a")
+    drive.lose("a", drained=True)
+    (event,) = drive.of(StepRetrying)
+    assert event.failure == Failure(
         Reason.INTERRUPTED,
-        "the server stopped while the attempt ran",
+        "the server was shut down while the attempt ran",
+        retryable=True,
         step_id="a",
         attempt=1,
-        cause=FailureCause.ATTEMPT_LOST,
+        cause=FailureCause.DRAINED,
     )
+
+
+def test_the_loss_of_a_host_says_so() -> None:
+    drive = running("a")
+    for attempt in range(1, 5):
+        drive.start("a")
+        drive.send(AttemptLost("a", attempt, hosted=True))
+    messages = [event.failure.message for event in drive.of(StepRetrying)]
+    assert messages == ["the host stopped responding while the attempt ran"] * 3
+    failure = drive.finished("a").failure
+    assert failure is not None
+    assert failure.message == "the host stopped responding while the attempt ran, as hosts had 3 times before"
+
+
+def test_a_drain_of_a_host_says_so() -> None:
+    drive = running("a")
+    drive.send(AttemptLost("a", 1, drained=True, hosted=True))
+    (event,) = drive.of(StepRetrying)
+    assert event.failure.message == "the host was shut down while the attempt ran"
+
+
+def test_an_interruption_by_a_drain_uses_up_no_attempt() -> None:
+    drive = Drive.begun(flow(step("a", retry=retry(2))))
+    drive.start("a")
+    drive.lose("a", drained=True)
+    assert drive.fail_retryably("a") == ["a retrying"]
+
+
+def test_an_earlier_version_counts_interruptions_by_drains() -> None:
+    drive = Drive(flow(step("a")), options=RunOptions(version=3))
+    drive.begin()
+    for _ in range(3):
+        drive.start("a")
+        drive.lose("a", drained=True)
+    assert {event.failure.cause for event in drive.of(StepRetrying)} == {FailureCause.ATTEMPT_LOST}
+    drive.start("a")
+    drive.lose("a", drained=True)
+    assert drive.finished("a").state is State.FAILED
+
+
+def test_an_earlier_version_says_server_also_of_hosts() -> None:
+    drive = Drive(flow(step("a")), options=RunOptions(version=3))
+    drive.begin()
+    drive.start("a")
+    drive.send(AttemptLost("a", 1, hosted=True))
+    (event,) = drive.of(StepRetrying)
+    assert event.failure.message == "the server stopped while the attempt ran"
+
+
+@pytest.mark.parametrize(
+    ("drained", "message", "cause"),
+    [
+        (False, "the server stopped while the attempt ran", FailureCause.ATTEMPT_LOST),
+        (True, "the server was shut down while the attempt ran", FailureCause.DRAINED),
+    ],
+    ids=["crash", "drain"],
+)
+def test_a_step_that_fails_on_interrupt_fails_at_once(drained: bool, message: str, cause: FailureCause) -> None:
+    drive = running("a", on_interrupt=OnInterrupt.FAIL)
+    drive.lose("a", drained=drained)
+    failure = drive.finished("a").failure
+    assert failure == Failure(Reason.INTERRUPTED, message, step_id="a", attempt=1, cause=cause)
 
 
 def test_a_step_between_two_attempts_keeps_its_place() -> None:

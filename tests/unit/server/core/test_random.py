@@ -66,13 +66,12 @@ class RecoveredRun(ComparedRun):
 
     def feed(self, given: Input) -> Decision:
         decision = super().feed(given)
-        match self.data.draw(st.sampled_from(["", "", "alone", "with its attempts"]), label="crash"):
-            case "alone":
-                self.recover()
-            case "with its attempts":
-                self.recover()
-                for each in lost_attempts(self):
-                    super().feed(each)
+        restart = self.data.draw(st.sampled_from(["", "", "alone", "a crash", "a drain"]), label="restart")
+        if restart:
+            self.recover()
+        if restart in ("a crash", "a drain"):
+            for each in lost_attempts(self, drained=restart == "a drain"):
+                super().feed(each)
         return decision
 
 
@@ -87,6 +86,7 @@ def feed_random_inputs(drive: Drive, data: st.DataObject, additions: Sequence[Ad
             drive.cancel("why not")
             continue
         choices: list[Input | None] = list(next_inputs(drive))
+        choices += lost_attempts(drive, drained=True) if data.draw(st.integers(0, 3), label="drain") == 3 else []
         choices += lost_attempts(drive) if data.draw(st.integers(0, 3), label="restart") == 3 else []
         if to_add and drive.run.open:
             choices.append(to_add[0])

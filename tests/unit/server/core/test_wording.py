@@ -187,6 +187,14 @@ def lost_while_the_run_stops() -> Drive:
     return drive
 
 
+def drained() -> Drive:
+    drive = Drive.begun(flow(step("a"), step("b", on_interrupt=OnInterrupt.FAIL, fallback='"kept"')))
+    drive.start("a", "b")
+    drive.lose("a", "b", drained=True)
+    drive.succeed("a")
+    return drive
+
+
 def no_input() -> Drive:
     drive = Drive.begun(flow(step("a", bindings=(NOWHERE,)), step("b", fallback='"kept"', bindings=(NOWHERE,))))
     drive.finish()
@@ -253,6 +261,7 @@ NEWER_SCENARIOS = (
     nobody_completes_the_step,
     no_condition,
     plan_is_idle,
+    drained,
 )
 """What version 1 of the core could not run."""
 
@@ -366,7 +375,7 @@ def test_any_run_replays_after_every_message_was_reworded(workflow: Workflow, da
 @soak(200)
 @given(workflows(depth=0), st.data())
 def test_any_run_of_version_1_replays_after_every_message_was_reworded(workflow: Workflow, data: st.DataObject) -> None:
-    drive = walk(begun(workflow, data), data)
+    drive = walk(begun(workflow, data, version=1), data)
     with reworded():
         replay(version_1(drive), map(as_version_1, drive.events), OtherWords(EVALUATOR))
 

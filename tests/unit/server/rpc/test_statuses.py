@@ -154,6 +154,17 @@ def test_the_facts_of_an_error_are_in_its_metadata() -> None:
     assert dict(info.metadata) == {"last_sequence": "5"}
 
 
+def test_an_error_about_an_unknown_action_names_the_engine() -> None:
+    error = InvalidCall([Violation("steps[0].action", 'unknown action "x"', "UNKNOWN_ACTION")])
+    for engine in ("local", "temporal"):
+        info = error_details_pb2.ErrorInfo()
+        status = status_of(error, engine)
+        (value,) = [value for key, value in status.trailing_metadata or () if key == "grpc-status-details-bin"]
+        assert isinstance(value, bytes)
+        assert status_pb2.Status.FromString(value).details[0].Unpack(info)
+        assert dict(info.metadata) == {"engine": engine}
+
+
 def test_a_definition_that_is_too_large_names_the_limit() -> None:
     status = status_of(DefinitionTooLarge("the steps", 3_000_000, 2_000_000))
     info = _detail(DefinitionTooLarge("the steps", 3_000_000, 2_000_000), error_details_pb2.ErrorInfo)

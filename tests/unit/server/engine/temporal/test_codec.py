@@ -109,8 +109,8 @@ def test_a_stopped_attempt_comes_back_as_it_was() -> None:
 
 def test_an_attempt_is_lost_with_its_host_or_without_its_heartbeats() -> None:
     silent = ActivityTimeout("silent", type=TimeoutType.HEARTBEAT, last_heartbeat_details=[])
-    assert outcome_of_error("s", 1, lost("the host stopped")) == AttemptLost("s", 1)
-    assert outcome_of_error("s", 1, silent) == AttemptLost("s", 1)
+    assert outcome_of_error("s", 1, lost("the host stopped")) == AttemptLost("s", 1, drained=True, hosted=True)
+    assert outcome_of_error("s", 1, silent) == AttemptLost("s", 1, hosted=True)
 
 
 def test_the_cause_of_an_error_of_an_activity_counts() -> None:

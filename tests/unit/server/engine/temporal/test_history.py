@@ -195,7 +195,7 @@ def test_an_activity_may_be_cancelled_or_lost(told: Told) -> None:
     told.time_out(two)
     told.begin_task()
     told.complete_task()
-    assert told.batches[0].inputs[1:] == [AttemptStopped("a", 1, timed_out=False), AttemptLost("b", 2)]
+    assert told.batches[0].inputs[1:] == [AttemptStopped("a", 1, timed_out=False), AttemptLost("b", 2, hosted=True)]
 
 
 def test_a_cancel_of_the_workflow_is_a_cancel_of_the_run(told: Told) -> None:

@@ -18,7 +18,8 @@ from stepwave_server.engine.temporal.driver import MAX_IN_FLIGHT, RunDriver
 from stepwave_server.engine.temporal.driver_messages import DriverInput
 from stepwave_server.engine.temporal.holds import Holds
 from stepwave_server.engine.temporal.hosted_reports import HostedReports
-from stepwave_server.engine.temporal.pending import PendingAttempt, Progress
+from stepwave_server.engine.temporal.pending import PendingAttempt
+from stepwave_server.engine.temporal.progress import Progress
 from stepwave_server.engine.temporal.transients import Chunk, LogMessage
 from stepwave_server.wire.events.encode import LogEntry, LogLevel
 

@@ -9,7 +9,8 @@ from temporalio.api.workflowservice.v1 import DescribeWorkflowExecutionResponse
 from temporalio.converter import PayloadConverter
 
 from stepwave_server.core.explanation import CodeLine
-from stepwave_server.engine.temporal.pending import PendingAttempt, Progress, pending_attempts
+from stepwave_server.engine.temporal.pending import PendingAttempt, pending_attempts
+from stepwave_server.engine.temporal.progress import Progress
 from stepwave_server.engine.temporal.task_queues import POLL_NANOS, is_served
 
 
