@@ -1,7 +1,7 @@
 """The check of what a server would serve: its actions, limits and named workflows. It starts nothing."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -36,14 +36,14 @@ class Checked:
     warnings: tuple[str, ...]
 
 
-async def check(settings: Settings, actions: Iterable[object]) -> Checked:
+async def check(settings: Settings) -> Checked:
     """Check the actions, the limits file and the named workflows that a server would have.
 
     Raises:
         CheckFailed: There are problems. All of them are listed.
     """
     problems: list[str] = []
-    registry = _try(problems, lambda: Registry(importable(actions), entry_points=settings.entry_points))
+    registry = _try(problems, lambda: Registry(importable(settings.actions), entry_points=settings.entry_points))
     limits = _try(problems, lambda: load_limits(settings.limits) if settings.limits else ())
     workflows = _try(problems, lambda: Workflows.load(settings.workflows) if settings.workflows else Workflows())
     if limits and settings.engine == TEMPORAL:
