@@ -155,7 +155,7 @@ class _Reader:
             near = [f"[{table}]" for table in near_names(name, _tables(self._fields))]
         else:
             near = [".".join((*parent, sibling)) for sibling in near_names(name, siblings)]
-        near = near or near_names(name, self._fields) or near_names(_setting((*parent, key)), self._fields)
+        near = near or near_names(name, self._fields)
         return f"; did you mean {' or '.join(near)}?" if near else ""
 
     def _report(self, path: _Path, message: str) -> None:

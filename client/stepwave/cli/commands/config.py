@@ -1,5 +1,6 @@
 """`stepwave config`: show every setting of a server, its value, and where the value is from."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -78,8 +79,8 @@ def _cells(report: "SettingReport", unused: Mapping[str, str]) -> tuple[str, str
 
 
 def _rows(rows: Sequence[tuple[str, str, str]]) -> Iterator[str]:
-    """Yield aligned rows. On a terminal, the origin is on a line of its own where a row does not fit."""
-    width = output_width() if output_stream().isatty() else None
+    """Yield aligned rows. In a terminal or `COLUMNS`, an origin that does not fit is on a line of its own."""
+    width = output_width() if output_stream().isatty() or os.environ.get("COLUMNS") else None
     name_width = max(cell_len(name) for name, _, _ in rows)
     value_width = min(max(cell_len(value) for _, value, _ in rows), _MAX_VALUE_WIDTH)
     for name, value, origin in rows:

@@ -122,7 +122,8 @@ def _check(loaded: "LoadedSettings | None", problems: list[str], *, reload: bool
     require_valid(loaded, problems)
     for warning in checked.warnings:
         print_message(f"warning: {warning}")
-    print_line(f"ok: {checked.summary}")
+    file = f"{loaded.file.path}, " if loaded.file is not None else ""
+    print_line(f"ok: {file}{checked.summary}")
 
 
 def _serve_with_reload(settings: "Settings", config: Path | None) -> int:
