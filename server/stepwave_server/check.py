@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from stepwave_server.actions import ActionsError, Registry
@@ -66,7 +67,7 @@ async def check(settings: Settings) -> Checked:
 
 def _check_places(settings: Settings, problems: list[str]) -> list[str]:
     """Check the addresses and the journal, add their problems to the others, and return what was checked."""
-    _try(problems, lambda: check_address(settings.listen, insecure=settings.insecure))
+    _try(problems, lambda: _check_listen(settings))
     places = [f"address {settings.listen}"]
     if settings.engine == TEMPORAL:
         _try(problems, lambda: _check_temporal(settings.temporal_address))
@@ -78,6 +79,13 @@ def _check_places(settings: Settings, problems: list[str]) -> list[str]:
         return places
     _try(problems, lambda: check_place(path))
     return [*places, f"journal {path}"]
+
+
+def _check_listen(settings: Settings) -> None:
+    check_address(settings.listen, insecure=settings.insecure)
+    folder = Path(settings.listen.removeprefix("unix:")).parent
+    if settings.listen.startswith("unix:") and not folder.is_dir():
+        raise ListenError(f"cannot listen at {settings.listen}: there is no folder {folder}")
 
 
 def _check_temporal(address: str) -> None:

@@ -47,7 +47,7 @@ class ConfigFile:
         places: The place of each value: `stepwave.toml:3: temporal.address`.
         keys: The key of each value, as `temporal.address`.
         lines: The line of each value.
-        problems: The problems, in the order of the file: unknown keys, keys set twice, values of a wrong type.
+        problems: The line and the text of each problem: unknown keys, keys set twice, values of a wrong type.
     """
 
     path: Path
@@ -55,7 +55,7 @@ class ConfigFile:
     places: Mapping[str, str]
     keys: Mapping[str, str]
     lines: Mapping[str, int]
-    problems: tuple[str, ...]
+    problems: tuple[tuple[int, str], ...]
 
 
 def read_config_file(path: Path, fields: Mapping[str, FieldInfo]) -> ConfigFile:
@@ -84,7 +84,7 @@ def read_config_file(path: Path, fields: Mapping[str, FieldInfo]) -> ConfigFile:
         places={name: reader.place(key) for name, key in reader.keys.items()},
         keys={name: ".".join(key) for name, key in reader.keys.items()},
         lines={name: reader.lines[key] for name, key in reader.keys.items() if key in reader.lines},
-        problems=tuple(problem for _, problem in sorted(reader.problems)),
+        problems=tuple(reader.problems),
     )
 
 

@@ -130,18 +130,30 @@ class _Layers:
         Raises:
             SettingsInvalid: Settings are invalid.
         """
-        origins, problems = self._origins(option_names), list(self.file.problems if self.file else ())
+        origins = self._origins(option_names)
         try:
             settings = self._type().model_validate(self.options)
         except ValidationError as error:
             wrong = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
             kept = {name: origin for name, origin in origins.items() if name not in wrong}
             usable = self._loaded(self._without(wrong), kept)
-            raise SettingsInvalid([*problems, *problem_lines(error, origins)], usable) from error
+            raise SettingsInvalid(self._problems(error.errors(), origins), usable) from error
         loaded = self._loaded(settings, origins)
-        if loaded is None or problems:
-            raise SettingsInvalid(problems, loaded)
+        if loaded is None or (self.file is not None and self.file.problems):
+            raise SettingsInvalid(self._problems([], origins), loaded)
         return loaded
+
+    def _problems(self, errors: Iterable[ErrorDetails], origins: Mapping[str, Origin]) -> list[str]:
+        """Return the problems of the file in the order of its lines, then the others."""
+        in_file = list(self.file.problems if self.file is not None else ())
+        others = []
+        for error in errors:
+            setting, line = str(next(iter(error["loc"]), "")), _problem_line(error, origins)
+            if self.file is not None and setting in origins and origins[setting].source is Source.FILE:
+                in_file.append((self.file.lines.get(setting, 0), line))
+            else:
+                others.append(line)
+        return [*(problem for _, problem in sorted(in_file)), *others]
 
     def _origins(self, option_names: Mapping[str, str]) -> dict[str, Origin]:
         places = self.file.places if self.file is not None else {}

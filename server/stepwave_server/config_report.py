@@ -1,5 +1,6 @@
 """What holds for each setting: its value as it is shown, without secrets, and where it is from."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ class SettingReport:
     Attributes:
         name: Its name.
         group: The table that it may be in, in a file; empty: none.
-        value: Its value: seconds for a duration, bytes for a size, `***` for secrets.
+        value: Its value: seconds for a duration, bytes for a size, asterisks for secrets.
         text: The value as in a file, without quotes.
         origin: Where the value is from; `None`: it is the default.
     """
@@ -36,7 +37,8 @@ class SettingReport:
 def report_settings(loaded: LoadedSettings) -> list[SettingReport]:
     """Return what holds for each setting, those of a group together and in the order of their declaration."""
     values = {**loaded.settings.model_dump(mode="json"), **_retention(loaded.settings)}
-    reports = [_report(name, field, values[name], loaded.origins) for name, field in Settings.model_fields.items()]
+    fields = type(loaded.settings).model_fields
+    reports = [_report(name, field, values[name], loaded.origins) for name, field in fields.items()]
     groups = list(dict.fromkeys(["", *(report.group for report in reports)]))
     return sorted(reports, key=lambda report: groups.index(report.group))
 
@@ -69,6 +71,8 @@ def _text(value: JSON, field: FieldInfo) -> str:
         return str(value).lower()
     if isinstance(value, list):
         return ", ".join(_text(item, field) for item in value) or "none"
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False) if value else "none"
     if isinstance(value, int | float):
         return show_seconds(value) if is_duration(field) else show_size(int(value)) if is_size(field) else f"{value}"
     return "none" if value is None or value == "" else str(value)

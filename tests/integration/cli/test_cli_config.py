@@ -154,6 +154,12 @@ def test_a_check_lists_the_problems_of_all_files_and_options(quiet: Shell, folde
     ]
 
 
+def test_a_check_refuses_a_socket_without_its_folder(local_shell: Shell, tmp_path: Path) -> None:
+    done = local_shell.run("serve", "--check", "--listen", f"unix:{tmp_path}/none/s")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"cannot listen at unix:{tmp_path}/none/s: there is no folder {tmp_path}/none\n"
+
+
 def test_a_check_with_temporal_connects_to_nothing(local_shell: Shell) -> None:
     options = ("--engine", "temporal", "--temporal-address", "127.0.0.1:1", "--chunks", "redis://127.0.0.1:1")
     done = local_shell.run("serve", "--check", *options, **NO_JOURNAL)

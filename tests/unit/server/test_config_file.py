@@ -81,6 +81,11 @@ def test_modules_with_actions_are_a_list_or_a_text_with_commas(file: Path, text:
     assert _load(file, f"actions = {text}").actions == ("tools", "agent.tools")
 
 
+def test_modules_with_actions_can_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPWAVE_ACTIONS", "tools,agent.tools")
+    assert Settings().actions == ("tools", "agent.tools")
+
+
 @pytest.mark.parametrize(
     ("text", "field", "value"),
     [
@@ -137,9 +142,9 @@ def test_all_problems_of_all_sources_are_reported_at_once(file: Path, monkeypatc
     text = 'max-rnus = 3\nmax_steps = 0\n\n[temporal]\nadress = "y"\nwait = "soon"\n'
     assert _problems(file, text, max_streams=0) == [
         "stepwave.toml:1: max-rnus: unknown key; did you mean max_runs?",
+        "stepwave.toml:2: max_steps: Input should be greater than or equal to 1",
         "stepwave.toml:5: temporal.adress: unknown key; did you mean temporal.address?",
         'stepwave.toml:6: temporal.wait: "soon" is not a duration such as 300ms, 5s, 1m30s or 90',
-        "stepwave.toml:2: max_steps: Input should be greater than or equal to 1",
         "STEPWAVE_MAX_CALLS: Input should be a valid integer, unable to parse string as an integer",
         "--max-streams: Input should be greater than or equal to 1",
     ]
@@ -171,7 +176,7 @@ def test_values_of_several_lines_do_not_shift_the_lines_of_problems(file: Path) 
     text = (
         '# a comment\nactions = [\n  "max_runs = 1",  # ]\n  "b",\n]\nengine = """\nmax_rnus = 3\n"""\nmax_rnus = 3\n'
     )
-    assert [problem.partition(": ")[0] for problem in _problems(file, text)] == ["stepwave.toml:9", "stepwave.toml:6"]
+    assert [problem.partition(": ")[0] for problem in _problems(file, text)] == ["stepwave.toml:6", "stepwave.toml:9"]
 
 
 @pytest.mark.parametrize(
