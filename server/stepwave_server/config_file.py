@@ -21,7 +21,7 @@ from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-__all__ = ["ConfigFile", "ConfigFileError", "near_names", "read_config_file"]
+__all__ = ["ConfigFile", "ConfigFileError", "read_config_file"]
 
 _PATH_PREFIXES = ("sqlite:", "unix:")
 """The beginnings of texts whose rest is a path."""
@@ -88,11 +88,6 @@ def read_config_file(path: Path, fields: Mapping[str, FieldInfo]) -> ConfigFile:
     )
 
 
-def near_names(name: str, known: Iterable[str]) -> list[str]:
-    """Return the known names that are most similar to a name, the nearest first."""
-    return get_close_matches(name, list(known), n=_MAX_NEAR, cutoff=_MIN_SIMILARITY)
-
-
 class _Reader:
     """Reads the tables of one file.
 
@@ -152,14 +147,19 @@ class _Reader:
         prefix = f"{_setting(parent)}_" if parent else ""
         siblings = {field.removeprefix(prefix) for field in self._fields if field.startswith(prefix)}
         if isinstance(value, dict) and not parent:
-            near = [f"[{table}]" for table in near_names(name, _tables(self._fields))]
+            near = [f"[{table}]" for table in _near(name, _tables(self._fields))]
         else:
-            near = [".".join((*parent, sibling)) for sibling in near_names(name, siblings)]
-        near = near or near_names(name, self._fields)
+            near = [".".join((*parent, sibling)) for sibling in _near(name, siblings)]
+        near = near or _near(name, self._fields)
         return f"; did you mean {' or '.join(near)}?" if near else ""
 
     def _report(self, path: _Path, message: str) -> None:
         self.problems.append((self.lines.get(path, 0), f"{self.place(path)}: {message}"))
+
+
+def _near(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that are most similar to a name, the nearest first."""
+    return get_close_matches(name, list(known), n=_MAX_NEAR, cutoff=_MIN_SIMILARITY)
 
 
 def _setting(path: _Path) -> str:

@@ -136,16 +136,17 @@ class _Layers:
         except ValidationError as error:
             wrong = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
             kept = {name: origin for name, origin in origins.items() if name not in wrong}
-            usable = self._loaded(self._without(wrong), kept)
+            partial = self._without(wrong)
+            usable = None if partial is None else self._loaded(partial, kept)
             raise SettingsInvalid(self._problems(error.errors(), origins), usable) from error
         loaded = self._loaded(settings, origins)
-        if loaded is None or (self.file is not None and self.file.problems):
-            raise SettingsInvalid(self._problems([], origins), loaded)
+        if problems := self._problems([], origins):
+            raise SettingsInvalid(problems, loaded)
         return loaded
 
     def _problems(self, errors: Iterable[ErrorDetails], origins: Mapping[str, Origin]) -> list[str]:
         """Return the problems of the file in the order of its lines, then the others."""
-        in_file = list(self.file.problems if self.file is not None else ())
+        in_file = [*(self.file.problems if self.file is not None else ()), *self._hidden_problems(origins)]
         others = []
         for error in errors:
             setting, line = str(next(iter(error["loc"]), "")), _problem_line(error, origins)
@@ -155,6 +156,19 @@ class _Layers:
                 others.append(line)
         return [*(problem for _, problem in sorted(in_file)), *others]
 
+    def _hidden_problems(self, origins: Mapping[str, Origin]) -> list[tuple[int, str]]:
+        """Return the problems of values in the file that another source overrides, with their lines."""
+        if self.file is None:
+            return []
+        places = {name: Origin(Source.FILE, place) for name, place in self.file.places.items()}
+        hidden = [name for name in self.file.values if origins[name].source is not Source.FILE]
+        try:
+            _only_arguments().model_validate({name: self.file.values[name] for name in hidden})
+        except ValidationError as error:
+            errors = [problem for problem in error.errors() if problem["loc"]]
+            return [(self.file.lines.get(str(each["loc"][0]), 0), _problem_line(each, places)) for each in errors]
+        return []
+
     def _origins(self, option_names: Mapping[str, str]) -> dict[str, Origin]:
         places = self.file.places if self.file is not None else {}
         return {
@@ -163,9 +177,7 @@ class _Layers:
             **{name: Origin(Source.OPTION, option_names.get(name, _option(name))) for name in self.options},
         }
 
-    def _loaded(self, settings: Settings | None, origins: Mapping[str, Origin]) -> LoadedSettings | None:
-        if settings is None:
-            return None
+    def _loaded(self, settings: Settings, origins: Mapping[str, Origin]) -> LoadedSettings:
         warnings = tuple(_misspelt_variables(os.environ))
         return LoadedSettings(settings=settings, origins=origins, file=self.file, warnings=warnings)
 

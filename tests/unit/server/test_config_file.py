@@ -45,6 +45,14 @@ def test_a_table_adds_its_name_to_its_keys(file: Path) -> None:
     assert (settings.temporal_address, settings.temporal_task_queue, settings.keep_runs) == ("a:1", "q", 5)
 
 
+@pytest.mark.parametrize("name", [name for name in Settings.model_fields if "_" in name])
+def test_every_setting_can_be_in_the_table_of_its_first_word(file: Path, name: str) -> None:
+    table, _, key = name.partition("_")
+    file.write_text(f"[{table}]\n{key.replace('_', '-')} = 1\n")
+    read = read_config_file(file, Settings.model_fields)
+    assert (read.keys, read.lines, read.problems) == ({name: f"{table}.{key.replace('_', '-')}"}, {name: 2}, ())
+
+
 def test_a_table_can_have_tables_in_it(file: Path) -> None:
     assert _load(file, '[temporal.heartbeat]\ntimeout = "3s"\n').temporal_heartbeat_timeout == 3
 
@@ -147,6 +155,17 @@ def test_all_problems_of_all_sources_are_reported_at_once(file: Path, monkeypatc
         'stepwave.toml:6: temporal.wait: "soon" is not a duration such as 300ms, 5s, 1m30s or 90',
         "STEPWAVE_MAX_CALLS: Input should be a valid integer, unable to parse string as an integer",
         "--max-streams: Input should be greater than or equal to 1",
+    ]
+
+
+def test_a_wrong_value_is_reported_although_another_source_overrides_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEPWAVE_MAX_RUNS", "5")
+    assert _problems(file, "max_steps = 0\nmax_runs = 0\nmax_calls = 9\n", max_steps=5, max_calls=0) == [
+        "stepwave.toml:1: max_steps: Input should be greater than or equal to 1",
+        "stepwave.toml:2: max_runs: Input should be greater than or equal to 1",
+        "--max-calls: Input should be greater than or equal to 1",
     ]
 
 
