@@ -1,7 +1,9 @@
 """The settings of commands that run a server or read its journal: from options, the environment and a file."""
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 from .exit_codes import CommandError
@@ -15,11 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "find_serve_settings",
+    "log_loaded",
     "make_settings",
     "require_valid",
     "settings_problems",
     "unused_settings",
 ]
+
+logger = logging.getLogger(__name__)
 
 _DEFAULTS: Mapping[str, object] = {"journal": "sqlite"}
 _OPTION_NAMES = {"tracebacks": "--no-tracebacks"}
@@ -114,6 +119,14 @@ def require_valid(loaded: "LoadedSettings | None", problems: list[str]) -> "Load
     if problems or loaded is None:
         raise CommandError("\n".join(problems))
     return loaded
+
+
+def log_loaded(loaded: "LoadedSettings") -> None:
+    """Log which file was read, and what is probably misspelt in the environment."""
+    if loaded.file is not None:
+        logger.info("settings are from %s; show them: stepwave config --config %s", *2 * [quote(str(loaded.file.path))])
+    for warning in loaded.warnings:
+        logger.warning("%s", warning)
 
 
 def unused_settings(settings: "Settings") -> dict[str, str]:

@@ -1,6 +1,5 @@
 """`stepwave host`: run attempts of actions for the servers of a Temporal cluster, until a signal stops it."""
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,14 +22,12 @@ from stepwave.cli.server import (
     require_temporal_extra,
     start_logging,
 )
-from stepwave.cli.settings import make_settings
+from stepwave.cli.settings import log_loaded, make_settings
 
 if TYPE_CHECKING:
     from stepwave_server.config import Settings
 
 __all__ = ["host"]
-
-logger = logging.getLogger(__name__)
 
 
 def host(
@@ -114,8 +111,7 @@ def host(
     loaded = make_settings(options, config, names={"actions": "MODULE…"})
     require_temporal_extra()
     start_logging(loaded.settings.log_level)
-    for warning in loaded.warnings:
-        logger.warning("%s", warning)
+    log_loaded(loaded)
     _host(loaded.settings)
 
 

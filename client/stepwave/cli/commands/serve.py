@@ -1,7 +1,6 @@
 """`stepwave serve`: run a server in the foreground until a signal stops it."""
 
 import asyncio
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,7 @@ from stepwave.cli.process.shutdown import end_before_finalization, run_with_acti
 from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.process.watched_files import WatchedFiles
 from stepwave.cli.server import ConfigOption, require_server_extra, start_logging
-from stepwave.cli.settings import find_serve_settings, require_valid
+from stepwave.cli.settings import find_serve_settings, log_loaded, require_valid
 
 from .serve_options import with_serve_options
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
     from stepwave_server.config_loading import LoadedSettings
 
 __all__ = ["serve"]
-
-logger = logging.getLogger(__name__)
 
 _RELOAD_DRAIN = 1.0  # seconds for runs to end before a restart; the restarted server continues the others
 _STOP_TIMEOUT = 5.0  # seconds after the drain for a server to stop before a restart
@@ -89,8 +86,7 @@ def serve(
     if reload and reloader is None:
         raise typer.Exit(_serve_with_reload(loaded.settings, config))
     start_logging(loaded.settings.log_level)
-    for warning in loaded.warnings:
-        logger.warning("%s", warning)
+    log_loaded(loaded)
     _serve(loaded.settings, reloader)
 
 
