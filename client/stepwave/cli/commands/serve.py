@@ -56,9 +56,9 @@ def serve(
     """Run a server until Ctrl-C or SIGTERM. Then it accepts no new runs, and lets the unfinished runs end.
 
     The address is the first line of standard output. Once it is printed, calls succeed, and unfinished runs of an
-    earlier server continue. Every setting also has an environment variable: STEPWAVE_MAX_RUNS=50, for example. A file
-    (--config) can set all of them, as can one for `stepwave host`: `max_runs = 50`. Options win over the environment,
-    and the environment over the file. `stepwave config` shows what holds, and from where.
+    earlier server continue. Every setting also has an environment variable: STEPWAVE_MAX_RUNS=50, for example. A
+    TOML file (--config) can set all of them: `max_runs = 50`. The same file suits `stepwave host`. Options win over the
+    environment, and that over the file. `stepwave config` shows what holds, and from where.
 
     With --reload, a restart keeps the address. It interrupts steps that do not end in time (--drain-timeout), and the
     new server runs them again; at the fourth interruption, a step fails. If a module cannot be imported, even at the
