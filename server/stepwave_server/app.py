@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib.metadata import version
 from types import TracebackType
@@ -53,8 +53,8 @@ class Server:
 
     Args:
         settings: The settings; by default from the environment.
-        actions: Actions beside the built-in ones and those of installed packages: marked functions or classes, modules,
-            or names of modules.
+        actions: Actions beside the built-in ones, those of installed packages and those that the settings name: marked
+            functions or classes, modules, or names of modules.
         telemetry: Exports spans; by default as the standard `OTEL_…` variables say, else through the tracer provider
             that the process has set, if any.
         journal: The journal, closed with the server; by default the one that the settings name.
@@ -87,7 +87,9 @@ class Server:
         self._attachments: Attachments | SharedAttachments
         self._health_updates: set[asyncio.Task[None]] = set()
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
-        self.registry = Registry(importable(actions), entry_points=self.settings.entry_points)
+        self.registry = Registry(
+            importable([*self.settings.actions, *actions]), entry_points=self.settings.entry_points
+        )
         self._workflows = Workflows.load(self.settings.workflows) if self.settings.workflows else Workflows()
 
     async def __aenter__(self) -> Self:
@@ -319,14 +321,11 @@ def open_journal(settings: Settings) -> Journal:
     return SqliteJournal.open(path, clock=time.time_ns, retention=retention, synchronous=settings.synchronous)
 
 
-async def serve(
-    settings: Settings, actions: Sequence[str], ready: Callable[[str], None], *, ignore_interrupts: bool = False
-) -> None:
+async def serve(settings: Settings, ready: Callable[[str], None], *, ignore_interrupts: bool = False) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once.
 
     Args:
         settings: The server's settings.
-        actions: Names of modules with actions.
         ready: Called with the address once calls succeed.
         ignore_interrupts: Whether SIGINT has no effect: a parent process gets it too, and sends SIGTERM.
 
@@ -336,7 +335,7 @@ async def serve(
     telemetry = Telemetry.from_environment()
     if telemetry is not None:  # spans that actions make go the same way
         trace.set_tracer_provider(telemetry.provider())
-    server = Server(settings, actions=actions, telemetry=telemetry)
+    server = Server(settings, telemetry=telemetry)
     await asyncio.sleep(0)  # an interrupt during the imports ends this here, before runs of an earlier server continue
     with capture_logs():  # before the start, which continues runs of an earlier server
         await _serve(server, ready, ignore_interrupts=ignore_interrupts)

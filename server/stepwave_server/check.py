@@ -1,17 +1,19 @@
-"""The check of what a server would serve: its actions, limits and named workflows. It starts nothing."""
+"""The check of what a server would serve, and where. It starts nothing, writes nothing and connects to nothing."""
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TypeVar
 
 from stepwave_server.actions import ActionsError, Registry
 from stepwave_server.app import TEMPORAL, count_text, importable
 from stepwave_server.config import Settings
 from stepwave_server.engine.local import LocalEngine
-from stepwave_server.journal import MemoryJournal
+from stepwave_server.journal import JournalError, MemoryJournal, check_place
 from stepwave_server.limits_file import LimitsError, load_limits, unmatched_limits
 from stepwave_server.rpc.requests import Preparer
+from stepwave_server.rpc.server import ListenError, check_address, is_address
 from stepwave_server.rpc.workflows import Workflows
 
 __all__ = ["CheckFailed", "Checked", "check"]
@@ -28,7 +30,7 @@ class Checked:
     """What a server would serve.
 
     Attributes:
-        summary: The number of actions and named workflows.
+        summary: What was checked: `6 actions, 1 named workflow, address 127.0.0.1:50051, journal runs.db`.
         warnings: What would be logged as a warning at the start.
     """
 
@@ -36,14 +38,14 @@ class Checked:
     warnings: tuple[str, ...]
 
 
-async def check(settings: Settings, actions: Iterable[object]) -> Checked:
-    """Check the actions, the limits file and the named workflows that a server would have.
+async def check(settings: Settings) -> Checked:
+    """Check the actions, the limits file and the named workflows that a server would have, and the places that it uses.
 
     Raises:
         CheckFailed: There are problems. All of them are listed.
     """
     problems: list[str] = []
-    registry = _try(problems, lambda: Registry(importable(actions), entry_points=settings.entry_points))
+    registry = _try(problems, lambda: Registry(importable(settings.actions), entry_points=settings.entry_points))
     limits = _try(problems, lambda: load_limits(settings.limits) if settings.limits else ())
     workflows = _try(problems, lambda: Workflows.load(settings.workflows) if settings.workflows else Workflows())
     if limits and settings.engine == TEMPORAL:
@@ -53,11 +55,51 @@ async def check(settings: Settings, actions: Iterable[object]) -> Checked:
     if workflows is not None:
         known = registry or Registry(entry_points=False)
         problems += await _workflow_problems(settings, known, workflows, complete=_knows_actions(settings, registry))
+    places = _check_places(settings, problems)
     if registry is None or limits is None or workflows is None or problems:
         raise CheckFailed("\n".join(problems))
     names = [action.name for action in registry]
     found = [count_text(len(names), "action"), count_text(len(list(workflows)), "named workflow")]
-    return Checked(", ".join(found), tuple(unmatched_limits(limits, names)))
+    if settings.limits is not None:
+        found.append(count_text(len(limits), "limit"))
+    return Checked(", ".join([*found, *places]), tuple(unmatched_limits(limits, names)))
+
+
+def _check_places(settings: Settings, problems: list[str]) -> list[str]:
+    """Check the addresses and the journal, add their problems to the others, and return what was checked."""
+    _try(problems, lambda: _check_listen(settings))
+    places = [f"address {settings.listen}"]
+    if settings.engine == TEMPORAL:
+        _try(problems, lambda: _check_temporal(settings.temporal_address))
+        if settings.chunks:
+            _try(problems, lambda: _check_redis(settings.chunks))
+        return [*places, f"Temporal's address {settings.temporal_address}"]
+    path = settings.journal_path()
+    if path is None:
+        return places
+    _try(problems, lambda: check_place(path))
+    return [*places, f"journal {path}"]
+
+
+def _check_listen(settings: Settings) -> None:
+    check_address(settings.listen, insecure=settings.insecure)
+    folder = Path(settings.listen.removeprefix("unix:")).parent
+    if settings.listen.startswith("unix:") and not folder.is_dir():
+        raise ListenError(f"cannot listen at {settings.listen}: there is no folder {folder}")
+
+
+def _check_temporal(address: str) -> None:
+    if address.startswith("unix:") or not is_address(address):
+        raise ValueError(f"{address!r} is not the address of Temporal: expected HOST:PORT")
+
+
+def _check_redis(url: str) -> None:
+    from stepwave_server.engine.temporal.redis.connection import RedisUnavailable, client_of
+
+    try:
+        client_of(url)
+    except RedisUnavailable as error:
+        raise ValueError(str(error)) from error
 
 
 def _knows_actions(settings: Settings, registry: Registry | None) -> bool:
@@ -82,6 +124,6 @@ def _try(problems: list[str], load: Callable[[], T]) -> T | None:
     """Load something, and add its problem to the others; `None`: there is one."""
     try:
         return load()
-    except (ActionsError, LimitsError, ValueError) as error:
+    except (ActionsError, JournalError, LimitsError, ListenError, ValueError) as error:
         problems.append(str(error))
         return None

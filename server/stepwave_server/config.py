@@ -1,4 +1,4 @@
-"""The server's settings, from arguments and the environment (`STEPWAVE_…`)."""
+"""The server's settings, from arguments and the environment (`STEPWAVE_…`). `config_loading` adds a file."""
 
 from pathlib import Path
 from typing import Literal
@@ -7,6 +7,7 @@ from platformdirs import user_data_path
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from stepwave_server.config_values import Bytes, Names, Seconds, mask_passwords
 from stepwave_server.core.model import MAX_PAYLOAD_BYTES, SECOND
 from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Limits
@@ -28,7 +29,10 @@ _ON_DISK = Retention(count=10_000, age=30 * 24 * 3600 * SECOND, size=10 << 30)
 
 
 class Settings(BaseSettings):
-    """The server's settings. Durations are in seconds, sizes in bytes. Every field can be set as `STEPWAVE_<FIELD>`."""
+    """The server's settings. Durations are in seconds, sizes in bytes. Every field can be set as `STEPWAVE_<FIELD>`.
+
+    A field `tls_certificate` is `certificate` in the table `[tls]` of a configuration file. Secrets are `SecretStr`.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="STEPWAVE_", env_ignore_empty=True, frozen=True, extra="forbid", allow_inf_nan=False
@@ -46,8 +50,8 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z0-9_.-]{1,100}$",
         description="The task queue of runs in Temporal, and the prefix of those of actions.",
     )
-    temporal_wait: float = Field(default=0.0, ge=0, description="How long to wait for Temporal at the start.")
-    temporal_heartbeat_timeout: float = Field(
+    temporal_wait: Seconds = Field(default=0.0, ge=0, description="How long to wait for Temporal at the start.")
+    temporal_heartbeat_timeout: Seconds = Field(
         default=10.0, ge=2, description="How long an attempt may be silent before it counts as lost."
     )
     slots: int = Field(default=1_000, ge=1, description="Attempts of one action at once on a host, with Temporal.")
@@ -55,6 +59,7 @@ class Settings(BaseSettings):
         default="",
         description="Where chunks and logs go from hosts to servers, with Temporal: redis://HOST:PORT; empty: nowhere.",
     )
+    actions: Names = Field(default=(), description="Modules with actions.")
     entry_points: bool = Field(default=True, description="Load actions of installed packages.")
     workflows: Path | None = Field(default=None, description="A folder of named workflows.")
     limits: Path | None = Field(default=None, description="A file with limits on actions.")
@@ -68,34 +73,39 @@ class Settings(BaseSettings):
         default=Recover.RESUME, description="What to do with runs that were under way: resume, pause or fail."
     )
     tracebacks: bool = Field(default=True, description="Failures and logs carry tracebacks of the actions' code.")
-    drain_timeout: float = Field(
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The lowest level of log messages that `stepwave serve` and `stepwave host` show."
+    )
+    drain_timeout: Seconds = Field(
         default=30.0, ge=0, description="How long runs under way may go on when the server stops."
     )
-    cancel_grace: float = Field(
+    cancel_grace: Seconds = Field(
         default=10.0, ge=0, description="How long the clean-up of an interrupted attempt is awaited."
     )
-    step_timeout: float = Field(
+    step_timeout: Seconds = Field(
         default=600.0,
         gt=0,
         le=MAX_SECONDS,
         description="How long an attempt may take, unless its step says otherwise.",
     )
-    idle_timeout: float = Field(
+    idle_timeout: Seconds = Field(
         default=600.0,
         gt=0,
         le=MAX_SECONDS,
         description="How long an open run may wait for steps to be added, unless it says otherwise.",
     )
-    heartbeat: float = Field(default=15.0, gt=0, description="How long a stream may be silent.")
-    lag_warning: float = Field(default=0.25, gt=0, description="How long an action may block the event loop unnoticed.")
+    heartbeat: Seconds = Field(default=15.0, gt=0, description="How long a stream may be silent.")
+    lag_warning: Seconds = Field(
+        default=0.25, gt=0, description="How long an action may block the event loop unnoticed."
+    )
     max_runs: int = Field(default=10_000, ge=1, description="Runs under way at once.")
     max_attempts: int = Field(default=1_000, ge=1, description="Attempts in flight at once, over all runs.")
     max_steps: int = Field(default=200_000, ge=1, description="Steps in a workflow.")
     max_edges: int = Field(default=1_000_000, ge=1, description="Dependencies in a workflow.")
-    max_payload_bytes: int = Field(
+    max_payload_bytes: Bytes = Field(
         default=MAX_PAYLOAD_BYTES, ge=1_024, le=MAX_PAYLOAD_BYTES, description="Bytes in one payload."
     )
-    max_message_bytes: int = Field(
+    max_message_bytes: Bytes = Field(
         default=3 << 20, ge=1 << 16, le=1 << 28, description="Bytes in one message to the server."
     )
     max_calls: int = Field(default=1_000, ge=1, description="Calls open at once, streams not counted.")
@@ -103,10 +113,10 @@ class Settings(BaseSettings):
     keep_runs: int | None = Field(
         default=None, ge=1, description="Ended runs that are kept, the newest; 1,000 in memory, 10,000 on disk."
     )
-    keep_age: float | None = Field(
+    keep_age: Seconds | None = Field(
         default=None, gt=0, description="How long an ended run is kept; a day in memory, 30 days on disk."
     )
-    keep_bytes: int | None = Field(
+    keep_bytes: Bytes | None = Field(
         default=None, ge=0, description="Bytes of events of ended runs that are kept; 1 GiB in memory, 10 GiB on disk."
     )
 
@@ -123,7 +133,8 @@ class Settings(BaseSettings):
     def _is_redis(cls, chunks: str) -> str:
         if not chunks or chunks.startswith(REDIS_SCHEMES):
             return chunks
-        raise ValueError(f"unknown place for chunks {chunks!r}: want redis://HOST:PORT, rediss://… or unix://PATH")
+        shown = mask_passwords(chunks)
+        raise ValueError(f"unknown place for chunks {shown!r}: want redis://HOST:PORT, rediss://… or unix://PATH")
 
     def journal_path(self) -> Path | None:
         """Return the journal's file; `None`: the journal is in memory."""

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import NoReturn
 
 from opentelemetry import trace
@@ -29,7 +29,6 @@ class _HostProcess:
 
     Args:
         settings: The settings.
-        modules: Names of modules with actions.
         telemetry: Exports the spans that actions make.
 
     Raises:
@@ -38,10 +37,10 @@ class _HostProcess:
         UnsupportedLimits: Temporal cannot enforce a limit.
     """
 
-    def __init__(self, settings: Settings, modules: Sequence[str], telemetry: Telemetry | None) -> None:
+    def __init__(self, settings: Settings, telemetry: Telemetry | None) -> None:
         self._settings = settings
         self._telemetry = telemetry
-        self._registry = Registry(importable(modules), entry_points=settings.entry_points)
+        self._registry = Registry(importable(settings.actions), entry_points=settings.entry_points)
         self.actions: list[Action] = [action for action in self._registry if action.source != BUILT_IN]
         if not self.actions:
             raise ActionsError("there are no actions to host: name a module with actions")
@@ -111,12 +110,11 @@ def _no_named_workflow(name: str) -> NoReturn:
     raise LookupError(f'no workflow "{name}" on this host')
 
 
-async def host(settings: Settings, modules: Sequence[str], ready: Callable[[str], None]) -> None:
+async def host(settings: Settings, ready: Callable[[str], None]) -> None:
     """Run attempts until SIGTERM or SIGINT, then drain; a second signal interrupts them at once.
 
     Args:
         settings: The settings.
-        modules: Names of modules with actions.
         ready: Called once attempts are taken, with a line that says so.
 
     Raises:
@@ -125,7 +123,7 @@ async def host(settings: Settings, modules: Sequence[str], ready: Callable[[str]
     telemetry = Telemetry.from_environment()
     if telemetry is not None:
         trace.set_tracer_provider(telemetry.provider())
-    process = _HostProcess(settings, modules, telemetry)
+    process = _HostProcess(settings, telemetry)
     with capture_logs():
         await process.start()
         try:

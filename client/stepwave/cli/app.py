@@ -14,6 +14,7 @@ from stepwave.exceptions import StepwaveError
 from .commands.approve import approve
 from .commands.backup import backup
 from .commands.compose import compose
+from .commands.config import config
 from .commands.export import delete, export
 from .commands.graph import graph
 from .commands.host import host
@@ -63,6 +64,7 @@ def _stepwave(
 for _command in (
     init,
     serve,
+    config,
     host,
     run,
     rerun,

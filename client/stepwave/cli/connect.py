@@ -13,7 +13,8 @@ from .display.output import columns
 from .display.text import time_text
 from .exit_codes import CommandError, ExitCode
 from .process.standard_streams import reserve_stdout
-from .server import capture_action_logs, require_server_extra, settings_problems
+from .server import capture_action_logs, require_server_extra
+from .settings import settings_problems
 
 __all__ = ["Target", "find_run"]
 

@@ -1,65 +1,37 @@
-"""Support for commands that run a server or read its journal: the `server` extra, settings, and the log."""
+"""Support for commands that run a server or read its journal: extras, shared options, and the log."""
 
 import logging
-import os
 import sys
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
 from importlib import import_module
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from pathlib import Path
+from typing import Annotated, TypeAlias
 
 import typer
 
 from .exit_codes import CommandError
 
-if TYPE_CHECKING:
-    from pydantic import ValidationError
-    from pydantic_core import ErrorDetails
-
-    from stepwave_server.config import Settings
-
 __all__ = [
     "JOURNAL_FORMS",
     "JOURNAL_HELP",
     "ChunksOption",
+    "ConfigOption",
     "LogLevel",
     "TemporalAddressOption",
     "TemporalNamespaceOption",
     "TemporalTaskQueueOption",
     "TemporalWaitOption",
     "capture_action_logs",
-    "choose_journal",
-    "make_settings",
-    "refuse_settings_of_other_engine",
     "require_server_extra",
     "require_temporal_extra",
-    "settings_problems",
     "start_logging",
 ]
 
 JOURNAL_FORMS = "memory|sqlite|sqlite:PATH"
 JOURNAL_HELP = "Default: $STEPWAVE_JOURNAL, else sqlite: a file in your data folder."
 
-_LOCAL_ONLY = {
-    "journal": "the journal is Temporal",
-    "synchronous": "the journal is Temporal",
-    "recover": "runs continue on any server",
-    "keep_runs": "the retention of the namespace says how long ended runs are kept",
-    "keep_age": "the retention of the namespace says how long ended runs are kept",
-    "keep_bytes": "the retention of the namespace says how long ended runs are kept",
-    "max_runs": "Temporal bounds its runs",
-    "max_attempts": "attempts are bounded for each action and host: --slots",
-}
-_TEMPORAL_ONLY = (
-    "temporal_address",
-    "temporal_namespace",
-    "temporal_task_queue",
-    "temporal_wait",
-    "temporal_heartbeat_timeout",
-    "slots",
-    "chunks",
-)
 _LOG_IDS = ("run_id", "step_id", "attempt")
 
 
@@ -72,6 +44,18 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+ConfigOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        envvar="STEPWAVE_CONFIG",
+        show_envvar=False,
+        help="A TOML file with settings. Options and environment variables override it. Default: $STEPWAVE_CONFIG, "
+        "else none: no other file is read.",
+        show_default=False,
+    ),
+]
 TemporalAddressOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="The address of Temporal. Default: 127.0.0.1:7233.")
 ]
@@ -117,74 +101,6 @@ def require_temporal_extra() -> None:
         if (error.name or "").startswith("stepwave"):
             raise
         raise CommandError("the Temporal engine needs: pip install 'stepwave[temporal]'") from error
-
-
-def choose_journal(option: str | None) -> str | None:
-    """Return the journal of the option, else `None` if the environment names one, else the one on disk."""
-    return option or (None if os.environ.get("STEPWAVE_JOURNAL") else "sqlite")
-
-
-def make_settings(options: Mapping[str, object]) -> "Settings":
-    """Make settings from the command's options, the environment and the defaults, in this order.
-
-    Args:
-        options: Values by the name of the setting; `None`: the option was not given.
-
-    Raises:
-        CommandError: A setting is invalid. The message names its option or its environment variable.
-    """
-    from pydantic import ValidationError
-
-    from stepwave_server.config import Settings
-
-    given = {name: value for name, value in options.items() if value is not None}
-    try:
-        return Settings.model_validate(given)
-    except ValidationError as error:
-        raise CommandError(settings_problems(error, given)) from error
-
-
-def refuse_settings_of_other_engine(settings: "Settings", options: Mapping[str, object]) -> None:
-    """Check that no setting was given that has no meaning with the engine.
-
-    Args:
-        settings: The settings.
-        options: Values by the name of the setting; `None`: the option was not given.
-
-    Raises:
-        CommandError: Settings have no meaning. The message has a line for each.
-    """
-    given = [name for name in type(settings).model_fields if name in settings.model_fields_set]
-    if settings.engine == "local":
-        foreign = dict.fromkeys(_TEMPORAL_ONLY, "it is for --engine temporal")
-    else:
-        foreign = {name: f"it has no meaning with --engine temporal: {why}" for name, why in _LOCAL_ONLY.items()}
-    from_options = {name for name, value in options.items() if value is not None}
-    if lines := [f"{_setting_name(name, from_options)}: {foreign[name]}" for name in given if name in foreign]:
-        raise CommandError("\n".join(lines))
-
-
-def settings_problems(error: "ValidationError", options: Container[str] = ()) -> str:
-    """Return a line for each problem.
-
-    Args:
-        error: The error with all problems.
-        options: The settings that come from options; the others come from the environment.
-    """
-    return "\n".join(_problem_line(problem, options) for problem in error.errors())
-
-
-def _problem_line(problem: "ErrorDetails", options: Container[str]) -> str:
-    setting = str(problem["loc"][0])
-    name = _setting_name(setting, options)
-    # Errors of the settings' own validators have a full message. pydantic's message would put "Value error" before it.
-    message = problem.get("ctx", {}).get("error", problem["msg"])
-    return f"{name}: {message}"
-
-
-def _setting_name(setting: str, options: Container[str]) -> str:
-    """Return the option or the variable that a setting comes from."""
-    return f"--{setting.replace('_', '-')}" if setting in options else f"STEPWAVE_{setting.upper()}"
 
 
 def start_logging(level: str) -> None:

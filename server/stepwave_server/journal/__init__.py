@@ -3,7 +3,7 @@
 from stepwave_server.journal.base import Ended, Header, Journal, JournalError, Listing, Position, Unfinished
 from stepwave_server.journal.memory import MemoryJournal
 from stepwave_server.journal.retention import Retention
-from stepwave_server.journal.sqlite import SqliteJournal, backup
+from stepwave_server.journal.sqlite import SqliteJournal, backup, check_place
 
 __all__ = [
     "Ended",
@@ -17,4 +17,5 @@ __all__ = [
     "SqliteJournal",
     "Unfinished",
     "backup",
+    "check_place",
 ]

@@ -14,7 +14,7 @@ from stepwave_server.rpc.health import HEALTH, Health
 from stepwave_server.rpc.reflection import reflection_handlers
 from stepwave_server.rpc.servicer import Orchestrator
 
-__all__ = ["GrpcServer", "ListenError"]
+__all__ = ["GrpcServer", "ListenError", "check_address", "is_address"]
 
 ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(\d+)")
 MAX_PORT = 65535
@@ -52,12 +52,7 @@ class GrpcServer:
     """
 
     def __init__(self, orchestrator: Orchestrator, listen: str, bounds: Bounds, *, insecure: bool) -> None:
-        if not _is_address(listen):
-            raise ListenError(
-                f"{listen!r} is not an address: expected HOST:PORT, such as 127.0.0.1:50051, or unix:PATH"
-            )
-        if not insecure and not listen.startswith(LOOPBACK):
-            raise ListenError(f"{listen} is not loopback: plain text is served there only with --insecure")
+        check_address(listen, insecure=insecure)
         self.bounds = bounds
         self._listen = listen
         self._server = grpc.aio.server(
@@ -104,6 +99,18 @@ class GrpcServer:
         await self._server.stop(grace)
 
 
+def check_address(listen: str, *, insecure: bool) -> None:
+    """Check an address to listen at, without listening.
+
+    Raises:
+        ListenError: It is malformed, or not loopback while `insecure` is false.
+    """
+    if not is_address(listen):
+        raise ListenError(f"{listen!r} is not an address: expected HOST:PORT, such as 127.0.0.1:50051, or unix:PATH")
+    if not insecure and not listen.startswith(LOOPBACK):
+        raise ListenError(f"{listen} is not loopback: plain text is served there only with --insecure")
+
+
 class _ServingMarker(grpc.aio.ServerInterceptor):
     """Marks the tasks of this server's calls, since other gRPC servers may share the process."""
 
@@ -134,7 +141,8 @@ class _DisconnectFilter(logging.Filter):
 _disconnect_filter = _DisconnectFilter()
 
 
-def _is_address(listen: str) -> bool:
+def is_address(listen: str) -> bool:
+    """Return whether a text is `HOST:PORT` or `unix:PATH`."""
     if listen.startswith("unix:"):
         return listen != "unix:"
     found = ADDRESS.fullmatch(listen)

@@ -143,13 +143,15 @@ def test_a_step_that_ends_within_the_drain_is_not_interrupted(project: Project) 
     [
         ("package/lazily_imported.py", "TEXT = 1\n"),
         ("flows/new.yaml", "name: new\nsteps: [{id: a, action: core.echo}]\n"),
+        ("stepwave.toml", "max_runs = 50\n"),
     ],
 )
 def test_a_change_of_another_file_that_the_server_uses_restarts_it(project: Project, file: str, text: str) -> None:
     project.write("package/lazily_imported.py", "")
     project.write("flows/named.yaml", GREET)
+    project.write("stepwave.toml", "")
     project.write("tools.py", f"{TOOLS}    from package import lazily_imported\n")
-    with project.reloading("--workflows", "flows") as (shell, server):
+    with project.reloading("--workflows", "flows", "--config", "stepwave.toml") as (shell, server):
         run_greet(shell)
         project.write(file, text)
         assert server.wait_for_error("changed") == f"{file} changed: restarting\n"
@@ -165,6 +167,19 @@ def test_a_module_that_cannot_be_imported_is_reported_and_can_be_fixed(project: 
         server.wait_for_error("tools.py changed: restarting")
         server.wait_for_error(STARTED)
         assert run_greet(shell) == "two"
+
+
+def test_an_invalid_configuration_is_reported_and_can_be_fixed(project: Project) -> None:
+    project.write("stepwave.toml", "max_runs = 50\n")
+    with project.reloading("--config", "stepwave.toml") as (shell, server):
+        project.write("stepwave.toml", "max_rnus = 50\n")
+        assert server.wait_for_error("unknown key") == (
+            "stepwave.toml:1: max_rnus: unknown key; did you mean max_runs?\n"
+        )
+        server.wait_for_error("waiting for a change")
+        project.write("stepwave.toml", "max_runs = 60\n")
+        server.wait_for_error(STARTED)
+        assert shell.run("actions").returncode == 0
 
 
 def test_a_module_that_is_missing_at_the_first_start_is_waited_for(project: Project) -> None:

@@ -195,7 +195,7 @@ def ready(address):
     print(address, flush=True)
 
 settings = Settings(listen="127.0.0.1:0", drain_timeout=float(sys.argv[1]), entry_points=False)
-asyncio.run(serve(settings, [], ready))
+asyncio.run(serve(settings, ready))
 """
 
 

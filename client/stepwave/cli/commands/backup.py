@@ -8,7 +8,8 @@ import typer
 from stepwave.cli.display.output import print_message
 from stepwave.cli.display.text import plural
 from stepwave.cli.exit_codes import CommandError
-from stepwave.cli.server import JOURNAL_FORMS, JOURNAL_HELP, choose_journal, make_settings, require_server_extra
+from stepwave.cli.server import JOURNAL_FORMS, JOURNAL_HELP, ConfigOption, require_server_extra
+from stepwave.cli.settings import make_settings
 
 __all__ = ["backup"]
 
@@ -18,6 +19,7 @@ def backup(
     journal: Annotated[
         str | None, typer.Option(metavar=JOURNAL_FORMS, help=f"The journal to copy. {JOURNAL_HELP}", show_default=False)
     ] = None,
+    config: ConfigOption = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> None:
     """Copy the journal of a server on this machine to a file. The server may be running.
@@ -29,7 +31,7 @@ def backup(
     from stepwave_server.journal import JournalError
     from stepwave_server.journal import backup as copy
 
-    source = _journal_path(choose_journal(journal))
+    source = _journal_path(journal, config)
     _check_target(source, file, force=force)
     try:
         copy(source, file)
@@ -38,8 +40,8 @@ def backup(
     print_message(f"wrote {file}, {plural(file.stat().st_size, 'byte')}: a copy of {source}")
 
 
-def _journal_path(journal: str | None) -> Path:
-    path = make_settings({"journal": journal}).journal_path()
+def _journal_path(journal: str | None, config: Path | None) -> Path:
+    path = make_settings({"journal": journal}, config).settings.journal_path()
     if path is None:
         raise CommandError("the journal is in memory: only its server can read it")
     if path.is_dir():

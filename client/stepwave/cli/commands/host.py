@@ -7,21 +7,22 @@ import typer
 
 from stepwave.cli.display.output import flush_output, print_line
 from stepwave.cli.exit_codes import CommandError
-from stepwave.cli.options import choice_metavar, choice_parser, parse_seconds
+from stepwave.cli.options import choice_metavar, choice_parser
 from stepwave.cli.process.shutdown import end_before_finalization, run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.server import (
     ChunksOption,
+    ConfigOption,
     LogLevel,
     TemporalAddressOption,
     TemporalNamespaceOption,
     TemporalTaskQueueOption,
     TemporalWaitOption,
-    make_settings,
     require_server_extra,
     require_temporal_extra,
     start_logging,
 )
+from stepwave.cli.settings import log_loaded, make_settings
 
 if TYPE_CHECKING:
     from stepwave_server.config import Settings
@@ -34,6 +35,7 @@ def host(
         list[str] | None,
         typer.Argument(metavar="MODULE…", help="The modules with the actions.", show_default=False),
     ] = None,
+    config: ConfigOption = None,
     engine: Annotated[str, typer.Option(metavar="temporal", help="The engine whose attempts run here.")] = "temporal",
     temporal_address: TemporalAddressOption = None,
     temporal_namespace: TemporalNamespaceOption = None,
@@ -63,13 +65,14 @@ def host(
         bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures and logs.")
     ] = False,
     log_level: Annotated[
-        LogLevel,
+        LogLevel | None,
         typer.Option(
             parser=choice_parser(LogLevel),
             metavar=choice_metavar(LogLevel),
-            help="The lowest level of log messages to show.",
+            help="The lowest level of log messages to show. Default: info.",
+            show_default=False,
         ),
-    ] = LogLevel.INFO,
+    ] = None,
 ) -> None:
     """Run attempts of actions for the servers of a Temporal cluster, until Ctrl-C or SIGTERM.
 
@@ -78,36 +81,41 @@ def host(
 
     Once it is stopped, it takes no more attempts. Those under way may continue (--drain-timeout). Then they are
     interrupted, and run again on another host. A second Ctrl-C interrupts them at once. Every setting also has an
-    environment variable: STEPWAVE_TEMPORAL_ADDRESS, for example.
+    environment variable: STEPWAVE_TEMPORAL_ADDRESS, for example. A file (--config) can set them, too. It may be that of
+    `stepwave serve`: settings that only a server needs are checked, and not used.
 
     ```
     stepwave host tools --temporal-address 127.0.0.1:7233
     stepwave host tools models --slots 20 --limits limits.yaml
+    stepwave host --config stepwave.toml
     ```
     """
     if engine != "temporal":
         raise CommandError(f"--engine {engine}: hosts are for temporal only; stepwave serve runs actions itself")
     require_server_extra()
     options = {
+        "actions": modules or None,
         "engine": engine,
         "temporal_address": temporal_address,
         "temporal_namespace": temporal_namespace,
         "temporal_task_queue": temporal_task_queue,
-        "temporal_wait": parse_seconds("--temporal-wait", temporal_wait),
+        "temporal_wait": temporal_wait,
         "chunks": chunks,
         "slots": slots,
         "limits": limits,
-        "drain_timeout": parse_seconds("--drain-timeout", drain_timeout),
-        "cancel_grace": parse_seconds("--cancel-grace", cancel_grace),
+        "drain_timeout": drain_timeout,
+        "cancel_grace": cancel_grace,
         "tracebacks": False if no_tracebacks else None,
+        "log_level": log_level,
     }
-    settings = make_settings(options)
+    loaded = make_settings(options, config, names={"actions": "MODULE…"})
     require_temporal_extra()
-    start_logging(log_level)
-    _host(settings, modules or [])
+    start_logging(loaded.settings.log_level)
+    log_loaded(loaded)
+    _host(loaded.settings)
 
 
-def _host(settings: "Settings", modules: list[str]) -> None:
+def _host(settings: "Settings") -> None:
     """Run the host in this process.
 
     Raises:
@@ -122,7 +130,7 @@ def _host(settings: "Settings", modules: list[str]) -> None:
     prepare_process()
     try:
         with reserve_stdout():
-            run_with_actions(run_host(settings, modules, _announce))
+            run_with_actions(run_host(settings, _announce))
     except (ActionsError, TelemetryUnavailable, TemporalUnavailable, ValueError) as error:
         raise CommandError(str(error)) from error
 

@@ -1,9 +1,7 @@
 """`stepwave serve`: run a server in the foreground until a signal stops it."""
 
 import asyncio
-import os
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,31 +10,19 @@ import typer
 from stepwave._files import WorkflowFileError
 from stepwave.cli.display.output import flush_output, print_line, print_message
 from stepwave.cli.exit_codes import CommandError
-from stepwave.cli.options import choice_metavar, choice_parser, parse_seconds
 from stepwave.cli.process.forks import close_sockets_on_fork
 from stepwave.cli.process.reloaded import ReloadedServer, take_variables
 from stepwave.cli.process.shutdown import end_before_finalization, run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.process.watched_files import WatchedFiles
-from stepwave.cli.server import (
-    JOURNAL_FORMS,
-    JOURNAL_HELP,
-    ChunksOption,
-    LogLevel,
-    TemporalAddressOption,
-    TemporalNamespaceOption,
-    TemporalTaskQueueOption,
-    TemporalWaitOption,
-    choose_journal,
-    make_settings,
-    refuse_settings_of_other_engine,
-    require_server_extra,
-    require_temporal_extra,
-    start_logging,
-)
+from stepwave.cli.server import ConfigOption, require_server_extra, start_logging
+from stepwave.cli.settings import find_serve_settings, log_loaded, require_valid
+
+from .serve_options import with_serve_options
 
 if TYPE_CHECKING:
     from stepwave_server.config import Settings
+    from stepwave_server.config_loading import LoadedSettings
 
 __all__ = ["serve"]
 
@@ -44,141 +30,35 @@ _RELOAD_DRAIN = 1.0  # seconds for runs to end before a restart; the restarted s
 _STOP_TIMEOUT = 5.0  # seconds after the drain for a server to stop before a restart
 
 
-class EngineName(StrEnum):
-    """The engine that runs workflows."""
-
-    LOCAL = "local"
-    TEMPORAL = "temporal"
-
-
-class Synchronous(StrEnum):
-    """The durability of commits. `full` survives a power cut, `normal` a crash of the process."""
-
-    FULL = "full"
-    NORMAL = "normal"
-
-
-class RecoverMode(StrEnum):
-    """The treatment of unfinished runs of an earlier server."""
-
-    RESUME = "resume"
-    PAUSE = "pause"
-    FAIL = "fail"
-
-
+@with_serve_options
 def serve(
-    listen: Annotated[
-        str | None,
-        typer.Option(metavar="HOST:PORT", help="The address to listen at, or unix:PATH. Default: 127.0.0.1:50051."),
-    ] = None,
-    actions: Annotated[
-        list[str] | None, typer.Option(metavar="MODULE", help="A module with actions. Repeatable.", show_default=False)
-    ] = None,
-    workflows: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="A folder of workflow files, which can be run by name.")
-    ] = None,
-    limits: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A file with limits for actions: concurrency and rates, also by key."),
-    ] = None,
-    journal: Annotated[
-        str | None, typer.Option(metavar=JOURNAL_FORMS, help=f"Where runs are stored. {JOURNAL_HELP}")
-    ] = None,
-    synchronous: Annotated[
-        Synchronous | None,
-        typer.Option(
-            help="What a commit survives: a power cut (full) or a crash of the process (normal). Default: full."
-        ),
-    ] = None,
-    recover: Annotated[
-        RecoverMode | None,
-        typer.Option(help="What to do with unfinished runs of an earlier server. Default: resume."),
-    ] = None,
-    engine: Annotated[
-        EngineName | None,
-        typer.Option(
-            parser=choice_parser(EngineName),
-            metavar=choice_metavar(EngineName),
-            help="What runs workflows: this process, or a Temporal cluster. Default: local.",
-        ),
-    ] = None,
-    temporal_address: TemporalAddressOption = None,
-    temporal_namespace: TemporalNamespaceOption = None,
-    temporal_task_queue: TemporalTaskQueueOption = None,
-    temporal_wait: TemporalWaitOption = None,
-    chunks: ChunksOption = None,
-    slots: Annotated[
-        int | None,
-        typer.Option(help="With Temporal, the largest number of attempts of one action at once, here. Default: 1000."),
-    ] = None,
-    drain_timeout: Annotated[
-        str | None,
-        typer.Option(
-            metavar="DURATION",
-            help="How long runs may continue after the server is stopped. Default: 30s; with --reload 1s.",
-        ),
-    ] = None,
-    step_timeout: Annotated[
-        str | None,
-        typer.Option(metavar="DURATION", help="The longest time of an attempt. Default: 10m."),
-    ] = None,
-    idle_timeout: Annotated[
-        str | None,
-        typer.Option(metavar="DURATION", help="The longest that an open run waits for steps. Default: 10m."),
-    ] = None,
-    max_attempts: Annotated[
-        int | None, typer.Option(help="The largest number of attempts in flight. Default: 1000.")
-    ] = None,
-    max_runs: Annotated[int | None, typer.Option(help="The largest number of unfinished runs. Default: 10000.")] = None,
-    max_steps: Annotated[
-        int | None, typer.Option(help="The largest number of steps in a workflow. Default: 200000.")
-    ] = None,
-    keep_runs: Annotated[
-        int | None, typer.Option(help="The number of ended runs to keep. Default: 10000; in memory 1000.")
-    ] = None,
-    keep_age: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="How long to keep an ended run. Default: 30d; in memory 1d.")
-    ] = None,
-    keep_bytes: Annotated[
-        int | None,
-        typer.Option(help="The size of ended runs to keep, in bytes of events. Default: 10 GiB; in memory 1 GiB."),
-    ] = None,
-    no_tracebacks: Annotated[
-        bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures and logs.")
-    ] = False,
-    insecure: Annotated[
-        bool, typer.Option("--insecure", help="Allow unencrypted connections from other machines.")
-    ] = False,
+    options: Mapping[str, object],
+    config: ConfigOption = None,
     reload: Annotated[
         bool,
         typer.Option(
             "--reload",
             help="For development: restart when a module with actions or its package, another imported module under "
-            "the working directory, a workflow file or the limits file changes. Needs a journal on disk.",
+            "the working directory, a workflow file, the limits file or the --config file changes. Needs a journal on "
+            "disk.",
         ),
     ] = False,
     check: Annotated[
         bool,
         typer.Option(
             "--check",
-            help="Only check the modules with actions, the limits file and the workflow files. Print what was found, "
-            "or all problems, and exit. No server starts, and no journal is opened.",
+            help="Only check the settings, the modules with actions, the limits file, the workflow files and the "
+            "places of the address and the journal. Print what was found, or all problems, and exit. No server starts, "
+            "nothing is written, and no connection is made.",
         ),
     ] = False,
-    log_level: Annotated[
-        LogLevel,
-        typer.Option(
-            parser=choice_parser(LogLevel),
-            metavar=choice_metavar(LogLevel),
-            help="The lowest level of log messages to show. Below it, stepwave logs has only the messages of "
-            "`context.logger`, from info on.",
-        ),
-    ] = LogLevel.INFO,
 ) -> None:
     """Run a server until Ctrl-C or SIGTERM. Then it accepts no new runs, and lets the unfinished runs end.
 
     The address is the first line of standard output. Once it is printed, calls succeed, and unfinished runs of an
-    earlier server continue. Every setting also has an environment variable: STEPWAVE_MAX_RUNS=50, for example.
+    earlier server continue. Every setting also has an environment variable: STEPWAVE_MAX_RUNS=50, for example. A
+    TOML file (--config) can set all of them: `max_runs = 50`. The same file suits `stepwave host`. Options win over the
+    environment, and that over the file. `stepwave config` shows what holds, and from where.
 
     With --reload, a restart keeps the address. It interrupts steps that do not end in time (--drain-timeout), and the
     new server runs them again. If a module cannot be imported, even at the first start, the error is shown, and the
@@ -188,51 +68,35 @@ def serve(
     stepwave serve --actions tools
     stepwave serve --actions tools --reload
     stepwave serve --listen 127.0.0.1:0 --actions tools --workflows flows/
-    stepwave serve --check --actions tools --workflows flows/
+    stepwave serve --config stepwave.toml
+    stepwave serve --check --config stepwave.toml
     stepwave serve --journal memory
     stepwave serve --engine temporal --temporal-address 127.0.0.1:7233
     ```
     """
     require_server_extra()
     reloader, address = take_variables()
-    options = {
-        "listen": address or listen,
-        "workflows": workflows,
-        "limits": limits,
-        "journal": journal,
-        "synchronous": synchronous,
-        "recover": recover,
-        "engine": engine,
-        "temporal_address": temporal_address,
-        "temporal_namespace": temporal_namespace,
-        "temporal_task_queue": temporal_task_queue,
-        "temporal_wait": parse_seconds("--temporal-wait", temporal_wait),
-        "chunks": chunks,
-        "slots": slots,
-        "drain_timeout": _choose_drain(parse_seconds("--drain-timeout", drain_timeout), reload=reload),
-        "step_timeout": parse_seconds("--step-timeout", step_timeout),
-        "idle_timeout": parse_seconds("--idle-timeout", idle_timeout),
-        "max_attempts": max_attempts,
-        "max_runs": max_runs,
-        "max_steps": max_steps,
-        "keep_runs": keep_runs,
-        "keep_age": parse_seconds("--keep-age", keep_age),
-        "keep_bytes": keep_bytes,
-        "tracebacks": False if no_tracebacks else None,
-        "insecure": insecure or None,
-    }
-    settings = _make_settings(options, journal)
+    if address:
+        options = {**options, "listen": address}
+    loaded, problems = find_serve_settings(options, config, defaults={"drain_timeout": _RELOAD_DRAIN} if reload else {})
     if check:
-        _check(settings, actions or [], reload=reload)
+        _check(loaded, problems, reload=reload)
         return
+    loaded = require_valid(loaded, problems)
     if reload and reloader is None:
-        raise typer.Exit(_serve_with_reload(settings, actions or []))
-    start_logging(log_level)
-    _serve(settings, actions or [], reloader)
+        raise typer.Exit(_serve_with_reload(loaded.settings, config))
+    start_logging(loaded.settings.log_level)
+    log_loaded(loaded)
+    _serve(loaded.settings, reloader)
 
 
-def _check(settings: "Settings", actions: list[str], *, reload: bool) -> None:
+def _check(loaded: "LoadedSettings | None", problems: list[str], *, reload: bool) -> None:
     """Check what a server would serve, and print what was found.
+
+    Args:
+        loaded: The settings that are valid; `None`: they are invalid together, and nothing else can be checked.
+        problems: The problems of the settings.
+        reload: Whether a server is to be restarted.
 
     Raises:
         CommandError: There are problems, or a server that is to be restarted was asked for.
@@ -242,38 +106,23 @@ def _check(settings: "Settings", actions: list[str], *, reload: bool) -> None:
 
     if reload:
         raise CommandError("--check starts no server: leave out --reload")
+    if loaded is None:
+        raise CommandError("\n".join(problems))
+    for warning in loaded.warnings:
+        print_message(f"warning: {warning}")
     try:
         with reserve_stdout():  # modules with actions may print
-            checked = run_with_actions(check_server(settings, actions))
+            checked = run_with_actions(check_server(loaded.settings))
     except CheckFailed as error:
-        raise CommandError(str(error)) from error
+        raise CommandError("\n".join([*problems, str(error)])) from error
+    require_valid(loaded, problems)
     for warning in checked.warnings:
         print_message(f"warning: {warning}")
-    print_line(checked.summary)
+    file = f"{loaded.file.path}, " if loaded.file is not None else ""
+    print_line(f"ok: {file}{checked.summary}")
 
 
-def _make_settings(options: Mapping[str, object], journal: str | None) -> "Settings":
-    """Make settings for the engine that they name.
-
-    Raises:
-        CommandError: A setting is invalid, or has no meaning with the engine, or the engine needs another package.
-    """
-    settings = make_settings(options)
-    refuse_settings_of_other_engine(settings, options)
-    if settings.engine == "temporal":
-        require_temporal_extra()
-        return settings
-    return make_settings({**options, "journal": choose_journal(journal)})
-
-
-def _choose_drain(seconds: float | None, *, reload: bool) -> float | None:
-    """Return the drain of the option, else `None` for that of the environment, or a short one with `--reload`."""
-    if seconds is None and reload and not os.environ.get("STEPWAVE_DRAIN_TIMEOUT"):
-        return _RELOAD_DRAIN
-    return seconds
-
-
-def _serve_with_reload(settings: "Settings", actions: list[str]) -> int:
+def _serve_with_reload(settings: "Settings", config: Path | None) -> int:
     """Run the server in a process of its own, restart it after changes, and return its exit code.
 
     Raises:
@@ -283,9 +132,10 @@ def _serve_with_reload(settings: "Settings", actions: list[str]) -> int:
 
     if settings.engine == "local" and settings.journal_path() is None:
         raise CommandError("--reload needs a journal on disk: a restart would lose the runs of a journal in memory")
-    _check_names(settings, actions)
+    _check_names(settings)
+    named = [file for file in (settings.limits, config) if file is not None]
     reloader = Reloader(
-        WatchedFiles(Path.cwd(), modules=actions, workflows=settings.workflows, limits=settings.limits),
+        WatchedFiles(Path.cwd(), modules=settings.actions, workflows=settings.workflows, named=named),
         stop_timeout=settings.drain_timeout + _STOP_TIMEOUT,
         announce=_announce,
         report=print_message,
@@ -293,7 +143,7 @@ def _serve_with_reload(settings: "Settings", actions: list[str]) -> int:
     return asyncio.run(reloader.run())
 
 
-def _check_names(settings: "Settings", actions: list[str]) -> None:
+def _check_names(settings: "Settings") -> None:
     """Check what no change of a Python file fixes.
 
     Raises:
@@ -303,7 +153,7 @@ def _check_names(settings: "Settings", actions: list[str]) -> None:
     from stepwave_server.rpc.workflows import check_folder
 
     try:
-        for name in actions:
+        for name in settings.actions:
             check_module_name(name)
         if settings.workflows is not None:
             check_folder(settings.workflows)
@@ -311,12 +161,11 @@ def _check_names(settings: "Settings", actions: list[str]) -> None:
         raise CommandError(str(error)) from error
 
 
-def _serve(settings: "Settings", actions: list[str], reloader: int | None) -> None:
+def _serve(settings: "Settings", reloader: int | None) -> None:
     """Run the server in this process.
 
     Args:
         settings: The settings.
-        actions: The names of the modules with actions.
         reloader: The process id of the reloader that has started this process, if one has.
     """
     from stepwave_server.actions import ActionsError
@@ -339,7 +188,7 @@ def _serve(settings: "Settings", actions: list[str], reloader: int | None) -> No
         with reserve_stdout():  # only the address goes to standard output
             if reloaded is not None:
                 reloaded.start()
-            run_with_actions(run_server(settings, actions, announce, ignore_interrupts=reloaded is not None))
+            run_with_actions(run_server(settings, announce, ignore_interrupts=reloaded is not None))
     except unavailable as error:
         if reloaded is not None:
             reloaded.fail()

@@ -24,14 +24,14 @@ _Stamp: TypeAlias = tuple[int, int] | None  # time and size; `None`: there is no
 class WatchedFiles:
     """The files whose changes restart a server.
 
-    They are the modules with actions or all files of their packages, the workflow files, the limits file, and the
+    They are the modules with actions or all files of their packages, the workflow files, other named files, and the
     modules that the server reports as imported.
 
     Args:
         folder: The working directory of the server.
         modules: The names of the modules with actions.
         workflows: The folder of workflow files, if there is one.
-        limits: The limits file, if there is one.
+        named: Other files, such as the limits file.
         sleep: Sleeps for some seconds between two looks at the files.
     """
 
@@ -41,14 +41,14 @@ class WatchedFiles:
         *,
         modules: Iterable[str] = (),
         workflows: Path | None = None,
-        limits: Path | None = None,
+        named: Iterable[Path] = (),
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._folder = folder
         self._sleep = sleep
         self._modules = tuple(modules)
         self._workflows = workflows and folder / workflows
-        self._limits = limits and folder / limits
+        self._others = {folder / file for file in named}
         self._named: set[Path] = set()
         self._imported: set[Path] = set()
         self._known: dict[Path, _Stamp] = {}
@@ -94,9 +94,7 @@ class WatchedFiles:
         if self._workflows is not None:
             with suppress(OSError):
                 files.update(file for file in self._workflows.iterdir() if file.suffix in {".yaml", ".yml", ".json"})
-        if self._limits is not None:
-            files.add(self._limits)
-        return files
+        return files | self._others
 
 
 def is_project_file(file: Path, folder: Path) -> bool:

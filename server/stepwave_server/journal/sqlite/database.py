@@ -20,7 +20,7 @@ from typing import Literal, TypeAlias
 
 from stepwave_server.journal.sqlite.storage_errors import JournalIsFolder, JournalTooNew, NotAJournal, explain
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "Synchronous", "connect", "create", "migrate", "open_reader"]
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "Synchronous", "check_place", "connect", "create", "migrate", "open_reader"]
 
 APPLICATION_ID = 0x53_74_65_70
 """The application id in the file's header, `Step` in ASCII, which marks a journal of Stepwave."""
@@ -98,11 +98,7 @@ def create(path: Path) -> None:
         JournalError: The file cannot be created.
     """
     try:
-        if path.is_dir():
-            raise JournalIsFolder(path)
-        nearest = next(folder for folder in path.parents if folder.exists())
-        if not nearest.is_dir():
-            raise NotADirectoryError(0, f"Not a directory: {nearest} is a file")
+        _nearest_folder(path)
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if path.exists():
             return
@@ -114,6 +110,37 @@ def create(path: Path) -> None:
             os.close(folder)
     except OSError as error:
         raise explain(path, error) from error
+
+
+def check_place(path: Path) -> None:
+    """Check that a journal can be in a file, as far as that can be seen without a change on disk.
+
+    Raises:
+        JournalError: The file or its folder cannot be written.
+    """
+    path = path.expanduser().resolve()
+    try:
+        folder = _nearest_folder(path)
+        for place, access in ((folder, os.W_OK | os.X_OK), (path, os.R_OK | os.W_OK)):
+            if place.exists() and not os.access(place, access):
+                raise PermissionError(0, f"Permission denied: {place}")
+    except OSError as error:
+        raise explain(path, error) from error
+
+
+def _nearest_folder(path: Path) -> Path:
+    """Return the nearest folder of a journal that exists.
+
+    Raises:
+        JournalIsFolder: The journal's path is a folder.
+        OSError: There is a file in place of a folder.
+    """
+    if path.is_dir():
+        raise JournalIsFolder(path)
+    nearest = next(folder for folder in path.parents if folder.exists())
+    if not nearest.is_dir():
+        raise NotADirectoryError(0, f"Not a directory: {nearest} is a file")
+    return nearest
 
 
 def connect(path: Path, synchronous: Synchronous) -> sqlite3.Connection:

@@ -38,7 +38,7 @@ class Project:
             self.folder,
             modules=modules,
             workflows=Path(workflows) if workflows else None,
-            limits=Path(limits) if limits else None,
+            named=[Path(limits)] if limits else [],
             sleep=self._sleep,
         )
         files.begin()
