@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Self
 from opentelemetry import trace
 
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
+from stepwave_server.access.audit import AuditLog
+from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.actions import Registry
 from stepwave_server.actions.logs import capture_logs
 from stepwave_server.config import Settings
@@ -24,10 +26,12 @@ from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
 from stepwave_server.limits_file import load_limits, unmatched_limits
 from stepwave_server.rpc.attachments import Attachments
 from stepwave_server.rpc.handlers import Bounds
+from stepwave_server.rpc.permissions import Permissions
 from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.server import GrpcServer
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.shared_attachments import SharedAttachments
+from stepwave_server.rpc.tls import TlsFiles
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Telemetry, telemetry_of_process
@@ -66,6 +70,7 @@ class Server:
 
     Raises:
         ActionsError: An action cannot be loaded.
+        AccessError: The access file is malformed, or the audit log cannot be opened.
         LimitsError: The limits file is malformed.
         ValueError: The folder of workflows does not exist.
         ListenError: The address is malformed or not allowed.
@@ -86,6 +91,8 @@ class Server:
         self._host: Host | None = None
         self._attachments: Attachments | SharedAttachments
         self._health_updates: set[asyncio.Task[None]] = set()
+        self._authenticator = Authenticator(self.settings.access) if self.settings.access else None
+        self._audit = AuditLog(self.settings.audit_log)
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
         self.registry = Registry(
             importable([*self.settings.actions, *actions]), entry_points=self.settings.entry_points
@@ -109,6 +116,7 @@ class Server:
         Raises:
             JournalError: The journal cannot be opened.
             ListenError: The address cannot be bound.
+            TlsError: The files for TLS cannot be used.
             WorkflowsError: Named workflows cannot run here. All problems of all files are listed.
         """
         options = replace(self.settings.engine_options(), limits=self._limits)
@@ -128,6 +136,8 @@ class Server:
             raise
         self.engine.listen(self._on_journal_trouble)
         self._lag.start()
+        if self._authenticator is not None:
+            self._authenticator.start()
 
     async def _open_engine(self, options: EngineOptions) -> Engine:
         """Return the engine that the settings name."""
@@ -176,7 +186,14 @@ class Server:
         bounds = Bounds(
             calls=settings.max_calls, streams=settings.max_streams, message_bytes=settings.max_message_bytes
         )
-        self._grpc = GrpcServer(orchestrator, settings.listen, bounds, insecure=settings.insecure)
+        self._grpc = GrpcServer(
+            orchestrator,
+            settings.listen,
+            bounds,
+            permissions=Permissions(self._authenticator, self._audit),
+            tls=tls_files(settings),
+            insecure=settings.insecure,
+        )
         self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning)
         return preparer
 
@@ -256,12 +273,15 @@ class Server:
 
     async def _stop_serving(self) -> None:
         self._lag.stop()
+        if self._authenticator is not None:
+            await self._authenticator.close()
         try:
             if self._host is not None:  # first, as attempts under way need the engine: it may be the only one
                 await self._host.stop()
             await self.engine.close()
         finally:
             await self._grpc.stop(STREAM_GRACE)
+            self._audit.close()
             await self._close_storage()
         if self._telemetry is not None:
             await asyncio.to_thread(self._telemetry.shutdown)
@@ -307,6 +327,13 @@ class Server:
 def count_text(count: int, name: str) -> str:
     """Return a number with the name of what is counted: `1 action`, `3 actions`."""
     return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
+
+
+def tls_files(settings: Settings) -> TlsFiles | None:
+    """Return the files for TLS that the settings name; `None`: plain text."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return TlsFiles(certificate=settings.tls_cert, key=settings.tls_key, client_authority=settings.tls_client_ca)
 
 
 def open_journal(settings: Settings) -> Journal:

@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from stepwave_server.access.access_file import load_access
 from stepwave_server.actions import ActionsError, Registry
-from stepwave_server.app import TEMPORAL, count_text, importable
+from stepwave_server.app import TEMPORAL, count_text, importable, tls_files
 from stepwave_server.config import Settings
 from stepwave_server.engine.local import LocalEngine
 from stepwave_server.journal import JournalError, MemoryJournal, check_place
@@ -69,6 +71,9 @@ def _check_places(settings: Settings, problems: list[str]) -> list[str]:
     """Check the addresses and the journal, add their problems to the others, and return what was checked."""
     _try(problems, lambda: _check_listen(settings))
     places = [f"address {settings.listen}"]
+    if settings.access is not None:
+        _try(problems, partial(load_access, settings.access))
+        places.append(f"access {settings.access}")
     if settings.engine == TEMPORAL:
         _try(problems, lambda: _check_temporal(settings.temporal_address))
         if settings.chunks:
@@ -82,7 +87,9 @@ def _check_places(settings: Settings, problems: list[str]) -> list[str]:
 
 
 def _check_listen(settings: Settings) -> None:
-    check_address(settings.listen, insecure=settings.insecure)
+    check_address(settings.listen, encrypted=settings.tls_cert is not None, insecure=settings.insecure)
+    if (files := tls_files(settings)) is not None:
+        files.load()
     folder = Path(settings.listen.removeprefix("unix:")).parent
     if settings.listen.startswith("unix:") and not folder.is_dir():
         raise ListenError(f"cannot listen at {settings.listen}: there is no folder {folder}")

@@ -1,10 +1,10 @@
 """The server's settings, from arguments and the environment (`STEPWAVE_…`). `config_loading` adds a file."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from stepwave_server.config_values import Bytes, Names, Seconds, mask_passwords
@@ -40,6 +40,17 @@ class Settings(BaseSettings):
 
     listen: str = Field(default="127.0.0.1:50051", description="HOST:PORT (port 0 picks one) or unix:PATH.")
     insecure: bool = Field(default=False, description="Serve plain text beyond loopback.")
+    tls_cert: Path | None = Field(default=None, description="The certificate and its chain, in PEM; with TLS.")
+    tls_key: Path | None = Field(default=None, description="The certificate's private key, in PEM.")
+    tls_client_ca: Path | None = Field(
+        default=None,
+        description="The authority that signs clients' certificates, in PEM. Each needs one then.",
+    )
+    access: Path | None = Field(default=None, description="A file of namespaces, and of callers and their roles.")
+    audit_log: Path | None = Field(
+        default=None,
+        description="A file that gets a line for each call that changes something or is refused.",
+    )
     engine: Literal["local", "temporal"] = Field(
         default="local", description="What drives runs: this process (local), or a Temporal cluster (temporal)."
     )
@@ -135,6 +146,14 @@ class Settings(BaseSettings):
             return chunks
         shown = mask_passwords(chunks)
         raise ValueError(f"unknown place for chunks {shown!r}: want redis://HOST:PORT, rediss://… or unix://PATH")
+
+    @model_validator(mode="after")
+    def _has_whole_certificate(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("tls_cert and tls_key belong together: set both")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise ValueError("tls_client_ca needs tls_cert and tls_key: plain text has no client certificates")
+        return self
 
     def journal_path(self) -> Path | None:
         """Return the journal's file; `None`: the journal is in memory."""

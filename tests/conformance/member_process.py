@@ -10,12 +10,12 @@ from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
-from conformance.waiting import until
 from integration.durable.crash_server import ACTIONS
 from integration.durable.server_process import PATHS, TESTS, SideEffects, free_address
 from integration.server.raw_client import GUARD
 from stepwave import AsyncClient, StepwaveError
 from stepwave._actions.action import name_of
+from waiting import until
 
 __all__ = ["MemberProcess", "ProcessCluster"]
 

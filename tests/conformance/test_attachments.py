@@ -14,7 +14,6 @@ from temporalio.client import Client
 
 from conformance.member_process import ProcessCluster
 from conformance.raw_servers import RawServers
-from conformance.waiting import until
 from integration.server.build import end_of, flow, payload, state_of, step
 from integration.server.raw_client import RawClient
 from stepwave.v1 import orchestrator_pb2 as pb
@@ -23,6 +22,7 @@ from stepwave_server.engine.base import Submission
 from stepwave_server.engine.temporal.presence import RELEASE, STOPPED, PresenceWorkflow
 from stepwave_server.engine.temporal.starter import Starter
 from temporal_server import TemporalServer
+from waiting import until
 
 WAITS = flow(step("first", "core.wait"), step("second", "core.wait", after=["first"]))
 LONG = 60.0

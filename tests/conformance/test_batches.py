@@ -11,7 +11,6 @@ from temporalio.client import Client, WorkflowHandle
 
 from conformance.clusters import settings_for
 from conformance.decisions import Decisions, check_history, history_of
-from conformance.waiting import until
 from integration.server.build import fallback_to, flow, kinds_of, retry, step
 from integration.server.controlled_actions import ControlledActions
 from integration.server.raw_client import RawClient
@@ -27,6 +26,7 @@ from stepwave_server.engine.temporal.codec import SIGNAL, to_signal
 from stepwave_server.engine.temporal.driver_messages import Request
 from stepwave_server.engine.temporal.engine import TemporalEngine
 from temporal_server import TemporalServer
+from waiting import until
 
 COMPLETED = EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
 FAILED = EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED

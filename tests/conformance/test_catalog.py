@@ -14,13 +14,13 @@ from temporalio.worker import Worker
 
 import stepwave_server.engine.temporal.catalog_workflow as catalog_workflow
 from conformance.clusters import settings_for
-from conformance.waiting import accepts, until
 from stepwave import AsyncClient, Context, InvalidWorkflow, StepwaveError, Workflow, action
 from stepwave._actions.action import name_of
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from stepwave_server.engine.temporal.catalog_workflow import catalog_id
 from temporal_server import TemporalServer
+from waiting import accepts, until
 
 
 @action("sum.ints")

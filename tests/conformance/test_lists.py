@@ -14,11 +14,11 @@ from temporalio.client import Client
 import stepwave_server.engine.temporal.run_list as run_list_module
 import stepwave_server.temporal as temporal_module
 from conformance.clusters import settings_for
-from conformance.waiting import until
 from stepwave import AsyncClient, NotFound, Run, State, Workflow, action
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from temporal_server import TemporalServer
+from waiting import until
 
 LISTED = ["run_id", "workflow_name", "state", "labels", "counts", "last_sequence"]
 

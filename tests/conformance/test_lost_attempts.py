@@ -9,10 +9,10 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from conformance.clusters import settings_for
-from conformance.waiting import accepts, until
 from stepwave import AsyncClient, FailureCause, FailureReason, StepRetrying, Workflow
 from stepwave_server.app import Server
 from temporal_server import TemporalServer
+from waiting import accepts, until
 
 
 @activity.defn(name="silent")

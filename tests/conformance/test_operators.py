@@ -12,10 +12,10 @@ from temporalio.api.workflowservice.v1 import DeleteWorkflowExecutionRequest
 from temporalio.client import Client
 
 from conformance.raw_servers import RawServers
-from conformance.waiting import until
 from integration.server.build import check_sequences, end_of, flow, reason_of, state_of, step
 from integration.server.raw_client import RawClient, Refusal, Stream, refusal
 from temporal_server import TemporalServer
+from waiting import until
 
 WAITS = flow(step("first", "core.wait"), step("second", "core.wait", after=["first"]))
 

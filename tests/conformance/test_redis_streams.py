@@ -9,7 +9,6 @@ import pytest
 from redis.asyncio import Redis
 
 from conformance.replicas import SECONDS
-from conformance.waiting import until
 from redis_server import RedisServer
 from stepwave_server.core.info import RunKey
 from stepwave_server.engine.errors import JournalUnavailable
@@ -25,6 +24,7 @@ from stepwave_server.engine.temporal.redis.reader import FIRST, RedisReader
 from stepwave_server.engine.temporal.redis.sink import MAX_WAITING_BYTES, RedisSink
 from stepwave_server.engine.temporal.transients import Chunk, LogMessage, RunStreams, Source
 from stepwave_server.wire.events.encode import LogEntry, LogLevel
+from waiting import until
 
 
 def new_run() -> RunStreams:

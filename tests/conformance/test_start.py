@@ -13,10 +13,10 @@ from temporalio.client import Client
 from temporalio.service import RPCError
 
 from conformance.clusters import settings_for
-from conformance.waiting import until
 from stepwave_server.app import Server
 from stepwave_server.temporal import TemporalNotReady, check_ready
 from temporal_server import TemporalServer, program
+from waiting import until
 
 
 async def test_a_namespace_that_does_not_exist_is_named_with_the_command_that_adds_it(

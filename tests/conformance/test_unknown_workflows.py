@@ -8,7 +8,6 @@ from temporalio.client import Client, WorkflowExecutionStatus
 
 import stepwave_server.engine.temporal.workflow as workflow_module
 from conformance.clusters import settings_for
-from conformance.waiting import until
 from stepwave import AlreadyExists, AsyncClient, NotFound, ServerError, Workflow
 from stepwave.v1 import workflow_pb2
 from stepwave_server.app import Server
@@ -20,6 +19,7 @@ from stepwave_server.engine.temporal.codec import WORKFLOW_TYPE, StartInput, enc
 from stepwave_server.engine.temporal.visibility import attributes_of
 from stepwave_server.journal import Header
 from temporal_server import TemporalServer
+from waiting import until
 
 
 @pytest.fixture

@@ -20,7 +20,6 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 
 from conformance.decisions import derived, history_of
-from conformance.waiting import until
 from integration.server.build import bind, fallback_to, flow, items, items_of, retry, step
 from integration.server.controlled_actions import ControlledActions
 from integration.server.raw_client import RawClient
@@ -29,6 +28,7 @@ from stepwave.v1 import workflow_pb2
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from temporal_server import TemporalServer
+from waiting import until
 
 __all__ = ["make"]
 

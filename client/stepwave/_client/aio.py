@@ -2,12 +2,12 @@
 
 from collections.abc import Iterable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from stepwave._transport.aio import AsyncTransport, LoopAffinity
 from stepwave._transport.link import connect
+from stepwave._transport.security import Connection, PathLike, resolve_connection
 from stepwave._values.time import Seconds
 
 from .session import Session
@@ -36,11 +36,20 @@ class AsyncClient(Session):
         reconnect_window: How long to retry a lost stream, and how long a run continues without one; at most an hour.
             It begins anew when the server restarts. Zero is an exception after an orderly stop of the server: the run
             then continues, whether its caller returns or not.
-        namespace: The namespace of all calls; empty: the server's default.
+        namespace: The namespace of all calls; empty: `$STEPWAVE_NAMESPACE`, else the server's default.
+        token: A bearer token; `None`: `$STEPWAVE_TOKEN`. It never goes over plain text to another machine.
+        tls: Whether the connection is encrypted; `None`: `$STEPWAVE_TLS`, else whether there is a `tls_ca` or a
+            `client_cert`.
+        tls_ca: A file with the authorities to trust, in PEM; `None`: `$STEPWAVE_TLS_CA`, else those of the system.
+        client_cert: A file with the client's certificate, in PEM; `None`: `$STEPWAVE_CLIENT_CERT`.
+        client_key: A file with its private key; `None`: `$STEPWAVE_CLIENT_KEY`.
+        profile: The profile in `~/.config/stepwave/profiles.toml` with what the arguments and the environment leave
+            open; `None`: `$STEPWAVE_PROFILE`.
         insecure: Whether plain text may leave this machine.
 
     Raises:
-        ValueError: The address is malformed, or is another machine's and `insecure` is false.
+        ValueError: The address, a file or the profile is malformed or missing, or plain text would leave this machine
+            with a token, or with `insecure` false.
     """
 
     def __init__(
@@ -51,17 +60,42 @@ class AsyncClient(Session):
         connect_timeout: Seconds = 3,
         reconnect_window: Seconds = 30,
         namespace: str = "",
+        token: str | None = None,
+        tls: bool | None = None,
+        tls_ca: PathLike | None = None,
+        client_cert: PathLike | None = None,
+        client_key: PathLike | None = None,
+        profile: str | None = None,
         insecure: bool = False,
+    ) -> None:
+        connection = resolve_connection(
+            address,
+            namespace=namespace,
+            token=token,
+            tls=tls,
+            tls_ca=tls_ca,
+            client_cert=client_cert,
+            client_key=client_key,
+            profile=profile,
+            insecure=insecure,
+        )
+        self._connect(connection, timeout=timeout, connect_timeout=connect_timeout, reconnect_window=reconnect_window)
+
+    def _connect(
+        self,
+        connection: Connection,
+        *,
+        timeout: Seconds = 30,
+        connect_timeout: Seconds = 3,
+        reconnect_window: Seconds = 30,
     ) -> None:
         affinity = LoopAffinity()
         link = connect(
-            partial(AsyncTransport, affinity=affinity),
-            address,
+            AsyncTransport(connection.address, affinity, security=connection.security),
             timeout=timeout,
             connect_timeout=connect_timeout,
             reconnect_window=reconnect_window,
-            namespace=namespace,
-            insecure=insecure,
+            namespace=connection.namespace,
         )
         super().__init__(link, affinity)
 
@@ -106,5 +140,5 @@ class _ClientInProcess(AsyncClient):
     """A client of a server in this process."""
 
     def __init__(self, server: "LocalServer") -> None:
-        super().__init__(server.address)
+        self._connect(Connection(address=server.address))  # the environment is about other servers
         self._register = server.register

@@ -20,6 +20,7 @@ from stepwave._reports.export import RunExport
 from stepwave._transport.aio import AsyncTransport, LoopAffinity
 from stepwave._transport.blocking import SyncTransport, drive, drive_each
 from stepwave._transport.link import Link, connect
+from stepwave._transport.security import Connection, PathLike, resolve_connection
 from stepwave._values.payload import JSON, Blob, Output
 from stepwave._values.time import Seconds
 
@@ -52,16 +53,42 @@ class Client:
         connect_timeout: Seconds = 3,
         reconnect_window: Seconds = 30,
         namespace: str = "",
+        token: str | None = None,
+        tls: bool | None = None,
+        tls_ca: PathLike | None = None,
+        client_cert: PathLike | None = None,
+        client_key: PathLike | None = None,
+        profile: str | None = None,
         insecure: bool = False,
     ) -> None:
-        link = connect(
-            SyncTransport,
+        connection = resolve_connection(
             address,
+            namespace=namespace,
+            token=token,
+            tls=tls,
+            tls_ca=tls_ca,
+            client_cert=client_cert,
+            client_key=client_key,
+            profile=profile,
+            insecure=insecure,
+        )
+        self._connect(connection, timeout=timeout, connect_timeout=connect_timeout, reconnect_window=reconnect_window)
+
+    def _connect(
+        self,
+        connection: Connection,
+        *,
+        timeout: Seconds = 30,
+        connect_timeout: Seconds = 3,
+        reconnect_window: Seconds = 30,
+    ) -> None:
+        self._security = connection.security
+        link = connect(
+            SyncTransport(connection.address, connection.security),
             timeout=timeout,
             connect_timeout=connect_timeout,
             reconnect_window=reconnect_window,
-            namespace=namespace,
-            insecure=insecure,
+            namespace=connection.namespace,
         )
         self._link = link
         self._session = Session(link)
@@ -149,7 +176,7 @@ class Client:
         print(plan.result.outputs)
         """
         affinity = LoopAffinity()
-        transport = AsyncTransport(self.address, affinity=affinity)
+        transport = AsyncTransport(self.address, affinity, security=self._security)
         session = Session(Link(transport, self._link.settings), affinity, self._register)
         run = session.compose(name, input, run_id=run_id, idle_timeout=idle_timeout, check=check, **options)
         return SyncOpenRun(run, self.watch, transport.close)
@@ -296,6 +323,6 @@ class ClientInProcess(Client):
     """A client of a server in this process."""
 
     def __init__(self, server: "LocalServer") -> None:
-        super().__init__(server.address)
+        self._connect(Connection(address=server.address))  # the environment is about other servers
         self._register = server.register
         self._session = Session(self._link, register=server.register)

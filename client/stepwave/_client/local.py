@@ -31,6 +31,7 @@ __all__ = ["LocalClient", "LocalServer", "local_sync_client", "needs_server_extr
 _MAX_TEMP_PATH = 70
 
 _JOIN_TIMEOUT = 1.0  # seconds to wait, after the server has stopped, for tasks that actions left behind
+_PROTECTION = ("tls_cert", "tls_key", "tls_client_ca", "access", "audit_log")
 _STOP_POLL = 0.1  # seconds between checks whether the server has stopped, while its loop registers actions
 
 
@@ -208,8 +209,8 @@ async def _server(actions: Iterable[object], settings: Mapping[str, object]) -> 
         from stepwave_server.config import Settings
     with tempfile.TemporaryDirectory(prefix="stepwave-", dir=_socket_root()) as folder:
         listen = f"unix:{folder}/s" if hasattr(socket, "AF_UNIX") else "127.0.0.1:0"
-        # A journal of its own: the one in the environment belongs to a shared server.
-        options = {"listen": listen, "journal": "memory", **settings}
+        # A journal of its own: the one in the environment belongs to a shared server, and so does what protects that.
+        options = {"listen": listen, "journal": "memory", **dict.fromkeys(_PROTECTION), **settings}
         async with Server(Settings.model_validate(options), actions=actions) as server:
 
             def register(targets: Iterable[object]) -> None:

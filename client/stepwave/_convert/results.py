@@ -117,6 +117,7 @@ def run_from_proto(message: run_pb2.Run, waiting: Iterable[orchestrator_pb2.Wait
         paused=message.paused,
         missing_actions=tuple(message.missing_actions),
         workflow_digest=message.workflow_digest,
+        created_by=message.created_by,
         waiting=tuple(map(_waiting, waiting)),
     )
 

@@ -246,6 +246,7 @@ class Run(Plain):
         missing_actions: Actions that its steps need and the server lacks; the first 20. The run continues when a server
             with these actions starts.
         workflow_digest: The digest of its workflow: SHA-256 in hexadecimal. Equal workflows have equal digests.
+        created_by: Who started it, such as `token:ci`; empty: the server asks nobody.
         waiting: Why ready steps have not started, the most frequent cause first. Only `get` returns it.
     """
 
@@ -265,6 +266,7 @@ class Run(Plain):
     paused: bool = False
     missing_actions: tuple[str, ...] = ()
     workflow_digest: str = ""
+    created_by: str = ""
     waiting: tuple[WaitingSteps, ...] = ()
 
 

@@ -14,6 +14,7 @@ from stepwave.v1 import orchestrator_pb2_grpc
 from .base import FINISH_WITHIN, MessageStream, Stream, Unary
 from .channel import channel_options, trace_metadata
 from .rpc_errors import from_rpc_error
+from .security import PLAIN, Security
 
 __all__ = ["AsyncTransport", "LoopAffinity"]
 
@@ -82,10 +83,12 @@ class AsyncTransport:
     Args:
         address: The server's address.
         affinity: The loop that the channel belongs to; `None`: that of the first call.
+        security: The protection of the channel.
     """
 
-    def __init__(self, address: str, affinity: LoopAffinity | None = None) -> None:
+    def __init__(self, address: str, affinity: LoopAffinity | None = None, *, security: Security = PLAIN) -> None:
         self.address = address
+        self.security = security
         self.affinity = affinity or LoopAffinity()
         self._channel: aio.Channel | None = None
         self._stub: orchestrator_pb2_grpc.OrchestratorServiceAsyncStub | None = None
@@ -164,9 +167,16 @@ class AsyncTransport:
         self.check_open()
         self.affinity.bind()
         if self._stub is None:
-            self._channel = aio.insecure_channel(self.address, options=channel_options(self.address))
+            self._channel = self._make_channel()
             self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
-        return getattr(self._stub, name)(request, timeout=within, metadata=trace_metadata())
+        metadata = (*trace_metadata(), *self.security.metadata())
+        return getattr(self._stub, name)(request, timeout=within, metadata=metadata)
+
+    def _make_channel(self) -> aio.Channel:
+        options = channel_options(self.address)
+        if self.security.tls:
+            return aio.secure_channel(self.address, self.security.credentials(), options=options)
+        return aio.insecure_channel(self.address, options=options)
 
 
 class _AsyncStream(Generic[Response]):

@@ -15,6 +15,7 @@ from stepwave.v1 import orchestrator_pb2_grpc
 from .base import FINISH_WITHIN, MessageStream, Stream, Unary
 from .channel import channel_options, trace_metadata
 from .rpc_errors import from_rpc_error
+from .security import PLAIN, Security
 
 __all__ = ["SyncTransport", "drive", "drive_each"]
 
@@ -55,10 +56,12 @@ class SyncTransport:
 
     Args:
         address: The server's address.
+        security: The protection of the channel.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, security: Security = PLAIN) -> None:
         self.address = address
+        self.security = security
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
         self._stub: orchestrator_pb2_grpc.OrchestratorServiceStub | None = None
@@ -116,15 +119,20 @@ class SyncTransport:
         with self._lock:
             self.check_open()
             if self._stub is None:
-                options = [*channel_options(self.address), _ON_THE_CALLERS_THREAD]
-                self._channel = grpc.insecure_channel(self.address, options=options)
+                self._channel = self._make_channel()
                 self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
             method = getattr(self._stub, name)
         try:
-            return method(request, timeout=within, metadata=trace_metadata())
+            return method(request, timeout=within, metadata=(*trace_metadata(), *self.security.metadata()))
         except ValueError:  # raised by gRPC when another thread has closed the channel
             self.check_open()
             raise
+
+    def _make_channel(self) -> grpc.Channel:
+        options = [*channel_options(self.address), _ON_THE_CALLERS_THREAD]
+        if self.security.tls:
+            return grpc.secure_channel(self.address, self.security.credentials(), options=options)
+        return grpc.insecure_channel(self.address, options=options)
 
 
 class _Call(Protocol[Response_co]):

@@ -8,7 +8,6 @@ import sys
 __all__ = [
     "DEFAULT_ADDRESS",
     "channel_options",
-    "check_plain_text",
     "is_local",
     "resolve_address",
     "trace_metadata",
@@ -35,18 +34,6 @@ def resolve_address(address: str | None) -> str:
     if not _is_socket(chosen) and not chosen.rpartition(":")[2].isdigit():
         raise ValueError(f"an address is HOST:PORT or unix:PATH, got {chosen!r}")
     return chosen
-
-
-def check_plain_text(address: str, *, insecure: bool) -> None:
-    """Check that plain text stays on this machine, unless `insecure` is true.
-
-    Raises:
-        ValueError: The address is another machine's, and `insecure` is false.
-    """
-    if not insecure and not is_local(address):
-        raise ValueError(
-            f"{address} is another machine, and the connection is not encrypted: pass insecure=True to allow it"
-        )
 
 
 def is_local(address: str) -> bool:

@@ -10,7 +10,6 @@ from stepwave._values.time import Seconds, to_seconds
 from stepwave.exceptions import DeadlineExceeded, ServerUnavailable
 
 from .base import Stream, Transport, Unary
-from .channel import check_plain_text, resolve_address
 
 __all__ = ["Backoff", "Link", "LinkSettings", "connect"]
 
@@ -185,26 +184,13 @@ class Link:
 
 
 def connect(
-    transport: Callable[[str], Transport],
-    address: str | None,
-    *,
-    timeout: Seconds,
-    connect_timeout: Seconds,
-    reconnect_window: Seconds,
-    namespace: str,
-    insecure: bool,
+    transport: Transport, *, timeout: Seconds, connect_timeout: Seconds, reconnect_window: Seconds, namespace: str
 ) -> Link:
-    """Return a link for the settings of a client. Nothing is sent yet.
-
-    Raises:
-        ValueError: The address is malformed, or is another machine's and `insecure` is false.
-    """
-    resolved = resolve_address(address)
-    check_plain_text(resolved, insecure=insecure)
+    """Return a link for the settings of a client. Nothing is sent yet."""
     settings = LinkSettings(
         namespace=namespace,
         timeout=to_seconds(timeout),
         connect_timeout=to_seconds(connect_timeout),
         reconnect_window=to_seconds(reconnect_window),
     )
-    return Link(transport(resolved), settings)
+    return Link(transport, settings)

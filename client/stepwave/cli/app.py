@@ -3,6 +3,7 @@
 import os
 import sys
 from importlib.metadata import version
+from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
@@ -26,6 +27,7 @@ from .commands.report import report
 from .commands.result import cancel, result
 from .commands.run import rerun, run
 from .commands.serve import serve
+from .commands.token import token
 from .commands.watch import watch
 from .commands.why import why
 from .display.output import flush_output, print_error, print_json, print_line
@@ -57,8 +59,42 @@ def _stepwave(
     _version: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="A profile in ~/.config/stepwave/profiles.toml: a server, and how to reach it."
+        ),
+    ] = None,
+    namespace: Annotated[str | None, typer.Option(metavar="NAME", help="The namespace of runs.")] = None,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt, and trust the authorities of the system.")] = False,
+    tls_ca: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Encrypt, and trust the authorities in this file.")
+    ] = None,
+    client_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The client's certificate, with --client-key.")
+    ] = None,
+    client_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's private key.")] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A file with a bearer token. Or set STEPWAVE_TOKEN.")
+    ] = None,
 ) -> None:
-    """Run workflows as fast as their dependencies allow, and see each step as it completes."""
+    """Run workflows as fast as their dependencies allow, and see each step as it completes.
+
+    The options here, before the command, say how commands reach a server. Each has an environment variable as well:
+    STEPWAVE_TLS_CA, for example.
+    """
+    options = {
+        "PROFILE": profile,
+        "NAMESPACE": namespace,
+        "TLS": "1" if tls else None,
+        "TLS_CA": tls_ca,
+        "CLIENT_CERT": client_cert,
+        "CLIENT_KEY": client_key,
+        "TOKEN_FILE": token_file,
+    }
+    os.environ.update({f"STEPWAVE_{name}": str(value) for name, value in options.items() if value is not None})
+    if token_file is not None:
+        os.environ.pop("STEPWAVE_TOKEN", None)
 
 
 for _command in (
@@ -84,6 +120,7 @@ for _command in (
     backup,
     actions,
     workflows,
+    token,
 ):
     app.command()(_command)
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from stepwave._client.aio import AsyncClient
 from stepwave._model.results import Run
-from stepwave._transport.channel import is_local, resolve_address
 from stepwave.exceptions import InvalidWorkflow, NotFound, ServerUnavailable
 
 from .display.output import columns
@@ -19,6 +18,14 @@ from .settings import settings_problems
 __all__ = ["Target", "find_run"]
 
 _LAST = "@last"
+
+_OPTIONS = {
+    "tls=True": "--tls",
+    "insecure=True": "--insecure",
+    "tls_ca": "--tls-ca",
+    "client_cert": "--client-cert",
+    "client_key": "--client-key",
+}
 
 _MAX_CANDIDATES = 10
 _CONNECT_TIMEOUT = 1.0  # seconds: long enough for a server that has just been started, short enough for a user
@@ -68,14 +75,9 @@ class Target:
 
     def _remote(self) -> AsyncClient:
         try:
-            address = resolve_address(self.server)
+            return AsyncClient(self.server, insecure=self.insecure, connect_timeout=_CONNECT_TIMEOUT)
         except ValueError as error:
-            raise CommandError(str(error)) from error
-        if not (self.insecure or is_local(address)):
-            raise CommandError(
-                f"{address} is another machine, and the connection is not encrypted: allow it with --insecure"
-            )
-        return AsyncClient(address, insecure=self.insecure, connect_timeout=_CONNECT_TIMEOUT)
+            raise CommandError(_in_options(str(error))) from error
 
     @asynccontextmanager
     async def _in_process(self) -> AsyncIterator[AsyncClient]:
@@ -124,6 +126,13 @@ async def _newest(client: AsyncClient) -> Run:
     async for run in client.runs(limit=1):
         return run
     raise CommandError("the server has no runs")
+
+
+def _in_options(message: str) -> str:
+    """Return a message about arguments of the client as one about options."""
+    for argument, option in _OPTIONS.items():
+        message = message.replace(argument, option)
+    return message
 
 
 def _explain(error: ServerUnavailable, alternative: str) -> str:

@@ -71,6 +71,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """`ALREADY_EXISTS`. The step was completed with another outcome. Metadata: `run_id`, `step_id`. Retry: no."""
     ERROR_REASON_STEP_NOT_FOUND: _ErrorReason.ValueType  # 19
     """`NOT_FOUND`. The run has no such step. Metadata: `run_id`, `step_id`. Retry: no."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 20
+    """`UNAUTHENTICATED`. The call has no valid credentials. Retry: no."""
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 21
+    """`PERMISSION_DENIED`. The caller's role in the namespace does not allow the call. A run in a namespace where the caller has no
+    role is `ERROR_REASON_RUN_NOT_FOUND` instead. `role` is the one that the call needs. Metadata: `namespace`, `role`. Retry: no.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons for which a server rejects a call. `google.rpc.ErrorInfo.reason` is the name of a value without the prefix
@@ -133,4 +139,10 @@ ERROR_REASON_STEP_COMPLETED: ErrorReason.ValueType  # 18
 """`ALREADY_EXISTS`. The step was completed with another outcome. Metadata: `run_id`, `step_id`. Retry: no."""
 ERROR_REASON_STEP_NOT_FOUND: ErrorReason.ValueType  # 19
 """`NOT_FOUND`. The run has no such step. Metadata: `run_id`, `step_id`. Retry: no."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 20
+"""`UNAUTHENTICATED`. The call has no valid credentials. Retry: no."""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 21
+"""`PERMISSION_DENIED`. The caller's role in the namespace does not allow the call. A run in a namespace where the caller has no
+role is `ERROR_REASON_RUN_NOT_FOUND` instead. `role` is the one that the call needs. Metadata: `namespace`, `role`. Retry: no.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

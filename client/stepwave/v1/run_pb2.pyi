@@ -280,6 +280,7 @@ class Run(_message.Message):
     PAUSED_FIELD_NUMBER: _builtins.int
     MISSING_ACTIONS_FIELD_NUMBER: _builtins.int
     WORKFLOW_DIGEST_FIELD_NUMBER: _builtins.int
+    CREATED_BY_FIELD_NUMBER: _builtins.int
     run_id: _builtins.str
     """The run's id, unique in its namespace. Chosen by the caller or the server."""
     namespace: _builtins.str
@@ -300,6 +301,8 @@ class Run(_message.Message):
     """If true, the run was unfinished when the server started, and the server is configured to pause such runs."""
     workflow_digest: _builtins.str
     """The digest of the workflow that the run was started with: SHA-256 in lower-case hexadecimal. Equal workflows have equal digests."""
+    created_by: _builtins.str
+    """Who started the run, such as `token:ci`. Empty: the server does not ask its callers who they are."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The workflow's labels. At most 64."""
@@ -345,10 +348,11 @@ class Run(_message.Message):
         paused: _builtins.bool = ...,
         missing_actions: _abc.Iterable[_builtins.str] | None = ...,
         workflow_digest: _builtins.str = ...,
+        created_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "end_time", b"end_time", "labels", b"labels", "last_sequence", b"last_sequence", "missing_actions", b"missing_actions", "namespace", b"namespace", "open", b"open", "paused", b"paused", "rerun_of", b"rerun_of", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "stopping", b"stopping", "workflow_digest", b"workflow_digest", "workflow_name", b"workflow_name"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["counts", b"counts", "create_time", b"create_time", "created_by", b"created_by", "end_time", b"end_time", "labels", b"labels", "last_sequence", b"last_sequence", "missing_actions", b"missing_actions", "namespace", b"namespace", "open", b"open", "paused", b"paused", "rerun_of", b"rerun_of", "run_id", b"run_id", "start_time", b"start_time", "state", b"state", "stopping", b"stopping", "workflow_digest", b"workflow_digest", "workflow_name", b"workflow_name"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -52,7 +52,8 @@ class RunInfo:
 
     `counts` is by `State`, in its order. Times are nanoseconds since the epoch. `rerun_of` is empty if it is no rerun.
     `paused` means that its server does not continue it. `missing` are the first actions that its steps wait for.
-    `workflow_digest` is that of the workflow that it was started with; empty: not computed.
+    `workflow_digest` is that of the workflow that it was started with; empty: not computed. `created_by` is who started
+    it; empty: not known.
     """
 
     key: RunKey
@@ -70,6 +71,7 @@ class RunInfo:
     paused: bool = False
     missing: tuple[str, ...] = ()
     workflow_digest: str = ""
+    created_by: str = ""
 
     @property
     def position(self) -> tuple[int, str]:

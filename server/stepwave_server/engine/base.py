@@ -74,6 +74,7 @@ class Submission:
         rerun_of: Id of the run that it runs again; empty if it is not a rerun.
         reused: Outputs taken over from that run, by step id.
         workflow_digest: The digest of the workflow; empty: it is computed when the run is asked for.
+        created_by: Who starts it; empty: not known.
     """
 
     key: RunKey
@@ -84,6 +85,7 @@ class Submission:
     rerun_of: str = ""
     reused: tuple[tuple[str, Payload], ...] = ()
     workflow_digest: str = ""
+    created_by: str = ""
 
 
 @dataclass(slots=True)

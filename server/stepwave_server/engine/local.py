@@ -187,6 +187,7 @@ class LocalEngine(RunChanges):
             window=submission.window,
             rerun_of=submission.rerun_of,
             workflow_digest=submission.workflow_digest,
+            created_by=submission.created_by,
         )
         self._logs.delete_evicted(self._journal.has_ended)
         run = self._add(header, RestoredRun(state, []))

@@ -45,6 +45,7 @@ class Header:
         window: Reconnect window in seconds; `None`: the run is detached.
         rerun_of: Id of the run that it runs again; empty if it is not a rerun.
         workflow_digest: The digest of the workflow; empty: it was not computed at the start.
+        created_by: Who started it; empty: not known.
     """
 
     key: RunKey
@@ -57,6 +58,7 @@ class Header:
     window: float | None = None
     rerun_of: str = ""
     workflow_digest: str = ""
+    created_by: str = ""
 
 
 @immutable

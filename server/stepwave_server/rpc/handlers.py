@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeAlias
@@ -13,9 +13,11 @@ from google.protobuf.message_factory import GetMessageClass
 from grpc.aio import ServicerContext
 
 from stepwave.v1 import orchestrator_pb2
+from stepwave_server.access.roles import Caller
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.errors import EngineError
 from stepwave_server.journal import JournalError
+from stepwave_server.rpc.permissions import Permissions
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.statuses import (
     CallRefused,
@@ -24,6 +26,7 @@ from stepwave_server.rpc.statuses import (
     NotServed,
     Refusal,
     TooManyCalls,
+    reason_name,
     status_of,
 )
 from stepwave_server.wire.workflows.unknown import unknown_fields
@@ -114,19 +117,63 @@ class Bounds:
             self.open_streams -= 1
 
 
-def orchestrator_handler(orchestrator: Orchestrator, bounds: Bounds) -> grpc.GenericRpcHandler:
+def orchestrator_handler(
+    orchestrator: Orchestrator, bounds: Bounds, permissions: Permissions
+) -> grpc.GenericRpcHandler:
     """Return the handler of `OrchestratorService`."""
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     refuse = partial(status_of, engine=orchestrator.engine_name)
     for method in _DESCRIPTOR.methods:
         function = getattr(orchestrator, method.name)
-        message_type = GetMessageClass(method.input_type)
+        admission = _Admission(method.name, GetMessageClass(method.input_type), bounds, permissions)
         if method.server_streaming:
-            stream = _streaming(function, message_type, bounds, refuse)
-            handlers[method.name] = grpc.unary_stream_rpc_method_handler(stream)
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(_streaming(function, admission, refuse))
         else:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(function, message_type, bounds, refuse))
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(function, admission, refuse))
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Admission:
+    """What every call passes before its method runs.
+
+    Attributes:
+        method: The name of the method.
+        message_type: The type of its request.
+        bounds: The bounds on open calls and messages.
+        permissions: Decides who may call.
+    """
+
+    method: str
+    message_type: type[Message]
+    bounds: Bounds
+    permissions: Permissions
+
+    @asynccontextmanager
+    async def request(self, data: bytes, context: Context) -> AsyncGenerator[Message, None]:
+        """Yield the request of a caller who may make the call, and record how the call ends.
+
+        Raises:
+            Unauthenticated, PermissionDenied, RunNotFound: The caller may not.
+            InvalidCall, MessageTooLarge, NotServed: See `_parse`.
+        """
+        caller: Caller | None = None
+        request: Message | None = None
+        outcome = "CANCELLED"
+        try:
+            caller = await self.permissions.authenticate(context)
+            request = _parse(data, self.message_type, self.bounds)
+            self.permissions.check(caller, self.method, request)
+            yield request
+            outcome = "OK"
+        except (CallRefused, EngineError, JournalError) as error:
+            outcome = reason_name(error)
+            raise
+        except Exception:
+            outcome = "INTERNAL"
+            raise
+        finally:
+            self.permissions.record(self.method, caller, request, context, outcome)
 
 
 def _parse(data: bytes, message_type: type[Message], bounds: Bounds) -> Message:
@@ -175,14 +222,12 @@ def _sendable(response: bytes) -> bytes:
     return response
 
 
-def _unary(
-    method: UnaryMethod, message_type: type[Message], bounds: Bounds, refuse: Refuse
-) -> Callable[[bytes, Context], Awaitable[bytes]]:
+def _unary(method: UnaryMethod, admission: _Admission, refuse: Refuse) -> Callable[[bytes, Context], Awaitable[bytes]]:
     async def serve(data: bytes, context: Context) -> bytes:
         try:
-            request = _parse(data, message_type, bounds)
-            with bounds.call():
-                return _sendable((await method(request, context)).SerializeToString())
+            async with admission.request(data, context) as request:
+                with admission.bounds.call():
+                    return _sendable((await method(request, context)).SerializeToString())
         except (CallRefused, EngineError) as error:
             refusal: Refusal = error
         except JournalError as error:
@@ -196,7 +241,7 @@ def _unary(
 
 
 def _streaming(
-    method: StreamingMethod, message_type: type[Message], bounds: Bounds, refuse: Refuse
+    method: StreamingMethod, admission: _Admission, refuse: Refuse
 ) -> Callable[[bytes, Context], Awaitable[None]]:
     """Return a handler that writes what a method yields.
 
@@ -205,11 +250,11 @@ def _streaming(
 
     async def serve(data: bytes, context: Context) -> None:
         try:
-            request = _parse(data, message_type, bounds)
-            with bounds.stream():
-                async with aclosing(method(request, context)) as batches:
-                    async for batch in batches:
-                        await context.write(_sendable(batch))
+            async with admission.request(data, context) as request:
+                with admission.bounds.stream():
+                    async with aclosing(method(request, context)) as batches:
+                        async for batch in batches:
+                            await context.write(_sendable(batch))
                 return
         except (CallRefused, EngineError) as error:
             refusal: Refusal = error

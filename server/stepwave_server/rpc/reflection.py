@@ -12,6 +12,8 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescript
 from google.protobuf.descriptor_pool import Default, DescriptorPool
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from stepwave_server.rpc.permissions import Permissions
+
 __all__ = ["reflection_handlers"]
 
 _OLD_PACKAGE = "grpc.reflection.v1alpha"
@@ -22,16 +24,17 @@ _METHOD = "ServerReflectionInfo"
 Found = TypeVar("Found")
 
 
-def reflection_handlers(services: Iterable[str]) -> tuple[grpc.GenericRpcHandler, ...]:
+def reflection_handlers(services: Iterable[str], permissions: Permissions) -> tuple[grpc.GenericRpcHandler, ...]:
     """Return the handlers of both versions.
 
     Args:
         services: The full names of the server's other services.
+        permissions: Knows the callers: only they are served.
     """
     names = [f"{package}.{_SERVICE}" for package in (_PACKAGE, _OLD_PACKAGE)]
     servicer = reflection.aio.ReflectionServicer((*services, *names), pool=_Pool())
     handler = grpc.stream_stream_rpc_method_handler(
-        servicer.ServerReflectionInfo,
+        permissions.guarded(servicer.ServerReflectionInfo),
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )

@@ -10,6 +10,7 @@ from itertools import chain
 from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave._values.ids import new_run_id
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
+from stepwave_server.access.roles import CALL, DEFAULT_NAMESPACE
 from stepwave_server.core.evolve import new_run
 from stepwave_server.core.info import RunKey, seed_of
 from stepwave_server.core.messages import AddSteps, StepFinished
@@ -37,7 +38,6 @@ __all__ = [
     "run_key",
 ]
 
-DEFAULT_NAMESPACE = "default"
 RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,127}")
 UNNAMED = "_"
 LARGE = 1_000
@@ -77,10 +77,12 @@ def reject(parsed: Parsed) -> None:
 
 
 def parse_namespace(namespace: str, parsed: Parsed) -> str:
-    """Return the namespace of a request. This server has a single one."""
-    if namespace not in {"", DEFAULT_NAMESPACE}:
-        parsed.refuse("namespace", f'this server has the namespace "{DEFAULT_NAMESPACE}" only')
-    return DEFAULT_NAMESPACE
+    """Return the namespace of a request."""
+    name, served = namespace or DEFAULT_NAMESPACE, CALL.get().namespaces
+    if name not in served:
+        only = f'this server has the namespace "{DEFAULT_NAMESPACE}" only'
+        parsed.refuse("namespace", only if list(served) == [DEFAULT_NAMESPACE] else "this server does not have it")
+    return name
 
 
 def parse_key(namespace: str, run_id: str, parsed: Parsed, path: str = "run_id") -> RunKey:
@@ -300,6 +302,7 @@ class Preparer:
             rerun_of=earlier.run_id if earlier is not None else "",
             reused=reusable(workflow, earlier.finished) if earlier is not None else (),
             workflow_digest=digest(definition) if len(workflow.steps) <= LARGE else "",
+            created_by=CALL.get().caller.name,
         )
 
     def _run_options(self, draft: _Draft) -> RunOptions:

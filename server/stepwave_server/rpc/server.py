@@ -11,8 +11,10 @@ import grpc
 
 from stepwave_server.rpc.handlers import MAX_ANSWER_BYTES, SERVICE, Bounds, orchestrator_handler
 from stepwave_server.rpc.health import HEALTH, Health
+from stepwave_server.rpc.permissions import Permissions
 from stepwave_server.rpc.reflection import reflection_handlers
 from stepwave_server.rpc.servicer import Orchestrator
+from stepwave_server.rpc.tls import TlsFiles
 
 __all__ = ["GrpcServer", "ListenError", "check_address", "is_address"]
 
@@ -36,13 +38,15 @@ class ListenError(Exception):
 
 
 class GrpcServer:
-    """Serves the orchestrator, health checks and reflection at one address, in plain text.
+    """Serves the orchestrator, health checks and reflection at one address.
 
     Args:
         orchestrator: The service.
         listen: `HOST:PORT` or `unix:PATH`; port 0 picks a free port.
         bounds: Bounds on open calls and the size of messages.
-        insecure: Whether to allow addresses other than loopback.
+        permissions: Decides who may call. Health checks are open to all.
+        tls: The files for TLS; `None`: plain text.
+        insecure: Whether plain text is allowed at addresses other than loopback.
 
     Attributes:
         bounds: The bounds, with the numbers of open calls and streams.
@@ -51,16 +55,26 @@ class GrpcServer:
         ListenError: The address is malformed, or not loopback while `insecure` is false.
     """
 
-    def __init__(self, orchestrator: Orchestrator, listen: str, bounds: Bounds, *, insecure: bool) -> None:
-        check_address(listen, insecure=insecure)
+    def __init__(
+        self,
+        orchestrator: Orchestrator,
+        listen: str,
+        bounds: Bounds,
+        *,
+        permissions: Permissions,
+        tls: TlsFiles | None = None,
+        insecure: bool = False,
+    ) -> None:
+        check_address(listen, encrypted=tls is not None, insecure=insecure)
         self.bounds = bounds
         self._listen = listen
+        self._tls = tls
         self._server = grpc.aio.server(
             interceptors=(_ServingMarker(),), options=_options(bounds.message_bytes * HARD_LIMIT_FACTOR)
         )
         self._health = Health("", SERVICE)
-        handlers = (orchestrator_handler(orchestrator, bounds), self._health.handler())
-        self._server.add_generic_rpc_handlers((*handlers, *reflection_handlers((SERVICE, HEALTH))))
+        handlers = (orchestrator_handler(orchestrator, bounds, permissions), self._health.handler())
+        self._server.add_generic_rpc_handlers((*handlers, *reflection_handlers((SERVICE, HEALTH), permissions)))
         logging.getLogger(_GRPC_LOG).addFilter(_disconnect_filter)
 
     def bind(self) -> str:
@@ -68,9 +82,14 @@ class GrpcServer:
 
         Raises:
             ListenError: The address cannot be bound.
+            TlsError: The files for TLS cannot be used.
         """
         try:
-            port = self._server.add_insecure_port(self._listen)
+            port = (
+                self._server.add_insecure_port(self._listen)
+                if self._tls is None
+                else self._server.add_secure_port(self._listen, self._tls.credentials())
+            )
         except RuntimeError as error:
             raise ListenError(
                 f"cannot listen at {self._listen}: is it in use, or not an address of this machine?"
@@ -99,16 +118,18 @@ class GrpcServer:
         await self._server.stop(grace)
 
 
-def check_address(listen: str, *, insecure: bool) -> None:
+def check_address(listen: str, *, encrypted: bool, insecure: bool) -> None:
     """Check an address to listen at, without listening.
 
     Raises:
-        ListenError: It is malformed, or not loopback while `insecure` is false.
+        ListenError: It is malformed, or not loopback while plain text is not allowed there.
     """
     if not is_address(listen):
         raise ListenError(f"{listen!r} is not an address: expected HOST:PORT, such as 127.0.0.1:50051, or unix:PATH")
-    if not insecure and not listen.startswith(LOOPBACK):
-        raise ListenError(f"{listen} is not loopback: plain text is served there only with --insecure")
+    if not encrypted and not insecure and not listen.startswith(LOOPBACK):
+        raise ListenError(
+            f"{listen} is not loopback: encrypt with --tls-cert and --tls-key, or allow plain text with --insecure"
+        )
 
 
 class _ServingMarker(grpc.aio.ServerInterceptor):

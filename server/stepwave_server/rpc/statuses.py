@@ -40,9 +40,12 @@ __all__ = [
     "InvalidCall",
     "MessageTooLarge",
     "NotServed",
+    "PermissionDenied",
     "Refusal",
     "TooManyCalls",
+    "Unauthenticated",
     "WorkflowNotFound",
+    "reason_name",
     "status_of",
 ]
 
@@ -107,6 +110,18 @@ class TooManyCalls(CallRefused):
         self.metadata = {"limit": str(limit)}
 
 
+class Unauthenticated(CallRefused):
+    """Raised when a call has no valid credentials."""
+
+
+class PermissionDenied(CallRefused):
+    """Raised when the role of a caller does not allow a call."""
+
+    def __init__(self, caller: str, namespace: str, call: str, role: str) -> None:
+        super().__init__(f'{call} needs the role {role} in the namespace "{namespace}"; "{caller}" does not have it')
+        self.metadata = {"namespace": namespace, "role": role}
+
+
 Refusal: TypeAlias = CallRefused | EngineError | JournalError
 """An expected error of a call; every other exception is a defect of the server."""
 
@@ -114,6 +129,8 @@ _REASONS: dict[type[Refusal], Reason.ValueType] = {
     CallRefused: Reason.ERROR_REASON_INTERNAL,
     InvalidCall: Reason.ERROR_REASON_INVALID_ARGUMENT,
     NotServed: Reason.ERROR_REASON_NOT_SUPPORTED,
+    PermissionDenied: Reason.ERROR_REASON_PERMISSION_DENIED,
+    Unauthenticated: Reason.ERROR_REASON_UNAUTHENTICATED,
     WorkflowNotFound: Reason.ERROR_REASON_WORKFLOW_NOT_FOUND,
     MessageTooLarge: Reason.ERROR_REASON_MESSAGE_TOO_LARGE,
     TooManyCalls: Reason.ERROR_REASON_TOO_MANY_CALLS,
@@ -154,6 +171,8 @@ CODES: dict[Reason.ValueType, int] = {
     Reason.ERROR_REASON_JOURNAL_DAMAGED: code_pb2.DATA_LOSS,
     Reason.ERROR_REASON_RUN_BROKEN: code_pb2.INTERNAL,
     Reason.ERROR_REASON_INTERNAL: code_pb2.INTERNAL,
+    Reason.ERROR_REASON_UNAUTHENTICATED: code_pb2.UNAUTHENTICATED,
+    Reason.ERROR_REASON_PERMISSION_DENIED: code_pb2.PERMISSION_DENIED,
 }
 """The canonical code of each reason."""
 
@@ -181,13 +200,18 @@ def status_of(error: Refusal, engine: str = "") -> grpc.Status:
     reason = _reason_of(error)
     text = _summary(error.violations) if isinstance(error, StepsRefused) else str(error)
     status = status_pb2.Status(code=CODES[reason], message=_cut(text, MAX_MESSAGE))
-    name = Reason.Name(reason).removeprefix("ERROR_REASON_")
+    name = reason_name(error)
     _attach(status, error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=_metadata(error, engine)))
     if reason in RETRIED:
         _attach(status, error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_DELAY)))
     if isinstance(error, (InvalidCall, NotServed, StepsRefused)):
         _attach(status, _bad_request(error.violations, _room(status)))
     return cast("grpc.Status", rpc_status.to_status(status))
+
+
+def reason_name(error: Refusal) -> str:
+    """Return the stable reason of an error, such as `RUN_NOT_FOUND`."""
+    return Reason.Name(_reason_of(error)).removeprefix("ERROR_REASON_")
 
 
 def _reason_of(error: Refusal) -> Reason.ValueType:

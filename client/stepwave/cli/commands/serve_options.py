@@ -147,6 +147,24 @@ def _options(
     no_tracebacks: Annotated[
         bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures and logs.")
     ] = False,
+    tls_cert: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The certificate and its chain, in PEM: encrypt connections.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's private key, in PEM.")] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The authority, in PEM, that has signed the certificates of clients."),
+    ] = None,
+    access: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="A file of namespaces, and of callers and their roles. Default: all may do all."
+        ),
+    ] = None,
+    audit_log: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file that gets a line for each change and each refusal."),
+    ] = None,
     insecure: Annotated[
         bool, typer.Option("--insecure", help="Allow unencrypted connections from other machines.")
     ] = False,
@@ -187,6 +205,11 @@ def _options(
         "keep_age": keep_age,
         "keep_bytes": keep_bytes,
         "tracebacks": False if no_tracebacks else None,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
+        "access": access,
+        "audit_log": audit_log,
         "insecure": insecure or None,
         "log_level": log_level,
     }

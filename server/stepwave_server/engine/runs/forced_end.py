@@ -201,6 +201,7 @@ class _History:
             stopping=False,
             rerun_of=self._header.rerun_of,
             workflow_digest=self._header.workflow_digest,
+            created_by=self._header.created_by,
         )
         finishes = array("I", (step.finish for step in self._steps.values()))
         return Ended(info=info, finishes=finishes, outputs=array("I"))

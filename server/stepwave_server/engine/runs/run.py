@@ -259,6 +259,7 @@ class LocalRun:
             paused=paused,
             missing=self.attempts.missing[:MAX_MISSING],
             workflow_digest=self.header.workflow_digest,
+            created_by=self.header.created_by,
         )
 
     def obstacle(self, step_id: str) -> Obstacle | None:

@@ -170,6 +170,7 @@ def encode_start(start: StartInput) -> list[Any]:
         "tracestate": header.tracestate,
         "window": header.window,
         "workflow_digest": header.workflow_digest,
+        **({"created_by": header.created_by} if header.created_by else {}),
         "reused_from": started.reused_from,
         "reused": [[step_id, b64encode(encode_payload(output)).decode()] for step_id, output in started.reused],
         "heartbeat_timeout": start.heartbeat_timeout,
@@ -206,6 +207,7 @@ def decode_start(definition: bytes, options: Mapping[str, Any], start_time: int)
         window=options["window"],
         rerun_of=found.rerun_of,
         workflow_digest=options["workflow_digest"],
+        created_by=options.get("created_by", ""),
     )
     reused = tuple((step_id, decode_payload(b64decode(output))) for step_id, output in options["reused"])
     return StartInput(

@@ -114,6 +114,7 @@ class Starter:
             window=submission.window,
             rerun_of=submission.rerun_of,
             workflow_digest=submission.workflow_digest or await asyncio.to_thread(digest, submission.definition),
+            created_by=submission.created_by,
         )
         return StartInput(
             header=header,

@@ -83,7 +83,7 @@ def _is_indexed(label: str) -> bool:
 def run_info(header: Header, state: RunState) -> RunInfo:
     """Return the information of a run."""
     info = info_of(header.key, header.create_time, state)
-    return replace(info, rerun_of=header.rerun_of, workflow_digest=header.workflow_digest)
+    return replace(info, rerun_of=header.rerun_of, workflow_digest=header.workflow_digest, created_by=header.created_by)
 
 
 def to_memo(info: RunInfo) -> dict[str, Any]:
@@ -98,6 +98,7 @@ def to_memo(info: RunInfo) -> dict[str, Any]:
         "last_sequence": info.last_sequence,
         "rerun_of": info.rerun_of,
         "workflow_digest": info.workflow_digest,
+        **({"created_by": info.created_by} if info.created_by else {}),
     }
 
 
@@ -117,6 +118,7 @@ def from_memo(key: RunKey, create_time: int, memo: Mapping[str, Any]) -> RunInfo
         False,
         rerun_of=memo["rerun_of"],
         workflow_digest=memo["workflow_digest"],
+        created_by=memo.get("created_by", ""),
     )
 
 

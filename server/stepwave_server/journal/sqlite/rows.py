@@ -105,6 +105,7 @@ def to_definition_row(run: int, header: Header) -> tuple[object, ...]:
         "max_payload_bytes": options.max_payload_bytes,
         "idle_timeout": options.idle_timeout,
         "workflow_digest": header.workflow_digest,
+        **({"created_by": header.created_by} if header.created_by else {}),
     }
     return (
         run,
@@ -141,4 +142,5 @@ def to_header(row: HeaderRow) -> Header:
         window=window,
         rerun_of=rerun_of,
         workflow_digest=stored.get("workflow_digest", ""),  # journals of 0.1.0 lack it
+        created_by=stored.get("created_by", ""),
     )

@@ -31,6 +31,7 @@ def to_run(info: RunInfo) -> run_pb2.Run:
         paused=info.paused,
         missing_actions=info.missing,
         workflow_digest=info.workflow_digest,
+        created_by=info.created_by,
     )
     fill_time(message.create_time, info.create_time)
     if info.start_time is not None:
@@ -65,6 +66,7 @@ def decode_run(data: bytes) -> RunInfo:
         paused=message.paused,
         missing=tuple(message.missing_actions),
         workflow_digest=message.workflow_digest,
+        created_by=message.created_by,
     )
 
 

@@ -37,8 +37,10 @@ from stepwave_server.rpc.statuses import (
     InvalidCall,
     MessageTooLarge,
     NotServed,
+    PermissionDenied,
     Refusal,
     TooManyCalls,
+    Unauthenticated,
     WorkflowNotFound,
     status_of,
 )
@@ -95,6 +97,8 @@ ERRORS: list[Refusal] = [
     StepNotWaiting(KEY, "a", "does not wait"),
     TooManyRuns(5),
     CallRefused("a defect"),
+    Unauthenticated("the token is unknown"),
+    PermissionDenied("token:ci", "default", "DeleteRun", "admin"),
 ]
 
 

@@ -1,0 +1,116 @@
+"""Finds out who makes a call, by the rules of an access file that is read again when it changes."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+from stepwave_server.access.access_file import Access, Namespace, load_access
+from stepwave_server.access.errors import AccessError, NotAuthenticated
+from stepwave_server.access.jwt_tokens import JwtVerifier
+from stepwave_server.access.roles import Caller
+from stepwave_server.access.tokens import find_token
+
+__all__ = ["Authenticator"]
+
+logger = logging.getLogger(__name__)
+
+CHECK_SECONDS = 1.0
+"""Seconds between two looks at the access file."""
+
+SCHEME = "bearer "
+
+
+class Authenticator:
+    """Knows the callers of an access file.
+
+    Attributes:
+        access: The rules that hold now.
+
+    Args:
+        path: The access file.
+
+    Raises:
+        AccessError: It cannot be read, or is malformed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._seen = _stamp(path)
+        self._task: asyncio.Task[None] | None = None
+        self.access = Access()
+        self._take(load_access(path))
+
+    def _take(self, access: Access) -> None:
+        same_jwt = access.jwt == self.access.jwt and hasattr(self, "_jwt")
+        if not same_jwt:
+            self._jwt = JwtVerifier(access.jwt) if access.jwt is not None else None
+        self.access = access
+
+    def namespace(self, name: str) -> Namespace | None:
+        """Return a namespace; `None`: there is none of this name."""
+        return self.access.namespaces.get(name)
+
+    async def authenticate(self, authorization: str | None, certificate_names: Sequence[str]) -> Caller:
+        """Return who makes a call.
+
+        Args:
+            authorization: The call's `authorization` metadata; `None`: it has none.
+            certificate_names: The confirmed names of the client's certificate; empty: it has none.
+
+        Raises:
+            NotAuthenticated: The credentials are missing, unknown or not valid.
+        """
+        if authorization is not None:
+            if not authorization.lower().startswith(SCHEME):
+                raise NotAuthenticated("the authorization is no bearer token")
+            return await self._by_token(authorization[len(SCHEME) :].strip())
+        for certificate in self.access.certificates:
+            if certificate.name in certificate_names:
+                return Caller(name=f"certificate:{certificate.name}", roles=certificate.roles)
+        if certificate_names:
+            raise NotAuthenticated("the client certificate is unknown")
+        raise NotAuthenticated("the call has no credentials: a bearer token or a client certificate is needed")
+
+    async def _by_token(self, given: str) -> Caller:
+        token = find_token(self.access.tokens, given)
+        if token is not None:
+            return Caller(name=f"token:{token.name}", roles=token.roles)
+        if self._jwt is not None and given.count(".") == 2:
+            return await self._jwt.verify(given)
+        raise NotAuthenticated("the token is unknown")
+
+    # Changes of the file.
+
+    def start(self) -> None:
+        """Read the file again whenever it changes. If it is malformed then, the old rules stay, and that is logged."""
+        self._task = asyncio.create_task(self._watch(), name="access file")
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            stamp = await asyncio.to_thread(_stamp, self._path)
+            if stamp == self._seen:
+                continue
+            self._seen = stamp
+            try:
+                self._take(await asyncio.to_thread(load_access, self._path))
+            except AccessError as error:
+                logger.error("the access file has changed, and the old rules stay: %s", error)  # noqa: TRY400 - no defect
+            else:
+                logger.info("the access file has changed: the new rules hold")
+
+    async def close(self) -> None:
+        """Watch the file no more."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    """Return what changes whenever a file is written or replaced; `None`: it is not there."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_ino, found.st_size

@@ -1,0 +1,90 @@
+"""Callers, their roles by namespace, and the role that each call needs."""
+
+from collections.abc import Collection, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+__all__ = ["ALL_NAMESPACES", "ANYONE", "CALL", "DEFAULT_NAMESPACE", "REQUIRED", "Call", "Caller", "Role"]
+
+DEFAULT_NAMESPACE = "default"
+"""The namespace of a call that names none."""
+
+
+ALL_NAMESPACES = "*"
+"""Stands for every namespace in the roles of a caller."""
+
+
+class Role(IntEnum):
+    """What a caller may do in a namespace. A higher role may do all that a lower one may."""
+
+    VIEWER = 1
+    """Read runs, actions and workflows."""
+
+    RUNNER = 2
+    """Start runs, change them, cancel them, and complete their steps."""
+
+    ADMIN = 3
+    """Delete runs."""
+
+
+REQUIRED: Mapping[str, Role] = {
+    "AddSteps": Role.RUNNER,
+    "CancelRun": Role.RUNNER,
+    "CompleteStep": Role.RUNNER,
+    "DeleteRun": Role.ADMIN,
+    "ExecuteWorkflow": Role.RUNNER,
+    "ExplainRun": Role.VIEWER,
+    "ExportRun": Role.VIEWER,
+    "GetResult": Role.VIEWER,
+    "GetRun": Role.VIEWER,
+    "GetServerInfo": Role.VIEWER,
+    "ListActions": Role.VIEWER,
+    "ListRunLogs": Role.VIEWER,
+    "ListRuns": Role.VIEWER,
+    "ListStepResults": Role.VIEWER,
+    "ListWorkflows": Role.VIEWER,
+    "PlanWorkflow": Role.VIEWER,
+    "StartRun": Role.RUNNER,
+    "WatchRun": Role.VIEWER,
+}
+"""The role that each call of `OrchestratorService` needs. `WatchRun` with `attach` needs `RUNNER`: it holds the run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who makes a call.
+
+    Attributes:
+        name: Its name, for the records of runs and the audit log; empty: nobody was asked.
+        roles: Its role by namespace. `*` stands for every namespace.
+    """
+
+    name: str
+    roles: Mapping[str, Role] = field(default_factory=dict)
+
+    def role_in(self, namespace: str) -> Role | None:
+        """Return its role in a namespace; `None`: it has none."""
+        found = [role for role in (self.roles.get(namespace), self.roles.get(ALL_NAMESPACES)) if role is not None]
+        return max(found, default=None)
+
+
+ANYONE = Caller(name="", roles={ALL_NAMESPACES: Role.ADMIN})
+"""The caller of a server that asks nobody who they are."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What is known of a call before its method runs.
+
+    Attributes:
+        caller: Who makes it.
+        namespaces: The namespaces that the server has.
+    """
+
+    caller: Caller = ANYONE
+    namespaces: Collection[str] = frozenset({DEFAULT_NAMESPACE})
+
+
+CALL: ContextVar[Call] = ContextVar("stepwave_call", default=Call())  # noqa: B039 - it is immutable
+"""The call that the current task serves."""

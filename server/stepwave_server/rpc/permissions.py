@@ -1,0 +1,119 @@
+"""Who makes a call, and whether they may: checked before the method runs."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, TypeAlias
+
+import grpc
+from google.protobuf.message import Message
+from grpc.aio import ServicerContext
+
+from stepwave_server.access.audit import AuditLog
+from stepwave_server.access.authenticator import Authenticator
+from stepwave_server.access.errors import NotAuthenticated
+from stepwave_server.access.roles import ANYONE, CALL, DEFAULT_NAMESPACE, REQUIRED, Call, Caller, Role
+from stepwave_server.core.info import RunKey
+from stepwave_server.engine.errors import RunNotFound
+from stepwave_server.rpc.statuses import CallRefused, PermissionDenied, Unauthenticated
+
+__all__ = ["Permissions"]
+
+Context: TypeAlias = ServicerContext[Any, Any]
+
+STARTS = frozenset({"ExecuteWorkflow", "StartRun"})
+"""The calls whose run may be new. Every other call with a run id is about a run that exists."""
+
+AUDITED = frozenset(name for name, role in REQUIRED.items() if role > Role.VIEWER)
+"""The calls that change something."""
+
+_NAMES = ("x509_subject_alternative_name", "x509_common_name")
+
+
+class Permissions:
+    """Decides which calls are served.
+
+    Args:
+        authenticator: Knows the callers; `None`: everybody may do everything.
+        audit: Records calls that change something, and refused ones.
+    """
+
+    def __init__(self, authenticator: Authenticator | None = None, audit: AuditLog | None = None) -> None:
+        self._authenticator = authenticator
+        self._audit = audit or AuditLog(None)
+
+    async def authenticate(self, context: Context) -> Caller:
+        """Return who makes a call.
+
+        Raises:
+            Unauthenticated: The credentials are missing or not valid.
+        """
+        if self._authenticator is None:
+            return ANYONE
+        try:
+            return await self._authenticator.authenticate(_authorization(context), certificate_names(context))
+        except NotAuthenticated as error:
+            raise Unauthenticated(str(error)) from None
+
+    def check(self, caller: Caller, method: str, request: Message) -> None:
+        """Check that a caller may make a call, and note who makes it for the rest of its task.
+
+        A run in a namespace where the caller has no role does not exist for them.
+
+        Raises:
+            RunNotFound: The call is about a run in such a namespace.
+            PermissionDenied: The caller has no role in the namespace, or one that is too low.
+        """
+        if self._authenticator is None:
+            return
+        namespace = _text(request, "namespace") or DEFAULT_NAMESPACE
+        run_id = "" if method in STARTS else _text(request, "run_id")
+        role = caller.role_in(namespace)
+        if role is None and run_id:
+            raise RunNotFound(RunKey(namespace, run_id))
+        needed = Role.RUNNER if getattr(request, "attach", False) else REQUIRED[method]
+        if role is None or role < needed:
+            raise PermissionDenied(caller.name, namespace, method, needed.name.lower())
+        CALL.set(Call(caller=caller, namespaces=self._authenticator.access.namespaces))
+
+    def record(
+        self, method: str, caller: Caller | None, request: Message | None, context: Context, outcome: str
+    ) -> None:
+        """Record a call in the audit log, if it changes something or was refused; `None`: not known."""
+        denied = outcome in {"UNAUTHENTICATED", "PERMISSION_DENIED"}
+        if method not in AUDITED and not denied:
+            return
+        named = {} if request is None else {name: _text(request, name) for name in ("namespace", "run_id", "step_id")}
+        self._audit.write(call=method, caller=caller, peer=context.peer(), outcome=outcome, **named)
+
+    def guarded(self, handle: Callable[[Any, Context], Any]) -> Callable[[Any, Context], Awaitable[None]]:
+        """Return a streaming handler that serves only callers who are known."""
+
+        async def serve(requests: Any, context: Context) -> None:
+            try:
+                await self.authenticate(context)
+            except CallRefused as error:
+                await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+            async for response in handle(requests, context):
+                await context.write(response)
+
+        return serve
+
+
+def _authorization(context: Context) -> str | None:
+    for key, value in context.invocation_metadata() or ():
+        if key == "authorization":
+            return value if isinstance(value, str) else value.decode("latin-1")
+    return None
+
+
+def certificate_names(context: Context) -> list[str]:
+    """Return the names of the client's certificate that TLS has confirmed; empty: there is none."""
+    found: Mapping[str, Any] = context.auth_context()
+    for key in _NAMES:
+        if names := found.get(key):
+            return [name.decode("utf-8", "replace") for name in names]
+    return []
+
+
+def _text(request: Message, name: str) -> str:
+    value = getattr(request, name, "")
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,161 @@
+"""Bearer tokens, and changes of the access file."""
+
+import json
+from pathlib import Path
+from typing import TypeAlias
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from integration.access.calls import fields_of
+from integration.access.conftest import TOKENS, Call, Serve, access_text
+from stepwave import AsyncClient, Client, Workflow
+from stepwave.exceptions import AccessDenied
+from stepwave_server.access.access_file import load_access
+from stepwave_server.access.errors import AccessError
+from stepwave_server.app import Server
+from waiting import until
+
+Listing: TypeAlias = "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]"
+
+
+@pytest.mark.parametrize("token", ["wrong", "Operator", "a.b.c", "x" * 100_000])
+async def test_an_unknown_token_is_refused(server: Server, token: str) -> None:
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        call: Listing = channel.unary_unary("/stepwave.v1.OrchestratorService/ListRuns")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(b"", metadata=(("authorization", f"Bearer {token}"),))
+    code = caught.value.code()
+    assert code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.RESOURCE_EXHAUSTED), code
+
+
+async def test_another_scheme_is_refused(server: Server) -> None:
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        call: Listing = channel.unary_unary("/stepwave.v1.OrchestratorService/ListRuns")
+        with pytest.raises(grpc.aio.AioRpcError, match="no bearer token"):
+            await call(b"", metadata=(("authorization", "Basic b3BlcmF0b3I6"),))
+
+
+async def test_the_sdk_sends_its_token(server: Server) -> None:
+    async with AsyncClient(server.address, token="runner-default") as client:
+        result = await client.run(_echo(), {"a": 1})
+    assert result.outputs == {"echo": {"a": 1}}
+
+
+async def test_the_token_may_come_from_the_environment(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STEPWAVE_TOKEN", "viewer-default")
+    async with AsyncClient(server.address) as client:
+        assert [run async for run in client.runs()] == []
+
+
+async def test_a_missing_token_is_an_exception_of_the_sdk(server: Server) -> None:
+    async with AsyncClient(server.address) as client:
+        with pytest.raises(AccessDenied, match="credentials"):
+            await client.server_info()
+
+
+async def test_health_is_open_to_all(server: Server) -> None:
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize(("token", "served"), [("", False), ("nobody", True)])
+async def test_reflection_is_for_known_callers(server: Server, token: str, served: bool) -> None:
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        call = stub.ServerReflectionInfo(
+            iter([reflection_pb2.ServerReflectionRequest(list_services="")]), metadata=metadata
+        )
+        if served:
+            answers = [answer async for answer in call]
+            assert answers[0].list_services_response.service
+        else:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call.read()
+            assert caught.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+async def test_a_change_of_the_file_holds_without_a_restart(call: Call, access: Path) -> None:
+    assert (await call("ListRuns", token="late")).reason == "UNAUTHENTICATED"
+    access.write_text(access_text({**TOKENS, "late": {"default": "viewer"}}))
+    await until(lambda: _served(call, "late"))
+    access.write_text(access_text({"late": {"default": "viewer"}}))
+    await until(lambda: _refused(call, "operator"))
+
+
+async def test_a_file_that_became_malformed_changes_nothing(
+    call: Call, access: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    access.write_text("[namespaces.default]\n[[tokens]]\nname = 1\n")
+
+    async def logged() -> bool:
+        return "the old rules stay" in caplog.text
+
+    await until(logged)
+    assert not (await call("ListRuns", token="viewer-default")).reason
+
+
+def test_every_problem_of_a_file_is_listed(tmp_path: Path) -> None:
+    path = tmp_path / "access.toml"
+    text = '[namespaces.Bad_]\n[[tokens]]\nname = "a"\nsha256 = "secret-by-mistake"\nroles = {x = "king"}\nother = 1\n'
+    path.write_text(text)
+    with pytest.raises(AccessError) as caught:
+        load_access(path)
+    message = str(caught.value)
+    for part in ("namespaces.Bad_", "tokens[0].sha256", "tokens[0].roles.x: unknown role 'king'", "unknown key"):
+        assert part in message
+    assert "secret-by-mistake" not in message
+
+
+def test_roles_in_a_namespace_that_is_not_there_are_a_problem(tmp_path: Path) -> None:
+    path = tmp_path / "access.toml"
+    path.write_text(access_text({"a": {"reserch": "viewer"}}))
+    with pytest.raises(AccessError, match=r"there is no \[namespaces.reserch\]"):
+        load_access(path)
+
+
+async def test_changes_and_refusals_stand_in_the_audit_log(serve: Serve, tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    server = await serve(audit_log=log)
+    async with AsyncClient(server.address, token="admin-default") as client:
+        result = await client.run(_echo(), {"secret": "not-for-the-log"}, run_id="mine")
+        await client.delete(result.run_id)
+    async with AsyncClient(server.address, token="viewer-default") as client:
+        with pytest.raises(AccessDenied):
+            await client.delete("mine")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [(it["call"], it["caller"], it["outcome"]) for it in lines] == [
+        ("ExecuteWorkflow", "token:admin-default", "OK"),
+        ("DeleteRun", "token:admin-default", "OK"),
+        ("DeleteRun", "token:viewer-default", "PERMISSION_DENIED"),
+    ]
+    assert all(it["run_id"] == "mine" and it["peer"] and it["time"].endswith("Z") for it in lines)
+    assert "not-for-the-log" not in log.read_text()
+
+
+@pytest.mark.parametrize("client", [AsyncClient, Client])
+def test_a_token_never_goes_over_plain_text_to_another_machine(client: type[AsyncClient] | type[Client]) -> None:
+    with pytest.raises(ValueError, match="never goes there as plain text"):
+        client("192.0.2.1:50051", token="t", insecure=True)
+
+
+async def _served(call: Call, token: str) -> bool:
+    return not (await call("ListRuns", token=token)).reason
+
+
+async def _refused(call: Call, token: str) -> bool:
+    return (await call("ListRuns", token=token)).reason == "UNAUTHENTICATED"
+
+
+def _echo() -> Workflow:
+    flow = Workflow("echo")
+    flow.step("echo", "core.echo")
+    return flow
+
+
+def test_the_fields_of_calls_are_those_of_the_contract() -> None:
+    assert fields_of("ListRuns", run_id="r") == {}
