@@ -23,7 +23,12 @@ __all__ = ["SEARCH_ATTRIBUTES", "TemporalServer", "program"]
 
 START_SECONDS = 30
 
-SEARCH_ATTRIBUTES = {"StepwaveLabels": "KeywordList", "StepwaveState": "Keyword", "StepwaveWorkflow": "Keyword"}
+SEARCH_ATTRIBUTES = {
+    "StepwaveLabels": "KeywordList",
+    "StepwaveNamespace": "Keyword",
+    "StepwaveState": "Keyword",
+    "StepwaveWorkflow": "Keyword",
+}
 
 _KINDS = {
     "Keyword": IndexedValueType.INDEXED_VALUE_TYPE_KEYWORD,

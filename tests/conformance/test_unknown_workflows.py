@@ -81,5 +81,5 @@ async def _start_later(settings: Settings, run_id: str) -> None:
         args=encode_start(start),
         id=run_id,
         task_queue=settings.temporal_task_queue,
-        search_attributes=attributes_of("flow", {}),
+        search_attributes=attributes_of("default", "flow", {}),
     )

@@ -34,7 +34,12 @@ START_SECONDS = 30
 STOP_SECONDS = 20
 POLL_SECONDS = 0.05
 HEARTBEAT_SECONDS = 2  # an attempt whose host was killed counts as lost after this time
-SEARCH_ATTRIBUTES = ("StepwaveLabels=KeywordList", "StepwaveState=Keyword", "StepwaveWorkflow=Keyword")
+SEARCH_ATTRIBUTES = (
+    "StepwaveLabels=KeywordList",
+    "StepwaveNamespace=Keyword",
+    "StepwaveState=Keyword",
+    "StepwaveWorkflow=Keyword",
+)
 
 
 class DemoFailed(Exception):

@@ -31,7 +31,8 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from stepwave_server.access.errors import AccessError
-from stepwave_server.access.roles import ALL_NAMESPACES, DEFAULT_NAMESPACE, Role
+from stepwave_server.access.roles import ALL_NAMESPACES, Role
+from stepwave_server.core.info import DEFAULT_NAMESPACE
 
 __all__ = ["NAMESPACE", "Access", "Certificate", "JwtRules", "Namespace", "Token", "load_access"]
 

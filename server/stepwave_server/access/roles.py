@@ -5,10 +5,9 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-__all__ = ["ALL_NAMESPACES", "ANYONE", "CALL", "DEFAULT_NAMESPACE", "REQUIRED", "Call", "Caller", "Role"]
+from stepwave_server.core.info import DEFAULT_NAMESPACE
 
-DEFAULT_NAMESPACE = "default"
-"""The namespace of a call that names none."""
+__all__ = ["ALL_NAMESPACES", "ANYONE", "CALL", "REQUIRED", "Call", "Caller", "Role"]
 
 
 ALL_NAMESPACES = "*"

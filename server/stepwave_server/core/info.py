@@ -5,7 +5,11 @@ from typing import NamedTuple
 from .model import State, immutable
 from .state import RunState
 
-__all__ = ["LimitInfo", "RunInfo", "RunKey", "info_of", "seed_of"]
+__all__ = ["DEFAULT_NAMESPACE", "LimitInfo", "RunInfo", "RunKey", "info_of", "seed_of"]
+
+
+DEFAULT_NAMESPACE = "default"
+"""The namespace of a call that names none."""
 
 
 class RunKey(NamedTuple):

@@ -10,8 +10,8 @@ from grpc.aio import ServicerContext
 from stepwave_server.access.audit import AuditLog
 from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.access.errors import NotAuthenticated
-from stepwave_server.access.roles import ANYONE, CALL, DEFAULT_NAMESPACE, REQUIRED, Call, Caller, Role
-from stepwave_server.core.info import RunKey
+from stepwave_server.access.roles import ANYONE, CALL, REQUIRED, Call, Caller, Role
+from stepwave_server.core.info import DEFAULT_NAMESPACE, RunKey
 from stepwave_server.engine.errors import RunNotFound
 from stepwave_server.rpc.statuses import CallRefused, PermissionDenied, Unauthenticated
 

@@ -10,9 +10,9 @@ from itertools import chain
 from stepwave._actions.action import UNKNOWN_ACTION
 from stepwave._values.ids import new_run_id
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
-from stepwave_server.access.roles import CALL, DEFAULT_NAMESPACE
+from stepwave_server.access.roles import CALL
 from stepwave_server.core.evolve import new_run
-from stepwave_server.core.info import RunKey, seed_of
+from stepwave_server.core.info import DEFAULT_NAMESPACE, RunKey, seed_of
 from stepwave_server.core.messages import AddSteps, StepFinished
 from stepwave_server.core.model import Payload, Step, Workflow
 from stepwave_server.core.result import reusable

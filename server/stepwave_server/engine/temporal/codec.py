@@ -15,6 +15,7 @@ from stepwave._values.json import json_problem
 from stepwave.v1 import orchestrator_pb2, run_pb2, workflow_pb2
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.values import bounded
+from stepwave_server.core.info import DEFAULT_NAMESPACE, RunKey
 from stepwave_server.core.messages import (
     AddSteps,
     AttemptExpanded,
@@ -55,9 +56,17 @@ __all__ = [
     "stopped",
     "task_queue_of",
     "to_signal",
+    "workflow_id_of",
 ]
 
 WORKFLOW_TYPE = "stepwave.run"
+
+
+def workflow_id_of(key: RunKey) -> str:
+    """Return the id of the workflow of a run. That of a run of the default namespace is the run's id."""
+    return key.run_id if key.namespace == DEFAULT_NAMESPACE else f"{key.namespace}/{key.run_id}"
+
+
 """The type of the workflow that drives a run."""
 
 SIGNAL = "stepwave.request"

@@ -40,7 +40,7 @@ from stepwave_server.engine.errors import (
 from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
 from stepwave_server.engine.temporal.catalog import Catalog
 from stepwave_server.engine.temporal.catalog_workflow import CatalogWorkflow
-from stepwave_server.engine.temporal.codec import SIGNAL, to_signal
+from stepwave_server.engine.temporal.codec import SIGNAL, to_signal, workflow_id_of
 from stepwave_server.engine.temporal.connection import Connection
 from stepwave_server.engine.temporal.driver_messages import Request
 from stepwave_server.engine.temporal.followed_run import FollowedRun
@@ -281,7 +281,7 @@ class TemporalEngine(TemporalQueries):
             raise DefinitionTooLarge("the steps or the output", size, MAX_DEFINITION_BYTES)
         async with self._connection.waiting():
             try:
-                await self._client.get_workflow_handle(run.key.run_id).signal(SIGNAL, message)
+                await self._client.get_workflow_handle(workflow_id_of(run.key)).signal(SIGNAL, message)
             except RPCError as error:
                 if error.status != RPCStatusCode.NOT_FOUND:
                     raise
@@ -383,7 +383,7 @@ class TemporalEngine(TemporalQueries):
             execution = self._histories.execution_of(key)
             request = DeleteWorkflowExecutionRequest(
                 namespace=self._client.namespace,
-                workflow_execution=WorkflowExecution(workflow_id=key.run_id, run_id=execution),
+                workflow_execution=WorkflowExecution(workflow_id=workflow_id_of(key), run_id=execution),
             )
             async with self._connection.waiting():
                 try:

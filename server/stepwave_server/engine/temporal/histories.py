@@ -15,7 +15,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from stepwave_server.core.info import RunKey
 from stepwave_server.engine.errors import EngineError, JournalUnavailable, RunBroken, RunNotFound
-from stepwave_server.engine.temporal.codec import WORKFLOW_TYPE
+from stepwave_server.engine.temporal.codec import WORKFLOW_TYPE, workflow_id_of
 from stepwave_server.engine.temporal.connection import Connection
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.history import HistoryReader
@@ -212,7 +212,7 @@ class Histories:
     async def _describe(self, key: RunKey) -> WorkflowExecutionDescription:
         async with self._connection.waiting():
             try:
-                description = await self._client.get_workflow_handle(key.run_id).describe()
+                description = await self._client.get_workflow_handle(workflow_id_of(key)).describe()
             except RPCError as error:
                 if error.status == RPCStatusCode.NOT_FOUND:
                     raise RunNotFound(key) from None
@@ -298,7 +298,7 @@ class Histories:
         """Yield the events of a history until its workflow ends. Requests that fail are repeated."""
         request = GetWorkflowExecutionHistoryRequest(
             namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=key.run_id, run_id=execution),
+            execution=WorkflowExecution(workflow_id=workflow_id_of(key), run_id=execution),
             wait_new_event=True,
         )
         timeout = timedelta(seconds=POLL_SECONDS)

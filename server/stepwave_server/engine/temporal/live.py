@@ -12,6 +12,7 @@ from temporalio.service import RPCError
 
 from stepwave_server.core.info import RunKey
 from stepwave_server.engine.base import LogPage
+from stepwave_server.engine.temporal.codec import workflow_id_of
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.pending import pending_attempts
 from stepwave_server.engine.temporal.redis.reader import FIRST, RedisReader
@@ -90,7 +91,7 @@ class LiveRuns:
         """Ask Temporal about the attempts of a run, and show what changed. If it does not answer, nothing changes."""
         request = DescribeWorkflowExecutionRequest(
             namespace=self._client.namespace,
-            execution=WorkflowExecution(workflow_id=run.key.run_id, run_id=run.execution),
+            execution=WorkflowExecution(workflow_id=workflow_id_of(run.key), run_id=run.execution),
         )
         service = self._client.workflow_service
         try:

@@ -16,7 +16,7 @@ from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.model import SECOND, State
 from stepwave_server.engine.base import Page
 from stepwave_server.engine.errors import JournalUnavailable, RunBroken, RunNotFound
-from stepwave_server.engine.temporal.codec import microseconds
+from stepwave_server.engine.temporal.codec import microseconds, workflow_id_of
 from stepwave_server.engine.temporal.followed_run import FollowedRun
 from stepwave_server.engine.temporal.visibility import (
     INFO_MEMO,
@@ -250,7 +250,8 @@ def _within(query: str, begin: int | None, end: int | None) -> str:
 
 def _found(namespace: str, execution: WorkflowExecution) -> _Found:
     create_time = microseconds(execution.raw_info.start_time.ToNanoseconds())
-    return _Found(RunKey(namespace, execution.id), create_time, execution)
+    run_id = execution.id.removeprefix(workflow_id_of(RunKey(namespace, "")))
+    return _Found(RunKey(namespace, run_id), create_time, execution)
 
 
 def _as_found(found: _Found) -> RunInfo:

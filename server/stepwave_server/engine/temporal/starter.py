@@ -11,7 +11,7 @@ from temporalio.exceptions import WorkflowAlreadyStartedError
 from stepwave_server.core.messages import Started
 from stepwave_server.engine.base import EngineOptions, Submission
 from stepwave_server.engine.errors import DefinitionTooLarge
-from stepwave_server.engine.temporal.codec import WORKFLOW_TYPE, StartInput, encode_start
+from stepwave_server.engine.temporal.codec import WORKFLOW_TYPE, StartInput, encode_start, workflow_id_of
 from stepwave_server.engine.temporal.holds import HOLDERS_MEMO
 from stepwave_server.engine.temporal.visibility import attributes_of
 from stepwave_server.journal import Header
@@ -91,9 +91,9 @@ class Starter:
         handle = await self._client.start_workflow(
             WORKFLOW_TYPE,
             args=args,
-            id=submission.key.run_id,
+            id=workflow_id_of(submission.key),
             task_queue=self._temporal.task_queue,
-            search_attributes=attributes_of(workflow.name, workflow.labels),
+            search_attributes=attributes_of(submission.key.namespace, workflow.name, workflow.labels),
             memo=None if submission.window is None else {HOLDERS_MEMO: [self._server_id]},
             id_reuse_policy=reuse,
             request_eager_start=True,

@@ -8,15 +8,16 @@ from typing import Any
 
 from temporalio.common import SearchAttributeKey, SearchAttributePair, TypedSearchAttributes
 
-from stepwave_server.core.info import RunInfo, RunKey, info_of
+from stepwave_server.core.info import DEFAULT_NAMESPACE, RunInfo, RunKey, info_of
 from stepwave_server.core.model import State
 from stepwave_server.core.state import RunState
-from stepwave_server.engine.temporal.codec import WORKFLOW_TYPE
+from stepwave_server.engine.temporal.codec import WORKFLOW_TYPE, workflow_id_of
 from stepwave_server.journal import Header, Listing
 
 __all__ = [
     "INFO_MEMO",
     "LABELS",
+    "NAMESPACE",
     "SEARCH_ATTRIBUTES",
     "STATE",
     "UNDER_WAY",
@@ -31,10 +32,16 @@ __all__ = [
 ]
 
 WORKFLOW = SearchAttributeKey.for_keyword("StepwaveWorkflow")
+NAMESPACE = SearchAttributeKey.for_keyword("StepwaveNamespace")
 STATE = SearchAttributeKey.for_keyword("StepwaveState")
 LABELS = SearchAttributeKey.for_keyword_list("StepwaveLabels")
 
-SEARCH_ATTRIBUTES = {WORKFLOW.name: "Keyword", STATE.name: "Keyword", LABELS.name: "KeywordList"}
+SEARCH_ATTRIBUTES = {
+    WORKFLOW.name: "Keyword",
+    NAMESPACE.name: "Keyword",
+    STATE.name: "Keyword",
+    LABELS.name: "KeywordList",
+}
 """The search attributes that the namespace must have, and their types."""
 
 INFO_MEMO = "stepwave.run"
@@ -55,9 +62,11 @@ _NAME = pattern(r"[A-Za-z0-9_.-]*")
 _UNDER_WAY_STATES = frozenset({State.PENDING, State.RUNNING})
 
 
-def attributes_of(workflow_name: str, labels: Mapping[str, str]) -> TypedSearchAttributes:
-    """Return the search attributes of a run at its start."""
+def attributes_of(namespace: str, workflow_name: str, labels: Mapping[str, str]) -> TypedSearchAttributes:
+    """Return the search attributes of a run at its start. Runs of the default namespace have no `NAMESPACE`."""
     named = [SearchAttributePair(WORKFLOW, workflow_name), SearchAttributePair(STATE, UNDER_WAY)]
+    if namespace != DEFAULT_NAMESPACE:
+        named.append(SearchAttributePair(NAMESPACE, namespace))
     return TypedSearchAttributes([*named, SearchAttributePair(LABELS, _indexed(labels))] if labels else named)
 
 
@@ -133,10 +142,13 @@ def matches_none(listing: Listing) -> bool:
 def query_of(listing: Listing, task_queue: str) -> str:
     """Return the query for the workflows of runs that may match. Whether they do is decided when more is known."""
     terms = [f"WorkflowType = '{WORKFLOW_TYPE}'", f"TaskQueue = '{task_queue}'"]
+    is_default = listing.namespace == DEFAULT_NAMESPACE
+    terms.append(f"{NAMESPACE.name} IS NULL" if is_default else f"{NAMESPACE.name} = '{listing.namespace}'")
     if listing.workflow_name:
         terms.append(f"{WORKFLOW.name} = '{listing.workflow_name}'")
     if listing.prefix:
-        terms.append(f"WorkflowId STARTS_WITH '{listing.prefix}'")
+        beginning = workflow_id_of(RunKey(listing.namespace, listing.prefix))
+        terms.append(f"WorkflowId STARTS_WITH '{beginning}'")
     if listing.states:
         terms.append(f"({' OR '.join(_state_terms(listing.states))})")
     for key, value in listing.labels.items():

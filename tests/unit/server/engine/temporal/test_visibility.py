@@ -6,6 +6,7 @@ from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.model import State
 from stepwave_server.engine.temporal.visibility import (
     LABELS,
+    NAMESPACE,
     STATE,
     WORKFLOW,
     attributes_of,
@@ -17,7 +18,7 @@ from stepwave_server.engine.temporal.visibility import (
 )
 from stepwave_server.journal import Listing
 
-ALL = "WorkflowType = 'stepwave.run' AND TaskQueue = 'queue'"
+ALL = "WorkflowType = 'stepwave.run' AND TaskQueue = 'queue' AND StepwaveNamespace IS NULL"
 
 
 def query(**fields: object) -> str:
@@ -28,23 +29,23 @@ def query(**fields: object) -> str:
 
 
 def test_a_run_has_its_name_its_state_and_its_labels() -> None:
-    attributes = attributes_of("flow", {"team": "red", "tier": "1"})
+    attributes = attributes_of("default", "flow", {"team": "red", "tier": "1"})
     assert attributes[WORKFLOW] == "flow"
     assert attributes[STATE] == "running"
     assert attributes[LABELS] == ["team=red", "tier=1"]
-    assert attributes_of("flow", {}).get(LABELS) is None
+    assert attributes_of("default", "flow", {}).get(LABELS) is None
 
 
 @pytest.mark.parametrize(
     "label", [{"note": 'a "quote"'}, {"note": "it's"}, {"note": "\\"}, {"note": "é"}, {"n": "v" * 256}]
 )
 def test_a_label_that_queries_cannot_hold_is_marked(label: dict[str, str]) -> None:
-    assert attributes_of("flow", {"team": "red", **label})[LABELS] == ["team=red", "*"]
+    assert attributes_of("default", "flow", {"team": "red", **label})[LABELS] == ["team=red", "*"]
     assert query(labels=label) == "StepwaveLabels = '*'"
 
 
 def test_labels_stay_within_the_size_of_an_attribute() -> None:
-    kept = attributes_of("flow", {f"key{number}": "v" * 200 for number in range(30)})[LABELS]
+    kept = attributes_of("default", "flow", {f"key{number}": "v" * 200 for number in range(30)})[LABELS]
     assert kept[-1] == "*"
     assert 1_000 < sum(len(label) + 4 for label in kept) < 2_048
 
@@ -93,3 +94,11 @@ def test_the_final_state_comes_back_from_the_memo() -> None:
         workflow_digest="ab",
     )
     assert from_memo(info.key, 7_000, to_memo(info)) == info
+
+
+def test_a_query_of_another_namespace_finds_its_runs_alone() -> None:
+    terms = ["StepwaveNamespace = 'research'", "WorkflowId STARTS_WITH 'research/abc'"]
+    found = query_of(Listing("research", prefix="abc"), "queue").split(" AND ")
+    assert found[2:] == terms
+    assert attributes_of("research", "flow", {})[NAMESPACE] == "research"
+    assert attributes_of("default", "flow", {}).get(NAMESPACE) is None
