@@ -19,6 +19,7 @@ from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.actions import Registry
 from stepwave_server.actions.logs import capture_logs
 from stepwave_server.config import Settings
+from stepwave_server.core.info import DEFAULT_NAMESPACE
 from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import Engine, EngineOptions, Recover
 from stepwave_server.engine.local import LocalEngine
@@ -120,6 +121,8 @@ class Server:
             WorkflowsError: Named workflows cannot run here. All problems of all files are listed.
         """
         options = replace(self.settings.engine_options(), limits=self._limits)
+        if self._authenticator is not None:
+            options = replace(options, may_call=self._authenticator.may_call)
         try:
             preparer = self._assemble(await self._open_engine(options))
         except BaseException:
@@ -319,8 +322,10 @@ class Server:
         On Temporal, the state of limits is not known, and chunks and logs of hosts need Redis.
         """
         without: set[str] = set()
+        if self._authenticator is None or self._authenticator.access.namespaces.keys() == {DEFAULT_NAMESPACE}:
+            without = {"namespaces"}
         if self.settings.engine == TEMPORAL:
-            without = {"limits"} if self.settings.chunks else {"limits", "chunks", "logs"}
+            without |= {"limits"} if self.settings.chunks else {"limits", "chunks", "logs"}
         return [capability for capability in CAPABILITIES if capability not in without]
 
 

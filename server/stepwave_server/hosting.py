@@ -4,15 +4,18 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NoReturn
 
 from opentelemetry import trace
 
 from stepwave_server import temporal
+from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.actions import Action, ActionsError, Registry
 from stepwave_server.actions.logs import capture_logs
 from stepwave_server.app import count_text, importable
 from stepwave_server.config import Settings
+from stepwave_server.engine.base import EngineOptions
 from stepwave_server.limits_file import load_limits, unmatched_limits
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Telemetry
@@ -32,6 +35,7 @@ class _HostProcess:
         telemetry: Exports the spans that actions make.
 
     Raises:
+        AccessError: The access file is malformed.
         ActionsError: An action cannot be loaded, or there are none.
         LimitsError: The limits file is malformed.
         UnsupportedLimits: Temporal cannot enforce a limit.
@@ -46,6 +50,7 @@ class _HostProcess:
             raise ActionsError("there are no actions to host: name a module with actions")
         self._limits = load_limits(settings.limits) if settings.limits else ()
         self._rates = temporal.rates_of(self._limits)
+        self._authenticator = Authenticator(settings.access) if settings.access else None
 
     async def start(self) -> None:
         """Connect to Temporal, and take attempts from now on.
@@ -58,11 +63,18 @@ class _HostProcess:
             logger.warning("%s", problem)
         client = await temporal.connect(settings)
         await temporal.check_ready(client, settings, attributes=False)
-        self._engine = temporal.open_engine(client, settings, self._registry, settings.engine_options())
+        self._engine = temporal.open_engine(client, settings, self._registry, self._options())
         self._host = temporal.open_host(client, settings, self._engine, _no_named_workflow, self._rates)
         self._engine.follow()
+        if self._authenticator is not None:
+            self._authenticator.start()
         self._engine.listen(self._on_trouble)
         self._host.serve(self.actions, settings.drain_timeout)
+
+    def _options(self) -> EngineOptions:
+        """Return the options of attempts. The access file says which actions a namespace may call."""
+        options = self._settings.engine_options()
+        return options if self._authenticator is None else replace(options, may_call=self._authenticator.may_call)
 
     async def known(self, stop: asyncio.Event) -> bool:
         """Wait until Temporal gives attempts to this host. Return false if a signal comes first."""
@@ -95,6 +107,8 @@ class _HostProcess:
         await self.drain()
 
     async def _close(self) -> None:
+        if self._authenticator is not None:
+            await self._authenticator.close()
         await self._engine.close()
         if self._telemetry is not None:
             self._telemetry.shutdown()

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from stepwave_server.access.access_file import Access, Namespace, load_access
+from stepwave_server.access.access_file import Access, load_access
 from stepwave_server.access.errors import AccessError, NotAuthenticated
 from stepwave_server.access.jwt_tokens import JwtVerifier
 from stepwave_server.access.roles import Caller
@@ -47,9 +47,10 @@ class Authenticator:
             self._jwt = JwtVerifier(access.jwt) if access.jwt is not None else None
         self.access = access
 
-    def namespace(self, name: str) -> Namespace | None:
-        """Return a namespace; `None`: there is none of this name."""
-        return self.access.namespaces.get(name)
+    def may_call(self, namespace: str, action: str) -> bool:
+        """Return whether the steps of a namespace may call an action."""
+        rules = self.access.namespaces.get(namespace)
+        return rules is not None and rules.allows(action)
 
     async def authenticate(self, authorization: str | None, certificate_names: Sequence[str]) -> Caller:
         """Return who makes a call.

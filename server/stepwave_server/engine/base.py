@@ -18,7 +18,18 @@ from stepwave_server.journal import Header, Listing, Position
 from stepwave_server.telemetry import TraceParent
 from stepwave_server.wire.events.encode import Kind, Record
 
-__all__ = ["Batch", "Engine", "EngineOptions", "LogPage", "Page", "Recover", "Recovery", "StepPage", "Submission"]
+__all__ = [
+    "Batch",
+    "Engine",
+    "EngineOptions",
+    "LogPage",
+    "Page",
+    "Recover",
+    "Recovery",
+    "StepPage",
+    "Submission",
+    "not_allowed",
+]
 
 
 class Recover(StrEnum):
@@ -47,6 +58,7 @@ class EngineOptions:
         tracebacks: Whether failures and logs carry tracebacks of the actions' code.
         heartbeat: Seconds without a message after which a watch sends a heartbeat.
         idle_timeout: The time that a new open run may be idle, unless it says otherwise, in nanoseconds.
+        may_call: Returns whether the steps of a namespace may call an action. It is asked when an attempt starts.
         run: Options of new runs, such as the default step timeout.
     """
 
@@ -58,7 +70,13 @@ class EngineOptions:
     tracebacks: bool = True
     heartbeat: float = 15.0
     idle_timeout: int = DEFAULT_IDLE_TIMEOUT
+    may_call: Callable[[str, str], bool] = lambda namespace, action: True
     run: RunOptions = field(default_factory=RunOptions)
+
+
+def not_allowed(namespace: str, action: str) -> str:
+    """Return the message about an action that the steps of a namespace may not call."""
+    return f'steps of the namespace "{namespace}" may not call the action "{action}"'
 
 
 @immutable

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -18,7 +18,7 @@ from stepwave_server.core.model import Payload, Step, Workflow
 from stepwave_server.core.result import reusable
 from stepwave_server.core.state import RunOptions
 from stepwave_server.core.validate import Violation
-from stepwave_server.engine.base import Engine, EngineOptions, Submission
+from stepwave_server.engine.base import Engine, EngineOptions, Submission, not_allowed
 from stepwave_server.engine.errors import RunNotFound
 from stepwave_server.engine.evaluation.checks import expression_violations
 from stepwave_server.journal import Header
@@ -207,6 +207,7 @@ class Preparer:
             InvalidCall, NotServed, WorkflowNotFound: The workflow cannot run here.
         """
         message = self._definition(request, parsed)
+        self._check_allowed(request.namespace, message.steps, "workflow.steps", parsed)
         await self.engine.find_actions(called_actions(message.steps))
         if _takes_long(message):
             return await asyncio.to_thread(self._checked, message, parsed)
@@ -242,6 +243,7 @@ class Preparer:
             existing=await self._existing(key) if request.run_id else None,
             idle_timeout=idle_timeout,
         )
+        self._check_allowed(key.namespace, message.steps, "workflow.steps", parsed)
         await self.engine.find_actions(called_actions(message.steps))
         if _takes_long(message):
             return await asyncio.to_thread(self._submission, request, draft, parsed)
@@ -335,11 +337,20 @@ class Preparer:
         else:
             steps = _parse_steps(request, parsed)
         addition = AddSteps(steps, request.seal)
+        self._check_allowed(key.namespace, request.steps, "steps", parsed)
         if parsed.invalid or parsed.unsupported:
             await self.engine.find_actions(called_actions(request.steps))
             parsed.invalid += self.engine.check_steps(key, addition)
         reject(parsed)
         return key, addition
+
+    def _check_allowed(self, namespace: str, steps: Iterable[workflow_pb2.Step], path: str, parsed: Parsed) -> None:
+        """Report the actions that the steps of a namespace may not call."""
+        for index, step in enumerate(steps):
+            self._check_allowed(namespace, step.workflow.steps, f"{path}[{index}].workflow.steps", parsed)
+            for name, place in ((step.action, "action"), (step.fallback.action.action, "fallback.action.action")):
+                if name and not self.options.may_call(namespace or DEFAULT_NAMESPACE, name):
+                    parsed.blame(f"{path}[{index}].{place}", not_allowed(namespace or DEFAULT_NAMESPACE, name))
 
     def _definition(self, request: Definition, parsed: Parsed) -> workflow_pb2.Workflow:
         match request.WhichOneof("definition"):

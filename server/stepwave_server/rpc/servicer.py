@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 
 from stepwave.v1 import orchestrator_pb2 as pb
-from stepwave_server.core.info import RunKey
+from stepwave_server.core.info import DEFAULT_NAMESPACE, RunKey
 from stepwave_server.core.model import MAX_MESSAGE_CONTENT, SECOND, State
 from stepwave_server.engine.base import Engine
 from stepwave_server.journal import Listing
@@ -257,6 +257,7 @@ class Orchestrator:
                 source=action.source,
             )
             for action in await self._engine.list_actions()
+            if self._engine.options.may_call(request.namespace or DEFAULT_NAMESPACE, action.name)
         ]
         page, following = _page(request, actions, lambda action: action.name)
         return pb.ListActionsResponse(actions=map(self._limited, page), next_page_token=following)

@@ -1,7 +1,7 @@
 """Servers that ask callers who they are, and what callers show them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Protocol
@@ -27,7 +27,7 @@ TOKENS["operator"] = {"*": "admin"}
 class Serve(Protocol):
     """Starts a server."""
 
-    async def __call__(self, **settings: object) -> Server: ...
+    async def __call__(self, *, actions: Iterable[object] = (), **settings: object) -> Server: ...
 
 
 class Call(Protocol):
@@ -56,9 +56,10 @@ def access(tmp_path: Path) -> Path:
 async def serve(access: Path) -> AsyncIterator[Serve]:
     async with AsyncExitStack() as stack:
 
-        async def start(**settings: object) -> Server:
+        async def start(*, actions: Iterable[object] = (), **settings: object) -> Server:
             usual: dict[str, object] = {"listen": "127.0.0.1:0", "entry_points": False, "access": access}
-            return await stack.enter_async_context(Server(Settings.model_validate({**usual, **settings})))
+            server = Server(Settings.model_validate({**usual, **settings}), actions=actions)
+            return await stack.enter_async_context(server)
 
         yield start
 

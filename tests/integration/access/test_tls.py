@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -19,7 +20,7 @@ WORKER = "worker.example.org"
 
 PLAIN = {"listen": "127.0.0.1:0", "entry_points": False}
 
-Certificate = Mapping[str, Path]
+Certificate = Mapping[str, Any]
 
 
 @pytest.fixture

@@ -26,11 +26,11 @@ from stepwave_server.core.messages import (
     Invoke,
     StepStarted,
 )
-from stepwave_server.core.model import WORKFLOW_ACTION, Failure, Payload
+from stepwave_server.core.model import WORKFLOW_ACTION, Failure, Payload, Reason
 from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.limiter import Limiter
 from stepwave_server.engine.attempts.nested import NestedWorkflows
-from stepwave_server.engine.base import EngineOptions
+from stepwave_server.engine.base import EngineOptions, not_allowed
 from stepwave_server.wire.events.encode import LogEntry
 
 __all__ = ["Attempt", "AttemptLog", "AttemptOwner", "AttemptReports", "AttemptState"]
@@ -296,6 +296,7 @@ class Attempt:
         self._begun = True
         self._logs.enter()
         try:
+            self._check_allowed()
             if self.action.name == WORKFLOW_ACTION:
                 outcome: Input = AttemptExpanded(self.step_id, self.number, *await self._owner.nested.choose(input))
             else:
@@ -306,6 +307,16 @@ class Attempt:
             self._end(self._outcome_of(error))
         else:
             self._answer(outcome)
+
+    def _check_allowed(self) -> None:
+        """Check that the steps of its namespace may call its action: a step may have chosen its workflow itself.
+
+        Raises:
+            ActionFailed: They may not.
+        """
+        namespace, name = self.run_key.namespace, self.action.name
+        if not self._options.may_call(namespace, name):
+            raise ActionFailed(Reason.UNAUTHORIZED, not_allowed(namespace, name))
 
     def _answer(self, outcome: Input) -> None:
         """Take an answer, unless the deadline has passed. An action that blocks the loop delays the timer, too."""

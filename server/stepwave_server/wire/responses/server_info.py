@@ -19,6 +19,7 @@ CAPABILITIES = (
     "limits",
     "lists",
     "logs",
+    "namespaces",
     "open_runs",
     "reruns",
     "workflows",
