@@ -180,7 +180,7 @@ def _step_stopping(event: event_pb2.RunEvent, run_id: str, sequence: int, time: 
 
 def _run_stopping(event: event_pb2.RunEvent, run_id: str, sequence: int, time: datetime) -> AnyEvent:
     body = event.run_stopping
-    return RunStopping(run_id, sequence, time, failure_from_proto(body.failure), body.cancel_reason)
+    return RunStopping(run_id, sequence, time, failure_from_proto(body.failure), body.cancel_reason, body.cancelled_by)
 
 
 _MAKERS: dict[str, Callable[[event_pb2.RunEvent, str, int, datetime], AnyEvent]] = {

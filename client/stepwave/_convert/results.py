@@ -171,6 +171,7 @@ def step_from_proto(message: run_pb2.StepResult) -> StepResult:
         message.abandoned,
         message.reused_from,
         failure_from_proto(message.original_failure) if has("original_failure") else None,
+        message.completed_by,
     )
 
 

@@ -363,12 +363,14 @@ class RunStopping(Event):
     Attributes:
         failure: Why it stops.
         cancel_reason: The caller's reason for cancelling; empty: none was given, or the run was not cancelled.
+        cancelled_by: Who cancelled it, such as `token:ci`; empty: not known, or no caller did.
     """
 
     kind: ClassVar[Literal["run_stopping"]] = "run_stopping"
 
     failure: Failure
     cancel_reason: str = ""
+    cancelled_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -147,6 +147,7 @@ class StepResult(Plain):
         reused_from: The run whose output it reused, without an attempt; empty: none.
         original_failure: The failure of its own action, if its fallback was used. `output` is then the fallback's
             answer, or `failure` the fallback's failure.
+        completed_by: Who completed it from outside, such as `token:ada`; empty: not known, or nobody did.
     """
 
     step_id: str
@@ -163,6 +164,7 @@ class StepResult(Plain):
     abandoned: bool
     reused_from: str = ""
     original_failure: Failure | None = None
+    completed_by: str = ""
 
     @property
     def by_fallback(self) -> bool:

@@ -908,8 +908,11 @@ class RunStopping(_message.Message):
 
     FAILURE_FIELD_NUMBER: _builtins.int
     CANCEL_REASON_FIELD_NUMBER: _builtins.int
+    CANCELLED_BY_FIELD_NUMBER: _builtins.int
     cancel_reason: _builtins.str
     """The caller's reason for cancelling. Empty: the caller gave none, or the run was not cancelled. At most 1,024 characters."""
+    cancelled_by: _builtins.str
+    """Who cancelled the run, such as `token:ci`. Empty: not known, or the run was not cancelled by a caller."""
     @_builtins.property
     def failure(self) -> _run_pb2.Failure:
         """The failure, with the reason `cancelled` or `timeout`. When cancelled, its message contains the caller's reason."""
@@ -919,10 +922,11 @@ class RunStopping(_message.Message):
         *,
         failure: _run_pb2.Failure | None = ...,
         cancel_reason: _builtins.str = ...,
+        cancelled_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["failure", b"failure"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "failure", b"failure"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_reason", b"cancel_reason", "cancelled_by", b"cancelled_by", "failure", b"failure"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

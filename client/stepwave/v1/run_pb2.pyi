@@ -420,6 +420,7 @@ class StepResult(_message.Message):
     ABANDONED_FIELD_NUMBER: _builtins.int
     REUSED_FROM_FIELD_NUMBER: _builtins.int
     ORIGINAL_FAILURE_FIELD_NUMBER: _builtins.int
+    COMPLETED_BY_FIELD_NUMBER: _builtins.int
     step_id: _builtins.str
     """The id of the step."""
     action: _builtins.str
@@ -436,6 +437,10 @@ class StepResult(_message.Message):
     """
     reused_from: _builtins.str
     """The run from which the output was taken over. No attempt was made in this run. Empty: the output was not taken over."""
+    completed_by: _builtins.str
+    """Who completed the step from outside with its output, such as `token:ada`. A failure from outside has it in its details, under
+    `completed_by`. Empty: not known, or the step was not completed from outside.
+    """
     @_builtins.property
     def output(self) -> _payload_pb2.Payload:
         """The answer of the step or of its fallback. Set if and only if the step succeeded."""
@@ -483,10 +488,11 @@ class StepResult(_message.Message):
         abandoned: _builtins.bool = ...,
         reused_from: _builtins.str = ...,
         original_failure: Global___Failure | None = ...,
+        completed_by: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "failure", b"failure", "original_failure", b"original_failure", "output", b"output", "ready_time", b"ready_time", "skip_reason", b"skip_reason", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "action", b"action", "attempts", b"attempts", "end_time", b"end_time", "failure", b"failure", "original_failure", b"original_failure", "output", b"output", "ready_time", b"ready_time", "reused_from", b"reused_from", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "step_id", b"step_id", "wave", b"wave"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned", b"abandoned", "action", b"action", "attempts", b"attempts", "completed_by", b"completed_by", "end_time", b"end_time", "failure", b"failure", "original_failure", b"original_failure", "output", b"output", "ready_time", b"ready_time", "reused_from", b"reused_from", "skip_reason", b"skip_reason", "start_time", b"start_time", "state", b"state", "step_id", b"step_id", "wave", b"wave"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -128,7 +128,7 @@ def _take(decider: Decider, given: Input) -> None:  # noqa: C901 - one case for 
         case TimerFired():
             _timer_fired(decider, given)
         case CancelRequested():
-            _stop(decider, cancelled(given), given.reason)
+            _stop(decider, cancelled(given), given.reason, given.caller)
         case StopRequested():
             _stop(decider, given.failure)
         case AddSteps():
@@ -277,9 +277,9 @@ def _pass_cleanup(decider: Decider, step: StepState | None) -> None:
         stop(decider, step, cleanup_timeout(step))
 
 
-def _stop(decider: Decider, failure: Failure, cancel_reason: str = "") -> None:
+def _stop(decider: Decider, failure: Failure, cancel_reason: str = "", cancelled_by: str = "") -> None:
     if decider.run.stopping is None:
-        decider.emit(RunStopping(decider.now, failure, cancel_reason))
+        decider.emit(RunStopping(decider.now, failure, cancel_reason, cancelled_by))
 
 
 def _add_steps(decider: Decider, given: AddSteps) -> None:

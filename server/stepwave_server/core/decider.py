@@ -65,6 +65,7 @@ class Decider:
         abandoned: bool = False,
         reused_from: str = "",
         original: Failure | None = None,
+        completed_by: str = "",
     ) -> None:
         """End a step. What became of its earlier attempts, and of its own action, is added."""
         spec = step.spec
@@ -84,5 +85,6 @@ class Decider:
                 abandoned or step.abandoned,
                 reused_from,
                 step.original if original is None else original,
+                completed_by,
             )
         )

@@ -102,11 +102,15 @@ class AttemptExpanded:
 
 @immutable
 class StepCompleted:
-    """Someone outside completes a step of `core.wait`. Either `output` or `failure` is given."""
+    """Someone outside completes a step of `core.wait`. Either `output` or `failure` is given.
+
+    `caller` is who does; empty: not known.
+    """
 
     step_id: str
     output: Payload | None = None
     failure: Failure | None = None
+    caller: str = ""
 
 
 @immutable
@@ -162,9 +166,10 @@ class TimerFired:
 
 @immutable
 class CancelRequested:
-    """A caller cancels the run."""
+    """A caller cancels the run. `caller` is who does; empty: not known."""
 
     reason: str = ""
+    caller: str = ""
 
 
 @immutable
@@ -277,7 +282,7 @@ class StepFinished:
     """A step ended, in whatever state. There is exactly one for every step.
 
     `reused_from` is the run that its output was taken from; empty: the step ran itself. `original` is the final failure
-    of the step's own action, if its fallback replaced it.
+    of the step's own action, if its fallback replaced it. `completed_by` is who gave its output from outside.
     """
 
     time: int
@@ -294,6 +299,7 @@ class StepFinished:
     abandoned: bool = False
     reused_from: str = ""
     original: Failure | None = None
+    completed_by: str = ""
 
 
 @immutable
@@ -354,12 +360,13 @@ class StepsReused:
 class RunStopping:
     """The run was cancelled, stopped or timed out: nothing more starts.
 
-    `cancel_reason` is the reason that a caller gave for cancelling.
+    `cancel_reason` is the reason that a caller gave for cancelling, and `cancelled_by` is who that was.
     """
 
     time: int
     failure: Failure
     cancel_reason: str = ""
+    cancelled_by: str = ""
 
 
 @immutable

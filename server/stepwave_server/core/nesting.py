@@ -147,7 +147,7 @@ def _depth_of(workflow: Workflow) -> int:
 def complete(decider: Decider, step: StepState, given: StepCompleted) -> None:
     """End a step that waits, with the answer or the failure from outside."""
     if given.failure is None:
-        decider.finish_step(step, State.SUCCEEDED, output=given.output)
+        decider.finish_step(step, State.SUCCEEDED, output=given.output, completed_by=given.caller)
     else:
         fail_attempt(decider, step, given.failure)
 

@@ -180,7 +180,7 @@ def _cause_of_end(run: RunState, event: StepFinished) -> Input | None:
     if step_id not in run.running:
         return _cause_of_idle_end(step_id, failure)
     if run.running[step_id].waits and event.state is not State.CANCELLED:
-        return _cause_of_completion(step_id, attempt, event.output, failure)
+        return _cause_of_completion(step_id, attempt, event.output, failure, event.completed_by)
     if failure is None:
         return None if event.output is None else AttemptSucceeded(step_id, attempt, event.output)
     if event.state is State.CANCELLED:
@@ -198,7 +198,9 @@ def _cause_of_retry(run: RunState, event: StepRetrying) -> Input | None:
     return _cause_of_failure(event.step_id, event.attempt, event.failure, abandoned=event.abandoned)
 
 
-def _cause_of_completion(step_id: str, attempt: int, output: Payload | None, failure: Failure | None) -> Input:
+def _cause_of_completion(
+    step_id: str, attempt: int, output: Payload | None, failure: Failure | None, caller: str = ""
+) -> Input:
     """Return the input that ended an attempt that waited to be completed."""
     match None if failure is None else failure.cause:
         case FailureCause.ATTEMPT_TIMEOUT:
@@ -208,7 +210,7 @@ def _cause_of_completion(step_id: str, attempt: int, output: Payload | None, fai
         case FailureCause.ATTEMPT_LOST | FailureCause.DRAINED as cause:
             return AttemptLost(step_id, attempt, drained=cause is FailureCause.DRAINED)
         case _:
-            return StepCompleted(step_id, None if failure is not None else output, failure)
+            return StepCompleted(step_id, None if failure is not None else output, failure, caller)
 
 
 def _cause_of_expansion(run: RunState, event: StepExpanded) -> Input | None:
@@ -254,7 +256,7 @@ def _cause_of_wave(run: RunState, event: WaveStarted, following: Iterator[Event]
 def _cause_of_stop(run: RunState, event: RunStopping) -> Input:
     match event.failure.cause:
         case FailureCause.CANCEL_REQUESTED:
-            return CancelRequested(event.cancel_reason)
+            return CancelRequested(event.cancel_reason, event.cancelled_by)
         case FailureCause.RUN_TIMEOUT:
             return TimerFired(Timer("run"))
         case FailureCause.CLEANUP_TIMEOUT:

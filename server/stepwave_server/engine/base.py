@@ -305,8 +305,8 @@ class Engine(Protocol):
         """
         ...
 
-    async def cancel(self, key: RunKey, reason: str) -> None:
-        """Request the cancellation of a run. A run that has ended stays unchanged."""
+    async def cancel(self, key: RunKey, reason: str, caller: str = "") -> None:
+        """Request the cancellation of a run by a caller. A run that has ended stays unchanged."""
         ...
 
     async def complete(self, key: RunKey, completion: StepCompleted) -> None:

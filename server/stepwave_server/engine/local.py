@@ -261,7 +261,7 @@ class LocalEngine(RunChanges):
         else:
             run.paused = True
 
-    async def cancel(self, key: RunKey, reason: str) -> None:
+    async def cancel(self, key: RunKey, reason: str, caller: str = "") -> None:
         """Request the cancellation of a run. A run that has ended stays unchanged.
 
         Raises:
@@ -270,7 +270,7 @@ class LocalEngine(RunChanges):
         """
         run = self._runs.get(key)
         if run is not None:
-            run.feed(CancelRequested(reason))
+            run.feed(CancelRequested(reason, caller))
             self._turn()
             if run.broken is None and run.state.stopping is None and run.state.finished is None:
                 raise NotAccepting  # the run takes no inputs

@@ -1,13 +1,19 @@
 """The outcome in a request to complete a step."""
 
+from dataclasses import replace
+
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2
+from stepwave_server.access.roles import CALL
 from stepwave_server.core.messages import StepCompleted
 from stepwave_server.core.model import Failure, FailureCause, Reason
 from stepwave_server.wire.values import from_failure
 from stepwave_server.wire.workflows.parsing import Parsed, parse_payload
 
 __all__ = ["parse_completion"]
+
+COMPLETED_BY = "completed_by"
+"""The key of the details of a failure under which it says who gave it."""
 
 MAX_MESSAGE = 2_048
 MAX_DETAILS = 16_384
@@ -19,13 +25,19 @@ NOT_GIVEN = (Reason.CANCELLED, Reason.INTERRUPTED)
 
 def parse_completion(request: pb.CompleteStepRequest, parsed: Parsed) -> StepCompleted:
     """Return the completion of a step. Its problems are added to `parsed`."""
+    caller = CALL.get().caller.name
     if not request.step_id:
         parsed.blame("step_id", "must not be empty")
     match request.WhichOneof("outcome"):
         case "output":
-            return StepCompleted(request.step_id, output=parse_payload(request.output, "output", parsed))
+            output = parse_payload(request.output, "output", parsed)
+            return StepCompleted(request.step_id, output=output, caller=caller)
         case "failure":
-            return StepCompleted(request.step_id, failure=_failure(request.failure, parsed))
+            failure = _failure(request.failure, parsed)
+            if caller:
+                details = {**dict(failure.details), COMPLETED_BY: caller}
+                failure = replace(failure, details=tuple(sorted(details.items())))
+            return StepCompleted(request.step_id, failure=failure, caller=caller)
         case _:
             parsed.blame("output", "has no outcome: set `output` or `failure`")
             return StepCompleted(request.step_id)

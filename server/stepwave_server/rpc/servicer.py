@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 
 from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave_server.access.roles import CALL
 from stepwave_server.core.info import DEFAULT_NAMESPACE, RunKey
 from stepwave_server.core.model import MAX_MESSAGE_CONTENT, SECOND, State
 from stepwave_server.engine.base import Engine
@@ -207,7 +208,7 @@ class Orchestrator:
             key = parse_key(request.namespace, request.run_id, parsed)
             if len(request.reason) > MAX_REASON:
                 parsed.blame("reason", f"must have at most {MAX_REASON:,} characters")
-        await self._engine.cancel(key, request.reason)
+        await self._engine.cancel(key, request.reason, CALL.get().caller.name)
         return pb.CancelRunResponse(run=to_run(await self._engine.info(key)))
 
     async def DeleteRun(self, request: pb.DeleteRunRequest, context: Context) -> pb.DeleteRunResponse:  # noqa: N802

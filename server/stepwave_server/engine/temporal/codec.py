@@ -238,15 +238,15 @@ def to_signal(request: Request) -> dict[str, Any]:
     match request.input:
         case HoldChange(kind, holder):
             message["hold"] = {"kind": kind, "holder": holder}
-        case CancelRequested(reason):
-            message["cancel"] = {"reason": reason}
+        case CancelRequested(reason, caller):
+            message["cancel"] = {"reason": reason, **_by(caller)}
         case AddSteps(steps, seal):
             workflow = workflow_pb2.Workflow()
             for step in steps:
                 fill_step(workflow.steps.add(), step)
             message["add_steps"] = {"steps": b64encode(workflow.SerializeToString()).decode(), "seal": seal}
-        case StepCompleted(step_id, output, failure):
-            message["complete_step"] = completion = {"step_id": step_id}
+        case StepCompleted(step_id, output, failure, caller):
+            message["complete_step"] = completion = {"step_id": step_id, **_by(caller)}
             if failure is not None:
                 completion["failure"] = b64encode(to_failure(failure).SerializeToString()).decode()
             else:
@@ -262,7 +262,7 @@ def from_signal(message: Mapping[str, Any]) -> Request:
     if "hold" in message:
         return Request(token, HoldChange(message["hold"]["kind"], message["hold"]["holder"]))
     if "cancel" in message:
-        return Request(token, CancelRequested(message["cancel"]["reason"]))
+        return Request(token, CancelRequested(message["cancel"]["reason"], message["cancel"].get("caller", "")))
     if "add_steps" in message:
         added = message["add_steps"]
         workflow = workflow_pb2.Workflow.FromString(b64decode(added["steps"]))
@@ -270,10 +270,16 @@ def from_signal(message: Mapping[str, Any]) -> Request:
         steps = tuple(parse_step(step, f"steps[{index}]", parsed) for index, step in enumerate(workflow.steps))
         return Request(token, AddSteps(steps, added["seal"]))
     completion = message["complete_step"]
+    caller = completion.get("caller", "")
     if "failure" in completion:
         failure = from_failure(run_pb2.Failure.FromString(b64decode(completion["failure"])))
-        return Request(token, StepCompleted(completion["step_id"], failure=failure))
-    return Request(token, StepCompleted(completion["step_id"], decode_payload(b64decode(completion["output"]))))
+        return Request(token, StepCompleted(completion["step_id"], None, failure, caller))
+    output = decode_payload(b64decode(completion["output"]))
+    return Request(token, StepCompleted(completion["step_id"], output, None, caller))
+
+
+def _by(caller: str) -> dict[str, str]:
+    return {"caller": caller} if caller else {}
 
 
 # Outcomes of attempts.

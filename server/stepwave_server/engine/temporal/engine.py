@@ -311,11 +311,11 @@ class TemporalEngine(TemporalQueries):
         except TimeoutError:
             raise JournalUnavailable(f"no server continued the run within {ANSWER_SECONDS:g} s") from None
 
-    async def cancel(self, key: RunKey, reason: str) -> None:
+    async def cancel(self, key: RunKey, reason: str, caller: str = "") -> None:
         """Request the cancellation of a run. A run that has ended stays unchanged."""
         async with self._histories.using(key) as run:
             if run is not None:
-                await self._request(run, CancelRequested(reason))
+                await self._request(run, CancelRequested(reason, caller))
 
     async def add_steps(self, key: RunKey, addition: AddSteps) -> None:
         """Add steps to an open run; see `Engine`."""

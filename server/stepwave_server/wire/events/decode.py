@@ -90,6 +90,7 @@ def _step_finished(message: event_pb2.RunEvent, time: int) -> StepFinished:
         abandoned=result.abandoned,
         reused_from=result.reused_from,
         original=from_failure(result.original_failure) if has("original_failure") else None,
+        completed_by=result.completed_by,
     )
 
 
@@ -176,7 +177,12 @@ def _steps_reused(message: event_pb2.RunEvent, time: int) -> StepsReused:
 
 def _run_stopping(message: event_pb2.RunEvent, time: int) -> RunStopping:
     stopping = message.run_stopping
-    return RunStopping(time=time, failure=from_failure(stopping.failure), cancel_reason=stopping.cancel_reason)
+    return RunStopping(
+        time=time,
+        failure=from_failure(stopping.failure),
+        cancel_reason=stopping.cancel_reason,
+        cancelled_by=stopping.cancelled_by,
+    )
 
 
 def _run_finished(message: event_pb2.RunEvent, time: int) -> RunFinished:

@@ -73,6 +73,7 @@ _RESULT_START_TIME = tag(run_pb2.StepResult, "start_time")
 _RESULT_END_TIME = tag(run_pb2.StepResult, "end_time")
 _RESULT_REUSED_FROM = tag(run_pb2.StepResult, "reused_from")
 _RESULT_ORIGINAL_FAILURE = tag(run_pb2.StepResult, "original_failure")
+_RESULT_COMPLETED_BY = tag(run_pb2.StepResult, "completed_by")
 
 _STARTED_STEP_ID = tag(event_pb2.StepStarted, "step_id")
 _STARTED_ACTION = tag(event_pb2.StepStarted, "action")
@@ -294,6 +295,8 @@ def _step_finished(event: StepFinished) -> bytes:
         parts += (_RESULT_REUSED_FROM, text(event.reused_from))
     if event.original is not None:
         parts += (_RESULT_ORIGINAL_FAILURE, prefixed(to_failure(event.original).SerializeToString(deterministic=True)))
+    if event.completed_by:
+        parts += (_RESULT_COMPLETED_BY, text(event.completed_by))
     return _RESULT + prefixed(b"".join(parts))
 
 
@@ -358,6 +361,7 @@ def _fill_other(message: event_pb2.RunEvent, workflow_name: str, event: Event) -
         case RunStopping():
             fill_failure(message.run_stopping.failure, event.failure)
             message.run_stopping.cancel_reason = clean(event.cancel_reason)
+            message.run_stopping.cancelled_by = clean(event.cancelled_by)
             return Kind.RUN_STOPPING
         case _:
             raise TypeError(f"no event: {event!r}")
