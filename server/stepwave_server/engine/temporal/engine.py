@@ -95,6 +95,7 @@ class TemporalEngine(TemporalQueries):
 
     Attributes:
         catalog: The actions of all hosts.
+        connection: Knows whether Temporal answers.
         presence: Keeps this server present while it holds runs.
 
     Args:
@@ -126,10 +127,8 @@ class TemporalEngine(TemporalQueries):
         super().__init__(journal=self._cache, actions=self.catalog, clock=clock, options=options)
         self._client = client
         self._temporal = temporal
-        self._connection = Connection(client, temporal.address)
-        self._histories = Histories(
-            client, runs=self._runs, cache=self._cache, clock=clock, connection=self._connection
-        )
+        self.connection = Connection(client, temporal.address)
+        self._histories = Histories(client, runs=self._runs, cache=self._cache, clock=clock, connection=self.connection)
         self.presence = Presence(client, task_queue=temporal.task_queue, silence=temporal.heartbeat_timeout)
         self._starter = Starter(
             client,
@@ -147,7 +146,7 @@ class TemporalEngine(TemporalQueries):
             cache=self._cache,
             info=self.info,
             is_deleted=self._histories.is_deleted,
-            unavailable=self._connection.unavailable,
+            unavailable=self.connection.unavailable,
         )
         self._live = LiveRuns(client, TaskQueues(client, temporal.task_queue, clock), clock, reader)
         self._draining = False
@@ -157,6 +156,7 @@ class TemporalEngine(TemporalQueries):
         self._tasks: list[asyncio.Task[None]] = []
         self._watching: list[asyncio.Task[None]] = []
         self._leaving: set[asyncio.Task[None]] = set()
+        self._end: asyncio.Task[None] | None = None
 
     def _make_worker(self) -> Worker:
         """Return what drives runs."""
@@ -192,7 +192,7 @@ class TemporalEngine(TemporalQueries):
     def follow(self) -> None:
         """Begin to watch the connection, and the runs that are asked for. A host of actions does only this."""
         self._watching = [
-            asyncio.create_task(self._connection.watch(self._on_commit_error), name="connection to Temporal"),
+            asyncio.create_task(self.connection.watch(self._on_commit_error), name="connection to Temporal"),
             asyncio.create_task(self._histories.forget_idle_runs(), name="idle runs"),
         ]
 
@@ -234,7 +234,7 @@ class TemporalEngine(TemporalQueries):
 
     async def _start(self, submission: Submission) -> bool:
         try:
-            async with self._connection.waiting():
+            async with self.connection.waiting():
                 if submission.window is not None:
                     await self.presence.begin()
                 execution = await self._starter.start(submission)
@@ -278,7 +278,7 @@ class TemporalEngine(TemporalQueries):
         message = to_signal(request)
         if (size := len(str(message))) > MAX_DEFINITION_BYTES:
             raise DefinitionTooLarge("the steps or the output", size, MAX_DEFINITION_BYTES)
-        async with self._connection.waiting():
+        async with self.connection.waiting():
             try:
                 await self._client.get_workflow_handle(run.key.run_id).signal(SIGNAL, message)
             except RPCError as error:
@@ -305,7 +305,7 @@ class TemporalEngine(TemporalQueries):
             JournalUnavailable: Temporal does not answer, or no server continues the run.
         """
         try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._connection.waiting(None):
+            async with asyncio.timeout(ANSWER_SECONDS), self.connection.waiting(None):
                 yield
         except TimeoutError:
             raise JournalUnavailable(f"no server continued the run within {ANSWER_SECONDS:g} s") from None
@@ -365,7 +365,7 @@ class TemporalEngine(TemporalQueries):
     async def hold(self, key: RunKey, kind: HoldKind) -> None:
         """Tell a run that this server holds it, or does not."""
         if kind == "attach":
-            async with self._connection.waiting():
+            async with self.connection.waiting():
                 await self.presence.begin()
         await self._change_holds(key, HoldChange(kind, self.presence.server_id))
 
@@ -384,7 +384,7 @@ class TemporalEngine(TemporalQueries):
                 namespace=self._client.namespace,
                 workflow_execution=WorkflowExecution(workflow_id=key.run_id, run_id=execution),
             )
-            async with self._connection.waiting():
+            async with self.connection.waiting():
                 try:
                     await self._client.workflow_service.delete_workflow_execution(request)
                 except RPCError as error:
@@ -402,15 +402,25 @@ class TemporalEngine(TemporalQueries):
 
     async def close(self) -> None:
         """End all streams, and drive no more runs."""
+        if self._end is None:
+            self._end = asyncio.create_task(self._close(), name="end of the engine")
+        await asyncio.shield(self._end)
+
+    async def _close(self) -> None:
         self._draining = self._closed = True
         for watcher in list(self._watchers):
             watcher.close()
-        await self.presence.end()
-        if self._worker is not None:
-            await self._worker.shutdown()
+        ended = await self.connection.ends(asyncio.create_task(self._end_workers(), name="end of the workers"))
         others = [*self._watching, *self._leaving]
         for task in others:
             task.cancel()
-        await asyncio.gather(*self._tasks, *others, return_exceptions=True)
+        await asyncio.gather(*(self._tasks if ended else ()), *others, return_exceptions=True)
         await self._histories.close()
         await self._live.close()
+
+    async def _end_workers(self) -> None:
+        """End all workers. Each begins to end at once: one that has not begun could not be left."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.presence.end())
+            if self._worker is not None:
+                group.create_task(self._worker.shutdown())
