@@ -72,8 +72,14 @@ for."""
 ANSWER_SECONDS = 15.0
 """Seconds in which a run decides on a request of a caller, if any server can continue it.
 
-A decision that was lost with its server, or with Temporal, is made again after ten seconds: the timeout of a workflow
-task.
+A decision that was lost with its server, or with Temporal, is made again after the timeout of a workflow task: between
+five and ten seconds.
+"""
+
+MAX_TASKS = 20
+"""Workflow tasks that this server works on at once. More wait in Temporal, where their timeouts have not begun.
+
+After the loss of a server, another one replays the histories of its runs. They share the interpreter.
 """
 
 RETRY_SECONDS = 0.5
@@ -166,6 +172,7 @@ class TemporalEngine(TemporalQueries):
             workflows=[RunWorkflow, CatalogWorkflow, PresenceWorkflow],
             activities=[release_holds_activity(self._client, self._temporal.task_queue)],
             max_concurrent_activity_task_polls=1,
+            max_concurrent_workflow_tasks=MAX_TASKS,
             interceptors=[RunHooks(self._histories.hint, self._telemetry)],
             workflow_runner=UnsandboxedWorkflowRunner(),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
