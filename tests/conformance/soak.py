@@ -1,4 +1,7 @@
-"""The kill test for a set time: `make soak-temporal`. All rounds use one cluster, and each has new runs."""
+"""The kill test for a set time, and how soon runs go on after a kill: `make soak-temporal`.
+
+All rounds use one cluster, and each has new runs.
+"""
 
 import asyncio
 import os

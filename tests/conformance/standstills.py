@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from statistics import median
 
@@ -59,25 +59,34 @@ class Standstills:
         self, kill: Callable[[], Awaitable[object]], replace: Callable[[], Awaitable[None]] | None = None
     ) -> float:
         """Start runs, kill a process, and return the longest standstill of a run. Replace the process afterwards."""
-        self._kills += 1
         async with AsyncExitStack() as stack:
-            addresses = [server.address for server in self._cluster.servers]
-            targets = ["ipv4:" + ",".join(order) for order in (addresses, addresses[::-1])]
-            clients = [await stack.enter_async_context(AsyncClient(target, insecure=True)) for target in targets]
-            runs = [_Chain(clients[place % 2], f"{self._name}{self._kills}_{place}") for place in range(RUNS)]
-            async with asyncio.timeout(BOUND), asyncio.TaskGroup() as group:
-                following = [group.create_task(run.follow(), name=run.run_id) for run in runs]
-                await asyncio.gather(*(run.begun.wait() for run in runs))
-                killed = time.monotonic()
-                for run in runs:
-                    run.killed()
-                await kill()
-                await asyncio.gather(*(run.next.wait() for run in runs))
-                for task in following:
-                    task.cancel()  # the client cancels the run
+            longest = await _longest_standstill(await self._runs(stack), kill)
             if replace is not None:
                 await replace()
-        return max(run.at for run in runs) - killed
+        return longest
+
+    async def _runs(self, stack: AsyncExitStack) -> list["_Chain"]:
+        """Return new runs. The clients of one half use the one server first, and those of the other half the other."""
+        self._kills += 1
+        addresses = [server.address for server in self._cluster.servers]
+        targets = ["ipv4:" + ",".join(order) for order in (addresses, addresses[::-1])]
+        clients = [await stack.enter_async_context(AsyncClient(target, insecure=True)) for target in targets]
+        return [_Chain(clients[place % 2], f"{self._name}{self._kills}_{place}") for place in range(RUNS)]
+
+
+async def _longest_standstill(runs: Sequence["_Chain"], kill: Callable[[], Awaitable[object]]) -> float:
+    """Start runs, kill a process once all have begun, and return the seconds until each has finished another step."""
+    async with asyncio.timeout(BOUND), asyncio.TaskGroup() as group:
+        following = [group.create_task(run.follow(), name=run.run_id) for run in runs]
+        await asyncio.gather(*(run.begun.wait() for run in runs))
+        killed = time.monotonic()
+        for run in runs:
+            run.killed()
+        await kill()
+        await asyncio.gather(*(run.next.wait() for run in runs))
+        for task in following:
+            task.cancel()  # the client cancels the run
+    return max(run.at for run in runs) - killed
 
 
 class _Chain:
