@@ -46,7 +46,7 @@ soak: $(STAMP) ## Kill a server repeatedly under load for STEPWAVE_SOAK_MINUTES 
 	$(BIN)/python -m pytest -s tests/integration/durable/soak.py
 
 .PHONY: soak-temporal
-soak-temporal: $(STAMP) ## Kill servers, hosts and Temporal under load for STEPWAVE_SOAK_MINUTES (default: 10), and check that nothing is lost
+soak-temporal: $(STAMP) ## Kill servers, hosts and Temporal under load for STEPWAVE_SOAK_MINUTES (default: 10): nothing is lost; time how soon runs go on
 	$(BIN)/python -m pytest -s tests/conformance/soak.py
 
 .PHONY: check

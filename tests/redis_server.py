@@ -10,7 +10,7 @@ from typing import Self
 
 import pytest
 
-from owned import end_with_parent
+from owned import owned
 
 __all__ = ["RedisServer"]
 
@@ -40,9 +40,7 @@ class RedisServer:
         """Start the process, and wait until its port accepts connections."""
         program = _program()
         command = [program, "--port", str(self._port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=end_with_parent
-        )
+        self._process = subprocess.Popen(owned(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + START_SECONDS
         while not _accepts(self._port):
             assert self._process.poll() is None, "the server of Redis ended at its start"

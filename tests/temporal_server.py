@@ -17,7 +17,7 @@ from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 
-from owned import end_with_parent
+from owned import owned
 
 __all__ = ["SEARCH_ATTRIBUTES", "TemporalServer", "program"]
 
@@ -77,9 +77,7 @@ class TemporalServer:
         while not _is_healthy(self.address):
             assert time.monotonic() < end, "the server of Temporal did not start in time"
             if self._process is None or self._process.poll() is not None:  # its port may still be in use
-                self._process = subprocess.Popen(
-                    command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, preexec_fn=end_with_parent
-                )
+                self._process = subprocess.Popen(owned(command), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             time.sleep(0.05)
 
     async def new_namespace(self) -> str:

@@ -181,6 +181,7 @@ def open_host(
         slots=settings.slots,
         services=services,
         catalog=engine.catalog,
+        connection=engine.connection,
         rates=rates.get,
     )
 

@@ -13,6 +13,7 @@ from uuid import uuid4
 from integration.durable.crash_server import ACTIONS
 from integration.durable.server_process import PATHS, TESTS, SideEffects, free_address
 from integration.server.raw_client import GUARD
+from owned import owned
 from stepwave import AsyncClient, StepwaveError
 from stepwave._actions.action import name_of
 from waiting import until
@@ -27,6 +28,7 @@ class MemberProcess:
     """One process after the other, on the same address.
 
     Attributes:
+        name: The name of the member in its cluster.
         address: The address.
 
     Args:
@@ -36,6 +38,7 @@ class MemberProcess:
     """
 
     def __init__(self, environment: Mapping[str, str], arguments: list[str], errors: Path) -> None:
+        self.name = errors.name
         self.address = free_address()
         self._environment = environment
         self._arguments = arguments
@@ -44,17 +47,10 @@ class MemberProcess:
 
     async def start(self) -> None:
         """Start the process, and wait until it serves."""
+        command = [sys.executable, "-m", "conformance.member", "--listen", self.address, *self._arguments]
         with self._errors.open("ab") as errors:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "conformance.member",
-                "--listen",
-                self.address,
-                *self._arguments,
-                stdout=PIPE,
-                stderr=errors,
-                env=self._environment,
+                *owned(command), stdout=PIPE, stderr=errors, env=self._environment
             )
         assert self._process.stdout is not None
         async with asyncio.timeout(START_SECONDS):

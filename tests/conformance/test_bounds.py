@@ -4,12 +4,14 @@ from collections.abc import AsyncIterator
 from uuid import uuid4
 
 import pytest
+from temporalio.client import Client
 
 import stepwave_server.engine.temporal.driver as driver
 from conformance.clusters import settings_for
 from stepwave import AsyncClient, Context, InvalidWorkflow, LimitExceeded, State, Workflow, action
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
+from stepwave_server.engine.temporal.engine import MAX_STEPS
 from temporal_server import TemporalServer
 
 
@@ -91,3 +93,15 @@ async def test_a_run_that_grows_over_the_size_of_a_history_fails(
     assert result.state is State.FAILED
     assert result.failures[0].reason == "resource_exhausted"
     assert "a run is ended at 60 events" in result.failures[0].message
+
+
+@pytest.mark.parametrize(("steps", "seconds"), [(1, 5.0), (MAX_STEPS, 10.0)])
+async def test_a_decision_that_was_lost_with_its_server_is_made_again_soon_and_a_large_run_gets_longer_for_it(
+    settings: Settings, client: AsyncClient, steps: int, seconds: float
+) -> None:
+    run = await client.start(wide(steps))
+    temporal = await Client.connect(settings.temporal_address)
+    description = await temporal.get_workflow_handle(run.run_id).describe()
+    timeout = description.raw_description.execution_config.default_workflow_task_timeout
+    assert timeout.ToTimedelta().total_seconds() == pytest.approx(seconds, abs=0.5)
+    await client.cancel(run.run_id)

@@ -1,5 +1,6 @@
 """Temporal is lost in the middle of runs: calls fail soon, health checks say so, and streams resume by themselves."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 
@@ -11,6 +12,7 @@ from integration.durable.health import wait_for_health
 from integration.durable.resuming_watchers import complete as complete_at_last
 from integration.server.build import check_sequences, end_of, flow, payload, state_of, step
 from integration.server.raw_client import RawClient, refusal
+from stepwave import action
 from stepwave.v1 import orchestrator_pb2 as pb
 from temporal_server import TemporalServer
 
@@ -68,3 +70,21 @@ async def test_calls_fail_soon_while_temporal_is_lost(durable_temporal: Temporal
     durable_temporal.start()
     await wait_for_health(client, "SERVING")
     assert state_of((await client.cancel("run")).state) == "cancelled"
+
+
+async def test_a_server_stops_soon_while_temporal_is_lost(durable_temporal: TemporalServer) -> None:
+    started = asyncio.Event()
+
+    @action
+    async def holds() -> None:
+        started.set()
+        await asyncio.Event().wait()
+
+    async with RawServers(durable_temporal.address).server(holds) as (_, client):
+        stream = client.execute(flow(step("only", "holds")), run_id="run")
+        await stream.until("step_started")
+        await started.wait()
+        durable_temporal.kill()
+        await wait_for_health(client, "NOT_SERVING")
+        begun = time.monotonic()
+    assert time.monotonic() - begun < A_FEW_SECONDS

@@ -1,6 +1,7 @@
 """The connection of a server to Temporal: whether Temporal answers, and how long calls wait for it."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -12,6 +13,8 @@ from stepwave_server.engine.errors import JournalUnavailable
 
 __all__ = ["Connection"]
 
+logger = logging.getLogger(__name__)
+
 CALL_SECONDS = 10.0
 """Seconds after which a request to Temporal has failed, if the checks succeed meanwhile."""
 
@@ -20,6 +23,9 @@ CHECK_TIMEOUT = 4.0
 
 CHECK_SECONDS = 1.0
 """Seconds between two checks whether Temporal answers."""
+
+END_SECONDS = 2.0
+"""Seconds that workers get to end while Temporal does not answer. They would repeat their last requests for longer."""
 
 
 class Connection:
@@ -94,6 +100,21 @@ class Connection:
             raise self._timed_out() from None
         except RPCError as error:
             raise self.unavailable(error) from error
+
+    async def ends(self, ending: "asyncio.Task[None]") -> bool:
+        """Wait until workers have ended, and return true. While Temporal does not answer, wait for a short time only.
+
+        Workers that are left end by themselves later. Temporal gives away again what they could not report.
+        """
+        try:
+            async with self.waiting(None):
+                await asyncio.wait({ending})
+        except JournalUnavailable as error:
+            if not (await asyncio.wait({ending}, timeout=END_SECONDS))[0]:
+                logger.warning("%s; this process stops all the same, and others do again what it cannot report", error)
+                return False
+        await ending
+        return True
 
     def _timed_out(self) -> JournalUnavailable:
         return JournalUnavailable(self.trouble) if self.trouble else self.unavailable("the time is up")

@@ -72,8 +72,14 @@ for."""
 ANSWER_SECONDS = 15.0
 """Seconds in which a run decides on a request of a caller, if any server can continue it.
 
-A decision that was lost with its server, or with Temporal, is made again after ten seconds: the timeout of a workflow
-task.
+A decision that was lost with its server, or with Temporal, is made again after the timeout of a workflow task: between
+five and ten seconds.
+"""
+
+MAX_TASKS = 20
+"""Workflow tasks that this server works on at once. More wait in Temporal, where their timeouts have not begun.
+
+After the loss of a server, another one replays the histories of its runs. They share the interpreter.
 """
 
 RETRY_SECONDS = 0.5
@@ -95,6 +101,7 @@ class TemporalEngine(TemporalQueries):
 
     Attributes:
         catalog: The actions of all hosts.
+        connection: Knows whether Temporal answers.
         presence: Keeps this server present while it holds runs.
 
     Args:
@@ -126,10 +133,8 @@ class TemporalEngine(TemporalQueries):
         super().__init__(journal=self._cache, actions=self.catalog, clock=clock, options=options)
         self._client = client
         self._temporal = temporal
-        self._connection = Connection(client, temporal.address)
-        self._histories = Histories(
-            client, runs=self._runs, cache=self._cache, clock=clock, connection=self._connection
-        )
+        self.connection = Connection(client, temporal.address)
+        self._histories = Histories(client, runs=self._runs, cache=self._cache, clock=clock, connection=self.connection)
         self.presence = Presence(client, task_queue=temporal.task_queue, silence=temporal.heartbeat_timeout)
         self._starter = Starter(
             client,
@@ -147,7 +152,7 @@ class TemporalEngine(TemporalQueries):
             cache=self._cache,
             info=self.info,
             is_deleted=self._histories.is_deleted,
-            unavailable=self._connection.unavailable,
+            unavailable=self.connection.unavailable,
         )
         self._live = LiveRuns(client, TaskQueues(client, temporal.task_queue, clock), clock, reader)
         self._draining = False
@@ -157,6 +162,7 @@ class TemporalEngine(TemporalQueries):
         self._tasks: list[asyncio.Task[None]] = []
         self._watching: list[asyncio.Task[None]] = []
         self._leaving: set[asyncio.Task[None]] = set()
+        self._end: asyncio.Task[None] | None = None
 
     def _make_worker(self) -> Worker:
         """Return what drives runs."""
@@ -166,6 +172,7 @@ class TemporalEngine(TemporalQueries):
             workflows=[RunWorkflow, CatalogWorkflow, PresenceWorkflow],
             activities=[release_holds_activity(self._client, self._temporal.task_queue)],
             max_concurrent_activity_task_polls=1,
+            max_concurrent_workflow_tasks=MAX_TASKS,
             interceptors=[RunHooks(self._histories.hint, self._telemetry)],
             workflow_runner=UnsandboxedWorkflowRunner(),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
@@ -192,7 +199,7 @@ class TemporalEngine(TemporalQueries):
     def follow(self) -> None:
         """Begin to watch the connection, and the runs that are asked for. A host of actions does only this."""
         self._watching = [
-            asyncio.create_task(self._connection.watch(self._on_commit_error), name="connection to Temporal"),
+            asyncio.create_task(self.connection.watch(self._on_commit_error), name="connection to Temporal"),
             asyncio.create_task(self._histories.forget_idle_runs(), name="idle runs"),
         ]
 
@@ -234,7 +241,7 @@ class TemporalEngine(TemporalQueries):
 
     async def _start(self, submission: Submission) -> bool:
         try:
-            async with self._connection.waiting():
+            async with self.connection.waiting():
                 if submission.window is not None:
                     await self.presence.begin()
                 with self._histories.starting(submission.key):
@@ -279,7 +286,7 @@ class TemporalEngine(TemporalQueries):
         message = to_signal(request)
         if (size := len(str(message))) > MAX_DEFINITION_BYTES:
             raise DefinitionTooLarge("the steps or the output", size, MAX_DEFINITION_BYTES)
-        async with self._connection.waiting():
+        async with self.connection.waiting():
             try:
                 await self._client.get_workflow_handle(workflow_id_of(run.key)).signal(SIGNAL, message)
             except RPCError as error:
@@ -306,7 +313,7 @@ class TemporalEngine(TemporalQueries):
             JournalUnavailable: Temporal does not answer, or no server continues the run.
         """
         try:
-            async with asyncio.timeout(ANSWER_SECONDS), self._connection.waiting(None):
+            async with asyncio.timeout(ANSWER_SECONDS), self.connection.waiting(None):
                 yield
         except TimeoutError:
             raise JournalUnavailable(f"no server continued the run within {ANSWER_SECONDS:g} s") from None
@@ -366,7 +373,7 @@ class TemporalEngine(TemporalQueries):
     async def hold(self, key: RunKey, kind: HoldKind) -> None:
         """Tell a run that this server holds it, or does not."""
         if kind == "attach":
-            async with self._connection.waiting():
+            async with self.connection.waiting():
                 await self.presence.begin()
         await self._change_holds(key, HoldChange(kind, self.presence.server_id))
 
@@ -385,7 +392,7 @@ class TemporalEngine(TemporalQueries):
                 namespace=self._client.namespace,
                 workflow_execution=WorkflowExecution(workflow_id=workflow_id_of(key), run_id=execution),
             )
-            async with self._connection.waiting():
+            async with self.connection.waiting():
                 try:
                     await self._client.workflow_service.delete_workflow_execution(request)
                 except RPCError as error:
@@ -403,15 +410,25 @@ class TemporalEngine(TemporalQueries):
 
     async def close(self) -> None:
         """End all streams, and drive no more runs."""
+        if self._end is None:
+            self._end = asyncio.create_task(self._close(), name="end of the engine")
+        await asyncio.shield(self._end)
+
+    async def _close(self) -> None:
         self._draining = self._closed = True
         for watcher in list(self._watchers):
             watcher.close()
-        await self.presence.end()
-        if self._worker is not None:
-            await self._worker.shutdown()
+        ended = await self.connection.ends(asyncio.create_task(self._end_workers(), name="end of the workers"))
         others = [*self._watching, *self._leaving]
         for task in others:
             task.cancel()
-        await asyncio.gather(*self._tasks, *others, return_exceptions=True)
+        await asyncio.gather(*(self._tasks if ended else ()), *others, return_exceptions=True)
         await self._histories.close()
         await self._live.close()
+
+    async def _end_workers(self) -> None:
+        """End all workers. Each begins to end at once: one that has not begun could not be left."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.presence.end())
+            if self._worker is not None:
+                group.create_task(self._worker.shutdown())

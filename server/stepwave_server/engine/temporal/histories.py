@@ -262,6 +262,7 @@ class Histories:
                 if run is None:
                     reader.add(event)
                     run = FollowedRun(reader, execution, self._cache, self._clock)
+                    run.last_used = self._loop.time()  # its first user continues some time later
                     self.runs[key] = run
                     loading.set_result(run)
                 else:
@@ -322,13 +323,17 @@ class Histories:
                 await hints.wait()
 
     async def forget_idle_runs(self) -> None:
-        """Read no longer the histories of runs that nobody asks for."""
+        """Forget idle runs again and again."""
         while True:
             await asyncio.sleep(IDLE_SECONDS / 3)
-            oldest = self._loop.time() - IDLE_SECONDS
-            for key, run in list(self.runs.items()):
-                if not run.users and run.last_used < oldest:
-                    self.drop(key)
+            self.forget_idle()
+
+    def forget_idle(self) -> None:
+        """Read no longer the histories of runs for which nobody has asked for some time."""
+        oldest = self._loop.time() - IDLE_SECONDS
+        for key, run in list(self.runs.items()):
+            if not run.users and run.last_used < oldest:
+                self.drop(key)
 
     def drop(self, key: RunKey) -> None:
         """Forget what this server knows of a run."""

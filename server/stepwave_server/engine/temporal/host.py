@@ -49,6 +49,7 @@ from stepwave_server.engine.temporal.codec import (
     stopped,
     task_queue_of,
 )
+from stepwave_server.engine.temporal.connection import Connection
 from stepwave_server.engine.temporal.driver_messages import AttemptStopped
 from stepwave_server.engine.temporal.progress import Progress, answer_with, error_with
 from stepwave_server.engine.temporal.transients import NO_TRANSIENTS, RunStreams, Source, TransientSink
@@ -108,6 +109,7 @@ class Host:
         slots: Attempts of one action that this host runs at once.
         services: What attempts share.
         catalog: The actions of the cluster, to which this host announces its own.
+        connection: Knows whether Temporal answers.
         rates: Starts in a second by action, over all hosts; other actions have no bound.
     """
 
@@ -119,6 +121,7 @@ class Host:
         slots: int,
         services: HostServices,
         catalog: Catalog,
+        connection: Connection,
         rates: Callable[[str], float | None] = lambda action: None,
     ) -> None:
         self._client = client
@@ -126,13 +129,17 @@ class Host:
         self._slots = slots
         self._services = services
         self._catalog = catalog
+        self._connection = connection
         self._announcer: asyncio.Task[None] | None = None
         self._rates = rates
         self._actions: dict[str, Action] = {}
         self._workers: dict[str, Worker] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._attempts: set[_HostedAttempt] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
         self._shutdown: asyncio.Task[None] | None = None
+        self._end: asyncio.Task[None] | None = None
         self.leaving = False
 
     @property
@@ -185,15 +192,31 @@ class Host:
             await asyncio.sleep(POLLED_SECONDS)
 
     async def stop(self) -> None:
-        """Take no more attempts, let those under way end within the time that they get, and interrupt the rest."""
+        """Take no more attempts, let those under way end within the time that they get, and interrupt the rest.
+
+        If Temporal does not answer, their outcomes are soon given up. They count as lost, and run again.
+        """
+        if self._end is None:
+            self._end = asyncio.create_task(self._stop(), name="stop of the host")
+        await asyncio.shield(self._end)
+
+    async def _stop(self) -> None:
         if self._announcer is not None:
             self._announcer.cancel()
             await asyncio.gather(self._announcer, return_exceptions=True)
+        shutdown = self._begin_shutdown()
+        idle = asyncio.create_task(self._idle.wait())
+        await asyncio.wait({shutdown, idle}, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        if await self._connection.ends(shutdown):
+            await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self._services.sink.close()
+
+    def _begin_shutdown(self) -> "asyncio.Task[None]":
+        """Take no more attempts, and return what ends when Temporal knows the outcomes of those under way."""
         if self._shutdown is None:
             self._shutdown = asyncio.create_task(self._shut_down(), name="end of the host")
-        await asyncio.shield(self._shutdown)
-        await asyncio.gather(*self._tasks.values(), return_exceptions=True)
-        await self._services.sink.close()
+        return self._shutdown
 
     def interrupt(self) -> None:
         """Interrupt all attempts now, and take no more. They count as lost, so that another host runs them again.
@@ -201,8 +224,7 @@ class Host:
         `stop` waits for their clean-up.
         """
         self.leaving = True
-        if self._shutdown is None:
-            self._shutdown = asyncio.create_task(self._shut_down(), name="end of the host")
+        self._begin_shutdown()
         for attempt in list(self._attempts):
             attempt.leave()
 
@@ -215,10 +237,13 @@ class Host:
         async def perform(input: RawValue, step: dict[str, Any]) -> RawValue:
             attempt = _HostedAttempt(self, self._services, action, step)
             self._attempts.add(attempt)
+            self._idle.clear()
             try:
                 return await attempt.perform(input)
             finally:
                 self._attempts.discard(attempt)
+                if not self._attempts:
+                    self._idle.set()
 
         return activity.defn(name=action.name)(perform)
 

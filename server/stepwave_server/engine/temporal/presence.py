@@ -205,12 +205,15 @@ class Presence:
         async with self._starting:
             worker, tasks = self._worker, self._tasks
         if worker is not None:
-            with suppress(RPCError):  # it ended with the activity, or Temporal does not answer
-                handle = self._client.get_workflow_handle(self._workflow_id)
-                await handle.signal(STOPPED, rpc_timeout=STOP_TIMEOUT)
             tasks[1].cancel()
-            await worker.shutdown()
+            await asyncio.gather(self._tell(), worker.shutdown())
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _tell(self) -> None:
+        """Tell it to the workflow, whether its activity has begun or not."""
+        with suppress(RPCError):  # it ended with the activity, or Temporal does not answer
+            handle = self._client.get_workflow_handle(self._workflow_id)
+            await handle.signal(STOPPED, rpc_timeout=STOP_TIMEOUT)
 
 
 def _task_queue(task_queue: str, server_id: str) -> str:

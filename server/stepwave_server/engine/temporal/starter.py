@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 
 from temporalio.client import Client
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
@@ -21,6 +22,15 @@ __all__ = ["MAX_DEFINITION_BYTES", "Starter", "TemporalOptions"]
 
 MAX_DEFINITION_BYTES = 2_000_000
 """Bytes of what a workflow is started with, and of a request to it. Temporal bounds a payload to 2 MB."""
+
+TASK_SECONDS = 5.0
+TASK_SECONDS_PER_STEP = 0.001
+"""The timeout of a workflow task. A decision that was lost with its server is made again after that.
+
+A server that does not have a run in memory replays its history first. That takes less than half a millisecond a step on
+two busy cores. Temporal makes the timeout longer, again and again, from the fourth time on: so a replay that takes
+longer, as on a machine that is overloaded, succeeds at last.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,6 +103,7 @@ class Starter:
             args=args,
             id=workflow_id_of(submission.key),
             task_queue=self._temporal.task_queue,
+            task_timeout=timedelta(seconds=TASK_SECONDS + TASK_SECONDS_PER_STEP * len(workflow.steps)),
             search_attributes=attributes_of(submission.key.namespace, workflow.name, workflow.labels),
             memo=None if submission.window is None else {HOLDERS_MEMO: [self._server_id]},
             id_reuse_policy=reuse,
