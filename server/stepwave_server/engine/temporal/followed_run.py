@@ -47,7 +47,7 @@ class FollowedRun:
         paused: Whether its server does not continue it: never.
         broken: Why this server cannot show it; `None`: it can.
         users: The calls and streams that need it now.
-        last_used: The loop's time at which the last of them left.
+        last_used: The loop's time at which the last of them left, or at which its history began to be read.
 
     Args:
         reader: Reads its history, and has read its start.

@@ -238,6 +238,7 @@ class Histories:
                 if run is None:
                     reader.add(event)
                     run = FollowedRun(reader, execution, self._cache, self._clock)
+                    run.last_used = self._loop.time()  # who asked for it goes on only later
                     self.runs[key] = run
                     loading.set_result(run)
                 else:
@@ -299,10 +300,13 @@ class Histories:
         """Read no longer the histories of runs that nobody asks for."""
         while True:
             await asyncio.sleep(IDLE_SECONDS / 3)
-            oldest = self._loop.time() - IDLE_SECONDS
-            for key, run in list(self.runs.items()):
-                if not run.users and run.last_used < oldest:
-                    self.drop(key)
+            self._forget_idle_runs()
+
+    def _forget_idle_runs(self) -> None:
+        oldest = self._loop.time() - IDLE_SECONDS
+        for key, run in list(self.runs.items()):
+            if not run.users and run.last_used < oldest:
+                self.drop(key)
 
     def drop(self, key: RunKey) -> None:
         """Forget what this server knows of a run."""
