@@ -37,7 +37,8 @@ def main() -> None:
     usual = {"engine": "temporal", "entry_points": False, "max_attempts": 60, "drain_timeout": 0.0}
     settings = Settings.model_validate({"listen": options.listen, **usual, **given})
     if options.hosts:
-        asyncio.run(host(settings, [crash_server.__name__], lambda _: report(options.listen)))
+        hosted = settings.model_copy(update={"actions": (crash_server.__name__,)})
+        asyncio.run(host(hosted, lambda _: report(options.listen)))
     else:
         asyncio.run(serve(settings))
     os._exit(0)  # a process that ran a worker of Temporal may abort at the interpreter's exit

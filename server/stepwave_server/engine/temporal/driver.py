@@ -105,6 +105,7 @@ class RunDriver:
     _ready: dict[str, Invoke] = field(default_factory=dict)
     _next: list[Input] = field(default_factory=list)
     _interrupts: dict[str, Failure] = field(default_factory=dict)
+    _overdue: set[str] = field(default_factory=set)
     _timers: dict[str, dict[str, Timer]] = field(default_factory=dict)
     _names: dict[str, Timer] = field(default_factory=dict)
     _idle_due: int = 0
@@ -175,9 +176,9 @@ class RunDriver:
         if not self._is_in_flight(given.step_id, given.attempt):
             return
         failure = self._interrupts.get(given.step_id)
-        self._forget(given.step_id)
-        if failure is None and given.timed_out:
+        if given.timed_out and (failure is None or given.step_id in self._overdue):  # its first failure counts
             failure = self._timeout_of(given)
+        self._forget(given.step_id)
         if failure is None:  # nobody of this run cancelled it
             self._decide(AttemptLost(given.step_id, given.attempt, hosted=True))
         else:
@@ -312,6 +313,8 @@ class RunDriver:
             self._next.append(AttemptInterrupted(step_id, attempt, command.failure))
         elif step_id not in self._interrupts:
             self._interrupts[step_id] = command.failure
+            if self.state.steps[step_id].deadline <= self._now:
+                self._overdue.add(step_id)
             self.effects.append(CancelAttempt(step_id, attempt))
 
     def _unsent(self, step_id: str) -> StartAttempt | None:
@@ -325,6 +328,7 @@ class RunDriver:
     def _forget(self, step_id: str) -> None:
         del self.in_flight[step_id]
         self._interrupts.pop(step_id, None)
+        self._overdue.discard(step_id)
 
     # Timers.
 

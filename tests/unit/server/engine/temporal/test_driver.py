@@ -130,6 +130,20 @@ def test_a_cancelled_attempt_that_fails_or_is_lost_is_cancelled(given: DriverInp
     assert (end.state, end.abandoned) == (State.CANCELLED, abandoned)
 
 
+def test_an_attempt_that_is_interrupted_after_its_timeout_has_timed_out() -> None:
+    run = Driven(flow(step("a", timeout=5)))
+    assert run.take(CANCEL, later=5 * SECOND) == [CancelAttempt("a", 1)]
+    assert run.take(AttemptStopped("a", 1, timed_out=True), later=SECOND) == [End()]
+    assert run.finished() == {"a": State.FAILED}
+
+
+def test_an_attempt_that_is_interrupted_before_its_timeout_is_cancelled() -> None:
+    run = Driven(flow(step("a", timeout=5)))
+    assert run.take(CANCEL, later=4 * SECOND) == [CancelAttempt("a", 1)]
+    assert run.take(AttemptStopped("a", 1, timed_out=True), later=2 * SECOND) == [End()]
+    assert run.finished() == {"a": State.CANCELLED}
+
+
 def test_an_activity_that_others_cancelled_starts_again() -> None:
     run = Driven(flow(step("a")))
     assert started(run.take(AttemptStopped("a", 1, timed_out=False))) == ["a"]
