@@ -20,6 +20,7 @@ from stepwave_server.config import Settings
 from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import Engine, EngineOptions, Recover
 from stepwave_server.engine.local import LocalEngine
+from stepwave_server.engine.secrets.store import Secrets
 from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
 from stepwave_server.limits_file import load_limits, unmatched_limits
 from stepwave_server.rpc.attachments import Attachments
@@ -29,6 +30,7 @@ from stepwave_server.rpc.server import GrpcServer
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.shared_attachments import SharedAttachments
 from stepwave_server.rpc.workflows import Workflows
+from stepwave_server.secrets_file import load_secrets, unmatched_secrets
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Telemetry, telemetry_of_process
 from stepwave_server.wire.responses.server_info import CAPABILITIES, to_limits, to_server_info
@@ -67,6 +69,7 @@ class Server:
     Raises:
         ActionsError: An action cannot be loaded.
         LimitsError: The limits file is malformed.
+        SecretsError: The secrets file is malformed.
         ValueError: The folder of workflows does not exist.
         ListenError: The address is malformed or not allowed.
     """
@@ -87,6 +90,7 @@ class Server:
         self._attachments: Attachments | SharedAttachments
         self._health_updates: set[asyncio.Task[None]] = set()
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
+        self._secrets = load_secrets(self.settings.secrets) if self.settings.secrets else Secrets()
         self.registry = Registry(importable(actions), entry_points=self.settings.entry_points)
         self._workflows = Workflows.load(self.settings.workflows) if self.settings.workflows else Workflows()
 
@@ -109,7 +113,7 @@ class Server:
             ListenError: The address cannot be bound.
             WorkflowsError: Named workflows cannot run here. All problems of all files are listed.
         """
-        options = replace(self.settings.engine_options(), limits=self._limits)
+        options = replace(self.settings.engine_options(), limits=self._limits, secrets=self._secrets)
         try:
             preparer = self._assemble(await self._open_engine(options))
         except BaseException:
@@ -129,7 +133,8 @@ class Server:
 
     async def _open_engine(self, options: EngineOptions) -> Engine:
         """Return the engine that the settings name."""
-        for problem in unmatched_limits(self._limits, [action.name for action in self.registry]):
+        names = [action.name for action in self.registry]
+        for problem in (*unmatched_limits(self._limits, names), *unmatched_secrets(self._secrets, names)):
             logger.warning("%s", problem)
         if self.settings.engine == TEMPORAL:
             return await self._open_temporal(options)

@@ -1,4 +1,4 @@
-"""The check of what a server would serve: its actions, limits and named workflows. It starts nothing."""
+"""The check of what a server would serve: its actions, limits, secrets and named workflows. It starts nothing."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -8,11 +8,14 @@ from typing import TypeVar
 from stepwave_server.actions import ActionsError, Registry
 from stepwave_server.app import TEMPORAL, count_text, importable
 from stepwave_server.config import Settings
+from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.local import LocalEngine
+from stepwave_server.engine.secrets.store import PlaceholderSecrets, Secrets
 from stepwave_server.journal import MemoryJournal
 from stepwave_server.limits_file import LimitsError, load_limits, unmatched_limits
 from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.workflows import Workflows
+from stepwave_server.secrets_file import SecretsError, load_secrets, unmatched_secrets
 
 __all__ = ["CheckFailed", "Checked", "check"]
 
@@ -37,7 +40,7 @@ class Checked:
 
 
 async def check(settings: Settings, actions: Iterable[object]) -> Checked:
-    """Check the actions, the limits file and the named workflows that a server would have.
+    """Check the actions, the files of limits and secrets, and the named workflows that a server would have.
 
     Raises:
         CheckFailed: There are problems. All of them are listed.
@@ -45,19 +48,21 @@ async def check(settings: Settings, actions: Iterable[object]) -> Checked:
     problems: list[str] = []
     registry = _try(problems, lambda: Registry(importable(actions), entry_points=settings.entry_points))
     limits = _try(problems, lambda: load_limits(settings.limits) if settings.limits else ())
+    secrets = _try(problems, lambda: load_secrets(settings.secrets) if settings.secrets else Secrets())
     workflows = _try(problems, lambda: Workflows.load(settings.workflows) if settings.workflows else Workflows())
     if limits and settings.engine == TEMPORAL:
         from stepwave_server.engine.temporal.rates import rates_of
 
         _try(problems, lambda: rates_of(limits))
     if workflows is not None:
+        options = replace(settings.engine_options(), secrets=PlaceholderSecrets() if secrets is None else secrets)
         known = registry or Registry(entry_points=False)
-        problems += await _workflow_problems(settings, known, workflows, complete=_knows_actions(settings, registry))
-    if registry is None or limits is None or workflows is None or problems:
+        problems += await _workflow_problems(options, known, workflows, complete=_knows_actions(settings, registry))
+    if registry is None or limits is None or secrets is None or workflows is None or problems:
         raise CheckFailed("\n".join(problems))
     names = [action.name for action in registry]
     found = [count_text(len(names), "action"), count_text(len(list(workflows)), "named workflow")]
-    return Checked(", ".join(found), tuple(unmatched_limits(limits, names)))
+    return Checked(", ".join(found), (*unmatched_limits(limits, names), *unmatched_secrets(secrets, names)))
 
 
 def _knows_actions(settings: Settings, registry: Registry | None) -> bool:
@@ -66,10 +71,9 @@ def _knows_actions(settings: Settings, registry: Registry | None) -> bool:
 
 
 async def _workflow_problems(
-    settings: Settings, actions: Registry, workflows: Workflows, *, complete: bool
+    options: EngineOptions, actions: Registry, workflows: Workflows, *, complete: bool
 ) -> list[str]:
     """Return the problems of named workflows. Unless the actions are `complete`, an unknown action is none."""
-    options = replace(settings.engine_options(), limits=())
     engine = LocalEngine(journal=MemoryJournal(time.time_ns), actions=actions, clock=time.time_ns, options=options)
     try:
         preparer = Preparer(engine=engine, workflows=workflows, options=options)
@@ -82,6 +86,6 @@ def _try(problems: list[str], load: Callable[[], T]) -> T | None:
     """Load something, and add its problem to the others; `None`: there is one."""
     try:
         return load()
-    except (ActionsError, LimitsError, ValueError) as error:
+    except (ActionsError, LimitsError, SecretsError, ValueError) as error:
         problems.append(str(error))
         return None

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import NoReturn
 
 from opentelemetry import trace
@@ -13,7 +14,9 @@ from stepwave_server.actions import Action, ActionsError, Registry
 from stepwave_server.actions.logs import capture_logs
 from stepwave_server.app import count_text, importable
 from stepwave_server.config import Settings
+from stepwave_server.engine.secrets.store import Secrets
 from stepwave_server.limits_file import load_limits, unmatched_limits
+from stepwave_server.secrets_file import load_secrets, unmatched_secrets
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Telemetry
 
@@ -35,6 +38,7 @@ class _HostProcess:
     Raises:
         ActionsError: An action cannot be loaded, or there are none.
         LimitsError: The limits file is malformed.
+        SecretsError: The secrets file is malformed.
         UnsupportedLimits: Temporal cannot enforce a limit.
     """
 
@@ -47,6 +51,7 @@ class _HostProcess:
             raise ActionsError("there are no actions to host: name a module with actions")
         self._limits = load_limits(settings.limits) if settings.limits else ()
         self._rates = temporal.rates_of(self._limits)
+        self._secrets = load_secrets(settings.secrets) if settings.secrets else Secrets()
 
     async def start(self) -> None:
         """Connect to Temporal, and take attempts from now on.
@@ -55,11 +60,12 @@ class _HostProcess:
             TemporalUnavailable: Temporal does not answer, or lacks the namespace.
         """
         settings, names = self._settings, [action.name for action in self.actions]
-        for problem in unmatched_limits(self._limits, names):
+        for problem in (*unmatched_limits(self._limits, names), *unmatched_secrets(self._secrets, names)):
             logger.warning("%s", problem)
         client = await temporal.connect(settings)
         await temporal.check_ready(client, settings, attributes=False)
-        self._engine = temporal.open_engine(client, settings, self._registry, settings.engine_options())
+        options = replace(settings.engine_options(), secrets=self._secrets)
+        self._engine = temporal.open_engine(client, settings, self._registry, options)
         self._host = temporal.open_host(client, settings, self._engine, _no_named_workflow, self._rates)
         self._engine.follow()
         self._engine.listen(self._on_trouble)

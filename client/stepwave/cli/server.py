@@ -7,6 +7,7 @@ from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from enum import StrEnum
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
@@ -24,6 +25,7 @@ __all__ = [
     "JOURNAL_HELP",
     "ChunksOption",
     "LogLevel",
+    "SecretsOption",
     "TemporalAddressOption",
     "TemporalNamespaceOption",
     "TemporalTaskQueueOption",
@@ -72,6 +74,10 @@ class LogLevel(StrEnum):
     ERROR = "error"
 
 
+SecretsOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A file that says which actions may use which secrets. It has no values."),
+]
 TemporalAddressOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="The address of Temporal. Default: 127.0.0.1:7233.")
 ]

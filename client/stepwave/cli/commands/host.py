@@ -13,6 +13,7 @@ from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.server import (
     ChunksOption,
     LogLevel,
+    SecretsOption,
     TemporalAddressOption,
     TemporalNamespaceOption,
     TemporalTaskQueueOption,
@@ -47,6 +48,7 @@ def host(
         Path | None,
         typer.Option(metavar="FILE", help="A file with limits for actions: the rate of one action, over all hosts."),
     ] = None,
+    secrets: SecretsOption = None,
     drain_timeout: Annotated[
         str | None,
         typer.Option(
@@ -97,6 +99,7 @@ def host(
         "chunks": chunks,
         "slots": slots,
         "limits": limits,
+        "secrets": secrets,
         "drain_timeout": parse_seconds("--drain-timeout", drain_timeout),
         "cancel_grace": parse_seconds("--cancel-grace", cancel_grace),
         "tracebacks": False if no_tracebacks else None,

@@ -23,6 +23,7 @@ from stepwave.cli.server import (
     JOURNAL_HELP,
     ChunksOption,
     LogLevel,
+    SecretsOption,
     TemporalAddressOption,
     TemporalNamespaceOption,
     TemporalTaskQueueOption,
@@ -81,6 +82,7 @@ def serve(
         Path | None,
         typer.Option(metavar="FILE", help="A file with limits for actions: concurrency and rates, also by key."),
     ] = None,
+    secrets: SecretsOption = None,
     journal: Annotated[
         str | None, typer.Option(metavar=JOURNAL_FORMS, help=f"Where runs are stored. {JOURNAL_HELP}")
     ] = None,
@@ -154,15 +156,15 @@ def serve(
         typer.Option(
             "--reload",
             help="For development: restart when a module with actions or its package, another imported module under "
-            "the working directory, a workflow file or the limits file changes. Needs a journal on disk.",
+            "the working directory, a workflow file or the file of limits or secrets changes. Needs a journal on disk.",
         ),
     ] = False,
     check: Annotated[
         bool,
         typer.Option(
             "--check",
-            help="Only check the modules with actions, the limits file and the workflow files. Print what was found, "
-            "or all problems, and exit. No server starts, and no journal is opened.",
+            help="Only check the modules with actions, the files of limits and secrets, and the workflow files. Print "
+            "what was found, or all problems, and exit. No server starts, and no journal is opened.",
         ),
     ] = False,
     log_level: Annotated[
@@ -199,6 +201,7 @@ def serve(
         "listen": address or listen,
         "workflows": workflows,
         "limits": limits,
+        "secrets": secrets,
         "journal": journal,
         "synchronous": synchronous,
         "recover": recover,
@@ -285,7 +288,13 @@ def _serve_with_reload(settings: "Settings", actions: list[str]) -> int:
         raise CommandError("--reload needs a journal on disk: a restart would lose the runs of a journal in memory")
     _check_names(settings, actions)
     reloader = Reloader(
-        WatchedFiles(Path.cwd(), modules=actions, workflows=settings.workflows, limits=settings.limits),
+        WatchedFiles(
+            Path.cwd(),
+            modules=actions,
+            workflows=settings.workflows,
+            limits=settings.limits,
+            secrets=settings.secrets,
+        ),
         stop_timeout=settings.drain_timeout + _STOP_TIMEOUT,
         announce=_announce,
         report=print_message,

@@ -24,14 +24,15 @@ _Stamp: TypeAlias = tuple[int, int] | None  # time and size; `None`: there is no
 class WatchedFiles:
     """The files whose changes restart a server.
 
-    They are the modules with actions or all files of their packages, the workflow files, the limits file, and the
-    modules that the server reports as imported.
+    They are the modules with actions or all files of their packages, the workflow files, the files of limits and
+    secrets, and the modules that the server reports as imported.
 
     Args:
         folder: The working directory of the server.
         modules: The names of the modules with actions.
         workflows: The folder of workflow files, if there is one.
         limits: The limits file, if there is one.
+        secrets: The secrets file, if there is one.
         sleep: Sleeps for some seconds between two looks at the files.
     """
 
@@ -42,13 +43,14 @@ class WatchedFiles:
         modules: Iterable[str] = (),
         workflows: Path | None = None,
         limits: Path | None = None,
+        secrets: Path | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._folder = folder
         self._sleep = sleep
         self._modules = tuple(modules)
         self._workflows = workflows and folder / workflows
-        self._limits = limits and folder / limits
+        self._settings = [folder / file for file in (limits, secrets) if file is not None]
         self._named: set[Path] = set()
         self._imported: set[Path] = set()
         self._known: dict[Path, _Stamp] = {}
@@ -94,8 +96,7 @@ class WatchedFiles:
         if self._workflows is not None:
             with suppress(OSError):
                 files.update(file for file in self._workflows.iterdir() if file.suffix in {".yaml", ".yml", ".json"})
-        if self._limits is not None:
-            files.add(self._limits)
+        files.update(self._settings)
         return files
 
 

@@ -21,6 +21,7 @@ CAPABILITIES = (
     "logs",
     "open_runs",
     "reruns",
+    "secrets",
     "workflows",
 )
 """The parts of the contract that a server can serve, of those that a server may lack."""
