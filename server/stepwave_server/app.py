@@ -30,7 +30,7 @@ from stepwave_server.rpc.server import GrpcServer
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.shared_attachments import SharedAttachments
 from stepwave_server.rpc.workflows import Workflows
-from stepwave_server.secrets_file import load_secrets, unmatched_secrets
+from stepwave_server.secrets_file import load_secrets, secret_warnings
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Telemetry, telemetry_of_process
 from stepwave_server.wire.responses.server_info import CAPABILITIES, to_limits, to_server_info
@@ -134,7 +134,8 @@ class Server:
     async def _open_engine(self, options: EngineOptions) -> Engine:
         """Return the engine that the settings name."""
         names = [action.name for action in self.registry]
-        for problem in (*unmatched_limits(self._limits, names), *unmatched_secrets(self._secrets, names)):
+        warnings = secret_warnings(self._secrets, names, all_known=self.settings.engine != TEMPORAL)
+        for problem in (*unmatched_limits(self._limits, names), *warnings):
             logger.warning("%s", problem)
         if self.settings.engine == TEMPORAL:
             return await self._open_temporal(options)

@@ -15,7 +15,7 @@ from stepwave_server.journal import MemoryJournal
 from stepwave_server.limits_file import LimitsError, load_limits, unmatched_limits
 from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.workflows import Workflows
-from stepwave_server.secrets_file import SecretsError, load_secrets, unmatched_secrets
+from stepwave_server.secrets_file import SecretsError, load_secrets, secret_warnings
 
 __all__ = ["CheckFailed", "Checked", "check"]
 
@@ -62,7 +62,8 @@ async def check(settings: Settings, actions: Iterable[object]) -> Checked:
         raise CheckFailed("\n".join(problems))
     names = [action.name for action in registry]
     found = [count_text(len(names), "action"), count_text(len(list(workflows)), "named workflow")]
-    return Checked(", ".join(found), (*unmatched_limits(limits, names), *unmatched_secrets(secrets, names)))
+    warnings = secret_warnings(secrets, names, all_known=settings.engine != TEMPORAL)
+    return Checked(", ".join(found), (*unmatched_limits(limits, names), *warnings))
 
 
 def _knows_actions(settings: Settings, registry: Registry | None) -> bool:

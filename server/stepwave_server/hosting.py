@@ -16,7 +16,7 @@ from stepwave_server.app import count_text, importable
 from stepwave_server.config import Settings
 from stepwave_server.engine.secrets.store import Secrets
 from stepwave_server.limits_file import load_limits, unmatched_limits
-from stepwave_server.secrets_file import load_secrets, unmatched_secrets
+from stepwave_server.secrets_file import load_secrets, secret_warnings
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Telemetry
 
@@ -60,7 +60,8 @@ class _HostProcess:
             TemporalUnavailable: Temporal does not answer, or lacks the namespace.
         """
         settings, names = self._settings, [action.name for action in self.actions]
-        for problem in (*unmatched_limits(self._limits, names), *unmatched_secrets(self._secrets, names)):
+        warnings = secret_warnings(self._secrets, names, all_known=False)
+        for problem in (*unmatched_limits(self._limits, names), *warnings):
             logger.warning("%s", problem)
         client = await temporal.connect(settings)
         await temporal.check_ready(client, settings, attributes=False)

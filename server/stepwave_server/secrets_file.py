@@ -11,18 +11,19 @@ namespaces = ["default"]                    # the default
 
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.known import covers
 from stepwave_server.core.validate import SECRET_NAME
 from stepwave_server.engine.secrets.store import BUILT_IN, SecretRule, Secrets
 
-__all__ = ["SecretsError", "load_secrets", "parse_secrets", "unmatched_secrets"]
+__all__ = ["SecretsError", "load_secrets", "parse_secrets", "secret_warnings"]
 
 _ACTIONS = re.compile(r"\*|[A-Za-z_][A-Za-z0-9_.-]{0,127}\*?")
 _NAMESPACE = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
@@ -117,12 +118,31 @@ def _problem(detail: ErrorDetails) -> str:
     return f"{place.removeprefix('.')}: {_WORDS.get(detail['type'], detail['msg'])}"
 
 
-def unmatched_secrets(secrets: Secrets, actions: Iterable[str]) -> list[str]:
-    """Return a message for every pattern of a secret that covers no action."""
-    known: Sequence[str] = [action for action in actions if not action.startswith(BUILT_IN)]
-    return [
-        f'the secret {name} covers no action of this server by "{pattern}"'
-        for name, rule in secrets.rules.items()
-        for pattern in rule.actions
-        if not any(covers(pattern, action) for action in known)
-    ]
+def secret_warnings(secrets: Secrets, actions: Iterable[str], *, all_known: bool = True) -> list[str]:
+    """Return a message for every secret that the actions of this process may use and that has no usable value.
+
+    Args:
+        secrets: The secrets.
+        actions: The names of the actions of this process.
+        all_known: Whether no other process has actions. If so, there is also a message for every pattern that covers
+            none.
+    """
+    known = [action for action in actions if not action.startswith(BUILT_IN)]
+    found = []
+    for name, rule in secrets.rules.items():
+        used = [pattern for pattern in rule.actions if any(covers(pattern, action) for action in known)]
+        if all_known:
+            unused = (pattern for pattern in rule.actions if pattern not in used)
+            found += [f'the secret {name} covers no action of this server by "{pattern}"' for pattern in unused]
+        if used and (problem := _value_problem(secrets, name)):
+            found.append(problem)
+    return found
+
+
+def _value_problem(secrets: Secrets, name: str) -> str:
+    """Return why a secret has no usable value; empty: it has one."""
+    try:
+        secrets.value(name)
+    except ActionFailed as error:
+        return error.message
+    return ""

@@ -3,7 +3,9 @@
 A value is found in its exact form, as it is written within JSON, and as Python's `repr` writes it. It is not found
 encoded in another way (Base64, percent-encoding, a hash), in parts (over several chunks or log messages, shortened by a
 library before it reaches the server), or where the server does not look: in what the action writes to files, services
-and standard streams, and in log records and spans of threads that the action starts without its context variables.
+and standard streams; in log records and spans of threads that the action starts without its context variables, and
+exceptions of tasks and threads that it leaves behind; in spans by a tracer provider that the process sets without
+`RedactingProcessor`; and in what a log handler finds out by itself, such as the local variables of a traceback.
 """
 
 import logging

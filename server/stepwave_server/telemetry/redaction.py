@@ -32,6 +32,9 @@ def current_redaction() -> Redact | None:
 class RedactingProcessor(SpanProcessor):
     """Hands spans on to another processor, redacted as the context says in which they end.
 
+    The server's own tracer provider has it. A process that sets a provider of its own puts it around its processors, so
+    that secrets stay out of the spans of actions.
+
     Args:
         inner: The other processor.
     """

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.engine.secrets.store import SecretRule, Secrets
-from stepwave_server.secrets_file import SecretsError, load_secrets, parse_secrets, unmatched_secrets
+from stepwave_server.secrets_file import SecretsError, load_secrets, parse_secrets, secret_warnings
 
 FILE = Path("conf/secrets.toml")
 
@@ -117,8 +118,36 @@ def test_a_file_that_cannot_be_read_is_reported(tmp_path: Path) -> None:
         load_secrets(tmp_path / "binary.toml")
 
 
-def test_a_pattern_that_covers_no_action_is_reported() -> None:
-    secrets = _read('[secrets.A]\nactions = ["search.*", "core.echo"]')
-    assert unmatched_secrets(secrets, ["search.web", "core.echo"]) == [
-        'the secret A covers no action of this server by "core.echo"'
+USED = """
+[secrets.A]
+actions = ["search.*", "core.echo"]
+[secrets.B]
+actions = ["elsewhere"]
+"""
+
+
+def test_patterns_that_cover_no_action_and_values_that_are_missing_cause_warnings() -> None:
+    assert secret_warnings(_read(USED), ["search.web", "core.echo"]) == [
+        'the secret A covers no action of this server by "core.echo"',
+        "the secret A has no value: set the variable STEPWAVE_SECRET_A",
+        'the secret B covers no action of this server by "elsewhere"',
     ]
+
+
+def test_a_host_warns_of_the_values_that_its_own_actions_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert secret_warnings(_read(USED), ["search.web"], all_known=False) == [
+        "the secret A has no value: set the variable STEPWAVE_SECRET_A"
+    ]
+    monkeypatch.setenv("STEPWAVE_SECRET_A", "long enough")
+    assert secret_warnings(_read(USED), ["search.web"], all_known=False) == []
+
+
+def test_a_file_of_the_folder_is_a_value_without_its_last_newline(tmp_path: Path) -> None:
+    (tmp_path / "A").write_bytes(b"two\nlines\n\n")
+    assert Secrets(folder=tmp_path).value("A") == "two\nlines\n"
+
+
+def test_a_folder_in_place_of_a_file_is_no_value(tmp_path: Path) -> None:
+    (tmp_path / "A").mkdir()
+    with pytest.raises(ActionFailed, match="the secret A has no value"):
+        Secrets(folder=tmp_path).value("A")

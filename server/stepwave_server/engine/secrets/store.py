@@ -28,7 +28,7 @@ MAX_SECRET_BYTES = 64 << 10
 """Bytes of a value."""
 
 MIN_SECRET_LENGTH = 8
-"""Characters of a value. A shorter one is too common in other texts to be kept out of them."""
+"""Characters of a value, without the space around it. Shorter ones are too common in other texts to be kept out."""
 
 BUILT_IN = "core."
 """The prefix of actions that get no secrets: they act on the run itself, or hand their input on."""
@@ -91,13 +91,12 @@ class Secrets:
     def _data(self, name: str) -> bytes:
         """Return the content of the file of a secret, without the newline at its end."""
         missing = f"the secret {name} has no value: {self._expected(name)}"
-        if self.folder is None or not (file := self.folder / name).is_file():
-            raise ActionFailed(Reason.NOT_FOUND, missing)
         try:
-            with file.open("rb") as stream:
-                data = stream.read(MAX_SECRET_BYTES + 3)
+            data = b"" if self.folder is None else _content(self.folder / name)
         except OSError as error:
             raise ActionFailed(Reason.NOT_FOUND, f"{missing} ({error.strerror})") from None
+        if not data:
+            raise ActionFailed(Reason.NOT_FOUND, missing)
         return data.removesuffix(b"\n").removesuffix(b"\r")
 
     def _expected(self, name: str) -> str:
@@ -120,6 +119,18 @@ class PlaceholderSecrets(Secrets):
         return secret_mark(name)
 
 
+def _content(file: Path) -> bytes:
+    """Return the content of a file, as far as a value may be long; empty: there is none.
+
+    Raises:
+        OSError: The file cannot be read.
+    """
+    if not file.is_file():  # such as a pipe, which may block for ever
+        return b""
+    with file.open("rb") as stream:
+        return stream.read(MAX_SECRET_BYTES + 3)
+
+
 def _usable(name: str, data: bytes) -> str:
     """Return a value as text.
 
@@ -132,9 +143,9 @@ def _usable(name: str, data: bytes) -> str:
         text = data.decode()
     except UnicodeDecodeError:
         raise _unusable(name, "bytes that are not UTF-8") from None
-    if len(text) < MIN_SECRET_LENGTH:
+    if len(text.strip()) < MIN_SECRET_LENGTH:
         reason = "so short a value occurs in other texts, and could not be kept out of outputs and logs"
-        raise _unusable(name, f"fewer than {MIN_SECRET_LENGTH} characters; {reason}")
+        raise _unusable(name, f"fewer than {MIN_SECRET_LENGTH} characters, space around it not counted; {reason}")
     return text
 
 
