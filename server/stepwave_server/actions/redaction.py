@@ -1,7 +1,7 @@
 """Keeps the values of an attempt's secrets out of what the attempt gives out: the second line behind the action itself.
 
-A value is found in its exact form, as it is written within JSON, and as Python's `repr` writes it. It is not found
-encoded in another way (Base64, percent-encoding, a hash), in parts (over several chunks or log messages, shortened by a
+A value is found in its exact form, and as it is written within JSON, by Python's `repr` and in URLs. It is not found
+encoded in another way (Base64, a hash, twice), in parts (over several chunks or log messages, shortened by a
 library before it reaches the server), or where the server does not look: in what the action writes to files, services
 and standard streams; in log records and spans of threads that the action starts without its context variables, and
 exceptions of tasks and threads that it leaves behind; in spans by a tracer provider that the process sets without
@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from json import dumps
+from urllib.parse import quote, quote_plus
 
 import simplejson
 
@@ -115,8 +116,10 @@ NOTHING_SECRET = Redactor({})
 
 
 def _forms(value: str) -> set[str]:
-    """Return a value as it is, and as it is written within JSON and by Python."""
-    return {value, dumps(value)[1:-1], dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1], ascii(value)[1:-1]}
+    """Return a value as it is, and as it is written within JSON, by Python and in URLs."""
+    in_json = {dumps(value)[1:-1], dumps(value, ensure_ascii=False)[1:-1]}
+    in_urls = {quote(value), quote(value, safe=""), quote_plus(value)}
+    return {value, repr(value)[1:-1], ascii(value)[1:-1], *in_json, *in_urls}
 
 
 def _bytes(form: str) -> bytes:
@@ -167,6 +170,7 @@ def redact_record(record: logging.LogRecord, redact: Redact) -> None:
         message, redacted = "", UNREADABLE
     if redacted != message:
         record.msg, record.args = redacted, None
+    record.name = redact(record.name)
     if record.exc_info:
         _redact_exception(record, redact)
     if record.exc_text:

@@ -1,6 +1,7 @@
 """Secrets: an action gets the value, and nothing that a run stores or shows has it."""
 
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -378,3 +379,18 @@ async def test_nothing_shows_the_environment(client: RawClient) -> None:
     shown = info.SerializeToString() + actions.SerializeToString()
     assert b"STEPWAVE_SECRET" not in shown
     assert json.dumps(VALUE)[1:-1].encode() not in shown
+
+
+async def test_what_follows_an_attempt_is_not_redacted(
+    serve: Serve, connect: Connect, file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    @action("other")
+    async def other() -> str:
+        logging.getLogger("other").warning("%s", VALUE)
+        return VALUE
+
+    monkeypatch.setenv(KEY, VALUE)
+    client = connect(await serve(*Received().actions(), other, secrets=file))
+    events = await client.run(flow(using(), step("after", "other", after=["s"])))
+    assert value_of(finished(events)["after"].output) == VALUE
+    assert [record.getMessage() for record in caplog.records if record.name == "other"] == [VALUE]

@@ -373,6 +373,7 @@ class Attempt:
         if self.state is ENDED:
             return
         self.state = ENDED
+        NOTHING_SECRET.enter()  # what follows in this context is the run's
         self._logs.close()
         if self._grace is not None:
             self._grace.cancel()

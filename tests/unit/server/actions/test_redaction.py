@@ -60,6 +60,12 @@ def test_a_value_is_found_in_a_blob() -> None:
     assert ONE.payload(Blob("text/12345678", b"\xff12345678")) == Blob("text/[secret A]", b"\xff[secret A]")
 
 
+def test_a_value_is_found_as_urls_have_it() -> None:
+    redactor = Redactor({"A": "a+b/c d=é"})
+    for form in ("a%2Bb/c%20d%3D%C3%A9", "a%2Bb%2Fc%20d%3D%C3%A9", "a%2Bb%2Fc+d%3D%C3%A9"):
+        assert redactor.text(f"https://host/?key={form}&x=1") == "https://host/?key=[secret A]&x=1"
+
+
 def test_a_value_that_has_another_one_in_it_is_found_whole() -> None:
     both = Redactor({"A": "12345678", "B": "0123456789"})
     assert both.text("0123456789 12345678") == "[secret B] [secret A]"
