@@ -210,7 +210,7 @@ class RunWorkflow:
             "wave": event.wave,
             "trace": self._trace_of(event),
         }
-        if start.secrets:
+        if start.secrets:  # otherwise as in older histories
             step["secrets"] = [[place.target, place.name] for place in start.secrets]
         handle = workflow.start_activity(
             event.action,
