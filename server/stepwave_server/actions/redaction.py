@@ -39,7 +39,7 @@ class Redactor:
     __slots__ = ("_marks",)
 
     def __init__(self, values: Mapping[str, str]) -> None:
-        marks = {form: secret_mark(name) for name, value in values.items() for form in _forms(value)}
+        marks = {form: secret_mark(name) for name, value in values.items() for form in _all_forms(value)}
         marks = {form: mark for form, mark in marks.items() if form != mark}
         self._marks = sorted(marks.items(), key=lambda item: -len(item[0]))  # a value may be a part of another
 
@@ -113,6 +113,11 @@ class Redactor:
 
 NOTHING_SECRET = Redactor({})
 """The redactor of an attempt without secrets."""
+
+
+def _all_forms(value: str) -> set[str]:
+    """Return the forms of a value, and of the value without the space around it, which actions often leave out."""
+    return _forms(value) | _forms(value.strip())
 
 
 def _forms(value: str) -> set[str]:

@@ -97,7 +97,7 @@ class Secrets:
             raise ActionFailed(Reason.NOT_FOUND, f"{missing} ({error.strerror})") from None
         if not data:
             raise ActionFailed(Reason.NOT_FOUND, missing)
-        return data.removesuffix(b"\n").removesuffix(b"\r")
+        return data.removesuffix(b"\r\n") if data.endswith(b"\r\n") else data.removesuffix(b"\n")
 
     def _expected(self, name: str) -> str:
         """Return where the value of a secret is expected."""

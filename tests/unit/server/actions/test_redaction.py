@@ -66,6 +66,10 @@ def test_a_value_is_found_as_urls_have_it() -> None:
         assert redactor.text(f"https://host/?key={form}&x=1") == "https://host/?key=[secret A]&x=1"
 
 
+def test_a_value_is_found_without_the_space_around_it() -> None:
+    assert Redactor({"A": "\n12345678 "}).text("x12345678y") == "x[secret A]y"
+
+
 def test_a_value_that_has_another_one_in_it_is_found_whole() -> None:
     both = Redactor({"A": "12345678", "B": "0123456789"})
     assert both.text("0123456789 12345678") == "[secret B] [secret A]"
