@@ -47,6 +47,9 @@ MAX_COMPARED = 500_000
 would take minutes."""
 MAX_HINTS = 20
 
+MAX_SECRET_DEPTH = 100
+"""Objects and lists around a secret. A deeper place would take long to check."""
+
 
 @immutable
 class Violation:
@@ -267,6 +270,8 @@ def _check_secret(check: _Check, binding: Binding, name: str, path: str) -> None
         check.blame(f"{path}.secret", _malformed(name, SECRET_NAME))
     if binding.default is not None:
         check.blame(f"{path}.default", "must not be set beside `secret`: a secret that has no value fails the step")
+    if binding.target.count("/") > MAX_SECRET_DEPTH:
+        check.blame(f"{path}.target", f"a secret is within at most {MAX_SECRET_DEPTH} objects and lists")
     if "-" in binding.target.split("/"):
         check.blame(f"{path}.target", 'a secret needs a place of its own: "-" names none')
 
@@ -284,8 +289,9 @@ def _check_order(check: _Check, bindings: Sequence[Binding], path: str) -> None:
 
 def _around(pointer: str, targets: Collection[str]) -> str | None:
     """Return a target that a place is within; `None`: there is none."""
-    ends = (place for place, letter in enumerate(pointer) if letter == "/")
-    return next((pointer[:end] for end in ends if pointer[:end] in targets), None)
+    parts = pointer.split("/", MAX_SECRET_DEPTH)
+    around = ("/".join(parts[:count]) for count in range(1, len(parts)))
+    return next((each for each in around if each in targets), None)
 
 
 def _check_source(check: _Check, step: Step, source: object, path: str) -> None:

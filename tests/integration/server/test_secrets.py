@@ -239,6 +239,17 @@ async def test_a_value_that_cannot_be_kept_out_of_outputs_is_refused(
     assert value not in message
 
 
+async def test_an_input_that_is_too_large_with_its_secrets_is_refused(
+    client: RawClient, received: Received, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY, "a" * 65_000)
+    bindings = [secret(f"/key/{number}") for number in range(17)]
+    workflow = flow(step("s", "secret.keep", given={"key": {}}, bindings=bindings))
+    reason, message, retryable = await _failure(client, workflow)
+    assert (reason, retryable, received.values) == ("resource_exhausted", False, [])
+    assert message == "its input would have 1,105,000 bytes or more with its secrets, and 1,048,576 are allowed"
+
+
 async def test_a_secret_that_was_withdrawn_fails_the_step(
     client: RawClient, received: Received, server_secrets: Callable[[], None]
 ) -> None:
@@ -330,10 +341,11 @@ async def test_a_workflow_that_is_chosen_during_the_run_is_checked(client: RawCl
         ([secret(name="")], "bindings[0].secret"),
         ([workflow_pb2.Binding(target="/key", secret="KEY", default=payload(1))], "bindings[0].default"),
         ([secret("/key/-")], "bindings[0].target"),
+        ([secret("/key" + "/a" * 100)], "bindings[0].target"),
         ([secret("/key/a"), bind("/key", "input")], "bindings[0].target"),
         ([secret("/key"), bind("", "input")], "bindings[0].target"),
     ],
-    ids=["malformed name", "no name", "default", "no place", "replaced", "all replaced"],
+    ids=["malformed name", "no name", "default", "no place", "too deep", "replaced", "all replaced"],
 )
 async def test_a_binding_that_cannot_be_filled_is_refused(
     client: RawClient, bindings: list[workflow_pb2.Binding], field: str

@@ -42,11 +42,16 @@ async def fill_secrets(
         if not secrets.allow(name, action, namespace):
             raise ActionFailed(Reason.UNAUTHORIZED, unavailable(name, action, namespace))
     values = await secrets.values(names)
+    _check(sum(len(values[place.name]) for place in places), max_bytes)  # before they take up memory
     filled = with_texts(payload, {place.target: values[place.name] for place in places})
-    if (size := payload_size(filled)) > max_bytes:
-        message = f"its input would have {size:,} bytes with its secrets, and {max_bytes:,} are allowed"
-        raise ActionFailed(Reason.RESOURCE_EXHAUSTED, message)
+    _check(payload_size(filled), max_bytes)
     return filled, Redactor(values)
+
+
+def _check(size: int, bound: int) -> None:
+    if size > bound:
+        message = f"its input would have {size:,} bytes or more with its secrets, and {bound:,} are allowed"
+        raise ActionFailed(Reason.RESOURCE_EXHAUSTED, message)
 
 
 def check_no_secrets(steps: object, redactor: Redactor) -> list[workflow_pb2.Step]:

@@ -172,9 +172,8 @@ class JsonEvaluator:
             text = _text(value, _source(binding.source))
             size += len(text)
             _check(size, bound)
-            document = _put(
-                document, binding, load_text(text) if binding.target in parents else simplejson.RawJSON(text)
-            )
+            part = load_text(text) if binding.target in parents else simplejson.RawJSON(text)
+            document = _put(document, binding.target, part)
         return whole if document is None else dump_text(document)
 
     def _value(self, binding: Binding, values: Values) -> Payload:
@@ -229,7 +228,7 @@ def with_texts(payload: Payload, texts: Mapping[str, str]) -> Payload:
         return dump_text(texts[""])
     document = _parse_own(payload)
     for pointer, text in texts.items():
-        document = jsonpointer.set_pointer(document, pointer, text, inplace=True)
+        document = _put(document, pointer, text)
     return dump_text(document)
 
 
@@ -278,15 +277,15 @@ def _parents(bindings: Sequence[Binding]) -> set[str]:
     return {target[:place] for target in targets for place, letter in enumerate(target) if letter == "/"}
 
 
-def _put(document: object, binding: Binding, value: object) -> object:
-    key = binding.target[1:]
+def _put(document: object, target: str, value: object) -> object:
+    key = target[1:]
     if isinstance(document, dict) and "/" not in key and "~" not in key:  # as most targets
         document[key] = value
         return document
     try:
-        return jsonpointer.set_pointer(document, binding.target, value, inplace=True)
+        return jsonpointer.set_pointer(document, target, value, inplace=True)
     except (jsonpointer.JsonPointerException, TypeError, KeyError, IndexError) as error:
-        raise EvaluationFailed(f'nothing can be put at "{binding.target}" of the input') from error
+        raise EvaluationFailed(f'nothing can be put at "{target}" of the input') from error
 
 
 def _source(source: Source) -> str:
