@@ -23,6 +23,7 @@ from stepwave_server.core.info import DEFAULT_NAMESPACE
 from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import Engine, EngineOptions, Recover
 from stepwave_server.engine.local import LocalEngine
+from stepwave_server.engine.secrets.store import Secrets
 from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
 from stepwave_server.limits_file import load_limits, unmatched_limits
 from stepwave_server.rpc.attachments import Attachments
@@ -34,6 +35,7 @@ from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.shared_attachments import SharedAttachments
 from stepwave_server.rpc.tls import TlsFiles
 from stepwave_server.rpc.workflows import Workflows
+from stepwave_server.secrets_file import load_secrets, secret_warnings
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Telemetry, telemetry_of_process
 from stepwave_server.wire.responses.server_info import CAPABILITIES, to_limits, to_server_info
@@ -73,6 +75,7 @@ class Server:
         ActionsError: An action cannot be loaded.
         AccessError: The access file is malformed, or the audit log cannot be opened.
         LimitsError: The limits file is malformed.
+        SecretsError: The secrets file is malformed.
         ValueError: The folder of workflows does not exist.
         ListenError: The address is malformed or not allowed.
     """
@@ -95,6 +98,7 @@ class Server:
         self._authenticator = Authenticator(self.settings.access) if self.settings.access else None
         self._audit = AuditLog(self.settings.audit_log)
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
+        self._secrets = load_secrets(self.settings.secrets) if self.settings.secrets else Secrets()
         self.registry = Registry(
             importable([*self.settings.actions, *actions]), entry_points=self.settings.entry_points
         )
@@ -120,7 +124,7 @@ class Server:
             TlsError: The files for TLS cannot be used.
             WorkflowsError: Named workflows cannot run here. All problems of all files are listed.
         """
-        options = replace(self.settings.engine_options(), limits=self._limits)
+        options = replace(self.settings.engine_options(), limits=self._limits, secrets=self._secrets)
         if self._authenticator is not None:
             options = replace(options, may_call=self._authenticator.may_call)
         try:
@@ -144,7 +148,9 @@ class Server:
 
     async def _open_engine(self, options: EngineOptions) -> Engine:
         """Return the engine that the settings name."""
-        for problem in unmatched_limits(self._limits, [action.name for action in self.registry]):
+        names = [action.name for action in self.registry]
+        warnings = secret_warnings(self._secrets, names, all_known=self.settings.engine != TEMPORAL)
+        for problem in (*unmatched_limits(self._limits, names), *warnings):
             logger.warning("%s", problem)
         if self.settings.engine == TEMPORAL:
             return await self._open_temporal(options)

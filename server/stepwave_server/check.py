@@ -11,12 +11,15 @@ from stepwave_server.access.access_file import load_access
 from stepwave_server.actions import ActionsError, Registry
 from stepwave_server.app import TEMPORAL, count_text, importable, tls_files
 from stepwave_server.config import Settings
+from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.local import LocalEngine
+from stepwave_server.engine.secrets.store import PlaceholderSecrets, Secrets
 from stepwave_server.journal import JournalError, MemoryJournal, check_place
 from stepwave_server.limits_file import LimitsError, load_limits, unmatched_limits
 from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.server import ListenError, check_address, is_address
 from stepwave_server.rpc.workflows import Workflows
+from stepwave_server.secrets_file import SecretsError, load_secrets, secret_warnings
 
 __all__ = ["CheckFailed", "Checked", "check"]
 
@@ -41,7 +44,7 @@ class Checked:
 
 
 async def check(settings: Settings) -> Checked:
-    """Check the actions, the limits file and the named workflows that a server would have, and the places that it uses.
+    """Check the actions, the files of limits and secrets, the named workflows, and the places that a server uses.
 
     Raises:
         CheckFailed: There are problems. All of them are listed.
@@ -49,22 +52,25 @@ async def check(settings: Settings) -> Checked:
     problems: list[str] = []
     registry = _try(problems, lambda: Registry(importable(settings.actions), entry_points=settings.entry_points))
     limits = _try(problems, lambda: load_limits(settings.limits) if settings.limits else ())
+    secrets = _try(problems, lambda: load_secrets(settings.secrets) if settings.secrets else Secrets())
     workflows = _try(problems, lambda: Workflows.load(settings.workflows) if settings.workflows else Workflows())
     if limits and settings.engine == TEMPORAL:
         from stepwave_server.engine.temporal.rates import rates_of
 
         _try(problems, lambda: rates_of(limits))
     if workflows is not None:
+        options = replace(settings.engine_options(), secrets=PlaceholderSecrets() if secrets is None else secrets)
         known = registry or Registry(entry_points=False)
-        problems += await _workflow_problems(settings, known, workflows, complete=_knows_actions(settings, registry))
+        problems += await _workflow_problems(options, known, workflows, complete=_knows_actions(settings, registry))
     places = _check_places(settings, problems)
-    if registry is None or limits is None or workflows is None or problems:
+    if registry is None or limits is None or secrets is None or workflows is None or problems:
         raise CheckFailed("\n".join(problems))
     names = [action.name for action in registry]
     found = [count_text(len(names), "action"), count_text(len(list(workflows)), "named workflow")]
     if settings.limits is not None:
         found.append(count_text(len(limits), "limit"))
-    return Checked(", ".join([*found, *places]), tuple(unmatched_limits(limits, names)))
+    warnings = secret_warnings(secrets, names, all_known=settings.engine != TEMPORAL)
+    return Checked(", ".join([*found, *places]), (*unmatched_limits(limits, names), *warnings))
 
 
 def _check_places(settings: Settings, problems: list[str]) -> list[str]:
@@ -115,10 +121,9 @@ def _knows_actions(settings: Settings, registry: Registry | None) -> bool:
 
 
 async def _workflow_problems(
-    settings: Settings, actions: Registry, workflows: Workflows, *, complete: bool
+    options: EngineOptions, actions: Registry, workflows: Workflows, *, complete: bool
 ) -> list[str]:
     """Return the problems of named workflows. Unless the actions are `complete`, an unknown action is none."""
-    options = replace(settings.engine_options(), limits=())
     engine = LocalEngine(journal=MemoryJournal(time.time_ns), actions=actions, clock=time.time_ns, options=options)
     try:
         preparer = Preparer(engine=engine, workflows=workflows, options=options)
@@ -131,6 +136,6 @@ def _try(problems: list[str], load: Callable[[], T]) -> T | None:
     """Load something, and add its problem to the others; `None`: there is one."""
     try:
         return load()
-    except (ActionsError, JournalError, LimitsError, ListenError, ValueError) as error:
+    except (ActionsError, JournalError, LimitsError, ListenError, SecretsError, ValueError) as error:
         problems.append(str(error))
         return None

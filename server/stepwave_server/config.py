@@ -74,6 +74,7 @@ class Settings(BaseSettings):
     entry_points: bool = Field(default=True, description="Load actions of installed packages.")
     workflows: Path | None = Field(default=None, description="A folder of named workflows.")
     limits: Path | None = Field(default=None, description="A file with limits on actions.")
+    secrets: Path | None = Field(default=None, description="A file that says which actions may use which secrets.")
     journal: str = Field(
         default=MEMORY, description="memory, sqlite (a file in the platform's data folder), or sqlite:PATH."
     )

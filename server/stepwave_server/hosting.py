@@ -16,7 +16,9 @@ from stepwave_server.actions.logs import capture_logs
 from stepwave_server.app import count_text, importable
 from stepwave_server.config import Settings
 from stepwave_server.engine.base import EngineOptions
+from stepwave_server.engine.secrets.store import Secrets
 from stepwave_server.limits_file import load_limits, unmatched_limits
+from stepwave_server.secrets_file import load_secrets, secret_warnings
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Telemetry
 
@@ -38,6 +40,7 @@ class _HostProcess:
         AccessError: The access file is malformed.
         ActionsError: An action cannot be loaded, or there are none.
         LimitsError: The limits file is malformed.
+        SecretsError: The secrets file is malformed.
         UnsupportedLimits: Temporal cannot enforce a limit.
     """
 
@@ -51,6 +54,7 @@ class _HostProcess:
         self._limits = load_limits(settings.limits) if settings.limits else ()
         self._rates = temporal.rates_of(self._limits)
         self._authenticator = Authenticator(settings.access) if settings.access else None
+        self._secrets = load_secrets(settings.secrets) if settings.secrets else Secrets()
 
     async def start(self) -> None:
         """Connect to Temporal, and take attempts from now on.
@@ -59,7 +63,8 @@ class _HostProcess:
             TemporalUnavailable: Temporal does not answer, or lacks the namespace.
         """
         settings, names = self._settings, [action.name for action in self.actions]
-        for problem in unmatched_limits(self._limits, names):
+        warnings = secret_warnings(self._secrets, names, all_known=False)
+        for problem in (*unmatched_limits(self._limits, names), *warnings):
             logger.warning("%s", problem)
         client = await temporal.connect(settings)
         await temporal.check_ready(client, settings, attributes=False)
@@ -73,7 +78,7 @@ class _HostProcess:
 
     def _options(self) -> EngineOptions:
         """Return the options of attempts. The access file says which actions a namespace may call."""
-        options = self._settings.engine_options()
+        options = replace(self._settings.engine_options(), secrets=self._secrets)
         return options if self._authenticator is None else replace(options, may_call=self._authenticator.may_call)
 
     async def known(self, stop: asyncio.Event) -> bool:

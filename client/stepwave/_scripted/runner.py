@@ -27,6 +27,7 @@ from stepwave_server.core.model import WAIT_ACTION, Payload
 from stepwave_server.engine.base import EngineOptions, Submission
 from stepwave_server.engine.errors import EngineError
 from stepwave_server.engine.local import LocalEngine
+from stepwave_server.engine.secrets.store import PlaceholderSecrets
 from stepwave_server.journal import Journal, MemoryJournal
 from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.statuses import InvalidCall, NotServed
@@ -171,7 +172,7 @@ class _Runner:
             raise WorkflowsError(workflows.problems)
         entry_points = settings.entry_points
         actions = ScriptedActions(self._spec.actions, self._spec.replaced, self._tracker, entry_points=entry_points)
-        options = replace(settings.engine_options(), heartbeat=_NEVER)
+        options = replace(settings.engine_options(), heartbeat=_NEVER, secrets=PlaceholderSecrets())
         clock = self._loop.nanos
         engine = _Engine(
             journal=MemoryJournal(clock), actions=actions, clock=clock, options=options, workflows=workflows

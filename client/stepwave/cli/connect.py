@@ -86,6 +86,7 @@ class Target:
 
         from stepwave_server.actions.registry import ActionsError
         from stepwave_server.limits_file import LimitsError
+        from stepwave_server.secrets_file import SecretsError
         from stepwave_server.telemetry import TelemetryUnavailable
 
         try:
@@ -93,7 +94,7 @@ class Target:
                 async with AsyncClient.local(actions=self.actions) as client:
                     with capture_action_logs():  # when the modules of actions have configured logging, if they do
                         yield client
-        except (ActionsError, LimitsError, TelemetryUnavailable) as error:
+        except (ActionsError, LimitsError, SecretsError, TelemetryUnavailable) as error:
             raise CommandError(str(error)) from error
         except ValidationError as error:
             raise CommandError(settings_problems(error)) from error

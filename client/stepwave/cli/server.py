@@ -19,6 +19,7 @@ __all__ = [
     "ChunksOption",
     "ConfigOption",
     "LogLevel",
+    "SecretsOption",
     "TemporalAddressOption",
     "TemporalNamespaceOption",
     "TemporalTaskQueueOption",
@@ -55,6 +56,11 @@ ConfigOption: TypeAlias = Annotated[
         "else none: no other file is read.",
         show_default=False,
     ),
+]
+
+SecretsOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="A file that says which actions may use which secrets. It has no values."),
 ]
 TemporalAddressOption: TypeAlias = Annotated[
     str | None, typer.Option(metavar="HOST:PORT", help="The address of Temporal. Default: 127.0.0.1:7233.")

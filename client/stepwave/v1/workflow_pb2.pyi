@@ -369,7 +369,11 @@ class Binding(_message.Message):
     item: _builtins.str
     """A JSON Pointer into the current item of a `for_each`. Empty: the whole item. Needs the capability `lists`."""
     secret: _builtins.str
-    """The name of a secret of the server. Needs the capability `secrets`."""
+    """The name of a secret of the server: a letter or `_`, then up to 63 letters, digits, `_` and `-`. Its value, a string, is put
+    in when an attempt starts, and is neither stored nor shown. The operator says which actions may use it, and in which
+    namespaces. Actions of `core.*`, nested workflows among them, may use none. No part of `target` may be `-`. A secret that has
+    no value fails the step with `not_found`. Needs the capability `secrets`.
+    """
     expression: _builtins.str
     """A CEL expression over `deps`, `input` and `item`. Needs the capability `conditions`."""
     @_builtins.property
@@ -379,7 +383,8 @@ class Binding(_message.Message):
     @_builtins.property
     def default(self) -> _payload_pb2.Payload:
         """The value to use if the source has none: the source step did not succeed (and the join allows that), or the path does not
-        exist. Not set: `null` for a source step that did not succeed; a path that does not exist fails the step.
+        exist. Not set: `null` for a source step that did not succeed; a path that does not exist fails the step. Must not be set beside
+        `secret`.
         """
 
     def __init__(

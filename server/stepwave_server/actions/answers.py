@@ -23,6 +23,7 @@ from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.actions.values import bounded, dump
 from stepwave_server.core.model import Blob, Payload, Reason
+from stepwave_server.telemetry.redaction import current_redaction
 
 __all__ = ["Chunks", "Emit", "InThread", "Invocation"]
 
@@ -309,11 +310,18 @@ def _exit_fork() -> NoReturn:
     if isinstance(error, SystemExit) and isinstance(error.code, int | None):
         code = error.code or 0
     elif error is not None:
-        traceback.print_exception(error)
+        _print(error)
     with suppress(Exception):
         sys.stdout.flush()
         sys.stderr.flush()
     os._exit(code)
+
+
+def _print(error: BaseException) -> None:
+    """Print the traceback of an exception of a forked process, as Python does at the end of a process."""
+    text = "".join(traceback.format_exception(error))
+    redact = current_redaction()
+    sys.stderr.write(text if redact is None else redact(text))
 
 
 def _close(iterator: Iterator[object]) -> None:

@@ -48,10 +48,29 @@ class ActionFailed(Exception):
         self.retry_after = retry_after
 
 
-def failure_of(error: BaseException, step_id: str, attempt: int, *, tracebacks: bool = True) -> Failure:
-    """Return the failure of an attempt that raised, with as much of the exception as can be read. Never raises."""
+def _as_it_is(text: str) -> str:
+    return text
+
+
+def failure_of(
+    error: BaseException,
+    step_id: str,
+    attempt: int,
+    *,
+    tracebacks: bool = True,
+    redact: Callable[[str], str] = _as_it_is,
+) -> Failure:
+    """Return the failure of an attempt that raised, with as much of the exception as can be read. Never raises.
+
+    Args:
+        error: What the attempt raised.
+        step_id: The step.
+        attempt: The number of the attempt.
+        tracebacks: Whether the failure has the traceback.
+        redact: Redacts a text, before it is shortened: a part of a value would not be found.
+    """
     if type(error) is ActionFailed:
-        message = cut(error.message, MAX_MESSAGE)
+        message = cut(redact(error.message), MAX_MESSAGE)
         return Failure(
             reason=error.reason,
             message=message,
@@ -65,10 +84,10 @@ def failure_of(error: BaseException, step_id: str, attempt: int, *, tracebacks: 
     details = {"exception": kind}
     if tracebacks:
         details |= _location(tb)
-        details["traceback"] = traceback_text(error, tb)
+        details["traceback"] = traceback_text(error, tb, redact)
     return Failure(
         reason=classification.reason,
-        message=_full_message(error, kind),
+        message=_full_message(error, kind, redact),
         retryable=classification.retryable,
         retry_after=classification.retry_after,
         step_id=step_id,
@@ -83,9 +102,9 @@ def traceback_of(error: BaseException) -> TracebackType | None:
     return found
 
 
-def _full_message(error: BaseException, kind: str) -> str:
+def _full_message(error: BaseException, kind: str, redact: Callable[[str], str]) -> str:
     """Return an exception's class and text; of an `ActionError`, the text alone."""
-    message = text_of(lambda: str(error), MAX_MESSAGE)
+    message = text_of(lambda: redact(str(error)), MAX_MESSAGE)
     if not message and issubclass(type(error), asyncio.CancelledError):
         message = "what the action awaited was cancelled"
     if not issubclass(type(error), ActionError):
@@ -115,14 +134,17 @@ def text_of(read: Callable[[], str], most: int) -> str:
         return f"(its text cannot be read: {_kind(broken)})"
 
 
-def traceback_text(error: BaseException, tb: TracebackType | None) -> str:
-    """Return the text of an exception's traceback from the action's code on. Of a long one, the end is kept."""
+def traceback_text(error: BaseException, tb: TracebackType | None, redact: Callable[[str], str] = _as_it_is) -> str:
+    """Return the text of an exception's traceback from the action's code on. Of a long one, the end is kept.
+
+    It is redacted before it is shortened.
+    """
     try:
         while tb is not None and tb.tb_next is not None and _is_own(tb):
             tb = tb.tb_next
         chain = len(causes_of(error)) < MAX_CAUSES  # formatting a longer chain takes long
         text = "".join(traceback.format_exception(type(error), error, tb, limit=-50, chain=chain))
-        data = text.encode(errors="replace")
+        data = redact(text).encode(errors="replace")
     except BaseException as broken:
         return f"(the traceback cannot be read: {_kind(broken)})"
     return data.decode() if len(data) <= MAX_TRACEBACK else "…" + data[-MAX_TRACEBACK:].decode(errors="ignore")

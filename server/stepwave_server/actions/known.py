@@ -5,7 +5,12 @@ from typing import Protocol
 
 from stepwave_server.core.model import Payload
 
-__all__ = ["KnownAction", "KnownActions"]
+__all__ = ["KnownAction", "KnownActions", "covers"]
+
+
+def covers(pattern: str, action: str) -> bool:
+    """Return whether a pattern covers an action. It is the name of an action, or the beginning of names and `*`."""
+    return action.startswith(pattern[:-1]) if pattern.endswith("*") else action == pattern
 
 
 class KnownAction(Protocol):

@@ -14,6 +14,8 @@ from contextvars import ContextVar
 
 from stepwave._actions.context import KEPT
 from stepwave_server.actions.failures import cut, text_of, traceback_of, traceback_text
+from stepwave_server.actions.redaction import redact_record
+from stepwave_server.telemetry.redaction import Redact
 from stepwave_server.wire.events.encode import LogEntry, LogLevel
 
 __all__ = ["LogSink", "capture_logs", "is_captured"]
@@ -56,19 +58,24 @@ if hasattr(os, "register_at_fork"):
 class LogSink:
     """Accepts the log records of one attempt, on any thread, until the attempt ends.
 
-    Context variables and loggers may outlive the attempt. They refer to its sink alone, which then refers to nothing.
+    Context variables and loggers may outlive the attempt. They refer to its sink alone, which then refers to nothing
+    but how texts are redacted: a thread of the action may still log.
+
+    Attributes:
+        redact: Redacts texts; `None`: the attempt has no secrets.
 
     Args:
         keep: Called with each entry.
         tracebacks: Whether an entry has the traceback of a logged exception.
     """
 
-    __slots__ = ("_forks", "_keep", "_tracebacks")
+    __slots__ = ("_forks", "_keep", "_tracebacks", "redact")
 
     def __init__(self, keep: Callable[[LogEntry], None], *, tracebacks: bool) -> None:
         self._keep: Callable[[LogEntry], None] | None = keep
         self._tracebacks = tracebacks
         self._forks = _forks
+        self.redact: Redact | None = None
 
     def enter(self) -> None:
         """Make this the sink of the current context, and of contexts that are copied from it."""
@@ -85,6 +92,8 @@ class LogSink:
         Returns:
             Whether it was accepted.
         """
+        if self.redact is not None:  # the record may come from a thread without the context of the attempt
+            redact_record(record, self.redact)
         keep = self._keep
         if keep is None or not self.is_open:
             return False
@@ -96,7 +105,7 @@ class LogSink:
         return True
 
     def close(self) -> None:
-        """Accept no more records, and drop all references."""
+        """Accept no more records, and drop the references to the attempt."""
         self._keep = None
 
 
@@ -140,6 +149,8 @@ def _entry(record: logging.LogRecord, *, tracebacks: bool) -> LogEntry:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, BaseException):
             parts.append(traceback_text(error, traceback_of(error)).rstrip())
+        elif record.exc_text:  # a traceback that was redacted
+            parts.append(_shortened(record.exc_text, keep_end=True))
         elif record.stack_info:
             parts.append(_shortened(record.stack_info, keep_end=True))
     return LogEntry(_level(record.levelno), cut(record.name, MAX_NAME), "\n".join(parts))

@@ -5,7 +5,18 @@ from dataclasses import replace
 from typing import Protocol
 
 from .messages import Invoke
-from .model import FallbackAction, ForEach, FromInput, Payload, Reason, State, Step, immutable
+from .model import (
+    FallbackAction,
+    ForEach,
+    FromInput,
+    FromSecret,
+    Payload,
+    Reason,
+    SecretPlace,
+    State,
+    Step,
+    immutable,
+)
 from .state import RunState, Scope, StepState
 
 __all__ = [
@@ -21,6 +32,7 @@ __all__ = [
     "items_of",
     "payload_of",
     "scope_input",
+    "secrets_of",
 ]
 
 
@@ -57,7 +69,7 @@ class Evaluator(Protocol):
     """Evaluates bindings, conditions and lists. It must be pure: equal arguments give equal values."""
 
     def input_of(self, step: Step, values: Values, max_bytes: int | None = None) -> Payload:
-        """Return the input of the step's action, or of its nested workflow.
+        """Return the input of the step's action, or of its nested workflow. In the place of a secret is its name.
 
         Args:
             step: The step, whose join is met.
@@ -145,6 +157,12 @@ def input_of(run: RunState, step: StepState, evaluator: Evaluator) -> Payload:
         if not deps:
             return scope_input(run, step.scope, evaluator)
     return evaluator.input_of(spec, _values(run, step, deps, evaluator), run.options.max_payload_bytes)
+
+
+def secrets_of(step: StepState) -> tuple[SecretPlace, ...]:
+    """Return the places of secrets in the input of a step's next attempt. The core never has their values."""
+    spec = step.spec if step.original is None else _stand_in(step.spec)
+    return tuple(SecretPlace(it.target, it.source.name) for it in spec.bindings if isinstance(it.source, FromSecret))
 
 
 def holds(run: RunState, step: StepState, evaluator: Evaluator) -> bool:

@@ -14,6 +14,7 @@ __all__ = [
     "WAIT_ACTION",
     "WORKFLOW_ACTION",
     "Binding",
+    "BindingSource",
     "Blob",
     "Failure",
     "FailureCause",
@@ -23,6 +24,7 @@ __all__ = [
     "FromExpression",
     "FromInput",
     "FromItem",
+    "FromSecret",
     "FromStep",
     "Join",
     "OnInterrupt",
@@ -30,6 +32,7 @@ __all__ = [
     "Reason",
     "Retry",
     "Scheduling",
+    "SecretPlace",
     "Skip",
     "SkipCause",
     "State",
@@ -37,6 +40,7 @@ __all__ = [
     "Workflow",
     "immutable",
     "payload_size",
+    "secret_mark",
 ]
 
 SECOND = 1_000_000_000
@@ -251,6 +255,30 @@ class FromExpression:
 
 
 @immutable
+class FromSecret:
+    """A secret, of which a run knows the name alone."""
+
+    name: str
+
+
+@immutable
+class SecretPlace:
+    """The place of a secret in an input: a JSON Pointer, and the name of the secret."""
+
+    target: str
+    name: str
+
+
+def secret_mark(name: str) -> str:
+    """Return the text that stands for the value of a secret, wherever the value must not be."""
+    return f"[secret {name}]"
+
+
+BindingSource: TypeAlias = FromStep | FromInput | FromItem | FromExpression | FromSecret
+"""A source of a value for the input of a step."""
+
+
+@immutable
 class Binding:
     """A value that is put into the input of a step. `target` and paths are JSON Pointers.
 
@@ -258,7 +286,7 @@ class Binding:
     """
 
     target: str
-    source: FromStep | FromInput | FromItem | FromExpression
+    source: BindingSource
     default: Payload | None = None
     position: int = 0
 

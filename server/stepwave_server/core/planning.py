@@ -8,11 +8,13 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from .messages import AddSteps, RunStarted, Started, StepsAdded, StepsReused, Wave
 from .model import (
     MAX_MESSAGE_CONTENT,
+    BindingSource,
     Blob,
     FallbackAction,
     FromExpression,
     FromInput,
     FromItem,
+    FromSecret,
     FromStep,
     Payload,
     Step,
@@ -228,9 +230,9 @@ def _workflow_weight(workflow: Workflow) -> int:
     return OPTIONS + sum(payload_size(text) + OVERHEAD for text in texts) + sum(map(step_weight, workflow.steps))
 
 
-def _texts_of(source: FromStep | FromInput | FromItem | FromExpression) -> tuple[str, ...]:
+def _texts_of(source: BindingSource) -> tuple[str, ...]:
     match source:
         case FromStep(step_id, path):
             return step_id, path
-        case FromInput(text) | FromItem(text) | FromExpression(text):
+        case FromInput(text) | FromItem(text) | FromExpression(text) | FromSecret(text):
             return (text,)

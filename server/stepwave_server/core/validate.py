@@ -13,6 +13,7 @@ from .model import (
     FallbackAction,
     FromInput,
     FromItem,
+    FromSecret,
     FromStep,
     Reason,
     Retry,
@@ -24,6 +25,7 @@ from .model import (
 
 __all__ = [
     "MAX_ATTEMPTS",
+    "SECRET_NAME",
     "Limits",
     "Present",
     "Violation",
@@ -36,6 +38,7 @@ __all__ = [
 
 STEP_ID = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,127}")
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,127}")
+SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
 
 MAX_KNOWN = 2_000
@@ -43,6 +46,9 @@ MAX_COMPARED = 500_000
 """Bounds of the search for near names: known names, pairs of letters, and unknown names in all. Beyond them, the search
 would take minutes."""
 MAX_HINTS = 20
+
+MAX_SECRET_DEPTH = 100
+"""Objects and lists around a secret. A deeper place would take long to check."""
 
 
 @immutable
@@ -247,12 +253,45 @@ def _check_bindings(check: _Check, step: Step, bindings: Sequence[Binding], path
             check.blame(f"{place}.target", f"bindings[{targets[binding.target]}] fills {what} already")
         targets.setdefault(binding.target, binding.position)
         _check_binding(check, step, binding, place)
+        if isinstance(binding.source, FromSecret):
+            _check_secret(check, binding, binding.source.name, place)
+    _check_order(check, bindings, path)
 
 
 def _check_binding(check: _Check, step: Step, binding: Binding, path: str) -> None:
     if problem := pointer_problem(binding.target):
         check.blame(f"{path}.target", problem)
     _check_source(check, step, binding.source, path)
+
+
+def _check_secret(check: _Check, binding: Binding, name: str, path: str) -> None:
+    """Check a binding to a secret, whose value is put where the target says when the input is complete."""
+    if not SECRET_NAME.fullmatch(name):
+        check.blame(f"{path}.secret", _malformed(name, SECRET_NAME))
+    if binding.default is not None:
+        check.blame(f"{path}.default", "must not be set beside `secret`: a secret that has no value fails the step")
+    if binding.target.count("/") > MAX_SECRET_DEPTH:
+        check.blame(f"{path}.target", f"a secret is within at most {MAX_SECRET_DEPTH} objects and lists")
+    if "-" in binding.target.split("/"):
+        check.blame(f"{path}.target", 'a secret needs a place of its own: "-" names none')
+
+
+def _check_order(check: _Check, bindings: Sequence[Binding], path: str) -> None:
+    """Report bindings that would replace a secret that an earlier binding has put into the input."""
+    if not any(isinstance(binding.source, FromSecret) for binding in bindings):
+        return
+    seen: set[str] = set()
+    for binding in reversed(bindings):
+        if isinstance(binding.source, FromSecret) and (over := _around(binding.target, seen)) is not None:
+            check.blame(f"{path}[{binding.position}].target", f'a later binding to "{over}" replaces this secret')
+        seen.add(binding.target)
+
+
+def _around(pointer: str, targets: Collection[str]) -> str | None:
+    """Return a target that a place is within; `None`: there is none."""
+    parts = pointer.split("/", MAX_SECRET_DEPTH)
+    around = ("/".join(parts[:count]) for count in range(1, len(parts)))
+    return next((each for each in around if each in targets), None)
 
 
 def _check_source(check: _Check, step: Step, source: object, path: str) -> None:

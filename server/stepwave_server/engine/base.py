@@ -14,6 +14,7 @@ from stepwave_server.core.model import MAX_PAYLOAD_BYTES, Payload, Workflow, imm
 from stepwave_server.core.state import DEFAULT_IDLE_TIMEOUT, RunOptions, RunState, StepState
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.admission.limits import Limit
+from stepwave_server.engine.secrets.store import Secrets
 from stepwave_server.journal import Header, Listing, Position
 from stepwave_server.telemetry import TraceParent
 from stepwave_server.wire.events.encode import Kind, Record
@@ -59,6 +60,7 @@ class EngineOptions:
         heartbeat: Seconds without a message after which a watch sends a heartbeat.
         idle_timeout: The time that a new open run may be idle, unless it says otherwise, in nanoseconds.
         may_call: Returns whether the steps of a namespace may call an action. It is asked when an attempt starts.
+        secrets: The secrets of this process, and the actions that may use them.
         run: Options of new runs, such as the default step timeout.
     """
 
@@ -71,6 +73,7 @@ class EngineOptions:
     heartbeat: float = 15.0
     idle_timeout: int = DEFAULT_IDLE_TIMEOUT
     may_call: Callable[[str, str], bool] = lambda namespace, action: True
+    secrets: Secrets = field(default_factory=Secrets)
     run: RunOptions = field(default_factory=RunOptions)
 
 
@@ -211,8 +214,8 @@ class Engine(Protocol):
         """Return the actions that steps may call, by name."""
         ...
 
-    def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
-        """Return every reason why a workflow cannot run on this engine."""
+    def check(self, workflow: Workflow, namespace: str, *, open_run: bool) -> list[Violation]:
+        """Return every reason why a workflow cannot run on this engine, in a namespace."""
         ...
 
     async def start(self, submission: Submission) -> bool:

@@ -22,6 +22,7 @@ from stepwave_server.engine.errors import EngineError, RunNotOpen, StepsRefused
 from stepwave_server.engine.evaluation.checks import expression_violations
 from stepwave_server.engine.queries.active_run import ActiveRun
 from stepwave_server.engine.queries.run_queries import RunQueries
+from stepwave_server.engine.secrets.checks import secret_violations
 from stepwave_server.journal import Journal
 from stepwave_server.wire.workflows.content import same_step
 from stepwave_server.wire.workflows.workflow import Parsed, parse_step, parse_workflow
@@ -63,11 +64,12 @@ class RunChecks(RunQueries[R], Generic[R]):
         """Return the actions that steps may call, by name."""
         return list(self.actions)
 
-    def check(self, workflow: Workflow, *, open_run: bool) -> list[Violation]:
-        """Return every reason why a workflow cannot run on this engine."""
+    def check(self, workflow: Workflow, namespace: str, *, open_run: bool) -> list[Violation]:
+        """Return every reason why a workflow cannot run on this engine, in a namespace."""
         violations = validate(workflow, self.options.run.limits, open_run=open_run)
         violations += expression_violations(workflow.steps)
         violations += self._check_actions(enumerate(workflow.steps), "steps")
+        violations += secret_violations(enumerate(workflow.steps), self.options.secrets, namespace)
         return violations
 
     def _check_actions(self, steps: Iterable[tuple[int, Step]], path: str) -> Iterable[Violation]:
@@ -108,6 +110,7 @@ class RunChecks(RunQueries[R], Generic[R]):
             *check_addition(run.state, addition),
             *expression_violations(addition.steps),
             *self._check_actions(fresh, "steps"),
+            *secret_violations(fresh, self.options.secrets, key.namespace),
         ]
 
     def _to_add(self, run: R, addition: AddSteps) -> AddSteps | None:

@@ -187,7 +187,8 @@ class Preparer:
     async def _violations(self, message: workflow_pb2.Workflow) -> Sequence[Violation]:
         """Return why a workflow cannot run here; empty: it can."""
         try:
-            await self.workflow(orchestrator_pb2.PlanWorkflowRequest(workflow=message), self.parsed())
+            request = orchestrator_pb2.PlanWorkflowRequest(workflow=message)
+            await self.workflow(request, DEFAULT_NAMESPACE, self.parsed())
         except (InvalidCall, NotServed) as error:
             return error.violations
         return ()
@@ -196,11 +197,12 @@ class Preparer:
         """Return an empty collection of problems for a request."""
         return Parsed(self.options.max_payload_bytes)
 
-    async def workflow(self, request: Definition, parsed: Parsed) -> Workflow:
+    async def workflow(self, request: Definition, namespace: str, parsed: Parsed) -> Workflow:
         """Return the workflow of a request.
 
         Args:
             request: The request.
+            namespace: The namespace in which it would run.
             parsed: The problems of its other fields, which are already parsed.
 
         Raises:
@@ -210,8 +212,8 @@ class Preparer:
         self._check_allowed(request.namespace, message.steps, "workflow.steps", parsed)
         await self.engine.find_actions(called_actions(message.steps))
         if _takes_long(message):
-            return await asyncio.to_thread(self._checked, message, parsed)
-        return self._checked(message, parsed)
+            return await asyncio.to_thread(self._checked, message, namespace, parsed)
+        return self._checked(message, namespace, parsed)
 
     async def submission(
         self, request: Start, parent: TraceParent | None, parsed: Parsed, window: float | None = None
@@ -289,7 +291,7 @@ class Preparer:
         definition = draft.workflow.SerializeToString(deterministic=True)
         any_problem = found.invalid or found.unsupported or parsed.invalid or parsed.unsupported
         if any_problem or not _is_repeat(draft.existing, definition, run_input):
-            found.invalid += self.engine.check(workflow, open_run=request.open)
+            found.invalid += self.engine.check(workflow, draft.key.namespace, open_run=request.open)
         parsed.add_workflow(found)
         if not (parsed.invalid or parsed.unsupported):
             for problem in input_problems(workflow.input_schema, run_input):
@@ -365,10 +367,10 @@ class Preparer:
                 parsed.blame("workflow", f"is required: set {_choices(request)}")
                 raise InvalidCall([*parsed.invalid, *parsed.unsupported])
 
-    def _checked(self, message: workflow_pb2.Workflow, parsed: Parsed) -> Workflow:
+    def _checked(self, message: workflow_pb2.Workflow, namespace: str, parsed: Parsed) -> Workflow:
         found = self.parsed()
         workflow = parse_workflow(message, found)
-        found.invalid += self.engine.check(workflow, open_run=False)
+        found.invalid += self.engine.check(workflow, namespace, open_run=False)
         parsed.add_workflow(found)
         reject(parsed)
         return workflow

@@ -241,9 +241,9 @@ class Orchestrator:
     async def PlanWorkflow(self, request: pb.PlanWorkflowRequest, context: Context) -> pb.PlanWorkflowResponse:  # noqa: N802
         """Explain how a workflow would run."""
         parsed = self._preparer.parsed()
-        parse_namespace(request.namespace, parsed)
+        namespace = parse_namespace(request.namespace, parsed)
         token = parse_token(request, parsed, int)
-        workflow = await self._preparer.workflow(request, parsed)
+        workflow = await self._preparer.workflow(request, namespace, parsed)
         plan, following = to_plan(workflow, int(token[0]) if token else 0, page_size(request.page_size, 1_000, 10_000))
         return pb.PlanWorkflowResponse(plan=plan, next_page_token=to_token(request, following) if following else "")
 

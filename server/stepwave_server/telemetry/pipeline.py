@@ -16,6 +16,7 @@ from opentelemetry.util.types import Attributes, AttributeValue
 from stepwave_server.telemetry import environment
 from stepwave_server.telemetry.ids import SpanIds
 from stepwave_server.telemetry.parent import TraceParent
+from stepwave_server.telemetry.redaction import RedactingProcessor
 from stepwave_server.telemetry.spans import Origin, RunSpans, RunTrace
 from stepwave_server.telemetry.tracer import Export, RunTracer
 
@@ -101,7 +102,7 @@ class Telemetry:
         """
         provider = TracerProvider(self._sampler, self._origin.resource, shutdown_on_exit=False)
         if self._processor is not None:
-            provider.add_span_processor(self._processor)
+            provider.add_span_processor(RedactingProcessor(self._processor))
         return provider
 
     def shutdown(self, timeout: float = 5.0) -> None:

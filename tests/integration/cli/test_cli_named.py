@@ -107,6 +107,33 @@ def test_a_check_warns_of_a_limit_without_an_action(folder: Path) -> None:
     assert "geet" in done.stderr
 
 
+def test_a_check_reports_the_problems_of_a_secrets_file_and_no_others(folder: Path) -> None:
+    (folder / "secrets.toml").write_text('[secrets.KEY]\nvalue = "sk-live-1234"\n')
+    (folder / "flows" / "other.yaml").write_text(
+        "name: other\nsteps: [{id: a, action: greet, input: {name: {$secret: KEY}}}]\n"
+    )
+    options = ("--actions", "acts", "--workflows", "flows", "--secrets", "secrets.toml")
+    done = Shell(folder=folder).run("serve", "--check", *options)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines() == [
+        "imported",
+        "secrets.toml: secrets.KEY.actions: is required",
+        "secrets.toml: secrets.KEY.value: unknown key",
+    ]
+
+
+def test_a_named_workflow_is_checked_for_its_secrets(folder: Path) -> None:
+    (folder / "secrets.toml").write_text('[secrets.KEY]\nactions = ["gret"]\n')
+    (folder / "flows" / "other.yaml").write_text(
+        "name: other\nsteps: [{id: a, action: greet, input: {name: {$secret: KEY}}}]\n"
+    )
+    options = ("--actions", "acts", "--workflows", "flows", "--secrets", "secrets.toml")
+    done = Shell(folder=folder).run("serve", "--check", *options)
+    problem = "the secret KEY is not available to the action greet in the namespace default"
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[1].endswith(f"steps[0].bindings[0].secret: {problem}")
+
+
 def test_a_check_does_not_wait_for_changes(folder: Path) -> None:
     done = Shell(folder=folder).run("serve", "--check", "--reload")
     assert (done.returncode, done.stderr) == (2, "--check starts no server: leave out --reload\n")

@@ -148,10 +148,10 @@ def test_a_run_of_a_newer_scheduler_is_refused(export: RunExport) -> None:
 
 
 def test_a_workflow_of_a_newer_server_is_refused(export: RunExport) -> None:
-    export.definition.workflow.steps[0].bindings.add(secret="KEY")
+    export.definition.workflow.steps[0].join = 99  # type: ignore[assignment]  # a value of a later version
     with pytest.raises(Unsupported) as caught:
         replay(export)
-    assert [violation.field for violation in caught.value.violations] == ["steps[0].bindings[1].secret"]
+    assert [violation.field for violation in caught.value.violations] == ["steps[0].join"]
 
 
 def test_an_unknown_run_cannot_be_exported(stepwave_client: Client) -> None:

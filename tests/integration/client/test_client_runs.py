@@ -340,10 +340,10 @@ async def test_every_problem_of_a_workflow_is_listed(client: AsyncClient) -> Non
 
 async def test_an_unsupported_field_is_named(client: AsyncClient) -> None:
     flow = Workflow("choosy").to_proto()
-    flow.steps.add(id="a", action="core.echo").bindings.add(secret="KEY")
+    flow.steps.add(id="a", action="core.echo", join=99)
     with pytest.raises(Unsupported) as caught:
         await client.run(flow)
-    assert [violation.field for violation in caught.value.violations] == ["workflow.steps[0].bindings[0].secret"]
+    assert [violation.field for violation in caught.value.violations] == ["workflow.steps[0].join"]
 
 
 async def test_failures_are_handled_by_the_workflow(client: AsyncClient) -> None:

@@ -34,12 +34,6 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def _changed(**fields: object) -> workflow_pb2.Workflow:
-    workflow = flow(step("a"))
-    workflow.steps[0].MergeFrom(workflow_pb2.Step(**fields))  # type: ignore[arg-type]  # fields by name
-    return workflow
-
-
 async def _actions(client: RawClient) -> dict[str, pb.Action]:
     response = await client.stub.ListActions(pb.ListActionsRequest(page_size=1_000))
     return {found.name: found for found in response.actions}
@@ -289,7 +283,6 @@ async def test_the_contract_explains_every_capability_that_it_names(client: RawC
     ("capability", "request_"),
     [
         ("namespaces", pb.ListRunsRequest(namespace="other")),
-        ("secrets", pb.PlanWorkflowRequest(workflow=_changed(bindings=[workflow_pb2.Binding(secret="KEY")]))),
     ],
 )
 async def test_what_needs_a_capability_that_is_not_served_is_unimplemented(

@@ -56,7 +56,6 @@ def _with_step(**fields: object) -> workflow_pb2.Workflow:
     [
         ("workflow.steps[0].retry.retryable_reasons[0]", _with_step(retry=workflow_pb2.Retry(retryable_reasons=[99]))),  # type: ignore[list-item]
         ("workflow.steps[0].on_interrupt", _with_step(on_interrupt=99)),
-        ("workflow.steps[0].bindings[0].secret", _with_step(bindings=[workflow_pb2.Binding(secret="KEY")])),
         ("workflow.steps[0].join", _with_step(join=99)),
         ("workflow.scheduling", workflow_pb2.Workflow(name="test", steps=[step("a")], scheduling=99)),  # type: ignore[arg-type]
         ("workflow.failure_policy", workflow_pb2.Workflow(name="test", steps=[step("a")], failure_policy=99)),  # type: ignore[arg-type]
@@ -161,7 +160,7 @@ async def test_a_field_within_a_request_that_the_server_does_not_know_is_refused
 
 
 async def test_invalid_and_unsupported_fields_are_reported_together(client: RawClient) -> None:
-    bad = _with_step(bindings=[workflow_pb2.Binding(secret="KEY")], depends_on=["x"])
+    bad = _with_step(join=99, depends_on=["x"])
     refused = await workflow_refusal(client, bad)
     assert refused.code is INVALID
-    assert refused.fields == ["workflow.steps[0].depends_on[0]", "workflow.steps[0].bindings[0].secret"]
+    assert refused.fields == ["workflow.steps[0].depends_on[0]", "workflow.steps[0].join"]

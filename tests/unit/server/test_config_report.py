@@ -11,7 +11,7 @@ class _Settings(Settings):
     """Settings with secrets."""
 
     secret: SecretStr = SecretStr("")
-    secrets: tuple[SecretStr, ...] = ()
+    keys: tuple[SecretStr, ...] = ()
     secret_of: dict[str, SecretStr] = Field(default_factory=dict)
 
 
@@ -24,11 +24,11 @@ def _reports(**values: object) -> dict[str, SettingReport]:
 def test_secrets_are_masked_wherever_they_are() -> None:
     reports = _reports(
         secret="hunter2",
-        secrets=("hunter3",),
+        keys=("hunter3",),
         secret_of={"team": "hunter4"},
         chunks="redis://:hunter5@host",
     )
-    shown = [(reports[name].value, reports[name].text) for name in ("secret", "secrets", "secret_of", "chunks")]
+    shown = [(reports[name].value, reports[name].text) for name in ("secret", "keys", "secret_of", "chunks")]
     assert "hunter" not in repr(shown)
     assert shown[3] == ("redis://:***@host", "redis://:***@host")
     assert all("***" in repr(pair) for pair in shown)
@@ -36,7 +36,7 @@ def test_secrets_are_masked_wherever_they_are() -> None:
 
 def test_a_secret_that_is_not_set_is_shown_as_none() -> None:
     reports = _reports()
-    assert {reports[name].text for name in ("secret", "secrets", "secret_of")} == {"none"}
+    assert {reports[name].text for name in ("secret", "keys", "secret_of")} == {"none"}
 
 
 def test_durations_and_sizes_have_units_for_people_and_none_for_programs() -> None:

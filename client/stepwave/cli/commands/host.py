@@ -14,6 +14,7 @@ from stepwave.cli.server import (
     ChunksOption,
     ConfigOption,
     LogLevel,
+    SecretsOption,
     TemporalAddressOption,
     TemporalNamespaceOption,
     TemporalTaskQueueOption,
@@ -49,6 +50,7 @@ def host(
         Path | None,
         typer.Option(metavar="FILE", help="A file with limits for actions: the rate of one action, over all hosts."),
     ] = None,
+    secrets: SecretsOption = None,
     drain_timeout: Annotated[
         str | None,
         typer.Option(
@@ -103,6 +105,7 @@ def host(
         "chunks": chunks,
         "slots": slots,
         "limits": limits,
+        "secrets": secrets,
         "drain_timeout": drain_timeout,
         "cancel_grace": cancel_grace,
         "tracebacks": False if no_tracebacks else None,

@@ -14,6 +14,7 @@ from stepwave.cli.server import (
     JOURNAL_HELP,
     ChunksOption,
     LogLevel,
+    SecretsOption,
     TemporalAddressOption,
     TemporalNamespaceOption,
     TemporalTaskQueueOption,
@@ -79,6 +80,7 @@ def _options(
         Path | None,
         typer.Option(metavar="FILE", help="A file with limits for actions: concurrency and rates, also by key."),
     ] = None,
+    secrets: SecretsOption = None,
     journal: Annotated[
         str | None, typer.Option(metavar=JOURNAL_FORMS, help=f"Where runs are stored. {JOURNAL_HELP}")
     ] = None,
@@ -185,6 +187,7 @@ def _options(
         "actions": actions or None,
         "workflows": workflows,
         "limits": limits,
+        "secrets": secrets,
         "journal": journal,
         "synchronous": synchronous,
         "recover": recover,

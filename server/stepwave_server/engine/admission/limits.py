@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from stepwave_server.actions.known import covers
+
 __all__ = ["Adaptive", "Bound", "Limit", "Rate"]
 
 
@@ -67,6 +69,4 @@ class Limit:
 
     def covers(self, action: str) -> bool:
         """Return whether the limit covers an action."""
-        if self.actions.endswith("*"):
-            return action.startswith(self.actions[:-1])
-        return action == self.actions
+        return covers(self.actions, action)

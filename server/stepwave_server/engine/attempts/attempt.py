@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from enum import Enum
@@ -14,8 +14,9 @@ from stepwave._actions.context import Context
 from stepwave_server.actions import Action
 from stepwave_server.actions.failures import ActionFailed, cut, failure_of, traceback_of
 from stepwave_server.actions.logs import LogSink
+from stepwave_server.actions.redaction import NOTHING_SECRET
 from stepwave_server.actions.threads import waits_for_thread
-from stepwave_server.actions.values import dump
+from stepwave_server.actions.values import bounded, dump
 from stepwave_server.core.info import RunKey
 from stepwave_server.core.messages import (
     AttemptExpanded,
@@ -26,10 +27,11 @@ from stepwave_server.core.messages import (
     Invoke,
     StepStarted,
 )
-from stepwave_server.core.model import WORKFLOW_ACTION, Failure, Payload, Reason
+from stepwave_server.core.model import WORKFLOW_ACTION, Failure, Payload, Reason, SecretPlace
 from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.limiter import Limiter
 from stepwave_server.engine.attempts.nested import NestedWorkflows
+from stepwave_server.engine.attempts.secrets import check_no_secrets, fill_secrets
 from stepwave_server.engine.base import EngineOptions, not_allowed
 from stepwave_server.wire.events.encode import LogEntry
 
@@ -171,6 +173,7 @@ class Attempt:
         "_options",
         "_owner",
         "_permit",
+        "_redactor",
         "_showing",
         "action",
         "has_shown",
@@ -200,6 +203,7 @@ class Attempt:
         self.has_shown = False
         self._chunks = 0
         self._permit: Permit | None = None
+        self._redactor = NOTHING_SECRET
         self._begun = self._late = False
         self._showing: deque[Callable[[], None]] | None = None
         self._failure: Failure | None = None
@@ -236,6 +240,7 @@ class Attempt:
         event: StepStarted,
         input: Payload,
         *,
+        secrets: Sequence[SecretPlace],
         strict: bool,
         options: EngineOptions,
         variables: contextvars.Context | None,
@@ -244,7 +249,8 @@ class Attempt:
 
         Args:
             event: The start.
-            input: The input of the action.
+            input: The input of the action, with placeholders for secrets.
+            secrets: The places of the secrets.
             strict: Whether unknown keys of the input are refused.
             options: Options of the engine.
             variables: The context variables of the task; `None`: the caller's.
@@ -260,7 +266,7 @@ class Attempt:
         self.timeout = (event.deadline - event.time) / 1e9
         self._due = self._loop.time() + self.timeout
         name = f"{self.run_key.run_id}/{self.step_id}"
-        self.task = self._loop.create_task(self._perform(input, strict=strict), name=name, context=variables)
+        self.task = self._loop.create_task(self._perform(input, secrets, strict=strict), name=name, context=variables)
 
     def interrupt(self, failure: Failure, grace: float) -> None:
         """Cancel the action and wait `grace` seconds for its clean-up, then abandon it. The first failure counts."""
@@ -292,17 +298,19 @@ class Attempt:
 
     # Its action.
 
-    async def _perform(self, input: Payload, *, strict: bool) -> None:
+    async def _perform(self, input: Payload, secrets: Sequence[SecretPlace], *, strict: bool) -> None:
         self._begun = True
         self._logs.enter()
+        self._redactor.enter()  # the context may come from another attempt
         try:
             self._check_allowed()
             if self.action.name == WORKFLOW_ACTION:
-                outcome: Input = AttemptExpanded(self.step_id, self.number, *await self._owner.nested.choose(input))
+                chosen = await self._owner.nested.choose(input, self.run_key.namespace)
+                outcome: Input = AttemptExpanded(self.step_id, self.number, *chosen)
             else:
-                max_bytes = self._options.max_payload_bytes
-                output = await self.action.run(input, self._context, self._show_chunk, max_bytes, strict=strict)
-                outcome = AttemptSucceeded(self.step_id, self.number, output)
+                if secrets:
+                    input = await self._fill(input, secrets)
+                outcome = AttemptSucceeded(self.step_id, self.number, await self._run(input, strict=strict))
         except BaseException as error:  # an action that raises anything never stops the server
             self._end(self._outcome_of(error))
         else:
@@ -317,6 +325,26 @@ class Attempt:
         namespace, name = self.run_key.namespace, self.action.name
         if not self._options.may_call(namespace, name):
             raise ActionFailed(Reason.UNAUTHORIZED, not_allowed(namespace, name))
+
+    async def _fill(self, input: Payload, places: Sequence[SecretPlace]) -> Payload:
+        """Return the input with its secrets. From now on, their values are kept out of what the attempt gives out."""
+        filled, self._redactor = await fill_secrets(
+            input,
+            places,
+            self._options.secrets,
+            action=self.action.name,
+            namespace=self.run_key.namespace,
+            max_bytes=self._options.max_payload_bytes,
+        )
+        self._redactor.enter()
+        self._logs.redact = self._redactor.text
+        return filled
+
+    async def _run(self, input: Payload, *, strict: bool) -> Payload:
+        """Run the action, and return its output."""
+        max_bytes = self._options.max_payload_bytes
+        output = await self.action.run(input, self._context, self._show_chunk, max_bytes, strict=strict)
+        return bounded(self._redactor.payload(output), max_bytes) if self._redactor else output
 
     def _answer(self, outcome: Input) -> None:
         """Take an answer, unless the deadline has passed. An action that blocks the loop delays the timer, too."""
@@ -334,7 +362,9 @@ class Attempt:
             return AttemptInterrupted(self.step_id, self.number, self._failure)
         if is_cancel and self.task is not None and self.task.cancelling():
             error = RuntimeError("the action cancelled itself").with_traceback(traceback_of(error))
-        failure = failure_of(error, self.step_id, self.number, tracebacks=self._options.tracebacks)
+        redactor, tracebacks = self._redactor, self._options.tracebacks
+        failure = failure_of(error, self.step_id, self.number, tracebacks=tracebacks, redact=redactor.text)
+        failure = redactor.failure(failure)
         if self._failure is not None:
             return self._interrupted(self._failure, f"it failed: {failure.message}")
         return AttemptFailed(self.step_id, self.number, failure)
@@ -354,6 +384,7 @@ class Attempt:
         if self.state is ENDED:
             return
         self.state = ENDED
+        NOTHING_SECRET.enter()  # what follows in this context is the run's
         self._logs.close()
         if self._grace is not None:
             self._grace.cancel()
@@ -382,6 +413,8 @@ class Attempt:
         """Add steps to the run, from any event loop."""
         if self.state is ENDED:
             raise RuntimeError("the attempt has ended: it adds no more steps")
+        if self._redactor:
+            steps = check_no_secrets(steps, self._redactor)
         adding = self._owner.add_steps(steps, seal=seal)
         if _on(self._loop):
             await adding
@@ -390,13 +423,13 @@ class Attempt:
 
     def _emit(self, chunk: object) -> None:
         try:
-            payload = dump(chunk, self._options.max_payload_bytes)
+            self._show_chunk(dump(chunk, self._options.max_payload_bytes))
         except ActionFailed as error:
             raise ValueError(str(error)) from None
-        self._show_chunk(payload)
 
     def _show_chunk(self, chunk: Payload) -> None:
-        self._on_loop(lambda: self._show_chunk_now(chunk))
+        redacted = self._redactor.payload(chunk)
+        self._on_loop(lambda: self._show_chunk_now(redacted))
 
     def _show_chunk_now(self, chunk: Payload) -> None:
         index, self._chunks = self._chunks, self._chunks + 1
@@ -404,7 +437,7 @@ class Attempt:
         self._owner.reports.chunk(self, index, chunk)
 
     def _show_progress(self, fraction: float | None, message: str) -> None:
-        short = cut(message, MAX_MESSAGE)
+        short = cut(self._redactor.text(message), MAX_MESSAGE)
         self._on_loop(lambda: self._show_progress_now(fraction, short))
 
     def _show_progress_now(self, fraction: float | None, message: str) -> None:

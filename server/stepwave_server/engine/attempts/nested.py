@@ -49,7 +49,7 @@ class NestedWorkflows:
 
     Args:
         named: Returns the workflow of a name.
-        check: Returns every reason why a workflow cannot run here.
+        check: Returns every reason why a workflow cannot run here, in a namespace.
         max_bytes: Maximum size of a payload in bytes.
         find_actions: Finds out which actions exist, before a workflow is checked again that named unknown ones;
             `None`: all actions are known.
@@ -58,7 +58,7 @@ class NestedWorkflows:
     def __init__(
         self,
         named: Callable[[str], workflow_pb2.Workflow],
-        check: Callable[[Workflow], list[Violation]],
+        check: Callable[[Workflow, str], list[Violation]],
         max_bytes: int,
         find_actions: Callable[[Collection[str]], Awaitable[None]] | None = None,
     ) -> None:
@@ -66,26 +66,31 @@ class NestedWorkflows:
         self._check = check
         self._max_bytes = max_bytes
         self._find_actions = find_actions
-        self._known: dict[str, tuple[Workflow, int]] = {}  # named workflows, with their sizes: they never change
+        # Named workflows by namespace and name, with their sizes: they never change.
+        self._known: dict[tuple[str, str], tuple[Workflow, int]] = {}
 
-    async def choose(self, given: Payload) -> tuple[Workflow, Payload]:
+    async def choose(self, given: Payload, namespace: str) -> tuple[Workflow, Payload]:
         """Return the workflow that the input of an attempt asks for, and its input.
+
+        Args:
+            given: The input of the attempt.
+            namespace: The namespace of its run.
 
         Raises:
             ActionFailed: There is no such workflow, it cannot run here, or its schema refuses the input.
         """
         for find in (self._find_actions, None):
             try:
-                if self._takes_long(given):
-                    return await asyncio.to_thread(self._choose, given)
-                return self._choose(given)
+                if self._takes_long(given, namespace):
+                    return await asyncio.to_thread(self._choose, given, namespace)
+                return self._choose(given, namespace)
             except _UnknownActions as unknown:
                 if find is None:
                     raise _invalid(str(unknown)) from None
                 await find(unknown.names)
         raise AssertionError("the last pass returns or raises")
 
-    def _takes_long(self, given: Payload) -> bool:
+    def _takes_long(self, given: Payload, namespace: str) -> bool:
         """Say whether the choice may block the event loop for long."""
         if isinstance(given, Blob):
             return False
@@ -94,12 +99,12 @@ class NestedWorkflows:
         name = _members(given).get("name")
         if name is None:
             return False
-        known = self._known.get(_text(name))
+        known = self._known.get((namespace, _text(name)))
         return known is None or bool(known[0].input_schema)
 
-    def _choose(self, given: Payload) -> tuple[Workflow, Payload]:
+    def _choose(self, given: Payload, namespace: str) -> tuple[Workflow, Payload]:
         members = _members(given)
-        workflow, size = self._workflow(members)
+        workflow, size = self._workflow(members, namespace)
         nested_input = members.get("input", "null")
         size += len(nested_input.encode())
         if size > MAX_EXPANDED:
@@ -109,8 +114,8 @@ class NestedWorkflows:
             raise _invalid(f"the workflow refuses its input: {'; '.join(problems[:MAX_SHOWN])}")
         return workflow, nested_input
 
-    def _workflow(self, members: Mapping[str, str]) -> tuple[Workflow, int]:
-        """Return the workflow, and its size in bytes. A named one is checked once."""
+    def _workflow(self, members: Mapping[str, str], namespace: str) -> tuple[Workflow, int]:
+        """Return the workflow, and its size in bytes. A named one is checked once for each namespace."""
         if ("name" in members) == ("workflow" in members):
             raise _invalid("the input needs either `name` or `workflow`")
         if "workflow" in members:
@@ -118,19 +123,20 @@ class NestedWorkflows:
                 message = workflow_of_json(members["workflow"])
             except ValueError as error:
                 raise _invalid(f"workflow: {error}") from error
-            return self._checked(message)
+            return self._checked(message, namespace)
         name = _text(members["name"])
-        if name not in self._known:
+        key = namespace, name
+        if key not in self._known:
             try:
-                self._known[name] = self._checked(self._named(name))
+                self._known[key] = self._checked(self._named(name), namespace)
             except LookupError as error:
                 raise ActionFailed(Reason.NOT_FOUND, str(error.args[0])) from error
-        return self._known[name]
+        return self._known[key]
 
-    def _checked(self, message: workflow_pb2.Workflow) -> tuple[Workflow, int]:
+    def _checked(self, message: workflow_pb2.Workflow, namespace: str) -> tuple[Workflow, int]:
         parsed = Parsed(self._max_bytes)
         workflow = parse_workflow(message, parsed)
-        problems = [*parsed.invalid, *parsed.unsupported] or self._check(workflow)
+        problems = [*parsed.invalid, *parsed.unsupported] or self._check(workflow, namespace)
         if problems:
             text = f"the workflow cannot run: {_summary(problems)}"
             if any(problem.reason == UNKNOWN_ACTION for problem in problems):

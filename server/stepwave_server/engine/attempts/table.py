@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from stepwave_server.actions import Registry
 from stepwave_server.core.explanation import WaitCause
-from stepwave_server.core.inputs import is_written, payload_of
+from stepwave_server.core.inputs import is_written, payload_of, secrets_of
 from stepwave_server.core.messages import Invoke, StepStarted
 from stepwave_server.core.state import RunState
 from stepwave_server.engine.admission.base import Obstacle
@@ -124,10 +124,12 @@ class Attempts:
         """Start the attempt whose start is committed, and return it."""
         attempt = self._attempts[event.step_id]
         self._subscribers.forget_waiting(event.step_id)
+        step = self._state.steps[event.step_id]
         attempt.start(
             event,
             payload_of(self._state, attempt.invoke, self._evaluator),
-            strict=is_written(self._state.steps[event.step_id]),
+            secrets=secrets_of(step),
+            strict=is_written(step),
             options=options,
             variables=variables,
         )

@@ -1,7 +1,7 @@
 """The evaluator of bindings, conditions and lists, on JSON text. Numbers that are passed on keep their digits."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -12,23 +12,27 @@ from stepwave_server.core.inputs import EvaluationFailed, Values
 from stepwave_server.core.model import (
     MAX_ITEMS,
     Binding,
+    BindingSource,
     Blob,
     ForEach,
     FromExpression,
     FromInput,
     FromItem,
+    FromSecret,
     FromStep,
     Payload,
     Reason,
     Step,
     payload_size,
+    secret_mark,
 )
+from stepwave_server.wire.json_text import dump_text, load_text
 from stepwave_server.wire.workflows.input_schema import TookTooLong, nested_input_problems
 
 from .expressions import SyntaxProblem, ValueMissing, compile_expression
 from .operations import named
 
-__all__ = ["JsonEvaluator"]
+__all__ = ["JsonEvaluator", "with_texts"]
 
 
 MAX_PARSED = 4
@@ -40,7 +44,7 @@ MAX_PROBLEMS = 5
 MAX_SHOWN = 100
 """Characters of a condition that a failure shows."""
 
-Source: TypeAlias = FromStep | FromInput | FromItem | FromExpression | Payload
+Source: TypeAlias = BindingSource | Payload
 
 MAX_KEY = 256
 """Maximum length of a concurrency key in characters. A longer key is replaced by its hash."""
@@ -55,7 +59,7 @@ class JsonEvaluator:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._parse = lru_cache(MAX_PARSED)(_load)  # cached: the result must not be modified
+        self._parse = lru_cache(MAX_PARSED)(load_text)  # cached: the result must not be modified
 
     def input_of(self, step: Step, values: Values, max_bytes: int | None = None) -> Payload:
         """Return the input of a step; see `core.inputs.Evaluator`."""
@@ -84,7 +88,7 @@ class JsonEvaluator:
             return ""
         if found is None or isinstance(found, jsonpointer.EndOfList):
             return ""
-        text = _dump(found, sort_keys=True)
+        text = dump_text(found, sort_keys=True)
         return text if len(text) <= MAX_KEY else hashlib.sha256(text.encode()).hexdigest()
 
     def check_input(self, schema: str, payload: Payload) -> None:
@@ -127,7 +131,7 @@ class JsonEvaluator:
             raise EvaluationFailed(f"{_source(source)} is {named(found)}, and must be a list")
         if len(found) > MAX_ITEMS:
             raise EvaluationFailed(f"a list of {len(found):,} items, and {MAX_ITEMS:,} are allowed")
-        texts = [_dump(item) for item in found]
+        texts = [dump_text(item) for item in found]
         if isinstance(source, FromExpression) and (size := sum(map(len, texts))) > self._max_bytes:
             message = f"its list would have {size:,} bytes or more, and {self._max_bytes:,} are allowed"
             raise EvaluationFailed(message, Reason.RESOURCE_EXHAUSTED)
@@ -168,8 +172,9 @@ class JsonEvaluator:
             text = _text(value, _source(binding.source))
             size += len(text)
             _check(size, bound)
-            document = _put(document, binding, _load(text) if binding.target in parents else simplejson.RawJSON(text))
-        return whole if document is None else _dump(document)
+            part = load_text(text) if binding.target in parents else simplejson.RawJSON(text)
+            document = _put(document, binding.target, part)
+        return whole if document is None else dump_text(document)
 
     def _value(self, binding: Binding, values: Values) -> Payload:
         source = binding.source
@@ -182,7 +187,7 @@ class JsonEvaluator:
                 raise
             return binding.default
 
-    def _payload_of(self, source: FromStep | FromInput | FromItem | FromExpression, values: Values) -> Payload:
+    def _payload_of(self, source: BindingSource, values: Values) -> Payload:
         match source:
             case FromStep(step_id, path):
                 return self._part(source, values.outputs[step_id] or "null", path)
@@ -193,7 +198,9 @@ class JsonEvaluator:
                     raise EvaluationFailed("there is no item here")
                 return self._part(source, values.item, path)
             case FromExpression(text):
-                return _dump(self._evaluate(text, values))
+                return dump_text(self._evaluate(text, values))
+            case FromSecret(name):
+                return dump_text(secret_mark(name))
 
     def _part(self, source: Source, payload: Payload, path: str) -> Payload:
         """Return the part of a value at a path."""
@@ -207,7 +214,22 @@ class JsonEvaluator:
             raise _NoValue(f'{_source(source)} has no "{path}"') from error
         if isinstance(found, jsonpointer.EndOfList):
             raise EvaluationFailed(f'{_source(source)} has no "{path}": "-" is past the end of a list')
-        return _dump(found)
+        return dump_text(found)
+
+
+def with_texts(payload: Payload, texts: Mapping[str, str]) -> Payload:
+    """Return an input with texts in place of the values at JSON Pointers.
+
+    Args:
+        payload: The input.
+        texts: The texts, by pointers to values that the input has.
+    """
+    if "" in texts:
+        return dump_text(texts[""])
+    document = _parse_own(payload)
+    for pointer, text in texts.items():
+        document = _put(document, pointer, text)
+    return dump_text(document)
 
 
 class _NoValue(EvaluationFailed):
@@ -245,7 +267,7 @@ def _parse_own(whole: Payload) -> object:
         raise EvaluationFailed("a blob has no places to bind to")
     if whole == "null":  # without an input, bindings build an object
         return {}
-    parsed = _load(whole)
+    parsed = load_text(whole)
     return {} if parsed is None else parsed
 
 
@@ -255,37 +277,15 @@ def _parents(bindings: Sequence[Binding]) -> set[str]:
     return {target[:place] for target in targets for place, letter in enumerate(target) if letter == "/"}
 
 
-def _put(document: object, binding: Binding, value: object) -> object:
-    key = binding.target[1:]
+def _put(document: object, target: str, value: object) -> object:
+    key = target[1:]
     if isinstance(document, dict) and "/" not in key and "~" not in key:  # as most targets
         document[key] = value
         return document
     try:
-        return jsonpointer.set_pointer(document, binding.target, value, inplace=True)
+        return jsonpointer.set_pointer(document, target, value, inplace=True)
     except (jsonpointer.JsonPointerException, TypeError, KeyError, IndexError) as error:
-        raise EvaluationFailed(f'nothing can be put at "{binding.target}" of the input') from error
-
-
-def _load(text: str) -> object:
-    """Parse JSON. Numbers keep their text."""
-    parsed: object = simplejson.loads(text, parse_float=simplejson.RawJSON, parse_int=simplejson.RawJSON)
-    return parsed
-
-
-_ENCODE: Callable[[object], str] = simplejson.JSONEncoder(ensure_ascii=False).encode
-
-
-def _dump(value: object, *, sort_keys: bool = False) -> str:
-    if isinstance(value, simplejson.RawJSON):  # a number: a list may have many
-        number: str = value.encoded_json
-        return number
-    text = simplejson.dumps(value, ensure_ascii=False, sort_keys=True) if sort_keys else _ENCODE(value)
-    if not text.isascii():
-        try:
-            text.encode()
-        except UnicodeEncodeError:  # a lone surrogate has no UTF-8 form: escape it
-            text = simplejson.dumps(value, sort_keys=sort_keys)
-    return text
+        raise EvaluationFailed(f'nothing can be put at "{target}" of the input') from error
 
 
 def _source(source: Source) -> str:
@@ -298,5 +298,7 @@ def _source(source: Source) -> str:
             return "the item"
         case FromExpression():
             return "the expression"
+        case FromSecret(name):
+            return f"the secret {name}"
         case _:
             return "`items`"

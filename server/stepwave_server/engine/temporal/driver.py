@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from stepwave_server.core.decide import Decision, Refused, attempt_of, decide
-from stepwave_server.core.inputs import Evaluator, is_written, payload_of
+from stepwave_server.core.inputs import Evaluator, is_written, payload_of, secrets_of
 from stepwave_server.core.messages import (
     AttemptFailed,
     AttemptInterrupted,
@@ -292,8 +292,8 @@ class RunDriver:
             if isinstance(event, StepStarted) and event.action != WAIT_ACTION:
                 self._bytes += payload_size(payload)
                 self.in_flight[invoke.step_id] = invoke.attempt
-                strict = is_written(self.state.steps[invoke.step_id])
-                self.effects.append(StartAttempt(invoke, event, payload, strict))
+                step = self.state.steps[invoke.step_id]
+                self.effects.append(StartAttempt(invoke, event, payload, is_written(step), secrets_of(step)))
         self._carry_out(decision)
 
     def _pause(self) -> None:

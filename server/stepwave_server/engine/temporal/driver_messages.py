@@ -3,7 +3,7 @@
 from typing import NamedTuple, TypeAlias
 
 from stepwave_server.core.messages import Input, Invoke, StepStarted
-from stepwave_server.core.model import Payload, immutable
+from stepwave_server.core.model import Payload, SecretPlace, immutable
 from stepwave_server.engine.temporal.holds import HoldChange
 
 __all__ = [
@@ -69,12 +69,14 @@ class StartAttempt(NamedTuple):
         event: The start.
         input: The input of the action.
         strict: Whether unknown keys of the input are refused.
+        secrets: The places of secrets in the input.
     """
 
     invoke: Invoke
     event: StepStarted
     input: Payload
     strict: bool
+    secrets: tuple[SecretPlace, ...] = ()
 
 
 class CancelAttempt(NamedTuple):

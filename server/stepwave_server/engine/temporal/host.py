@@ -34,7 +34,7 @@ from stepwave_server.core.messages import (
     Invoke,
     StepStarted,
 )
-from stepwave_server.core.model import SECOND, Failure, Payload, Reason, Workflow
+from stepwave_server.core.model import SECOND, Failure, Payload, Reason, SecretPlace, Workflow
 from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.attempts.attempt import Attempt
 from stepwave_server.engine.attempts.nested import NestedWorkflows
@@ -289,7 +289,14 @@ class _HostedAttempt:
         attempt.admit(_PERMIT)
         variables = contextvars.copy_context()
         variables.run(otel_context.attach, PROPAGATOR.extract(step.get("trace", {}), otel_context.Context()))
-        attempt.start(event, payload, strict=step["strict"], options=self._services.options, variables=variables)
+        attempt.start(
+            event,
+            payload,
+            secrets=[SecretPlace(target, name) for target, name in step.get("secrets", ())],
+            strict=step["strict"],
+            options=self._services.options,
+            variables=variables,
+        )
         if self._host.leaving:  # Temporal gave it away before it knew
             self.leave()
         timer = asyncio.get_running_loop().call_later(step["timeout"], attempt.time_out)

@@ -199,7 +199,7 @@ class RunWorkflow:
         invoke, event = start.invoke, start.event
         assert event.deadline is not None, "every attempt of an action has one"
         seconds = (event.deadline - event.time) / 1e9
-        step = {
+        step: dict[str, Any] = {
             "namespace": self._start.header.key.namespace,
             "run_id": self._start.header.key.run_id,
             "step_id": invoke.step_id,
@@ -210,6 +210,8 @@ class RunWorkflow:
             "wave": event.wave,
             "trace": self._trace_of(event),
         }
+        if start.secrets:  # otherwise as in older histories
+            step["secrets"] = [[place.target, place.name] for place in start.secrets]
         handle = workflow.start_activity(
             event.action,
             args=[encode_value(start.input), encode_value(json.dumps(step))],

@@ -22,6 +22,7 @@ CAPABILITIES = (
     "namespaces",
     "open_runs",
     "reruns",
+    "secrets",
     "workflows",
 )
 """The parts of the contract that a server can serve, of those that a server may lack."""

@@ -15,10 +15,12 @@ from stepwave_server.core.model import (
     MAX_PAYLOAD_BYTES,
     SECOND,
     Binding,
+    BindingSource,
     ForEach,
     FromExpression,
     FromInput,
     FromItem,
+    FromSecret,
     FromStep,
     Payload,
 )
@@ -113,6 +115,8 @@ def fill_binding(message: workflow_pb2.Binding, binding: Binding) -> None:
             message.item = path
         case FromExpression(text):
             message.expression = text
+        case FromSecret(name):
+            message.secret = name
     if binding.default is not None:
         fill_payload(message.default, binding.default)
 
@@ -131,9 +135,7 @@ def parse_bindings(messages: Sequence[workflow_pb2.Binding], path: str, parsed: 
     return tuple(found)
 
 
-def _binding_source(
-    message: workflow_pb2.Binding, path: str, parsed: Parsed
-) -> FromStep | FromInput | FromItem | FromExpression | None:
+def _binding_source(message: workflow_pb2.Binding, path: str, parsed: Parsed) -> BindingSource | None:
     """Return the source of a binding; `None`: it is malformed, or not supported."""
     match message.WhichOneof("source"):
         case "step":
@@ -144,10 +146,12 @@ def _binding_source(
             return FromItem(message.item)
         case "expression":
             return FromExpression(parse_expression(message.expression, f"{path}.expression", parsed))
+        case "secret":
+            return FromSecret(message.secret)
         case None if has_unknown_fields(message):  # a source of a later version is refused already
             return None
         case None:
-            parsed.blame(path, "has no source: set `step`, `input`, `item` or `expression`")
+            parsed.blame(path, "has no source: set `step`, `input`, `item`, `secret` or `expression`")
             return None
         case later:
             parsed.refuse(f"{path}.{later}")

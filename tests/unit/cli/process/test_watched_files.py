@@ -33,12 +33,14 @@ class Project:
     def pause(self) -> None:
         self.steps.append(lambda: None)
 
-    def watch(self, *modules: str, workflows: str | None = None, limits: str | None = None) -> WatchedFiles:
+    def watch(
+        self, *modules: str, workflows: str | None = None, limits: str | None = None, secrets: str | None = None
+    ) -> WatchedFiles:
         files = WatchedFiles(
             self.folder,
             modules=modules,
             workflows=Path(workflows) if workflows else None,
-            named=[Path(limits)] if limits else [],
+            named=[Path(file) for file in (limits, secrets) if file],
             sleep=self._sleep,
         )
         files.begin()
@@ -70,6 +72,13 @@ async def test_a_file_that_the_options_name_is_watched(project: Project, file: s
     project.change(file)
     project.pause()
     assert await files.wait_for_change() == file
+
+
+async def test_a_file_of_secrets_is_watched(project: Project) -> None:
+    files = project.watch(secrets="secrets.toml")
+    project.change("secrets.toml")
+    project.pause()
+    assert await files.wait_for_change() == "secrets.toml"
 
 
 @pytest.mark.parametrize("file", ["other.py", "flows/notes.txt", "pack/data.json", "pack/.hidden.py", "new.py"])

@@ -74,6 +74,13 @@ def test_a_callable_is_called_with_what_it_names_of_the_input() -> None:
     assert run_scripted(one(), {"weather": [lambda city: f"sun in {city}"]}).outputs["only"] == "sun in Oslo"
 
 
+def test_an_action_gets_the_name_of_a_secret_in_place_of_its_value() -> None:
+    flow = one().to_proto()
+    flow.steps[0].bindings.add(target="/city", secret="CITY")
+    run = run_scripted(flow, {"weather": [lambda city: f"sun in {city}"]})
+    assert run.outputs["only"] == "sun in [secret CITY]"
+
+
 def test_a_callable_may_be_async_and_ask_for_the_context() -> None:
     async def where(context: Context) -> str:
         return f"{context.step_id}, attempt {context.attempt}"

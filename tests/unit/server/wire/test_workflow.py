@@ -19,6 +19,7 @@ from stepwave_server.core.model import (
     FromExpression,
     FromInput,
     FromItem,
+    FromSecret,
     FromStep,
     Join,
     Payload,
@@ -41,6 +42,7 @@ bindings = st.lists(
             st.builds(FromInput, pointers),
             st.builds(FromItem, pointers),
             st.builds(FromExpression, expressions),
+            st.builds(FromSecret, ids),
         ),
         st.none() | payloads,
     ),
@@ -267,12 +269,12 @@ def test_a_step_with_a_workflow_has_the_action_that_runs_workflows() -> None:
 
 def test_a_problem_of_a_nested_workflow_is_reported_at_its_place() -> None:
     inner = workflow_pb2.Workflow(steps=[workflow_pb2.Step(id="a"), workflow_pb2.Step(id="b", action="x", join=99)])  # type: ignore[arg-type]
-    inner.steps[1].bindings.add(secret="KEY")
+    inner.steps[1].on_interrupt = 99  # type: ignore[assignment]  # a value of a later version
     inner.labels[""] = ""
     inner.timeout.SetInParent()
     assert [field for field, _ in _problems(_nested(inner, 2))] == [
         f"steps[0].workflow.steps[0].workflow.{field}"
-        for field in ("steps[1].bindings[0].secret", "steps[1].join", "labels['']", "steps[0].action", "timeout")
+        for field in ("steps[1].join", "steps[1].on_interrupt", "labels['']", "steps[0].action", "timeout")
     ]
 
 

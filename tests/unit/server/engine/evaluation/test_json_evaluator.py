@@ -13,13 +13,14 @@ from stepwave_server.core.model import (
     FromExpression,
     FromInput,
     FromItem,
+    FromSecret,
     FromStep,
     Payload,
     Reason,
     State,
     Step,
 )
-from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
+from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator, with_texts
 
 IMAGE = Blob("image/png", b"\x89")
 
@@ -50,6 +51,20 @@ def _given(path: str = "", *, to: str = "", default: Payload | None = None) -> B
 
 def test_without_input_and_bindings_the_input_is_the_dependencies_outputs_by_id() -> None:
     assert _value(a='{"x":1}', b="[2]", c=None) == {"a": {"x": 1}, "b": [2], "c": None}
+
+
+def test_an_input_has_the_name_of_a_secret_in_its_place() -> None:
+    bindings = (Binding("/a", FromStep("up")), Binding("/a/key", FromSecret("KEY")))
+    assert _input(*bindings, up='{"n": 1.10}') == '{"a": {"n": 1.10, "key": "[secret KEY]"}}'
+    assert _input(Binding("", FromSecret("KEY"))) == '"[secret KEY]"'
+
+
+def test_texts_are_put_in_place_of_values_and_numbers_keep_their_digits() -> None:
+    given = '{"a": {"n": 1.10, "key": "x"}, "b/c": [0, 1e2]}'
+    assert with_texts(given, {"/a/key": 'v"é', "/b~1c/0": "w"}) == (
+        '{"a": {"n": 1.10, "key": "v\\"é"}, "b/c": ["w", 1e2]}'
+    )
+    assert with_texts('"x"', {"": "v"}) == '"v"'
 
 
 def test_outputs_are_in_the_order_of_the_dependencies() -> None:

@@ -17,7 +17,20 @@ from stepwave_server.core.messages import (
     StepFinished,
     StepStarted,
 )
-from stepwave_server.core.model import SECOND, WAIT_ACTION, Failure, Join, Reason, State, Step, Workflow
+from stepwave_server.core.model import (
+    SECOND,
+    WAIT_ACTION,
+    Binding,
+    Failure,
+    FallbackAction,
+    FromSecret,
+    Join,
+    Reason,
+    SecretPlace,
+    State,
+    Step,
+    Workflow,
+)
 from stepwave_server.core.state import RunOptions
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.temporal.driver import MAX_HISTORY_EVENTS, MAX_IN_FLIGHT, MAX_TASK_BYTES, PAUSE, RunDriver
@@ -63,6 +76,16 @@ class Driven:
 
 def started(effects: list[Effect]) -> list[str]:
     return [effect.invoke.step_id for effect in effects if isinstance(effect, StartAttempt)]
+
+
+def test_an_attempt_starts_with_the_places_of_its_secrets_and_without_their_values() -> None:
+    fallback = FallbackAction("other", bindings=(Binding("/b", FromSecret("B")),))
+    driven = Driven(flow(step("a", bindings=(Binding("/a", FromSecret("A")),), fallback=fallback)))
+    (first,) = [effect for effect in driven.first if isinstance(effect, StartAttempt)]
+    assert (first.input, first.secrets) == ('{"a": "[secret A]"}', (SecretPlace("/a", "A"),))
+    effects = driven.take(AttemptFailed("a", 1, Failure(Reason.ACTION_ERROR, "no", step_id="a", attempt=1)))
+    (second,) = [effect for effect in effects if isinstance(effect, StartAttempt)]
+    assert (second.input, second.secrets) == ('{"b": "[secret B]"}', (SecretPlace("/b", "B"),))
 
 
 def done(step_id: str, attempt: int = 1) -> AttemptSucceeded:

@@ -1,0 +1,1 @@
+"""Secrets: which actions may use them, and where their values come from."""
