@@ -174,7 +174,13 @@ class Server:
         bounds = Bounds(
             calls=settings.max_calls, streams=settings.max_streams, message_bytes=settings.max_message_bytes
         )
-        self._grpc = GrpcServer(orchestrator, settings.listen, bounds, insecure=settings.insecure)
+        self._grpc = GrpcServer(
+            orchestrator,
+            settings.listen,
+            bounds,
+            insecure=settings.insecure,
+            max_connection_age=settings.max_connection_age,
+        )
         self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning)
         return preparer
 

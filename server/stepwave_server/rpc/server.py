@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import re
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
@@ -43,6 +44,8 @@ class GrpcServer:
         listen: `HOST:PORT` or `unix:PATH`; port 0 picks a free port.
         bounds: Bounds on open calls and the size of messages.
         insecure: Whether to allow addresses other than loopback.
+        max_connection_age: Seconds for which a connection takes new calls, and then as long again for its streams to
+            end; 0: no limit.
 
     Attributes:
         bounds: The bounds, with the numbers of open calls and streams.
@@ -51,7 +54,15 @@ class GrpcServer:
         ListenError: The address is malformed, or not loopback while `insecure` is false.
     """
 
-    def __init__(self, orchestrator: Orchestrator, listen: str, bounds: Bounds, *, insecure: bool) -> None:
+    def __init__(
+        self,
+        orchestrator: Orchestrator,
+        listen: str,
+        bounds: Bounds,
+        *,
+        insecure: bool,
+        max_connection_age: float = 0.0,
+    ) -> None:
         if not _is_address(listen):
             raise ListenError(
                 f"{listen!r} is not an address: expected HOST:PORT, such as 127.0.0.1:50051, or unix:PATH"
@@ -61,7 +72,8 @@ class GrpcServer:
         self.bounds = bounds
         self._listen = listen
         self._server = grpc.aio.server(
-            interceptors=(_ServingMarker(),), options=_options(bounds.message_bytes * HARD_LIMIT_FACTOR)
+            interceptors=(_ServingMarker(),),
+            options=[*_options(bounds.message_bytes * HARD_LIMIT_FACTOR), *_age_options(max_connection_age)],
         )
         self._health = Health("", SERVICE)
         handlers = (orchestrator_handler(orchestrator, bounds), self._health.handler())
@@ -149,3 +161,14 @@ def _options(most_received: int) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
+
+
+def _age_options(seconds: float) -> list[tuple[str, int]]:
+    """Return the options that end old connections. gRPC varies the age by a tenth, so that not all end at once.
+
+    Without a grace, gRPC would let a long stream keep its connection for ever.
+    """
+    milliseconds = math.ceil(seconds * 1_000)
+    if not milliseconds:
+        return []
+    return [("grpc.max_connection_age_ms", milliseconds), ("grpc.max_connection_age_grace_ms", milliseconds)]
