@@ -16,6 +16,7 @@ from .commands.backup import backup
 from .commands.compose import compose
 from .commands.export import delete, export
 from .commands.graph import graph
+from .commands.health import health
 from .commands.host import host
 from .commands.init import init
 from .commands.lists import actions, runs, workflows
@@ -82,6 +83,7 @@ for _command in (
     backup,
     actions,
     workflows,
+    health,
 ):
     app.command()(_command)
 

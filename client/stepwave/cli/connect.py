@@ -65,7 +65,12 @@ class Target:
         except ServerUnavailable as error:
             raise CommandError(_explain(error, self.alternative), ExitCode.NO_SERVER) from error
 
-    def _remote(self) -> AsyncClient:
+    def address(self) -> str:
+        """Return the address of the server.
+
+        Raises:
+            CommandError: The address is malformed or needs `--insecure`.
+        """
         try:
             address = resolve_address(self.server)
         except ValueError as error:
@@ -74,7 +79,10 @@ class Target:
             raise CommandError(
                 f"{address} is another machine, and the connection is not encrypted: allow it with --insecure"
             )
-        return AsyncClient(address, insecure=self.insecure, connect_timeout=_CONNECT_TIMEOUT)
+        return address
+
+    def _remote(self) -> AsyncClient:
+        return AsyncClient(self.address(), insecure=self.insecure, connect_timeout=_CONNECT_TIMEOUT)
 
     @asynccontextmanager
     async def _in_process(self) -> AsyncIterator[AsyncClient]:
