@@ -8,9 +8,16 @@ from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 from grpc_health.v1 import health_pb2
 
-__all__ = ["HEALTH", "Health"]
+__all__ = ["HEALTH", "LIVENESS", "Health"]
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+LIVENESS = "liveness"
+"""The name under which the server reports that it answers at all, also while it takes no new runs.
+
+An orchestrator of containers restarts what is not live. That would not help a server that drains, or whose journal or
+Temporal fails.
+"""
 
 Request: TypeAlias = health_pb2.HealthCheckRequest
 Response: TypeAlias = health_pb2.HealthCheckResponse
@@ -25,11 +32,13 @@ class Health:
     every watcher has an event of its own.
 
     Args:
-        names: Names of the services.
+        names: Names of the services. `LIVENESS` is one more.
     """
 
     def __init__(self, *names: str) -> None:
-        self._states = dict.fromkeys(names, health_pb2.HealthCheckResponse.NOT_SERVING)
+        response = health_pb2.HealthCheckResponse
+        self._names = names
+        self._states = {**dict.fromkeys(names, response.NOT_SERVING), LIVENESS: response.SERVING}
         self._watchers: set[asyncio.Event] = set()
         self._closed = False
 
@@ -47,7 +56,8 @@ class Health:
         if self._closed:
             return
         response = health_pb2.HealthCheckResponse
-        self._states = dict.fromkeys(self._states, response.SERVING if serving else response.NOT_SERVING)
+        state = response.SERVING if serving else response.NOT_SERVING
+        self._states = {**self._states, **dict.fromkeys(self._names, state)}
         self._notify()
 
     def close(self) -> None:
