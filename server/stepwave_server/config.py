@@ -54,6 +54,11 @@ class Settings(BaseSettings):
         default=10.0, ge=2, description="How long an attempt may be silent before it counts as lost."
     )
     slots: int = Field(default=1_000, ge=1, description="Attempts of one action at once on a host, with Temporal.")
+    health: str = Field(
+        default="",
+        description="HOST:PORT or unix:PATH at which a host answers health checks; empty: nowhere. Not for servers, "
+        "which answer them where they listen.",
+    )
     chunks: str = Field(
         default="",
         description="Where chunks and logs go from hosts to servers, with Temporal: redis://HOST:PORT; empty: nowhere.",

@@ -1,6 +1,9 @@
 """Health checks by gRPC's protocol (`grpc.health.v1`), for one answer or as a watch."""
 
 import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import grpc
@@ -8,7 +11,11 @@ from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 from grpc_health.v1 import health_pb2
 
-__all__ = ["HEALTH", "LIVENESS", "Health"]
+from stepwave_server.rpc.listening import bind, check_address, start
+
+__all__ = ["HEALTH", "LIVENESS", "Health", "served"]
+
+logger = logging.getLogger(__name__)
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
@@ -94,3 +101,30 @@ class Health:
                     await changed.wait()
         finally:
             self._watchers.discard(changed)
+
+
+@asynccontextmanager
+async def served(health: Health, listen: str) -> AsyncIterator[None]:
+    """Answer health checks at an address of their own while inside, in plain text.
+
+    Args:
+        health: The health.
+        listen: `HOST:PORT` or `unix:PATH`; empty: nowhere.
+
+    Raises:
+        ListenError: The address is malformed, or cannot be bound.
+    """
+    if not listen:
+        yield
+        return
+    check_address(listen)
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers((health.handler(),))
+    address = bind(server, listen)
+    try:
+        await start(server)
+        logger.info("health checks are answered at %s", address)
+        yield
+    finally:
+        health.close()
+        await server.stop(0)

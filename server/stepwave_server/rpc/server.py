@@ -1,9 +1,7 @@
-"""The gRPC server: services, options, address, start and stop."""
+"""The gRPC server: services, options, start and stop."""
 
-import asyncio
 import logging
 import math
-import re
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from typing import Any, TypeAlias
@@ -12,13 +10,12 @@ import grpc
 
 from stepwave_server.rpc.handlers import MAX_ANSWER_BYTES, SERVICE, Bounds, orchestrator_handler
 from stepwave_server.rpc.health import HEALTH, Health
+from stepwave_server.rpc.listening import ListenError, bind, check_address, start
 from stepwave_server.rpc.reflection import reflection_handlers
 from stepwave_server.rpc.servicer import Orchestrator
 
-__all__ = ["GrpcServer", "ListenError"]
+__all__ = ["GrpcServer"]
 
-ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(\d+)")
-MAX_PORT = 65535
 LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
 HARD_LIMIT_FACTOR = 2
 """Factor over the bound on messages at which gRPC itself rejects one. Below it, the error has an `ErrorInfo`."""
@@ -30,10 +27,6 @@ _GRPC_LOG = "grpc._cython.cygrpc"
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 _serving: ContextVar[bool] = ContextVar("stepwave_serving", default=False)
-
-
-class ListenError(Exception):
-    """Raised when the server cannot listen at its address."""
 
 
 class GrpcServer:
@@ -63,10 +56,7 @@ class GrpcServer:
         insecure: bool,
         max_connection_age: float = 0.0,
     ) -> None:
-        if not _is_address(listen):
-            raise ListenError(
-                f"{listen!r} is not an address: expected HOST:PORT, such as 127.0.0.1:50051, or unix:PATH"
-            )
+        check_address(listen)
         if not insecure and not listen.startswith(LOOPBACK):
             raise ListenError(f"{listen} is not loopback: plain text is served there only with --insecure")
         self.bounds = bounds
@@ -86,24 +76,11 @@ class GrpcServer:
         Raises:
             ListenError: The address cannot be bound.
         """
-        try:
-            port = self._server.add_insecure_port(self._listen)
-        except RuntimeError as error:
-            raise ListenError(
-                f"cannot listen at {self._listen}: is it in use, or not an address of this machine?"
-            ) from error
-        if self._listen.startswith("unix:"):
-            return self._listen
-        return f"{self._listen.rpartition(':')[0]}:{port}"
+        return bind(self._server, self._listen)
 
     async def start(self) -> None:
         """Start serving. Calls succeed from now on. A cancellation takes effect once gRPC has started."""
-        starting = asyncio.create_task(self._server.start())
-        try:
-            await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            await starting  # gRPC cannot stop a server whose start was cancelled
-            raise
+        await start(self._server)
         await self.set_serving(serving=True)
 
     async def set_serving(self, *, serving: bool) -> None:
@@ -144,13 +121,6 @@ class _DisconnectFilter(logging.Filter):
 
 
 _disconnect_filter = _DisconnectFilter()
-
-
-def _is_address(listen: str) -> bool:
-    if listen.startswith("unix:"):
-        return listen != "unix:"
-    found = ADDRESS.fullmatch(listen)
-    return found is not None and int(found[1]) <= MAX_PORT  # gRPC takes a larger port modulo 65536
 
 
 def _options(most_received: int) -> list[tuple[str, int]]:

@@ -259,6 +259,8 @@ def _make_settings(options: Mapping[str, object], journal: str | None) -> "Setti
         CommandError: A setting is invalid, or has no meaning with the engine, or the engine needs another package.
     """
     settings = make_settings(options)
+    if settings.health:
+        raise CommandError("STEPWAVE_HEALTH: it is for hosts; a server answers health checks where it listens")
     refuse_settings_of_other_engine(settings, options)
     if settings.engine == "temporal":
         require_temporal_extra()
@@ -322,7 +324,7 @@ def _serve(settings: "Settings", actions: list[str], reloader: int | None) -> No
     from stepwave_server.actions import ActionsError
     from stepwave_server.app import serve as run_server
     from stepwave_server.journal import JournalError
-    from stepwave_server.rpc.server import ListenError
+    from stepwave_server.rpc.listening import ListenError
     from stepwave_server.telemetry import TelemetryUnavailable
 
     unavailable: tuple[type[Exception], ...] = (JournalError, ListenError, TelemetryUnavailable)
