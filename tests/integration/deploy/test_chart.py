@@ -152,14 +152,17 @@ def _selectors(document: Object) -> Iterator[dict[str, str]]:
 
 
 @each_combination
-def test_servers_are_probed_by_grpc_and_a_drain_restarts_none(rendered: Object, name: str) -> None:
-    container = _container(_server(rendered[name]))
-    probes = {kind: container[f"{kind}Probe"]["grpc"] for kind in ("startup", "liveness", "readiness")}
-    assert probes == {
-        "startup": {"port": 50051, "service": LIVENESS},
-        "liveness": {"port": 50051, "service": LIVENESS},
-        "readiness": {"port": 50051},
-    }
+def test_pods_are_probed_by_grpc_and_a_drain_restarts_none(rendered: Object, name: str) -> None:
+    for workload in _workloads(rendered[name]):
+        container, variables = _container(workload), _variables(workload)
+        probes = {kind: container[f"{kind}Probe"]["grpc"] for kind in ("startup", "liveness", "readiness")}
+        address = variables["STEPWAVE_LISTEN" if _component(workload) == "server" else "STEPWAVE_HEALTH"]
+        assert address == "0.0.0.0:50051"
+        assert probes == {
+            "startup": {"port": 50051, "service": LIVENESS},
+            "liveness": {"port": 50051, "service": LIVENESS},
+            "readiness": {"port": 50051},
+        }
 
 
 @each_combination
@@ -311,7 +314,14 @@ def _leaves(values: Object, prefix: str) -> Iterator[tuple[str, object]]:
 def test_every_setting_of_the_server_can_be_given() -> None:
     settings = SCHEMA["properties"]["server"]["properties"]["settings"]["properties"]
     own = {"listen", "insecure", "engine", "journal", "workflows", "limits", "chunks", "drain_timeout", "cancel_grace"}
-    own |= {"max_connection_age", "temporal_address", "temporal_namespace", "temporal_task_queue", "temporal_wait"}
+    own |= {
+        "health",
+        "max_connection_age",
+        "temporal_address",
+        "temporal_namespace",
+        "temporal_task_queue",
+        "temporal_wait",
+    }
     assert settings.keys() == Settings.model_fields.keys() - own
 
 

@@ -21,7 +21,7 @@ def test_the_process_is_not_root_and_its_data_are_on_a_volume() -> None:
 
 
 def test_the_variables_of_the_image_are_settings() -> None:
-    names = [name.lower() for name in re.findall(r"STEPWAVE_(\w+)=", RECIPE)]
+    names = [name.lower() for name in re.findall(r"^ +STEPWAVE_(\w+)=", RECIPE, re.MULTILINE)]
     assert sorted(names) == ["insecure", "listen"]
     assert set(names) <= Settings.model_fields.keys()
 

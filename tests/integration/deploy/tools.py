@@ -2,13 +2,15 @@
 
 import json
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, TypeAlias
 
 import pytest
 
-__all__ = ["CHART", "DEPLOY", "Object", "answers", "checkov", "tool"]
+__all__ = ["CHART", "DEPLOY", "Object", "answers", "checkov", "system_tool", "tool"]
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[2]
@@ -21,14 +23,24 @@ Object: TypeAlias = dict[str, Any]
 
 
 def tool(name: str) -> str:
-    """Return the path of a tool. Without the tools, or with others, skip the test; in CI, fail."""
+    """Return the path of a tool of `tools.txt`. Without these tools, or with others, skip the test; in CI, fail."""
     installed, wanted = ENVIRONMENT / ".installed", HERE / "tools.txt"
     if not installed.exists() or installed.read_text() != wanted.read_text():
-        message = "the tools of tools.txt are not installed: tests/integration/deploy/install.sh"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        _without("the tools of tools.txt")
     return str(ENVIRONMENT / "bin" / name)
+
+
+def system_tool(name: str) -> str:
+    """Return the path of a tool of the system or of the development extra. Without it, skip the test; in CI, fail."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return shutil.which(name, path=path) or _without(name)
+
+
+def _without(what: str) -> NoReturn:
+    message = f"not installed: {what}; see tests/integration/deploy/install.sh"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def answers(cases: dict[str, Object]) -> Object:

@@ -159,3 +159,24 @@ tolerations: {{- toYaml . | nindent 2 }}
 affinity: {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end -}}
+
+{{/* A process is not ready while it drains, or while its journal or Temporal fails. A restart would help in none of these cases, so
+     `liveness` only says whether it answers. */}}
+{{- define "stepwave.probes" -}}
+ports:
+  - {name: grpc, containerPort: 50051}
+startupProbe:
+  grpc: {port: 50051, service: liveness}
+  periodSeconds: 5
+  timeoutSeconds: 5
+  failureThreshold: 60
+readinessProbe:
+  grpc: {port: 50051}
+  periodSeconds: 5
+  timeoutSeconds: 5
+livenessProbe:
+  grpc: {port: 50051, service: liveness}
+  periodSeconds: 10
+  timeoutSeconds: 5
+  failureThreshold: 6
+{{- end -}}

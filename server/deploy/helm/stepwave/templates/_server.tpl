@@ -38,24 +38,7 @@ spec:
       {{- with include "stepwave.environmentFrom" $scope }}
       {{- . | nindent 6 }}
       {{- end }}
-      ports:
-        - {name: grpc, containerPort: 50051}
-      # Not ready while the server drains, or while its journal or Temporal fails. A restart would help in none of these cases, so
-      # `liveness` only says whether the process answers.
-      startupProbe:
-        grpc: {port: 50051, service: liveness}
-        periodSeconds: 5
-        timeoutSeconds: 5
-        failureThreshold: 60
-      readinessProbe:
-        grpc: {port: 50051}
-        periodSeconds: 5
-        timeoutSeconds: 5
-      livenessProbe:
-        grpc: {port: 50051, service: liveness}
-        periodSeconds: 10
-        timeoutSeconds: 5
-        failureThreshold: 6
+      {{- include "stepwave.probes" . | nindent 6 }}
       lifecycle:
         preStop:   # until no new call comes: endpoints are withdrawn meanwhile
           exec: {command: [sleep, {{ $pause | quote }}]}
