@@ -296,6 +296,11 @@ def test_a_value_that_the_chart_does_not_take_is_refused(refused: Object, name: 
     assert "schema" in refused[name].get("refused", "")
 
 
+def test_two_hosts_of_one_name_are_refused() -> None:
+    (answer,) = answers({"twice": {**ON_TEMPORAL, "hosts": [HOST, HOST]}})["answers"].values()
+    assert "two hosts have the name h" in answer["refused"]
+
+
 def test_the_table_has_every_value_with_its_default() -> None:
     rows = re.findall(r"^\| `([\w.]+)` \| `(.*?)` \|", README.read_text(), re.MULTILINE)
     assert {name: yaml.safe_load(default) for name, default in rows} == dict(_leaves(VALUES, ""))

@@ -1,18 +1,22 @@
-"""Streams of the SDK through Envoy, over restarts of the servers behind it: every event comes once and in order."""
+"""The SDK through Envoy, over restarts and drains of the servers behind it."""
 
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from conformance.member_process import ProcessCluster
+from conformance.waiting import until
 from integration.deploy.envoy import envoy
 from integration.durable.server_process import ServerProcess
 from stepwave import AnyEvent, AsyncClient, StepStarted, Workflow
 from stepwave._client.streams import RunHandle
+from stepwave_server.app import Server
+from stepwave_server.config import Settings
 from temporal_server import TemporalServer
 
 SECONDS = 60
@@ -129,3 +133,57 @@ async def test_a_stream_continues_over_restarts_of_one_server_with_its_journal(
     async with envoy(tmp_path, process.address) as address:
         numbers = await run_over(address, [restart] * ROUNDS)
     assert numbers == list(range(1, len(numbers) + 1))
+
+
+@asynccontextmanager
+async def draining(server: Server) -> AsyncIterator[None]:
+    """Drain a server while inside: it waits for a run."""
+    async with AsyncClient(server.address) as client:
+        run = await client.start(chain(1))
+        drain = asyncio.create_task(server.drain())
+        try:
+            yield
+        finally:
+            await client.cancel(run.run_id)
+            await drain
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[list[Server]]:
+    """Two servers that know nothing of each other."""
+    settings = Settings(listen="127.0.0.1:0", journal="memory", entry_points=False)
+    async with Server(settings) as first, Server(settings) as second:
+        yield [first, second]
+
+
+async def answers_while_draining(client: AsyncClient) -> set[bool]:
+    """Return whether servers that answer drain: of either, if both get calls."""
+    return {(await client.server_info()).draining for _ in range(20)}
+
+
+async def test_a_server_that_drains_gets_no_new_calls_while_another_is_healthy(
+    servers: list[Server], tmp_path: Path
+) -> None:
+    async def avoided() -> bool:
+        return await answers_while_draining(client) == {False}
+
+    async with (
+        envoy(tmp_path, *(server.address for server in servers)) as address,
+        AsyncClient(address) as client,
+        draining(servers[0]),
+    ):
+        await until(avoided)
+        assert await avoided()
+
+
+async def test_servers_that_all_drain_still_answer(servers: list[Server], tmp_path: Path) -> None:
+    async def known() -> bool:
+        return await answers_while_draining(client) == {True}
+
+    async with (
+        envoy(tmp_path, *(server.address for server in servers)) as address,
+        AsyncClient(address) as client,
+        draining(servers[0]),
+        draining(servers[1]),
+    ):
+        await until(known)
