@@ -10,7 +10,6 @@ from stepwave.cli.connect import Target
 from stepwave.cli.display.output import print_line
 from stepwave.cli.exit_codes import CommandError, ExitCode
 from stepwave.cli.options import InsecureOption, ServerOption, parse_seconds
-from stepwave.cli.server import require_server_extra
 
 __all__ = ["health"]
 
@@ -29,7 +28,6 @@ def health(
     """
     address = Target(server, insecure).address()
     seconds = parse_seconds("--timeout", timeout)
-    require_server_extra()
     if not _is_serving(address, seconds):
         raise CommandError(f"the server at {address} takes no new runs", ExitCode.RUN_FAILED)
     print_line("serving")
@@ -39,10 +37,12 @@ def _is_serving(address: str, seconds: float | None) -> bool:
     """Ask a server once.
 
     Raises:
-        CommandError: It does not answer, or knows no health checks.
+        CommandError: It does not answer, or knows no health checks; or the `server` extra is not installed.
     """
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-
+    try:  # not the whole server: containers run this command every few seconds
+        from grpc_health.v1 import health_pb2, health_pb2_grpc
+    except ModuleNotFoundError as error:
+        raise CommandError("checking a server needs the server extra: pip install 'stepwave[server]'") from error
     with grpc.insecure_channel(address, options=channel_options(address)) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=seconds)
