@@ -56,7 +56,7 @@ def main(path: str) -> None:
     """Render and check all cases of standard input."""
     with helm_python.Chart.load(path) as chart:
         answers = {name: _render(path, chart, values) for name, values in json.load(sys.stdin).items()}
-        json.dump({"answers": answers, "defaults": chart.values}, sys.stdout)
+        json.dump(answers, sys.stdout)
 
 
 if __name__ == "__main__":

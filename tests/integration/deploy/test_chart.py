@@ -46,11 +46,56 @@ EVERY = _combinations()
 each_combination = pytest.mark.parametrize("name", EVERY)
 
 
+HOST = {"name": "h", "modules": ["tools"]}
+ON_TEMPORAL = {"engine": "temporal", "temporal": {"address": "temporal:7233"}}
+IMAGES = {
+    "the version of the chart": ({}, {}, "stepwave:0.1.0"),
+    "a tag": ({"tag": "7"}, {}, "stepwave:7"),
+    "a digest comes first": ({"tag": "7", "digest": f"sha256:{'0' * 64}"}, {}, f"stepwave@sha256:{'0' * 64}"),
+    "another image": ({"digest": f"sha256:{'0' * 64}"}, {"repository": "other", "tag": "1"}, "other:1"),
+    "another tag": ({"repository": "flows", "tag": "7"}, {"tag": "8"}, "flows:8"),
+}
+
+REFUSED: dict[str, Object] = {
+    "an unknown value": {"sever": {}},
+    "an unknown value of the server": {"server": {"replica": 1}},
+    "an unknown setting": {"server": {"settings": {"max_step": 1}}},
+    "a setting that is a value": {"server": {"settings": {"listen": "0.0.0.0:1"}}},
+    "a setting as a variable": {"server": {"env": {"STEPWAVE_LISTEN": "0.0.0.0:1"}}},
+    "an unknown engine": {"engine": "redis"},
+    "Temporal without its address": {"engine": "temporal"},
+    "an address without the engine": {"temporal": {"address": "temporal:7233"}},
+    "hosts without Temporal": {"hosts": [HOST]},
+    "an autoscaler of one server": {"autoscaling": {"enabled": True}},
+    "a setting without meaning on Temporal": {**ON_TEMPORAL, "server": {"settings": {"keep_runs": 5}}},
+    "a setting for Temporal only": {"server": {"settings": {"slots": 5}}},
+    "a host without a name": {**ON_TEMPORAL, "hosts": [{"modules": ["tools"]}]},
+    "a host without modules": {**ON_TEMPORAL, "hosts": [{"name": "h", "modules": []}]},
+    "an unknown value of a host": {**ON_TEMPORAL, "hosts": [{**HOST, "actions": []}]},
+    "a Secret without its key": {**ON_TEMPORAL, "temporal": {"address": "t:1", "chunksSecret": {"name": "redis"}}},
+    "no clients": {"networkPolicy": {"clients": []}},
+    "half a second": {"server": {"drainTimeout": 0.5}},
+    "no digest": {"image": {"digest": "7"}},
+}
+
+OTHERS: dict[str, Object] = {
+    **{
+        name: {**ON_TEMPORAL, "image": image, "hosts": [{**HOST, "image": own}]}
+        for name, (image, own, _) in IMAGES.items()
+    },
+    "zero": {
+        **ON_TEMPORAL,
+        "server": {"replicas": 0, "drainTimeout": 0, "maxConnectionAge": 0},
+        "hosts": [{**HOST, "replicas": 0, "drainTimeout": 0, "cancelGrace": 0}],
+    },
+    "two hosts of one name": {**ON_TEMPORAL, "hosts": [HOST, HOST]},
+}
+
+
 @pytest.fixture(scope="session")
 def rendered() -> Object:
-    """Return what the chart becomes with each combination, by name."""
-    found: Object = answers(EVERY)["answers"]
-    return found
+    """Return what the chart becomes in each case, by name."""
+    return answers(EVERY | REFUSED | OTHERS)
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +103,8 @@ def failed_checks(rendered: Object, tmp_path_factory: pytest.TempPathFactory) ->
     """Return the failed checks of checkov for each combination."""
     folder = tmp_path_factory.mktemp("rendered")
     failed: dict[str, set[str]] = {name: set() for name in EVERY}
-    for name, answer in rendered.items():
-        (folder / f"{name}.yaml").write_text(yaml.safe_dump_all(answer["documents"]))
+    for name in EVERY:
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump_all(rendered[name]["documents"]))
     for check in checkov(folder):
         failed[Path(check["file_path"]).stem].add(check["check_id"])
     return failed
@@ -231,74 +276,25 @@ def test_each_host_of_the_list_is_a_deployment_of_its_own(rendered: Object) -> N
     assert _container(models)["resources"]["limits"] == {"cpu": "4", "memory": "8Gi"}
 
 
-HOST = {"name": "h", "modules": ["tools"]}
-ON_TEMPORAL = {"engine": "temporal", "temporal": {"address": "temporal:7233"}}
-IMAGES = {
-    "the version of the chart": ({}, {}, "stepwave:0.1.0"),
-    "a tag": ({"tag": "7"}, {}, "stepwave:7"),
-    "a digest comes first": ({"tag": "7", "digest": f"sha256:{'0' * 64}"}, {}, f"stepwave@sha256:{'0' * 64}"),
-    "another image": ({"digest": f"sha256:{'0' * 64}"}, {"repository": "other", "tag": "1"}, "other:1"),
-    "another tag": ({"repository": "flows", "tag": "7"}, {"tag": "8"}, "flows:8"),
-}
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_host_has_the_image_of_the_servers_or_its_own(rendered: Object, name: str) -> None:
+    assert _container(_one(rendered[name], "Deployment", "-host-h"))["image"] == IMAGES[name][2]
 
 
-def test_a_host_has_the_image_of_the_servers_or_its_own() -> None:
-    cases = {
-        name: {**ON_TEMPORAL, "image": image, "hosts": [{**HOST, "image": own}]}
-        for name, (image, own, _) in IMAGES.items()
-    }
-    found = answers(cases)["answers"]
-    images = {name: _container(_one(answer, "Deployment", "-host-h"))["image"] for name, answer in found.items()}
-    assert images == {name: image for name, (_, _, image) in IMAGES.items()}
-
-
-def test_zero_is_a_value_and_not_the_default() -> None:
-    host = {**HOST, "replicas": 0, "drainTimeout": 0, "cancelGrace": 0}
-    server = {"replicas": 0, "drainTimeout": 0, "maxConnectionAge": 0}
-    answer = answers({"zero": {**ON_TEMPORAL, "server": server, "hosts": [host]}})["answers"]["zero"]
-    for workload in _workloads(answer):
+def test_zero_is_a_value_and_not_the_default(rendered: Object) -> None:
+    for workload in _workloads(rendered["zero"]):
         assert workload["spec"]["replicas"] == 0
         assert _variables(workload)["STEPWAVE_DRAIN_TIMEOUT"] == "0"
-    assert _variables(_server(answer))["STEPWAVE_MAX_CONNECTION_AGE"] == "0"
-
-
-REFUSED: dict[str, Object] = {
-    "an unknown value": {"sever": {}},
-    "an unknown value of the server": {"server": {"replica": 1}},
-    "an unknown setting": {"server": {"settings": {"max_step": 1}}},
-    "a setting that is a value": {"server": {"settings": {"listen": "0.0.0.0:1"}}},
-    "a setting as a variable": {"server": {"env": {"STEPWAVE_LISTEN": "0.0.0.0:1"}}},
-    "an unknown engine": {"engine": "redis"},
-    "Temporal without its address": {"engine": "temporal"},
-    "an address without the engine": {"temporal": {"address": "temporal:7233"}},
-    "hosts without Temporal": {"hosts": [HOST]},
-    "an autoscaler of one server": {"autoscaling": {"enabled": True}},
-    "a setting without meaning on Temporal": {**ON_TEMPORAL, "server": {"settings": {"keep_runs": 5}}},
-    "a setting for Temporal only": {"server": {"settings": {"slots": 5}}},
-    "a host without a name": {**ON_TEMPORAL, "hosts": [{"modules": ["tools"]}]},
-    "a host without modules": {**ON_TEMPORAL, "hosts": [{"name": "h", "modules": []}]},
-    "an unknown value of a host": {**ON_TEMPORAL, "hosts": [{**HOST, "actions": []}]},
-    "a Secret without its key": {**ON_TEMPORAL, "temporal": {"address": "t:1", "chunksSecret": {"name": "redis"}}},
-    "no clients": {"networkPolicy": {"clients": []}},
-    "half a second": {"server": {"drainTimeout": 0.5}},
-    "no digest": {"image": {"digest": "7"}},
-}
-
-
-@pytest.fixture(scope="session")
-def refused() -> Object:
-    found: Object = answers(REFUSED)["answers"]
-    return found
+    assert _variables(_server(rendered["zero"]))["STEPWAVE_MAX_CONNECTION_AGE"] == "0"
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_a_value_that_the_chart_does_not_take_is_refused(refused: Object, name: str) -> None:
-    assert "schema" in refused[name].get("refused", "")
+def test_a_value_that_the_chart_does_not_take_is_refused(rendered: Object, name: str) -> None:
+    assert "schema" in rendered[name].get("refused", "")
 
 
-def test_two_hosts_of_one_name_are_refused() -> None:
-    (answer,) = answers({"twice": {**ON_TEMPORAL, "hosts": [HOST, HOST]}})["answers"].values()
-    assert "two hosts have the name h" in answer["refused"]
+def test_two_hosts_of_one_name_are_refused(rendered: Object) -> None:
+    assert "two hosts have the name h" in rendered["two hosts of one name"]["refused"]
 
 
 def test_the_table_has_every_value_with_its_default() -> None:
