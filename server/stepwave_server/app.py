@@ -180,6 +180,7 @@ class Server:
             bounds,
             insecure=settings.insecure,
             max_connection_age=settings.max_connection_age,
+            health=settings.health,
         )
         self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning)
         return preparer

@@ -56,8 +56,8 @@ class Settings(BaseSettings):
     slots: int = Field(default=1_000, ge=1, description="Attempts of one action at once on a host, with Temporal.")
     health: str = Field(
         default="",
-        description="HOST:PORT or unix:PATH at which a host answers health checks; empty: nowhere. Not for servers, "
-        "which answer them where they listen.",
+        description="HOST:PORT or unix:PATH at which health checks are answered, in plain text; empty: of servers only "
+        "where they listen, of hosts nowhere.",
     )
     chunks: str = Field(
         default="",

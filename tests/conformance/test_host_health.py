@@ -97,9 +97,3 @@ def test_an_address_that_cannot_be_served_is_refused(cluster: Cluster, address: 
     assert done.returncode == 2
     assert message in done.stderr
     assert len(done.stderr.splitlines()) == 1
-
-
-def test_a_server_has_no_address_for_health_checks_alone() -> None:
-    done = Shell().run("serve", STEPWAVE_HEALTH="127.0.0.1:0")
-    assert done.returncode == 2
-    assert done.stderr == "STEPWAVE_HEALTH: it is for hosts; a server answers health checks where it listens\n"

@@ -3,13 +3,14 @@
 import logging
 import math
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import grpc
 
 from stepwave_server.rpc.handlers import MAX_ANSWER_BYTES, SERVICE, Bounds, orchestrator_handler
-from stepwave_server.rpc.health import HEALTH, Health
+from stepwave_server.rpc.health import HEALTH, Health, served
 from stepwave_server.rpc.listening import ListenError, bind, check_address, start
 from stepwave_server.rpc.reflection import reflection_handlers
 from stepwave_server.rpc.servicer import Orchestrator
@@ -39,6 +40,7 @@ class GrpcServer:
         insecure: Whether to allow addresses other than loopback.
         max_connection_age: Seconds for which a connection takes new calls, and then as long again for its streams to
             end; 0: no limit.
+        health: Where health checks are answered, too, in plain text: another address; empty: nowhere else.
 
     Attributes:
         bounds: The bounds, with the numbers of open calls and streams.
@@ -55,6 +57,7 @@ class GrpcServer:
         *,
         insecure: bool,
         max_connection_age: float = 0.0,
+        health: str = "",
     ) -> None:
         check_address(listen)
         if not insecure and not listen.startswith(LOOPBACK):
@@ -66,6 +69,8 @@ class GrpcServer:
             options=[*_options(bounds.message_bytes * HARD_LIMIT_FACTOR), *_age_options(max_connection_age)],
         )
         self._health = Health("", SERVICE)
+        self._health_address = health
+        self._health_server = AsyncExitStack()
         handlers = (orchestrator_handler(orchestrator, bounds), self._health.handler())
         self._server.add_generic_rpc_handlers((*handlers, *reflection_handlers((SERVICE, HEALTH))))
         logging.getLogger(_GRPC_LOG).addFilter(_disconnect_filter)
@@ -79,8 +84,13 @@ class GrpcServer:
         return bind(self._server, self._listen)
 
     async def start(self) -> None:
-        """Start serving. Calls succeed from now on. A cancellation takes effect once gRPC has started."""
+        """Start serving. Calls succeed from now on. A cancellation takes effect once gRPC has started.
+
+        Raises:
+            ListenError: The address for health checks alone is malformed, or cannot be bound.
+        """
         await start(self._server)
+        await self._health_server.enter_async_context(served(self._health, self._health_address))
         await self.set_serving(serving=True)
 
     async def set_serving(self, *, serving: bool) -> None:
@@ -91,6 +101,7 @@ class GrpcServer:
         """Accept no more calls, and give open calls `grace` seconds to end."""
         self._health.close()
         await self._server.stop(grace)
+        await self._health_server.aclose()
 
 
 class _ServingMarker(grpc.aio.ServerInterceptor):

@@ -201,12 +201,11 @@ def test_pods_are_probed_by_grpc_and_a_drain_restarts_none(rendered: Object, nam
     for workload in _workloads(rendered[name]):
         container, variables = _container(workload), _variables(workload)
         probes = {kind: container[f"{kind}Probe"]["grpc"] for kind in ("startup", "liveness", "readiness")}
-        address = variables["STEPWAVE_LISTEN" if _component(workload) == "server" else "STEPWAVE_HEALTH"]
-        assert address == "0.0.0.0:50051"
+        assert variables["STEPWAVE_HEALTH"] == "0.0.0.0:50052"
         assert probes == {
-            "startup": {"port": 50051, "service": LIVENESS},
-            "liveness": {"port": 50051, "service": LIVENESS},
-            "readiness": {"port": 50051},
+            "startup": {"port": 50052, "service": LIVENESS},
+            "liveness": {"port": 50052, "service": LIVENESS},
+            "readiness": {"port": 50052},
         }
 
 

@@ -259,8 +259,6 @@ def _make_settings(options: Mapping[str, object], journal: str | None) -> "Setti
         CommandError: A setting is invalid, or has no meaning with the engine, or the engine needs another package.
     """
     settings = make_settings(options)
-    if settings.health:
-        raise CommandError("STEPWAVE_HEALTH: it is for hosts; a server answers health checks where it listens")
     refuse_settings_of_other_engine(settings, options)
     if settings.engine == "temporal":
         require_temporal_extra()
@@ -334,6 +332,8 @@ def _serve(settings: "Settings", actions: list[str], reloader: int | None) -> No
         unavailable += (TemporalUnavailable,)
         end_before_finalization()
         prepare_process()
+    if settings.health:
+        close_sockets_on_fork(settings.health)
     close_sockets_on_fork(settings.listen)  # resumed runs start actions before the address is announced
     reloaded = None if reloader is None else ReloadedServer(reloader, settings.drain_timeout + _STOP_TIMEOUT)
     announce = _announce if reloaded is None else reloaded.announce

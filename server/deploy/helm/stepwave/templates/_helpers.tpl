@@ -54,6 +54,7 @@ app.kubernetes.io/component: {{ .component }}
 {{/* The environment that servers and hosts have alike. */}}
 {{- define "stepwave.environment" -}}
 {{- $temporal := .root.Values.temporal -}}
+{{ include "stepwave.variable" (dict "name" "STEPWAVE_HEALTH" "value" "0.0.0.0:50052") }}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_DRAIN_TIMEOUT" "value" .process.drainTimeout) }}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_CANCEL_GRACE" "value" .process.cancelGrace) }}
 {{- if eq .root.Values.engine "temporal" }}
@@ -163,19 +164,17 @@ affinity: {{- toYaml . | nindent 2 }}
 {{/* A process is not ready while it drains, or while its journal or Temporal fails. A restart would help in none of these cases, so
      `liveness` only says whether it answers. */}}
 {{- define "stepwave.probes" -}}
-ports:
-  - {name: grpc, containerPort: 50051}
 startupProbe:
-  grpc: {port: 50051, service: liveness}
+  grpc: {port: 50052, service: liveness}
   periodSeconds: 5
   timeoutSeconds: 5
   failureThreshold: 60
 readinessProbe:
-  grpc: {port: 50051}
+  grpc: {port: 50052}
   periodSeconds: 5
   timeoutSeconds: 5
 livenessProbe:
-  grpc: {port: 50051, service: liveness}
+  grpc: {port: 50052, service: liveness}
   periodSeconds: 10
   timeoutSeconds: 5
   failureThreshold: 6

@@ -38,6 +38,9 @@ spec:
       {{- with include "stepwave.environmentFrom" $scope }}
       {{- . | nindent 6 }}
       {{- end }}
+      ports:
+        - {name: grpc, containerPort: 50051}
+        - {name: health, containerPort: 50052}   # for the probes alone
       {{- include "stepwave.probes" . | nindent 6 }}
       lifecycle:
         preStop:   # until no new call comes: endpoints are withdrawn meanwhile
