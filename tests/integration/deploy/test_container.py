@@ -1,5 +1,6 @@
 """The container image: its recipe is clean, and what it says of the server is true."""
 
+import json
 import re
 import subprocess
 
@@ -8,6 +9,7 @@ from stepwave_server.config import Settings
 
 DOCKERFILE = DEPLOY / "Dockerfile"
 RECIPE = DOCKERFILE.read_text()
+VARIABLES = {name.lower(): value for name, value in re.findall(r"^ +STEPWAVE_(\w+)=(\S+)", RECIPE, re.MULTILINE)}
 
 
 def test_the_dockerfile_is_clean() -> None:
@@ -21,9 +23,13 @@ def test_the_process_is_not_root_and_its_data_are_on_a_volume() -> None:
 
 
 def test_the_variables_of_the_image_are_settings() -> None:
-    names = [name.lower() for name in re.findall(r"^ +STEPWAVE_(\w+)=", RECIPE, re.MULTILINE)]
-    assert sorted(names) == ["insecure", "listen"]
-    assert set(names) <= Settings.model_fields.keys()
+    assert sorted(VARIABLES) == ["health", "insecure", "listen"]
+    assert VARIABLES.keys() <= Settings.model_fields.keys()
+
+
+def test_health_is_asked_for_where_it_is_answered() -> None:
+    (check,) = re.findall(r"^HEALTHCHECK .* CMD (.*)$", RECIPE, re.MULTILINE)
+    assert json.loads(check) == ["stepwave", "health", "--server", VARIABLES["health"]]
 
 
 def test_everything_that_is_copied_is_sent_to_the_builder() -> None:
