@@ -34,6 +34,7 @@ demo-temporal: $(STAMP) ## Run the briefing on Temporal, with two servers and tw
 .PHONY: test
 test: $(STAMP) ## Run all tests in parallel, two processes per core: many of them mostly wait
 	tests/conformance/install.sh
+	tests/integration/deploy/install.sh
 	$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist worksteal
 
 .PHONY: polyglot
@@ -113,5 +114,5 @@ bench: $(STAMP) ## Measure speed, compared with a minimal prototype of the same 
 
 .PHONY: clean
 clean: ## Remove the virtual environment and all caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) .venv-deploy .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

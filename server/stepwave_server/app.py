@@ -202,6 +202,8 @@ class Server:
             permissions=Permissions(self._authenticator, self._audit),
             tls=tls_files(settings),
             insecure=settings.insecure,
+            max_connection_age=settings.max_connection_age,
+            health=settings.health,
         )
         self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning)
         return preparer

@@ -16,8 +16,8 @@ from stepwave_server.engine.local import LocalEngine
 from stepwave_server.engine.secrets.store import PlaceholderSecrets, Secrets
 from stepwave_server.journal import JournalError, MemoryJournal, check_place
 from stepwave_server.limits_file import LimitsError, load_limits, unmatched_limits
+from stepwave_server.rpc.listening import ListenError, check_address, check_protection, is_address
 from stepwave_server.rpc.requests import Preparer
-from stepwave_server.rpc.server import ListenError, check_address, is_address
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.secrets_file import SecretsError, load_secrets, secret_warnings
 
@@ -93,7 +93,10 @@ def _check_places(settings: Settings, problems: list[str]) -> list[str]:
 
 
 def _check_listen(settings: Settings) -> None:
-    check_address(settings.listen, encrypted=settings.tls_cert is not None, insecure=settings.insecure)
+    check_address(settings.listen)
+    check_protection(settings.listen, encrypted=settings.tls_cert is not None, insecure=settings.insecure)
+    if settings.health:
+        check_address(settings.health)
     if (files := tls_files(settings)) is not None:
         files.load()
     folder = Path(settings.listen.removeprefix("unix:")).parent

@@ -24,6 +24,9 @@ REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 MAX_SECONDS = 36_525 * 24 * 3600
 """A hundred years: the longest duration in a workflow, too."""
 
+MAX_CONNECTION_SECONDS = 7 * 24 * 3600
+"""A week. gRPC counts the age of a connection in milliseconds, up to 24 days."""
+
 _IN_MEMORY = Retention()
 _ON_DISK = Retention(count=10_000, age=30 * 24 * 3600 * SECOND, size=10 << 30)
 
@@ -66,6 +69,11 @@ class Settings(BaseSettings):
         default=10.0, ge=2, description="How long an attempt may be silent before it counts as lost."
     )
     slots: int = Field(default=1_000, ge=1, description="Attempts of one action at once on a host, with Temporal.")
+    health: str = Field(
+        default="",
+        description="HOST:PORT or unix:PATH at which health checks are answered, in plain text; empty: of servers only "
+        "where they listen, of hosts nowhere.",
+    )
     chunks: str = Field(
         default="",
         description="Where chunks and logs go from hosts to servers, with Temporal: redis://HOST:PORT; empty: nowhere.",
@@ -122,6 +130,13 @@ class Settings(BaseSettings):
     )
     max_calls: int = Field(default=1_000, ge=1, description="Calls open at once, streams not counted.")
     max_streams: int = Field(default=10_000, ge=1, description="Streams open at once.")
+    max_connection_age: Seconds = Field(
+        default=0.0,
+        ge=0,
+        le=MAX_CONNECTION_SECONDS,
+        description="How long a connection takes new calls, so that clients spread over new servers; 0: no limit. Its "
+        "streams may continue as long again. Then they break, and clients resume them.",
+    )
     keep_runs: int | None = Field(
         default=None, ge=1, description="Ended runs that are kept, the newest; 1,000 in memory, 10,000 on disk."
     )

@@ -18,6 +18,7 @@ from stepwave_server.config import Settings
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.secrets.store import Secrets
 from stepwave_server.limits_file import load_limits, unmatched_limits
+from stepwave_server.rpc.health import Health, served
 from stepwave_server.secrets_file import load_secrets, secret_warnings
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
 from stepwave_server.telemetry import Telemetry
@@ -32,6 +33,9 @@ BUILT_IN = "built-in"
 class _HostProcess:
     """The host of this process.
 
+    Attributes:
+        health: Whether attempts are taken. It is not served until `host` does so.
+
     Args:
         settings: The settings.
         telemetry: Exports the spans that actions make.
@@ -45,6 +49,8 @@ class _HostProcess:
     """
 
     def __init__(self, settings: Settings, telemetry: Telemetry | None) -> None:
+        self.health = Health("")
+        self._known = False
         self._settings = settings
         self._telemetry = telemetry
         self._registry = Registry(importable(settings.actions), entry_points=settings.entry_points)
@@ -82,16 +88,19 @@ class _HostProcess:
         return options if self._authenticator is None else replace(options, may_call=self._authenticator.may_call)
 
     async def known(self, stop: asyncio.Event) -> bool:
-        """Wait until Temporal gives attempts to this host. Return false if a signal comes first."""
+        """Wait until Temporal gives attempts to this host, and report so. Return false if a signal comes first."""
         known = asyncio.create_task(self._host.wait_until_known())
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({known, stopping}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         known.cancel()
-        return not stop.is_set()
+        self._known = not stop.is_set()
+        self.health.set_serving(serving=self._known)
+        return self._known
 
     def _on_trouble(self, trouble: str) -> None:
         """Log that Temporal does not answer, or answers again."""
+        self.health.set_serving(serving=self._known and not trouble)
         if trouble:
             logger.error("%s; attempts under way go on, and new ones start when it answers again", trouble)
         else:
@@ -99,6 +108,7 @@ class _HostProcess:
 
     async def drain(self) -> None:
         """Take no more attempts, let those under way end within `drain_timeout`, and interrupt the rest."""
+        self.health.close()
         await self._host.stop()
         await self._close()
 
@@ -137,35 +147,45 @@ async def host(settings: Settings, ready: Callable[[str], None]) -> None:
         ready: Called once attempts are taken, with a line that says so.
 
     Raises:
-        ActionsError, LimitsError, UnsupportedLimits, TelemetryUnavailable, TemporalUnavailable: The host cannot start.
+        ActionsError, LimitsError, ListenError, UnsupportedLimits, TelemetryUnavailable, TemporalUnavailable: The host
+            cannot start.
     """
     telemetry = Telemetry.from_environment()
     if telemetry is not None:
         trace.set_tracer_provider(telemetry.provider())
     process = _HostProcess(settings, telemetry)
     with capture_logs():
-        await process.start()
-        try:
-            tune_garbage_collector()
-            signals = StopSignals()
-            if await process.known(signals.drain):
-                ready(
-                    f"hosting {count_text(len(process.actions), 'action')} for Temporal at {settings.temporal_address}"
-                )
-                _log(process, settings)
-            await signals.drain.wait()
-        except BaseException:
-            await process.stop()
-            raise
-        running = count_text(process.in_flight, "attempt")
-        logger.info(
-            "draining: no new attempts; %s under way, with %g s to end; Ctrl-C again stops at once",
-            running,
-            settings.drain_timeout,
-        )
-        began = time.monotonic()
-        await drain_or_stop(process.drain(), process.stop, signals.stop, process.interrupt)
-        logger.info("drained after %.1f s", time.monotonic() - began)
+        async with served(process.health, settings.health):
+            await _run(process, settings, ready)
+
+
+async def _run(process: _HostProcess, settings: Settings, ready: Callable[[str], None]) -> None:
+    """Run attempts until a signal, then drain."""
+    await process.start()
+    try:
+        tune_garbage_collector()
+        signals = StopSignals()
+        if await process.known(signals.drain):
+            ready(f"hosting {count_text(len(process.actions), 'action')} for Temporal at {settings.temporal_address}")
+            _log(process, settings)
+        await signals.drain.wait()
+    except BaseException:
+        await process.stop()
+        raise
+    await _drain(process, settings, signals)
+
+
+async def _drain(process: _HostProcess, settings: Settings, signals: StopSignals) -> None:
+    """Drain. A second signal interrupts the attempts under way."""
+    running = count_text(process.in_flight, "attempt")
+    logger.info(
+        "draining: no new attempts; %s under way, with %g s to end; Ctrl-C again stops at once",
+        running,
+        settings.drain_timeout,
+    )
+    began = time.monotonic()
+    await drain_or_stop(process.drain(), process.stop, signals.stop, process.interrupt)
+    logger.info("drained after %.1f s", time.monotonic() - began)
 
 
 def _log(process: _HostProcess, settings: Settings) -> None:

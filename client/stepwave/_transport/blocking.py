@@ -13,9 +13,9 @@ import grpc.experimental
 from stepwave.v1 import orchestrator_pb2_grpc
 
 from .base import FINISH_WITHIN, MessageStream, Stream, Unary
-from .channel import channel_options, trace_metadata
+from .channel import trace_metadata
 from .rpc_errors import from_rpc_error
-from .security import PLAIN, Security
+from .security import PLAIN, Security, open_channel
 
 __all__ = ["SyncTransport", "drive", "drive_each"]
 
@@ -119,7 +119,7 @@ class SyncTransport:
         with self._lock:
             self.check_open()
             if self._stub is None:
-                self._channel = self._make_channel()
+                self._channel = open_channel(self.address, self.security, [_ON_THE_CALLERS_THREAD])
                 self._stub = orchestrator_pb2_grpc.OrchestratorServiceStub(self._channel)
             method = getattr(self._stub, name)
         try:
@@ -127,12 +127,6 @@ class SyncTransport:
         except ValueError:  # raised by gRPC when another thread has closed the channel
             self.check_open()
             raise
-
-    def _make_channel(self) -> grpc.Channel:
-        options = [*channel_options(self.address), _ON_THE_CALLERS_THREAD]
-        if self.security.tls:
-            return grpc.secure_channel(self.address, self.security.credentials(), options=options)
-        return grpc.insecure_channel(self.address, options=options)
 
 
 class _Call(Protocol[Response_co]):

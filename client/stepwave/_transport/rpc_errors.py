@@ -1,5 +1,6 @@
 """Turns gRPC's errors into the SDK's exceptions."""
 
+import re
 from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar, cast
 
@@ -42,6 +43,10 @@ _PLAIN: dict[grpc.StatusCode, Callable[..., StepwaveError]] = {
 # The connection was lost, or the server cancelled the call as it stopped. Another attempt may succeed.
 _LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 
+# A proxy that loses its server in mid-stream resets the stream: with HTTP/2's INTERNAL_ERROR, or NO_ERROR. gRPC calls
+# either INTERNAL. An error of the server itself has a reason.
+_RESET = re.compile(r"RST_STREAM with error code [02]\b")
+
 Detail = TypeVar("Detail", bound=Message)
 
 
@@ -67,7 +72,7 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> StepwaveError:
     status = _status(call)
     info = _detail(status, error_details_pb2.ErrorInfo)
     reason = info.reason if info else ""
-    if code in _LOST:
+    if code in _LOST or (code is grpc.StatusCode.INTERNAL and not reason and _RESET.search(message)):
         return ServerUnavailable(message if reason else _no_server(address, message), address=address, reason=reason)
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         engine = info.metadata.get("engine", "") if info else ""

@@ -18,16 +18,16 @@ Profiles are the tables of `$STEPWAVE_PROFILES`, else of `~/.config/stepwave/pro
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 import grpc
 
-from .channel import is_local, resolve_address
+from .channel import channel_options, is_local, resolve_address
 
-__all__ = ["PLAIN", "Connection", "PathLike", "Security", "resolve_connection"]
+__all__ = ["PLAIN", "Connection", "PathLike", "Security", "open_channel", "resolve_connection"]
 
 PathLike: TypeAlias = str | os.PathLike[str]
 
@@ -65,6 +65,14 @@ class Security:
 
 
 PLAIN = Security()
+
+
+def open_channel(address: str, security: Security, options: Sequence[tuple[str, int]] = ()) -> grpc.Channel:
+    """Return a blocking channel to an address; `options` beside those of every channel."""
+    chosen = [*channel_options(address), *options]
+    if security.tls:
+        return grpc.secure_channel(address, security.credentials(), options=chosen)
+    return grpc.insecure_channel(address, options=chosen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,6 +18,7 @@ from .commands.compose import compose
 from .commands.config import config
 from .commands.export import delete, export
 from .commands.graph import graph
+from .commands.health import health
 from .commands.host import host
 from .commands.init import init
 from .commands.lists import actions, runs, workflows
@@ -121,6 +122,7 @@ for _command in (
     actions,
     workflows,
     token,
+    health,
 ):
     app.command()(_command)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from stepwave._client.aio import AsyncClient
 from stepwave._model.results import Run
+from stepwave._transport.security import Connection, resolve_connection
 from stepwave.exceptions import InvalidWorkflow, NotFound, ServerUnavailable
 
 from .display.output import columns
@@ -73,11 +74,20 @@ class Target:
         except ServerUnavailable as error:
             raise CommandError(_explain(error, self.alternative), ExitCode.NO_SERVER) from error
 
-    def _remote(self) -> AsyncClient:
+    def connection(self) -> Connection:
+        """Return where the server is, and how the connection is protected.
+
+        Raises:
+            CommandError: The address, a file or the profile is malformed or missing, or the address needs `--insecure`.
+        """
         try:
-            return AsyncClient(self.server, insecure=self.insecure, connect_timeout=_CONNECT_TIMEOUT)
+            return resolve_connection(self.server, insecure=self.insecure)
         except ValueError as error:
             raise CommandError(_in_options(str(error))) from error
+
+    def _remote(self) -> AsyncClient:
+        self.connection()
+        return AsyncClient(self.server, insecure=self.insecure, connect_timeout=_CONNECT_TIMEOUT)
 
     @asynccontextmanager
     async def _in_process(self) -> AsyncIterator[AsyncClient]:

@@ -1,6 +1,9 @@
 """Health checks by gRPC's protocol (`grpc.health.v1`), for one answer or as a watch."""
 
 import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import TypeAlias
 
 import grpc
@@ -8,9 +11,20 @@ from google.protobuf.message import Message
 from grpc.aio import ServicerContext
 from grpc_health.v1 import health_pb2
 
-__all__ = ["HEALTH", "Health"]
+from stepwave_server.rpc.listening import bind, check_address, start
+
+__all__ = ["HEALTH", "LIVENESS", "Health", "served"]
+
+logger = logging.getLogger(__name__)
 
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+LIVENESS = "liveness"
+"""The name under which the server reports that it answers at all, also while it takes no new runs.
+
+An orchestrator of containers restarts what is not live. That would not help a server that drains, or whose journal or
+Temporal fails.
+"""
 
 Request: TypeAlias = health_pb2.HealthCheckRequest
 Response: TypeAlias = health_pb2.HealthCheckResponse
@@ -25,11 +39,13 @@ class Health:
     every watcher has an event of its own.
 
     Args:
-        names: Names of the services.
+        names: Names of the services. `LIVENESS` is one more.
     """
 
     def __init__(self, *names: str) -> None:
-        self._states = dict.fromkeys(names, health_pb2.HealthCheckResponse.NOT_SERVING)
+        response = health_pb2.HealthCheckResponse
+        self._names = names
+        self._states = {**dict.fromkeys(names, response.NOT_SERVING), LIVENESS: response.SERVING}
         self._watchers: set[asyncio.Event] = set()
         self._closed = False
 
@@ -47,7 +63,8 @@ class Health:
         if self._closed:
             return
         response = health_pb2.HealthCheckResponse
-        self._states = dict.fromkeys(self._states, response.SERVING if serving else response.NOT_SERVING)
+        state = response.SERVING if serving else response.NOT_SERVING
+        self._states = {**self._states, **dict.fromkeys(self._names, state)}
         self._notify()
 
     def close(self) -> None:
@@ -84,3 +101,30 @@ class Health:
                     await changed.wait()
         finally:
             self._watchers.discard(changed)
+
+
+@asynccontextmanager
+async def served(health: Health, listen: str) -> AsyncIterator[None]:
+    """Answer health checks at an address of their own while inside, in plain text.
+
+    Args:
+        health: The health.
+        listen: `HOST:PORT` or `unix:PATH`; empty: nowhere.
+
+    Raises:
+        ListenError: The address is malformed, or cannot be bound.
+    """
+    if not listen:
+        yield
+        return
+    check_address(listen)
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    server.add_generic_rpc_handlers((health.handler(),))
+    address = bind(server, listen)
+    try:
+        await start(server)
+        logger.info("health checks are answered at %s", address)
+        yield
+    finally:
+        health.close()
+        await server.stop(0)

@@ -1,26 +1,24 @@
-"""The gRPC server: services, options, address, start and stop."""
+"""The gRPC server: services, options, start and stop."""
 
-import asyncio
 import logging
-import re
+import math
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 import grpc
 
 from stepwave_server.rpc.handlers import MAX_ANSWER_BYTES, SERVICE, Bounds, orchestrator_handler
-from stepwave_server.rpc.health import HEALTH, Health
+from stepwave_server.rpc.health import HEALTH, Health, served
+from stepwave_server.rpc.listening import bind, check_address, check_protection, start
 from stepwave_server.rpc.permissions import Permissions
 from stepwave_server.rpc.reflection import reflection_handlers
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.tls import TlsFiles
 
-__all__ = ["GrpcServer", "ListenError", "check_address", "is_address"]
+__all__ = ["GrpcServer"]
 
-ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(\d+)")
-MAX_PORT = 65535
-LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:", "unix:")
 HARD_LIMIT_FACTOR = 2
 """Factor over the bound on messages at which gRPC itself rejects one. Below it, the error has an `ErrorInfo`."""
 
@@ -33,10 +31,6 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 _serving: ContextVar[bool] = ContextVar("stepwave_serving", default=False)
 
 
-class ListenError(Exception):
-    """Raised when the server cannot listen at its address."""
-
-
 class GrpcServer:
     """Serves the orchestrator, health checks and reflection at one address.
 
@@ -47,6 +41,9 @@ class GrpcServer:
         permissions: Decides who may call. Health checks are open to all.
         tls: The files for TLS; `None`: plain text.
         insecure: Whether plain text is allowed at addresses other than loopback.
+        max_connection_age: Seconds for which a connection takes new calls, and then as long again for its streams to
+            end; 0: no limit.
+        health: Where health checks are answered, too, in plain text: another address; empty: nowhere else.
 
     Attributes:
         bounds: The bounds, with the numbers of open calls and streams.
@@ -64,15 +61,21 @@ class GrpcServer:
         permissions: Permissions,
         tls: TlsFiles | None = None,
         insecure: bool = False,
+        max_connection_age: float = 0.0,
+        health: str = "",
     ) -> None:
-        check_address(listen, encrypted=tls is not None, insecure=insecure)
+        check_address(listen)
+        check_protection(listen, encrypted=tls is not None, insecure=insecure)
         self.bounds = bounds
         self._listen = listen
         self._tls = tls
         self._server = grpc.aio.server(
-            interceptors=(_ServingMarker(),), options=_options(bounds.message_bytes * HARD_LIMIT_FACTOR)
+            interceptors=(_ServingMarker(),),
+            options=[*_options(bounds.message_bytes * HARD_LIMIT_FACTOR), *_age_options(max_connection_age)],
         )
         self._health = Health("", SERVICE)
+        self._health_address = health
+        self._health_server = AsyncExitStack()
         handlers = (orchestrator_handler(orchestrator, bounds, permissions), self._health.handler())
         self._server.add_generic_rpc_handlers((*handlers, *reflection_handlers((SERVICE, HEALTH), permissions)))
         logging.getLogger(_GRPC_LOG).addFilter(_disconnect_filter)
@@ -84,28 +87,16 @@ class GrpcServer:
             ListenError: The address cannot be bound.
             TlsError: The files for TLS cannot be used.
         """
-        try:
-            port = (
-                self._server.add_insecure_port(self._listen)
-                if self._tls is None
-                else self._server.add_secure_port(self._listen, self._tls.credentials())
-            )
-        except RuntimeError as error:
-            raise ListenError(
-                f"cannot listen at {self._listen}: is it in use, or not an address of this machine?"
-            ) from error
-        if self._listen.startswith("unix:"):
-            return self._listen
-        return f"{self._listen.rpartition(':')[0]}:{port}"
+        return bind(self._server, self._listen, None if self._tls is None else self._tls.credentials())
 
     async def start(self) -> None:
-        """Start serving. Calls succeed from now on. A cancellation takes effect once gRPC has started."""
-        starting = asyncio.create_task(self._server.start())
-        try:
-            await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            await starting  # gRPC cannot stop a server whose start was cancelled
-            raise
+        """Start serving. Calls succeed from now on. A cancellation takes effect once gRPC has started.
+
+        Raises:
+            ListenError: The address for health checks alone is malformed, or cannot be bound.
+        """
+        await start(self._server)
+        await self._health_server.enter_async_context(served(self._health, self._health_address))
         await self.set_serving(serving=True)
 
     async def set_serving(self, *, serving: bool) -> None:
@@ -116,20 +107,7 @@ class GrpcServer:
         """Accept no more calls, and give open calls `grace` seconds to end."""
         self._health.close()
         await self._server.stop(grace)
-
-
-def check_address(listen: str, *, encrypted: bool, insecure: bool) -> None:
-    """Check an address to listen at, without listening.
-
-    Raises:
-        ListenError: It is malformed, or not loopback while plain text is not allowed there.
-    """
-    if not is_address(listen):
-        raise ListenError(f"{listen!r} is not an address: expected HOST:PORT, such as 127.0.0.1:50051, or unix:PATH")
-    if not encrypted and not insecure and not listen.startswith(LOOPBACK):
-        raise ListenError(
-            f"{listen} is not loopback: encrypt with --tls-cert and --tls-key, or allow plain text with --insecure"
-        )
+        await self._health_server.aclose()
 
 
 class _ServingMarker(grpc.aio.ServerInterceptor):
@@ -162,14 +140,6 @@ class _DisconnectFilter(logging.Filter):
 _disconnect_filter = _DisconnectFilter()
 
 
-def is_address(listen: str) -> bool:
-    """Return whether a text is `HOST:PORT` or `unix:PATH`."""
-    if listen.startswith("unix:"):
-        return listen != "unix:"
-    found = ADDRESS.fullmatch(listen)
-    return found is not None and int(found[1]) <= MAX_PORT  # gRPC takes a larger port modulo 65536
-
-
 def _options(most_received: int) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", most_received),
@@ -178,3 +148,14 @@ def _options(most_received: int) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
     ]
+
+
+def _age_options(seconds: float) -> list[tuple[str, int]]:
+    """Return the options that end old connections. gRPC varies the age by a tenth, so that not all end at once.
+
+    Without a grace, gRPC would let a long stream keep its connection for ever.
+    """
+    milliseconds = math.ceil(seconds * 1_000)
+    if not milliseconds:
+        return []
+    return [("grpc.max_connection_age_ms", milliseconds), ("grpc.max_connection_age_grace_ms", milliseconds)]

@@ -13,7 +13,7 @@ from stepwave import AsyncClient, Client, Workflow
 from stepwave.exceptions import AccessDenied, ServerUnavailable
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
-from stepwave_server.rpc.server import ListenError
+from stepwave_server.rpc.listening import ListenError
 from stepwave_server.rpc.tls import TlsError
 
 WORKER = "worker.example.org"

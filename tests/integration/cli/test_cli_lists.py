@@ -9,7 +9,7 @@ from integration.cli.shell import Shell
 from stepwave._files.schema import workflow_schema
 
 COMMANDS = ["init", "serve", "run", "rerun", "plan", "graph", "watch", "runs", "result", "cancel"]
-COMMANDS += ["export", "delete", "backup", "actions", "workflows", "schema"]
+COMMANDS += ["export", "delete", "backup", "actions", "workflows", "schema", "health"]
 
 
 def test_runs_are_listed_newest_first(shell: Shell) -> None:

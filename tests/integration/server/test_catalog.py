@@ -18,7 +18,7 @@ from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import workflow_pb2
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
-from stepwave_server.rpc.server import ListenError
+from stepwave_server.rpc.listening import ListenError
 
 FOLDER = {
     "evening.json": '{"name": "evening", "steps": [{"id": "a", "action": "core.echo"}]}',

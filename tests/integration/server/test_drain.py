@@ -18,6 +18,7 @@ from integration.server.raw_client import GUARD, RawClient, refusal
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
+from stepwave_server.rpc.health import LIVENESS
 
 SERVICE = "stepwave.v1.OrchestratorService"
 BLOCKED = flow(step("blocked", "controlled"), step("next", after=["blocked"]))
@@ -50,6 +51,18 @@ async def test_health_is_not_serving_from_the_start_of_a_drain(
     await seen
     assert (await _health(client), await _health(client, SERVICE)) == ("NOT_SERVING", "NOT_SERVING")
     assert not drain.done()
+    controlled.release("blocked")
+    await drain
+
+
+@pytest.mark.one_server("runs that it drains")
+async def test_a_server_that_drains_is_live(server: Server, client: RawClient, controlled: ControlledActions) -> None:
+    assert await _health(client, LIVENESS) == "SERVING"
+    await client.start(BLOCKED, run_id="live")
+    await controlled.wait_started("blocked")
+    drain = _draining(server)
+    await client.begins_to_drain()
+    assert await _health(client, LIVENESS) == "SERVING"
     controlled.release("blocked")
     await drain
 

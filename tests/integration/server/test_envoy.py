@@ -4,11 +4,9 @@ import asyncio
 import json
 import os
 import re
-import shutil
-import sys
-from asyncio.subprocess import PIPE, Process
+from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import grpc
@@ -18,8 +16,9 @@ import yaml
 from google.protobuf.json_format import Parse
 from google.protobuf.message import Message
 
+from integration.deploy.envoy import envoy
+from integration.deploy.tools import DEPLOY, system_tool
 from integration.documents import blocks
-from integration.durable.server_process import free_address
 from integration.server.build import check_sequences, end_of, flow, kind_of, step
 from integration.server.controlled_actions import ControlledActions
 from integration.server.fixture_types import Serve
@@ -31,7 +30,6 @@ from stepwave_server.app import Server
 
 pytestmark = pytest.mark.parametrize("serve", ["memory"], indirect=True)
 
-DEPLOY = Path(__file__).parents[3] / "server" / "deploy"
 SERVICE = "/stepwave.v1.OrchestratorService"
 PAGE = {"Origin": "http://localhost:3000"}
 FOREIGN_PAGE = {"Origin": "https://elsewhere.example"}
@@ -41,14 +39,6 @@ name: greeting
 input_schema: '{"required": ["name"]}'
 steps: [{id: hello, action: core.echo, input: {hello: {$input: /name}}}]
 """
-
-
-def _require(tool: str) -> str:
-    """Return the path of a tool. Without it, skip the test; in CI, fail."""
-    found = shutil.which(tool, path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if found is None and os.environ.get("CI"):
-        pytest.fail(f"not installed: {tool}")
-    return found or pytest.skip(f"not installed: {tool}")
 
 
 @pytest.fixture
@@ -66,34 +56,9 @@ async def server(serve: Serve, flows: Path) -> Server:
 
 @pytest.fixture
 async def address(server: Server, tmp_path: Path) -> AsyncIterator[str]:
-    """Run Envoy with the shipped configuration, but other ports, and return its address."""
-    address = free_address()
-    config = (DEPLOY / "envoy.yaml").read_text("utf-8")
-    for port, place in {"50051": server.address, "8080": address}.items():
-        assert config.count(f"port_value: {port}") == 1
-        config = config.replace(f"port_value: {port}", f"port_value: {place.rpartition(':')[2]}")
-    (tmp_path / "envoy.yaml").write_text(config, "utf-8")
-    options = ["--use-dynamic-base-id", "--concurrency", "1", "--log-level", "error"]
-    command = [_require("envoy"), "-c", str(tmp_path / "envoy.yaml"), *options]
-    process = await asyncio.create_subprocess_exec(*command, cwd=DEPLOY)
-    try:
-        await _wait_until_it_listens(process, address)
+    """Run Envoy in front of the server, and return its address."""
+    async with envoy(tmp_path, server.address) as address:
         yield address
-    finally:
-        process.kill()
-        await process.wait()
-
-
-async def _wait_until_it_listens(process: Process, address: str) -> None:
-    host, _, port = address.partition(":")
-    async with asyncio.timeout(GUARD):
-        while process.returncode is None:
-            with suppress(ConnectionRefusedError):
-                _, writer = await asyncio.open_connection(host, int(port))
-                writer.close()
-                return
-            await asyncio.sleep(0.01)  # it only logs this before it is true
-    raise AssertionError(f"Envoy exits with {process.returncode}")
 
 
 @pytest.fixture
@@ -336,7 +301,7 @@ def test_no_timeout_ends_a_stream() -> None:
 
 
 async def test_curl_shows_what_the_document_says(address: str) -> None:
-    _require("curl")
+    system_tool("curl")
     (screen,) = [each.text for each in blocks(DEPLOY / "README.md") if "$ curl" in each.text]
     for command, shown in re.findall(r"^\$ (.*)\n((?:[^$].*\n)*)", screen, re.MULTILINE):
         process = await asyncio.create_subprocess_shell(

@@ -42,6 +42,8 @@ def test_an_argument_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) 
         {"max_attempts": 0},
         {"max_payload_bytes": 2 << 20},
         {"drain_timeout": -1},
+        {"max_connection_age": -1},
+        {"max_connection_age": 1e7},
         {"no_such_setting": 1},
     ],
     ids=str,

@@ -8,6 +8,7 @@ import typer
 from stepwave.cli.display.output import flush_output, print_line
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.options import choice_metavar, choice_parser
+from stepwave.cli.process.forks import close_sockets_on_fork
 from stepwave.cli.process.shutdown import end_before_finalization, run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.server import (
@@ -63,6 +64,13 @@ def host(
             metavar="DURATION", help="How long the clean-up of an interrupted attempt may take. Default: 10s."
         ),
     ] = None,
+    health: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Where to answer health checks, as stepwave health asks for; or unix:PATH. Default: nowhere.",
+        ),
+    ] = None,
     no_tracebacks: Annotated[
         bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures and logs.")
     ] = False,
@@ -80,6 +88,8 @@ def host(
 
     A host runs the actions of its modules and those of installed packages. Servers have the built-in ones. Once
     attempts are taken, one line on standard output says so. Several hosts may have the same actions or different ones.
+
+    With --health, it answers health checks: it is healthy while it takes attempts.
 
     Once it is stopped, it takes no more attempts. Those under way may continue (--drain-timeout). Then they are
     interrupted, and run again on another host. A second Ctrl-C interrupts them at once. Every setting also has an
@@ -108,6 +118,7 @@ def host(
         "secrets": secrets,
         "drain_timeout": drain_timeout,
         "cancel_grace": cancel_grace,
+        "health": health,
         "tracebacks": False if no_tracebacks else None,
         "log_level": log_level,
     }
@@ -126,15 +137,18 @@ def _host(settings: "Settings") -> None:
     """
     from stepwave_server.actions import ActionsError
     from stepwave_server.hosting import host as run_host
+    from stepwave_server.rpc.listening import ListenError
     from stepwave_server.telemetry import TelemetryUnavailable
     from stepwave_server.temporal import TemporalUnavailable, prepare_process
 
     end_before_finalization()
     prepare_process()
+    if settings.health:
+        close_sockets_on_fork(settings.health)
     try:
         with reserve_stdout():
             run_with_actions(run_host(settings, _announce))
-    except (ActionsError, TelemetryUnavailable, TemporalUnavailable, ValueError) as error:
+    except (ActionsError, ListenError, TelemetryUnavailable, TemporalUnavailable, ValueError) as error:
         raise CommandError(str(error)) from error
 
 

@@ -171,7 +171,7 @@ def _serve(settings: "Settings", reloader: int | None) -> None:
     from stepwave_server.actions import ActionsError
     from stepwave_server.app import serve as run_server
     from stepwave_server.journal import JournalError
-    from stepwave_server.rpc.server import ListenError
+    from stepwave_server.rpc.listening import ListenError
     from stepwave_server.telemetry import TelemetryUnavailable
 
     unavailable: tuple[type[Exception], ...] = (JournalError, ListenError, TelemetryUnavailable)
@@ -181,6 +181,8 @@ def _serve(settings: "Settings", reloader: int | None) -> None:
         unavailable += (TemporalUnavailable,)
         end_before_finalization()
         prepare_process()
+    if settings.health:
+        close_sockets_on_fork(settings.health)
     close_sockets_on_fork(settings.listen)  # resumed runs start actions before the address is announced
     reloaded = None if reloader is None else ReloadedServer(reloader, settings.drain_timeout + _STOP_TIMEOUT)
     announce = _announce if reloaded is None else reloaded.announce

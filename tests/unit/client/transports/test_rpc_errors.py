@@ -111,3 +111,26 @@ def test_all_exceptions_are_in_one_tree_which_the_module_draws() -> None:
     assert all(issubclass(kind, StepwaveError) for kind in kinds)
     assert exceptions.__doc__ is not None
     assert all(kind.__name__ in exceptions.__doc__ for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    "details", ["Received RST_STREAM with error code 2", "Stream removed (RST_STREAM with error code 0)"]
+)
+def test_a_stream_that_a_proxy_resets_is_lost_and_not_refused(details: str) -> None:
+    raised = from_rpc_error(AioRpcError(grpc.StatusCode.INTERNAL, Metadata(), Metadata(), details), ADDRESS)
+    assert isinstance(raised, ServerUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("details", "reason"),
+    [
+        ("RST_STREAM with error code 1", ""),
+        ("RST_STREAM with error code 20", ""),
+        ("RST_STREAM with error code 2", "X"),
+    ],
+    ids=["a violation of the protocol", "another code", "an error of the server"],
+)
+def test_another_internal_error_is_not_taken_for_a_lost_stream(details: str, reason: str) -> None:
+    found = (info(reason),) if reason else ()
+    raised = from_rpc_error(error(grpc.StatusCode.INTERNAL, details, *found), ADDRESS)
+    assert type(raised) is exceptions.ServerError
