@@ -138,13 +138,13 @@ def redact_logs() -> None:
     """Redact the log records of this process from now on, each as the context says in which it is logged.
 
     Records are redacted where they are made, before any handler has them. Handlers of the root logger redact the
-    attributes that `extra` adds later.
+    attributes that `extra` adds later, and records that a library makes in its own way.
     """
     make = logging.getLogRecordFactory()
     if not isinstance(make, _RedactingFactory):
         logging.setLogRecordFactory(_RedactingFactory(make))
     for handler in logging.getLogger().handlers:
-        handler.addFilter(_redact_extra)
+        handler.addFilter(_redact_handled)
 
 
 class _RedactingFactory:
@@ -202,10 +202,11 @@ _USUAL = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime"})
 """The attributes of every record."""
 
 
-def _redact_extra(record: logging.LogRecord) -> bool:
-    """Redact the attributes that `extra` has added to a record. Return that it is to be shown."""
+def _redact_handled(record: logging.LogRecord) -> bool:
+    """Redact a record, with the attributes that `extra` has added to it. Return that it is to be shown."""
     redact = current_redaction()
     if redact is not None:
+        redact_record(record, redact)
         for name in vars(record).keys() - _USUAL:
             shown, redacted = _shown(getattr(record, name), redact)
             if redacted != shown:

@@ -99,6 +99,14 @@ def test_a_record_whose_text_cannot_be_read_shows_no_arguments(caplog: pytest.Lo
     assert [record.getMessage() for record in caplog.records] == ["(its text cannot be read)"]
 
 
+def test_a_record_that_a_library_makes_itself_is_redacted(caplog: pytest.LogCaptureFixture) -> None:
+    record = logging.LogRecord("some.library", logging.WARNING, "file", 1, "the key is %s", ("12345678",), None)
+    ONE.enter()
+    logging.getLogger("some.library").handle(record)
+    set_redaction(None)
+    assert [record.getMessage() for record in caplog.records] == ["the key is [secret A]"]
+
+
 def test_records_of_other_contexts_stay_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
     ONE.enter()
     set_redaction(None)
