@@ -40,7 +40,7 @@ def test_without_an_answer_the_exit_code_is_3(bound: bool) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--server", "10.0.0.1:50051"), "allow it with --insecure"),
+        (("--server", "10.0.0.1:50051"), "pass --insecure to allow"),
         (("--server", "nowhere"), "an address is HOST:PORT or unix:PATH"),
         (("--timeout", "soon"), "--timeout: "),
     ],
