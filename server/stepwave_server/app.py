@@ -11,12 +11,14 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from opentelemetry import metrics as otel_metrics
 from opentelemetry import trace
 
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.actions import Registry
 from stepwave_server.actions.logs import capture_logs
 from stepwave_server.config import Settings
+from stepwave_server.core.info import Load
 from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import Engine, EngineOptions, Recover
 from stepwave_server.engine.local import LocalEngine
@@ -25,18 +27,18 @@ from stepwave_server.limits_file import load_limits, unmatched_limits
 from stepwave_server.rpc.attachments import Attachments
 from stepwave_server.rpc.handlers import Bounds
 from stepwave_server.rpc.requests import Preparer
-from stepwave_server.rpc.server import GrpcServer
+from stepwave_server.rpc.server import GrpcServer, check_metrics_address
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.shared_attachments import SharedAttachments
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
-from stepwave_server.telemetry import Telemetry, telemetry_of_process
+from stepwave_server.telemetry import Measures, Metrics, Telemetry, telemetry_of_process
 from stepwave_server.wire.responses.server_info import CAPABILITIES, to_limits, to_server_info
 
 if TYPE_CHECKING:
     from stepwave_server.engine.temporal.host import Host
 
-__all__ = ["Server", "count_text", "importable", "serve"]
+__all__ = ["Server", "count_text", "importable", "open_metrics", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +59,7 @@ class Server:
             or names of modules.
         telemetry: Exports spans; by default as the standard `OTEL_…` variables say, else through the tracer provider
             that the process has set, if any.
+        metrics: Exports metrics; by default as the standard `OTEL_…` variables and `metrics_listen` say.
         journal: The journal, closed with the server; by default the one that the settings name.
 
     Attributes:
@@ -68,7 +71,8 @@ class Server:
         ActionsError: An action cannot be loaded.
         LimitsError: The limits file is malformed.
         ValueError: The folder of workflows does not exist.
-        ListenError: The address is malformed or not allowed.
+        ListenError: An address is malformed or not allowed.
+        TelemetryUnavailable: An exporter of spans is missing or cannot be set up.
     """
 
     def __init__(
@@ -77,11 +81,14 @@ class Server:
         *,
         actions: Iterable[object] = (),
         telemetry: Telemetry | None = None,
+        metrics: Metrics | None = None,
         journal: Journal | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.address = ""
         self._telemetry = telemetry or telemetry_of_process()
+        check_metrics_address(self.settings.metrics_listen, insecure=self.settings.insecure)
+        self._metrics = metrics
         self._journal = journal
         self._host: Host | None = None
         self._attachments: Attachments | SharedAttachments
@@ -107,15 +114,20 @@ class Server:
         Raises:
             JournalError: The journal cannot be opened.
             ListenError: The address cannot be bound.
+            TelemetryUnavailable: The address of the metrics cannot be bound, or an exporter cannot be set up.
             WorkflowsError: Named workflows cannot run here. All problems of all files are listed.
         """
         options = replace(self.settings.engine_options(), limits=self._limits)
+        self._metrics = self._metrics or open_metrics(self.settings)
         try:
             preparer = self._assemble(await self._open_engine(options))
         except BaseException:
             await self._close_storage()
+            await self._stop_telemetry()
             raise
         try:
+            if self._metrics is not None:
+                self._metrics.start(self._load)
             # With Temporal, the hosts of actions may start later.
             await preparer.check_named(unknown_actions=self.settings.engine != TEMPORAL)
             self.address = self._grpc.bind()
@@ -141,7 +153,10 @@ class Server:
             options=options,
             named=self._named_workflow,
             telemetry=self._telemetry,
+            measures=self._measures,
         )
+        if self._measures is not None:
+            self._journal.commits.listener = self._measures.committed
         self._attachments = Attachments(engine.cancel)
         return engine
 
@@ -153,8 +168,8 @@ class Server:
         options = replace(options, limits=())
         client = await temporal.connect(self.settings)
         await temporal.check_ready(client, self.settings)
-        engine = temporal.open_engine(client, self.settings, self.registry, options, self._telemetry)
-        self._host = temporal.open_host(client, self.settings, engine, self._named_workflow, rates)
+        engine = temporal.open_engine(client, self.settings, self.registry, options, self._telemetry, self._measures)
+        self._host = temporal.open_host(client, self.settings, engine, self._named_workflow, rates, self._measures)
         attachments = SharedAttachments(engine.hold)
         engine.presence.on_loss = attachments.lose
         self._attachments = attachments
@@ -174,9 +189,32 @@ class Server:
         bounds = Bounds(
             calls=settings.max_calls, streams=settings.max_streams, message_bytes=settings.max_message_bytes
         )
-        self._grpc = GrpcServer(orchestrator, settings.listen, bounds, insecure=settings.insecure)
-        self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning)
+        measures = self._measures
+        self._grpc = GrpcServer(
+            orchestrator,
+            settings.listen,
+            bounds,
+            insecure=settings.insecure,
+            on_call=measures.call_ended if measures is not None else None,
+        )
+        on_lag = measures.lagged if measures is not None else None
+        self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning, on_lag)
         return preparer
+
+    @property
+    def metrics_address(self) -> str:
+        """The address of the Prometheus endpoint; empty: there is none."""
+        return self._metrics.address if self._metrics is not None else ""
+
+    @property
+    def _measures(self) -> Measures | None:
+        """The numbers that metrics are made of; `None`: nothing is measured."""
+        return self._metrics.measures if self._metrics is not None else None
+
+    def _load(self) -> Load:
+        """Return what this server does now."""
+        load = self.engine.load()
+        return load if self._host is None else replace(load, attempts=self._host.attempts)
 
     def _named_workflow(self, name: str) -> workflow_pb2.Workflow:
         workflow = self._workflows.get(name)
@@ -261,8 +299,13 @@ class Server:
         finally:
             await self._grpc.stop(STREAM_GRACE)
             await self._close_storage()
-        if self._telemetry is not None:
-            await asyncio.to_thread(self._telemetry.shutdown)
+        await self._stop_telemetry()
+
+    async def _stop_telemetry(self) -> None:
+        """Export what waits for export."""
+        for telemetry in (self._telemetry, self._metrics):
+            if telemetry is not None:
+                await asyncio.to_thread(telemetry.shutdown)
 
     async def _close_storage(self) -> None:
         if self._host is not None:
@@ -307,6 +350,17 @@ def count_text(count: int, name: str) -> str:
     return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
 
 
+def open_metrics(settings: Settings) -> Metrics | None:
+    """Return metrics as the environment and the settings say; `None`: nothing asks for them.
+
+    Raises:
+        ListenError: An address is malformed or not allowed.
+        TelemetryUnavailable: An exporter of spans is missing or cannot be set up.
+    """
+    check_metrics_address(settings.metrics_listen, insecure=settings.insecure)
+    return Metrics.from_environment(settings.metrics_listen)
+
+
 def open_journal(settings: Settings) -> Journal:
     """Return the journal that the settings name.
 
@@ -336,7 +390,10 @@ async def serve(
     telemetry = Telemetry.from_environment()
     if telemetry is not None:  # spans that actions make go the same way
         trace.set_tracer_provider(telemetry.provider())
-    server = Server(settings, actions=actions, telemetry=telemetry)
+    metrics = open_metrics(settings)
+    if metrics is not None:
+        otel_metrics.set_meter_provider(metrics.provider)
+    server = Server(settings, actions=actions, telemetry=telemetry, metrics=metrics)
     await asyncio.sleep(0)  # an interrupt during the imports ends this here, before runs of an earlier server continue
     with capture_logs():  # before the start, which continues runs of an earlier server
         await _serve(server, ready, ignore_interrupts=ignore_interrupts)

@@ -86,6 +86,9 @@ class Settings(BaseSettings):
         le=MAX_SECONDS,
         description="How long an open run may wait for steps to be added, unless it says otherwise.",
     )
+    metrics_listen: str = Field(
+        default="", description="HOST:PORT of the Prometheus endpoint (port 0 picks one); empty: there is none."
+    )
     heartbeat: float = Field(default=15.0, gt=0, description="How long a stream may be silent.")
     lag_warning: float = Field(default=0.25, gt=0, description="How long an action may block the event loop unnoticed.")
     max_runs: int = Field(default=10_000, ge=1, description="Runs under way at once.")

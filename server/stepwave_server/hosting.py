@@ -6,16 +6,19 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from opentelemetry import metrics as otel_metrics
 from opentelemetry import trace
 
 from stepwave_server import temporal
 from stepwave_server.actions import Action, ActionsError, Registry
 from stepwave_server.actions.logs import capture_logs
-from stepwave_server.app import count_text, importable
+from stepwave_server.app import count_text, importable, open_metrics
 from stepwave_server.config import Settings
+from stepwave_server.core.info import Load
+from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.limits_file import load_limits, unmatched_limits
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
-from stepwave_server.telemetry import Telemetry
+from stepwave_server.telemetry import Metrics, Telemetry
 
 __all__ = ["host"]
 
@@ -31,6 +34,7 @@ class _HostProcess:
         settings: The settings.
         modules: Names of modules with actions.
         telemetry: Exports the spans that actions make.
+        metrics: Exports metrics; `None`: nothing is measured.
 
     Raises:
         ActionsError: An action cannot be loaded, or there are none.
@@ -38,9 +42,12 @@ class _HostProcess:
         UnsupportedLimits: Temporal cannot enforce a limit.
     """
 
-    def __init__(self, settings: Settings, modules: Sequence[str], telemetry: Telemetry | None) -> None:
+    def __init__(
+        self, settings: Settings, modules: Sequence[str], telemetry: Telemetry | None, metrics: Metrics | None
+    ) -> None:
         self._settings = settings
         self._telemetry = telemetry
+        self._metrics = metrics
         self._registry = Registry(importable(modules), entry_points=settings.entry_points)
         self.actions: list[Action] = [action for action in self._registry if action.source != BUILT_IN]
         if not self.actions:
@@ -53,6 +60,7 @@ class _HostProcess:
 
         Raises:
             TemporalUnavailable: Temporal does not answer, or lacks the namespace.
+            TelemetryUnavailable: The address of the metrics cannot be bound.
         """
         settings, names = self._settings, [action.name for action in self.actions]
         for problem in unmatched_limits(self._limits, names):
@@ -60,10 +68,17 @@ class _HostProcess:
         client = await temporal.connect(settings)
         await temporal.check_ready(client, settings, attributes=False)
         self._engine = temporal.open_engine(client, settings, self._registry, settings.engine_options())
-        self._host = temporal.open_host(client, settings, self._engine, _no_named_workflow, self._rates)
+        measures = self._metrics.measures if self._metrics is not None else None
+        self._host = temporal.open_host(client, settings, self._engine, _no_named_workflow, self._rates, measures)
+        self._lag = LagMonitor(
+            asyncio.get_running_loop(), settings.lag_warning, measures.lagged if measures is not None else None
+        )
+        if self._metrics is not None:
+            self._metrics.start(lambda: Load(attempts=self._host.attempts))
         self._engine.follow()
         self._engine.listen(self._on_trouble)
         self._host.serve(self.actions, settings.drain_timeout)
+        self._lag.start()
 
     async def known(self, stop: asyncio.Event) -> bool:
         """Wait until Temporal gives attempts to this host. Return false if a signal comes first."""
@@ -96,9 +111,11 @@ class _HostProcess:
         await self.drain()
 
     async def _close(self) -> None:
+        self._lag.stop()
         await self._engine.close()
-        if self._telemetry is not None:
-            self._telemetry.shutdown()
+        for telemetry in (self._telemetry, self._metrics):
+            if telemetry is not None:
+                await asyncio.to_thread(telemetry.shutdown)
 
     @property
     def in_flight(self) -> int:
@@ -124,7 +141,10 @@ async def host(settings: Settings, modules: Sequence[str], ready: Callable[[str]
     telemetry = Telemetry.from_environment()
     if telemetry is not None:
         trace.set_tracer_provider(telemetry.provider())
-    process = _HostProcess(settings, modules, telemetry)
+    metrics = open_metrics(settings)
+    if metrics is not None:
+        otel_metrics.set_meter_provider(metrics.provider)
+    process = _HostProcess(settings, modules, telemetry, metrics)
     with capture_logs():
         await process.start()
         try:

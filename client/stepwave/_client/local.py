@@ -208,8 +208,8 @@ async def _server(actions: Iterable[object], settings: Mapping[str, object]) -> 
         from stepwave_server.config import Settings
     with tempfile.TemporaryDirectory(prefix="stepwave-", dir=_socket_root()) as folder:
         listen = f"unix:{folder}/s" if hasattr(socket, "AF_UNIX") else "127.0.0.1:0"
-        # A journal of its own: the one in the environment belongs to a shared server.
-        options = {"listen": listen, "journal": "memory", **settings}
+        # A journal and metrics of its own: those in the environment belong to a shared server.
+        options = {"listen": listen, "journal": "memory", "metrics_listen": "", **settings}
         async with Server(Settings.model_validate(options), actions=actions) as server:
 
             def register(targets: Iterable[object]) -> None:

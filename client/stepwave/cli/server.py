@@ -24,6 +24,7 @@ __all__ = [
     "JOURNAL_HELP",
     "ChunksOption",
     "LogLevel",
+    "MetricsListenOption",
     "TemporalAddressOption",
     "TemporalNamespaceOption",
     "TemporalTaskQueueOption",
@@ -81,6 +82,10 @@ TemporalNamespaceOption: TypeAlias = Annotated[
 TemporalTaskQueueOption: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The task queue of runs, and the prefix of those of actions. Default: stepwave."),
+]
+MetricsListenOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Where to serve metrics for Prometheus, at /metrics. Default: nowhere."),
 ]
 ChunksOption: TypeAlias = Annotated[
     str | None,

@@ -1,11 +1,13 @@
-"""Information on runs and limits, as queries return it."""
+"""Information on runs, limits and load, as queries return it."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from typing import NamedTuple
 
 from .model import State, immutable
 from .state import RunState
 
-__all__ = ["LimitInfo", "RunInfo", "RunKey", "info_of", "seed_of"]
+__all__ = ["LimitInfo", "Load", "RunInfo", "RunKey", "info_of", "seed_of"]
 
 
 class RunKey(NamedTuple):
@@ -44,6 +46,27 @@ class LimitInfo:
     in_flight: int
     refused: int
     paused_until: int | None
+
+
+@immutable
+class Load:
+    """What a process does now.
+
+    Attributes:
+        runs: Runs under way.
+        attempts: Attempts that run in this process, by action.
+        queued: Attempts that are ready and wait for a place, by action.
+        streams: Open streams.
+        stream_lag: Committed events that the slowest stream has not sent.
+        limits: The limits of actions, and their state.
+    """
+
+    runs: int = 0
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    queued: Mapping[str, int] = field(default_factory=dict)
+    streams: int = 0
+    stream_lag: int = 0
+    limits: Sequence[LimitInfo] = ()
 
 
 @immutable

@@ -9,12 +9,12 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from stepwave_server.rpc.handlers import MAX_ANSWER_BYTES, SERVICE, Bounds, orchestrator_handler
+from stepwave_server.rpc.handlers import MAX_ANSWER_BYTES, SERVICE, Bounds, CallListener, orchestrator_handler
 from stepwave_server.rpc.health import HEALTH, Health
 from stepwave_server.rpc.reflection import reflection_handlers
 from stepwave_server.rpc.servicer import Orchestrator
 
-__all__ = ["GrpcServer", "ListenError"]
+__all__ = ["GrpcServer", "ListenError", "check_metrics_address"]
 
 ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(\d+)")
 MAX_PORT = 65535
@@ -43,6 +43,7 @@ class GrpcServer:
         listen: `HOST:PORT` or `unix:PATH`; port 0 picks a free port.
         bounds: Bounds on open calls and the size of messages.
         insecure: Whether to allow addresses other than loopback.
+        on_call: Called with every call that has ended; `None`: nobody listens.
 
     Attributes:
         bounds: The bounds, with the numbers of open calls and streams.
@@ -51,7 +52,15 @@ class GrpcServer:
         ListenError: The address is malformed, or not loopback while `insecure` is false.
     """
 
-    def __init__(self, orchestrator: Orchestrator, listen: str, bounds: Bounds, *, insecure: bool) -> None:
+    def __init__(
+        self,
+        orchestrator: Orchestrator,
+        listen: str,
+        bounds: Bounds,
+        *,
+        insecure: bool,
+        on_call: CallListener | None = None,
+    ) -> None:
         if not _is_address(listen):
             raise ListenError(
                 f"{listen!r} is not an address: expected HOST:PORT, such as 127.0.0.1:50051, or unix:PATH"
@@ -64,7 +73,7 @@ class GrpcServer:
             interceptors=(_ServingMarker(),), options=_options(bounds.message_bytes * HARD_LIMIT_FACTOR)
         )
         self._health = Health("", SERVICE)
-        handlers = (orchestrator_handler(orchestrator, bounds), self._health.handler())
+        handlers = (orchestrator_handler(orchestrator, bounds, on_call), self._health.handler())
         self._server.add_generic_rpc_handlers((*handlers, *reflection_handlers((SERVICE, HEALTH))))
         logging.getLogger(_GRPC_LOG).addFilter(_disconnect_filter)
 
@@ -102,6 +111,22 @@ class GrpcServer:
         """Accept no more calls, and give open calls `grace` seconds to end."""
         self._health.close()
         await self._server.stop(grace)
+
+
+def check_metrics_address(listen: str, *, insecure: bool) -> None:
+    """Check the address of the metrics. Anyone who reaches it can read them.
+
+    Args:
+        listen: `HOST:PORT`; empty: there is none.
+        insecure: Whether to allow addresses other than loopback.
+
+    Raises:
+        ListenError: It is malformed, or not loopback while `insecure` is false.
+    """
+    if listen and (listen.startswith("unix:") or not _is_address(listen)):
+        raise ListenError(f"{listen!r} is not an address for metrics: expected HOST:PORT, such as 127.0.0.1:9464")
+    if listen and not insecure and not listen.startswith(LOOPBACK):
+        raise ListenError(f"{listen} is not loopback: metrics are served there only with --insecure")
 
 
 class _ServingMarker(grpc.aio.ServerInterceptor):

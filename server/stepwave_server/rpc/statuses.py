@@ -42,6 +42,7 @@ __all__ = [
     "Refusal",
     "TooManyCalls",
     "WorkflowNotFound",
+    "reason_name",
     "status_of",
 ]
 
@@ -175,13 +176,17 @@ def status_of(error: Refusal) -> grpc.Status:
     reason = _reason_of(error)
     text = _summary(error.violations) if isinstance(error, StepsRefused) else str(error)
     status = status_pb2.Status(code=CODES[reason], message=_cut(text, MAX_MESSAGE))
-    name = Reason.Name(reason).removeprefix("ERROR_REASON_")
-    _attach(status, error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=_metadata(error)))
+    _attach(status, error_details_pb2.ErrorInfo(reason=reason_name(error), domain=DOMAIN, metadata=_metadata(error)))
     if reason in RETRIED:
         _attach(status, error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_DELAY)))
     if isinstance(error, (InvalidCall, NotServed, StepsRefused)):
         _attach(status, _bad_request(error.violations, _room(status)))
     return cast("grpc.Status", rpc_status.to_status(status))
+
+
+def reason_name(error: Refusal) -> str:
+    """Return the reason of an error, as `ErrorInfo` names it."""
+    return Reason.Name(_reason_of(error)).removeprefix("ERROR_REASON_")
 
 
 def _reason_of(error: Refusal) -> Reason.ValueType:

@@ -120,6 +120,11 @@ class RunSpans:
         self._attributes = attributes
         self._run = self._context(ids.run)
 
+    @property
+    def trace_id(self) -> int:
+        """The id of the run's trace."""
+        return self._trace.trace_id
+
     def attempt_context(self, wave: int, step_id: str, attempt: int) -> SpanContext:
         """Return the context of the span that is the parent of an action's own spans."""
         if not self._trace.has_spans:

@@ -13,6 +13,7 @@ from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.server import (
     ChunksOption,
     LogLevel,
+    MetricsListenOption,
     TemporalAddressOption,
     TemporalNamespaceOption,
     TemporalTaskQueueOption,
@@ -59,9 +60,11 @@ def host(
             metavar="DURATION", help="How long the clean-up of an interrupted attempt may take. Default: 10s."
         ),
     ] = None,
+    metrics_listen: MetricsListenOption = None,
     no_tracebacks: Annotated[
         bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures and logs.")
     ] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow other machines to read the metrics.")] = False,
     log_level: Annotated[
         LogLevel,
         typer.Option(
@@ -99,6 +102,8 @@ def host(
         "limits": limits,
         "drain_timeout": parse_seconds("--drain-timeout", drain_timeout),
         "cancel_grace": parse_seconds("--cancel-grace", cancel_grace),
+        "metrics_listen": metrics_listen,
+        "insecure": insecure or None,
         "tracebacks": False if no_tracebacks else None,
     }
     settings = make_settings(options)
@@ -115,6 +120,7 @@ def _host(settings: "Settings", modules: list[str]) -> None:
     """
     from stepwave_server.actions import ActionsError
     from stepwave_server.hosting import host as run_host
+    from stepwave_server.rpc.server import ListenError
     from stepwave_server.telemetry import TelemetryUnavailable
     from stepwave_server.temporal import TemporalUnavailable, prepare_process
 
@@ -123,7 +129,7 @@ def _host(settings: "Settings", modules: list[str]) -> None:
     try:
         with reserve_stdout():
             run_with_actions(run_host(settings, modules, _announce))
-    except (ActionsError, TelemetryUnavailable, TemporalUnavailable, ValueError) as error:
+    except (ActionsError, ListenError, TelemetryUnavailable, TemporalUnavailable, ValueError) as error:
         raise CommandError(str(error)) from error
 
 

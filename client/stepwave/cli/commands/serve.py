@@ -23,6 +23,7 @@ from stepwave.cli.server import (
     JOURNAL_HELP,
     ChunksOption,
     LogLevel,
+    MetricsListenOption,
     TemporalAddressOption,
     TemporalNamespaceOption,
     TemporalTaskQueueOption,
@@ -143,6 +144,7 @@ def serve(
         int | None,
         typer.Option(help="The size of ended runs to keep, in bytes of events. Default: 10 GiB; in memory 1 GiB."),
     ] = None,
+    metrics_listen: MetricsListenOption = None,
     no_tracebacks: Annotated[
         bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures and logs.")
     ] = False,
@@ -218,6 +220,7 @@ def serve(
         "keep_runs": keep_runs,
         "keep_age": parse_seconds("--keep-age", keep_age),
         "keep_bytes": keep_bytes,
+        "metrics_listen": metrics_listen,
         "tracebacks": False if no_tracebacks else None,
         "insecure": insecure or None,
     }
