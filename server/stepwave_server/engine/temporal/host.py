@@ -362,7 +362,7 @@ class _HostedAttempt:
         if self._services.measures is not None:
             waited = self._info.started_time - self._info.current_attempt_scheduled_time
             action = self._services.measures.action(self.action_name)
-            action.waits.append(max(0, round(waited.total_seconds() * SECOND)))
+            action.waits(max(0, round(waited.total_seconds() * SECOND)))
 
     def _measure(self, attempt: Attempt, outcome: Input) -> None:
         """Count the attempt. Its time is from when it started here."""

@@ -56,8 +56,9 @@ class Histogram:
 
     def add_counted(self, values: Sequence[int], buckets: "Counter[int]") -> None:
         """Add values whose buckets are counted already, by a histogram of the same bounds."""
-        self.least = min(self.least, *values) if any(self.counts) else min(values)
-        self.most = max(self.most, *values)
+        least, most = min(values), max(values)
+        self.least = min(self.least, least) if any(self.counts) else least
+        self.most = max(self.most, most)
         self.total += sum(values)
         for bucket, count in buckets.items():
             self.counts[bucket] += count

@@ -37,15 +37,17 @@ class ActionMeasures:
         wait: Time from when an attempt is ready to its start.
         steps: Durations of steps, from the start of the first attempt.
         attempts: Durations of attempts.
-        waits: Samples of `wait`.
-        regular: Samples of steps whose first attempt succeeded: of `steps` and of `attempts` at once.
-        irregular_steps: Samples of `steps`.
-        irregular_attempts: Samples of `attempts`.
+        waits: Adds a value to `wait`.
+        regular: Adds the duration of a step whose first attempt succeeded, to `steps` and to `attempts` at once.
+        irregular_steps: Adds a value to `steps`.
+        irregular_attempts: Adds a value to `attempts`.
     """
 
     __slots__ = (
         "_outcomes",
+        "_regular",
         "_regular_count",
+        "_samples",
         "_states",
         "attempts",
         "irregular_attempts",
@@ -57,13 +59,12 @@ class ActionMeasures:
     )
 
     def __init__(self) -> None:
-        self.wait = Histogram()
-        self.steps = Histogram()
-        self.attempts = Histogram()
-        self.waits = Samples(self.wait)
-        self.regular = Samples(self.steps, self.attempts)
-        self.irregular_steps = Samples(self.steps)
-        self.irregular_attempts = Samples(self.attempts)
+        self.wait, self.steps, self.attempts = Histogram(), Histogram(), Histogram()
+        waits, steps, attempts = Samples(self.wait), Samples(self.steps), Samples(self.attempts)
+        self._regular = Samples(self.steps, self.attempts)
+        self._samples = waits, steps, attempts
+        self.waits, self.regular = waits.append, self._regular.append
+        self.irregular_steps, self.irregular_attempts = steps.append, attempts.append
         self._states: Counter[str] = Counter()
         self._outcomes: Counter[str] = Counter()
         self._regular_count = 0
@@ -75,14 +76,13 @@ class ActionMeasures:
     def attempt_ended(self, failure: Failure | None, duration: int) -> None:
         """Count an irregular attempt that has ended; `failure`: `None`: it succeeded."""
         self._outcomes[SUCCEEDED if failure is None else failure.reason.name.lower()] += 1
-        self.irregular_attempts.append(duration)
+        self.irregular_attempts(duration)
 
     def fold(self) -> None:
         """Count the samples that wait."""
-        self.waits.fold()
-        self._regular_count += self.regular.fold()
-        self.irregular_steps.fold()
-        self.irregular_attempts.fold()
+        self._regular_count += self._regular.fold()
+        for samples in self._samples:
+            samples.fold()
 
     @property
     def states(self) -> "Counter[str]":
