@@ -36,7 +36,6 @@ __all__ = [
     "require_server_extra",
     "require_temporal_extra",
     "settings_problems",
-    "start_logging",
 ]
 
 JOURNAL_FORMS = "memory|sqlite|sqlite:PATH"
@@ -61,7 +60,6 @@ _TEMPORAL_ONLY = (
     "slots",
     "chunks",
 )
-_LOG_IDS = ("run_id", "step_id", "attempt")
 
 
 class LogLevel(StrEnum):
@@ -192,13 +190,6 @@ def _setting_name(setting: str, options: Container[str]) -> str:
     return f"--{setting.replace('_', '-')}" if setting in options else f"STEPWAVE_{setting.upper()}"
 
 
-def start_logging(level: str) -> None:
-    """Write log records of at least a level, `debug` to `error`, to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_IdFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
-
-
 @contextmanager
 def capture_action_logs() -> Iterator[None]:
     """Show what actions in this process log as events of their run, and nowhere else, while inside.
@@ -258,11 +249,3 @@ def _writes_to_standard_stream(handler: logging.Handler) -> bool:
     """Return whether a handler of `logging` or of rich writes to standard output or standard error."""
     stream = getattr(handler, "stream", None) or getattr(getattr(handler, "console", None), "file", None)
     return stream is not None and stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
-
-
-class _IdFormatter(logging.Formatter):
-    """Appends the ids of a record to its message, such as `run_id=briefing-7k3f9q2m`."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
-        ids = [f"{name}={getattr(record, name)}" for name in _LOG_IDS if hasattr(record, name)]
-        return " ".join([super().formatMessage(record), *ids])

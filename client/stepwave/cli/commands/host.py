@@ -7,7 +7,8 @@ import typer
 
 from stepwave.cli.display.output import flush_output, print_line
 from stepwave.cli.exit_codes import CommandError
-from stepwave.cli.options import choice_metavar, choice_parser, parse_seconds
+from stepwave.cli.options import LogFormatOption, choice_metavar, choice_parser, parse_seconds
+from stepwave.cli.process.log_formats import LogFormat, start_logging
 from stepwave.cli.process.shutdown import end_before_finalization, run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.server import (
@@ -21,7 +22,6 @@ from stepwave.cli.server import (
     make_settings,
     require_server_extra,
     require_temporal_extra,
-    start_logging,
 )
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def host(
             help="The lowest level of log messages to show.",
         ),
     ] = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.CONSOLE,
 ) -> None:
     """Run attempts of actions for the servers of a Temporal cluster, until Ctrl-C or SIGTERM.
 
@@ -108,7 +109,7 @@ def host(
     }
     settings = make_settings(options)
     require_temporal_extra()
-    start_logging(log_level)
+    start_logging(log_level, log_format)
     _host(settings, modules or [])
 
 

@@ -12,8 +12,9 @@ import typer
 from stepwave._files import WorkflowFileError
 from stepwave.cli.display.output import flush_output, print_line, print_message
 from stepwave.cli.exit_codes import CommandError
-from stepwave.cli.options import choice_metavar, choice_parser, parse_seconds
+from stepwave.cli.options import LogFormatOption, choice_metavar, choice_parser, parse_seconds
 from stepwave.cli.process.forks import close_sockets_on_fork
+from stepwave.cli.process.log_formats import LogFormat, start_logging
 from stepwave.cli.process.reloaded import ReloadedServer, take_variables
 from stepwave.cli.process.shutdown import end_before_finalization, run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
@@ -33,7 +34,6 @@ from stepwave.cli.server import (
     refuse_settings_of_other_engine,
     require_server_extra,
     require_temporal_extra,
-    start_logging,
 )
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ def serve(
             "`context.logger`, from info on.",
         ),
     ] = LogLevel.INFO,
+    log_format: LogFormatOption = LogFormat.CONSOLE,
 ) -> None:
     """Run a server until Ctrl-C or SIGTERM. Then it accepts no new runs, and lets the unfinished runs end.
 
@@ -230,7 +231,7 @@ def serve(
         return
     if reload and reloader is None:
         raise typer.Exit(_serve_with_reload(settings, actions or []))
-    start_logging(log_level)
+    start_logging(log_level, log_format)
     _serve(settings, actions or [], reloader)
 
 
