@@ -86,7 +86,7 @@ class Server:
     ) -> None:
         self.settings = settings or Settings()
         self.address = ""
-        self._telemetry = telemetry or telemetry_of_process()
+        self._telemetry = telemetry or telemetry_of_process(self.settings.trace_detail)
         check_metrics_address(self.settings.metrics_listen, insecure=self.settings.insecure)
         self._metrics = metrics
         self._journal = journal
@@ -387,7 +387,7 @@ async def serve(
     Raises:
         ActionsError, JournalError, ListenError, TelemetryUnavailable, ValueError: The server cannot start.
     """
-    telemetry = Telemetry.from_environment()
+    telemetry = Telemetry.from_environment(settings.trace_detail)
     if telemetry is not None:  # spans that actions make go the same way
         trace.set_tracer_provider(telemetry.provider())
     metrics = open_metrics(settings)

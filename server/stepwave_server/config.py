@@ -86,6 +86,9 @@ class Settings(BaseSettings):
         le=MAX_SECONDS,
         description="How long an open run may wait for steps to be added, unless it says otherwise.",
     )
+    trace_detail: Literal["attempts", "waves"] = Field(
+        default="attempts", description="What has spans: runs and waves, and also steps and attempts (attempts)."
+    )
     metrics_listen: str = Field(
         default="", description="HOST:PORT of the Prometheus endpoint (port 0 picks one); empty: there is none."
     )

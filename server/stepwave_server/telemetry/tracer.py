@@ -96,6 +96,7 @@ class RunTracer:
         "_start",
         "_steps",
         "_stopping",
+        "_unrecorded",
         "_waves",
     )
 
@@ -108,6 +109,7 @@ class RunTracer:
         self._waves: dict[int, OpenWave] = {}
         self._steps: dict[str, OpenStep] = {}
         self._stopping: Failure | None = None
+        self._unrecorded: contextvars.Context | None = None
         self._events: BoundedList[SpanEvent] = BoundedList(MAX_EVENTS)
 
     @property
@@ -154,8 +156,16 @@ class RunTracer:
         return set_span_in_context(span, Context())
 
     def attempt_variables(self, step_id: str, wave: int, attempt: int) -> contextvars.Context:
-        """Return context variables in which the attempt's span is current."""
-        return variables_with(self.attempt_context(step_id, wave, attempt))
+        """Return context variables in which the attempt's span is current.
+
+        The attempts of a run without spans share one span that is not recorded: that of the run, or the caller's.
+        """
+        if self._export is not None:
+            return variables_with(self.attempt_context(step_id, wave, attempt))
+        if self._unrecorded is None:
+            context = set_span_in_context(NonRecordingSpan(self._spans.run_context), Context())
+            self._unrecorded = variables_with(context)
+        return self._unrecorded.copy()
 
     def _handle(self, event: Event) -> None:  # the most frequent events first
         match event:

@@ -1,12 +1,12 @@
 """What `serve` logs: one line for the end of each run, as text or JSON, and no payloads, in logs or in spans."""
 
 import json
+import re
 from pathlib import Path
 
 from integration.cli.shell import RunningCommand, Shell, serving
 
 MARKER = "the-secret-of-the-payloads"
-SPANS = {"OTEL_TRACES_EXPORTER": "console"}
 
 ECHO = "name: echo\nsteps: [{id: a, action: core.echo}]"
 
@@ -60,7 +60,7 @@ def test_each_record_is_a_line_of_json_with_its_ids(tmp_path: Path) -> None:
 def test_a_record_of_a_traced_run_has_the_id_of_its_trace(tmp_path: Path) -> None:
     flow = _flow(tmp_path, ECHO)
     arguments = ("serve", "--listen", "127.0.0.1:0", "--log-format", "json")
-    with Shell().start(*arguments, **SPANS) as server:
+    with Shell().start(*arguments, OTEL_TRACES_EXPORTER="console") as server:
         Shell(server.wait_for_output(":").strip()).run("run", flow)
         log = _stop(server)
     [end] = [json.loads(line) for line in log.splitlines() if line.startswith('{"time"') and "run_id" in line]
@@ -76,9 +76,17 @@ def test_a_message_of_an_action_has_the_ids_of_its_step() -> None:
 
 def test_payloads_are_in_neither_logs_nor_spans(tmp_path: Path) -> None:
     arguments = ("serve", "--listen", "127.0.0.1:0", "--log-level", "debug")
-    with Shell().start(*arguments, **SPANS) as server:
+    with Shell().start(*arguments, OTEL_TRACES_EXPORTER="console") as server:
         done = Shell(server.wait_for_output(":").strip()).run("run", _flow(tmp_path, FLOW), "--output", "json")
         log = _stop(server)
     assert MARKER in done.stdout
     assert '"name": "stepwave.run"' in log
     assert MARKER not in log
+
+
+def test_with_the_detail_of_waves_steps_and_attempts_have_no_spans(tmp_path: Path) -> None:
+    arguments = ("serve", "--listen", "127.0.0.1:0", "--trace-detail", "waves")
+    with Shell().start(*arguments, OTEL_TRACES_EXPORTER="console") as server:
+        Shell(server.wait_for_output(":").strip()).run("run", _flow(tmp_path, ECHO))
+        log = _stop(server)
+    assert re.findall(r'"name": "stepwave\.(\w+)"', log) == ["wave", "run"]

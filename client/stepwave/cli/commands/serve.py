@@ -59,6 +59,13 @@ class Synchronous(StrEnum):
     NORMAL = "normal"
 
 
+class TraceDetail(StrEnum):
+    """What has spans in traces: also steps and attempts, or runs and waves alone."""
+
+    ATTEMPTS = "attempts"
+    WAVES = "waves"
+
+
 class RecoverMode(StrEnum):
     """The treatment of unfinished runs of an earlier server."""
 
@@ -145,6 +152,14 @@ def serve(
         typer.Option(help="The size of ended runs to keep, in bytes of events. Default: 10 GiB; in memory 1 GiB."),
     ] = None,
     metrics_listen: MetricsListenOption = None,
+    trace_detail: Annotated[
+        TraceDetail | None,
+        typer.Option(
+            parser=choice_parser(TraceDetail),
+            metavar=choice_metavar(TraceDetail),
+            help="What has spans in traces: also steps and attempts, or runs and waves alone. Default: attempts.",
+        ),
+    ] = None,
     no_tracebacks: Annotated[
         bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures and logs.")
     ] = False,
@@ -222,6 +237,7 @@ def serve(
         "keep_age": parse_seconds("--keep-age", keep_age),
         "keep_bytes": keep_bytes,
         "metrics_listen": metrics_listen,
+        "trace_detail": trace_detail,
         "tracebacks": False if no_tracebacks else None,
         "insecure": insecure or None,
     }

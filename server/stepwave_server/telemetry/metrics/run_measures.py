@@ -113,8 +113,7 @@ class RunMeasures:
     def _step_finished(self, event: StepFinished) -> None:
         """Count an irregular step, and its last attempt if that is under way."""
         self._step_ended(event)
-        failure = event.original or event.failure or (None if event.state is State.SUCCEEDED else UNFINISHED)
-        self._attempt_ended(event.step_id, event.attempts, failure, event.time)
+        self._attempt_ended(event.step_id, event.attempts, _last_failure(event), event.time)
         del self._irregular[event.step_id]
 
     def _step_ended(self, event: StepFinished) -> None:
@@ -131,3 +130,14 @@ class RunMeasures:
         self._irregular[step_id] = None
         if start:
             self._measures.action(action).attempt_ended(failure, time - start)
+
+
+def _last_failure(event: StepFinished) -> Failure | None:
+    """Return the failure of a step's last attempt; `None`: it succeeded.
+
+    It failed if a fallback value then became the step's output.
+    """
+    if event.state is not _SUCCEEDED:
+        return event.failure or UNFINISHED
+    original = event.original
+    return original if original is not None and original.attempt == event.attempts else None
