@@ -185,6 +185,7 @@ class Server:
             preparer=preparer,
             attachments=self._attachments,
             info=self._info(),
+            load=self._load,
         )
         bounds = Bounds(
             calls=settings.max_calls, streams=settings.max_streams, message_bytes=settings.max_message_bytes

@@ -25,6 +25,7 @@ from .commands.report import report
 from .commands.result import cancel, result
 from .commands.run import rerun, run
 from .commands.serve import serve
+from .commands.top import top
 from .commands.watch import watch
 from .commands.why import why
 from .display.output import flush_output, print_error, print_json, print_line
@@ -82,6 +83,7 @@ for _command in (
     backup,
     actions,
     workflows,
+    top,
 ):
     app.command()(_command)
 

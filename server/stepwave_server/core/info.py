@@ -7,7 +7,7 @@ from typing import NamedTuple
 from .model import State, immutable
 from .state import RunState
 
-__all__ = ["LimitInfo", "Load", "RunInfo", "RunKey", "info_of", "seed_of"]
+__all__ = ["CommitInfo", "LimitInfo", "Load", "RunInfo", "RunKey", "info_of", "seed_of"]
 
 
 class RunKey(NamedTuple):
@@ -49,6 +49,23 @@ class LimitInfo:
 
 
 @immutable
+class CommitInfo:
+    """The commits of a journal on disk.
+
+    Attributes:
+        count: Commits so far.
+        events: Events in them.
+        median: The median time of the latest commits, in nanoseconds.
+        longest: The longest time of the latest commits, in nanoseconds.
+    """
+
+    count: int
+    events: int
+    median: int
+    longest: int
+
+
+@immutable
 class Load:
     """What a process does now.
 
@@ -59,6 +76,7 @@ class Load:
         streams: Open streams.
         stream_lag: Committed events that the slowest stream has not sent.
         limits: The limits of actions, and their state.
+        commits: The commits of the journal; `None`: it is not on disk.
     """
 
     runs: int = 0
@@ -67,6 +85,7 @@ class Load:
     streams: int = 0
     stream_lag: int = 0
     limits: Sequence[LimitInfo] = ()
+    commits: CommitInfo | None = None
 
 
 @immutable

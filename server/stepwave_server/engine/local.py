@@ -167,6 +167,7 @@ class LocalEngine(RunChanges):
             streams=len(streams),
             stream_lag=max((watcher.lag for watcher in streams), default=0),
             limits=self._admission.all_limits(self._clock()),
+            commits=self._journal.commits.info(),
         )
 
     async def start(self, submission: Submission) -> bool:

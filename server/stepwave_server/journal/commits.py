@@ -2,6 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable
+from statistics import median
+
+from stepwave_server.core.info import CommitInfo
+from stepwave_server.core.model import SECOND
 
 __all__ = ["Commits"]
 
@@ -36,3 +40,10 @@ class Commits:
         self.recent.append(seconds)
         if self.listener is not None:
             self.listener(events, seconds)
+
+    def info(self) -> CommitInfo | None:
+        """Return the numbers of the commits; `None`: there were none. It may be called on any thread."""
+        recent = list(self.recent)
+        if not recent:
+            return None
+        return CommitInfo(self.count, self.events, round(median(recent) * SECOND), round(max(recent) * SECOND))
