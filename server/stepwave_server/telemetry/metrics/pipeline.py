@@ -56,7 +56,7 @@ class Metrics:
         self._observe: Callable[[], Load] = Load
         self._load: Load | None = None
         resource = resource or environment.resource()
-        source = HistogramSource(self._last_reading, resource, SCOPE)
+        source = HistogramSource(self._last_reading, SCOPE)
         readers: list[MetricReader] = [ExportingReader(it, source, delta=_wants_delta()) for it in exporters]
         if listen:
             readers.append(PrometheusReader(source, self._registry))

@@ -17,11 +17,9 @@ from opentelemetry.sdk.metrics.export import (
     MetricExporter,
     MetricsData,
     PeriodicExportingMetricReader,
-    ResourceMetrics,
     ScopeMetrics,
 )
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric as PrometheusMetric
@@ -40,13 +38,11 @@ class HistogramSource:
 
     Args:
         read: Returns what the metrics are read from.
-        resource: The resource of the metrics.
-        scope: The scope of the metrics.
+        scope: The scope of the metrics: that of OpenTelemetry's instruments.
     """
 
-    def __init__(self, read: Callable[[], Reading], resource: Resource, scope: InstrumentationScope) -> None:
+    def __init__(self, read: Callable[[], Reading], scope: InstrumentationScope) -> None:
         self._read = read
-        self._resource = resource
         self._scope = scope
         self._start = time.time_ns()
 
@@ -57,9 +53,17 @@ class HistogramSource:
         return [_metric(instrument, points) for instrument, points in found if points]
 
     def added_to(self, data: MetricsData, metrics: Sequence[Metric]) -> MetricsData:
-        """Return data with further metrics."""
-        scope = ScopeMetrics(self._scope, metrics, "")
-        return MetricsData([*data.resource_metrics, ResourceMetrics(self._resource, [scope], "")])
+        """Return data with further metrics in the scope. Exporters mix up several entries of one resource or scope."""
+        return MetricsData(
+            [
+                replace(resource, scope_metrics=[self._extended(scope, metrics) for scope in resource.scope_metrics])
+                for resource in data.resource_metrics
+            ]
+        )
+
+    def _extended(self, scope: ScopeMetrics, metrics: Sequence[Metric]) -> ScopeMetrics:
+        own = (scope.scope.name, scope.scope.version) == (self._scope.name, self._scope.version)
+        return replace(scope, metrics=[*scope.metrics, *metrics]) if own else scope
 
     def _points(self, instrument: Instrument, reading: Reading, now: int) -> list[HistogramDataPoint]:
         return [
