@@ -26,7 +26,9 @@ from ._building.workflow import Workflow
 from ._model.catalog import (
     ActionInfo,
     ActionLimit,
+    ActionStats,
     AdaptiveLimit,
+    CommitStats,
     InputRule,
     NamedWorkflow,
     Plan,
@@ -38,6 +40,7 @@ from ._model.catalog import (
     RateLimit,
     ServerInfo,
     ServerLimits,
+    ServerStats,
 )
 from ._model.events import (
     AnyEvent,
@@ -117,6 +120,7 @@ __all__ = [
     "ActionError",
     "ActionInfo",
     "ActionLimit",
+    "ActionStats",
     "AdaptiveLimit",
     "AlreadyExists",
     "Answer",
@@ -126,6 +130,7 @@ __all__ = [
     "Cel",
     "Client",
     "CodeLine",
+    "CommitStats",
     "Context",
     "Counts",
     "DeadlineExceeded",
@@ -175,6 +180,7 @@ __all__ = [
     "ServerError",
     "ServerInfo",
     "ServerLimits",
+    "ServerStats",
     "ServerUnavailable",
     "SkipCause",
     "SkipReason",

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
+from opentelemetry import metrics as otel_metrics
 from opentelemetry import trace
 
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
@@ -19,7 +20,7 @@ from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.actions import Registry
 from stepwave_server.actions.logs import capture_logs
 from stepwave_server.config import Settings
-from stepwave_server.core.info import DEFAULT_NAMESPACE
+from stepwave_server.core.info import DEFAULT_NAMESPACE, Load
 from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import Engine, EngineOptions, Recover
 from stepwave_server.engine.local import LocalEngine
@@ -28,6 +29,7 @@ from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
 from stepwave_server.limits_file import load_limits, unmatched_limits
 from stepwave_server.rpc.attachments import Attachments
 from stepwave_server.rpc.handlers import Bounds
+from stepwave_server.rpc.listening import check_metrics_address
 from stepwave_server.rpc.permissions import Permissions
 from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.server import GrpcServer
@@ -37,13 +39,13 @@ from stepwave_server.rpc.tls import TlsFiles
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.secrets_file import load_secrets, secret_warnings
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
-from stepwave_server.telemetry import Telemetry, telemetry_of_process
+from stepwave_server.telemetry import Measures, Metrics, Telemetry, telemetry_of_process
 from stepwave_server.wire.responses.server_info import CAPABILITIES, to_limits, to_server_info
 
 if TYPE_CHECKING:
     from stepwave_server.engine.temporal.host import Host
 
-__all__ = ["Server", "count_text", "importable", "serve"]
+__all__ = ["Server", "count_text", "importable", "open_metrics", "serve"]
 
 logger = logging.getLogger(__name__)
 
@@ -64,6 +66,7 @@ class Server:
             functions or classes, modules, or names of modules.
         telemetry: Exports spans; by default as the standard `OTEL_…` variables say, else through the tracer provider
             that the process has set, if any.
+        metrics: Exports metrics; by default as the standard `OTEL_…` variables and `metrics_listen` say.
         journal: The journal, closed with the server; by default the one that the settings name.
 
     Attributes:
@@ -77,7 +80,8 @@ class Server:
         LimitsError: The limits file is malformed.
         SecretsError: The secrets file is malformed.
         ValueError: The folder of workflows does not exist.
-        ListenError: The address is malformed or not allowed.
+        ListenError: An address is malformed or not allowed.
+        TelemetryUnavailable: An exporter of spans is missing or cannot be set up.
     """
 
     def __init__(
@@ -86,11 +90,14 @@ class Server:
         *,
         actions: Iterable[object] = (),
         telemetry: Telemetry | None = None,
+        metrics: Metrics | None = None,
         journal: Journal | None = None,
     ) -> None:
         self.settings = settings or Settings()
         self.address = ""
-        self._telemetry = telemetry or telemetry_of_process()
+        self._telemetry = telemetry or telemetry_of_process(self.settings.trace_detail)
+        check_metrics_address(self.settings.metrics_listen, insecure=self.settings.insecure)
+        self._metrics = metrics
         self._journal = journal
         self._host: Host | None = None
         self._attachments: Attachments | SharedAttachments
@@ -122,17 +129,22 @@ class Server:
             JournalError: The journal cannot be opened.
             ListenError: The address cannot be bound.
             TlsError: The files for TLS cannot be used.
+            TelemetryUnavailable: The address of the metrics cannot be bound, or an exporter cannot be set up.
             WorkflowsError: Named workflows cannot run here. All problems of all files are listed.
         """
         options = replace(self.settings.engine_options(), limits=self._limits, secrets=self._secrets)
         if self._authenticator is not None:
             options = replace(options, may_call=self._authenticator.may_call)
+        self._metrics = self._metrics or open_metrics(self.settings)
         try:
             preparer = self._assemble(await self._open_engine(options))
         except BaseException:
             await self._close_storage()
+            await self._stop_telemetry()
             raise
         try:
+            if self._metrics is not None:
+                self._metrics.start(self._load)
             # With Temporal, the hosts of actions may start later.
             await preparer.check_named(unknown_actions=self.settings.engine != TEMPORAL)
             self.address = self._grpc.bind()
@@ -162,7 +174,10 @@ class Server:
             options=options,
             named=self._named_workflow,
             telemetry=self._telemetry,
+            measures=self._measures,
         )
+        if self._measures is not None:
+            self._journal.commits.listener = self._measures.committed
         self._attachments = Attachments(engine.cancel)
         return engine
 
@@ -174,8 +189,8 @@ class Server:
         options = replace(options, limits=())
         client = await temporal.connect(self.settings)
         await temporal.check_ready(client, self.settings)
-        engine = temporal.open_engine(client, self.settings, self.registry, options, self._telemetry)
-        self._host = temporal.open_host(client, self.settings, engine, self._named_workflow, rates)
+        engine = temporal.open_engine(client, self.settings, self.registry, options, self._telemetry, self._measures)
+        self._host = temporal.open_host(client, self.settings, engine, self._named_workflow, rates, self._measures)
         attachments = SharedAttachments(engine.hold)
         engine.presence.on_loss = attachments.lose
         self._attachments = attachments
@@ -191,10 +206,12 @@ class Server:
             preparer=preparer,
             attachments=self._attachments,
             info=self._info(),
+            load=self._load,
         )
         bounds = Bounds(
             calls=settings.max_calls, streams=settings.max_streams, message_bytes=settings.max_message_bytes
         )
+        measures = self._measures
         self._grpc = GrpcServer(
             orchestrator,
             settings.listen,
@@ -204,9 +221,26 @@ class Server:
             insecure=settings.insecure,
             max_connection_age=settings.max_connection_age,
             health=settings.health,
+            on_call=measures.call_ended if measures is not None else None,
         )
-        self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning)
+        on_lag = measures.lagged if measures is not None else None
+        self._lag = LagMonitor(asyncio.get_running_loop(), settings.lag_warning, on_lag)
         return preparer
+
+    @property
+    def metrics_address(self) -> str:
+        """The address of the Prometheus endpoint; empty: there is none."""
+        return self._metrics.address if self._metrics is not None else ""
+
+    @property
+    def _measures(self) -> Measures | None:
+        """The numbers that metrics are made of; `None`: nothing is measured."""
+        return self._metrics.measures if self._metrics is not None else None
+
+    def _load(self) -> Load:
+        """Return what this server does now."""
+        load = self.engine.load()
+        return load if self._host is None else replace(load, attempts=self._host.attempts)
 
     def _named_workflow(self, name: str) -> workflow_pb2.Workflow:
         workflow = self._workflows.get(name)
@@ -294,8 +328,13 @@ class Server:
             await self._grpc.stop(STREAM_GRACE)
             self._audit.close()
             await self._close_storage()
-        if self._telemetry is not None:
-            await asyncio.to_thread(self._telemetry.shutdown)
+        await self._stop_telemetry()
+
+    async def _stop_telemetry(self) -> None:
+        """Export what waits for export."""
+        for telemetry in (self._telemetry, self._metrics):
+            if telemetry is not None:
+                await asyncio.to_thread(telemetry.shutdown)
 
     async def _close_storage(self) -> None:
         if self._host is not None:
@@ -349,6 +388,17 @@ def tls_files(settings: Settings) -> TlsFiles | None:
     return TlsFiles(certificate=settings.tls_cert, key=settings.tls_key, client_authority=settings.tls_client_ca)
 
 
+def open_metrics(settings: Settings) -> Metrics | None:
+    """Return metrics as the environment and the settings say; `None`: nothing asks for them.
+
+    Raises:
+        ListenError: An address is malformed or not allowed.
+        TelemetryUnavailable: An exporter of spans is missing or cannot be set up.
+    """
+    check_metrics_address(settings.metrics_listen, insecure=settings.insecure)
+    return Metrics.from_environment(settings.metrics_listen)
+
+
 def open_journal(settings: Settings) -> Journal:
     """Return the journal that the settings name.
 
@@ -372,10 +422,13 @@ async def serve(settings: Settings, ready: Callable[[str], None], *, ignore_inte
     Raises:
         ActionsError, JournalError, ListenError, TelemetryUnavailable, ValueError: The server cannot start.
     """
-    telemetry = Telemetry.from_environment()
+    telemetry = Telemetry.from_environment(settings.trace_detail)
     if telemetry is not None:  # spans that actions make go the same way
         trace.set_tracer_provider(telemetry.provider())
-    server = Server(settings, telemetry=telemetry)
+    metrics = open_metrics(settings)
+    if metrics is not None:
+        otel_metrics.set_meter_provider(metrics.provider)
+    server = Server(settings, telemetry=telemetry, metrics=metrics)
     await asyncio.sleep(0)  # an interrupt during the imports ends this here, before runs of an earlier server continue
     with capture_logs():  # before the start, which continues runs of an earlier server
         await _serve(server, ready, ignore_interrupts=ignore_interrupts)

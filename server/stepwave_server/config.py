@@ -96,6 +96,9 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The lowest level of log messages that `stepwave serve` and `stepwave host` show."
     )
+    log_format: Literal["console", "json"] = Field(
+        default="console", description="How log messages are written: as text (console), or as a line of JSON each."
+    )
     drain_timeout: Seconds = Field(
         default=30.0, ge=0, description="How long runs under way may go on when the server stops."
     )
@@ -113,6 +116,12 @@ class Settings(BaseSettings):
         gt=0,
         le=MAX_SECONDS,
         description="How long an open run may wait for steps to be added, unless it says otherwise.",
+    )
+    trace_detail: Literal["attempts", "waves"] = Field(
+        default="attempts", description="What has spans: runs and waves, and also steps and attempts (attempts)."
+    )
+    metrics_listen: str = Field(
+        default="", description="HOST:PORT of the Prometheus endpoint (port 0 picks one); empty: there is none."
     )
     heartbeat: Seconds = Field(default=15.0, gt=0, description="How long a stream may be silent.")
     lag_warning: Seconds = Field(

@@ -7,21 +7,24 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn
 
+from opentelemetry import metrics as otel_metrics
 from opentelemetry import trace
 
 from stepwave_server import temporal
 from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.actions import Action, ActionsError, Registry
 from stepwave_server.actions.logs import capture_logs
-from stepwave_server.app import count_text, importable
+from stepwave_server.app import count_text, importable, open_metrics
 from stepwave_server.config import Settings
+from stepwave_server.core.info import Load
+from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.secrets.store import Secrets
 from stepwave_server.limits_file import load_limits, unmatched_limits
 from stepwave_server.rpc.health import Health, served
 from stepwave_server.secrets_file import load_secrets, secret_warnings
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
-from stepwave_server.telemetry import Telemetry
+from stepwave_server.telemetry import Metrics, Telemetry
 
 __all__ = ["host"]
 
@@ -39,6 +42,7 @@ class _HostProcess:
     Args:
         settings: The settings.
         telemetry: Exports the spans that actions make.
+        metrics: Exports metrics; `None`: nothing is measured.
 
     Raises:
         AccessError: The access file is malformed.
@@ -48,12 +52,13 @@ class _HostProcess:
         UnsupportedLimits: Temporal cannot enforce a limit.
     """
 
-    def __init__(self, settings: Settings, telemetry: Telemetry | None) -> None:
+    def __init__(self, settings: Settings, telemetry: Telemetry | None, metrics: Metrics | None) -> None:
         self.health = Health("")
         self._known = False
         self._settings = settings
         self._telemetry = telemetry
         self._registry = Registry(importable(settings.actions), entry_points=settings.entry_points)
+        self._metrics = metrics
         self.actions: list[Action] = [action for action in self._registry if action.source != BUILT_IN]
         if not self.actions:
             raise ActionsError("there are no actions to host: name a module with actions")
@@ -67,6 +72,7 @@ class _HostProcess:
 
         Raises:
             TemporalUnavailable: Temporal does not answer, or lacks the namespace.
+            TelemetryUnavailable: The address of the metrics cannot be bound.
         """
         settings, names = self._settings, [action.name for action in self.actions]
         warnings = secret_warnings(self._secrets, names, all_known=False)
@@ -75,12 +81,19 @@ class _HostProcess:
         client = await temporal.connect(settings)
         await temporal.check_ready(client, settings, attributes=False)
         self._engine = temporal.open_engine(client, settings, self._registry, self._options())
-        self._host = temporal.open_host(client, settings, self._engine, _no_named_workflow, self._rates)
+        measures = self._metrics.measures if self._metrics is not None else None
+        self._host = temporal.open_host(client, settings, self._engine, _no_named_workflow, self._rates, measures)
+        self._lag = LagMonitor(
+            asyncio.get_running_loop(), settings.lag_warning, measures.lagged if measures is not None else None
+        )
+        if self._metrics is not None:
+            self._metrics.start(lambda: Load(attempts=self._host.attempts))
         self._engine.follow()
         if self._authenticator is not None:
             self._authenticator.start()
         self._engine.listen(self._on_trouble)
         self._host.serve(self.actions, settings.drain_timeout)
+        self._lag.start()
 
     def _options(self) -> EngineOptions:
         """Return the options of attempts. The access file says which actions a namespace may call."""
@@ -124,9 +137,11 @@ class _HostProcess:
     async def _close(self) -> None:
         if self._authenticator is not None:
             await self._authenticator.close()
+        self._lag.stop()
         await self._engine.close()
-        if self._telemetry is not None:
-            self._telemetry.shutdown()
+        for telemetry in (self._telemetry, self._metrics):
+            if telemetry is not None:
+                await asyncio.to_thread(telemetry.shutdown)
 
     @property
     def in_flight(self) -> int:
@@ -153,7 +168,10 @@ async def host(settings: Settings, ready: Callable[[str], None]) -> None:
     telemetry = Telemetry.from_environment()
     if telemetry is not None:
         trace.set_tracer_provider(telemetry.provider())
-    process = _HostProcess(settings, telemetry)
+    metrics = open_metrics(settings)
+    if metrics is not None:
+        otel_metrics.set_meter_provider(metrics.provider)
+    process = _HostProcess(settings, telemetry, metrics)
     with capture_logs():
         async with served(process.health, settings.health):
             await _run(process, settings, ready)

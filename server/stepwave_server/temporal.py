@@ -24,7 +24,7 @@ from stepwave_server.engine.temporal.redis.reader import RedisReader
 from stepwave_server.engine.temporal.redis.sink import RedisSink
 from stepwave_server.engine.temporal.requirements import what_is_missing
 from stepwave_server.engine.temporal.transients import NO_TRANSIENTS
-from stepwave_server.telemetry import ProcessTelemetry, Telemetry
+from stepwave_server.telemetry import Measures, ProcessTelemetry, Telemetry
 
 __all__ = [
     "ChunksUnavailable",
@@ -132,6 +132,7 @@ def open_engine(
     actions: Registry,
     options: EngineOptions,
     telemetry: Telemetry | ProcessTelemetry | None = None,
+    measures: Measures | None = None,
 ) -> TemporalEngine:
     """Return the engine of a server or host."""
     temporal = TemporalOptions(
@@ -146,6 +147,7 @@ def open_engine(
         options=options,
         temporal=temporal,
         telemetry=telemetry,
+        measures=measures,
         reader=RedisReader(settings.chunks, settings.temporal_task_queue) if settings.chunks else None,
     )
 
@@ -156,6 +158,7 @@ def open_host(
     engine: TemporalEngine,
     named: Callable[[str], workflow_pb2.Workflow],
     rates: Mapping[str, float],
+    measures: Measures | None = None,
 ) -> Host:
     """Return a host of actions. It serves nothing yet.
 
@@ -165,6 +168,7 @@ def open_host(
         engine: Checks workflows, and adds steps to runs.
         named: Returns a named workflow.
         rates: Starts in a second by action, over all hosts.
+        measures: The numbers that metrics are made of; `None`: nothing is measured.
     """
     options = engine.options
     nested = NestedWorkflows(
@@ -174,7 +178,9 @@ def open_host(
         engine.find_actions,
     )
     sink = RedisSink(settings.chunks, settings.temporal_task_queue) if settings.chunks else NO_TRANSIENTS
-    services = HostServices(options=options, nested=nested, add_steps=engine.add_action_steps, sink=sink)
+    services = HostServices(
+        options=options, nested=nested, add_steps=engine.add_action_steps, sink=sink, measures=measures
+    )
     return Host(
         client,
         task_queue=settings.temporal_task_queue,

@@ -27,16 +27,16 @@ class Decisions:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._events: dict[str, tuple[RunWorkflow, list[Event]]] = {}
-        trace = RunWorkflow._trace_events
+        observe = RunWorkflow._observe
 
         def note(run: RunWorkflow, events: Sequence[Event]) -> None:
             key = run._start.header.key.run_id
             if self._events.get(key, (None, []))[0] is not run:  # a replay decides on everything again
                 self._events[key] = (run, [])
             self._events[key][1].extend(events)
-            trace(run, events)
+            observe(run, events)
 
-        monkeypatch.setattr(RunWorkflow, "_trace_events", note)
+        monkeypatch.setattr(RunWorkflow, "_observe", note)
 
     async def replay(self, history: WorkflowHistory) -> None:
         """Let the workflow decide again on a history.

@@ -8,6 +8,7 @@ import pytest
 
 from conformance.processes import Cluster
 from integration.cli.shell import RunningCommand
+from integration.server.scraping import scrape
 from stepwave import AsyncClient, FailureCause, RunFailed, StepRetrying, Workflow
 from temporal_server import TemporalServer
 
@@ -77,7 +78,7 @@ async def test_any_number_of_hosts_that_are_drained_interrupt_a_step_in_successi
 
 
 async def test_a_host_logs_what_it_hosts_and_no_failures_of_actions(cluster: Cluster) -> None:
-    flow = Workflow("booms")
+    flow = Workflow("failing")  # the id of the run is in the log, and begins with this
     flow.step("only", "boom")
     with cluster.serving() as (address, server), cluster.hosting() as host:
         assert "hosting boom, hold, now (" in host.wait_for_error("hosting")
@@ -92,6 +93,27 @@ async def test_a_host_logs_what_it_hosts_and_no_failures_of_actions(cluster: Clu
     assert "boom" not in logged
     assert "Traceback" not in logged
     assert "worker" not in logged
+
+
+async def test_a_host_measures_its_attempts_and_a_server_its_runs_and_steps(cluster: Cluster) -> None:
+    listen = ("--metrics-listen", "127.0.0.1:0")
+    with cluster.serving(*listen) as (address, server), cluster.hosting(*listen) as host:
+        at_server = server.wait_for_error("metrics: ").rpartition("//")[2].partition("/")[0]
+        at_host = host.wait_for_error("metrics: ").rpartition("//")[2].partition("/")[0]
+        async with AsyncClient(address) as client:
+            run = await client.start(_holding())
+            await asyncio.to_thread(host.wait_for_error, "holding")
+            during = await scrape(at_host)
+            (cluster.folder / "go").write_text("")
+            await client.wait(run.run_id)
+        driven, hosted = await scrape(at_server), await scrape(at_host)
+    assert during.value("attempt_in_flight", action="hold") == 1
+    assert hosted.value("attempt_ended_total", action="hold", outcome="succeeded") == 1
+    assert hosted.value("attempt_duration_seconds_count", action="hold") == 1
+    assert hosted.value("attempt_wait_seconds_count", action="hold") == 1
+    assert driven.value("step_ended_total", action="hold", state="succeeded") == 1
+    assert driven.value("run_ended_total", state="succeeded") == 1
+    assert (driven.value("attempt_ended_total"), hosted.value("step_ended_total")) == (0, 0)
 
 
 async def test_the_rate_of_an_action_holds_over_all_hosts(cluster: Cluster) -> None:
@@ -129,6 +151,7 @@ limits:
         (("no_such_module",), ["no module named 'no_such_module'"]),
         (("tools", "--engine", "local"), ["--engine local: hosts are for temporal only"]),
         (("tools", "--slots", "0"), ["--slots: "]),
+        (("tools", "--metrics-listen", "0.0.0.0:0"), ["0.0.0.0:0 is not loopback: metrics are served there only with"]),
         (
             ("tools", "--temporal-address", "127.0.0.1:1"),
             ["Temporal at 127.0.0.1:1 did not answer: Connection refused"],

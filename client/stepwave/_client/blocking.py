@@ -11,7 +11,7 @@ from stepwave._building.action_types import OpenRunOptions
 from stepwave._building.references import StepHandle
 from stepwave._building.requests import Definition, Rerun, Startable
 from stepwave._building.workflow import ActionLike, Workflow
-from stepwave._model.catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
+from stepwave._model.catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo, ServerStats
 from stepwave._model.events import StepLog
 from stepwave._model.explanation import RunExplanation
 from stepwave._model.report import RunReport
@@ -299,6 +299,10 @@ class Client:
     def server_info(self) -> ServerInfo:
         """Return the server's version, limits and capabilities."""
         return drive(self._session.server_info())
+
+    def server_stats(self) -> ServerStats:
+        """Return what the server does now. As `AsyncClient.server_stats`."""
+        return drive(self._session.server_stats())
 
     def parallel(
         self, actions: Sequence[ActionLike], input: JSON | Blob = None, *, timeout: Seconds | None = None

@@ -209,8 +209,9 @@ async def _server(actions: Iterable[object], settings: Mapping[str, object]) -> 
         from stepwave_server.config import Settings
     with tempfile.TemporaryDirectory(prefix="stepwave-", dir=_socket_root()) as folder:
         listen = f"unix:{folder}/s" if hasattr(socket, "AF_UNIX") else "127.0.0.1:0"
-        # A journal of its own: the one in the environment belongs to a shared server, and so does what protects that.
-        options = {"listen": listen, "journal": "memory", **dict.fromkeys(_PROTECTION), **settings}
+        # Its own journal and metrics: those in the environment belong to a shared server, as does what protects that.
+        own = {"listen": listen, "journal": "memory", "metrics_listen": "", **dict.fromkeys(_PROTECTION)}
+        options = {**own, **settings}
         async with Server(Settings.model_validate(options), actions=actions) as server:
 
             def register(targets: Iterable[object]) -> None:

@@ -14,10 +14,11 @@ from stepwave._convert.results import (
     plan_from_proto,
     run_from_proto,
     server_info_from_proto,
+    server_stats_from_proto,
     step_from_proto,
     workflow_from_proto,
 )
-from stepwave._model.catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo
+from stepwave._model.catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo, ServerStats
 from stepwave._model.events import StepLog
 from stepwave._model.explanation import RunExplanation
 from stepwave._model.report import RunReport
@@ -37,7 +38,7 @@ from stepwave._transport.base import (
     WORKFLOWS,
 )
 from stepwave._transport.link import Link
-from stepwave.exceptions import ServerError
+from stepwave.exceptions import ServerError, Unsupported
 from stepwave.v1 import orchestrator_pb2 as pb
 
 from .functions import Register, UnknownActionHint
@@ -215,6 +216,18 @@ class Queries:
         """Return the server's version, limits and capabilities."""
         request = pb.GetServerInfoRequest(namespace=self._namespace)
         return server_info_from_proto((await self._link.call(INFO, request)).server_info)
+
+    async def server_stats(self) -> ServerStats:
+        """Return what the server does now: runs, attempts by action, streams, limits and commits.
+
+        Raises:
+            Unsupported: The server is of an earlier version, and does not know it.
+        """
+        request = pb.GetServerInfoRequest(namespace=self._namespace, stats=True)
+        response = await self._link.call(INFO, request)
+        if not response.HasField("stats"):
+            raise Unsupported("the server does not tell what it does: it is of an earlier version")
+        return server_stats_from_proto(response.stats)
 
     def _register_functions(self, workflow: Startable) -> UnknownActionHint:
         """Add the functions of a workflow to a server in this process, and return the hint for those that it lacks.

@@ -11,7 +11,9 @@ from stepwave._actions.failure import FailureReason
 from stepwave._model.catalog import (
     ActionInfo,
     ActionLimit,
+    ActionStats,
     AdaptiveLimit,
+    CommitStats,
     InputRule,
     NamedWorkflow,
     Plan,
@@ -23,6 +25,7 @@ from stepwave._model.catalog import (
     RateLimit,
     ServerInfo,
     ServerLimits,
+    ServerStats,
 )
 from stepwave._model.events import LogLevel
 from stepwave._model.explanation import CodeLine, RunExplanation, StepExplanation
@@ -53,6 +56,7 @@ __all__ = [
     "result_from_proto",
     "run_from_proto",
     "server_info_from_proto",
+    "server_stats_from_proto",
     "state_from_proto",
     "step_from_proto",
     "wait_cause",
@@ -373,6 +377,29 @@ def workflow_from_proto(message: orchestrator_pb2.NamedWorkflow) -> NamedWorkflo
         labels=dict(message.labels),
         digest=message.digest,
         input_schema=_schema(message.input_schema),
+    )
+
+
+def server_stats_from_proto(message: orchestrator_pb2.ServerStats) -> ServerStats:
+    """Convert what a server does now."""
+    commits = message.commits
+    return ServerStats(
+        time=moment(message.time),
+        runs_in_flight=message.runs_in_flight,
+        attempts_in_flight=message.attempts_in_flight,
+        attempts_queued=message.attempts_queued,
+        actions=tuple(ActionStats(it.action, it.in_flight, it.queued) for it in message.actions),
+        streams_open=message.streams_open,
+        stream_lag=message.stream_lag,
+        limits=tuple(map(_limit, message.limits)),
+        commits=CommitStats(
+            count=commits.count,
+            event_count=commits.event_count,
+            median_duration=_span(commits.median_duration),
+            max_duration=_span(commits.max_duration),
+        )
+        if message.HasField("commits")
+        else None,
     )
 
 

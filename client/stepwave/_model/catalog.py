@@ -12,7 +12,9 @@ from stepwave._values.plain import PAYLOAD, PAYLOADS, Plain
 __all__ = [
     "ActionInfo",
     "ActionLimit",
+    "ActionStats",
     "AdaptiveLimit",
+    "CommitStats",
     "InputRule",
     "NamedWorkflow",
     "Plan",
@@ -24,6 +26,7 @@ __all__ = [
     "RateLimit",
     "ServerInfo",
     "ServerLimits",
+    "ServerStats",
 ]
 
 
@@ -314,3 +317,62 @@ class ServerInfo(Plain):
     capabilities: tuple[str, ...]
     start_time: datetime
     draining: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ActionStats(Plain):
+    """The attempts of one action on a server.
+
+    Attributes:
+        action: The name of the action.
+        in_flight: Attempts in flight.
+        queued: Attempts that are ready and wait for a place.
+    """
+
+    action: str
+    in_flight: int
+    queued: int
+
+
+@dataclass(frozen=True, slots=True)
+class CommitStats(Plain):
+    """The commits of a server's journal on disk.
+
+    Attributes:
+        count: Commits since the server started.
+        event_count: Events in them.
+        median_duration: The median time of the latest commits.
+        max_duration: The longest time of the latest commits.
+    """
+
+    count: int
+    event_count: int
+    median_duration: timedelta
+    max_duration: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStats(Plain):
+    """What a server does now. On Temporal, it is what this server does, not the cluster.
+
+    Attributes:
+        time: The time of the stats.
+        runs_in_flight: Runs that have not ended; on Temporal, those whose events this server reads.
+        attempts_in_flight: Attempts that run in this server.
+        attempts_queued: Attempts that are ready and wait for a place.
+        actions: The actions with attempts in flight or queued, those with the most first; at most 100.
+        streams_open: Open streams of events.
+        stream_lag: Committed events that the slowest stream has not sent.
+        limits: The limits of actions, with their current use.
+        commits: The commits of the journal; `None`: it is not on disk, or has none.
+    """
+
+    time: datetime
+    runs_in_flight: int
+    attempts_in_flight: int
+    attempts_queued: int
+    actions: tuple[ActionStats, ...]
+    streams_open: int
+    stream_lag: int
+    limits: tuple[ActionLimit, ...]
+    commits: CommitStats | None

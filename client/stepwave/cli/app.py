@@ -29,6 +29,7 @@ from .commands.result import cancel, result
 from .commands.run import rerun, run
 from .commands.serve import serve
 from .commands.token import token
+from .commands.top import top
 from .commands.watch import watch
 from .commands.why import why
 from .display.output import flush_output, print_error, print_json, print_line
@@ -123,6 +124,7 @@ for _command in (
     workflows,
     token,
     health,
+    top,
 ):
     app.command()(_command)
 

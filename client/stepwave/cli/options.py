@@ -16,6 +16,7 @@ from stepwave._values.payload import JSON
 
 from .display.displays import OutputMode
 from .exit_codes import CommandError
+from .process.log_formats import LogFormat
 from .process.standard_streams import read_stdin
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "FormatOption",
     "InsecureOption",
     "LocalOption",
+    "LogFormatOption",
     "OutputOption",
     "RawOption",
     "RunArgument",
@@ -70,6 +72,15 @@ def choice_parser(kind: type[Choice]) -> Callable[[str], Choice]:
     return parse
 
 
+LogFormatOption: TypeAlias = Annotated[
+    LogFormat | None,
+    typer.Option(
+        parser=choice_parser(LogFormat),
+        metavar=choice_metavar(LogFormat),
+        help="How log messages are written: as text, or as a line of JSON each. Default: console.",
+        show_default=False,
+    ),
+]
 WorkflowArgument: TypeAlias = Annotated[
     str,
     typer.Argument(

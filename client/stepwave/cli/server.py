@@ -19,6 +19,7 @@ __all__ = [
     "ChunksOption",
     "ConfigOption",
     "LogLevel",
+    "MetricsListenOption",
     "SecretsOption",
     "TemporalAddressOption",
     "TemporalNamespaceOption",
@@ -27,13 +28,10 @@ __all__ = [
     "capture_action_logs",
     "require_server_extra",
     "require_temporal_extra",
-    "start_logging",
 ]
 
 JOURNAL_FORMS = "memory|sqlite|sqlite:PATH"
 JOURNAL_HELP = "Default: $STEPWAVE_JOURNAL, else sqlite: a file in your data folder."
-
-_LOG_IDS = ("run_id", "step_id", "attempt")
 
 
 class LogLevel(StrEnum):
@@ -72,6 +70,10 @@ TemporalTaskQueueOption: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The task queue of runs, and the prefix of those of actions. Default: stepwave."),
 ]
+MetricsListenOption: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Where to serve metrics for Prometheus, at /metrics. Default: nowhere."),
+]
 ChunksOption: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="redis://HOST:PORT", help="Where chunks and logs go from hosts to servers, with Temporal."),
@@ -107,13 +109,6 @@ def require_temporal_extra() -> None:
         if (error.name or "").startswith("stepwave"):
             raise
         raise CommandError("the Temporal engine needs: pip install 'stepwave[temporal]'") from error
-
-
-def start_logging(level: str) -> None:
-    """Write log records of at least a level, `debug` to `error`, to standard error."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_IdFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[handler])
 
 
 @contextmanager
@@ -175,11 +170,3 @@ def _writes_to_standard_stream(handler: logging.Handler) -> bool:
     """Return whether a handler of `logging` or of rich writes to standard output or standard error."""
     stream = getattr(handler, "stream", None) or getattr(getattr(handler, "console", None), "file", None)
     return stream is not None and stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__)
-
-
-class _IdFormatter(logging.Formatter):
-    """Appends the ids of a record to its message, such as `run_id=briefing-7k3f9q2m`."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (the library's name)
-        ids = [f"{name}={getattr(record, name)}" for name in _LOG_IDS if hasattr(record, name)]
-        return " ".join([super().formatMessage(record), *ids])

@@ -1847,16 +1847,20 @@ class GetServerInfoRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     NAMESPACE_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
     namespace: _builtins.str
     """The namespace. Empty: `default`. Another one needs the capability `namespaces`."""
+    stats: _builtins.bool
+    """If true, the response has the stats. Default: false."""
     def __init__(
         self,
         *,
         namespace: _builtins.str = ...,
+        stats: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["namespace", b"namespace", "stats", b"stats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1869,18 +1873,24 @@ class GetServerInfoResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SERVER_INFO_FIELD_NUMBER: _builtins.int
+    STATS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def server_info(self) -> Global___ServerInfo:
         """The server info."""
+
+    @_builtins.property
+    def stats(self) -> Global___ServerStats:
+        """What the server does now. Not set: it was not requested, or the server does not know it."""
 
     def __init__(
         self,
         *,
         server_info: Global___ServerInfo | None = ...,
+        stats: Global___ServerStats | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["server_info", b"server_info"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["server_info", b"server_info", "stats", b"stats"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["server_info", b"server_info"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["server_info", b"server_info", "stats", b"stats"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1953,6 +1963,136 @@ class ServerInfo(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ServerInfo: _TypeAlias = ServerInfo  # noqa: Y015
+
+@_typing.final
+class ServerStats(_message.Message):
+    """What a server does now, over all namespaces. On Temporal: what this server does, not the cluster."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TIME_FIELD_NUMBER: _builtins.int
+    RUNS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    ATTEMPTS_QUEUED_FIELD_NUMBER: _builtins.int
+    ACTIONS_FIELD_NUMBER: _builtins.int
+    STREAMS_OPEN_FIELD_NUMBER: _builtins.int
+    STREAM_LAG_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
+    COMMITS_FIELD_NUMBER: _builtins.int
+    runs_in_flight: _builtins.int
+    """The number of runs that have not ended. On Temporal: of those whose events this server reads."""
+    attempts_in_flight: _builtins.int
+    """The number of attempts that run in this process."""
+    attempts_queued: _builtins.int
+    """The number of attempts that are ready and wait for a place. On Temporal: always 0."""
+    streams_open: _builtins.int
+    """The number of open streams of events."""
+    stream_lag: _builtins.int
+    """The number of committed events that the slowest stream has not sent."""
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp:
+        """The time of the stats."""
+
+    @_builtins.property
+    def actions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ActionStats]:
+        """The actions that have attempts in flight or queued, those with the most first. At most 100."""
+
+    @_builtins.property
+    def limits(self) -> _containers.RepeatedCompositeFieldContainer[Global___Limit]:
+        """The limits of actions and their current state. On Temporal: always empty."""
+
+    @_builtins.property
+    def commits(self) -> Global___CommitStats:
+        """The commits of the journal. Not set: the journal is in memory, or Temporal's."""
+
+    def __init__(
+        self,
+        *,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        runs_in_flight: _builtins.int = ...,
+        attempts_in_flight: _builtins.int = ...,
+        attempts_queued: _builtins.int = ...,
+        actions: _abc.Iterable[Global___ActionStats] | None = ...,
+        streams_open: _builtins.int = ...,
+        stream_lag: _builtins.int = ...,
+        limits: _abc.Iterable[Global___Limit] | None = ...,
+        commits: Global___CommitStats | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["commits", b"commits", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actions", b"actions", "attempts_in_flight", b"attempts_in_flight", "attempts_queued", b"attempts_queued", "commits", b"commits", "limits", b"limits", "runs_in_flight", b"runs_in_flight", "stream_lag", b"stream_lag", "streams_open", b"streams_open", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServerStats: _TypeAlias = ServerStats  # noqa: Y015
+
+@_typing.final
+class ActionStats(_message.Message):
+    """The attempts of one action."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACTION_FIELD_NUMBER: _builtins.int
+    IN_FLIGHT_FIELD_NUMBER: _builtins.int
+    QUEUED_FIELD_NUMBER: _builtins.int
+    action: _builtins.str
+    """The name of the action."""
+    in_flight: _builtins.int
+    """The number of attempts in flight."""
+    queued: _builtins.int
+    """The number of attempts that are ready and wait for a place."""
+    def __init__(
+        self,
+        *,
+        action: _builtins.str = ...,
+        in_flight: _builtins.int = ...,
+        queued: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "in_flight", b"in_flight", "queued", b"queued"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ActionStats: _TypeAlias = ActionStats  # noqa: Y015
+
+@_typing.final
+class CommitStats(_message.Message):
+    """The commits of a journal on disk. A commit has the events of many runs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    EVENT_COUNT_FIELD_NUMBER: _builtins.int
+    MEDIAN_DURATION_FIELD_NUMBER: _builtins.int
+    MAX_DURATION_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """The number of commits since the server started."""
+    event_count: _builtins.int
+    """The number of events in them."""
+    @_builtins.property
+    def median_duration(self) -> _duration_pb2.Duration:
+        """The median time of the latest 100 commits, from the first change of a commit to its end."""
+
+    @_builtins.property
+    def max_duration(self) -> _duration_pb2.Duration:
+        """The longest time of the latest 100 commits."""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        event_count: _builtins.int = ...,
+        median_duration: _duration_pb2.Duration | None = ...,
+        max_duration: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["max_duration", b"max_duration", "median_duration", b"median_duration"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "event_count", b"event_count", "max_duration", b"max_duration", "median_duration", b"median_duration"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CommitStats: _TypeAlias = CommitStats  # noqa: Y015
 
 @_typing.final
 class ServerLimits(_message.Message):

@@ -1,11 +1,13 @@
-"""Information on runs and limits, as queries return it."""
+"""Information on runs, limits and load, as queries return it."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import field
 from typing import NamedTuple
 
 from .model import State, immutable
 from .state import RunState
 
-__all__ = ["DEFAULT_NAMESPACE", "LimitInfo", "RunInfo", "RunKey", "info_of", "seed_of"]
+__all__ = ["DEFAULT_NAMESPACE", "CommitInfo", "LimitInfo", "Load", "RunInfo", "RunKey", "info_of", "seed_of"]
 
 
 DEFAULT_NAMESPACE = "default"
@@ -48,6 +50,46 @@ class LimitInfo:
     in_flight: int
     refused: int
     paused_until: int | None
+
+
+@immutable
+class CommitInfo:
+    """The commits of a journal on disk.
+
+    Attributes:
+        count: Commits so far.
+        events: Events in them.
+        median: The median time of the latest commits, in nanoseconds.
+        longest: The longest time of the latest commits, in nanoseconds.
+    """
+
+    count: int
+    events: int
+    median: int
+    longest: int
+
+
+@immutable
+class Load:
+    """What a process does now.
+
+    Attributes:
+        runs: Runs under way.
+        attempts: Attempts that run in this process, by action.
+        queued: Attempts that are ready and wait for a place, by action.
+        streams: Open streams.
+        stream_lag: Committed events that the slowest stream has not sent.
+        limits: The limits of actions, and their state.
+        commits: The commits of the journal; `None`: it is not on disk.
+    """
+
+    runs: int = 0
+    attempts: Mapping[str, int] = field(default_factory=dict)
+    queued: Mapping[str, int] = field(default_factory=dict)
+    streams: int = 0
+    stream_lag: int = 0
+    limits: Sequence[LimitInfo] = ()
+    commits: CommitInfo | None = None
 
 
 @immutable

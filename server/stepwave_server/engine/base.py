@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from stepwave.v1 import workflow_pb2
 from stepwave_server.actions import KnownAction
 from stepwave_server.core.explanation import Explanation, Waiting
-from stepwave_server.core.info import LimitInfo, RunInfo, RunKey
+from stepwave_server.core.info import LimitInfo, Load, RunInfo, RunKey
 from stepwave_server.core.messages import AddSteps, StepCompleted, StepFinished
 from stepwave_server.core.model import MAX_PAYLOAD_BYTES, Payload, Workflow, immutable
 from stepwave_server.core.state import DEFAULT_IDLE_TIMEOUT, RunOptions, RunState, StepState
@@ -200,6 +200,10 @@ class Engine(Protocol):
     @property
     def watchers(self) -> int:
         """Number of open streams."""
+        ...
+
+    def load(self) -> Load:
+        """Return what the engine does now. It may be called on any thread."""
         ...
 
     async def find_actions(self, names: Collection[str]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -10,8 +11,8 @@ from functools import partial
 from stepwave.v1 import workflow_pb2
 from stepwave_server.actions import Registry
 from stepwave_server.core.explanation import Explanation, Waiting
-from stepwave_server.core.info import LimitInfo, RunKey
-from stepwave_server.core.messages import CancelRequested, Event, Started
+from stepwave_server.core.info import LimitInfo, Load, RunKey
+from stepwave_server.core.messages import CancelRequested, Started
 from stepwave_server.engine.admission.base import Permit
 from stepwave_server.engine.admission.controller import AdmissionController
 from stepwave_server.engine.attempts.attempt import Attempt
@@ -41,7 +42,15 @@ from stepwave_server.engine.runs.recovery import (
 )
 from stepwave_server.engine.runs.run import LocalRun, Services
 from stepwave_server.journal import Header, Journal, Unfinished
-from stepwave_server.telemetry import ProcessTelemetry, RunTracer, Telemetry, TraceParent
+from stepwave_server.telemetry import (
+    Measures,
+    ProcessTelemetry,
+    RunMeasures,
+    RunTelemetry,
+    RunTracer,
+    Telemetry,
+    TraceParent,
+)
 from stepwave_server.wire.workflows.content import same_content
 
 __all__ = ["LocalEngine"]
@@ -68,6 +77,7 @@ class LocalEngine(RunChanges):
         options: Options of the engine; `None`: the defaults.
         named: Returns the workflow of a name, or raises `LookupError`, for steps that run it; `None`: there are none.
         telemetry: The telemetry that traces runs; `None`: no tracing.
+        measures: The numbers that metrics are made of; `None`: nothing is measured.
     """
 
     name = "local"
@@ -81,9 +91,11 @@ class LocalEngine(RunChanges):
         options: EngineOptions | None = None,
         named: Callable[[str], workflow_pb2.Workflow] | None = None,
         telemetry: Telemetry | ProcessTelemetry | None = None,
+        measures: Measures | None = None,
     ) -> None:
         super().__init__(journal=journal, actions=actions, clock=clock, options=options or EngineOptions())
         self._telemetry = telemetry
+        self._measures = measures
         self._loop = asyncio.get_running_loop()
         self._admission: AdmissionController[Attempt] = AdmissionController(
             self._loop, self.options.max_attempts_in_flight, self.options.limits
@@ -138,6 +150,25 @@ class LocalEngine(RunChanges):
     def limits(self, action: str) -> Sequence[LimitInfo]:
         """Return the limits of an action, and their state now."""
         return self._admission.limits(action, self._clock())
+
+    def load(self) -> Load:
+        """Return what the engine does now. It may be called on any thread."""
+        attempts: Counter[str] = Counter()
+        queued: Counter[str] = Counter()
+        runs = list(self._runs.values())
+        for run in runs:
+            for attempt in run.attempts.all():
+                (queued if attempt.waiting else attempts)[attempt.action.name] += 1
+        streams = list(self._watchers)
+        return Load(
+            runs=len(runs),
+            attempts=attempts,
+            queued=queued,
+            streams=len(streams),
+            stream_lag=max((watcher.lag for watcher in streams), default=0),
+            limits=self._admission.all_limits(self._clock()),
+            commits=self._journal.commits.info(),
+        )
 
     async def start(self, submission: Submission) -> bool:
         """Start a run.
@@ -198,24 +229,29 @@ class LocalEngine(RunChanges):
             raise run.broken
 
     def _add(self, header: Header, restored: RestoredRun, *, failing: bool = False) -> LocalRun:
-        tracer = self._tracer(header, restored.state.workflow.name, restored.events)
-        run = self._runs[header.key] = LocalRun(header, restored.state, self._services, tracer, failing=failing)
+        telemetry = self._observe(header, restored)
+        run = self._runs[header.key] = LocalRun(header, restored.state, self._services, telemetry, failing=failing)
         self._idle.clear()
         return run
 
-    def _tracer(self, header: Header, workflow_name: str, events: Sequence[Event]) -> RunTracer | None:
+    def _observe(self, header: Header, restored: RestoredRun) -> RunTelemetry:
+        """Return the telemetry of a run, with the events that it has already."""
+        key, state = header.key, restored.state
+        measures = None if self._measures is None else RunMeasures(key.namespace, state, self._measures)
+        telemetry = RunTelemetry(key, self._tracer(header, state.workflow.name), measures)
+        telemetry.replay(restored.events)
+        return telemetry
+
+    def _tracer(self, header: Header, workflow_name: str) -> RunTracer | None:
         if self._telemetry is None:
             return None
-        tracer = self._telemetry.run(
+        return self._telemetry.run(
             namespace=header.key.namespace,
             run_id=header.key.run_id,
             workflow_name=workflow_name,
             parent=TraceParent(header.traceparent, header.tracestate) if header.traceparent else None,
             create_time=header.create_time,
         )
-        if tracer is not None:
-            tracer.replay(events)
-        return tracer
 
     async def recover(self, how: Recover) -> Recovery:
         """Recover the runs that an earlier engine left under way, the oldest first.
@@ -384,8 +420,8 @@ class LocalEngine(RunChanges):
         broken = run.broken or RunBroken(run.key)
         if self._journal.discard(run.key):
             self._broken[run.key] = broken
-        elif run.tracer is not None:
-            run.tracer.abandon(self._clock(), str(broken))
+        else:
+            run.telemetry.abandon(self._clock(), str(broken))
         self._remove_run(run)
         run.subscribers.fail(broken)
         run.watermark.refuse(broken)

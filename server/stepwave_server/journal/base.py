@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol, TypeAlias
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.model import Payload, State, immutable
 from stepwave_server.core.state import RunOptions
+from stepwave_server.journal.commits import Commits
 from stepwave_server.wire.events.encode import Record
 
 __all__ = ["CommitListener", "Ended", "Header", "Journal", "JournalError", "Listing", "Position", "Unfinished"]
@@ -137,12 +138,14 @@ class Journal(Protocol):
         durable: Whether it outlives the process.
         lost: Whether no commit can succeed any more: it is damaged, or another server has taken it over.
         clean: Whether the last server that recovered its runs, if there was one, stopped in order.
+        commits: Its commits.
     """
 
     name: str
     durable: bool
     lost: bool
     clean: bool
+    commits: Commits
 
     @property
     def location(self) -> str:

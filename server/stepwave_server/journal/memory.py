@@ -7,6 +7,7 @@ from heapq import nlargest
 
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.journal.base import CommitListener, Ended, Header, Listing, Position, Unfinished
+from stepwave_server.journal.commits import Commits
 from stepwave_server.journal.retention import EndedRuns, Retention
 from stepwave_server.wire.events.encode import Kind, Record
 
@@ -44,6 +45,7 @@ class MemoryJournal:
     def __init__(self, clock: Callable[[], int], retention: Retention | None = None) -> None:
         self._logs: dict[RunKey, _Log] = {}
         self._ended_runs = EndedRuns(clock, retention or Retention(), self.sweep)
+        self.commits = Commits()
 
     def create(self, header: Header) -> None:
         """Add a run."""

@@ -1,11 +1,12 @@
 """The gRPC handlers: they parse requests, send encoded bytes, turn errors into statuses, and bound open calls."""
 
 import logging
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -31,7 +32,7 @@ from stepwave_server.rpc.statuses import (
 )
 from stepwave_server.wire.workflows.unknown import unknown_fields
 
-__all__ = ["MAX_ANSWER_BYTES", "SERVICE", "Bounds", "orchestrator_handler"]
+__all__ = ["MAX_ANSWER_BYTES", "SERVICE", "Bounds", "CallListener", "orchestrator_handler"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +43,9 @@ Context: TypeAlias = ServicerContext[bytes, bytes]
 UnaryMethod = Callable[[Message, Context], Awaitable[Message]]
 StreamingMethod = Callable[[Message, Context], AsyncGenerator[bytes, None]]
 Refuse: TypeAlias = Callable[[Refusal], grpc.Status]
+
+CallListener: TypeAlias = Callable[[str, str, str, float | None], None]
+"""Called with the method, code, reason of the refusal and duration of a call that has ended; no duration: a stream."""
 
 MAX_ANSWER_BYTES = 6 << 20
 """Largest message that gRPC may send, in bytes: twice the largest message of the contract."""
@@ -117,19 +121,66 @@ class Bounds:
             self.open_streams -= 1
 
 
+class _Call:
+    """One call, for a listener of calls: it is told when the call has ended.
+
+    Args:
+        method: The method.
+        listener: The listener; `None`: nobody listens.
+        status: Returns the status of a refused call.
+        timed: Whether the duration is told.
+    """
+
+    __slots__ = ("_begin", "_code", "_listener", "_method", "_reason", "_status")
+
+    def __init__(self, method: str, listener: CallListener | None, status: Refuse, *, timed: bool) -> None:
+        self._method = method
+        self._listener = listener
+        self._status = status
+        self._begin = time.perf_counter() if timed else None
+        self._code, self._reason = grpc.StatusCode.CANCELLED.name, ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._listener is not None:
+            seconds = None if self._begin is None else time.perf_counter() - self._begin
+            self._listener(self._method, self._code, self._reason, seconds)
+
+    def succeed(self) -> None:
+        """Note that the call has succeeded."""
+        self._code = grpc.StatusCode.OK.name
+
+    def refuse(self, refusal: Refusal) -> grpc.Status:
+        """Note that the call is refused, and return its status."""
+        status = self._status(refusal)
+        self._code, self._reason = status.code.name, reason_name(refusal)
+        return status
+
+
 def orchestrator_handler(
-    orchestrator: Orchestrator, bounds: Bounds, permissions: Permissions
+    orchestrator: Orchestrator, bounds: Bounds, permissions: Permissions, listener: CallListener | None = None
 ) -> grpc.GenericRpcHandler:
-    """Return the handler of `OrchestratorService`."""
+    """Return the handler of `OrchestratorService`.
+
+    Args:
+        orchestrator: The service.
+        bounds: Bounds on open calls and the size of messages.
+        permissions: Decides who may call.
+        listener: Called with every call that has ended.
+    """
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {}
     refuse = partial(status_of, engine=orchestrator.engine_name)
     for method in _DESCRIPTOR.methods:
         function = getattr(orchestrator, method.name)
         admission = _Admission(method.name, GetMessageClass(method.input_type), bounds, permissions)
         if method.server_streaming:
-            handlers[method.name] = grpc.unary_stream_rpc_method_handler(_streaming(function, admission, refuse))
+            begin = partial(_Call, method.name, listener, refuse, timed=False)
+            handlers[method.name] = grpc.unary_stream_rpc_method_handler(_streaming(function, admission, begin))
         else:
-            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(function, admission, refuse))
+            begin = partial(_Call, method.name, listener, refuse, timed=True)
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(_unary(function, admission, begin))
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
@@ -222,26 +273,32 @@ def _sendable(response: bytes) -> bytes:
     return response
 
 
-def _unary(method: UnaryMethod, admission: _Admission, refuse: Refuse) -> Callable[[bytes, Context], Awaitable[bytes]]:
+def _unary(
+    method: UnaryMethod, admission: _Admission, begin: Callable[[], _Call]
+) -> Callable[[bytes, Context], Awaitable[bytes]]:
     async def serve(data: bytes, context: Context) -> bytes:
-        try:
-            async with admission.request(data, context) as request:
-                with admission.bounds.call():
-                    return _sendable((await method(request, context)).SerializeToString())
-        except (CallRefused, EngineError) as error:
-            refusal: Refusal = error
-        except JournalError as error:
-            refusal = _log_unreadable(error)
-        except Exception:
-            refusal = _log_defect()
-        await context.abort_with_status(refuse(refusal))
-        raise AssertionError("gRPC did not abort")
+        with begin() as call:
+            try:
+                async with admission.request(data, context) as request:
+                    with admission.bounds.call():
+                        response = _sendable((await method(request, context)).SerializeToString())
+            except (CallRefused, EngineError) as error:
+                refusal: Refusal = error
+            except JournalError as error:
+                refusal = _log_unreadable(error)
+            except Exception:
+                refusal = _log_defect()
+            else:
+                call.succeed()
+                return response
+            await context.abort_with_status(call.refuse(refusal))
+            raise AssertionError("gRPC did not abort")
 
     return serve
 
 
 def _streaming(
-    method: StreamingMethod, admission: _Admission, refuse: Refuse
+    method: StreamingMethod, admission: _Admission, begin: Callable[[], _Call]
 ) -> Callable[[bytes, Context], Awaitable[None]]:
     """Return a handler that writes what a method yields.
 
@@ -249,21 +306,24 @@ def _streaming(
     """
 
     async def serve(data: bytes, context: Context) -> None:
-        try:
-            async with admission.request(data, context) as request:
-                with admission.bounds.stream():
-                    async with aclosing(method(request, context)) as batches:
-                        async for batch in batches:
-                            await context.write(_sendable(batch))
+        with begin() as call:
+            try:
+                async with admission.request(data, context) as request:
+                    with admission.bounds.stream():
+                        async with aclosing(method(request, context)) as batches:
+                            async for batch in batches:
+                                await context.write(_sendable(batch))
+            except (CallRefused, EngineError) as error:
+                refusal: Refusal = error
+            except JournalError as error:
+                refusal = _log_unreadable(error)
+            except grpc.aio.BaseError:  # the caller disconnected or the server stopped during a write
+                raise
+            except Exception:
+                refusal = _log_defect()
+            else:
+                call.succeed()
                 return
-        except (CallRefused, EngineError) as error:
-            refusal: Refusal = error
-        except JournalError as error:
-            refusal = _log_unreadable(error)
-        except grpc.aio.BaseError:  # the caller disconnected or the server stopped during a write
-            raise
-        except Exception:
-            refusal = _log_defect()
-        await context.abort_with_status(refuse(refusal))
+            await context.abort_with_status(call.refuse(refusal))
 
     return serve

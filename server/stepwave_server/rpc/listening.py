@@ -5,7 +5,7 @@ import re
 
 import grpc
 
-__all__ = ["ListenError", "bind", "check_address", "check_protection", "is_address", "start"]
+__all__ = ["ListenError", "bind", "check_address", "check_metrics_address", "check_protection", "is_address", "start"]
 
 ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):(\d+)")
 MAX_PORT = 65535
@@ -44,6 +44,22 @@ def check_protection(listen: str, *, encrypted: bool, insecure: bool) -> None:
         raise ListenError(
             f"{listen} is not loopback: encrypt with --tls-cert and --tls-key, or allow plain text with --insecure"
         )
+
+
+def check_metrics_address(listen: str, *, insecure: bool) -> None:
+    """Check the address of the metrics. Anyone who reaches it can read them.
+
+    Args:
+        listen: `HOST:PORT`; empty: there is none.
+        insecure: Whether to allow addresses other than loopback.
+
+    Raises:
+        ListenError: It is malformed, or not loopback while `insecure` is false.
+    """
+    if listen and (listen.startswith("unix:") or not is_address(listen)):
+        raise ListenError(f"{listen!r} is not an address for metrics: expected HOST:PORT, such as 127.0.0.1:9464")
+    if listen and not insecure and not listen.startswith(LOOPBACK):
+        raise ListenError(f"{listen} is not loopback: metrics are served there only with --insecure")
 
 
 def bind(server: grpc.aio.Server, listen: str, credentials: grpc.ServerCredentials | None = None) -> str:

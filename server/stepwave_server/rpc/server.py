@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import grpc
 
-from stepwave_server.rpc.handlers import MAX_ANSWER_BYTES, SERVICE, Bounds, orchestrator_handler
+from stepwave_server.rpc.handlers import MAX_ANSWER_BYTES, SERVICE, Bounds, CallListener, orchestrator_handler
 from stepwave_server.rpc.health import HEALTH, Health, served
 from stepwave_server.rpc.listening import bind, check_address, check_protection, start
 from stepwave_server.rpc.permissions import Permissions
@@ -44,6 +44,7 @@ class GrpcServer:
         max_connection_age: Seconds for which a connection takes new calls, and then as long again for its streams to
             end; 0: no limit.
         health: Where health checks are answered, too, in plain text: another address; empty: nowhere else.
+        on_call: Called with every call that has ended; `None`: nobody listens.
 
     Attributes:
         bounds: The bounds, with the numbers of open calls and streams.
@@ -63,6 +64,7 @@ class GrpcServer:
         insecure: bool = False,
         max_connection_age: float = 0.0,
         health: str = "",
+        on_call: CallListener | None = None,
     ) -> None:
         check_address(listen)
         check_protection(listen, encrypted=tls is not None, insecure=insecure)
@@ -76,7 +78,7 @@ class GrpcServer:
         self._health = Health("", SERVICE)
         self._health_address = health
         self._health_server = AsyncExitStack()
-        handlers = (orchestrator_handler(orchestrator, bounds, permissions), self._health.handler())
+        handlers = (orchestrator_handler(orchestrator, bounds, permissions, on_call), self._health.handler())
         self._server.add_generic_rpc_handlers((*handlers, *reflection_handlers((SERVICE, HEALTH), permissions)))
         logging.getLogger(_GRPC_LOG).addFilter(_disconnect_filter)
 

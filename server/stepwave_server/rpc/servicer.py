@@ -1,5 +1,6 @@
 """`OrchestratorService`: each method parses its request, calls the engine, and converts the result."""
 
+import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from enum import IntEnum
@@ -10,7 +11,7 @@ from grpc.aio import ServicerContext
 
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave_server.access.roles import CALL
-from stepwave_server.core.info import DEFAULT_NAMESPACE, RunKey
+from stepwave_server.core.info import DEFAULT_NAMESPACE, Load, RunKey
 from stepwave_server.core.model import MAX_MESSAGE_CONTENT, SECOND, State
 from stepwave_server.engine.base import Engine
 from stepwave_server.journal import Listing
@@ -30,7 +31,7 @@ from stepwave_server.wire.events.encode import Kind, decode, decode_all, to_step
 from stepwave_server.wire.responses.explain_run import to_explanation
 from stepwave_server.wire.responses.plan_workflow import to_plan
 from stepwave_server.wire.responses.results import to_run
-from stepwave_server.wire.responses.server_info import to_action, to_limit, to_waiting
+from stepwave_server.wire.responses.server_info import to_action, to_limit, to_stats, to_waiting
 from stepwave_server.wire.values import from_duration, from_time
 from stepwave_server.wire.workflows.definition import parts_of_definition, to_definition
 from stepwave_server.wire.workflows.workflow import Parsed
@@ -53,6 +54,7 @@ class Orchestrator:
         preparer: Turns requests into runs.
         attachments: The attached runs and their streams.
         info: The server's description; `draining` is set per call.
+        load: Returns what the server does now.
     """
 
     def __init__(
@@ -61,11 +63,13 @@ class Orchestrator:
         preparer: Preparer,
         attachments: Attachments | SharedAttachments,
         info: pb.ServerInfo,
+        load: Callable[[], Load],
     ) -> None:
         self._engine = engine
         self._preparer = preparer
         self._attachments = attachments
         self._info = info
+        self._load = load
 
     @property
     def engine_name(self) -> str:
@@ -301,6 +305,8 @@ class Orchestrator:
             parse_namespace(request.namespace, parsed)
         response = pb.GetServerInfoResponse(server_info=self._info)
         response.server_info.draining = self._engine.draining
+        if request.stats:
+            response.stats.CopyFrom(to_stats(self._load(), time.time_ns()))
         return response
 
 

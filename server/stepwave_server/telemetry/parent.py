@@ -1,14 +1,15 @@
-"""The caller's span, from the metadata of a call."""
+"""The caller's span, from the metadata of a call, and the span that is current while an action runs."""
 
+import contextvars
 from collections.abc import Mapping
 from typing import Self
 
-from opentelemetry.context import Context
+from opentelemetry.context import Context, attach
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from stepwave_server.core.model import immutable
 
-__all__ = ["TraceParent"]
+__all__ = ["TraceParent", "headers_of", "variables_of", "variables_with"]
 
 PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -41,3 +42,22 @@ class TraceParent:
     def context(self) -> Context:
         """Return the context in which the caller's span is current; empty if the headers are malformed."""
         return PROPAGATOR.extract({"traceparent": self.traceparent, "tracestate": self.tracestate}, Context())
+
+
+def headers_of(context: Context) -> dict[str, str]:
+    """Return a trace context as headers; empty: it has no span."""
+    headers: dict[str, str] = {}
+    PROPAGATOR.inject(headers, context)
+    return headers
+
+
+def variables_of(headers: Mapping[str, str]) -> contextvars.Context:
+    """Return context variables in which the span that headers name is current."""
+    return variables_with(PROPAGATOR.extract(headers, Context()))
+
+
+def variables_with(context: Context) -> contextvars.Context:
+    """Return a copy of the context variables, with a trace context."""
+    variables = contextvars.copy_context()
+    variables.run(attach, context)
+    return variables

@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from typing import Literal, TypeAlias
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
@@ -19,10 +20,14 @@ from stepwave_server.telemetry.parent import TraceParent
 from stepwave_server.telemetry.redaction import RedactingProcessor
 from stepwave_server.telemetry.spans import Origin, RunSpans, RunTrace
 from stepwave_server.telemetry.tracer import Export, RunTracer
+from stepwave_server.telemetry.wave_tracer import WaveTracer
 
-__all__ = ["SCOPE", "Telemetry", "run_with_timeout"]
+__all__ = ["SCOPE", "Telemetry", "TraceDetail", "run_with_timeout"]
 
 logger = logging.getLogger(__name__)
+
+TraceDetail: TypeAlias = Literal["attempts", "waves"]
+"""What has spans: runs, waves, steps and attempts, or runs and waves alone."""
 
 
 def _version() -> str | None:
@@ -43,11 +48,18 @@ class Telemetry:
             `None`: runs have no spans, and the spans of their actions are children of the caller's.
         sampler: Decides once per run; by default by the caller's flag, and runs without a caller's span are sampled.
         resource: The resource of the spans; by default from the environment.
+        detail: What has spans: runs, waves, steps and attempts (`attempts`), or runs and waves alone (`waves`).
     """
 
     def __init__(
-        self, processor: SpanProcessor | None, *, sampler: Sampler | None = None, resource: Resource | None = None
+        self,
+        processor: SpanProcessor | None,
+        *,
+        sampler: Sampler | None = None,
+        resource: Resource | None = None,
+        detail: TraceDetail = "attempts",
     ) -> None:
+        self._tracer_kind = WaveTracer if detail == "waves" else RunTracer
         self._processor = processor
         self._export = None if processor is None else Export(processor)
         self._sampler = sampler or DEFAULT_ON
@@ -55,14 +67,17 @@ class Telemetry:
         self._origin = Origin(resource or environment.resource(), SCOPE)
 
     @classmethod
-    def from_environment(cls) -> "Telemetry | None":
+    def from_environment(cls, detail: TraceDetail = "attempts") -> "Telemetry | None":
         """Return telemetry as OpenTelemetry's `OTEL_*` variables say; `None`: they name no exporter.
+
+        Args:
+            detail: What has spans.
 
         Raises:
             TelemetryUnavailable: An exporter is missing or cannot be set up.
         """
         processor = environment.processor()
-        return None if processor is None else cls(processor, sampler=environment.sampler())
+        return None if processor is None else cls(processor, sampler=environment.sampler(), detail=detail)
 
     def run(
         self,
@@ -92,7 +107,8 @@ class Telemetry:
         }
         run_trace, recorded = self._trace(context, ids, attributes)
         spans = RunSpans(origin=self._origin, ids=ids, trace=run_trace, attributes=attributes)
-        return RunTracer(run_id, spans, self._export if recorded else None)
+        tracer = self._tracer_kind if recorded else RunTracer
+        return tracer(run_id, spans, self._export if recorded else None)
 
     def provider(self) -> TracerProvider:
         """Return a tracer provider whose spans are exported in the same way.

@@ -15,7 +15,7 @@ from opentelemetry.util.types import Attributes
 
 from stepwave_server.telemetry import environment
 from stepwave_server.telemetry.parent import TraceParent
-from stepwave_server.telemetry.pipeline import SCOPE, Telemetry, run_with_timeout
+from stepwave_server.telemetry.pipeline import SCOPE, Telemetry, TraceDetail, run_with_timeout
 from stepwave_server.telemetry.tracer import RunTracer
 
 __all__ = ["ProcessTelemetry", "telemetry_of_process"]
@@ -29,9 +29,13 @@ class ProcessTelemetry:
     The provider belongs to the process: it is flushed when the server stops, and not shut down. A provider that is not
     the SDK's cannot take spans with given ids. Runs have no spans then, and the spans of their actions are children of
     the caller's span.
+
+    Args:
+        detail: What has spans.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, detail: TraceDetail = "attempts") -> None:
+        self._detail = detail
         self._provider: trace.TracerProvider | None = None
         self._telemetry = Telemetry(None, resource=Resource.get_empty())
 
@@ -49,7 +53,7 @@ class ProcessTelemetry:
         if parent is None and (provider is None or isinstance(provider, trace.ProxyTracerProvider)):
             return None
         if provider is not self._provider:
-            self._provider, self._telemetry = provider, _telemetry_of(provider)
+            self._provider, self._telemetry = provider, _telemetry_of(provider, self._detail)
         return self._telemetry.run(
             namespace=namespace, run_id=run_id, workflow_name=workflow_name, parent=parent, create_time=create_time
         )
@@ -68,13 +72,16 @@ class ProcessTelemetry:
             logger.warning("spans may be lost: their export took longer than %g s", timeout)
 
 
-def telemetry_of_process() -> Telemetry | ProcessTelemetry | None:
+def telemetry_of_process(detail: TraceDetail = "attempts") -> Telemetry | ProcessTelemetry | None:
     """Return the telemetry of the environment, else that of the process's provider; `None`: it is turned off.
+
+    Args:
+        detail: What has spans.
 
     Raises:
         TelemetryUnavailable: An exporter is missing or cannot be set up.
     """
-    return Telemetry.from_environment() or (None if environment.disabled() else ProcessTelemetry())
+    return Telemetry.from_environment(detail) or (None if environment.disabled() else ProcessTelemetry(detail))
 
 
 class SpanRecreator(SpanProcessor):
@@ -149,7 +156,7 @@ def _provider() -> trace.TracerProvider | None:
         return None
 
 
-def _telemetry_of(provider: trace.TracerProvider | None) -> Telemetry:
+def _telemetry_of(provider: trace.TracerProvider | None, detail: TraceDetail) -> Telemetry:
     """Return telemetry that exports through a provider; without spans if the provider cannot take them."""
     try:
         tracer = provider.get_tracer(SCOPE.name, SCOPE.version) if provider is not None else None
@@ -158,4 +165,4 @@ def _telemetry_of(provider: trace.TracerProvider | None) -> Telemetry:
         tracer = None
     if not isinstance(tracer, Tracer):
         return Telemetry(None, resource=Resource.get_empty())
-    return Telemetry(SpanRecreator(tracer), sampler=tracer.sampler, resource=tracer.resource)
+    return Telemetry(SpanRecreator(tracer), sampler=tracer.sampler, resource=tracer.resource, detail=detail)

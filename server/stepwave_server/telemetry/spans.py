@@ -120,6 +120,20 @@ class RunSpans:
         self._attributes = attributes
         self._run = self._context(ids.run)
 
+    @property
+    def trace_id(self) -> int:
+        """The id of the run's trace."""
+        return self._trace.trace_id
+
+    @property
+    def run_context(self) -> SpanContext:
+        """The context of the run's span; of the caller's, if the run has no spans."""
+        return self._run if self._trace.has_spans else self._trace.parent or INVALID_SPAN_CONTEXT
+
+    def wave_context(self, wave: int) -> SpanContext:
+        """Return the context of a wave's span."""
+        return self._context(self._ids.wave(wave)) if self._trace.has_spans else self.run_context
+
     def attempt_context(self, wave: int, step_id: str, attempt: int) -> SpanContext:
         """Return the context of the span that is the parent of an action's own spans."""
         if not self._trace.has_spans:

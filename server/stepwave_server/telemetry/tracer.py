@@ -1,5 +1,6 @@
 """The tracer of a run: it turns events into spans, and exports each span when it ends."""
 
+import contextvars
 import logging
 from collections.abc import Iterable
 from typing import assert_never
@@ -37,6 +38,7 @@ from stepwave_server.telemetry.outcome import (
     run_outcome,
     with_fallback,
 )
+from stepwave_server.telemetry.parent import variables_with
 from stepwave_server.telemetry.spans import OpenStep, OpenWave, RunSpans
 
 __all__ = ["Export", "RunTracer"]
@@ -94,6 +96,7 @@ class RunTracer:
         "_start",
         "_steps",
         "_stopping",
+        "_unrecorded",
         "_waves",
     )
 
@@ -106,7 +109,13 @@ class RunTracer:
         self._waves: dict[int, OpenWave] = {}
         self._steps: dict[str, OpenStep] = {}
         self._stopping: Failure | None = None
+        self._unrecorded: contextvars.Context | None = None
         self._events: BoundedList[SpanEvent] = BoundedList(MAX_EVENTS)
+
+    @property
+    def trace_id(self) -> str:
+        """The id of the run's trace in hexadecimal digits; empty: the run has no spans."""
+        return "" if self._export is None else f"{self._spans.trace_id:032x}"
 
     def add(self, events: Iterable[Event]) -> None:
         """Add the run's next committed events, in order. Never raises, because a trace must not break its run."""
@@ -145,6 +154,18 @@ class RunTracer:
         """Return the context for an attempt's action, in which the attempt's span is current, sampled or not."""
         span = NonRecordingSpan(self._spans.attempt_context(wave, step_id, attempt))
         return set_span_in_context(span, Context())
+
+    def attempt_variables(self, step_id: str, wave: int, attempt: int) -> contextvars.Context:
+        """Return context variables in which the attempt's span is current.
+
+        The attempts of a run without spans share one span that is not recorded: that of the run, or the caller's.
+        """
+        if self._export is not None:
+            return variables_with(self.attempt_context(step_id, wave, attempt))
+        if self._unrecorded is None:
+            context = set_span_in_context(NonRecordingSpan(self._spans.run_context), Context())
+            self._unrecorded = variables_with(context)
+        return self._unrecorded.copy()
 
     def _handle(self, event: Event) -> None:  # the most frequent events first
         match event:

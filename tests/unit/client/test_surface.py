@@ -22,7 +22,7 @@ SURFACE = {
     "reports": "CodeLine Phase PhaseKind RunExplanation RunReport StepExplanation StepReport TimeParts",
     "servers": "ActionInfo ActionLimit AdaptiveLimit InputRule NamedWorkflow Plan PlannedBinding "
     "PlannedFallback PlannedList PlannedRetry PlannedStep RateLimit "
-    "ServerInfo ServerLimits",
+    "ServerInfo ServerLimits ServerStats ActionStats CommitStats",
 }
 
 

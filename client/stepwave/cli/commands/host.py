@@ -7,14 +7,16 @@ import typer
 
 from stepwave.cli.display.output import flush_output, print_line
 from stepwave.cli.exit_codes import CommandError
-from stepwave.cli.options import choice_metavar, choice_parser
+from stepwave.cli.options import LogFormatOption, choice_metavar, choice_parser
 from stepwave.cli.process.forks import close_sockets_on_fork
+from stepwave.cli.process.log_formats import start_logging
 from stepwave.cli.process.shutdown import end_before_finalization, run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.server import (
     ChunksOption,
     ConfigOption,
     LogLevel,
+    MetricsListenOption,
     SecretsOption,
     TemporalAddressOption,
     TemporalNamespaceOption,
@@ -22,7 +24,6 @@ from stepwave.cli.server import (
     TemporalWaitOption,
     require_server_extra,
     require_temporal_extra,
-    start_logging,
 )
 from stepwave.cli.settings import log_loaded, make_settings
 
@@ -71,9 +72,11 @@ def host(
             help="Where to answer health checks, as stepwave health asks for; or unix:PATH. Default: nowhere.",
         ),
     ] = None,
+    metrics_listen: MetricsListenOption = None,
     no_tracebacks: Annotated[
         bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures and logs.")
     ] = False,
+    insecure: Annotated[bool, typer.Option("--insecure", help="Allow other machines to read the metrics.")] = False,
     log_level: Annotated[
         LogLevel | None,
         typer.Option(
@@ -83,6 +86,7 @@ def host(
             show_default=False,
         ),
     ] = None,
+    log_format: LogFormatOption = None,
 ) -> None:
     """Run attempts of actions for the servers of a Temporal cluster, until Ctrl-C or SIGTERM.
 
@@ -119,12 +123,15 @@ def host(
         "drain_timeout": drain_timeout,
         "cancel_grace": cancel_grace,
         "health": health,
+        "metrics_listen": metrics_listen,
+        "insecure": insecure or None,
         "tracebacks": False if no_tracebacks else None,
         "log_level": log_level,
+        "log_format": log_format,
     }
     loaded = make_settings(options, config, names={"actions": "MODULE…"})
     require_temporal_extra()
-    start_logging(loaded.settings.log_level)
+    start_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_loaded(loaded)
     _host(loaded.settings)
 

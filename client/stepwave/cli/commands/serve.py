@@ -11,11 +11,12 @@ from stepwave._files import WorkflowFileError
 from stepwave.cli.display.output import flush_output, print_line, print_message
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.process.forks import close_sockets_on_fork
+from stepwave.cli.process.log_formats import start_logging
 from stepwave.cli.process.reloaded import ReloadedServer, take_variables
 from stepwave.cli.process.shutdown import end_before_finalization, run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.process.watched_files import WatchedFiles
-from stepwave.cli.server import ConfigOption, require_server_extra, start_logging
+from stepwave.cli.server import ConfigOption, require_server_extra
 from stepwave.cli.settings import find_serve_settings, log_loaded, require_valid
 
 from .serve_options import with_serve_options
@@ -85,7 +86,7 @@ def serve(
     loaded = require_valid(loaded, problems)
     if reload and reloader is None:
         raise typer.Exit(_serve_with_reload(loaded.settings, config))
-    start_logging(loaded.settings.log_level)
+    start_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_loaded(loaded)
     _serve(loaded.settings, reloader)
 

@@ -8,12 +8,13 @@ from typing import Annotated
 
 import typer
 
-from stepwave.cli.options import choice_metavar, choice_parser
+from stepwave.cli.options import LogFormatOption, choice_metavar, choice_parser
 from stepwave.cli.server import (
     JOURNAL_FORMS,
     JOURNAL_HELP,
     ChunksOption,
     LogLevel,
+    MetricsListenOption,
     SecretsOption,
     TemporalAddressOption,
     TemporalNamespaceOption,
@@ -36,6 +37,13 @@ class Synchronous(StrEnum):
 
     FULL = "full"
     NORMAL = "normal"
+
+
+class TraceDetail(StrEnum):
+    """What has spans in traces: also steps and attempts, or runs and waves alone."""
+
+    ATTEMPTS = "attempts"
+    WAVES = "waves"
 
 
 class RecoverMode(StrEnum):
@@ -146,6 +154,15 @@ def _options(
             help="The size of ended runs to keep, in bytes of events, such as 500MiB. Default: 10GiB; in memory 1GiB.",
         ),
     ] = None,
+    metrics_listen: MetricsListenOption = None,
+    trace_detail: Annotated[
+        TraceDetail | None,
+        typer.Option(
+            parser=choice_parser(TraceDetail),
+            metavar=choice_metavar(TraceDetail),
+            help="What has spans in traces: also steps and attempts, or runs and waves alone. Default: attempts.",
+        ),
+    ] = None,
     no_tracebacks: Annotated[
         bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures and logs.")
     ] = False,
@@ -180,6 +197,7 @@ def _options(
             show_default=False,
         ),
     ] = None,
+    log_format: LogFormatOption = None,
 ) -> Mapping[str, object]:
     """Return the values by the name of the setting."""
     return {
@@ -207,6 +225,8 @@ def _options(
         "keep_runs": keep_runs,
         "keep_age": keep_age,
         "keep_bytes": keep_bytes,
+        "metrics_listen": metrics_listen,
+        "trace_detail": trace_detail,
         "tracebacks": False if no_tracebacks else None,
         "tls_cert": tls_cert,
         "tls_key": tls_key,
@@ -215,4 +235,5 @@ def _options(
         "audit_log": audit_log,
         "insecure": insecure or None,
         "log_level": log_level,
+        "log_format": log_format,
     }

@@ -145,6 +145,10 @@ class AdmissionController(Generic[A]):
         now = self._now()
         return [info for limit in self._limiters.covering(action) for info in limit.infos(now, clock)]
 
+    def all_limits(self, clock: int) -> list[LimitInfo]:
+        """Return all limits, and their state now; `clock` is the time since the epoch. Any thread may call it."""
+        return self._limiters.infos(self._now(), clock) if self.limited else []
+
     def close(self) -> None:
         """Stop the timer."""
         if self._timer is not None:

@@ -42,7 +42,7 @@ class LimitLimiters:
         if self.total is not None:
             yield _info(actions, self.total.bound, (self.total,), now, clock, per_key=False)
         if per_key is not None:
-            yield _info(actions, per_key, self.keys.values(), now, clock, per_key=True)
+            yield _info(actions, per_key, list(self.keys.values()), now, clock, per_key=True)
 
     def _forget_unused(self, now: int) -> None:
         """Check the two limiters that were checked longest ago, so few are kept that could be forgotten."""
@@ -79,6 +79,10 @@ class LimiterRegistry:
             if (limiter := limit.key_limiter(key, now)) is not None:
                 found.append(limiter)
         return tuple(found)
+
+    def infos(self, now: int, clock: int) -> list[LimitInfo]:
+        """Return all limits, and their state now; `clock` is the time since the epoch."""
+        return [info for limit in self._limits for info in limit.infos(now, clock)]
 
     def _covering(self, action: str) -> tuple[LimitLimiters, ...]:
         """Return the limits that cover an action."""

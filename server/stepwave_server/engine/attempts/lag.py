@@ -122,9 +122,16 @@ class LagMonitor:
     Args:
         loop: The loop to monitor. The monitor is created on its thread.
         threshold: Seconds for which the loop may be blocked without a warning.
+        measure: Called with how late each timer of the loop was, in seconds; `None`: nothing is measured.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, threshold: float) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        threshold: float,
+        measure: Callable[[float], None] | None = None,
+    ) -> None:
+        self._measure = measure
         self._loop = loop
         self._threshold = threshold
         self._interval = threshold / SAMPLES_PER_THRESHOLD
@@ -147,7 +154,9 @@ class LagMonitor:
             self._handle.cancel()
 
     def _tick(self) -> None:
-        self._last_tick = Tick(time.monotonic(), self._cpu_clock())
+        last, self._last_tick = self._last_tick, Tick(time.monotonic(), self._cpu_clock())
+        if self._measure is not None and self._handle is not None:
+            self._measure(max(0.0, self._last_tick.time - last.time - self._interval))
         self._handle = self._loop.call_later(self._interval, self._tick)
 
     def _watch(self) -> None:

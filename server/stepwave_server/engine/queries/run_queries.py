@@ -199,6 +199,7 @@ class RunQueries(ABC, Generic[R]):
             kinds=kinds,
             heartbeat=self.options.heartbeat,
             committing=run.committing if run is not None else _never,
+            committed=(lambda: run.committed) if run is not None else (lambda: last),
             transients=run.subscribers.transients() if run is not None else (),
         )
         self._watchers.add(watcher)

@@ -94,7 +94,7 @@ class Defects:
         if records[-1].kind is Kind.RUN_FINISHED:  # its end was being committed already
             self._ended(run, ())
         elif (state := await self._restored(run, records)) is not None:
-            restored = LocalRun(run.header, state, self._services, run.tracer, run, failing=True)
+            restored = LocalRun(run.header, state, self._services, run.telemetry, run, failing=True)
             self._runs[run.key] = restored
             restored.fail(FAILED_BY_DEFECT)
             run.watermark.refuse(RunReplaced())
@@ -127,8 +127,7 @@ class Defects:
 
     def _ended(self, run: LocalRun, events: Sequence[Event]) -> None:
         """Note that a run has ended, by events that are committed now."""
-        if run.tracer is not None:
-            run.tracer.add(events)
+        run.telemetry.add(events)
         self._services.on_finished(run)
         run.watermark.refuse(RunReplaced())
         run.subscribers.wake()

@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from opentelemetry import context as otel_context
-
 from stepwave_server.actions import Registry
 from stepwave_server.actions.code_location import current_line
 from stepwave_server.core.decide import Decision, attempt_of, decide
@@ -54,7 +52,7 @@ from stepwave_server.engine.runs.watcher_reports import WatcherReports
 from stepwave_server.engine.streams.logs import LogStore, RunLog
 from stepwave_server.engine.streams.subscribers import Subscribers
 from stepwave_server.journal import Ended, Header, Journal
-from stepwave_server.telemetry import RunTracer
+from stepwave_server.telemetry import RunTelemetry
 from stepwave_server.wire.events.encode import Encoder
 
 __all__ = ["LocalRun", "Services"]
@@ -115,7 +113,7 @@ class LocalRun:
         subscribers: Its subscribers.
         log: What its attempts log.
         reports: The reports of its attempts to watchers.
-        tracer: Its tracer; `None`: it is not traced.
+        telemetry: Observes its committed events.
         attempts: Its attempts that wait for admission or run.
         paused: Whether the server recovered it without continuing it.
         failing: Whether a defect broke it before, so that it is only ended.
@@ -131,7 +129,7 @@ class LocalRun:
         header: Header,
         state: RunState,
         services: Services,
-        tracer: RunTracer | None,
+        telemetry: RunTelemetry,
         replaced: "LocalRun | None" = None,
         *,
         failing: bool = False,
@@ -139,7 +137,7 @@ class LocalRun:
         self.key = header.key
         self.header = header
         self.state = state
-        self.tracer = tracer
+        self.telemetry = telemetry
         self.failing = failing
         self._services = services
         self._encoder = Encoder(header.key.run_id, state.workflow.name, header.create_time)
@@ -393,8 +391,7 @@ class LocalRun:
     def _carry_out(self, decision: Decision) -> None:
         """Carry out a decision that is committed. If the run is broken meanwhile, only its events are shown."""
         self.watermark.advance(len(decision.events))
-        if self.tracer is not None:
-            self.tracer.add(decision.events)
+        self.telemetry.add(decision.events)
         if not self._frozen and self.broken is None:
             self._act(decision)
         if self.state.queued:  # it has more ready steps than places
@@ -423,11 +420,8 @@ class LocalRun:
 
     def _variables(self, event: StepStarted) -> contextvars.Context | None:
         """Return context variables with the attempt's span as the current one; `None`: the run is not traced."""
-        if self.tracer is None:
-            return None
-        variables = contextvars.copy_context()
-        variables.run(otel_context.attach, self.tracer.attempt_context(event.step_id, event.wave, event.attempt))
-        return variables
+        tracer = self.telemetry.tracer
+        return None if tracer is None else tracer.attempt_variables(event.step_id, event.wave, event.attempt)
 
     def _execute(self, command: Command) -> None:
         match command:

@@ -39,6 +39,7 @@ class Watcher:
         kinds: The kinds of events to stream; empty: all. The run's last event is always streamed.
         heartbeat: Seconds without a message after which a heartbeat is sent.
         committing: Returns whether events of the run are being committed.
+        committed: Returns the sequence number of the run's newest committed event.
         transients: The run's transient events so far.
     """
 
@@ -51,6 +52,7 @@ class Watcher:
         kinds: Collection[Kind],
         heartbeat: float,
         committing: Callable[[], bool],
+        committed: Callable[[], int],
         transients: Sequence[Transient] = (),
     ) -> None:
         self._journal = journal
@@ -59,6 +61,7 @@ class Watcher:
         self._kinds = frozenset(kinds)
         self._max_silence = heartbeat
         self._committing = committing
+        self._committed = committed
         self._transients: deque[Transient] = deque()
         self._transient_bytes = 0
         self._loop = asyncio.get_running_loop()
@@ -71,6 +74,11 @@ class Watcher:
         self._closed = False
         for transient in transients:
             self._add_transient(transient)
+
+    @property
+    def lag(self) -> int:
+        """Number of committed events that it has not sent."""
+        return max(0, self._committed() - self._position)
 
     def wake(self) -> None:
         """Read the journal again."""

@@ -17,7 +17,7 @@ from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from stepwave_server.actions import KnownAction, Registry
 from stepwave_server.core.decide import Refused
-from stepwave_server.core.info import RunKey
+from stepwave_server.core.info import Load, RunKey
 from stepwave_server.core.messages import AddSteps, CancelRequested, Input, StepCompleted
 from stepwave_server.core.model import SECOND
 from stepwave_server.engine.base import (
@@ -55,7 +55,7 @@ from stepwave_server.engine.temporal.starter import MAX_DEFINITION_BYTES, Starte
 from stepwave_server.engine.temporal.task_queues import TaskQueues
 from stepwave_server.engine.temporal.workflow import RunHooks, RunWorkflow
 from stepwave_server.journal import MemoryJournal, Retention
-from stepwave_server.telemetry import ProcessTelemetry, Telemetry
+from stepwave_server.telemetry import Measures, ProcessTelemetry, Telemetry
 from stepwave_server.wire.workflows.content import same_content
 
 __all__ = ["TemporalEngine", "TemporalOptions"]
@@ -111,6 +111,7 @@ class TemporalEngine(TemporalQueries):
         options: Options of the engine.
         temporal: Options of the engine on Temporal alone.
         telemetry: Traces runs; `None`: no tracing.
+        measures: The numbers that metrics are made of; `None`: nothing is measured.
         reader: Reads chunks and logs; `None`: there are none.
     """
 
@@ -125,6 +126,7 @@ class TemporalEngine(TemporalQueries):
         options: EngineOptions,
         temporal: TemporalOptions,
         telemetry: Telemetry | ProcessTelemetry | None = None,
+        measures: Measures | None = None,
         reader: RedisReader | None = None,
     ) -> None:
         options = bounded(options)
@@ -158,6 +160,7 @@ class TemporalEngine(TemporalQueries):
         self._draining = False
         self._closed = False
         self._telemetry = telemetry
+        self._measures = measures
         self._worker: Worker | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._watching: list[asyncio.Task[None]] = []
@@ -173,7 +176,7 @@ class TemporalEngine(TemporalQueries):
             activities=[release_holds_activity(self._client, self._temporal.task_queue)],
             max_concurrent_activity_task_polls=1,
             max_concurrent_workflow_tasks=MAX_TASKS,
-            interceptors=[RunHooks(self._histories.hint, self._telemetry)],
+            interceptors=[RunHooks(self._histories.hint, self._telemetry, self._measures)],
             workflow_runner=UnsandboxedWorkflowRunner(),
             sticky_queue_schedule_to_start_timeout=timedelta(seconds=STICKY_SECONDS),
             debug_mode=True,  # no bound of two seconds for a decision, which would be repeated for ever
@@ -188,6 +191,18 @@ class TemporalEngine(TemporalQueries):
     def attempts_in_flight(self) -> int:
         """Number of attempts in flight, of the runs whose histories this server reads."""
         return sum(len(run.driver.in_flight) for run in self._runs.values())
+
+    def load(self) -> Load:
+        """Return what the engine does now. The runs are those whose histories this server reads.
+
+        Hosts run the attempts, and Temporal has those that wait for a host.
+        """
+        streams = list(self._watchers)
+        return Load(
+            runs=len(self._runs),
+            streams=len(streams),
+            stream_lag=max((watcher.lag for watcher in streams), default=0),
+        )
 
     async def recover(self, how: Recover) -> Recovery:
         """Begin to drive runs. There is nothing to recover: Temporal gives unfinished runs to any server."""

@@ -1,16 +1,15 @@
 """A host of actions. It runs the attempts that Temporal gives to the task queues of its actions."""
 
 import asyncio
-import contextvars
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from opentelemetry import context as otel_context
 from temporalio import activity
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
@@ -53,7 +52,8 @@ from stepwave_server.engine.temporal.connection import Connection
 from stepwave_server.engine.temporal.driver_messages import AttemptStopped
 from stepwave_server.engine.temporal.progress import Progress, answer_with, error_with
 from stepwave_server.engine.temporal.transients import NO_TRANSIENTS, RunStreams, Source, TransientSink
-from stepwave_server.telemetry.parent import PROPAGATOR
+from stepwave_server.telemetry import Measures
+from stepwave_server.telemetry.parent import variables_of
 from stepwave_server.wire.events.encode import LogEntry
 from stepwave_server.wire.workflows.workflow import fill_workflow
 
@@ -89,12 +89,14 @@ class HostServices:
         nested: The workflows that attempts may choose.
         add_steps: Adds steps that an action gives to a run, and seals it if the last argument is true.
         sink: Takes chunks and logs.
+        measures: The numbers that metrics are made of; `None`: nothing is measured.
     """
 
     options: EngineOptions
     nested: NestedWorkflows
     add_steps: Callable[[RunKey, object, bool], Coroutine[Any, Any, None]]
     sink: TransientSink = NO_TRANSIENTS
+    measures: Measures | None = None
 
 
 class Host:
@@ -146,6 +148,11 @@ class Host:
     def in_flight(self) -> int:
         """Number of attempts that run here."""
         return len(self._attempts)
+
+    @property
+    def attempts(self) -> Mapping[str, int]:
+        """Number of attempts that run here, by action. It may be read on any thread."""
+        return Counter(attempt.action_name for attempt in list(self._attempts))
 
     def serve(self, actions: Iterable[Action], drain_timeout: float) -> None:
         """Serve actions that are not served yet. Return at once.
@@ -270,6 +277,7 @@ class _HostedAttempt:
         self.log = _Log(streams, services.sink)
         self.reports = _Reports(streams, services.sink)
         self.nested = services.nested
+        self.action_name = action.name
         self._timed_out = False
         self._leaving = False
         self._outcome: asyncio.Future[Input] = asyncio.get_running_loop().create_future()
@@ -286,9 +294,9 @@ class _HostedAttempt:
         deadline = now + round(step["timeout"] * SECOND)
         event = StepStarted(now, invoke.step_id, invoke.action, step["wave"], invoke.attempt, deadline, now)
         attempt = self._attempt = Attempt(self, invoke, self._action)
+        self._measure_wait()
         attempt.admit(_PERMIT)
-        variables = contextvars.copy_context()
-        variables.run(otel_context.attach, PROPAGATOR.extract(step.get("trace", {}), otel_context.Context()))
+        variables = variables_of(step.get("trace", {}))
         attempt.start(
             event,
             payload,
@@ -383,6 +391,21 @@ class _HostedAttempt:
         """Take the outcome."""
         if not self._outcome.done():
             self._outcome.set_result(outcome)
+            self._measure(attempt, outcome)
+
+    def _measure_wait(self) -> None:
+        """Measure how long Temporal had the attempt before this host got it, by Temporal's clock."""
+        if self._services.measures is not None:
+            waited = self._info.started_time - self._info.current_attempt_scheduled_time
+            action = self._services.measures.action(self.action_name)
+            action.waits(max(0, round(waited.total_seconds() * SECOND)))
+
+    def _measure(self, attempt: Attempt, outcome: Input) -> None:
+        """Count the attempt. Its time is from when it started here."""
+        if self._services.measures is not None:
+            failure = outcome.failure if isinstance(outcome, (AttemptFailed, AttemptInterrupted)) else None
+            action = self._services.measures.action(self.action_name)
+            action.attempt_ended(failure, max(0, time.time_ns() - attempt.since))
 
     def add_steps(self, steps: object, *, seal: bool) -> Coroutine[Any, Any, None]:
         """Add steps that the action gives to the run."""

@@ -54,8 +54,8 @@ from stepwave_server.engine.temporal.driver_messages import (
 from stepwave_server.engine.temporal.history import Inbox
 from stepwave_server.engine.temporal.holds import HOLDERS_MEMO, Holds
 from stepwave_server.engine.temporal.visibility import INFO_MEMO, STATE, run_info, to_memo
-from stepwave_server.telemetry import ProcessTelemetry, RunTracer, Telemetry, TraceParent
-from stepwave_server.telemetry.parent import PROPAGATOR
+from stepwave_server.telemetry import Measures, ProcessTelemetry, RunMeasures, RunTelemetry, Telemetry, TraceParent
+from stepwave_server.telemetry.parent import headers_of
 from stepwave_server.wire.workflows.workflow import Parsed, parse_workflow
 
 __all__ = ["RunHooks", "RunWorkflow", "UnsupportedVersion", "driver_of"]
@@ -106,7 +106,7 @@ class RunWorkflow:
         self._activities: dict[tuple[str, int], workflow.ActivityHandle[RawValue]] = {}
         self._timers: dict[str, asyncio.Task[None]] = {}
         self._ended = False
-        self._tracer: RunTracer | None = None
+        self._telemetry: RunTelemetry | None = None
         self._decided: Callable[[RunKey], None] = lambda key: None
 
     @cached_property
@@ -116,17 +116,20 @@ class RunWorkflow:
 
     def connect(self, hooks: "RunHooks") -> None:
         """Connect the run with its server. It is traced from now on: spans that ended before are not exported again."""
-        header = self._start.header
+        header, state = self._start.header, self._driver.state
         self._decided = hooks.decided
-        if hooks.telemetry is None:
-            return
-        self._tracer = hooks.telemetry.run(
-            namespace=header.key.namespace,
-            run_id=header.key.run_id,
-            workflow_name=self._driver.state.workflow.name,
-            parent=TraceParent(header.traceparent, header.tracestate) if header.traceparent else None,
-            create_time=header.create_time,
-        )
+        measures, tracer = None, None
+        if hooks.measures is not None:
+            measures = RunMeasures(header.key.namespace, state, hooks.measures, attempts=False)
+        if hooks.telemetry is not None:
+            tracer = hooks.telemetry.run(
+                namespace=header.key.namespace,
+                run_id=header.key.run_id,
+                workflow_name=state.workflow.name,
+                parent=TraceParent(header.traceparent, header.tracestate) if header.traceparent else None,
+                create_time=header.create_time,
+            )
+        self._telemetry = RunTelemetry(header.key, tracer, measures)
 
     @workflow.run
     async def run(self, definition: bytes, options: dict[str, Any]) -> None:
@@ -137,7 +140,7 @@ class RunWorkflow:
             info = workflow.info()
             size = HistorySize(info.get_current_history_length(), info.get_current_history_size())
             self._driver.take([size, *self._inbox.take()], workflow.time_ns())
-            self._trace_events(self._driver.take_events())
+            self._observe(self._driver.take_events())
             for effect in self._driver.take_effects():
                 self._carry_out(effect)
             self._show_holders()
@@ -158,9 +161,9 @@ class RunWorkflow:
         workflow.upsert_search_attributes([STATE.value_set(info.state.name.lower())])
         workflow.upsert_memo({INFO_MEMO: to_memo(info)})
 
-    def _trace_events(self, events: Sequence[Event]) -> None:
-        if self._tracer is not None:
-            (self._tracer.replay if workflow.unsafe.is_replaying() else self._tracer.add)(events)
+    def _observe(self, events: Sequence[Event]) -> None:
+        if self._telemetry is not None:
+            (self._telemetry.replay if workflow.unsafe.is_replaying() else self._telemetry.add)(events)
 
     async def _wait_for_inputs(self) -> None:
         """Wait until there are inputs. All inputs of a workflow task are there then.
@@ -228,10 +231,10 @@ class RunWorkflow:
 
     def _trace_of(self, event: StepStarted) -> dict[str, str]:
         """Return the W3C trace context of an attempt; empty: the run is not traced."""
-        headers: dict[str, str] = {}
-        if self._tracer is not None:
-            PROPAGATOR.inject(headers, self._tracer.attempt_context(event.step_id, event.wave, event.attempt))
-        return headers
+        tracer = self._telemetry.tracer if self._telemetry is not None else None
+        if tracer is None:
+            return {}
+        return headers_of(tracer.attempt_context(event.step_id, event.wave, event.attempt))
 
     def _ended_attempt(self, step_id: str, attempt: int, action: str, handle: asyncio.Task[RawValue]) -> None:
         del self._activities[step_id, attempt]
@@ -266,13 +269,18 @@ class RunHooks(Interceptor):
     Args:
         decided: Called on the event loop with the key of a run that has decided on inputs, before Temporal knows it.
         telemetry: The telemetry of the server; `None`: runs are not traced.
+        measures: The numbers that metrics are made of; `None`: nothing is measured.
     """
 
     def __init__(
-        self, decided: Callable[[RunKey], None], telemetry: Telemetry | ProcessTelemetry | None = None
+        self,
+        decided: Callable[[RunKey], None],
+        telemetry: Telemetry | ProcessTelemetry | None = None,
+        measures: Measures | None = None,
     ) -> None:
         self.decided = decided
         self.telemetry = telemetry
+        self.measures = measures
 
     def workflow_interceptor_class(self, input: WorkflowInterceptorClassInput) -> type[WorkflowInboundInterceptor]:
         """Return what connects a workflow."""

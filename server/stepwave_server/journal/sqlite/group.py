@@ -72,8 +72,15 @@ class Removal:
 
 @dataclass(slots=True)
 class Group:
-    """The changes of one transaction."""
+    """The changes of one transaction.
 
+    Attributes:
+        begin: When it got its first change, in seconds of the monotonic clock.
+        seconds: How long its commit took from then on.
+    """
+
+    begin: float = 0.0
+    seconds: float = 0.0
     additions: list[Addition] = field(default_factory=list)
     detachments: list[Detachment] = field(default_factory=list)
     breakages: list[Breakage] = field(default_factory=list)

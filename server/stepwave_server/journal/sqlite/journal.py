@@ -10,6 +10,7 @@ from typing import Self
 
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.journal.base import CommitListener, Ended, Header, JournalError, Listing, Position, Unfinished
+from stepwave_server.journal.commits import Commits
 from stepwave_server.journal.retention import EndedRuns, Retention
 from stepwave_server.journal.sqlite.database import Synchronous, connect, create, migrate
 from stepwave_server.journal.sqlite.group import Addition, Breakage, Detachment, Group, Removal
@@ -78,6 +79,7 @@ class SqliteJournal:
         self._listeners: list[CommitListener] = []
         self._trouble = ""
         self.lost = False
+        self.commits = Commits()
         self._changes: set[asyncio.Future[None]] = set()
         self._sweep_scheduled = False
         self._closed = False
@@ -224,6 +226,7 @@ class SqliteJournal:
     def _publish(self, group: Group) -> None:
         """Publish a committed group: its effects may happen now."""
         self._observe("before-publication")
+        self.commits.add(sum(len(addition.records) for addition in group.additions), group.seconds)
         for addition in group.additions:
             key = self._keys[addition.run]
             log = self._logs[key]

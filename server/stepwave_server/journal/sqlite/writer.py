@@ -94,6 +94,7 @@ class Writer:
             while (group := self._next()) is not None:
                 if not self._persist(group):
                     return
+                group.seconds = time.monotonic() - group.begin
                 self._notify(self._committed, group)
             if self._end_cleanly:
                 self._owner.release()
@@ -105,9 +106,9 @@ class Writer:
         change = self._wait()
         if change is None:
             return None
-        group = Group()
+        group = Group(begin=time.monotonic())
         group.add(change)
-        end = time.monotonic() + GATHER
+        end = group.begin + GATHER
         while time.monotonic() < end:
             try:
                 change = self._queue.get_nowait()

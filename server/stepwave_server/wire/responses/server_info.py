@@ -1,14 +1,15 @@
 """Information about the server, its limits and its actions, as messages."""
 
+from collections import Counter
 from collections.abc import Iterable
 
 from stepwave.v1 import event_pb2, orchestrator_pb2
 from stepwave_server.core.explanation import Waiting
-from stepwave_server.core.info import LimitInfo
+from stepwave_server.core.info import LimitInfo, Load
 from stepwave_server.core.model import MAX_ITEMS
 from stepwave_server.wire.values import clean, fill_duration, fill_time
 
-__all__ = ["CAPABILITIES", "to_action", "to_limit", "to_limits", "to_server_info", "to_waiting"]
+__all__ = ["CAPABILITIES", "to_action", "to_limit", "to_limits", "to_server_info", "to_stats", "to_waiting"]
 
 CAPABILITIES = (
     "chunks",
@@ -26,6 +27,10 @@ CAPABILITIES = (
     "workflows",
 )
 """The parts of the contract that a server can serve, of those that a server may lack."""
+
+
+MAX_STATS_ACTIONS = 100
+"""Actions in the stats of a server."""
 
 
 def to_action(
@@ -92,6 +97,29 @@ def to_limits(
     fill_duration(limits.default_step_timeout, step_timeout)
     fill_duration(limits.default_idle_timeout, idle_timeout)
     return limits
+
+
+def to_stats(load: Load, time: int) -> orchestrator_pb2.ServerStats:
+    """Return what a server does now as a message. `time` is in nanoseconds since the epoch."""
+    busy = Counter(load.attempts)
+    busy.update(load.queued)
+    stats = orchestrator_pb2.ServerStats(
+        runs_in_flight=load.runs,
+        attempts_in_flight=sum(load.attempts.values()),
+        attempts_queued=sum(load.queued.values()),
+        streams_open=load.streams,
+        stream_lag=load.stream_lag,
+        limits=map(to_limit, load.limits),
+    )
+    for action, _ in busy.most_common(MAX_STATS_ACTIONS):
+        stats.actions.add(action=action, in_flight=load.attempts.get(action, 0), queued=load.queued.get(action, 0))
+    fill_time(stats.time, time)
+    if load.commits is not None:
+        commits = load.commits
+        stats.commits.count, stats.commits.event_count = commits.count, commits.events
+        fill_duration(stats.commits.median_duration, commits.median)
+        fill_duration(stats.commits.max_duration, commits.longest)
+    return stats
 
 
 def to_server_info(
