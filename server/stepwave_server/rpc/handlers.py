@@ -144,9 +144,13 @@ class _Call:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._listener is not None:
+        self._tell()
+
+    def _tell(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
             seconds = None if self._begin is None else time.perf_counter() - self._begin
-            self._listener(self._method, self._code, self._reason, seconds)
+            listener(self._method, self._code, self._reason, seconds)
 
     def succeed(self) -> None:
         """Note that the call has succeeded."""
@@ -156,6 +160,7 @@ class _Call:
         """Note that the call is refused, and return its status."""
         status = self._status(refusal)
         self._code, self._reason = status.code.name, reason_name(refusal)
+        self._tell()  # before the caller knows, who may ask for the numbers then
         return status
 
 

@@ -129,7 +129,7 @@ def test_an_environment_variable_sets_an_option() -> None:
         (("--keep-bytes", "-1"), "--keep-bytes: "),
         (("--engine", "paper"), "Invalid value for '--engine': 'paper' is not one of 'local', 'temporal'"),
         (("--slots", "3"), "--slots: it is for --engine temporal"),
-        (("--listen", "0.0.0.0:0"), "plain text is served there only with --insecure"),
+        (("--listen", "0.0.0.0:0"), "or allow plain text with --insecure"),
         (("--actions", "no_such_module"), "no module named 'no_such_module'"),
         (("--workflows", "no_such_folder"), "no_such_folder"),
         (("--drain-timeout", "soon"), '--drain-timeout: "soon" is not a duration'),
