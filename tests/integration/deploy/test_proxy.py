@@ -83,7 +83,7 @@ async def run_over(address: str, restarts: Sequence[Callable[[], Awaitable[objec
 @pytest.fixture
 async def cluster(temporal_server: TemporalServer, tmp_path: Path) -> AsyncIterator[ProcessCluster]:
     """Two servers on Temporal, as processes."""
-    cluster = ProcessCluster(tmp_path, temporal_server.address)
+    cluster = ProcessCluster(tmp_path, temporal_server.address, f"temporal_wait={SECONDS}")
     try:
         async with asyncio.TaskGroup() as group:
             for server in cluster.servers:
@@ -98,8 +98,12 @@ async def test_a_stream_continues_over_rolling_restarts_of_all_servers(
     cluster: ProcessCluster, tmp_path: Path, how: signal.Signals
 ) -> None:
     async def restart(place: int) -> None:
-        await cluster.servers[place].end(how)
-        await cluster.servers[place].start()
+        server = cluster.servers[place]
+        await server.end(how)
+        try:
+            await server.start()
+        except AssertionError:  # it did not start
+            pytest.fail(server.errors())
 
     restarts = [partial(restart, place) for place in (0, 1, 0)]
     async with envoy(tmp_path, *(server.address for server in cluster.servers)) as address:
