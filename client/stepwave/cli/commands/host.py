@@ -8,6 +8,7 @@ import typer
 from stepwave.cli.display.output import flush_output, print_line
 from stepwave.cli.exit_codes import CommandError
 from stepwave.cli.options import LogFormatOption, choice_metavar, choice_parser, parse_seconds
+from stepwave.cli.process.forks import close_sockets_on_fork
 from stepwave.cli.process.log_formats import LogFormat, start_logging
 from stepwave.cli.process.shutdown import end_before_finalization, run_with_actions
 from stepwave.cli.process.standard_streams import reserve_stdout
@@ -127,6 +128,7 @@ def _host(settings: "Settings", modules: list[str]) -> None:
 
     end_before_finalization()
     prepare_process()
+    close_sockets_on_fork(settings.metrics_listen)
     try:
         with reserve_stdout():
             run_with_actions(run_host(settings, modules, _announce))
