@@ -44,11 +44,12 @@ def test_an_argument_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) 
         {"drain_timeout": -1},
         {"max_connection_age": -1},
         {"max_connection_age": 1e7},
+        {"trace_detail": "steps"},
         {"no_such_setting": 1},
     ],
     ids=str,
 )
-def test_an_invalid_value_is_rejected(values: dict[str, float]) -> None:
+def test_an_invalid_value_is_rejected(values: dict[str, float | str]) -> None:
     with pytest.raises(ValidationError):
         Settings.model_validate(values)
 

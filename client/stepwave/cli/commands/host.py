@@ -152,6 +152,8 @@ def _host(settings: "Settings") -> None:
     prepare_process()
     if settings.health:
         close_sockets_on_fork(settings.health)
+    if settings.metrics_listen:
+        close_sockets_on_fork(settings.metrics_listen)
     try:
         with reserve_stdout():
             run_with_actions(run_host(settings, _announce))

@@ -185,6 +185,7 @@ def _serve(settings: "Settings", reloader: int | None) -> None:
     if settings.health:
         close_sockets_on_fork(settings.health)
     close_sockets_on_fork(settings.listen)  # resumed runs start actions before the address is announced
+    close_sockets_on_fork(settings.metrics_listen)
     reloaded = None if reloader is None else ReloadedServer(reloader, settings.drain_timeout + _STOP_TIMEOUT)
     announce = _announce if reloaded is None else reloaded.announce
     try:

@@ -113,6 +113,9 @@ class ExportingReader(PeriodicExportingMetricReader):
             metrics = self._delta.since_last(metrics)
         super()._receive_metrics(self._source.added_to(metrics_data, metrics), timeout_millis, **kwargs)
 
+    def _at_fork_reinit(self) -> None:
+        """Do nothing in a forked child: the metrics are those of its parent, which goes on to export them."""
+
 
 class PrometheusReader(PrometheusMetricReader):
     """Gives the metrics to Prometheus.
