@@ -26,7 +26,8 @@ COMBINATIONS = {
     "workflows and secrets": 2,
     "Temporal": 3,
     "Temporal with hosts": 4,
-    "an account": 5,
+    "encryption": 5,
+    "an account": 6,
 }
 """The combinations of values that the README shows, by their place in it."""
 
@@ -75,6 +76,7 @@ REFUSED: dict[str, Object] = {
     "a Secret without its key": {**ON_TEMPORAL, "temporal": {"address": "t:1", "chunksSecret": {"name": "redis"}}},
     "no clients": {"networkPolicy": {"clients": []}},
     "half a second": {"server": {"drainTimeout": 0.5}},
+    "certificates of clients without one of the server": {"server": {"tls": {"clients": True}}},
     "no digest": {"image": {"digest": "7"}},
 }
 
@@ -243,17 +245,29 @@ def test_secrets_are_in_the_environment_and_in_a_folder(rendered: Object) -> Non
     assert {"name": "secrets", "mountPath": "/run/secrets/stepwave", "readOnly": True} in _container(server)[
         "volumeMounts"
     ]
+    assert _variables(server)["STEPWAVE_SECRETS"] == "/etc/stepwave/secrets/secrets.toml"
     assert [each for each in rendered["workflows and secrets"]["documents"] if each["kind"] == "Secret"] == []
+
+
+def test_a_server_with_a_certificate_serves_no_plain_text(rendered: Object) -> None:
+    variables = _variables(_server(rendered["encryption"]))
+    assert "STEPWAVE_INSECURE" not in variables
+    assert variables["STEPWAVE_TLS_CLIENT_CA"] == "/run/secrets/stepwave-tls/ca.crt"
+    assert variables["STEPWAVE_ACCESS"] == "/run/secrets/stepwave-access/access.toml"
+    mounted = {each["mountPath"] for each in _container(_server(rendered["encryption"]))["volumeMounts"]}
+    assert {"/run/secrets/stepwave-tls", "/run/secrets/stepwave-access"} <= mounted
 
 
 def test_a_large_number_stays_one(rendered: Object) -> None:
     assert _variables(_server(rendered["workflows and secrets"]))["STEPWAVE_KEEP_RUNS"] == "1000000"
 
 
-def test_only_the_named_clients_reach_servers_and_nobody_a_host(rendered: Object) -> None:
+def test_only_the_named_clients_reach_servers_and_only_scrapers_a_host(rendered: Object) -> None:
     (rule,) = _one(rendered["workflows and secrets"], "NetworkPolicy")["spec"]["ingress"]
     assert rule["from"] == [{"podSelector": {"matchLabels": {"app": "assistant"}}}]
-    assert _one(rendered["Temporal with hosts"], "NetworkPolicy", "host-tools")["spec"]["ingress"] == []
+    (rule,) = _one(rendered["Temporal with hosts"], "NetworkPolicy", "host-tools")["spec"]["ingress"]
+    assert rule["ports"] == [{"port": 9464, "protocol": "TCP"}]
+    assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]
 
 
 def test_the_number_of_servers_is_fixed_or_that_of_the_autoscaler(rendered: Object) -> None:
@@ -316,8 +330,15 @@ def test_every_setting_of_the_server_can_be_given() -> None:
     settings = SCHEMA["properties"]["server"]["properties"]["settings"]["properties"]
     own = {"listen", "insecure", "engine", "journal", "workflows", "limits", "chunks", "drain_timeout", "cancel_grace"}
     own |= {
+        "access",
+        "secrets",
+        "actions",
+        "tls_cert",
+        "tls_client_ca",
+        "tls_key",
         "health",
         "max_connection_age",
+        "metrics_listen",
         "temporal_address",
         "temporal_namespace",
         "temporal_task_queue",

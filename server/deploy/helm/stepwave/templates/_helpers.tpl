@@ -55,6 +55,12 @@ app.kubernetes.io/component: {{ .component }}
 {{- define "stepwave.environment" -}}
 {{- $temporal := .root.Values.temporal -}}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_HEALTH" "value" "0.0.0.0:50052") }}
+{{- if .root.Values.metrics.enabled }}
+{{ include "stepwave.variable" (dict "name" "STEPWAVE_METRICS_LISTEN" "value" "0.0.0.0:9464") }}
+{{- end }}
+{{- if or .root.Values.metrics.enabled (and (eq .component "server") (not .process.tls.secret)) }}
+{{ include "stepwave.variable" (dict "name" "STEPWAVE_INSECURE" "value" "true") }}   # metrics, and calls without TLS
+{{- end }}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_DRAIN_TIMEOUT" "value" .process.drainTimeout) }}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_CANCEL_GRACE" "value" .process.cancelGrace) }}
 {{- if eq .root.Values.engine "temporal" }}
@@ -72,6 +78,9 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 {{- if .process.limits }}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_LIMITS" "value" "/etc/stepwave/limits/limits.yaml") }}
+{{- end }}
+{{- if .process.secrets.permissions }}
+{{ include "stepwave.variable" (dict "name" "STEPWAVE_SECRETS" "value" "/etc/stepwave/secrets/secrets.toml") }}
 {{- end }}
 {{- range $name, $value := .process.settings }}
 {{ include "stepwave.variable" (dict "name" (printf "STEPWAVE_%s" (upper $name)) "value" $value) }}
@@ -124,6 +133,9 @@ imagePullSecrets:
 {{- if .process.limits }}
 - {name: limits, mountPath: /etc/stepwave/limits, readOnly: true}
 {{- end }}
+{{- if .process.secrets.permissions }}
+- {name: permissions, mountPath: /etc/stepwave/secrets, readOnly: true}
+{{- end }}
 {{- if .process.secrets.folder }}
 - {name: secrets, mountPath: /run/secrets/stepwave, readOnly: true}
 {{- end }}
@@ -134,6 +146,10 @@ imagePullSecrets:
   emptyDir: {sizeLimit: 1Gi}
 {{- with .process.limits }}
 - name: limits
+  configMap: {name: {{ . | quote }}}
+{{- end }}
+{{- with .process.secrets.permissions }}
+- name: permissions
   configMap: {name: {{ . | quote }}}
 {{- end }}
 {{- with .process.secrets.folder }}

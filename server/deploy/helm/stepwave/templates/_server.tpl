@@ -24,7 +24,16 @@ spec:
       {{- include "stepwave.containerSecurity" . | nindent 6 }}
       env:
         {{- include "stepwave.variable" (dict "name" "STEPWAVE_LISTEN" "value" "0.0.0.0:50051") | nindent 8 }}
-        {{- include "stepwave.variable" (dict "name" "STEPWAVE_INSECURE" "value" "true") | nindent 8 }}
+        {{- if $server.tls.secret }}
+        {{- include "stepwave.variable" (dict "name" "STEPWAVE_TLS_CERT" "value" "/run/secrets/stepwave-tls/tls.crt") | nindent 8 }}
+        {{- include "stepwave.variable" (dict "name" "STEPWAVE_TLS_KEY" "value" "/run/secrets/stepwave-tls/tls.key") | nindent 8 }}
+        {{- if $server.tls.clients }}
+        {{- include "stepwave.variable" (dict "name" "STEPWAVE_TLS_CLIENT_CA" "value" "/run/secrets/stepwave-tls/ca.crt") | nindent 8 }}
+        {{- end }}
+        {{- end }}
+        {{- if $server.access }}
+        {{- include "stepwave.variable" (dict "name" "STEPWAVE_ACCESS" "value" "/run/secrets/stepwave-access/access.toml") | nindent 8 }}
+        {{- end }}
         {{- include "stepwave.variable" (dict "name" "STEPWAVE_ENGINE" "value" .Values.engine) | nindent 8 }}
         {{- if eq .Values.engine "local" }}
         {{- $journal := ternary "sqlite:/data/stepwave/journal.db" "memory" .Values.persistence.enabled }}
@@ -41,6 +50,9 @@ spec:
       ports:
         - {name: grpc, containerPort: 50051}
         - {name: health, containerPort: 50052}   # for the probes alone
+        {{- if .Values.metrics.enabled }}
+        - {name: metrics, containerPort: 9464}
+        {{- end }}
       {{- include "stepwave.probes" . | nindent 6 }}
       lifecycle:
         preStop:   # until no new call comes: endpoints are withdrawn meanwhile
@@ -51,6 +63,12 @@ spec:
         {{- if eq .Values.engine "local" }}
         - {name: data, mountPath: /data}
         {{- end }}
+        {{- if $server.tls.secret }}
+        - {name: tls, mountPath: /run/secrets/stepwave-tls, readOnly: true}
+        {{- end }}
+        {{- if $server.access }}
+        - {name: access, mountPath: /run/secrets/stepwave-access, readOnly: true}
+        {{- end }}
         {{- if $server.workflows }}
         - {name: workflows, mountPath: /etc/stepwave/workflows, readOnly: true}
         {{- end }}
@@ -58,6 +76,14 @@ spec:
     {{- include "stepwave.volumes" $scope | nindent 4 }}
     {{- if and (eq .Values.engine "local") (not .Values.persistence.enabled) }}
     - {name: data, emptyDir: {}}
+    {{- end }}
+    {{- with $server.tls.secret }}
+    - name: tls
+      secret: {secretName: {{ . | quote }}, defaultMode: 0440}
+    {{- end }}
+    {{- with $server.access }}
+    - name: access
+      secret: {secretName: {{ . | quote }}, defaultMode: 0440}
     {{- end }}
     {{- with $server.workflows }}
     - name: workflows
