@@ -10,7 +10,7 @@ from integration.access.calls import METHODS, fields_of
 from integration.access.conftest import ROLES, Call
 from stepwave_server.rpc.permissions import STARTS
 
-README = Path(__file__).parents[3] / "server" / "README.md"
+README = Path(__file__).parents[3] / "server" / "deploy" / "README.md"
 
 
 def documented() -> Mapping[str, Mapping[str, bool]]:
