@@ -167,11 +167,13 @@ class ServerUnavailable(StepwaveError):
 
     Attributes:
         address: The server's address.
+        tls_problem: Why the encryption could not be agreed on; empty: that was not the problem.
     """
 
-    def __init__(self, message: str, *, address: str = "", reason: str = "") -> None:
+    def __init__(self, message: str, *, address: str = "", reason: str = "", tls_problem: str = "") -> None:
         super().__init__(message, reason=reason)
         self.address = address
+        self.tls_problem = tls_problem
 
 
 class ServerError(StepwaveError):

@@ -47,6 +47,14 @@ _LOST = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 # either INTERNAL. An error of the server itself has a reason.
 _RESET = re.compile(r"RST_STREAM with error code [02]\b")
 
+_TLS_PROBLEMS = {
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not trusted; tls_ca names the authorities to trust",
+    "WRONG_VERSION_NUMBER": "it does not encrypt",
+    "CERTIFICATE_REQUIRED": "it needs a client certificate: client_cert and client_key",
+}
+_CONNECTING = "failed to connect to all addresses"
+_CLOSED = "it closes the connection, as a server that encrypts does; try tls_ca, or tls=True"
+
 Detail = TypeVar("Detail", bound=Message)
 
 
@@ -73,7 +81,9 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> StepwaveError:
     info = _detail(status, error_details_pb2.ErrorInfo)
     reason = info.reason if info else ""
     if code in _LOST or (code is grpc.StatusCode.INTERNAL and not reason and _RESET.search(message)):
-        return ServerUnavailable(message if reason else _no_server(address, message), address=address, reason=reason)
+        if reason:
+            return ServerUnavailable(message, address=address, reason=reason)
+        return _no_server(address, message)
     if code is grpc.StatusCode.INVALID_ARGUMENT:
         engine = info.metadata.get("engine", "") if info else ""
         return InvalidWorkflow(message, _violations(status), reason=reason, engine=engine)
@@ -84,10 +94,19 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> StepwaveError:
     return ServerError(f"{code.name}: {message}", reason=reason)
 
 
-def _no_server(address: str, details: str) -> str:
+def _no_server(address: str, details: str) -> ServerUnavailable:
+    if problem := _tls_problem(details):
+        return ServerUnavailable(f"no connection to {address}: {problem}", address=address, tls_problem=problem)
     # gRPC chains causes with colons. The last one, such as `Connection refused (111)`, is the useful one.
     cause = details.rpartition(": ")[2]
-    return f"no server at {address}" + (f" ({cause})" if cause else "")
+    return ServerUnavailable(f"no server at {address}" + (f" ({cause})" if cause else ""), address=address)
+
+
+def _tls_problem(details: str) -> str:
+    """Return why the encryption could not be agreed on, by the details of gRPC; empty: that was not the problem."""
+    if "handshake failed" in details:
+        return next((problem for sign, problem in _TLS_PROBLEMS.items() if sign in details), "the TLS handshake failed")
+    return _CLOSED if details.startswith(_CONNECTING) and details.endswith("Socket closed") else ""
 
 
 def _status(call: _CallError) -> status_pb2.Status:

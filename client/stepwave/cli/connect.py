@@ -149,5 +149,7 @@ def _in_options(message: str) -> str:
 def _explain(error: ServerUnavailable, alternative: str) -> str:
     if error.reason:  # the message is the server's
         return str(error)
+    if error.tls_problem:
+        return _in_options(str(error))
     message = f"no server at {error.address}. Start one: stepwave serve --actions tools"
     return f"{message}\nOr run without a server: {alternative}" if alternative else message

@@ -104,5 +104,4 @@ def write_certificate(authority: trustme.CA, folder: Path) -> Mapping[str, Path]
 
 def encrypted_client(server: Server, folder: Path, **options: object) -> AsyncClient:
     """Return a client that trusts the authority in a folder."""
-    port = server.address.rpartition(":")[2]
-    return AsyncClient(f"localhost:{port}", tls_ca=folder / "ca.pem", connect_timeout=1, **options)  # type: ignore[arg-type]  # as the client checks
+    return AsyncClient(server.address, tls_ca=folder / "ca.pem", connect_timeout=1, **options)  # type: ignore[arg-type]  # as the client checks

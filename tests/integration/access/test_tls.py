@@ -58,7 +58,16 @@ def test_the_blocking_client_encrypts_too(certificate: Certificate, tmp_path: Pa
 async def test_a_client_of_plain_text_is_not_served(serve: Serve, certificate: Certificate) -> None:
     server = await serve(**certificate)
     async with AsyncClient(server.address, token="viewer-default", connect_timeout=0.2) as client:
-        with pytest.raises(ServerUnavailable):
+        with pytest.raises(ServerUnavailable, match="as a server that encrypts does"):
+            await client.server_info()
+
+
+async def test_a_client_that_encrypts_is_told_that_the_server_does_not(
+    serve: Serve, certificate: Certificate, tmp_path: Path
+) -> None:
+    server = await serve()
+    async with encrypted_client(server, tmp_path, token="viewer-default") as client:
+        with pytest.raises(ServerUnavailable, match="it does not encrypt"):
             await client.server_info()
 
 
@@ -68,7 +77,7 @@ async def test_a_server_of_another_authority_is_not_trusted(
     server = await serve(**certificate)
     trustme.CA().cert_pem.write_to_path(tmp_path / "ca.pem")
     async with encrypted_client(server, tmp_path, token="viewer-default") as client:
-        with pytest.raises(ServerUnavailable):
+        with pytest.raises(ServerUnavailable, match="its certificate is not trusted"):
             await client.server_info()
 
 
