@@ -24,6 +24,7 @@ Facts are attributes. Do not parse them from messages.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -151,7 +152,16 @@ class Unsupported(StepwaveError):
 
 
 class LimitExceeded(StepwaveError):
-    """Raised when a call exceeds a limit of the server."""
+    """Raised when a call exceeds a limit of the server.
+
+    Attributes:
+        retry_after: When to try again, as the server asks; `None`: the same call will not succeed. The client has tried
+            again for its `connect_timeout`.
+    """
+
+    def __init__(self, message: str, *, reason: str = "", retry_after: timedelta | None = None) -> None:
+        super().__init__(message, reason=reason)
+        self.retry_after = retry_after
 
 
 class AccessDenied(StepwaveError):

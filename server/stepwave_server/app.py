@@ -17,6 +17,7 @@ from opentelemetry import trace
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.access.audit import AuditLog
 from stepwave_server.access.authenticator import Authenticator
+from stepwave_server.access.errors import AccessError
 from stepwave_server.actions import Registry
 from stepwave_server.actions.logs import capture_logs
 from stepwave_server.config import Settings
@@ -52,6 +53,9 @@ logger = logging.getLogger(__name__)
 RECOVERY_VERBS = {Recover.RESUME: "resumed", Recover.PAUSE: "left alone", Recover.FAIL: "failed"}
 
 TEMPORAL = "temporal"
+
+ONE_SERVER = ("max_runs", "max_attempts")
+"""Bounds of namespaces that one server can hold."""
 
 STREAM_GRACE = 5.0
 """Seconds for streams to deliver the remaining events after the last run has ended."""
@@ -134,7 +138,7 @@ class Server:
         """
         options = replace(self.settings.engine_options(), limits=self._limits, secrets=self._secrets)
         if self._authenticator is not None:
-            options = replace(options, may_call=self._authenticator.may_call)
+            options = bounded(options, self._authenticator, on_temporal=self.settings.engine == TEMPORAL)
         self._metrics = self._metrics or open_metrics(self.settings)
         try:
             preparer = self._assemble(await self._open_engine(options))
@@ -379,6 +383,27 @@ class Server:
 def count_text(count: int, name: str) -> str:
     """Return a number with the name of what is counted: `1 action`, `3 actions`."""
     return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
+
+
+def bounded(options: EngineOptions, authenticator: Authenticator, *, on_temporal: bool) -> EngineOptions:
+    """Return options with the rules of namespaces.
+
+    Raises:
+        AccessError: A namespace has a bound that needs the memory of one server, and there is none with Temporal.
+    """
+    rules = authenticator.access.namespaces
+    if on_temporal:
+        bounds = [f"namespaces.{name}.{key}" for name, it in rules.items() for key in ONE_SERVER if getattr(it, key)]
+        if bounds:
+            raise AccessError(
+                f"{', '.join(bounds)}: one server must know all runs for that, and with Temporal none does"
+            )
+    return replace(
+        options,
+        may_call=authenticator.may_call,
+        max_runs_of=authenticator.max_runs_of,
+        attempt_bounds=authenticator.attempt_bounds(),
+    )
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

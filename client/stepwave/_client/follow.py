@@ -10,7 +10,15 @@ from typing import NoReturn
 
 from stepwave._transport.base import EXECUTE, WATCH, MessageStream
 from stepwave._transport.link import Link
-from stepwave.exceptions import DeadlineExceeded, NotFound, RunLost, ServerError, ServerUnavailable, StepwaveError
+from stepwave.exceptions import (
+    DeadlineExceeded,
+    LimitExceeded,
+    NotFound,
+    RunLost,
+    ServerError,
+    ServerUnavailable,
+    StepwaveError,
+)
 from stepwave.v1 import event_pb2
 from stepwave.v1 import orchestrator_pb2 as pb
 
@@ -69,10 +77,16 @@ class Follower:
             StepwaveError: The server refused the request.
         """
         while not self.ended:
-            stream, lost, message = self._current_stream(), None, None
+            stream, message = self._current_stream(), None
+            lost: ServerUnavailable | LimitExceeded | None = None
             try:
                 message = await stream.read()
             except ServerUnavailable as error:
+                lost = error
+            except LimitExceeded as error:
+                if self._received or error.retry_after is None:
+                    self._refused(error)
+                    raise
                 lost = error
             except StepwaveError as error:
                 self._refused(error)
@@ -147,7 +161,7 @@ class Follower:
         self._chunks[chunk.step_id] = (chunk.attempt, chunk.index + 1)
         return False
 
-    async def _pause(self, error: ServerUnavailable | None) -> None:
+    async def _pause(self, error: ServerUnavailable | LimitExceeded | None) -> None:
         """Pause before the next stream.
 
         Raises:
@@ -155,7 +169,8 @@ class Follower:
             DeadlineExceeded: The timeout passed.
         """
         await self.close()
-        pause, left = self._backoff.pause(), self._time_left()
+        pause = self._backoff.pause() if error is None else self._backoff.pause_after(error)
+        left = self._time_left()
         if pause is None:
             self.attached = False  # the server cancels the run itself when its reconnect window has passed
             self._give_up(error)
@@ -164,7 +179,7 @@ class Follower:
             _logger.warning("lost the server at %s; reconnecting", self._link.transport.address)
         await self._link.transport.sleep(pause if left is None else min(pause, left))
 
-    def _give_up(self, error: ServerUnavailable | None) -> NoReturn:
+    def _give_up(self, error: ServerUnavailable | LimitExceeded | None) -> NoReturn:
         if error is not None and not self._received:
             raise error
         address, window = self._link.transport.address, self._backoff.window

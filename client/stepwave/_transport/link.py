@@ -4,10 +4,11 @@ import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from typing import Protocol, TypeVar
 
 from stepwave._values.time import Seconds, to_seconds
-from stepwave.exceptions import DeadlineExceeded, ServerUnavailable
+from stepwave.exceptions import DeadlineExceeded, LimitExceeded, ServerUnavailable, StepwaveError
 
 from .base import Stream, Transport, Unary
 
@@ -57,6 +58,15 @@ class Backoff:
             return None
         self._longest = min(_LONGEST_PAUSE, 2 * self._longest) if self._longest else _FIRST_PAUSE
         return min(left, self._draw() * self._longest)
+
+    def pause_after(self, error: StepwaveError) -> float | None:
+        """Return how long to wait before the next try; `None`: the window has passed, or no other try would succeed.
+
+        A server that is at a limit says when to try again.
+        """
+        asked = error.retry_after if isinstance(error, LimitExceeded) else timedelta()
+        pause = None if asked is None else self.pause()
+        return None if asked is None or pause is None else max(pause, asked.total_seconds())
 
     def reset(self) -> None:
         """Reset the pauses and the window, after a success."""
@@ -175,8 +185,8 @@ class Link:
         while (left := deadline - self.transport.now()) > 0:
             try:
                 return await ask(left)
-            except ServerUnavailable:
-                pause = backoff.pause()
+            except (ServerUnavailable, LimitExceeded) as error:
+                pause = backoff.pause_after(error)
                 if pause is None:
                     raise
                 await self.transport.sleep(min(pause, left))

@@ -34,7 +34,6 @@ _PLAIN: dict[grpc.StatusCode, Callable[..., StepwaveError]] = {
     grpc.StatusCode.ALREADY_EXISTS: AlreadyExists,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
     grpc.StatusCode.OUT_OF_RANGE: OutOfRange,
-    grpc.StatusCode.RESOURCE_EXHAUSTED: LimitExceeded,
     grpc.StatusCode.UNAUTHENTICATED: AccessDenied,
     grpc.StatusCode.PERMISSION_DENIED: AccessDenied,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
@@ -89,6 +88,9 @@ def from_rpc_error(error: grpc.RpcError, address: str) -> StepwaveError:
         return InvalidWorkflow(message, _violations(status), reason=reason, engine=engine)
     if code is grpc.StatusCode.UNIMPLEMENTED:
         return Unsupported(message, _violations(status), reason=reason)
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        retry = _detail(status, error_details_pb2.RetryInfo)
+        return LimitExceeded(message, reason=reason, retry_after=retry.retry_delay.ToTimedelta() if retry else None)
     if code in _PLAIN:
         return _PLAIN[code](message, reason=reason)
     return ServerError(f"{code.name}: {message}", reason=reason)

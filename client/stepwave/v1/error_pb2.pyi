@@ -77,6 +77,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """`PERMISSION_DENIED`. The caller's role in the namespace does not allow the call. A run in a namespace where the caller has no
     role is `ERROR_REASON_RUN_NOT_FOUND` instead. `role` is the one that the call needs. Metadata: `namespace`, `role`. Retry: no.
     """
+    ERROR_REASON_TOO_MANY_STARTS: _ErrorReason.ValueType  # 22
+    """`RESOURCE_EXHAUSTED`. The namespace starts more runs in a second than it may. Metadata: `namespace`. Retry: yes."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons for which a server rejects a call. `google.rpc.ErrorInfo.reason` is the name of a value without the prefix
@@ -145,4 +147,6 @@ ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 21
 """`PERMISSION_DENIED`. The caller's role in the namespace does not allow the call. A run in a namespace where the caller has no
 role is `ERROR_REASON_RUN_NOT_FOUND` instead. `role` is the one that the call needs. Metadata: `namespace`, `role`. Retry: no.
 """
+ERROR_REASON_TOO_MANY_STARTS: ErrorReason.ValueType  # 22
+"""`RESOURCE_EXHAUSTED`. The namespace starts more runs in a second than it may. Metadata: `namespace`. Retry: yes."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -4,6 +4,9 @@
 [namespaces.default]
 [namespaces.research]
 actions = ["search.*", "core.*"]            # the actions that its steps may call; default: all
+max_runs = 100                              # under way at once
+max_attempts = 20                           # in flight at once
+starts_per_second = 5
 
 [[tokens]]                                   # made by: stepwave token ci --role research=runner
 name = "ci"
@@ -62,6 +65,7 @@ def _pattern(actions: str) -> str:
 
 
 Roles = dict[str, Annotated[Role, BeforeValidator(_role)]]
+Count = Annotated[int, Field(ge=1, le=1_000_000_000)]
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
@@ -74,9 +78,17 @@ class Namespace(_Part):
 
     Attributes:
         actions: The actions that its steps may call: names, or beginnings of names with `*` at their end.
+        max_runs: Runs under way at once; `None`: as many as the server allows. One server counts its own.
+        max_attempts: Attempts in flight at once; `None`: as many as the server allows. The first one of a file, and a
+            change, hold from the next start of the server.
+        starts_per_second: Calls in a second that start runs, with as many at once after a quiet time, on each server;
+            `None`: no bound.
     """
 
     actions: tuple[Annotated[str, AfterValidator(_pattern)], ...] = ("*",)
+    max_runs: Count | None = None
+    max_attempts: Count | None = None
+    starts_per_second: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
 
     def allows(self, action: str) -> bool:
         """Return whether its steps may call an action."""

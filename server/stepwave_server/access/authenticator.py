@@ -52,6 +52,21 @@ class Authenticator:
         rules = self.access.namespaces.get(namespace)
         return rules is not None and rules.allows(action)
 
+    def max_runs_of(self, namespace: str) -> int | None:
+        """Return how many runs of a namespace may be under way; `None`: as many as the server allows."""
+        rules = self.access.namespaces.get(namespace)
+        return None if rules is None else rules.max_runs
+
+    def starts_per_second_of(self, namespace: str) -> float | None:
+        """Return how many runs may start in a second in a namespace; `None`: no bound."""
+        rules = self.access.namespaces.get(namespace)
+        return None if rules is None else rules.starts_per_second
+
+    def attempt_bounds(self) -> dict[str, int]:
+        """Return how many attempts may be in flight, for the namespaces that have a bound."""
+        rules = self.access.namespaces
+        return {name: found.max_attempts for name, found in rules.items() if found.max_attempts is not None}
+
     async def authenticate(self, authorization: str | None, certificate_names: Sequence[str]) -> Caller:
         """Return who makes a call.
 

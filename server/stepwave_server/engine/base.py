@@ -1,6 +1,6 @@
 """The protocol of engines, their options, and the values that they take and return."""
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
@@ -59,6 +59,8 @@ class EngineOptions:
         tracebacks: Whether failures and logs carry tracebacks of the actions' code.
         heartbeat: Seconds without a message after which a watch sends a heartbeat.
         idle_timeout: The time that a new open run may be idle, unless it says otherwise, in nanoseconds.
+        max_runs_of: Returns how many runs of a namespace may be under way; `None`: as many as the engine allows.
+        attempt_bounds: How many attempts of a namespace may be in flight; others: as many as the engine allows.
         may_call: Returns whether the steps of a namespace may call an action. It is asked when an attempt starts.
         secrets: The secrets of this process, and the actions that may use them.
         run: Options of new runs, such as the default step timeout.
@@ -72,6 +74,8 @@ class EngineOptions:
     tracebacks: bool = True
     heartbeat: float = 15.0
     idle_timeout: int = DEFAULT_IDLE_TIMEOUT
+    max_runs_of: Callable[[str], int | None] = lambda namespace: None
+    attempt_bounds: Mapping[str, int] = field(default_factory=dict)
     may_call: Callable[[str, str], bool] = lambda namespace, action: True
     secrets: Secrets = field(default_factory=Secrets)
     run: RunOptions = field(default_factory=RunOptions)

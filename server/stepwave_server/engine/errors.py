@@ -145,10 +145,11 @@ class JournalUnavailable(EngineError):
 
 
 class TooManyRuns(EngineError):
-    """Raised when the server's limit of runs under way is reached."""
+    """Raised when the limit of runs under way is reached: the server's, or that of a namespace."""
 
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit:,} runs are under way, as many as this server allows")
+    def __init__(self, limit: int, namespace: str = "") -> None:
+        where, whose = (f' in the namespace "{namespace}"', "it") if namespace else ("", "this server")
+        super().__init__(f"{limit:,} runs are under way{where}, as many as {whose} allows")
         self.limit = limit
 
 

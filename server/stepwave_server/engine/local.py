@@ -98,7 +98,7 @@ class LocalEngine(RunChanges):
         self._measures = measures
         self._loop = asyncio.get_running_loop()
         self._admission: AdmissionController[Attempt] = AdmissionController(
-            self._loop, self.options.max_attempts_in_flight, self.options.limits
+            self._loop, self.options.max_attempts_in_flight, self.options.limits, self.options.attempt_bounds
         )
         self._deadlines: Deadlines[Attempt] = Deadlines(self._loop, Attempt.time_out)
         self._ready: list[LocalRun] = []
@@ -194,6 +194,9 @@ class LocalEngine(RunChanges):
             raise JournalUnavailable(self._commit_error)
         if len(self._runs) >= self.options.max_runs:
             raise TooManyRuns(self.options.max_runs)
+        most = self.options.max_runs_of(key.namespace)
+        if most is not None and sum(run.namespace == key.namespace for run in self._runs) >= most:
+            raise TooManyRuns(most, key.namespace)
         self._begin(submission)
         return True
 

@@ -1,5 +1,6 @@
 """Who makes a call, and whether they may: checked before the method runs."""
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeAlias
 
@@ -11,9 +12,10 @@ from stepwave_server.access.audit import AuditLog
 from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.access.errors import NotAuthenticated
 from stepwave_server.access.roles import ANYONE, CALL, REQUIRED, Call, Caller, Role
+from stepwave_server.access.start_rates import StartRates
 from stepwave_server.core.info import DEFAULT_NAMESPACE, RunKey
 from stepwave_server.engine.errors import RunNotFound
-from stepwave_server.rpc.statuses import CallRefused, PermissionDenied, Unauthenticated
+from stepwave_server.rpc.statuses import CallRefused, PermissionDenied, TooManyStarts, Unauthenticated
 
 __all__ = ["Permissions"]
 
@@ -38,6 +40,9 @@ class Permissions:
 
     def __init__(self, authenticator: Authenticator | None = None, audit: AuditLog | None = None) -> None:
         self._authenticator = authenticator
+        self._starts = StartRates(
+            lambda name: authenticator and authenticator.starts_per_second_of(name), time.monotonic
+        )
         self._audit = audit or AuditLog(None)
 
     async def authenticate(self, context: Context) -> Caller:
@@ -61,6 +66,7 @@ class Permissions:
         Raises:
             RunNotFound: The call is about a run in such a namespace.
             PermissionDenied: The caller has no role in the namespace, or one that is too low.
+            TooManyStarts: The namespace has started as many runs as it may.
         """
         if self._authenticator is None:
             return
@@ -72,6 +78,8 @@ class Permissions:
         needed = Role.RUNNER if getattr(request, "attach", False) else REQUIRED[method]
         if role is None or role < needed:
             raise PermissionDenied(caller.name, namespace, method, needed.name.lower())
+        if method in STARTS and (delay := self._starts.take(namespace)):
+            raise TooManyStarts(namespace, delay)
         CALL.set(Call(caller=caller, namespaces=self._authenticator.access.namespaces))
 
     def record(

@@ -1,6 +1,7 @@
 """Errors to gRPC statuses. Every status has a `google.rpc.ErrorInfo`; some have the invalid fields as well."""
 
 from collections.abc import Mapping, Sequence
+from math import ceil
 from typing import TypeAlias, cast
 
 import grpc
@@ -43,6 +44,7 @@ __all__ = [
     "PermissionDenied",
     "Refusal",
     "TooManyCalls",
+    "TooManyStarts",
     "Unauthenticated",
     "WorkflowNotFound",
     "reason_name",
@@ -110,6 +112,19 @@ class TooManyCalls(CallRefused):
         self.metadata = {"limit": str(limit)}
 
 
+class TooManyStarts(CallRefused):
+    """Raised when a namespace has started as many runs in a second as it may.
+
+    Attributes:
+        retry_delay: Seconds after which the call may succeed.
+    """
+
+    def __init__(self, namespace: str, retry_delay: float) -> None:
+        super().__init__(f'the namespace "{namespace}" starts more runs in a second than it may')
+        self.metadata = {"namespace": namespace}
+        self.retry_delay = retry_delay
+
+
 class Unauthenticated(CallRefused):
     """Raised when a call has no valid credentials."""
 
@@ -134,6 +149,7 @@ _REASONS: dict[type[Refusal], Reason.ValueType] = {
     WorkflowNotFound: Reason.ERROR_REASON_WORKFLOW_NOT_FOUND,
     MessageTooLarge: Reason.ERROR_REASON_MESSAGE_TOO_LARGE,
     TooManyCalls: Reason.ERROR_REASON_TOO_MANY_CALLS,
+    TooManyStarts: Reason.ERROR_REASON_TOO_MANY_STARTS,
     DefinitionTooLarge: Reason.ERROR_REASON_MESSAGE_TOO_LARGE,
     JournalUnavailable: Reason.ERROR_REASON_JOURNAL_UNAVAILABLE,
     JournalError: Reason.ERROR_REASON_JOURNAL_UNAVAILABLE,
@@ -165,6 +181,7 @@ CODES: dict[Reason.ValueType, int] = {
     Reason.ERROR_REASON_STEP_NOT_FOUND: code_pb2.NOT_FOUND,
     Reason.ERROR_REASON_TOO_MANY_RUNS: code_pb2.RESOURCE_EXHAUSTED,
     Reason.ERROR_REASON_TOO_MANY_CALLS: code_pb2.RESOURCE_EXHAUSTED,
+    Reason.ERROR_REASON_TOO_MANY_STARTS: code_pb2.RESOURCE_EXHAUSTED,
     Reason.ERROR_REASON_MESSAGE_TOO_LARGE: code_pb2.RESOURCE_EXHAUSTED,
     Reason.ERROR_REASON_SERVER_DRAINING: code_pb2.UNAVAILABLE,
     Reason.ERROR_REASON_JOURNAL_UNAVAILABLE: code_pb2.UNAVAILABLE,
@@ -180,13 +197,14 @@ RETRIED = frozenset(
     {
         Reason.ERROR_REASON_TOO_MANY_RUNS,
         Reason.ERROR_REASON_TOO_MANY_CALLS,
+        Reason.ERROR_REASON_TOO_MANY_STARTS,
         Reason.ERROR_REASON_SERVER_DRAINING,
         Reason.ERROR_REASON_JOURNAL_UNAVAILABLE,
     }
 )
 """The reasons for which the same call may succeed later."""
 
-RETRY_DELAY = 1
+RETRY_DELAY = 1.0
 """Seconds after which a caller is asked to try again."""
 
 
@@ -203,10 +221,16 @@ def status_of(error: Refusal, engine: str = "") -> grpc.Status:
     name = reason_name(error)
     _attach(status, error_details_pb2.ErrorInfo(reason=name, domain=DOMAIN, metadata=_metadata(error, engine)))
     if reason in RETRIED:
-        _attach(status, error_details_pb2.RetryInfo(retry_delay=Duration(seconds=RETRY_DELAY)))
+        _attach(status, error_details_pb2.RetryInfo(retry_delay=_retry_delay(error)))
     if isinstance(error, (InvalidCall, NotServed, StepsRefused)):
         _attach(status, _bad_request(error.violations, _room(status)))
     return cast("grpc.Status", rpc_status.to_status(status))
+
+
+def _retry_delay(error: Refusal) -> Duration:
+    delay = Duration()
+    delay.FromMilliseconds(ceil(1_000 * (error.retry_delay if isinstance(error, TooManyStarts) else RETRY_DELAY)))
+    return delay
 
 
 def reason_name(error: Refusal) -> str:

@@ -1,7 +1,7 @@
 """Admission on the event loop's clock. It admits attempts, and reports what the others wait for."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
 
@@ -64,13 +64,20 @@ class AdmissionController(Generic[A]):
         loop: The event loop, whose clock measures the time.
         places: The bound of attempts in flight.
         limits: The limits of actions.
+        namespaces: How many attempts of a namespace may be in flight. Others have no bound.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, places: int, limits: Sequence[Limit]) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        places: int,
+        limits: Sequence[Limit],
+        namespaces: Mapping[str, int] | None = None,
+    ) -> None:
         self._loop = loop
-        self.limited = bool(limits)
-        self._limiters = LimiterRegistry(limits)
-        self._admission: Admission[A] = LimitedAdmission(places) if limits else FairAdmission(places)
+        self._limiters = LimiterRegistry(limits, namespaces)
+        self.limited = bool(self._limiters)
+        self._admission: Admission[A] = LimitedAdmission(places) if self.limited else FairAdmission(places)
         self._submitted: list[A] = []
         self._paused: set[Limiter] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -84,9 +91,9 @@ class AdmissionController(Generic[A]):
         """Return whether an action is limited by keys."""
         return self._limiters.keyed(action)
 
-    def limiters(self, action: str, key: str) -> tuple[Limiter, ...]:
+    def limiters(self, action: str, key: str, namespace: str) -> tuple[Limiter, ...]:
         """Return the limiters of an attempt of an action. Submit the attempt before the next call."""
-        return self._limiters.limiters(action, key, self._now())
+        return self._limiters.limiters(action, key, self._now(), namespace)
 
     def submit(self, attempt: A) -> None:
         """Put an attempt into the queue."""

@@ -1,6 +1,6 @@
 """The limiters of a server, by action and key. Those of unused keys are forgotten."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from stepwave_server.core.info import LimitInfo
@@ -57,22 +57,30 @@ class LimiterRegistry:
 
     Args:
         limits: The limits of actions. All that cover an action apply to it.
+        namespaces: How many attempts of a namespace may be in flight. Others have no bound.
     """
 
-    def __init__(self, limits: Sequence[Limit] = ()) -> None:
+    def __init__(self, limits: Sequence[Limit] = (), namespaces: Mapping[str, int] | None = None) -> None:
         self._limits = [LimitLimiters(limit) for limit in limits]
+        self._namespaces = {
+            name: Limiter(f"namespace {name}", Bound(concurrency=most)) for name, most in (namespaces or {}).items()
+        }
         self.covering = lru_cache(4_096)(self._covering)
 
     def __bool__(self) -> bool:
-        return bool(self._limits)
+        return bool(self._limits or self._namespaces)
 
     def keyed(self, action: str) -> bool:
         """Return whether a limit of an action counts by keys."""
         return any(limit.limit.per_key is not None for limit in self.covering(action))
 
-    def limiters(self, action: str, key: str, now: int) -> tuple[Limiter, ...]:
-        """Return the limiters of an attempt, in the order of the limits. Submit the attempt before the next call."""
-        found: list[Limiter] = []
+    def limiters(self, action: str, key: str, now: int, namespace: str = "") -> tuple[Limiter, ...]:
+        """Return the limiters of an attempt: that of its namespace, then in the order of the limits.
+
+        Submit the attempt before the next call.
+        """
+        own = self._namespaces.get(namespace)
+        found = [] if own is None else [own]
         for limit in self.covering(action):
             if limit.total is not None:
                 found.append(limit.total)

@@ -156,7 +156,7 @@ class Attempts:
         key, pointer = "", self._state.steps[invoke.step_id].spec.concurrency_key
         if pointer is not None and self._admission.keyed(invoke.action):
             key = self._evaluator.key_of(payload_of(self._state, invoke, self._evaluator), pointer)
-        return self._admission.limiters(invoke.action, key)
+        return self._admission.limiters(invoke.action, key, self._owner.key.namespace)
 
     def _replace(self, earlier: Attempt, attempt: Attempt) -> None:
         """Replace an attempt that has not started. Its permit is handed on if both have the same limiters."""

@@ -40,6 +40,7 @@ from stepwave_server.rpc.statuses import (
     PermissionDenied,
     Refusal,
     TooManyCalls,
+    TooManyStarts,
     Unauthenticated,
     WorkflowNotFound,
     status_of,
@@ -97,6 +98,7 @@ ERRORS: list[Refusal] = [
     StepNotWaiting(KEY, "a", "does not wait"),
     TooManyRuns(5),
     CallRefused("a defect"),
+    TooManyStarts("default", 0.5),
     Unauthenticated("the token is unknown"),
     PermissionDenied("token:ci", "default", "DeleteRun", "admin"),
 ]

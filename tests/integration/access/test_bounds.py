@@ -1,0 +1,156 @@
+"""The bounds of namespaces: runs under way, attempts in flight, and starts in a second."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from integration.access.conftest import Serve, access_text
+from stepwave import AsyncClient, Workflow, action
+from stepwave.exceptions import LimitExceeded
+from stepwave_server.access.errors import AccessError
+from stepwave_server.access.start_rates import StartRates
+from stepwave_server.app import Server
+from stepwave_server.config import Settings
+
+
+def write(path: Path, bounds: str) -> None:
+    path.write_text(access_text().replace("[namespaces.research]", f"[namespaces.research]\n{bounds}"))
+
+
+def client(server: Server, namespace: str, *, patience: float = 0) -> AsyncClient:
+    token = f"runner-{namespace}"
+    return AsyncClient(server.address, token=token, namespace=namespace, connect_timeout=patience)
+
+
+def waiting() -> Workflow:
+    flow = Workflow("waits")
+    flow.step("wait", "core.wait")
+    return flow
+
+
+class Gate:
+    """An action whose attempts wait until the test opens the gate."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Semaphore(0)
+        self.inside = self.most = 0
+        self._open = asyncio.Event()
+
+    def open(self) -> None:
+        self._open.set()
+
+    def action(self) -> object:
+        @action("gate")
+        async def gate() -> None:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            self.begun.release()
+            await self._open.wait()
+            self.inside -= 1
+
+        return gate
+
+
+@pytest.fixture
+async def gate() -> AsyncIterator[Gate]:
+    made = Gate()
+    yield made
+    made.open()
+
+
+async def test_a_namespace_has_no_more_runs_than_it_may(serve: Serve, access: Path) -> None:
+    write(access, "max_runs = 1")
+    server = await serve()
+    async with client(server, "research") as research, client(server, "default") as default:
+        run = await research.start(waiting())
+        with pytest.raises(LimitExceeded, match='1 runs are under way in the namespace "research"') as caught:
+            await research.start(waiting())
+        assert (caught.value.reason, caught.value.retry_after) == ("TOO_MANY_RUNS", timedelta(seconds=1))
+        await default.start(waiting())
+        await default.start(waiting())
+        await research.complete_step(run.run_id, "wait")
+        await research.wait(run.run_id)
+        await research.start(waiting())
+
+
+async def test_a_client_waits_for_a_place_as_the_server_asks(serve: Serve, access: Path) -> None:
+    write(access, "max_runs = 1")
+    server = await serve()
+    async with client(server, "research", patience=20) as research:
+        first = await research.start(waiting())
+        second = asyncio.create_task(research.start(waiting()))
+        await asyncio.sleep(0)
+        await research.complete_step(first.run_id, "wait")
+        assert (await second).run_id != first.run_id
+
+
+async def test_a_stream_waits_for_a_place_as_the_server_asks(serve: Serve, access: Path) -> None:
+    write(access, "max_runs = 1")
+    server = await serve()
+    flow = Workflow("echo")
+    flow.step("echo", "core.echo")
+    async with client(server, "research", patience=20) as research:
+        first = await research.start(waiting())
+        second = asyncio.create_task(_outputs(research, flow))
+        await asyncio.sleep(0)
+        await research.complete_step(first.run_id, "wait")
+        assert (await second) == {"echo": 1}
+
+
+async def _outputs(research: AsyncClient, flow: Workflow) -> object:
+    return (await research.run(flow, 1)).outputs
+
+
+async def test_a_namespace_has_no_more_attempts_than_it_may(serve: Serve, access: Path, gate: Gate) -> None:
+    write(access, "max_attempts = 2")
+    server = await serve(actions=[gate.action()])
+    wide = Workflow("wide")
+    for number in range(4):
+        wide.step(f"s{number}", "gate")
+    async with client(server, "research") as research, client(server, "default") as default:
+        mine, other = await research.start(wide), await default.start(wide)
+        for _ in range(6):  # two of one namespace, and all of the other
+            await gate.begun.acquire()
+        waits = (await research.explain(mine.run_id)).steps
+        assert sum("namespace research" in step.message for step in waits) == 2
+        gate.open()
+        await research.wait(mine.run_id)
+        await default.wait(other.run_id)
+    assert gate.most == 6
+
+
+async def test_a_namespace_starts_no_more_runs_in_a_second_than_it_may(serve: Serve, access: Path) -> None:
+    write(access, "starts_per_second = 0.001")
+    server = await serve()
+    async with client(server, "research") as research, client(server, "default") as default:
+        await research.start(waiting())
+        with pytest.raises(LimitExceeded, match="starts more runs in a second than it may") as caught:
+            await research.start(waiting())
+        assert caught.value.reason == "TOO_MANY_STARTS"
+        assert caught.value.retry_after is not None
+        assert timedelta(seconds=900) < caught.value.retry_after <= timedelta(seconds=1000)
+        await default.start(waiting())
+        await default.start(waiting())
+
+
+@pytest.mark.parametrize("bounds", ["max_runs = 1", "max_attempts = 1"])
+async def test_a_bound_that_needs_one_server_is_refused_on_temporal(access: Path, bounds: str) -> None:
+    write(access, bounds)
+    settings = Settings(listen="127.0.0.1:0", engine="temporal", entry_points=False, access=access)
+    with pytest.raises(AccessError, match=rf"namespaces.research.{bounds.split()[0]}: one server must know"):
+        async with Server(settings):
+            pass
+
+
+def test_starts_are_spread_and_a_quiet_time_gives_a_second_of_them() -> None:
+    now = 100.0
+    rates = StartRates(lambda name: 2.0 if name == "bounded" else None, lambda: now)
+    assert [rates.take("bounded") for _ in range(3)] == [0, 0, 0.5]
+    assert all(rates.take("free") == 0 for _ in range(100))
+    now += 0.5
+    assert [rates.take("bounded") for _ in range(2)] == [0, 0.5]
+    now += 10
+    assert [rates.take("bounded") for _ in range(3)] == [0, 0, 0.5]
