@@ -395,9 +395,7 @@ def bounded(options: EngineOptions, authenticator: Authenticator, *, on_temporal
     if on_temporal:
         bounds = [f"namespaces.{name}.{key}" for name, it in rules.items() for key in ONE_SERVER if getattr(it, key)]
         if bounds:
-            raise AccessError(
-                f"{', '.join(bounds)}: one server must know all runs for that, and with Temporal none does"
-            )
+            raise AccessError(f"{', '.join(bounds)}: one server must know all runs; with Temporal, none does")
     return replace(
         options,
         may_call=authenticator.may_call,

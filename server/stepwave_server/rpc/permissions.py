@@ -40,9 +40,8 @@ class Permissions:
 
     def __init__(self, authenticator: Authenticator | None = None, audit: AuditLog | None = None) -> None:
         self._authenticator = authenticator
-        self._starts = StartRates(
-            lambda name: authenticator and authenticator.starts_per_second_of(name), time.monotonic
-        )
+        rate_of = _no_rate if authenticator is None else authenticator.starts_per_second_of
+        self._starts = StartRates(rate_of, time.monotonic)
         self._audit = audit or AuditLog(None)
 
     async def authenticate(self, context: Context) -> Caller:
@@ -104,6 +103,10 @@ class Permissions:
                 await context.write(response)
 
         return serve
+
+
+def _no_rate(namespace: str) -> None:
+    """Return `None`: nobody bounds starts."""
 
 
 def _authorization(context: Context) -> str | None:
