@@ -359,8 +359,8 @@ def open_metrics(settings: Settings, *, own_process: bool) -> Metrics | None:
         own_process: Whether the process only serves. Otherwise an endpoint that the environment asks for is not ours.
 
     Raises:
-        ListenError: An address is malformed or not allowed.
-        TelemetryUnavailable: An exporter of spans is missing or cannot be set up.
+        ListenError: The address of the metrics is malformed or not allowed.
+        TelemetryUnavailable: An exporter is missing or cannot be set up.
     """
     listen = settings.metrics_listen or (prometheus_address() if own_process else "")
     check_metrics_address(listen, insecure=settings.insecure)
