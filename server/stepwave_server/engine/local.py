@@ -222,7 +222,7 @@ class LocalEngine(RunChanges):
     def _observe(self, header: Header, restored: RestoredRun) -> RunTelemetry:
         """Return the telemetry of a run, with the events that it has already."""
         key, state = header.key, restored.state
-        measures = None if self._measures is None else RunMeasures(key.namespace, state, self._measures)
+        measures = None if self._measures is None else RunMeasures(key, state, self._measures)
         telemetry = RunTelemetry(key, self._tracer(header, state.workflow.name), measures)
         telemetry.replay(restored.events)
         return telemetry
