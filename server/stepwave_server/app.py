@@ -40,7 +40,7 @@ from stepwave_server.rpc.tls import TlsFiles
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.secrets_file import load_secrets, secret_warnings
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
-from stepwave_server.telemetry import Measures, Metrics, Telemetry, telemetry_of_process
+from stepwave_server.telemetry import Measures, Metrics, Telemetry, prometheus_address, telemetry_of_process
 from stepwave_server.wire.responses.server_info import CAPABILITIES, to_limits, to_server_info
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class Server:
         options = replace(self.settings.engine_options(), limits=self._limits, secrets=self._secrets)
         if self._authenticator is not None:
             options = bounded(options, self._authenticator, on_temporal=self.settings.engine == TEMPORAL)
-        self._metrics = self._metrics or open_metrics(self.settings)
+        self._metrics = self._metrics or open_metrics(self.settings, own_process=False)
         try:
             preparer = self._assemble(await self._open_engine(options))
         except BaseException:
@@ -411,15 +411,20 @@ def tls_files(settings: Settings) -> TlsFiles | None:
     return TlsFiles(certificate=settings.tls_cert, key=settings.tls_key, client_authority=settings.tls_client_ca)
 
 
-def open_metrics(settings: Settings) -> Metrics | None:
+def open_metrics(settings: Settings, *, own_process: bool) -> Metrics | None:
     """Return metrics as the environment and the settings say; `None`: nothing asks for them.
 
+    Args:
+        settings: The settings.
+        own_process: Whether the process only serves. Otherwise an endpoint that the environment asks for is not ours.
+
     Raises:
-        ListenError: An address is malformed or not allowed.
-        TelemetryUnavailable: An exporter of spans is missing or cannot be set up.
+        ListenError: The address of the metrics is malformed or not allowed.
+        TelemetryUnavailable: An exporter is missing or cannot be set up.
     """
-    check_metrics_address(settings.metrics_listen, insecure=settings.insecure)
-    return Metrics.from_environment(settings.metrics_listen)
+    listen = settings.metrics_listen or (prometheus_address() if own_process else "")
+    check_metrics_address(listen, insecure=settings.insecure)
+    return Metrics.from_environment(listen)
 
 
 def open_journal(settings: Settings) -> Journal:
@@ -448,7 +453,7 @@ async def serve(settings: Settings, ready: Callable[[str], None], *, ignore_inte
     telemetry = Telemetry.from_environment(settings.trace_detail)
     if telemetry is not None:  # spans that actions make go the same way
         trace.set_tracer_provider(telemetry.provider())
-    metrics = open_metrics(settings)
+    metrics = open_metrics(settings, own_process=True)
     if metrics is not None:
         otel_metrics.set_meter_provider(metrics.provider)
     server = Server(settings, telemetry=telemetry, metrics=metrics)

@@ -168,7 +168,7 @@ async def host(settings: Settings, ready: Callable[[str], None]) -> None:
     telemetry = Telemetry.from_environment()
     if telemetry is not None:
         trace.set_tracer_provider(telemetry.provider())
-    metrics = open_metrics(settings)
+    metrics = open_metrics(settings, own_process=True)
     if metrics is not None:
         otel_metrics.set_meter_provider(metrics.provider)
     process = _HostProcess(settings, telemetry, metrics)

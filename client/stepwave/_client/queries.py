@@ -8,14 +8,11 @@ from stepwave._building.workflow import Workflow
 from stepwave._convert.collect import assemble_result
 from stepwave._convert.events import log_from_proto
 from stepwave._convert.paths import in_order, outermost
-from stepwave._convert.results import (
+from stepwave._convert.results import explanation_from_proto, plan_from_proto, run_from_proto, step_from_proto
+from stepwave._convert.servers import (
     action_from_proto,
-    explanation_from_proto,
-    plan_from_proto,
-    run_from_proto,
     server_info_from_proto,
     server_stats_from_proto,
-    step_from_proto,
     workflow_from_proto,
 )
 from stepwave._model.catalog import ActionInfo, NamedWorkflow, Plan, ServerInfo, ServerStats

@@ -9,23 +9,13 @@ from google.protobuf import duration_pb2, timestamp_pb2
 
 from stepwave._actions.failure import FailureReason
 from stepwave._model.catalog import (
-    ActionInfo,
-    ActionLimit,
-    ActionStats,
-    AdaptiveLimit,
-    CommitStats,
     InputRule,
-    NamedWorkflow,
     Plan,
     PlannedBinding,
     PlannedFallback,
     PlannedList,
     PlannedRetry,
     PlannedStep,
-    RateLimit,
-    ServerInfo,
-    ServerLimits,
-    ServerStats,
 )
 from stepwave._model.events import LogLevel
 from stepwave._model.explanation import CodeLine, RunExplanation, StepExplanation
@@ -42,11 +32,10 @@ from stepwave._model.results import (
     WaitCause,
     WaitingSteps,
 )
-from stepwave._values.payload import JSON, Output, from_payload, load_json
+from stepwave._values.payload import Output, from_payload
 from stepwave.v1 import event_pb2, orchestrator_pb2, run_pb2, workflow_pb2
 
 __all__ = [
-    "action_from_proto",
     "enum_values",
     "explanation_from_proto",
     "failure_from_proto",
@@ -55,12 +44,10 @@ __all__ = [
     "plan_from_proto",
     "result_from_proto",
     "run_from_proto",
-    "server_info_from_proto",
-    "server_stats_from_proto",
+    "span",
     "state_from_proto",
     "step_from_proto",
     "wait_cause",
-    "workflow_from_proto",
 ]
 
 Value = TypeVar("Value", bound=StrEnum)
@@ -93,7 +80,7 @@ def moment(stamp: timestamp_pb2.Timestamp) -> datetime:
     return datetime.fromtimestamp(stamp.seconds + stamp.nanos * 1e-9, UTC)
 
 
-def _span(duration: duration_pb2.Duration) -> timedelta:
+def span(duration: duration_pb2.Duration) -> timedelta:
     return timedelta(seconds=duration.seconds, microseconds=duration.nanos // 1000)
 
 
@@ -185,7 +172,7 @@ def failure_from_proto(message: run_pb2.Failure) -> Failure:
         reason=_REASONS.get(message.reason, FailureReason.UNKNOWN),
         message=message.message,
         retryable=message.retryable,
-        retry_after=_span(message.retry_after) if message.HasField("retry_after") else None,
+        retry_after=span(message.retry_after) if message.HasField("retry_after") else None,
         step_id=message.step_id,
         attempt=message.attempt,
         details=dict(message.details),
@@ -269,8 +256,8 @@ def _planned_step(message: orchestrator_pb2.PlannedStep) -> PlannedStep:
         input_rule=_RULES.get(message.input_rule, InputRule.UNKNOWN),
         input=from_payload(message.input),
         bindings=tuple(map(_planned_binding, message.bindings)),
-        timeout=_span(message.timeout) if message.HasField("timeout") else None,
-        total_timeout=_span(message.total_timeout) if message.HasField("total_timeout") else None,
+        timeout=span(message.timeout) if message.HasField("timeout") else None,
+        total_timeout=span(message.total_timeout) if message.HasField("total_timeout") else None,
         retry=_planned_retry(message.retry) if message.HasField("retry") else None,
         fallback=_planned_fallback(message.fallback) if message.HasField("fallback") else None,
         when=message.when,
@@ -295,9 +282,9 @@ def _planned_list(message: workflow_pb2.ForEach) -> PlannedList:
 def _planned_retry(message: workflow_pb2.Retry) -> PlannedRetry:
     return PlannedRetry(
         max_attempts=message.max_attempts,
-        initial_backoff=_span(message.initial_backoff),
+        initial_backoff=span(message.initial_backoff),
         backoff_multiplier=message.backoff_multiplier,
-        max_backoff=_span(message.max_backoff),
+        max_backoff=span(message.max_backoff),
         jitter=message.jitter,
         retryable_reasons=tuple(_REASONS.get(number, FailureReason.UNKNOWN) for number in message.retryable_reasons),
     )
@@ -324,104 +311,4 @@ def _planned_binding(message: workflow_pb2.Binding) -> PlannedBinding:
         path=path,
         has_default=message.HasField("default"),
         default=from_payload(message.default),
-    )
-
-
-def action_from_proto(message: orchestrator_pb2.Action) -> ActionInfo:
-    """Convert an action of the contract."""
-    return ActionInfo(
-        name=message.name,
-        description=message.description,
-        input_schema=_schema(message.input_schema),
-        streaming=message.streaming,
-        source=message.source,
-        limits=tuple(map(_limit, message.limits)),
-    )
-
-
-def _schema(text: str) -> Mapping[str, JSON]:
-    schema = load_json(text) if text else {}
-    return schema if isinstance(schema, dict) else {}
-
-
-def _limit(message: orchestrator_pb2.Limit) -> ActionLimit:
-    return ActionLimit(
-        actions=message.actions,
-        per_key=message.per_key,
-        max_concurrency=message.max_concurrency or None,
-        rate=_rate(message.rate) if message.HasField("rate") else None,
-        adaptive=_adaptive(message.adaptive) if message.HasField("adaptive") else None,
-        in_flight=message.in_flight,
-    )
-
-
-def _rate(message: orchestrator_pb2.RateLimit) -> RateLimit:
-    return RateLimit(count=message.count, period=_span(message.period), burst=message.burst)
-
-
-def _adaptive(message: orchestrator_pb2.AdaptiveLimit) -> AdaptiveLimit:
-    return AdaptiveLimit(
-        concurrency=message.concurrency,
-        min_concurrency=message.min_concurrency,
-        max_concurrency=message.max_concurrency,
-        refused=message.refused,
-        paused_until=moment(message.paused_until) if message.HasField("paused_until") else None,
-    )
-
-
-def workflow_from_proto(message: orchestrator_pb2.NamedWorkflow) -> NamedWorkflow:
-    """Convert a named workflow of the contract."""
-    return NamedWorkflow(
-        name=message.name,
-        step_count=message.step_count,
-        labels=dict(message.labels),
-        digest=message.digest,
-        input_schema=_schema(message.input_schema),
-    )
-
-
-def server_stats_from_proto(message: orchestrator_pb2.ServerStats) -> ServerStats:
-    """Convert what a server does now."""
-    commits = message.commits
-    return ServerStats(
-        time=moment(message.time),
-        runs_in_flight=message.runs_in_flight,
-        attempts_in_flight=message.attempts_in_flight,
-        attempts_queued=message.attempts_queued,
-        actions=tuple(ActionStats(it.action, it.in_flight, it.queued) for it in message.actions),
-        streams_open=message.streams_open,
-        stream_lag=message.stream_lag,
-        limits=tuple(map(_limit, message.limits)),
-        commits=CommitStats(
-            count=commits.count,
-            event_count=commits.event_count,
-            median_duration=_span(commits.median_duration),
-            max_duration=_span(commits.max_duration),
-        )
-        if message.HasField("commits")
-        else None,
-    )
-
-
-def server_info_from_proto(message: orchestrator_pb2.ServerInfo) -> ServerInfo:
-    """Convert the info of a server."""
-    limits = message.limits
-    return ServerInfo(
-        version=message.version,
-        engine=message.engine,
-        journal=message.journal,
-        limits=ServerLimits(
-            max_steps=limits.max_steps,
-            max_edges=limits.max_edges,
-            max_payload_bytes=limits.max_payload_bytes,
-            max_message_bytes=limits.max_message_bytes,
-            max_runs=limits.max_runs,
-            max_attempts_in_flight=limits.max_attempts_in_flight,
-            default_step_timeout=_span(limits.default_step_timeout),
-            max_items=limits.max_items,
-            default_idle_timeout=_span(limits.default_idle_timeout),
-        ),
-        capabilities=tuple(message.capabilities),
-        start_time=moment(message.start_time),
-        draining=message.draining,
     )

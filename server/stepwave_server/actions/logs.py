@@ -8,7 +8,7 @@ threads of the action inherit. A server in a user's process does without this ha
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -18,7 +18,7 @@ from stepwave_server.actions.redaction import redact_record
 from stepwave_server.telemetry.redaction import Redact
 from stepwave_server.wire.events.encode import LogEntry, LogLevel
 
-__all__ = ["LogSink", "capture_logs", "is_captured"]
+__all__ = ["LogSink", "capture_logs", "ids_of", "is_captured"]
 
 MAX_MESSAGE = 8_192
 """Maximum size of a message in bytes, without the text of an exception."""
@@ -67,11 +67,19 @@ class LogSink:
     Args:
         keep: Called with each entry.
         tracebacks: Whether an entry has the traceback of a logged exception.
+        ids: Returns the ids of the attempt by name, for the log of the server; `None`: there are none.
     """
 
-    __slots__ = ("_forks", "_keep", "_tracebacks", "redact")
+    __slots__ = ("_forks", "_ids", "_keep", "_tracebacks", "redact")
 
-    def __init__(self, keep: Callable[[LogEntry], None], *, tracebacks: bool) -> None:
+    def __init__(
+        self,
+        keep: Callable[[LogEntry], None],
+        *,
+        tracebacks: bool,
+        ids: Callable[[], Mapping[str, str | int]] | None = None,
+    ) -> None:
+        self._ids = ids
         self._keep: Callable[[LogEntry], None] | None = keep
         self._tracebacks = tracebacks
         self._forks = _forks
@@ -104,9 +112,14 @@ class LogSink:
             return False
         return True
 
+    def ids(self) -> Mapping[str, str | int]:
+        """Return the ids of the attempt by name; empty: it has ended, or has none."""
+        ids = self._ids
+        return {} if ids is None else ids()
+
     def close(self) -> None:
         """Accept no more records, and drop the references to the attempt."""
-        self._keep = None
+        self._keep = self._ids = None
 
 
 @contextmanager
@@ -118,6 +131,12 @@ def capture_logs() -> Iterator[None]:
         yield
     finally:
         logging.getLogger().removeHandler(handler)
+
+
+def ids_of(record: logging.LogRecord) -> Mapping[str, str | int]:
+    """Return the ids of the attempt that logs a record, by name; empty: none does. Call it where it is logged."""
+    sink = _sink_of(record)
+    return {} if sink is None else sink.ids()
 
 
 def is_captured(record: logging.LogRecord) -> bool:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -30,6 +29,7 @@ from stepwave_server.engine.errors import (
 )
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
 from stepwave_server.engine.queries.explainer import explain
+from stepwave_server.engine.queries.load import load_of
 from stepwave_server.engine.runs.defects import Defects
 from stepwave_server.engine.runs.recovery import (
     FAILED_BY_DEFECT,
@@ -153,22 +153,8 @@ class LocalEngine(RunChanges):
 
     def load(self) -> Load:
         """Return what the engine does now. It may be called on any thread."""
-        attempts: Counter[str] = Counter()
-        queued: Counter[str] = Counter()
-        runs = list(self._runs.values())
-        for run in runs:
-            for attempt in run.attempts.all():
-                (queued if attempt.waiting else attempts)[attempt.action.name] += 1
-        streams = list(self._watchers)
-        return Load(
-            runs=len(runs),
-            attempts=attempts,
-            queued=queued,
-            streams=len(streams),
-            stream_lag=max((watcher.lag for watcher in streams), default=0),
-            limits=self._admission.all_limits(self._clock()),
-            commits=self._journal.commits.info(),
-        )
+        limits = self._admission.all_limits(self._clock())
+        return load_of(list(self._runs.values()), list(self._watchers), limits, self._journal.commits.info())
 
     async def start(self, submission: Submission) -> bool:
         """Start a run.
@@ -240,7 +226,7 @@ class LocalEngine(RunChanges):
     def _observe(self, header: Header, restored: RestoredRun) -> RunTelemetry:
         """Return the telemetry of a run, with the events that it has already."""
         key, state = header.key, restored.state
-        measures = None if self._measures is None else RunMeasures(key.namespace, state, self._measures)
+        measures = None if self._measures is None else RunMeasures(key, state, self._measures)
         telemetry = RunTelemetry(key, self._tracer(header, state.workflow.name), measures)
         telemetry.replay(restored.events)
         return telemetry

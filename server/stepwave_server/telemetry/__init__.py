@@ -1,6 +1,6 @@
 """Spans, metrics and the log of runs, made from events; spans and metrics are exported by OpenTelemetry."""
 
-from stepwave_server.telemetry.environment import TelemetryUnavailable
+from stepwave_server.telemetry.environment import TelemetryUnavailable, prometheus_address
 from stepwave_server.telemetry.metrics import Measures, Metrics, RunMeasures
 from stepwave_server.telemetry.parent import TraceParent
 from stepwave_server.telemetry.pipeline import Telemetry
@@ -20,5 +20,6 @@ __all__ = [
     "Telemetry",
     "TelemetryUnavailable",
     "TraceParent",
+    "prometheus_address",
     "telemetry_of_process",
 ]

@@ -7,7 +7,7 @@ from opentelemetry.trace import NonRecordingSpan, set_span_in_context
 
 from stepwave_server.core.messages import StepExpanded, StepFinished, StepRetrying, StepStarted
 from stepwave_server.telemetry.parent import variables_with
-from stepwave_server.telemetry.spans import RunSpans
+from stepwave_server.telemetry.spans import OpenWave, RunSpans
 from stepwave_server.telemetry.tracer import Export, RunTracer
 
 __all__ = ["WaveTracer"]
@@ -35,6 +35,10 @@ class WaveTracer(RunTracer):
         if found is None:
             found = self._variables[wave] = variables_with(self.attempt_context(step_id, wave, attempt))
         return found.copy()
+
+    def _end_wave(self, wave: OpenWave) -> None:
+        self._variables.pop(wave.index, None)
+        super()._end_wave(wave)
 
     def _step_started(self, event: StepStarted) -> None:
         """Do nothing: a step is counted at its end."""

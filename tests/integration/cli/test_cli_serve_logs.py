@@ -67,11 +67,18 @@ def test_a_record_of_a_traced_run_has_the_id_of_its_trace(tmp_path: Path) -> Non
     assert f'"trace_id": "0x{end["trace_id"]}"' in log
 
 
-def test_a_message_of_an_action_has_the_ids_of_its_step() -> None:
+def test_a_message_of_an_action_has_the_ids_of_its_attempt_whatever_logger_it_uses() -> None:
     with serving("--log-format", "json", "--actions", "tools") as (address, server):
         Shell(address).run("run", "flows/logging.yaml")
         records = [json.loads(line) for line in _stop(server).splitlines()]
-    assert {"run_id", "step_id", "attempt"} <= next(it for it in records if "step_id" in it).keys()
+    logged = {record["message"]: record for record in records if record["logger"] in {"stepwave.action", "tools"}}
+    assert {message: (it["step_id"], it["attempt"]) for message, it in logged.items()} == {
+        "hello from words": ("words", 1),
+        "careful:\nsecond line\x1b[31m": ("words", 1),
+        "failed": ("error", 1),
+    }
+    assert len({record["run_id"] for record in logged.values()}) == 1
+    assert "ValueError" in logged["failed"]["exception"]
 
 
 def test_payloads_are_in_neither_logs_nor_spans(tmp_path: Path) -> None:

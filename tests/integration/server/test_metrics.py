@@ -13,7 +13,8 @@ from integration.server.raw_client import GUARD, RawClient
 from integration.server.scraping import Scrape, scrape
 from stepwave import action
 from stepwave_server.actions.failures import ActionFailed
-from stepwave_server.app import Server
+from stepwave_server.app import Server, open_metrics
+from stepwave_server.config import Settings
 from stepwave_server.core.model import Reason
 from stepwave_server.rpc.listening import ListenError
 from stepwave_server.telemetry import TelemetryUnavailable
@@ -166,6 +167,17 @@ async def test_insecure_allows_metrics_beyond_loopback(serve: Serve) -> None:
     server = await serve(metrics_listen="0.0.0.0:0", insecure=True)
     port = server.metrics_address.rpartition(":")[2]
     assert (await scrape(f"127.0.0.1:{port}")).value("run_in_flight") == 0
+
+
+def test_an_endpoint_that_the_environment_asks_for_is_on_loopback_and_for_a_process_that_only_serves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
+    assert open_metrics(Settings(), own_process=True) is not None
+    assert open_metrics(Settings(), own_process=False) is None
+    monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "0.0.0.0")
+    with pytest.raises(ListenError, match="metrics"):
+        open_metrics(Settings(), own_process=True)
 
 
 @pytest.mark.one_server("without Temporal there is nothing to start")

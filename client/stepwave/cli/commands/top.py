@@ -34,8 +34,8 @@ def top(
 ) -> None:
     """Show what a server does now: runs, attempts by action, queues, limits, commits and streams. Ctrl-C ends it.
 
-    Without a terminal, or with --once, it is one picture on standard output. With `--output json`, each picture is a
-    line of JSON. On Temporal, it is what this server does, not the cluster.
+    Without a terminal, or with --once, it is one picture on standard output. With `--output json`, it is a line of JSON
+    for each picture, or one object with --once. On Temporal, it is what this server does, not the cluster.
 
     ```
     stepwave top

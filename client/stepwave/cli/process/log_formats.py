@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -39,7 +40,7 @@ class _IdFormatter(logging.Formatter):
 class _JsonFormatter(logging.Formatter):
     """Formats a record as one line of JSON: its time, level, logger and message, and its ids if it has any.
 
-    The time is in UTC. A record without the id of a trace has that of the span that is current where it is logged.
+    The time is in UTC. A record without ids has those of the attempt, and of the trace, in whose context it is logged.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -49,12 +50,20 @@ class _JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        line |= _attempt_ids(record)
         line |= {name: getattr(record, name) for name in (*_IDS, *_FACTS) if hasattr(record, name)}
         if trace_id := getattr(record, "trace_id", "") or _current_trace():
             line["trace_id"] = trace_id
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str, ensure_ascii=False)
+
+
+def _attempt_ids(record: logging.LogRecord) -> Mapping[str, object]:
+    """Return the ids of the attempt that logs a record, by name; empty: none does."""
+    from stepwave_server.actions.logs import ids_of
+
+    return ids_of(record)
 
 
 def _current_trace() -> str:

@@ -261,7 +261,7 @@ class Attempt:
         assert event.deadline is not None, "every attempt of an action has one"
         self._deadline = event.deadline
         self._options = options
-        self._logs = LogSink(self._log, tracebacks=options.tracebacks)
+        self._logs = LogSink(self._log, tracebacks=options.tracebacks, ids=self._ids)
         self.since = event.time
         self.timeout = (event.deadline - event.time) / 1e9
         self._due = self._loop.time() + self.timeout
@@ -420,6 +420,10 @@ class Attempt:
             await adding
         else:
             await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(adding, self._loop))
+
+    def _ids(self) -> dict[str, str | int]:
+        """Return its ids, for the log of the server."""
+        return {"run_id": self.run_key.run_id, "step_id": self.step_id, "attempt": self.number}
 
     def _emit(self, chunk: object) -> None:
         try:

@@ -37,6 +37,7 @@ from stepwave_server.engine.errors import (
     RunNotFound,
     StepsRefused,
 )
+from stepwave_server.engine.queries.load import lag_of
 from stepwave_server.engine.runs.completions import check_completion, check_ended, with_attempt
 from stepwave_server.engine.temporal.catalog import Catalog
 from stepwave_server.engine.temporal.catalog_workflow import CatalogWorkflow
@@ -201,7 +202,7 @@ class TemporalEngine(TemporalQueries):
         return Load(
             runs=len(self._runs),
             streams=len(streams),
-            stream_lag=max((watcher.lag for watcher in streams), default=0),
+            stream_lag=lag_of(streams),
         )
 
     async def recover(self, how: Recover) -> Recovery:

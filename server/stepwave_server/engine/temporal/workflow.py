@@ -120,7 +120,7 @@ class RunWorkflow:
         self._decided = hooks.decided
         measures, tracer = None, None
         if hooks.measures is not None:
-            measures = RunMeasures(header.key.namespace, state, hooks.measures, attempts=False)
+            measures = RunMeasures(header.key, state, hooks.measures, attempts=False)
         if hooks.telemetry is not None:
             tracer = hooks.telemetry.run(
                 namespace=header.key.namespace,

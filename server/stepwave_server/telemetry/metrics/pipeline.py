@@ -68,7 +68,7 @@ class Metrics:
         """Return metrics as OpenTelemetry's `OTEL_*` variables say; `None`: nothing asks for them.
 
         Args:
-            listen: Where to serve the Prometheus endpoint; empty: where the environment says, if it does.
+            listen: Where to serve the Prometheus endpoint; empty: nowhere.
 
         Raises:
             TelemetryUnavailable: An exporter is missing or cannot be set up, or OpenTelemetry is turned off.
@@ -76,7 +76,6 @@ class Metrics:
         if listen and environment.sdk_disabled():
             raise TelemetryUnavailable("OTEL_SDK_DISABLED", f"it turns metrics off, and {LISTEN} asks for them")
         exporters = environment.metric_exporters()
-        listen = listen or environment.prometheus_address()
         return cls(exporters, listen=listen) if exporters or listen else None
 
     def start(self, load: Callable[[], Load]) -> None:

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterable, Sequence
 
+from stepwave_server.core.info import RunKey
 from stepwave_server.core.messages import (
     Event,
     RunFinished,
@@ -32,17 +33,17 @@ class RunMeasures:
     are *irregular*: until they end, the action and the start of their attempt are kept, or that there is none.
 
     Args:
-        namespace: The namespace of the run.
+        key: The run.
         state: The state of the run, for the action and the start of a step. Its newest events may not be committed.
         measures: The numbers of the process.
         attempts: Whether its attempts are measured; `False`: the hosts that run them do that.
     """
 
-    __slots__ = ("_attempts", "_broken", "_irregular", "_measures", "_namespace", "_state")
+    __slots__ = ("_attempts", "_broken", "_irregular", "_key", "_measures", "_state")
 
-    def __init__(self, namespace: str, state: RunState, measures: Measures, *, attempts: bool = True) -> None:
+    def __init__(self, key: RunKey, state: RunState, measures: Measures, *, attempts: bool = True) -> None:
         self._attempts = attempts
-        self._namespace = namespace
+        self._key = key
         self._state = state
         self._measures = measures
         self._irregular: dict[str, tuple[str, int] | None] = {}
@@ -56,7 +57,7 @@ class RunMeasures:
         except Exception:
             if not self._broken:
                 self._broken = True
-                logger.exception("the metrics of a run are incomplete")
+                logger.exception("the metrics of a run are incomplete", extra={"run_id": self._key.run_id})
 
     def _add(self, events: Iterable[Event]) -> None:
         """Add events. Every step passes here twice, so this spares calls and lookups."""
@@ -106,9 +107,9 @@ class RunMeasures:
                 attempt = self._state.steps[event.step_id].attempt if event.workflow is not None else 0
                 self._attempt_ended(event.step_id, attempt, None, event.time)
             case RunStarted(more=False):
-                self._measures.run_started(self._namespace)
+                self._measures.run_started(self._key.namespace)
             case RunFinished():
-                self._measures.run_ended(self._namespace, event)
+                self._measures.run_ended(self._key.namespace, event)
 
     def _step_finished(self, event: StepFinished) -> None:
         """Count an irregular step, and its last attempt if that is under way."""

@@ -31,14 +31,8 @@ from stepwave import (
     WaitCause,
 )
 from stepwave._convert.events import event_from_proto
-from stepwave._convert.results import (
-    action_from_proto,
-    plan_from_proto,
-    run_from_proto,
-    server_info_from_proto,
-    step_from_proto,
-    workflow_from_proto,
-)
+from stepwave._convert.results import plan_from_proto, run_from_proto, step_from_proto
+from stepwave._convert.servers import action_from_proto, server_info_from_proto, workflow_from_proto
 from stepwave._model.catalog import InputRule
 from stepwave._values.payload import from_payload
 from stepwave._values.plain import plain

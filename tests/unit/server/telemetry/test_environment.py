@@ -133,6 +133,19 @@ def test_the_environment_names_the_service(
     assert {pair.key: pair.value.string_value for pair in attributes}["service.name"] == "shop"
 
 
+@pytest.mark.parametrize(("ratio", "spans"), [("0", 0), ("1", 1)])
+def test_the_environment_chooses_the_share_of_runs_that_are_sampled(
+    ratio: str, spans: int, collector: Requests, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "parentbased_traceidratio")
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", ratio)
+    telemetry = Telemetry.from_environment()
+    assert telemetry is not None
+    _trace_one_run(telemetry)
+    telemetry.shutdown()
+    assert collector.qsize() == spans
+
+
 def test_the_environment_chooses_the_sampler(collector: Requests, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
     telemetry = Telemetry.from_environment()

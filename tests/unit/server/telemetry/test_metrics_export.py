@@ -13,7 +13,7 @@ from opentelemetry.proto.metrics.v1 import metrics_pb2
 
 from stepwave_server.core.info import Load
 from stepwave_server.core.model import SECOND
-from stepwave_server.telemetry import Metrics, TelemetryUnavailable
+from stepwave_server.telemetry import Metrics, TelemetryUnavailable, prometheus_address
 
 Requests: TypeAlias = queue.Queue[metrics_service_pb2.ExportMetricsServiceRequest]
 
@@ -118,9 +118,12 @@ def test_the_environment_can_ask_for_a_prometheus_endpoint(monkeypatch: pytest.M
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "prometheus")
     monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_HOST", "127.0.0.1")
     monkeypatch.setenv("OTEL_EXPORTER_PROMETHEUS_PORT", "0")
-    metrics = _started()
-    assert metrics.address.startswith("127.0.0.1:")
-    metrics.shutdown()
+    assert prometheus_address() == "127.0.0.1:0"
+
+
+def test_without_a_host_and_a_port_the_endpoint_is_at_their_standard_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp,prometheus")
+    assert prometheus_address() == "localhost:9464"
 
 
 def test_metrics_that_are_turned_off_and_asked_for_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from stepwave_server.core.decide import decide
 from stepwave_server.core.evolve import fold, new_run
+from stepwave_server.core.info import RunKey
 from stepwave_server.core.messages import (
     AttemptFailed,
     AttemptStarted,
@@ -24,6 +25,7 @@ from stepwave_server.telemetry.metrics.histogram import COMMIT_SIZES, Histogram,
 from stepwave_server.telemetry.metrics.measures import MAX_ACTIONS, MAX_NAMESPACES, OTHER
 from unit.server.telemetry.runs import NOON, NoInput, boom
 
+KEY = RunKey("default", "run")
 GONE = Failure(Reason.UNAVAILABLE, "gone", retryable=True)
 
 
@@ -33,7 +35,7 @@ class Measured:
     def __init__(self, *steps: Step, attempts: bool = True) -> None:
         self.state = new_run(Workflow(name="flow", steps=steps))
         self.measures = Measures()
-        self.run = RunMeasures("default", self.state, self.measures, attempts=attempts)
+        self.run = RunMeasures(KEY, self.state, self.measures, attempts=attempts)
         self.now = NOON
         self.events: list[Event] = []
         self.feed(Started())
@@ -101,7 +103,7 @@ def test_what_an_earlier_process_has_counted_is_not_counted_again() -> None:
     second = Measured(Step("a", "echo", retry=Retry(max_attempts=3)))
     state = fold(new_run(second.state.workflow), first.events)
     measures = Measures()
-    run = RunMeasures("default", state, measures)
+    run = RunMeasures(KEY, state, measures)
     run.replay(first.events)
     run.add(decide(state, AttemptSucceeded("a", 2, "null"), first.now + SECOND, NoInput()).events)
     measures.fold()
