@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -17,16 +15,24 @@ from opentelemetry import trace
 from stepwave.v1 import orchestrator_pb2, workflow_pb2
 from stepwave_server.access.audit import AuditLog
 from stepwave_server.access.authenticator import Authenticator
-from stepwave_server.access.errors import AccessError
 from stepwave_server.actions import Registry
 from stepwave_server.actions.logs import capture_logs
+from stepwave_server.assembly import (
+    TEMPORAL,
+    bounded,
+    count_text,
+    importable,
+    open_journal,
+    open_metrics,
+    tls_files,
+)
 from stepwave_server.config import Settings
 from stepwave_server.core.info import DEFAULT_NAMESPACE, Load
 from stepwave_server.engine.attempts.lag import LagMonitor
 from stepwave_server.engine.base import Engine, EngineOptions, Recover
 from stepwave_server.engine.local import LocalEngine
 from stepwave_server.engine.secrets.store import Secrets
-from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
+from stepwave_server.journal import Journal
 from stepwave_server.limits_file import load_limits, unmatched_limits
 from stepwave_server.rpc.attachments import Attachments
 from stepwave_server.rpc.handlers import Bounds
@@ -36,26 +42,20 @@ from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.server import GrpcServer
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.shared_attachments import SharedAttachments
-from stepwave_server.rpc.tls import TlsFiles
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.secrets_file import load_secrets, secret_warnings
 from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
-from stepwave_server.telemetry import Measures, Metrics, Telemetry, prometheus_address, telemetry_of_process
+from stepwave_server.telemetry import Measures, Metrics, Telemetry, telemetry_of_process
 from stepwave_server.wire.responses.server_info import CAPABILITIES, to_limits, to_server_info
 
 if TYPE_CHECKING:
     from stepwave_server.engine.temporal.host import Host
 
-__all__ = ["Server", "count_text", "importable", "open_metrics", "serve"]
+__all__ = ["Server", "serve"]
 
 logger = logging.getLogger(__name__)
 
 RECOVERY_VERBS = {Recover.RESUME: "resumed", Recover.PAUSE: "left alone", Recover.FAIL: "failed"}
-
-TEMPORAL = "temporal"
-
-ONE_SERVER = ("max_runs", "max_attempts")
-"""Bounds of namespaces that one server can hold."""
 
 STREAM_GRACE = 5.0
 """Seconds for streams to deliver the remaining events after the last run has ended."""
@@ -380,65 +380,6 @@ class Server:
         return [capability for capability in CAPABILITIES if capability not in without]
 
 
-def count_text(count: int, name: str) -> str:
-    """Return a number with the name of what is counted: `1 action`, `3 actions`."""
-    return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
-
-
-def bounded(options: EngineOptions, authenticator: Authenticator, *, on_temporal: bool) -> EngineOptions:
-    """Return options with the rules of namespaces.
-
-    Raises:
-        AccessError: A namespace has a bound that needs the memory of one server, and there is none with Temporal.
-    """
-    rules = authenticator.access.namespaces
-    if on_temporal:
-        bounds = [f"namespaces.{name}.{key}" for name, it in rules.items() for key in ONE_SERVER if getattr(it, key)]
-        if bounds:
-            raise AccessError(f"{', '.join(bounds)}: one server must know all runs; with Temporal, none does")
-    return replace(
-        options,
-        may_call=authenticator.may_call,
-        max_runs_of=authenticator.max_runs_of,
-        attempt_bounds=authenticator.attempt_bounds(),
-    )
-
-
-def tls_files(settings: Settings) -> TlsFiles | None:
-    """Return the files for TLS that the settings name; `None`: plain text."""
-    if settings.tls_cert is None or settings.tls_key is None:
-        return None
-    return TlsFiles(certificate=settings.tls_cert, key=settings.tls_key, client_authority=settings.tls_client_ca)
-
-
-def open_metrics(settings: Settings, *, own_process: bool) -> Metrics | None:
-    """Return metrics as the environment and the settings say; `None`: nothing asks for them.
-
-    Args:
-        settings: The settings.
-        own_process: Whether the process only serves. Otherwise an endpoint that the environment asks for is not ours.
-
-    Raises:
-        ListenError: The address of the metrics is malformed or not allowed.
-        TelemetryUnavailable: An exporter is missing or cannot be set up.
-    """
-    listen = settings.metrics_listen or (prometheus_address() if own_process else "")
-    check_metrics_address(listen, insecure=settings.insecure)
-    return Metrics.from_environment(listen)
-
-
-def open_journal(settings: Settings) -> Journal:
-    """Return the journal that the settings name.
-
-    Raises:
-        JournalError: It cannot be opened.
-    """
-    path, retention = settings.journal_path(), settings.retention()
-    if path is None:
-        return MemoryJournal(time.time_ns, retention)
-    return SqliteJournal.open(path, clock=time.time_ns, retention=retention, synchronous=settings.synchronous)
-
-
 async def serve(settings: Settings, ready: Callable[[str], None], *, ignore_interrupts: bool = False) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal stops at once.
 
@@ -486,11 +427,3 @@ async def _serve_until_signal(
     logger.info("%s", server.summary())
     await signals.drain.wait()
     return signals.stop
-
-
-def importable(actions: Iterable[object]) -> list[object]:
-    """Return the actions as a list. If modules are named, make those of the working directory importable."""
-    listed = list(actions)
-    if any(isinstance(action, str) for action in listed) and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    return listed

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from stepwave_server.access.access_file import load_access
 from stepwave_server.actions import ActionsError, Registry
-from stepwave_server.app import TEMPORAL, count_text, importable, tls_files
+from stepwave_server.assembly import TEMPORAL, count_text, importable, tls_files
 from stepwave_server.config import Settings
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.local import LocalEngine

@@ -14,7 +14,7 @@ from stepwave_server import temporal
 from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.actions import Action, ActionsError, Registry
 from stepwave_server.actions.logs import capture_logs
-from stepwave_server.app import count_text, importable, open_metrics
+from stepwave_server.assembly import count_text, importable, open_metrics
 from stepwave_server.config import Settings
 from stepwave_server.core.info import Load
 from stepwave_server.engine.attempts.lag import LagMonitor

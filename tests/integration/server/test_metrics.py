@@ -13,7 +13,8 @@ from integration.server.raw_client import GUARD, RawClient
 from integration.server.scraping import Scrape, scrape
 from stepwave import action
 from stepwave_server.actions.failures import ActionFailed
-from stepwave_server.app import Server, open_metrics
+from stepwave_server.app import Server
+from stepwave_server.assembly import open_metrics
 from stepwave_server.config import Settings
 from stepwave_server.core.model import Reason
 from stepwave_server.rpc.listening import ListenError

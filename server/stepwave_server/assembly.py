@@ -1,0 +1,98 @@
+"""The parts of servers and hosts, made as the settings say."""
+
+import os
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import replace
+
+from stepwave_server.access.authenticator import Authenticator
+from stepwave_server.access.errors import AccessError
+from stepwave_server.config import Settings
+from stepwave_server.engine.base import EngineOptions
+from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
+from stepwave_server.rpc.listening import check_metrics_address
+from stepwave_server.rpc.tls import TlsFiles
+from stepwave_server.telemetry import Metrics, prometheus_address
+
+__all__ = [
+    "TEMPORAL",
+    "bounded",
+    "count_text",
+    "importable",
+    "open_journal",
+    "open_metrics",
+    "tls_files",
+]
+
+TEMPORAL = "temporal"
+
+ONE_SERVER = ("max_runs", "max_attempts")
+"""Bounds of namespaces that one server can hold."""
+
+
+def count_text(count: int, name: str) -> str:
+    """Return a number with the name of what is counted: `1 action`, `3 actions`."""
+    return f"{count:,} {name}" if count == 1 else f"{count:,} {name}s"
+
+
+def importable(actions: Iterable[object]) -> list[object]:
+    """Return the actions as a list. If modules are named, make those of the working directory importable."""
+    listed = list(actions)
+    if any(isinstance(action, str) for action in listed) and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    return listed
+
+
+def bounded(options: EngineOptions, authenticator: Authenticator, *, on_temporal: bool) -> EngineOptions:
+    """Return options with the rules of namespaces.
+
+    Raises:
+        AccessError: A namespace has a bound that needs the memory of one server, and there is none with Temporal.
+    """
+    rules = authenticator.access.namespaces
+    if on_temporal:
+        bounds = [f"namespaces.{name}.{key}" for name, it in rules.items() for key in ONE_SERVER if getattr(it, key)]
+        if bounds:
+            raise AccessError(f"{', '.join(bounds)}: one server must know all runs; with Temporal, none does")
+    return replace(
+        options,
+        may_call=authenticator.may_call,
+        max_runs_of=authenticator.max_runs_of,
+        attempt_bounds=authenticator.attempt_bounds(),
+    )
+
+
+def tls_files(settings: Settings) -> TlsFiles | None:
+    """Return the files for TLS that the settings name; `None`: plain text."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return TlsFiles(certificate=settings.tls_cert, key=settings.tls_key, client_authority=settings.tls_client_ca)
+
+
+def open_metrics(settings: Settings, *, own_process: bool) -> Metrics | None:
+    """Return metrics as the environment and the settings say; `None`: nothing asks for them.
+
+    Args:
+        settings: The settings.
+        own_process: Whether the process only serves. Otherwise an endpoint that the environment asks for is not ours.
+
+    Raises:
+        ListenError: The address of the metrics is malformed or not allowed.
+        TelemetryUnavailable: An exporter is missing or cannot be set up.
+    """
+    listen = settings.metrics_listen or (prometheus_address() if own_process else "")
+    check_metrics_address(listen, insecure=settings.insecure)
+    return Metrics.from_environment(listen)
+
+
+def open_journal(settings: Settings) -> Journal:
+    """Return the journal that the settings name.
+
+    Raises:
+        JournalError: It cannot be opened.
+    """
+    path, retention = settings.journal_path(), settings.retention()
+    if path is None:
+        return MemoryJournal(time.time_ns, retention)
+    return SqliteJournal.open(path, clock=time.time_ns, retention=retention, synchronous=settings.synchronous)
