@@ -55,6 +55,7 @@ class Metrics:
         self._endpoint: tuple[WSGIServer, threading.Thread] | None = None
         self._observe: Callable[[], Load] = Load
         self._load: Load | None = None
+        self._closed = False
         resource = resource or environment.resource()
         source = HistogramSource(self._last_reading, SCOPE)
         readers: list[MetricReader] = [ExportingReader(it, source, delta=_wants_delta()) for it in exporters]
@@ -99,7 +100,10 @@ class Metrics:
         logger.info("metrics: http://%s/metrics", self.address)
 
     def shutdown(self, timeout: float = 5.0) -> None:
-        """Export a last time and shut down, within `timeout` seconds. Blocks."""
+        """Export a last time and shut down, within `timeout` seconds. Does nothing if it is shut down. Blocks."""
+        if self._closed:
+            return
+        self._closed = True
         if self._endpoint is not None:
             server, thread = self._endpoint
             self._endpoint = None
