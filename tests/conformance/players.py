@@ -20,6 +20,7 @@ from stepwave import ActionError, Context, action
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import run_pb2
 from stepwave.v1.event_pb2 import RunEvent
+from stepwave_server.temporal import SAME_WORKFLOWS
 
 __all__ = ["Ambiguous", "Player", "masked"]
 
@@ -267,7 +268,7 @@ def _check_events(
 
 
 def masked(events: Sequence[RunEvent]) -> list[RunEvent]:
-    """Return copies of events without their times and the id of their run."""
+    """Return copies of events without their times, the id of their run, and what only a cluster has to say."""
     found = []
     for event in events:
         copy = RunEvent()
@@ -280,6 +281,8 @@ def masked(events: Sequence[RunEvent]) -> list[RunEvent]:
 
 def _mask(message: Message) -> None:
     for descriptor, value in message.ListFields():
+        if isinstance(value, str):
+            setattr(message, descriptor.name, value.replace(f" ({SAME_WORKFLOWS})", ""))
         if descriptor.message_type is None:
             continue
         if descriptor.message_type.full_name == Timestamp.DESCRIPTOR.full_name:

@@ -11,7 +11,7 @@ from grpc.aio import ServicerContext
 from stepwave_server.access.audit import AuditLog
 from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.access.errors import NotAuthenticated
-from stepwave_server.access.roles import ANYONE, CALL, REQUIRED, Call, Caller, Role
+from stepwave_server.access.roles import ALL_NAMESPACES, ANYONE, CALL, REQUIRED, Call, Caller, Role
 from stepwave_server.access.start_rates import StartRates
 from stepwave_server.core.info import DEFAULT_NAMESPACE, RunKey
 from stepwave_server.engine.errors import RunNotFound
@@ -64,7 +64,8 @@ class Permissions:
 
         Raises:
             RunNotFound: The call is about a run in such a namespace.
-            PermissionDenied: The caller has no role in the namespace, or one that is too low.
+            PermissionDenied: The caller has no role in the namespace, or one that is too low. What a server does for all
+                namespaces together is for admins of all alone.
             TooManyStarts: The namespace has started as many runs as it may.
         """
         if self._authenticator is None:
@@ -77,6 +78,8 @@ class Permissions:
         needed = Role.RUNNER if getattr(request, "attach", False) else REQUIRED[method]
         if role is None or role < needed:
             raise PermissionDenied(caller.name, namespace, method, needed.name.lower())
+        if getattr(request, "stats", False) and caller.roles.get(ALL_NAMESPACES) is not Role.ADMIN:
+            raise PermissionDenied(caller.name, ALL_NAMESPACES, "GetServerInfo with stats", Role.ADMIN.name.lower())
         if method in STARTS and (delay := self._starts.take(namespace)):
             raise TooManyStarts(namespace, delay)
         CALL.set(Call(caller=caller, namespaces=self._authenticator.access.namespaces))

@@ -85,6 +85,15 @@ async def test_an_unknown_namespace_is_named_to_a_caller_of_all(call: Call) -> N
     assert (answer.code, answer.reason) == ("UNIMPLEMENTED", "NOT_SUPPORTED")
 
 
+@pytest.mark.parametrize(("token", "allowed"), [("operator", True), ("admin-default", False)])
+async def test_what_a_server_does_for_all_namespaces_is_for_admins_of_all(
+    call: Call, token: str, allowed: bool
+) -> None:
+    answer = await call("GetServerInfo", token=token, stats=True)
+    assert (not answer.reason) == allowed
+    assert answer.reason in ("", "PERMISSION_DENIED")
+
+
 async def test_to_hold_a_run_needs_the_role_that_may_cancel_it(call: Call) -> None:
     answer = await call("WatchRun", token="viewer-default", run_id="run", attach=True)
     assert answer.reason == "PERMISSION_DENIED"

@@ -12,6 +12,7 @@ from integration.server.raw_client import MAX_BYTES, RawClient, refusal
 from stepwave import AsyncClient
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave_server.app import Server
+from stepwave_server.core.state import CORE_VERSION
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ async def test_an_export_has_the_definition_and_then_the_events(client: RawClien
     assert definition.workflow == workflow
     assert value_of(definition.input) == {"size": 5}
     assert (definition.run_id, definition.namespace, definition.rerun_of) == ("r", "default", "")
-    assert (definition.default_step_timeout.seconds, definition.scheduler_version) == (90, 3)
+    assert (definition.default_step_timeout.seconds, definition.scheduler_version) == (90, CORE_VERSION)
     assert definition.create_time == (await client.get("r")).create_time
     assert [event for part in rest for event in part.events] == events
     assert not any(part.HasField("definition") for part in rest)
