@@ -86,9 +86,7 @@ async def test_an_unknown_namespace_is_named_to_a_caller_of_all(call: Call) -> N
 
 
 @pytest.mark.parametrize(("token", "allowed"), [("operator", True), ("admin-default", False)])
-async def test_what_a_server_does_for_all_namespaces_is_for_admins_of_all(
-    call: Call, token: str, allowed: bool
-) -> None:
+async def test_the_stats_of_all_namespaces_are_for_admins_of_all(call: Call, token: str, allowed: bool) -> None:
     answer = await call("GetServerInfo", token=token, stats=True)
     assert (not answer.reason) == allowed
     assert answer.reason in ("", "PERMISSION_DENIED")
