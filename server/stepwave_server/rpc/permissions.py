@@ -64,8 +64,8 @@ class Permissions:
 
         Raises:
             RunNotFound: The call is about a run in such a namespace.
-            PermissionDenied: The caller has no role in the namespace, or one that is too low; or no role in all of them,
-                where the answer is about all.
+            PermissionDenied: The caller has no role in the namespace, or one that is too low, or no role in all
+                namespaces where the answer is about all.
             TooManyStarts: The namespace has started as many runs as it may.
         """
         if self._authenticator is None:
