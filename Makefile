@@ -46,6 +46,10 @@ polyglot: $(STAMP) ## Test the contract from other languages; needs compilers, w
 soak: $(STAMP) ## Kill a server repeatedly under load for STEPWAVE_SOAK_MINUTES (default: 10), and check that nothing is lost
 	$(BIN)/python -m pytest -s tests/integration/durable/soak.py
 
+.PHONY: fuzz
+fuzz: $(STAMP) ## Send STEPWAVE_FUZZ mutations of each call (default: 3000) to a server: clean codes, no defects
+	STEPWAVE_FUZZ=$${STEPWAVE_FUZZ:-3000} STEPWAVE_SEED=$${STEPWAVE_SEED:-$$(date +%s)} $(BIN)/python -m pytest -n auto --timeout 1200 tests/integration/hostile
+
 .PHONY: soak-temporal
 soak-temporal: $(STAMP) ## Kill servers, hosts and Temporal under load for STEPWAVE_SOAK_MINUTES (default: 10): nothing is lost; time how soon runs go on
 	$(BIN)/python -m pytest -s tests/conformance/soak.py
