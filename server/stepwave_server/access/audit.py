@@ -2,6 +2,7 @@
 
 import json
 import logging
+import sys
 from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
@@ -10,6 +11,15 @@ from stepwave_server.access.errors import AccessError
 from stepwave_server.access.roles import Caller
 
 __all__ = ["AuditLog"]
+
+logger = logging.getLogger(__name__)
+
+
+class _File(WatchedFileHandler):
+    """The file, which reports in the server's log that it cannot be written."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        logger.error("the audit log %s cannot be written: %s", self.baseFilename, sys.exc_info()[1])
 
 
 class AuditLog:
@@ -29,7 +39,7 @@ class AuditLog:
         if path is None:
             return
         try:
-            self._handler = WatchedFileHandler(path, encoding="utf-8")
+            self._handler = _File(path, encoding="utf-8")
         except OSError as error:
             raise AccessError(f"the audit log {path} cannot be opened: {error.strerror}") from error
         self._handler.setFormatter(logging.Formatter("%(message)s"))
@@ -54,7 +64,7 @@ class AuditLog:
             namespace: The namespace that it named.
             run_id: The run that it named.
             step_id: The step that it named.
-            outcome: `ok`, or the reason of the error.
+            outcome: `STARTED`, a run was started or joined; `OK`; `CANCELLED`; or the reason of the error.
         """
         if self._handler is None:
             return

@@ -1,6 +1,6 @@
 """Callers, their roles by namespace, and the role that each call needs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -79,10 +79,12 @@ class Call:
     Attributes:
         caller: Who makes it.
         namespaces: The namespaces that the server has.
+        note_start: Records that the call has started the run of an id.
     """
 
     caller: Caller = ANYONE
     namespaces: Collection[str] = frozenset({DEFAULT_NAMESPACE})
+    note_start: Callable[[str], None] = lambda run_id: None
 
 
 CALL: ContextVar[Call] = ContextVar("stepwave_call", default=Call())  # noqa: B039 - it is immutable

@@ -219,7 +219,7 @@ class _Admission:
         try:
             caller = await self.permissions.authenticate(context)
             request = _parse(data, self.message_type, self.bounds)
-            self.permissions.check(caller, self.method, request)
+            self.permissions.check(caller, self.method, request, context)
             yield request
             outcome = "OK"
         except (CallRefused, EngineError, JournalError) as error:

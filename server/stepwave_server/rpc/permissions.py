@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
@@ -57,7 +58,7 @@ class Permissions:
         except NotAuthenticated as error:
             raise Unauthenticated(str(error)) from None
 
-    def check(self, caller: Caller, method: str, request: Message) -> None:
+    def check(self, caller: Caller, method: str, request: Message, context: Context) -> None:
         """Check that a caller may make a call, and note who makes it for the rest of its task.
 
         A run in a namespace where the caller has no role does not exist for them.
@@ -82,7 +83,13 @@ class Permissions:
             raise PermissionDenied(caller.name, ALL_NAMESPACES, "GetServerInfo with stats", Role.ADMIN.name.lower())
         if method in STARTS and (delay := self._starts.take(namespace)):
             raise TooManyStarts(namespace, delay)
-        CALL.set(Call(caller=caller, namespaces=self._authenticator.access.namespaces))
+        note = partial(self._note_start, method, caller, namespace, context)
+        CALL.set(Call(caller=caller, namespaces=self._authenticator.access.namespaces, note_start=note))
+
+    def _note_start(self, method: str, caller: Caller, namespace: str, context: Context, run_id: str) -> None:
+        self._audit.write(
+            call=method, caller=caller, peer=context.peer(), namespace=namespace, run_id=run_id, outcome="STARTED"
+        )
 
     def record(
         self, method: str, caller: Caller | None, request: Message | None, context: Context, outcome: str
@@ -90,6 +97,11 @@ class Permissions:
         """Record a call in the audit log, if it changes something or was refused; `None`: not known."""
         denied = outcome in {"UNAUTHENTICATED", "PERMISSION_DENIED"}
         if method not in AUDITED and not denied:
+            return
+        if method in STARTS and outcome in {
+            "OK",
+            "CANCELLED",
+        }:  # it has the line of the start
             return
         named = {} if request is None else {name: _text(request, name) for name in ("namespace", "run_id", "step_id")}
         self._audit.write(call=method, caller=caller, peer=context.peer(), outcome=outcome, **named)

@@ -86,6 +86,7 @@ class Orchestrator:
         submission = await self._preparer.submission(request, _parent(context), parsed, window)
         if await self._engine.start(submission):
             self._attachments.add(submission.key, window)
+        CALL.get().note_start(submission.key.run_id)
         async with aclosing(self._watch_attached(submission.key, 0, kinds, context, announced=True)) as stream:
             async for data in stream:
                 yield data
@@ -96,6 +97,7 @@ class Orchestrator:
         if not await self._engine.start(submission):
             self._attachments.detach(submission.key)
             await self._engine.detach(submission.key)
+        CALL.get().note_start(submission.key.run_id)
         return pb.StartRunResponse(run=to_run(await self._engine.info(submission.key)))
 
     async def WatchRun(self, request: pb.WatchRunRequest, context: Context) -> AsyncGenerator[bytes, None]:  # noqa: N802

@@ -13,6 +13,8 @@ from integration.access.calls import fields_of
 from integration.access.conftest import TOKENS, Call, Serve, access_text
 from stepwave import AsyncClient, Client, Workflow
 from stepwave.exceptions import AccessDenied
+from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import orchestrator_pb2_grpc
 from stepwave_server.access.access_file import load_access
 from stepwave_server.access.errors import AccessError
 from stepwave_server.app import Server
@@ -129,12 +131,35 @@ async def test_changes_and_refusals_stand_in_the_audit_log(serve: Serve, tmp_pat
             await client.delete("mine")
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert [(it["call"], it["caller"], it["outcome"]) for it in lines] == [
-        ("ExecuteWorkflow", "token:admin-default", "OK"),
+        ("ExecuteWorkflow", "token:admin-default", "STARTED"),
         ("DeleteRun", "token:admin-default", "OK"),
         ("DeleteRun", "token:viewer-default", "PERMISSION_DENIED"),
     ]
     assert all(it["run_id"] == "mine" and it["peer"] and it["time"].endswith("Z") for it in lines)
     assert "not-for-the-log" not in log.read_text()
+
+
+async def test_a_start_is_in_the_audit_log_while_its_stream_goes_on(serve: Serve, tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    server = await serve(audit_log=log)
+    flow = Workflow("waits")
+    flow.step("wait", "core.wait")
+    async with AsyncClient(server.address, token="runner-default") as client, client.run(flow) as run:
+        await anext(aiter(run))
+        (line,) = map(json.loads, log.read_text().splitlines())
+        assert (line["outcome"], line["run_id"]) == ("STARTED", run.run_id)
+
+
+async def test_the_audit_log_has_the_id_that_the_server_chose(serve: Serve, tmp_path: Path) -> None:
+    log = tmp_path / "audit.jsonl"
+    server = await serve(audit_log=log)
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+        metadata = (("authorization", "Bearer runner-default"),)
+        request = pb.StartRunRequest(workflow=_echo().to_proto())
+        response = await stub.StartRun(request, metadata=metadata)
+    (line,) = map(json.loads, log.read_text().splitlines())
+    assert line["run_id"] == response.run.run_id
 
 
 @pytest.mark.parametrize("client", [AsyncClient, Client])
