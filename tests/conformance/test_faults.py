@@ -11,14 +11,14 @@ from integration.durable.crash_load import RandomLoad
 from temporal_server import TemporalServer
 
 RUNS = 24
-PAUSES = (0.0, 0.5, 1.5)
-"""Durations of steps in seconds. All restarts together take about 15 s, and runs must last longer."""
+PAUSES = (0.0, 1.0, 3.0)
+"""Durations of steps in seconds. All restarts together take 15 s to 40 s, and runs must last longer."""
 
-BOUND = 110.0
+BOUND = 140.0
 """Seconds after which the test fails. Nothing depends on its length."""
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(180)
 async def test_runs_lose_nothing_when_servers_hosts_and_temporal_are_killed(
     members: ProcessCluster, durable_temporal: TemporalServer, seed: str
 ) -> None:

@@ -26,7 +26,7 @@ RUNS = {"plain": 24, "timed": 16, "chosen": 16, "both": 10}
 
 AT_ONCE = 10
 
-TRIES = 5
+TRIES = 10
 """How often a run is played if the machine is too slow for its timeouts."""
 
 MOST_AMBIGUOUS = 0.1

@@ -239,7 +239,8 @@ class Session(Queries):
         """
         seconds = None if timeout is None else to_seconds(timeout)
         deadline = None if seconds is None else self._link.transport.now() + seconds
-        follower = self._follower(run_id, kinds=("run_finished",), timeout=seconds)
+        # The first event comes at once, and shows that the server answers: a later loss lasts for `reconnect_window`.
+        follower = self._follower(run_id, kinds=("run_started", "run_finished"), timeout=seconds)
         try:
             while await follower.read():
                 pass

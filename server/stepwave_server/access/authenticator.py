@@ -4,12 +4,15 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from stepwave_server.access.access_file import Access, load_access
+from stepwave_server.access.access_file import Access, JwtRules, load_access
 from stepwave_server.access.errors import AccessError, NotAuthenticated
-from stepwave_server.access.jwt_tokens import JwtVerifier
 from stepwave_server.access.roles import Caller
 from stepwave_server.access.tokens import find_token
+
+if TYPE_CHECKING:
+    from stepwave_server.access.jwt_tokens import JwtVerifier
 
 __all__ = ["Authenticator"]
 
@@ -38,13 +41,13 @@ class Authenticator:
         self._path = path
         self._seen = _stamp(path)
         self._task: asyncio.Task[None] | None = None
+        self._jwt: JwtVerifier | None = None
         self.access = Access()
         self._take(load_access(path))
 
     def _take(self, access: Access) -> None:
-        same_jwt = access.jwt == self.access.jwt and hasattr(self, "_jwt")
-        if not same_jwt:
-            self._jwt = JwtVerifier(access.jwt) if access.jwt is not None else None
+        if access.jwt != self.access.jwt:
+            self._jwt = None if access.jwt is None else _verifier(access.jwt)
         self.access = access
 
     def may_call(self, namespace: str, action: str) -> bool:
@@ -121,6 +124,12 @@ class Authenticator:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+
+def _verifier(rules: JwtRules) -> "JwtVerifier":
+    from stepwave_server.access.jwt_tokens import JwtVerifier  # it takes long to load, and few servers need it
+
+    return JwtVerifier(rules)
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

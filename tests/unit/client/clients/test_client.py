@@ -181,7 +181,7 @@ def test_a_plan_is_assembled_from_all_its_pages() -> None:
     assert [step.step_id for step in plan.steps] == ["a", "b"]
 
 
-def test_waiting_reads_the_last_event_alone_and_then_the_result() -> None:
+def test_waiting_reads_the_first_and_the_last_event_alone_and_then_the_result() -> None:
     transport = ScriptedTransport()
     transport.stream_answers(batch(last=3), batch(run_finished(9)))
     transport.answers("GetResult", pb.GetResultResponse(result=run_pb2.Result(state=run_pb2.STATE_SUCCEEDED)))
@@ -189,7 +189,8 @@ def test_waiting_reads_the_last_event_alone_and_then_the_result() -> None:
     result = drive(session(transport).wait("r"))
     assert list(result.steps) == ["a"]
     assert transport.names == ["WatchRun", "GetResult", "ListStepResults"]
-    assert transport.sent[0][1] == pb.WatchRunRequest(run_id="r", kinds=["EVENT_KIND_RUN_FINISHED"])  # type: ignore[list-item]  # by name
+    kinds = ["EVENT_KIND_RUN_STARTED", "EVENT_KIND_RUN_FINISHED"]
+    assert transport.sent[0][1] == pb.WatchRunRequest(run_id="r", kinds=kinds)  # type: ignore[arg-type]  # by name
 
 
 @pytest.mark.parametrize(
