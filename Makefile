@@ -32,10 +32,10 @@ demo-temporal: $(STAMP) ## Run the briefing on Temporal, with two servers and tw
 	@$(BIN)/python client/examples/briefing/demo_temporal.py
 
 .PHONY: test
-test: $(STAMP) ## Run all tests in parallel, two processes per core: many of them mostly wait
+test: $(STAMP) ## Run all tests in parallel, three processes for two cores: many of them mostly wait
 	tests/conformance/install.sh
 	tests/integration/deploy/install.sh
-	$(BIN)/python -m pytest -n $$((2 * $$(getconf _NPROCESSORS_ONLN))) --dist worksteal
+	$(BIN)/python -m pytest -n $$((3 * $$(getconf _NPROCESSORS_ONLN) / 2)) --dist worksteal
 
 .PHONY: polyglot
 polyglot: $(STAMP) ## Test the contract from other languages; needs compilers, which it installs from Debian
