@@ -5,16 +5,19 @@ import logging
 import sys
 import threading
 import time
-import traceback
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import accumulate, chain, repeat, starmap
+from operator import itemgetter
 from types import FrameType
+from typing import Any
 
 from stepwave_server.actions import Action
 from stepwave_server.actions.failures import is_library
 
-__all__ = ["LagDetector", "LagMonitor", "Place", "Tick", "place_of"]
+__all__ = ["LagDetector", "LagMonitor", "Place", "Tick", "place_of", "stack_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -168,10 +171,7 @@ class LagMonitor:
 
     def _place(self) -> Place:
         task = asyncio.current_task(self._loop)
-        frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - the documented way to see another thread's stack
-        return place_of(
-            [frame for frame, _ in traceback.walk_stack(frame)], task.get_name() if task is not None else ""
-        )
+        return place_of(stack_of(self._loop_thread), task.get_name() if task is not None else "")
 
     def _warn(self, place: Place) -> None:
         blocker = place.action or "the server itself"
@@ -195,6 +195,19 @@ def _cpu_clock_of_this_thread() -> Callable[[], float]:
         return time.process_time
     clock = time.pthread_getcpuclockid(threading.get_ident())
     return lambda: time.clock_gettime(clock)
+
+
+def stack_of(thread: int) -> Sequence[FrameType]:
+    """Return the frames of a thread, the innermost first; none if it has ended.
+
+    Functions in C alone take them, so that no other thread runs meanwhile. A walk in Python has crashed CPython 3.11,
+    probably when the thread left a frame that the walk had reached (like python/cpython#111363).
+    """
+    frames: deque[Any] = deque()
+    innermost = map(itemgetter(thread), starmap(sys._current_frames, [()]))  # noqa: SLF001 - as documented for this
+    with suppress(AttributeError, KeyError):  # the outermost frame has `None` behind it; the thread has ended
+        frames.extend(accumulate(chain(innermost, repeat("f_back")), getattr))
+    return [frame for frame in frames if frame is not None]
 
 
 def place_of(frames: Sequence[FrameType], task: str) -> Place:

@@ -3,11 +3,12 @@
 import asyncio
 import inspect
 import selectors
+import threading
 import traceback
 
 import pytest
 
-from stepwave_server.engine.attempts.lag import LagDetector, Place, Tick, place_of
+from stepwave_server.engine.attempts.lag import LagDetector, Place, Tick, place_of, stack_of
 
 ACTION = Place("tools.py:5", "run/step")
 SERVER = Place("local.py:7")
@@ -122,3 +123,35 @@ def test_a_loop_that_waits_for_events_is_in_no_action() -> None:
     loop.close()
     assert selector.places
     assert {place.action for place in selector.places} == {""}
+
+
+def test_the_stack_of_a_thread_is_its_frames_from_the_innermost() -> None:
+    inside, leave = threading.Event(), threading.Event()
+
+    def outer() -> None:
+        inner()
+
+    def inner() -> None:
+        inside.set()
+        leave.wait()
+
+    thread = threading.Thread(target=outer)
+    thread.start()
+    inside.wait()
+    try:
+        assert thread.ident is not None
+        frames = stack_of(thread.ident)
+    finally:
+        leave.set()
+        thread.join()
+    names = [frame.f_code.co_name for frame in frames]
+    assert names[names.index("inner") :][:3] == ["inner", "outer", "run"]
+    assert names[-1] == "_bootstrap"
+
+
+def test_a_thread_that_has_ended_has_no_stack() -> None:
+    thread = threading.Thread(target=lambda: None)
+    thread.start()
+    thread.join()
+    assert thread.ident is not None
+    assert stack_of(thread.ident) == []
