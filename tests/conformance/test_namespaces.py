@@ -23,10 +23,11 @@ roles = {{"*" = "admin"}}
 """
 
 
-async def test_runs_of_two_namespaces_are_apart(temporal_server: TemporalServer, tmp_path: Path) -> None:
+@pytest.fixture
+async def settings(temporal_server: TemporalServer, tmp_path: Path) -> Settings:
     access = tmp_path / "access.toml"
     access.write_text(ACCESS)
-    settings = Settings(
+    return Settings(
         listen="127.0.0.1:0",
         engine="temporal",
         temporal_address=temporal_server.address,
@@ -34,6 +35,9 @@ async def test_runs_of_two_namespaces_are_apart(temporal_server: TemporalServer,
         entry_points=False,
         access=access,
     )
+
+
+async def test_runs_of_two_namespaces_are_apart(settings: Settings) -> None:
     flow, run_id = Workflow("echo"), f"run-{uuid4().hex}"
     flow.step("echo", "core.echo")
     async with (
@@ -55,20 +59,8 @@ async def test_runs_of_two_namespaces_are_apart(temporal_server: TemporalServer,
         assert [run async for run in research.runs()] == []
 
 
-async def test_visibility_alone_keeps_namespaces_apart(
-    temporal_server: TemporalServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_visibility_alone_keeps_namespaces_apart(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stepwave_server.engine.temporal.run_list.LATE_NANOS", 0)
-    access = tmp_path / "access.toml"
-    access.write_text(ACCESS)
-    settings = Settings(
-        listen="127.0.0.1:0",
-        engine="temporal",
-        temporal_address=temporal_server.address,
-        temporal_namespace=await temporal_server.new_namespace(),
-        entry_points=False,
-        access=access,
-    )
     flow = Workflow("echo")
     flow.step("echo", "core.echo")
     async with (

@@ -4,16 +4,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from integration.access.conftest import Serve, access_text
 from stepwave import AsyncClient, Workflow, action
 from stepwave.exceptions import LimitExceeded
-from stepwave_server.access.errors import AccessError
+from stepwave_server.access.roles import AccessError
 from stepwave_server.access.start_rates import StartRates
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
+from waiting import until
 
 
 def write(path: Path, bounds: str) -> None:
@@ -54,6 +56,17 @@ class Gate:
         return gate
 
 
+class Full(NamedTuple):
+    """A server whose namespace may have one run, and its audit log, which has the refusals of others."""
+
+    server: Server
+    log: Path
+
+    async def refused(self) -> bool:
+        """Return whether a start was refused."""
+        return "TOO_MANY_RUNS" in self.log.read_text()
+
+
 @pytest.fixture
 async def gate() -> AsyncIterator[Gate]:
     made = Gate()
@@ -76,26 +89,28 @@ async def test_a_namespace_has_no_more_runs_than_it_may(serve: Serve, access: Pa
         await research.start(waiting())
 
 
-async def test_a_client_waits_for_a_place_as_the_server_asks(serve: Serve, access: Path) -> None:
+@pytest.fixture
+async def full(serve: Serve, access: Path, tmp_path: Path) -> Full:
     write(access, "max_runs = 1")
-    server = await serve()
-    async with client(server, "research", patience=20) as research:
+    return Full(await serve(audit_log=tmp_path / "audit.jsonl"), tmp_path / "audit.jsonl")
+
+
+async def test_a_client_waits_for_a_place_as_the_server_asks(full: Full) -> None:
+    async with client(full.server, "research", patience=20) as research:
         first = await research.start(waiting())
         second = asyncio.create_task(research.start(waiting()))
-        await asyncio.sleep(0)
+        await until(full.refused)
         await research.complete_step(first.run_id, "wait")
         assert (await second).run_id != first.run_id
 
 
-async def test_a_stream_waits_for_a_place_as_the_server_asks(serve: Serve, access: Path) -> None:
-    write(access, "max_runs = 1")
-    server = await serve()
+async def test_a_stream_waits_for_a_place_as_the_server_asks(full: Full) -> None:
     flow = Workflow("echo")
     flow.step("echo", "core.echo")
-    async with client(server, "research", patience=20) as research:
+    async with client(full.server, "research", patience=20) as research:
         first = await research.start(waiting())
         second = asyncio.create_task(_outputs(research, flow))
-        await asyncio.sleep(0)
+        await until(full.refused)
         await research.complete_step(first.run_id, "wait")
         assert (await second) == {"echo": 1}
 

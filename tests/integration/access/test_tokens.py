@@ -16,7 +16,7 @@ from stepwave.exceptions import AccessDenied
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import orchestrator_pb2_grpc
 from stepwave_server.access.access_file import load_access
-from stepwave_server.access.errors import AccessError
+from stepwave_server.access.roles import AccessError
 from stepwave_server.app import Server
 from waiting import until
 
