@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from stepwave_server.access.authenticator import Authenticator
-from stepwave_server.access.errors import AccessError
+from stepwave_server.access.roles import AccessError
 from stepwave_server.config import Settings
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal

@@ -26,7 +26,7 @@ __all__ = ["LoadedSettings", "Origin", "SettingsInvalid", "Source", "group_of", 
 PREFIX = "STEPWAVE_"
 
 OTHER_VARIABLES = frozenset({"CONFIG", "DEBUG", "SERVER"})
-"""What follows `STEPWAVE_` in variables that are no settings of the server."""
+"""Names of variables, without `STEPWAVE_`, that are no settings of the server."""
 
 MIN_SIMILARITY = 0.8
 

@@ -1,4 +1,4 @@
-"""What holds for each setting: its value as it is shown, without secrets, and where it is from."""
+"""The report of the settings: the value of each, without secrets, and its origin."""
 
 import json
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ __all__ = ["SettingReport", "report_settings"]
 
 @dataclass(frozen=True, slots=True)
 class SettingReport:
-    """What holds for one setting.
+    """The report of one setting.
 
     Attributes:
         name: Its name.

@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 RETRY_SECONDS = 0.5
 
 SAME_WORKFLOWS = "any server of the cluster may run the step: start all of them with the same --workflows"
-"""What to do about a named workflow that one server has, and another one lacks."""
+"""The advice about a named workflow that one server has, and another one lacks."""
 
 LOST_CONNECTION = ("gRPC call", "Network error while polling", "Error while polling")
 """Beginnings of the messages of Temporal's client about failed requests."""

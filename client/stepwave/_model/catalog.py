@@ -353,7 +353,7 @@ class CommitStats(Plain):
 
 @dataclass(frozen=True, slots=True)
 class ServerStats(Plain):
-    """What a server does now. On Temporal, it is what this server does, not the cluster.
+    """The load of a server now. On Temporal, it is that of this server, not of the cluster.
 
     Attributes:
         time: The time of the stats.

@@ -1,4 +1,4 @@
-"""How a connection is protected, and where its server, namespace and credentials come from.
+"""The protection of a connection, and the sources of its server, namespace and credentials.
 
 Each comes from the argument, else from the environment, else from the profile:
 

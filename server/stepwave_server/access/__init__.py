@@ -1,1 +1,1 @@
-"""Who may call the server, and what each caller may do there."""
+"""The callers of the server, and their permissions."""

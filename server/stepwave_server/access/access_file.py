@@ -33,8 +33,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
-from stepwave_server.access.errors import AccessError
-from stepwave_server.access.roles import ALL_NAMESPACES, Role
+from stepwave_server.access.roles import ALL_NAMESPACES, AccessError, Role
 from stepwave_server.core.info import DEFAULT_NAMESPACE
 
 __all__ = ["NAMESPACE", "Access", "Certificate", "JwtRules", "Namespace", "Token", "load_access"]
@@ -74,7 +73,7 @@ class _Part(BaseModel):
 
 
 class Namespace(_Part):
-    """What may run in a namespace.
+    """The rules of a namespace.
 
     Attributes:
         actions: The actions that its steps may call: names, or beginnings of names with `*` at their end.
@@ -122,7 +121,7 @@ class Certificate(_Part):
 
 
 class JwtRules(_Part):
-    """How JSON Web Tokens are checked (RFC 7519).
+    """The rules for JSON Web Tokens (RFC 7519).
 
     Attributes:
         jwks: Where the keys are (RFC 7517): the path of a file, or an `https://` URL.

@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from logging.handlers import WatchedFileHandler
 from pathlib import Path
 
-from stepwave_server.access.errors import AccessError
-from stepwave_server.access.roles import Caller
+from stepwave_server.access.roles import AccessError, Caller
 
 __all__ = ["AuditLog"]
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stepwave_server.access.access_file import Access, JwtRules, load_access
-from stepwave_server.access.errors import AccessError, NotAuthenticated
-from stepwave_server.access.roles import Caller
+from stepwave_server.access.roles import AccessError, Caller, NotAuthenticated
 from stepwave_server.access.tokens import find_token
 
 if TYPE_CHECKING:

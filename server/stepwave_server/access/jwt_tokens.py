@@ -9,8 +9,7 @@ from pathlib import Path
 import jwt
 
 from stepwave_server.access.access_file import JwtRules
-from stepwave_server.access.errors import AccessError, NotAuthenticated
-from stepwave_server.access.roles import Caller, Role
+from stepwave_server.access.roles import AccessError, Caller, NotAuthenticated, Role
 
 __all__ = ["JwtVerifier"]
 

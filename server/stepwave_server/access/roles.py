@@ -1,4 +1,4 @@
-"""Callers, their roles by namespace, and the role that each call needs."""
+"""Callers, their roles by namespace, the role that each call needs, and the errors of access."""
 
 from collections.abc import Callable, Collection, Mapping
 from contextvars import ContextVar
@@ -7,7 +7,17 @@ from enum import IntEnum
 
 from stepwave_server.core.info import DEFAULT_NAMESPACE
 
-__all__ = ["ALL_NAMESPACES", "ANYONE", "CALL", "REQUIRED", "Call", "Caller", "Role"]
+__all__ = [
+    "ALL_NAMESPACES",
+    "ANYONE",
+    "CALL",
+    "REQUIRED",
+    "AccessError",
+    "Call",
+    "Caller",
+    "NotAuthenticated",
+    "Role",
+]
 
 
 ALL_NAMESPACES = "*"
@@ -15,7 +25,7 @@ ALL_NAMESPACES = "*"
 
 
 class Role(IntEnum):
-    """What a caller may do in a namespace. A higher role may do all that a lower one may."""
+    """The role of a caller in a namespace. A higher role includes the permissions of the lower ones."""
 
     VIEWER = 1
     """Read runs, actions and workflows."""
@@ -52,7 +62,7 @@ REQUIRED: Mapping[str, Role] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who makes a call.
+    """The caller of a call.
 
     Attributes:
         name: Its name, for the records of runs and the audit log; empty: nobody was asked.
@@ -74,7 +84,7 @@ ANYONE = Caller(name="", roles={ALL_NAMESPACES: Role.ADMIN})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """What is known of a call before its method runs.
+    """The facts about a call that hold before its method runs.
 
     Attributes:
         caller: Who makes it.
@@ -89,3 +99,11 @@ class Call:
 
 CALL: ContextVar[Call] = ContextVar("stepwave_call", default=Call())  # noqa: B039 - it is immutable
 """The call that the current task serves."""
+
+
+class AccessError(ValueError):
+    """Raised when the access file is malformed, and lists every problem; or when another file of access is unusable."""
+
+
+class NotAuthenticated(Exception):
+    """Raised when a call has no valid credentials. The message is for the caller, and says nothing secret."""

@@ -1,4 +1,4 @@
-"""How many runs a caller of a namespace may start in a second."""
+"""The rate at which the callers of a namespace may start runs."""
 
 from collections.abc import Callable
 

@@ -71,7 +71,7 @@ class CommitInfo:
 
 @immutable
 class Load:
-    """What a process does now.
+    """The load of a process now.
 
     Attributes:
         runs: Runs under way.

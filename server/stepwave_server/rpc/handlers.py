@@ -191,7 +191,7 @@ def orchestrator_handler(
 
 @dataclass(frozen=True, slots=True)
 class _Admission:
-    """What every call passes before its method runs.
+    """The checks of a call before its method runs.
 
     Attributes:
         method: The name of the method.

@@ -1,4 +1,4 @@
-"""Who makes a call, and whether they may: checked before the method runs."""
+"""The authentication and authorization of calls, before their methods run."""
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,8 +11,7 @@ from grpc.aio import ServicerContext
 
 from stepwave_server.access.audit import AuditLog
 from stepwave_server.access.authenticator import Authenticator
-from stepwave_server.access.errors import NotAuthenticated
-from stepwave_server.access.roles import ALL_NAMESPACES, ANYONE, CALL, REQUIRED, Call, Caller, Role
+from stepwave_server.access.roles import ALL_NAMESPACES, ANYONE, CALL, REQUIRED, Call, Caller, NotAuthenticated, Role
 from stepwave_server.access.start_rates import StartRates
 from stepwave_server.core.info import DEFAULT_NAMESPACE, RunKey
 from stepwave_server.engine.errors import RunNotFound

@@ -27,7 +27,7 @@ __all__ = ["SCOPE", "Telemetry", "TraceDetail", "run_with_timeout"]
 logger = logging.getLogger(__name__)
 
 TraceDetail: TypeAlias = Literal["attempts", "waves"]
-"""What has spans: runs, waves, steps and attempts, or runs and waves alone."""
+"""The detail of traces: spans of runs, waves, steps and attempts, or of runs and waves alone."""
 
 
 def _version() -> str | None:

@@ -1,4 +1,4 @@
-"""What observes the committed events of one run: its tracer, its measures, and the log of its end."""
+"""The observers of the committed events of one run: its tracer, its measures, and the log of its end."""
 
 import logging
 from collections.abc import Sequence

@@ -40,7 +40,7 @@ class Synchronous(StrEnum):
 
 
 class TraceDetail(StrEnum):
-    """What has spans in traces: also steps and attempts, or runs and waves alone."""
+    """The spans in traces: those of runs, waves, steps and attempts, or of runs and waves alone."""
 
     ATTEMPTS = "attempts"
     WAVES = "waves"

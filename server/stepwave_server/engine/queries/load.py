@@ -1,4 +1,4 @@
-"""What the local engine does now, in numbers."""
+"""The load of the local engine now, in numbers."""
 
 from collections import Counter
 from collections.abc import Collection

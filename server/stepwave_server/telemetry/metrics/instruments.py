@@ -17,7 +17,7 @@ METHOD, CODE, REASON = "rpc.method", "rpc.response.status_code", "stepwave.reaso
 
 
 class Kind(Enum):
-    """What a metric says."""
+    """The meaning of a metric."""
 
     COUNTER = "counter"
     """A number since the start, which only grows."""
@@ -33,7 +33,7 @@ class Kind(Enum):
 
 
 class Reading(NamedTuple):
-    """What the metrics are read from: the numbers since the start, and the load now."""
+    """The sources of the metrics: the numbers since the start, and the load now."""
 
     measures: Measures
     load: Load
