@@ -225,6 +225,8 @@ class _Admission:
         except (CallRefused, EngineError, JournalError) as error:
             outcome = reason_name(error)
             raise
+        except grpc.aio.BaseError:  # the caller disconnected or the server stopped during a write
+            raise
         except Exception:
             outcome = "INTERNAL"
             raise
