@@ -32,6 +32,9 @@ COMPLETED = EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED
 FAILED = EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED
 FIRED = EventType.EVENT_TYPE_TIMER_FIRED
 
+DUE = 4.0
+"""Seconds until a timer fires. The workflows must have stopped before, also on a loaded machine."""
+
 
 @pytest.fixture
 def decisions(monkeypatch: pytest.MonkeyPatch) -> Decisions:
@@ -110,7 +113,7 @@ async def test_requests_come_first_then_outcomes_then_timers(
     stage: Stage, controlled: ControlledActions, decisions: Decisions
 ) -> None:
     workflow = flow(
-        step("late", "core.wait", total_timeout=0.4),
+        step("late", "core.wait", total_timeout=DUE),
         step("a", "controlled"),
         step("b", "fails"),
         step("w", "core.wait"),
@@ -169,7 +172,7 @@ async def test_a_cancel_in_temporal_and_timers_come_in_their_order(
 ) -> None:
     run_id = f"{first}-first"
     workflow = flow(
-        step("late", "core.wait", total_timeout=0.5, allow_failure=True),
+        step("late", "core.wait", total_timeout=DUE, allow_failure=True),
         step("other", "core.wait", after=["late"], join=workflow_pb2.JOIN_ALL_DONE),
         failure_policy=workflow_pb2.FAILURE_POLICY_CONTINUE,
     )
@@ -200,7 +203,7 @@ async def test_a_backoff_that_is_due_with_a_cancel_starts_nothing(
     stage: Stage, controlled: ControlledActions, decisions: Decisions
 ) -> None:
     await stage.client.start(
-        flow(step("a", "fails_first", retry=retry(3, 0.3), fallback=fallback_to("noop")), step("b", "controlled")),
+        flow(step("a", "fails_first", retry=retry(3, DUE), fallback=fallback_to("noop")), step("b", "controlled")),
         run_id="backoff",
     )
     controlled.release("a")

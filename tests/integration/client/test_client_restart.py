@@ -201,7 +201,8 @@ async def test_a_run_continues_after_its_server_was_stopped(process: ServerProce
 
 
 async def test_a_wait_for_a_detached_run_continues_after_its_server_was_killed(process: ServerProcess) -> None:
-    async with AsyncClient(process.address) as client:
+    # The server may be killed before the wait's stream has its first message: then only `connect_timeout` counts.
+    async with AsyncClient(process.address, connect_timeout=GUARD) as client:
         run_id = (await client.start(chain())).run_id
         waiting = asyncio.ensure_future(client.wait(run_id))
         async with client.watch(run_id, kinds=["step_started"]) as events:

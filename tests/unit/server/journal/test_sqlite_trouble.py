@@ -166,14 +166,16 @@ async def test_a_commit_waits_for_the_lock_of_another_program(journal: SqliteJou
 
 
 async def test_effects_happen_after_the_commit_when_it_is_published(journal: SqliteJournal, hook: Hook) -> None:
+    journal.create(header("a"))
+    await add(journal, "a", [record(10)])  # no other commit is under way after it
     order: list[str] = []
     for point in ("before-commit", "after-commit", "before-publication"):
         hook.actions[point] = partial(order.append, point)
-    journal.create(header("a"))
-    journal.append(key("a"), [record(10)], partial(order.append, "effect"))
-    await add(journal, "a", [record(10)])
-    effect = order.index("effect")  # the definition may have a commit of its own before
-    assert order[effect - 3 : effect + 1] == ["before-commit", "after-commit", "before-publication", "effect"]
+    happened = asyncio.Event()
+    journal.append(key("a"), [record(10)], lambda: (order.append("effect"), happened.set()))
+    async with asyncio.timeout(GUARD):
+        await happened.wait()
+    assert order == ["before-commit", "after-commit", "before-publication", "effect"]
 
 
 async def test_deletions_in_a_lost_journal_fail_rather_than_wait(
