@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from redis_server import RedisServer
-from temporal_server import TemporalServer
+from temporal_server import SharedTemporalServer, TemporalServer
 
 ONE_SERVER = "one_server"
 """The mark of tests of what only one server has. Its argument is what that is. They do not run on Temporal."""
@@ -21,10 +21,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the tests on Temporal of what only one server has, and of what has nothing to do with engines."""
-    left_out = [item for item in items if _is_on_temporal(item) and _is_marked(item)]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in set(left_out)]
+    """Leave out the tests on Temporal of what only one server has or no engine does. Bring those together."""
+    left_out = {item for item in items if _is_on_temporal(item) and _is_marked(item)}
+    config.hook.pytest_deselected(items=list(left_out))
+    # The tests that need Temporal come first, as they take longest and share its server.
+    items[:] = sorted((item for item in items if item not in left_out), key=lambda item: not _needs_temporal(item))
 
 
 def _is_marked(item: pytest.Item) -> bool:
@@ -36,11 +37,29 @@ def _is_on_temporal(item: pytest.Item) -> bool:
     return callspec is not None and callspec.params.get("serve") == "temporal"
 
 
+def _needs_temporal(item: pytest.Item) -> bool:
+    return _is_on_temporal(item) or "temporal_server" in getattr(item, "fixturenames", ())
+
+
 @pytest.fixture(scope="session")
-def temporal_server() -> Iterator[TemporalServer]:
-    """Start a development server of Temporal, once for each test process."""
-    with TemporalServer() as server:
-        yield server
+def shared_temporal_server() -> Iterator[SharedTemporalServer]:
+    """Share a development server of Temporal among the tests of a process, which come one after another."""
+    server = SharedTemporalServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def temporal_server(shared_temporal_server: SharedTemporalServer) -> TemporalServer:
+    """Return a development server of Temporal."""
+    return shared_temporal_server.get()
+
+
+@pytest.fixture(autouse=True)
+def no_temporal_server_without_need(request: pytest.FixtureRequest) -> None:
+    """End the server of Temporal before a test that does not need it: it takes processor time also when idle."""
+    if not _needs_temporal(request.node):
+        request.getfixturevalue("shared_temporal_server").stop()
 
 
 @pytest.fixture(scope="session")

@@ -19,9 +19,12 @@ from temporalio.client import Client
 
 from owned import owned
 
-__all__ = ["SEARCH_ATTRIBUTES", "TemporalServer", "program"]
+__all__ = ["SEARCH_ATTRIBUTES", "SharedTemporalServer", "TemporalServer", "program"]
 
 START_SECONDS = 30
+
+TESTS_PER_SERVER = 20
+"""Tests that share a server. Each leaves task queues and a namespace behind, which cost the server time for good."""
 
 SEARCH_ATTRIBUTES = {
     "StepwaveLabels": "KeywordList",
@@ -98,6 +101,30 @@ class TemporalServer:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+
+class SharedTemporalServer:
+    """A server that several tests in a row share. It runs only between a test that needs it and one that does not."""
+
+    def __init__(self) -> None:
+        self._server: TemporalServer | None = None
+        self._tests = 0
+
+    def get(self) -> TemporalServer:
+        """Return the server for one more test, a new one now and then."""
+        if self._tests == TESTS_PER_SERVER:
+            self.stop()
+        if self._server is None:
+            self._server = TemporalServer()
+            self._server.start()
+        self._tests += 1
+        return self._server
+
+    def stop(self) -> None:
+        """End the server, if it runs."""
+        if self._server is not None:
+            self._server.kill()
+        self._server, self._tests = None, 0
 
 
 def program() -> str:

@@ -7,9 +7,12 @@ import pytest
 
 from conformance.replicas import SECONDS, Noted, Replicas, Script, first, one_step
 from redis_server import RedisServer
-from stepwave import JSON, AsyncClient, Context, Retry, StepChunk, StepLog, action
+from stepwave import JSON, AsyncClient, Context, Retry, StepChunk, StepLog, StepStarted, action
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
+from stepwave_server.engine.temporal.redis.entries import Entry
+from stepwave_server.engine.temporal.redis.reader import RedisReader
+from stepwave_server.engine.temporal.redis.sink import RedisSink
 from stepwave_server.temporal import ChunksUnavailable
 from temporal_server import TemporalServer
 
@@ -52,6 +55,32 @@ async def test_a_watcher_on_another_server_sees_chunks_as_they_are_emitted(
                 assert [chunk.value for chunk in await first(events, StepChunk)] == [word]
         script.end()
         assert (await client.wait(run_id)).outputs == {"s": "done"}
+
+
+async def test_the_last_chunks_of_an_attempt_are_shown_before_its_end(
+    temporal_server: TemporalServer, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come with the history, before the outcome: here, nothing else reads them, and the host writes them late."""
+
+    async def read(_: RedisReader) -> None:
+        await asyncio.Event().wait()
+
+    async def write_late(sink: RedisSink, entries: list[Entry]) -> None:
+        await asyncio.sleep(0.05)
+        await write(sink, entries)
+
+    write = RedisSink._write_batch
+    monkeypatch.setattr(RedisReader, "_read", read)
+    monkeypatch.setattr(RedisSink, "_write_batch", write_late)
+    script = Script()
+    async with asyncio.timeout(SECONDS), Replicas(temporal_server, redis_server.address) as replicas:
+        client = await replicas.client(script.action)
+        async with client.run(one_step()) as run:
+            await first(run, StepStarted)
+            script.tell(emit(*range(300)))
+            script.end()
+            assert [it.value for it in await first(run, StepChunk, count=300)] == list(range(300))
+            assert (await run).succeeded
 
 
 async def test_a_watcher_that_joins_late_gets_the_chunks_so_far_from_any_server(

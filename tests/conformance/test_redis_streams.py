@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from threading import Thread
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from conformance.replicas import SECONDS
 from redis_server import RedisServer
 from stepwave_server.core.info import RunKey
 from stepwave_server.engine.errors import JournalUnavailable
+from stepwave_server.engine.temporal.redis.connection import answer
 from stepwave_server.engine.temporal.redis.entries import (
     CHUNK_SECONDS,
     LOG_SECONDS,
@@ -177,3 +179,16 @@ async def test_logs_cannot_be_listed_while_redis_is_away() -> None:
     with pytest.raises(JournalUnavailable, match=r"Redis at redis://127\.0\.0\.1:1, which keeps logs, does not answer"):
         await reader.logs(new_run())
     await reader.close()
+
+
+async def test_a_cancel_that_the_client_of_redis_swallows_is_not_lost() -> None:
+    async def swallow() -> str:
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return "answer"
+
+    task = asyncio.create_task(answer(swallow()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task

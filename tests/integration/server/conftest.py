@@ -51,7 +51,6 @@ async def serve(
             "temporal_namespace": await temporal.new_namespace(),
             "temporal_task_queue": f"test-{uuid4().hex}",
             "chunks": request.getfixturevalue("redis_server").address,
-            "temporal_heartbeat_timeout": 2,
             "drain_timeout": 0,
         }
     async with AsyncExitStack() as stack:

@@ -137,7 +137,15 @@ class TemporalEngine(TemporalQueries):
         self._client = client
         self._temporal = temporal
         self.connection = Connection(client, temporal.address)
-        self._histories = Histories(client, runs=self._runs, cache=self._cache, clock=clock, connection=self.connection)
+        self._live = LiveRuns(client, TaskQueues(client, temporal.task_queue, clock), clock, reader)
+        self._histories = Histories(
+            client,
+            runs=self._runs,
+            cache=self._cache,
+            clock=clock,
+            connection=self.connection,
+            before_outcomes=self._live.catch_up,
+        )
         self.presence = Presence(client, task_queue=temporal.task_queue, silence=temporal.heartbeat_timeout)
         self._starter = Starter(
             client,
@@ -157,7 +165,6 @@ class TemporalEngine(TemporalQueries):
             is_deleted=self._histories.is_deleted,
             unavailable=self.connection.unavailable,
         )
-        self._live = LiveRuns(client, TaskQueues(client, temporal.task_queue, clock), clock, reader)
         self._draining = False
         self._closed = False
         self._telemetry = telemetry

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import timedelta
 from typing import NamedTuple
 
 from temporalio.api.common.v1 import WorkflowExecution
+from temporalio.api.enums.v1 import EventType
 from temporalio.api.history.v1 import HistoryEvent
 from temporalio.api.workflowservice.v1 import GetWorkflowExecutionHistoryRequest
 from temporalio.client import Client, WorkflowExecutionDescription
@@ -50,6 +51,8 @@ RETRY_SECONDS = 0.5
 
 DELETION_SECONDS = 600.0
 """Seconds for which this server remembers that it has deleted a run. Temporal deletes it some time later."""
+
+_OUTCOMES = {EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED, EventType.EVENT_TYPE_ACTIVITY_TASK_FAILED}
 
 
 class ForeignWorkflow(RunNotFound):
@@ -115,6 +118,7 @@ class Histories:
         cache: Keeps the events of runs while this server shows them.
         clock: Returns the time in nanoseconds since the epoch.
         connection: Knows whether Temporal answers.
+        before_outcomes: Is awaited before outcomes of attempts are added to a run.
     """
 
     def __init__(
@@ -125,12 +129,14 @@ class Histories:
         cache: MemoryJournal,
         clock: Callable[[], int],
         connection: Connection,
+        before_outcomes: Callable[[FollowedRun], Awaitable[None]],
     ) -> None:
         self.runs = runs
         self._client = client
         self._cache = cache
         self._clock = clock
         self._connection = connection
+        self._before_outcomes = before_outcomes
         self._loop = asyncio.get_running_loop()
         self._followers: dict[RunKey, asyncio.Task[None]] = {}
         self._loading: dict[RunKey, asyncio.Future[FollowedRun]] = {}
@@ -257,6 +263,7 @@ class Histories:
         """Read the history of a run until it ends."""
         reader = HistoryReader()
         run: FollowedRun | None = None
+        prepared = 0  # the events of the run when it was last prepared for outcomes
         try:
             async for event in self._history(key, execution, reader):
                 if run is None:
@@ -265,8 +272,11 @@ class Histories:
                     run.last_used = self._loop.time()  # its first user continues some time later
                     self.runs[key] = run
                     loading.set_result(run)
-                else:
-                    run.add(event)
+                    continue
+                if event.event_type in _OUTCOMES and prepared != run.committed:
+                    prepared = run.committed
+                    await self._before_outcomes(run)
+                run.add(event)
             if not reader.closed:  # it was deleted
                 self._fail(key, run, loading, RunNotFound(key))
         except UnsupportedVersion as error:

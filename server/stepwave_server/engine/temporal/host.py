@@ -330,6 +330,7 @@ class _HostedAttempt:
                 details = activity.cancellation_details()
                 self._leaving = details is not None and details.worker_shutdown and not details.cancel_requested
                 self._attempt.interrupt(INTERRUPTED, self._services.options.cancel_grace)
+        await self.reports.flush()
         outcome = self._outcome.result()
         match outcome:
             case AttemptSucceeded(_, _, output):
@@ -440,10 +441,17 @@ class _Reports:
         self._sink = sink
         self.last: Progress | None = None
         self.changed = asyncio.Event()
+        self._has_chunks = False
 
     def chunk(self, attempt: Attempt, index: int, chunk: Payload) -> None:
         """Show a chunk."""
+        self._has_chunks = True
         self._sink.chunk(Source(self._run, attempt.step_id, attempt.number), index, chunk)
+
+    async def flush(self) -> None:
+        """Wait a moment until the chunks are where servers find them: they drop those of attempts that have ended."""
+        if self._has_chunks:
+            await self._sink.flush()
 
     def progress(self, attempt: Attempt, fraction: float | None, message: str) -> None:
         """Show the progress of the attempt, with its next heartbeat or its outcome, whatever comes first."""

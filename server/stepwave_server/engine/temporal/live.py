@@ -58,7 +58,7 @@ class LiveRuns:
         if run is None:
             yield
             return
-        count, task = self._watched.get(run) or (0, asyncio.create_task(self._show(run), name=f"live {run.key.run_id}"))
+        count, task = self._watched.get(run) or (0, self._begin(run))
         self._watched[run] = count + 1, task
         try:
             yield
@@ -69,23 +69,30 @@ class LiveRuns:
             else:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+                if self._reader is not None:
+                    run.chunk_position = self._reader.leave(_streams(run))
+
+    def _begin(self, run: FollowedRun) -> "asyncio.Task[None]":
+        """Follow the chunks of a run at once, as its history may already be read, and begin to show the rest."""
+        if self._reader is not None:
+            self._reader.follow_chunks(_streams(run), run.chunk_position or FIRST, run.reports.show)
+        return asyncio.create_task(self._show(run), name=f"live {run.key.run_id}")
+
+    async def catch_up(self, run: FollowedRun) -> None:
+        """Show the chunks that hosts have written by now, if somebody watches the run."""
+        if self._reader is not None:
+            await self._reader.catch_up(_streams(run))
 
     async def _show(self, run: FollowedRun) -> None:
         """Show what a run shows, until this is cancelled."""
-        streams = RunStreams(run.key, run.execution)
-        reader = self._reader
-        try:
-            if reader is not None:
-                young = self._clock() - run.header.create_time < YOUNG_NANOS
-                reader.follow_chunks(streams, run.chunk_position or FIRST, run.reports.show)
-                reader.follow_logs(streams, FIRST if young else await reader.now(), run.reports.show)
-            while True:
-                if run.driver.in_flight:
-                    await self._poll(run)
-                await asyncio.sleep(max(POLL_SECONDS, len(self._watched) / POLLS_PER_SECOND))
-        finally:
-            if reader is not None:
-                run.chunk_position = reader.leave(streams)
+        if self._reader is not None:
+            young = self._clock() - run.header.create_time < YOUNG_NANOS
+            position = FIRST if young else await self._reader.now()
+            self._reader.follow_logs(_streams(run), position, run.reports.show)
+        while True:
+            if run.driver.in_flight:
+                await self._poll(run)
+            await asyncio.sleep(max(POLL_SECONDS, len(self._watched) / POLLS_PER_SECOND))
 
     async def _poll(self, run: FollowedRun) -> None:
         """Ask Temporal about the attempts of a run, and show what changed. If it does not answer, nothing changes."""
@@ -131,3 +138,7 @@ class LiveRuns:
         await asyncio.gather(*tasks, return_exceptions=True)
         if self._reader is not None:
             await self._reader.close()
+
+
+def _streams(run: FollowedRun) -> RunStreams:
+    return RunStreams(run.key, run.execution)

@@ -92,6 +92,10 @@ class TransientSink(Protocol):
         """Take what an attempt logged. It may be called from any thread."""
         ...
 
+    async def flush(self) -> None:
+        """Wait until what was taken was passed on, for a moment at most."""
+        ...
+
     async def close(self) -> None:
         """Pass on what was taken, within a second, and take no more."""
         ...
@@ -105,6 +109,9 @@ class _NoTransients:
 
     def log(self, source: Source, entry: LogEntry) -> None:
         """Drop what an attempt logged."""
+
+    async def flush(self) -> None:
+        """Do nothing."""
 
     async def close(self) -> None:
         """Do nothing."""

@@ -172,7 +172,12 @@ async def test_effects_happen_after_the_commit_when_it_is_published(journal: Sql
     for point in ("before-commit", "after-commit", "before-publication"):
         hook.actions[point] = partial(order.append, point)
     happened = asyncio.Event()
-    journal.append(key("a"), [record(10)], lambda: (order.append("effect"), happened.set()))
+
+    def effect() -> None:
+        order.append("effect")
+        happened.set()
+
+    journal.append(key("a"), [record(10)], effect)
     async with asyncio.timeout(GUARD):
         await happened.wait()
     assert order == ["before-commit", "after-commit", "before-publication", "effect"]

@@ -1,16 +1,20 @@
 """The connection to Redis, and whether it answers."""
 
+import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-__all__ = ["FAILURES", "Health", "RedisUnavailable", "check", "client_of", "shown"]
+__all__ = ["FAILURES", "Health", "RedisUnavailable", "answer", "check", "client_of", "shown"]
 
 logger = logging.getLogger(__name__)
+
+Answer = TypeVar("Answer")
 
 CONNECT_SECONDS = 2.0
 ANSWER_SECONDS = 3.0
@@ -42,6 +46,23 @@ def client_of(url: str) -> Redis:
         raise RedisUnavailable(f"the address for chunks and logs, {shown(url)}, is malformed: {error}") from error
 
 
+async def answer(request: Awaitable[Answer]) -> Answer:
+    """Return the answer to a request. A cancel of the caller is never lost.
+
+    The client sends by `asyncio.wait_for`, which in Python 3.11 swallows a cancel that comes when it is done
+    (https://github.com/python/cpython/issues/86296). The caller would then go on, and who waits for its end would hang.
+
+    Raises:
+        RedisError, OSError, TimeoutError: The request failed.
+    """
+    try:
+        return await request
+    finally:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise asyncio.CancelledError
+
+
 async def check(url: str) -> None:
     """Check that Redis answers.
 
@@ -50,7 +71,7 @@ async def check(url: str) -> None:
     """
     redis = client_of(url)
     try:
-        await redis.execute_command("PING")  # type: ignore[no-untyped-call]  # redis leaves it untyped
+        await answer(redis.execute_command("PING"))  # type: ignore[no-untyped-call]  # redis leaves it untyped
     except FAILURES as error:
         reason = str(error) or type(error).__name__
         raise RedisUnavailable(f"Redis at {shown(url)}, for chunks and logs, does not answer: {reason}") from error

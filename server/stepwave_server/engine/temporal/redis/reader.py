@@ -9,7 +9,7 @@ from typing import TypeAlias, cast
 from uuid import uuid4
 
 from stepwave_server.engine.errors import JournalUnavailable
-from stepwave_server.engine.temporal.redis.connection import FAILURES, Health, client_of, shown
+from stepwave_server.engine.temporal.redis.connection import FAILURES, Health, answer, client_of, shown
 from stepwave_server.engine.temporal.redis.entries import Fields, chunks_key, decode_chunk, decode_log, logs_key
 from stepwave_server.engine.temporal.transients import Chunk, LogMessage, RunStreams
 
@@ -74,7 +74,7 @@ class RedisReader:
     async def now(self) -> bytes:
         """Return the position after all entries up to now; the first one if Redis does not answer."""
         try:
-            seconds, micros = await self._redis.time()
+            seconds, micros = await answer(self._redis.time())
         except FAILURES as error:
             self._health.failed(error)
             return FIRST
@@ -105,7 +105,7 @@ class RedisReader:
             pipeline.xadd(self._wake_key, {b"wake": b""}, maxlen=1, approximate=False)
             pipeline.expire(self._wake_key, WAKE_SECONDS)
             with suppress(*FAILURES):
-                await pipeline.execute()
+                await answer(pipeline.execute())
 
     def leave(self, run: RunStreams) -> bytes:
         """Follow a run no longer. Return the position up to which its chunks were read."""
@@ -122,7 +122,7 @@ class RedisReader:
             JournalUnavailable: Redis does not answer.
         """
         try:
-            found = await self._redis.xrange(logs_key(self._prefix, run))
+            found = await answer(self._redis.xrange(logs_key(self._prefix, run)))
         except FAILURES as error:
             self._health.failed(error)
             raise JournalUnavailable(f"Redis at {self._address}, which keeps logs, does not answer") from error
@@ -131,7 +131,7 @@ class RedisReader:
     async def delete(self, run: RunStreams) -> None:
         """Delete what is kept of a run."""
         with suppress(*FAILURES):
-            await self._redis.delete(chunks_key(self._prefix, run), logs_key(self._prefix, run))
+            await answer(self._redis.delete(chunks_key(self._prefix, run), logs_key(self._prefix, run)))
 
     async def _read(self) -> None:
         while True:
@@ -139,13 +139,27 @@ class RedisReader:
             positions = {key: followed.position for key, followed in self._followed.items()}
             positions[self._wake_key.encode()] = self._wake_position
             try:
-                found = await self._redis.xread(positions, MAX_ENTRIES, WAIT_MILLISECONDS)  # type: ignore[arg-type]  # invariant
+                request = self._redis.xread(positions, MAX_ENTRIES, WAIT_MILLISECONDS)  # type: ignore[arg-type]  # invariant
+                found = await answer(request)
             except FAILURES as error:
                 self._health.failed(error)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
             self._health.answered()
             for key, entries in cast("_Streams", found or ()):
+                self._take(key, entries)
+
+    async def catch_up(self, run: RunStreams) -> None:
+        """Give all chunks of a run that Redis has by now to what takes them, if they are followed."""
+        key = chunks_key(self._prefix, run).encode()
+        found: _Streams = ((b"", ()),)
+        while found and (followed := self._followed.get(key)) is not None:
+            try:
+                found = cast("_Streams", await answer(self._redis.xread({key: followed.position}, MAX_ENTRIES)) or ())
+            except FAILURES as error:
+                self._health.failed(error)
+                return
+            for _, entries in found:
                 self._take(key, entries)
 
     def _take(self, key: bytes, entries: _Entries) -> None:
@@ -155,6 +169,8 @@ class RedisReader:
         if followed is None:
             return
         for position, fields in entries:
+            if _order(position) <= _order(followed.position):  # another request brought it before
+                continue
             followed.position = position
             try:
                 followed.take(fields)
@@ -169,3 +185,9 @@ class RedisReader:
         await asyncio.gather(*tasks, return_exceptions=True)
         with suppress(*FAILURES):
             await self._redis.aclose()
+
+
+def _order(position: bytes) -> tuple[int, int]:
+    """Return a key to sort positions of a stream by."""
+    milliseconds, _, number = position.partition(b"-")
+    return int(milliseconds), int(number)

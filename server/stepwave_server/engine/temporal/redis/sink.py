@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from stepwave_server.core.model import Payload
-from stepwave_server.engine.temporal.redis.connection import FAILURES, Health, client_of, shown
+from stepwave_server.engine.temporal.redis.connection import FAILURES, Health, answer, client_of, shown
 from stepwave_server.engine.temporal.redis.entries import Entry, chunk_entry, log_entry
 from stepwave_server.engine.temporal.transients import Source
 from stepwave_server.wire.events.encode import LogEntry
@@ -24,6 +24,9 @@ MAX_TURN = 100
 
 RETRY_SECONDS = 0.5
 """Seconds after which a failed write is followed by another try."""
+
+FLUSH_SECONDS = 0.2
+"""Seconds for which an attempt with chunks waits at its end until they are written."""
 
 CLOSE_SECONDS = 1.0
 """Seconds to write what waits when the host stops."""
@@ -87,6 +90,8 @@ class RedisSink:
         self._waiting: dict[str, _Waiting] = {}  # by stream, the one whose turn it is first
         self._bytes = 0
         self._wake = asyncio.Event()
+        self._writing = False
+        self._written = asyncio.Event()
         self._closing = False
         self._writer: asyncio.Task[None] | None = None
 
@@ -141,6 +146,7 @@ class RedisSink:
             await self._wake.wait()
             self._wake.clear()
             while entries := self._take():
+                self._writing = True
                 try:
                     await self._write_batch(entries)
                 except FAILURES as error:
@@ -148,6 +154,8 @@ class RedisSink:
                     await asyncio.sleep(RETRY_SECONDS)
                 else:
                     self._health.answered()
+            self._writing = False
+            self._written.set()
             if self._closing:
                 return
 
@@ -162,7 +170,15 @@ class RedisSink:
                 pipeline.xadd(entry.key, fields_of, maxlen=entry.most, approximate=False)  # type: ignore[arg-type]  # invariant
         for key, seconds in {entry.key: entry.seconds for entry in entries}.items():
             pipeline.expire(key, seconds)
-        await pipeline.execute()
+        await answer(pipeline.execute())
+
+    async def flush(self) -> None:
+        """Wait until what was taken is written, for a moment at most, and not at all while Redis does not answer."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_SECONDS):
+                while (self._waiting or self._writing) and not self._health.failing:
+                    self._written.clear()
+                    await self._written.wait()
 
     async def close(self) -> None:
         """Write what waits, within a second, and close the connection."""
