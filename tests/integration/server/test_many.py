@@ -89,7 +89,7 @@ async def test_the_limit_of_attempts_in_flight_is_never_exceeded(serve: Serve, c
     assert server.engine.attempts_in_flight == 0
 
 
-@pytest.mark.one_server("it has more steps or larger outputs than Temporal takes in time")
+@pytest.mark.parametrize("serve", ["sqlite"], indirect=True)
 async def test_a_chain_of_20_000_steps_runs_to_its_end(client: RawClient) -> None:
     chain = flow(*(step(f"s{i}", after=[f"s{i - 1}"] if i else []) for i in range(20_000)))
     stream = client.execute(chain)
@@ -98,7 +98,7 @@ async def test_a_chain_of_20_000_steps_runs_to_its_end(client: RawClient) -> Non
     check_sequences(events)
 
 
-@pytest.mark.one_server("it has more steps or larger outputs than Temporal takes in time")
+@pytest.mark.parametrize("serve", ["sqlite"], indirect=True)
 async def test_a_fan_out_of_100_000_steps_runs_to_its_end(client: RawClient) -> None:
     """The plan takes several events, and the client accepts no message over 3 MiB."""
     wide = flow(step("root"), *(step(f"s{i}", after=["root"]) for i in range(100_000)))

@@ -105,7 +105,8 @@ async def test_the_digest_of_a_run_stays_while_it_runs_and_after_its_end(client:
 
 
 async def test_the_digest_of_a_large_workflow_is_computed_when_it_is_asked_for(client: RawClient) -> None:
-    workflow = flow(step("held", "controlled"), *(step(f"s{place}") for place in range(1_100)))
+    held = step("held", "controlled")
+    workflow = flow(held, *(step(f"s{place}", after=["held"]) for place in range(1_100)))
     expected = digest(workflow.SerializeToString(deterministic=True))
     assert (await client.start(workflow, run_id="large")).workflow_digest == expected
     explained = await client.stub.ExplainRun(pb.ExplainRunRequest(run_id="large"))
@@ -115,7 +116,7 @@ async def test_the_digest_of_a_large_workflow_is_computed_when_it_is_asked_for(c
     (listed,) = (await client.stub.ListRuns(pb.ListRunsRequest())).runs
     assert listed.workflow_digest == expected
     await client.delete("large")
-    await client.run(flow(*(step(f"t{place}") for place in range(1_100))), run_id="large")
+    await client.start(flow(held, *(step(f"t{place}", after=["held"]) for place in range(1_100))), run_id="large")
     assert (await client.get("large")).workflow_digest not in {"", expected}
 
 
