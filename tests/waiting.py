@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from itertools import repeat
 
 from stepwave import AsyncClient, InvalidWorkflow, Workflow
+from stepwave.v1 import workflow_pb2
 
 __all__ = ["accepts", "until"]
 
@@ -22,7 +23,7 @@ async def until(ask: Callable[[], Awaitable[bool]], seconds: float = 20) -> None
             await asyncio.sleep(pause)
 
 
-async def accepts(client: AsyncClient, flow: Workflow) -> bool:
+async def accepts(client: AsyncClient, flow: Workflow | workflow_pb2.Workflow) -> bool:
     """Return whether the server of a client accepts a workflow."""
     try:
         await client.plan(flow)

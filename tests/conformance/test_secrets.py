@@ -1,6 +1,7 @@
 """Secrets on Temporal: hosts fill them in, by a file of their own, and Temporal never has a value."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,6 +13,7 @@ from stepwave.v1 import workflow_pb2
 from stepwave_server.app import Server
 from stepwave_server.config import Settings
 from temporal_server import TemporalServer
+from waiting import accepts, until
 
 VALUE = "sk-live-9f8e7d6c5b4a"
 
@@ -71,5 +73,6 @@ async def test_a_history_does_not_have_the_value(temporal_server: TemporalServer
 async def test_a_host_checks_its_own_file(settings: Settings, tmp_path: Path) -> None:
     other = settings.model_copy(update={"secrets": _file(tmp_path / "host.toml", "other")})
     async with Server(settings) as server, Server(other, actions=[leak]), AsyncClient(server.address) as client:
+        await until(partial(accepts, client, _leaking()))
         with pytest.raises(RunFailed, match="the secret KEY is not available to the action leak in the namespace"):
             await client.run(_leaking())

@@ -1,6 +1,7 @@
 """Actions with hostile exceptions, texts, streams and values: each is recorded at once, and delays no other run."""
 
 import asyncio
+import gc
 import importlib
 import itertools
 import logging
@@ -191,7 +192,10 @@ class _WarningRecorder(logging.Handler):
 def warnings() -> Iterator[_WarningRecorder]:
     warnings, logger = _WarningRecorder(), logging.getLogger("stepwave_server")
     logger.addHandler(warnings)
+    gc.collect()
+    gc.freeze()  # a collection of all objects of a test process blocks the loop for longer than in a server
     yield warnings
+    gc.unfreeze()
     logger.removeHandler(warnings)
 
 

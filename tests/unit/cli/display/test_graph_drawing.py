@@ -73,6 +73,7 @@ def traced(lines: Sequence[str], names: Iterable[str]) -> dict[str, set[str]]:
 def listed(lines: Sequence[str]) -> dict[str, set[str]]:
     """Return what each step of a list comes after."""
     after: dict[str, set[str]] = {}
+    name = ""
     for line in lines:
         if match := re.match(r"  • (\S+)", line):
             name = match[1]

@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 FIRST = b"0-0"
 """The position before the first entry of a stream."""
 
-MAX_ENTRIES = 100
+MAX_ENTRIES = 50
 """Entries of one stream that are read at once."""
 
 WAIT_MILLISECONDS = 1_000

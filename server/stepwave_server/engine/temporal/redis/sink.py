@@ -18,8 +18,8 @@ __all__ = ["RedisSink"]
 MAX_WAITING_BYTES = 8 << 20
 """Bytes of entries that may wait to be written. Beyond it, the oldest are dropped."""
 
-MAX_BATCH = 500
-MAX_TURN = 100
+MAX_BATCH = 200
+MAX_TURN = 50
 """Entries that are written together, of all streams and of one."""
 
 RETRY_SECONDS = 0.5
