@@ -108,7 +108,7 @@ async def _in_memory(divisor: int) -> AsyncIterator[str]:
         client = measured.client
         yield f"start: {measured.start_seconds:.2f} s without runs"
         yield f"idle: {measured.memory} MiB"
-        streams, steps, attempts, runs = (it // divisor for it in (2_000, 100_000, 10_000, 10_000))
+        streams, steps, attempts, runs = (it // divisor for it in (2_000, 50_000, 10_000, 10_000))
         yield await measured.growth("a stream", streams, _open_streams(stack, client, streams), 1)
         wide = _wide(steps, after_first=True)
         yield await measured.growth("a step that waits for another", steps, client.start(wide), 1)

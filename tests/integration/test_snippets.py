@@ -118,20 +118,32 @@ def test_an_own_command_has_the_options_that_are_shown(command: Shown) -> None:
     inner.make_context(name, list(arguments), parent=outer)
 
 
-def inline() -> set[str]:
-    """Return the commands of Stepwave within the sentences of the documents."""
+def inline(pattern: str) -> set[str]:
+    """Return what a pattern finds within the sentences of the documents."""
     fenced = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
     texts = [fenced.sub("", (CHECKOUT / document).read_text("utf-8")) for document in PAGES]
-    return {code for text in texts for code in re.findall(r"`stepwave ([^`]+)`", text)}
+    return {found for text in texts for found in re.findall(pattern, text)}
 
 
-@pytest.mark.parametrize("code", sorted(inline()))
+@pytest.mark.parametrize("code", sorted(inline(r"`stepwave ([^`]+)`")))
 def test_a_command_in_a_sentence_has_the_options_that_are_named(code: str) -> None:
     words = code.replace("[", " ").replace("]", " ").split()
     known = {option for parameter in GROUP.params for option in parameter.opts} | {"--help", "--install-completion"}
     if not words[0].startswith("-"):
         known |= {option for parameter in GROUP.commands[words[0]].params for option in parameter.opts}
     assert {word for word in words if re.fullmatch(r"--?[a-z-]+", word)} <= known
+
+
+def test_targets_of_make_in_sentences_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (CHECKOUT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    assert inline(r"`make ([a-z-]+)`") <= targets
+
+
+def test_modules_that_sentences_run_exist() -> None:
+    modules = inline(r"`python -m (tests[\w.]+)`")
+    assert modules
+    files = [CHECKOUT / module.replace(".", "/") for module in modules]
+    assert all(file.with_suffix(".py").exists() or (file / "__main__.py").exists() for file in files)
 
 
 def test_installed_extras_exist() -> None:
