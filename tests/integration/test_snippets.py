@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 import typer.main
 
+from benchmarks.loads import all_loads
 from integration.deploy.tools import CHART, DEPLOY, system_tool
 from integration.documents import Block, blocks
 from integration.test_readme import CHECKOUT, DOCUMENTS
@@ -140,10 +141,16 @@ def test_targets_of_make_in_sentences_exist() -> None:
 
 
 def test_modules_that_sentences_run_exist() -> None:
-    modules = inline(r"`python -m (tests[\w.]+)`")
+    modules = inline(r"`python -m (tests[\w.]+)")
     assert modules
     files = [CHECKOUT / module.replace(".", "/") for module in modules]
     assert all(file.with_suffix(".py").exists() or (file / "__main__.py").exists() for file in files)
+
+
+def test_loads_of_benchmarks_in_sentences_exist() -> None:
+    named = inline(r"`python -m tests\.benchmarks --only (\w+)`")
+    assert named
+    assert named <= {load.name for load in all_loads(quick=True)}
 
 
 def test_installed_extras_exist() -> None:
