@@ -1,4 +1,4 @@
-"""The command of the benchmarks measures every contender on real servers and prints the results."""
+"""The commands of the benchmarks measure real servers and print the results."""
 
 import subprocess
 import sys
@@ -27,3 +27,23 @@ def test_the_command_prints_a_row_for_every_contender_and_the_memory() -> None:
         "A step more costs: a binding ",
     ):
         assert fact in done.stdout
+
+
+def test_the_command_of_what_a_server_needs_prints_every_figure() -> None:
+    command = [sys.executable, "-m", "tests.benchmarks.footprint", "--quick"]
+    done = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    begins = [line.partition(":")[0] for line in done.stdout.splitlines()[1:]]
+    assert begins == [
+        "start",
+        "idle",
+        "a stream",
+        "a step that waits for another",
+        "an attempt in flight, in one run",
+        "a run with one attempt in flight",
+        "idle, journal on disk",
+        "runs of one step, journal on disk, one client",
+        "start",
+        "a run with one attempt in flight, journal on disk",
+        "start",
+    ]

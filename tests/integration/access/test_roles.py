@@ -10,13 +10,13 @@ from integration.access.calls import METHODS, fields_of
 from integration.access.conftest import ROLES, Call
 from stepwave_server.rpc.permissions import STARTS
 
-README = Path(__file__).parents[3] / "server" / "deploy" / "README.md"
+README = Path(__file__).parents[3] / "server" / "README.md"
 
 
 def documented() -> Mapping[str, Mapping[str, bool]]:
     """Return which role may make which call, by the table in the documentation."""
-    rows = re.findall(r"^\| `(\w+)`[^|]*\|([^|]*)\|([^|]*)\|([^|]*)\|$", README.read_text(), re.MULTILINE)
-    return {row[0]: {role: cell.strip() == "yes" for role, cell in zip(ROLES, row[1:], strict=True)} for row in rows}
+    rows = re.findall(r"^\| `(\w+)` \| (yes|no) \| (yes|no) \| (yes|no) \|$", README.read_text(), re.MULTILINE)
+    return {row[0]: {role: cell == "yes" for role, cell in zip(ROLES, row[1:], strict=True)} for row in rows}
 
 
 TABLE = documented()

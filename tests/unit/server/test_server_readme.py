@@ -1,4 +1,4 @@
-"""The server's README names modules and functions that exist, and follows a step in at most 18 modules."""
+"""The page on how the server is built names what exists, and follows a step in at most 18 modules."""
 
 import re
 from pathlib import Path
@@ -6,8 +6,7 @@ from pathlib import Path
 import stepwave_server
 
 PACKAGE = Path(stepwave_server.__file__).parent
-README = PACKAGE.parent / "README.md"
-TEXT = README.read_text()
+TEXT = (PACKAGE / "README.md").read_text("utf-8")
 
 
 def test_every_module_that_is_named_exists() -> None:
