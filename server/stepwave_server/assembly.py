@@ -27,7 +27,7 @@ __all__ = [
 
 TEMPORAL = "temporal"
 
-ONE_SERVER = ("max_runs", "max_attempts")
+ONE_SERVER = ("max_runs", "max_attempts", "weight", "max_kept_bytes")
 """Bounds of namespaces that one server can hold."""
 
 
@@ -52,14 +52,21 @@ def bounded(options: EngineOptions, authenticator: Authenticator, *, on_temporal
     """
     rules = authenticator.access.namespaces
     if on_temporal:
-        bounds = [f"namespaces.{name}.{key}" for name, it in rules.items() for key in ONE_SERVER if getattr(it, key)]
+        bounds = [
+            f"namespaces.{name}.{key}"
+            for name, it in rules.items()
+            for key in ONE_SERVER
+            if getattr(it, key) is not None
+        ]
         if bounds:
             raise AccessError(f"{', '.join(bounds)}: one server must know all runs; with Temporal, none does")
     return replace(
         options,
         may_call=authenticator.may_call,
         max_runs_of=authenticator.max_runs_of,
-        attempt_bounds=authenticator.attempt_bounds(),
+        max_kept_bytes_of=authenticator.max_kept_bytes_of,
+        attempt_bounds=authenticator.attempt_bounds,
+        weight_of=authenticator.weight_of,
     )
 
 
