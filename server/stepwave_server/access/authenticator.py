@@ -46,6 +46,7 @@ class Authenticator:
         self._task: asyncio.Task[None] | None = None
         self._jwt: JwtVerifier | None = None
         self.on_change: Callable[[], None] | None = None
+        self._check: Callable[[Access], None] | None = None
         self.access = Access()
         self._take(load_access(path))
 
@@ -53,6 +54,15 @@ class Authenticator:
         if access.jwt != self.access.jwt:
             self._jwt = None if access.jwt is None else _verifier(access.jwt)
         self.access = access
+
+    def require(self, check: Callable[[Access], None]) -> None:
+        """Check the rules, and from now on those of a changed file.
+
+        Args:
+            check: Raises `AccessError` for rules that cannot hold.
+        """
+        check(self.access)
+        self._check = check
 
     def may_call(self, namespace: str, action: str) -> bool:
         """Return whether the steps of a namespace may call an action."""
@@ -127,13 +137,19 @@ class Authenticator:
                 continue
             self._seen = stamp
             try:
-                self._take(await asyncio.to_thread(load_access, self._path))
+                self._take(await asyncio.to_thread(self._load))
             except AccessError as error:
                 logger.error("the access file has changed, and the old rules stay: %s", error)  # noqa: TRY400 - no defect
             else:
                 logger.info("the access file has changed: the new rules hold")
                 if self.on_change is not None:
                     self.on_change()
+
+    def _load(self) -> Access:
+        access = load_access(self._path)
+        if self._check is not None:
+            self._check(access)
+        return access
 
     async def close(self) -> None:
         """Watch the file no more."""

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,10 +13,13 @@ import pytest
 from integration.access.conftest import Serve, access_text
 from stepwave import AsyncClient, Workflow, action
 from stepwave.exceptions import LimitExceeded
+from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.access.roles import AccessError
 from stepwave_server.access.start_rates import StartRates
 from stepwave_server.app import Server
+from stepwave_server.assembly import bounded
 from stepwave_server.config import Settings
+from stepwave_server.engine.base import EngineOptions
 from waiting import until
 
 
@@ -228,6 +232,25 @@ async def test_a_bound_that_needs_one_server_is_refused_on_temporal(access: Path
     with pytest.raises(AccessError, match=rf"namespaces.research.{bounds.split()[0]}: one server must know"):
         async with Server(settings):
             pass
+
+
+async def test_a_changed_file_with_a_bound_that_needs_one_server_is_refused_on_temporal(
+    access: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("stepwave_server.access.authenticator.CHECK_SECONDS", 0.02)
+    authenticator = Authenticator(access)
+    bounded(EngineOptions(), authenticator, on_temporal=True)
+    authenticator.start()
+    write(access, "weight = 2")
+    try:
+        await until(partial(_logged, caplog, "the old rules stay: namespaces.research.weight: one server must know"))
+        assert authenticator.weight_of("research") == 1
+    finally:
+        await authenticator.close()
+
+
+async def _logged(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return text in caplog.text
 
 
 def test_starts_are_spread_and_a_quiet_time_gives_a_second_of_them() -> None:
