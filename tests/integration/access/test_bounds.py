@@ -166,6 +166,15 @@ async def test_a_changed_bound_on_attempts_holds_at_once(
         await research.wait(run.run_id)
 
 
+async def test_the_first_bound_on_attempts_of_a_server_waits_for_its_next_start(
+    serve: Serve, access: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("stepwave_server.access.authenticator.CHECK_SECONDS", 0.02)
+    await serve()
+    write(access, "max_attempts = 1")
+    await until(partial(_logged, caplog, "the max_attempts of namespaces holds from the next start"))
+
+
 async def test_namespaces_that_wait_for_places_get_them_by_their_weights(
     serve: Serve, access: Path, gate: Gate
 ) -> None:
