@@ -180,6 +180,8 @@ class Server:
             telemetry=self._telemetry,
             measures=self._measures,
         )
+        if self._authenticator is not None:
+            self._authenticator.on_change = engine.apply_attempt_bounds
         if self._measures is not None:
             self._journal.commits.listener = self._measures.committed
         self._attachments = Attachments(engine.cancel)

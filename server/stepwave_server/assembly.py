@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import replace
 
+from stepwave_server.access.access_file import Access
 from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.access.roles import AccessError
 from stepwave_server.config import Settings
@@ -18,6 +19,7 @@ from stepwave_server.telemetry import Metrics, prometheus_address
 __all__ = [
     "TEMPORAL",
     "bounded",
+    "check_for_temporal",
     "count_text",
     "importable",
     "open_journal",
@@ -27,7 +29,7 @@ __all__ = [
 
 TEMPORAL = "temporal"
 
-ONE_SERVER = ("max_runs", "max_attempts")
+ONE_SERVER = ("max_runs", "max_attempts", "weight", "max_kept_bytes")
 """Bounds of namespaces that one server can hold."""
 
 
@@ -45,22 +47,33 @@ def importable(actions: Iterable[object]) -> list[object]:
 
 
 def bounded(options: EngineOptions, authenticator: Authenticator, *, on_temporal: bool) -> EngineOptions:
-    """Return options with the rules of namespaces.
+    """Return options with the rules of namespaces. On Temporal, later rules are checked for it, too.
 
     Raises:
         AccessError: A namespace has a bound that needs the memory of one server, and there is none with Temporal.
     """
-    rules = authenticator.access.namespaces
     if on_temporal:
-        bounds = [f"namespaces.{name}.{key}" for name, it in rules.items() for key in ONE_SERVER if getattr(it, key)]
-        if bounds:
-            raise AccessError(f"{', '.join(bounds)}: one server must know all runs; with Temporal, none does")
+        authenticator.require(check_for_temporal)
     return replace(
         options,
         may_call=authenticator.may_call,
         max_runs_of=authenticator.max_runs_of,
-        attempt_bounds=authenticator.attempt_bounds(),
+        max_kept_bytes_of=authenticator.max_kept_bytes_of,
+        attempt_bounds=authenticator.attempt_bounds,
+        weight_of=authenticator.weight_of,
     )
+
+
+def check_for_temporal(access: Access) -> None:
+    """Check that no namespace has a bound that needs the memory of one server.
+
+    Raises:
+        AccessError: One has. All such bounds are listed.
+    """
+    rules = access.namespaces.items()
+    bounds = [f"namespaces.{name}.{key}" for name, it in rules for key in ONE_SERVER if getattr(it, key) is not None]
+    if bounds:
+        raise AccessError(f"{', '.join(bounds)}: one server must know all runs; with Temporal, none does")
 
 
 def tls_files(settings: Settings) -> TlsFiles | None:

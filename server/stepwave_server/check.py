@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from stepwave_server.access.access_file import load_access
 from stepwave_server.actions import ActionsError, Registry
-from stepwave_server.assembly import TEMPORAL, count_text, importable, tls_files
+from stepwave_server.assembly import TEMPORAL, check_for_temporal, count_text, importable, tls_files
 from stepwave_server.config import Settings
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.local import LocalEngine
@@ -78,7 +78,7 @@ def _check_places(settings: Settings, problems: list[str]) -> list[str]:
     _try(problems, lambda: _check_listen(settings))
     places = [f"address {settings.listen}"]
     if settings.access is not None:
-        _try(problems, partial(load_access, settings.access))
+        _try(problems, partial(_check_access, settings.access, on_temporal=settings.engine == TEMPORAL))
         places.append(f"access {settings.access}")
     if settings.engine == TEMPORAL:
         _try(problems, lambda: _check_temporal(settings.temporal_address))
@@ -90,6 +90,12 @@ def _check_places(settings: Settings, problems: list[str]) -> list[str]:
         return places
     _try(problems, lambda: check_place(path))
     return [*places, f"journal {path}"]
+
+
+def _check_access(path: Path, *, on_temporal: bool) -> None:
+    access = load_access(path)
+    if on_temporal:
+        check_for_temporal(access)
 
 
 def _check_listen(settings: Settings) -> None:

@@ -71,6 +71,7 @@ class _Call:
 
     run_key: Hashable
     limiters: tuple[Limiter, ...]
+    namespace: str = "default"
     permit: Permit = field(default_factory=Permit)
     served: bool = False
     backoff: int = INITIAL_BACKOFF

@@ -79,6 +79,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_TOO_MANY_STARTS: _ErrorReason.ValueType  # 22
     """`RESOURCE_EXHAUSTED`. The namespace starts more runs in a second than it may. Metadata: `namespace`. Retry: yes."""
+    ERROR_REASON_TOO_MANY_KEPT_BYTES: _ErrorReason.ValueType  # 23
+    """`RESOURCE_EXHAUSTED`. The runs of the namespace, with those that have ended, keep as many bytes as they may. Metadata:
+    `namespace`, `kept`, `limit`, the last two in bytes. Retry: yes, once runs are deleted.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """The reasons for which a server rejects a call. `google.rpc.ErrorInfo.reason` is the name of a value without the prefix
@@ -149,4 +153,8 @@ role is `ERROR_REASON_RUN_NOT_FOUND` instead. `role` is the one that the call ne
 """
 ERROR_REASON_TOO_MANY_STARTS: ErrorReason.ValueType  # 22
 """`RESOURCE_EXHAUSTED`. The namespace starts more runs in a second than it may. Metadata: `namespace`. Retry: yes."""
+ERROR_REASON_TOO_MANY_KEPT_BYTES: ErrorReason.ValueType  # 23
+"""`RESOURCE_EXHAUSTED`. The runs of the namespace, with those that have ended, keep as many bytes as they may. Metadata:
+`namespace`, `kept`, `limit`, the last two in bytes. Retry: yes, once runs are deleted.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

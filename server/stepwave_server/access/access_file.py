@@ -6,6 +6,8 @@
 actions = ["search.*", "core.*"]            # the actions that its steps may call; default: all
 max_runs = 100                              # under way at once
 max_attempts = 20                           # in flight at once
+weight = 2                                  # its share of the server's --max-attempts; default: 1
+max_kept_bytes = 1_000_000_000              # of its runs; beyond it, none starts
 starts_per_second = 5
 
 [[tokens]]                                   # made by: stepwave token ci --role research=runner
@@ -78,8 +80,11 @@ class Namespace(_Part):
     Attributes:
         actions: The actions that its steps may call: names, or beginnings of names with `*` at their end.
         max_runs: Runs under way at once; `None`: as many as the server allows. One server counts its own.
-        max_attempts: Attempts in flight at once; `None`: as many as the server allows. The first one of a file, and a
-            change, hold from the next start of the server.
+        max_attempts: Attempts in flight at once; `None`: as many as the server allows.
+        weight: The namespace's share of the server's attempts in flight while attempts wait, beside the weights of the
+            other namespaces that wait; `None`: 1.
+        max_kept_bytes: Bytes that its runs may keep, those under way and those that have ended. Beyond it, no run
+            starts. `None`: no bound.
         starts_per_second: Calls in a second that start runs, with as many at once after a quiet time, on each server;
             `None`: no bound.
     """
@@ -87,6 +92,8 @@ class Namespace(_Part):
     actions: tuple[Annotated[str, AfterValidator(_pattern)], ...] = ("*",)
     max_runs: Count | None = None
     max_attempts: Count | None = None
+    weight: Annotated[float, Field(ge=0.001, le=1_000_000)] | None = None
+    max_kept_bytes: Annotated[int, Field(ge=1)] | None = None
     starts_per_second: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
 
     def allows(self, action: str) -> bool:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,9 @@ logger = logging.getLogger(__name__)
 CHECK_SECONDS = 1.0
 """Seconds between two looks at the access file."""
 
+DEFAULT_WEIGHT = 1.0
+"""The weight of a namespace that names none."""
+
 SCHEME = "bearer "
 
 
@@ -28,6 +31,7 @@ class Authenticator:
 
     Attributes:
         access: The rules that hold now.
+        on_change: Called when other rules hold, after the file has changed; `None`: nobody asks.
 
     Args:
         path: The access file.
@@ -41,6 +45,8 @@ class Authenticator:
         self._seen = _stamp(path)
         self._task: asyncio.Task[None] | None = None
         self._jwt: JwtVerifier | None = None
+        self.on_change: Callable[[], None] | None = None
+        self._check: Callable[[Access], None] | None = None
         self.access = Access()
         self._take(load_access(path))
 
@@ -48,6 +54,15 @@ class Authenticator:
         if access.jwt != self.access.jwt:
             self._jwt = None if access.jwt is None else _verifier(access.jwt)
         self.access = access
+
+    def require(self, check: Callable[[Access], None]) -> None:
+        """Check the rules, and from now on those of a changed file.
+
+        Args:
+            check: Raises `AccessError` for rules that cannot hold.
+        """
+        check(self.access)
+        self._check = check
 
     def may_call(self, namespace: str, action: str) -> bool:
         """Return whether the steps of a namespace may call an action."""
@@ -58,6 +73,16 @@ class Authenticator:
         """Return how many runs of a namespace may be under way; `None`: as many as the server allows."""
         rules = self.access.namespaces.get(namespace)
         return None if rules is None else rules.max_runs
+
+    def max_kept_bytes_of(self, namespace: str) -> int | None:
+        """Return how many bytes the runs of a namespace may keep before it starts no more; `None`: no bound."""
+        rules = self.access.namespaces.get(namespace)
+        return None if rules is None else rules.max_kept_bytes
+
+    def weight_of(self, namespace: str) -> float:
+        """Return the weight of a namespace, for its share of the places of attempts."""
+        rules = self.access.namespaces.get(namespace)
+        return DEFAULT_WEIGHT if rules is None or rules.weight is None else rules.weight
 
     def starts_per_second_of(self, namespace: str) -> float | None:
         """Return how many runs may start in a second in a namespace; `None`: no bound."""
@@ -112,11 +137,19 @@ class Authenticator:
                 continue
             self._seen = stamp
             try:
-                self._take(await asyncio.to_thread(load_access, self._path))
+                self._take(await asyncio.to_thread(self._load))
             except AccessError as error:
                 logger.error("the access file has changed, and the old rules stay: %s", error)  # noqa: TRY400 - no defect
             else:
                 logger.info("the access file has changed: the new rules hold")
+                if self.on_change is not None:
+                    self.on_change()
+
+    def _load(self) -> Access:
+        access = load_access(self._path)
+        if self._check is not None:
+            self._check(access)
+        return access
 
     async def close(self) -> None:
         """Watch the file no more."""

@@ -81,6 +81,7 @@ class Load:
         stream_lag: Committed events that the slowest stream has not sent.
         limits: The limits of actions, and their state.
         commits: The commits of the journal; `None`: it is not on disk.
+        kept_bytes: Bytes that runs keep in the journal, by namespace; empty: not known.
     """
 
     runs: int = 0
@@ -90,6 +91,7 @@ class Load:
     stream_lag: int = 0
     limits: Sequence[LimitInfo] = ()
     commits: CommitInfo | None = None
+    kept_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @immutable

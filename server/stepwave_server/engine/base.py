@@ -14,6 +14,7 @@ from stepwave_server.core.model import MAX_PAYLOAD_BYTES, Payload, Workflow, imm
 from stepwave_server.core.state import DEFAULT_IDLE_TIMEOUT, RunOptions, RunState, StepState
 from stepwave_server.core.validate import Violation
 from stepwave_server.engine.admission.limits import Limit
+from stepwave_server.engine.admission.shares import WeightOf, equal_weights
 from stepwave_server.engine.secrets.store import Secrets
 from stepwave_server.journal import Header, Listing, Position
 from stepwave_server.telemetry import TraceParent
@@ -60,7 +61,11 @@ class EngineOptions:
         heartbeat: Seconds without a message after which a watch sends a heartbeat.
         idle_timeout: The time that a new open run may be idle, unless it says otherwise, in nanoseconds.
         max_runs_of: Returns how many runs of a namespace may be under way; `None`: as many as the engine allows.
-        attempt_bounds: How many attempts of a namespace may be in flight; others: as many as the engine allows.
+        max_kept_bytes_of: Returns how many bytes the runs of a namespace may keep before it starts no more; `None`: as
+            many as they have.
+        attempt_bounds: Returns how many attempts may be in flight, for the namespaces that have a bound; `None`: none
+            ever has one.
+        weight_of: Returns the weight of a namespace, for its share of the places of attempts.
         may_call: Returns whether the steps of a namespace may call an action. It is asked when an attempt starts.
         secrets: The secrets of this process, and the actions that may use them.
         run: Options of new runs, such as the default step timeout.
@@ -75,7 +80,9 @@ class EngineOptions:
     heartbeat: float = 15.0
     idle_timeout: int = DEFAULT_IDLE_TIMEOUT
     max_runs_of: Callable[[str], int | None] = lambda namespace: None
-    attempt_bounds: Mapping[str, int] = field(default_factory=dict)
+    max_kept_bytes_of: Callable[[str], int | None] = lambda namespace: None
+    attempt_bounds: Callable[[], Mapping[str, int]] | None = None
+    weight_of: WeightOf = equal_weights
     may_call: Callable[[str, str], bool] = lambda namespace, action: True
     secrets: Secrets = field(default_factory=Secrets)
     run: RunOptions = field(default_factory=RunOptions)
@@ -235,6 +242,7 @@ class Engine(Protocol):
         Raises:
             NotAccepting: The engine accepts no new runs.
             TooManyRuns: The limit of runs under way is reached.
+            TooManyKeptBytes: The runs of the namespace keep as many bytes as they may.
             RunExists: A run with this id and other content exists.
             JournalUnavailable: The journal cannot commit.
         """

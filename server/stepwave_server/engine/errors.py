@@ -22,6 +22,7 @@ __all__ = [
     "StepNotFound",
     "StepNotWaiting",
     "StepsRefused",
+    "TooManyKeptBytes",
     "TooManyRuns",
 ]
 
@@ -150,6 +151,25 @@ class TooManyRuns(EngineError):
     def __init__(self, limit: int, namespace: str = "") -> None:
         where, whose = (f' in the namespace "{namespace}"', "it") if namespace else ("", "this server")
         super().__init__(f"{limit:,} runs are under way{where}, as many as {whose} allows")
+        self.limit = limit
+
+
+class TooManyKeptBytes(EngineError):
+    """Raised when the runs of a namespace keep as many bytes as they may.
+
+    Attributes:
+        namespace: The namespace.
+        kept: How many bytes they keep.
+        limit: How many they may keep.
+    """
+
+    def __init__(self, namespace: str, kept: int, limit: int) -> None:
+        super().__init__(
+            f'the runs of the namespace "{namespace}" keep {kept:,} bytes, and its max_kept_bytes is {limit:,}: '
+            "delete runs that have ended, or let the server keep them for a shorter time (--keep-age)"
+        )
+        self.namespace = namespace
+        self.kept = kept
         self.limit = limit
 
 

@@ -25,6 +25,7 @@ from stepwave_server.engine.errors import (
     RunBroken,
     RunExists,
     RunNotFound,
+    TooManyKeptBytes,
     TooManyRuns,
 )
 from stepwave_server.engine.evaluation.json_evaluator import JsonEvaluator
@@ -97,8 +98,13 @@ class LocalEngine(RunChanges):
         self._telemetry = telemetry
         self._measures = measures
         self._loop = asyncio.get_running_loop()
+        bounds = self.options.attempt_bounds
         self._admission: AdmissionController[Attempt] = AdmissionController(
-            self._loop, self.options.max_attempts_in_flight, self.options.limits, self.options.attempt_bounds
+            self._loop,
+            self.options.max_attempts_in_flight,
+            self.options.limits,
+            None if bounds is None else bounds(),
+            self.options.weight_of,
         )
         self._deadlines: Deadlines[Attempt] = Deadlines(self._loop, Attempt.time_out)
         self._ready: list[LocalRun] = []
@@ -137,6 +143,11 @@ class LocalEngine(RunChanges):
         """Number of attempts in flight."""
         return self._admission.in_flight
 
+    def apply_attempt_bounds(self) -> None:
+        """Apply the bounds of namespaces on attempts in flight, which have changed."""
+        if self.options.attempt_bounds is not None:
+            self._admission.bound_namespaces(self.options.attempt_bounds())
+
     def waiting(self, key: RunKey) -> Sequence[Waiting]:
         """Return why ready steps of a run have not started, the most frequent reason first."""
         waiting = self._admission.waiting(key)
@@ -154,7 +165,8 @@ class LocalEngine(RunChanges):
     def load(self) -> Load:
         """Return what the engine does now. It may be called on any thread."""
         limits = self._admission.all_limits(self._clock())
-        return load_of(list(self._runs.values()), list(self._watchers), limits, self._journal.commits.info())
+        load = load_of(list(self._runs.values()), list(self._watchers), limits, self._journal.commits.info())
+        return replace(load, kept_bytes=self._journal.kept_bytes.by_namespace())
 
     async def start(self, submission: Submission) -> bool:
         """Start a run.
@@ -165,6 +177,7 @@ class LocalEngine(RunChanges):
         Raises:
             NotAccepting: The engine accepts no new runs.
             TooManyRuns: The limit of runs under way is reached.
+            TooManyKeptBytes: The runs of the namespace keep as many bytes as they may.
             RunExists: A run with this id and other content exists.
             JournalUnavailable: The journal cannot commit.
             RunBroken: A defect of the server broke the run before its first event, or a run with this id is broken.
@@ -178,13 +191,20 @@ class LocalEngine(RunChanges):
             raise NotAccepting
         if self._commit_error:
             raise JournalUnavailable(self._commit_error)
-        if len(self._runs) >= self.options.max_runs:
-            raise TooManyRuns(self.options.max_runs)
-        most = self.options.max_runs_of(key.namespace)
-        if most is not None and sum(run.namespace == key.namespace for run in self._runs) >= most:
-            raise TooManyRuns(most, key.namespace)
+        self._require_room(key.namespace)
         self._begin(submission)
         return True
+
+    def _require_room(self, namespace: str) -> None:
+        """Check the bounds of the server and of a namespace on new runs."""
+        if len(self._runs) >= self.options.max_runs:
+            raise TooManyRuns(self.options.max_runs)
+        most = self.options.max_runs_of(namespace)
+        if most is not None and sum(run.namespace == namespace for run in self._runs) >= most:
+            raise TooManyRuns(most, namespace)
+        most, kept = self.options.max_kept_bytes_of(namespace), self._journal.kept_bytes.of(namespace)
+        if most is not None and kept >= most:
+            raise TooManyKeptBytes(namespace, kept, most)
 
     async def _header_of(self, key: RunKey) -> Header | None:
         """Return the definition of the run with a key; `None`: there is no run, and this method did not await."""

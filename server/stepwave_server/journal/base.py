@@ -10,6 +10,7 @@ from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.core.model import Payload, State, immutable
 from stepwave_server.core.state import RunOptions
 from stepwave_server.journal.commits import Commits
+from stepwave_server.journal.kept_bytes import KeptBytes
 from stepwave_server.wire.events.encode import Record
 
 __all__ = ["CommitListener", "Ended", "Header", "Journal", "JournalError", "Listing", "Position", "Unfinished"]
@@ -139,6 +140,7 @@ class Journal(Protocol):
         lost: Whether no commit can succeed any more: it is damaged, or another server has taken it over.
         clean: Whether the last server that recovered its runs, if there was one, stopped in order.
         commits: Its commits.
+        kept_bytes: The bytes that its runs keep.
     """
 
     name: str
@@ -146,6 +148,7 @@ class Journal(Protocol):
     lost: bool
     clean: bool
     commits: Commits
+    kept_bytes: KeptBytes
 
     @property
     def location(self) -> str:

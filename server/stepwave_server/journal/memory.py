@@ -8,6 +8,7 @@ from heapq import nlargest
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.journal.base import CommitListener, Ended, Header, Listing, Position, Unfinished
 from stepwave_server.journal.commits import Commits
+from stepwave_server.journal.kept_bytes import KeptBytes, definition_size
 from stepwave_server.journal.retention import EndedRuns, Retention
 from stepwave_server.wire.events.encode import Kind, Record
 
@@ -16,11 +17,17 @@ __all__ = ["MemoryJournal"]
 
 @dataclass(slots=True)
 class _Log:
-    """A run's header, events and summary. Two flat lists take half the memory of one list of records."""
+    """A run's header, events and summary. Two flat lists take half the memory of one list of records.
+
+    Attributes:
+        definition: Bytes of its definition.
+        size: Bytes of its events.
+    """
 
     header: Header
     kinds: list[Kind] = field(default_factory=list)
     data: list[bytes] = field(default_factory=list)
+    definition: int = 0
     size: int = 0
     ended: Ended | None = None
 
@@ -46,20 +53,24 @@ class MemoryJournal:
         self._logs: dict[RunKey, _Log] = {}
         self._ended_runs = EndedRuns(clock, retention or Retention(), self.sweep)
         self.commits = Commits()
+        self.kept_bytes = KeptBytes()
 
     def create(self, header: Header) -> None:
         """Add a run."""
-        self._logs[header.key] = _Log(header)
+        log = self._logs[header.key] = _Log(header, definition=definition_size(header.workflow, header.input))
+        self.kept_bytes.add(header.key.namespace, log.definition)
 
     def append(
         self, key: RunKey, records: Sequence[Record], committed: Callable[[], None], ended: Ended | None = None
     ) -> None:
         """Append events to a run, and commit them at once."""
         log = self._logs[key]
+        before = log.size
         for kind, data in records:
             log.kinds.append(kind)
             log.data.append(data)
             log.size += len(data)
+        self.kept_bytes.add(key.namespace, log.size - before)
         if ended is not None:
             log.ended = ended
             self._ended_runs.add(key, ended.info.end_time or 0, log.size)
@@ -132,9 +143,10 @@ class MemoryJournal:
 
     def discard(self, key: RunKey) -> bool:
         """Delete a run under way, or one that has ended."""
-        self._logs.pop(key, None)
         if key in self._ended_runs:
             self._ended_runs.remove(key)
+        if key in self._logs:
+            self._forget(key)
         return False
 
     async def unfinished(self) -> AsyncIterator[Unfinished]:
@@ -153,4 +165,8 @@ class MemoryJournal:
 
     def _delete(self, key: RunKey) -> None:
         self._ended_runs.remove(key)
-        del self._logs[key]
+        self._forget(key)
+
+    def _forget(self, key: RunKey) -> None:
+        log = self._logs.pop(key)
+        self.kept_bytes.add(key.namespace, -log.definition - log.size)

@@ -30,6 +30,7 @@ from stepwave_server.engine.errors import (
     StepNotFound,
     StepNotWaiting,
     StepsRefused,
+    TooManyKeptBytes,
     TooManyRuns,
 )
 from stepwave_server.journal import JournalError
@@ -164,6 +165,7 @@ _REASONS: dict[type[Refusal], Reason.ValueType] = {
     StepNotFound: Reason.ERROR_REASON_STEP_NOT_FOUND,
     StepNotWaiting: Reason.ERROR_REASON_STEP_NOT_WAITING,
     StepsRefused: Reason.ERROR_REASON_INVALID_ARGUMENT,
+    TooManyKeptBytes: Reason.ERROR_REASON_TOO_MANY_KEPT_BYTES,
     TooManyRuns: Reason.ERROR_REASON_TOO_MANY_RUNS,
 }
 
@@ -182,6 +184,7 @@ CODES: dict[Reason.ValueType, int] = {
     Reason.ERROR_REASON_TOO_MANY_RUNS: code_pb2.RESOURCE_EXHAUSTED,
     Reason.ERROR_REASON_TOO_MANY_CALLS: code_pb2.RESOURCE_EXHAUSTED,
     Reason.ERROR_REASON_TOO_MANY_STARTS: code_pb2.RESOURCE_EXHAUSTED,
+    Reason.ERROR_REASON_TOO_MANY_KEPT_BYTES: code_pb2.RESOURCE_EXHAUSTED,
     Reason.ERROR_REASON_MESSAGE_TOO_LARGE: code_pb2.RESOURCE_EXHAUSTED,
     Reason.ERROR_REASON_SERVER_DRAINING: code_pb2.UNAVAILABLE,
     Reason.ERROR_REASON_JOURNAL_UNAVAILABLE: code_pb2.UNAVAILABLE,
@@ -198,6 +201,7 @@ RETRIED = frozenset(
         Reason.ERROR_REASON_TOO_MANY_RUNS,
         Reason.ERROR_REASON_TOO_MANY_CALLS,
         Reason.ERROR_REASON_TOO_MANY_STARTS,
+        Reason.ERROR_REASON_TOO_MANY_KEPT_BYTES,
         Reason.ERROR_REASON_SERVER_DRAINING,
         Reason.ERROR_REASON_JOURNAL_UNAVAILABLE,
     }
@@ -256,6 +260,8 @@ def _metadata(error: Refusal, engine: str) -> Mapping[str, str]:
             return {"run_id": error.key.run_id, "step_id": error.step_id}
         case SequenceOutOfRange():
             return {"last_sequence": str(error.last)}
+        case TooManyKeptBytes():
+            return {"namespace": error.namespace, "kept": str(error.kept), "limit": str(error.limit)}
         case TooManyRuns() | DefinitionTooLarge():
             return {"limit": str(error.limit)}
     return {}

@@ -1,8 +1,10 @@
-"""The bounds of namespaces: runs under way, attempts in flight, and starts in a second."""
+"""The bounds and shares of namespaces: runs under way, attempts in flight, kept bytes, and starts in a second."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,10 +13,13 @@ import pytest
 from integration.access.conftest import Serve, access_text
 from stepwave import AsyncClient, Workflow, action
 from stepwave.exceptions import LimitExceeded
+from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.access.roles import AccessError
 from stepwave_server.access.start_rates import StartRates
 from stepwave_server.app import Server
+from stepwave_server.assembly import bounded
 from stepwave_server.config import Settings
+from stepwave_server.engine.base import EngineOptions
 from waiting import until
 
 
@@ -30,6 +35,13 @@ def client(server: Server, namespace: str, *, patience: float = 0) -> AsyncClien
 def waiting() -> Workflow:
     flow = Workflow("waits")
     flow.step("wait", "core.wait")
+    return flow
+
+
+def wide(steps: int, action_name: str = "gate") -> Workflow:
+    flow = Workflow("wide")
+    for number in range(steps):
+        flow.step(f"s{number}", action_name)
     return flow
 
 
@@ -122,11 +134,8 @@ async def _outputs(research: AsyncClient, flow: Workflow) -> object:
 async def test_a_namespace_has_no_more_attempts_than_it_may(serve: Serve, access: Path, gate: Gate) -> None:
     write(access, "max_attempts = 2")
     server = await serve(actions=[gate.action()])
-    wide = Workflow("wide")
-    for number in range(4):
-        wide.step(f"s{number}", "gate")
     async with client(server, "research") as research, client(server, "default") as default:
-        mine, other = await research.start(wide), await default.start(wide)
+        mine, other = await research.start(wide(4)), await default.start(wide(4))
         for _ in range(6):  # two of one namespace, and all of the other
             await gate.begun.acquire()
         waits = (await research.explain(mine.run_id)).steps
@@ -135,6 +144,80 @@ async def test_a_namespace_has_no_more_attempts_than_it_may(serve: Serve, access
         await research.wait(mine.run_id)
         await default.wait(other.run_id)
     assert gate.most == 6
+
+
+async def test_a_changed_bound_on_attempts_holds_at_once(
+    serve: Serve, access: Path, gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwave_server.access.authenticator.CHECK_SECONDS", 0.02)
+    write(access, "max_attempts = 1")
+    server = await serve(actions=[gate.action()])
+    async with client(server, "research") as research:
+        run = await research.start(wide(4))
+        await gate.begun.acquire()
+        write(access, "max_attempts = 3")
+        for _ in range(2):
+            await gate.begun.acquire()
+        waits = (await research.explain(run.run_id)).steps
+        assert [it.message for it in waits if it.message] == [
+            'all 3 places of the limit "namespace research" are taken'
+        ]
+        gate.open()
+        await research.wait(run.run_id)
+
+
+async def test_the_first_bound_on_attempts_of_a_server_waits_for_its_next_start(
+    serve: Serve, access: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("stepwave_server.access.authenticator.CHECK_SECONDS", 0.02)
+    await serve()
+    write(access, "max_attempts = 1")
+    await until(partial(_logged, caplog, "the max_attempts of namespaces holds from the next start"))
+
+
+async def test_namespaces_that_wait_for_places_get_them_by_their_weights(
+    serve: Serve, access: Path, gate: Gate
+) -> None:
+    write(access, "weight = 3")
+    order: list[str] = []
+
+    @action("note")
+    async def note(input: str) -> None:
+        order.append(input)
+
+    server = await serve(actions=[gate.action(), note], max_attempts=1)
+    async with client(server, "research") as research, client(server, "default") as default:
+        await default.start(wide(1))
+        await gate.begun.acquire()
+        flood = [await default.start(wide(3, "note"), "default") for _ in range(4)]
+        run = await research.start(wide(9, "note"), "research")
+        for held, step in ((default.explain(flood[0].run_id), "s2"), (research.explain(run.run_id), "s8")):
+            waits = {it.step_id: it.message for it in (await held).steps}
+            assert waits[step] == "the server's max_attempts is 1"
+        gate.open()
+        await research.wait(run.run_id)
+        assert Counter(order[:12]) == {"research": 9, "default": 3}
+
+
+@pytest.mark.parametrize("journal", ["memory", "sqlite"])
+async def test_a_namespace_whose_runs_keep_too_many_bytes_starts_no_more(
+    serve: Serve, access: Path, tmp_path: Path, journal: str
+) -> None:
+    write(access, "max_kept_bytes = 10_000")
+    server = await serve(journal=f"sqlite:{tmp_path / 'journal.db'}" if journal == "sqlite" else journal)
+    large, echo = "x" * 10_000, wide(1, "core.echo")
+    async with client(server, "research") as research, client(server, "default") as default:
+        first = await research.start(echo, large)
+        with pytest.raises(LimitExceeded, match=r"keep \d+,\d{3} bytes.* is 10,000: delete") as caught:
+            await research.start(echo, large)
+        assert (caught.value.reason, caught.value.retry_after) == ("TOO_MANY_KEPT_BYTES", timedelta(seconds=1))
+        assert (await research.start(echo, large, run_id=first.run_id)).run_id == first.run_id
+        await research.wait(first.run_id)
+        for _ in range(2):
+            await default.start(echo, large)
+    async with AsyncClient(server.address, token="admin-research", namespace="research") as admin:
+        await admin.delete(first.run_id)
+        await admin.start(echo, large)
 
 
 async def test_a_namespace_starts_no_more_runs_in_a_second_than_it_may(serve: Serve, access: Path) -> None:
@@ -151,13 +234,32 @@ async def test_a_namespace_starts_no_more_runs_in_a_second_than_it_may(serve: Se
         await default.start(waiting())
 
 
-@pytest.mark.parametrize("bounds", ["max_runs = 1", "max_attempts = 1"])
+@pytest.mark.parametrize("bounds", ["max_runs = 1", "max_attempts = 1", "weight = 2", "max_kept_bytes = 1"])
 async def test_a_bound_that_needs_one_server_is_refused_on_temporal(access: Path, bounds: str) -> None:
     write(access, bounds)
     settings = Settings(listen="127.0.0.1:0", engine="temporal", entry_points=False, access=access)
     with pytest.raises(AccessError, match=rf"namespaces.research.{bounds.split()[0]}: one server must know"):
         async with Server(settings):
             pass
+
+
+async def test_a_changed_file_with_a_bound_that_needs_one_server_is_refused_on_temporal(
+    access: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("stepwave_server.access.authenticator.CHECK_SECONDS", 0.02)
+    authenticator = Authenticator(access)
+    bounded(EngineOptions(), authenticator, on_temporal=True)
+    authenticator.start()
+    write(access, "weight = 2")
+    try:
+        await until(partial(_logged, caplog, "the old rules stay: namespaces.research.weight: one server must know"))
+        assert authenticator.weight_of("research") == 1
+    finally:
+        await authenticator.close()
+
+
+async def _logged(caplog: pytest.LogCaptureFixture, text: str) -> bool:
+    return text in caplog.text
 
 
 def test_starts_are_spread_and_a_quiet_time_gives_a_second_of_them() -> None:

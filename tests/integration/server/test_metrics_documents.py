@@ -50,7 +50,7 @@ async def busy(connect: Connect, tmp_path: Path) -> AsyncIterator[Scrape]:
 
 
 def _prometheus_name(name: str, unit: str) -> str:
-    return name.replace(".", "_") + ("_seconds" if unit == "s" else "")
+    return name.replace(".", "_") + {"s": "_seconds", "By": "_bytes"}.get(unit, "")
 
 
 async def test_a_busy_server_exports_every_metric(busy: Scrape) -> None:

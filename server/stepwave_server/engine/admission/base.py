@@ -46,6 +46,11 @@ class Ticket(Protocol):
         ...
 
     @property
+    def namespace(self) -> str:
+        """The namespace of that run. Namespaces have their shares of the places."""
+        ...
+
+    @property
     def limiters(self) -> tuple[Limiter, ...]:
         """The limiters under which it needs a place, beside the server's own bound."""
         ...
@@ -117,6 +122,10 @@ class Admission(Protocol[T]):
             retry_after: Pause in nanoseconds that a refusal asked for; 0: none.
             now: The time.
         """
+        ...
+
+    def review(self, limiter: Limiter, now: int) -> None:
+        """Take note that the bound of a limiter has changed. Call `admit` afterwards."""
         ...
 
     def obstacle(self, ticket: T, now: int) -> Obstacle:

@@ -1,6 +1,7 @@
 """Admission on the event loop's clock. It admits attempts, and reports what the others wait for."""
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from itertools import islice
 from typing import Generic, Protocol, TypeVar
@@ -15,8 +16,11 @@ from stepwave_server.engine.admission.limited import LimitedAdmission
 from stepwave_server.engine.admission.limiter import Feedback, Limiter
 from stepwave_server.engine.admission.limits import Limit
 from stepwave_server.engine.admission.registry import LimiterRegistry
+from stepwave_server.engine.admission.shares import Shares, WeightOf, equal_weights
 
 __all__ = ["AdmissionController", "Applicant"]
+
+logger = logging.getLogger(__name__)
 
 MAX_GROUPS = 20
 """Maximum number of groups of waiting steps in a run's information."""
@@ -64,7 +68,8 @@ class AdmissionController(Generic[A]):
         loop: The event loop, whose clock measures the time.
         places: The bound of attempts in flight.
         limits: The limits of actions.
-        namespaces: How many attempts of a namespace may be in flight. Others have no bound.
+        namespaces: How many attempts of a namespace may be in flight. Others have no bound. `None`: none ever has one.
+        weight_of: Returns the weight of a namespace, for its share of the places.
     """
 
     def __init__(
@@ -73,11 +78,14 @@ class AdmissionController(Generic[A]):
         places: int,
         limits: Sequence[Limit],
         namespaces: Mapping[str, int] | None = None,
+        weight_of: WeightOf = equal_weights,
     ) -> None:
         self._loop = loop
         self._limiters = LimiterRegistry(limits, namespaces)
         self.limited = bool(self._limiters)
-        self._admission: Admission[A] = LimitedAdmission(places) if self.limited else FairAdmission(places)
+        self._admission: Admission[A] = (
+            LimitedAdmission(places, weight_of) if self.limited else FairAdmission(places, Shares(weight_of))
+        )
         self._submitted: list[A] = []
         self._paused: set[Limiter] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -94,6 +102,20 @@ class AdmissionController(Generic[A]):
     def limiters(self, action: str, key: str, namespace: str) -> tuple[Limiter, ...]:
         """Return the limiters of an attempt of an action. Submit the attempt before the next call."""
         return self._limiters.limiters(action, key, self._now(), namespace)
+
+    def bound_namespaces(self, namespaces: Mapping[str, int]) -> None:
+        """Replace the bounds of namespaces, and admit what they let start now.
+
+        A controller without limits and bounds stays without them: its attempts have no limiters.
+        """
+        if not self.limited:
+            if namespaces:
+                logger.warning("the max_attempts of namespaces holds from the next start: none was set at this start")
+            return
+        now = self._now()
+        for limiter in self._limiters.bound_namespaces(namespaces):
+            self._admission.review(limiter, now)
+        self.admit()
 
     def submit(self, attempt: A) -> None:
         """Put an attempt into the queue."""

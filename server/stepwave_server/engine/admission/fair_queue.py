@@ -1,12 +1,13 @@
-"""Admission without limits but the server's own: a fair queue."""
+"""Admission without limits but the server's own: a fair queue, between namespaces and in each of them."""
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from stepwave_server.engine.admission.base import Group, Obstacle, Permit, Ticket, server_full
 from stepwave_server.engine.admission.limiter import Feedback, Limiter
+from stepwave_server.engine.admission.shares import Shares
 
 __all__ = ["FairAdmission"]
 
@@ -17,17 +18,21 @@ PERMIT = Permit()
 
 @dataclass(slots=True)
 class FairAdmission(Generic[T]):
-    """Admits attempts up to a bound. Runs take turns, one attempt each, so a wide run does not delay the others.
+    """Admits attempts up to a bound. Namespaces have their shares of the places.
+
+    The runs of a namespace take turns, one attempt each, so a wide run does not delay the others.
 
     Attributes:
         limit: The bound of attempts in flight, over all runs.
+        shares: The shares of namespaces.
         in_flight: Attempts in flight now.
     """
 
     limit: int
+    shares: Shares = field(default_factory=Shares)
     in_flight: int = 0
     _queues: dict[Hashable, deque[T]] = field(default_factory=dict)
-    _turns: deque[Hashable] = field(default_factory=deque)
+    _turns: defaultdict[str, deque[Hashable]] = field(default_factory=lambda: defaultdict(deque))
     _withdrawn: set[T] = field(default_factory=set)
 
     @property
@@ -40,7 +45,10 @@ class FairAdmission(Generic[T]):
         queue = self._queues.get(ticket.run_key)
         if queue is None:
             self._queues[ticket.run_key] = deque((ticket,))
-            self._turns.append(ticket.run_key)
+            turns = self._turns[ticket.namespace]
+            if not turns:
+                self.shares.add(ticket.namespace)
+            turns.append(ticket.run_key)
         else:
             queue.append(ticket)
 
@@ -50,20 +58,33 @@ class FairAdmission(Generic[T]):
 
     def admit(self, now: int) -> tuple[T, Permit] | None:
         """Return the next attempt, and count it in flight; `None`: there is no place, or none waits."""
-        while self.in_flight < self.limit and self._turns:
-            key = self._turns.popleft()
-            queue = self._queues[key]
-            ticket = queue.popleft()
-            if queue:
-                self._turns.append(key)
-            else:
-                del self._queues[key]
+        while self.in_flight < self.limit:
+            namespace = self.shares.first()
+            if namespace is None:
+                self.shares.reset()
+                return None
+            ticket = self._take(namespace)
             if self._withdrawn and ticket in self._withdrawn:
                 self._withdrawn.remove(ticket)
                 continue
+            self.shares.charge(namespace)
             self.in_flight += 1
             return ticket, PERMIT
         return None
+
+    def _take(self, namespace: str) -> T:
+        """Return the next attempt of a namespace, and remove it."""
+        turns = self._turns[namespace]
+        key = turns.popleft()
+        queue = self._queues[key]
+        ticket = queue.popleft()
+        if queue:
+            turns.append(key)
+            return ticket
+        del self._queues[key]
+        if not turns:
+            self.shares.remove(namespace)
+        return ticket
 
     def occupy(self) -> Permit:
         """Take a place, even beyond the bound."""
@@ -73,6 +94,9 @@ class FairAdmission(Generic[T]):
     def release(self, permit: Permit, feedback: Feedback, retry_after: int, now: int) -> None:
         """Take a permit back."""
         self.in_flight -= 1
+
+    def review(self, limiter: Limiter, now: int) -> None:
+        """Do nothing: there are no limiters."""
 
     def obstacle(self, ticket: T, now: int) -> Obstacle:
         """Return what an attempt waits for: a place."""

@@ -1,16 +1,17 @@
 """Admission with limits: attempts start as their limiters allow. Pure: the time is given.
 
-Attempts that need the same limiters wait in one lane. In a lane, each run has a queue. The first attempt of a queue
-has a turn, given when it became the first. Turns are counted up by runs, as in start-time fair queueing (Goyal, Vin
-and Cheng, 1996): every run goes once in a round, however wide it is, in a lane as over all lanes.
+Attempts of a namespace that need the same limiters wait in one lane. In a lane, each run has a queue. The first
+attempt of a queue has a turn, given when it became the first. Turns are counted up by runs, as in start-time fair
+queueing (Goyal, Vin and Cheng, 1996): every run goes once in a round, however wide it is, in a lane as over all lanes
+of its namespace. Namespaces have their shares: of the server's places, and of those of a limiter that blocks lanes.
 
 A lane that finds a limiter full is blocked by that limiter. A limiter with room again unblocks the lane whose turn is
-first. It unblocks the next one only when that lane got through, or is blocked elsewhere. So an admission costs O(log
-of the waiting attempts), and no attempt is passed over for ever.
+first, of the namespace that comes first. It unblocks the next one only when that lane got through, or is blocked
+elsewhere. So an admission costs O(log of the waiting attempts), and no attempt is passed over for ever.
 """
 
 import heapq
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Hashable, Iterator
 from itertools import count
 from typing import Generic, TypeVar
@@ -18,6 +19,7 @@ from typing import Generic, TypeVar
 from stepwave_server.engine.admission.base import Group, LimiterPlace, Obstacle, Permit, Ticket, server_full
 from stepwave_server.engine.admission.limiter import Feedback, Limiter
 from stepwave_server.engine.admission.priority_queue import Priority, PriorityQueue
+from stepwave_server.engine.admission.shares import SharesQueue, WeightOf, equal_weights
 
 __all__ = ["LimitedAdmission"]
 
@@ -62,18 +64,21 @@ class _Queue(Generic[T]):
 
 
 class _Lane(Generic[T]):
-    """Attempts that need the same limiters.
+    """Attempts of a namespace that need the same limiters.
 
     Attributes:
+        namespace: The namespace.
+        limiters: The limiters.
         queues: Its queues by run.
         order: Those queues, by their turns.
         blocked_by: The limiter that blocks it; `None`: it is ready to be tried.
         unblocked_by: The limiter that unblocked it, and waits for it to get through.
     """
 
-    __slots__ = ("blocked_by", "limiters", "order", "queues", "unblocked_by")
+    __slots__ = ("blocked_by", "limiters", "namespace", "order", "queues", "unblocked_by")
 
-    def __init__(self, limiters: tuple[Limiter, ...]) -> None:
+    def __init__(self, namespace: str, limiters: tuple[Limiter, ...]) -> None:
+        self.namespace = namespace
         self.limiters = limiters
         self.queues: dict[Hashable, _Queue[T]] = {}
         self.order: PriorityQueue[_Queue[T]] = PriorityQueue()
@@ -85,15 +90,15 @@ class _Blocked(Generic[T]):
     """The lanes that a limiter blocks.
 
     Attributes:
-        lanes: The lanes, by the turns of their first queues.
+        lanes: The lanes, by the shares of their namespaces and the turns of their first queues.
         trying: A lane that it unblocked has not got through yet.
         check_time: When the limiter is to be checked again; `None`: when a permit comes back.
     """
 
     __slots__ = ("check_time", "lanes", "trying")
 
-    def __init__(self) -> None:
-        self.lanes: PriorityQueue[_Lane[T]] = PriorityQueue()
+    def __init__(self, weight_of: WeightOf) -> None:
+        self.lanes: SharesQueue[_Lane[T]] = SharesQueue(weight_of)
         self.trying = False
         self.check_time: int | None = None
 
@@ -106,16 +111,17 @@ class LimitedAdmission(Generic[T]):
         in_flight: Attempts in flight now.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, weight_of: WeightOf = equal_weights) -> None:
         self.limit = limit
         self.in_flight = 0
+        self._weight_of = weight_of
         self._runs: dict[Hashable, _Run[T]] = {}
-        self._lanes: dict[tuple[Limiter, ...], _Lane[T]] = {}
-        self._ready: PriorityQueue[_Lane[T]] = PriorityQueue()
+        self._lanes: dict[tuple[str, tuple[Limiter, ...]], _Lane[T]] = {}
+        self._ready: SharesQueue[_Lane[T]] = SharesQueue(weight_of)
         self._blocked: dict[Limiter, _Blocked[T]] = {}
         self._checks: list[tuple[int, int, Limiter]] = []
         self._numbers = count()
-        self._turn = 0
+        self._turns: defaultdict[str, int] = defaultdict(int)
 
     @property
     def next_time(self) -> int | None:
@@ -124,9 +130,9 @@ class LimitedAdmission(Generic[T]):
 
     def submit(self, ticket: T) -> None:
         """Put an attempt at the end of its run's queue."""
-        lane = self._lanes.get(ticket.limiters)
+        lane = self._lanes.get((ticket.namespace, ticket.limiters))
         if lane is None:
-            lane = self._begin_lane(ticket.limiters)
+            lane = self._begin_lane(ticket.namespace, ticket.limiters)
         queue = lane.queues.get(ticket.run_key)
         if queue is None:
             queue = self._begin_queue(lane, ticket.run_key)
@@ -134,7 +140,7 @@ class LimitedAdmission(Generic[T]):
 
     def withdraw(self, ticket: T, now: int) -> None:
         """Remove an attempt that was submitted and not admitted."""
-        lane = self._lanes[ticket.limiters]
+        lane = self._lanes[ticket.namespace, ticket.limiters]
         queue = lane.queues[ticket.run_key]
         queue.withdrawn.add(ticket)
         if not len(queue):
@@ -158,6 +164,8 @@ class LimitedAdmission(Generic[T]):
                 return admitted
             self._block(lane, full, now)
             self._got_through(lane, now)
+        if self.in_flight < self.limit:
+            self._ready.shares.reset()
         return None
 
     def occupy(self) -> Permit:
@@ -172,9 +180,13 @@ class LimitedAdmission(Generic[T]):
             limiter.give(mark, feedback, retry_after, now)
             self._check(limiter, now)
 
+    def review(self, limiter: Limiter, now: int) -> None:
+        """Unblock lanes if a limiter whose bound has changed has room now."""
+        self._check(limiter, now)
+
     def obstacle(self, ticket: T, now: int) -> Obstacle:
         """Return what an attempt that was submitted and not admitted waits for."""
-        return self._obstacle(self._lanes[ticket.limiters], now)
+        return self._obstacle(self._lanes[ticket.namespace, ticket.limiters], now)
 
     def waiting(self, run_key: Hashable, now: int) -> Iterator[Group[T]]:
         """Yield the waiting attempts of a run, lane by lane."""
@@ -197,8 +209,8 @@ class LimitedAdmission(Generic[T]):
 
     # Lanes and queues begin with their first attempt and end with their last.
 
-    def _begin_lane(self, limiters: tuple[Limiter, ...]) -> _Lane[T]:
-        lane = self._lanes[limiters] = _Lane(limiters)
+    def _begin_lane(self, namespace: str, limiters: tuple[Limiter, ...]) -> _Lane[T]:
+        lane = self._lanes[namespace, limiters] = _Lane(namespace, limiters)
         for limiter in limiters:
             limiter.lanes += 1
         return lane
@@ -208,12 +220,12 @@ class LimitedAdmission(Generic[T]):
         if run is None:
             run = self._runs[run_key] = _Run()
         queue = lane.queues[run_key] = run.queues[lane] = _Queue(run, run_key)
-        lane.order.put(queue, self._next_turn(run))
+        lane.order.put(queue, self._next_turn(lane, run))
         self._requeue(lane)
         return queue
 
-    def _next_turn(self, run: _Run[T]) -> Priority:
-        turn = max(self._turn + 1, run.turn)
+    def _next_turn(self, lane: _Lane[T], run: _Run[T]) -> Priority:
+        turn = max(self._turns[lane.namespace] + 1, run.turn)
         run.turn = turn + 1
         return turn, next(self._numbers)
 
@@ -232,7 +244,7 @@ class LimitedAdmission(Generic[T]):
             lanes.put(lane, first[0])
             return
         lanes.remove(lane)
-        del self._lanes[lane.limiters]
+        del self._lanes[lane.namespace, lane.limiters]
         for limiter in lane.limiters:
             limiter.lanes -= 1
 
@@ -241,22 +253,31 @@ class LimitedAdmission(Generic[T]):
         assert first is not None, "a ready lane has a queue"
         queue = first[1]
         ticket = queue.take()
-        self._turn = max(self._turn, turn)
+        self._turns[lane.namespace] = max(self._turns[lane.namespace], turn)
         if len(queue):
-            lane.order.put(queue, self._next_turn(queue.run))
+            lane.order.put(queue, self._next_turn(lane, queue.run))
         else:
             self._end_queue(lane, queue)
         self._requeue(lane)
+        self._charge(lane)
         self.in_flight += 1
         if not lane.limiters:
             return ticket, NO_PLACES
         return ticket, Permit(tuple(LimiterPlace(limiter, limiter.take(now)) for limiter in lane.limiters))
 
+    def _charge(self, lane: _Lane[T]) -> None:
+        """Count a place of a namespace, among the server's and among those of the limiters that block lanes."""
+        self._ready.shares.charge(lane.namespace)
+        for limiter in lane.limiters:
+            if (blocked := self._blocked.get(limiter)) is not None:
+                blocked.lanes.shares.charge(lane.namespace)
+
     # Limiters block lanes, and unblock them one by one.
 
     def _block(self, lane: _Lane[T], limiter: Limiter, now: int) -> None:
         self._ready.remove(lane)
-        self._blocked.setdefault(limiter, _Blocked())
+        if limiter not in self._blocked:
+            self._blocked[limiter] = _Blocked(self._weight_of)
         lane.blocked_by = limiter
         self._requeue(lane)
         self._check(limiter, now)

@@ -26,6 +26,9 @@ class PriorityQueue(Generic[T]):
     def __len__(self) -> int:
         return len(self._priorities)
 
+    def __contains__(self, item: T) -> bool:
+        return item in self._priorities
+
     def __iter__(self) -> Iterator[T]:
         """Iterate over the items, in no order."""
         return iter(self._priorities)

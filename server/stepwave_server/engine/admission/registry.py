@@ -57,18 +57,25 @@ class LimiterRegistry:
 
     Args:
         limits: The limits of actions. All that cover an action apply to it.
-        namespaces: How many attempts of a namespace may be in flight. Others have no bound.
+        namespaces: How many attempts of a namespace may be in flight. Others have no bound. `None`: none ever has one.
     """
 
     def __init__(self, limits: Sequence[Limit] = (), namespaces: Mapping[str, int] | None = None) -> None:
         self._limits = [LimitLimiters(limit) for limit in limits]
-        self._namespaces = {
-            name: Limiter(f"namespace {name}", Bound(concurrency=most)) for name, most in (namespaces or {}).items()
-        }
+        self._bounds = namespaces
+        self._namespaces: dict[str, Limiter] = {}
         self.covering = lru_cache(4_096)(self._covering)
 
     def __bool__(self) -> bool:
-        return bool(self._limits or self._namespaces)
+        return bool(self._limits or self._bounds)
+
+    def bound_namespaces(self, namespaces: Mapping[str, int]) -> Collection[Limiter]:
+        """Replace the bounds of namespaces. Return the limiters that they change."""
+        self._bounds = namespaces
+        changed = {name: it for name, it in self._namespaces.items() if it.bound.concurrency != namespaces.get(name)}
+        for name, limiter in changed.items():
+            limiter.bound = Bound(concurrency=namespaces.get(name))
+        return changed.values()
 
     def keyed(self, action: str) -> bool:
         """Return whether a limit of an action counts by keys."""
@@ -79,14 +86,21 @@ class LimiterRegistry:
 
         Submit the attempt before the next call.
         """
-        own = self._namespaces.get(namespace)
-        found = [] if own is None else [own]
+        found = [] if self._bounds is None else [self._of_namespace(namespace, self._bounds)]
         for limit in self.covering(action):
             if limit.total is not None:
                 found.append(limit.total)
             if (limiter := limit.key_limiter(key, now)) is not None:
                 found.append(limiter)
         return tuple(found)
+
+    def _of_namespace(self, namespace: str, bounds: Mapping[str, int]) -> Limiter:
+        """Return the limiter of a namespace. One without a bound has a limiter, too: it may get a bound."""
+        limiter = self._namespaces.get(namespace)
+        if limiter is None:
+            bound = Bound(concurrency=bounds.get(namespace))
+            limiter = self._namespaces[namespace] = Limiter(f"namespace {namespace}", bound)
+        return limiter
 
     def infos(self, now: int, clock: int) -> list[LimitInfo]:
         """Return all limits, and their state now; `clock` is the time since the epoch."""

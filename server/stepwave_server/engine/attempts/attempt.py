@@ -212,6 +212,11 @@ class Attempt:
     # Its states.
 
     @property
+    def namespace(self) -> str:
+        """The namespace of its run."""
+        return self.run_key.namespace
+
+    @property
     def waiting(self) -> bool:
         """Whether it waits for admission."""
         return self.state is WAITING

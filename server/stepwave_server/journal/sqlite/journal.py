@@ -11,13 +11,14 @@ from typing import Self
 from stepwave_server.core.info import RunInfo, RunKey
 from stepwave_server.journal.base import CommitListener, Ended, Header, JournalError, Listing, Position, Unfinished
 from stepwave_server.journal.commits import Commits
+from stepwave_server.journal.kept_bytes import KeptBytes, definition_size
 from stepwave_server.journal.retention import EndedRuns, Retention
 from stepwave_server.journal.sqlite.database import Synchronous, connect, create, migrate
 from stepwave_server.journal.sqlite.group import Addition, Breakage, Detachment, Group, Removal
 from stepwave_server.journal.sqlite.owner import Lock
 from stepwave_server.journal.sqlite.reader import Reader
 from stepwave_server.journal.sqlite.recent_events import RecentEvents
-from stepwave_server.journal.sqlite.rows import PLACES
+from stepwave_server.journal.sqlite.rows import ENDED, PLACES, UNFINISHED
 from stepwave_server.journal.sqlite.storage_errors import explain
 from stepwave_server.journal.sqlite.writer import Writer
 from stepwave_server.wire.events.encode import Record
@@ -39,6 +40,7 @@ class _Log:
         run: Its number.
         appended: The sequence number of the last appended event.
         committed: The sequence number of the last event that is committed, as far as the event loop knows.
+        definition: Bytes of its definition.
         size: Bytes of its events.
         header: Its header, until it is queued with the first events.
     """
@@ -46,6 +48,7 @@ class _Log:
     run: int
     appended: int = 0
     committed: int = 0
+    definition: int = 0
     size: int = 0
     header: Header | None = None
 
@@ -80,6 +83,7 @@ class SqliteJournal:
         self._trouble = ""
         self.lost = False
         self.commits = Commits()
+        self.kept_bytes = KeptBytes()
         self._changes: set[asyncio.Future[None]] = set()
         self._sweep_scheduled = False
         self._closed = False
@@ -136,27 +140,34 @@ class SqliteJournal:
         (self._next_run,) = connection.execute(
             "SELECT 1 + max(coalesce((SELECT max(run) FROM runs), 0), coalesce((SELECT max(run) FROM rubbish), 0))"
         ).fetchone()
-        ended = connection.execute(
-            "SELECT run, namespace, run_id, end_time, size FROM runs WHERE end_time IS NOT NULL ORDER BY end_time, run"
-        )
-        for run, namespace, run_id, end_time, size in ended:
-            key = self._register(_Log(run, committed=PLACES - 1, size=size), RunKey(namespace, run_id))
+        for run, namespace, run_id, definition, end_time, size in connection.execute(ENDED):
+            log = _Log(run, committed=PLACES - 1, definition=definition, size=size)
+            key = self._register(log, RunKey(namespace, run_id))
             self._ended_runs.add(key, end_time, size)
-        unfinished = connection.execute(
-            "SELECT run, namespace, run_id FROM runs WHERE end_time IS NULL ORDER BY create_time, run"
-        )
-        return [self._register(_Log(run), RunKey(namespace, run_id)) for run, namespace, run_id in unfinished]
+        return [
+            self._register(_Log(run, definition=definition, size=size), RunKey(namespace, run_id))
+            for run, namespace, run_id, definition, size in connection.execute(UNFINISHED)
+        ]
 
     def _register(self, log: _Log, key: RunKey) -> RunKey:
         self._logs[key] = log
         self._keys[log.run] = key
+        self.kept_bytes.add(key.namespace, log.definition + log.size)
         return key
+
+    def _forget(self, key: RunKey) -> int:
+        """Forget a run, and return its number."""
+        log = self._logs.pop(key)
+        del self._keys[log.run]
+        self.kept_bytes.add(key.namespace, -log.definition - log.size)
+        return log.run
 
     # Writing.
 
     def create(self, header: Header) -> None:
         """Add a run. It is committed with its first events."""
-        self._register(_Log(self._next_run, header=header), header.key)
+        definition = definition_size(header.workflow, header.input)
+        self._register(_Log(self._next_run, definition=definition, header=header), header.key)
         self._next_run += 1
 
     def append(
@@ -164,7 +175,9 @@ class SqliteJournal:
     ) -> None:
         """Append events to a run, all or none."""
         log = self._logs[key]
-        log.size += sum(len(record.data) for record in records)
+        added = sum(len(record.data) for record in records)
+        log.size += added
+        self.kept_bytes.add(key.namespace, added)
         header, log.header = log.header, None
         self._writer.put(
             Addition(
@@ -220,7 +233,7 @@ class SqliteJournal:
         log = self._logs[key]
         if log.header is None:
             return True
-        del self._logs[key], self._keys[log.run]
+        self._forget(key)
         return False
 
     def _publish(self, group: Group) -> None:
@@ -262,8 +275,7 @@ class SqliteJournal:
 
     def _delete(self, key: RunKey) -> int:
         self._ended_runs.remove(key)
-        run = self._logs.pop(key).run
-        del self._keys[run]
+        run = self._forget(key)
         self._recent_events.remove(run)
         return run
 
@@ -328,7 +340,6 @@ class SqliteJournal:
             unfinished = await self._reader.unfinished(log.run)
             if unfinished is not None:
                 log.appended = log.committed = len(unfinished.records)
-                log.size = sum(len(record.data) for record in unfinished.records)
                 yield unfinished
         self._recovered = True
 

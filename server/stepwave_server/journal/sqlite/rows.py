@@ -14,8 +14,10 @@ from stepwave_server.wire.events.encode import Kind, Record
 from stepwave_server.wire.values import decode_payload, encode_payload
 
 __all__ = [
+    "ENDED",
     "HEADER_COLUMNS",
     "PLACES",
+    "UNFINISHED",
     "HeaderRow",
     "UnknownKind",
     "from_numbers",
@@ -37,6 +39,21 @@ HEADER_COLUMNS = (
     "namespace, run_id, create_time, window, options, traceparent, tracestate, rerun_of, input, workflow"
     " FROM runs JOIN definitions USING (run)"
 )
+
+_DEFINITION = "coalesce((SELECT length(workflow) + length(input) FROM definitions WHERE run = runs.run), 0)"
+_EVENTS = "coalesce((SELECT sum(length(data)) FROM chunks WHERE place >= run << 32 AND place < (run + 1) << 32), 0)"
+
+ENDED = (
+    f"SELECT run, namespace, run_id, {_DEFINITION}, end_time, size"  # noqa: S608 - constants only
+    " FROM runs WHERE end_time IS NOT NULL ORDER BY end_time, run"
+)
+"""The runs that have ended, in the order of their ends, with the bytes of their definitions and of their events."""
+
+UNFINISHED = (
+    f"SELECT run, namespace, run_id, {_DEFINITION}, {_EVENTS}"  # noqa: S608 - constants only
+    " FROM runs WHERE end_time IS NULL ORDER BY create_time, run"
+)
+"""The runs that have not ended, the oldest first, with the bytes of their definitions and of their events."""
 
 
 class UnknownKind(LookupError):

@@ -112,6 +112,14 @@ def _limits(read: Callable[[LimitInfo], float | None]) -> Callable[[Reading], Ma
     return lambda reading: dict(all_limits(reading))
 
 
+def _kept(reading: Reading) -> Mapping[Key, float]:
+    """Return the bytes that runs keep by namespace. Namespaces that are counted together are added up."""
+    sizes: Counter[Key] = Counter()
+    for name, size in reading.load.kept_bytes.items():
+        sizes[(reading.measures.namespace_name(name),)] += size
+    return sizes
+
+
 def _bound(limit: LimitInfo) -> float | None:
     """Return how many attempts a limit lets run now; `None`: it has no such bound."""
     bounds = [bound for bound in (limit.concurrency, limit.adaptive and limit.adaptive[2]) if bound is not None]
@@ -238,6 +246,14 @@ INSTRUMENTS: tuple[Instrument, ...] = (
         "Time from the first change of a commit of the journal on disk to its end.",
         (),
         _single(lambda it: it.measures.commits),
+    ),
+    Instrument(
+        "stepwave.journal.kept",
+        Kind.UP_DOWN_COUNTER,
+        "By",
+        "Bytes that the runs of a namespace keep in the server's journal, those that have ended too.",
+        (NAMESPACE,),
+        _kept,
     ),
     Instrument(
         "stepwave.event_loop.lag",

@@ -157,15 +157,16 @@ class Measures:
 
     def run_started(self, namespace: str) -> None:
         """Count a run that has started."""
-        self.started_runs[(self._namespace(namespace),)] += 1
+        self.started_runs[(self.namespace_name(namespace),)] += 1
 
     def run_ended(self, namespace: str, event: RunFinished) -> None:
         """Count a run that has ended."""
-        key = self._namespace(namespace), event.state.name.lower()
+        key = self.namespace_name(namespace), event.state.name.lower()
         self.ended_runs[key] += 1
         self.runs.setdefault(key, Histogram()).add(event.time - event.start_time)
 
-    def _namespace(self, name: str) -> str:
+    def namespace_name(self, name: str) -> str:
+        """Return the name under which a namespace is counted."""
         if name not in self._namespaces:
             if len(self._namespaces) >= MAX_NAMESPACES:
                 return OTHER

@@ -247,3 +247,24 @@ async def test_events_are_picked_by_number(open_journal: Open) -> None:
     await write(journal, "a", 11, 12, 13, 14)
     picked = await journal.pick(key("a"), [4, 2])
     assert [len(record.data) for record in picked] == [14, 12]
+
+
+# Kept bytes.
+
+DEFINITION = 6
+"""Bytes of the definition of every run of these tests: no workflow, and the input `null`."""
+
+
+async def test_the_bytes_of_a_run_count_from_its_start_until_it_is_deleted(open_journal: Open, clock: Clock) -> None:
+    journal = open_journal(count=2)
+    await write(journal, "a", 10, 20)
+    assert journal.kept_bytes.of("default") == DEFINITION + 30
+    await add(journal, "a", [record(5)], ended("a", clock.now))
+    for name in ("b", "c"):  # retention deletes the first
+        await finish(journal, name, clock, 7)
+    assert journal.kept_bytes.by_namespace() == {"default": 2 * (DEFINITION + 7)}
+    await journal.delete(key("b"))
+    journal.create(header("d"))
+    journal.discard(key("d"))
+    assert journal.kept_bytes.of("default") == DEFINITION + 7
+    assert journal.kept_bytes.of("other") == 0

@@ -5,6 +5,7 @@ import sqlite3
 import stat
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, closing
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
@@ -372,3 +373,22 @@ async def test_closing_twice_does_nothing(reopen: OpenFile) -> None:
 
 def test_the_kinds_of_events_fit_a_byte() -> None:
     assert max(Kind) < 256
+
+
+async def test_the_next_server_knows_the_bytes_of_all_runs(reopen: OpenFile, clock: Clock) -> None:
+    journal = await reopen()
+    journal.create(replace(header("under-way"), workflow=b"workflow", input=Blob("image/png", b"picture")))
+    await add(journal, "under-way", map(record, (300, 400)))
+    await add(journal, "under-way", [record(10)])
+    await finish(journal, "ended", clock, 10, 20)
+    before = journal.kept_bytes.of("default")
+    assert before > 740
+    journal = await reopen()
+    assert journal.kept_bytes.of("default") == before
+    assert [it.header.key.run_id async for it in journal.unfinished()] == ["under-way"]
+    await add(journal, "under-way", [record(10)], ended("under-way", clock.now, last=4))
+    await run_scheduled()
+    assert journal.kept_bytes.of("default") == before + 10
+    for name in ("under-way", "ended"):
+        await journal.delete(key(name))
+    assert journal.kept_bytes.of("default") == 0

@@ -28,6 +28,7 @@ from stepwave_server.engine.errors import (
     StepNotFound,
     StepNotWaiting,
     StepsRefused,
+    TooManyKeptBytes,
     TooManyRuns,
 )
 from stepwave_server.journal import JournalError
@@ -96,6 +97,7 @@ ERRORS: list[Refusal] = [
     StepCompletedBefore(KEY, "a"),
     StepNotFound(KEY, "a"),
     StepNotWaiting(KEY, "a", "does not wait"),
+    TooManyKeptBytes("default", 12, 10),
     TooManyRuns(5),
     CallRefused("a defect"),
     TooManyStarts("default", 0.5),
@@ -182,7 +184,14 @@ def test_a_definition_that_is_too_large_names_the_limit() -> None:
 
 def test_every_engine_error_has_a_code() -> None:
     about_runs = {RunBroken, RunExists, RunNotEnded, RunNotFound, RunNotOpen, SequenceOutOfRange, TooManyRuns}
-    known = about_runs | {DefinitionTooLarge, NotAccepting, JournalUnavailable, StepError, StepsRefused}
+    known = about_runs | {
+        TooManyKeptBytes,
+        DefinitionTooLarge,
+        NotAccepting,
+        JournalUnavailable,
+        StepError,
+        StepsRefused,
+    }
     assert set(EngineError.__subclasses__()) == known
     assert set(StepError.__subclasses__()) == {StepCompletedBefore, StepNotFound, StepNotWaiting}
 

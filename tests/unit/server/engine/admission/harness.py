@@ -1,7 +1,7 @@
 """A harness for admission on virtual time. Attempts are named by run and number, such as `a0`."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stepwave_server.engine.admission.base import Admission, Permit
@@ -10,6 +10,7 @@ from stepwave_server.engine.admission.limited import LimitedAdmission
 from stepwave_server.engine.admission.limiter import Feedback, Limiter
 from stepwave_server.engine.admission.limits import Limit
 from stepwave_server.engine.admission.registry import LimiterRegistry
+from stepwave_server.engine.admission.shares import Shares
 
 __all__ = ["SECOND", "AdmissionHarness", "Applicant"]
 
@@ -23,6 +24,7 @@ class Applicant:
     run_key: str
     number: int
     limiters: tuple[Limiter, ...] = ()
+    namespace: str = "default"
 
     def __repr__(self) -> str:
         return f"{self.run_key}{self.number}"
@@ -38,20 +40,31 @@ class AdmissionHarness:
         waiting: Attempts that wait for admission, by name.
     """
 
-    def __init__(self, *limits: Limit, places: int = 1_000, plain: bool = False) -> None:
+    def __init__(
+        self, *limits: Limit, places: int = 1_000, plain: bool = False, weights: Mapping[str, float] | None = None
+    ) -> None:
         self.registry = LimiterRegistry(limits)
-        self.admission: Admission[Applicant] = FairAdmission(places) if plain else LimitedAdmission(places)
+        given = weights or {}
+
+        def weight_of(namespace: str) -> float:
+            return given.get(namespace, 1.0)
+
+        self.admission: Admission[Applicant] = (
+            FairAdmission(places, Shares(weight_of)) if plain else LimitedAdmission(places, weight_of)
+        )
         self.now = 0
         self.admitted: dict[str, Applicant] = {}
         self.permits: dict[str, Permit] = {}
         self.waiting: dict[str, Applicant] = {}
         self._numbers: Counter[str] = Counter()
 
-    def submit(self, run: str, count: int = 1, *, action: str = "act", key: str = "") -> Sequence[str]:
+    def submit(
+        self, run: str, count: int = 1, *, action: str = "act", key: str = "", namespace: str = "default"
+    ) -> Sequence[str]:
         """Submit `count` attempts of a run. Return their names."""
         names = []
         for _ in range(count):
-            ticket = Applicant(run, self._numbers[run], self.registry.limiters(action, key, self.now))
+            ticket = Applicant(run, self._numbers[run], self.registry.limiters(action, key, self.now), namespace)
             self._numbers[run] += 1
             self.admission.submit(ticket)
             self.waiting[str(ticket)] = ticket
