@@ -13,8 +13,12 @@ from stepwave_server.wire.events.encode import Kind, Record, position
 
 __all__ = ["Watcher"]
 
-MAX_BATCH_BYTES = 256 * 1024
-"""Size at which a batch is complete. A batch has at most this size and one more event."""
+MAX_BATCH_BYTES = 32 * 1024
+"""Size at which a batch is complete. A batch has at most this size and one more event.
+
+The server and gRPC each keep a batch until its client takes it. A batch of this size has more than a hundred events.
+Larger ones are hardly faster, and clients that never read make the server keep one for each of their streams.
+"""
 
 MAX_TRANSIENT_BYTES = 1 << 20
 """Bytes of transient events that may wait for one watcher. Beyond it, the oldest are dropped."""
