@@ -7,10 +7,24 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from itertools import cycle, islice
 
+import grpc
+
 from integration.server.stalled_client import PREFACE, StalledClient
 from stepwave.v1 import orchestrator_pb2 as pb
+from stepwave.v1 import orchestrator_pb2_grpc
 
-__all__ = ["allow_connections", "open_connections", "reset_streams", "stalled_watchers"]
+__all__ = [
+    "EMPTY_SETTINGS",
+    "SERVE",
+    "allow_connections",
+    "open_connections",
+    "reset_streams",
+    "slow_streams",
+    "stalled_watchers",
+]
+
+SERVE = ("-m", "stepwave", "serve", "--listen", "127.0.0.1:0", "--journal", "memory", "--log-level", "warning")
+"""The arguments of the interpreter that start a server to attack."""
 
 WATCH = "/stepwave.v1.OrchestratorService/WatchRun"
 
@@ -23,7 +37,7 @@ SPARE = 200
 
 @asynccontextmanager
 async def stalled_watchers(address: str, run_id: str, count: int, *, connections: int = 10) -> AsyncIterator[None]:
-    """Watch a run by many streams that are never read, spread over some connections. All are answered when it begins."""
+    """Watch a run by many streams that are never read, over some connections. All are answered when it begins."""
     clients = [await StalledClient.connect(address) for _ in range(connections)]
     try:
         request = pb.WatchRunRequest(run_id=run_id).SerializeToString()
@@ -56,8 +70,30 @@ def open_connections(address: str, count: int, *, preface: bool) -> Iterator[lis
         yield opened
 
 
-async def reset_streams(address: str, run_id: str, count: int, *, at_once: int = 100) -> None:
-    """Begin streams and reset them at once, on one connection."""
+@asynccontextmanager
+async def slow_streams(address: str, run_id: str, count: int, *, pause: float = 1.0) -> AsyncIterator[None]:
+    """Watch a run by many streams that read a message after each pause, again and again. All have begun then."""
+    options = [("grpc.http2.bdp_probe", 0), ("grpc.http2.lookahead_bytes", 1 << 16)]
+    begun = asyncio.Semaphore(0)
+    async with grpc.aio.insecure_channel(address, options=options) as channel, asyncio.TaskGroup() as tasks:
+        stub = orchestrator_pb2_grpc.OrchestratorServiceStub(channel)
+
+        async def watch() -> None:
+            while True:
+                async for _ in stub.WatchRun(pb.WatchRunRequest(run_id=run_id)):
+                    begun.release()
+                    await asyncio.sleep(pause)
+
+        watches = [tasks.create_task(watch()) for _ in range(count)]
+        for _ in watches:
+            await begun.acquire()
+        yield
+        for each in watches:
+            each.cancel()
+
+
+async def reset_streams(address: str, run_id: str, count: int, *, at_once: int = 100, pause: float = 0.0) -> None:
+    """Begin streams and reset them at once, on one connection, with a pause after each few."""
     request = pb.WatchRunRequest(run_id=run_id).SerializeToString()
     client = await StalledClient.connect(address)
     try:
@@ -66,6 +102,6 @@ async def reset_streams(address: str, run_id: str, count: int, *, at_once: int =
                 client.call(WATCH, request)
             client.cancel()
             await client.drain()
-            await asyncio.sleep(0)
+            await asyncio.sleep(pause)
     finally:
         await client.wait_closed()

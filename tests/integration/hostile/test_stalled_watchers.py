@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.processes import Server, running_server
-from integration.hostile.attacks import stalled_watchers
+from integration.hostile.attacks import SERVE, stalled_watchers
 from integration.server.build import end_of, flow, step
 from integration.server.raw_client import RawClient
 from stepwave.v1.run_pb2 import STATE_SUCCEEDED
@@ -16,8 +16,6 @@ STALLED = 1_000
 
 MAX_MEMORY = 300
 """MiB that the server may take in all, with the run that is watched."""
-
-SERVE = ("-m", "stepwave", "serve", "--listen", "127.0.0.1:0", "--journal", "memory", "--log-level", "warning")
 
 
 @pytest.fixture
