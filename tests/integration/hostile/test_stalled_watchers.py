@@ -25,12 +25,15 @@ async def process() -> AsyncIterator[Server]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not say how much memory is taken")
-async def test_a_thousand_watchers_that_never_read_cost_little_memory_and_delay_nobody(process: Server) -> None:
-    wide = flow(*(step(f"s{i}", "core.echo", given="x" * 200) for i in range(900)))
+@pytest.mark.parametrize(("count", "size"), [(900, 200), (4, 500_000)], ids=["many events", "large events"])
+async def test_a_thousand_watchers_that_never_read_cost_little_memory_and_delay_nobody(
+    process: Server, count: int, size: int
+) -> None:
     client = RawClient(process.address)
-    events = await client.run(wide, run_id="wide")
-    async with stalled_watchers(process.address, "wide", STALLED):
-        assert await client.events("wide") == events
+    steps = [step(f"s{i}", "core.echo") for i in range(count)]
+    events = await client.run(flow(*steps), given="x" * size, run_id="watched")
+    async with stalled_watchers(process.address, "watched", STALLED):
+        assert await client.events("watched") == events
         assert end_of(await client.run(flow(step("a", "core.echo")))).state == STATE_SUCCEEDED
         assert process.memory("VmHWM") <= MAX_MEMORY
     await client.close()
