@@ -25,8 +25,12 @@ HARD_LIMIT_FACTOR = 2
 HANDSHAKE_SECONDS = 20.0
 """Seconds within which a new connection must speak HTTP/2. The default of gRPC is two minutes."""
 
-IDLE_SECONDS = 600.0
-"""Seconds after which a connection without calls is closed. Clients of gRPC connect again with their next call."""
+IDLE_SECONDS = 7_200.0
+"""Seconds after which a connection without calls is closed.
+
+Clients of gRPC close theirs after half an hour. A shorter time would disturb them: gRPC ends an idle connection without
+grace, so that a call that crosses this fails, and the client writes a line to its standard error.
+"""
 
 logger = logging.getLogger(__name__)
 
