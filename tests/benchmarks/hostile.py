@@ -36,6 +36,9 @@ WATCHED = "watched"
 STEPS = 5_000
 STREAMS = 1_000
 CONNECTIONS = 10_000
+SETTLE = 3.0
+"""Seconds after which the server has accepted the connections. Until then, it spends a processor on that."""
+
 SLOW_STREAMS = 100
 RESETS = 20_000
 """Streams that are begun and reset in a second. A faster attacker would take the processor of the server, too."""
@@ -87,12 +90,14 @@ async def _slow(address: str) -> AsyncIterator[None]:
 @asynccontextmanager
 async def _silent(address: str) -> AsyncIterator[None]:
     with attacks.open_connections(address, attacks.allow_connections(CONNECTIONS), preface=False):
+        await asyncio.sleep(SETTLE)
         yield
 
 
 @asynccontextmanager
 async def _idle(address: str) -> AsyncIterator[None]:
     with attacks.open_connections(address, attacks.allow_connections(CONNECTIONS), preface=True):
+        await asyncio.sleep(SETTLE)
         yield
 
 
