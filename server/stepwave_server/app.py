@@ -44,7 +44,7 @@ from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.shared_attachments import SharedAttachments
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.secrets_file import load_secrets, secret_warnings
-from stepwave_server.stopping import StopSignals, drain_or_stop, tune_garbage_collector
+from stepwave_server.stopping import StopSignals, drain_or_stop, raise_file_limit, tune_garbage_collector
 from stepwave_server.telemetry import Measures, Metrics, Telemetry, telemetry_of_process
 from stepwave_server.wire.responses.server_info import CAPABILITIES, to_limits, to_server_info
 
@@ -225,6 +225,7 @@ class Server:
             permissions=Permissions(self._authenticator, self._audit),
             tls=tls_files(settings),
             insecure=settings.insecure,
+            max_connection_streams=settings.max_connection_streams,
             max_connection_age=settings.max_connection_age,
             health=settings.health,
             on_call=measures.call_ended if measures is not None else None,
@@ -424,6 +425,7 @@ async def _serve_until_signal(
 ) -> asyncio.Event:
     """Serve until the first signal, and return the event that the second signal sets."""
     tune_garbage_collector()
+    raise_file_limit()
     signals = StopSignals(ignore_interrupts=ignore_interrupts)
     ready(server.address)
     logger.info("%s", server.summary())

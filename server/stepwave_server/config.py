@@ -139,6 +139,12 @@ class Settings(BaseSettings):
     )
     max_calls: int = Field(default=1_000, ge=1, description="Calls open at once, streams not counted.")
     max_streams: int = Field(default=10_000, ge=1, description="Streams open at once.")
+    max_connection_streams: int = Field(
+        default=1_000,
+        ge=1,
+        le=1_000_000,
+        description="Calls and streams open at once on one connection. A client's further ones wait for their turn.",
+    )
     max_connection_age: Seconds = Field(
         default=0.0,
         ge=0,

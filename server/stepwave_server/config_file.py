@@ -10,7 +10,6 @@ address = "127.0.0.1:7233"
 """
 
 import re
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -20,6 +19,8 @@ from typing import Annotated, Any, TypeAlias, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+
+from stepwave._values.toml import TOMLDecodeError, parse_toml
 
 __all__ = ["ConfigFile", "ConfigFileError", "read_config_file"]
 
@@ -73,8 +74,8 @@ def read_config_file(path: Path, fields: Mapping[str, FieldInfo]) -> ConfigFile:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigFileError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(text)
+    except TOMLDecodeError as error:
         raise ConfigFileError(f"{path}:{_syntax_problem(str(error), text)}") from error
     reader = _Reader(path, fields, dict(_lines(text)))
     reader.read(document, ())
@@ -181,8 +182,8 @@ def _lines(text: str) -> Iterator[tuple[_Path, int]]:
     for number, line in enumerate(text.split("\n"), 1):
         statement += f"{line}\n"
         try:
-            parsed = tomllib.loads(statement)
-        except tomllib.TOMLDecodeError:
+            parsed = parse_toml(statement)
+        except TOMLDecodeError:
             continue
         if statement.lstrip().startswith("["):
             table = next(_paths(parsed))

@@ -10,7 +10,6 @@ namespaces = ["default"]                    # the default
 """
 
 import re
-import tomllib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +17,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from stepwave._values.toml import TOMLDecodeError, parse_toml
 from stepwave_server.actions.failures import ActionFailed
 from stepwave_server.actions.known import covers
 from stepwave_server.core.validate import SECRET_NAME
@@ -100,8 +100,8 @@ def parse_secrets(text: str, path: Path) -> Secrets:
         SecretsError: The text is malformed.
     """
     try:
-        found = _File.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        found = _File.model_validate(parse_toml(text))
+    except TOMLDecodeError as error:
         raise SecretsError(f"{path}: {error}") from None
     except ValidationError as error:
         details = error.errors(include_url=False, include_context=False, include_input=False)

@@ -4,9 +4,13 @@ import asyncio
 import gc
 import signal
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
-__all__ = ["StopSignals", "drain_or_stop", "tune_garbage_collector"]
+__all__ = ["StopSignals", "drain_or_stop", "raise_file_limit", "tune_garbage_collector"]
+
+OPEN_FILES = 65_536
+"""Files and connections that a process of a server may have open, if the system allows it."""
 
 
 class StopSignals:
@@ -67,3 +71,16 @@ def tune_garbage_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def raise_file_limit() -> None:
+    """Allow this process more open files than the usual 1,024. A server without a free one accepts no connections."""
+    try:
+        import resource
+    except ImportError:  # on Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # macOS may allow fewer than its hard limit
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -17,13 +17,14 @@ Profiles are the tables of `$STEPWAVE_PROFILES`, else of `~/.config/stepwave/pro
 """
 
 import os
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
 import grpc
+
+from stepwave._values.toml import TOMLDecodeError, parse_toml
 
 from .channel import channel_options, is_local, resolve_address
 
@@ -167,10 +168,10 @@ def _profile(name: str | None) -> dict[str, object]:
         return {}
     path = Path(os.environ.get("STEPWAVE_PROFILES") or _PROFILES).expanduser()
     try:
-        profiles = tomllib.loads(path.read_text(encoding="utf-8"))
+        profiles = parse_toml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ValueError(f"the profile {name!r} needs the file {path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: {error}") from error
     profile = profiles.get(name)
     if not isinstance(profile, dict):

@@ -27,7 +27,6 @@ audience = "stepwave"
 """
 
 import re
-import tomllib
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -35,6 +34,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from stepwave._values.toml import TOMLDecodeError, parse_toml
 from stepwave_server.access.roles import ALL_NAMESPACES, AccessError, Role
 from stepwave_server.core.info import DEFAULT_NAMESPACE
 
@@ -202,10 +202,10 @@ def load_access(path: Path) -> Access:
         AccessError: It cannot be read, or is malformed. All problems are listed.
     """
     try:
-        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+        tree = parse_toml(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise AccessError(f"{path}: cannot be read: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except TOMLDecodeError as error:
         raise AccessError(f"{path}: {error}") from error
     try:
         access = Access.model_validate(tree)

@@ -22,6 +22,16 @@ __all__ = ["GrpcServer"]
 HARD_LIMIT_FACTOR = 2
 """Factor over the bound on messages at which gRPC itself rejects one. Below it, the error has an `ErrorInfo`."""
 
+HANDSHAKE_SECONDS = 20.0
+"""Seconds within which a new connection must speak HTTP/2. The default of gRPC is two minutes."""
+
+IDLE_SECONDS = 7_200.0
+"""Seconds after which a connection without calls is closed.
+
+Clients of gRPC close theirs after half an hour. A shorter time would disturb them: gRPC ends an idle connection without
+grace, so that a call that crosses this fails, and the client writes a line to its standard error.
+"""
+
 logger = logging.getLogger(__name__)
 
 _GRPC_LOG = "grpc._cython.cygrpc"
@@ -41,6 +51,7 @@ class GrpcServer:
         permissions: Decides who may call. Health checks are open to all.
         tls: The files for TLS; `None`: plain text.
         insecure: Whether plain text is allowed at addresses other than loopback.
+        max_connection_streams: Calls and streams that may be open at once on one connection.
         max_connection_age: Seconds for which a connection takes new calls, and then as long again for its streams to
             end; 0: no limit.
         health: Where health checks are answered, too, in plain text: another address; empty: nowhere else.
@@ -62,6 +73,7 @@ class GrpcServer:
         permissions: Permissions,
         tls: TlsFiles | None = None,
         insecure: bool = False,
+        max_connection_streams: int = 1_000,
         max_connection_age: float = 0.0,
         health: str = "",
         on_call: CallListener | None = None,
@@ -73,7 +85,11 @@ class GrpcServer:
         self._tls = tls
         self._server = grpc.aio.server(
             interceptors=(_ServingMarker(),),
-            options=[*_options(bounds.message_bytes * HARD_LIMIT_FACTOR), *_age_options(max_connection_age)],
+            options=[
+                *_options(bounds.message_bytes * HARD_LIMIT_FACTOR),
+                *_connection_options(max_connection_streams),
+                *_age_options(max_connection_age),
+            ],
         )
         self._health = Health("", SERVICE)
         self._health_address = health
@@ -149,6 +165,19 @@ def _options(most_received: int) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", 0),  # two servers must not share a port unnoticed
         ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),
+    ]
+
+
+def _connection_options(max_streams: int) -> list[tuple[str, int]]:
+    """Return the options that bound what one connection takes.
+
+    gRPC counts a stream that its client has reset until the stream is freed. Without a bound, a flood of them fills the
+    queue of calls that the server has not begun, and gRPC cancels calls of other connections.
+    """
+    return [
+        ("grpc.max_concurrent_streams", max_streams),
+        ("grpc.server_handshake_timeout_ms", math.ceil(HANDSHAKE_SECONDS * 1_000)),
+        ("grpc.max_connection_idle_ms", math.ceil(IDLE_SECONDS * 1_000)),
     ]
 
 

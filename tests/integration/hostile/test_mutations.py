@@ -11,6 +11,7 @@ import pytest
 from grpc.aio import AioRpcError
 
 from integration.hostile.mutations import METHODS, ODD_TEXTS, mutations, samples
+from integration.hostile.texts import EXPRESSIONS, POINTERS, texts
 from stepwave import AsyncClient, Workflow
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave_server.app import Server
@@ -103,6 +104,22 @@ async def test_odd_texts_in_every_string_end_with_clean_codes(server: Server, ca
                     setattr(changed, name, text)
                     code = await code_of(channel, method, changed.SerializeToString())
                     assert code in CLEAN, (method, name, text)
+    await check_served(server, caplog)
+
+
+async def test_mutated_pointers_and_expressions_end_with_clean_codes(
+    server: Server, draw: random.Random, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        for pointer, expression in islice(zip(texts(POINTERS, draw), texts(EXPRESSIONS, draw), strict=True), COUNT):
+            request = samples("ExecuteWorkflow", "")
+            assert isinstance(request, pb.ExecuteWorkflowRequest)
+            [first, second, third] = request.workflow.steps[1].bindings
+            if draw.random() < 0.5:
+                first.step.path, third.input = pointer, pointer
+            else:
+                second.expression = expression
+            assert await code_of(channel, "ExecuteWorkflow", request.SerializeToString()) in CLEAN, request
     await check_served(server, caplog)
 
 

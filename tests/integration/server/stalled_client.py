@@ -79,6 +79,11 @@ class StalledClient:
         """Cancel every call, and keep the connection open."""
         for stream in self._open:
             self._writer.write(_frame(RST_STREAM, 0, stream, struct.pack(">I", CANCEL)))
+        self._open.clear()
+
+    async def drain(self) -> None:
+        """Wait until the connection takes more."""
+        await self._writer.drain()
 
     def close(self) -> None:
         """Close the connection cleanly."""

@@ -42,6 +42,7 @@ def test_an_argument_overrides_the_environment(monkeypatch: pytest.MonkeyPatch) 
         {"max_attempts": 0},
         {"max_payload_bytes": 2 << 20},
         {"drain_timeout": -1},
+        {"max_connection_streams": 0},
         {"max_connection_age": -1},
         {"max_connection_age": 1e7},
         {"trace_detail": "steps"},

@@ -13,8 +13,12 @@ from stepwave_server.wire.events.encode import Kind, Record, position
 
 __all__ = ["Watcher"]
 
-MAX_BATCH_BYTES = 256 * 1024
-"""Size at which a batch is complete. A batch has at most this size and one more event."""
+MAX_BATCH_BYTES = 32 * 1024
+"""Size at which a batch is complete. It has at most one more event. An event that is larger has a batch of its own.
+
+The server and gRPC each keep a batch until its client takes it. A batch of this size has more than a hundred events.
+Larger ones are hardly faster, and clients that never read make the server keep one for each of their streams.
+"""
 
 MAX_TRANSIENT_BYTES = 1 << 20
 """Bytes of transient events that may wait for one watcher. Beyond it, the oldest are dropped."""
@@ -144,9 +148,11 @@ class Watcher:
         records = await self._journal.read(self._key, self._position, MAX_BATCH_BYTES)
         if records is None:
             raise self._error or RunNotFound(self._key)
+        end = self._position + len(records)
         batch = self._batch(records)
         filtered = bool(records and self._kinds)  # the read may have been full
-        if self._closed or filtered or (batch is not None and len(batch.data) >= MAX_BATCH_BYTES):
+        full = batch is not None and len(batch.data) >= MAX_BATCH_BYTES
+        if self._closed or filtered or full or self._position < end:
             self._woken = True
         return batch
 
@@ -205,11 +211,12 @@ class Watcher:
         for record in records:
             if self._transients:
                 room = self._take_transients(parts, room)
-            if room <= 0:
+            streamed = not self._kinds or record.kind in self._kinds or record.kind is Kind.RUN_FINISHED
+            if room <= 0 or (streamed and parts and len(record.data) > MAX_BATCH_BYTES):
                 break
             self._position += 1
             kind = record.kind
-            if not self._kinds or kind in self._kinds or kind is Kind.RUN_FINISHED:
+            if streamed:
                 parts.append(record.data)
                 room -= len(record.data)
         self._take_transients(parts, room)
