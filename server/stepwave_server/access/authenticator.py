@@ -33,6 +33,8 @@ class Authenticator:
         access: The rules that hold now.
         on_change: Called when other rules hold, after the file has changed; `None`: nobody asks.
 
+    A token that was found is remembered, at most one for each in the file, until the file changes.
+
     Args:
         path: The access file.
 
@@ -47,6 +49,7 @@ class Authenticator:
         self._jwt: JwtVerifier | None = None
         self.on_change: Callable[[], None] | None = None
         self._check: Callable[[Access], None] | None = None
+        self._known: dict[str, Caller] = {}
         self.access = Access()
         self._take(load_access(path))
 
@@ -54,6 +57,7 @@ class Authenticator:
         if access.jwt != self.access.jwt:
             self._jwt = None if access.jwt is None else _verifier(access.jwt)
         self.access = access
+        self._known.clear()
 
     def require(self, check: Callable[[Access], None]) -> None:
         """Check the rules, and from now on those of a changed file.
@@ -94,12 +98,14 @@ class Authenticator:
         rules = self.access.namespaces
         return {name: found.max_attempts for name, found in rules.items() if found.max_attempts is not None}
 
-    async def authenticate(self, authorization: str | None, certificate_names: Sequence[str]) -> Caller:
+    async def authenticate(
+        self, authorization: str | None, confirmed_names: Callable[[], Sequence[str]] = tuple
+    ) -> Caller:
         """Return who makes a call.
 
         Args:
             authorization: The call's `authorization` metadata; `None`: it has none.
-            certificate_names: The confirmed names of the client's certificate; empty: it has none.
+            confirmed_names: Returns the confirmed names of the client's certificate; empty: it has none.
 
         Raises:
             NotAuthenticated: The credentials are missing, unknown or not valid.
@@ -108,6 +114,7 @@ class Authenticator:
             if not authorization.lower().startswith(SCHEME):
                 raise NotAuthenticated("the authorization is no bearer token")
             return await self._by_token(authorization[len(SCHEME) :].strip())
+        certificate_names = confirmed_names()
         for certificate in self.access.certificates:
             if certificate.name in certificate_names:
                 return Caller(name=f"certificate:{certificate.name}", roles=certificate.roles)
@@ -116,9 +123,13 @@ class Authenticator:
         raise NotAuthenticated("the call has no credentials: a bearer token or a client certificate is needed")
 
     async def _by_token(self, given: str) -> Caller:
+        known = self._known.get(given) or (self._jwt.known(given) if self._jwt is not None else None)
+        if known is not None:
+            return known
         token = find_token(self.access.tokens, given)
         if token is not None:
-            return Caller(name=f"token:{token.name}", roles=token.roles)
+            caller = self._known[given] = Caller(name=f"token:{token.name}", roles=token.roles)
+            return caller
         if self._jwt is not None and given.count(".") == 2:
             return await self._jwt.verify(given)
         raise NotAuthenticated("the token is unknown")

@@ -3,8 +3,11 @@
 import asyncio
 import json
 import logging
+import time
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import jwt
 
@@ -28,6 +31,16 @@ FETCH_TIMEOUT = 5
 
 MAX_TOKEN = 8_192
 
+MAX_KNOWN = 1_000
+"""Tokens that are remembered after their check, the latest: a check takes longer than many a call."""
+
+
+class _Known(NamedTuple):
+    """A token that was checked: its caller, and when it expires, in seconds since the epoch."""
+
+    caller: Caller
+    end: float
+
 
 class JwtVerifier:
     """Checks JSON Web Tokens against the keys of one issuer.
@@ -39,6 +52,7 @@ class JwtVerifier:
     def __init__(self, rules: JwtRules) -> None:
         self._rules = rules
         self._keys: dict[str, jwt.PyJWK] = {}
+        self._known: OrderedDict[str, _Known] = OrderedDict()
         self._fetched = -REFRESH_SECONDS
         self._fetching = asyncio.Lock()
 
@@ -50,6 +64,21 @@ class JwtVerifier:
         """
         if len(token) > MAX_TOKEN:
             raise NotAuthenticated("the token is too long")
+        await self._refresh(REFRESH_SECONDS)
+        caller, end = await self._check(token)
+        self._known[token] = _Known(caller, end)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return caller
+
+    def known(self, token: str) -> Caller | None:
+        """Return the caller of a token that was checked before, has not expired, and whose key need not be fetched."""
+        found = self._known.get(token)
+        fresh = asyncio.get_running_loop().time() - self._fetched < REFRESH_SECONDS
+        return found.caller if found is not None and fresh and time.time() < found.end else None
+
+    async def _check(self, token: str) -> "tuple[Caller, float]":
+        """Return the caller that a token stands for, and when it expires, in seconds since the epoch."""
         try:
             header = jwt.get_unverified_header(token)
         except jwt.PyJWTError:
@@ -59,7 +88,8 @@ class JwtVerifier:
         key = await self._key(header.get("kid"))
         if key is None:
             raise NotAuthenticated("the token was signed with an unknown key")
-        return self._caller(self._claims(token, key))
+        claims = self._claims(token, key)
+        return self._caller(claims), float(str(claims["exp"])) + self._rules.leeway
 
     def _claims(self, token: str, key: jwt.PyJWK) -> Mapping[str, object]:
         rules = self._rules
@@ -97,7 +127,6 @@ class JwtVerifier:
 
     async def _key(self, kid: object) -> jwt.PyJWK | None:
         """Return the key of a token. A token that names none is signed with the only key, if there is one alone."""
-        await self._refresh(REFRESH_SECONDS)
         if kid is None:
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
         if kid not in self._keys:
@@ -113,6 +142,7 @@ class JwtVerifier:
             self._fetched = loop.time()
             try:
                 self._keys = await asyncio.to_thread(self.load_keys)
+                self._known.clear()  # a key may have been withdrawn
             except AccessError as error:
                 logger.error("%s", error)  # noqa: TRY400 - no defect, and it says all
 

@@ -53,7 +53,7 @@ class Permissions:
         if self._authenticator is None:
             return ANYONE
         try:
-            return await self._authenticator.authenticate(_authorization(context), certificate_names(context))
+            return await self._authenticator.authenticate(_authorization(context), partial(certificate_names, context))
         except NotAuthenticated as error:
             raise Unauthenticated(str(error)) from None
 

@@ -5,8 +5,9 @@ import json
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
+from datetime import datetime, timedelta, tzinfo
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jwt
 import pytest
@@ -20,6 +21,9 @@ from stepwave_server.access.jwt_tokens import JwtVerifier
 
 ISSUER = "https://id.example.org"
 AUDIENCE = "stepwave"
+
+LATER = 66
+"""Seconds after which a usual token of these tests has expired, with the leeway."""
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +148,48 @@ async def test_unknown_keys_are_not_asked_for_without_bound(
     for number in range(20):
         await call("ListRuns", token=make(kid=f"unknown-{number}"))
     assert len(loads) == 1
+
+
+class _Later(datetime):
+    """A clock that has gone on."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> Self:
+        """Return the time some seconds from now."""
+        return super().now(tz) + timedelta(seconds=LATER)
+
+
+async def test_a_token_that_was_accepted_is_refused_once_it_has_expired(
+    call: Call, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = make()
+    assert not (await call("ListRuns", token=token)).reason
+    now = time.time
+    monkeypatch.setattr("time.time", lambda: now() + LATER)
+    monkeypatch.setattr("jwt.api_jwt.datetime", _Later)
+    assert (await call("ListRuns", token=token)).message == "the token has expired"
+
+
+async def test_a_token_that_was_accepted_is_refused_once_its_key_is_withdrawn(
+    call: Call, make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = make()
+    assert not (await call("ListRuns", token=token)).reason
+    write_keys(tmp_path / "jwks.json", first=rsa.generate_private_key(public_exponent=65537, key_size=2048))
+    monkeypatch.setattr("stepwave_server.access.jwt_tokens.REFRESH_SECONDS", 0.0)
+    assert (await call("ListRuns", token=token)).message == "the token is not valid"
+
+
+async def test_a_token_is_checked_once(call: Call, make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    checks: list[object] = []
+    decode = jwt.decode
+
+    def counted(*given: Any, **named: Any) -> Any:
+        checks.append(given)
+        return decode(*given, **named)
+
+    monkeypatch.setattr("jwt.decode", counted)
+    token = make()
+    for _ in range(3):
+        assert not (await call("ListRuns", token=token)).reason
+    assert len(checks) == 1
