@@ -64,13 +64,9 @@ async def test_ten_thousand_connections_that_never_call_delay_nobody_and_cost_li
     await later.close()
 
 
-@pytest.mark.parametrize(
-    ("setting", "sent"),
-    [("HANDSHAKE_SECONDS", b""), ("HANDSHAKE_SECONDS", PREFACE), ("IDLE_SECONDS", PREFACE + EMPTY_SETTINGS)],
-    ids=["it never speaks", "it stops in the preface", "it makes no call"],
-)
-async def test_a_connection_that_is_left_is_closed(monkeypatch: pytest.MonkeyPatch, setting: str, sent: bytes) -> None:
-    monkeypatch.setattr(rpc_server, setting, 0.1)
+@pytest.mark.parametrize("sent", [b"", PREFACE], ids=["it never speaks", "it stops in the preface"])
+async def test_a_connection_that_does_not_begin_is_closed(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(rpc_server, "HANDSHAKE_SECONDS", 0.1)
     async with Server(Settings(listen="127.0.0.1:0", entry_points=False)) as server:
         host, _, port = server.address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
