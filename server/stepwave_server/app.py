@@ -181,7 +181,7 @@ class Server:
             measures=self._measures,
         )
         if self._authenticator is not None:
-            self._authenticator.on_change = engine.apply_attempt_bounds
+            self._authenticator.listeners.append(engine.apply_attempt_bounds)
         if self._measures is not None:
             self._journal.commits.listener = self._measures.committed
         self._attachments = Attachments(engine.cancel)

@@ -31,7 +31,7 @@ class Authenticator:
 
     Attributes:
         access: The rules that hold now.
-        on_change: Called when other rules hold, after the file has changed; `None`: nobody asks.
+        listeners: Called when other rules hold, after the file has changed.
 
     A token that was found is remembered, at most one for each in the file, until the file changes.
 
@@ -47,7 +47,7 @@ class Authenticator:
         self._seen = _stamp(path)
         self._task: asyncio.Task[None] | None = None
         self._jwt: JwtVerifier | None = None
-        self.on_change: Callable[[], None] | None = None
+        self.listeners: list[Callable[[], None]] = []
         self._check: Callable[[Access], None] | None = None
         self._known: dict[str, Caller] = {}
         self.access = Access()
@@ -153,8 +153,8 @@ class Authenticator:
                 logger.error("the access file has changed, and the old rules stay: %s", error)  # noqa: TRY400 - no defect
             else:
                 logger.info("the access file has changed: the new rules hold")
-                if self.on_change is not None:
-                    self.on_change()
+                for listener in self.listeners:
+                    listener()
 
     def _load(self) -> Access:
         access = load_access(self._path)

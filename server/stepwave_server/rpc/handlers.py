@@ -316,8 +316,9 @@ def _streaming(
         with begin() as call:
             try:
                 async with admission.request(data, context) as request:
+                    permitted = admission.permissions.until_refused(admission.method, request, context)
                     with admission.bounds.stream():
-                        async with aclosing(method(request, context)) as batches:
+                        async with permitted, aclosing(method(request, context)) as batches:
                             async for batch in batches:
                                 await context.write(_sendable(batch))
             except (CallRefused, EngineError) as error:

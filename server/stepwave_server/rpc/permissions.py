@@ -1,7 +1,8 @@
 """The authentication and authorization of calls, before their methods run."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -15,6 +16,7 @@ from stepwave_server.access.roles import ALL_NAMESPACES, ANYONE, CALL, REQUIRED,
 from stepwave_server.access.start_rates import StartRates
 from stepwave_server.core.info import DEFAULT_NAMESPACE, RunKey
 from stepwave_server.engine.errors import RunNotFound
+from stepwave_server.rpc.open_streams import OpenStreams, Refused
 from stepwave_server.rpc.statuses import CallRefused, PermissionDenied, TooManyStarts, Unauthenticated
 
 __all__ = ["Permissions"]
@@ -43,6 +45,9 @@ class Permissions:
         rate_of = _no_rate if authenticator is None else authenticator.starts_per_second_of
         self._starts = StartRates(rate_of, time.monotonic)
         self._audit = audit or AuditLog(None)
+        self._streams = OpenStreams()
+        if authenticator is not None:
+            authenticator.listeners.append(self._streams.review)
 
     async def authenticate(self, context: Context) -> Caller:
         """Return who makes a call.
@@ -70,20 +75,33 @@ class Permissions:
         """
         if self._authenticator is None:
             return
-        namespace = _text(request, "namespace") or DEFAULT_NAMESPACE
-        run_id = "" if method in STARTS else _text(request, "run_id")
-        role = caller.role_in(namespace)
-        if role is None and run_id:
-            raise RunNotFound(RunKey(namespace, run_id))
-        needed = Role.RUNNER if getattr(request, "attach", False) else REQUIRED[method]
-        if role is None or role < needed:
-            raise PermissionDenied(caller.name, namespace, method, needed.name.lower())
-        if getattr(request, "stats", False) and caller.roles.get(ALL_NAMESPACES) is not Role.ADMIN:
-            raise PermissionDenied(caller.name, ALL_NAMESPACES, "GetServerInfo with stats", Role.ADMIN.name.lower())
+        namespace = _namespace_of(request)
+        refused = _refused(caller, method, request)
+        if refused is not None:
+            raise refused
         if method in STARTS and (delay := self._starts.take(namespace)):
             raise TooManyStarts(namespace, delay)
         note = partial(self._note_start, method, caller, namespace, context)
         CALL.set(Call(caller=caller, namespaces=self._authenticator.access.namespaces, note_start=note))
+
+    @asynccontextmanager
+    async def until_refused(self, method: str, request: Message, context: Context) -> AsyncIterator[None]:
+        """End a stream while inside, when the rules have changed and its caller may no longer have it.
+
+        Raises:
+            Unauthenticated, PermissionDenied, RunNotFound: The stream was ended, with the refusal of a new one.
+        """
+        if self._authenticator is None:
+            yield
+            return
+        async with self._streams.until_refused(partial(self._refused_now, method, request, context)):
+            yield
+
+    async def _refused_now(self, method: str, request: Message, context: Context) -> Refused | None:
+        try:
+            return _refused(await self.authenticate(context), method, request)
+        except Unauthenticated as error:
+            return error
 
     def _note_start(self, method: str, caller: Caller, namespace: str, context: Context, run_id: str) -> None:
         self._audit.write(
@@ -117,6 +135,25 @@ class Permissions:
                 await context.write(response)
 
         return serve
+
+
+def _refused(caller: Caller, method: str, request: Message) -> Refused | None:
+    """Return why a caller may not make a call; `None`: they may."""
+    namespace = _namespace_of(request)
+    run_id = "" if method in STARTS else _text(request, "run_id")
+    role = caller.role_in(namespace)
+    if role is None and run_id:
+        return RunNotFound(RunKey(namespace, run_id))
+    needed = Role.RUNNER if getattr(request, "attach", False) else REQUIRED[method]
+    if role is None or role < needed:
+        return PermissionDenied(caller.name, namespace, method, needed.name.lower())
+    if getattr(request, "stats", False) and caller.roles.get(ALL_NAMESPACES) is not Role.ADMIN:
+        return PermissionDenied(caller.name, ALL_NAMESPACES, "GetServerInfo with stats", Role.ADMIN.name.lower())
+    return None
+
+
+def _namespace_of(request: Message) -> str:
+    return _text(request, "namespace") or DEFAULT_NAMESPACE
 
 
 def _no_rate(namespace: str) -> None:

@@ -1,6 +1,8 @@
 """Bearer tokens, and changes of the access file."""
 
 import json
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -11,7 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from integration.access.calls import fields_of
 from integration.access.conftest import TOKENS, Call, Serve, access_text
-from stepwave import AsyncClient, Client, Workflow
+from stepwave import AsyncClient, Client, State, Workflow
 from stepwave.exceptions import AccessDenied
 from stepwave.v1 import orchestrator_pb2 as pb
 from stepwave.v1 import orchestrator_pb2_grpc
@@ -184,3 +186,70 @@ def _echo() -> Workflow:
 
 def test_the_fields_of_calls_are_those_of_the_contract() -> None:
     assert fields_of("ListRuns", run_id="r") == {}
+
+
+@pytest.mark.parametrize(
+    ("left", "reason"),
+    [
+        ({}, "UNAUTHENTICATED"),
+        ({"runner-default": {"default": "viewer"}}, "PERMISSION_DENIED"),
+        ({"runner-default": {"research": "runner"}}, "PERMISSION_DENIED"),
+    ],
+    ids=["the token", "the role", "the namespace"],
+)
+async def test_a_stream_ends_when_what_it_needs_is_taken_away(
+    serve: Serve, access: Path, monkeypatch: pytest.MonkeyPatch, left: Mapping[str, Mapping[str, str]], reason: str
+) -> None:
+    monkeypatch.setattr("stepwave_server.access.authenticator.CHECK_SECONDS", 0.02)
+    server = await serve()
+    async with AsyncClient(server.address, token="runner-default") as client:
+        with pytest.raises(AccessDenied) as caught:
+            await _follow(client, lambda: access.write_text(access_text(left)))
+    assert caught.value.reason == reason
+
+
+async def test_a_stream_goes_on_when_the_rules_of_others_change(
+    serve: Serve, access: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwave_server.access.authenticator.CHECK_SECONDS", 0.02)
+    server = await serve()
+    flow = Workflow("waits")
+    answer = flow.step("answer", "core.wait")
+    async with AsyncClient(server.address, token="runner-default") as client, client.run(flow) as run:
+        await anext(run)
+        access.write_text(access_text({"runner-default": {"default": "runner"}}))
+        async with AsyncClient(server.address, token="operator") as other:
+            await until(partial(_is_refused, other))
+        await client.complete_step(run.run_id, answer, 1)
+        assert (await run).outputs == {"answer": 1}
+
+
+async def test_a_run_is_cancelled_with_the_stream_that_held_it(
+    serve: Serve, access: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stepwave_server.access.authenticator.CHECK_SECONDS", 0.02)
+    server = await serve()
+    async with AsyncClient(server.address, token="runner-default", reconnect_window=0) as client:
+        with pytest.raises(AccessDenied):
+            await _follow(client, lambda: access.write_text(access_text({"operator": {"*": "admin"}})))
+    async with AsyncClient(server.address, token="operator") as client:
+        assert (await client.wait("held", check=False)).state is State.CANCELLED
+
+
+async def _follow(client: AsyncClient, change: Callable[[], object]) -> None:
+    """Start the run `held`, which waits, make a change while its stream is open, and read to its end."""
+    flow = Workflow("waits")
+    flow.step("answer", "core.wait")
+    async with client.run(flow, run_id="held") as run:
+        await anext(run)
+        change()
+        async for _ in run:
+            pass
+
+
+async def _is_refused(client: AsyncClient) -> bool:
+    try:
+        await client.server_info()
+    except AccessDenied:
+        return True
+    return False
