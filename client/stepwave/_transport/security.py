@@ -27,6 +27,7 @@ import grpc
 from stepwave._values.toml import TOMLDecodeError, parse_toml
 
 from .channel import channel_options, is_local, resolve_address
+from .tokens import TokenFile, check_token
 
 __all__ = ["PLAIN", "Connection", "PathLike", "Security", "open_channel", "resolve_connection"]
 
@@ -48,6 +49,7 @@ class Security:
         certificate: The client's certificate with its chain, in PEM; `None`: it has none.
         key: The certificate's private key, in PEM.
         token: The bearer token of all calls; empty: there is none.
+        token_file: The file with the token, which may change; `None`: it is `token`.
     """
 
     tls: bool = False
@@ -55,6 +57,7 @@ class Security:
     certificate: bytes | None = None
     key: bytes | None = field(default=None, repr=False)
     token: str = field(default="", repr=False)
+    token_file: TokenFile | None = None
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Return the credentials of an encrypted channel."""
@@ -62,7 +65,8 @@ class Security:
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Return the metadata of every call."""
-        return (("authorization", f"Bearer {self.token}"),) if self.token else ()
+        token = self.token if self.token_file is None else self.token_file.token
+        return (("authorization", f"Bearer {token}"),) if token else ()
 
 
 PLAIN = Security()
@@ -134,13 +138,15 @@ def _security(chosen: Mapping[str, object]) -> Security:
     authority, certificate, key = (_read(chosen, name) for name in ("tls_ca", "client_cert", "client_key"))
     if (certificate is None) != (key is None):
         raise ValueError("client_cert and client_key belong together: give both")
-    token = str(chosen.get("token") or (_read(chosen, "token_file") or b"").decode("utf-8")).strip()
-    if not token.isascii() or any(character.isspace() for character in token):
-        raise ValueError("the token has characters that no token has")
+    path = None if chosen.get("token") else chosen.get("token_file")
+    token_file = TokenFile(Path(str(path)).expanduser()) if path else None
+    token = check_token(str(chosen.get("token") or "")) if token_file is None else token_file.token
     wanted = _switch(chosen.get("tls"))
     if wanted is None:
         wanted = authority is not None or certificate is not None
-    return Security(tls=wanted, authority=authority, certificate=certificate, key=key, token=token)
+    return Security(
+        tls=wanted, authority=authority, certificate=certificate, key=key, token=token, token_file=token_file
+    )
 
 
 def _switch(value: object) -> bool | None:

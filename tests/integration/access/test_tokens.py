@@ -54,6 +54,40 @@ async def test_the_token_may_come_from_the_environment(server: Server, monkeypat
         assert [run async for run in client.runs()] == []
 
 
+@pytest.fixture
+def token_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file with a token, at which every call of a client looks."""
+    monkeypatch.setattr("stepwave._transport.tokens.CHECK_SECONDS", 0.0)
+    path = tmp_path / "token"
+    path.write_text("nobody\n")
+    monkeypatch.setenv("STEPWAVE_TOKEN_FILE", str(path))
+    return path
+
+
+async def test_a_client_sends_the_token_that_its_file_has_now(server: Server, token_file: Path) -> None:
+    async with AsyncClient(server.address) as client:
+        assert await _is_refused(client)
+        token_file.write_text("operator\n")
+        assert not await _is_refused(client)
+
+
+@pytest.mark.parametrize("malformed", [b"", b"two words", b"\xff"])
+async def test_the_token_from_before_is_used_while_its_file_is_malformed(
+    server: Server, token_file: Path, caplog: pytest.LogCaptureFixture, malformed: bytes
+) -> None:
+    token_file.write_text("operator")
+    async with AsyncClient(server.address) as client:
+        token_file.write_bytes(malformed)
+        assert not await _is_refused(client)
+    assert caplog.text.count("the token from before is used") == 1
+
+
+async def test_a_file_without_a_token_is_refused_at_once(token_file: Path) -> None:
+    token_file.write_text("\n")
+    with pytest.raises(ValueError, match="has no token"):
+        AsyncClient("127.0.0.1:1")
+
+
 async def test_a_missing_token_is_an_exception_of_the_sdk(server: Server) -> None:
     async with AsyncClient(server.address) as client:
         with pytest.raises(AccessDenied, match="credentials"):
@@ -249,7 +283,7 @@ async def _follow(client: AsyncClient, change: Callable[[], object]) -> None:
 
 async def _is_refused(client: AsyncClient) -> bool:
     try:
-        await client.server_info()
+        await client.actions()
     except AccessDenied:
         return True
     return False
