@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     temporal_heartbeat_timeout: Seconds = Field(
         default=10.0, ge=2, description="How long an attempt may be silent before it counts as lost."
     )
-    slots: int = Field(default=1_000, ge=1, description="Attempts of one action at once on a host, with Temporal.")
+    slots: int = Field(default=1_000, ge=1, description="Attempts of one action at once on a host, or on Temporal.")
     health: str = Field(
         default="",
         description="HOST:PORT or unix:PATH at which health checks are answered, in plain text; empty: of servers only "

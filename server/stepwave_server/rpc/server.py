@@ -17,7 +17,7 @@ from stepwave_server.rpc.reflection import reflection_handlers
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.tls import TlsFiles
 
-__all__ = ["GrpcServer"]
+__all__ = ["HARD_LIMIT_FACTOR", "GrpcServer", "server_options"]
 
 HARD_LIMIT_FACTOR = 2
 """Factor over the bound on messages at which gRPC itself rejects one. Below it, the error has an `ErrorInfo`."""
@@ -73,7 +73,7 @@ class GrpcServer:
         self._tls = tls
         self._server = grpc.aio.server(
             interceptors=(_ServingMarker(),),
-            options=[*_options(bounds.message_bytes * HARD_LIMIT_FACTOR), *_age_options(max_connection_age)],
+            options=[*server_options(bounds.message_bytes * HARD_LIMIT_FACTOR), *_age_options(max_connection_age)],
         )
         self._health = Health("", SERVICE)
         self._health_address = health
@@ -142,7 +142,8 @@ class _DisconnectFilter(logging.Filter):
 _disconnect_filter = _DisconnectFilter()
 
 
-def _options(most_received: int) -> list[tuple[str, int]]:
+def server_options(most_received: int) -> list[tuple[str, int]]:
+    """Return the options of a server that receives messages of at most so many bytes."""
     return [
         ("grpc.max_receive_message_length", most_received),
         ("grpc.max_send_message_length", MAX_ANSWER_BYTES),
