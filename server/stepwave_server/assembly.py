@@ -10,11 +10,13 @@ from stepwave_server.access.access_file import Access
 from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.access.roles import AccessError
 from stepwave_server.actions import Action, ActionsError, Registry
+from stepwave_server.actions.runnables import Runnables
 from stepwave_server.config import Settings
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
 from stepwave_server.rpc.listening import check_metrics_address
 from stepwave_server.rpc.tls import TlsFiles
+from stepwave_server.runnables_file import load_runnables
 from stepwave_server.telemetry import Metrics, prometheus_address
 
 __all__ = [
@@ -26,6 +28,7 @@ __all__ = [
     "importable",
     "open_journal",
     "open_metrics",
+    "open_runnables",
     "tls_files",
 ]
 
@@ -114,6 +117,16 @@ def open_metrics(settings: Settings, *, own_process: bool) -> Metrics | None:
     listen = settings.metrics_listen or (prometheus_address() if own_process else "")
     check_metrics_address(listen, insecure=settings.insecure)
     return Metrics.from_environment(listen)
+
+
+def open_runnables(settings: Settings) -> Runnables:
+    """Return the services of actions that the settings name. Connections are made with the first calls.
+
+    Raises:
+        RunnablesError: The file is malformed.
+    """
+    found = load_runnables(settings.runnables) if settings.runnables else ()
+    return Runnables(found, settings.max_payload_bytes)
 
 
 def open_journal(settings: Settings) -> Journal:

@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     workflows: Path | None = Field(default=None, description="A folder of named workflows.")
     limits: Path | None = Field(default=None, description="A file with limits on actions.")
     secrets: Path | None = Field(default=None, description="A file that says which actions may use which secrets.")
+    runnables: Path | None = Field(
+        default=None, description="A file of services elsewhere that have actions: where they are, and their names."
+    )
     journal: str = Field(
         default=MEMORY, description="memory, sqlite (a file in the platform's data folder), or sqlite:PATH."
     )

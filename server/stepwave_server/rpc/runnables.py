@@ -117,7 +117,7 @@ class _Servicer:
             attempt.interrupt()
 
     async def _begin(self, message: runnable_pb2.Attempt, context: Context) -> HostedAttempt:
-        """Start an attempt, and tell the caller at once: it knows then that the attempt runs here.
+        """Start an attempt.
 
         Raises:
             AbortError: The attempt cannot be accepted.
@@ -126,15 +126,9 @@ class _Servicer:
             if problems := attempt_problems(message, self._host.max_payload_bytes):
                 raise InvalidCall(problems)
             action = self._actions.get(message.action) or await self._abort_unknown(message.action, context)
-            attempt = self._host.begin(action, _step(message, context))
+            return self._host.begin(action, _step(message, context))
         except (CallRefused, EngineError) as error:
             await context.abort_with_status(status_of(cast("Refusal", error)))
-        try:
-            await context.send_initial_metadata(())
-        except BaseException:
-            attempt.interrupt()
-            raise
-        return attempt
 
     async def _abort_unknown(self, name: str, context: Context) -> Action:
         known = self._actions.keys()
