@@ -34,8 +34,9 @@ async def connect(tmp_path: Path) -> AsyncIterator[Connect]:
     async with AsyncExitStack() as stack:
 
         async def start(address: str, *, telemetry: Telemetry | None = None, **entry: object) -> AsyncClient:
+            named = {} if any(key.startswith("actions") for key in entry) else {"actions": ACTIONS}
             file = tmp_path / "runnables.toml"
-            file.write_text(entry_text("tools", {"address": address, "actions": ACTIONS, **entry}))
+            file.write_text(entry_text("tools", {"address": address, **named, **entry}))
             settings = Settings(listen="127.0.0.1:0", entry_points=False, journal="memory", runnables=file)
             server = await stack.enter_async_context(Server(settings, telemetry=telemetry))
             return await stack.enter_async_context(AsyncClient(server.address))

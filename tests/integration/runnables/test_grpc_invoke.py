@@ -25,6 +25,9 @@ from stepwave import (
 )
 from stepwave_server.telemetry import Telemetry
 
+SCHEMA = "actions.plus.input_schema"
+INTEGERS = '{"type": "object", "required": ["left", "right"], "properties": {"left": {"type": "integer"}}}'
+
 
 async def begun(run: RunHandle) -> None:
     """Read the events of a run up to the first chunk."""
@@ -130,6 +133,16 @@ async def test_actions_elsewhere_are_listed_and_checked_when_a_workflow_is_submi
     assert listed["grpc.invoke"].streaming
     with pytest.raises(InvalidWorkflow, match='unknown action "ad"; did you mean "add"'):
         await client.run(one("ad"))
+
+
+async def test_a_schema_in_the_file_is_checked_when_a_workflow_is_submitted(connect: Connect, host: str) -> None:
+    entry: dict[str, Any] = {"actions.plus.action": "add", "actions.plus.description": "Adds.", SCHEMA: INTEGERS}
+    client = await connect(host, **entry)
+    (plus,) = [action for action in await client.actions() if action.name == "plus"]
+    assert (plus.description, plus.input_schema["required"]) == ("Adds.", ["left", "right"])
+    with pytest.raises(InvalidWorkflow, match=r"right: field required"):
+        await client.run(one("plus", {"left": 1}))
+    assert await answer(client, one("plus", {"left": 1, "right": 2})) == 3
 
 
 async def test_an_answer_that_is_too_large_is_a_failure_that_no_retry_helps(client: AsyncClient) -> None:
