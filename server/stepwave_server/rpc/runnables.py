@@ -18,7 +18,7 @@ from stepwave_server.rpc.health import HEALTH, Health
 from stepwave_server.rpc.listening import bind, check_address, check_protection, start
 from stepwave_server.rpc.permissions import Permissions
 from stepwave_server.rpc.reflection import reflection_handlers
-from stepwave_server.rpc.server import HARD_LIMIT_FACTOR, server_options
+from stepwave_server.rpc.server import HARD_LIMIT_FACTOR, disconnects_expected, server_options
 from stepwave_server.rpc.statuses import CallRefused, InvalidCall, Refusal, status_of
 from stepwave_server.rpc.tls import TlsFiles
 from stepwave_server.telemetry.parent import PROPAGATOR
@@ -61,7 +61,7 @@ class RunnableServer:
         self._listen = listen
         self._tls = tls
         most = (host.max_payload_bytes + MESSAGE_BYTES) * HARD_LIMIT_FACTOR
-        self._server = grpc.aio.server(options=server_options(most))
+        self._server = grpc.aio.server(interceptors=(disconnects_expected(),), options=server_options(most))
         handlers = (_handler(_Servicer(host)), self.health.handler())
         self._server.add_generic_rpc_handlers(
             (*handlers, *reflection_handlers((RUNNABLE_SERVICE, HEALTH), Permissions()))
@@ -144,6 +144,7 @@ def _step(message: runnable_pb2.Attempt, context: Context) -> HostedStep:
         attempt=message.attempt,
         input=from_payload(message.input),
         timeout=_timeout(message, context),
+        ends_with_call=context.time_remaining() is not None,
         fallback=message.idempotency_key.endswith("/fallback"),
         headers=_headers(context),
     )

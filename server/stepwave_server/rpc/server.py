@@ -17,7 +17,7 @@ from stepwave_server.rpc.reflection import reflection_handlers
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.tls import TlsFiles
 
-__all__ = ["HARD_LIMIT_FACTOR", "GrpcServer", "server_options"]
+__all__ = ["HARD_LIMIT_FACTOR", "GrpcServer", "disconnects_expected", "server_options"]
 
 HARD_LIMIT_FACTOR = 2
 """Factor over the bound on messages at which gRPC itself rejects one. Below it, the error has an `ErrorInfo`."""
@@ -72,7 +72,7 @@ class GrpcServer:
         self._listen = listen
         self._tls = tls
         self._server = grpc.aio.server(
-            interceptors=(_ServingMarker(),),
+            interceptors=(disconnects_expected(),),
             options=[*server_options(bounds.message_bytes * HARD_LIMIT_FACTOR), *_age_options(max_connection_age)],
         )
         self._health = Health("", SERVICE)
@@ -80,7 +80,6 @@ class GrpcServer:
         self._health_server = AsyncExitStack()
         handlers = (orchestrator_handler(orchestrator, bounds, permissions, on_call), self._health.handler())
         self._server.add_generic_rpc_handlers((*handlers, *reflection_handlers((SERVICE, HEALTH), permissions)))
-        logging.getLogger(_GRPC_LOG).addFilter(_disconnect_filter)
 
     def bind(self) -> str:
         """Bind the address and return it. Calls from now on wait until the server serves.
@@ -140,6 +139,12 @@ class _DisconnectFilter(logging.Filter):
 
 
 _disconnect_filter = _DisconnectFilter()
+
+
+def disconnects_expected() -> grpc.aio.ServerInterceptor:
+    """Return an interceptor for a server. With it, callers that disconnect leave no tracebacks in the log."""
+    logging.getLogger(_GRPC_LOG).addFilter(_disconnect_filter)
+    return _ServingMarker()
 
 
 def server_options(most_received: int) -> list[tuple[str, int]]:

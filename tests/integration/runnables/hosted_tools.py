@@ -11,6 +11,7 @@ from opentelemetry import trace
 
 from stepwave import ActionError, Answer, Blob, Context, FailureReason, action
 
+_begun: defaultdict[str, asyncio.Event] = defaultdict(asyncio.Event)
 _ends: defaultdict[str, asyncio.Future[str]] = defaultdict(lambda: asyncio.get_running_loop().create_future())
 
 
@@ -71,14 +72,21 @@ async def told(context: Context) -> dict[str, object]:
 
 
 @action
-async def hold(context: Context, stubborn: bool = False) -> None:
+async def hold(context: Context) -> None:
     """Wait until it is interrupted, and show when it has begun and how it ended."""
     try:
         context.emit("begun")
+        _begun[context.run_id].set()
         await asyncio.Event().wait()
     except asyncio.CancelledError:
         _ends[context.run_id].set_result("interrupted")
         raise
+
+
+@action
+async def begin_of(run: str) -> None:
+    """Wait until `hold` has begun in a run."""
+    await _begun[run].wait()
 
 
 @action

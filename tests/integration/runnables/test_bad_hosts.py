@@ -166,7 +166,7 @@ async def test_a_host_without_invoke_is_told_apart(connect: Connect, fake: FakeH
 def files(tmp_path: Path) -> dict[str, str]:
     """Write a host's certificate, a server's, and the authority of both."""
     authority = trustme.CA()
-    for name in ("localhost", "server.example"):
+    for name in ("127.0.0.1", "server.example"):
         issued = authority.issue_cert(name)
         issued.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.pem")
         issued.private_key_pem.write_to_path(tmp_path / f"{name}.key")
@@ -176,9 +176,8 @@ def files(tmp_path: Path) -> dict[str, str]:
 
 
 async def test_tls_with_certificates_of_both_sides(connect: Connect, files: dict[str, str]) -> None:
-    served = ("--tls-cert", files["localhost.pem"], "--tls-key", files["localhost.key"])
+    served = ("--tls-cert", files["127.0.0.1.pem"], "--tls-key", files["127.0.0.1.key"])
     with hosting(*served, "--tls-client-ca", files["ca.pem"]) as (address, _):
-        address = address.replace("127.0.0.1", "localhost")
         flow = one("add", {"left": 1, "right": 2})
         shown: dict[str, Any] = {"cert": files["server.example.pem"], "key": files["server.example.key"]}
         trusted: dict[str, Any] = {"tls": True, "ca": files["ca.pem"]}

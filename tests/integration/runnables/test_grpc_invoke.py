@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -109,12 +110,25 @@ async def test_what_an_action_does_there_is_in_the_trace_of_the_run(connect: Con
     assert told["span"] == trace.format_span_id(context.span_id)
 
 
-async def test_a_cancel_reaches_the_host(client: AsyncClient) -> None:
-    async with client.run(one("hold"), run_id="run-cancelled", check=False) as run:
-        await begun(run)
-        await run.cancel("enough")
-        await run
-    assert await answer(client, one("end_of", {"run": "run-cancelled"})) == "interrupted"
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_cancel_reaches_the_host(connect: Connect, host: str, stream: bool) -> None:
+    client, name = await connect(host, stream=stream), f"run-cancelled-{stream}"
+    await client.start(one("hold"), run_id=name)
+    await client.run(one("begin_of", {"run": name}))
+    await client.cancel(name)
+    assert await answer(client, one("end_of", {"run": name})) == "interrupted"
+
+
+async def test_a_host_without_a_free_slot_says_when_to_try_again(connect: Connect) -> None:
+    with hosting("--slots", "1") as (address, _):
+        client = await connect(address)
+        await client.start(one("hold"), run_id="holding")
+        await client.run(one("begin_of", {"run": "holding"}))
+        failure = await failure_of(client, one("hold"))
+        await client.cancel("holding")
+    assert (failure.reason, failure.retryable) == (FailureReason.RATE_LIMITED, True)
+    assert failure.retry_after == timedelta(seconds=1)
+    assert "as many as it has slots for" in failure.message
 
 
 async def test_the_timeout_of_a_step_reaches_the_host(client: AsyncClient) -> None:

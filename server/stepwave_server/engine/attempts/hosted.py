@@ -56,6 +56,7 @@ class HostedStep:
         attempt: Its number, from 1.
         input: The input of the action.
         timeout: Its timeout in seconds; `None`: none.
+        ends_with_call: Whether its call ends at its timeout, and interrupts it. The host needs no timer then.
         fallback: Whether it is one of the step's fallback, which has an idempotency key of its own.
         headers: The caller's trace context, as headers.
     """
@@ -65,6 +66,7 @@ class HostedStep:
     attempt: int
     input: Payload
     timeout: float | None = None
+    ends_with_call: bool = False
     fallback: bool = False
     headers: Mapping[str, str]
 
@@ -203,7 +205,7 @@ class HostedAttempt:
         variables = variables_of(step.headers)
         # Whether the step's input was written is not known here: unknown keys are the server's to refuse.
         self._attempt.start(event, step.input, secrets=(), strict=False, options=options, variables=variables)
-        if step.timeout is not None:
+        if step.timeout is not None and not step.ends_with_call:
             self._timer = asyncio.get_running_loop().call_later(timeout, self._attempt.time_out)
 
     def interrupt(self, failure: Failure = GONE) -> None:
