@@ -150,6 +150,13 @@ async def test_the_deadline_of_an_attempt_holds_without_one_of_the_call(host: St
     assert (last.failure.reason, last.failure.retryable) == (run_pb2.FAILURE_REASON_TIMEOUT, True)
 
 
+async def test_a_deadline_may_be_as_far_as_a_timestamp_can_be(host: Stub) -> None:
+    given = attempt("told")
+    given.deadline.seconds = 253_402_300_799  # the end of the year 9999
+    answer = await host.Invoke(runnable_pb2.InvokeRequest(attempt=given))
+    assert answer.output.json.startswith("{"), answer.failure
+
+
 async def test_attempts_of_one_action_are_bounded(host: Stub) -> None:
     calls = [stream(host, attempt("hold", run=f"full-{number}")) for number in range(3)]
     for call in calls:

@@ -31,7 +31,7 @@ from stepwave_server.wire.runnables import ShownProgress
 __all__ = ["AttemptHost", "HostedAttempt", "HostedStep", "Shown"]
 
 NO_TIMEOUT = 36_525 * 24 * 3600.0
-"""Seconds of an attempt without a timeout: a hundred years."""
+"""Seconds of an attempt without a timeout: a hundred years. A longer timeout is as long."""
 
 MAX_WAITING_BYTES = 4 << 20
 """Bytes of chunks that wait for a caller. A slow caller misses chunks beyond them, as a slow watcher of a run does."""
@@ -195,7 +195,7 @@ class HostedAttempt:
     def start(self, options: EngineOptions) -> None:
         """Run the action as a task of the running loop."""
         step, now = self._step, time.time_ns()
-        timeout = NO_TIMEOUT if step.timeout is None else max(0.0, step.timeout)
+        timeout = NO_TIMEOUT if step.timeout is None else min(max(0.0, step.timeout), NO_TIMEOUT)
         self._grace = options.cancel_grace
         invoke = Invoke(step.step_id, step.attempt, self.action.name, step.input, step.fallback)
         deadline = now + round(timeout * SECOND)
