@@ -24,6 +24,7 @@ from stepwave_server.assembly import (
     importable,
     open_journal,
     open_metrics,
+    open_runnables,
     tls_files,
 )
 from stepwave_server.config import Settings
@@ -82,6 +83,7 @@ class Server:
         ActionsError: An action cannot be loaded.
         AccessError: The access file is malformed, or the audit log cannot be opened.
         LimitsError: The limits file is malformed.
+        RunnablesError: The file of runnables is malformed.
         SecretsError: The secrets file is malformed.
         ValueError: The folder of workflows does not exist.
         ListenError: An address is malformed or not allowed.
@@ -110,8 +112,10 @@ class Server:
         self._audit = AuditLog(self.settings.audit_log)
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
         self._secrets = load_secrets(self.settings.secrets) if self.settings.secrets else Secrets()
+        self._runnables = open_runnables(self.settings)
         self.registry = Registry(
-            importable([*self.settings.actions, *actions]), entry_points=self.settings.entry_points
+            importable([*self.settings.actions, *actions, *self._runnables.actions()]),
+            entry_points=self.settings.entry_points,
         )
         self._workflows = Workflows.load(self.settings.workflows) if self.settings.workflows else Workflows()
 
@@ -346,6 +350,7 @@ class Server:
     async def _close_storage(self) -> None:
         if self._host is not None:
             await self._host.stop()
+        await self._runnables.close()
         if self._journal is not None:
             await self._journal.close()
 

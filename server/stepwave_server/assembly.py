@@ -9,11 +9,14 @@ from dataclasses import replace
 from stepwave_server.access.access_file import Access
 from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.access.roles import AccessError
+from stepwave_server.actions import Action, ActionsError, Registry
+from stepwave_server.actions.runnables import Runnables
 from stepwave_server.config import Settings
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
 from stepwave_server.rpc.listening import check_metrics_address
 from stepwave_server.rpc.tls import TlsFiles
+from stepwave_server.runnables_file import load_runnables
 from stepwave_server.telemetry import Metrics, prometheus_address
 
 __all__ = [
@@ -21,13 +24,18 @@ __all__ = [
     "bounded",
     "check_for_temporal",
     "count_text",
+    "hosted_actions",
     "importable",
     "open_journal",
     "open_metrics",
+    "open_runnables",
     "tls_files",
 ]
 
 TEMPORAL = "temporal"
+
+BUILT_IN = "built-in"
+"""The source of built-in actions."""
 
 ONE_SERVER = ("max_runs", "max_attempts", "weight", "max_kept_bytes")
 """Bounds of namespaces that one server can hold."""
@@ -44,6 +52,18 @@ def importable(actions: Iterable[object]) -> list[object]:
     if any(isinstance(action, str) for action in listed) and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     return listed
+
+
+def hosted_actions(registry: Registry) -> list[Action]:
+    """Return the actions of a host: all but the built-in ones, which servers have.
+
+    Raises:
+        ActionsError: There are none.
+    """
+    actions = [action for action in registry if action.source != BUILT_IN]
+    if not actions:
+        raise ActionsError("there are no actions to host: name a module with actions")
+    return actions
 
 
 def bounded(options: EngineOptions, authenticator: Authenticator, *, on_temporal: bool) -> EngineOptions:
@@ -97,6 +117,16 @@ def open_metrics(settings: Settings, *, own_process: bool) -> Metrics | None:
     listen = settings.metrics_listen or (prometheus_address() if own_process else "")
     check_metrics_address(listen, insecure=settings.insecure)
     return Metrics.from_environment(listen)
+
+
+def open_runnables(settings: Settings) -> Runnables:
+    """Return the services of actions that the settings name. Connections are made with the first calls.
+
+    Raises:
+        RunnablesError: The file is malformed.
+    """
+    found = load_runnables(settings.runnables) if settings.runnables else ()
+    return Runnables(found, settings.max_payload_bytes)
 
 
 def open_journal(settings: Settings) -> Journal:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from stepwave_server.access.access_file import load_access
 from stepwave_server.actions import ActionsError, Registry
-from stepwave_server.assembly import TEMPORAL, check_for_temporal, count_text, importable, tls_files
+from stepwave_server.assembly import TEMPORAL, check_for_temporal, count_text, importable, open_runnables, tls_files
 from stepwave_server.config import Settings
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.local import LocalEngine
@@ -44,13 +44,17 @@ class Checked:
 
 
 async def check(settings: Settings) -> Checked:
-    """Check the actions, the files of limits and secrets, the named workflows, and the places that a server uses.
+    """Check the actions, the files that settings name, the named workflows, and the places that a server uses.
 
     Raises:
         CheckFailed: There are problems. All of them are listed.
     """
     problems: list[str] = []
-    registry = _try(problems, lambda: Registry(importable(settings.actions), entry_points=settings.entry_points))
+    runnables = _try(problems, lambda: open_runnables(settings))
+    elsewhere = [] if runnables is None else runnables.actions()
+    registry = _try(
+        problems, lambda: Registry(importable([*settings.actions, *elsewhere]), entry_points=settings.entry_points)
+    )
     limits = _try(problems, lambda: load_limits(settings.limits) if settings.limits else ())
     secrets = _try(problems, lambda: load_secrets(settings.secrets) if settings.secrets else Secrets())
     workflows = _try(problems, lambda: Workflows.load(settings.workflows) if settings.workflows else Workflows())
@@ -61,7 +65,9 @@ async def check(settings: Settings) -> Checked:
     if workflows is not None:
         options = replace(settings.engine_options(), secrets=PlaceholderSecrets() if secrets is None else secrets)
         known = registry or Registry(entry_points=False)
-        problems += await _workflow_problems(options, known, workflows, complete=_knows_actions(settings, registry))
+        problems += await _workflow_problems(
+            options, known, workflows, complete=runnables is not None and _knows_actions(settings, registry)
+        )
     places = _check_places(settings, problems)
     if registry is None or limits is None or secrets is None or workflows is None or problems:
         raise CheckFailed("\n".join(problems))

@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     temporal_heartbeat_timeout: Seconds = Field(
         default=10.0, ge=2, description="How long an attempt may be silent before it counts as lost."
     )
-    slots: int = Field(default=1_000, ge=1, description="Attempts of one action at once on a host, with Temporal.")
+    slots: int = Field(default=1_000, ge=1, description="Attempts of one action at once on a host, or on Temporal.")
     health: str = Field(
         default="",
         description="HOST:PORT or unix:PATH at which health checks are answered, in plain text; empty: of servers only "
@@ -83,6 +83,9 @@ class Settings(BaseSettings):
     workflows: Path | None = Field(default=None, description="A folder of named workflows.")
     limits: Path | None = Field(default=None, description="A file with limits on actions.")
     secrets: Path | None = Field(default=None, description="A file that says which actions may use which secrets.")
+    runnables: Path | None = Field(
+        default=None, description="A file of services elsewhere that have actions: where they are, and their names."
+    )
     journal: str = Field(
         default=MEMORY, description="memory, sqlite (a file in the platform's data folder), or sqlite:PATH."
     )

@@ -101,7 +101,9 @@ Global___StreamRequest: _TypeAlias = StreamRequest  # noqa: Y015
 
 @_typing.final
 class StreamResponse(_message.Message):
-    """A message of a streamed attempt. An output or a failure is the last one."""
+    """A message of a streamed attempt. An output or a failure is the last one, and the stream ends then. Any other message after
+    it, a second answer too, fails the step. So does a stream that ends without an answer and without chunks.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -196,7 +198,9 @@ class Attempt(_message.Message):
     action: _builtins.str
     """The name of the action."""
     idempotency_key: _builtins.str
-    """The idempotency key, `namespace/run/step`. Equal for all attempts of the step."""
+    """The idempotency key, `namespace/run/step`. Equal for all attempts of the step. That of its fallback is
+    `namespace/run/step/fallback`.
+    """
     @_builtins.property
     def input(self) -> _payload_pb2.Payload:
         """The action's input."""

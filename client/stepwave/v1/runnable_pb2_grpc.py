@@ -27,6 +27,14 @@ if _version_not_supported:
 
 class RunnableServiceStub(object):
     """A host for actions outside the server. Users implement it in any language.
+
+    A failure of the action is data in the response. A gRPC error means that the host could not accept the attempt:
+    `NOT_FOUND` for an unknown action, `INVALID_ARGUMENT` for a malformed attempt, `UNAVAILABLE` while the host stops,
+    `RESOURCE_EXHAUSTED` if it has no place. An `UNAVAILABLE` or `RESOURCE_EXHAUSTED` with a `google.rpc.ErrorInfo` of the
+    domain `stepwave` says that the attempt has not run. Without it, the server takes it for not known.
+
+    The deadline of the call is that of the attempt. When the call is cancelled, the host interrupts the attempt. The
+    metadata `traceparent` and `tracestate` are those of the attempt's span.
     """
 
     def __init__(self, channel):
@@ -49,12 +57,18 @@ class RunnableServiceStub(object):
 
 class RunnableServiceServicer(object):
     """A host for actions outside the server. Users implement it in any language.
+
+    A failure of the action is data in the response. A gRPC error means that the host could not accept the attempt:
+    `NOT_FOUND` for an unknown action, `INVALID_ARGUMENT` for a malformed attempt, `UNAVAILABLE` while the host stops,
+    `RESOURCE_EXHAUSTED` if it has no place. An `UNAVAILABLE` or `RESOURCE_EXHAUSTED` with a `google.rpc.ErrorInfo` of the
+    domain `stepwave` says that the attempt has not run. Without it, the server takes it for not known.
+
+    The deadline of the call is that of the attempt. When the call is cancelled, the host interrupts the attempt. The
+    metadata `traceparent` and `tracestate` are those of the attempt's span.
     """
 
     def Invoke(self, request, context):
         """Runs one attempt and returns its outcome.
-
-        A failure of the action is data in the response. A gRPC error means that the host could not accept the call.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,6 +104,14 @@ def add_RunnableServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class RunnableService(object):
     """A host for actions outside the server. Users implement it in any language.
+
+    A failure of the action is data in the response. A gRPC error means that the host could not accept the attempt:
+    `NOT_FOUND` for an unknown action, `INVALID_ARGUMENT` for a malformed attempt, `UNAVAILABLE` while the host stops,
+    `RESOURCE_EXHAUSTED` if it has no place. An `UNAVAILABLE` or `RESOURCE_EXHAUSTED` with a `google.rpc.ErrorInfo` of the
+    domain `stepwave` says that the attempt has not run. Without it, the server takes it for not known.
+
+    The deadline of the call is that of the attempt. When the call is cancelled, the host interrupts the attempt. The
+    metadata `traceparent` and `tracestate` are those of the attempt's span.
     """
 
     @staticmethod

@@ -27,35 +27,56 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class RunnableServiceStub:
-    """A host for actions outside the server. Users implement it in any language."""
+    """A host for actions outside the server. Users implement it in any language.
+
+    A failure of the action is data in the response. A gRPC error means that the host could not accept the attempt:
+    `NOT_FOUND` for an unknown action, `INVALID_ARGUMENT` for a malformed attempt, `UNAVAILABLE` while the host stops,
+    `RESOURCE_EXHAUSTED` if it has no place. An `UNAVAILABLE` or `RESOURCE_EXHAUSTED` with a `google.rpc.ErrorInfo` of the
+    domain `stepwave` says that the attempt has not run. Without it, the server takes it for not known.
+
+    The deadline of the call is that of the attempt. When the call is cancelled, the host interrupts the attempt. The
+    metadata `traceparent` and `tracestate` are those of the attempt's span.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> RunnableServiceAsyncStub: ...
     Invoke: _grpc.UnaryUnaryMultiCallable[_runnable_pb2.InvokeRequest, _runnable_pb2.InvokeResponse]
-    """Runs one attempt and returns its outcome.
-
-    A failure of the action is data in the response. A gRPC error means that the host could not accept the call.
-    """
+    """Runs one attempt and returns its outcome."""
     Stream: _grpc.UnaryStreamMultiCallable[_runnable_pb2.StreamRequest, _runnable_pb2.StreamResponse]
     """Runs one attempt and streams chunks, then the answer or the failure."""
 
 @_typing.type_check_only
 class RunnableServiceAsyncStub(RunnableServiceStub):
-    """A host for actions outside the server. Users implement it in any language."""
+    """A host for actions outside the server. Users implement it in any language.
+
+    A failure of the action is data in the response. A gRPC error means that the host could not accept the attempt:
+    `NOT_FOUND` for an unknown action, `INVALID_ARGUMENT` for a malformed attempt, `UNAVAILABLE` while the host stops,
+    `RESOURCE_EXHAUSTED` if it has no place. An `UNAVAILABLE` or `RESOURCE_EXHAUSTED` with a `google.rpc.ErrorInfo` of the
+    domain `stepwave` says that the attempt has not run. Without it, the server takes it for not known.
+
+    The deadline of the call is that of the attempt. When the call is cancelled, the host interrupts the attempt. The
+    metadata `traceparent` and `tracestate` are those of the attempt's span.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     Invoke: _aio.UnaryUnaryMultiCallable[_runnable_pb2.InvokeRequest, _runnable_pb2.InvokeResponse]  # type: ignore[assignment]
-    """Runs one attempt and returns its outcome.
-
-    A failure of the action is data in the response. A gRPC error means that the host could not accept the call.
-    """
+    """Runs one attempt and returns its outcome."""
     Stream: _aio.UnaryStreamMultiCallable[_runnable_pb2.StreamRequest, _runnable_pb2.StreamResponse]  # type: ignore[assignment]
     """Runs one attempt and streams chunks, then the answer or the failure."""
 
 class RunnableServiceServicer(metaclass=_abc_1.ABCMeta):
-    """A host for actions outside the server. Users implement it in any language."""
+    """A host for actions outside the server. Users implement it in any language.
+
+    A failure of the action is data in the response. A gRPC error means that the host could not accept the attempt:
+    `NOT_FOUND` for an unknown action, `INVALID_ARGUMENT` for a malformed attempt, `UNAVAILABLE` while the host stops,
+    `RESOURCE_EXHAUSTED` if it has no place. An `UNAVAILABLE` or `RESOURCE_EXHAUSTED` with a `google.rpc.ErrorInfo` of the
+    domain `stepwave` says that the attempt has not run. Without it, the server takes it for not known.
+
+    The deadline of the call is that of the attempt. When the call is cancelled, the host interrupts the attempt. The
+    metadata `traceparent` and `tracestate` are those of the attempt's span.
+    """
 
     @_abc_1.abstractmethod
     def Invoke(
@@ -63,10 +84,7 @@ class RunnableServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _runnable_pb2.InvokeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_runnable_pb2.InvokeResponse, _abc.Awaitable[_runnable_pb2.InvokeResponse]]:
-        """Runs one attempt and returns its outcome.
-
-        A failure of the action is data in the response. A gRPC error means that the host could not accept the call.
-        """
+        """Runs one attempt and returns its outcome."""
 
     @_abc_1.abstractmethod
     def Stream(

@@ -4,7 +4,7 @@ import asyncio
 import os
 import sysconfig
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import TracebackType
 
 from stepwave._actions.failure import ActionError
@@ -36,16 +36,24 @@ class ActionFailed(Exception):
         reason: The failure's reason.
         retryable: Whether another attempt could help.
         retry_after: Nanoseconds to wait before another attempt; `None`: no wait is asked for.
+        details: Details of the failure, at most 16 KiB.
     """
 
     def __init__(
-        self, reason: Reason, message: str, *, retryable: bool = False, retry_after: int | None = None
+        self,
+        reason: Reason,
+        message: str,
+        *,
+        retryable: bool = False,
+        retry_after: int | None = None,
+        details: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.reason = reason
         self.retryable = retryable
         self.retry_after = retry_after
+        self.details = details or {}
 
 
 def _as_it_is(text: str) -> str:
@@ -78,6 +86,7 @@ def failure_of(
             retry_after=error.retry_after,
             step_id=step_id,
             attempt=attempt,
+            details=tuple(sorted(error.details.items())),
         )
     kind, tb = _kind(error), traceback_of(error)
     classification = classify(error)

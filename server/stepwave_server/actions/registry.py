@@ -223,7 +223,7 @@ class Registry:
     """The actions of a server.
 
     Args:
-        actions: Marked functions and classes, modules, or names of modules.
+        actions: Marked functions and classes, modules, names of modules, or actions.
         entry_points: Whether to load the actions of installed packages as well, from the group `stepwave.actions`.
 
     Raises:
@@ -294,6 +294,8 @@ class Registry:
             self._add_named_module(_import(item))
         elif isinstance(item, ModuleType):
             self._add_named_module(item)
+        elif isinstance(item, Action):
+            self._add(item)
         elif callable(item) or action_name(item) is not None:
             self._add(Action.of(item))
         else:

@@ -8,7 +8,9 @@ from stepwave_server.core.validate import Violation
 __all__ = [
     "DefinitionTooLarge",
     "EngineError",
+    "HostStopping",
     "JournalUnavailable",
+    "NoFreeSlot",
     "NotAccepting",
     "RunBroken",
     "RunExists",
@@ -129,8 +131,27 @@ class SequenceOutOfRange(EngineError):
 class NotAccepting(EngineError):
     """Raised when the server is stopping and accepts no new runs."""
 
+    def __init__(self, message: str = "the server is stopping and accepts no new runs") -> None:
+        super().__init__(message)
+
+
+class HostStopping(NotAccepting):
+    """Raised when a host of actions is stopping and starts no attempts."""
+
     def __init__(self) -> None:
-        super().__init__("the server is stopping and accepts no new runs")
+        super().__init__("the host is stopping and starts no attempts")
+
+
+class NoFreeSlot(EngineError):
+    """Raised when a host runs as many attempts of an action as it may.
+
+    Attributes:
+        limit: How many it may run.
+    """
+
+    def __init__(self, action: str, limit: int) -> None:
+        super().__init__(f'{limit:,} attempts of "{action}" run on this host, as many as it has slots for')
+        self.limit = limit
 
 
 class JournalUnavailable(EngineError):

@@ -17,7 +17,7 @@ from stepwave_server.rpc.reflection import reflection_handlers
 from stepwave_server.rpc.servicer import Orchestrator
 from stepwave_server.rpc.tls import TlsFiles
 
-__all__ = ["GrpcServer"]
+__all__ = ["HARD_LIMIT_FACTOR", "GrpcServer", "disconnects_expected", "server_options"]
 
 HARD_LIMIT_FACTOR = 2
 """Factor over the bound on messages at which gRPC itself rejects one. Below it, the error has an `ErrorInfo`."""
@@ -84,9 +84,9 @@ class GrpcServer:
         self._listen = listen
         self._tls = tls
         self._server = grpc.aio.server(
-            interceptors=(_ServingMarker(),),
+            interceptors=(disconnects_expected(),),
             options=[
-                *_options(bounds.message_bytes * HARD_LIMIT_FACTOR),
+                *server_options(bounds.message_bytes * HARD_LIMIT_FACTOR),
                 *_connection_options(max_connection_streams),
                 *_age_options(max_connection_age),
             ],
@@ -96,7 +96,6 @@ class GrpcServer:
         self._health_server = AsyncExitStack()
         handlers = (orchestrator_handler(orchestrator, bounds, permissions, on_call), self._health.handler())
         self._server.add_generic_rpc_handlers((*handlers, *reflection_handlers((SERVICE, HEALTH), permissions)))
-        logging.getLogger(_GRPC_LOG).addFilter(_disconnect_filter)
 
     def bind(self) -> str:
         """Bind the address and return it. Calls from now on wait until the server serves.
@@ -158,7 +157,14 @@ class _DisconnectFilter(logging.Filter):
 _disconnect_filter = _DisconnectFilter()
 
 
-def _options(most_received: int) -> list[tuple[str, int]]:
+def disconnects_expected() -> grpc.aio.ServerInterceptor:
+    """Return an interceptor for a server. With it, callers that disconnect leave no tracebacks in the log."""
+    logging.getLogger(_GRPC_LOG).addFilter(_disconnect_filter)
+    return _ServingMarker()
+
+
+def server_options(most_received: int) -> list[tuple[str, int]]:
+    """Return the options of a server that receives messages of at most so many bytes."""
     return [
         ("grpc.max_receive_message_length", most_received),
         ("grpc.max_send_message_length", MAX_ANSWER_BYTES),

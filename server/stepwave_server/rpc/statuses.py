@@ -18,6 +18,7 @@ from stepwave_server.engine.errors import (
     DefinitionTooLarge,
     EngineError,
     JournalUnavailable,
+    NoFreeSlot,
     NotAccepting,
     RunBroken,
     RunExists,
@@ -150,6 +151,7 @@ _REASONS: dict[type[Refusal], Reason.ValueType] = {
     WorkflowNotFound: Reason.ERROR_REASON_WORKFLOW_NOT_FOUND,
     MessageTooLarge: Reason.ERROR_REASON_MESSAGE_TOO_LARGE,
     TooManyCalls: Reason.ERROR_REASON_TOO_MANY_CALLS,
+    NoFreeSlot: Reason.ERROR_REASON_TOO_MANY_CALLS,
     TooManyStarts: Reason.ERROR_REASON_TOO_MANY_STARTS,
     DefinitionTooLarge: Reason.ERROR_REASON_MESSAGE_TOO_LARGE,
     JournalUnavailable: Reason.ERROR_REASON_JOURNAL_UNAVAILABLE,
@@ -262,7 +264,7 @@ def _metadata(error: Refusal, engine: str) -> Mapping[str, str]:
             return {"last_sequence": str(error.last)}
         case TooManyKeptBytes():
             return {"namespace": error.namespace, "kept": str(error.kept), "limit": str(error.limit)}
-        case TooManyRuns() | DefinitionTooLarge():
+        case TooManyRuns() | DefinitionTooLarge() | NoFreeSlot():
             return {"limit": str(error.limit)}
     return {}
 

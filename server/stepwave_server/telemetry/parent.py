@@ -4,12 +4,12 @@ import contextvars
 from collections.abc import Mapping
 from typing import Self
 
-from opentelemetry.context import Context, attach
+from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from stepwave_server.core.model import immutable
 
-__all__ = ["TraceParent", "headers_of", "variables_of", "variables_with"]
+__all__ = ["TraceParent", "current_headers", "headers_of", "variables_of", "variables_with"]
 
 PROPAGATOR = TraceContextTextMapPropagator()
 
@@ -49,6 +49,11 @@ def headers_of(context: Context) -> dict[str, str]:
     headers: dict[str, str] = {}
     PROPAGATOR.inject(headers, context)
     return headers
+
+
+def current_headers() -> dict[str, str]:
+    """Return the current trace context as headers; empty: there is no span."""
+    return headers_of(get_current())
 
 
 def variables_of(headers: Mapping[str, str]) -> contextvars.Context:

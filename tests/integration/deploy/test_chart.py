@@ -332,6 +332,7 @@ def test_every_setting_of_the_server_can_be_given() -> None:
     own |= {
         "access",
         "secrets",
+        "runnables",
         "actions",
         "tls_cert",
         "tls_client_ca",

@@ -1,5 +1,6 @@
-"""`stepwave host`: run attempts of actions for the servers of a Temporal cluster, until a signal stops it."""
+"""`stepwave host`: run attempts of actions for servers elsewhere, until a signal stops it."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +33,19 @@ if TYPE_CHECKING:
 
 __all__ = ["host"]
 
+_ENGINE = "the engine is the server's: a host with --listen needs none"
+_NOT_WITH_LISTEN: Mapping[str, str] = {
+    "engine": _ENGINE,
+    "temporal_address": _ENGINE,
+    "temporal_namespace": _ENGINE,
+    "temporal_task_queue": _ENGINE,
+    "temporal_wait": _ENGINE,
+    "chunks": "chunks go to the server in the answer of its call",
+    "limits": "the server that calls this host limits its attempts",
+    "secrets": "the server that calls this host fills in secrets",
+}
+_ONLY_WITH_LISTEN = ("tls_cert", "tls_key", "tls_client_ca")
+
 
 def host(
     modules: Annotated[
@@ -39,7 +53,31 @@ def host(
         typer.Argument(metavar="MODULE…", help="The modules with the actions.", show_default=False),
     ] = None,
     config: ConfigOption = None,
-    engine: Annotated[str, typer.Option(metavar="temporal", help="The engine whose attempts run here.")] = "temporal",
+    listen: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="Serve attempts at this address, or unix:PATH, without Temporal. Port 0 picks one.",
+        ),
+    ] = None,
+    tls_cert: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Serve with TLS: the certificate and its chain, in PEM. For --listen."),
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The certificate's private key, in PEM. For --listen.")
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Require certificates of servers that this authority has signed, in PEM. For --listen.",
+        ),
+    ] = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(metavar="temporal", help="The engine whose attempts run here. Default: temporal."),
+    ] = None,
     temporal_address: TemporalAddressOption = None,
     temporal_namespace: TemporalNamespaceOption = None,
     temporal_task_queue: TemporalTaskQueueOption = None,
@@ -76,7 +114,10 @@ def host(
     no_tracebacks: Annotated[
         bool, typer.Option("--no-tracebacks", help="Leave tracebacks of actions out of failures and logs.")
     ] = False,
-    insecure: Annotated[bool, typer.Option("--insecure", help="Allow other machines to read the metrics.")] = False,
+    insecure: Annotated[
+        bool,
+        typer.Option("--insecure", help="Allow other machines to read the metrics, and with --listen plain text."),
+    ] = False,
     log_level: Annotated[
         LogLevel | None,
         typer.Option(
@@ -88,29 +129,36 @@ def host(
     ] = None,
     log_format: LogFormatOption = None,
 ) -> None:
-    """Run attempts of actions for the servers of a Temporal cluster, until Ctrl-C or SIGTERM.
+    """Run attempts of actions for servers elsewhere, until Ctrl-C or SIGTERM.
 
-    A host runs the actions of its modules and those of installed packages. Servers have the built-in ones. Once
-    attempts are taken, one line on standard output says so. Several hosts may have the same actions or different ones.
+    Without --listen, the servers are those of a Temporal cluster, which gives attempts to its hosts. Once attempts are
+    taken, one line on standard output says so. Several hosts may have the same actions or different ones.
 
-    With --health, it answers health checks: it is healthy while it takes attempts.
+    With --listen, servers call this host over gRPC: it serves RunnableService, and needs no Temporal. The address is
+    the first line of standard output. Servers name it in their file of --runnables.
+
+    A host runs the actions of its modules and those of installed packages. Servers have the built-in ones. With
+    --health, it answers health checks: it is healthy while it takes attempts.
 
     Once it is stopped, it takes no more attempts. Those under way may continue (--drain-timeout). Then they are
-    interrupted, and run again on another host. A second Ctrl-C interrupts them at once. Every setting also has an
-    environment variable: STEPWAVE_TEMPORAL_ADDRESS, for example. A file (--config) can set them, too. It may be that of
-    `stepwave serve`: settings that only a server needs are checked, and not used.
+    interrupted: on Temporal, they run again on another host. A second Ctrl-C interrupts them at once. Every setting
+    also has an environment variable: STEPWAVE_TEMPORAL_ADDRESS, for example. A file (--config) can set them, too. It
+    may be that of `stepwave serve`: settings that only a server needs are checked, and not used.
 
     ```
     stepwave host tools --temporal-address 127.0.0.1:7233
     stepwave host tools models --slots 20 --limits limits.yaml
+    stepwave host tools --listen 127.0.0.1:50061
     stepwave host --config stepwave.toml
     ```
     """
-    if engine != "temporal":
-        raise CommandError(f"--engine {engine}: hosts are for temporal only; stepwave serve runs actions itself")
     require_server_extra()
-    options = {
+    options: dict[str, object] = {
         "actions": modules or None,
+        "listen": listen,
+        "tls_cert": tls_cert,
+        "tls_key": tls_key,
+        "tls_client_ca": tls_client_ca,
         "engine": engine,
         "temporal_address": temporal_address,
         "temporal_namespace": temporal_namespace,
@@ -129,15 +177,77 @@ def host(
         "log_level": log_level,
         "log_format": log_format,
     }
+    _check_combination(options)
+    if listen is None:
+        options["engine"] = "temporal"
     loaded = make_settings(options, config, names={"actions": "MODULE…"})
-    require_temporal_extra()
+    if listen is None:
+        require_temporal_extra()
     start_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_loaded(loaded)
-    _host(loaded.settings)
+    if listen is None:
+        _host_for_temporal(loaded.settings)
+    else:
+        _listen(loaded.settings)
 
 
-def _host(settings: "Settings") -> None:
-    """Run the host in this process.
+def _check_combination(options: Mapping[str, object]) -> None:
+    """Check that the options that were given have a meaning together.
+
+    Raises:
+        CommandError: They have none. The message has a line for each.
+    """
+    given = [name for name, value in options.items() if value is not None]
+    if "listen" in given:
+        problems = [
+            f"{_option(name)} with --listen: {_NOT_WITH_LISTEN[name]}" for name in given if name in _NOT_WITH_LISTEN
+        ]
+    else:
+        problems = [
+            f"{_option(name)} is for --listen: on Temporal, a host listens nowhere"
+            for name in given
+            if name in _ONLY_WITH_LISTEN
+        ]
+        if options["engine"] not in {None, "temporal"}:
+            problems.append(
+                f"--engine {options['engine']}: hosts are for temporal only; stepwave serve runs actions itself"
+            )
+    if problems:
+        raise CommandError("\n".join(problems))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _listen(settings: "Settings") -> None:
+    """Serve `RunnableService` from this process.
+
+    Raises:
+        CommandError: It cannot start.
+    """
+    from stepwave_server.actions import ActionsError
+    from stepwave_server.rpc.listening import ListenError
+    from stepwave_server.runnable_hosting import serve_runnables
+    from stepwave_server.telemetry import TelemetryUnavailable
+
+    for address in (settings.listen, settings.health, settings.metrics_listen):
+        if address:
+            close_sockets_on_fork(address)
+    try:
+        with reserve_stdout():
+            run_with_actions(serve_runnables(settings, _announce_address))
+    except (ActionsError, ListenError, TelemetryUnavailable, ValueError) as error:
+        raise CommandError(str(error)) from error
+
+
+def _announce_address(address: str) -> None:
+    close_sockets_on_fork(address)
+    _announce(address)
+
+
+def _host_for_temporal(settings: "Settings") -> None:
+    """Run attempts for Temporal in this process.
 
     Raises:
         CommandError: It cannot start.

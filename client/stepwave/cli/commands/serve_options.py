@@ -89,6 +89,10 @@ def _options(
         typer.Option(metavar="FILE", help="A file with limits for actions: concurrency and rates, also by key."),
     ] = None,
     secrets: SecretsOption = None,
+    runnables: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A file of services elsewhere that have actions, by RunnableService."),
+    ] = None,
     journal: Annotated[
         str | None, typer.Option(metavar=JOURNAL_FORMS, help=f"Where runs are stored. {JOURNAL_HELP}")
     ] = None,
@@ -206,6 +210,7 @@ def _options(
         "workflows": workflows,
         "limits": limits,
         "secrets": secrets,
+        "runnables": runnables,
         "journal": journal,
         "synchronous": synchronous,
         "recover": recover,

@@ -16,6 +16,7 @@ from stepwave_server.engine.errors import (
     DefinitionTooLarge,
     EngineError,
     JournalUnavailable,
+    NoFreeSlot,
     NotAccepting,
     RunBroken,
     RunExists,
@@ -187,6 +188,7 @@ def test_every_engine_error_has_a_code() -> None:
     known = about_runs | {
         TooManyKeptBytes,
         DefinitionTooLarge,
+        NoFreeSlot,
         NotAccepting,
         JournalUnavailable,
         StepError,

@@ -79,6 +79,9 @@ app.kubernetes.io/component: {{ .component }}
 {{- if .process.limits }}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_LIMITS" "value" "/etc/stepwave/limits/limits.yaml") }}
 {{- end }}
+{{- if .process.runnables }}
+{{ include "stepwave.variable" (dict "name" "STEPWAVE_RUNNABLES" "value" "/etc/stepwave/runnables/runnables.toml") }}
+{{- end }}
 {{- if .process.secrets.permissions }}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_SECRETS" "value" "/etc/stepwave/secrets/secrets.toml") }}
 {{- end }}
@@ -133,6 +136,9 @@ imagePullSecrets:
 {{- if .process.limits }}
 - {name: limits, mountPath: /etc/stepwave/limits, readOnly: true}
 {{- end }}
+{{- if .process.runnables }}
+- {name: runnables, mountPath: /etc/stepwave/runnables, readOnly: true}
+{{- end }}
 {{- if .process.secrets.permissions }}
 - {name: permissions, mountPath: /etc/stepwave/secrets, readOnly: true}
 {{- end }}
@@ -146,6 +152,10 @@ imagePullSecrets:
   emptyDir: {sizeLimit: 1Gi}
 {{- with .process.limits }}
 - name: limits
+  configMap: {name: {{ . | quote }}}
+{{- end }}
+{{- with .process.runnables }}
+- name: runnables
   configMap: {name: {{ . | quote }}}
 {{- end }}
 {{- with .process.secrets.permissions }}
