@@ -89,6 +89,14 @@ def _options(
         typer.Option(metavar="FILE", help="A file with limits for actions: concurrency and rates, also by key."),
     ] = None,
     secrets: SecretsOption = None,
+    http_allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="A host, HOST:PORT or network that http.request may call, though it is not public. Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     journal: Annotated[
         str | None, typer.Option(metavar=JOURNAL_FORMS, help=f"Where runs are stored. {JOURNAL_HELP}")
     ] = None,
@@ -206,6 +214,7 @@ def _options(
         "workflows": workflows,
         "limits": limits,
         "secrets": secrets,
+        "http_allow": http_allow or None,
         "journal": journal,
         "synchronous": synchronous,
         "recover": recover,
