@@ -17,7 +17,7 @@ from .process.standard_streams import read_stdin
 __all__ = ["Source", "find_workflow"]
 
 _BUILT_IN_PREFIX = "core."
-_BUILT_IN = frozenset({"http.request"})  # beside those with the prefix
+_BUILT_IN = frozenset({"chat.complete", "http.request"})  # beside those with the prefix
 _NESTED = "core.workflow"  # the action of a step that runs a workflow
 _STANDARD_INPUT = "-"
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})

@@ -56,11 +56,11 @@ def http_request(outbound: Outbound) -> Callable[..., object]:
         *,
         context: Context,
     ) -> object:
-        """Send a request over HTTP, and answer with `status`, `headers` and `body`.
+        """Send an HTTP request, and answer with its status, headers and body; as idempotent as its method is.
 
-        The body is JSON or text, as its content type says; a body of bytes is the whole answer. A status of 400 and
-        above is a failure. GET, HEAD, OPTIONS, PUT and DELETE are idempotent; with POST and PATCH, all attempts of the
-        step send the same header `Idempotency-Key`.
+        The output has `status`, `headers` and `body`: JSON or text, as the content type says. A body of bytes is the
+        whole output. A status of 400 and above is a failure. With POST and PATCH, all attempts of the step send the
+        same header `Idempotency-Key`.
         """
         content, usual = _content(json, body, outbound.max_bytes)
         if method not in IDEMPOTENT:

@@ -17,6 +17,7 @@ from stepwave._actions.context import Context
 from stepwave._actions.hints import chunk_type, code_of, is_text, method_name, read_return_hint
 from stepwave_server.actions.answers import Emit, InThread, Invocation
 from stepwave_server.actions.call import Signature
+from stepwave_server.actions.chat_complete import chat_complete
 from stepwave_server.actions.failures import cut
 from stepwave_server.actions.http_request import http_request
 from stepwave_server.actions.outbound import Outbound
@@ -29,7 +30,7 @@ __all__ = ["Action", "ActionsError", "Emit", "Registry", "check_module_name"]
 
 ENTRY_POINTS = "stepwave.actions"
 BUILT_IN = tuple(f"stepwave_server.actions.{name}" for name in ("echo", "fail", "sleep", "wait", "workflow"))
-CALLING = (http_request,)
+CALLING = (chat_complete, http_request)
 """Built-in actions that call other services."""
 
 T = TypeVar("T")

@@ -93,7 +93,8 @@ def _options(
         list[str] | None,
         typer.Option(
             metavar="HOST",
-            help="A host, HOST:PORT or network that http.request may call, though it is not public. Repeatable.",
+            help="A host, HOST:PORT or network that http.request and chat.complete may call though it is not public. "
+            "Repeatable.",
             show_default=False,
         ),
     ] = None,
