@@ -75,7 +75,10 @@ class Incoming:
 
     async def failure(self) -> ActionFailed:
         """Return the failure for a status that is no answer, with the beginning of the body."""
-        data, _ = await self._read(MAX_ERROR_BYTES)
+        try:
+            data, _ = await self._read(MAX_ERROR_BYTES)
+        except ActionFailed:  # it cannot be decompressed
+            data = b""
         classification = classify_response(self.status, self.headers)
         text = _shown(data)
         return ActionFailed(
