@@ -313,15 +313,12 @@ async def test_an_answer_to_head_has_no_body_however_long_it_says_it_is(
 
 
 async def test_the_timeout_of_the_attempt_closes_the_connection(client: RawClient, service: HttpService) -> None:
-    async def hang(exchange: Exchange) -> None:
-        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
-        await asyncio.Event().wait()
-
     async def await_end(exchange: Exchange) -> None:
         await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n")
 
-    service.handlers["/a"] = await_end
-    events = await client.run(flow(step("s", "http.request", given={"url": service.url("/a")}, timeout=0.2)))
+    service.handlers |= {"/a": await_end, "/first": as_json("the library is imported now")}
+    await output(client, service.url("/first"))
+    events = await client.run(flow(step("s", "http.request", given={"url": service.url("/a")}, timeout=1.5)))
     assert reason_of(finished(events)["s"].failure) == "timeout"
     await asyncio.wait_for(service.closed.wait(), 10)
 
@@ -449,6 +446,18 @@ async def test_a_certificate_of_an_unknown_authority_is_refused(client: RawClien
     async with http_service(context=_context(trustme.CA(), "localhost")) as service:
         found = await failure(client, service.url("/a", "localhost").replace("http:", "https:"))
     assert (reason_of(found), found.retryable) == ("unavailable", False)
+
+
+async def test_a_service_that_speaks_no_tls_is_unavailable(client: RawClient) -> None:
+    async def babble(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(babble, "127.0.0.1", 0) as plain:
+        port = plain.sockets[0].getsockname()[1]
+        found = await failure(client, f"https://127.0.0.1:{port}/")
+    assert (reason_of(found), found.retryable) == ("unavailable", True)
 
 
 async def test_the_certificates_of_authorities_may_be_missing(

@@ -29,7 +29,7 @@ CONNECT_SECONDS = 10.0
 MAX_ADDRESSES = 16
 """Addresses of a host that are tried."""
 
-NAMED_FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError)
+NAMED_FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError)
 """The exceptions that `connection_failure` knows."""
 
 
