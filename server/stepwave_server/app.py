@@ -17,6 +17,7 @@ from stepwave_server.access.audit import AuditLog
 from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.actions import Registry
 from stepwave_server.actions.logs import capture_logs
+from stepwave_server.actions.outbound import AllowList, Outbound
 from stepwave_server.assembly import (
     TEMPORAL,
     bounded,
@@ -113,9 +114,11 @@ class Server:
         self._limits = load_limits(self.settings.limits) if self.settings.limits else ()
         self._secrets = load_secrets(self.settings.secrets) if self.settings.secrets else Secrets()
         self._runnables = open_runnables(self.settings)
+        self._outbound = Outbound(AllowList.of(self.settings.http_allow), max_bytes=self.settings.max_payload_bytes)
         self.registry = Registry(
             importable([*self.settings.actions, *actions, *self._runnables.actions()]),
             entry_points=self.settings.entry_points,
+            outbound=self._outbound,
         )
         self._workflows = Workflows.load(self.settings.workflows) if self.settings.workflows else Workflows()
 
@@ -336,6 +339,7 @@ class Server:
                 await self._host.stop()
             await self.engine.close()
         finally:
+            await self._outbound.close()
             await self._grpc.stop(STREAM_GRACE)
             self._audit.close()
             await self._close_storage()

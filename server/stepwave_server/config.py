@@ -7,6 +7,7 @@ from platformdirs import user_data_path
 from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from stepwave_server.actions.outbound import AllowList
 from stepwave_server.config_values import Bytes, Names, Seconds, mask_passwords
 from stepwave_server.core.model import MAX_PAYLOAD_BYTES, SECOND
 from stepwave_server.core.state import RunOptions
@@ -85,6 +86,10 @@ class Settings(BaseSettings):
     secrets: Path | None = Field(default=None, description="A file that says which actions may use which secrets.")
     runnables: Path | None = Field(
         default=None, description="A file of services elsewhere that have actions: where they are, and their names."
+    )
+    http_allow: Names = Field(
+        default=(),
+        description="HOST, HOST:PORT or a network (10.0.0.0/8) that built-in actions may call though it is not public.",
     )
     journal: str = Field(
         default=MEMORY, description="memory, sqlite (a file in the platform's data folder), or sqlite:PATH."
@@ -172,6 +177,12 @@ class Settings(BaseSettings):
         if journal == MEMORY or (kind == SQLITE and (path or ":" not in journal)):
             return journal
         raise ValueError(f"unknown journal {journal!r}: want memory, sqlite or sqlite:PATH")
+
+    @field_validator("http_allow")
+    @classmethod
+    def _is_allow_list(cls, http_allow: tuple[str, ...]) -> tuple[str, ...]:
+        AllowList.of(http_allow)
+        return http_allow
 
     @field_validator("chunks")
     @classmethod

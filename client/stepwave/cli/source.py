@@ -17,6 +17,7 @@ from .process.standard_streams import read_stdin
 __all__ = ["Source", "find_workflow"]
 
 _BUILT_IN_PREFIX = "core."
+_BUILT_IN = frozenset({"chat.complete", "http.request"})  # beside those with the prefix
 _NESTED = "core.workflow"  # the action of a step that runs a workflow
 _STANDARD_INPUT = "-"
 _SUFFIXES = frozenset({".yaml", ".yml", ".json"})
@@ -46,7 +47,7 @@ class Source:
         """Return the command line that runs this workflow in its own process; empty: the server has the workflow."""
         if self.loaded is None:
             return ""
-        built_in = all(action.startswith(_BUILT_IN_PREFIX) for action in _all_actions(self.loaded.message))
+        built_in = all(_is_built_in(action) for action in _all_actions(self.loaded.message))
         return f"stepwave {command} {self.loaded.source} {'--local' if built_in else '--actions MODULE'}"
 
     def change(self, labels: Mapping[str, str] | None, max_parallelism: int | None) -> None:
@@ -93,6 +94,10 @@ def _all_actions(workflow: workflow_pb2.Workflow) -> Iterator[str]:
             yield from _all_actions(step.workflow)
         else:
             yield step.action
+
+
+def _is_built_in(action: str) -> bool:
+    return action.startswith(_BUILT_IN_PREFIX) or action in _BUILT_IN
 
 
 def find_workflow(name: str) -> Source:

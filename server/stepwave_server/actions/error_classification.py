@@ -8,7 +8,7 @@ An exception is the action's object: its attributes may raise, or have any type.
 one that cannot be read is ignored. Nothing in this module raises.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
@@ -17,7 +17,7 @@ from itertools import islice
 from stepwave._actions.failure import ActionError, FailureReason
 from stepwave_server.core.model import SECOND, Reason
 
-__all__ = ["MAX_CAUSES", "Classification", "causes_of", "classify"]
+__all__ = ["MAX_CAUSES", "Classification", "causes_of", "classify", "classify_response"]
 
 MICROSECOND = timedelta(microseconds=1)
 MAX_CAUSES = 50
@@ -112,6 +112,18 @@ def classify(error: BaseException) -> Classification:
     return Classification(Reason.ACTION_ERROR, retryable=issubclass(type(error), Exception))
 
 
+def classify_response(status: int, headers: Mapping[str, str]) -> Classification:
+    """Classify an HTTP response that is no answer.
+
+    Args:
+        status: The status, from 300 on.
+        headers: The header fields, with names in lower case.
+    """
+    if status < 400:
+        return Classification(Reason.ACTION_ERROR, retryable=False)
+    return _from_status(status, lambda: headers)
+
+
 def causes_of(error: BaseException) -> list[BaseException]:
     """Return an exception, its causes and the members of its groups, each once, at most `MAX_CAUSES`."""
     return list(islice(_causes(error), MAX_CAUSES))
@@ -159,7 +171,7 @@ def _from_library(error: BaseException, names: Sequence[str]) -> Classification 
         return _BY_GRPC_CODE.get(_code_of(error))
     status = _status_of(error, names)
     if status is not None:
-        return _from_status(status, error)
+        return _from_status(status, lambda: _headers_of(error))
     known = next((_BY_CLASS_NAME[name] for name in names if name in _BY_CLASS_NAME), None)
     if known is not None:
         return known
@@ -191,16 +203,16 @@ def _status_of(error: BaseException, names: Sequence[str]) -> int | None:
     return next((status for status in candidates if isinstance(status, int) and 400 <= status < 600), None)
 
 
-def _from_status(status: int, error: BaseException) -> Classification:
+def _from_status(status: int, headers: Callable[[], Mapping[str, str]]) -> Classification:
     classification = _BY_STATUS.get(status) or (UNAVAILABLE if status >= 500 else INVALID_INPUT)
-    wait = _wait_of(error) if classification.retryable else None
+    wait = _wait_in(headers) if classification.retryable else None
     return classification if wait is None else replace(classification, retry_after=wait)
 
 
-def _wait_of(error: BaseException) -> int | None:
+def _wait_in(read: Callable[[], Mapping[str, str]]) -> int | None:
     """Return the wait in `Retry-After`, which has seconds, or a date that is compared with the response's date."""
     try:
-        headers = _headers_of(error)
+        headers = read()
         text = headers.get("retry-after", "").strip()
         if text.replace(".", "", 1).isdecimal():
             seconds = float(text)

@@ -17,7 +17,10 @@ from stepwave._actions.context import Context
 from stepwave._actions.hints import chunk_type, code_of, is_text, method_name, read_return_hint
 from stepwave_server.actions.answers import Emit, InThread, Invocation
 from stepwave_server.actions.call import Signature
+from stepwave_server.actions.chat_complete import chat_complete
 from stepwave_server.actions.failures import cut
+from stepwave_server.actions.http_request import http_request
+from stepwave_server.actions.outbound import Outbound
 from stepwave_server.actions.threads import run_in_thread
 from stepwave_server.actions.values import keep_numbers
 from stepwave_server.core.model import Payload
@@ -27,6 +30,8 @@ __all__ = ["Action", "ActionsError", "Emit", "Registry", "check_module_name"]
 
 ENTRY_POINTS = "stepwave.actions"
 BUILT_IN = tuple(f"stepwave_server.actions.{name}" for name in ("echo", "fail", "sleep", "wait", "workflow"))
+CALLING = (chat_complete, http_request)
+"""Built-in actions that call other services."""
 
 T = TypeVar("T")
 
@@ -225,16 +230,22 @@ class Registry:
     Args:
         actions: Marked functions and classes, modules, names of modules, or actions.
         entry_points: Whether to load the actions of installed packages as well, from the group `stepwave.actions`.
+        outbound: Sends the requests of built-in actions; by default to public addresses only.
 
     Raises:
         ActionsError: An action cannot be loaded, or two actions have the same name.
     """
 
-    def __init__(self, actions: Iterable[object] = (), *, entry_points: bool = True) -> None:
+    def __init__(
+        self, actions: Iterable[object] = (), *, entry_points: bool = True, outbound: Outbound | None = None
+    ) -> None:
         self._actions: dict[str, Action] = {}
         self._problems: list[str] = []
         for name in BUILT_IN:
             self._add_module(_import(name), source="built-in")
+        outbound = outbound or Outbound()
+        for make in CALLING:
+            self._add(Action.of(make(outbound), source="built-in"))
         for item in actions:
             self._try(self._add_item, item)
         if entry_points:

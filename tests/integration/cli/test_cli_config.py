@@ -130,7 +130,7 @@ def test_a_misspelt_variable_is_warned_of(folder: Path) -> None:
 def test_a_check_says_what_was_checked(quiet: Shell, folder: Path) -> None:
     done = quiet.run("serve", "--check", *FILE, **NO_JOURNAL)
     places = "address 127.0.0.1:50051, journal etc/data/runs.db"
-    summary = f"ok: etc/stepwave.toml, 6 actions, 1 named workflow, 1 limit, {places}\n"
+    summary = f"ok: etc/stepwave.toml, 8 actions, 1 named workflow, 1 limit, {places}\n"
     assert (done.returncode, done.stdout, done.stderr) == (0, summary, "")
     assert not (folder / "etc" / "data").exists()
 

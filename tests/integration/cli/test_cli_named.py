@@ -60,7 +60,7 @@ def test_an_input_that_its_schema_refuses_exits_with_2_and_names_the_place(folde
         assert "input/query: 3 is not of type 'string'" in done.stderr
 
 
-SUMMARY = "ok: 6 actions, 1 named workflow, address 127.0.0.1:50051"
+SUMMARY = "ok: 8 actions, 1 named workflow, address 127.0.0.1:50051"
 
 
 def test_a_check_prints_what_a_server_would_have_and_starts_none(folder: Path) -> None:
@@ -102,7 +102,7 @@ def test_a_check_without_its_actions_still_checks_the_workflows(folder: Path) ->
 def test_a_check_warns_of_a_limit_without_an_action(folder: Path) -> None:
     (folder / "limits.yaml").write_text("limits: [{actions: geet, concurrency: 2}]\n")
     done = Shell(folder=folder).run("serve", "--check", "--limits", "limits.yaml")
-    assert (done.returncode, done.stdout) == (0, "ok: 5 actions, 0 named workflows, 1 limit, address 127.0.0.1:50051\n")
+    assert (done.returncode, done.stdout) == (0, "ok: 7 actions, 0 named workflows, 1 limit, address 127.0.0.1:50051\n")
     assert done.stderr.startswith("warning: ")
     assert "geet" in done.stderr
 

@@ -21,7 +21,7 @@ def test_it_logs_what_it_has_and_how_to_list_it(tmp_path: Path) -> None:
     (tmp_path / "one.yaml").write_text("name: one\nsteps: [{id: a, action: core.echo}]\n")
     with serving("--workflows", str(tmp_path)) as (address, server):
         line = server.wait_for_error("actions")
-    assert "5 actions, 1 named workflow; " in line
+    assert "7 actions, 1 named workflow; " in line
     assert line.endswith(f"stepwave actions --server {address}\n")
 
 

@@ -93,6 +93,15 @@ def _options(
         Path | None,
         typer.Option(metavar="FILE", help="A file of services elsewhere that have actions, by RunnableService."),
     ] = None,
+    http_allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="A host, HOST:PORT or network that http.request and chat.complete may call though it is not public. "
+            "Repeatable.",
+            show_default=False,
+        ),
+    ] = None,
     journal: Annotated[
         str | None, typer.Option(metavar=JOURNAL_FORMS, help=f"Where runs are stored. {JOURNAL_HELP}")
     ] = None,
@@ -211,6 +220,7 @@ def _options(
         "limits": limits,
         "secrets": secrets,
         "runnables": runnables,
+        "http_allow": http_allow or None,
         "journal": journal,
         "synchronous": synchronous,
         "recover": recover,

@@ -12,7 +12,7 @@ import pytest
 from stepwave import action
 from stepwave_server.actions import Action, ActionsError, Registry
 
-BUILT_IN = ["core.echo", "core.fail", "core.sleep", "core.wait", "core.workflow"]
+BUILT_IN = ["chat.complete", "core.echo", "core.fail", "core.sleep", "core.wait", "core.workflow", "http.request"]
 
 
 @action

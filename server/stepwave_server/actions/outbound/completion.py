@@ -1,0 +1,155 @@
+"""The answer of a chat model, put together from the parts of its stream (the protocol of OpenAI's chat completions)."""
+
+from collections.abc import Mapping
+from typing import NoReturn
+
+from stepwave_server.actions.error_classification import classify_response
+from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.outbound.bodies import read_json
+from stepwave_server.actions.values import load
+from stepwave_server.core.model import Reason
+
+__all__ = ["Completion"]
+
+MAX_TOOL_CALLS = 1_000
+
+_STATUSES = (
+    ("rate_limit", 429),
+    ("quota", 429),
+    ("overloaded", 503),
+    ("invalid_api_key", 401),
+    ("authentication", 401),
+    ("permission", 403),
+    ("not_found", 404),
+    ("invalid_request", 400),
+    ("context_length", 400),
+)
+"""The status that an error within a stream stands for, by a part of its code or type."""
+
+
+class Completion:
+    """The answer of a model so far.
+
+    Args:
+        origin: The origin of the model, for messages.
+        max_bytes: Bound on the arguments of all tool calls together.
+
+    Attributes:
+        finish_reason: Why the model has ended; `None`: it has not said so.
+    """
+
+    def __init__(self, origin: str, max_bytes: int) -> None:
+        self.finish_reason: str | None = None
+        self._origin = origin
+        self._room = max_bytes
+        self._texts: list[str] = []
+        self._calls: dict[int, _ToolCall] = {}
+        self._usage: object = None
+        self._model = ""
+
+    def add(self, text: str) -> str:
+        """Add a part of the stream, and return the text that it adds to the answer; empty: none.
+
+        Raises:
+            ActionFailed: It is an error of the model, or malformed.
+        """
+        part = self._mapping(read_json(text.encode(errors="replace"), self._origin))
+        error = part if part.get("object") == "error" else part.get("error")
+        if error:
+            self._fail(error)
+        self._model = _text(part.get("model")) or self._model
+        self._usage = part.get("usage") or self._usage
+        choices = part.get("choices") or []
+        if not isinstance(choices, list):
+            self._refuse()
+        return "".join([self._choice(self._mapping(choice)) for choice in choices])
+
+    def output(self) -> dict[str, object]:
+        """Return the output of the step."""
+        return {
+            "text": "".join(self._texts),
+            "tool_calls": [call.value() for _, call in sorted(self._calls.items())],
+            "finish_reason": self.finish_reason,
+            "usage": self._usage,
+            "model": self._model,
+        }
+
+    def _choice(self, choice: Mapping[str, object]) -> str:
+        """Add a choice, and return its text. Others than the first are not asked for."""
+        if choice.get("index", 0) != 0:
+            return ""
+        self.finish_reason = _text(choice.get("finish_reason")) or self.finish_reason
+        delta = self._mapping(choice.get("delta") or choice.get("message") or {})
+        calls = delta.get("tool_calls") or []
+        if not isinstance(calls, list):
+            self._refuse()
+        for place, call in enumerate(calls):
+            self._call(place, self._mapping(call))
+        text = _text(delta.get("content"))
+        if text:
+            self._texts.append(text)
+        return text
+
+    def _call(self, place: int, part: Mapping[str, object]) -> None:
+        """Add a part of a tool call."""
+        index = part.get("index", place)
+        if not isinstance(index, int) or (index not in self._calls and len(self._calls) >= MAX_TOOL_CALLS):
+            self._refuse()
+        call = self._calls.setdefault(index, _ToolCall())
+        function = self._mapping(part.get("function") or {})
+        call.id = _text(part.get("id")) or call.id
+        call.name = _text(function.get("name")) or call.name
+        arguments = _text(function.get("arguments"))
+        self._room -= len(arguments)
+        if self._room < 0:
+            message = "the arguments of its tool calls exceed the bytes allowed"
+            raise ActionFailed(Reason.RESOURCE_EXHAUSTED, f"{self._origin} answered too much: {message}")
+        call.arguments.append(arguments)
+
+    def _mapping(self, value: object) -> Mapping[str, object]:
+        return value if isinstance(value, dict) else self._refuse()
+
+    def _refuse(self) -> NoReturn:
+        message = f"{self._origin} answered what is no chat completion"
+        raise ActionFailed(Reason.ACTION_ERROR, message, retryable=True)
+
+    def _fail(self, error: object) -> NoReturn:
+        """Raise the failure for an error within a stream, which came with the status 200."""
+        fields = error if isinstance(error, dict) else {"message": error}
+        found = classify_response(_status(fields), {})
+        text = _text(fields.get("message")) or "an error without a message"
+        message = f"{self._origin} answered an error: {text}"
+        raise ActionFailed(found.reason, message, retryable=found.retryable)
+
+
+class _ToolCall:
+    """A tool call, whose parts come one after another."""
+
+    __slots__ = ("arguments", "id", "name")
+
+    def __init__(self) -> None:
+        self.id = ""
+        self.name = ""
+        self.arguments: list[str] = []
+
+    def value(self) -> dict[str, object]:
+        """Return the call as data. Arguments that are not JSON stay a text: models may write anything."""
+        text = "".join(self.arguments)
+        try:
+            arguments: object = load(text) if text else {}
+        except (ValueError, RecursionError):
+            arguments = text
+        return {"id": self.id, "name": self.name, "arguments": arguments}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _status(error: Mapping[str, object]) -> int:
+    """Return the status that an error stands for."""
+    code = error.get("code")
+    if isinstance(code, int) and 400 <= code < 600:
+        return code
+    words = f"{code} {error.get('type')}"
+    return next((status for word, status in _STATUSES if word in words), 500)

@@ -1,0 +1,201 @@
+"""Connections over HTTP to addresses that are allowed: the address that was checked is the one connected to.
+
+The name of a host is resolved once for a connection, and all of its addresses are checked. The connection then goes to
+one of them, and not to the name. TLS and the `Host` header have the name of the URL.
+"""
+
+import socket
+import ssl
+from collections.abc import AsyncIterator, Iterable, Sequence
+from typing import NoReturn
+
+import httpcore
+import httpx
+
+from stepwave_server.actions.failures import ActionFailed
+from stepwave_server.actions.outbound.addresses import Address, AllowList, to_address
+from stepwave_server.actions.threads import run_in_thread
+from stepwave_server.core.model import Reason
+
+__all__ = ["NAMED_FAILURES", "Transport", "connection_failure"]
+
+MAX_IDLE_CONNECTIONS = 100
+IDLE_SECONDS = 5.0
+"""How long an idle connection is kept. Services close theirs later, so that few requests meet a closed one."""
+
+CONNECT_SECONDS = 10.0
+"""How long a connection to one address, and its TLS handshake, may take. All else is bounded by the attempt."""
+
+MAX_ADDRESSES = 16
+"""Addresses of a host that are tried."""
+
+NAMED_FAILURES = (httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError, ssl.SSLError)
+"""The exceptions that `connection_failure` knows."""
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """Sends requests over pooled connections. It reads no environment but the variables for certificates of OpenSSL.
+
+    Args:
+        allowed: The closed addresses that are open.
+    """
+
+    def __init__(self, allowed: AllowList) -> None:
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=httpx.create_ssl_context(),
+            max_connections=None,  # admission bounds the attempts
+            max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+            keepalive_expiry=IDLE_SECONDS,
+            network_backend=_CheckedBackend(allowed),
+        )
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request, and return the response as soon as its headers are there.
+
+        Raises:
+            ActionFailed: The address is not allowed, or the host has none.
+            httpcore.TimeoutException, httpcore.NetworkError, httpcore.ProtocolError: There is no response.
+        """
+        assert isinstance(request.stream, httpx.AsyncByteStream)
+        url = request.url
+        response = await self._pool.handle_async_request(
+            httpcore.Request(
+                method=request.method,
+                url=httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
+                headers=request.headers.raw,
+                content=request.stream,
+                extensions={"timeout": {"connect": CONNECT_SECONDS}},
+            )
+        )
+        return httpx.Response(
+            status_code=response.status,
+            headers=response.headers,
+            stream=_Body(response),
+            extensions=response.extensions,
+            request=request,
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        await self._pool.aclose()
+
+
+class _Body(httpx.AsyncByteStream):
+    """The body of a response."""
+
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for part in self._response.aiter_stream():
+            yield part
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+class _CheckedBackend(httpcore.AsyncNetworkBackend):
+    """Connects to addresses that are allowed.
+
+    Args:
+        allowed: The closed addresses that are open.
+    """
+
+    def __init__(self, allowed: AllowList) -> None:
+        self._allowed = allowed
+        self._inner = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - as the base class declares it
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect to the first address of a host that answers, if all of its addresses are allowed."""
+        addresses = await _addresses(host, port)
+        for address in addresses:
+            problem = self._allowed.problem(host, port, address)
+            if problem:
+                raise _refused(host, port, problem)
+        error: httpcore.NetworkError | httpcore.TimeoutException = httpcore.ConnectError("it has no address")
+        for address in addresses[:MAX_ADDRESSES]:
+            try:
+                return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as found:
+                error = found
+        raise error
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,  # noqa: ASYNC109 - as the base class declares it
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> NoReturn:
+        """Refuse: no URL leads to a socket of the machine."""
+        raise httpcore.ConnectError("connections to Unix sockets are not allowed")
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait for a number of seconds."""
+        await self._inner.sleep(seconds)
+
+
+def _refused(host: str, port: int, problem: str) -> ActionFailed:
+    hint = "the operator of the server can open it (http_allow)"
+    return ActionFailed(Reason.UNAUTHORIZED, f"connections to {host}:{port} are not allowed: {problem}; {hint}")
+
+
+async def _addresses(host: str, port: int) -> Sequence[Address]:
+    """Return the addresses of a host, in the order of the resolver.
+
+    The resolver also reads unusual forms of addresses, such as `0x7f.1`. It runs on a thread.
+
+    Raises:
+        ActionFailed: The host has none.
+    """
+    address = to_address(host)
+    if address is not None:
+        return [address]
+    try:
+        found = await run_in_thread(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        problem = getattr(error, "strerror", None) or "its name is malformed"
+        raise ActionFailed(Reason.UNAVAILABLE, f"{host} has no address: {problem}", retryable=True) from None
+    addresses = dict.fromkeys(to_address(str(place[0])) for *_, place in found)
+    return [address for address in addresses if address is not None]
+
+
+def connection_failure(error: Exception, where: str) -> ActionFailed:
+    """Return the failure for one of `NAMED_FAILURES`.
+
+    Args:
+        error: The exception.
+        where: The origin of the URL.
+    """
+    if isinstance(error, httpcore.TimeoutException):
+        return ActionFailed(Reason.TIMEOUT, f"{where} does not answer: no connection in time", retryable=True)
+    if isinstance(error, httpcore.LocalProtocolError):
+        return ActionFailed(Reason.INVALID_INPUT, f"the request to {where} is malformed")
+    problem = _certificate_problem(error)
+    if problem:
+        return ActionFailed(Reason.UNAVAILABLE, f"the certificate of {where} is not valid: {problem}")
+    did = "cannot be reached" if isinstance(error, httpcore.ConnectError) else "broke the connection off"
+    return ActionFailed(Reason.UNAVAILABLE, f"{where} {did}{_text_of(error)}", retryable=True)
+
+
+def _certificate_problem(error: BaseException | None) -> str:
+    """Return why a certificate is not valid; empty: an exception is for another reason.
+
+    The library hides the cause of its exceptions. The context remains.
+    """
+    while error is not None:
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return error.verify_message
+        error = error.__context__
+    return ""
+
+
+def _text_of(error: Exception) -> str:
+    text = str(error)
+    return f": {text}" if text else ""
