@@ -20,6 +20,7 @@ from stepwave_server.rpc.listening import ListenError, check_address, check_prot
 from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.secrets_file import SecretsError, load_secrets, secret_warnings
+from stepwave_server.temporal_tls import load_credentials
 
 __all__ = ["CheckFailed", "Checked", "check"]
 
@@ -82,6 +83,7 @@ def _check_places(settings: Settings, problems: list[str]) -> list[str]:
         places.append(f"access {settings.access}")
     if settings.engine == TEMPORAL:
         _try(problems, lambda: _check_temporal(settings.temporal_address))
+        _try(problems, lambda: load_credentials(settings))
         if settings.chunks:
             _try(problems, lambda: _check_redis(settings.chunks))
         return [*places, f"Temporal's address {settings.temporal_address}"]
