@@ -216,3 +216,22 @@ def test_a_host_takes_the_file_of_a_server(quiet: Shell, folder: Path) -> None:
     done = quiet.run("host", *FILE)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == "Temporal at 127.0.0.1:1 did not answer: Connection refused"
+
+
+def test_a_check_with_temporal_reads_the_files_of_its_connection(folder: Path) -> None:
+    (folder / "ca.pem").write_text("garbage")
+    options = ("--engine", "temporal", "--temporal-tls", "--temporal-tls-ca", "ca.pem")
+    done = Shell(folder=folder).run("serve", "--check", *options, **NO_JOURNAL)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ca.pem has no certificates of an authority: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [("config",), ("serve", "--check")], ids=["config", "check"])
+def test_the_api_key_for_temporal_is_not_shown(folder: Path, command: tuple[str, ...]) -> None:
+    (folder / "etc" / "stepwave.toml").write_text('engine = "temporal"\n[temporal]\ntls = true\napi_key_file = "key"\n')
+    (folder / "etc" / "key").write_text("hunter2\n")
+    done = Shell(folder=folder).run(*command, *FILE, **NO_JOURNAL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "hunter2" not in done.stdout
+    assert ("etc/key" in done.stdout) == (command == ("config",))
