@@ -109,9 +109,25 @@ def command_options(settings: Settings) -> str:
 _CLOSED = re.compile(r"BrokenPipe|UnexpectedEof|ConnectionReset|ConnectionAborted|Canceled, \"connection closed\"")
 """Errors of a connection that the other side has closed. Which of them comes depends on the moment."""
 
-_ALERT = re.compile(r"AlertReceived\((\w+)\)")
+_ALERT = re.compile(r"(?:received fatal alert: |AlertReceived\()(\w+)")
+_CERTIFICATE_ALERTS = {
+    "AccessDenied",
+    "BadCertificate",
+    "CertificateExpired",
+    "CertificateRequired",
+    "CertificateRevoked",
+    "CertificateUnknown",
+    "DecryptError",
+    "HandshakeFailure",
+    "UnknownCA",
+    "UnsupportedCertificate",
+}
+"""Alerts of TLS about the certificate of the client, or its lack."""
+
 _INVALID_CERTIFICATE = re.compile(r"InvalidCertificate\((\w+)")
 _MESSAGE = re.compile(r"(?:message|error): \"([^\"]+)\"")
+_VAGUE = ("transport error", "operation was canceled")
+"""Messages that say nothing. The next one in the text is the cause."""
 
 _CERTIFICATE_PROBLEMS = {
     "NotValidForName": "its certificate is for another name than that of --temporal-address",
@@ -146,10 +162,13 @@ def reason_of(error: Exception, settings: Settings) -> str:
         return _certificate_problem(found[1], settings)
     if "InvalidContentType" in text:
         return _NO_TLS
-    if _CLOSED.search(text) or _ALERT.search(text):
+    alert = _ALERT.search(text)
+    if alert and alert[1] not in _CERTIFICATE_ALERTS:
+        return f"it refuses to encrypt: {alert[1]}"
+    if alert or _CLOSED.search(text):
         return _closed(settings)
-    message = _MESSAGE.search(text)
-    return message[1] if message else text
+    messages: list[str] = _MESSAGE.findall(text)
+    return next((message for message in messages if message not in _VAGUE), text)
 
 
 def _certificate_problem(problem: str, settings: Settings) -> str:

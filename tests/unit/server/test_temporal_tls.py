@@ -8,6 +8,11 @@ import trustme
 from stepwave_server.config import Settings
 from stepwave_server.temporal_tls import TemporalTlsError, command_options, load_credentials, reason_of
 
+NEEDS_CERTIFICATE = (
+    "it closed the connection, as a server that wants a client certificate does: "
+    "set --temporal-tls-cert and --temporal-tls-key"
+)
+
 LOCAL = "127.0.0.1:7233"
 
 
@@ -98,6 +103,11 @@ def test_the_program_temporal_connects_as_the_server_does(values: dict[str, obje
     assert command_options(_settings(**values)) == f"--address {LOCAL}{options}"
 
 
+def test_an_alert_about_a_client_certificate_names_its_option(pair: dict[str, Path]) -> None:
+    reason = reason_of(RuntimeError('error: "received fatal alert: UnknownCA"'), _settings(**pair))
+    assert reason.endswith("does not trust the client certificate does: check --temporal-tls-cert")
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [
@@ -105,7 +115,12 @@ def test_the_program_temporal_connects_as_the_server_does(values: dict[str, obje
         ("InvalidCertificate(ExpiredContext { time: 7 })", "its certificate has expired"),
         ("InvalidCertificate(BadEncoding)", "its certificate is not accepted: BadEncoding"),
         ('Status { code: PermissionDenied, message: "Request unauthorized." }', "Request unauthorized."),
+        ('message: "transport error", source: Some(Error(error: "too much")', "too much"),
+        ('message: "transport error"', 'message: "transport error"'),
         ("a new kind", "a new kind"),
+        ('error: "received fatal alert: CertificateRequired"', NEEDS_CERTIFICATE),
+        ("error: AlertReceived(HandshakeFailure)", NEEDS_CERTIFICATE),
+        ('error: "received fatal alert: ProtocolVersion"', "it refuses to encrypt: ProtocolVersion"),
     ],
 )
 def test_an_error_of_the_connection_becomes_a_reason(error: str, reason: str) -> None:
