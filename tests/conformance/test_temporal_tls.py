@@ -6,6 +6,7 @@ from concurrent import futures
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import TypeAlias
 
 import grpc
 import pytest
@@ -18,6 +19,8 @@ from stepwave import AsyncClient, Workflow
 from stepwave_server.config import Settings
 from stepwave_server.temporal import TemporalNotReady, TemporalUnavailable, check_ready, connect
 from temporal_server import TemporalServer
+
+Context: TypeAlias = "grpc.aio.ServicerContext[GetSystemInfoRequest, GetSystemInfoResponse]"
 
 SECRET = "hunter2"
 
@@ -144,7 +147,7 @@ async def _noting(credentials: grpc.ServerCredentials | None) -> AsyncIterator[t
     """Serve the first request of a client of Temporal. Yield the address, and the authorizations of the requests."""
     noted: list[str] = []
 
-    async def answer(_: GetSystemInfoRequest, context: grpc.aio.ServicerContext) -> GetSystemInfoResponse:
+    async def answer(_: GetSystemInfoRequest, context: Context) -> GetSystemInfoResponse:
         noted.append(str(dict(context.invocation_metadata() or ()).get("authorization")))
         return GetSystemInfoResponse()
 
