@@ -9,6 +9,7 @@ from dataclasses import replace
 from stepwave_server.access.access_file import Access
 from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.access.roles import AccessError
+from stepwave_server.actions import Action, ActionsError
 from stepwave_server.config import Settings
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.journal import Journal, MemoryJournal, SqliteJournal
@@ -21,6 +22,7 @@ __all__ = [
     "bounded",
     "check_for_temporal",
     "count_text",
+    "hosted_actions",
     "importable",
     "open_journal",
     "open_metrics",
@@ -28,6 +30,9 @@ __all__ = [
 ]
 
 TEMPORAL = "temporal"
+
+BUILT_IN = "built-in"
+"""The source of the actions that servers have."""
 
 ONE_SERVER = ("max_runs", "max_attempts", "weight", "max_kept_bytes")
 """Bounds of namespaces that one server can hold."""
@@ -44,6 +49,18 @@ def importable(actions: Iterable[object]) -> list[object]:
     if any(isinstance(action, str) for action in listed) and os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     return listed
+
+
+def hosted_actions(actions: Iterable[Action]) -> list[Action]:
+    """Return the actions that a host runs: servers have the built-in ones.
+
+    Raises:
+        ActionsError: There are none.
+    """
+    hosted = [action for action in actions if action.source != BUILT_IN]
+    if not hosted:
+        raise ActionsError("there are no actions to host: name a module with actions")
+    return hosted
 
 
 def bounded(options: EngineOptions, authenticator: Authenticator, *, on_temporal: bool) -> EngineOptions:

@@ -12,9 +12,9 @@ from opentelemetry import trace
 
 from stepwave_server import temporal
 from stepwave_server.access.authenticator import Authenticator
-from stepwave_server.actions import Action, ActionsError, Registry
+from stepwave_server.actions import Registry
 from stepwave_server.actions.logs import capture_logs
-from stepwave_server.assembly import count_text, importable, open_metrics
+from stepwave_server.assembly import count_text, hosted_actions, importable, open_metrics
 from stepwave_server.config import Settings
 from stepwave_server.core.info import Load
 from stepwave_server.engine.attempts.lag import LagMonitor
@@ -29,8 +29,6 @@ from stepwave_server.telemetry import Metrics, Telemetry
 __all__ = ["host"]
 
 logger = logging.getLogger(__name__)
-
-BUILT_IN = "built-in"
 
 
 class _HostProcess:
@@ -59,9 +57,7 @@ class _HostProcess:
         self._telemetry = telemetry
         self._registry = Registry(importable(settings.actions), entry_points=settings.entry_points)
         self._metrics = metrics
-        self.actions: list[Action] = [action for action in self._registry if action.source != BUILT_IN]
-        if not self.actions:
-            raise ActionsError("there are no actions to host: name a module with actions")
+        self.actions = hosted_actions(self._registry)
         self._limits = load_limits(settings.limits) if settings.limits else ()
         self._rates = temporal.rates_of(self._limits)
         self._authenticator = Authenticator(settings.access) if settings.access else None

@@ -30,7 +30,7 @@ from stepwave.cli.server import (
     require_server_extra,
     require_temporal_extra,
 )
-from stepwave.cli.settings import log_loaded, make_settings
+from stepwave.cli.settings import find_settings, log_loaded, print_checked, require_valid
 
 if TYPE_CHECKING:
     from stepwave_server.config import Settings
@@ -97,6 +97,14 @@ def host(
         ),
     ] = None,
     log_format: LogFormatOption = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Only check the settings, the modules with actions, the files of limits and secrets, those for "
+            "Temporal, and the addresses. Print what was found, or all problems, and exit. No connection is made.",
+        ),
+    ] = False,
 ) -> None:
     """Run attempts of actions for the servers of a Temporal cluster, until Ctrl-C or SIGTERM.
 
@@ -114,6 +122,7 @@ def host(
     stepwave host tools --temporal-address 127.0.0.1:7233
     stepwave host tools models --slots 20 --limits limits.yaml
     stepwave host --config stepwave.toml
+    stepwave host tools --check --config stepwave.toml
     ```
     """
     if engine != "temporal":
@@ -144,7 +153,14 @@ def host(
         "log_level": log_level,
         "log_format": log_format,
     }
-    loaded = make_settings(options, config, names={"actions": "MODULE…"})
+    loaded, problems = find_settings(options, config, names={"actions": "MODULE…"})
+    if check:
+        from stepwave_server.check import check_host
+
+        require_temporal_extra()
+        print_checked(loaded, problems, check_host)
+        return
+    loaded = require_valid(loaded, problems)
     require_temporal_extra()
     start_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_loaded(loaded)
