@@ -204,9 +204,7 @@ class Settings(BaseSettings):
     def _protects_connection_to_temporal(self) -> Self:
         files = ("temporal_tls_ca", "temporal_tls_cert", "temporal_tls_key")
         if given := [name for name in files if getattr(self, name) is not None and not self.temporal_tls]:
-            raise ValueError(
-                f"without temporal_tls the connection is plain text: leave out {', '.join(given)}, or set it"
-            )
+            raise ValueError(f"set temporal_tls for {', '.join(given)}: plain text has no certificates")
         if (self.temporal_tls_cert is None) != (self.temporal_tls_key is None):
             raise ValueError("temporal_tls_cert and temporal_tls_key belong together: set both")
         is_open = not self.temporal_tls and not self.temporal_address.startswith(LOOPBACK)

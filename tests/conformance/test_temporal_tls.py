@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
-from concurrent import futures
 from contextlib import asynccontextmanager
 from pathlib import Path
 from subprocess import CompletedProcess
@@ -154,7 +153,7 @@ async def _noting(credentials: grpc.ServerCredentials | None) -> AsyncIterator[t
     method = grpc.unary_unary_rpc_method_handler(
         answer, GetSystemInfoRequest.FromString, GetSystemInfoResponse.SerializeToString
     )
-    server = grpc.aio.server(futures.ThreadPoolExecutor(1))
+    server = grpc.aio.server()
     service = "temporal.api.workflowservice.v1.WorkflowService"
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(service, {"GetSystemInfo": method})])
     if credentials is None:

@@ -89,8 +89,8 @@ def test_temporal_gets_a_key_encrypted_or_on_loopback(values: dict[str, object])
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        (PAIR, "plain text: leave out temporal_tls_cert, temporal_tls_key"),
-        ({"temporal_tls_ca": "ca.pem"}, "plain text: leave out temporal_tls_ca"),
+        (PAIR, "set temporal_tls for temporal_tls_cert, temporal_tls_key: plain text"),
+        ({"temporal_tls_ca": "ca.pem"}, "set temporal_tls for temporal_tls_ca: plain text"),
         ({**ENCRYPTED, "temporal_tls_cert": "c.pem"}, "temporal_tls_cert and temporal_tls_key belong together"),
         ({**ENCRYPTED, "temporal_tls_key": "c.key"}, "temporal_tls_cert and temporal_tls_key belong together"),
         ({**KEY, "temporal_address": "temporal:7233"}, "needs temporal_tls: temporal:7233 is not loopback"),
