@@ -9,7 +9,7 @@ from dataclasses import replace
 from stepwave_server.access.access_file import Access
 from stepwave_server.access.authenticator import Authenticator
 from stepwave_server.access.roles import AccessError
-from stepwave_server.actions import Action, ActionsError, Registry
+from stepwave_server.actions import Action, ActionsError
 from stepwave_server.actions.runnables import Runnables
 from stepwave_server.config import Settings
 from stepwave_server.engine.base import EngineOptions
@@ -35,7 +35,7 @@ __all__ = [
 TEMPORAL = "temporal"
 
 BUILT_IN = "built-in"
-"""The source of built-in actions."""
+"""The source of the actions that servers have."""
 
 ONE_SERVER = ("max_runs", "max_attempts", "weight", "max_kept_bytes")
 """Bounds of namespaces that one server can hold."""
@@ -54,16 +54,16 @@ def importable(actions: Iterable[object]) -> list[object]:
     return listed
 
 
-def hosted_actions(registry: Registry) -> list[Action]:
-    """Return the actions of a host: all but the built-in ones, which servers have.
+def hosted_actions(actions: Iterable[Action]) -> list[Action]:
+    """Return the actions that a host runs: servers have the built-in ones.
 
     Raises:
         ActionsError: There are none.
     """
-    actions = [action for action in registry if action.source != BUILT_IN]
-    if not actions:
+    hosted = [action for action in actions if action.source != BUILT_IN]
+    if not hosted:
         raise ActionsError("there are no actions to host: name a module with actions")
-    return actions
+    return hosted
 
 
 def bounded(options: EngineOptions, authenticator: Authenticator, *, on_temporal: bool) -> EngineOptions:

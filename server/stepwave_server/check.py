@@ -1,7 +1,7 @@
-"""The check of what a server would serve, and where. It starts nothing, writes nothing and connects to nothing."""
+"""The check of what a server or host would serve. It starts nothing, writes nothing and connects to nothing."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,30 +9,46 @@ from typing import TypeVar
 
 from stepwave_server.access.access_file import load_access
 from stepwave_server.actions import ActionsError, Registry
-from stepwave_server.assembly import TEMPORAL, check_for_temporal, count_text, importable, open_runnables, tls_files
+from stepwave_server.assembly import (
+    TEMPORAL,
+    check_for_temporal,
+    count_text,
+    hosted_actions,
+    importable,
+    open_runnables,
+    tls_files,
+)
 from stepwave_server.config import Settings
+from stepwave_server.engine.admission.limits import Limit
 from stepwave_server.engine.base import EngineOptions
 from stepwave_server.engine.local import LocalEngine
 from stepwave_server.engine.secrets.store import PlaceholderSecrets, Secrets
 from stepwave_server.journal import JournalError, MemoryJournal, check_place
 from stepwave_server.limits_file import LimitsError, load_limits, unmatched_limits
-from stepwave_server.rpc.listening import ListenError, check_address, check_protection, is_address
+from stepwave_server.rpc.listening import (
+    ListenError,
+    check_address,
+    check_metrics_address,
+    check_protection,
+    is_address,
+)
 from stepwave_server.rpc.requests import Preparer
 from stepwave_server.rpc.workflows import Workflows
 from stepwave_server.secrets_file import SecretsError, load_secrets, secret_warnings
+from stepwave_server.temporal_tls import load_credentials
 
-__all__ = ["CheckFailed", "Checked", "check"]
+__all__ = ["CheckFailed", "Checked", "check", "check_host"]
 
 T = TypeVar("T")
 
 
 class CheckFailed(ValueError):
-    """Raised when a server could not start. The message has a line for each problem."""
+    """Raised when a server or host could not start. The message has a line for each problem."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a server would serve.
+    """What a server or host would serve.
 
     Attributes:
         summary: What was checked: `6 actions, 1 named workflow, address 127.0.0.1:50051, journal runs.db`.
@@ -59,9 +75,7 @@ async def check(settings: Settings) -> Checked:
     secrets = _try(problems, lambda: load_secrets(settings.secrets) if settings.secrets else Secrets())
     workflows = _try(problems, lambda: Workflows.load(settings.workflows) if settings.workflows else Workflows())
     if limits and settings.engine == TEMPORAL:
-        from stepwave_server.engine.temporal.rates import rates_of
-
-        _try(problems, lambda: rates_of(limits))
+        _try(problems, lambda: _check_rates(limits))
     if workflows is not None:
         options = replace(settings.engine_options(), secrets=PlaceholderSecrets() if secrets is None else secrets)
         known = registry or Registry(entry_points=False)
@@ -79,6 +93,60 @@ async def check(settings: Settings) -> Checked:
     return Checked(", ".join([*found, *places]), (*unmatched_limits(limits, names), *warnings))
 
 
+async def check_host(settings: Settings, *, listening: bool = False) -> Checked:
+    """Check the actions, the files of limits and secrets, and the places that a host uses.
+
+    Args:
+        settings: The settings.
+        listening: Whether servers call the host, and it needs no Temporal.
+
+    Raises:
+        CheckFailed: There are problems. All of them are listed.
+    """
+    problems: list[str] = []
+    actions = _try(problems, lambda: _load_hosted(settings))
+    limits = _try(problems, lambda: load_limits(settings.limits) if settings.limits else ())
+    secrets = _try(problems, lambda: load_secrets(settings.secrets) if settings.secrets else Secrets())
+    if limits and not listening:
+        _try(problems, lambda: _check_rates(limits))
+    places = _check_host_places(settings, problems, listening=listening)
+    if actions is None or limits is None or secrets is None or problems:
+        raise CheckFailed("\n".join(problems))
+    found = [count_text(len(actions), "action")]
+    if settings.limits is not None:
+        found.append(count_text(len(limits), "limit"))
+    warnings = secret_warnings(secrets, actions, all_known=False)
+    return Checked(", ".join([*found, *places]), (*unmatched_limits(limits, actions), *warnings))
+
+
+def _load_hosted(settings: Settings) -> list[str]:
+    """Return the names of the actions that a host would run."""
+    registry = Registry(importable(settings.actions), entry_points=settings.entry_points)
+    return [action.name for action in hosted_actions(registry)]
+
+
+def _check_rates(limits: Iterable[Limit]) -> None:
+    from stepwave_server.engine.temporal.rates import rates_of
+
+    rates_of(limits)
+
+
+def _check_host_places(settings: Settings, problems: list[str], *, listening: bool) -> list[str]:
+    """Check the addresses of a host, add their problems to the others, and return what was checked."""
+    places = []
+    if settings.access is not None:
+        _try(problems, partial(load_access, settings.access))
+        places.append(f"access {settings.access}")
+    if settings.health:
+        _try(problems, lambda: check_address(settings.health))
+        places.append(f"health checks at {settings.health}")
+    _try(problems, lambda: check_metrics_address(settings.metrics_listen, insecure=settings.insecure))
+    if listening:
+        _try(problems, lambda: _check_listen(settings))
+        return [*places, f"address {settings.listen}"]
+    return [*places, _check_connections(settings, problems)]
+
+
 def _check_places(settings: Settings, problems: list[str]) -> list[str]:
     """Check the addresses and the journal, add their problems to the others, and return what was checked."""
     _try(problems, lambda: _check_listen(settings))
@@ -87,15 +155,21 @@ def _check_places(settings: Settings, problems: list[str]) -> list[str]:
         _try(problems, partial(_check_access, settings.access, on_temporal=settings.engine == TEMPORAL))
         places.append(f"access {settings.access}")
     if settings.engine == TEMPORAL:
-        _try(problems, lambda: _check_temporal(settings.temporal_address))
-        if settings.chunks:
-            _try(problems, lambda: _check_redis(settings.chunks))
-        return [*places, f"Temporal's address {settings.temporal_address}"]
+        return [*places, _check_connections(settings, problems)]
     path = settings.journal_path()
     if path is None:
         return places
     _try(problems, lambda: check_place(path))
     return [*places, f"journal {path}"]
+
+
+def _check_connections(settings: Settings, problems: list[str]) -> str:
+    """Check the addresses of Temporal and Redis, and the files for Temporal. Return what was checked."""
+    _try(problems, lambda: _check_temporal(settings.temporal_address))
+    _try(problems, lambda: load_credentials(settings))
+    if settings.chunks:
+        _try(problems, lambda: _check_redis(settings.chunks))
+    return f"Temporal's address {settings.temporal_address}"
 
 
 def _check_access(path: Path, *, on_temporal: bool) -> None:

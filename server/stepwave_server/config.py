@@ -20,6 +20,8 @@ __all__ = ["Settings"]
 MEMORY = "memory"
 SQLITE = "sqlite"
 
+LOOPBACK = ("127.0.0.1:", "localhost:", "[::1]:")
+
 REDIS_SCHEMES = ("redis://", "rediss://", "unix://")
 
 MAX_SECONDS = 36_525 * 24 * 3600
@@ -64,6 +66,18 @@ class Settings(BaseSettings):
         default="stepwave",
         pattern=r"^[A-Za-z0-9_.-]{1,100}$",
         description="The task queue of runs in Temporal, and the prefix of those of actions.",
+    )
+    temporal_tls: bool = Field(default=False, description="Encrypt the connection to Temporal.")
+    temporal_tls_ca: Path | None = Field(
+        default=None,
+        description="The authority of Temporal's certificate, in PEM, instead of those that the system trusts.",
+    )
+    temporal_tls_cert: Path | None = Field(
+        default=None, description="The certificate that Temporal gets, and its chain, in PEM."
+    )
+    temporal_tls_key: Path | None = Field(default=None, description="The private key of that certificate, in PEM.")
+    temporal_api_key_file: Path | None = Field(
+        default=None, description="A file with the API key that Temporal gets with each request; with TLS."
     )
     temporal_wait: Seconds = Field(default=0.0, ge=0, description="How long to wait for Temporal at the start.")
     temporal_heartbeat_timeout: Seconds = Field(
@@ -198,6 +212,18 @@ class Settings(BaseSettings):
             raise ValueError("tls_cert and tls_key belong together: set both")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise ValueError("tls_client_ca needs tls_cert and tls_key: plain text has no client certificates")
+        return self
+
+    @model_validator(mode="after")
+    def _protects_connection_to_temporal(self) -> Self:
+        files = ("temporal_tls_ca", "temporal_tls_cert", "temporal_tls_key")
+        if given := [name for name in files if getattr(self, name) is not None and not self.temporal_tls]:
+            raise ValueError(f"set temporal_tls for {', '.join(given)}: plain text has no certificates")
+        if (self.temporal_tls_cert is None) != (self.temporal_tls_key is None):
+            raise ValueError("temporal_tls_cert and temporal_tls_key belong together: set both")
+        is_open = not self.temporal_tls and not self.temporal_address.startswith(LOOPBACK)
+        if self.temporal_api_key_file is not None and is_open:
+            raise ValueError(f"temporal_api_key_file needs temporal_tls: {self.temporal_address} is not loopback")
         return self
 
     def journal_path(self) -> Path | None:

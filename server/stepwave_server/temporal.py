@@ -2,14 +2,13 @@
 
 import asyncio
 import logging
-import re
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
 
 from temporalio.client import Client
 from temporalio.runtime import LogForwardingConfig, LoggingConfig, Runtime, TelemetryConfig, TelemetryFilter
-from temporalio.service import RPCError
+from temporalio.service import RPCError, TLSConfig
 
 from stepwave.v1 import workflow_pb2
 from stepwave_server.actions import Registry
@@ -25,6 +24,7 @@ from stepwave_server.engine.temporal.redis.sink import RedisSink
 from stepwave_server.engine.temporal.requirements import what_is_missing
 from stepwave_server.engine.temporal.transients import NO_TRANSIENTS
 from stepwave_server.telemetry import Measures, ProcessTelemetry, Telemetry
+from stepwave_server.temporal_tls import TemporalCredentials, command_options, load_credentials, reason_of
 
 __all__ = [
     "ChunksUnavailable",
@@ -42,6 +42,9 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 RETRY_SECONDS = 0.5
+
+WAITING = "Temporal at %s does not answer yet; waiting for it for at most %g s: %s"
+"""The warning at the start, once for each reason: a wait would hide a wrong setting."""
 
 SAME_WORKFLOWS = "any server of the cluster may run the step: start all of them with the same --workflows"
 """The advice about a named workflow that one server has, and another one lacks."""
@@ -67,7 +70,9 @@ async def connect(settings: Settings) -> Client:
     Raises:
         TemporalUnavailable: Temporal does not answer.
         ChunksUnavailable: Redis does not answer, or its address is malformed.
+        TemporalTlsError: The files for the connection cannot be used.
     """
+    credentials = load_credentials(settings)
     if settings.chunks:
         try:
             await check(settings.chunks)
@@ -75,25 +80,33 @@ async def connect(settings: Settings) -> Client:
             raise ChunksUnavailable(str(error)) from error
     address, wait = settings.temporal_address, settings.temporal_wait
     end = time.monotonic() + wait
-    waits = False
+    logged = ""
     while True:
         try:
-            return await Client.connect(address, namespace=settings.temporal_namespace)
+            return await _connect_once(settings, credentials)
         except (RuntimeError, RPCError) as error:
-            if wait and not waits:
-                logger.warning("Temporal at %s does not answer yet; waiting for it for at most %g s", address, wait)
-                waits = True
+            reason = reason_of(error, settings)
+            if wait and reason != logged:
+                logger.warning(WAITING, address, wait, reason)
+                logged = reason
             if time.monotonic() >= end:
                 waited = f" within {wait:g} s" if wait else ""
-                raise TemporalUnavailable(f"Temporal at {address} did not answer{waited}: {_reason(error)}") from error
+                raise TemporalUnavailable(f"Temporal at {address} did not answer{waited}: {reason}") from error
         await asyncio.sleep(min(RETRY_SECONDS, max(0.0, end - time.monotonic())))
 
 
-def _reason(error: Exception) -> str:
-    """Return the cause of an error of the connection, in one line. The client puts the names of its own types first."""
-    text = " ".join(str(error).split())
-    found = re.search(r"(?:message|error): \"([^\"]+)\"", text)
-    return found[1] if found else text
+async def _connect_once(settings: Settings, credentials: TemporalCredentials) -> Client:
+    tls = TLSConfig(
+        server_root_ca_cert=credentials.authority,
+        client_cert=credentials.certificate,
+        client_private_key=credentials.key,
+    )
+    return await Client.connect(
+        settings.temporal_address,
+        namespace=settings.temporal_namespace,
+        tls=tls if credentials.encrypted else False,  # with `None`, a key would turn TLS on
+        api_key=credentials.api_key,
+    )
 
 
 class TemporalNotReady(TemporalUnavailable):
@@ -116,7 +129,7 @@ async def check_ready(client: Client, settings: Settings, *, attributes: bool = 
     end = time.monotonic() + settings.temporal_wait
     while True:
         try:
-            missing = await what_is_missing(client, address, attributes=attributes)
+            missing = await what_is_missing(client, address, command_options(settings), attributes=attributes)
         except RPCError as error:
             raise TemporalUnavailable(f"Temporal at {address} does not answer: {error}") from error
         if not missing:

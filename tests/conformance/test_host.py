@@ -138,7 +138,9 @@ def test_a_host_waits_for_temporal_as_told_and_says_so(tmp_path: Path) -> None:
     with TemporalServer() as temporal:
         temporal.kill()
         with Cluster(temporal.address, "waited-for", tmp_path).start("host", "tools", "--temporal-wait", "1m") as host:
-            assert f"Temporal at {temporal.address} does not answer yet" in host.wait_for_error("waiting")
+            warning = host.wait_for_error("waiting")
+            assert f"Temporal at {temporal.address} does not answer yet; waiting" in warning
+            assert warning.endswith(": Connection refused\n")
             temporal.start()
             assert host.wait_for_output("hosting") == f"hosting 3 actions for Temporal at {temporal.address}\n"
 

@@ -63,7 +63,8 @@ def test_without_temporal_it_names_the_address(cluster: Cluster) -> None:
     done = cluster.run("serve", "--engine", "temporal", "--temporal-address", "127.0.0.1:1", "--temporal-wait", "0.1s")
     assert (done.returncode, done.stdout) == (2, "")
     waits, gave_up = done.stderr.splitlines()
-    assert waits.endswith("Temporal at 127.0.0.1:1 does not answer yet; waiting for it for at most 0.1 s")
+    waiting = "Temporal at 127.0.0.1:1 does not answer yet; waiting for it for at most 0.1 s: Connection refused"
+    assert waits.endswith(waiting)
     assert gave_up == "Temporal at 127.0.0.1:1 did not answer within 0.1 s: Connection refused"
 
 

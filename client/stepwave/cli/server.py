@@ -22,8 +22,13 @@ __all__ = [
     "MetricsListenOption",
     "SecretsOption",
     "TemporalAddressOption",
+    "TemporalApiKeyFileOption",
     "TemporalNamespaceOption",
     "TemporalTaskQueueOption",
+    "TemporalTlsCaOption",
+    "TemporalTlsCertOption",
+    "TemporalTlsKeyOption",
+    "TemporalTlsOption",
     "TemporalWaitOption",
     "capture_action_logs",
     "require_server_extra",
@@ -69,6 +74,24 @@ TemporalNamespaceOption: TypeAlias = Annotated[
 TemporalTaskQueueOption: TypeAlias = Annotated[
     str | None,
     typer.Option(metavar="NAME", help="The task queue of runs, and the prefix of those of actions. Default: stepwave."),
+]
+TemporalTlsOption: TypeAlias = Annotated[
+    bool, typer.Option("--temporal-tls", help="Encrypt the connection to Temporal.")
+]
+TemporalTlsCaOption: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="The authority of Temporal's certificate, in PEM. Default: those that the system trusts."
+    ),
+]
+TemporalTlsCertOption: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The certificate for Temporal, and its chain, in PEM.")
+]
+TemporalTlsKeyOption: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The private key of that certificate, in PEM.")
+]
+TemporalApiKeyFileOption: TypeAlias = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A file with the API key for Temporal.")
 ]
 MetricsListenOption: TypeAlias = Annotated[
     str | None,

@@ -1,24 +1,30 @@
 """The settings of commands that run a server or read its journal: from options, the environment and a file."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING
 
+from .display.output import print_line, print_message
 from .exit_codes import CommandError
+from .process.shutdown import run_with_actions
+from .process.standard_streams import reserve_stdout
 from .server import require_temporal_extra
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
 
+    from stepwave_server.check import Checked
     from stepwave_server.config import Settings
     from stepwave_server.config_loading import LoadedSettings
 
 __all__ = [
     "find_serve_settings",
+    "find_settings",
     "log_loaded",
     "make_settings",
+    "print_checked",
     "require_valid",
     "settings_problems",
     "unused_settings",
@@ -43,6 +49,11 @@ _TEMPORAL_ONLY = (
     "temporal_address",
     "temporal_namespace",
     "temporal_task_queue",
+    "temporal_tls",
+    "temporal_tls_ca",
+    "temporal_tls_cert",
+    "temporal_tls_key",
+    "temporal_api_key_file",
     "temporal_wait",
     "temporal_heartbeat_timeout",
     "slots",
@@ -50,7 +61,7 @@ _TEMPORAL_ONLY = (
 )
 
 
-def _find_settings(
+def find_settings(
     options: Mapping[str, object],
     file: Path | None,
     *,
@@ -85,12 +96,12 @@ def _find_settings(
 def find_serve_settings(
     options: Mapping[str, object], file: Path | None, *, defaults: Mapping[str, object] | None = None
 ) -> tuple["LoadedSettings | None", list[str]]:
-    """Load the settings of a server as `_find_settings` does. Those without a meaning with the engine are problems.
+    """Load the settings of a server as `find_settings` does. Those without a meaning with the engine are problems.
 
     Raises:
         CommandError: The engine needs another package.
     """
-    loaded, problems = _find_settings(options, file, defaults=defaults)
+    loaded, problems = find_settings(options, file, defaults=defaults)
     if loaded is None:
         return None, problems
     problems += _problems_of_engine(loaded)
@@ -102,12 +113,12 @@ def find_serve_settings(
 def make_settings(
     options: Mapping[str, object], file: Path | None, *, names: Mapping[str, str] | None = None
 ) -> "LoadedSettings":
-    """Load settings as `_find_settings` does.
+    """Load settings as `find_settings` does.
 
     Raises:
         CommandError: Settings are invalid. The message has a line for each problem.
     """
-    return require_valid(*_find_settings(options, file, names=names))
+    return require_valid(*find_settings(options, file, names=names))
 
 
 def require_valid(loaded: "LoadedSettings | None", problems: list[str]) -> "LoadedSettings":
@@ -119,6 +130,39 @@ def require_valid(loaded: "LoadedSettings | None", problems: list[str]) -> "Load
     if problems or loaded is None:
         raise CommandError("\n".join(problems))
     return loaded
+
+
+def print_checked(
+    loaded: "LoadedSettings | None",
+    problems: list[str],
+    check: Callable[["Settings"], Coroutine[None, None, "Checked"]],
+) -> None:
+    """Check what a server or host would serve, and print what was found.
+
+    Args:
+        loaded: The settings that are valid; `None`: they are invalid together, and nothing else can be checked.
+        problems: The problems of the settings.
+        check: Checks what the settings name.
+
+    Raises:
+        CommandError: There are problems.
+    """
+    from stepwave_server.check import CheckFailed
+
+    if loaded is None:
+        raise CommandError("\n".join(problems))
+    for warning in loaded.warnings:
+        print_message(f"warning: {warning}")
+    try:
+        with reserve_stdout():  # modules with actions may print
+            checked = run_with_actions(check(loaded.settings))
+    except CheckFailed as error:
+        raise CommandError("\n".join([*problems, str(error)])) from error
+    require_valid(loaded, problems)
+    for warning in checked.warnings:
+        print_message(f"warning: {warning}")
+    file = f"{loaded.file.path}, " if loaded.file is not None else ""
+    print_line(f"ok: {file}{checked.summary}")
 
 
 def log_loaded(loaded: "LoadedSettings") -> None:

@@ -216,3 +216,52 @@ def test_a_host_takes_the_file_of_a_server(quiet: Shell, folder: Path) -> None:
     done = quiet.run("host", *FILE)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines()[-1] == "Temporal at 127.0.0.1:1 did not answer: Connection refused"
+
+
+def test_a_check_with_temporal_reads_the_files_of_its_connection(folder: Path) -> None:
+    (folder / "ca.pem").write_text("garbage")
+    options = ("--engine", "temporal", "--temporal-tls", "--temporal-tls-ca", "ca.pem")
+    done = Shell(folder=folder).run("serve", "--check", *options, **NO_JOURNAL)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ca.pem has no certificates of an authority: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [("config",), ("serve", "--check")], ids=["config", "check"])
+def test_the_api_key_for_temporal_is_not_shown(folder: Path, command: tuple[str, ...]) -> None:
+    (folder / "etc" / "stepwave.toml").write_text('engine = "temporal"\n[temporal]\ntls = true\napi_key_file = "key"\n')
+    (folder / "etc" / "key").write_text("hunter2\n")
+    done = Shell(folder=folder).run(*command, *FILE, **NO_JOURNAL)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "hunter2" not in done.stdout
+    assert ("etc/key" in done.stdout) == (command == ("config",))
+
+
+def test_a_check_of_a_host_says_what_was_checked_and_connects_to_nothing(folder: Path) -> None:
+    (folder / "rates.yaml").write_text("limits: [{actions: greet, rate: 2/s}]\n")
+    options = ("--temporal-address", "127.0.0.1:1", "--limits", "rates.yaml", "--health", "127.0.0.1:2")
+    done = Shell(folder=folder).run("host", "acts", "--check", *options, STEPWAVE_ENTRY_POINTS="false")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "ok: 1 action, 1 limit, health checks at 127.0.0.1:2, Temporal's address 127.0.0.1:1\n"
+
+
+def test_a_check_of_a_host_lists_all_problems(folder: Path) -> None:
+    (folder / "limits.yaml").write_text("limits: [{actions: greet, concurrency: 2}]\n")
+    options = ("--limits", "limits.yaml", "--health", "here", "--metrics-listen", "0.0.0.0:1", "--slots", "0")
+    more = ("--temporal-address", "there", "--temporal-tls", "--temporal-tls-ca", "none.pem")
+    done = Shell(folder=folder).run("host", "nowhere", "--check", *options, *more)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert [line.partition(":")[0] for line in done.stderr.splitlines()] == [
+        "--slots",
+        "no module named 'nowhere' (looked in the working directory and installed packages)",
+        'the limit "greet"',
+        "'here' is not an address",
+        "0.0.0.0",
+        "'there' is not the address of Temporal",
+        "none.pem",
+    ]
+
+
+def test_a_check_of_a_host_without_actions_says_so(folder: Path) -> None:
+    done = Shell(folder=folder).run("host", "--check", STEPWAVE_ENTRY_POINTS="false")
+    assert (done.returncode, done.stderr) == (2, "there are no actions to host: name a module with actions\n")

@@ -26,8 +26,9 @@ COMBINATIONS = {
     "workflows and secrets": 2,
     "Temporal": 3,
     "Temporal with hosts": 4,
-    "encryption": 5,
-    "an account": 6,
+    "Temporal with TLS": 5,
+    "encryption": 6,
+    "an account": 7,
 }
 """The combinations of values that the README shows, by their place in it."""
 
@@ -49,6 +50,8 @@ each_combination = pytest.mark.parametrize("name", EVERY)
 
 HOST = {"name": "h", "modules": ["tools"]}
 ON_TEMPORAL = {"engine": "temporal", "temporal": {"address": "temporal:7233"}}
+TLS = {"address": "temporal:7233", "tls": {"enabled": True}}
+API_KEY = {"name": "api", "key": "key"}
 IMAGES = {
     "the version of the chart": ({}, {}, "stepwave:0.1.0"),
     "a tag": ({"tag": "7"}, {}, "stepwave:7"),
@@ -74,6 +77,14 @@ REFUSED: dict[str, Object] = {
     "a host without modules": {**ON_TEMPORAL, "hosts": [{"name": "h", "modules": []}]},
     "an unknown value of a host": {**ON_TEMPORAL, "hosts": [{**HOST, "actions": []}]},
     "a Secret without its key": {**ON_TEMPORAL, "temporal": {"address": "t:1", "chunksSecret": {"name": "redis"}}},
+    "an API key without its key": {**ON_TEMPORAL, "temporal": {**TLS, "apiKeySecret": {"name": "api"}}},
+    "an API key without TLS": {**ON_TEMPORAL, "temporal": {"address": "t:1", "apiKeySecret": API_KEY}},
+    "an authority without TLS": {**ON_TEMPORAL, "temporal": {"address": "t:1", "tls": {"authority": "ca"}}},
+    "a certificate without TLS": {
+        **ON_TEMPORAL,
+        "temporal": {"address": "t:1", "tls": {"enabled": False, "certificate": "pair"}},
+    },
+    "TLS to Temporal without the engine": {"temporal": {"tls": {"enabled": True}}},
     "no clients": {"networkPolicy": {"clients": []}},
     "half a second": {"server": {"drainTimeout": 0.5}},
     "certificates of clients without one of the server": {"server": {"tls": {"clients": True}}},
@@ -85,6 +96,7 @@ OTHERS: dict[str, Object] = {
         name: {**ON_TEMPORAL, "image": image, "hosts": [{**HOST, "image": own}]}
         for name, (image, own, _) in IMAGES.items()
     },
+    "TLS alone": {**ON_TEMPORAL, "temporal": TLS},
     "zero": {
         **ON_TEMPORAL,
         "server": {"replicas": 0, "drainTimeout": 0, "maxConnectionAge": 0},
@@ -258,6 +270,31 @@ def test_a_server_with_a_certificate_serves_no_plain_text(rendered: Object) -> N
     assert {"/run/secrets/stepwave-tls", "/run/secrets/stepwave-access"} <= mounted
 
 
+def test_servers_and_hosts_reach_temporal_with_tls_and_what_it_needs(rendered: Object) -> None:
+    workloads = _workloads(rendered["Temporal with TLS"])
+    assert {_component(each) for each in workloads} == {"server", "host-tools"}
+    for workload in workloads:
+        variables, container = _variables(workload), _container(workload)
+        settings = ("TEMPORAL_TLS_CA", "TEMPORAL_TLS_CERT", "TEMPORAL_TLS_KEY", "TEMPORAL_API_KEY_FILE")
+        folders = {str(Path(variables[f"STEPWAVE_{name}"]).parent) for name in settings}
+        volumes = {each["name"]: each.get("secret") for each in workload["spec"]["template"]["spec"]["volumes"]}
+        mounts = {each["mountPath"]: volumes[each["name"]] for each in container["volumeMounts"]}
+        assert variables["STEPWAVE_TEMPORAL_TLS"] == "true"
+        assert {mounts[folder]["secretName"] for folder in folders} == {
+            "temporal-ca",
+            "temporal-client",
+            "temporal-api",
+        }
+        key = Path(variables["STEPWAVE_TEMPORAL_API_KEY_FILE"])
+        assert mounts[str(key.parent)]["items"] == [{"key": "key", "path": key.name}]
+
+
+def test_tls_alone_needs_no_secret(rendered: Object) -> None:
+    server = _server(rendered["TLS alone"])
+    assert [name for name in _variables(server) if "TEMPORAL_TLS" in name] == ["STEPWAVE_TEMPORAL_TLS"]
+    assert [each for each in server["spec"]["template"]["spec"]["volumes"] if "secret" in each] == []
+
+
 def test_a_large_number_stays_one(rendered: Object) -> None:
     assert _variables(_server(rendered["workflows and secrets"]))["STEPWAVE_KEEP_RUNS"] == "1000000"
 
@@ -341,8 +378,13 @@ def test_every_setting_of_the_server_can_be_given() -> None:
         "max_connection_age",
         "metrics_listen",
         "temporal_address",
+        "temporal_api_key_file",
         "temporal_namespace",
         "temporal_task_queue",
+        "temporal_tls",
+        "temporal_tls_ca",
+        "temporal_tls_cert",
+        "temporal_tls_key",
         "temporal_wait",
     }
     assert settings.keys() == Settings.model_fields.keys() - own

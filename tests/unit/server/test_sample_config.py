@@ -19,6 +19,10 @@ DEFAULTS = {"journal": "sqlite"}
 """The defaults of `stepwave serve` that differ from those of `Settings`."""
 
 
+ENCRYPTED = {"temporal_tls": True}
+"""The setting that files of the sample need. Its default is off."""
+
+
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in [name for name in os.environ if name.startswith("STEPWAVE_")]:
@@ -38,16 +42,19 @@ def test_the_sample_sets_nothing() -> None:
 
 
 def test_the_sample_names_every_setting(complete: Path) -> None:
-    assert set(load_settings({}, file=complete).origins) == set(Settings.model_fields)
+    file = load_settings(ENCRYPTED, file=complete).file
+    assert file is not None
+    assert set(file.values) == set(Settings.model_fields)
 
 
 def test_the_sample_has_the_default_of_every_setting(complete: Path) -> None:
-    sample, defaults = load_settings({}, file=complete), load_settings({}, defaults=DEFAULTS).settings
+    sample, defaults = load_settings(ENCRYPTED, file=complete), load_settings({}, defaults=DEFAULTS).settings
     assert sample.file is not None
     lines = TEXT.splitlines()
     without = {name for name, line in sample.file.lines.items() if lines[line - 1].endswith("# no default")}
     unset = {name for name, value in defaults.model_dump().items() if value is None}
-    assert sample.settings.model_dump(exclude=unset) == defaults.model_dump(exclude=unset)
+    values = sample.settings.model_dump(exclude=unset) | {name: sample.file.values[name] for name in ENCRYPTED}
+    assert values == defaults.model_dump(exclude=unset)
     assert without == unset - RETENTION
     assert sample.settings.retention() == defaults.retention()
 

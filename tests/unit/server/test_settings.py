@@ -66,6 +66,43 @@ def test_another_place_for_chunks_is_rejected(chunks: str) -> None:
         Settings(chunks=chunks)
 
 
+ENCRYPTED = {"temporal_tls": True, "temporal_address": "temporal.example.org:7233"}
+PAIR = {"temporal_tls_cert": "c.pem", "temporal_tls_key": "c.key"}
+KEY = {"temporal_api_key_file": "key"}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {**ENCRYPTED, **PAIR, **KEY, "temporal_tls_ca": "ca.pem"},
+        {**ENCRYPTED, **KEY},
+        {**KEY, "temporal_address": "127.0.0.1:7233"},
+        {**KEY, "temporal_address": "localhost:7233"},
+        {**KEY, "temporal_address": "[::1]:7233"},
+    ],
+    ids=str,
+)
+def test_temporal_gets_a_key_encrypted_or_on_loopback(values: dict[str, object]) -> None:
+    assert Settings.model_validate(values).temporal_tls == ("temporal_tls" in values)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (PAIR, "set temporal_tls for temporal_tls_cert, temporal_tls_key: plain text"),
+        ({"temporal_tls_ca": "ca.pem"}, "set temporal_tls for temporal_tls_ca: plain text"),
+        ({**ENCRYPTED, "temporal_tls_cert": "c.pem"}, "temporal_tls_cert and temporal_tls_key belong together"),
+        ({**ENCRYPTED, "temporal_tls_key": "c.key"}, "temporal_tls_cert and temporal_tls_key belong together"),
+        ({**KEY, "temporal_address": "temporal:7233"}, "needs temporal_tls: temporal:7233 is not loopback"),
+        ({**KEY, "temporal_address": "localhost.org:7233"}, "localhost.org:7233 is not loopback"),
+    ],
+    ids=str,
+)
+def test_a_connection_to_temporal_without_its_protection_is_rejected(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Settings.model_validate(values)
+
+
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValidationError):
         Settings().max_runs = 5

@@ -1,6 +1,7 @@
 """`stepwave host`: run attempts of actions for servers elsewhere, until a signal stops it."""
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,13 +21,18 @@ from stepwave.cli.server import (
     MetricsListenOption,
     SecretsOption,
     TemporalAddressOption,
+    TemporalApiKeyFileOption,
     TemporalNamespaceOption,
     TemporalTaskQueueOption,
+    TemporalTlsCaOption,
+    TemporalTlsCertOption,
+    TemporalTlsKeyOption,
+    TemporalTlsOption,
     TemporalWaitOption,
     require_server_extra,
     require_temporal_extra,
 )
-from stepwave.cli.settings import log_loaded, make_settings
+from stepwave.cli.settings import find_settings, log_loaded, print_checked, require_valid
 
 if TYPE_CHECKING:
     from stepwave_server.config import Settings
@@ -40,6 +46,11 @@ _NOT_WITH_LISTEN: Mapping[str, str] = {
     "temporal_namespace": _ENGINE,
     "temporal_task_queue": _ENGINE,
     "temporal_wait": _ENGINE,
+    "temporal_tls": _ENGINE,
+    "temporal_tls_ca": _ENGINE,
+    "temporal_tls_cert": _ENGINE,
+    "temporal_tls_key": _ENGINE,
+    "temporal_api_key_file": _ENGINE,
     "chunks": "chunks go to the server in the answer of its call",
     "limits": "the server that calls this host limits its attempts",
     "secrets": "the server that calls this host fills in secrets",
@@ -81,6 +92,11 @@ def host(
     temporal_address: TemporalAddressOption = None,
     temporal_namespace: TemporalNamespaceOption = None,
     temporal_task_queue: TemporalTaskQueueOption = None,
+    temporal_tls: TemporalTlsOption = False,
+    temporal_tls_ca: TemporalTlsCaOption = None,
+    temporal_tls_cert: TemporalTlsCertOption = None,
+    temporal_tls_key: TemporalTlsKeyOption = None,
+    temporal_api_key_file: TemporalApiKeyFileOption = None,
     temporal_wait: TemporalWaitOption = None,
     chunks: ChunksOption = None,
     slots: Annotated[
@@ -128,6 +144,14 @@ def host(
         ),
     ] = None,
     log_format: LogFormatOption = None,
+    check: Annotated[
+        bool,
+        typer.Option(
+            "--check",
+            help="Only check the settings, the modules with actions, the files of limits and secrets, those for "
+            "Temporal, and the addresses. Print what was found, or all problems, and exit. No connection is made.",
+        ),
+    ] = False,
 ) -> None:
     """Run attempts of actions for servers elsewhere, until Ctrl-C or SIGTERM.
 
@@ -150,6 +174,7 @@ def host(
     stepwave host tools models --slots 20 --limits limits.yaml
     stepwave host tools --listen 127.0.0.1:50061
     stepwave host --config stepwave.toml
+    stepwave host tools --check --config stepwave.toml
     ```
     """
     require_server_extra()
@@ -163,6 +188,11 @@ def host(
         "temporal_address": temporal_address,
         "temporal_namespace": temporal_namespace,
         "temporal_task_queue": temporal_task_queue,
+        "temporal_tls": temporal_tls or None,
+        "temporal_tls_ca": temporal_tls_ca,
+        "temporal_tls_cert": temporal_tls_cert,
+        "temporal_tls_key": temporal_tls_key,
+        "temporal_api_key_file": temporal_api_key_file,
         "temporal_wait": temporal_wait,
         "chunks": chunks,
         "slots": slots,
@@ -180,9 +210,15 @@ def host(
     _check_combination(options)
     if listen is None:
         options["engine"] = "temporal"
-    loaded = make_settings(options, config, names={"actions": "MODULE…"})
+    loaded, problems = find_settings(options, config, names={"actions": "MODULE…"})
     if listen is None:
         require_temporal_extra()
+    if check:
+        from stepwave_server.check import check_host
+
+        print_checked(loaded, problems, partial(check_host, listening=listen is not None))
+        return
+    loaded = require_valid(loaded, problems)
     start_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_loaded(loaded)
     if listen is None:

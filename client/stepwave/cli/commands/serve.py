@@ -17,13 +17,12 @@ from stepwave.cli.process.shutdown import end_before_finalization, run_with_acti
 from stepwave.cli.process.standard_streams import reserve_stdout
 from stepwave.cli.process.watched_files import WatchedFiles
 from stepwave.cli.server import ConfigOption, require_server_extra
-from stepwave.cli.settings import find_serve_settings, log_loaded, require_valid
+from stepwave.cli.settings import find_serve_settings, log_loaded, print_checked, require_valid
 
 from .serve_options import with_serve_options
 
 if TYPE_CHECKING:
     from stepwave_server.config import Settings
-    from stepwave_server.config_loading import LoadedSettings
 
 __all__ = ["serve"]
 
@@ -81,7 +80,11 @@ def serve(
         options = {**options, "listen": address}
     loaded, problems = find_serve_settings(options, config, defaults={"drain_timeout": _RELOAD_DRAIN} if reload else {})
     if check:
-        _check(loaded, problems, reload=reload)
+        from stepwave_server.check import check as check_server
+
+        if reload:
+            raise CommandError("--check starts no server: leave out --reload")
+        print_checked(loaded, problems, check_server)
         return
     loaded = require_valid(loaded, problems)
     if reload and reloader is None:
@@ -89,38 +92,6 @@ def serve(
     start_logging(loaded.settings.log_level, loaded.settings.log_format)
     log_loaded(loaded)
     _serve(loaded.settings, reloader)
-
-
-def _check(loaded: "LoadedSettings | None", problems: list[str], *, reload: bool) -> None:
-    """Check what a server would serve, and print what was found.
-
-    Args:
-        loaded: The settings that are valid; `None`: they are invalid together, and nothing else can be checked.
-        problems: The problems of the settings.
-        reload: Whether a server is to be restarted.
-
-    Raises:
-        CommandError: There are problems, or a server that is to be restarted was asked for.
-    """
-    from stepwave_server.check import CheckFailed
-    from stepwave_server.check import check as check_server
-
-    if reload:
-        raise CommandError("--check starts no server: leave out --reload")
-    if loaded is None:
-        raise CommandError("\n".join(problems))
-    for warning in loaded.warnings:
-        print_message(f"warning: {warning}")
-    try:
-        with reserve_stdout():  # modules with actions may print
-            checked = run_with_actions(check_server(loaded.settings))
-    except CheckFailed as error:
-        raise CommandError("\n".join([*problems, str(error)])) from error
-    require_valid(loaded, problems)
-    for warning in checked.warnings:
-        print_message(f"warning: {warning}")
-    file = f"{loaded.file.path}, " if loaded.file is not None else ""
-    print_line(f"ok: {file}{checked.summary}")
 
 
 def _serve_with_reload(settings: "Settings", config: Path | None) -> int:

@@ -16,12 +16,13 @@ __all__ = ["what_is_missing"]
 logger = logging.getLogger(__name__)
 
 
-async def what_is_missing(client: Client, address: str, *, attributes: bool) -> str:
+async def what_is_missing(client: Client, address: str, options: str, *, attributes: bool) -> str:
     """Return what Temporal lacks, with the command that adds it; empty: nothing.
 
     Args:
         client: The client of Temporal.
-        address: The address of Temporal, for the command.
+        address: The address of Temporal.
+        options: The options of the command for its connection.
         attributes: Whether the search attributes of runs are needed.
 
     Raises:
@@ -29,15 +30,15 @@ async def what_is_missing(client: Client, address: str, *, attributes: bool) -> 
     """
     try:
         await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=client.namespace))
-        return await _missing_attributes(client, address) if attributes else ""
+        return await _missing_attributes(client, options) if attributes else ""
     except RPCError as error:
         if error.status != RPCStatusCode.NOT_FOUND:
             raise
-    command = f"temporal operator namespace create --address {address} --namespace {client.namespace}"
+    command = f"temporal operator namespace create {options} --namespace {client.namespace}"
     return f'Temporal at {address} has no namespace "{client.namespace}"; add it: {command}'
 
 
-async def _missing_attributes(client: Client, address: str) -> str:
+async def _missing_attributes(client: Client, options: str) -> str:
     namespace = client.namespace
     try:
         found = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace=namespace))
@@ -52,8 +53,8 @@ async def _missing_attributes(client: Client, address: str) -> str:
         listed = ", ".join(f"{name} (want {SEARCH_ATTRIBUTES[name]})" for name in differing)
         return f'in the namespace "{namespace}" of Temporal, search attributes have another type: {listed}'
     if missing := [name for name in wanted if name not in types]:
-        options = "".join(f" --name {name} --type {SEARCH_ATTRIBUTES[name]}" for name in missing)
-        command = f"temporal operator search-attribute create --address {address} --namespace {namespace}{options}"
+        added = "".join(f" --name {name} --type {SEARCH_ATTRIBUTES[name]}" for name in missing)
+        command = f"temporal operator search-attribute create {options} --namespace {namespace}{added}"
         return f'the namespace "{namespace}" of Temporal lacks search attributes; add them: {command}'
     return ""
 

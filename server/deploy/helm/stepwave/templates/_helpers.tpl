@@ -68,6 +68,19 @@ app.kubernetes.io/component: {{ .component }}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_TEMPORAL_NAMESPACE" "value" $temporal.namespace) }}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_TEMPORAL_TASK_QUEUE" "value" $temporal.taskQueue) }}
 {{ include "stepwave.variable" (dict "name" "STEPWAVE_TEMPORAL_WAIT" "value" $temporal.wait) }}
+{{- if $temporal.tls.enabled }}
+{{ include "stepwave.variable" (dict "name" "STEPWAVE_TEMPORAL_TLS" "value" "true") }}
+{{- if $temporal.tls.authority }}
+{{ include "stepwave.variable" (dict "name" "STEPWAVE_TEMPORAL_TLS_CA" "value" "/run/secrets/temporal-ca/ca.crt") }}
+{{- end }}
+{{- if $temporal.tls.certificate }}
+{{ include "stepwave.variable" (dict "name" "STEPWAVE_TEMPORAL_TLS_CERT" "value" "/run/secrets/temporal-tls/tls.crt") }}
+{{ include "stepwave.variable" (dict "name" "STEPWAVE_TEMPORAL_TLS_KEY" "value" "/run/secrets/temporal-tls/tls.key") }}
+{{- end }}
+{{- if $temporal.apiKeySecret.name }}
+{{ include "stepwave.variable" (dict "name" "STEPWAVE_TEMPORAL_API_KEY_FILE" "value" "/run/secrets/temporal-api/key") }}
+{{- end }}
+{{- end }}
 {{- if $temporal.chunksSecret.name }}
 - name: STEPWAVE_CHUNKS
   valueFrom:
@@ -145,6 +158,15 @@ imagePullSecrets:
 {{- if .process.secrets.folder }}
 - {name: secrets, mountPath: /run/secrets/stepwave, readOnly: true}
 {{- end }}
+{{- if .root.Values.temporal.tls.authority }}
+- {name: temporal-ca, mountPath: /run/secrets/temporal-ca, readOnly: true}
+{{- end }}
+{{- if .root.Values.temporal.tls.certificate }}
+- {name: temporal-tls, mountPath: /run/secrets/temporal-tls, readOnly: true}
+{{- end }}
+{{- if .root.Values.temporal.apiKeySecret.name }}
+- {name: temporal-api, mountPath: /run/secrets/temporal-api, readOnly: true}
+{{- end }}
 {{- end -}}
 
 {{- define "stepwave.volumes" -}}
@@ -165,6 +187,26 @@ imagePullSecrets:
 {{- with .process.secrets.folder }}
 - name: secrets
   secret: {secretName: {{ . | quote }}, defaultMode: 0440}
+{{- end }}
+{{- with .root.Values.temporal.tls.authority }}
+- name: temporal-ca
+  secret:   # the key `tls.key` of this Secret is not for this pod
+    secretName: {{ . | quote }}
+    items: [{key: ca.crt, path: ca.crt}]
+    defaultMode: 0440
+{{- end }}
+{{- with .root.Values.temporal.tls.certificate }}
+- name: temporal-tls
+  secret: {secretName: {{ . | quote }}, defaultMode: 0440}
+{{- end }}
+{{- with .root.Values.temporal.apiKeySecret }}
+{{- if .name }}
+- name: temporal-api
+  secret:
+    secretName: {{ .name | quote }}
+    items: [{key: {{ .key | quote }}, path: key}]
+    defaultMode: 0440
+{{- end }}
 {{- end }}
 {{- end -}}
 
