@@ -2,11 +2,11 @@
 
 import { randomInt } from "node:crypto";
 
+import { checkNames, count, type Names } from "./checks.js";
 import { Connection, type ConnectionOptions } from "./connection.js";
 import { duration, enumName, timestamp, toObject, type Message } from "./contract.js";
 import { checked } from "./errors.js";
 import { toResult } from "./events.js";
-import { Follower } from "./follow.js";
 import { Link, type CallOptions } from "./link.js";
 import { RunHandle, watchEvents, type RunOptions } from "./run.js";
 import type {
@@ -79,6 +79,24 @@ export interface StepFailure {
 /** A workflow, or the name of a workflow of the server. */
 export type Definition = Workflow | string;
 
+const CALL: Names<CallOptions> = { signal: true, timeout: true };
+const START: Names<StartOptions> = { ...CALL, runId: true, open: true, idleTimeout: true };
+const WATCH: Names<WatchOptions> = { ...CALL, afterSequence: true, kinds: true };
+const WAIT: Names<WaitOptions> = { ...CALL, check: true };
+const FILTER: Names<RunFilter> = { states: true, workflow: true, prefix: true, labels: true, since: true, until: true };
+const CLIENT: Names<ClientOptions> = {
+  token: true,
+  tls: true,
+  tlsCa: true,
+  clientCert: true,
+  clientKey: true,
+  insecure: true,
+  namespace: true,
+  timeout: true,
+  connectTimeout: true,
+  reconnectWindow: true,
+};
+
 /**
  * A client of a Stepwave server.
  *
@@ -94,6 +112,7 @@ export class Client implements Disposable {
    * @throws {TypeError} The address is malformed, or what is sent would be readable on the way.
    */
   constructor(address?: string, options: ClientOptions = {}) {
+    checkNames("client", options, CLIENT);
     this.#link = new Link(new Connection(address, options), {
       namespace: options.namespace ?? process.env["STEPWAVE_NAMESPACE"] ?? "",
       timeout: options.timeout ?? 30,
@@ -109,19 +128,23 @@ export class Client implements Disposable {
 
   /** Start a run that goes on without this client. */
   async start(workflow: Definition, input?: Value, options: StartOptions = {}): Promise<Run> {
-    const { open, idleTimeout } = options;
-    const request = { ...runRequest(workflow, input, options.runId), open, idle_timeout: duration("idleTimeout", idleTimeout) };
+    checkNames("start", options, START);
+    const { runId, open, idleTimeout } = options;
+    const idle_timeout = duration("idleTimeout", idleTimeout);
+    const request = { ...runRequest(workflow, input, runId), open, idle_timeout };
     return this.#run("StartRun", request, options);
   }
 
   /** Iterate over the events of a run. Each comes once and in order, even if the connection is lost. */
   watch(runId: string, options: WatchOptions = {}): AsyncGenerator<RunEvent, void> {
+    checkNames("watch", options, WATCH);
     const { signal, timeout } = options;
-    return watchEvents(new Follower(this.#link, { watch: this.#watch(runId, options), signal, timeout }));
+    return watchEvents(this.#link, { watch: this.#watch(runId, options), signal, timeout });
   }
 
   /** Wait for the end of a run, and return its result. Throws `RunFailed` or `RunCancelled` if it did not succeed. */
   async wait(runId: string, options: WaitOptions = {}): Promise<RunResult> {
+    checkNames("wait", options, WAIT);
     const { check = true, signal, timeout } = options;
     // The first event comes at once, and shows that the server answers: a later loss lasts for the reconnect window.
     for await (const event of this.watch(runId, { kinds: ["run_started", "run_finished"], signal, timeout })) {
@@ -164,7 +187,7 @@ export class Client implements Disposable {
   /** Complete a step of `core.wait` with a failure. */
   failStep(runId: string, stepId: string, failure: StepFailure, options?: CallOptions): Promise<Run> {
     const { reason, message } = failure;
-    const request = { run_id: runId, step_id: stepId, failure: { reason: enumName("FAILURE_REASON", reason), message } };
+    const request = { run_id: runId, step_id: stepId, failure: { reason: enumName("FailureReason", reason), message } };
     return this.#run("CompleteStep", request, options);
   }
 
@@ -209,7 +232,7 @@ export class Client implements Disposable {
     return toObject("ServerInfo", response["server_info"] as Message) as ServerInfo;
   }
 
-  /** Free the connection. Runs that are followed lose their streams: leave them first. */
+  /** Free the connection once the calls under way have ended. No other call can begin. */
   close(): void {
     this.#link.connection.close();
   }
@@ -222,7 +245,13 @@ export class Client implements Disposable {
     return toObject("Run", (await this.#link.call(name, request, options))["run"] as Message) as Run;
   }
 
-  async *#list<Item>(name: string, field: string, type: string, request: Message, options?: CallOptions): AsyncGenerator<Item, void> {
+  async *#list<Item>(
+    name: string,
+    field: string,
+    type: string,
+    request: Message,
+    options?: CallOptions,
+  ): AsyncGenerator<Item, void> {
     for await (const item of this.#link.pages(name, field, request, options)) yield toObject(type, item) as Item;
   }
 
@@ -230,8 +259,8 @@ export class Client implements Disposable {
     return {
       namespace: this.#link.settings.namespace,
       run_id: runId,
-      after_sequence: options.afterSequence ?? 0,
-      kinds: options.kinds?.map((kind) => enumName("EVENT_KIND", kind)) ?? [],
+      after_sequence: count("afterSequence", options.afterSequence) ?? 0,
+      kinds: options.kinds?.map((kind) => enumName("EventKind", kind)) ?? [],
     };
   }
 }
@@ -247,8 +276,9 @@ function runRequest(workflow: Definition, input: Value | undefined, runId: strin
 }
 
 function filterRequest(filter: RunFilter): Message {
+  checkNames("runs", filter, FILTER);
   return {
-    states: filter.states?.map((state) => enumName("STATE", state)),
+    states: filter.states?.map((state) => enumName("State", state)),
     workflow_name: filter.workflow,
     run_id_prefix: filter.prefix,
     labels: filter.labels,

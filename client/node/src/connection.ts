@@ -59,12 +59,14 @@ export class Connection {
     return new Promise((resolve, reject) => {
       const options = { deadline: Date.now() + within };
       const metadata = this.#metadata();
-      const call = this.#client.makeUnaryRequest(path, requestSerialize, responseDeserialize, request, metadata, options, (error, response) => {
+      const answer: grpc.requestCallback<Message> = (error, response) => {
         signal?.removeEventListener("abort", cancel);
         if (signal?.aborted) reject(signal.reason as Error);
         else if (error) reject(fromServiceError(error, this.address));
         else resolve(response!);
-      });
+      };
+      const types = [requestSerialize, responseDeserialize] as const;
+      const call = this.#client.makeUnaryRequest(path, ...types, request, metadata, options, answer);
       const cancel = () => call.cancel();
       signal?.addEventListener("abort", cancel);
     });
@@ -74,7 +76,8 @@ export class Connection {
   stream(name: string, request: Message, within: number | undefined): MessageStream {
     const { path, requestSerialize, responseDeserialize } = method(name);
     const options = within === undefined ? {} : { deadline: Date.now() + within };
-    const call = this.#client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, request, this.#metadata(), options);
+    const types = [requestSerialize, responseDeserialize] as const;
+    const call = this.#client.makeServerStreamRequest(path, ...types, request, this.#metadata(), options);
     return new MessageStream(call, this.address);
   }
 
@@ -161,7 +164,8 @@ function checkProtection(address: string, encrypted: boolean, token: string, ins
   const other = `${address} is another machine, and`;
   if (token) throw new TypeError(`${other} a token never goes there as plain text: encrypt with tls or tlsCa`);
   if (insecure) return;
-  throw new TypeError(`${other} the connection is not encrypted: encrypt with tls or tlsCa, or pass insecure to allow plain text`);
+  const ways = "encrypt with tls or tlsCa, or pass insecure to allow plain text";
+  throw new TypeError(`${other} the connection is not encrypted: ${ways}`);
 }
 
 const LOOPBACK = new BlockList();

@@ -78,13 +78,20 @@ export function timestamp(date: Date | undefined): Message | undefined {
   return { seconds, nanos: (date.getTime() - seconds * 1000) * 1e6 };
 }
 
-/** Return the name of an enum's value: `enumName("STATE", "failed")` is `STATE_FAILED`. */
-export function enumName(prefix: string, value: string): string {
-  return `${prefix}_${value.toUpperCase()}`;
+/** Return the name of an enum's value: `enumName("State", "failed")` is `STATE_FAILED`. */
+export function enumName(name: string, value: string): string {
+  const { type } = definition[`stepwave.v1.${name}`] as unknown as { type: { value: readonly { name: string }[] } };
+  const prefix = prefixOf(name);
+  const names = type.value.map((each) => each.name);
+  const found = `${prefix}${String(value).toUpperCase()}`;
+  if (names.includes(found)) return found;
+  const known = names.slice(1).map((each) => each.slice(prefix.length).toLowerCase());
+  throw new TypeError(`'${String(value)}' is none of ${known.join(", ")}`);
 }
 
 function fieldValue(shape: Shape, field: Field, value: unknown): unknown {
-  const entry = shape.nestedType.find((nested) => nested.name === `${field.typeName}Entry` || nested.name === field.typeName);
+  const entries = [field.typeName, `${field.typeName}Entry`];
+  const entry = shape.nestedType.find((nested) => entries.includes(nested.name));
   if (entry) {
     const of = entry.field.find((part) => part.name === "value")!;
     return Object.fromEntries(Object.entries(value as object).map(([key, item]) => [key, single(of, item)]));
@@ -112,8 +119,12 @@ function messageValue(name: string, message: Message): unknown {
 }
 
 function enumValue(name: string, value: string): string {
-  const prefix = `${name.replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase()}_`;
+  const prefix = prefixOf(name);
   return (value.startsWith(prefix) ? value.slice(prefix.length) : value).toLowerCase();
+}
+
+function prefixOf(name: string): string {
+  return `${name.replace(/(?<=[a-z])(?=[A-Z])/g, "_").toUpperCase()}_`;
 }
 
 function camelCase(name: string): string {

@@ -1,9 +1,10 @@
 /** Handles of runs that a client follows: to iterate over their events, and to await. */
 
+import { checkNames, type Names } from "./checks.js";
 import { duration, toObject, type Message } from "./contract.js";
 import { checked, StepwaveError } from "./errors.js";
 import { toEvent, toResult } from "./events.js";
-import { Follower } from "./follow.js";
+import { Follower, type FollowOptions } from "./follow.js";
 import type { CallOptions, Link } from "./link.js";
 import type { Run, RunEvent, RunResult } from "./types.js";
 
@@ -20,12 +21,13 @@ export interface RunOptions {
   readonly check?: boolean | undefined;
 }
 
+const RUN: Names<RunOptions> = { runId: true, signal: true, timeout: true, check: true };
+
 /** The events of a watched run. Leaving the loop does not affect the run. */
-export async function* watchEvents(follower: Follower): AsyncGenerator<RunEvent, void> {
+export async function* watchEvents(link: Link, options: FollowOptions): AsyncGenerator<RunEvent, void> {
+  const follower = new Follower(link, options);
   try {
-    for (;;) {
-      const messages = await follower.read();
-      if (messages.length === 0) return;
+    for (let messages = await follower.read(); messages.length > 0; messages = await follower.read()) {
       for (const message of messages) yield toEvent(message);
     }
   } finally {
@@ -62,6 +64,7 @@ export class RunHandle implements Promise<RunResult>, AsyncIterable<RunEvent>, A
   #result: RunResult | undefined;
 
   constructor(link: Link, request: Message, options: RunOptions) {
+    checkNames("run", options, RUN);
     this.runId = request["run_id"] as string;
     this.#link = link;
     this.#check = options.check ?? true;

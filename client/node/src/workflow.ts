@@ -1,5 +1,6 @@
 /** Workflows under construction, and the messages of the contract that they become. */
 
+import { checkNames, count, type Names } from "./checks.js";
 import { duration, enumName, type Message } from "./contract.js";
 import type { FailureReason } from "./types.js";
 import { boundOf, reference, split, toPayload, type Bound, type Input, type Json, type Reference } from "./values.js";
@@ -61,6 +62,41 @@ export interface WorkflowOptions {
   readonly inputSchema?: Json;
 }
 
+const RETRY: Names<Retry> = {
+  maxAttempts: true,
+  initialBackoff: true,
+  backoffMultiplier: true,
+  maxBackoff: true,
+  jitter: true,
+  retryableReasons: true,
+};
+
+const STEP: Names<StepOptions> = {
+  dependsOn: true,
+  when: true,
+  retry: true,
+  timeout: true,
+  totalTimeout: true,
+  fallback: true,
+  join: true,
+  allowFailure: true,
+  concurrencyKey: true,
+  onInterrupt: true,
+};
+
+const LIST: Names<ListOptions> = { ...STEP, over: true, action: true, workflow: true, input: true, maxParallelism: true };
+
+const WORKFLOW: Names<WorkflowOptions> = {
+  scheduling: true,
+  failurePolicy: true,
+  maxParallelism: true,
+  timeout: true,
+  labels: true,
+  outputs: true,
+  retry: true,
+  inputSchema: true,
+};
+
 /** A step of a workflow. Its `output` goes into the inputs of other steps. */
 export class StepHandle {
   constructor(
@@ -89,6 +125,7 @@ export class Workflow {
     readonly name: string,
     options: WorkflowOptions = {},
   ) {
+    checkNames(`workflow '${name}'`, options, WORKFLOW);
     this.#options = options;
   }
 
@@ -110,20 +147,23 @@ export class Workflow {
    * @throws {TypeError} JSON cannot hold the input, or a reference belongs to another workflow.
    */
   step(id: string, action: string, input?: Input, options: StepOptions = {}): StepHandle {
+    checkNames(`step '${id}'`, options, STEP);
     return this.#add({ ...this.#make(id, input, options), action });
   }
 
   /** Add a step that runs another workflow. */
   workflow(id: string, workflow: Workflow, input?: Input, options: Omit<StepOptions, "retry"> = {}): StepHandle {
+    checkNames(`step '${id}'`, options, STEP);
     return this.#add({ ...this.#make(id, input, options), workflow: workflow.toProto() });
   }
 
   /** Add a step that runs an action, or a workflow, once for every item of a list. Its output is the list of the answers. */
   forEach(id: string, options: ListOptions): StepHandle {
+    checkNames(`step '${id}'`, options, LIST);
     const { over, action, workflow, input, maxParallelism } = options;
-    if ((action === undefined) === (workflow === undefined)) throw new TypeError(`step '${id}': give an action or a workflow`);
+    if (!action === !workflow) throw new TypeError(`step '${id}': give an action or a workflow`);
     const body = workflow ? { workflow: workflow.toProto() } : { action };
-    const for_each = { ...this.#list(over), max_parallelism: maxParallelism };
+    const for_each = { ...this.#list(over), max_parallelism: count("maxParallelism", maxParallelism) };
     return this.#add({ ...this.#make(id, input, options), ...body, for_each });
   }
 
@@ -133,9 +173,9 @@ export class Workflow {
     return {
       name: this.name,
       steps: [...this.#steps],
-      scheduling: scheduling && enumName("SCHEDULING", scheduling),
-      failure_policy: failurePolicy && enumName("FAILURE_POLICY", failurePolicy),
-      max_parallelism: maxParallelism,
+      scheduling: scheduling && enumName("Scheduling", scheduling),
+      failure_policy: failurePolicy && enumName("FailurePolicy", failurePolicy),
+      max_parallelism: count("maxParallelism", maxParallelism),
       timeout: duration("timeout", timeout),
       labels,
       outputs: outputs?.map((step) => this.#idOf(step)),
@@ -161,15 +201,19 @@ export class Workflow {
       timeout: duration("timeout", options.timeout),
       total_timeout: duration("totalTimeout", options.totalTimeout),
       fallback: options.fallback && this.#fallback(options.fallback),
-      join: options.join && enumName("JOIN", options.join),
+      join: options.join && enumName("Join", options.join),
       allow_failure: options.allowFailure,
       concurrency_key: options.concurrencyKey,
-      on_interrupt: options.onInterrupt && enumName("ON_INTERRUPT", options.onInterrupt),
+      on_interrupt: options.onInterrupt && enumName("OnInterrupt", options.onInterrupt),
     };
   }
 
   #fallback(fallback: Fallback): Message {
-    if ("value" in fallback) return { value: toPayload(fallback.value) };
+    if ("value" in fallback) {
+      checkNames("fallback", fallback, { value: true });
+      return { value: toPayload(fallback.value) };
+    }
+    checkNames("fallback", fallback, { action: true, input: true });
     const bindings: Message[] = [];
     const input = fallback.input === undefined ? undefined : split(fallback.input, this, bindings);
     return { action: { action: fallback.action, input, bindings } };
@@ -194,12 +238,13 @@ export class Workflow {
 }
 
 function retryToProto(retry: Retry): Message {
+  checkNames("retry", retry, RETRY);
   return {
-    max_attempts: retry.maxAttempts,
+    max_attempts: count("maxAttempts", retry.maxAttempts),
     initial_backoff: duration("initialBackoff", retry.initialBackoff),
     backoff_multiplier: retry.backoffMultiplier,
     max_backoff: duration("maxBackoff", retry.maxBackoff),
     jitter: retry.jitter,
-    retryable_reasons: retry.retryableReasons?.map((reason) => enumName("FAILURE_REASON", reason)),
+    retryable_reasons: retry.retryableReasons?.map((reason) => enumName("FailureReason", reason)),
   };
 }

@@ -35,7 +35,9 @@ test("a token gives access, and its role is the limit", async () => {
     return error instanceof AccessDenied && error.reason === "PERMISSION_DENIED" && error.metadata["role"] === "admin";
   });
   const stranger = new Client(server.address);
-  await assert.rejects(stranger.run(echo()), (error: Error) => error instanceof AccessDenied && error.reason === "UNAUTHENTICATED");
+  await assert.rejects(stranger.run(echo()), (error: Error) => {
+    return error instanceof AccessDenied && error.reason === "UNAUTHENTICATED";
+  });
   client.close();
   stranger.close();
   await server.kill();

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
 
-import { Bytes, Client, DeadlineExceeded, RunCancelled, RunFailed, StepwaveError, Workflow, withDefault, type RunEvent } from "stepwave";
+import { Bytes, Client, DeadlineExceeded, RunCancelled, RunFailed, StepwaveError, Workflow, withDefault } from "stepwave";
+import type { RunEvent } from "stepwave";
 
 import { serve, type Server } from "./server.js";
 
@@ -89,7 +90,8 @@ test("a list runs once for every item", async () => {
 test("a step is retried, and then its fallback answers", async () => {
   const flow = new Workflow("fallback");
   const retry = { maxAttempts: 2, initialBackoff: 0.01, retryableReasons: ["action_error"] as const };
-  flow.step("a", "core.fail", { message: "no", retryable: true }, { retry, fallback: { value: { hits: [] } }, timeout: 5, totalTimeout: 60 });
+  const options = { retry, fallback: { value: { hits: [] } }, timeout: 5, totalTimeout: 60 };
+  flow.step("a", "core.fail", { message: "no", retryable: true }, options);
   const run = client.run(flow);
   const retrying = (await all(run)).filter((event) => event.type === "step_retrying");
   assert.equal(retrying.length, 1);

@@ -49,3 +49,15 @@ test("steps and references of another workflow are refused", () => {
   assert.throws(() => flow.step("b", "core.echo", step.output), /another workflow/);
   assert.throws(() => flow.step("b", "core.echo", null, { dependsOn: [step] }), /another workflow/);
 });
+
+test("what the contract does not have is refused, and not dropped", () => {
+  const step = (options: object) => () => flow.step("b", "core.echo", null, options);
+  assert.throws(step({ depends_on: [] }), /step 'b': there is no option 'depends_on'; known: dependsOn, /);
+  assert.throws(step({ join: "some" }), /'some' is none of all, any, all_done/);
+  assert.throws(step({ retry: { attempts: 3 } }), /retry: there is no option 'attempts'/);
+  assert.throws(step({ retry: { maxAttempts: -1 } }), /maxAttempts is a whole number, got -1/);
+  assert.throws(step({ timeout: "5s" }), /timeout is a number of seconds, got 5s/);
+  assert.throws(step({ fallback: { values: 1 } }), /fallback: there is no option 'values'/);
+  assert.throws(() => flow.forEach("c", { over: [1] }), /give an action or a workflow/);
+  assert.throws(() => flow.forEach("c", { over: flow.item, action: "core.echo" }), /over is a list/);
+});
