@@ -55,11 +55,12 @@ export function decode(name: string, bytes: Uint8Array): Message {
  * its prefix. A field that is not set is left out.
  */
 export function toObject(name: string, message: Message): Message {
-  const shape = shapeOf(name);
-  const entries = shape.field
-    .filter((field) => message[field.name] !== undefined && message[field.name] !== null)
-    .map((field) => [camelCase(field.name), fieldValue(shape, field, message[field.name])]);
-  return Object.fromEntries(entries) as Message;
+  const found: Message = {};
+  for (const { name: from, to, read } of readersOf(name)) {
+    const value: unknown = message[from];
+    if (value !== undefined && value !== null) found[to] = read(value);
+  }
+  return found;
 }
 
 /** Turn a number of seconds into a `google.protobuf.Duration`. */
@@ -89,14 +90,31 @@ export function enumName(name: string, value: string): string {
   throw new TypeError(`'${String(value)}' is none of ${known.join(", ")}`);
 }
 
-function fieldValue(shape: Shape, field: Field, value: unknown): unknown {
+/** How a field of a message is turned into a property. */
+interface Reader {
+  readonly name: string;
+  readonly to: string;
+  readonly read: (value: unknown) => unknown;
+}
+
+const READERS = new Map<string, readonly Reader[]>();
+
+function readersOf(name: string): readonly Reader[] {
+  const known = READERS.get(name);
+  if (known) return known;
+  const shape = (definition[`stepwave.v1.${name}`] as unknown as { type: Shape }).type;
+  const made = shape.field.map((field) => ({ name: field.name, to: camelCase(field.name), read: readerOf(shape, field) }));
+  READERS.set(name, made);
+  return made;
+}
+
+function readerOf(shape: Shape, field: Field): (value: unknown) => unknown {
   const entries = [field.typeName, `${field.typeName}Entry`];
-  const entry = shape.nestedType.find((nested) => entries.includes(nested.name));
-  if (entry) {
-    const of = entry.field.find((part) => part.name === "value")!;
-    return Object.fromEntries(Object.entries(value as object).map(([key, item]) => [key, single(of, item)]));
-  }
-  return Array.isArray(value) ? value.map((item) => single(field, item)) : single(field, value);
+  const map = shape.nestedType.find((nested) => entries.includes(nested.name));
+  const item = map?.field.find((part) => part.name === "value");
+  if (item) return (value) => Object.fromEntries(Object.entries(value as object).map(([key, of]) => [key, single(item, of)]));
+  if (field.label === "LABEL_REPEATED") return (value) => (value as unknown[]).map((of) => single(field, of));
+  return (value) => single(field, value);
 }
 
 function single(field: Field, value: unknown): unknown {
@@ -129,8 +147,4 @@ function prefixOf(name: string): string {
 
 function camelCase(name: string): string {
   return name.replace(/_([a-z])/g, (_, letter: string) => letter.toUpperCase());
-}
-
-function shapeOf(name: string): Shape {
-  return (definition[`stepwave.v1.${name}`] as unknown as { type: Shape }).type;
 }

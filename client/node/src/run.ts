@@ -164,7 +164,7 @@ export class RunHandle implements Promise<RunResult>, AsyncIterable<RunEvent>, A
   }
 
   #keep(messages: readonly Message[]): void {
-    if (this.#iterating) this.#events.push(...messages.map(toEvent));
+    if (this.#iterating) for (const message of messages) this.#events.push(toEvent(message));
     const last = messages.at(-1);
     if (last?.["kind"] === "run_finished") this.#result = toResult((last["run_finished"] as Message)["result"] as Message);
   }
