@@ -19,6 +19,7 @@ OTHERS = [
     "CHANGELOG.md",
     "SECURITY.md",
     "client/examples/deep_research/README.md",
+    "client/node/README.md",
     "proto/README.md",
     "server/deploy/README.md",
     "server/deploy/helm/stepwave/README.md",

@@ -5,6 +5,7 @@ import signal
 from datetime import timedelta
 from typing import Any
 
+import grpc.aio
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
@@ -24,6 +25,8 @@ from stepwave import (
     StepProgress,
     Workflow,
 )
+from stepwave_server.actions.runnables.entry import Runnable
+from stepwave_server.actions.runnables.errors import failed_call
 from stepwave_server.telemetry import Telemetry
 
 SCHEMA = "actions.plus.input_schema"
@@ -196,3 +199,18 @@ async def test_a_host_that_stops_says_that_it_refused_the_attempt(connect: Conne
             await run
     assert (failure.reason, failure.retryable) == (FailureReason.UNAVAILABLE, True)
     assert "not known" not in failure.message
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("connections to all backends failing; last error: UNAVAILABLE: backend unhealthy", True),
+        ("failed to connect to all addresses; last error: UNKNOWN: Connection refused", True),
+        ("Socket closed", False),
+    ],
+)
+def test_an_attempt_that_was_never_sent_has_not_run(text: str, known: bool) -> None:
+    none = grpc.aio.Metadata()
+    error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, none, none, details=text)
+    failure = failed_call(Runnable(name="tools", address="127.0.0.1:1"), error, connected=True, begun=False)
+    assert ("not known" in str(failure)) is not known

@@ -19,6 +19,9 @@ TOO_LARGE = "larger than max"
 BAD_CERTIFICATE = ("CERTIFICATE_VERIFY_FAILED", "certificate verify failed", "Hostname Verification Check failed")
 """Parts of gRPC's own messages about certificates that are not trusted."""
 
+NEVER_SENT = ("failed to connect to all addresses", "connections to all backends failing")
+"""Beginnings of gRPC's own messages when it finds no connection for a call, such as to a host that drains."""
+
 REFUSALS = frozenset(
     {
         grpc.StatusCode.ALREADY_EXISTS,
@@ -55,7 +58,7 @@ def failed_call(runnable: Runnable, error: grpc.aio.AioRpcError, *, connected: b
     if not connected and any(part in text for part in BAD_CERTIFICATE):
         return _failed(runnable, Reason.UNAUTHORIZED, f"its certificate is not trusted: {text}")
     info, retry_after = _details(error)
-    refused = not begun and (info or not connected or error.code() in REFUSALS)
+    refused = not begun and (info or not connected or text.startswith(NEVER_SENT) or error.code() in REFUSALS)
     found = classify(error)
     if error.code() is grpc.StatusCode.UNIMPLEMENTED and runnable.stream and refused:
         text += " (if it has Invoke alone, set stream = false)"
