@@ -171,7 +171,7 @@ async def test_a_disconnect_releases_everything(
     await client.events("live")
     await _wait_disconnected(server)
     assert server.engine.attempts_in_flight == 0
-    await eventually(lambda: _task_names() == before)
+    await eventually(lambda: _task_names() <= before)  # some of those before have ended since
 
 
 def _task_names() -> Counter[str]:
