@@ -48,7 +48,7 @@ class CheckFailed(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a server or host would serve.
+    """The result of a check: what a server or host would serve.
 
     Attributes:
         summary: What was checked: `6 actions, 1 named workflow, address 127.0.0.1:50051, journal runs.db`.

@@ -17,7 +17,7 @@ class TemporalTlsError(ValueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemporalCredentials:
-    """What a client of Temporal needs for a connection.
+    """The credentials of a client of Temporal.
 
     Attributes:
         encrypted: Whether the connection has TLS.

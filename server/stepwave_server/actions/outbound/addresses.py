@@ -67,7 +67,7 @@ def _embedded(address: Address) -> Address:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """What an entry of the list allows.
+    """An entry of the list: what it allows.
 
     Attributes:
         network: The addresses; `None`: it allows a host.

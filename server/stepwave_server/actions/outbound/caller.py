@@ -1,4 +1,4 @@
-"""What sends the requests of built-in actions. The HTTP library is imported with the first one."""
+"""The sender of the requests of built-in actions. The HTTP library is imported with the first one."""
 
 import asyncio
 from contextlib import AbstractAsyncContextManager

@@ -30,7 +30,7 @@ class Events:
         self._begun = False
 
     def feed(self, part: bytes) -> list[str]:
-        """Take the next part of the stream, and return the texts of the events that are complete now.
+        """Add the next part of the stream, and return the texts of the events that are complete now.
 
         Raises:
             ActionFailed: An event is too long.
@@ -43,7 +43,7 @@ class Events:
         return texts
 
     def _line(self, line: bytes) -> str | None:
-        """Take a line, and return the text of the event that it ends; `None`: it ends none."""
+        """Add a line, and return the text of the event that it ends; `None`: it ends none."""
         if not self._begun:
             self._begun, line = True, line.removeprefix(_BOM)
         if line:

@@ -125,7 +125,7 @@ class Admission(Protocol[T]):
         ...
 
     def review(self, limiter: Limiter, now: int) -> None:
-        """Take note that the bound of a limiter has changed. Call `admit` afterwards."""
+        """Note that the bound of a limiter has changed. Call `admit` afterwards."""
         ...
 
     def obstacle(self, ticket: T, now: int) -> Obstacle:

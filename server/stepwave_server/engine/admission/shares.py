@@ -19,7 +19,7 @@ WeightOf = Callable[[str], float]
 """Returns the weight of a namespace, a positive number. It is asked with every place."""
 
 SCALE = 1 << 32
-"""What a place costs a namespace of weight 1. Tags are whole numbers, so they stay exact."""
+"""The cost of a place for a namespace of weight 1. Tags are whole numbers, so they stay exact."""
 
 
 def equal_weights(namespace: str) -> float:

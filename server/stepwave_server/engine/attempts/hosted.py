@@ -72,7 +72,7 @@ class HostedStep:
 
 
 Shown: TypeAlias = Payload | ShownProgress
-"""What an attempt shows: a chunk, or its progress."""
+"""A report of an attempt under way: a chunk, or its progress."""
 
 
 class AttemptHost:
@@ -137,7 +137,7 @@ class AttemptHost:
         return attempt
 
     def ended(self, attempt: "HostedAttempt", failure: Failure | None, duration: int) -> None:
-        """Take the report that an attempt has ended.
+        """Note that an attempt has ended.
 
         Args:
             attempt: The attempt.
@@ -238,7 +238,7 @@ class HostedAttempt:
         attempt.interrupt(LATE, self._grace)
 
     def attempt_ended(self, attempt: Attempt, permit: Permit, outcome: Input) -> None:
-        """Take the outcome."""
+        """Note the outcome."""
         if self._timer is not None:
             self._timer.cancel()
         self._outcome.set_result(outcome)
@@ -256,7 +256,7 @@ class HostedAttempt:
 
 
 class _Reports:
-    """What an attempt shows, until its caller takes it.
+    """The reports of an attempt, until its caller reads them.
 
     Attributes:
         changed: Set when there is more of it.
