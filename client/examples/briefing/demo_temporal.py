@@ -201,8 +201,9 @@ async def kill_in_mid_run(
             workers = [one.last_worker_identity for one in pending if one.activity_type.name == "weather"]
             host = next((one for one in hosts if f"{one.pid}@" in str(workers)), None)
             ports = _peer_ports(client)
-            server = next((one for one in servers if one.address.rpartition(":")[2] in ports), None)
-            if host is not None and server is not None:
+            connected = [one for one in servers if one.address.rpartition(":")[2] in ports]
+            if host is not None and len(connected) == 1:  # while gRPC chooses, it may be connected to both
+                (server,) = connected
                 server.kill()
                 host.kill()
                 if not sys.stderr.isatty():  # a line here would disturb the live view
